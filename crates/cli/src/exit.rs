@@ -1,0 +1,98 @@
+//! Exit codes, and the one function that every `main` is.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::args::{Parsed, UsageError};
+use crate::logger;
+
+/// How a program ends; the same for all eight binaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done. As the [`Failure::exit`] of an error: end quietly, for whoever read our output has
+    /// seen enough.
+    Done = 0,
+    /// The service said no.
+    Refused = 1,
+    /// Wrong usage, or trouble with a local file or disk.
+    Usage = 2,
+    /// The network: cannot connect or bind, timed out, lost, or the reply is not understood.
+    Network = 3,
+}
+
+/// An error that can end a program.
+pub trait Failure: Error {
+    /// The exit code it ends with.
+    fn exit(&self) -> Exit;
+}
+
+/// The exit code for an error of writing to standard output: a reader that went away is no
+/// failure.
+pub fn of_output_error(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Exit::Done,
+        _ => Exit::Usage,
+    }
+}
+
+/// What a binary says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct App {
+    /// Its name, in front of its errors.
+    pub name: &'static str,
+    /// What `--version` prints behind the name.
+    pub version: &'static str,
+    /// What `--help` prints.
+    pub help: &'static str,
+}
+
+/// Reads the command line with `parse`, starts the logger, calls `run`, and prints what went
+/// wrong: the error and its causes, on one line.
+pub fn main<C, E: Failure>(
+    app: &App,
+    parse: impl FnOnce(lexopt::Parser) -> Result<Parsed<C>, UsageError>,
+    run: impl FnOnce(C) -> Result<(), E>,
+) -> ExitCode {
+    let exit = match parse(lexopt::Parser::from_env()) {
+        Ok(Parsed::Run { config, verbose }) => {
+            logger::init(verbose);
+            match run(config) {
+                Ok(()) => Exit::Done,
+                Err(error) => {
+                    if error.exit() != Exit::Done {
+                        eprintln!("{}: {}", app.name, with_causes(&error));
+                    }
+                    error.exit()
+                }
+            }
+        }
+        Ok(Parsed::Help) => print(app.help),
+        Ok(Parsed::Version) => print(&format!("{} {}\n", app.name, app.version)),
+        Err(error) => {
+            eprintln!("{0}: {error} (see {0} --help)", app.name);
+            Exit::Usage
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn print(text: &str) -> Exit {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Exit::Done,
+        Err(error) => of_output_error(&error),
+    }
+}
+
+/// An error and its chain of sources: `cannot open 'x': No such file or directory (os error 2)`.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

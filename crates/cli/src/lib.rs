@@ -1,0 +1,15 @@
+//! What the edge of every binary needs, so that all eight behave alike: reading arguments
+//! ([`args`]), exit codes and printing errors ([`exit`]), the logger ([`logger`]), and, for the
+//! clients, reaching a server ([`Endpoint`]).
+//!
+//! Data goes to standard output and nothing else does; everything for a person goes to standard
+//! error.
+
+pub mod args;
+mod endpoint;
+pub mod exit;
+pub mod logger;
+
+pub use args::{Parsed, UsageError, Words};
+pub use endpoint::{ConnectError, Endpoint};
+pub use exit::{App, Exit, Failure};

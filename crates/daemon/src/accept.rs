@@ -1,0 +1,233 @@
+//! Accepting connections, and turning them away when there are too many.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt;
+
+use crate::registry::{Registration, Registry};
+use crate::{Connection, DatagramService, spawn};
+
+/// After a failed `accept`, most likely for want of descriptors, the next try waits so long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A silent connection is probed after so long...
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// ...then at this interval...
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// ...and given up after so many probes without an answer: a peer that vanished is gone after
+/// two minutes.
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// A peer that takes nothing of what is written to it for so long is given up.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// How many connections over the limit get a short-lived thread, which waits for their first byte
+/// to answer in their dialect. Any more are answered and closed on the spot.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// How long a connection over the limit may take for its first byte.
+const FIRST_BYTE_WAIT: Duration = Duration::from_secs(1);
+
+/// When the server closes first, it reads on for so long, and so many bytes, so that the peer can
+/// read the reply: closing with unread input makes TCP send a reset, which destroys it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// What a server does with its connections.
+pub trait Service: Send + Sync + 'static {
+    /// The life of one connection. When this returns, what was written is sent and the connection
+    /// is closed.
+    ///
+    /// # Errors
+    /// Those of the connection; they are logged for `-v` and end the connection alone.
+    fn serve(&self, connection: &mut Connection) -> io::Result<()>;
+
+    /// What to answer a connection over the limit, by the first byte it sent (`None` if it sent
+    /// nothing yet).
+    fn busy_reply(&self, first_byte: Option<u8>) -> Vec<u8>;
+}
+
+impl Registry {
+    /// Accepts until the server stops.
+    pub(crate) fn accept_all(self: &Arc<Self>, listener: &TcpListener, service: &Arc<dyn Service>) {
+        let mut failing = false;
+        while !self.is_stopping() {
+            match listener.accept() {
+                Ok(_) if self.is_stopping() => return,
+                Ok((stream, peer)) => {
+                    failing = false;
+                    self.admit(stream, peer, service);
+                }
+                Err(_) if self.is_stopping() => return,
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    if !failing {
+                        log::error!("Cannot accept connections, trying on: {error}");
+                    }
+                    failing = true;
+                    self.pause(ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, service: &Arc<dyn Service>) {
+        if let Err(error) = set_options(&stream) {
+            // The peer is gone already.
+            log::debug!("{peer}: {error}");
+            return;
+        }
+        let registration = match self.register(stream, peer) {
+            Ok(registration) => registration,
+            Err(stream) => return self.turn_away(stream, peer, service),
+        };
+        let entry = Arc::clone(&registration.entry);
+        let served = Arc::clone(service);
+        if let Err(error) = spawn(peer.to_string(), move || serve(registration, &*served)) {
+            log::error!("Cannot start a thread for {peer}: {error}");
+            let reply = service.busy_reply(arrived_byte(&entry.stream));
+            let _ = (&entry.stream).write(&reply);
+        }
+    }
+
+    fn turn_away(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        service: &Arc<dyn Service>,
+    ) {
+        log::warn!("Too many connections, turning away {peer}");
+        if self.turned_away.fetch_add(1, Ordering::Relaxed) < TURNED_AWAY_MAX {
+            let guard = TurnedAway(Arc::clone(self));
+            let patient = Arc::clone(service);
+            let spawned = spawn(format!("busy {peer}"), move || {
+                let _guard = guard;
+                let mut first = [0];
+                let _ = stream.set_read_timeout(Some(FIRST_BYTE_WAIT));
+                let first = match stream.peek(&mut first) {
+                    Ok(1) => Some(first[0]),
+                    _ => None,
+                };
+                if (&stream).write_all(&patient.busy_reply(first)).is_ok() {
+                    linger(&stream);
+                }
+            });
+            if let Err(error) = spawned {
+                log::error!("Cannot start a thread for {peer}: {error}");
+            }
+        } else {
+            let _guard = TurnedAway(Arc::clone(self));
+            let _ = (&stream).write(&service.busy_reply(arrived_byte(&stream)));
+        }
+    }
+
+    /// Receives datagrams until the server stops.
+    pub(crate) fn receive_all(&self, socket: &UdpSocket, service: &dyn DatagramService) {
+        let mut datagram = vec![0; usize::from(u16::MAX)];
+        while !self.is_stopping() {
+            match socket.recv_from(&mut datagram) {
+                Ok(_) if self.is_stopping() => return,
+                Ok((bytes, peer)) => {
+                    let datagram = &datagram[..bytes];
+                    let serve = || service.serve_datagram(datagram, peer, socket);
+                    // The panic hook has logged it.
+                    let _ = panic::catch_unwind(AssertUnwindSafe(serve));
+                }
+                Err(_) if self.is_stopping() => return,
+                // What a peer's ICMP messages make of a socket, ECONNREFUSED say, is not ours.
+                Err(error) => {
+                    log::debug!("recv_from: {error}");
+                    self.pause(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+}
+
+/// Dropping it ends the count of one connection that is being turned away.
+struct TurnedAway(Arc<Registry>);
+
+impl Drop for TurnedAway {
+    fn drop(&mut self) {
+        self.0.turned_away.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The whole life of a connection's thread. A panic unwinds through here, takes the connection
+/// off the registry, and ends this thread alone.
+fn serve(registration: Registration, service: &dyn Service) {
+    let mut connection = Connection::new(&registration);
+    log::debug!("Connected");
+    let served = service.serve(&mut connection);
+    match served.and_then(|()| connection.flush()) {
+        Ok(()) => {
+            if !connection.peer_has_closed() {
+                linger(&registration.entry.stream);
+            }
+            log::debug!("Closed");
+        }
+        Err(error) => log::debug!("Lost: {error}"),
+    }
+}
+
+/// Errors of `accept` that concern one connection and not the listener (accept(2), "Error
+/// handling").
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | Interrupted
+            | NetworkUnreachable
+            | HostUnreachable
+            | NetworkDown
+            | PermissionDenied
+            | TimedOut
+    )
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(WRITE_STALL))?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+    Ok(())
+}
+
+/// The first byte, if it has arrived.
+fn arrived_byte(stream: &TcpStream) -> Option<u8> {
+    let mut first = [0];
+    stream.set_nonblocking(true).ok()?;
+    match stream.peek(&mut first) {
+        Ok(1) => Some(first[0]),
+        _ => None,
+    }
+}
+
+/// Ends our half of the connection and reads on until the peer ends its own.
+fn linger(mut stream: &TcpStream) {
+    let deadline = Instant::now() + LINGER;
+    let mut scratch = [0; 4096];
+    let mut left = LINGER_BYTES;
+    if stream.shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    while left > 0 {
+        let wait = deadline.saturating_duration_since(Instant::now());
+        if wait.is_zero() || stream.set_read_timeout(Some(wait)).is_err() {
+            return;
+        }
+        match stream.read(&mut scratch) {
+            Ok(0) | Err(_) => return,
+            Ok(bytes) => left = left.saturating_sub(bytes),
+        }
+    }
+}

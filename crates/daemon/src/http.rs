@@ -1,0 +1,278 @@
+//! The HTTP connection loop that the code and the file service share: read a head, let the
+//! service handle it, write the reply, and go on while both sides want to.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use proto::http::response::{self, Field, Persistence};
+use proto::http::{Body, Refusal, RequestHead, Status, request};
+
+use crate::{Connection, Deadline, Service};
+
+/// A head must be whole this long after its first byte.
+pub const HEAD_WAIT: Duration = Duration::from_secs(10);
+
+/// A body's sender may be silent this long.
+pub const BODY_STALL: Duration = Duration::from_secs(10);
+
+/// A service that speaks HTTP. [`Http`] makes a [`Service`] of it.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. A body that is not read to its end closes the connection after the
+    /// reply. Errors of `body` turn into refusals with [`body_refusal`].
+    ///
+    /// # Errors
+    /// A refusal, which [`Handler::refuse`] puts into words.
+    fn handle(&self, request: &RequestHead<'_>, body: &mut dyn Read) -> Result<Response, Refusal>;
+
+    /// The reply that tells a client why its request was refused.
+    fn refuse(&self, refusal: &Refusal) -> Response;
+
+    /// How long a connection may be idle, by how many are open.
+    fn idle_timeout(&self, open_connections: usize) -> Duration;
+}
+
+/// A reply.
+#[derive(Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: Status,
+    /// Its fields, without those of the connection: `Date`, `Content-Length` and `Connection` are
+    /// added when it is sent.
+    pub fields: Vec<Field>,
+    /// Its body.
+    pub body: Content,
+}
+
+/// The body of a reply.
+#[derive(Debug)]
+pub enum Content {
+    /// Bytes at hand.
+    Bytes(Vec<u8>),
+    /// So many bytes of a file, from where it stands.
+    File(File, u64),
+    /// Bytes that are sent without any head, and close the connection: not HTTP, but what the
+    /// original clients of the code service expect.
+    Bare(Vec<u8>),
+}
+
+impl Response {
+    /// A reply with a body of the given type.
+    pub fn new(status: Status, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status,
+            fields: vec![("Content-Type", Cow::Borrowed(content_type))],
+            body: Content::Bytes(body.into()),
+        }
+    }
+
+    /// The same reply with one more field; `value` must be free of line breaks.
+    pub fn with_field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
+
+/// What an error of a request's body means for the reply.
+pub fn body_refusal(error: &io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::TimedOut => {
+            Refusal::new(Status::RequestTimeout, "the body did not arrive in time")
+        }
+        _ => Refusal::new(Status::BadRequest, error.to_string()),
+    }
+}
+
+/// Makes a [`Service`] of a [`Handler`].
+pub struct Http<H>(pub H);
+
+impl<H: Handler> Service for Http<H> {
+    fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+        let mut head = Vec::new();
+        let mut date = Date::default();
+        loop {
+            let idle = self.0.idle_timeout(connection.open_connections());
+            if connection.next_request(Some(idle))?.is_none() {
+                return Ok(());
+            }
+            let (exchange, response) = match self.exchange(connection, &mut head)? {
+                None => return Ok(()),
+                Some((exchange, Ok(response))) => (exchange, response),
+                Some((exchange, Err(refusal))) => {
+                    log::debug!("Refused: {refusal}");
+                    (exchange, self.0.refuse(&refusal))
+                }
+            };
+            let persistence = match connection.is_stopping() {
+                true => Persistence::Close,
+                false => exchange.persistence,
+            };
+            let is_head = exchange.is_head;
+            if !send(connection, &response, is_head, persistence, date.now())? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn busy_reply(&self, _first_byte: Option<u8>) -> Vec<u8> {
+        let refusal = Refusal::new(
+            Status::ServiceUnavailable,
+            "the server has as many connections as it accepts; try again later",
+        );
+        let response = self.0.refuse(&refusal);
+        let mut out = Vec::new();
+        put(
+            &mut out,
+            &response,
+            false,
+            Persistence::Close,
+            Date::default().now(),
+        );
+        out
+    }
+}
+
+/// What the head of a request, or its absence, means for the reply.
+struct Exchange {
+    is_head: bool,
+    persistence: Persistence,
+}
+
+impl<H: Handler> Http<H> {
+    /// Reads one request and has it handled. `None` is the end of the connection.
+    fn exchange(
+        &self,
+        connection: &mut Connection,
+        head: &mut Vec<u8>,
+    ) -> io::Result<Option<(Exchange, Result<Response, Refusal>)>> {
+        let mut exchange = Exchange {
+            is_head: false,
+            persistence: Persistence::Close,
+        };
+        connection.set_deadline(Deadline::after(HEAD_WAIT));
+        let whole = match request::read_head(connection, head) {
+            Ok(whole) => whole,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let sentence = "the head of the request did not arrive within 10 s";
+                Err(Refusal::new(Status::RequestTimeout, sentence))
+            }
+            Err(error) => return Err(error),
+        };
+        let request = match whole {
+            Ok(true) => RequestHead::parse(head),
+            Ok(false) => return Ok(None),
+            Err(refusal) => Err(refusal),
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(refusal) => return Ok(Some((exchange, Err(refusal)))),
+        };
+        log::debug!(
+            "{} {}",
+            request.method,
+            proto::escape::Escaped(request.path)
+        );
+        exchange.is_head = request.method == "HEAD";
+        connection.set_deadline(Deadline::Stall(BODY_STALL));
+        let mut body = RequestBody {
+            must_continue: request.expects_continue,
+            body: Body::new(connection, request.body),
+        };
+        let response = self.0.handle(&request, &mut body);
+        if body.body.is_done() {
+            exchange.persistence = request.persistence;
+        }
+        Ok(Some((exchange, response)))
+    }
+}
+
+/// A request's body. If the client waits for `100 Continue`, it is sent when the service first
+/// reads, which is when the service has decided to take the body.
+struct RequestBody<'a, 'c> {
+    must_continue: bool,
+    body: Body<&'a mut Connection<'c>>,
+}
+
+impl Read for RequestBody<'_, '_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if std::mem::take(&mut self.must_continue) && !self.body.is_done() {
+            let connection = self.body.input();
+            connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            connection.flush()?;
+        }
+        self.body.read(out)
+    }
+}
+
+/// Sends a reply; returns whether the connection goes on.
+fn send(
+    connection: &mut Connection,
+    response: &Response,
+    is_head: bool,
+    persistence: Persistence,
+    date: &str,
+) -> io::Result<bool> {
+    put(connection.output(), response, is_head, persistence, date);
+    match &response.body {
+        Content::Bare(_) => return Ok(false),
+        Content::File(file, bytes) if !is_head => {
+            // A file that shrinks while it is sent leaves the reply incomplete; closing is the
+            // only way left to say so.
+            if connection.send_file(file, *bytes)? < *bytes {
+                return Ok(false);
+            }
+        }
+        Content::File(..) | Content::Bytes(_) => connection.flush_if_large()?,
+    }
+    Ok(persistence != Persistence::Close)
+}
+
+fn put(
+    out: &mut Vec<u8>,
+    response: &Response,
+    is_head: bool,
+    persistence: Persistence,
+    date: &str,
+) {
+    let (bytes, length) = match &response.body {
+        Content::Bare(bytes) => return out.extend_from_slice(bytes),
+        Content::Bytes(bytes) => (bytes.as_slice(), bytes.len() as u64),
+        Content::File(_, length) => (&[][..], *length),
+    };
+    let (status, fields) = (response.status, &response.fields);
+    response::put_head(out, status, date, fields, length, persistence);
+    if !is_head {
+        out.extend_from_slice(bytes);
+    }
+}
+
+/// The value of the `Date` field, formatted anew only when the second has changed.
+#[derive(Default)]
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Date {
+    fn now(&mut self) -> &str {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let second = since.map_or(0, |since| since.as_secs());
+        if second != self.second || self.text.is_empty() {
+            self.second = second;
+            self.text = http_date(second);
+        }
+        &self.text
+    }
+}
+
+/// A moment, in seconds since 1970, as an HTTP date (RFC 9110 section 5.6.7).
+fn http_date(second: u64) -> String {
+    let moment = i64::try_from(second).ok();
+    let moment = moment.and_then(|second| Timestamp::from_second(second).ok());
+    DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&moment.unwrap_or(Timestamp::UNIX_EPOCH))
+        .unwrap_or_default()
+}

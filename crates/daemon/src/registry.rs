@@ -1,0 +1,188 @@
+//! Who is connected: the count behind `--max-connections`, and the list that shutting down needs.
+
+use std::collections::HashMap;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::lock;
+
+/// All connections of one server, over all its ports.
+pub(crate) struct Registry {
+    connections_max: usize,
+    open: AtomicUsize,
+    /// Connections over the limit that are being told so.
+    pub(crate) turned_away: AtomicUsize,
+    stopping: AtomicBool,
+    started: Instant,
+    /// When the newest request was made, in milliseconds since `started`.
+    last_request_millis: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    next_id: u64,
+    entries: HashMap<u64, Arc<Entry>>,
+}
+
+/// One connection, as its own thread and the thread that shuts down share it.
+pub(crate) struct Entry {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// Whether it waits for a request, so that closing it interrupts nothing.
+    idle: AtomicBool,
+}
+
+/// A connection that is counted. Dropping it takes it off the count.
+#[must_use = "the connection counts as long as this lives"]
+pub(crate) struct Registration {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) entry: Arc<Entry>,
+    id: u64,
+}
+
+impl Registry {
+    pub(crate) fn new(connections_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            connections_max,
+            open: AtomicUsize::new(0),
+            turned_away: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            started: Instant::now(),
+            last_request_millis: AtomicU64::new(0),
+            state: Mutex::new(State {
+                next_id: 0,
+                entries: HashMap::new(),
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Counts a connection in; gives it back if there are as many as may be.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<Registration, TcpStream> {
+        let mut state = lock(&self.state);
+        if state.entries.len() >= self.connections_max {
+            return Err(stream);
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        let entry = Arc::new(Entry {
+            stream,
+            peer,
+            idle: AtomicBool::new(true),
+        });
+        state.entries.insert(id, Arc::clone(&entry));
+        self.open.store(state.entries.len(), Ordering::Relaxed);
+        Ok(Registration {
+            registry: Arc::clone(self),
+            entry,
+            id,
+        })
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn stop(&self) -> bool {
+        let first = !self.stopping.swap(true, Ordering::SeqCst);
+        // Under the lock, or a waiter between its check and its wait would miss the call.
+        let _state = lock(&self.state);
+        self.changed.notify_all();
+        first
+    }
+
+    /// Notes that a request was made, for the server that ends when there are none.
+    pub(crate) fn note_request(&self) {
+        let millis = self.started.elapsed().as_millis() as u64;
+        self.last_request_millis.store(millis, Ordering::Relaxed);
+    }
+
+    /// Waits until [`Registry::stop`], or until no request was made or under way for `idle_exit`.
+    pub(crate) fn wait_until_stopped(&self, idle_exit: Option<Duration>) {
+        let mut state = lock(&self.state);
+        while !self.is_stopping() {
+            let Some(idle_exit) = idle_exit else {
+                state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+                continue;
+            };
+            if state.entries.values().any(|entry| !entry.is_idle()) {
+                self.note_request();
+            }
+            let last = Duration::from_millis(self.last_request_millis.load(Ordering::Relaxed));
+            let left = (last + idle_exit).saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                log::info!("No request for {} s", idle_exit.as_secs());
+                self.stopping.store(true, Ordering::SeqCst);
+                return;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(|e| e.into_inner()).0;
+        }
+    }
+
+    /// Waits for `pause`, or less if the server stops.
+    pub(crate) fn pause(&self, pause: Duration) {
+        let state = lock(&self.state);
+        if !self.is_stopping() {
+            drop(self.changed.wait_timeout(state, pause));
+        }
+    }
+
+    /// Closes the idle connections at once and waits for the others, `grace` at most.
+    pub(crate) fn close_all(&self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        let mut state = lock(&self.state);
+        for entry in state.entries.values().filter(|entry| entry.is_idle()) {
+            entry.wake();
+        }
+        while !state.entries.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                log::warn!("{} requests were not finished", state.entries.len());
+                return;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(|e| e.into_inner()).0;
+        }
+    }
+}
+
+impl Entry {
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::SeqCst);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::SeqCst)
+    }
+
+    /// Makes a blocked read return as if the peer had closed. What the connection still has to
+    /// write it can write.
+    fn wake(&self) {
+        // An error means that the peer was faster.
+        let _ = self.stream.shutdown(Shutdown::Read);
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut state = lock(&self.registry.state);
+        state.entries.remove(&self.id);
+        let open = state.entries.len();
+        self.registry.open.store(open, Ordering::Relaxed);
+        if open == 0 {
+            self.registry.changed.notify_all();
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Framed error replies, the same for the queue and the history service.
+
+use crate::fields::{Fields, PayloadError};
+
+/// Why a server refused a framed request. The sentence that travels beside it is for people;
+/// programs branch on this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ErrorCode {
+    /// The request could not be understood.
+    BadRequest = 1,
+    /// The request is well formed, but this server does not know its kind or one of its options.
+    Unsupported = 2,
+    /// A message or frame is over the server's limit.
+    TooLarge = 3,
+    /// The server has as many connections as it accepts.
+    Busy = 4,
+    /// The server could not write to its disk; what was asked for was not done.
+    Storage = 5,
+    /// The user is not allowed to do this.
+    Authentication = 6,
+    /// The request names something that does not exist (a line number, a message).
+    NotFound = 7,
+    /// The queue holds as much as it may.
+    Full = 8,
+}
+
+impl ErrorCode {
+    /// The code a byte stands for; `None` for one this version does not know.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        use ErrorCode::*;
+        [
+            BadRequest,
+            Unsupported,
+            TooLarge,
+            Busy,
+            Storage,
+            Authentication,
+            NotFound,
+            Full,
+        ]
+        .into_iter()
+        .find(|code| *code as u8 == byte)
+    }
+}
+
+/// A framed error reply: a code (u8) and a sentence (the rest of the frame, UTF-8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorReply<'a> {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub sentence: &'a str,
+}
+
+impl<'a> ErrorReply<'a> {
+    pub(crate) const KIND: u8 = 0x7f;
+
+    /// The reply as one frame.
+    pub fn to_frame(self) -> Vec<u8> {
+        let mut out = Vec::new();
+        crate::frame::put(&mut out, Self::KIND, |out| self.put_fields(out));
+        out
+    }
+
+    pub(crate) fn put_fields(&self, out: &mut Vec<u8>) {
+        out.push(self.code as u8);
+        out.extend_from_slice(self.sentence.as_bytes());
+    }
+
+    pub(crate) fn decode(mut fields: Fields<'a>) -> Result<Self, PayloadError> {
+        let code = fields.u8("code")?;
+        Ok(Self {
+            code: ErrorCode::from_byte(code).ok_or(PayloadError::Invalid("code"))?,
+            sentence: fields.rest_text("sentence")?,
+        })
+    }
+}

@@ -1,0 +1,313 @@
+//! Frames: how the queue and the history service cut a byte stream into messages.
+//!
+//! ```text
+//!  0      1        4      5
+//!  +------+--------+------+----------------------+
+//!  | 0x00 | length | kind | payload              |
+//!  +------+--------+------+----------------------+
+//!    u8     u24 BE   u8     length - 1 bytes
+//! ```
+//!
+//! The first byte is always 0, and plain text never starts with NUL, so one look at the first
+//! byte of a connection tells the two dialects of a port apart. `length` counts the kind and the
+//! payload; with the zero in front, the first four bytes read as one big-endian u32.
+
+use std::fmt;
+use std::io::{self, BufRead};
+
+pub use crate::fields::PayloadError;
+
+/// The first byte of every frame.
+pub const FIRST_BYTE: u8 = 0;
+
+/// The longest payload a frame can carry, in bytes: `length` has 24 bits and counts the kind.
+pub const PAYLOAD_BYTES_MAX: usize = (1 << 24) - 2;
+
+/// The bytes in front of a payload: the u32 and the kind.
+pub const HEADER_BYTES: usize = 5;
+
+/// Why no frame could be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The stream failed, or ended inside a frame ([`io::ErrorKind::UnexpectedEof`]).
+    Io(io::Error),
+    /// The first byte was not 0: this is not a frame.
+    NotAFrame(u8),
+    /// The length was 0; every frame has at least a kind.
+    NoKind,
+    /// The frame announces a longer payload than the receiver takes. Nothing was reserved for it.
+    TooLong {
+        /// The payload's announced length.
+        payload_bytes: usize,
+        /// The receiver's limit.
+        payload_bytes_max: usize,
+    },
+    /// The frame is whole, but what it holds is not a message.
+    Payload(PayloadError),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Payload(error) => error.fmt(f),
+            Self::NotAFrame(byte) => {
+                write!(f, "a frame starts with byte 0x00, this with 0x{byte:02x}")
+            }
+            Self::NoKind => f.write_str("a frame has the length 0, the least is 1"),
+            Self::TooLong {
+                payload_bytes,
+                payload_bytes_max,
+            } => write!(
+                f,
+                "a frame of {payload_bytes} bytes is over the limit of {payload_bytes_max} bytes"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+impl From<PayloadError> for FrameError {
+    fn from(error: PayloadError) -> Self {
+        Self::Payload(error)
+    }
+}
+
+impl From<io::Error> for FrameError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A message that can stand in a frame. `'a` is the payload it borrows from.
+pub trait Message<'a>: Sized {
+    /// The kind of the frame the message stands in.
+    fn kind(&self) -> u8;
+
+    /// Appends the fields, without the frame's header.
+    fn put_fields(&self, out: &mut Vec<u8>);
+
+    /// The message that a frame of this kind and payload holds.
+    ///
+    /// # Errors
+    /// If the payload is not exactly one message of that kind.
+    fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, PayloadError>;
+
+    /// Appends the message as one frame.
+    fn encode(&self, out: &mut Vec<u8>) {
+        put(out, self.kind(), |out| self.put_fields(out));
+    }
+}
+
+/// Appends one frame to `out`; `payload` appends the frame's payload.
+///
+/// # Panics
+/// If the payload is longer than [`PAYLOAD_BYTES_MAX`]. Whoever makes a message checks its length
+/// against the service's own, lower limit first.
+pub fn put(out: &mut Vec<u8>, kind: u8, payload: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[FIRST_BYTE, 0, 0, 0, kind]);
+    payload(out);
+    let length = out.len() - start - 4;
+    assert!(length <= PAYLOAD_BYTES_MAX + 1, "a frame of {length} bytes");
+    out[start..start + 4].copy_from_slice(&(length as u32).to_be_bytes());
+}
+
+/// Reads one frame: returns its kind, and replaces the contents of `payload` with its payload.
+/// `None` is the end of the stream between two frames.
+///
+/// # Errors
+/// [`FrameError::TooLong`] comes before anything is reserved for the payload, which grows only as
+/// its bytes arrive: a peer's promise costs no memory.
+pub fn read(
+    input: &mut impl BufRead,
+    payload_bytes_max: usize,
+    payload: &mut Vec<u8>,
+) -> Result<Option<u8>, FrameError> {
+    payload.clear();
+    let first = loop {
+        match input.fill_buf() {
+            Ok([]) => return Ok(None),
+            Ok(buffered) => break buffered[0],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if first != FIRST_BYTE {
+        return Err(FrameError::NotAFrame(first));
+    }
+    let mut length = [0; 4];
+    input.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length) as usize;
+    let Some(payload_bytes) = length.checked_sub(1) else {
+        return Err(FrameError::NoKind);
+    };
+    if payload_bytes > payload_bytes_max {
+        return Err(FrameError::TooLong {
+            payload_bytes,
+            payload_bytes_max,
+        });
+    }
+    let mut kind = [0];
+    input.read_exact(&mut kind)?;
+    read_payload(input, payload_bytes, payload)?;
+    Ok(Some(kind[0]))
+}
+
+/// Takes apart bytes that are exactly one frame, as in a datagram: its kind and its payload.
+///
+/// # Errors
+/// If the bytes are less or more than one frame.
+pub fn split(bytes: &[u8]) -> Result<(u8, &[u8]), FrameError> {
+    let incomplete = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let (header, payload) = bytes
+        .split_first_chunk::<HEADER_BYTES>()
+        .ok_or_else(incomplete)?;
+    let [first, length @ .., kind] = *header;
+    if first != FIRST_BYTE {
+        return Err(FrameError::NotAFrame(first));
+    }
+    let length = u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize;
+    let payload_bytes = length.checked_sub(1).ok_or(FrameError::NoKind)?;
+    match payload.len().checked_sub(payload_bytes) {
+        Some(0) => Ok((kind, payload)),
+        Some(left_over) => Err(PayloadError::LeftOver(left_over).into()),
+        None => Err(incomplete().into()),
+    }
+}
+
+fn read_payload(
+    input: &mut impl BufRead,
+    payload_bytes: usize,
+    payload: &mut Vec<u8>,
+) -> io::Result<()> {
+    while payload.len() < payload_bytes {
+        let buffered = match input.fill_buf() {
+            Ok([]) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(buffered) => buffered,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let taken = buffered.len().min(payload_bytes - payload.len());
+        payload.extend_from_slice(&buffered[..taken]);
+        input.consume(taken);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame_of(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out, kind, |out| out.extend_from_slice(payload));
+        out
+    }
+
+    #[test]
+    fn frames_follow_one_another() {
+        let mut stream = frame_of(7, b"hello");
+        stream.extend(frame_of(8, b""));
+        assert_eq!(stream, b"\0\0\0\x06\x07hello\0\0\0\x01\x08");
+        let mut input = stream.as_slice();
+        let mut payload = Vec::new();
+        assert_eq!(read(&mut input, 5, &mut payload).unwrap(), Some(7));
+        assert_eq!(payload, b"hello");
+        assert_eq!(read(&mut input, 5, &mut payload).unwrap(), Some(8));
+        assert_eq!(payload, b"");
+        assert_eq!(read(&mut input, 5, &mut payload).unwrap(), None);
+    }
+
+    #[test]
+    fn every_proper_prefix_is_an_unexpected_end() {
+        let whole = frame_of(7, b"hello");
+        for length in 1..whole.len() {
+            match read(&mut &whole[..length], 5, &mut Vec::new()) {
+                Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}
+                other => panic!("{length} bytes: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_frame_is_refused() {
+        let refused = |bytes: &[u8]| {
+            read(&mut &bytes[..], 100, &mut Vec::new())
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            refused(b"GET "),
+            "a frame starts with byte 0x00, this with 0x47"
+        );
+        assert_eq!(refused(&[0; 9]), "a frame has the length 0, the least is 1");
+        assert_eq!(
+            refused(b"\0\xff\xff\xff\x01"),
+            "a frame of 16777214 bytes is over the limit of 100 bytes"
+        );
+    }
+
+    #[test]
+    fn an_announced_length_reserves_nothing() {
+        let mut payload = Vec::new();
+        let cut = b"\0\xff\xff\xff\x01only this";
+        read(&mut &cut[..], PAYLOAD_BYTES_MAX, &mut payload).unwrap_err();
+        assert!(payload.capacity() < 1024, "{}", payload.capacity());
+    }
+}
+
+/// What every message type must stand: it round-trips, every proper prefix of its payload is
+/// refused or (where the last field is the rest) is another message, one byte too many likewise,
+/// and no flipped byte makes decoding panic.
+#[cfg(test)]
+pub(crate) mod check {
+    use super::*;
+
+    #[track_caller]
+    pub(crate) fn message<'a, M>(message: M, want: &[u8])
+    where
+        M: for<'b> SameMessage<'b> + Message<'a> + fmt::Debug,
+    {
+        let mut encoded = Vec::new();
+        message.encode(&mut encoded);
+        assert_eq!(encoded, want, "{message:?} encodes differently");
+        let (kind, payload) = (encoded[4], &encoded[HEADER_BYTES..]);
+        assert!(message.decodes_to_itself(kind, payload), "{message:?}");
+        for length in 0..payload.len() {
+            assert!(
+                !message.decodes_to_itself(kind, &payload[..length]),
+                "{message:?} cut to {length} bytes"
+            );
+        }
+        for at in 0..payload.len() {
+            for bit in 0..8 {
+                let mut flipped = payload.to_vec();
+                flipped[at] ^= 1 << bit;
+                message.decodes_to_itself(kind, &flipped);
+            }
+        }
+        for kind in 0..=u8::MAX {
+            message.decodes_to_itself(kind, payload);
+        }
+    }
+
+    /// Decodes a payload of any lifetime and compares.
+    pub(crate) trait SameMessage<'b> {
+        fn decodes_to_itself(&self, kind: u8, payload: &'b [u8]) -> bool;
+    }
+
+    macro_rules! same_message {
+        ($($message:ident),*) => {$(
+            impl<'b> $crate::frame::check::SameMessage<'b> for $message<'_> {
+                fn decodes_to_itself(&self, kind: u8, payload: &'b [u8]) -> bool {
+                    <$message<'b> as $crate::frame::Message<'b>>::decode(kind, payload)
+                        .is_ok_and(|decoded| decoded == *self)
+                }
+            }
+        )*};
+    }
+    pub(crate) use same_message;
+}

@@ -1,0 +1,316 @@
+//! Message bodies (RFC 9112 sections 6 and 7): as long as `Content-Length` says, chunked, or up
+//! to the end of the connection.
+
+use std::fmt;
+use std::io::{self, BufRead, Read};
+
+/// The longest line that announces a chunk, extensions included, in bytes.
+const CHUNK_LINE_BYTES_MAX: usize = 1024;
+
+/// The most bytes of trailer fields behind the last chunk. They are read and ignored.
+const TRAILER_BYTES_MAX: usize = 8 * 1024;
+
+/// How the end of a body is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is no body.
+    None,
+    /// So many bytes.
+    Bytes(u64),
+    /// Chunks, each with its length in front.
+    Chunked,
+    /// Up to the end of the connection; responses only.
+    UntilClose,
+}
+
+/// Why a body could not be read to its end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The peer broke the chunked coding; the sentence says how.
+    BadChunk(&'static str),
+    /// The connection ended inside the body.
+    Incomplete,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadChunk(how) => write!(f, "bad chunked coding: {how}"),
+            Self::Incomplete => f.write_str("the connection ended inside the body"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+impl From<BodyError> for io::Error {
+    fn from(error: BodyError) -> Self {
+        let kind = match error {
+            BodyError::BadChunk(_) => io::ErrorKind::InvalidData,
+            BodyError::Incomplete => io::ErrorKind::UnexpectedEof,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Reads one body from `R` and stops at its end. Errors of the body itself are [`BodyError`]s
+/// inside an [`io::Error`]; all others are those of `R`.
+#[derive(Debug)]
+pub struct Body<R> {
+    input: R,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Bytes(u64),
+    ChunkLine,
+    Chunk(u64),
+    ChunkEnd,
+    UntilClose,
+    Done,
+    /// After an error nothing more can be made of the stream.
+    Broken,
+}
+
+impl<R: BufRead> Body<R> {
+    /// The body that follows a head.
+    pub fn new(input: R, length: BodyLength) -> Self {
+        let state = match length {
+            BodyLength::None | BodyLength::Bytes(0) => State::Done,
+            BodyLength::Bytes(bytes) => State::Bytes(bytes),
+            BodyLength::Chunked => State::ChunkLine,
+            BodyLength::UntilClose => State::UntilClose,
+        };
+        Self { input, state }
+    }
+
+    /// What the body is read from.
+    pub fn input(&mut self) -> &mut R {
+        &mut self.input
+    }
+
+    /// Whether the body was read to its end, so that the next message can follow.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    fn read_some(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.state {
+                State::Done => return Ok(0),
+                State::Broken => return Err(BodyError::Incomplete.into()),
+                State::UntilClose => {
+                    let taken = self.input.read(out)?;
+                    if taken == 0 {
+                        self.state = State::Done;
+                    }
+                    return Ok(taken);
+                }
+                State::Bytes(left) => {
+                    let taken = self.read_at_most(left, out)?;
+                    self.state = match left - taken as u64 {
+                        0 => State::Done,
+                        left => State::Bytes(left),
+                    };
+                    return Ok(taken);
+                }
+                State::Chunk(left) => {
+                    let taken = self.read_at_most(left, out)?;
+                    self.state = match left - taken as u64 {
+                        0 => State::ChunkEnd,
+                        left => State::Chunk(left),
+                    };
+                    return Ok(taken);
+                }
+                State::ChunkLine => {
+                    self.state = match self.read_chunk_line()? {
+                        0 => {
+                            self.read_trailers()?;
+                            State::Done
+                        }
+                        bytes => State::Chunk(bytes),
+                    }
+                }
+                State::ChunkEnd => {
+                    let mut end = [0; 2];
+                    self.input.read_exact(&mut end)?;
+                    if end != *b"\r\n" {
+                        return Err(BodyError::BadChunk("a chunk is longer than it said").into());
+                    }
+                    self.state = State::ChunkLine;
+                }
+            }
+        }
+    }
+
+    fn read_at_most(&mut self, left: u64, out: &mut [u8]) -> io::Result<usize> {
+        let room = out.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        match self.input.read(&mut out[..room])? {
+            0 => Err(BodyError::Incomplete.into()),
+            taken => Ok(taken),
+        }
+    }
+
+    fn read_chunk_line(&mut self) -> io::Result<u64> {
+        let mut line = Vec::new();
+        read_line(&mut self.input, CHUNK_LINE_BYTES_MAX, &mut line)?;
+        let line = whole_line(
+            &line,
+            "a chunk's first line is too long or ends in a bare LF",
+        )?;
+        let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+        let (size, extensions) = line.split_at(digits);
+        if !matches!(extensions.trim_ascii_start().first(), None | Some(b';')) {
+            return Err(BodyError::BadChunk("its size is not a hexadecimal number").into());
+        }
+        if extensions
+            .iter()
+            .any(|b| b.is_ascii_control() && *b != b'\t')
+        {
+            return Err(BodyError::BadChunk("a control byte in an extension").into());
+        }
+        if extensions.trim_ascii_start().is_empty() && !extensions.is_empty() {
+            return Err(BodyError::BadChunk("white space behind a chunk's size").into());
+        }
+        // 16 digits hold every u64; more of them would be a second way to write a number.
+        std::str::from_utf8(size)
+            .ok()
+            .filter(|size| size.len() <= 16)
+            .and_then(|size| u64::from_str_radix(size, 16).ok())
+            .ok_or_else(|| BodyError::BadChunk("its size is not a hexadecimal number").into())
+    }
+
+    fn read_trailers(&mut self) -> io::Result<()> {
+        let mut left = TRAILER_BYTES_MAX;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            read_line(&mut self.input, left, &mut line)?;
+            left -= line.len();
+            let field = whole_line(&line, "the trailer is too long or has a bare LF")?;
+            if field.is_empty() {
+                return Ok(());
+            }
+            let name = field.iter().position(|b| *b == b':').unwrap_or(0);
+            if name == 0 || !field[..name].iter().all(|b| super::head::is_token_byte(*b)) {
+                return Err(BodyError::BadChunk("a trailer field has no name").into());
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Read for Body<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        self.read_some(out).map_err(|error| {
+            self.state = State::Broken;
+            match error.kind() {
+                io::ErrorKind::UnexpectedEof if error.get_ref().is_none() => {
+                    BodyError::Incomplete.into()
+                }
+                _ => error,
+            }
+        })
+    }
+}
+
+/// Appends one line with its line feed to `line`, but no more than `bytes_max` bytes. At the end
+/// of the stream the line may lack its line feed, or be empty.
+pub(crate) fn read_line(
+    input: &mut impl BufRead,
+    bytes_max: usize,
+    line: &mut Vec<u8>,
+) -> io::Result<()> {
+    input.take(bytes_max as u64).read_until(b'\n', line)?;
+    Ok(())
+}
+
+fn whole_line<'a>(line: &'a [u8], otherwise: &'static str) -> Result<&'a [u8], BodyError> {
+    match line.strip_suffix(b"\r\n") {
+        Some(line) if !line.contains(&b'\r') => Ok(line),
+        _ if line.is_empty() => Err(BodyError::Incomplete),
+        _ => Err(BodyError::BadChunk(otherwise)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(length: BodyLength, stream: &[u8]) -> Result<(String, String), String> {
+        let mut rest = stream;
+        let mut body = Body::new(&mut rest, length);
+        let mut text = String::new();
+        body.read_to_string(&mut text).map_err(|e| e.to_string())?;
+        assert!(body.is_done());
+        Ok((text, String::from_utf8_lossy(rest).into_owned()))
+    }
+
+    #[track_caller]
+    fn check(length: BodyLength, stream: &str, want: (&str, &str)) {
+        let got = read(length, stream.as_bytes()).unwrap();
+        assert_eq!((got.0.as_str(), got.1.as_str()), want);
+        // And no shorter stream is a whole body.
+        let bytes = stream.len() - want.1.len();
+        for cut in 0..bytes {
+            read(length, &stream.as_bytes()[..cut]).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn bodies_end_where_they_should() {
+        check(BodyLength::None, "next", ("", "next"));
+        check(BodyLength::Bytes(0), "next", ("", "next"));
+        check(BodyLength::Bytes(3), "onenext", ("one", "next"));
+        let chunked = BodyLength::Chunked;
+        check(chunked, "0\r\n\r\nnext", ("", "next"));
+        check(chunked, "3\r\none\r\n0\r\n\r\nnext", ("one", "next"));
+        check(
+            chunked,
+            "1\r\na\r\n0B\r\nbcdefghijkl\r\n00\r\n\r\n",
+            ("abcdefghijkl", ""),
+        );
+        check(
+            chunked,
+            "1;x=\"y\"\r\na\r\n0;z\r\nT: v\r\n\r\nnext",
+            ("a", "next"),
+        );
+        let close = read(BodyLength::UntilClose, b"all").unwrap();
+        assert_eq!(close, ("all".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn bad_chunks_are_refused() {
+        for bad in [
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "+1\r\na\r\n",
+            "0x1\r\na\r\n",
+            "1\na\n",
+            "1\r\nab\r\n",
+            "1\r\na\n0\r\n\r\n",
+            " 1\r\na\r\n",
+            "1 \r\na\r\n",
+            "1 x\r\na\r\n",
+            "00000000000000001\r\na",
+            "ffffffffffffffffff\r\n",
+            "1;\x01\r\na\r\n",
+            "1;\r\r\na\r\n",
+            "0\r\n: v\r\n\r\n",
+            "0\r\nbad name: v\r\n\r\n",
+            "0\r\nT: v\n\r\n",
+        ] {
+            let error = read(BodyLength::Chunked, bad.as_bytes()).unwrap_err();
+            assert!(error.starts_with("bad chunked coding"), "{bad:?}: {error}");
+        }
+        let long = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(CHUNK_LINE_BYTES_MAX));
+        read(BodyLength::Chunked, long.as_bytes()).unwrap_err();
+        let long = format!("0\r\nT: {}\r\n\r\n", "x".repeat(TRAILER_BYTES_MAX));
+        read(BodyLength::Chunked, long.as_bytes()).unwrap_err();
+    }
+}

@@ -1,0 +1,74 @@
+//! What request and response heads have in common: reading one whole head off a stream, and the
+//! rules for its fields.
+
+use std::io::{self, BufRead};
+
+use crate::http::body::read_line;
+
+/// The longest head, in bytes, from its first line to the empty line.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// The longest request target, in bytes.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// The most fields a head may have.
+pub const FIELDS_MAX: usize = 100;
+
+/// How far a head got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The buffer holds one whole head.
+    Whole,
+    /// The stream ended before the first byte.
+    End,
+    /// The buffer holds [`HEAD_BYTES_MAX`] bytes, and the head goes on.
+    TooLong,
+}
+
+/// Reads one head, up to and with its empty line, into `head`. Empty lines in front are skipped
+/// (RFC 9112 section 2.2).
+pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Result<Progress> {
+    head.clear();
+    let mut skipped = 0;
+    loop {
+        let line_start = head.len();
+        let room = HEAD_BYTES_MAX - line_start - skipped;
+        read_line(input, room, head)?;
+        let line = &head[line_start..];
+        match line {
+            b"" if head.is_empty() => return Ok(Progress::End),
+            b"\r\n" if line_start > 0 => return Ok(Progress::Whole),
+            b"\r\n" => {
+                skipped += 2;
+                head.clear();
+            }
+            _ if line.ends_with(b"\n") => {}
+            _ if line.len() == room => return Ok(Progress::TooLong),
+            _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+        if skipped + head.len() == HEAD_BYTES_MAX {
+            return Ok(Progress::TooLong);
+        }
+    }
+}
+
+/// Whether `b` may stand in a token (RFC 9110 section 5.6.2).
+pub(crate) fn is_token_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// The members of a comma-separated list field, without the white space around them and without
+/// the empty ones (RFC 9110 section 5.6.1).
+pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|b| *b == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+/// A field value that is digits and nothing else (RFC 9110 section 8.6).
+pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
+    Some(value)
+        .filter(|value| !value.is_empty() && value.iter().all(u8::is_ascii_digit))
+        .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok())
+}

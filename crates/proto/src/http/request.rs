@@ -1,0 +1,458 @@
+//! Request heads: reading one off a stream, and every check that does not depend on the resource.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, BufRead};
+
+use httparse::Header;
+
+use super::body::BodyLength;
+use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress, TARGET_BYTES_MAX};
+use super::response::Persistence;
+use super::status::Status;
+
+/// The head of a request, checked. Borrows from the bytes it was parsed from.
+#[derive(Debug)]
+pub struct RequestHead<'a> {
+    /// The method, as it was sent; methods are case-sensitive.
+    pub method: &'a str,
+    /// The path of the target, still percent-encoded, starting with `/`; or `*` (for `OPTIONS`).
+    pub path: &'a str,
+    /// What stands behind the target's `?`, still percent-encoded.
+    pub query: Option<&'a str>,
+    /// How the body that follows ends.
+    pub body: BodyLength,
+    /// Whether the client may send another request on this connection, and whether it has to be
+    /// told that it can.
+    pub persistence: Persistence,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    fields: Vec<Header<'a>>,
+}
+
+/// A request that is refused: with which status, and why, in one sentence for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status of the reply.
+    pub status: Status,
+    /// What was wrong and what would be right.
+    pub sentence: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with its sentence.
+    pub fn new(status: Status, sentence: impl Into<Cow<'static, str>>) -> Self {
+        let sentence = sentence.into();
+        Self { status, sentence }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.status, self.sentence)
+    }
+}
+
+/// Reads the bytes of one request head, up to and with its empty line, into `head`. `false` is
+/// the end of the stream before a request.
+///
+/// # Errors
+/// The stream's own, [`io::ErrorKind::UnexpectedEof`] if it ends inside the head; and inside
+/// `Ok`, a [`Refusal`] if the head is over a limit.
+pub fn read_head(
+    input: &mut impl BufRead,
+    head: &mut Vec<u8>,
+) -> io::Result<Result<bool, Refusal>> {
+    Ok(match head::read_head(input, head)? {
+        Progress::Whole => Ok(true),
+        Progress::End => Ok(false),
+        Progress::TooLong if !head.is_empty() && !head.contains(&b'\n') => Err(target_too_long()),
+        Progress::TooLong => Err(Refusal::new(
+            Status::HeaderFieldsTooLarge,
+            format!("the head of a request may have {HEAD_BYTES_MAX} bytes"),
+        )),
+    })
+}
+
+fn target_too_long() -> Refusal {
+    let sentence = format!("the target of a request may have {TARGET_BYTES_MAX} bytes");
+    Refusal::new(Status::UriTooLong, sentence)
+}
+
+fn bad(sentence: &'static str) -> Refusal {
+    Refusal::new(Status::BadRequest, sentence)
+}
+
+impl<'a> RequestHead<'a> {
+    /// Parses one whole head, as [`read_head`] leaves it.
+    ///
+    /// # Errors
+    /// If the head is not exactly what RFC 9112 allows; after that, nothing can be said about
+    /// where the next request starts, and the connection must be closed.
+    pub fn parse(head: &'a [u8]) -> Result<Self, Refusal> {
+        let bare_line_feed = head
+            .iter()
+            .enumerate()
+            .any(|(at, b)| *b == b'\n' && (at == 0 || head[at - 1] != b'\r'));
+        if bare_line_feed {
+            return Err(bad("lines end in CR LF"));
+        }
+        let line_bytes = head.iter().position(|b| *b == b'\r').unwrap_or(head.len());
+        let (line, fields) = head.split_at(line_bytes);
+        let fields = fields
+            .strip_prefix(b"\r\n")
+            .ok_or(bad("the request line does not end in CR LF"))?;
+        let (method, target, minor_version) = parse_request_line(line)?;
+        let fields = parse_fields(fields)?;
+        let mut request = Self {
+            method,
+            path: "",
+            query: None,
+            body: BodyLength::None,
+            persistence: Persistence::Close,
+            expects_continue: false,
+            fields,
+        };
+        (request.path, request.query) = parse_target(method, target)?;
+        request.check_host(minor_version)?;
+        request.body = request.body_length(minor_version)?;
+        request.persistence = request.wanted_persistence(minor_version);
+        request.expects_continue = request.check_expect(minor_version)?;
+        Ok(request)
+    }
+
+    /// The values of every field with this name, in order; names ignore case.
+    pub fn fields<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+        self.fields
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
+    fn check_host(&self, minor_version: u8) -> Result<(), Refusal> {
+        let mut hosts = self.fields("host");
+        match (hosts.next(), hosts.next()) {
+            (None, _) if minor_version == 0 => Ok(()),
+            (None, _) => Err(bad("an HTTP/1.1 request needs a Host field")),
+            (Some(_), Some(_)) => Err(bad("a request has one Host field, not several")),
+            (Some(host), None) if is_host(host) => Ok(()),
+            (Some(_), None) => Err(bad("the Host field is not a host and a port")),
+        }
+    }
+
+    fn body_length(&self, minor_version: u8) -> Result<BodyLength, Refusal> {
+        let mut lengths = self.fields("content-length");
+        let length = lengths.next();
+        if lengths.next().is_some() {
+            return Err(bad("a request has one Content-Length field, not several"));
+        }
+        let mut codings = self
+            .fields("transfer-encoding")
+            .flat_map(head::list_members);
+        let has_codings = self.fields("transfer-encoding").next().is_some();
+        match (length, has_codings) {
+            (None, false) => Ok(BodyLength::None),
+            (Some(length), false) => head::parse_length(length)
+                .map(BodyLength::Bytes)
+                .ok_or(bad("the Content-Length is not a number")),
+            (Some(_), true) => Err(bad(
+                "a request has a Content-Length or a Transfer-Encoding, not both",
+            )),
+            (None, true) if minor_version == 0 => Err(bad("HTTP/1.0 knows no Transfer-Encoding")),
+            (None, true) => match (codings.next(), codings.next()) {
+                (Some(one), None) if one.eq_ignore_ascii_case(b"chunked") => {
+                    Ok(BodyLength::Chunked)
+                }
+                (Some(_), None) => Err(Refusal::new(
+                    Status::NotImplemented,
+                    "the only transfer coding known here is chunked",
+                )),
+                _ => Err(bad("the Transfer-Encoding is not 'chunked'")),
+            },
+        }
+    }
+
+    fn wanted_persistence(&self, minor_version: u8) -> Persistence {
+        let has = |option: &[u8]| {
+            self.fields("connection")
+                .flat_map(head::list_members)
+                .any(|member| member.eq_ignore_ascii_case(option))
+        };
+        match minor_version {
+            _ if has(b"close") => Persistence::Close,
+            1.. => Persistence::Default,
+            0 if has(b"keep-alive") => Persistence::KeepAlive,
+            0 => Persistence::Close,
+        }
+    }
+
+    fn check_expect(&self, minor_version: u8) -> Result<bool, Refusal> {
+        let mut expectations = self.fields("expect").flat_map(head::list_members);
+        match expectations.find(|member| !member.eq_ignore_ascii_case(b"100-continue")) {
+            Some(_) => Err(Refusal::new(
+                Status::ExpectationFailed,
+                "the only expectation that can be met here is 100-continue",
+            )),
+            // A 1.0 client cannot wait for a reply it does not know (RFC 9110 section 10.1.1).
+            None => Ok(minor_version >= 1 && self.fields("expect").next().is_some()),
+        }
+    }
+}
+
+/// `METHOD SP target SP HTTP/1.x`, with single spaces (RFC 9112 section 3).
+fn parse_request_line(line: &[u8]) -> Result<(&str, &str, u8), Refusal> {
+    const SHAPE: Refusal = Refusal {
+        status: Status::BadRequest,
+        sentence: Cow::Borrowed("a request line is METHOD, target and HTTP/1.1, one space between"),
+    };
+    let mut words = line.split(|b| *b == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(SHAPE);
+    };
+    if method.is_empty() || !method.iter().all(|b| head::is_token_byte(*b)) {
+        return Err(bad("the method is not a token"));
+    }
+    let minor_version = match version {
+        b"HTTP/1.0" => 0,
+        // A higher minor version is read as 1.1 (RFC 9110 section 2.5).
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => 1,
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            let sentence = "this server speaks HTTP/1.1 and HTTP/1.0";
+            return Err(Refusal::new(Status::HttpVersionNotSupported, sentence));
+        }
+        _ => return Err(SHAPE),
+    };
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(target_too_long());
+    }
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| bad("the target is not UTF-8"));
+    Ok((text(method)?, text(target)?, minor_version))
+}
+
+fn parse_fields(fields: &[u8]) -> Result<Vec<Header<'_>>, Refusal> {
+    let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    match httparse::parse_headers(fields, &mut slots) {
+        Ok(httparse::Status::Complete((bytes, parsed))) if bytes == fields.len() => {
+            Ok(parsed.to_vec())
+        }
+        Ok(_) => Err(bad("the head is not a list of fields")),
+        Err(httparse::Error::TooManyHeaders) => Err(Refusal::new(
+            Status::HeaderFieldsTooLarge,
+            format!("a request may have {FIELDS_MAX} fields"),
+        )),
+        Err(httparse::Error::HeaderName) => Err(bad(
+            "a field starts with its name and a colon, no space between or in front",
+        )),
+        Err(_) => Err(bad("a field holds a byte that may not stand there")),
+    }
+}
+
+/// The path and the query of a target in origin-form or absolute-form, or `*` for `OPTIONS`
+/// (RFC 9112 section 3.2).
+fn parse_target<'a>(method: &str, target: &'a str) -> Result<(&'a str, Option<&'a str>), Refusal> {
+    if method == "CONNECT" {
+        let sentence = "this server is not a proxy";
+        return Err(Refusal::new(Status::NotImplemented, sentence));
+    }
+    if target.chars().any(|c| c.is_control() || c == '#') {
+        return Err(bad("the target holds a control byte or a '#'"));
+    }
+    if target == "*" && method == "OPTIONS" {
+        return Ok((target, None));
+    }
+    let origin = match target.split_once("://") {
+        Some((scheme, rest))
+            if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") =>
+        {
+            let authority = rest.find(['/', '?']).unwrap_or(rest.len());
+            if !is_host(&rest.as_bytes()[..authority]) || authority == 0 {
+                return Err(bad("the target's host is not a host and a port"));
+            }
+            &rest[authority..]
+        }
+        _ if target.starts_with('/') => target,
+        _ => return Err(bad("the target starts with '/' or 'http://'")),
+    };
+    let (path, query) = match origin.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (origin, None),
+    };
+    Ok((if path.is_empty() { "/" } else { path }, query))
+}
+
+/// Whether a value can be `host [":" port]` (RFC 3986 section 3.2.2). An empty host is allowed,
+/// for requests whose target has none.
+fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match value.iter().rposition(|b| *b == b':') {
+        Some(at) if !value.ends_with(b"]") => (&value[..at], &value[at + 1..]),
+        _ => (value, &b""[..]),
+    };
+    let host_is_valid = match host {
+        [b'[', address @ .., b']'] => address
+            .iter()
+            .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
+        name => name
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b)),
+    };
+    host_is_valid && port.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(head: &[u8]) -> Result<RequestHead<'_>, Refusal> {
+        RequestHead::parse(head)
+    }
+
+    #[test]
+    fn a_request_is_taken_apart() {
+        let head = b"POST /a%20b?x=1&y HTTP/1.1\r\nHost: h:80\r\nContent-Length: 5\r\n\
+                     Expect: 100-Continue\r\nX: 1\r\nx: 2\r\n\r\n";
+        let request = parse(head).unwrap();
+        assert_eq!(request.method, "POST");
+        assert_eq!((request.path, request.query), ("/a%20b", Some("x=1&y")));
+        assert_eq!(request.body, BodyLength::Bytes(5));
+        assert_eq!(request.persistence, Persistence::Default);
+        assert!(request.expects_continue);
+        let values: Vec<_> = request.fields("x").collect();
+        assert_eq!(values, [b"1", b"2"]);
+    }
+
+    #[track_caller]
+    fn check_path(target: &str, want: &str) {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(parse(head.as_bytes()).unwrap().path, want, "{target}");
+    }
+
+    #[test]
+    fn targets() {
+        check_path("/", "/");
+        check_path("//a", "//a");
+        check_path("http://h/a?b", "/a");
+        check_path("HTTP://h:80", "/");
+        check_path("http://h?b", "/");
+        check_path("/ä", "/ä");
+        check_path("/http://x", "/http://x");
+    }
+
+    #[track_caller]
+    fn check_connection(head: &str, want: Persistence) {
+        assert_eq!(parse(head.as_bytes()).unwrap().persistence, want);
+    }
+
+    #[test]
+    fn who_keeps_the_connection() {
+        use Persistence::*;
+        check_connection("GET / HTTP/1.1\r\nHost:\r\n\r\n", Default);
+        check_connection("GET / HTTP/1.7\r\nHost:\r\n\r\n", Default);
+        let close = "GET / HTTP/1.1\r\nHost:\r\nConnection: x, Close\r\n\r\n";
+        check_connection(close, Close);
+        check_connection("GET / HTTP/1.0\r\n\r\n", Close);
+        let keep = "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n";
+        check_connection(keep, KeepAlive);
+    }
+
+    #[track_caller]
+    fn check_refused(code: u16, head: &str) {
+        match parse(head.as_bytes()) {
+            Err(refusal) => assert_eq!(refusal.status.code(), code, "{head:?}: {refusal}"),
+            Ok(request) => panic!("{head:?}: {request:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_malformed_is_refused() {
+        for line in [
+            "",
+            "GET",
+            "GET /",
+            "GET / ",
+            "GET  / HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            " GET / HTTP/1.1",
+            "GET\t/ HTTP/1.1",
+            "GET / http/1.1",
+            "GET / HTTP/11",
+            "GET / HTTP/1.10",
+            "G(T / HTTP/1.1",
+            "GET a HTTP/1.1",
+            "GET /a#b HTTP/1.1",
+            "GET /a\x7f HTTP/1.1",
+            "GET /\u{85} HTTP/1.1",
+            "GET http:/// HTTP/1.1",
+            "GET http://a@b/ HTTP/1.1",
+            "GET ftp://h/ HTTP/1.1",
+            "GET * HTTP/1.1",
+        ] {
+            check_refused(400, &format!("{line}\r\nHost: h\r\n\r\n"));
+        }
+        for fields in [
+            "X: 1",
+            "Host: a\r\nHost: a",
+            "Host: a b",
+            "Host: a/b",
+            "Host: a:b",
+            "Host : a",
+            "Host: a\r\n X: folded",
+            "Host: a\r\n: x",
+            "Host: a\r\nX",
+            "Host: a\r\nX y: z",
+            "Host: a\r\nX: \x01",
+            "Host: a\r\nX: a\rb",
+            "Host: a\nX: y",
+            " Host: a",
+            "Host: a\r\nContent-Length: 1\r\nContent-Length: 1",
+            "Host: a\r\nContent-Length: 1, 1",
+            "Host: a\r\nContent-Length: +1",
+            "Host: a\r\nContent-Length: -1",
+            "Host: a\r\nContent-Length: 0x1",
+            "Host: a\r\nContent-Length:",
+            "Host: a\r\nContent-Length: 1 1",
+            "Host: a\r\nContent-Length: 99999999999999999999",
+            "Host: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
+            "Host: a\r\nTransfer-Encoding:",
+            "Host: a\r\nTransfer-Encoding: chunked, chunked",
+            "Host: a\r\nTransfer-Encoding: gzip, chunked",
+            "Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        ] {
+            check_refused(400, &format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n"));
+        }
+        check_refused(400, "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
+        check_refused(400, "GET / HTTP/1.1\nHost: a\n\n");
+        check_refused(
+            501,
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        );
+        check_refused(501, "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n");
+        check_refused(505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n");
+        check_refused(417, "GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n");
+        let long = "a".repeat(TARGET_BYTES_MAX);
+        check_refused(414, &format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let many = "X: y\r\n".repeat(FIELDS_MAX);
+        check_refused(431, &format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"));
+    }
+
+    #[test]
+    fn heads_are_read_whole_or_refused() {
+        let mut head = Vec::new();
+        let mut input = &b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nbody"[..];
+        assert_eq!(read_head(&mut input, &mut head).unwrap(), Ok(true));
+        assert_eq!(head, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(input, b"body");
+        assert_eq!(read_head(&mut &b""[..], &mut head).unwrap(), Ok(false));
+        let whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for cut in 1..whole.len() {
+            let error = read_head(&mut &whole[..cut], &mut head).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{cut}");
+        }
+        for (endless, code) in [("GET /aaaa", 414), ("X: y\r\n", 431), ("\r\n", 431)] {
+            let endless = endless.repeat(HEAD_BYTES_MAX);
+            let refusal = read_head(&mut endless.as_bytes(), &mut head).unwrap();
+            assert_eq!(refusal.unwrap_err().status.code(), code);
+        }
+    }
+}

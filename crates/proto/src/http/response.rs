@@ -1,0 +1,245 @@
+//! Response heads: writing one, and reading one.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, BufRead, Write};
+
+use super::body::BodyLength;
+use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress};
+use super::status::Status;
+
+/// A field of a response: its name and its value, which must be free of line breaks.
+pub type Field = (&'static str, Cow<'static, str>);
+
+/// Appends a response head. `date` is an HTTP date (RFC 9110 section 5.6.7); `body_bytes` becomes
+/// `Content-Length`.
+pub fn put_head(
+    out: &mut Vec<u8>,
+    status: Status,
+    date: &str,
+    fields: &[Field],
+    body_bytes: u64,
+    persistence: Persistence,
+) {
+    const NEVER_FAILS: &str = "a Vec takes whatever is written to it";
+    write!(out, "HTTP/1.1 {status}\r\nDate: {date}\r\n").expect(NEVER_FAILS);
+    for (name, value) in fields {
+        debug_assert!(!value.contains(['\r', '\n']), "{name}: {value:?}");
+        write!(out, "{name}: {value}\r\n").expect(NEVER_FAILS);
+    }
+    write!(out, "Content-Length: {body_bytes}\r\n").expect(NEVER_FAILS);
+    out.extend_from_slice(match persistence {
+        Persistence::Close => b"Connection: close\r\n\r\n",
+        Persistence::KeepAlive => b"Connection: keep-alive\r\n\r\n",
+        Persistence::Default => b"\r\n",
+    });
+}
+
+/// What a reply says of the connection (RFC 9112 section 9.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// It goes on, which an HTTP/1.1 client takes for granted.
+    Default,
+    /// It goes on, for an HTTP/1.0 client, which has to be told.
+    KeepAlive,
+    /// It is closed behind this reply.
+    Close,
+}
+
+/// The head of a response, as a client reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The status code.
+    pub status: u16,
+    /// The phrase behind it.
+    pub phrase: String,
+    /// How the body that follows ends.
+    pub body: BodyLength,
+    /// Whether the server keeps the connection open for the next request.
+    pub keep_alive: bool,
+    fields: Vec<(String, String)>,
+}
+
+/// Why no response could be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ResponseError {
+    /// The stream failed or ended inside the head.
+    Io(io::Error),
+    /// The server closed the connection instead of answering.
+    Closed,
+    /// What came is not an HTTP response; the sentence says in what respect.
+    NotHttp(&'static str),
+}
+
+impl fmt::Display for ResponseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Closed => f.write_str("the server closed the connection without an answer"),
+            Self::NotHttp(how) => write!(f, "the answer is not HTTP: {how}"),
+        }
+    }
+}
+
+impl std::error::Error for ResponseError {}
+
+impl From<io::Error> for ResponseError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl ResponseHead {
+    /// Reads the head of the response to a request with this method, passing over interim (1xx)
+    /// responses.
+    ///
+    /// # Errors
+    /// If the stream fails or holds something else.
+    pub fn read(input: &mut impl BufRead, method: &str) -> Result<Self, ResponseError> {
+        let mut head = Vec::new();
+        loop {
+            match head::read_head(input, &mut head)? {
+                Progress::Whole => {}
+                Progress::End => return Err(ResponseError::Closed),
+                Progress::TooLong => {
+                    return Err(ResponseError::NotHttp("its head is over 16 KiB"));
+                }
+            }
+            let response = Self::parse(&head, method)?;
+            if response.status >= 200 {
+                return Ok(response);
+            }
+        }
+    }
+
+    /// The first value of the field with this name; names ignore case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let found = |(field, _): &&(String, String)| field.eq_ignore_ascii_case(name);
+        self.fields.iter().find(found).map(|(_, value)| &**value)
+    }
+
+    fn parse(head: &[u8], method: &str) -> Result<Self, ResponseError> {
+        let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut parsed = httparse::Response::new(&mut slots);
+        match parsed.parse(head) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) | Err(_) => {
+                return Err(ResponseError::NotHttp("its head cannot be read"));
+            }
+        }
+        let field = |field: &httparse::Header| {
+            let value = String::from_utf8_lossy(field.value).into_owned();
+            (field.name.to_owned(), value)
+        };
+        let mut response = Self {
+            status: parsed.code.unwrap_or_default(),
+            phrase: parsed.reason.unwrap_or_default().to_owned(),
+            body: BodyLength::None,
+            keep_alive: false,
+            fields: parsed.headers.iter().map(field).collect(),
+        };
+        response.body = response.body_length(method)?;
+        let connection = response.field("connection").unwrap_or_default();
+        let has = |option: &[u8]| {
+            head::list_members(connection.as_bytes()).any(|o| o.eq_ignore_ascii_case(option))
+        };
+        response.keep_alive = match parsed.version {
+            Some(1) => !has(b"close"),
+            _ => has(b"keep-alive"),
+        } && response.body != BodyLength::UntilClose;
+        Ok(response)
+    }
+
+    /// RFC 9112 section 6.3.
+    fn body_length(&self, method: &str) -> Result<BodyLength, ResponseError> {
+        if method == "HEAD" || self.status < 200 || matches!(self.status, 204 | 304) {
+            return Ok(BodyLength::None);
+        }
+        match (
+            self.field("transfer-encoding"),
+            self.field("content-length"),
+        ) {
+            (Some(coding), _) if coding.trim().eq_ignore_ascii_case("chunked") => {
+                Ok(BodyLength::Chunked)
+            }
+            (Some(_), _) => Err(ResponseError::NotHttp("its transfer coding is not known")),
+            (None, Some(length)) => head::parse_length(length.as_bytes())
+                .map(BodyLength::Bytes)
+                .ok_or(ResponseError::NotHttp("its Content-Length is not a number")),
+            (None, None) => Ok(BodyLength::UntilClose),
+        }
+    }
+}
+
+const _: () = assert!(
+    HEAD_BYTES_MAX == 16 * 1024,
+    "the sentence above says 16 KiB"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_that_is_written_can_be_read() {
+        let mut out = Vec::new();
+        let fields: [Field; 1] = [("Content-Type", "text/plain".into())];
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        put_head(
+            &mut out,
+            Status::NotFound,
+            date,
+            &fields,
+            5,
+            Persistence::Close,
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "HTTP/1.1 404 Not Found\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Content-Type: text/plain\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
+        );
+        let head = ResponseHead::read(&mut out.as_slice(), "GET").unwrap();
+        assert_eq!((head.status, head.phrase.as_str()), (404, "Not Found"));
+        assert_eq!(head.body, BodyLength::Bytes(5));
+        assert_eq!(head.field("content-type"), Some("text/plain"));
+        assert!(!head.keep_alive);
+    }
+
+    #[track_caller]
+    fn check_body(method: &str, head: &str, want: BodyLength) {
+        let head = format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 {head}\r\n\r\n");
+        let head = ResponseHead::read(&mut head.as_bytes(), method).unwrap();
+        assert_eq!(head.body, want);
+    }
+
+    #[test]
+    fn where_the_body_ends() {
+        check_body("GET", "200 OK\r\nContent-Length: 7", BodyLength::Bytes(7));
+        check_body("HEAD", "200 OK\r\nContent-Length: 7", BodyLength::None);
+        check_body(
+            "GET",
+            "304 Not Modified\r\nContent-Length: 7",
+            BodyLength::None,
+        );
+        check_body(
+            "GET",
+            "200\r\nTransfer-Encoding: chunked",
+            BodyLength::Chunked,
+        );
+        check_body("GET", "200 OK", BodyLength::UntilClose);
+    }
+
+    #[test]
+    fn what_is_not_http_is_an_error() {
+        for bad in [
+            "{'success': True}\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n",
+            "",
+        ] {
+            ResponseHead::read(&mut bad.as_bytes(), "GET").unwrap_err();
+        }
+    }
+}

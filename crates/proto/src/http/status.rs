@@ -1,0 +1,58 @@
+//! The status codes the services use, with the phrases of RFC 9110 section 15.
+
+use std::fmt;
+
+macro_rules! statuses {
+    ($($name:ident = $code:literal $phrase:literal;)*) => {
+        /// A status code this project sends.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum Status {
+            $(#[doc = concat!(stringify!($code), " ", $phrase)] $name = $code,)*
+        }
+
+        impl Status {
+            /// The phrase that stands behind the code in a status line.
+            pub fn phrase(self) -> &'static str {
+                match self {
+                    $(Self::$name => $phrase,)*
+                }
+            }
+        }
+    };
+}
+
+statuses! {
+    Continue = 100 "Continue";
+    Ok = 200 "OK";
+    BadRequest = 400 "Bad Request";
+    Forbidden = 403 "Forbidden";
+    NotFound = 404 "Not Found";
+    MethodNotAllowed = 405 "Method Not Allowed";
+    RequestTimeout = 408 "Request Timeout";
+    Conflict = 409 "Conflict";
+    LengthRequired = 411 "Length Required";
+    ContentTooLarge = 413 "Content Too Large";
+    UriTooLong = 414 "URI Too Long";
+    UnsupportedMediaType = 415 "Unsupported Media Type";
+    ExpectationFailed = 417 "Expectation Failed";
+    HeaderFieldsTooLarge = 431 "Request Header Fields Too Large";
+    InternalServerError = 500 "Internal Server Error";
+    NotImplemented = 501 "Not Implemented";
+    ServiceUnavailable = 503 "Service Unavailable";
+    HttpVersionNotSupported = 505 "HTTP Version Not Supported";
+    InsufficientStorage = 507 "Insufficient Storage";
+}
+
+impl Status {
+    /// The number.
+    pub fn code(self) -> u16 {
+        self as u16
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code(), self.phrase())
+    }
+}

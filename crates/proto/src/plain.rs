@@ -1,0 +1,143 @@
+//! The plain-text dialects: what the clients of the four original course servers send, and what
+//! anyone with `nc` can type.
+
+use std::fmt;
+
+use crate::history::{Operation, Request, is_user_name};
+
+/// What a plain queue client sends to get the oldest message.
+pub const QUEUE_GET: &[u8] = b"<<GET>>";
+
+/// What a plain queue client gets when there is no message.
+pub const QUEUE_EMPTY: &str = "Error - no messages in queue.";
+
+/// The longest line a plain history client may send, in bytes, without its end.
+pub const HISTORY_LINE_BYTES_MAX: usize = 256;
+
+/// What a user without access gets, in both dialects.
+pub const AUTHENTICATION_ERROR: &str = "Authentication error.";
+
+/// Why a line is not a request to the history service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HistoryLineError {
+    /// The line is longer than [`HISTORY_LINE_BYTES_MAX`], or is not UTF-8.
+    NotALine,
+    /// The first word is missing or is not a user name.
+    NotAUser,
+    /// The second word is not one of the operations.
+    NotAnOperation,
+    /// Operation 1 lacks its line number.
+    NoLineNumber,
+    /// The word behind operation 1 is not a number from 1 up.
+    NotALineNumber,
+    /// There are more words than the operation takes.
+    TooManyWords,
+}
+
+impl fmt::Display for HistoryLineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotALine => "A request is one line of at most 256 bytes of UTF-8 text.",
+            Self::NotAUser => {
+                "A request starts with a user name: 1 to 64 of A-Z a-z 0-9 . _ - (as in 'alice 2')."
+            }
+            Self::NotAnOperation => "The operation is 1, 2 or 3 (as in 'alice 2').",
+            Self::NoLineNumber => "Operation 1 needs the number of a line (as in 'alice 1 3').",
+            Self::NotALineNumber => "A line number is 1 or more, in digits (as in 'alice 1 3').",
+            Self::TooManyWords => {
+                "There are too many words; a request is 'USER', 'USER 1 N', 'USER 2' or 'USER 3'."
+            }
+        })
+    }
+}
+
+impl std::error::Error for HistoryLineError {}
+
+/// Reads `USER`, `USER 1 N`, `USER 2` or `USER 3`. The words may be separated by any white space;
+/// a line end (LF or CR LF) is ignored.
+///
+/// # Errors
+/// One sentence that says what is wrong and what would be right.
+pub fn parse_history_line(line: &[u8]) -> Result<Request<'_>, HistoryLineError> {
+    let line = std::str::from_utf8(line)
+        .ok()
+        .filter(|line| line.len() <= HISTORY_LINE_BYTES_MAX)
+        .ok_or(HistoryLineError::NotALine)?;
+    let mut words = line.split_ascii_whitespace();
+    let user = words
+        .next()
+        .filter(|user| is_user_name(user))
+        .ok_or(HistoryLineError::NotAUser)?;
+    let operation = match words.next() {
+        None => Operation::Hello,
+        Some("1") => {
+            let number = words.next().ok_or(HistoryLineError::NoLineNumber)?;
+            Operation::Delete(parse_line_number(number)?)
+        }
+        Some("2") => Operation::Get,
+        Some("3") => Operation::Clear,
+        Some(_) => return Err(HistoryLineError::NotAnOperation),
+    };
+    match words.next() {
+        None => Ok(Request { user, operation }),
+        Some(_) => Err(HistoryLineError::TooManyWords),
+    }
+}
+
+/// Reads the number of a line: digits only, 1 or more.
+///
+/// # Errors
+/// [`HistoryLineError::NotALineNumber`].
+pub fn parse_line_number(word: &str) -> Result<u64, HistoryLineError> {
+    Some(word)
+        .filter(|word| word.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|word| word.parse().ok())
+        .filter(|number| *number > 0)
+        .ok_or(HistoryLineError::NotALineNumber)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &[u8], want: Result<Operation, HistoryLineError>) {
+        let got = parse_history_line(line).map(|request| {
+            assert_eq!(request.user, "alice");
+            request.operation
+        });
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn requests() {
+        check(b"alice", Ok(Operation::Hello));
+        check(b"alice 1 3\r\n", Ok(Operation::Delete(3)));
+        check(b"  alice\t2 \n", Ok(Operation::Get));
+        check(b"alice 3", Ok(Operation::Clear));
+        let longest = format!("alice{}2", " ".repeat(HISTORY_LINE_BYTES_MAX - 6));
+        check(longest.as_bytes(), Ok(Operation::Get));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        use HistoryLineError::*;
+        check(b"", Err(NotAUser));
+        check(b"\n", Err(NotAUser));
+        check(b"al/ice 2", Err(NotAUser));
+        check(b"alice\0 2", Err(NotAUser));
+        check(b"alice \xff", Err(NotALine));
+        check(&[b'a'; HISTORY_LINE_BYTES_MAX + 1], Err(NotALine));
+        check(b"alice 4", Err(NotAnOperation));
+        check(b"alice two", Err(NotAnOperation));
+        check(b"alice 1", Err(NoLineNumber));
+        check(b"alice 1 x", Err(NotALineNumber));
+        check(b"alice 1 0", Err(NotALineNumber));
+        check(b"alice 1 -1", Err(NotALineNumber));
+        check(b"alice 1 +1", Err(NotALineNumber));
+        check(b"alice 1 99999999999999999999", Err(NotALineNumber));
+        check(b"alice 2 2", Err(TooManyWords));
+        check(b"alice 1 2 3", Err(TooManyWords));
+    }
+}
