@@ -130,3 +130,12 @@ impl Endpoint {
         }
     }
 }
+
+/// Whether an error of a stream means that a timeout ran out, which the sockets of this system
+/// report as "would block".
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}

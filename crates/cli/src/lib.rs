@@ -11,5 +11,5 @@ pub mod exit;
 pub mod logger;
 
 pub use args::{Parsed, UsageError, Words};
-pub use endpoint::{ConnectError, Endpoint};
+pub use endpoint::{ConnectError, Endpoint, is_timeout};
 pub use exit::{App, Exit, Failure};

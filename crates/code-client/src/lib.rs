@@ -1,1 +1,102 @@
-//! todo
+//! The code client: [`Client`] talks to a code server; [`run`] is what the program does with it.
+
+pub mod args;
+mod client;
+mod error;
+
+use std::io::{self, Read, Write};
+
+use cli::Endpoint;
+use uuid::Uuid;
+
+pub use client::Client;
+pub use error::Error;
+
+/// What the program is to do, and with which server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The server, at its port for codes.
+    pub endpoint: Endpoint,
+    /// The server's port for messages.
+    pub message_port: u16,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// The program's verbs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Be so many clients, one after the other.
+    Run {
+        /// How many.
+        clients: u64,
+    },
+    /// Get one code.
+    Request {
+        /// Whose; `None` is a new UUID.
+        uuid: Option<Uuid>,
+    },
+    /// Leave one message.
+    Send {
+        /// From whom.
+        uuid: Uuid,
+        /// The code that was handed out to it.
+        code: String,
+        /// The message.
+        text: Text,
+    },
+}
+
+/// The text of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Text {
+    /// As it stands on the command line.
+    Given(String),
+    /// What comes from standard input.
+    Stdin,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// With the exit code that belongs to it.
+pub fn run(config: Config) -> Result<(), Error> {
+    let message_server = config.endpoint.with_port(config.message_port);
+    let mut client = Client::new(config.endpoint, message_server);
+    match config.action {
+        Action::Run { clients } => {
+            for index in 0..clients {
+                let uuid = Uuid::new_v4();
+                let code = client.request(uuid)?;
+                print(&format!("Client {index}: {uuid} has the code {code}"))?;
+                let text = format!("Text insertion for index {index}");
+                client.send(uuid, &code.to_string(), &text)?;
+                print(&format!("Client {index}: the message is stored"))?;
+            }
+        }
+        Action::Request { uuid } => {
+            let uuid = uuid.unwrap_or_else(Uuid::new_v4);
+            let code = client.request(uuid)?;
+            print(&format!("{uuid} {code}"))?;
+        }
+        Action::Send { uuid, code, text } => {
+            let text = match text {
+                Text::Given(text) => text,
+                Text::Stdin => {
+                    let mut text = String::new();
+                    let bytes_max = proto::code::BODY_BYTES_MAX as u64;
+                    let mut input = io::stdin().take(bytes_max + 1);
+                    input.read_to_string(&mut text).map_err(Error::Input)?;
+                    text
+                }
+            };
+            client.send(uuid, &code, &text)?;
+            log::info!("Message stored");
+        }
+    }
+    Ok(())
+}
+
+fn print(line: &str) -> Result<(), Error> {
+    writeln!(io::stdout(), "{line}").map_err(Error::Output)
+}

@@ -1,1 +1,186 @@
-//! todo
+//! The history server: who asked what, in a file that its users can read and prune.
+//!
+//! [`args`] reads the command line; `history` is the file and its rules; `users` is who may;
+//! `connection` is the life of a connection in either dialect.
+
+pub mod args;
+mod connection;
+mod history;
+mod users;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cli::{Exit, Failure};
+use daemon::{Daemon, Handle, StartError};
+
+pub use history::{History, HistoryError, Snapshot};
+pub use users::{Users, UsersError};
+
+use connection::Connections;
+
+/// How a server is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The address to listen on.
+    pub ip: IpAddr,
+    /// The port; 0 is any free one.
+    pub port: u16,
+    /// The folder of `history.txt`; it is made if it is missing.
+    pub data_dir: PathBuf,
+    /// The file that names the users who may; `None` lets anyone.
+    pub users: Option<PathBuf>,
+    /// Connections open at once.
+    pub connections_max: usize,
+}
+
+/// Why a server could not run, or go on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Other machines could reach it, and nothing says who may use it.
+    Exposed(IpAddr),
+    /// Who may use it is not known.
+    Users(UsersError),
+    /// The history could not be opened.
+    History(HistoryError),
+    /// The disk failed in a way that leaves open what is on it; the log says how.
+    Unsure,
+    /// It could not listen.
+    Start(StartError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exposed(ip) => write!(
+                f,
+                "{ip} can be reached from other machines: --users must say who may use the history"
+            ),
+            Self::Users(error) => error.fmt(f),
+            Self::History(error) => error.fmt(f),
+            Self::Unsure => f.write_str("the disk failed, and the last change may not be on it"),
+            Self::Start(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Exposed(_) | Self::Unsure => None,
+            Self::Users(error) => error.source(),
+            Self::History(error) => error.source(),
+            Self::Start(error) => error.source(),
+        }
+    }
+}
+
+impl From<UsersError> for Error {
+    fn from(error: UsersError) -> Self {
+        Self::Users(error)
+    }
+}
+
+impl From<HistoryError> for Error {
+    fn from(error: HistoryError) -> Self {
+        Self::History(error)
+    }
+}
+
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+impl Failure for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Exposed(_) | Self::Users(_) | Self::History(_) | Self::Unsure => Exit::Usage,
+            Self::Start(_) => Exit::Network,
+        }
+    }
+}
+
+/// A history server that listens.
+#[must_use = "a server listens, but serves nobody until it runs"]
+pub struct Server {
+    daemon: Daemon,
+    history: Arc<History>,
+    local_addr: SocketAddr,
+}
+
+impl Server {
+    /// Reads the users, opens the history, and listens.
+    ///
+    /// # Errors
+    /// If any of that fails, or if the address can be reached from other machines and there is no
+    /// file of users.
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        if config.users.is_none() && !config.ip.is_loopback() {
+            return Err(Error::Exposed(config.ip));
+        }
+        let users = config.users.as_deref().map(Users::read).transpose()?;
+        let history = Arc::new(History::open(&config.data_dir)?);
+        let mut daemon = Daemon::new(config.connections_max);
+        let service = Connections::new(Arc::clone(&history), users, daemon.handle());
+        let local_addr = daemon.listen(config.ip, config.port, Arc::new(service))?;
+        Ok(Self {
+            daemon,
+            history,
+            local_addr,
+        })
+    }
+
+    /// The address it listens on, with the port it took.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops the server from elsewhere.
+    pub fn handle(&self) -> Handle {
+        self.daemon.handle()
+    }
+
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    /// If it cannot start its threads, or had to stop because of its disk.
+    pub fn run(self) -> Result<(), Error> {
+        log::info!("Server started on {}", self.local_addr);
+        self.daemon.run()?;
+        match self.history.is_unsure() {
+            false => Ok(()),
+            true => Err(Error::Unsure),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exposed_server_needs_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config {
+            ip: IpAddr::from([0, 0, 0, 0]),
+            port: 0,
+            data_dir: dir.path().join("data"),
+            users: None,
+            connections_max: 1,
+        };
+        let Err(error) = Server::bind(config.clone()) else {
+            panic!("it listens");
+        };
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(!config.data_dir.exists(), "it touched the disk");
+        let users = dir.path().join("users");
+        std::fs::write(&users, "alice\n").unwrap();
+        config.users = Some(users);
+        assert!(Server::bind(config).is_ok());
+    }
+}

@@ -2,6 +2,7 @@
 //! anyone with `nc` can type.
 
 use std::fmt;
+use std::io::{self, BufRead};
 
 use crate::history::{Operation, Request, is_user_name};
 
@@ -53,6 +54,22 @@ impl fmt::Display for HistoryLineError {
 }
 
 impl std::error::Error for HistoryLineError {}
+
+/// Takes a line from a stream, without its end: a line feed, also behind a carriage return, or the
+/// end of the stream. Of a line that is too long, no more is taken than shows that it is.
+///
+/// # Errors
+/// Those of the stream.
+pub fn read_history_line(input: impl BufRead) -> io::Result<Vec<u8>> {
+    let with_end = HISTORY_LINE_BYTES_MAX + b"\r\n".len();
+    let mut line = Vec::new();
+    let mut input = input.take(with_end as u64);
+    input.read_until(b'\n', &mut line)?;
+    for end in [b'\n', b'\r'] {
+        line.pop_if(|byte| *byte == end);
+    }
+    Ok(line)
+}
 
 /// Reads `USER`, `USER 1 N`, `USER 2` or `USER 3`. The words may be separated by any white space;
 /// a line end (LF or CR LF) is ignored.
@@ -139,5 +156,39 @@ mod tests {
         check(b"alice 1 99999999999999999999", Err(NotALineNumber));
         check(b"alice 2 2", Err(TooManyWords));
         check(b"alice 1 2 3", Err(TooManyWords));
+    }
+
+    #[track_caller]
+    fn check_line(mut stream: &[u8], want: &[u8], rest: &[u8]) {
+        assert_eq!(read_history_line(&mut stream).unwrap(), want);
+        assert_eq!(stream, rest);
+    }
+
+    #[test]
+    fn a_line_ends_with_a_line_feed_or_with_the_stream() {
+        check_line(b"", b"", b"");
+        check_line(b"\n", b"", b"");
+        check_line(b"alice 2", b"alice 2", b"");
+        check_line(b"alice 2\r\n", b"alice 2", b"");
+        check_line(b"alice 2\nbob 3\n", b"alice 2", b"bob 3\n");
+        check_line(b"a\r\r\nb", b"a\r", b"b");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_stays_so() {
+        let mut longest = b"alice".to_vec();
+        longest.resize(HISTORY_LINE_BYTES_MAX, b' ');
+        for (rest, want) in [
+            ("", Ok(Operation::Hello)),
+            ("\n", Ok(Operation::Hello)),
+            ("\r\n", Ok(Operation::Hello)),
+            ("2", Err(HistoryLineError::NotALine)),
+            ("2\n", Err(HistoryLineError::NotALine)),
+            ("2\r\n", Err(HistoryLineError::NotALine)),
+            (" 2 and more", Err(HistoryLineError::NotALine)),
+        ] {
+            let stream = [&longest, rest.as_bytes()].concat();
+            check(&read_history_line(stream.as_slice()).unwrap(), want);
+        }
     }
 }

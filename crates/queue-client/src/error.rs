@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use cli::exit::of_output_error;
-use cli::{ConnectError, Exit, Failure};
+use cli::{ConnectError, Exit, Failure, is_timeout};
 use proto::ErrorCode;
 use proto::frame::FrameError;
 use proto::plain::QUEUE_EMPTY;
@@ -88,13 +88,6 @@ impl fmt::Display for Error {
             Self::Unexpected => f.write_str("the server's answer is not to what was asked"),
         }
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
 }
 
 impl std::error::Error for Error {

@@ -207,6 +207,10 @@ impl<R: BufRead> Read for Body<R> {
             return Ok(0);
         }
         self.read_some(out).map_err(|error| {
+            // A process that was stopped and goes on; nothing was read.
+            if error.kind() == io::ErrorKind::Interrupted {
+                return error;
+            }
             self.state = State::Broken;
             match error.kind() {
                 io::ErrorKind::UnexpectedEof if error.get_ref().is_none() => {

@@ -74,6 +74,34 @@ pub fn read_head(
     })
 }
 
+/// Appends the head of a request with the given fields; `target` is in origin-form, and `host` is
+/// what the `Host` field says.
+pub fn put_head(
+    out: &mut Vec<u8>,
+    method: &str,
+    target: &str,
+    host: &str,
+    fields: &[(&str, &str)],
+) {
+    for part in [method, " ", target, " HTTP/1.1\r\nHost: ", host, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    for (name, value) in fields {
+        for part in [name, ": ", value, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What the `Host` field of a request to this server says; an IPv6 address stands in brackets.
+pub fn host_field(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}
+
 fn target_too_long() -> Refusal {
     let sentence = format!("the target of a request may have {TARGET_BYTES_MAX} bytes");
     Refusal::new(Status::UriTooLong, sentence)
@@ -320,6 +348,16 @@ mod tests {
         assert!(request.expects_continue);
         let values: Vec<_> = request.fields("x").collect();
         assert_eq!(values, [b"1", b"2"]);
+    }
+
+    #[test]
+    fn a_head_that_is_written_can_be_parsed() {
+        let mut out = Vec::new();
+        let host = host_field("::1", 80);
+        put_head(&mut out, "POST", "/a?b", &host, &[("Content-Length", "7")]);
+        let request = parse(&out).unwrap();
+        assert_eq!((request.method, request.path), ("POST", "/a"));
+        assert_eq!(request.body, BodyLength::Bytes(7));
     }
 
     #[track_caller]

@@ -25,6 +25,7 @@ macro_rules! statuses {
 statuses! {
     Continue = 100 "Continue";
     Ok = 200 "OK";
+    MovedPermanently = 301 "Moved Permanently";
     BadRequest = 400 "Bad Request";
     Forbidden = 403 "Forbidden";
     NotFound = 404 "Not Found";

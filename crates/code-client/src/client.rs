@@ -1,0 +1,123 @@
+//! A client of the code server: one kept-alive HTTP connection to each of its two ports.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use cli::Endpoint;
+use proto::code::{CodeRequest, MessageRequest, Reply};
+use proto::http::request::{host_field, put_head};
+use proto::http::{Body, ResponseHead};
+use uuid::Uuid;
+
+use crate::Error;
+
+/// The longest reply that is read, in bytes.
+const REPLY_BYTES_MAX: u64 = 64 * 1024;
+
+/// Talks to one code server, and connects when it first has to.
+///
+/// ```no_run
+/// use cli::Endpoint;
+/// use code_client::Client;
+/// use uuid::Uuid;
+///
+/// let server = Endpoint::new("127.0.0.1", 8000);
+/// let mut client = Client::new(server.clone(), server.with_port(8001));
+/// let uuid = Uuid::new_v4();
+/// let code = client.request(uuid)?;
+/// client.send(uuid, &code.to_string(), "hello")?;
+/// # Ok::<(), code_client::Error>(())
+/// ```
+pub struct Client {
+    codes: Link,
+    messages: Link,
+}
+
+struct Link {
+    server: Endpoint,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+impl Client {
+    /// A client of the server with these two ports.
+    pub fn new(codes: Endpoint, messages: Endpoint) -> Self {
+        let link = |server| Link {
+            server,
+            stream: None,
+        };
+        Self {
+            codes: link(codes),
+            messages: link(messages),
+        }
+    }
+
+    /// Asks for the code of a UUID.
+    ///
+    /// # Errors
+    /// If the server refuses or is lost.
+    pub fn request(&mut self, uuid: Uuid) -> Result<Uuid, Error> {
+        match self.codes.ask(&CodeRequest { uuid }.encode())? {
+            Reply::Code(code) => Ok(code),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Leaves a message.
+    ///
+    /// # Errors
+    /// If the server refuses or is lost; then the message may or may not be stored.
+    pub fn send(&mut self, uuid: Uuid, code: &str, text: &str) -> Result<(), Error> {
+        let request = MessageRequest {
+            uuid,
+            unique: code.to_owned(),
+            text: text.to_owned(),
+        };
+        match self.messages.ask(&request.encode())? {
+            Reply::Logged => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+}
+
+fn unexpected(reply: Reply) -> Error {
+    match reply {
+        Reply::Refused(sentence) => Error::Refused(sentence),
+        Reply::Code(_) | Reply::Logged => Error::Unexpected,
+    }
+}
+
+impl Link {
+    fn ask(&mut self, body: &str) -> Result<Reply, Error> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => BufReader::new(self.server.connect()?),
+        };
+        let host = host_field(&self.server.host, self.server.port);
+        let length = body.len().to_string();
+        let fields = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", length.as_str()),
+        ];
+        let mut request = Vec::new();
+        put_head(&mut request, "POST", "/", &host, &fields);
+        request.extend_from_slice(body.as_bytes());
+        // A server that refuses before it has read everything may close while we still write; its
+        // reply tells more than the broken pipe does.
+        let sent = stream.get_ref().write_all(&request);
+        let head = match (ResponseHead::read(&mut stream, "POST"), sent) {
+            (Ok(head), _) => head,
+            (Err(_), Err(error)) => return Err(error.into()),
+            (Err(error), Ok(())) => return Err(error.into()),
+        };
+        let mut reply = Vec::new();
+        let mut body = Body::new(&mut stream, head.body).take(REPLY_BYTES_MAX);
+        body.read_to_end(&mut reply)?;
+        if !body.get_ref().is_done() {
+            return Err(io::Error::from(io::ErrorKind::InvalidData).into());
+        }
+        if head.keep_alive {
+            self.stream = Some(stream);
+        }
+        Reply::decode(&reply).map_err(Error::NotUnderstood)
+    }
+}

@@ -1,0 +1,9 @@
+//! The code client's program: arguments to [`code_client::Config`], run, exit code.
+
+use std::process::ExitCode;
+
+use code_client::args;
+
+fn main() -> ExitCode {
+    cli::exit::main(&args::APP, args::parse, code_client::run)
+}

@@ -1,0 +1,144 @@
+//! The code server's command line.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use cli::args::{number, value};
+use cli::{App, Parsed, UsageError, Words};
+use lexopt::prelude::*;
+
+use crate::Config;
+
+/// The program.
+pub const APP: App = App {
+    name: "code-server",
+    version: env!("CARGO_PKG_VERSION"),
+    help: HELP,
+};
+
+/// The port for codes unless told otherwise.
+pub const CODE_PORT_DEFAULT: u16 = 8000;
+
+/// The port for messages unless told otherwise.
+pub const MESSAGE_PORT_DEFAULT: u16 = 8001;
+
+/// How many codes are handed out unless told otherwise.
+pub const CODES_DEFAULT: usize = 10_000_000;
+
+const HELP: &str = "\
+Hands out one unique code per UUID, and logs messages from whoever holds the code.
+
+Usage: code-server [CODE_PORT MESSAGE_PORT] [OPTIONS]
+
+Arguments:
+  CODE_PORT              POST {\"uuid\": \"...\"} here for a code [default: 8000]
+  MESSAGE_PORT           POST {\"uuid\", \"unique\", \"text\"} here [default: 8001]
+                         (0 is any free port)
+
+Options:
+  --data-dir DIR         where codes.txt and messages.log are kept [default: .]
+  --max-codes N          hand out no more codes than this [default: 10000000]
+  --python-replies       reply with a bare Python dict instead of HTTP and JSON,
+                         for the original Python client
+  --bind ADDR            the address to listen on [default: 127.0.0.1]
+  --max-connections N    connections open at once, 1 to 15000 [default: 1024]
+  -v, --verbose          log a line for every request
+  -h, --help             print this help
+  -V, --version          print the version
+
+Exit codes:
+  0  stopped by SIGINT or SIGTERM
+  2  wrong usage, or trouble with the data folder
+  3  cannot listen on a port
+
+Examples:
+  code-server
+  code-server 9000 9001 --data-dir /var/lib/codes
+";
+
+/// Reads a command line.
+///
+/// # Errors
+/// One sentence that says what is wrong and what would be right.
+pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    let mut config = Config {
+        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        code_port: CODE_PORT_DEFAULT,
+        message_port: MESSAGE_PORT_DEFAULT,
+        data_dir: PathBuf::from("."),
+        codes_max: CODES_DEFAULT,
+        python_replies: false,
+        connections_max: daemon::CONNECTIONS_DEFAULT,
+    };
+    let mut verbose = false;
+    let mut words = Words::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Parsed::Help),
+            Short('V') | Long("version") => return Ok(Parsed::Version),
+            Short('v') | Long("verbose") => verbose = true,
+            Long("bind") => config.ip = value("--bind", &parser.value()?, "an IP address")?,
+            Long("max-connections") => {
+                let range = 1..=daemon::CONNECTIONS_MAX as u64;
+                let max = number("--max-connections", &parser.value()?, range)?;
+                config.connections_max = max as usize;
+            }
+            Long("data-dir") => config.data_dir = PathBuf::from(parser.value()?),
+            Long("max-codes") => {
+                let max = number("--max-codes", &parser.value()?, 1..=u64::from(u32::MAX))?;
+                config.codes_max = max as usize;
+            }
+            Long("python-replies") => config.python_replies = true,
+            Value(word) => words.push(word),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if let Some(word) = words.take() {
+        config.code_port = cli::args::port("CODE_PORT", &word)?;
+        config.message_port = words.required_port("MESSAGE_PORT")?;
+    }
+    words.end()?;
+    Ok(Parsed::Run { config, verbose })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Config, String> {
+        let args = ["code-server"].into_iter().chain(line.split_whitespace());
+        match super::parse(lexopt::Parser::from_iter(args)) {
+            Ok(Parsed::Run { config, .. }) => Ok(config),
+            Ok(other) => panic!("{line}: {other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn options_may_stand_anywhere() {
+        let config = parse("--max-codes 9 0 --data-dir d 1 --python-replies").unwrap();
+        assert_eq!((config.code_port, config.message_port), (0, 1));
+        assert_eq!((config.codes_max, config.python_replies), (9, true));
+        assert_eq!(config.data_dir, PathBuf::from("d"));
+        assert_eq!(parse("").unwrap().message_port, MESSAGE_PORT_DEFAULT);
+    }
+
+    #[track_caller]
+    fn check_refused(line: &str, want: &str) {
+        assert_eq!(parse(line).unwrap_err(), want);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_sentence() {
+        check_refused("8000", "MESSAGE_PORT is missing");
+        check_refused(
+            "1 x",
+            "MESSAGE_PORT must be a port from 0 to 65535, not 'x'",
+        );
+        check_refused("1 2 3", "there is one argument too many: '3'");
+        check_refused(
+            "--max-codes 0",
+            "--max-codes must be a number from 1 to 4294967295, not '0'",
+        );
+    }
+}

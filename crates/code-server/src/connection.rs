@@ -1,0 +1,138 @@
+//! What the two ports answer.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::http::{Content, Handler, Response, body_refusal};
+use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
+use proto::http::{BodyLength, Refusal, RequestHead, Status};
+use uuid::Uuid;
+
+use crate::codes::{Codes, CodesError};
+use crate::messages::Messages;
+
+/// A kept-alive connection may be idle so long.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// One of the two ports. They differ in what a body asks for and nothing else.
+pub(crate) struct Port<S> {
+    pub(crate) service: S,
+    pub(crate) python_replies: bool,
+}
+
+/// What a port does with the body of a request.
+pub(crate) trait Answer: Send + Sync + 'static {
+    fn answer(&self, body: &[u8]) -> Result<Reply, Refusal>;
+}
+
+/// The port where codes are asked for.
+pub(crate) struct CodePort {
+    pub(crate) codes: Arc<Codes>,
+}
+
+/// The port where messages are left.
+pub(crate) struct MessagePort {
+    pub(crate) codes: Arc<Codes>,
+    pub(crate) messages: Messages,
+}
+
+impl<S: Answer> Handler for Port<S> {
+    fn handle(&self, request: &RequestHead<'_>, body: &mut dyn Read) -> Result<Response, Refusal> {
+        if request.path != "/" {
+            return Err(Refusal::new(Status::NotFound, "the only path here is /"));
+        }
+        if request.method != "POST" {
+            let refusal = Refusal::new(Status::MethodNotAllowed, "the only method here is POST");
+            return Ok(self.refuse(&refusal).with_field("Allow", "POST"));
+        }
+        let reply = self.service.answer(&read_body(request, body)?)?;
+        Ok(self.respond(Status::Ok, &reply))
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        let reply = Reply::Refused(refusal.sentence.clone().into_owned());
+        self.respond(refusal.status, &reply)
+    }
+
+    fn idle_timeout(&self, _open_connections: usize) -> Duration {
+        IDLE
+    }
+}
+
+impl<S> Port<S> {
+    fn respond(&self, status: Status, reply: &Reply) -> Response {
+        let mut response = Response::new(status, "application/json", reply.to_json());
+        if self.python_replies {
+            response.body = Content::Bare(reply.to_python().into_bytes());
+        }
+        response
+    }
+}
+
+impl Answer for CodePort {
+    fn answer(&self, body: &[u8]) -> Result<Reply, Refusal> {
+        let asked = CodeRequest::decode(body).map_err(bad_body)?;
+        let code = self.codes.get_or_make(asked.uuid).map_err(no_code)?;
+        log::debug!("{} has a code", asked.uuid);
+        Ok(Reply::Code(code))
+    }
+}
+
+impl Answer for MessagePort {
+    fn answer(&self, body: &[u8]) -> Result<Reply, Refusal> {
+        let message = MessageRequest::decode(body).map_err(bad_body)?;
+        let forbidden = |sentence| Refusal::new(Status::Forbidden, sentence);
+        let code = self.codes.get(message.uuid);
+        let code = code.ok_or(forbidden("no code was handed out for this uuid"))?;
+        if Uuid::try_parse(&message.unique) != Ok(code) {
+            return Err(forbidden("the unique code is not the one of this uuid"));
+        }
+        let logged = self.messages.add(message.uuid, &message.text);
+        logged.map_err(|error| {
+            log::error!("A message could not be stored: {error}");
+            let sentence = "the message could not be stored";
+            Refusal::new(Status::InsufficientStorage, sentence)
+        })?;
+        log::debug!("{} left a message", message.uuid);
+        Ok(Reply::Logged)
+    }
+}
+
+fn read_body(request: &RequestHead, body: &mut dyn Read) -> Result<Vec<u8>, Refusal> {
+    let too_large = || {
+        let sentence = format!("a body may have {BODY_BYTES_MAX} bytes");
+        Refusal::new(Status::ContentTooLarge, sentence)
+    };
+    match request.body {
+        BodyLength::Bytes(bytes) if bytes > BODY_BYTES_MAX as u64 => return Err(too_large()),
+        BodyLength::None => {
+            let sentence = "a request needs a body, and a Content-Length or chunked coding";
+            return Err(Refusal::new(Status::LengthRequired, sentence));
+        }
+        _ => {}
+    }
+    let mut bytes = Vec::new();
+    let mut body = body.take(BODY_BYTES_MAX as u64 + 1);
+    let read = body.read_to_end(&mut bytes);
+    read.map_err(|error| body_refusal(&error))?;
+    match bytes.len() {
+        0..=BODY_BYTES_MAX => Ok(bytes),
+        _ => Err(too_large()),
+    }
+}
+
+fn bad_body(error: BodyError) -> Refusal {
+    Refusal::new(Status::BadRequest, error.to_string())
+}
+
+fn no_code(error: CodesError) -> Refusal {
+    let status = match &error {
+        CodesError::TooMany(_) => Status::ServiceUnavailable,
+        CodesError::Storage(cause) => {
+            log::error!("A code could not be stored: {cause}");
+            Status::InsufficientStorage
+        }
+    };
+    Refusal::new(status, error.to_string())
+}

@@ -1,0 +1,229 @@
+//! The writer thread and the way to it.
+
+use std::io;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::Sender;
+
+use crate::handover::{self, Job, Store, Ticket};
+
+/// Whether a commit waits for the disk (`--fsync`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// It does: what was acknowledged survives a power cut.
+    Always,
+    /// It does not: what was acknowledged survives the death of the server, but the newest of it
+    /// not that of the machine.
+    Never,
+}
+
+impl FromStr for Fsync {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A writer thread that owns a [`Store`]. Any number of threads may submit changes at once.
+/// Dropping it ends the thread when everything submitted is committed.
+pub struct Committer<S: Store> {
+    writer: Option<Sender<Job<S>>>,
+    thread: Option<JoinHandle<()>>,
+    failure: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl<S: Store> Committer<S> {
+    /// Starts the writer thread. If a commit is lost, `on_failure` is called once, from that
+    /// thread: it should make the server end, and [`Committer::failure`] then says why.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start(
+        name: &str,
+        mut store: S,
+        on_failure: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        let (writer, jobs) = handover::queue();
+        let failure = Arc::new(Mutex::new(None));
+        let failed = Arc::clone(&failure);
+        let run = move || {
+            if let Err(cause) = handover::write_all(&mut store, &jobs) {
+                log::error!("What was not answered is not known to be stored: {cause}");
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+                on_failure();
+            }
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(Self {
+            writer: Some(writer),
+            thread: Some(thread),
+            failure,
+        })
+    }
+
+    /// Hands a change to the writer. The ticket tells what became of it; changes submitted one
+    /// after the other by one thread are applied in that order.
+    pub fn submit(&self, change: S::Change) -> Ticket<S::Outcome> {
+        let writer = self.writer.as_ref().expect("it is taken only by drop");
+        handover::submit(writer, change)
+    }
+
+    /// Why a commit was lost, if one was. Tells it once.
+    pub fn failure(&self) -> Option<io::Error> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take()
+    }
+}
+
+impl<S: Store> Drop for Committer<S> {
+    fn drop(&mut self) {
+        drop(self.writer.take());
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            log::error!("the writer thread panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CommitError, NotStored};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A store of numbers, whose commits fail as told.
+    struct Numbers {
+        committed: Arc<Mutex<Vec<u32>>>,
+        applied: Vec<u32>,
+        commits: u32,
+        fails: fn(u32) -> Option<CommitError>,
+    }
+
+    impl Store for Numbers {
+        type Change = u32;
+        type Outcome = u32;
+
+        fn apply(&mut self, number: u32) -> u32 {
+            self.applied.push(number);
+            number * 2
+        }
+
+        fn commit(&mut self) -> Result<(), CommitError> {
+            self.commits += 1;
+            if let Some(error) = (self.fails)(self.commits) {
+                self.applied.clear();
+                return Err(error);
+            }
+            self.committed.lock().unwrap().append(&mut self.applied);
+            Ok(())
+        }
+    }
+
+    type Started = (Committer<Numbers>, Arc<Mutex<Vec<u32>>>, Arc<AtomicUsize>);
+
+    fn start(fails: fn(u32) -> Option<CommitError>) -> Started {
+        let committed = Arc::default();
+        let failures = Arc::new(AtomicUsize::new(0));
+        let store = Numbers {
+            committed: Arc::clone(&committed),
+            applied: Vec::new(),
+            commits: 0,
+            fails,
+        };
+        let counted = Arc::clone(&failures);
+        let on_failure = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        };
+        let committer = Committer::start("writer", store, on_failure).unwrap();
+        (committer, committed, failures)
+    }
+
+    #[test]
+    fn every_acknowledged_change_is_committed_in_order() {
+        let (committer, committed, _) = start(|_| None);
+        thread::scope(|scope| {
+            for thread in 0..8 {
+                let committer = &committer;
+                scope.spawn(move || {
+                    for n in 0..1000 {
+                        let number = thread * 1000 + n;
+                        assert_eq!(committer.submit(number).wait(), Ok(number * 2));
+                    }
+                });
+            }
+        });
+        let committed = committed.lock().unwrap();
+        assert_eq!(committed.len(), 8000);
+        for thread in 0..8 {
+            let own = committed.iter().filter(|n| *n / 1000 == thread);
+            assert!(own.copied().eq(thread * 1000..(thread + 1) * 1000));
+        }
+    }
+
+    #[test]
+    fn tickets_can_be_waited_for_later_and_elsewhere() {
+        let (committer, _, _) = start(|_| None);
+        let tickets: Vec<_> = (0..100).map(|n| committer.submit(n)).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for (n, ticket) in (0..).zip(tickets) {
+                    assert_eq!(ticket.wait(), Ok(n * 2));
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn a_failed_write_refuses_its_batch_and_no_other() {
+        let (committer, committed, failures) = start(|commit| {
+            (commit == 2).then(|| CommitError::Refused(io::ErrorKind::StorageFull.into()))
+        });
+        assert_eq!(committer.submit(1).wait(), Ok(2));
+        let refused = NotStored::Refused(io::ErrorKind::StorageFull);
+        assert_eq!(committer.submit(2).wait(), Err(refused));
+        assert_eq!(committer.submit(3).wait(), Ok(6));
+        assert_eq!(*committed.lock().unwrap(), [1, 3]);
+        assert_eq!(failures.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
+        let (committer, committed, failures) =
+            start(|commit| (commit == 2).then(|| CommitError::Lost(io::ErrorKind::Other.into())));
+        assert_eq!(committer.submit(1).wait(), Ok(2));
+        let waiting: Vec<_> = (2..50).map(|n| committer.submit(n)).collect();
+        for ticket in waiting {
+            assert_eq!(ticket.wait(), Err(NotStored::Unknown));
+        }
+        assert_eq!(committer.submit(50).wait(), Err(NotStored::Unknown));
+        assert_eq!(*committed.lock().unwrap(), [1]);
+        drop(committer);
+        assert_eq!(failures.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_panic_in_the_store_leaves_nobody_waiting() {
+        let (committer, _, _) = start(|_| panic!("a bug"));
+        let waiting: Vec<_> = (0..50).map(|n| committer.submit(n)).collect();
+        for ticket in waiting {
+            assert_eq!(ticket.wait(), Err(NotStored::Unknown));
+        }
+    }
+
+    #[test]
+    fn dropping_commits_what_waits() {
+        let (committer, committed, _) = start(|_| None);
+        let waiting: Vec<_> = (0..500).map(|n| committer.submit(n)).collect();
+        drop(committer);
+        assert_eq!(committed.lock().unwrap().len(), 500);
+        for ticket in waiting {
+            ticket.wait().unwrap();
+        }
+    }
+}

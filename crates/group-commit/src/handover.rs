@@ -1,0 +1,206 @@
+//! The hand-over: how a change gets from a connection's thread to the writer, and its outcome
+//! back.
+//!
+//! This file names its mutex, its channel and its threads through `crate::sync` alone, so that
+//! `tests/model.rs` can include it and let loom try every interleaving.
+
+use std::fmt;
+use std::io;
+
+use crate::sync::{Arc, Mutex, Receiver, Sender, Thread, bounded, current, park};
+
+/// How many changes may wait for the writer; whoever brings one more waits for room.
+pub(crate) const WAITING_MAX: usize = 1024;
+
+/// How many changes one commit takes at the most.
+pub(crate) const BATCH_MAX: usize = 1024;
+
+/// What the writer thread owns: a file, a database, and what is known of their contents.
+pub trait Store: Send + 'static {
+    /// What connections ask to be changed.
+    type Change: Send + 'static;
+    /// What becomes of a change, as far as the store's own rules go; whether it is on the disk
+    /// is for the committer to say.
+    type Outcome: Send + 'static;
+
+    /// Applies one change, so that the ones behind it see it. Nobody else may see it before
+    /// [`Store::commit`] has succeeded.
+    fn apply(&mut self, change: Self::Change) -> Self::Outcome;
+
+    /// Makes everything durable that was applied since the last commit. When this fails with
+    /// [`CommitError::Refused`], the store is as it was before that.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    fn commit(&mut self) -> Result<(), CommitError>;
+}
+
+/// Why a batch was not committed.
+#[derive(Debug)]
+pub enum CommitError {
+    /// It could not be written, and was undone. The next batch may succeed.
+    Refused(io::Error),
+    /// It is not known what is on the disk: a sync failed, or undoing did. Nothing more may be
+    /// committed.
+    Lost(io::Error),
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(cause) => write!(f, "cannot write: {cause}"),
+            Self::Lost(cause) => write!(f, "cannot sync: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for CommitError {}
+
+/// Why a change has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotStored {
+    /// It was not stored; the disk is full, say. Trying again later may succeed.
+    Refused(io::ErrorKind),
+    /// It is not known to be stored: it may or may not be there after a restart.
+    Unknown,
+}
+
+impl fmt::Display for NotStored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(kind) => write!(f, "not stored: {kind}"),
+            Self::Unknown => f.write_str("not known to be stored: the disk failed"),
+        }
+    }
+}
+
+impl std::error::Error for NotStored {}
+
+/// The outcome of a change, when it is committed.
+#[must_use = "the outcome of a change is known only when its ticket was waited for"]
+pub struct Ticket<O>(Arc<Mutex<Slot<O>>>);
+
+enum Slot<O> {
+    Empty,
+    Waiting(Thread),
+    Filled(Result<O, NotStored>),
+}
+
+impl<O> Ticket<O> {
+    /// Waits until the change is committed or refused.
+    ///
+    /// # Errors
+    /// If it is not stored, or not known to be.
+    pub fn wait(self) -> Result<O, NotStored> {
+        loop {
+            let mut slot = lock(&self.0);
+            if let Slot::Filled(_) = *slot {
+                match std::mem::replace(&mut *slot, Slot::Empty) {
+                    Slot::Filled(outcome) => return outcome,
+                    Slot::Empty | Slot::Waiting(_) => unreachable!("it was filled under the lock"),
+                }
+            }
+            *slot = Slot::Waiting(current());
+            drop(slot);
+            // An unpark between the drop and here is remembered; one for another reason is
+            // answered by the loop.
+            park();
+        }
+    }
+}
+
+/// A change on its way. If it is dropped unanswered, because the writer has ended or panicked,
+/// its ticket says that the change is not known to be stored.
+pub(crate) struct Job<S: Store> {
+    change: Option<S::Change>,
+    slot: Arc<Mutex<Slot<S::Outcome>>>,
+    answered: bool,
+}
+
+impl<S: Store> Job<S> {
+    fn answer(mut self, outcome: Result<S::Outcome, NotStored>) {
+        self.fill(outcome);
+    }
+
+    fn fill(&mut self, outcome: Result<S::Outcome, NotStored>) {
+        self.answered = true;
+        let before = std::mem::replace(&mut *lock(&self.slot), Slot::Filled(outcome));
+        if let Slot::Waiting(thread) = before {
+            thread.unpark();
+        }
+    }
+}
+
+impl<S: Store> Drop for Job<S> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.fill(Err(NotStored::Unknown));
+        }
+    }
+}
+
+/// The two ends between which changes wait.
+pub(crate) fn queue<S: Store>() -> (Sender<Job<S>>, Receiver<Job<S>>) {
+    bounded(WAITING_MAX)
+}
+
+/// Hands a change to the writer; waits while there is no room.
+pub(crate) fn submit<S: Store>(writer: &Sender<Job<S>>, change: S::Change) -> Ticket<S::Outcome> {
+    let slot = Arc::new(Mutex::new(Slot::Empty));
+    let job = Job {
+        change: Some(change),
+        slot: Arc::clone(&slot),
+        answered: false,
+    };
+    // Without a writer the job comes back, and dropping it answers.
+    drop(writer.send(job));
+    Ticket(slot)
+}
+
+/// The writer's life: takes what waits, commits it at once, answers. Ends when nobody can submit
+/// any more, or when a commit was lost.
+///
+/// # Errors
+/// Why the commit was lost.
+pub(crate) fn write_all<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> Result<(), io::Error> {
+    let mut batch: Vec<(Job<S>, S::Outcome)> = Vec::new();
+    while let Ok(first) = jobs.recv() {
+        let mut next = Some(first);
+        while let Some(mut job) = next.take() {
+            if let Some(change) = job.change.take() {
+                let outcome = store.apply(change);
+                batch.push((job, outcome));
+            }
+            if batch.len() < BATCH_MAX {
+                next = jobs.try_recv().ok();
+            }
+        }
+        match store.commit() {
+            Ok(()) => {
+                for (job, outcome) in batch.drain(..) {
+                    job.answer(Ok(outcome));
+                }
+            }
+            Err(CommitError::Refused(cause)) => {
+                log::error!(
+                    "{} changes were refused, cannot write: {cause}",
+                    batch.len()
+                );
+                for (job, _) in batch.drain(..) {
+                    job.answer(Err(NotStored::Refused(cause.kind())));
+                }
+            }
+            // The batch and all that still waits are answered as they are dropped.
+            Err(CommitError::Lost(cause)) => return Err(cause),
+        }
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> {
+    // Nothing in here panics while it holds the lock.
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,199 @@
+//! Model-checks the hand-over: loom runs it in every order in which two connections, the writer
+//! and a failing disk can meet, and finds a lost wake-up, a change answered before its commit, or
+//! a waiter nobody answers.
+
+#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+
+#[path = "../src/handover.rs"]
+mod handover;
+
+/// loom's twins of what the hand-over is built on. loom has no bounded channel that can be closed,
+/// so one is built here from its mutex and condition variable, with crossbeam's contract.
+mod sync {
+    use std::collections::VecDeque;
+
+    pub(crate) use loom::sync::{Arc, Mutex};
+    pub(crate) use loom::thread::{Thread, current, park};
+
+    use loom::sync::Condvar;
+
+    struct Channel<T> {
+        state: Mutex<State<T>>,
+        changed: Condvar,
+    }
+
+    struct State<T> {
+        waiting: VecDeque<T>,
+        room: usize,
+        senders: usize,
+        has_receiver: bool,
+    }
+
+    pub(crate) struct Sender<T>(Arc<Channel<T>>);
+    pub(crate) struct Receiver<T>(Arc<Channel<T>>);
+
+    /// Room for one: the least there can be, and the most that happens in few steps.
+    pub(crate) fn bounded<T>(_room: usize) -> (Sender<T>, Receiver<T>) {
+        let channel = Arc::new(Channel {
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                room: 1,
+                senders: 1,
+                has_receiver: true,
+            }),
+            changed: Condvar::new(),
+        });
+        (Sender(Arc::clone(&channel)), Receiver(channel))
+    }
+
+    impl<T> Sender<T> {
+        pub(crate) fn send(&self, value: T) -> Result<(), T> {
+            let mut state = self.0.state.lock().unwrap();
+            while state.has_receiver && state.waiting.len() == state.room {
+                state = self.0.changed.wait(state).unwrap();
+            }
+            if !state.has_receiver {
+                return Err(value);
+            }
+            state.waiting.push_back(value);
+            self.0.changed.notify_all();
+            Ok(())
+        }
+    }
+
+    impl<T> Clone for Sender<T> {
+        fn clone(&self) -> Self {
+            self.0.state.lock().unwrap().senders += 1;
+            Self(Arc::clone(&self.0))
+        }
+    }
+
+    impl<T> Drop for Sender<T> {
+        fn drop(&mut self) {
+            self.0.state.lock().unwrap().senders -= 1;
+            self.0.changed.notify_all();
+        }
+    }
+
+    impl<T> Receiver<T> {
+        pub(crate) fn recv(&self) -> Result<T, ()> {
+            let mut state = self.0.state.lock().unwrap();
+            loop {
+                if let Some(value) = state.waiting.pop_front() {
+                    self.0.changed.notify_all();
+                    return Ok(value);
+                }
+                if state.senders == 0 {
+                    return Err(());
+                }
+                state = self.0.changed.wait(state).unwrap();
+            }
+        }
+
+        pub(crate) fn try_recv(&self) -> Result<T, ()> {
+            let value = self.0.state.lock().unwrap().waiting.pop_front();
+            self.0.changed.notify_all();
+            value.ok_or(())
+        }
+    }
+
+    impl<T> Drop for Receiver<T> {
+        fn drop(&mut self) {
+            let mut state = self.0.state.lock().unwrap();
+            state.has_receiver = false;
+            let unanswered = std::mem::take(&mut state.waiting);
+            drop(state);
+            self.0.changed.notify_all();
+            drop(unanswered);
+        }
+    }
+}
+
+use handover::{CommitError, NotStored, Store};
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+use sync::Arc;
+
+/// Counts what is committed; the commit with the number `fails_at` is lost.
+struct Counter {
+    applied: usize,
+    committed: Arc<AtomicUsize>,
+    commits: usize,
+    fails_at: usize,
+}
+
+impl Store for Counter {
+    type Change = ();
+    /// Which change it was, from 1.
+    type Outcome = usize;
+
+    fn apply(&mut self, (): ()) -> usize {
+        self.applied += 1;
+        self.applied
+    }
+
+    fn commit(&mut self) -> Result<(), CommitError> {
+        self.commits += 1;
+        if self.commits == self.fails_at {
+            return Err(CommitError::Lost(std::io::ErrorKind::Other.into()));
+        }
+        self.committed.store(self.applied, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// The most involuntary switches between threads in one run. Nearly all faults of this kind show
+/// with two; without a bound the orders are too many to try.
+const PREEMPTIONS_MAX: usize = 2;
+
+/// Two connections submit one change each.
+fn model(fails_at: usize) {
+    let mut orders = loom::model::Builder::new();
+    orders.preemption_bound = Some(PREEMPTIONS_MAX);
+    orders.check(move || {
+        let committed = Arc::new(AtomicUsize::new(0));
+        let mut store = Counter {
+            applied: 0,
+            committed: Arc::clone(&committed),
+            commits: 0,
+            fails_at,
+        };
+        let (writer, jobs) = handover::queue();
+        let run = thread::spawn(move || {
+            let lost = handover::write_all(&mut store, &jobs).is_err();
+            assert!(!lost || fails_at > 0);
+        });
+        let connection = || {
+            let (writer, committed) = (writer.clone(), Arc::clone(&committed));
+            move || match handover::submit::<Counter>(&writer, ()).wait() {
+                // Acknowledged means committed.
+                Ok(number) => assert!(committed.load(Ordering::SeqCst) >= number),
+                Err(error) => {
+                    assert_eq!(error, NotStored::Unknown);
+                    assert!(fails_at > 0);
+                }
+            }
+        };
+        let other = thread::spawn(connection());
+        connection()();
+        drop(writer);
+        // That these end is half of what is proved: nobody waits for ever.
+        other.join().unwrap();
+        run.join().unwrap();
+    });
+}
+
+#[test]
+fn everyone_is_answered_after_the_commit() {
+    model(0);
+}
+
+#[test]
+fn everyone_is_answered_when_the_first_commit_is_lost() {
+    model(1);
+}
+
+#[test]
+fn everyone_is_answered_when_the_second_commit_is_lost() {
+    model(2);
+}

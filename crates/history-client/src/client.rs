@@ -1,0 +1,139 @@
+//! A client of the history server: requests and replies over TCP.
+
+use std::io::{self, BufReader, Write};
+use std::net::TcpStream;
+
+use cli::Endpoint;
+use proto::frame::{self, FrameError, Message as _, PAYLOAD_BYTES_MAX};
+use proto::history::{Operation, Reply, Request, is_user_name};
+use proto::plain::HistoryLineError;
+
+use crate::Error;
+
+/// How much is read from the server at once, in bytes: a whole piece of the history.
+const INPUT_BYTES: usize = 64 * 1024;
+
+/// A connection to a history server.
+///
+/// ```no_run
+/// use cli::Endpoint;
+/// use history_client::Client;
+///
+/// let mut client = Client::connect(&Endpoint::new("127.0.0.1", 5007))?;
+/// client.delete("alice", 3)?;
+/// client.get("alice", &mut std::io::stdout())?;
+/// # Ok::<(), history_client::Error>(())
+/// ```
+pub struct Client {
+    stream: BufReader<TcpStream>,
+    request: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+/// A part of a reply, as it arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// What the server says of itself: where its source is and which operations there are.
+    About(&'a str),
+    /// A piece of the history: numbered lines, cut anywhere.
+    Text(&'a [u8]),
+}
+
+impl Client {
+    /// Connects to a server.
+    ///
+    /// # Errors
+    /// If it cannot be reached.
+    pub fn connect(server: &Endpoint) -> Result<Self, Error> {
+        Ok(Self {
+            stream: BufReader::with_capacity(INPUT_BYTES, server.connect()?),
+            request: Vec::new(),
+            payload: Vec::new(),
+        })
+    }
+
+    /// Greets the server; returns what it says of itself.
+    ///
+    /// # Errors
+    /// If the server refuses or is lost.
+    pub fn hello(&mut self, user: &str) -> Result<String, Error> {
+        let operation = Operation::Hello;
+        let mut about = String::new();
+        self.ask(&Request { user, operation }, |part| {
+            if let Part::About(text) = part {
+                about.push_str(text);
+            }
+            Ok(())
+        })?;
+        Ok(about)
+    }
+
+    /// Deletes a line, counted from 1; returns the server's sentence about it.
+    ///
+    /// # Errors
+    /// If the server refuses or is lost; if it is lost, the line may or may not be deleted.
+    pub fn delete(&mut self, user: &str, line: u64) -> Result<String, Error> {
+        let operation = Operation::Delete(line);
+        self.ask(&Request { user, operation }, |_| Ok(()))
+    }
+
+    /// Writes the history to `out`, each line behind its number and a space.
+    ///
+    /// # Errors
+    /// If the server refuses or is lost, or if `out` cannot be written; then a part may have been
+    /// written already.
+    pub fn get(&mut self, user: &str, out: &mut impl Write) -> Result<(), Error> {
+        let operation = Operation::Get;
+        self.ask(&Request { user, operation }, |part| match part {
+            Part::About(_) => Ok(()),
+            Part::Text(bytes) => out.write_all(bytes),
+        })
+        .map(drop)
+    }
+
+    /// Deletes everything; returns the server's sentence about it.
+    ///
+    /// # Errors
+    /// If the server refuses or is lost; if it is lost, the history may or may not be deleted.
+    pub fn clear(&mut self, user: &str) -> Result<String, Error> {
+        let operation = Operation::Clear;
+        self.ask(&Request { user, operation }, |_| Ok(()))
+    }
+
+    /// Sends a request and hands each part of the reply to `on_part` as it arrives. Returns the
+    /// sentence at the end of the reply, which is empty if there is nothing to say.
+    ///
+    /// # Errors
+    /// If the server refuses or is lost, or with [`Error::Output`] if `on_part` fails. After an
+    /// error other than [`Error::Refused`] the connection is of no more use.
+    pub fn ask(
+        &mut self,
+        request: &Request,
+        mut on_part: impl FnMut(Part) -> io::Result<()>,
+    ) -> Result<String, Error> {
+        if !is_user_name(request.user) {
+            return Err(HistoryLineError::NotAUser.into());
+        }
+        log::debug!("Asking: {} {}", request.user, request.operation);
+        self.request.clear();
+        request.encode(&mut self.request);
+        self.stream.get_ref().write_all(&self.request)?;
+        loop {
+            let kind = frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, &mut self.payload)?
+                .ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            let reply = Reply::decode(kind, &self.payload).map_err(FrameError::from)?;
+            let part = match reply {
+                Reply::About(text) => Part::About(text),
+                Reply::Text(bytes) => Part::Text(bytes),
+                Reply::Done(sentence) => return Ok(sentence.to_owned()),
+                Reply::Error(error) => {
+                    return Err(Error::Refused {
+                        code: error.code,
+                        sentence: error.sentence.to_owned(),
+                    });
+                }
+            };
+            on_part(part).map_err(Error::Output)?;
+        }
+    }
+}

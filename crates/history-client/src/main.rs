@@ -1,0 +1,9 @@
+//! The history client's program: arguments to [`history_client::Config`], run, exit code.
+
+use std::process::ExitCode;
+
+use history_client::args;
+
+fn main() -> ExitCode {
+    cli::exit::main(&args::APP, args::parse, history_client::run)
+}

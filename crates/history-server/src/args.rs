@@ -1,0 +1,139 @@
+//! The history server's command line.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use cli::args::{number, port, value};
+use cli::{App, Parsed, UsageError, Words};
+use lexopt::prelude::*;
+
+use crate::Config;
+
+/// The program.
+pub const APP: App = App {
+    name: "history-server",
+    version: env!("CARGO_PKG_VERSION"),
+    help: HELP,
+};
+
+/// The port unless told otherwise.
+pub const PORT_DEFAULT: u16 = 5007;
+
+const HELP: &str = "\
+A shared, numbered history of who asked what, that its users can read and prune.
+
+Usage: history-server [PORT] [OPTIONS]
+
+Arguments:
+  PORT                   the port to listen on, 0 for any free one [default: 5007]
+
+Options:
+  --data-dir DIR         the folder of history.txt, made if missing [default: .]
+  --users FILE           serve only the users in FILE, one name a line [default: anyone]
+  --bind ADDR            the address to listen on; one that other machines can reach needs
+                         --users [default: 127.0.0.1]
+  --max-connections N    connections open at once, 1 to 15000 [default: 1024]
+  -v, --verbose          log connections too
+  -h, --help             print this help
+  -V, --version          print the version
+
+Exit codes:
+  0  stopped by SIGINT or SIGTERM
+  2  wrong usage, or trouble with the users file, the data folder or its disk
+  3  cannot listen on the port
+
+Examples:
+  history-server
+  history-server 5007 --data-dir /var/lib/history --users users.txt --bind 0.0.0.0
+";
+
+/// Reads a command line.
+///
+/// # Errors
+/// One sentence that says what is wrong and what would be right.
+pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    let mut config = Config {
+        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        port: PORT_DEFAULT,
+        data_dir: PathBuf::from("."),
+        users: None,
+        connections_max: daemon::CONNECTIONS_DEFAULT,
+    };
+    let mut verbose = false;
+    let mut words = Words::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Parsed::Help),
+            Short('V') | Long("version") => return Ok(Parsed::Version),
+            Short('v') | Long("verbose") => verbose = true,
+            Long("bind") => config.ip = value("--bind", &parser.value()?, "an IP address")?,
+            Long("max-connections") => {
+                let range = 1..=daemon::CONNECTIONS_MAX as u64;
+                let max = number("--max-connections", &parser.value()?, range)?;
+                config.connections_max = max as usize;
+            }
+            Long("data-dir") => config.data_dir = PathBuf::from(parser.value()?),
+            Long("users") => config.users = Some(PathBuf::from(parser.value()?)),
+            Value(word) => words.push(word),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if let Some(word) = words.take() {
+        config.port = port("PORT", &word)?;
+    }
+    words.end()?;
+    Ok(Parsed::Run { config, verbose })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Config, String> {
+        let args = ["history-server"]
+            .into_iter()
+            .chain(line.split_whitespace());
+        match super::parse(lexopt::Parser::from_iter(args)) {
+            Ok(Parsed::Run { config, .. }) => Ok(config),
+            Ok(other) => panic!("{line}: {other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn options_may_stand_anywhere() {
+        let config = parse("--data-dir d 0 --users=u --bind ::1 --max-connections 7").unwrap();
+        assert_eq!((config.port, config.connections_max), (0, 7));
+        assert_eq!(config.data_dir, Path::new("d"));
+        assert_eq!(config.users.as_deref(), Some(Path::new("u")));
+        assert_eq!(config.ip.to_string(), "::1");
+    }
+
+    #[test]
+    fn everything_may_be_left_out() {
+        let config = parse("").unwrap();
+        assert_eq!((config.port, config.users), (PORT_DEFAULT, None));
+        assert_eq!(config.data_dir, Path::new("."));
+        assert!(config.ip.is_loopback());
+    }
+
+    #[track_caller]
+    fn check_refused(line: &str, want: &str) {
+        assert_eq!(parse(line).unwrap_err(), want);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_sentence() {
+        check_refused("x", "PORT must be a port from 0 to 65535, not 'x'");
+        check_refused("1 2", "there is one argument too many: '2'");
+        check_refused("--bind here", "--bind must be an IP address, not 'here'");
+        check_refused("--users", "missing argument for option '--users'");
+        check_refused(
+            "--max-connections 0",
+            "--max-connections must be a number from 1 to 15000, not '0'",
+        );
+        check_refused("--frobnicate", "invalid option '--frobnicate'");
+    }
+}

@@ -1,0 +1,293 @@
+//! The life of a connection, in the dialect of its first byte.
+//!
+//! A request is put into the history before anything else is done about it, so nothing ever happens
+//! that was not first on record. Only what is no request at all goes to the server's log alone.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::{Connection, Deadline, Handle, Service};
+use jiff::Timestamp;
+use proto::ErrorCode;
+use proto::error::ErrorReply;
+use proto::escape::{Escaped, EscapedBytes};
+use proto::frame::{self, FrameError, Message as _};
+use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request};
+use proto::plain::{AUTHENTICATION_ERROR, parse_history_line, read_history_line};
+
+use crate::history::{History, HistoryError, Snapshot};
+use crate::users::Users;
+
+/// A request must be whole this long after its first byte.
+const REQUEST_WAIT: Duration = Duration::from_secs(10);
+
+/// What every reply starts with.
+const ABOUT: &str = "\
+Source: Quartet, crates/history-server
+Operations:
+  1 N: delete line N
+  2: show the history
+  3: delete everything
+";
+
+const BUSY: &str = "The server has as many connections as it accepts; try again later.";
+
+const TOO_SLOW: &str = "The request did not end within 10 s; nothing was done.";
+
+/// How much of a malformed line the log shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 100;
+
+/// The history's connections.
+pub(crate) struct Connections {
+    history: Arc<History>,
+    users: Option<Users>,
+    /// Stops the server when its disk cannot be trusted any more.
+    server: Handle,
+}
+
+impl Connections {
+    pub(crate) fn new(history: Arc<History>, users: Option<Users>, server: Handle) -> Self {
+        Self {
+            history,
+            users,
+            server,
+        }
+    }
+}
+
+impl Service for Connections {
+    fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+        match connection.next_request(None)? {
+            None => Ok(()),
+            Some(frame::FIRST_BYTE) => self.serve_frames(connection),
+            Some(_) => self.serve_plain(connection),
+        }
+    }
+
+    fn busy_reply(&self, first_byte: Option<u8>) -> Vec<u8> {
+        match first_byte {
+            Some(frame::FIRST_BYTE) => ErrorReply {
+                code: ErrorCode::Busy,
+                sentence: BUSY,
+            }
+            .to_frame(),
+            _ => format!("{BUSY}\n").into_bytes(),
+        }
+    }
+}
+
+/// How replies are written.
+#[derive(Clone, Copy)]
+enum Dialect {
+    Framed,
+    Plain,
+}
+
+impl Dialect {
+    fn put(self, reply: Reply, connection: &mut Connection) -> io::Result<()> {
+        let out = connection.output();
+        match (self, reply) {
+            (Self::Framed, reply) => reply.encode(out),
+            (Self::Plain, Reply::About(text)) => out.extend_from_slice(text.as_bytes()),
+            (Self::Plain, Reply::Text(bytes)) => out.extend_from_slice(bytes),
+            (Self::Plain, Reply::Done("")) => {}
+            (Self::Plain, Reply::Done(sentence) | Reply::Error(ErrorReply { sentence, .. })) => {
+                out.extend_from_slice(sentence.as_bytes());
+                out.push(b'\n');
+            }
+        }
+        connection.flush_if_large()
+    }
+
+    fn put_error(
+        self,
+        code: ErrorCode,
+        sentence: &str,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        self.put(Reply::Error(ErrorReply { code, sentence }), connection)
+    }
+}
+
+/// What a request that was granted gets.
+enum Answer {
+    Done(String),
+    History(Snapshot),
+}
+
+/// Why a request was not granted.
+enum Refusal {
+    /// The user is not one of those who may.
+    NotAUser,
+    /// It could not be done.
+    Failed(HistoryError),
+}
+
+impl From<HistoryError> for Refusal {
+    fn from(error: HistoryError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAUser => f.write_str(AUTHENTICATION_ERROR),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Refusal {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotAUser => ErrorCode::Authentication,
+            Self::Failed(HistoryError::NoSuchLine { .. }) => ErrorCode::NotFound,
+            Self::Failed(_) => ErrorCode::Storage,
+        }
+    }
+}
+
+impl Connections {
+    /// Requests and replies until the client closes.
+    fn serve_frames(&self, connection: &mut Connection) -> io::Result<()> {
+        let mut payload = Vec::new();
+        while connection.next_request(None)?.is_some() {
+            connection.set_deadline(Deadline::after(REQUEST_WAIT));
+            let kind = match frame::read(connection, REQUEST_BYTES_MAX, &mut payload) {
+                Ok(Some(kind)) => kind,
+                Ok(None) => return Ok(()),
+                Err(FrameError::Io(error)) => return Err(error),
+                // Where the next frame starts cannot be known any more.
+                Err(error) => return refuse_frame(&error, connection),
+            };
+            match Request::decode(kind, &payload) {
+                Ok(request) => self.answer(&request, Dialect::Framed, connection)?,
+                Err(error) => refuse_frame(&error.into(), connection)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One request, one reply.
+    fn serve_plain(&self, connection: &mut Connection) -> io::Result<()> {
+        connection.set_deadline(Deadline::after(REQUEST_WAIT));
+        let line = match read_history_line(&mut *connection) {
+            Ok(line) => line,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                log::warn!("A request did not end within 10 s");
+                return refuse_line(TOO_SLOW, connection);
+            }
+            Err(error) => return Err(error),
+        };
+        match parse_history_line(&line) {
+            Ok(request) => self.answer(&request, Dialect::Plain, connection),
+            Err(error) => {
+                let line = EscapedBytes {
+                    bytes: &line,
+                    bytes_max: SHOWN_BYTES_MAX,
+                };
+                log::warn!("Not a request: '{line}'. {error}");
+                refuse_line(&error.to_string(), connection)
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        request: &Request,
+        dialect: Dialect,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        dialect.put(Reply::About(ABOUT), connection)?;
+        let mut snapshot = match self.act(request, connection) {
+            Ok(Answer::Done(sentence)) => return dialect.put(Reply::Done(&sentence), connection),
+            Ok(Answer::History(snapshot)) => snapshot,
+            Err(refusal) => return self.refuse(&refusal, dialect, connection),
+        };
+        loop {
+            match snapshot.next_piece() {
+                Ok(Some(piece)) => dialect.put(Reply::Text(piece), connection)?,
+                Ok(None) => return dialect.put(Reply::Done(""), connection),
+                Err(error) => return self.refuse(&error.into(), dialect, connection),
+            }
+        }
+    }
+
+    /// Puts a request into the history and then does what it asks for.
+    fn act(&self, request: &Request, connection: &Connection) -> Result<Answer, Refusal> {
+        let Request { user, operation } = *request;
+        let peer = connection.peer();
+        let record = |what: &str| format!("{:.3} {peer} {user} {what}", Timestamp::now());
+        let mut asked = match operation {
+            Operation::Hello => "hello".to_owned(),
+            operation => operation.to_string(),
+        };
+        let users = self.users.as_ref();
+        let allowed = users.is_none_or(|users| users.contains(user));
+        if !allowed {
+            asked.insert_str(0, "refused: ");
+        }
+        log::info!("{user} {asked}");
+        self.history.append(&record(&asked))?;
+        if !allowed {
+            return Err(Refusal::NotAUser);
+        }
+        Ok(match operation {
+            Operation::Hello => Answer::Done(String::new()),
+            Operation::Delete(line) => {
+                self.history.delete(line)?;
+                Answer::Done(format!("Line {line} deleted."))
+            }
+            Operation::Get => Answer::History(self.history.snapshot()?),
+            Operation::Clear => {
+                self.history.clear(&record("deleted the history"))?;
+                Answer::Done("History deleted.".to_owned())
+            }
+        })
+    }
+
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        dialect: Dialect,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        match refusal {
+            Refusal::NotAUser | Refusal::Failed(HistoryError::NoSuchLine { .. }) => {
+                log::debug!("Refused: {refusal}");
+            }
+            Refusal::Failed(error) => match error.source() {
+                Some(cause) => log::error!("{error} {cause}."),
+                None => log::error!("{error}"),
+            },
+        }
+        if let Refusal::Failed(HistoryError::Unsure(_)) = refusal {
+            self.server.stop();
+        }
+        dialect.put_error(refusal.code(), &refusal.to_string(), connection)
+    }
+}
+
+/// Answers a frame that is no request.
+fn refuse_frame(error: &FrameError, connection: &mut Connection) -> io::Result<()> {
+    use proto::frame::PayloadError::UnknownKind;
+    let code = match error {
+        FrameError::TooLong { .. } => ErrorCode::TooLarge,
+        FrameError::Payload(UnknownKind(_)) => ErrorCode::Unsupported,
+        _ => ErrorCode::BadRequest,
+    };
+    let sentence = error.to_string();
+    log::warn!("Not a request: {}", Escaped(&sentence));
+    Dialect::Framed.put(Reply::About(ABOUT), connection)?;
+    Dialect::Framed.put_error(code, &sentence, connection)
+}
+
+/// Answers a line that is no request.
+fn refuse_line(sentence: &str, connection: &mut Connection) -> io::Result<()> {
+    Dialect::Plain.put(Reply::About(ABOUT), connection)?;
+    Dialect::Plain.put_error(ErrorCode::BadRequest, sentence, connection)
+}

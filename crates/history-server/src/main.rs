@@ -1,0 +1,13 @@
+//! The history server's program: arguments to [`history_server::Config`], run, exit code.
+
+use std::process::ExitCode;
+
+use history_server::{Server, args};
+
+fn main() -> ExitCode {
+    cli::exit::main(&args::APP, args::parse, |config| {
+        let server = Server::bind(config)?;
+        daemon::stop_on_signals(server.handle())?;
+        server.run()
+    })
+}

@@ -1,0 +1,179 @@
+//! Who may use the history: the file behind `--users`.
+//!
+//! One name a line. Blank lines, and whatever follows a `#`, are for its readers. A line that is
+//! neither keeps the server from starting: a name that was mistyped here would lock somebody out
+//! without a word.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use proto::escape::EscapedBytes;
+use proto::history::is_user_name;
+
+/// How much of a wrong line the error shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 100;
+
+/// The users who may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Users(HashSet<String>);
+
+/// Why the users are not known.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UsersError {
+    /// The file could not be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A line is not a name.
+    NotAName {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What stands there.
+        text: Vec<u8>,
+    },
+}
+
+impl fmt::Display for UsersError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read { path, .. } => write!(f, "cannot read the users in {}", path.display()),
+            Self::NotAName { path, line, text } => {
+                let text = EscapedBytes {
+                    bytes: text,
+                    bytes_max: SHOWN_BYTES_MAX,
+                };
+                write!(
+                    f,
+                    "{}, line {line}: a user name is 1 to 64 of A-Z a-z 0-9 . _ -, not '{text}'",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for UsersError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read { cause, .. } => Some(cause),
+            Self::NotAName { .. } => None,
+        }
+    }
+}
+
+impl Users {
+    /// Reads a file of names.
+    ///
+    /// # Errors
+    /// If it cannot be read, or holds something else than names.
+    pub fn read(path: &Path) -> Result<Self, UsersError> {
+        let text = fs::read(path).map_err(|cause| UsersError::Read {
+            path: path.to_owned(),
+            cause,
+        })?;
+        let users = parse(&text).map_err(|(line, text)| UsersError::NotAName {
+            path: path.to_owned(),
+            line,
+            text: text.to_owned(),
+        })?;
+        if users.is_empty() {
+            log::warn!("{} names nobody, so nobody is served", path.display());
+        }
+        Ok(Self(users))
+    }
+
+    /// Whether this user may.
+    pub fn contains(&self, user: &str) -> bool {
+        self.0.contains(user)
+    }
+}
+
+/// The names in a text; or the first line that is none, with its number.
+fn parse(text: &[u8]) -> Result<HashSet<String>, (usize, &[u8])> {
+    let mut users = HashSet::new();
+    for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
+        let before_comment = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+        match before_comment.trim_ascii() {
+            [] => {}
+            word => match std::str::from_utf8(word) {
+                Ok(user) if is_user_name(user) => drop(users.insert(user.to_owned())),
+                _ => return Err((number, word)),
+            },
+        }
+    }
+    Ok(users)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &[u8], want: &[&str]) {
+        let users = parse(text).unwrap();
+        let mut users: Vec<_> = users.iter().map(String::as_str).collect();
+        users.sort_unstable();
+        assert_eq!(users, want);
+    }
+
+    #[test]
+    fn one_name_a_line() {
+        check(b"", &[]);
+        check(b"alice", &["alice"]);
+        check(b"bob\nalice\nbob\n", &["alice", "bob"]);
+        check(
+            b"# Staff\r\n\r\n  alice \r\nb.o_b-2 # on leave\n\n",
+            &["alice", "b.o_b-2"],
+        );
+    }
+
+    #[track_caller]
+    fn check_refused(text: &[u8], want: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        fs::write(&path, text).unwrap();
+        let error = Users::read(&path).unwrap_err().to_string();
+        let want = format!("{}, {want}", path.display());
+        assert_eq!(error, want);
+    }
+
+    #[test]
+    fn what_is_not_a_name_is_refused_with_its_line() {
+        let rule = "a user name is 1 to 64 of A-Z a-z 0-9 . _ -";
+        check_refused(
+            b"alice\nbob carol\n",
+            &format!("line 2: {rule}, not 'bob carol'"),
+        );
+        check_refused(
+            b"\n\n\xff\x1b[",
+            &format!(r"line 3: {rule}, not '\xff\u{{1b}}['"),
+        );
+        check_refused(
+            &[b'a'; 101],
+            &format!("line 1: {rule}, not '{}…'", "a".repeat(100)),
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Users::read(Path::new("/nowhere/users")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the users in /nowhere/users");
+    }
+
+    #[test]
+    fn only_who_is_named_may() {
+        let users = Users(parse(b"alice\n").unwrap());
+        assert!(users.contains("alice"));
+        assert!(!users.contains("Alice"));
+        assert!(!users.contains("alic"));
+    }
+}

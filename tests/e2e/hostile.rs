@@ -1,0 +1,279 @@
+//! Rubbish of every kind, to every port of every server: afterwards the next good request is
+//! answered.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, UdpSocket};
+
+use proto::frame::Message;
+use proto::history;
+use proto::queue::{Delivery, Reply, Request, put_datagram};
+
+use crate::harness::{Noise, PATIENCE, Server, connect, exchange, read_to_end};
+use crate::programs::server_line;
+
+const BYTES: usize = 1_000_000;
+
+struct Target {
+    server: Server,
+    _dir: tempfile::TempDir,
+    /// Whole good requests, for cutting, gluing and flipping; and how a good answer starts.
+    good: Vec<(Vec<u8>, &'static [u8])>,
+}
+
+fn framed<'a>(message: impl Message<'a>) -> Vec<u8> {
+    let mut out = Vec::new();
+    message.encode(&mut out);
+    out
+}
+
+fn targets() -> Vec<Target> {
+    let code = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 48\r\n\r\n\
+                 {\"uuid\": \"67e55044-10b1-426f-9247-bb680e5fe0c8\"}";
+    let chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+                    30\r\n{'uuid': '67e55044-10b1-426f-9247-bb680e5fe0c8'}\r\n0\r\n\r\n";
+    let hello = |user| history::Request {
+        user,
+        operation: history::Operation::Hello,
+    };
+    let delivery = Delivery::ForgetWhenSent;
+    let ok = &b"HTTP/1.1 200 OK\r\n"[..];
+    let good: [(&str, Vec<(Vec<u8>, &[u8])>); 4] = [
+        (
+            "code-server",
+            vec![(code.to_vec(), ok), (chunked.to_vec(), ok)],
+        ),
+        (
+            "queue-server",
+            vec![
+                (framed(Request::Send { body: b"hello" }), b"\0\0\0\x09\x41"),
+                (framed(Request::Receive { delivery }), b"\0\0\0"),
+                (b"<<GET>>".to_vec(), b""),
+            ],
+        ),
+        (
+            "history-server",
+            vec![
+                (framed(hello("alice")), b"\0\0"),
+                (b"alice\n".to_vec(), b"Source: "),
+            ],
+        ),
+        (
+            "file-server",
+            vec![
+                (b"GET /hello.txt HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), ok),
+                (
+                    b"POST /up HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi".to_vec(),
+                    ok,
+                ),
+            ],
+        ),
+    ];
+    let start = |(name, good): (&str, _)| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("hello.txt"), "hello\n").unwrap();
+        Target {
+            server: Server::start(name, &server_line(name, dir.path())),
+            _dir: dir,
+            good,
+        }
+    };
+    good.into_iter().map(start).collect()
+}
+
+impl Target {
+    /// Every good request is answered on every port that takes it.
+    #[track_caller]
+    fn check_alive(&self) {
+        for (request, answer) in &self.good {
+            let reply = exchange(self.server.addr(), request);
+            assert!(
+                reply.starts_with(answer),
+                "{:?} got {:?}",
+                String::from_utf8_lossy(request),
+                String::from_utf8_lossy(&reply)
+            );
+        }
+    }
+
+    fn addrs(&self) -> &[SocketAddr] {
+        &self.server.addrs
+    }
+}
+
+#[test]
+fn a_million_random_bytes() {
+    for target in targets() {
+        for (port, addr) in target.addrs().iter().enumerate() {
+            let mut noise = Noise::new(port as u64 + 7);
+            let mut sent = 0;
+            while sent < BYTES {
+                let length = noise.below(60_000) + 1;
+                let mut rubbish = noise.bytes(length);
+                // Half of it takes the framed way where there is one.
+                if noise.below(2) == 0 {
+                    rubbish[0] = 0;
+                }
+                exchange(*addr, &rubbish);
+                sent += length;
+            }
+            exchange(*addr, &noise.bytes(BYTES));
+        }
+        target.check_alive();
+    }
+}
+
+#[test]
+fn random_datagrams() {
+    let server = Server::start("queue-server", &["0", "UDP"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server.addr()).unwrap();
+    let mut noise = Noise::new(3);
+    let mut sent = 0;
+    while sent < BYTES {
+        let length = noise.below(5000) + 8;
+        let mut rubbish = noise.bytes(length);
+        rubbish[0] = 0;
+        socket.send(&rubbish).unwrap();
+        sent += length;
+    }
+    let mut good = Vec::new();
+    put_datagram(&mut good, 1, &Request::Send { body: b"x" });
+    for at in 0..good.len() {
+        socket.send(&good[..at]).unwrap();
+        let mut flipped = good.clone();
+        flipped[at] ^= 0x55;
+        socket.send(&flipped).unwrap();
+    }
+    // Datagrams may be dropped when the server cannot keep up; a patient client asks again.
+    let mut client =
+        queue_client::Client::connect(&server.endpoint(), queue_client::Transport::Udp).unwrap();
+    client.send(b"still there").unwrap();
+}
+
+#[test]
+fn requests_cut_short_anywhere() {
+    for target in targets() {
+        for (request, _) in &target.good {
+            for length in 0..request.len() {
+                exchange(target.server.addr(), &request[..length]);
+            }
+        }
+        target.check_alive();
+    }
+}
+
+#[test]
+fn requests_with_any_byte_flipped() {
+    for target in targets() {
+        for (request, _) in &target.good {
+            for at in 0..request.len() {
+                let mut flipped = request.clone();
+                flipped[at] ^= 1 << (at % 8);
+                for addr in target.addrs() {
+                    exchange(*addr, &flipped);
+                }
+            }
+        }
+        target.check_alive();
+    }
+}
+
+#[test]
+fn requests_a_byte_at_a_time() {
+    for target in targets() {
+        for (request, answer) in &target.good {
+            let mut stream = connect(target.server.addr());
+            for byte in request {
+                stream.write_all(&[*byte]).unwrap();
+            }
+            stream.shutdown(Shutdown::Write).unwrap();
+            let reply = read_to_end(&mut stream);
+            assert!(
+                reply.starts_with(answer),
+                "{}",
+                String::from_utf8_lossy(&reply)
+            );
+        }
+    }
+}
+
+#[test]
+fn pipelined_requests_are_all_answered() {
+    for target in targets() {
+        for (request, answer) in &target.good {
+            let is_plain_text =
+                request[0] != 0 && !request.ends_with(b"\r\n\r\n") && !request.starts_with(b"POST");
+            if is_plain_text {
+                continue;
+            }
+            let reply = exchange(target.server.addr(), &request.repeat(100));
+            let answers = reply
+                .windows(answer.len())
+                .filter(|at| at == answer)
+                .count();
+            assert!(
+                answers >= 100,
+                "{answers} answers to {:?}",
+                String::from_utf8_lossy(request)
+            );
+        }
+    }
+}
+
+#[test]
+fn oversized_requests_are_refused_and_not_waited_for() {
+    let long = "x".repeat(100_000);
+    for target in targets() {
+        for addr in target.addrs() {
+            for rubbish in [
+                format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes(),
+                format!("GET / HTTP/1.1\r\nHost: h\r\n{long}: x\r\n\r\n").into_bytes(),
+                format!("GET / HTTP/1.1\r\nHost: h\r\nx: {long}\r\n\r\n").into_bytes(),
+                format!(
+                    "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n",
+                    u64::MAX
+                )
+                .into_bytes(),
+                b"\0\xff\xff\xff\x01".to_vec(),
+                b"\0\0\0\0\0\0\0\0".to_vec(),
+                long.clone().into_bytes(),
+            ] {
+                exchange(*addr, &rubbish);
+            }
+        }
+        target.check_alive();
+    }
+}
+
+#[test]
+fn a_frame_that_is_announced_but_never_comes_costs_no_memory() {
+    let server = Server::start("queue-server", &["0", "--max-message", "16000000"]);
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<usize>()
+            .unwrap()
+    };
+    let before = resident();
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let mut stream = connect(server.addr());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"\0\xf0\0\0\x01\0").unwrap();
+        held.push(stream);
+    }
+    let reply = exchange(server.addr(), &framed(Request::Send { body: b"x" }));
+    let (kind, payload) = proto::frame::split(&reply).unwrap();
+    assert!(matches!(
+        Reply::decode(kind, payload),
+        Ok(Reply::Stored { .. })
+    ));
+    let grown = resident() - before;
+    assert!(grown < 20_000, "100 promises of 15 MB cost {grown} KiB");
+}

@@ -1,0 +1,141 @@
+//! What one peer, or ten thousand, must not do to the others: limits on connections, and nothing
+//! that leaks.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
+use std::thread;
+
+use proto::ErrorCode;
+use proto::frame;
+use proto::frame::Message;
+use proto::queue::{Reply, Request};
+
+use crate::harness::{Server, connect, eventually, exchange, program, read_to_end};
+use crate::programs::server_line;
+
+/// A request that each server answers, and how a good answer starts.
+const GOOD: [(&str, &[u8], &[u8]); 4] = [
+    (
+        "code-server",
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 48\r\n\r\n{\"uuid\": \"67e55044-10b1-426f-9247-bb680e5fe0c8\"}",
+        b"HTTP/1.1 200 OK\r\n",
+    ),
+    ("queue-server", b"<<GET>>", b"Error - no messages in queue."),
+    ("history-server", b"alice\n", b"Source: "),
+    ("file-server", b"GET /hello.txt HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
+];
+
+fn start(name: &str, options: &[&str]) -> (Server, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("hello.txt"), "hello\n").unwrap();
+    let mut line = server_line(name, dir.path());
+    line.extend(options);
+    (Server::start(name, &line), dir)
+}
+
+#[track_caller]
+pub fn check_answers(server: &Server, request: &[u8], answer: &[u8]) {
+    let reply = exchange(server.addr(), request);
+    assert!(
+        reply.starts_with(answer),
+        "{:?}",
+        String::from_utf8_lossy(&reply)
+    );
+}
+
+#[test]
+fn ten_thousand_connections_leak_nothing() {
+    for (name, request, answer) in GOOD {
+        let (server, _dir) = start(name, &[]);
+        check_answers(&server, request, answer);
+        eventually("it is at rest", || server.threads() <= 5);
+        let (threads, descriptors) = (server.threads(), server.descriptors());
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for n in 0..2500 {
+                        match n % 3 {
+                            0 => check_answers(&server, request, answer),
+                            1 => drop(connect(server.addr())),
+                            // Leaves in the middle of a request, without reading.
+                            _ => drop(connect(server.addr()).write_all(&request[..5])),
+                        }
+                    }
+                });
+            }
+        });
+        eventually("every thread and descriptor is given back", || {
+            server.threads() <= threads && server.descriptors() <= descriptors
+        });
+        check_answers(&server, request, answer);
+    }
+}
+
+/// The busy answers: what comes back to each first byte.
+#[test]
+fn over_the_limit_a_connection_is_told_so() {
+    for (name, request, answer) in GOOD {
+        let (server, _dir) = start(name, &["--max-connections", "3"]);
+        let held: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+        eventually("they are admitted", || server.descriptors() >= 3 + 4);
+        let busy = exchange(server.addr(), request);
+        let busy = String::from_utf8_lossy(&busy).into_owned();
+        let want = match name {
+            "queue-server" | "history-server" => "Error - the server has as many connections",
+            _ => "HTTP/1.1 503 Service Unavailable\r\n",
+        };
+        assert!(busy.starts_with(want), "{name}: {busy}");
+        if let "queue-server" | "history-server" = name {
+            let mut framed = Vec::new();
+            Request::Send { body: b"x" }.encode(&mut framed);
+            let busy = exchange(server.addr(), &framed);
+            let (kind, payload) = frame::split(&busy).unwrap();
+            match Reply::decode(kind, payload).unwrap() {
+                Reply::Error(error) => assert_eq!(error.code, ErrorCode::Busy),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        drop(held);
+        eventually("there is room again", || {
+            exchange(server.addr(), request).starts_with(answer)
+        });
+    }
+}
+
+#[test]
+fn a_flood_over_the_limit_is_answered_and_survived() {
+    let (name, request, answer) = GOOD[1];
+    let (server, _dir) = start(name, &["--max-connections", "10"]);
+    let held: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
+    eventually("they are admitted", || server.descriptors() >= 10);
+    // All silent, so that each is waited for, and there are more than are waited for at once.
+    let flood: Vec<TcpStream> = (0..500).map(|_| server.connect()).collect();
+    for mut stream in flood {
+        let _ = stream.shutdown(Shutdown::Write);
+        let reply = read_to_end(&mut stream);
+        assert!(reply.is_empty() || reply.starts_with(b"Error - the server has as many"));
+    }
+    assert!(server.threads() < 100);
+    drop(held);
+    eventually("there is room again", || {
+        exchange(server.addr(), request).starts_with(answer)
+    });
+}
+
+#[test]
+fn running_out_of_descriptors_is_survived() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 40; exec \"$0\" 0"]);
+    command.arg(program("queue-server"));
+    let server = Server::spawn(command);
+    let held: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
+    server.wait_for_log(|log| log.contains("Cannot accept connections, trying on"));
+    drop(held);
+    eventually("it accepts again", || {
+        let mut stream = server.connect();
+        stream.write_all(b"<<GET>>").unwrap();
+        let mut byte = [0];
+        matches!(stream.read(&mut byte), Ok(1))
+    });
+}

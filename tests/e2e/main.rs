@@ -1,0 +1,11 @@
+//! The end-to-end tests: every server and client as the program that is shipped, over real
+//! sockets on loopback, with real files.
+
+#![allow(clippy::unwrap_used)]
+
+mod code;
+mod harness;
+mod hostile;
+mod limits;
+mod programs;
+mod queue;

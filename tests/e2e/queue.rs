@@ -1,0 +1,425 @@
+//! The queue service: both dialects, both transports, and what happens to a message when its
+//! taker dies.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, UdpSocket};
+use std::sync::Barrier;
+use std::thread;
+
+use proto::ErrorCode;
+use proto::frame::{self, Message};
+use proto::plain::QUEUE_EMPTY;
+use proto::queue::{Delivery, Reply, Request};
+use queue_client::{Client, Error, Transport};
+
+use crate::harness::{
+    Server, connect, data, eventually, exchange, python, read_to_end, run, run_command,
+};
+
+fn start(transport: &str) -> Server {
+    Server::start("queue-server", &["0", transport])
+}
+
+fn client(server: &Server) -> Client {
+    Client::connect(&server.endpoint(), Transport::Tcp).unwrap()
+}
+
+#[track_caller]
+fn receive(client: &mut Client) -> Option<String> {
+    let message = client.receive().unwrap()?;
+    client.ack(&message).unwrap();
+    Some(String::from_utf8(message.body).unwrap())
+}
+
+/// `queue-client HOST PORT TRANSPORT ...`
+#[track_caller]
+fn program(server: &Server, transport: &str, args: &[&str]) -> crate::harness::Ran {
+    let mut line = server.host_and_ports();
+    line.push(transport.to_owned());
+    line.extend(args.iter().map(|arg| arg.to_string()));
+    run("queue-client", &line, b"")
+}
+
+#[track_caller]
+fn check_files_come_back_in_order(transport: &str) {
+    let server = start("both");
+    for name in ["message0.txt", "message1.txt", "message2.txt"] {
+        let file = data(name);
+        let length = std::fs::metadata(&file).unwrap().len();
+        let sent = program(&server, transport, &["send", file.to_str().unwrap()]).expect(0);
+        assert!(
+            sent.stderr.contains(&format!("Sent: {length} bytes")),
+            "{}",
+            sent.stderr
+        );
+        assert_eq!(sent.out(), "");
+    }
+    let long = data("message3.txt");
+    let long = long.to_str().unwrap();
+    let refused = program(&server, transport, &["send", long]).expect(2);
+    assert!(
+        refused
+            .stderr
+            .contains("has 4505 bytes, a message may have 3000")
+    );
+    let cut = program(&server, transport, &["send", long, "--truncate"]).expect(0);
+    assert!(
+        cut.stderr.contains("Sending the first 3000 bytes"),
+        "{}",
+        cut.stderr
+    );
+    for name in [
+        "message0.txt",
+        "message1.txt",
+        "message2.txt",
+        "message3.txt",
+    ] {
+        let mut want = std::fs::read(data(name)).unwrap();
+        want.truncate(3000);
+        let got = program(&server, transport, &["receive"]).expect(0);
+        assert!(got.stdout == want, "{name}");
+        assert!(
+            got.stderr
+                .contains(&format!("Received: {} bytes", want.len()))
+        );
+    }
+    let empty = program(&server, transport, &["receive"]).expect(1);
+    assert_eq!(
+        (empty.out().as_str(), empty.stderr.as_str()),
+        ("", format!("queue-client: {QUEUE_EMPTY}\n").as_str())
+    );
+}
+
+#[test]
+fn files_sent_over_tcp_come_back_in_order() {
+    check_files_come_back_in_order("TCP");
+}
+
+#[test]
+fn files_sent_over_udp_come_back_in_order() {
+    check_files_come_back_in_order("udp");
+}
+
+#[test]
+fn tcp_and_udp_share_one_queue() {
+    let server = start("BOTH");
+    let mut udp = Client::connect(&server.endpoint(), Transport::Udp).unwrap();
+    client(&server).send(b"over tcp").unwrap();
+    udp.send(b"over udp").unwrap();
+    assert_eq!(receive(&mut udp).as_deref(), Some("over tcp"));
+    assert_eq!(receive(&mut client(&server)).as_deref(), Some("over udp"));
+    assert_eq!(receive(&mut udp), None);
+}
+
+#[test]
+fn a_message_whose_taker_vanishes_goes_back_to_the_front() {
+    let server = start("tcp");
+    let mut sender = client(&server);
+    for body in [b"a", b"b", b"c"] {
+        sender.send(body).unwrap();
+    }
+    let mut vanishing = client(&server);
+    assert_eq!(vanishing.receive().unwrap().unwrap().body, b"a");
+    assert_eq!(vanishing.receive().unwrap().unwrap().body, b"b");
+    drop(vanishing);
+    eventually("the messages are back", || server.threads() <= 4);
+    let all: Vec<_> = std::iter::from_fn(|| receive(&mut sender)).collect();
+    assert_eq!(all, ["a", "b", "c"]);
+}
+
+#[test]
+fn a_killed_client_loses_no_message() {
+    let server = start("tcp");
+    client(&server).send(b"precious").unwrap();
+    let mut taker = server.connect();
+    let mut request = Vec::new();
+    let delivery = Delivery::HoldUntilAcked;
+    Request::Receive { delivery }.encode(&mut request);
+    taker.write_all(&request).unwrap();
+    taker.read_exact(&mut [0; 13]).unwrap();
+    assert_eq!(receive(&mut client(&server)), None);
+    drop(taker);
+    eventually("the message is back", || {
+        receive(&mut client(&server)).as_deref() == Some("precious")
+    });
+}
+
+#[test]
+fn a_message_forgotten_as_it_is_sent_does_not_come_back() {
+    let server = start("tcp");
+    client(&server).send(b"once").unwrap();
+    let mut taker = client(&server);
+    assert_eq!(taker.receive_and_forget().unwrap().unwrap().body, b"once");
+    drop(taker);
+    eventually("the connection is gone", || server.threads() <= 3);
+    assert_eq!(receive(&mut client(&server)), None);
+}
+
+#[test]
+fn a_receive_whose_output_is_full_keeps_the_message() {
+    let server = start("tcp");
+    client(&server).send(b"precious").unwrap();
+    let mut command = std::process::Command::new("sh");
+    let ports = server.host_and_ports();
+    command.args(["-c", "exec \"$0\" \"$@\" > /dev/full"]);
+    command.arg(crate::harness::program("queue-client"));
+    command.args(&ports).arg("receive");
+    let ran = run_command(command, b"").expect(2);
+    assert!(
+        ran.stderr.contains("cannot write to standard output"),
+        "{}",
+        ran.stderr
+    );
+    eventually("the message is back", || {
+        receive(&mut client(&server)).as_deref() == Some("precious")
+    });
+}
+
+#[test]
+fn many_clients_at_once_lose_nothing_and_keep_each_senders_order() {
+    const CLIENTS: usize = 256;
+    const MESSAGES: usize = 100;
+    let server = start("tcp");
+    let barrier = Barrier::new(CLIENTS);
+    let received: Vec<Vec<(usize, usize)>> = thread::scope(|scope| {
+        let one = |me: usize| {
+            let (server, barrier) = (&server, &barrier);
+            let work = move || {
+                let mut client = client(server);
+                barrier.wait();
+                let mut received = Vec::new();
+                for n in 0..MESSAGES {
+                    client.send(format!("{me} {n}").as_bytes()).unwrap();
+                    // Every receive follows a send, so there is a message for each.
+                    let body = receive(&mut client).expect("a message");
+                    let (sender, n) = body.split_once(' ').unwrap();
+                    received.push((sender.parse().unwrap(), n.parse().unwrap()));
+                }
+                received
+            };
+            let small = thread::Builder::new().stack_size(256 * 1024);
+            small.spawn_scoped(scope, work).unwrap()
+        };
+        let threads: Vec<_> = (0..CLIENTS).map(one).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let mut seen = vec![[false; MESSAGES]; CLIENTS];
+    for one in &received {
+        let mut newest = vec![None; CLIENTS];
+        for &(sender, n) in one {
+            assert!(!seen[sender][n], "message {n} of {sender} came twice");
+            seen[sender][n] = true;
+            assert!(newest[sender] < Some(n), "sender {sender}: {n} came late");
+            newest[sender] = Some(n);
+        }
+    }
+    assert!(
+        seen.iter().flatten().all(|seen| *seen),
+        "a message was lost"
+    );
+    assert_eq!(receive(&mut client(&server)), None);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = start("tcp");
+    let mut requests = Vec::new();
+    for n in 0..1000 {
+        let body = format!("{n}");
+        let body = body.as_bytes();
+        Request::Send { body }.encode(&mut requests);
+    }
+    let delivery = Delivery::ForgetWhenSent;
+    for _ in 0..1001 {
+        Request::Receive { delivery }.encode(&mut requests);
+    }
+    let replies = exchange(server.addr(), &requests);
+    let mut input = replies.as_slice();
+    let mut payload = Vec::new();
+    let mut bodies = Vec::new();
+    let mut others = Vec::new();
+    while let Some(kind) = frame::read(&mut input, 5000, &mut payload).unwrap() {
+        match Reply::decode(kind, &payload).unwrap() {
+            Reply::Message { body, .. } => bodies.push(String::from_utf8(body.to_vec()).unwrap()),
+            other => others.push(format!("{other:?}")),
+        }
+    }
+    assert!(
+        bodies.iter().map(String::as_str).eq((0..1000)
+            .map(|n| n.to_string())
+            .collect::<Vec<_>>()
+            .iter()
+            .map(String::as_str))
+    );
+    assert_eq!(others.len(), 1001);
+    assert_eq!(others[1000], "Empty");
+}
+
+#[track_caller]
+fn check_refused(request: &Request, code: ErrorCode, sentence: &str) {
+    let server = start("both");
+    let mut bytes = Vec::new();
+    request.encode(&mut bytes);
+    let reply = exchange(server.addr(), &bytes);
+    let (kind, payload) = frame::split(&reply).unwrap();
+    match Reply::decode(kind, payload).unwrap() {
+        Reply::Error(error) => assert_eq!((error.code, error.sentence), (code, sentence)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn refusals_say_why() {
+    let sentence = "a message of 3001 bytes is over the limit of 3000 bytes";
+    let body = &[b'x'; 3001];
+    check_refused(&Request::Send { body }, ErrorCode::TooLarge, sentence);
+    let sentence = "a frame of 10001 bytes is over the limit of 4024 bytes";
+    let body = &[b'x'; 10_000];
+    check_refused(&Request::Send { body }, ErrorCode::TooLarge, sentence);
+    let sentence = "this connection does not hold a message 7";
+    check_refused(&Request::Ack { id: 7 }, ErrorCode::NotFound, sentence);
+}
+
+#[test]
+fn a_datagram_over_the_limit_is_refused_or_dropped_with_a_warning() {
+    let server = start("udp");
+    let mut udp = Client::connect(&server.endpoint(), Transport::Udp).unwrap();
+    match udp.send(&[b'x'; 3001]) {
+        Err(Error::Refused {
+            code: ErrorCode::TooLarge,
+            ..
+        }) => {}
+        other => panic!("{other:?}"),
+    }
+    let plain = UdpSocket::bind("127.0.0.1:0").unwrap();
+    plain.send_to(&[b'x'; 3001], server.addr()).unwrap();
+    server.wait_for_log(|log| log.contains("[WARN]") && log.contains("3001 bytes"));
+    assert_eq!(receive(&mut udp), None);
+}
+
+#[test]
+fn a_udp_client_whose_server_is_silent_gives_up() {
+    let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port().to_string();
+    let line = ["127.0.0.1", &port, "UDP", "receive", "--timeout", "0.05"];
+    let ran = run("queue-client", &line, b"").expect(3);
+    assert!(
+        ran.stderr.contains("no answer after 3 tries"),
+        "{}",
+        ran.stderr
+    );
+    let mut asked = 0;
+    mute.set_nonblocking(true).unwrap();
+    while mute.recv(&mut [0; 100]).is_ok() {
+        asked += 1;
+    }
+    assert_eq!(asked, 3);
+}
+
+#[test]
+fn plain_tcp_in_any_number_of_pieces() {
+    let server = start("tcp");
+    let get = |addr| String::from_utf8(exchange(addr, b"<<GET>>")).unwrap();
+    assert_eq!(get(server.addr()), QUEUE_EMPTY);
+    assert_eq!(exchange(server.addr(), b""), b"");
+    let mut sender = server.connect();
+    for byte in b"byte by byte\n" {
+        sender.write_all(&[*byte]).unwrap();
+    }
+    sender.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut sender), b"");
+    // The server acts on the header at once, without waiting for the end of the stream.
+    let mut getter = server.connect();
+    for byte in b"<<GET>>" {
+        getter.write_all(&[*byte]).unwrap();
+    }
+    assert_eq!(read_to_end(&mut getter), b"byte by byte\n");
+    assert_eq!(get(server.addr()), QUEUE_EMPTY);
+}
+
+#[test]
+fn a_plain_message_over_the_limit_is_cut_with_a_warning() {
+    let server = start("tcp");
+    exchange(server.addr(), &[b'x'; 5000]);
+    server.wait_for_log(|log| log.contains("cut to 3000 bytes, 2000 more were dropped"));
+    assert_eq!(exchange(server.addr(), b"<<GET>>"), [b'x'; 3000]);
+}
+
+#[test]
+fn plain_udp() {
+    let server = start("udp");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server.addr()).unwrap();
+    socket
+        .set_read_timeout(Some(crate::harness::PATIENCE))
+        .unwrap();
+    let ask = |datagram: &[u8]| {
+        socket.send(datagram).unwrap();
+        let mut reply = [0; 4000];
+        let bytes = socket.recv(&mut reply).unwrap();
+        String::from_utf8(reply[..bytes].to_vec()).unwrap()
+    };
+    socket.send(b"").unwrap();
+    socket.send(b"hello\n").unwrap();
+    assert_eq!(ask(b"<<GET>>"), "");
+    assert_eq!(ask(b"<<GET>> please"), "hello\n");
+    assert_eq!(ask(b"<<GET>>"), QUEUE_EMPTY);
+}
+
+#[track_caller]
+fn check_original_client(transport: &str) {
+    let server = start(transport);
+    let mut ports = server.host_and_ports();
+    ports.push(transport.to_uppercase());
+    let send = |extra: &[&str]| {
+        let mut line = ports.clone();
+        line.extend(extra.iter().map(|arg| arg.to_string()));
+        python("queue_send.py", &line).expect(0);
+    };
+    send(&["hello queue"]);
+    if transport == "tcp" {
+        eventually("the message is in", || server.threads() <= 3);
+    }
+    send(&["--file", data("message2.txt").to_str().unwrap()]);
+    let receive = || python("queue_receive.py", &ports).expect(0).stdout;
+    assert_eq!(receive(), b"hello queue\n");
+    assert_eq!(receive(), std::fs::read(data("message2.txt")).unwrap());
+    assert_eq!(receive(), QUEUE_EMPTY.as_bytes());
+}
+
+#[test]
+fn the_original_client_over_tcp() {
+    check_original_client("tcp");
+}
+
+#[test]
+fn the_original_client_over_udp() {
+    check_original_client("udp");
+}
+
+#[test]
+fn two_receivers_never_get_the_same_message() {
+    let server = start("tcp");
+    let mut sender = client(&server);
+    sender.send(b"first").unwrap();
+    sender.send(b"second").unwrap();
+    let (mut one, mut two) = (client(&server), client(&server));
+    assert_eq!(one.receive().unwrap().unwrap().body, b"first");
+    assert_eq!(two.receive().unwrap().unwrap().body, b"second");
+    assert_eq!(sender.receive().unwrap(), None);
+}
+
+#[test]
+fn the_limit_can_be_set() {
+    let server = Server::start("queue-server", &["--max-message", "5", "0"]);
+    let mut client = client(&server);
+    client.send(b"12345").unwrap();
+    client.send(b"123456").unwrap_err();
+    assert_eq!(receive(&mut client).as_deref(), Some("12345"));
+    let mut stream = connect(server.addr());
+    stream.write_all(b"1234567").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    read_to_end(&mut stream);
+    assert_eq!(receive(&mut client).as_deref(), Some("12345"));
+    assert_eq!(exchange(server.addr(), b"<<GET>>"), QUEUE_EMPTY.as_bytes());
+}
