@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use cli::args::{number, value};
 use cli::{App, Parsed, UsageError, Words};
+use group_commit::Fsync;
 use lexopt::prelude::*;
 
 use crate::Config;
@@ -37,6 +38,8 @@ Arguments:
 
 Options:
   --data-dir DIR         where codes.txt and messages.log are kept [default: .]
+  --fsync always|never   whether a reply waits until the disk has it [default: always];
+                         with never, a power cut loses the newest codes and messages
   --max-codes N          hand out no more codes than this [default: 10000000]
   --python-replies       reply with a bare Python dict instead of HTTP and JSON,
                          for the original Python client
@@ -68,6 +71,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         data_dir: PathBuf::from("."),
         codes_max: CODES_DEFAULT,
         python_replies: false,
+        fsync: Fsync::Always,
         connections_max: daemon::CONNECTIONS_DEFAULT,
     };
     let mut verbose = false;
@@ -88,6 +92,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
                 let max = number("--max-codes", &parser.value()?, 1..=u64::from(u32::MAX))?;
                 config.codes_max = max as usize;
             }
+            Long("fsync") => config.fsync = value("--fsync", &parser.value()?, "always or never")?,
             Long("python-replies") => config.python_replies = true,
             Value(word) => words.push(word),
             other => return Err(other.unexpected().into()),

@@ -1,14 +1,16 @@
-//! Who has which code, and `codes.txt`, where that is kept: one line a code, `UUID CODE`.
+//! Who has which code, and `codes.txt`, where that is kept: one line a code, `UUID CODE CRC`, the
+//! CRC-32 of what stands before it in eight hexadecimal digits.
+//!
+//! The writer thread alone makes codes, so that two connections that ask for the same UUID at once
+//! get the same one, and nobody is told a code before it is on the disk.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use daemon::lock;
-use proto::escape::EscapedBytes;
+use group_commit::{CommitError, Committer, Fsync, Line, NotStored, Store, TextFile};
 use uuid::Uuid;
 
 use crate::Error;
@@ -16,8 +18,8 @@ use crate::Error;
 /// The codes' file in the data folder.
 const FILE_NAME: &str = "codes.txt";
 
-/// The longest part of a damaged line that is shown, in bytes.
-const SHOWN_BYTES_MAX: usize = 120;
+/// A line without its line feed: two UUIDs of 36 characters, a CRC of 8, two spaces.
+const LINE_BYTES: usize = 36 + 1 + 36 + 1 + 8;
 
 /// Why there is no code.
 #[derive(Debug)]
@@ -25,80 +27,66 @@ const SHOWN_BYTES_MAX: usize = 120;
 pub enum CodesError {
     /// As many codes as may be are handed out; with the limit.
     TooMany(usize),
-    /// The code could not be written to its file.
-    Storage(io::Error),
+    /// The code is not stored.
+    NotStored(NotStored),
 }
 
 impl fmt::Display for CodesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooMany(max) => write!(f, "all {max} codes have been handed out"),
-            Self::Storage(_) => f.write_str("the code could not be stored"),
+            Self::NotStored(error) => write!(f, "the code is {error}"),
         }
     }
 }
 
-impl std::error::Error for CodesError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::TooMany(_) => None,
-            Self::Storage(cause) => Some(cause),
-        }
-    }
-}
+impl std::error::Error for CodesError {}
+
+type Known = Arc<RwLock<HashMap<Uuid, Uuid>>>;
 
 /// All codes handed out so far. Any number of threads may use it at once.
 pub struct Codes {
     codes_max: usize,
-    state: Mutex<State>,
-}
-
-struct State {
-    codes: HashMap<Uuid, Uuid>,
-    file: File,
+    known: Known,
+    writer: Committer<CodesFile>,
 }
 
 impl Codes {
-    /// Reads the codes of a data folder. A last line without its end was never acknowledged, and
-    /// is cut off with a warning.
+    /// Reads the codes of a data folder. A last line that is not whole was never acknowledged, and
+    /// is cut off with a warning. `on_failure` is called when the disk fails in a way that leaves
+    /// open what is on it.
     ///
     /// # Errors
     /// If the file cannot be opened, or another line is damaged.
-    pub fn open(data_dir: &Path, codes_max: usize) -> Result<Self, Error> {
-        let path = data_dir.join(FILE_NAME);
-        let failed = |cause| Error::Open {
-            path: path.clone(),
-            cause,
-        };
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true);
-        let file = options.open(&path).map_err(failed)?;
+    pub fn open(
+        data_dir: &Path,
+        codes_max: usize,
+        fsync: Fsync,
+        on_failure: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, Error> {
         let mut codes = HashMap::new();
-        let mut input = BufReader::new(&file);
-        let mut line = Vec::new();
-        let mut whole_bytes = 0;
-        for number in 1.. {
-            line.clear();
-            let bytes = input.read_until(b'\n', &mut line).map_err(failed)?;
-            let Some(record) = line.strip_suffix(b"\n") else {
-                break;
-            };
-            whole_bytes += bytes as u64;
-            let (uuid, code) = parse(record).ok_or_else(|| damaged(&path, number))?;
-            codes.insert(uuid, code);
-        }
-        if !line.is_empty() {
-            let bytes = &line;
-            let bytes_max = SHOWN_BYTES_MAX;
-            let shown = EscapedBytes { bytes, bytes_max };
-            log::warn!(
-                "{}: the last line is cut off, it has no end: {shown}",
-                path.display()
-            );
-            file.set_len(whole_bytes).map_err(failed)?;
-        }
-        let state = Mutex::new(State { codes, file });
-        Ok(Self { codes_max, state })
+        let look = |line: &[u8]| match parse(line) {
+            Some((uuid, code)) => match codes.insert(uuid, code) {
+                None => Line::Sound,
+                Some(_) => Line::Damaged,
+            },
+            None if line.len() > LINE_BYTES => Line::Damaged,
+            None => Line::Torn,
+        };
+        let file = TextFile::open(&data_dir.join(FILE_NAME), fsync, look)?;
+        let known = Arc::new(RwLock::new(codes));
+        let store = CodesFile {
+            file,
+            known: Arc::clone(&known),
+            made: HashMap::new(),
+            codes_max,
+        };
+        let writer = Committer::start(FILE_NAME, store, on_failure).map_err(Error::Thread)?;
+        Ok(Self {
+            codes_max,
+            known,
+            writer,
+        })
     }
 
     /// The code of a UUID: always the same one, made and stored at the first call.
@@ -106,35 +94,72 @@ impl Codes {
     /// # Errors
     /// If there is none and none can be made.
     pub fn get_or_make(&self, uuid: Uuid) -> Result<Uuid, CodesError> {
-        let mut state = lock(&self.state);
-        if let Some(code) = state.codes.get(&uuid) {
-            return Ok(*code);
+        if let Some(code) = self.get(uuid) {
+            return Ok(code);
         }
-        if state.codes.len() >= self.codes_max {
-            return Err(CodesError::TooMany(self.codes_max));
-        }
-        let code = Uuid::new_v4();
-        let line = format!("{uuid} {code}\n");
-        let written = state.file.write_all(line.as_bytes());
-        written.map_err(CodesError::Storage)?;
-        state.codes.insert(uuid, code);
-        Ok(code)
+        let made = self.writer.submit(uuid).wait();
+        made.map_err(CodesError::NotStored)?
+            .ok_or(CodesError::TooMany(self.codes_max))
     }
 
     /// The code of a UUID, if it has one.
     pub fn get(&self, uuid: Uuid) -> Option<Uuid> {
-        lock(&self.state).codes.get(&uuid).copied()
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&uuid).copied()
+    }
+
+    /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
+    pub fn failure(&self) -> Option<std::io::Error> {
+        self.writer.failure()
     }
 }
 
-fn parse(record: &[u8]) -> Option<(Uuid, Uuid)> {
-    let (uuid, code) = std::str::from_utf8(record).ok()?.split_once(' ')?;
-    Some((Uuid::try_parse(uuid).ok()?, Uuid::try_parse(code).ok()?))
+/// What the writer thread owns.
+struct CodesFile {
+    file: TextFile,
+    known: Known,
+    /// Made since the last commit.
+    made: HashMap<Uuid, Uuid>,
+    codes_max: usize,
 }
 
-fn damaged(path: &Path, line: usize) -> Error {
-    let path = PathBuf::from(path);
-    Error::DamagedCodes { path, line }
+impl Store for CodesFile {
+    type Change = Uuid;
+    /// The code; `None` if there are too many.
+    type Outcome = Option<Uuid>;
+
+    fn apply(&mut self, uuid: Uuid) -> Option<Uuid> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = known.get(&uuid).or_else(|| self.made.get(&uuid)) {
+            return Some(*code);
+        }
+        if known.len() + self.made.len() >= self.codes_max {
+            return None;
+        }
+        let code = Uuid::new_v4();
+        self.made.insert(uuid, code);
+        let record = format!("{uuid} {code}");
+        let crc = crc32fast::hash(record.as_bytes());
+        writeln!(self.file.pending(), "{record} {crc:08x}").expect("a Vec takes what is written");
+        Some(code)
+    }
+
+    fn commit(&mut self) -> Result<(), CommitError> {
+        let made = std::mem::take(&mut self.made);
+        self.file.commit()?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.extend(made);
+        Ok(())
+    }
+}
+
+fn parse(line: &[u8]) -> Option<(Uuid, Uuid)> {
+    let (record, crc) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?;
+    if format!("{:08x}", crc32fast::hash(record.as_bytes())) != crc {
+        return None;
+    }
+    let (uuid, code) = record.split_once(' ')?;
+    Some((Uuid::try_parse(uuid).ok()?, Uuid::try_parse(code).ok()?))
 }
 
 #[cfg(test)]
@@ -142,16 +167,31 @@ mod tests {
     use std::fs;
     use std::thread;
 
+    use group_commit::OpenError;
+
     use super::*;
 
     fn uuid(n: u128) -> Uuid {
         Uuid::from_u128(n)
     }
 
+    fn open(dir: &Path, codes_max: usize) -> Result<Codes, Error> {
+        Codes::open(dir, codes_max, Fsync::Always, || panic!("the disk failed"))
+    }
+
+    /// A data folder whose `codes.txt` holds codes for the UUIDs 1 to 3; and the codes.
+    fn three() -> (tempfile::TempDir, Vec<Uuid>) {
+        let dir = tempfile::tempdir().unwrap();
+        let codes = open(dir.path(), 100).unwrap();
+        let made = (1..=3).map(|n| codes.get_or_make(uuid(n)).unwrap());
+        let made = made.collect();
+        (dir, made)
+    }
+
     #[test]
     fn one_uuid_has_one_code_whoever_asks_and_when() {
         let dir = tempfile::tempdir().unwrap();
-        let codes = Codes::open(dir.path(), 100).unwrap();
+        let codes = open(dir.path(), 100).unwrap();
         let asked: Vec<Uuid> = thread::scope(|scope| {
             let ask = || codes.get_or_make(uuid(7)).unwrap();
             let threads: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
@@ -160,7 +200,7 @@ mod tests {
         assert!(asked.iter().all(|code| *code == asked[0]));
         assert_eq!(asked[0].get_version_num(), 4);
         drop(codes);
-        let codes = Codes::open(dir.path(), 100).unwrap();
+        let codes = open(dir.path(), 100).unwrap();
         assert_eq!(codes.get(uuid(7)), Some(asked[0]));
         assert_eq!(codes.get(uuid(8)), None);
         assert_ne!(codes.get_or_make(uuid(8)).unwrap(), asked[0]);
@@ -169,7 +209,7 @@ mod tests {
     #[test]
     fn the_limit_is_said() {
         let dir = tempfile::tempdir().unwrap();
-        let codes = Codes::open(dir.path(), 1).unwrap();
+        let codes = open(dir.path(), 1).unwrap();
         let first = codes.get_or_make(uuid(1)).unwrap();
         let error = codes.get_or_make(uuid(2)).unwrap_err();
         assert_eq!(error.to_string(), "all 1 codes have been handed out");
@@ -177,29 +217,48 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_last_line_is_cut_off() {
-        let dir = tempfile::tempdir().unwrap();
+    fn a_file_cut_at_any_byte_keeps_every_whole_line_and_goes_on() {
+        let (dir, made) = three();
         let path = dir.path().join(FILE_NAME);
-        let line = format!("{} {}\n", uuid(1), uuid(2));
-        fs::write(&path, format!("{line}{}", uuid(3))).unwrap();
-        let codes = Codes::open(dir.path(), 100).unwrap();
-        assert_eq!(codes.get(uuid(1)), Some(uuid(2)));
-        assert_eq!(fs::read_to_string(&path).unwrap(), line);
-        codes.get_or_make(uuid(3)).unwrap();
-        drop(codes);
-        Codes::open(dir.path(), 100).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let codes = open(dir.path(), 100).unwrap();
+            for (at, code) in made.iter().enumerate() {
+                let kept = (at + 1) * (LINE_BYTES + 1) <= cut;
+                assert_eq!(codes.get(uuid(at as u128 + 1)), kept.then_some(*code));
+            }
+            codes.get_or_make(uuid(9)).unwrap();
+            drop(codes);
+            open(dir.path(), 100).unwrap();
+        }
     }
 
     #[test]
-    fn a_damaged_line_stops_the_start() {
-        let dir = tempfile::tempdir().unwrap();
+    fn a_flipped_byte_is_found_wherever_it_is() {
+        let (dir, made) = three();
         let path = dir.path().join(FILE_NAME);
-        let text = format!("{} {}\nrubbish\n", uuid(1), uuid(2));
-        fs::write(&path, &text).unwrap();
-        match Codes::open(dir.path(), 100) {
-            Err(Error::DamagedCodes { line: 2, .. }) => {}
-            other => panic!("{:?}", other.err()),
+        let whole = fs::read(&path).unwrap();
+        let last_line = 2 * (LINE_BYTES + 1);
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << bit;
+                fs::write(&path, &flipped).unwrap();
+                match open(dir.path(), 100) {
+                    Ok(codes) => {
+                        assert!(at >= last_line, "byte {at} bit {bit}: passed over");
+                        assert_eq!(codes.get(uuid(1)), Some(made[0]));
+                        assert_eq!(codes.get(uuid(2)), Some(made[1]));
+                        assert_eq!(codes.get(uuid(3)), None);
+                    }
+                    Err(Error::Open(OpenError::Damaged { line, .. })) => {
+                        assert_eq!(line, (at / (LINE_BYTES + 1)) as u64 + 1);
+                        assert_eq!(fs::read(&path).unwrap(), flipped);
+                    }
+                    Err(other) => panic!("byte {at} bit {bit}: {other}"),
+                }
+            }
         }
-        assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }

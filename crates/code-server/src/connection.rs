@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::http::{Content, Handler, Response, body_refusal};
+use group_commit::NotStored;
 use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 use uuid::Uuid;
@@ -34,7 +35,7 @@ pub(crate) struct CodePort {
 /// The port where messages are left.
 pub(crate) struct MessagePort {
     pub(crate) codes: Arc<Codes>,
-    pub(crate) messages: Messages,
+    pub(crate) messages: Arc<Messages>,
 }
 
 impl<S: Answer> Handler for Port<S> {
@@ -89,11 +90,7 @@ impl Answer for MessagePort {
             return Err(forbidden("the unique code is not the one of this uuid"));
         }
         let logged = self.messages.add(message.uuid, &message.text);
-        logged.map_err(|error| {
-            log::error!("A message could not be stored: {error}");
-            let sentence = "the message could not be stored";
-            Refusal::new(Status::InsufficientStorage, sentence)
-        })?;
+        logged.map_err(|error| not_stored(&error, format!("the message is {error}")))?;
         log::debug!("{} left a message", message.uuid);
         Ok(Reply::Logged)
     }
@@ -127,12 +124,17 @@ fn bad_body(error: BodyError) -> Refusal {
 }
 
 fn no_code(error: CodesError) -> Refusal {
-    let status = match &error {
-        CodesError::TooMany(_) => Status::ServiceUnavailable,
-        CodesError::Storage(cause) => {
-            log::error!("A code could not be stored: {cause}");
-            Status::InsufficientStorage
-        }
+    let sentence = error.to_string();
+    match &error {
+        CodesError::TooMany(_) => Refusal::new(Status::ServiceUnavailable, sentence),
+        CodesError::NotStored(error) => not_stored(error, sentence),
+    }
+}
+
+fn not_stored(error: &NotStored, sentence: String) -> Refusal {
+    let status = match error {
+        NotStored::Refused(_) => Status::InsufficientStorage,
+        _ => Status::InternalServerError,
     };
-    Refusal::new(status, error.to_string())
+    Refusal::new(status, sentence)
 }

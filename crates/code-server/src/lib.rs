@@ -19,11 +19,15 @@ use std::sync::Arc;
 use cli::{Exit, Failure};
 use daemon::http::Http;
 use daemon::{Daemon, Handle, StartError};
+use group_commit::{FolderLock, Fsync, LockError, OpenError};
 
 pub use codes::{Codes, CodesError};
 pub use messages::Messages;
 
 use connection::{CodePort, MessagePort, Port};
+
+/// The file in the data folder that keeps a second server away.
+const LOCK_NAME: &str = ".code-server.lock";
 
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,43 +44,44 @@ pub struct Config {
     pub codes_max: usize,
     /// Whether to reply as the original Python client expects.
     pub python_replies: bool,
+    /// Whether replies wait for the disk.
+    pub fsync: Fsync,
     /// Connections open at once, over both ports.
     pub connections_max: usize,
 }
 
-/// Why a server could not run.
+/// Why a server could not run, or go on.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// It could not listen.
     Start(StartError),
-    /// Something in the data folder could not be opened.
-    Open {
-        /// What.
+    /// The data folder could not be made.
+    Folder {
+        /// Which.
         path: PathBuf,
         /// Why.
         cause: io::Error,
     },
-    /// A line of `codes.txt` is not a UUID and a code.
-    DamagedCodes {
-        /// The file.
-        path: PathBuf,
-        /// The number of the line, from 1.
-        line: usize,
-    },
+    /// Another server is using the data folder.
+    Lock(LockError),
+    /// A file in the data folder could not be opened, or is damaged.
+    Open(OpenError),
+    /// A writer thread could not be started.
+    Thread(io::Error),
+    /// The disk failed in a way that leaves open what is on it.
+    Disk(io::Error),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Start(error) => error.fmt(f),
-            Self::Open { path, .. } => write!(f, "cannot open {}", path.display()),
-            Self::DamagedCodes { path, line } => write!(
-                f,
-                "line {line} of {} is damaged; restore it, or remove the line to go on without \
-                 its code",
-                path.display()
-            ),
+            Self::Folder { path, .. } => write!(f, "cannot make {}", path.display()),
+            Self::Lock(error) => error.fmt(f),
+            Self::Open(error) => error.fmt(f),
+            Self::Thread(_) => f.write_str("cannot start a writer thread"),
+            Self::Disk(_) => f.write_str("ended, for the disk failed"),
         }
     }
 }
@@ -85,8 +90,9 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Start(error) => error.source(),
-            Self::Open { cause, .. } => Some(cause),
-            Self::DamagedCodes { .. } => None,
+            Self::Lock(error) => error.source(),
+            Self::Open(error) => error.source(),
+            Self::Folder { cause, .. } | Self::Thread(cause) | Self::Disk(cause) => Some(cause),
         }
     }
 }
@@ -97,11 +103,23 @@ impl From<StartError> for Error {
     }
 }
 
+impl From<LockError> for Error {
+    fn from(error: LockError) -> Self {
+        Self::Lock(error)
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Start(_) => Exit::Network,
-            Self::Open { .. } | Self::DamagedCodes { .. } => Exit::Usage,
+            _ => Exit::Usage,
         }
     }
 }
@@ -110,6 +128,9 @@ impl Failure for Error {
 #[must_use = "a server listens, but serves nobody until it runs"]
 pub struct Server {
     daemon: Daemon,
+    codes: Arc<Codes>,
+    messages: Arc<Messages>,
+    _lock: FolderLock,
     code_addr: SocketAddr,
     message_addr: SocketAddr,
 }
@@ -120,13 +141,20 @@ impl Server {
     /// # Errors
     /// If the folder or a port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        fs::create_dir_all(&config.data_dir).map_err(|cause| Error::Open {
-            path: config.data_dir.clone(),
+        let path = &config.data_dir;
+        fs::create_dir_all(path).map_err(|cause| Error::Folder {
+            path: path.clone(),
             cause,
         })?;
-        let codes = Arc::new(Codes::open(&config.data_dir, config.codes_max)?);
-        let messages = Messages::open(&config.data_dir)?;
+        let lock = FolderLock::acquire(&path.join(LOCK_NAME))?;
         let mut daemon = Daemon::new(config.connections_max);
+        let stop = || {
+            let handle = daemon.handle();
+            move || drop(handle.stop())
+        };
+        let codes = Codes::open(path, config.codes_max, config.fsync, stop())?;
+        let codes = Arc::new(codes);
+        let messages = Arc::new(Messages::open(path, config.fsync, stop())?);
         let python_replies = config.python_replies;
         let code_port = Http(Port {
             service: CodePort {
@@ -135,13 +163,19 @@ impl Server {
             python_replies,
         });
         let message_port = Http(Port {
-            service: MessagePort { codes, messages },
+            service: MessagePort {
+                codes: Arc::clone(&codes),
+                messages: Arc::clone(&messages),
+            },
             python_replies,
         });
         let code_addr = daemon.listen(config.ip, config.code_port, Arc::new(code_port))?;
         let message_addr = daemon.listen(config.ip, config.message_port, Arc::new(message_port))?;
         Ok(Self {
             daemon,
+            codes,
+            messages,
+            _lock: lock,
             code_addr,
             message_addr,
         })
@@ -165,10 +199,12 @@ impl Server {
     /// Serves until it is stopped.
     ///
     /// # Errors
-    /// If it cannot start its threads.
+    /// If it cannot start its threads, or had to end because the disk failed.
     pub fn run(self) -> Result<(), Error> {
         log::info!("Server started on {} (codes)", self.code_addr);
         log::info!("Server started on {} (messages)", self.message_addr);
-        Ok(self.daemon.run()?)
+        self.daemon.run()?;
+        let failure = self.codes.failure().or_else(|| self.messages.failure());
+        failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
     }
 }

@@ -1,11 +1,9 @@
 //! The log of messages, `messages.log`: one line a message, `TIME UUID TEXT`.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Mutex;
 
-use daemon::lock;
+use group_commit::{CommitError, Committer, Fsync, NotStored, Store, TextFile};
 use jiff::Timestamp;
 use proto::escape::Escaped;
 use uuid::Uuid;
@@ -17,30 +15,60 @@ const FILE_NAME: &str = "messages.log";
 
 /// The log. Any number of threads may use it at once.
 pub struct Messages {
-    file: Mutex<File>,
+    writer: Committer<MessagesFile>,
 }
 
 impl Messages {
-    /// Opens the log of a data folder.
+    /// Opens the log of a data folder. A last line without its end was never acknowledged, and is
+    /// cut off with a warning. `on_failure` is called when the disk fails in a way that leaves
+    /// open what is on it.
     ///
     /// # Errors
     /// If the file cannot be opened.
-    pub fn open(data_dir: &Path) -> Result<Self, Error> {
-        let path = data_dir.join(FILE_NAME);
-        let mut options = OpenOptions::new();
-        let opened = options.append(true).create(true).open(&path);
-        let file = opened.map_err(|cause| Error::Open { path, cause })?;
-        let file = Mutex::new(file);
-        Ok(Self { file })
+    pub fn open(
+        data_dir: &Path,
+        fsync: Fsync,
+        on_failure: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, Error> {
+        let file = TextFile::open_at_end(&data_dir.join(FILE_NAME), fsync)?;
+        let store = MessagesFile { file };
+        let writer = Committer::start(FILE_NAME, store, on_failure).map_err(Error::Thread)?;
+        Ok(Self { writer })
     }
 
-    /// Adds a message: one line, whatever is in the text.
+    /// Adds a message: one line, whatever is in the text. When this returns, it is on the disk.
     ///
     /// # Errors
-    /// If the file cannot be written.
-    pub fn add(&self, uuid: Uuid, text: &str) -> io::Result<()> {
-        let line = format!("{:.3} {uuid} {}\n", Timestamp::now(), Escaped(text));
-        lock(&self.file).write_all(line.as_bytes())
+    /// If it is not stored, or not known to be.
+    pub fn add(&self, uuid: Uuid, text: &str) -> Result<(), NotStored> {
+        let record = format!("{uuid} {}", Escaped(text));
+        self.writer.submit(record).wait()
+    }
+
+    /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
+    pub fn failure(&self) -> Option<io::Error> {
+        self.writer.failure()
+    }
+}
+
+/// What the writer thread owns.
+struct MessagesFile {
+    file: TextFile,
+}
+
+impl Store for MessagesFile {
+    /// A line without its time, which the writer puts in front: so times and lines have the same
+    /// order.
+    type Change = String;
+    type Outcome = ();
+
+    fn apply(&mut self, record: String) {
+        let now = Timestamp::now();
+        writeln!(self.file.pending(), "{now:.3} {record}").expect("a Vec takes what is written");
+    }
+
+    fn commit(&mut self) -> Result<(), CommitError> {
+        self.file.commit()
     }
 }
 
@@ -51,15 +79,13 @@ mod tests {
     #[test]
     fn a_message_is_a_line() {
         let dir = tempfile::tempdir().unwrap();
-        let messages = Messages::open(dir.path()).unwrap();
+        let messages = Messages::open(dir.path(), Fsync::Always, || ()).unwrap();
         let uuid = Uuid::from_u128(1);
         messages.add(uuid, "two\nlines").unwrap();
         messages.add(uuid, "").unwrap();
         let log = std::fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
-        let lines: Vec<_> = log
-            .lines()
-            .map(|line| line.split_once(' ').unwrap())
-            .collect();
+        let split = |line| str::split_once(line, ' ').unwrap();
+        let lines: Vec<(&str, &str)> = log.lines().map(split).collect();
         assert_eq!(lines[0].1, format!("{uuid} two\\nlines"));
         assert_eq!(lines[1].1, format!("{uuid} "));
         lines[0].0.parse::<Timestamp>().unwrap();

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use accept::Service;
 pub use connection::{Connection, Deadline};
-pub use signals::stop_on_signals;
+pub use signals::handle_signals;
 
 use registry::Registry;
 
@@ -57,7 +57,7 @@ pub enum StartError {
     /// A thread could not be started.
     Thread(io::Error),
     /// The signal handler could not be set.
-    Signals(ctrlc::Error),
+    Signals(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -73,8 +73,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Bind { cause, .. } | Self::Thread(cause) => Some(cause),
-            Self::Signals(cause) => Some(cause),
+            Self::Bind { cause, .. } | Self::Thread(cause) | Self::Signals(cause) => Some(cause),
         }
     }
 }

@@ -20,6 +20,18 @@ pub struct TextFile {
     pending: Vec<u8>,
 }
 
+/// What a line looks like to whoever knows the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// As it was written.
+    Sound,
+    /// It may be half of a record that was being written when the server died; as the last line
+    /// it can be cut off.
+    Torn,
+    /// It is no part of one record, so records that were acknowledged are in it.
+    Damaged,
+}
+
 /// Why a file could not be opened.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -73,41 +85,44 @@ const SHOWN_BYTES_MAX: usize = 160;
 const PENDING_BYTES_KEPT: usize = 1 << 20;
 
 impl TextFile {
-    /// Opens a file, making it if it does not exist, and shows every whole line, without its line
-    /// feed, to `is_sound`.
+    /// Opens a file, making it if it does not exist, and shows every line, without its line feed,
+    /// to `look`.
     ///
-    /// A last line that has no end or is not sound was never acknowledged, or cannot be told from
-    /// one that was not: it is cut off, with a warning that shows it. What was read is synced, so
-    /// that nothing is served that a power cut could still take.
+    /// A last line that is torn, or has no end, was never acknowledged, or cannot be told from one
+    /// that was not: it is cut off, with a warning that shows it. What was read is synced, so that
+    /// nothing is served that a power cut could still take.
     ///
     /// # Errors
-    /// If the file cannot be opened, or a line that is not the last is damaged.
+    /// If the file cannot be opened, or a line is damaged, or torn and not the last.
     pub fn open(
         path: &Path,
         fsync: Fsync,
-        mut is_sound: impl FnMut(&[u8]) -> bool,
+        mut look: impl FnMut(&[u8]) -> Line,
     ) -> Result<Self, OpenError> {
         let file = open_to_append(path)?;
         let mut input = BufReader::with_capacity(1 << 16, &file);
         let mut line = Vec::new();
         let mut sound_bytes = 0;
-        let mut unsound_line = None;
+        let mut torn_line = None;
         for number in 1.. {
             line.clear();
-            let read = input
-                .by_ref()
-                .take(LINE_BYTES_MAX)
-                .read_until(b'\n', &mut line);
+            let mut limited = input.by_ref().take(LINE_BYTES_MAX);
+            let read = limited.read_until(b'\n', &mut line);
             if read.map_err(failed(path))? == 0 {
                 break;
             }
-            if let Some(line) = unsound_line {
-                let path = path.to_owned();
-                return Err(OpenError::Damaged { path, line });
+            let damaged = |line| OpenError::Damaged {
+                path: path.to_owned(),
+                line,
+            };
+            if let Some(number) = torn_line {
+                return Err(damaged(number));
             }
-            match line.strip_suffix(b"\n") {
-                Some(record) if is_sound(record) => sound_bytes += line.len() as u64,
-                _ => unsound_line = Some(number),
+            let record = line.strip_suffix(b"\n");
+            match look(record.unwrap_or(&line)) {
+                Line::Damaged => return Err(damaged(number)),
+                Line::Sound if record.is_some() => sound_bytes += line.len() as u64,
+                Line::Sound | Line::Torn => torn_line = Some(number),
             }
         }
         Self::cut_and_sync(path, file, fsync, sound_bytes)
@@ -207,6 +222,11 @@ impl TextFile {
         let pending = std::mem::take(&mut self.pending);
         let temporary = Temporary::beside(&self.path).map_err(CommitError::Refused)?;
         let file = &temporary.file;
+        // Who may read the old file, and nobody else, may read the new one.
+        let permissions = self.file.metadata().map(|old| old.permissions());
+        permissions
+            .and_then(|permissions| file.set_permissions(permissions))
+            .map_err(CommitError::Refused)?;
         let mut output = BufWriter::with_capacity(1 << 16, file);
         write(&mut output)
             .and_then(|()| output.write_all(&pending))
@@ -319,7 +339,12 @@ mod tests {
     use super::*;
 
     fn open(path: &Path) -> Result<TextFile, OpenError> {
-        TextFile::open(path, Fsync::Always, |line| line != b"bad")
+        let look = |line: &[u8]| match line {
+            b"bad" => Line::Torn,
+            b"worse" => Line::Damaged,
+            _ => Line::Sound,
+        };
+        TextFile::open(path, Fsync::Always, look)
     }
 
     fn put(file: &mut TextFile, lines: &str) {
@@ -349,19 +374,20 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_is_cut_off_at_the_end_and_refused_elsewhere() {
+    fn a_torn_line_is_cut_off_at_the_end_and_refused_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lines");
         fs::write(&path, "one\nbad\n").unwrap();
         open(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\n");
-        let damaged = "one\nbad\nthree\n";
-        fs::write(&path, damaged).unwrap();
-        match open(&path) {
-            Err(OpenError::Damaged { line: 2, .. }) => {}
-            other => panic!("{other:?}"),
+        for damaged in ["one\nbad\nthree\n", "one\nworse\n", "one\nworse"] {
+            fs::write(&path, damaged).unwrap();
+            match open(&path) {
+                Err(OpenError::Damaged { line: 2, .. }) => {}
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
         }
-        assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
     }
 
     #[test]
