@@ -25,19 +25,7 @@ pub fn program(name: &str) -> PathBuf {
         // target/debug/deps/e2e-0123456789abcdef
         let folder = test.parent().and_then(Path::parent).unwrap().to_owned();
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args([
-            "build",
-            "--quiet",
-            "-p",
-            "code-server",
-            "-p",
-            "code-client",
-            "-p",
-            "queue-server",
-            "-p",
-            "queue-client",
-            "--bins",
-        ]);
+        cargo.args(["build", "--quiet", "--workspace", "--bins"]);
         cargo.current_dir(root());
         cargo.arg("--target-dir").arg(folder.parent().unwrap());
         if folder.ends_with("release") {

@@ -13,11 +13,14 @@ use crate::programs::server_line;
 
 const BYTES: usize = 1_000_000;
 
+/// A whole good request, and how a good answer starts.
+type Good = (Vec<u8>, &'static [u8]);
+
 struct Target {
     server: Server,
     _dir: tempfile::TempDir,
-    /// Whole good requests, for cutting, gluing and flipping; and how a good answer starts.
-    good: Vec<(Vec<u8>, &'static [u8])>,
+    /// For cutting, gluing and flipping.
+    good: Vec<Good>,
 }
 
 fn framed<'a>(message: impl Message<'a>) -> Vec<u8> {
@@ -37,7 +40,7 @@ fn targets() -> Vec<Target> {
     };
     let delivery = Delivery::ForgetWhenSent;
     let ok = &b"HTTP/1.1 200 OK\r\n"[..];
-    let good: [(&str, Vec<(Vec<u8>, &[u8])>); 4] = [
+    let good: [(&str, Vec<Good>); 4] = [
         (
             "code-server",
             vec![(code.to_vec(), ok), (chunked.to_vec(), ok)],

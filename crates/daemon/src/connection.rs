@@ -44,6 +44,7 @@ pub struct Connection<'a> {
     /// The read timeout the socket has now, so that the same one is not set again.
     read_timeout: Option<Duration>,
     peer_has_closed: bool,
+    has_asked: bool,
 }
 
 impl<'a> Connection<'a> {
@@ -56,6 +57,7 @@ impl<'a> Connection<'a> {
             deadline: Deadline::None,
             read_timeout: None,
             peer_has_closed: false,
+            has_asked: false,
         }
     }
 
@@ -88,6 +90,7 @@ impl<'a> Connection<'a> {
     pub fn next_request(&mut self, idle: Option<Duration>) -> io::Result<Option<u8>> {
         if self.consumed == self.input.len() {
             self.deadline = idle.map_or(Deadline::None, Deadline::Stall);
+            self.note_request();
             self.registration.entry.set_idle(true);
             let waited = match self.is_stopping() {
                 true => Ok(()),
@@ -99,8 +102,18 @@ impl<'a> Connection<'a> {
                 other => other?,
             }
         }
-        self.registration.registry.note_request();
-        Ok(self.input.get(self.consumed).copied())
+        let first = self.input.get(self.consumed).copied();
+        self.has_asked |= first.is_some();
+        self.note_request();
+        Ok(first)
+    }
+
+    /// Notes that a request begins or has ended; a connection that never asked anything does not
+    /// count.
+    fn note_request(&self) {
+        if self.has_asked {
+            self.registration.registry.note_request();
+        }
     }
 
     /// Sets how long the reads from now on may take.
@@ -124,8 +137,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Sends what has been gathered, then `bytes` bytes of `file` from where it stands, through
-    /// `sendfile` where the kernel can. Returns how many there were; less if the file ended early.
+    /// Sends what has been gathered, then `bytes` bytes of `file` from where it stands. Returns how
+    /// many there were; less if the file ended early.
     ///
     /// # Errors
     /// Those of the stream and the file.

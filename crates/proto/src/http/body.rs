@@ -317,4 +317,27 @@ mod tests {
         let long = format!("0\r\nT: {}\r\n\r\n", "x".repeat(TRAILER_BYTES_MAX));
         read(BodyLength::Chunked, long.as_bytes()).unwrap_err();
     }
+
+    /// A stream whose first read is interrupted.
+    struct Interrupted(Option<io::ErrorKind>, &'static [u8]);
+
+    impl Read for Interrupted {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            match self.0.take() {
+                Some(kind) => Err(kind.into()),
+                None => self.1.read(out),
+            }
+        }
+    }
+
+    #[test]
+    fn an_interrupted_read_can_be_made_again() {
+        let stream = Interrupted(Some(io::ErrorKind::Interrupted), b"one");
+        let mut body = Body::new(io::BufReader::new(stream), BodyLength::Bytes(3));
+        let error = body.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+        let mut text = String::new();
+        body.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one");
+    }
 }

@@ -1,0 +1,253 @@
+//! The file client's command line.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use cli::args::seconds;
+use cli::{App, Endpoint, Parsed, UsageError, Words};
+use lexopt::prelude::*;
+
+use crate::{Action, Config, Output, Transfer};
+
+/// The program.
+pub const APP: App = App {
+    name: "file-client",
+    version: env!("CARGO_PKG_VERSION"),
+    help: HELP,
+};
+
+/// The server's port unless told otherwise.
+pub const PORT_DEFAULT: u16 = 8080;
+
+const VERBS: &[&str] = &["get", "post", "batch"];
+
+const HELP: &str = "\
+Gets files from a file server and sends files to it.
+
+Usage: file-client [HOST PORT] [OPTIONS]
+       file-client [HOST PORT] get PATH [-o FILE|-] [OPTIONS]
+       file-client [HOST PORT] post FILE [PATH] [OPTIONS]
+       file-client [HOST PORT] batch FILE [OPTIONS]
+
+Arguments:
+  HOST PORT              the server [default: 127.0.0.1 8080]
+  get PATH               saves the file at PATH on the server
+  post FILE [PATH]       sends FILE, to stand at PATH [default: FILE's base name]
+  batch FILE             does what each line of FILE says:
+                           client_get PATH HOST [PORT]
+                           client_post FILE HOST [PORT]
+                         without PORT that of the command line; empty lines and lines that
+                         start with # mean nothing; a line that fails does not stop the rest
+  no verb                asks for one command after another, until 'exit':
+                           GET PATH
+                           POST FILE
+
+PATH starts at the server's root, with or without a slash, and is not percent-encoded.
+
+Options:
+  -o, --output FILE|-    where get saves; - is standard output [default: PATH's base name,
+                         in the current folder; index.html if PATH ends in a slash]
+  --timeout SECS         the longest wait for anything [default: 30]
+  --wait-for-server SECS keep trying to connect for so long [default: 0]
+  -v, --verbose          log more
+  -h, --help             print this help
+  -V, --version          print the version
+
+Exit codes:
+  0  done; also at the end of the prompt, which has said what failed
+  1  the server refused: no such file, uploads forbidden, file too large
+  2  wrong usage, or trouble with a file on this side
+  3  cannot connect, timed out, connection lost, or no sense in the reply
+A batch ends with the highest code of its lines.
+
+Examples:
+  file-client get server/photoServer.jpg -o photo.jpg
+  file-client localhost 8080 post data/client/testClient.txt
+";
+
+/// Reads a command line.
+///
+/// # Errors
+/// One sentence that says what is wrong and what would be right.
+pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
+    let mut output = None;
+    let mut verbose = false;
+    let mut words = Words::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Parsed::Help),
+            Short('V') | Long("version") => return Ok(Parsed::Version),
+            Short('v') | Long("verbose") => verbose = true,
+            Long("timeout") => endpoint.timeout = cli::args::timeout(&parser.value()?)?,
+            Long("wait-for-server") => {
+                endpoint.wait_for_server = seconds("--wait-for-server", &parser.value()?)?;
+            }
+            Short('o') | Long("output") => output = Some(parser.value()?),
+            Value(word) => words.push(word),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if words.starts_with_host(VERBS) {
+        endpoint.host = words.required_text("HOST")?;
+        endpoint.port = words.required_port("PORT")?;
+    }
+    let output = output.map(|word| match word == "-" {
+        true => Output::Stdout,
+        false => Output::File(PathBuf::from(word)),
+    });
+    let action = action(&mut words, output)?;
+    words.end()?;
+    let config = Config { endpoint, action };
+    Ok(Parsed::Run { config, verbose })
+}
+
+fn action(words: &mut Words, output: Option<Output>) -> Result<Action, UsageError> {
+    let Some(verb) = words.take() else {
+        refuse_output(output)?;
+        return Ok(Action::Prompt);
+    };
+    match verb.to_ascii_lowercase().to_str() {
+        Some("get") => {
+            let path = words.required("the PATH to get")?;
+            let transfer = match output {
+                Some(output) => Ok(Transfer::Get { path, output }),
+                None => Transfer::get(path),
+            };
+            Ok(Action::Transfer(transfer.map_err(UsageError::Conflict)?))
+        }
+        Some("post") => {
+            refuse_output(output)?;
+            let file = words.required("the FILE to post")?;
+            let transfer = match words.take() {
+                Some(path) => Ok(Transfer::Post {
+                    file: PathBuf::from(file),
+                    path,
+                }),
+                None => Transfer::post(file),
+            };
+            Ok(Action::Transfer(transfer.map_err(UsageError::Conflict)?))
+        }
+        Some("batch") => {
+            refuse_output(output)?;
+            let file = words.required("the FILE of the batch")?;
+            Ok(Action::Batch(PathBuf::from(file)))
+        }
+        _ => Err(unknown_verb(&verb)),
+    }
+}
+
+fn refuse_output(output: Option<Output>) -> Result<(), UsageError> {
+    match output {
+        None => Ok(()),
+        Some(_) => Err(UsageError::Conflict("--output goes with get")),
+    }
+}
+
+fn unknown_verb(verb: &OsStr) -> UsageError {
+    UsageError::Value {
+        what: "the verb",
+        value: verb.to_string_lossy().into_owned(),
+        want: "get, post or batch".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Config, String> {
+        let args = ["file-client"].into_iter().chain(line.split_whitespace());
+        match super::parse(lexopt::Parser::from_iter(args)) {
+            Ok(Parsed::Run { config, .. }) => Ok(config),
+            Ok(other) => panic!("{line}: {other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[track_caller]
+    fn check(line: &str, want: Action) {
+        assert_eq!(parse(line).unwrap().action, want, "{line}");
+    }
+
+    fn get(path: &str, output: Output) -> Action {
+        Action::Transfer(Transfer::Get {
+            path: path.into(),
+            output,
+        })
+    }
+
+    fn post(file: &str, path: &str) -> Action {
+        Action::Transfer(Transfer::Post {
+            file: file.into(),
+            path: path.into(),
+        })
+    }
+
+    #[test]
+    fn a_file_has_its_name_on_the_other_side_too() {
+        check(
+            "get /a/b.txt",
+            get("/a/b.txt", Output::File("b.txt".into())),
+        );
+        check("get a/", get("a/", Output::File("index.html".into())));
+        check("post a/b.txt", post("a/b.txt", "b.txt"));
+    }
+
+    #[test]
+    fn the_name_on_the_other_side_can_be_said() {
+        check("-o c/d get a", get("a", Output::File("c/d".into())));
+        check("GET a/.. --output=-", get("a/..", Output::Stdout));
+        check("Post a/b.txt /c/", post("a/b.txt", "/c/"));
+    }
+
+    #[test]
+    fn the_server_may_be_left_out() {
+        check("", Action::Prompt);
+        check("h 7", Action::Prompt);
+        check("batch x", Action::Batch("x".into()));
+        assert_eq!(
+            parse("").unwrap().endpoint,
+            Endpoint::new("127.0.0.1", PORT_DEFAULT)
+        );
+        let endpoint = parse("h 7 --timeout 1 get a --wait-for-server 2")
+            .unwrap()
+            .endpoint;
+        assert_eq!((endpoint.host.as_str(), endpoint.port), ("h", 7));
+        assert_eq!(endpoint.timeout, Duration::from_secs(1));
+        assert_eq!(endpoint.wait_for_server, Duration::from_secs(2));
+    }
+
+    #[track_caller]
+    fn check_refused(line: &str, want: &str) {
+        assert_eq!(parse(line).unwrap_err(), want);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_sentence() {
+        check_refused("h", "PORT is missing");
+        check_refused("h x get a", "PORT must be a port from 0 to 65535, not 'x'");
+        check_refused("get", "the PATH to get is missing");
+        check_refused("post", "the FILE to post is missing");
+        check_refused("batch", "the FILE of the batch is missing");
+        check_refused("get a b", "there is one argument too many: 'b'");
+        check_refused("post a b c", "there is one argument too many: 'c'");
+        check_refused(
+            "h 1 put a",
+            "the verb must be get, post or batch, not 'put'",
+        );
+        check_refused("post a -o b", "--output goes with get");
+        check_refused("-o b", "--output goes with get");
+        check_refused(
+            "get a/..",
+            "the PATH has no base name to save the file under",
+        );
+        check_refused("post ..", "the FILE has no base name to send it under");
+        check_refused(
+            "get a --timeout 0",
+            "--timeout must be more than 0 seconds, not '0'",
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! A download that has not arrived whole yet.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+/// How the names of downloads under way start.
+const TEMPORARY_PREFIX: &str = ".quartet-download-";
+
+/// A file that is arriving. It stands in a hidden temporary file beside its target until
+/// [`PartialFile::finish`] gives it its name; dropping it before removes it.
+#[derive(Debug)]
+#[must_use = "a download that is not finished is removed"]
+pub(crate) struct PartialFile {
+    file: File,
+    target: PathBuf,
+    /// `None` when what is written goes straight to the target, and after finishing.
+    temporary: Option<PathBuf>,
+}
+
+impl PartialFile {
+    /// Begins a file that is to stand at `target`, in place of the one that may be there.
+    ///
+    /// # Errors
+    /// If a folder is there, or nothing can be written there.
+    pub(crate) fn create(target: &Path) -> io::Result<Self> {
+        let target = match fs::metadata(target) {
+            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            // A symbolic link stays, and what it leads to is replaced.
+            Ok(there) if there.is_file() => fs::canonicalize(target)?,
+            // A device or a pipe is for writing to; /dev/null must not become a file.
+            Ok(_) => {
+                return Ok(Self {
+                    file: OpenOptions::new().write(true).open(target)?,
+                    target: target.to_owned(),
+                    temporary: None,
+                });
+            }
+            Err(_) => target.to_owned(),
+        };
+        let name = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
+        let temporary = target.with_file_name(name);
+        let mut options = OpenOptions::new();
+        Ok(Self {
+            file: options.write(true).create_new(true).open(&temporary)?,
+            target,
+            temporary: Some(temporary),
+        })
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// If it cannot be renamed; then it is removed.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        if let Some(temporary) = &self.temporary {
+            fs::rename(temporary, &self.target)?;
+        }
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Write for PartialFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary
+            && let Err(error) = fs::remove_file(temporary)
+        {
+            log::warn!("{} stays behind: {error}", temporary.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+
+    use super::*;
+
+    fn begin(target: &Path) -> PartialFile {
+        let mut partial = PartialFile::create(target).unwrap();
+        partial.write_all(b"new").unwrap();
+        partial
+    }
+
+    fn entries(folder: &Path) -> usize {
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        let partial = begin(&target);
+        assert!(!target.exists());
+        partial.finish().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(entries(folder.path()), 1);
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        fs::write(&target, "old").unwrap();
+        drop(begin(&target));
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        assert_eq!(entries(folder.path()), 1);
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        let link = folder.path().join("link");
+        fs::write(&target, "old").unwrap();
+        symlink("a", &link).unwrap();
+        begin(&link).finish().unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_device_stays_a_device() {
+        begin(Path::new("/dev/null")).finish().unwrap();
+        let null = fs::metadata("/dev/null").unwrap();
+        assert!(null.file_type().is_char_device());
+    }
+
+    #[test]
+    fn there_must_be_a_place_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        PartialFile::create(folder.path()).unwrap_err();
+        PartialFile::create(&folder.path().join("gone/a")).unwrap_err();
+        PartialFile::create(&folder.path().join("..")).unwrap_err();
+        assert_eq!(entries(folder.path()), 0);
+    }
+}

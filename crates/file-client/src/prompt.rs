@@ -1,0 +1,106 @@
+//! The prompt: one command after another, as a person types them.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use cli::exit::with_causes;
+
+use crate::{Client, Error, Transfer};
+
+const PROMPT: &str = "Enter command (GET/POST file_path): ";
+
+const USAGE: &str = "a command is GET PATH, POST FILE or exit";
+
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Transfer(Transfer),
+    Nothing,
+    Exit,
+}
+
+/// Asks for commands until `exit` or the end of the input. One that fails says so, and the next is
+/// asked for.
+///
+/// # Errors
+/// If standard input cannot be read.
+pub(crate) fn run(client: &mut Client) -> Result<(), Error> {
+    let mut input = io::stdin().lock();
+    let mut line = Vec::new();
+    loop {
+        // For the person; if nobody can read it, the commands still can be.
+        let _ = io::stderr().write_all(PROMPT.as_bytes());
+        line.clear();
+        let read = input.read_until(b'\n', &mut line);
+        if read.map_err(Error::Input)? == 0 {
+            let _ = io::stderr().write_all(b"\n");
+            return Ok(());
+        }
+        match parse(&line) {
+            Ok(Command::Exit) => return Ok(()),
+            Ok(Command::Nothing) => {}
+            Ok(Command::Transfer(transfer)) => {
+                if let Err(error) = transfer.run(client) {
+                    log::error!("{}", with_causes(&error));
+                }
+            }
+            Err(sentence) => log::error!("{sentence}"),
+        }
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Command, &'static str> {
+    let line = line.trim_ascii();
+    let verb_bytes = line.iter().position(u8::is_ascii_whitespace);
+    let (verb, rest) = line.split_at(verb_bytes.unwrap_or(line.len()));
+    // The path is the rest of the line, so that it may hold spaces.
+    let path: OsString = OsStr::from_bytes(rest.trim_ascii()).into();
+    match (verb.to_ascii_lowercase().as_slice(), path.is_empty()) {
+        (b"", _) => Ok(Command::Nothing),
+        (b"exit", true) => Ok(Command::Exit),
+        (b"get", false) => Transfer::get(path).map(Command::Transfer),
+        (b"post", false) => Transfer::post(path).map(Command::Transfer),
+        _ => Err(USAGE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &[u8], want: Result<Command, &'static str>) {
+        assert_eq!(parse(line), want);
+    }
+
+    fn get(path: &[u8]) -> Result<Command, &'static str> {
+        Transfer::get(OsStr::from_bytes(path).into()).map(Command::Transfer)
+    }
+
+    #[test]
+    fn commands() {
+        check(b"GET server/a.txt\n", get(b"server/a.txt"));
+        check(b"  get\t a  b \r\n", get(b"a  b"));
+        check(b"get \xff", get(b"\xff"));
+        let post = Transfer::post("client/a".into()).map(Command::Transfer);
+        check(b"Post client/a\n", post);
+        check(b"exit\n", Ok(Command::Exit));
+        check(b"EXIT", Ok(Command::Exit));
+        check(b"\n", Ok(Command::Nothing));
+        check(b" \t\r\n", Ok(Command::Nothing));
+    }
+
+    #[test]
+    fn what_is_no_command() {
+        check(b"GET\n", Err(USAGE));
+        check(b"POST \n", Err(USAGE));
+        check(b"PUT a\n", Err(USAGE));
+        check(b"getaway\n", Err(USAGE));
+        check(b"exit now\n", Err(USAGE));
+        check(b"\xff\xfe\n", Err(USAGE));
+        check(
+            b"GET a/..\n",
+            Err("the PATH has no base name to save the file under"),
+        );
+    }
+}

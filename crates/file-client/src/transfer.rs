@@ -1,0 +1,150 @@
+//! One file, there or back.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use proto::escape::EscapedBytes;
+
+use crate::{Client, Error};
+
+/// What a folder is saved as: its page.
+const INDEX: &str = "index.html";
+
+/// One file, there or back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transfer {
+    /// Get a file.
+    Get {
+        /// Where it is on the server.
+        path: OsString,
+        /// Where it goes.
+        output: Output,
+    },
+    /// Send a file.
+    Post {
+        /// Where it is.
+        file: PathBuf,
+        /// Where it goes on the server.
+        path: OsString,
+    },
+}
+
+/// Where a download goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// To a file.
+    File(PathBuf),
+    /// To standard output.
+    Stdout,
+}
+
+impl Transfer {
+    /// Gets a file into the current folder, under its own name.
+    ///
+    /// # Errors
+    /// A sentence, if the path ends in no name.
+    pub fn get(path: OsString) -> Result<Self, &'static str> {
+        let name = match path.as_bytes().rsplit(|b| *b == b'/').next() {
+            None | Some(b"") => INDEX.into(),
+            Some(b"." | b"..") => return Err("the PATH has no base name to save the file under"),
+            Some(name) => PathBuf::from(OsStr::from_bytes(name)),
+        };
+        let output = Output::File(name);
+        Ok(Self::Get { path, output })
+    }
+
+    /// Sends a file to the server's root, under its own name.
+    ///
+    /// # Errors
+    /// A sentence, if the file has no name.
+    pub fn post(file: OsString) -> Result<Self, &'static str> {
+        let file = PathBuf::from(file);
+        match file.file_name().map(OsStr::to_owned) {
+            Some(path) => Ok(Self::Post { file, path }),
+            None => Err("the FILE has no base name to send it under"),
+        }
+    }
+
+    /// Does it, and logs a line when it is done.
+    ///
+    /// # Errors
+    /// Those of the server, the network and the file here.
+    pub fn run(&self, client: &mut Client) -> Result<(), Error> {
+        match self {
+            Self::Get { path, output } => match output {
+                Output::Stdout => {
+                    let bytes = client.get(path, &mut io::stdout().lock())?;
+                    log::info!("Received {}: {bytes} bytes", shown(path));
+                }
+                Output::File(to) => {
+                    let bytes = client.download(path, to)?;
+                    log::info!("Saved {}: {bytes} bytes", shown(to));
+                }
+            },
+            Self::Post { file, path } => {
+                let sent = client.upload(file, path)?;
+                let name = file.file_name().map_or(file.as_path(), Path::new);
+                log::info!(
+                    "Sent {}: {} bytes, {}",
+                    shown(name),
+                    sent.bytes,
+                    sent.answer
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name, safe to stand in a line for a person.
+pub(crate) fn shown(name: &(impl AsRef<OsStr> + ?Sized)) -> EscapedBytes<'_> {
+    EscapedBytes {
+        bytes: name.as_ref().as_bytes(),
+        bytes_max: usize::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_get(path: &str, want: Option<&str>) {
+        let got = match Transfer::get(path.into()) {
+            Ok(Transfer::Get { output, .. }) => Some(output),
+            _ => None,
+        };
+        assert_eq!(got, want.map(|name| Output::File(name.into())), "{path}");
+    }
+
+    #[test]
+    fn a_download_has_the_last_name_of_its_path() {
+        check_get("a.txt", Some("a.txt"));
+        check_get("/a/b/c", Some("c"));
+        check_get("a\\b", Some("a\\b"));
+        check_get("/", Some("index.html"));
+        check_get("", Some("index.html"));
+        check_get("a//", Some("index.html"));
+        check_get("..", None);
+        check_get("a/.", None);
+    }
+
+    #[track_caller]
+    fn check_post(file: &str, want: Option<&str>) {
+        let got = match Transfer::post(file.into()) {
+            Ok(Transfer::Post { path, .. }) => Some(path),
+            _ => None,
+        };
+        assert_eq!(got, want.map(OsString::from), "{file}");
+    }
+
+    #[test]
+    fn an_upload_has_the_name_of_its_file() {
+        check_post("a.txt", Some("a.txt"));
+        check_post("../a/b", Some("b"));
+        check_post("/", None);
+        check_post("a/..", None);
+    }
+}

@@ -1,0 +1,663 @@
+//! The tree of files on disk and its rules, with no socket in sight.
+//!
+//! Everything is opened relative to the root through `cap-std`, which has the kernel resolve the
+//! path beneath it: a symbolic link that stays inside is followed, one that leads outside is as
+//! good as missing, and there is no moment between a check and its use. Only regular files are
+//! given out.
+//!
+//! An [`Upload`] grows in a hidden temporary file and appears under its name when it is whole and
+//! on disk. Dropped before, it leaves nothing.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use crate::path::TreePath;
+
+/// What a folder serves in its own place.
+const INDEX: &str = "index.html";
+
+/// How the names of uploads under way start. They are not served, and no upload may be called so.
+const TEMPORARY_PREFIX: &str = ".quartet-upload-";
+
+/// Why a file is neither given nor taken. The cause, where there is one, is for the log and not
+/// for the client.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FilesError {
+    /// There is no such file, or none that may be seen.
+    NotFound,
+    /// The server's user may not read or write there.
+    NotAllowed(io::Error),
+    /// An upload is to go where a folder is.
+    IsFolder,
+    /// The path leads through a file.
+    NotAFolder,
+    /// The path, or a name in it, is longer than the system can take.
+    NameTooLong,
+    /// The name is one of those the server keeps to itself.
+    Reserved,
+    /// The server has as many files open as the system lets it.
+    Busy(io::Error),
+    /// The disk is full, or the user's share of it.
+    NoSpace(io::Error),
+    /// The disk failed.
+    Storage(io::Error),
+}
+
+impl fmt::Display for FilesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("there is no such file"),
+            Self::NotAllowed(_) => f.write_str("the server has no permission for that file"),
+            Self::IsFolder => f.write_str("the path of an upload names a file, not a folder"),
+            Self::NotAFolder => f.write_str("the path leads through a file as if it were a folder"),
+            Self::NameTooLong => f.write_str("the path, or a name in it, is too long"),
+            Self::Reserved => write!(f, "names that start with {TEMPORARY_PREFIX} are reserved"),
+            Self::Busy(_) => f.write_str("the server has too many files open; try again later"),
+            Self::NoSpace(_) => f.write_str("the server's disk is full"),
+            Self::Storage(_) => f.write_str("the server's disk failed"),
+        }
+    }
+}
+
+impl std::error::Error for FilesError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotAllowed(cause)
+            | Self::Busy(cause)
+            | Self::NoSpace(cause)
+            | Self::Storage(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for FilesError {
+    fn from(error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            // ENXIO is what opening a socket gives, ELOOP too many links.
+            Some(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Self::NotFound,
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Self::NotAllowed(error),
+            Some(Errno::ISDIR) => Self::IsFolder,
+            Some(Errno::NOTDIR) => Self::NotAFolder,
+            Some(Errno::NAMETOOLONG) => Self::NameTooLong,
+            Some(Errno::MFILE | Errno::NFILE) => Self::Busy(error),
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::NoSpace(error),
+            // `cap-std` makes this error itself, so without a number, for a path that leads out
+            // of the root. That there is something out there is not for a client to learn.
+            None if error.kind() == io::ErrorKind::PermissionDenied => Self::NotFound,
+            _ => Self::Storage(error),
+        }
+    }
+}
+
+/// The files below one root.
+pub struct Files {
+    root: Dir,
+}
+
+/// What stands at a path.
+#[derive(Debug)]
+pub enum Found {
+    /// A regular file.
+    File {
+        /// The file, open for reading.
+        file: File,
+        /// How long it was when it was opened.
+        bytes: u64,
+        /// Where it stands: the path that was asked for, or the index page of the folder there.
+        path: PathBuf,
+    },
+    /// A folder with an index page, asked for without its final slash. Relative links in the page
+    /// lead to the wrong place unless the client adds it.
+    FolderWithoutSlash,
+}
+
+impl Files {
+    /// Opens the root, by a path that may lead anywhere.
+    ///
+    /// # Errors
+    /// If it is not a folder that can be opened.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        let root = Dir::open_ambient_dir(root, ambient_authority())?;
+        Ok(Self { root })
+    }
+
+    /// Opens the file at a path, or the index page of the folder there.
+    ///
+    /// # Errors
+    /// [`FilesError::NotFound`] for whatever is not a regular file, and those of the disk.
+    pub fn find(&self, path: &TreePath) -> Result<Found, FilesError> {
+        if is_reserved(path.as_path()) {
+            return Err(FilesError::NotFound);
+        }
+        match self.open_to_read(path.as_path())? {
+            Opened::File(..) if path.has_final_slash() => Err(FilesError::NotFound),
+            Opened::File(file, bytes) => {
+                let path = path.as_path().to_owned();
+                Ok(Found::File { file, bytes, path })
+            }
+            Opened::Folder => {
+                let index = path.as_path().join(INDEX);
+                match self.open_to_read(&index)? {
+                    Opened::File(file, bytes) if path.has_final_slash() => Ok(Found::File {
+                        file,
+                        bytes,
+                        path: index,
+                    }),
+                    Opened::File(..) => Ok(Found::FolderWithoutSlash),
+                    Opened::Folder => Err(FilesError::NotFound),
+                }
+            }
+        }
+    }
+
+    fn open_to_read(&self, path: &Path) -> Result<Opened, FilesError> {
+        // Without O_NONBLOCK, opening a fifo waits for its writer, and with it the connection.
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags.bits() as i32);
+        let opened = self.root.open_with(or_dot(path), &options);
+        let file = opened.map_err(|error| match FilesError::from(error) {
+            FilesError::NotAFolder => FilesError::NotFound,
+            other => other,
+        })?;
+        // Of what was opened, not of the path: nobody can put something else there in between.
+        let there = file.metadata()?;
+        if there.is_file() {
+            Ok(Opened::File(file.into_std(), there.len()))
+        } else if there.is_dir() {
+            Ok(Opened::Folder)
+        } else {
+            Err(FilesError::NotFound)
+        }
+    }
+
+    /// Begins an upload that is to stand at `path`, in place of the file that may be there.
+    ///
+    /// # Errors
+    /// If no file can stand there, and those of the disk.
+    pub fn upload(&self, path: &TreePath) -> Result<Upload, FilesError> {
+        if is_reserved(path.as_path()) {
+            return Err(FilesError::Reserved);
+        }
+        let (Some(parent), Some(name), false) = (
+            path.as_path().parent(),
+            path.as_path().file_name(),
+            path.has_final_slash(),
+        ) else {
+            return Err(FilesError::IsFolder);
+        };
+        // Whatever else stands there is replaced, or found to be in the way when it is opened.
+        let there = self.root.metadata(path.as_path());
+        if there.is_ok_and(|there| there.is_dir()) {
+            return Err(FilesError::IsFolder);
+        }
+        let (folder, missing) = self.deepest_folder(parent)?;
+        let temporary = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        let file = folder.open_with(&temporary, &options)?.into_std();
+        Ok(Upload {
+            file,
+            bytes: 0,
+            temporary,
+            folder,
+            missing,
+            name: name.to_owned(),
+            made: Vec::new(),
+            is_placed: false,
+        })
+    }
+
+    /// The deepest folder on the way to `path` that exists, and the names of those that do not.
+    fn deepest_folder(&self, path: &Path) -> io::Result<(Dir, Vec<OsString>)> {
+        let mut missing = Vec::new();
+        for existing in path.ancestors() {
+            match self.root.open_dir(or_dot(existing)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    missing.extend(existing.file_name().map(OsStr::to_owned));
+                }
+                opened => {
+                    missing.reverse();
+                    return Ok((opened?, missing));
+                }
+            }
+        }
+        // The root itself was removed.
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+enum Opened {
+    /// A regular file and its length.
+    File(File, u64),
+    Folder,
+}
+
+fn is_reserved(path: &Path) -> bool {
+    let prefix = TEMPORARY_PREFIX.as_bytes();
+    path.iter().any(|name| name.as_bytes().starts_with(prefix))
+}
+
+/// The root's own path is empty, which no system call takes.
+fn or_dot(path: &Path) -> &Path {
+    match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    }
+}
+
+/// A file that is arriving. It stands in a hidden temporary file in the deepest folder on its way
+/// that exists, so that the folders still missing are made only for a file that is whole. Dropping
+/// it before [`Upload::finish`] has put the file in its place removes all of this again.
+#[derive(Debug)]
+#[must_use = "an upload that is not finished is removed"]
+pub struct Upload {
+    file: File,
+    bytes: u64,
+    temporary: String,
+    folder: Dir,
+    missing: Vec<OsString>,
+    name: OsString,
+    /// The folders that were made, each with the one it is in.
+    made: Vec<(Dir, OsString)>,
+    is_placed: bool,
+}
+
+impl Upload {
+    /// Appends to the file.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
+        self.file.write_all(bytes)?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// How many bytes have been written.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Puts the file in its place. When this returns, it is on disk, under its name, and so are
+    /// the folders it is in.
+    ///
+    /// # Errors
+    /// [`FilesError::IsFolder`] if a folder has come to stand there, and those of the disk.
+    pub fn finish(mut self) -> Result<(), FilesError> {
+        self.file.sync_data()?;
+        let target = self.make_missing()?;
+        self.folder.rename(&self.temporary, &target, &self.name)?;
+        self.is_placed = true;
+        sync(&target)?;
+        Ok(())
+    }
+
+    fn make_missing(&mut self) -> io::Result<Dir> {
+        let mut folder = self.folder.try_clone()?;
+        for name in std::mem::take(&mut self.missing) {
+            match folder.create_dir(&name) {
+                Ok(()) => self.made.push((folder.try_clone()?, name.clone())),
+                // Another upload was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            sync(&folder)?;
+            folder = folder.open_dir(&name)?;
+        }
+        Ok(folder)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.is_placed {
+            return;
+        }
+        if let Err(error) = self.folder.remove_file(&self.temporary) {
+            log::error!("{} stays behind: {error}", self.temporary);
+        }
+        for (parent, name) in self.made.iter().rev() {
+            // It stays if another upload has put something in it.
+            let _ = parent.remove_dir(name);
+        }
+    }
+}
+
+/// Writes a folder's entries to disk. A [`Dir`] is a path to it only, which cannot be synced.
+fn sync(folder: &Dir) -> io::Result<()> {
+    folder.open(".")?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// `outside` beside the root is what must never be reached.
+    struct Tree {
+        top: TempDir,
+        files: Files,
+    }
+
+    fn tree() -> Tree {
+        let top = tempfile::tempdir().unwrap();
+        let root = top.path().join("root");
+        for folder in ["outside", "root/site", "root/empty", "root/odd/index.html"] {
+            fs::create_dir_all(top.path().join(folder)).unwrap();
+        }
+        for file in [
+            "outside/secret",
+            "root/a.txt",
+            "root/site/index.html",
+            "root/site/ä b",
+            "root/site/.quartet-upload-1",
+        ] {
+            fs::write(top.path().join(file), file).unwrap();
+        }
+        let files = Files::open(&root).unwrap();
+        Tree { top, files }
+    }
+
+    impl Tree {
+        fn root(&self) -> PathBuf {
+            self.top.path().join("root")
+        }
+
+        fn link(&self, target: &str, link: &str) {
+            symlink(target, self.root().join(link)).unwrap();
+        }
+
+        /// What a GET of the path would give.
+        fn get(&self, path: &str) -> Result<String, FilesError> {
+            match self.files.find(&TreePath::decode(path).unwrap())? {
+                Found::FolderWithoutSlash => Ok("to the slash".to_owned()),
+                Found::File { file, bytes, .. } => {
+                    let mut text = String::new();
+                    (&file).take(bytes).read_to_string(&mut text).unwrap();
+                    Ok(text)
+                }
+            }
+        }
+
+        #[track_caller]
+        fn check(&self, path: &str, want: &str) {
+            let got = self.get(path).unwrap_or_else(|error| format!("{error:?}"));
+            assert_eq!(got, want, "{path}");
+        }
+
+        fn begin(&self, path: &str) -> Result<Upload, FilesError> {
+            let mut upload = self.files.upload(&TreePath::decode(path).unwrap())?;
+            upload.write(b"new ")?;
+            upload.write(path.as_bytes())?;
+            Ok(upload)
+        }
+
+        #[track_caller]
+        fn check_upload(&self, path: &str, want: &str) {
+            let done = self.begin(path).and_then(Upload::finish);
+            let got = done.map_or_else(|error| format!("{error:?}"), |()| "saved".to_owned());
+            assert_eq!(got, want, "{path}");
+        }
+
+        /// Every path below the top, sorted.
+        fn listing(&self) -> Vec<PathBuf> {
+            let mut all = Vec::new();
+            let mut folders = vec![self.top.path().to_owned()];
+            while let Some(folder) = folders.pop() {
+                for entry in fs::read_dir(folder).unwrap() {
+                    let entry = entry.unwrap();
+                    if entry.file_type().unwrap().is_dir() {
+                        folders.push(entry.path());
+                    }
+                    all.push(entry.path());
+                }
+            }
+            all.sort();
+            all
+        }
+    }
+
+    #[test]
+    fn files_are_found_by_their_path() {
+        let tree = tree();
+        tree.check("/a.txt", "root/a.txt");
+        tree.check("//a.txt", "root/a.txt");
+        tree.check("/site/%c3%a4%20b", "root/site/ä b");
+        tree.check("/b.txt", "NotFound");
+        tree.check("/a.txt/", "NotFound");
+        tree.check("/a.txt/b", "NotFound");
+        tree.check("/site/b", "NotFound");
+    }
+
+    #[test]
+    fn a_folder_serves_its_index_behind_a_slash() {
+        let tree = tree();
+        tree.check("/site/", "root/site/index.html");
+        tree.check("/site", "to the slash");
+        tree.check("/empty/", "NotFound");
+        tree.check("/empty", "NotFound");
+        tree.check("/odd/", "NotFound");
+        tree.check("/", "NotFound");
+        fs::write(tree.root().join("index.html"), "home").unwrap();
+        tree.check("/", "home");
+    }
+
+    #[test]
+    fn links_are_followed_inside_and_nowhere_else() {
+        let tree = tree();
+        tree.link("a.txt", "inside");
+        tree.link("../a.txt", "site/up");
+        tree.link("../root/a.txt", "out-and-in");
+        tree.link("../outside/secret", "outside");
+        tree.link("/etc/passwd", "passwd");
+        tree.link("../outside", "folder");
+        tree.link("/", "everything");
+        tree.link("loop", "loop");
+        tree.link("/proc/self/root", "magic");
+        tree.link("outside", "link-to-link");
+        tree.link("gone", "dangling");
+        tree.check("/inside", "root/a.txt");
+        tree.check("/site/up", "root/a.txt");
+        for out in [
+            "/out-and-in",
+            "/outside",
+            "/passwd",
+            "/folder/secret",
+            "/folder/",
+            "/everything/etc/passwd",
+            "/loop",
+            "/loop/x",
+            "/magic/etc/passwd",
+            "/link-to-link",
+            "/dangling",
+        ] {
+            tree.check(out, "NotFound");
+        }
+        for out in [
+            "/folder/new",
+            "/folder/new/new",
+            "/everything/tmp/new",
+            "/loop/new",
+        ] {
+            tree.check_upload(out, "NotFound");
+        }
+        tree.check_upload("/dangling/new", "NotFound");
+        assert_eq!(
+            fs::read_dir(tree.top.path().join("outside"))
+                .unwrap()
+                .count(),
+            1
+        );
+    }
+
+    #[test]
+    fn only_regular_files_are_given() {
+        let tree = tree();
+        let fifo = tree.root().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let _socket = UnixListener::bind(tree.root().join("socket")).unwrap();
+        tree.check("/fifo", "NotFound");
+        tree.check("/socket", "NotFound");
+    }
+
+    #[test]
+    fn names_of_uploads_under_way_are_the_servers_own() {
+        let tree = tree();
+        tree.check("/site/.quartet-upload-1", "NotFound");
+        tree.check("/site/%2equartet-upload-1", "NotFound");
+        tree.check_upload("/.quartet-upload-2", "Reserved");
+        tree.check_upload("/site/.quartet-upload-/x", "Reserved");
+    }
+
+    #[test]
+    fn an_upload_appears_when_it_is_finished() {
+        let tree = tree();
+        let upload = tree.begin("/a.txt").unwrap();
+        assert_eq!(upload.bytes(), 10);
+        tree.check("/a.txt", "root/a.txt");
+        upload.finish().unwrap();
+        tree.check("/a.txt", "new /a.txt");
+        tree.check_upload("/empty/%c3%a4", "saved");
+        tree.check("/empty/ä", "new /empty/%c3%a4");
+        tree.check_upload("/x/y/z", "saved");
+        tree.check("/x/y/z", "new /x/y/z");
+        tree.check_upload("/x/w", "saved");
+        let left = tree.listing();
+        let left = left.iter().filter(|path| is_reserved(path));
+        assert_eq!(left.count(), 1, "the one that was there before");
+    }
+
+    #[test]
+    fn an_upload_replaces_what_is_not_a_folder() {
+        let tree = tree();
+        tree.link("../outside/secret", "secret");
+        tree.link("a.txt", "inside");
+        let fifo = tree.root().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        for path in ["/secret", "/inside", "/fifo"] {
+            tree.check_upload(path, "saved");
+            tree.check(path, &format!("new {path}"));
+        }
+        let secret = fs::read_to_string(tree.top.path().join("outside/secret")).unwrap();
+        assert_eq!(secret, "outside/secret");
+        tree.check("/a.txt", "root/a.txt");
+    }
+
+    #[test]
+    fn an_upload_needs_a_place_for_a_file() {
+        let tree = tree();
+        tree.link("site", "linked");
+        let before = tree.listing();
+        for folder in ["/", "/site", "/site/", "/new/", "/empty", "/linked"] {
+            tree.check_upload(folder, "IsFolder");
+        }
+        tree.check_upload("/a.txt/b", "NotAFolder");
+        tree.check_upload("/a.txt/b/c", "NotAFolder");
+        let deep = "/d".repeat(3000);
+        tree.check_upload(&deep, "NameTooLong");
+        tree.check(&deep, "NameTooLong");
+        assert_eq!(tree.listing(), before);
+    }
+
+    #[test]
+    fn a_dropped_upload_leaves_nothing() {
+        let tree = tree();
+        let before = tree.listing();
+        for path in ["/a.txt", "/new", "/x/y/z", "/site/x/y"] {
+            let upload = tree.begin(path).unwrap();
+            assert_ne!(tree.listing(), before);
+            drop(upload);
+            assert_eq!(tree.listing(), before, "{path}");
+        }
+        tree.check("/a.txt", "root/a.txt");
+    }
+
+    #[test]
+    fn an_upload_that_fails_at_the_end_leaves_nothing() {
+        let tree = tree();
+        let upload = tree.begin("/site/x").unwrap();
+        fs::create_dir(tree.root().join("site/x")).unwrap();
+        let before_it: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
+        assert!(matches!(upload.finish(), Err(FilesError::IsFolder)));
+        let left: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
+        assert_eq!(left, before_it);
+
+        // A file has come to stand where the second of two folders was to be made.
+        let upload = tree.begin("/new/file/x").unwrap();
+        fs::create_dir(tree.root().join("new")).unwrap();
+        fs::write(tree.root().join("new/file"), "").unwrap();
+        assert!(matches!(upload.finish(), Err(FilesError::NotAFolder)));
+        let names = fs::read_dir(tree.root().join("new")).unwrap();
+        assert_eq!(names.count(), 1, "what was there stays");
+    }
+
+    fn is_ours(path: &Path) -> bool {
+        is_reserved(path) && !path.ends_with(".quartet-upload-1")
+    }
+
+    #[test]
+    fn uploads_at_once_share_the_folders_they_make() {
+        let tree = tree();
+        let first = tree.begin("/x/y/1").unwrap();
+        let second = tree.begin("/x/y/2").unwrap();
+        let third = tree.begin("/x/y/3").unwrap();
+        first.finish().unwrap();
+        drop(third);
+        second.finish().unwrap();
+        tree.check("/x/y/1", "new /x/y/1");
+        tree.check("/x/y/2", "new /x/y/2");
+    }
+
+    #[test]
+    fn a_folder_swapped_for_a_link_leads_nowhere() {
+        let tree = tree();
+        let upload = tree.begin("/site/file").unwrap();
+        fs::rename(tree.root().join("site"), tree.root().join("moved")).unwrap();
+        tree.link("../outside", "site");
+        upload.finish().unwrap();
+        assert!(!tree.top.path().join("outside/file").exists());
+        tree.check("/moved/file", "new /site/file");
+
+        let upload = tree.begin("/late/file").unwrap();
+        tree.link("../outside", "late");
+        assert!(matches!(upload.finish(), Err(FilesError::NotFound)));
+        assert!(!tree.top.path().join("outside/file").exists());
+    }
+
+    #[test]
+    fn a_root_is_a_folder() {
+        let tree = tree();
+        assert!(Files::open(&tree.root().join("a.txt")).is_err());
+        assert!(Files::open(&tree.root().join("gone")).is_err());
+    }
+
+    #[test]
+    fn errors_of_the_disk_keep_their_meaning() {
+        let from = |errno: Errno| FilesError::from(io::Error::from(errno));
+        assert!(matches!(from(Errno::NOSPC), FilesError::NoSpace(_)));
+        assert!(matches!(from(Errno::DQUOT), FilesError::NoSpace(_)));
+        assert!(matches!(from(Errno::ACCESS), FilesError::NotAllowed(_)));
+        assert!(matches!(from(Errno::ROFS), FilesError::NotAllowed(_)));
+        assert!(matches!(from(Errno::MFILE), FilesError::Busy(_)));
+        assert!(matches!(from(Errno::IO), FilesError::Storage(_)));
+    }
+}

@@ -1,0 +1,13 @@
+//! The file server's program: arguments to [`file_server::Config`], run, exit code.
+
+use std::process::ExitCode;
+
+use file_server::{Server, args};
+
+fn main() -> ExitCode {
+    cli::exit::main(&args::APP, args::parse, |config| {
+        let server = Server::bind(config)?;
+        daemon::stop_on_signals(server.handle())?;
+        server.run()
+    })
+}
