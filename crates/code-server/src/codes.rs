@@ -65,13 +65,13 @@ impl Codes {
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
         let mut codes = HashMap::new();
-        let look = |line: &[u8]| match parse(line) {
-            Some((uuid, code)) => match codes.insert(uuid, code) {
+        let look = |line: &[u8], is_whole| match parse(line) {
+            Some((uuid, code)) if is_whole => match codes.insert(uuid, code) {
                 None => Line::Sound,
                 Some(_) => Line::Damaged,
             },
             None if line.len() > LINE_BYTES => Line::Damaged,
-            None => Line::Torn,
+            _ => Line::Torn,
         };
         let file = TextFile::open(&data_dir.join(FILE_NAME), fsync, look)?;
         let known = Arc::new(RwLock::new(codes));

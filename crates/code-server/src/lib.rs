@@ -150,7 +150,9 @@ impl Server {
         let mut daemon = Daemon::new(config.connections_max);
         let stop = || {
             let handle = daemon.handle();
-            move || drop(handle.stop())
+            move || {
+                handle.stop();
+            }
         };
         let codes = Codes::open(path, config.codes_max, config.fsync, stop())?;
         let codes = Arc::new(codes);

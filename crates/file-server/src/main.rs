@@ -7,7 +7,7 @@ use file_server::{Server, args};
 fn main() -> ExitCode {
     cli::exit::main(&args::APP, args::parse, |config| {
         let server = Server::bind(config)?;
-        daemon::stop_on_signals(server.handle())?;
+        daemon::handle_signals(server.handle())?;
         server.run()
     })
 }

@@ -86,7 +86,7 @@ const PENDING_BYTES_KEPT: usize = 1 << 20;
 
 impl TextFile {
     /// Opens a file, making it if it does not exist, and shows every line, without its line feed,
-    /// to `look`.
+    /// to `look`; with `true` if it had one, for a line without it is cut off however it looks.
     ///
     /// A last line that is torn, or has no end, was never acknowledged, or cannot be told from one
     /// that was not: it is cut off, with a warning that shows it. What was read is synced, so that
@@ -97,7 +97,7 @@ impl TextFile {
     pub fn open(
         path: &Path,
         fsync: Fsync,
-        mut look: impl FnMut(&[u8]) -> Line,
+        mut look: impl FnMut(&[u8], bool) -> Line,
     ) -> Result<Self, OpenError> {
         let file = open_to_append(path)?;
         let mut input = BufReader::with_capacity(1 << 16, &file);
@@ -119,7 +119,7 @@ impl TextFile {
                 return Err(damaged(number));
             }
             let record = line.strip_suffix(b"\n");
-            match look(record.unwrap_or(&line)) {
+            match look(record.unwrap_or(&line), record.is_some()) {
                 Line::Damaged => return Err(damaged(number)),
                 Line::Sound if record.is_some() => sound_bytes += line.len() as u64,
                 Line::Sound | Line::Torn => torn_line = Some(number),
@@ -339,7 +339,7 @@ mod tests {
     use super::*;
 
     fn open(path: &Path) -> Result<TextFile, OpenError> {
-        let look = |line: &[u8]| match line {
+        let look = |line: &[u8], _| match line {
             b"bad" => Line::Torn,
             b"worse" => Line::Damaged,
             _ => Line::Sound,

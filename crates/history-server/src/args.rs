@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use cli::args::{number, port, value};
 use cli::{App, Parsed, UsageError, Words};
+use group_commit::Fsync;
 use lexopt::prelude::*;
 
 use crate::Config;
@@ -29,7 +30,9 @@ Arguments:
 
 Options:
   --data-dir DIR         the folder of history.txt, made if missing [default: .]
-  --users FILE           serve only the users in FILE, one name a line [default: anyone]
+  --fsync always|never   whether a reply waits until the disk has it [default: always];
+                         with never, a power cut loses the newest lines
+  --users FILE           serve only the users in FILE, one name a line [default: all]
   --bind ADDR            the address to listen on; one that other machines can reach needs
                          --users [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 1024]
@@ -57,6 +60,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         port: PORT_DEFAULT,
         data_dir: PathBuf::from("."),
         users: None,
+        fsync: Fsync::Always,
         connections_max: daemon::CONNECTIONS_DEFAULT,
     };
     let mut verbose = false;
@@ -72,6 +76,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
                 let max = number("--max-connections", &parser.value()?, range)?;
                 config.connections_max = max as usize;
             }
+            Long("fsync") => config.fsync = value("--fsync", &parser.value()?, "always or never")?,
             Long("data-dir") => config.data_dir = PathBuf::from(parser.value()?),
             Long("users") => config.users = Some(PathBuf::from(parser.value()?)),
             Value(word) => words.push(word),

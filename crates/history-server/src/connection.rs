@@ -3,13 +3,12 @@
 //! A request is put into the history before anything else is done about it, so nothing ever happens
 //! that was not first on record. Only what is no request at all goes to the server's log alone.
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::{Connection, Deadline, Handle, Service};
+use daemon::{Connection, Deadline, Service};
 use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::error::ErrorReply;
@@ -44,17 +43,11 @@ const SHOWN_BYTES_MAX: usize = 100;
 pub(crate) struct Connections {
     history: Arc<History>,
     users: Option<Users>,
-    /// Stops the server when its disk cannot be trusted any more.
-    server: Handle,
 }
 
 impl Connections {
-    pub(crate) fn new(history: Arc<History>, users: Option<Users>, server: Handle) -> Self {
-        Self {
-            history,
-            users,
-            server,
-        }
+    pub(crate) fn new(history: Arc<History>, users: Option<Users>) -> Self {
+        Self { history, users }
     }
 }
 
@@ -242,7 +235,7 @@ impl Connections {
                 self.history.delete(line)?;
                 Answer::Done(format!("Line {line} deleted."))
             }
-            Operation::Get => Answer::History(self.history.snapshot()?),
+            Operation::Get => Answer::History(self.history.snapshot()),
             Operation::Clear => {
                 self.history.clear(&record("deleted the history"))?;
                 Answer::Done("History deleted.".to_owned())
@@ -256,18 +249,7 @@ impl Connections {
         dialect: Dialect,
         connection: &mut Connection,
     ) -> io::Result<()> {
-        match refusal {
-            Refusal::NotAUser | Refusal::Failed(HistoryError::NoSuchLine { .. }) => {
-                log::debug!("Refused: {refusal}");
-            }
-            Refusal::Failed(error) => match error.source() {
-                Some(cause) => log::error!("{error} {cause}."),
-                None => log::error!("{error}"),
-            },
-        }
-        if let Refusal::Failed(HistoryError::Unsure(_)) = refusal {
-            self.server.stop();
-        }
+        log::debug!("Refused: {refusal}");
         dialect.put_error(refusal.code(), &refusal.to_string(), connection)
     }
 }

@@ -1,15 +1,12 @@
 //! The history and its rules, with no socket in sight.
 //!
-//! It is a text file, `history.txt`, one record a line. Records are only ever appended; what
-//! deletes lines writes a new file beside the old one and renames it into place, so a crash at any
-//! moment leaves the old history or the new one. Whoever reads a [`Snapshot`] keeps the file it
-//! was taken from, so reading holds up nobody and nothing changes under the reader.
-//!
-//! Every change is a [`Change`] that [`Log::apply`] makes, one after the other. `Log` has no lock of
-//! its own; [`History`] puts one around it.
+//! It is a text file, `history.txt`, one record a line, owned by one writer thread. Records are
+//! appended; what deletes lines writes a new file beside the old one and renames it into place, so
+//! a crash at any moment leaves the old history or the new one. Whoever reads a [`Snapshot`] keeps
+//! the file it was taken from, so reading holds up nobody and nothing changes under the reader.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -17,32 +14,39 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use daemon::lock;
-use proto::escape::{Escaped, EscapedBytes};
+use group_commit::{
+    CommitError, Committer, FolderLock, Fsync, Line, LockError, NotStored, OpenError, Store,
+    TextFile,
+};
+use proto::escape::Escaped;
 use proto::history::TEXT_BYTES_MAX;
 
 /// The file, in the data folder.
 const FILE_NAME: &str = "history.txt";
 
-/// The file that will replace it. One that a crash left behind is overwritten.
-const NEW_FILE_NAME: &str = ".history.txt.new";
+/// The file in the data folder that keeps a second server away.
+const LOCK_NAME: &str = ".history-server.lock";
 
 /// How much of the file is read at once, in bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
-
-/// How much of an unfinished line the log shows, in bytes.
-const SHOWN_BYTES_MAX: usize = 1024;
 
 /// What can go wrong with the history.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum HistoryError {
-    /// The folder or the file in it could not be opened.
-    Open {
-        /// Which of them.
+    /// The data folder could not be made.
+    Folder {
+        /// Which.
         path: PathBuf,
         /// Why.
         cause: io::Error,
     },
+    /// Another server is using the data folder.
+    Lock(LockError),
+    /// The file could not be opened.
+    Open(OpenError),
+    /// The writer thread could not be started.
+    Thread(io::Error),
     /// There is no such line.
     NoSuchLine {
         /// The line asked for.
@@ -50,29 +54,27 @@ pub enum HistoryError {
         /// How many there are.
         lines: u64,
     },
-    /// The disk failed, and the history is as it was.
-    Storage(io::Error),
-    /// The disk failed, and what is on it is not known. The history takes no more changes.
-    Unsure(io::Error),
-    /// The history takes no more changes, because of an earlier failure.
-    Ended,
+    /// The change is not stored, or not known to be.
+    NotStored(NotStored),
+    /// The file could not be read.
+    Read(io::Error),
 }
 
 impl fmt::Display for HistoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open { path, .. } => write!(f, "cannot open {}", path.display()),
+            Self::Folder { path, .. } => write!(f, "cannot make {}", path.display()),
+            Self::Lock(error) => error.fmt(f),
+            Self::Open(error) => error.fmt(f),
+            Self::Thread(_) => f.write_str("cannot start the writer thread"),
             Self::NoSuchLine { line, lines: 1 } => {
                 write!(f, "There is no line {line}; the history has 1 line.")
             }
             Self::NoSuchLine { line, lines } => {
                 write!(f, "There is no line {line}; the history has {lines} lines.")
             }
-            Self::Storage(_) => f.write_str("The server's disk failed; nothing was changed."),
-            Self::Unsure(_) => {
-                f.write_str("The server's disk failed; whether the change is on it is not known.")
-            }
-            Self::Ended => f.write_str("The server's disk has failed; it takes no more requests."),
+            Self::NotStored(error) => write!(f, "The request is {error}."),
+            Self::Read(_) => f.write_str("The history cannot be read."),
         }
     }
 }
@@ -80,68 +82,104 @@ impl fmt::Display for HistoryError {
 impl std::error::Error for HistoryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Open { cause, .. } | Self::Storage(cause) | Self::Unsure(cause) => Some(cause),
-            Self::NoSuchLine { .. } | Self::Ended => None,
+            Self::Folder { cause, .. } | Self::Thread(cause) | Self::Read(cause) => Some(cause),
+            Self::Lock(error) => error.source(),
+            Self::Open(error) => error.source(),
+            Self::NoSuchLine { .. } | Self::NotStored(_) => None,
         }
     }
 }
 
 /// A history that any number of threads may use at once.
 pub struct History {
-    log: Mutex<Log>,
+    current: Current,
+    writer: Committer<HistoryFile>,
+    _lock: FolderLock,
 }
+
+/// The history as it was last committed.
+type Current = Arc<Mutex<Part>>;
 
 impl History {
     /// Opens the history in a folder; makes what is missing. A last line without its end is half
-    /// of a record that nobody was told is there: it is cut off, with a warning.
+    /// of a record that nobody was told is there: it is cut off, with a warning. `on_failure` is
+    /// called when the disk fails in a way that leaves open what is on it.
     ///
     /// # Errors
-    /// [`HistoryError::Open`].
-    pub fn open(dir: &Path) -> Result<Self, HistoryError> {
+    /// If the folder is in use, or it or the file cannot be opened.
+    pub fn open(
+        dir: &Path,
+        fsync: Fsync,
+        on_failure: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, HistoryError> {
+        fs::create_dir_all(dir).map_err(|cause| HistoryError::Folder {
+            path: dir.to_owned(),
+            cause,
+        })?;
+        let lock = FolderLock::acquire(&dir.join(LOCK_NAME)).map_err(HistoryError::Lock)?;
+        let mut lines = 0;
+        let count = |_: &[u8], is_whole| {
+            lines += u64::from(is_whole);
+            Line::Sound
+        };
+        let file =
+            TextFile::open(&dir.join(FILE_NAME), fsync, count).map_err(HistoryError::Open)?;
+        let current = Arc::new(Mutex::new(Part::whole(&file)));
+        let store = HistoryFile {
+            file,
+            current: Arc::clone(&current),
+            lines,
+            edits: Edits::default(),
+        };
+        let writer = Committer::start(FILE_NAME, store, on_failure);
         Ok(Self {
-            log: Mutex::new(Log::open(dir)?),
+            current,
+            writer: writer.map_err(HistoryError::Thread)?,
+            _lock: lock,
         })
     }
 
-    /// Appends a record. It becomes exactly one line, whatever is in it. When this returns, the
-    /// line has been written, but not yet synced.
+    /// Appends a record. It becomes exactly one line, whatever is in it. When this returns, it is
+    /// on the disk.
     ///
     /// # Errors
-    /// If it could not be written.
+    /// [`HistoryError::NotStored`].
     pub fn append(&self, record: &str) -> Result<(), HistoryError> {
         let line = line_of(record);
-        lock(&self.log).apply(Change::Append { line: &line })
+        self.make(Change::Append { line })
     }
 
     /// Deletes one line, counted from 1. When this returns, that is on disk.
     ///
     /// # Errors
-    /// [`HistoryError::NoSuchLine`], or those of the disk.
+    /// [`HistoryError::NoSuchLine`], [`HistoryError::NotStored`].
     pub fn delete(&self, line: u64) -> Result<(), HistoryError> {
-        lock(&self.log).apply(Change::Delete { line })
+        self.make(Change::Delete { line })
     }
 
     /// Deletes everything and leaves one record. When this returns, that is on disk.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// [`HistoryError::NotStored`].
     pub fn clear(&self, record: &str) -> Result<(), HistoryError> {
         let line = line_of(record);
-        lock(&self.log).apply(Change::Clear { line: &line })
+        self.make(Change::Clear { line })
+    }
+
+    fn make(&self, change: Change) -> Result<(), HistoryError> {
+        let made = self.writer.submit(change).wait();
+        let made = made.map_err(HistoryError::NotStored)?;
+        made.map_err(|NoSuchLine { line, lines }| HistoryError::NoSuchLine { line, lines })
     }
 
     /// The history as it is now, and stays for this reader.
-    ///
-    /// # Errors
-    /// [`HistoryError::Storage`].
-    pub fn snapshot(&self) -> Result<Snapshot, HistoryError> {
-        let whole = lock(&self.log).whole()?;
-        Ok(Snapshot::of(whole))
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(lock(&self.current).clone())
     }
 
-    /// Whether the disk failed in a way that leaves open what is on it.
-    pub fn is_unsure(&self) -> bool {
-        lock(&self.log).unsure
+    /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
+    pub fn failure(&self) -> Option<io::Error> {
+        self.writer.failure()
     }
 }
 
@@ -151,240 +189,157 @@ fn line_of(record: &str) -> String {
 }
 
 /// What can happen to the file. A line here has its end.
-enum Change<'a> {
-    Append { line: &'a str },
+enum Change {
+    Append { line: String },
     Delete { line: u64 },
-    Clear { line: &'a str },
+    Clear { line: String },
 }
 
-/// The file itself.
-struct Log {
-    /// Open for reading at any place and for appending.
-    file: Arc<File>,
-    path: PathBuf,
-    new_path: PathBuf,
-    folder: File,
-    /// Set by the first failure that leaves open what is on the disk.
-    unsure: bool,
+struct NoSuchLine {
+    line: u64,
+    lines: u64,
 }
 
-impl Log {
-    fn open(dir: &Path) -> Result<Self, HistoryError> {
-        let path = dir.join(FILE_NAME);
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            |cause| HistoryError::Open { path, cause }
-        };
-        fs::create_dir_all(dir).map_err(failed(dir))?;
-        let folder = File::open(dir).map_err(failed(dir))?;
-        let opened = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path);
-        let file = opened.map_err(failed(&path))?;
-        cut_unfinished_line(&file, &path).map_err(failed(&path))?;
-        Ok(Self {
-            file: Arc::new(file),
-            new_path: dir.join(NEW_FILE_NAME),
-            path,
-            folder,
-            unsure: false,
-        })
-    }
+/// What the writer thread owns.
+struct HistoryFile {
+    file: TextFile,
+    current: Current,
+    /// How many lines are committed.
+    lines: u64,
+    edits: Edits,
+}
 
-    /// Makes one change. After a failed sync there are no more: Linux counts the pages as written,
-    /// so going on would build on what is not on disk.
-    fn apply(&mut self, change: Change) -> Result<(), HistoryError> {
-        if self.unsure {
-            return Err(HistoryError::Ended);
+/// The changes since the last commit, so that any number of them takes one pass over the file.
+#[derive(Default)]
+struct Edits {
+    /// Whether none of the committed lines stays.
+    cleared: bool,
+    /// The committed lines that go, by their numbers in the file, in order.
+    deleted: Vec<u64>,
+    /// The lines that come behind those that stay.
+    appended: Vec<String>,
+}
+
+impl Edits {
+    /// How many of the committed lines stay.
+    fn staying(&self, lines: u64) -> u64 {
+        match self.cleared {
+            true => 0,
+            false => lines - self.deleted.len() as u64,
         }
-        let applied = match change {
-            Change::Append { line } => self.append(line),
-            Change::Delete { line } => self.delete(line),
-            Change::Clear { line } => self.replace(|mut new| new.write_all(line.as_bytes())),
-        };
-        self.unsure = matches!(applied, Err(HistoryError::Unsure(_)));
-        applied
     }
 
-    fn append(&mut self, line: &str) -> Result<(), HistoryError> {
-        let bytes = self.bytes()?;
-        let Err(cause) = (&*self.file).write_all(line.as_bytes()) else {
+    /// Takes out the line that has this number now.
+    fn delete(&mut self, line: u64, lines: u64) -> Result<(), NoSuchLine> {
+        let staying = self.staying(lines);
+        let now = staying + self.appended.len() as u64;
+        if line == 0 || line > now {
+            return Err(NoSuchLine { line, lines: now });
+        }
+        if line > staying {
+            self.appended.remove((line - staying - 1) as usize);
             return Ok(());
-        };
-        // Half a line must not stay, or the next record would go on in the middle of this one.
-        self.cut_to(bytes).map_err(HistoryError::Unsure)?;
-        Err(HistoryError::Storage(cause))
-    }
-
-    /// Takes back what a failed write may have left behind the first `bytes` bytes.
-    fn cut_to(&self, bytes: u64) -> io::Result<()> {
-        match self.file.metadata()?.len() == bytes {
-            true => Ok(()),
-            false => self.file.set_len(bytes),
         }
-    }
-
-    fn delete(&mut self, line: u64) -> Result<(), HistoryError> {
-        let whole = self.whole()?;
-        let bytes = whole.range.end;
-        let Range { start, end } = find_line(whole, line)?;
-        let before = self.part(0..start);
-        let after = self.part(end..bytes);
-        self.replace(|new| {
-            copy(before, new)?;
-            copy(after, new)
-        })
-    }
-
-    /// Puts a new file in the place of the old one, in such an order that a crash leaves one of
-    /// them, whole.
-    fn replace(&mut self, write: impl FnOnce(&File) -> io::Result<()>) -> Result<(), HistoryError> {
-        let prepare = || {
-            let new = NewFile::create(&self.new_path)?;
-            // Who may read the old file, and nobody else, may read the new one.
-            let permissions = self.file.metadata()?.permissions();
-            new.file.set_permissions(permissions)?;
-            write(&new.file)?;
-            Ok(new)
-        };
-        let new = prepare().map_err(HistoryError::Storage)?;
-        new.file.sync_all().map_err(HistoryError::Unsure)?;
-        let file = new.put_in_place(&self.path);
-        self.file = file.map_err(HistoryError::Storage)?;
-        self.folder.sync_all().map_err(HistoryError::Unsure)
-    }
-
-    /// The whole file as it is now.
-    fn whole(&self) -> Result<Part, HistoryError> {
-        Ok(self.part(0..self.bytes()?))
-    }
-
-    fn part(&self, range: Range<u64>) -> Part {
-        let file = Arc::clone(&self.file);
-        Part { file, range }
-    }
-
-    fn bytes(&self) -> Result<u64, HistoryError> {
-        let metadata = self.file.metadata().map_err(HistoryError::Storage)?;
-        Ok(metadata.len())
-    }
-}
-
-/// The bytes of one line, with its end.
-fn find_line(whole: Part, line: u64) -> Result<Range<u64>, HistoryError> {
-    let mut input = BufReader::with_capacity(BLOCK_BYTES, whole);
-    let mut lines = 0;
-    let mut start = 0;
-    loop {
-        let skipped = input.skip_until(b'\n').map_err(HistoryError::Storage)?;
-        if skipped == 0 {
-            return Err(HistoryError::NoSuchLine { line, lines });
+        // Every line that went before this one has shifted its number down by one.
+        let mut in_file = line;
+        let mut at = 0;
+        while self.deleted.get(at).is_some_and(|gone| *gone <= in_file) {
+            in_file += 1;
+            at += 1;
         }
-        lines += 1;
-        let end = start + skipped as u64;
-        if lines == line {
-            return Ok(start..end);
+        self.deleted.insert(at, in_file);
+        Ok(())
+    }
+}
+
+impl Store for HistoryFile {
+    type Change = Change;
+    type Outcome = Result<(), NoSuchLine>;
+
+    fn apply(&mut self, change: Change) -> Result<(), NoSuchLine> {
+        match change {
+            Change::Append { line } => self.edits.appended.push(line),
+            Change::Delete { line } => self.edits.delete(line, self.lines)?,
+            Change::Clear { line } => {
+                self.edits = Edits {
+                    cleared: true,
+                    deleted: Vec::new(),
+                    appended: vec![line],
+                };
+            }
         }
-        start = end;
+        Ok(())
     }
-}
 
-fn copy(part: Part, mut new: &File) -> io::Result<()> {
-    let bytes = part.range.end - part.range.start;
-    let mut input = BufReader::with_capacity(BLOCK_BYTES, part);
-    match io::copy(&mut input, &mut new)? == bytes {
-        true => Ok(()),
-        // Somebody else has shortened the file.
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-fn cut_unfinished_line(file: &File, path: &Path) -> io::Result<()> {
-    let bytes = file.metadata()?.len();
-    let start = end_of_lines(file, bytes)?;
-    if start == bytes {
-        return Ok(());
-    }
-    // One byte more than is shown, so that the warning can tell that there is more.
-    let shown_bytes = (bytes - start).min(SHOWN_BYTES_MAX as u64 + 1);
-    let mut line = vec![0; shown_bytes as usize];
-    file.read_exact_at(&mut line, start)?;
-    let line = EscapedBytes {
-        bytes: &line,
-        bytes_max: SHOWN_BYTES_MAX,
-    };
-    log::warn!(
-        "{}: the last line has no end and is cut off: {line}",
-        path.display()
-    );
-    file.set_len(start)
-}
-
-/// Where the last line feed ends; 0 if there is none.
-fn end_of_lines(file: &File, bytes: u64) -> io::Result<u64> {
-    let mut block = vec![0; BLOCK_BYTES];
-    let mut end = bytes;
-    while end > 0 {
-        let start = end.saturating_sub(BLOCK_BYTES as u64);
-        let block = &mut block[..(end - start) as usize];
-        file.read_exact_at(block, start)?;
-        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + at as u64 + 1);
+    fn commit(&mut self) -> Result<(), CommitError> {
+        let edits = std::mem::take(&mut self.edits);
+        let lines = edits.staying(self.lines) + edits.appended.len() as u64;
+        for line in &edits.appended {
+            self.file.pending().extend_from_slice(line.as_bytes());
         }
-        end = start;
-    }
-    Ok(0)
-}
-
-/// A file in the making. Dropping it removes it, unless it was put in place.
-#[must_use = "dropping it removes the file"]
-struct NewFile<'a> {
-    path: &'a Path,
-    file: Arc<File>,
-    in_place: bool,
-}
-
-impl<'a> NewFile<'a> {
-    fn create(path: &'a Path) -> io::Result<Self> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        if edits.cleared {
+            self.file.replace(|_| Ok(()))?;
+        } else if edits.deleted.is_empty() {
+            self.file.commit()?;
+        } else {
+            let old = Part::whole(&self.file);
+            let write = |new: &mut dyn Write| copy_without(old, &edits.deleted, new);
+            self.file.replace(|new| write(new))?;
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create_new(true)
-            .open(path)?;
-        Ok(Self {
-            path,
-            file: Arc::new(file),
-            in_place: false,
-        })
-    }
-
-    /// Renames the file. Its handle remains, ready for more.
-    fn put_in_place(mut self, path: &Path) -> io::Result<Arc<File>> {
-        fs::rename(self.path, path)?;
-        self.in_place = true;
-        Ok(Arc::clone(&self.file))
+        self.lines = lines;
+        *lock(&self.current) = Part::whole(&self.file);
+        Ok(())
     }
 }
 
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        if !self.in_place {
-            // What cannot be removed now is overwritten by the next one.
-            let _ = fs::remove_file(self.path);
-        }
+/// Copies all lines but those with these numbers, which are in order.
+fn copy_without(old: Part, deleted: &[u64], new: &mut dyn Write) -> io::Result<()> {
+    let mut input = BufReader::with_capacity(BLOCK_BYTES, old);
+    let mut next = 1;
+    for gone in deleted {
+        copy_lines(&mut input, gone - next, new)?;
+        input.skip_until(b'\n')?;
+        next = gone + 1;
     }
+    io::copy(&mut input, new).map(drop)
+}
+
+/// Copies so many lines, by the block.
+fn copy_lines(input: &mut impl BufRead, mut lines: u64, new: &mut dyn Write) -> io::Result<()> {
+    while lines > 0 {
+        let block = input.fill_buf()?;
+        if block.is_empty() {
+            // Somebody else has shortened the file.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut bytes = 0;
+        for line in block.split_inclusive(|b| *b == b'\n') {
+            bytes += line.len();
+            lines -= u64::from(line.ends_with(b"\n"));
+            if lines == 0 {
+                break;
+            }
+        }
+        new.write_all(&block[..bytes])?;
+        input.consume(bytes);
+    }
+    Ok(())
 }
 
 /// A part of a file, read without touching what its other users share: the place in it.
+#[derive(Clone)]
 struct Part {
     file: Arc<File>,
     range: Range<u64>,
+}
+
+impl Part {
+    /// All that is committed.
+    fn whole(file: &TextFile) -> Self {
+        let (file, bytes) = file.snapshot();
+        let range = 0..bytes;
+        Self { file, range }
+    }
 }
 
 impl Read for Part {
@@ -423,10 +378,10 @@ impl Snapshot {
     /// are the lines, each behind its number and a space.
     ///
     /// # Errors
-    /// [`HistoryError::Storage`].
+    /// [`HistoryError::Read`].
     pub fn next_piece(&mut self) -> Result<Option<&[u8]>, HistoryError> {
         self.piece.clear();
-        self.fill_piece().map_err(HistoryError::Storage)?;
+        self.fill_piece().map_err(HistoryError::Read)?;
         Ok(Some(self.piece.as_slice()).filter(|piece| !piece.is_empty()))
     }
 
@@ -465,12 +420,16 @@ fn count_up(digits: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::PermissionsExt;
     use std::thread;
 
     use tempfile::TempDir;
 
     use super::*;
+
+    fn open(dir: &Path) -> Result<History, HistoryError> {
+        History::open(dir, Fsync::Always, || panic!("the disk failed"))
+    }
 
     struct Dir(TempDir);
 
@@ -482,7 +441,7 @@ mod tests {
         }
 
         fn open(&self) -> History {
-            History::open(self.0.path()).unwrap()
+            open(self.0.path()).unwrap()
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -494,6 +453,7 @@ mod tests {
         fn text(&self) -> String {
             let names = fs::read_dir(self.0.path()).unwrap();
             let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+            let names: Vec<_> = names.into_iter().filter(|name| name != LOCK_NAME).collect();
             assert_eq!(names, [FILE_NAME]);
             fs::read_to_string(self.path(FILE_NAME)).unwrap()
         }
@@ -525,16 +485,17 @@ mod tests {
         history.append("two\nlines\r\\ \u{2028}").unwrap();
         let want = "old\nalice 2\ntwo\\nlines\\r\\\\ \\u{2028}\n";
         assert_eq!(dir.text(), want);
-        assert_eq!(read(history.snapshot().unwrap()), numbered(want));
-        assert_eq!(read(dir.open().snapshot().unwrap()), numbered(want));
+        assert_eq!(read(history.snapshot()), numbered(want));
+        drop(history);
+        assert_eq!(read(dir.open().snapshot()), numbered(want));
     }
 
     #[test]
     fn what_is_missing_is_made() {
         let dir = tempfile::tempdir().unwrap();
         let below = dir.path().join("a/b");
-        let history = History::open(&below).unwrap();
-        assert_eq!(read(history.snapshot().unwrap()), "");
+        let history = open(&below).unwrap();
+        assert_eq!(read(history.snapshot()), "");
         history.append("x").unwrap();
         assert_eq!(fs::read_to_string(below.join(FILE_NAME)).unwrap(), "x\n");
     }
@@ -542,9 +503,9 @@ mod tests {
     #[test]
     fn what_cannot_be_opened_is_named() {
         let dir = Dir::with("");
-        let error = |path: &Path| History::open(path).err().unwrap().to_string();
+        let error = |path: &Path| open(path).err().unwrap().to_string();
         let file = dir.path(FILE_NAME);
-        assert_eq!(error(&file), format!("cannot open {}", file.display()));
+        assert_eq!(error(&file), format!("cannot make {}", file.display()));
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
         assert_eq!(
@@ -620,7 +581,7 @@ mod tests {
     #[test]
     fn a_stale_new_file_is_overwritten() {
         let dir = Dir::with("a\nb\n");
-        fs::write(dir.path(NEW_FILE_NAME), "what a crash left").unwrap();
+        fs::write(dir.path(".history.txt.new"), "what a crash left").unwrap();
         dir.open().delete(1).unwrap();
         assert_eq!(dir.text(), "b\n");
     }
@@ -640,47 +601,79 @@ mod tests {
         let dir = Dir::with("a\nb\n");
         let history = dir.open();
         // A folder in the new file's place cannot be overwritten.
-        fs::create_dir(dir.path(NEW_FILE_NAME)).unwrap();
+        fs::create_dir(dir.path(".history.txt.new")).unwrap();
         for failed in [history.delete(1), history.clear("x")] {
-            assert!(matches!(failed, Err(HistoryError::Storage(_))));
+            assert!(matches!(failed, Err(HistoryError::NotStored(_))));
         }
-        fs::remove_dir(dir.path(NEW_FILE_NAME)).unwrap();
+        fs::remove_dir(dir.path(".history.txt.new")).unwrap();
         assert_eq!(dir.text(), "a\nb\n");
         history.delete(1).unwrap();
         assert_eq!(dir.text(), "b\n");
     }
 
-    #[test]
-    fn a_full_disk_is_an_error_and_not_the_end() {
-        let dir = tempfile::tempdir().unwrap();
-        symlink("/dev/full", dir.path().join(FILE_NAME)).unwrap();
-        let history = History::open(dir.path()).unwrap();
-        for _ in 0..2 {
-            let failed = history.append("x");
-            assert!(matches!(failed, Err(HistoryError::Storage(_))));
-        }
-        assert!(!history.is_unsure());
+    /// Any batch of changes leaves what the same changes one by one would leave.
+    #[track_caller]
+    fn check_batch(text: &str, changes: Vec<Change>, want: &str, outcomes: &[bool]) {
+        let dir = Dir::with(text);
+        let file = dir.path(FILE_NAME);
+        let file = TextFile::open(&file, Fsync::Always, |_, _| Line::Sound).unwrap();
+        let mut store = HistoryFile {
+            current: Arc::new(Mutex::new(Part::whole(&file))),
+            lines: text.lines().count() as u64,
+            file,
+            edits: Edits::default(),
+        };
+        let made: Vec<_> = changes
+            .into_iter()
+            .map(|c| store.apply(c).is_ok())
+            .collect();
+        assert_eq!(made, outcomes);
+        store.commit().unwrap();
+        assert_eq!(dir.text(), want);
+        assert_eq!(store.lines, want.lines().count() as u64);
+        let snapshot = Snapshot::of(lock(&store.current).clone());
+        assert_eq!(read(snapshot), numbered(want));
     }
 
     #[test]
-    fn half_a_line_is_taken_back() {
-        let dir = Dir::with("a\n");
-        let log = Log::open(dir.0.path()).unwrap();
-        (&*log.file).write_all(b"half").unwrap();
-        log.cut_to(2).unwrap();
-        assert_eq!(dir.text(), "a\n");
-    }
-
-    #[test]
-    fn nothing_is_changed_once_the_disk_is_unsure() {
-        let dir = Dir::with("a\n");
-        let history = dir.open();
-        lock(&history.log).unsure = true;
-        for refused in [history.append("x"), history.delete(1), history.clear("x")] {
-            assert!(matches!(refused, Err(HistoryError::Ended)));
-        }
-        assert!(history.is_unsure());
-        assert_eq!(dir.text(), "a\n");
+    fn a_batch_sees_its_own_changes() {
+        let append = |line: &str| Change::Append {
+            line: format!("{line}\n"),
+        };
+        let delete = |line| Change::Delete { line };
+        let clear = |line: &str| Change::Clear {
+            line: format!("{line}\n"),
+        };
+        let abcd = "a\nb\nc\nd\n";
+        check_batch(
+            abcd,
+            vec![delete(1), delete(1), delete(2)],
+            "c\n",
+            &[true; 3],
+        );
+        check_batch(
+            abcd,
+            vec![delete(3), delete(2), delete(2)],
+            "a\n",
+            &[true; 3],
+        );
+        check_batch(
+            abcd,
+            vec![delete(4), delete(1), append("e"), delete(2)],
+            "b\ne\n",
+            &[true; 4],
+        );
+        let changes = vec![append("e"), delete(5), delete(5), append("f"), delete(1)];
+        check_batch(
+            abcd,
+            changes,
+            "b\nc\nd\nf\n",
+            &[true, true, false, true, true],
+        );
+        let changes = vec![delete(2), clear("x"), delete(2), append("y"), delete(1)];
+        check_batch(abcd, changes, "y\n", &[true, true, false, true, true]);
+        check_batch(abcd, vec![], abcd, &[]);
+        check_batch("", vec![delete(1), append("a")], "a\n", &[false, true]);
     }
 
     #[test]
@@ -690,7 +683,7 @@ mod tests {
             let line = format!("{}\n", "x".repeat(length));
             let text = format!("{}{long}\n{line}", line.repeat(120));
             let dir = Dir::with(&text);
-            assert_eq!(read(dir.open().snapshot().unwrap()), numbered(&text));
+            assert_eq!(read(dir.open().snapshot()), numbered(&text));
         }
     }
 
@@ -708,17 +701,14 @@ mod tests {
         let text = "a line\n".repeat(100_000);
         let dir = Dir::with(&text);
         let history = dir.open();
-        let snapshot = history.snapshot().unwrap();
+        let snapshot = history.snapshot();
         history.append("later").unwrap();
-        let with_later = history.snapshot().unwrap();
+        let with_later = history.snapshot();
         history.delete(1).unwrap();
         history.clear("alice deleted the history").unwrap();
         assert_eq!(read(snapshot), numbered(&text));
         assert_eq!(read(with_later), numbered(&format!("{text}later\n")));
-        assert_eq!(
-            read(history.snapshot().unwrap()),
-            "1 alice deleted the history\n"
-        );
+        assert_eq!(read(history.snapshot()), "1 alice deleted the history\n");
     }
 
     #[test]
@@ -739,7 +729,7 @@ mod tests {
                 });
             }
             for _ in 0..RECORDS {
-                let text = read(history.snapshot().unwrap());
+                let text = read(history.snapshot());
                 let mut last = [None; 4];
                 for (n, line) in (1..).zip(text.split_terminator('\n')) {
                     let mut words = line.split(' ').map(|word| word.parse::<usize>().unwrap());

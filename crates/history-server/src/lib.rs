@@ -9,12 +9,14 @@ mod history;
 mod users;
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cli::{Exit, Failure};
 use daemon::{Daemon, Handle, StartError};
+use group_commit::Fsync;
 
 pub use history::{History, HistoryError, Snapshot};
 pub use users::{Users, UsersError};
@@ -32,6 +34,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The file that names the users who may; `None` lets anyone.
     pub users: Option<PathBuf>,
+    /// Whether replies wait for the disk.
+    pub fsync: Fsync,
     /// Connections open at once.
     pub connections_max: usize,
 }
@@ -46,8 +50,8 @@ pub enum Error {
     Users(UsersError),
     /// The history could not be opened.
     History(HistoryError),
-    /// The disk failed in a way that leaves open what is on it; the log says how.
-    Unsure,
+    /// The disk failed in a way that leaves open what is on it.
+    Disk(io::Error),
     /// It could not listen.
     Start(StartError),
 }
@@ -61,7 +65,7 @@ impl fmt::Display for Error {
             ),
             Self::Users(error) => error.fmt(f),
             Self::History(error) => error.fmt(f),
-            Self::Unsure => f.write_str("the disk failed, and the last change may not be on it"),
+            Self::Disk(_) => f.write_str("ended, for the disk failed"),
             Self::Start(error) => error.fmt(f),
         }
     }
@@ -70,7 +74,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Exposed(_) | Self::Unsure => None,
+            Self::Exposed(_) => None,
+            Self::Disk(cause) => Some(cause),
             Self::Users(error) => error.source(),
             Self::History(error) => error.source(),
             Self::Start(error) => error.source(),
@@ -99,7 +104,7 @@ impl From<StartError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Exposed(_) | Self::Users(_) | Self::History(_) | Self::Unsure => Exit::Usage,
+            Self::Exposed(_) | Self::Users(_) | Self::History(_) | Self::Disk(_) => Exit::Usage,
             Self::Start(_) => Exit::Network,
         }
     }
@@ -124,9 +129,13 @@ impl Server {
             return Err(Error::Exposed(config.ip));
         }
         let users = config.users.as_deref().map(Users::read).transpose()?;
-        let history = Arc::new(History::open(&config.data_dir)?);
         let mut daemon = Daemon::new(config.connections_max);
-        let service = Connections::new(Arc::clone(&history), users, daemon.handle());
+        let handle = daemon.handle();
+        let stop = move || {
+            handle.stop();
+        };
+        let history = Arc::new(History::open(&config.data_dir, config.fsync, stop)?);
+        let service = Connections::new(Arc::clone(&history), users);
         let local_addr = daemon.listen(config.ip, config.port, Arc::new(service))?;
         Ok(Self {
             daemon,
@@ -152,10 +161,8 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         log::info!("Server started on {}", self.local_addr);
         self.daemon.run()?;
-        match self.history.is_unsure() {
-            false => Ok(()),
-            true => Err(Error::Unsure),
-        }
+        let failure = self.history.failure();
+        failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
     }
 }
 
@@ -171,6 +178,7 @@ mod tests {
             port: 0,
             data_dir: dir.path().join("data"),
             users: None,
+            fsync: Fsync::Always,
             connections_max: 1,
         };
         let Err(error) = Server::bind(config.clone()) else {
