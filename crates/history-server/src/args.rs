@@ -29,7 +29,7 @@ Arguments:
 
 Options:
   --data-dir DIR         the folder of history.txt, made if missing [default: .]
-  --users FILE           serve only the users in FILE, one name a line [default: anyone]
+  --users FILE           serve only the users in FILE, one name a line [default: all]
   --bind ADDR            the address to listen on; one that other machines can reach needs
                          --users [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 1024]
