@@ -116,6 +116,11 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// What has arrived and is not consumed.
+    pub fn buffered(&self) -> &[u8] {
+        &self.input[self.consumed..]
+    }
+
     /// Sets how long the reads from now on may take.
     pub fn set_deadline(&mut self, deadline: Deadline) {
         self.deadline = deadline;

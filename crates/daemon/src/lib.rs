@@ -176,6 +176,31 @@ impl Daemon {
         Ok(local)
     }
 
+    /// Listens on a TCP port and receives on the UDP port of the same number; 0 is a number that
+    /// is free for both. Returns the address taken.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub fn listen_both(
+        &mut self,
+        ip: IpAddr,
+        port: u16,
+        tcp: Arc<dyn Service>,
+        udp: Arc<dyn DatagramService>,
+    ) -> Result<SocketAddr, StartError> {
+        /// How often to look for a number that is free for both.
+        const TRIES: usize = 20;
+        let mut tries = if port == 0 { TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let address = self.listen(ip, port, Arc::clone(&tcp))?;
+            match self.listen_udp(ip, address.port(), Arc::clone(&udp)) {
+                Err(_) if tries > 0 => drop(self.listeners.pop()),
+                other => return other,
+            }
+        }
+    }
+
     /// Stops this daemon from elsewhere.
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.registry))

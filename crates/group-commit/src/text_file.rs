@@ -279,7 +279,10 @@ fn end_of_last_line(file: &File) -> io::Result<u64> {
 }
 
 /// Syncs the folder a file is in, so that the file's name is on the disk too.
-fn sync_folder(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the folder.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),

@@ -256,16 +256,10 @@ impl Connections {
 
 /// Answers a frame that is no request.
 fn refuse_frame(error: &FrameError, connection: &mut Connection) -> io::Result<()> {
-    use proto::frame::PayloadError::UnknownKind;
-    let code = match error {
-        FrameError::TooLong { .. } => ErrorCode::TooLarge,
-        FrameError::Payload(UnknownKind(_)) => ErrorCode::Unsupported,
-        _ => ErrorCode::BadRequest,
-    };
     let sentence = error.to_string();
     log::warn!("Not a request: {}", Escaped(&sentence));
     Dialect::Framed.put(Reply::About(ABOUT), connection)?;
-    Dialect::Framed.put_error(code, &sentence, connection)
+    Dialect::Framed.put_error(error.code(), &sentence, connection)
 }
 
 /// Answers a line that is no request.

@@ -15,6 +15,7 @@
 use std::fmt;
 use std::io::{self, BufRead};
 
+use crate::ErrorCode;
 pub use crate::fields::PayloadError;
 
 /// The first byte of every frame.
@@ -63,6 +64,17 @@ impl fmt::Display for FrameError {
                 f,
                 "a frame of {payload_bytes} bytes is over the limit of {payload_bytes_max} bytes"
             ),
+        }
+    }
+}
+
+impl FrameError {
+    /// The code of the error reply to bytes that are no message.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::TooLong { .. } => ErrorCode::TooLarge,
+            Self::Payload(PayloadError::UnknownKind(_)) => ErrorCode::Unsupported,
+            _ => ErrorCode::BadRequest,
         }
     }
 }
@@ -156,6 +168,13 @@ pub fn read(
     Ok(Some(kind[0]))
 }
 
+/// Whether a whole frame is at the start of these bytes, so that reading it will not have to wait.
+pub fn starts_with_whole(bytes: &[u8]) -> bool {
+    bytes
+        .first_chunk::<4>()
+        .is_some_and(|length| bytes.len() - 4 >= u32::from_be_bytes(*length) as usize)
+}
+
 /// Takes apart bytes that are exactly one frame, as in a datagram: its kind and its payload.
 ///
 /// # Errors
@@ -224,6 +243,8 @@ mod tests {
     #[test]
     fn every_proper_prefix_is_an_unexpected_end() {
         let whole = frame_of(7, b"hello");
+        assert!(starts_with_whole(&[&whole[..], b"\0"].concat()));
+        assert!((0..whole.len()).all(|length| !starts_with_whole(&whole[..length])));
         for length in 1..whole.len() {
             match read(&mut &whole[..length], 5, &mut Vec::new()) {
                 Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {}

@@ -1,9 +1,11 @@
 //! The queue server's command line.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use cli::args::{number, port, value};
 use cli::{App, Parsed, UsageError, Words};
+use group_commit::Fsync;
 use lexopt::prelude::*;
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
 
@@ -29,6 +31,10 @@ Arguments:
   TCP|UDP|BOTH           the transport, in any case [default: TCP]
 
 Options:
+  --data FILE            keep the queue in this SQLite database, which is made if it does
+                         not exist [default: in memory]
+  --fsync always|never   whether a reply waits until the disk has it [default: always];
+                         with never, a power cut loses the newest changes
   --max-message BYTES    the longest message, 1 to 16776190 [default: 3000]
   --bind ADDR            the address to listen on [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 1024]
@@ -38,12 +44,12 @@ Options:
 
 Exit codes:
   0  stopped by SIGINT or SIGTERM
-  2  wrong usage
+  2  wrong usage, or trouble with the database or its disk
   3  cannot listen on the port
 
 Examples:
   queue-server
-  queue-server 55556 BOTH --max-message 65000
+  queue-server 55556 BOTH --data queue.db --max-message 65000
 ";
 
 /// Reads a command line.
@@ -55,6 +61,8 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         port: PORT_DEFAULT,
         transport: Transport::Tcp,
+        data: None,
+        fsync: Fsync::Always,
         body_bytes_max: BODY_BYTES_DEFAULT,
         connections_max: daemon::CONNECTIONS_DEFAULT,
     };
@@ -71,6 +79,8 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
                 let max = number("--max-connections", &parser.value()?, range)?;
                 config.connections_max = max as usize;
             }
+            Long("data") => config.data = Some(PathBuf::from(parser.value()?)),
+            Long("fsync") => config.fsync = value("--fsync", &parser.value()?, "always or never")?,
             Long("max-message") => {
                 let range = 1..=BODY_BYTES_MAX as u64;
                 let max = number("--max-message", &parser.value()?, range)?;

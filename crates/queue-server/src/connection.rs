@@ -1,5 +1,6 @@
 //! The life of a TCP connection, in the dialect of its first byte.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use proto::ErrorCode;
 use proto::error::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
-use proto::queue::{Delivery, FIELD_BYTES_MAX, Reply, Request};
+use proto::queue::{Delivery, FIELD_BYTES_MAX, MessageId, Reply, Request};
 
-use crate::queue::{Held, Message, Queue, QueueError};
+use crate::queue::{Held, Message, Pending, Queue, QueueError};
 
 /// A plain request must be whole this long after its first byte.
 const PLAIN_WAIT: Duration = Duration::from_secs(10);
@@ -54,30 +55,33 @@ impl Service for Connections {
 }
 
 /// The code that goes with an error of the queue.
-pub(crate) fn code_of(error: QueueError) -> ErrorCode {
+pub(crate) fn code_of(error: &QueueError) -> ErrorCode {
     match error {
         QueueError::TooLarge { .. } => ErrorCode::TooLarge,
         QueueError::Full | QueueError::TooManyHeld => ErrorCode::Full,
         QueueError::NotHeld(_) => ErrorCode::NotFound,
+        QueueError::NotStored(_) => ErrorCode::Storage,
     }
 }
 
-/// The code that goes with bytes that are no request.
-pub(crate) fn code_of_frame(error: &FrameError) -> ErrorCode {
-    use proto::frame::PayloadError::UnknownKind;
-    match error {
-        FrameError::TooLong { .. } => ErrorCode::TooLarge,
-        FrameError::Payload(UnknownKind(_)) => ErrorCode::Unsupported,
-        _ => ErrorCode::BadRequest,
-    }
-}
+/// How many replies may wait for the disk, and how many bytes their requests may have had, before
+/// a connection waits too.
+const WAITING_MAX: usize = 256;
+const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// Requests and replies until the client closes. What it holds then goes back to the queue.
 fn serve_frames(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
     let payload_bytes_max = queue.body_bytes_max() + FIELD_BYTES_MAX;
-    let mut held = Held::new(queue);
+    let mut session = Session::new(queue);
     let mut payload = Vec::new();
-    while connection.next_request(None)?.is_some() {
+    loop {
+        // Before it may have to wait for input, a server sends all the replies it has.
+        if !frame::starts_with_whole(connection.buffered()) {
+            session.settle(connection.output());
+        }
+        if connection.next_request(None)?.is_none() {
+            return Ok(());
+        }
         connection.set_deadline(Deadline::Stall(FRAME_STALL));
         let kind = match frame::read(connection, payload_bytes_max, &mut payload) {
             Ok(Some(kind)) => kind,
@@ -85,61 +89,124 @@ fn serve_frames(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
             Err(FrameError::Io(error)) => return Err(error),
             // Where the next frame starts cannot be known any more.
             Err(error) => {
-                put_error(connection, code_of_frame(&error), &error.to_string());
+                session.refuse(error.code(), &error.to_string(), connection.output());
                 return Ok(());
             }
         };
+        let out = connection.output();
         match Request::decode(kind, &payload) {
             Ok(request) => {
-                if let Err(error) = act(request, queue, &mut held, connection.output()) {
-                    put_error(connection, code_of(error), &error.to_string());
+                if let Err(error) = session.act(request, out) {
+                    session.refuse(code_of(&error), &error.to_string(), out);
                 }
             }
             Err(error) => {
                 let error = FrameError::from(error);
-                put_error(connection, code_of_frame(&error), &error.to_string());
+                session.refuse(error.code(), &error.to_string(), out);
             }
         }
         connection.flush_if_large()?;
     }
-    Ok(())
 }
 
-fn put_error(connection: &mut Connection, code: ErrorCode, sentence: &str) {
-    log::debug!("Refused: {sentence}");
-    Reply::Error(ErrorReply { code, sentence }).encode(connection.output());
+/// One connection's requests: what it holds, and which replies still wait for the disk.
+struct Session<'q> {
+    queue: &'q Queue,
+    held: Held<'q>,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
 }
 
-fn act(
-    request: Request,
-    queue: &Queue,
-    held: &mut Held,
-    out: &mut Vec<u8>,
-) -> Result<(), QueueError> {
-    match request {
-        Request::Send { body } => {
-            let id = queue.send(body)?;
-            log::debug!("Send {id}: {} bytes", body.len());
-            Reply::Stored { id }.encode(out);
-        }
-        Request::Receive { delivery } => {
-            let Some(Message { id, body }) = held.take()? else {
-                Reply::Empty.encode(out);
-                return Ok(());
-            };
-            log::debug!("Receive {id}: {} bytes", body.len());
-            Reply::Message { id: *id, body }.encode(out);
-            if delivery == Delivery::ForgetWhenSent {
-                held.ack_last();
-            }
-        }
-        Request::Ack { id } => {
-            held.ack(id)?;
-            log::debug!("Ack {id}");
-            Reply::Acked.encode(out);
+/// A reply that cannot be given yet.
+enum Waiting {
+    /// `Stored`.
+    Send(Pending),
+    /// `Acked`, for the oldest acknowledgement.
+    Ack,
+    /// `Message`, for the oldest acknowledgement, which the server made for the client.
+    Forget,
+}
+
+impl<'q> Session<'q> {
+    fn new(queue: &'q Queue) -> Self {
+        Self {
+            queue,
+            held: Held::new(queue),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
         }
     }
-    Ok(())
+
+    /// Acts on a request. Replies are given in the order of the requests, now or by
+    /// [`Session::settle`].
+    fn act(&mut self, request: Request, out: &mut Vec<u8>) -> Result<(), QueueError> {
+        match request {
+            Request::Send { body } => {
+                log::debug!("Send: {} bytes", body.len());
+                self.waiting_bytes += body.len();
+                let pending = self.queue.send(body)?;
+                self.waiting.push_back(Waiting::Send(pending));
+            }
+            Request::Receive { delivery } => {
+                // What this connection has sent before, it must be able to receive.
+                let sent = |waiting: &Waiting| matches!(waiting, Waiting::Send(_));
+                if delivery == Delivery::HoldUntilAcked || self.waiting.iter().any(sent) {
+                    self.settle(out);
+                }
+                let Some(Message { id, body }) = self.held.take()? else {
+                    self.settle(out);
+                    Reply::Empty.encode(out);
+                    return Ok(());
+                };
+                let id = *id;
+                log::debug!("Receive {id}: {} bytes", body.len());
+                if delivery == Delivery::HoldUntilAcked {
+                    Reply::Message { id, body }.encode(out);
+                } else {
+                    self.held.ack(id)?;
+                    self.waiting.push_back(Waiting::Forget);
+                }
+            }
+            Request::Ack { id } => {
+                log::debug!("Ack {id}");
+                self.held.ack(id)?;
+                self.waiting.push_back(Waiting::Ack);
+            }
+        }
+        let is_much = self.waiting.len() >= WAITING_MAX || self.waiting_bytes >= WAITING_BYTES_MAX;
+        if !self.queue.is_durable() || is_much {
+            self.settle(out);
+        }
+        Ok(())
+    }
+
+    /// Waits for the disk, and gives every reply that waited for it.
+    fn settle(&mut self, out: &mut Vec<u8>) {
+        while let Some(waiting) = self.waiting.pop_front() {
+            let settled = match waiting {
+                Waiting::Send(pending) => pending.wait().map(|id| Reply::Stored { id }.encode(out)),
+                Waiting::Ack => self.held.forgotten().map(|_| Reply::Acked.encode(out)),
+                Waiting::Forget => self.held.forgotten().map(|message| match message {
+                    Some(Message { id, body }) => Reply::Message { id, body: &body }.encode(out),
+                    None => Reply::Empty.encode(out),
+                }),
+            };
+            if let Err(error) = settled {
+                put_error(code_of(&error), &error.to_string(), out);
+            }
+        }
+        self.waiting_bytes = 0;
+    }
+
+    fn refuse(&mut self, code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
+        self.settle(out);
+        put_error(code, sentence, out);
+    }
+}
+
+fn put_error(code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
+    log::debug!("Refused: {sentence}");
+    Reply::Error(ErrorReply { code, sentence }).encode(out);
 }
 
 /// One plain request: `<<GET>>`, or a message up to the end of the stream.
@@ -166,7 +233,7 @@ fn serve_plain(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
         return reply_plain(connection, queue);
     }
     let body_bytes = body.len().min(queue.body_bytes_max());
-    match queue.send(&body[..body_bytes]) {
+    match queue.send(&body[..body_bytes]).and_then(Pending::wait) {
         Ok(id) => log::debug!("Send {id}: {body_bytes} bytes"),
         Err(error) => log::warn!("A message was dropped: {error}"),
     }
@@ -182,13 +249,21 @@ fn serve_plain(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
 /// The oldest message, raw. It is forgotten when it has been sent.
 fn reply_plain(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
     let mut held = Held::new(queue);
-    match held.take() {
-        Ok(Some(message)) => connection.write_all(&message.body)?,
-        _ => connection.write_all(QUEUE_EMPTY.as_bytes())?,
-    }
+    let Ok(Some(Message { id, body })) = held.take() else {
+        return connection.write_all(QUEUE_EMPTY.as_bytes());
+    };
+    let id = *id;
+    connection.write_all(body)?;
     connection.flush()?;
-    held.ack_last();
+    forget(held, id);
     Ok(())
+}
+
+/// Forgets a message that has been sent.
+pub(crate) fn forget(mut held: Held, id: MessageId) {
+    if let Err(error) = held.ack(id).and_then(|()| held.forgotten()) {
+        log::error!("Message {id} was sent but stays in the queue: {error}");
+    }
 }
 
 /// Reads on to the end of the stream, for as long as a request may take. Returns how many bytes

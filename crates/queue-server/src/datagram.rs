@@ -14,8 +14,8 @@ use proto::frame::{self, FrameError, Message as _};
 use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::{DATAGRAM_BYTES_MAX, Reply, Request, put_datagram, split_datagram};
 
-use crate::connection::{code_of, code_of_frame};
-use crate::queue::{Held, Queue};
+use crate::connection::{code_of, forget};
+use crate::queue::{Held, Message, Pending, Queue};
 
 /// The queue's datagrams.
 pub(crate) struct Datagrams {
@@ -35,7 +35,8 @@ impl DatagramService for Datagrams {
             Some(&frame::FIRST_BYTE) => self.serve_frame(datagram, reply_with),
             _ if datagram.starts_with(QUEUE_GET) => self.serve_plain_get(reply_with),
             _ => {
-                if let Err(error) = self.queue.send(datagram) {
+                let sent = self.queue.send(datagram).and_then(Pending::wait);
+                if let Err(error) = sent {
                     log::warn!("A message from {peer} was dropped: {error}");
                 }
                 Ok(())
@@ -61,57 +62,58 @@ impl Datagrams {
                 return Ok(());
             }
         };
-        let mut held = Held::new(&self.queue);
-        let mut out = Vec::new();
-        let reply = match Request::decode(kind, payload) {
-            Ok(Request::Send { body }) => match self.queue.send(body) {
-                Ok(id) => Reply::Stored { id },
-                Err(error) => return refuse(id, code_of(error), &error.to_string(), reply_with),
-            },
-            Ok(Request::Receive { .. }) => match held.take() {
-                Ok(Some(message)) => Reply::Message {
-                    id: message.id,
-                    body: &message.body,
-                },
-                _ => Reply::Empty,
-            },
+        let refuse = |code, sentence: &str| {
+            let mut out = Vec::new();
+            put_datagram(&mut out, id, &Reply::Error(ErrorReply { code, sentence }));
+            out
+        };
+        let reply_of = |reply: &Reply| {
+            let mut out = Vec::new();
+            put_datagram(&mut out, id, reply);
+            out
+        };
+        match Request::decode(kind, payload) {
+            Ok(Request::Send { body }) => {
+                let sent = self.queue.send(body).and_then(Pending::wait);
+                reply_with(&match sent {
+                    Ok(id) => reply_of(&Reply::Stored { id }),
+                    Err(error) => refuse(code_of(&error), &error.to_string()),
+                })
+            }
+            Ok(Request::Receive { .. }) => {
+                let mut held = Held::new(&self.queue);
+                let Ok(Some(Message { id, body })) = held.take() else {
+                    return reply_with(&reply_of(&Reply::Empty));
+                };
+                let id = *id;
+                let reply = reply_of(&Reply::Message { id, body });
+                if reply.len() > DATAGRAM_BYTES_MAX {
+                    let sentence = "the oldest message is too long for UDP; receive it over TCP";
+                    return reply_with(&refuse(ErrorCode::TooLarge, sentence));
+                }
+                reply_with(&reply)?;
+                forget(held, id);
+                Ok(())
+            }
             Ok(Request::Ack { .. }) => {
                 let sentence = "a message received over UDP needs no acknowledgement";
-                return refuse(id, ErrorCode::Unsupported, sentence, reply_with);
+                reply_with(&refuse(ErrorCode::Unsupported, sentence))
             }
             Err(error) => {
                 let error = FrameError::from(error);
-                return refuse(id, code_of_frame(&error), &error.to_string(), reply_with);
+                reply_with(&refuse(error.code(), &error.to_string()))
             }
-        };
-        put_datagram(&mut out, id, &reply);
-        if out.len() > DATAGRAM_BYTES_MAX {
-            let sentence = "the oldest message is too long for a datagram; receive it over TCP";
-            return refuse(id, ErrorCode::TooLarge, sentence, reply_with);
         }
-        reply_with(&out)?;
-        held.ack_last();
-        Ok(())
     }
 
     fn serve_plain_get(&self, reply_with: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut held = Held::new(&self.queue);
-        match held.take() {
-            Ok(Some(message)) => reply_with(&message.body)?,
-            _ => return reply_with(QUEUE_EMPTY.as_bytes()),
-        }
-        held.ack_last();
+        let Ok(Some(Message { id, body })) = held.take() else {
+            return reply_with(QUEUE_EMPTY.as_bytes());
+        };
+        let id = *id;
+        reply_with(body)?;
+        forget(held, id);
         Ok(())
     }
-}
-
-fn refuse(
-    id: u64,
-    code: ErrorCode,
-    sentence: &str,
-    reply_with: impl FnOnce(&[u8]) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut out = Vec::new();
-    put_datagram(&mut out, id, &Reply::Error(ErrorReply { code, sentence }));
-    reply_with(&out)
 }

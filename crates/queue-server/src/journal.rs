@@ -143,7 +143,9 @@ impl Journal {
         let mut damaged = Vec::new();
         let mut messages = Vec::new();
         {
-            let mut select = self.db.prepare("SELECT id, crc, body FROM messages ORDER BY id")?;
+            let mut select = self
+                .db
+                .prepare("SELECT id, crc, body FROM messages ORDER BY id")?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
                 let id: i64 = row.get(0)?;
@@ -173,7 +175,11 @@ impl Journal {
             transaction.execute("DELETE FROM messages WHERE id = ?1", [id])?;
             transaction.commit()?;
         }
-        log::info!("{} messages read from {}", messages.len(), self.path.display());
+        log::info!(
+            "{} messages read from {}",
+            messages.len(),
+            self.path.display()
+        );
         lock(&self.queue.state).restore(messages);
         Ok(())
     }
@@ -246,10 +252,14 @@ fn prepare(db: &Connection, fsync: Fsync, path: &Path) -> Result<(), JournalErro
     let failed = |cause| JournalError::Sqlite(path.to_owned(), cause);
     let number = |pragma: &str| {
         let pragma = format!("PRAGMA {pragma}");
-        db.query_row(&pragma, [], |row| row.get::<_, i32>(0)).map_err(failed)
+        db.query_row(&pragma, [], |row| row.get::<_, i32>(0))
+            .map_err(failed)
     };
     let tables = "SELECT count(*) FROM sqlite_schema";
-    let is_new = db.query_row(tables, [], |row| row.get::<_, i32>(0)).map_err(failed)? == 0;
+    let is_new = db
+        .query_row(tables, [], |row| row.get::<_, i32>(0))
+        .map_err(failed)?
+        == 0;
     if !is_new && number("application_id")? != APPLICATION_ID {
         return Err(JournalError::NotOurs(path.to_owned()));
     }

@@ -1,22 +1,28 @@
 //! The queue server: a first-in, first-out queue of messages, over TCP, UDP or both at once.
 //!
-//! [`args`] reads the command line; `queue` is the queue and its rules; `connection` is the life of
-//! a TCP connection in either dialect, `datagram` a UDP request.
+//! [`args`] reads the command line; `queue` is the queue and its rules, `journal` the database that
+//! keeps it; `connection` is the life of a TCP connection in either dialect, `datagram` a UDP
+//! request.
 
 pub mod args;
 mod connection;
 mod datagram;
+mod journal;
 mod queue;
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use cli::{Exit, Failure};
 use daemon::{Daemon, Handle, StartError};
+use group_commit::Fsync;
 
-pub use queue::{Held, Message, Queue, QueueError};
+pub use journal::JournalError;
+pub use queue::{Held, Message, Pending, Queue, QueueError};
 
 use connection::Connections;
 use datagram::Datagrams;
@@ -30,6 +36,10 @@ pub struct Config {
     pub port: u16,
     /// TCP, UDP or both.
     pub transport: Transport,
+    /// The database that keeps the queue; `None` keeps it in memory.
+    pub data: Option<PathBuf>,
+    /// Whether replies wait for the disk.
+    pub fsync: Fsync,
     /// The longest message, in bytes.
     pub body_bytes_max: usize,
     /// Connections open at once.
@@ -60,17 +70,27 @@ impl FromStr for Transport {
     }
 }
 
-/// Why a server could not run.
+/// Why a server could not run, or go on.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// It could not listen.
     Start(StartError),
+    /// The database could not be opened.
+    Journal(JournalError),
+    /// The writer thread could not be started.
+    Thread(io::Error),
+    /// The disk failed in a way that leaves open what is on it.
+    Disk(io::Error),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Start(error) => error.fmt(f),
+            Self::Journal(error) => error.fmt(f),
+            Self::Thread(_) => f.write_str("cannot start the writer thread"),
+            Self::Disk(_) => f.write_str("ended, for the disk failed"),
         }
     }
 }
@@ -79,6 +99,8 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Start(error) => error.source(),
+            Self::Journal(error) => error.source(),
+            Self::Thread(cause) | Self::Disk(cause) => Some(cause),
         }
     }
 }
@@ -89,10 +111,17 @@ impl From<StartError> for Error {
     }
 }
 
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Start(_) => Exit::Network,
+            Self::Journal(_) | Self::Thread(_) | Self::Disk(_) => Exit::Usage,
         }
     }
 }
@@ -101,42 +130,39 @@ impl Failure for Error {
 #[must_use = "a server listens, but serves nobody until it runs"]
 pub struct Server {
     daemon: Daemon,
+    queue: Arc<Queue>,
     local_addr: SocketAddr,
 }
 
-/// How often to look for a port that is free for TCP and for UDP.
-const BOTH_TRIES: usize = 20;
-
 impl Server {
-    /// Listens.
+    /// Opens the queue and listens.
     ///
     /// # Errors
-    /// If the port cannot be had.
+    /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let queue = Arc::new(Queue::new(config.body_bytes_max));
-        for _ in 1..BOTH_TRIES {
-            if let Ok(server) = Self::bind_to(&config, &queue) {
-                return Ok(server);
-            }
-            if config.port != 0 || config.transport != Transport::Both {
-                break;
-            }
-        }
-        Ok(Self::bind_to(&config, &queue)?)
-    }
-
-    fn bind_to(config: &Config, queue: &Arc<Queue>) -> Result<Self, StartError> {
         let mut daemon = Daemon::new(config.connections_max);
-        let mut local_addr = SocketAddr::new(config.ip, config.port);
-        if config.transport != Transport::Udp {
-            let service = Arc::new(Connections::new(Arc::clone(queue)));
-            local_addr = daemon.listen(config.ip, local_addr.port(), service)?;
-        }
-        if config.transport != Transport::Tcp {
-            let service = Arc::new(Datagrams::new(Arc::clone(queue)));
-            local_addr = daemon.listen_udp(config.ip, local_addr.port(), service)?;
-        }
-        Ok(Self { daemon, local_addr })
+        let handle = daemon.handle();
+        let stop = move || {
+            handle.stop();
+        };
+        let body_bytes_max = config.body_bytes_max;
+        let queue = Arc::new(match &config.data {
+            Some(path) => Queue::open(path, body_bytes_max, config.fsync, stop)?,
+            None => Queue::in_memory(body_bytes_max),
+        });
+        let (ip, port) = (config.ip, config.port);
+        let connections = Arc::new(Connections::new(Arc::clone(&queue)));
+        let datagrams = Arc::new(Datagrams::new(Arc::clone(&queue)));
+        let local_addr = match config.transport {
+            Transport::Tcp => daemon.listen(ip, port, connections)?,
+            Transport::Udp => daemon.listen_udp(ip, port, datagrams)?,
+            Transport::Both => daemon.listen_both(ip, port, connections, datagrams)?,
+        };
+        Ok(Self {
+            daemon,
+            queue,
+            local_addr,
+        })
     }
 
     /// The address it listens on, with the port it took; the same for TCP and UDP.
@@ -152,9 +178,11 @@ impl Server {
     /// Serves until it is stopped.
     ///
     /// # Errors
-    /// If it cannot start its threads.
+    /// If it cannot start its threads, or had to end because the disk failed.
     pub fn run(self) -> Result<(), Error> {
         log::info!("Server started on {}", self.local_addr);
-        Ok(self.daemon.run()?)
+        self.daemon.run()?;
+        let failure = self.queue.failure();
+        failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
     }
 }
