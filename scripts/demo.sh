@@ -93,7 +93,8 @@ start_server() {
     local log=$1.log ports=$2 pid port started
     shift 2
     printf '$ %s 2> %s &\n' "$*" "$log"
-    "$@" 2>"$log" </dev/null &
+    : >"$log"
+    "$@" 2>>"$log" </dev/null &
     pid=$!
     # Nothing but its log says when a server is there, and which port it took.
     for _ in {1..600}; do

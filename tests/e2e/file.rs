@@ -74,11 +74,11 @@ impl Tree {
 
     /// The temporary files of uploads under way.
     fn temporary_files(&self) -> usize {
-        let is_hidden = |path: &&PathBuf| {
+        let is_temporary = |path: &&PathBuf| {
             let name = path.file_name().unwrap().to_string_lossy();
-            name.starts_with('.')
+            name.starts_with(".quartet-upload-")
         };
-        self.inside().keys().filter(is_hidden).count()
+        self.inside().keys().filter(is_temporary).count()
     }
 }
 
@@ -1172,10 +1172,12 @@ fn client_with_input(server: &Server, folder: &Path, args: &[&str], input: &str)
 
 /// What a client wrote to standard error, without the times.
 fn said(ran: &Ran) -> Vec<&str> {
-    ran.stderr
-        .lines()
-        .map(|line| line.find(" [").map_or(line, |at| &line[at + 1..]))
-        .collect()
+    let time_bytes = |line: &str| match line.split_once(" [") {
+        Some((time, _)) if time.starts_with("20") => time.len() + 1,
+        _ => 0,
+    };
+    let lines = ran.stderr.lines();
+    lines.map(|line| &line[time_bytes(line)..]).collect()
 }
 
 /// A server, and a folder for a client that has one file of its own.
