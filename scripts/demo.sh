@@ -81,7 +81,7 @@ show() {
     [ -n "$output" ] || return 0
     mapfile -t lines <<<"$output"
     for line in "${lines[@]:0:12}"; do
-        [ "${#line}" -le 140 ] || line="${line:0:140}..."
+        [ "${#line}" -le 160 ] || line="${line:0:160}..."
         printf '%s\n' "$line"
     done
     [ "${#lines[@]}" -le 12 ] || printf '[%d more lines]\n' $((${#lines[@]} - 12))
@@ -93,7 +93,8 @@ start_server() {
     local log=$1.log ports=$2 pid port started
     shift 2
     printf '$ %s 2> %s &\n' "$*" "$log"
-    "$@" 2>"$log" </dev/null &
+    : >"$log"
+    "$@" 2>>"$log" </dev/null &
     pid=$!
     # Nothing but its log says when a server is there, and which port it took.
     for _ in {1..600}; do
@@ -338,6 +339,13 @@ run 0 "python3 tests/python/queue_send.py $queue UDP --file data/message3.txt"
 run 1 "queue-client $queue UDP receive"
 run 0 'tail -n 1 queue.log'
 expect 'was dropped: a message of 4505 bytes is over the limit of 3000 bytes'
+
+step 'A server with a higher limit' 'What it takes is for --max-message to say, there and here.'
+start_server wide 1 queue-server 0 TCP --max-message 65000
+run 0 "queue-client $server send data/message3.txt --max-message 65000"
+expect 'Sent: 4505 bytes'
+run 0 "queue-client $server receive | cmp - data/message3.txt && echo the same"
+expect 'Received: 4505 bytes' 'the same'
 
 section 'The history service: who asked what'
 

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod code;
+mod file;
 mod harness;
+mod history;
 mod hostile;
 mod limits;
 mod programs;

@@ -1,0 +1,1637 @@
+//! The file service: what is given and taken, that nothing outside the root ever is, and that
+//! nobody ever sees half a file, here or there.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, RenameFlags, mkfifoat, renameat_with};
+use tempfile::TempDir;
+
+use crate::harness::{PATIENCE, Ran, Server, data, eventually, program, python, run, run_command};
+
+/// What stands in every file that must never be read.
+const SECRET: &str = "the secret beside the root";
+
+/// What a whole upload is answered.
+const SAVED: &str = "File received and saved\n";
+
+/// A folder `root` to be served, and beside it what must never be reached.
+struct Tree {
+    top: TempDir,
+}
+
+impl Tree {
+    /// Holds the site of `data/server` as `site`, and a folder without a page.
+    fn new() -> Self {
+        let top = tempfile::tempdir().unwrap();
+        for folder in ["outside", "root/site", "root/plain"] {
+            fs::create_dir_all(top.path().join(folder)).unwrap();
+        }
+        for secret in ["secret.txt", "outside/secret.txt"] {
+            fs::write(top.path().join(secret), SECRET).unwrap();
+        }
+        copy_files(&data("server"), &top.path().join("root/site"));
+        fs::write(top.path().join("root/plain/a.txt"), "a").unwrap();
+        Self { top }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.top.path().join(name)
+    }
+
+    fn root(&self, name: &str) -> PathBuf {
+        self.top.path().join("root").join(name)
+    }
+
+    #[track_caller]
+    fn start(&self, options: &[&str]) -> Server {
+        let root = self.path("root");
+        let mut line = vec!["0", "--root", root.to_str().unwrap()];
+        line.extend(options);
+        Server::start("file-server", &line)
+    }
+
+    /// Everything below the root, with what is in it.
+    fn inside(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        contents(&self.path("root"))
+    }
+
+    /// Everything beside the root, with what is in it.
+    fn outside(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut all = contents(self.top.path());
+        all.retain(|path, _| !path.starts_with(self.path("root")));
+        all
+    }
+
+    /// The temporary files of uploads under way.
+    fn temporary_files(&self) -> usize {
+        let is_temporary = |path: &&PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.starts_with(".quartet-upload-")
+        };
+        self.inside().keys().filter(is_temporary).count()
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Every path below a folder, with the bytes of the regular files. Links are not followed.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // Whoever is removed meanwhile was not there.
+        let Ok(entries) = fs::read_dir(folder) else {
+            continue;
+        };
+        for entry in entries.map_while(Result::ok) {
+            let path = entry.path();
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(path.clone());
+            }
+            let bytes = match kind.is_file() {
+                true => fs::read(&path).unwrap_or_default(),
+                false => Vec::new(),
+            };
+            all.insert(path, bytes);
+        }
+    }
+    all
+}
+
+/// A connection that speaks HTTP, read without any code of ours.
+struct Http<S = TcpStream>(BufReader<S>);
+
+/// A reply.
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Http {
+    #[track_caller]
+    fn to(server: &Server) -> Self {
+        Self(BufReader::new(server.connect()))
+    }
+
+    /// Sends bytes. A server that has refused may have closed before they are all written.
+    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.0.get_ref().write_all(bytes.as_ref());
+    }
+}
+
+impl<S: Read> Http<S> {
+    /// The next head, with its empty line; `None` is the end of the connection.
+    #[track_caller]
+    fn head(&mut self) -> Option<String> {
+        let mut head = String::new();
+        loop {
+            match self.0.read_line(&mut head) {
+                Ok(0) if head.is_empty() => return None,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Ok(1..) if head.ends_with("\r\n\r\n") => return Some(head),
+                Ok(1..) => {}
+                other => panic!("{other:?} after {head:?}"),
+            }
+        }
+    }
+
+    /// The next reply to a request with this method; `None` is the end of the connection.
+    #[track_caller]
+    fn reply_to(&mut self, method: &str) -> Option<Reply> {
+        let head = self.head()?;
+        let status = head.strip_prefix("HTTP/1.1 ").expect(&head);
+        let status = status[..3].parse().expect(&head);
+        let mut reply = Reply {
+            status,
+            head,
+            body: Vec::new(),
+        };
+        assert!(reply.field("Date").ends_with(" GMT"), "{}", reply.head);
+        let length = reply.field("Content-Length").parse().expect(&reply.head);
+        if method != "HEAD" {
+            reply.body.resize(length, 0);
+            self.0.read_exact(&mut reply.body).expect(&reply.head);
+        }
+        Some(reply)
+    }
+
+    #[track_caller]
+    fn reply(&mut self) -> Reply {
+        self.reply_to("GET").expect("a reply")
+    }
+
+    /// Whether the server has ended the connection.
+    #[track_caller]
+    fn is_at_end(&mut self) -> bool {
+        self.head().is_none()
+    }
+}
+
+impl Reply {
+    /// The value of a field that is there once.
+    #[track_caller]
+    fn field(&self, name: &str) -> &str {
+        let start = format!("{name}: ");
+        let mut values = self.head.lines().filter_map(|l| l.strip_prefix(&start));
+        let value = values
+            .next()
+            .unwrap_or_else(|| panic!("no {name} in {}", self.head));
+        assert_eq!(values.next(), None, "{}", self.head);
+        value
+    }
+
+    fn has(&self, line: &str) -> bool {
+        self.head.contains(&format!("\r\n{line}\r\n"))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+fn post(target: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let length = body.len();
+    let head = format!("POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// One request over a connection of its own.
+#[track_caller]
+fn ask(server: &Server, request: impl AsRef<[u8]>) -> Reply {
+    let request = request.as_ref();
+    let method = request.split(|b| *b == b' ').next().unwrap();
+    let mut http = Http::to(server);
+    http.send(request);
+    let method = String::from_utf8_lossy(method);
+    http.reply_to(&method).expect("a reply")
+}
+
+#[track_caller]
+fn check_given(server: &Server, tree: &Tree, name: &str, content_type: &str) {
+    let want = fs::read(tree.root(&format!("site/{name}"))).unwrap();
+    let got = ask(server, get(&format!("/site/{name}")));
+    assert_eq!(got.status, 200, "{}", got.head);
+    assert_eq!(got.field("Content-Type"), content_type);
+    assert_eq!(got.field("Content-Length"), want.len().to_string());
+    assert!(got.body == want, "{name} differs");
+    let mut http = Http::to(server);
+    http.send(format!("HEAD /site/{name} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    http.send(get("/nowhere"));
+    let head = http.reply_to("HEAD").unwrap();
+    let fields = |reply: &Reply| {
+        let lines = reply
+            .head
+            .lines()
+            .filter(|line| !line.starts_with("Date: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(fields(&head), fields(&got));
+    // Nothing stands between the head and the next reply.
+    assert_eq!(http.reply().status, 404);
+}
+
+#[test]
+fn files_are_given_with_their_type_and_length() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    check_given(
+        &server,
+        &tree,
+        "testServer.txt",
+        "text/plain; charset=utf-8",
+    );
+    check_given(&server, &tree, "photoServer.jpg", "image/jpeg");
+    check_given(&server, &tree, "diagram.png", "image/png");
+    check_given(&server, &tree, "index.html", "text/html; charset=utf-8");
+    check_given(&server, &tree, "style.css", "text/css; charset=utf-8");
+    for name in ["empty.txt", "two words ä%.txt"] {
+        fs::write(tree.root("site").join(name), "").unwrap();
+    }
+    check_given(&server, &tree, "empty.txt", "text/plain; charset=utf-8");
+    let odd = ask(&server, get("/site/two%20words%20%C3%A4%25.txt?query"));
+    assert_eq!((odd.status, odd.body.len()), (200, 0));
+}
+
+#[test]
+fn what_is_not_there_is_404_with_a_sentence() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    for target in [
+        "/",
+        "/nowhere",
+        "/site/nowhere.txt",
+        "/nowhere/a.txt",
+        "/plain",
+        "/plain/",
+        "/plain/a.txt/",
+        "/plain/a.txt/b",
+        "/PLAIN/a.txt",
+        "/plain/a.tx",
+    ] {
+        let reply = ask(&server, get(target));
+        assert_eq!(reply.status, 404, "{target}");
+        assert_eq!(reply.text(), "there is no such file\n", "{target}");
+        assert!(reply.field("Content-Type").starts_with("text/plain"));
+    }
+}
+
+#[test]
+fn a_folder_serves_its_page() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let page = fs::read(tree.root("site/index.html")).unwrap();
+    let got = ask(&server, get("/site/"));
+    assert_eq!((got.status, got.body == page), (200, true));
+    assert_eq!(got.field("Content-Type"), "text/html; charset=utf-8");
+    fs::write(tree.root("index.html"), "home").unwrap();
+    assert_eq!(ask(&server, get("/")).text(), "home");
+    // Without its slash, the links in the page would lead to the wrong place.
+    for (target, location) in [("/site", "/site/"), ("/site?a=1", "/site/?a=1")] {
+        let moved = ask(&server, get(target));
+        assert_eq!((moved.status, moved.field("Location")), (301, location));
+        assert!(ask(&server, get(location)).body == page);
+    }
+}
+
+#[track_caller]
+fn check_saved(server: &Server, tree: &Tree, name: &str, body: &[u8]) {
+    let target = format!("/{name}");
+    let saved = ask(server, post(&target, body));
+    assert_eq!((saved.status, saved.text().as_str()), (200, SAVED));
+    assert!(fs::read(tree.root(name)).unwrap() == body, "{name}");
+    assert!(ask(server, get(&target)).body == body, "{name}");
+}
+
+#[test]
+fn an_upload_is_saved_with_its_parents() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let photo = fs::read(data("client/photoClient.jpg")).unwrap();
+    let mut want = tree.inside();
+    for (name, body) in [
+        ("a.txt", &b"hello\n"[..]),
+        ("new/folders/made/photo.jpg", &photo),
+        ("new/folders/empty", b""),
+        ("site/testServer.txt", b"replaced"),
+        ("a.txt", b"again\0\xff"),
+    ] {
+        check_saved(&server, &tree, name, body);
+        want.insert(tree.root(name), body.to_vec());
+    }
+    for made in ["new", "new/folders", "new/folders/made"] {
+        want.insert(tree.root(made), Vec::new());
+    }
+    assert_eq!(tree.inside(), want, "something else was made or changed");
+}
+
+/// Begins an upload, and waits until the server has its beginning.
+#[track_caller]
+fn begin_upload(server: &Server, tree: &Tree, head: &str, beginning: &str) -> Http {
+    let mut http = Http::to(server);
+    let head = format!("{head} HTTP/1.1\r\nHost: h\r\n");
+    http.send(format!("{head}{beginning}"));
+    eventually("the upload has begun", || tree.temporary_files() == 1);
+    http
+}
+
+#[test]
+fn a_broken_upload_leaves_nothing() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let before = tree.inside();
+    for target in ["/new.txt", "/plain/a.txt", "/not/yet/there.txt"] {
+        let line = format!("POST {target}");
+        for beginning in [
+            "Content-Length: 10\r\n\r\n",
+            "Content-Length: 10\r\n\r\nonly nine",
+            "Transfer-Encoding: chunked\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+        ] {
+            let http = begin_upload(&server, &tree, &line, beginning);
+            // Nobody sees it, nor what it would replace gone.
+            let seen = ask(&server, get(target));
+            match target {
+                "/plain/a.txt" => assert_eq!(seen.text(), "a"),
+                _ => assert_eq!(seen.status, 404),
+            }
+            drop(http);
+            eventually("nothing is left of it", || tree.inside() == before);
+        }
+        // Leaving with a reply unread resets the connection.
+        let with_reply = format!("{}{line}", get("/site/"));
+        let beginning = "Content-Length: 10\r\n\r\nonly nine";
+        drop(begin_upload(&server, &tree, &with_reply, beginning));
+        eventually("nothing is left of it", || tree.inside() == before);
+    }
+    // One whose client only ends its half is told so.
+    let beginning = "Content-Length: 9\r\n\r\nx";
+    let mut http = begin_upload(&server, &tree, "POST /new.txt", beginning);
+    http.0.get_ref().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(http.reply().status, 400);
+    assert_eq!(tree.inside(), before);
+}
+
+#[test]
+fn a_killed_server_leaves_no_half_file_under_its_name() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let half = "Content-Length: 10\r\n\r\nhalf";
+    let _new = begin_upload(&server, &tree, "POST /new.txt", half);
+    let mut old = Http::to(&server);
+    old.send(format!("POST /plain/a.txt HTTP/1.1\r\nHost: h\r\n{half}"));
+    eventually("the second has begun", || tree.temporary_files() == 2);
+    server.kill();
+    assert!(!tree.root("new.txt").exists());
+    assert_eq!(fs::read(tree.root("plain/a.txt")).unwrap(), b"a");
+    // What such a crash leaves is never given out.
+    let server = tree.start(&[]);
+    for path in tree.inside().keys() {
+        let path = path.strip_prefix(tree.path("root")).unwrap();
+        let reply = ask(&server, get(&format!("/{}", path.display())));
+        assert!(!reply.text().contains("half"), "{path:?}");
+    }
+}
+
+#[track_caller]
+fn check_chunked(server: &Server, tree: &Tree, body: &str, want: Result<&str, u16>) {
+    let head = "POST /chunked HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let before = tree.inside();
+    let mut http = Http::to(server);
+    http.send(format!("{head}{body}"));
+    http.send(get("/plain/a.txt"));
+    let reply = http.reply();
+    match want {
+        Ok(text) => {
+            assert_eq!(
+                (reply.status, reply.text().as_str()),
+                (200, SAVED),
+                "{body:?}"
+            );
+            assert_eq!(fs::read_to_string(tree.root("chunked")).unwrap(), text);
+            assert_eq!(http.reply().text(), "a", "{body:?}");
+        }
+        Err(status) => {
+            assert_eq!(reply.status, status, "{body:?}: {}", reply.text());
+            assert!(
+                reply.has("Connection: close") && http.is_at_end(),
+                "{body:?}"
+            );
+            assert_eq!(tree.inside(), before, "{body:?}");
+        }
+    }
+}
+
+#[test]
+fn an_upload_may_be_chunked() {
+    let tree = Tree::new();
+    let server = tree.start(&["--max-upload", "100"]);
+    let check = |body: &str, want| check_chunked(&server, &tree, body, want);
+    check("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", Ok("hello world"));
+    check("0\r\n\r\n", Ok(""));
+    check(
+        "00a;ext=\"x\"\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n",
+        Ok("0123456789"),
+    );
+    let most = "x".repeat(100);
+    check(&format!("64\r\n{most}\r\n0\r\n\r\n"), Ok(&most));
+    check(&format!("65\r\n{}\r\n0\r\n\r\n", "x".repeat(101)), Err(413));
+    check(&format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(101)), Err(413));
+    check("5\r\nhelloo\r\n0\r\n\r\n", Err(400));
+    check("5\r\nhello0\r\n\r\n", Err(400));
+    check("x\r\nhello\r\n0\r\n\r\n", Err(400));
+    check("-5\r\nhello\r\n0\r\n\r\n", Err(400));
+    check("0x5\r\nhello\r\n0\r\n\r\n", Err(400));
+    check("fffffffffffffffff\r\nhello\r\n0\r\n\r\n", Err(400));
+    check("5\nhello\n0\n\n", Err(400));
+}
+
+#[test]
+fn a_client_that_waits_for_100_continue_gets_it() {
+    let tree = Tree::new();
+    let server = tree.start(&["--max-upload", "10"]);
+    let head = |length: &str| {
+        format!("POST /new HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n{length}\r\n\r\n")
+    };
+    let mut http = Http::to(&server);
+    for (length, body) in [
+        ("Content-Length: 5", "hello"),
+        ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
+    ] {
+        http.send(head(length));
+        assert_eq!(http.head().unwrap(), "HTTP/1.1 100 Continue\r\n\r\n");
+        http.send(body);
+        assert_eq!(http.reply().text(), SAVED);
+        assert_eq!(fs::read(tree.root("new")).unwrap(), b"hello");
+    }
+    // What will be refused is not sent for.
+    http.send(head("Content-Length: 11"));
+    let refused = http.reply();
+    assert_eq!(refused.status, 413);
+    assert!(refused.has("Connection: close") && http.is_at_end());
+    let mut http = Http::to(&server);
+    http.send(head("Content-Length: 1").replace("100-continue", "tea"));
+    assert_eq!(http.reply().status, 417);
+}
+
+#[track_caller]
+fn check_refused(server: &Server, request: &str, status: u16, sentence: &str) {
+    let reply = ask(server, request);
+    assert_eq!(reply.status, status, "{request}");
+    assert!(
+        reply.text().contains(sentence),
+        "{request}: {}",
+        reply.text()
+    );
+    assert_eq!(
+        reply.text().lines().count(),
+        1,
+        "{request}: {}",
+        reply.text()
+    );
+    assert!(reply.field("Content-Type").starts_with("text/plain"));
+    if status == 405 {
+        let allow = reply.field("Allow");
+        assert!(reply.text().contains(allow), "{request}: {allow}");
+    }
+}
+
+#[test]
+fn what_is_refused_has_its_status_and_a_sentence() {
+    let tree = Tree::new();
+    let server = tree.start(&["--max-upload", "10"]);
+    let before = tree.inside();
+    let check = |line: &str, status, sentence| {
+        check_refused(&server, &format!("{line}\r\n\r\n"), status, sentence);
+    };
+    for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "POSTS"] {
+        let line = format!("{method} /plain/a.txt HTTP/1.1\r\nHost: h");
+        check(&line, 405, "GET, HEAD, POST");
+    }
+    let post = "POST /x HTTP/1.1\r\nHost: h";
+    check(post, 411, "Content-Length");
+    check(&format!("{post}\r\nContent-Length: 11"), 413, "10 bytes");
+    check(
+        &format!("{post}\r\nContent-Length: 9000000000000"),
+        413,
+        "10 bytes",
+    );
+    check(
+        &format!("{post}\r\nContent-Length: -1"),
+        400,
+        "Content-Length",
+    );
+    check(
+        &format!("{post}\r\nContent-Length: 1\r\nContent-Length: 2"),
+        400,
+        "one",
+    );
+    check(
+        &format!("{post}\r\nContent-Length: 1\r\nTransfer-Encoding: chunked"),
+        400,
+        "not both",
+    );
+    check(
+        &format!("{post}\r\nTransfer-Encoding: gzip"),
+        501,
+        "chunked",
+    );
+    for target in ["/plain", "/plain/", "/", "/plain/a.txt/b", "/new/"] {
+        let line = format!("POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 1");
+        check(&line, 409, "");
+    }
+    check("GET /plain/a.txt HTTP/1.1", 400, "Host");
+    check(
+        "GET /plain/a.txt HTTP/1.1\r\nHost: a\r\nHost: a",
+        400,
+        "Host",
+    );
+    check("GET /plain/a.txt HTTP/2.0\r\nHost: h", 505, "HTTP/1.1");
+    check("GET /plain/a.txt", 400, "");
+    check(
+        &format!("GET /{} HTTP/1.1\r\nHost: h", "x".repeat(9000)),
+        414,
+        "",
+    );
+    check(
+        &format!("GET / HTTP/1.1\r\nHost: h\r\nx: {}", "x".repeat(20_000)),
+        431,
+        "",
+    );
+    assert_eq!(tree.inside(), before);
+}
+
+#[test]
+fn a_refused_upload_ends_the_connection() {
+    let tree = Tree::new();
+    let server = tree.start(&["--max-upload", "10"]);
+    // The rest of the body is not taken for requests, and the reply arrives although most of the
+    // body was not read.
+    let smuggled = get("/plain/a.txt").repeat(2000);
+    for request in [
+        post("/x", &smuggled),
+        post("/plain", &smuggled),
+        post("/../x", &smuggled),
+        [b"UN", post("/x", &smuggled).as_slice()].concat(),
+    ] {
+        let mut http = Http::to(&server);
+        http.send(&request);
+        let reply = http.reply();
+        assert!(reply.status >= 400, "{}", reply.head);
+        assert!(
+            reply.has("Connection: close") && http.is_at_end(),
+            "{}",
+            reply.head
+        );
+    }
+}
+
+#[test]
+fn a_read_only_server_takes_nothing() {
+    let tree = Tree::new();
+    let server = tree.start(&["--read-only"]);
+    let before = tree.inside();
+    for target in ["/new", "/plain/a.txt", "/plain"] {
+        let refused = ask(&server, post(target, "x"));
+        assert_eq!(refused.status, 403, "{target}");
+        assert_eq!(refused.text(), "this server takes no uploads\n");
+    }
+    let put = "PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
+    assert_eq!(ask(&server, put).field("Allow"), "GET, HEAD");
+    assert_eq!(tree.inside(), before);
+    assert_eq!(ask(&server, get("/plain/a.txt")).text(), "a");
+}
+
+#[test]
+fn several_requests_share_a_connection() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let photo = fs::read(tree.root("site/photoServer.jpg")).unwrap();
+    let script: Vec<(Vec<u8>, u16, Vec<u8>)> = vec![
+        (get("/plain/a.txt").into(), 200, b"a".to_vec()),
+        (post("/b/c", "new"), 200, SAVED.into()),
+        (get("/b/c").into(), 200, b"new".to_vec()),
+        (
+            get("/nowhere").into(),
+            404,
+            b"there is no such file\n".to_vec(),
+        ),
+        (get("/site/photoServer.jpg").into(), 200, photo),
+        (post("/b/c", ""), 200, SAVED.into()),
+        (get("/b/c").into(), 200, Vec::new()),
+    ];
+    // One after the other, and then all at once, many times.
+    let mut http = Http::to(&server);
+    for (request, status, body) in &script {
+        http.send(request);
+        let reply = http.reply();
+        assert_eq!(
+            (reply.status, &reply.body == body),
+            (*status, true),
+            "{}",
+            reply.head
+        );
+    }
+    const TIMES: usize = 20;
+    let all: Vec<u8> = script
+        .iter()
+        .flat_map(|(request, ..)| request.clone())
+        .collect();
+    let stream = server.connect();
+    let mut http = Http(BufReader::new(&stream));
+    thread::scope(|scope| {
+        // From a thread of its own, or both sides could wait for the other to read.
+        scope.spawn(|| (&stream).write_all(&all.repeat(TIMES)).unwrap());
+        for (request, status, body) in script.iter().cycle().take(TIMES * script.len()) {
+            let reply = http.reply();
+            let line = String::from_utf8_lossy(&request[..20]);
+            assert_eq!(
+                (reply.status, &reply.body == body),
+                (*status, true),
+                "{line}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_client_says_when_it_is_done() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    for (head, connection) in [
+        ("HTTP/1.1\r\nHost: h\r\nConnection: close", Some("close")),
+        ("HTTP/1.0", Some("close")),
+        ("HTTP/1.0\r\nConnection: keep-alive", Some("keep-alive")),
+        ("HTTP/1.1\r\nHost: h", None),
+    ] {
+        let request = format!("GET /plain/a.txt {head}\r\n\r\n");
+        let mut http = Http::to(&server);
+        http.send(&request);
+        let reply = http.reply();
+        assert_eq!((reply.status, reply.text().as_str()), (200, "a"));
+        assert_eq!(reply.head.contains("Connection: "), connection.is_some());
+        if let Some(connection) = connection {
+            assert_eq!(reply.field("Connection"), connection);
+        }
+        match connection {
+            Some("close") => assert!(http.is_at_end(), "{head}"),
+            _ => {
+                http.send(&request);
+                assert_eq!(http.reply().text(), "a", "{head}");
+            }
+        }
+    }
+    let upload = "POST /old HTTP/1.0\r\nContent-Length: 3\r\n\r\nold";
+    assert_eq!(ask(&server, upload).text(), SAVED);
+    assert_eq!(fs::read(tree.root("old")).unwrap(), b"old");
+}
+
+/// `max(5 s, 20 s - connections now open)`: with 16 of them it is 5 s. The first one was alone, so
+/// it may be silent for 19 s, and must still be there when the last is closed.
+#[test]
+fn an_idle_connection_is_closed_the_sooner_the_more_there_are() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let mut first = Http::to(&server);
+    first.send(get("/plain/a.txt"));
+    assert_eq!(first.reply().text(), "a");
+    let _silent: Vec<TcpStream> = (0..14).map(|_| server.connect()).collect();
+    let mut last = Http::to(&server);
+    let since = Instant::now();
+    last.send(get("/plain/a.txt"));
+    assert_eq!(last.reply().text(), "a");
+    assert!(last.is_at_end());
+    let idle = since.elapsed();
+    assert!(idle >= Duration::from_secs(5), "closed after {idle:?}");
+    first.send(get("/plain/a.txt"));
+    assert_eq!(first.reply().text(), "a", "after {idle:?}");
+}
+
+#[test]
+fn a_server_without_requests_ends_by_itself() {
+    let tree = Tree::new();
+    let server = tree.start(&["--idle-exit", "1"]);
+    // A connection that asks for nothing does not hold it.
+    let _silent = server.connect();
+    let since = Instant::now();
+    assert_eq!(ask(&server, get("/plain/a.txt")).text(), "a");
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(since.elapsed() >= Duration::from_secs(1));
+    for line in ["No request for 1 s", "Shutting down server"] {
+        assert!(log.contains(&format!("[INFO] [main] {line}\n")), "{log}");
+    }
+}
+
+/// A sparse file of 100 MB with something at both ends.
+fn large_file(path: &Path) -> u64 {
+    const BYTES: u64 = 100_000_000;
+    let file = File::create(path).unwrap();
+    file.write_all_at(b"start", 0).unwrap();
+    file.write_all_at(b"end", BYTES - 3).unwrap();
+    BYTES
+}
+
+/// Reads what [`large_file`] made.
+#[track_caller]
+fn check_large(mut input: impl Read, bytes: u64) {
+    let mut at = 0;
+    let mut piece = vec![0; 1 << 20];
+    let zeros = vec![0; piece.len()];
+    while at < bytes {
+        let room = piece.len().min((bytes - at) as usize);
+        input.read_exact(&mut piece[..room]).unwrap();
+        let mut middle = &piece[..room];
+        if at == 0 {
+            middle = middle.strip_prefix(b"start").unwrap();
+        }
+        at += room as u64;
+        if at == bytes {
+            middle = middle.strip_suffix(b"end").unwrap();
+        }
+        assert!(middle == &zeros[..middle.len()], "before byte {at}");
+    }
+    assert_eq!(input.read(&mut piece).unwrap(), 0, "there is more");
+}
+
+#[test]
+fn a_large_file_arrives_whole() {
+    let tree = Tree::new();
+    let bytes = large_file(&tree.root("large.bin"));
+    let server = tree.start(&[]);
+    let mut http = Http::to(&server);
+    http.send("GET /large.bin HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let head = http.head().unwrap();
+    assert!(
+        head.contains(&format!("\r\nContent-Length: {bytes}\r\n")),
+        "{head}"
+    );
+    check_large(http.0, bytes);
+    let ran = client(&server, tree.top.path(), &["get", "large.bin", "-o", "got"]).expect(0);
+    assert!(
+        ran.stderr.contains("Saved got: 100000000 bytes"),
+        "{}",
+        ran.stderr
+    );
+    check_large(File::open(tree.path("got")).unwrap(), bytes);
+    client(&server, tree.top.path(), &["post", "got", "back.bin"]).expect(0);
+    check_large(File::open(tree.root("back.bin")).unwrap(), bytes);
+}
+
+#[test]
+fn a_download_under_way_keeps_the_server_from_ending() {
+    let tree = Tree::new();
+    let bytes = large_file(&tree.root("large.bin"));
+    let server = tree.start(&["--idle-exit", "1"]);
+    let mut http = Http::to(&server);
+    http.send("GET /large.bin HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    http.head().unwrap();
+    // A server that ended would close this one; it is given half as long again as it has.
+    let mut silent = server.connect();
+    silent
+        .set_read_timeout(Some(Duration::from_millis(1500)))
+        .unwrap();
+    let waited = silent.read(&mut [0]).expect_err("the server ended");
+    assert_eq!(waited.kind(), ErrorKind::WouldBlock);
+    check_large(http.0, bytes);
+    assert_eq!(server.wait().0, Some(0));
+}
+
+/// Targets that try to leave the root, each in its own way. `{top}` is the folder beside it.
+const ESCAPES: &[&str] = &[
+    // Dots.
+    "/..",
+    "/../",
+    "/../secret.txt",
+    "/../../../../../../../../etc/passwd",
+    "/site/../../secret.txt",
+    "/site/..",
+    "/./../secret.txt",
+    "//../secret.txt",
+    "/.../../../secret.txt",
+    "/nowhere/../../secret.txt",
+    "/plain/a.txt/../../../secret.txt",
+    // Encoded, in every mixture.
+    "/%2e%2e/secret.txt",
+    "/%2E%2e/secret.txt",
+    "/.%2e/secret.txt",
+    "/%2e./secret.txt",
+    "/..%2fsecret.txt",
+    "/..%2Fsecret.txt",
+    "/%2e%2e%2fsecret.txt",
+    "/%2f%2e%2e%2fsecret.txt",
+    "/site%2f..%2f..%2fsecret.txt",
+    "/site/%2e%2e%2f%2e%2e/secret.txt",
+    // Encoded twice, overlong, wide, or with the other slash.
+    "/%252e%252e/secret.txt",
+    "/..%252fsecret.txt",
+    "/%252e%252e%252fsecret.txt",
+    "/%c0%ae%c0%ae/secret.txt",
+    "/..%c0%afsecret.txt",
+    "/%e0%80%ae%e0%80%ae/secret.txt",
+    "/%u002e%u002e/secret.txt",
+    "/．．/secret.txt",
+    "/%ef%bc%8e%ef%bc%8e/secret.txt",
+    "/..\\secret.txt",
+    "/..%5csecret.txt",
+    "/..%5c..%5csecret.txt",
+    // Bytes that end a name early.
+    "/..%00/secret.txt",
+    "/%00../secret.txt",
+    "/site/index.html%00/../../../secret.txt",
+    "/site/..%00/..%00/secret.txt",
+    "/..\0/secret.txt",
+    "/..;/secret.txt",
+    "/..%20/secret.txt",
+    "/..%0d%0a/secret.txt",
+    "/..%0a/secret.txt",
+    "/..?/secret.txt",
+    "/..#/secret.txt",
+    // Absolute.
+    "/etc/passwd",
+    "//etc/passwd",
+    "/%2fetc%2fpasswd",
+    "{top}/secret.txt",
+    "/{top}/secret.txt",
+    "/%2f{top}/secret.txt",
+    "file://{top}/secret.txt",
+    "file:///etc/passwd",
+    "http://h/../secret.txt",
+    "http://h/%2e%2e/secret.txt",
+    "http://h{top}/secret.txt",
+    "http://h//{top}/secret.txt",
+    "../secret.txt",
+    "..",
+    "secret.txt",
+    "\\..\\secret.txt",
+    "/c:/secret.txt",
+    "/~/secret.txt",
+    "/~root/secret.txt",
+    "/$HOME/secret.txt",
+    // Devices and the like.
+    "/dev/zero",
+    "/dev/stdin",
+    "/dev/fd/0",
+    "/proc/self/environ",
+    "/proc/self/root/etc/passwd",
+    // Links; see the test.
+    "/link",
+    "/link-to-link",
+    "/absolute-link",
+    "/out-and-in/../secret.txt",
+    "/folder/secret.txt",
+    "/folder/",
+    "/folder",
+    "/folder/../secret.txt",
+    "/site/up/secret.txt",
+    "/everything/etc/passwd",
+    "/everything{top}/secret.txt",
+    "/magic/etc/passwd",
+    "/magic{top}/secret.txt",
+    "/cwd/../secret.txt",
+    "/fd/0",
+    "/loop",
+    "/loop/secret.txt",
+    "/dangling",
+    "/fifo",
+    "/socket",
+    "/zero",
+];
+
+/// Links out of the root, and what is no regular file.
+fn put_traps(tree: &Tree) -> UnixListener {
+    let top = tree.top.path().to_str().unwrap();
+    let secret = format!("{top}/secret.txt");
+    for (target, link) in [
+        ("../secret.txt", "link"),
+        ("link", "link-to-link"),
+        (&secret, "absolute-link"),
+        ("../root/site", "out-and-in"),
+        ("../outside", "folder"),
+        ("../../outside", "site/up"),
+        ("/", "everything"),
+        ("/proc/self/root", "magic"),
+        ("/proc/self/cwd", "cwd"),
+        ("/proc/self/fd", "fd"),
+        ("loop", "loop"),
+        ("../planted.txt", "dangling"),
+        ("/dev/zero", "zero"),
+    ] {
+        symlink(target, tree.root(link)).unwrap();
+    }
+    mkfifoat(CWD, tree.root("fifo"), Mode::RWXU).unwrap();
+    UnixListener::bind(tree.root("socket")).unwrap()
+}
+
+#[test]
+fn nothing_outside_the_root_is_ever_read_or_written() {
+    let tree = Tree::new();
+    let _socket = put_traps(&tree);
+    let server = tree.start(&[]);
+    let before = tree.outside();
+    let top = tree.top.path().to_str().unwrap();
+    let targets: Vec<_> = ESCAPES
+        .iter()
+        .map(|target| target.replace("{top}", top))
+        .collect();
+    for target in &targets {
+        for method in ["GET", "HEAD"] {
+            let reply = ask(&server, get(target).replacen("GET", method, 1));
+            assert!(
+                (400..=404).contains(&reply.status),
+                "{target}: {}",
+                reply.head
+            );
+            assert!(!reply.text().contains(SECRET), "{target}");
+            assert!(!reply.text().contains("root:"), "{target}");
+        }
+    }
+    let site = contents(&tree.root("site"));
+    // A server that fails this test must not ruin the machine it fails on.
+    let is_safe = |target: &&String| !target.contains("passwd") && !target.contains("/dev/");
+    for target in targets.iter().filter(is_safe) {
+        let planted = target.replace("secret.txt", "planted.txt");
+        for target in [target, &planted, &format!("{planted}/planted.txt")] {
+            let reply = ask(&server, post(target, "planted"));
+            // A strange name below the root is a name like any other.
+            let statuses = [200, 400, 403, 404, 409];
+            assert!(statuses.contains(&reply.status), "{target}: {}", reply.head);
+            assert_eq!(tree.outside(), before, "{target}: {}", reply.status);
+        }
+    }
+    assert_eq!(
+        contents(&tree.root("site")),
+        site,
+        "a target was resolved to the site"
+    );
+    assert_eq!(tree.temporary_files(), 0);
+    assert_eq!(ask(&server, get("/site/")).status, 200);
+}
+
+#[test]
+fn links_that_stay_inside_are_followed() {
+    let tree = Tree::new();
+    symlink("plain/a.txt", tree.root("link")).unwrap();
+    symlink("plain", tree.root("folder")).unwrap();
+    symlink("../plain/a.txt", tree.root("site/up")).unwrap();
+    let server = tree.start(&[]);
+    for target in ["/link", "/folder/a.txt", "/site/up"] {
+        assert_eq!(ask(&server, get(target)).text(), "a", "{target}");
+    }
+    check_saved(&server, &tree, "folder/b.txt", b"b");
+    assert_eq!(fs::read(tree.root("plain/b.txt")).unwrap(), b"b");
+}
+
+/// A folder, and a file, are each swapped for a link that leads outside and back again, as fast as
+/// the machine can, while others read and write there.
+#[test]
+fn no_race_between_check_and_use_leads_outside() {
+    const REQUESTS: usize = 400;
+    let tree = Tree::new();
+    for folder in ["root/box", "outside/box"] {
+        fs::create_dir(tree.path(folder)).unwrap();
+    }
+    fs::write(tree.root("box/file"), "inside").unwrap();
+    fs::write(tree.path("outside/box/file"), SECRET).unwrap();
+    fs::write(tree.root("file"), "inside").unwrap();
+    symlink("../outside/box", tree.root("box-link")).unwrap();
+    symlink("../secret.txt", tree.root("file-link")).unwrap();
+    let before = tree.outside();
+    let server = tree.start(&[]);
+    let (is_done, inside, nothing) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
+    let count = |reply: &Reply, want: &str| {
+        match reply.status {
+            200 => assert_eq!(reply.text(), want),
+            404 => assert_eq!(reply.text(), "there is no such file\n"),
+            _ => panic!("{}", reply.head),
+        }
+        let counter = if reply.status == 200 {
+            &inside
+        } else {
+            &nothing
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    };
+    thread::scope(|scope| {
+        let swapper = scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                for (one, other) in [("box", "box-link"), ("file", "file-link")] {
+                    let (one, other) = (tree.root(one), tree.root(other));
+                    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+                }
+            }
+        });
+        let client = |requests: [(Vec<u8>, &'static str); 2]| {
+            let (server, count) = (&server, &count);
+            scope.spawn(move || {
+                let mut http = Http::to(server);
+                for n in 0..REQUESTS {
+                    let (request, want) = &requests[n % 2];
+                    http.send(request);
+                    match http.reply_to("GET") {
+                        Some(reply) => {
+                            if reply.has("Connection: close") {
+                                http = Http::to(server);
+                            }
+                            count(&reply, want);
+                        }
+                        None => panic!("no reply"),
+                    }
+                }
+            })
+        };
+        let read = |target| (get(target).into_bytes(), "inside");
+        let write = |target| (post(target, "planted"), SAVED);
+        let clients = [
+            client([read("/box/file"), read("/file")]),
+            client([read("/box/file"), read("/file")]),
+            client([write("/box/planted"), write("/box/new/planted")]),
+        ];
+        let ended = clients.map(|client| client.join());
+        is_done.store(true, Ordering::Relaxed);
+        swapper.join().unwrap();
+        assert!(ended.iter().all(Result::is_ok));
+    });
+    assert_eq!(tree.outside(), before);
+    assert_eq!(tree.temporary_files(), 0);
+    let met = [inside.into_inner(), nothing.into_inner()];
+    assert!(
+        met.iter().all(|times| *times > 0),
+        "both sides were met: {met:?}"
+    );
+}
+
+#[test]
+fn uploads_to_one_name_at_once_are_never_mixed() {
+    const WRITERS: usize = 8;
+    const UPLOADS: usize = 8;
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let body = |writer: usize| vec![b'a' + writer as u8; 200_000 + writer];
+    let is_whole = |got: &[u8]| (0..WRITERS).any(|writer| got == body(writer));
+    assert_eq!(ask(&server, post("/x/shared", body(0))).status, 200);
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (server, body) = (&server, &body);
+            scope.spawn(move || {
+                let mut http = Http::to(server);
+                for _ in 0..UPLOADS {
+                    http.send(post("/x/shared", body(writer)));
+                    assert_eq!(http.reply().text(), SAVED);
+                }
+            });
+        }
+        scope.spawn(|| {
+            let mut http = Http::to(&server);
+            for _ in 0..WRITERS * UPLOADS {
+                http.send(get("/x/shared"));
+                assert!(is_whole(&http.reply().body), "a mixed or half file");
+            }
+        });
+    });
+    assert!(is_whole(&fs::read(tree.root("x/shared")).unwrap()));
+    assert_eq!(tree.temporary_files(), 0);
+}
+
+#[test]
+fn the_original_client_gets_and_posts_over_one_connection() {
+    let tree = Tree::new();
+    let server = tree.start(&["--verbose"]);
+    let got = tree.path("got.jpg");
+    let photo = data("client/photoClient.jpg");
+    let client = |path: &str| {
+        let mut line = server.host_and_ports();
+        let (got, photo) = (got.to_str().unwrap(), photo.to_str().unwrap());
+        line.extend([path, got, photo, "client/photo.jpg"].map(str::to_owned));
+        python("file_client.py", &line)
+    };
+    let ran = client("site/photoServer.jpg").expect(0);
+    assert_eq!(ran.out(), "GET: HTTP/1.1 200 OK\nPOST: HTTP/1.1 200 OK\n");
+    assert!(fs::read(&got).unwrap() == fs::read(tree.root("site/photoServer.jpg")).unwrap());
+    assert!(fs::read(tree.root("client/photo.jpg")).unwrap() == fs::read(&photo).unwrap());
+    let ran = client("nowhere").expect(1);
+    assert_eq!(
+        ran.out(),
+        "GET: HTTP/1.1 404 Not Found\nPOST: HTTP/1.1 200 OK\n"
+    );
+    assert_eq!(server.log().matches("] Connected\n").count(), 2);
+}
+
+#[test]
+fn a_root_that_is_no_folder_stops_the_start() {
+    let tree = Tree::new();
+    for root in ["nowhere", "secret.txt"] {
+        let root = tree.path(root);
+        let ran = run("file-server", &["0", "--root", root.to_str().unwrap()], b"").expect(2);
+        let want = format!("file-server: cannot serve the folder {}", root.display());
+        assert!(ran.stderr.starts_with(&want), "{}", ran.stderr);
+    }
+}
+
+/// `file-client HOST PORT ...`, in a folder.
+#[track_caller]
+fn client(server: &Server, folder: &Path, args: &[&str]) -> Ran {
+    client_with_input(server, folder, args, "")
+}
+
+#[track_caller]
+fn client_with_input(server: &Server, folder: &Path, args: &[&str], input: &str) -> Ran {
+    let mut command = Command::new(program("file-client"));
+    command.args(server.host_and_ports()).args(args);
+    command.current_dir(folder);
+    run_command(command, input.as_bytes())
+}
+
+/// What a client wrote to standard error, without the times.
+fn said(ran: &Ran) -> Vec<&str> {
+    let time_bytes = |line: &str| match line.split_once(" [") {
+        Some((time, _)) if time.starts_with("20") => time.len() + 1,
+        _ => 0,
+    };
+    let lines = ran.stderr.lines();
+    lines.map(|line| &line[time_bytes(line)..]).collect()
+}
+
+/// A server, and a folder for a client that has one file of its own.
+struct Sides {
+    tree: Tree,
+    server: Server,
+    here: TempDir,
+}
+
+fn sides(options: &[&str]) -> Sides {
+    let tree = Tree::new();
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("mine.txt"), "mine\n").unwrap();
+    fs::create_dir(here.path().join("folder")).unwrap();
+    Sides {
+        server: tree.start(options),
+        tree,
+        here,
+    }
+}
+
+impl Sides {
+    /// Runs the client; its exit code, what it says, and which files are new on either side.
+    #[track_caller]
+    fn check(&self, args: &[&str], code: i32, says: &str, new: &[(&str, &[u8])]) -> Ran {
+        let before = (contents(self.here.path()), self.tree.inside());
+        let ran = client(&self.server, self.here.path(), args).expect(code);
+        assert_eq!(said(&ran), [says], "{args:?}");
+        let (mut here, mut there) = before;
+        for (name, bytes) in new {
+            match name.strip_prefix("there/") {
+                Some(name) => there.insert(self.tree.root(name), bytes.to_vec()),
+                None => here.insert(self.here.path().join(name), bytes.to_vec()),
+            };
+        }
+        assert!(
+            contents(self.here.path()) == here,
+            "{args:?}: {:?}",
+            self.here
+        );
+        assert!(self.tree.inside() == there, "{args:?}");
+        ran
+    }
+}
+
+#[test]
+fn the_client_gets() {
+    let sides = sides(&[]);
+    let photo = &*fs::read(sides.tree.root("site/photoServer.jpg")).unwrap();
+    let page = &*fs::read(sides.tree.root("site/index.html")).unwrap();
+    fs::write(sides.tree.root("site/two words ä%?.txt"), "odd").unwrap();
+    let check =
+        |args: &[&str], code, says: &str, new: &[(&str, &[u8])]| sides.check(args, code, says, new);
+    let saved = |name, bytes: &[u8]| format!("[INFO] [main] Saved {name}: {} bytes", bytes.len());
+    let name = "photoServer.jpg";
+    let ran = check(
+        &["get", "site/photoServer.jpg"],
+        0,
+        &saved(name, photo),
+        &[(name, photo)],
+    );
+    assert_eq!(ran.out(), "");
+    let args = ["get", "/site/index.html", "-o", "folder/page"];
+    check(
+        &args,
+        0,
+        &saved("folder/page", page),
+        &[("folder/page", page)],
+    );
+    check(
+        &["get", "site/"],
+        0,
+        &saved("index.html", page),
+        &[("index.html", page)],
+    );
+    // What was there is replaced.
+    let args = ["get", "plain/a.txt", "--output", "index.html"];
+    check(
+        &args,
+        0,
+        &saved("index.html", b"a"),
+        &[("index.html", b"a")],
+    );
+    let name = "two words ä%?.txt";
+    check(
+        &["get", &format!("site/{name}")],
+        0,
+        &saved(name, b"odd"),
+        &[(name, b"odd")],
+    );
+    let says = format!(
+        "[INFO] [main] Received site/photoServer.jpg: {} bytes",
+        photo.len()
+    );
+    let ran = check(&["get", "site/photoServer.jpg", "-o", "-"], 0, &says, &[]);
+    assert!(ran.stdout == photo);
+
+    let refused = "the server refused: 404 Not Found, there is no such file";
+    for args in [
+        &["get", "gone.txt"][..],
+        &["get", "gone.txt", "-o", "-"],
+        &["get", "gone.txt", "-o", "mine.txt"],
+    ] {
+        let ran = check(args, 1, &format!("file-client: gone.txt: {refused}"), &[]);
+        assert_eq!(ran.out(), "");
+    }
+    let says = "file-client: cannot write nowhere/x: No such file or directory (os error 2)";
+    check(&["get", "plain/a.txt", "-o", "nowhere/x"], 2, says, &[]);
+    let says = "file-client: cannot write folder: is a directory";
+    check(&["get", "plain/a.txt", "-o", "folder"], 2, says, &[]);
+}
+
+#[test]
+fn the_client_posts() {
+    let sides = sides(&["--max-upload", "5"]);
+    let check = |args: &[&str], code, says: &str, new: &[(&str, &[u8])]| {
+        sides.check(args, code, says, new);
+    };
+    let mine = &b"mine\n"[..];
+    let says = "[INFO] [main] Sent mine.txt: 5 bytes, File received and saved";
+    check(&["post", "mine.txt"], 0, says, &[("there/mine.txt", mine)]);
+    let deep = [("there/new", &b""[..]), ("there/new/name.txt", mine)];
+    check(&["post", "./mine.txt", "new/name.txt"], 0, says, &deep);
+    let refused = "file-client: plain: the server refused: 409 Conflict, \
+                   the path of an upload names a file, not a folder";
+    check(&["post", "mine.txt", "plain"], 1, refused, &[]);
+    let says = "file-client: cannot read gone.txt: No such file or directory (os error 2)";
+    check(&["post", "gone.txt"], 2, says, &[]);
+    check(
+        &["post", "folder"],
+        2,
+        "file-client: folder is not a regular file",
+        &[],
+    );
+    // So much that the server refuses long before all of it is sent.
+    fs::write(sides.here.path().join("large"), vec![b'x'; 20_000_000]).unwrap();
+    let says = "file-client: large: the server refused: 413 Content Too Large, \
+                an upload may have 5 bytes";
+    check(&["post", "large"], 1, says, &[]);
+}
+
+#[test]
+fn an_upload_to_a_read_only_server_exits_1() {
+    let sides = sides(&["--read-only"]);
+    let says = "file-client: mine.txt: the server refused: 403 Forbidden, \
+                this server takes no uploads";
+    sides.check(&["post", "mine.txt"], 1, says, &[]);
+}
+
+#[test]
+fn a_client_whose_reader_goes_away_ends_quietly() {
+    let sides = sides(&[]);
+    large_file(&sides.tree.root("large.bin"));
+    let mut command = Command::new(program("file-client"));
+    command.args(sides.server.host_and_ports());
+    command.args(["get", "large.bin", "-o", "-"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut start = [0; 5];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"start");
+    drop(stdout);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
+}
+
+/// What a [`fake_server`] does when it has said what it has to say.
+#[derive(Clone, Copy)]
+pub enum Then {
+    /// It ends the connection.
+    Close,
+    /// It says nothing more until the client has gone.
+    Wait,
+}
+
+/// A server that answers the first request of each connection with these bytes, whatever it is.
+/// Returns its port.
+pub fn fake_server(reply: Vec<u8>, then: Then) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            // The client may leave at any time.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&reply);
+            if let Then::Close = then {
+                let _ = stream.shutdown(Shutdown::Write);
+            }
+            while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {}
+        }
+    });
+    port
+}
+
+/// A download that fails with exit code 3 leaves what was there, and nothing else.
+#[track_caller]
+fn check_lost(reply: &str, then: Then, says: &str) {
+    let port = fake_server(reply.as_bytes().to_vec(), then).to_string();
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("old.txt"), "old").unwrap();
+    let before = contents(here.path());
+    for to in ["old.txt", "new.txt"] {
+        let mut command = Command::new(program("file-client"));
+        command.args(["127.0.0.1", &port, "get", "x", "-o", to, "--timeout", "0.3"]);
+        command.current_dir(here.path());
+        let ran = run_command(command, b"").expect(3);
+        assert!(ran.stderr.contains(says), "{reply:?}: {}", ran.stderr);
+        assert_eq!(contents(here.path()), before, "{reply:?}");
+    }
+}
+
+#[test]
+fn a_download_that_is_cut_short_leaves_nothing() {
+    let lost = "file-client: the connection to the server was lost";
+    let slow = "file-client: the server did not answer in time";
+    let ok = "HTTP/1.1 200 OK\r\n";
+    check_lost("", Then::Close, lost);
+    check_lost(ok, Then::Close, lost);
+    check_lost(
+        &format!("{ok}Content-Length: 10\r\n\r\n"),
+        Then::Close,
+        lost,
+    );
+    check_lost(
+        &format!("{ok}Content-Length: 10\r\n\r\nonly nine"),
+        Then::Close,
+        lost,
+    );
+    check_lost(
+        &format!("{ok}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+        Then::Close,
+        lost,
+    );
+    check_lost("", Then::Wait, slow);
+    check_lost(
+        &format!("{ok}Content-Length: 10\r\n\r\nonly nine"),
+        Then::Wait,
+        slow,
+    );
+    check_lost(
+        "{'success': True}\r\n\r\n",
+        Then::Close,
+        "the answer is not HTTP",
+    );
+    check_lost(
+        &format!("{ok}Content-Length: x\r\n\r\n"),
+        Then::Close,
+        "Content-Length",
+    );
+    let empty = "HTTP/1.1 204 No Content\r\n\r\n";
+    check_lost(
+        empty,
+        Then::Close,
+        "the server's answer, 204, is not to what was asked",
+    );
+}
+
+/// Nothing stands under the final name before the download is whole, nor when the client is killed.
+#[test]
+fn a_killed_client_leaves_no_half_file_under_its_name() {
+    let half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
+    let port = fake_server(half.to_vec(), Then::Wait).to_string();
+    let here = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program("file-client"));
+    command
+        .args(["127.0.0.1", &port, "get", "x.txt"])
+        .current_dir(here.path());
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let is_half_there = || contents(here.path()).values().any(|bytes| bytes == b"half");
+    eventually("half of it has arrived", is_half_there);
+    assert!(!here.path().join("x.txt").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!here.path().join("x.txt").exists());
+}
+
+/// A folder laid out as the repository is, for `data/batch.txt` and the prompt.
+fn repository() -> TempDir {
+    let here = tempfile::tempdir().unwrap();
+    let folder = here.path().join("data/client");
+    fs::create_dir_all(&folder).unwrap();
+    copy_files(&data("client"), &folder);
+    here
+}
+
+/// A server of a copy of `data/`.
+fn start_of_data(tree: &Tree, options: &[&str]) -> Server {
+    fs::create_dir(tree.root("server")).unwrap();
+    copy_files(&data("server"), &tree.root("server"));
+    tree.start(options)
+}
+
+/// Both sides of each sample are the same.
+#[track_caller]
+fn check_samples(here: &Path, tree: &Tree) {
+    for name in ["testServer.txt", "photoServer.jpg", "index.html"] {
+        let got = fs::read(here.join(name)).expect(name);
+        assert!(
+            got == fs::read(data("server").join(name)).unwrap(),
+            "{name}"
+        );
+    }
+    for name in ["testClient.txt", "photoClient.jpg"] {
+        let sent = fs::read(tree.root(name)).expect(name);
+        assert!(
+            sent == fs::read(data("client").join(name)).unwrap(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_batch_file_of_the_repository_works() {
+    let tree = Tree::new();
+    let server = start_of_data(&tree, &["--verbose"]);
+    let here = repository();
+    let port = server.addr().port().to_string();
+    let batch = fs::read_to_string(data("batch.txt")).unwrap();
+    assert!(batch.contains(" localhost 8080\n") && batch.contains(" localhost\n"));
+    // Lines without a port have that of the command line.
+    let batch = batch.replace(" 8080\n", &format!(" {port}\n"));
+    fs::write(here.path().join("batch.txt"), batch).unwrap();
+    let ran = client(&server, here.path(), &["batch", "batch.txt"]).expect(0);
+    assert_eq!(ran.out(), "");
+    check_samples(here.path(), &tree);
+    for name in ["style.css", "diagram.png"] {
+        let got = fs::read(here.path().join(name)).unwrap();
+        assert!(
+            got == fs::read(data("server").join(name)).unwrap(),
+            "{name}"
+        );
+    }
+    assert_eq!(said(&ran).len(), 7, "{}", ran.stderr);
+    assert_eq!(
+        server.log().matches("] Connected\n").count(),
+        1,
+        "one connection"
+    );
+}
+
+#[track_caller]
+fn check_batch(lines: &str, code: i32, says: &[&str]) {
+    let sides = sides(&[]);
+    let port = sides.server.addr().port().to_string();
+    // A port that nobody listens on: it was free a moment ago.
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let lines = lines.replace("PORT", &port);
+    let lines = lines.replace("FREE", &free.port().to_string());
+    fs::write(sides.here.path().join("batch"), &lines).unwrap();
+    let ran = client(&sides.server, sides.here.path(), &["batch", "batch"]).expect(code);
+    let said = said(&ran);
+    assert_eq!(said.len(), says.len(), "{}", ran.stderr);
+    for (said, says) in said.iter().zip(says) {
+        assert!(said.starts_with(says), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_batch_goes_on_after_a_failure_and_ends_with_the_highest_code() {
+    let saved = "[INFO] [main] Saved a.txt: 1 bytes";
+    let sent = "[INFO] [main] Sent mine.txt: 5 bytes, File received and saved";
+    check_batch(
+        "# comment\n\nclient_get plain/a.txt 127.0.0.1 PORT\nclient_post mine.txt 127.0.0.1\n",
+        0,
+        &[saved, sent],
+    );
+    check_batch("", 0, &[]);
+    check_batch(
+        "client_get gone 127.0.0.1 PORT\nclient_get plain/a.txt 127.0.0.1 PORT\n",
+        1,
+        &[
+            "[ERROR] [main] Line 1: gone: the server refused: 404 Not Found",
+            saved,
+            "file-client: 1 of 2 requests failed",
+        ],
+    );
+    check_batch(
+        "client_get gone 127.0.0.1\nclient_post gone 127.0.0.1\nclient_get plain/a.txt 127.0.0.1\n",
+        2,
+        &[
+            "[ERROR] [main] Line 1: gone: the server refused: 404 Not Found",
+            "[ERROR] [main] Line 2: cannot read gone: ",
+            saved,
+            "file-client: 2 of 3 requests failed",
+        ],
+    );
+    check_batch(
+        "client_get x 127.0.0.1 FREE\nclient_post gone 127.0.0.1\nclient_post mine.txt 127.0.0.1\n",
+        3,
+        &[
+            "[ERROR] [main] Line 1: cannot connect to 127.0.0.1:",
+            "[ERROR] [main] Line 2: cannot read gone: ",
+            sent,
+            "file-client: 2 of 3 requests failed",
+        ],
+    );
+    // A malformed line is found before anything is done.
+    let shape = "file-client: batch, line 2: a line is client_get PATH HOST [PORT] or ";
+    check_batch(
+        "client_get plain/a.txt 127.0.0.1\nclient_put x 127.0.0.1\n",
+        2,
+        &[shape],
+    );
+}
+
+#[test]
+fn the_prompt_does_one_command_after_another() {
+    let tree = Tree::new();
+    let server = start_of_data(&tree, &["--verbose"]);
+    let here = repository();
+    let commands = "GET server/testServer.txt\nPOST data/client/testClient.txt\n\
+                    get server/photoServer.jpg\nwhat?\nPost data/client/photoClient.jpg\n\
+                    GET server/gone.txt\nPOST gone.txt\n\nGET server/index.html\n";
+    for end in ["", "exit\n", "EXIT\nGET server/style.css\n"] {
+        let input = format!("{commands}{end}");
+        let ran = client_with_input(&server, here.path(), &[], &input).expect(0);
+        assert_eq!(ran.out(), "");
+        let prompt = "Enter command (GET/POST file_path): ";
+        let asked = commands.lines().count() + 1;
+        assert_eq!(ran.stderr.matches(prompt).count(), asked, "{}", ran.stderr);
+        for part in [
+            "[INFO] [main] Saved testServer.txt: 396 bytes\n",
+            "[INFO] [main] Sent photoClient.jpg: 37469 bytes, File received and saved\n",
+            "[ERROR] [main] server/gone.txt: the server refused: 404 Not Found, there is",
+            "[ERROR] [main] cannot read gone.txt: No such file or directory",
+            "[ERROR] [main] a command is GET PATH, POST FILE or exit\n",
+        ] {
+            assert!(ran.stderr.contains(part), "no {part} in {}", ran.stderr);
+        }
+        check_samples(here.path(), &tree);
+        assert!(!here.path().join("style.css").exists());
+    }
+    let connections = server.log().matches("] Connected\n").count();
+    assert_eq!(connections, 3, "one for each client");
+}
+
+/// A server that promises to keep the connection, and does not.
+#[test]
+fn a_client_connects_again_when_the_server_has_closed() {
+    let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+    let port = fake_server(reply.to_vec(), Then::Close).to_string();
+    let here = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program("file-client"));
+    command.args(["127.0.0.1", &port]).current_dir(here.path());
+    let input = b"GET a\nGET b\nGET c\n";
+    run_command(command, input).expect(0);
+    for name in ["a", "b", "c"] {
+        assert_eq!(fs::read(here.path().join(name)).unwrap(), b"hi", "{name}");
+    }
+}
