@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod code;
+mod crash;
 mod file;
 mod harness;
 mod history;

@@ -11,10 +11,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use daemon::lock;
 use group_commit::{CommitError, FolderLock, Fsync, LockError, Store};
 use proto::queue::MessageId;
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode, ffi, params};
 
 use crate::queue::{Message, Shared};
@@ -30,12 +32,9 @@ const SCHEMA: &str = "
     CREATE TABLE damaged (id INTEGER, crc, body, found TEXT NOT NULL);
 ";
 
-/// When so many bytes were written since the last checkpoint, the write-ahead log is copied into
-/// the database and used again from its start: it stays near this size.
-const CHECKPOINT_BYTES: usize = 4 << 20;
-
-/// What a row costs in the write-ahead log beside its body, roughly, in bytes.
-const ROW_BYTES: usize = 64;
+/// When the write-ahead log has so many pages of 4 KiB, it is copied into the database and used
+/// again from its start, so it stays near this size.
+const LOG_PAGES_MAX: usize = 1024;
 
 /// Why a database could not be opened.
 #[derive(Debug)]
@@ -103,8 +102,8 @@ pub(crate) struct Journal {
     /// Since the last commit: what came, and which went.
     inserted: Vec<Message>,
     deleted: Vec<MessageId>,
-    /// Written since the last checkpoint, roughly.
-    log_bytes: usize,
+    /// How long the write-ahead log was after the last commit.
+    log_pages: Arc<AtomicUsize>,
     queue: Arc<Shared>,
     _lock: FolderLock,
 }
@@ -120,15 +119,22 @@ impl Journal {
         lock_path.push(".lock");
         let lock = FolderLock::acquire(Path::new(&lock_path)).map_err(JournalError::Lock)?;
         let failed = |cause| JournalError::Sqlite(path.to_owned(), cause);
-        let db = Connection::open(path).map_err(failed)?;
+        let mut db = Connection::open(path).map_err(failed)?;
         prepare(&db, fsync, path)?;
+        let log_pages = Arc::new(AtomicUsize::new(0));
+        let noted = Arc::clone(&log_pages);
+        let note = move |_: &mut Wal, pages: i32| {
+            noted.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        };
+        db.wal_hook(Some(note)).map_err(failed)?;
         let mut journal = Self {
             path: path.to_owned(),
             db,
             next_id: 1,
             inserted: Vec::new(),
             deleted: Vec::new(),
-            log_bytes: 0,
+            log_pages,
             queue,
             _lock: lock,
         };
@@ -201,7 +207,6 @@ impl Journal {
     }
 
     fn checkpoint(&mut self, mode: &str) -> rusqlite::Result<()> {
-        self.log_bytes = 0;
         // Returns a row; whether a reader was in the way matters little, the next one goes on.
         let pragma = format!("PRAGMA wal_checkpoint({mode})");
         self.db.query_row(&pragma, [], |_| Ok(()))
@@ -231,14 +236,12 @@ impl Store for Journal {
     fn commit(&mut self) -> Result<(), CommitError> {
         let written = self.write();
         let inserted = std::mem::take(&mut self.inserted);
-        let deleted = std::mem::take(&mut self.deleted);
+        self.deleted.clear();
         if let Err(error) = written {
             lock(&self.queue.state).release(&inserted);
             return Err(commit_error(error, self.db.is_autocommit()));
         }
-        let body_bytes: usize = inserted.iter().map(|message| message.body.len()).sum();
-        self.log_bytes += body_bytes + ROW_BYTES * (inserted.len() + deleted.len());
-        if self.log_bytes > CHECKPOINT_BYTES {
+        if self.log_pages.load(Ordering::Relaxed) > LOG_PAGES_MAX {
             let checkpointed = self.checkpoint("PASSIVE");
             checkpointed.map_err(|error| CommitError::Lost(io_error(error)))?;
         }
