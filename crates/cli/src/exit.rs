@@ -62,7 +62,7 @@ pub fn main<C, E: Failure>(
                 Ok(()) => Exit::Done,
                 Err(error) => {
                     if error.exit() != Exit::Done {
-                        eprintln!("{}: {}", app.name, with_causes(&error));
+                        complain(format_args!("{}: {}", app.name, with_causes(&error)));
                     }
                     error.exit()
                 }
@@ -71,11 +71,16 @@ pub fn main<C, E: Failure>(
         Ok(Parsed::Help) => print(app.help),
         Ok(Parsed::Version) => print(&format!("{} {}\n", app.name, app.version)),
         Err(error) => {
-            eprintln!("{0}: {error} (see {0} --help)", app.name);
+            complain(format_args!("{0}: {error} (see {0} --help)", app.name));
             Exit::Usage
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Tells a person. If nobody listens any more, that changes nothing about how the program ends.
+fn complain(text: std::fmt::Arguments) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn print(text: &str) -> Exit {

@@ -5,7 +5,7 @@ use std::io;
 
 use cli::exit::of_output_error;
 use cli::{ConnectError, Exit, Failure};
-use proto::code::BodyError;
+use proto::code::{BODY_BYTES_MAX, BodyError};
 use proto::http::response::ResponseError;
 
 /// Why a client did not do what it was asked.
@@ -16,6 +16,8 @@ pub enum Error {
     Refused(String),
     /// Standard input could not be read.
     Input(io::Error),
+    /// The text on standard input is longer than a message can be.
+    TooLong,
     /// Standard output could not be written.
     Output(io::Error),
     /// The server could not be reached.
@@ -35,6 +37,10 @@ impl fmt::Display for Error {
         match self {
             Self::Refused(sentence) => write!(f, "the server refused: {sentence}"),
             Self::Input(_) => f.write_str("cannot read standard input"),
+            Self::TooLong => write!(
+                f,
+                "the text on standard input is over {BODY_BYTES_MAX} bytes"
+            ),
             Self::Output(_) => f.write_str("cannot write to standard output"),
             Self::Connect(error) => error.fmt(f),
             Self::Lost(error) if cli::is_timeout(error) => {
@@ -84,7 +90,7 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Refused(_) => Exit::Refused,
-            Self::Input(_) => Exit::Usage,
+            Self::Input(_) | Self::TooLong => Exit::Usage,
             Self::Output(error) => of_output_error(error),
             Self::Connect(_)
             | Self::Lost(_)

@@ -7,6 +7,7 @@ mod error;
 use std::io::{self, Read, Write};
 
 use cli::Endpoint;
+use proto::code::BODY_BYTES_MAX;
 use uuid::Uuid;
 
 pub use client::Client;
@@ -83,11 +84,14 @@ pub fn run(config: Config) -> Result<(), Error> {
             let text = match text {
                 Text::Given(text) => text,
                 Text::Stdin => {
-                    let mut text = String::new();
-                    let bytes_max = proto::code::BODY_BYTES_MAX as u64;
-                    let mut input = io::stdin().take(bytes_max + 1);
-                    input.read_to_string(&mut text).map_err(Error::Input)?;
-                    text
+                    let mut text = Vec::new();
+                    let mut input = io::stdin().take(BODY_BYTES_MAX as u64 + 1);
+                    input.read_to_end(&mut text).map_err(Error::Input)?;
+                    if text.len() > BODY_BYTES_MAX {
+                        return Err(Error::TooLong);
+                    }
+                    let not_text = |_| Error::Input(io::ErrorKind::InvalidData.into());
+                    String::from_utf8(text).map_err(not_text)?
                 }
             };
             client.send(uuid, &code, &text)?;

@@ -23,6 +23,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// two minutes.
 const KEEPALIVE_PROBES: u32 = 6;
 
+/// Keepalive does not probe while something that was sent waits for its acknowledgement; this is
+/// how long that may last, in milliseconds, where the kernel would go on for a quarter of an hour.
+const UNACKNOWLEDGED_MILLIS: u32 = 120_000;
+
 /// A peer that takes nothing of what is written to it for so long is given up.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
@@ -33,10 +37,11 @@ const TURNED_AWAY_MAX: usize = 64;
 /// How long a connection over the limit may take for its first byte.
 const FIRST_BYTE_WAIT: Duration = Duration::from_secs(1);
 
-/// When the server closes first, it reads on for so long, and so many bytes, so that the peer can
-/// read the reply: closing with unread input makes TCP send a reset, which destroys it.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// When the server closes first, it reads on until the peer is silent for so long...
+const LINGER_STALL: Duration = Duration::from_secs(2);
+/// ...and for so long at the most, so that the peer can read the reply: closing with unread input
+/// makes TCP send a reset, which destroys it, and many clients send everything before they read.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// What a server does with its connections.
 pub trait Service: Send + Sync + 'static {
@@ -199,6 +204,7 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MILLIS)?;
     Ok(())
 }
 
@@ -215,19 +221,15 @@ fn arrived_byte(stream: &TcpStream) -> Option<u8> {
 /// Ends our half of the connection and reads on until the peer ends its own.
 fn linger(mut stream: &TcpStream) {
     let deadline = Instant::now() + LINGER;
-    let mut scratch = [0; 4096];
-    let mut left = LINGER_BYTES;
-    if stream.shutdown(Shutdown::Write).is_err() {
+    let mut scratch = vec![0; 1 << 16];
+    if stream.shutdown(Shutdown::Write).is_err()
+        || stream.set_read_timeout(Some(LINGER_STALL)).is_err()
+    {
         return;
     }
-    while left > 0 {
-        let wait = deadline.saturating_duration_since(Instant::now());
-        if wait.is_zero() || stream.set_read_timeout(Some(wait)).is_err() {
+    while Instant::now() < deadline {
+        if let Ok(0) | Err(_) = stream.read(&mut scratch) {
             return;
-        }
-        match stream.read(&mut scratch) {
-            Ok(0) | Err(_) => return,
-            Ok(bytes) => left = left.saturating_sub(bytes),
         }
     }
 }

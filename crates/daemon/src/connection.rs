@@ -24,6 +24,8 @@ pub enum Deadline {
     Stall(Duration),
     /// Up to this moment, however many reads it takes.
     At(Instant),
+    /// So long for each read, and up to this moment for all of them.
+    StallUntil(Duration, Instant),
 }
 
 impl Deadline {
@@ -169,14 +171,16 @@ impl<'a> Connection<'a> {
 
     fn read_before_deadline(&mut self) -> io::Result<usize> {
         loop {
+            let until = |moment: Instant| moment.saturating_duration_since(Instant::now());
             let wait = match self.deadline {
                 Deadline::None => None,
                 Deadline::Stall(stall) => Some(stall),
-                Deadline::At(moment) => match moment.checked_duration_since(Instant::now()) {
-                    None | Some(Duration::ZERO) => return Err(io::ErrorKind::TimedOut.into()),
-                    some => some,
-                },
+                Deadline::At(moment) => Some(until(moment)),
+                Deadline::StallUntil(stall, moment) => Some(until(moment).min(stall)),
             };
+            if wait == Some(Duration::ZERO) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             if wait != self.read_timeout {
                 self.stream().set_read_timeout(wait)?;
                 self.read_timeout = wait;

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -16,8 +16,14 @@ use crate::{Connection, Deadline, Service};
 /// A head must be whole this long after its first byte.
 pub const HEAD_WAIT: Duration = Duration::from_secs(10);
 
-/// A body's sender may be silent this long.
+/// A body's sender may be silent this long...
 pub const BODY_STALL: Duration = Duration::from_secs(10);
+
+/// ...and has this long for the whole body...
+const BODY_WAIT: Duration = Duration::from_secs(60);
+
+/// ...plus a second for so many bytes that have come: the least rate.
+const BODY_BYTES_A_SECOND: u64 = 1024;
 
 /// A service that speaks HTTP. [`Http`] makes a [`Service`] of it.
 pub trait Handler: Send + Sync + 'static {
@@ -176,9 +182,10 @@ impl<H: Handler> Http<H> {
             proto::escape::Escaped(request.path)
         );
         exchange.is_head = request.method == "HEAD";
-        connection.set_deadline(Deadline::Stall(BODY_STALL));
         let mut body = RequestBody {
             must_continue: request.expects_continue,
+            started: Instant::now(),
+            received_bytes: 0,
             body: Body::new(connection, request.body),
         };
         let response = self.0.handle(&request, &mut body);
@@ -193,17 +200,25 @@ impl<H: Handler> Http<H> {
 /// reads, which is when the service has decided to take the body.
 struct RequestBody<'a, 'c> {
     must_continue: bool,
+    started: Instant,
+    received_bytes: u64,
     body: Body<&'a mut Connection<'c>>,
 }
 
 impl Read for RequestBody<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if std::mem::take(&mut self.must_continue) && !self.body.is_done() {
-            let connection = self.body.input();
+        let earned = Duration::from_secs(self.received_bytes / BODY_BYTES_A_SECOND);
+        let until = self.started + BODY_WAIT + earned;
+        let is_done = self.body.is_done();
+        let connection = self.body.input();
+        connection.set_deadline(Deadline::StallUntil(BODY_STALL, until));
+        if std::mem::take(&mut self.must_continue) && !is_done {
             connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             connection.flush()?;
         }
-        self.body.read(out)
+        let bytes = self.body.read(out)?;
+        self.received_bytes += bytes as u64;
+        Ok(bytes)
     }
 }
 

@@ -34,6 +34,10 @@ pub const CONNECTIONS_DEFAULT: usize = 1024;
 /// threads (two memory mappings each, 65,530 allowed) the Rust runtime aborts the process.
 pub const CONNECTIONS_MAX: usize = 15_000;
 
+/// Descriptors for everything but served connections: listeners, files, and the connections that
+/// are being turned away.
+const DESCRIPTORS_RESERVED: usize = 128;
+
 /// How long requests in flight may go on once a server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -115,10 +119,18 @@ impl Handle {
 }
 
 impl Daemon {
-    /// A server that keeps up to `connections_max` connections open at once.
+    /// A server that keeps up to `connections_max` connections open at once; fewer, with a warning,
+    /// if the system does not allow as many descriptors.
     pub fn new(connections_max: usize) -> Self {
+        let allowed = descriptors_allowed();
+        let affordable = allowed
+            .saturating_sub(DESCRIPTORS_RESERVED)
+            .max(allowed / 2);
+        if affordable < connections_max {
+            log::warn!("{allowed} descriptors (ulimit -n) allow {affordable} connections at once");
+        }
         Self {
-            registry: Registry::new(connections_max),
+            registry: Registry::new(connections_max.min(affordable)),
             listeners: Vec::new(),
             idle_exit: None,
         }
@@ -243,6 +255,23 @@ impl Daemon {
         self.registry.close_all(GRACE);
         Ok(())
     }
+}
+
+/// Raises the limit on descriptors to what is allowed, and returns it.
+fn descriptors_allowed() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    };
+    limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
 }
 
 enum Socket {

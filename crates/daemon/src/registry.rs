@@ -139,24 +139,39 @@ impl Registry {
         }
     }
 
-    /// Closes the idle connections at once and waits for the others, `grace` at most.
+    /// Closes the idle connections at once and waits for the others, `grace` at most; then cuts
+    /// those off too, and gives their threads a moment to clean up.
     pub(crate) fn close_all(&self, grace: Duration) {
-        let deadline = Instant::now() + grace;
-        let mut state = lock(&self.state);
-        for entry in state.entries.values().filter(|entry| entry.is_idle()) {
+        for entry in lock(&self.state).entries.values().filter(|e| e.is_idle()) {
             entry.wake();
         }
-        while !state.entries.is_empty() {
+        let unfinished = self.wait_until_empty(grace);
+        if unfinished > 0 {
+            log::warn!("{unfinished} requests were not finished");
+            for entry in lock(&self.state).entries.values() {
+                entry.cut();
+            }
+            self.wait_until_empty(CLEAN_UP_WAIT);
+        }
+    }
+
+    /// Waits until no connection is left; returns how many are after `wait`.
+    fn wait_until_empty(&self, wait: Duration) -> usize {
+        let deadline = Instant::now() + wait;
+        let mut state = lock(&self.state);
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                log::warn!("{} requests were not finished", state.entries.len());
-                return;
+            if state.entries.is_empty() || left.is_zero() {
+                return state.entries.len();
             }
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(|e| e.into_inner()).0;
         }
     }
 }
+
+/// How long a connection that was cut off may take to undo what it had begun.
+const CLEAN_UP_WAIT: Duration = Duration::from_secs(1);
 
 impl Entry {
     pub(crate) fn set_idle(&self, idle: bool) {
@@ -172,6 +187,11 @@ impl Entry {
     fn wake(&self) {
         // An error means that the peer was faster.
         let _ = self.stream.shutdown(Shutdown::Read);
+    }
+
+    /// Makes every read and write of the connection fail from now on.
+    fn cut(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A client of the queue server: requests and replies over TCP or UDP.
 
-use std::io::{BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::net::TcpStream;
 
 use cli::Endpoint;
@@ -121,9 +121,14 @@ impl Client {
             Link::Tcp(stream) => {
                 self.request.clear();
                 request.encode(&mut self.request);
-                stream.get_ref().write_all(&self.request)?;
-                frame::read(stream, PAYLOAD_BYTES_MAX, &mut self.payload)?
-                    .ok_or(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))?
+                // A server that refuses a long message may close while we still write it; its
+                // reply tells more than the broken pipe does.
+                let sent = stream.get_ref().write_all(&self.request);
+                let kind = match frame::read(stream, PAYLOAD_BYTES_MAX, &mut self.payload) {
+                    Ok(kind) => kind,
+                    Err(error) => return Err(sent.map_or_else(Error::from, |()| error.into())),
+                };
+                kind.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?
             }
             Link::Udp(datagrams) => datagrams.ask(request, &mut self.payload)?,
         };

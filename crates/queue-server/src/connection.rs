@@ -17,8 +17,11 @@ use crate::queue::{Held, Message, Pending, Queue, QueueError};
 /// A plain request must be whole this long after its first byte.
 const PLAIN_WAIT: Duration = Duration::from_secs(10);
 
-/// Inside a frame, a peer may be silent for so long.
-const FRAME_STALL: Duration = Duration::from_secs(10);
+/// A frame must be whole this long after its first byte...
+const FRAME_WAIT: Duration = Duration::from_secs(10);
+
+/// ...plus a second for so many bytes that a message may have.
+const FRAME_BYTES_A_SECOND: usize = 64 * 1024;
 
 const BUSY: &str = "the server has as many connections as it accepts; try again later";
 
@@ -72,6 +75,8 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 /// Requests and replies until the client closes. What it holds then goes back to the queue.
 fn serve_frames(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
     let payload_bytes_max = queue.body_bytes_max() + FIELD_BYTES_MAX;
+    let body_secs = (queue.body_bytes_max() / FRAME_BYTES_A_SECOND) as u64;
+    let frame_wait = FRAME_WAIT + Duration::from_secs(body_secs);
     let mut session = Session::new(queue);
     let mut payload = Vec::new();
     loop {
@@ -82,7 +87,7 @@ fn serve_frames(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
         if connection.next_request(None)?.is_none() {
             return Ok(());
         }
-        connection.set_deadline(Deadline::Stall(FRAME_STALL));
+        connection.set_deadline(Deadline::after(frame_wait));
         let kind = match frame::read(connection, payload_bytes_max, &mut payload) {
             Ok(Some(kind)) => kind,
             Ok(None) => return Ok(()),

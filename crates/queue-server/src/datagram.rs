@@ -17,6 +17,8 @@ use proto::queue::{DATAGRAM_BYTES_MAX, Reply, Request, put_datagram, split_datag
 use crate::connection::{code_of, forget};
 use crate::queue::{Held, Message, Pending, Queue};
 
+const TOO_LONG: &str = "the oldest message is too long for a datagram; receive it over TCP";
+
 /// The queue's datagrams.
 pub(crate) struct Datagrams {
     queue: Arc<Queue>,
@@ -88,8 +90,7 @@ impl Datagrams {
                 let id = *id;
                 let reply = reply_of(&Reply::Message { id, body });
                 if reply.len() > DATAGRAM_BYTES_MAX {
-                    let sentence = "the oldest message is too long for UDP; receive it over TCP";
-                    return reply_with(&refuse(ErrorCode::TooLarge, sentence));
+                    return reply_with(&refuse(ErrorCode::TooLarge, TOO_LONG));
                 }
                 reply_with(&reply)?;
                 forget(held, id);
@@ -111,6 +112,9 @@ impl Datagrams {
         let Ok(Some(Message { id, body })) = held.take() else {
             return reply_with(QUEUE_EMPTY.as_bytes());
         };
+        if body.len() > DATAGRAM_BYTES_MAX {
+            return reply_with(format!("Error - {TOO_LONG}.").as_bytes());
+        }
         let id = *id;
         reply_with(body)?;
         forget(held, id);
