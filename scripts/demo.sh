@@ -347,6 +347,30 @@ expect 'Sent: 4505 bytes'
 run 0 "queue-client $server receive | cmp - data/message3.txt && echo the same"
 expect 'Received: 4505 bytes' 'the same'
 
+step 'A queue on disk' 'With --data the queue is kept in a SQLite database, and OK means on disk.'
+start_server disk 1 queue-server 0 TCP --data queue.db
+run 0 "queue-client $server TCP send data/message1.txt"
+expect 'Sent: 41 bytes'
+run 0 "echo 'second job' | queue-client $server TCP send -"
+expect 'Sent: 11 bytes'
+
+step 'A second server on the same file' 'It is refused, before it can do harm.'
+run 2 'queue-server 0 TCP --data queue.db'
+expect 'another server is using these files'
+
+step 'kill -9' 'The server has no time to say good-bye. What it has acknowledged is there when it starts again.'
+run 0 "kill -9 ${pids[disk]}"
+wait "${pids[disk]}" 2>/dev/null || true
+start_server disk 1 queue-server 0 TCP --data queue.db
+expect '2 messages read from queue.db'
+run 0 "queue-client $server TCP receive"
+expect 'Received: 41 bytes'
+run 0 "queue-client $server TCP receive"
+expect 'second job'
+run 1 "queue-client $server TCP receive"
+expect 'Error - no messages in queue.'
+stop_server disk
+
 section 'The history service: who asked what'
 
 step 'Say hello' 'The server says where its source is and what it can do.'

@@ -122,7 +122,7 @@ impl Registry {
             let last = Duration::from_millis(self.last_request_millis.load(Ordering::Relaxed));
             let left = (last + idle_exit).saturating_sub(self.started.elapsed());
             if left.is_zero() {
-                log::info!("No request for {} s", idle_exit.as_secs());
+                log::info!("No request for {} s", idle_exit.as_secs_f64());
                 self.stopping.store(true, Ordering::SeqCst);
                 return;
             }

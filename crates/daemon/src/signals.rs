@@ -25,8 +25,9 @@ pub fn handle_signals(handle: Handle) -> Result<(), StartError> {
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         spawn("signals".to_owned(), move || {
-            for _ in signals.forever() {
-                if !handle.stop() {
+            for (earlier, _) in signals.forever().enumerate() {
+                handle.stop();
+                if earlier > 0 {
                     log::warn!("Ended by a second signal, with requests unfinished");
                     process::exit(EXIT_CUT_SHORT);
                 }

@@ -1,6 +1,7 @@
 //! The writer thread and the way to it.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -54,10 +55,15 @@ impl<S: Store> Committer<S> {
         let failure = Arc::new(Mutex::new(None));
         let failed = Arc::clone(&failure);
         let run = move || {
-            if let Err(cause) = handover::write_all(&mut store, &jobs) {
+            let write = || handover::write_all(&mut store, &jobs);
+            // A panic leaves the store in an unknown state, as a lost commit does.
+            let written = panic::catch_unwind(AssertUnwindSafe(write));
+            let written = written.unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
+            if let Err(cause) = written {
                 log::error!("What was not answered is not known to be stored: {cause}");
                 *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
                 on_failure();
+                handover::refuse_all(&jobs);
             }
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;

@@ -191,11 +191,20 @@ pub(crate) fn write_all<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> Res
                     job.answer(Err(NotStored::Refused(cause.kind())));
                 }
             }
-            // The batch and all that still waits are answered as they are dropped.
+            // The batch is answered as it is dropped.
             Err(CommitError::Lost(cause)) => return Err(cause),
         }
     }
     Ok(())
+}
+
+/// The writer's life after a commit was lost: everything that waits or still comes is answered
+/// that it is not known to be stored, until nobody can submit any more. A channel does not drop
+/// what waits in it when its receiver goes, so going would leave the waiters waiting.
+pub(crate) fn refuse_all<S: Store>(jobs: &Receiver<Job<S>>) {
+    while let Ok(job) = jobs.recv() {
+        drop(job);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> {

@@ -97,14 +97,11 @@ mod sync {
         }
     }
 
+    /// What still waits stays in the channel, as long as there is a sender.
     impl<T> Drop for Receiver<T> {
         fn drop(&mut self) {
-            let mut state = self.0.state.lock().unwrap();
-            state.has_receiver = false;
-            let unanswered = std::mem::take(&mut state.waiting);
-            drop(state);
+            self.0.state.lock().unwrap().has_receiver = false;
             self.0.changed.notify_all();
-            drop(unanswered);
         }
     }
 }
@@ -162,6 +159,9 @@ fn model(fails_at: usize) {
         let run = thread::spawn(move || {
             let lost = handover::write_all(&mut store, &jobs).is_err();
             assert!(!lost || fails_at > 0);
+            if lost {
+                handover::refuse_all(&jobs);
+            }
         });
         let connection = || {
             let (writer, committed) = (writer.clone(), Arc::clone(&committed));
