@@ -336,7 +336,7 @@ fn the_program_is_fifty_clients_unless_told_otherwise() {
 #[test]
 fn a_damaged_file_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("codes.txt"), "rubbish\n").unwrap();
+    fs::write(dir.path().join("codes.txt"), "rubbish\nrubbish\n").unwrap();
     let line = ["0", "0", "--data-dir", dir.path().to_str().unwrap()];
     let ran = run("code-server", &line, b"").expect(2);
     assert!(ran.stderr.contains("line 1 of "), "{}", ran.stderr);

@@ -50,7 +50,7 @@ fn ten_thousand_connections_leak_nothing() {
     for (name, request, answer) in GOOD {
         let (server, _dir) = start(name, &[]);
         check_answers(&server, request, answer);
-        eventually("it is at rest", || server.threads() <= 5);
+        eventually("it is at rest", || server.threads() <= 6);
         let (threads, descriptors) = (server.threads(), server.descriptors());
         thread::scope(|scope| {
             for _ in 0..4 {
