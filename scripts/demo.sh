@@ -208,9 +208,9 @@ step 'Something that is not a UUID' 'The client sees that by itself: wrong usage
 run 2 "code-client $code request me"
 expect "not 'me'"
 
-step 'A message that is too long' 'A body may have 64 KiB.'
-run 1 "head -c 66000 /dev/zero | tr '\0' x | code-client $code send $uuid $unique -"
-expect 'a body may have 65536 bytes'
+step 'A message that is too long' 'A message may have 64 KiB; the client sees by itself that this one has more.'
+run 2 "head -c 66000 /dev/zero | tr '\0' x | code-client $code send $uuid $unique -"
+expect 'is over 65536 bytes'
 
 step 'Fifty clients' 'Without a verb the client is fifty clients, each with a UUID of its own.'
 run 0 "code-client $code"
