@@ -277,10 +277,51 @@ fn a_full_disk_is_refused_and_loses_nothing() {
         let (acknowledged, refusal) = send_until_refused(&mut send);
         assert!(refusal.contains("not stored"), "{kind:?}: {refusal}");
         assert!(acknowledged.len() > 10);
-        send("refused.0").unwrap_err();
         server.kill();
         assert_eq!(kind.records(dir.path()), acknowledged, "{kind:?}");
     }
+}
+
+#[test]
+fn a_full_history_can_be_cleared_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""]);
+    command
+        .arg(program("history-server"))
+        .args(Kind::History.args(dir.path()));
+    let server = Server::spawn(command);
+    let mut send = Kind::History.sender(&server);
+    send_until_refused(&mut send);
+    let mut client = history_client::Client::connect(&server.endpoint()).unwrap();
+    client.clear("alice").unwrap();
+    send("afterwards.0").unwrap();
+    server.kill();
+    assert_eq!(Kind::History.records(dir.path()), ["alice", "afterwards.0"]);
+}
+
+#[test]
+fn a_queue_whose_disk_is_full_can_be_emptied_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 256; exec \"$0\" \"$@\""]);
+    command
+        .arg(program("queue-server"))
+        .args(Kind::Queue.args(dir.path()));
+    let server = Server::spawn(command);
+    let mut send = Kind::Queue.sender(&server);
+    let (mut acknowledged, _) = send_until_refused(&mut send);
+    let mut client = QueueClient::connect(&server.endpoint(), Transport::Tcp).unwrap();
+    for record in acknowledged.drain(..5) {
+        let message = client.receive().unwrap().unwrap();
+        assert_eq!(message.body, record.as_bytes());
+        client.ack(&message).unwrap();
+    }
+    send("afterwards.0").unwrap();
+    acknowledged.push("afterwards.0".to_owned());
+    drop(client);
+    server.kill();
+    assert_eq!(Kind::Queue.records(dir.path()), acknowledged);
 }
 
 #[test]

@@ -239,7 +239,18 @@ impl Store for Journal {
         self.deleted.clear();
         if let Err(error) = written {
             lock(&self.queue.state).release(&inserted);
-            return Err(commit_error(error, self.db.is_autocommit()));
+            let refused = commit_error(error, self.db.is_autocommit());
+            if let CommitError::Refused(_) = refused {
+                // Copying the log into the database may make the room that was lacking, so that
+                // what is in the queue can at least be taken out.
+                let checkpointed = self.checkpoint("TRUNCATE");
+                if let Err(CommitError::Lost(cause)) =
+                    checkpointed.map_err(|error| commit_error(error, true))
+                {
+                    return Err(CommitError::Lost(cause));
+                }
+            }
+            return Err(refused);
         }
         if self.log_pages.load(Ordering::Relaxed) > LOG_PAGES_MAX {
             let checkpointed = self.checkpoint("PASSIVE");
