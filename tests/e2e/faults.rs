@@ -336,3 +336,87 @@ fn a_second_server_on_the_same_files_is_refused() {
         drop(kind.start(dir.path()));
     }
 }
+
+/// Starts a queue on a database that was tampered with. It refuses, or delivers nothing but what
+/// was sent, in order. Returns whether it serves.
+#[track_caller]
+fn check_tampered(dir: &Path, what: &str, sent: &[String]) -> bool {
+    let log_path = dir.join("log");
+    let mut command = Command::new(program("queue-server"));
+    command.args(Kind::Queue.args(dir)).stdout(Stdio::null());
+    command.stderr(fs::File::create(&log_path).unwrap());
+    let mut child = command.spawn().unwrap();
+    let log = || fs::read_to_string(&log_path).unwrap();
+    let started = || {
+        let log = log();
+        let (_, line) = log.split_once("Server started on ")?;
+        let (addr, _) = line.split_once('\n')?;
+        addr.parse::<std::net::SocketAddr>().ok()
+    };
+    let ended = std::cell::RefCell::new(None);
+    let process = std::cell::RefCell::new(&mut child);
+    eventually("it has started or refused", || {
+        let status = process.borrow_mut().try_wait().unwrap();
+        *ended.borrow_mut() = status;
+        status.is_some() || started().is_some()
+    });
+    let ended = ended.into_inner();
+    assert!(!log().contains("panicked"), "{what}: {}", log());
+    if let Some(status) = ended {
+        assert_eq!(status.code(), Some(2), "{what}: {}", log());
+        return false;
+    }
+    let addr = started().unwrap();
+    let endpoint = cli::Endpoint::new(addr.ip().to_string(), addr.port());
+    let mut client = QueueClient::connect(&endpoint, Transport::Tcp).unwrap();
+    let mut rest = sent.iter();
+    let mut wrong = None;
+    while let Ok(Some(message)) = client.receive() {
+        let body = String::from_utf8_lossy(&message.body).into_owned();
+        if !rest.any(|sent| *sent == body) {
+            wrong = Some(body);
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(wrong, None, "{what}: {}", log());
+    true
+}
+
+#[test]
+fn a_tampered_database_is_refused_or_delivers_only_what_was_sent() {
+    let made = tempfile::tempdir().unwrap();
+    let server = Kind::Queue.start(made.path());
+    let mut send = Kind::Queue.sender(&server);
+    let sent: Vec<String> = (0..60)
+        .map(|n| format!("{n:03} {}", "x".repeat(300)))
+        .collect();
+    for record in &sent {
+        send(record).unwrap();
+    }
+    drop(send);
+    server.signal("TERM");
+    server.wait();
+    // A second life copies the log into the database before it serves.
+    Kind::Queue.start(made.path()).kill();
+    let whole = fs::read(made.path().join("queue.db")).unwrap();
+    assert!(whole.len() > 20_000, "{} bytes", whole.len());
+    let mut noise = crate::harness::Noise::new(11);
+    let mut served = 0;
+    const ROUNDS: usize = 80;
+    for round in 0..ROUNDS {
+        let dir = tempfile::tempdir().unwrap();
+        let at = noise.below(whole.len());
+        let mut bytes = whole.clone();
+        let what = if round % 4 == 0 {
+            bytes.truncate(at);
+            format!("cut at {at}")
+        } else {
+            bytes[at] ^= 1 << (round % 8);
+            format!("flipped at {at}")
+        };
+        fs::write(dir.path().join("queue.db"), bytes).unwrap();
+        served += usize::from(check_tampered(dir.path(), &what, &sent));
+    }
+    assert!((1..ROUNDS).contains(&served), "{served} of {ROUNDS} served");
+}
