@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Kills the three servers that keep things, again and again, for MINUTES (default 5), makes their
 # disks fail, and prints what they went through and what was lost. tests/e2e/crash.rs and
-# tests/e2e/faults.rs are what it runs.
+# tests/e2e/faults are what it runs.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 minutes=${1:-5}

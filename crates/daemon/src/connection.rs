@@ -39,7 +39,9 @@ impl Deadline {
 /// [`Write`].
 pub struct Connection<'a> {
     registration: &'a Registration,
+    /// What was read last is `input[consumed..filled]`.
     input: Vec<u8>,
+    filled: usize,
     consumed: usize,
     output: Vec<u8>,
     deadline: Deadline,
@@ -54,6 +56,7 @@ impl<'a> Connection<'a> {
         Self {
             registration,
             input: Vec::new(),
+            filled: 0,
             consumed: 0,
             output: Vec::new(),
             deadline: Deadline::None,
@@ -90,7 +93,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// Those of the stream.
     pub fn next_request(&mut self, idle: Option<Duration>) -> io::Result<Option<u8>> {
-        if self.consumed == self.input.len() {
+        if self.consumed == self.filled {
             self.deadline = idle.map_or(Deadline::None, Deadline::Stall);
             self.note_request();
             self.registration.entry.set_idle(true);
@@ -104,7 +107,7 @@ impl<'a> Connection<'a> {
                 other => other?,
             }
         }
-        let first = self.input.get(self.consumed).copied();
+        let first = self.buffered().first().copied();
         self.has_asked |= first.is_some();
         self.note_request();
         Ok(first)
@@ -120,7 +123,7 @@ impl<'a> Connection<'a> {
 
     /// What has arrived and is not consumed.
     pub fn buffered(&self) -> &[u8] {
-        &self.input[self.consumed..]
+        &self.input[self.consumed..self.filled]
     }
 
     /// Sets how long the reads from now on may take.
@@ -161,12 +164,11 @@ impl<'a> Connection<'a> {
     /// Replaces the consumed input by one read. At the end of the stream it stays empty.
     fn refill(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.consumed = 0;
+        (self.consumed, self.filled) = (0, 0);
         self.input.resize(INPUT_BYTES, 0);
-        let bytes = self.read_before_deadline();
-        self.input.truncate(*bytes.as_ref().unwrap_or(&0));
-        self.peer_has_closed |= matches!(bytes, Ok(0));
-        bytes.map(drop)
+        self.filled = self.read_before_deadline()?;
+        self.peer_has_closed |= self.filled == 0;
+        Ok(())
     }
 
     fn read_before_deadline(&mut self) -> io::Result<usize> {
@@ -207,10 +209,10 @@ impl Read for Connection<'_> {
 
 impl BufRead for Connection<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.consumed == self.input.len() {
+        if self.consumed == self.filled {
             self.refill()?;
         }
-        Ok(&self.input[self.consumed..])
+        Ok(&self.input[self.consumed..self.filled])
     }
 
     fn consume(&mut self, bytes: usize) {

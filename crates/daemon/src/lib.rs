@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use accept::Service;
 pub use connection::{Connection, Deadline};
-pub use signals::handle_signals;
+pub use signals::{handle_file_size_limit, handle_signals};
 
 use registry::Registry;
 

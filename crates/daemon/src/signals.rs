@@ -14,15 +14,23 @@ use crate::{Handle, StartError, spawn};
 /// The exit code when a second signal cuts the shutdown short.
 const EXIT_CUT_SHORT: i32 = 2;
 
-/// Stops the server behind `handle` on SIGINT, SIGTERM or SIGHUP, and keeps SIGXFSZ from ending
-/// the process: with it handled, the write fails with EFBIG (setrlimit(2)). To be called once a
-/// process.
+/// Keeps SIGXFSZ from ending the process: with it handled, a write that would make a file grow over
+/// its limit fails with EFBIG (setrlimit(2)). To be called before the first file is written.
+///
+/// # Errors
+/// If the handler cannot be set.
+pub fn handle_file_size_limit() -> Result<(), StartError> {
+    let unread = Arc::new(AtomicBool::new(false));
+    let set = signal_hook::flag::register(SIGXFSZ, unread);
+    set.map(drop).map_err(StartError::Signals)
+}
+
+/// Stops the server behind `handle` on SIGINT, SIGTERM or SIGHUP. To be called once a process.
 ///
 /// # Errors
 /// If the handlers cannot be set.
 pub fn handle_signals(handle: Handle) -> Result<(), StartError> {
     let set = || -> io::Result<()> {
-        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         spawn("signals".to_owned(), move || {
             for (earlier, _) in signals.forever().enumerate() {

@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use daemon::lock;
 use group_commit::{CommitError, FolderLock, Fsync, LockError, Store};
 use proto::queue::MessageId;
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, ErrorCode, ffi, params};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, ffi, params};
 
 use crate::queue::{Message, Shared};
 
@@ -50,6 +51,8 @@ pub enum JournalError {
     UnknownVersion(PathBuf, i32),
     /// SQLite's own check says that the file is damaged; with the first thing it found.
     Damaged(PathBuf, String),
+    /// Its header says that this program may only read it, or the file's permissions do.
+    ReadOnly(PathBuf),
     /// The folder could not be synced.
     Sync(PathBuf, io::Error),
 }
@@ -70,6 +73,7 @@ impl fmt::Display for JournalError {
                 "{} is damaged ({what}); restore it, or recover what can be with sqlite3 .recover",
                 path.display()
             ),
+            Self::ReadOnly(path) => write!(f, "{} can only be read", path.display()),
             Self::Sync(path, _) => write!(f, "cannot sync the folder of {}", path.display()),
         }
     }
@@ -81,7 +85,9 @@ impl std::error::Error for JournalError {
             Self::Lock(error) => error.source(),
             Self::Sqlite(_, cause) => Some(cause),
             Self::Sync(_, cause) => Some(cause),
-            Self::NotOurs(_) | Self::UnknownVersion(..) | Self::Damaged(..) => None,
+            Self::NotOurs(_) | Self::UnknownVersion(..) | Self::Damaged(..) | Self::ReadOnly(_) => {
+                None
+            }
         }
     }
 }
@@ -115,11 +121,15 @@ impl Journal {
         fsync: Fsync,
         queue: Arc<Shared>,
     ) -> Result<Self, JournalError> {
+        // Two names of one file must lead to one lock. A file that is yet to be made has one name.
+        let real_path = std::fs::canonicalize(path);
+        let path = real_path.as_deref().unwrap_or(path);
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
         let lock = FolderLock::acquire(Path::new(&lock_path)).map_err(JournalError::Lock)?;
         let failed = |cause| JournalError::Sqlite(path.to_owned(), cause);
         let mut db = Connection::open(path).map_err(failed)?;
+        sync_on_closing(&db, false).map_err(failed)?;
         prepare(&db, fsync, path)?;
         let log_pages = Arc::new(AtomicUsize::new(0));
         let noted = Arc::clone(&log_pages);
@@ -142,6 +152,7 @@ impl Journal {
         // Syncs the log and the database before anything that was read is served.
         journal.checkpoint("TRUNCATE").map_err(failed)?;
         group_commit::sync_folder(path).map_err(|e| JournalError::Sync(path.to_owned(), e))?;
+        sync_on_closing(&journal.db, true).map_err(failed)?;
         Ok(journal)
     }
 
@@ -190,7 +201,27 @@ impl Journal {
         Ok(())
     }
 
-    fn write(&mut self) -> rusqlite::Result<()> {
+    /// Writes the batch. When it is refused, copying the log into the database may make room, so
+    /// that a full queue can be emptied: what only takes out is then tried once more.
+    fn write(&mut self) -> Result<(), CommitError> {
+        let written = self.try_write();
+        let Err(CommitError::Refused(_)) = written else {
+            return written;
+        };
+        let checkpointed = self.checkpoint("TRUNCATE");
+        match checkpointed.map_err(|error| self.commit_error(error)) {
+            Err(CommitError::Lost(cause)) => Err(CommitError::Lost(cause)),
+            Ok(()) if self.inserted.is_empty() => self.try_write(),
+            _ => written,
+        }
+    }
+
+    fn try_write(&mut self) -> Result<(), CommitError> {
+        let written = self.transact();
+        written.map_err(|error| self.commit_error(error))
+    }
+
+    fn transact(&mut self) -> rusqlite::Result<()> {
         let transaction = self.db.transaction()?;
         {
             let mut insert = transaction
@@ -204,6 +235,28 @@ impl Journal {
             }
         }
         transaction.commit()
+    }
+
+    /// What became of a transaction that failed: it was undone, unless it failed in a sync, or
+    /// SQLite is still inside it.
+    fn commit_error(&self, error: rusqlite::Error) -> CommitError {
+        let extended_code = error.sqlite_error().map_or(0, |error| error.extended_code);
+        let failed_in_sync = matches!(
+            extended_code,
+            ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC
+        );
+        match failed_in_sync || !self.db.is_autocommit() {
+            true => self.lost(error),
+            false => CommitError::Refused(io_error(error)),
+        }
+    }
+
+    /// Nothing may be synced any more, not even by SQLite when it closes the database.
+    fn lost(&self, error: rusqlite::Error) -> CommitError {
+        if let Err(error) = sync_on_closing(&self.db, false) {
+            log::error!("SQLite may sync once more: {error}");
+        }
+        CommitError::Lost(io_error(error))
     }
 
     fn checkpoint(&mut self, mode: &str) -> rusqlite::Result<()> {
@@ -239,22 +292,11 @@ impl Store for Journal {
         self.deleted.clear();
         if let Err(error) = written {
             lock(&self.queue.state).release(&inserted);
-            let refused = commit_error(error, self.db.is_autocommit());
-            if let CommitError::Refused(_) = refused {
-                // Copying the log into the database may make the room that was lacking, so that
-                // what is in the queue can at least be taken out.
-                let checkpointed = self.checkpoint("TRUNCATE");
-                if let Err(CommitError::Lost(cause)) =
-                    checkpointed.map_err(|error| commit_error(error, true))
-                {
-                    return Err(CommitError::Lost(cause));
-                }
-            }
-            return Err(refused);
+            return Err(error);
         }
         if self.log_pages.load(Ordering::Relaxed) > LOG_PAGES_MAX {
             let checkpointed = self.checkpoint("PASSIVE");
-            checkpointed.map_err(|error| CommitError::Lost(io_error(error)))?;
+            checkpointed.map_err(|error| self.lost(error))?;
         }
         lock(&self.queue.state).append(inserted);
         Ok(())
@@ -280,6 +322,9 @@ fn prepare(db: &Connection, fsync: Fsync, path: &Path) -> Result<(), JournalErro
     let version = number("user_version")?;
     if !is_new && version != SCHEMA_VERSION {
         return Err(JournalError::UnknownVersion(path.to_owned(), version));
+    }
+    if db.is_readonly(MAIN_DB).map_err(failed)? {
+        return Err(JournalError::ReadOnly(path.to_owned()));
     }
     // With NORMAL, SQLite syncs at a checkpoint alone: the newest transactions can be lost, but
     // the file stays sound.
@@ -307,7 +352,11 @@ fn prepare(db: &Connection, fsync: Fsync, path: &Path) -> Result<(), JournalErro
     let found: String = db.query_row(check, [], |row| row.get(0)).map_err(failed)?;
     match found.as_str() {
         "ok" => Ok(()),
-        _ => Err(JournalError::Damaged(path.to_owned(), found)),
+        // What is said of a file has a line for each finding.
+        _ => Err(JournalError::Damaged(
+            path.to_owned(),
+            found.replace('\n', " "),
+        )),
     }
 }
 
@@ -319,18 +368,10 @@ fn checksum(id: MessageId, body: &[u8]) -> i64 {
     i64::from(crc.finalize())
 }
 
-/// A failed transaction was undone, unless it failed in a sync, or SQLite is still inside it.
-fn commit_error(error: rusqlite::Error, is_undone: bool) -> CommitError {
-    let extended_code = error.sqlite_error().map_or(0, |error| error.extended_code);
-    let failed_in_sync = matches!(
-        extended_code,
-        ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC
-    );
-    let cause = io_error(error);
-    match failed_in_sync || !is_undone {
-        true => CommitError::Lost(cause),
-        false => CommitError::Refused(cause),
-    }
+/// Whether SQLite copies its log into the database, with a sync, when it is closed.
+fn sync_on_closing(db: &Connection, yes: bool) -> rusqlite::Result<()> {
+    let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    db.set_db_config(no_checkpoint, !yes).map(drop)
 }
 
 fn io_error(error: rusqlite::Error) -> io::Error {

@@ -6,6 +6,7 @@ use queue_server::{Server, args};
 
 fn main() -> ExitCode {
     cli::exit::main(&args::APP, args::parse, |config| {
+        daemon::handle_file_size_limit()?;
         let server = Server::bind(config)?;
         daemon::handle_signals(server.handle())?;
         server.run()

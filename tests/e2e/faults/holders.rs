@@ -1,0 +1,139 @@
+//! Two servers on the same files, and processes that stop while they hold a message.
+
+use super::*;
+
+#[track_caller]
+fn check_second(kind: Kind, first: &Path, second: &Path) {
+    let server = Server::spawn(kind.command(first));
+    let process = Process::start(kind.command(second));
+    assert!(!process.serves(), "{kind:?}: a second server serves");
+    process.check_gave_up(kind);
+    let log = process.log();
+    assert!(log.contains("another server is using these files"), "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+    let mut ledger = Ledger::new(kind);
+    let mut client = Client::connect(kind, &server.addrs);
+    assert_eq!(ledger.put(&mut client), Done);
+    server.kill();
+    // A lock does not outlive its server.
+    ledger.check(second);
+}
+
+#[test]
+fn a_second_server_on_the_same_files_is_refused() {
+    for kind in KINDS {
+        let dir = tempfile::tempdir().unwrap();
+        check_second(kind, dir.path(), dir.path());
+        let links = tempfile::tempdir().unwrap();
+        let link = links.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        check_second(kind, dir.path(), &link);
+    }
+}
+
+#[test]
+fn a_second_server_on_a_link_to_the_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let links = tempfile::tempdir().unwrap();
+    let database = dir.path().join("queue.db");
+    std::os::unix::fs::symlink(&database, links.path().join("queue.db")).unwrap();
+    check_second(Queue, dir.path(), links.path());
+}
+
+/// A client that holds a message: it has begun to print it into a pipe that takes only a part.
+struct Holder(Child);
+
+impl Holder {
+    #[track_caller]
+    fn start(server: &Server) -> Self {
+        let mut command = Command::new(program("queue-client"));
+        command.arg(server.addr().ip().to_string());
+        command.args([&server.addr().port().to_string(), "tcp", "receive"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut holder = Self(command.spawn().unwrap());
+        let stdout = holder.0.stdout.as_mut().unwrap();
+        stdout.read_exact(&mut [0; 1]).unwrap();
+        holder
+    }
+
+    #[track_caller]
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A holder is stopped, and then something is done to it or the server; returns the server, and
+/// the bodies that are there then.
+#[track_caller]
+fn check_stopped(args: &[&str], then: impl Fn(Holder, Server) -> Server, want: &[&str]) {
+    let mut line = vec!["0", "--max-message", "200000"];
+    line.extend(args);
+    let server = Server::start("queue-server", &line);
+    let mut client = QueueClient::connect(&server.endpoint(), Transport::Tcp).unwrap();
+    let held = format!("held{}", ".".repeat(BODY_BYTES_MAX - 4));
+    client.send(held.as_bytes()).unwrap();
+    client.send(b"next").unwrap();
+    let holder = Holder::start(&server);
+    holder.signal("STOP");
+    // It is held for as long as the connection is open.
+    let next = client.receive().unwrap().unwrap();
+    assert_eq!(next.body, b"next");
+    assert_eq!(client.receive().unwrap(), None);
+    drop(client);
+    let server = then(holder, server);
+    let there = Mutex::new(Vec::new());
+    eventually("the messages are back", || {
+        let mut client = QueueClient::connect(&server.endpoint(), Transport::Tcp).unwrap();
+        let mut messages = Vec::new();
+        while let Some(message) = client.receive().unwrap() {
+            messages.push(short(&message.body));
+        }
+        *there.lock().unwrap() = messages;
+        there.lock().unwrap().len() >= want.len()
+    });
+    assert_eq!(*there.lock().unwrap(), want);
+}
+
+#[test]
+fn a_message_whose_holder_is_stopped_comes_back_when_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let killed = |holder: Holder, server| {
+        holder.signal("KILL");
+        server
+    };
+    let goes_on = |mut holder: Holder, server| {
+        holder.signal("CONT");
+        let mut rest = Vec::new();
+        let stdout = holder.0.stdout.as_mut().unwrap();
+        stdout.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest.len(), 199_999);
+        assert_eq!(holder.0.wait().unwrap().code(), Some(0));
+        server
+    };
+    check_stopped(&[], killed, &["held", "next"]);
+    check_stopped(&["--data", &path("killed")], killed, &["held", "next"]);
+    check_stopped(&[], goes_on, &["next"]);
+    check_stopped(&["--data", &path("on")], goes_on, &["next"]);
+    let data = path("server");
+    let server_killed = |_holder: Holder, server: Server| {
+        server.kill();
+        Server::start(
+            "queue-server",
+            &["0", "--max-message", "200000", "--data", &data],
+        )
+    };
+    check_stopped(&["--data", &data], server_killed, &["held", "next"]);
+}
