@@ -371,6 +371,95 @@ run 1 "queue-client $server TCP receive"
 expect 'Error - no messages in queue.'
 stop_server disk
 
+section 'A work queue for shell scripts'
+
+step 'A queue of jobs' 'Each line is a message. A queue has a name, and is made when it is first used.'
+start_server jobs 1 queue-server 0 TCP --data jobs.db
+jobs=$server
+run 0 "seq 1 30 | queue-client $jobs send --queue sums --lines -"
+expect 'Sent: 30 messages'
+run 0 "queue-client $jobs list"
+expect $'sums\t30\t0\t0\t0\t'
+
+step 'Three workers' 'Each takes a message, runs a command with it, and acknowledges it when the command has succeeded.'
+printf '#!/bin/sh\nread -r n\nsleep 0.1\necho "$n squared is $((n * n))" >> squares.txt\n' >square
+chmod +x square
+cat square
+worker_command="queue-client $jobs work --queue sums --wait-for-server 30 -- ./square"
+workers=()
+for _ in 1 2 3; do
+    printf '$ %s &\n' "$worker_command"
+    $worker_command 2>/dev/null &
+    workers+=($!)
+done
+run 0 'until [ "$(wc -l < squares.txt)" -ge 6 ]; do sleep 0.05; done 2>/dev/null'
+
+step 'kill -9 for one of them' 'What it held goes back to the front of the queue, and the others do it.'
+run 0 "kill -9 ${workers[0]}"
+wait "${workers[0]}" 2>/dev/null || true
+
+step 'kill -9 for the server too' 'The jobs are on disk, and the workers wait until it is there again.'
+run 0 "kill -9 ${pids[jobs]}"
+wait "${pids[jobs]}" 2>/dev/null || true
+start_server jobs 1 queue-server "${jobs#* }" TCP --data jobs.db
+
+step 'All jobs are done' 'At least once each: a job that was killed on the way is done again.'
+run 0 'until [ "$(sort -u squares.txt | wc -l)" = 30 ]; do sleep 0.05; done; sort -un squares.txt | tail -n 2'
+expect '29 squared is 841' '30 squared is 900'
+run 0 "until [ -z \"\$(queue-client $jobs list | grep -P '\t[1-9][0-9]*\t')\" ]; do sleep 0.05; done"
+
+step 'The workers stop' 'SIGTERM lets a running command finish, and the exit code is 0.'
+for worker in "${workers[@]:1}"; do
+    printf '$ kill %d; wait %d\n' "$worker" "$worker"
+    kill "$worker"
+    wait "$worker" || wrong="${wrong}the exit code is $?; "
+done
+
+step 'A failing job' 'It is given back, and tried again by the next who asks, five times in all.'
+run 0 "echo 'not a number' | queue-client $jobs send --queue sums -"
+for _ in 1 2 3 4 5; do run 1 "queue-client $jobs work --queue sums --once -- false"; done
+expect 'exit status: 1'
+run 1 "queue-client $jobs work --queue sums --once -- ./square"
+
+step 'It ends in sums.dead' 'There it stays until somebody looks: to read it, or to kick it back.'
+run 0 "queue-client $jobs list"
+expect $'sums.dead\t1\t0\t0\t0\t'
+run 0 "queue-client $jobs peek --queue sums.dead"
+expect 'not a number'
+run 0 "queue-client $jobs kick sums"
+expect 'Kicked: 1 messages'
+run 0 "queue-client $jobs work --queue sums --once -- tr a-z A-Z"
+expect 'NOT A NUMBER'
+
+step 'A lease outlives the process that took it' 'Whoever has its token may acknowledge, release or extend it.'
+run 0 "echo 'take your time' | queue-client $jobs send -"
+run 0 "queue-client $jobs lease 3600 job.txt > token; cat job.txt"
+expect 'take your time'
+run 1 "queue-client $jobs receive"
+run 0 "queue-client $jobs extend \$(cat token) 7200"
+run 0 "queue-client $jobs ack \$(cat token)"
+run 1 "queue-client $jobs ack \$(cat token)"
+expect 'no message is leased under this token'
+
+step 'Waiting' 'A receiver sleeps until there is a message, or its time is over.'
+run 1 "queue-client $jobs receive --wait 0.1"
+run 0 "queue-client $jobs receive --wait 10 & sleep 0.1; echo 'here it is' | queue-client $jobs send - 2>/dev/null; wait"
+expect 'here it is'
+
+step 'Looking after it' 'A paused queue hands out nothing; a draining server takes nothing new.'
+run 0 "seq 3 | queue-client $jobs send --lines -; queue-client $jobs pause"
+run 1 "queue-client $jobs receive"
+run 0 "queue-client $jobs resume; queue-client $jobs peek --count 3"
+run 0 "queue-client $jobs drain"
+run 1 "echo more | queue-client $jobs send -"
+expect 'the server is draining and takes no new messages'
+run 0 "queue-client $jobs receive --count 2"
+run 0 "queue-client $jobs purge"
+expect 'Purged: 1 messages'
+run 0 "queue-client $jobs stats --json"
+expect '"is_draining":true'
+stop_server jobs
+
 section 'The history service: who asked what'
 
 step 'Say hello' 'The server says where its source is and what it can do.'

@@ -154,7 +154,13 @@ fn the_queue_keeps_what_it_acknowledged() {
     let server = start();
     let mut client = connect(&server).unwrap();
     let mut there = Vec::new();
+    let mut newest_id = 0;
     while let Some(message) = client.receive_and_forget().unwrap() {
+        assert!(
+            message.id > newest_id,
+            "over all lives, the first in is first out"
+        );
+        newest_id = message.id;
         there.push(String::from_utf8(message.body).unwrap());
     }
     let mut gone = gone.into_inner().unwrap();

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cli::Endpoint;
+use proto::queue::{Delivery, QueueName, Request};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -359,6 +360,24 @@ pub fn eventually(what: &str, holds: impl Fn() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
         thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// The request to put a message into the default queue.
+pub fn send_request(body: &[u8]) -> Request<'_> {
+    Request::Send {
+        queue: QueueName::DEFAULT,
+        delay_millis: 0,
+        body,
+    }
+}
+
+/// The request to take a message out of the default queue, if there is one.
+pub fn receive_request(delivery: Delivery) -> Request<'static> {
+    Request::Receive {
+        queue: QueueName::DEFAULT,
+        wait_millis: 0,
+        delivery,
     }
 }
 

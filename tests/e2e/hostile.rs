@@ -6,9 +6,11 @@ use std::net::{Shutdown, SocketAddr, UdpSocket};
 
 use proto::frame::Message;
 use proto::history;
-use proto::queue::{Delivery, Reply, Request, put_datagram};
+use proto::queue::{Delivery, Reply, put_datagram};
 
-use crate::harness::{Noise, PATIENCE, Server, connect, exchange, read_to_end};
+use crate::harness::{
+    Noise, PATIENCE, Server, connect, exchange, read_to_end, receive_request, send_request,
+};
 use crate::programs::server_line;
 
 const BYTES: usize = 1_000_000;
@@ -38,7 +40,7 @@ fn targets() -> Vec<Target> {
         user,
         operation: history::Operation::Hello,
     };
-    let delivery = Delivery::ForgetWhenSent;
+    let receive = receive_request(Delivery::Forget);
     let ok = &b"HTTP/1.1 200 OK\r\n"[..];
     let good: [(&str, Vec<Good>); 4] = [
         (
@@ -48,8 +50,8 @@ fn targets() -> Vec<Target> {
         (
             "queue-server",
             vec![
-                (framed(Request::Send { body: b"hello" }), b"\0\0\0\x09\x41"),
-                (framed(Request::Receive { delivery }), b"\0"),
+                (framed(send_request(b"hello")), b"\0\0\0\x09\x41"),
+                (framed(receive), b"\0"),
                 (b"<<GET>>".to_vec(), b""),
             ],
         ),
@@ -140,7 +142,7 @@ fn random_datagrams() {
         sent += length;
     }
     let mut good = Vec::new();
-    put_datagram(&mut good, 1, &Request::Send { body: b"x" });
+    put_datagram(&mut good, 1, &send_request(b"x"));
     for at in 0..good.len() {
         socket.send(&good[..at]).unwrap();
         let mut flipped = good.clone();
@@ -271,7 +273,7 @@ fn a_frame_that_is_announced_but_never_comes_costs_no_memory() {
         stream.write_all(b"\0\xf0\0\0\x01\0").unwrap();
         held.push(stream);
     }
-    let reply = exchange(server.addr(), &framed(Request::Send { body: b"x" }));
+    let reply = exchange(server.addr(), &framed(send_request(b"x")));
     let (kind, payload) = proto::frame::split(&reply).unwrap();
     assert!(matches!(
         Reply::decode(kind, payload),

@@ -9,9 +9,9 @@ use std::thread;
 use proto::ErrorCode;
 use proto::frame;
 use proto::frame::Message;
-use proto::queue::{Reply, Request};
+use proto::queue::Reply;
 
-use crate::harness::{Server, connect, eventually, exchange, program, read_to_end};
+use crate::harness::{Server, connect, eventually, exchange, program, read_to_end, send_request};
 use crate::programs::server_line;
 
 /// A request that each server answers, and how a good answer starts.
@@ -22,7 +22,11 @@ const GOOD: [(&str, &[u8], &[u8]); 4] = [
         b"HTTP/1.1 200 OK\r\n",
     ),
     // A framed receive; the answer is that the queue is empty.
-    ("queue-server", b"\0\0\0\x02\x02\x00", b"\0\0\0\x01\x43"),
+    (
+        "queue-server",
+        b"\0\0\0\x0e\x02\x07default\0\0\0\0\0",
+        b"\0\0\0\x01\x44",
+    ),
     ("history-server", b"alice\n", b"Source: "),
     ("file-server", b"GET /hello.txt HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
 ];
@@ -50,7 +54,7 @@ fn ten_thousand_connections_leak_nothing() {
     for (name, request, answer) in GOOD {
         let (server, _dir) = start(name, &[]);
         check_answers(&server, request, answer);
-        eventually("it is at rest", || server.threads() <= 6);
+        eventually("it is at rest", || server.threads() <= 7);
         let (threads, descriptors) = (server.threads(), server.descriptors());
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -95,7 +99,7 @@ fn over_the_limit_a_connection_is_told_so() {
         }
         if let "queue-server" | "history-server" = name {
             let mut framed = Vec::new();
-            Request::Send { body: b"x" }.encode(&mut framed);
+            send_request(b"x").encode(&mut framed);
             let busy = exchange(server.addr(), &framed);
             let (kind, payload) = frame::split(&busy).unwrap();
             match Reply::decode(kind, payload).unwrap() {

@@ -13,3 +13,6 @@ mod hostile;
 mod limits;
 mod programs;
 mod queue;
+mod udp;
+mod verbs;
+mod work;

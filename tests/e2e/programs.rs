@@ -174,3 +174,22 @@ fn a_server_bound_to_every_address_says_so() {
         server.log()
     );
 }
+
+#[test]
+fn a_server_that_does_not_sync_says_what_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["code-server", "history-server", "queue-server"] {
+        let database = dir.path().join("queue.db");
+        let mut line = match name {
+            "queue-server" => vec!["0", "tcp", "--data", database.to_str().unwrap()],
+            _ => server_line(name, dir.path()),
+        };
+        let warning = "With --fsync never, a power cut loses what was acknowledged last";
+        let server = Server::start(name, &line);
+        assert!(!server.log().contains(warning), "{name}: {}", server.log());
+        server.kill();
+        line.extend(["--fsync", "never"]);
+        let server = Server::start(name, &line);
+        assert!(server.log().contains(warning), "{name}: {}", server.log());
+    }
+}

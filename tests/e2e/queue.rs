@@ -9,11 +9,12 @@ use std::thread;
 use proto::ErrorCode;
 use proto::frame::{self, Message};
 use proto::plain::QUEUE_EMPTY;
-use proto::queue::{Delivery, Reply, Request};
+use proto::queue::{Claim, Delivery, Reply, Request};
 use queue_client::{Client, Error, Transport};
 
 use crate::harness::{
-    Server, connect, data, eventually, exchange, python, read_to_end, run, run_command,
+    Server, connect, data, eventually, exchange, python, read_to_end, receive_request, run,
+    run_command, send_request,
 };
 
 fn start(transport: &str) -> Server {
@@ -122,7 +123,7 @@ fn a_message_whose_taker_vanishes_goes_back_to_the_front() {
     assert_eq!(vanishing.receive().unwrap().unwrap().body, b"a");
     assert_eq!(vanishing.receive().unwrap().unwrap().body, b"b");
     drop(vanishing);
-    eventually("the messages are back", || server.threads() <= 4);
+    eventually("the messages are back", || server.threads() <= 5);
     let all: Vec<_> = std::iter::from_fn(|| receive(&mut sender)).collect();
     assert_eq!(all, ["a", "b", "c"]);
 }
@@ -133,10 +134,9 @@ fn a_killed_client_loses_no_message() {
     client(&server).send(b"precious").unwrap();
     let mut taker = server.connect();
     let mut request = Vec::new();
-    let delivery = Delivery::HoldUntilAcked;
-    Request::Receive { delivery }.encode(&mut request);
+    receive_request(Delivery::Hold).encode(&mut request);
     taker.write_all(&request).unwrap();
-    taker.read_exact(&mut [0; 13]).unwrap();
+    taker.read_exact(&mut [0; 17]).unwrap();
     assert_eq!(receive(&mut client(&server)), None);
     drop(taker);
     eventually("the message is back", || {
@@ -151,7 +151,7 @@ fn a_message_forgotten_as_it_is_sent_does_not_come_back() {
     let mut taker = client(&server);
     assert_eq!(taker.receive_and_forget().unwrap().unwrap().body, b"once");
     drop(taker);
-    eventually("the connection is gone", || server.threads() <= 3);
+    eventually("the connection is gone", || server.threads() <= 4);
     assert_eq!(receive(&mut client(&server)), None);
 }
 
@@ -227,11 +227,10 @@ fn pipelined_requests_are_answered_in_order() {
     for n in 0..1000 {
         let body = format!("{n}");
         let body = body.as_bytes();
-        Request::Send { body }.encode(&mut requests);
+        send_request(body).encode(&mut requests);
     }
-    let delivery = Delivery::ForgetWhenSent;
     for _ in 0..1001 {
-        Request::Receive { delivery }.encode(&mut requests);
+        receive_request(Delivery::Forget).encode(&mut requests);
     }
     let replies = exchange(server.addr(), &requests);
     let mut input = replies.as_slice();
@@ -272,12 +271,13 @@ fn check_refused(request: &Request, code: ErrorCode, sentence: &str) {
 fn refusals_say_why() {
     let sentence = "a message of 3001 bytes is over the limit of 3000 bytes";
     let body = &[b'x'; 3001];
-    check_refused(&Request::Send { body }, ErrorCode::TooLarge, sentence);
-    let sentence = "a frame of 10001 bytes is over the limit of 4024 bytes";
+    check_refused(&send_request(body), ErrorCode::TooLarge, sentence);
+    let sentence = "a frame of 10012 bytes is over the limit of 4024 bytes";
     let body = &[b'x'; 10_000];
-    check_refused(&Request::Send { body }, ErrorCode::TooLarge, sentence);
+    check_refused(&send_request(body), ErrorCode::TooLarge, sentence);
     let sentence = "this connection does not hold a message 7";
-    check_refused(&Request::Ack { id: 7 }, ErrorCode::NotFound, sentence);
+    let claim = Claim::Held(7);
+    check_refused(&Request::Ack { claim }, ErrorCode::NotFound, sentence);
 }
 
 #[test]
@@ -301,10 +301,10 @@ fn a_datagram_over_the_limit_is_refused_or_dropped_with_a_warning() {
 fn a_udp_client_whose_server_is_silent_gives_up() {
     let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = mute.local_addr().unwrap().port().to_string();
-    let line = ["127.0.0.1", &port, "UDP", "receive", "--timeout", "0.05"];
+    let line = ["127.0.0.1", &port, "UDP", "receive", "--timeout", "0.7"];
     let ran = run("queue-client", &line, b"").expect(3);
     assert!(
-        ran.stderr.contains("no answer after 3 tries"),
+        ran.stderr.contains("the server did not answer in time"),
         "{}",
         ran.stderr
     );
@@ -313,7 +313,7 @@ fn a_udp_client_whose_server_is_silent_gives_up() {
     while mute.recv(&mut [0; 100]).is_ok() {
         asked += 1;
     }
-    assert_eq!(asked, 3);
+    assert!((2..=10).contains(&asked), "asked {asked} times");
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn check_original_client(transport: &str) {
     };
     send(&["hello queue"]);
     if transport == "tcp" {
-        eventually("the message is in", || server.threads() <= 3);
+        eventually("the message is in", || server.threads() <= 4);
     }
     send(&["--file", data("message2.txt").to_str().unwrap()]);
     let receive = || python("queue_receive.py", &ports).expect(0).stdout;

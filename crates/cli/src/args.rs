@@ -45,6 +45,13 @@ pub enum UsageError {
     Missing(&'static str),
     /// There is an argument too many.
     Unexpected(String),
+    /// The option is one of another verb's.
+    Misplaced {
+        /// The option, with its dashes.
+        option: String,
+        /// The verb.
+        verb: String,
+    },
     /// Two things do not go together, or one needs another; the sentence says which.
     Conflict(&'static str),
 }
@@ -64,6 +71,7 @@ impl fmt::Display for UsageError {
                     word.escape_debug()
                 )
             }
+            Self::Misplaced { option, verb } => write!(f, "{option} does not go with {verb}"),
             Self::Conflict(sentence) => f.write_str(sentence),
         }
     }

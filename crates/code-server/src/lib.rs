@@ -10,7 +10,6 @@ mod connection;
 mod messages;
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -19,7 +18,7 @@ use std::sync::Arc;
 use cli::{Exit, Failure};
 use daemon::http::Http;
 use daemon::{Daemon, Handle, StartError};
-use group_commit::{FolderLock, Fsync, LockError, OpenError};
+use group_commit::{FolderLock, Fsync, LockError, OpenError, make_folder};
 
 pub use codes::{Codes, CodesError};
 pub use messages::Messages;
@@ -141,8 +140,9 @@ impl Server {
     /// # Errors
     /// If the folder or a port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
+        config.fsync.warn();
         let path = &config.data_dir;
-        fs::create_dir_all(path).map_err(|cause| Error::Folder {
+        make_folder(path).map_err(|cause| Error::Folder {
             path: path.clone(),
             cause,
         })?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt;
+use rustix::net::{RecvFlags, sockopt};
 
 use crate::registry::{Registration, Registry};
 use crate::{Connection, DatagramService, spawn};
@@ -42,6 +42,9 @@ const LINGER_STALL: Duration = Duration::from_secs(2);
 /// ...and for so long at the most, so that the peer can read the reply: closing with unread input
 /// makes TCP send a reset, which destroys it, and many clients send everything before they read.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// How many datagrams are served before the replies that are owed must be given.
+const UNSETTLED_MAX: usize = 256;
 
 /// What a server does with its connections.
 pub trait Service: Send + Sync + 'static {
@@ -134,24 +137,44 @@ impl Registry {
     /// Receives datagrams until the server stops.
     pub(crate) fn receive_all(&self, socket: &UdpSocket, service: &dyn DatagramService) {
         let mut datagram = vec![0; usize::from(u16::MAX)];
+        let mut unsettled = 0;
         while !self.is_stopping() {
-            match socket.recv_from(&mut datagram) {
-                Ok(_) if self.is_stopping() => return,
+            let received = match unsettled {
+                0 => socket.recv_from(&mut datagram),
+                _ => receive_waiting(socket, &mut datagram),
+            };
+            match received {
+                Ok(_) if self.is_stopping() => break,
                 Ok((bytes, peer)) => {
                     let datagram = &datagram[..bytes];
                     let serve = || service.serve_datagram(datagram, peer, socket);
                     // The panic hook has logged it.
                     let _ = panic::catch_unwind(AssertUnwindSafe(serve));
+                    unsettled += 1;
                 }
-                Err(_) if self.is_stopping() => return,
+                Err(_) if self.is_stopping() => break,
+                Err(_) if unsettled > 0 => unsettled = UNSETTLED_MAX,
                 // What a peer's ICMP messages make of a socket, ECONNREFUSED say, is not ours.
                 Err(error) => {
                     log::debug!("recv_from: {error}");
                     self.pause(Duration::from_millis(1));
                 }
             }
+            if unsettled >= UNSETTLED_MAX {
+                let settle = || service.settle(socket);
+                let _ = panic::catch_unwind(AssertUnwindSafe(settle));
+                unsettled = 0;
+            }
         }
+        service.settle(socket);
     }
+}
+
+/// Receives a datagram only if one is waiting.
+fn receive_waiting(socket: &UdpSocket, datagram: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    let (bytes, _, peer) = rustix::net::recvfrom(socket, datagram, RecvFlags::DONTWAIT)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok((bytes, peer.ok_or(io::ErrorKind::InvalidData)?))
 }
 
 /// Dropping it ends the count of one connection that is being turned away.

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::registry::Registration;
+use crate::{Waited, Wakeup};
 
 /// The size of the input buffer, in bytes.
 const INPUT_BYTES: usize = 16 * 1024;
@@ -111,6 +112,22 @@ impl<'a> Connection<'a> {
         self.has_asked |= first.is_some();
         self.note_request();
         Ok(first)
+    }
+
+    /// Waits for something else than the peer's next request: until `wakeup` is woken. Everything
+    /// written so far is sent before the wait.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn wait(&mut self, wakeup: &Wakeup, deadline: Instant) -> io::Result<Waited> {
+        self.flush()?;
+        self.registration.entry.set_idle(true);
+        let waited = match self.is_stopping() {
+            true => Ok(Waited::HungUp),
+            false => wakeup.wait(self.stream(), deadline),
+        };
+        self.registration.entry.set_idle(false);
+        waited
     }
 
     /// Notes that a request begins or has ended; a connection that never asked anything does not

@@ -13,6 +13,7 @@ mod connection;
 pub mod http;
 mod registry;
 mod signals;
+mod wakeup;
 
 use std::fmt;
 use std::io;
@@ -24,6 +25,7 @@ use std::time::Duration;
 pub use accept::Service;
 pub use connection::{Connection, Deadline};
 pub use signals::{handle_file_size_limit, handle_signals};
+pub use wakeup::{Waited, Wakeup};
 
 use registry::Registry;
 
@@ -97,8 +99,13 @@ enum Listening {
 
 /// A service over UDP: one datagram is one request.
 pub trait DatagramService: Send + Sync + 'static {
-    /// Acts on one datagram; replies, if at all, through `socket`.
+    /// Acts on one datagram; replies, if at all, through `socket`, at once or in
+    /// [`DatagramService::settle`].
     fn serve_datagram(&self, datagram: &[u8], peer: SocketAddr, socket: &UdpSocket);
+
+    /// Gives the replies that are still owed. No more datagrams are waiting, or a good number was
+    /// served since the last call.
+    fn settle(&self, socket: &UdpSocket);
 }
 
 /// Stops a running [`Daemon`] from any thread.

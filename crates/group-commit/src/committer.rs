@@ -20,6 +20,15 @@ pub enum Fsync {
     Never,
 }
 
+impl Fsync {
+    /// Tells whoever starts a server what he gives up, if he does.
+    pub fn warn(self) {
+        if self == Self::Never {
+            log::warn!("With --fsync never, a power cut loses what was acknowledged last");
+        }
+    }
+}
+
 impl FromStr for Fsync {
     type Err = ();
 

@@ -27,6 +27,11 @@ pub trait Store: Send + 'static {
     /// [`Store::commit`] has succeeded.
     fn apply(&mut self, change: Self::Change) -> Self::Outcome;
 
+    /// Whether what was applied since the last commit is so much that it should be committed now.
+    fn is_batch_full(&self) -> bool {
+        false
+    }
+
     /// Makes everything durable that was applied since the last commit. When this fails with
     /// [`CommitError::Refused`], the store is as it was before that.
     ///
@@ -172,7 +177,7 @@ pub(crate) fn write_all<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> Res
                 let outcome = store.apply(change);
                 batch.push((job, outcome));
             }
-            if batch.len() < BATCH_MAX {
+            if batch.len() < BATCH_MAX && !store.is_batch_full() {
                 next = jobs.try_recv().ok();
             }
         }

@@ -28,4 +28,4 @@ mod text_file;
 pub use committer::{Committer, Fsync};
 pub use folder_lock::{FolderLock, LockError};
 pub use handover::{CommitError, NotStored, Store, Ticket};
-pub use text_file::{Line, OpenError, TextFile, sync_folder};
+pub use text_file::{Line, OpenError, TextFile, make_folder, sync_folder};

@@ -214,33 +214,32 @@ impl TextFile {
     ///
     /// # Errors
     /// [`CommitError::Refused`] if the new contents could not be written: the file is as it was.
-    /// [`CommitError::Lost`] after a failed sync.
+    /// [`CommitError::Lost`] after a failed sync or rename.
     pub fn replace(
         &mut self,
         write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
     ) -> Result<(), CommitError> {
         let pending = std::mem::take(&mut self.pending);
         let temporary = Temporary::beside(&self.path).map_err(CommitError::Refused)?;
-        let file = &temporary.file;
+        let file = Arc::clone(&temporary.file);
         // Who may read the old file, and nobody else, may read the new one.
         let permissions = self.file.metadata().map(|old| old.permissions());
         permissions
             .and_then(|permissions| file.set_permissions(permissions))
             .map_err(CommitError::Refused)?;
-        let mut output = BufWriter::with_capacity(1 << 16, file);
+        let mut output = BufWriter::with_capacity(1 << 16, &*file);
         write(&mut output)
             .and_then(|()| output.write_all(&pending))
             .and_then(|()| output.flush())
             .map_err(CommitError::Refused)?;
         drop(output);
-        if self.fsync == Fsync::Always {
-            file.sync_all().map_err(CommitError::Lost)?;
-        }
+        // Even without --fsync: after a power cut, a file that was renamed before it was written
+        // could be empty.
+        file.sync_all().map_err(CommitError::Lost)?;
         let committed_bytes = file.metadata().map_err(CommitError::Refused)?.len();
-        let file = temporary
-            .rename_to(&self.path)
-            .map_err(CommitError::Refused)?;
-        self.file = Arc::new(file);
+        // From here on it is not known which of the two files has the name.
+        temporary.rename_to(&self.path).map_err(CommitError::Lost)?;
+        self.file = file;
         self.committed_bytes = committed_bytes;
         if self.fsync == Fsync::Always {
             sync_folder(&self.path).map_err(CommitError::Lost)?;
@@ -278,6 +277,24 @@ fn end_of_last_line(file: &File) -> io::Result<u64> {
     Ok(0)
 }
 
+/// Makes a folder, and those it is in, where they do not exist, so that a power cut leaves them.
+///
+/// # Errors
+/// If one cannot be made or synced.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    if path == Path::new("") || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(path) {
+        // Somebody else may have been faster.
+        Err(error) if !path.is_dir() => Err(error),
+        _ => sync_folder(path),
+    }
+}
+
 /// Syncs the folder a file is in, so that the file's name is on the disk too.
 ///
 /// # Errors
@@ -294,7 +311,7 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
 #[must_use = "dropping it removes the file"]
 struct Temporary {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     renamed: bool,
 }
 
@@ -316,15 +333,15 @@ impl Temporary {
             .open(&path)?;
         Ok(Self {
             path,
-            file,
+            file: Arc::new(file),
             renamed: false,
         })
     }
 
-    fn rename_to(mut self, path: &Path) -> io::Result<File> {
+    fn rename_to(mut self, path: &Path) -> io::Result<()> {
         fs::rename(&self.path, path)?;
         self.renamed = true;
-        self.file.try_clone()
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@
 //! the file it was taken from, so reading holds up nobody and nothing changes under the reader.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use daemon::lock;
 use group_commit::{
     CommitError, Committer, FolderLock, Fsync, Line, LockError, NotStored, OpenError, Store,
-    TextFile,
+    TextFile, make_folder,
 };
 use proto::escape::Escaped;
 use proto::history::TEXT_BYTES_MAX;
@@ -112,7 +112,7 @@ impl History {
         fsync: Fsync,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, HistoryError> {
-        fs::create_dir_all(dir).map_err(|cause| HistoryError::Folder {
+        make_folder(dir).map_err(|cause| HistoryError::Folder {
             path: dir.to_owned(),
             cause,
         })?;
@@ -424,6 +424,8 @@ mod tests {
     use std::thread;
 
     use tempfile::TempDir;
+
+    use std::fs;
 
     use super::*;
 

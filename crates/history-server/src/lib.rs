@@ -125,6 +125,7 @@ impl Server {
     /// If any of that fails, or if the address can be reached from other machines and there is no
     /// file of users.
     pub fn bind(config: Config) -> Result<Self, Error> {
+        config.fsync.warn();
         if config.users.is_none() && !config.ip.is_loopback() {
             return Err(Error::Exposed(config.ip));
         }

@@ -19,10 +19,12 @@ pub enum ErrorCode {
     Storage = 5,
     /// The user is not allowed to do this.
     Authentication = 6,
-    /// The request names something that does not exist (a line number, a message).
+    /// The request names something that does not exist (a line number, a message, a lease).
     NotFound = 7,
-    /// The queue holds as much as it may.
+    /// The queue, or all queues together, hold as much as they may.
     Full = 8,
+    /// The server takes no new messages.
+    Draining = 9,
 }
 
 impl ErrorCode {
@@ -38,6 +40,7 @@ impl ErrorCode {
             Authentication,
             NotFound,
             Full,
+            Draining,
         ]
         .into_iter()
         .find(|code| *code as u8 == byte)

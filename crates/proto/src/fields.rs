@@ -40,7 +40,10 @@ impl<'a> Fields<'a> {
         Self { rest: payload }
     }
 
-    fn take<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], PayloadError> {
+    pub(crate) fn take<const N: usize>(
+        &mut self,
+        field: &'static str,
+    ) -> Result<[u8; N], PayloadError> {
         let (head, rest) = self
             .rest
             .split_first_chunk::<N>()
@@ -51,6 +54,19 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, PayloadError> {
         Ok(u8::from_be_bytes(self.take(field)?))
+    }
+
+    /// A u8 that is 0 or 1.
+    pub(crate) fn bool(&mut self, field: &'static str) -> Result<bool, PayloadError> {
+        match self.u8(field)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(PayloadError::Invalid(field)),
+        }
+    }
+
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, PayloadError> {
+        Ok(u32::from_be_bytes(self.take(field)?))
     }
 
     pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, PayloadError> {
@@ -66,6 +82,10 @@ impl<'a> Fields<'a> {
             .ok_or(PayloadError::Incomplete(field))?;
         self.rest = rest;
         std::str::from_utf8(name).map_err(|_| PayloadError::Invalid(field))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// Everything that is left, as the last field of a message.
@@ -92,7 +112,7 @@ impl<'a> Fields<'a> {
 /// # Panics
 /// If the name is longer than 255 bytes; names are checked where they are made.
 pub(crate) fn put_name(out: &mut Vec<u8>, name: &str) {
-    let length = u8::try_from(name.len()).expect("a name is at most 64 bytes");
+    let length = u8::try_from(name.len()).expect("a name is at most 69 bytes");
     out.push(length);
     out.extend_from_slice(name.as_bytes());
 }

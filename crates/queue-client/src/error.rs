@@ -1,8 +1,10 @@
 //! What can go wrong for a queue client.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use cli::exit::of_output_error;
 use cli::{ConnectError, Exit, Failure, is_timeout};
@@ -23,6 +25,42 @@ pub enum Error {
         code: ErrorCode,
         /// For people.
         sentence: String,
+    },
+    /// Of many messages, at least one was refused.
+    BatchRefused {
+        /// The first that was, counted from 1.
+        number: u64,
+        /// How many were stored.
+        stored: u64,
+        /// Why it was.
+        cause: Box<Error>,
+    },
+    /// A piece of the input is longer than a message may be.
+    PieceTooLong {
+        /// Which one, counted from 1.
+        number: u64,
+        /// How many were sent before it.
+        sent: u64,
+        /// How long it may be.
+        bytes_max: usize,
+    },
+    /// A command failed, and the message was given back.
+    JobFailed(ExitStatus),
+    /// A command could not be started.
+    Start {
+        /// The command.
+        command: OsString,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A thread or a signal handler could not be set up.
+    Setup(io::Error),
+    /// A file could not be written.
+    Write {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
     },
     /// A message is longer than may be sent.
     TooLong {
@@ -48,8 +86,6 @@ pub enum Error {
     Connect(ConnectError),
     /// The connection broke, or waiting took too long.
     Lost(io::Error),
-    /// The server did not answer over UDP; with the number of tries.
-    NoAnswer(u32),
     /// What the server answered makes no sense.
     NotUnderstood(FrameError),
     /// The server answered something else than what was asked.
@@ -61,6 +97,27 @@ impl fmt::Display for Error {
         match self {
             Self::Empty => f.write_str(QUEUE_EMPTY),
             Self::Refused { sentence, .. } => write!(f, "the server refused: {sentence}"),
+            Self::BatchRefused { number, stored, .. } => {
+                write!(f, "message {number} was not stored; {stored} were")
+            }
+            Self::PieceTooLong {
+                number,
+                sent,
+                bytes_max,
+            } => write!(
+                f,
+                "message {number} has more than the {bytes_max} bytes that a message may have \
+                 (--max-message); the {sent} before it were sent"
+            ),
+            Self::JobFailed(status) => {
+                write!(
+                    f,
+                    "the command failed ({status}), the message was given back"
+                )
+            }
+            Self::Start { command, .. } => write!(f, "cannot start {}", command.display()),
+            Self::Setup(_) => f.write_str("cannot start a thread"),
+            Self::Write { path, .. } => write!(f, "cannot write {}", path.display()),
             Self::TooLong {
                 path,
                 bytes,
@@ -83,7 +140,6 @@ impl fmt::Display for Error {
                 f.write_str("the server did not answer in time")
             }
             Self::Lost(_) => f.write_str("the connection to the server was lost"),
-            Self::NoAnswer(tries) => write!(f, "no answer after {tries} tries"),
             Self::NotUnderstood(error) => write!(f, "the server's answer makes no sense: {error}"),
             Self::Unexpected => f.write_str("the server's answer is not to what was asked"),
         }
@@ -93,7 +149,12 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Read { cause, .. } | Self::Output(cause) => Some(cause),
+            Self::BatchRefused { cause, .. } => Some(cause),
+            Self::Read { cause, .. }
+            | Self::Write { cause, .. }
+            | Self::Start { cause, .. }
+            | Self::Setup(cause)
+            | Self::Output(cause) => Some(cause),
             Self::Lost(cause) if !is_timeout(cause) => Some(cause),
             Self::Connect(error) => error.source(),
             _ => None,
@@ -125,14 +186,19 @@ impl From<FrameError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Empty | Self::Refused { .. } => Exit::Refused,
-            Self::TooLong { .. } | Self::TooLongForUdp(_) | Self::Read { .. } => Exit::Usage,
+            Self::Empty | Self::Refused { .. } | Self::JobFailed(_) => Exit::Refused,
+            Self::BatchRefused { cause, .. } => cause.exit(),
+            Self::TooLong { .. }
+            | Self::PieceTooLong { .. }
+            | Self::TooLongForUdp(_)
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Start { .. }
+            | Self::Setup(_) => Exit::Usage,
             Self::Output(error) => of_output_error(error),
-            Self::Connect(_)
-            | Self::Lost(_)
-            | Self::NoAnswer(_)
-            | Self::NotUnderstood(_)
-            | Self::Unexpected => Exit::Network,
+            Self::Connect(_) | Self::Lost(_) | Self::NotUnderstood(_) | Self::Unexpected => {
+                Exit::Network
+            }
         }
     }
 }

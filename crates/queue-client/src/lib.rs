@@ -1,20 +1,28 @@
 //! The queue client: [`Client`] talks to a queue server over TCP or UDP; [`run`] is what the
-//! program does with it.
+//! program does with it, each verb in a file of its own.
 
 pub mod args;
 mod client;
 mod error;
+mod lease;
+mod receive;
+mod send;
+mod show;
 mod udp;
+mod work;
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use cli::Endpoint;
+use proto::queue::{QueueName, Token};
 
-pub use client::{Client, Received};
+pub use client::{Batch, Client, Closer, Peeked, QueueStats, Received, Stats};
 pub use error::Error;
+pub use lease::Lease;
+pub use receive::{Ending, Receive};
+pub use send::{Send, Source};
+pub use work::Work;
 
 /// What the program is to do, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +31,8 @@ pub struct Config {
     pub endpoint: Endpoint,
     /// How it is reached.
     pub transport: Transport,
+    /// The queue's name.
+    pub queue: String,
     /// What is to be done.
     pub action: Action,
 }
@@ -51,26 +61,52 @@ impl FromStr for Transport {
 /// The program's verbs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Put one message into the queue.
-    Send {
-        /// Where the message is.
-        source: Source,
-        /// How long it may be, in bytes.
-        body_bytes_max: usize,
-        /// Whether to send the beginning of a longer one.
-        truncate: bool,
+    /// Put one message into the queue, or many.
+    Send(Send),
+    /// Take messages out.
+    Receive(Receive),
+    /// Run a command for each message.
+    Work(Work),
+    /// Take the oldest message for a time, into a file.
+    Lease(Lease),
+    /// Acknowledge a leased message.
+    Ack(Token),
+    /// Give a leased message back, to be handed out again after so long.
+    Release(Token, Duration),
+    /// Make a lease run out so long from now.
+    Extend(Token, Duration),
+    /// Show so many messages at the front, and leave them there.
+    Peek(u64, Ending),
+    /// Show the queues.
+    List,
+    /// Show the queues and the server's totals, as text or as JSON.
+    Stats {
+        /// As JSON.
+        json: bool,
     },
-    /// Take the oldest message out.
-    Receive,
+    /// Forget all messages that nobody holds.
+    Purge,
+    /// Hand out nothing.
+    Pause,
+    /// Hand out messages again.
+    Resume,
+    /// Move the dead messages back.
+    Kick,
+    /// Have the server refuse new messages, or not any more.
+    Drain(bool),
 }
 
-/// Where a message is read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A file.
-    File(PathBuf),
-    /// Standard input.
-    Stdin,
+impl Config {
+    /// Connects to the server, and chooses the queue.
+    fn connect(&self) -> Result<Client, Error> {
+        let mut client = Client::connect(&self.endpoint, self.transport)?;
+        client.set_queue(self.queue());
+        Ok(client)
+    }
+
+    fn queue(&self) -> QueueName<'_> {
+        QueueName::new(&self.queue).unwrap_or(QueueName::DEFAULT)
+    }
 }
 
 /// Does what the command line says.
@@ -79,62 +115,28 @@ pub enum Source {
 /// With the exit code that belongs to it.
 pub fn run(config: Config) -> Result<(), Error> {
     match &config.action {
-        Action::Send {
-            source,
-            body_bytes_max,
-            truncate,
-        } => {
-            let body = read_message(source, *body_bytes_max, *truncate)?;
-            let mut client = Client::connect(&config.endpoint, config.transport)?;
-            client.send(&body)?;
-            log::info!("Sent: {} bytes", body.len());
+        Action::Send(send) => send.run(&config),
+        Action::Receive(receive) => receive.run(&config),
+        Action::Work(work) => work.run(&config),
+        Action::Lease(lease) => lease.run(&config),
+        Action::Ack(token) => config.connect()?.ack(*token),
+        Action::Release(token, delay) => config.connect()?.release(*token, *delay),
+        Action::Extend(token, lease) => config.connect()?.extend(*token, *lease),
+        Action::Peek(count, ending) => show::peek(&mut config.connect()?, *count, ending),
+        Action::List => show::list(&mut config.connect()?),
+        Action::Stats { json } => show::stats(&mut config.connect()?, *json),
+        Action::Purge => {
+            let messages = config.connect()?.purge()?;
+            log::info!("Purged: {messages} messages");
+            Ok(())
         }
-        Action::Receive => {
-            let mut client = Client::connect(&config.endpoint, config.transport)?;
-            let message = client.receive()?.ok_or(Error::Empty)?;
-            let mut out = io::stdout().lock();
-            out.write_all(&message.body)
-                .and_then(|()| out.flush())
-                .map_err(Error::Output)?;
-            log::info!("Received: {} bytes", message.body.len());
-            client.ack(&message)?;
+        Action::Pause => config.connect()?.pause(),
+        Action::Resume => config.connect()?.resume(),
+        Action::Kick => {
+            let messages = config.connect()?.kick()?;
+            log::info!("Kicked: {messages} messages");
+            Ok(())
         }
+        Action::Drain(on) => config.connect()?.drain(*on),
     }
-    Ok(())
-}
-
-/// Reads the message to send, but never more than one byte over the limit.
-fn read_message(source: &Source, bytes_max: usize, truncate: bool) -> Result<Vec<u8>, Error> {
-    let (name, input): (_, Box<dyn Read>) = match source {
-        Source::Stdin => (PathBuf::from("standard input"), Box::new(io::stdin())),
-        Source::File(path) => {
-            let file = File::open(path).map_err(|cause| Error::Read {
-                path: path.clone(),
-                cause,
-            })?;
-            (path.clone(), Box::new(file))
-        }
-    };
-    let failed = |cause| Error::Read {
-        path: name.clone(),
-        cause,
-    };
-    let mut body = Vec::new();
-    let mut input = input.take(bytes_max as u64 + 1);
-    input.read_to_end(&mut body).map_err(failed)?;
-    if body.len() <= bytes_max {
-        return Ok(body);
-    }
-    if truncate {
-        log::warn!("Sending the first {bytes_max} bytes of {}", name.display());
-        body.truncate(bytes_max);
-        return Ok(body);
-    }
-    // Count what is left, for the sentence.
-    let rest = io::copy(input.get_mut(), &mut io::sink()).map_err(failed)?;
-    Err(Error::TooLong {
-        path: name,
-        bytes: body.len() as u64 + rest,
-        bytes_max,
-    })
 }

@@ -1,5 +1,6 @@
 //! The queue server's command line.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use group_commit::Fsync;
 use lexopt::prelude::*;
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
 
-use crate::{Config, Transport};
+use crate::{Config, Limits, Transport};
 
 /// The program.
 pub const APP: App = App {
@@ -21,8 +22,14 @@ pub const APP: App = App {
 /// The port unless told otherwise.
 pub const PORT_DEFAULT: u16 = 55556;
 
+/// What all messages may take unless told otherwise, in bytes of memory.
+const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
+
+/// How often a message is handed out unless told otherwise.
+const ATTEMPTS_DEFAULT: u32 = 5;
+
 const HELP: &str = "\
-A first-in, first-out queue of messages between programs and machines.
+First-in, first-out queues of messages between programs and machines.
 
 Usage: queue-server [PORT TCP|UDP|BOTH] [OPTIONS]
 
@@ -31,11 +38,17 @@ Arguments:
   TCP|UDP|BOTH           the transport, in any case [default: TCP]
 
 Options:
-  --data FILE            keep the queue in this SQLite database, which is made if it does
+  --data FILE            keep the queues in this SQLite database, which is made if it does
                          not exist [default: in memory]
   --fsync always|never   whether a reply waits until the disk has it [default: always];
                          with never, a power cut loses the newest changes
   --max-message BYTES    the longest message, 1 to 16776190 [default: 3000]
+  --max-messages N       messages in one queue [default: no limit]
+  --max-bytes BYTES      what the messages of one queue may take; each counts 64 bytes and
+                         its body [default: no limit]
+  --max-memory BYTES     what the messages of all queues may take [default: 1073741824]
+  --max-attempts N       how often a message is handed out before it goes to the queue
+                         NAME.dead [default: 5]
   --bind ADDR            the address to listen on [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 1024]
   -v, --verbose          log a line for every request
@@ -63,7 +76,13 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         transport: Transport::Tcp,
         data: None,
         fsync: Fsync::Always,
-        body_bytes_max: BODY_BYTES_DEFAULT,
+        limits: Limits {
+            body_bytes_max: BODY_BYTES_DEFAULT,
+            messages_max: usize::MAX,
+            queue_bytes_max: usize::MAX,
+            memory_bytes_max: MEMORY_BYTES_DEFAULT,
+            attempts_max: ATTEMPTS_DEFAULT,
+        },
         connections_max: daemon::CONNECTIONS_DEFAULT,
     };
     let mut verbose = false;
@@ -84,7 +103,21 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
             Long("max-message") => {
                 let range = 1..=BODY_BYTES_MAX as u64;
                 let max = number("--max-message", &parser.value()?, range)?;
-                config.body_bytes_max = max as usize;
+                config.limits.body_bytes_max = max as usize;
+            }
+            Long("max-messages") => {
+                config.limits.messages_max = count("--max-messages", &parser.value()?)?;
+            }
+            Long("max-bytes") => {
+                config.limits.queue_bytes_max = count("--max-bytes", &parser.value()?)?;
+            }
+            Long("max-memory") => {
+                config.limits.memory_bytes_max = count("--max-memory", &parser.value()?)?;
+            }
+            Long("max-attempts") => {
+                let range = 1..=u64::from(u32::MAX);
+                let max = number("--max-attempts", &parser.value()?, range)?;
+                config.limits.attempts_max = max as u32;
             }
             Value(word) => words.push(word),
             other => return Err(other.unexpected().into()),
@@ -98,6 +131,12 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
     }
     words.end()?;
     Ok(Parsed::Run { config, verbose })
+}
+
+fn count(what: &'static str, word: &OsStr) -> Result<usize, UsageError> {
+    /// Far beyond any memory.
+    const COUNT_MAX: u64 = 1 << 50;
+    Ok(number(what, word, 1..=COUNT_MAX)? as usize)
 }
 
 #[cfg(test)]
@@ -117,7 +156,10 @@ mod tests {
     fn options_may_stand_anywhere() {
         let config = parse("--max-message 9 0 --bind ::1 both --max-connections=7").unwrap();
         assert_eq!((config.port, config.transport), (0, Transport::Both));
-        assert_eq!((config.body_bytes_max, config.connections_max), (9, 7));
+        assert_eq!(
+            (config.limits.body_bytes_max, config.connections_max),
+            (9, 7)
+        );
         assert_eq!(config.ip.to_string(), "::1");
         assert_eq!(parse("").unwrap().port, PORT_DEFAULT);
         assert_eq!(parse("1 udp").unwrap().transport, Transport::Udp);

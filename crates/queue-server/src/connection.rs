@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use daemon::{Connection, Deadline, Service};
+use daemon::{Connection, Deadline, Service, Waited, Wakeup};
 use proto::ErrorCode;
 use proto::error::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
-use proto::queue::{Delivery, FIELD_BYTES_MAX, MessageId, Reply, Request};
+use proto::queue::{Claim, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request};
 
-use crate::queue::{Held, Message, Pending, Queue, QueueError};
+use crate::message::Taken;
+use crate::queues::{Begun, Queues};
+use crate::{HELD_MAX, QueueError};
 
 /// A plain request must be whole this long after its first byte.
 const PLAIN_WAIT: Duration = Duration::from_secs(10);
@@ -25,14 +27,14 @@ const FRAME_BYTES_A_SECOND: usize = 64 * 1024;
 
 const BUSY: &str = "the server has as many connections as it accepts; try again later";
 
-/// The queue's connections.
+/// The queues' connections.
 pub(crate) struct Connections {
-    queue: Arc<Queue>,
+    queues: Arc<Queues>,
 }
 
 impl Connections {
-    pub(crate) fn new(queue: Arc<Queue>) -> Self {
-        Self { queue }
+    pub(crate) fn new(queues: Arc<Queues>) -> Self {
+        Self { queues }
     }
 }
 
@@ -40,8 +42,8 @@ impl Service for Connections {
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
         match connection.next_request(None)? {
             None => Ok(()),
-            Some(frame::FIRST_BYTE) => serve_frames(connection, &self.queue),
-            Some(_) => serve_plain(connection, &self.queue),
+            Some(frame::FIRST_BYTE) => serve_frames(connection, &self.queues),
+            Some(_) => serve_plain(connection, &self.queues),
         }
     }
 
@@ -57,27 +59,17 @@ impl Service for Connections {
     }
 }
 
-/// The code that goes with an error of the queue.
-pub(crate) fn code_of(error: &QueueError) -> ErrorCode {
-    match error {
-        QueueError::TooLarge { .. } => ErrorCode::TooLarge,
-        QueueError::Full | QueueError::TooManyHeld => ErrorCode::Full,
-        QueueError::NotHeld(_) => ErrorCode::NotFound,
-        QueueError::NotStored(_) => ErrorCode::Storage,
-    }
-}
-
 /// How many replies may wait for the disk, and how many bytes their requests may have had, before
 /// a connection waits too.
 const WAITING_MAX: usize = 256;
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// Requests and replies until the client closes. What it holds then goes back to the queue.
-fn serve_frames(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
-    let payload_bytes_max = queue.body_bytes_max() + FIELD_BYTES_MAX;
-    let body_secs = (queue.body_bytes_max() / FRAME_BYTES_A_SECOND) as u64;
+/// Requests and replies until the client closes. What it holds then goes back to its queue.
+fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
+    let payload_bytes_max = queues.body_bytes_max() + FIELD_BYTES_MAX;
+    let body_secs = (queues.body_bytes_max() / FRAME_BYTES_A_SECOND) as u64;
     let frame_wait = FRAME_WAIT + Duration::from_secs(body_secs);
-    let mut session = Session::new(queue);
+    let mut session = Session::new(queues);
     let mut payload = Vec::new();
     loop {
         // Before it may have to wait for input, a server sends all the replies it has.
@@ -98,109 +90,194 @@ fn serve_frames(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
                 return Ok(());
             }
         };
-        let out = connection.output();
         match Request::decode(kind, &payload) {
-            Ok(request) => {
-                if let Err(error) = session.act(request, out) {
-                    session.refuse(code_of(&error), &error.to_string(), out);
-                }
-            }
+            Ok(request) => session.act(request, connection)?,
             Err(error) => {
                 let error = FrameError::from(error);
-                session.refuse(error.code(), &error.to_string(), out);
+                session.refuse(error.code(), &error.to_string(), connection.output());
             }
         }
         connection.flush_if_large()?;
     }
 }
 
-/// One connection's requests: what it holds, and which replies still wait for the disk.
+/// One connection's requests: what it holds, and which changes were begun and not answered yet.
+/// Dropping it finishes those, and gives everything back that it holds.
 struct Session<'q> {
-    queue: &'q Queue,
-    held: Held<'q>,
-    waiting: VecDeque<Waiting>,
-    waiting_bytes: usize,
-}
-
-/// A reply that cannot be given yet.
-enum Waiting {
-    /// `Stored`.
-    Send(Pending),
-    /// `Acked`, for the oldest acknowledgement.
-    Ack,
-    /// `Message`, for the oldest acknowledgement, which the server made for the client.
-    Forget,
+    queues: &'q Queues,
+    held: VecDeque<Taken>,
+    begun: VecDeque<Begun>,
+    /// How many bytes the messages in `begun` had that were sent.
+    sent_bytes: usize,
+    has_sent: bool,
+    wakeup: Option<Arc<Wakeup>>,
 }
 
 impl<'q> Session<'q> {
-    fn new(queue: &'q Queue) -> Self {
+    fn new(queues: &'q Queues) -> Self {
         Self {
-            queue,
-            held: Held::new(queue),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            queues,
+            held: VecDeque::new(),
+            begun: VecDeque::new(),
+            sent_bytes: 0,
+            has_sent: false,
+            wakeup: None,
         }
     }
 
     /// Acts on a request. Replies are given in the order of the requests, now or by
     /// [`Session::settle`].
-    fn act(&mut self, request: Request, out: &mut Vec<u8>) -> Result<(), QueueError> {
-        match request {
-            Request::Send { body } => {
-                log::debug!("Send: {} bytes", body.len());
-                self.waiting_bytes += body.len();
-                let pending = self.queue.send(body)?;
-                self.waiting.push_back(Waiting::Send(pending));
+    fn act(&mut self, request: Request, connection: &mut Connection) -> io::Result<()> {
+        log::debug!("{}", shown(&request));
+        let begun = match request {
+            Request::Receive {
+                queue,
+                wait_millis,
+                delivery,
+            } => {
+                let wait = millis(wait_millis);
+                self.receive(queue, wait, delivery, connection)?
             }
-            Request::Receive { delivery } => {
-                // What this connection has sent before, it must be able to receive.
-                let sent = |waiting: &Waiting| matches!(waiting, Waiting::Send(_));
-                if delivery == Delivery::HoldUntilAcked || self.waiting.iter().any(sent) {
-                    self.settle(out);
-                }
-                let Some(Message { id, body }) = self.held.take()? else {
-                    self.settle(out);
-                    Reply::Empty.encode(out);
-                    return Ok(());
-                };
-                let id = *id;
-                log::debug!("Receive {id}: {} bytes", body.len());
-                if delivery == Delivery::HoldUntilAcked {
-                    Reply::Message { id, body }.encode(out);
-                } else {
-                    self.held.ack(id)?;
-                    self.waiting.push_back(Waiting::Forget);
-                }
-            }
-            Request::Ack { id } => {
-                log::debug!("Ack {id}");
-                self.held.ack(id)?;
-                self.waiting.push_back(Waiting::Ack);
-            }
+            other => self.begin(other, connection.output()),
+        };
+        match begun {
+            Ok(begun) => self.begun.extend(begun),
+            Err(error) => self.refuse(error.code(), &error.to_string(), connection.output()),
         }
-        let is_much = self.waiting.len() >= WAITING_MAX || self.waiting_bytes >= WAITING_BYTES_MAX;
-        if !self.queue.is_durable() || is_much {
-            self.settle(out);
+        let is_much = self.begun.len() >= WAITING_MAX || self.sent_bytes >= WAITING_BYTES_MAX;
+        if !self.queues.is_durable() || is_much {
+            self.settle(connection.output());
         }
         Ok(())
     }
 
-    /// Waits for the disk, and gives every reply that waited for it.
-    fn settle(&mut self, out: &mut Vec<u8>) {
-        while let Some(waiting) = self.waiting.pop_front() {
-            let settled = match waiting {
-                Waiting::Send(pending) => pending.wait().map(|id| Reply::Stored { id }.encode(out)),
-                Waiting::Ack => self.held.forgotten().map(|_| Reply::Acked.encode(out)),
-                Waiting::Forget => self.held.forgotten().map(|message| match message {
-                    Some(Message { id, body }) => Reply::Message { id, body: &body }.encode(out),
-                    None => Reply::Empty.encode(out),
-                }),
-            };
-            if let Err(error) = settled {
-                put_error(code_of(&error), &error.to_string(), out);
+    /// Begins a change, or replies at once.
+    fn begin(&mut self, request: Request, out: &mut Vec<u8>) -> Result<Option<Begun>, QueueError> {
+        let queues = self.queues;
+        match request {
+            Request::Send {
+                queue,
+                delay_millis,
+                body,
+            } => {
+                self.sent_bytes += body.len();
+                self.has_sent = true;
+                return queues.send(queue, millis(delay_millis), body).map(Some);
+            }
+            Request::Ack { claim } => {
+                let taken = self.claim(claim)?;
+                return Ok(Some(queues.forget(taken)));
+            }
+            Request::Release {
+                claim,
+                delay_millis,
+            } => {
+                let taken = self.claim(claim)?;
+                return Ok(Some(queues.release(taken, millis(delay_millis))));
+            }
+            Request::Extend {
+                token,
+                lease_millis,
+            } => return queues.extend(token, millis(lease_millis)).map(Some),
+            Request::Pause { queue } => return queues.pause(queue, true).map(Some),
+            Request::Resume { queue } => return queues.pause(queue, false).map(Some),
+            _ => {}
+        }
+        self.settle(out);
+        answer(queues, request, |reply| reply.encode(out))?;
+        Ok(None)
+    }
+
+    /// Takes the oldest message, and waits for one if there is none.
+    fn receive(
+        &mut self,
+        queue: QueueName,
+        wait: Duration,
+        delivery: Delivery,
+        connection: &mut Connection,
+    ) -> io::Result<Result<Option<Begun>, QueueError>> {
+        // What this connection has sent before, it must be able to receive.
+        if delivery == Delivery::Hold || self.has_sent {
+            self.settle(connection.output());
+        }
+        if delivery == Delivery::Hold && self.held.len() >= HELD_MAX {
+            return Ok(Err(QueueError::TooManyHeld));
+        }
+        let mut taken = self.queues.take(queue);
+        if taken.is_none() {
+            self.settle(connection.output());
+            if !wait.is_zero() {
+                taken = match self.wait_for(queue, wait, connection)? {
+                    Ok(taken) => taken,
+                    Err(error) => return Ok(Err(error)),
+                };
             }
         }
-        self.waiting_bytes = 0;
+        let Some(taken) = taken else {
+            Reply::Empty.encode(connection.output());
+            return Ok(Ok(None));
+        };
+        Ok(Ok(match delivery {
+            Delivery::Forget => Some(self.queues.deliver(taken)),
+            Delivery::Lease { millis: lease } => Some(self.queues.lease(taken, millis(lease))),
+            Delivery::Hold => {
+                message_reply(&taken).encode(connection.output());
+                self.held.push_back(taken);
+                None
+            }
+        }))
+    }
+
+    /// Sleeps until there is a message, the wait is over, or the client has hung up.
+    fn wait_for(
+        &mut self,
+        queue: QueueName,
+        wait: Duration,
+        connection: &mut Connection,
+    ) -> io::Result<Result<Option<Taken>, QueueError>> {
+        let deadline = Instant::now() + wait;
+        let wakeup = match &self.wakeup {
+            Some(wakeup) => Arc::clone(wakeup),
+            None => Arc::new(Wakeup::new()?),
+        };
+        self.wakeup = Some(Arc::clone(&wakeup));
+        loop {
+            let in_line = match self.queues.get_in_line(queue, &wakeup) {
+                Ok(in_line) => in_line,
+                Err(error) => return Ok(Err(error)),
+            };
+            if in_line.is_some() && connection.wait(&wakeup, deadline)? != Waited::Woken {
+                return Ok(Ok(None));
+            }
+            let taken = self.queues.take(queue);
+            if taken.is_some() {
+                return Ok(Ok(taken));
+            }
+        }
+    }
+
+    /// What this client was handed, and wants to be rid of.
+    fn claim(&mut self, claim: Claim) -> Result<Taken, QueueError> {
+        match claim {
+            Claim::Leased(token) => self.queues.claim(token),
+            Claim::Held(id) => {
+                let at = self.held.iter().position(|taken| taken.message.id == id);
+                let taken = at.and_then(|at| self.held.remove(at));
+                taken.ok_or(QueueError::NotHeld(id))
+            }
+        }
+    }
+
+    /// Waits for the disk, and gives every reply that waited for it.
+    fn settle(&mut self, out: &mut Vec<u8>) {
+        while let Some(begun) = self.begun.pop_front() {
+            let finished = self.queues.finish(begun, |reply| reply.encode(out));
+            if let Err(error) = finished {
+                put_error(error.code(), &error.to_string(), out);
+            }
+        }
+        self.sent_bytes = 0;
+        self.has_sent = false;
     }
 
     fn refuse(&mut self, code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
@@ -209,15 +286,63 @@ impl<'q> Session<'q> {
     }
 }
 
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.settle(&mut Vec::new());
+        for taken in self.held.drain(..) {
+            self.queues.give_back(taken);
+        }
+    }
+}
+
+/// Answers a request that concerns whole queues.
+pub(crate) fn answer<R>(
+    queues: &Queues,
+    request: Request,
+    with: impl FnOnce(Reply) -> R,
+) -> Result<R, QueueError> {
+    let messages = match request {
+        Request::Peek { queue, after } => return Ok(queues.peek(queue, after, with)),
+        Request::Purge { queue } => queues.purge(queue)?,
+        Request::Kick { queue } => queues.kick(queue)?,
+        Request::Drain { on } => {
+            queues.drain(on);
+            0
+        }
+        _ => return Ok(queues.stats(with)),
+    };
+    Ok(with(Reply::Done { messages }))
+}
+
+fn message_reply(taken: &Taken) -> Reply<'_> {
+    Reply::Message {
+        id: taken.message.id,
+        attempt: taken.message.attempts,
+        body: &taken.message.body,
+    }
+}
+
+/// A request for the log, with the length of its body instead of that.
+fn shown(request: &Request) -> String {
+    match request {
+        Request::Send { queue, body, .. } => format!("Send to {queue}: {} bytes", body.len()),
+        other => format!("{other:?}"),
+    }
+}
+
+pub(crate) fn millis(millis: u32) -> Duration {
+    Duration::from_millis(millis.into())
+}
+
 fn put_error(code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
     log::debug!("Refused: {sentence}");
     Reply::Error(ErrorReply { code, sentence }).encode(out);
 }
 
 /// One plain request: `<<GET>>`, or a message up to the end of the stream.
-fn serve_plain(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
+fn serve_plain(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
     connection.set_deadline(Deadline::after(PLAIN_WAIT));
-    let bytes_max = queue.body_bytes_max().max(QUEUE_GET.len());
+    let bytes_max = queues.body_bytes_max().max(QUEUE_GET.len());
     let mut body = Vec::new();
     let mut ended = false;
     while !ended && body.len() < bytes_max && !body.starts_with(QUEUE_GET) {
@@ -235,11 +360,11 @@ fn serve_plain(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
         connection.consume(taken);
     }
     if body.starts_with(QUEUE_GET) {
-        return reply_plain(connection, queue);
+        return reply_plain(connection, queues);
     }
-    let body_bytes = body.len().min(queue.body_bytes_max());
-    match queue.send(&body[..body_bytes]).and_then(Pending::wait) {
-        Ok(id) => log::debug!("Send {id}: {body_bytes} bytes"),
+    let body_bytes = body.len().min(queues.body_bytes_max());
+    match send_plain(queues, &body[..body_bytes]) {
+        Ok(()) => log::debug!("Send: {body_bytes} bytes"),
         Err(error) => log::warn!("A message was dropped: {error}"),
     }
     if !ended {
@@ -251,22 +376,31 @@ fn serve_plain(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts a message at the end of the default queue.
+fn send_plain(queues: &Queues, body: &[u8]) -> Result<(), QueueError> {
+    let begun = queues.send(QueueName::DEFAULT, Duration::ZERO, body)?;
+    queues.finish(begun, |_| {})
+}
+
 /// The oldest message, raw. It is forgotten when it has been sent.
-fn reply_plain(connection: &mut Connection, queue: &Queue) -> io::Result<()> {
-    let mut held = Held::new(queue);
-    let Ok(Some(Message { id, body })) = held.take() else {
+fn reply_plain(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
+    let Some(taken) = queues.take(QueueName::DEFAULT) else {
         return connection.write_all(QUEUE_EMPTY.as_bytes());
     };
-    let id = *id;
-    connection.write_all(body)?;
-    connection.flush()?;
-    forget(held, id);
-    Ok(())
+    let sent = connection
+        .write_all(&taken.message.body)
+        .and_then(|()| connection.flush());
+    match sent {
+        Ok(()) => forget(queues, taken),
+        Err(_) => queues.give_back(taken),
+    }
+    sent
 }
 
 /// Forgets a message that has been sent.
-pub(crate) fn forget(mut held: Held, id: MessageId) {
-    if let Err(error) = held.ack(id).and_then(|()| held.forgotten()) {
+pub(crate) fn forget(queues: &Queues, taken: Taken) {
+    let id = taken.message.id;
+    if let Err(error) = queues.finish(queues.forget(taken), |_| {}) {
         log::error!("Message {id} was sent but stays in the queue: {error}");
     }
 }

@@ -1,32 +1,61 @@
 //! A UDP request, in the dialect of its first byte.
 //!
-//! There is no connection that could hold a message, so it is forgotten when the reply with it has
-//! been sent.
+//! A datagram may be lost, doubled or late. So a framed request has an id, and one that was answered
+//! before is answered in the same words. There is no connection that could hold a message; a lease
+//! does that.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use daemon::DatagramService;
+use daemon::{DatagramService, lock};
 use proto::ErrorCode;
 use proto::error::ErrorReply;
-use proto::frame::{self, FrameError, Message as _};
+use proto::frame::{FIRST_BYTE, FrameError, Message as _};
 use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
-use proto::queue::{DATAGRAM_BYTES_MAX, Reply, Request, put_datagram, split_datagram};
+use proto::queue::{
+    Claim, DATAGRAM_BYTES_MAX, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request, put_datagram,
+    split_datagram,
+};
 
-use crate::connection::{code_of, forget};
-use crate::queue::{Held, Message, Pending, Queue};
+use crate::QueueError;
+use crate::connection::{answer, forget, millis};
+use crate::message::Taken;
+use crate::queues::{Begun, Queues};
+use crate::recent::{Asked, Recent};
 
-const TOO_LONG: &str = "the oldest message is too long for a datagram; receive it over TCP";
+const TOO_LONG: &str = "the reply is too long for a datagram; ask over TCP";
+const MESSAGE_TOO_LONG: &str = "the oldest message is too long for a datagram; receive it over TCP";
+const NO_HOLDING: &str = "only a connection can hold a message; lease it";
+const NO_WAITING: &str = "only a connection can wait for a message";
 
-/// The queue's datagrams.
+/// The queues' datagrams.
 pub(crate) struct Datagrams {
-    queue: Arc<Queue>,
+    queues: Arc<Queues>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    recent: Recent,
+    /// Changes that were begun and not finished yet. Those in plain text are not answered.
+    begun: Vec<(Option<Asked>, Begun)>,
+}
+
+/// What comes of a request at once.
+enum Acted {
+    Begun(Begun),
+    /// The datagram to reply with.
+    Replied(Vec<u8>),
 }
 
 impl Datagrams {
-    pub(crate) fn new(queue: Arc<Queue>) -> Self {
-        Self { queue }
+    pub(crate) fn new(queues: Arc<Queues>) -> Self {
+        Self {
+            queues,
+            state: Mutex::default(),
+        }
     }
 }
 
@@ -34,18 +63,36 @@ impl DatagramService for Datagrams {
     fn serve_datagram(&self, datagram: &[u8], peer: SocketAddr, socket: &UdpSocket) {
         let reply_with = |reply: &[u8]| socket.send_to(reply, peer).map(drop);
         let served = match datagram.first() {
-            Some(&frame::FIRST_BYTE) => self.serve_frame(datagram, reply_with),
+            Some(&FIRST_BYTE) => self.serve_frame(datagram, peer, reply_with),
             _ if datagram.starts_with(QUEUE_GET) => self.serve_plain_get(reply_with),
             _ => {
-                let sent = self.queue.send(datagram).and_then(Pending::wait);
-                if let Err(error) = sent {
-                    log::warn!("A message from {peer} was dropped: {error}");
-                }
+                self.serve_plain_send(datagram, peer);
                 Ok(())
             }
         };
         if let Err(error) = served {
             log::warn!("No reply to {peer}: {error}");
+        }
+    }
+
+    fn settle(&self, socket: &UdpSocket) {
+        let mut state = lock(&self.state);
+        for (asked, begun) in std::mem::take(&mut state.begun) {
+            let Some(asked) = asked else {
+                if let Err(error) = self.queues.finish(begun, |_| {}) {
+                    log::warn!("A message was dropped: {error}");
+                }
+                continue;
+            };
+            let (peer, id) = asked;
+            let reply = match self.queues.finish(begun, |reply| wrapped(id, &reply)) {
+                Ok(reply) => reply,
+                Err(error) => refusal(id, error.code(), &error.to_string()),
+            };
+            if let Err(error) = socket.send_to(&reply, peer) {
+                log::warn!("No reply to {peer}: {error}");
+            }
+            state.recent.remember(asked, reply);
         }
     }
 }
@@ -54,6 +101,7 @@ impl Datagrams {
     fn serve_frame(
         &self,
         datagram: &[u8],
+        peer: SocketAddr,
         reply_with: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         let (id, kind, payload) = match split_datagram(datagram) {
@@ -64,60 +112,128 @@ impl Datagrams {
                 return Ok(());
             }
         };
-        let refuse = |code, sentence: &str| {
-            let mut out = Vec::new();
-            put_datagram(&mut out, id, &Reply::Error(ErrorReply { code, sentence }));
-            out
-        };
-        let reply_of = |reply: &Reply| {
-            let mut out = Vec::new();
-            put_datagram(&mut out, id, reply);
-            out
-        };
-        match Request::decode(kind, payload) {
-            Ok(Request::Send { body }) => {
-                let sent = self.queue.send(body).and_then(Pending::wait);
-                reply_with(&match sent {
-                    Ok(id) => reply_of(&Reply::Stored { id }),
-                    Err(error) => refuse(code_of(&error), &error.to_string()),
-                })
-            }
-            Ok(Request::Receive { .. }) => {
-                let mut held = Held::new(&self.queue);
-                let Ok(Some(Message { id, body })) = held.take() else {
-                    return reply_with(&reply_of(&Reply::Empty));
-                };
-                let id = *id;
-                let reply = reply_of(&Reply::Message { id, body });
-                if reply.len() > DATAGRAM_BYTES_MAX {
-                    return reply_with(&refuse(ErrorCode::TooLarge, TOO_LONG));
-                }
-                reply_with(&reply)?;
-                forget(held, id);
-                Ok(())
-            }
-            Ok(Request::Ack { .. }) => {
-                let sentence = "a message received over UDP needs no acknowledgement";
-                reply_with(&refuse(ErrorCode::Unsupported, sentence))
+        let asked = (peer, id);
+        let mut state = lock(&self.state);
+        if let Some(reply) = state.recent.reply(&asked) {
+            return reply_with(reply);
+        }
+        if state.begun.iter().any(|(begun, _)| *begun == Some(asked)) {
+            return Ok(());
+        }
+        let acted = match Request::decode(kind, payload) {
+            Ok(request) => {
+                let acted = self.act(id, request);
+                acted.unwrap_or_else(|e| Acted::Replied(refusal(id, e.code(), &e.to_string())))
             }
             Err(error) => {
                 let error = FrameError::from(error);
-                reply_with(&refuse(error.code(), &error.to_string()))
+                Acted::Replied(refusal(id, error.code(), &error.to_string()))
             }
+        };
+        match acted {
+            Acted::Begun(begun) => state.begun.push((Some(asked), begun)),
+            Acted::Replied(reply) => {
+                let sent = reply_with(&reply);
+                state.recent.remember(asked, reply);
+                return sent;
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&self, id: u64, request: Request) -> Result<Acted, QueueError> {
+        let queues = &*self.queues;
+        let unsupported = |sentence| {
+            let refusal = refusal(id, ErrorCode::Unsupported, sentence);
+            Ok(Acted::Replied(refusal))
+        };
+        Ok(Acted::Begun(match request {
+            Request::Send {
+                queue,
+                delay_millis,
+                body,
+            } => queues.send(queue, millis(delay_millis), body)?,
+            Request::Receive {
+                wait_millis: 1.., ..
+            } => return unsupported(NO_WAITING),
+            Request::Receive {
+                delivery: Delivery::Hold,
+                ..
+            } => return unsupported(NO_HOLDING),
+            Request::Receive {
+                queue, delivery, ..
+            } => {
+                let Some(taken) = queues.take(queue) else {
+                    return Ok(Acted::Replied(wrapped(id, &Reply::Empty)));
+                };
+                if is_too_long(&taken) {
+                    queues.untake(taken);
+                    let refusal = refusal(id, ErrorCode::TooLarge, MESSAGE_TOO_LONG);
+                    return Ok(Acted::Replied(refusal));
+                }
+                match delivery {
+                    Delivery::Lease { millis: lease } => queues.lease(taken, millis(lease)),
+                    _ => queues.deliver(taken),
+                }
+            }
+            Request::Ack {
+                claim: Claim::Leased(token),
+            } => queues.forget(queues.claim(token)?),
+            Request::Release {
+                claim: Claim::Leased(token),
+                delay_millis,
+            } => queues.release(queues.claim(token)?, millis(delay_millis)),
+            Request::Ack { .. } | Request::Release { .. } => return unsupported(NO_HOLDING),
+            Request::Extend {
+                token,
+                lease_millis,
+            } => queues.extend(token, millis(lease_millis))?,
+            Request::Pause { queue } => queues.pause(queue, true)?,
+            Request::Resume { queue } => queues.pause(queue, false)?,
+            other => {
+                let reply = answer(queues, other, |reply| wrapped(id, &reply))?;
+                return Ok(Acted::Replied(match reply.len() {
+                    ..=DATAGRAM_BYTES_MAX => reply,
+                    _ => refusal(id, ErrorCode::TooLarge, TOO_LONG),
+                }));
+            }
+        }))
+    }
+
+    fn serve_plain_send(&self, body: &[u8], peer: SocketAddr) {
+        match self.queues.send(QueueName::DEFAULT, Duration::ZERO, body) {
+            Ok(begun) => lock(&self.state).begun.push((None, begun)),
+            Err(error) => log::warn!("A message from {peer} was dropped: {error}"),
         }
     }
 
     fn serve_plain_get(&self, reply_with: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let mut held = Held::new(&self.queue);
-        let Ok(Some(Message { id, body })) = held.take() else {
+        let Some(taken) = self.queues.take(QueueName::DEFAULT) else {
             return reply_with(QUEUE_EMPTY.as_bytes());
         };
-        if body.len() > DATAGRAM_BYTES_MAX {
-            return reply_with(format!("Error - {TOO_LONG}.").as_bytes());
+        if is_too_long(&taken) {
+            self.queues.untake(taken);
+            return reply_with(format!("Error - {MESSAGE_TOO_LONG}.").as_bytes());
         }
-        let id = *id;
-        reply_with(body)?;
-        forget(held, id);
-        Ok(())
+        let sent = reply_with(&taken.message.body);
+        match sent {
+            Ok(()) => forget(&self.queues, taken),
+            Err(_) => self.queues.give_back(taken),
+        }
+        sent
     }
+}
+
+fn is_too_long(taken: &Taken) -> bool {
+    taken.message.body.len() + FIELD_BYTES_MAX > DATAGRAM_BYTES_MAX
+}
+
+fn wrapped(id: u64, reply: &Reply) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    put_datagram(&mut datagram, id, reply);
+    datagram
+}
+
+fn refusal(id: u64, code: ErrorCode, sentence: &str) -> Vec<u8> {
+    wrapped(id, &Reply::Error(ErrorReply { code, sentence }))
 }

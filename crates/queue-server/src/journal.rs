@@ -1,41 +1,64 @@
-//! The durable queue's database: SQLite, written by one thread, a transaction for each batch.
+//! The queues' database: SQLite, written by one thread, a transaction for each batch.
 //!
-//! The queue in memory decides who gets what; the database has every message that is not
+//! The queues in memory decide who gets what; the database has every message that is not
 //! acknowledged, and is read once, at the start. So receiving costs no disk access, and a message
-//! handed out but not acknowledged when the server dies is simply still there.
+//! handed out but not acknowledged when the server dies is simply still there. What must outlive
+//! the server is written when it happens: a lease, a message's new place, how often it was tried.
 //!
-//! Every message has a CRC-32 of its id and its body. One that does not match at the start is set
-//! aside in the table `damaged` and reported, never delivered.
+//! Every message has a CRC-32 over its whole row. One that does not match at the start is set aside
+//! in the table `damaged` and reported, never delivered.
 
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use daemon::lock;
 use group_commit::{CommitError, FolderLock, Fsync, LockError, Store};
-use proto::queue::MessageId;
+use proto::queue::{MessageId, QueueName, Token};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, ErrorCode, MAIN_DB, ffi, params};
+use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, ffi, params};
 
-use crate::queue::{Message, Shared};
+use crate::message::{Message, Place, Taken};
+use crate::queues::Shared;
 
 /// What the file says of itself in its header (`PRAGMA application_id`): "Qrtt".
 const APPLICATION_ID: i32 = 0x5172_7474;
 
 /// The version of the tables (`PRAGMA user_version`).
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
+/// Times and places are in microseconds since 1970.
 const SCHEMA: &str = "
-    CREATE TABLE messages (id INTEGER PRIMARY KEY, crc INTEGER NOT NULL, body BLOB NOT NULL);
-    CREATE TABLE damaged (id INTEGER, crc, body, found TEXT NOT NULL);
+    CREATE TABLE messages (
+        id INTEGER PRIMARY KEY,
+        queue TEXT NOT NULL,
+        place INTEGER NOT NULL,     -- when it entered its queue; the lowest is next
+        delayed INTEGER NOT NULL,   -- 1: its place may be in the future
+        attempts INTEGER NOT NULL,  -- how often it was handed out and given back
+        token BLOB,                 -- the lease, if there is one...
+        until INTEGER,              -- ...and when it runs out
+        crc INTEGER NOT NULL,       -- CRC-32 of all the rest
+        body BLOB NOT NULL
+    );
+    CREATE TABLE paused (queue TEXT PRIMARY KEY);
+    CREATE TABLE damaged (id, queue, place, delayed, attempts, token, until, crc, body, found);
 ";
 
 /// When the write-ahead log has so many pages of 4 KiB, it is copied into the database and used
-/// again from its start, so it stays near this size.
+/// again from its start, so it stays near this size...
 const LOG_PAGES_MAX: usize = 1024;
+
+/// ...unless another program reads the database all the time. When it has so many pages, no new
+/// messages are taken until it can be copied.
+const READ_LOG_PAGES_MAX: usize = 16 * LOG_PAGES_MAX;
+
+/// A batch of messages is committed when their bodies have so many bytes.
+const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Why a database could not be opened.
 #[derive(Debug)]
@@ -53,7 +76,9 @@ pub enum JournalError {
     Damaged(PathBuf, String),
     /// Its header says that this program may only read it, or the file's permissions do.
     ReadOnly(PathBuf),
-    /// The folder could not be synced.
+    /// It cannot have a write-ahead log; it is no file on a disk, then.
+    NoLog(PathBuf),
+    /// It could not be made or synced.
     Sync(PathBuf, io::Error),
 }
 
@@ -74,7 +99,10 @@ impl fmt::Display for JournalError {
                 path.display()
             ),
             Self::ReadOnly(path) => write!(f, "{} can only be read", path.display()),
-            Self::Sync(path, _) => write!(f, "cannot sync the folder of {}", path.display()),
+            Self::NoLog(path) => {
+                write!(f, "{} cannot have a write-ahead log", path.display())
+            }
+            Self::Sync(path, _) => write!(f, "cannot make {} durable", path.display()),
         }
     }
 }
@@ -85,19 +113,85 @@ impl std::error::Error for JournalError {
             Self::Lock(error) => error.source(),
             Self::Sqlite(_, cause) => Some(cause),
             Self::Sync(_, cause) => Some(cause),
-            Self::NotOurs(_) | Self::UnknownVersion(..) | Self::Damaged(..) | Self::ReadOnly(_) => {
-                None
-            }
+            Self::NotOurs(_)
+            | Self::UnknownVersion(..)
+            | Self::Damaged(..)
+            | Self::ReadOnly(_)
+            | Self::NoLog(_) => None,
         }
     }
 }
 
-/// What the queue asks to be made durable.
+/// What the queues ask to be made durable.
 pub(crate) enum Change {
-    /// A message, which is put into the queue when it is committed.
-    Insert(Box<[u8]>),
-    /// That a message was acknowledged.
+    /// A message, which is put into this queue when it is committed; its place comes after a delay.
+    Insert(Arc<str>, Message, Duration),
+    /// That a message is now as this row says.
+    Update(Row),
+    /// That a lease, if it is still the same one, now runs out when this row says.
+    Extend(Row),
+    /// That a message is forgotten.
     Delete(MessageId),
+    /// That a queue is paused, or not any more.
+    Pause(Arc<str>, bool),
+}
+
+/// What the database has of a message, beside its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    id: MessageId,
+    pub(crate) queue: Arc<str>,
+    place: Place,
+    pub(crate) is_delayed: bool,
+    attempts: u32,
+    lease: Option<(Token, Place)>,
+    body_crc: u32,
+}
+
+impl Row {
+    /// The row of a message that is in no queue at the moment.
+    pub(crate) fn of(taken: &Taken) -> Self {
+        Self::new(&taken.queue, &taken.message, false, taken.lease)
+    }
+
+    fn new(
+        queue: &Arc<str>,
+        message: &Message,
+        is_delayed: bool,
+        lease: Option<(Token, Place)>,
+    ) -> Self {
+        Self {
+            id: message.id,
+            queue: Arc::clone(queue),
+            place: message.place,
+            is_delayed,
+            attempts: message.attempts,
+            lease,
+            body_crc: message.body_crc,
+        }
+    }
+
+    fn crc(&self) -> i64 {
+        let (token, until) = self.lease.unwrap_or_default();
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.id.to_be_bytes());
+        crc.update(&self.place.to_be_bytes());
+        crc.update(&[u8::from(self.is_delayed), u8::from(self.lease.is_some())]);
+        crc.update(&self.attempts.to_be_bytes());
+        crc.update(token.as_bytes());
+        crc.update(&until.to_be_bytes());
+        crc.update(&self.body_crc.to_be_bytes());
+        crc.update(self.queue.as_bytes());
+        i64::from(crc.finalize())
+    }
+
+    fn token(&self) -> Option<&[u8; 16]> {
+        self.lease.as_ref().map(|(token, _)| token.as_bytes())
+    }
+
+    fn until(&self) -> Option<i64> {
+        self.lease.map(|(_, until)| until.cast_signed())
+    }
 }
 
 /// What the writer thread owns.
@@ -105,30 +199,36 @@ pub(crate) struct Journal {
     path: PathBuf,
     db: Connection,
     next_id: MessageId,
-    /// Since the last commit: what came, and which went.
-    inserted: Vec<Message>,
-    deleted: Vec<MessageId>,
+    /// Since the last commit: what came (and whether it is delayed), and what changed.
+    inserted: Vec<(Arc<str>, Message, bool)>,
+    changed: Vec<Change>,
+    inserted_bytes: usize,
     /// How long the write-ahead log was after the last commit.
     log_pages: Arc<AtomicUsize>,
-    queue: Arc<Shared>,
+    /// If the log could not be copied into the database: from how many pages on no new messages are
+    /// taken.
+    stuck_pages_max: Option<usize>,
+    queues: Arc<Shared>,
     _lock: FolderLock,
 }
 
 impl Journal {
-    /// Opens or makes a database, and puts its messages into `queue`, oldest first.
+    /// Opens or makes a database, and puts its messages into their queues.
     pub(crate) fn open(
         path: &Path,
         fsync: Fsync,
-        queue: Arc<Shared>,
+        queues: Arc<Shared>,
     ) -> Result<Self, JournalError> {
-        // Two names of one file must lead to one lock. A file that is yet to be made has one name.
-        let real_path = std::fs::canonicalize(path);
-        let path = real_path.as_deref().unwrap_or(path);
-        let mut lock_path = path.as_os_str().to_owned();
+        // Two names of one file must lead to one lock, so the file is made first.
+        let unsynced = |cause| JournalError::Sync(path.to_owned(), cause);
+        let real_path = make_file(path).map_err(unsynced)?;
+        let mut lock_path = real_path.clone().into_os_string();
         lock_path.push(".lock");
         let lock = FolderLock::acquire(Path::new(&lock_path)).map_err(JournalError::Lock)?;
         let failed = |cause| JournalError::Sqlite(path.to_owned(), cause);
-        let mut db = Connection::open(path).map_err(failed)?;
+        // Without SQLITE_OPEN_URI, no name means anything but a file.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut db = Connection::open_with_flags(&real_path, flags).map_err(failed)?;
         sync_on_closing(&db, false).map_err(failed)?;
         prepare(&db, fsync, path)?;
         let log_pages = Arc::new(AtomicUsize::new(0));
@@ -143,39 +243,48 @@ impl Journal {
             db,
             next_id: 1,
             inserted: Vec::new(),
-            deleted: Vec::new(),
+            changed: Vec::new(),
+            inserted_bytes: 0,
             log_pages,
-            queue,
+            stuck_pages_max: None,
+            queues,
             _lock: lock,
         };
         journal.load().map_err(failed)?;
-        // Syncs the log and the database before anything that was read is served.
-        journal.checkpoint("TRUNCATE").map_err(failed)?;
-        group_commit::sync_folder(path).map_err(|e| JournalError::Sync(path.to_owned(), e))?;
+        // Before anything is served that was read, it is synced.
+        journal.sync_files(&real_path).map_err(unsynced)?;
+        match journal.checkpoint("TRUNCATE") {
+            Err(error) if !is_lack_of_room(&error) => return Err(failed(error)),
+            checkpointed => journal.note_checkpoint(checkpointed),
+        }
         sync_on_closing(&journal.db, true).map_err(failed)?;
         Ok(journal)
     }
 
     fn load(&mut self) -> rusqlite::Result<()> {
         let mut damaged = Vec::new();
-        let mut messages = Vec::new();
+        let mut messages = 0;
         {
-            let mut select = self
-                .db
-                .prepare("SELECT id, crc, body FROM messages ORDER BY id")?;
+            let select = "SELECT id, queue, place, delayed, attempts, token, until, crc, body
+                          FROM messages ORDER BY id";
+            let mut select = self.db.prepare(select)?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
                 let id: i64 = row.get(0)?;
-                self.next_id = self.next_id.max(id.cast_unsigned() + 1);
-                let crc = row.get_ref(1)?.as_i64();
-                let body = row.get_ref(2)?.as_blob();
-                match (crc, body) {
-                    (Ok(crc), Ok(body)) if crc == checksum(id.cast_unsigned(), body) => {
-                        let (id, body) = (id.cast_unsigned(), Box::from(body));
-                        messages.push(Message { id, body });
+                match read_row(id, row) {
+                    Ok((taken, is_delayed)) => {
+                        self.next_id = self.next_id.max(taken.message.id + 1);
+                        self.queues.restore(taken, is_delayed);
+                        messages += 1;
                     }
-                    _ => damaged.push(id),
+                    Err(_) => damaged.push(id),
                 }
+            }
+            let mut select = self.db.prepare("SELECT queue FROM paused")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                let name: String = row.get(0)?;
+                self.queues.restore_pause(&name.into());
             }
         }
         for id in damaged {
@@ -185,19 +294,13 @@ impl Journal {
             );
             let transaction = self.db.transaction()?;
             transaction.execute(
-                "INSERT INTO damaged SELECT id, crc, body, datetime('now') FROM messages
-                 WHERE id = ?1",
+                "INSERT INTO damaged SELECT *, datetime('now') FROM messages WHERE id = ?1",
                 [id],
             )?;
             transaction.execute("DELETE FROM messages WHERE id = ?1", [id])?;
             transaction.commit()?;
         }
-        log::info!(
-            "{} messages read from {}",
-            messages.len(),
-            self.path.display()
-        );
-        lock(&self.queue.state).restore(messages);
+        log::info!("{messages} messages read from {}", self.path.display());
         Ok(())
     }
 
@@ -211,7 +314,7 @@ impl Journal {
         let checkpointed = self.checkpoint("TRUNCATE");
         match checkpointed.map_err(|error| self.commit_error(error)) {
             Err(CommitError::Lost(cause)) => Err(CommitError::Lost(cause)),
-            Ok(()) if self.inserted.is_empty() => self.try_write(),
+            Ok(_) if self.inserted.is_empty() => self.try_write(),
             _ => written,
         }
     }
@@ -223,16 +326,23 @@ impl Journal {
 
     fn transact(&mut self) -> rusqlite::Result<()> {
         let transaction = self.db.transaction()?;
-        {
-            let mut insert = transaction
-                .prepare_cached("INSERT INTO messages (id, crc, body) VALUES (?1, ?2, ?3)")?;
-            for Message { id, body } in &self.inserted {
-                insert.execute(params![id.cast_signed(), checksum(*id, body), body])?;
-            }
-            let mut delete = transaction.prepare_cached("DELETE FROM messages WHERE id = ?1")?;
-            for id in &self.deleted {
-                delete.execute([id.cast_signed()])?;
-            }
+        let insert = "INSERT INTO messages VALUES (?1, ?2, ?3, ?4, ?5, NULL, NULL, ?6, ?7)";
+        let mut insert = transaction.prepare_cached(insert)?;
+        for (queue, message, is_delayed) in &self.inserted {
+            let row = Row::new(queue, message, *is_delayed, None);
+            insert.execute(params![
+                row.id.cast_signed(),
+                queue,
+                row.place.cast_signed(),
+                is_delayed,
+                row.attempts,
+                row.crc(),
+                message.body
+            ])?;
+        }
+        drop(insert);
+        for change in &self.changed {
+            write_change(&transaction, change)?;
         }
         transaction.commit()
     }
@@ -259,10 +369,77 @@ impl Journal {
         CommitError::Lost(io_error(error))
     }
 
-    fn checkpoint(&mut self, mode: &str) -> rusqlite::Result<()> {
-        // Returns a row; whether a reader was in the way matters little, the next one goes on.
+    /// Copies the log into the database; returns whether nobody who reads it was in the way.
+    fn checkpoint(&mut self, mode: &str) -> rusqlite::Result<bool> {
         let pragma = format!("PRAGMA wal_checkpoint({mode})");
-        self.db.query_row(&pragma, [], |_| Ok(()))
+        self.db.query_row(&pragma, [], |row| {
+            let (log, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok(log == copied)
+        })
+    }
+
+    /// Notes whether the log could be copied, and says so when it could not for the first time.
+    fn note_checkpoint(&mut self, checkpointed: rusqlite::Result<bool>) {
+        let was_stuck = self.stuck_pages_max.is_some();
+        self.stuck_pages_max = match checkpointed {
+            Ok(true) => {
+                self.log_pages.store(0, Ordering::Relaxed);
+                None
+            }
+            Ok(false) => {
+                if !was_stuck {
+                    log::warn!("The log grows, for another program reads the database");
+                }
+                Some(READ_LOG_PAGES_MAX)
+            }
+            Err(error) => {
+                if !was_stuck {
+                    log::error!("The log cannot be copied into the database: {error}");
+                }
+                Some(LOG_PAGES_MAX)
+            }
+        };
+    }
+
+    /// Copies the log into the database when it is long.
+    fn shorten_log(&mut self) -> Result<(), CommitError> {
+        if self.log_pages.load(Ordering::Relaxed) <= LOG_PAGES_MAX {
+            return Ok(());
+        }
+        match self.checkpoint("PASSIVE") {
+            Err(error) if !is_lack_of_room(&error) => Err(self.lost(error)),
+            checkpointed => {
+                self.note_checkpoint(checkpointed);
+                Ok(())
+            }
+        }
+    }
+
+    /// Refuses new messages while the log is too long and cannot be copied. What takes messages out
+    /// may still find room in it.
+    fn check_log(&mut self) -> Result<(), CommitError> {
+        if self.stuck_pages_max.is_none() || self.inserted.is_empty() {
+            return Ok(());
+        }
+        self.shorten_log()?;
+        let log_pages = self.log_pages.load(Ordering::Relaxed);
+        match self.stuck_pages_max.is_some_and(|max| log_pages > max) {
+            true => Err(CommitError::Refused(io::ErrorKind::StorageFull.into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Syncs what SQLite has read: the database, its log if there is one, and their folder.
+    fn sync_files(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()?;
+        let mut log_path = path.as_os_str().to_owned();
+        log_path.push("-wal");
+        match File::open(&log_path) {
+            Ok(log) => log.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        group_commit::sync_folder(path)
     }
 }
 
@@ -273,33 +450,133 @@ impl Store for Journal {
 
     fn apply(&mut self, change: Change) -> MessageId {
         match change {
-            Change::Insert(body) => {
-                let id = self.next_id;
+            Change::Insert(queue, mut message, delay) => {
+                message.id = self.next_id;
                 self.next_id += 1;
-                self.inserted.push(Message { id, body });
+                let clock = &self.queues.clock;
+                let is_delayed = !delay.is_zero();
+                message.place = match is_delayed {
+                    true => clock.after(delay),
+                    false => clock.next_place(),
+                };
+                let id = message.id;
+                self.inserted_bytes += message.body.len();
+                self.inserted.push((queue, message, is_delayed));
                 id
             }
-            Change::Delete(id) => {
-                self.deleted.push(id);
-                id
+            other => {
+                self.changed.push(other);
+                0
             }
         }
     }
 
+    fn is_batch_full(&self) -> bool {
+        self.inserted_bytes >= BATCH_BYTES_MAX
+    }
+
     fn commit(&mut self) -> Result<(), CommitError> {
-        let written = self.write();
+        let written = self.check_log().and_then(|()| self.write());
         let inserted = std::mem::take(&mut self.inserted);
-        self.deleted.clear();
+        self.inserted_bytes = 0;
+        self.changed.clear();
         if let Err(error) = written {
-            lock(&self.queue.state).release(&inserted);
+            self.queues.refused(inserted);
             return Err(error);
         }
-        if self.log_pages.load(Ordering::Relaxed) > LOG_PAGES_MAX {
-            let checkpointed = self.checkpoint("PASSIVE");
-            checkpointed.map_err(|error| self.lost(error))?;
+        // The transaction is on the disk, whatever becomes of the log.
+        let shortened = self.shorten_log();
+        self.queues.arrived(inserted);
+        shortened
+    }
+}
+
+fn write_change(transaction: &Transaction, change: &Change) -> rusqlite::Result<()> {
+    match change {
+        Change::Insert(..) => {}
+        Change::Update(row) => {
+            let update = "UPDATE messages SET queue = ?2, place = ?3, delayed = ?4, attempts = ?5,
+                          token = ?6, until = ?7, crc = ?8 WHERE id = ?1";
+            transaction.prepare_cached(update)?.execute(params![
+                row.id.cast_signed(),
+                row.queue,
+                row.place.cast_signed(),
+                row.is_delayed,
+                row.attempts,
+                row.token(),
+                row.until(),
+                row.crc()
+            ])?;
         }
-        lock(&self.queue.state).append(inserted);
-        Ok(())
+        Change::Extend(row) => {
+            let update = "UPDATE messages SET until = ?3, crc = ?4 WHERE id = ?1 AND token = ?2";
+            transaction.prepare_cached(update)?.execute(params![
+                row.id.cast_signed(),
+                row.token(),
+                row.until(),
+                row.crc()
+            ])?;
+        }
+        Change::Delete(id) => {
+            let delete = "DELETE FROM messages WHERE id = ?1";
+            transaction
+                .prepare_cached(delete)?
+                .execute([id.cast_signed()])?;
+        }
+        Change::Pause(queue, true) => {
+            let pause = "INSERT OR IGNORE INTO paused VALUES (?1)";
+            transaction.prepare_cached(pause)?.execute([queue])?;
+        }
+        Change::Pause(queue, false) => {
+            let resume = "DELETE FROM paused WHERE queue = ?1";
+            transaction.prepare_cached(resume)?.execute([queue])?;
+        }
+    }
+    Ok(())
+}
+
+/// A message as the database has it, and whether it is delayed.
+///
+/// # Errors
+/// If its checksum is not right, or a column has something of another type.
+fn read_row(id: i64, row: &rusqlite::Row) -> FromSqlResult<(Taken, bool)> {
+    if !(1..i64::MAX).contains(&id) {
+        return Err(FromSqlError::OutOfRange(id));
+    }
+    let column = |at| row.get_ref(at).map_err(|_| FromSqlError::InvalidType);
+    let queue = column(1)?.as_str()?;
+    let place = column(2)?.as_i64()?.cast_unsigned();
+    let delayed = column(3)?.as_i64()?;
+    let attempts = column(4)?.as_i64()?;
+    let lease = match (column(5)?, column(6)?) {
+        (ValueRef::Null, ValueRef::Null) => None,
+        (token, until) => {
+            let token = Token::from_slice(token.as_blob()?);
+            let token = token.map_err(|_| FromSqlError::InvalidType)?;
+            Some((token, until.as_i64()?.cast_unsigned()))
+        }
+    };
+    let crc = column(7)?.as_i64()?;
+    let message = Message {
+        id: id.cast_unsigned(),
+        place,
+        attempts: u32::try_from(attempts).map_err(|_| FromSqlError::OutOfRange(attempts))?,
+        ..Message::new(column(8)?.as_blob()?)
+    };
+    let is_delayed = delayed == 1;
+    let name = QueueName::new(queue).map_err(|_| FromSqlError::InvalidType)?;
+    let queue = name.as_str().into();
+    let is_right = Row::new(&queue, &message, is_delayed, lease).crc() == crc;
+    match is_right && (0..=1).contains(&delayed) {
+        true => Ok((
+            Taken {
+                queue,
+                message,
+                lease,
+            },
+            is_delayed,
+        )),
+        false => Err(FromSqlError::InvalidType),
     }
 }
 
@@ -332,11 +609,17 @@ fn prepare(db: &Connection, fsync: Fsync, path: &Path) -> Result<(), JournalErro
         Fsync::Always => "FULL",
         Fsync::Never => "NORMAL",
     };
+    let mode = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
+    let mode: String = mode.map_err(failed)?;
+    if mode != "wal" {
+        return Err(JournalError::NoLog(path.to_owned()));
+    }
     // Checkpoints are made by hand, for SQLite does not report an automatic one that fails.
+    let log_bytes_kept = LOG_PAGES_MAX * 4096;
     db.execute_batch(&format!(
-        "PRAGMA journal_mode = WAL;
-         PRAGMA synchronous = {synchronous};
-         PRAGMA wal_autocheckpoint = 0;"
+        "PRAGMA synchronous = {synchronous};
+         PRAGMA wal_autocheckpoint = 0;
+         PRAGMA journal_size_limit = {log_bytes_kept};"
     ))
     .map_err(failed)?;
     if is_new {
@@ -360,12 +643,22 @@ fn prepare(db: &Connection, fsync: Fsync, path: &Path) -> Result<(), JournalErro
     }
 }
 
-/// The CRC-32 of a message's id and body.
-fn checksum(id: MessageId, body: &[u8]) -> i64 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&id.to_be_bytes());
-    crc.update(body);
-    i64::from(crc.finalize())
+/// Makes the file of a database if it does not exist; returns its one true name.
+fn make_file(path: &Path) -> io::Result<PathBuf> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).append(true).create(true);
+    drop(options.open(path)?);
+    std::fs::canonicalize(path)
+}
+
+/// Whether an error means that there is no room, or that a write failed: nothing that was committed
+/// is in doubt then.
+fn is_lack_of_room(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(
+        code,
+        Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE)
+    )
 }
 
 /// Whether SQLite copies its log into the database, with a sync, when it is closed.

@@ -1,14 +1,20 @@
-//! The queue server: a first-in, first-out queue of messages, over TCP, UDP or both at once.
+//! The queue server: first-in, first-out queues of messages, over TCP, UDP or both at once.
 //!
-//! [`args`] reads the command line; `queue` is the queue and its rules, `journal` the database that
-//! keeps it; `connection` is the life of a TCP connection in either dialect, `datagram` a UDP
-//! request.
+//! [`args`] reads the command line. `message` is a message and its place, `queue` one queue, `queues`
+//! all of them and the rules of handing out and giving back; `journal` is the database that keeps
+//! them, and `alarm` the thread for what is due later. `connection` is the life of a TCP connection
+//! in either dialect, `datagram` a UDP request, and `recent` what was answered over UDP lately.
 
+mod alarm;
 pub mod args;
 mod connection;
 mod datagram;
+mod error;
 mod journal;
+mod message;
 mod queue;
+mod queues;
+mod recent;
 
 use std::fmt;
 use std::io;
@@ -21,9 +27,12 @@ use cli::{Exit, Failure};
 use daemon::{Daemon, Handle, StartError};
 use group_commit::Fsync;
 
+pub use error::{HELD_MAX, QueueError};
 pub use journal::JournalError;
-pub use queue::{Held, Message, Pending, Queue, QueueError};
+pub use message::{Message, Place, Taken};
+pub use queues::{Begun, InLine, Limits, QUEUES_MAX, Queues};
 
+use alarm::Alarm;
 use connection::Connections;
 use datagram::Datagrams;
 
@@ -36,12 +45,12 @@ pub struct Config {
     pub port: u16,
     /// TCP, UDP or both.
     pub transport: Transport,
-    /// The database that keeps the queue; `None` keeps it in memory.
+    /// The database that keeps the queues; `None` keeps them in memory.
     pub data: Option<PathBuf>,
     /// Whether replies wait for the disk.
     pub fsync: Fsync,
-    /// The longest message, in bytes.
-    pub body_bytes_max: usize,
+    /// How much the queues may hold.
+    pub limits: Limits,
     /// Connections open at once.
     pub connections_max: usize,
 }
@@ -78,7 +87,7 @@ pub enum Error {
     Start(StartError),
     /// The database could not be opened.
     Journal(JournalError),
-    /// The writer thread could not be started.
+    /// A thread could not be started.
     Thread(io::Error),
     /// The disk failed in a way that leaves open what is on it.
     Disk(io::Error),
@@ -89,7 +98,7 @@ impl fmt::Display for Error {
         match self {
             Self::Start(error) => error.fmt(f),
             Self::Journal(error) => error.fmt(f),
-            Self::Thread(_) => f.write_str("cannot start the writer thread"),
+            Self::Thread(_) => f.write_str("cannot start a thread"),
             Self::Disk(_) => f.write_str("ended, for the disk failed"),
         }
     }
@@ -130,12 +139,13 @@ impl Failure for Error {
 #[must_use = "a server listens, but serves nobody until it runs"]
 pub struct Server {
     daemon: Daemon,
-    queue: Arc<Queue>,
+    queues: Arc<Queues>,
+    _alarm: Alarm,
     local_addr: SocketAddr,
 }
 
 impl Server {
-    /// Opens the queue and listens.
+    /// Opens the queues and listens.
     ///
     /// # Errors
     /// If the database or the port cannot be had.
@@ -145,14 +155,17 @@ impl Server {
         let stop = move || {
             handle.stop();
         };
-        let body_bytes_max = config.body_bytes_max;
-        let queue = Arc::new(match &config.data {
-            Some(path) => Queue::open(path, body_bytes_max, config.fsync, stop)?,
-            None => Queue::in_memory(body_bytes_max),
+        let queues = Arc::new(match &config.data {
+            Some(path) => {
+                config.fsync.warn();
+                Queues::open(path, config.limits, config.fsync, stop)?
+            }
+            None => Queues::in_memory(config.limits),
         });
+        let alarm = Alarm::start(&queues).map_err(Error::Thread)?;
         let (ip, port) = (config.ip, config.port);
-        let connections = Arc::new(Connections::new(Arc::clone(&queue)));
-        let datagrams = Arc::new(Datagrams::new(Arc::clone(&queue)));
+        let connections = Arc::new(Connections::new(Arc::clone(&queues)));
+        let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues)));
         let local_addr = match config.transport {
             Transport::Tcp => daemon.listen(ip, port, connections)?,
             Transport::Udp => daemon.listen_udp(ip, port, datagrams)?,
@@ -160,7 +173,8 @@ impl Server {
         };
         Ok(Self {
             daemon,
-            queue,
+            queues,
+            _alarm: alarm,
             local_addr,
         })
     }
@@ -182,7 +196,7 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         log::info!("Server started on {}", self.local_addr);
         self.daemon.run()?;
-        let failure = self.queue.failure();
+        let failure = self.queues.failure();
         failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
     }
 }

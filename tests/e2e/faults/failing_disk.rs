@@ -151,7 +151,7 @@ fn check_fault(kind: Kind, faults: &[Fault]) -> Met {
 /// Runs a fault at one call after the other; checks that it was met as often as is said, at least.
 #[track_caller]
 fn check_faults(kind: Kind, calls: &'static str, what: &'static str, at_start: usize, load: usize) {
-    const CALLS: usize = 6;
+    const CALLS: usize = 9;
     // A database is written before it is served.
     let first = match (kind, calls) {
         (Queue, WRITE) => 5,
@@ -266,4 +266,70 @@ fn recovery_killed_again_and_again_changes_nothing() {
         let sent: Vec<_> = ledger.records.iter().map(|(record, _)| record).collect();
         assert!(there.iter().eq(sent), "{there:?}");
     }
+}
+
+/// The calls of a trace that matter for the order of writes, as `CALL FILE`.
+fn steps(trace: &str) -> Vec<String> {
+    let step = |line: &str| {
+        let (call, rest) = line.split_once(' ')?.1.trim_start().split_once('(')?;
+        let file = match call {
+            // -y shows the file behind a descriptor.
+            "fsync" | "fdatasync" | "write" => rest.split_once('<')?.1.split_once('>')?.0,
+            "rename" | "renameat" | "renameat2" => rest.rsplit('"').nth(1)?,
+            _ => return None,
+        };
+        let name = file.rsplit('/').next()?;
+        let call = call.trim_start_matches('f').replace("datasync", "sync");
+        let call = call.trim_end_matches("at").trim_end_matches("at2");
+        Some(format!("{call} {name}"))
+    };
+    let mut steps: Vec<_> = trace.lines().filter_map(step).collect();
+    steps.dedup();
+    steps
+}
+
+#[test]
+fn what_is_deleted_is_synced_before_it_is_renamed_and_the_folder_after_it() {
+    if !has_strace() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let trace = dir.path().join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-y", "-o"]).arg(&trace);
+    let calls = "trace=write,fsync,fdatasync,?rename,renameat,renameat2,listen";
+    command.args(["-e", calls]).arg(program(History.name()));
+    command.args(History.args(&data));
+    let process = Process::start(command);
+    let mut client = HistoryClient::connect(&endpoint(process.addrs[0])).unwrap();
+    client.hello("alice").unwrap();
+    client.delete("alice", 1).unwrap();
+    let steps = steps(&fs::read_to_string(&trace).unwrap());
+    let at = |step: &str| steps.iter().position(|other| other == step);
+    let order = |wanted: &[&str]| {
+        let mut left = steps.iter();
+        let is_there = wanted.iter().all(|step| left.any(|other| other == step));
+        assert!(is_there, "{wanted:?} in {steps:?}");
+    };
+    // The folder is made and synced, and the file, before anybody is served.
+    let parent = dir.path().file_name().unwrap().to_str().unwrap();
+    order(&[
+        &format!("sync {parent}"),
+        "sync history.txt",
+        "sync data",
+        "write history.txt",
+    ]);
+    order(&[
+        "write history.txt",
+        "sync history.txt",
+        "write .history.txt.new",
+    ]);
+    order(&[
+        "write .history.txt.new",
+        "sync .history.txt.new",
+        "rename history.txt",
+        "sync data",
+    ]);
+    assert!(at("rename history.txt").is_some());
 }

@@ -63,10 +63,10 @@ struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// `None` if we may not mount one.
-    fn mount() -> Option<Self> {
+    fn mount(size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=256k", "quartet-test"]);
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "quartet-test"]);
         let mounted = mount.arg(dir.path()).stderr(Stdio::null()).status();
         mounted
             .is_ok_and(|status| status.success())
@@ -93,7 +93,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_is_refused_until_there_is_room() {
     for kind in KINDS {
-        let Some(disk) = SmallDisk::mount() else {
+        let Some(disk) = SmallDisk::mount("256k") else {
             println!("skipped: no file system may be mounted here");
             return;
         };
@@ -137,6 +137,42 @@ fn a_queue_that_may_not_grow_can_be_emptied() {
 }
 
 #[test]
+fn a_database_longer_than_its_log_fills_the_disk_and_goes_on() {
+    let Some(disk) = SmallDisk::mount("20m") else {
+        println!("skipped: no file system may be mounted here");
+        return;
+    };
+    let start = || Server::spawn(Queue.command(disk.0.path()));
+    let connect = |server: &Server| QueueClient::connect(&server.endpoint(), Transport::Tcp);
+    let server = start();
+    let mut client = connect(&server).unwrap();
+    fs::write(disk.filler(), vec![0; 5 << 20]).unwrap();
+    let mut stored = 0;
+    let body = |n: usize| format!("{n:.<5000}").into_bytes();
+    while of_queue(client.send(&body(stored)))
+        .map_err(|refused| assert_eq!(refused, Refused))
+        .is_ok()
+    {
+        stored += 1;
+    }
+    assert!(stored > 1000, "{stored}");
+    // It can be started again, and goes on when there is room.
+    drop(client);
+    server.kill();
+    let server = start();
+    let mut client = connect(&server).unwrap();
+    assert_eq!(client.peek(1).unwrap()[0].body, body(0));
+    fs::remove_file(disk.filler()).unwrap();
+    for n in 0..stored {
+        let message = client.receive().unwrap().unwrap();
+        assert_eq!(message.body, body(n));
+        client.ack(&message).unwrap();
+    }
+    assert_eq!(client.receive().unwrap(), None);
+    client.send(b"there is room again").unwrap();
+}
+
+#[test]
 fn a_start_without_room_ends_or_refuses() {
     for kind in KINDS {
         let dir = tempfile::tempdir().unwrap();
@@ -153,7 +189,7 @@ fn check_start_without_room(kind: Kind, dir: &Path, mut ledger: Ledger) {
         // It has a database to make, or to bring up to date.
         let ran = run_command(kind.command_after("ulimit -f 0", dir), b"").expect(2);
         let stderr = ran.stderr;
-        assert!(stderr.contains("queue-server: cannot open "), "{stderr}");
+        assert!(stderr.contains("queue-server: cannot "), "{stderr}");
     } else {
         let server = Server::spawn(kind.command_after("ulimit -f 0", dir));
         let mut client = Client::connect(kind, &server.addrs);

@@ -1,0 +1,94 @@
+//! Names of queues.
+
+use std::fmt;
+
+/// The longest name of a queue, in bytes, not counting a [`QueueName::DEAD_SUFFIX`].
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// The name of a queue: 1 to 64 of `A-Z a-z 0-9 . _ -`. What was handed out too often from the
+/// queue `NAME` is found in `NAME.dead`, so a name may be longer by that suffix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct QueueName<'a>(&'a str);
+
+/// Text that is no name of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadName;
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a queue's name is 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"
+        )
+    }
+}
+
+impl std::error::Error for BadName {}
+
+impl<'a> QueueName<'a> {
+    /// The queue for whoever names none.
+    pub const DEFAULT: QueueName<'static> = QueueName("default");
+
+    /// What the name of a queue of dead messages ends with.
+    pub const DEAD_SUFFIX: &'static str = ".dead";
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// If it is empty, too long, or has a character that no name may have.
+    pub fn new(name: &'a str) -> Result<Self, BadName> {
+        let counted = name.strip_suffix(Self::DEAD_SUFFIX).unwrap_or(name);
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_name = (1..=NAME_BYTES_MAX).contains(&counted.len()) && name.bytes().all(is_allowed);
+        is_name.then_some(Self(name)).ok_or(BadName)
+    }
+
+    /// The name as text.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// Whether messages go here to be looked at, and not to be tried again.
+    pub fn is_dead(self) -> bool {
+        self.0.ends_with(Self::DEAD_SUFFIX)
+    }
+
+    /// The name of the queue in which this one's dead messages are.
+    pub fn dead(self) -> String {
+        format!("{}{}", self.0, Self::DEAD_SUFFIX)
+    }
+}
+
+impl fmt::Display for QueueName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_plain() {
+        let long = "x".repeat(NAME_BYTES_MAX);
+        let dead = format!("{long}.dead");
+        for good in ["default", "a", "A-Z_0.9", long.as_str(), dead.as_str()] {
+            assert_eq!(QueueName::new(good).map(QueueName::as_str), Ok(good));
+        }
+        let too_long = format!("{long}x");
+        let dead = format!("{too_long}.dead");
+        for bad in ["", ".dead", "a b", "a/b", "ä", "a\n", &too_long, &dead] {
+            assert_eq!(QueueName::new(bad), Err(BadName), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_dead_queue_has_a_name_of_its_own() {
+        let jobs = QueueName::new("jobs").unwrap();
+        let dead = jobs.dead();
+        let dead = QueueName::new(&dead).unwrap();
+        assert_eq!(dead.as_str(), "jobs.dead");
+        assert!(dead.is_dead() && !jobs.is_dead());
+    }
+}

@@ -1,0 +1,106 @@
+//! `receive`: one message, some, or all there will ever be.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::client::{Client, Received};
+use crate::{Config, Error};
+
+/// How long a single wait of `--follow` and `work` is. A server that is gone without a word is
+/// noticed after that.
+pub(crate) const LONG_WAIT: Duration = Duration::from_secs(60);
+
+/// What to receive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receive {
+    /// How many messages; `None` is without end.
+    pub count: Option<u64>,
+    /// How long to wait for each.
+    pub wait: Duration,
+    /// What ends each of them.
+    pub ending: Ending,
+}
+
+/// What is written behind a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing.
+    None,
+    /// A line break, unless the message ends with one.
+    Line,
+    /// This, in any case.
+    Always(Vec<u8>),
+}
+
+impl Ending {
+    /// Writes a message and its end.
+    pub(crate) fn write(&self, out: &mut impl Write, body: &[u8]) -> io::Result<()> {
+        out.write_all(body)?;
+        match self {
+            Self::None => {}
+            Self::Line if body.ends_with(b"\n") => {}
+            Self::Line => out.write_all(b"\n")?,
+            Self::Always(end) => out.write_all(end)?,
+        }
+        out.flush()
+    }
+}
+
+impl Receive {
+    pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
+        let mut client = config.connect()?;
+        let mut received = 0;
+        while self.count.is_none_or(|count| received < count) {
+            let Some(message) = self.next(&mut client)? else {
+                break;
+            };
+            self.ending
+                .write(&mut io::stdout().lock(), &message.body)
+                .map_err(Error::Output)?;
+            log::info!("Received: {} bytes", message.body.len());
+            client.ack(&message)?;
+            received += 1;
+        }
+        match received {
+            0 => Err(Error::Empty),
+            _ => Ok(()),
+        }
+    }
+
+    fn next(&self, client: &mut Client) -> Result<Option<Received>, Error> {
+        if self.count.is_some() {
+            return match self.wait.is_zero() {
+                true => client.receive(),
+                false => client.receive_wait(self.wait),
+            };
+        }
+        loop {
+            let message = client.receive_wait(LONG_WAIT)?;
+            if message.is_some() {
+                return Ok(message);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(ending: &Ending, body: &str, want: &str) {
+        let mut out = Vec::new();
+        ending.write(&mut out, body.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), want);
+    }
+
+    #[test]
+    fn what_ends_a_message() {
+        check(&Ending::None, "a", "a");
+        check(&Ending::Line, "a", "a\n");
+        check(&Ending::Line, "a\n", "a\n");
+        check(&Ending::Line, "", "\n");
+        check(&Ending::Always(b"\n".to_vec()), "a\n", "a\n\n");
+        check(&Ending::Always(b"\0".to_vec()), "a", "a\0");
+    }
+}

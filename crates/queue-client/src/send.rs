@@ -1,0 +1,168 @@
+//! `send`: one message, or one for each line.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{Config, Error};
+
+/// What to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Send {
+    /// Where it is.
+    pub source: Source,
+    /// What ends each message, if the source has more than one.
+    pub piece_end: Option<u8>,
+    /// How long the queue is to keep it back.
+    pub delay: Duration,
+    /// How long a message may be, in bytes.
+    pub body_bytes_max: usize,
+    /// Whether to send the beginning of a longer one.
+    pub truncate: bool,
+}
+
+/// Where messages are read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+impl Source {
+    fn open(&self) -> Result<(PathBuf, Box<dyn Read>), Error> {
+        match self {
+            Self::Stdin => Ok((PathBuf::from("standard input"), Box::new(io::stdin()))),
+            Self::File(path) => match File::open(path) {
+                Ok(file) => Ok((path.clone(), Box::new(file))),
+                Err(cause) => Err(Error::Read {
+                    path: path.clone(),
+                    cause,
+                }),
+            },
+        }
+    }
+}
+
+impl Send {
+    pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
+        let (path, input) = self.source.open()?;
+        if let Some(end) = self.piece_end {
+            return self.send_pieces(config, end, path, BufReader::new(input));
+        }
+        let body = self.read_message(path, input)?;
+        config.connect()?.send_delayed(&body, self.delay)?;
+        log::info!("Sent: {} bytes", body.len());
+        Ok(())
+    }
+
+    /// Sends each piece of the input as a message.
+    fn send_pieces(
+        &self,
+        config: &Config,
+        end: u8,
+        path: PathBuf,
+        mut input: impl BufRead,
+    ) -> Result<(), Error> {
+        let mut client = config.connect()?;
+        let mut batch = client.batch(self.delay);
+        let mut piece = Vec::new();
+        let mut bytes = 0;
+        let failed = |cause| Error::Read {
+            path: path.clone(),
+            cause,
+        };
+        while read_piece(&mut input, end, self.body_bytes_max, &mut piece).map_err(failed)? {
+            if piece.len() > self.body_bytes_max {
+                let sent = batch.finish()?;
+                return Err(Error::PieceTooLong {
+                    number: sent + 1,
+                    sent,
+                    bytes_max: self.body_bytes_max,
+                });
+            }
+            batch.send(&piece)?;
+            bytes += piece.len();
+        }
+        let messages = batch.finish()?;
+        log::info!("Sent: {messages} messages, {bytes} bytes");
+        Ok(())
+    }
+
+    /// Reads the message to send, but never more than one byte over the limit.
+    fn read_message(&self, path: PathBuf, input: impl Read) -> Result<Vec<u8>, Error> {
+        let bytes_max = self.body_bytes_max;
+        let failed = |cause| Error::Read {
+            path: path.clone(),
+            cause,
+        };
+        let mut body = Vec::new();
+        let mut input = input.take(bytes_max as u64 + 1);
+        input.read_to_end(&mut body).map_err(failed)?;
+        if body.len() <= bytes_max {
+            return Ok(body);
+        }
+        if self.truncate {
+            log::warn!("Sending the first {bytes_max} bytes of {}", path.display());
+            body.truncate(bytes_max);
+            return Ok(body);
+        }
+        // Count what is left, for the sentence.
+        let rest = io::copy(input.get_mut(), &mut io::sink()).map_err(failed)?;
+        Err(Error::TooLong {
+            path,
+            bytes: body.len() as u64 + rest,
+            bytes_max,
+        })
+    }
+}
+
+/// Reads up to the next end of a piece, which is left out, but never more than one byte over the
+/// limit. Returns whether there was one more piece; the last one may lack its end.
+fn read_piece(
+    input: &mut impl BufRead,
+    end: u8,
+    bytes_max: usize,
+    piece: &mut Vec<u8>,
+) -> io::Result<bool> {
+    piece.clear();
+    // One for the end.
+    let mut input = input.take(bytes_max as u64 + 1);
+    let bytes = input.read_until(end, piece)?;
+    if piece.last() == Some(&end) {
+        piece.pop();
+    }
+    Ok(bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(input: &str, want: &[&str]) {
+        let mut input = input.as_bytes();
+        let mut piece = Vec::new();
+        let mut pieces = Vec::new();
+        while read_piece(&mut input, b'\n', 5, &mut piece).unwrap() {
+            pieces.push(String::from_utf8(piece.clone()).unwrap());
+            if piece.len() > 5 {
+                break;
+            }
+        }
+        assert_eq!(pieces, want);
+    }
+
+    #[test]
+    fn the_input_is_cut_into_pieces() {
+        check("", &[]);
+        check("a", &["a"]);
+        check("a\n", &["a"]);
+        check("\n\nb\n", &["", "", "b"]);
+        check("12345\n12345", &["12345", "12345"]);
+        check("1\n123456\n2", &["1", "123456"]);
+        check("1234567890", &["123456"]);
+    }
+}

@@ -1,0 +1,160 @@
+//! `peek`, `list` and `stats`: looking without touching.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::json;
+
+use crate::client::{Client, QueueStats, Stats};
+use crate::{Ending, Error};
+
+/// Writes the messages at the front of the queue.
+pub(crate) fn peek(client: &mut Client, count: u64, ending: &Ending) -> Result<(), Error> {
+    let messages = client.peek(count)?;
+    if messages.is_empty() {
+        return Err(Error::Empty);
+    }
+    let mut out = io::stdout().lock();
+    for message in messages {
+        log::debug!("{} was handed out {} times", message.id, message.attempts);
+        let written = ending.write(&mut out, &message.body);
+        written.map_err(Error::Output)?;
+    }
+    Ok(())
+}
+
+const COLUMNS: [&str; 6] = ["name", "ready", "held", "delayed", "dead", "oldest"];
+
+/// Writes a line for each queue: for people on a terminal, else with tabs and without a head.
+pub(crate) fn list(client: &mut Client) -> Result<(), Error> {
+    let queues = client.stats()?.queues;
+    let mut out = io::stdout().lock();
+    let lines = queues.iter().map(columns);
+    let text = match out.is_terminal() {
+        true => aligned(&lines.collect::<Vec<_>>()),
+        false => lines.map(|line| line.join("\t") + "\n").collect(),
+    };
+    out.write_all(text.as_bytes()).map_err(Error::Output)
+}
+
+/// A queue's name, its counts, and the age of its oldest message in whole seconds.
+fn columns(queue: &QueueStats) -> Vec<String> {
+    let oldest = match queue.ready {
+        0 => "-".to_owned(),
+        _ => (queue.oldest_millis / 1000).to_string(),
+    };
+    let mut line = vec![
+        queue.name.clone(),
+        queue.ready.to_string(),
+        queue.held.to_string(),
+        queue.delayed.to_string(),
+        queue.dead.to_string(),
+        oldest,
+    ];
+    if queue.is_paused {
+        line.push("paused".to_owned());
+    }
+    line
+}
+
+fn aligned(lines: &[Vec<String>]) -> String {
+    let head = COLUMNS.map(str::to_owned).to_vec();
+    let all = || std::iter::once(&head).chain(lines);
+    let name_width = all().map(|line| line[0].len()).max().unwrap_or_default();
+    let row = |line: &Vec<String>| {
+        let rest: String = line[1..].iter().map(|word| format!("{word:>9}")).collect();
+        format!("{:name_width$}{rest}\n", line[0])
+    };
+    all().map(row).collect()
+}
+
+/// Writes the server's totals and its queues.
+pub(crate) fn stats(client: &mut Client, as_json: bool) -> Result<(), Error> {
+    let stats = client.stats()?;
+    let text = match as_json {
+        true => format!("{}\n", to_json(&stats)),
+        false => to_text(&stats),
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).map_err(Error::Output)
+}
+
+fn to_json(stats: &Stats) -> serde_json::Value {
+    let totals = &stats.totals;
+    let queue = |queue: &QueueStats| {
+        json!({
+            "name": queue.name,
+            "ready": queue.ready,
+            "held": queue.held,
+            "delayed": queue.delayed,
+            "dead": queue.dead,
+            "waiting": queue.waiting,
+            "oldest_millis": queue.oldest_millis,
+            "is_paused": queue.is_paused,
+        })
+    };
+    json!({
+        "sent": totals.sent,
+        "received": totals.received,
+        "acked": totals.acked,
+        "released": totals.released,
+        "returned": totals.returned,
+        "died": totals.died,
+        "memory_bytes": totals.memory_bytes,
+        "memory_bytes_max": totals.memory_bytes_max,
+        "uptime_millis": totals.uptime_millis,
+        "is_draining": totals.is_draining,
+        "queues": stats.queues.iter().map(queue).collect::<Vec<_>>(),
+    })
+}
+
+/// A line for each number, as `NAME NUMBER` or `QUEUE.NAME NUMBER`.
+fn to_text(stats: &Stats) -> String {
+    use serde_json::Value;
+    let mut text = String::new();
+    let mut add = |prefix: &str, object: &Value| {
+        for (key, value) in object.as_object().into_iter().flatten() {
+            if !value.is_array() && key != "name" {
+                text.push_str(&format!("{prefix}{key} {value}\n"));
+            }
+        }
+    };
+    let json = to_json(stats);
+    add("", &json);
+    for queue in json["queues"].as_array().into_iter().flatten() {
+        let name = queue["name"].as_str().unwrap_or_default();
+        add(&format!("{name}: "), queue);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_for_people_is_aligned() {
+        let queue = QueueStats {
+            name: "a-long-name".to_owned(),
+            ready: 10,
+            held: 2,
+            delayed: 3,
+            dead: 4,
+            waiting: 0,
+            oldest_millis: 65_999,
+            is_paused: true,
+        };
+        let empty = QueueStats {
+            name: "b".to_owned(),
+            ready: 0,
+            is_paused: false,
+            ..queue.clone()
+        };
+        let text = aligned(&[columns(&queue), columns(&empty)]);
+        let want = "\
+name           ready     held  delayed     dead   oldest
+a-long-name       10        2        3        4       65   paused
+b                  0        2        3        4        -
+";
+        assert_eq!(text, want);
+    }
+}

@@ -1,0 +1,100 @@
+//! Why the queue refuses.
+
+use std::fmt;
+
+use group_commit::NotStored;
+use proto::ErrorCode;
+use proto::queue::MessageId;
+
+use crate::queues::QUEUES_MAX;
+
+/// How many messages one connection may hold without acknowledging any.
+pub const HELD_MAX: usize = 1024;
+
+/// Why the queue refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// The message is longer than the limit.
+    TooLarge {
+        /// How long it is.
+        body_bytes: usize,
+        /// How long it may be.
+        body_bytes_max: usize,
+    },
+    /// The queue has as many messages as it may have.
+    TooManyMessages(usize),
+    /// The messages of the queue take as many bytes as they may take.
+    TooManyBytes(usize),
+    /// The messages of all queues take as much memory as they may take, in bytes.
+    NoMemory(usize),
+    /// There are as many queues as there may be.
+    TooManyQueues,
+    /// No new messages are taken.
+    Draining,
+    /// The holder has as many messages as it may hold; it has to acknowledge some.
+    TooManyHeld,
+    /// The holder does not have that message.
+    NotHeld(MessageId),
+    /// No message is leased under that token.
+    NoLease,
+    /// The change is not on the disk, or not known to be.
+    NotStored(NotStored),
+}
+
+impl QueueError {
+    /// The code that goes with it.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
+            Self::TooManyMessages(_)
+            | Self::TooManyBytes(_)
+            | Self::NoMemory(_)
+            | Self::TooManyQueues
+            | Self::TooManyHeld => ErrorCode::Full,
+            Self::Draining => ErrorCode::Draining,
+            Self::NotHeld(_) | Self::NoLease => ErrorCode::NotFound,
+            Self::NotStored(_) => ErrorCode::Storage,
+        }
+    }
+}
+
+impl fmt::Display for QueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge {
+                body_bytes,
+                body_bytes_max,
+            } => write!(
+                f,
+                "a message of {body_bytes} bytes is over the limit of {body_bytes_max} bytes"
+            ),
+            Self::TooManyMessages(max) => write!(
+                f,
+                "the queue is full: it has {max} messages (--max-messages)"
+            ),
+            Self::TooManyBytes(max) => write!(
+                f,
+                "the queue is full: its messages may take {max} bytes (--max-bytes)"
+            ),
+            Self::NoMemory(max) => write!(
+                f,
+                "the server is full: all messages may take {max} bytes (--max-memory)"
+            ),
+            Self::TooManyQueues => write!(f, "there are {QUEUES_MAX} queues already"),
+            Self::Draining => f.write_str("the server is draining and takes no new messages"),
+            Self::TooManyHeld => write!(
+                f,
+                "this connection holds {HELD_MAX} messages and must acknowledge some first"
+            ),
+            Self::NotHeld(id) => write!(f, "this connection does not hold a message {id}"),
+            Self::NoLease => f.write_str(
+                "no message is leased under this token: it was acknowledged or released, or the \
+                 lease ran out",
+            ),
+            Self::NotStored(error) => write!(f, "the change is {error}"),
+        }
+    }
+}
+
+impl std::error::Error for QueueError {}

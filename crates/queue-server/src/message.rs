@@ -1,0 +1,114 @@
+//! A message, and its place among the others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use proto::queue::{MessageId, Token};
+
+/// What a message costs beside its body, in bytes: its fields, its place in a queue, and the
+/// allocator's.
+const OVERHEAD_BYTES: usize = 64;
+
+/// When a message entered its queue, or is to enter it: microseconds since 1970, and unique. The
+/// lower one is handed out first.
+pub type Place = u64;
+
+/// A message. There may be millions, so it is small.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What it is acknowledged by; ids grow in the order of arrival.
+    pub id: MessageId,
+    /// Where it is.
+    pub place: Place,
+    /// What was sent.
+    pub body: Box<[u8]>,
+    /// How often it was handed out.
+    pub attempts: u32,
+    /// The CRC-32 of the body.
+    pub body_crc: u32,
+}
+
+impl Message {
+    /// A message that was just sent, and gets its id and its place later.
+    pub(crate) fn new(body: &[u8]) -> Self {
+        Self {
+            id: 0,
+            place: 0,
+            body: Box::from(body),
+            attempts: 0,
+            body_crc: crc32fast::hash(body),
+        }
+    }
+
+    /// What it takes, in bytes of memory.
+    pub(crate) fn cost(&self) -> usize {
+        OVERHEAD_BYTES + self.body.len()
+    }
+}
+
+/// A message that was taken out of its queue, and has to be forgotten or put back.
+#[must_use = "a message that is dropped is lost"]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The queue it is counted in.
+    pub(crate) queue: Arc<str>,
+    /// The message.
+    pub message: Message,
+    /// If it is leased: the token, and when the lease runs out.
+    pub(crate) lease: Option<(Token, Place)>,
+}
+
+/// Gives places: the time, but never the same one twice, and never one before another.
+pub(crate) struct Clock {
+    started: Instant,
+    started_micros: u64,
+    last: AtomicU64,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            started: Instant::now(),
+            started_micros: micros(since_1970.unwrap_or_default()),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// The time, in microseconds since 1970. It does not follow when the system's clock is set.
+    pub(crate) fn now(&self) -> u64 {
+        self.started_micros + micros(self.started.elapsed())
+    }
+
+    /// How long it has been running.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A moment from now.
+    pub(crate) fn after(&self, wait: Duration) -> u64 {
+        self.now() + micros(wait)
+    }
+
+    /// The next place at the end.
+    pub(crate) fn next_place(&self) -> Place {
+        let now = self.now();
+        let next = |last: u64| now.max(last + 1);
+        let relaxed = Ordering::Relaxed;
+        let update = self
+            .last
+            .fetch_update(relaxed, relaxed, |last| Some(next(last)));
+        next(update.unwrap_or_else(|last| last))
+    }
+
+    /// Has all further places come behind this one, which was given in an earlier life.
+    pub(crate) fn skip(&self, place: Place) {
+        self.last.fetch_max(place, Ordering::Relaxed);
+    }
+}
+
+/// A duration in microseconds.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
+}

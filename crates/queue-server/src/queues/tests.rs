@@ -1,0 +1,444 @@
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::*;
+use crate::alarm::Alarm;
+
+const Q: QueueName = QueueName::DEFAULT;
+
+/// Longer than any of these tests.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn limits() -> Limits {
+    Limits {
+        body_bytes_max: 10,
+        messages_max: usize::MAX,
+        queue_bytes_max: usize::MAX,
+        memory_bytes_max: 1 << 20,
+        attempts_max: 2,
+    }
+}
+
+fn name(name: &str) -> QueueName<'_> {
+    QueueName::new(name).unwrap()
+}
+
+#[track_caller]
+fn finish(queues: &Queues, begun: Begun) -> MessageId {
+    let id = queues.finish(begun, |reply| match reply {
+        Reply::Stored { id } => id,
+        _ => 0,
+    });
+    id.unwrap()
+}
+
+#[track_caller]
+fn send(queues: &Queues, queue: QueueName, body: &str) -> Result<MessageId, QueueError> {
+    let begun = queues.send(queue, Duration::ZERO, body.as_bytes())?;
+    Ok(finish(queues, begun))
+}
+
+fn queues_of(bodies: &[&str]) -> Queues {
+    let queues = Queues::in_memory(limits());
+    for body in bodies {
+        send(&queues, Q, body).unwrap();
+    }
+    queues
+}
+
+fn body(taken: &Taken) -> String {
+    String::from_utf8(taken.message.body.to_vec()).unwrap()
+}
+
+/// Takes and forgets everything.
+fn all(queues: &Queues, queue: QueueName) -> Vec<String> {
+    let next = || {
+        let taken = queues.take(queue)?;
+        let body = body(&taken);
+        finish(queues, queues.forget(taken));
+        Some(body)
+    };
+    std::iter::from_fn(next).collect()
+}
+
+#[track_caller]
+fn lease(queues: &Queues, lease: Duration) -> Token {
+    let begun = queues.lease(queues.take(Q).unwrap(), lease);
+    let token = queues.finish(begun, |reply| match reply {
+        Reply::Leased { token, .. } => token,
+        other => panic!("{other:?}"),
+    });
+    token.unwrap()
+}
+
+fn stats_of<R>(queues: &Queues, look: impl FnOnce(Totals, Vec<QueueStats>) -> R) -> R {
+    queues.stats(|reply| match reply {
+        Reply::Stats { totals, queues } => look(totals, queues),
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn first_in_first_out() {
+    assert_eq!(all(&queues_of(&["a", "", "c"]), Q), ["a", "", "c"]);
+}
+
+#[test]
+fn queues_are_made_on_first_use_and_gone_when_unused() {
+    let queues = queues_of(&["a"]);
+    send(&queues, name("jobs"), "b").unwrap();
+    assert_eq!(queues.take(name("other")), None);
+    let names = |queues: &Queues| {
+        stats_of(queues, |_, queues| {
+            queues.iter().map(|q| q.name.to_owned()).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(names(&queues), ["default", "jobs"]);
+    let taken = queues.take(name("jobs")).unwrap();
+    assert_eq!(names(&queues), ["default", "jobs"], "somebody holds one");
+    finish(&queues, queues.forget(taken));
+    assert_eq!(names(&queues), ["default"]);
+    assert_eq!(all(&queues, Q), ["a"]);
+    assert_eq!(names(&queues), [""; 0]);
+    stats_of(&queues, |totals, _| {
+        assert_eq!(
+            (
+                totals.sent,
+                totals.received,
+                totals.acked,
+                totals.memory_bytes
+            ),
+            (2, 2, 2, 0)
+        );
+    });
+}
+
+#[test]
+fn what_is_given_back_goes_to_its_old_place_and_what_is_released_to_the_end() {
+    let queues = queues_of(&["a", "b", "c"]);
+    let (first, second) = (queues.take(Q).unwrap(), queues.take(Q).unwrap());
+    assert_eq!(first.message.attempts, 1);
+    queues.give_back(second);
+    finish(&queues, queues.release(first, Duration::ZERO));
+    assert_eq!(all(&queues, Q), ["b", "c", "a"]);
+}
+
+#[test]
+fn what_was_handed_out_too_often_goes_to_the_dead_until_it_is_kicked() {
+    let queues = queues_of(&["bad", "good"]);
+    queues.give_back(queues.take(Q).unwrap());
+    finish(&queues, queues.release(queues.take(Q).unwrap(), LONG));
+    assert_eq!(all(&queues, Q), ["good"]);
+    let dead = name("default.dead");
+    // There it can be looked at as often as one likes.
+    for _ in 0..5 {
+        queues.give_back(queues.take(dead).unwrap());
+    }
+    stats_of(&queues, |totals, queues| {
+        assert_eq!((queues[0].name, queues[0].ready), ("default.dead", 1));
+        assert_eq!((totals.died, totals.released, totals.returned), (1, 1, 6));
+    });
+    assert_eq!(queues.kick(Q), Ok(1));
+    let taken = queues.take(Q).unwrap();
+    assert_eq!((body(&taken).as_str(), taken.message.attempts), ("bad", 1));
+    queues.give_back(taken);
+    assert_eq!(queues.take(dead), None);
+}
+
+#[test]
+fn a_lease_is_ended_by_its_token_alone() {
+    let queues = queues_of(&["a", "b"]);
+    let token = lease(&queues, LONG);
+    assert_eq!(queues.claim(Token::new_v4()), Err(QueueError::NoLease));
+    let taken = queues.claim(token).unwrap();
+    finish(&queues, queues.forget(taken));
+    assert_eq!(queues.claim(token), Err(QueueError::NoLease));
+    assert_eq!(queues.extend(token, LONG).err(), Some(QueueError::NoLease));
+    assert_eq!(all(&queues, Q), ["b"]);
+}
+
+#[test]
+fn the_alarm_ends_leases_and_delays() {
+    let queues = Arc::new(queues_of(&["a", "b"]));
+    let _alarm = Alarm::start(&queues).unwrap();
+    let kept = lease(&queues, Duration::from_millis(5));
+    finish(&queues, queues.extend(kept, LONG).unwrap());
+    lease(&queues, Duration::from_millis(400));
+    let delayed = queues.send(Q, Duration::from_millis(10), b"c").unwrap();
+    finish(&queues, delayed);
+    let next = || {
+        let wakeup = Arc::new(Wakeup::new().unwrap());
+        let (_peer, connection) = connected();
+        loop {
+            if let Some(taken) = queues.take(Q) {
+                let body = body(&taken);
+                finish(&queues, queues.forget(taken));
+                return body;
+            }
+            let in_line = queues.get_in_line(Q, &wakeup).unwrap();
+            if in_line.is_some() {
+                wakeup.wait(&connection, Instant::now() + LONG).unwrap();
+            }
+        }
+    };
+    assert_eq!([next(), next()], ["c", "b"]);
+    assert!(queues.claim(kept).is_ok_and(|taken| body(&taken) == "a"));
+}
+
+fn connected() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().unwrap().0, client)
+}
+
+#[test]
+fn limits_are_said() {
+    #[track_caller]
+    fn check(limits: Limits, want: &str) {
+        let queues = Queues::in_memory(limits);
+        send(&queues, Q, "one").unwrap();
+        let refused = send(&queues, Q, "four").unwrap_err();
+        assert_eq!(refused.to_string(), want);
+        assert_eq!(all(&queues, Q), ["one"]);
+        send(&queues, Q, "").unwrap();
+    }
+    check(
+        Limits {
+            body_bytes_max: 3,
+            ..limits()
+        },
+        "a message of 4 bytes is over the limit of 3 bytes",
+    );
+    check(
+        Limits {
+            messages_max: 1,
+            ..limits()
+        },
+        "the queue is full: it has 1 messages (--max-messages)",
+    );
+    check(
+        Limits {
+            queue_bytes_max: 67,
+            ..limits()
+        },
+        "the queue is full: its messages may take 67 bytes (--max-bytes)",
+    );
+    check(
+        Limits {
+            memory_bytes_max: 67,
+            ..limits()
+        },
+        "the server is full: all messages may take 67 bytes (--max-memory)",
+    );
+}
+
+#[test]
+fn there_are_only_so_many_queues() {
+    let queues = Queues::in_memory(limits());
+    for n in 0..QUEUES_MAX {
+        send(&queues, name(&n.to_string()), "x").unwrap();
+    }
+    let refused = send(&queues, Q, "x");
+    assert_eq!(refused, Err(QueueError::TooManyQueues));
+    assert_eq!(queues.purge(name("7")), Ok(1));
+    send(&queues, Q, "x").unwrap();
+}
+
+#[test]
+fn a_drain_refuses_what_is_new_and_hands_out_the_rest() {
+    let queues = queues_of(&["a"]);
+    queues.drain(true);
+    assert_eq!(send(&queues, Q, "b"), Err(QueueError::Draining));
+    assert_eq!(all(&queues, Q), ["a"]);
+    queues.drain(false);
+    send(&queues, Q, "b").unwrap();
+}
+
+#[test]
+fn purging_leaves_what_is_held() {
+    let queues = queues_of(&["a", "b", "c"]);
+    finish(&queues, queues.send(Q, LONG, b"d").unwrap());
+    let held = queues.take(Q).unwrap();
+    assert_eq!(queues.purge(Q), Ok(3));
+    queues.give_back(held);
+    assert_eq!(all(&queues, Q), ["a"]);
+}
+
+#[test]
+fn a_pause_holds_messages_back() {
+    let queues = queues_of(&["a"]);
+    finish(&queues, queues.pause(Q, true).unwrap());
+    send(&queues, Q, "b").unwrap();
+    assert_eq!(queues.take(Q), None);
+    finish(&queues, queues.pause(Q, false).unwrap());
+    assert_eq!(all(&queues, Q), ["a", "b"]);
+}
+
+// ---- With a database.
+
+struct Disk {
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("queue.db")
+    }
+
+    fn open(&self) -> Result<Queues, Error> {
+        Queues::open(&self.path(), limits(), Fsync::Always, || {
+            panic!("the disk failed")
+        })
+    }
+
+    fn with(bodies: &[&str]) -> Self {
+        let disk = Self::new();
+        let queues = disk.open().unwrap();
+        for body in bodies {
+            send(&queues, Q, body).unwrap();
+        }
+        disk
+    }
+
+    fn sql(&self, sql: &str) {
+        let db = rusqlite::Connection::open(self.path()).unwrap();
+        db.execute_batch(sql).unwrap();
+    }
+}
+
+#[test]
+fn a_database_keeps_what_is_not_acknowledged_in_its_old_place() {
+    let disk = Disk::with(&["a", "b", "", "d"]);
+    let queues = disk.open().unwrap();
+    let first = queues.take(Q).unwrap();
+    let second = queues.take(Q).unwrap();
+    finish(&queues, queues.forget(second));
+    assert!(disk.open().is_err(), "two servers on one file");
+    queues.give_back(first);
+    drop(queues);
+    let queues = disk.open().unwrap();
+    let first = queues.take(Q).unwrap();
+    assert_eq!((body(&first).as_str(), first.message.attempts), ("a", 2));
+    queues.give_back(first);
+    send(&queues, Q, "e").unwrap();
+    drop(queues);
+    let queues = disk.open().unwrap();
+    assert_eq!(all(&queues, name("default.dead")), ["a"]);
+    assert_eq!(all(&queues, Q), ["", "d", "e"]);
+}
+
+#[test]
+fn a_database_keeps_places_leases_delays_and_pauses() {
+    let disk = Disk::with(&["a", "b", "c"]);
+    let queues = disk.open().unwrap();
+    let token = lease(&queues, LONG);
+    let short = lease(&queues, LONG);
+    finish(&queues, queues.extend(short, Duration::ZERO).unwrap());
+    finish(&queues, queues.release(queues.take(Q).unwrap(), LONG));
+    send(&queues, Q, "d").unwrap();
+    let soon = queues.send(Q, Duration::from_micros(1), b"e").unwrap();
+    finish(&queues, soon);
+    finish(&queues, queues.pause(name("p"), true).unwrap());
+    drop(queues);
+    let queues = Arc::new(disk.open().unwrap());
+    queues.wait_until_due(|| true);
+    stats_of(&queues, |_, queues| {
+        let default = &queues[0];
+        let counts = (default.ready, default.held, default.delayed);
+        assert_eq!(counts, (3, 1, 1), "b, d and e; a is leased, c delayed");
+        assert_eq!((queues[1].name, queues[1].is_paused), ("p", true));
+    });
+    assert_eq!(all(&queues, Q), ["b", "d", "e"]);
+    let taken = queues.claim(token).unwrap();
+    assert_eq!(body(&taken), "a");
+    finish(&queues, queues.forget(taken));
+    assert_eq!(queues.purge(Q), Ok(1));
+    finish(&queues, queues.pause(name("p"), false).unwrap());
+    drop(queues);
+    let queues = disk.open().unwrap();
+    stats_of(&queues, |_, queues| {
+        assert!(queues.is_empty(), "{queues:?}")
+    });
+}
+
+#[test]
+fn a_kick_and_a_purge_are_kept() {
+    let disk = Disk::with(&["a", "b", "c"]);
+    let queues = disk.open().unwrap();
+    for _ in 0..4 {
+        queues.give_back(queues.take(Q).unwrap());
+    }
+    assert_eq!(queues.kick(Q), Ok(2));
+    assert_eq!(queues.purge(name("nobody")), Ok(0));
+    drop(queues);
+    let queues = disk.open().unwrap();
+    assert_eq!(all(&queues, Q), ["c", "a", "b"]);
+}
+
+#[track_caller]
+fn check_refused_at_start(sql: &str, want: &str) {
+    let disk = Disk::with(&["a"]);
+    disk.sql(sql);
+    let error = disk.open().err().unwrap().to_string();
+    assert!(error.contains(want), "{error}");
+}
+
+#[test]
+fn what_is_not_our_database_is_refused() {
+    check_refused_at_start("PRAGMA user_version = 1", "schema version 1");
+    check_refused_at_start("PRAGMA application_id = 7", "is not a queue's database");
+    for no_file in ["", "/", "/no/such/folder/queue.db"] {
+        let open = Queues::open(Path::new(no_file), limits(), Fsync::Always, || {});
+        assert!(open.is_err(), "{no_file}");
+    }
+    let disk = Disk::new();
+    let text = "a text of no more than four thousand bytes".repeat(50);
+    std::fs::write(disk.path(), text).unwrap();
+    let error = disk.open().err().unwrap();
+    assert!(error.to_string().starts_with("cannot open"), "{error}");
+    // What SQLite calls its memory is the name of a file here.
+    let path = disk.dir.path().join(":memory:");
+    let queues = Queues::open(&path, limits(), Fsync::Always, || {}).unwrap();
+    send(&queues, Q, "x").unwrap();
+    assert!(std::fs::metadata(path).unwrap().is_file());
+}
+
+#[track_caller]
+fn check_set_aside(sql: &str, damaged: i64, left: &[&str]) {
+    let disk = Disk::with(&["a", "b", "c"]);
+    disk.sql(sql);
+    assert_eq!(all(&disk.open().unwrap(), Q), left, "{sql}");
+    let db = rusqlite::Connection::open(disk.path()).unwrap();
+    let count = "SELECT count(*) FROM damaged";
+    let found: i64 = db.query_row(count, [], |row| row.get(0)).unwrap();
+    assert_eq!(found, damaged, "{sql}");
+}
+
+#[test]
+fn a_damaged_message_is_set_aside_and_not_delivered() {
+    for (column, values) in [
+        ("body", ["x'78'", "7"]),
+        ("queue", ["'other'", "''"]),
+        ("place", ["1", "'x'"]),
+        ("delayed", ["1", "2"]),
+        ("attempts", ["1", "-1"]),
+        ("token", ["x'00'", "x'000102030405060708090a0b0c0d0e0f'"]),
+        ("until", ["1", "'x'"]),
+        ("crc", ["1", "'x'"]),
+    ] {
+        for value in values {
+            let sql = format!("UPDATE messages SET {column} = {value} WHERE id = 2");
+            check_set_aside(&sql, 1, &["a", "c"]);
+        }
+    }
+    check_set_aside("SELECT 1", 0, &["a", "b", "c"]);
+    for id in [i64::MIN, -1, 0, i64::MAX] {
+        let sql = format!("UPDATE messages SET id = {id} WHERE id = 2");
+        check_set_aside(&sql, 1, &["a", "c"]);
+    }
+}

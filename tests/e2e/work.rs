@@ -1,0 +1,463 @@
+//! The queue as a work queue: jobs and workers that die, and receivers that wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proto::frame::{self, Message};
+use proto::queue::{Delivery, QueueName, Reply, Request};
+use queue_client::{Client, Transport};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::harness::{Noise, Ran, Server, eventually, program, run, run_command};
+
+pub fn start(args: &[&str]) -> Server {
+    let line = [&["0"], args].concat();
+    Server::start("queue-server", &line)
+}
+
+pub fn client(server: &Server) -> Client {
+    Client::connect(&server.endpoint(), Transport::Tcp).unwrap()
+}
+
+/// `queue-client HOST PORT ...`, with this on its standard input.
+#[track_caller]
+pub fn say(server: &Server, line: &str, input: &[u8]) -> Ran {
+    let mut args = server.host_and_ports();
+    args.extend(line.split_whitespace().map(str::to_owned));
+    run("queue-client", &args, input)
+}
+
+/// Checks a verb's exit code and standard output.
+#[track_caller]
+pub fn check(server: &Server, line: &str, input: &str, code: i32, want: &str) -> Ran {
+    let ran = say(server, line, input.as_bytes()).expect(code);
+    assert_eq!(ran.out(), want, "{line}: {}", ran.stderr);
+    ran
+}
+
+/// Checks that a verb is refused with this exit code and sentence, and nothing on standard output.
+#[track_caller]
+pub fn check_refused(server: &Server, line: &str, code: i32, sentence: &str) {
+    let ran = say(server, line, b"").expect(code);
+    assert_eq!(ran.out(), "", "{line}");
+    assert!(ran.stderr.contains(sentence), "{line}: {}", ran.stderr);
+}
+
+// ---- Workers that die.
+
+/// A `queue-client work`. Dropping it kills it.
+struct Worker(Child);
+
+impl Worker {
+    fn start(server: &Server, options: &str, script: &str) -> Self {
+        let mut command = Command::new(program("queue-client"));
+        command.args(server.host_and_ports()).arg("work");
+        command.args(options.split_whitespace());
+        command.args(["--", "sh", "-c", script]);
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Sends a signal, and waits for the end; its exit code.
+    #[track_caller]
+    fn end(mut self, signal: &str) -> Option<i32> {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.unwrap().success());
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The lines that the jobs have written: `ATTEMPT SENDER.NUMBER`.
+fn done(path: &Path) -> Vec<(u32, usize, usize)> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let line = |line: &str| {
+        let (attempt, job) = line.split_once(' ')?;
+        let (sender, number) = job.split_once('.')?;
+        Some((
+            attempt.parse().ok()?,
+            sender.parse().ok()?,
+            number.parse().ok()?,
+        ))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[test]
+fn ten_thousand_jobs_survive_their_workers_and_their_server() {
+    const SENDERS: usize = 4;
+    const JOBS: usize = 2500;
+    const KILL_EVERY: Duration = Duration::from_millis(200);
+    const SERVER_KILLS: usize = 5;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    let data = data.to_str().unwrap().to_owned();
+    let log = dir.path().join("done");
+    let mut server = start(&["tcp", "--data", &data]);
+    let port = server.addr().port().to_string();
+    thread::scope(|scope| {
+        for sender in 0..SENDERS {
+            let server = &server;
+            scope.spawn(move || {
+                let jobs: Vec<_> = (0..JOBS).map(|n| format!("{sender}.{n}\n")).collect();
+                let mut client = client(server);
+                for job in &jobs {
+                    client.send(job.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    let script = format!(
+        "read -r job && echo \"$QUEUE_ATTEMPT $job\" >> {}",
+        log.display()
+    );
+    let worker = |server: &Server| Worker::start(server, "--wait-for-server 30", &script);
+    let mut workers: Vec<_> = (0..4).map(|_| worker(&server)).collect();
+    let mut noise = Noise::new(5);
+    let mut server_kills = 0;
+    let is_done = || {
+        let different: BTreeSet<_> = done(&log).iter().map(|(_, s, n)| (*s, *n)).collect();
+        different.len()
+    };
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let done = is_done();
+        if done == SENDERS * JOBS {
+            break;
+        }
+        assert!(Instant::now() < deadline, "only {done} jobs were done");
+        // Spread over the run.
+        if server_kills < SERVER_KILLS && done > (server_kills + 1) * SENDERS * JOBS / 8 {
+            server.kill();
+            server = Server::start("queue-server", &[&port, "tcp", "--data", &data]);
+            server_kills += 1;
+        }
+        let victim = noise.below(workers.len());
+        workers[victim].kill();
+        workers[victim] = worker(&server);
+        thread::park_timeout(KILL_EVERY);
+    }
+    assert_eq!(server_kills, SERVER_KILLS);
+    for worker in workers {
+        assert_eq!(worker.end("TERM"), Some(0));
+    }
+    assert_eq!(
+        say(&server, "list", b"").expect(0).out(),
+        "",
+        "what is left"
+    );
+    // Four at a time, and a few that go on when their worker is dead.
+    const AT_ONCE: usize = 50;
+    let mut newest = BTreeMap::new();
+    for (attempt, sender, number) in done(&log) {
+        let newest = newest.entry(sender).or_insert(0);
+        let is_in_order = number + AT_ONCE > *newest;
+        assert!(
+            is_in_order || attempt > 1,
+            "{sender}.{number} after {newest}"
+        );
+        *newest = number.max(*newest);
+    }
+}
+
+#[test]
+fn a_worker_ends_its_running_job_when_it_is_asked_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let server = start(&["tcp"]);
+    say(&server, "send --lines -", b"one\ntwo\n").expect(0);
+    // The job goes on until it is told to.
+    let script = format!(
+        "echo > {}; until test -e {}; do sleep 0.01; done; cat >> {}",
+        path("running"),
+        path("go on"),
+        path("done")
+    )
+    .replace("go on", "go-on");
+    let worker = Worker::start(&server, "", &script);
+    eventually("the job runs", || dir.path().join("running").exists());
+    let pid = worker.0.id().to_string();
+    let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
+    assert!(sent.unwrap().success());
+    fs::write(dir.path().join("go-on"), "").unwrap();
+    let mut worker = worker;
+    assert_eq!(worker.0.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_to_string(path("done")).unwrap(), "one");
+    check(&server, "receive", "", 0, "two");
+}
+
+#[test]
+fn an_idle_worker_ends_at_once() {
+    let server = start(&["tcp"]);
+    let worker = Worker::start(&server, "--jobs 3", "cat");
+    eventually("they wait", || in_line(&server) == 3);
+    assert_eq!(worker.end("INT"), Some(0));
+}
+
+#[test]
+fn a_killed_workers_message_goes_to_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(&["tcp"]);
+    say(&server, "send -", b"job").expect(0);
+    let running = dir.path().join("running");
+    let script = format!("echo > {}; exec sleep 30", running.display());
+    let mut worker = Worker::start(&server, "", &script);
+    eventually("the job runs", || running.exists());
+    worker.kill();
+    let args = "work --once --wait 10 -- env";
+    let ran = say(&server, args, b"").expect(0);
+    for want in [
+        "QUEUE_NAME=default\n",
+        "QUEUE_ATTEMPT=2\n",
+        "QUEUE_MESSAGE_ID=",
+    ] {
+        assert!(ran.out().contains(want), "{}", ran.out());
+    }
+}
+
+#[test]
+fn a_failing_job_ends_among_the_dead() {
+    let server = start(&["tcp", "--max-attempts", "3"]);
+    say(&server, "send --queue jobs --lines -", b"bad\n").expect(0);
+    for _ in 0..3 {
+        let ran = say(&server, "work --queue jobs --once -- false", b"").expect(1);
+        assert!(ran.stderr.contains("exit status: 1"), "{}", ran.stderr);
+    }
+    check_refused(&server, "work --queue jobs --once -- cat", 1, "no messages");
+    check(&server, "peek --queue jobs.dead", "", 0, "bad");
+    check(&server, "kick jobs", "", 0, "");
+    check(&server, "work --queue jobs --drain -- cat", "", 0, "bad");
+    check(&server, "list", "", 0, "");
+}
+
+#[test]
+fn a_job_given_back_waits_for_its_retry() {
+    let server = start(&["tcp"]);
+    say(&server, "send --lines -", b"one\ntwo\n").expect(0);
+    say(&server, "work --once --retry-delay 3600 -- false", b"").expect(1);
+    let listed = say(&server, "list", b"").expect(0).out();
+    assert!(listed.starts_with("default\t1\t0\t1\t0\t"), "{listed}");
+    check(&server, "receive", "", 0, "two");
+}
+
+#[test]
+fn work_has_as_many_jobs_at_once_as_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(&["tcp"]);
+    say(&server, "send --lines -", b"a\nb\nc\nd\n").expect(0);
+    // Each job waits until all four are there.
+    let script = format!(
+        "cd {}; read -r job || true; touch $job.job; \
+         until test $(ls | grep -c job) = 4; do sleep 0.01; done",
+        dir.path().display()
+    );
+    let mut command = Command::new(program("queue-client"));
+    command.args(server.host_and_ports());
+    command.args(["work", "--jobs", "4", "--drain", "--", "sh", "-c", &script]);
+    run_command(command, b"").expect(0);
+}
+
+#[test]
+fn a_command_that_does_not_exist_gives_the_message_back() {
+    let server = start(&["tcp"]);
+    say(&server, "send -", b"job").expect(0);
+    check_refused(
+        &server,
+        "work --once -- no-such-program",
+        2,
+        "no-such-program",
+    );
+    check(&server, "receive", "", 0, "job");
+}
+
+// ---- Waiting.
+
+#[test]
+fn a_thousand_waiting_receivers_cost_nothing_and_a_send_wakes_one() {
+    const RECEIVERS: usize = 1000;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+    let server = start(&["tcp", "--max-connections", "1200"]);
+    let receivers: Vec<_> = (0..RECEIVERS).map(|_| waiting(&server)).collect();
+    eventually("all wait", || in_line(&server) == RECEIVERS as u64);
+    let mut sender = client(&server);
+    let idle = eventually_idle(&server);
+    let before = switches(&server);
+    sender.send(b"for one").unwrap();
+    let woken = || -> Vec<&TcpStream> {
+        let is_woken = |stream: &&TcpStream| {
+            stream.set_nonblocking(true).unwrap();
+            stream.peek(&mut [0]).is_ok()
+        };
+        receivers.iter().filter(is_woken).collect()
+    };
+    eventually("one is woken", || !woken().is_empty());
+    assert_eq!(woken().len(), 1);
+    // Two for the sender's connection, two for the receiver's, and a little for others.
+    let switched = switches(&server) - before;
+    assert!(switched < 20, "{switched} context switches");
+    assert!(idle <= 1, "{idle} ticks of processor time in a second");
+}
+
+/// Waits until the server is busy with nothing, and then for a second; the processor time it takes
+/// in that second, in ticks of 10 ms.
+fn eventually_idle(server: &Server) -> u64 {
+    let mut least = u64::MAX;
+    // Others run at the same time, so the best of a few counts.
+    for _ in 0..5 {
+        let before = ticks(server);
+        let end = Instant::now() + Duration::from_secs(1);
+        while let left = end.saturating_duration_since(Instant::now())
+            && !left.is_zero()
+        {
+            thread::park_timeout(left);
+        }
+        least = least.min(ticks(server) - before);
+        if least == 0 {
+            break;
+        }
+    }
+    least
+}
+
+/// The processor time that the server has taken so far.
+fn ticks(server: &Server) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+    // proc(5): after the name in brackets, fields 3 and up; utime is 14, stime 15.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<_> = fields.split(' ').collect();
+    let tick = |at: usize| fields[at - 3].parse::<u64>().unwrap();
+    tick(14) + tick(15)
+}
+
+/// How often the server's threads have gone to sleep so far.
+fn switches(server: &Server) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    let of_one = |task: fs::DirEntry| {
+        let status = fs::read_to_string(task.path().join("status")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    tasks.map(|task| of_one(task.unwrap())).sum()
+}
+
+/// A connection that waits for a message, for an hour.
+fn waiting(server: &Server) -> TcpStream {
+    let mut stream = server.connect();
+    let mut request = Vec::new();
+    Request::Receive {
+        queue: QueueName::DEFAULT,
+        wait_millis: 3_600_000,
+        delivery: Delivery::Hold,
+    }
+    .encode(&mut request);
+    stream.write_all(&request).unwrap();
+    stream
+}
+
+#[test]
+fn a_receiver_that_hung_up_is_never_handed_a_message() {
+    let server = start(&["tcp"]);
+    let mut sender = client(&server);
+    // Its thread is there when it answers.
+    sender.stats().unwrap();
+    let quiet = server.threads();
+    let gone: Vec<_> = (0..10).map(|_| waiting(&server)).collect();
+    eventually("all wait", || in_line(&server) == 10);
+    drop(gone);
+    sender.send(b"precious").unwrap();
+    let message = sender.receive_wait(Duration::from_secs(30)).unwrap();
+    assert_eq!(message.unwrap().attempt, 1);
+    eventually("their threads are gone", || server.threads() == quiet);
+}
+
+#[test]
+fn waiting_ends_with_a_message_or_without_one() {
+    let server = start(&["tcp"]);
+    let mut receiver = client(&server);
+    assert_eq!(
+        receiver.receive_wait(Duration::from_millis(20)).unwrap(),
+        None
+    );
+    let server = &server;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let message = receiver.receive_wait(Duration::from_secs(30)).unwrap();
+            assert_eq!(message.unwrap().body, b"late");
+        });
+        scope.spawn(move || {
+            let delay = Duration::from_millis(50);
+            client(server).send_delayed(b"late", delay).unwrap();
+        });
+    });
+}
+
+#[test]
+fn the_first_to_wait_is_the_first_to_be_served() {
+    let server = start(&["tcp"]);
+    let mut waiting: Vec<_> = (1..=5)
+        .map(|n| {
+            let stream = waiting(&server);
+            eventually("it waits", || in_line(&server) == n);
+            stream
+        })
+        .collect();
+    let mut sender = client(&server);
+    for (n, stream) in waiting.iter_mut().enumerate() {
+        sender.send(n.to_string().as_bytes()).unwrap();
+        let mut reply = [0; 18];
+        stream.read_exact(&mut reply).unwrap();
+        let (kind, payload) = frame::split(&reply).unwrap();
+        match Reply::decode(kind, payload).unwrap() {
+            Reply::Message { body, .. } => assert_eq!(body, n.to_string().as_bytes()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// How many receivers wait.
+fn in_line(server: &Server) -> u64 {
+    let queues = client(server).stats().unwrap().queues;
+    queues.iter().map(|queue| queue.waiting).sum()
+}
+
+#[test]
+fn a_server_that_stops_lets_its_receivers_go() {
+    let server = start(&["tcp"]);
+    let mut receivers: Vec<_> = (0..3).map(|_| waiting(&server)).collect();
+    eventually("all wait", || in_line(&server) == 3);
+    server.signal("TERM");
+    for receiver in &mut receivers {
+        let mut reply = Vec::new();
+        receiver.read_to_end(&mut reply).unwrap();
+        let mut want = Vec::new();
+        Reply::Empty.encode(&mut want);
+        assert!(reply == want || reply.is_empty(), "{reply:?}");
+    }
+    assert_eq!(server.wait().0, Some(0));
+}
