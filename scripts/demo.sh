@@ -382,7 +382,7 @@ run 0 "queue-client $jobs list"
 expect $'sums\t30\t0\t0\t0\t'
 
 step 'Three workers' 'Each takes a message, runs a command with it, and acknowledges it when the command has succeeded.'
-printf '#!/bin/sh\nread -r n\nsleep 0.1\necho "$n squared is $((n * n))" >> squares.txt\n' >square
+printf '#!/bin/sh\nn=$(cat)\nsleep 0.1\necho "$n squared is $((n * n))" >> squares.txt\n' >square
 chmod +x square
 cat square
 worker_command="queue-client $jobs work --queue sums --wait-for-server 30 -- ./square"
@@ -427,7 +427,7 @@ expect $'sums.dead\t1\t0\t0\t0\t'
 run 0 "queue-client $jobs peek --queue sums.dead"
 expect 'not a number'
 run 0 "queue-client $jobs kick sums"
-expect 'Kicked: 1 messages'
+expect 'Messages kicked: 1'
 run 0 "queue-client $jobs work --queue sums --once -- tr a-z A-Z"
 expect 'NOT A NUMBER'
 
@@ -455,7 +455,7 @@ run 1 "echo more | queue-client $jobs send -"
 expect 'the server is draining and takes no new messages'
 run 0 "queue-client $jobs receive --count 2"
 run 0 "queue-client $jobs purge"
-expect 'Purged: 1 messages'
+expect 'Messages purged: 1'
 run 0 "queue-client $jobs stats --json"
 expect '"is_draining":true'
 stop_server jobs

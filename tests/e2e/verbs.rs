@@ -304,7 +304,7 @@ fn purge() {
     let mut holder = client(&server);
     let held = holder.receive().unwrap().unwrap();
     let ran = check(&server, "purge", "", 0, "");
-    assert!(ran.stderr.contains("Purged: 3 messages"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Messages purged: 3"), "{}", ran.stderr);
     holder.release(&held, Duration::ZERO).unwrap();
     check(&server, "receive --count 9", "", 0, "one\n");
     check(&server, "receive --queue other", "", 0, "x");
@@ -348,7 +348,7 @@ fn kick() {
     }
     assert_eq!(listed(&server), ["default.dead 2 0 0 0"]);
     let ran = check(&server, "kick default", "", 0, "");
-    assert!(ran.stderr.contains("Kicked: 2 messages"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Messages kicked: 2"), "{}", ran.stderr);
     check(&server, "receive --count 9", "", 0, "one\ntwo\n");
     check_refused(&server, "kick", 2, "the NAME of the queue is missing");
     check_refused(&server, "kick a/b", 2, "NAME must be 1 to 64 of");
@@ -411,15 +411,15 @@ fn what_is_full_says_what_is_full() {
     }
     check_full(
         &["--max-messages", "1"],
-        "the queue is full: it has 1 messages",
+        "the queue is full: --max-messages is 1",
     );
     check_full(
         &["--max-bytes", "100"],
-        "the queue is full: its messages may take 100 bytes",
+        "the queue is full: --max-bytes is 100",
     );
     check_full(
         &["--max-memory", "100"],
-        "the server is full: all messages may take 100 bytes",
+        "the server is full: --max-memory is 100",
     );
 }
 

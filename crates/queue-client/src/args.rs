@@ -93,7 +93,7 @@ Exit codes:
 Examples:
   queue-client send data/message1.txt
   find . -name '*.jpg' | queue-client send --queue pictures --lines -
-  queue-client work --queue pictures --jobs 2 -- sh -c 'read f && convert \"$f\" \"$f.png\"'
+  queue-client work --queue pictures --jobs 2 -- sh -c 'f=$(cat); convert \"$f\" \"$f.png\"'
 ";
 
 /// The options of single verbs, and whether each takes a value.

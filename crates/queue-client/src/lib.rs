@@ -127,14 +127,14 @@ pub fn run(config: Config) -> Result<(), Error> {
         Action::Stats { json } => show::stats(&mut config.connect()?, *json),
         Action::Purge => {
             let messages = config.connect()?.purge()?;
-            log::info!("Purged: {messages} messages");
+            log::info!("Messages purged: {messages}");
             Ok(())
         }
         Action::Pause => config.connect()?.pause(),
         Action::Resume => config.connect()?.resume(),
         Action::Kick => {
             let messages = config.connect()?.kick()?;
-            log::info!("Kicked: {messages} messages");
+            log::info!("Messages kicked: {messages}");
             Ok(())
         }
         Action::Drain(on) => config.connect()?.drain(*on),

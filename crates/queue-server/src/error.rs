@@ -69,18 +69,11 @@ impl fmt::Display for QueueError {
                 f,
                 "a message of {body_bytes} bytes is over the limit of {body_bytes_max} bytes"
             ),
-            Self::TooManyMessages(max) => write!(
-                f,
-                "the queue is full: it has {max} messages (--max-messages)"
-            ),
-            Self::TooManyBytes(max) => write!(
-                f,
-                "the queue is full: its messages may take {max} bytes (--max-bytes)"
-            ),
-            Self::NoMemory(max) => write!(
-                f,
-                "the server is full: all messages may take {max} bytes (--max-memory)"
-            ),
+            Self::TooManyMessages(max) => {
+                write!(f, "the queue is full: --max-messages is {max}")
+            }
+            Self::TooManyBytes(max) => write!(f, "the queue is full: --max-bytes is {max}"),
+            Self::NoMemory(max) => write!(f, "the server is full: --max-memory is {max}"),
             Self::TooManyQueues => write!(f, "there are {QUEUES_MAX} queues already"),
             Self::Draining => f.write_str("the server is draining and takes no new messages"),
             Self::TooManyHeld => write!(

@@ -214,21 +214,21 @@ fn limits_are_said() {
             messages_max: 1,
             ..limits()
         },
-        "the queue is full: it has 1 messages (--max-messages)",
+        "the queue is full: --max-messages is 1",
     );
     check(
         Limits {
             queue_bytes_max: 67,
             ..limits()
         },
-        "the queue is full: its messages may take 67 bytes (--max-bytes)",
+        "the queue is full: --max-bytes is 67",
     );
     check(
         Limits {
             memory_bytes_max: 67,
             ..limits()
         },
-        "the server is full: all messages may take 67 bytes (--max-memory)",
+        "the server is full: --max-memory is 67",
     );
 }
 
