@@ -7,10 +7,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 minutes=${1:-5}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+cargo build --release --quiet --workspace --bins
+cargo test --release --quiet -p tests --test e2e --no-run
 end=$(($(date +%s) + minutes * 60))
 passed=yes
 
-# test NAME...: runs these tests, all at once, and shows what they count.
+# run NAME...: runs these tests, all at once, and shows what they count.
 run() {
     cargo test --release -p tests --test e2e -- --nocapture --test-threads=32 "$@" 2>&1 |
         tee -a "$log" | grep --line-buffered -oE 'torture: .*|skipped: .*|^test .*FAILED$' || true
