@@ -278,7 +278,7 @@ fn files_are_given_with_their_type_and_length() {
 #[test]
 fn what_is_not_there_is_404_with_a_sentence() {
     let tree = Tree::new();
-    let server = tree.start(&[]);
+    let server = tree.start(&["--no-listing"]);
     for target in [
         "/",
         "/nowhere",
@@ -528,9 +528,9 @@ fn what_is_refused_has_its_status_and_a_sentence() {
     let check = |line: &str, status, sentence| {
         check_refused(&server, &format!("{line}\r\n\r\n"), status, sentence);
     };
-    for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get", "POSTS"] {
+    for method in ["DELETE", "PATCH", "TRACE", "get", "POSTS"] {
         let line = format!("{method} /plain/a.txt HTTP/1.1\r\nHost: h");
-        check(&line, 405, "GET, HEAD, POST");
+        check(&line, 405, "GET, HEAD, OPTIONS, POST, PUT");
     }
     let post = "POST /x HTTP/1.1\r\nHost: h";
     check(post, 411, "Content-Length");
@@ -620,8 +620,8 @@ fn a_read_only_server_takes_nothing() {
         assert_eq!(refused.status, 403, "{target}");
         assert_eq!(refused.text(), "this server takes no uploads\n");
     }
-    let put = "PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    assert_eq!(ask(&server, put).field("Allow"), "GET, HEAD");
+    let delete = "DELETE /new HTTP/1.1\r\nHost: h\r\n\r\n";
+    assert_eq!(ask(&server, delete).field("Allow"), "GET, HEAD, OPTIONS");
     assert_eq!(tree.inside(), before);
     assert_eq!(ask(&server, get("/plain/a.txt")).text(), "a");
 }
@@ -1653,4 +1653,129 @@ fn a_client_connects_again_when_the_server_has_closed() {
     for name in ["a", "b", "c"] {
         assert_eq!(fs::read(here.path().join(name)).unwrap(), b"hi", "{name}");
     }
+}
+
+/// Runs curl with these arguments and the server's address in front of the last one.
+#[track_caller]
+fn curl(server: &Server, args: &[&str], path: &str) -> Option<String> {
+    let mut command = std::process::Command::new("curl");
+    command.args(["--silent", "--show-error", "--max-time", "30"]);
+    command
+        .args(args)
+        .arg(format!("http://{}{path}", server.addr()));
+    if command.get_program() == "curl" && !has_curl() {
+        println!("skipped: curl is not installed");
+        return None;
+    }
+    Some(crate::harness::run_command(command, b"").expect(0).out())
+}
+
+fn has_curl() -> bool {
+    let mut version = std::process::Command::new("curl");
+    let version = version.arg("--version").stdout(std::process::Stdio::null());
+    version.status().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn curl_uploads_downloads_and_resumes() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let file = tree.root("site/photoServer.jpg");
+    let file = file.to_str().unwrap();
+    let status = ["-w", "%{http_code}", "-o", "/dev/null"];
+    let upload = [&status[..], &["-T", file]].concat();
+    let Some(created) = curl(&server, &upload, "/up/photo.jpg") else {
+        return;
+    };
+    assert_eq!(created, "201");
+    assert_eq!(curl(&server, &upload, "/up/photo.jpg").unwrap(), "200");
+    let whole = fs::read(file).unwrap();
+    assert_eq!(fs::read(tree.root("up/photo.jpg")).unwrap(), whole);
+    // It sends Expect: 100-continue by itself when an upload is large.
+    let never = [&upload[..], &["-H", "If-None-Match: *"]].concat();
+    assert_eq!(curl(&server, &never, "/up/photo.jpg").unwrap(), "412");
+    let dir = tempfile::tempdir().unwrap();
+    let part = dir.path().join("part");
+    fs::write(&part, &whole[..1000]).unwrap();
+    let part = part.to_str().unwrap();
+    curl(&server, &["-C", "-", "-o", part], "/up/photo.jpg").unwrap();
+    assert!(fs::read(part).unwrap() == whole);
+    let not_modified = [&status[..], &["-z", file]].concat();
+    assert_eq!(
+        curl(&server, &not_modified, "/site/photoServer.jpg").unwrap(),
+        "304"
+    );
+}
+
+#[test]
+fn a_folder_is_shown_as_a_page_and_as_json() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let page = ask(&server, get("/plain/"));
+    assert_eq!(page.status, 200);
+    assert!(page.field("Content-Type").starts_with("text/html"));
+    assert!(
+        page.text().contains("<a href=\"./a.txt\">a.txt</a>"),
+        "{}",
+        page.text()
+    );
+    let json = ask(&server, get("/plain/?json"));
+    assert_eq!(json.field("Content-Type"), "application/json");
+    let json: serde_json::Value = serde_json::from_str(&json.text()).unwrap();
+    let entries = json["entries"].as_array().unwrap();
+    let file = entries
+        .iter()
+        .find(|entry| entry["name"] == "a.txt")
+        .unwrap();
+    assert_eq!((&file["bytes"], &file["type"]), (&1.into(), &"file".into()));
+    assert_eq!(ask(&server, get("/plain")).field("Location"), "/plain/");
+}
+
+#[test]
+fn two_uploads_to_one_path_at_once_are_each_whole() {
+    const UPLOADS: usize = 50;
+    const BYTES: usize = 100_000;
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let contents = |n: usize| format!("{n:06}").repeat(BYTES / 6);
+    std::thread::scope(|scope| {
+        for n in 0..UPLOADS {
+            let server = &server;
+            scope.spawn(move || {
+                assert_eq!(ask(server, post("/shared", contents(n))).status, 200);
+                let got = ask(server, get("/shared")).text();
+                let first = got[..6].repeat(BYTES / 6);
+                assert!(got == first, "a mixed file");
+            });
+        }
+    });
+}
+
+#[test]
+fn of_many_who_would_make_a_file_one_does() {
+    const CLIENTS: usize = 20;
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let made: usize = std::thread::scope(|scope| {
+        let one = |n: usize| {
+            let server = &server;
+            scope.spawn(move || {
+                let body = n.to_string();
+                let request = format!(
+                    "PUT /only-one HTTP/1.1\r\nHost: h\r\nIf-None-Match: *\r\n\
+                     Content-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let status = ask(server, request).status;
+                assert!(matches!(status, 201 | 412), "{status}");
+                usize::from(status == 201)
+            })
+        };
+        let threads: Vec<_> = (0..CLIENTS).map(one).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    assert_eq!(made, 1);
 }

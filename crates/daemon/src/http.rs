@@ -6,8 +6,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimePrinter;
 use proto::http::response::{self, Field, Persistence};
 use proto::http::{Body, Refusal, RequestHead, Status, request};
 
@@ -56,6 +54,8 @@ pub struct Response {
 /// The body of a reply.
 #[derive(Debug)]
 pub enum Content {
+    /// None, and no length of one either, as 204 and 304 have it.
+    None,
     /// Bytes at hand.
     Bytes(Vec<u8>),
     /// So many bytes of a file, from where it stands.
@@ -240,7 +240,7 @@ fn send(
                 return Ok(false);
             }
         }
-        Content::File(..) | Content::Bytes(_) => connection.flush_if_large()?,
+        Content::File(..) | Content::Bytes(_) | Content::None => connection.flush_if_large()?,
     }
     Ok(persistence != Persistence::Close)
 }
@@ -254,8 +254,9 @@ fn put(
 ) {
     let (bytes, length) = match &response.body {
         Content::Bare(bytes) => return out.extend_from_slice(bytes),
-        Content::Bytes(bytes) => (bytes.as_slice(), bytes.len() as u64),
-        Content::File(_, length) => (&[][..], *length),
+        Content::None => (&[][..], None),
+        Content::Bytes(bytes) => (bytes.as_slice(), Some(bytes.len() as u64)),
+        Content::File(_, length) => (&[][..], Some(*length)),
     };
     let (status, fields) = (response.status, &response.fields);
     response::put_head(out, status, date, fields, length, persistence);
@@ -277,17 +278,8 @@ impl Date {
         let second = since.map_or(0, |since| since.as_secs());
         if second != self.second || self.text.is_empty() {
             self.second = second;
-            self.text = http_date(second);
+            self.text = proto::http::date::format(second);
         }
         &self.text
     }
-}
-
-/// A moment, in seconds since 1970, as an HTTP date (RFC 9110 section 5.6.7).
-fn http_date(second: u64) -> String {
-    let moment = i64::try_from(second).ok();
-    let moment = moment.and_then(|second| Timestamp::from_second(second).ok());
-    DateTimePrinter::new()
-        .timestamp_to_rfc9110_string(&moment.unwrap_or(Timestamp::UNIX_EPOCH))
-        .unwrap_or_default()
 }

@@ -26,6 +26,9 @@ pub const IDLE_EXIT_DEFAULT: Duration = Duration::from_secs(60);
 /// The largest upload unless told otherwise, in bytes: 10 GiB.
 pub const UPLOAD_BYTES_DEFAULT: u64 = 10 << 30;
 
+/// How much of the disk uploads leave free unless told otherwise, in bytes: 256 MiB.
+pub const KEEP_FREE_DEFAULT: u64 = 256 << 20;
+
 /// The largest upload a server can be told to take, in bytes: no file is longer.
 const UPLOAD_BYTES_MAX: u64 = i64::MAX as u64;
 
@@ -41,8 +44,11 @@ Options:
   --root DIR             the folder that is served; nothing outside it is ever read or
                          written [default: the current folder]
   --idle-exit SECS       end after so long without a request, 0 for never [default: 60]
+  --no-listing           do not show what stands in a folder without an index.html
   --read-only            take no uploads
   --max-upload BYTES     the largest upload [default: 10737418240, which is 10 GiB]
+  --keep-free BYTES      refuse uploads that would leave less of the disk free
+                         [default: 268435456, which is 256 MiB]
   --bind ADDR            the address to listen on [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 1024]
   -v, --verbose          log a line for every request
@@ -70,7 +76,9 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         root: PathBuf::from("."),
         idle_exit: Some(IDLE_EXIT_DEFAULT),
         read_only: false,
+        has_listing: true,
         upload_bytes_max: UPLOAD_BYTES_DEFAULT,
+        keep_free_bytes: KEEP_FREE_DEFAULT,
         connections_max: daemon::CONNECTIONS_DEFAULT,
     };
     let mut verbose = false;
@@ -92,6 +100,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
                 config.idle_exit = Some(idle).filter(|idle| !idle.is_zero());
             }
             Long("read-only") => config.read_only = true,
+            Long("no-listing") => config.has_listing = false,
+            Long("keep-free") => {
+                let range = 0..=UPLOAD_BYTES_MAX;
+                config.keep_free_bytes = number("--keep-free", &parser.value()?, range)?;
+            }
             Long("max-upload") => {
                 let range = 1..=UPLOAD_BYTES_MAX;
                 config.upload_bytes_max = number("--max-upload", &parser.value()?, range)?;

@@ -1,17 +1,13 @@
-//! What a request is answered.
+//! What a request is answered: by which method it is, and in which words it is refused.
 
-use std::borrow::Cow;
 use std::io::Read;
-use std::path::Path;
 use std::time::Duration;
 
 use cli::exit::with_causes;
-use daemon::http::{Content, Handler, Response, body_refusal};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use proto::escape::Escaped;
-use proto::http::{BodyLength, Refusal, RequestHead, Status};
+use daemon::http::{Content, Handler, Response};
+use proto::http::{Refusal, RequestHead, Status};
 
-use crate::files::{Files, FilesError, Found};
+use crate::files::{Files, FilesError};
 use crate::path::TreePath;
 
 /// A connection alone on the server may be idle so long, one second less for every other...
@@ -19,22 +15,13 @@ const IDLE_MAX: Duration = Duration::from_secs(20);
 /// ...but never less than this.
 const IDLE_MIN: Duration = Duration::from_secs(5);
 
-/// An upload is read and written in pieces of up to so many bytes.
-const PIECE_BYTES: usize = 64 * 1024;
-
-const TEXT: &str = "text/plain; charset=utf-8";
-
-/// What the original server answers a whole upload.
-const SAVED: &str = "File received and saved\n";
-
-/// The bytes of a target that may not stand in a `Location` as they are. A browser takes a
-/// backslash for a slash, and so two of them, or one behind a slash, for the start of a host.
-const LOCATION_ESCAPES: &AsciiSet = &CONTROLS.add(b'\\');
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The connections to the files.
 pub(crate) struct Connections {
     pub(crate) files: Files,
     pub(crate) read_only: bool,
+    pub(crate) has_listing: bool,
     pub(crate) upload_bytes_max: u64,
 }
 
@@ -42,12 +29,14 @@ impl Handler for Connections {
     fn handle(&self, request: &RequestHead<'_>, body: &mut dyn Read) -> Result<Response, Refusal> {
         match request.method {
             "GET" | "HEAD" => self.give(request),
-            "POST" => self.take(request, body),
+            "POST" | "PUT" => self.take(request, body),
+            "OPTIONS" => Ok(Response {
+                status: Status::NoContent,
+                fields: vec![("Allow", self.allowed().into())],
+                body: Content::None,
+            }),
             _ => {
-                let allowed = match self.read_only {
-                    true => "GET, HEAD",
-                    false => "GET, HEAD, POST",
-                };
+                let allowed = self.allowed();
                 let sentence = format!("the methods here are {allowed}");
                 let refusal = Refusal::new(Status::MethodNotAllowed, sentence);
                 Ok(self.refuse(&refusal).with_field("Allow", allowed))
@@ -67,104 +56,35 @@ impl Handler for Connections {
 }
 
 impl Connections {
-    fn give(&self, request: &RequestHead) -> Result<Response, Refusal> {
-        let path = TreePath::decode(request.path).map_err(bad_request)?;
-        match self.files.find(&path).map_err(refusal)? {
-            Found::File { file, bytes, path } => Ok(sniffing_off(Response {
-                status: Status::Ok,
-                fields: vec![("Content-Type", content_type(&path))],
-                body: Content::File(file, bytes),
-            })),
-            Found::FolderWithoutSlash => {
-                let moved = Refusal::new(
-                    Status::MovedPermanently,
-                    "this folder's path ends in a slash",
-                );
-                let location = with_slash(request.path, request.query);
-                Ok(self.refuse(&moved).with_field("Location", location))
-            }
+    fn allowed(&self) -> &'static str {
+        match self.read_only {
+            true => "GET, HEAD, OPTIONS",
+            false => "GET, HEAD, OPTIONS, POST, PUT",
         }
-    }
-
-    fn take(&self, request: &RequestHead, body: &mut dyn Read) -> Result<Response, Refusal> {
-        if self.read_only {
-            let sentence = "this server takes no uploads";
-            return Err(Refusal::new(Status::Forbidden, sentence));
-        }
-        match request.body {
-            BodyLength::None => {
-                let sentence = "an upload needs a Content-Length or chunked coding";
-                return Err(Refusal::new(Status::LengthRequired, sentence));
-            }
-            BodyLength::Bytes(bytes) => self.check_length(bytes)?,
-            _ => {}
-        }
-        let path = TreePath::decode(request.path).map_err(bad_request)?;
-        let mut upload = self.files.upload(&path).map_err(refusal)?;
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            let read = body.read(&mut piece);
-            let bytes = read.map_err(|error| body_refusal(&error))?;
-            if bytes == 0 {
-                break;
-            }
-            self.check_length(upload.bytes() + bytes as u64)?;
-            upload.write(&piece[..bytes]).map_err(refusal)?;
-        }
-        let bytes = upload.bytes();
-        upload.finish().map_err(refusal)?;
-        log::debug!("Saved {}: {bytes} bytes", Escaped(request.path));
-        Ok(sniffing_off(Response::new(Status::Ok, TEXT, SAVED)))
-    }
-
-    fn check_length(&self, bytes: u64) -> Result<(), Refusal> {
-        if bytes <= self.upload_bytes_max {
-            return Ok(());
-        }
-        let sentence = format!("an upload may have {} bytes", self.upload_bytes_max);
-        Err(Refusal::new(Status::ContentTooLarge, sentence))
     }
 }
 
 /// A browser is to believe the type it is told. Else a text could be made to act as a page.
-fn sniffing_off(response: Response) -> Response {
+pub(crate) fn sniffing_off(response: Response) -> Response {
     response.with_field("X-Content-Type-Options", "nosniff")
 }
 
-fn content_type(path: &Path) -> Cow<'static, str> {
-    match mime_guess::from_path(path).first_raw() {
-        Some(text) if text.starts_with("text/") => format!("{text}; charset=utf-8").into(),
-        Some(other) => other.into(),
-        None => "application/octet-stream".into(),
-    }
-}
-
-/// The same target with a slash at the end of its path. Two slashes in front would make the first
-/// name of the path a host.
-fn with_slash(path: &str, query: Option<&str>) -> String {
-    let path = utf8_percent_encode(path.trim_start_matches('/'), LOCATION_ESCAPES);
-    match query {
-        None => format!("/{path}/"),
-        Some(query) => {
-            let query = utf8_percent_encode(query, LOCATION_ESCAPES);
-            format!("/{path}/?{query}")
-        }
-    }
-}
-
-fn bad_request(error: crate::PathError) -> Refusal {
-    Refusal::new(Status::BadRequest, error.to_string())
+/// The path that a request is about.
+pub(crate) fn path_of(request: &RequestHead) -> Result<TreePath, Refusal> {
+    let path = TreePath::decode(request.path);
+    path.map_err(|error| Refusal::new(Status::BadRequest, error.to_string()))
 }
 
 /// The refusal that goes with an error of the files. What the disk did is logged in full.
-fn refusal(error: FilesError) -> Refusal {
+pub(crate) fn refusal(error: FilesError) -> Refusal {
     let status = match &error {
         FilesError::NotFound => Status::NotFound,
         FilesError::NotAllowed(_) | FilesError::Reserved => Status::Forbidden,
         FilesError::IsFolder | FilesError::NotAFolder => Status::Conflict,
         FilesError::NameTooLong => Status::BadRequest,
+        FilesError::Changed => Status::PreconditionFailed,
         FilesError::Busy(_) => Status::ServiceUnavailable,
-        FilesError::NoSpace(_) => Status::InsufficientStorage,
+        FilesError::NoSpace(_) | FilesError::NoRoom => Status::InsufficientStorage,
         FilesError::Storage(_) => Status::InternalServerError,
     };
     match &error {
@@ -190,8 +110,9 @@ mod tests {
         fs::create_dir(root.path().join("site")).unwrap();
         fs::write(root.path().join("site/index.html"), "page").unwrap();
         let connections = Connections {
-            files: Files::open(root.path()).unwrap(),
+            files: Files::open(root.path(), 0).unwrap(),
             read_only: false,
+            has_listing: false,
             upload_bytes_max,
         };
         (root, connections)
@@ -199,13 +120,17 @@ mod tests {
 
     /// The status of the reply to a request, and one of its fields if it has it.
     fn ask(connections: &Connections, line: &str, body: &str, field: &str) -> (u16, String) {
-        let framing = match (line.starts_with("POST"), body) {
+        // Further lines are further fields.
+        let (line, fields) = line.split_once('\n').unwrap_or((line, ""));
+        let fields: String = fields.lines().map(|field| format!("{field}\r\n")).collect();
+        let is_upload = line.starts_with("POST") || line.starts_with("PUT");
+        let framing = match (is_upload, body) {
             (false, _) => String::new(),
             (true, "none") => String::new(),
             (true, "chunked") => "Transfer-Encoding: chunked\r\n".to_owned(),
             (true, body) => format!("Content-Length: {}\r\n", body.len()),
         };
-        let head = format!("{line} HTTP/1.1\r\nHost: h\r\n{framing}\r\n");
+        let head = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}{framing}\r\n");
         let request = RequestHead::parse(head.as_bytes()).unwrap();
         match connections.handle(&request, &mut body.as_bytes()) {
             Ok(response) => {
@@ -229,7 +154,8 @@ mod tests {
         check(&connections, "HEAD /site/index.html", "", 200);
         check(&connections, "GET /", "", 404);
         check(&connections, "GET /../x", "", 400);
-        check(&connections, "PUT /x", "", 405);
+        check(&connections, "DELETE /x", "", 405);
+        check(&connections, "OPTIONS *", "", 204);
         check(&connections, "POST /x", "whole", 200);
         check(&connections, "GET /x", "", 200);
         check(&connections, "POST /empty", "", 200);
@@ -257,42 +183,7 @@ mod tests {
         connections.read_only = true;
         check(&connections, "POST /x", "x", 403);
         let (code, allow) = ask(&connections, "DELETE /x", "", "Allow");
-        assert_eq!((code, allow.as_str()), (405, "GET, HEAD"));
-    }
-
-    #[test]
-    fn types_go_by_the_name() {
-        let check = |path: &str, want: &str| assert_eq!(content_type(path.as_ref()), want);
-        check("a.txt", "text/plain; charset=utf-8");
-        check("a.html", "text/html; charset=utf-8");
-        check("a.CSS", "text/css; charset=utf-8");
-        check("a.jpg", "image/jpeg");
-        check("a.b.png", "image/png");
-        check("a.tar.gz", "application/gzip");
-        check("a.json", "application/json");
-        check("a", "application/octet-stream");
-        check(".html", "application/octet-stream");
-        check("a.unheard-of", "application/octet-stream");
-    }
-
-    #[test]
-    fn a_redirect_stays_on_this_server() {
-        let check = |target: &str, want: &str| {
-            let (path, query) = match target.split_once('?') {
-                Some((path, query)) => (path, Some(query)),
-                None => (target, None),
-            };
-            assert_eq!(with_slash(path, query), want);
-        };
-        check("/site", "/site/");
-        check("/a%20b?x=1&y", "/a%20b/?x=1&y");
-        check("//evil.example", "/evil.example/");
-        check("///evil.example?//x", "/evil.example/?//x");
-        check("/\\evil.example", "/%5Cevil.example/");
-        check("/ä?ä", "/%C3%A4/?%C3%A4");
-        let (_root, connections) = connections(0);
-        let (code, location) = ask(&connections, "GET //site?q", "", "Location");
-        assert_eq!((code, location.as_str()), (301, "/site/?q"));
+        assert_eq!((code, allow.as_str()), (405, "GET, HEAD, OPTIONS"));
     }
 
     #[test]
@@ -310,5 +201,113 @@ mod tests {
             let want = Duration::from_secs(secs);
             assert_eq!(connections.idle_timeout(open), want, "{open}");
         }
+    }
+
+    #[test]
+    fn a_folder_without_its_slash_is_redirected_on_this_server() {
+        let (_root, connections) = connections(0);
+        let (code, location) = ask(&connections, "GET //site?q", "", "Location");
+        assert_eq!((code, location.as_str()), (301, "/site/?q"));
+    }
+
+    #[test]
+    fn a_folder_is_listed_unless_that_is_off() {
+        let (root, mut connections) = connections(0);
+        fs::create_dir(root.path().join("empty")).unwrap();
+        check(&connections, "GET /empty/", "", 404);
+        check(&connections, "GET /empty", "", 404);
+        connections.has_listing = true;
+        check(&connections, "GET /empty/", "", 200);
+        check(&connections, "GET /empty", "", 301);
+        check(&connections, "GET /", "", 200);
+        let of_page = ask(&connections, "GET /site/", "", "Accept-Ranges");
+        assert_eq!(
+            of_page,
+            (200, "bytes".to_owned()),
+            "the index page comes first"
+        );
+    }
+
+    #[test]
+    fn a_part_of_a_file() {
+        let (_root, connections) = connections(0);
+        let range = |fields: &str| {
+            let line = format!("GET /site/index.html\n{fields}");
+            ask(&connections, &line, "", "Content-Range")
+        };
+        let part = |range: &str| (206, range.to_owned());
+        assert_eq!(range("Range: bytes=1-2"), part("bytes 1-2/4"));
+        assert_eq!(range("Range: bytes=-1"), part("bytes 3-3/4"));
+        assert_eq!(range("Range: bytes=4-"), (416, "bytes */4".to_owned()));
+        assert_eq!(range("Range: bytes=0-1,3-3"), (200, String::new()));
+        assert_eq!(
+            range("Range: bytes=1-2\nIf-Range: \"x\""),
+            (200, String::new())
+        );
+        let (_, etag) = ask(&connections, "GET /site/index.html", "", "ETag");
+        let same = format!("Range: bytes=1-2\nIf-Range: {etag}");
+        assert_eq!(range(&same), part("bytes 1-2/4"));
+        let head = ask(
+            &connections,
+            "HEAD /site/index.html\nRange: bytes=1-2",
+            "",
+            "",
+        );
+        assert_eq!(head.0, 200);
+    }
+
+    #[test]
+    fn conditions_are_kept() {
+        let (root, connections) = connections(10);
+        let etag = || ask(&connections, "GET /site/index.html", "", "ETag").1;
+        let first = etag();
+        let path = "/site/index.html";
+        check(
+            &connections,
+            &format!("GET {path}\nIf-None-Match: {first}"),
+            "",
+            304,
+        );
+        check(
+            &connections,
+            &format!("GET {path}\nIf-Match: \"x\""),
+            "",
+            412,
+        );
+        check(
+            &connections,
+            &format!("PUT {path}\nIf-None-Match: *"),
+            "new",
+            412,
+        );
+        check(
+            &connections,
+            &format!("PUT {path}\nIf-Match: {first}"),
+            "new",
+            200,
+        );
+        assert_ne!(etag(), first);
+        check(
+            &connections,
+            &format!("PUT {path}\nIf-Match: {first}"),
+            "newer",
+            412,
+        );
+        check(&connections, "PUT /n\nIf-Match: *", "x", 412);
+        check(&connections, "PUT /n\nIf-None-Match: *", "x", 201);
+        check(&connections, "PUT /n", "y", 200);
+        check(&connections, "PUT /n\nContent-Range: bytes 0-0/1", "y", 400);
+        assert_eq!(
+            fs::read(root.path().join("site/index.html")).unwrap(),
+            b"new"
+        );
+    }
+
+    #[test]
+    fn room_is_kept_free() {
+        let (root, mut connections) = connections(10);
+        connections.files = Files::open(root.path(), 1 << 60).unwrap();
+        check(&connections, "PUT /n", "x", 507);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "the site");
     }
 }

@@ -6,17 +6,21 @@
 //! given out.
 //!
 //! An [`Upload`] grows in a hidden temporary file and appears under its name when it is whole and
-//! on disk. Dropped before, it leaves nothing.
+//! on disk. Dropped before, it leaves nothing; what a killed server leaves is removed at the next
+//! start.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, DirEntry, OpenOptions, OpenOptionsExt};
+use proto::http::conditional::Version;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use uuid::Uuid;
@@ -25,6 +29,12 @@ use crate::path::TreePath;
 
 /// What a folder serves in its own place.
 const INDEX: &str = "index.html";
+
+/// How many entries of a folder are listed.
+pub const ENTRIES_MAX: usize = 100_000;
+
+/// While an upload is written, the free room is looked at anew after so many bytes.
+const ROOM_CHECK_BYTES: u64 = 8 << 20;
 
 /// How the names of uploads under way start. They are not served, and no upload may be called so.
 const TEMPORARY_PREFIX: &str = ".quartet-upload-";
@@ -50,6 +60,10 @@ pub enum FilesError {
     Busy(io::Error),
     /// The disk is full, or the user's share of it.
     NoSpace(io::Error),
+    /// There would be less room left than is to be kept free.
+    NoRoom,
+    /// The file that is there is not the one that the request is about.
+    Changed,
     /// The disk failed.
     Storage(io::Error),
 }
@@ -64,7 +78,8 @@ impl fmt::Display for FilesError {
             Self::NameTooLong => f.write_str("the path, or a name in it, is too long"),
             Self::Reserved => write!(f, "names that start with {TEMPORARY_PREFIX} are reserved"),
             Self::Busy(_) => f.write_str("the server has too many files open; try again later"),
-            Self::NoSpace(_) => f.write_str("the server's disk is full"),
+            Self::NoSpace(_) | Self::NoRoom => f.write_str("the server's disk is full"),
+            Self::Changed => f.write_str("the file that is there is not the one you mean"),
             Self::Storage(_) => f.write_str("the server's disk failed"),
         }
     }
@@ -104,6 +119,9 @@ impl From<io::Error> for FilesError {
 /// The files below one root.
 pub struct Files {
     root: Dir,
+    keep_free_bytes: u64,
+    /// Held while an upload takes its place, so that nothing comes between a look and that.
+    placing: Mutex<()>,
 }
 
 /// What stands at a path.
@@ -117,20 +135,56 @@ pub enum Found {
         bytes: u64,
         /// Where it stands: the path that was asked for, or the index page of the folder there.
         path: PathBuf,
+        /// Which version of it this is.
+        version: Version,
     },
-    /// A folder with an index page, asked for without its final slash. Relative links in the page
-    /// lead to the wrong place unless the client adds it.
-    FolderWithoutSlash,
+    /// A folder without an index page, asked for with its final slash.
+    Folder,
+    /// A folder, asked for without its final slash. Relative links in its page lead to the wrong
+    /// place unless the client adds it.
+    FolderWithoutSlash {
+        /// Whether it has an index page.
+        has_index: bool,
+    },
+}
+
+/// What stands in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, which need not be UTF-8.
+    pub name: OsString,
+    /// Whether it is a folder; else it is a regular file.
+    pub is_folder: bool,
+    /// A file's length.
+    pub bytes: u64,
+    /// When it was last changed, in seconds since 1970.
+    pub modified: u64,
 }
 
 impl Files {
-    /// Opens the root, by a path that may lead anywhere.
+    /// Opens the root, by a path that may lead anywhere. Uploads leave at least `keep_free_bytes`
+    /// of its disk free.
     ///
     /// # Errors
     /// If it is not a folder that can be opened.
-    pub fn open(root: &Path) -> io::Result<Self> {
+    pub fn open(root: &Path, keep_free_bytes: u64) -> io::Result<Self> {
         let root = Dir::open_ambient_dir(root, ambient_authority())?;
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            keep_free_bytes,
+            placing: Mutex::new(()),
+        })
+    }
+
+    /// Removes what uploads have left behind whose server was killed.
+    pub fn remove_leftovers(&self) {
+        let root = self.root.try_clone();
+        let removed = root.and_then(|root| remove_leftovers(&root));
+        match removed {
+            Ok(0) => {}
+            Ok(files) => log::info!("Removed {files} unfinished uploads"),
+            Err(error) => log::warn!("Unfinished uploads may be left: {error}"),
+        }
     }
 
     /// Opens the file at a path, or the index page of the folder there.
@@ -143,22 +197,96 @@ impl Files {
         }
         match self.open_to_read(path.as_path())? {
             Opened::File(..) if path.has_final_slash() => Err(FilesError::NotFound),
-            Opened::File(file, bytes) => {
-                let path = path.as_path().to_owned();
-                Ok(Found::File { file, bytes, path })
-            }
+            Opened::File(file, there) => Ok(Found::File {
+                file,
+                bytes: there.len(),
+                path: path.as_path().to_owned(),
+                version: version(&there),
+            }),
             Opened::Folder => {
                 let index = path.as_path().join(INDEX);
-                match self.open_to_read(&index)? {
-                    Opened::File(file, bytes) if path.has_final_slash() => Ok(Found::File {
+                let opened = match self.open_to_read(&index) {
+                    Err(FilesError::NotFound) => Ok(Opened::Folder),
+                    opened => opened,
+                };
+                match opened? {
+                    Opened::File(file, there) if path.has_final_slash() => Ok(Found::File {
                         file,
-                        bytes,
+                        bytes: there.len(),
                         path: index,
+                        version: version(&there),
                     }),
-                    Opened::File(..) => Ok(Found::FolderWithoutSlash),
-                    Opened::Folder => Err(FilesError::NotFound),
+                    Opened::Folder if path.has_final_slash() => Ok(Found::Folder),
+                    other => Ok(Found::FolderWithoutSlash {
+                        has_index: matches!(other, Opened::File(..)),
+                    }),
                 }
             }
+        }
+    }
+
+    /// What stands in a folder, in no order: its regular files and folders, but not what cannot be
+    /// asked for. Of [`ENTRIES_MAX`] and more, some are left out.
+    ///
+    /// # Errors
+    /// If there is no such folder, and those of the disk.
+    pub fn list(&self, path: &TreePath) -> Result<Vec<Entry>, FilesError> {
+        let folder = self.root.open_dir(or_dot(path.as_path()))?;
+        let mut entries = Vec::new();
+        for entry in folder.entries()? {
+            let name = entry?.file_name();
+            // Followed, if it is a link; one that leads outside is not there.
+            let Ok(there) = folder.metadata(&name) else {
+                continue;
+            };
+            let is_shown = there.is_file() || there.is_dir();
+            if is_shown && !is_reserved(Path::new(&name)) {
+                let modified = there
+                    .modified()
+                    .ok()
+                    .map(cap_std::time::SystemTime::into_std);
+                entries.push(Entry {
+                    name,
+                    is_folder: there.is_dir(),
+                    bytes: there.len(),
+                    modified: modified.map_or(0, seconds),
+                });
+            }
+            if entries.len() == ENTRIES_MAX {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Which version of a file is at a path; `None` if there is no file.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn version(&self, path: &TreePath) -> Result<Option<Version>, FilesError> {
+        use cap_std::fs::MetadataExt;
+        // Not by opening it: what may not be read may still be replaced.
+        match self.root.metadata(or_dot(path.as_path())) {
+            Ok(there) => Ok(Some(version_of(
+                there.ino(),
+                there.len(),
+                there.mtime(),
+                there.mtime_nsec(),
+            ))),
+            Err(error) => match FilesError::from(error) {
+                FilesError::NotFound | FilesError::NotAFolder => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Whether so many bytes may still be written.
+    fn check_room(&self, bytes: u64) -> Result<(), FilesError> {
+        let disk = rustix::fs::fstatvfs(&self.root).map_err(io::Error::from)?;
+        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        match free_bytes < self.keep_free_bytes.saturating_add(bytes) {
+            true => Err(FilesError::NoRoom),
+            false => Ok(()),
         }
     }
 
@@ -173,9 +301,10 @@ impl Files {
             other => other,
         })?;
         // Of what was opened, not of the path: nobody can put something else there in between.
+        let file = file.into_std();
         let there = file.metadata()?;
         if there.is_file() {
-            Ok(Opened::File(file.into_std(), there.len()))
+            Ok(Opened::File(file, there))
         } else if there.is_dir() {
             Ok(Opened::Folder)
         } else {
@@ -184,10 +313,11 @@ impl Files {
     }
 
     /// Begins an upload that is to stand at `path`, in place of the file that may be there.
+    /// `bytes` is how long it will be, as far as that is known.
     ///
     /// # Errors
-    /// If no file can stand there, and those of the disk.
-    pub fn upload(&self, path: &TreePath) -> Result<Upload, FilesError> {
+    /// If no file can stand there, there is no room, and those of the disk.
+    pub fn upload(&self, path: &TreePath, bytes: u64) -> Result<Upload<'_>, FilesError> {
         if is_reserved(path.as_path()) {
             return Err(FilesError::Reserved);
         }
@@ -203,14 +333,20 @@ impl Files {
         if there.is_ok_and(|there| there.is_dir()) {
             return Err(FilesError::IsFolder);
         }
+        self.check_room(bytes)?;
         let (folder, missing) = self.deepest_folder(parent)?;
         let temporary = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         let file = folder.open_with(&temporary, &options)?.into_std();
+        // Another server that starts on the same root then knows that it is not left over.
+        file.try_lock().map_err(io::Error::from)?;
         Ok(Upload {
+            files: self,
+            path: path.clone(),
             file,
             bytes: 0,
+            room_checked_at: 0,
             temporary,
             folder,
             missing,
@@ -240,9 +376,57 @@ impl Files {
 }
 
 enum Opened {
-    /// A regular file and its length.
-    File(File, u64),
+    /// A regular file and what is known of it.
+    File(File, Metadata),
     Folder,
+}
+
+fn version(there: &Metadata) -> Version {
+    version_of(there.ino(), there.len(), there.mtime(), there.mtime_nsec())
+}
+
+/// A file that is replaced or written to gets another version: its inode, its length, or the time
+/// of its last change is another.
+fn version_of(inode: u64, bytes: u64, modified: i64, nanos: i64) -> Version {
+    Version {
+        etag: format!("\"{inode:x}-{bytes:x}-{modified:x}.{nanos:x}\""),
+        modified: u64::try_from(modified).unwrap_or(0),
+    }
+}
+
+fn seconds(moment: std::time::SystemTime) -> u64 {
+    let since_1970 = moment.duration_since(std::time::UNIX_EPOCH);
+    since_1970.map_or(0, |since| since.as_secs())
+}
+
+/// Removes the temporary files that nobody writes to any more, in a folder and all below it, but
+/// not behind links. Returns how many there were.
+fn remove_leftovers(top: &Dir) -> io::Result<usize> {
+    let mut removed = 0;
+    // A stack and not a recursion, for a tree can be deep.
+    let mut folders = vec![top.try_clone()?];
+    while let Some(folder) = folders.pop() {
+        // What cannot be read is not ours.
+        for entry in folder.entries().into_iter().flatten().flatten() {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder {
+                folders.extend(entry.open_dir());
+            } else if is_left_over(&entry) {
+                entry.remove_file()?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn is_left_over(entry: &DirEntry) -> bool {
+    let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+    if !is_file || !is_reserved(Path::new(&entry.file_name())) {
+        return false;
+    }
+    let file = entry.open().map(cap_std::fs::File::into_std);
+    file.is_ok_and(|file| file.try_lock().is_ok())
 }
 
 fn is_reserved(path: &Path) -> bool {
@@ -261,11 +445,13 @@ fn or_dot(path: &Path) -> &Path {
 /// A file that is arriving. It stands in a hidden temporary file in the deepest folder on its way
 /// that exists, so that the folders still missing are made only for a file that is whole. Dropping
 /// it before [`Upload::finish`] has put the file in its place removes all of this again.
-#[derive(Debug)]
 #[must_use = "an upload that is not finished is removed"]
-pub struct Upload {
+pub struct Upload<'f> {
+    files: &'f Files,
+    path: TreePath,
     file: File,
     bytes: u64,
+    room_checked_at: u64,
     temporary: String,
     folder: Dir,
     missing: Vec<OsString>,
@@ -275,12 +461,16 @@ pub struct Upload {
     is_placed: bool,
 }
 
-impl Upload {
+impl Upload<'_> {
     /// Appends to the file.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// [`FilesError::NoRoom`], and those of the disk.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
+        if self.bytes - self.room_checked_at >= ROOM_CHECK_BYTES {
+            self.files.check_room(0)?;
+            self.room_checked_at = self.bytes;
+        }
         self.file.write_all(bytes)?;
         self.bytes += bytes.len() as u64;
         Ok(())
@@ -291,18 +481,30 @@ impl Upload {
         self.bytes
     }
 
-    /// Puts the file in its place. When this returns, it is on disk, under its name, and so are
-    /// the folders it is in.
+    /// Puts the file in its place, if the version that is there then is wanted to be replaced. When
+    /// this returns, it is on disk, under its name, and so are the folders it is in. Returns whether
+    /// there was none before.
     ///
     /// # Errors
-    /// [`FilesError::IsFolder`] if a folder has come to stand there, and those of the disk.
-    pub fn finish(mut self) -> Result<(), FilesError> {
+    /// [`FilesError::Changed`] if it is not wanted to be, [`FilesError::IsFolder`] if a folder has
+    /// come to stand there, and those of the disk.
+    pub fn finish(
+        mut self,
+        is_wanted: impl FnOnce(Option<&Version>) -> bool,
+    ) -> Result<bool, FilesError> {
         self.file.sync_data()?;
+        let placing = self.files.placing.lock();
+        let placing = placing.unwrap_or_else(PoisonError::into_inner);
+        let current = self.files.version(&self.path)?;
+        if !is_wanted(current.as_ref()) {
+            return Err(FilesError::Changed);
+        }
         let target = self.make_missing()?;
         self.folder.rename(&self.temporary, &target, &self.name)?;
         self.is_placed = true;
+        drop(placing);
         sync(&target)?;
-        Ok(())
+        Ok(current.is_none())
     }
 
     fn make_missing(&mut self) -> io::Result<Dir> {
@@ -321,7 +523,7 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for Upload<'_> {
     fn drop(&mut self) {
         if self.is_placed {
             return;
@@ -373,7 +575,7 @@ mod tests {
         ] {
             fs::write(top.path().join(file), file).unwrap();
         }
-        let files = Files::open(&root).unwrap();
+        let files = Files::open(&root, 0).unwrap();
         Tree { top, files }
     }
 
@@ -389,7 +591,8 @@ mod tests {
         /// What a GET of the path would give.
         fn get(&self, path: &str) -> Result<String, FilesError> {
             match self.files.find(&TreePath::decode(path).unwrap())? {
-                Found::FolderWithoutSlash => Ok("to the slash".to_owned()),
+                Found::FolderWithoutSlash { .. } => Ok("to the slash".to_owned()),
+                Found::Folder => Ok("a folder".to_owned()),
                 Found::File { file, bytes, .. } => {
                     let mut text = String::new();
                     (&file).take(bytes).read_to_string(&mut text).unwrap();
@@ -404,8 +607,8 @@ mod tests {
             assert_eq!(got, want, "{path}");
         }
 
-        fn begin(&self, path: &str) -> Result<Upload, FilesError> {
-            let mut upload = self.files.upload(&TreePath::decode(path).unwrap())?;
+        fn begin(&self, path: &str) -> Result<Upload<'_>, FilesError> {
+            let mut upload = self.files.upload(&TreePath::decode(path).unwrap(), 0)?;
             upload.write(b"new ")?;
             upload.write(path.as_bytes())?;
             Ok(upload)
@@ -413,8 +616,8 @@ mod tests {
 
         #[track_caller]
         fn check_upload(&self, path: &str, want: &str) {
-            let done = self.begin(path).and_then(Upload::finish);
-            let got = done.map_or_else(|error| format!("{error:?}"), |()| "saved".to_owned());
+            let done = self.begin(path).and_then(|upload| upload.finish(|_| true));
+            let got = done.map_or_else(|error| format!("{error:?}"), |_| "saved".to_owned());
             assert_eq!(got, want, "{path}");
         }
 
@@ -437,6 +640,37 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_server_left_is_removed_and_nothing_else() {
+        let tree = tree();
+        let upload = tree.begin("/site/under way").unwrap();
+        let before = tree.listing().len();
+        tree.files.remove_leftovers();
+        assert_eq!(tree.listing().len(), before - 1);
+        assert!(!tree.root().join("site/.quartet-upload-1").exists());
+        upload.finish(|_| true).unwrap();
+        tree.check("/site/under%20way", "new /site/under way");
+    }
+
+    #[test]
+    fn a_folder_lists_what_can_be_asked_for() {
+        let tree = tree();
+        symlink("../outside/secret", tree.root().join("site/out")).unwrap();
+        symlink("index.html", tree.root().join("site/in")).unwrap();
+        UnixListener::bind(tree.root().join("site/socket")).unwrap();
+        fs::create_dir(tree.root().join("site/folder")).unwrap();
+        let path = TreePath::decode("/site/").unwrap();
+        let mut entries = tree.files.list(&path).unwrap();
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        let names: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.name.to_str().unwrap())
+            .collect();
+        assert_eq!(names, ["folder", "in", "index.html", "ä b"]);
+        assert!(entries[0].is_folder && !entries[1].is_folder);
+        assert_eq!(entries[1].bytes, entries[2].bytes);
+    }
+
+    #[test]
     fn files_are_found_by_their_path() {
         let tree = tree();
         tree.check("/a.txt", "root/a.txt");
@@ -453,10 +687,10 @@ mod tests {
         let tree = tree();
         tree.check("/site/", "root/site/index.html");
         tree.check("/site", "to the slash");
-        tree.check("/empty/", "NotFound");
-        tree.check("/empty", "NotFound");
-        tree.check("/odd/", "NotFound");
-        tree.check("/", "NotFound");
+        tree.check("/empty/", "a folder");
+        tree.check("/empty", "to the slash");
+        tree.check("/odd/", "a folder");
+        tree.check("/", "a folder");
         fs::write(tree.root().join("index.html"), "home").unwrap();
         tree.check("/", "home");
     }
@@ -534,7 +768,7 @@ mod tests {
         let upload = tree.begin("/a.txt").unwrap();
         assert_eq!(upload.bytes(), 10);
         tree.check("/a.txt", "root/a.txt");
-        upload.finish().unwrap();
+        upload.finish(|_| true).unwrap();
         tree.check("/a.txt", "new /a.txt");
         tree.check_upload("/empty/%c3%a4", "saved");
         tree.check("/empty/ä", "new /empty/%c3%a4");
@@ -597,7 +831,7 @@ mod tests {
         let upload = tree.begin("/site/x").unwrap();
         fs::create_dir(tree.root().join("site/x")).unwrap();
         let before_it: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
-        assert!(matches!(upload.finish(), Err(FilesError::IsFolder)));
+        assert!(matches!(upload.finish(|_| true), Err(FilesError::IsFolder)));
         let left: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
         assert_eq!(left, before_it);
 
@@ -605,7 +839,10 @@ mod tests {
         let upload = tree.begin("/new/file/x").unwrap();
         fs::create_dir(tree.root().join("new")).unwrap();
         fs::write(tree.root().join("new/file"), "").unwrap();
-        assert!(matches!(upload.finish(), Err(FilesError::NotAFolder)));
+        assert!(matches!(
+            upload.finish(|_| true),
+            Err(FilesError::NotAFolder)
+        ));
         let names = fs::read_dir(tree.root().join("new")).unwrap();
         assert_eq!(names.count(), 1, "what was there stays");
     }
@@ -620,9 +857,9 @@ mod tests {
         let first = tree.begin("/x/y/1").unwrap();
         let second = tree.begin("/x/y/2").unwrap();
         let third = tree.begin("/x/y/3").unwrap();
-        first.finish().unwrap();
+        first.finish(|_| true).unwrap();
         drop(third);
-        second.finish().unwrap();
+        second.finish(|_| true).unwrap();
         tree.check("/x/y/1", "new /x/y/1");
         tree.check("/x/y/2", "new /x/y/2");
     }
@@ -633,21 +870,21 @@ mod tests {
         let upload = tree.begin("/site/file").unwrap();
         fs::rename(tree.root().join("site"), tree.root().join("moved")).unwrap();
         tree.link("../outside", "site");
-        upload.finish().unwrap();
+        upload.finish(|_| true).unwrap();
         assert!(!tree.top.path().join("outside/file").exists());
         tree.check("/moved/file", "new /site/file");
 
         let upload = tree.begin("/late/file").unwrap();
         tree.link("../outside", "late");
-        assert!(matches!(upload.finish(), Err(FilesError::NotFound)));
+        assert!(matches!(upload.finish(|_| true), Err(FilesError::NotFound)));
         assert!(!tree.top.path().join("outside/file").exists());
     }
 
     #[test]
     fn a_root_is_a_folder() {
         let tree = tree();
-        assert!(Files::open(&tree.root().join("a.txt")).is_err());
-        assert!(Files::open(&tree.root().join("gone")).is_err());
+        assert!(Files::open(&tree.root().join("a.txt"), 0).is_err());
+        assert!(Files::open(&tree.root().join("gone"), 0).is_err());
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! The file server: gives and takes files over HTTP.
 //!
 //! [`args`] reads the command line; `path` turns request targets into paths; `files` is the tree
-//! on disk and its rules; `connection` answers requests.
+//! on disk and its rules; `connection` answers requests: `give` the downloads, with `listing` for
+//! folders, and `take` the uploads.
 
 pub mod args;
 mod connection;
 mod files;
+mod give;
+mod listing;
 mod path;
+mod take;
 
 use std::fmt;
 use std::io;
@@ -19,7 +23,7 @@ use cli::{Exit, Failure};
 use daemon::http::Http;
 use daemon::{Daemon, Handle, StartError};
 
-pub use files::{Files, FilesError, Found, Upload};
+pub use files::{ENTRIES_MAX, Entry, Files, FilesError, Found, Upload};
 pub use path::{PathError, TreePath};
 
 use connection::Connections;
@@ -37,8 +41,12 @@ pub struct Config {
     pub idle_exit: Option<Duration>,
     /// Whether uploads are refused.
     pub read_only: bool,
+    /// Whether folders without an index page are listed.
+    pub has_listing: bool,
     /// The largest upload, in bytes.
     pub upload_bytes_max: u64,
+    /// How much of the disk uploads leave free, in bytes.
+    pub keep_free_bytes: u64,
     /// Connections open at once.
     pub connections_max: usize,
 }
@@ -103,13 +111,18 @@ impl Server {
     /// # Errors
     /// If the root is not a folder that can be opened, or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let files = Files::open(&config.root).map_err(|cause| Error::Root {
-            path: config.root,
-            cause,
-        })?;
+        let files =
+            Files::open(&config.root, config.keep_free_bytes).map_err(|cause| Error::Root {
+                path: config.root,
+                cause,
+            })?;
+        if !config.read_only {
+            files.remove_leftovers();
+        }
         let service = Arc::new(Http(Connections {
             files,
             read_only: config.read_only,
+            has_listing: config.has_listing,
             upload_bytes_max: config.upload_bytes_max,
         }));
         let mut daemon = Daemon::new(config.connections_max);

@@ -1,18 +1,23 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112), as much of it as an origin server and its client need.
 //!
 //! [`request`] reads and checks request heads, [`response`] writes and reads response heads,
-//! [`body`] reads message bodies on either side, [`Status`] names the status codes. What is
+//! [`body`] reads message bodies on either side,
+//! [`conditional`] judges a request's conditions, [`Range`] is the part of a file it is for, [`Status`] names the status codes. What is
 //! ambiguous is refused rather than guessed at: two readings of one message are how requests are
 //! smuggled past a proxy.
 
 pub mod body;
+pub mod conditional;
+pub mod date;
 mod head;
+mod range;
 pub mod request;
 pub mod response;
 mod status;
 
 pub use body::{Body, BodyError, BodyLength};
 pub use head::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
+pub use range::Range;
 pub use request::{Refusal, RequestHead};
 pub use response::ResponseHead;
 pub use status::Status;

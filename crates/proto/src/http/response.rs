@@ -12,13 +12,13 @@ use super::status::Status;
 pub type Field = (&'static str, Cow<'static, str>);
 
 /// Appends a response head. `date` is an HTTP date (RFC 9110 section 5.6.7); `body_bytes` becomes
-/// `Content-Length`.
+/// `Content-Length`, and is `None` for a status that never has a body.
 pub fn put_head(
     out: &mut Vec<u8>,
     status: Status,
     date: &str,
     fields: &[Field],
-    body_bytes: u64,
+    body_bytes: Option<u64>,
     persistence: Persistence,
 ) {
     const NEVER_FAILS: &str = "a Vec takes whatever is written to it";
@@ -27,7 +27,9 @@ pub fn put_head(
         debug_assert!(!value.contains(['\r', '\n']), "{name}: {value:?}");
         write!(out, "{name}: {value}\r\n").expect(NEVER_FAILS);
     }
-    write!(out, "Content-Length: {body_bytes}\r\n").expect(NEVER_FAILS);
+    if let Some(bytes) = body_bytes {
+        write!(out, "Content-Length: {bytes}\r\n").expect(NEVER_FAILS);
+    }
     out.extend_from_slice(match persistence {
         Persistence::Close => b"Connection: close\r\n\r\n",
         Persistence::KeepAlive => b"Connection: keep-alive\r\n\r\n",
@@ -191,7 +193,7 @@ mod tests {
             Status::NotFound,
             date,
             &fields,
-            5,
+            Some(5),
             Persistence::Close,
         );
         assert_eq!(

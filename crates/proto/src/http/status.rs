@@ -25,7 +25,11 @@ macro_rules! statuses {
 statuses! {
     Continue = 100 "Continue";
     Ok = 200 "OK";
+    Created = 201 "Created";
+    NoContent = 204 "No Content";
+    PartialContent = 206 "Partial Content";
     MovedPermanently = 301 "Moved Permanently";
+    NotModified = 304 "Not Modified";
     BadRequest = 400 "Bad Request";
     Forbidden = 403 "Forbidden";
     NotFound = 404 "Not Found";
@@ -33,9 +37,11 @@ statuses! {
     RequestTimeout = 408 "Request Timeout";
     Conflict = 409 "Conflict";
     LengthRequired = 411 "Length Required";
+    PreconditionFailed = 412 "Precondition Failed";
     ContentTooLarge = 413 "Content Too Large";
     UriTooLong = 414 "URI Too Long";
     UnsupportedMediaType = 415 "Unsupported Media Type";
+    RangeNotSatisfiable = 416 "Range Not Satisfiable";
     ExpectationFailed = 417 "Expectation Failed";
     HeaderFieldsTooLarge = 431 "Request Header Fields Too Large";
     InternalServerError = 500 "Internal Server Error";

@@ -1,0 +1,161 @@
+//! Downloads: `GET` and `HEAD` of files and folders.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::path::Path;
+
+use daemon::http::{Content, Handler, Response};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use proto::http::conditional::{self, Verdict, Version};
+use proto::http::{Range, Refusal, RequestHead, Status, date};
+
+use crate::connection::{Connections, path_of, refusal, sniffing_off};
+use crate::files::{FilesError, Found};
+use crate::listing;
+
+/// The bytes of a target that may not stand in a `Location` as they are. A browser takes a
+/// backslash for a slash, and so two of them, or one behind a slash, for the start of a host.
+const LOCATION_ESCAPES: &AsciiSet = &CONTROLS.add(b'\\');
+
+impl Connections {
+    /// Answers with a file, or with what stands in a folder.
+    pub(crate) fn give(&self, request: &RequestHead) -> Result<Response, Refusal> {
+        let path = path_of(request)?;
+        match self.files.find(&path).map_err(refusal)? {
+            Found::File {
+                file,
+                bytes,
+                path,
+                version,
+            } => self.give_file(request, file, bytes, &path, &version),
+            Found::Folder if self.has_listing => {
+                let entries = self.files.list(&path).map_err(refusal)?;
+                Ok(sniffing_off(listing::response(request, entries)))
+            }
+            Found::FolderWithoutSlash { has_index } if has_index || self.has_listing => {
+                let moved = Refusal::new(
+                    Status::MovedPermanently,
+                    "this folder's path ends in a slash",
+                );
+                let location = with_slash(request.path, request.query);
+                Ok(self.refuse(&moved).with_field("Location", location))
+            }
+            Found::Folder | Found::FolderWithoutSlash { .. } => Err(refusal(FilesError::NotFound)),
+        }
+    }
+
+    fn give_file(
+        &self,
+        request: &RequestHead,
+        mut file: File,
+        file_bytes: u64,
+        path: &Path,
+        version: &Version,
+    ) -> Result<Response, Refusal> {
+        let mut fields = vec![
+            ("ETag", version.etag.clone().into()),
+            ("Last-Modified", date::format(version.modified).into()),
+        ];
+        match conditional::judge(request, Some(version)) {
+            Verdict::Go => {}
+            Verdict::NotModified => {
+                return Ok(Response {
+                    status: Status::NotModified,
+                    fields,
+                    body: Content::None,
+                });
+            }
+            Verdict::Failed => return Err(refusal(FilesError::Changed)),
+        }
+        // A range is for GET alone (RFC 9110 section 14.2).
+        let range = match request.method == "GET" && conditional::range_is_current(request, version)
+        {
+            true => Range::of(request, file_bytes),
+            false => Range::Whole,
+        };
+        let (status, start, bytes) = match range {
+            Range::Whole => (Status::Ok, 0, file_bytes),
+            Range::Part { start, bytes } => (Status::PartialContent, start, bytes),
+            Range::Unsatisfiable => {
+                let sentence = format!("the file has {file_bytes} bytes");
+                let refused = self.refuse(&Refusal::new(Status::RangeNotSatisfiable, sentence));
+                return Ok(refused.with_field("Content-Range", format!("bytes */{file_bytes}")));
+            }
+        };
+        if start > 0 {
+            let seeked = file.seek(SeekFrom::Start(start));
+            seeked.map_err(|error| refusal(FilesError::Storage(error)))?;
+        }
+        if status == Status::PartialContent {
+            let end = start + bytes - 1;
+            let range = format!("bytes {start}-{end}/{file_bytes}");
+            fields.push(("Content-Range", range.into()));
+        }
+        fields.push(("Content-Type", content_type(path)));
+        fields.push(("Accept-Ranges", "bytes".into()));
+        Ok(sniffing_off(Response {
+            status,
+            fields,
+            body: Content::File(file, bytes),
+        }))
+    }
+}
+
+fn content_type(path: &Path) -> Cow<'static, str> {
+    match mime_guess::from_path(path).first_raw() {
+        Some(text) if text.starts_with("text/") => format!("{text}; charset=utf-8").into(),
+        Some(other) => other.into(),
+        None => "application/octet-stream".into(),
+    }
+}
+
+/// The same target with a slash at the end of its path. Two slashes in front would make the first
+/// name of the path a host.
+fn with_slash(path: &str, query: Option<&str>) -> String {
+    let path = utf8_percent_encode(path.trim_start_matches('/'), LOCATION_ESCAPES);
+    match query {
+        None => format!("/{path}/"),
+        Some(query) => {
+            let query = utf8_percent_encode(query, LOCATION_ESCAPES);
+            format!("/{path}/?{query}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_go_by_the_name() {
+        let check = |path: &str, want: &str| assert_eq!(content_type(path.as_ref()), want);
+        check("a.txt", "text/plain; charset=utf-8");
+        check("a.html", "text/html; charset=utf-8");
+        check("a.CSS", "text/css; charset=utf-8");
+        check("a.jpg", "image/jpeg");
+        check("a.b.png", "image/png");
+        check("a.tar.gz", "application/gzip");
+        check("a.json", "application/json");
+        check("a", "application/octet-stream");
+        check(".html", "application/octet-stream");
+        check("a.unheard-of", "application/octet-stream");
+    }
+
+    #[test]
+    fn a_redirect_stays_on_this_server() {
+        let check = |target: &str, want: &str| {
+            let (path, query) = match target.split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (target, None),
+            };
+            assert_eq!(with_slash(path, query), want);
+        };
+        check("/site", "/site/");
+        check("/a%20b?x=1&y", "/a%20b/?x=1&y");
+        check("//evil.example", "/evil.example/");
+        check("///evil.example?//x", "/evil.example/?//x");
+        check("/\\evil.example", "/%5Cevil.example/");
+        check("/ä?ä", "/%C3%A4/?%C3%A4");
+    }
+}

@@ -1,0 +1,223 @@
+//! Conditional requests (RFC 9110 section 13): "only if I do not have it", "only if it is still
+//! what I saw".
+
+use super::date;
+use super::request::RequestHead;
+
+/// What tells one version of a file from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// A strong entity tag, with its quotes.
+    pub etag: String,
+    /// When it was last changed, in seconds since 1970.
+    pub modified: u64,
+}
+
+/// What the conditions of a request say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Do it.
+    Go,
+    /// The client has it already (304).
+    NotModified,
+    /// It is not what the client thinks it is (412).
+    Failed,
+}
+
+/// Judges the conditions of a request, in the order of RFC 9110 section 13.2.2. `current` is the
+/// version that is there, if one is.
+pub fn judge(request: &RequestHead, current: Option<&Version>) -> Verdict {
+    let is_read = matches!(request.method, "GET" | "HEAD");
+    let etag = current.map(|version| version.etag.as_str());
+    if has(request, "if-match") {
+        if !matches_any(request, "if-match", etag, is_same_strong) {
+            return Verdict::Failed;
+        }
+    } else if let (Some(since), Some(version)) = (date_of(request, "if-unmodified-since"), current)
+        && version.modified > since
+    {
+        return Verdict::Failed;
+    }
+    if has(request, "if-none-match") {
+        return match matches_any(request, "if-none-match", etag, is_same_weak) {
+            true if is_read => Verdict::NotModified,
+            true => Verdict::Failed,
+            false => Verdict::Go,
+        };
+    }
+    match (date_of(request, "if-modified-since"), current) {
+        (Some(since), Some(version)) if is_read && version.modified <= since => {
+            Verdict::NotModified
+        }
+        _ => Verdict::Go,
+    }
+}
+
+/// Whether a `Range` is of the version that is there; without an `If-Range` it is taken to be
+/// (RFC 9110 section 13.1.5).
+pub fn range_is_current(request: &RequestHead, current: &Version) -> bool {
+    let mut values = request.fields("if-range");
+    match (values.next(), values.next()) {
+        (None, _) => true,
+        (Some(tag @ ([b'"', ..] | [b'W', b'/', ..])), None) => {
+            is_same_strong(tag, current.etag.as_bytes())
+        }
+        (Some(value), None) => parse_date(value) == Some(current.modified),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn has(request: &RequestHead, name: &str) -> bool {
+    request.fields(name).next().is_some()
+}
+
+fn date_of(request: &RequestHead, name: &str) -> Option<u64> {
+    let mut values = request.fields(name);
+    match (values.next(), values.next()) {
+        (Some(value), None) => parse_date(value),
+        _ => None,
+    }
+}
+
+fn parse_date(value: &[u8]) -> Option<u64> {
+    date::parse(std::str::from_utf8(value).ok()?)
+}
+
+/// Whether one of the entity tags in a field is that of the version that is there; `*` is any.
+fn matches_any(
+    request: &RequestHead,
+    name: &str,
+    current: Option<&str>,
+    is_same: fn(&[u8], &[u8]) -> bool,
+) -> bool {
+    let Some(current) = current else {
+        return false;
+    };
+    request
+        .fields(name)
+        .any(|value| value == b"*" || tags(value).any(|tag| is_same(tag, current.as_bytes())))
+}
+
+/// The entity tags of a list; a comma may stand inside of one. What is no tag ends the list.
+fn tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        list = list.trim_ascii_start();
+        while let [b',', rest @ ..] = list {
+            list = rest.trim_ascii_start();
+        }
+        let quote = if list.starts_with(b"W/") { 2 } else { 0 };
+        if list.get(quote) != Some(&b'"') {
+            return None;
+        }
+        let end = list[quote + 1..].iter().position(|byte| *byte == b'"')?;
+        let (tag, rest) = list.split_at(quote + end + 2);
+        list = rest;
+        Some(tag)
+    })
+}
+
+fn is_same_strong(one: &[u8], other: &[u8]) -> bool {
+    one == other && !one.starts_with(b"W/")
+}
+
+fn is_same_weak(one: &[u8], other: &[u8]) -> bool {
+    let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+    opaque(one) == opaque(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verdict::*;
+    use super::*;
+
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+
+    fn current() -> Version {
+        Version {
+            etag: "\"a,b\"".to_owned(),
+            modified: 784_111_777,
+        }
+    }
+
+    fn with_request<R>(method: &str, fields: &str, look: impl FnOnce(&RequestHead) -> R) -> R {
+        let head = format!("{method} / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        look(&RequestHead::parse(head.as_bytes()).unwrap())
+    }
+
+    #[track_caller]
+    fn check(method: &str, fields: &str, there: bool, want: Verdict) {
+        let current = there.then(current);
+        let verdict = with_request(method, fields, |request| judge(request, current.as_ref()));
+        assert_eq!(verdict, want, "{method} {fields:?}");
+    }
+
+    #[test]
+    fn only_if_i_do_not_have_it() {
+        check("GET", "", true, Go);
+        check("GET", "If-None-Match: \"a,b\"\r\n", true, NotModified);
+        check("HEAD", "If-None-Match: W/\"a,b\"\r\n", true, NotModified);
+        check(
+            "GET",
+            "If-None-Match: \"x\" , ,\"a,b\"\r\n",
+            true,
+            NotModified,
+        );
+        check("GET", "If-None-Match: \"a\", b\"\r\n", true, Go);
+        check("GET", "If-None-Match: *\r\n", true, NotModified);
+        check("GET", "If-None-Match: *\r\n", false, Go);
+        check(
+            "GET",
+            &format!("If-Modified-Since: {DATE}\r\n"),
+            true,
+            NotModified,
+        );
+        check(
+            "GET",
+            &format!("If-Modified-Since: {LATER}\r\n"),
+            true,
+            NotModified,
+        );
+        check(
+            "GET",
+            "If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n",
+            true,
+            Go,
+        );
+        check("GET", "If-Modified-Since: never\r\n", true, Go);
+        // The date counts only without a tag.
+        let both = format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {DATE}\r\n");
+        check("GET", &both, true, Go);
+    }
+
+    #[test]
+    fn only_if_it_is_still_what_i_saw() {
+        check("PUT", "If-Match: \"a,b\"\r\n", true, Go);
+        check("PUT", "If-Match: W/\"a,b\"\r\n", true, Failed);
+        check("PUT", "If-Match: *\r\n", true, Go);
+        check("PUT", "If-Match: *\r\n", false, Failed);
+        check("PUT", "If-Match: \"x\"\r\n", true, Failed);
+        check("PUT", "If-None-Match: *\r\n", true, Failed);
+        check("PUT", "If-None-Match: *\r\n", false, Go);
+        check("PUT", &format!("If-Unmodified-Since: {DATE}\r\n"), true, Go);
+        let before = "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n";
+        check("GET", before, true, Failed);
+        check("PUT", &format!("If-Modified-Since: {DATE}\r\n"), true, Go);
+    }
+
+    #[test]
+    fn a_range_goes_with_its_version() {
+        let check = |fields: &str, want| {
+            let is_current = with_request("GET", fields, |request| {
+                range_is_current(request, &current())
+            });
+            assert_eq!(is_current, want, "{fields:?}");
+        };
+        check("", true);
+        check("If-Range: \"a,b\"\r\n", true);
+        check("If-Range: W/\"a,b\"\r\n", false);
+        check("If-Range: \"x\"\r\n", false);
+        check(&format!("If-Range: {DATE}\r\n"), true);
+        check(&format!("If-Range: {LATER}\r\n"), false);
+    }
+}

@@ -1,0 +1,65 @@
+//! HTTP dates (RFC 9110 section 5.6.7), as seconds since 1970.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use jiff::tz::TimeZone;
+
+/// The three forms that a recipient has to understand: today's, and two that are obsolete.
+const FORMS: [&str; 3] = [
+    "%a, %d %b %Y %H:%M:%S GMT",
+    "%A, %d-%b-%y %H:%M:%S GMT",
+    "%a %b %e %H:%M:%S %Y",
+];
+
+/// A moment as an HTTP date, in today's form.
+pub fn format(second: u64) -> String {
+    let moment = i64::try_from(second).ok();
+    let moment = moment.and_then(|second| Timestamp::from_second(second).ok());
+    DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&moment.unwrap_or(Timestamp::UNIX_EPOCH))
+        .unwrap_or_default()
+}
+
+/// The moment that an HTTP date in any of the three forms stands for; `None` if it is none, or
+/// before 1970.
+pub fn parse(text: &str) -> Option<u64> {
+    let moment = FORMS
+        .iter()
+        .find_map(|form| DateTime::strptime(form, text).ok())?;
+    let moment = moment.to_zoned(TimeZone::UTC).ok()?;
+    u64::try_from(moment.timestamp().as_second()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_three_forms_are_understood() {
+        for date in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(parse(date), Some(784_111_777), "{date}");
+        }
+        assert_eq!(format(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+
+    #[test]
+    fn what_is_no_date_is_none() {
+        for bad in [
+            "",
+            "yesterday",
+            "784111777",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 31 Feb 1994 08:49:37 GMT",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Wed, 31 Dec 1969 23:59:59 GMT",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

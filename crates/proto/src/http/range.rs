@@ -1,0 +1,115 @@
+//! Byte ranges (RFC 9110 section 14).
+
+use super::request::RequestHead;
+
+/// What part of a file a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// All of it: no range was asked for, or one that does not have to be understood. Several
+    /// ranges at once are such a one (RFC 9110 section 14.2).
+    Whole,
+    /// These bytes; at least one.
+    Part {
+        /// The first byte, counted from 0.
+        start: u64,
+        /// How many.
+        bytes: u64,
+    },
+    /// None of the bytes that there are (416).
+    Unsatisfiable,
+}
+
+impl Range {
+    /// The range that a request asks for, of a file that is so long.
+    pub fn of(request: &RequestHead, file_bytes: u64) -> Self {
+        let mut values = request.fields("range");
+        match (values.next(), values.next()) {
+            (Some(value), None) => Self::parse(value, file_bytes).unwrap_or(Self::Whole),
+            _ => Self::Whole,
+        }
+    }
+
+    /// `None` for what is not one range of bytes.
+    fn parse(value: &[u8], file_bytes: u64) -> Option<Self> {
+        let (unit, set) = std::str::from_utf8(value).ok()?.split_once('=')?;
+        if !unit.eq_ignore_ascii_case("bytes") {
+            return None;
+        }
+        let (first, last) = set.trim_matches([' ', '\t']).split_once('-')?;
+        let (start, end) = match (first, last) {
+            ("", suffix) => (file_bytes.saturating_sub(number(suffix)?), file_bytes),
+            (first, "") => (number(first)?, file_bytes),
+            (first, last) => {
+                let (first, last) = (number(first)?, number(last)?);
+                if last < first {
+                    return None;
+                }
+                (first, last.saturating_add(1).min(file_bytes))
+            }
+        };
+        Some(match start < end {
+            true => Self::Part {
+                start,
+                bytes: end - start,
+            },
+            false => Self::Unsatisfiable,
+        })
+    }
+}
+
+/// A number made of digits alone; one that is too large is as good as the largest.
+fn number(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(value: &str, want: Range) {
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\nRange: {value}\r\n\r\n");
+        let request = RequestHead::parse(head.as_bytes()).unwrap();
+        assert_eq!(Range::of(&request, 100), want, "{value}");
+    }
+
+    fn part(start: u64, bytes: u64) -> Range {
+        Range::Part { start, bytes }
+    }
+
+    #[test]
+    fn one_range_of_bytes() {
+        check("bytes=0-0", part(0, 1));
+        check("bytes=0-99", part(0, 100));
+        check("Bytes=10-", part(10, 90));
+        check("bytes=-10", part(90, 10));
+        check("bytes=-1000", part(0, 100));
+        check("bytes=50-1000", part(50, 50));
+        check("bytes=99-99999999999999999999999", part(99, 1));
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_had() {
+        check("bytes=100-", Range::Unsatisfiable);
+        check("bytes=100-200", Range::Unsatisfiable);
+        check("bytes=-0", Range::Unsatisfiable);
+        check("bytes=99999999999999999999999-", Range::Unsatisfiable);
+    }
+
+    #[test]
+    fn what_is_not_one_range_is_passed_over() {
+        for value in [
+            "bytes=0-1,3-4",
+            "bytes=5-1",
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "bytes 0-1",
+            "lines=0-1",
+        ] {
+            check(value, Range::Whole);
+        }
+    }
+}
