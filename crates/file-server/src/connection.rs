@@ -310,4 +310,36 @@ mod tests {
         check(&connections, "PUT /n", "x", 507);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "the site");
     }
+
+    #[test]
+    fn a_form_saves_its_files_in_the_folder() {
+        let (root, connections) = connections(200);
+        let form = "--b\r\nContent-Disposition: form-data; name=f; filename=\"C:\\\\x\\\\one.txt\"\r\n\
+                    \r\n1\r\n--b\r\nContent-Disposition: form-data; filename=\"../two\"\r\n\r\n\
+                    22\r\n--b--\r\n";
+        let post = |target: &str, fields: &str, form: &str| {
+            let line =
+                format!("POST {target}\nContent-Type: multipart/form-data; boundary=b{fields}");
+            ask(&connections, &line, form, "Location")
+        };
+        assert_eq!(post("/site/", "", form), (303, "/site/".to_owned()));
+        assert_eq!(post("//", "", form), (303, "/".to_owned()));
+        for folder in ["", "site/"] {
+            let read = |name: &str| fs::read(root.path().join(folder).join(name)).unwrap();
+            assert_eq!(
+                (read("one.txt"), read("two")),
+                (b"1".to_vec(), b"22".to_vec())
+            );
+        }
+        let evil = form.replace("../two", "x/..");
+        assert_eq!(post("/", "", &evil).0, 400);
+        assert_eq!(post("/", "", "--b--\r\n").0, 400);
+        assert_eq!(post("/", "", "").0, 400);
+        // To a file, a form is just bytes.
+        assert_eq!(post("/form", "", form).0, 200);
+        assert_eq!(fs::read(root.path().join("form")).unwrap(), form.as_bytes());
+        assert_eq!(post("/", "\nOrigin: http://evil.example", form).0, 403);
+        assert_eq!(post("/", "\nOrigin: null", form).0, 403);
+        assert_eq!(post("/", "\nOrigin: http://h", form).0, 303);
+    }
 }

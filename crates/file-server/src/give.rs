@@ -31,7 +31,11 @@ impl Connections {
             } => self.give_file(request, file, bytes, &path, &version),
             Found::Folder if self.has_listing => {
                 let entries = self.files.list(&path).map_err(refusal)?;
-                Ok(sniffing_off(listing::response(request, entries)))
+                Ok(sniffing_off(listing::response(
+                    request,
+                    entries,
+                    !self.read_only,
+                )))
             }
             Found::FolderWithoutSlash { has_index } if has_index || self.has_listing => {
                 let moved = Refusal::new(
@@ -110,10 +114,14 @@ fn content_type(path: &Path) -> Cow<'static, str> {
     }
 }
 
-/// The same target with a slash at the end of its path. Two slashes in front would make the first
-/// name of the path a host.
-fn with_slash(path: &str, query: Option<&str>) -> String {
-    let path = utf8_percent_encode(path.trim_start_matches('/'), LOCATION_ESCAPES);
+/// The same target with one slash at the end of its path, and one in front: two would make the
+/// first name of the path a host.
+pub(crate) fn with_slash(path: &str, query: Option<&str>) -> String {
+    let path = path.trim_matches('/');
+    if path.is_empty() {
+        return "/".to_owned();
+    }
+    let path = utf8_percent_encode(path, LOCATION_ESCAPES);
     match query {
         None => format!("/{path}/"),
         Some(query) => {

@@ -75,6 +75,24 @@ impl TreePath {
         })
     }
 
+    /// The path of a file in this folder, by the name that a browser gives it, which may have
+    /// folders of its own in front.
+    ///
+    /// # Errors
+    /// If that is no plain name.
+    pub fn child(&self, name: &str) -> Result<Self, PathError> {
+        let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+        match name.as_bytes() {
+            b"" | b"." | b".." => Err(PathError::DotSegment),
+            name if name.contains(&0) => Err(PathError::Nul),
+            name if name.len() > NAME_BYTES_MAX => Err(PathError::NameTooLong),
+            _ => Ok(Self {
+                path: self.path.join(name),
+                has_final_slash: false,
+            }),
+        }
+    }
+
     /// The path, relative to the root; empty for the root itself.
     pub fn as_path(&self) -> &Path {
         &self.path

@@ -1,14 +1,17 @@
-//! Uploads: `POST` and `PUT`.
+//! Uploads: `POST` and `PUT` of a file, and forms with files in them.
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 use daemon::http::{Response, body_refusal};
 use proto::escape::Escaped;
 use proto::http::conditional::{self, Verdict};
+use proto::http::multipart::{self, Form};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 
 use crate::connection::{Connections, TEXT, path_of, refusal, sniffing_off};
 use crate::files::{FilesError, Upload};
+use crate::give::with_slash;
+use crate::path::TreePath;
 
 /// An upload is read and written in pieces of up to so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -28,6 +31,7 @@ impl Connections {
             let sentence = "this server takes no uploads";
             return Err(Refusal::new(Status::Forbidden, sentence));
         }
+        check_origin(request)?;
         let length = match request.body {
             BodyLength::None => {
                 let sentence = "an upload needs a Content-Length or chunked coding";
@@ -42,6 +46,12 @@ impl Connections {
             return Err(Refusal::new(Status::BadRequest, sentence));
         }
         let path = path_of(request)?;
+        if request.method == "POST"
+            && path.has_final_slash()
+            && let Some(boundary) = multipart::boundary(request)
+        {
+            return self.take_form(request, &path, Form::new(BufReader::new(body), &boundary));
+        }
         let current = self.files.version(&path).map_err(refusal)?;
         if conditional::judge(request, current.as_ref()) != Verdict::Go {
             return Err(refusal(FilesError::Changed));
@@ -59,6 +69,35 @@ impl Connections {
             false => Status::Ok,
         };
         Ok(sniffing_off(Response::new(status, TEXT, SAVED)))
+    }
+
+    /// Takes the files of a form into a folder, and sends the browser back to it.
+    fn take_form(
+        &self,
+        request: &RequestHead,
+        folder: &TreePath,
+        mut form: Form<BufReader<&mut dyn Read>>,
+    ) -> Result<Response, Refusal> {
+        let malformed = |error| body_refusal(&error);
+        let mut files = 0;
+        while let Some(name) = form.next_part().map_err(malformed)? {
+            if name.is_empty() {
+                continue;
+            }
+            let path = folder.child(&name);
+            let path = path.map_err(|e| Refusal::new(Status::BadRequest, e.to_string()))?;
+            let mut upload = self.files.upload(&path, 0).map_err(refusal)?;
+            self.fill(&mut upload, &mut form.part())?;
+            upload.finish(|_| true).map_err(refusal)?;
+            files += 1;
+        }
+        if files == 0 {
+            let sentence = "the form has no file in it";
+            return Err(Refusal::new(Status::BadRequest, sentence));
+        }
+        let saved = Response::new(Status::SeeOther, TEXT, SAVED);
+        let location = with_slash(request.path, None);
+        Ok(sniffing_off(saved.with_field("Location", location)))
     }
 
     fn fill(&self, upload: &mut Upload, body: &mut dyn Read) -> Result<(), Refusal> {
@@ -80,5 +119,22 @@ impl Connections {
         }
         let sentence = format!("an upload may have {} bytes", self.upload_bytes_max);
         Err(Refusal::new(Status::ContentTooLarge, sentence))
+    }
+}
+
+/// A page of another site may make a browser send a form here; the browser then says from where.
+fn check_origin(request: &RequestHead) -> Result<(), Refusal> {
+    let host = request.fields("host").next().unwrap_or_default();
+    let is_ours = |origin: &[u8]| {
+        let authority = origin.strip_prefix(b"http://");
+        let authority = authority.or_else(|| origin.strip_prefix(b"https://"));
+        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    };
+    match request.fields("origin").all(is_ours) {
+        true => Ok(()),
+        false => {
+            let sentence = "uploads are not taken from the pages of other sites";
+            Err(Refusal::new(Status::Forbidden, sentence))
+        }
     }
 }

@@ -21,6 +21,14 @@ pub fn format(second: u64) -> String {
         .unwrap_or_default()
 }
 
+/// A moment for people, to the minute: `1994-11-06 08:49`, in UTC.
+pub fn format_short(second: u64) -> String {
+    let moment = i64::try_from(second).ok();
+    let moment = moment.and_then(|second| Timestamp::from_second(second).ok());
+    let moment = moment.unwrap_or(Timestamp::UNIX_EPOCH);
+    moment.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
 /// The moment that an HTTP date in any of the three forms stands for; `None` if it is none, or
 /// before 1970.
 pub fn parse(text: &str) -> Option<u64> {
@@ -45,6 +53,7 @@ mod tests {
             assert_eq!(parse(date), Some(784_111_777), "{date}");
         }
         assert_eq!(format(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(format_short(784_111_777), "1994-11-06 08:49");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! [`request`] reads and checks request heads, [`response`] writes and reads response heads,
 //! [`body`] reads message bodies on either side,
-//! [`conditional`] judges a request's conditions, [`Range`] is the part of a file it is for, [`Status`] names the status codes. What is
+//! [`conditional`] judges a request's conditions, [`Range`] is the part of a file it is for,
+//! [`multipart`] reads forms with files in them, [`Status`] names the status codes. What is
 //! ambiguous is refused rather than guessed at: two readings of one message are how requests are
 //! smuggled past a proxy.
 
@@ -10,6 +11,7 @@ pub mod body;
 pub mod conditional;
 pub mod date;
 mod head;
+pub mod multipart;
 mod range;
 pub mod request;
 pub mod response;

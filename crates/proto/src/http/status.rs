@@ -29,6 +29,7 @@ statuses! {
     NoContent = 204 "No Content";
     PartialContent = 206 "Partial Content";
     MovedPermanently = 301 "Moved Permanently";
+    SeeOther = 303 "See Other";
     NotModified = 304 "Not Modified";
     BadRequest = 400 "Bad Request";
     Forbidden = 403 "Forbidden";
