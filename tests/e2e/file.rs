@@ -1779,3 +1779,36 @@ fn of_many_who_would_make_a_file_one_does() {
     });
     assert_eq!(made, 1);
 }
+
+#[test]
+fn the_access_log_has_a_line_for_each_request() {
+    let tree = Tree::new();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("access.log");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &format!("exec \"$0\" \"$@\" > {}", log.display())]);
+    command
+        .arg(program("file-server"))
+        .args(["0", "--access-log", "--root"]);
+    command.arg(tree.root(""));
+    let server = Server::spawn(command);
+    ask(&server, get("/plain/a.txt"));
+    ask(&server, get("/\"%0a"));
+    ask(&server, "HEAD /plain/a.txt HTTP/1.1\r\nHost: h\r\n\r\n");
+    ask(&server, "no request\r\n\r\n");
+    let lines = || fs::read_to_string(&log).unwrap();
+    eventually("all are logged", || lines().lines().count() == 4);
+    let logged: Vec<_> = lines()
+        .lines()
+        .map(|line| line.split_once("] ").unwrap().1.to_owned())
+        .collect();
+    assert_eq!(
+        logged,
+        [
+            "\"GET /plain/a.txt HTTP/1.1\" 200 1",
+            "\"GET /\\\"%0a HTTP/1.1\" 404 22",
+            "\"HEAD /plain/a.txt HTTP/1.1\" 200 0",
+            "\"no request\" 400 65",
+        ]
+    );
+}

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::http::response::{self, Field, Persistence};
@@ -35,6 +36,10 @@ pub trait Handler: Send + Sync + 'static {
     /// The reply that tells a client why its request was refused.
     fn refuse(&self, refusal: &Refusal) -> Response;
 
+    /// Called when a reply was sent: for a log of who asked for what. The request line is as it
+    /// came, without its end, or empty if none came; `bytes` is the length of the reply's body.
+    fn replied(&self, _peer: SocketAddr, _request_line: &[u8], _status: Status, _bytes: u64) {}
+
     /// How long a connection may be idle, by how many are open.
     fn idle_timeout(&self, open_connections: usize) -> Duration;
 }
@@ -63,6 +68,17 @@ pub enum Content {
     /// Bytes that are sent without any head, and close the connection: not HTTP, but what the
     /// original clients of the code service expect.
     Bare(Vec<u8>),
+}
+
+impl Content {
+    /// How long it is, in bytes.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Bytes(bytes) | Self::Bare(bytes) => bytes.len() as u64,
+            Self::File(_, bytes) => *bytes,
+        }
+    }
 }
 
 impl Response {
@@ -117,7 +133,12 @@ impl<H: Handler> Service for Http<H> {
                 false => exchange.persistence,
             };
             let is_head = exchange.is_head;
-            if !send(connection, &response, is_head, persistence, date.now())? {
+            let goes_on = send(connection, &response, is_head, persistence, date.now());
+            let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            let bytes = if is_head { 0 } else { response.body.bytes() };
+            let (peer, status) = (connection.peer(), response.status);
+            self.0.replied(peer, line, status, bytes);
+            if !goes_on? {
                 return Ok(());
             }
         }

@@ -49,6 +49,8 @@ Options:
   --max-upload BYTES     the largest upload [default: 10737418240, which is 10 GiB]
   --keep-free BYTES      refuse uploads that would leave less of the disk free
                          [default: 268435456, which is 256 MiB]
+  --access-log           write a line for each request to standard output, in the common
+                         log format
   --bind ADDR            the address to listen on [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 1024]
   -v, --verbose          log a line for every request
@@ -79,6 +81,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         has_listing: true,
         upload_bytes_max: UPLOAD_BYTES_DEFAULT,
         keep_free_bytes: KEEP_FREE_DEFAULT,
+        has_access_log: false,
         connections_max: daemon::CONNECTIONS_DEFAULT,
     };
     let mut verbose = false;
@@ -100,6 +103,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
                 config.idle_exit = Some(idle).filter(|idle| !idle.is_zero());
             }
             Long("read-only") => config.read_only = true,
+            Long("access-log") => config.has_access_log = true,
             Long("no-listing") => config.has_listing = false,
             Long("keep-free") => {
                 let range = 0..=UPLOAD_BYTES_MAX;

@@ -1,12 +1,14 @@
 //! What a request is answered: by which method it is, and in which words it is refused.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use cli::exit::with_causes;
 use daemon::http::{Content, Handler, Response};
 use proto::http::{Refusal, RequestHead, Status};
 
+use crate::access_log;
 use crate::files::{Files, FilesError};
 use crate::path::TreePath;
 
@@ -23,6 +25,7 @@ pub(crate) struct Connections {
     pub(crate) read_only: bool,
     pub(crate) has_listing: bool,
     pub(crate) upload_bytes_max: u64,
+    pub(crate) has_access_log: bool,
 }
 
 impl Handler for Connections {
@@ -47,6 +50,12 @@ impl Handler for Connections {
     fn refuse(&self, refusal: &Refusal) -> Response {
         let body = format!("{}\n", refusal.sentence);
         sniffing_off(Response::new(refusal.status, TEXT, body))
+    }
+
+    fn replied(&self, peer: SocketAddr, request_line: &[u8], status: Status, bytes: u64) {
+        if self.has_access_log {
+            access_log::write(peer.ip(), request_line, status, bytes);
+        }
     }
 
     fn idle_timeout(&self, open_connections: usize) -> Duration {
@@ -114,6 +123,7 @@ mod tests {
             read_only: false,
             has_listing: false,
             upload_bytes_max,
+            has_access_log: false,
         };
         (root, connections)
     }

@@ -2,8 +2,9 @@
 //!
 //! [`args`] reads the command line; `path` turns request targets into paths; `files` is the tree
 //! on disk and its rules; `connection` answers requests: `give` the downloads, with `listing` for
-//! folders, and `take` the uploads.
+//! folders, and `take` the uploads; `access_log` is the log of requests.
 
+mod access_log;
 pub mod args;
 mod connection;
 mod files;
@@ -47,6 +48,8 @@ pub struct Config {
     pub upload_bytes_max: u64,
     /// How much of the disk uploads leave free, in bytes.
     pub keep_free_bytes: u64,
+    /// Whether a line for each request goes to standard output.
+    pub has_access_log: bool,
     /// Connections open at once.
     pub connections_max: usize,
 }
@@ -124,6 +127,7 @@ impl Server {
             read_only: config.read_only,
             has_listing: config.has_listing,
             upload_bytes_max: config.upload_bytes_max,
+            has_access_log: config.has_access_log,
         }));
         let mut daemon = Daemon::new(config.connections_max);
         if let Some(idle) = config.idle_exit {

@@ -152,7 +152,12 @@ fn to_page(path: &str, entries: &[Entry], key: Key, is_descending: bool, form: &
             (false, _) => ("", ""),
         };
         page.push_str(&format!(
-            "<th><a href=\"?sort={name}{order}\">{name}{arrow}</a></th>"
+            "<th><a href=\"?sort={name}{order}\">{}{arrow}</a></th>",
+            if column == Key::Time {
+                "time (UTC)"
+            } else {
+                name
+            }
         ));
     }
     page.push_str("</tr>\n");

@@ -14,19 +14,25 @@ const FORMS: [&str; 3] = [
 
 /// A moment as an HTTP date, in today's form.
 pub fn format(second: u64) -> String {
-    let moment = i64::try_from(second).ok();
-    let moment = moment.and_then(|second| Timestamp::from_second(second).ok());
-    DateTimePrinter::new()
-        .timestamp_to_rfc9110_string(&moment.unwrap_or(Timestamp::UNIX_EPOCH))
-        .unwrap_or_default()
+    let printed = DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp(second));
+    printed.unwrap_or_default()
 }
 
 /// A moment for people, to the minute: `1994-11-06 08:49`, in UTC.
 pub fn format_short(second: u64) -> String {
+    timestamp(second).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// A moment as it stands in a common log: `06/Nov/1994:08:49:37 +0000`.
+pub fn format_log(second: u64) -> String {
+    let form = "%d/%b/%Y:%H:%M:%S +0000";
+    timestamp(second).strftime(form).to_string()
+}
+
+fn timestamp(second: u64) -> Timestamp {
     let moment = i64::try_from(second).ok();
     let moment = moment.and_then(|second| Timestamp::from_second(second).ok());
-    let moment = moment.unwrap_or(Timestamp::UNIX_EPOCH);
-    moment.strftime("%Y-%m-%d %H:%M").to_string()
+    moment.unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// The moment that an HTTP date in any of the three forms stands for; `None` if it is none, or
@@ -54,6 +60,7 @@ mod tests {
         }
         assert_eq!(format(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(format_short(784_111_777), "1994-11-06 08:49");
+        assert_eq!(format_log(784_111_777), "06/Nov/1994:08:49:37 +0000");
     }
 
     #[test]
