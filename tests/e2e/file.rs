@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -1811,4 +1811,77 @@ fn the_access_log_has_a_line_for_each_request() {
             "\"no request\" 400 65",
         ]
     );
+}
+
+/// Passes connections on to a server, and cuts the reply to each after so many bytes, as often as
+/// is said. Returns the port.
+fn cutting_proxy(server: SocketAddr, cuts: Vec<u64>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for cut in cuts {
+            let (client, _) = listener.accept().unwrap();
+            let upstream = TcpStream::connect(server).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    // Ends when either side does.
+                    let _ = std::io::copy(&mut &client, &mut &upstream);
+                });
+                let _ = std::io::copy(&mut (&upstream).take(cut), &mut &client);
+                let _ = client.shutdown(std::net::Shutdown::Both);
+                let _ = upstream.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_download_that_loses_its_connection_goes_on_by_itself() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let whole = fs::read(tree.root("site/photoServer.jpg")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let saved = dir.path().join("photo");
+    let get = |cuts: &[u64]| {
+        let port = cutting_proxy(server.addr(), cuts.to_vec()).to_string();
+        let line = ["127.0.0.1", &port, "get", "site/photoServer.jpg", "-o"];
+        let mut line = line.map(str::to_owned).to_vec();
+        line.push(saved.display().to_string());
+        run("file-client", &line, b"")
+    };
+    let ran = get(&[20_000, 1000, 30_000, u64::MAX]).expect(0);
+    assert_eq!(
+        ran.stderr.matches("going on from there").count(),
+        3,
+        "{}",
+        ran.stderr
+    );
+    assert!(fs::read(&saved).unwrap() == whole);
+    // Five tries, and then no more; nothing is left of it.
+    fs::remove_file(&saved).unwrap();
+    get(&[1000; 5]).expect(3);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_download_that_is_not_what_was_sent_is_not_saved() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+        let digest = "RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=";
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nRepr-Digest: sha-256=:{digest}:\r\n\r\nother"
+        );
+        client.write_all(reply.as_bytes()).unwrap();
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let saved = dir.path().join("a").display().to_string();
+    let line = ["127.0.0.1", &port, "get", "a", "-o", &saved];
+    let ran = run("file-client", &line, b"").expect(3);
+    let want = "a: what arrived does not have the digest that the server gave";
+    assert!(ran.stderr.contains(want), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -6,10 +6,13 @@ use std::io::{self, BufReader, Read, Seek, Write};
 use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use cli::{Endpoint, is_timeout};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use proto::escape::{Escaped, EscapedBytes};
+use proto::http::digest::{self, Digest, Hasher};
 use proto::http::request::{host_field, put_head};
 use proto::http::{Body, BodyLength, ResponseHead};
 use rustix::io::Errno;
@@ -21,6 +24,12 @@ use crate::transfer::shown;
 
 /// Files are read and written in pieces of up to so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// How often a file is asked for whose connection gets lost on the way.
+const GET_TRIES: u32 = 5;
+
+/// The pause between two tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// So much of a reply's body is read for its first line, in bytes, if it is not a file.
 const SENTENCE_READ_MAX: u64 = 4096;
@@ -114,7 +123,8 @@ impl Client {
     /// If the server refuses or is lost, or the file cannot be read or changes meanwhile.
     pub fn upload(&mut self, file: &Path, path: &OsStr) -> Result<Uploaded, Error> {
         let source = Source::open(file)?;
-        let (mut stream, head) = self.ask("POST", path, Some(&source))?;
+        let digest = [("Repr-Digest", digest::format(&source.digest()?))];
+        let (mut stream, head) = self.ask("POST", path, Some(&source), &digest)?;
         let (sentence, is_whole) = read_sentence(&mut stream, &head);
         self.keep(stream, &head, is_whole);
         match head.status {
@@ -129,46 +139,84 @@ impl Client {
         }
     }
 
-    /// Gets a file, and opens where it goes when the server has agreed.
+    /// Gets a file, and opens where it goes when the server has agreed. When the connection is lost,
+    /// the rest is asked for, of the same version of the file.
     fn fetch<W: Write>(
         &mut self,
         path: &OsStr,
         open: impl FnOnce() -> Result<W, Error>,
         failed: impl Fn(io::Error) -> Error,
     ) -> Result<(u64, W), Error> {
-        let (mut stream, head) = self.ask("GET", path, None)?;
-        match head.status {
-            200 => {}
-            201..=299 => return Err(Error::Unexpected(head.status)),
-            _ => {
-                let (sentence, is_whole) = read_sentence(&mut stream, &head);
-                self.keep(stream, &head, is_whole);
-                return Err(refused(path, &head, sentence));
+        let mut arrived = Arrived::default();
+        let mut out = None;
+        let mut open = Some(open);
+        for tries_left in (0..GET_TRIES).rev() {
+            let (mut stream, head) = self.ask("GET", path, None, &arrived.fields())?;
+            if !matches!((head.status, arrived.bytes), (200, 0) | (206, 1..)) {
+                return Err(self.refused_get(path, stream, &head, arrived.bytes));
+            }
+            arrived.note(&head)?;
+            if head.body == BodyLength::UntilClose {
+                log::warn!(
+                    "{}: the server does not say how long it is; if the end is missing, nobody can \
+                     tell",
+                    shown(path)
+                );
+            }
+            if let Some(open) = open.take() {
+                out = Some(open()?);
+            }
+            let Some(out) = &mut out else {
+                break;
+            };
+            match copy(
+                &mut Body::new(&mut stream, head.body),
+                out,
+                &mut arrived,
+                &failed,
+            ) {
+                Ok(()) => {
+                    self.keep(stream, &head, true);
+                    break;
+                }
+                Err(Error::Lost(cause)) if tries_left > 0 && arrived.can_go_on() => {
+                    let bytes = arrived.bytes;
+                    log::warn!(
+                        "{}: lost the connection after {bytes} bytes, going on from there: {cause}",
+                        shown(path)
+                    );
+                    thread::park_timeout(RETRY_PAUSE);
+                }
+                Err(error) => return Err(error),
             }
         }
-        if head.body == BodyLength::UntilClose {
-            log::warn!(
-                "{}: the server does not say how long it is; if the end is missing, nobody can tell",
-                shown(path)
-            );
+        let Some(out) = out else {
+            return Err(Error::Lost(io::ErrorKind::UnexpectedEof.into()));
+        };
+        let bytes = arrived.bytes;
+        match arrived.is_right() {
+            true => Ok((bytes, out)),
+            false => Err(Error::WrongDigest(shown(path).to_string())),
         }
-        let mut out = open()?;
-        let mut body = Body::new(&mut stream, head.body);
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut bytes = 0;
-        loop {
-            // The body knows how long it is: to end early is an error of its own.
-            let read = match body.read(&mut piece) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            out.write_all(&piece[..read]).map_err(&failed)?;
-            bytes += read as u64;
+    }
+
+    /// Why a `GET` has no file for us, or not the rest of it.
+    fn refused_get(
+        &mut self,
+        path: &OsStr,
+        mut stream: BufReader<TcpStream>,
+        head: &ResponseHead,
+        arrived_bytes: u64,
+    ) -> Error {
+        match head.status {
+            200 if arrived_bytes > 0 => Error::ChangedThere(shown(path).to_string()),
+            200..=299 => Error::Unexpected(head.status),
+            _ => {
+                let (sentence, is_whole) = read_sentence(&mut stream, head);
+                self.keep(stream, head, is_whole);
+                refused(path, head, sentence)
+            }
         }
-        self.keep(stream, &head, true);
-        Ok((bytes, out))
     }
 
     /// Sends a request and reads the head of its reply.
@@ -177,9 +225,11 @@ impl Client {
         method: &str,
         path: &OsStr,
         source: Option<&Source>,
+        more_fields: &[(&str, String)],
     ) -> Result<(BufReader<TcpStream>, ResponseHead), Error> {
         let host = host_field(&self.server.host, self.server.port);
         let mut fields = vec![("User-Agent", crate::args::APP.name)];
+        fields.extend(more_fields.iter().map(|(name, value)| (*name, &**value)));
         let length = source.map(|source| source.bytes.to_string());
         fields.extend(length.iter().map(|length| ("Content-Length", &**length)));
         let mut request = Vec::new();
@@ -205,6 +255,78 @@ impl Client {
         if head.keep_alive && body_is_read && stream.buffer().is_empty() {
             self.stream = Some(stream);
         }
+    }
+}
+
+/// What has arrived of a file, and how to go on with it.
+#[derive(Default)]
+struct Arrived {
+    bytes: u64,
+    hasher: Hasher,
+    /// The version that it is of, if the server says so.
+    etag: Option<String>,
+    /// What the whole of it must have, if the server says so.
+    digest: Option<Digest>,
+}
+
+impl Arrived {
+    /// The fields of a request for what is missing.
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = vec![("Want-Repr-Digest", "sha-256=1".to_owned())];
+        if let (1.., Some(etag)) = (self.bytes, &self.etag) {
+            fields.push(("Range", format!("bytes={}-", self.bytes)));
+            fields.push(("If-Range", etag.clone()));
+        }
+        fields
+    }
+
+    /// Whether what is missing can be asked for: only a strong tag says that the rest will fit.
+    fn can_go_on(&self) -> bool {
+        self.bytes > 0 && self.etag.is_some()
+    }
+
+    /// Notes what a reply says of the file.
+    fn note(&mut self, head: &ResponseHead) -> Result<(), Error> {
+        if head.status == 206 {
+            let wanted = format!("bytes {}-", self.bytes);
+            let range = head.field("content-range").unwrap_or_default();
+            if !range.starts_with(&wanted) {
+                return Err(Error::Unexpected(head.status));
+            }
+        }
+        let etag = head.field("etag").filter(|etag| etag.starts_with('"'));
+        self.etag = etag.map(str::to_owned);
+        let digest = head.field("repr-digest");
+        let digest = digest.and_then(|value| digest::parse(value.as_bytes()).ok());
+        self.digest = digest.flatten();
+        Ok(())
+    }
+
+    /// Whether the file is what the server says it is, as far as it says so.
+    fn is_right(&self) -> bool {
+        let digest = || self.hasher.clone().finish();
+        self.digest.is_none_or(|wanted| wanted == digest())
+    }
+}
+
+/// Copies a body to where it goes. It knows how long it is: to end early is an error of its own.
+fn copy(
+    body: &mut impl Read,
+    out: &mut impl Write,
+    arrived: &mut Arrived,
+    failed: impl Fn(io::Error) -> Error,
+) -> Result<(), Error> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let read = match body.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.into()),
+        };
+        out.write_all(&piece[..read]).map_err(&failed)?;
+        arrived.hasher.update(&piece[..read]);
+        arrived.bytes += read as u64;
     }
 }
 
@@ -299,6 +421,24 @@ impl<'a> Source<'a> {
         let file = File::open(path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         Ok(Self { path, file, bytes })
+    }
+
+    /// The digest of all of it.
+    fn digest(&self) -> Result<Digest, Error> {
+        let failed = |cause| Error::Read {
+            path: self.path.to_owned(),
+            cause,
+        };
+        let mut file = &self.file;
+        file.rewind().map_err(failed)?;
+        let mut hasher = Hasher::default();
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match file.read(&mut piece).map_err(failed)? {
+                0 => return Ok(hasher.finish()),
+                read => hasher.update(&piece[..read]),
+            }
+        }
     }
 
     /// Sends all of it; returns `false` if the server answered before that.

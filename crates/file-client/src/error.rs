@@ -45,6 +45,10 @@ pub enum Error {
     /// A file grew or shrank while it was sent. The server was not given the end of it, and so
     /// keeps nothing.
     Changed(PathBuf),
+    /// The file on the server changed while it was on its way here.
+    ChangedThere(String),
+    /// What has arrived is not what the server says it has sent.
+    WrongDigest(String),
     /// Standard input could not be read.
     Input(io::Error),
     /// Standard output could not be written.
@@ -94,6 +98,18 @@ impl fmt::Display for Error {
             Self::Write { path, .. } => write!(f, "cannot write {}", shown(path)),
             Self::NotAFile(path) => write!(f, "{} is not a regular file", shown(path)),
             Self::Changed(path) => write!(f, "{} changed while it was sent", shown(path)),
+            Self::ChangedThere(path) => {
+                write!(
+                    f,
+                    "{path}: the file changed on the server while it was on its way"
+                )
+            }
+            Self::WrongDigest(path) => {
+                write!(
+                    f,
+                    "{path}: what arrived does not have the digest that the server gave"
+                )
+            }
             Self::Input(_) => f.write_str("cannot read standard input"),
             Self::Output(_) => f.write_str("cannot write to standard output"),
             Self::BadLine { path, error } => write!(f, "{}, {error}", shown(path)),
@@ -163,9 +179,12 @@ impl Failure for Error {
             | Self::BadLine { .. } => Exit::Usage,
             Self::Output(error) => of_output_error(error),
             Self::Failed { worst, .. } => *worst,
-            Self::Connect(_) | Self::Lost(_) | Self::NotHttp(_) | Self::Unexpected(_) => {
-                Exit::Network
-            }
+            Self::Connect(_)
+            | Self::Lost(_)
+            | Self::NotHttp(_)
+            | Self::ChangedThere(_)
+            | Self::WrongDigest(_)
+            | Self::Unexpected(_) => Exit::Network,
         }
     }
 }

@@ -352,4 +352,36 @@ mod tests {
         assert_eq!(post("/", "\nOrigin: null", form).0, 403);
         assert_eq!(post("/", "\nOrigin: http://h", form).0, 303);
     }
+
+    #[test]
+    fn digests_are_checked_and_given() {
+        let (root, connections) = connections(10);
+        let digest = |body: &str| {
+            let mut hasher = proto::http::digest::Hasher::default();
+            hasher.update(body.as_bytes());
+            proto::http::digest::format(&hasher.finish())
+        };
+        let put = |field: &str| format!("PUT /n\n{field}: {}", digest("right"));
+        for field in ["Content-Digest", "Repr-Digest"] {
+            check(&connections, &put(field), "wrong", 400);
+            assert!(!root.path().join("n").exists());
+        }
+        check(&connections, &put("Repr-Digest"), "right", 201);
+        check(&connections, "PUT /n\nRepr-Digest: sha-256=x", "right", 400);
+        check(
+            &connections,
+            "PUT /n\nRepr-Digest: md5=:AA==:",
+            "right",
+            200,
+        );
+        check(&connections, "PUT /n\nContent-Encoding: gzip", "x", 415);
+        let get = |fields: &str| {
+            let line = format!("GET /site/index.html\n{fields}");
+            ask(&connections, &line, "", "Repr-Digest")
+        };
+        assert_eq!(get(""), (200, String::new()));
+        assert_eq!(get("Want-Repr-Digest: sha-256=1"), (200, digest("page")));
+        let part = "Want-Repr-Digest: sha-256=1\nRange: bytes=1-1";
+        assert_eq!(get(part), (206, digest("page")), "of the whole file");
+    }
 }

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use daemon::http::{Content, Handler, Response};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use proto::http::conditional::{self, Verdict, Version};
+use proto::http::digest::{self, Digest, Hasher};
 use proto::http::{Range, Refusal, RequestHead, Status, date};
 
 use crate::connection::{Connections, path_of, refusal, sniffing_off};
@@ -17,6 +18,9 @@ use crate::listing;
 /// The bytes of a target that may not stand in a `Location` as they are. A browser takes a
 /// backslash for a slash, and so two of them, or one behind a slash, for the start of a host.
 const LOCATION_ESCAPES: &AsciiSet = &CONTROLS.add(b'\\');
+
+/// A file whose digest is wanted is read in pieces of so many bytes.
+const PIECE_BYTES: usize = 64 * 1024;
 
 impl Connections {
     /// Answers with a file, or with what stands in a folder.
@@ -87,7 +91,12 @@ impl Connections {
                 return Ok(refused.with_field("Content-Range", format!("bytes */{file_bytes}")));
             }
         };
-        if start > 0 {
+        if request.fields("want-repr-digest").any(digest::is_wanted) {
+            let digest = digest_of(&mut file, file_bytes);
+            let digest = digest.map_err(|error| refusal(FilesError::Storage(error)))?;
+            fields.push(("Repr-Digest", digest::format(&digest).into()));
+        }
+        if file.stream_position().is_ok_and(|at| at != start) {
             let seeked = file.seek(SeekFrom::Start(start));
             seeked.map_err(|error| refusal(FilesError::Storage(error)))?;
         }
@@ -103,6 +112,19 @@ impl Connections {
             fields,
             body: Content::File(file, bytes),
         }))
+    }
+}
+
+/// The digest of a whole file, of which each request that wants it has to read all.
+fn digest_of(file: &mut File, file_bytes: u64) -> io::Result<Digest> {
+    let mut hasher = Hasher::default();
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut input = file.take(file_bytes);
+    loop {
+        match input.read(&mut piece)? {
+            0 => return Ok(hasher.finish()),
+            bytes => hasher.update(&piece[..bytes]),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Uploads: `POST` and `PUT` of a file, and forms with files in them.
 
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 
 use daemon::http::{Response, body_refusal};
 use proto::escape::Escaped;
 use proto::http::conditional::{self, Verdict};
+use proto::http::digest::{self, Digest, Hasher};
 use proto::http::multipart::{self, Form};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 
@@ -56,8 +57,19 @@ impl Connections {
         if conditional::judge(request, current.as_ref()) != Verdict::Go {
             return Err(refusal(FilesError::Changed));
         }
+        let announced = announced_digests(request)?;
         let mut upload = self.files.upload(&path, length).map_err(refusal)?;
-        self.fill(&mut upload, body)?;
+        let mut body = Hashed {
+            input: body,
+            hasher: (!announced.is_empty()).then(Hasher::default),
+        };
+        self.fill(&mut upload, &mut body)?;
+        if let Some(digest) = body.hasher.map(Hasher::finish)
+            && announced.iter().any(|announced| *announced != digest)
+        {
+            let sentence = "the file is not the one that its digest was announced of";
+            return Err(Refusal::new(Status::BadRequest, sentence));
+        }
         let bytes = upload.bytes();
         // Somebody else may have been faster, so the conditions are judged once more.
         let is_wanted = |current: Option<&_>| conditional::judge(request, current) == Verdict::Go;
@@ -119,6 +131,41 @@ impl Connections {
         }
         let sentence = format!("an upload may have {} bytes", self.upload_bytes_max);
         Err(Refusal::new(Status::ContentTooLarge, sentence))
+    }
+}
+
+/// The SHA-256 digests that a client says the file has. Files are kept as they come, without a
+/// content coding, so that both fields mean the same.
+fn announced_digests(request: &RequestHead) -> Result<Vec<Digest>, Refusal> {
+    let coding = request.fields("content-encoding").next();
+    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        let sentence = "an upload is taken without a Content-Encoding";
+        return Err(Refusal::new(Status::UnsupportedMediaType, sentence));
+    }
+    let mut digests = Vec::new();
+    for name in ["content-digest", "repr-digest"] {
+        for value in request.fields(name) {
+            let sentence = "a digest is written sha-256=:BASE64:";
+            let digest = digest::parse(value);
+            digests.extend(digest.map_err(|_| Refusal::new(Status::BadRequest, sentence))?);
+        }
+    }
+    Ok(digests)
+}
+
+/// A body that is hashed as it is read.
+struct Hashed<'b> {
+    input: &'b mut dyn Read,
+    hasher: Option<Hasher>,
+}
+
+impl Read for Hashed<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.input.read(out)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&out[..bytes]);
+        }
+        Ok(bytes)
     }
 }
 
