@@ -166,6 +166,15 @@ impl Client {
     }
 
     /// A handle that ends this client's waits from another thread. `None` over UDP.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let closer = client.closer();
+    /// std::thread::spawn(move || closer.inspect(|closer| closer.close()));
+    /// client.receive_wait(std::time::Duration::from_secs(60))?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
     pub fn closer(&self) -> Option<Closer> {
         match &self.link {
             Link::Tcp(stream) => Some(Closer(Arc::clone(&stream.get_ref().0))),
@@ -174,6 +183,13 @@ impl Client {
     }
 
     /// Puts a message at the end of the queue.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// client.send(b"hello")?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If the server refuses or is lost.
@@ -229,6 +245,16 @@ impl Client {
     /// Takes the oldest message; `None` if there is none. It returns to the queue unless it is
     /// acknowledged: over TCP when the connection ends, over UDP after a minute.
     ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// while let Some(message) = client.receive()? {
+    ///     println!("{}, attempt {}", message.id, message.attempt);
+    ///     client.ack(&message)?;
+    /// }
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the server refuses or is lost.
     pub fn receive(&mut self) -> Result<Option<Received>, Error> {
@@ -258,6 +284,13 @@ impl Client {
     }
 
     /// Takes the oldest message and has the server forget it as it is sent.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let message = client.receive_and_forget()?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If the server refuses or is lost; then a message may be lost too.
@@ -339,6 +372,15 @@ impl Client {
 
     /// Has the server forget a message.
     ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// if let Some(message) = client.receive()? {
+    ///     client.ack(&message)?;
+    /// }
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the server refuses or is lost; then the message may be delivered once more.
     pub fn ack(&mut self, claim: impl Into<Claim>) -> Result<(), Error> {
@@ -371,6 +413,14 @@ impl Client {
 
     /// Makes a lease run out so long from now.
     ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let token = "0b6ab2d4-5d49-4a8f-8c39-2f0cbd2a9d3f".parse().expect("a token");
+    /// client.extend(token, std::time::Duration::from_secs(3600))?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the server refuses, because there is no such lease, or is lost.
     pub fn extend(&mut self, token: Token, lease: Duration) -> Result<(), Error> {
@@ -383,6 +433,15 @@ impl Client {
     }
 
     /// Looks at the messages at the front of the queue, so many at the most.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// for message in client.peek(10)? {
+    ///     println!("{}: {} bytes", message.id, message.body.len());
+    /// }
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If the server refuses or is lost.
@@ -415,6 +474,15 @@ impl Client {
 
     /// Asks how the server and its queues are.
     ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// for queue in client.stats()?.queues {
+    ///     println!("{}: {} ready, {} held", queue.name, queue.ready, queue.held);
+    /// }
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the server refuses or is lost.
     pub fn stats(&mut self) -> Result<Stats, Error> {
@@ -429,6 +497,13 @@ impl Client {
 
     /// Forgets all messages of the queue that nobody holds; returns how many there were.
     ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// println!("{} messages are gone", client.purge()?);
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the server refuses or is lost.
     pub fn purge(&mut self) -> Result<u64, Error> {
@@ -438,6 +513,13 @@ impl Client {
     }
 
     /// Has the queue hand out nothing.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// client.pause()?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If the server refuses or is lost.
@@ -449,6 +531,13 @@ impl Client {
 
     /// Ends a pause.
     ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// client.resume()?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the server refuses or is lost.
     pub fn resume(&mut self) -> Result<(), Error> {
@@ -459,6 +548,13 @@ impl Client {
 
     /// Moves the queue's dead messages back to its end; returns how many there were.
     ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// println!("{} messages get another chance", client.kick()?);
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the server refuses or is lost.
     pub fn kick(&mut self) -> Result<u64, Error> {
@@ -468,6 +564,13 @@ impl Client {
     }
 
     /// Has the server take no new messages, or take them again.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// client.drain(true)?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If the server refuses or is lost.
