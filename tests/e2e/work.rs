@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use proto::frame::{self, Message};
-use proto::queue::{Delivery, QueueName, Reply, Request};
-use queue_client::{Client, Transport};
+use proto::queue::{Claim, Delivery, QueueName, Reply, Request, Token};
+use queue_client::{Client, Error, Transport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::harness::{Noise, Ran, Server, eventually, program, run, run_command};
@@ -460,4 +460,102 @@ fn a_server_that_stops_lets_its_receivers_go() {
         assert!(reply == want || reply.is_empty(), "{reply:?}");
     }
     assert_eq!(server.wait().0, Some(0));
+}
+
+// ---- All at once.
+
+/// Does something at random with one of three queues; `token` is the lease taken last.
+fn do_anything(client: &mut Client, noise: &mut Noise, token: &mut Option<Token>) {
+    let queue = ["a", "b", "a.dead"][noise.below(3)];
+    client.set_queue(QueueName::new(queue).unwrap());
+    let soon = Duration::from_millis(noise.below(20) as u64);
+    let done = match noise.below(16) {
+        0..5 => client.send(&noise.bytes(100)).map(drop),
+        5 => client.send_delayed(b"later", soon).map(drop),
+        6..9 => client.receive().and_then(|message| match message {
+            // Some are acknowledged, some released, and some are left to the connection's end.
+            Some(message) if noise.below(2) == 0 => client.ack(&message),
+            Some(message) if noise.below(2) == 0 => client.release(&message, soon),
+            _ => Ok(()),
+        }),
+        9 => client.receive_and_forget().map(drop),
+        10 => client.lease(soon, soon).map(|message| {
+            *token = message.and_then(|message| match message.claim {
+                Claim::Leased(token) => Some(token),
+                Claim::Held(_) => None,
+            });
+        }),
+        11 => token.map_or(Ok(()), |token| client.extend(token, soon)),
+        12 => token.map_or(Ok(()), |token| match noise.below(2) {
+            0 => client.ack(token),
+            _ => client.release(token, soon),
+        }),
+        13 => client.kick().map(drop),
+        14 if noise.below(10) == 0 => client.purge().map(drop),
+        14 => client.peek(2).map(drop),
+        _ if noise.below(2) == 0 => client.pause(),
+        _ => client.resume(),
+    };
+    match done {
+        // The lease has run out, or there is no such thing as too much of it.
+        Ok(()) | Err(Error::Refused { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[track_caller]
+fn check_that_nothing_is_left(args: &[&str]) {
+    const CLIENTS: u64 = 8;
+    const LIVES: usize = 15;
+    const ACTIONS: usize = 100;
+    let server = start(&[&["tcp", "--max-attempts", "3"], args].concat());
+    thread::scope(|scope| {
+        for seed in 0..CLIENTS {
+            let server = &server;
+            scope.spawn(move || {
+                let mut noise = Noise::new(seed * 2 + 1);
+                for _ in 0..LIVES {
+                    let mut client = client(server);
+                    let mut token = None;
+                    for _ in 0..ACTIONS {
+                        do_anything(&mut client, &mut noise, &mut token);
+                    }
+                }
+            });
+        }
+    });
+    let mut last = client(&server);
+    eventually("everything is gone, and counted out", || {
+        let mut last = client(&server);
+        for queue in ["a", "b", "a.dead", "b.dead"] {
+            last.set_queue(QueueName::new(queue).unwrap());
+            last.resume().unwrap();
+            last.purge().unwrap();
+        }
+        let stats = last.stats().unwrap();
+        stats.queues.is_empty() && stats.totals.memory_bytes == 0
+    });
+    let totals = last.stats().unwrap().totals;
+    assert!(
+        totals.died > 0 && totals.returned > 0 && totals.released > 0,
+        "{totals:?}"
+    );
+    server.kill();
+}
+
+#[test]
+fn whatever_is_done_nothing_is_left_behind() {
+    check_that_nothing_is_left(&[]);
+}
+
+#[test]
+fn whatever_is_done_nothing_is_left_behind_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    let args = ["--data", data.to_str().unwrap()];
+    check_that_nothing_is_left(&args);
+    let server = start(&[&["tcp"], &args[..]].concat());
+    let log = server.log();
+    assert!(log.contains("[INFO] [main] 0 messages read from"), "{log}");
+    assert!(client(&server).stats().unwrap().queues.is_empty());
 }

@@ -396,8 +396,11 @@ impl Queues {
     ) -> Result<Option<InLine<'q>>, QueueError> {
         let mut state = lock(&self.shared.state);
         let name = state.name(queue)?;
-        let must_wait = state.queue(&name).get_in_line(wakeup);
-        Ok(must_wait.then_some(InLine {
+        if !state.queue(&name).get_in_line(wakeup) {
+            return Ok(None);
+        }
+        // Not made when it is not needed: dropping it takes the lock that is held here.
+        Ok(Some(InLine {
             queues: self,
             name,
             wakeup,

@@ -192,6 +192,16 @@ fn connected() -> (std::net::TcpStream, std::net::TcpStream) {
 }
 
 #[test]
+fn nobody_waits_for_what_is_there() {
+    let queues = queues_of(&["a"]);
+    let wakeup = Arc::new(Wakeup::new().unwrap());
+    assert!(queues.get_in_line(Q, &wakeup).unwrap().is_none());
+    assert_eq!(all(&queues, Q), ["a"]);
+    drop(queues.get_in_line(Q, &wakeup).unwrap().unwrap());
+    stats_of(&queues, |_, queues| assert!(queues.is_empty()));
+}
+
+#[test]
 fn limits_are_said() {
     #[track_caller]
     fn check(limits: Limits, want: &str) {
