@@ -1885,3 +1885,56 @@ fn a_download_that_is_not_what_was_sent_is_not_saved() {
     assert!(ran.stderr.contains(want), "{}", ran.stderr);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn the_client_shows_what_there_is() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let say = |line: &str| {
+        let mut args = server.host_and_ports();
+        args.extend(line.split_whitespace().map(str::to_owned));
+        run("file-client", &args, b"")
+    };
+    let listed = say("list plain").expect(0).out();
+    assert!(listed.starts_with("a.txt\t1\t"), "{listed}");
+    let listed = say("list").expect(0).out();
+    assert!(listed.contains("plain/\t\t"), "{listed}");
+    let head = say("head plain/a.txt").expect(0).out();
+    assert!(head.contains("\nContent-Length: 1\n"), "{head}");
+    for refused in ["list nowhere", "head nowhere", "list site"] {
+        let ran = say(refused).expect(1);
+        assert_eq!(ran.out(), "", "{refused}");
+    }
+    say("head").expect(2);
+    say("list a b").expect(2);
+    say("get plain/a.txt --create-only").expect(2);
+    let quiet = say("get plain/a.txt -o - --quiet").expect(0);
+    assert_eq!((quiet.out().as_str(), quiet.stderr.as_str()), ("a", ""));
+}
+
+#[test]
+fn the_client_overwrites_nothing_when_it_is_told_so() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let file = data("client/testClient.txt");
+    let mut line = server.host_and_ports();
+    line.extend([
+        "put".to_owned(),
+        file.display().to_string(),
+        "new/a".to_owned(),
+    ]);
+    line.push("--create-only".to_owned());
+    run("file-client", &line, b"").expect(0);
+    let ran = run("file-client", &line, b"").expect(1);
+    assert!(
+        ran.stderr.contains("412 Precondition Failed"),
+        "{}",
+        ran.stderr
+    );
+    line.pop();
+    run("file-client", &line, b"").expect(0);
+    assert_eq!(
+        fs::read(tree.root("new/a")).unwrap(),
+        fs::read(file).unwrap()
+    );
+}

@@ -19,20 +19,25 @@ pub const APP: App = App {
 /// The server's port unless told otherwise.
 pub const PORT_DEFAULT: u16 = 8080;
 
-const VERBS: &[&str] = &["get", "post", "batch"];
+const VERBS: &[&str] = &["get", "post", "put", "head", "list", "batch"];
 
 const HELP: &str = "\
 Gets files from a file server and sends files to it.
 
 Usage: file-client [HOST PORT] [OPTIONS]
        file-client [HOST PORT] get PATH [-o FILE|-] [OPTIONS]
-       file-client [HOST PORT] post FILE [PATH] [OPTIONS]
+       file-client [HOST PORT] post FILE [PATH] [--create-only] [OPTIONS]
+       file-client [HOST PORT] head PATH [OPTIONS]
+       file-client [HOST PORT] list [PATH] [OPTIONS]
        file-client [HOST PORT] batch FILE [OPTIONS]
 
 Arguments:
   HOST PORT              the server [default: 127.0.0.1 8080]
   get PATH               saves the file at PATH on the server
-  post FILE [PATH]       sends FILE, to stand at PATH [default: FILE's base name]
+  post FILE [PATH]       sends FILE, to stand at PATH [default: FILE's base name]; put is
+                         another word for it
+  head PATH              shows what the server says of a file
+  list [PATH]            shows what stands in a folder, an entry a line: name, bytes, time
   batch FILE             does what each line of FILE says:
                            client_get PATH HOST [PORT]
                            client_post FILE HOST [PORT]
@@ -47,6 +52,8 @@ PATH starts at the server's root, with or without a slash, and is not percent-en
 Options:
   -o, --output FILE|-    where get saves; - is standard output [default: PATH's base name,
                          in the current folder; index.html if PATH ends in a slash]
+  --create-only          do not overwrite a file on the server
+  -q, --quiet            say nothing when all is well
   --timeout SECS         the longest wait for anything [default: 30]
   --wait-for-server SECS keep trying to connect for so long [default: 0]
   -v, --verbose          log more
@@ -72,6 +79,8 @@ Examples:
 pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
     let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
     let mut output = None;
+    let mut create_only = false;
+    let mut is_quiet = false;
     let mut verbose = false;
     let mut words = Words::default();
     while let Some(arg) = parser.next()? {
@@ -83,6 +92,8 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
             Long("wait-for-server") => {
                 endpoint.wait_for_server = seconds("--wait-for-server", &parser.value()?)?;
             }
+            Short('q') | Long("quiet") => is_quiet = true,
+            Long("create-only") => create_only = true,
             Short('o') | Long("output") => output = Some(parser.value()?),
             Value(word) => words.push(word),
             other => return Err(other.unexpected().into()),
@@ -96,9 +107,18 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         true => Output::Stdout,
         false => Output::File(PathBuf::from(word)),
     });
-    let action = action(&mut words, output)?;
+    let mut action = action(&mut words, output)?;
     words.end()?;
-    let config = Config { endpoint, action };
+    match &mut action {
+        Action::Transfer(Transfer::Post { is_new, .. }) => *is_new = create_only,
+        _ if create_only => return Err(UsageError::Conflict("--create-only goes with post")),
+        _ => {}
+    }
+    let config = Config {
+        endpoint,
+        is_quiet,
+        action,
+    };
     Ok(Parsed::Run { config, verbose })
 }
 
@@ -116,13 +136,22 @@ fn action(words: &mut Words, output: Option<Output>) -> Result<Action, UsageErro
             };
             Ok(Action::Transfer(transfer.map_err(UsageError::Conflict)?))
         }
-        Some("post") => {
+        Some("head") => {
+            refuse_output(output)?;
+            Ok(Action::Head(words.required("the PATH to ask for")?))
+        }
+        Some("list") => {
+            refuse_output(output)?;
+            Ok(Action::List(words.take().unwrap_or_default()))
+        }
+        Some("post" | "put") => {
             refuse_output(output)?;
             let file = words.required("the FILE to post")?;
             let transfer = match words.take() {
                 Some(path) => Ok(Transfer::Post {
                     file: PathBuf::from(file),
                     path,
+                    is_new: false,
                 }),
                 None => Transfer::post(file),
             };
@@ -148,7 +177,7 @@ fn unknown_verb(verb: &OsStr) -> UsageError {
     UsageError::Value {
         what: "the verb",
         value: verb.to_string_lossy().into_owned(),
-        want: "get, post or batch".to_owned(),
+        want: "get, post, put, head, list or batch".to_owned(),
     }
 }
 
@@ -183,6 +212,7 @@ mod tests {
         Action::Transfer(Transfer::Post {
             file: file.into(),
             path: path.into(),
+            is_new: false,
         })
     }
 
@@ -235,8 +265,8 @@ mod tests {
         check_refused("get a b", "there is one argument too many: 'b'");
         check_refused("post a b c", "there is one argument too many: 'c'");
         check_refused(
-            "h 1 put a",
-            "the verb must be get, post or batch, not 'put'",
+            "h 1 give a",
+            "the verb must be get, post, put, head, list or batch, not 'give'",
         );
         check_refused("post a -o b", "--output goes with get");
         check_refused("-o b", "--output goes with get");

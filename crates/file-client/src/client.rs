@@ -25,6 +25,9 @@ use crate::transfer::shown;
 /// Files are read and written in pieces of up to so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// The longest list that is read, in bytes: some 500,000 entries.
+const LIST_BYTES_MAX: u64 = 64 << 20;
+
 /// How often a file is asked for whose connection gets lost on the way.
 const GET_TRIES: u32 = 5;
 
@@ -64,6 +67,32 @@ const PATH_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
 pub struct Client {
     server: Endpoint,
     stream: Option<BufReader<TcpStream>>,
+}
+
+/// What stands in a folder on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name; what of it is not UTF-8 is replaced.
+    pub name: String,
+    /// A file's length; `None` for a folder.
+    pub bytes: Option<u64>,
+    /// When it was last changed, as an HTTP date.
+    pub modified: String,
+}
+
+impl Entry {
+    /// The entries of a list as the server writes it.
+    fn parse_list(json: &[u8]) -> Option<Vec<Self>> {
+        let list: serde_json::Value = serde_json::from_slice(json).ok()?;
+        let entry = |entry: &serde_json::Value| {
+            Some(Self {
+                name: entry["name"].as_str()?.to_owned(),
+                bytes: entry["bytes"].as_u64(),
+                modified: entry["modified"].as_str()?.to_owned(),
+            })
+        };
+        list["entries"].as_array()?.iter().map(entry).collect()
+    }
 }
 
 /// A file that was sent.
@@ -117,14 +146,29 @@ impl Client {
         Ok(bytes)
     }
 
-    /// Sends a file, to stand at `path` on the server.
+    /// Sends a file, to stand at `path` on the server, in place of what may be there.
     ///
     /// # Errors
     /// If the server refuses or is lost, or the file cannot be read or changes meanwhile.
     pub fn upload(&mut self, file: &Path, path: &OsStr) -> Result<Uploaded, Error> {
+        self.send_file(file, path, false)
+    }
+
+    /// Sends a file, to stand at `path` on the server if nothing is there.
+    ///
+    /// # Errors
+    /// As [`Client::upload`]; a server that has such a file refuses with the status 412.
+    pub fn upload_new(&mut self, file: &Path, path: &OsStr) -> Result<Uploaded, Error> {
+        self.send_file(file, path, true)
+    }
+
+    fn send_file(&mut self, file: &Path, path: &OsStr, is_new: bool) -> Result<Uploaded, Error> {
         let source = Source::open(file)?;
-        let digest = [("Repr-Digest", digest::format(&source.digest()?))];
-        let (mut stream, head) = self.ask("POST", path, Some(&source), &digest)?;
+        let mut fields = vec![("Repr-Digest", digest::format(&source.digest()?))];
+        if is_new {
+            fields.push(("If-None-Match", "*".to_owned()));
+        }
+        let (mut stream, head) = self.ask("POST", path, Some(&source), &fields)?;
         let (sentence, is_whole) = read_sentence(&mut stream, &head);
         self.keep(stream, &head, is_whole);
         match head.status {
@@ -137,6 +181,47 @@ impl Client {
             }),
             _ => Err(refused(path, &head, sentence)),
         }
+    }
+
+    /// Asks what the server says of a file: the fields of its reply, in their order.
+    ///
+    /// # Errors
+    /// If the server refuses or is lost.
+    pub fn head(&mut self, path: &OsStr) -> Result<Vec<(String, String)>, Error> {
+        let (stream, head) = self.ask("HEAD", path, None, &[])?;
+        let fields = head.fields().map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let fields = fields.collect();
+        self.keep(stream, &head, true);
+        match head.status {
+            200 => Ok(fields),
+            _ => Err(refused(path, &head, String::new())),
+        }
+    }
+
+    /// Asks what stands in a folder.
+    ///
+    /// # Errors
+    /// If the server refuses or is lost, or has a page for that folder instead of a list.
+    pub fn list(&mut self, path: &OsStr) -> Result<Vec<Entry>, Error> {
+        let mut folder = path.to_owned();
+        if !folder.as_bytes().ends_with(b"/") {
+            folder.push("/");
+        }
+        let accept = [("Accept", "application/json".to_owned())];
+        let (mut stream, head) = self.ask("GET", &folder, None, &accept)?;
+        if head.status != 200 {
+            let (sentence, is_whole) = read_sentence(&mut stream, &head);
+            self.keep(stream, &head, is_whole);
+            return Err(refused(path, &head, sentence));
+        }
+        if head.field("content-type") != Some("application/json") {
+            return Err(Error::NoList(shown(path).to_string()));
+        }
+        let mut json = Vec::new();
+        let mut body = Body::new(&mut stream, head.body).take(LIST_BYTES_MAX);
+        body.read_to_end(&mut json)?;
+        let list = Entry::parse_list(&json);
+        list.ok_or_else(|| Error::NoList(shown(path).to_string()))
     }
 
     /// Gets a file, and opens where it goes when the server has agreed. When the connection is lost,

@@ -47,6 +47,8 @@ pub enum Error {
     Changed(PathBuf),
     /// The file on the server changed while it was on its way here.
     ChangedThere(String),
+    /// The server has no list of that folder.
+    NoList(String),
     /// What has arrived is not what the server says it has sent.
     WrongDigest(String),
     /// Standard input could not be read.
@@ -104,6 +106,7 @@ impl fmt::Display for Error {
                     "{path}: the file changed on the server while it was on its way"
                 )
             }
+            Self::NoList(path) => write!(f, "{path}: the server gives no list of that folder"),
             Self::WrongDigest(path) => {
                 write!(
                     f,
@@ -170,7 +173,7 @@ impl From<ResponseError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Refused { .. } => Exit::Refused,
+            Self::Refused { .. } | Self::NoList(_) => Exit::Refused,
             Self::Read { .. }
             | Self::Write { .. }
             | Self::NotAFile(_)

@@ -28,6 +28,8 @@ pub enum Transfer {
         file: PathBuf,
         /// Where it goes on the server.
         path: OsString,
+        /// Whether only if nothing is there.
+        is_new: bool,
     },
 }
 
@@ -62,7 +64,11 @@ impl Transfer {
     pub fn post(file: OsString) -> Result<Self, &'static str> {
         let file = PathBuf::from(file);
         match file.file_name().map(OsStr::to_owned) {
-            Some(path) => Ok(Self::Post { file, path }),
+            Some(path) => Ok(Self::Post {
+                file,
+                path,
+                is_new: false,
+            }),
             None => Err("the FILE has no base name to send it under"),
         }
     }
@@ -83,8 +89,11 @@ impl Transfer {
                     log::info!("Saved {}: {bytes} bytes", shown(to));
                 }
             },
-            Self::Post { file, path } => {
-                let sent = client.upload(file, path)?;
+            Self::Post { file, path, is_new } => {
+                let sent = match is_new {
+                    true => client.upload_new(file, path)?,
+                    false => client.upload(file, path)?,
+                };
                 let name = file.file_name().map_or(file.as_path(), Path::new);
                 log::info!(
                     "Sent {}: {} bytes, {}",

@@ -121,6 +121,11 @@ impl ResponseHead {
         self.fields.iter().find(found).map(|(_, value)| &**value)
     }
 
+    /// All fields, in their order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     fn parse(head: &[u8], method: &str) -> Result<Self, ResponseError> {
         let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut parsed = httparse::Response::new(&mut slots);
