@@ -626,7 +626,7 @@ expect "PORT must be a port from 0 to 65535, not '80800'"
 
 step 'Wrong usage of a client' 'The same.'
 run 2 "queue-client $queue TCP"
-run 2 "file-client $file put data/message1.txt"
+run 2 "file-client $file give data/message1.txt"
 expect 'the verb must be get, post, put, head, list or batch'
 
 step 'A file that is not here' 'Trouble with a local file is exit code 2, too.'

@@ -46,12 +46,14 @@ Verbs:
   receive                writes the oldest message to standard output
       --wait SECS        if there is none, wait for one [default: 0]
       --count N          receive up to N, each on a line of its own
-      --follow           receive for ever, each on a line of its own
+      --follow           receive for ever, each on a line of its own; like --wait only
+                         over TCP
       --delimiter TEXT   what ends each message
       --null             end each with a NUL
   work -- COMMAND [ARGS] runs the command for each message, which it finds on its standard
                          input, with QUEUE_NAME, QUEUE_MESSAGE_ID and QUEUE_ATTEMPT in its
-                         environment; acknowledges the message if it succeeds
+                         environment; acknowledges the message if it succeeds; over TCP
+                         only; SIGTERM lets running commands finish and takes no more
       --jobs N           so many at once, 1 to 256 [default: 1]
       --once             end after one message
       --drain            end when the queue is empty
@@ -67,7 +69,7 @@ Verbs:
   peek                   writes the oldest message, and leaves it where it is
       --count N, --delimiter TEXT, --null   as with receive
   list                   the queues, one a line: name, ready, held, delayed, dead, age of
-                         the oldest message in seconds
+                         the oldest message in seconds, and whether it is paused
   stats                  the same and totals, one number a line
       --json             as JSON
   purge                  forgets all messages that nobody holds
@@ -76,10 +78,13 @@ Verbs:
   drain                  has the server take no new messages, for all queues
       --off              has it take them again
 
+Of a --delay, --wait, --retry-delay or lease the server takes 49 days at the most.
+
 Options:
   --queue NAME           the queue, 1 to 64 of A-Z a-z 0-9 . _ - [default: default]
   --timeout SECS         the longest wait for an answer [default: 30]
-  --wait-for-server SECS keep trying to connect for so long [default: 0]
+  --wait-for-server SECS keep trying to connect for so long; 'work' also does when the
+                         connection is lost [default: 0]
   -v, --verbose          log more
   -h, --help             print this help
   -V, --version          print the version
@@ -87,7 +92,8 @@ Options:
 Exit codes:
   0  done
   1  the queue is empty, the server refused, or the command of 'work --once' failed
-  2  wrong usage, a file cannot be read or written, or is over the limit
+  2  wrong usage, a file cannot be read or written, or is over the limit, or the command of
+     'work' cannot be started
   3  cannot connect, timed out, connection lost, or no sense in the reply
 
 Examples:
@@ -154,23 +160,46 @@ impl Given {
     }
 }
 
+/// A command line, taken apart but not yet understood.
+struct Line {
+    endpoint: Endpoint,
+    queue: String,
+    words: Words,
+    given: Given,
+    /// What stands behind `--`, if it is there.
+    command: Option<Vec<OsString>>,
+}
+
 /// Reads a command line.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
-    let mut transport = Transport::Tcp;
-    let mut queue = QueueName::DEFAULT.as_str().to_owned();
+pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    Ok(match split(parser)? {
+        Parsed::Run { config, verbose } => Parsed::Run {
+            config: understand(config)?,
+            verbose,
+        },
+        Parsed::Help => Parsed::Help,
+        Parsed::Version => Parsed::Version,
+    })
+}
+
+/// Tells options from words: the options of all verbs, for the verb may stand behind them.
+fn split(mut parser: lexopt::Parser) -> Result<Parsed<Line>, UsageError> {
     let mut verbose = false;
-    let mut words = Words::default();
-    let mut given = Given::default();
-    let mut command = None;
+    let mut line = Line {
+        endpoint: Endpoint::new("127.0.0.1", PORT_DEFAULT),
+        queue: QueueName::DEFAULT.as_str().to_owned(),
+        words: Words::default(),
+        given: Given::default(),
+        command: None,
+    };
     loop {
         if let Some(mut rest) = parser.try_raw_args()
             && rest.next_if(|word| word == "--").is_some()
         {
-            command = Some(rest.collect::<Vec<_>>());
+            line.command = Some(rest.collect());
             break;
         }
         let Some(arg) = parser.next()? else {
@@ -180,11 +209,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
             Short('h') | Long("help") => return Ok(Parsed::Help),
             Short('V') | Long("version") => return Ok(Parsed::Version),
             Short('v') | Long("verbose") => verbose = true,
-            Long("timeout") => endpoint.timeout = cli::args::timeout(&parser.value()?)?,
+            Long("timeout") => line.endpoint.timeout = cli::args::timeout(&parser.value()?)?,
             Long("wait-for-server") => {
-                endpoint.wait_for_server = seconds("--wait-for-server", &parser.value()?)?;
+                line.endpoint.wait_for_server = seconds("--wait-for-server", &parser.value()?)?;
             }
-            Long("queue") => queue = queue_name("--queue", &parser.value()?)?,
+            Long("queue") => line.queue = queue_name("--queue", &parser.value()?)?,
             Long(name) => {
                 let known = OPTIONS.iter().find(|(option, _)| option[2..] == *name);
                 let Some((option, has_value)) = known else {
@@ -194,12 +223,27 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
                     true => parser.value()?,
                     false => OsString::new(),
                 };
-                given.0.push((option, value));
+                line.given.0.push((option, value));
             }
-            Value(word) => words.push(word),
+            Value(word) => line.words.push(word),
             other => return Err(other.unexpected().into()),
         }
     }
+    Ok(Parsed::Run {
+        config: line,
+        verbose,
+    })
+}
+
+fn understand(line: Line) -> Result<Config, UsageError> {
+    let Line {
+        mut endpoint,
+        mut queue,
+        mut words,
+        mut given,
+        command,
+    } = line;
+    let mut transport = Transport::Tcp;
     if words.starts_with_host(VERBS) {
         endpoint.host = words.required_text("HOST")?;
         endpoint.port = words.required_port("PORT")?;
@@ -224,16 +268,17 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
     };
     given.end(&verb)?;
     words.end()?;
-    if transport == Transport::Udp && needs_tcp(&action) {
-        return Err(UsageError::Conflict("waiting for messages needs TCP"));
+    if transport == Transport::Udp
+        && let Some(sentence) = needs_tcp(&action)
+    {
+        return Err(UsageError::Conflict(sentence));
     }
-    let config = Config {
+    Ok(Config {
         endpoint,
         transport,
         queue,
         action,
-    };
-    Ok(Parsed::Run { config, verbose })
+    })
 }
 
 fn action(verb: &str, given: &mut Given, words: &mut Words) -> Result<Action, UsageError> {
@@ -366,12 +411,17 @@ fn work(given: &mut Given, command: Vec<OsString>) -> Result<Action, UsageError>
     }))
 }
 
-fn needs_tcp(action: &Action) -> bool {
+/// Says of what waits or holds a message that it needs a connection.
+fn needs_tcp(action: &Action) -> Option<&'static str> {
     match action {
-        Action::Receive(receive) => receive.count.is_none() || !receive.wait.is_zero(),
-        Action::Lease(lease) => !lease.wait.is_zero(),
-        Action::Work(_) => true,
-        _ => false,
+        Action::Receive(Receive { count: None, .. }) => Some("--follow needs TCP"),
+        Action::Receive(Receive { wait, .. }) | Action::Lease(Lease { wait, .. })
+            if !wait.is_zero() =>
+        {
+            Some("--wait needs TCP")
+        }
+        Action::Work(_) => Some("work needs TCP"),
+        _ => None,
     }
 }
 
@@ -585,6 +635,15 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_or_holds_needs_tcp() {
+        check_refused("h 1 udp receive --wait 1", "--wait needs TCP");
+        check_refused("h 1 udp receive --follow", "--follow needs TCP");
+        check_refused("h 1 udp lease 5 f --wait 1", "--wait needs TCP");
+        check_refused("h 1 udp work -- cat", "work needs TCP");
+        assert_eq!(parse("h 1 udp receive").unwrap().transport, Transport::Udp);
+    }
+
+    #[test]
     fn what_excludes_each_other_is_said() {
         for line in [
             "send - --lines --null",
@@ -595,10 +654,6 @@ mod tests {
             "work --drain --once -- cat",
             "work --drain --wait 1 -- cat",
             "work --once --jobs 2 -- cat",
-            "h 1 udp receive --wait 1",
-            "h 1 udp receive --follow",
-            "h 1 udp lease 5 f --wait 1",
-            "h 1 udp work -- cat",
         ] {
             let sentence = parse(line).unwrap_err();
             assert!(!sentence.contains('\n') && sentence.len() > 20, "{line}");

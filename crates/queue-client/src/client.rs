@@ -1,24 +1,29 @@
 //! A client of the queue server: requests and replies over TCP or UDP.
 
-use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cli::Endpoint;
-use proto::frame::{self, Message, PAYLOAD_BYTES_MAX};
-use proto::queue::{Claim, Delivery, MessageId, QueueName, Reply, Request, Token, Totals};
+use proto::frame::{self, Message};
+use proto::queue::{BODY_BYTES_MAX, Claim, Delivery, MessageId, QueueName, Reply, Request, Token};
 
+use crate::message::{Peeked, Received};
+use crate::stats::{QueueStats, Stats};
+use crate::tcp::{Closer, Connection};
 use crate::udp::Datagrams;
-use crate::{Error, Transport};
+use crate::{Batch, Error, Transport};
 
 /// Over UDP there is no connection that could hold a message; it is leased for so long instead.
 const UDP_LEASE: Duration = Duration::from_secs(60);
 
 /// A connection to a queue server.
 ///
-/// All methods wait for the server's answer, [`Endpoint::timeout`] at the most. Where an error says
-/// that the server was lost, what was asked for may or may not be done.
+/// All methods wait for the server's answer, [`Endpoint::timeout`] at the most. Durations are sent
+/// in whole milliseconds; 49 days are the most that a request can say, and what is longer counts as
+/// that.
+///
+/// Where an error says that the server was lost, what was asked for may or may not be done. A TCP
+/// connection is ended then, and what it held goes back to its queue: connect anew.
 ///
 /// ```no_run
 /// use cli::Endpoint;
@@ -34,117 +39,36 @@ const UDP_LEASE: Duration = Duration::from_secs(60);
 /// # Ok::<(), queue_client::Error>(())
 /// ```
 pub struct Client {
-    link: Link,
-    timeout: Duration,
-    queue: Arc<str>,
-    /// What is to be written: one request, or the requests of a [`Batch`].
+    pub(crate) link: Link,
+    pub(crate) queue: Arc<str>,
     output: Vec<u8>,
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
-enum Link {
-    Tcp(BufReader<Shared>),
+pub(crate) enum Link {
+    Tcp(Connection),
     Udp(Datagrams),
-}
-
-/// A stream that a [`Closer`] has too.
-struct Shared(Arc<TcpStream>);
-
-impl Read for Shared {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        (&*self.0).read(out)
-    }
-}
-
-/// Ends a client's connection from another thread.
-#[derive(Debug, Clone)]
-pub struct Closer(Arc<TcpStream>);
-
-impl Closer {
-    /// Makes whatever the client waits for, now or later, end with an error.
-    pub fn close(&self) {
-        // An error means that it has ended already.
-        let _ = self.0.shutdown(Shutdown::Both);
-    }
-}
-
-/// A message that was received.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "a message returns to its queue unless it is acknowledged"]
-pub struct Received {
-    /// What the server calls it.
-    pub id: MessageId,
-    /// How often it was handed out, this time included.
-    pub attempt: u32,
-    /// What was sent.
-    pub body: Vec<u8>,
-    /// What it is acknowledged by.
-    pub claim: Claim,
-}
-
-impl From<&Received> for Claim {
-    fn from(message: &Received) -> Self {
-        message.claim
-    }
-}
-
-/// A message that was looked at and stays in its queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peeked {
-    /// What the server calls it.
-    pub id: MessageId,
-    /// How often it was handed out.
-    pub attempts: u32,
-    /// What was sent.
-    pub body: Vec<u8>,
-}
-
-/// How a server and its queues are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stats {
-    /// Over all queues, since the server started.
-    pub totals: Totals,
-    /// One by one, by name.
-    pub queues: Vec<QueueStats>,
-}
-
-/// One queue; see [`proto::queue::QueueStats`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueStats {
-    /// Its name.
-    pub name: String,
-    /// Messages that can be received.
-    pub ready: u64,
-    /// Messages that somebody holds or has leased.
-    pub held: u64,
-    /// Messages that are kept back.
-    pub delayed: u64,
-    /// Messages in the queue of its dead.
-    pub dead: u64,
-    /// Receivers that wait for a message.
-    pub waiting: u64,
-    /// How long the message at the front has been in the queue, in milliseconds.
-    pub oldest_millis: u64,
-    /// Whether it hands out nothing.
-    pub is_paused: bool,
 }
 
 impl Client {
     /// Connects to a server; the queue is the default one.
     ///
+    /// ```no_run
+    /// use queue_client::{Client, Endpoint, Transport};
+    ///
+    /// let client = Client::connect(&Endpoint::new("127.0.0.1", 55556), Transport::Udp)?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If it cannot be reached.
     pub fn connect(server: &Endpoint, transport: Transport) -> Result<Self, Error> {
         let link = match transport {
-            Transport::Tcp => {
-                let stream = Shared(Arc::new(server.connect()?));
-                Link::Tcp(BufReader::new(stream))
-            }
+            Transport::Tcp => Link::Tcp(Connection::new(server)?),
             Transport::Udp => Link::Udp(Datagrams::new(server)?),
         };
         Ok(Self {
             link,
-            timeout: server.timeout,
             queue: QueueName::DEFAULT.as_str().into(),
             output: Vec::new(),
             payload: Vec::new(),
@@ -177,7 +101,7 @@ impl Client {
     /// ```
     pub fn closer(&self) -> Option<Closer> {
         match &self.link {
-            Link::Tcp(stream) => Some(Closer(Arc::clone(&stream.get_ref().0))),
+            Link::Tcp(connection) => Some(connection.closer()),
             Link::Udp(_) => None,
         }
     }
@@ -209,6 +133,7 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn send_delayed(&mut self, body: &[u8], delay: Duration) -> Result<MessageId, Error> {
+        check_body(body)?;
         let queue = Arc::clone(&self.queue);
         let request = Request::Send {
             queue: name(&queue),
@@ -234,12 +159,36 @@ impl Client {
     /// # Ok::<(), queue_client::Error>(())
     /// ```
     pub fn batch(&mut self, delay: Duration) -> Batch<'_> {
-        Batch {
-            delay_millis: millis(delay),
-            client: self,
-            unanswered: 0,
-            stored: 0,
+        Batch::new(self, millis(delay))
+    }
+
+    /// Sends many messages, without waiting for the reply to each: over TCP up to 512, or 256 KiB,
+    /// are on their way at once. Over UDP they go one after the other. Returns how many there
+    /// were.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let jobs = (0..10_000).map(|n| format!("job {n}"));
+    /// let stored = client.send_all(jobs, std::time::Duration::ZERO)?;
+    /// assert_eq!(stored, 10_000);
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BatchRefused`] names the first message that was refused, counted from 1. Those
+    /// that were on their way behind it may be stored, and are counted; no more are sent.
+    /// [`Error::BatchLost`] if the server is lost.
+    pub fn send_all<B: AsRef<[u8]>>(
+        &mut self,
+        bodies: impl IntoIterator<Item = B>,
+        delay: Duration,
+    ) -> Result<u64, Error> {
+        let mut batch = self.batch(delay);
+        for body in bodies {
+            batch.send(body.as_ref())?;
         }
+        batch.finish()
     }
 
     /// Takes the oldest message; `None` if there is none. It returns to the queue unless it is
@@ -331,10 +280,9 @@ impl Client {
             wait_millis: millis(wait),
             delivery,
         };
-        if !wait.is_zero() {
-            self.set_patience(wait)?;
-        }
-        let received = match self.ask(&request)? {
+        // So much more than the usual time may pass until the reply comes.
+        let wait = Duration::from_millis(millis(wait).into());
+        let received = match self.ask_and_wait(&request, wait)? {
             Reply::Empty => None,
             Reply::Message { id, attempt, body } => Some(Received {
                 id,
@@ -355,19 +303,7 @@ impl Client {
             }),
             other => return Err(unexpected(&other)),
         };
-        if !wait.is_zero() {
-            self.set_patience(Duration::ZERO)?;
-        }
         Ok(received)
-    }
-
-    /// Waits so much longer for a reply than usual.
-    fn set_patience(&mut self, wait: Duration) -> Result<(), Error> {
-        if let Link::Tcp(stream) = &self.link {
-            let stream = &stream.get_ref().0;
-            stream.set_read_timeout(Some(self.timeout + wait))?;
-        }
-        Ok(())
     }
 
     /// Has the server forget a message.
@@ -446,30 +382,47 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn peek(&mut self, messages_max: u64) -> Result<Vec<Peeked>, Error> {
-        let queue = Arc::clone(&self.queue);
-        let queue = name(&queue);
         let mut after = 0;
         let mut messages = Vec::new();
         for _ in 0..messages_max {
-            match self.ask(&Request::Peek { queue, after })? {
-                Reply::Empty => break,
-                Reply::Peeked {
-                    place,
-                    id,
-                    attempts,
-                    body,
-                } => {
-                    after = place;
-                    messages.push(Peeked {
-                        id,
-                        attempts,
-                        body: body.to_vec(),
-                    });
-                }
-                other => return Err(unexpected(&other)),
-            }
+            let Some(message) = self.peek_after(after)? else {
+                break;
+            };
+            after = message.place;
+            messages.push(message);
         }
         Ok(messages)
+    }
+
+    /// Looks at the first message whose [`Peeked::place`] is behind `after`; 0 is in front of all.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let first = client.peek_after(0)?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses or is lost.
+    pub fn peek_after(&mut self, after: u64) -> Result<Option<Peeked>, Error> {
+        let queue = Arc::clone(&self.queue);
+        let queue = name(&queue);
+        match self.ask(&Request::Peek { queue, after })? {
+            Reply::Empty => Ok(None),
+            Reply::Peeked {
+                place,
+                id,
+                attempts,
+                body,
+            } => Ok(Some(Peeked {
+                place,
+                id,
+                attempts,
+                body: body.to_vec(),
+            })),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Asks how the server and its queues are.
@@ -585,144 +538,30 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, request: &Request) -> Result<Reply<'_>, Error> {
-        self.output.clear();
-        if let Link::Udp(datagrams) = &mut self.link {
-            let kind = datagrams.ask(request, &mut self.payload)?;
-            return decode(kind, &self.payload);
-        }
-        request.encode(&mut self.output);
-        // A server that refuses a long message may close while we still write it; its reply tells
-        // more than the broken pipe does.
-        let written = self.write();
-        match self.read() {
-            Ok(kind) => decode(kind, &self.payload),
-            Err(error) => Err(written.map_or_else(Error::from, |()| error)),
-        }
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply<'_>, Error> {
+        self.ask_and_wait(request, Duration::ZERO)
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        match &self.link {
-            Link::Tcp(stream) => (&*stream.get_ref().0).write_all(&self.output),
-            Link::Udp(_) => Ok(()),
-        }
-    }
-
-    /// Reads one reply over TCP: returns its kind, and leaves the rest in `payload`.
-    fn read(&mut self) -> Result<u8, Error> {
-        let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        match &mut self.link {
-            Link::Tcp(stream) => {
-                let kind = frame::read(stream, PAYLOAD_BYTES_MAX, &mut self.payload)?;
-                Ok(kind.ok_or_else(gone)?)
+    fn ask_and_wait(&mut self, request: &Request, wait: Duration) -> Result<Reply<'_>, Error> {
+        let kind = match &mut self.link {
+            Link::Tcp(connection) => {
+                self.output.clear();
+                request.encode(&mut self.output);
+                connection.ask(&self.output, wait, &mut self.payload)?
             }
-            Link::Udp(_) => Err(gone().into()),
-        }
-    }
-}
-
-/// How many requests a [`Batch`] writes before it reads the replies, and how many bytes of them.
-/// The replies to so many fit into a socket's buffer, so the server can always write them.
-const UNANSWERED_MAX: u64 = 512;
-const UNANSWERED_BYTES_MAX: usize = 256 * 1024;
-
-/// Messages that are sent one behind the other. What is dropped before [`Batch::finish`] may not be
-/// sent.
-#[must_use = "a batch is sent when it is finished"]
-pub struct Batch<'c> {
-    client: &'c mut Client,
-    delay_millis: u32,
-    unanswered: u64,
-    stored: u64,
-}
-
-impl Batch<'_> {
-    /// Sends one more message, now or a little later.
-    ///
-    /// # Errors
-    /// [`Error::BatchRefused`], if one of the messages so far was refused; or the server is lost.
-    pub fn send(&mut self, body: &[u8]) -> Result<(), Error> {
-        let queue = Arc::clone(&self.client.queue);
-        let request = Request::Send {
-            queue: name(&queue),
-            delay_millis: self.delay_millis,
-            body,
+            Link::Udp(datagrams) => datagrams.ask(request, &mut self.payload)?,
         };
-        if let Link::Udp(_) = self.client.link {
-            let answer = self.client.ask(&request).map(|reply| stored(&reply))?;
-            return self.count([answer]);
-        }
-        request.encode(&mut self.client.output);
-        self.unanswered += 1;
-        match self.unanswered >= UNANSWERED_MAX || self.client.output.len() >= UNANSWERED_BYTES_MAX
-        {
-            true => self.settle(),
-            false => Ok(()),
-        }
-    }
-
-    /// Sends what is not sent yet; returns how many messages are in the queue.
-    ///
-    /// # Errors
-    /// As [`Batch::send`].
-    pub fn finish(mut self) -> Result<u64, Error> {
-        self.settle()?;
-        Ok(self.stored)
-    }
-
-    fn settle(&mut self) -> Result<(), Error> {
-        let written = self.client.write();
-        self.client.output.clear();
-        let mut answers = Vec::new();
-        for _ in 0..std::mem::take(&mut self.unanswered) {
-            let kind = match self.client.read() {
-                Ok(kind) => kind,
-                Err(error) => {
-                    self.count(answers)?;
-                    return Err(written.map_or_else(Error::from, |()| error));
-                }
-            };
-            answers.push(stored(&decode(kind, &self.client.payload)?));
-        }
-        self.count(answers)
-    }
-
-    /// Counts the messages that are stored, and reports the first that is not.
-    fn count(&mut self, answers: impl IntoIterator<Item = Result<(), Error>>) -> Result<(), Error> {
-        let mut refused = None;
-        let mut number = self.stored;
-        for answer in answers {
-            number += 1;
-            match answer {
-                Ok(()) => self.stored += 1,
-                Err(error) if refused.is_none() => refused = Some((number, error)),
-                Err(_) => {}
-            }
-        }
-        match refused {
-            None => Ok(()),
-            Some((number, error)) => Err(Error::BatchRefused {
-                number,
-                stored: self.stored,
-                cause: Box::new(error),
-            }),
-        }
+        decode(kind, &self.payload)
     }
 }
 
-fn stored(reply: &Reply) -> Result<(), Error> {
-    match reply {
-        Reply::Stored { .. } => Ok(()),
-        other => Err(unexpected(other)),
-    }
-}
-
-fn decode(kind: u8, payload: &[u8]) -> Result<Reply<'_>, Error> {
+pub(crate) fn decode(kind: u8, payload: &[u8]) -> Result<Reply<'_>, Error> {
     let reply = Reply::decode(kind, payload);
     Ok(reply.map_err(frame::FrameError::from)?)
 }
 
-fn unexpected(reply: &Reply) -> Error {
+/// The error that a reply is which is not to what was asked.
+pub(crate) fn unexpected(reply: &Reply) -> Error {
     match reply {
         Reply::Error(error) => Error::Refused {
             code: error.code,
@@ -732,26 +571,19 @@ fn unexpected(reply: &Reply) -> Error {
     }
 }
 
-fn name(queue: &str) -> QueueName<'_> {
+pub(crate) fn name(queue: &str) -> QueueName<'_> {
     QueueName::new(queue).expect("it was a name when it was chosen")
+}
+
+/// Whether a body fits into a frame, whatever the server's limit is.
+pub(crate) fn check_body(body: &[u8]) -> Result<(), Error> {
+    match body.len() {
+        ..=BODY_BYTES_MAX => Ok(()),
+        bytes => Err(Error::BodyTooLong(bytes)),
+    }
 }
 
 /// A duration as it stands in a request; 49 days are the most that it can say.
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-impl From<&proto::queue::QueueStats<'_>> for QueueStats {
-    fn from(queue: &proto::queue::QueueStats) -> Self {
-        Self {
-            name: queue.name.to_owned(),
-            ready: queue.ready,
-            held: queue.held,
-            delayed: queue.delayed,
-            dead: queue.dead,
-            waiting: queue.waiting,
-            oldest_millis: queue.oldest_millis,
-            is_paused: queue.is_paused,
-        }
-    }
 }

@@ -11,7 +11,7 @@ use cli::{ConnectError, Exit, Failure, is_timeout};
 use proto::ErrorCode;
 use proto::frame::FrameError;
 use proto::plain::QUEUE_EMPTY;
-use proto::queue::DATAGRAM_BYTES_MAX;
+use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX};
 
 /// Why a client did not do what it was asked.
 #[derive(Debug)]
@@ -30,9 +30,20 @@ pub enum Error {
     BatchRefused {
         /// The first that was, counted from 1.
         number: u64,
+        /// How many were stored, before and behind it.
+        stored: u64,
+        /// Of how many at the end it is not known, because the server was lost.
+        unanswered: u64,
+        /// Why it was.
+        cause: Box<Error>,
+    },
+    /// The server was lost while many messages were sent.
+    BatchLost {
         /// How many were stored.
         stored: u64,
-        /// Why it was.
+        /// Of how many it is not known.
+        unanswered: u64,
+        /// How it was lost.
         cause: Box<Error>,
     },
     /// A piece of the input is longer than a message may be.
@@ -71,6 +82,8 @@ pub enum Error {
         /// How long it may be.
         bytes_max: usize,
     },
+    /// A body is longer than a frame can carry; with its length in bytes.
+    BodyTooLong(usize),
     /// A request is longer than a datagram can be; with its length in bytes.
     TooLongForUdp(usize),
     /// The message to send could not be read.
@@ -80,6 +93,8 @@ pub enum Error {
         /// Why.
         cause: io::Error,
     },
+    /// The token of a leased message could not be written to standard output.
+    Token(io::Error),
     /// Standard output could not be written.
     Output(io::Error),
     /// The server could not be reached.
@@ -97,9 +112,24 @@ impl fmt::Display for Error {
         match self {
             Self::Empty => f.write_str(QUEUE_EMPTY),
             Self::Refused { sentence, .. } => write!(f, "the server refused: {sentence}"),
-            Self::BatchRefused { number, stored, .. } => {
-                write!(f, "message {number} was not stored; {stored} were")
+            Self::BatchRefused {
+                number,
+                stored,
+                unanswered,
+                ..
+            } => {
+                write!(f, "message {number} was not stored; {stored} were")?;
+                match unanswered {
+                    0 => Ok(()),
+                    _ => write!(f, "; of the next {unanswered} it is not known"),
+                }
             }
+            Self::BatchLost {
+                stored, unanswered, ..
+            } => write!(
+                f,
+                "{stored} messages were stored; of the next {unanswered} it is not known"
+            ),
             Self::PieceTooLong {
                 number,
                 sent,
@@ -128,12 +158,17 @@ impl fmt::Display for Error {
                  {bytes_max})",
                 path.display()
             ),
+            Self::BodyTooLong(bytes) => write!(
+                f,
+                "a message of {bytes} bytes is over the {BODY_BYTES_MAX} that any server takes"
+            ),
             Self::TooLongForUdp(bytes) => write!(
                 f,
                 "a datagram of {bytes} bytes is over the {DATAGRAM_BYTES_MAX} that UDP can carry; \
                  send it over TCP"
             ),
             Self::Read { path, .. } => write!(f, "cannot read {}", path.display()),
+            Self::Token(_) => f.write_str("cannot print the token, and the message was given back"),
             Self::Output(_) => f.write_str("cannot write to standard output"),
             Self::Connect(error) => error.fmt(f),
             Self::Lost(error) if is_timeout(error) => {
@@ -149,11 +184,12 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::BatchRefused { cause, .. } => Some(cause),
+            Self::BatchRefused { cause, .. } | Self::BatchLost { cause, .. } => Some(cause),
             Self::Read { cause, .. }
             | Self::Write { cause, .. }
             | Self::Start { cause, .. }
             | Self::Setup(cause)
+            | Self::Token(cause)
             | Self::Output(cause) => Some(cause),
             Self::Lost(cause) if !is_timeout(cause) => Some(cause),
             Self::Connect(error) => error.source(),
@@ -187,10 +223,12 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Empty | Self::Refused { .. } | Self::JobFailed(_) => Exit::Refused,
-            Self::BatchRefused { cause, .. } => cause.exit(),
+            Self::BatchRefused { cause, .. } | Self::BatchLost { cause, .. } => cause.exit(),
             Self::TooLong { .. }
             | Self::PieceTooLong { .. }
+            | Self::BodyTooLong(_)
             | Self::TooLongForUdp(_)
+            | Self::Token(_)
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Start { .. }

@@ -2,26 +2,36 @@
 //! program does with it, each verb in a file of its own.
 
 pub mod args;
+mod batch;
 mod client;
 mod error;
 mod lease;
+mod message;
 mod receive;
 mod send;
 mod show;
+mod stats;
+mod stop;
+mod tcp;
 mod udp;
 mod work;
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use cli::Endpoint;
-use proto::queue::{QueueName, Token};
+// What the methods of a client take and return.
+pub use cli::Endpoint;
+pub use proto::queue::{Claim, MessageId, QueueName, Token, Totals};
 
-pub use client::{Batch, Client, Closer, Peeked, QueueStats, Received, Stats};
+pub use batch::Batch;
+pub use client::Client;
 pub use error::Error;
 pub use lease::Lease;
+pub use message::{Peeked, Received};
 pub use receive::{Ending, Receive};
 pub use send::{Send, Source};
+pub use stats::{QueueStats, Stats};
+pub use tcp::Closer;
 pub use work::Work;
 
 /// What the program is to do, and with which server.
@@ -130,13 +140,28 @@ pub fn run(config: Config) -> Result<(), Error> {
             log::info!("Messages purged: {messages}");
             Ok(())
         }
-        Action::Pause => config.connect()?.pause(),
-        Action::Resume => config.connect()?.resume(),
+        Action::Pause => {
+            config.connect()?.pause()?;
+            log::info!("Queue paused: {}", config.queue);
+            Ok(())
+        }
+        Action::Resume => {
+            config.connect()?.resume()?;
+            log::info!("Queue resumed: {}", config.queue);
+            Ok(())
+        }
         Action::Kick => {
             let messages = config.connect()?.kick()?;
             log::info!("Messages kicked: {messages}");
             Ok(())
         }
-        Action::Drain(on) => config.connect()?.drain(*on),
+        Action::Drain(on) => {
+            config.connect()?.drain(*on)?;
+            log::info!(
+                "The server takes new messages: {}",
+                if *on { "no" } else { "yes" }
+            );
+            Ok(())
+        }
     }
 }

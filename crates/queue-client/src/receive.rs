@@ -3,8 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::client::{Client, Received};
-use crate::{Config, Error};
+use crate::{Client, Config, Error, Received};
 
 /// How long a single wait of `--follow` and `work` is. A server that is gone without a word is
 /// noticed after that.

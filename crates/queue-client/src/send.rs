@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::{Config, Error};
 
+/// How much of an input with many messages is read at once, in bytes.
+const INPUT_BYTES: usize = 64 * 1024;
+
 /// What to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Send {
@@ -50,7 +53,8 @@ impl Send {
     pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
         let (path, input) = self.source.open()?;
         if let Some(end) = self.piece_end {
-            return self.send_pieces(config, end, path, BufReader::new(input));
+            let input = BufReader::with_capacity(INPUT_BYTES, input);
+            return self.send_pieces(config, end, path, input);
         }
         let body = self.read_message(path, input)?;
         config.connect()?.send_delayed(&body, self.delay)?;
@@ -64,17 +68,26 @@ impl Send {
         config: &Config,
         end: u8,
         path: PathBuf,
-        mut input: impl BufRead,
+        mut input: BufReader<impl Read>,
     ) -> Result<(), Error> {
         let mut client = config.connect()?;
         let mut batch = client.batch(self.delay);
         let mut piece = Vec::new();
         let mut bytes = 0;
-        let failed = |cause| Error::Read {
-            path: path.clone(),
-            cause,
-        };
-        while read_piece(&mut input, end, self.body_bytes_max, &mut piece).map_err(failed)? {
+        loop {
+            if !input.buffer().contains(&end) {
+                // The next piece may be long in coming; those before it are not to wait for it.
+                batch.flush()?;
+            }
+            match read_piece(&mut input, end, self.body_bytes_max, &mut piece) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(cause) => {
+                    let sent = batch.finish()?;
+                    log::warn!("Messages sent before the input failed: {sent}");
+                    return Err(Error::Read { path, cause });
+                }
+            }
             if piece.len() > self.body_bytes_max {
                 let sent = batch.finish()?;
                 return Err(Error::PieceTooLong {

@@ -4,17 +4,21 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::json;
 
-use crate::client::{Client, QueueStats, Stats};
-use crate::{Ending, Error};
+use crate::{Client, Ending, Error, QueueStats, Stats};
 
-/// Writes the messages at the front of the queue.
+/// Writes the messages at the front of the queue, each before the next one is asked for: all of
+/// them together may be more than fits into memory.
 pub(crate) fn peek(client: &mut Client, count: u64, ending: &Ending) -> Result<(), Error> {
-    let messages = client.peek(count)?;
-    if messages.is_empty() {
-        return Err(Error::Empty);
-    }
     let mut out = io::stdout().lock();
-    for message in messages {
+    let mut place = 0;
+    for seen in 0..count {
+        let Some(message) = client.peek_after(place)? else {
+            return match seen {
+                0 => Err(Error::Empty),
+                _ => Ok(()),
+            };
+        };
+        place = message.place;
         log::debug!("{} was handed out {} times", message.id, message.attempts);
         let written = ending.write(&mut out, &message.body);
         written.map_err(Error::Output)?;
@@ -107,7 +111,7 @@ fn to_json(stats: &Stats) -> serde_json::Value {
     })
 }
 
-/// A line for each number, as `NAME NUMBER` or `QUEUE.NAME NUMBER`.
+/// A line for each number, as `NAME NUMBER` or `QUEUE: NAME NUMBER`.
 fn to_text(stats: &Stats) -> String {
     use serde_json::Value;
     let mut text = String::new();

@@ -6,27 +6,22 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::process::{self, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cli::Endpoint;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::{Handle, Signals};
 
-use crate::client::{Client, Closer, Received};
 use crate::receive::LONG_WAIT;
-use crate::{Config, Error};
+use crate::stop::{Stop, StopOnPanic, StopOnSignals};
+use crate::{Client, Config, Error, Received};
 
 /// How many commands may run at once.
 pub const JOBS_MAX: usize = 256;
 
 /// The pause between two tries to reach a server that is gone.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// The exit code when a second signal ends the program.
-const EXIT_CUT_SHORT: i32 = 2;
 
 /// What to run, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,12 +43,13 @@ pub struct Work {
 impl Work {
     pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
         let stop = Arc::new(Stop::default());
-        let signals = stop_on_signals(Arc::clone(&stop)).map_err(Error::Setup)?;
-        let worked = thread::scope(|scope| {
+        let _signals = StopOnSignals::new(Arc::clone(&stop)).map_err(Error::Setup)?;
+        thread::scope(|scope| {
             let mut threads = Vec::new();
             for number in 0..self.jobs {
                 let stop = &*stop;
                 let worker = move || {
+                    let _guard = StopOnPanic(stop);
                     let worked = Worker {
                         work: self,
                         config,
@@ -80,95 +76,7 @@ impl Work {
                 .map(|thread| thread.join().unwrap_or_else(panicked));
             // All are waited for, also when one has failed.
             ended.fold(Ok(()), Result::and)
-        });
-        signals.close();
-        worked
-    }
-}
-
-/// Stops the workers on the first signal, and ends the program on the second.
-fn stop_on_signals(stop: Arc<Stop>) -> io::Result<Handle> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let handle = signals.handle();
-    let wait = move || {
-        for (earlier, _) in signals.forever().enumerate() {
-            if earlier > 0 {
-                process::exit(EXIT_CUT_SHORT);
-            }
-            log::info!("Taking no more messages");
-            stop.stop();
-        }
-    };
-    let named = thread::Builder::new().name("signals".to_owned());
-    named.spawn(wait)?;
-    Ok(handle)
-}
-
-/// Whether the workers are to stop, and the connections of those who do nothing but wait.
-#[derive(Default)]
-struct Stop {
-    state: Mutex<StopState>,
-    stopped: Condvar,
-}
-
-#[derive(Default)]
-struct StopState {
-    is_stopping: bool,
-    next_wait: u64,
-    waiting: Vec<(u64, Closer)>,
-}
-
-impl Stop {
-    fn lock(&self) -> MutexGuard<'_, StopState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stop(&self) {
-        let mut state = self.lock();
-        state.is_stopping = true;
-        for (_, closer) in state.waiting.drain(..) {
-            closer.close();
-        }
-        self.stopped.notify_all();
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.lock().is_stopping
-    }
-
-    /// Notes that a connection does nothing but wait, until the guard is dropped.
-    fn waiting(&self, closer: Option<Closer>) -> Waiting<'_> {
-        let mut state = self.lock();
-        let id = state.next_wait;
-        state.next_wait += 1;
-        match closer {
-            Some(closer) if state.is_stopping => closer.close(),
-            Some(closer) => state.waiting.push((id, closer)),
-            None => {}
-        }
-        drop(state);
-        Waiting { stop: self, id }
-    }
-
-    /// Waits for `pause`, or less if the workers are to stop.
-    fn pause(&self, pause: Duration) {
-        let state = self.lock();
-        let paused = self
-            .stopped
-            .wait_timeout_while(state, pause, |state| !state.is_stopping);
-        drop(paused);
-    }
-}
-
-/// A connection that is ended when the workers are to stop, as long as this lives.
-struct Waiting<'s> {
-    stop: &'s Stop,
-    id: u64,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.stop.lock().waiting.retain(|(id, _)| *id != self.id);
+        })
     }
 }
 
@@ -186,6 +94,8 @@ impl Worker<'_> {
                 Err(Error::Lost(_)) if self.stop.is_stopping() => break,
                 Err(Error::Lost(cause)) if !self.config.endpoint.wait_for_server.is_zero() => {
                     log::warn!("The connection to the server was lost, trying again: {cause}");
+                    // A server that takes connections only to end them is not to be flooded.
+                    self.stop.pause(RETRY_PAUSE);
                 }
                 ended => return ended,
             }
@@ -224,7 +134,10 @@ impl Worker<'_> {
             let status = match self.execute(&message) {
                 Ok(status) => status,
                 Err(cause) => {
-                    client.release(&message, Duration::ZERO)?;
+                    if let Err(error) = client.release(&message, Duration::ZERO) {
+                        // It goes back all the same, as the connection ends.
+                        log::debug!("Message {} was not released: {error}", message.id);
+                    }
                     let command = self.work.command.clone();
                     return Err(Error::Start { command, cause });
                 }

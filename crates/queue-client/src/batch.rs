@@ -1,0 +1,322 @@
+//! Many messages, one behind the other, without waiting for the reply to each.
+
+use std::mem;
+use std::sync::Arc;
+
+use proto::frame::Message;
+use proto::queue::{Reply, Request};
+
+use crate::Error;
+use crate::client::{Client, Link, check_body, decode, name, unexpected};
+
+/// How many requests a [`Batch`] writes before it reads the replies, and how many bytes of them.
+/// The replies to so many fit into a socket's buffer, so the server can always write them.
+const UNANSWERED_MAX: u64 = 512;
+const UNANSWERED_BYTES_MAX: usize = 256 * 1024;
+
+/// Messages that are sent one behind the other; see [`Client::batch`]. What is dropped before
+/// [`Batch::finish`] may not be sent.
+#[must_use = "a batch is sent when it is finished"]
+pub struct Batch<'c> {
+    client: &'c mut Client,
+    delay_millis: u32,
+    /// The requests that are not written yet...
+    output: Vec<u8>,
+    /// ...and how many they are.
+    unwritten: u64,
+    tally: Tally,
+}
+
+/// How the messages of a batch have fared.
+#[derive(Default)]
+struct Tally {
+    answered: u64,
+    stored: u64,
+    /// The first that was refused, and is not reported yet.
+    refused: Option<(u64, Error)>,
+}
+
+impl<'c> Batch<'c> {
+    pub(crate) fn new(client: &'c mut Client, delay_millis: u32) -> Self {
+        Self {
+            client,
+            delay_millis,
+            output: Vec::new(),
+            unwritten: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Sends one more message, now or a little later. Over UDP it is always now.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let mut batch = client.batch(std::time::Duration::ZERO);
+    /// batch.send(b"one")?;
+    /// batch.send(b"two")?;
+    /// assert_eq!(batch.finish()?, 2);
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BatchRefused`] if one of the messages so far was refused, [`Error::BatchLost`] if
+    /// the server is lost.
+    pub fn send(&mut self, body: &[u8]) -> Result<(), Error> {
+        if let Err(error) = check_body(body) {
+            self.flush()?;
+            self.tally.count(Err(error));
+            return self.tally.report(0);
+        }
+        let queue = Arc::clone(&self.client.queue);
+        let request = Request::Send {
+            queue: name(&queue),
+            delay_millis: self.delay_millis,
+            body,
+        };
+        if let Link::Udp(_) = self.client.link {
+            return match self.client.ask(&request).and_then(stored) {
+                Err(cause @ Error::Lost(_)) => self.tally.lost(1, cause),
+                answer => {
+                    self.tally.count(answer);
+                    self.tally.report(0)
+                }
+            };
+        }
+        request.encode(&mut self.output);
+        self.unwritten += 1;
+        match self.unwritten >= UNANSWERED_MAX || self.output.len() >= UNANSWERED_BYTES_MAX {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends at once what is not sent yet: before a wait for more to send, for instance.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let mut batch = client.batch(std::time::Duration::ZERO);
+    /// batch.send(b"now, please")?;
+    /// batch.flush()?;
+    /// # batch.finish()?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Batch::send`].
+    pub fn flush(&mut self) -> Result<(), Error> {
+        let Link::Tcp(connection) = &mut self.client.link else {
+            return Ok(());
+        };
+        let mut unanswered = mem::take(&mut self.unwritten);
+        if unanswered == 0 {
+            return Ok(());
+        }
+        let written = connection.write(&self.output);
+        self.output.clear();
+        let mut read = Ok(());
+        while unanswered > 0 && read.is_ok() {
+            read = connection.read(&mut self.client.payload).map(|kind| {
+                let answer = decode(kind, &self.client.payload).and_then(stored);
+                self.tally.count(answer);
+                unanswered -= 1;
+            });
+        }
+        if written.is_err() {
+            connection.lose();
+        }
+        match read {
+            Ok(()) => self.tally.report(0),
+            Err(error) => {
+                let cause = written.map_or_else(Error::from, |()| error);
+                self.tally.lost(unanswered, cause)
+            }
+        }
+    }
+
+    /// Sends what is not sent yet; returns how many messages are in the queue.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let mut batch = client.batch(std::time::Duration::ZERO);
+    /// batch.send(b"one")?;
+    /// println!("{} messages", batch.finish()?);
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Batch::send`].
+    pub fn finish(mut self) -> Result<u64, Error> {
+        self.flush()?;
+        Ok(self.tally.stored)
+    }
+}
+
+impl Tally {
+    fn count(&mut self, answer: Result<(), Error>) {
+        self.answered += 1;
+        match answer {
+            Ok(()) => self.stored += 1,
+            Err(error) if self.refused.is_none() => self.refused = Some((self.answered, error)),
+            Err(_) => {}
+        }
+    }
+
+    /// Reports a refusal, if there was one. Of `unanswered` messages nobody knows how they fared.
+    fn report(&mut self, unanswered: u64) -> Result<(), Error> {
+        match self.refused.take() {
+            None => Ok(()),
+            Some((number, cause)) => Err(Error::BatchRefused {
+                number,
+                stored: self.stored,
+                unanswered,
+                cause: Box::new(cause),
+            }),
+        }
+    }
+
+    fn lost(&mut self, unanswered: u64, cause: Error) -> Result<(), Error> {
+        // A refusal came first, and may be why the connection ended.
+        self.report(unanswered)?;
+        Err(Error::BatchLost {
+            stored: self.stored,
+            unanswered,
+            cause: Box::new(cause),
+        })
+    }
+}
+
+fn stored(reply: Reply) -> Result<(), Error> {
+    match reply {
+        Reply::Stored { .. } => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+    use std::time::Duration;
+
+    use cli::Endpoint;
+    use proto::ErrorCode;
+    use proto::error::ErrorReply;
+    use proto::frame;
+    use proto::queue::BODY_BYTES_MAX;
+
+    use super::*;
+    use crate::Transport;
+
+    /// A server for one connection, which stores everything but the message `no`. It ends the
+    /// connection at a message `end`. Returns how many requests came.
+    fn serve(stream: &TcpStream) -> u64 {
+        let mut input = BufReader::new(stream);
+        let mut payload = Vec::new();
+        let mut requests = 0;
+        while let Ok(Some(kind)) = frame::read(&mut input, frame::PAYLOAD_BYTES_MAX, &mut payload) {
+            requests += 1;
+            let reply = match Request::decode(kind, &payload).unwrap() {
+                Request::Send { body: b"end", .. } => break,
+                Request::Send { body: b"no", .. } => Reply::Error(ErrorReply {
+                    code: ErrorCode::Full,
+                    sentence: "full",
+                }),
+                Request::Send { .. } => Reply::Stored { id: requests },
+                other => panic!("{other:?}"),
+            };
+            let mut output = Vec::new();
+            reply.encode(&mut output);
+            let mut stream = stream;
+            stream.write_all(&output).unwrap();
+        }
+        requests
+    }
+
+    /// Has a client talk to a server; how many requests came.
+    fn with_server(talk: impl FnOnce(&mut Client)) -> u64 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::scope(|scope| {
+            let server = scope.spawn(move || serve(&listener.accept().unwrap().0));
+            let endpoint = Endpoint::new("127.0.0.1", port);
+            let mut client = Client::connect(&endpoint, Transport::Tcp).unwrap();
+            talk(&mut client);
+            drop(client);
+            server.join().unwrap()
+        })
+    }
+
+    #[track_caller]
+    fn check(bodies: &[&str], want: Result<u64, &str>) {
+        with_server(|client| {
+            let sent = client.send_all(bodies, Duration::ZERO);
+            let sent = sent.map_err(|error| cli::exit::with_causes(&error));
+            assert_eq!(sent, want.map_err(str::to_owned));
+        });
+    }
+
+    #[test]
+    fn all_are_stored() {
+        check(&[], Ok(0));
+        check(&["a", "", "b"], Ok(3));
+        check(&vec!["x"; 2000], Ok(2000));
+        check(&[&"x".repeat(UNANSWERED_BYTES_MAX), "y"], Ok(2));
+    }
+
+    #[test]
+    fn what_is_refused_is_named_and_the_rest_is_counted() {
+        let sentence = "message 2 was not stored; 2 were: the server refused: full";
+        check(&["a", "no", "b", "no"], Err(sentence));
+        let mut bodies = vec!["x"; 1000];
+        bodies[600] = "no";
+        // Not the whole second batch is sent.
+        let sentence = "message 601 was not stored; 999 were: the server refused: full";
+        check(&bodies, Err(sentence));
+    }
+
+    #[test]
+    fn when_the_server_is_lost_it_is_said_what_is_known() {
+        let ended = |sentence: &str, bodies: &[&str]| {
+            with_server(|client| {
+                let error = client.send_all(bodies, Duration::ZERO).unwrap_err();
+                assert_eq!(error.to_string(), sentence);
+            });
+        };
+        let sentence = "2 messages were stored; of the next 2 it is not known";
+        ended(sentence, &["a", "b", "end", "c"]);
+        let sentence = "message 1 was not stored; 1 were; of the next 1 it is not known";
+        ended(sentence, &["no", "b", "end"]);
+    }
+
+    #[test]
+    fn a_batch_sends_nothing_but_its_own() {
+        let requests = with_server(|client| {
+            client.send(b"a").unwrap();
+            let mut dropped = client.batch(Duration::ZERO);
+            dropped.send(b"never").unwrap();
+            drop(dropped);
+            assert_eq!(client.send_all(["b", "c"], Duration::ZERO).unwrap(), 2);
+            assert_eq!(client.send(b"d").unwrap(), 4);
+        });
+        assert_eq!(requests, 4);
+    }
+
+    #[test]
+    fn what_no_server_can_take_is_refused_here() {
+        let long = vec![0; BODY_BYTES_MAX + 1];
+        let requests = with_server(|client| {
+            let Error::BodyTooLong(_) = client.send(&long).unwrap_err() else {
+                panic!("another error")
+            };
+            let bodies = [b"a".as_slice(), &long, b"b"];
+            let error = client.send_all(bodies, Duration::ZERO).unwrap_err();
+            let want = "message 2 was not stored; 1 were";
+            assert_eq!(error.to_string(), want);
+        });
+        assert_eq!(requests, 1);
+    }
+}

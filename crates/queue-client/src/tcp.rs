@@ -1,0 +1,175 @@
+//! Requests and replies over TCP, where replies come in the order of the requests.
+//!
+//! Nothing in a reply says which request it is to. So a connection on which a reply did not come
+//! is of no further use: the reply may still come, and be taken for that to the next request. It
+//! is ended then, with which the server also gets back what the connection holds.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cli::Endpoint;
+use proto::frame::{self, PAYLOAD_BYTES_MAX};
+
+use crate::Error;
+
+/// A TCP connection to a server.
+pub(crate) struct Connection {
+    input: BufReader<Shared>,
+    timeout: Duration,
+    is_lost: bool,
+}
+
+/// A stream that a [`Closer`] has too.
+struct Shared(Arc<TcpStream>);
+
+impl Read for Shared {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(out)
+    }
+}
+
+/// Ends a client's connection from another thread; see [`Client::closer`](crate::Client::closer).
+#[derive(Debug, Clone)]
+pub struct Closer(Arc<TcpStream>);
+
+impl Closer {
+    /// Makes whatever the client waits for, now or later, end with [`Error::Lost`]. What it holds
+    /// goes back to its queue.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// client.closer().expect("over TCP").close();
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    pub fn close(&self) {
+        // An error means that it has ended already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(server: &Endpoint) -> Result<Self, Error> {
+        let stream = Shared(Arc::new(server.connect()?));
+        Ok(Self {
+            input: BufReader::new(stream),
+            timeout: server.timeout,
+            is_lost: false,
+        })
+    }
+
+    pub(crate) fn closer(&self) -> Closer {
+        Closer(Arc::clone(&self.input.get_ref().0))
+    }
+
+    /// Sends a request, and waits for its reply so much longer than usual. Returns the reply's
+    /// kind and leaves the rest in `payload`.
+    pub(crate) fn ask(
+        &mut self,
+        request: &[u8],
+        wait: Duration,
+        payload: &mut Vec<u8>,
+    ) -> Result<u8, Error> {
+        if !wait.is_zero() {
+            self.set_patience(wait)?;
+        }
+        // A server that refuses a long message may close while we still write it; its reply tells
+        // more than the broken pipe does.
+        let written = self.write(request);
+        let read = self.read(payload);
+        if written.is_err() {
+            self.lose();
+        }
+        let kind = read.map_err(|error| written.map_or_else(Error::from, |()| error))?;
+        if !wait.is_zero() {
+            self.set_patience(Duration::ZERO)?;
+        }
+        Ok(kind)
+    }
+
+    pub(crate) fn write(&mut self, requests: &[u8]) -> io::Result<()> {
+        self.check()?;
+        (&*self.input.get_ref().0).write_all(requests)
+    }
+
+    /// Reads one reply: returns its kind and leaves the rest in `payload`.
+    pub(crate) fn read(&mut self, payload: &mut Vec<u8>) -> Result<u8, Error> {
+        self.check()?;
+        let error = match frame::read(&mut self.input, PAYLOAD_BYTES_MAX, payload) {
+            Ok(Some(kind)) => return Ok(kind),
+            Ok(None) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
+            Err(error) => error.into(),
+        };
+        self.lose();
+        Err(error)
+    }
+
+    /// Ends the connection, for its replies can no longer be told apart.
+    pub(crate) fn lose(&mut self) {
+        self.is_lost = true;
+        self.closer().close();
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.is_lost {
+            true => Err(io::ErrorKind::NotConnected.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn set_patience(&self, wait: Duration) -> io::Result<()> {
+        let timeout = self.timeout.saturating_add(wait);
+        self.input.get_ref().0.set_read_timeout(Some(timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    fn connection(listener: &TcpListener, timeout: Duration) -> Connection {
+        let port = listener.local_addr().unwrap().port();
+        let endpoint = Endpoint {
+            timeout,
+            ..Endpoint::new("127.0.0.1", port)
+        };
+        Connection::new(&endpoint).unwrap()
+    }
+
+    #[test]
+    fn a_late_reply_is_never_taken_for_that_to_the_next_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut connection = connection(&listener, Duration::from_millis(20));
+        let (mut server, _) = listener.accept().unwrap();
+        let mut payload = Vec::new();
+        let mut ask = |wait| connection.ask(b"?", wait, &mut payload).unwrap_err();
+        let late = ask(Duration::ZERO);
+        assert_eq!(late.to_string(), "the server did not answer in time");
+        // The connection may be closed already.
+        let _ = server.write_all(b"\0\0\0\x01\x44");
+        for wait in [Duration::ZERO, Duration::MAX] {
+            let Error::Lost(cause) = ask(wait) else {
+                panic!("the late reply was taken")
+            };
+            assert_eq!(cause.kind(), io::ErrorKind::NotConnected);
+        }
+    }
+
+    #[test]
+    fn a_wait_is_ended_by_the_closer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut connection = connection(&listener, Duration::from_secs(60));
+        let (_server, _) = listener.accept().unwrap();
+        let closer = connection.closer();
+        let waiting = thread::spawn(move || connection.ask(b"?", Duration::MAX, &mut Vec::new()));
+        closer.close();
+        let Error::Lost(_) = waiting.join().unwrap().unwrap_err() else {
+            panic!("another error")
+        };
+    }
+}
