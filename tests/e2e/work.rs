@@ -559,3 +559,17 @@ fn whatever_is_done_nothing_is_left_behind_on_the_disk() {
     assert!(log.contains("[INFO] [main] 0 messages read from"), "{log}");
     assert!(client(&server).stats().unwrap().queues.is_empty());
 }
+
+#[test]
+fn receivers_that_no_descriptor_is_left_for_are_told_so() {
+    let mut command = Command::new("sh");
+    // Room for some connections, but not for a wait in each of them.
+    command.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""]);
+    command.arg(program("queue-server")).args(["0", "tcp"]);
+    let server = Server::spawn(command);
+    let _waiting: Vec<_> = (0..29).map(|_| waiting(&server)).collect();
+    server.wait_for_log(|log| log.contains("A receiver cannot wait"));
+    // Those who need not wait are served.
+    let stats = say(&server, "stats", b"").expect(0).out();
+    assert!(stats.contains("is_draining false"), "{stats}");
+}

@@ -236,11 +236,13 @@ impl<'q> Session<'q> {
         connection: &mut Connection,
     ) -> io::Result<Result<Option<Taken>, QueueError>> {
         let deadline = Instant::now() + wait;
-        let wakeup = match &self.wakeup {
-            Some(wakeup) => Arc::clone(wakeup),
-            None => Arc::new(Wakeup::new()?),
+        let wakeup = match self.wakeup() {
+            Ok(wakeup) => wakeup,
+            Err(error) => {
+                log::error!("A receiver cannot wait: {error}");
+                return Ok(Err(QueueError::CannotWait));
+            }
         };
-        self.wakeup = Some(Arc::clone(&wakeup));
         loop {
             let in_line = match self.queues.get_in_line(queue, &wakeup) {
                 Ok(in_line) => in_line,
@@ -254,6 +256,16 @@ impl<'q> Session<'q> {
                 return Ok(Ok(taken));
             }
         }
+    }
+
+    /// What this connection is woken by; made when it first waits.
+    fn wakeup(&mut self) -> io::Result<Arc<Wakeup>> {
+        let wakeup = match self.wakeup.take() {
+            Some(wakeup) => wakeup,
+            None => Arc::new(Wakeup::new()?),
+        };
+        self.wakeup = Some(Arc::clone(&wakeup));
+        Ok(wakeup)
     }
 
     /// What this client was handed, and wants to be rid of.

@@ -30,6 +30,8 @@ pub enum QueueError {
     NoMemory(usize),
     /// There are as many queues as there may be.
     TooManyQueues,
+    /// The server has no descriptor left with which a connection could be woken.
+    CannotWait,
     /// No new messages are taken.
     Draining,
     /// The holder has as many messages as it may hold; it has to acknowledge some.
@@ -52,6 +54,7 @@ impl QueueError {
             | Self::NoMemory(_)
             | Self::TooManyQueues
             | Self::TooManyHeld => ErrorCode::Full,
+            Self::CannotWait => ErrorCode::Busy,
             Self::Draining => ErrorCode::Draining,
             Self::NotHeld(_) | Self::NoLease => ErrorCode::NotFound,
             Self::NotStored(_) => ErrorCode::Storage,
@@ -75,6 +78,7 @@ impl fmt::Display for QueueError {
             Self::TooManyBytes(max) => write!(f, "the queue is full: --max-bytes is {max}"),
             Self::NoMemory(max) => write!(f, "the server is full: --max-memory is {max}"),
             Self::TooManyQueues => write!(f, "there are {QUEUES_MAX} queues already"),
+            Self::CannotWait => f.write_str("too many receivers are waiting; try again later"),
             Self::Draining => f.write_str("the server is draining and takes no new messages"),
             Self::TooManyHeld => write!(
                 f,
