@@ -351,6 +351,9 @@ mod tests {
         assert_eq!(post("/", "\nOrigin: http://evil.example", form).0, 403);
         assert_eq!(post("/", "\nOrigin: null", form).0, 403);
         assert_eq!(post("/", "\nOrigin: http://h", form).0, 303);
+        let behind_a_proxy = "\nOrigin: http://outside\nSec-Fetch-Site: same-origin";
+        assert_eq!(post("/", behind_a_proxy, form).0, 303);
+        assert_eq!(post("/", "\nSec-Fetch-Site: cross-site", form).0, 403);
     }
 
     #[test]

@@ -339,8 +339,9 @@ impl Files {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         let file = folder.open_with(&temporary, &options)?.into_std();
-        // Another server that starts on the same root then knows that it is not left over.
-        file.try_lock().map_err(io::Error::from)?;
+        // Another server that starts on the same root then knows that it is not left over. Where
+        // files cannot be locked, no other server should be started.
+        let _ = file.try_lock();
         Ok(Upload {
             files: self,
             path: path.clone(),

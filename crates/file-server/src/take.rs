@@ -169,7 +169,8 @@ impl Read for Hashed<'_> {
     }
 }
 
-/// A page of another site may make a browser send a form here; the browser then says from where.
+/// A page of another site may make a browser send a form here; the browser then says so (Fetch
+/// Metadata), or at least from where it comes (RFC 6454). No script can change what it says.
 fn check_origin(request: &RequestHead) -> Result<(), Refusal> {
     let host = request.fields("host").next().unwrap_or_default();
     let is_ours = |origin: &[u8]| {
@@ -177,7 +178,12 @@ fn check_origin(request: &RequestHead) -> Result<(), Refusal> {
         let authority = authority.or_else(|| origin.strip_prefix(b"https://"));
         authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
     };
-    match request.fields("origin").all(is_ours) {
+    let is_allowed = match request.fields("sec-fetch-site").next() {
+        // Whatever a proxy on the way has made of the host.
+        Some(site) => matches!(site, b"same-origin" | b"none"),
+        None => request.fields("origin").all(is_ours),
+    };
+    match is_allowed {
         true => Ok(()),
         false => {
             let sentence = "uploads are not taken from the pages of other sites";
