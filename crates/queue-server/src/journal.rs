@@ -102,7 +102,7 @@ impl fmt::Display for JournalError {
             Self::NoLog(path) => {
                 write!(f, "{} cannot have a write-ahead log", path.display())
             }
-            Self::Sync(path, _) => write!(f, "cannot make {} durable", path.display()),
+            Self::Sync(path, _) => write!(f, "cannot open or sync {}", path.display()),
         }
     }
 }
