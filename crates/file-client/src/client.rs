@@ -210,9 +210,7 @@ impl Client {
         let accept = [("Accept", "application/json".to_owned())];
         let (mut stream, head) = self.ask("GET", &folder, None, &accept)?;
         if head.status != 200 {
-            let (sentence, is_whole) = read_sentence(&mut stream, &head);
-            self.keep(stream, &head, is_whole);
-            return Err(refused(path, &head, sentence));
+            return Err(self.refusal(path, stream, &head));
         }
         if head.field("content-type") != Some("application/json") {
             return Err(Error::NoList(shown(path).to_string()));
@@ -289,19 +287,27 @@ impl Client {
     fn refused_get(
         &mut self,
         path: &OsStr,
-        mut stream: BufReader<TcpStream>,
+        stream: BufReader<TcpStream>,
         head: &ResponseHead,
         arrived_bytes: u64,
     ) -> Error {
         match head.status {
             200 if arrived_bytes > 0 => Error::ChangedThere(shown(path).to_string()),
             200..=299 => Error::Unexpected(head.status),
-            _ => {
-                let (sentence, is_whole) = read_sentence(&mut stream, head);
-                self.keep(stream, head, is_whole);
-                refused(path, head, sentence)
-            }
+            _ => self.refusal(path, stream, head),
         }
+    }
+
+    /// Why a server refuses, from the body of its reply.
+    fn refusal(
+        &mut self,
+        path: &OsStr,
+        mut stream: BufReader<TcpStream>,
+        head: &ResponseHead,
+    ) -> Error {
+        let (sentence, is_whole) = read_sentence(&mut stream, head);
+        self.keep(stream, head, is_whole);
+        refused(path, head, sentence)
     }
 
     /// Sends a request and reads the head of its reply.
@@ -516,14 +522,7 @@ impl<'a> Source<'a> {
         };
         let mut file = &self.file;
         file.rewind().map_err(failed)?;
-        let mut hasher = Hasher::default();
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            match file.read(&mut piece).map_err(failed)? {
-                0 => return Ok(hasher.finish()),
-                read => hasher.update(&piece[..read]),
-            }
-        }
+        Hasher::digest_of(file).map_err(failed)
     }
 
     /// Sends all of it; returns `false` if the server answered before that.

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use daemon::http::{Content, Handler, Response};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use proto::http::conditional::{self, Verdict, Version};
-use proto::http::digest::{self, Digest, Hasher};
+use proto::http::digest::{self, Hasher};
 use proto::http::{Range, Refusal, RequestHead, Status, date};
 
 use crate::connection::{Connections, path_of, refusal, sniffing_off};
@@ -18,9 +18,6 @@ use crate::listing;
 /// The bytes of a target that may not stand in a `Location` as they are. A browser takes a
 /// backslash for a slash, and so two of them, or one behind a slash, for the start of a host.
 const LOCATION_ESCAPES: &AsciiSet = &CONTROLS.add(b'\\');
-
-/// A file whose digest is wanted is read in pieces of so many bytes.
-const PIECE_BYTES: usize = 64 * 1024;
 
 impl Connections {
     /// Answers with a file, or with what stands in a folder.
@@ -92,7 +89,8 @@ impl Connections {
             }
         };
         if request.fields("want-repr-digest").any(digest::is_wanted) {
-            let digest = digest_of(&mut file, file_bytes);
+            // Each request that wants it has to read the whole file.
+            let digest = Hasher::digest_of((&file).take(file_bytes));
             let digest = digest.map_err(|error| refusal(FilesError::Storage(error)))?;
             fields.push(("Repr-Digest", digest::format(&digest).into()));
         }
@@ -112,19 +110,6 @@ impl Connections {
             fields,
             body: Content::File(file, bytes),
         }))
-    }
-}
-
-/// The digest of a whole file, of which each request that wants it has to read all.
-fn digest_of(file: &mut File, file_bytes: u64) -> io::Result<Digest> {
-    let mut hasher = Hasher::default();
-    let mut piece = vec![0; PIECE_BYTES];
-    let mut input = file.take(file_bytes);
-    loop {
-        match input.read(&mut piece)? {
-            0 => return Ok(hasher.finish()),
-            bytes => hasher.update(&piece[..bytes]),
-        }
     }
 }
 

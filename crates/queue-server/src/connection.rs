@@ -221,7 +221,7 @@ impl<'q> Session<'q> {
             Delivery::Forget => Some(self.queues.deliver(taken)),
             Delivery::Lease { millis: lease } => Some(self.queues.lease(taken, millis(lease))),
             Delivery::Hold => {
-                message_reply(&taken).encode(connection.output());
+                taken.reply().encode(connection.output());
                 self.held.push_back(taken);
                 None
             }
@@ -326,14 +326,6 @@ pub(crate) fn answer<R>(
     Ok(with(Reply::Done { messages }))
 }
 
-fn message_reply(taken: &Taken) -> Reply<'_> {
-    Reply::Message {
-        id: taken.message.id,
-        attempt: taken.message.attempts,
-        body: &taken.message.body,
-    }
-}
-
 /// A request for the log, with the length of its body instead of that.
 fn shown(request: &Request) -> String {
     match request {
@@ -399,22 +391,27 @@ fn reply_plain(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
     let Some(taken) = queues.take(QueueName::DEFAULT) else {
         return connection.write_all(QUEUE_EMPTY.as_bytes());
     };
-    let sent = connection
-        .write_all(&taken.message.body)
-        .and_then(|()| connection.flush());
-    match sent {
-        Ok(()) => forget(queues, taken),
-        Err(_) => queues.give_back(taken),
-    }
-    sent
+    hand_out_plain(queues, taken, |body| {
+        connection.write_all(body)?;
+        connection.flush()
+    })
 }
 
-/// Forgets a message that has been sent.
-pub(crate) fn forget(queues: &Queues, taken: Taken) {
+/// Sends a message to somebody who acknowledges nothing: it is forgotten when it has been sent.
+pub(crate) fn hand_out_plain(
+    queues: &Queues,
+    taken: Taken,
+    send: impl FnOnce(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let id = taken.message.id;
+    if let Err(error) = send(&taken.message.body) {
+        queues.give_back(taken);
+        return Err(error);
+    }
     if let Err(error) = queues.finish(queues.forget(taken), |_| {}) {
         log::error!("Message {id} was sent but stays in the queue: {error}");
     }
+    Ok(())
 }
 
 /// Reads on to the end of the stream, for as long as a request may take. Returns how many bytes

@@ -20,7 +20,7 @@ use proto::queue::{
 };
 
 use crate::QueueError;
-use crate::connection::{answer, forget, millis};
+use crate::connection::{answer, hand_out_plain, millis};
 use crate::message::Taken;
 use crate::queues::{Begun, Queues};
 use crate::recent::{Asked, Recent};
@@ -215,12 +215,7 @@ impl Datagrams {
             self.queues.untake(taken);
             return reply_with(format!("Error - {MESSAGE_TOO_LONG}.").as_bytes());
         }
-        let sent = reply_with(&taken.message.body);
-        match sent {
-            Ok(()) => forget(&self.queues, taken),
-            Err(_) => self.queues.give_back(taken),
-        }
-        sent
+        hand_out_plain(&self.queues, taken, reply_with)
     }
 }
 

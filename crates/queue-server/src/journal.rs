@@ -453,12 +453,8 @@ impl Store for Journal {
             Change::Insert(queue, mut message, delay) => {
                 message.id = self.next_id;
                 self.next_id += 1;
-                let clock = &self.queues.clock;
+                message.place = self.queues.clock.place_after(delay);
                 let is_delayed = !delay.is_zero();
-                message.place = match is_delayed {
-                    true => clock.after(delay),
-                    false => clock.next_place(),
-                };
                 let id = message.id;
                 self.inserted_bytes += message.body.len();
                 self.inserted.push((queue, message, is_delayed));

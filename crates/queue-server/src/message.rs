@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use proto::queue::{MessageId, Token};
+use proto::queue::{MessageId, Reply, Token};
 
 /// What a message costs beside its body, in bytes: its fields, its place in a queue, and the
 /// allocator's.
@@ -59,6 +59,28 @@ pub struct Taken {
     pub(crate) lease: Option<(Token, Place)>,
 }
 
+impl Taken {
+    /// What whoever takes it is told.
+    pub(crate) fn reply(&self) -> Reply<'_> {
+        let Message {
+            id,
+            attempts: attempt,
+            body,
+            ..
+        } = &self.message;
+        let (id, attempt) = (*id, *attempt);
+        match self.lease {
+            None => Reply::Message { id, attempt, body },
+            Some((token, _)) => Reply::Leased {
+                token,
+                id,
+                attempt,
+                body,
+            },
+        }
+    }
+}
+
 /// Gives places: the time, but never the same one twice, and never one before another.
 pub(crate) struct Clock {
     started: Instant,
@@ -100,6 +122,14 @@ impl Clock {
             .last
             .fetch_update(relaxed, relaxed, |last| Some(next(last)));
         next(update.unwrap_or_else(|last| last))
+    }
+
+    /// The next place at the end, or the one that is due after a delay.
+    pub(crate) fn place_after(&self, delay: Duration) -> Place {
+        match delay.is_zero() {
+            true => self.next_place(),
+            false => self.after(delay),
+        }
     }
 
     /// Has all further places come behind this one, which was given in an earlier life.

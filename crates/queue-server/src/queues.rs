@@ -178,7 +178,13 @@ impl Queues {
         }
         let id = state.next_id;
         state.next_id += 1;
-        let wakeup = shared.arrive(&mut state, &name, Message { id, ..message }, delay);
+        let place = shared.clock.place_after(delay);
+        let message = Message {
+            id,
+            place,
+            ..message
+        };
+        let wakeup = shared.arrive(&mut state, &name, message, !delay.is_zero());
         drop(state);
         wake(wakeup);
         Ok(Begun {
@@ -334,21 +340,14 @@ impl Queues {
             }),
             Effect::Deliver(taken) => {
                 lock(&shared.state).forgotten(&taken);
-                let Message {
-                    id, attempts, body, ..
-                } = &taken.message;
-                with(Reply::Message {
-                    id: *id,
-                    attempt: *attempts,
-                    body,
-                })
+                with(taken.reply())
             }
             Effect::Forget(taken) => {
                 lock(&shared.state).forgotten(&taken);
                 with(done)
             }
             Effect::Lease(taken) => {
-                let result = with(leased_reply(&taken));
+                let result = with(taken.reply());
                 shared.start_lease(&mut lock(&shared.state), taken);
                 result
             }
@@ -592,15 +591,6 @@ fn wake(wakeup: Option<Arc<Wakeup>>) {
     }
 }
 
-fn leased_reply(taken: &Taken) -> Reply<'_> {
-    Reply::Leased {
-        token: taken.lease.map_or(Token::nil(), |(token, _)| token),
-        id: taken.message.id,
-        attempt: taken.message.attempts,
-        body: &taken.message.body,
-    }
-}
-
 impl Shared {
     /// Puts a message that was counted by [`State::admit`] into its queue. Returns who is to be
     /// woken.
@@ -608,29 +598,24 @@ impl Shared {
         &self,
         state: &mut State,
         name: &Arc<str>,
-        mut message: Message,
-        delay: Duration,
+        message: Message,
+        is_delayed: bool,
     ) -> Option<Arc<Wakeup>> {
         state.totals.sent += 1;
         state.queue(name).arriving -= 1;
-        let due = match delay.is_zero() {
-            true => None,
-            false => Some(self.clock.after(delay)),
-        };
-        message.place = due.unwrap_or_else(|| self.clock.next_place());
+        let due = is_delayed.then_some(message.place);
         self.put(state, name, message, due)
     }
 
     /// Puts committed messages into their queues.
     pub(crate) fn arrived(&self, messages: Vec<(Arc<str>, Message, bool)>) {
-        let mut wakeups = Vec::new();
         let mut state = lock(&self.state);
-        for (name, message, is_delayed) in messages {
-            state.totals.sent += 1;
-            state.queue(&name).arriving -= 1;
-            let due = is_delayed.then_some(message.place);
-            wakeups.extend(self.put(&mut state, &name, message, due));
-        }
+        let wakeups: Vec<_> = messages
+            .into_iter()
+            .filter_map(|(name, message, is_delayed)| {
+                self.arrive(&mut state, &name, message, is_delayed)
+            })
+            .collect();
         drop(state);
         wakeups.into_iter().for_each(|wakeup| wakeup.wake());
     }

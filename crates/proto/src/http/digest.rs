@@ -1,9 +1,14 @@
 //! Digests of files in header fields (RFC 9530): `Repr-Digest: sha-256=:...:`. The only algorithm
 //! here is SHA-256.
 
+use std::io::{self, Read};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
+
+/// What is read to be hashed is read in pieces of so many bytes.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// The SHA-256 of a file.
 pub type Digest = [u8; 32];
@@ -13,6 +18,21 @@ pub type Digest = [u8; 32];
 pub struct Hasher(Sha256);
 
 impl Hasher {
+    /// The digest of all that there is to read.
+    ///
+    /// # Errors
+    /// Those of the input.
+    pub fn digest_of(mut input: impl Read) -> io::Result<Digest> {
+        let mut hasher = Self::default();
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match input.read(&mut piece)? {
+                0 => return Ok(hasher.finish()),
+                bytes => hasher.update(&piece[..bytes]),
+            }
+        }
+    }
+
     /// Takes in the next piece.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
