@@ -155,15 +155,23 @@ pub fn seconds(what: &'static str, word: &OsStr) -> Result<Duration, UsageError>
 /// # Errors
 /// [`UsageError::Value`].
 pub fn timeout(word: &OsStr) -> Result<Duration, UsageError> {
-    let timeout = seconds("--timeout", word)?;
-    if timeout.is_zero() {
-        return Err(UsageError::Value {
-            what: "--timeout",
+    positive_seconds("--timeout", word)
+}
+
+/// Parses a number of seconds that is not 0.
+///
+/// # Errors
+/// [`UsageError::Value`].
+pub fn positive_seconds(what: &'static str, word: &OsStr) -> Result<Duration, UsageError> {
+    let time = seconds(what, word)?;
+    match time.is_zero() {
+        true => Err(UsageError::Value {
+            what,
             value: word.to_string_lossy().into_owned(),
             want: "more than 0 seconds".to_owned(),
-        });
+        }),
+        false => Ok(time),
     }
-    Ok(timeout)
 }
 
 /// The arguments of a command line that are not options, in order.

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::http::{Content, Handler, Response, body_refusal};
+use daemon::http::{Content, Handler, RequestBody, Response, body_refusal};
 use group_commit::NotStored;
 use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
@@ -39,7 +39,11 @@ pub(crate) struct MessagePort {
 }
 
 impl<S: Answer> Handler for Port<S> {
-    fn handle(&self, request: &RequestHead<'_>, body: &mut dyn Read) -> Result<Response, Refusal> {
+    fn handle(
+        &self,
+        request: &RequestHead<'_>,
+        body: &mut dyn RequestBody,
+    ) -> Result<Response, Refusal> {
         if request.path != "/" {
             return Err(Refusal::new(Status::NotFound, "the only path here is /"));
         }
@@ -96,7 +100,7 @@ impl Answer for MessagePort {
     }
 }
 
-fn read_body(request: &RequestHead, body: &mut dyn Read) -> Result<Vec<u8>, Refusal> {
+fn read_body(request: &RequestHead, body: &mut dyn RequestBody) -> Result<Vec<u8>, Refusal> {
     let too_large = || {
         let sentence = format!("a body may have {BODY_BYTES_MAX} bytes");
         Refusal::new(Status::ContentTooLarge, sentence)

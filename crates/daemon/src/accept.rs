@@ -28,7 +28,7 @@ const KEEPALIVE_PROBES: u32 = 6;
 const UNACKNOWLEDGED_MILLIS: u32 = 120_000;
 
 /// A peer that takes nothing of what is written to it for so long is given up.
-const WRITE_STALL: Duration = Duration::from_secs(30);
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// How many connections over the limit get a short-lived thread, which waits for their first byte
 /// to answer in their dialect. Any more are answered and closed on the spot.

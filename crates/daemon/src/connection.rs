@@ -2,12 +2,23 @@
 //!
 //! What is written is gathered and sent when the connection next has to wait for input, so the
 //! replies to pipelined requests go out together, and nobody has to remember to flush.
+//!
+//! A peer may be slow, but it cannot hold a thread for longer than it is worth: what it sends has a
+//! [`Deadline`], what it takes has a least rate, and when there are too many connections, one that
+//! asks for nothing, or gets hardly anywhere, makes way.
 
+use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::registry::Registration;
+use rustix::fs::sendfile;
+use rustix::io::Errno;
+
+use crate::accept::WRITE_STALL;
+use crate::registry::{Entry, Registration};
 use crate::{Waited, Wakeup};
 
 /// The size of the input buffer, in bytes.
@@ -15,6 +26,18 @@ const INPUT_BYTES: usize = 16 * 1024;
 
 /// Output is sent when this many bytes of it have gathered, also while there is more input.
 const OUTPUT_BYTES: usize = 64 * 1024;
+
+/// What a peer has to take of a reply within [`WRITE_STALL`], in bytes: 1 KiB a second.
+const WRITE_STALL_BYTES: u64 = 1024 * WRITE_STALL.as_secs();
+
+/// A file is sent in pieces of up to so many bytes.
+const FILE_PIECE_BYTES: u64 = 256 * 1024;
+
+/// A connection that is to make way does so when, in the middle of a request or a reply, it has
+/// moved less than [`WAY_BYTES`] in so long...
+const WAY_PATIENCE: Duration = Duration::from_secs(1);
+/// ...in bytes.
+const WAY_BYTES: u64 = 16 * 1024;
 
 /// How long reading may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +73,24 @@ pub struct Connection<'a> {
     read_timeout: Option<Duration>,
     peer_has_closed: bool,
     has_asked: bool,
+    /// Whether it makes way when there are too many.
+    gives_way: bool,
+    /// Since when `moved_bytes` have gone either way.
+    moving_since: Instant,
+    moved_bytes: u64,
+}
+
+/// Ends a connection from another thread.
+#[derive(Clone, Default)]
+pub struct Cutter(Option<Arc<Entry>>);
+
+impl Cutter {
+    /// Makes every read and write of the connection fail from now on.
+    pub fn cut(&self) {
+        if let Some(entry) = &self.0 {
+            entry.cut();
+        }
+    }
 }
 
 impl<'a> Connection<'a> {
@@ -64,7 +105,21 @@ impl<'a> Connection<'a> {
             read_timeout: None,
             peer_has_closed: false,
             has_asked: false,
+            gives_way: false,
+            moving_since: Instant::now(),
+            moved_bytes: 0,
         }
+    }
+
+    /// From now on, this connection makes way for a new one if there are too many, when it asks for
+    /// nothing or gets hardly anywhere.
+    pub(crate) fn give_way(&mut self) {
+        self.gives_way = true;
+    }
+
+    /// What ends this connection from another thread.
+    pub fn cutter(&self) -> Cutter {
+        Cutter(Some(Arc::clone(&self.registration.entry)))
     }
 
     /// Who is at the other end.
@@ -98,6 +153,7 @@ impl<'a> Connection<'a> {
             self.deadline = idle.map_or(Deadline::None, Deadline::Stall);
             self.note_request();
             self.registration.entry.set_idle(true);
+            self.begin_moving();
             let waited = match self.is_stopping() {
                 true => Ok(()),
                 false => self.refill(),
@@ -108,6 +164,7 @@ impl<'a> Connection<'a> {
                 other => other?,
             }
         }
+        self.begin_moving();
         let first = self.buffered().first().copied();
         self.has_asked |= first.is_some();
         self.note_request();
@@ -164,14 +221,99 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Sends what has been gathered, then `bytes` bytes of `file` from where it stands. Returns how
-    /// many there were; less if the file ended early.
+    /// Sends what has been gathered, then `bytes` bytes of `file` from `start`. Returns how many
+    /// there were; less if the file ended early.
     ///
     /// # Errors
-    /// Those of the stream and the file.
-    pub fn send_file(&mut self, file: &std::fs::File, bytes: u64) -> io::Result<u64> {
+    /// Those of the stream and the file; [`io::ErrorKind::TimedOut`] if the peer takes too little.
+    pub fn send_file(&mut self, file: &File, start: u64, bytes: u64) -> io::Result<u64> {
         self.flush()?;
-        io::copy(&mut file.take(bytes), &mut self.stream())
+        self.begin_moving();
+        let mut at = start;
+        let end = start.saturating_add(bytes);
+        let mut rate = WriteRate::default();
+        while at < end {
+            let piece = (end - at).min(FILE_PIECE_BYTES);
+            let sent = self.blocked(|stream| {
+                match sendfile(stream, file, Some(&mut at), piece as usize) {
+                    // Not every file system has it.
+                    Err(Errno::INVAL | Errno::NOSYS) => {
+                        let sent = copy_piece(stream, file, at, piece)?;
+                        at += sent as u64;
+                        Ok(sent)
+                    }
+                    other => Ok(other?),
+                }
+            })?;
+            if sent == 0 {
+                break;
+            }
+            rate.note(sent)?;
+        }
+        Ok(at - start)
+    }
+
+    /// Sends all of it.
+    fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.begin_moving();
+        let mut rate = None;
+        while !bytes.is_empty() {
+            let sent = self.blocked(|mut stream| stream.write(bytes))?;
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = &bytes[sent..];
+            // Nearly always that was all.
+            if !bytes.is_empty() {
+                rate.get_or_insert_with(WriteRate::default).note(sent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to count what moves, for a connection that may have to make way.
+    fn begin_moving(&mut self) {
+        if self.gives_way {
+            self.moved_bytes = 0;
+            self.moving_since = Instant::now();
+        }
+    }
+
+    /// Does what moves bytes to the peer or from it, and may have to wait for the peer to do its
+    /// part; meanwhile the connection may have to make way.
+    fn blocked(
+        &mut self,
+        mut move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let Registration {
+            registry, entry, ..
+        } = self.registration;
+        if self.gives_way {
+            // One that never asked has a moment for its first request.
+            let patience = match self.has_asked && entry.is_idle() {
+                true => Duration::ZERO,
+                false => WAY_PATIENCE,
+            };
+            entry.give_way(registry, self.moving_since, patience);
+        }
+        let moved = loop {
+            match move_bytes(&entry.stream) {
+                // A socket's own timeout is reported as EAGAIN.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    break Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        if self.gives_way {
+            entry.stay();
+            self.moved_bytes += *moved.as_ref().unwrap_or(&0) as u64;
+            if self.moved_bytes >= WAY_BYTES {
+                self.begin_moving();
+            }
+        }
+        moved
     }
 
     fn stream(&self) -> &'a TcpStream {
@@ -204,14 +346,10 @@ impl<'a> Connection<'a> {
                 self.stream().set_read_timeout(wait)?;
                 self.read_timeout = wait;
             }
-            match self.stream().read(&mut self.input) {
-                // A socket's own timeout is reported as EAGAIN.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
+            let mut input = std::mem::take(&mut self.input);
+            let read = self.blocked(|mut stream| stream.read(&mut input));
+            self.input = input;
+            return read;
         }
     }
 }
@@ -245,10 +383,50 @@ impl Write for Connection<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let mut stream = self.stream();
-        let sent = stream.write_all(&self.output);
-        self.output.clear();
-        self.output.shrink_to(OUTPUT_BYTES);
+        let mut output = std::mem::take(&mut self.output);
+        let sent = self.send_all(&output);
+        output.clear();
+        output.shrink_to(OUTPUT_BYTES);
+        self.output = output;
         sent
     }
+}
+
+/// What a peer takes of a reply.
+struct WriteRate {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Default for WriteRate {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+}
+
+impl WriteRate {
+    /// Notes what was taken.
+    ///
+    /// # Errors
+    /// If it was too little in too long a time.
+    fn note(&mut self, bytes: usize) -> io::Result<()> {
+        self.bytes += bytes as u64;
+        if self.since.elapsed() >= WRITE_STALL {
+            if self.bytes < WRITE_STALL_BYTES {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            *self = Self::default();
+        }
+        Ok(())
+    }
+}
+
+/// Copies the next piece of a file to the peer by way of a buffer.
+fn copy_piece(mut stream: &TcpStream, file: &File, at: u64, bytes: u64) -> io::Result<usize> {
+    let mut piece = vec![0; bytes as usize];
+    let read = file.read_at(&mut piece, at)?;
+    stream.write(&piece[..read])
 }

@@ -3,14 +3,14 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::http::response::{self, Field, Persistence};
 use proto::http::{Body, Refusal, RequestHead, Status, request};
 
-use crate::{Connection, Deadline, Service};
+use crate::{Connection, Cutter, Deadline, Service};
 
 /// A head must be whole this long after its first byte.
 pub const HEAD_WAIT: Duration = Duration::from_secs(10);
@@ -31,7 +31,11 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     /// A refusal, which [`Handler::refuse`] puts into words.
-    fn handle(&self, request: &RequestHead<'_>, body: &mut dyn Read) -> Result<Response, Refusal>;
+    fn handle(
+        &self,
+        request: &RequestHead<'_>,
+        body: &mut dyn RequestBody,
+    ) -> Result<Response, Refusal>;
 
     /// The reply that tells a client why its request was refused.
     fn refuse(&self, refusal: &Refusal) -> Response;
@@ -43,6 +47,25 @@ pub trait Handler: Send + Sync + 'static {
     /// How long a connection may be idle, by how many are open.
     fn idle_timeout(&self, open_connections: usize) -> Duration;
 }
+
+/// The body of a request, and what goes with waiting for it.
+pub trait RequestBody: Read {
+    /// Sends an interim response (RFC 9110 section 15.2) before the one that ends the request.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    fn inform(&mut self, _status: Status, _fields: &[Field]) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What ends the request from another thread, so that whoever reads its body gets an error.
+    fn cutter(&mut self) -> Cutter {
+        Cutter::default()
+    }
+}
+
+/// A body at hand.
+impl RequestBody for &[u8] {}
 
 /// A reply.
 #[derive(Debug)]
@@ -63,8 +86,15 @@ pub enum Content {
     None,
     /// Bytes at hand.
     Bytes(Vec<u8>),
-    /// So many bytes of a file, from where it stands.
-    File(File, u64),
+    /// A part of a file.
+    File {
+        /// The file.
+        file: File,
+        /// Where the part starts.
+        start: u64,
+        /// How long it is.
+        bytes: u64,
+    },
     /// Bytes that are sent without any head, and close the connection: not HTTP, but what the
     /// original clients of the code service expect.
     Bare(Vec<u8>),
@@ -76,7 +106,7 @@ impl Content {
         match self {
             Self::None => 0,
             Self::Bytes(bytes) | Self::Bare(bytes) => bytes.len() as u64,
-            Self::File(_, bytes) => *bytes,
+            Self::File { bytes, .. } => *bytes,
         }
     }
 }
@@ -115,6 +145,7 @@ impl<H: Handler> Service for Http<H> {
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
         let mut head = Vec::new();
         let mut date = Date::default();
+        connection.give_way();
         loop {
             let idle = self.0.idle_timeout(connection.open_connections());
             if connection.next_request(Some(idle))?.is_none() {
@@ -203,7 +234,8 @@ impl<H: Handler> Http<H> {
             proto::escape::Escaped(request.path)
         );
         exchange.is_head = request.method == "HEAD";
-        let mut body = RequestBody {
+        let mut body = Incoming {
+            minor_version: request.minor_version,
             must_continue: request.expects_continue,
             started: Instant::now(),
             received_bytes: 0,
@@ -219,14 +251,31 @@ impl<H: Handler> Http<H> {
 
 /// A request's body. If the client waits for `100 Continue`, it is sent when the service first
 /// reads, which is when the service has decided to take the body.
-struct RequestBody<'a, 'c> {
+struct Incoming<'a, 'c> {
+    minor_version: u8,
     must_continue: bool,
     started: Instant,
     received_bytes: u64,
     body: Body<&'a mut Connection<'c>>,
 }
 
-impl Read for RequestBody<'_, '_> {
+impl RequestBody for Incoming<'_, '_> {
+    fn inform(&mut self, status: Status, fields: &[Field]) -> io::Result<()> {
+        // A 1.0 client knows no interim responses.
+        if self.minor_version == 0 {
+            return Ok(());
+        }
+        let connection = self.body.input();
+        response::put_interim(connection.output(), status, fields);
+        connection.flush()
+    }
+
+    fn cutter(&mut self) -> Cutter {
+        self.body.input().cutter()
+    }
+}
+
+impl Read for Incoming<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let earned = Duration::from_secs(self.received_bytes / BODY_BYTES_A_SECOND);
         let until = self.started + BODY_WAIT + earned;
@@ -234,7 +283,7 @@ impl Read for RequestBody<'_, '_> {
         let connection = self.body.input();
         connection.set_deadline(Deadline::StallUntil(BODY_STALL, until));
         if std::mem::take(&mut self.must_continue) && !is_done {
-            connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            response::put_interim(connection.output(), Status::Continue, &[]);
             connection.flush()?;
         }
         let bytes = self.body.read(out)?;
@@ -254,14 +303,14 @@ fn send(
     put(connection.output(), response, is_head, persistence, date);
     match &response.body {
         Content::Bare(_) => return Ok(false),
-        Content::File(file, bytes) if !is_head => {
+        Content::File { file, start, bytes } if !is_head => {
             // A file that shrinks while it is sent leaves the reply incomplete; closing is the
             // only way left to say so.
-            if connection.send_file(file, *bytes)? < *bytes {
+            if connection.send_file(file, *start, *bytes)? < *bytes {
                 return Ok(false);
             }
         }
-        Content::File(..) | Content::Bytes(_) | Content::None => connection.flush_if_large()?,
+        Content::File { .. } | Content::Bytes(_) | Content::None => connection.flush_if_large()?,
     }
     Ok(persistence != Persistence::Close)
 }
@@ -277,7 +326,7 @@ fn put(
         Content::Bare(bytes) => return out.extend_from_slice(bytes),
         Content::None => (&[][..], None),
         Content::Bytes(bytes) => (bytes.as_slice(), Some(bytes.len() as u64)),
-        Content::File(_, length) => (&[][..], Some(*length)),
+        Content::File { bytes, .. } => (&[][..], Some(*bytes)),
     };
     let (status, fields) = (response.status, &response.fields);
     response::put_head(out, status, date, fields, length, persistence);

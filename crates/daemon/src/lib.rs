@@ -23,7 +23,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use accept::Service;
-pub use connection::{Connection, Deadline};
+pub use connection::{Connection, Cutter, Deadline};
 pub use signals::{handle_file_size_limit, handle_signals};
 pub use wakeup::{Waited, Wakeup};
 

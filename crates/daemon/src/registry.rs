@@ -1,4 +1,5 @@
-//! Who is connected: the count behind `--max-connections`, and the list that shutting down needs.
+//! Who is connected: the count behind `--max-connections`, who makes way when it is reached, and
+//! the list that shutting down needs.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -33,7 +34,16 @@ pub(crate) struct Entry {
     pub(crate) peer: SocketAddr,
     /// Whether it waits for a request, so that closing it interrupts nothing.
     idle: AtomicBool,
+    /// From when on it makes way for a new connection if there are too many, in milliseconds since
+    /// the server started, or [`NEVER`].
+    gives_way_at: AtomicU64,
 }
+
+/// For [`Entry::gives_way_at`].
+const NEVER: u64 = u64::MAX;
+
+/// Connections that were told to make way, and have not gone yet, at the most.
+const LEAVING_MAX: usize = 64;
 
 /// A connection that is counted. Dropping it takes it off the count.
 #[must_use = "the connection counts as long as this lives"]
@@ -67,7 +77,10 @@ impl Registry {
         peer: SocketAddr,
     ) -> Result<Registration, TcpStream> {
         let mut state = lock(&self.state);
-        if state.entries.len() >= self.connections_max {
+        let open = state.entries.len();
+        let has_room = open < self.connections_max
+            || (open < self.connections_max + LEAVING_MAX && state.make_way(self.millis()));
+        if !has_room {
             return Err(stream);
         }
         let id = state.next_id;
@@ -76,6 +89,7 @@ impl Registry {
             stream,
             peer,
             idle: AtomicBool::new(true),
+            gives_way_at: AtomicU64::new(NEVER),
         });
         state.entries.insert(id, Arc::clone(&entry));
         self.open.store(state.entries.len(), Ordering::Relaxed);
@@ -104,8 +118,13 @@ impl Registry {
 
     /// Notes that a request was made, for the server that ends when there are none.
     pub(crate) fn note_request(&self) {
-        let millis = self.started.elapsed().as_millis() as u64;
+        let millis = self.millis();
         self.last_request_millis.store(millis, Ordering::Relaxed);
+    }
+
+    /// The time since the server started, in milliseconds.
+    fn millis(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
     }
 
     /// Waits until [`Registry::stop`], or until no request was made or under way for `idle_exit`.
@@ -170,6 +189,23 @@ impl Registry {
     }
 }
 
+impl State {
+    /// Cuts off the connection that should have made way the longest. Returns whether there is one.
+    fn make_way(&self, now: u64) -> bool {
+        let at = |entry: &&Arc<Entry>| entry.gives_way_at.load(Ordering::SeqCst);
+        let longest = self.entries.values().min_by_key(at);
+        match longest {
+            Some(entry) if at(&entry) <= now => {
+                log::debug!("{} makes way for another", entry.peer);
+                entry.gives_way_at.store(NEVER, Ordering::SeqCst);
+                entry.cut();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 /// How long a connection that was cut off may take to undo what it had begun.
 const CLEAN_UP_WAIT: Duration = Duration::from_secs(1);
 
@@ -178,7 +214,20 @@ impl Entry {
         self.idle.store(idle, Ordering::SeqCst);
     }
 
-    fn is_idle(&self) -> bool {
+    /// Has the connection make way for a new one `patience` after `since`, if it is still at what it
+    /// does now.
+    pub(crate) fn give_way(&self, registry: &Registry, since: Instant, patience: Duration) {
+        let at = since.duration_since(registry.started) + patience;
+        let millis = at.as_millis() as u64;
+        self.gives_way_at.store(millis, Ordering::SeqCst);
+    }
+
+    /// Has the connection stay.
+    pub(crate) fn stay(&self) {
+        self.gives_way_at.store(NEVER, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
         self.idle.load(Ordering::SeqCst)
     }
 
@@ -190,7 +239,7 @@ impl Entry {
     }
 
     /// Makes every read and write of the connection fail from now on.
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }

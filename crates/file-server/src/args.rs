@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cli::args::{number, port, seconds, value};
+use cli::args::{number, port, positive_seconds, seconds, value};
 use cli::{App, Parsed, UsageError, Words};
 use lexopt::prelude::*;
 
@@ -29,6 +29,9 @@ pub const UPLOAD_BYTES_DEFAULT: u64 = 10 << 30;
 /// How much of the disk uploads leave free unless told otherwise, in bytes: 256 MiB.
 pub const KEEP_FREE_DEFAULT: u64 = 256 << 20;
 
+/// What has come of an upload that was broken off is kept so long unless told otherwise: a day.
+pub const RESUME_KEEP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+
 /// The largest upload a server can be told to take, in bytes: no file is longer.
 const UPLOAD_BYTES_MAX: u64 = i64::MAX as u64;
 
@@ -49,6 +52,12 @@ Options:
   --max-upload BYTES     the largest upload [default: 10737418240, which is 10 GiB]
   --keep-free BYTES      refuse uploads that would leave less of the disk free
                          [default: 268435456, which is 256 MiB]
+  --resume-keep SECS     keep what has come of an upload that was broken off for so long, for
+                         the client to go on with [default: 86400, which is a day]
+  --auth-file FILE       let only those upload who stand in FILE, USER:PASSWORD on each line;
+                         the password hashed (openssl passwd -6), or plain if the file's mode
+                         is 0600
+  --auth-all             let only them read, too
   --access-log           write a line for each request to standard output, in the common
                          log format
   --bind ADDR            the address to listen on [default: 127.0.0.1]
@@ -59,12 +68,13 @@ Options:
 
 Exit codes:
   0  stopped by SIGINT or SIGTERM, or idle for --idle-exit
-  2  wrong usage, or the root cannot be opened
+  2  wrong usage, the root cannot be opened, or something is wrong with the --auth-file
   3  cannot listen on the port
 
 Examples:
   file-server --root data/server
   file-server 0 --root . --idle-exit 0 --read-only
+  file-server --root /srv/files --idle-exit 0 --auth-file /etc/quartet/accounts
 ";
 
 /// Reads a command line.
@@ -81,6 +91,9 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         has_listing: true,
         upload_bytes_max: UPLOAD_BYTES_DEFAULT,
         keep_free_bytes: KEEP_FREE_DEFAULT,
+        resume_keep: RESUME_KEEP_DEFAULT,
+        auth_file: None,
+        auth_all: false,
         has_access_log: false,
         connections_max: daemon::CONNECTIONS_DEFAULT,
     };
@@ -103,6 +116,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
                 config.idle_exit = Some(idle).filter(|idle| !idle.is_zero());
             }
             Long("read-only") => config.read_only = true,
+            Long("resume-keep") => {
+                config.resume_keep = positive_seconds("--resume-keep", &parser.value()?)?;
+            }
+            Long("auth-file") => config.auth_file = Some(PathBuf::from(parser.value()?)),
+            Long("auth-all") => config.auth_all = true,
             Long("access-log") => config.has_access_log = true,
             Long("no-listing") => config.has_listing = false,
             Long("keep-free") => {
@@ -121,6 +139,9 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         config.port = port("PORT", &word)?;
     }
     words.end()?;
+    if config.auth_all && config.auth_file.is_none() {
+        return Err(UsageError::Conflict("--auth-all goes with --auth-file"));
+    }
     Ok(Parsed::Run { config, verbose })
 }
 
@@ -183,6 +204,11 @@ mod tests {
         check_refused(
             "--max-upload 0",
             "--max-upload must be a number from 1 to 9223372036854775807, not '0'",
+        );
+        check_refused("--auth-all", "--auth-all goes with --auth-file");
+        check_refused(
+            "--resume-keep 0",
+            "--resume-keep must be more than 0 seconds, not '0'",
         );
         check_refused("--root", "missing argument for option '--root'");
         check_refused("--bind here", "--bind must be an IP address, not 'here'");

@@ -1,21 +1,26 @@
 //! What a request is answered: by which method it is, and in which words it is refused.
 
-use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use cli::exit::with_causes;
-use daemon::http::{Content, Handler, Response};
+use daemon::http::{Content, Handler, RequestBody, Response};
+use proto::http::resumable::LIMIT;
 use proto::http::{Refusal, RequestHead, Status};
 
 use crate::access_log;
+use crate::accounts::{Access, Accounts};
 use crate::files::{Files, FilesError};
 use crate::path::TreePath;
+use crate::resume;
 
 /// A connection alone on the server may be idle so long, one second less for every other...
 const IDLE_MAX: Duration = Duration::from_secs(20);
 /// ...but never less than this.
 const IDLE_MIN: Duration = Duration::from_secs(5);
+
+/// How a client is to prove who it is (RFC 7617).
+const CHALLENGE: &str = "Basic realm=\"files\", charset=\"UTF-8\"";
 
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -26,24 +31,30 @@ pub(crate) struct Connections {
     pub(crate) has_listing: bool,
     pub(crate) upload_bytes_max: u64,
     pub(crate) has_access_log: bool,
+    /// How long what has come of an upload is kept when it was broken off.
+    pub(crate) resume_keep: Duration,
+    /// Who may upload; `None` is everybody.
+    pub(crate) accounts: Option<Accounts>,
+    /// Whether only they may read, too.
+    pub(crate) auth_all: bool,
 }
 
 impl Handler for Connections {
-    fn handle(&self, request: &RequestHead<'_>, body: &mut dyn Read) -> Result<Response, Refusal> {
+    fn handle(
+        &self,
+        request: &RequestHead<'_>,
+        body: &mut dyn RequestBody,
+    ) -> Result<Response, Refusal> {
+        let is_resource = path_of(request).is_ok_and(|path| self.files.is_resource(&path));
+        if let Some(refused) = self.check_access(request, is_resource) {
+            return Ok(refused);
+        }
         match request.method {
+            "OPTIONS" => Ok(self.options(is_resource)),
+            _ if is_resource => self.go_on(request, body),
             "GET" | "HEAD" => self.give(request),
             "POST" | "PUT" => self.take(request, body),
-            "OPTIONS" => Ok(Response {
-                status: Status::NoContent,
-                fields: vec![("Allow", self.allowed().into())],
-                body: Content::None,
-            }),
-            _ => {
-                let allowed = self.allowed();
-                let sentence = format!("the methods here are {allowed}");
-                let refusal = Refusal::new(Status::MethodNotAllowed, sentence);
-                Ok(self.refuse(&refusal).with_field("Allow", allowed))
-            }
+            _ => Ok(self.not_allowed(self.allowed())),
         }
     }
 
@@ -65,6 +76,50 @@ impl Handler for Connections {
 }
 
 impl Connections {
+    /// The reply to a request that is not allowed to whoever makes it.
+    fn check_access(&self, request: &RequestHead, is_resource: bool) -> Option<Response> {
+        let accounts = self.accounts.as_ref()?;
+        let is_read = matches!(request.method, "GET" | "HEAD" | "OPTIONS") && !is_resource;
+        if is_read && !self.auth_all {
+            return None;
+        }
+        match accounts.check(request) {
+            Access::Granted => None,
+            Access::Denied => {
+                let sentence = "this needs a user and a password";
+                let refused = self.refuse(&Refusal::new(Status::Unauthorized, sentence));
+                Some(refused.with_field("WWW-Authenticate", CHALLENGE))
+            }
+            Access::Busy => {
+                let sentence = "too many passwords are being checked; try again later";
+                let refused = self.refuse(&Refusal::new(Status::ServiceUnavailable, sentence));
+                Some(refused.with_field("Retry-After", "1"))
+            }
+        }
+    }
+
+    fn options(&self, is_resource: bool) -> Response {
+        let allowed = match is_resource {
+            true => resume::ALLOWED,
+            false => self.allowed(),
+        };
+        let response = Response {
+            status: Status::NoContent,
+            fields: vec![("Allow", allowed.into())],
+            body: Content::None,
+        };
+        match self.read_only {
+            true => response,
+            false => response.with_field(LIMIT, self.limit(self.resume_keep)),
+        }
+    }
+
+    pub(crate) fn not_allowed(&self, allowed: &'static str) -> Response {
+        let sentence = format!("the methods here are {allowed}");
+        let refusal = Refusal::new(Status::MethodNotAllowed, sentence);
+        self.refuse(&refusal).with_field("Allow", allowed)
+    }
+
     fn allowed(&self) -> &'static str {
         match self.read_only {
             true => "GET, HEAD, OPTIONS",
@@ -114,16 +169,21 @@ mod tests {
 
     use super::*;
 
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
     fn connections(upload_bytes_max: u64) -> (TempDir, Connections) {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("site")).unwrap();
         fs::write(root.path().join("site/index.html"), "page").unwrap();
         let connections = Connections {
-            files: Files::open(root.path(), 0).unwrap(),
+            files: Files::open(root.path(), 0, DAY).unwrap(),
             read_only: false,
             has_listing: false,
             upload_bytes_max,
             has_access_log: false,
+            resume_keep: DAY,
+            accounts: None,
+            auth_all: false,
         };
         (root, connections)
     }
@@ -316,7 +376,7 @@ mod tests {
     #[test]
     fn room_is_kept_free() {
         let (root, mut connections) = connections(10);
-        connections.files = Files::open(root.path(), 1 << 60).unwrap();
+        connections.files = Files::open(root.path(), 1 << 60, DAY).unwrap();
         check(&connections, "PUT /n", "x", 507);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "the site");
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 
 use daemon::http::{Content, Handler, Response};
@@ -53,7 +53,7 @@ impl Connections {
     fn give_file(
         &self,
         request: &RequestHead,
-        mut file: File,
+        file: File,
         file_bytes: u64,
         path: &Path,
         version: &Version,
@@ -94,10 +94,6 @@ impl Connections {
             let digest = digest.map_err(|error| refusal(FilesError::Storage(error)))?;
             fields.push(("Repr-Digest", digest::format(&digest).into()));
         }
-        if file.stream_position().is_ok_and(|at| at != start) {
-            let seeked = file.seek(SeekFrom::Start(start));
-            seeked.map_err(|error| refusal(FilesError::Storage(error)))?;
-        }
         if status == Status::PartialContent {
             let end = start + bytes - 1;
             let range = format!("bytes {start}-{end}/{file_bytes}");
@@ -108,7 +104,7 @@ impl Connections {
         Ok(sniffing_off(Response {
             status,
             fields,
-            body: Content::File(file, bytes),
+            body: Content::File { file, start, bytes },
         }))
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! [`args`] reads the command line; `path` turns request targets into paths; `files` is the tree
 //! on disk and its rules; `connection` answers requests: `give` the downloads, with `listing` for
-//! folders, and `take` the uploads; `access_log` is the log of requests.
+//! folders, `take` the uploads, and `resume` what was broken off of them; `accounts` are those who
+//! may; `access_log` is the log of requests.
 
 mod access_log;
+mod accounts;
 pub mod args;
 mod connection;
 mod files;
 mod give;
 mod listing;
 mod path;
+mod resume;
 mod take;
 
 use std::fmt;
@@ -18,16 +21,25 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use cli::{Exit, Failure};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use daemon::http::Http;
 use daemon::{Daemon, Handle, StartError};
 
-pub use files::{ENTRIES_MAX, Entry, Files, FilesError, Found, Upload};
+pub use accounts::{Access, Accounts, AccountsError};
+pub use files::{ENTRIES_MAX, Entry, Files, FilesError, Found, Unfinished, Upload};
 pub use path::{PathError, TreePath};
 
 use connection::Connections;
+
+/// What is left of uploads is looked for as often as it is kept long, but not more often than
+/// this...
+const SWEEP_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// ...and not more seldom.
+const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +60,12 @@ pub struct Config {
     pub upload_bytes_max: u64,
     /// How much of the disk uploads leave free, in bytes.
     pub keep_free_bytes: u64,
+    /// How long what has come of an upload is kept for the client to go on with.
+    pub resume_keep: Duration,
+    /// The file of those who may upload; `None` is everybody.
+    pub auth_file: Option<PathBuf>,
+    /// Whether only they may read, too.
+    pub auth_all: bool,
     /// Whether a line for each request goes to standard output.
     pub has_access_log: bool,
     /// Connections open at once.
@@ -66,6 +84,8 @@ pub enum Error {
         /// Why.
         cause: io::Error,
     },
+    /// The file of accounts is not right.
+    Accounts(AccountsError),
 }
 
 impl fmt::Display for Error {
@@ -73,6 +93,7 @@ impl fmt::Display for Error {
         match self {
             Self::Start(error) => error.fmt(f),
             Self::Root { path, .. } => write!(f, "cannot serve the folder {}", path.display()),
+            Self::Accounts(error) => error.fmt(f),
         }
     }
 }
@@ -82,6 +103,7 @@ impl std::error::Error for Error {
         match self {
             Self::Start(error) => error.source(),
             Self::Root { cause, .. } => Some(cause),
+            Self::Accounts(error) => error.source(),
         }
     }
 }
@@ -92,11 +114,17 @@ impl From<StartError> for Error {
     }
 }
 
+impl From<AccountsError> for Error {
+    fn from(error: AccountsError) -> Self {
+        Self::Accounts(error)
+    }
+}
+
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Start(_) => Exit::Network,
-            Self::Root { .. } => Exit::Usage,
+            Self::Root { .. } | Self::Accounts(_) => Exit::Usage,
         }
     }
 }
@@ -106,6 +134,7 @@ impl Failure for Error {
 pub struct Server {
     daemon: Daemon,
     local_addr: SocketAddr,
+    service: Arc<Http<Connections>>,
 }
 
 impl Server {
@@ -114,11 +143,16 @@ impl Server {
     /// # Errors
     /// If the root is not a folder that can be opened, or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let files =
-            Files::open(&config.root, config.keep_free_bytes).map_err(|cause| Error::Root {
-                path: config.root,
-                cause,
-            })?;
+        let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
+        let files = files.map_err(|cause| Error::Root {
+            path: config.root,
+            cause,
+        })?;
+        let accounts = config
+            .auth_file
+            .as_deref()
+            .map(Accounts::read)
+            .transpose()?;
         if !config.read_only {
             files.remove_leftovers();
         }
@@ -128,13 +162,20 @@ impl Server {
             has_listing: config.has_listing,
             upload_bytes_max: config.upload_bytes_max,
             has_access_log: config.has_access_log,
+            resume_keep: config.resume_keep,
+            accounts,
+            auth_all: config.auth_all,
         }));
         let mut daemon = Daemon::new(config.connections_max);
         if let Some(idle) = config.idle_exit {
             daemon.exit_when_idle(idle);
         }
-        let local_addr = daemon.listen(config.ip, config.port, service)?;
-        Ok(Self { daemon, local_addr })
+        let local_addr = daemon.listen(config.ip, config.port, Arc::clone(&service) as _)?;
+        Ok(Self {
+            daemon,
+            local_addr,
+            service,
+        })
     }
 
     /// The address it listens on, with the port it took.
@@ -152,7 +193,29 @@ impl Server {
     /// # Errors
     /// If it cannot start its threads.
     pub fn run(self) -> Result<(), Error> {
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let service = self.service;
+        let sweeper = thread::Builder::new().name("sweeper".to_owned());
+        let sweeper = sweeper.spawn(move || sweep_until(&stopped, &service.0));
+        let sweeper = sweeper.map_err(StartError::Thread)?;
         log::info!("Server started on {}", self.local_addr);
-        Ok(self.daemon.run()?)
+        let ran = self.daemon.run();
+        drop(stop);
+        if sweeper.join().is_err() {
+            log::error!("the sweeper panicked");
+        }
+        Ok(ran?)
+    }
+}
+
+/// Removes the uploads that nobody goes on with, until the other end of `stopped` is dropped.
+fn sweep_until(stopped: &Receiver<()>, connections: &Connections) {
+    let pause = connections
+        .resume_keep
+        .clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX);
+    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        if !connections.read_only {
+            connections.files.remove_leftovers();
+        }
     }
 }

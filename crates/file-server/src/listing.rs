@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::files::Entry;
 
 /// What is escaped in a link: all but what RFC 3986 leaves unreserved.
-const LINK_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
+pub(crate) const LINK_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufReader, Read};
 
-use daemon::http::{Response, body_refusal};
+use daemon::http::{RequestBody, Response, body_refusal};
 use proto::escape::Escaped;
 use proto::http::conditional::{self, Verdict};
 use proto::http::digest::{self, Digest, Hasher};
@@ -13,6 +13,7 @@ use crate::connection::{Connections, TEXT, path_of, refusal, sniffing_off};
 use crate::files::{FilesError, Upload};
 use crate::give::with_slash;
 use crate::path::TreePath;
+use crate::resume::{Part, inconsistent_length};
 
 /// An upload is read and written in pieces of up to so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -26,21 +27,19 @@ impl Connections {
     pub(crate) fn take(
         &self,
         request: &RequestHead,
-        body: &mut dyn Read,
+        body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
-        if self.read_only {
-            let sentence = "this server takes no uploads";
-            return Err(Refusal::new(Status::Forbidden, sentence));
-        }
-        check_origin(request)?;
+        self.check_upload(request)?;
+        let part = Part::of(request, 0)?;
         let length = match request.body {
-            BodyLength::None => {
+            BodyLength::None if part.is_none() => {
                 let sentence = "an upload needs a Content-Length or chunked coding";
                 return Err(Refusal::new(Status::LengthRequired, sentence));
             }
             BodyLength::Bytes(bytes) => bytes,
             _ => 0,
         };
+        let length = part.and_then(|part| part.length).unwrap_or(length);
         self.check_length(length)?;
         if request.fields("content-range").next().is_some() {
             let sentence = "an upload is a whole file, without a Content-Range";
@@ -57,26 +56,88 @@ impl Connections {
         if conditional::judge(request, current.as_ref()) != Verdict::Go {
             return Err(refusal(FilesError::Changed));
         }
-        let announced = announced_digests(request)?;
+        let has_digest = !digests(request, "repr-digest")?.is_empty();
         let mut upload = self.files.upload(&path, length).map_err(refusal)?;
+        if has_digest {
+            upload.hash();
+        }
+        let resource = match &part {
+            Some(part) => self.keep(&mut upload, request, part, body)?,
+            None => None,
+        };
+        self.append(
+            &mut upload,
+            request,
+            body,
+            part.and_then(|part| part.length),
+        )?;
+        match (part, resource) {
+            (None, _) => self.place(request, upload),
+            (Some(part), _) if part.is_last => Ok(self.complete(request, upload)),
+            (Some(_), resource) => self.wait_for_more(&upload, resource),
+        }
+    }
+
+    /// Checks what all requests that write have in common.
+    pub(crate) fn check_upload(&self, request: &RequestHead) -> Result<(), Refusal> {
+        if self.read_only {
+            let sentence = "this server takes no uploads";
+            return Err(Refusal::new(Status::Forbidden, sentence));
+        }
+        check_origin(request)?;
+        let coding = request.fields("content-encoding").next();
+        if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            let sentence = "an upload is taken without a Content-Encoding";
+            return Err(Refusal::new(Status::UnsupportedMediaType, sentence));
+        }
+        Ok(())
+    }
+
+    /// Appends a request's body to an upload, which is `length` bytes long in the end, as far as
+    /// that is known. What has no right end, or not the digest that was announced, is an error.
+    pub(crate) fn append(
+        &self,
+        upload: &mut Upload,
+        request: &RequestHead,
+        body: &mut dyn Read,
+        length: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let announced = digests(request, "content-digest")?;
+        let start = upload.bytes();
         let mut body = Hashed {
             input: body,
             hasher: (!announced.is_empty()).then(Hasher::default),
         };
-        self.fill(&mut upload, &mut body)?;
-        if let Some(digest) = body.hasher.map(Hasher::finish)
-            && announced.iter().any(|announced| *announced != digest)
-        {
-            let sentence = "the file is not the one that its digest was announced of";
-            return Err(Refusal::new(Status::BadRequest, sentence));
+        self.fill(upload, &mut body, length)?;
+        match body.hasher.map(Hasher::finish) {
+            Some(digest) if announced.iter().any(|announced| *announced != digest) => {
+                upload.truncate(start).map_err(refusal)?;
+                Err(wrong_digest())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a whole upload in its place, if it is what the request that began it says.
+    pub(crate) fn place(
+        &self,
+        began: &RequestHead,
+        mut upload: Upload,
+    ) -> Result<Response, Refusal> {
+        let announced = digests(began, "repr-digest")?;
+        if !announced.is_empty() {
+            let digest = upload.digest().map_err(refusal)?;
+            if announced.iter().any(|announced| *announced != digest) {
+                return Err(wrong_digest());
+            }
         }
         let bytes = upload.bytes();
         // Somebody else may have been faster, so the conditions are judged once more.
-        let is_wanted = |current: Option<&_>| conditional::judge(request, current) == Verdict::Go;
+        let is_wanted = |current: Option<&_>| conditional::judge(began, current) == Verdict::Go;
         let is_new = upload.finish(is_wanted).map_err(refusal)?;
-        log::debug!("Saved {}: {bytes} bytes", Escaped(request.path));
+        log::debug!("Saved {}: {bytes} bytes", Escaped(began.path));
         // The clients of the original server know no 201.
-        let status = match is_new && request.method == "PUT" {
+        let status = match is_new && began.method == "PUT" {
             true => Status::Created,
             false => Status::Ok,
         };
@@ -88,7 +149,7 @@ impl Connections {
         &self,
         request: &RequestHead,
         folder: &TreePath,
-        mut form: Form<BufReader<&mut dyn Read>>,
+        mut form: Form<BufReader<&mut dyn RequestBody>>,
     ) -> Result<Response, Refusal> {
         let malformed = |error| body_refusal(&error);
         let mut files = 0;
@@ -99,7 +160,7 @@ impl Connections {
             let path = folder.child(&name);
             let path = path.map_err(|e| Refusal::new(Status::BadRequest, e.to_string()))?;
             let mut upload = self.files.upload(&path, 0).map_err(refusal)?;
-            self.fill(&mut upload, &mut form.part())?;
+            self.fill(&mut upload, &mut form.part(), None)?;
             upload.finish(|_| true).map_err(refusal)?;
             files += 1;
         }
@@ -112,7 +173,12 @@ impl Connections {
         Ok(sniffing_off(saved.with_field("Location", location)))
     }
 
-    fn fill(&self, upload: &mut Upload, body: &mut dyn Read) -> Result<(), Refusal> {
+    fn fill(
+        &self,
+        upload: &mut Upload,
+        body: &mut dyn Read,
+        length: Option<u64>,
+    ) -> Result<(), Refusal> {
         let mut piece = vec![0; PIECE_BYTES];
         loop {
             let read = body.read(&mut piece);
@@ -120,12 +186,21 @@ impl Connections {
             if bytes == 0 {
                 return Ok(());
             }
-            self.check_length(upload.bytes() + bytes as u64)?;
+            let end = upload.bytes() + bytes as u64;
+            let is_allowed = self.check_length(end);
+            let is_announced = match length {
+                Some(length) if end > length => Err(inconsistent_length()),
+                _ => Ok(()),
+            };
+            // Nothing good can come of it any more.
+            is_allowed
+                .and(is_announced)
+                .inspect_err(|_| upload.forget())?;
             upload.write(&piece[..bytes]).map_err(refusal)?;
         }
     }
 
-    fn check_length(&self, bytes: u64) -> Result<(), Refusal> {
+    pub(crate) fn check_length(&self, bytes: u64) -> Result<(), Refusal> {
         if bytes <= self.upload_bytes_max {
             return Ok(());
         }
@@ -134,23 +209,21 @@ impl Connections {
     }
 }
 
-/// The SHA-256 digests that a client says the file has. Files are kept as they come, without a
-/// content coding, so that both fields mean the same.
-fn announced_digests(request: &RequestHead) -> Result<Vec<Digest>, Refusal> {
-    let coding = request.fields("content-encoding").next();
-    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-        let sentence = "an upload is taken without a Content-Encoding";
-        return Err(Refusal::new(Status::UnsupportedMediaType, sentence));
-    }
+/// The SHA-256 digests in a field of a request. Files are kept as they come, without a content
+/// coding, so that those of the content are those of the file.
+fn digests(request: &RequestHead, name: &str) -> Result<Vec<Digest>, Refusal> {
     let mut digests = Vec::new();
-    for name in ["content-digest", "repr-digest"] {
-        for value in request.fields(name) {
-            let sentence = "a digest is written sha-256=:BASE64:";
-            let digest = digest::parse(value);
-            digests.extend(digest.map_err(|_| Refusal::new(Status::BadRequest, sentence))?);
-        }
+    for value in request.fields(name) {
+        let sentence = "a digest is written sha-256=:BASE64:";
+        let digest = digest::parse(value);
+        digests.extend(digest.map_err(|_| Refusal::new(Status::BadRequest, sentence))?);
     }
     Ok(digests)
+}
+
+fn wrong_digest() -> Refusal {
+    let sentence = "the file is not the one that its digest was announced of";
+    Refusal::new(Status::BadRequest, sentence)
 }
 
 /// A body that is hashed as it is read.

@@ -3,9 +3,10 @@
 //! [`request`] reads and checks request heads, [`response`] writes and reads response heads,
 //! [`body`] reads message bodies on either side,
 //! [`conditional`] judges a request's conditions, [`Range`] is the part of a file it is for,
-//! [`multipart`] reads forms with files in them, [`digest`] says what a file's contents must be, [`Status`] names the status codes. What is
-//! ambiguous is refused rather than guessed at: two readings of one message are how requests are
-//! smuggled past a proxy.
+//! [`multipart`] reads forms with files in them, [`digest`] says what a file's contents must be,
+//! [`resumable`] how much of it has come, [`Status`] names the status codes. What is ambiguous is
+//! refused rather than guessed at: two readings of one message are how requests are smuggled past a
+//! proxy.
 
 pub mod body;
 pub mod conditional;
@@ -16,6 +17,7 @@ pub mod multipart;
 mod range;
 pub mod request;
 pub mod response;
+pub mod resumable;
 mod status;
 
 pub use body::{Body, BodyError, BodyLength};

@@ -14,6 +14,8 @@ use super::status::Status;
 /// The head of a request, checked. Borrows from the bytes it was parsed from.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
+    /// Of HTTP: 0 or 1.
+    pub minor_version: u8,
     /// The method, as it was sent; methods are case-sensitive.
     pub method: &'a str,
     /// The path of the target, still percent-encoded, starting with `/`; or `*` (for `OPTIONS`).
@@ -133,6 +135,7 @@ impl<'a> RequestHead<'a> {
         let (method, target, minor_version) = parse_request_line(line)?;
         let fields = parse_fields(fields)?;
         let mut request = Self {
+            minor_version,
             method,
             path: "",
             query: None,

@@ -8,6 +8,8 @@ use super::body::BodyLength;
 use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress};
 use super::status::Status;
 
+const NEVER_FAILS: &str = "a Vec takes whatever is written to it";
+
 /// A field of a response: its name and its value, which must be free of line breaks.
 pub type Field = (&'static str, Cow<'static, str>);
 
@@ -21,12 +23,8 @@ pub fn put_head(
     body_bytes: Option<u64>,
     persistence: Persistence,
 ) {
-    const NEVER_FAILS: &str = "a Vec takes whatever is written to it";
     write!(out, "HTTP/1.1 {status}\r\nDate: {date}\r\n").expect(NEVER_FAILS);
-    for (name, value) in fields {
-        debug_assert!(!value.contains(['\r', '\n']), "{name}: {value:?}");
-        write!(out, "{name}: {value}\r\n").expect(NEVER_FAILS);
-    }
+    put_fields(out, fields);
     if let Some(bytes) = body_bytes {
         write!(out, "Content-Length: {bytes}\r\n").expect(NEVER_FAILS);
     }
@@ -35,6 +33,21 @@ pub fn put_head(
         Persistence::KeepAlive => b"Connection: keep-alive\r\n\r\n",
         Persistence::Default => b"\r\n",
     });
+}
+
+/// Appends an interim response: one of the statuses 1xx, which another one follows (RFC 9110
+/// section 15.2).
+pub fn put_interim(out: &mut Vec<u8>, status: Status, fields: &[Field]) {
+    write!(out, "HTTP/1.1 {status}\r\n").expect(NEVER_FAILS);
+    put_fields(out, fields);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_fields(out: &mut Vec<u8>, fields: &[Field]) {
+    for (name, value) in fields {
+        debug_assert!(!value.contains(['\r', '\n']), "{name}: {value:?}");
+        write!(out, "{name}: {value}\r\n").expect(NEVER_FAILS);
+    }
 }
 
 /// What a reply says of the connection (RFC 9112 section 9.3).

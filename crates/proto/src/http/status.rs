@@ -24,6 +24,7 @@ macro_rules! statuses {
 
 statuses! {
     Continue = 100 "Continue";
+    UploadResumptionSupported = 104 "Upload Resumption Supported";
     Ok = 200 "OK";
     Created = 201 "Created";
     NoContent = 204 "No Content";
@@ -32,6 +33,7 @@ statuses! {
     SeeOther = 303 "See Other";
     NotModified = 304 "Not Modified";
     BadRequest = 400 "Bad Request";
+    Unauthorized = 401 "Unauthorized";
     Forbidden = 403 "Forbidden";
     NotFound = 404 "Not Found";
     MethodNotAllowed = 405 "Method Not Allowed";

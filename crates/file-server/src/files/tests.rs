@@ -1,0 +1,354 @@
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// `outside` beside the root is what must never be reached.
+struct Tree {
+    top: TempDir,
+    files: Files,
+}
+
+fn tree() -> Tree {
+    let top = tempfile::tempdir().unwrap();
+    let root = top.path().join("root");
+    for folder in ["outside", "root/site", "root/empty", "root/odd/index.html"] {
+        fs::create_dir_all(top.path().join(folder)).unwrap();
+    }
+    for file in [
+        "outside/secret",
+        "root/a.txt",
+        "root/site/index.html",
+        "root/site/ä b",
+        "root/site/.quartet-upload-1",
+    ] {
+        fs::write(top.path().join(file), file).unwrap();
+    }
+    let files = Files::open(&root, 0, DAY).unwrap();
+    Tree { top, files }
+}
+
+impl Tree {
+    fn root(&self) -> PathBuf {
+        self.top.path().join("root")
+    }
+
+    fn link(&self, target: &str, link: &str) {
+        symlink(target, self.root().join(link)).unwrap();
+    }
+
+    /// What a GET of the path would give.
+    fn get(&self, path: &str) -> Result<String, FilesError> {
+        match self.files.find(&TreePath::decode(path).unwrap())? {
+            Found::FolderWithoutSlash { .. } => Ok("to the slash".to_owned()),
+            Found::Folder => Ok("a folder".to_owned()),
+            Found::File { file, bytes, .. } => {
+                let mut text = String::new();
+                (&file).take(bytes).read_to_string(&mut text).unwrap();
+                Ok(text)
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(&self, path: &str, want: &str) {
+        let got = self.get(path).unwrap_or_else(|error| format!("{error:?}"));
+        assert_eq!(got, want, "{path}");
+    }
+
+    fn begin(&self, path: &str) -> Result<Upload<'_>, FilesError> {
+        let mut upload = self.files.upload(&TreePath::decode(path).unwrap(), 0)?;
+        upload.write(b"new ")?;
+        upload.write(path.as_bytes())?;
+        Ok(upload)
+    }
+
+    #[track_caller]
+    fn check_upload(&self, path: &str, want: &str) {
+        let done = self.begin(path).and_then(|upload| upload.finish(|_| true));
+        let got = done.map_or_else(|error| format!("{error:?}"), |_| "saved".to_owned());
+        assert_eq!(got, want, "{path}");
+    }
+
+    /// Every path below the top, sorted.
+    fn listing(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        let mut folders = vec![self.top.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                }
+                all.push(entry.path());
+            }
+        }
+        all.sort();
+        all
+    }
+}
+
+#[test]
+fn what_a_killed_server_left_is_removed_and_nothing_else() {
+    let tree = tree();
+    let upload = tree.begin("/site/under way").unwrap();
+    let before = tree.listing().len();
+    tree.files.remove_leftovers();
+    assert_eq!(tree.listing().len(), before - 1);
+    assert!(!tree.root().join("site/.quartet-upload-1").exists());
+    upload.finish(|_| true).unwrap();
+    tree.check("/site/under%20way", "new /site/under way");
+}
+
+#[test]
+fn a_folder_lists_what_can_be_asked_for() {
+    let tree = tree();
+    symlink("../outside/secret", tree.root().join("site/out")).unwrap();
+    symlink("index.html", tree.root().join("site/in")).unwrap();
+    UnixListener::bind(tree.root().join("site/socket")).unwrap();
+    fs::create_dir(tree.root().join("site/folder")).unwrap();
+    let path = TreePath::decode("/site/").unwrap();
+    let mut entries = tree.files.list(&path).unwrap();
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    let names: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.name.to_str().unwrap())
+        .collect();
+    assert_eq!(names, ["folder", "in", "index.html", "ä b"]);
+    assert!(entries[0].is_folder && !entries[1].is_folder);
+    assert_eq!(entries[1].bytes, entries[2].bytes);
+}
+
+#[test]
+fn files_are_found_by_their_path() {
+    let tree = tree();
+    tree.check("/a.txt", "root/a.txt");
+    tree.check("//a.txt", "root/a.txt");
+    tree.check("/site/%c3%a4%20b", "root/site/ä b");
+    tree.check("/b.txt", "NotFound");
+    tree.check("/a.txt/", "NotFound");
+    tree.check("/a.txt/b", "NotFound");
+    tree.check("/site/b", "NotFound");
+}
+
+#[test]
+fn a_folder_serves_its_index_behind_a_slash() {
+    let tree = tree();
+    tree.check("/site/", "root/site/index.html");
+    tree.check("/site", "to the slash");
+    tree.check("/empty/", "a folder");
+    tree.check("/empty", "to the slash");
+    tree.check("/odd/", "a folder");
+    tree.check("/", "a folder");
+    fs::write(tree.root().join("index.html"), "home").unwrap();
+    tree.check("/", "home");
+}
+
+#[test]
+fn links_are_followed_inside_and_nowhere_else() {
+    let tree = tree();
+    tree.link("a.txt", "inside");
+    tree.link("../a.txt", "site/up");
+    tree.link("../root/a.txt", "out-and-in");
+    tree.link("../outside/secret", "outside");
+    tree.link("/etc/passwd", "passwd");
+    tree.link("../outside", "folder");
+    tree.link("/", "everything");
+    tree.link("loop", "loop");
+    tree.link("/proc/self/root", "magic");
+    tree.link("outside", "link-to-link");
+    tree.link("gone", "dangling");
+    tree.check("/inside", "root/a.txt");
+    tree.check("/site/up", "root/a.txt");
+    for out in [
+        "/out-and-in",
+        "/outside",
+        "/passwd",
+        "/folder/secret",
+        "/folder/",
+        "/everything/etc/passwd",
+        "/loop",
+        "/loop/x",
+        "/magic/etc/passwd",
+        "/link-to-link",
+        "/dangling",
+    ] {
+        tree.check(out, "NotFound");
+    }
+    for out in [
+        "/folder/new",
+        "/folder/new/new",
+        "/everything/tmp/new",
+        "/loop/new",
+    ] {
+        tree.check_upload(out, "NotFound");
+    }
+    tree.check_upload("/dangling/new", "NotFound");
+    assert_eq!(
+        fs::read_dir(tree.top.path().join("outside"))
+            .unwrap()
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn only_regular_files_are_given() {
+    let tree = tree();
+    let fifo = tree.root().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    let _socket = UnixListener::bind(tree.root().join("socket")).unwrap();
+    tree.check("/fifo", "NotFound");
+    tree.check("/socket", "NotFound");
+}
+
+#[test]
+fn names_of_uploads_under_way_are_the_servers_own() {
+    let tree = tree();
+    tree.check("/site/.quartet-upload-1", "NotFound");
+    tree.check("/site/%2equartet-upload-1", "NotFound");
+    tree.check_upload("/.quartet-upload-2", "Reserved");
+    tree.check_upload("/site/.quartet-upload-/x", "Reserved");
+}
+
+#[test]
+fn an_upload_appears_when_it_is_finished() {
+    let tree = tree();
+    let upload = tree.begin("/a.txt").unwrap();
+    assert_eq!(upload.bytes(), 10);
+    tree.check("/a.txt", "root/a.txt");
+    upload.finish(|_| true).unwrap();
+    tree.check("/a.txt", "new /a.txt");
+    tree.check_upload("/empty/%c3%a4", "saved");
+    tree.check("/empty/ä", "new /empty/%c3%a4");
+    tree.check_upload("/x/y/z", "saved");
+    tree.check("/x/y/z", "new /x/y/z");
+    tree.check_upload("/x/w", "saved");
+    let left = tree.listing();
+    let left = left.iter().filter(|path| is_reserved(path));
+    assert_eq!(left.count(), 1, "the one that was there before");
+}
+
+#[test]
+fn an_upload_replaces_what_is_not_a_folder() {
+    let tree = tree();
+    tree.link("../outside/secret", "secret");
+    tree.link("a.txt", "inside");
+    let fifo = tree.root().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    for path in ["/secret", "/inside", "/fifo"] {
+        tree.check_upload(path, "saved");
+        tree.check(path, &format!("new {path}"));
+    }
+    let secret = fs::read_to_string(tree.top.path().join("outside/secret")).unwrap();
+    assert_eq!(secret, "outside/secret");
+    tree.check("/a.txt", "root/a.txt");
+}
+
+#[test]
+fn an_upload_needs_a_place_for_a_file() {
+    let tree = tree();
+    tree.link("site", "linked");
+    let before = tree.listing();
+    for folder in ["/", "/site", "/site/", "/new/", "/empty", "/linked"] {
+        tree.check_upload(folder, "IsFolder");
+    }
+    tree.check_upload("/a.txt/b", "NotAFolder");
+    tree.check_upload("/a.txt/b/c", "NotAFolder");
+    let deep = "/d".repeat(3000);
+    tree.check_upload(&deep, "NameTooLong");
+    tree.check(&deep, "NameTooLong");
+    assert_eq!(tree.listing(), before);
+}
+
+#[test]
+fn a_dropped_upload_leaves_nothing() {
+    let tree = tree();
+    let before = tree.listing();
+    for path in ["/a.txt", "/new", "/x/y/z", "/site/x/y"] {
+        let upload = tree.begin(path).unwrap();
+        assert_ne!(tree.listing(), before);
+        drop(upload);
+        assert_eq!(tree.listing(), before, "{path}");
+    }
+    tree.check("/a.txt", "root/a.txt");
+}
+
+#[test]
+fn an_upload_that_fails_at_the_end_leaves_nothing() {
+    let tree = tree();
+    let upload = tree.begin("/site/x").unwrap();
+    fs::create_dir(tree.root().join("site/x")).unwrap();
+    let before_it: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
+    assert!(matches!(upload.finish(|_| true), Err(FilesError::IsFolder)));
+    let left: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
+    assert_eq!(left, before_it);
+
+    // A file has come to stand where the second of two folders was to be made.
+    let upload = tree.begin("/new/file/x").unwrap();
+    fs::create_dir(tree.root().join("new")).unwrap();
+    fs::write(tree.root().join("new/file"), "").unwrap();
+    assert!(matches!(
+        upload.finish(|_| true),
+        Err(FilesError::NotAFolder)
+    ));
+    let names = fs::read_dir(tree.root().join("new")).unwrap();
+    assert_eq!(names.count(), 1, "what was there stays");
+}
+
+fn is_ours(path: &Path) -> bool {
+    is_reserved(path) && !path.ends_with(".quartet-upload-1")
+}
+
+#[test]
+fn uploads_at_once_share_the_folders_they_make() {
+    let tree = tree();
+    let first = tree.begin("/x/y/1").unwrap();
+    let second = tree.begin("/x/y/2").unwrap();
+    let third = tree.begin("/x/y/3").unwrap();
+    first.finish(|_| true).unwrap();
+    drop(third);
+    second.finish(|_| true).unwrap();
+    tree.check("/x/y/1", "new /x/y/1");
+    tree.check("/x/y/2", "new /x/y/2");
+}
+
+#[test]
+fn a_folder_swapped_for_a_link_leads_nowhere() {
+    let tree = tree();
+    let upload = tree.begin("/site/file").unwrap();
+    fs::rename(tree.root().join("site"), tree.root().join("moved")).unwrap();
+    tree.link("../outside", "site");
+    upload.finish(|_| true).unwrap();
+    assert!(!tree.top.path().join("outside/file").exists());
+    tree.check("/moved/file", "new /site/file");
+
+    let upload = tree.begin("/late/file").unwrap();
+    tree.link("../outside", "late");
+    assert!(matches!(upload.finish(|_| true), Err(FilesError::NotFound)));
+    assert!(!tree.top.path().join("outside/file").exists());
+}
+
+#[test]
+fn a_root_is_a_folder() {
+    let tree = tree();
+    assert!(Files::open(&tree.root().join("a.txt"), 0, DAY).is_err());
+    assert!(Files::open(&tree.root().join("gone"), 0, DAY).is_err());
+}
+
+#[test]
+fn errors_of_the_disk_keep_their_meaning() {
+    let from = |errno: Errno| FilesError::from(io::Error::from(errno));
+    assert!(matches!(from(Errno::NOSPC), FilesError::NoSpace(_)));
+    assert!(matches!(from(Errno::DQUOT), FilesError::NoSpace(_)));
+    assert!(matches!(from(Errno::ACCESS), FilesError::NotAllowed(_)));
+    assert!(matches!(from(Errno::ROFS), FilesError::NotAllowed(_)));
+    assert!(matches!(from(Errno::MFILE), FilesError::Busy(_)));
+    assert!(matches!(from(Errno::IO), FilesError::Storage(_)));
+}

@@ -1,0 +1,308 @@
+//! Uploads that can be gone on with (draft-ietf-httpbis-resumable-upload): a request that says
+//! `Upload-Complete` begins one, and is told under which path the rest can be appended; there
+//! `HEAD` asks how much has come, `PATCH` appends, and `DELETE` gives up.
+
+use std::time::Duration;
+
+use daemon::http::{Content, Handler, RequestBody, Response};
+use percent_encoding::percent_encode;
+use proto::http::request::put_head;
+use proto::http::resumable::{self, COMPLETE, LENGTH, LIMIT, OFFSET};
+use proto::http::{BodyLength, Refusal, RequestHead, Status};
+use serde_json::json;
+
+use std::os::unix::ffi::OsStrExt;
+
+use crate::connection::{Connections, path_of, refusal, sniffing_off};
+use crate::files::{Unfinished, Upload};
+use crate::listing::LINK_ESCAPES;
+
+/// The fields of the request that began an upload which still matter at its end.
+const KEPT_FIELDS: [&str; 4] = [
+    "if-match",
+    "if-none-match",
+    "if-unmodified-since",
+    "repr-digest",
+];
+
+/// How the methods of an upload's own path are listed.
+pub(crate) const ALLOWED: &str = "DELETE, GET, HEAD, OPTIONS, PATCH";
+
+/// Where the types of problems are registered (RFC 9457 section 4.2).
+const PROBLEMS: &str = "https://iana.org/assignments/http-problem-types#";
+
+/// What a request says of the upload that it begins or goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Whether its body goes up to the end of the file.
+    pub(crate) is_last: bool,
+    /// How long the file is, as far as the request tells.
+    pub(crate) length: Option<u64>,
+}
+
+impl Part {
+    /// What a request says whose body starts at `offset`; `None` if it is an upload like any other.
+    ///
+    /// # Errors
+    /// If it contradicts itself.
+    pub(crate) fn of(request: &RequestHead, offset: u64) -> Result<Option<Self>, Refusal> {
+        let Some(is_last) = resumable::boolean(request, COMPLETE) else {
+            return Ok(None);
+        };
+        let end = match request.body {
+            BodyLength::Bytes(bytes) => Some(offset.saturating_add(bytes)),
+            BodyLength::None => Some(offset),
+            _ => None,
+        };
+        let announced = resumable::integer(request, LENGTH);
+        let is_consistent = match (announced, end) {
+            (Some(length), Some(end)) if is_last => length == end,
+            (Some(length), Some(end)) => length >= end,
+            _ => true,
+        };
+        match is_consistent {
+            true => Ok(Some(Self {
+                is_last,
+                length: announced.or(end.filter(|_| is_last)),
+            })),
+            false => Err(inconsistent_length()),
+        }
+    }
+}
+
+pub(crate) fn inconsistent_length() -> Refusal {
+    Refusal::new(Status::BadRequest, "inconsistent length values for upload")
+}
+
+impl Connections {
+    /// Has what comes of an upload stay, if the client can know where to go on with it. Returns
+    /// where that is.
+    pub(crate) fn keep(
+        &self,
+        upload: &mut Upload,
+        request: &RequestHead,
+        part: &Part,
+        body: &mut dyn RequestBody,
+    ) -> Result<Option<String>, Refusal> {
+        let knows_interim =
+            resumable::integer(request, resumable::VERSION) == Some(resumable::INTEROP_VERSION);
+        if part.is_last && !knows_interim {
+            return Ok(None);
+        }
+        let head = kept_head(request, part.length);
+        upload.keep(&head, body.cutter()).map_err(refusal)?;
+        let resource = location(upload);
+        if knows_interim {
+            let fields = [
+                ("Location", resource.clone().into()),
+                (LIMIT, self.limit(self.resume_keep).into()),
+                (
+                    resumable::VERSION,
+                    resumable::INTEROP_VERSION.to_string().into(),
+                ),
+            ];
+            // If it does not arrive, nor does anything else.
+            let _ = body.inform(Status::UploadResumptionSupported, &fields);
+        }
+        Ok(Some(resource))
+    }
+
+    /// Puts an upload in its place that has come to its end, as the request that began it wants it.
+    pub(crate) fn complete(&self, began: &RequestHead, mut upload: Upload) -> Response {
+        // Whatever is wrong with it now, more of it does not make it right.
+        upload.forget();
+        let placed = self.place(began, upload);
+        let response = placed.unwrap_or_else(|refusal| self.refuse(&refusal));
+        response.with_field(COMPLETE, resumable::format_boolean(true))
+    }
+
+    /// The reply to a request whose body is on disk, but is not all.
+    pub(crate) fn wait_for_more(
+        &self,
+        upload: &Upload,
+        resource: Option<String>,
+    ) -> Result<Response, Refusal> {
+        upload.sync().map_err(refusal)?;
+        let mut response = Response {
+            status: Status::NoContent,
+            fields: self.progress(upload, self.resume_keep),
+            body: Content::None,
+        };
+        if let Some(resource) = resource {
+            response.status = Status::Created;
+            response.body = Content::Bytes(Vec::new());
+            response = response.with_field("Location", resource);
+        }
+        Ok(sniffing_off(response))
+    }
+
+    /// Answers a request for the path of an upload that was broken off.
+    pub(crate) fn go_on(
+        &self,
+        request: &RequestHead,
+        body: &mut dyn RequestBody,
+    ) -> Result<Response, Refusal> {
+        self.check_upload(request)?;
+        match request.method {
+            "GET" | "HEAD" => self.offset(request, body),
+            "PATCH" => {
+                let patched = self.patch(request, body);
+                let refused = |refusal| {
+                    let refused = self.refuse(&refusal);
+                    refused.with_field(COMPLETE, resumable::format_boolean(false))
+                };
+                Ok(patched.unwrap_or_else(refused))
+            }
+            "DELETE" => {
+                let path = path_of(request)?;
+                let unfinished = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
+                let mut upload = unfinished.upload;
+                upload.forget();
+                Ok(Response {
+                    status: Status::NoContent,
+                    fields: Vec::new(),
+                    body: Content::None,
+                })
+            }
+            _ => Ok(self.not_allowed(ALLOWED)),
+        }
+    }
+
+    fn offset(
+        &self,
+        request: &RequestHead,
+        body: &mut dyn RequestBody,
+    ) -> Result<Response, Refusal> {
+        let path = path_of(request)?;
+        let unfinished = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
+        let Unfinished { upload, head, keep } = unfinished;
+        // The client may now forget what it has sent.
+        upload.sync().map_err(refusal)?;
+        let mut response = Response {
+            status: Status::NoContent,
+            fields: self.progress(&upload, keep),
+            body: Content::None,
+        };
+        if let Some(length) = length_in(&head) {
+            response = response.with_field(LENGTH, length.to_string());
+        }
+        Ok(response.with_field("Cache-Control", "no-store"))
+    }
+
+    fn patch(
+        &self,
+        request: &RequestHead,
+        body: &mut dyn RequestBody,
+    ) -> Result<Response, Refusal> {
+        let kind = request.fields("content-type").next().unwrap_or_default();
+        if !kind.eq_ignore_ascii_case(resumable::PARTIAL_UPLOAD.as_bytes()) {
+            let sentence = "an upload goes on with the Content-Type application/partial-upload";
+            let refused = Refusal::new(Status::UnsupportedMediaType, sentence);
+            let refused = self.refuse(&refused);
+            return Ok(refused.with_field("Accept-Patch", resumable::PARTIAL_UPLOAD));
+        }
+        let offset = resumable::integer(request, OFFSET);
+        let (Some(offset), Some(_)) = (offset, resumable::boolean(request, COMPLETE)) else {
+            let sentence =
+                "an upload goes on with Upload-Offset: NUMBER and Upload-Complete: ?0 or ?1";
+            return Err(Refusal::new(Status::BadRequest, sentence));
+        };
+        let path = path_of(request)?;
+        let unfinished = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
+        let Unfinished {
+            mut upload, head, ..
+        } = unfinished;
+        if offset != upload.bytes() {
+            return Ok(self.mismatch(&upload, offset));
+        }
+        let Some(part) = Part::of(request, offset)? else {
+            return Err(inconsistent_length());
+        };
+        let began = RequestHead::parse(&head)?;
+        let known = length_in(&head);
+        let length = match (known, part.length) {
+            (Some(known), Some(length)) if known != length => return Err(inconsistent_length()),
+            (known, length) => known.or(length),
+        };
+        self.check_length(length.unwrap_or(offset))?;
+        upload
+            .check_room(length.unwrap_or(offset))
+            .map_err(refusal)?;
+        if known.is_none() && length.is_some() {
+            upload
+                .set_head(&kept_head(&began, length))
+                .map_err(refusal)?;
+        }
+        self.append(&mut upload, request, body, length)?;
+        match part.is_last {
+            true if length.is_some_and(|length| length != upload.bytes()) => {
+                Err(inconsistent_length())
+            }
+            true => Ok(self.complete(&began, upload)),
+            false => self.wait_for_more(&upload, None),
+        }
+    }
+
+    fn mismatch(&self, upload: &Upload, provided: u64) -> Response {
+        let problem = json!({
+            "type": format!("{PROBLEMS}mismatching-upload-offset"),
+            "title": "offset from request does not match offset of resource",
+            "expected-offset": upload.bytes(),
+            "provided-offset": provided,
+        });
+        let body = format!("{problem}\n");
+        let mut response = Response::new(Status::Conflict, "application/problem+json", body);
+        response
+            .fields
+            .extend(self.progress(upload, self.resume_keep));
+        response
+    }
+
+    fn progress(
+        &self,
+        upload: &Upload,
+        keep: Duration,
+    ) -> Vec<(&'static str, std::borrow::Cow<'static, str>)> {
+        vec![
+            (COMPLETE, resumable::format_boolean(false).into()),
+            (OFFSET, upload.bytes().to_string().into()),
+            (LIMIT, self.limit(keep).into()),
+        ]
+    }
+
+    /// What `Upload-Limit` says: how long a file may be, in bytes, and how long what has come of it
+    /// is kept, in seconds.
+    pub(crate) fn limit(&self, keep: Duration) -> String {
+        let bytes = self.upload_bytes_max.min(resumable::INTEGER_MAX);
+        format!("max-size={bytes}, max-age={}", keep.as_secs())
+    }
+}
+
+/// The path under which a client can go on with an upload, as a target.
+fn location(upload: &Upload) -> String {
+    let path = upload.resource();
+    let name = |name| format!("/{}", percent_encode(name, LINK_ESCAPES));
+    path.iter().map(|part| name(part.as_bytes())).collect()
+}
+
+/// What has to be known of the request that began an upload, to end it.
+fn kept_head(began: &RequestHead, length: Option<u64>) -> Vec<u8> {
+    let text = |value| std::str::from_utf8(value).ok();
+    let kept = |name| {
+        began
+            .fields(name)
+            .filter_map(text)
+            .map(move |value| (name, value))
+    };
+    let mut fields: Vec<(&str, &str)> = KEPT_FIELDS.into_iter().flat_map(kept).collect();
+    let length = length.map(|length| length.to_string());
+    fields.extend(length.iter().map(|length| (LENGTH, length.as_str())));
+    let mut head = Vec::new();
+    put_head(&mut head, began.method, began.path, "", &fields);
+    head
+}
+
+/// How long an upload is, by the head that was kept of it.
+fn length_in(head: &[u8]) -> Option<u64> {
+    resumable::integer(&RequestHead::parse(head).ok()?, LENGTH)
+}

@@ -1,0 +1,107 @@
+//! The fields of resumable uploads (draft-ietf-httpbis-resumable-upload, interop version 8): a
+//! client begins an upload, is told under which path it can go on with it, asks how much has come,
+//! and appends the rest. The values are those of structured fields (RFC 9651); one that is
+//! malformed is as good as missing.
+
+use super::request::RequestHead;
+
+/// The version of the draft, for the field `Upload-Draft-Interop-Version`. An interim response is
+/// only sent to clients that name it.
+pub const INTEROP_VERSION: u64 = 8;
+
+/// The media type of what is appended.
+pub const PARTIAL_UPLOAD: &str = "application/partial-upload";
+
+/// An integer of a structured field has up to so many digits (RFC 9651 section 3.3.1).
+const DIGITS_MAX: usize = 15;
+
+/// The largest integer of a structured field.
+pub const INTEGER_MAX: u64 = 999_999_999_999_999;
+
+/// A field that says whether the upload is complete.
+pub const COMPLETE: &str = "Upload-Complete";
+
+/// A field that says how many bytes have come.
+pub const OFFSET: &str = "Upload-Offset";
+
+/// A field that says how many bytes there will be.
+pub const LENGTH: &str = "Upload-Length";
+
+/// A field with the limits of a server.
+pub const LIMIT: &str = "Upload-Limit";
+
+/// A field with the [`INTEROP_VERSION`].
+pub const VERSION: &str = "Upload-Draft-Interop-Version";
+
+/// The boolean in a field of a request.
+pub fn boolean(request: &RequestHead, name: &str) -> Option<bool> {
+    match one(request, name)? {
+        b"?1" => Some(true),
+        b"?0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The integer in a field of a request; none of the integers here is negative.
+pub fn integer(request: &RequestHead, name: &str) -> Option<u64> {
+    parse_integer(one(request, name)?)
+}
+
+/// The integer that a field's value is.
+pub fn parse_integer(value: &[u8]) -> Option<u64> {
+    let is_integer =
+        (1..=DIGITS_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    match is_integer {
+        true => std::str::from_utf8(value).ok()?.parse().ok(),
+        false => None,
+    }
+}
+
+/// How a boolean is written.
+pub fn format_boolean(value: bool) -> &'static str {
+    match value {
+        true => "?1",
+        false => "?0",
+    }
+}
+
+fn one<'a>(request: &RequestHead<'a>, name: &str) -> Option<&'a [u8]> {
+    let mut values = request.fields(name);
+    match (values.next(), values.next()) {
+        (Some(value), None) => Some(value.trim_ascii()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(value: &str) -> (Option<bool>, Option<u64>) {
+        let head = format!("PUT / HTTP/1.1\r\nHost: h\r\nX: {value}\r\n\r\n");
+        let request = RequestHead::parse(head.as_bytes()).unwrap();
+        (boolean(&request, "x"), integer(&request, "x"))
+    }
+
+    #[test]
+    fn values_are_those_of_structured_fields() {
+        assert_eq!(with("?1"), (Some(true), None));
+        assert_eq!(with("?0"), (Some(false), None));
+        assert_eq!(with("0"), (None, Some(0)));
+        assert_eq!(with("999999999999999"), (None, Some(999_999_999_999_999)));
+        for other in [
+            "",
+            "1000000000000000",
+            "-1",
+            "+1",
+            "1.0",
+            "?2",
+            "true",
+            "1, 1",
+            "1\r\nX: 1",
+        ] {
+            assert_eq!(with(other), (None, None), "{other}");
+        }
+        assert_eq!(format_boolean(true), "?1");
+    }
+}
