@@ -22,16 +22,16 @@ use crate::harness::{PATIENCE, Ran, Server, data, eventually, program, python, r
 const SECRET: &str = "the secret beside the root";
 
 /// What a whole upload is answered.
-const SAVED: &str = "File received and saved\n";
+pub const SAVED: &str = "File received and saved\n";
 
 /// A folder `root` to be served, and beside it what must never be reached.
-struct Tree {
+pub struct Tree {
     top: TempDir,
 }
 
 impl Tree {
     /// Holds the site of `data/server` as `site`, and a folder without a page.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let top = tempfile::tempdir().unwrap();
         for folder in ["outside", "root/site", "root/plain"] {
             fs::create_dir_all(top.path().join(folder)).unwrap();
@@ -44,16 +44,16 @@ impl Tree {
         Self { top }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.top.path().join(name)
     }
 
-    fn root(&self, name: &str) -> PathBuf {
+    pub fn root(&self, name: &str) -> PathBuf {
         self.top.path().join("root").join(name)
     }
 
     #[track_caller]
-    fn start(&self, options: &[&str]) -> Server {
+    pub fn start(&self, options: &[&str]) -> Server {
         let root = self.path("root");
         let mut line = vec!["0", "--root", root.to_str().unwrap()];
         line.extend(options);
@@ -61,19 +61,19 @@ impl Tree {
     }
 
     /// Everything below the root, with what is in it.
-    fn inside(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub fn inside(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         contents(&self.path("root"))
     }
 
     /// Everything beside the root, with what is in it.
-    fn outside(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub fn outside(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut all = contents(self.top.path());
         all.retain(|path, _| !path.starts_with(self.path("root")));
         all
     }
 
     /// The temporary files of uploads under way.
-    fn temporary_files(&self) -> usize {
+    pub fn temporary_files(&self) -> usize {
         let is_temporary = |path: &&PathBuf| {
             let name = path.file_name().unwrap().to_string_lossy();
             name.starts_with(".quartet-upload-")
@@ -82,7 +82,7 @@ impl Tree {
     }
 }
 
-fn copy_files(from: &Path, to: &Path) {
+pub fn copy_files(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
@@ -90,7 +90,7 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 /// Every path below a folder, with the bytes of the regular files. Links are not followed.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -115,24 +115,24 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// A connection that speaks HTTP, read without any code of ours.
-struct Http<S = TcpStream>(BufReader<S>);
+pub struct Http<S = TcpStream>(BufReader<S>);
 
 /// A reply.
 #[derive(Debug)]
-struct Reply {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 impl Http {
     #[track_caller]
-    fn to(server: &Server) -> Self {
+    pub fn to(server: &Server) -> Self {
         Self(BufReader::new(server.connect()))
     }
 
     /// Sends bytes. A server that has refused may have closed before they are all written.
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.0.get_ref().write_all(bytes.as_ref());
     }
 }
@@ -140,7 +140,7 @@ impl Http {
 impl<S: Read> Http<S> {
     /// The next head, with its empty line; `None` is the end of the connection.
     #[track_caller]
-    fn head(&mut self) -> Option<String> {
+    pub fn head(&mut self) -> Option<String> {
         let mut head = String::new();
         loop {
             match self.0.read_line(&mut head) {
@@ -155,7 +155,7 @@ impl<S: Read> Http<S> {
 
     /// The next reply to a request with this method; `None` is the end of the connection.
     #[track_caller]
-    fn reply_to(&mut self, method: &str) -> Option<Reply> {
+    pub fn reply_to(&mut self, method: &str) -> Option<Reply> {
         let head = self.head()?;
         let status = head.strip_prefix("HTTP/1.1 ").expect(&head);
         let status = status[..3].parse().expect(&head);
@@ -164,9 +164,15 @@ impl<S: Read> Http<S> {
             head,
             body: Vec::new(),
         };
-        assert!(reply.field("Date").ends_with(" GMT"), "{}", reply.head);
-        let length = reply.field("Content-Length").parse().expect(&reply.head);
-        if method != "HEAD" {
+        let is_interim = status < 200;
+        assert!(
+            is_interim || reply.field("Date").ends_with(" GMT"),
+            "{}",
+            reply.head
+        );
+        let has_body = method != "HEAD" && !matches!(status, 100..=199 | 204 | 304);
+        if has_body {
+            let length = reply.field("Content-Length").parse().expect(&reply.head);
             reply.body.resize(length, 0);
             self.0.read_exact(&mut reply.body).expect(&reply.head);
         }
@@ -174,13 +180,13 @@ impl<S: Read> Http<S> {
     }
 
     #[track_caller]
-    fn reply(&mut self) -> Reply {
+    pub fn reply(&mut self) -> Reply {
         self.reply_to("GET").expect("a reply")
     }
 
     /// Whether the server has ended the connection.
     #[track_caller]
-    fn is_at_end(&mut self) -> bool {
+    pub fn is_at_end(&mut self) -> bool {
         self.head().is_none()
     }
 }
@@ -188,7 +194,7 @@ impl<S: Read> Http<S> {
 impl Reply {
     /// The value of a field that is there once.
     #[track_caller]
-    fn field(&self, name: &str) -> &str {
+    pub fn field(&self, name: &str) -> &str {
         let start = format!("{name}: ");
         let mut values = self.head.lines().filter_map(|l| l.strip_prefix(&start));
         let value = values
@@ -198,20 +204,20 @@ impl Reply {
         value
     }
 
-    fn has(&self, line: &str) -> bool {
+    pub fn has(&self, line: &str) -> bool {
         self.head.contains(&format!("\r\n{line}\r\n"))
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-fn get(target: &str) -> String {
+pub fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")
 }
 
-fn post(target: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn post(target: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let length = body.len();
     let head = format!("POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
@@ -220,7 +226,7 @@ fn post(target: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// One request over a connection of its own.
 #[track_caller]
-fn ask(server: &Server, request: impl AsRef<[u8]>) -> Reply {
+pub fn ask(server: &Server, request: impl AsRef<[u8]>) -> Reply {
     let request = request.as_ref();
     let method = request.split(|b| *b == b' ').next().unwrap();
     let mut http = Http::to(server);

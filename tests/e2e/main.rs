@@ -13,6 +13,7 @@ mod hostile;
 mod limits;
 mod programs;
 mod queue;
+mod resume;
 mod udp;
 mod verbs;
 mod work;

@@ -2,16 +2,16 @@
 //! `Upload-Complete` begins one, and is told under which path the rest can be appended; there
 //! `HEAD` asks how much has come, `PATCH` appends, and `DELETE` gives up.
 
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use daemon::http::{Content, Handler, RequestBody, Response};
 use percent_encoding::percent_encode;
 use proto::http::request::put_head;
+use proto::http::response::Field;
 use proto::http::resumable::{self, COMPLETE, LENGTH, LIMIT, OFFSET};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 use serde_json::json;
-
-use std::os::unix::ffi::OsStrExt;
 
 use crate::connection::{Connections, path_of, refusal, sniffing_off};
 use crate::files::{Unfinished, Upload};
@@ -41,11 +41,16 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// What a request says whose body starts at `offset`; `None` if it is an upload like any other.
+    /// What a request says whose body starts at `offset`, of a file that is `known` to be so long;
+    /// `None` if it is an upload like any other.
     ///
     /// # Errors
-    /// If it contradicts itself.
-    pub(crate) fn of(request: &RequestHead, offset: u64) -> Result<Option<Self>, Refusal> {
+    /// If it contradicts itself, or what is known.
+    pub(crate) fn of(
+        request: &RequestHead,
+        offset: u64,
+        known: Option<u64>,
+    ) -> Result<Option<Self>, Refusal> {
         let Some(is_last) = resumable::boolean(request, COMPLETE) else {
             return Ok(None);
         };
@@ -55,15 +60,16 @@ impl Part {
             _ => None,
         };
         let announced = resumable::integer(request, LENGTH);
-        let is_consistent = match (announced, end) {
+        let length = known.or(announced);
+        let is_consistent = match (length, end) {
             (Some(length), Some(end)) if is_last => length == end,
             (Some(length), Some(end)) => length >= end,
             _ => true,
-        };
+        } && announced.is_none_or(|announced| Some(announced) == length);
         match is_consistent {
             true => Ok(Some(Self {
                 is_last,
-                length: announced.or(end.filter(|_| is_last)),
+                length: length.or(end.filter(|_| is_last)),
             })),
             false => Err(inconsistent_length()),
         }
@@ -183,7 +189,7 @@ impl Connections {
             fields: self.progress(&upload, keep),
             body: Content::None,
         };
-        if let Some(length) = length_in(&head) {
+        if let Some(length) = length_in(&RequestHead::parse(&head)?) {
             response = response.with_field(LENGTH, length.to_string());
         }
         Ok(response.with_field("Cache-Control", "no-store"))
@@ -215,15 +221,12 @@ impl Connections {
         if offset != upload.bytes() {
             return Ok(self.mismatch(&upload, offset));
         }
-        let Some(part) = Part::of(request, offset)? else {
+        let began = RequestHead::parse(&head)?;
+        let known = length_in(&began);
+        let Some(part) = Part::of(request, offset, known)? else {
             return Err(inconsistent_length());
         };
-        let began = RequestHead::parse(&head)?;
-        let known = length_in(&head);
-        let length = match (known, part.length) {
-            (Some(known), Some(length)) if known != length => return Err(inconsistent_length()),
-            (known, length) => known.or(length),
-        };
+        let length = part.length;
         self.check_length(length.unwrap_or(offset))?;
         upload
             .check_room(length.unwrap_or(offset))
@@ -258,11 +261,7 @@ impl Connections {
         response
     }
 
-    fn progress(
-        &self,
-        upload: &Upload,
-        keep: Duration,
-    ) -> Vec<(&'static str, std::borrow::Cow<'static, str>)> {
+    fn progress(&self, upload: &Upload, keep: Duration) -> Vec<Field> {
         vec![
             (COMPLETE, resumable::format_boolean(false).into()),
             (OFFSET, upload.bytes().to_string().into()),
@@ -302,7 +301,7 @@ fn kept_head(began: &RequestHead, length: Option<u64>) -> Vec<u8> {
     head
 }
 
-/// How long an upload is, by the head that was kept of it.
-fn length_in(head: &[u8]) -> Option<u64> {
-    resumable::integer(&RequestHead::parse(head).ok()?, LENGTH)
+/// How long an upload is, by what was kept of the request that began it.
+fn length_in(began: &RequestHead) -> Option<u64> {
+    resumable::integer(began, LENGTH)
 }

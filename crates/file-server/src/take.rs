@@ -30,7 +30,7 @@ impl Connections {
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
         self.check_upload(request)?;
-        let part = Part::of(request, 0)?;
+        let part = Part::of(request, 0, None)?;
         let length = match request.body {
             BodyLength::None if part.is_none() => {
                 let sentence = "an upload needs a Content-Length or chunked coding";
@@ -187,15 +187,13 @@ impl Connections {
                 return Ok(());
             }
             let end = upload.bytes() + bytes as u64;
-            let is_allowed = self.check_length(end);
             let is_announced = match length {
                 Some(length) if end > length => Err(inconsistent_length()),
                 _ => Ok(()),
             };
             // Nothing good can come of it any more.
-            is_allowed
-                .and(is_announced)
-                .inspect_err(|_| upload.forget())?;
+            let is_allowed = is_announced.and_then(|()| self.check_length(end));
+            is_allowed.inspect_err(|_| upload.forget())?;
             upload.write(&piece[..bytes]).map_err(refusal)?;
         }
     }

@@ -65,7 +65,8 @@ impl Files {
         let turn = self.turns.take(name, cutter)?;
         let folder = self.root.open_dir(or_dot(folder_path))?;
         let head = read_head(&folder, name)?;
-        if left(&folder, name, self.resume_keep).is_zero() {
+        let keep = left(&folder, name, self.resume_keep);
+        if keep.is_zero() {
             remove(&folder, name)?;
             return Err(FilesError::NotFound);
         }
@@ -80,11 +81,7 @@ impl Files {
         let target = TreePath::decode(target.path).map_err(|_| FilesError::NotFound)?;
         let place = (folder, folder_path.to_owned());
         let upload = Upload::broken_off(self, target, file, name.to_owned(), place, turn)?;
-        Ok(Unfinished {
-            upload,
-            head,
-            keep: self.resume_keep,
-        })
+        Ok(Unfinished { upload, head, keep })
     }
 
     /// Removes what is left of uploads that nobody can, or will, go on with.
@@ -110,7 +107,12 @@ impl Files {
                 if kind.as_ref().is_ok_and(|kind| kind.is_dir()) {
                     folders.extend(entry.open_dir());
                 } else if kind.is_ok_and(|kind| kind.is_file()) {
-                    removed += usize::from(self.sweep_file(&folder, &entry)?);
+                    removed += match self.sweep_file(&folder, &entry) {
+                        Ok(is_removed) => usize::from(is_removed),
+                        // It was removed together with another, or by another server.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                        Err(error) => return Err(error),
+                    };
                 }
             }
         }
