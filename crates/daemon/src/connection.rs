@@ -331,26 +331,24 @@ impl<'a> Connection<'a> {
     }
 
     fn read_before_deadline(&mut self) -> io::Result<usize> {
-        loop {
-            let until = |moment: Instant| moment.saturating_duration_since(Instant::now());
-            let wait = match self.deadline {
-                Deadline::None => None,
-                Deadline::Stall(stall) => Some(stall),
-                Deadline::At(moment) => Some(until(moment)),
-                Deadline::StallUntil(stall, moment) => Some(until(moment).min(stall)),
-            };
-            if wait == Some(Duration::ZERO) {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            if wait != self.read_timeout {
-                self.stream().set_read_timeout(wait)?;
-                self.read_timeout = wait;
-            }
-            let mut input = std::mem::take(&mut self.input);
-            let read = self.blocked(|mut stream| stream.read(&mut input));
-            self.input = input;
-            return read;
+        let until = |moment: Instant| moment.saturating_duration_since(Instant::now());
+        let wait = match self.deadline {
+            Deadline::None => None,
+            Deadline::Stall(stall) => Some(stall),
+            Deadline::At(moment) => Some(until(moment)),
+            Deadline::StallUntil(stall, moment) => Some(until(moment).min(stall)),
+        };
+        if wait == Some(Duration::ZERO) {
+            return Err(io::ErrorKind::TimedOut.into());
         }
+        if wait != self.read_timeout {
+            self.stream().set_read_timeout(wait)?;
+            self.read_timeout = wait;
+        }
+        let mut input = std::mem::take(&mut self.input);
+        let read = self.blocked(|mut stream| stream.read(&mut input));
+        self.input = input;
+        read
     }
 }
 
