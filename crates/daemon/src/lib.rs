@@ -30,7 +30,7 @@ pub use wakeup::{Waited, Wakeup};
 use registry::Registry;
 
 /// How many connections a server keeps open unless told otherwise (`--max-connections`).
-pub const CONNECTIONS_DEFAULT: usize = 1024;
+pub const CONNECTIONS_DEFAULT: usize = 4096;
 
 /// The most connections a server can be told to keep. Each is a thread, and past about 16,000
 /// threads (two memory mappings each, 65,530 allowed) the Rust runtime aborts the process.

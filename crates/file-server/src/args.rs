@@ -61,7 +61,7 @@ Options:
   --access-log           write a line for each request to standard output, in the common
                          log format
   --bind ADDR            the address to listen on [default: 127.0.0.1]
-  --max-connections N    connections open at once, 1 to 15000 [default: 1024]
+  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
   -v, --verbose          log a line for every request
   -h, --help             print this help
   -V, --version          print the version

@@ -35,7 +35,7 @@ Options:
   --users FILE           serve only the users in FILE, one name a line [default: all]
   --bind ADDR            the address to listen on; one that other machines can reach needs
                          --users [default: 127.0.0.1]
-  --max-connections N    connections open at once, 1 to 15000 [default: 1024]
+  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
   -v, --verbose          log connections too
   -h, --help             print this help
   -V, --version          print the version

@@ -50,7 +50,7 @@ Options:
   --max-attempts N       how often a message is handed out before it goes to the queue
                          NAME.dead [default: 5]
   --bind ADDR            the address to listen on [default: 127.0.0.1]
-  --max-connections N    connections open at once, 1 to 15000 [default: 1024]
+  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
   -v, --verbose          log a line for every request
   -h, --help             print this help
   -V, --version          print the version
