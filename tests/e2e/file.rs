@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, RenameFlags, mkfifoat, renameat_with};
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, Ran, Server, data, eventually, program, python, run, run_command};
+use crate::harness::{
+    PATIENCE, Ran, Server, data, eventually, program, python, run, run_command, skipped,
+};
 
 /// What stands in every file that must never be read.
 const SECRET: &str = "the secret beside the root";
@@ -1670,7 +1672,7 @@ fn curl(server: &Server, args: &[&str], path: &str) -> Option<String> {
         .args(args)
         .arg(format!("http://{}{path}", server.addr()));
     if command.get_program() == "curl" && !has_curl() {
-        println!("skipped: curl is not installed");
+        skipped("curl is not installed");
         return None;
     }
     Some(crate::harness::run_command(command, b"").expect(0).out())

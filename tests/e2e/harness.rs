@@ -353,6 +353,12 @@ fn wait_for(child: &mut Child, command: &str) -> Option<i32> {
     }
 }
 
+/// Says that a test was skipped, and why; also when the output of tests is not shown.
+pub fn skipped(why: &str) {
+    // Not println!, whose output is kept back.
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
 /// Waits until something holds that no event announces.
 #[track_caller]
 pub fn eventually(what: &str, holds: impl Fn() -> bool) {

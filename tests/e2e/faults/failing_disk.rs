@@ -9,7 +9,7 @@ fn has_strace() -> bool {
     let works = strace.stderr(Stdio::null()).status();
     let works = works.is_ok_and(|status| status.success());
     if !works {
-        println!("skipped: there is no strace that works");
+        crate::harness::skipped("there is no strace that works");
     }
     works
 }

@@ -94,7 +94,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_is_refused_until_there_is_room() {
     for kind in KINDS {
         let Some(disk) = SmallDisk::mount("256k") else {
-            println!("skipped: no file system may be mounted here");
+            crate::harness::skipped("no file system may be mounted here");
             return;
         };
         let dir = disk.0.path().join("data");
@@ -139,7 +139,7 @@ fn a_queue_that_may_not_grow_can_be_emptied() {
 #[test]
 fn a_database_longer_than_its_log_fills_the_disk_and_goes_on() {
     let Some(disk) = SmallDisk::mount("20m") else {
-        println!("skipped: no file system may be mounted here");
+        crate::harness::skipped("no file system may be mounted here");
         return;
     };
     let start = || Server::spawn(Queue.command(disk.0.path()));
