@@ -12,6 +12,7 @@ mod harness;
 mod history;
 mod hostile;
 mod limits;
+mod others;
 mod programs;
 mod queue;
 mod resume;

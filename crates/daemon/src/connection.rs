@@ -21,8 +21,10 @@ use crate::accept::WRITE_STALL;
 use crate::registry::{Entry, Registration};
 use crate::{Waited, Wakeup};
 
-/// The size of the input buffer, in bytes.
-const INPUT_BYTES: usize = 16 * 1024;
+/// The size of a buffer, in bytes: of a connection that asks little...
+const BUFFER_BYTES_MIN: usize = 4 * 1024;
+/// ...and of one that sends as fast as it can. It grows when a read fills it.
+const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Output is sent when this many bytes of it have gathered, also while there is more input.
 const OUTPUT_BYTES: usize = 64 * 1024;
@@ -152,6 +154,8 @@ impl<'a> Connection<'a> {
         if self.consumed == self.filled {
             self.deadline = idle.map_or(Deadline::None, Deadline::Stall);
             self.note_request();
+            self.flush()?;
+            self.shrink();
             self.registration.entry.set_idle(true);
             self.begin_moving();
             let waited = match self.is_stopping() {
@@ -178,6 +182,7 @@ impl<'a> Connection<'a> {
     /// Those of the stream.
     pub fn wait(&mut self, wakeup: &Wakeup, deadline: Instant) -> io::Result<Waited> {
         self.flush()?;
+        self.shrink();
         self.registration.entry.set_idle(true);
         let waited = match self.is_stopping() {
             true => Ok(Waited::HungUp),
@@ -316,21 +321,39 @@ impl<'a> Connection<'a> {
         moved
     }
 
+    /// Gives back what only a busy connection needs.
+    fn shrink(&mut self) {
+        if self.consumed == self.filled && self.input.len() > BUFFER_BYTES_MIN {
+            (self.consumed, self.filled) = (0, 0);
+            self.input = Vec::new();
+        }
+        self.output.shrink_to(BUFFER_BYTES_MIN);
+    }
+
     fn stream(&self) -> &'a TcpStream {
         &self.registration.entry.stream
     }
 
     /// Replaces the consumed input by one read. At the end of the stream it stays empty.
     fn refill(&mut self) -> io::Result<()> {
-        self.flush()?;
+        let bytes = match self.input.len() {
+            0 => BUFFER_BYTES_MIN,
+            // It was full, so there will be more.
+            bytes if self.filled == bytes => (bytes * 4).min(INPUT_BYTES_MAX),
+            bytes => bytes,
+        };
         (self.consumed, self.filled) = (0, 0);
-        self.input.resize(INPUT_BYTES, 0);
-        self.filled = self.read_before_deadline()?;
-        self.peer_has_closed |= self.filled == 0;
+        let mut input = std::mem::take(&mut self.input);
+        input.resize(bytes, 0);
+        let read = self.receive(&mut input);
+        self.input = input;
+        self.filled = read?;
         Ok(())
     }
 
-    fn read_before_deadline(&mut self) -> io::Result<usize> {
+    /// One read from the peer, before the deadline. Everything written so far is sent first.
+    fn receive(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.flush()?;
         let until = |moment: Instant| moment.saturating_duration_since(Instant::now());
         let wait = match self.deadline {
             Deadline::None => None,
@@ -345,15 +368,18 @@ impl<'a> Connection<'a> {
             self.stream().set_read_timeout(wait)?;
             self.read_timeout = wait;
         }
-        let mut input = std::mem::take(&mut self.input);
-        let read = self.blocked(|mut stream| stream.read(&mut input));
-        self.input = input;
-        read
+        let read = self.blocked(|mut stream| stream.read(out))?;
+        self.peer_has_closed |= read == 0;
+        Ok(read)
     }
 }
 
 impl Read for Connection<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        // A large read need not go through the buffer.
+        if self.consumed == self.filled && out.len() >= INPUT_BYTES_MAX {
+            return self.receive(out);
+        }
         let taken = self.fill_buf()?.read(out)?;
         self.consume(taken);
         Ok(taken)
@@ -427,4 +453,24 @@ fn copy_piece(mut stream: &TcpStream, file: &File, at: u64, bytes: u64) -> io::R
     let mut piece = vec![0; bytes as usize];
     let read = file.read_at(&mut piece, at)?;
     stream.write(&piece[..read])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_takes_too_little_for_too_long_is_given_up() {
+        let rate = |bytes: u64, ago: Duration| WriteRate {
+            since: Instant::now() - ago,
+            bytes,
+        };
+        rate(0, Duration::ZERO).note(1).unwrap();
+        rate(WRITE_STALL_BYTES, WRITE_STALL).note(1).unwrap();
+        let slow = rate(WRITE_STALL_BYTES / 2, WRITE_STALL).note(1);
+        assert_eq!(slow.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let mut steady = rate(WRITE_STALL_BYTES, WRITE_STALL);
+        steady.note(1).unwrap();
+        steady.note(1).expect("the next 30 s have only begun");
+    }
 }
