@@ -235,8 +235,8 @@ impl Files {
         let mut entries = Vec::new();
         for entry in folder.entries()? {
             let name = entry?.file_name();
-            // Followed, if it is a link; one that leads outside is not there.
-            let Ok(there) = folder.metadata(&name) else {
+            // Followed from the root on, if it is a link; one that leads outside is not there.
+            let Ok(there) = self.root.metadata(path.as_path().join(&name)) else {
                 continue;
             };
             let is_shown = there.is_file() || there.is_dir();
@@ -660,6 +660,7 @@ mod tests {
         let tree = tree();
         symlink("../outside/secret", tree.root().join("site/out")).unwrap();
         symlink("index.html", tree.root().join("site/in")).unwrap();
+        symlink("../a.txt", tree.root().join("site/up")).unwrap();
         UnixListener::bind(tree.root().join("site/socket")).unwrap();
         fs::create_dir(tree.root().join("site/folder")).unwrap();
         let path = TreePath::decode("/site/").unwrap();
@@ -669,7 +670,7 @@ mod tests {
             .iter()
             .map(|entry| entry.name.to_str().unwrap())
             .collect();
-        assert_eq!(names, ["folder", "in", "index.html", "ä b"]);
+        assert_eq!(names, ["folder", "in", "index.html", "up", "ä b"]);
         assert!(entries[0].is_folder && !entries[1].is_folder);
         assert_eq!(entries[1].bytes, entries[2].bytes);
     }
