@@ -262,9 +262,12 @@ impl Files {
     /// Which version of a file is at a path; `None` if there is no file.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// If no file of a client can stand there, and those of the disk.
     pub fn version(&self, path: &TreePath) -> Result<Option<Version>, FilesError> {
         use cap_std::fs::MetadataExt;
+        if is_reserved(path.as_path()) {
+            return Err(FilesError::Reserved);
+        }
         // Not by opening it: what may not be read may still be replaced.
         match self.root.metadata(or_dot(path.as_path())) {
             Ok(there) => Ok(Some(version_of(
@@ -765,6 +768,11 @@ mod tests {
         tree.check("/site/%2equartet-upload-1", "NotFound");
         tree.check_upload("/.quartet-upload-2", "Reserved");
         tree.check_upload("/site/.quartet-upload-/x", "Reserved");
+        // Nor does a condition tell whether there is one.
+        for path in ["/site/.quartet-upload-1", "/site/.quartet-upload-2"] {
+            let version = tree.files.version(&TreePath::decode(path).unwrap());
+            assert!(matches!(version, Err(FilesError::Reserved)), "{path}");
+        }
     }
 
     #[test]
