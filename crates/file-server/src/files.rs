@@ -100,8 +100,9 @@ impl std::error::Error for FilesError {
 impl From<io::Error> for FilesError {
     fn from(error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
-            // ENXIO is what opening a socket gives, ELOOP too many links.
-            Some(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Self::NotFound,
+            // ENXIO is what opening a socket gives, and a device without a driver that or ENODEV;
+            // ELOOP is too many links.
+            Some(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => Self::NotFound,
             Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Self::NotAllowed(error),
             Some(Errno::ISDIR) => Self::IsFolder,
             Some(Errno::NOTDIR) => Self::NotAFolder,
@@ -909,5 +910,6 @@ mod tests {
         assert!(matches!(from(Errno::ROFS), FilesError::NotAllowed(_)));
         assert!(matches!(from(Errno::MFILE), FilesError::Busy(_)));
         assert!(matches!(from(Errno::IO), FilesError::Storage(_)));
+        assert!(matches!(from(Errno::NODEV), FilesError::NotFound));
     }
 }
