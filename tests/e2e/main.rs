@@ -5,6 +5,7 @@
 
 mod code;
 mod crash;
+mod escape;
 mod faults;
 mod file;
 mod harness;
