@@ -1145,13 +1145,22 @@ fn rounds_of_the_box() -> Vec<Round> {
 }
 
 #[test]
-fn a_folder_exchanged_for_a_link_leads_nowhere() {
+fn what_is_exchanged_for_a_link_leads_nowhere() {
     let served = Grounds::new().serve(&[]);
-    let [folder, link] = ["box", "box-link"].map(|name| served.grounds.root(name));
-    make_box(&folder);
-    symlink("../outside", &link).unwrap();
-    let exchange = || renameat_with(CWD, &folder, CWD, &link, RenameFlags::EXCHANGE).unwrap();
-    check_race(&served, exchange, &rounds_of_the_box());
+    let root = |name| served.grounds.root(name);
+    make_box(&root("box"));
+    fs::write(root("file"), "inside").unwrap();
+    symlink("../outside", root("box-link")).unwrap();
+    symlink("../secret.txt", root("file-link")).unwrap();
+    let exchange = || {
+        for (one, other) in [("box", "box-link"), ("file", "file-link")] {
+            renameat_with(CWD, root(one), CWD, root(other), RenameFlags::EXCHANGE).unwrap();
+        }
+    };
+    let mut rounds = rounds_of_the_box();
+    // Only read, for an upload takes the place of a link.
+    rounds.push((1000, READS.map(|way| read_as(way, "/file")).to_vec()));
+    check_race(&served, exchange, &rounds);
 }
 
 /// Between the folder and the link there are moments with nothing, in which uploads make a folder.
