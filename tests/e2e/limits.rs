@@ -207,3 +207,15 @@ fn running_out_of_descriptors_is_survived() {
         matches!(stream.read(&mut byte), Ok(1))
     });
 }
+
+#[test]
+fn an_upload_needs_few_descriptors_however_many_folders_it_makes() {
+    let root = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 60; exec \"$0\" 0 --root \"$1\""]);
+    command.arg(program("file-server")).arg(root.path());
+    let server = Server::spawn(command);
+    let path = "/d".repeat(200);
+    let request = format!("PUT {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+    check_answers(&server, request.as_bytes(), b"HTTP/1.1 201 Created\r\n");
+}

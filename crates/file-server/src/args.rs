@@ -52,11 +52,11 @@ Options:
   --max-upload BYTES     the largest upload [default: 10737418240, which is 10 GiB]
   --keep-free BYTES      refuse uploads that would leave less of the disk free
                          [default: 268435456, which is 256 MiB]
-  --resume-keep SECS     keep what has come of an upload that was broken off for so long, for
-                         the client to go on with [default: 86400, which is a day]
-  --auth-file FILE       let only those upload who stand in FILE, USER:PASSWORD on each line;
-                         the password hashed (openssl passwd -6), or plain if the file's mode
-                         is 0600
+  --resume-keep SECS     keep what has come of an upload that was broken off for so long,
+                         for the client to go on with [default: 86400, which is a day]
+  --auth-file FILE       let only those upload who stand in FILE, USER:PASSWORD on each
+                         line; the password hashed (openssl passwd -6), or plain if the
+                         file's mode is 0600
   --auth-all             let only them read, too
   --access-log           write a line for each request to standard output, in the common
                          log format

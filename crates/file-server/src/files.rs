@@ -107,8 +107,9 @@ impl std::error::Error for FilesError {
 impl From<io::Error> for FilesError {
     fn from(error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
-            // ENXIO is what opening a socket gives, ELOOP too many links.
-            Some(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Self::NotFound,
+            // ENXIO is what opening a socket gives, and a device without a driver that or ENODEV;
+            // ELOOP is too many links.
+            Some(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => Self::NotFound,
             Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Self::NotAllowed(error),
             Some(Errno::ISDIR) => Self::IsFolder,
             Some(Errno::NOTDIR) => Self::NotAFolder,
@@ -237,8 +238,8 @@ impl Files {
         let mut entries = Vec::new();
         for entry in folder.entries()? {
             let name = entry?.file_name();
-            // Followed, if it is a link; one that leads outside is not there.
-            let Ok(there) = folder.metadata(&name) else {
+            // Followed from the root on, if it is a link; one that leads outside is not there.
+            let Ok(there) = self.root.metadata(path.as_path().join(&name)) else {
                 continue;
             };
             let is_shown = there.is_file() || there.is_dir();
@@ -264,9 +265,12 @@ impl Files {
     /// Which version of a file is at a path; `None` if there is no file.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// If no file of a client can stand there, and those of the disk.
     pub fn version(&self, path: &TreePath) -> Result<Option<Version>, FilesError> {
         use cap_std::fs::MetadataExt;
+        if is_reserved(path.as_path()) {
+            return Err(FilesError::Reserved);
+        }
         // Not by opening it: what may not be read may still be replaced.
         match self.root.metadata(or_dot(path.as_path())) {
             Ok(there) => Ok(Some(version_of(

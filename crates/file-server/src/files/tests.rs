@@ -111,6 +111,7 @@ fn a_folder_lists_what_can_be_asked_for() {
     let tree = tree();
     symlink("../outside/secret", tree.root().join("site/out")).unwrap();
     symlink("index.html", tree.root().join("site/in")).unwrap();
+    symlink("../a.txt", tree.root().join("site/up")).unwrap();
     UnixListener::bind(tree.root().join("site/socket")).unwrap();
     fs::create_dir(tree.root().join("site/folder")).unwrap();
     let path = TreePath::decode("/site/").unwrap();
@@ -120,7 +121,7 @@ fn a_folder_lists_what_can_be_asked_for() {
         .iter()
         .map(|entry| entry.name.to_str().unwrap())
         .collect();
-    assert_eq!(names, ["folder", "in", "index.html", "ä b"]);
+    assert_eq!(names, ["folder", "in", "index.html", "up", "ä b"]);
     assert!(entries[0].is_folder && !entries[1].is_folder);
     assert_eq!(entries[1].bytes, entries[2].bytes);
 }
@@ -215,6 +216,11 @@ fn names_of_uploads_under_way_are_the_servers_own() {
     tree.check("/site/%2equartet-upload-1", "NotFound");
     tree.check_upload("/.quartet-upload-2", "Reserved");
     tree.check_upload("/site/.quartet-upload-/x", "Reserved");
+    // Nor does a condition tell whether there is one.
+    for path in ["/site/.quartet-upload-1", "/site/.quartet-upload-2"] {
+        let version = tree.files.version(&TreePath::decode(path).unwrap());
+        assert!(matches!(version, Err(FilesError::Reserved)), "{path}");
+    }
 }
 
 #[test]
@@ -351,4 +357,5 @@ fn errors_of_the_disk_keep_their_meaning() {
     assert!(matches!(from(Errno::ROFS), FilesError::NotAllowed(_)));
     assert!(matches!(from(Errno::MFILE), FilesError::Busy(_)));
     assert!(matches!(from(Errno::IO), FilesError::Storage(_)));
+    assert!(matches!(from(Errno::NODEV), FilesError::NotFound));
 }

@@ -39,8 +39,9 @@ pub struct Upload<'f> {
     folder_path: PathBuf,
     missing: Vec<OsString>,
     name: OsString,
-    /// The folders that were made, each with the one it is in.
-    made: Vec<(Dir, OsString)>,
+    /// The folders that were made, by their paths in `folder`: open, they would take a descriptor
+    /// each, and a path has up to 2000 of them.
+    made: Vec<PathBuf>,
     is_placed: bool,
     /// Of one that stays if it is broken off.
     turn: Option<Turn<'f>>,
@@ -291,9 +292,11 @@ impl<'f> Upload<'f> {
 
     fn make_missing(&mut self) -> io::Result<Dir> {
         let mut folder = self.folder.try_clone()?;
+        let mut path = PathBuf::new();
         for name in std::mem::take(&mut self.missing) {
+            path.push(&name);
             match folder.create_dir(&name) {
-                Ok(()) => self.made.push((folder.try_clone()?, name.clone())),
+                Ok(()) => self.made.push(path.clone()),
                 // Another upload was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -310,9 +313,9 @@ impl Drop for Upload<'_> {
         if self.is_placed {
             return;
         }
-        for (parent, name) in self.made.iter().rev() {
+        for path in self.made.iter().rev() {
             // It stays if another upload has put something in it.
-            let _ = parent.remove_dir(name);
+            let _ = self.folder.remove_dir(path);
         }
         if self.turn.is_none()
             && let Err(error) = self.folder.remove_file(&self.temporary)
