@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
+use super::head;
+
 /// The longest line that announces a chunk, extensions included, in bytes.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
 
@@ -165,10 +167,7 @@ impl<R: BufRead> Body<R> {
         if !matches!(extensions.trim_ascii_start().first(), None | Some(b';')) {
             return Err(BodyError::BadChunk("its size is not a hexadecimal number").into());
         }
-        if extensions
-            .iter()
-            .any(|b| b.is_ascii_control() && *b != b'\t')
-        {
+        if !extensions.iter().all(|b| head::is_value_byte(*b)) {
             return Err(BodyError::BadChunk("a control byte in an extension").into());
         }
         if extensions.trim_ascii_start().is_empty() && !extensions.is_empty() {
@@ -194,8 +193,11 @@ impl<R: BufRead> Body<R> {
                 return Ok(());
             }
             let name = field.iter().position(|b| *b == b':').unwrap_or(0);
-            if name == 0 || !field[..name].iter().all(|b| super::head::is_token_byte(*b)) {
+            if name == 0 || !field[..name].iter().all(|b| head::is_token_byte(*b)) {
                 return Err(BodyError::BadChunk("a trailer field has no name").into());
+            }
+            if !field[name..].iter().all(|b| head::is_value_byte(*b)) {
+                return Err(BodyError::BadChunk("a control byte in a trailer field").into());
             }
         }
     }
@@ -308,6 +310,7 @@ mod tests {
             "0\r\n: v\r\n\r\n",
             "0\r\nbad name: v\r\n\r\n",
             "0\r\nT: v\n\r\n",
+            "0\r\nT: v\0\r\n\r\n",
         ] {
             let error = read(BodyLength::Chunked, bad.as_bytes()).unwrap_err();
             assert!(error.starts_with("bad chunked coding"), "{bad:?}: {error}");
