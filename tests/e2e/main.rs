@@ -11,6 +11,7 @@ mod file;
 mod harness;
 mod history;
 mod hostile;
+mod http;
 mod limits;
 mod programs;
 mod queue;
