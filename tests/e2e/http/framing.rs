@@ -2,9 +2,9 @@
 //! to take a part of one client's request for another's (request smuggling, RFC 9112 section
 //! 11.2). Behind every request that is refused here stands a good one, which must not be answered.
 
-use super::row::{Row, accepted, both, file, head, refused};
+use super::row::{Row, Section, accepted, both, file, head, refused};
 
-pub const SECTIONS: &[fn() -> Vec<Row>] = &[
+pub const SECTIONS: &[Section] = &[
     content_length,
     transfer_encoding,
     both_lengths,

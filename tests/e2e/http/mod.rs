@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 use crate::harness::Server;
-use row::{Host, Row};
+use row::{Host, Row, Section};
 
 /// When `/digits.txt` was last changed: Sun, 06 Nov 1994 08:49:37 GMT.
 const MODIFIED: u64 = 784_111_777;
@@ -36,7 +36,7 @@ const FUTURE: u64 = 4_102_444_800;
 const BODY_BYTES_MAX: &str = "65536";
 
 fn rows() -> Vec<Row> {
-    let sections: [&[fn() -> Vec<Row>]; 4] = [
+    let sections: [&[Section]; 4] = [
         message::SECTIONS,
         framing::SECTIONS,
         connection::SECTIONS,

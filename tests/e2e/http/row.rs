@@ -70,6 +70,9 @@ impl Host {
     }
 }
 
+/// The rows of one section, or of one idea of it.
+pub type Section = fn() -> Vec<Row>;
+
 /// One connection: what is said on it and heard, in order, and how it ends.
 pub struct Row {
     name: String,

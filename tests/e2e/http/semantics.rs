@@ -1,8 +1,8 @@
 //! What requests mean: methods, conditions, ranges.
 
-use super::row::{Row, both, code, file, head};
+use super::row::{Row, Section, both, code, file, head};
 
-pub const SECTIONS: &[fn() -> Vec<Row>] = &[
+pub const SECTIONS: &[Section] = &[
     methods,
     heads,
     representations,

@@ -427,6 +427,19 @@ mod tests {
         check_path("/http://x", "/http://x");
     }
 
+    #[test]
+    fn the_target_says_which_host_is_meant_or_else_the_field_does() {
+        let check = |head: &str, want: &str| {
+            let head = format!("{head}\r\n\r\n");
+            let host = parse(head.as_bytes()).unwrap().host;
+            assert_eq!(String::from_utf8_lossy(host), want, "{head}");
+        };
+        check("GET / HTTP/1.1\r\nHost: a:80", "a:80");
+        check("GET http://b/ HTTP/1.1\r\nHost: a", "b");
+        check("GET http://b:81?q HTTP/1.1\r\nHost: a", "b:81");
+        check("GET / HTTP/1.0", "");
+    }
+
     #[track_caller]
     fn check_connection(head: &str, want: Persistence) {
         assert_eq!(parse(head.as_bytes()).unwrap().persistence, want);
