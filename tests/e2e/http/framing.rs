@@ -232,6 +232,8 @@ fn bad_chunks() -> Vec<Row> {
         bad("9112 7.1: a lone CR behind the chunk", "30\r\n$BODY\r0\r\n\r\n"),
         bad("9112 7.1: a lone LF behind the last chunk", "30\r\n$BODY\r\n0\n\r\n"),
         bad("9112 7.1: a lone LF at the end", "30\r\n$BODY\r\n0\r\n\n"),
+        bad("9112 7.1: two LFs behind the chunk", "30\r\n$BODY\n\n0\r\n\r\n"),
+        bad("9112 7.1: two other bytes behind the chunk", "30\r\n$BODYxx0\r\n\r\n"),
         bad("9112 7.1: nothing behind the chunk", "30\r\n$BODY0\r\n\r\n"),
         bad("9112 7.1: a chunk longer than it says", "2f\r\n$BODY\r\n0\r\n\r\n"),
         bad("9112 7.1: a chunk shorter than it says", "31\r\n$BODY\r\n0\r\n\r\n"),
