@@ -194,7 +194,7 @@ fn chunks() -> Vec<Row> {
         good("9112 7.1: a chunk for every byte", &format!("{single}0\r\n\r\n")),
         good("9112 7.1: a digit in small letters", &padded("3c")),
         good("9112 7.1: a digit in capitals", &padded("3C")),
-        good("9112 7.1: leading zeros", "00000030\r\n$BODY\r\n0\r\n\r\n"),
+        good("9112 7.1: leading zeros", "00000000000000000030\r\n$BODY\r\n0\r\n\r\n"),
         good("9112 7.1: a last chunk of many zeros", "30\r\n$BODY\r\n0000\r\n\r\n"),
         good("9112 7.1.1: an extension", "30;x\r\n$BODY\r\n0\r\n\r\n"),
         good("9112 7.1.1: with a value", "30;x=y;z\r\n$BODY\r\n0\r\n\r\n"),
