@@ -12,6 +12,7 @@ mod file;
 mod harness;
 mod history;
 mod hostile;
+mod http;
 mod limits;
 mod others;
 mod programs;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use daemon::http::{Content, Handler, RequestBody, Response, body_refusal};
 use group_commit::NotStored;
 use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
+use proto::http::conditional::{self, Verdict};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 use uuid::Uuid;
 
@@ -44,12 +45,17 @@ impl<S: Answer> Handler for Port<S> {
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
-        if request.path != "/" {
+        if !matches!(request.path, "/" | "*") {
             return Err(Refusal::new(Status::NotFound, "the only path here is /"));
         }
         if request.method != "POST" {
             let refusal = Refusal::new(Status::MethodNotAllowed, "the only method here is POST");
             return Ok(self.refuse(&refusal).with_field("Allow", "POST"));
+        }
+        // There is no version of a code that a client could have seen.
+        if conditional::judge(request, None) != Verdict::Go {
+            let sentence = "what the request is made conditional on is not so";
+            return Err(Refusal::new(Status::PreconditionFailed, sentence));
         }
         let reply = self.service.answer(&read_body(request, body)?)?;
         Ok(self.respond(Status::Ok, &reply))

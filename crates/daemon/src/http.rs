@@ -224,6 +224,8 @@ impl<H: Handler> Http<H> {
             Ok(false) => return Ok(None),
             Err(refusal) => Err(refusal),
         };
+        // Also what is refused before it is understood gets no body it did not ask for.
+        exchange.is_head = head.starts_with(b"HEAD ");
         let request = match request {
             Ok(request) => request,
             Err(refusal) => return Ok(Some((exchange, Err(refusal)))),
@@ -233,7 +235,6 @@ impl<H: Handler> Http<H> {
             request.method,
             proto::escape::Escaped(request.path)
         );
-        exchange.is_head = request.method == "HEAD";
         let mut body = Incoming {
             minor_version: request.minor_version,
             must_continue: request.expects_continue,

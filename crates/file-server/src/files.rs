@@ -320,11 +320,13 @@ fn version(there: &Metadata) -> Version {
 }
 
 /// A file that is replaced or written to gets another version: its inode, its length, or the time
-/// of its last change is another.
+/// of its last change is another. A file from the future was changed just now (RFC 9110 section
+/// 8.8.2.1).
 fn version_of(inode: u64, bytes: u64, modified: i64, nanos: i64) -> Version {
+    let now = seconds(std::time::SystemTime::now());
     Version {
         etag: format!("\"{inode:x}-{bytes:x}-{modified:x}.{nanos:x}\""),
-        modified: u64::try_from(modified).unwrap_or(0),
+        modified: u64::try_from(modified).unwrap_or(0).min(now),
     }
 }
 

@@ -52,12 +52,13 @@ impl Connections {
         {
             return self.take_form(request, &path, Form::new(BufReader::new(body), &boundary));
         }
+        let has_digest = !digests(request, "repr-digest")?.is_empty();
+        let mut upload = self.files.upload(&path, length).map_err(refusal)?;
+        // Conditions come behind all other reasons to refuse (RFC 9110 section 13.2.1).
         let current = self.files.version(&path).map_err(refusal)?;
         if conditional::judge(request, current.as_ref()) != Verdict::Go {
             return Err(refusal(FilesError::Changed));
         }
-        let has_digest = !digests(request, "repr-digest")?.is_empty();
-        let mut upload = self.files.upload(&path, length).map_err(refusal)?;
         if has_digest {
             upload.hash();
         }
@@ -243,11 +244,10 @@ impl Read for Hashed<'_> {
 /// A page of another site may make a browser send a form here; the browser then says so (Fetch
 /// Metadata), or at least from where it comes (RFC 6454). No script can change what it says.
 fn check_origin(request: &RequestHead) -> Result<(), Refusal> {
-    let host = request.fields("host").next().unwrap_or_default();
     let is_ours = |origin: &[u8]| {
         let authority = origin.strip_prefix(b"http://");
         let authority = authority.or_else(|| origin.strip_prefix(b"https://"));
-        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(request.host))
     };
     let is_allowed = match request.fields("sec-fetch-site").next() {
         // Whatever a proxy on the way has made of the host.

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
+use super::head;
+
 /// The longest line that announces a chunk, extensions included, in bytes.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
 
@@ -165,19 +167,14 @@ impl<R: BufRead> Body<R> {
         if !matches!(extensions.trim_ascii_start().first(), None | Some(b';')) {
             return Err(BodyError::BadChunk("its size is not a hexadecimal number").into());
         }
-        if extensions
-            .iter()
-            .any(|b| b.is_ascii_control() && *b != b'\t')
-        {
+        if !extensions.iter().all(|b| head::is_value_byte(*b)) {
             return Err(BodyError::BadChunk("a control byte in an extension").into());
         }
         if extensions.trim_ascii_start().is_empty() && !extensions.is_empty() {
             return Err(BodyError::BadChunk("white space behind a chunk's size").into());
         }
-        // 16 digits hold every u64; more of them would be a second way to write a number.
         std::str::from_utf8(size)
             .ok()
-            .filter(|size| size.len() <= 16)
             .and_then(|size| u64::from_str_radix(size, 16).ok())
             .ok_or_else(|| BodyError::BadChunk("its size is not a hexadecimal number").into())
     }
@@ -194,8 +191,11 @@ impl<R: BufRead> Body<R> {
                 return Ok(());
             }
             let name = field.iter().position(|b| *b == b':').unwrap_or(0);
-            if name == 0 || !field[..name].iter().all(|b| super::head::is_token_byte(*b)) {
+            if name == 0 || !field[..name].iter().all(|b| head::is_token_byte(*b)) {
                 return Err(BodyError::BadChunk("a trailer field has no name").into());
+            }
+            if !field[name..].iter().all(|b| head::is_value_byte(*b)) {
+                return Err(BodyError::BadChunk("a control byte in a trailer field").into());
             }
         }
     }
@@ -275,7 +275,7 @@ mod tests {
         check(chunked, "3\r\none\r\n0\r\n\r\nnext", ("one", "next"));
         check(
             chunked,
-            "1\r\na\r\n0B\r\nbcdefghijkl\r\n00\r\n\r\n",
+            "1\r\na\r\n0000000000000000000B\r\nbcdefghijkl\r\n00\r\n\r\n",
             ("abcdefghijkl", ""),
         );
         check(
@@ -301,13 +301,13 @@ mod tests {
             " 1\r\na\r\n",
             "1 \r\na\r\n",
             "1 x\r\na\r\n",
-            "00000000000000001\r\na",
             "ffffffffffffffffff\r\n",
             "1;\x01\r\na\r\n",
             "1;\r\r\na\r\n",
             "0\r\n: v\r\n\r\n",
             "0\r\nbad name: v\r\n\r\n",
             "0\r\nT: v\n\r\n",
+            "0\r\nT: v\0\r\n\r\n",
         ] {
             let error = read(BodyLength::Chunked, bad.as_bytes()).unwrap_err();
             assert!(error.starts_with("bad chunked coding"), "{bad:?}: {error}");

@@ -26,7 +26,8 @@ pub(crate) enum Progress {
 }
 
 /// Reads one head, up to and with its empty line, into `head`. Empty lines in front are skipped
-/// (RFC 9112 section 2.2).
+/// (RFC 9112 section 2.2). A lone LF is an empty line too: what ends its lines so is not waited
+/// for until it ends them otherwise.
 pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Result<Progress> {
     head.clear();
     let mut skipped = 0;
@@ -38,6 +39,7 @@ pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Res
         match line {
             b"" if head.is_empty() => return Ok(Progress::End),
             b"\r\n" if line_start > 0 => return Ok(Progress::Whole),
+            b"\n" => return Ok(Progress::Whole),
             b"\r\n" => {
                 skipped += 2;
                 head.clear();
@@ -50,6 +52,11 @@ pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Res
             return Ok(Progress::TooLong);
         }
     }
+}
+
+/// Whether `b` may stand in a field's value (RFC 9110 section 5.5).
+pub(crate) fn is_value_byte(b: u8) -> bool {
+    b == b'\t' || !b.is_ascii_control()
 }
 
 /// Whether `b` may stand in a token (RFC 9110 section 5.6.2).

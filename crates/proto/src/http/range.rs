@@ -37,7 +37,11 @@ impl Range {
         }
         let (first, last) = set.trim_matches([' ', '\t']).split_once('-')?;
         let (start, end) = match (first, last) {
-            ("", suffix) => (file_bytes.saturating_sub(number(suffix)?), file_bytes),
+            ("", suffix) => match number(suffix)? {
+                // Of an empty file all of it, which no Content-Range can say.
+                1.. if file_bytes == 0 => return Some(Self::Whole),
+                suffix => (file_bytes.saturating_sub(suffix), file_bytes),
+            },
             (first, "") => (number(first)?, file_bytes),
             (first, last) => {
                 let (first, last) = (number(first)?, number(last)?);
@@ -95,6 +99,13 @@ mod tests {
         check("bytes=100-200", Range::Unsatisfiable);
         check("bytes=-0", Range::Unsatisfiable);
         check("bytes=99999999999999999999999-", Range::Unsatisfiable);
+    }
+
+    #[test]
+    fn the_end_of_an_empty_file_is_all_of_it() {
+        assert_eq!(Range::parse(b"bytes=-5", 0), Some(Range::Whole));
+        assert_eq!(Range::parse(b"bytes=-0", 0), Some(Range::Unsatisfiable));
+        assert_eq!(Range::parse(b"bytes=0-", 0), Some(Range::Unsatisfiable));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufRead};
+use std::net::Ipv6Addr;
 
 use httparse::Header;
 
@@ -22,6 +23,9 @@ pub struct RequestHead<'a> {
     pub path: &'a str,
     /// What stands behind the target's `?`, still percent-encoded.
     pub query: Option<&'a str>,
+    /// Which server the client means, and at which port: as the target says, if it does, else as
+    /// the `Host` field does; empty without one.
+    pub host: &'a [u8],
     /// How the body that follows ends.
     pub body: BodyLength,
     /// Whether the client may send another request on this connection, and whether it has to be
@@ -139,13 +143,18 @@ impl<'a> RequestHead<'a> {
             method,
             path: "",
             query: None,
+            host: b"",
             body: BodyLength::None,
             persistence: Persistence::Close,
             expects_continue: false,
             fields,
         };
-        (request.path, request.query) = parse_target(method, target)?;
-        request.check_host(minor_version)?;
+        let host = request.check_host(minor_version)?;
+        check_method(method)?;
+        let target = parse_target(method, target)?;
+        (request.path, request.query) = (target.path, target.query);
+        // RFC 9112 section 3.2.2.
+        request.host = target.host.unwrap_or(host);
         request.body = request.body_length(minor_version)?;
         request.persistence = request.wanted_persistence(minor_version);
         request.expects_continue = request.check_expect(minor_version)?;
@@ -160,13 +169,13 @@ impl<'a> RequestHead<'a> {
             .map(|field| field.value)
     }
 
-    fn check_host(&self, minor_version: u8) -> Result<(), Refusal> {
+    fn check_host(&self, minor_version: u8) -> Result<&'a [u8], Refusal> {
         let mut hosts = self.fields("host");
         match (hosts.next(), hosts.next()) {
-            (None, _) if minor_version == 0 => Ok(()),
+            (None, _) if minor_version == 0 => Ok(b""),
             (None, _) => Err(bad("an HTTP/1.1 request needs a Host field")),
             (Some(_), Some(_)) => Err(bad("a request has one Host field, not several")),
-            (Some(host), None) if is_host(host) => Ok(()),
+            (Some(host), None) if is_host(host) => Ok(host),
             (Some(_), None) => Err(bad("the Host field is not a host and a port")),
         }
     }
@@ -177,9 +186,6 @@ impl<'a> RequestHead<'a> {
         if lengths.next().is_some() {
             return Err(bad("a request has one Content-Length field, not several"));
         }
-        let mut codings = self
-            .fields("transfer-encoding")
-            .flat_map(head::list_members);
         let has_codings = self.fields("transfer-encoding").next().is_some();
         match (length, has_codings) {
             (None, false) => Ok(BodyLength::None),
@@ -190,16 +196,23 @@ impl<'a> RequestHead<'a> {
                 "a request has a Content-Length or a Transfer-Encoding, not both",
             )),
             (None, true) if minor_version == 0 => Err(bad("HTTP/1.0 knows no Transfer-Encoding")),
-            (None, true) => match (codings.next(), codings.next()) {
-                (Some(one), None) if one.eq_ignore_ascii_case(b"chunked") => {
-                    Ok(BodyLength::Chunked)
-                }
-                (Some(_), None) => Err(Refusal::new(
-                    Status::NotImplemented,
-                    "the only transfer coding known here is chunked",
-                )),
-                _ => Err(bad("the Transfer-Encoding is not 'chunked'")),
-            },
+            (None, true) => self.check_codings().map(|()| BodyLength::Chunked),
+        }
+    }
+
+    /// Only `chunked` says where a body ends, so that it has to be the last coding, and is there
+    /// once (RFC 9112 sections 6.1 and 6.3). A coding before it is one that is not known here.
+    fn check_codings(&self) -> Result<(), Refusal> {
+        let codings = self.fields("transfer-encoding");
+        let codings: Vec<_> = codings.flat_map(head::list_members).collect();
+        let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+        match codings.iter().position(is_chunked) {
+            Some(0) if codings.len() == 1 => Ok(()),
+            Some(first) if first + 1 == codings.len() => Err(Refusal::new(
+                Status::NotImplemented,
+                "the only transfer coding known here is chunked",
+            )),
+            _ => Err(bad("the Transfer-Encoding does not end in one 'chunked'")),
         }
     }
 
@@ -218,15 +231,18 @@ impl<'a> RequestHead<'a> {
     }
 
     fn check_expect(&self, minor_version: u8) -> Result<bool, Refusal> {
-        let mut expectations = self.fields("expect").flat_map(head::list_members);
-        match expectations.find(|member| !member.eq_ignore_ascii_case(b"100-continue")) {
-            Some(_) => Err(Refusal::new(
-                Status::ExpectationFailed,
-                "the only expectation that can be met here is 100-continue",
-            )),
-            // A 1.0 client cannot wait for a reply it does not know (RFC 9110 section 10.1.1).
-            None => Ok(minor_version >= 1 && self.fields("expect").next().is_some()),
+        let mut expects_continue = false;
+        for expectation in self.fields("expect").flat_map(head::list_members) {
+            if !expectation.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Refusal::new(
+                    Status::ExpectationFailed,
+                    "the only expectation that can be met here is 100-continue",
+                ));
+            }
+            expects_continue = true;
         }
+        // A 1.0 client cannot wait for a reply it does not know (RFC 9110 section 10.1.1).
+        Ok(minor_version >= 1 && expects_continue)
     }
 }
 
@@ -280,37 +296,64 @@ fn parse_fields(fields: &[u8]) -> Result<Vec<Header<'_>>, Refusal> {
     }
 }
 
-/// The path and the query of a target in origin-form or absolute-form, or `*` for `OPTIONS`
-/// (RFC 9112 section 3.2).
-fn parse_target<'a>(method: &str, target: &'a str) -> Result<(&'a str, Option<&'a str>), Refusal> {
-    if method == "CONNECT" {
-        let sentence = "this server is not a proxy";
-        return Err(Refusal::new(Status::NotImplemented, sentence));
+/// The methods of RFC 9110 section 9.3 and RFC 5789, but for `CONNECT`, which is for proxies.
+/// Which of them a resource has is for the service to say.
+const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
+];
+
+fn check_method(method: &str) -> Result<(), Refusal> {
+    match METHODS.contains(&method) {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            Status::NotImplemented,
+            "this method is not known here; methods are in capitals",
+        )),
     }
+}
+
+/// What a target says.
+struct Target<'a> {
+    host: Option<&'a [u8]>,
+    path: &'a str,
+    query: Option<&'a str>,
+}
+
+/// Takes a target in origin-form or absolute-form apart, or `*` for `OPTIONS` (RFC 9112 section
+/// 3.2).
+fn parse_target<'a>(method: &str, target: &'a str) -> Result<Target<'a>, Refusal> {
     if target.chars().any(|c| c.is_control() || c == '#') {
         return Err(bad("the target holds a control byte or a '#'"));
     }
     if target == "*" && method == "OPTIONS" {
-        return Ok((target, None));
+        return Ok(Target {
+            host: None,
+            path: target,
+            query: None,
+        });
     }
-    let origin = match target.split_once("://") {
-        Some((scheme, rest))
-            if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") =>
-        {
-            let authority = rest.find(['/', '?']).unwrap_or(rest.len());
-            if !is_host(&rest.as_bytes()[..authority]) || authority == 0 {
+    let (host, origin) = match target.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+            let (host, origin) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            if host.is_empty() || !is_host(host.as_bytes()) {
                 return Err(bad("the target's host is not a host and a port"));
             }
-            &rest[authority..]
+            (Some(host.as_bytes()), origin)
         }
-        _ if target.starts_with('/') => target,
+        // Whoever asks for it was promised a secured connection (RFC 9110 section 7.4).
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+            let sentence = "this server speaks http, not https";
+            return Err(Refusal::new(Status::MisdirectedRequest, sentence));
+        }
+        _ if target.starts_with('/') => (None, target),
         _ => return Err(bad("the target starts with '/' or 'http://'")),
     };
     let (path, query) = match origin.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (origin, None),
     };
-    Ok((if path.is_empty() { "/" } else { path }, query))
+    let path = if path.is_empty() { "/" } else { path };
+    Ok(Target { host, path, query })
 }
 
 /// Whether a value can be `host [":" port]` (RFC 3986 section 3.2.2). An empty host is allowed,
@@ -321,12 +364,16 @@ fn is_host(value: &[u8]) -> bool {
         _ => (value, &b""[..]),
     };
     let host_is_valid = match host {
-        [b'[', address @ .., b']'] => address
-            .iter()
-            .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
-        name => name
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b)),
+        [b'[', address @ .., b']'] => {
+            std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+        }
+        name => {
+            let mut escapes = name.split(|b| *b == b'%').skip(1);
+            let is_name_byte = |b| u8::is_ascii_alphanumeric(b) || b"-._~%!$&'()*+,;=".contains(b);
+            name.iter().all(is_name_byte)
+                && escapes
+                    .all(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit))
+        }
     };
     host_is_valid && port.iter().all(u8::is_ascii_digit)
 }
@@ -378,6 +425,19 @@ mod tests {
         check_path("http://h?b", "/");
         check_path("/ä", "/ä");
         check_path("/http://x", "/http://x");
+    }
+
+    #[test]
+    fn the_target_says_which_host_is_meant_or_else_the_field_does() {
+        let check = |head: &str, want: &str| {
+            let head = format!("{head}\r\n\r\n");
+            let host = parse(head.as_bytes()).unwrap().host;
+            assert_eq!(String::from_utf8_lossy(host), want, "{head}");
+        };
+        check("GET / HTTP/1.1\r\nHost: a:80", "a:80");
+        check("GET http://b/ HTTP/1.1\r\nHost: a", "b");
+        check("GET http://b:81?q HTTP/1.1\r\nHost: a", "b:81");
+        check("GET / HTTP/1.0", "");
     }
 
     #[track_caller]
@@ -437,6 +497,10 @@ mod tests {
             "Host: a b",
             "Host: a/b",
             "Host: a:b",
+            "Host: a%4",
+            "Host: []",
+            "Host: [1:2]",
+            "Host: [::1]80",
             "Host : a",
             "Host: a\r\n X: folded",
             "Host: a\r\n: x",
@@ -457,7 +521,9 @@ mod tests {
             "Host: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked",
             "Host: a\r\nTransfer-Encoding:",
             "Host: a\r\nTransfer-Encoding: chunked, chunked",
-            "Host: a\r\nTransfer-Encoding: gzip, chunked",
+            "Host: a\r\nTransfer-Encoding: gzip",
+            "Host: a\r\nTransfer-Encoding: chunked, gzip",
+            "Host: a\r\nTransfer-Encoding: chunked, gzip, chunked",
             "Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
         ] {
             check_refused(400, &format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n"));
@@ -466,9 +532,11 @@ mod tests {
         check_refused(400, "GET / HTTP/1.1\nHost: a\n\n");
         check_refused(
             501,
-            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         );
         check_refused(501, "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n");
+        check_refused(501, "get / HTTP/1.1\r\nHost: a\r\n\r\n");
+        check_refused(421, "GET https://h/ HTTP/1.1\r\nHost: h\r\n\r\n");
         check_refused(505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n");
         check_refused(417, "GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n");
         let long = "a".repeat(TARGET_BYTES_MAX);

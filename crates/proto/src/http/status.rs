@@ -46,6 +46,7 @@ statuses! {
     UnsupportedMediaType = 415 "Unsupported Media Type";
     RangeNotSatisfiable = 416 "Range Not Satisfiable";
     ExpectationFailed = 417 "Expectation Failed";
+    MisdirectedRequest = 421 "Misdirected Request";
     HeaderFieldsTooLarge = 431 "Request Header Fields Too Large";
     InternalServerError = 500 "Internal Server Error";
     NotImplemented = 501 "Not Implemented";
