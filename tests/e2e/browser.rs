@@ -46,12 +46,13 @@ fn a_browser_shows_and_uploads() {
         ("name & <b>.txt", b"odd"),
         ("large.bin", &large),
     ];
+    fs::create_dir(tree.path("here")).unwrap();
     for (name, bytes) in files {
-        fs::write(tree.path("outside").join(name), bytes).unwrap();
+        fs::write(tree.path("here").join(name), bytes).unwrap();
     }
     let server = tree.start(&[]);
     let url = format!("http://{}", server.addr());
-    let files_folder = tree.path("outside").to_string_lossy().into_owned();
+    let files_folder = tree.path("here").to_string_lossy().into_owned();
     let pictures = std::env::var(PICTURES_VARIABLE);
     let mut args = vec![*browser, &url, &files_folder];
     args.extend(pictures.as_deref());
