@@ -140,9 +140,9 @@ pub(crate) enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     id: MessageId,
-    pub(crate) queue: Arc<str>,
+    queue: Arc<str>,
     place: Place,
-    pub(crate) is_delayed: bool,
+    is_delayed: bool,
     attempts: u32,
     lease: Option<(Token, Place)>,
     body_crc: u32,
@@ -152,6 +152,19 @@ impl Row {
     /// The row of a message that is in no queue at the moment.
     pub(crate) fn of(taken: &Taken) -> Self {
         Self::new(&taken.queue, &taken.message, false, taken.lease)
+    }
+
+    /// The row of a message that is not leased any more, and is now at this place in a queue.
+    pub(crate) fn moved(
+        message: &Message,
+        queue: &Arc<str>,
+        place: Place,
+        is_delayed: bool,
+    ) -> Self {
+        Self {
+            place,
+            ..Self::new(queue, message, is_delayed, None)
+        }
     }
 
     fn new(

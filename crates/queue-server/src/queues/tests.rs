@@ -452,3 +452,43 @@ fn a_damaged_message_is_set_aside_and_not_delivered() {
         check_set_aside(&sql, 1, &["a", "c"]);
     }
 }
+
+/// Has the database refuse a kind of change.
+fn refuse(disk: &Disk, change: &str) {
+    disk.sql(&format!(
+        "DROP TRIGGER IF EXISTS refuse;
+         CREATE TRIGGER refuse BEFORE {change} BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    ));
+}
+
+#[test]
+fn what_is_not_stored_is_not_done() {
+    #[track_caller]
+    fn check(queues: &Queues, begun: Begun) {
+        let refused = queues.finish(begun, |_| {}).unwrap_err();
+        assert!(matches!(refused, QueueError::NotStored(_)), "{refused}");
+    }
+    let disk = Disk::with(&["a", "b", "c"]);
+    let queues = disk.open().unwrap();
+    let token = lease(&queues, LONG);
+    refuse(&disk, "UPDATE ON messages");
+    check(&queues, queues.extend(token, Duration::ZERO).unwrap());
+    queues.wait_until_due(|| true);
+    let leased = queues.claim(token).unwrap();
+    check(&queues, queues.release(leased, Duration::ZERO));
+    check(&queues, queues.lease(queues.take(Q).unwrap(), LONG));
+    let held = queues.take(Q).unwrap();
+    check(&queues, queues.release(held, Duration::ZERO));
+    refuse(&disk, "DELETE ON messages");
+    check(&queues, queues.deliver(queues.take(Q).unwrap()));
+    let leased = queues.claim(token).unwrap();
+    check(&queues, queues.forget(leased));
+    disk.sql("DROP TRIGGER refuse");
+    assert_eq!(all(&queues, Q), ["b", "c"]);
+    let leased = queues.claim(token).unwrap();
+    assert_eq!(body(&leased), "a");
+    finish(&queues, queues.forget(leased));
+    stats_of(&queues, |totals, queues| {
+        assert!(queues.is_empty() && totals.memory_bytes == 0, "{queues:?}");
+    });
+}
