@@ -675,12 +675,14 @@ impl Shared {
         state.bytes += cost;
         let queue = state.queue(&found.queue);
         queue.bytes += cost;
+        // What became due before the server ended has its place among the others already.
+        let is_delayed = is_delayed && found.message.place > self.clock.now();
+        if !is_delayed {
+            self.clock.skip(found.message.place);
+        }
         if found.lease.is_some() {
             queue.held += 1;
             return self.start_lease(&mut state, found);
-        }
-        if !is_delayed {
-            self.clock.skip(found.message.place);
         }
         self.put(&mut state, &found.queue, found.message, is_delayed);
     }

@@ -492,3 +492,30 @@ fn what_is_not_stored_is_not_done() {
         assert!(queues.is_empty() && totals.memory_bytes == 0, "{queues:?}");
     });
 }
+
+#[test]
+fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
+    let disk = Disk::new();
+    let queues = disk.open().unwrap();
+    let delay = Duration::from_micros(1);
+    let delayed: Vec<_> = [b"a", b"b"]
+        .iter()
+        .map(|body| queues.send(Q, delay, *body).unwrap())
+        .collect();
+    for begun in delayed {
+        finish(&queues, begun);
+    }
+    queues.wait_until_due(|| true);
+    send(&queues, Q, "c").unwrap();
+    drop(queues);
+    let queues = disk.open().unwrap();
+    let next = |after: &Place| {
+        queues.peek(Q, *after, |reply| match reply {
+            Reply::Peeked { place, .. } => Some(place),
+            _ => None,
+        })
+    };
+    let seen = std::iter::successors(Some(0), next).count() - 1;
+    assert_eq!(seen, 3, "each has a place of its own");
+    assert_eq!(all(&queues, Q), ["a", "b", "c"]);
+}
