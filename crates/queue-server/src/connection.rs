@@ -179,8 +179,6 @@ impl<'q> Session<'q> {
                 token,
                 lease_millis,
             } => return queues.extend(token, millis(lease_millis)).map(Some),
-            Request::Pause { queue } => return queues.pause(queue, true).map(Some),
-            Request::Resume { queue } => return queues.pause(queue, false).map(Some),
             _ => {}
         }
         self.settle(out);
@@ -317,6 +315,14 @@ pub(crate) fn answer<R>(
         Request::Peek { queue, after } => return Ok(queues.peek(queue, after, with)),
         Request::Purge { queue } => queues.purge(queue)?,
         Request::Kick { queue } => queues.kick(queue)?,
+        Request::Pause { queue } => {
+            queues.pause(queue, true)?;
+            0
+        }
+        Request::Resume { queue } => {
+            queues.pause(queue, false)?;
+            0
+        }
         Request::Drain { on } => {
             queues.drain(on);
             0

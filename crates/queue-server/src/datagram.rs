@@ -188,8 +188,6 @@ impl Datagrams {
                 token,
                 lease_millis,
             } => queues.extend(token, millis(lease_millis))?,
-            Request::Pause { queue } => queues.pause(queue, true)?,
-            Request::Resume { queue } => queues.pause(queue, false)?,
             other => {
                 let reply = answer(queues, other, |reply| wrapped(id, &reply))?;
                 return Ok(Acted::Replied(match reply.len() {

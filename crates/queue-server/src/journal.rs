@@ -297,7 +297,7 @@ impl Journal {
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
                 let name: String = row.get(0)?;
-                self.queues.restore_pause(&name.into());
+                self.queues.pause(&name.into(), true);
             }
         }
         for id in damaged {
@@ -487,11 +487,16 @@ impl Store for Journal {
     fn commit(&mut self) -> Result<(), CommitError> {
         let written = self.check_log().and_then(|()| self.write());
         let inserted = std::mem::take(&mut self.inserted);
+        let changed = std::mem::take(&mut self.changed);
         self.inserted_bytes = 0;
-        self.changed.clear();
         if let Err(error) = written {
             self.queues.refused(inserted);
             return Err(error);
+        }
+        for change in changed {
+            if let Change::Pause(queue, is_paused) = change {
+                self.queues.pause(&queue, is_paused);
+            }
         }
         // The transaction is on the disk, whatever becomes of the log.
         let shortened = self.shorten_log();

@@ -545,17 +545,21 @@ impl Queues {
         Ok(done)
     }
 
-    /// Begins to pause a queue, or to resume it. A paused queue takes messages, but hands out none.
+    /// Pauses a queue, or resumes it. A paused queue takes messages, but hands out none.
     ///
     /// # Errors
-    /// [`QueueError::TooManyQueues`].
-    pub fn pause(&self, queue: QueueName, is_paused: bool) -> Result<Begun, QueueError> {
-        let mut state = lock(&self.shared.state);
-        let name = state.name(queue)?;
-        let wakeups = state.pause(&name, is_paused);
-        drop(state);
-        wakeups.into_iter().for_each(|wakeup| wakeup.wake());
-        Ok(self.begin(|| Change::Pause(name, is_paused), Effect::None))
+    /// [`QueueError::TooManyQueues`] and [`QueueError::NotStored`].
+    pub fn pause(&self, queue: QueueName, is_paused: bool) -> Result<(), QueueError> {
+        let name = lock(&self.shared.state).name(queue)?;
+        if !self.is_durable() {
+            self.shared.pause(&name, is_paused);
+            return Ok(());
+        }
+        // The writer does it, so that two at once do not leave memory and disk at odds.
+        let change = || Change::Pause(Arc::clone(&name), is_paused);
+        let finished = self.finish(self.begin(change, Effect::None), |_| {});
+        lock(&self.shared.state).remove_if_unused(&name);
+        finished
     }
 
     /// Has all new messages refused, or not any more.
@@ -687,9 +691,10 @@ impl Shared {
         self.put(&mut state, &found.queue, found.message, is_delayed);
     }
 
-    /// Pauses a queue that was found paused in the database.
-    pub(crate) fn restore_pause(&self, name: &Arc<str>) {
-        lock(&self.state).pause(name, true);
+    /// Pauses or resumes a queue.
+    pub(crate) fn pause(&self, name: &Arc<str>, is_paused: bool) {
+        let wakeups = lock(&self.state).pause(name, is_paused);
+        wakeups.into_iter().for_each(|wakeup| wakeup.wake());
     }
 
     fn put(

@@ -277,10 +277,10 @@ fn purging_leaves_what_is_held() {
 #[test]
 fn a_pause_holds_messages_back() {
     let queues = queues_of(&["a"]);
-    finish(&queues, queues.pause(Q, true).unwrap());
+    queues.pause(Q, true).unwrap();
     send(&queues, Q, "b").unwrap();
     assert_eq!(queues.take(Q), None);
-    finish(&queues, queues.pause(Q, false).unwrap());
+    queues.pause(Q, false).unwrap();
     assert_eq!(all(&queues, Q), ["a", "b"]);
 }
 
@@ -353,7 +353,7 @@ fn a_database_keeps_places_leases_delays_and_pauses() {
     send(&queues, Q, "d").unwrap();
     let soon = queues.send(Q, Duration::from_micros(1), b"e").unwrap();
     finish(&queues, soon);
-    finish(&queues, queues.pause(name("p"), true).unwrap());
+    queues.pause(name("p"), true).unwrap();
     drop(queues);
     let queues = Arc::new(disk.open().unwrap());
     queues.wait_until_due(|| true);
@@ -368,7 +368,7 @@ fn a_database_keeps_places_leases_delays_and_pauses() {
     assert_eq!(body(&taken), "a");
     finish(&queues, queues.forget(taken));
     assert_eq!(queues.purge(Q), Ok(1));
-    finish(&queues, queues.pause(name("p"), false).unwrap());
+    queues.pause(name("p"), false).unwrap();
     drop(queues);
     let queues = disk.open().unwrap();
     stats_of(&queues, |_, queues| {
@@ -518,4 +518,18 @@ fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
     let seen = std::iter::successors(Some(0), next).count() - 1;
     assert_eq!(seen, 3, "each has a place of its own");
     assert_eq!(all(&queues, Q), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_pause_that_is_not_stored_is_none() {
+    let disk = Disk::new();
+    let queues = disk.open().unwrap();
+    refuse(&disk, "INSERT ON paused");
+    assert!(matches!(
+        queues.pause(Q, true),
+        Err(QueueError::NotStored(_))
+    ));
+    stats_of(&queues, |_, queues| {
+        assert!(queues.is_empty(), "{queues:?}")
+    });
 }
