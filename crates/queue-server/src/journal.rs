@@ -296,8 +296,10 @@ impl Journal {
             let mut select = self.db.prepare("SELECT queue FROM paused")?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
-                let name: String = row.get(0)?;
-                self.queues.pause(&name.into(), true);
+                match row.get_ref(0)?.as_str().map(QueueName::new) {
+                    Ok(Ok(name)) => self.queues.pause(&name.as_str().into(), true),
+                    _ => log::error!("A pause in {} has no queue", self.path.display()),
+                }
             }
         }
         for id in damaged {

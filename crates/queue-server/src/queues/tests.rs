@@ -533,3 +533,19 @@ fn a_pause_that_is_not_stored_is_none() {
         assert!(queues.is_empty(), "{queues:?}")
     });
 }
+
+#[test]
+fn a_paused_queue_without_a_name_is_passed_over() {
+    let disk = Disk::with(&["a"]);
+    let long = "x".repeat(300);
+    disk.sql(&format!(
+        "INSERT INTO paused VALUES ('{long}'), (x'00'), ('p')"
+    ));
+    let queues = disk.open().unwrap();
+    let mut encoded = Vec::new();
+    queues.stats(|reply| proto::frame::Message::encode(&reply, &mut encoded));
+    stats_of(&queues, |_, queues| {
+        let names: Vec<_> = queues.iter().map(|queue| queue.name).collect();
+        assert_eq!(names, ["default", "p"]);
+    });
+}
