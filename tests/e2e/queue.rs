@@ -254,6 +254,60 @@ fn pipelined_requests_are_answered_in_order() {
     assert_eq!(others[1000], "Empty");
 }
 
+/// The replies to pipelined requests, for people.
+fn replies(server: &Server, requests: &[Request]) -> Vec<String> {
+    let mut bytes = Vec::new();
+    for request in requests {
+        request.encode(&mut bytes);
+    }
+    let replies = exchange(server.addr(), &bytes);
+    let mut input = replies.as_slice();
+    let mut payload = Vec::new();
+    let mut shown = Vec::new();
+    while let Some(kind) = frame::read(&mut input, 5000, &mut payload).unwrap() {
+        shown.push(match Reply::decode(kind, &payload).unwrap() {
+            Reply::Message { body, .. } => String::from_utf8(body.to_vec()).unwrap(),
+            other => format!("{other:?}"),
+        });
+    }
+    shown
+}
+
+#[test]
+fn what_a_connection_did_before_it_can_receive() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    for options in [&[][..], &["--data", data.to_str().unwrap()]] {
+        let server = Server::start("queue-server", &[&["0"], options].concat());
+        let release = Request::Release {
+            claim: Claim::Held(1),
+            delay_millis: 0,
+        };
+        let requests = [
+            send_request(b"a"),
+            receive_request(Delivery::Hold),
+            release,
+            receive_request(Delivery::Forget),
+            send_request(b"b"),
+            receive_request(Delivery::Forget),
+            receive_request(Delivery::Forget),
+        ];
+        assert_eq!(
+            replies(&server, &requests),
+            [
+                "Stored { id: 1 }",
+                "a",
+                "Done { messages: 1 }",
+                "a",
+                "Stored { id: 2 }",
+                "b",
+                "Empty",
+            ],
+            "{options:?}"
+        );
+    }
+}
+
 #[track_caller]
 fn check_refused(request: &Request, code: ErrorCode, sentence: &str) {
     let server = start("both");

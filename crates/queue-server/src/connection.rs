@@ -109,7 +109,6 @@ struct Session<'q> {
     begun: VecDeque<Begun>,
     /// How many bytes the messages in `begun` had that were sent.
     sent_bytes: usize,
-    has_sent: bool,
     wakeup: Option<Arc<Wakeup>>,
 }
 
@@ -120,7 +119,6 @@ impl<'q> Session<'q> {
             held: VecDeque::new(),
             begun: VecDeque::new(),
             sent_bytes: 0,
-            has_sent: false,
             wakeup: None,
         }
     }
@@ -161,7 +159,6 @@ impl<'q> Session<'q> {
                 body,
             } => {
                 self.sent_bytes += body.len();
-                self.has_sent = true;
                 return queues.send(queue, millis(delay_millis), body).map(Some);
             }
             Request::Ack { claim } => {
@@ -194,22 +191,23 @@ impl<'q> Session<'q> {
         delivery: Delivery,
         connection: &mut Connection,
     ) -> io::Result<Result<Option<Begun>, QueueError>> {
-        // What this connection has sent before, it must be able to receive.
-        if delivery == Delivery::Hold || self.has_sent {
+        if delivery == Delivery::Hold {
             self.settle(connection.output());
-        }
-        if delivery == Delivery::Hold && self.held.len() >= HELD_MAX {
-            return Ok(Err(QueueError::TooManyHeld));
+            if self.held.len() >= HELD_MAX {
+                return Ok(Err(QueueError::TooManyHeld));
+            }
         }
         let mut taken = self.queues.take(queue);
-        if taken.is_none() {
+        if taken.is_none() && !self.begun.is_empty() {
+            // What this connection has sent or given back before, it must be able to receive.
             self.settle(connection.output());
-            if !wait.is_zero() {
-                taken = match self.wait_for(queue, wait, connection)? {
-                    Ok(taken) => taken,
-                    Err(error) => return Ok(Err(error)),
-                };
-            }
+            taken = self.queues.take(queue);
+        }
+        if taken.is_none() && !wait.is_zero() {
+            taken = match self.wait_for(queue, wait, connection)? {
+                Ok(taken) => taken,
+                Err(error) => return Ok(Err(error)),
+            };
         }
         let Some(taken) = taken else {
             Reply::Empty.encode(connection.output());
@@ -287,7 +285,6 @@ impl<'q> Session<'q> {
             }
         }
         self.sent_bytes = 0;
-        self.has_sent = false;
     }
 
     fn refuse(&mut self, code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
