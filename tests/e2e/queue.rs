@@ -308,6 +308,30 @@ fn what_a_connection_did_before_it_can_receive() {
     }
 }
 
+#[test]
+fn a_receiver_that_does_not_read_empties_no_queue() {
+    const MESSAGES: usize = 64;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    let line = ["0", "--max-message", "1000000", "--data"];
+    let line = [&line[..], &[data.to_str().unwrap()]].concat();
+    let server = Server::start("queue-server", &line);
+    let mut other = client(&server);
+    for _ in 0..MESSAGES {
+        other.send(&vec![b'x'; 1_000_000]).unwrap();
+    }
+    let mut requests = Vec::new();
+    for _ in 0..MESSAGES {
+        receive_request(Delivery::Forget).encode(&mut requests);
+    }
+    let mut receiver = server.connect();
+    receiver.write_all(&requests).unwrap();
+    receiver.read_exact(&mut [0]).unwrap();
+    let stats = other.stats().unwrap();
+    let ready = stats.queues.first().map_or(0, |queue| queue.ready);
+    assert!(ready > 32, "{ready} messages are left");
+}
+
 #[track_caller]
 fn check_refused(request: &Request, code: ErrorCode, sentence: &str) {
     let server = start("both");

@@ -59,7 +59,7 @@ impl Service for Connections {
     }
 }
 
-/// How many replies may wait for the disk, and how many bytes their requests may have had, before
+/// How many replies may wait for the disk, and how many bytes the messages of those may have, before
 /// a connection waits too.
 const WAITING_MAX: usize = 256;
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -107,8 +107,8 @@ struct Session<'q> {
     queues: &'q Queues,
     held: VecDeque<Taken>,
     begun: VecDeque<Begun>,
-    /// How many bytes the messages in `begun` had that were sent.
-    sent_bytes: usize,
+    /// How many bytes the messages in `begun` have that were sent, or are handed out.
+    begun_bytes: usize,
     wakeup: Option<Arc<Wakeup>>,
 }
 
@@ -118,7 +118,7 @@ impl<'q> Session<'q> {
             queues,
             held: VecDeque::new(),
             begun: VecDeque::new(),
-            sent_bytes: 0,
+            begun_bytes: 0,
             wakeup: None,
         }
     }
@@ -142,7 +142,7 @@ impl<'q> Session<'q> {
             Ok(begun) => self.begun.extend(begun),
             Err(error) => self.refuse(error.code(), &error.to_string(), connection.output()),
         }
-        let is_much = self.begun.len() >= WAITING_MAX || self.sent_bytes >= WAITING_BYTES_MAX;
+        let is_much = self.begun.len() >= WAITING_MAX || self.begun_bytes >= WAITING_BYTES_MAX;
         if !self.queues.is_durable() || is_much {
             self.settle(connection.output());
         }
@@ -158,7 +158,7 @@ impl<'q> Session<'q> {
                 delay_millis,
                 body,
             } => {
-                self.sent_bytes += body.len();
+                self.begun_bytes += body.len();
                 return queues.send(queue, millis(delay_millis), body).map(Some);
             }
             Request::Ack { claim } => {
@@ -213,15 +213,18 @@ impl<'q> Session<'q> {
             Reply::Empty.encode(connection.output());
             return Ok(Ok(None));
         };
-        Ok(Ok(match delivery {
-            Delivery::Forget => Some(self.queues.deliver(taken)),
-            Delivery::Lease { millis: lease } => Some(self.queues.lease(taken, millis(lease))),
+        let body_bytes = taken.message.body.len();
+        let begun = match delivery {
+            Delivery::Forget => self.queues.deliver(taken),
+            Delivery::Lease { millis: lease } => self.queues.lease(taken, millis(lease)),
             Delivery::Hold => {
                 taken.reply().encode(connection.output());
                 self.held.push_back(taken);
-                None
+                return Ok(Ok(None));
             }
-        }))
+        };
+        self.begun_bytes += body_bytes;
+        Ok(Ok(Some(begun)))
     }
 
     /// Sleeps until there is a message, the wait is over, or the client has hung up.
@@ -284,7 +287,7 @@ impl<'q> Session<'q> {
                 put_error(error.code(), &error.to_string(), out);
             }
         }
-        self.sent_bytes = 0;
+        self.begun_bytes = 0;
     }
 
     fn refuse(&mut self, code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
