@@ -25,6 +25,10 @@ const FRAME_WAIT: Duration = Duration::from_secs(10);
 /// ...plus a second for so many bytes that a message may have.
 const FRAME_BYTES_A_SECOND: usize = 64 * 1024;
 
+/// How much room a connection keeps for its next frame, in bytes; what a longer one took is given
+/// back when that was served, for the connection may be idle from then on.
+const PAYLOAD_BYTES_KEPT: usize = 64 * 1024;
+
 const BUSY: &str = "the server has as many connections as it accepts; try again later";
 
 /// The queues' connections.
@@ -97,6 +101,8 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
                 session.refuse(error.code(), &error.to_string(), connection.output());
             }
         }
+        payload.clear();
+        payload.shrink_to(PAYLOAD_BYTES_KEPT);
         connection.flush_if_large()?;
     }
 }
