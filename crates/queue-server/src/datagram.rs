@@ -1,8 +1,8 @@
 //! A UDP request, in the dialect of its first byte.
 //!
 //! A datagram may be lost, doubled or late. So a framed request has an id, and one that was answered
-//! before is answered in the same words. There is no connection that could hold a message; a lease
-//! does that.
+//! before is answered in the same words; only who looks and changes nothing is shown what there is
+//! now. There is no connection that could hold a message; a lease does that.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -48,6 +48,8 @@ enum Acted {
     Begun(Begun),
     /// The datagram to reply with.
     Replied(Vec<u8>),
+    /// The same, but to act once more would do no harm, so that nobody has to remember it.
+    Shown(Vec<u8>),
 }
 
 impl Datagrams {
@@ -131,14 +133,17 @@ impl Datagrams {
             }
         };
         match acted {
-            Acted::Begun(begun) => state.begun.push((Some(asked), begun)),
+            Acted::Begun(begun) => {
+                state.begun.push((Some(asked), begun));
+                Ok(())
+            }
             Acted::Replied(reply) => {
                 let sent = reply_with(&reply);
                 state.recent.remember(asked, reply);
-                return sent;
+                sent
             }
+            Acted::Shown(reply) => reply_with(&reply),
         }
-        Ok(())
     }
 
     fn act(&self, id: u64, request: Request) -> Result<Acted, QueueError> {
@@ -188,12 +193,16 @@ impl Datagrams {
                 token,
                 lease_millis,
             } => queues.extend(token, millis(lease_millis))?,
-            other => {
-                let reply = answer(queues, other, |reply| wrapped(id, &reply))?;
-                return Ok(Acted::Replied(match reply.len() {
-                    ..=DATAGRAM_BYTES_MAX => reply,
+            Request::Peek { .. } | Request::Stats => {
+                let shown = answer(queues, request, |reply| wrapped(id, &reply))?;
+                return Ok(Acted::Shown(match shown.len() {
+                    ..=DATAGRAM_BYTES_MAX => shown,
                     _ => refusal(id, ErrorCode::TooLarge, TOO_LONG),
                 }));
+            }
+            other => {
+                let reply = answer(queues, other, |reply| wrapped(id, &reply))?;
+                return Ok(Acted::Replied(reply));
             }
         }))
     }
