@@ -66,7 +66,7 @@ impl DatagramService for Datagrams {
         let reply_with = |reply: &[u8]| socket.send_to(reply, peer).map(drop);
         let served = match datagram.first() {
             Some(&FIRST_BYTE) => self.serve_frame(datagram, peer, reply_with),
-            _ if datagram.starts_with(QUEUE_GET) => self.serve_plain_get(reply_with),
+            _ if datagram.starts_with(QUEUE_GET) => self.serve_plain_get(socket, reply_with),
             _ => {
                 self.serve_plain_send(datagram, peer);
                 Ok(())
@@ -214,8 +214,18 @@ impl Datagrams {
         }
     }
 
-    fn serve_plain_get(&self, reply_with: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let Some(taken) = self.queues.take(QueueName::DEFAULT) else {
+    fn serve_plain_get(
+        &self,
+        socket: &UdpSocket,
+        reply_with: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let take = || self.queues.take(QueueName::DEFAULT);
+        // A plain sender is not told when his message is in the queue, so it has to be there.
+        let taken = take().or_else(|| {
+            self.settle(socket);
+            take()
+        });
+        let Some(taken) = taken else {
             return reply_with(QUEUE_EMPTY.as_bytes());
         };
         if is_too_long(&taken) {
@@ -238,4 +248,38 @@ fn wrapped(id: u64, reply: &Reply) -> Vec<u8> {
 
 fn refusal(id: u64, code: ErrorCode, sentence: &str) -> Vec<u8> {
     wrapped(id, &Reply::Error(ErrorReply { code, sentence }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::Limits;
+
+    fn durable(path: &Path) -> Queues {
+        let limits = Limits {
+            body_bytes_max: 100,
+            messages_max: usize::MAX,
+            queue_bytes_max: usize::MAX,
+            memory_bytes_max: usize::MAX,
+            attempts_max: 5,
+        };
+        Queues::open(path, limits, group_commit::Fsync::Never, || {}).unwrap()
+    }
+
+    #[test]
+    fn what_was_sent_in_plain_text_before_can_be_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let queues = durable(&dir.path().join("queue.db"));
+        let datagrams = Datagrams::new(Arc::new(queues));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = client.local_addr().unwrap();
+        datagrams.serve_datagram(b"hello", peer, &socket);
+        datagrams.serve_datagram(QUEUE_GET, peer, &socket);
+        let mut reply = [0; 100];
+        let bytes = client.recv(&mut reply).unwrap();
+        assert_eq!(reply[..bytes].escape_ascii().to_string(), "hello");
+    }
 }
