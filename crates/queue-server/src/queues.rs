@@ -386,14 +386,13 @@ impl Queues {
         match effect {
             // The writer has taken it off the account.
             Effect::Store(_) | Effect::None => {}
-            Effect::Lease(taken) => self.put_down(taken),
-            Effect::Deliver(taken) | Effect::Forget(taken) | Effect::Move { taken, .. } => {
-                match taken.lease {
-                    // Its token is good for another try.
-                    Some(_) => shared.start_lease(&mut lock(&shared.state), taken),
-                    None => self.put_down(taken),
-                }
-            }
+            // Nobody was handed it.
+            Effect::Deliver(taken) | Effect::Lease(taken) => self.untake(taken),
+            Effect::Forget(taken) | Effect::Move { taken, .. } => match taken.lease {
+                // Its token is good for another try.
+                Some(_) => shared.start_lease(&mut lock(&shared.state), taken),
+                None => self.put_down(taken),
+            },
             Effect::Extend {
                 token,
                 before,

@@ -484,6 +484,9 @@ fn what_is_not_stored_is_not_done() {
     let leased = queues.claim(token).unwrap();
     check(&queues, queues.forget(leased));
     disk.sql("DROP TRIGGER refuse");
+    let held = queues.take(Q).unwrap();
+    assert_eq!((body(&held).as_str(), held.message.attempts), ("b", 2));
+    queues.untake(held);
     assert_eq!(all(&queues, Q), ["b", "c"]);
     let leased = queues.claim(token).unwrap();
     assert_eq!(body(&leased), "a");
