@@ -337,7 +337,8 @@ impl Queues {
     /// Waits until a change is committed, and hands what came of it to `with`.
     ///
     /// # Errors
-    /// [`QueueError::NotStored`]; the message then goes back to where it was.
+    /// [`QueueError::NotStored`]; the message then stays leased if it was, and goes back to its
+    /// place in the queue if not.
     pub fn finish<R>(&self, begun: Begun, with: impl FnOnce(Reply) -> R) -> Result<R, QueueError> {
         let committed = begun.ticket.map(Ticket::wait).transpose();
         let stored_id = match committed {
