@@ -462,6 +462,26 @@ fn a_server_that_stops_lets_its_receivers_go() {
     assert_eq!(server.wait().0, Some(0));
 }
 
+#[test]
+fn a_server_that_stops_is_no_failure_of_the_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    let line = ["tcp", "--max-attempts", "1", "--data"];
+    let line = [&line[..], &[data.to_str().unwrap()]].concat();
+    let server = start(&line);
+    let mut holder = client(&server);
+    holder.send(b"a long job").unwrap();
+    assert!(holder.receive().unwrap().is_some());
+    server.signal("TERM");
+    assert_eq!(server.wait().0, Some(0));
+    let server = start(&line);
+    let message = client(&server).receive().unwrap().unwrap();
+    assert_eq!(
+        (message.body.as_slice(), message.attempt),
+        (&b"a long job"[..], 1)
+    );
+}
+
 // ---- All at once.
 
 /// Does something at random with one of three queues; `token` is the lease taken last.

@@ -81,6 +81,9 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
             session.settle(connection.output());
         }
         if connection.next_request(None)?.is_none() {
+            if connection.is_stopping() {
+                session.untake_all();
+            }
             return Ok(());
         }
         connection.set_deadline(Deadline::after(frame_wait));
@@ -294,6 +297,14 @@ impl<'q> Session<'q> {
             }
         }
         self.begun_bytes = 0;
+    }
+
+    /// Puts back what the client holds as if it had not been handed out: when the server stops, as
+    /// when it is killed, that is no attempt of the client's that failed.
+    fn untake_all(&mut self) {
+        for taken in self.held.drain(..) {
+            self.queues.untake(taken);
+        }
     }
 
     fn refuse(&mut self, code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
