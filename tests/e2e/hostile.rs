@@ -1,7 +1,7 @@
 //! Rubbish of every kind, to every port of every server: afterwards the next good request is
 //! answered.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, UdpSocket};
 
 use proto::frame::Message;
@@ -250,22 +250,18 @@ fn oversized_requests_are_refused_and_not_waited_for() {
     }
 }
 
+/// How much memory a server uses.
+fn resident_kib(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    kib.unwrap().parse().unwrap()
+}
+
 #[test]
 fn a_frame_that_is_announced_but_never_comes_costs_no_memory() {
     let server = Server::start("queue-server", &["0", "--max-message", "16000000"]);
-    let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        line.split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse::<usize>()
-            .unwrap()
-    };
-    let before = resident();
+    let before = resident_kib(&server);
     let mut held = Vec::new();
     for _ in 0..100 {
         let mut stream = connect(server.addr());
@@ -279,6 +275,30 @@ fn a_frame_that_is_announced_but_never_comes_costs_no_memory() {
         Reply::decode(kind, payload),
         Ok(Reply::Stored { .. })
     ));
-    let grown = resident() - before;
+    let grown = resident_kib(&server) - before;
     assert!(grown < 20_000, "100 promises of 15 MB cost {grown} KiB");
+}
+
+#[test]
+fn a_connection_keeps_no_room_for_the_long_message_it_sent() {
+    let server = Server::start("queue-server", &["0", "--max-message", "8000000"]);
+    let before = resident_kib(&server);
+    let body = vec![b'x'; 8_000_000];
+    // No request of this kind is known, so the server keeps nothing of it.
+    let mut unknown = framed(send_request(&body));
+    unknown[4] = 0x3f;
+    let idle: Vec<_> = (0..30)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(&unknown).unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+            stream
+        })
+        .collect();
+    let grown = resident_kib(&server) - before;
+    assert!(
+        grown < 60_000,
+        "{} idle connections cost {grown} KiB",
+        idle.len()
+    );
 }

@@ -254,6 +254,84 @@ fn pipelined_requests_are_answered_in_order() {
     assert_eq!(others[1000], "Empty");
 }
 
+/// The replies to pipelined requests, for people.
+fn replies(server: &Server, requests: &[Request]) -> Vec<String> {
+    let mut bytes = Vec::new();
+    for request in requests {
+        request.encode(&mut bytes);
+    }
+    let replies = exchange(server.addr(), &bytes);
+    let mut input = replies.as_slice();
+    let mut payload = Vec::new();
+    let mut shown = Vec::new();
+    while let Some(kind) = frame::read(&mut input, 5000, &mut payload).unwrap() {
+        shown.push(match Reply::decode(kind, &payload).unwrap() {
+            Reply::Message { body, .. } => String::from_utf8(body.to_vec()).unwrap(),
+            other => format!("{other:?}"),
+        });
+    }
+    shown
+}
+
+#[test]
+fn what_a_connection_did_before_it_can_receive() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    for options in [&[][..], &["--data", data.to_str().unwrap()]] {
+        let server = Server::start("queue-server", &[&["0"], options].concat());
+        let release = Request::Release {
+            claim: Claim::Held(1),
+            delay_millis: 0,
+        };
+        let requests = [
+            send_request(b"a"),
+            receive_request(Delivery::Hold),
+            release,
+            receive_request(Delivery::Forget),
+            send_request(b"b"),
+            receive_request(Delivery::Forget),
+            receive_request(Delivery::Forget),
+        ];
+        assert_eq!(
+            replies(&server, &requests),
+            [
+                "Stored { id: 1 }",
+                "a",
+                "Done { messages: 1 }",
+                "a",
+                "Stored { id: 2 }",
+                "b",
+                "Empty",
+            ],
+            "{options:?}"
+        );
+    }
+}
+
+#[test]
+fn a_receiver_that_does_not_read_empties_no_queue() {
+    const MESSAGES: usize = 64;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    let line = ["0", "--max-message", "1000000", "--data"];
+    let line = [&line[..], &[data.to_str().unwrap()]].concat();
+    let server = Server::start("queue-server", &line);
+    let mut other = client(&server);
+    for _ in 0..MESSAGES {
+        other.send(&vec![b'x'; 1_000_000]).unwrap();
+    }
+    let mut requests = Vec::new();
+    for _ in 0..MESSAGES {
+        receive_request(Delivery::Forget).encode(&mut requests);
+    }
+    let mut receiver = server.connect();
+    receiver.write_all(&requests).unwrap();
+    receiver.read_exact(&mut [0]).unwrap();
+    let stats = other.stats().unwrap();
+    let ready = stats.queues.first().map_or(0, |queue| queue.ready);
+    assert!(ready > 32, "{ready} messages are left");
+}
+
 #[track_caller]
 fn check_refused(request: &Request, code: ErrorCode, sentence: &str) {
     let server = start("both");

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cli::Endpoint;
-use proto::queue::{Claim, Delivery, Reply, Request, put_datagram, split_datagram};
+use proto::queue::{Claim, Delivery, QueueName, Reply, Request, put_datagram, split_datagram};
 use proto::{ErrorCode, frame::Message};
 use queue_client::{Client, Transport};
 
@@ -197,6 +197,30 @@ fn a_request_that_comes_again_is_answered_again_but_not_acted_on() {
     let (id, kind, payload) = split_datagram(&empty).unwrap();
     assert_eq!(id, 10);
     assert_eq!(Reply::decode(kind, payload).unwrap(), Reply::Empty);
+}
+
+#[test]
+fn whoever_looks_does_not_have_the_replies_of_others_forgotten() {
+    let line = ["0", "udp", "--max-message", "64000"];
+    let server = Server::start("queue-server", &line);
+    let sender = socket(&server);
+    let first = ask(&sender, 7, &send_request(b"once"));
+    let looking = socket(&server);
+    ask(&looking, 0, &send_request(&[b'x'; 64_000]));
+    let peek = |after| Request::Peek {
+        queue: QueueName::DEFAULT,
+        after,
+    };
+    let look = ask(&looking, 1, &peek(0));
+    let (_, kind, payload) = split_datagram(&look).unwrap();
+    let Reply::Peeked { place, .. } = Reply::decode(kind, payload).unwrap() else {
+        panic!("{kind}");
+    };
+    // More than the server has room for.
+    for id in 2..1100 {
+        assert!(ask(&looking, id, &peek(place)).len() > 64_000);
+    }
+    assert_eq!(ask(&sender, 7, &send_request(b"once")), first);
 }
 
 #[test]

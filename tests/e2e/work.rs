@@ -462,6 +462,26 @@ fn a_server_that_stops_lets_its_receivers_go() {
     assert_eq!(server.wait().0, Some(0));
 }
 
+#[test]
+fn a_server_that_stops_is_no_failure_of_the_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    let line = ["tcp", "--max-attempts", "1", "--data"];
+    let line = [&line[..], &[data.to_str().unwrap()]].concat();
+    let server = start(&line);
+    let mut holder = client(&server);
+    holder.send(b"a long job").unwrap();
+    assert!(holder.receive().unwrap().is_some());
+    server.signal("TERM");
+    assert_eq!(server.wait().0, Some(0));
+    let server = start(&line);
+    let message = client(&server).receive().unwrap().unwrap();
+    assert_eq!(
+        (message.body.as_slice(), message.attempt),
+        (&b"a long job"[..], 1)
+    );
+}
+
 // ---- All at once.
 
 /// Does something at random with one of three queues; `token` is the lease taken last.
@@ -561,15 +581,19 @@ fn whatever_is_done_nothing_is_left_behind_on_the_disk() {
 }
 
 #[test]
-fn receivers_that_no_descriptor_is_left_for_are_told_so() {
+fn waiting_receivers_do_not_use_up_the_descriptors() {
     let mut command = Command::new("sh");
-    // Room for some connections, but not for a wait in each of them.
     command.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""]);
     command.arg(program("queue-server")).args(["0", "tcp"]);
     let server = Server::spawn(command);
-    let _waiting: Vec<_> = (0..29).map(|_| waiting(&server)).collect();
-    server.wait_for_log(|log| log.contains("A receiver cannot wait"));
-    // Those who need not wait are served.
-    let stats = say(&server, "stats", b"").expect(0).out();
-    assert!(stats.contains("is_draining false"), "{stats}");
+    let waiting: Vec<_> = (0..29).map(|_| waiting(&server)).collect();
+    // As many wait as may, and whoever comes now is answered.
+    let busy = say(&server, "stats", b"").expect(1).stderr;
+    assert!(busy.contains("as many connections as it accepts"), "{busy}");
+    drop(waiting);
+    eventually("there is room again", || {
+        say(&server, "stats", b"").code == Some(0)
+    });
+    let log = server.log();
+    assert!(!log.contains("A receiver cannot wait"), "{log}");
 }

@@ -25,6 +25,10 @@ const FRAME_WAIT: Duration = Duration::from_secs(10);
 /// ...plus a second for so many bytes that a message may have.
 const FRAME_BYTES_A_SECOND: usize = 64 * 1024;
 
+/// How much room a connection keeps for its next frame, in bytes; what a longer one took is given
+/// back when that was served, for the connection may be idle from then on.
+const PAYLOAD_BYTES_KEPT: usize = 64 * 1024;
+
 const BUSY: &str = "the server has as many connections as it accepts; try again later";
 
 /// The queues' connections.
@@ -59,7 +63,7 @@ impl Service for Connections {
     }
 }
 
-/// How many replies may wait for the disk, and how many bytes their requests may have had, before
+/// How many replies may wait for the disk, and how many bytes the messages of those may have, before
 /// a connection waits too.
 const WAITING_MAX: usize = 256;
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -77,6 +81,9 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
             session.settle(connection.output());
         }
         if connection.next_request(None)?.is_none() {
+            if connection.is_stopping() {
+                session.untake_all();
+            }
             return Ok(());
         }
         connection.set_deadline(Deadline::after(frame_wait));
@@ -97,6 +104,8 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
                 session.refuse(error.code(), &error.to_string(), connection.output());
             }
         }
+        payload.clear();
+        payload.shrink_to(PAYLOAD_BYTES_KEPT);
         connection.flush_if_large()?;
     }
 }
@@ -107,9 +116,8 @@ struct Session<'q> {
     queues: &'q Queues,
     held: VecDeque<Taken>,
     begun: VecDeque<Begun>,
-    /// How many bytes the messages in `begun` had that were sent.
-    sent_bytes: usize,
-    has_sent: bool,
+    /// How many bytes the messages in `begun` have that were sent, or are handed out.
+    begun_bytes: usize,
     wakeup: Option<Arc<Wakeup>>,
 }
 
@@ -119,8 +127,7 @@ impl<'q> Session<'q> {
             queues,
             held: VecDeque::new(),
             begun: VecDeque::new(),
-            sent_bytes: 0,
-            has_sent: false,
+            begun_bytes: 0,
             wakeup: None,
         }
     }
@@ -144,7 +151,7 @@ impl<'q> Session<'q> {
             Ok(begun) => self.begun.extend(begun),
             Err(error) => self.refuse(error.code(), &error.to_string(), connection.output()),
         }
-        let is_much = self.begun.len() >= WAITING_MAX || self.sent_bytes >= WAITING_BYTES_MAX;
+        let is_much = self.begun.len() >= WAITING_MAX || self.begun_bytes >= WAITING_BYTES_MAX;
         if !self.queues.is_durable() || is_much {
             self.settle(connection.output());
         }
@@ -160,8 +167,7 @@ impl<'q> Session<'q> {
                 delay_millis,
                 body,
             } => {
-                self.sent_bytes += body.len();
-                self.has_sent = true;
+                self.begun_bytes += body.len();
                 return queues.send(queue, millis(delay_millis), body).map(Some);
             }
             Request::Ack { claim } => {
@@ -179,8 +185,6 @@ impl<'q> Session<'q> {
                 token,
                 lease_millis,
             } => return queues.extend(token, millis(lease_millis)).map(Some),
-            Request::Pause { queue } => return queues.pause(queue, true).map(Some),
-            Request::Resume { queue } => return queues.pause(queue, false).map(Some),
             _ => {}
         }
         self.settle(out);
@@ -196,36 +200,40 @@ impl<'q> Session<'q> {
         delivery: Delivery,
         connection: &mut Connection,
     ) -> io::Result<Result<Option<Begun>, QueueError>> {
-        // What this connection has sent before, it must be able to receive.
-        if delivery == Delivery::Hold || self.has_sent {
+        if delivery == Delivery::Hold {
             self.settle(connection.output());
-        }
-        if delivery == Delivery::Hold && self.held.len() >= HELD_MAX {
-            return Ok(Err(QueueError::TooManyHeld));
+            if self.held.len() >= HELD_MAX {
+                return Ok(Err(QueueError::TooManyHeld));
+            }
         }
         let mut taken = self.queues.take(queue);
-        if taken.is_none() {
+        if taken.is_none() && !self.begun.is_empty() {
+            // What this connection has sent or given back before, it must be able to receive.
             self.settle(connection.output());
-            if !wait.is_zero() {
-                taken = match self.wait_for(queue, wait, connection)? {
-                    Ok(taken) => taken,
-                    Err(error) => return Ok(Err(error)),
-                };
-            }
+            taken = self.queues.take(queue);
+        }
+        if taken.is_none() && !wait.is_zero() {
+            taken = match self.wait_for(queue, wait, connection)? {
+                Ok(taken) => taken,
+                Err(error) => return Ok(Err(error)),
+            };
         }
         let Some(taken) = taken else {
             Reply::Empty.encode(connection.output());
             return Ok(Ok(None));
         };
-        Ok(Ok(match delivery {
-            Delivery::Forget => Some(self.queues.deliver(taken)),
-            Delivery::Lease { millis: lease } => Some(self.queues.lease(taken, millis(lease))),
+        let body_bytes = taken.message.body.len();
+        let begun = match delivery {
+            Delivery::Forget => self.queues.deliver(taken),
+            Delivery::Lease { millis: lease } => self.queues.lease(taken, millis(lease)),
             Delivery::Hold => {
                 taken.reply().encode(connection.output());
                 self.held.push_back(taken);
-                None
+                return Ok(Ok(None));
             }
-        }))
+        };
+        self.begun_bytes += body_bytes;
+        Ok(Ok(Some(begun)))
     }
 
     /// Sleeps until there is a message, the wait is over, or the client has hung up.
@@ -288,8 +296,15 @@ impl<'q> Session<'q> {
                 put_error(error.code(), &error.to_string(), out);
             }
         }
-        self.sent_bytes = 0;
-        self.has_sent = false;
+        self.begun_bytes = 0;
+    }
+
+    /// Puts back what the client holds as if it had not been handed out: when the server stops, as
+    /// when it is killed, that is no attempt of the client's that failed.
+    fn untake_all(&mut self) {
+        for taken in self.held.drain(..) {
+            self.queues.untake(taken);
+        }
     }
 
     fn refuse(&mut self, code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
@@ -317,6 +332,14 @@ pub(crate) fn answer<R>(
         Request::Peek { queue, after } => return Ok(queues.peek(queue, after, with)),
         Request::Purge { queue } => queues.purge(queue)?,
         Request::Kick { queue } => queues.kick(queue)?,
+        Request::Pause { queue } => {
+            queues.pause(queue, true)?;
+            0
+        }
+        Request::Resume { queue } => {
+            queues.pause(queue, false)?;
+            0
+        }
         Request::Drain { on } => {
             queues.drain(on);
             0

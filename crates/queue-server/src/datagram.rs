@@ -1,8 +1,8 @@
 //! A UDP request, in the dialect of its first byte.
 //!
 //! A datagram may be lost, doubled or late. So a framed request has an id, and one that was answered
-//! before is answered in the same words. There is no connection that could hold a message; a lease
-//! does that.
+//! before is answered in the same words; only who looks and changes nothing is shown what there is
+//! now. There is no connection that could hold a message; a lease does that.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -48,6 +48,8 @@ enum Acted {
     Begun(Begun),
     /// The datagram to reply with.
     Replied(Vec<u8>),
+    /// The same, but to act once more would do no harm, so that nobody has to remember it.
+    Shown(Vec<u8>),
 }
 
 impl Datagrams {
@@ -64,7 +66,7 @@ impl DatagramService for Datagrams {
         let reply_with = |reply: &[u8]| socket.send_to(reply, peer).map(drop);
         let served = match datagram.first() {
             Some(&FIRST_BYTE) => self.serve_frame(datagram, peer, reply_with),
-            _ if datagram.starts_with(QUEUE_GET) => self.serve_plain_get(reply_with),
+            _ if datagram.starts_with(QUEUE_GET) => self.serve_plain_get(socket, reply_with),
             _ => {
                 self.serve_plain_send(datagram, peer);
                 Ok(())
@@ -131,14 +133,17 @@ impl Datagrams {
             }
         };
         match acted {
-            Acted::Begun(begun) => state.begun.push((Some(asked), begun)),
+            Acted::Begun(begun) => {
+                state.begun.push((Some(asked), begun));
+                Ok(())
+            }
             Acted::Replied(reply) => {
                 let sent = reply_with(&reply);
                 state.recent.remember(asked, reply);
-                return sent;
+                sent
             }
+            Acted::Shown(reply) => reply_with(&reply),
         }
-        Ok(())
     }
 
     fn act(&self, id: u64, request: Request) -> Result<Acted, QueueError> {
@@ -188,14 +193,16 @@ impl Datagrams {
                 token,
                 lease_millis,
             } => queues.extend(token, millis(lease_millis))?,
-            Request::Pause { queue } => queues.pause(queue, true)?,
-            Request::Resume { queue } => queues.pause(queue, false)?,
-            other => {
-                let reply = answer(queues, other, |reply| wrapped(id, &reply))?;
-                return Ok(Acted::Replied(match reply.len() {
-                    ..=DATAGRAM_BYTES_MAX => reply,
+            Request::Peek { .. } | Request::Stats => {
+                let shown = answer(queues, request, |reply| wrapped(id, &reply))?;
+                return Ok(Acted::Shown(match shown.len() {
+                    ..=DATAGRAM_BYTES_MAX => shown,
                     _ => refusal(id, ErrorCode::TooLarge, TOO_LONG),
                 }));
+            }
+            other => {
+                let reply = answer(queues, other, |reply| wrapped(id, &reply))?;
+                return Ok(Acted::Replied(reply));
             }
         }))
     }
@@ -207,8 +214,18 @@ impl Datagrams {
         }
     }
 
-    fn serve_plain_get(&self, reply_with: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let Some(taken) = self.queues.take(QueueName::DEFAULT) else {
+    fn serve_plain_get(
+        &self,
+        socket: &UdpSocket,
+        reply_with: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let take = || self.queues.take(QueueName::DEFAULT);
+        // A plain sender is not told when his message is in the queue, so it has to be there.
+        let taken = take().or_else(|| {
+            self.settle(socket);
+            take()
+        });
+        let Some(taken) = taken else {
             return reply_with(QUEUE_EMPTY.as_bytes());
         };
         if is_too_long(&taken) {
@@ -231,4 +248,38 @@ fn wrapped(id: u64, reply: &Reply) -> Vec<u8> {
 
 fn refusal(id: u64, code: ErrorCode, sentence: &str) -> Vec<u8> {
     wrapped(id, &Reply::Error(ErrorReply { code, sentence }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::Limits;
+
+    fn durable(path: &Path) -> Queues {
+        let limits = Limits {
+            body_bytes_max: 100,
+            messages_max: usize::MAX,
+            queue_bytes_max: usize::MAX,
+            memory_bytes_max: usize::MAX,
+            attempts_max: 5,
+        };
+        Queues::open(path, limits, group_commit::Fsync::Never, || {}).unwrap()
+    }
+
+    #[test]
+    fn what_was_sent_in_plain_text_before_can_be_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let queues = durable(&dir.path().join("queue.db"));
+        let datagrams = Datagrams::new(Arc::new(queues));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = client.local_addr().unwrap();
+        datagrams.serve_datagram(b"hello", peer, &socket);
+        datagrams.serve_datagram(QUEUE_GET, peer, &socket);
+        let mut reply = [0; 100];
+        let bytes = client.recv(&mut reply).unwrap();
+        assert_eq!(reply[..bytes].escape_ascii().to_string(), "hello");
+    }
 }

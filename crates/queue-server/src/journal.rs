@@ -140,9 +140,9 @@ pub(crate) enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     id: MessageId,
-    pub(crate) queue: Arc<str>,
+    queue: Arc<str>,
     place: Place,
-    pub(crate) is_delayed: bool,
+    is_delayed: bool,
     attempts: u32,
     lease: Option<(Token, Place)>,
     body_crc: u32,
@@ -152,6 +152,19 @@ impl Row {
     /// The row of a message that is in no queue at the moment.
     pub(crate) fn of(taken: &Taken) -> Self {
         Self::new(&taken.queue, &taken.message, false, taken.lease)
+    }
+
+    /// The row of a message that is not leased any more, and is now at this place in a queue.
+    pub(crate) fn moved(
+        message: &Message,
+        queue: &Arc<str>,
+        place: Place,
+        is_delayed: bool,
+    ) -> Self {
+        Self {
+            place,
+            ..Self::new(queue, message, is_delayed, None)
+        }
     }
 
     fn new(
@@ -283,8 +296,10 @@ impl Journal {
             let mut select = self.db.prepare("SELECT queue FROM paused")?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
-                let name: String = row.get(0)?;
-                self.queues.restore_pause(&name.into());
+                match row.get_ref(0)?.as_str().map(QueueName::new) {
+                    Ok(Ok(name)) => self.queues.pause(&name.as_str().into(), true),
+                    _ => log::error!("A pause in {} has no queue", self.path.display()),
+                }
             }
         }
         for id in damaged {
@@ -474,11 +489,16 @@ impl Store for Journal {
     fn commit(&mut self) -> Result<(), CommitError> {
         let written = self.check_log().and_then(|()| self.write());
         let inserted = std::mem::take(&mut self.inserted);
+        let changed = std::mem::take(&mut self.changed);
         self.inserted_bytes = 0;
-        self.changed.clear();
         if let Err(error) = written {
             self.queues.refused(inserted);
             return Err(error);
+        }
+        for change in changed {
+            if let Change::Pause(queue, is_paused) = change {
+                self.queues.pause(&queue, is_paused);
+            }
         }
         // The transaction is on the disk, whatever becomes of the log.
         let shortened = self.shorten_log();

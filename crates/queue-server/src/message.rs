@@ -86,6 +86,8 @@ pub(crate) struct Clock {
     started: Instant,
     started_micros: u64,
     last: AtomicU64,
+    /// When the last delay began.
+    last_delayed: AtomicU64,
 }
 
 impl Clock {
@@ -95,6 +97,7 @@ impl Clock {
             started: Instant::now(),
             started_micros: micros(since_1970.unwrap_or_default()),
             last: AtomicU64::new(0),
+            last_delayed: AtomicU64::new(0),
         }
     }
 
@@ -115,21 +118,26 @@ impl Clock {
 
     /// The next place at the end.
     pub(crate) fn next_place(&self) -> Place {
-        let now = self.now();
-        let next = |last: u64| now.max(last + 1);
-        let relaxed = Ordering::Relaxed;
-        let update = self
-            .last
-            .fetch_update(relaxed, relaxed, |last| Some(next(last)));
-        next(update.unwrap_or_else(|last| last))
+        self.behind(&self.last)
     }
 
-    /// The next place at the end, or the one that is due after a delay.
+    /// The next place at the end, or the one that is due after a delay. After the same delay, no
+    /// two are the same.
     pub(crate) fn place_after(&self, delay: Duration) -> Place {
         match delay.is_zero() {
             true => self.next_place(),
-            false => self.after(delay),
+            // Not behind the last place, for that may be ahead of the time.
+            false => self.behind(&self.last_delayed) + micros(delay),
         }
+    }
+
+    /// The time, or what comes behind `last` if it is that already.
+    fn behind(&self, last: &AtomicU64) -> u64 {
+        let now = self.now();
+        let next = |last: u64| now.max(last + 1);
+        let relaxed = Ordering::Relaxed;
+        let update = last.fetch_update(relaxed, relaxed, |last| Some(next(last)));
+        next(update.unwrap_or_else(|last| last))
     }
 
     /// Has all further places come behind this one, which was given in an earlier life.
@@ -141,4 +149,23 @@ impl Clock {
 /// A duration in microseconds.
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_places_are_the_same_and_a_delay_begins_now() {
+        const HOUR: u64 = 3_600_000_000;
+        let delay = Duration::from_secs(1);
+        let clock = Clock::new();
+        // The system's clock was set back while the server was not running.
+        clock.skip(clock.now() + HOUR);
+        let places: Vec<_> = (0..1000).map(|_| clock.next_place()).collect();
+        assert!(places.is_sorted_by(|a, b| a < b) && places[0] > clock.now());
+        let delayed: Vec<_> = (0..1000).map(|_| clock.place_after(delay)).collect();
+        assert!(delayed.is_sorted_by(|a, b| a < b));
+        assert!(delayed[999] < clock.now() + HOUR);
+    }
 }

@@ -17,9 +17,9 @@ pub(crate) struct Queue {
     returned: BTreeMap<(Place, MessageId), Message>,
     /// Those that are kept back until their place is in the past.
     pub(crate) delayed: BTreeMap<(Place, MessageId), Message>,
-    /// How many are held, leased, or on their way to or from the disk.
+    /// How many are held, leased, or not in their place until a change is on the disk.
     pub(crate) held: usize,
-    /// How many of those have not arrived yet, so that nobody holds them.
+    /// How many were sent, and are not here until that is on the disk.
     pub(crate) arriving: usize,
     /// What all of them cost, in bytes.
     pub(crate) bytes: usize,

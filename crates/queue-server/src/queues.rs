@@ -89,8 +89,19 @@ enum Effect {
     Forget(Taken),
     /// A message is leased.
     Lease(Taken),
-    /// A message goes to its new place, in this queue.
-    Move(Taken, Arc<str>, Option<Place>),
+    /// A message goes to this place in a queue.
+    Move {
+        taken: Taken,
+        queue: Arc<str>,
+        place: Place,
+        is_delayed: bool,
+    },
+    /// A lease that ran out at `before` now runs out at `until`.
+    Extend {
+        token: Token,
+        before: Place,
+        until: Place,
+    },
     /// Nothing more.
     None,
 }
@@ -252,12 +263,15 @@ impl Queues {
     pub fn extend(&self, token: Token, lease: Duration) -> Result<Begun, QueueError> {
         let until = self.shared.clock.after(lease);
         let mut state = lock(&self.shared.state);
-        let mut taken = state.end_lease(token).ok_or(QueueError::NoLease)?;
-        taken.lease = Some((token, until));
-        let row = Row::of(&taken);
-        self.shared.start_lease(&mut state, taken);
+        let changed = self.shared.change_lease(&mut state, token, until);
+        let (row, before) = changed.ok_or(QueueError::NoLease)?;
         drop(state);
-        Ok(self.begin(|| Change::Extend(row), Effect::None))
+        let effect = Effect::Extend {
+            token,
+            before,
+            until,
+        };
+        Ok(self.begin(|| Change::Extend(row), effect))
     }
 
     /// Begins to give a message back on purpose: it goes to the end of its queue after a delay, or
@@ -280,7 +294,7 @@ impl Queues {
     }
 
     /// Begins to put a message where it belongs now: to its old place, or to the end after a delay.
-    fn put_back(&self, mut taken: Taken, delay: Option<Duration>) -> Begun {
+    fn put_back(&self, taken: Taken, delay: Option<Duration>) -> Begun {
         let is_dead = QueueName::new(&taken.queue).is_ok_and(QueueName::is_dead);
         let attempts_max = self.shared.limits.attempts_max;
         if taken.message.attempts >= attempts_max && !is_dead {
@@ -291,38 +305,40 @@ impl Queues {
                 taken.message.attempts
             );
             lock(&self.shared.state).totals.died += 1;
-            return self.move_to(taken, dead.into(), None);
+            return self.move_to_end(taken, dead.into());
         }
-        match delay {
-            Some(delay) => {
-                let queue = Arc::clone(&taken.queue);
-                let delay = Some(delay).filter(|delay| !delay.is_zero());
-                let due = delay.map(|delay| self.shared.clock.after(delay));
-                self.move_to(taken, queue, due)
-            }
-            None => {
-                taken.lease = None;
-                let row = Row::of(&taken);
-                let queue = Arc::clone(&taken.queue);
-                self.begin(|| Change::Update(row), Effect::Move(taken, queue, None))
-            }
-        }
+        let queue = Arc::clone(&taken.queue);
+        let place = match delay {
+            Some(delay) => self.shared.clock.place_after(delay),
+            None => taken.message.place,
+        };
+        let is_delayed = delay.is_some_and(|delay| !delay.is_zero());
+        self.move_to(taken, queue, place, is_delayed)
     }
 
-    /// Begins to move a message to the end of a queue, or to a place that is due later.
-    fn move_to(&self, mut taken: Taken, queue: Arc<str>, due: Option<Place>) -> Begun {
-        taken.lease = None;
-        taken.message.place = due.unwrap_or_else(|| self.shared.clock.next_place());
-        let mut row = Row::of(&taken);
-        row.queue = Arc::clone(&queue);
-        row.is_delayed = due.is_some();
-        self.begin(|| Change::Update(row), Effect::Move(taken, queue, due))
+    /// Begins to move a message to the end of a queue.
+    fn move_to_end(&self, taken: Taken, queue: Arc<str>) -> Begun {
+        let place = self.shared.clock.next_place();
+        self.move_to(taken, queue, place, false)
+    }
+
+    /// Begins to move a message, which keeps its lease and its place until that is committed.
+    fn move_to(&self, taken: Taken, queue: Arc<str>, place: Place, is_delayed: bool) -> Begun {
+        let row = Row::moved(&taken.message, &queue, place, is_delayed);
+        let effect = Effect::Move {
+            taken,
+            queue,
+            place,
+            is_delayed,
+        };
+        self.begin(|| Change::Update(row), effect)
     }
 
     /// Waits until a change is committed, and hands what came of it to `with`.
     ///
     /// # Errors
-    /// [`QueueError::NotStored`]; the message then goes back to where it was.
+    /// [`QueueError::NotStored`]; the message then stays leased if it was, and goes back to its
+    /// place in the queue if not.
     pub fn finish<R>(&self, begun: Begun, with: impl FnOnce(Reply) -> R) -> Result<R, QueueError> {
         let committed = begun.ticket.map(Ticket::wait).transpose();
         let stored_id = match committed {
@@ -351,35 +367,56 @@ impl Queues {
                 shared.start_lease(&mut lock(&shared.state), taken);
                 result
             }
-            Effect::Move(taken, queue, due) => {
-                self.settle(taken, queue, due);
+            Effect::Move {
+                mut taken,
+                queue,
+                place,
+                is_delayed,
+            } => {
+                taken.message.place = place;
+                self.settle(taken, queue, is_delayed);
                 with(done)
             }
-            Effect::None => with(done),
+            Effect::Extend { .. } | Effect::None => with(done),
         })
     }
 
     /// What was not stored did not happen.
     fn undo(&self, effect: Effect) {
+        let shared = &*self.shared;
         match effect {
             // The writer has taken it off the account.
             Effect::Store(_) | Effect::None => {}
-            Effect::Deliver(taken)
-            | Effect::Forget(taken)
-            | Effect::Lease(taken)
-            | Effect::Move(taken, ..) => self.put_down(taken),
+            // Nobody was handed it.
+            Effect::Deliver(taken) | Effect::Lease(taken) => self.untake(taken),
+            Effect::Forget(taken) | Effect::Move { taken, .. } => match taken.lease {
+                // Its token is good for another try.
+                Some(_) => shared.start_lease(&mut lock(&shared.state), taken),
+                None => self.put_down(taken),
+            },
+            Effect::Extend {
+                token,
+                before,
+                until,
+            } => {
+                let mut state = lock(&shared.state);
+                // Unless somebody has extended it again.
+                if state.expiries.contains(&(until, token)) {
+                    shared.change_lease(&mut state, token, before);
+                }
+            }
         }
     }
 
     /// Puts a message into its place as it is.
     fn put_down(&self, taken: Taken) {
         let queue = Arc::clone(&taken.queue);
-        self.settle(taken, queue, None);
+        self.settle(taken, queue, false);
     }
 
-    fn settle(&self, taken: Taken, queue: Arc<str>, due: Option<Place>) {
+    fn settle(&self, taken: Taken, queue: Arc<str>, is_delayed: bool) {
         let mut state = lock(&self.shared.state);
-        let wakeup = self.shared.settle(&mut state, taken, queue, due);
+        let wakeup = self.shared.settle(&mut state, taken, queue, is_delayed);
         drop(state);
         wake(wakeup);
     }
@@ -468,7 +505,7 @@ impl Queues {
         let name: Arc<str> = queue.as_str().into();
         self.for_all(&queue.dead(), false, |mut taken| {
             taken.message.attempts = 0;
-            self.move_to(taken, Arc::clone(&name), None)
+            self.move_to_end(taken, Arc::clone(&name))
         })
     }
 
@@ -508,17 +545,21 @@ impl Queues {
         Ok(done)
     }
 
-    /// Begins to pause a queue, or to resume it. A paused queue takes messages, but hands out none.
+    /// Pauses a queue, or resumes it. A paused queue takes messages, but hands out none.
     ///
     /// # Errors
-    /// [`QueueError::TooManyQueues`].
-    pub fn pause(&self, queue: QueueName, is_paused: bool) -> Result<Begun, QueueError> {
-        let mut state = lock(&self.shared.state);
-        let name = state.name(queue)?;
-        let wakeups = state.pause(&name, is_paused);
-        drop(state);
-        wakeups.into_iter().for_each(|wakeup| wakeup.wake());
-        Ok(self.begin(|| Change::Pause(name, is_paused), Effect::None))
+    /// [`QueueError::TooManyQueues`] and [`QueueError::NotStored`].
+    pub fn pause(&self, queue: QueueName, is_paused: bool) -> Result<(), QueueError> {
+        let name = lock(&self.shared.state).name(queue)?;
+        if !self.is_durable() {
+            self.shared.pause(&name, is_paused);
+            return Ok(());
+        }
+        // The writer does it, so that two at once do not leave memory and disk at odds.
+        let change = || Change::Pause(Arc::clone(&name), is_paused);
+        let finished = self.finish(self.begin(change, Effect::None), |_| {});
+        lock(&self.shared.state).remove_if_unused(&name);
+        finished
     }
 
     /// Has all new messages refused, or not any more.
@@ -603,8 +644,7 @@ impl Shared {
     ) -> Option<Arc<Wakeup>> {
         state.totals.sent += 1;
         state.queue(name).arriving -= 1;
-        let due = is_delayed.then_some(message.place);
-        self.put(state, name, message, due)
+        self.put(state, name, message, is_delayed)
     }
 
     /// Puts committed messages into their queues.
@@ -639,20 +679,22 @@ impl Shared {
         state.bytes += cost;
         let queue = state.queue(&found.queue);
         queue.bytes += cost;
+        // What became due before the server ended has its place among the others already.
+        let is_delayed = is_delayed && found.message.place > self.clock.now();
+        if !is_delayed {
+            self.clock.skip(found.message.place);
+        }
         if found.lease.is_some() {
             queue.held += 1;
             return self.start_lease(&mut state, found);
         }
-        if !is_delayed {
-            self.clock.skip(found.message.place);
-        }
-        let due = is_delayed.then_some(found.message.place);
-        self.put(&mut state, &found.queue, found.message, due);
+        self.put(&mut state, &found.queue, found.message, is_delayed);
     }
 
-    /// Pauses a queue that was found paused in the database.
-    pub(crate) fn restore_pause(&self, name: &Arc<str>) {
-        lock(&self.state).pause(name, true);
+    /// Pauses or resumes a queue.
+    pub(crate) fn pause(&self, name: &Arc<str>, is_paused: bool) {
+        let wakeups = lock(&self.state).pause(name, is_paused);
+        wakeups.into_iter().for_each(|wakeup| wakeup.wake());
     }
 
     fn put(
@@ -660,11 +702,12 @@ impl Shared {
         state: &mut State,
         name: &Arc<str>,
         message: Message,
-        due: Option<Place>,
+        is_delayed: bool,
     ) -> Option<Arc<Wakeup>> {
-        let Some(due) = due else {
+        if !is_delayed {
             return state.queue(name).insert(message);
-        };
+        }
+        let due = message.place;
         let key = (due, message.id);
         state.queue(name).delayed.insert(key, message);
         self.set_alarm(state, due);
@@ -677,14 +720,14 @@ impl Shared {
         state: &mut State,
         taken: Taken,
         queue: Arc<str>,
-        due: Option<Place>,
+        is_delayed: bool,
     ) -> Option<Arc<Wakeup>> {
         let cost = taken.message.cost();
         let from = state.queue(&taken.queue);
         from.held -= 1;
         from.bytes -= cost;
         state.queue(&queue).bytes += cost;
-        let wakeup = self.put(state, &queue, taken.message, due);
+        let wakeup = self.put(state, &queue, taken.message, is_delayed);
         state.remove_if_unused(&taken.queue);
         wakeup
     }
@@ -695,6 +738,16 @@ impl Shared {
             state.leases.insert(token, taken);
             self.set_alarm(state, until);
         }
+    }
+
+    /// Has a lease run out at another time, if there is such a lease. Returns the message's new
+    /// row, and when the lease would have run out.
+    fn change_lease(&self, state: &mut State, token: Token, until: Place) -> Option<(Row, Place)> {
+        let mut taken = state.end_lease(token)?;
+        let before = taken.lease.replace((token, until));
+        let row = Row::of(&taken);
+        self.start_lease(state, taken);
+        before.map(|(_, before)| (row, before))
     }
 
     fn set_alarm(&self, state: &mut State, due: Place) {

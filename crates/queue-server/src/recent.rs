@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// How long a reply is remembered: longer than a client goes on asking.
+/// How long a reply is remembered: longer than a client goes on asking, unless its user said so.
 const AGE_MAX: Duration = Duration::from_secs(120);
 
 /// What all of them may take, in bytes of memory; when it is more, the oldest are forgotten early.

@@ -277,10 +277,10 @@ fn purging_leaves_what_is_held() {
 #[test]
 fn a_pause_holds_messages_back() {
     let queues = queues_of(&["a"]);
-    finish(&queues, queues.pause(Q, true).unwrap());
+    queues.pause(Q, true).unwrap();
     send(&queues, Q, "b").unwrap();
     assert_eq!(queues.take(Q), None);
-    finish(&queues, queues.pause(Q, false).unwrap());
+    queues.pause(Q, false).unwrap();
     assert_eq!(all(&queues, Q), ["a", "b"]);
 }
 
@@ -353,7 +353,7 @@ fn a_database_keeps_places_leases_delays_and_pauses() {
     send(&queues, Q, "d").unwrap();
     let soon = queues.send(Q, Duration::from_micros(1), b"e").unwrap();
     finish(&queues, soon);
-    finish(&queues, queues.pause(name("p"), true).unwrap());
+    queues.pause(name("p"), true).unwrap();
     drop(queues);
     let queues = Arc::new(disk.open().unwrap());
     queues.wait_until_due(|| true);
@@ -368,7 +368,7 @@ fn a_database_keeps_places_leases_delays_and_pauses() {
     assert_eq!(body(&taken), "a");
     finish(&queues, queues.forget(taken));
     assert_eq!(queues.purge(Q), Ok(1));
-    finish(&queues, queues.pause(name("p"), false).unwrap());
+    queues.pause(name("p"), false).unwrap();
     drop(queues);
     let queues = disk.open().unwrap();
     stats_of(&queues, |_, queues| {
@@ -451,4 +451,104 @@ fn a_damaged_message_is_set_aside_and_not_delivered() {
         let sql = format!("UPDATE messages SET id = {id} WHERE id = 2");
         check_set_aside(&sql, 1, &["a", "c"]);
     }
+}
+
+/// Has the database refuse a kind of change.
+fn refuse(disk: &Disk, change: &str) {
+    disk.sql(&format!(
+        "DROP TRIGGER IF EXISTS refuse;
+         CREATE TRIGGER refuse BEFORE {change} BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    ));
+}
+
+#[test]
+fn what_is_not_stored_is_not_done() {
+    #[track_caller]
+    fn check(queues: &Queues, begun: Begun) {
+        let refused = queues.finish(begun, |_| {}).unwrap_err();
+        assert!(matches!(refused, QueueError::NotStored(_)), "{refused}");
+    }
+    let disk = Disk::with(&["a", "b", "c"]);
+    let queues = disk.open().unwrap();
+    let token = lease(&queues, LONG);
+    refuse(&disk, "UPDATE ON messages");
+    check(&queues, queues.extend(token, Duration::ZERO).unwrap());
+    queues.wait_until_due(|| true);
+    let leased = queues.claim(token).unwrap();
+    check(&queues, queues.release(leased, Duration::ZERO));
+    check(&queues, queues.lease(queues.take(Q).unwrap(), LONG));
+    let held = queues.take(Q).unwrap();
+    check(&queues, queues.release(held, Duration::ZERO));
+    refuse(&disk, "DELETE ON messages");
+    check(&queues, queues.deliver(queues.take(Q).unwrap()));
+    let leased = queues.claim(token).unwrap();
+    check(&queues, queues.forget(leased));
+    disk.sql("DROP TRIGGER refuse");
+    let held = queues.take(Q).unwrap();
+    assert_eq!((body(&held).as_str(), held.message.attempts), ("b", 2));
+    queues.untake(held);
+    assert_eq!(all(&queues, Q), ["b", "c"]);
+    let leased = queues.claim(token).unwrap();
+    assert_eq!(body(&leased), "a");
+    finish(&queues, queues.forget(leased));
+    stats_of(&queues, |totals, queues| {
+        assert!(queues.is_empty() && totals.memory_bytes == 0, "{queues:?}");
+    });
+}
+
+#[test]
+fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
+    let disk = Disk::new();
+    let queues = disk.open().unwrap();
+    let delay = Duration::from_micros(1);
+    let delayed: Vec<_> = [b"a", b"b"]
+        .iter()
+        .map(|body| queues.send(Q, delay, *body).unwrap())
+        .collect();
+    for begun in delayed {
+        finish(&queues, begun);
+    }
+    queues.wait_until_due(|| true);
+    send(&queues, Q, "c").unwrap();
+    drop(queues);
+    let queues = disk.open().unwrap();
+    let next = |after: &Place| {
+        queues.peek(Q, *after, |reply| match reply {
+            Reply::Peeked { place, .. } => Some(place),
+            _ => None,
+        })
+    };
+    let seen = std::iter::successors(Some(0), next).count() - 1;
+    assert_eq!(seen, 3, "each has a place of its own");
+    assert_eq!(all(&queues, Q), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_pause_that_is_not_stored_is_none() {
+    let disk = Disk::new();
+    let queues = disk.open().unwrap();
+    refuse(&disk, "INSERT ON paused");
+    assert!(matches!(
+        queues.pause(Q, true),
+        Err(QueueError::NotStored(_))
+    ));
+    stats_of(&queues, |_, queues| {
+        assert!(queues.is_empty(), "{queues:?}")
+    });
+}
+
+#[test]
+fn a_paused_queue_without_a_name_is_passed_over() {
+    let disk = Disk::with(&["a"]);
+    let long = "x".repeat(300);
+    disk.sql(&format!(
+        "INSERT INTO paused VALUES ('{long}'), (x'00'), ('p')"
+    ));
+    let queues = disk.open().unwrap();
+    let mut encoded = Vec::new();
+    queues.stats(|reply| proto::frame::Message::encode(&reply, &mut encoded));
+    stats_of(&queues, |_, queues| {
+        let names: Vec<_> = queues.iter().map(|queue| queue.name).collect();
+        assert_eq!(names, ["default", "p"]);
+    });
 }
