@@ -7,6 +7,7 @@ mod code;
 mod crash;
 mod faults;
 mod file;
+mod file_client;
 mod harness;
 mod history;
 mod hostile;

@@ -42,6 +42,8 @@ pub(crate) struct Request<'a> {
     path: &'a OsStr,
     fields: Vec<(&'static str, String)>,
     content: Option<Content<'a>>,
+    /// Whether it can be made a second time when nobody knows what became of the first.
+    can_repeat: bool,
 }
 
 impl<'a> Request<'a> {
@@ -53,6 +55,7 @@ impl<'a> Request<'a> {
             path,
             fields: Vec::new(),
             content: None,
+            can_repeat: true,
         }
     }
 
@@ -65,6 +68,12 @@ impl<'a> Request<'a> {
     /// With one more field.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
+        self
+    }
+
+    /// To be made once, even if a kept connection turns out to be lost.
+    pub(crate) fn once(mut self) -> Self {
+        self.can_repeat = false;
         self
     }
 
@@ -131,9 +140,9 @@ impl Connection {
 
         if let Some(mut stream) = self.stream.take().filter(|s| is_open(s.get_ref())) {
             match exchange(&mut stream, request, &head) {
-                // The server closed it as we wrote to it. All requests can be made twice: a second
+                // The server closed it as we wrote to it. Most requests can be made twice: a second
                 // upload would replace the first.
-                Err(Error::Lost { cause, .. }) if !is_timeout(&cause) => {
+                Err(Error::Lost { cause, .. }) if request.can_repeat && !is_timeout(&cause) => {
                     above_bars(|| log::debug!("Connecting again: {cause}"));
                 }
                 Ok(head) => return Ok(Reply { head, stream }),

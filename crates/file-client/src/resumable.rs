@@ -284,9 +284,11 @@ impl<'a> Upload<'a> {
 
     /// Sends the file from this byte on.
     fn append(&mut self, url: &str, offset: u64, bar: &Bar) -> Result<Appended, Error> {
+        // Of a connection that is lost, the server may have taken something.
         let request = self
             .request("PATCH")
             .at(url)
+            .once()
             .with("Content-Type", "application/partial-upload")
             .with("Upload-Offset", offset.to_string())
             .with("Upload-Complete", "?1")
