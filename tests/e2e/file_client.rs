@@ -1113,8 +1113,8 @@ struct Sending {
     bytes: Vec<u8>,
 }
 
-/// So long is the file that is sent: more than the buffers of a connection hold.
-const SENT_BYTES: usize = 20_000_000;
+/// So long is the file that is sent.
+const SENT_BYTES: usize = 2_000_000;
 
 /// What is left beside the file while it is being sent.
 const UPLOAD_STATE: &str = ".quartet-upload-mine";
@@ -1165,8 +1165,8 @@ fn append(offset: usize) -> String {
 
 #[test]
 fn an_upload_that_loses_its_connection_goes_on_by_itself() {
-    let sending = sending(&[Fate::Cut(5_000_000), Fate::Cut(0), Fate::Cut(7_000_000)]);
-    let (second, third) = (append(5_000_000), append(12_000_000));
+    let sending = sending(&[Fate::Cut(500_000), Fate::Cut(0), Fate::Cut(700_000)]);
+    let (second, third) = (append(500_000), append(1_200_000));
     let asked = [
         OPTIONS,
         CREATE,
@@ -1178,30 +1178,30 @@ fn an_upload_that_loses_its_connection_goes_on_by_itself() {
         OFFSET,
         &third,
     ];
-    sending.check(0, "Sent mine: 20000000 bytes, Saved\n", &asked);
+    sending.check(0, "Sent mine: 2000000 bytes, Saved\n", &asked);
     sending.check_sent();
 }
 
 #[test]
 fn a_killed_upload_goes_on_where_it_was() {
-    let sending = sending(&[Fate::Stall(3_000_000)]);
+    let sending = sending(&[Fate::Stall(300_000)]);
     let mut command = command(sending.depot.port, sending.here.path(), SEND);
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     let part = || sending.depot.state().part.as_ref().map_or(0, Vec::len);
-    eventually("a part has arrived", || part() == 3_000_000);
+    eventually("a part has arrived", || part() == 300_000);
     child.kill().unwrap();
     child.wait().unwrap();
     sending.check_kept();
     assert_eq!(sending.depot.asked(), [OPTIONS, CREATE, &append(0)]);
-    sending.check(0, "Sent mine: ", &[OFFSET, &append(3_000_000)]);
+    sending.check(0, "Sent mine: ", &[OFFSET, &append(300_000)]);
     sending.check_sent();
 }
 
 #[test]
 fn an_upload_that_fails_says_what_is_kept() {
-    let sending = sending(&[Fate::Cut(1_000_000); 5]);
+    let sending = sending(&[Fate::Cut(100_000); 5]);
     let port = sending.depot.port;
-    let says = "; at least 4000000 bytes are on the server, and --resume goes on from there\n";
+    let says = "; at least 400000 bytes are on the server, and --resume goes on from there\n";
     check_says(port, sending.here.path(), SEND, 3, says);
     sending.check_kept();
     sending.depot.asked();
@@ -1221,7 +1221,7 @@ fn an_upload_that_fails_says_what_is_kept() {
         sending.check_kept();
     }
     sending.depot.asked();
-    sending.check(0, "Sent mine: ", &[OFFSET, &append(5_000_000)]);
+    sending.check(0, "Sent mine: ", &[OFFSET, &append(500_000)]);
     sending.check_sent();
 }
 
@@ -1246,7 +1246,7 @@ fn an_upload_whose_last_reply_was_lost_is_done() {
     let asked = [OPTIONS, CREATE, &append(0), OFFSET, IS_THERE];
     sending.check(
         0,
-        "Sent mine: 20000000 bytes, the server had all of it\n",
+        "Sent mine: 2000000 bytes, the server had all of it\n",
         &asked,
     );
     sending.check_sent();
@@ -1254,7 +1254,7 @@ fn an_upload_whose_last_reply_was_lost_is_done() {
 
 /// Leaves the state of an upload whose client was killed.
 fn kill_an_upload(sending: &Sending) -> Vec<u8> {
-    let fates = [Fate::Cut(1_000_000); 5];
+    let fates = [Fate::Cut(100_000); 5];
     sending.depot.state().fates.extend(fates);
     check_says(sending.depot.port, sending.here.path(), SEND, 3, "--resume");
     sending.depot.asked();
@@ -1273,7 +1273,7 @@ fn an_upload_begins_anew_when_the_server_has_forgotten_it() {
     fs::write(sending.here.path().join(UPLOAD_STATE), &state).unwrap();
     sending.check(
         0,
-        "Sent mine: 20000000 bytes, the server",
+        "Sent mine: 2000000 bytes, the server",
         &[OFFSET, IS_THERE],
     );
     sending.check_sent();
@@ -1283,7 +1283,7 @@ fn an_upload_begins_anew_when_the_server_has_forgotten_it() {
     let anew = [OPTIONS, CREATE, &append(0)];
     for state in [state.as_slice(), b"{\"server\":", b""] {
         fs::write(sending.here.path().join(UPLOAD_STATE), state).unwrap();
-        sending.check(0, "Sent mine: 20000000 bytes, Saved\n", &anew);
+        sending.check(0, "Sent mine: 2000000 bytes, Saved\n", &anew);
         sending.check_sent();
     }
 }
@@ -1297,8 +1297,8 @@ fn an_upload_takes_the_servers_word_for_how_much_it_has() {
         .depot
         .state()
         .fates
-        .push_back(Fate::Conflict(1_000_000));
-    let (second, third) = (append(5_000_000), append(6_000_000));
+        .push_back(Fate::Conflict(100_000));
+    let (second, third) = (append(500_000), append(600_000));
     sending.check(0, "Sent mine: ", &[OFFSET, &second, &third]);
     sending.check_sent();
 }
