@@ -863,6 +863,31 @@ fn a_batch_of_many_lines_says_which_failed() {
     }
 }
 
+#[test]
+fn the_lines_of_a_batch_can_be_gone_on_with() {
+    let sides = sides(&[]);
+    killed_get(&sides);
+    // Its part is of another path, that this one is not mistaken for.
+    fs::rename(
+        sides.here.path().join(PART),
+        sides.here.path().join(".quartet-download-a.txt"),
+    )
+    .unwrap();
+    fs::rename(
+        sides.here.path().join(PART_STATE),
+        sides.here.path().join(".quartet-download-a.txt.json"),
+    )
+    .unwrap();
+    let lines = "client_get plain/a.txt 127.0.0.1\nclient_post mine.txt 127.0.0.1\n";
+    fs::write(sides.here.path().join("batch"), lines).unwrap();
+    let args = ["batch", "batch", "--resume", "-j", "2"];
+    client(&sides.server, sides.here.path(), &args).expect(0);
+    let left = names(sides.here.path());
+    assert_eq!(left, ["a.txt", "batch", "folder", "mine.txt"]);
+    assert_eq!(fs::read(sides.here.path().join("a.txt")).unwrap(), b"a");
+    assert_eq!(fs::read(sides.tree.root("mine.txt")).unwrap(), b"mine\n");
+}
+
 /// A request, as a server reads it.
 struct Asked {
     /// The method and the target.

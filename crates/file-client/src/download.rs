@@ -117,28 +117,21 @@ impl Client {
             let bytes = arrived.bytes;
             above_bars(|| log::debug!("{}: {bytes} bytes are here", shown(path)));
         }
-        match self.fetch(path, arrived, &mut file) {
-            Ok(bytes) => {
-                let finished = file.finish();
-                finished.map_err(|cause| Error::Write {
-                    path: to.to_owned(),
-                    cause,
-                })?;
-                Ok(bytes)
-            }
-            Err(error) => {
-                let is_wrong = matches!(error, Error::WrongDigest(_));
-                match file.kept_bytes() {
-                    bytes @ 1.. if !is_wrong => Err(Error::CutOff {
-                        cause: Box::new(error),
-                        bytes,
-                        kept: Kept::Here,
-                    }),
-                    _ => {
-                        file.remove();
-                        Err(error)
-                    }
-                }
+        let bytes = self.fetch(path, arrived, &mut file);
+        let error = match bytes.and_then(|bytes| file.finish().map(|()| bytes)) {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => error,
+        };
+        let is_wrong = matches!(error, Error::WrongDigest(_));
+        match file.kept_bytes() {
+            bytes @ 1.. if !is_wrong => Err(Error::CutOff {
+                cause: Box::new(error),
+                bytes,
+                kept: Kept::Here,
+            }),
+            _ => {
+                file.remove();
+                Err(error)
             }
         }
     }
@@ -160,8 +153,8 @@ impl Client {
                     let _ = self.connection.sentence(reply);
                     return arrived.finish(path);
                 }
-                // It is asked for once more, without a range that could be refused.
-                (416, 1..) if to.can_begin_again() => {
+                // It is asked for once more, without a range that could be misunderstood.
+                (206 | 416, 1..) if to.can_begin_again() => {
                     say_that_it_starts_over(path);
                     let _ = self.connection.sentence(reply);
                     arrived = Arrived::default();
@@ -296,11 +289,9 @@ impl Arrived {
     /// Whether a reply with a part of a file is the rest of this one; then it is noted what else it
     /// says.
     fn is_continued_by(&mut self, head: &ResponseHead) -> bool {
-        let wanted = format!("bytes {}-", self.bytes);
-        let range = head.field("content-range").unwrap_or_default();
         let etag = strong_tag(head);
-        let is_rest =
-            range.starts_with(&wanted) && (etag.is_none() || etag == self.etag.as_deref());
+        let is_same = etag.is_none() || etag == self.etag.as_deref();
+        let is_rest = is_same && start_of_rest(head) == Some(self.bytes);
         if is_rest {
             self.note(head);
         }
@@ -327,4 +318,80 @@ impl Arrived {
 
 fn strong_tag(head: &ResponseHead) -> Option<&str> {
     head.field("etag").filter(|etag| etag.starts_with('"'))
+}
+
+/// The first byte of a part of a file that goes up to the end of the file.
+fn start_of_rest(head: &ResponseHead) -> Option<u64> {
+    let range = head.field("content-range")?.strip_prefix("bytes ")?;
+    let (part, whole) = range.split_once('/')?;
+    let (start, end) = part.split_once('-')?;
+    let bytes = end.parse::<u64>().ok()?.checked_add(1)?;
+    let is_rest = whole == "*" || whole.parse() == Ok(bytes);
+    is_rest.then(|| start.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &str) -> ResponseHead {
+        let head = format!("HTTP/1.1 206 Partial Content\r\n{fields}\r\n\r\n");
+        ResponseHead::read(&mut head.as_bytes(), "HEAD").unwrap()
+    }
+
+    fn arrived() -> Arrived {
+        let mut arrived = Arrived {
+            etag: Some("\"1\"".to_owned()),
+            ..Arrived::default()
+        };
+        arrived.add(b"half");
+        arrived
+    }
+
+    #[test]
+    fn only_the_rest_of_the_same_version_is_the_rest() {
+        let check = |fields: &str, want: bool| {
+            assert_eq!(arrived().is_continued_by(&head(fields)), want, "{fields}");
+        };
+        check("Content-Range: bytes 4-7/8\r\nETag: \"1\"", true);
+        check("Content-Range: bytes 4-7/8", true);
+        check("Content-Range: bytes 4-7/*", true);
+        check("Content-Range: bytes 4-7/8\r\nETag: \"2\"", false);
+        check("Content-Range: bytes 3-7/8", false);
+        check("Content-Range: bytes 40-47/48", false);
+        check("Content-Range: bytes 4-6/8", false);
+        check("Content-Range: bytes 4-18446744073709551615/0", false);
+        check("Content-Range: bytes */4", false);
+        check("ETag: \"1\"", false);
+    }
+
+    #[test]
+    fn nothing_more_is_asked_for_without_a_strong_tag() {
+        let names = |arrived: &Arrived| {
+            let fields = arrived.fields().into_iter();
+            fields.map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let wanted = ["Want-Repr-Digest", "Range", "If-Range"];
+        assert_eq!(names(&arrived()), wanted);
+        assert_eq!(names(&Arrived::default()), wanted[..1]);
+        let mut weak = Arrived::default();
+        weak.note(&head("ETag: W/\"1\""));
+        weak.add(b"half");
+        assert!(!weak.can_go_on());
+        assert_eq!(names(&weak), wanted[..1]);
+    }
+
+    #[test]
+    fn what_has_arrived_has_the_digest_that_was_given() {
+        let finish = |digest: Digest| {
+            let mut arrived = arrived();
+            arrived.digest = Some(digest);
+            arrived.finish(OsStr::new("a"))
+        };
+        assert_eq!(finish(Hasher::digest_of(&b"half"[..]).unwrap()).unwrap(), 4);
+        assert!(matches!(finish([0; 32]), Err(Error::WrongDigest(_))));
+        assert!(arrived().is_all(&head("Content-Range: bytes */4")));
+        assert!(!arrived().is_all(&head("Content-Range: bytes */5")));
+        assert!(!arrived().is_all(&head("A: b")));
+    }
 }

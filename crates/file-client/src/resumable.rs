@@ -3,7 +3,8 @@
 //!
 //! The server makes an upload resource first, whose URL is kept in a state beside the file,
 //! `.quartet-upload-NAME`. What the server has of the file is asked of that URL, and the rest is
-//! appended to it.
+//! appended to it. There is one state for a file: of two uploads of it that are both cut off, to two
+//! places, the later can be gone on with.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -271,7 +272,10 @@ impl<'a> Upload<'a> {
                 match offset {
                     _ if is_complete => Ok(None),
                     Some(offset) if offset <= self.source.bytes() => Ok(Some(offset)),
-                    _ => Err(unexpected(self.path, status)),
+                    _ => {
+                        self.forget(url);
+                        Err(unexpected(self.path, status))
+                    }
                 }
             }
             404 | 410 => {
@@ -350,10 +354,12 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// An error, and what another try need not send again.
+    /// An error, and what another try need not send again. A file that has changed is another.
     fn cut_off(&self, url: &str, bytes: u64, error: Error) -> Error {
-        let state: Option<State> = state::read(&self.state_path);
-        if matches!(error, Error::Changed(_)) || state.is_none_or(|state| state.url != url) {
+        if let Error::Changed(_) = error {
+            self.forget(url);
+        }
+        if state::read(&self.state_path).is_none_or(|state: State| state.url != url) {
             return error;
         }
         Error::CutOff {
@@ -381,4 +387,51 @@ fn offset_of(head: &ResponseHead) -> Option<u64> {
 
 fn is_complete(head: &ResponseHead) -> bool {
     head.field("upload-complete").map(str::trim) == Some("?1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_stays_on_its_server() {
+        for url in ["/a/.quartet-upload-1", "/", "/a?b#c"] {
+            assert!(is_url(url), "{url}");
+        }
+        let long = format!("/{}", "a".repeat(URL_BYTES_MAX));
+        for url in [
+            "",
+            "a",
+            "//h/a",
+            "http://h/a",
+            "/a b",
+            "/a\r\nB: c",
+            "/\u{e4}",
+            &long,
+        ] {
+            assert!(!is_url(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_offset_is_a_number() {
+        let check = |value: &str, want: Option<u64>| {
+            let head = format!("HTTP/1.1 204 No Content\r\nUpload-Offset: {value}\r\n\r\n");
+            let head = ResponseHead::read(&mut head.as_bytes(), "HEAD").unwrap();
+            assert_eq!(offset_of(&head), want, "{value}");
+        };
+        check("0", Some(0));
+        check(" 70 ", Some(70));
+        for other in [
+            "",
+            "-1",
+            "+1",
+            "1.0",
+            "\"1\"",
+            "1, 1",
+            "18446744073709551616",
+        ] {
+            check(other, None);
+        }
+    }
 }

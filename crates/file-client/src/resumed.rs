@@ -113,8 +113,12 @@ impl ResumedFile {
     ///
     /// # Errors
     /// If it cannot be renamed; then it stays for another try.
-    pub(crate) fn finish(self) -> io::Result<()> {
-        fs::rename(&self.part_path, &self.to)?;
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        let renamed = fs::rename(&self.part_path, &self.to);
+        renamed.map_err(|cause| Error::Write {
+            path: self.to.clone(),
+            cause,
+        })?;
         state::remove(&self.state_path);
         Ok(())
     }
