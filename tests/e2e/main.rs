@@ -8,6 +8,7 @@ mod crash;
 mod faults;
 mod file;
 mod file_client;
+mod file_resume;
 mod harness;
 mod history;
 mod hostile;

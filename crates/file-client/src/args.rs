@@ -57,14 +57,15 @@ Options:
   -o, --output FILE|-    where get saves; - is standard output [default: PATH's base name,
                          in the current folder; index.html if PATH ends in a slash]
   --create-only          do not overwrite a file on the server
-  --resume               with get, post and batch: go on where an earlier try with --resume was
-                         cut off, and leave behind what another needs to go on: get a
-                         .quartet-download-NAME and a .quartet-download-NAME.json beside the
-                         file, post a .quartet-upload-NAME; they go away when it is done
+  --resume               with get, post and batch: go on where an earlier try with --resume
+                         was cut off, and leave behind what the next one needs to go on:
+                         .quartet-download-NAME and .quartet-download-NAME.json beside the
+                         file that get saves, .quartet-upload-NAME beside the file that post
+                         sends; they go away when it is done
   -j, --jobs N           do so many lines of a batch at once, 1 to 64 [default: 1]
-  --auth-file FILE       say who asks: the first line of FILE is USER:PASSWORD, and nobody but
-                         its owner may read it; sent, not encrypted, to HOST and PORT alone, not
-                         to the other servers of a batch
+  --auth-file FILE       say who asks: the first line of FILE is USER:PASSWORD, and nobody
+                         but its owner may read FILE; it is sent, not encrypted, to HOST and
+                         PORT alone, not to other servers in a batch
   -q, --quiet            say nothing when all is well, and show no progress
   --timeout SECS         the longest wait for anything [default: 30]
   --wait-for-server SECS keep trying to connect for so long [default: 0]
@@ -74,7 +75,7 @@ Options:
 
 Exit codes:
   0  done; also at the end of the prompt, which has said what failed
-  1  the server refused: no such file, uploads forbidden, file too large
+  1  the server refused: no such file, uploads forbidden, file too large, wrong password
   2  wrong usage, or trouble with a file on this side
   3  cannot connect, timed out, connection lost, or no sense in the reply
 A batch ends with the highest code of its lines.
