@@ -41,7 +41,7 @@ const CONFLICT: u16 = 409;
 const LOCKED: u16 = 423;
 
 /// An upload that has begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     /// Host and port.
     server: String,
@@ -101,10 +101,8 @@ impl Client {
 
 impl<'a> Upload<'a> {
     fn run(mut self) -> Result<Uploaded, Error> {
-        let anew = self.state(String::new());
         let begun = state::read(&self.state_path)
-            .filter(|State { url, .. }| is_url(url))
-            .filter(|begun: &State| anew == self.state_of(begun));
+            .filter(|begun: &State| is_url(&begun.url) && *begun == self.state(begun.url.clone()));
         if let Some(State { url, .. }) = begun {
             match self.offset(&url) {
                 Ok(Some(offset)) => return self.go_on(&url, offset),
@@ -144,14 +142,6 @@ impl<'a> Upload<'a> {
             digest: digest::format(self.digest),
             bytes: self.source.bytes(),
             url,
-        }
-    }
-
-    /// The same state without its URL.
-    fn state_of(&self, begun: &State) -> State {
-        State {
-            url: String::new(),
-            ..begun.clone()
         }
     }
 
