@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -249,7 +249,7 @@ pub fn exchange(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = connect(addr);
     // A server that has refused may have closed before it was all written.
     let _ = stream.write_all(request);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = stream.shutdown(Shutdown::Write);
     read_to_end(&mut stream)
 }
 
@@ -413,4 +413,44 @@ impl Noise {
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| (self.next() >> 56) as u8).collect()
     }
+}
+
+/// What a [`fake_server`] does when it has said what it has to say.
+#[derive(Clone, Copy)]
+pub enum Then {
+    /// It ends the connection.
+    Close,
+    /// It says nothing more until the client has gone.
+    Wait,
+}
+
+impl Then {
+    /// The options that keep a client from waiting long for a server that does this.
+    pub fn timeout(self) -> &'static [&'static str] {
+        match self {
+            Self::Close => &[],
+            Self::Wait => &["--timeout", "0.3"],
+        }
+    }
+}
+
+/// A server that answers the first request of each connection with these bytes, whatever it is.
+/// Returns its port.
+pub fn fake_server(reply: Vec<u8>, then: Then) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            // The client may leave at any time.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&reply);
+            if let Then::Close = then {
+                let _ = stream.shutdown(Shutdown::Write);
+            }
+            while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {}
+        }
+    });
+    port
 }

@@ -19,9 +19,9 @@ use proto::history::{Operation, Reply, Request, TEXT_BYTES_MAX};
 use proto::plain::AUTHENTICATION_ERROR;
 use tempfile::TempDir;
 
-use crate::file::{Then, fake_server};
 use crate::harness::{
-    PATIENCE, Ran, Server, exchange, program, python, read_to_end, run, run_command,
+    PATIENCE, Ran, Server, Then, exchange, fake_server, program, python, read_to_end, run,
+    run_command,
 };
 
 /// A server and its data folder.

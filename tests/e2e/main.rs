@@ -9,6 +9,8 @@ mod crash;
 mod escape;
 mod faults;
 mod file;
+mod file_client;
+mod file_resume;
 mod harness;
 mod history;
 mod hostile;

@@ -1,9 +1,10 @@
 //! The file client's command line.
 
 use std::ffi::OsStr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use cli::args::seconds;
+use cli::args::{number, seconds};
 use cli::{App, Endpoint, Parsed, UsageError, Words};
 use lexopt::prelude::*;
 
@@ -19,17 +20,20 @@ pub const APP: App = App {
 /// The server's port unless told otherwise.
 pub const PORT_DEFAULT: u16 = 8080;
 
+/// The most requests of a batch at once.
+const JOBS_MAX: u64 = 64;
+
 const VERBS: &[&str] = &["get", "post", "put", "head", "list", "batch"];
 
 const HELP: &str = "\
 Gets files from a file server and sends files to it.
 
 Usage: file-client [HOST PORT] [OPTIONS]
-       file-client [HOST PORT] get PATH [-o FILE|-] [OPTIONS]
-       file-client [HOST PORT] post FILE [PATH] [--create-only] [OPTIONS]
+       file-client [HOST PORT] get PATH [-o FILE|-] [--resume] [OPTIONS]
+       file-client [HOST PORT] post FILE [PATH] [--create-only] [--resume] [OPTIONS]
        file-client [HOST PORT] head PATH [OPTIONS]
        file-client [HOST PORT] list [PATH] [OPTIONS]
-       file-client [HOST PORT] batch FILE [OPTIONS]
+       file-client [HOST PORT] batch FILE [-j N] [--resume] [OPTIONS]
 
 Arguments:
   HOST PORT              the server [default: 127.0.0.1 8080]
@@ -53,7 +57,16 @@ Options:
   -o, --output FILE|-    where get saves; - is standard output [default: PATH's base name,
                          in the current folder; index.html if PATH ends in a slash]
   --create-only          do not overwrite a file on the server
-  -q, --quiet            say nothing when all is well
+  --resume               with get, post and batch: go on where an earlier try with --resume
+                         was cut off, and leave behind what the next one needs to go on:
+                         .quartet-download-NAME and .quartet-download-NAME.json beside the
+                         file that get saves, .quartet-upload-NAME beside the file that post
+                         sends; they go away when it is done
+  -j, --jobs N           do so many lines of a batch at once, 1 to 64 [default: 1]
+  --auth-file FILE       say who asks: the first line of FILE is USER:PASSWORD, and nobody
+                         but its owner may read FILE; it is sent, not encrypted, to HOST and
+                         PORT alone, not to other servers in a batch
+  -q, --quiet            say nothing when all is well, and show no progress
   --timeout SECS         the longest wait for anything [default: 30]
   --wait-for-server SECS keep trying to connect for so long [default: 0]
   -v, --verbose          log more
@@ -62,14 +75,18 @@ Options:
 
 Exit codes:
   0  done; also at the end of the prompt, which has said what failed
-  1  the server refused: no such file, uploads forbidden, file too large
+  1  the server refused: no such file, uploads forbidden, file too large, wrong password
   2  wrong usage, or trouble with a file on this side
   3  cannot connect, timed out, connection lost, or no sense in the reply
 A batch ends with the highest code of its lines.
 
+A transfer that takes a while shows how far it is if standard error is a terminal.
+
 Examples:
   file-client get server/photoServer.jpg -o photo.jpg
   file-client localhost 8080 post data/client/testClient.txt
+  file-client get large.iso --resume
+  file-client batch files.txt -j 8 --auth-file ~/.quartet-auth
 ";
 
 /// Reads a command line.
@@ -80,6 +97,9 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
     let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
     let mut output = None;
     let mut create_only = false;
+    let mut resume = false;
+    let mut jobs = None;
+    let mut auth_file = None;
     let mut is_quiet = false;
     let mut verbose = false;
     let mut words = Words::default();
@@ -94,6 +114,12 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
             }
             Short('q') | Long("quiet") => is_quiet = true,
             Long("create-only") => create_only = true,
+            Long("resume") => resume = true,
+            Short('j') | Long("jobs") => {
+                let jobs_wanted = number("--jobs", &parser.value()?, 1..=JOBS_MAX)?;
+                jobs = NonZeroUsize::new(jobs_wanted as usize);
+            }
+            Long("auth-file") => auth_file = Some(PathBuf::from(parser.value()?)),
             Short('o') | Long("output") => output = Some(parser.value()?),
             Value(word) => words.push(word),
             other => return Err(other.unexpected().into()),
@@ -114,9 +140,19 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         _ if create_only => return Err(UsageError::Conflict("--create-only goes with post")),
         _ => {}
     }
+    match (&mut action, jobs) {
+        (_, None) => {}
+        (Action::Batch { jobs, .. }, Some(wanted)) => *jobs = wanted,
+        _ => return Err(UsageError::Conflict("--jobs goes with batch")),
+    }
+    if resume {
+        check_resume(&action)?;
+    }
     let config = Config {
         endpoint,
         is_quiet,
+        resume,
+        auth_file,
         action,
     };
     Ok(Parsed::Run { config, verbose })
@@ -160,7 +196,10 @@ fn action(words: &mut Words, output: Option<Output>) -> Result<Action, UsageErro
         Some("batch") => {
             refuse_output(output)?;
             let file = words.required("the FILE of the batch")?;
-            Ok(Action::Batch(PathBuf::from(file)))
+            Ok(Action::Batch {
+                file: PathBuf::from(file),
+                jobs: NonZeroUsize::MIN,
+            })
         }
         _ => Err(unknown_verb(&verb)),
     }
@@ -171,6 +210,18 @@ fn refuse_output(output: Option<Output>) -> Result<(), UsageError> {
         None => Ok(()),
         Some(_) => Err(UsageError::Conflict("--output goes with get")),
     }
+}
+
+fn check_resume(action: &Action) -> Result<(), UsageError> {
+    let sentence = match action {
+        Action::Transfer(Transfer::Get {
+            output: Output::Stdout,
+            ..
+        }) => "--resume needs a file to save to, not standard output",
+        Action::Transfer(_) | Action::Batch { .. } => return Ok(()),
+        _ => "--resume goes with get, post and batch",
+    };
+    Err(UsageError::Conflict(sentence))
 }
 
 fn unknown_verb(verb: &OsStr) -> UsageError {
@@ -216,6 +267,13 @@ mod tests {
         })
     }
 
+    fn batch(file: &str, jobs: usize) -> Action {
+        Action::Batch {
+            file: file.into(),
+            jobs: NonZeroUsize::new(jobs).unwrap(),
+        }
+    }
+
     #[test]
     fn a_file_has_its_name_on_the_other_side_too() {
         check(
@@ -237,7 +295,7 @@ mod tests {
     fn the_server_may_be_left_out() {
         check("", Action::Prompt);
         check("h 7", Action::Prompt);
-        check("batch x", Action::Batch("x".into()));
+        check("batch x", batch("x", 1));
         assert_eq!(
             parse("").unwrap().endpoint,
             Endpoint::new("127.0.0.1", PORT_DEFAULT)
@@ -248,6 +306,19 @@ mod tests {
         assert_eq!((endpoint.host.as_str(), endpoint.port), ("h", 7));
         assert_eq!(endpoint.timeout, Duration::from_secs(1));
         assert_eq!(endpoint.wait_for_server, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn how_it_is_done_can_be_said() {
+        check("-j 64 batch x", batch("x", 64));
+        check("batch x --jobs=2", batch("x", 2));
+        let config = parse("get a --resume --auth-file b/c").unwrap();
+        assert!(config.resume && !config.is_quiet);
+        assert_eq!(config.auth_file, Some("b/c".into()));
+        for line in ["put a --resume --create-only", "batch a --resume"] {
+            let config = parse(line).unwrap();
+            assert!(config.resume && config.auth_file.is_none(), "{line}");
+        }
     }
 
     #[track_caller]
@@ -270,6 +341,19 @@ mod tests {
         );
         check_refused("post a -o b", "--output goes with get");
         check_refused("-o b", "--output goes with get");
+        check_refused("get a -j 1", "--jobs goes with batch");
+        check_refused("-j 1", "--jobs goes with batch");
+        let jobs = |n| format!("--jobs must be a number from 1 to 64, not '{n}'");
+        check_refused("batch a -j 0", &jobs("0"));
+        check_refused("batch a -j 65", &jobs("65"));
+        let resume = "--resume goes with get, post and batch";
+        check_refused("--resume", resume);
+        check_refused("list --resume", resume);
+        check_refused("head a --resume", resume);
+        check_refused(
+            "get a -o - --resume",
+            "--resume needs a file to save to, not standard output",
+        );
         check_refused(
             "get a/..",
             "the PATH has no base name to save the file under",

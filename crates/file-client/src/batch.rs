@@ -2,12 +2,17 @@
 
 use std::fmt;
 use std::fs;
+use std::num::NonZeroUsize;
+use std::panic;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use cli::exit::with_causes;
-use cli::{Endpoint, Failure};
+use cli::{Endpoint, Exit, Failure};
 
-use crate::{Client, Error, Transfer};
+use crate::progress::above_bars;
+use crate::{Client, Error, Options, Transfer};
 
 const SHAPE: &str = "a line is client_get PATH HOST [PORT] or client_post FILE HOST [PORT]";
 
@@ -36,12 +41,18 @@ impl fmt::Display for LineError {
     }
 }
 
-/// Reads all lines and then does what they say, one after the other. One that fails says so, and
-/// the next is done. `defaults` is where a line finds its patience, and its port if it has none.
+/// Reads all lines and then does what they say, `jobs` at once. One that fails says so, and the
+/// next is done. `defaults` is where a line finds its patience, and its port if it has none; the
+/// credentials among the options are for that server and no other.
 ///
 /// # Errors
 /// If a line is malformed, before anything is done; at the end, if any failed.
-pub(crate) fn run(path: &Path, defaults: &Endpoint) -> Result<(), Error> {
+pub(crate) fn run(
+    path: &Path,
+    jobs: NonZeroUsize,
+    defaults: &Endpoint,
+    options: &Options,
+) -> Result<(), Error> {
     let text = fs::read_to_string(path).map_err(|cause| Error::Read {
         path: path.to_owned(),
         cause,
@@ -50,22 +61,16 @@ pub(crate) fn run(path: &Path, defaults: &Endpoint) -> Result<(), Error> {
         path: path.to_owned(),
         error,
     })?;
-    // Most batches stay with one server, and so with one connection.
-    let mut client = Client::new(defaults.clone());
-    let mut failures = Vec::new();
-    for request in &requests {
-        let server = client.server();
-        if (server.host.as_str(), server.port) != (request.host.as_str(), request.port) {
-            client = Client::new(Endpoint {
-                host: request.host.clone(),
-                ..defaults.with_port(request.port)
-            });
-        }
-        if let Err(error) = request.transfer.run(&mut client) {
-            log::error!("Line {}: {}", request.line, with_causes(&error));
-            failures.push(error.exit());
-        }
-    }
+    let worker = Worker {
+        requests: &requests,
+        next: &AtomicUsize::new(0),
+        defaults,
+        options,
+    };
+    let failures = match jobs.get().min(requests.len()) {
+        0 | 1 => worker.run(),
+        jobs => worker.run_with_others(jobs),
+    };
     match failures.iter().max_by_key(|exit| **exit as u8) {
         None => Ok(()),
         Some(worst) => Err(Error::Failed {
@@ -73,6 +78,80 @@ pub(crate) fn run(path: &Path, defaults: &Endpoint) -> Result<(), Error> {
             requests: requests.len(),
             worst: *worst,
         }),
+    }
+}
+
+/// One of those that do the requests of a batch. Each has a connection of its own.
+#[derive(Clone, Copy)]
+struct Worker<'a> {
+    requests: &'a [Request],
+    /// The first request that nobody has taken.
+    next: &'a AtomicUsize,
+    defaults: &'a Endpoint,
+    options: &'a Options,
+}
+
+impl Worker<'_> {
+    /// Does requests until there are no more; returns the exit codes of those that failed.
+    fn run(self) -> Vec<Exit> {
+        // Most batches stay with one server, and so with one connection.
+        let mut client = Client::new(self.defaults.clone(), self.options.clone());
+        let mut failures = Vec::new();
+        while let Some(request) = self.requests.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let server = client.server();
+            if (server.host.as_str(), server.port) != (request.host.as_str(), request.port) {
+                client = self.client_for(request);
+            }
+            if let Err(error) = request.transfer.run(&mut client) {
+                let line = request.line;
+                above_bars(|| log::error!("Line {line}: {}", with_causes(&error)));
+                failures.push(error.exit());
+            }
+        }
+        failures
+    }
+
+    fn client_for(&self, request: &Request) -> Client {
+        let server = Endpoint {
+            host: request.host.clone(),
+            ..self.defaults.with_port(request.port)
+        };
+        let mut options = self.options.clone();
+        if server != *self.defaults {
+            options.credentials = None;
+        }
+        Client::new(server, options)
+    }
+
+    /// The same on so many threads.
+    fn run_with_others(self, jobs: usize) -> Vec<Exit> {
+        thread::scope(|scope| {
+            let start = |job| {
+                let thread = thread::Builder::new().name(format!("job-{job}"));
+                thread.spawn_scoped(scope, move || self.run())
+            };
+            let mut threads = Vec::new();
+            for job in 1..=jobs {
+                match start(job) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        above_bars(|| log::warn!("Only {} jobs at once: {error}", job - 1));
+                        break;
+                    }
+                }
+            }
+            let mut failures = match threads.is_empty() {
+                true => self.run(),
+                false => Vec::new(),
+            };
+            for thread in threads {
+                match thread.join() {
+                    Ok(more) => failures.extend(more),
+                    Err(panic) => panic::resume_unwind(panic),
+                }
+            }
+            failures
+        })
     }
 }
 
@@ -174,7 +253,8 @@ mod tests {
         let path = folder.path().join("batch");
         fs::write(&path, "client_get a 127.0.0.1 1\nwhat?\n").unwrap();
         // Doing the first line would fail with another error: nobody listens there.
-        let done = run(&path, &Endpoint::new("127.0.0.1", 1));
+        let nobody = Endpoint::new("127.0.0.1", 1);
+        let done = run(&path, NonZeroUsize::MIN, &nobody, &Options::default());
         assert!(matches!(done, Err(Error::BadLine { error, .. }) if error.line == 2));
     }
 }

@@ -4,14 +4,15 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use cli::exit::of_output_error;
+use cli::exit::{of_output_error, with_causes};
 use cli::{ConnectError, Exit, Failure, is_timeout};
 use proto::http::response::ResponseError;
 
 use crate::batch::LineError;
 use crate::transfer::shown;
 
-/// Why a client did not do what it was asked.
+/// Why a client did not do what it was asked. Where a `path` is a `String`, it is one on the
+/// server, safe to stand in a line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -25,6 +26,8 @@ pub enum Error {
         phrase: String,
         /// The first line of the reply's body, which says why.
         sentence: String,
+        /// Whether the server was not told who asks.
+        is_anonymous: bool,
     },
     /// A file here could not be read.
     Read {
@@ -47,10 +50,37 @@ pub enum Error {
     Changed(PathBuf),
     /// The file on the server changed while it was on its way here.
     ChangedThere(String),
+    /// What is to be written is a device or a pipe, which cannot be gone on with.
+    NotResumable(PathBuf),
+    /// A name leaves no room for the longer ones of the files beside it that hold what is needed
+    /// to go on.
+    NameTooLong {
+        /// The file.
+        path: PathBuf,
+        /// The longest name, in bytes.
+        bytes_max: usize,
+    },
+    /// Somebody else is writing this part of a download.
+    InUse(PathBuf),
+    /// The server no longer has what it has been sent of a file.
+    UploadGone(String),
+    /// A transfer was cut off that can be gone on with.
+    CutOff {
+        /// Why.
+        cause: Box<Error>,
+        /// How much of the file need not be sent again, in bytes.
+        bytes: u64,
+        /// Which side has it.
+        kept: Kept,
+    },
     /// The server has no list of that folder.
     NoList(String),
     /// What has arrived is not what the server says it has sent.
     WrongDigest(String),
+    /// Others can read the file with the password.
+    AuthFileIsOpen(PathBuf),
+    /// The file with the password is something else.
+    AuthFileIsMalformed(PathBuf),
     /// Standard input could not be read.
     Input(io::Error),
     /// Standard output could not be written.
@@ -74,11 +104,35 @@ pub enum Error {
     /// The server could not be reached.
     Connect(ConnectError),
     /// The connection broke, or waiting took too long.
-    Lost(io::Error),
+    Lost {
+        /// What was asked for.
+        path: String,
+        /// How it broke.
+        cause: io::Error,
+    },
     /// What the server answered is not HTTP.
-    NotHttp(ResponseError),
-    /// The server answered with a status that does not go with the request.
-    Unexpected(u16),
+    NotHttp {
+        /// What was asked for.
+        path: String,
+        /// What is wrong with it.
+        cause: ResponseError,
+    },
+    /// The server's answer does not go with the request.
+    Unexpected {
+        /// What was asked for.
+        path: String,
+        /// The status of the answer.
+        status: u16,
+    },
+}
+
+/// Which side has the part of a file that was transferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// This one.
+    Here,
+    /// The server, and perhaps more of it.
+    OnServer,
 }
 
 impl fmt::Display for Error {
@@ -89,11 +143,15 @@ impl fmt::Display for Error {
                 status,
                 phrase,
                 sentence,
+                is_anonymous,
             } => {
                 write!(f, "{path}: the server refused: {status} {phrase}")?;
-                match sentence.as_str() {
-                    "" => Ok(()),
-                    sentence => write!(f, ", {sentence}"),
+                if !sentence.is_empty() {
+                    write!(f, ", {sentence}")?;
+                }
+                match (status, is_anonymous) {
+                    (401, true) => f.write_str("; --auth-file FILE says who asks"),
+                    _ => Ok(()),
                 }
             }
             Self::Read { path, .. } => write!(f, "cannot read {}", shown(path)),
@@ -106,12 +164,49 @@ impl fmt::Display for Error {
                     "{path}: the file changed on the server while it was on its way"
                 )
             }
+            Self::NotResumable(path) => {
+                let path = shown(path);
+                write!(f, "{path} is not a regular file, as --resume needs it")
+            }
+            Self::NameTooLong { path, bytes_max } => write!(
+                f,
+                "the name of {} is too long: with --resume it may have {bytes_max} bytes",
+                shown(path)
+            ),
+            Self::InUse(path) => write!(f, "another client is writing {}", shown(path)),
+            Self::CutOff { cause, bytes, kept } => {
+                f.write_str(&with_causes(cause))?;
+                match (kept, bytes) {
+                    (Kept::OnServer, 0) => {
+                        return f.write_str("; --resume goes on with what the server has of it");
+                    }
+                    (Kept::OnServer, _) => write!(f, "; at least {bytes} bytes are on the server")?,
+                    (Kept::Here, _) => write!(f, "; {bytes} bytes are kept")?,
+                }
+                f.write_str(", and --resume goes on from there")
+            }
+            Self::UploadGone(path) => {
+                write!(
+                    f,
+                    "{path}: the server has dropped what it had of the upload"
+                )
+            }
             Self::NoList(path) => write!(f, "{path}: the server gives no list of that folder"),
             Self::WrongDigest(path) => {
                 write!(
                     f,
                     "{path}: what arrived does not have the digest that the server gave"
                 )
+            }
+            Self::AuthFileIsOpen(path) => {
+                let path = shown(path);
+                write!(
+                    f,
+                    "{path} holds a password and others can read it; chmod 600 {path} ends that"
+                )
+            }
+            Self::AuthFileIsMalformed(path) => {
+                write!(f, "the first line of {} is not USER:PASSWORD", shown(path))
             }
             Self::Input(_) => f.write_str("cannot read standard input"),
             Self::Output(_) => f.write_str("cannot write to standard output"),
@@ -120,14 +215,17 @@ impl fmt::Display for Error {
                 failed, requests, ..
             } => write!(f, "{failed} of {requests} requests failed"),
             Self::Connect(error) => error.fmt(f),
-            Self::Lost(error) if is_timeout(error) => {
-                f.write_str("the server did not answer in time")
+            Self::Lost { path, cause } if is_timeout(cause) => {
+                write!(f, "{path}: the server did not answer in time")
             }
-            Self::Lost(_) => f.write_str("the connection to the server was lost"),
-            Self::NotHttp(error) => error.fmt(f),
-            Self::Unexpected(status) => {
-                write!(f, "the server's answer, {status}, is not to what was asked")
+            Self::Lost { path, .. } => {
+                write!(f, "{path}: the connection to the server was lost")
             }
+            Self::NotHttp { path, cause } => write!(f, "{path}: {cause}"),
+            Self::Unexpected { path, status } => write!(
+                f,
+                "{path}: the server's answer, {status}, is not to what was asked"
+            ),
         }
     }
 }
@@ -139,7 +237,7 @@ impl std::error::Error for Error {
             | Self::Write { cause, .. }
             | Self::Input(cause)
             | Self::Output(cause) => Some(cause),
-            Self::Lost(cause) if !is_timeout(cause) => Some(cause),
+            Self::Lost { cause, .. } if !is_timeout(cause) => Some(cause),
             Self::Connect(error) => error.source(),
             _ => None,
         }
@@ -152,20 +250,26 @@ impl From<ConnectError> for Error {
     }
 }
 
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Lost(error)
+impl Error {
+    /// For what was asked for, its stream failed.
+    pub(crate) fn lost(path: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Lost {
+            path: path.to_string(),
+            cause,
+        }
     }
-}
 
-impl From<ResponseError> for Error {
-    fn from(error: ResponseError) -> Self {
-        match error {
-            ResponseError::Io(error) => Self::Lost(error),
+    /// For what was asked for, no reply could be read.
+    pub(crate) fn no_reply(path: impl fmt::Display) -> impl FnOnce(ResponseError) -> Self {
+        move |error| match error {
+            ResponseError::Io(cause) => Self::lost(path)(cause),
             closed @ ResponseError::Closed => {
-                Self::Lost(io::Error::new(io::ErrorKind::UnexpectedEof, closed))
+                Self::lost(path)(io::Error::new(io::ErrorKind::UnexpectedEof, closed))
             }
-            other => Self::NotHttp(other),
+            cause => Self::NotHttp {
+                path: path.to_string(),
+                cause,
+            },
         }
     }
 }
@@ -173,21 +277,27 @@ impl From<ResponseError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Refused { .. } | Self::NoList(_) => Exit::Refused,
+            Self::Refused { .. } | Self::UploadGone(_) | Self::NoList(_) => Exit::Refused,
             Self::Read { .. }
             | Self::Write { .. }
             | Self::NotAFile(_)
             | Self::Changed(_)
+            | Self::NotResumable(_)
+            | Self::NameTooLong { .. }
+            | Self::InUse(_)
+            | Self::AuthFileIsOpen(_)
+            | Self::AuthFileIsMalformed(_)
             | Self::Input(_)
             | Self::BadLine { .. } => Exit::Usage,
             Self::Output(error) => of_output_error(error),
             Self::Failed { worst, .. } => *worst,
+            Self::CutOff { cause, .. } => cause.exit(),
             Self::Connect(_)
-            | Self::Lost(_)
-            | Self::NotHttp(_)
+            | Self::Lost { .. }
+            | Self::NotHttp { .. }
             | Self::ChangedThere(_)
             | Self::WrongDigest(_)
-            | Self::Unexpected(_) => Exit::Network,
+            | Self::Unexpected { .. } => Exit::Network,
         }
     }
 }

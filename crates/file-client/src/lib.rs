@@ -1,25 +1,41 @@
 //! The file client: [`Client`] talks to a file server; [`run`] is what the program does with it.
 //!
-//! `transfer` is one file there or back, as the command line, the prompt and the lines of a batch
-//! file all ask for it; `partial` is a download that has not arrived whole yet; `show` writes what there is.
+//! `connection` is requests and replies; `download` and `upload` are files there and back over it,
+//! `partial` and `resumed` a download that has not arrived whole yet, `source` a file that is sent,
+//! `resumable` an upload that another try can go on with, `state` what it needs for that.
+//! `transfer` is one file there or back, as the command line, the prompt and the lines of a `batch`
+//! all ask for it; `show` writes what there is, and `progress` how far it is.
 
 pub mod args;
+mod auth;
 mod batch;
 mod client;
+mod connection;
+mod download;
 mod error;
 mod partial;
+mod progress;
 mod prompt;
+mod resumable;
+mod resumed;
 mod show;
+mod source;
+mod state;
 mod transfer;
+mod upload;
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use cli::Endpoint;
 
-pub use client::{Client, Entry, Uploaded};
-pub use error::Error;
+pub use auth::Credentials;
+pub use client::{Client, Entry, Options};
+pub use error::{Error, Kept};
 pub use transfer::{Output, Transfer};
+pub use upload::Uploaded;
 
 /// What the program is to do, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +44,10 @@ pub struct Config {
     pub endpoint: Endpoint,
     /// Whether to say nothing when all is well.
     pub is_quiet: bool,
+    /// Whether transfers go on where earlier ones were cut off.
+    pub resume: bool,
+    /// The file with the user and the password, if the server is to know who asks.
+    pub auth_file: Option<PathBuf>,
     /// What is to be done.
     pub action: Action,
 }
@@ -42,7 +62,12 @@ pub enum Action {
     /// What stands in a folder.
     List(OsString),
     /// The requests in a file, each with its server.
-    Batch(PathBuf),
+    Batch {
+        /// The file.
+        file: PathBuf,
+        /// How many requests are made at once.
+        jobs: NonZeroUsize,
+    },
     /// The requests a person types.
     Prompt,
 }
@@ -55,11 +80,29 @@ pub fn run(config: Config) -> Result<(), Error> {
     if config.is_quiet {
         log::set_max_level(log::LevelFilter::Warn);
     }
+    let credentials = config.auth_file.as_deref().map(Credentials::read);
+    // The file itself and a bar do not go together on one terminal.
+    let has_terminal = io::stdout().is_terminal()
+        && matches!(
+            config.action,
+            Action::Transfer(Transfer::Get {
+                output: Output::Stdout,
+                ..
+            })
+        );
+    let options = Options {
+        resume: config.resume,
+        show_progress: !(config.is_quiet || has_terminal),
+        credentials: credentials.transpose()?,
+    };
+    if let Action::Batch { file, jobs } = &config.action {
+        return batch::run(file, *jobs, &config.endpoint, &options);
+    }
+    let mut client = Client::new(config.endpoint, options);
     match &config.action {
-        Action::Transfer(transfer) => transfer.run(&mut Client::new(config.endpoint)),
-        Action::Head(path) => show::head(&mut Client::new(config.endpoint), path),
-        Action::List(path) => show::list(&mut Client::new(config.endpoint), path),
-        Action::Batch(path) => batch::run(path, &config.endpoint),
-        Action::Prompt => prompt::run(&mut Client::new(config.endpoint)),
+        Action::Transfer(transfer) => transfer.run(&mut client),
+        Action::Head(path) => show::head(&mut client, path),
+        Action::List(path) => show::list(&mut client, path),
+        Action::Prompt | Action::Batch { .. } => prompt::run(&mut client),
     }
 }

@@ -6,8 +6,35 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use crate::progress::above_bars;
+use crate::transfer::shown;
+
 /// How the names of downloads under way start.
-const TEMPORARY_PREFIX: &str = ".quartet-download-";
+pub(crate) const TEMPORARY_PREFIX: &str = ".quartet-download-";
+
+/// What a download can go to.
+pub(crate) enum Place {
+    /// A regular file, or nothing yet; links to it have been followed.
+    File(PathBuf),
+    /// A device or a pipe, which is for writing to: /dev/null must not become a file.
+    Device,
+}
+
+impl Place {
+    /// Looks at what stands at a path.
+    ///
+    /// # Errors
+    /// If a folder does.
+    pub(crate) fn at(target: &Path) -> io::Result<Self> {
+        match fs::metadata(target) {
+            Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            // A symbolic link stays, and what it leads to is replaced.
+            Ok(there) if there.is_file() => fs::canonicalize(target).map(Self::File),
+            Ok(_) => Ok(Self::Device),
+            Err(_) => Ok(Self::File(target.to_owned())),
+        }
+    }
+}
 
 /// A file that is arriving. It stands in a hidden temporary file beside its target until
 /// [`PartialFile::finish`] gives it its name; dropping it before removes it.
@@ -26,19 +53,15 @@ impl PartialFile {
     /// # Errors
     /// If a folder is there, or nothing can be written there.
     pub(crate) fn create(target: &Path) -> io::Result<Self> {
-        let target = match fs::metadata(target) {
-            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            // A symbolic link stays, and what it leads to is replaced.
-            Ok(there) if there.is_file() => fs::canonicalize(target)?,
-            // A device or a pipe is for writing to; /dev/null must not become a file.
-            Ok(_) => {
+        let target = match Place::at(target)? {
+            Place::File(target) => target,
+            Place::Device => {
                 return Ok(Self {
                     file: OpenOptions::new().write(true).open(target)?,
                     target: target.to_owned(),
                     temporary: None,
                 });
             }
-            Err(_) => target.to_owned(),
         };
         let name = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
         let temporary = target.with_file_name(name);
@@ -78,7 +101,7 @@ impl Drop for PartialFile {
         if let Some(temporary) = &self.temporary
             && let Err(error) = fs::remove_file(temporary)
         {
-            log::warn!("{} stays behind: {error}", temporary.display());
+            above_bars(|| log::warn!("{} stays behind: {error}", shown(temporary)));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proto::escape::EscapedBytes;
 
+use crate::progress::above_bars;
 use crate::{Client, Error};
 
 /// What a folder is saved as: its page.
@@ -82,11 +83,11 @@ impl Transfer {
             Self::Get { path, output } => match output {
                 Output::Stdout => {
                     let bytes = client.get(path, &mut io::stdout().lock())?;
-                    log::info!("Received {}: {bytes} bytes", shown(path));
+                    above_bars(|| log::info!("Received {}: {bytes} bytes", shown(path)));
                 }
                 Output::File(to) => {
                     let bytes = client.download(path, to)?;
-                    log::info!("Saved {}: {bytes} bytes", shown(to));
+                    above_bars(|| log::info!("Saved {}: {bytes} bytes", shown(to)));
                 }
             },
             Self::Post { file, path, is_new } => {
@@ -95,12 +96,8 @@ impl Transfer {
                     false => client.upload(file, path)?,
                 };
                 let name = file.file_name().map_or(file.as_path(), Path::new);
-                log::info!(
-                    "Sent {}: {} bytes, {}",
-                    shown(name),
-                    sent.bytes,
-                    sent.answer
-                );
+                let (name, bytes, answer) = (shown(name), sent.bytes, sent.answer);
+                above_bars(|| log::info!("Sent {name}: {bytes} bytes, {answer}"));
             }
         }
         Ok(())

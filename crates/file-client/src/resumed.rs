@@ -1,0 +1,302 @@
+//! A download that another try can go on with. What has arrived of `NAME` stands beside it in
+//! `.quartet-download-NAME`, and what it is of in `.quartet-download-NAME.json`.
+//!
+//! The part is emptied before its state is written, and grows only after that: however a client
+//! ends, a part that is not empty is of the version that its state says. One client at a time holds
+//! the part's lock.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use proto::http::digest;
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::download::{Arrived, Destination};
+use crate::partial::{Place, TEMPORARY_PREFIX};
+use crate::progress::above_bars;
+use crate::state;
+
+/// How the name of a state ends.
+const STATE_SUFFIX: &str = ".json";
+
+/// What has arrived is read in pieces of up to so many bytes, to be hashed.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// What a part is of.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// The path on the server, as a target.
+    target: String,
+    /// The version of the file: a strong entity tag.
+    etag: String,
+    /// The value of a `Repr-Digest` field, if the server has sent one.
+    digest: Option<String>,
+}
+
+/// What has arrived of a file. It stays when this is dropped.
+#[derive(Debug)]
+pub(crate) struct ResumedFile {
+    /// Where the file is to stand.
+    to: PathBuf,
+    part: File,
+    part_path: PathBuf,
+    state_path: PathBuf,
+    /// The path on the server, as a target.
+    source: String,
+    /// Whether there is a state, so that another try can go on.
+    has_state: bool,
+}
+
+impl ResumedFile {
+    /// Opens what has arrived of a file, nothing perhaps.
+    ///
+    /// # Errors
+    /// If another client has it open, or the file cannot be one that is gone on with.
+    pub(crate) fn open(to: &Path, source: String) -> Result<Self, Error> {
+        let failed = |cause| Error::Write {
+            path: to.to_owned(),
+            cause,
+        };
+        let to = match Place::at(to).map_err(failed)? {
+            Place::File(to) => to,
+            Place::Device => return Err(Error::NotResumable(to.to_owned())),
+        };
+        // The state has the longer name.
+        let state_path = state::beside(&to, TEMPORARY_PREFIX, STATE_SUFFIX)?;
+        let part_path = state::beside(&to, TEMPORARY_PREFIX, "")?;
+        let part = lock(&part_path)?;
+        Ok(Self {
+            to,
+            part,
+            part_path,
+            state_path,
+            source,
+            has_state: false,
+        })
+    }
+
+    /// Reads what has arrived, if it is known what it is of; writing goes on behind it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn arrived(&mut self) -> Result<Arrived, Error> {
+        let state: Option<State> = state::read(&self.state_path);
+        let Some(state) = state.filter(|state| state.target == self.source) else {
+            return Ok(Arrived::default());
+        };
+        let digest = state.digest.as_deref().map(str::as_bytes);
+        let mut arrived = Arrived {
+            etag: Some(state.etag),
+            digest: digest.and_then(|digest| digest::parse(digest).ok().flatten()),
+            ..Arrived::default()
+        };
+        let failed = |cause| Error::Read {
+            path: self.part_path.clone(),
+            cause,
+        };
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match self.part.read(&mut piece).map_err(failed)? {
+                0 => break,
+                bytes => arrived.add(&piece[..bytes]),
+            }
+        }
+        self.has_state = true;
+        Ok(arrived)
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// If it cannot be renamed; then it stays for another try.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        let renamed = fs::rename(&self.part_path, &self.to);
+        renamed.map_err(|cause| Error::Write {
+            path: self.to.clone(),
+            cause,
+        })?;
+        state::remove(&self.state_path);
+        Ok(())
+    }
+
+    /// How much another try need not get again, in bytes.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        match self.has_state {
+            true => self.part.metadata().map_or(0, |part| part.len()),
+            false => 0,
+        }
+    }
+
+    /// Removes what has arrived.
+    pub(crate) fn remove(self) {
+        state::remove(&self.state_path);
+        state::remove(&self.part_path);
+    }
+}
+
+impl Destination for ResumedFile {
+    fn begin(&mut self, arrived: &Arrived) -> Result<(), Error> {
+        let emptied = self.part.set_len(0);
+        let emptied = emptied.and_then(|()| self.part.seek(SeekFrom::Start(0)));
+        emptied.map_err(|cause| self.failed(cause))?;
+        self.has_state = false;
+        let Some(etag) = arrived.etag.clone() else {
+            above_bars(|| log::debug!("No version is given: no other try can go on from here"));
+            state::remove(&self.state_path);
+            return Ok(());
+        };
+        let state = State {
+            target: self.source.clone(),
+            etag,
+            digest: arrived.digest.as_ref().map(digest::format),
+        };
+        let written = state::write(&self.state_path, &state);
+        written.map_err(|cause| Error::Write {
+            path: self.state_path.clone(),
+            cause,
+        })?;
+        self.has_state = true;
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.part.write_all(bytes);
+        written.map_err(|cause| self.failed(cause))
+    }
+
+    fn can_begin_again(&self) -> bool {
+        true
+    }
+}
+
+impl ResumedFile {
+    fn failed(&self, cause: io::Error) -> Error {
+        Error::Write {
+            path: self.part_path.clone(),
+            cause,
+        }
+    }
+}
+
+/// Opens a part, or makes it, and locks it for as long as it is open.
+fn lock(path: &Path) -> Result<File, Error> {
+    let failed = |cause| Error::Write {
+        path: path.to_owned(),
+        cause,
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    // In a folder of many users, somebody else may have put a link there.
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
+    let part = options.open(path).map_err(failed)?;
+    match part.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::InUse(path.to_owned())),
+        Err(TryLockError::Error(cause)) => return Err(failed(cause)),
+    }
+    let opened = part.metadata().map_err(failed)?;
+    if !opened.is_file() {
+        return Err(Error::NotAFile(path.to_owned()));
+    }
+    // Whoever held it before may have finished and renamed it, after it was opened here.
+    let is_there = fs::symlink_metadata(path)
+        .is_ok_and(|there| (there.dev(), there.ino()) == (opened.dev(), opened.ino()));
+    match is_there {
+        true => Ok(part),
+        false => Err(Error::InUse(path.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(to: &Path, etag: Option<&str>) -> ResumedFile {
+        let mut file = ResumedFile::open(to, "/a".to_owned()).unwrap();
+        let arrived = Arrived {
+            etag: etag.map(str::to_owned),
+            ..Arrived::default()
+        };
+        file.begin(&arrived).unwrap();
+        file.write(b"half").unwrap();
+        file
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn another_try_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("a");
+        let first = begun(&to, Some("\"1\""));
+        assert_eq!(first.kept_bytes(), 4);
+        drop(first);
+        let parts = [".quartet-download-a", ".quartet-download-a.json"];
+        assert_eq!(names(folder.path()), parts);
+        let mut second = ResumedFile::open(&to, "/a".to_owned()).unwrap();
+        let arrived = second.arrived().unwrap();
+        assert_eq!((arrived.bytes, arrived.etag.as_deref()), (4, Some("\"1\"")));
+        second.write(b" and half").unwrap();
+        second.finish().unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"half and half");
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn what_is_of_something_else_is_not_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("a");
+        drop(begun(&to, Some("\"1\"")));
+        let mut other = ResumedFile::open(&to, "/b/a".to_owned()).unwrap();
+        assert_eq!(other.arrived().unwrap().bytes, 0);
+        drop(other);
+        let unknown = begun(&to, None);
+        assert_eq!(unknown.kept_bytes(), 0);
+        drop(unknown);
+        let mut other = ResumedFile::open(&to, "/a".to_owned()).unwrap();
+        assert_eq!(other.arrived().unwrap().bytes, 0);
+        other.remove();
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn one_client_at_a_time_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("a");
+        let first = begun(&to, Some("\"1\""));
+        let second = ResumedFile::open(&to, "/a".to_owned());
+        assert!(matches!(second, Err(Error::InUse(_))));
+        first.remove();
+        ResumedFile::open(&to, "/a".to_owned()).unwrap().remove();
+    }
+
+    #[test]
+    fn what_cannot_be_gone_on_with_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |to: &Path| ResumedFile::open(to, "/a".to_owned()).unwrap_err();
+        let null = open(Path::new("/dev/null")).to_string();
+        let want = "/dev/null is not a regular file, as --resume needs it";
+        assert_eq!(null, want);
+        assert!(matches!(open(folder.path()), Error::Write { .. }));
+        let gone = folder.path().join("gone/a");
+        assert!(matches!(open(&gone), Error::Write { .. }));
+        let long = folder.path().join("a".repeat(240));
+        assert!(matches!(open(&long), Error::NameTooLong { .. }));
+        // Not through a link that somebody else has put there.
+        let to = folder.path().join("a");
+        std::os::unix::fs::symlink("b", folder.path().join(".quartet-download-a")).unwrap();
+        assert!(matches!(open(&to), Error::Write { .. }));
+        assert_eq!(names(folder.path()), [".quartet-download-a"]);
+    }
+}
