@@ -114,9 +114,7 @@ impl Connections {
     }
 
     /// Puts an upload in its place that has come to its end, as the request that began it wants it.
-    pub(crate) fn complete(&self, began: &RequestHead, mut upload: Upload) -> Response {
-        // Whatever is wrong with it now, more of it does not make it right.
-        upload.forget();
+    pub(crate) fn complete(&self, began: &RequestHead, upload: Upload) -> Response {
         let placed = self.place(began, upload);
         let response = placed.unwrap_or_else(|refusal| self.refuse(&refusal));
         response.with_field(COMPLETE, resumable::format_boolean(true))

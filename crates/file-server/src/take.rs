@@ -129,6 +129,7 @@ impl Connections {
         if !announced.is_empty() {
             let digest = upload.digest().map_err(refusal)?;
             if announced.iter().any(|announced| *announced != digest) {
+                upload.forget();
                 return Err(wrong_digest());
             }
         }

@@ -274,6 +274,17 @@ impl<'f> Upload<'f> {
         mut self,
         is_wanted: impl FnOnce(Option<&Version>) -> bool,
     ) -> Result<bool, FilesError> {
+        let placed = self.place(is_wanted);
+        // Only now: a server that is killed before has something to go on with. And if it is not
+        // right as it is, more of it does not make it so.
+        self.forget();
+        placed
+    }
+
+    fn place(
+        &mut self,
+        is_wanted: impl FnOnce(Option<&Version>) -> bool,
+    ) -> Result<bool, FilesError> {
         self.sync()?;
         let placing = self.files.placing.lock();
         let placing = placing.unwrap_or_else(PoisonError::into_inner);
@@ -285,7 +296,6 @@ impl<'f> Upload<'f> {
         self.folder.rename(&self.temporary, &target, &self.name)?;
         self.is_placed = true;
         drop(placing);
-        self.forget();
         sync(&target)?;
         Ok(current.is_none())
     }

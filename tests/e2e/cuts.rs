@@ -1,0 +1,120 @@
+//! A large upload that is cut off at random points, by killing the client or the server, again and
+//! again: nobody ever sees a part of it, and in the end it is all there.
+//!
+//! With `QUARTET_CUTS=1000:100` it is 1000 megabytes and 100 cuts; else what a test may take.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use proto::http::digest::Hasher;
+
+use crate::file::{Tree, ask, get};
+use crate::harness::{Noise, PATIENCE, Server, eventually, program, run_command};
+
+/// How large the file is, in megabytes, and how often it is cut off.
+const CUTS_VARIABLE: &str = "QUARTET_CUTS";
+const DEFAULT: (usize, usize) = (24, 20);
+
+/// What has come of the upload, in bytes.
+fn arrived(tree: &Tree) -> u64 {
+    let is_part = |name: &str| name.starts_with(".quartet-upload-") && !name.ends_with(".head");
+    let entries = fs::read_dir(tree.root("")).unwrap().flatten();
+    let parts = entries.filter(|entry| is_part(&entry.file_name().to_string_lossy()));
+    parts
+        .map(|part| part.metadata().map_or(0, |part| part.len()))
+        .sum()
+}
+
+fn upload(port: u16, here: &Path) -> Command {
+    let mut command = Command::new(program("file-client"));
+    command.args(["127.0.0.1", &port.to_string(), "put", "large", "--resume"]);
+    command.current_dir(here);
+    command
+}
+
+/// Waits until so much has come, or the client has ended.
+fn wait_for(client: &mut Child, tree: &Tree, bytes: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while arrived(tree) < bytes && client.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "{bytes} bytes do not come");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_upload_that_is_cut_off_again_and_again_arrives() {
+    let variable = std::env::var(CUTS_VARIABLE).ok();
+    let given = variable.as_deref().and_then(|text| {
+        let (megabytes, cuts) = text.split_once(':')?;
+        Some((megabytes.parse().ok()?, cuts.parse().ok()?))
+    });
+    let (megabytes, cuts) = given.unwrap_or(DEFAULT);
+    let tree = Tree::new();
+    let here = tempfile::tempdir().unwrap();
+    let mut noise = Noise::new(u64::from(std::process::id()));
+    let mut file = File::create(here.path().join("large")).unwrap();
+    for _ in 0..megabytes {
+        let piece: Vec<u8> = (0..125_000)
+            .flat_map(|_| noise.next().to_le_bytes())
+            .collect();
+        file.write_all(&piece).unwrap();
+    }
+    let bytes = megabytes as u64 * 1_000_000;
+    // Before the end, which the client may reach before it is killed.
+    let before_the_end = bytes as usize / 10 * 8;
+    let mut points: Vec<u64> = (0..cuts)
+        .map(|_| noise.below(before_the_end) as u64)
+        .collect();
+    points.sort_unstable();
+
+    let mut server = tree.start(&[]);
+    let port = server.addr().port();
+    let restart = || {
+        let root = tree.path("root");
+        Server::start(
+            "file-server",
+            &[&port.to_string(), "--root", root.to_str().unwrap()],
+        )
+    };
+    let mut farthest = 0;
+    for (cut, point) in points.into_iter().enumerate() {
+        let mut command = upload(port, here.path());
+        let mut client = command.stderr(Stdio::null()).spawn().unwrap();
+        wait_for(&mut client, &tree, point);
+        if cut % 2 == 0 {
+            let _ = client.kill();
+            client.wait().unwrap();
+        } else {
+            server.kill();
+            assert_ne!(client.wait().unwrap().code(), Some(0));
+            server = restart();
+        }
+        assert_eq!(
+            ask(&server, get("/large")).status,
+            404,
+            "cut {cut} at {point}"
+        );
+        assert!(!tree.root("large").exists(), "cut {cut} at {point}");
+        // What has come is not sent again.
+        let now = arrived(&tree);
+        assert!(
+            now >= farthest,
+            "{now} bytes at cut {cut}, and {farthest} before it"
+        );
+        farthest = now;
+    }
+    run_command(upload(port, here.path()), b"").expect(0);
+    let digest = |path: &Path| Hasher::digest_of(File::open(path).unwrap()).unwrap();
+    assert_eq!(
+        digest(&tree.root("large")),
+        digest(&here.path().join("large"))
+    );
+    assert_eq!(tree.temporary_files(), 0);
+    eventually("nothing is left here either", || {
+        fs::read_dir(here.path()).unwrap().count() == 1
+    });
+    println!("cuts: {megabytes} MB arrived whole after {cuts} cuts, the last at {farthest}");
+}
