@@ -29,6 +29,7 @@ Options:
   --only PATTERN         only the rows with PATTERN in their names, in any case
   --list                 print the names of the rows
   --rounds N             rounds of each row, ours and theirs in turn, 1 to 99 [default: 5]
+  --threads N            threads that generate load, 1 to 64 [default: 1]
   --dir DIR              make the temporary folder in DIR, which decides what disk is measured
                          [default: the folder of this program]
   -h, --help             print this help
@@ -68,6 +69,8 @@ pub struct Measure {
     pub list: bool,
     /// Rounds of each row.
     pub rounds: Option<usize>,
+    /// Threads that generate load.
+    pub threads: Option<usize>,
     /// Where the temporary folder is made.
     pub dir: Option<PathBuf>,
 }
@@ -100,6 +103,10 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Command>, UsageError> 
             Long("rounds") => {
                 let rounds = number("--rounds", &parser.value()?, 1..=99)?;
                 measure.rounds = Some(rounds as usize);
+            }
+            Long("threads") => {
+                let threads = number("--threads", &parser.value()?, 1..=64)?;
+                measure.threads = Some(threads as usize);
             }
             Long("dir") => measure.dir = Some(PathBuf::from(parser.value()?)),
             Value(word) => words.push(word),

@@ -57,6 +57,9 @@ impl Sample {
     }
 }
 
+/// How many threads generate load unless told otherwise.
+pub const GENERATOR_THREADS: usize = 1;
+
 /// How long and how large everything is.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
@@ -68,6 +71,8 @@ pub struct Scale {
     pub warm_up: Duration,
     /// The part of a round that does.
     pub measured: Duration,
+    /// Threads that generate load.
+    pub generator_threads: usize,
     /// The large file, in MiB.
     pub file_mib: u64,
     /// The history that is read, in bytes.
@@ -81,6 +86,7 @@ impl Scale {
         single_rounds: 5,
         warm_up: Duration::from_millis(500),
         measured: Duration::from_millis(2000),
+        generator_threads: GENERATOR_THREADS,
         file_mib: 1024,
         history_bytes: 100_000_000,
     };
@@ -91,6 +97,7 @@ impl Scale {
         single_rounds: 1,
         warm_up: Duration::from_millis(50),
         measured: Duration::from_millis(200),
+        generator_threads: GENERATOR_THREADS,
         file_mib: 128,
         history_bytes: 100_000_000,
     };

@@ -21,9 +21,6 @@ use crate::conversation::Conversation;
 use crate::error::Error;
 use crate::figures;
 
-/// How many threads generate load. On two cores one leaves the other to the server.
-const GENERATOR_THREADS: usize = 1;
-
 /// How long the servers may be silent before the run is given up.
 const PATIENCE_SECS: u64 = 20;
 
@@ -40,6 +37,8 @@ pub struct Load {
     pub connections: usize,
     /// Requests that each sends before it waits.
     pub in_flight: usize,
+    /// Threads that drive the connections.
+    pub threads: usize,
     /// When it ends.
     pub until: Until,
 }
@@ -90,7 +89,7 @@ pub fn run(
     talk: &mut dyn FnMut() -> Box<dyn Conversation>,
 ) -> Result<Outcome, Error> {
     let mut shares: Vec<Vec<Connection>> = Vec::new();
-    shares.resize_with(GENERATOR_THREADS.min(load.connections), Vec::new);
+    shares.resize_with(load.threads.min(load.connections), Vec::new);
     for number in 0..load.connections {
         let stream = TcpStream::connect(addr).map_err(Error::io(format!("connect to {addr}")))?;
         stream.set_nodelay(true).map_err(Error::io("TCP_NODELAY"))?;
@@ -160,6 +159,7 @@ pub fn burst(
     let load = Load {
         connections,
         in_flight: 1,
+        threads: 1,
         until: Until::Batches(batches),
     };
     let talks: Vec<_> = (0..connections).map(|_| talk()).collect();

@@ -97,6 +97,9 @@ fn lab(measure: &Measure) -> Result<Lab, Error> {
     if let Some(rounds) = measure.rounds {
         (scale.rounds, scale.single_rounds) = (rounds, rounds);
     }
+    if let Some(threads) = measure.threads {
+        scale.generator_threads = threads;
+    }
     let own = std::env::current_exe().map_err(Error::io("find the bench itself"))?;
     let dir = measure.dir.as_deref().or(own.parent());
     let dir = dir.unwrap_or(std::path::Path::new("."));
@@ -145,7 +148,7 @@ fn finish(mut side: Box<dyn Contestant>, result: &mut SideResult) -> Result<(), 
 
 /// What stands below the table.
 const NOTES: &str = "\
-Ours and theirs take turns, with the same load generator (one thread, epoll) on the same machine. The
+Ours and theirs take turns, with the same load generator (epoll) on the same machine. The
 ratio is that of each pair of rounds; the other figures are medians over the rounds, latencies over all
 of them. A send is an operation, and so is a receive; beanstalkd's `reserve` and `delete` together are
 one, like our receive that forgets. With 16 in flight, 16 sends leave with one write, then 16 receives.
@@ -184,12 +187,13 @@ fn machine(lab: &Lab) -> String {
         .and_then(|kib| kib.parse().ok())
         .unwrap_or(0.0);
     format!(
-        "{}, {model}, {cores} cores, {:.0} GiB, Linux {kernel}; {} rounds of {} ms, a large file is \
-         {} MiB\n\n",
+        "{}, {model}, {cores} cores, {:.0} GiB, Linux {kernel}; {} rounds of {} ms, \
+         generator threads: {}, large file: {} MiB\n\n",
         jiff::Zoned::now().strftime("%Y-%m-%d"),
         kib / 1024.0 / 1024.0,
         lab.scale.rounds,
         lab.scale.measured.as_millis(),
+        lab.scale.generator_threads,
         lab.scale.file_mib,
     )
 }

@@ -126,6 +126,7 @@ fn move_messages(
     let load = Load {
         connections,
         in_flight,
+        threads: 1,
         until: Until::Batches(batches),
     };
     load::run(addr.into(), load, pid, talk).map(drop)
@@ -190,6 +191,7 @@ pub fn timed(lab: &Lab, connections: usize, in_flight: usize) -> Load {
     Load {
         connections,
         in_flight,
+        threads: lab.scale.generator_threads,
         until: Until::Time {
             warm_up: lab.scale.warm_up,
             measured: lab.scale.measured,

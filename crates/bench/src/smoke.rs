@@ -17,6 +17,7 @@ use crate::served::queue_talk;
 const LOAD: Load = Load {
     connections: 8,
     in_flight: 16,
+    threads: 2,
     until: Until::Time {
         warm_up: Duration::from_millis(20),
         measured: Duration::from_millis(200),
@@ -82,6 +83,7 @@ fn a_message_that_nobody_sent_is_noticed() {
     let load = Load {
         connections: 1,
         in_flight: 3,
+        threads: 1,
         until: Until::Batches(1),
     };
     let run = |ledger: &Arc<Ledger>, work| {
@@ -115,10 +117,11 @@ fn a_round_against_the_bare_responder() {
     };
     check_plausible(&run(b"whatever").unwrap());
     match run(b"whatsoever") {
-        Err(Error::Wrong(wrong)) => assert_eq!(
-            wrong.to_string(),
-            "expected the reply that came first, got 'whateverwhatever'"
-        ),
+        Err(Error::Wrong(wrong)) => {
+            let shown = wrong.to_string();
+            let want = "expected the reply that came first, got 'whatever";
+            assert!(shown.starts_with(want), "{shown}");
+        }
         other => panic!("{other:?}"),
     }
 }
