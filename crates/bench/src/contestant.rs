@@ -42,6 +42,8 @@ pub struct Sample {
     pub value: f64,
     /// Processor time of the server for one operation, in microseconds.
     pub processor_micros: Option<f64>,
+    /// How many processors the load generator kept busy.
+    pub generator_busy: Option<f64>,
     /// How long operations took, in nanoseconds.
     pub latency_nanos: Option<Histogram<u64>>,
 }
@@ -52,6 +54,7 @@ impl Sample {
         Self {
             value,
             processor_micros: None,
+            generator_busy: None,
             latency_nanos: None,
         }
     }

@@ -16,9 +16,16 @@ use crate::error::Error;
 /// # Errors
 /// If the process is gone.
 pub fn processor_time(pid: u32) -> Result<Duration, Error> {
-    let ticks: u64 = family(pid)?.iter().map(|stat| stat.ticks).sum();
-    let ticks_per_sec = rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_secs(ticks) / ticks_per_sec as u32)
+    let ticks = family(pid)?.iter().map(|stat| stat.ticks).sum();
+    Ok(ticks_to_time(ticks))
+}
+
+/// Processor time that the bench itself spent so far, without that of the servers it started.
+///
+/// # Errors
+/// If `/proc` cannot be read.
+pub fn own_processor_time() -> Result<Duration, Error> {
+    Ok(ticks_to_time(stat_of("self")?.ticks))
 }
 
 /// The most memory it ever had at a time (`VmHWM`), in bytes.
@@ -61,12 +68,22 @@ struct Stat {
     ticks: u64,
 }
 
+fn ticks_to_time(ticks: u64) -> Duration {
+    let ticks_per_sec = rustix::param::clock_ticks_per_second();
+    Duration::from_secs(ticks) / ticks_per_sec as u32
+}
+
+/// The stat of one process; `pid` may also be `self`.
+fn stat_of(pid: &str) -> Result<Stat, Error> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).map_err(Error::io(path.as_str()))?;
+    let invalid = || Error::io(path.as_str())(io::ErrorKind::InvalidData.into());
+    parse_stat(&text).ok_or_else(invalid)
+}
+
 /// The process and its descendants.
 fn family(pid: u32) -> Result<Vec<Stat>, Error> {
-    let own = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&own).map_err(Error::io(own.as_str()))?;
-    let invalid = || Error::io(own.as_str())(io::ErrorKind::InvalidData.into());
-    let mut family = vec![parse_stat(&text).ok_or_else(invalid)?];
+    let mut family = vec![stat_of(&pid.to_string())?];
     let mut others = all_processes().map_err(Error::io("/proc"))?;
     let mut at = 0;
     while at < family.len() {

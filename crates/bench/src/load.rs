@@ -70,6 +70,9 @@ pub struct Outcome {
     pub latency_nanos: Histogram<u64>,
     /// Processor time that the server's process spent meanwhile.
     pub processor: Duration,
+    /// Processor time that the generator spent meanwhile. Where this is nearly all the time there
+    /// was, the generator is what limits.
+    pub generator: Duration,
 }
 
 /// An empty histogram of latencies in nanoseconds.
@@ -114,21 +117,25 @@ pub fn run(
             let thread = thread.spawn_scoped(scope, drive);
             threads.push(thread.map_err(Error::io("start a thread"))?);
         }
-        let processor = match window {
-            Some((from, to)) => {
-                wait_until(from, &has_failed);
-                let before = figures::processor_time(pid)?;
-                wait_until(to, &has_failed);
-                figures::processor_time(pid)?.saturating_sub(before)
-            }
-            None => Duration::ZERO,
-        };
+        let mut processor = Duration::ZERO;
+        let mut generator = Duration::ZERO;
+        if let Some((from, to)) = window {
+            wait_until(from, &has_failed);
+            let before = (
+                figures::processor_time(pid)?,
+                figures::own_processor_time()?,
+            );
+            wait_until(to, &has_failed);
+            processor = figures::processor_time(pid)?.saturating_sub(before.0);
+            generator = figures::own_processor_time()?.saturating_sub(before.1);
+        }
         let mut outcome = Outcome {
             operations: 0,
             operations_in_all: 0,
             elapsed: Duration::ZERO,
             latency_nanos: latencies(),
             processor,
+            generator,
         };
         for thread in threads {
             let (tally, _) = thread.join().expect("a generator does not panic")?;

@@ -153,7 +153,8 @@ ratio is that of each pair of rounds; the other figures are medians over the rou
 of them. A send is an operation, and so is a receive; beanstalkd's `reserve` and `delete` together are
 one, like our receive that forgets. With 16 in flight, 16 sends leave with one write, then 16 receives.
 For the large transfers an operation is a megabyte. Processor time is that of the server's processes
-and comes in clock ticks (`getconf CLK_TCK`, mostly 100 a second). Every reply is checked: each message
+and comes in clock ticks (`getconf CLK_TCK`, mostly 100 a second). Where the generator is busy all the
+time (100 % for each of its threads), it is what limits, and a faster server would not show. Every reply is checked: each message
 received is one that was sent, and comes once; status, length and body of each HTTP reply.
 ";
 

@@ -382,6 +382,7 @@ impl Contestant for SyncEach {
         Ok(Sample {
             value: times.len() as f64 / self.measured.as_secs_f64(),
             processor_micros: None,
+            generator_busy: None,
             latency_nanos: Some(times),
         })
     }

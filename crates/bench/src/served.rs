@@ -76,8 +76,10 @@ impl Contestant for Served {
             *lines += outcome.operations_in_all;
         }
         let operations = outcome.operations as f64;
+        let secs = outcome.elapsed.as_secs_f64();
         Ok(Sample {
-            value: operations / outcome.elapsed.as_secs_f64(),
+            value: operations / secs,
+            generator_busy: Some(outcome.generator.as_secs_f64() / secs),
             processor_micros: Some(outcome.processor.as_secs_f64() * 1e6 / operations),
             latency_nanos: Some(outcome.latency_nanos),
         })

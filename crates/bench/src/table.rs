@@ -71,9 +71,9 @@ impl Spread {
 /// The first two lines of the table.
 pub const HEAD: &str = "\
 | what: against what | connections × in flight | bar | ratio: median (min–max) | ops/s ours / theirs \
-| processor µs/op ours / theirs | p50 / p99 / p99.9 ours | p50 / p99 / p99.9 theirs \
+| processor µs/op ours / theirs | generator busy ours / theirs | p50 / p99 / p99.9 ours | p50 / p99 / p99.9 theirs \
 | peak memory ours / theirs | |
-|---|---|---|---|---|---|---|---|---|---|
+|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 /// The lines of one row, one for each bar, and the verdicts.
@@ -118,7 +118,7 @@ fn no_result(error: &Error) -> (String, Verdict) {
         true => (format!("skipped: {text}"), Verdict::Skipped),
         false => (format!("failed: {text}"), Verdict::Failed),
     };
-    (format!("{text} | | | | | | {}", word(verdict)), verdict)
+    (format!("{text} | | | | | | | {}", word(verdict)), verdict)
 }
 
 fn cells(bar: Bar, measured: &Measured) -> (String, Verdict) {
@@ -144,13 +144,15 @@ fn cells(bar: Bar, measured: &Measured) -> (String, Verdict) {
         false => both(&|side| dash(median_of(side, |s| Some(s.value)).map(thousands))),
     };
     let processor = both(&|side| dash(median_of(side, |s| s.processor_micros).map(short)));
+    let percent = |busy| format!("{:.0} %", busy * 100.0);
+    let busy = both(&|side| dash(median_of(side, |s| s.generator_busy).map(percent)));
     let memory = both(&|side| dash(side.memory_peak_bytes.map(mebibytes)));
     let times = [
         percentiles(ours),
         theirs.map_or("–".to_owned(), percentiles),
     ];
     let text = format!(
-        "{spread} | {rates} | {processor} | {} | {} | {memory} | {}",
+        "{spread} | {rates} | {processor} | {busy} | {} | {} | {memory} | {}",
         times[0],
         times[1],
         word(verdict)
@@ -292,6 +294,7 @@ mod tests {
             Sample {
                 value: *value,
                 processor_micros: Some(micros),
+                generator_busy: Some(0.5),
                 latency_nanos: Some(times),
             }
         };
@@ -318,7 +321,7 @@ mod tests {
         };
         let lines = lines(&row, &Ok(measured));
         let want = "| file: nginx | 64 × 1 | ≥ 1 | 2.00 (0.50–3.00) | 2,000 / 1,000 \
-                    | 12.0 / 9.00 | 50.0 / 50.0 / 9,003 µs | 50.0 / 50.0 / 9,003 µs \
+                    | 12.0 / 9.00 | 50 % / 50 % | 50.0 / 50.0 / 9,003 µs | 50.0 / 50.0 / 9,003 µs \
                     | 5.00 MiB / 5.00 MiB | met |\n";
         assert_eq!(lines[0], (want.to_owned(), Verdict::Met));
         assert!(lines[1].0.contains("0.75 (0.75–0.75)"), "{}", lines[1].0);
@@ -337,7 +340,7 @@ mod tests {
         };
         let skipped = lines(&row, &Err(Error::Missing("redis-server")));
         let want =
-            "| queue: Redis | 1 × 1 | ≤ 3 s | skipped: no redis-server | | | | | | skipped |\n";
+            "| queue: Redis | 1 × 1 | ≤ 3 s | skipped: no redis-server | | | | | | | skipped |\n";
         assert_eq!(skipped, [(want.to_owned(), Verdict::Skipped)]);
         let measured = Measured {
             ours: SideResult {

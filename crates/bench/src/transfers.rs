@@ -80,6 +80,7 @@ fn sample(bytes: u64, elapsed: Duration, processor: Option<Duration>) -> Sample 
     Sample {
         value: operations / elapsed.as_secs_f64(),
         processor_micros: processor.map(|time| time.as_secs_f64() * 1e6 / operations),
+        generator_busy: None,
         latency_nanos: None,
     }
 }
