@@ -76,8 +76,8 @@ pub struct Scale {
     pub measured: Duration,
     /// Threads that generate load.
     pub generator_threads: usize,
-    /// The large file, in MiB.
-    pub file_mib: u64,
+    /// The large file, in megabytes.
+    pub file_megabytes: u64,
     /// The history that is read, in bytes.
     pub history_bytes: usize,
 }
@@ -90,7 +90,7 @@ impl Scale {
         warm_up: Duration::from_millis(500),
         measured: Duration::from_millis(2000),
         generator_threads: GENERATOR_THREADS,
-        file_mib: 1024,
+        file_megabytes: 1000,
         history_bytes: 100_000_000,
     };
 
@@ -101,7 +101,7 @@ impl Scale {
         warm_up: Duration::from_millis(50),
         measured: Duration::from_millis(200),
         generator_threads: GENERATOR_THREADS,
-        file_mib: 128,
+        file_megabytes: 128,
         history_bytes: 100_000_000,
     };
 }

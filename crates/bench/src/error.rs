@@ -13,6 +13,8 @@ use crate::conversation::Wrong;
 pub enum Error {
     /// A program is not installed. The rows that need it are skipped.
     Missing(&'static str),
+    /// A program of ours is not beside the bench.
+    NotBuilt(&'static str),
     /// The system allows fewer descriptors than a row needs. It is skipped.
     Descriptors {
         /// How many it needs.
@@ -74,6 +76,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(program) => write!(f, "no {program}"),
+            Self::NotBuilt(program) => write!(f, "{program} is not built (see scripts/bench.sh)"),
             Self::Descriptors { needed, allowed } => {
                 write!(f, "needs {needed} descriptors, ulimit -Hn is {allowed}")
             }

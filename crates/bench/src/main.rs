@@ -25,6 +25,7 @@ mod transfers;
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use tempfile::TempDir;
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
 }
 
 fn run(measure: &Measure) -> Result<(), Error> {
-    let mut rows = rows::all();
+    let scale = scale(measure);
+    let mut rows = rows::all(&scale);
     rows.retain(|row| row.name.to_lowercase().contains(&measure.only));
     if measure.list {
         return rows.iter().try_for_each(|row| {
@@ -57,7 +59,10 @@ fn run(measure: &Measure) -> Result<(), Error> {
             ))
         });
     }
-    let lab = lab(measure)?;
+    let lab = Lab {
+        root: temporary_folder(measure)?,
+        scale,
+    };
     process::clean_up_on_signals(lab.root.path())?;
     print(&machine(&lab))?;
     print(table::HEAD)?;
@@ -89,7 +94,7 @@ fn run(measure: &Measure) -> Result<(), Error> {
     }
 }
 
-fn lab(measure: &Measure) -> Result<Lab, Error> {
+fn scale(measure: &Measure) -> Scale {
     let mut scale = match measure.quick {
         true => Scale::QUICK,
         false => Scale::FULL,
@@ -100,17 +105,16 @@ fn lab(measure: &Measure) -> Result<Lab, Error> {
     if let Some(threads) = measure.threads {
         scale.generator_threads = threads;
     }
+    scale
+}
+
+fn temporary_folder(measure: &Measure) -> Result<TempDir, Error> {
     let own = std::env::current_exe().map_err(Error::io("find the bench itself"))?;
     let dir = measure.dir.as_deref().or(own.parent());
-    let dir = dir.unwrap_or(std::path::Path::new("."));
-    let dir = dir
-        .canonicalize()
-        .map_err(Error::io(format!("open {}", dir.display())))?;
-    let root = TempDir::with_prefix_in("bench-", dir);
-    Ok(Lab {
-        root: root.map_err(Error::io("make a temporary folder"))?,
-        scale,
-    })
+    let dir = dir.unwrap_or(Path::new("."));
+    let shown = || Error::io(format!("make a folder in {}", dir.display()));
+    let dir = dir.canonicalize().map_err(shown())?;
+    TempDir::with_prefix_in("bench-", dir).map_err(shown())
 }
 
 /// Both sides of a row, in turn.
@@ -148,14 +152,15 @@ fn finish(mut side: Box<dyn Contestant>, result: &mut SideResult) -> Result<(), 
 
 /// What stands below the table.
 const NOTES: &str = "\
-Ours and theirs take turns, with the same load generator (epoll) on the same machine. The
-ratio is that of each pair of rounds; the other figures are medians over the rounds, latencies over all
-of them. A send is an operation, and so is a receive; beanstalkd's `reserve` and `delete` together are
-one, like our receive that forgets. With 16 in flight, 16 sends leave with one write, then 16 receives.
-For the large transfers an operation is a megabyte. Processor time is that of the server's processes
-and comes in clock ticks (`getconf CLK_TCK`, mostly 100 a second). Where the generator is busy all the
-time (100 % for each of its threads), it is what limits, and a faster server would not show. Every reply is checked: each message
-received is one that was sent, and comes once; status, length and body of each HTTP reply.
+Ours and theirs take turns, with the same load generator (epoll) on the same machine. The ratio is that
+of each pair of rounds; the other figures are medians over the rounds, latencies over all of them. A send
+is an operation, and so is a receive; beanstalkd's `reserve` and `delete` together are one, like our
+receive that forgets. With 16 in flight, 16 sends leave with one write, and when all are answered, 16
+receives. For the large transfers an operation is a megabyte. Processor time is that of the server's
+processes and comes in clock ticks (`getconf CLK_TCK`, mostly 100 a second). Where the generator is busy
+all the time (100 % for each of its threads), it is what limits, and a faster server would not show.
+Every reply is checked: each message received is one that was sent, and comes once; status, length and
+body of each HTTP reply; what should be on the disk is looked up there.
 ";
 
 fn commands_of(row: &Row, measured: &Measured) -> String {
@@ -189,13 +194,12 @@ fn machine(lab: &Lab) -> String {
         .unwrap_or(0.0);
     format!(
         "{}, {model}, {cores} cores, {:.0} GiB, Linux {kernel}; {} rounds of {} ms, \
-         generator threads: {}, large file: {} MiB\n\n",
+         generator threads: {}\n\n",
         jiff::Zoned::now().strftime("%Y-%m-%d"),
         kib / 1024.0 / 1024.0,
         lab.scale.rounds,
         lab.scale.measured.as_millis(),
         lab.scale.generator_threads,
-        lab.scale.file_mib,
     )
 }
 

@@ -73,15 +73,30 @@ pub fn clean_up_on_signals(folder: &Path) -> Result<(), Error> {
     started.map(drop).map_err(Error::io("start a thread"))
 }
 
-/// A program's path: beside the bench itself, or where the system keeps servers.
+/// Our own programs.
+const OURS: [&str; 5] = [
+    "bench",
+    "code-server",
+    "file-server",
+    "history-server",
+    "queue-server",
+];
+
+/// A program's path. Ours are beside the bench, the others where the system has them.
 ///
 /// # Errors
-/// [`Error::Missing`] if there is none.
+/// [`Error::Missing`] or [`Error::NotBuilt`] if there is none.
 pub fn find(name: &'static str) -> Result<PathBuf, Error> {
-    let own = std::env::current_exe().map_err(Error::io("find the bench itself"))?;
-    let mut folders: Vec<PathBuf> = own.parent().map(Path::to_owned).into_iter().collect();
+    if OURS.contains(&name) {
+        let own = std::env::current_exe().map_err(Error::io("find the bench itself"))?;
+        let path = own.with_file_name(name);
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(Error::NotBuilt(name)),
+        };
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    folders.extend(std::env::split_paths(&path));
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     // Not in everybody's PATH.
     folders.extend(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
     let mut candidates = folders.into_iter().map(|folder| folder.join(name));
@@ -89,12 +104,12 @@ pub fn find(name: &'static str) -> Result<PathBuf, Error> {
     found.ok_or(Error::Missing(name))
 }
 
-/// A loopback port that nobody listens on. Below the ports from which connections are made, so that
-/// none of those takes it before the server does.
+/// A loopback address that nobody listens on. Its port is below those from which connections are
+/// made, so that none of them takes it before the server does.
 ///
 /// # Errors
 /// If there is none.
-pub fn free_port() -> Result<u16, Error> {
+pub fn free_addr() -> Result<SocketAddrV4, Error> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 10_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -103,8 +118,9 @@ pub fn free_port() -> Result<u16, Error> {
     for _ in 0..COUNT {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + offset.wrapping_add(next) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
+        let addr = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(addr).is_ok() {
+            return Ok(addr);
         }
     }
     Err(Error::io("find a free port")(

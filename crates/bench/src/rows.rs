@@ -1,6 +1,6 @@
 //! The rows of the table, as data: what is measured, against what, and what bar it must clear.
 
-use crate::contestant::{Contestant, Lab, Sample};
+use crate::contestant::{Contestant, Lab, Sample, Scale};
 use crate::crowd::{CROWD, Crowd, CrowdRounds, DurableStart, MANY, MessageMemory};
 use crate::error::Error;
 use crate::floors;
@@ -10,7 +10,7 @@ use crate::transfers::{Dd, Download, HistoryRead, Nc, Upload};
 /// One measurement: one or two sides, and one line of the table for each bar.
 #[derive(Debug)]
 pub struct Row {
-    /// What is done. `GB` and `MB` stand for the sizes of a full run.
+    /// What is done, and against what.
     pub name: String,
     /// Connections at once.
     pub connections: usize,
@@ -103,12 +103,13 @@ const DURABLE_QUEUE: Side = Side::Queue {
 const RECORD_BYTES: usize = 100;
 
 /// All rows, in the order of the table.
-pub fn all() -> Vec<Row> {
+pub fn all(scale: &Scale) -> Vec<Row> {
     let mut rows = vec![];
     rows.extend(memory_queue());
     rows.extend(durable_queue());
     rows.extend(codes_and_history());
     rows.extend(files());
+    rows.extend(large_files(scale));
     rows.extend(large_numbers());
     rows
 }
@@ -241,16 +242,26 @@ fn files() -> Vec<Row> {
             lighttpd,
             &[Bar::Rate(None)],
         ),
+    ]
+}
+
+fn large_files(scale: &Scale) -> Vec<Row> {
+    let size = match scale.file_megabytes {
+        1000 => "1 GB".to_owned(),
+        megabytes => format!("{megabytes} MB"),
+    };
+    let load = (1, 1);
+    vec![
         row(
-            "file 1 GB down: nginx",
-            (1, 1),
+            &format!("file {size} down: nginx"),
+            load,
             Side::Download(Web::Ours),
             Side::Download(Web::Nginx),
             &[rate(0.95)],
         ),
         row(
-            "file 1 GB up: dd conv=fsync",
-            (1, 1),
+            &format!("file {size} up: dd conv=fsync"),
+            load,
             Side::Upload,
             Side::Dd,
             &[rate(0.8)],
@@ -394,7 +405,7 @@ mod tests {
 
     #[test]
     fn no_two_rows_are_the_same() {
-        let mut keys: Vec<_> = all()
+        let mut keys: Vec<_> = all(&Scale::FULL)
             .iter()
             .map(|row| (row.name.clone(), row.connections, row.in_flight))
             .collect();
@@ -402,6 +413,6 @@ mod tests {
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), rows);
-        assert!(all().iter().all(|row| !row.bars.is_empty()));
+        assert!(all(&Scale::FULL).iter().all(|row| !row.bars.is_empty()));
     }
 }

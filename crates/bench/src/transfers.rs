@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -22,35 +22,35 @@ use crate::contestant::{Contestant, Lab, Sample};
 use crate::conversation::Wrong;
 use crate::error::Error;
 use crate::figures;
-use crate::process::{Process, find, free_port};
+use crate::process::{Process, find, free_addr};
 use crate::served::{Web, connect, get_request, noise, start, start_web};
 
-/// How much is read or written at once, in bytes.
+/// How much is read at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Bytes in an operation.
-const MEGABYTE: f64 = 1e6;
+const MEGABYTE_BYTES: usize = 1_000_000;
 
-/// A file of so many MiB, all different: one MiB of noise, numbered.
+/// A file of so many megabytes, all different: one megabyte of noise, numbered.
 struct Content {
     piece: Vec<u8>,
-    mib: u64,
+    megabytes: u64,
 }
 
 impl Content {
-    fn new(mib: u64) -> Self {
+    fn new(megabytes: u64) -> Self {
         Self {
-            piece: noise(PIECE_BYTES, 2),
-            mib,
+            piece: noise(MEGABYTE_BYTES, 2),
+            megabytes,
         }
     }
 
     fn bytes(&self) -> u64 {
-        self.mib * PIECE_BYTES as u64
+        self.megabytes * MEGABYTE_BYTES as u64
     }
 
     fn write(&mut self, out: &mut impl Write) -> std::io::Result<()> {
-        for number in 0..self.mib {
+        for number in 0..self.megabytes {
             self.piece[..8].copy_from_slice(&number.to_be_bytes());
             out.write_all(&self.piece)?;
         }
@@ -76,7 +76,7 @@ impl Content {
 
 /// A sample of a transfer.
 fn sample(bytes: u64, elapsed: Duration, processor: Option<Duration>) -> Sample {
-    let operations = bytes as f64 / MEGABYTE;
+    let operations = bytes as f64 / MEGABYTE_BYTES as f64;
     Sample {
         value: operations / elapsed.as_secs_f64(),
         processor_micros: processor.map(|time| time.as_secs_f64() * 1e6 / operations),
@@ -103,7 +103,7 @@ impl Download {
         let dir = lab.dir()?;
         let root = dir.path().join("root");
         fs::create_dir(&root).map_err(Error::io("make a folder"))?;
-        let mut content = Content::new(lab.scale.file_mib);
+        let mut content = Content::new(lab.scale.file_megabytes);
         content.save(&root.join("file.bin"))?;
         let (process, addr, note) = start_web(web, dir.path())?;
         let download = Self {
@@ -189,7 +189,7 @@ impl Upload {
         let root = dir.path().join("root");
         fs::create_dir(&root).map_err(Error::io("make a folder"))?;
         let (process, addr, _) = start_web(Web::Ours, dir.path())?;
-        let mut content = Content::new(lab.scale.file_mib);
+        let mut content = Content::new(lab.scale.file_megabytes);
         Ok(Self {
             process,
             addr,
@@ -279,7 +279,7 @@ impl Dd {
         lab.require_disk()?;
         find("dd")?;
         let dir = lab.dir()?;
-        let mut content = Content::new(lab.scale.file_mib);
+        let mut content = Content::new(lab.scale.file_megabytes);
         content.save(&dir.path().join("source"))?;
         Ok(Self {
             bytes: content.bytes(),
@@ -493,7 +493,7 @@ impl Contestant for Nc {
     fn round(&mut self) -> Result<Sample, Error> {
         let dir = self.dir.path();
         let file = File::open(dir.join("history.txt")).map_err(Error::io("history.txt"))?;
-        let addr = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?);
+        let addr = free_addr()?;
         let port = addr.port().to_string();
         let args = ["-l", "-N", "127.0.0.1", &port].map(OsString::from);
         let mut nc = Process::start("nc", &args, dir, file.into(), NC_ARGS)?;

@@ -104,3 +104,46 @@ impl Conversation for BeanstalkTalk {
         matches!(self.step, Step::Delete)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Ledger;
+    use super::*;
+
+    #[test]
+    fn a_job_is_put_reserved_and_deleted() {
+        let ledger = Arc::new(Ledger::default());
+        let mut talk = BeanstalkTalk::new(Messages::new(&ledger));
+        let mut asked = Vec::new();
+        talk.ask(1, &mut asked);
+        let body = asked[PUT.len()..PUT.len() + BODY_BYTES].to_vec();
+        assert_eq!(talk.check(b"INSERTED 7"), Ok(None));
+        let put = Ok(Some(Checked::operation(12)));
+        assert_eq!(talk.check(b"INSERTED 7\r\n"), put);
+        assert!(talk.check(b"BURIED 7\r\n").is_err());
+
+        talk.ask(1, &mut asked);
+        let reply = [b"RESERVED 7 100\r\n", &body[..], b"\r\n"].concat();
+        for end in 0..reply.len() {
+            assert_eq!(talk.check(&reply[..end]), Ok(None), "{end} bytes");
+        }
+        let half = Checked {
+            bytes: reply.len(),
+            finishes: false,
+        };
+        assert_eq!(talk.check(&reply), Ok(Some(half)));
+        assert!(!talk.may_stop());
+
+        asked.clear();
+        talk.ask(1, &mut asked);
+        assert_eq!(asked, b"delete 7\r\n");
+        let deleted = Ok(Some(Checked::operation(9)));
+        assert_eq!(talk.check(b"DELETED\r\n"), deleted);
+        assert!(talk.check(b"NOT_FOUND\r\n").is_err());
+        assert!(talk.may_stop());
+        drop(talk);
+        ledger.check().unwrap();
+    }
+}
