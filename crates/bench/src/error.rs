@@ -47,6 +47,13 @@ pub enum Error {
     },
     /// A server gave a wrong answer.
     Wrong(Wrong),
+    /// One side of a row failed.
+    Side {
+        /// "ours" or "theirs".
+        side: &'static str,
+        /// How.
+        cause: Box<Error>,
+    },
     /// The run is over, and some rows are not as they should be.
     Unmet {
         /// Bars missed.
@@ -61,6 +68,14 @@ impl Error {
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |cause| Self::Io { what, cause }
+    }
+
+    /// Says which side of a row it was.
+    pub fn of(side: &'static str) -> impl FnOnce(Self) -> Self {
+        move |cause| Self::Side {
+            side,
+            cause: Box::new(cause),
+        }
     }
 
     /// Whether the row is skipped, which is no failure of the run.
@@ -85,6 +100,7 @@ impl fmt::Display for Error {
             Self::Ended { command, log } => write!(f, "'{command}' ended: {}", log.trim_end()),
             Self::Silent { who, secs } => write!(f, "'{who}': no answer within {secs} s"),
             Self::Wrong(wrong) => write!(f, "wrong answer: {wrong}"),
+            Self::Side { side, .. } => f.write_str(side),
             Self::Unmet { missed, failed } => {
                 write!(f, "bars missed: {missed}, rows that failed: {failed}")
             }
@@ -96,6 +112,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { cause, .. } => Some(cause),
+            Self::Side { cause, .. } => Some(cause),
             _ => None,
         }
     }
@@ -110,6 +127,7 @@ impl From<Wrong> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
+            Self::Side { cause, .. } => cause.exit(),
             Self::Unmet { .. } | Self::Wrong(_) => Exit::Refused,
             Self::Silent { .. } | Self::Ended { .. } => Exit::Network,
             _ => Exit::Usage,

@@ -117,6 +117,10 @@ fn temporary_folder(measure: &Measure) -> Result<TempDir, Error> {
     TempDir::with_prefix_in("bench-", dir).map_err(shown())
 }
 
+/// The two sides, in errors.
+const OURS: &str = "ours";
+const THEIRS: &str = "theirs";
+
 /// Both sides of a row, in turn.
 fn measure_row(lab: &Lab, row: &Row) -> Result<Measured, Error> {
     let start = |side: rows::Side| side.start(lab, row.connections, row.in_flight);
@@ -132,14 +136,19 @@ fn measure_row(lab: &Lab, row: &Row) -> Result<Measured, Error> {
         None => lab.scale.single_rounds,
     };
     for _ in 0..rounds {
-        measured.ours.samples.push(ours.round()?);
+        measured
+            .ours
+            .samples
+            .push(ours.round().map_err(Error::of(OURS))?);
         if let (Some(theirs), Some(result)) = (&mut theirs, &mut measured.theirs) {
-            result.samples.push(theirs.round()?);
+            result
+                .samples
+                .push(theirs.round().map_err(Error::of(THEIRS))?);
         }
     }
-    finish(ours, &mut measured.ours)?;
+    finish(ours, &mut measured.ours).map_err(Error::of(OURS))?;
     if let (Some(theirs), Some(result)) = (theirs, &mut measured.theirs) {
-        finish(theirs, result)?;
+        finish(theirs, result).map_err(Error::of(THEIRS))?;
     }
     Ok(measured)
 }

@@ -71,7 +71,8 @@ impl Spread {
 /// The first two lines of the table.
 pub const HEAD: &str = "\
 | what: against what | connections × in flight | bar | ratio: median (min–max) | ops/s ours / theirs \
-| processor µs/op ours / theirs | generator busy ours / theirs | p50 / p99 / p99.9 ours | p50 / p99 / p99.9 theirs \
+| processor µs/op ours / theirs \
+| generator busy ours / theirs | p50 / p99 / p99.9 ours | p50 / p99 / p99.9 theirs \
 | peak memory ours / theirs | |
 |---|---|---|---|---|---|---|---|---|---|---|
 ";
