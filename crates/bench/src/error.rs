@@ -45,6 +45,8 @@ pub enum Error {
         /// For how long it was waited, in seconds.
         secs: u64,
     },
+    /// Not one operation was finished in the time that counts, so there is nothing to compare.
+    NoOperation,
     /// A server gave a wrong answer.
     Wrong(Wrong),
     /// One side of a row failed.
@@ -99,6 +101,7 @@ impl fmt::Display for Error {
             Self::Io { what, .. } => f.write_str(what),
             Self::Ended { command, log } => write!(f, "'{command}' ended: {}", log.trim_end()),
             Self::Silent { who, secs } => write!(f, "'{who}': no answer within {secs} s"),
+            Self::NoOperation => f.write_str("no operation in the measured time"),
             Self::Wrong(wrong) => write!(f, "wrong answer: {wrong}"),
             Self::Side { side, .. } => f.write_str(side),
             Self::Unmet { missed, failed } => {
@@ -129,7 +132,7 @@ impl Failure for Error {
         match self {
             Self::Side { cause, .. } => cause.exit(),
             Self::Unmet { .. } | Self::Wrong(_) => Exit::Refused,
-            Self::Silent { .. } | Self::Ended { .. } => Exit::Network,
+            Self::Silent { .. } | Self::NoOperation | Self::Ended { .. } => Exit::Network,
             _ => Exit::Usage,
         }
     }

@@ -94,6 +94,9 @@ impl Contestant for Served {
         if let After::Lines { lines, .. } = &mut self.after {
             *lines += outcome.operations_in_all;
         }
+        if outcome.operations == 0 {
+            return Err(Error::NoOperation);
+        }
         let operations = outcome.operations as f64;
         let secs = outcome.elapsed.as_secs_f64();
         Ok(Sample {
