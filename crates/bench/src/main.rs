@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 fn run(measure: &Measure) -> Result<(), Error> {
     let scale = scale(measure);
     let mut rows = rows::all(&scale);
-    rows.retain(|row| row.name.to_lowercase().contains(&measure.only));
+    rows.retain(|row| row.title().to_lowercase().contains(&measure.only));
     if measure.list {
         return rows.iter().try_for_each(|row| {
             let Row { name, .. } = row;

@@ -24,6 +24,13 @@ pub struct Row {
     pub bars: Vec<Bar>,
 }
 
+impl Row {
+    /// Its name, with the connections and what is in flight on each.
+    pub fn title(&self) -> String {
+        format!("{} ({} × {})", self.name, self.connections, self.in_flight)
+    }
+}
+
 /// What must be reached, for the medians of the rounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bar {
