@@ -1,0 +1,184 @@
+//! The bench's command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use cli::args::number;
+use cli::{App, Parsed, UsageError, Words};
+use lexopt::prelude::*;
+
+/// The program.
+pub const APP: App = App {
+    name: "bench",
+    version: env!("CARGO_PKG_VERSION"),
+    help: HELP,
+};
+
+const HELP: &str = "\
+Measures the servers side by side with what one would use instead, and prints a Markdown table.
+
+Usage: bench [OPTIONS]
+       bench respond PORT FILE BODY_BYTES
+
+What is measured against is started if it is installed: redis-server, beanstalkd, nginx, lighttpd,
+dd, nc. A row whose other side is missing is skipped. Everything happens on loopback, on free ports,
+in a temporary folder. Leave the machine alone meanwhile.
+
+Options:
+  --quick                short rounds and smaller files, in less than two minutes
+  --only PATTERN         only the rows with PATTERN in their names, in any case
+  --list                 print the names of the rows
+  --rounds N             rounds of each row, ours and theirs in turn, 1 to 99 [default: 5]
+  --threads N            threads that generate load, 1 to 64 [default: 1]
+  --dir DIR              make the temporary folder in DIR, which decides what disk is measured
+                         [default: the folder of this program]
+  -h, --help             print this help
+  -V, --version          print the version
+
+bench respond is one of the floors: it answers every request, a head and BODY_BYTES bytes, with the
+bytes of FILE, on a thread for each connection.
+
+Exit codes:
+  0  measured, and every bar is met
+  1  a bar is missed, or a row failed, for instance because of a wrong answer
+  2  wrong usage, or trouble with a file
+  3  a server cannot be reached
+
+Examples:
+  bench --quick
+  bench --only 'queue in memory'
+";
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Measure.
+    Measure(Measure),
+    /// Be the bare responder.
+    Respond(Respond),
+}
+
+/// How to measure.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Measure {
+    /// Short rounds and smaller files.
+    pub quick: bool,
+    /// In lower case, what the names of the rows have in them.
+    pub only: String,
+    /// Only print the names of the rows.
+    pub list: bool,
+    /// Rounds of each row.
+    pub rounds: Option<usize>,
+    /// Threads that generate load.
+    pub threads: Option<usize>,
+    /// Where the temporary folder is made.
+    pub dir: Option<PathBuf>,
+}
+
+/// What the bare responder does.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Respond {
+    /// The port to listen on.
+    pub port: u16,
+    /// The file that holds the reply.
+    pub reply: PathBuf,
+    /// What follows each request's head, in bytes.
+    pub body_bytes: usize,
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// One sentence that says what is wrong and what would be right.
+pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Command>, UsageError> {
+    let mut measure = Measure::default();
+    let mut words = Words::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Parsed::Help),
+            Short('V') | Long("version") => return Ok(Parsed::Version),
+            Long("quick") => measure.quick = true,
+            Long("only") => measure.only = parser.value()?.to_string_lossy().to_lowercase(),
+            Long("list") => measure.list = true,
+            Long("rounds") => {
+                let rounds = number("--rounds", &parser.value()?, 1..=99)?;
+                measure.rounds = Some(rounds as usize);
+            }
+            Long("threads") => {
+                let threads = number("--threads", &parser.value()?, 1..=64)?;
+                measure.threads = Some(threads as usize);
+            }
+            Long("dir") => measure.dir = Some(PathBuf::from(parser.value()?)),
+            Value(word) => words.push(word),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let config = match words.take() {
+        None => Command::Measure(measure),
+        Some(verb) if verb == "respond" => Command::Respond(parse_respond(words)?),
+        Some(other) => {
+            let word: OsString = other;
+            return Err(UsageError::Unexpected(word.to_string_lossy().into_owned()));
+        }
+    };
+    Ok(Parsed::Run {
+        config,
+        verbose: false,
+    })
+}
+
+fn parse_respond(mut words: Words) -> Result<Respond, UsageError> {
+    let port = words.required_port("PORT")?;
+    let reply = PathBuf::from(words.required("FILE")?);
+    let body = words.required("BODY_BYTES")?;
+    words.end()?;
+    Ok(Respond {
+        port,
+        reply,
+        body_bytes: number("BODY_BYTES", &body, 0..=1_000_000)? as usize,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Command, String> {
+        let args = ["bench"].iter().chain(words);
+        match super::parse(lexopt::Parser::from_iter(args)) {
+            Ok(Parsed::Run { config, .. }) => Ok(config),
+            Ok(other) => panic!("{words:?}: {other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn options_and_the_responder() {
+        let want = Measure {
+            quick: true,
+            only: "queue in".to_owned(),
+            rounds: Some(7),
+            ..Measure::default()
+        };
+        let got = parse(&["--quick", "--only", "Queue in", "--rounds", "7"]);
+        assert_eq!(got, Ok(Command::Measure(want)));
+        let want = Respond {
+            port: 80,
+            reply: "f".into(),
+            body_bytes: 48,
+        };
+        assert_eq!(
+            parse(&["respond", "80", "f", "48"]),
+            Ok(Command::Respond(want))
+        );
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_sentence() {
+        let refused = parse(&["respond", "80"]);
+        assert_eq!(refused, Err("FILE is missing".to_owned()));
+        let refused = parse(&["quick"]);
+        let want = "there is one argument too many: 'quick'";
+        assert_eq!(refused, Err(want.to_owned()));
+    }
+}

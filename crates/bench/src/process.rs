@@ -1,0 +1,279 @@
+//! Starting servers, and ending them whatever happens.
+//!
+//! Each server leads a process group of its own: so Ctrl-C reaches the bench alone, and nginx ends
+//! together with its workers. A server is ended when its [`Process`] is dropped; on a signal all
+//! are, and the temporary folder goes too.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::error::Error;
+
+/// How long a server may take to listen.
+const START_SECS: u64 = 60;
+
+/// How long a server may take to end on SIGTERM before it is killed.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The exit code when a signal ends the run, as a shell would have it for SIGINT.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// What must not outlive the bench.
+static LEFT_BEHIND: Mutex<LeftBehind> = Mutex::new(LeftBehind {
+    groups: Vec::new(),
+    folder: None,
+});
+
+struct LeftBehind {
+    groups: Vec<Pid>,
+    folder: Option<PathBuf>,
+}
+
+fn left_behind() -> MutexGuard<'static, LeftBehind> {
+    LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// On SIGINT, SIGTERM or SIGHUP: kills all servers, removes `folder`, and ends the bench.
+///
+/// # Errors
+/// If the handlers cannot be set.
+pub fn clean_up_on_signals(folder: &Path) -> Result<(), Error> {
+    left_behind().folder = Some(folder.to_owned());
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::io("handle signals"))?;
+    let wait = move || {
+        if signals.forever().next().is_none() {
+            return;
+        }
+        // Keeps the lock, so that nothing new is started.
+        let left_behind = left_behind();
+        for group in &left_behind.groups {
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
+        if let Some(folder) = &left_behind.folder {
+            let _ = fs::remove_dir_all(folder);
+        }
+        process::exit(EXIT_INTERRUPTED);
+    };
+    let thread = thread::Builder::new().name("signals".to_owned());
+    let started = thread.spawn(wait);
+    started.map(drop).map_err(Error::io("start a thread"))
+}
+
+/// Our own programs.
+const OURS: [&str; 5] = [
+    "bench",
+    "code-server",
+    "file-server",
+    "history-server",
+    "queue-server",
+];
+
+/// A program's path. Ours are beside the bench, the others where the system has them.
+///
+/// # Errors
+/// [`Error::Missing`] or [`Error::NotBuilt`] if there is none.
+pub fn find(name: &'static str) -> Result<PathBuf, Error> {
+    if OURS.contains(&name) {
+        let own = std::env::current_exe().map_err(Error::io("find the bench itself"))?;
+        let path = own.with_file_name(name);
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(Error::NotBuilt(name)),
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    // Not in everybody's PATH.
+    folders.extend(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    let mut candidates = folders.into_iter().map(|folder| folder.join(name));
+    let found = candidates.find(|path| path.is_file());
+    found.ok_or(Error::Missing(name))
+}
+
+/// A loopback address that nobody listens on. Its port is below those from which connections are
+/// made, so that none of them takes it before the server does.
+///
+/// # Errors
+/// If there is none.
+pub fn free_addr() -> Result<SocketAddrV4, Error> {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 10_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Two runs at a time start at different places.
+    let offset = (process::id() % 97) as u16 * 100;
+    for _ in 0..COUNT {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + offset.wrapping_add(next) % COUNT;
+        let addr = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(addr).is_ok() {
+            return Ok(addr);
+        }
+    }
+    Err(Error::io("find a free port")(
+        io::ErrorKind::AddrInUse.into(),
+    ))
+}
+
+/// A server. Dropping it ends it: SIGTERM, and SIGKILL if that is not enough.
+#[must_use = "dropping it ends the server"]
+pub struct Process {
+    child: Child,
+    pid: Pid,
+    command: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program, its output going to a file in `dir`. `shown` is how a person should read
+    /// its arguments: `PORT` and `DIR` instead of this machine's.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(
+        program: &'static str,
+        args: &[OsString],
+        dir: &Path,
+        input: Stdio,
+        shown: &str,
+    ) -> Result<Self, Error> {
+        let path = find(program)?;
+        let shown = format!("{program} {shown}");
+        let log = dir.join("log");
+        let output = File::create(&log).map_err(Error::io(shown.as_str()))?;
+        let mut command = Command::new(path);
+        let errors = output.try_clone().map_err(Error::io(shown.as_str()))?;
+        command.args(args).current_dir(dir).stdin(input);
+        command.stdout(output).stderr(errors).env_remove("RUST_LOG");
+        command.process_group(0);
+        let mut left_behind = left_behind();
+        let child = command.spawn().map_err(Error::io(shown.as_str()))?;
+        let pid = Pid::from_child(&child);
+        left_behind.groups.push(pid);
+        drop(left_behind);
+        Ok(Self {
+            child,
+            pid,
+            command: shown,
+            log,
+        })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its command line, without the machine's paths.
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// Connects as soon as it listens.
+    ///
+    /// # Errors
+    /// If it ends instead, or takes longer than a minute.
+    pub fn connect(&mut self, addr: SocketAddrV4) -> Result<TcpStream, Error> {
+        let deadline = Instant::now() + Duration::from_secs(START_SECS);
+        let mut pause = Duration::from_micros(500);
+        loop {
+            // No event tells that another process has begun to listen.
+            match TcpStream::connect(addr) {
+                Ok(stream) => return Ok(stream),
+                Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => {
+                    return Err(Error::io(self.command.as_str())(error));
+                }
+                Err(_) => {}
+            }
+            if self.has_ended() {
+                return Err(Error::Ended {
+                    command: self.command.clone(),
+                    log: self.end_of_log(),
+                });
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Silent {
+                    who: self.command.clone(),
+                    secs: START_SECS,
+                });
+            }
+            thread::park_timeout(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for it to end by itself. `true` if it ended with 0.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn wait(mut self) -> Result<bool, Error> {
+        let status = self.child.wait();
+        let status = status.map_err(Error::io(self.command.as_str()))?;
+        Ok(status.success())
+    }
+
+    fn end_of_log(&self) -> String {
+        const SHOWN_CHARS: usize = 300;
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let skipped = log.chars().count().saturating_sub(SHOWN_CHARS);
+        log.chars().skip(skipped).collect()
+    }
+
+    /// Whether it has ended; then it is also reaped and off the list.
+    fn has_ended(&mut self) -> bool {
+        let mut left_behind = left_behind();
+        let ended = !matches!(self.child.try_wait(), Ok(None));
+        if ended {
+            left_behind.groups.retain(|group| *group != self.pid);
+        }
+        ended
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + GRACE;
+        if self.has_ended() {
+            return;
+        }
+        let _ = kill_process(self.pid, Signal::TERM);
+        while !self.has_ended() {
+            if Instant::now() > deadline {
+                let _ = kill_process_group(self.pid, Signal::KILL);
+                let _ = self.child.wait();
+            } else {
+                // The standard library cannot wait for a child with a timeout.
+                thread::park_timeout(Duration::from_millis(2));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_ends_when_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["600"].map(OsString::from);
+        let process = Process::start("sleep", &args, dir.path(), Stdio::null(), "600").unwrap();
+        let pid = process.pid();
+        assert!(Path::new(&format!("/proc/{pid}")).exists());
+        drop(process);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    }
+}

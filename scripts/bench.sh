@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Measures the servers side by side with redis-server, beanstalkd, nginx and lighttpd, and prints a
+# Markdown table. All arguments go to the bench (see --help); a first argument --install installs
+# these with apt-get, without letting them start as services.
+set -eu
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# What policy-rc.d says, Debian's packages obey: 101 is "start nothing".
+install() (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
+    apt-get update
+    apt-get install --yes --no-install-recommends \
+        redis-server beanstalkd nginx-light lighttpd netcat-openbsd
+)
+
+if [ "${1:-}" = --install ]; then
+    shift
+    install
+    [ $# -gt 0 ] || exit 0
+fi
+cargo build --release --quiet --workspace --bins
+exec "${CARGO_TARGET_DIR:-target}/release/bench" "$@"
