@@ -61,7 +61,7 @@ impl Sample {
 }
 
 /// How many threads generate load unless told otherwise.
-pub const GENERATOR_THREADS: usize = 1;
+pub const GENERATOR_THREADS: usize = 8;
 
 /// How long and how large everything is.
 #[derive(Debug, Clone, Copy)]

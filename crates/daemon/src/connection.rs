@@ -37,7 +37,7 @@ const FILE_PIECE_BYTES: u64 = 256 * 1024;
 
 /// A connection that is to make way does so when, in the middle of a request or a reply, it has
 /// moved less than [`WAY_BYTES`] in so long...
-const WAY_PATIENCE: Duration = Duration::from_secs(1);
+const WAY_PATIENCE_MILLIS: u64 = 1000;
 /// ...in bytes.
 const WAY_BYTES: u64 = 16 * 1024;
 
@@ -48,17 +48,12 @@ pub enum Deadline {
     None,
     /// So long for each read: the peer may be slow, but not silent.
     Stall(Duration),
+    /// So long from the first wait on, however many reads it takes.
+    Within(Duration),
     /// Up to this moment, however many reads it takes.
     At(Instant),
     /// So long for each read, and up to this moment for all of them.
     StallUntil(Duration, Instant),
-}
-
-impl Deadline {
-    /// A moment from now.
-    pub fn after(wait: Duration) -> Self {
-        Self::At(Instant::now() + wait)
-    }
 }
 
 /// A connection, as the service sees it: read it through [`BufRead`], write to it through
@@ -77,8 +72,8 @@ pub struct Connection<'a> {
     has_asked: bool,
     /// Whether it makes way when there are too many.
     gives_way: bool,
-    /// Since when `moved_bytes` have gone either way.
-    moving_since: Instant,
+    /// Since when `moved_bytes` have gone either way, by [`Registry::millis`].
+    moving_since: u64,
     moved_bytes: u64,
 }
 
@@ -108,7 +103,7 @@ impl<'a> Connection<'a> {
             peer_has_closed: false,
             has_asked: false,
             gives_way: false,
-            moving_since: Instant::now(),
+            moving_since: 0,
             moved_bytes: 0,
         }
     }
@@ -280,7 +275,7 @@ impl<'a> Connection<'a> {
     fn begin_moving(&mut self) {
         if self.gives_way {
             self.moved_bytes = 0;
-            self.moving_since = Instant::now();
+            self.moving_since = self.registration.registry.millis();
         }
     }
 
@@ -290,16 +285,14 @@ impl<'a> Connection<'a> {
         &mut self,
         mut move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let Registration {
-            registry, entry, ..
-        } = self.registration;
+        let entry = &self.registration.entry;
         if self.gives_way {
             // One that never asked has a moment for its first request.
             let patience = match self.has_asked && entry.is_idle() {
-                true => Duration::ZERO,
-                false => WAY_PATIENCE,
+                true => 0,
+                false => WAY_PATIENCE_MILLIS,
             };
-            entry.give_way(registry, self.moving_since, patience);
+            entry.give_way(self.moving_since + patience);
         }
         let moved = loop {
             match move_bytes(&entry.stream) {
@@ -354,10 +347,13 @@ impl<'a> Connection<'a> {
     /// One read from the peer, before the deadline. Everything written so far is sent first.
     fn receive(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.flush()?;
+        if let Deadline::Within(wait) = self.deadline {
+            self.deadline = Deadline::At(Instant::now() + wait);
+        }
         let until = |moment: Instant| moment.saturating_duration_since(Instant::now());
         let wait = match self.deadline {
             Deadline::None => None,
-            Deadline::Stall(stall) => Some(stall),
+            Deadline::Stall(wait) | Deadline::Within(wait) => Some(wait),
             Deadline::At(moment) => Some(until(moment)),
             Deadline::StallUntil(stall, moment) => Some(until(moment).min(stall)),
         };

@@ -210,7 +210,7 @@ impl<H: Handler> Http<H> {
             is_head: false,
             persistence: Persistence::Close,
         };
-        connection.set_deadline(Deadline::after(HEAD_WAIT));
+        connection.set_deadline(Deadline::Within(HEAD_WAIT));
         let whole = match request::read_head(connection, head) {
             Ok(whole) => whole,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {

@@ -152,6 +152,7 @@ impl Daemon {
 
     /// Makes [`Daemon::run`] return by itself when no request was made for so long.
     pub fn exit_when_idle(&mut self, idle: Duration) {
+        self.registry.watch_requests();
         self.idle_exit = Some(idle);
     }
 

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::lock;
 
 /// All connections of one server, over all its ports.
@@ -16,8 +18,9 @@ pub(crate) struct Registry {
     /// Connections over the limit that are being told so.
     pub(crate) turned_away: AtomicUsize,
     stopping: AtomicBool,
-    started: Instant,
-    /// When the newest request was made, in milliseconds since `started`.
+    /// Whether anybody wants to know when the newest request was made.
+    watches_requests: AtomicBool,
+    /// When that was, by [`Registry::millis`].
     last_request_millis: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
@@ -34,8 +37,8 @@ pub(crate) struct Entry {
     pub(crate) peer: SocketAddr,
     /// Whether it waits for a request, so that closing it interrupts nothing.
     idle: AtomicBool,
-    /// From when on it makes way for a new connection if there are too many, in milliseconds since
-    /// the server started, or [`NEVER`].
+    /// From when on it makes way for a new connection if there are too many, by
+    /// [`Registry::millis`], or [`NEVER`].
     gives_way_at: AtomicU64,
 }
 
@@ -60,7 +63,7 @@ impl Registry {
             open: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
-            started: Instant::now(),
+            watches_requests: AtomicBool::new(false),
             last_request_millis: AtomicU64::new(0),
             state: Mutex::new(State {
                 next_id: 0,
@@ -116,15 +119,24 @@ impl Registry {
         first
     }
 
-    /// Notes that a request was made, for the server that ends when there are none.
-    pub(crate) fn note_request(&self) {
-        let millis = self.millis();
-        self.last_request_millis.store(millis, Ordering::Relaxed);
+    /// Has the server end when there are no requests.
+    pub(crate) fn watch_requests(&self) {
+        self.watches_requests.store(true, Ordering::Relaxed);
+        self.note_request();
     }
 
-    /// The time since the server started, in milliseconds.
-    fn millis(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+    /// Notes that a request was made, for the server that ends when there are none.
+    pub(crate) fn note_request(&self) {
+        if self.watches_requests.load(Ordering::Relaxed) {
+            let millis = self.millis();
+            self.last_request_millis.store(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// The time in milliseconds, as coarse as the kernel's ticks, which costs next to nothing.
+    pub(crate) fn millis(&self) -> u64 {
+        let now = clock_gettime(ClockId::MonotonicCoarse);
+        now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
     }
 
     /// Waits until [`Registry::stop`], or until no request was made or under way for `idle_exit`.
@@ -138,8 +150,9 @@ impl Registry {
             if state.entries.values().any(|entry| !entry.is_idle()) {
                 self.note_request();
             }
-            let last = Duration::from_millis(self.last_request_millis.load(Ordering::Relaxed));
-            let left = (last + idle_exit).saturating_sub(self.started.elapsed());
+            let last = self.last_request_millis.load(Ordering::Relaxed);
+            let idle = Duration::from_millis(self.millis().saturating_sub(last));
+            let left = idle_exit.saturating_sub(idle);
             if left.is_zero() {
                 log::info!("No request for {} s", idle_exit.as_secs_f64());
                 self.stopping.store(true, Ordering::SeqCst);
@@ -214,17 +227,15 @@ impl Entry {
         self.idle.store(idle, Ordering::SeqCst);
     }
 
-    /// Has the connection make way for a new one `patience` after `since`, if it is still at what it
-    /// does now.
-    pub(crate) fn give_way(&self, registry: &Registry, since: Instant, patience: Duration) {
-        let at = since.duration_since(registry.started) + patience;
-        let millis = at.as_millis() as u64;
-        self.gives_way_at.store(millis, Ordering::SeqCst);
+    /// Has the connection make way for a new one from this moment on ([`Registry::millis`]), if it is
+    /// still at what it does now.
+    pub(crate) fn give_way(&self, at: u64) {
+        self.gives_way_at.store(at, Ordering::Release);
     }
 
     /// Has the connection stay.
     pub(crate) fn stay(&self) {
-        self.gives_way_at.store(NEVER, Ordering::SeqCst);
+        self.gives_way_at.store(NEVER, Ordering::Release);
     }
 
     pub(crate) fn is_idle(&self) -> bool {

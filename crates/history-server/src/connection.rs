@@ -150,7 +150,7 @@ impl Connections {
     fn serve_frames(&self, connection: &mut Connection) -> io::Result<()> {
         let mut payload = Vec::new();
         while connection.next_request(None)?.is_some() {
-            connection.set_deadline(Deadline::after(REQUEST_WAIT));
+            connection.set_deadline(Deadline::Within(REQUEST_WAIT));
             let kind = match frame::read(connection, REQUEST_BYTES_MAX, &mut payload) {
                 Ok(Some(kind)) => kind,
                 Ok(None) => return Ok(()),
@@ -168,7 +168,7 @@ impl Connections {
 
     /// One request, one reply.
     fn serve_plain(&self, connection: &mut Connection) -> io::Result<()> {
-        connection.set_deadline(Deadline::after(REQUEST_WAIT));
+        connection.set_deadline(Deadline::Within(REQUEST_WAIT));
         let line = match read_history_line(&mut *connection) {
             Ok(line) => line,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {

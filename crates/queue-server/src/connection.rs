@@ -86,7 +86,7 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
             }
             return Ok(());
         }
-        connection.set_deadline(Deadline::after(frame_wait));
+        connection.set_deadline(Deadline::Within(frame_wait));
         let kind = match frame::read(connection, payload_bytes_max, &mut payload) {
             Ok(Some(kind)) => kind,
             Ok(None) => return Ok(()),
@@ -205,6 +205,13 @@ impl<'q> Session<'q> {
             if self.held.len() >= HELD_MAX {
                 return Ok(Err(QueueError::TooManyHeld));
             }
+        }
+        if delivery == Delivery::Forget
+            && !self.queues.is_durable()
+            && let Some(taken) = self.queues.take_for_good(queue)
+        {
+            taken.reply().encode(connection.output());
+            return Ok(Ok(None));
         }
         let mut taken = self.queues.take(queue);
         if taken.is_none() && !self.begun.is_empty() {
@@ -368,7 +375,7 @@ fn put_error(code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
 
 /// One plain request: `<<GET>>`, or a message up to the end of the stream.
 fn serve_plain(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
-    connection.set_deadline(Deadline::after(PLAIN_WAIT));
+    connection.set_deadline(Deadline::Within(PLAIN_WAIT));
     let bytes_max = queues.body_bytes_max().max(QUEUE_GET.len());
     let mut body = Vec::new();
     let mut ended = false;

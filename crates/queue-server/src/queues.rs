@@ -6,7 +6,7 @@
 //! shares the commit. A message that is [`Taken`] is in no queue, so nobody else can change it, and
 //! the database hears of its changes in their order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use daemon::{Wakeup, lock};
 use group_commit::{Committer, Fsync, Ticket};
+use hashbrown::HashMap;
 use proto::queue::{MessageId, QueueName, QueueStats, Reply, Token, Totals};
 
 use crate::journal::{Change, Journal, Row};
@@ -206,19 +207,16 @@ impl Queues {
 
     /// Takes the oldest message.
     pub fn take(&self, queue: QueueName) -> Option<Taken> {
+        lock(&self.shared.state).take(queue)
+    }
+
+    /// Takes the oldest message, and forgets it with that: for queues without a database, which
+    /// have nothing to wait for.
+    pub fn take_for_good(&self, queue: QueueName) -> Option<Taken> {
         let mut state = lock(&self.shared.state);
-        let (name, _) = state.queues.get_key_value(queue.as_str())?;
-        let name = Arc::clone(name);
-        let one = state.queues.get_mut(&name)?;
-        let mut message = one.take()?;
-        one.held += 1;
-        message.attempts += 1;
-        state.totals.received += 1;
-        Some(Taken {
-            queue: name,
-            message,
-            lease: None,
-        })
+        let taken = state.take(queue)?;
+        state.forgotten(&taken);
+        Some(taken)
     }
 
     /// Puts a message back that was not handed out after all.
@@ -819,6 +817,19 @@ impl State {
         one.bytes += cost;
         self.bytes += cost;
         Ok(name)
+    }
+
+    fn take(&mut self, queue: QueueName) -> Option<Taken> {
+        let (name, one) = self.queues.get_key_value_mut(queue.as_str())?;
+        let mut message = one.take()?;
+        one.held += 1;
+        message.attempts += 1;
+        self.totals.received += 1;
+        Some(Taken {
+            queue: Arc::clone(name),
+            message,
+            lease: None,
+        })
     }
 
     /// Takes a message off the account.
