@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::sendfile;
 use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 
 use crate::accept::WRITE_STALL;
 use crate::registry::{Entry, Registration};
@@ -227,7 +228,12 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// Those of the stream and the file; [`io::ErrorKind::TimedOut`] if the peer takes too little.
     pub fn send_file(&mut self, file: &File, start: u64, bytes: u64) -> io::Result<u64> {
-        self.flush()?;
+        let more = match bytes {
+            0 => SendFlags::empty(),
+            // The head and the start of the file leave together.
+            _ => SendFlags::MORE,
+        };
+        self.send_gathered(more)?;
         self.begin_moving();
         let mut at = start;
         let end = start.saturating_add(bytes);
@@ -253,12 +259,24 @@ impl<'a> Connection<'a> {
         Ok(at - start)
     }
 
-    /// Sends all of it.
-    fn send_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Sends what has been gathered.
+    fn send_gathered(&mut self, flags: SendFlags) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let mut output = std::mem::take(&mut self.output);
+        let sent = self.send_all(&output, flags | SendFlags::NOSIGNAL);
+        output.clear();
+        output.shrink_to(OUTPUT_BYTES);
+        self.output = output;
+        sent
+    }
+
+    fn send_all(&mut self, mut bytes: &[u8], flags: SendFlags) -> io::Result<()> {
         self.begin_moving();
         let mut rate = None;
         while !bytes.is_empty() {
-            let sent = self.blocked(|mut stream| stream.write(bytes))?;
+            let sent = self.blocked(|stream| Ok(send(stream, bytes, flags)?))?;
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -403,12 +421,7 @@ impl Write for Connection<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let mut output = std::mem::take(&mut self.output);
-        let sent = self.send_all(&output);
-        output.clear();
-        output.shrink_to(OUTPUT_BYTES);
-        self.output = output;
-        sent
+        self.send_gathered(SendFlags::empty())
     }
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::http::response::{self, Field, Persistence};
@@ -95,9 +96,29 @@ pub enum Content {
         /// How long it is.
         bytes: u64,
     },
+    /// What was made ready for many replies.
+    Ready(Arc<Ready>),
     /// Bytes that are sent without any head, and close the connection: not HTTP, but what the
     /// original clients of the code service expect.
     Bare(Vec<u8>),
+}
+
+/// Most of a reply, made once and sent often.
+#[derive(Debug)]
+pub struct Ready {
+    /// The fields of its head, as [`response::put_fields`] writes them.
+    pub fields: Vec<u8>,
+    /// Its body.
+    pub body: ReadyBody,
+}
+
+/// The body of a reply that was made ready.
+#[derive(Debug)]
+pub enum ReadyBody {
+    /// Bytes at hand.
+    Bytes(Vec<u8>),
+    /// A whole file, and how long it is.
+    File(File, u64),
 }
 
 impl Content {
@@ -107,6 +128,10 @@ impl Content {
             Self::None => 0,
             Self::Bytes(bytes) | Self::Bare(bytes) => bytes.len() as u64,
             Self::File { bytes, .. } => *bytes,
+            Self::Ready(ready) => match &ready.body {
+                ReadyBody::Bytes(bytes) => bytes.len() as u64,
+                ReadyBody::File(_, bytes) => *bytes,
+            },
         }
     }
 }
@@ -302,20 +327,29 @@ fn send(
     date: &str,
 ) -> io::Result<bool> {
     put(connection.output(), response, is_head, persistence, date);
-    match &response.body {
+    let file = match &response.body {
         Content::Bare(_) => return Ok(false),
-        Content::File { file, start, bytes } if !is_head => {
-            // A file that shrinks while it is sent leaves the reply incomplete; closing is the
-            // only way left to say so.
-            if connection.send_file(file, *start, *bytes)? < *bytes {
+        Content::File { file, start, bytes } => Some((file, *start, *bytes)),
+        Content::Ready(ready) => match &ready.body {
+            ReadyBody::File(file, bytes) => Some((file, 0, *bytes)),
+            ReadyBody::Bytes(_) => None,
+        },
+        Content::Bytes(_) | Content::None => None,
+    };
+    match file {
+        // A file that shrinks while it is sent leaves the reply incomplete; closing is the only way
+        // left to say so.
+        Some((file, start, bytes)) if !is_head => {
+            if connection.send_file(file, start, bytes)? < bytes {
                 return Ok(false);
             }
         }
-        Content::File { .. } | Content::Bytes(_) | Content::None => connection.flush_if_large()?,
+        _ => connection.flush_if_large()?,
     }
     Ok(persistence != Persistence::Close)
 }
 
+/// Gathers a reply, up to the file that may be its body.
 fn put(
     out: &mut Vec<u8>,
     response: &Response,
@@ -323,14 +357,21 @@ fn put(
     persistence: Persistence,
     date: &str,
 ) {
-    let (bytes, length) = match &response.body {
+    let (lines, bytes) = match &response.body {
         Content::Bare(bytes) => return out.extend_from_slice(bytes),
-        Content::None => (&[][..], None),
-        Content::Bytes(bytes) => (bytes.as_slice(), Some(bytes.len() as u64)),
-        Content::File { bytes, .. } => (&[][..], Some(*bytes)),
+        Content::Bytes(bytes) => (&[][..], bytes.as_slice()),
+        Content::None | Content::File { .. } => (&[][..], &[][..]),
+        Content::Ready(ready) => match &ready.body {
+            ReadyBody::Bytes(bytes) => (ready.fields.as_slice(), bytes.as_slice()),
+            ReadyBody::File(..) => (ready.fields.as_slice(), &[][..]),
+        },
     };
     let (status, fields) = (response.status, &response.fields);
-    response::put_head(out, status, date, fields, length, persistence);
+    let length = match response.body {
+        Content::None => None,
+        _ => Some(response.body.bytes()),
+    };
+    response::put_head(out, status, date, fields, lines, length, persistence);
     if !is_head {
         out.extend_from_slice(bytes);
     }

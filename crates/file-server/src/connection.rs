@@ -1,10 +1,12 @@
 //! What a request is answered: by which method it is, and in which words it is refused.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use cli::exit::with_causes;
 use daemon::http::{Content, Handler, RequestBody, Response};
+use proto::http::response::Field;
 use proto::http::resumable::LIMIT;
 use proto::http::{Refusal, RequestHead, Status};
 
@@ -129,8 +131,12 @@ impl Connections {
 }
 
 /// A browser is to believe the type it is told. Else a text could be made to act as a page.
-pub(crate) fn sniffing_off(response: Response) -> Response {
-    response.with_field("X-Content-Type-Options", "nosniff")
+pub(crate) const NO_SNIFFING: Field = ("X-Content-Type-Options", Cow::Borrowed("nosniff"));
+
+/// The same reply with [`NO_SNIFFING`].
+pub(crate) fn sniffing_off(mut response: Response) -> Response {
+    response.fields.push(NO_SNIFFING);
+    response
 }
 
 /// The path that a request is about.
@@ -165,6 +171,7 @@ pub(crate) fn refusal(error: FilesError) -> Refusal {
 mod tests {
     use std::fs;
 
+    use proto::http::response::put_fields;
     use tempfile::TempDir;
 
     use super::*;
@@ -204,9 +211,16 @@ mod tests {
         let request = RequestHead::parse(head.as_bytes()).unwrap();
         match connections.handle(&request, &mut body.as_bytes()) {
             Ok(response) => {
-                let found = response.fields.iter().find(|(name, _)| *name == field);
-                let value = found.map(|(_, value)| value.to_string());
-                (response.status.code(), value.unwrap_or_default())
+                let mut lines = Vec::new();
+                put_fields(&mut lines, &response.fields);
+                if let Content::Ready(ready) = &response.body {
+                    lines.extend_from_slice(&ready.fields);
+                }
+                let lines = String::from_utf8(lines).unwrap();
+                let start = format!("{field}: ");
+                let value = lines.lines().find_map(|line| line.strip_prefix(&start));
+                let value = value.unwrap_or_default().to_owned();
+                (response.status.code(), value)
             }
             Err(refusal) => (refusal.status.code(), String::new()),
         }

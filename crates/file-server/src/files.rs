@@ -8,6 +8,7 @@
 //! What comes in is an [`Upload`], which appears under its name when it is whole and on disk; what
 //! is left of one that was broken off, and can be gone on with, is in `unfinished`.
 
+mod hot;
 mod unfinished;
 mod upload;
 
@@ -30,9 +31,11 @@ use proto::http::conditional::Version;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+pub(crate) use hot::{FILE_BYTES_MAX, Identity};
 pub use unfinished::Unfinished;
 pub use upload::Upload;
 
+use hot::HotFiles;
 use unfinished::Turns;
 
 use crate::path::TreePath;
@@ -134,6 +137,7 @@ pub struct Files {
     /// Held while an upload takes its place, so that nothing comes between a look and that.
     placing: Mutex<()>,
     turns: Turns,
+    hot: HotFiles,
 }
 
 /// What stands at a path.
@@ -187,6 +191,7 @@ impl Files {
             resume_keep,
             placing: Mutex::new(()),
             turns: Turns::default(),
+            hot: HotFiles::default(),
         })
     }
 

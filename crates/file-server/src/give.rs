@@ -4,26 +4,48 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
-use daemon::http::{Content, Handler, Response};
+use daemon::http::{Content, Handler, Ready, ReadyBody, Response};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use proto::http::conditional::{self, Verdict, Version};
 use proto::http::digest::{self, Hasher};
+use proto::http::response::{Field, put_fields};
 use proto::http::{Range, Refusal, RequestHead, Status, date};
 
-use crate::connection::{Connections, path_of, refusal, sniffing_off};
-use crate::files::{FilesError, Found};
+use crate::connection::{Connections, NO_SNIFFING, path_of, refusal, sniffing_off};
+use crate::files::{FILE_BYTES_MAX, FilesError, Found, Identity};
 use crate::listing;
 
 /// The bytes of a target that may not stand in a `Location` as they are. A browser takes a
 /// backslash for a slash, and so two of them, or one behind a slash, for the start of a host.
 const LOCATION_ESCAPES: &AsciiSet = &CONTROLS.add(b'\\');
 
+/// A file up to so long is kept in memory, in bytes, where it leaves with its head in one system
+/// call; a longer one is kept open, and the kernel copies it.
+const READ_BYTES_MAX: u64 = 8 * 1024;
+
 impl Connections {
     /// Answers with a file, or with what stands in a folder.
     pub(crate) fn give(&self, request: &RequestHead) -> Result<Response, Refusal> {
+        let is_plain = is_plain(request);
+        if is_plain && let Some(ready) = self.files.hot(request.path) {
+            return Ok(Response {
+                status: Status::Ok,
+                fields: Vec::new(),
+                body: Content::Ready(ready),
+            });
+        }
         let path = path_of(request)?;
         match self.files.find(&path).map_err(refusal)? {
+            Found::File {
+                file,
+                bytes,
+                path,
+                version,
+            } if is_plain && bytes <= FILE_BYTES_MAX => {
+                self.give_whole(request, file, bytes, &path, &version)
+            }
             Found::File {
                 file,
                 bytes,
@@ -50,6 +72,42 @@ impl Connections {
         }
     }
 
+    /// Answers with a whole file, and keeps what that takes for the next one who asks.
+    fn give_whole(
+        &self,
+        request: &RequestHead,
+        file: File,
+        file_bytes: u64,
+        path: &Path,
+        version: &Version,
+    ) -> Result<Response, Refusal> {
+        let failed = |error| refusal(FilesError::Storage(error));
+        let identity = Identity::of(&file.metadata().map_err(failed)?);
+        let mut fields = Vec::new();
+        put_fields(&mut fields, &fields_of(version));
+        put_fields(&mut fields, &fields_of_content(path));
+        let body = match file_bytes {
+            0..=READ_BYTES_MAX => {
+                let mut bytes = Vec::with_capacity(file_bytes as usize);
+                file.take(file_bytes)
+                    .read_to_end(&mut bytes)
+                    .map_err(failed)?;
+                ReadyBody::Bytes(bytes)
+            }
+            _ => ReadyBody::File(file, file_bytes),
+        };
+        let ready = Arc::new(Ready { fields, body });
+        if let Some(identity) = identity {
+            let kept = Arc::clone(&ready);
+            self.files.heat(request.path, path, identity, kept);
+        }
+        Ok(Response {
+            status: Status::Ok,
+            fields: Vec::new(),
+            body: Content::Ready(ready),
+        })
+    }
+
     fn give_file(
         &self,
         request: &RequestHead,
@@ -58,10 +116,7 @@ impl Connections {
         path: &Path,
         version: &Version,
     ) -> Result<Response, Refusal> {
-        let mut fields = vec![
-            ("ETag", version.etag.clone().into()),
-            ("Last-Modified", date::format(version.modified).into()),
-        ];
+        let mut fields = Vec::from(fields_of(version));
         match conditional::judge(request, Some(version)) {
             Verdict::Go => {}
             Verdict::NotModified => {
@@ -99,14 +154,43 @@ impl Connections {
             let range = format!("bytes {start}-{end}/{file_bytes}");
             fields.push(("Content-Range", range.into()));
         }
-        fields.push(("Content-Type", content_type(path)));
-        fields.push(("Accept-Ranges", "bytes".into()));
-        Ok(sniffing_off(Response {
+        fields.extend(fields_of_content(path));
+        Ok(Response {
             status,
             fields,
             body: Content::File { file, start, bytes },
-        }))
+        })
     }
+}
+
+/// Whether a request is for a whole file, whatever version of it there is.
+fn is_plain(request: &RequestHead) -> bool {
+    let fields = [
+        "range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "want-repr-digest",
+    ];
+    !fields
+        .iter()
+        .any(|name| request.fields(name).next().is_some())
+}
+
+fn fields_of(version: &Version) -> [Field; 2] {
+    [
+        ("ETag", version.etag.clone().into()),
+        ("Last-Modified", date::format(version.modified).into()),
+    ]
+}
+
+fn fields_of_content(path: &Path) -> [Field; 3] {
+    [
+        ("Content-Type", content_type(path)),
+        ("Accept-Ranges", "bytes".into()),
+        NO_SNIFFING,
+    ]
 }
 
 fn content_type(path: &Path) -> Cow<'static, str> {

@@ -214,6 +214,7 @@ fn sweep_until(stopped: &Receiver<()>, connections: &Connections) {
         .resume_keep
         .clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX);
     while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        connections.files.forget_changed();
         if !connections.read_only {
             connections.files.remove_leftovers();
         }

@@ -13,18 +13,23 @@ const NEVER_FAILS: &str = "a Vec takes whatever is written to it";
 /// A field of a response: its name and its value, which must be free of line breaks.
 pub type Field = (&'static str, Cow<'static, str>);
 
-/// Appends a response head. `date` is an HTTP date (RFC 9110 section 5.6.7); `body_bytes` becomes
-/// `Content-Length`, and is `None` for a status that never has a body.
+/// Appends a response head. `date` is an HTTP date (RFC 9110 section 5.6.7); `lines` are further
+/// fields, as [`put_fields`] writes them; `body_bytes` becomes `Content-Length`, and is `None` for a
+/// status that never has a body.
 pub fn put_head(
     out: &mut Vec<u8>,
     status: Status,
     date: &str,
     fields: &[Field],
+    lines: &[u8],
     body_bytes: Option<u64>,
     persistence: Persistence,
 ) {
-    write!(out, "HTTP/1.1 {status}\r\nDate: {date}\r\n").expect(NEVER_FAILS);
+    for part in [status.line(), "Date: ", date, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     put_fields(out, fields);
+    out.extend_from_slice(lines);
     if let Some(bytes) = body_bytes {
         write!(out, "Content-Length: {bytes}\r\n").expect(NEVER_FAILS);
     }
@@ -38,15 +43,18 @@ pub fn put_head(
 /// Appends an interim response: one of the statuses 1xx, which another one follows (RFC 9110
 /// section 15.2).
 pub fn put_interim(out: &mut Vec<u8>, status: Status, fields: &[Field]) {
-    write!(out, "HTTP/1.1 {status}\r\n").expect(NEVER_FAILS);
+    out.extend_from_slice(status.line().as_bytes());
     put_fields(out, fields);
     out.extend_from_slice(b"\r\n");
 }
 
-fn put_fields(out: &mut Vec<u8>, fields: &[Field]) {
+/// Appends fields.
+pub fn put_fields(out: &mut Vec<u8>, fields: &[Field]) {
     for (name, value) in fields {
         debug_assert!(!value.contains(['\r', '\n']), "{name}: {value:?}");
-        write!(out, "{name}: {value}\r\n").expect(NEVER_FAILS);
+        for part in [name, ": ", value, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
 }
 
@@ -211,6 +219,7 @@ mod tests {
             Status::NotFound,
             date,
             &fields,
+            b"",
             Some(5),
             Persistence::Close,
         );

@@ -12,6 +12,13 @@ macro_rules! statuses {
         }
 
         impl Status {
+            /// The start of a response with this status: its first line, with its end.
+            pub(crate) fn line(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!("HTTP/1.1 ", $code, " ", $phrase, "\r\n"),)*
+                }
+            }
+
             /// The phrase that stands behind the code in a status line.
             pub fn phrase(self) -> &'static str {
                 match self {

@@ -1,0 +1,127 @@
+//! Small files that are asked for again and again.
+//!
+//! To open a file, look at it and close it costs more than to send it, if it is small. So what a
+//! reply needs of it is kept, and before each use the file that stands at the path is compared with
+//! the one that was kept: a change is seen at once. A file that was changed in the last moments is
+//! not kept, because it may be changed again within the same tick of the file system's clock.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use daemon::http::Ready;
+use hashbrown::HashMap;
+use rustix::fs::{AtFlags, Stat, statat};
+
+use super::Files;
+
+/// So many files are kept at the most; one more drives out another.
+const FILES_MAX: usize = 256;
+
+/// The largest file that is kept, in bytes: one that was removed meanwhile takes room on the disk
+/// until that is noticed.
+pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A file is kept when it was last changed so long ago.
+const AGE_MIN: Duration = Duration::from_secs(2);
+
+/// The files that are kept, by the paths of the requests for them.
+#[derive(Default)]
+pub(super) struct HotFiles(RwLock<HashMap<String, Arc<HotFile>>>);
+
+struct HotFile {
+    /// Where it is, below the root.
+    path: PathBuf,
+    identity: Identity,
+    ready: Arc<Ready>,
+}
+
+/// What tells a file from any other, and from itself after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    /// That of a file, unless it was changed in the last moments.
+    pub(crate) fn of(there: &Metadata) -> Option<Self> {
+        let identity = Self {
+            device: there.dev(),
+            inode: there.ino(),
+            bytes: there.len(),
+            modified: (there.mtime(), there.mtime_nsec()),
+            changed: (there.ctime(), there.ctime_nsec()),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let last = identity.modified.0.max(identity.changed.0);
+        let is_old = Duration::from_secs(u64::try_from(last).ok()?) + AGE_MIN < now;
+        is_old.then_some(identity)
+    }
+
+    fn is_of(&self, there: &Stat) -> bool {
+        *self
+            == Self {
+                device: there.st_dev,
+                inode: there.st_ino,
+                bytes: there.st_size as u64,
+                modified: (there.st_mtime, there.st_mtime_nsec as i64),
+                changed: (there.st_ctime, there.st_ctime_nsec as i64),
+            }
+    }
+}
+
+impl Files {
+    /// What was kept for requests with this path, if the file is still the same.
+    pub(crate) fn hot(&self, target: &str) -> Option<Arc<Ready>> {
+        let kept = self.hot.0.read().unwrap_or_else(PoisonError::into_inner);
+        let hot = Arc::clone(kept.get(target)?);
+        drop(kept);
+        match self.is_same(&hot) {
+            true => Some(Arc::clone(&hot.ready)),
+            false => {
+                self.cool(target);
+                None
+            }
+        }
+    }
+
+    /// Keeps what replies to requests with this path need of the file at `path`.
+    pub(crate) fn heat(&self, target: &str, path: &Path, identity: Identity, ready: Arc<Ready>) {
+        let hot = HotFile {
+            path: path.to_owned(),
+            identity,
+            ready,
+        };
+        let mut kept = self.hot.0.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= FILES_MAX
+            && let Some(other) = kept.keys().next().cloned()
+        {
+            kept.remove(&other);
+        }
+        kept.insert(target.to_owned(), Arc::new(hot));
+    }
+
+    /// Forgets the files that are not there any more, or not the same.
+    pub(crate) fn forget_changed(&self) {
+        let mut kept = self.hot.0.write().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, hot| self.is_same(hot));
+    }
+
+    fn cool(&self, target: &str) {
+        let mut kept = self.hot.0.write().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(target);
+    }
+
+    /// Whether the file at the path is the one that was kept. The path is not resolved beneath the
+    /// root, which would take three system calls: a way out of the root leads to another file.
+    fn is_same(&self, hot: &HotFile) -> bool {
+        let there = statat(&self.root, &hot.path, AtFlags::empty());
+        there.is_ok_and(|there| hot.identity.is_of(&there))
+    }
+}
