@@ -6,10 +6,12 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use proto::http::response::{self, Field, Persistence};
 use proto::http::{Body, Refusal, RequestHead, Status, request};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{Connection, Cutter, Deadline, Service};
 
@@ -106,7 +108,7 @@ pub enum Content {
 /// Most of a reply, made once and sent often.
 #[derive(Debug)]
 pub struct Ready {
-    /// The fields of its head, as [`response::put_fields`] writes them.
+    /// The fields of its head, `Content-Length` among them, as [`response::put_fields`] writes them.
     pub fields: Vec<u8>,
     /// Its body.
     pub body: ReadyBody,
@@ -263,7 +265,7 @@ impl<H: Handler> Http<H> {
         let mut body = Incoming {
             minor_version: request.minor_version,
             must_continue: request.expects_continue,
-            started: Instant::now(),
+            started: None,
             received_bytes: 0,
             body: Body::new(connection, request.body),
         };
@@ -280,7 +282,8 @@ impl<H: Handler> Http<H> {
 struct Incoming<'a, 'c> {
     minor_version: u8,
     must_continue: bool,
-    started: Instant,
+    /// When the body was first asked for.
+    started: Option<Instant>,
     received_bytes: u64,
     body: Body<&'a mut Connection<'c>>,
 }
@@ -304,7 +307,8 @@ impl RequestBody for Incoming<'_, '_> {
 impl Read for Incoming<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let earned = Duration::from_secs(self.received_bytes / BODY_BYTES_A_SECOND);
-        let until = self.started + BODY_WAIT + earned;
+        let started = *self.started.get_or_insert_with(Instant::now);
+        let until = started + BODY_WAIT + earned;
         let is_done = self.body.is_done();
         let connection = self.body.input();
         connection.set_deadline(Deadline::StallUntil(BODY_STALL, until));
@@ -368,7 +372,7 @@ fn put(
     };
     let (status, fields) = (response.status, &response.fields);
     let length = match response.body {
-        Content::None => None,
+        Content::None | Content::Ready(_) => None,
         _ => Some(response.body.bytes()),
     };
     response::put_head(out, status, date, fields, lines, length, persistence);
@@ -386,8 +390,8 @@ struct Date {
 
 impl Date {
     fn now(&mut self) -> &str {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let second = since.map_or(0, |since| since.as_secs());
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        let second = u64::try_from(now.tv_sec).unwrap_or(0);
         if second != self.second || self.text.is_empty() {
             self.second = second;
             self.text = proto::http::date::format(second);

@@ -47,7 +47,8 @@ impl Handler for Connections {
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
-        let is_resource = path_of(request).is_ok_and(|path| self.files.is_resource(&path));
+        let is_resource = may_be_hidden(request.path)
+            && path_of(request).is_ok_and(|path| self.files.is_resource(&path));
         if let Some(refused) = self.check_access(request, is_resource) {
             return Ok(refused);
         }
@@ -137,6 +138,12 @@ pub(crate) const NO_SNIFFING: Field = ("X-Content-Type-Options", Cow::Borrowed("
 pub(crate) fn sniffing_off(mut response: Response) -> Response {
     response.fields.push(NO_SNIFFING);
     response
+}
+
+/// Whether the last name of a path may start with a dot; to decode it would take longer.
+fn may_be_hidden(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.starts_with(['.', '%'])
 }
 
 /// The path that a request is about.

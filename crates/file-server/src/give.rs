@@ -96,6 +96,11 @@ impl Connections {
             }
             _ => ReadyBody::File(file, file_bytes),
         };
+        let bytes = match &body {
+            ReadyBody::Bytes(bytes) => bytes.len() as u64,
+            ReadyBody::File(_, bytes) => *bytes,
+        };
+        put_fields(&mut fields, &[("Content-Length", bytes.to_string().into())]);
         let ready = Arc::new(Ready { fields, body });
         if let Some(identity) = identity {
             let kept = Arc::clone(&ready);

@@ -124,11 +124,9 @@ impl<'a> RequestHead<'a> {
     /// If the head is not exactly what RFC 9112 allows; after that, nothing can be said about
     /// where the next request starts, and the connection must be closed.
     pub fn parse(head: &'a [u8]) -> Result<Self, Refusal> {
-        let bare_line_feed = head
-            .iter()
-            .enumerate()
-            .any(|(at, b)| *b == b'\n' && (at == 0 || head[at - 1] != b'\r'));
-        if bare_line_feed {
+        let line_feeds = head.iter().filter(|b| **b == b'\n').count();
+        let line_ends = head.windows(2).filter(|pair| *pair == b"\r\n").count();
+        if line_feeds != line_ends {
             return Err(bad("lines end in CR LF"));
         }
         let line_bytes = head.iter().position(|b| *b == b'\r').unwrap_or(head.len());
@@ -332,7 +330,12 @@ fn parse_target<'a>(method: &str, target: &'a str) -> Result<Target<'a>, Refusal
             query: None,
         });
     }
-    let (host, origin) = match target.split_once("://") {
+    let is_origin_form = target.starts_with('/');
+    let scheme = (!is_origin_form)
+        .then(|| target.split_once("://"))
+        .flatten();
+    let (host, origin) = match scheme {
+        _ if is_origin_form => (None, target),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
             let (host, origin) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             if host.is_empty() || !is_host(host.as_bytes()) {
@@ -345,7 +348,6 @@ fn parse_target<'a>(method: &str, target: &'a str) -> Result<Target<'a>, Refusal
             let sentence = "this server speaks http, not https";
             return Err(Refusal::new(Status::MisdirectedRequest, sentence));
         }
-        _ if target.starts_with('/') => (None, target),
         _ => return Err(bad("the target starts with '/' or 'http://'")),
     };
     let (path, query) = match origin.split_once('?') {
