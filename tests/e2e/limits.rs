@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use proto::ErrorCode;
 use proto::frame;
@@ -156,6 +157,58 @@ fn over_the_limit_whoever_gets_nowhere_makes_way() {
         let closed = held.iter().filter(|stream| is_closed(stream)).count();
         assert_eq!(closed, 1, "{what}");
     }
+}
+
+#[test]
+fn over_the_limit_whoever_sends_a_byte_now_and_then_makes_way() {
+    for beginning in [
+        "GET / HTTP/1.1\r\nHost: ",
+        "PUT /new HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n",
+    ] {
+        let (server, _dir) = start("file-server", &["--max-connections", "3"]);
+        let begin = || {
+            let mut stream = server.connect();
+            stream.write_all(beginning.as_bytes()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        };
+        let held = [begin(), begin(), begin()];
+        let (_, request, answer) = GOOD[3];
+        let started = Instant::now();
+        eventually(beginning, || {
+            for mut stream in &held {
+                // An error if this is the one that made way.
+                let _ = stream.write(b"x");
+            }
+            exchange(server.addr(), request).starts_with(answer)
+        });
+        // Long before their own time is over, which is 10 s and more.
+        assert!(started.elapsed() < Duration::from_secs(5), "{beginning}");
+        let closed = held.iter().filter(|stream| is_closed(stream)).count();
+        assert_eq!(closed, 1, "{beginning}");
+    }
+}
+
+#[test]
+fn over_the_limit_whoever_was_refused_and_goes_on_sending_makes_way() {
+    let (server, _dir) = start("file-server", &["--max-connections", "3"]);
+    let refused = || {
+        let mut stream = server.connect();
+        stream.write_all(b"nonsense\r\n\r\n").unwrap();
+        // The server ends its half, and reads on for a while.
+        assert!(read_to_end(&mut stream).starts_with(b"HTTP/1.1 400 "));
+        stream
+    };
+    let held = [refused(), refused(), refused()];
+    let (_, request, answer) = GOOD[3];
+    let started = Instant::now();
+    eventually("one makes way", || {
+        for mut stream in &held {
+            let _ = stream.write(b"x");
+        }
+        exchange(server.addr(), request).starts_with(answer)
+    });
+    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 /// Whether the server has closed it; `stream` does not block.
