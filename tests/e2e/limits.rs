@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -261,14 +262,36 @@ fn running_out_of_descriptors_is_survived() {
     });
 }
 
+/// A file server that may have so few descriptors that it has none to waste.
+fn start_with_few_descriptors(root: &Path) -> Server {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 60; exec \"$0\" 0 --root \"$1\""]);
+    command.arg(program("file-server")).arg(root);
+    Server::spawn(command)
+}
+
 #[test]
 fn an_upload_needs_few_descriptors_however_many_folders_it_makes() {
     let root = tempfile::tempdir().unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 60; exec \"$0\" 0 --root \"$1\""]);
-    command.arg(program("file-server")).arg(root.path());
-    let server = Server::spawn(command);
+    let server = start_with_few_descriptors(root.path());
     let path = "/d".repeat(200);
     let request = format!("PUT {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
     check_answers(&server, request.as_bytes(), b"HTTP/1.1 201 Created\r\n");
+}
+
+#[test]
+fn what_is_left_of_uploads_is_found_however_many_folders_there_are() {
+    let root = tempfile::tempdir().unwrap();
+    let leftover = ".quartet-upload-67e55044-10b1-426f-9247-bb680e5fe0c8";
+    let folders: Vec<_> = (0..200).map(|n| root.path().join(n.to_string())).collect();
+    for folder in &folders {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join(leftover), "").unwrap();
+    }
+    // They are looked for before it listens.
+    let _server = start_with_few_descriptors(root.path());
+    let left = folders
+        .iter()
+        .filter(|folder| folder.join(leftover).exists());
+    assert_eq!(left.count(), 0);
 }
