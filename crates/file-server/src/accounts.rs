@@ -84,6 +84,8 @@ pub enum AccountsError {
     Exposed(PathBuf),
     /// There is nobody in it.
     Empty(PathBuf),
+    /// It is in the folder that is served.
+    Served(PathBuf),
 }
 
 impl fmt::Display for AccountsError {
@@ -103,6 +105,11 @@ impl fmt::Display for AccountsError {
                 path = path.display()
             ),
             Self::Empty(path) => write!(f, "{} holds no account", path.display()),
+            Self::Served(path) => write!(
+                f,
+                "{} is in the folder that is served, so that anybody could get it",
+                path.display()
+            ),
         }
     }
 }
@@ -117,15 +124,22 @@ impl std::error::Error for AccountsError {
 }
 
 impl Accounts {
-    /// Reads a file of accounts.
+    /// Reads a file of accounts, which is not below the root that is served.
     ///
     /// # Errors
     /// If it cannot be read, holds something else, or too many can read it.
-    pub fn read(path: &Path) -> Result<Self, AccountsError> {
+    pub fn read(path: &Path, root: &Path) -> Result<Self, AccountsError> {
         let failed = |cause| AccountsError::Read {
             path: path.to_owned(),
             cause,
         };
+        let there = path.canonicalize().map_err(failed)?;
+        if root
+            .canonicalize()
+            .is_ok_and(|root| there.starts_with(root))
+        {
+            return Err(AccountsError::Served(path.to_owned()));
+        }
         let text = fs::read_to_string(path).map_err(failed)?;
         let passwords = parse(&text).map_err(|(line, sentence)| AccountsError::Line {
             path: path.to_owned(),
@@ -279,7 +293,8 @@ mod tests {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let shown = path.display().to_string();
-        Accounts::read(&path).map_err(|error| error.to_string().replace(&shown, "FILE"))
+        Accounts::read(&path, Path::new("/nowhere"))
+            .map_err(|error| error.to_string().replace(&shown, "FILE"))
     }
 
     #[track_caller]
@@ -361,6 +376,24 @@ mod tests {
         let scheme = "FILE, line 1: a hashed password is a SHA-crypt one, which starts with $5$ or $6$: openssl passwd -6";
         check_refused("ann:$apr1$salt$hash\n", 0o600, scheme);
         check_refused("ann:$6$salt\n", 0o600, scheme);
-        assert!(Accounts::read(Path::new("/nowhere/accounts")).is_err());
+        let nowhere = Path::new("/nowhere");
+        assert!(Accounts::read(&nowhere.join("accounts"), nowhere).is_err());
+    }
+
+    #[test]
+    fn a_file_that_would_be_served_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let root = top.path().join("root");
+        let path = root.join("sub/accounts");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        fs::write(&path, format!("ann:{SHA_256}\n")).unwrap();
+        std::os::unix::fs::symlink("root", top.path().join("link")).unwrap();
+        for root in [root.clone(), top.path().join("link"), root.join("sub/..")] {
+            let read = Accounts::read(&path, &root).map(drop);
+            assert!(matches!(read, Err(AccountsError::Served(_))), "{root:?}");
+        }
+        let beside = top.path().join("root-accounts");
+        fs::rename(&path, &beside).unwrap();
+        Accounts::read(&beside, &root).unwrap();
     }
 }
