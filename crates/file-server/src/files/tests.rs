@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use daemon::Cutter;
 use tempfile::TempDir;
 
 use super::*;
@@ -133,6 +134,26 @@ fn what_has_just_begun_is_not_swept_away() {
         is_over.store(true, Ordering::Relaxed);
         assert_eq!(lost, 0);
     });
+}
+
+#[test]
+fn an_upload_that_another_server_holds_is_in_use() {
+    let tree = tree();
+    let mut upload = tree.begin("/new").unwrap();
+    let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
+    upload.keep(head, Cutter::default()).unwrap();
+    let resource = upload.resource();
+    let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
+    drop(upload);
+    let held = fs::File::open(tree.root().join(resource)).unwrap();
+    held.lock().unwrap();
+    let refused = tree.files.take_up(&path, Cutter::default()).map(drop);
+    assert!(matches!(refused, Err(FilesError::InUse)));
+    drop(held);
+    tree.files
+        .take_up(&path, Cutter::default())
+        .map(drop)
+        .unwrap();
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Files {
         options.read(true).append(true);
         let file = folder.open_with(name, &options)?.into_std();
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
-            return Err(FilesError::Busy(io::ErrorKind::WouldBlock.into()));
+            return Err(FilesError::InUse);
         }
         // It was a request of ours, and it was checked when it came.
         let target = RequestHead::parse(&head).map_err(|_| FilesError::NotFound)?;
@@ -235,7 +235,7 @@ impl Turns {
             holder.cut();
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(FilesError::Busy(io::ErrorKind::TimedOut.into()));
+                return Err(FilesError::InUse);
             }
             let waited = self.changed.wait_timeout(holders, left);
             holders = waited.unwrap_or_else(PoisonError::into_inner).0;
