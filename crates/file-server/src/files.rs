@@ -89,7 +89,9 @@ impl fmt::Display for FilesError {
             Self::Busy(_) => f.write_str("the server has too many files open; try again later"),
             Self::InUse => f.write_str("another request is still at this upload; try again later"),
             Self::NoSpace(_) | Self::NoRoom => f.write_str("the server's disk is full"),
-            Self::Changed => f.write_str("the file that is there is not the one you mean"),
+            Self::Changed => {
+                f.write_str("what is there is not what the request expects to be there")
+            }
             Self::Storage(_) => f.write_str("the server's disk failed"),
         }
     }
