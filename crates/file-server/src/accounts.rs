@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::hint;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,12 @@ enum Password {
     /// `$5$` or `$6$`, salt and hash.
     Sha256Crypt(String),
     Sha512Crypt(String),
+}
+
+impl Password {
+    fn is_hash(&self) -> bool {
+        !matches!(self, Self::Plain(_))
+    }
 }
 
 /// What a request's credentials are worth.
@@ -194,17 +201,24 @@ impl Accounts {
     }
 
     fn is_right(&self, user: &str, password: &str) -> bool {
-        // Whether there is such a user takes as long to tell as whether the password is his.
         let there = self.passwords.get(user);
-        let compared = there.or_else(|| self.passwords.values().next());
-        let is_same = compared.is_some_and(|right| match right {
+        let is_right = there.is_some_and(|right| self.is_password(right, user, password));
+        // Whether there is such a user takes as long to tell as whether the password is his.
+        if !there.is_some_and(Password::is_hash) {
+            let decoy = self.passwords.values().find(|other| other.is_hash());
+            hint::black_box(decoy.map(|decoy| self.is_password(decoy, user, password)));
+        }
+        is_right
+    }
+
+    fn is_password(&self, right: &Password, user: &str, password: &str) -> bool {
+        match right {
             Password::Plain(right) => {
                 is_same(&self.proof(user, right), &self.proof(user, password))
             }
             Password::Sha256Crypt(hash) => sha_crypt::sha256_check(password, hash).is_ok(),
             Password::Sha512Crypt(hash) => sha_crypt::sha512_check(password, hash).is_ok(),
-        });
-        is_same && there.is_some()
+        }
     }
 
     fn proof(&self, user: &str, password: &str) -> Proof {
@@ -281,6 +295,8 @@ fn parse_password(text: &str) -> Result<Password, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// Of "sesame", as `openssl passwd -5` and `-6` make them.
@@ -343,6 +359,24 @@ mod tests {
             &basic("ann:sesame").replace("Basic", "Bearer"),
             Access::Denied,
         );
+    }
+
+    #[test]
+    fn how_long_it_takes_does_not_tell_who_has_an_account() {
+        let accounts = accounts(&format!("ann:{SHA_512}\nbob:1\neve:2\nflo:3\n"), 0o600).unwrap();
+        // The shortest of three, for whatever else the machine has to do only makes it longer.
+        let least = |user: &str| {
+            let took = (0..3).map(|_| {
+                let started = Instant::now();
+                assert!(!accounts.is_right(user, "guess"));
+                started.elapsed()
+            });
+            took.min().unwrap()
+        };
+        let of_hash = least("ann");
+        for user in ["bob", "dan"] {
+            assert!(least(user) > of_hash / 4, "{user}");
+        }
     }
 
     #[test]
