@@ -4,7 +4,7 @@
 //! With `QUARTET_CUTS=1000:100` it is 1000 megabytes and 100 cuts; else what a test may take.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,6 +44,40 @@ fn wait_for(client: &mut Child, tree: &Tree, bytes: u64) {
     }
 }
 
+/// A server that takes the place of one that was killed.
+fn restart(tree: &Tree, port: u16) -> Server {
+    let root = tree.path("root");
+    Server::start(
+        "file-server",
+        &[&port.to_string(), "--root", root.to_str().unwrap()],
+    )
+}
+
+#[test]
+fn an_upload_goes_on_when_the_server_is_back() {
+    let tree = Tree::new();
+    let here = tempfile::tempdir().unwrap();
+    let large = File::create(here.path().join("large")).unwrap();
+    large.set_len(100_000_000).unwrap();
+    let server = tree.start(&[]);
+    let port = server.addr().port();
+    let mut command = upload(port, here.path());
+    let mut client = command.stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&mut client, &tree, 1_000_000);
+    server.kill();
+    let mut said = BufReader::new(client.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("cannot connect") {
+        line.clear();
+        let bytes = said.read_line(&mut line).unwrap();
+        assert!(bytes > 0, "the client has gone");
+    }
+    let _server = restart(&tree, port);
+    std::io::copy(&mut said, &mut std::io::sink()).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(0));
+    assert_eq!(tree.root("large").metadata().unwrap().len(), 100_000_000);
+}
+
 #[test]
 fn an_upload_that_is_cut_off_again_and_again_arrives() {
     let variable = std::env::var(CUTS_VARIABLE).ok();
@@ -72,13 +106,7 @@ fn an_upload_that_is_cut_off_again_and_again_arrives() {
 
     let mut server = tree.start(&[]);
     let port = server.addr().port();
-    let restart = || {
-        let root = tree.path("root");
-        Server::start(
-            "file-server",
-            &[&port.to_string(), "--root", root.to_str().unwrap()],
-        )
-    };
+    let restart = || restart(&tree, port);
     let mut farthest = 0;
     for (cut, point) in points.into_iter().enumerate() {
         let mut command = upload(port, here.path());

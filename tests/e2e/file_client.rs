@@ -503,10 +503,10 @@ fn a_download_that_loses_its_connection_goes_on_by_itself() {
         line.push(saved.display().to_string());
         run("file-client", &line, b"")
     };
-    let ran = get(&[20_000, 1000, 30_000, u64::MAX]).expect(0);
+    let ran = get(&[20_000, 0, 1000, 30_000, u64::MAX]).expect(0);
     assert_eq!(
         ran.stderr.matches("going on from there").count(),
-        3,
+        4,
         "{}",
         ran.stderr
     );

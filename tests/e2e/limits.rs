@@ -3,8 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use proto::ErrorCode;
 use proto::frame;
@@ -158,6 +160,58 @@ fn over_the_limit_whoever_gets_nowhere_makes_way() {
     }
 }
 
+#[test]
+fn over_the_limit_whoever_sends_a_byte_now_and_then_makes_way() {
+    for beginning in [
+        "GET / HTTP/1.1\r\nHost: ",
+        "PUT /new HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n",
+    ] {
+        let (server, _dir) = start("file-server", &["--max-connections", "3"]);
+        let begin = || {
+            let mut stream = server.connect();
+            stream.write_all(beginning.as_bytes()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        };
+        let held = [begin(), begin(), begin()];
+        let (_, request, answer) = GOOD[3];
+        let started = Instant::now();
+        eventually(beginning, || {
+            for mut stream in &held {
+                // An error if this is the one that made way.
+                let _ = stream.write(b"x");
+            }
+            exchange(server.addr(), request).starts_with(answer)
+        });
+        // Long before their own time is over, which is 10 s and more.
+        assert!(started.elapsed() < Duration::from_secs(5), "{beginning}");
+        let closed = held.iter().filter(|stream| is_closed(stream)).count();
+        assert_eq!(closed, 1, "{beginning}");
+    }
+}
+
+#[test]
+fn over_the_limit_whoever_was_refused_and_goes_on_sending_makes_way() {
+    let (server, _dir) = start("file-server", &["--max-connections", "3"]);
+    let refused = || {
+        let mut stream = server.connect();
+        stream.write_all(b"nonsense\r\n\r\n").unwrap();
+        // The server ends its half, and reads on for a while.
+        assert!(read_to_end(&mut stream).starts_with(b"HTTP/1.1 400 "));
+        stream
+    };
+    let held = [refused(), refused(), refused()];
+    let (_, request, answer) = GOOD[3];
+    let started = Instant::now();
+    eventually("one makes way", || {
+        for mut stream in &held {
+            let _ = stream.write(b"x");
+        }
+        exchange(server.addr(), request).starts_with(answer)
+    });
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
 /// Whether the server has closed it; `stream` does not block.
 fn is_closed(mut stream: &TcpStream) -> bool {
     let mut scratch = vec![0; 1 << 16];
@@ -208,14 +262,36 @@ fn running_out_of_descriptors_is_survived() {
     });
 }
 
+/// A file server that may have so few descriptors that it has none to waste.
+fn start_with_few_descriptors(root: &Path) -> Server {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 60; exec \"$0\" 0 --root \"$1\""]);
+    command.arg(program("file-server")).arg(root);
+    Server::spawn(command)
+}
+
 #[test]
 fn an_upload_needs_few_descriptors_however_many_folders_it_makes() {
     let root = tempfile::tempdir().unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 60; exec \"$0\" 0 --root \"$1\""]);
-    command.arg(program("file-server")).arg(root.path());
-    let server = Server::spawn(command);
+    let server = start_with_few_descriptors(root.path());
     let path = "/d".repeat(200);
     let request = format!("PUT {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
     check_answers(&server, request.as_bytes(), b"HTTP/1.1 201 Created\r\n");
+}
+
+#[test]
+fn what_is_left_of_uploads_is_found_however_many_folders_there_are() {
+    let root = tempfile::tempdir().unwrap();
+    let leftover = ".quartet-upload-67e55044-10b1-426f-9247-bb680e5fe0c8";
+    let folders: Vec<_> = (0..200).map(|n| root.path().join(n.to_string())).collect();
+    for folder in &folders {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join(leftover), "").unwrap();
+    }
+    // They are looked for before it listens.
+    let _server = start_with_few_descriptors(root.path());
+    let left = folders
+        .iter()
+        .filter(|folder| folder.join(leftover).exists());
+    assert_eq!(left.count(), 0);
 }

@@ -195,6 +195,7 @@ fn serve(registration: Registration, service: &dyn Service) {
     match served.and_then(|()| connection.flush()) {
         Ok(()) => {
             if !connection.peer_has_closed() {
+                connection.give_way_soon();
                 linger(&registration.entry.stream);
             }
             log::debug!("Closed");

@@ -73,8 +73,9 @@ pub struct Connection<'a> {
     has_asked: bool,
     /// Whether it makes way when there are too many.
     gives_way: bool,
-    /// Since when `moved_bytes` have gone either way, by [`Registry::millis`].
-    moving_since: u64,
+    /// How long it has waited for `moved_bytes` to go either way. What the service itself takes is
+    /// not the peer's fault, and does not count.
+    waited_millis: u64,
     moved_bytes: u64,
 }
 
@@ -104,7 +105,7 @@ impl<'a> Connection<'a> {
             peer_has_closed: false,
             has_asked: false,
             gives_way: false,
-            moving_since: 0,
+            waited_millis: 0,
             moved_bytes: 0,
         }
     }
@@ -113,6 +114,17 @@ impl<'a> Connection<'a> {
     /// nothing or gets hardly anywhere.
     pub(crate) fn give_way(&mut self) {
         self.gives_way = true;
+    }
+
+    /// The peer was sent all that it will be. From now on there is nothing left to wait for but that
+    /// it has read that.
+    pub(crate) fn give_way_soon(&self) {
+        if self.gives_way {
+            let Registration {
+                registry, entry, ..
+            } = self.registration;
+            entry.give_way(registry.millis() + WAY_PATIENCE_MILLIS);
+        }
     }
 
     /// What ends this connection from another thread.
@@ -291,10 +303,8 @@ impl<'a> Connection<'a> {
 
     /// Begins to count what moves, for a connection that may have to make way.
     fn begin_moving(&mut self) {
-        if self.gives_way {
-            self.moved_bytes = 0;
-            self.moving_since = self.registration.registry.millis();
-        }
+        self.moved_bytes = 0;
+        self.waited_millis = 0;
     }
 
     /// Does what moves bytes to the peer or from it, and may have to wait for the peer to do its
@@ -303,14 +313,20 @@ impl<'a> Connection<'a> {
         &mut self,
         mut move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let entry = &self.registration.entry;
+        let Registration {
+            registry, entry, ..
+        } = self.registration;
+        let since = match self.gives_way {
+            true => registry.millis(),
+            false => 0,
+        };
         if self.gives_way {
             // One that never asked has a moment for its first request.
             let patience = match self.has_asked && entry.is_idle() {
                 true => 0,
-                false => WAY_PATIENCE_MILLIS,
+                false => WAY_PATIENCE_MILLIS.saturating_sub(self.waited_millis),
             };
-            entry.give_way(self.moving_since + patience);
+            entry.give_way(since + patience);
         }
         let moved = loop {
             match move_bytes(&entry.stream) {
@@ -324,6 +340,7 @@ impl<'a> Connection<'a> {
         };
         if self.gives_way {
             entry.stay();
+            self.waited_millis += registry.millis().saturating_sub(since);
             self.moved_bytes += *moved.as_ref().unwrap_or(&0) as u64;
             if self.moved_bytes >= WAY_BYTES {
                 self.begin_moving();

@@ -203,19 +203,18 @@ impl Registry {
 }
 
 impl State {
-    /// Cuts off the connection that should have made way the longest. Returns whether there is one.
+    /// Cuts off the connection that should have made way the longest; one that waits for a request,
+    /// if there is one, for of the others some may only be slow. Returns whether there was any.
     fn make_way(&self, now: u64) -> bool {
-        let at = |entry: &&Arc<Entry>| entry.gives_way_at.load(Ordering::SeqCst);
-        let longest = self.entries.values().min_by_key(at);
-        match longest {
-            Some(entry) if at(&entry) <= now => {
-                log::debug!("{} makes way for another", entry.peer);
-                entry.gives_way_at.store(NEVER, Ordering::SeqCst);
-                entry.cut();
-                true
-            }
-            _ => false,
-        }
+        let at = |entry: &Entry| entry.gives_way_at.load(Ordering::SeqCst);
+        let ready = self.entries.values().filter(|entry| at(entry) <= now);
+        let Some(entry) = ready.min_by_key(|entry| (!entry.is_idle(), at(entry))) else {
+            return false;
+        };
+        log::debug!("{} makes way for another", entry.peer);
+        entry.gives_way_at.store(NEVER, Ordering::SeqCst);
+        entry.cut();
+        true
     }
 }
 
@@ -264,5 +263,52 @@ impl Drop for Registration {
         if open == 0 {
             self.registry.changed.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn idle_connections_make_way_before_slow_ones() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let entry = |is_idle, gives_way_at| {
+            Arc::new(Entry {
+                stream: TcpStream::connect(addr).unwrap(),
+                peer: addr,
+                idle: AtomicBool::new(is_idle),
+                gives_way_at: AtomicU64::new(gives_way_at),
+            })
+        };
+        let entries = [
+            entry(false, 10),
+            entry(true, 50),
+            entry(true, 30),
+            entry(false, NEVER),
+            entry(true, 70),
+        ];
+        let state = State {
+            next_id: 0,
+            entries: (0..).zip(entries.iter().cloned()).collect(),
+        };
+        let next = || {
+            let before = entries
+                .each_ref()
+                .map(|e| e.gives_way_at.load(Ordering::SeqCst));
+            let has_made_way = state.make_way(60);
+            let gone = entries.iter().zip(before);
+            let gone = gone.map(|(entry, at)| at != entry.gives_way_at.load(Ordering::SeqCst));
+            let gone = gone.enumerate().find(|(_, is_gone)| *is_gone);
+            assert_eq!(has_made_way, gone.is_some());
+            gone.map(|(index, _)| index)
+        };
+        assert_eq!(
+            [next(), next(), next(), next()],
+            [Some(2), Some(1), Some(0), None]
+        );
     }
 }

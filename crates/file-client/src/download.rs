@@ -5,7 +5,9 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::thread;
 
+use cli::exit::with_causes;
 use proto::http::digest::{self, Digest, Hasher};
+use proto::http::request::host_field;
 use proto::http::{BodyLength, ResponseHead};
 
 use crate::Error;
@@ -111,7 +113,9 @@ impl Client {
     }
 
     fn resume_download(&mut self, path: &OsStr, to: &Path) -> Result<u64, Error> {
-        let mut file = ResumedFile::open(to, target(path))?;
+        let server = self.server();
+        let server = host_field(&server.host, server.port);
+        let mut file = ResumedFile::open(to, server, target(path))?;
         let arrived = file.arrived()?;
         if arrived.bytes > 0 {
             let bytes = arrived.bytes;
@@ -144,9 +148,20 @@ impl Client {
         mut arrived: Arrived,
         to: &mut dyn Destination,
     ) -> Result<u64, Error> {
+        let mut was_lost = false;
         for tries_left in (0..TRIES).rev() {
             let request = Request::new("GET", path).with_all(arrived.fields());
-            let mut reply = self.connection.ask(&request)?;
+            let mut reply = match self.connection.ask(&request) {
+                Ok(reply) => reply,
+                // The server that was lost may need a moment.
+                Err(error @ (Error::Lost { .. } | Error::Connect(_)))
+                    if was_lost && tries_left > 0 =>
+                {
+                    pause_after(path, &arrived, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match (reply.head.status, arrived.bytes) {
                 (206, 1..) if arrived.is_continued_by(&reply.head) => {}
                 (416, 1..) if arrived.is_all(&reply.head) => {
@@ -178,15 +193,8 @@ impl Client {
                     return arrived.finish(path);
                 }
                 Err(Error::Lost { cause, .. }) if tries_left > 0 && arrived.can_go_on() => {
-                    let bytes = arrived.bytes;
-                    let path = shown(path);
-                    above_bars(|| {
-                        log::warn!(
-                            "{path}: lost the connection after {bytes} bytes, going on from there: \
-                             {cause}"
-                        );
-                    });
-                    thread::park_timeout(RETRY_PAUSE);
+                    pause_after(path, &arrived, &cause);
+                    was_lost = true;
                 }
                 Err(error) => return Err(error),
             }
@@ -236,6 +244,18 @@ impl Client {
     }
 }
 
+/// Says why it takes another try, and waits for a moment before that.
+fn pause_after(path: &OsStr, arrived: &Arrived, cause: &dyn std::error::Error) {
+    let (path, bytes) = (shown(path), arrived.bytes);
+    above_bars(|| {
+        log::warn!(
+            "{path}: lost the connection after {bytes} bytes, going on from there: {}",
+            with_causes(cause)
+        );
+    });
+    thread::park_timeout(RETRY_PAUSE);
+}
+
 fn say_that_it_starts_over(path: &OsStr) {
     let path = shown(path);
     above_bars(|| log::warn!("{path}: what is here is of another version; starting over"));
@@ -279,18 +299,16 @@ impl Arrived {
         if let Some(etag) = strong_tag(head) {
             self.etag = Some(etag.to_owned());
         }
-        let digest = head.field("repr-digest");
-        let digest = digest.and_then(|value| digest::parse(value.as_bytes()).ok());
-        if let Some(digest) = digest.flatten() {
-            self.digest = Some(digest);
-        }
+        self.digest = digest_in(head).or(self.digest);
     }
 
     /// Whether a reply with a part of a file is the rest of this one; then it is noted what else it
     /// says.
     fn is_continued_by(&mut self, head: &ResponseHead) -> bool {
         let etag = strong_tag(head);
-        let is_same = etag.is_none() || etag == self.etag.as_deref();
+        let digest = digest_in(head);
+        let is_same = (etag.is_none() || etag == self.etag.as_deref())
+            && (digest.is_none() || self.digest.is_none() || digest == self.digest);
         let is_rest = is_same && start_of_rest(head) == Some(self.bytes);
         if is_rest {
             self.note(head);
@@ -314,6 +332,13 @@ impl Arrived {
             false => Err(Error::WrongDigest(shown(path).to_string())),
         }
     }
+}
+
+/// The digest that a reply gives of a file.
+pub(crate) fn digest_in(head: &ResponseHead) -> Option<Digest> {
+    digest::parse(head.field("repr-digest")?.as_bytes())
+        .ok()
+        .flatten()
 }
 
 fn strong_tag(head: &ResponseHead) -> Option<&str> {
@@ -357,6 +382,14 @@ mod tests {
         check("Content-Range: bytes 4-7/8", true);
         check("Content-Range: bytes 4-7/*", true);
         check("Content-Range: bytes 4-7/8\r\nETag: \"2\"", false);
+        let digest = |digest: Digest| digest::format(&digest);
+        let with_digest = |digest: &str| {
+            let mut arrived = arrived();
+            arrived.digest = Some([1; 32]);
+            let fields = format!("Content-Range: bytes 4-7/8\r\nRepr-Digest: {digest}");
+            arrived.is_continued_by(&head(&fields))
+        };
+        assert!(with_digest(&digest([1; 32])) && !with_digest(&digest([2; 32])));
         check("Content-Range: bytes 3-7/8", false);
         check("Content-Range: bytes 40-47/48", false);
         check("Content-Range: bytes 4-6/8", false);

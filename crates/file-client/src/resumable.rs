@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::client::{Client, RETRY_PAUSE, TRIES};
 use crate::connection::{Reply, Request, target, unexpected};
+use crate::download::digest_in;
 use crate::error::Kept;
 use crate::progress::{Bar, above_bars};
 use crate::source::{Content, Source};
@@ -209,7 +210,10 @@ impl<'a> Upload<'a> {
                     continue;
                 }
                 Ok(Appended::Part(_)) => unexpected(self.path, CONFLICT),
-                Ok(Appended::Busy(error)) | Err(error @ Error::Lost { .. }) if tries_left > 0 => {
+                Ok(Appended::Busy(error))
+                | Err(error @ (Error::Lost { .. } | Error::Connect(_)))
+                    if tries_left > 0 =>
+                {
                     above_bars(|| log::warn!("{}; going on", with_causes(&error)));
                     thread::park_timeout(RETRY_PAUSE);
                     continue;
@@ -315,9 +319,8 @@ impl<'a> Upload<'a> {
     fn is_there(&mut self) -> Result<bool, Error> {
         let request = self.request("HEAD").with("Want-Repr-Digest", "sha-256=1");
         let reply = self.client.connection.ask(&request)?;
-        let digest = reply.head.field("repr-digest");
-        let digest = digest.and_then(|value| digest::parse(value.as_bytes()).ok().flatten());
-        let is_there = reply.head.status == 200 && digest.as_ref() == Some(self.digest);
+        let is_there =
+            reply.head.status == 200 && digest_in(&reply.head).as_ref() == Some(self.digest);
         self.client.connection.keep(reply, true);
         Ok(is_there)
     }

@@ -29,6 +29,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// What a part is of.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
+    /// Host and port.
+    server: String,
     /// The path on the server, as a target.
     target: String,
     /// The version of the file: a strong entity tag.
@@ -45,6 +47,8 @@ pub(crate) struct ResumedFile {
     part: File,
     part_path: PathBuf,
     state_path: PathBuf,
+    /// Host and port.
+    server: String,
     /// The path on the server, as a target.
     source: String,
     /// Whether there is a state, so that another try can go on.
@@ -56,7 +60,7 @@ impl ResumedFile {
     ///
     /// # Errors
     /// If another client has it open, or the file cannot be one that is gone on with.
-    pub(crate) fn open(to: &Path, source: String) -> Result<Self, Error> {
+    pub(crate) fn open(to: &Path, server: String, source: String) -> Result<Self, Error> {
         let failed = |cause| Error::Write {
             path: to.to_owned(),
             cause,
@@ -74,6 +78,7 @@ impl ResumedFile {
             part,
             part_path,
             state_path,
+            server,
             source,
             has_state: false,
         })
@@ -89,9 +94,14 @@ impl ResumedFile {
             return Ok(Arrived::default());
         };
         let digest = state.digest.as_deref().map(str::as_bytes);
+        let digest = digest.and_then(|digest| digest::parse(digest).ok().flatten());
+        // What two servers call by one tag may be two files, which only a digest tells apart.
+        if state.server != self.server && digest.is_none() {
+            return Ok(Arrived::default());
+        }
         let mut arrived = Arrived {
             etag: Some(state.etag),
-            digest: digest.and_then(|digest| digest::parse(digest).ok().flatten()),
+            digest,
             ..Arrived::default()
         };
         let failed = |cause| Error::Read {
@@ -150,6 +160,7 @@ impl Destination for ResumedFile {
             return Ok(());
         };
         let state = State {
+            server: self.server.clone(),
             target: self.source.clone(),
             etag,
             digest: arrived.digest.as_ref().map(digest::format),
@@ -216,7 +227,7 @@ mod tests {
     use super::*;
 
     fn begun(to: &Path, etag: Option<&str>) -> ResumedFile {
-        let mut file = ResumedFile::open(to, "/a".to_owned()).unwrap();
+        let mut file = ResumedFile::open(to, "h:1".to_owned(), "/a".to_owned()).unwrap();
         let arrived = Arrived {
             etag: etag.map(str::to_owned),
             ..Arrived::default()
@@ -244,7 +255,7 @@ mod tests {
         drop(first);
         let parts = [".quartet-download-a", ".quartet-download-a.json"];
         assert_eq!(names(folder.path()), parts);
-        let mut second = ResumedFile::open(&to, "/a".to_owned()).unwrap();
+        let mut second = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
         let arrived = second.arrived().unwrap();
         assert_eq!((arrived.bytes, arrived.etag.as_deref()), (4, Some("\"1\"")));
         second.write(b" and half").unwrap();
@@ -258,13 +269,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("a");
         drop(begun(&to, Some("\"1\"")));
-        let mut other = ResumedFile::open(&to, "/b/a".to_owned()).unwrap();
+        let mut other = ResumedFile::open(&to, "h:1".to_owned(), "/b/a".to_owned()).unwrap();
         assert_eq!(other.arrived().unwrap().bytes, 0);
         drop(other);
+        drop(begun(&to, Some("\"1\"")));
+        let other = ResumedFile::open(&to, "h:2".to_owned(), "/a".to_owned());
+        assert_eq!(other.unwrap().arrived().unwrap().bytes, 0);
         let unknown = begun(&to, None);
         assert_eq!(unknown.kept_bytes(), 0);
         drop(unknown);
-        let mut other = ResumedFile::open(&to, "/a".to_owned()).unwrap();
+        let mut other = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
         assert_eq!(other.arrived().unwrap().bytes, 0);
         other.remove();
         assert!(names(folder.path()).is_empty());
@@ -275,16 +289,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("a");
         let first = begun(&to, Some("\"1\""));
-        let second = ResumedFile::open(&to, "/a".to_owned());
+        let second = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned());
         assert!(matches!(second, Err(Error::InUse(_))));
         first.remove();
-        ResumedFile::open(&to, "/a".to_owned()).unwrap().remove();
+        ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned())
+            .unwrap()
+            .remove();
     }
 
     #[test]
     fn what_cannot_be_gone_on_with_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |to: &Path| ResumedFile::open(to, "/a".to_owned()).unwrap_err();
+        let open =
+            |to: &Path| ResumedFile::open(to, "h:1".to_owned(), "/a".to_owned()).unwrap_err();
         let null = open(Path::new("/dev/null")).to_string();
         let want = "/dev/null is not a regular file, as --resume needs it";
         assert_eq!(null, want);

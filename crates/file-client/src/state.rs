@@ -1,12 +1,13 @@
 //! Small files beside a larger one that hold what is needed to go on with its transfer.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -50,7 +51,10 @@ pub(crate) fn beside(file: &Path, prefix: &str, suffix: &str) -> Result<PathBuf,
 /// starts anew and writes one.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let mut json = Vec::new();
-    let file = File::open(path).ok()?;
+    // In a folder of many users, somebody else may have put a link there, or a pipe.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.ok()?;
     if !file.metadata().ok()?.is_file() {
         return None;
     }
@@ -106,6 +110,22 @@ mod tests {
         remove(&path);
         write(&folder.path().join("gone/a"), &1).unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_is_no_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        // Whoever opens it waits for its writer.
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        assert_eq!(read::<u64>(&path), None);
+        fs::write(folder.path().join("b"), "1").unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("b", &path).unwrap();
+        assert_eq!(read::<u64>(&path), None);
+        write(&path, &2).unwrap();
+        assert_eq!(read::<u64>(&path), Some(2));
+        assert_eq!(read::<u64>(&folder.path().join("b")), Some(1));
     }
 
     #[test]

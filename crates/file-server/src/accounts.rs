@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::hint;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,12 @@ enum Password {
     Sha512Crypt(String),
 }
 
+impl Password {
+    fn is_hash(&self) -> bool {
+        !matches!(self, Self::Plain(_))
+    }
+}
+
 /// What a request's credentials are worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -84,6 +91,8 @@ pub enum AccountsError {
     Exposed(PathBuf),
     /// There is nobody in it.
     Empty(PathBuf),
+    /// It is in the folder that is served.
+    Served(PathBuf),
 }
 
 impl fmt::Display for AccountsError {
@@ -103,6 +112,11 @@ impl fmt::Display for AccountsError {
                 path = path.display()
             ),
             Self::Empty(path) => write!(f, "{} holds no account", path.display()),
+            Self::Served(path) => write!(
+                f,
+                "{} is in the folder that is served, so that anybody could get it",
+                path.display()
+            ),
         }
     }
 }
@@ -117,15 +131,22 @@ impl std::error::Error for AccountsError {
 }
 
 impl Accounts {
-    /// Reads a file of accounts.
+    /// Reads a file of accounts, which is not below the root that is served.
     ///
     /// # Errors
     /// If it cannot be read, holds something else, or too many can read it.
-    pub fn read(path: &Path) -> Result<Self, AccountsError> {
+    pub fn read(path: &Path, root: &Path) -> Result<Self, AccountsError> {
         let failed = |cause| AccountsError::Read {
             path: path.to_owned(),
             cause,
         };
+        let there = path.canonicalize().map_err(failed)?;
+        if root
+            .canonicalize()
+            .is_ok_and(|root| there.starts_with(root))
+        {
+            return Err(AccountsError::Served(path.to_owned()));
+        }
         let text = fs::read_to_string(path).map_err(failed)?;
         let passwords = parse(&text).map_err(|(line, sentence)| AccountsError::Line {
             path: path.to_owned(),
@@ -180,17 +201,24 @@ impl Accounts {
     }
 
     fn is_right(&self, user: &str, password: &str) -> bool {
-        // Whether there is such a user takes as long to tell as whether the password is his.
         let there = self.passwords.get(user);
-        let compared = there.or_else(|| self.passwords.values().next());
-        let is_same = compared.is_some_and(|right| match right {
+        let is_right = there.is_some_and(|right| self.is_password(right, user, password));
+        // Whether there is such a user takes as long to tell as whether the password is his.
+        if !there.is_some_and(Password::is_hash) {
+            let decoy = self.passwords.values().find(|other| other.is_hash());
+            hint::black_box(decoy.map(|decoy| self.is_password(decoy, user, password)));
+        }
+        is_right
+    }
+
+    fn is_password(&self, right: &Password, user: &str, password: &str) -> bool {
+        match right {
             Password::Plain(right) => {
                 is_same(&self.proof(user, right), &self.proof(user, password))
             }
             Password::Sha256Crypt(hash) => sha_crypt::sha256_check(password, hash).is_ok(),
             Password::Sha512Crypt(hash) => sha_crypt::sha512_check(password, hash).is_ok(),
-        });
-        is_same && there.is_some()
+        }
     }
 
     fn proof(&self, user: &str, password: &str) -> Proof {
@@ -267,6 +295,8 @@ fn parse_password(text: &str) -> Result<Password, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// Of "sesame", as `openssl passwd -5` and `-6` make them.
@@ -279,7 +309,8 @@ mod tests {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let shown = path.display().to_string();
-        Accounts::read(&path).map_err(|error| error.to_string().replace(&shown, "FILE"))
+        Accounts::read(&path, Path::new("/nowhere"))
+            .map_err(|error| error.to_string().replace(&shown, "FILE"))
     }
 
     #[track_caller]
@@ -331,6 +362,24 @@ mod tests {
     }
 
     #[test]
+    fn how_long_it_takes_does_not_tell_who_has_an_account() {
+        let accounts = accounts(&format!("ann:{SHA_512}\nbob:1\neve:2\nflo:3\n"), 0o600).unwrap();
+        // The shortest of three, for whatever else the machine has to do only makes it longer.
+        let least = |user: &str| {
+            let took = (0..3).map(|_| {
+                let started = Instant::now();
+                assert!(!accounts.is_right(user, "guess"));
+                started.elapsed()
+            });
+            took.min().unwrap()
+        };
+        let of_hash = least("ann");
+        for user in ["bob", "dan"] {
+            assert!(least(user) > of_hash / 4, "{user}");
+        }
+    }
+
+    #[test]
     fn those_who_wait_are_limited() {
         let accounts = accounts(&format!("ann:{SHA_512}\n"), 0o644).unwrap();
         check(&accounts, &basic("ann:sesame"), Access::Granted);
@@ -361,6 +410,24 @@ mod tests {
         let scheme = "FILE, line 1: a hashed password is a SHA-crypt one, which starts with $5$ or $6$: openssl passwd -6";
         check_refused("ann:$apr1$salt$hash\n", 0o600, scheme);
         check_refused("ann:$6$salt\n", 0o600, scheme);
-        assert!(Accounts::read(Path::new("/nowhere/accounts")).is_err());
+        let nowhere = Path::new("/nowhere");
+        assert!(Accounts::read(&nowhere.join("accounts"), nowhere).is_err());
+    }
+
+    #[test]
+    fn a_file_that_would_be_served_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let root = top.path().join("root");
+        let path = root.join("sub/accounts");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        fs::write(&path, format!("ann:{SHA_256}\n")).unwrap();
+        std::os::unix::fs::symlink("root", top.path().join("link")).unwrap();
+        for root in [root.clone(), top.path().join("link"), root.join("sub/..")] {
+            let read = Accounts::read(&path, &root).map(drop);
+            assert!(matches!(read, Err(AccountsError::Served(_))), "{root:?}");
+        }
+        let beside = top.path().join("root-accounts");
+        fs::rename(&path, &beside).unwrap();
+        Accounts::read(&beside, &root).unwrap();
     }
 }

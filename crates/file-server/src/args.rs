@@ -56,7 +56,7 @@ Options:
                          for the client to go on with [default: 86400, which is a day]
   --auth-file FILE       let only those upload who stand in FILE, USER:PASSWORD on each
                          line; the password hashed (openssl passwd -6), or plain if the
-                         file's mode is 0600
+                         file's mode is 0600; FILE is not in the folder that is served
   --auth-all             let only them read, too
   --access-log           write a line for each request to standard output, in the common
                          log format

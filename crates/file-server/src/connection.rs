@@ -160,7 +160,7 @@ pub(crate) fn refusal(error: FilesError) -> Refusal {
         FilesError::IsFolder | FilesError::NotAFolder => Status::Conflict,
         FilesError::NameTooLong => Status::BadRequest,
         FilesError::Changed => Status::PreconditionFailed,
-        FilesError::Busy(_) => Status::ServiceUnavailable,
+        FilesError::Busy(_) | FilesError::InUse => Status::ServiceUnavailable,
         FilesError::NoSpace(_) | FilesError::NoRoom => Status::InsufficientStorage,
         FilesError::Storage(_) => Status::InternalServerError,
     };

@@ -68,6 +68,8 @@ pub enum FilesError {
     Reserved,
     /// The server has as many files open as the system lets it.
     Busy(io::Error),
+    /// Another request is at the same upload, and does not end.
+    InUse,
     /// The disk is full, or the user's share of it.
     NoSpace(io::Error),
     /// There would be less room left than is to be kept free.
@@ -88,8 +90,11 @@ impl fmt::Display for FilesError {
             Self::NameTooLong => f.write_str("the path, or a name in it, is too long"),
             Self::Reserved => write!(f, "names that start with {TEMPORARY_PREFIX} are reserved"),
             Self::Busy(_) => f.write_str("the server has too many files open; try again later"),
+            Self::InUse => f.write_str("another request is still at this upload; try again later"),
             Self::NoSpace(_) | Self::NoRoom => f.write_str("the server's disk is full"),
-            Self::Changed => f.write_str("the file that is there is not the one you mean"),
+            Self::Changed => {
+                f.write_str("what is there is not what the request expects to be there")
+            }
             Self::Storage(_) => f.write_str("the server's disk failed"),
         }
     }

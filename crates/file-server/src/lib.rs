@@ -145,13 +145,13 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self, Error> {
         let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
         let files = files.map_err(|cause| Error::Root {
-            path: config.root,
+            path: config.root.clone(),
             cause,
         })?;
         let accounts = config
             .auth_file
             .as_deref()
-            .map(Accounts::read)
+            .map(|path| Accounts::read(path, &config.root))
             .transpose()?;
         if !config.read_only {
             files.remove_leftovers();

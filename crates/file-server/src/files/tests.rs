@@ -2,12 +2,18 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use daemon::Cutter;
 use tempfile::TempDir;
 
 use super::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What a killed server has left.
+const LEFTOVER: &str = "root/site/.quartet-upload-67e55044-10b1-426f-9247-bb680e5fe0c8";
 
 /// `outside` beside the root is what must never be reached.
 struct Tree {
@@ -26,7 +32,7 @@ fn tree() -> Tree {
         "root/a.txt",
         "root/site/index.html",
         "root/site/ä b",
-        "root/site/.quartet-upload-1",
+        LEFTOVER,
     ] {
         fs::write(top.path().join(file), file).unwrap();
     }
@@ -101,9 +107,63 @@ fn what_a_killed_server_left_is_removed_and_nothing_else() {
     let before = tree.listing().len();
     tree.files.remove_leftovers();
     assert_eq!(tree.listing().len(), before - 1);
-    assert!(!tree.root().join("site/.quartet-upload-1").exists());
+    assert!(!tree.top.path().join(LEFTOVER).exists());
     upload.finish(|_| true).unwrap();
     tree.check("/site/under%20way", "new /site/under way");
+}
+
+#[test]
+fn what_has_just_begun_is_not_swept_away() {
+    let root = tempfile::tempdir().unwrap();
+    let files = Files::open(root.path(), 0, DAY).unwrap();
+    let path = TreePath::decode("/new").unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    files.remove_leftovers();
+                }
+            });
+        }
+        let is_lost = |_: &u32| {
+            let upload = files.upload(&path, 0).unwrap();
+            !root.path().join(upload.resource()).exists()
+        };
+        let lost = (0..5000).filter(is_lost).count();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(lost, 0);
+    });
+}
+
+#[test]
+fn an_upload_that_another_server_holds_is_in_use() {
+    let tree = tree();
+    let mut upload = tree.begin("/new").unwrap();
+    let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
+    upload.keep(head, Cutter::default()).unwrap();
+    let resource = upload.resource();
+    let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
+    drop(upload);
+    let held = fs::File::open(tree.root().join(resource)).unwrap();
+    held.lock().unwrap();
+    let refused = tree.files.take_up(&path, Cutter::default()).map(drop);
+    assert!(matches!(refused, Err(FilesError::InUse)));
+    drop(held);
+    tree.files
+        .take_up(&path, Cutter::default())
+        .map(drop)
+        .unwrap();
+}
+
+#[test]
+fn what_only_has_such_a_name_is_not_swept_away() {
+    let tree = tree();
+    // The client's, of an upload to another server.
+    let state = tree.root().join(".quartet-upload-a.txt");
+    fs::write(&state, "{}").unwrap();
+    tree.files.remove_leftovers();
+    assert!(state.exists());
 }
 
 #[test]
@@ -309,7 +369,7 @@ fn an_upload_that_fails_at_the_end_leaves_nothing() {
 }
 
 fn is_ours(path: &Path) -> bool {
-    is_reserved(path) && !path.ends_with(".quartet-upload-1")
+    is_reserved(path) && !path.ends_with(Path::new(LEFTOVER).file_name().unwrap())
 }
 
 #[test]

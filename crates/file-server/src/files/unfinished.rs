@@ -9,20 +9,24 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cap_std::fs::{Dir, DirEntry, OpenOptions};
 use daemon::Cutter;
+use proto::escape::Escaped;
 use proto::http::RequestHead;
 
 use super::upload::{is_temporary, sync};
-use super::{Files, FilesError, Upload, is_reserved, or_dot};
+use super::{Files, FilesError, Upload, or_dot};
 use crate::path::TreePath;
 
 /// What the head of the request that began an upload is called, behind the name of the upload.
 const HEAD_SUFFIX: &str = ".head";
+
+/// What it is called until it is whole.
+const HEAD_NEW_SUFFIX: &str = ".head.new";
 
 /// The longest head that is read, in bytes; twice of what a request's may have.
 const HEAD_BYTES_MAX: u64 = 32 * 1024;
@@ -74,7 +78,7 @@ impl Files {
         options.read(true).append(true);
         let file = folder.open_with(name, &options)?.into_std();
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
-            return Err(FilesError::Busy(io::ErrorKind::WouldBlock.into()));
+            return Err(FilesError::InUse);
         }
         // It was a request of ours, and it was checked when it came.
         let target = RequestHead::parse(&head).map_err(|_| FilesError::NotFound)?;
@@ -86,45 +90,60 @@ impl Files {
 
     /// Removes what is left of uploads that nobody can, or will, go on with.
     pub fn remove_leftovers(&self) {
-        let removed = self.root.try_clone().and_then(|root| self.sweep(root));
-        match removed {
-            Ok(0) => {}
-            Ok(files) => log::info!("Removed {files} unfinished uploads"),
-            Err(error) => log::warn!("Unfinished uploads may be left: {error}"),
+        match self.sweep() {
+            0 => {}
+            files => log::info!("Removed {files} unfinished uploads"),
         }
     }
 
-    /// Removes the temporary files that nobody writes to any more, in a folder and all below it,
-    /// but not behind links. Returns how many there were.
-    fn sweep(&self, top: Dir) -> io::Result<usize> {
+    /// Removes the temporary files that nobody writes to any more, in all folders, but not behind
+    /// links. Returns how many there were.
+    fn sweep(&self) -> usize {
         let mut removed = 0;
-        // A stack and not a recursion, for a tree can be deep.
-        let mut folders = vec![top];
-        while let Some(folder) = folders.pop() {
+        // A stack and not a recursion, for a tree can be deep; and of paths, for it can be wide, and
+        // an open folder takes a descriptor.
+        let mut folders = vec![PathBuf::new()];
+        while let Some(path) = folders.pop() {
             // What cannot be read is not ours.
+            let Ok(folder) = self.root.open_dir(or_dot(&path)) else {
+                continue;
+            };
             for entry in folder.entries().into_iter().flatten().flatten() {
                 let kind = entry.file_type();
                 if kind.as_ref().is_ok_and(|kind| kind.is_dir()) {
-                    folders.extend(entry.open_dir());
+                    folders.push(path.join(entry.file_name()));
                 } else if kind.is_ok_and(|kind| kind.is_file()) {
                     removed += match self.sweep_file(&folder, &entry) {
                         Ok(is_removed) => usize::from(is_removed),
                         // It was removed together with another, or by another server.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-                        Err(error) => return Err(error),
+                        Err(error) => {
+                            let file = path.join(entry.file_name());
+                            log::warn!(
+                                "{} stays behind: {error}",
+                                Escaped(&file.to_string_lossy())
+                            );
+                            0
+                        }
                     };
                 }
             }
         }
-        Ok(removed)
+        removed
     }
 
     fn sweep_file(&self, folder: &Dir, entry: &DirEntry) -> io::Result<bool> {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| is_reserved(Path::new(name))) else {
+        let Some(name) = name.to_str() else {
             return Ok(false);
         };
-        if let Some(upload) = name.strip_suffix(HEAD_SUFFIX) {
+        let head_of = name.strip_suffix(HEAD_NEW_SUFFIX);
+        let head_of = head_of.or_else(|| name.strip_suffix(HEAD_SUFFIX));
+        // Whatever else is called so is not ours, but the client's perhaps.
+        if !is_temporary(OsStr::new(head_of.unwrap_or(name))) {
+            return Ok(false);
+        }
+        if let Some(upload) = head_of {
             // Without its upload it is of no use.
             return match folder.try_exists(upload)? {
                 true => Ok(false),
@@ -170,7 +189,7 @@ fn head_name(name: &str) -> String {
 /// Writes the head of the request that began an upload beside it. When this returns, both are on
 /// disk.
 pub(super) fn write_head(folder: &Dir, name: &str, head: &[u8]) -> io::Result<()> {
-    let new = format!("{name}{HEAD_SUFFIX}.new");
+    let new = format!("{name}{HEAD_NEW_SUFFIX}");
     let mut file = folder.create(&new)?.into_std();
     file.write_all(head)?;
     file.sync_all()?;
@@ -203,7 +222,8 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Cutter>> {
+    /// While this is held, nothing is swept away.
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<String, Cutter>> {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -215,7 +235,7 @@ impl Turns {
             holder.cut();
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(FilesError::Busy(io::ErrorKind::TimedOut.into()));
+                return Err(FilesError::InUse);
             }
             let waited = self.changed.wait_timeout(holders, left);
             holders = waited.unwrap_or_else(PoisonError::into_inner).0;

@@ -68,10 +68,13 @@ impl Files {
         let temporary = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true);
+        // Whoever sweeps up what is left over must not find it before it is locked.
+        let turns = self.turns.lock();
         let file = folder.open_with(&temporary, &options)?.into_std();
         // Another server that starts on the same root then knows that it is not left over. Where
         // files cannot be locked, no other server should be started.
         let _ = file.try_lock();
+        drop(turns);
         Ok(Upload {
             files: self,
             path: path.clone(),
