@@ -85,11 +85,6 @@ impl Registry {
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, service: &Arc<dyn Service>) {
-        if let Err(error) = set_options(&stream) {
-            // The peer is gone already.
-            log::debug!("{peer}: {error}");
-            return;
-        }
         let registration = match self.register(stream, peer) {
             Ok(registration) => registration,
             Err(stream) => return self.turn_away(stream, peer, service),
@@ -221,14 +216,16 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(WRITE_STALL))?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
-    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MILLIS)?;
+/// Sets what holds for all connections: they inherit it from the socket that accepts them (tcp(7),
+/// socket(7)), which spares each of them the system calls.
+pub(crate) fn set_options(listener: &TcpListener) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(listener, true)?;
+    sockopt::set_socket_timeout(listener, sockopt::Timeout::Send, Some(WRITE_STALL))?;
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_keepidle(listener, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(listener, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(listener, KEEPALIVE_PROBES)?;
+    sockopt::set_tcp_user_timeout(listener, UNACKNOWLEDGED_MILLIS)?;
     Ok(())
 }
 

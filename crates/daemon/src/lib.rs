@@ -169,6 +169,7 @@ impl Daemon {
         let address = SocketAddr::new(ip, port);
         let bind = || {
             let listener = TcpListener::bind(address)?;
+            accept::set_options(&listener)?;
             rustix::net::listen(&listener, BACKLOG)?;
             let local = listener.local_addr()?;
             Ok((listener, local))
