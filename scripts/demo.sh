@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds Quartet, starts the four servers, and walks through what they do: every step says what it
-# shows, shows the command and what it printed, and is checked. Needs bash, cargo and python3.
+# shows, shows the command and what it printed, and is checked. Needs bash, cargo and python3; the steps
+# with curl and wget are left out where they are missing.
 #
 # Everything happens in a temporary folder with a copy of data/ in it, on free ports, so it can run
 # anywhere, and twice at the same time. Neither a process nor a file is left behind.
@@ -13,6 +14,7 @@ heading=         # the heading of the step that is going on
 wrong=           # what was wrong with it so far
 output=          # what the last command printed
 server=          # HOST and PORTs of the server started last
+client=          # the process of the client started last
 bold='' green='' red='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
@@ -120,6 +122,13 @@ stop_server() {
     show
     expect 'Shutting down server'
     [ "$code" = 0 ] || wrong="${wrong}the exit code is $code, not 0; "
+}
+
+# start_client COMMAND: starts a client, and goes on. Sets $client to its process.
+start_client() {
+    printf '$ %s &\n' "$1"
+    $1 2>/dev/null </dev/null &
+    client=$!
 }
 
 declare -A pids  # of the servers, by the name of their log
@@ -592,6 +601,12 @@ expect 'Saved photoServer.jpg: 67175 bytes' 'Sent photoClient.jpg: 37469 bytes' 
 run 0 'cmp diagram.png data/server/diagram.png && echo the same'
 expect 'the same'
 
+step 'Four of them at once' 'With -j; each line says which job it is of.'
+run 0 "file-client $file batch batch.txt -j 4"
+expect '[job-1] ' '[job-2] ' 'Saved photoServer.jpg: 67175 bytes' 'Sent photoClient.jpg: 37469 bytes' 'Saved diagram.png: 52893 bytes'
+run 0 'cmp photoServer.jpg data/server/photoServer.jpg && cmp data/photoClient.jpg data/client/photoClient.jpg && echo the same'
+expect 'the same'
+
 step 'A batch with a request that fails' 'The others are done, and the exit code is that of the failure.'
 run 0 "printf 'client_get nowhere localhost\nclient_get server/testServer.txt localhost\n' > batch.txt"
 run 1 "file-client $file batch batch.txt"
@@ -602,6 +617,117 @@ run 0 "python3 tests/python/file_client.py $file server/index.html page.html dat
 expect 'GET: HTTP/1.1 200 OK' 'POST: HTTP/1.1 200 OK'
 run 0 'cmp page.html data/server/index.html && cmp data/old/photo.jpg data/client/photoClient.jpg && echo the same'
 expect 'the same'
+
+step 'Part of a file' 'A range of bytes, and what the server says of a file.'
+run 0 "python3 -c 'import http.client as h; c = h.HTTPConnection(\"${file% *}\", ${file#* }); c.request(\"GET\", \"/client/testClient.txt\", headers={\"Range\": \"bytes=0-34\"}); print(c.getresponse().read().decode())'"
+expect 'This file starts out on the client.'
+[ "${#output}" = 35 ] || wrong="${wrong}there is more than was asked for; "
+run 0 "file-client $file head client/testClient.txt"
+expect 'Accept-Ranges: bytes' 'Content-Length: 264' 'ETag: "'
+
+if command -v curl >/dev/null; then
+    step 'The same with curl' 'It uploads, gets a part, and does not overwrite what is there if it is told so.'
+    run 0 "curl -s --noproxy '*' -T data/client/testClient.txt http://${file/ /:}/notes/today.txt"
+    expect 'File received and saved'
+    run 0 "curl -s --noproxy '*' -r 0-34 http://${file/ /:}/notes/today.txt"
+    expect 'This file starts out on the client.'
+    run 0 "curl -s --noproxy '*' -w ' %{http_code}' -T data/message1.txt -H 'If-None-Match: *' http://${file/ /:}/notes/today.txt"
+    expect ' 412'
+fi
+
+if command -v wget >/dev/null; then
+    step 'wget goes on with a download' 'It asks for the range that it lacks.'
+    run 0 'head -c 20000 data/server/photoServer.jpg > half.jpg'
+    run 0 "wget -nv --no-proxy -c -O half.jpg http://${file/ /:}/server/photoServer.jpg"
+    run 0 'cmp half.jpg data/server/photoServer.jpg && echo the same'
+    expect 'the same'
+fi
+
+step 'kill -9 in the middle of an upload' 'With --resume, what has come stays on the server, but nobody sees it.'
+run 0 'head -c 128000000 /dev/urandom > big.iso'
+start_client "file-client $file put big.iso --resume"
+run 0 "until [ -n \"\$(find data -maxdepth 1 -name '.quartet-upload-*' -size +1M)\" ]; do :; done; kill -9 $client"
+wait "$client" 2>/dev/null || true
+run 1 "file-client $file get big.iso -o copy.iso"
+expect '404 Not Found'
+run 1 "file-client $file list | grep iso"
+
+step 'kill -9 for the server too' 'It finds the upload when it starts again, and the client goes on where it was.'
+run 0 "kill -9 ${pids[file]}"
+wait "${pids[file]}" 2>/dev/null || true
+run 0 "ls -A data | grep -c '^\.quartet-upload-.*\.head\$'"
+expect 1
+start_server file 1 file-server "${file#* }" --root data --idle-exit 0 --verbose
+run 0 "file-client $file put big.iso --resume"
+expect 'Sent big.iso: 128000000 bytes, File received and saved'
+run 0 'grep -oE "(HEAD|POST|PATCH) /[.a-z]*" file.log'
+expect $'HEAD /.quartet\nPATCH /.quartet'
+run 0 'cmp big.iso data/big.iso && echo the same'
+expect 'the same'
+run 1 'ls -A . data | grep quartet-upload'
+
+step 'kill -9 in the middle of a download' 'What has arrived is not got again, as long as the file on the server is the same.'
+start_client "file-client $file get big.iso -o copy.iso --resume"
+run 0 "until [ -n \"\$(find . -maxdepth 1 -name .quartet-download-copy.iso -size +1M)\" ]; do :; done; kill -9 $client"
+wait "$client" 2>/dev/null || true
+run 1 'test -e copy.iso'
+run 0 "file-client $file get big.iso -o copy.iso --resume"
+expect 'Saved copy.iso: 128000000 bytes'
+run 0 'cmp big.iso copy.iso && echo the same'
+expect 'the same'
+run 0 'rm big.iso copy.iso data/big.iso'
+
+step 'An upload in two parts' 'Any HTTP client can do it: begin, ask how much has come, append. A wrong offset is refused.'
+cat >parts.py <<'END'
+import http.client, sys
+
+def ask(method, path, fields, body=None):
+    connection = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]))
+    connection.request(method, path, body, fields)
+    reply = connection.getresponse()
+    print(method, reply.status, "Upload-Offset:", reply.headers["Upload-Offset"], flush=True)
+    return reply
+
+def append(offset, body):
+    fields = {"Content-Type": "application/partial-upload", "Upload-Offset": str(offset)}
+    return ask("PATCH", place, fields | {"Upload-Complete": "?1"}, body)
+
+place = ask("POST", "/parts.txt", {"Upload-Complete": "?0"}, b"one part ").headers["Location"]
+ask("GET", "/parts.txt", {})
+ask("HEAD", place, {})
+append(3, b"and another")
+append(9, b"and another")
+END
+run 0 "python3 parts.py $file"
+expect 'POST 201 Upload-Offset: 9' 'GET 404' 'HEAD 204 Upload-Offset: 9' 'PATCH 409 Upload-Offset: 9' 'PATCH 200'
+run 0 'cat data/parts.txt'
+expect 'one part and another'
+
+step 'A server that knows who may write' 'USER:PASSWORD on each line; openssl passwd -6 hashes passwords, a plain one wants mode 600.'
+run 0 "printf 'alice:correct horse\n' > accounts; chmod 644 accounts"
+run 2 'file-server 0 --root data --auth-file accounts'
+expect 'accounts holds a plain password, so nobody but its owner may be able to read it'
+run 0 'chmod 600 accounts'
+start_server accounts 1 file-server 0 --root data --auth-file accounts
+run 1 "file-client $server put data/message1.txt"
+expect '401 Unauthorized, this needs a user and a password'
+run 0 "printf 'alice:wrong\n' > wrong; chmod 600 wrong"
+run 1 "file-client $server put data/message1.txt --auth-file wrong"
+expect '401 Unauthorized'
+run 1 'test -e data/data/message1.txt'
+run 0 "file-client $server put data/message1.txt sent.txt --auth-file accounts"
+expect 'Sent message1.txt: 41 bytes'
+run 0 "file-client $server get sent.txt -o -"
+expect "$(cat data/message1.txt)"
+stop_server accounts
+
+step 'A server that knows who may read, too' 'Here the password is hashed; with --auth-all nobody else may even look.'
+run 0 "echo 'alice:\$6\$quartet\$r3/98rv3XK4RtpUJA5kB9oAOMDyN3WQurT2EosspR/wCj4mjZKEDPkozAf7gMkmbAhXGGu6JEIksimE4GOADR/' > hashed"
+start_server all 1 file-server 0 --root data --auth-file hashed --auth-all
+run 1 "file-client $server list"
+expect '401 Unauthorized'
+run 0 "file-client $server get sent.txt -o - --auth-file accounts"
+expect "$(cat data/message1.txt)"
 
 step 'A server that only gives' 'With --read-only it takes no uploads.'
 start_server readonly 1 file-server 0 --root data --read-only

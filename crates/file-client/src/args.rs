@@ -178,7 +178,7 @@ fn action(words: &mut Words, output: Option<Output>) -> Result<Action, UsageErro
         }
         Some("list") => {
             refuse_output(output)?;
-            Ok(Action::List(words.take().unwrap_or_default()))
+            Ok(Action::List(words.take().unwrap_or_else(|| "/".into())))
         }
         Some("post" | "put") => {
             refuse_output(output)?;
