@@ -21,6 +21,10 @@ use crate::listing;
 /// backslash for a slash, and so two of them, or one behind a slash, for the start of a host.
 const LOCATION_ESCAPES: &AsciiSet = &CONTROLS.add(b'\\');
 
+/// The longest file whose digest is given to those who want it, in bytes: it has to be read as a
+/// whole before the head of the reply can be sent, while the client waits.
+const DIGEST_BYTES_MAX: u64 = 1 << 30;
+
 /// A file up to so long is kept in memory, in bytes, where it leaves with its head in one system
 /// call; a longer one is kept open, and the kernel copies it.
 const READ_BYTES_MAX: u64 = 8 * 1024;
@@ -148,8 +152,8 @@ impl Connections {
                 return Ok(refused.with_field("Content-Range", format!("bytes */{file_bytes}")));
             }
         };
-        if request.fields("want-repr-digest").any(digest::is_wanted) {
-            // Each request that wants it has to read the whole file.
+        let wants_digest = request.fields("want-repr-digest").any(digest::is_wanted);
+        if wants_digest && file_bytes <= DIGEST_BYTES_MAX {
             let digest = Hasher::digest_of((&file).take(file_bytes));
             let digest = digest.map_err(|error| refusal(FilesError::Storage(error)))?;
             fields.push(("Repr-Digest", digest::format(&digest).into()));

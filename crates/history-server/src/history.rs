@@ -18,6 +18,7 @@ use group_commit::{
     CommitError, Committer, FolderLock, Fsync, Line, LockError, NotStored, OpenError, Store,
     TextFile, make_folder,
 };
+use memchr::memchr;
 use proto::escape::Escaped;
 use proto::history::TEXT_BYTES_MAX;
 
@@ -387,21 +388,32 @@ impl Snapshot {
 
     fn fill_piece(&mut self) -> io::Result<()> {
         loop {
-            let room = TEXT_BYTES_MAX - self.piece.len();
-            if self.at_line_start {
-                if room < self.number.len() + 2 || self.input.fill_buf()?.is_empty() {
-                    return Ok(());
+            let block = self.input.fill_buf()?;
+            let mut rest = block;
+            while !rest.is_empty() {
+                let room = TEXT_BYTES_MAX - self.piece.len();
+                if room < self.number.len() + 2 {
+                    break;
                 }
-                self.piece.extend_from_slice(&self.number);
-                self.piece.push(b' ');
-                count_up(&mut self.number);
+                if self.at_line_start {
+                    self.piece.extend_from_slice(&self.number);
+                    self.piece.push(b' ');
+                    count_up(&mut self.number);
+                }
+                let room = TEXT_BYTES_MAX - self.piece.len();
+                let line = &rest[..rest.len().min(room)];
+                let end = memchr(b'\n', line);
+                let (line, after) = rest.split_at(end.map_or(line.len(), |at| at + 1));
+                self.piece.extend_from_slice(line);
+                self.at_line_start = end.is_some();
+                rest = after;
             }
-            let room = (TEXT_BYTES_MAX - self.piece.len()) as u64;
-            let mut input = (&mut self.input).take(room);
-            if input.read_until(b'\n', &mut self.piece)? == 0 {
+            let taken = block.len() - rest.len();
+            let is_full = !rest.is_empty();
+            self.input.consume(taken);
+            if taken == 0 || is_full {
                 return Ok(());
             }
-            self.at_line_start = self.piece.ends_with(b"\n");
         }
     }
 }
