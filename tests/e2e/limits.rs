@@ -12,8 +12,11 @@ use proto::ErrorCode;
 use proto::frame;
 use proto::frame::Message;
 use proto::queue::Reply;
+use rustix::process::{Resource, Rlimit};
 
-use crate::harness::{Server, connect, eventually, exchange, program, read_to_end, send_request};
+use crate::harness::{
+    Server, connect, eventually, exchange, program, read_to_end, send_request, skipped,
+};
 use crate::programs::server_line;
 
 /// A request that each server answers, and how a good answer starts.
@@ -225,6 +228,61 @@ fn is_closed(mut stream: &TcpStream) -> bool {
             Ok(_) => {}
             Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
         }
+    }
+}
+
+/// Connections of each of the two slow kinds.
+const SLOW: usize = 1000;
+
+#[test]
+fn two_thousand_slow_connections_keep_nobody_waiting() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = 2 * SLOW as u64 + 500;
+    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
+        return skipped("too few descriptors are allowed for 2,000 connections");
+    }
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    rustix::process::setrlimit(Resource::Nofile, raised).unwrap();
+    // As many as there is room for, and twice as many as there is room for.
+    for options in [&[][..], &["--max-connections", "1000"]] {
+        let (server, dir) = start("file-server", options);
+        let large = std::fs::File::create(dir.path().join("large")).unwrap();
+        large.set_len(1 << 30).unwrap();
+        let begin = |beginning: &[u8]| {
+            let mut stream = server.connect();
+            // It may be turned away, as it deserves.
+            let _ = stream.write_all(beginning);
+            stream.set_nonblocking(true).unwrap();
+            stream
+        };
+        let writers: Vec<_> = (0..SLOW).map(|_| begin(b"GET / HTTP/1.1\r\nX: ")).collect();
+        let readers: Vec<_> = (0..SLOW).map(|_| begin(LARGE)).collect();
+        let (_, request, answer) = GOOD[3];
+        let mut longest = Duration::ZERO;
+        let begun = Instant::now();
+        let mut drips = 0;
+        while begun.elapsed() < Duration::from_secs(3) {
+            if begun.elapsed() >= Duration::from_secs(drips) {
+                drips += 1;
+                for mut stream in &writers {
+                    let _ = stream.write(b"x");
+                }
+                for mut stream in &readers {
+                    let _ = stream.read(&mut [0]);
+                }
+            }
+            let asked = Instant::now();
+            eventually("a normal client is served", || {
+                exchange(server.addr(), request).starts_with(answer)
+            });
+            longest = longest.max(asked.elapsed());
+        }
+        // A second on a machine that does nothing else.
+        println!("slow: a normal client waited {longest:?} at most");
+        assert!(longest < Duration::from_secs(5), "{longest:?}");
     }
 }
 
