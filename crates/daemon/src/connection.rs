@@ -200,6 +200,15 @@ impl<'a> Connection<'a> {
         waited
     }
 
+    /// What this connection's thread can be woken by in [`Connection::wait`].
+    ///
+    /// # Errors
+    /// If there are no more descriptors, or none but those that new connections need.
+    pub fn wakeup(&self) -> io::Result<Wakeup> {
+        let count = self.registration.registry.count_wakeup();
+        Wakeup::counted(Some(count.ok_or(Errno::MFILE)?))
+    }
+
     /// Notes that a request begins or has ended; a connection that never asked anything does not
     /// count.
     fn note_request(&self) {
@@ -223,14 +232,19 @@ impl<'a> Connection<'a> {
         &mut self.output
     }
 
+    /// Whether so much has been gathered that it should be sent.
+    pub fn has_much_output(&self) -> bool {
+        self.output.len() >= OUTPUT_BYTES
+    }
+
     /// Sends what has been gathered if it is a lot.
     ///
     /// # Errors
     /// Those of the stream.
     pub fn flush_if_large(&mut self) -> io::Result<()> {
-        match self.output.len() {
-            0..OUTPUT_BYTES => Ok(()),
-            _ => self.flush(),
+        match self.has_much_output() {
+            true => self.flush(),
+            false => Ok(()),
         }
     }
 

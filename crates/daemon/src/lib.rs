@@ -129,22 +129,15 @@ impl Daemon {
     /// A server that keeps up to `connections_max` connections open at once; fewer, with a warning,
     /// if the system does not allow as many descriptors.
     pub fn new(connections_max: usize) -> Self {
-        Self::with_descriptors(connections_max, 1)
-    }
-
-    /// The same, for a server whose connections may take so many descriptors each. One that counts
-    /// too few can be left with none to accept by, and then nobody comes whom the others wait for.
-    pub fn with_descriptors(connections_max: usize, descriptors_each: usize) -> Self {
         let allowed = descriptors_allowed();
         let affordable = allowed
             .saturating_sub(DESCRIPTORS_RESERVED)
-            .max(allowed / 2)
-            / descriptors_each;
+            .max(allowed / 2);
         if affordable < connections_max {
             log::warn!("{allowed} descriptors (ulimit -n) allow {affordable} connections at once");
         }
         Self {
-            registry: Registry::new(connections_max.min(affordable)),
+            registry: Registry::new(connections_max.min(affordable), affordable),
             listeners: Vec::new(),
             idle_exit: None,
         }

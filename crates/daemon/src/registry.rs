@@ -12,8 +12,12 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::lock;
 
 /// All connections of one server, over all its ports.
+#[derive(Debug)]
 pub(crate) struct Registry {
     connections_max: usize,
+    /// Descriptors that connections and what they are woken by may take.
+    descriptors_max: usize,
+    wakeups: AtomicUsize,
     open: AtomicUsize,
     /// Connections over the limit that are being told so.
     pub(crate) turned_away: AtomicUsize,
@@ -26,12 +30,14 @@ pub(crate) struct Registry {
     changed: Condvar,
 }
 
+#[derive(Debug)]
 struct State {
     next_id: u64,
     entries: HashMap<u64, Arc<Entry>>,
 }
 
 /// One connection, as its own thread and the thread that shuts down share it.
+#[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
@@ -57,9 +63,11 @@ pub(crate) struct Registration {
 }
 
 impl Registry {
-    pub(crate) fn new(connections_max: usize) -> Arc<Self> {
+    pub(crate) fn new(connections_max: usize, descriptors_max: usize) -> Arc<Self> {
         Arc::new(Self {
             connections_max,
+            descriptors_max,
+            wakeups: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -81,7 +89,8 @@ impl Registry {
     ) -> Result<Registration, TcpStream> {
         let mut state = lock(&self.state);
         let open = state.entries.len();
-        let has_room = open < self.connections_max
+        let has_descriptor = open + self.wakeups.load(Ordering::Relaxed) < self.descriptors_max;
+        let has_room = (open < self.connections_max && has_descriptor)
             || (open < self.connections_max + LEAVING_MAX && state.make_way(self.millis()));
         if !has_room {
             return Err(stream);
@@ -101,6 +110,19 @@ impl Registry {
             entry,
             id,
         })
+    }
+
+    /// Counts one more descriptor that a connection is woken by; `None` if there are as many as may
+    /// be.
+    pub(crate) fn count_wakeup(self: &Arc<Self>) -> Option<WakeupCount> {
+        let wakeups = self.wakeups.fetch_add(1, Ordering::Relaxed);
+        let count = WakeupCount(Arc::clone(self));
+        // The rest is for connections that do not wait, and may be waited for.
+        let descriptors_max = self.descriptors_max - self.descriptors_max / 8;
+        match wakeups + self.open() < descriptors_max {
+            true => Some(count),
+            false => None,
+        }
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -215,6 +237,16 @@ impl State {
         entry.gives_way_at.store(NEVER, Ordering::SeqCst);
         entry.cut();
         true
+    }
+}
+
+/// Dropping it takes a descriptor off the count.
+#[derive(Debug)]
+pub(crate) struct WakeupCount(Arc<Registry>);
+
+impl Drop for WakeupCount {
+    fn drop(&mut self) {
+        self.0.wakeups.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

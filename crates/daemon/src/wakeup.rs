@@ -9,11 +9,15 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::registry::WakeupCount;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 /// Wakes one connection's thread.
 #[derive(Debug)]
-pub struct Wakeup(OwnedFd);
+pub struct Wakeup {
+    event: OwnedFd,
+    _count: Option<WakeupCount>,
+}
 
 /// Why a wait is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +36,21 @@ impl Wakeup {
     /// # Errors
     /// If there are no more descriptors.
     pub fn new() -> io::Result<Self> {
+        Self::counted(None)
+    }
+
+    pub(crate) fn counted(count: Option<WakeupCount>) -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Self(eventfd(0, flags)?))
+        Ok(Self {
+            event: eventfd(0, flags)?,
+            _count: count,
+        })
     }
 
     /// Ends the present wait, or the next one.
     pub fn wake(&self) {
         // It can fail only when it was woken 2^64 times.
-        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 
     /// Waits until it is woken, `stream` is ended by its peer, or the deadline has come. A peer that
@@ -52,7 +63,7 @@ impl Wakeup {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut waiting = [
                 PollFd::new(stream, PollFlags::RDHUP),
-                PollFd::new(&self.0, PollFlags::IN),
+                PollFd::new(&self.event, PollFlags::IN),
             ];
             match poll(&mut waiting, Some(&timespec(left))) {
                 Err(rustix::io::Errno::INTR) => continue,
@@ -64,7 +75,7 @@ impl Wakeup {
                 return Ok(Waited::HungUp);
             }
             // Takes all that it was woken, so that it can be woken anew.
-            let _ = rustix::io::read(&self.0, &mut [0; 8]);
+            let _ = rustix::io::read(&self.event, &mut [0; 8]);
             return Ok(Waited::Woken);
         }
     }

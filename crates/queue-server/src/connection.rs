@@ -13,7 +13,7 @@ use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::{Claim, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request};
 
 use crate::message::Taken;
-use crate::queues::{Begun, Queues};
+use crate::queues::{AtOnce, Begun, Queues};
 use crate::{HELD_MAX, QueueError};
 
 /// A plain request must be whole this long after its first byte.
@@ -68,6 +68,9 @@ impl Service for Connections {
 const WAITING_MAX: usize = 256;
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
+/// How many requests of a connection that arrived together are acted on before others get a turn.
+const AT_ONCE_MAX: usize = 32;
+
 /// Requests and replies until the client closes. What it holds then goes back to its queue.
 fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
     let payload_bytes_max = queues.body_bytes_max() + FIELD_BYTES_MAX;
@@ -106,7 +109,10 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
         }
         payload.clear();
         payload.shrink_to(PAYLOAD_BYTES_KEPT);
-        connection.flush_if_large()?;
+        if connection.has_much_output() {
+            session.let_go();
+            connection.flush()?;
+        }
     }
 }
 
@@ -118,6 +124,8 @@ struct Session<'q> {
     begun: VecDeque<Begun>,
     /// How many bytes the messages in `begun` have that were sent, or are handed out.
     begun_bytes: usize,
+    /// Held over the requests that have arrived together, and how many of them it was held for.
+    at_once: Option<(AtOnce<'q>, usize)>,
     wakeup: Option<Arc<Wakeup>>,
 }
 
@@ -128,6 +136,7 @@ impl<'q> Session<'q> {
             held: VecDeque::new(),
             begun: VecDeque::new(),
             begun_bytes: 0,
+            at_once: None,
             wakeup: None,
         }
     }
@@ -136,6 +145,9 @@ impl<'q> Session<'q> {
     /// [`Session::settle`].
     fn act(&mut self, request: Request, connection: &mut Connection) -> io::Result<()> {
         log::debug!("{}", shown(&request));
+        if self.act_at_once(&request, connection.output()) {
+            return Ok(());
+        }
         let begun = match request {
             Request::Receive {
                 queue,
@@ -156,6 +168,48 @@ impl<'q> Session<'q> {
             self.settle(connection.output());
         }
         Ok(())
+    }
+
+    /// Sends or receives without a lock of its own, as most requests are made; returns whether that
+    /// was possible. Where there is nothing to receive, or a disk to wait for, it is not.
+    fn act_at_once(&mut self, request: &Request, out: &mut Vec<u8>) -> bool {
+        let (mut at_once, requests) = match self.at_once.take() {
+            Some((at_once, requests)) if requests < AT_ONCE_MAX => (at_once, requests),
+            // Others get a turn.
+            other => {
+                drop(other);
+                match self.queues.at_once() {
+                    Some(at_once) => (at_once, 0),
+                    None => return false,
+                }
+            }
+        };
+        match *request {
+            Request::Send {
+                queue,
+                delay_millis,
+                body,
+            } => match at_once.send(queue, millis(delay_millis), body) {
+                Ok(id) => Reply::Stored { id }.encode(out),
+                Err(error) => put_error(error.code(), &error.to_string(), out),
+            },
+            Request::Receive {
+                queue,
+                delivery: Delivery::Forget,
+                ..
+            } => match at_once.receive(queue) {
+                Some(taken) => taken.reply().encode(out),
+                None => return false,
+            },
+            _ => return false,
+        }
+        self.at_once = Some((at_once, requests + 1));
+        true
+    }
+
+    /// Lets others at the queues.
+    fn let_go(&mut self) {
+        self.at_once = None;
     }
 
     /// Begins a change, or replies at once.
@@ -206,13 +260,6 @@ impl<'q> Session<'q> {
                 return Ok(Err(QueueError::TooManyHeld));
             }
         }
-        if delivery == Delivery::Forget
-            && !self.queues.is_durable()
-            && let Some(taken) = self.queues.take_for_good(queue)
-        {
-            taken.reply().encode(connection.output());
-            return Ok(Ok(None));
-        }
         let mut taken = self.queues.take(queue);
         if taken.is_none() && !self.begun.is_empty() {
             // What this connection has sent or given back before, it must be able to receive.
@@ -251,7 +298,7 @@ impl<'q> Session<'q> {
         connection: &mut Connection,
     ) -> io::Result<Result<Option<Taken>, QueueError>> {
         let deadline = Instant::now() + wait;
-        let wakeup = match self.wakeup() {
+        let wakeup = match self.wakeup(connection) {
             Ok(wakeup) => wakeup,
             Err(error) => {
                 log::error!("A receiver cannot wait: {error}");
@@ -274,10 +321,10 @@ impl<'q> Session<'q> {
     }
 
     /// What this connection is woken by; made when it first waits.
-    fn wakeup(&mut self) -> io::Result<Arc<Wakeup>> {
+    fn wakeup(&mut self, connection: &Connection) -> io::Result<Arc<Wakeup>> {
         let wakeup = match self.wakeup.take() {
             Some(wakeup) => wakeup,
-            None => Arc::new(Wakeup::new()?),
+            None => Arc::new(connection.wakeup()?),
         };
         self.wakeup = Some(Arc::clone(&wakeup));
         Ok(wakeup)
@@ -297,6 +344,7 @@ impl<'q> Session<'q> {
 
     /// Waits for the disk, and gives every reply that waited for it.
     fn settle(&mut self, out: &mut Vec<u8>) {
+        self.let_go();
         while let Some(begun) = self.begun.pop_front() {
             let finished = self.queues.finish(begun, |reply| reply.encode(out));
             if let Err(error) = finished {

@@ -36,9 +36,6 @@ use alarm::Alarm;
 use connection::Connections;
 use datagram::Datagrams;
 
-/// What a connection may take: its socket, and what a receiver that waits is woken by.
-const DESCRIPTORS_EACH: usize = 2;
-
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -153,8 +150,7 @@ impl Server {
     /// # Errors
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let connections_max = config.connections_max;
-        let mut daemon = Daemon::with_descriptors(connections_max, DESCRIPTORS_EACH);
+        let mut daemon = Daemon::new(config.connections_max);
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use daemon::{Wakeup, lock};
@@ -174,29 +174,15 @@ impl Queues {
         body: &[u8],
     ) -> Result<Begun, QueueError> {
         let shared = &*self.shared;
-        if body.len() > shared.limits.body_bytes_max {
-            return Err(QueueError::TooLarge {
-                body_bytes: body.len(),
-                body_bytes_max: shared.limits.body_bytes_max,
-            });
-        }
-        let message = Message::new(body);
-        let mut state = lock(&shared.state);
-        let name = state.admit(queue, &message, &shared.limits)?;
+        shared.check_length(body)?;
         if self.writer.is_some() {
-            drop(state);
+            let message = Message::new(body);
+            let name = lock(&shared.state).admit(queue, &message, &shared.limits)?;
             let change = || Change::Insert(name, message, delay);
             return Ok(self.begin(change, Effect::Store(0)));
         }
-        let id = state.next_id;
-        state.next_id += 1;
-        let place = shared.clock.place_after(delay);
-        let message = Message {
-            id,
-            place,
-            ..message
-        };
-        let wakeup = shared.arrive(&mut state, &name, message, !delay.is_zero());
+        let mut state = lock(&shared.state);
+        let (id, wakeup) = shared.store(&mut state, queue, delay, body)?;
         drop(state);
         wake(wakeup);
         Ok(Begun {
@@ -205,18 +191,21 @@ impl Queues {
         })
     }
 
+    /// Locks the queues for several requests in a row, if they have no database to wait for.
+    pub fn at_once(&self) -> Option<AtOnce<'_>> {
+        match self.writer {
+            None => Some(AtOnce {
+                shared: &self.shared,
+                state: Some(lock(&self.shared.state)),
+                wakeups: Vec::new(),
+            }),
+            Some(_) => None,
+        }
+    }
+
     /// Takes the oldest message.
     pub fn take(&self, queue: QueueName) -> Option<Taken> {
         lock(&self.shared.state).take(queue)
-    }
-
-    /// Takes the oldest message, and forgets it with that: for queues without a database, which
-    /// have nothing to wait for.
-    pub fn take_for_good(&self, queue: QueueName) -> Option<Taken> {
-        let mut state = lock(&self.shared.state);
-        let taken = state.take(queue)?;
-        state.forgotten(&taken);
-        Some(taken)
     }
 
     /// Puts a message back that was not handed out after all.
@@ -624,6 +613,50 @@ impl Drop for InLine<'_> {
     }
 }
 
+/// The queues, locked for several requests in a row: one that is made in between by the thread that
+/// holds this would wait for itself. Dropping it unlocks them, and then wakes those who wait for
+/// what was sent.
+#[must_use = "the queues are locked as long as this lives"]
+pub struct AtOnce<'q> {
+    shared: &'q Shared,
+    state: Option<MutexGuard<'q, State>>,
+    wakeups: Vec<Arc<Wakeup>>,
+}
+
+impl AtOnce<'_> {
+    /// Puts a message at the end of a queue, after a delay. Returns its id.
+    ///
+    /// # Errors
+    /// As [`Queues::send`].
+    pub fn send(
+        &mut self,
+        queue: QueueName,
+        delay: Duration,
+        body: &[u8],
+    ) -> Result<MessageId, QueueError> {
+        self.shared.check_length(body)?;
+        let state = self.state.as_mut().expect("only dropping takes it");
+        let (id, wakeup) = self.shared.store(state, queue, delay, body)?;
+        self.wakeups.extend(wakeup);
+        Ok(id)
+    }
+
+    /// Takes the oldest message, and forgets it with that.
+    pub fn receive(&mut self, queue: QueueName) -> Option<Taken> {
+        let state = self.state.as_mut().expect("only dropping takes it");
+        let taken = state.take(queue)?;
+        state.forgotten(&taken);
+        Some(taken)
+    }
+}
+
+impl Drop for AtOnce<'_> {
+    fn drop(&mut self) {
+        self.state = None;
+        self.wakeups.drain(..).for_each(|wakeup| wakeup.wake());
+    }
+}
+
 fn wake(wakeup: Option<Arc<Wakeup>>) {
     if let Some(wakeup) = wakeup {
         wakeup.wake();
@@ -631,6 +664,39 @@ fn wake(wakeup: Option<Arc<Wakeup>>) {
 }
 
 impl Shared {
+    fn check_length(&self, body: &[u8]) -> Result<(), QueueError> {
+        let body_bytes_max = self.limits.body_bytes_max;
+        match body.len() {
+            body_bytes if body_bytes > body_bytes_max => Err(QueueError::TooLarge {
+                body_bytes,
+                body_bytes_max,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a message at the end of a queue, where there is no database. Returns its id, and who is
+    /// to be woken.
+    fn store(
+        &self,
+        state: &mut State,
+        queue: QueueName,
+        delay: Duration,
+        body: &[u8],
+    ) -> Result<(MessageId, Option<Arc<Wakeup>>), QueueError> {
+        let message = Message::new(body);
+        let name = state.admit(queue, &message, &self.limits)?;
+        let id = state.next_id;
+        state.next_id += 1;
+        let message = Message {
+            id,
+            place: self.clock.place_after(delay),
+            ..message
+        };
+        let wakeup = self.arrive(state, &name, message, !delay.is_zero());
+        Ok((id, wakeup))
+    }
+
     /// Puts a message that was counted by [`State::admit`] into its queue. Returns who is to be
     /// woken.
     fn arrive(
