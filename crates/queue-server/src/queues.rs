@@ -684,16 +684,22 @@ impl Shared {
         delay: Duration,
         body: &[u8],
     ) -> Result<(MessageId, Option<Arc<Wakeup>>), QueueError> {
-        let message = Message::new(body);
-        let name = state.admit(queue, &message, &self.limits)?;
         let id = state.next_id;
-        state.next_id += 1;
         let message = Message {
             id,
             place: self.clock.place_after(delay),
-            ..message
+            ..Message::new(body)
         };
-        let wakeup = self.arrive(state, &name, message, !delay.is_zero());
+        let one = state.make_room(queue, message.cost(), &self.limits)?;
+        let wakeup = match delay.is_zero() {
+            true => one.insert(message),
+            false => {
+                let name = state.name(queue)?;
+                self.put(state, &name, message, true)
+            }
+        };
+        state.next_id += 1;
+        state.totals.sent += 1;
         Ok((id, wakeup))
     }
 
@@ -859,30 +865,39 @@ impl State {
         message: &Message,
         limits: &Limits,
     ) -> Result<Arc<str>, QueueError> {
+        self.make_room(queue, message.cost(), limits)?.arriving += 1;
+        self.name(queue)
+    }
+
+    /// Counts what a message costs, if there is room for it. Returns the queue that it goes to.
+    fn make_room(
+        &mut self,
+        queue: QueueName,
+        cost: usize,
+        limits: &Limits,
+    ) -> Result<&mut Queue, QueueError> {
         if self.totals.is_draining {
             return Err(QueueError::Draining);
         }
-        let cost = message.cost();
         if self.bytes + cost > limits.memory_bytes_max {
             return Err(QueueError::NoMemory(limits.memory_bytes_max));
         }
-        let name = self.name(queue)?;
-        let one = self.queue(&name);
-        let refused = if one.messages() >= limits.messages_max {
-            Some(QueueError::TooManyMessages(limits.messages_max))
-        } else if one.bytes + cost > limits.queue_bytes_max {
-            Some(QueueError::TooManyBytes(limits.queue_bytes_max))
-        } else {
-            None
-        };
-        if let Some(error) = refused {
-            self.remove_if_unused(&name);
-            return Err(error);
+        let there = self.queues.get(queue.as_str());
+        let (messages, bytes) = there.map_or((0, 0), |one| (one.messages(), one.bytes));
+        if messages >= limits.messages_max {
+            return Err(QueueError::TooManyMessages(limits.messages_max));
         }
-        one.arriving += 1;
-        one.bytes += cost;
+        if bytes + cost > limits.queue_bytes_max {
+            return Err(QueueError::TooManyBytes(limits.queue_bytes_max));
+        }
+        if there.is_none() {
+            self.name(queue)?;
+        }
         self.bytes += cost;
-        Ok(name)
+        let one = self.queues.get_mut(queue.as_str());
+        let one = one.expect("it is there, or was just made");
+        one.bytes += cost;
+        Ok(one)
     }
 
     fn take(&mut self, queue: QueueName) -> Option<Taken> {
@@ -903,10 +918,13 @@ impl State {
         let cost = taken.message.cost();
         self.totals.acked += 1;
         self.bytes -= cost;
-        let queue = self.queue(&taken.queue);
-        queue.held -= 1;
-        queue.bytes -= cost;
-        self.remove_if_unused(&taken.queue);
+        if let Some(queue) = self.queues.get_mut(&taken.queue) {
+            queue.held -= 1;
+            queue.bytes -= cost;
+            if queue.is_unused() {
+                self.queues.remove(&taken.queue);
+            }
+        }
     }
 
     fn end_lease(&mut self, token: Token) -> Option<Taken> {
