@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, sockopt};
@@ -60,16 +61,22 @@ pub trait Service: Send + Sync + 'static {
     fn busy_reply(&self, first_byte: Option<u8>) -> Vec<u8>;
 }
 
+/// A connection that was accepted, and who is at the other end.
+pub(crate) type Accepted = (TcpStream, SocketAddr);
+
 impl Registry {
-    /// Accepts until the server stops.
-    pub(crate) fn accept_all(self: &Arc<Self>, listener: &TcpListener, service: &Arc<dyn Service>) {
+    /// Accepts until the server stops, and hands on what it has accepted. To accept is quick, but to
+    /// start a thread is not; one that did both would let the kernel's queue run over in a burst, and
+    /// then TCP tries again a second later.
+    pub(crate) fn accept_all(&self, listener: &TcpListener, accepted: &SyncSender<Accepted>) {
         let mut failing = false;
         while !self.is_stopping() {
             match listener.accept() {
                 Ok(_) if self.is_stopping() => return,
                 Ok((stream, peer)) => {
                     failing = false;
-                    self.admit(stream, peer, service);
+                    // Whoever receives it ends only when this has ended.
+                    let _ = accepted.send((stream, peer));
                 }
                 Err(_) if self.is_stopping() => return,
                 Err(error) if is_of_the_connection(&error) => {}
@@ -80,6 +87,19 @@ impl Registry {
                     failing = true;
                     self.pause(ACCEPT_PAUSE);
                 }
+            }
+        }
+    }
+
+    /// Starts the threads of what was accepted, until nothing more is.
+    pub(crate) fn admit_all(
+        self: &Arc<Self>,
+        accepted: &Receiver<Accepted>,
+        service: &Arc<dyn Service>,
+    ) {
+        for (stream, peer) in accepted {
+            if !self.is_stopping() {
+                self.admit(stream, peer, service);
             }
         }
     }

@@ -18,6 +18,7 @@ mod wakeup;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -45,6 +46,9 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The stack of every thread, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
+
+/// Connections that were accepted and whose threads are not started yet, on each port.
+const ACCEPTED_MAX: usize = 4096;
 
 /// Waiting connections the kernel keeps for us; std asks for 128, too few for a burst.
 const BACKLOG: i32 = 4096;
@@ -241,7 +245,11 @@ impl Daemon {
                 Listening::Tcp(listener, service) => {
                     sockets.push(Socket::Tcp(Arc::clone(&listener)));
                     let name = named("tcp", listener.local_addr());
-                    spawn(name, move || registry.accept_all(&listener, &service))
+                    let (accepted, admitted) = sync_channel(ACCEPTED_MAX);
+                    let admitting = Arc::clone(&registry);
+                    let admit = move || admitting.admit_all(&admitted, &service);
+                    threads.push(spawn(name.clone(), admit).map_err(StartError::Thread)?);
+                    spawn(name, move || registry.accept_all(&listener, &accepted))
                 }
                 Listening::Udp(socket, service) => {
                     sockets.push(Socket::Udp(Arc::clone(&socket)));

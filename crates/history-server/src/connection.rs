@@ -15,7 +15,7 @@ use proto::ErrorCode;
 use proto::error::ErrorReply;
 use proto::escape::{Escaped, EscapedBytes};
 use proto::frame::{self, FrameError, Message as _};
-use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request};
+use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request, put_text};
 use proto::plain::{AUTHENTICATION_ERROR, parse_history_line, read_history_line};
 
 use crate::history::{History, HistoryError, Snapshot};
@@ -94,6 +94,16 @@ impl Dialect {
             }
         }
         connection.flush_if_large()
+    }
+
+    /// Appends a piece of the history; returns whether there was one.
+    fn put_piece(self, snapshot: &mut Snapshot, out: &mut Vec<u8>) -> Result<bool, HistoryError> {
+        let before = out.len();
+        match self {
+            Self::Framed => put_text(out, |out| snapshot.put_piece(out))?,
+            Self::Plain => snapshot.put_piece(out)?,
+        }
+        Ok(out.len() > before)
     }
 
     fn put_error(
@@ -203,9 +213,9 @@ impl Connections {
             Err(refusal) => return self.refuse(&refusal, dialect, connection),
         };
         loop {
-            match snapshot.next_piece() {
-                Ok(Some(piece)) => dialect.put(Reply::Text(piece), connection)?,
-                Ok(None) => return dialect.put(Reply::Done(""), connection),
+            match dialect.put_piece(&mut snapshot, connection.output()) {
+                Ok(true) => connection.flush_if_large()?,
+                Ok(false) => return dialect.put(Reply::Done(""), connection),
                 Err(error) => return self.refuse(&error.into(), dialect, connection),
             }
         }

@@ -362,7 +362,6 @@ pub struct Snapshot {
     /// The number of the next line, in digits; counting in digits saves formatting each number.
     number: Vec<u8>,
     at_line_start: bool,
-    piece: Vec<u8>,
 }
 
 impl Snapshot {
@@ -371,41 +370,30 @@ impl Snapshot {
             input: BufReader::with_capacity(BLOCK_BYTES, whole),
             number: vec![b'1'],
             at_line_start: true,
-            piece: Vec::new(),
         }
     }
 
-    /// The next piece, of at most [`TEXT_BYTES_MAX`] bytes; `None` is the end. All pieces together
-    /// are the lines, each behind its number and a space.
+    /// Appends the next piece, of at most [`TEXT_BYTES_MAX`] bytes, to `out`; nothing is the end. All
+    /// pieces together are the lines, each behind its number and a space.
     ///
     /// # Errors
     /// [`HistoryError::Read`].
-    pub fn next_piece(&mut self) -> Result<Option<&[u8]>, HistoryError> {
-        self.piece.clear();
-        self.fill_piece().map_err(HistoryError::Read)?;
-        Ok(Some(self.piece.as_slice()).filter(|piece| !piece.is_empty()))
-    }
-
-    fn fill_piece(&mut self) -> io::Result<()> {
+    pub fn put_piece(&mut self, out: &mut Vec<u8>) -> Result<(), HistoryError> {
+        let end = out.len() + TEXT_BYTES_MAX;
         loop {
-            let block = self.input.fill_buf()?;
+            let block = self.input.fill_buf().map_err(HistoryError::Read)?;
             let mut rest = block;
-            while !rest.is_empty() {
-                let room = TEXT_BYTES_MAX - self.piece.len();
-                if room < self.number.len() + 2 {
-                    break;
-                }
+            while !rest.is_empty() && end - out.len() >= self.number.len() + 2 {
                 if self.at_line_start {
-                    self.piece.extend_from_slice(&self.number);
-                    self.piece.push(b' ');
+                    out.extend_from_slice(&self.number);
+                    out.push(b' ');
                     count_up(&mut self.number);
                 }
-                let room = TEXT_BYTES_MAX - self.piece.len();
-                let line = &rest[..rest.len().min(room)];
-                let end = memchr(b'\n', line);
-                let (line, after) = rest.split_at(end.map_or(line.len(), |at| at + 1));
-                self.piece.extend_from_slice(line);
-                self.at_line_start = end.is_some();
+                let line = &rest[..rest.len().min(end - out.len())];
+                let line_end = memchr(b'\n', line);
+                let (line, after) = rest.split_at(line_end.map_or(line.len(), |at| at + 1));
+                out.extend_from_slice(line);
+                self.at_line_start = line_end.is_some();
                 rest = after;
             }
             let taken = block.len() - rest.len();
@@ -476,9 +464,13 @@ mod tests {
     /// Reads a snapshot to its end. No piece is too long for a frame.
     fn read(mut snapshot: Snapshot) -> String {
         let mut text = Vec::new();
-        while let Some(piece) = snapshot.next_piece().unwrap() {
-            assert!(piece.len() <= TEXT_BYTES_MAX);
-            text.extend_from_slice(piece);
+        loop {
+            let before = text.len();
+            snapshot.put_piece(&mut text).unwrap();
+            assert!(text.len() - before <= TEXT_BYTES_MAX);
+            if text.len() == before {
+                break;
+            }
         }
         String::from_utf8(text).unwrap()
     }

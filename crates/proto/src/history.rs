@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::error::ErrorReply;
 use crate::fields::{Fields, PayloadError, put_name};
-use crate::frame::Message;
+use crate::frame::{self, Message};
 
 /// The longest user name, in bytes.
 pub const USER_BYTES_MAX: usize = 64;
@@ -112,6 +112,24 @@ impl<'a> Message<'a> for Request<'a> {
         fields.end()?;
         Ok(Self { user, operation })
     }
+}
+
+/// Appends a [`Reply::Text`] of what `text` appends, which is up to [`TEXT_BYTES_MAX`] bytes, without
+/// a copy in between; nothing if that is nothing, or an error.
+///
+/// # Errors
+/// That of `text`.
+pub fn put_text<E>(
+    out: &mut Vec<u8>,
+    text: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let before = out.len();
+    let mut appended = Ok(());
+    frame::put(out, TEXT, |out| appended = text(out));
+    if appended.is_err() || out.len() == before + frame::HEADER_BYTES {
+        out.truncate(before);
+    }
+    appended
 }
 
 const ABOUT: u8 = 0x61;
