@@ -30,6 +30,10 @@ const INPUT_BYTES_MAX: usize = 64 * 1024;
 /// Output is sent when this many bytes of it have gathered, also while there is more input.
 const OUTPUT_BYTES: usize = 64 * 1024;
 
+/// So much room is kept for output while a connection is busy, in bytes: what was gathered before it
+/// was a lot, and a reply more.
+const OUTPUT_KEPT_BYTES: usize = 2 * OUTPUT_BYTES;
+
 /// What a peer has to take of a reply within [`WRITE_STALL`], in bytes: 1 KiB a second.
 const WRITE_STALL_BYTES: u64 = 1024 * WRITE_STALL.as_secs();
 
@@ -293,7 +297,7 @@ impl<'a> Connection<'a> {
         let mut output = std::mem::take(&mut self.output);
         let sent = self.send_all(&output, flags | SendFlags::NOSIGNAL);
         output.clear();
-        output.shrink_to(OUTPUT_BYTES);
+        output.shrink_to(OUTPUT_KEPT_BYTES);
         self.output = output;
         sent
     }

@@ -16,7 +16,7 @@ use crate::path::TreePath;
 use crate::resume::{Part, inconsistent_length};
 
 /// An upload is read and written in pieces of up to so many bytes.
-const PIECE_BYTES: usize = 64 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// What the original server answers a whole upload.
 const SAVED: &str = "File received and saved\n";
