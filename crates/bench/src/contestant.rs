@@ -60,7 +60,8 @@ impl Sample {
     }
 }
 
-/// How many threads generate load unless told otherwise.
+/// How many threads generate load unless told otherwise. Real clients are programs of their own; one
+/// thread that drives all connections sends and reads in bursts, which suits servers that do the same.
 pub const GENERATOR_THREADS: usize = 8;
 
 /// How long and how large everything is.
