@@ -160,6 +160,14 @@ impl Server {
         self.child.id()
     }
 
+    /// How many connections it serves: each has a thread that is named by its peer.
+    pub fn connections(&self) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let names = tasks.into_iter().flatten().flatten();
+        let names = names.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("127.0.0.1:")).count()
+    }
+
     /// How many threads it has.
     pub fn threads(&self) -> usize {
         entries(&format!("/proc/{}/task", self.pid()))
