@@ -29,7 +29,7 @@ Options:
   --only PATTERN         only the rows with PATTERN in their names, in any case
   --list                 print the names of the rows
   --rounds N             rounds of each row, ours and theirs in turn, 1 to 99 [default: 5]
-  --threads N            threads that generate load, 1 to 64 [default: 1]
+  --threads N            threads that generate load, 1 to 64 [default: 8]
   --dir DIR              make the temporary folder in DIR, which decides what disk is measured
                          [default: the folder of this program]
   -h, --help             print this help
@@ -171,6 +171,18 @@ mod tests {
             parse(&["respond", "80", "f", "48"]),
             Ok(Command::Respond(want))
         );
+    }
+
+    #[test]
+    fn the_help_tells_the_defaults() {
+        use crate::contestant::{GENERATOR_THREADS, Scale};
+        let check = |what: &str, default: usize| {
+            let line = HELP.lines().find(|line| line.contains(what)).unwrap();
+            let want = format!("[default: {default}]");
+            assert!(line.ends_with(&want), "{line}");
+        };
+        check("--rounds N", Scale::FULL.rounds);
+        check("--threads N", GENERATOR_THREADS);
     }
 
     #[test]
