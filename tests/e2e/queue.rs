@@ -1,7 +1,7 @@
 //! The queue service: both dialects, both transports, and what happens to a message when its
 //! taker dies.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, UdpSocket};
 use std::sync::Barrier;
 use std::thread;
@@ -9,7 +9,7 @@ use std::thread;
 use proto::ErrorCode;
 use proto::frame::{self, Message};
 use proto::plain::QUEUE_EMPTY;
-use proto::queue::{Claim, Delivery, Reply, Request};
+use proto::queue::{Claim, Delivery, QueueName, Reply, Request};
 use queue_client::{Client, Error, Transport};
 
 use crate::harness::{
@@ -305,6 +305,55 @@ fn what_a_connection_did_before_it_can_receive() {
             ],
             "{options:?}"
         );
+    }
+}
+
+#[test]
+fn requests_of_all_kinds_that_arrive_together_are_answered_in_order() {
+    for options in [&[][..], &["--verbose"]] {
+        let server = Server::start("queue-server", &[&["0"], options].concat());
+        // Where the reads of the server end is up to the network, so he who waits has his own queue.
+        let queue = QueueName::new("other").unwrap();
+        let mut waiting = server.connect();
+        let mut wait = Vec::new();
+        let receive = Request::Receive {
+            queue,
+            wait_millis: 20_000,
+            delivery: Delivery::Forget,
+        };
+        receive.encode(&mut wait);
+        waiting.write_all(&wait).unwrap();
+        eventually("somebody waits", || {
+            let stats = client(&server).stats().unwrap();
+            stats.queues.first().is_some_and(|queue| queue.waiting == 1)
+        });
+        let too_long = [b'x'; 3001];
+        let mut requests = Vec::new();
+        let mut want = Vec::new();
+        for id in 1..=100 {
+            let (send, receive) = (send_request(b"a"), receive_request(Delivery::Forget));
+            requests.extend([send, receive, send_request(&too_long), Request::Stats]);
+            want.extend(
+                [&format!("Stored {{ id: {id} }}"), "a", "Error(", "Stats {"].map(str::to_owned),
+            );
+        }
+        requests.push(Request::Send {
+            queue,
+            delay_millis: 0,
+            body: b"for him who waits",
+        });
+        want.push("Stored { id: 101 }".to_owned());
+        let got = replies(&server, &requests);
+        assert_eq!(got.len(), want.len());
+        for (got, want) in got.iter().zip(&want) {
+            assert!(got.starts_with(want), "{got}, not {want}");
+        }
+        let mut payload = Vec::new();
+        let kind = frame::read(&mut BufReader::new(waiting), 5000, &mut payload);
+        match Reply::decode(kind.unwrap().unwrap(), &payload).unwrap() {
+            Reply::Message { body, .. } => assert_eq!(body, b"for him who waits"),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

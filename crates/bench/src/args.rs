@@ -174,6 +174,18 @@ mod tests {
     }
 
     #[test]
+    fn the_help_tells_the_defaults() {
+        use crate::contestant::{GENERATOR_THREADS, Scale};
+        let check = |what: &str, default: usize| {
+            let line = HELP.lines().find(|line| line.contains(what)).unwrap();
+            let want = format!("[default: {default}]");
+            assert!(line.ends_with(&want), "{line}");
+        };
+        check("--rounds N", Scale::FULL.rounds);
+        check("--threads N", GENERATOR_THREADS);
+    }
+
+    #[test]
     fn a_wrong_command_line_is_one_sentence() {
         let refused = parse(&["respond", "80"]);
         assert_eq!(refused, Err("FILE is missing".to_owned()));

@@ -11,6 +11,8 @@ use crate::conversation::Wrong;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
+    /// No row is called so.
+    NoRow(String),
     /// A program is not installed. The rows that need it are skipped.
     Missing(&'static str),
     /// A program of ours is not beside the bench.
@@ -92,6 +94,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoRow(pattern) => write!(f, "no row has '{pattern}' in its name (see --list)"),
             Self::Missing(program) => write!(f, "no {program}"),
             Self::NotBuilt(program) => write!(f, "{program} is not built (see scripts/bench.sh)"),
             Self::Descriptors { needed, allowed } => {

@@ -50,14 +50,13 @@ fn run(measure: &Measure) -> Result<(), Error> {
     let scale = scale(measure);
     let mut rows = rows::all(&scale);
     rows.retain(|row| row.title().to_lowercase().contains(&measure.only));
+    // Else nothing would be measured, and every bar met.
+    if rows.is_empty() {
+        return Err(Error::NoRow(measure.only.clone()));
+    }
     if measure.list {
-        return rows.iter().try_for_each(|row| {
-            let Row { name, .. } = row;
-            print(&format!(
-                "{name} ({} × {})\n",
-                row.connections, row.in_flight
-            ))
-        });
+        let list = |row: &Row| print(&format!("{}\n", row.title()));
+        return rows.iter().try_for_each(list);
     }
     let lab = Lab {
         root: temporary_folder(measure)?,
@@ -70,13 +69,7 @@ fn run(measure: &Measure) -> Result<(), Error> {
     let (mut missed, mut failed) = (0, 0);
     for row in &rows {
         // Progress, for a person; the table goes to standard output.
-        let _ = writeln!(
-            io::stderr(),
-            "{} ({} × {})",
-            row.name,
-            row.connections,
-            row.in_flight
-        );
+        let _ = writeln!(io::stderr(), "{}", row.title());
         let result = measure_row(&lab, row);
         for (line, verdict) in table::lines(row, &result) {
             print(&line)?;
@@ -173,10 +166,7 @@ body of each HTTP reply; what should be on the disk is looked up there.
 ";
 
 fn commands_of(row: &Row, measured: &Measured) -> String {
-    let mut text = format!(
-        "- {} ({} × {}): ours {}",
-        row.name, row.connections, row.in_flight, measured.ours.commands
-    );
+    let mut text = format!("- {}: ours {}", row.title(), measured.ours.commands);
     if let Some(theirs) = &measured.theirs {
         text.push_str(&format!("; theirs {}", theirs.commands));
     }
@@ -216,4 +206,19 @@ fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(Error::io("write to standard output"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_is_in_no_name_is_refused() {
+        let only = "quiche".to_owned();
+        let measure = Measure {
+            only,
+            ..Measure::default()
+        };
+        assert!(matches!(run(&measure), Err(Error::NoRow(_))));
+    }
 }

@@ -1,7 +1,7 @@
 //! One small round against our queue and one against the bare responder, both in this process.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -123,5 +123,27 @@ fn a_round_against_the_bare_responder() {
             assert!(shown.starts_with(want), "{shown}");
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    // One connection, two on a thread each, and two on one thread.
+    for (connections, threads) in [(1, 1), (2, 2), (2, 1)] {
+        let load = Load {
+            connections,
+            threads,
+            ..LOAD
+        };
+        let (done, outcome) = mpsc::channel();
+        thread::spawn(move || {
+            let talk = || Box::new(FixedTalk::new(Arc::from(*b"?"), Arc::from(*b"!"))) as _;
+            let _ = done.send(load::run(addr, load, std::process::id(), &mut { talk }));
+        });
+        let outcome = outcome.recv_timeout(Duration::from_secs(10));
+        let outcome = outcome.expect("it waits for ever");
+        assert!(matches!(outcome, Err(Error::Silent { .. })), "{outcome:?}");
     }
 }

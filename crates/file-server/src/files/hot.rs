@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use daemon::http::Ready;
+use daemon::http::{Ready, ReadyBody};
 use hashbrown::HashMap;
 use rustix::fs::{AtFlags, Stat, statat};
 
@@ -19,6 +19,10 @@ use super::Files;
 
 /// So many files are kept at the most; one more drives out another.
 const FILES_MAX: usize = 256;
+
+/// So many of them are kept open at the most: out of the descriptors that the daemon leaves to
+/// everything but its connections.
+const OPEN_MAX: usize = 32;
 
 /// The largest file that is kept, in bytes: one that was removed meanwhile takes room on the disk
 /// until that is noticed.
@@ -36,6 +40,12 @@ struct HotFile {
     path: PathBuf,
     identity: Identity,
     ready: Arc<Ready>,
+}
+
+impl HotFile {
+    fn is_open(&self) -> bool {
+        matches!(self.ready.body, ReadyBody::File(..))
+    }
 }
 
 /// What tells a file from any other, and from itself after a change.
@@ -85,7 +95,7 @@ impl Files {
         match self.is_same(&hot) {
             true => Some(Arc::clone(&hot.ready)),
             false => {
-                self.cool(target);
+                self.cool(target, &hot);
                 None
             }
         }
@@ -99,23 +109,41 @@ impl Files {
             ready,
         };
         let mut kept = self.hot.0.write().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= FILES_MAX
-            && let Some(other) = kept.keys().next().cloned()
-        {
-            kept.remove(&other);
-        }
-        kept.insert(target.to_owned(), Arc::new(hot));
+        let open = || kept.iter().filter(|(_, other)| other.is_open());
+        let other = match hot.is_open() && open().count() >= OPEN_MAX {
+            true => open().next(),
+            false if kept.len() >= FILES_MAX => kept.iter().next(),
+            false => None,
+        };
+        let other = other.map(|(target, _)| target.clone());
+        let other = other.and_then(|target| kept.remove(&target));
+        let before = kept.insert(target.to_owned(), Arc::new(hot));
+        // To close a file takes a system call, and longer if it was removed.
+        drop(kept);
+        drop((other, before));
     }
 
     /// Forgets the files that are not there any more, or not the same.
     pub(crate) fn forget_changed(&self) {
-        let mut kept = self.hot.0.write().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|_, hot| self.is_same(hot));
+        let kept = self.hot.0.read().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<_> = kept
+            .iter()
+            .map(|(target, hot)| (target.clone(), Arc::clone(hot)))
+            .collect();
+        drop(kept);
+        for (target, hot) in all {
+            if !self.is_same(&hot) {
+                self.cool(&target, &hot);
+            }
+        }
     }
 
-    fn cool(&self, target: &str) {
+    /// Forgets a file, unless another is kept in its place by now.
+    fn cool(&self, target: &str, hot: &Arc<HotFile>) {
         let mut kept = self.hot.0.write().unwrap_or_else(PoisonError::into_inner);
-        kept.remove(target);
+        if kept.get(target).is_some_and(|now| Arc::ptr_eq(now, hot)) {
+            kept.remove(target);
+        }
     }
 
     /// Whether the file at the path is the one that was kept. The path is not resolved beneath the
@@ -123,5 +151,66 @@ impl Files {
     fn is_same(&self, hot: &HotFile) -> bool {
         let there = statat(&self.root, &hot.path, AtFlags::empty());
         there.is_ok_and(|there| hot.identity.is_of(&there))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    /// This crate's own folder: what is in it was not changed in the last moments.
+    fn files() -> Files {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Files::open(root, 0, Duration::ZERO).unwrap()
+    }
+
+    fn heat(files: &Files, target: &str, path: &str, body: ReadyBody) -> Arc<Ready> {
+        let there = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let identity = Identity::of(&fs::metadata(there).unwrap()).unwrap();
+        let fields = Vec::new();
+        let ready = Arc::new(Ready { fields, body });
+        files.heat(target, Path::new(path), identity, Arc::clone(&ready));
+        ready
+    }
+
+    fn open() -> ReadyBody {
+        let there = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        ReadyBody::File(File::open(there).unwrap(), 1)
+    }
+
+    #[test]
+    fn so_many_are_kept_and_fewer_are_kept_open() {
+        let files = files();
+        let kept = |all: &[Arc<Ready>]| {
+            let kept = all.iter().filter(|ready| Arc::strong_count(ready) > 1);
+            kept.count()
+        };
+        let target = |number| format!("/{number}");
+        let opened: Vec<_> = (0..OPEN_MAX + 9)
+            .map(|number| heat(&files, &target(number), "Cargo.toml", open()))
+            .collect();
+        assert_eq!(kept(&opened), OPEN_MAX);
+        let read: Vec<_> = (1000..1000 + FILES_MAX)
+            .map(|number| {
+                let bytes = ReadyBody::Bytes(Vec::new());
+                heat(&files, &target(number), "Cargo.toml", bytes)
+            })
+            .collect();
+        assert_eq!(kept(&opened) + kept(&read), FILES_MAX);
+    }
+
+    #[test]
+    fn what_is_another_file_is_forgotten() {
+        let files = files();
+        let same = heat(&files, "/same", "Cargo.toml", open());
+        let other = heat(&files, "/other", "src/lib.rs", open());
+        let gone = heat(&files, "/gone", "gone", open());
+        files.forget_changed();
+        assert_eq!([&same, &other, &gone].map(Arc::strong_count), [2, 1, 1]);
+        assert!(files.hot("/same").is_some());
+        heat(&files, "/other", "src/lib.rs", open());
+        assert!(files.hot("/other").is_none());
     }
 }
