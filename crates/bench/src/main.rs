@@ -154,15 +154,17 @@ fn finish(mut side: Box<dyn Contestant>, result: &mut SideResult) -> Result<(), 
 
 /// What stands below the table.
 const NOTES: &str = "\
-Ours and theirs take turns, with the same load generator (epoll) on the same machine. The ratio is that
-of each pair of rounds; the other figures are medians over the rounds, latencies over all of them. A send
-is an operation, and so is a receive; beanstalkd's `reserve` and `delete` together are one, like our
-receive that forgets. With 16 in flight, 16 sends leave with one write, and when all are answered, 16
-receives. For the large transfers an operation is a megabyte. Processor time is that of the server's
-processes and comes in clock ticks (`getconf CLK_TCK`, mostly 100 a second). Where the generator is busy
-all the time (100 % for each of its threads), it is what limits, and a faster server would not show.
-Every reply is checked: each message received is one that was sent, and comes once; status, length and
-body of each HTTP reply; what should be on the disk is looked up there.
+Ours and theirs take turns, with the same load generator on the same machine: each of its threads drives
+its share of the connections by epoll, or a single one with blocking calls. The ratio is that of each pair
+of rounds; the other figures are medians over the rounds, latencies over all of them. A send is an
+operation, and so is a receive; beanstalkd's `reserve` and `delete` together are one, like our receive
+that forgets. With 16 in flight, 16 sends leave with one write, and when all are answered, 16 receives.
+For the large transfers an operation is a megabyte. Processor time is that of the server's processes and
+comes in clock ticks (`getconf CLK_TCK`, mostly 100 a second); peak memory is the sum over them. Where the
+generator is busy all the time (100 % of a core), it may be what limits. nginx and lighttpd run without a
+cache of open files; ours keeps small ones. Every reply is checked: each message received is one that was
+sent, and comes once; status, length and body of each HTTP reply; what should be on the disk is looked up
+there.
 ";
 
 fn commands_of(row: &Row, measured: &Measured) -> String {

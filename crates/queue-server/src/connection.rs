@@ -68,7 +68,8 @@ impl Service for Connections {
 const WAITING_MAX: usize = 256;
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// How many requests of a connection that arrived together are acted on before others get a turn.
+/// How many requests of a connection that arrived together are acted on under one lock. Whether
+/// somebody else gets it next is up to the system.
 const AT_ONCE_MAX: usize = 32;
 
 /// Requests and replies until the client closes. What it holds then goes back to its queue.
@@ -185,7 +186,7 @@ impl<'q> Session<'q> {
         }
         let (mut at_once, requests) = match self.at_once.take() {
             Some((at_once, requests)) if requests < AT_ONCE_MAX => (at_once, requests),
-            // Others get a turn.
+            // Others may have a turn.
             other => {
                 drop(other);
                 match self.queues.at_once() {

@@ -3,7 +3,9 @@
 //! To open a file, look at it and close it costs more than to send it, if it is small. So what a
 //! reply needs of it is kept, and before each use the file that stands at the path is compared with
 //! the one that was kept: a change is seen at once. A file that was changed in the last moments is
-//! not kept, because it may be changed again within the same tick of the file system's clock.
+//! not kept, because it may be changed again within the same tick of the file system's clock. (A
+//! network file system may know of a change later, and a program that writes through a shared mapping
+//! may change a file without touching its time.)
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
