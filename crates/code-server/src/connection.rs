@@ -17,6 +17,9 @@ use crate::messages::Messages;
 /// A kept-alive connection may be idle so long.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// Room for a body is made for so many bytes at once, and for more as they come.
+const USUAL_BODY_BYTES: usize = 1024;
+
 /// One of the two ports. They differ in what a body asks for and nothing else.
 pub(crate) struct Port<S> {
     pub(crate) service: S,
@@ -111,15 +114,17 @@ fn read_body(request: &RequestHead, body: &mut dyn RequestBody) -> Result<Vec<u8
         let sentence = format!("a body may have {BODY_BYTES_MAX} bytes");
         Refusal::new(Status::ContentTooLarge, sentence)
     };
-    match request.body {
+    let expected = match request.body {
         BodyLength::Bytes(bytes) if bytes > BODY_BYTES_MAX as u64 => return Err(too_large()),
+        BodyLength::Bytes(bytes) => bytes as usize,
         BodyLength::None => {
             let sentence = "a request needs a body, and a Content-Length or chunked coding";
             return Err(Refusal::new(Status::LengthRequired, sentence));
         }
-        _ => {}
-    }
-    let mut bytes = Vec::new();
+        _ => 0,
+    };
+    // A promise costs little.
+    let mut bytes = Vec::with_capacity(expected.min(USUAL_BODY_BYTES));
     let mut body = body.take(BODY_BYTES_MAX as u64 + 1);
     let read = body.read_to_end(&mut bytes);
     read.map_err(|error| body_refusal(&error))?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::http::response::{self, Field, Persistence};
-use proto::http::{Body, Refusal, RequestHead, Status, request};
+use proto::http::{Body, BodyLength, Refusal, RequestHead, Status, request};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -265,6 +265,7 @@ impl<H: Handler> Http<H> {
         let mut body = Incoming {
             minor_version: request.minor_version,
             must_continue: request.expects_continue,
+            is_chunked: request.body == BodyLength::Chunked,
             started: None,
             received_bytes: 0,
             body: Body::new(connection, request.body),
@@ -282,7 +283,8 @@ impl<H: Handler> Http<H> {
 struct Incoming<'a, 'c> {
     minor_version: u8,
     must_continue: bool,
-    /// When the body was first asked for.
+    is_chunked: bool,
+    /// When the body was first waited for.
     started: Option<Instant>,
     received_bytes: u64,
     body: Body<&'a mut Connection<'c>>,
@@ -306,12 +308,17 @@ impl RequestBody for Incoming<'_, '_> {
 
 impl Read for Incoming<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let earned = Duration::from_secs(self.received_bytes / BODY_BYTES_A_SECOND);
-        let started = *self.started.get_or_insert_with(Instant::now);
-        let until = started + BODY_WAIT + earned;
         let is_done = self.body.is_done();
+        // What has arrived is not waited for, and needs no clock; but the end of a chunk's first line
+        // may be.
+        if self.is_chunked || self.body.input().buffered().is_empty() {
+            let earned = Duration::from_secs(self.received_bytes / BODY_BYTES_A_SECOND);
+            let started = *self.started.get_or_insert_with(Instant::now);
+            let until = started + BODY_WAIT + earned;
+            let deadline = Deadline::StallUntil(BODY_STALL, until);
+            self.body.input().set_deadline(deadline);
+        }
         let connection = self.body.input();
-        connection.set_deadline(Deadline::StallUntil(BODY_STALL, until));
         if std::mem::take(&mut self.must_continue) && !is_done {
             response::put_interim(connection.output(), Status::Continue, &[]);
             connection.flush()?;

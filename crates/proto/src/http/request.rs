@@ -6,6 +6,7 @@ use std::io::{self, BufRead};
 use std::net::Ipv6Addr;
 
 use httparse::Header;
+use memchr::memchr_iter;
 
 use super::body::BodyLength;
 use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress, TARGET_BYTES_MAX};
@@ -124,9 +125,8 @@ impl<'a> RequestHead<'a> {
     /// If the head is not exactly what RFC 9112 allows; after that, nothing can be said about
     /// where the next request starts, and the connection must be closed.
     pub fn parse(head: &'a [u8]) -> Result<Self, Refusal> {
-        let line_feeds = head.iter().filter(|b| **b == b'\n').count();
-        let line_ends = head.windows(2).filter(|pair| *pair == b"\r\n").count();
-        if line_feeds != line_ends {
+        let is_line_end = |at: usize| at > 0 && head[at - 1] == b'\r';
+        if !memchr_iter(b'\n', head).all(is_line_end) {
             return Err(bad("lines end in CR LF"));
         }
         let line_bytes = head.iter().position(|b| *b == b'\r').unwrap_or(head.len());
