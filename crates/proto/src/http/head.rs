@@ -3,6 +3,8 @@
 
 use std::io::{self, BufRead};
 
+use memchr::memchr_iter;
+
 use crate::http::body::read_line;
 
 /// The longest head, in bytes, from its first line to the empty line.
@@ -30,6 +32,16 @@ pub(crate) enum Progress {
 /// for until it ends them otherwise.
 pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Result<Progress> {
     head.clear();
+    // Nearly all heads arrive in one piece.
+    let arrived = match input.fill_buf() {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => &[],
+        other => other?,
+    };
+    if let Some(bytes) = arrived_whole(arrived) {
+        head.extend_from_slice(&arrived[..bytes]);
+        input.consume(bytes);
+        return Ok(Progress::Whole);
+    }
     let mut skipped = 0;
     loop {
         let line_start = head.len();
@@ -52,6 +64,21 @@ pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Res
             return Ok(Progress::TooLong);
         }
     }
+}
+
+/// The length of the head that what has arrived begins with, in bytes. `None` if it is not whole, or
+/// if there is anything odd about its lines.
+fn arrived_whole(arrived: &[u8]) -> Option<usize> {
+    let arrived = &arrived[..arrived.len().min(HEAD_BYTES_MAX)];
+    let mut line_start = 0;
+    for at in memchr_iter(b'\n', arrived) {
+        match &arrived[line_start..=at] {
+            b"\r\n" if line_start > 0 => return Some(at + 1),
+            b"\r\n" | b"\n" => return None,
+            _ => line_start = at + 1,
+        }
+    }
+    None
 }
 
 /// Whether `b` may stand in a field's value (RFC 9110 section 5.5).
