@@ -102,7 +102,11 @@ pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// A field value that is digits and nothing else (RFC 9110 section 8.6).
 pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
-    Some(value)
-        .filter(|value| !value.is_empty() && value.iter().all(u8::is_ascii_digit))
-        .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok())
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0u64, |length, byte| {
+        let digit = char::from(*byte).to_digit(10)?;
+        length.checked_mul(10)?.checked_add(u64::from(digit))
+    })
 }

@@ -166,12 +166,20 @@ impl<'a> RequestHead<'a> {
     pub fn fields<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
         self.fields
             .iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            // Most clients spell it as the standard does, and that is quickly seen.
+            .filter(move |field| field.name == name || field.name.eq_ignore_ascii_case(name))
             .map(|field| field.value)
     }
 
+    /// Whether there is a field that may make the request conditional (RFC 9110 section 13.1): their
+    /// names, and no others, start with `If-`.
+    pub fn has_conditions(&self) -> bool {
+        let mut names = self.fields.iter().map(|field| field.name.as_bytes());
+        names.any(|name| matches!(name, [b'I' | b'i', b'F' | b'f', b'-', ..]))
+    }
+
     fn check_host(&self, minor_version: u8) -> Result<&'a [u8], Refusal> {
-        let mut hosts = self.fields("host");
+        let mut hosts = self.fields("Host");
         match (hosts.next(), hosts.next()) {
             (None, _) if minor_version == 0 => Ok(b""),
             (None, _) => Err(bad("an HTTP/1.1 request needs a Host field")),
@@ -182,12 +190,12 @@ impl<'a> RequestHead<'a> {
     }
 
     fn body_length(&self, minor_version: u8) -> Result<BodyLength, Refusal> {
-        let mut lengths = self.fields("content-length");
+        let mut lengths = self.fields("Content-Length");
         let length = lengths.next();
         if lengths.next().is_some() {
             return Err(bad("a request has one Content-Length field, not several"));
         }
-        let has_codings = self.fields("transfer-encoding").next().is_some();
+        let has_codings = self.fields("Transfer-Encoding").next().is_some();
         match (length, has_codings) {
             (None, false) => Ok(BodyLength::None),
             (Some(length), false) => head::parse_length(length)
@@ -204,7 +212,7 @@ impl<'a> RequestHead<'a> {
     /// Only `chunked` says where a body ends, so that it has to be the last coding, and is there
     /// once (RFC 9112 sections 6.1 and 6.3). A coding before it is one that is not known here.
     fn check_codings(&self) -> Result<(), Refusal> {
-        let codings = self.fields("transfer-encoding");
+        let codings = self.fields("Transfer-Encoding");
         let codings: Vec<_> = codings.flat_map(head::list_members).collect();
         let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
         match codings.iter().position(is_chunked) {
@@ -219,7 +227,7 @@ impl<'a> RequestHead<'a> {
 
     fn wanted_persistence(&self, minor_version: u8) -> Persistence {
         let has = |option: &[u8]| {
-            self.fields("connection")
+            self.fields("Connection")
                 .flat_map(head::list_members)
                 .any(|member| member.eq_ignore_ascii_case(option))
         };
@@ -233,7 +241,7 @@ impl<'a> RequestHead<'a> {
 
     fn check_expect(&self, minor_version: u8) -> Result<bool, Refusal> {
         let mut expects_continue = false;
-        for expectation in self.fields("expect").flat_map(head::list_members) {
+        for expectation in self.fields("Expect").flat_map(head::list_members) {
             if !expectation.eq_ignore_ascii_case(b"100-continue") {
                 return Err(Refusal::new(
                     Status::ExpectationFailed,
