@@ -4,13 +4,13 @@
 //! The writer thread alone makes codes, so that two connections that ask for the same UUID at once
 //! get the same one, and nobody is told a code before it is on the disk.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use group_commit::{CommitError, Committer, Fsync, Line, NotStored, Store, TextFile};
+use hashbrown::HashMap;
 use uuid::Uuid;
 
 use crate::Error;

@@ -125,8 +125,17 @@ fn read_body(request: &RequestHead, body: &mut dyn RequestBody) -> Result<Vec<u8
     };
     // A promise costs little.
     let mut bytes = Vec::with_capacity(expected.min(USUAL_BODY_BYTES));
-    let mut body = body.take(BODY_BYTES_MAX as u64 + 1);
-    let read = body.read_to_end(&mut bytes);
+    let read = match expected {
+        // The end is known, and need not be looked for.
+        1..=USUAL_BODY_BYTES => {
+            bytes.resize(expected, 0);
+            body.read_exact(&mut bytes)
+        }
+        _ => body
+            .take(BODY_BYTES_MAX as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map(drop),
+    };
     read.map_err(|error| body_refusal(&error))?;
     match bytes.len() {
         0..=BODY_BYTES_MAX => Ok(bytes),
@@ -152,4 +161,30 @@ fn not_stored(error: &NotStored, sentence: String) -> Refusal {
         _ => Status::InternalServerError,
     };
     Refusal::new(status, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_read_whole_however_long_it_is_and_however_that_is_said() {
+        let read = |framing: &str, bytes: usize| {
+            let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n");
+            let request = RequestHead::parse(head.as_bytes()).unwrap();
+            let read = read_body(&request, &mut vec![b'x'; bytes].as_slice());
+            read.map_err(|refusal| refusal.status)
+        };
+        let (usual, max) = (USUAL_BODY_BYTES, BODY_BYTES_MAX);
+        for bytes in [0, 1, usual, usual + 1, max, max + 1] {
+            let want = match bytes <= max {
+                true => Ok(vec![b'x'; bytes]),
+                false => Err(Status::ContentTooLarge),
+            };
+            assert_eq!(read(&format!("Content-Length: {bytes}"), bytes), want);
+            assert_eq!(read("Transfer-Encoding: chunked", bytes), want);
+        }
+        assert_eq!(read("Content-Length: 2", 1), Err(Status::BadRequest));
+        assert_eq!(read("X: none", 0), Err(Status::LengthRequired));
+    }
 }

@@ -174,17 +174,8 @@ impl Connections {
 
 /// Whether a request is for a whole file, whatever version of it there is.
 fn is_plain(request: &RequestHead) -> bool {
-    let fields = [
-        "range",
-        "if-match",
-        "if-none-match",
-        "if-modified-since",
-        "if-unmodified-since",
-        "want-repr-digest",
-    ];
-    !fields
-        .iter()
-        .any(|name| request.fields(name).next().is_some())
+    let has = |name| request.fields(name).next().is_some();
+    !(request.has_conditions() || has("range") || has("want-repr-digest"))
 }
 
 fn fields_of(version: &Version) -> [Field; 2] {

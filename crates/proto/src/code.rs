@@ -4,11 +4,10 @@
 //! into, so no body, however deep, can use up a thread's stack.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use uuid::Uuid;
 
 /// The largest request body, in bytes.
@@ -82,9 +81,10 @@ impl CodeRequest {
     /// # Errors
     /// If the body is not such an object; other fields are ignored.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        let mut fields = Object::decode(body)?;
-        Ok(Self {
-            uuid: fields.uuid("uuid")?,
+        Object::decode(body, |fields| {
+            Ok(Self {
+                uuid: fields.uuid("uuid")?,
+            })
         })
     }
 }
@@ -95,11 +95,12 @@ impl MessageRequest {
     /// # Errors
     /// If the body is not such an object; other fields are ignored.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        let mut fields = Object::decode(body)?;
-        Ok(Self {
-            uuid: fields.uuid("uuid")?,
-            unique: fields.string("unique")?,
-            text: fields.string("text")?,
+        Object::decode(body, |fields| {
+            Ok(Self {
+                uuid: fields.uuid("uuid")?,
+                unique: fields.string("unique")?.to_owned(),
+                text: fields.string("text")?.to_owned(),
+            })
         })
     }
 
@@ -125,7 +126,11 @@ impl Reply {
     /// The reply as JSON.
     pub fn to_json(&self) -> String {
         match self {
-            Self::Code(unique) => format!(r#"{{"success": true, "unique": "{unique}"}}"#),
+            Self::Code(unique) => {
+                let mut text = Uuid::encode_buffer();
+                let unique = unique.hyphenated().encode_lower(&mut text);
+                [r#"{"success": true, "unique": ""#, unique, r#""}"#].concat()
+            }
             Self::Logged => r#"{"success": true}"#.to_owned(),
             Self::Refused(error) => {
                 let error = serde_json::Value::from(error.as_str());
@@ -160,48 +165,62 @@ impl Reply {
     /// # Errors
     /// If it is not one of the three.
     pub fn decode(body: &[u8]) -> Result<Self, BodyError> {
-        let mut fields = Object::decode(body)?;
-        match fields.0.remove("success") {
-            Some(Value::Bool(true)) if fields.0.contains_key("unique") => {
+        Object::decode(body, |fields| match fields.get("success") {
+            Some(Value::Bool(true)) if fields.get("unique").is_some() => {
                 Ok(Self::Code(fields.uuid("unique")?))
             }
             Some(Value::Bool(true)) => Ok(Self::Logged),
-            _ => Ok(Self::Refused(fields.string("error")?)),
-        }
+            _ => Ok(Self::Refused(fields.string("error")?.to_owned())),
+        })
     }
 }
 
-/// A flat object, as it was read.
+/// A flat object, as it was read. Strings without escapes are borrowed from the body.
+struct Object<'a>(Vec<(Name<'a>, Value<'a>)>);
+
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Object(HashMap<String, Value>);
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-enum Value {
-    String(String),
+enum Value<'a> {
+    String(Cow<'a, str>),
     Bool(bool),
     Other,
 }
 
-impl Object {
-    fn decode(body: &[u8]) -> Result<Self, BodyError> {
+impl Object<'_> {
+    /// Reads a body, and from that what `take` takes.
+    fn decode<T>(
+        body: &[u8],
+        take: impl FnOnce(&Object) -> Result<T, BodyError>,
+    ) -> Result<T, BodyError> {
         let text = std::str::from_utf8(body)
             .map_err(|_| BodyError::NotAnObject("it is not UTF-8".to_owned()))?;
-        serde_json::from_str(text).or_else(|not_json| {
-            json5::from_str(&astral_escapes(text))
-                .map_err(|_| BodyError::NotAnObject(not_json.to_string()))
-        })
+        match serde_json::from_str(text) {
+            Ok(object) => take(&object),
+            Err(not_json) => match json5::from_str(&astral_escapes(text)) {
+                Ok(object) => take(&object),
+                Err(_) => Err(BodyError::NotAnObject(not_json.to_string())),
+            },
+        }
     }
 
-    fn string(&mut self, field: &'static str) -> Result<String, BodyError> {
-        match self.0.remove(field) {
+    /// The value of a field. Of several with this name the last one counts.
+    fn get(&self, field: &str) -> Option<&Value<'_>> {
+        let found = self.0.iter().rfind(|(name, _)| name.0 == field);
+        found.map(|(_, value)| value)
+    }
+
+    fn string(&self, field: &'static str) -> Result<&str, BodyError> {
+        match self.get(field) {
             Some(Value::String(string)) => Ok(string),
             Some(_) => Err(BodyError::NotAString(field)),
             None => Err(BodyError::Missing(field)),
         }
     }
 
-    fn uuid(&mut self, field: &'static str) -> Result<Uuid, BodyError> {
-        Uuid::try_parse(&self.string(field)?).map_err(|_| BodyError::NotAUuid(field))
+    fn uuid(&self, field: &'static str) -> Result<Uuid, BodyError> {
+        Uuid::try_parse(self.string(field)?).map_err(|_| BodyError::NotAUuid(field))
     }
 }
 
@@ -240,43 +259,71 @@ fn astral_escapes(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Object(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Scalar;
 
         /// A list or an object meets serde's default, an error that does not descend into it.
-        impl Visitor<'_> for Scalar {
-            type Value = Value;
+        impl<'de> Visitor<'de> for Scalar {
+            type Value = Value<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string, a number, true, false or null")
             }
 
-            fn visit_str<E>(self, string: &str) -> Result<Value, E> {
-                Ok(Value::String(string.to_owned()))
+            fn visit_borrowed_str<E>(self, string: &'de str) -> Result<Value<'de>, E> {
+                Ok(Value::String(Cow::Borrowed(string)))
             }
 
-            fn visit_string<E>(self, string: String) -> Result<Value, E> {
-                Ok(Value::String(string))
+            fn visit_str<E>(self, string: &str) -> Result<Value<'de>, E> {
+                Ok(Value::String(Cow::Owned(string.to_owned())))
             }
 
-            fn visit_bool<E>(self, bool: bool) -> Result<Value, E> {
+            fn visit_string<E>(self, string: String) -> Result<Value<'de>, E> {
+                Ok(Value::String(Cow::Owned(string)))
+            }
+
+            fn visit_bool<E>(self, bool: bool) -> Result<Value<'de>, E> {
                 Ok(Value::Bool(bool))
             }
 
-            fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
+            fn visit_u64<E>(self, _: u64) -> Result<Value<'de>, E> {
                 Ok(Value::Other)
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
+            fn visit_i64<E>(self, _: i64) -> Result<Value<'de>, E> {
                 Ok(Value::Other)
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+            fn visit_f64<E>(self, _: f64) -> Result<Value<'de>, E> {
                 Ok(Value::Other)
             }
 
-            fn visit_unit<E>(self) -> Result<Value, E> {
+            fn visit_unit<E>(self) -> Result<Value<'de>, E> {
                 Ok(Value::Other)
             }
         }
@@ -324,6 +371,20 @@ mod tests {
             }
         }
         CodeRequest::decode(b"{\"uuid\": \"\xff\"}").unwrap_err();
+    }
+
+    #[test]
+    fn names_and_values_may_be_spelt_with_escapes() {
+        check_uuid(r#"{"\u0075uid":"\u00367E5504410B1426F9247BB680E5FE0C8"}"#);
+        check_uuid(r#"{'\u0075uid':'\u00367E5504410B1426F9247BB680E5FE0C8'}"#);
+    }
+
+    #[test]
+    fn of_several_fields_with_one_name_the_last_counts() {
+        check_uuid(&format!(r#"{{"uuid": 3, "uuid": "3", "uuid": "{UUID}"}}"#));
+        check_uuid(&format!("{{'uuid': 3, 'uuid': '3', 'uuid': '{UUID}'}}"));
+        let body = format!(r#"{{"uuid": "{UUID}", "uuid": 3}}"#);
+        check_refused(&body, BodyError::NotAString("uuid"));
     }
 
     #[test]

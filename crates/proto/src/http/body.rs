@@ -339,5 +339,8 @@ mod tests {
         let mut text = String::new();
         body.read_to_string(&mut text).unwrap();
         assert_eq!(text, "one");
+        let stream = Interrupted(Some(io::ErrorKind::Interrupted), b"GET / HTTP/1.1\r\n\r\n");
+        let read = head::read_head(&mut io::BufReader::new(stream), &mut Vec::new());
+        assert_eq!(read.unwrap(), head::Progress::Whole);
     }
 }

@@ -3,6 +3,8 @@
 
 use std::io::{self, BufRead};
 
+use memchr::memchr_iter;
+
 use crate::http::body::read_line;
 
 /// The longest head, in bytes, from its first line to the empty line.
@@ -30,6 +32,16 @@ pub(crate) enum Progress {
 /// for until it ends them otherwise.
 pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Result<Progress> {
     head.clear();
+    // Nearly all heads arrive in one piece.
+    let arrived = match input.fill_buf() {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => &[],
+        other => other?,
+    };
+    if let Some(bytes) = arrived_whole(arrived) {
+        head.extend_from_slice(&arrived[..bytes]);
+        input.consume(bytes);
+        return Ok(Progress::Whole);
+    }
     let mut skipped = 0;
     loop {
         let line_start = head.len();
@@ -54,6 +66,21 @@ pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Res
     }
 }
 
+/// The length of the head that what has arrived begins with, in bytes. `None` if it is not whole, or
+/// if there is anything odd about its lines.
+fn arrived_whole(arrived: &[u8]) -> Option<usize> {
+    let arrived = &arrived[..arrived.len().min(HEAD_BYTES_MAX)];
+    let mut line_start = 0;
+    for at in memchr_iter(b'\n', arrived) {
+        match &arrived[line_start..=at] {
+            b"\r\n" if line_start > 0 => return Some(at + 1),
+            b"\r\n" | b"\n" => return None,
+            _ => line_start = at + 1,
+        }
+    }
+    None
+}
+
 /// Whether `b` may stand in a field's value (RFC 9110 section 5.5).
 pub(crate) fn is_value_byte(b: u8) -> bool {
     b == b'\t' || !b.is_ascii_control()
@@ -75,7 +102,11 @@ pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// A field value that is digits and nothing else (RFC 9110 section 8.6).
 pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
-    Some(value)
-        .filter(|value| !value.is_empty() && value.iter().all(u8::is_ascii_digit))
-        .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok())
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0u64, |length, byte| {
+        let digit = char::from(*byte).to_digit(10)?;
+        length.checked_mul(10)?.checked_add(u64::from(digit))
+    })
 }

@@ -3,15 +3,20 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufRead};
+use std::iter::zip;
 use std::net::Ipv6Addr;
 
 use httparse::Header;
-use memchr::memchr_iter;
+use memchr::memchr;
 
 use super::body::BodyLength;
 use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress, TARGET_BYTES_MAX};
 use super::response::Persistence;
 use super::status::Status;
+
+/// Room for so many fields is made at first, and for [`FIELDS_MAX`] only if that is too little: to make
+/// room for those takes as long as to read the few that most requests have.
+const FIELDS_USUAL: usize = 16;
 
 /// The head of a request, checked. Borrows from the bytes it was parsed from.
 #[derive(Debug)]
@@ -125,12 +130,10 @@ impl<'a> RequestHead<'a> {
     /// If the head is not exactly what RFC 9112 allows; after that, nothing can be said about
     /// where the next request starts, and the connection must be closed.
     pub fn parse(head: &'a [u8]) -> Result<Self, Refusal> {
-        let is_line_end = |at: usize| at > 0 && head[at - 1] == b'\r';
-        if !memchr_iter(b'\n', head).all(is_line_end) {
+        if has_bare_lf(head) {
             return Err(bad("lines end in CR LF"));
         }
-        let line_bytes = head.iter().position(|b| *b == b'\r').unwrap_or(head.len());
-        let (line, fields) = head.split_at(line_bytes);
+        let (line, fields) = head.split_at(memchr(b'\r', head).unwrap_or(head.len()));
         let fields = fields
             .strip_prefix(b"\r\n")
             .ok_or(bad("the request line does not end in CR LF"))?;
@@ -163,12 +166,20 @@ impl<'a> RequestHead<'a> {
     pub fn fields<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
         self.fields
             .iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            // Most clients spell it as the standard does, and that is quickly seen.
+            .filter(move |field| field.name == name || field.name.eq_ignore_ascii_case(name))
             .map(|field| field.value)
     }
 
+    /// Whether there is a field that may make the request conditional (RFC 9110 section 13.1): their
+    /// names, and no others, start with `If-`.
+    pub fn has_conditions(&self) -> bool {
+        let mut names = self.fields.iter().map(|field| field.name.as_bytes());
+        names.any(|name| matches!(name, [b'I' | b'i', b'F' | b'f', b'-', ..]))
+    }
+
     fn check_host(&self, minor_version: u8) -> Result<&'a [u8], Refusal> {
-        let mut hosts = self.fields("host");
+        let mut hosts = self.fields("Host");
         match (hosts.next(), hosts.next()) {
             (None, _) if minor_version == 0 => Ok(b""),
             (None, _) => Err(bad("an HTTP/1.1 request needs a Host field")),
@@ -179,12 +190,12 @@ impl<'a> RequestHead<'a> {
     }
 
     fn body_length(&self, minor_version: u8) -> Result<BodyLength, Refusal> {
-        let mut lengths = self.fields("content-length");
+        let mut lengths = self.fields("Content-Length");
         let length = lengths.next();
         if lengths.next().is_some() {
             return Err(bad("a request has one Content-Length field, not several"));
         }
-        let has_codings = self.fields("transfer-encoding").next().is_some();
+        let has_codings = self.fields("Transfer-Encoding").next().is_some();
         match (length, has_codings) {
             (None, false) => Ok(BodyLength::None),
             (Some(length), false) => head::parse_length(length)
@@ -201,7 +212,7 @@ impl<'a> RequestHead<'a> {
     /// Only `chunked` says where a body ends, so that it has to be the last coding, and is there
     /// once (RFC 9112 sections 6.1 and 6.3). A coding before it is one that is not known here.
     fn check_codings(&self) -> Result<(), Refusal> {
-        let codings = self.fields("transfer-encoding");
+        let codings = self.fields("Transfer-Encoding");
         let codings: Vec<_> = codings.flat_map(head::list_members).collect();
         let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
         match codings.iter().position(is_chunked) {
@@ -216,7 +227,7 @@ impl<'a> RequestHead<'a> {
 
     fn wanted_persistence(&self, minor_version: u8) -> Persistence {
         let has = |option: &[u8]| {
-            self.fields("connection")
+            self.fields("Connection")
                 .flat_map(head::list_members)
                 .any(|member| member.eq_ignore_ascii_case(option))
         };
@@ -230,7 +241,7 @@ impl<'a> RequestHead<'a> {
 
     fn check_expect(&self, minor_version: u8) -> Result<bool, Refusal> {
         let mut expects_continue = false;
-        for expectation in self.fields("expect").flat_map(head::list_members) {
+        for expectation in self.fields("Expect").flat_map(head::list_members) {
             if !expectation.eq_ignore_ascii_case(b"100-continue") {
                 return Err(Refusal::new(
                     Status::ExpectationFailed,
@@ -242,6 +253,14 @@ impl<'a> RequestHead<'a> {
         // A 1.0 client cannot wait for a reply it does not know (RFC 9110 section 10.1.1).
         Ok(minor_version >= 1 && expects_continue)
     }
+}
+
+/// Whether a line feed has no carriage return in front. To stop at the first one would be slower: the
+/// whole head can be looked at many bytes at a time.
+fn has_bare_lf(head: &[u8]) -> bool {
+    let pairs = zip(head, head.get(1..).unwrap_or_default());
+    let is_bare = |(before, byte): (&u8, &u8)| (*before != b'\r') & (*byte == b'\n');
+    head.starts_with(b"\n") || pairs.fold(false, |found, pair| found | is_bare(pair))
 }
 
 /// `METHOD SP target SP HTTP/1.x`, with single spaces (RFC 9112 section 3).
@@ -276,17 +295,24 @@ fn parse_request_line(line: &[u8]) -> Result<(&str, &str, u8), Refusal> {
     Ok((text(method)?, text(target)?, minor_version))
 }
 
-fn parse_fields(fields: &[u8]) -> Result<Vec<Header<'_>>, Refusal> {
-    let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    match httparse::parse_headers(fields, &mut slots) {
-        Ok(httparse::Status::Complete((bytes, parsed))) if bytes == fields.len() => {
-            Ok(parsed.to_vec())
+fn parse_fields(lines: &[u8]) -> Result<Vec<Header<'_>>, Refusal> {
+    let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_USUAL];
+    let mut parsed = httparse::parse_headers(lines, &mut fields);
+    if parsed == Err(httparse::Error::TooManyHeaders) {
+        fields.resize(FIELDS_MAX, httparse::EMPTY_HEADER);
+        parsed = httparse::parse_headers(lines, &mut fields);
+    }
+    match parsed {
+        Ok(httparse::Status::Complete((bytes, parsed))) if bytes == lines.len() => {
+            let count = parsed.len();
+            fields.truncate(count);
+            Ok(fields)
         }
-        Ok(_) => Err(bad("the head is not a list of fields")),
         Err(httparse::Error::TooManyHeaders) => Err(Refusal::new(
             Status::HeaderFieldsTooLarge,
             format!("a request may have {FIELDS_MAX} fields"),
         )),
+        Ok(_) => Err(bad("the head is not a list of fields")),
         Err(httparse::Error::HeaderName) => Err(bad(
             "a field starts with its name and a colon, no space between or in front",
         )),
@@ -382,6 +408,8 @@ fn is_host(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     fn parse(head: &[u8]) -> Result<RequestHead<'_>, Refusal> {
@@ -532,6 +560,7 @@ mod tests {
         }
         check_refused(400, "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n");
         check_refused(400, "GET / HTTP/1.1\nHost: a\n\n");
+        check_refused(400, "\n");
         check_refused(
             501,
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
@@ -543,8 +572,71 @@ mod tests {
         check_refused(417, "GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n");
         let long = "a".repeat(TARGET_BYTES_MAX);
         check_refused(414, &format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        let many = "X: y\r\n".repeat(FIELDS_MAX);
-        check_refused(431, &format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"));
+    }
+
+    #[test]
+    fn a_request_has_up_to_so_many_fields() {
+        let head = |count| {
+            let fields = "X: y\r\n".repeat(count - 1);
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+        };
+        for count in [1, FIELDS_USUAL, FIELDS_USUAL + 1, FIELDS_MAX] {
+            let head = head(count);
+            let request = parse(head.as_bytes()).unwrap();
+            assert_eq!(request.fields("x").count(), count - 1);
+        }
+        check_refused(431, &head(FIELDS_MAX + 1));
+    }
+
+    /// What is read of a stream that arrives in these pieces, the head, and what is left.
+    fn read_in_pieces(pieces: &mut dyn BufRead) -> (String, Vec<u8>, Vec<u8>) {
+        let (mut pieces, mut head, mut rest) = (pieces, Vec::new(), Vec::new());
+        let read = match read_head(&mut pieces, &mut head) {
+            Ok(read) => format!("{read:?}"),
+            Err(error) => format!("{:?}", error.kind()),
+        };
+        pieces.read_to_end(&mut rest).unwrap();
+        (read, head, rest)
+    }
+
+    #[test]
+    fn a_head_is_the_same_in_whatever_pieces_it_arrives() {
+        for stream in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n",
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nbody",
+            "GET / HTTP/1.1\nHost: a\r\n\r\nbody",
+            "GET / HTTP/1.1\r\nHost: a\n\nbody\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\nbody",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\nbody",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\r\n\r\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r",
+            "",
+        ] {
+            let stream = stream.as_bytes();
+            let whole = read_in_pieces(&mut &stream[..]);
+            let by_bytes = read_in_pieces(&mut io::BufReader::with_capacity(1, stream));
+            assert_eq!(whole, by_bytes);
+            for cut in 1..stream.len() {
+                let (first, second) = stream.split_at(cut);
+                assert_eq!(whole, read_in_pieces(&mut first.chain(second)), "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_has_up_to_so_many_bytes() {
+        for (bytes, want) in [(HEAD_BYTES_MAX, Ok(true)), (HEAD_BYTES_MAX + 1, Err(431))] {
+            let start = "GET / HTTP/1.1\r\nX: ";
+            let value = "x".repeat(bytes - start.len() - 4);
+            let stream = format!("{start}{value}\r\n\r\nnext").into_bytes();
+            for cut in [0, 1, bytes / 2, bytes - 1] {
+                let (first, second) = stream.split_at(cut);
+                let read = read_head(&mut first.chain(second), &mut Vec::new()).unwrap();
+                let read = read.map_err(|refusal| refusal.status.code());
+                assert_eq!(read, want, "{bytes} bytes, cut at {cut}");
+            }
+        }
     }
 
     #[test]

@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 
 use super::body::BodyLength;
 use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress};
 use super::status::Status;
-
-const NEVER_FAILS: &str = "a Vec takes whatever is written to it";
 
 /// A field of a response: its name and its value, which must be free of line breaks.
 pub type Field = (&'static str, Cow<'static, str>);
@@ -31,7 +29,9 @@ pub fn put_head(
     put_fields(out, fields);
     out.extend_from_slice(lines);
     if let Some(bytes) = body_bytes {
-        write!(out, "Content-Length: {bytes}\r\n").expect(NEVER_FAILS);
+        for part in ["Content-Length: ", &bytes.to_string(), "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
     out.extend_from_slice(match persistence {
         Persistence::Close => b"Connection: close\r\n\r\n",
