@@ -27,8 +27,10 @@ const BUFFER_BYTES_MIN: usize = 4 * 1024;
 /// ...and of one that sends as fast as it can. It grows when a read fills it.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Output is sent when this many bytes of it have gathered, also while there is more input.
-const OUTPUT_BYTES: usize = 64 * 1024;
+/// Output is sent when this many bytes of it have gathered, also while there is more input. On
+/// loopback a segment holds nearly 64 KiB, and each send leaves a rest that is a segment of its own,
+/// and hardly cheaper than a full one.
+const OUTPUT_BYTES: usize = 128 * 1024;
 
 /// So much room is kept for output while a connection is busy, in bytes: what was gathered before it
 /// was a lot, and a reply more.

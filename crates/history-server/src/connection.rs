@@ -4,8 +4,9 @@
 //! that was not first on record. Only what is no request at all goes to the server's log alone.
 
 use std::fmt;
-use std::io;
-use std::sync::Arc;
+use std::io::{self, Write as _};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use daemon::{Connection, Deadline, Service};
@@ -15,7 +16,7 @@ use proto::ErrorCode;
 use proto::error::ErrorReply;
 use proto::escape::{Escaped, EscapedBytes};
 use proto::frame::{self, FrameError, Message as _};
-use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request, put_text};
+use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request, TEXT_BYTES_MAX, put_text};
 use proto::plain::{AUTHENTICATION_ERROR, parse_history_line, read_history_line};
 
 use crate::history::{History, HistoryError, Snapshot};
@@ -36,6 +37,12 @@ Operations:
 const BUSY: &str = "The server has as many connections as it accepts; try again later.";
 
 const TOO_SLOW: &str = "The request did not end within 10 s; nothing was done.";
+
+/// So many pieces of a history are sent before a second thread is worth its start.
+const PIECES_ALONE: usize = 8;
+
+/// So many pieces are made ahead of those that are sent.
+const PIECES_AHEAD: usize = 2;
 
 /// How much of a malformed line the log shows, in bytes.
 const SHOWN_BYTES_MAX: usize = 100;
@@ -212,12 +219,16 @@ impl Connections {
             Ok(Answer::History(snapshot)) => snapshot,
             Err(refusal) => return self.refuse(&refusal, dialect, connection),
         };
-        loop {
+        for _ in 0..PIECES_ALONE {
             match dialect.put_piece(&mut snapshot, connection.output()) {
                 Ok(true) => connection.flush_if_large()?,
                 Ok(false) => return dialect.put(Reply::Done(""), connection),
                 Err(error) => return self.refuse(&error.into(), dialect, connection),
             }
+        }
+        match send_ahead(snapshot, dialect, connection)? {
+            Ok(()) => dialect.put(Reply::Done(""), connection),
+            Err(error) => self.refuse(&error.into(), dialect, connection),
         }
     }
 
@@ -268,6 +279,40 @@ impl Connections {
         log::debug!("Refused: {refusal}");
         dialect.put_error(refusal.code(), &refusal.to_string(), connection)
     }
+}
+
+/// Sends the rest of a long history, while another thread makes the next pieces: to read and number
+/// the lines takes longer than to send them.
+fn send_ahead(
+    mut snapshot: Snapshot,
+    dialect: Dialect,
+    connection: &mut Connection,
+) -> io::Result<Result<(), HistoryError>> {
+    let (made, pieces) = mpsc::sync_channel(PIECES_AHEAD);
+    let make = move || {
+        loop {
+            let mut piece = Vec::with_capacity(TEXT_BYTES_MAX + frame::HEADER_BYTES);
+            let put = dialect.put_piece(&mut snapshot, &mut piece);
+            let is_last = !matches!(put, Ok(true));
+            // It fails when the connection has ended, and nobody wants the pieces any more.
+            if made.send(put.map(|_| piece)).is_err() || is_last {
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let maker = thread::Builder::new().name("read-ahead".to_owned());
+        if let Err(error) = maker.spawn_scoped(scope, make) {
+            return Ok(Err(HistoryError::Read(error)));
+        }
+        for piece in pieces {
+            match piece {
+                Ok(piece) => connection.write_all(&piece)?,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(()))
+    })
 }
 
 /// Answers a frame that is no request.

@@ -31,6 +31,10 @@ const LOCK_NAME: &str = ".history-server.lock";
 /// How much of the file is read at once, in bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
 
+/// The most that a line's number and the space behind it take, in bytes. No file has more bytes, let
+/// alone lines, than 19 digits can count.
+const NUMBER_BYTES_MAX: usize = 20;
+
 /// What can go wrong with the history.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -359,8 +363,8 @@ impl Read for Part {
 /// disk keeps a history that was replaced until its last reader is done.
 pub struct Snapshot {
     input: BufReader<Part>,
-    /// The number of the next line, in digits; counting in digits saves formatting each number.
-    number: Vec<u8>,
+    /// That of the next line.
+    number: Number,
     at_line_start: bool,
 }
 
@@ -368,7 +372,7 @@ impl Snapshot {
     fn of(whole: Part) -> Self {
         Self {
             input: BufReader::with_capacity(BLOCK_BYTES, whole),
-            number: vec![b'1'],
+            number: Number::one(),
             at_line_start: true,
         }
     }
@@ -383,11 +387,10 @@ impl Snapshot {
         loop {
             let block = self.input.fill_buf().map_err(HistoryError::Read)?;
             let mut rest = block;
-            while !rest.is_empty() && end - out.len() >= self.number.len() + 2 {
+            while !rest.is_empty() && end - out.len() > NUMBER_BYTES_MAX {
                 if self.at_line_start {
-                    out.extend_from_slice(&self.number);
-                    out.push(b' ');
-                    count_up(&mut self.number);
+                    self.number.put(out);
+                    self.number.count_up();
                 }
                 let line = &rest[..rest.len().min(end - out.len())];
                 let line_end = memchr(b'\n', line);
@@ -406,16 +409,53 @@ impl Snapshot {
     }
 }
 
-/// Adds one to a number in digits.
-fn count_up(digits: &mut Vec<u8>) {
-    for digit in digits.iter_mut().rev() {
-        if *digit < b'9' {
-            *digit += 1;
+/// The number of a line, in digits: counting in digits saves formatting each number.
+///
+/// The last digit stands apart, for it changes from line to line, and a processor that copies several
+/// bytes at once waits if it has only just written one of them.
+struct Number {
+    /// The digits before the last one, from the left.
+    tens: [u8; NUMBER_BYTES_MAX],
+    tens_len: usize,
+    ones: u8,
+}
+
+impl Number {
+    fn one() -> Self {
+        Self {
+            tens: [b'0'; NUMBER_BYTES_MAX],
+            tens_len: 0,
+            ones: b'1',
+        }
+    }
+
+    /// Appends the number and a space.
+    fn put(&self, out: &mut Vec<u8>) {
+        let tens_end = out.len() + self.tens_len;
+        // All of the array, and then cut: a copy of a fixed length needs no call.
+        out.extend_from_slice(&self.tens);
+        out.truncate(tens_end);
+        out.extend_from_slice(&[self.ones, b' ']);
+    }
+
+    fn count_up(&mut self) {
+        if self.ones < b'9' {
+            self.ones += 1;
             return;
         }
-        *digit = b'0';
+        self.ones = b'0';
+        let tens = &mut self.tens[..self.tens_len];
+        for digit in tens.iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                return;
+            }
+            *digit = b'0';
+        }
+        // All were nines and are zeros now, like the one that comes to them; the first is a one.
+        self.tens_len += 1;
+        self.tens[0] = b'1';
     }
-    digits.insert(0, b'1');
 }
 
 #[cfg(test)]
@@ -694,11 +734,27 @@ mod tests {
     }
 
     #[test]
+    fn pieces_end_anywhere() {
+        // The first piece ends at every place of some line, the numbers grow from one digit to two
+        // and three, and the last line has no end.
+        for length in TEXT_BYTES_MAX - 100..=TEXT_BYTES_MAX {
+            let first = "x".repeat(length);
+            let text = format!("{first}\n{}the last", "a line\n\n".repeat(60));
+            let dir = Dir::with(&text);
+            let file = Arc::new(File::open(dir.path(FILE_NAME)).unwrap());
+            let range = 0..text.len() as u64;
+            assert_eq!(read(Snapshot::of(Part { file, range })), numbered(&text));
+        }
+    }
+
+    #[test]
     fn numbers_grow_by_one() {
-        let mut digits = vec![b'1'];
-        for number in 1..=1001 {
-            assert_eq!(digits, number.to_string().as_bytes());
-            count_up(&mut digits);
+        let mut number = Number::one();
+        for want in 1..=100_001 {
+            let mut digits = Vec::new();
+            number.put(&mut digits);
+            assert_eq!(digits, format!("{want} ").as_bytes());
+            number.count_up();
         }
     }
 
