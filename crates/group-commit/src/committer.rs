@@ -195,6 +195,30 @@ mod tests {
     }
 
     #[test]
+    fn whoever_goes_on_is_told_what_became_of_his_change() {
+        let (committer, committed, _) = start(|commit| {
+            (commit > 1).then(|| CommitError::Refused(io::ErrorKind::StorageFull.into()))
+        });
+        let (told, outcomes) = std::sync::mpsc::channel();
+        let tell = |name: &'static str| {
+            let (told, committed) = (told.clone(), Arc::clone(&committed));
+            move |outcome| {
+                let committed = committed.lock().unwrap().clone();
+                told.send((name, outcome, committed)).unwrap();
+            }
+        };
+        committer.submit(1).then(tell("first"));
+        assert_eq!(outcomes.recv().unwrap(), ("first", Ok(2), vec![1]));
+        // A panic there does not end the writer.
+        committer.submit(2).then(|_| panic!("a bug"));
+        let ticket = committer.submit(3);
+        drop(committer);
+        ticket.then(tell("late"));
+        let refused = Err(NotStored::Refused(io::ErrorKind::StorageFull));
+        assert_eq!(outcomes.recv().unwrap(), ("late", refused, vec![1]));
+    }
+
+    #[test]
     fn a_failed_write_refuses_its_batch_and_no_other() {
         let (committer, committed, failures) = start(|commit| {
             (commit == 2).then(|| CommitError::Refused(io::ErrorKind::StorageFull.into()))

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 
 use crate::sync::{Arc, Mutex, Receiver, Sender, Thread, bounded, current, park};
 
@@ -83,12 +84,16 @@ impl fmt::Display for NotStored {
 impl std::error::Error for NotStored {}
 
 /// The outcome of a change, when it is committed.
-#[must_use = "the outcome of a change is known only when its ticket was waited for"]
+#[must_use = "the outcome of a change is known only to whoever waits for it, or has it told"]
 pub struct Ticket<O>(Arc<Mutex<Slot<O>>>);
+
+/// What is done about an outcome.
+type Then<O> = Box<dyn FnOnce(Result<O, NotStored>) + Send>;
 
 enum Slot<O> {
     Empty,
     Waiting(Thread),
+    Then(Then<O>),
     Filled(Result<O, NotStored>),
 }
 
@@ -103,7 +108,7 @@ impl<O> Ticket<O> {
             if let Slot::Filled(_) = *slot {
                 match std::mem::replace(&mut *slot, Slot::Empty) {
                     Slot::Filled(outcome) => return outcome,
-                    Slot::Empty | Slot::Waiting(_) => unreachable!("it was filled under the lock"),
+                    _ => unreachable!("it was filled under the lock"),
                 }
             }
             *slot = Slot::Waiting(current());
@@ -111,6 +116,19 @@ impl<O> Ticket<O> {
             // An unpark between the drop and here is remembered; one for another reason is
             // answered by the loop.
             park();
+        }
+    }
+
+    /// Has `act` called with the outcome when there is one, instead of waiting for it: by the writer
+    /// thread, which nothing in it may hold up, or here and now if there is one already.
+    pub fn then(self, act: impl FnOnce(Result<O, NotStored>) + Send + 'static) {
+        let mut slot = lock(&self.0);
+        match std::mem::replace(&mut *slot, Slot::Empty) {
+            Slot::Filled(outcome) => {
+                drop(slot);
+                act(outcome);
+            }
+            _ => *slot = Slot::Then(Box::new(act)),
         }
     }
 }
@@ -130,9 +148,21 @@ impl<S: Store> Job<S> {
 
     fn fill(&mut self, outcome: Result<S::Outcome, NotStored>) {
         self.answered = true;
-        let before = std::mem::replace(&mut *lock(&self.slot), Slot::Filled(outcome));
-        if let Slot::Waiting(thread) = before {
-            thread.unpark();
+        let mut slot = lock(&self.slot);
+        match std::mem::replace(&mut *slot, Slot::Empty) {
+            Slot::Then(act) => {
+                drop(slot);
+                // It concerns one change, and must not be the end of the others. The panic hook has
+                // logged it.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| act(outcome)));
+            }
+            before => {
+                *slot = Slot::Filled(outcome);
+                drop(slot);
+                if let Slot::Waiting(thread) = before {
+                    thread.unpark();
+                }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A disk can sync a few hundred or thousand times a second, however little is written each time.
 //! So instead of every connection syncing its own record, all of them hand their records to one
 //! thread that owns the file or database; it takes everything that is waiting, commits once, and
-//! wakes all who waited. The more wait, the more one sync does.
+//! tells all who waited. The more wait, the more one sync does.
 //!
 //! What holds:
 //! - Nothing is answered before it is committed, and the order in which changes were applied is

@@ -143,12 +143,20 @@ impl Store for Counter {
 /// with two; without a bound the orders are too many to try.
 const PREEMPTIONS_MAX: usize = 2;
 
-/// Two connections submit one change each.
-fn model(fails_at: usize) {
+/// What is done with a ticket.
+#[derive(Clone, Copy)]
+enum Kind {
+    Waits,
+    GoesOn,
+}
+
+/// Two connections submit one change each; one of them waits for it, the other as it is told.
+fn model(fails_at: usize, kind: Kind) {
     let mut orders = loom::model::Builder::new();
     orders.preemption_bound = Some(PREEMPTIONS_MAX);
     orders.check(move || {
         let committed = Arc::new(AtomicUsize::new(0));
+        let answered = Arc::new(AtomicUsize::new(0));
         let mut store = Counter {
             applied: 0,
             committed: Arc::clone(&committed),
@@ -163,37 +171,52 @@ fn model(fails_at: usize) {
                 handover::refuse_all(&jobs);
             }
         });
-        let connection = || {
+        let connection = |kind| {
             let (writer, committed) = (writer.clone(), Arc::clone(&committed));
-            move || match handover::submit::<Counter>(&writer, ()).wait() {
-                // Acknowledged means committed.
-                Ok(number) => assert!(committed.load(Ordering::SeqCst) >= number),
-                Err(error) => {
-                    assert_eq!(error, NotStored::Unknown);
-                    assert!(fails_at > 0);
+            let answered = Arc::clone(&answered);
+            move || {
+                let check = move |outcome| {
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    match outcome {
+                        // Acknowledged means committed.
+                        Ok(number) => assert!(committed.load(Ordering::SeqCst) >= number),
+                        Err(error) => {
+                            assert_eq!(error, NotStored::Unknown);
+                            assert!(fails_at > 0);
+                        }
+                    }
+                };
+                let ticket = handover::submit::<Counter>(&writer, ());
+                match kind {
+                    Kind::Waits => check(ticket.wait()),
+                    Kind::GoesOn => ticket.then(check),
                 }
             }
         };
-        let other = thread::spawn(connection());
-        connection()();
+        let other = thread::spawn(connection(kind));
+        connection(Kind::Waits)();
         drop(writer);
         // That these end is half of what is proved: nobody waits for ever.
         other.join().unwrap();
         run.join().unwrap();
+        assert_eq!(answered.load(Ordering::SeqCst), 2);
     });
 }
 
 #[test]
 fn everyone_is_answered_after_the_commit() {
-    model(0);
+    model(0, Kind::Waits);
+    model(0, Kind::GoesOn);
 }
 
 #[test]
 fn everyone_is_answered_when_the_first_commit_is_lost() {
-    model(1);
+    model(1, Kind::Waits);
+    model(1, Kind::GoesOn);
 }
 
 #[test]
 fn everyone_is_answered_when_the_second_commit_is_lost() {
-    model(2);
+    model(2, Kind::Waits);
+    model(2, Kind::GoesOn);
 }
