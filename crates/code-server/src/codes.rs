@@ -42,6 +42,7 @@ impl fmt::Display for CodesError {
 
 impl std::error::Error for CodesError {}
 
+/// UUIDs come from peers, but the hasher's seed does not: they cannot choose which ones collide.
 type Known = Arc<RwLock<HashMap<Uuid, Uuid>>>;
 
 /// All codes handed out so far. Any number of threads may use it at once.

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::http::{Content, Handler, RequestBody, Response, body_refusal};
-use group_commit::NotStored;
+use daemon::http::{Content, Handled, Handler, RequestBody, Response, body_refusal};
+use group_commit::{NotStored, Ticket};
 use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
 use proto::http::conditional::{self, Verdict};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
@@ -28,7 +28,15 @@ pub(crate) struct Port<S> {
 
 /// What a port does with the body of a request.
 pub(crate) trait Answer: Send + Sync + 'static {
-    fn answer(&self, body: &[u8]) -> Result<Reply, Refusal>;
+    fn answer(&self, body: &[u8]) -> Result<Answered, Refusal>;
+}
+
+/// What comes of the body of a request.
+pub(crate) enum Answered {
+    /// The code that was asked for.
+    Code(Uuid),
+    /// A message is being logged.
+    Logging(Ticket<()>),
 }
 
 /// The port where codes are asked for.
@@ -47,26 +55,38 @@ impl<S: Answer> Handler for Port<S> {
         &self,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Handled, Refusal> {
         if !matches!(request.path, "/" | "*") {
             return Err(Refusal::new(Status::NotFound, "the only path here is /"));
         }
         if request.method != "POST" {
             let refusal = Refusal::new(Status::MethodNotAllowed, "the only method here is POST");
-            return Ok(self.refuse(&refusal).with_field("Allow", "POST"));
+            let response = self.refuse(&refusal).with_field("Allow", "POST");
+            return Ok(Handled::Now(response));
         }
         // There is no version of a code that a client could have seen.
         if conditional::judge(request, None) != Verdict::Go {
             let sentence = "what the request is made conditional on is not so";
             return Err(Refusal::new(Status::PreconditionFailed, sentence));
         }
-        let reply = self.service.answer(&read_body(request, body)?)?;
-        Ok(self.respond(Status::Ok, &reply))
+        let ticket = match self.service.answer(&read_body(request, body)?)? {
+            Answered::Code(code) => {
+                let response = respond(Status::Ok, &Reply::Code(code), self.python_replies);
+                return Ok(Handled::Now(response));
+            }
+            Answered::Logging(ticket) => ticket,
+        };
+        // Where the reply ends the connection, its own thread has to see to that.
+        if self.python_replies {
+            return Ok(Handled::Now(logged(ticket.wait(), true)));
+        }
+        Ok(Handled::Later(Box::new(|replier| {
+            ticket.then(move |outcome| replier.reply(&logged(outcome, false)));
+        })))
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response {
-        let reply = Reply::Refused(refusal.sentence.clone().into_owned());
-        self.respond(refusal.status, &reply)
+        refuse(refusal, self.python_replies)
     }
 
     fn idle_timeout(&self, _open_connections: usize) -> Duration {
@@ -74,27 +94,42 @@ impl<S: Answer> Handler for Port<S> {
     }
 }
 
-impl<S> Port<S> {
-    fn respond(&self, status: Status, reply: &Reply) -> Response {
-        let mut response = Response::new(status, "application/json", reply.to_json());
-        if self.python_replies {
-            response.body = Content::Bare(reply.to_python().into_bytes());
+fn respond(status: Status, reply: &Reply, python_replies: bool) -> Response {
+    let mut response = Response::new(status, "application/json", reply.to_json());
+    if python_replies {
+        response.body = Content::Bare(reply.to_python().into_bytes());
+    }
+    response
+}
+
+fn refuse(refusal: &Refusal, python_replies: bool) -> Response {
+    let reply = Reply::Refused(refusal.sentence.clone().into_owned());
+    respond(refusal.status, &reply, python_replies)
+}
+
+/// The reply to a message, by what became of it.
+fn logged(outcome: Result<(), NotStored>, python_replies: bool) -> Response {
+    match outcome {
+        Ok(()) => respond(Status::Ok, &Reply::Logged, python_replies),
+        Err(error) => {
+            let refusal = not_stored(&error, format!("the message is {error}"));
+            log::debug!("Refused: {refusal}");
+            refuse(&refusal, python_replies)
         }
-        response
     }
 }
 
 impl Answer for CodePort {
-    fn answer(&self, body: &[u8]) -> Result<Reply, Refusal> {
+    fn answer(&self, body: &[u8]) -> Result<Answered, Refusal> {
         let asked = CodeRequest::decode(body).map_err(bad_body)?;
         let code = self.codes.get_or_make(asked.uuid).map_err(no_code)?;
         log::debug!("{} has a code", asked.uuid);
-        Ok(Reply::Code(code))
+        Ok(Answered::Code(code))
     }
 }
 
 impl Answer for MessagePort {
-    fn answer(&self, body: &[u8]) -> Result<Reply, Refusal> {
+    fn answer(&self, body: &[u8]) -> Result<Answered, Refusal> {
         let message = MessageRequest::decode(body).map_err(bad_body)?;
         let forbidden = |sentence| Refusal::new(Status::Forbidden, sentence);
         let code = self.codes.get(message.uuid);
@@ -102,10 +137,9 @@ impl Answer for MessagePort {
         if Uuid::try_parse(&message.unique) != Ok(code) {
             return Err(forbidden("the unique code is not the one of this uuid"));
         }
-        let logged = self.messages.add(message.uuid, &message.text);
-        logged.map_err(|error| not_stored(&error, format!("the message is {error}")))?;
-        log::debug!("{} left a message", message.uuid);
-        Ok(Reply::Logged)
+        log::debug!("{} leaves a message", message.uuid);
+        let ticket = self.messages.add(message.uuid, &message.text);
+        Ok(Answered::Logging(ticket))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use group_commit::{CommitError, Committer, Fsync, NotStored, Store, TextFile};
+use group_commit::{CommitError, Committer, Fsync, Store, TextFile, Ticket};
 use jiff::Timestamp;
 use proto::escape::Escaped;
 use uuid::Uuid;
@@ -36,13 +36,10 @@ impl Messages {
         Ok(Self { writer })
     }
 
-    /// Adds a message: one line, whatever is in the text. When this returns, it is on the disk.
-    ///
-    /// # Errors
-    /// If it is not stored, or not known to be.
-    pub fn add(&self, uuid: Uuid, text: &str) -> Result<(), NotStored> {
+    /// Adds a message: one line, whatever is in the text. The ticket tells when it is on the disk.
+    pub fn add(&self, uuid: Uuid, text: &str) -> Ticket<()> {
         let record = format!("{uuid} {}", Escaped(text));
-        self.writer.submit(record).wait()
+        self.writer.submit(record)
     }
 
     /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
@@ -81,8 +78,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let messages = Messages::open(dir.path(), Fsync::Always, || ()).unwrap();
         let uuid = Uuid::from_u128(1);
-        messages.add(uuid, "two\nlines").unwrap();
-        messages.add(uuid, "").unwrap();
+        messages.add(uuid, "two\nlines").wait().unwrap();
+        messages.add(uuid, "").wait().unwrap();
         let log = std::fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
         let split = |line| str::split_once(line, ' ').unwrap();
         let lines: Vec<(&str, &str)> = log.lines().map(split).collect();

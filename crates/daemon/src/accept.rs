@@ -207,7 +207,7 @@ fn serve(registration: Registration, service: &dyn Service) {
     let mut connection = Connection::new(&registration);
     log::debug!("Connected");
     let served = service.serve(&mut connection);
-    match served.and_then(|()| connection.flush()) {
+    match served.and_then(|()| connection.finish()) {
         Ok(()) => {
             if !connection.peer_has_closed() {
                 connection.give_way_soon();

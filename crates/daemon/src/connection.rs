@@ -14,11 +14,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::sendfile;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::accept::WRITE_STALL;
+use crate::deferred::{Deferred, Outlook, Slot};
 use crate::registry::{Entry, Registration};
 use crate::{Waited, Wakeup};
 
@@ -48,6 +50,10 @@ const WAY_PATIENCE_MILLIS: u64 = 1000;
 /// ...in bytes.
 const WAY_BYTES: u64 = 16 * 1024;
 
+/// With fewer connections than this, each sends its own replies: the processors have time to wake
+/// its thread, and whoever it waits for is soon free for the next one.
+const DEFERRED_CONNECTIONS_MIN: usize = 32;
+
 /// How long reading may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deadline {
@@ -72,6 +78,9 @@ pub struct Connection<'a> {
     filled: usize,
     consumed: usize,
     output: Vec<u8>,
+    /// Whether the reply to the last request was left to another thread, and where that gives it.
+    deferred: Option<Outlook>,
+    slot: Option<Arc<Slot>>,
     deadline: Deadline,
     /// The read timeout the socket has now, so that the same one is not set again.
     read_timeout: Option<Duration>,
@@ -106,6 +115,8 @@ impl<'a> Connection<'a> {
             filled: 0,
             consumed: 0,
             output: Vec::new(),
+            deferred: None,
+            slot: None,
             deadline: Deadline::None,
             read_timeout: None,
             peer_has_closed: false,
@@ -165,28 +176,99 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// Those of the stream.
     pub fn next_request(&mut self, idle: Option<Duration>) -> io::Result<Option<u8>> {
-        if self.consumed == self.filled {
-            self.deadline = idle.map_or(Deadline::None, Deadline::Stall);
-            self.note_request();
-            self.flush()?;
-            self.shrink();
-            self.registration.entry.set_idle(true);
-            self.begin_moving();
-            let waited = match self.is_stopping() {
-                true => Ok(()),
-                false => self.refill(),
-            };
-            self.registration.entry.set_idle(false);
-            match waited {
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
-                other => other?,
-            }
+        if !self.is_sent_elsewhere() {
+            self.collect();
+            self.flush_if_large()?;
+        }
+        if self.consumed == self.filled && !self.wait_for_request(idle)? {
+            return Ok(None);
         }
         self.begin_moving();
         let first = self.buffered().first().copied();
         self.has_asked |= first.is_some();
         self.note_request();
         Ok(first)
+    }
+
+    /// Waits for input; returns whether the peer was not silent for `idle`.
+    fn wait_for_request(&mut self, idle: Option<Duration>) -> io::Result<bool> {
+        self.deadline = idle.map_or(Deadline::None, Deadline::Stall);
+        self.note_request();
+        self.flush()?;
+        self.shrink();
+        // With a reply outstanding, whoever gives it does this then.
+        if self.deferred.is_none() {
+            self.registration.entry.set_idle(true);
+        }
+        self.begin_moving();
+        let waited = match self.is_stopping() {
+            true => Ok(()),
+            false => self.refill(),
+        };
+        self.collect();
+        self.registration.entry.set_idle(false);
+        match waited {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Leaves the reply to the present request to another thread. Until [`Connection::next_request`],
+    /// which waits for that reply if it has to, nothing may be written.
+    pub fn defer(&mut self) -> Deferred {
+        match self.try_defer() {
+            Some(deferred) => deferred,
+            None => self.defer_as(Outlook::Keep),
+        }
+    }
+
+    /// The same, but only if the other thread can send the reply as soon as it is there, which saves
+    /// this one from being woken.
+    pub fn try_defer(&mut self) -> Option<Deferred> {
+        let is_worth_it = self.open_connections() >= DEFERRED_CONNECTIONS_MIN;
+        let is_next = self.output.is_empty() && self.buffered().is_empty();
+        let gives_way = self.gives_way;
+        (is_worth_it && is_next && has_room(self.stream()))
+            .then(|| self.defer_as(Outlook::Send { gives_way }))
+    }
+
+    fn defer_as(&mut self, outlook: Outlook) -> Deferred {
+        self.deferred = Some(outlook);
+        let Registration {
+            registry, entry, ..
+        } = self.registration;
+        Deferred {
+            registry: Arc::clone(registry),
+            entry: Arc::clone(entry),
+            outlook,
+            slot: Some(Arc::clone(self.slot.get_or_insert_default())),
+        }
+    }
+
+    /// Whether a reply is sent by another thread as soon as it is there.
+    fn is_sent_elsewhere(&self) -> bool {
+        matches!(self.deferred, Some(Outlook::Send { .. }))
+    }
+
+    /// Waits for the reply that was left to another thread, if one was.
+    fn collect(&mut self) {
+        if self.deferred.take().is_none() {
+            return;
+        }
+        if let Some(slot) = &self.slot {
+            self.output.extend(slot.wait());
+        }
+        let entry = &self.registration.entry;
+        entry.set_idle(false);
+        if self.gives_way {
+            entry.stay();
+        }
+    }
+
+    /// Sends all that there is to send, also what is left to another thread.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        self.collect();
+        self.flush()
     }
 
     /// Waits for something else than the peer's next request: until `wakeup` is woken. Everything
@@ -235,6 +317,7 @@ impl<'a> Connection<'a> {
 
     /// Where replies are gathered; for encoders that append to a vector.
     pub fn output(&mut self) -> &mut Vec<u8> {
+        debug_assert_eq!(self.deferred, None, "a reply comes before this");
         &mut self.output
     }
 
@@ -304,18 +387,23 @@ impl<'a> Connection<'a> {
         sent
     }
 
-    fn send_all(&mut self, mut bytes: &[u8], flags: SendFlags) -> io::Result<()> {
+    fn send_all(&mut self, bytes: &[u8], flags: SendFlags) -> io::Result<()> {
+        // Nearly always there is room for all of it.
+        let sent = send(self.stream(), bytes, flags | SendFlags::DONTWAIT);
+        let mut rest = &bytes[sent.unwrap_or(0)..];
+        if rest.is_empty() {
+            return Ok(());
+        }
         self.begin_moving();
-        let mut rate = None;
-        while !bytes.is_empty() {
-            let sent = self.blocked(|stream| Ok(send(stream, bytes, flags)?))?;
+        let mut rate = WriteRate::default();
+        while !rest.is_empty() {
+            let sent = self.blocked(|stream| Ok(send(stream, rest, flags)?))?;
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            bytes = &bytes[sent..];
-            // Nearly always that was all.
-            if !bytes.is_empty() {
-                rate.get_or_insert_with(WriteRate::default).note(sent)?;
+            rest = &rest[sent..];
+            if !rest.is_empty() {
+                rate.note(sent)?;
             }
         }
         Ok(())
@@ -336,11 +424,13 @@ impl<'a> Connection<'a> {
         let Registration {
             registry, entry, ..
         } = self.registration;
-        let since = match self.gives_way {
+        // While a reply is outstanding, the peer is not what is waited for.
+        let gives_way = self.gives_way && self.deferred.is_none();
+        let since = match gives_way {
             true => registry.millis(),
             false => 0,
         };
-        if self.gives_way {
+        if gives_way {
             // One that never asked has a moment for its first request.
             let patience = match self.has_asked && entry.is_idle() {
                 true => 0,
@@ -358,7 +448,7 @@ impl<'a> Connection<'a> {
                 other => break other,
             }
         };
-        if self.gives_way {
+        if gives_way {
             entry.stay();
             self.waited_millis += registry.millis().saturating_sub(since);
             self.moved_bytes += *moved.as_ref().unwrap_or(&0) as u64;
@@ -419,7 +509,7 @@ impl<'a> Connection<'a> {
             self.stream().set_read_timeout(wait)?;
             self.read_timeout = wait;
         }
-        let read = self.blocked(|mut stream| stream.read(out))?;
+        let read = self.blocked(|stream| Ok(recv(stream, &mut *out, RecvFlags::empty())?.1))?;
         self.peer_has_closed |= read == 0;
         Ok(read)
     }
@@ -452,7 +542,7 @@ impl BufRead for Connection<'_> {
 
 impl Write for Connection<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.extend_from_slice(bytes);
+        self.output().extend_from_slice(bytes);
         self.flush_if_large()?;
         Ok(bytes.len())
     }
@@ -460,6 +550,14 @@ impl Write for Connection<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.send_gathered(SendFlags::empty())
     }
+}
+
+/// Whether a socket takes a short reply more without making its writer wait. Linux says so while at
+/// least a third of its buffer is free.
+fn has_room(stream: &TcpStream) -> bool {
+    let mut waiting = [PollFd::new(stream, PollFlags::OUT)];
+    let ready = poll(&mut waiting, Some(&Timespec::default()));
+    ready == Ok(1) && waiting[0].revents() == PollFlags::OUT
 }
 
 /// What a peer takes of a reply.
@@ -503,7 +601,94 @@ fn copy_piece(mut stream: &TcpStream, file: &File, at: u64, bytes: u64) -> io::R
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
+    use crate::registry::Registry;
+
+    /// Connections that are served, enough for replies to be left to other threads; and their peers.
+    fn registered() -> (Vec<Registration>, Vec<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let registry = Registry::new(100, 1000);
+        let one = |_| {
+            let peer = TcpStream::connect(addr).unwrap();
+            let (stream, from) = listener.accept().unwrap();
+            (registry.register(stream, from).unwrap(), peer)
+        };
+        (0..DEFERRED_CONNECTIONS_MIN).map(one).unzip()
+    }
+
+    #[test]
+    fn a_reply_is_sent_by_another_thread_if_nothing_is_in_its_way() {
+        let (registered, mut peers) = registered();
+        let mut connection = Connection::new(&registered[0]);
+        let deferred = connection.try_defer().expect("nothing is in its way");
+        let mut read = [0; 5];
+        thread::scope(|scope| {
+            scope.spawn(|| deferred.reply(b"first"));
+            peers[0].read_exact(&mut read).unwrap();
+            assert_eq!(&read, b"first");
+            // The next one waits for it, whenever its request comes.
+            peers[0].write_all(b"next").unwrap();
+            assert_eq!(connection.next_request(None).unwrap(), Some(b'n'));
+        });
+        // Something of the next request has arrived.
+        assert!(connection.try_defer().is_none());
+        connection.consume(4);
+        connection
+            .write_all(b"something is to be sent before")
+            .unwrap();
+        assert!(connection.try_defer().is_none());
+    }
+
+    #[test]
+    fn a_reply_for_which_there_is_no_room_is_sent_by_its_own_thread() {
+        let (registered, mut peers) = registered();
+        let mut connection = Connection::new(&registered[0]);
+        let mut filled = 0;
+        while let Ok(sent) = send(connection.stream(), &[0; 10_000], SendFlags::DONTWAIT) {
+            filled += sent;
+        }
+        assert!(connection.try_defer().is_none());
+        let deferred = connection.defer();
+        let mut read = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(|| deferred.reply(b"last"));
+            scope.spawn(|| peers[0].read_to_end(&mut read).unwrap());
+            connection.finish().unwrap();
+            registered[0].entry.cut();
+        });
+        assert_eq!(read.len(), filled + 4);
+        assert!(read.ends_with(b"last"));
+    }
+
+    #[test]
+    fn replies_to_a_long_pipeline_are_sent_when_they_are_many() {
+        const REPLY_BYTES: usize = 4096;
+        let (registered, mut peers) = registered();
+        let mut connection = Connection::new(&registered[0]);
+        let replies = OUTPUT_BYTES / REPLY_BYTES;
+        peers[0].write_all(&vec![b'x'; replies + 1]).unwrap();
+        for _ in 0..replies {
+            assert_eq!(connection.next_request(None).unwrap(), Some(b'x'));
+            connection.consume(1);
+            connection.defer().reply(&[0; REPLY_BYTES]);
+        }
+        // There is one more request, but all these replies are there already.
+        assert_eq!(connection.next_request(None).unwrap(), Some(b'x'));
+        peers[0].read_exact(&mut [0; OUTPUT_BYTES]).unwrap();
+    }
+
+    #[test]
+    fn a_reply_that_is_never_given_ends_the_connection() {
+        let (registered, mut peers) = registered();
+        let mut connection = Connection::new(&registered[0]);
+        drop(connection.defer());
+        assert_eq!(peers[0].read(&mut [0]).unwrap(), 0);
+        assert_eq!(connection.next_request(None).unwrap(), None);
+    }
 
     #[test]
     fn a_peer_that_takes_too_little_for_too_long_is_given_up() {

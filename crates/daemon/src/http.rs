@@ -13,7 +13,7 @@ use proto::http::{Body, BodyLength, Refusal, RequestHead, Status, request};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{Connection, Cutter, Deadline, Service};
+use crate::{Connection, Cutter, Deadline, Deferred, Service};
 
 /// A head must be whole this long after its first byte.
 pub const HEAD_WAIT: Duration = Duration::from_secs(10);
@@ -38,14 +38,14 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
-    ) -> Result<Response, Refusal>;
+    ) -> Result<Handled, Refusal>;
 
     /// The reply that tells a client why its request was refused.
     fn refuse(&self, refusal: &Refusal) -> Response;
 
-    /// Called when a reply was sent: for a log of who asked for what. The request line is as it
-    /// came, without its end, or empty if none came; `bytes` is the length of the reply's body.
-    fn replied(&self, _peer: SocketAddr, _request_line: &[u8], _status: Status, _bytes: u64) {}
+    /// Called when a reply was sent, unless another thread gives it: for a log of who asked for what.
+    /// The head is as it came, and empty if none came; `bytes` is the length of the reply's body.
+    fn replied(&self, _peer: SocketAddr, _head: &[u8], _status: Status, _bytes: u64) {}
 
     /// How long a connection may be idle, by how many are open.
     fn idle_timeout(&self, open_connections: usize) -> Duration;
@@ -69,6 +69,43 @@ pub trait RequestBody: Read {
 
 /// A body at hand.
 impl RequestBody for &[u8] {}
+
+/// What comes of a request.
+pub enum Handled {
+    /// A reply.
+    Now(Response),
+    /// A reply that another thread gives. This is called at once, and sees to it that it does.
+    Later(Box<dyn FnOnce(Replier)>),
+}
+
+/// Gives the reply to a request from another thread. Dropping it ends the connection.
+#[must_use = "the peer waits for its reply"]
+pub struct Replier {
+    deferred: Deferred,
+    is_head: bool,
+    persistence: Persistence,
+    date: Date,
+}
+
+impl Replier {
+    /// Gives the reply, whose head and body have [`DEFERRED_BYTES_MAX`](crate::DEFERRED_BYTES_MAX) at
+    /// the most; a file is none that can be given so. This never waits for the peer.
+    pub fn reply(mut self, response: &Response) {
+        let persistence = match self.deferred.is_stopping() {
+            true => Persistence::Close,
+            false => self.persistence,
+        };
+        let mut out = Vec::new();
+        put(
+            &mut out,
+            response,
+            self.is_head,
+            persistence,
+            self.date.now(),
+        );
+        self.deferred.reply(&out);
+    }
+}
 
 /// A reply.
 #[derive(Debug)]
@@ -178,12 +215,12 @@ impl<H: Handler> Service for Http<H> {
             if connection.next_request(Some(idle))?.is_none() {
                 return Ok(());
             }
-            let (exchange, response) = match self.exchange(connection, &mut head)? {
+            let (exchange, handled) = match self.exchange(connection, &mut head)? {
                 None => return Ok(()),
-                Some((exchange, Ok(response))) => (exchange, response),
+                Some((exchange, Ok(handled))) => (exchange, handled),
                 Some((exchange, Err(refusal))) => {
                     log::debug!("Refused: {refusal}");
-                    (exchange, self.0.refuse(&refusal))
+                    (exchange, Handled::Now(self.0.refuse(&refusal)))
                 }
             };
             let persistence = match connection.is_stopping() {
@@ -191,11 +228,27 @@ impl<H: Handler> Service for Http<H> {
                 false => exchange.persistence,
             };
             let is_head = exchange.is_head;
+            let response = match handled {
+                Handled::Now(response) => response,
+                Handled::Later(begin) => {
+                    // So that it is not formatted anew for each of them.
+                    date.now();
+                    begin(Replier {
+                        deferred: connection.defer(),
+                        is_head,
+                        persistence,
+                        date: date.clone(),
+                    });
+                    match persistence {
+                        Persistence::Close => return Ok(()),
+                        _ => continue,
+                    }
+                }
+            };
             let goes_on = send(connection, &response, is_head, persistence, date.now());
-            let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
             let bytes = if is_head { 0 } else { response.body.bytes() };
             let (peer, status) = (connection.peer(), response.status);
-            self.0.replied(peer, line, status, bytes);
+            self.0.replied(peer, &head, status, bytes);
             if !goes_on? {
                 return Ok(());
             }
@@ -232,7 +285,7 @@ impl<H: Handler> Http<H> {
         &self,
         connection: &mut Connection,
         head: &mut Vec<u8>,
-    ) -> io::Result<Option<(Exchange, Result<Response, Refusal>)>> {
+    ) -> io::Result<Option<(Exchange, Result<Handled, Refusal>)>> {
         let mut exchange = Exchange {
             is_head: false,
             persistence: Persistence::Close,
@@ -270,11 +323,11 @@ impl<H: Handler> Http<H> {
             received_bytes: 0,
             body: Body::new(connection, request.body),
         };
-        let response = self.0.handle(&request, &mut body);
+        let handled = self.0.handle(&request, &mut body);
         if body.body.is_done() {
             exchange.persistence = request.persistence;
         }
-        Ok(Some((exchange, response)))
+        Ok(Some((exchange, handled)))
     }
 }
 
@@ -389,7 +442,7 @@ fn put(
 }
 
 /// The value of the `Date` field, formatted anew only when the second has changed.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Date {
     second: u64,
     text: String,

@@ -5,11 +5,13 @@
 //! one [`Connection`] is; an HTTP service implements [`http::Handler`] instead.
 //!
 //! One blocking thread a connection is the whole model: what a connection does is written from
-//! top to bottom, and what it waits for it simply waits for. The price, a stack each, is 128 KiB
-//! of address space and a few KiB of memory.
+//! top to bottom, and what it waits for it simply waits for; only a reply that is waited for may be
+//! [`Deferred`], so that nobody is woken for it. The price, a stack each, is 128 KiB of address space
+//! and a few KiB of memory.
 
 mod accept;
 mod connection;
+mod deferred;
 pub mod http;
 mod registry;
 mod signals;
@@ -25,6 +27,7 @@ use std::time::Duration;
 
 pub use accept::Service;
 pub use connection::{Connection, Cutter, Deadline};
+pub use deferred::{DEFERRED_BYTES_MAX, Deferred};
 pub use signals::{handle_file_size_limit, handle_signals};
 pub use wakeup::{Waited, Wakeup};
 
@@ -45,7 +48,7 @@ const DESCRIPTORS_RESERVED: usize = 128;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The stack of every thread, in bytes.
-const STACK_BYTES: usize = 128 * 1024;
+pub const STACK_BYTES: usize = 128 * 1024;
 
 /// Connections that were accepted and whose threads are not started yet, on each port.
 const ACCEPTED_MAX: usize = 4096;

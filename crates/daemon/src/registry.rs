@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, recv};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::lock;
@@ -229,14 +230,21 @@ impl State {
     /// if there is one, for of the others some may only be slow. Returns whether there was any.
     fn make_way(&self, now: u64) -> bool {
         let at = |entry: &Entry| entry.gives_way_at.load(Ordering::SeqCst);
-        let ready = self.entries.values().filter(|entry| at(entry) <= now);
-        let Some(entry) = ready.min_by_key(|entry| (!entry.is_idle(), at(entry))) else {
-            return false;
-        };
-        log::debug!("{} makes way for another", entry.peer);
-        entry.gives_way_at.store(NEVER, Ordering::SeqCst);
-        entry.cut();
-        true
+        loop {
+            let ready = self.entries.values().filter(|entry| at(entry) <= now);
+            let Some(entry) = ready.min_by_key(|entry| (!entry.is_idle(), at(entry))) else {
+                return false;
+            };
+            let (since, order) = (at(entry), Ordering::SeqCst);
+            let has_input = entry.is_idle() && entry.has_input();
+            // Unless its thread has set it anew meanwhile.
+            let _ = (entry.gives_way_at).compare_exchange(since, NEVER, order, order);
+            if !has_input {
+                log::debug!("{} makes way for another", entry.peer);
+                entry.cut();
+                return true;
+            }
+        }
     }
 }
 
@@ -255,7 +263,14 @@ const CLEAN_UP_WAIT: Duration = Duration::from_secs(1);
 
 impl Entry {
     pub(crate) fn set_idle(&self, idle: bool) {
-        self.idle.store(idle, Ordering::SeqCst);
+        // Whoever becomes idle then looks whether the server is stopping, and it must not happen that
+        // neither that is seen by him, nor this by who stops it.
+        let order = if idle {
+            Ordering::SeqCst
+        } else {
+            Ordering::Release
+        };
+        self.idle.store(idle, order);
     }
 
     /// Has the connection make way for a new one from this moment on ([`Registry::millis`]), if it is
@@ -273,9 +288,15 @@ impl Entry {
         self.idle.load(Ordering::SeqCst)
     }
 
+    /// Whether its next request has arrived, though its thread may not know yet.
+    fn has_input(&self) -> bool {
+        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(&self.stream, &mut [0_u8; 1], peek).is_ok_and(|(_, bytes)| bytes > 0)
+    }
+
     /// Makes a blocked read return as if the peer had closed. What the connection still has to
     /// write it can write.
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // An error means that the peer was faster.
         let _ = self.stream.shutdown(Shutdown::Read);
     }
@@ -300,6 +321,7 @@ impl Drop for Registration {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use super::*;
@@ -342,5 +364,27 @@ mod tests {
             [next(), next(), next(), next()],
             [Some(2), Some(1), Some(0), None]
         );
+    }
+
+    #[test]
+    fn a_connection_whose_next_request_has_arrived_does_not_make_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut peer = TcpStream::connect(addr).unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        let registry = Registry::new(1, 100);
+        let registration = registry.register(stream, from).unwrap();
+        registration.entry.give_way(0);
+        peer.write_all(b"next").unwrap();
+        assert_eq!(registration.entry.stream.peek(&mut [0; 4]).unwrap(), 4);
+        let other = || TcpStream::connect(addr).unwrap();
+        assert!(registry.register(other(), addr).is_err());
+        // Its thread reads that, and waits for another request.
+        (&registration.entry.stream)
+            .read_exact(&mut [0; 4])
+            .unwrap();
+        registration.entry.give_way(0);
+        assert!(registry.register(other(), addr).is_ok());
+        assert_eq!(peer.read(&mut [0; 4]).unwrap(), 0);
     }
 }

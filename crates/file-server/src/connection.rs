@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cli::exit::with_causes;
-use daemon::http::{Content, Handler, RequestBody, Response};
+use daemon::http::{Content, Handled, Handler, RequestBody, Response};
 use proto::http::response::Field;
 use proto::http::resumable::LIMIT;
 use proto::http::{Refusal, RequestHead, Status};
@@ -46,6 +46,33 @@ impl Handler for Connections {
         &self,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
+    ) -> Result<Handled, Refusal> {
+        self.act(request, body).map(Handled::Now)
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        let body = format!("{}\n", refusal.sentence);
+        sniffing_off(Response::new(refusal.status, TEXT, body))
+    }
+
+    fn replied(&self, peer: SocketAddr, head: &[u8], status: Status, bytes: u64) {
+        if self.has_access_log {
+            let request_line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            access_log::write(peer.ip(), request_line, status, bytes);
+        }
+    }
+
+    fn idle_timeout(&self, open_connections: usize) -> Duration {
+        let open = Duration::from_secs(open_connections as u64);
+        IDLE_MAX.saturating_sub(open).max(IDLE_MIN)
+    }
+}
+
+impl Connections {
+    fn act(
+        &self,
+        request: &RequestHead<'_>,
+        body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
         let is_resource = may_be_hidden(request.path)
             && path_of(request).is_ok_and(|path| self.files.is_resource(&path));
@@ -61,24 +88,6 @@ impl Handler for Connections {
         }
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Response {
-        let body = format!("{}\n", refusal.sentence);
-        sniffing_off(Response::new(refusal.status, TEXT, body))
-    }
-
-    fn replied(&self, peer: SocketAddr, request_line: &[u8], status: Status, bytes: u64) {
-        if self.has_access_log {
-            access_log::write(peer.ip(), request_line, status, bytes);
-        }
-    }
-
-    fn idle_timeout(&self, open_connections: usize) -> Duration {
-        let open = Duration::from_secs(open_connections as u64);
-        IDLE_MAX.saturating_sub(open).max(IDLE_MIN)
-    }
-}
-
-impl Connections {
     /// The reply to a request that is not allowed to whoever makes it.
     fn check_access(&self, request: &RequestHead, is_resource: bool) -> Option<Response> {
         let accounts = self.accounts.as_ref()?;
@@ -216,7 +225,7 @@ mod tests {
         };
         let head = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}{framing}\r\n");
         let request = RequestHead::parse(head.as_bytes()).unwrap();
-        match connections.handle(&request, &mut body.as_bytes()) {
+        match connections.act(&request, &mut body.as_bytes()) {
             Ok(response) => {
                 let mut lines = Vec::new();
                 put_fields(&mut lines, &response.fields);

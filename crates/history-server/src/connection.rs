@@ -44,6 +44,9 @@ const PIECES_ALONE: usize = 8;
 /// So many pieces are made ahead of those that are sent.
 const PIECES_AHEAD: usize = 2;
 
+/// With more connections than this there is enough to do without second threads.
+const AHEAD_CONNECTIONS_MAX: usize = 64;
+
 /// How much of a malformed line the log shows, in bytes.
 const SHOWN_BYTES_MAX: usize = 100;
 
@@ -176,6 +179,9 @@ impl Connections {
                 Err(error) => return refuse_frame(&error, connection),
             };
             match Request::decode(kind, &payload) {
+                Ok(request) if request.operation == Operation::Hello => {
+                    self.greet(&request, connection);
+                }
                 Ok(request) => self.answer(&request, Dialect::Framed, connection)?,
                 Err(error) => refuse_frame(&error.into(), connection)?,
             }
@@ -214,19 +220,13 @@ impl Connections {
         connection: &mut Connection,
     ) -> io::Result<()> {
         dialect.put(Reply::About(ABOUT), connection)?;
-        let mut snapshot = match self.act(request, connection) {
+        let snapshot = match self.act(request, connection) {
             Ok(Answer::Done(sentence)) => return dialect.put(Reply::Done(&sentence), connection),
             Ok(Answer::History(snapshot)) => snapshot,
             Err(refusal) => return self.refuse(&refusal, dialect, connection),
         };
-        for _ in 0..PIECES_ALONE {
-            match dialect.put_piece(&mut snapshot, connection.output()) {
-                Ok(true) => connection.flush_if_large()?,
-                Ok(false) => return dialect.put(Reply::Done(""), connection),
-                Err(error) => return self.refuse(&error.into(), dialect, connection),
-            }
-        }
-        match send_ahead(snapshot, dialect, connection)? {
+        let sent = send_history(snapshot, dialect, connection)?;
+        match sent {
             Ok(()) => dialect.put(Reply::Done(""), connection),
             Err(error) => self.refuse(&error.into(), dialect, connection),
         }
@@ -234,26 +234,15 @@ impl Connections {
 
     /// Puts a request into the history and then does what it asks for.
     fn act(&self, request: &Request, connection: &Connection) -> Result<Answer, Refusal> {
-        let Request { user, operation } = *request;
-        let peer = connection.peer();
-        let record = |what: &str| format!("{:.3} {peer} {user} {what}", Timestamp::now());
-        let mut asked = match operation {
-            Operation::Hello => "hello".to_owned(),
-            operation => operation.to_string(),
-        };
-        let users = self.users.as_ref();
-        let allowed = users.is_none_or(|users| users.contains(user));
-        if !allowed {
-            asked.insert_str(0, "refused: ");
-        }
-        log::info!("{user} {asked}");
-        match self.history.append(&record(&asked)) {
+        let operation = request.operation;
+        let (record, is_allowed) = self.record(request, connection);
+        match self.history.append(&record) {
             // The line that clearing leaves says the same, and makes the room that this one lacked.
             Err(HistoryError::NotStored(NotStored::Refused(_)))
-                if allowed && operation == Operation::Clear => {}
+                if is_allowed && operation == Operation::Clear => {}
             logged => logged?,
         }
-        if !allowed {
+        if !is_allowed {
             return Err(Refusal::NotAUser);
         }
         Ok(match operation {
@@ -264,10 +253,54 @@ impl Connections {
             }
             Operation::Get => Answer::History(self.history.snapshot()),
             Operation::Clear => {
-                self.history.clear(&record("deleted the history"))?;
+                let what = "deleted the history";
+                self.history
+                    .clear(&record_of(request.user, what, connection))?;
                 Answer::Done("History deleted.".to_owned())
             }
         })
+    }
+
+    /// Puts a framed request into the history that asks for nothing more, and leaves the reply to
+    /// the thread that does.
+    fn greet(&self, request: &Request, connection: &mut Connection) {
+        let (record, is_allowed) = self.record(request, connection);
+        let deferred = connection.defer();
+        self.history.append_later(&record, move |logged| {
+            let mut out = Vec::new();
+            Reply::About(ABOUT).encode(&mut out);
+            let granted = match logged {
+                Ok(()) if is_allowed => Ok(()),
+                Ok(()) => Err(Refusal::NotAUser),
+                Err(error) => Err(Refusal::Failed(error)),
+            };
+            match granted {
+                Ok(()) => Reply::Done("").encode(&mut out),
+                Err(refusal) => {
+                    log::debug!("Refused: {refusal}");
+                    let code = refusal.code();
+                    let sentence = &refusal.to_string();
+                    Reply::Error(ErrorReply { code, sentence }).encode(&mut out);
+                }
+            }
+            deferred.reply(&out);
+        });
+    }
+
+    /// What goes into the history about a request, and whether it is allowed.
+    fn record(&self, request: &Request, connection: &Connection) -> (String, bool) {
+        let Request { user, operation } = *request;
+        let mut asked = match operation {
+            Operation::Hello => "hello".to_owned(),
+            operation => operation.to_string(),
+        };
+        let users = self.users.as_ref();
+        let is_allowed = users.is_none_or(|users| users.contains(user));
+        if !is_allowed {
+            asked.insert_str(0, "refused: ");
+        }
+        log::info!("{user} {asked}");
+        (record_of(user, &asked, connection), is_allowed)
     }
 
     fn refuse(
@@ -281,18 +314,52 @@ impl Connections {
     }
 }
 
-/// Sends the rest of a long history, while another thread makes the next pieces: to read and number
-/// the lines takes longer than to send them.
-fn send_ahead(
+/// What goes into the history: when, from where, who, what.
+fn record_of(user: &str, what: &str, connection: &Connection) -> String {
+    format!(
+        "{:.3} {} {user} {what}",
+        Timestamp::now(),
+        connection.peer()
+    )
+}
+
+/// Sends a history.
+fn send_history(
     mut snapshot: Snapshot,
     dialect: Dialect,
     connection: &mut Connection,
 ) -> io::Result<Result<(), HistoryError>> {
+    let mut pieces = 0;
+    loop {
+        let is_long = pieces == PIECES_ALONE;
+        if is_long
+            && connection.open_connections() <= AHEAD_CONNECTIONS_MAX
+            && let Some(sent) = send_ahead(&mut snapshot, dialect, connection)?
+        {
+            return Ok(sent);
+        }
+        match dialect.put_piece(&mut snapshot, connection.output()) {
+            Ok(true) => connection.flush_if_large()?,
+            Ok(false) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        }
+        pieces += 1;
+    }
+}
+
+/// Sends the rest of a long history, while another thread makes the next pieces: to read and number
+/// the lines takes longer than to send them. `None` if there can be no other thread; then nothing is
+/// sent.
+fn send_ahead(
+    snapshot: &mut Snapshot,
+    dialect: Dialect,
+    connection: &mut Connection,
+) -> io::Result<Option<Result<(), HistoryError>>> {
     let (made, pieces) = mpsc::sync_channel(PIECES_AHEAD);
     let make = move || {
         loop {
             let mut piece = Vec::with_capacity(TEXT_BYTES_MAX + frame::HEADER_BYTES);
-            let put = dialect.put_piece(&mut snapshot, &mut piece);
+            let put = dialect.put_piece(snapshot, &mut piece);
             let is_last = !matches!(put, Ok(true));
             // It fails when the connection has ended, and nobody wants the pieces any more.
             if made.send(put.map(|_| piece)).is_err() || is_last {
@@ -301,17 +368,19 @@ fn send_ahead(
         }
     };
     thread::scope(|scope| {
-        let maker = thread::Builder::new().name("read-ahead".to_owned());
+        let maker = thread::Builder::new().name(format!("ahead {}", connection.peer()));
+        let maker = maker.stack_size(daemon::STACK_BYTES);
         if let Err(error) = maker.spawn_scoped(scope, make) {
-            return Ok(Err(HistoryError::Read(error)));
+            log::warn!("Cannot start a thread to read ahead: {error}");
+            return Ok(None);
         }
         for piece in pieces {
             match piece {
                 Ok(piece) => connection.write_all(&piece)?,
-                Err(error) => return Ok(Err(error)),
+                Err(error) => return Ok(Some(Err(error))),
             }
         }
-        Ok(Ok(()))
+        Ok(Some(Ok(())))
     })
 }
 

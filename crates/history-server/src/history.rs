@@ -154,6 +154,17 @@ impl History {
         self.make(Change::Append { line })
     }
 
+    /// The same, but does not wait: what became of it is handed to `then` by the thread that writes.
+    pub fn append_later(
+        &self,
+        record: &str,
+        then: impl FnOnce(Result<(), HistoryError>) + Send + 'static,
+    ) {
+        let line = line_of(record);
+        let ticket = self.writer.submit(Change::Append { line });
+        ticket.then(|made| then(outcome_of(made)));
+    }
+
     /// Deletes one line, counted from 1. When this returns, that is on disk.
     ///
     /// # Errors
@@ -172,9 +183,7 @@ impl History {
     }
 
     fn make(&self, change: Change) -> Result<(), HistoryError> {
-        let made = self.writer.submit(change).wait();
-        let made = made.map_err(HistoryError::NotStored)?;
-        made.map_err(|NoSuchLine { line, lines }| HistoryError::NoSuchLine { line, lines })
+        outcome_of(self.writer.submit(change).wait())
     }
 
     /// The history as it is now, and stays for this reader.
@@ -186,6 +195,11 @@ impl History {
     pub fn failure(&self) -> Option<io::Error> {
         self.writer.failure()
     }
+}
+
+fn outcome_of(made: Result<Result<(), NoSuchLine>, NotStored>) -> Result<(), HistoryError> {
+    let made = made.map_err(HistoryError::NotStored)?;
+    made.map_err(|NoSuchLine { line, lines }| HistoryError::NoSuchLine { line, lines })
 }
 
 /// One record as one line.

@@ -1,0 +1,122 @@
+//! A reply that another thread gives.
+//!
+//! A connection's thread that waits for another thread, the one that writes to the disk say, would
+//! have to be woken only to send a few bytes, and would then sleep until the next request. So it
+//! leaves the reply to the other thread, and waits for the next request at once.
+
+use std::mem;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, Thread};
+
+use rustix::net::{SendFlags, send};
+
+use crate::lock;
+use crate::registry::{Entry, Registry};
+
+/// The longest reply that may be left to another thread, in bytes.
+pub const DEFERRED_BYTES_MAX: usize = 4096;
+
+/// A reply that is owed to a peer. Dropping it without giving it ends the connection.
+#[must_use = "the peer waits for its reply"]
+pub struct Deferred {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) outlook: Outlook,
+    /// `None` once it was given.
+    pub(crate) slot: Option<Arc<Slot>>,
+}
+
+/// What is to be done with a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// It is sent at once: nothing else is to be sent before it, and there is room for it.
+    Send {
+        /// Whether the connection then makes way if there are too many.
+        gives_way: bool,
+    },
+    /// The connection's thread fetches it.
+    Keep,
+}
+
+/// Where a connection's thread learns that its reply was given. It has one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Slot(Mutex<State>);
+
+#[derive(Debug, Default)]
+enum State {
+    /// It is not given yet.
+    #[default]
+    Owed,
+    /// Nor is it, and this thread waits for it.
+    Awaited(Thread),
+    /// It is; this is what the connection's thread has to send.
+    Given(Vec<u8>),
+}
+
+impl Slot {
+    /// Waits until the reply was given; returns what of it is still to be sent.
+    pub(crate) fn wait(&self) -> Vec<u8> {
+        loop {
+            let mut state = lock(&self.0);
+            if let State::Given(bytes) = mem::take(&mut *state) {
+                return bytes;
+            }
+            *state = State::Awaited(thread::current());
+            drop(state);
+            thread::park();
+        }
+    }
+}
+
+impl Deferred {
+    /// Gives the reply, of at most [`DEFERRED_BYTES_MAX`]. This never waits for the peer.
+    pub fn reply(mut self, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= DEFERRED_BYTES_MAX, "{}", bytes.len());
+        self.give(Some(bytes));
+    }
+
+    /// Whether the server is shutting down, so that this should be the connection's last reply.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.registry.is_stopping()
+    }
+
+    fn give(&mut self, reply: Option<&[u8]>) {
+        let Some(slot) = self.slot.take() else {
+            return;
+        };
+        // The connection's thread does nothing until it has had this lock.
+        let mut state = lock(&slot.0);
+        let mut kept = Vec::new();
+        match (reply, self.outlook) {
+            (None, _) => self.entry.cut(),
+            (Some(bytes), Outlook::Keep) => kept = bytes.to_vec(),
+            (Some(bytes), Outlook::Send { gives_way }) => self.send(bytes, gives_way),
+        }
+        if let State::Awaited(thread) = mem::replace(&mut *state, State::Given(kept)) {
+            thread.unpark();
+        }
+    }
+
+    /// Sends the reply; the connection then waits for a request, and for nothing else.
+    fn send(&self, bytes: &[u8], gives_way: bool) {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        // There was room for it. If there is none now, the system has run out of memory.
+        if send(&self.entry.stream, bytes, flags) != Ok(bytes.len()) {
+            self.entry.cut();
+        }
+        self.entry.set_idle(true);
+        if gives_way {
+            self.entry.give_way(self.registry.millis());
+        }
+        // Whoever stops the server has passed over what was not idle.
+        if self.registry.is_stopping() {
+            self.entry.wake();
+        }
+    }
+}
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        self.give(None);
+    }
+}
