@@ -5,15 +5,15 @@ use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::{Connection, Deadline, Service, Waited, Wakeup};
+use daemon::{Connection, DEFERRED_BYTES_MAX, Deadline, Service, Waited, Wakeup};
 use proto::ErrorCode;
 use proto::error::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::{Claim, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request};
 
-use crate::message::Taken;
-use crate::queues::{AtOnce, Begun, Queues};
+use crate::message::{Message, Taken};
+use crate::queues::{Begun, Queues, Step, Stepped};
 use crate::{HELD_MAX, QueueError};
 
 /// A plain request must be whole this long after its first byte.
@@ -68,9 +68,13 @@ impl Service for Connections {
 const WAITING_MAX: usize = 256;
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// How many requests of a connection that arrived together are acted on under one lock. Whether
-/// somebody else gets it next is up to the system.
-const AT_ONCE_MAX: usize = 32;
+/// A message of so many bytes may be handed out by another thread, which cannot wait for the peer.
+const DEFERRED_BODY_BYTES_MAX: usize = DEFERRED_BYTES_MAX - FIELD_BYTES_MAX;
+
+/// How many requests of a connection that arrived together are acted on under one lock, and how many
+/// bytes their messages may have.
+const STEPS_MAX: usize = 32;
+const STEPS_BYTES_MAX: usize = 128 * 1024;
 
 /// Requests and replies until the client closes. What it holds then goes back to its queue.
 fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
@@ -82,7 +86,7 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
     loop {
         // Before it may have to wait for input, a server sends all the replies it has.
         if !frame::starts_with_whole(connection.buffered()) {
-            session.settle(connection.output());
+            session.settle_or_defer(connection);
         }
         if connection.next_request(None)?.is_none() {
             if connection.is_stopping() {
@@ -110,10 +114,7 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
         }
         payload.clear();
         payload.shrink_to(PAYLOAD_BYTES_KEPT);
-        if connection.has_much_output() {
-            session.let_go();
-            connection.flush()?;
-        }
+        connection.flush_if_large()?;
     }
 }
 
@@ -125,8 +126,12 @@ struct Session<'q> {
     begun: VecDeque<Begun>,
     /// How many bytes the messages in `begun` have that were sent, or are handed out.
     begun_bytes: usize,
-    /// Held over the requests that have arrived together, and how many of them it was held for.
-    at_once: Option<(AtOnce<'q>, usize)>,
+    /// Requests for one queue that have arrived together, and were not acted on yet.
+    steps: Vec<Step>,
+    steps_queue: String,
+    steps_max: usize,
+    /// What came of them; kept for its room.
+    stepped: Vec<Stepped>,
     wakeup: Option<Arc<Wakeup>>,
 }
 
@@ -137,7 +142,10 @@ impl<'q> Session<'q> {
             held: VecDeque::new(),
             begun: VecDeque::new(),
             begun_bytes: 0,
-            at_once: None,
+            steps: Vec::new(),
+            steps_queue: String::new(),
+            steps_max: (STEPS_BYTES_MAX / queues.body_bytes_max()).clamp(1, STEPS_MAX),
+            stepped: Vec::new(),
             wakeup: None,
         }
     }
@@ -146,9 +154,10 @@ impl<'q> Session<'q> {
     /// [`Session::settle`].
     fn act(&mut self, request: Request, connection: &mut Connection) -> io::Result<()> {
         log::debug!("{}", shown(&request));
-        if self.act_at_once(&request, connection.output()) {
+        if self.act_soon(&request, connection.output()) {
             return Ok(());
         }
+        self.act_now(connection.output());
         let begun = match request {
             Request::Receive {
                 queue,
@@ -171,52 +180,50 @@ impl<'q> Session<'q> {
         Ok(())
     }
 
-    /// Sends or receives without a lock of its own, as most requests are made; returns whether that
-    /// was possible. Where there is nothing to receive, or a disk to wait for, it is not.
-    fn act_at_once(&mut self, request: &Request, out: &mut Vec<u8>) -> bool {
-        let is_possible = match request {
-            Request::Send { .. } => true,
-            Request::Receive { delivery, .. } => *delivery == Delivery::Forget,
-            _ => false,
-        };
-        // A line in the log takes a system call, which nobody else is to wait for.
-        if !is_possible || log::log_enabled!(log::Level::Debug) {
-            self.let_go();
-            return false;
-        }
-        let (mut at_once, requests) = match self.at_once.take() {
-            Some((at_once, requests)) if requests < AT_ONCE_MAX => (at_once, requests),
-            // Others may have a turn.
-            other => {
-                drop(other);
-                match self.queues.at_once() {
-                    Some(at_once) => (at_once, 0),
-                    None => return false,
-                }
-            }
-        };
-        match *request {
+    /// Adds a request to those that are acted on together, as most are; returns whether that was
+    /// possible. Where it may have to wait, it is not.
+    fn act_soon(&mut self, request: &Request, out: &mut Vec<u8>) -> bool {
+        let (queue, step) = match *request {
+            _ if self.queues.is_durable() => return false,
             Request::Send {
                 queue,
-                delay_millis,
+                delay_millis: 0,
                 body,
-            } => match at_once.send(queue, millis(delay_millis), body) {
-                Ok(id) => Reply::Stored { id }.encode(out),
-                Err(error) => put_error(error.code(), &error.to_string(), out),
-            },
-            Request::Receive { queue, .. } => match at_once.receive(queue) {
-                Some(taken) => taken.reply().encode(out),
-                None => return false,
-            },
+            } if body.len() <= self.queues.body_bytes_max() => {
+                (queue, Step::Send(Message::new(body)))
+            }
+            Request::Receive {
+                queue,
+                wait_millis: 0,
+                delivery: Delivery::Forget,
+            } => (queue, Step::Receive),
             _ => return false,
+        };
+        if self.steps.len() >= self.steps_max || self.steps_queue != queue.as_str() {
+            self.act_now(out);
+            queue.as_str().clone_into(&mut self.steps_queue);
         }
-        self.at_once = Some((at_once, requests + 1));
+        self.steps.push(step);
         true
     }
 
-    /// Lets others at the queues.
-    fn let_go(&mut self) {
-        self.at_once = None;
+    /// Acts on what was put off, and replies.
+    fn act_now(&mut self, out: &mut Vec<u8>) {
+        if self.steps.is_empty() {
+            return;
+        }
+        let Ok(queue) = QueueName::new(&self.steps_queue) else {
+            return;
+        };
+        self.queues.run(queue, &mut self.steps, &mut self.stepped);
+        for stepped in self.stepped.drain(..) {
+            match stepped {
+                Stepped::Stored(id) => Reply::Stored { id }.encode(out),
+                Stepped::Refused(error) => put_error(error.code(), &error.to_string(), out),
+                Stepped::Received(message) => message.reply().encode(out),
+                Stepped::Empty => Reply::Empty.encode(out),
+            }
+        }
     }
 
     /// Begins a change, or replies at once.
@@ -349,14 +356,40 @@ impl<'q> Session<'q> {
         }
     }
 
-    /// Waits for the disk, and gives every reply that waited for it.
+    /// Waits for the disk, and gives every reply that was not given yet.
     fn settle(&mut self, out: &mut Vec<u8>) {
-        self.let_go();
+        self.act_now(out);
         while let Some(begun) = self.begun.pop_front() {
             let finished = self.queues.finish(begun, |reply| reply.encode(out));
             if let Err(error) = finished {
                 put_error(error.code(), &error.to_string(), out);
             }
+        }
+        self.begun_bytes = 0;
+    }
+
+    /// The same, but leaves the only reply, if there is one alone and it is short, to the thread that
+    /// waits for the disk anyway.
+    fn settle_or_defer(&mut self, connection: &mut Connection) {
+        let is_short = self.begun_bytes <= DEFERRED_BODY_BYTES_MAX;
+        let deferred = match self.begun.len() == 1 && is_short {
+            true => connection.try_defer(),
+            false => None,
+        };
+        let Some(deferred) = deferred else {
+            return self.settle(connection.output());
+        };
+        let encode = |outcome: Result<Reply, QueueError>| {
+            let mut out = Vec::new();
+            match outcome {
+                Ok(reply) => reply.encode(&mut out),
+                Err(error) => put_error(error.code(), &error.to_string(), &mut out),
+            }
+            out
+        };
+        if let Some(begun) = self.begun.pop_front() {
+            let send = move |reply: Vec<u8>| deferred.reply(&reply);
+            self.queues.finish_later(begun, encode, send);
         }
         self.begun_bytes = 0;
     }
@@ -377,6 +410,8 @@ impl<'q> Session<'q> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
+        // What was not acted on yet is not acted on any more: nobody would be told.
+        self.steps.clear();
         self.settle(&mut Vec::new());
         for taken in self.held.drain(..) {
             self.queues.give_back(taken);

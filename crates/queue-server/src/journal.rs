@@ -577,7 +577,7 @@ fn read_row(id: i64, row: &rusqlite::Row) -> FromSqlResult<(Taken, bool)> {
         id: id.cast_unsigned(),
         place,
         attempts: u32::try_from(attempts).map_err(|_| FromSqlError::OutOfRange(attempts))?,
-        ..Message::new(column(8)?.as_blob()?)
+        ..Message::new(column(8)?.as_blob()?).with_checksum()
     };
     let is_delayed = delayed == 1;
     let name = QueueName::new(queue).map_err(|_| FromSqlError::InvalidType)?;

@@ -30,7 +30,7 @@ use group_commit::Fsync;
 pub use error::{HELD_MAX, QueueError};
 pub use journal::JournalError;
 pub use message::{Message, Place, Taken};
-pub use queues::{Begun, InLine, Limits, QUEUES_MAX, Queues};
+pub use queues::{Begun, InLine, Limits, QUEUES_MAX, Queues, Step, Stepped};
 
 use alarm::Alarm;
 use connection::Connections;

@@ -1,5 +1,6 @@
 //! A message, and its place among the others.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,7 +26,7 @@ pub struct Message {
     pub body: Box<[u8]>,
     /// How often it was handed out.
     pub attempts: u32,
-    /// The CRC-32 of the body.
+    /// The CRC-32 of the body; 0 where there is no database.
     pub body_crc: u32,
 }
 
@@ -37,7 +38,24 @@ impl Message {
             place: 0,
             body: Box::from(body),
             attempts: 0,
-            body_crc: crc32fast::hash(body),
+            body_crc: 0,
+        }
+    }
+
+    /// The same message with its body's CRC-32, which the database wants to have.
+    pub(crate) fn with_checksum(self) -> Self {
+        Self {
+            body_crc: crc32fast::hash(&self.body),
+            ..self
+        }
+    }
+
+    /// What whoever is handed it is told.
+    pub(crate) fn reply(&self) -> Reply<'_> {
+        Reply::Message {
+            id: self.id,
+            attempt: self.attempts,
+            body: &self.body,
         }
     }
 
@@ -62,20 +80,13 @@ pub struct Taken {
 impl Taken {
     /// What whoever takes it is told.
     pub(crate) fn reply(&self) -> Reply<'_> {
-        let Message {
-            id,
-            attempts: attempt,
-            body,
-            ..
-        } = &self.message;
-        let (id, attempt) = (*id, *attempt);
         match self.lease {
-            None => Reply::Message { id, attempt, body },
+            None => self.message.reply(),
             Some((token, _)) => Reply::Leased {
                 token,
-                id,
-                attempt,
-                body,
+                id: self.message.id,
+                attempt: self.message.attempts,
+                body: &self.message.body,
             },
         }
     }
@@ -118,7 +129,14 @@ impl Clock {
 
     /// The next place at the end.
     pub(crate) fn next_place(&self) -> Place {
-        self.behind(&self.last)
+        self.behind(&self.last, 1)
+    }
+
+    /// The next so many places at the end.
+    pub(crate) fn next_places(&self, count: usize) -> Range<Place> {
+        let count = count as u64;
+        let first = self.behind(&self.last, count);
+        first..first + count
     }
 
     /// The next place at the end, or the one that is due after a delay. After the same delay, no
@@ -127,16 +145,17 @@ impl Clock {
         match delay.is_zero() {
             true => self.next_place(),
             // Not behind the last place, for that may be ahead of the time.
-            false => self.behind(&self.last_delayed) + micros(delay),
+            false => self.behind(&self.last_delayed, 1) + micros(delay),
         }
     }
 
-    /// The time, or what comes behind `last` if it is that already.
-    fn behind(&self, last: &AtomicU64) -> u64 {
+    /// The time, or what comes behind `last` if it is that already; `last` is then the last of so
+    /// many.
+    fn behind(&self, last: &AtomicU64, count: u64) -> u64 {
         let now = self.now();
         let next = |last: u64| now.max(last + 1);
         let relaxed = Ordering::Relaxed;
-        let update = last.fetch_update(relaxed, relaxed, |last| Some(next(last)));
+        let update = last.fetch_update(relaxed, relaxed, |last| Some(next(last) + count - 1));
         next(update.unwrap_or_else(|last| last))
     }
 

@@ -2,18 +2,18 @@
 //! sight.
 //!
 //! With a database, a change counts when it is committed. That takes a while, so every change comes
-//! in two steps: it is begun, and [`Queues::finish`] waits for it. What is begun in the meantime
-//! shares the commit. A message that is [`Taken`] is in no queue, so nobody else can change it, and
+//! in two steps: it is begun, and [`Queues::finish`] waits for it, or [`Queues::finish_later`] has it
+//! finished by the thread that commits. What is begun in the meantime shares the commit. A message that is [`Taken`] is in no queue, so nobody else can change it, and
 //! the database hears of its changes in their order.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use daemon::{Wakeup, lock};
-use group_commit::{Committer, Fsync, Ticket};
+use group_commit::{Committer, Fsync, NotStored, Ticket};
 use hashbrown::HashMap;
 use proto::queue::{MessageId, QueueName, QueueStats, Reply, Token, Totals};
 
@@ -73,7 +73,27 @@ pub(crate) struct State {
     next_due: Option<Place>,
 }
 
-/// A change that was begun. It counts when [`Queues::finish`] says so.
+/// A request that others like it are acted on with, under one lock ([`Queues::run`]).
+pub enum Step {
+    /// To put a message at the end of the queue.
+    Send(Message),
+    /// To take the oldest message, and to forget it with that.
+    Receive,
+}
+
+/// What came of a [`Step`].
+pub enum Stepped {
+    /// A message is in the queue, with this id.
+    Stored(MessageId),
+    /// It is not.
+    Refused(QueueError),
+    /// The oldest message.
+    Received(Message),
+    /// There was none.
+    Empty,
+}
+
+/// A change that was begun. It counts when [`Queues::finish`] says so, or [`Queues::finish_later`].
 #[must_use = "a change that is not finished may lose a message"]
 pub struct Begun {
     ticket: Option<Ticket<MessageId>>,
@@ -176,7 +196,7 @@ impl Queues {
         let shared = &*self.shared;
         shared.check_length(body)?;
         if self.writer.is_some() {
-            let message = Message::new(body);
+            let message = Message::new(body).with_checksum();
             let name = lock(&shared.state).admit(queue, &message, &shared.limits)?;
             let change = || Change::Insert(name, message, delay);
             return Ok(self.begin(change, Effect::Store(0)));
@@ -191,16 +211,42 @@ impl Queues {
         })
     }
 
-    /// Locks the queues for several requests in a row, if they have no database to wait for.
-    pub fn at_once(&self) -> Option<AtOnce<'_>> {
-        match self.writer {
-            None => Some(AtOnce {
-                shared: &self.shared,
-                state: Some(lock(&self.shared.state)),
-                wakeups: Vec::new(),
-            }),
-            Some(_) => None,
+    /// Acts on several requests for one queue in a row, under one lock, where there is no database to
+    /// wait for. What came of each is added to `done`.
+    pub fn run(&self, queue: QueueName, steps: &mut Vec<Step>, done: &mut Vec<Stepped>) {
+        let shared = &*self.shared;
+        let mut wakeups = Vec::new();
+        let mut state = lock(&shared.state);
+        let name = state.name(queue);
+        let is_send = |step: &&Step| matches!(step, Step::Send(_));
+        let mut places = shared
+            .clock
+            .next_places(steps.iter().filter(is_send).count());
+        for step in steps.drain(..) {
+            done.push(match (&name, step) {
+                (Ok(name), Step::Send(message)) => {
+                    let place = places.next().expect("there is one for each");
+                    match state.append(name, message, place, &shared.limits) {
+                        Ok((id, wakeup)) => {
+                            wakeups.extend(wakeup);
+                            Stepped::Stored(id)
+                        }
+                        Err(error) => Stepped::Refused(error),
+                    }
+                }
+                (Ok(name), Step::Receive) => match state.remove_first(name) {
+                    Some(message) => Stepped::Received(message),
+                    None => Stepped::Empty,
+                },
+                (Err(_), Step::Send(_)) => Stepped::Refused(QueueError::TooManyQueues),
+                (Err(_), Step::Receive) => Stepped::Empty,
+            });
         }
+        if let Ok(name) = name {
+            state.remove_if_unused(&name);
+        }
+        drop(state);
+        wakeups.into_iter().for_each(|wakeup| wakeup.wake());
     }
 
     /// Takes the oldest message.
@@ -209,10 +255,8 @@ impl Queues {
     }
 
     /// Puts a message back that was not handed out after all.
-    pub fn untake(&self, mut taken: Taken) {
-        taken.message.attempts -= 1;
-        lock(&self.shared.state).totals.received -= 1;
-        self.put_down(taken);
+    pub fn untake(&self, taken: Taken) {
+        self.shared.untake(taken);
     }
 
     /// Begins to forget a message.
@@ -328,84 +372,28 @@ impl Queues {
     /// place in the queue if not.
     pub fn finish<R>(&self, begun: Begun, with: impl FnOnce(Reply) -> R) -> Result<R, QueueError> {
         let committed = begun.ticket.map(Ticket::wait).transpose();
-        let stored_id = match committed {
-            Ok(id) => id,
-            Err(error) => {
-                self.undo(begun.effect);
-                return Err(QueueError::NotStored(error));
-            }
-        };
-        let done = Reply::Done { messages: 1 };
-        let shared = &*self.shared;
-        Ok(match begun.effect {
-            Effect::Store(id) => with(Reply::Stored {
-                id: stored_id.unwrap_or(id),
-            }),
-            Effect::Deliver(taken) => {
-                lock(&shared.state).forgotten(&taken);
-                with(taken.reply())
-            }
-            Effect::Forget(taken) => {
-                lock(&shared.state).forgotten(&taken);
-                with(done)
-            }
-            Effect::Lease(taken) => {
-                let result = with(taken.reply());
-                shared.start_lease(&mut lock(&shared.state), taken);
-                result
-            }
-            Effect::Move {
-                mut taken,
-                queue,
-                place,
-                is_delayed,
-            } => {
-                taken.message.place = place;
-                self.settle(taken, queue, is_delayed);
-                with(done)
-            }
-            Effect::Extend { .. } | Effect::None => with(done),
-        })
+        let shared = &self.shared;
+        shared.finish(begun.effect, committed, |outcome| outcome.map(with))
     }
 
-    /// What was not stored did not happen.
-    fn undo(&self, effect: Effect) {
-        let shared = &*self.shared;
-        match effect {
-            // The writer has taken it off the account.
-            Effect::Store(_) | Effect::None => {}
-            // Nobody was handed it.
-            Effect::Deliver(taken) | Effect::Lease(taken) => self.untake(taken),
-            Effect::Forget(taken) | Effect::Move { taken, .. } => match taken.lease {
-                // Its token is good for another try.
-                Some(_) => shared.start_lease(&mut lock(&shared.state), taken),
-                None => self.put_down(taken),
-            },
-            Effect::Extend {
-                token,
-                before,
-                until,
-            } => {
-                let mut state = lock(&shared.state);
-                // Unless somebody has extended it again.
-                if state.expiries.contains(&(until, token)) {
-                    shared.change_lease(&mut state, token, before);
-                }
+    /// Has a change finished by whoever commits it. What came of it is handed to `with`, and what
+    /// that makes of it to `then`, when nothing more remains to be done.
+    pub fn finish_later<R>(
+        &self,
+        begun: Begun,
+        with: impl FnOnce(Result<Reply, QueueError>) -> R + Send + 'static,
+        then: impl FnOnce(R) + Send + 'static,
+    ) {
+        let Begun { ticket, effect } = begun;
+        let shared = Arc::clone(&self.shared);
+        match ticket {
+            Some(ticket) => {
+                ticket.then(move |committed| {
+                    then(shared.finish(effect, committed.map(Some), with));
+                });
             }
+            None => then(shared.finish(effect, Ok(None), with)),
         }
-    }
-
-    /// Puts a message into its place as it is.
-    fn put_down(&self, taken: Taken) {
-        let queue = Arc::clone(&taken.queue);
-        self.settle(taken, queue, false);
-    }
-
-    fn settle(&self, taken: Taken, queue: Arc<str>, is_delayed: bool) {
-        let mut state = lock(&self.shared.state);
-        let wakeup = self.shared.settle(&mut state, taken, queue, is_delayed);
-        drop(state);
-        wake(wakeup);
     }
 
     /// Gets in line for a message; `None` if there is one.
@@ -613,50 +601,6 @@ impl Drop for InLine<'_> {
     }
 }
 
-/// The queues, locked for several requests in a row: one that is made in between by the thread that
-/// holds this would wait for itself. Dropping it unlocks them, and then wakes those who wait for
-/// what was sent.
-#[must_use = "the queues are locked as long as this lives"]
-pub struct AtOnce<'q> {
-    shared: &'q Shared,
-    state: Option<MutexGuard<'q, State>>,
-    wakeups: Vec<Arc<Wakeup>>,
-}
-
-impl AtOnce<'_> {
-    /// Puts a message at the end of a queue, after a delay. Returns its id.
-    ///
-    /// # Errors
-    /// As [`Queues::send`].
-    pub fn send(
-        &mut self,
-        queue: QueueName,
-        delay: Duration,
-        body: &[u8],
-    ) -> Result<MessageId, QueueError> {
-        self.shared.check_length(body)?;
-        let state = self.state.as_mut().expect("only dropping takes it");
-        let (id, wakeup) = self.shared.store(state, queue, delay, body)?;
-        self.wakeups.extend(wakeup);
-        Ok(id)
-    }
-
-    /// Takes the oldest message, and forgets it with that.
-    pub fn receive(&mut self, queue: QueueName) -> Option<Taken> {
-        let state = self.state.as_mut().expect("only dropping takes it");
-        let taken = state.take(queue)?;
-        state.forgotten(&taken);
-        Some(taken)
-    }
-}
-
-impl Drop for AtOnce<'_> {
-    fn drop(&mut self) {
-        self.state = None;
-        self.wakeups.drain(..).for_each(|wakeup| wakeup.wake());
-    }
-}
-
 fn wake(wakeup: Option<Arc<Wakeup>>) {
     if let Some(wakeup) = wakeup {
         wakeup.wake();
@@ -684,22 +628,13 @@ impl Shared {
         delay: Duration,
         body: &[u8],
     ) -> Result<(MessageId, Option<Arc<Wakeup>>), QueueError> {
-        let id = state.next_id;
-        let message = Message {
-            id,
-            place: self.clock.place_after(delay),
-            ..Message::new(body)
-        };
-        let one = state.make_room(queue, message.cost(), &self.limits)?;
-        let wakeup = match delay.is_zero() {
-            true => one.insert(message),
-            false => {
-                let name = state.name(queue)?;
-                self.put(state, &name, message, true)
-            }
-        };
+        let mut message = Message::new(body);
+        let name = state.admit(queue, &message, &self.limits)?;
+        message.id = state.next_id;
+        message.place = self.clock.place_after(delay);
         state.next_id += 1;
-        state.totals.sent += 1;
+        let id = message.id;
+        let wakeup = self.arrive(state, &name, message, !delay.is_zero());
         Ok((id, wakeup))
     }
 
@@ -767,6 +702,99 @@ impl Shared {
         wakeups.into_iter().for_each(|wakeup| wakeup.wake());
     }
 
+    /// Does what remains to be done when a change is committed, or was refused; hands what came of it
+    /// to `with`.
+    fn finish<R>(
+        &self,
+        effect: Effect,
+        committed: Result<Option<MessageId>, NotStored>,
+        with: impl FnOnce(Result<Reply, QueueError>) -> R,
+    ) -> R {
+        let stored_id = match committed {
+            Ok(id) => id,
+            Err(error) => {
+                self.undo(effect);
+                return with(Err(QueueError::NotStored(error)));
+            }
+        };
+        let done = Reply::Done { messages: 1 };
+        match effect {
+            Effect::Store(id) => with(Ok(Reply::Stored {
+                id: stored_id.unwrap_or(id),
+            })),
+            Effect::Deliver(taken) => {
+                lock(&self.state).forgotten(&taken);
+                with(Ok(taken.reply()))
+            }
+            Effect::Forget(taken) => {
+                lock(&self.state).forgotten(&taken);
+                with(Ok(done))
+            }
+            Effect::Lease(taken) => {
+                let result = with(Ok(taken.reply()));
+                self.start_lease(&mut lock(&self.state), taken);
+                result
+            }
+            Effect::Move {
+                mut taken,
+                queue,
+                place,
+                is_delayed,
+            } => {
+                taken.message.place = place;
+                self.put_down_in(taken, queue, is_delayed);
+                with(Ok(done))
+            }
+            Effect::Extend { .. } | Effect::None => with(Ok(done)),
+        }
+    }
+
+    /// What was not stored did not happen.
+    fn undo(&self, effect: Effect) {
+        match effect {
+            // The writer has taken it off the account.
+            Effect::Store(_) | Effect::None => {}
+            // Nobody was handed it.
+            Effect::Deliver(taken) | Effect::Lease(taken) => self.untake(taken),
+            Effect::Forget(taken) | Effect::Move { taken, .. } => match taken.lease {
+                // Its token is good for another try.
+                Some(_) => self.start_lease(&mut lock(&self.state), taken),
+                None => self.put_down(taken),
+            },
+            Effect::Extend {
+                token,
+                before,
+                until,
+            } => {
+                let mut state = lock(&self.state);
+                // Unless somebody has extended it again.
+                if state.expiries.contains(&(until, token)) {
+                    self.change_lease(&mut state, token, before);
+                }
+            }
+        }
+    }
+
+    /// Puts a message back that was not handed out after all.
+    fn untake(&self, mut taken: Taken) {
+        taken.message.attempts -= 1;
+        lock(&self.state).totals.received -= 1;
+        self.put_down(taken);
+    }
+
+    /// Puts a message into its place as it is.
+    fn put_down(&self, taken: Taken) {
+        let queue = Arc::clone(&taken.queue);
+        self.put_down_in(taken, queue, false);
+    }
+
+    fn put_down_in(&self, taken: Taken, queue: Arc<str>, is_delayed: bool) {
+        let mut state = lock(&self.state);
+        let wakeup = self.settle(&mut state, taken, queue, is_delayed);
+        drop(state);
+        wake(wakeup);
+    }
+
     fn put(
         &self,
         state: &mut State,
@@ -831,7 +859,7 @@ impl Shared {
 impl State {
     /// The queue of this name, made if it does not exist.
     fn queue(&mut self, name: &Arc<str>) -> &mut Queue {
-        self.queues.entry(Arc::clone(name)).or_default()
+        self.queues.entry_ref(name).or_default()
     }
 
     /// The name of a queue as all share it; the queue is made if it does not exist.
@@ -865,14 +893,51 @@ impl State {
         message: &Message,
         limits: &Limits,
     ) -> Result<Arc<str>, QueueError> {
-        self.make_room(queue, message.cost(), limits)?.arriving += 1;
-        self.name(queue)
+        let name = self.name(queue)?;
+        let room = self.make_room(&name, message.cost(), limits);
+        let admitted = room.map(|one| one.arriving += 1);
+        self.remove_if_unused(&name);
+        admitted.map(|()| name)
     }
 
-    /// Counts what a message costs, if there is room for it. Returns the queue that it goes to.
+    /// Puts a message at the end of a queue that is there, if there is room for it. Returns its id, and
+    /// who is to be woken.
+    fn append(
+        &mut self,
+        name: &Arc<str>,
+        message: Message,
+        place: Place,
+        limits: &Limits,
+    ) -> Result<(MessageId, Option<Arc<Wakeup>>), QueueError> {
+        let id = self.next_id;
+        let one = self.make_room(name, message.cost(), limits)?;
+        let wakeup = one.insert(Message {
+            id,
+            place,
+            ..message
+        });
+        self.next_id += 1;
+        self.totals.sent += 1;
+        Ok((id, wakeup))
+    }
+
+    /// Takes the oldest message, and forgets it with that.
+    fn remove_first(&mut self, name: &Arc<str>) -> Option<Message> {
+        let one = self.queues.get_mut(name)?;
+        let mut message = one.take()?;
+        message.attempts += 1;
+        one.bytes -= message.cost();
+        self.bytes -= message.cost();
+        self.totals.received += 1;
+        self.totals.acked += 1;
+        Some(message)
+    }
+
+    /// Counts what a message costs, if there is room for it. Returns the queue that it goes to; if there
+    /// is no room, that may be an unused one, which it is for the caller to remove.
     fn make_room(
         &mut self,
-        queue: QueueName,
+        name: &Arc<str>,
         cost: usize,
         limits: &Limits,
     ) -> Result<&mut Queue, QueueError> {
@@ -882,21 +947,15 @@ impl State {
         if self.bytes + cost > limits.memory_bytes_max {
             return Err(QueueError::NoMemory(limits.memory_bytes_max));
         }
-        let there = self.queues.get(queue.as_str());
-        let (messages, bytes) = there.map_or((0, 0), |one| (one.messages(), one.bytes));
-        if messages >= limits.messages_max {
+        let one = self.queues.entry_ref(name).or_default();
+        if one.messages() >= limits.messages_max {
             return Err(QueueError::TooManyMessages(limits.messages_max));
         }
-        if bytes + cost > limits.queue_bytes_max {
+        if one.bytes + cost > limits.queue_bytes_max {
             return Err(QueueError::TooManyBytes(limits.queue_bytes_max));
         }
-        if there.is_none() {
-            self.name(queue)?;
-        }
-        self.bytes += cost;
-        let one = self.queues.get_mut(queue.as_str());
-        let one = one.expect("it is there, or was just made");
         one.bytes += cost;
+        self.bytes += cost;
         Ok(one)
     }
 

@@ -83,6 +83,74 @@ fn first_in_first_out() {
     assert_eq!(all(&queues_of(&["a", "", "c"]), Q), ["a", "", "c"]);
 }
 
+/// Acts on requests under one lock: a body to send, or nothing to receive. Tells what came of each.
+fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
+    let step = |request: &&str| match *request {
+        "" => Step::Receive,
+        body => Step::Send(Message::new(body.as_bytes())),
+    };
+    let mut steps = requests.iter().map(step).collect();
+    let mut done = Vec::new();
+    queues.run(queue, &mut steps, &mut done);
+    assert!(steps.is_empty());
+    let shown = |stepped: Stepped| match stepped {
+        Stepped::Stored(id) => id.to_string(),
+        Stepped::Refused(error) => format!("{error:?}"),
+        Stepped::Received(message) => String::from_utf8(message.body.to_vec()).unwrap(),
+        Stepped::Empty => "-".to_owned(),
+    };
+    done.into_iter().map(shown).collect()
+}
+
+#[test]
+fn a_run_of_requests_is_acted_on_in_order() {
+    let queues = queues_of(&["a"]);
+    let other = queues.take(Q).unwrap();
+    assert_eq!(
+        run(&queues, Q, &["b", "", "", "c", "d"]),
+        ["2", "b", "-", "3", "4"]
+    );
+    // What is held counts, and comes back to its place.
+    queues.give_back(other);
+    assert_eq!(run(&queues, Q, &["e", "", ""]), ["5", "a", "c"]);
+    assert_eq!(all(&queues, Q), ["d", "e"]);
+    assert_eq!(run(&queues, name("jobs"), &["", "f", ""]), ["-", "6", "f"]);
+    stats_of(&queues, |totals, left| {
+        assert_eq!((totals.sent, totals.received, totals.acked), (6, 7, 6));
+        assert_eq!((totals.memory_bytes, left.len()), (0, 0));
+    });
+}
+
+#[test]
+fn a_run_is_held_to_the_limits() {
+    let limits = Limits {
+        messages_max: 2,
+        ..limits()
+    };
+    let queues = Queues::in_memory(limits);
+    let full = "TooManyMessages(2)";
+    let done = run(&queues, Q, &["a", "b", "c", "", "d"]);
+    assert_eq!(done, ["1", "2", full, "a", "3"]);
+    queues.drain(true);
+    assert_eq!(run(&queues, Q, &["", "e", ""]), ["b", "Draining", "d"]);
+    queues.drain(false);
+    queues.pause(Q, true).unwrap();
+    assert_eq!(run(&queues, Q, &["f", ""]), ["4", "-"]);
+}
+
+#[test]
+fn a_run_wakes_whoever_waits() {
+    let queues = queues_of(&[]);
+    let wakeup = Arc::new(Wakeup::new().unwrap());
+    let in_line = queues.get_in_line(Q, &wakeup).unwrap();
+    let waiting = || stats_of(&queues, |_, queues| queues[0].waiting);
+    assert_eq!(waiting(), 1);
+    run(&queues, Q, &["a"]);
+    assert_eq!(waiting(), 0);
+    drop(in_line);
+    assert_eq!(all(&queues, Q), ["a"]);
+}
+
 #[test]
 fn queues_are_made_on_first_use_and_gone_when_unused() {
     let queues = queues_of(&["a"]);
