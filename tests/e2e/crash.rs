@@ -14,7 +14,7 @@ use history_client::Client as HistoryClient;
 use queue_client::{Client as QueueClient, Transport};
 use uuid::Uuid;
 
-use crate::harness::{Noise, Server, eventually};
+use crate::harness::{Noise, Server, crowd, eventually};
 
 /// How many times each server is killed, unless there is a time to fill.
 const CRASHES: usize = 50;
@@ -62,6 +62,8 @@ fn crash_and_crash(
     let mut crashes = 0;
     while until.map_or(crashes < CRASHES, |until| Instant::now() < until) {
         let server = start();
+        // Every other time.
+        let _crowd = (crashes % 2 == 1).then(|| crowd(server.addrs[server.addrs.len() - 1]));
         let target = ledger.acks.load(Ordering::SeqCst) + 1 + noise.below(ACKS_MAX);
         thread::scope(|scope| {
             scope.spawn(|| load(&server, crashes));

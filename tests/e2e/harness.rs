@@ -251,6 +251,12 @@ pub fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
+/// So many idle connections that a server's replies are left to the thread that writes to the disk.
+#[track_caller]
+pub fn crowd(addr: SocketAddr) -> Vec<TcpStream> {
+    (0..40).map(|_| connect(addr)).collect()
+}
+
 /// Sends bytes, ends our half, and reads all that comes back. A reset counts as the end.
 #[track_caller]
 pub fn exchange(addr: SocketAddr, request: &[u8]) -> Vec<u8> {

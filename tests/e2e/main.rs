@@ -7,6 +7,7 @@ mod browser;
 mod code;
 mod crash;
 mod cuts;
+mod deferred;
 mod escape;
 mod faults;
 mod file;

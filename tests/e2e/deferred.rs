@@ -1,0 +1,295 @@
+//! Replies that the thread gives that writes to the disk, as it does when there are many connections:
+//! nobody gets less than he would from the thread of his own connection.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::thread;
+
+use proto::frame::{self, Message};
+use proto::http::BodyLength;
+use proto::http::response::{ResponseError, ResponseHead};
+use proto::queue::{Delivery, QueueName, Reply, Request};
+use proto::{code, history};
+use uuid::Uuid;
+
+use crate::harness::{Noise, Server, connect, crowd, eventually, receive_request, send_request};
+use crate::programs::server_line;
+
+/// The services that keep something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Queue,
+    History,
+    Messages,
+}
+
+const KINDS: [Kind; 3] = [Kind::Queue, Kind::History, Kind::Messages];
+
+/// A server with many idle connections.
+struct Crowded {
+    kind: Kind,
+    server: Server,
+    addr: SocketAddr,
+    /// Who leaves messages, and the code that goes with it.
+    uuid: Uuid,
+    unique: String,
+    crowd: Vec<TcpStream>,
+    _dir: tempfile::TempDir,
+}
+
+impl Crowded {
+    fn start(kind: Kind) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = start(kind, dir.path());
+        let addr = *server.addrs.last().unwrap();
+        let uuid = Uuid::from_u128(7);
+        let unique = match kind {
+            Kind::Messages => code_of(server.addr(), uuid),
+            _ => String::new(),
+        };
+        let crowd = crowd(addr);
+        eventually("they are all there", || server.connections() >= crowd.len());
+        Self {
+            kind,
+            server,
+            addr,
+            uuid,
+            unique,
+            crowd,
+            _dir: dir,
+        }
+    }
+
+    /// A request to keep something, or another one.
+    fn request(&self, keeps: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        let operation = match keeps {
+            true => history::Operation::Hello,
+            false => history::Operation::Delete(u64::MAX),
+        };
+        match self.kind {
+            Kind::Queue if keeps => send_request(b"kept").encode(&mut out),
+            Kind::Queue => Request::Receive {
+                queue: QueueName::new("empty").unwrap(),
+                wait_millis: 0,
+                delivery: Delivery::Forget,
+            }
+            .encode(&mut out),
+            Kind::History => history::Request {
+                user: "alice",
+                operation,
+            }
+            .encode(&mut out),
+            Kind::Messages if keeps => {
+                let message = code::MessageRequest {
+                    uuid: self.uuid,
+                    unique: self.unique.clone(),
+                    text: "kept".to_owned(),
+                };
+                out = post(&message.encode());
+            }
+            Kind::Messages => out.extend_from_slice(b"GET /other HTTP/1.1\r\nHost: h\r\n\r\n"),
+        }
+        out
+    }
+
+    /// Reads one whole reply; returns whether something was kept. `None` is the end.
+    fn read_reply(&self, input: &mut impl BufRead) -> io::Result<Option<bool>> {
+        if input.fill_buf()?.is_empty() {
+            return Ok(None);
+        }
+        let mut payload = Vec::new();
+        let mut next = |input: &mut _| {
+            let kind = frame::read(input, 1 << 20, &mut payload);
+            let kind = kind.map_err(|error| io::Error::other(error.to_string()))?;
+            let kind = kind.ok_or(io::ErrorKind::UnexpectedEof)?;
+            Ok::<_, io::Error>((kind, payload.clone()))
+        };
+        Ok(Some(match self.kind {
+            Kind::Queue => {
+                let (kind, payload) = next(input)?;
+                match Reply::decode(kind, &payload).unwrap() {
+                    Reply::Stored { .. } => true,
+                    Reply::Empty => false,
+                    other => panic!("{other:?}"),
+                }
+            }
+            Kind::History => {
+                let (kind, payload) = next(input)?;
+                let about = history::Reply::decode(kind, &payload).unwrap();
+                assert!(matches!(about, history::Reply::About(_)), "{about:?}");
+                let (kind, payload) = next(input)?;
+                match history::Reply::decode(kind, &payload).unwrap() {
+                    history::Reply::Done("") => true,
+                    history::Reply::Error(_) => false,
+                    other => panic!("{other:?}"),
+                }
+            }
+            Kind::Messages => match read_http(input)? {
+                (200, body) if body == code::Reply::Logged.to_json() => true,
+                (404, _) => false,
+                other => panic!("{other:?}"),
+            },
+        }))
+    }
+
+    #[track_caller]
+    fn check_reply(&self, input: &mut impl BufRead, keeps: bool) {
+        assert_eq!(self.read_reply(input).unwrap(), Some(keeps));
+    }
+}
+
+fn start(kind: Kind, dir: &Path) -> Server {
+    match kind {
+        Kind::Queue => {
+            let data = dir.join("queue.db");
+            Server::start(
+                "queue-server",
+                &["0", "TCP", "--data", data.to_str().unwrap()],
+            )
+        }
+        Kind::History => Server::start("history-server", &server_line("history-server", dir)),
+        Kind::Messages => Server::start("code-server", &server_line("code-server", dir)),
+    }
+}
+
+fn post(body: &str) -> Vec<u8> {
+    let bytes = body.len();
+    format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {bytes}\r\n\r\n{body}").into_bytes()
+}
+
+/// The status and the body of a reply.
+fn read_http(input: &mut impl BufRead) -> io::Result<(u16, String)> {
+    let head = ResponseHead::read(input, "POST").map_err(|error| match error {
+        ResponseError::Io(error) => error,
+        other => panic!("{other}"),
+    })?;
+    let BodyLength::Bytes(bytes) = head.body else {
+        panic!("{head:?}");
+    };
+    let mut body = vec![0; bytes as usize];
+    input.read_exact(&mut body)?;
+    Ok((head.status, String::from_utf8(body).unwrap()))
+}
+
+fn code_of(addr: SocketAddr, uuid: Uuid) -> String {
+    let mut stream = connect(addr);
+    let request = post(&code::CodeRequest { uuid }.encode());
+    stream.write_all(&request).unwrap();
+    let (_, body) = read_http(&mut BufReader::new(stream)).unwrap();
+    match code::Reply::decode(body.as_bytes()).unwrap() {
+        code::Reply::Code(unique) => unique.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn replies_come_in_the_order_of_the_requests_in_whatever_pieces_those_do() {
+    const REQUESTS: usize = 500;
+    let keeps = |n: usize| !n.is_multiple_of(3);
+    for kind in KINDS {
+        let server = Crowded::start(kind);
+        let stream = connect(server.addr);
+        let mut replies = BufReader::new(&stream);
+        // One after the other...
+        for n in 0..REQUESTS {
+            (&stream).write_all(&server.request(keeps(n))).unwrap();
+            server.check_reply(&mut replies, keeps(n));
+        }
+        // ...and without waiting for any.
+        let requests: Vec<u8> = (0..REQUESTS)
+            .flat_map(|n| server.request(keeps(n)))
+            .collect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut noise, mut rest) = (Noise::new(1), requests.as_slice());
+                while !rest.is_empty() {
+                    let (piece, after) = rest.split_at(rest.len().min(1 + noise.below(200)));
+                    (&stream).write_all(piece).unwrap();
+                    rest = after;
+                }
+                stream.shutdown(Shutdown::Write).unwrap();
+            });
+            for n in 0..REQUESTS {
+                server.check_reply(&mut replies, keeps(n));
+            }
+            assert_eq!(server.read_reply(&mut replies).unwrap(), None);
+        });
+    }
+}
+
+#[test]
+fn a_stop_waits_for_the_disk_and_for_nothing_else() {
+    for kind in KINDS {
+        let server = Crowded::start(kind);
+        let request = server.request(true);
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let stream = connect(server.addr);
+                        let mut replies = BufReader::new(&stream);
+                        let mut answered = 0;
+                        // What was asked when the server had closed is not answered; but no reply
+                        // comes by halves.
+                        while (&stream).write_all(&request).is_ok() {
+                            match server.read_reply(&mut replies) {
+                                Ok(Some(keeps)) => answered += usize::from(keeps),
+                                Ok(None) => break,
+                                Err(error) => {
+                                    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                                    break;
+                                }
+                            }
+                        }
+                        answered
+                    })
+                })
+                .collect();
+            eventually("they are busy", || {
+                server.server.connections() == server.crowd.len() + 8
+            });
+            server.server.signal("TERM");
+            let answered: Vec<_> = clients.into_iter().map(|c| c.join().unwrap()).collect();
+            assert!(
+                answered.iter().all(|answered| *answered > 0),
+                "{answered:?}"
+            );
+        });
+        let (code, log) = server.server.wait();
+        assert_eq!(code, Some(0), "{log}");
+        // That it waited in vain.
+        assert!(!log.contains("were not finished"), "{log}");
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_done_also_when_nobody_is_there_for_the_reply() {
+    const CLIENTS: usize = 200;
+    let server = Crowded::start(Kind::Queue);
+    let request = server.request(true);
+    for _ in 0..CLIENTS {
+        connect(server.addr).write_all(&request).unwrap();
+    }
+    eventually("they are gone", || {
+        server.server.connections() == server.crowd.len()
+    });
+    let mut stream = connect(server.addr);
+    let receive = receive_request(Delivery::Forget);
+    let mut requests = Vec::new();
+    (0..=CLIENTS).for_each(|_| receive.encode(&mut requests));
+    stream.write_all(&requests).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut replies = Vec::new();
+    stream.read_to_end(&mut replies).unwrap();
+    let (mut input, mut payload) = (replies.as_slice(), Vec::new());
+    let mut received = 0;
+    while let Some(kind) = frame::read(&mut input, 5000, &mut payload).unwrap() {
+        match Reply::decode(kind, &payload).unwrap() {
+            Reply::Message { body: b"kept", .. } => received += 1,
+            other => assert_eq!((other, received), (Reply::Empty, CLIENTS)),
+        }
+    }
+    assert_eq!(received, CLIENTS);
+}
