@@ -150,13 +150,7 @@ fn over_the_limit_whoever_gets_nowhere_makes_way() {
         large.set_len(1 << 30).unwrap();
         let beginning =
             String::from_utf8_lossy(beginning).replace("HTTP/1.0", "HTTP/1.1\r\nHost: h");
-        let begin = || {
-            let mut stream = server.connect();
-            stream.write_all(beginning.as_bytes()).unwrap();
-            stream.set_nonblocking(true).unwrap();
-            stream
-        };
-        let held = [begin(), begin(), begin()];
+        let held = [(); 3].map(|()| begin(&server, beginning.as_bytes()));
         let (_, request, answer) = GOOD[3];
         eventually(what, || {
             exchange(server.addr(), request).starts_with(answer)
@@ -167,6 +161,14 @@ fn over_the_limit_whoever_gets_nowhere_makes_way() {
     }
 }
 
+/// A connection that does not block, and has sent the beginning of something.
+fn begin(server: &Server, beginning: &[u8]) -> TcpStream {
+    let mut stream = server.connect();
+    stream.write_all(beginning).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    stream
+}
+
 #[test]
 fn over_the_limit_whoever_sends_a_byte_now_and_then_makes_way() {
     for beginning in [
@@ -174,13 +176,7 @@ fn over_the_limit_whoever_sends_a_byte_now_and_then_makes_way() {
         "PUT /new HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n",
     ] {
         let (server, _dir) = start("file-server", &["--max-connections", "3"]);
-        let begin = || {
-            let mut stream = server.connect();
-            stream.write_all(beginning.as_bytes()).unwrap();
-            stream.set_nonblocking(true).unwrap();
-            stream
-        };
-        let held = [begin(), begin(), begin()];
+        let held = [(); 3].map(|()| begin(&server, beginning.as_bytes()));
         let (_, request, answer) = GOOD[3];
         let started = Instant::now();
         eventually(beginning, || {

@@ -12,6 +12,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,7 +21,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::accept::WRITE_STALL;
-use crate::deferred::{Deferred, Outlook, Slot};
+use crate::deferred::{Deferred, Given, Outlook};
 use crate::registry::{Entry, Registration};
 use crate::{Waited, Wakeup};
 
@@ -78,9 +79,10 @@ pub struct Connection<'a> {
     filled: usize,
     consumed: usize,
     output: Vec<u8>,
-    /// Whether the reply to the last request was left to another thread, and where that gives it.
+    /// Whether the reply to the last request was left to another thread, and how that gives it; made
+    /// when it is first needed.
     deferred: Option<Outlook>,
-    slot: Option<Arc<Slot>>,
+    given: Option<Given>,
     deadline: Deadline,
     /// The read timeout the socket has now, so that the same one is not set again.
     read_timeout: Option<Duration>,
@@ -116,7 +118,7 @@ impl<'a> Connection<'a> {
             consumed: 0,
             output: Vec::new(),
             deferred: None,
-            slot: None,
+            given: None,
             deadline: Deadline::None,
             read_timeout: None,
             peer_has_closed: false,
@@ -234,6 +236,7 @@ impl<'a> Connection<'a> {
 
     fn defer_as(&mut self, outlook: Outlook) -> Deferred {
         self.deferred = Some(outlook);
+        let (given, _) = self.given.get_or_insert_with(|| sync_channel(1));
         let Registration {
             registry, entry, ..
         } = self.registration;
@@ -241,7 +244,7 @@ impl<'a> Connection<'a> {
             registry: Arc::clone(registry),
             entry: Arc::clone(entry),
             outlook,
-            slot: Some(Arc::clone(self.slot.get_or_insert_default())),
+            given: Some(given.clone()),
         }
     }
 
@@ -255,8 +258,8 @@ impl<'a> Connection<'a> {
         if self.deferred.take().is_none() {
             return;
         }
-        if let Some(slot) = &self.slot {
-            self.output.extend(slot.wait());
+        if let Some((_, replies)) = &self.given {
+            self.output.extend(replies.recv().unwrap_or_default());
         }
         let entry = &self.registration.entry;
         entry.set_idle(false);
@@ -321,19 +324,14 @@ impl<'a> Connection<'a> {
         &mut self.output
     }
 
-    /// Whether so much has been gathered that it should be sent.
-    pub fn has_much_output(&self) -> bool {
-        self.output.len() >= OUTPUT_BYTES
-    }
-
     /// Sends what has been gathered if it is a lot.
     ///
     /// # Errors
     /// Those of the stream.
     pub fn flush_if_large(&mut self) -> io::Result<()> {
-        match self.has_much_output() {
-            true => self.flush(),
-            false => Ok(()),
+        match self.output.len() {
+            0..OUTPUT_BYTES => Ok(()),
+            _ => self.flush(),
         }
     }
 

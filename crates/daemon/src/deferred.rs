@@ -4,13 +4,11 @@
 //! have to be woken only to send a few bytes, and would then sleep until the next request. So it
 //! leaves the reply to the other thread, and waits for the next request at once.
 
-use std::mem;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, Thread};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use rustix::net::{SendFlags, send};
 
-use crate::lock;
 use crate::registry::{Entry, Registry};
 
 /// The longest reply that may be left to another thread, in bytes.
@@ -23,8 +21,12 @@ pub struct Deferred {
     pub(crate) entry: Arc<Entry>,
     pub(crate) outlook: Outlook,
     /// `None` once it was given.
-    pub(crate) slot: Option<Arc<Slot>>,
+    pub(crate) given: Option<SyncSender<Vec<u8>>>,
 }
+
+/// The two ends between which the connection's thread learns that its reply was given, and what of it
+/// is still to be sent. There is one reply at a time.
+pub(crate) type Given = (SyncSender<Vec<u8>>, Receiver<Vec<u8>>);
 
 /// What is to be done with a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,36 +38,6 @@ pub(crate) enum Outlook {
     },
     /// The connection's thread fetches it.
     Keep,
-}
-
-/// Where a connection's thread learns that its reply was given. It has one at a time.
-#[derive(Debug, Default)]
-pub(crate) struct Slot(Mutex<State>);
-
-#[derive(Debug, Default)]
-enum State {
-    /// It is not given yet.
-    #[default]
-    Owed,
-    /// Nor is it, and this thread waits for it.
-    Awaited(Thread),
-    /// It is; this is what the connection's thread has to send.
-    Given(Vec<u8>),
-}
-
-impl Slot {
-    /// Waits until the reply was given; returns what of it is still to be sent.
-    pub(crate) fn wait(&self) -> Vec<u8> {
-        loop {
-            let mut state = lock(&self.0);
-            if let State::Given(bytes) = mem::take(&mut *state) {
-                return bytes;
-            }
-            *state = State::Awaited(thread::current());
-            drop(state);
-            thread::park();
-        }
-    }
 }
 
 impl Deferred {
@@ -81,20 +53,17 @@ impl Deferred {
     }
 
     fn give(&mut self, reply: Option<&[u8]>) {
-        let Some(slot) = self.slot.take() else {
+        let Some(given) = self.given.take() else {
             return;
         };
-        // The connection's thread does nothing until it has had this lock.
-        let mut state = lock(&slot.0);
         let mut kept = Vec::new();
         match (reply, self.outlook) {
             (None, _) => self.entry.cut(),
             (Some(bytes), Outlook::Keep) => kept = bytes.to_vec(),
             (Some(bytes), Outlook::Send { gives_way }) => self.send(bytes, gives_way),
         }
-        if let State::Awaited(thread) = mem::replace(&mut *state, State::Given(kept)) {
-            thread.unpark();
-        }
+        // Only now does the connection's thread go on. If it has ended, it was lost.
+        let _ = given.try_send(kept);
     }
 
     /// Sends the reply; the connection then waits for a request, and for nothing else.

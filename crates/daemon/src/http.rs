@@ -160,6 +160,16 @@ pub enum ReadyBody {
     File(File, u64),
 }
 
+impl ReadyBody {
+    /// How long it is, in bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(_, bytes) => *bytes,
+        }
+    }
+}
+
 impl Content {
     /// How long it is, in bytes.
     fn bytes(&self) -> u64 {
@@ -167,10 +177,17 @@ impl Content {
             Self::None => 0,
             Self::Bytes(bytes) | Self::Bare(bytes) => bytes.len() as u64,
             Self::File { bytes, .. } => *bytes,
-            Self::Ready(ready) => match &ready.body {
-                ReadyBody::Bytes(bytes) => bytes.len() as u64,
-                ReadyBody::File(_, bytes) => *bytes,
-            },
+            Self::Ready(ready) => ready.body.bytes(),
+        }
+    }
+}
+
+impl From<Arc<Ready>> for Response {
+    fn from(ready: Arc<Ready>) -> Self {
+        Self {
+            status: Status::Ok,
+            fields: Vec::new(),
+            body: Content::Ready(ready),
         }
     }
 }

@@ -34,11 +34,7 @@ impl Connections {
     pub(crate) fn give(&self, request: &RequestHead) -> Result<Response, Refusal> {
         let is_plain = is_plain(request);
         if is_plain && let Some(ready) = self.files.hot(request.path) {
-            return Ok(Response {
-                status: Status::Ok,
-                fields: Vec::new(),
-                body: Content::Ready(ready),
-            });
+            return Ok(ready.into());
         }
         let path = path_of(request)?;
         match self.files.find(&path).map_err(refusal)? {
@@ -47,15 +43,10 @@ impl Connections {
                 bytes,
                 path,
                 version,
-            } if is_plain && bytes <= FILE_BYTES_MAX => {
-                self.give_whole(request, file, bytes, &path, &version)
-            }
-            Found::File {
-                file,
-                bytes,
-                path,
-                version,
-            } => self.give_file(request, file, bytes, &path, &version),
+            } => match is_plain && bytes <= FILE_BYTES_MAX {
+                true => self.give_whole(request, file, bytes, &path, &version),
+                false => self.give_file(request, file, bytes, &path, &version),
+            },
             Found::Folder if self.has_listing => {
                 let entries = self.files.list(&path).map_err(refusal)?;
                 Ok(sniffing_off(listing::response(
@@ -100,21 +91,14 @@ impl Connections {
             }
             _ => ReadyBody::File(file, file_bytes),
         };
-        let bytes = match &body {
-            ReadyBody::Bytes(bytes) => bytes.len() as u64,
-            ReadyBody::File(_, bytes) => *bytes,
-        };
-        put_fields(&mut fields, &[("Content-Length", bytes.to_string().into())]);
+        let length = body.bytes().to_string();
+        put_fields(&mut fields, &[("Content-Length", length.into())]);
         let ready = Arc::new(Ready { fields, body });
         if let Some(identity) = identity {
             let kept = Arc::clone(&ready);
             self.files.heat(request.path, path, identity, kept);
         }
-        Ok(Response {
-            status: Status::Ok,
-            fields: Vec::new(),
-            body: Content::Ready(ready),
-        })
+        Ok(ready.into())
     }
 
     fn give_file(

@@ -219,7 +219,7 @@ impl<'q> Session<'q> {
         for stepped in self.stepped.drain(..) {
             match stepped {
                 Stepped::Stored(id) => Reply::Stored { id }.encode(out),
-                Stepped::Refused(error) => put_error(error.code(), &error.to_string(), out),
+                Stepped::Refused(error) => put_failure(&error, out),
                 Stepped::Received(message) => message.reply().encode(out),
                 Stepped::Empty => Reply::Empty.encode(out),
             }
@@ -362,7 +362,7 @@ impl<'q> Session<'q> {
         while let Some(begun) = self.begun.pop_front() {
             let finished = self.queues.finish(begun, |reply| reply.encode(out));
             if let Err(error) = finished {
-                put_error(error.code(), &error.to_string(), out);
+                put_failure(&error, out);
             }
         }
         self.begun_bytes = 0;
@@ -383,7 +383,7 @@ impl<'q> Session<'q> {
             let mut out = Vec::new();
             match outcome {
                 Ok(reply) => reply.encode(&mut out),
-                Err(error) => put_error(error.code(), &error.to_string(), &mut out),
+                Err(error) => put_failure(&error, &mut out),
             }
             out
         };
@@ -456,6 +456,11 @@ fn shown(request: &Request) -> String {
 
 pub(crate) fn millis(millis: u32) -> Duration {
     Duration::from_millis(millis.into())
+}
+
+/// Says why a request was not done.
+fn put_failure(error: &QueueError, out: &mut Vec<u8>) {
+    put_error(error.code(), &error.to_string(), out);
 }
 
 fn put_error(code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
