@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     cli::exit::main(&args::APP, args::parse, |config| {
         daemon::handle_file_size_limit()?;
         let server = Server::bind(config)?;
-        daemon::handle_signals(server.handle())?;
+        daemon::handle_signals(server.handle(), server.reload())?;
         server.run()
     })
 }

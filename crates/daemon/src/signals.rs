@@ -1,5 +1,6 @@
-//! Signals: the first SIGINT or SIGTERM stops the server gracefully, the second ends it at once; a
-//! file that grows over a limit is an error of the write, not the end of the process.
+//! Signals: the first SIGINT or SIGTERM stops the server gracefully, the second ends it at once;
+//! SIGHUP has it read and open again what it can, and never stops it; a file that grows over a limit
+//! is an error of the write, not the end of the process.
 
 use std::io;
 use std::process;
@@ -25,17 +26,26 @@ pub fn handle_file_size_limit() -> Result<(), StartError> {
     set.map(drop).map_err(StartError::Signals)
 }
 
-/// Stops the server behind `handle` on SIGINT, SIGTERM or SIGHUP. To be called once a process.
+/// Stops the server behind `handle` on SIGINT or SIGTERM, and calls `reload` on SIGHUP, from the
+/// thread that waits for signals. To be called once a process.
 ///
 /// # Errors
 /// If the handlers cannot be set.
-pub fn handle_signals(handle: Handle) -> Result<(), StartError> {
+pub fn handle_signals(
+    handle: Handle,
+    reload: impl Fn() + Send + 'static,
+) -> Result<(), StartError> {
     let set = || -> io::Result<()> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         spawn("signals".to_owned(), move || {
-            for (earlier, _) in signals.forever().enumerate() {
+            let mut is_stopped = false;
+            for signal in signals.forever() {
+                if signal == SIGHUP {
+                    reload();
+                    continue;
+                }
                 handle.stop();
-                if earlier > 0 {
+                if std::mem::replace(&mut is_stopped, true) {
                     log::warn!("Ended by a second signal, with requests unfinished");
                     process::exit(EXIT_CUT_SHORT);
                 }

@@ -188,6 +188,11 @@ impl Server {
         self.daemon.handle()
     }
 
+    /// What SIGHUP calls: reads and opens again what can be.
+    pub fn reload(&self) -> impl Fn() + Send + 'static {
+        || log::info!("Nothing to reload")
+    }
+
     /// Serves until it is stopped, or had no request for too long.
     ///
     /// # Errors

@@ -25,6 +25,10 @@ pub enum ErrorCode {
     Full = 8,
     /// The server takes no new messages.
     Draining = 9,
+    /// The server is shutting down; what was asked for was not done.
+    ShuttingDown = 10,
+    /// The queue is paused: it hands out no messages.
+    Paused = 11,
 }
 
 impl ErrorCode {
@@ -41,6 +45,8 @@ impl ErrorCode {
             NotFound,
             Full,
             Draining,
+            ShuttingDown,
+            Paused,
         ]
         .into_iter()
         .find(|code| *code as u8 == byte)
