@@ -4,6 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use daemon::lock;
 
 use crate::queues::Queues;
 
@@ -30,6 +33,44 @@ impl Alarm {
             is_stopped,
             thread: Some(thread),
         })
+    }
+}
+
+impl Queues {
+    /// Puts what is due into its queue: messages that were kept back, and those whose lease has run
+    /// out. Then waits until something more is due, or `is_stopped` after [`Queues::wake_alarm`].
+    pub(crate) fn wait_until_due(&self, is_stopped: impl Fn() -> bool) {
+        let shared = &*self.shared;
+        let (wakeups, expired) = {
+            let mut state = lock(&shared.state);
+            let now = shared.clock.now();
+            (state.ripen(now, &shared.clock), state.expire(now))
+        };
+        wakeups.into_iter().for_each(|wakeup| wakeup.wake());
+        for taken in expired {
+            log::info!("The lease of message {} has run out", taken.message.id);
+            self.give_back(taken);
+        }
+        let mut state = lock(&shared.state);
+        state.next_due = state.first_due();
+        let now = shared.clock.now();
+        let wait = state
+            .next_due
+            .map(|due| Duration::from_micros(due.saturating_sub(now)));
+        if is_stopped() || wait == Some(Duration::ZERO) {
+            return;
+        }
+        match wait {
+            Some(wait) => drop(shared.due_earlier.wait_timeout(state, wait)),
+            None => drop(shared.due_earlier.wait(state)),
+        }
+    }
+
+    /// Ends the present [`Queues::wait_until_due`].
+    fn wake_alarm(&self) {
+        // Under the lock, or a waiter between its check and its wait would miss it.
+        let _state = lock(&self.shared.state);
+        self.shared.due_earlier.notify_all();
     }
 }
 

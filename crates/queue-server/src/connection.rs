@@ -12,8 +12,10 @@ use proto::frame::{self, FrameError, Message as _};
 use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::{Claim, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request};
 
+use crate::begun::Begun;
 use crate::message::{Message, Taken};
-use crate::queues::{Begun, Queues, Step, Stepped};
+use crate::queues::Queues;
+use crate::steps::{Step, Stepped};
 use crate::{HELD_MAX, QueueError};
 
 /// A plain request must be whole this long after its first byte.

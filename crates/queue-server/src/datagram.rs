@@ -20,9 +20,10 @@ use proto::queue::{
 };
 
 use crate::QueueError;
+use crate::begun::Begun;
 use crate::connection::{answer, hand_out_plain, millis};
 use crate::message::Taken;
-use crate::queues::{Begun, Queues};
+use crate::queues::Queues;
 use crate::recent::{Asked, Recent};
 
 const TOO_LONG: &str = "the reply is too long for a datagram; ask over TCP";

@@ -6,7 +6,8 @@ use group_commit::NotStored;
 use proto::ErrorCode;
 use proto::queue::MessageId;
 
-use crate::queues::QUEUES_MAX;
+/// How many queues there may be.
+pub const QUEUES_MAX: usize = 10_000;
 
 /// How many messages one connection may hold without acknowledging any.
 pub const HELD_MAX: usize = 1024;

@@ -24,7 +24,7 @@ use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, ffi, params};
 
 use crate::message::{Message, Place, Taken};
-use crate::queues::Shared;
+use crate::shared::Shared;
 
 /// What the file says of itself in its header (`PRAGMA application_id`): "Qrtt".
 const APPLICATION_ID: i32 = 0x5172_7474;

@@ -1,20 +1,28 @@
 //! The queue server: first-in, first-out queues of messages, over TCP, UDP or both at once.
 //!
-//! [`args`] reads the command line. `message` is a message and its place, `queue` one queue, `queues`
-//! all of them and the rules of handing out and giving back; `journal` is the database that keeps
-//! them, and `alarm` the thread for what is due later. `connection` is the life of a TCP connection
+//! [`args`] reads the command line. `message` is a message and its place, `queue` one queue, `state`
+//! all of them under one lock, `shared` what the writer of the database uses too; `queues` is the rules
+//! of handing out and giving back, `begun` a change that waits for the disk, `steps` requests that are
+//! acted on together, `in_line` whoever waits, `whole` what concerns whole queues. `journal` is the
+//! database that keeps them, and `alarm` the thread for what is due later. `connection` is the life of a TCP connection
 //! in either dialect, `datagram` a UDP request, and `recent` what was answered over UDP lately.
 
 mod alarm;
 pub mod args;
+mod begun;
 mod connection;
 mod datagram;
 mod error;
+mod in_line;
 mod journal;
 mod message;
 mod queue;
 mod queues;
 mod recent;
+mod shared;
+mod state;
+mod steps;
+mod whole;
 
 use std::fmt;
 use std::io;
@@ -27,10 +35,14 @@ use cli::{Exit, Failure};
 use daemon::{Daemon, Handle, StartError};
 use group_commit::Fsync;
 
-pub use error::{HELD_MAX, QueueError};
+pub use begun::Begun;
+pub use error::{HELD_MAX, QUEUES_MAX, QueueError};
+pub use in_line::InLine;
 pub use journal::JournalError;
 pub use message::{Message, Place, Taken};
-pub use queues::{Begun, InLine, Limits, QUEUES_MAX, Queues, Step, Stepped};
+pub use queues::Queues;
+pub use state::Limits;
+pub use steps::{Step, Stepped};
 
 use alarm::Alarm;
 use connection::Connections;

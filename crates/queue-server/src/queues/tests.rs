@@ -1,8 +1,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use daemon::Wakeup;
+use proto::queue::{MessageId, QueueStats, Totals};
+
 use super::*;
 use crate::alarm::Alarm;
+use crate::{QUEUES_MAX, Step, Stepped};
 
 const Q: QueueName = QueueName::DEFAULT;
 

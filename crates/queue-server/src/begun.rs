@@ -1,0 +1,120 @@
+//! A change that was begun, and what is done when it is committed or refused.
+
+use std::sync::Arc;
+
+use daemon::lock;
+use group_commit::{NotStored, Ticket};
+use proto::queue::{MessageId, Reply, Token};
+
+use crate::QueueError;
+use crate::message::{Place, Taken};
+use crate::shared::Shared;
+
+/// A change that was begun. It counts when [`Queues::finish`] says so, or [`Queues::finish_later`].
+#[must_use = "a change that is not finished may lose a message"]
+pub struct Begun {
+    pub(crate) ticket: Option<Ticket<MessageId>>,
+    pub(crate) effect: Effect,
+}
+
+/// What is done when a change is committed.
+pub(crate) enum Effect {
+    /// The message is in its queue already; this is its id if there is no database.
+    Store(MessageId),
+    /// A message is forgotten, and handed out with that.
+    Deliver(Taken),
+    /// A message is forgotten.
+    Forget(Taken),
+    /// A message is leased.
+    Lease(Taken),
+    /// A message goes to this place in a queue.
+    Move {
+        taken: Taken,
+        queue: Arc<str>,
+        place: Place,
+        is_delayed: bool,
+    },
+    /// A lease that ran out at `before` now runs out at `until`.
+    Extend {
+        token: Token,
+        before: Place,
+        until: Place,
+    },
+    /// Nothing more.
+    None,
+}
+
+impl Shared {
+    /// Does what remains to be done when a change is committed, or was refused; hands what came of it
+    /// to `with`.
+    pub(crate) fn finish<R>(
+        &self,
+        effect: Effect,
+        committed: Result<Option<MessageId>, NotStored>,
+        with: impl FnOnce(Result<Reply, QueueError>) -> R,
+    ) -> R {
+        let stored_id = match committed {
+            Ok(id) => id,
+            Err(error) => {
+                self.undo(effect);
+                return with(Err(QueueError::NotStored(error)));
+            }
+        };
+        let done = Reply::Done { messages: 1 };
+        match effect {
+            Effect::Store(id) => with(Ok(Reply::Stored {
+                id: stored_id.unwrap_or(id),
+            })),
+            Effect::Deliver(taken) => {
+                lock(&self.state).forgotten(&taken);
+                with(Ok(taken.reply()))
+            }
+            Effect::Forget(taken) => {
+                lock(&self.state).forgotten(&taken);
+                with(Ok(done))
+            }
+            Effect::Lease(taken) => {
+                let result = with(Ok(taken.reply()));
+                self.start_lease(&mut lock(&self.state), taken);
+                result
+            }
+            Effect::Move {
+                mut taken,
+                queue,
+                place,
+                is_delayed,
+            } => {
+                taken.message.place = place;
+                self.put_down_in(taken, queue, is_delayed);
+                with(Ok(done))
+            }
+            Effect::Extend { .. } | Effect::None => with(Ok(done)),
+        }
+    }
+
+    /// What was not stored did not happen.
+    fn undo(&self, effect: Effect) {
+        match effect {
+            // The writer has taken it off the account.
+            Effect::Store(_) | Effect::None => {}
+            // Nobody was handed it.
+            Effect::Deliver(taken) | Effect::Lease(taken) => self.untake(taken),
+            Effect::Forget(taken) | Effect::Move { taken, .. } => match taken.lease {
+                // Its token is good for another try.
+                Some(_) => self.start_lease(&mut lock(&self.state), taken),
+                None => self.put_down(taken),
+            },
+            Effect::Extend {
+                token,
+                before,
+                until,
+            } => {
+                let mut state = lock(&self.state);
+                // Unless somebody has extended it again.
+                if state.expiries.contains(&(until, token)) {
+                    self.change_lease(&mut state, token, before);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What the server has of all queues, under one lock.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use daemon::Wakeup;
+use hashbrown::HashMap;
+use proto::queue::{MessageId, QueueName, Token, Totals};
+
+use crate::QueueError;
+use crate::error::QUEUES_MAX;
+use crate::message::{Clock, Message, Place, Taken};
+use crate::queue::Queue;
+
+/// How much the queues may hold, and for how long they try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest message, in bytes.
+    pub body_bytes_max: usize,
+    /// Messages in one queue.
+    pub messages_max: usize,
+    /// What the messages of one queue may take, in bytes of memory.
+    pub queue_bytes_max: usize,
+    /// What the messages of all queues may take, in bytes of memory.
+    pub memory_bytes_max: usize,
+    /// How often a message is handed out before it is moved to the queue of the dead.
+    pub attempts_max: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) queues: HashMap<Arc<str>, Queue>,
+    pub(crate) leases: HashMap<Token, Taken>,
+    /// When the leases run out.
+    pub(crate) expiries: BTreeSet<(Place, Token)>,
+    /// The number of the next message, where there is no database to give it.
+    pub(crate) next_id: MessageId,
+    pub(crate) totals: Totals,
+    /// What all messages cost, in bytes.
+    pub(crate) bytes: usize,
+    /// When [`Queues::wait_until_due`] wakes by itself.
+    pub(crate) next_due: Option<Place>,
+}
+
+impl State {
+    /// The queue of this name, made if it does not exist.
+    pub(crate) fn queue(&mut self, name: &Arc<str>) -> &mut Queue {
+        self.queues.entry_ref(name).or_default()
+    }
+
+    /// The name of a queue as all share it; the queue is made if it does not exist.
+    pub(crate) fn name(&mut self, queue: QueueName) -> Result<Arc<str>, QueueError> {
+        if let Some((name, _)) = self.queues.get_key_value(queue.as_str()) {
+            return Ok(Arc::clone(name));
+        }
+        if self.queues.len() >= QUEUES_MAX {
+            return Err(QueueError::TooManyQueues);
+        }
+        let name: Arc<str> = queue.as_str().into();
+        self.queues.insert(Arc::clone(&name), Queue::default());
+        Ok(name)
+    }
+
+    pub(crate) fn remove_if_unused(&mut self, name: &Arc<str>) {
+        if self.queues.get(name).is_some_and(Queue::is_unused) {
+            self.queues.remove(name);
+        }
+    }
+
+    pub(crate) fn dead_of(&self, name: &str) -> Option<&Queue> {
+        let dead = format!("{name}{}", QueueName::DEAD_SUFFIX);
+        self.queues.get(dead.as_str())
+    }
+
+    /// Counts a message in that is to be sent, if there is room for it.
+    pub(crate) fn admit(
+        &mut self,
+        queue: QueueName,
+        message: &Message,
+        limits: &Limits,
+    ) -> Result<Arc<str>, QueueError> {
+        let name = self.name(queue)?;
+        let room = self.make_room(&name, message.cost(), limits);
+        let admitted = room.map(|one| one.arriving += 1);
+        self.remove_if_unused(&name);
+        admitted.map(|()| name)
+    }
+
+    /// Puts a message at the end of a queue that is there, if there is room for it. Returns its id, and
+    /// who is to be woken.
+    pub(crate) fn append(
+        &mut self,
+        name: &Arc<str>,
+        message: Message,
+        place: Place,
+        limits: &Limits,
+    ) -> Result<(MessageId, Option<Arc<Wakeup>>), QueueError> {
+        let id = self.next_id;
+        let one = self.make_room(name, message.cost(), limits)?;
+        let wakeup = one.insert(Message {
+            id,
+            place,
+            ..message
+        });
+        self.next_id += 1;
+        self.totals.sent += 1;
+        Ok((id, wakeup))
+    }
+
+    /// Takes the oldest message, and forgets it with that.
+    pub(crate) fn remove_first(&mut self, name: &Arc<str>) -> Option<Message> {
+        let one = self.queues.get_mut(name)?;
+        let mut message = one.take()?;
+        message.attempts += 1;
+        one.bytes -= message.cost();
+        self.bytes -= message.cost();
+        self.totals.received += 1;
+        self.totals.acked += 1;
+        Some(message)
+    }
+
+    /// Counts what a message costs, if there is room for it. Returns the queue that it goes to; if there
+    /// is no room, that may be an unused one, which it is for the caller to remove.
+    pub(crate) fn make_room(
+        &mut self,
+        name: &Arc<str>,
+        cost: usize,
+        limits: &Limits,
+    ) -> Result<&mut Queue, QueueError> {
+        if self.totals.is_draining {
+            return Err(QueueError::Draining);
+        }
+        if self.bytes + cost > limits.memory_bytes_max {
+            return Err(QueueError::NoMemory(limits.memory_bytes_max));
+        }
+        let one = self.queues.entry_ref(name).or_default();
+        if one.messages() >= limits.messages_max {
+            return Err(QueueError::TooManyMessages(limits.messages_max));
+        }
+        if one.bytes + cost > limits.queue_bytes_max {
+            return Err(QueueError::TooManyBytes(limits.queue_bytes_max));
+        }
+        one.bytes += cost;
+        self.bytes += cost;
+        Ok(one)
+    }
+
+    pub(crate) fn take(&mut self, queue: QueueName) -> Option<Taken> {
+        let (name, one) = self.queues.get_key_value_mut(queue.as_str())?;
+        let mut message = one.take()?;
+        one.held += 1;
+        message.attempts += 1;
+        self.totals.received += 1;
+        Some(Taken {
+            queue: Arc::clone(name),
+            message,
+            lease: None,
+        })
+    }
+
+    /// Takes a message off the account.
+    pub(crate) fn forgotten(&mut self, taken: &Taken) {
+        let cost = taken.message.cost();
+        self.totals.acked += 1;
+        self.bytes -= cost;
+        if let Some(queue) = self.queues.get_mut(&taken.queue) {
+            queue.held -= 1;
+            queue.bytes -= cost;
+            if queue.is_unused() {
+                self.queues.remove(&taken.queue);
+            }
+        }
+    }
+
+    pub(crate) fn end_lease(&mut self, token: Token) -> Option<Taken> {
+        let taken = self.leases.remove(&token)?;
+        if let Some((token, until)) = taken.lease {
+            self.expiries.remove(&(until, token));
+        }
+        Some(taken)
+    }
+
+    /// Takes out so many messages at the most, whether or not the queue is paused.
+    pub(crate) fn take_some(
+        &mut self,
+        queue: &str,
+        with_delayed: bool,
+        messages_max: usize,
+    ) -> Vec<Taken> {
+        let Some((name, _)) = self.queues.get_key_value(queue) else {
+            return Vec::new();
+        };
+        let name = Arc::clone(name);
+        let queue = self.queue(&name);
+        let mut taken = Vec::new();
+        while taken.len() < messages_max {
+            let next = queue.pop().or_else(|| {
+                let delayed = with_delayed.then(|| queue.delayed.pop_first());
+                delayed.flatten().map(|(_, message)| message)
+            });
+            let Some(message) = next else {
+                break;
+            };
+            queue.held += 1;
+            taken.push(Taken {
+                queue: Arc::clone(&name),
+                message,
+                lease: None,
+            });
+        }
+        taken
+    }
+
+    /// Pauses or resumes a queue; returns who is to be woken.
+    pub(crate) fn pause(&mut self, name: &Arc<str>, is_paused: bool) -> Vec<Arc<Wakeup>> {
+        let queue = self.queue(name);
+        queue.is_paused = is_paused;
+        let wakeups = (0..queue.ready()).map_while(|_| queue.next_in_line());
+        let wakeups = wakeups.collect();
+        self.remove_if_unused(name);
+        wakeups
+    }
+
+    /// Puts the messages that were kept back long enough into their queues.
+    pub(crate) fn ripen(&mut self, now: Place, clock: &Clock) -> Vec<Arc<Wakeup>> {
+        let mut wakeups = Vec::new();
+        for queue in self.queues.values_mut() {
+            while let Some(entry) = queue.delayed.first_entry()
+                && entry.key().0 <= now
+            {
+                let mut message = entry.remove();
+                message.place = clock.next_place();
+                wakeups.extend(queue.insert(message));
+            }
+        }
+        wakeups
+    }
+
+    /// Takes the messages whose lease has run out.
+    pub(crate) fn expire(&mut self, now: Place) -> Vec<Taken> {
+        let mut expired = Vec::new();
+        while let Some(&(until, token)) = self.expiries.first()
+            && until <= now
+        {
+            expired.extend(self.end_lease(token));
+        }
+        expired
+    }
+
+    /// When the next message is due, or the next lease runs out.
+    pub(crate) fn first_due(&self) -> Option<Place> {
+        let delayed = self
+            .queues
+            .values()
+            .filter_map(|queue| queue.delayed.first_key_value().map(|(key, _)| key.0))
+            .min();
+        let expiry = self.expiries.first().map(|(until, _)| *until);
+        [delayed, expiry].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,142 @@
+//! What concerns whole queues, or all of them: looking, purging, kicking, pausing.
+
+use std::sync::Arc;
+
+use daemon::lock;
+use proto::queue::{QueueName, QueueStats, Reply, Totals};
+
+use crate::QueueError;
+use crate::begun::{Begun, Effect};
+use crate::journal::Change;
+use crate::message::{Place, Taken};
+use crate::queue::Queue;
+use crate::queues::Queues;
+
+/// How many messages are moved or forgotten at once when a whole queue is.
+const CHUNK: usize = 1024;
+
+impl Queues {
+    /// Shows the first message behind a place, which stays where it is.
+    pub fn peek<R>(&self, queue: QueueName, after: Place, with: impl FnOnce(Reply) -> R) -> R {
+        let state = lock(&self.shared.state);
+        let one = state.queues.get(queue.as_str());
+        let found = one.and_then(|queue| queue.first_behind(after));
+        with(found.map_or(Reply::Empty, |message| Reply::Peeked {
+            place: message.place,
+            id: message.id,
+            attempts: message.attempts,
+            body: &message.body,
+        }))
+    }
+
+    /// Tells how the queues are, by name.
+    pub fn stats<R>(&self, with: impl FnOnce(Reply) -> R) -> R {
+        let shared = &*self.shared;
+        let state = lock(&shared.state);
+        let now = shared.clock.now();
+        let mut queues: Vec<_> = state
+            .queues
+            .iter()
+            .map(|(name, queue)| {
+                let dead = state.dead_of(name).map_or(0, Queue::ready);
+                let oldest = queue.first_behind(0);
+                QueueStats {
+                    name,
+                    ready: queue.ready() as u64,
+                    held: queue.held as u64,
+                    delayed: queue.delayed.len() as u64,
+                    dead: dead as u64,
+                    waiting: queue.waiting() as u64,
+                    oldest_millis: oldest.map_or(0, |m| now.saturating_sub(m.place) / 1000),
+                    is_paused: queue.is_paused,
+                }
+            })
+            .collect();
+        queues.sort_unstable_by_key(|queue| queue.name);
+        let totals = Totals {
+            memory_bytes: state.bytes as u64,
+            memory_bytes_max: shared.limits.memory_bytes_max as u64,
+            uptime_millis: shared.clock.uptime().as_millis() as u64,
+            ..state.totals
+        };
+        with(Reply::Stats { totals, queues })
+    }
+
+    /// Forgets all messages of a queue that nobody holds; returns how many there were.
+    ///
+    /// # Errors
+    /// [`QueueError::NotStored`]; some of them may be forgotten.
+    pub fn purge(&self, queue: QueueName) -> Result<u64, QueueError> {
+        self.for_all(queue.as_str(), true, |taken| self.forget(taken))
+    }
+
+    /// Moves the messages of a queue's dead back to its end; returns how many there were.
+    ///
+    /// # Errors
+    /// [`QueueError::NotStored`]; some of them may be moved.
+    pub fn kick(&self, queue: QueueName) -> Result<u64, QueueError> {
+        let name: Arc<str> = queue.as_str().into();
+        self.for_all(&queue.dead(), false, |mut taken| {
+            taken.message.attempts = 0;
+            self.move_to_end(taken, Arc::clone(&name))
+        })
+    }
+
+    /// Begins something for all the messages that a queue has now, and finishes it.
+    fn for_all(
+        &self,
+        queue: &str,
+        with_delayed: bool,
+        begin: impl Fn(Taken) -> Begun,
+    ) -> Result<u64, QueueError> {
+        let mut left = {
+            let state = lock(&self.shared.state);
+            let one = state.queues.get(queue);
+            one.map_or(0, |q| {
+                q.ready() + if with_delayed { q.delayed.len() } else { 0 }
+            })
+        };
+        let mut done = 0;
+        while left > 0 {
+            let chunk = lock(&self.shared.state).take_some(queue, with_delayed, left.min(CHUNK));
+            if chunk.is_empty() {
+                break;
+            }
+            left -= chunk.len();
+            let begun: Vec<_> = chunk.into_iter().map(&begin).collect();
+            let mut failed = None;
+            for begun in begun {
+                match self.finish(begun, |_| {}) {
+                    Ok(()) => done += 1,
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        Ok(done)
+    }
+
+    /// Pauses a queue, or resumes it. A paused queue takes messages, but hands out none.
+    ///
+    /// # Errors
+    /// [`QueueError::TooManyQueues`] and [`QueueError::NotStored`].
+    pub fn pause(&self, queue: QueueName, is_paused: bool) -> Result<(), QueueError> {
+        let name = lock(&self.shared.state).name(queue)?;
+        if !self.is_durable() {
+            self.shared.pause(&name, is_paused);
+            return Ok(());
+        }
+        // The writer does it, so that two at once do not leave memory and disk at odds.
+        let change = || Change::Pause(Arc::clone(&name), is_paused);
+        let finished = self.finish(self.begin(change, Effect::None), |_| {});
+        lock(&self.shared.state).remove_if_unused(&name);
+        finished
+    }
+
+    /// Has all new messages refused, or not any more.
+    pub fn drain(&self, is_draining: bool) {
+        lock(&self.shared.state).totals.is_draining = is_draining;
+    }
+}
