@@ -22,6 +22,7 @@ mod others;
 mod programs;
 mod queue;
 mod resume;
+mod streams;
 mod udp;
 mod verbs;
 mod work;

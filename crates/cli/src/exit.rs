@@ -4,8 +4,10 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use proto::escape::Sentence;
+
 use crate::args::{Parsed, UsageError};
-use crate::logger;
+use crate::{logger, stream};
 
 /// How a program ends; the same for all eight binaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +70,8 @@ pub fn main<C, E: Failure>(
                 }
             }
         }
-        Ok(Parsed::Help) => print(app.help),
-        Ok(Parsed::Version) => print(&format!("{} {}\n", app.name, app.version)),
+        Ok(Parsed::Help) => print(app, app.help),
+        Ok(Parsed::Version) => print(app, &format!("{} {}\n", app.name, app.version)),
         Err(error) => {
             complain(format_args!("{0}: {error} (see {0} --help)", app.name));
             Exit::Usage
@@ -78,15 +80,26 @@ pub fn main<C, E: Failure>(
     ExitCode::from(exit as u8)
 }
 
-/// Tells a person. If nobody listens any more, that changes nothing about how the program ends.
+/// Tells a person, on one line: a server's sentence may be part of it. If nobody listens any more,
+/// that changes nothing about how the program ends.
 fn complain(text: std::fmt::Arguments) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let text = text.to_string();
+    let _ = writeln!(io::stderr(), "{}", Sentence(&text));
 }
 
-fn print(text: &str) -> Exit {
-    match io::stdout().write_all(text.as_bytes()) {
+fn print(app: &App, text: &str) -> Exit {
+    match stream::output().and_then(|mut out| out.write_all(text.as_bytes())) {
         Ok(()) => Exit::Done,
-        Err(error) => of_output_error(&error),
+        Err(error) => {
+            let exit = of_output_error(&error);
+            if exit != Exit::Done {
+                complain(format_args!(
+                    "{}: cannot write to standard output: {error}",
+                    app.name
+                ));
+            }
+            exit
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the edge of every binary needs, so that all eight behave alike: reading arguments
-//! ([`args`]), exit codes and printing errors ([`exit`]), the logger ([`logger`]), and, for the
-//! clients, reaching a server ([`Endpoint`]).
+//! ([`args`]), exit codes and printing errors ([`exit`]), the logger ([`logger`]), standard input and
+//! output ([`stream`]), and, for the clients, reaching a server ([`Endpoint`]).
 //!
 //! Data goes to standard output and nothing else does; everything for a person goes to standard
 //! error.
@@ -9,6 +9,7 @@ pub mod args;
 mod endpoint;
 pub mod exit;
 pub mod logger;
+pub mod stream;
 
 pub use args::{Parsed, UsageError, Words};
 pub use endpoint::{ConnectError, Endpoint, is_timeout};

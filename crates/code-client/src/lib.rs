@@ -7,6 +7,7 @@ mod error;
 use std::io::{self, Read, Write};
 
 use cli::Endpoint;
+use cli::stream::{Output, input, output};
 use proto::code::BODY_BYTES_MAX;
 use uuid::Uuid;
 
@@ -66,26 +67,32 @@ pub fn run(config: Config) -> Result<(), Error> {
     let mut client = Client::new(config.endpoint, message_server);
     match config.action {
         Action::Run { clients } => {
+            let mut out = output().map_err(Error::Output)?;
             for index in 0..clients {
                 let uuid = Uuid::new_v4();
                 let code = client.request(uuid)?;
-                print(&format!("Client {index}: {uuid} has the code {code}"))?;
+                print(
+                    &mut out,
+                    &format!("Client {index}: {uuid} has the code {code}"),
+                )?;
                 let text = format!("Text insertion for index {index}");
                 client.send(uuid, &code.to_string(), &text)?;
-                print(&format!("Client {index}: the message is stored"))?;
+                print(&mut out, &format!("Client {index}: the message is stored"))?;
             }
         }
         Action::Request { uuid } => {
+            let mut out = output().map_err(Error::Output)?;
             let uuid = uuid.unwrap_or_else(Uuid::new_v4);
             let code = client.request(uuid)?;
-            print(&format!("{uuid} {code}"))?;
+            print(&mut out, &format!("{uuid} {code}"))?;
         }
         Action::Send { uuid, code, text } => {
             let text = match text {
                 Text::Given(text) => text,
                 Text::Stdin => {
                     let mut text = Vec::new();
-                    let mut input = io::stdin().take(BODY_BYTES_MAX as u64 + 1);
+                    let input = input().map_err(Error::Input)?;
+                    let mut input = input.take(BODY_BYTES_MAX as u64 + 1);
                     input.read_to_end(&mut text).map_err(Error::Input)?;
                     if text.len() > BODY_BYTES_MAX {
                         return Err(Error::TooLong);
@@ -101,6 +108,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     Ok(())
 }
 
-fn print(line: &str) -> Result<(), Error> {
-    writeln!(io::stdout(), "{line}").map_err(Error::Output)
+fn print(out: &mut Output, line: &str) -> Result<(), Error> {
+    let line = format!("{line}\n");
+    out.write_all(line.as_bytes()).map_err(Error::Output)
 }

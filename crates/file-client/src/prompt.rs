@@ -1,10 +1,11 @@
 //! The prompt: one command after another, as a person types them.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use cli::exit::with_causes;
+use cli::stream::input;
 
 use crate::{Client, Error, Transfer};
 
@@ -25,7 +26,7 @@ enum Command {
 /// # Errors
 /// If standard input cannot be read.
 pub(crate) fn run(client: &mut Client) -> Result<(), Error> {
-    let mut input = io::stdin().lock();
+    let mut input = BufReader::new(input().map_err(Error::Input)?);
     let mut line = Vec::new();
     loop {
         // For the person; if nobody can read it, the commands still can be.

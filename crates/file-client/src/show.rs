@@ -1,22 +1,25 @@
 //! `head` and `list`: what there is, without getting it.
 
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io::Write;
 
+use cli::stream::{Output, output};
 use proto::escape::Escaped;
 
 use crate::{Client, Error};
 
 /// Writes what the server says of a file, `NAME: VALUE` on each line.
 pub(crate) fn head(client: &mut Client, path: &OsStr) -> Result<(), Error> {
+    let mut out = output().map_err(Error::Output)?;
     let fields = client.head(path)?;
     let line = |(name, value): &(String, String)| format!("{name}: {}\n", Escaped(value));
-    print(&fields.iter().map(line).collect::<String>())
+    print(&mut out, &fields.iter().map(line).collect::<String>())
 }
 
 /// Writes what stands in a folder, an entry on each line: name, bytes, time, with tabs between. A
 /// folder's name ends in a slash, and it has no bytes.
 pub(crate) fn list(client: &mut Client, path: &OsStr) -> Result<(), Error> {
+    let mut out = output().map_err(Error::Output)?;
     let mut text = String::new();
     for entry in client.list(path)? {
         let name = Escaped(&entry.name);
@@ -25,11 +28,10 @@ pub(crate) fn list(client: &mut Client, path: &OsStr) -> Result<(), Error> {
             None => format!("{name}/\t\t{}\n", entry.modified),
         };
     }
-    print(&text)
+    print(&mut out, &text)
 }
 
-fn print(text: &str) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
+fn print(out: &mut Output, text: &str) -> Result<(), Error> {
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(Error::Output)
 }

@@ -1,10 +1,10 @@
 //! One file, there or back.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use cli::stream;
 use proto::escape::EscapedBytes;
 
 use crate::progress::above_bars;
@@ -82,7 +82,8 @@ impl Transfer {
         match self {
             Self::Get { path, output } => match output {
                 Output::Stdout => {
-                    let bytes = client.get(path, &mut io::stdout().lock())?;
+                    let mut out = stream::output().map_err(Error::Output)?;
+                    let bytes = client.get(path, &mut out)?;
                     above_bars(|| log::info!("Received {}: {bytes} bytes", shown(path)));
                 }
                 Output::File(to) => {

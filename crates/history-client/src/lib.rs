@@ -5,9 +5,11 @@ pub mod args;
 mod client;
 mod error;
 
-use std::io::{self, Write};
+use std::io::{self, BufReader, Write};
 
 use cli::Endpoint;
+use cli::stream::{input, output};
+use proto::escape;
 use proto::history::{Operation, Request};
 use proto::plain::{parse_history_line, read_history_line};
 
@@ -56,28 +58,31 @@ pub fn run(config: Config) -> Result<(), Error> {
 
 /// Asks the person at the terminal for a line.
 fn prompt() -> Result<Vec<u8>, Error> {
-    to_person(b"Enter authentication: ");
-    read_history_line(io::stdin().lock()).map_err(Error::Input)
+    let input = input().map_err(Error::Input)?;
+    to_person("Enter authentication: ");
+    read_history_line(BufReader::new(input)).map_err(Error::Input)
 }
 
 fn ask(server: &Endpoint, request: &Request) -> Result<(), Error> {
+    let mut out = output().map_err(Error::Output)?;
     let mut client = Client::connect(server)?;
-    let mut out = io::stdout().lock();
     let sentence = client.ask(request, |part| match part {
         Part::About(text) => {
-            to_person(text.as_bytes());
+            to_person(text);
             Ok(())
         }
         Part::Text(bytes) => out.write_all(bytes),
     })?;
     let written = match sentence.as_str() {
         "" => Ok(()),
-        sentence => writeln!(out, "{sentence}"),
+        sentence => out.write_all(format!("{sentence}\n").as_bytes()),
     };
     written.and_then(|()| out.flush()).map_err(Error::Output)
 }
 
 /// Writes to standard error. That nobody reads it is no reason to fail.
-fn to_person(text: &[u8]) {
-    let _ = io::stderr().write_all(text);
+fn to_person(text: &str) {
+    let mut shown = String::new();
+    escape::show_text(&mut shown, text);
+    let _ = io::stderr().write_all(shown.as_bytes());
 }

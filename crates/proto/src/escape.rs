@@ -1,12 +1,15 @@
-//! Text made safe to stand in a line of a log: one record is always exactly one line.
+//! Text made safe to stand in a line of a log or on a terminal: one record is always exactly one
+//! line, and nobody's text drives somebody else's terminal.
 
 use std::fmt::{self, Write};
+use std::mem;
+use std::str;
 
 /// Shows `0` with everything that could break a line, or drive a terminal, written as an escape.
 ///
 /// A backslash becomes `\\`, a line feed `\n`, a carriage return `\r`, a tab `\t`, and any other
-/// control character, line separator or direction mark `\u{..}` with its code point in hex, so
-/// the original can be recovered from the line.
+/// control or formatting character `\u{..}` with its code point in hex, so the original can be
+/// recovered from the line.
 ///
 /// ```
 /// assert_eq!(proto::escape::Escaped("two\nlines").to_string(), r"two\nlines");
@@ -16,30 +19,58 @@ pub struct Escaped<'a>(pub &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut plain = 0;
-        for (at, c) in self.0.char_indices() {
-            if !needs_escape(c) {
-                continue;
-            }
-            f.write_str(&self.0[plain..at])?;
-            match c {
-                '\\' => f.write_str(r"\\")?,
-                '\n' => f.write_str(r"\n")?,
-                '\r' => f.write_str(r"\r")?,
-                '\t' => f.write_str(r"\t")?,
-                other => write!(f, "\\u{{{:x}}}", other as u32)?,
-            }
-            plain = at + c.len_utf8();
-        }
-        f.write_str(&self.0[plain..])
+        escape(f, self.0, |c| c == '\\' || is_active(c))
     }
 }
 
-fn needs_escape(c: char) -> bool {
-    c == '\\'
-        || c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}')
-        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Shows a sentence to a person: as [`Escaped`], but a backslash stays one, so that what has been
+/// escaped already stays as it is.
+///
+/// ```
+/// assert_eq!(proto::escape::Sentence("C:\\ \x1b[31m").to_string(), r"C:\ \u{1b}[31m");
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Sentence<'a>(pub &'a str);
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, self.0, is_active)
+    }
+}
+
+fn escape(out: &mut impl Write, text: &str, needs_escape: impl Fn(char) -> bool) -> fmt::Result {
+    let mut plain = 0;
+    for (at, c) in text.char_indices() {
+        if !needs_escape(c) {
+            continue;
+        }
+        out.write_str(&text[plain..at])?;
+        match c {
+            '\\' => out.write_str(r"\\")?,
+            '\n' => out.write_str(r"\n")?,
+            '\r' => out.write_str(r"\r")?,
+            '\t' => out.write_str(r"\t")?,
+            other => write!(out, "\\u{{{:x}}}", other as u32)?,
+        }
+        plain = at + c.len_utf8();
+    }
+    out.write_str(&text[plain..])
+}
+
+fn escape_byte(out: &mut impl Write, byte: u8) -> fmt::Result {
+    write!(out, "\\x{byte:02x}")
+}
+
+/// Whether a character does something instead of being seen: the control characters, the ends of
+/// lines and paragraphs, and what changes the direction of the text around it or hides in it. The
+/// two joiners (U+200C and U+200D) are part of words in many languages, and stay.
+fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
+        )
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// Shows bytes that ought to be text: [`Escaped`], with what is not UTF-8 as `\xNN`, and no more
@@ -48,7 +79,7 @@ fn needs_escape(c: char) -> bool {
 pub struct EscapedBytes<'a> {
     /// What to show.
     pub bytes: &'a [u8],
-    /// How many bytes of it at the most; `...` stands for the rest.
+    /// How many bytes of it at most; `...` stands for the rest.
     pub bytes_max: usize,
 }
 
@@ -58,13 +89,61 @@ impl fmt::Display for EscapedBytes<'_> {
         for chunk in shown.utf8_chunks() {
             Escaped(chunk.valid()).fmt(f)?;
             for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
+                escape_byte(f, *byte)?;
             }
         }
         if shown.len() < self.bytes.len() {
             f.write_char('…')?;
         }
         Ok(())
+    }
+}
+
+/// Makes a stream of bytes safe for a terminal, piece by piece: line feeds, tabs and backslashes
+/// stay, what else [`Escaped`] escapes is escaped, and what is not UTF-8 becomes `\xNN`.
+#[derive(Debug, Default)]
+pub struct TextEscaper {
+    /// The beginning of a character that the last piece was cut in.
+    cut: Vec<u8>,
+}
+
+impl TextEscaper {
+    /// What to show of the next piece.
+    pub fn add(&mut self, piece: &[u8]) -> String {
+        let mut bytes = mem::take(&mut self.cut);
+        bytes.extend_from_slice(piece);
+        let mut shown = String::new();
+        let mut chunks = bytes.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            show_text(&mut shown, chunk.valid());
+            let is_last = chunks.peek().is_none();
+            let is_cut = str::from_utf8(chunk.invalid()).is_err_and(|e| e.error_len().is_none());
+            if is_last && is_cut {
+                self.cut = chunk.invalid().to_vec();
+            } else {
+                show_bytes(&mut shown, chunk.invalid());
+            }
+        }
+        shown
+    }
+
+    /// What to show at the end, or where the next piece may be long in coming.
+    pub fn end(&mut self) -> String {
+        let mut shown = String::new();
+        show_bytes(&mut shown, &mem::take(&mut self.cut));
+        shown
+    }
+}
+
+/// Shows text of many lines: line feeds and tabs stay.
+pub fn show_text(shown: &mut String, text: &str) {
+    let needs_escape = |c| is_active(c) && !matches!(c, '\n' | '\t');
+    escape(shown, text, needs_escape).expect("a string takes everything");
+}
+
+fn show_bytes(shown: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        escape_byte(shown, *byte).expect("a string takes everything");
     }
 }
 
@@ -80,7 +159,7 @@ mod tests {
     #[test]
     fn one_text_is_one_line() {
         check("", "");
-        check("plain ünïcode 😀", "plain ünïcode 😀");
+        check("plain ünïcode 👩\u{200d}🚀", "plain ünïcode 👩\u{200d}🚀");
         check("a\nb\r\nc", r"a\nb\r\nc");
         check("tab\there", r"tab\there");
         check("\x1b[31mred\0", r"\u{1b}[31mred\u{0}");
@@ -89,9 +168,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_seen_is_shown() {
+        for c in [
+            '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}',
+            '\u{200b}', '\u{feff}', '\u{9b}', '\u{7f}',
+        ] {
+            check(&c.to_string(), &format!("\\u{{{:x}}}", c as u32));
+        }
+    }
+
+    #[test]
+    fn a_sentence_is_escaped_once() {
+        let once = Sentence("a\\b\x1b\n").to_string();
+        assert_eq!(once, r"a\b\u{1b}\n");
+        assert_eq!(Sentence(&once).to_string(), once);
+    }
+
+    #[test]
     fn bytes_are_cut_and_shown() {
         let show = |bytes, bytes_max| EscapedBytes { bytes, bytes_max }.to_string();
         assert_eq!(show(b"ok\xff\n", 10), r"ok\xff\n");
         assert_eq!(show(b"longer than that", 6), "longer…");
+    }
+
+    #[test]
+    fn a_text_may_be_cut_anywhere() {
+        let text = "a\tä\\\n\x1b[31m😀\u{61c}".as_bytes();
+        let text = [text, b"\xff\xe2\x82"].concat();
+        for cut in 0..text.len() {
+            let mut escaper = TextEscaper::default();
+            let mut shown = escaper.add(&text[..cut]);
+            shown += &escaper.add(&text[cut..]);
+            shown += &escaper.end();
+            let want = concat!("a\tä\\\n", r"\u{1b}[31m😀\u{61c}", r"\xff\xe2\x82");
+            assert_eq!(shown, want, "{cut}");
+        }
     }
 }

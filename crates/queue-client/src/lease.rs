@@ -28,6 +28,7 @@ pub struct Lease {
 
 impl Lease {
     pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
+        let mut out = crate::output()?;
         let mut client = config.connect()?;
         // Made before anything is taken, so that there is nothing to give back if it cannot be.
         let file = self.file()?;
@@ -35,9 +36,8 @@ impl Lease {
         let Claim::Leased(token) = message.claim else {
             return Err(Error::Unexpected);
         };
-        let mut out = io::stdout().lock();
         let kept = self.write(file, &message.body).and_then(|()| {
-            let printed = writeln!(out, "{token}").and_then(|()| out.flush());
+            let printed = out.write_all(format!("{token}\n").as_bytes());
             printed.map_err(Error::Token)
         });
         if kept.is_err()

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 // What the methods of a client take and return.
 pub use cli::Endpoint;
+use cli::stream::Output;
 pub use proto::queue::{Claim, MessageId, QueueName, Token, Totals};
 
 pub use batch::Batch;
@@ -132,9 +133,18 @@ pub fn run(config: Config) -> Result<(), Error> {
         Action::Ack(token) => config.connect()?.ack(*token),
         Action::Release(token, delay) => config.connect()?.release(*token, *delay),
         Action::Extend(token, lease) => config.connect()?.extend(*token, *lease),
-        Action::Peek(count, ending) => show::peek(&mut config.connect()?, *count, ending),
-        Action::List => show::list(&mut config.connect()?),
-        Action::Stats { json } => show::stats(&mut config.connect()?, *json),
+        Action::Peek(count, ending) => {
+            let out = output()?;
+            show::peek(&mut config.connect()?, out, *count, ending)
+        }
+        Action::List => {
+            let out = output()?;
+            show::list(&mut config.connect()?, out)
+        }
+        Action::Stats { json } => {
+            let out = output()?;
+            show::stats(&mut config.connect()?, out, *json)
+        }
         Action::Purge => {
             let messages = config.connect()?.purge()?;
             log::info!("Messages purged: {messages}");
@@ -164,4 +174,9 @@ pub fn run(config: Config) -> Result<(), Error> {
             Ok(())
         }
     }
+}
+
+/// Standard output. Whoever is going to write to it gets it before anything is asked for.
+fn output() -> Result<Output, Error> {
+    cli::stream::output().map_err(Error::Output)
 }

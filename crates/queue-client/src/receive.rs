@@ -34,12 +34,16 @@ pub enum Ending {
 impl Ending {
     /// Writes a message and its end.
     pub(crate) fn write(&self, out: &mut impl Write, body: &[u8]) -> io::Result<()> {
-        out.write_all(body)?;
-        match self {
-            Self::None => {}
-            Self::Line if body.ends_with(b"\n") => {}
-            Self::Line => out.write_all(b"\n")?,
-            Self::Always(end) => out.write_all(end)?,
+        let end = match self {
+            Self::None => b"",
+            Self::Line if body.ends_with(b"\n") => b"",
+            Self::Line => b"\n".as_slice(),
+            Self::Always(end) => end,
+        };
+        // In one piece: two receivers may write to the same pipe.
+        match end {
+            b"" => out.write_all(body)?,
+            end => out.write_all(&[body, end].concat())?,
         }
         out.flush()
     }
@@ -47,6 +51,7 @@ impl Ending {
 
 impl Receive {
     pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
+        let mut out = crate::output()?;
         let mut client = config.connect()?;
         let mut received = 0;
         while self.count.is_none_or(|count| received < count) {
@@ -54,7 +59,7 @@ impl Receive {
                 break;
             };
             self.ending
-                .write(&mut io::stdout().lock(), &message.body)
+                .write(&mut out, &message.body)
                 .map_err(Error::Output)?;
             log::info!("Received: {} bytes", message.body.len());
             client.ack(&message)?;

@@ -1,6 +1,8 @@
 //! `peek`, `list` and `stats`: looking without touching.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
+
+use cli::stream::Output;
 
 use serde_json::json;
 
@@ -8,8 +10,12 @@ use crate::{Client, Ending, Error, QueueStats, Stats};
 
 /// Writes the messages at the front of the queue, each before the next one is asked for: all of
 /// them together may be more than fits into memory.
-pub(crate) fn peek(client: &mut Client, count: u64, ending: &Ending) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
+pub(crate) fn peek(
+    client: &mut Client,
+    mut out: Output,
+    count: u64,
+    ending: &Ending,
+) -> Result<(), Error> {
     let mut place = 0;
     for seen in 0..count {
         let Some(message) = client.peek_after(place)? else {
@@ -29,9 +35,8 @@ pub(crate) fn peek(client: &mut Client, count: u64, ending: &Ending) -> Result<(
 const COLUMNS: [&str; 6] = ["name", "ready", "held", "delayed", "dead", "oldest"];
 
 /// Writes a line for each queue: for people on a terminal, else with tabs and without a head.
-pub(crate) fn list(client: &mut Client) -> Result<(), Error> {
+pub(crate) fn list(client: &mut Client, mut out: Output) -> Result<(), Error> {
     let queues = client.stats()?.queues;
-    let mut out = io::stdout().lock();
     let lines = queues.iter().map(columns);
     let text = match out.is_terminal() {
         true => aligned(&lines.collect::<Vec<_>>()),
@@ -72,13 +77,12 @@ fn aligned(lines: &[Vec<String>]) -> String {
 }
 
 /// Writes the server's totals and its queues.
-pub(crate) fn stats(client: &mut Client, as_json: bool) -> Result<(), Error> {
+pub(crate) fn stats(client: &mut Client, mut out: Output, as_json: bool) -> Result<(), Error> {
     let stats = client.stats()?;
     let text = match as_json {
         true => format!("{}\n", to_json(&stats)),
         false => to_text(&stats),
     };
-    let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).map_err(Error::Output)
 }
 

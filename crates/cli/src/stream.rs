@@ -1,0 +1,162 @@
+//! Standard input and output, looked at before they are used.
+//!
+//! Rust's runtime opens /dev/null, for reading and writing, in the place of a standard stream that
+//! is closed when the program starts, and its standard library takes a bad descriptor for an empty
+//! input and for a successful write. A message that is received into such a stream is destroyed
+//! without a word. So a verb that reads or writes data gets its stream from [`input`] or [`output`]
+//! before it asks a server for anything; a verb that does not use a stream never looks at it.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use proto::escape::TextEscaper;
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
+
+/// The device number of /dev/null.
+const NULL_DEVICE: (u32, u32) = (1, 3);
+
+/// What a stream is to be open for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Reading,
+    Writing,
+}
+
+/// Standard input.
+///
+/// # Errors
+/// If it is closed, or is not open for reading.
+pub fn input() -> io::Result<Input> {
+    let stdin = io::stdin();
+    check(stdin.as_fd(), Direction::Reading)?;
+    Ok(Input(stdin.as_fd().try_clone_to_owned()?.into()))
+}
+
+/// Standard output.
+///
+/// # Errors
+/// If it is closed, or is not open for writing.
+pub fn output() -> io::Result<Output> {
+    let stdout = io::stdout();
+    check(stdout.as_fd(), Direction::Writing)?;
+    let file: File = stdout.as_fd().try_clone_to_owned()?.into();
+    let escaper = file.is_terminal().then(TextEscaper::default);
+    Ok(Output { file, escaper })
+}
+
+fn check(stream: BorrowedFd, direction: Direction) -> io::Result<()> {
+    let mode = fcntl_getfl(stream)? & OFlags::RWMODE;
+    let (other_mode, closed, not_open) = match direction {
+        Direction::Reading => (
+            OFlags::WRONLY,
+            "it is closed, or is /dev/null opened for reading and writing; </dev/null is an empty \
+             input",
+            "it is not open for reading",
+        ),
+        Direction::Writing => (
+            OFlags::RDONLY,
+            "it is closed, or is /dev/null opened for reading and writing; >/dev/null discards it",
+            "it is not open for writing",
+        ),
+    };
+    if mode == OFlags::RDWR && is_null(stream)? {
+        return Err(io::Error::other(closed));
+    }
+    if mode == other_mode {
+        return Err(io::Error::other(not_open));
+    }
+    Ok(())
+}
+
+fn is_null(stream: BorrowedFd) -> io::Result<bool> {
+    let (major, minor) = NULL_DEVICE;
+    let stat = fstat(stream)?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    Ok(is_device && stat.st_rdev == makedev(major, minor))
+}
+
+/// Standard input, without a buffer. Every error is reported.
+#[derive(Debug)]
+pub struct Input(File);
+
+impl Read for Input {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read(out)
+    }
+}
+
+/// Standard output, without a buffer. Every error is reported.
+///
+/// On a terminal, control characters other than line breaks and tabs are shown as escapes, so that
+/// what a stranger has sent cannot drive the terminal. Anywhere else, data stays as it is.
+#[derive(Debug)]
+pub struct Output {
+    file: File,
+    escaper: Option<TextEscaper>,
+}
+
+impl Output {
+    /// Whether a person reads it.
+    pub fn is_terminal(&self) -> bool {
+        self.escaper.is_some()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.escaper {
+            None => self.file.write(bytes),
+            Some(escaper) => {
+                self.file.write_all(escaper.add(bytes).as_bytes())?;
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    /// Writes what a cut character has kept back.
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.escaper {
+            None => Ok(()),
+            Some(escaper) => self.file.write_all(escaper.end().as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    fn null(read: bool, write: bool) -> OwnedFd {
+        let mut options = OpenOptions::new();
+        let file = options.read(read).write(write).open("/dev/null");
+        file.unwrap().into()
+    }
+
+    #[track_caller]
+    fn check_both(stream: impl AsFd, is_input: bool, is_output: bool) {
+        let stream = stream.as_fd();
+        assert_eq!(check(stream, Direction::Reading).is_ok(), is_input);
+        assert_eq!(check(stream, Direction::Writing).is_ok(), is_output);
+    }
+
+    #[test]
+    fn a_stream_is_open_in_its_direction() {
+        let (reader, writer) = io::pipe().unwrap();
+        check_both(reader, true, false);
+        check_both(writer, false, true);
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        check_both(one, true, true);
+        check_both(other, true, true);
+    }
+
+    #[test]
+    fn what_stands_in_for_a_closed_stream_is_refused() {
+        check_both(null(true, true), false, false);
+        check_both(null(true, false), true, false);
+        check_both(null(false, true), false, true);
+    }
+}
