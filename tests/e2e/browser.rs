@@ -2,10 +2,9 @@
 //! by drop and without scripts. `tests/python/browser.py` is what drives it.
 
 use std::fs;
-use std::process::{Command, Stdio};
 
 use crate::file::Tree;
-use crate::harness::{Noise, python, skipped};
+use crate::harness::{Noise, has_program, is_installed, python, skipped};
 
 /// What a Chromium may be called.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -15,17 +14,12 @@ const PICTURES_VARIABLE: &str = "QUARTET_PICTURES";
 
 #[test]
 fn a_browser_shows_and_uploads() {
-    let is_there = |browser: &&&str| {
-        let mut version = Command::new(browser);
-        version
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        version.status().is_ok_and(|status| status.success())
-    };
-    let Some(browser) = BROWSERS.iter().find(is_there) else {
+    let Some(browser) = BROWSERS.iter().find(|name| is_installed(name)) else {
         return skipped("there is no Chromium");
     };
+    if !has_program("python3") {
+        return;
+    }
     let tree = Tree::new();
     for (name, bytes) in [
         ("sorted/a.txt", 300),

@@ -4,15 +4,15 @@
 //! With `QUARTET_CUTS=1000:100` it is 1000 megabytes and 100 cuts; else what a test may take.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use proto::http::digest::Hasher;
 
 use crate::file::{Tree, ask, get};
-use crate::harness::{Noise, PATIENCE, Server, eventually, program, run_command};
+use crate::harness::{Noise, PATIENCE, Running, Server, eventually, program, run_command};
 
 /// How large the file is, in megabytes, and how often it is cut off.
 const CUTS_VARIABLE: &str = "QUARTET_CUTS";
@@ -36,9 +36,9 @@ fn upload(port: u16, here: &Path) -> Command {
 }
 
 /// Waits until so much has come, or the client has ended.
-fn wait_for(client: &mut Child, tree: &Tree, bytes: u64) {
+fn wait_for(client: &Running, tree: &Tree, bytes: u64) {
     let deadline = Instant::now() + PATIENCE;
-    while arrived(tree) < bytes && client.try_wait().unwrap().is_none() {
+    while arrived(tree) < bytes && client.ended().is_none() {
         assert!(Instant::now() < deadline, "{bytes} bytes do not come");
         std::thread::park_timeout(Duration::from_millis(1));
     }
@@ -61,20 +61,12 @@ fn an_upload_goes_on_when_the_server_is_back() {
     large.set_len(100_000_000).unwrap();
     let server = tree.start(&[]);
     let port = server.addr().port();
-    let mut command = upload(port, here.path());
-    let mut client = command.stderr(Stdio::piped()).spawn().unwrap();
-    wait_for(&mut client, &tree, 1_000_000);
+    let client = Running::start(upload(port, here.path()));
+    wait_for(&client, &tree, 1_000_000);
     server.kill();
-    let mut said = BufReader::new(client.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("cannot connect") {
-        line.clear();
-        let bytes = said.read_line(&mut line).unwrap();
-        assert!(bytes > 0, "the client has gone");
-    }
+    client.wait_for_stderr(|said| said.contains("cannot connect"));
     let _server = restart(&tree, port);
-    std::io::copy(&mut said, &mut std::io::sink()).unwrap();
-    assert_eq!(client.wait().unwrap().code(), Some(0));
+    assert_eq!(client.wait(), Some(0));
     assert_eq!(tree.root("large").metadata().unwrap().len(), 100_000_000);
 }
 
@@ -109,15 +101,13 @@ fn an_upload_that_is_cut_off_again_and_again_arrives() {
     let restart = || restart(&tree, port);
     let mut farthest = 0;
     for (cut, point) in points.into_iter().enumerate() {
-        let mut command = upload(port, here.path());
-        let mut client = command.stderr(Stdio::null()).spawn().unwrap();
-        wait_for(&mut client, &tree, point);
+        let client = Running::start(upload(port, here.path()));
+        wait_for(&client, &tree, point);
         if cut % 2 == 0 {
-            let _ = client.kill();
-            client.wait().unwrap();
+            client.kill();
         } else {
             server.kill();
-            assert_ne!(client.wait().unwrap().code(), Some(0));
+            assert_ne!(client.wait(), Some(0));
             server = restart();
         }
         assert_eq!(

@@ -6,14 +6,16 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use tempfile::TempDir;
 
 use crate::file::{Tree, contents, copy_files, large_file};
-use crate::harness::{Ran, Server, Then, data, eventually, fake_server, program, run, run_command};
+use crate::harness::{
+    Ran, Running, Server, Then, data, eventually, fake_server, program, run, run_command,
+};
 
 /// `file-client HOST PORT ...`, in a folder.
 #[track_caller]
@@ -193,16 +195,13 @@ fn a_client_whose_reader_goes_away_ends_quietly() {
     let mut command = Command::new(program("file-client"));
     command.args(sides.server.host_and_ports());
     command.args(["get", "large.bin", "-o", "-"]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let (client, mut stdout) = Running::start_unread(command);
     let mut start = [0; 5];
-    let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut start).unwrap();
     assert_eq!(&start, b"start");
     drop(stdout);
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
+    let code = client.wait();
+    assert_eq!((code, client.stderr.text().as_str()), (Some(0), ""));
 }
 
 /// A download that fails with exit code 3 leaves what was there, and nothing else.
@@ -279,12 +278,11 @@ fn a_killed_client_leaves_no_half_file_under_its_name() {
     command
         .args(["127.0.0.1", &port, "get", "x.txt"])
         .current_dir(here.path());
-    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let client = Running::start(command);
     let is_half_there = || contents(here.path()).values().any(|bytes| bytes == b"half");
     eventually("half of it has arrived", is_half_there);
     assert!(!here.path().join("x.txt").exists());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    client.kill();
     assert!(!here.path().join("x.txt").exists());
 }
 

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 use crate::file_client::{
     Asked, Sides, check_says, client, command, cutting_proxy, names, read_request, said, sides,
 };
-use crate::harness::{Noise, Then, eventually, fake_server, run_command};
+use crate::harness::{Noise, Running, Then, eventually, fake_server, run_command};
 
 /// Where `photo` is kept while it arrives, and its state.
 const PART: &str = ".quartet-download-photo";
@@ -41,21 +40,18 @@ fn stalling_proxy(server: SocketAddr, bytes: u64) -> u16 {
 }
 
 /// A client that has got a part of the photograph, and waits for more.
-fn stalled_get(sides: &Sides) -> Child {
+fn stalled_get(sides: &Sides) -> Running {
     let port = stalling_proxy(sides.server.addr(), 30_000);
-    let mut command = command(port, sides.here.path(), GET_PHOTO);
-    let child = command.stderr(Stdio::null()).spawn().unwrap();
+    let client = Running::start(command(port, sides.here.path(), GET_PHOTO));
     let part = sides.here.path().join(PART);
     let has_begun = || fs::metadata(&part).is_ok_and(|part| part.len() > 20_000);
     eventually("a part has arrived", has_begun);
-    child
+    client
 }
 
 /// The same, killed. Returns how much it has left.
 fn killed_get(sides: &Sides) -> usize {
-    let mut child = stalled_get(sides);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    stalled_get(sides).kill();
     assert!(!sides.here.path().join("photo").exists());
     fs::read(sides.here.path().join(PART)).unwrap().len()
 }
@@ -104,12 +100,11 @@ fn a_download_starts_over_when_the_file_has_changed() {
 #[test]
 fn one_client_at_a_time_goes_on_with_a_download() {
     let sides = sides(&[]);
-    let mut first = stalled_get(&sides);
+    let first = stalled_get(&sides);
     let port = sides.server.addr().port();
     let says = "file-client: another client is writing .quartet-download-photo\n";
     check_says(port, sides.here.path(), GET_PHOTO, 2, says);
-    first.kill().unwrap();
-    first.wait().unwrap();
+    first.kill();
     check_says(port, sides.here.path(), GET_PHOTO, 0, "Saved photo: ");
     check_photo(&sides);
 }
@@ -447,12 +442,10 @@ fn an_upload_that_loses_its_connection_goes_on_by_itself() {
 #[test]
 fn a_killed_upload_goes_on_where_it_was() {
     let sending = sending(&[Fate::Stall(300_000)]);
-    let mut command = command(sending.depot.port, sending.here.path(), SEND);
-    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let client = Running::start(command(sending.depot.port, sending.here.path(), SEND));
     let part = || sending.depot.state().part.as_ref().map_or(0, Vec::len);
     eventually("a part has arrived", || part() == 300_000);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    client.kill();
     sending.check_kept();
     assert_eq!(sending.depot.asked(), [OPTIONS, CREATE, &append(0)]);
     sending.check(0, "Sent mine: ", &[OFFSET, &append(300_000)]);

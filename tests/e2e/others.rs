@@ -5,13 +5,16 @@ use std::fs;
 use std::process::Command;
 
 use crate::file::Tree;
-use crate::harness::{Noise, python, run_command, skipped};
+use crate::harness::{Noise, has_program, python, run_command, skipped};
 
 /// The exit code of a Python script that lacks what it needs.
 const NO_PACKAGE: Option<i32> = Some(77);
 
 #[test]
 fn requests_uploads_and_downloads() {
+    if !has_program("python3") {
+        return;
+    }
     let tree = Tree::new();
     let server = tree.start(&[]);
     let ran = python("requests_client.py", &[format!("http://{}", server.addr())]);
@@ -24,8 +27,8 @@ fn requests_uploads_and_downloads() {
 
 #[test]
 fn wget_downloads_resumes_and_mirrors() {
-    if Command::new("wget").arg("--version").output().is_err() {
-        return skipped("there is no wget");
+    if !has_program("wget") {
+        return;
     }
     let tree = Tree::new();
     let mut noise = Noise::new(7);

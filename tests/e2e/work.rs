@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use proto::queue::{Claim, Delivery, QueueName, Reply, Request, Token};
 use queue_client::{Client, Error, Transport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::{Noise, Ran, Server, eventually, program, run, run_command};
+use crate::harness::{Noise, Ran, Running, Server, eventually, program, run, run_command};
 
 pub fn start(args: &[&str]) -> Server {
     let line = [&["0"], args].concat();
@@ -51,40 +51,20 @@ pub fn check_refused(server: &Server, line: &str, code: i32, sentence: &str) {
 
 // ---- Workers that die.
 
-/// A `queue-client work`. Dropping it kills it.
-struct Worker(Child);
-
-impl Worker {
-    fn start(server: &Server, options: &str, script: &str) -> Self {
-        let mut command = Command::new(program("queue-client"));
-        command.args(server.host_and_ports()).arg("work");
-        command.args(options.split_whitespace());
-        command.args(["--", "sh", "-c", script]);
-        command.stdin(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// Sends a signal, and waits for the end; its exit code.
-    #[track_caller]
-    fn end(mut self, signal: &str) -> Option<i32> {
-        let pid = self.0.id().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(sent.unwrap().success());
-        self.0.wait().unwrap().code()
-    }
+/// Starts a `queue-client work`.
+fn start_worker(server: &Server, options: &str, script: &str) -> Running {
+    let mut command = Command::new(program("queue-client"));
+    command.args(server.host_and_ports()).arg("work");
+    command.args(options.split_whitespace());
+    command.args(["--", "sh", "-c", script]);
+    Running::start(command)
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Sends a worker a signal, and waits for its end; its exit code.
+#[track_caller]
+fn end(worker: &Running, signal: &str) -> Option<i32> {
+    worker.signal(signal);
+    worker.wait()
 }
 
 /// The lines that the jobs have written: `ATTEMPT SENDER.NUMBER`.
@@ -130,7 +110,7 @@ fn ten_thousand_jobs_survive_their_workers_and_their_server() {
         "read -r job && echo \"$QUEUE_ATTEMPT $job\" >> {}",
         log.display()
     );
-    let worker = |server: &Server| Worker::start(server, "--wait-for-server 30", &script);
+    let worker = |server: &Server| start_worker(server, "--wait-for-server 30", &script);
     let mut workers: Vec<_> = (0..4).map(|_| worker(&server)).collect();
     let mut noise = Noise::new(5);
     let mut server_kills = 0;
@@ -158,7 +138,7 @@ fn ten_thousand_jobs_survive_their_workers_and_their_server() {
     }
     assert_eq!(server_kills, SERVER_KILLS);
     for worker in workers {
-        assert_eq!(worker.end("TERM"), Some(0));
+        assert_eq!(end(&worker, "TERM"), Some(0));
     }
     assert_eq!(
         say(&server, "list", b"").expect(0).out(),
@@ -193,14 +173,11 @@ fn a_worker_ends_its_running_job_when_it_is_asked_to_stop() {
         path("done")
     )
     .replace("go on", "go-on");
-    let worker = Worker::start(&server, "", &script);
+    let worker = start_worker(&server, "", &script);
     eventually("the job runs", || dir.path().join("running").exists());
-    let pid = worker.0.id().to_string();
-    let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
-    assert!(sent.unwrap().success());
+    worker.signal("TERM");
     fs::write(dir.path().join("go-on"), "").unwrap();
-    let mut worker = worker;
-    assert_eq!(worker.0.wait().unwrap().code(), Some(0));
+    assert_eq!(worker.wait(), Some(0));
     assert_eq!(fs::read_to_string(path("done")).unwrap(), "one");
     check(&server, "receive", "", 0, "two");
 }
@@ -208,9 +185,9 @@ fn a_worker_ends_its_running_job_when_it_is_asked_to_stop() {
 #[test]
 fn an_idle_worker_ends_at_once() {
     let server = start(&["tcp"]);
-    let worker = Worker::start(&server, "--jobs 3", "cat");
+    let worker = start_worker(&server, "--jobs 3", "cat");
     eventually("they wait", || in_line(&server) == 3);
-    assert_eq!(worker.end("INT"), Some(0));
+    assert_eq!(end(&worker, "INT"), Some(0));
 }
 
 #[test]
@@ -220,7 +197,7 @@ fn a_killed_workers_message_goes_to_the_next_one() {
     say(&server, "send -", b"job").expect(0);
     let running = dir.path().join("running");
     let script = format!("echo > {}; exec sleep 30", running.display());
-    let mut worker = Worker::start(&server, "", &script);
+    let worker = start_worker(&server, "", &script);
     eventually("the job runs", || running.exists());
     worker.kill();
     let args = "work --once --wait 10 -- env";

@@ -12,6 +12,7 @@ import base64
 import json
 import os
 import pathlib
+import signal
 import socket
 import struct
 import subprocess
@@ -30,7 +31,9 @@ class Browser:
         self.process = subprocess.Popen(
             [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
              "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            # What it keeps, it keeps in there, and what it starts ends with it.
+            env={**os.environ, "HOME": profile, "TMPDIR": profile}, start_new_session=True)
         port_file = pathlib.Path(profile, "DevToolsActivePort")
         eventually("the browser starts", lambda: port_file.exists() and port_file.read_text())
         port = int(port_file.read_text().split()[0])
@@ -48,6 +51,19 @@ class Browser:
         self.calls = 0
         for domain in ["Page", "DOM", "Runtime"]:
             self.call(f"{domain}.enable")
+
+    def end(self):
+        """Ends the browser, and waits until none of its processes writes any more."""
+        self.process.terminate()
+        self.process.wait(PATIENCE_SECS)
+
+        def is_gone():
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return True
+
+        eventually("the browser ends", is_gone)
 
     def call(self, method, **parameters):
         """Does something, and returns what came of it."""
@@ -182,7 +198,7 @@ def path(name):
 
 PROGRAM, URL, FOLDER = sys.argv[1:4]
 PICTURES = sys.argv[4] if len(sys.argv) > 4 else None
-with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+with tempfile.TemporaryDirectory() as profile:
     browser = Browser(PROGRAM, profile)
     try:
         for test in [
@@ -195,5 +211,4 @@ with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             test(browser)
             print(test.__name__)
     finally:
-        browser.process.terminate()
-        browser.process.wait()
+        browser.end()

@@ -38,7 +38,7 @@ const WAY_BYTES: u64 = 16 * 1024;
 
 /// With fewer connections than this, each sends its own replies: the processors have time to wake
 /// its thread, and whoever it waits for is soon free for the next one.
-const DEFERRED_CONNECTIONS_MIN: usize = 32;
+pub const DEFERRED_CONNECTIONS_MIN: usize = 32;
 
 /// A connection, as the service sees it: read it through [`io::BufRead`], write to it through
 /// [`io::Write`].

@@ -70,7 +70,7 @@ impl Traced {
     #[track_caller]
     fn trace(&self) -> String {
         let read = || fs::read_to_string(self.trace.path()).unwrap();
-        let pid = self.process.child().id().to_string();
+        let pid = self.process.pid().to_string();
         let is_end = |line: &str| line.trim_start().starts_with(&pid) && line.contains(" +++ ");
         eventually("strace is done", || read().lines().any(is_end));
         read()
@@ -125,8 +125,7 @@ fn check_fault(kind: Kind, faults: &[Fault]) -> Met {
         process.check_gave_up(kind);
     }
     // By a signal: whatever is still to be done at the end of a server, is not.
-    process.child().kill().unwrap();
-    process.wait();
+    process.running.kill();
     let trace = traced.trace();
     let hit = trace.contains("INJECTED") || trace.contains("killed by SIGKILL") && is_kill;
     assert!(met == Met::Never || hit, "{}\n{trace}", shown(&outcomes));

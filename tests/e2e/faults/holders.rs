@@ -50,7 +50,7 @@ fn a_second_server_on_a_link_to_the_database_is_refused() {
 }
 
 /// A client that holds a message: it has begun to print it into a pipe that takes only a part.
-struct Holder(Child);
+struct Holder(Running, ChildStdout);
 
 impl Holder {
     #[track_caller]
@@ -58,25 +58,9 @@ impl Holder {
         let mut command = Command::new(program("queue-client"));
         command.arg(server.addr().ip().to_string());
         command.args([&server.addr().port().to_string(), "tcp", "receive"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut holder = Self(command.spawn().unwrap());
-        let stdout = holder.0.stdout.as_mut().unwrap();
+        let (client, mut stdout) = Running::start_unread(command);
         stdout.read_exact(&mut [0; 1]).unwrap();
-        holder
-    }
-
-    #[track_caller]
-    fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
-        let status = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(status.unwrap().success());
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        Self(client, stdout)
     }
 }
 
@@ -92,7 +76,7 @@ fn check_stopped(args: &[&str], then: impl Fn(Holder, Server) -> Server, want: &
     client.send(held.as_bytes()).unwrap();
     client.send(b"next").unwrap();
     let holder = Holder::start(&server);
-    holder.signal("STOP");
+    holder.0.signal("STOP");
     // It is held for as long as the connection is open.
     let next = client.receive().unwrap().unwrap();
     assert_eq!(next.body, b"next");
@@ -112,16 +96,15 @@ fn a_message_whose_holder_is_stopped_comes_back_when_it_ends() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let killed = |holder: Holder, server| {
-        holder.signal("KILL");
+        holder.0.signal("KILL");
         server
     };
     let goes_on = |mut holder: Holder, server| {
-        holder.signal("CONT");
+        holder.0.signal("CONT");
         let mut rest = Vec::new();
-        let stdout = holder.0.stdout.as_mut().unwrap();
-        stdout.read_to_end(&mut rest).unwrap();
+        holder.1.read_to_end(&mut rest).unwrap();
         assert_eq!(rest.len(), 199_999);
-        assert_eq!(holder.0.wait().unwrap().code(), Some(0));
+        assert_eq!(holder.0.wait(), Some(0));
         server
     };
     check_stopped(&[], killed, &["held", "next"]);

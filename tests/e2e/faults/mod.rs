@@ -19,9 +19,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 use cli::Endpoint;
@@ -31,7 +30,9 @@ use queue_client::{Client as QueueClient, Transport};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use uuid::Uuid;
 
-use crate::harness::{Noise, PATIENCE, Server, eventually, program, run_command};
+use crate::harness::{
+    Noise, PATIENCE, Running, Server, addresses, eventually, listeners, program, run_command,
+};
 
 /// A service that keeps things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -365,66 +366,39 @@ fn drain(addr: SocketAddr) -> Vec<Vec<u8>> {
 
 /// A server that may end before it serves, or at any moment after. Dropping it ends it.
 struct Process {
-    child: Mutex<Child>,
-    log: tempfile::NamedTempFile,
+    running: Running,
     addrs: Vec<SocketAddr>,
 }
 
 impl Process {
     /// Starts a server, and waits until it listens or has ended.
     #[track_caller]
-    fn start(mut command: Command) -> Self {
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let listening = match format!("{command:?}").contains("code-server") {
-            true => 2,
-            false => 1,
-        };
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(log.reopen().unwrap()).env_remove("RUST_LOG");
-        let mut process = Self {
-            child: Mutex::new(command.spawn().unwrap()),
-            log,
-            addrs: Vec::new(),
-        };
-        let addrs = || -> Vec<SocketAddr> {
-            let text = process.log();
-            let whole = text
-                .split_inclusive('\n')
-                .filter(|line| line.ends_with('\n'));
-            let started = |line: &str| {
-                let (_, rest) = line.split_once("Server started on ")?;
-                rest.split_whitespace().next()?.parse().ok()
-            };
-            whole.filter_map(started).collect()
-        };
+    fn start(command: Command) -> Self {
+        let listening = listeners(&command);
+        let running = Running::start(command);
         eventually("the server listens or has ended", || {
-            addrs().len() == listening || process.ended().is_some()
+            addresses(&running.stderr.text()).len() == listening || running.ended().is_some()
         });
-        process.addrs = addrs();
-        process
+        let addrs = addresses(&running.stderr.text());
+        Self { running, addrs }
     }
 
-    fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().unwrap()
+    fn pid(&self) -> u32 {
+        self.running.pid()
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.log.path()).unwrap()
+        self.running.stderr.text()
     }
 
     fn serves(&self) -> bool {
-        !self.addrs.is_empty() && self.ended().is_none()
-    }
-
-    fn ended(&self) -> Option<ExitStatus> {
-        self.child().try_wait().unwrap()
+        !self.addrs.is_empty() && self.running.ended().is_none()
     }
 
     /// Waits until it ends by itself; its exit code.
     #[track_caller]
     fn wait(&self) -> Option<i32> {
-        eventually("the server ends", || self.ended().is_some());
-        self.ended().unwrap().code()
+        self.running.wait()
     }
 
     /// Checks that it ends, or has ended, with a sentence about a local file or disk.
@@ -436,21 +410,6 @@ impl Process {
         let last = log.lines().last().unwrap_or_default();
         assert!(last.starts_with(&format!("{}: ", kind.name())), "{log}");
         assert!(!log.contains("panicked"), "{log}");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let mut child = self.child.lock().unwrap_or_else(|e| e.into_inner());
-        // It may have ended already.
-        let _ = child.kill();
-        let _ = child.wait();
-        if thread::panicking() {
-            eprintln!(
-                "--- the log:\n{}---",
-                fs::read_to_string(&self.log).unwrap()
-            );
-        }
     }
 }
 

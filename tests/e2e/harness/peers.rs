@@ -1,0 +1,92 @@
+//! The other side of a connection: clients of a few bytes, and a server that says what it is told.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use daemon::DEFERRED_CONNECTIONS_MIN;
+
+use super::PATIENCE;
+
+/// A connection that gives up in time.
+#[track_caller]
+pub fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// So many idle connections that a server's replies are left to the thread that writes to the disk.
+#[track_caller]
+pub fn crowd(addr: SocketAddr) -> Vec<TcpStream> {
+    (0..DEFERRED_CONNECTIONS_MIN)
+        .map(|_| connect(addr))
+        .collect()
+}
+
+/// Sends bytes, ends our half, and reads all that comes back. A reset counts as the end.
+#[track_caller]
+pub fn exchange(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
+    let mut stream = connect(addr);
+    // A server that has refused may have closed before it was all written.
+    let _ = stream.write_all(request);
+    let _ = stream.shutdown(Shutdown::Write);
+    read_to_end(&mut stream)
+}
+
+/// Reads all that comes, up to the end or a reset.
+#[track_caller]
+pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut reply = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => return reply,
+            Ok(bytes) => reply.extend_from_slice(&piece[..bytes]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return reply,
+            Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&reply)),
+        }
+    }
+}
+
+/// What a [`fake_server`] does when it has said what it has to say.
+#[derive(Clone, Copy)]
+pub enum Then {
+    /// It ends the connection.
+    Close,
+    /// It says nothing more until the client has gone.
+    Wait,
+}
+
+impl Then {
+    /// The options that keep a client from waiting long for a server that does this.
+    pub fn timeout(self) -> &'static [&'static str] {
+        match self {
+            Self::Close => &[],
+            Self::Wait => &["--timeout", "0.3"],
+        }
+    }
+}
+
+/// A server that answers the first request of each connection with these bytes, whatever it is.
+/// Returns its port.
+pub fn fake_server(reply: Vec<u8>, then: Then) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            // The client may leave at any time.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&reply);
+            if let Then::Close = then {
+                let _ = stream.shutdown(Shutdown::Write);
+            }
+            while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {}
+        }
+    });
+    port
+}
