@@ -455,7 +455,8 @@ fn a_server_that_stops_is_no_failure_of_the_holder() {
     let message = client(&server).receive().unwrap().unwrap();
     assert_eq!(
         (message.body.as_slice(), message.attempt),
-        (&b"a long job"[..], 1)
+        (&b"a long job"[..], 2),
+        "it is not among the dead, and the attempts are told apart"
     );
 }
 
@@ -472,7 +473,8 @@ fn do_anything(client: &mut Client, noise: &mut Noise, token: &mut Option<Token>
         6..9 => client.receive().and_then(|message| match message {
             // Some are acknowledged, some released, and some are left to the connection's end.
             Some(message) if noise.below(2) == 0 => client.ack(&message),
-            Some(message) if noise.below(2) == 0 => client.release(&message, soon),
+            Some(message) if noise.below(2) == 0 => client.release(&message, soon).map(drop),
+            Some(message) if noise.below(4) == 0 => client.unreserve(&message),
             _ => Ok(()),
         }),
         9 => client.receive_and_forget().map(drop),
@@ -485,7 +487,7 @@ fn do_anything(client: &mut Client, noise: &mut Noise, token: &mut Option<Token>
         11 => token.map_or(Ok(()), |token| client.extend(token, soon)),
         12 => token.map_or(Ok(()), |token| match noise.below(2) {
             0 => client.ack(token),
-            _ => client.release(token, soon),
+            _ => client.release(token, soon).map(drop),
         }),
         13 => client.kick().map(drop),
         14 if noise.below(10) == 0 => client.purge().map(drop),

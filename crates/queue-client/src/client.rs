@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cli::Endpoint;
+use proto::ErrorCode;
 use proto::frame::{self, Message};
 use proto::queue::{BODY_BYTES_MAX, Claim, Delivery, MessageId, QueueName, Reply, Request, Token};
 
-use crate::message::{Peeked, Received};
+use crate::message::{Peeked, Received, Released};
 use crate::stats::{QueueStats, Stats};
 use crate::tcp::{Closer, Connection};
 use crate::udp::Datagrams;
@@ -324,7 +325,8 @@ impl Client {
         self.ask_done(&Request::Ack { claim }).map(drop)
     }
 
-    /// Gives a message back: it goes to the end of its queue, after a delay.
+    /// Gives a message back: it goes to the end of its queue, after a delay, or to the dead if it
+    /// was handed out too often.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -337,14 +339,46 @@ impl Client {
     ///
     /// # Errors
     /// If the server refuses or is lost.
-    pub fn release(&mut self, claim: impl Into<Claim>, delay: Duration) -> Result<(), Error> {
+    pub fn release(&mut self, claim: impl Into<Claim>, delay: Duration) -> Result<Released, Error> {
         let claim = claim.into();
         let delay_millis = millis(delay);
         let request = Request::Release {
             claim,
             delay_millis,
         };
-        self.ask_done(&request).map(drop)
+        match self.ask_done(&request)? {
+            0 => Ok(Released::Dead),
+            1.. => Ok(Released::Queued),
+        }
+    }
+
+    /// Gives a message back as if it had not been handed out: it goes to its old place, and the
+    /// attempt does not count. A server of version 0.1.0 may not know this, and is then asked to
+    /// release the message, which counts.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// if let Some(message) = client.receive()? {
+    ///     client.unreserve(&message)?;
+    /// }
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses or is lost.
+    pub fn unreserve(&mut self, claim: impl Into<Claim>) -> Result<(), Error> {
+        let claim = claim.into();
+        match self.ask_done(&Request::Unreserve { claim }) {
+            Err(Error::Refused {
+                code: ErrorCode::Unsupported,
+                ..
+            }) => {
+                log::warn!("The server is an older one, and counts this as an attempt");
+                self.release(claim, Duration::ZERO).map(drop)
+            }
+            done => done.map(drop),
+        }
     }
 
     /// Makes a lease run out so long from now.

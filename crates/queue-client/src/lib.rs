@@ -28,7 +28,7 @@ pub use batch::Batch;
 pub use client::Client;
 pub use error::Error;
 pub use lease::Lease;
-pub use message::{Peeked, Received};
+pub use message::{Peeked, Received, Released};
 pub use receive::{Ending, Receive};
 pub use send::{Send, Source};
 pub use stats::{QueueStats, Stats};
@@ -131,7 +131,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         Action::Work(work) => work.run(&config),
         Action::Lease(lease) => lease.run(&config),
         Action::Ack(token) => config.connect()?.ack(*token),
-        Action::Release(token, delay) => config.connect()?.release(*token, *delay),
+        Action::Release(token, delay) => config.connect()?.release(*token, *delay).map(drop),
         Action::Extend(token, lease) => config.connect()?.extend(*token, *lease),
         Action::Peek(count, ending) => {
             let out = output()?;

@@ -22,6 +22,15 @@ impl From<&Received> for Claim {
     }
 }
 
+/// Where a message went that was released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// Back to its queue.
+    Queued,
+    /// To the dead, because it was handed out too often.
+    Dead,
+}
+
 /// A message that was looked at and stays in its queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peeked {

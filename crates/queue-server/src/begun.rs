@@ -85,8 +85,10 @@ impl Shared {
                 is_delayed,
             } => {
                 taken.message.place = place;
+                // Not if it is among the dead now.
+                let messages = u64::from(taken.queue == queue);
                 self.put_down_in(taken, queue, is_delayed);
-                with(Ok(done))
+                with(Ok(Reply::Done { messages }))
             }
             Effect::Extend { .. } | Effect::None => with(Ok(done)),
         }

@@ -92,7 +92,7 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
         }
         if connection.next_request(None)?.is_none() {
             if connection.is_stopping() {
-                session.untake_all();
+                session.give_back_at_stop();
             }
             return Ok(());
         }
@@ -251,6 +251,10 @@ impl<'q> Session<'q> {
                 let taken = self.claim(claim)?;
                 return Ok(Some(queues.release(taken, millis(delay_millis))));
             }
+            Request::Unreserve { claim } => {
+                let taken = self.claim(claim)?;
+                return Ok(Some(queues.unreserve(taken)));
+            }
             Request::Extend {
                 token,
                 lease_millis,
@@ -396,11 +400,11 @@ impl<'q> Session<'q> {
         self.begun_bytes = 0;
     }
 
-    /// Puts back what the client holds as if it had not been handed out: when the server stops, as
-    /// when it is killed, that is no attempt of the client's that failed.
-    fn untake_all(&mut self) {
+    /// Puts back what the client holds when the server stops: that is no attempt that failed, so
+    /// nothing dies of it.
+    fn give_back_at_stop(&mut self) {
         for taken in self.held.drain(..) {
-            self.queues.untake(taken);
+            self.queues.give_back_at_stop(taken);
         }
     }
 

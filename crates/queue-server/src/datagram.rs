@@ -189,7 +189,12 @@ impl Datagrams {
                 claim: Claim::Leased(token),
                 delay_millis,
             } => queues.release(queues.claim(token)?, millis(delay_millis)),
-            Request::Ack { .. } | Request::Release { .. } => return unsupported(NO_HOLDING),
+            Request::Unreserve {
+                claim: Claim::Leased(token),
+            } => queues.unreserve(queues.claim(token)?),
+            Request::Ack { .. } | Request::Release { .. } | Request::Unreserve { .. } => {
+                return unsupported(NO_HOLDING);
+            }
             Request::Extend {
                 token,
                 lease_millis,

@@ -176,13 +176,32 @@ impl Queues {
         self.put_back(taken, Some(delay))
     }
 
+    /// Begins to give a message back that its holder could not begin with: it goes to its old place,
+    /// and the attempt does not count.
+    pub fn unreserve(&self, mut taken: Taken) -> Begun {
+        lock(&self.shared.state).totals.released += 1;
+        taken.message.attempts = taken.message.attempts.saturating_sub(1);
+        self.move_to_old_place(taken)
+    }
+
+    /// Gives a message back because the server stops: it goes to its old place, and whoever is
+    /// handed it next is told that this is one more attempt; but it does not die of that.
+    pub(crate) fn give_back_at_stop(&self, taken: Taken) {
+        lock(&self.shared.state).totals.returned += 1;
+        self.finish_unwaited(self.move_to_old_place(taken));
+    }
+
     /// Gives a message back whose holder is gone: it goes to its old place, or to the dead if it
     /// was handed out too often. Whether the disk knows that it was handed out does not matter
     /// enough to be waited for.
     pub fn give_back(&self, taken: Taken) {
         log::debug!("Message {} goes back to the queue", taken.message.id);
         lock(&self.shared.state).totals.returned += 1;
-        let mut begun = self.put_back(taken, None);
+        self.finish_unwaited(self.put_back(taken, None));
+    }
+
+    /// Finishes a change before it is committed.
+    fn finish_unwaited(&self, mut begun: Begun) {
         begun.ticket = None;
         // Without a ticket nothing can fail.
         let _ = self.finish(begun, |_| {});
@@ -202,13 +221,19 @@ impl Queues {
             lock(&self.shared.state).totals.died += 1;
             return self.move_to_end(taken, dead.into());
         }
-        let queue = Arc::clone(&taken.queue);
-        let place = match delay {
-            Some(delay) => self.shared.clock.place_after(delay),
-            None => taken.message.place,
+        let Some(delay) = delay else {
+            return self.move_to_old_place(taken);
         };
-        let is_delayed = delay.is_some_and(|delay| !delay.is_zero());
-        self.move_to(taken, queue, place, is_delayed)
+        let queue = Arc::clone(&taken.queue);
+        let place = self.shared.clock.place_after(delay);
+        self.move_to(taken, queue, place, !delay.is_zero())
+    }
+
+    /// Begins to put a message where it was.
+    fn move_to_old_place(&self, taken: Taken) -> Begun {
+        let queue = Arc::clone(&taken.queue);
+        let place = taken.message.place;
+        self.move_to(taken, queue, place, false)
     }
 
     /// Begins to move a message to the end of a queue.

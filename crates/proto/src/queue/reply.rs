@@ -39,7 +39,8 @@ pub enum Reply<'a> {
     Empty,
     /// What was asked for is done.
     Done {
-        /// To how many messages.
+        /// To how many messages. To a release: 1 if the message is in its queue again, 0 if it
+        /// was handed out too often and is among the dead now.
         messages: u64,
     },
     /// A message that stays where it is.

@@ -32,12 +32,19 @@ pub enum Request<'a> {
         /// Which one.
         claim: Claim,
     },
-    /// Take back a message that was handed out, and put it at the end of its queue.
+    /// Take back a message that was handed out, and put it at the end of its queue, or into that of
+    /// its dead if it was handed out too often.
     Release {
         /// Which one.
         claim: Claim,
         /// How long to keep it back first.
         delay_millis: u32,
+    },
+    /// Take back a message as if it had not been handed out: it goes to its old place, and the
+    /// attempt does not count. For whoever could not begin with it, or was stopped.
+    Unreserve {
+        /// Which one.
+        claim: Claim,
     },
     /// Let a lease run out later.
     Extend {
@@ -125,6 +132,7 @@ const PAUSE: u8 = 0x09;
 const RESUME: u8 = 0x0a;
 const KICK: u8 = 0x0b;
 const DRAIN: u8 = 0x0c;
+const UNRESERVE: u8 = 0x0d;
 
 impl<'a> Message<'a> for Request<'a> {
     fn kind(&self) -> u8 {
@@ -133,6 +141,7 @@ impl<'a> Message<'a> for Request<'a> {
             Self::Receive { .. } => RECEIVE,
             Self::Ack { .. } => ACK,
             Self::Release { .. } => RELEASE,
+            Self::Unreserve { .. } => UNRESERVE,
             Self::Extend { .. } => EXTEND,
             Self::Peek { .. } => PEEK,
             Self::Stats => STATS,
@@ -164,7 +173,7 @@ impl<'a> Message<'a> for Request<'a> {
                 out.extend_from_slice(&wait_millis.to_be_bytes());
                 delivery.put(out);
             }
-            Self::Ack { claim } => claim.put(out),
+            Self::Ack { claim } | Self::Unreserve { claim } => claim.put(out),
             Self::Release {
                 claim,
                 delay_millis,
@@ -213,6 +222,9 @@ impl<'a> Message<'a> for Request<'a> {
             RELEASE => Self::Release {
                 claim: Claim::take(&mut fields)?,
                 delay_millis: fields.u32("delay")?,
+            },
+            UNRESERVE => Self::Unreserve {
+                claim: Claim::take(&mut fields)?,
             },
             EXTEND => Self::Extend {
                 token: Uuid::from_bytes(fields.take("token")?),
@@ -358,6 +370,10 @@ mod tests {
             delay_millis: 9,
         };
         check::message(release, b"\0\0\0\x0e\x04\0\0\0\0\0\0\0\x01\x02\0\0\0\x09");
+        check::message(
+            Request::Unreserve { claim: held },
+            b"\0\0\0\x0a\x0d\0\0\0\0\0\0\0\x01\x02",
+        );
         let extend = Request::Extend {
             token,
             lease_millis: 9,

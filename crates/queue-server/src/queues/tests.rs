@@ -196,6 +196,47 @@ fn what_is_given_back_goes_to_its_old_place_and_what_is_released_to_the_end() {
 }
 
 #[test]
+fn what_could_not_be_begun_with_is_no_attempt() {
+    let disk = Disk::with(&["a", "b"]);
+    let queues = disk.open().unwrap();
+    for _ in 0..2 * limits().attempts_max {
+        let held = queues.take(Q).unwrap();
+        assert_eq!((body(&held).as_str(), held.message.attempts), ("a", 1));
+        finish(&queues, queues.unreserve(held));
+        let token = lease(&queues, LONG);
+        finish(&queues, queues.unreserve(queues.claim(token).unwrap()));
+    }
+    drop(queues);
+    let queues = disk.open().unwrap();
+    let held = queues.take(Q).unwrap();
+    assert_eq!((body(&held).as_str(), held.message.attempts), ("a", 1));
+}
+
+#[test]
+fn a_restart_is_an_attempt_that_nothing_dies_of() {
+    let disk = Disk::with(&["a"]);
+    for attempt in 1..=2 * limits().attempts_max {
+        let queues = disk.open().unwrap();
+        let held = queues.take(Q).unwrap();
+        assert_eq!(held.message.attempts, attempt);
+        queues.give_back_at_stop(held);
+    }
+}
+
+#[test]
+fn a_release_tells_what_has_died_of_it() {
+    let queues = queues_of(&["a"]);
+    let release = |queue| {
+        let begun = queues.release(queues.take(queue).unwrap(), Duration::ZERO);
+        queues.finish(begun, |reply| reply == Reply::Done { messages: 1 })
+    };
+    assert!(release(Q).unwrap());
+    assert!(!release(Q).unwrap());
+    // What is dead already stays there.
+    assert!(release(name("default.dead")).unwrap());
+}
+
+#[test]
 fn what_was_handed_out_too_often_goes_to_the_dead_until_it_is_kicked() {
     let queues = queues_of(&["bad", "good"]);
     queues.give_back(queues.take(Q).unwrap());
