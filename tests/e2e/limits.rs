@@ -20,7 +20,7 @@ use crate::harness::{
 use crate::programs::server_line;
 
 /// A request that each server answers, and how a good answer starts.
-const GOOD: [(&str, &[u8], &[u8]); 4] = [
+pub const GOOD: [(&str, &[u8], &[u8]); 4] = [
     (
         "code-server",
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 48\r\n\r\n{\"uuid\": \"67e55044-10b1-426f-9247-bb680e5fe0c8\"}",

@@ -18,6 +18,7 @@ mod history;
 mod hostile;
 mod http;
 mod limits;
+mod logs;
 mod others;
 mod programs;
 mod queue;

@@ -4,8 +4,6 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use proto::escape::Sentence;
-
 use crate::args::{Parsed, UsageError};
 use crate::{logger, stream};
 
@@ -64,7 +62,7 @@ pub fn main<C, E: Failure>(
                 Ok(()) => Exit::Done,
                 Err(error) => {
                     if error.exit() != Exit::Done {
-                        complain(format_args!("{}: {}", app.name, with_causes(&error)));
+                        logger::complain(format_args!("{}: {}", app.name, with_causes(&error)));
                     }
                     error.exit()
                 }
@@ -73,18 +71,13 @@ pub fn main<C, E: Failure>(
         Ok(Parsed::Help) => print(app, app.help),
         Ok(Parsed::Version) => print(app, &format!("{} {}\n", app.name, app.version)),
         Err(error) => {
-            complain(format_args!("{0}: {error} (see {0} --help)", app.name));
+            logger::complain(format_args!("{0}: {error} (see {0} --help)", app.name));
             Exit::Usage
         }
     };
+    // What a server still has to say, for as long as is reasonable.
+    log::logger().flush();
     ExitCode::from(exit as u8)
-}
-
-/// Tells a person, on one line: a server's sentence may be part of it. If nobody listens any more,
-/// that changes nothing about how the program ends.
-fn complain(text: std::fmt::Arguments) {
-    let text = text.to_string();
-    let _ = writeln!(io::stderr(), "{}", Sentence(&text));
 }
 
 fn print(app: &App, text: &str) -> Exit {
@@ -93,7 +86,7 @@ fn print(app: &App, text: &str) -> Exit {
         Err(error) => {
             let exit = of_output_error(&error);
             if exit != Exit::Done {
-                complain(format_args!(
+                logger::complain(format_args!(
                     "{}: cannot write to standard output: {error}",
                     app.name
                 ));

@@ -8,9 +8,12 @@
 pub mod args;
 mod endpoint;
 pub mod exit;
+mod limiter;
+mod line_writer;
 pub mod logger;
 pub mod stream;
 
 pub use args::{Parsed, UsageError, Words};
 pub use endpoint::{ConnectError, Endpoint, is_timeout};
 pub use exit::{App, Exit, Failure};
+pub use line_writer::{LineWriter, Note};

@@ -28,7 +28,7 @@ use std::time::Duration;
 pub use accept::Service;
 pub use connection::{Connection, Cutter, DEFERRED_CONNECTIONS_MIN, Deadline};
 pub use deferred::{DEFERRED_BYTES_MAX, Deferred};
-pub use signals::{handle_file_size_limit, handle_signals};
+pub use signals::Signals;
 pub use wakeup::{Waited, Wakeup};
 
 use registry::Registry;

@@ -4,54 +4,87 @@
 
 use std::io;
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::{Handle, StartError, spawn};
 
 /// The exit code when a second signal cuts the shutdown short.
 const EXIT_CUT_SHORT: i32 = 2;
 
-/// Keeps SIGXFSZ from ending the process: with it handled, a write that would make a file grow over
-/// its limit fails with EFBIG (setrlimit(2)). To be called before the first file is written.
-///
-/// # Errors
-/// If the handler cannot be set.
-pub fn handle_file_size_limit() -> Result<(), StartError> {
-    let unread = Arc::new(AtomicBool::new(false));
-    let set = signal_hook::flag::register(SIGXFSZ, unread);
-    set.map(drop).map_err(StartError::Signals)
+/// The signals of a process that is, or becomes, a server.
+pub struct Signals(Arc<OnceLock<Server>>);
+
+/// What the signals are for.
+struct Server {
+    handle: Handle,
+    reload: Box<dyn Fn() + Send + Sync>,
 }
 
-/// Stops the server behind `handle` on SIGINT or SIGTERM, and calls `reload` on SIGHUP, from the
-/// thread that waits for signals. To be called once a process.
-///
-/// # Errors
-/// If the handlers cannot be set.
-pub fn handle_signals(
-    handle: Handle,
-    reload: impl Fn() + Send + 'static,
-) -> Result<(), StartError> {
-    let set = || -> io::Result<()> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-        spawn("signals".to_owned(), move || {
-            let mut is_stopped = false;
-            for signal in signals.forever() {
-                if signal == SIGHUP {
-                    reload();
-                    continue;
+impl Signals {
+    /// Handles signals from now on. To be called once a process, before a file is written or a port
+    /// listened on. Until there is a server ([`Signals::serve`]), SIGHUP does nothing, and SIGINT and
+    /// SIGTERM end the process as if they were not handled.
+    ///
+    /// With SIGXFSZ handled, a write that would make a file grow over its limit fails with EFBIG
+    /// (setrlimit(2)).
+    ///
+    /// # Errors
+    /// If the handlers cannot be set.
+    pub fn handle() -> Result<Self, StartError> {
+        let server = Arc::new(OnceLock::new());
+        let served = Arc::clone(&server);
+        let set = || -> io::Result<()> {
+            let unread = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(SIGXFSZ, unread)?;
+            let signals = [SIGINT, SIGTERM, SIGHUP];
+            let mut signals = signal_hook::iterator::Signals::new(signals)?;
+            spawn("signals".to_owned(), move || {
+                let mut is_stopped = false;
+                for signal in signals.forever() {
+                    if signal == SIGHUP {
+                        reload(served.get());
+                    } else {
+                        stop(signal, served.get(), &mut is_stopped);
+                    }
                 }
-                handle.stop();
-                if std::mem::replace(&mut is_stopped, true) {
-                    log::warn!("Ended by a second signal, with requests unfinished");
-                    process::exit(EXIT_CUT_SHORT);
-                }
-            }
-        })?;
-        Ok(())
+            })?;
+            Ok(())
+        };
+        set().map_err(StartError::Signals)?;
+        Ok(Self(server))
+    }
+
+    /// From now on, SIGINT or SIGTERM stops the server behind `handle`, and SIGHUP calls `reload`,
+    /// from the thread that waits for signals.
+    pub fn serve(self, handle: Handle, reload: impl Fn() + Send + Sync + 'static) {
+        let reload = Box::new(reload);
+        // `self` is gone afterwards, so this is the first time.
+        let _ = self.0.set(Server { handle, reload });
+    }
+}
+
+/// SIGHUP.
+fn reload(server: Option<&Server>) {
+    if let Some(server) = server {
+        (server.reload)();
+    }
+}
+
+/// SIGINT or SIGTERM; `is_stopped` says whether there was one before.
+fn stop(signal: i32, server: Option<&Server>, is_stopped: &mut bool) {
+    let Some(server) = server else {
+        // It does not come back from there.
+        let _ = emulate_default_handler(signal);
+        process::exit(EXIT_CUT_SHORT);
     };
-    set().map_err(StartError::Signals)
+    server.handle.stop();
+    if std::mem::replace(is_stopped, true) {
+        log::warn!("Ended by a second signal, with requests unfinished");
+        log::logger().flush();
+        process::exit(EXIT_CUT_SHORT);
+    }
 }

@@ -1,20 +1,42 @@
 //! Who asked for what: a line for each reply on standard output, in the common log format.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use cli::LineWriter;
 use proto::http::{Status, date};
 
 /// How much of a request line is shown, in bytes.
 const LINE_BYTES_MAX: usize = 1024;
 
-/// Writes a line. A log that nobody reads any more is no reason to stop serving.
-pub(crate) fn write(peer: IpAddr, request_line: &[u8], status: Status, bytes: u64) {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    let second = since_1970.map_or(0, |since| since.as_secs());
-    let line = line(peer, second, request_line, status, bytes);
-    let _ = io::stdout().write_all(line.as_bytes());
+/// The log of requests. That nobody reads it is no reason to stop serving.
+pub(crate) struct AccessLog(LineWriter);
+
+impl AccessLog {
+    /// Starts the thread that writes it.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub(crate) fn start() -> io::Result<Self> {
+        let note = |dropped| {
+            log::warn!("{dropped} lines of the access log were dropped: nobody read it");
+            String::new()
+        };
+        LineWriter::start("access log", io::stdout(), note).map(Self)
+    }
+
+    /// Adds a line.
+    pub(crate) fn add(&self, peer: IpAddr, request_line: &[u8], status: Status, bytes: u64) {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let second = since_1970.map_or(0, |since| since.as_secs());
+        self.0.put(&line(peer, second, request_line, status, bytes));
+    }
+
+    /// Waits until all is written, but not for long.
+    pub(crate) fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 fn line(peer: IpAddr, second: u64, request_line: &[u8], status: Status, bytes: u64) -> String {

@@ -10,7 +10,7 @@ use proto::http::response::Field;
 use proto::http::resumable::LIMIT;
 use proto::http::{Refusal, RequestHead, Status};
 
-use crate::access_log;
+use crate::access_log::AccessLog;
 use crate::accounts::{Access, Accounts};
 use crate::files::{Files, FilesError};
 use crate::path::TreePath;
@@ -32,7 +32,7 @@ pub(crate) struct Connections {
     pub(crate) read_only: bool,
     pub(crate) has_listing: bool,
     pub(crate) upload_bytes_max: u64,
-    pub(crate) has_access_log: bool,
+    pub(crate) access_log: Option<AccessLog>,
     /// How long what has come of an upload is kept when it was broken off.
     pub(crate) resume_keep: Duration,
     /// Who may upload; `None` is everybody.
@@ -56,9 +56,9 @@ impl Handler for Connections {
     }
 
     fn replied(&self, peer: SocketAddr, head: &[u8], status: Status, bytes: u64) {
-        if self.has_access_log {
+        if let Some(log) = &self.access_log {
             let request_line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            access_log::write(peer.ip(), request_line, status, bytes);
+            log.add(peer.ip(), request_line, status, bytes);
         }
     }
 
@@ -203,7 +203,7 @@ mod tests {
             read_only: false,
             has_listing: false,
             upload_bytes_max,
-            has_access_log: false,
+            access_log: None,
             resume_keep: DAY,
             accounts: None,
             auth_all: false,

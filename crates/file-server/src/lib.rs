@@ -33,6 +33,7 @@ pub use accounts::{Access, Accounts, AccountsError};
 pub use files::{ENTRIES_MAX, Entry, Files, FilesError, Found, Unfinished, Upload};
 pub use path::{PathError, TreePath};
 
+use access_log::AccessLog;
 use connection::Connections;
 
 /// What is left of uploads is looked for as often as it is kept long, but not more often than
@@ -156,12 +157,14 @@ impl Server {
         if !config.read_only {
             files.remove_leftovers();
         }
+        let access_log = config.has_access_log.then(AccessLog::start).transpose();
+        let access_log = access_log.map_err(StartError::Thread)?;
         let service = Arc::new(Http(Connections {
             files,
             read_only: config.read_only,
             has_listing: config.has_listing,
             upload_bytes_max: config.upload_bytes_max,
-            has_access_log: config.has_access_log,
+            access_log,
             resume_keep: config.resume_keep,
             accounts,
             auth_all: config.auth_all,
@@ -189,7 +192,7 @@ impl Server {
     }
 
     /// What SIGHUP calls: reads and opens again what can be.
-    pub fn reload(&self) -> impl Fn() + Send + 'static {
+    pub fn reload(&self) -> impl Fn() + Send + Sync + 'static {
         || log::info!("Nothing to reload")
     }
 
@@ -199,7 +202,7 @@ impl Server {
     /// If it cannot start its threads.
     pub fn run(self) -> Result<(), Error> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let service = self.service;
+        let service = Arc::clone(&self.service);
         let sweeper = thread::Builder::new().name("sweeper".to_owned());
         let sweeper = sweeper.spawn(move || sweep_until(&stopped, &service.0));
         let sweeper = sweeper.map_err(StartError::Thread)?;
@@ -208,6 +211,9 @@ impl Server {
         drop(stop);
         if sweeper.join().is_err() {
             log::error!("the sweeper panicked");
+        }
+        if let Some(log) = &self.service.0.access_log {
+            log.flush();
         }
         Ok(ran?)
     }

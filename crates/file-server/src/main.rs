@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use daemon::{Signals, StartError};
 use file_server::{Server, args};
 
 fn main() -> ExitCode {
     cli::exit::main(&args::APP, args::parse, |config| {
-        daemon::handle_file_size_limit()?;
+        cli::logger::write_in_background().map_err(StartError::Thread)?;
+        let signals = Signals::handle()?;
         let server = Server::bind(config)?;
-        daemon::handle_signals(server.handle(), server.reload())?;
+        signals.serve(server.handle(), server.reload());
         server.run()
     })
 }

@@ -156,7 +156,7 @@ impl Server {
     }
 
     /// What SIGHUP calls: reads and opens again what can be.
-    pub fn reload(&self) -> impl Fn() + Send + 'static {
+    pub fn reload(&self) -> impl Fn() + Send + Sync + 'static {
         || log::info!("Nothing to reload")
     }
 

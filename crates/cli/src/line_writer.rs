@@ -1,0 +1,266 @@
+//! Lines that a thread of their own writes, so that nobody who has something to say waits for a
+//! reader.
+//!
+//! A log that goes into a pipe, and whose reader stops reading, would else stop every thread that
+//! logs. Here lines are gathered, up to a bound; what exceeds it is dropped and counted, and where
+//! the gap is, a note says how large it is.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// So many bytes of lines wait to be written, at most.
+const WAITING_BYTES_MAX: usize = 256 * 1024;
+
+/// Once lines are dropped, no more are taken until no more than this waits, so that there is one
+/// large gap and not many small ones.
+const ROOM_AGAIN_BYTES: usize = WAITING_BYTES_MAX / 2;
+
+/// How long [`LineWriter::flush`] waits.
+const FLUSH_WAIT: Duration = Duration::from_secs(1);
+
+/// Makes the line that stands for so many dropped ones, with its line break; an empty one for none.
+pub type Note = fn(dropped: u64) -> String;
+
+/// Adds what has become due, and says when that will next be the case.
+type Due = dyn Fn(&LineWriter) -> Option<Instant> + Send;
+
+/// The way to the thread that writes. Putting a line never waits.
+#[derive(Debug, Clone)]
+pub struct LineWriter(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    note: Note,
+    state: Mutex<State>,
+    /// There is something to write, or to look at.
+    arrived: Condvar,
+    /// All that was put has been written.
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<u8>,
+    /// How many lines `waiting` stands for: a note for as many as it says.
+    waiting_lines: u64,
+    dropped: u64,
+    is_writing: bool,
+    /// The last write failed, so that another is only tried when there is a new line.
+    is_broken: bool,
+    is_woken: bool,
+}
+
+impl LineWriter {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(name: &str, out: impl Write + Send + 'static, note: Note) -> io::Result<Self> {
+        Self::start_with(name, out, note, Box::new(|_| None))
+    }
+
+    /// The same, with something that puts lines at certain times, in the thread that writes.
+    pub(crate) fn start_with(
+        name: &str,
+        out: impl Write + Send + 'static,
+        note: Note,
+        due: Box<Due>,
+    ) -> io::Result<Self> {
+        let lines = Self(Arc::new(Shared {
+            note,
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            written: Condvar::new(),
+        }));
+        let written = lines.clone();
+        let run = move || written.write_all(out, &*due);
+        thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(lines)
+    }
+
+    /// Has a line written, which ends with a line break, or drops it if too much waits already.
+    pub fn put(&self, line: &str) {
+        let mut state = self.lock();
+        state.is_broken = false;
+        let bytes_max = match state.dropped {
+            0 => WAITING_BYTES_MAX,
+            _ => ROOM_AGAIN_BYTES,
+        };
+        if state.waiting.len() + line.len() > bytes_max {
+            state.dropped += 1;
+            return;
+        }
+        self.note_gap(&mut state);
+        state.waiting.extend_from_slice(line.as_bytes());
+        state.waiting_lines += 1;
+        self.0.arrived.notify_one();
+    }
+
+    /// Has the thread look what is due.
+    pub(crate) fn wake(&self) {
+        self.lock().is_woken = true;
+        self.0.arrived.notify_one();
+    }
+
+    /// Waits until all that was put has been written, but not for long: the reader may be gone.
+    pub fn flush(&self) {
+        let is_behind = |state: &mut State| state.is_writing || !state.waiting.is_empty();
+        let wait = |state| {
+            let written = &self.0.written;
+            written.wait_timeout_while(state, FLUSH_WAIT, is_behind)
+        };
+        drop(wait(self.lock()).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn write_all(&self, mut out: impl Write, due: &Due) {
+        let mut batch = Vec::new();
+        loop {
+            let next = due(self);
+            let mut state = self.wait_until(next);
+            std::mem::swap(&mut state.waiting, &mut batch);
+            let lines = std::mem::take(&mut state.waiting_lines);
+            state.is_writing = true;
+            drop(state);
+            let wrote = out.write_all(&batch).and_then(|()| out.flush());
+            batch.clear();
+            let mut state = self.lock();
+            state.is_writing = false;
+            if wrote.is_err() {
+                state.dropped += lines;
+                state.is_broken = true;
+            }
+            self.0.written.notify_all();
+        }
+    }
+
+    /// Waits until there is something to write, or this moment has come.
+    fn wait_until(&self, moment: Option<Instant>) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while state.waiting.is_empty() && !state.is_woken {
+            if !state.is_broken && self.note_gap(&mut state) {
+                break;
+            }
+            let left = moment.map(|moment| moment.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    let waited = self.0.arrived.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.0.arrived.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+        state.is_woken = false;
+        state
+    }
+
+    /// Says how many lines were dropped, if any were; returns whether there is now more to write.
+    fn note_gap(&self, state: &mut State) -> bool {
+        let dropped = std::mem::take(&mut state.dropped);
+        if dropped == 0 {
+            return false;
+        }
+        let note = (self.0.note)(dropped);
+        state.waiting.extend_from_slice(note.as_bytes());
+        if !note.is_empty() {
+            state.waiting_lines += dropped;
+        }
+        !note.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A reader that takes a write when it is told to, and hands on what was written.
+    struct Slow {
+        turns: Receiver<io::Result<()>>,
+        written: SyncSender<String>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.turns.recv().unwrap_or(Ok(()))?;
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            // The test may have ended.
+            let _ = self.written.send(text);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn slow() -> (LineWriter, SyncSender<io::Result<()>>, Receiver<String>) {
+        let (turn, turns) = sync_channel(100);
+        let (written, read) = sync_channel(100);
+        let note = |dropped| format!("{dropped} lines were dropped\n");
+        let lines = LineWriter::start("lines", Slow { turns, written }, note).unwrap();
+        (lines, turn, read)
+    }
+
+    #[test]
+    fn lines_are_written_in_order_and_a_gap_is_where_it_was() {
+        let (lines, turn, read) = slow();
+        lines.put("first\n");
+        // Until this is written, the next ones wait.
+        while !lines.lock().is_writing {
+            thread::yield_now();
+        }
+        let line = format!("{}\n", "x".repeat(1023));
+        let fit = WAITING_BYTES_MAX / line.len();
+        for _ in 0..fit + 10 {
+            lines.put(&line);
+        }
+        for want in ["first\n", &line.repeat(fit), "10 lines were dropped\n"] {
+            turn.send(Ok(())).unwrap();
+            assert_eq!(read.recv_timeout(PATIENCE).unwrap(), want);
+        }
+        lines.put("last\n");
+        turn.send(Ok(())).unwrap();
+        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), "last\n");
+    }
+
+    #[test]
+    fn to_flush_waits_for_the_writer_and_not_for_ever() {
+        let (lines, turn, read) = slow();
+        lines.put("line\n");
+        let started = Instant::now();
+        lines.flush();
+        assert!(started.elapsed() >= FLUSH_WAIT);
+        turn.send(Ok(())).unwrap();
+        lines.flush();
+        assert_eq!(read.try_recv().unwrap(), "line\n");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_with_the_next_line() {
+        let (lines, turn, read) = slow();
+        turn.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        lines.put("lost\n");
+        lines.flush();
+        // The note is lost too, and counts for what it stood for.
+        turn.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        lines.put("lost too\n");
+        lines.flush();
+        turn.send(Ok(())).unwrap();
+        lines.put("here\n");
+        let want = "2 lines were dropped\nhere\n";
+        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), want);
+    }
+}
