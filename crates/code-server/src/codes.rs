@@ -4,16 +4,17 @@
 //! The writer thread alone makes codes, so that two connections that ask for the same UUID at once
 //! get the same one, and nobody is told a code before it is on the disk.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use group_commit::{CommitError, Committer, Fsync, Line, NotStored, Store, TextFile};
-use hashbrown::HashMap;
 use uuid::Uuid;
 
 use crate::Error;
+use crate::known::Known;
 
 /// The codes' file in the data folder.
 const FILE_NAME: &str = "codes.txt";
@@ -42,13 +43,10 @@ impl fmt::Display for CodesError {
 
 impl std::error::Error for CodesError {}
 
-/// UUIDs come from peers, but the hasher's seed does not: they cannot choose which ones collide.
-type Known = Arc<RwLock<HashMap<Uuid, Uuid>>>;
-
 /// All codes handed out so far. Any number of threads may use it at once.
 pub struct Codes {
     codes_max: usize,
-    known: Known,
+    known: Arc<Known>,
     writer: Committer<CodesFile>,
 }
 
@@ -65,20 +63,24 @@ impl Codes {
         fsync: Fsync,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let mut codes = HashMap::new();
+        let known = Known::new();
+        let mut count = 0;
         let look = |line: &[u8], is_whole| match parse(line) {
-            Some((uuid, code)) if is_whole => match codes.insert(uuid, code) {
-                None => Line::Sound,
-                Some(_) => Line::Damaged,
-            },
+            Some((uuid, _)) if is_whole && known.get(uuid).is_some() => Line::Damaged,
+            Some((uuid, code)) if is_whole => {
+                known.add(uuid, code);
+                count += 1;
+                Line::Sound
+            }
             None if line.len() > LINE_BYTES => Line::Damaged,
             _ => Line::Torn,
         };
         let file = TextFile::open(&data_dir.join(FILE_NAME), fsync, look)?;
-        let known = Arc::new(RwLock::new(codes));
+        let known = Arc::new(known);
         let store = CodesFile {
             file,
             known: Arc::clone(&known),
+            count,
             made: HashMap::new(),
             codes_max,
         };
@@ -105,8 +107,7 @@ impl Codes {
 
     /// The code of a UUID, if it has one.
     pub fn get(&self, uuid: Uuid) -> Option<Uuid> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&uuid).copied()
+        self.known.get(uuid)
     }
 
     /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
@@ -118,7 +119,9 @@ impl Codes {
 /// What the writer thread owns.
 struct CodesFile {
     file: TextFile,
-    known: Known,
+    known: Arc<Known>,
+    /// How many are known.
+    count: usize,
     /// Made since the last commit.
     made: HashMap<Uuid, Uuid>,
     codes_max: usize,
@@ -130,11 +133,11 @@ impl Store for CodesFile {
     type Outcome = Option<Uuid>;
 
     fn apply(&mut self, uuid: Uuid) -> Option<Uuid> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(code) = known.get(&uuid).or_else(|| self.made.get(&uuid)) {
-            return Some(*code);
+        let known = self.known.get(uuid);
+        if let Some(code) = known.or_else(|| self.made.get(&uuid).copied()) {
+            return Some(code);
         }
-        if known.len() + self.made.len() >= self.codes_max {
+        if self.count + self.made.len() >= self.codes_max {
             return None;
         }
         let code = Uuid::new_v4();
@@ -148,8 +151,10 @@ impl Store for CodesFile {
     fn commit(&mut self) -> Result<(), CommitError> {
         let made = std::mem::take(&mut self.made);
         self.file.commit()?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.extend(made);
+        self.count += made.len();
+        for (uuid, code) in made {
+            self.known.add(uuid, code);
+        }
         Ok(())
     }
 }

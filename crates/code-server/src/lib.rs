@@ -1,12 +1,13 @@
 //! The code server: one unique code per UUID on one HTTP port, and a log of messages from whoever
 //! holds a code on another.
 //!
-//! [`args`] reads the command line; `codes` knows who has which code, `messages` is the log;
-//! `connection` answers the requests on both ports.
+//! [`args`] reads the command line; `codes` knows who has which code and keeps that on disk, `known` is
+//! the part of it in memory; `messages` is the log; `connection` answers the requests on both ports.
 
 pub mod args;
 mod codes;
 mod connection;
+mod known;
 mod messages;
 
 use std::fmt;

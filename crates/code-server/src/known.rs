@@ -1,0 +1,107 @@
+//! The codes that are known, where any number of threads may look them up at once.
+//!
+//! A hash table that is full moves into one twice as large, and whoever wants something of it waits:
+//! with millions of codes, for a second or more. So there are many small tables, each with a lock of
+//! its own. One that grows moves a thousandth of the codes, in less than a millisecond, and holds up
+//! only those who ask for one of these.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{PoisonError, RwLock};
+
+use hashbrown::HashTable;
+use uuid::Uuid;
+
+/// How many tables there are.
+const SHARDS: usize = 1024;
+
+/// Which bits of a hash choose the table, counted from the lowest. Inside a table, the lowest bits
+/// choose the place and the highest seven tell neighbours apart.
+const SHARD_SHIFT: u32 = 40;
+
+/// A UUID and its code.
+type Pair = (Uuid, Uuid);
+
+/// UUIDs and their codes.
+pub(crate) struct Known {
+    /// UUIDs come from peers, who must not be able to choose some that collide. So this is the hash
+    /// of std, which promises that; the one of hashbrown does not.
+    hasher: RandomState,
+    shards: Box<[RwLock<HashTable<Pair>>]>,
+}
+
+impl Known {
+    pub(crate) fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+        }
+    }
+
+    /// The code of a UUID, if it has one.
+    pub(crate) fn get(&self, uuid: Uuid) -> Option<Uuid> {
+        let hash = hash_of(&self.hasher, uuid);
+        let shard = self.shards[shard_of(hash)].read();
+        let shard = shard.unwrap_or_else(PoisonError::into_inner);
+        let pair = shard.find(hash, |pair| pair.0 == uuid);
+        pair.map(|(_, code)| *code)
+    }
+
+    /// Adds the code of a UUID that has none yet.
+    pub(crate) fn add(&self, uuid: Uuid, code: Uuid) {
+        let hash = hash_of(&self.hasher, uuid);
+        let shard = self.shards[shard_of(hash)].write();
+        let mut shard = shard.unwrap_or_else(PoisonError::into_inner);
+        shard.insert_unique(hash, (uuid, code), |pair| hash_of(&self.hasher, pair.0));
+    }
+}
+
+fn hash_of(hasher: &RandomState, uuid: Uuid) -> u64 {
+    hasher.hash_one(uuid.as_u128())
+}
+
+fn shard_of(hash: u64) -> usize {
+    (hash >> SHARD_SHIFT) as usize % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many UUIDs, in a row as a peer may choose them.
+    fn filled(count: u128) -> Known {
+        let known = Known::new();
+        for n in 0..count {
+            known.add(Uuid::from_u128(n), Uuid::from_u128(!n));
+        }
+        known
+    }
+
+    #[test]
+    fn what_was_added_is_found() {
+        let known = filled(100_000);
+        for n in 0..100_000 {
+            assert_eq!(known.get(Uuid::from_u128(n)), Some(Uuid::from_u128(!n)));
+        }
+        assert_eq!(known.get(Uuid::from_u128(100_000)), None);
+    }
+
+    #[test]
+    fn no_table_grows_by_more_than_a_small_part_of_all_codes() {
+        let count = 200_000;
+        let known = filled(count);
+        let lens = known.shards.iter().map(|shard| shard.read().unwrap().len());
+        let lens: Vec<_> = lens.collect();
+        assert_eq!(lens.iter().sum::<usize>(), count as usize);
+        let most = *lens.iter().max().unwrap();
+        assert!(most < count as usize / 256, "{most} codes in one table");
+    }
+
+    #[test]
+    fn where_a_code_stands_cannot_be_known_from_outside() {
+        let place = |known: &Known| -> Vec<_> {
+            let hash = |n| hash_of(&known.hasher, Uuid::from_u128(n));
+            (0..8).map(|n| shard_of(hash(n))).collect()
+        };
+        assert_ne!(place(&Known::new()), place(&Known::new()));
+    }
+}
