@@ -1,6 +1,7 @@
 //! What the server has of all queues, under one lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use daemon::Wakeup;
@@ -29,8 +30,12 @@ pub struct Limits {
 
 #[derive(Default)]
 pub(crate) struct State {
-    pub(crate) queues: HashMap<Arc<str>, Queue>,
-    pub(crate) leases: HashMap<Token, Taken>,
+    /// By their names, which peers choose: so the hash is that of std, which promises that nobody can
+    /// choose some that collide.
+    pub(crate) queues: HashMap<Arc<str>, Queue, RandomState>,
+    /// A hash table that is full moves into a larger one, and with a million leases everybody would
+    /// wait for that. This grows in small steps.
+    pub(crate) leases: BTreeMap<Token, Taken>,
     /// When the leases run out.
     pub(crate) expiries: BTreeSet<(Place, Token)>,
     /// The number of the next message, where there is no database to give it.
