@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cli::args::{number, value};
 use cli::{App, Parsed, UsageError, Words};
-use group_commit::Fsync;
+use group_commit::{Fsync, Limits};
 use lexopt::prelude::*;
 
 use crate::Config;
@@ -72,6 +72,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         codes_max: CODES_DEFAULT,
         python_replies: false,
         fsync: Fsync::Always,
+        limits: Limits::default(),
         connections_max: daemon::CONNECTIONS_DEFAULT,
     };
     let mut verbose = false;

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use group_commit::{CommitError, Committer, Fsync, Line, NotStored, Store, TextFile};
+use group_commit::{CommitError, Committer, Fsync, Limits, Line, NotStored, Room, Store, TextFile};
 use uuid::Uuid;
 
 use crate::Error;
@@ -61,6 +61,7 @@ impl Codes {
         data_dir: &Path,
         codes_max: usize,
         fsync: Fsync,
+        limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
         let known = Known::new();
@@ -76,6 +77,11 @@ impl Codes {
             _ => Line::Torn,
         };
         let file = TextFile::open(&data_dir.join(FILE_NAME), fsync, look)?;
+        // What bounds its length is how many codes there may be.
+        let file = file.with_limits(Limits {
+            file_bytes_max: u64::MAX,
+            ..limits
+        });
         let known = Arc::new(known);
         let store = CodesFile {
             file,
@@ -132,20 +138,26 @@ impl Store for CodesFile {
     /// The code; `None` if there are too many.
     type Outcome = Option<Uuid>;
 
-    fn apply(&mut self, uuid: Uuid) -> Option<Uuid> {
+    fn apply(&mut self, uuid: Uuid) -> Result<Option<Uuid>, NotStored> {
         let known = self.known.get(uuid);
         if let Some(code) = known.or_else(|| self.made.get(&uuid).copied()) {
-            return Some(code);
+            return Ok(Some(code));
         }
         if self.count + self.made.len() >= self.codes_max {
-            return None;
+            return Ok(None);
         }
+        let pending_bytes = self.file.pending().len() + LINE_BYTES + 1;
+        self.file.check_room(pending_bytes, Room::Usual)?;
         let code = Uuid::new_v4();
         self.made.insert(uuid, code);
         let record = format!("{uuid} {code}");
         let crc = crc32fast::hash(record.as_bytes());
         writeln!(self.file.pending(), "{record} {crc:08x}").expect("a Vec takes what is written");
-        Some(code)
+        Ok(Some(code))
+    }
+
+    fn is_batch_full(&self) -> bool {
+        self.file.is_batch_full()
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
@@ -182,7 +194,10 @@ mod tests {
     }
 
     fn open(dir: &Path, codes_max: usize) -> Result<Codes, Error> {
-        Codes::open(dir, codes_max, Fsync::Always, || panic!("the disk failed"))
+        let limits = Limits::default();
+        Codes::open(dir, codes_max, Fsync::Always, limits, || {
+            panic!("the disk failed")
+        })
     }
 
     /// A data folder whose `codes.txt` holds codes for the UUIDs 1 to 3; and the codes.

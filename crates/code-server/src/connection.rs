@@ -138,7 +138,7 @@ impl Answer for MessagePort {
             return Err(forbidden("the unique code is not the one of this uuid"));
         }
         log::debug!("{} leaves a message", message.uuid);
-        let ticket = self.messages.add(message.uuid, &message.text);
+        let ticket = self.messages.add(message.uuid, message.text);
         Ok(Answered::Logging(ticket))
     }
 }

@@ -19,15 +19,15 @@ use std::sync::Arc;
 use cli::{Exit, Failure};
 use daemon::http::Http;
 use daemon::{Daemon, Handle, StartError};
-use group_commit::{FolderLock, Fsync, LockError, OpenError, make_folder};
+use group_commit::{Fsync, Limits, MadeFolders, OldLock, OpenError};
 
 pub use codes::{Codes, CodesError};
 pub use messages::Messages;
 
 use connection::{CodePort, MessagePort, Port};
 
-/// The file in the data folder that keeps a second server away.
-const LOCK_NAME: &str = ".code-server.lock";
+/// The file in the data folder by which earlier versions kept a second server away.
+const OLD_LOCK_NAME: &str = ".code-server.lock";
 
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Config {
     pub python_replies: bool,
     /// Whether replies wait for the disk.
     pub fsync: Fsync,
+    /// How long `messages.log` may become, and what both files leave of the disk.
+    pub limits: Limits,
     /// Connections open at once, over both ports.
     pub connections_max: usize,
 }
@@ -63,13 +65,11 @@ pub enum Error {
         /// Why.
         cause: io::Error,
     },
-    /// Another server is using the data folder.
-    Lock(LockError),
-    /// A file in the data folder could not be opened, or is damaged.
+    /// A file in the data folder could not be opened, or is damaged, or another server's.
     Open(OpenError),
     /// A writer thread could not be started.
     Thread(io::Error),
-    /// The disk failed in a way that leaves open what is on it.
+    /// The disk failed in a way that leaves open what is on it, or a file was taken away.
     Disk(io::Error),
 }
 
@@ -78,10 +78,9 @@ impl fmt::Display for Error {
         match self {
             Self::Start(error) => error.fmt(f),
             Self::Folder { path, .. } => write!(f, "cannot make {}", path.display()),
-            Self::Lock(error) => error.fmt(f),
             Self::Open(error) => error.fmt(f),
             Self::Thread(_) => f.write_str("cannot start a writer thread"),
-            Self::Disk(_) => f.write_str("ended, for the disk failed"),
+            Self::Disk(_) => f.write_str("stopping"),
         }
     }
 }
@@ -90,7 +89,6 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Start(error) => error.source(),
-            Self::Lock(error) => error.source(),
             Self::Open(error) => error.source(),
             Self::Folder { cause, .. } | Self::Thread(cause) | Self::Disk(cause) => Some(cause),
         }
@@ -100,12 +98,6 @@ impl std::error::Error for Error {
 impl From<StartError> for Error {
     fn from(error: StartError) -> Self {
         Self::Start(error)
-    }
-}
-
-impl From<LockError> for Error {
-    fn from(error: LockError) -> Self {
-        Self::Lock(error)
     }
 }
 
@@ -130,9 +122,11 @@ pub struct Server {
     daemon: Daemon,
     codes: Arc<Codes>,
     messages: Arc<Messages>,
-    _lock: FolderLock,
+    _old_lock: OldLock,
     code_addr: SocketAddr,
     message_addr: SocketAddr,
+    // Last, for it goes when the files in it are gone.
+    _folders: MadeFolders,
 }
 
 impl Server {
@@ -143,11 +137,11 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.fsync.warn();
         let path = &config.data_dir;
-        make_folder(path).map_err(|cause| Error::Folder {
+        let folders = MadeFolders::make(path).map_err(|cause| Error::Folder {
             path: path.clone(),
             cause,
         })?;
-        let lock = FolderLock::acquire(&path.join(LOCK_NAME))?;
+        let old_lock = OldLock::take(&path.join(OLD_LOCK_NAME))?;
         let mut daemon = Daemon::new(config.connections_max);
         let stop = || {
             let handle = daemon.handle();
@@ -155,9 +149,10 @@ impl Server {
                 handle.stop();
             }
         };
-        let codes = Codes::open(path, config.codes_max, config.fsync, stop())?;
+        let codes = Codes::open(path, config.codes_max, config.fsync, config.limits, stop())?;
         let codes = Arc::new(codes);
-        let messages = Arc::new(Messages::open(path, config.fsync, stop())?);
+        let messages = Messages::open(path, config.fsync, config.limits, stop())?;
+        let messages = Arc::new(messages);
         let python_replies = config.python_replies;
         let code_port = Http(Port {
             service: CodePort {
@@ -178,9 +173,10 @@ impl Server {
             daemon,
             codes,
             messages,
-            _lock: lock,
+            _old_lock: old_lock,
             code_addr,
             message_addr,
+            _folders: folders,
         })
     }
 
@@ -201,7 +197,13 @@ impl Server {
 
     /// What SIGHUP calls: reads and opens again what can be.
     pub fn reload(&self) -> impl Fn() + Send + Sync + 'static {
-        || log::info!("Nothing to reload")
+        // Not to keep it open when the server has ended.
+        let messages = Arc::downgrade(&self.messages);
+        move || {
+            if let Some(messages) = messages.upgrade() {
+                messages.reopen();
+            }
+        }
     }
 
     /// Serves until it is stopped.

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use group_commit::{CommitError, Committer, Fsync, Store, TextFile, Ticket};
+use group_commit::{
+    CommitError, Committer, Fsync, Limits, NotStored, Reopening, Room, Store, TextFile, Ticket,
+};
 use jiff::Timestamp;
 use proto::escape::Escaped;
 use uuid::Uuid;
@@ -16,6 +18,7 @@ const FILE_NAME: &str = "messages.log";
 /// The log. Any number of threads may use it at once.
 pub struct Messages {
     writer: Committer<MessagesFile>,
+    reopening: Reopening,
 }
 
 impl Messages {
@@ -28,18 +31,27 @@ impl Messages {
     pub fn open(
         data_dir: &Path,
         fsync: Fsync,
+        limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
         let file = TextFile::open_at_end(&data_dir.join(FILE_NAME), fsync)?;
+        let mut file = file.with_limits(limits);
+        let reopening = file.let_be_moved();
         let store = MessagesFile { file };
         let writer = Committer::start(FILE_NAME, store, on_failure).map_err(Error::Thread)?;
-        Ok(Self { writer })
+        Ok(Self { writer, reopening })
+    }
+
+    /// Opens the log again by its name, from where a program that rotates logs has moved it. The
+    /// messages that come meanwhile are in one of the two files.
+    pub fn reopen(&self) {
+        self.reopening.ask();
+        self.writer.wake();
     }
 
     /// Adds a message: one line, whatever is in the text. The ticket tells when it is on the disk.
-    pub fn add(&self, uuid: Uuid, text: &str) -> Ticket<()> {
-        let record = format!("{uuid} {}", Escaped(text));
-        self.writer.submit(record)
+    pub fn add(&self, uuid: Uuid, text: String) -> Ticket<()> {
+        self.writer.submit((uuid, text))
     }
 
     /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
@@ -54,14 +66,27 @@ struct MessagesFile {
 }
 
 impl Store for MessagesFile {
-    /// A line without its time, which the writer puts in front: so times and lines have the same
-    /// order.
-    type Change = String;
+    /// A message. The writer makes the line, for escaped it takes six times the memory; and it puts
+    /// the time in front, so that, as long as the clock is not set back, times and lines have the
+    /// same order.
+    type Change = (Uuid, String);
     type Outcome = ();
 
-    fn apply(&mut self, record: String) {
+    fn apply(&mut self, (uuid, text): (Uuid, String)) -> Result<(), NotStored> {
         let now = Timestamp::now();
-        writeln!(self.file.pending(), "{now:.3} {record}").expect("a Vec takes what is written");
+        let pending = self.file.pending();
+        let before = pending.len();
+        writeln!(pending, "{now:.3} {uuid} {}", Escaped(&text)).expect("a Vec takes it");
+        let after = pending.len();
+        let room = self.file.check_room(after, Room::Usual);
+        if room.is_err() {
+            self.file.pending().truncate(before);
+        }
+        room
+    }
+
+    fn is_batch_full(&self) -> bool {
+        self.file.is_batch_full()
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
@@ -76,10 +101,10 @@ mod tests {
     #[test]
     fn a_message_is_a_line() {
         let dir = tempfile::tempdir().unwrap();
-        let messages = Messages::open(dir.path(), Fsync::Always, || ()).unwrap();
+        let messages = Messages::open(dir.path(), Fsync::Always, Limits::default(), || ()).unwrap();
         let uuid = Uuid::from_u128(1);
-        messages.add(uuid, "two\nlines").wait().unwrap();
-        messages.add(uuid, "").wait().unwrap();
+        messages.add(uuid, "two\nlines".to_owned()).wait().unwrap();
+        messages.add(uuid, String::new()).wait().unwrap();
         let log = std::fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
         let split = |line| str::split_once(line, ' ').unwrap();
         let lines: Vec<(&str, &str)> = log.lines().map(split).collect();

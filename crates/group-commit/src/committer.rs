@@ -90,6 +90,14 @@ impl<S: Store> Committer<S> {
         handover::submit(writer, change)
     }
 
+    /// Has the writer commit once more, though there may be nothing to commit: for what a store
+    /// does beside that, when it has been told to. Does not wait.
+    pub fn wake(&self) {
+        let writer = self.writer.as_ref().expect("it is taken only by drop");
+        // Without room there is enough that the writer wakes for.
+        let _ = writer.try_send(Job::empty());
+    }
+
     /// Why a commit was lost, if one was. Tells it once.
     pub fn failure(&self) -> Option<io::Error> {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,6 +120,9 @@ mod tests {
     use crate::{CommitError, NotStored};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    /// The number that a store has no room for.
+    const NO_ROOM: u32 = u32::MAX;
+
     /// A store of numbers, whose commits fail as told.
     struct Numbers {
         committed: Arc<Mutex<Vec<u32>>>,
@@ -124,9 +135,12 @@ mod tests {
         type Change = u32;
         type Outcome = u32;
 
-        fn apply(&mut self, number: u32) -> u32 {
+        fn apply(&mut self, number: u32) -> Result<u32, NotStored> {
+            if number == NO_ROOM {
+                return Err(NotStored::Refused("no room".to_owned()));
+            }
             self.applied.push(number);
-            number * 2
+            Ok(number * 2)
         }
 
         fn commit(&mut self) -> Result<(), CommitError> {
@@ -214,8 +228,30 @@ mod tests {
         let ticket = committer.submit(3);
         drop(committer);
         ticket.then(tell("late"));
-        let refused = Err(NotStored::Refused(io::ErrorKind::StorageFull));
-        assert_eq!(outcomes.recv().unwrap(), ("late", refused, vec![1]));
+        assert_eq!(outcomes.recv().unwrap(), ("late", Err(full()), vec![1]));
+    }
+
+    fn full() -> NotStored {
+        NotStored::Refused(io::Error::from(io::ErrorKind::StorageFull).to_string())
+    }
+
+    #[test]
+    fn a_change_without_room_is_refused_alone() {
+        let (committer, committed, _) = start(|_| None);
+        let tickets = [1, NO_ROOM, 3].map(|n| committer.submit(n));
+        let outcomes = tickets.map(Ticket::wait);
+        let refused = Err(NotStored::Refused("no room".to_owned()));
+        assert_eq!(outcomes, [Ok(2), refused, Ok(6)]);
+        assert_eq!(*committed.lock().unwrap(), [1, 3]);
+    }
+
+    #[test]
+    fn a_writer_that_is_woken_commits_though_nothing_changes() {
+        let (committer, _, _) =
+            start(|commit| (commit == 2).then(|| CommitError::Lost(io::ErrorKind::Other.into())));
+        assert_eq!(committer.submit(1).wait(), Ok(2));
+        committer.wake();
+        assert_eq!(committer.submit(2).wait(), Err(NotStored::Unknown));
     }
 
     #[test]
@@ -224,8 +260,7 @@ mod tests {
             (commit == 2).then(|| CommitError::Refused(io::ErrorKind::StorageFull.into()))
         });
         assert_eq!(committer.submit(1).wait(), Ok(2));
-        let refused = NotStored::Refused(io::ErrorKind::StorageFull);
-        assert_eq!(committer.submit(2).wait(), Err(refused));
+        assert_eq!(committer.submit(2).wait(), Err(full()));
         assert_eq!(committer.submit(3).wait(), Ok(6));
         assert_eq!(*committed.lock().unwrap(), [1, 3]);
         assert_eq!(failures.load(Ordering::SeqCst), 0);

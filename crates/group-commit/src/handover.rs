@@ -26,15 +26,19 @@ pub trait Store: Send + 'static {
 
     /// Applies one change, so that the ones behind it see it. Nobody else may see it before
     /// [`Store::commit`] has succeeded.
-    fn apply(&mut self, change: Self::Change) -> Self::Outcome;
+    ///
+    /// # Errors
+    /// [`NotStored::Refused`] if there is no room for it: then nothing was changed. The others of
+    /// its batch are committed.
+    fn apply(&mut self, change: Self::Change) -> Result<Self::Outcome, NotStored>;
 
     /// Whether what was applied since the last commit is so much that it should be committed now.
     fn is_batch_full(&self) -> bool {
         false
     }
 
-    /// Makes everything durable that was applied since the last commit. When this fails with
-    /// [`CommitError::Refused`], the store is as it was before that.
+    /// Makes everything durable that was applied since the last commit; that may be nothing. When
+    /// this fails with [`CommitError::Refused`], the store is as it was before that.
     ///
     /// # Errors
     /// See [`CommitError`].
@@ -66,8 +70,8 @@ impl std::error::Error for CommitError {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotStored {
-    /// It was not stored; the disk is full, say. Trying again later may succeed.
-    Refused(io::ErrorKind),
+    /// It was not stored; the disk is full, say. Trying again later may succeed. With the cause.
+    Refused(String),
     /// It is not known to be stored: it may or may not be there after a restart.
     Unknown,
 }
@@ -75,8 +79,10 @@ pub enum NotStored {
 impl fmt::Display for NotStored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(kind) => write!(f, "not stored: {kind}"),
-            Self::Unknown => f.write_str("not known to be stored: the disk failed"),
+            Self::Refused(cause) => write!(f, "not stored: {cause}"),
+            Self::Unknown => {
+                f.write_str("not known to be stored: the server lost its disk or file")
+            }
         }
     }
 }
@@ -86,6 +92,9 @@ impl std::error::Error for NotStored {}
 /// The outcome of a change, when it is committed.
 #[must_use = "the outcome of a change is known only to whoever waits for it, or has it told"]
 pub struct Ticket<O>(Arc<Mutex<Slot<O>>>);
+
+/// What a store made of a change.
+type Applied<S> = Result<<S as Store>::Outcome, NotStored>;
 
 /// What is done about an outcome.
 type Then<O> = Box<dyn FnOnce(Result<O, NotStored>) + Send>;
@@ -175,6 +184,18 @@ impl<S: Store> Drop for Job<S> {
     }
 }
 
+impl<S: Store> Job<S> {
+    /// A job that changes nothing: the writer commits once more, though there may be nothing to
+    /// commit.
+    pub(crate) fn empty() -> Self {
+        Self {
+            change: None,
+            slot: Arc::new(Mutex::new(Slot::Empty)),
+            answered: true,
+        }
+    }
+}
+
 /// The two ends between which changes wait.
 pub(crate) fn queue<S: Store>() -> (Sender<Job<S>>, Receiver<Job<S>>) {
     bounded(WAITING_MAX)
@@ -199,7 +220,7 @@ pub(crate) fn submit<S: Store>(writer: &Sender<Job<S>>, change: S::Change) -> Ti
 /// # Errors
 /// Why the commit was lost.
 pub(crate) fn write_all<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> Result<(), io::Error> {
-    let mut batch: Vec<(Job<S>, S::Outcome)> = Vec::new();
+    let mut batch: Vec<(Job<S>, Applied<S>)> = Vec::new();
     while let Ok(first) = jobs.recv() {
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
@@ -214,7 +235,7 @@ pub(crate) fn write_all<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> Res
         match store.commit() {
             Ok(()) => {
                 for (job, outcome) in batch.drain(..) {
-                    job.answer(Ok(outcome));
+                    job.answer(outcome);
                 }
             }
             Err(CommitError::Refused(cause)) => {
@@ -222,8 +243,9 @@ pub(crate) fn write_all<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> Res
                     "{} changes were refused, cannot write: {cause}",
                     batch.len()
                 );
+                let cause = cause.to_string();
                 for (job, _) in batch.drain(..) {
-                    job.answer(Err(NotStored::Refused(cause.kind())));
+                    job.answer(Err(NotStored::Refused(cause.clone())));
                 }
             }
             // The batch is answered as it is dropped.

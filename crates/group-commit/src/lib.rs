@@ -16,16 +16,29 @@
 //!   too.
 //!
 //! [`Committer`] is the writer thread and the way to it, [`Store`] what it owns; [`TextFile`] is
-//! the file of lines that the stores of the code and the history service are built on, and
-//! [`FolderLock`] keeps a second server away from it.
+//! the file of lines that the stores of the code and the history service are built on; [`DataFile`]
+//! keeps a second server away from a file, and notices what others do to its name.
 
 mod committer;
+mod data_file;
+mod error;
+mod folder;
 mod folder_lock;
 mod handover;
+mod mark;
+mod reopening;
+mod replacement;
+mod room;
 mod sync;
 mod text_file;
 
 pub use committer::{Committer, Fsync};
+pub use data_file::{DataFile, OldLock, Place, Watch};
+pub use error::OpenError;
+pub use folder::{MadeFolders, sync_folder};
 pub use folder_lock::{FolderLock, LockError};
 pub use handover::{CommitError, NotStored, Store, Ticket};
-pub use text_file::{Line, OpenError, TextFile, make_folder, sync_folder};
+pub use reopening::Reopening;
+pub use replacement::Replacement;
+pub use room::{FILE_BYTES_DEFAULT, Limits, Room};
+pub use text_file::{Line, TextFile};

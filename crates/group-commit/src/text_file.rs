@@ -1,23 +1,45 @@
 //! A file of lines that is only ever appended to, or replaced as a whole.
 
-use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{CommitError, Fsync};
+use rustix::fs::{OFlags, fcntl_setfl};
+
+use crate::folder::{folder_of, sync_folder};
+use crate::replacement::{Replacement, inherit, remove_left_beside};
+use crate::room::RESERVED_BYTES;
+use crate::{
+    CommitError, DataFile, Fsync, Limits, NotStored, OpenError, Place, Reopening, Room, mark,
+};
 
 /// An append-only file of lines. What was committed ends at a known length; whatever a failed
 /// write or a crash leaves behind it is cut off.
+///
+/// After each commit, and before anybody is told, the file's path is looked at. If it does not name
+/// this file any more, or the file has another length, the commit is lost: another program has taken
+/// away what was acknowledged.
 #[derive(Debug)]
 pub struct TextFile {
-    path: PathBuf,
-    file: Arc<File>,
+    data: DataFile,
     fsync: Fsync,
     committed_bytes: u64,
+    /// How many bytes are noted as synced.
+    marked_bytes: u64,
     pending: Vec<u8>,
+    limits: Limits,
+    /// How long it was when it was opened.
+    opened_bytes: u64,
+    /// How many bytes the disk has for the next commit, once that was looked up.
+    free_bytes: Option<u64>,
+    /// If it may be moved away and made anew.
+    reopening: Option<Reopening>,
+    is_reopened: bool,
+    is_full: bool,
+    is_lost: bool,
 }
 
 /// What a line looks like to whoever knows the format.
@@ -32,65 +54,31 @@ pub enum Line {
     Damaged,
 }
 
-/// Why a file could not be opened.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// It could not be opened, read, cut or synced.
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// A line that is not the last is damaged. The file was left untouched.
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The number of the line, from 1.
-        line: u64,
-    },
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io { path, .. } => write!(f, "cannot open {}", path.display()),
-            Self::Damaged { path, line } => write!(
-                f,
-                "line {line} of {} is damaged; restore the file, or remove the line to go on \
-                 without it",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { cause, .. } => Some(cause),
-            Self::Damaged { .. } => None,
-        }
-    }
-}
-
 /// The longest line, in bytes: far more than a message of 64 KiB with every byte escaped.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// How much of a line that is cut off is shown, in bytes.
 const SHOWN_BYTES_MAX: usize = 160;
 
-/// Memory for pending lines that is kept from one commit to the next, in bytes.
-const PENDING_BYTES_KEPT: usize = 1 << 20;
+/// How many bytes one commit takes, but for the last change in it: as many as are worth one sync.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// After how many more bytes it is noted that they are synced. A start writes no more than these
+/// again.
+const MARK_BYTES: u64 = 16 << 20;
+
+/// How long a commit waits for the request to reopen a file that was moved away.
+const REOPENING_WAIT: Duration = Duration::from_secs(5);
 
 impl TextFile {
-    /// Opens a file, making it if it does not exist, and shows every line, without its line feed,
-    /// to `look`; with `true` if it had one, for a line without it is cut off however it looks.
+    /// Opens and locks a file, making it if it does not exist, and shows every line, without its
+    /// line feed, to `look`; with `true` if it had one, for a line without it is cut off however it
+    /// looks.
     ///
     /// A last line that is torn, or has no end, was never acknowledged, or cannot be told from one
-    /// that was not: it is cut off, with a warning that shows it. What was read is synced, so that
-    /// nothing is served that a power cut could still take.
+    /// that was not: it is cut off, with a warning that shows it. What may have been read from the
+    /// cache alone is written again, and all is synced, so that nothing is served that a power cut
+    /// could still take.
     ///
     /// # Errors
     /// If the file cannot be opened, or a line is damaged, or torn and not the last.
@@ -99,8 +87,8 @@ impl TextFile {
         fsync: Fsync,
         mut look: impl FnMut(&[u8], bool) -> Line,
     ) -> Result<Self, OpenError> {
-        let file = open_to_append(path)?;
-        let mut input = BufReader::with_capacity(1 << 16, &file);
+        let data = DataFile::open(path)?;
+        let mut input = BufReader::with_capacity(1 << 16, &**data.file());
         let mut line = Vec::new();
         let mut sound_bytes = 0;
         let mut torn_line = None;
@@ -108,7 +96,7 @@ impl TextFile {
             line.clear();
             let mut limited = input.by_ref().take(LINE_BYTES_MAX);
             let read = limited.read_until(b'\n', &mut line);
-            if read.map_err(failed(path))? == 0 {
+            if read.map_err(OpenError::at(path))? == 0 {
                 break;
             }
             let damaged = |line| OpenError::Damaged {
@@ -125,57 +113,98 @@ impl TextFile {
                 Line::Sound | Line::Torn => torn_line = Some(number),
             }
         }
-        Self::cut_and_sync(path, file, fsync, sound_bytes)
+        Self::recover(data, fsync, sound_bytes)
     }
 
-    /// Opens a file, making it if it does not exist, and looks at the end of it alone: a last line
-    /// that has no end is cut off, with a warning that shows it. What is there is synced.
+    /// Opens and locks a file, making it if it does not exist, and looks at the end of it alone: a
+    /// last line that has no end is cut off, with a warning that shows it. What is there is synced,
+    /// as [`TextFile::open`] does it.
     ///
     /// # Errors
     /// If the file cannot be opened.
     pub fn open_at_end(path: &Path, fsync: Fsync) -> Result<Self, OpenError> {
-        let file = open_to_append(path)?;
-        let end = end_of_last_line(&file).map_err(failed(path))?;
-        Self::cut_and_sync(path, file, fsync, end)
+        let data = DataFile::open(path)?;
+        let end = end_of_last_line(data.file()).map_err(OpenError::at(path))?;
+        Self::recover(data, fsync, end)
     }
 
-    fn cut_and_sync(
-        path: &Path,
-        file: File,
-        fsync: Fsync,
-        sound_bytes: u64,
-    ) -> Result<Self, OpenError> {
-        let cut_and_sync = || {
-            let mut cut_off = [0; SHOWN_BYTES_MAX];
-            let shown_bytes = file.read_at(&mut cut_off, sound_bytes)?;
-            if shown_bytes > 0 {
-                let path = path.display();
-                let shown = cut_off[..shown_bytes].escape_ascii();
+    /// Brings to the disk what is read from a file, up to its last whole line.
+    fn recover(data: DataFile, fsync: Fsync, sound_bytes: u64) -> Result<Self, OpenError> {
+        let file = data.file();
+        let path = data.path();
+        let recover = || {
+            let synced_bytes = mark::read(file)?.min(sound_bytes);
+            // It must be true from here on, too, and also if what follows fails.
+            mark::write(file, synced_bytes)?;
+            let file_bytes = file.metadata()?.len();
+            if file_bytes > sound_bytes {
+                let shown_bytes = (file_bytes - sound_bytes).min(SHOWN_BYTES_MAX as u64);
+                let mut cut_off = vec![0; shown_bytes as usize];
+                file.read_exact_at(&mut cut_off, sound_bytes)?;
+                let (path, shown) = (path.display(), cut_off.escape_ascii());
                 log::warn!("The last line of {path} is not whole and is cut off: {shown}");
                 file.set_len(sound_bytes)?;
             }
+            mark::write_again(file, synced_bytes, sound_bytes)?;
             file.sync_all()?;
-            sync_folder(path)
+            sync_folder(&fs::canonicalize(path)?)?;
+            mark::write(file, sound_bytes)?;
+            remove_left_beside(&data);
+            // Not before, for then every write would go to the end.
+            fcntl_setfl(file, OFlags::APPEND).map_err(io::Error::from)
         };
-        cut_and_sync().map_err(failed(path))?;
+        recover().map_err(OpenError::at(path))?;
         Ok(Self {
-            path: path.to_owned(),
-            file: Arc::new(file),
+            data,
             fsync,
             committed_bytes: sound_bytes,
+            marked_bytes: sound_bytes,
             pending: Vec::new(),
+            limits: Limits::default(),
+            opened_bytes: sound_bytes,
+            free_bytes: None,
+            reopening: None,
+            is_reopened: false,
+            is_full: false,
+            is_lost: false,
         })
+    }
+
+    /// Sets how much room it may take, and warns if it takes more already.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        if self.committed_bytes > limits.file_bytes_max {
+            log::warn!(
+                "{} has {} bytes, more than the {} that it may have: nothing is added to it",
+                self.path().display(),
+                self.committed_bytes,
+                limits.file_bytes_max
+            );
+        }
+        self
+    }
+
+    /// Lets it be moved away while it is used: a commit that finds nothing under its path then waits
+    /// for the request to reopen it, which makes it anew. Returns what to make that request with.
+    pub fn let_be_moved(&mut self) -> Reopening {
+        self.reopening.get_or_insert_default().clone()
+    }
+
+    /// Whether it was opened again since the last call: then it is another file, with other lines.
+    pub fn take_reopened(&mut self) -> bool {
+        std::mem::take(&mut self.is_reopened)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.data.path()
     }
 
     /// The file and how many bytes of it are committed: a snapshot that stays as it is, whatever
     /// is appended behind it or put in the file's place.
     pub fn snapshot(&self) -> (Arc<File>, u64) {
-        (Arc::clone(&self.file), self.committed_bytes)
+        (Arc::clone(self.data.file()), self.committed_bytes)
     }
 
     /// Where to put the lines that the next commit is to append, each with its line feed.
@@ -183,82 +212,336 @@ impl TextFile {
         &mut self.pending
     }
 
+    /// Whether what is pending is enough for one commit.
+    pub fn is_batch_full(&self) -> bool {
+        self.pending.len() >= BATCH_BYTES_MAX
+    }
+
+    /// Checks that the next commit may append so many bytes.
+    ///
+    /// # Errors
+    /// [`NotStored::Refused`], with the limit that is in the way.
+    pub fn check_room(&mut self, pending_bytes: usize, room: Room) -> Result<(), NotStored> {
+        let refusal = match room {
+            Room::Usual => self.refusal(pending_bytes as u64),
+            Room::Reserved => self.refusal_beyond_limits(pending_bytes as u64),
+        };
+        let was_full = std::mem::replace(&mut self.is_full, refusal.is_some());
+        let Some(cause) = refusal else {
+            return Ok(());
+        };
+        if !was_full {
+            log::error!("New lines are refused: {cause}");
+        }
+        Err(NotStored::Refused(cause))
+    }
+
+    fn refusal(&mut self, pending_bytes: u64) -> Option<String> {
+        let left = self
+            .limits
+            .file_bytes_max
+            .saturating_sub(self.committed_bytes);
+        if pending_bytes > left {
+            return Some(self.too_long(self.limits.file_bytes_max));
+        }
+        // To look at the disk once a commit is often enough.
+        let free = match self.free_bytes {
+            Some(free) => free,
+            None => match self.limits.free_bytes(self.data.file()) {
+                Ok(free) => *self.free_bytes.insert(free),
+                Err(error) => return Some(error.to_string()),
+            },
+        };
+        (pending_bytes > free).then(|| {
+            let path = self.path().display();
+            format!("the disk of {path} has no more room than what is kept free")
+        })
+    }
+
+    fn refusal_beyond_limits(&self, pending_bytes: u64) -> Option<String> {
+        let max = self.limits.file_bytes_max.max(self.opened_bytes);
+        let max = max.saturating_add(RESERVED_BYTES);
+        (self.committed_bytes + pending_bytes > max).then(|| self.too_long(max))
+    }
+
+    fn too_long(&self, max: u64) -> String {
+        format!("{} may have {max} bytes and is full", self.path().display())
+    }
+
     /// Appends what is pending and waits until it is on the disk.
     ///
     /// # Errors
     /// [`CommitError::Refused`] after a failed write: the file is as it was.
-    /// [`CommitError::Lost`] after a failed sync, or if the file could not be cut back.
+    /// [`CommitError::Lost`] after a failed sync, if the file could not be cut back, or if its path
+    /// does not name it any more.
     pub fn commit(&mut self) -> Result<(), CommitError> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let pending_bytes = self.pending.len() as u64;
-        let written = (&*self.file).write_all(&self.pending);
-        self.pending.clear();
-        self.pending.shrink_to(PENDING_BYTES_KEPT);
-        if let Err(cause) = written {
-            let cut_back = self.file.set_len(self.committed_bytes);
-            cut_back.map_err(CommitError::Lost)?;
-            return Err(CommitError::Refused(cause));
-        }
-        if self.fsync == Fsync::Always {
-            self.file.sync_data().map_err(CommitError::Lost)?;
-        }
-        self.committed_bytes += pending_bytes;
-        Ok(())
+        self.with_pending(|file, pending| {
+            file.reopen_if_asked()?;
+            if pending.is_empty() {
+                return Ok(());
+            }
+            let committed_bytes = file.committed_bytes;
+            file.append(pending)?;
+            if file.is_in_place()? {
+                return Ok(());
+            }
+            // Whoever has moved it may already have read it, and be about to remove it.
+            let moved = Arc::clone(file.data.file());
+            file.wait_for_reopening()?;
+            if Arc::ptr_eq(&moved, file.data.file()) {
+                return file.check_in_place();
+            }
+            let appended = file.append(pending);
+            let cut_back = moved.set_len(committed_bytes);
+            if appended.is_err() {
+                cut_back.map_err(CommitError::Lost)?;
+            }
+            appended?;
+            file.check_in_place()
+        })
     }
 
-    /// Replaces the whole file by what `write` writes, followed by what is pending: a temporary
-    /// file beside it, synced and renamed, so that a crash at any moment leaves the old contents
-    /// or the new.
+    /// Makes an empty file beside this one, whose place it can take when it is written.
     ///
     /// # Errors
-    /// [`CommitError::Refused`] if the new contents could not be written: the file is as it was.
-    /// [`CommitError::Lost`] after a failed sync or rename.
-    pub fn replace(
+    /// [`CommitError::Refused`] if it cannot be made, or if this file was opened anew just now, so
+    /// that nothing is known about its contents. [`CommitError::Lost`] if it is gone.
+    pub fn replacement(&mut self) -> Result<Replacement, CommitError> {
+        let settled = self.settle();
+        let made =
+            settled.and_then(|()| Replacement::beside(&self.data).map_err(CommitError::Refused));
+        self.forget_if_failed(made)
+    }
+
+    /// Replaces the whole file by what `write` writes, followed by what is pending, like
+    /// [`TextFile::replace`].
+    ///
+    /// # Errors
+    /// Those of `write`, and of [`TextFile::replace`].
+    pub fn rewrite(
         &mut self,
         write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
     ) -> Result<(), CommitError> {
-        let pending = std::mem::take(&mut self.pending);
-        let temporary = Temporary::beside(&self.path).map_err(CommitError::Refused)?;
-        let file = Arc::clone(&temporary.file);
-        // Who may read the old file, and nobody else, may read the new one.
-        let permissions = self.file.metadata().map(|old| old.permissions());
-        permissions
-            .and_then(|permissions| file.set_permissions(permissions))
-            .map_err(CommitError::Refused)?;
-        let mut output = BufWriter::with_capacity(1 << 16, &*file);
-        write(&mut output)
-            .and_then(|()| output.write_all(&pending))
-            .and_then(|()| output.flush())
-            .map_err(CommitError::Refused)?;
+        let replacement = self.replacement()?;
+        let mut output = BufWriter::with_capacity(1 << 16, &**replacement.file());
+        let written = write(&mut output).and_then(|()| output.flush());
         drop(output);
-        // Even without --fsync: after a power cut, a file that was renamed before it was written
-        // could be empty.
-        file.sync_all().map_err(CommitError::Lost)?;
-        let committed_bytes = file.metadata().map_err(CommitError::Refused)?.len();
-        // From here on it is not known which of the two files has the name.
-        temporary.rename_to(&self.path).map_err(CommitError::Lost)?;
-        self.file = file;
-        self.committed_bytes = committed_bytes;
+        self.forget_if_failed(written.map_err(CommitError::Refused))?;
+        self.replace(replacement)
+    }
+
+    /// Appends what is pending to a replacement that is written, syncs it, and gives it the place of
+    /// this file: a crash at any moment leaves the old contents or the new. What was written before
+    /// may have been synced before, by another thread, so that this takes less time.
+    ///
+    /// # Errors
+    /// [`CommitError::Refused`] if the new contents could not be written, or are those of a file that
+    /// was moved away since: the file is as it was.
+    /// [`CommitError::Lost`] after a failed sync or rename, or if the path does not name the file any
+    /// more.
+    pub fn replace(&mut self, new: Replacement) -> Result<(), CommitError> {
+        self.with_pending(|file, pending| {
+            file.settle()?;
+            if !new.is_of(file.data.file()) {
+                return Err(file.opened_anew());
+            }
+            (&**new.file())
+                .write_all(pending)
+                .map_err(CommitError::Refused)?;
+            // Even without --fsync: after a power cut, a file that was renamed before it was written
+            // could be empty.
+            let synced = new.file().sync_all();
+            synced.map_err(|cause| file.cannot("sync the replacement of", &cause))?;
+            let append = fcntl_setfl(new.file(), OFlags::APPEND).map_err(io::Error::from);
+            let prepared = append.and_then(|()| {
+                let bytes = new.file().metadata()?.len();
+                mark::write(new.file(), bytes)?;
+                Ok(bytes)
+            });
+            let committed_bytes = prepared.map_err(CommitError::Refused)?;
+            let real_path = new.real_path().to_owned();
+            // From here on it is not known which of the two files has the name.
+            let renamed = new.rename_to(file.path());
+            file.data = renamed.map_err(|cause| file.cannot("replace", &cause))?;
+            file.committed_bytes = committed_bytes;
+            file.marked_bytes = committed_bytes;
+            if file.fsync == Fsync::Always {
+                let synced = sync_folder(&real_path);
+                synced.map_err(|cause| file.cannot("sync the folder of", &cause))?;
+            }
+            file.check_in_place()
+        })
+    }
+
+    /// Runs a commit with what is pending, which is gone then, whatever comes of it.
+    fn with_pending(
+        &mut self,
+        commit: impl FnOnce(&mut Self, &[u8]) -> Result<(), CommitError>,
+    ) -> Result<(), CommitError> {
+        let mut pending = std::mem::take(&mut self.pending);
+        let committed = commit(self, &pending);
+        pending.clear();
+        pending.shrink_to(BATCH_BYTES_MAX);
+        self.pending = pending;
+        self.free_bytes = None;
+        self.forget_if_failed(committed)
+    }
+
+    /// After a failure nothing is pending any more; if it was a loss, nothing is synced any more.
+    fn forget_if_failed<T>(&mut self, done: Result<T, CommitError>) -> Result<T, CommitError> {
+        if let Err(error) = &done {
+            self.pending.clear();
+            self.is_lost |= matches!(error, CommitError::Lost(_));
+        }
+        done
+    }
+
+    /// Writes at the end of the file, and syncs.
+    fn append(&mut self, pending: &[u8]) -> Result<(), CommitError> {
+        let file = self.data.file();
+        if let Err(cause) = (&**file).write_all(pending) {
+            let cut_back = file.set_len(self.committed_bytes);
+            cut_back.map_err(|cause| self.cannot("cut back", &cause))?;
+            return Err(CommitError::Refused(cause));
+        }
         if self.fsync == Fsync::Always {
-            sync_folder(&self.path).map_err(CommitError::Lost)?;
+            let synced = file.sync_data();
+            synced.map_err(|cause| self.cannot("sync", &cause))?;
+        }
+        self.committed_bytes += pending.len() as u64;
+        if self.fsync == Fsync::Always && self.committed_bytes - self.marked_bytes >= MARK_BYTES {
+            self.mark();
         }
         Ok(())
     }
-}
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> OpenError {
-    move |cause| OpenError::Io {
-        path: path.to_owned(),
-        cause,
+    /// Notes that all is synced.
+    fn mark(&mut self) {
+        match mark::write(self.data.file(), self.committed_bytes) {
+            Ok(()) => self.marked_bytes = self.committed_bytes,
+            // The old mark stands, and is true.
+            Err(error) => log::debug!("{} cannot be marked: {error}", self.path().display()),
+        }
+    }
+
+    /// Whether the path still names the file, with all that is committed and nothing else; `false`
+    /// if it was moved away and may be.
+    fn is_in_place(&self) -> Result<bool, CommitError> {
+        let watch = self.data.watch();
+        let links = || self.data.links().map_err(CommitError::Lost);
+        match watch.place().map_err(CommitError::Lost)? {
+            Place::Here(bytes) if bytes == self.committed_bytes => Ok(true),
+            Place::Here(bytes) => {
+                let (path, committed_bytes) = (self.path().display(), self.committed_bytes);
+                Err(CommitError::Lost(io::Error::other(format!(
+                    "{path} was changed by another program: it has {bytes} bytes, not \
+                     {committed_bytes}"
+                ))))
+            }
+            // Where its folder is gone too, nobody is about to make a new file.
+            Place::Nothing
+                if self.reopening.is_some() && links()? > 0 && folder_of(self.path()).is_dir() =>
+            {
+                Ok(false)
+            }
+            Place::Nothing | Place::Another => {
+                watch.check().map_err(CommitError::Lost)?;
+                // It is back again.
+                Ok(true)
+            }
+        }
+    }
+
+    fn check_in_place(&self) -> Result<(), CommitError> {
+        match self.is_in_place()? {
+            true => Ok(()),
+            false => self.data.watch().check().map_err(CommitError::Lost),
+        }
+    }
+
+    /// Reopens the file if it was asked for, or has to be.
+    ///
+    /// # Errors
+    /// If it did: what is to be done with its lines was meant for other ones.
+    fn settle(&mut self) -> Result<(), CommitError> {
+        let before = Arc::clone(self.data.file());
+        self.reopen_if_asked()?;
+        if !self.is_in_place()? {
+            self.wait_for_reopening()?;
+        }
+        match Arc::ptr_eq(&before, self.data.file()) {
+            true => Ok(()),
+            false => Err(self.opened_anew()),
+        }
+    }
+
+    fn opened_anew(&self) -> CommitError {
+        let sentence = format!("{} was opened anew; try again", self.path().display());
+        CommitError::Refused(io::Error::other(sentence))
+    }
+
+    fn reopen_if_asked(&mut self) -> Result<(), CommitError> {
+        let asked = self.reopening.as_ref();
+        match asked.is_some_and(|asked| asked.take(Duration::ZERO)) {
+            true => self.reopen(),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits until somebody asks for the file to be reopened, and reopens it.
+    fn wait_for_reopening(&mut self) -> Result<(), CommitError> {
+        log::info!("{} was moved: waiting for SIGHUP", self.path().display());
+        let asked = self.reopening.as_ref();
+        if asked.is_some_and(|asked| asked.take(REOPENING_WAIT)) {
+            return self.reopen();
+        }
+        self.data.watch().check().map_err(CommitError::Lost)
+    }
+
+    /// Opens what the path names now, or makes it.
+    fn reopen(&mut self) -> Result<(), CommitError> {
+        let path = self.path().to_owned();
+        if let Place::Here(_) = self.data.watch().place().map_err(CommitError::Lost)? {
+            log::info!("{} is where it was, and is kept open", path.display());
+            return Ok(());
+        }
+        let failed = |error: OpenError| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            let sentence = format!("{error}{}", cause.unwrap_or_default());
+            CommitError::Lost(io::Error::other(sentence))
+        };
+        let mut new = Self::open_at_end(&path, self.fsync).map_err(failed)?;
+        if new.data.is_made() {
+            let inherited = inherit(self.data.file(), new.data.file());
+            inherited.map_err(|cause| self.cannot("give its permissions to the new", &cause))?;
+        }
+        std::mem::swap(&mut self.data, &mut new.data);
+        self.committed_bytes = new.committed_bytes;
+        self.marked_bytes = new.marked_bytes;
+        self.opened_bytes = new.opened_bytes;
+        self.is_reopened = true;
+        // What it has now is the file that was moved, and no concern of ours any more.
+        new.is_lost = true;
+        log::info!("{} was opened anew", path.display());
+        Ok(())
+    }
+
+    fn cannot(&self, what: &str, cause: &io::Error) -> CommitError {
+        let sentence = format!("cannot {what} {}: {cause}", self.path().display());
+        CommitError::Lost(io::Error::new(cause.kind(), sentence))
     }
 }
 
-fn open_to_append(path: &Path) -> Result<File, OpenError> {
-    let mut options = OpenOptions::new();
-    let options = options.read(true).append(true).create(true);
-    options.open(path).map_err(failed(path))
+impl Drop for TextFile {
+    /// Notes that all is synced, so that the next start has nothing to write again.
+    fn drop(&mut self) {
+        if self.is_lost || self.marked_bytes == self.committed_bytes {
+            return;
+        }
+        if self.fsync == Fsync::Always || self.data.file().sync_data().is_ok() {
+            self.mark();
+        }
+    }
 }
 
 /// Where the last line feed ends, looking back from the end.
@@ -277,179 +560,5 @@ fn end_of_last_line(file: &File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Makes a folder, and those it is in, where they do not exist, so that a power cut leaves them.
-///
-/// # Errors
-/// If one cannot be made or synced.
-pub fn make_folder(path: &Path) -> io::Result<()> {
-    if path == Path::new("") || path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        make_folder(parent)?;
-    }
-    match fs::create_dir(path) {
-        // Somebody else may have been faster.
-        Err(error) if !path.is_dir() => Err(error),
-        _ => sync_folder(path),
-    }
-}
-
-/// Syncs the folder a file is in, so that the file's name is on the disk too.
-///
-/// # Errors
-/// Those of the folder.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder)?.sync_all()
-}
-
-/// A file on its way to another's place. Dropping it before that removes it.
-#[must_use = "dropping it removes the file"]
-struct Temporary {
-    path: PathBuf,
-    file: Arc<File>,
-    renamed: bool,
-}
-
-impl Temporary {
-    /// An empty file with a hidden name derived from `path`; what an earlier crash left under that
-    /// name is overwritten.
-    fn beside(path: &Path) -> io::Result<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let path = path.with_file_name(format!(".{name}.new"));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .append(true)
-            .create_new(true)
-            .open(&path)?;
-        Ok(Self {
-            path,
-            file: Arc::new(file),
-            renamed: false,
-        })
-    }
-
-    fn rename_to(mut self, path: &Path) -> io::Result<()> {
-        fs::rename(&self.path, path)?;
-        self.renamed = true;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // What cannot be removed now is overwritten the next time.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(path: &Path) -> Result<TextFile, OpenError> {
-        let look = |line: &[u8], _| match line {
-            b"bad" => Line::Torn,
-            b"worse" => Line::Damaged,
-            _ => Line::Sound,
-        };
-        TextFile::open(path, Fsync::Always, look)
-    }
-
-    fn put(file: &mut TextFile, lines: &str) {
-        file.pending().extend_from_slice(lines.as_bytes());
-        file.commit().unwrap();
-    }
-
-    #[test]
-    fn a_file_cut_anywhere_keeps_its_whole_lines_and_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lines");
-        let whole = "first\n\nthird line\n";
-        for cut in 0..=whole.len() {
-            let kept = &whole[..whole[..cut].rfind('\n').map_or(0, |at| at + 1)];
-            for open in [open, |path: &Path| {
-                TextFile::open_at_end(path, Fsync::Always)
-            }] {
-                fs::write(&path, &whole[..cut]).unwrap();
-                let mut file = open(&path).unwrap();
-                assert_eq!(fs::read_to_string(&path).unwrap(), kept, "cut at {cut}");
-                put(&mut file, "more\n");
-                drop(file);
-                open(&path).unwrap();
-                assert_eq!(fs::read_to_string(&path).unwrap(), format!("{kept}more\n"));
-            }
-        }
-    }
-
-    #[test]
-    fn a_torn_line_is_cut_off_at_the_end_and_refused_elsewhere() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lines");
-        fs::write(&path, "one\nbad\n").unwrap();
-        open(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one\n");
-        for damaged in ["one\nbad\nthree\n", "one\nworse\n", "one\nworse"] {
-            fs::write(&path, damaged).unwrap();
-            match open(&path) {
-                Err(OpenError::Damaged { line: 2, .. }) => {}
-                other => panic!("{other:?}"),
-            }
-            assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
-        }
-    }
-
-    #[test]
-    fn a_line_that_never_ends_takes_no_more_memory_than_a_line_may() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lines");
-        fs::write(&path, vec![b'x'; LINE_BYTES_MAX as usize + 1]).unwrap();
-        open(&path).unwrap_err();
-        let file = TextFile::open_at_end(&path, Fsync::Always).unwrap();
-        assert_eq!(file.snapshot().1, 0);
-    }
-
-    #[test]
-    fn a_snapshot_stays_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lines");
-        let mut file = open(&path).unwrap();
-        put(&mut file, "one\ntwo\n");
-        let (before, bytes) = file.snapshot();
-        put(&mut file, "three\n");
-        file.pending().extend_from_slice(b"four\n");
-        file.replace(|out| out.write_all(b"new\n")).unwrap();
-        put(&mut file, "five\n");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new\nfour\nfive\n");
-        let mut text = vec![0; bytes as usize];
-        before.read_exact_at(&mut text, 0).unwrap();
-        assert_eq!(text, b"one\ntwo\n");
-    }
-
-    #[test]
-    fn a_replacement_that_fails_changes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lines");
-        let mut file = open(&path).unwrap();
-        put(&mut file, "one\n");
-        let full = |_: &mut BufWriter<&File>| Err(io::ErrorKind::StorageFull.into());
-        match file.replace(full) {
-            Err(CommitError::Refused(_)) => {}
-            other => panic!("{other:?}"),
-        }
-        put(&mut file, "two\n");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-}
+mod tests;

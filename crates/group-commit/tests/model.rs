@@ -124,9 +124,9 @@ impl Store for Counter {
     /// Which change it was, from 1.
     type Outcome = usize;
 
-    fn apply(&mut self, (): ()) -> usize {
+    fn apply(&mut self, (): ()) -> Result<usize, NotStored> {
         self.applied += 1;
-        self.applied
+        Ok(self.applied)
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {

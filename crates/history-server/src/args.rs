@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cli::args::{number, port, value};
 use cli::{App, Parsed, UsageError, Words};
-use group_commit::Fsync;
+use group_commit::{Fsync, Limits};
 use lexopt::prelude::*;
 
 use crate::Config;
@@ -61,6 +61,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
         data_dir: PathBuf::from("."),
         users: None,
         fsync: Fsync::Always,
+        limits: Limits::default(),
         connections_max: daemon::CONNECTIONS_DEFAULT,
     };
     let mut verbose = false;

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use daemon::{Connection, Deadline, Service};
-use group_commit::NotStored;
+use group_commit::{NotStored, Room};
 use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::error::ErrorReply;
@@ -236,10 +236,16 @@ impl Connections {
     fn act(&self, request: &Request, connection: &Connection) -> Result<Answer, Refusal> {
         let operation = request.operation;
         let (record, is_allowed) = self.record(request, connection);
-        match self.history.append(&record) {
-            // The line that clearing leaves says the same, and makes the room that this one lacked.
+        let makes_room = matches!(operation, Operation::Delete(_) | Operation::Clear);
+        let room = match is_allowed && makes_room {
+            true => Room::Reserved,
+            false => Room::Usual,
+        };
+        match self.history.append(&record, room) {
+            // Who looks needs no room. The line that clearing leaves says the same, and makes the
+            // room that this one lacked.
             Err(HistoryError::NotStored(NotStored::Refused(_)))
-                if is_allowed && operation == Operation::Clear => {}
+                if is_allowed && matches!(operation, Operation::Get | Operation::Clear) => {}
             logged => logged?,
         }
         if !is_allowed {

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 
 use daemon::lock;
 use group_commit::{
-    CommitError, Committer, FolderLock, Fsync, Line, LockError, NotStored, OpenError, Store,
-    TextFile, make_folder,
+    CommitError, Committer, Fsync, Limits, Line, MadeFolders, NotStored, OldLock, OpenError,
+    Reopening, Room, Store, TextFile,
 };
 use memchr::memchr;
 use proto::escape::Escaped;
@@ -25,11 +25,14 @@ use proto::history::TEXT_BYTES_MAX;
 /// The file, in the data folder.
 const FILE_NAME: &str = "history.txt";
 
-/// The file in the data folder that keeps a second server away.
-const LOCK_NAME: &str = ".history-server.lock";
+/// The file in the data folder by which earlier versions kept a second server away.
+const OLD_LOCK_NAME: &str = ".history-server.lock";
 
 /// How much of the file is read at once, in bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
+
+/// How many bytes of lines one commit takes, but for the last one.
+const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// The most that a line's number and the space behind it take, in bytes. No file has more bytes, let
 /// alone lines, than 19 digits can count.
@@ -46,9 +49,7 @@ pub enum HistoryError {
         /// Why.
         cause: io::Error,
     },
-    /// Another server is using the data folder.
-    Lock(LockError),
-    /// The file could not be opened.
+    /// The file could not be opened, or is another server's.
     Open(OpenError),
     /// The writer thread could not be started.
     Thread(io::Error),
@@ -69,7 +70,6 @@ impl fmt::Display for HistoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder { path, .. } => write!(f, "cannot make {}", path.display()),
-            Self::Lock(error) => error.fmt(f),
             Self::Open(error) => error.fmt(f),
             Self::Thread(_) => f.write_str("cannot start the writer thread"),
             Self::NoSuchLine { line, lines: 1 } => {
@@ -88,7 +88,6 @@ impl std::error::Error for HistoryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Folder { cause, .. } | Self::Thread(cause) | Self::Read(cause) => Some(cause),
-            Self::Lock(error) => error.source(),
             Self::Open(error) => error.source(),
             Self::NoSuchLine { .. } | Self::NotStored(_) => None,
         }
@@ -99,7 +98,10 @@ impl std::error::Error for HistoryError {
 pub struct History {
     current: Current,
     writer: Committer<HistoryFile>,
-    _lock: FolderLock,
+    reopening: Reopening,
+    _old_lock: OldLock,
+    // Last, for it goes when the file in it is gone.
+    _folders: MadeFolders,
 }
 
 /// The history as it was last committed.
@@ -115,20 +117,22 @@ impl History {
     pub fn open(
         dir: &Path,
         fsync: Fsync,
+        limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, HistoryError> {
-        make_folder(dir).map_err(|cause| HistoryError::Folder {
+        let folders = MadeFolders::make(dir).map_err(|cause| HistoryError::Folder {
             path: dir.to_owned(),
             cause,
         })?;
-        let lock = FolderLock::acquire(&dir.join(LOCK_NAME)).map_err(HistoryError::Lock)?;
+        let old_lock = OldLock::take(&dir.join(OLD_LOCK_NAME)).map_err(HistoryError::Open)?;
         let mut lines = 0;
         let count = |_: &[u8], is_whole| {
             lines += u64::from(is_whole);
             Line::Sound
         };
-        let file =
-            TextFile::open(&dir.join(FILE_NAME), fsync, count).map_err(HistoryError::Open)?;
+        let file = TextFile::open(&dir.join(FILE_NAME), fsync, count);
+        let mut file = file.map_err(HistoryError::Open)?.with_limits(limits);
+        let reopening = file.let_be_moved();
         let current = Arc::new(Mutex::new(Part::whole(&file)));
         let store = HistoryFile {
             file,
@@ -140,8 +144,17 @@ impl History {
         Ok(Self {
             current,
             writer: writer.map_err(HistoryError::Thread)?,
-            _lock: lock,
+            reopening,
+            _old_lock: old_lock,
+            _folders: folders,
         })
+    }
+
+    /// Opens the history again by its name, from where a program that rotates logs has moved it.
+    /// The one that is found or made there is served from then on.
+    pub fn reopen(&self) {
+        self.reopening.ask();
+        self.writer.wake();
     }
 
     /// Appends a record. It becomes exactly one line, whatever is in it. When this returns, it is
@@ -149,9 +162,9 @@ impl History {
     ///
     /// # Errors
     /// [`HistoryError::NotStored`].
-    pub fn append(&self, record: &str) -> Result<(), HistoryError> {
+    pub fn append(&self, record: &str, room: Room) -> Result<(), HistoryError> {
         let line = line_of(record);
-        self.make(Change::Append { line })
+        self.make(Change::Append { line, room })
     }
 
     /// The same, but does not wait: what became of it is handed to `then` by the thread that writes.
@@ -161,7 +174,8 @@ impl History {
         then: impl FnOnce(Result<(), HistoryError>) + Send + 'static,
     ) {
         let line = line_of(record);
-        let ticket = self.writer.submit(Change::Append { line });
+        let room = Room::Usual;
+        let ticket = self.writer.submit(Change::Append { line, room });
         ticket.then(|made| then(outcome_of(made)));
     }
 
@@ -209,7 +223,7 @@ fn line_of(record: &str) -> String {
 
 /// What can happen to the file. A line here has its end.
 enum Change {
-    Append { line: String },
+    Append { line: String, room: Room },
     Delete { line: u64 },
     Clear { line: String },
 }
@@ -237,6 +251,8 @@ struct Edits {
     deleted: Vec<u64>,
     /// The lines that come behind those that stay.
     appended: Vec<String>,
+    /// How many bytes they had when they came.
+    appended_bytes: usize,
 }
 
 impl Edits {
@@ -275,40 +291,73 @@ impl Store for HistoryFile {
     type Change = Change;
     type Outcome = Result<(), NoSuchLine>;
 
-    fn apply(&mut self, change: Change) -> Result<(), NoSuchLine> {
+    fn apply(&mut self, change: Change) -> Result<Result<(), NoSuchLine>, NotStored> {
         match change {
-            Change::Append { line } => self.edits.appended.push(line),
-            Change::Delete { line } => self.edits.delete(line, self.lines)?,
+            Change::Append { line, room } => {
+                let appended_bytes = self.edits.appended_bytes + line.len();
+                self.file.check_room(appended_bytes, room)?;
+                self.edits.appended_bytes = appended_bytes;
+                self.edits.appended.push(line);
+            }
+            Change::Delete { line } => return Ok(self.edits.delete(line, self.lines)),
             Change::Clear { line } => {
                 self.edits = Edits {
                     cleared: true,
                     deleted: Vec::new(),
+                    appended_bytes: line.len(),
                     appended: vec![line],
                 };
             }
         }
-        Ok(())
+        Ok(Ok(()))
+    }
+
+    fn is_batch_full(&self) -> bool {
+        self.edits.appended_bytes >= BATCH_BYTES_MAX
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
+        let committed = self.commit_edits();
+        if self.file.take_reopened() {
+            let whole = Part::whole(&self.file);
+            let lines = count_lines(whole.clone()).map_err(CommitError::Lost)?;
+            log::info!("The history has {lines} lines now");
+            self.lines = lines;
+            *lock(&self.current) = whole;
+        }
+        committed
+    }
+}
+
+impl HistoryFile {
+    fn commit_edits(&mut self) -> Result<(), CommitError> {
         let edits = std::mem::take(&mut self.edits);
         let lines = edits.staying(self.lines) + edits.appended.len() as u64;
         for line in &edits.appended {
             self.file.pending().extend_from_slice(line.as_bytes());
         }
         if edits.cleared {
-            self.file.replace(|_| Ok(()))?;
+            self.file.rewrite(|_| Ok(()))?;
         } else if edits.deleted.is_empty() {
             self.file.commit()?;
         } else {
             let old = Part::whole(&self.file);
             let write = |new: &mut dyn Write| copy_without(old, &edits.deleted, new);
-            self.file.replace(|new| write(new))?;
+            self.file.rewrite(|new| write(new))?;
         }
         self.lines = lines;
         *lock(&self.current) = Part::whole(&self.file);
         Ok(())
     }
+}
+
+fn count_lines(file: Part) -> io::Result<u64> {
+    let mut input = BufReader::with_capacity(BLOCK_BYTES, file);
+    let mut lines = 0;
+    while input.skip_until(b'\n')? > 0 {
+        lines += 1;
+    }
+    Ok(lines)
 }
 
 /// Copies all lines but those with these numbers, which are in order.
@@ -484,7 +533,12 @@ mod tests {
     use super::*;
 
     fn open(dir: &Path) -> Result<History, HistoryError> {
-        History::open(dir, Fsync::Always, || panic!("the disk failed"))
+        let limits = Limits::default();
+        History::open(dir, Fsync::Always, limits, || panic!("the disk failed"))
+    }
+
+    fn add(history: &History, record: &str) -> Result<(), HistoryError> {
+        history.append(record, Room::Usual)
     }
 
     struct Dir(TempDir);
@@ -509,7 +563,10 @@ mod tests {
         fn text(&self) -> String {
             let names = fs::read_dir(self.0.path()).unwrap();
             let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
-            let names: Vec<_> = names.into_iter().filter(|name| name != LOCK_NAME).collect();
+            let names: Vec<_> = names
+                .into_iter()
+                .filter(|name| name != OLD_LOCK_NAME)
+                .collect();
             assert_eq!(names, [FILE_NAME]);
             fs::read_to_string(self.path(FILE_NAME)).unwrap()
         }
@@ -541,8 +598,8 @@ mod tests {
     fn a_record_is_one_line() {
         let dir = Dir::with("old\n");
         let history = dir.open();
-        history.append("alice 2").unwrap();
-        history.append("two\nlines\r\\ \u{2028}").unwrap();
+        add(&history, "alice 2").unwrap();
+        add(&history, "two\nlines\r\\ \u{2028}").unwrap();
         let want = "old\nalice 2\ntwo\\nlines\\r\\\\ \\u{2028}\n";
         assert_eq!(dir.text(), want);
         assert_eq!(read(history.snapshot()), numbered(want));
@@ -556,7 +613,7 @@ mod tests {
         let below = dir.path().join("a/b");
         let history = open(&below).unwrap();
         assert_eq!(read(history.snapshot()), "");
-        history.append("x").unwrap();
+        add(&history, "x").unwrap();
         assert_eq!(fs::read_to_string(below.join(FILE_NAME)).unwrap(), "x\n");
     }
 
@@ -568,16 +625,14 @@ mod tests {
         assert_eq!(error(&file), format!("cannot make {}", file.display()));
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
-        assert_eq!(
-            error(dir.0.path()),
-            format!("cannot open {}", file.display())
-        );
+        let want = format!("{} is not a regular file", file.display());
+        assert_eq!(error(dir.0.path()), want);
     }
 
     #[track_caller]
     fn check_cut(text: &str, want: &str) {
         let dir = Dir::with(text);
-        dir.open().append("x").unwrap();
+        add(&dir.open(), "x").unwrap();
         assert_eq!(dir.text(), format!("{want}x\n"));
     }
 
@@ -600,7 +655,7 @@ mod tests {
         let deleted = history.delete(line).map_err(|error| error.to_string());
         assert_eq!(deleted, want.map(drop).map_err(str::to_owned));
         assert_eq!(dir.text(), want.unwrap_or(text));
-        history.append("next").unwrap();
+        add(&history, "next").unwrap();
         assert_eq!(dir.text(), format!("{}next\n", want.unwrap_or(text)));
     }
 
@@ -634,7 +689,7 @@ mod tests {
         let dir = Dir::with("a\nb\n");
         let history = dir.open();
         history.clear("alice deleted\nthe history").unwrap();
-        history.append("bob 2").unwrap();
+        add(&history, "bob 2").unwrap();
         assert_eq!(dir.text(), "alice deleted\\nthe history\nbob 2\n");
     }
 
@@ -685,7 +740,7 @@ mod tests {
         };
         let made: Vec<_> = changes
             .into_iter()
-            .map(|c| store.apply(c).is_ok())
+            .map(|c| store.apply(c).unwrap().is_ok())
             .collect();
         assert_eq!(made, outcomes);
         store.commit().unwrap();
@@ -699,6 +754,7 @@ mod tests {
     fn a_batch_sees_its_own_changes() {
         let append = |line: &str| Change::Append {
             line: format!("{line}\n"),
+            room: Room::Usual,
         };
         let delete = |line| Change::Delete { line };
         let clear = |line: &str| Change::Clear {
@@ -778,7 +834,7 @@ mod tests {
         let dir = Dir::with(&text);
         let history = dir.open();
         let snapshot = history.snapshot();
-        history.append("later").unwrap();
+        add(&history, "later").unwrap();
         let with_later = history.snapshot();
         history.delete(1).unwrap();
         history.clear("alice deleted the history").unwrap();
@@ -797,7 +853,7 @@ mod tests {
                 let history = &history;
                 scope.spawn(move || {
                     for record in 0..RECORDS {
-                        history.append(&format!("{writer} {record}")).unwrap();
+                        add(history, &format!("{writer} {record}")).unwrap();
                         if record % 10 == 9 {
                             history.delete(1).unwrap();
                         }

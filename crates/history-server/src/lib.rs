@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use cli::{Exit, Failure};
 use daemon::{Daemon, Handle, StartError};
-use group_commit::Fsync;
+use group_commit::{Fsync, Limits};
 
 pub use history::{History, HistoryError, Snapshot};
 pub use users::{Users, UsersError};
@@ -36,6 +36,8 @@ pub struct Config {
     pub users: Option<PathBuf>,
     /// Whether replies wait for the disk.
     pub fsync: Fsync,
+    /// How long the history may become, and what it leaves of the disk.
+    pub limits: Limits,
     /// Connections open at once.
     pub connections_max: usize,
 }
@@ -50,7 +52,7 @@ pub enum Error {
     Users(UsersError),
     /// The history could not be opened.
     History(HistoryError),
-    /// The disk failed in a way that leaves open what is on it.
+    /// The disk failed in a way that leaves open what is on it, or the file was taken away.
     Disk(io::Error),
     /// It could not listen.
     Start(StartError),
@@ -65,7 +67,7 @@ impl fmt::Display for Error {
             ),
             Self::Users(error) => error.fmt(f),
             Self::History(error) => error.fmt(f),
-            Self::Disk(_) => f.write_str("ended, for the disk failed"),
+            Self::Disk(_) => f.write_str("stopping"),
             Self::Start(error) => error.fmt(f),
         }
     }
@@ -135,7 +137,12 @@ impl Server {
         let stop = move || {
             handle.stop();
         };
-        let history = Arc::new(History::open(&config.data_dir, config.fsync, stop)?);
+        let history = Arc::new(History::open(
+            &config.data_dir,
+            config.fsync,
+            config.limits,
+            stop,
+        )?);
         let service = Connections::new(Arc::clone(&history), users);
         let local_addr = daemon.listen(config.ip, config.port, Arc::new(service))?;
         Ok(Self {
@@ -157,7 +164,13 @@ impl Server {
 
     /// What SIGHUP calls: reads and opens again what can be.
     pub fn reload(&self) -> impl Fn() + Send + Sync + 'static {
-        || log::info!("Nothing to reload")
+        // Not to keep it open when the server has ended.
+        let history = Arc::downgrade(&self.history);
+        move || {
+            if let Some(history) = history.upgrade() {
+                history.reopen();
+            }
+        }
     }
 
     /// Serves until it is stopped.
@@ -185,6 +198,7 @@ mod tests {
             data_dir: dir.path().join("data"),
             users: None,
             fsync: Fsync::Always,
+            limits: Limits::default(),
             connections_max: 1,
         };
         let Err(error) = Server::bind(config.clone()) else {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use group_commit::{CommitError, FolderLock, Fsync, LockError, Store};
+use group_commit::{CommitError, FolderLock, Fsync, LockError, NotStored, Store};
 use proto::queue::{MessageId, QueueName, Token};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
@@ -463,8 +463,8 @@ impl Store for Journal {
     /// The message's id.
     type Outcome = MessageId;
 
-    fn apply(&mut self, change: Change) -> MessageId {
-        match change {
+    fn apply(&mut self, change: Change) -> Result<MessageId, NotStored> {
+        Ok(match change {
             Change::Insert(queue, mut message, delay) => {
                 message.id = self.next_id;
                 self.next_id += 1;
@@ -479,7 +479,7 @@ impl Store for Journal {
                 self.changed.push(other);
                 0
             }
-        }
+        })
     }
 
     fn is_batch_full(&self) -> bool {

@@ -1,0 +1,378 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::thread;
+
+use super::*;
+
+fn open(path: &Path) -> Result<TextFile, OpenError> {
+    let look = |line: &[u8], _| match line {
+        b"bad" => Line::Torn,
+        b"worse" => Line::Damaged,
+        _ => Line::Sound,
+    };
+    TextFile::open(path, Fsync::Always, look)
+}
+
+fn put(file: &mut TextFile, lines: &str) {
+    file.pending().extend_from_slice(lines.as_bytes());
+    file.commit().unwrap();
+}
+
+#[test]
+fn a_file_cut_anywhere_keeps_its_whole_lines_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    let whole = "first\n\nthird line\n";
+    for cut in 0..=whole.len() {
+        let kept = &whole[..whole[..cut].rfind('\n').map_or(0, |at| at + 1)];
+        for open in [open, |path: &Path| {
+            TextFile::open_at_end(path, Fsync::Always)
+        }] {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let mut file = open(&path).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), kept, "cut at {cut}");
+            put(&mut file, "more\n");
+            drop(file);
+            open(&path).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{kept}more\n"));
+        }
+    }
+}
+
+#[test]
+fn a_torn_line_is_cut_off_at_the_end_and_refused_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    fs::write(&path, "one\nbad\n").unwrap();
+    open(&path).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one\n");
+    for damaged in ["one\nbad\nthree\n", "one\nworse\n", "one\nworse"] {
+        fs::write(&path, damaged).unwrap();
+        match open(&path) {
+            Err(OpenError::Damaged { line: 2, .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
+    }
+}
+
+#[test]
+fn a_line_that_never_ends_takes_no_more_memory_than_a_line_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    fs::write(&path, vec![b'x'; LINE_BYTES_MAX as usize + 1]).unwrap();
+    open(&path).unwrap_err();
+    let file = TextFile::open_at_end(&path, Fsync::Always).unwrap();
+    assert_eq!(file.snapshot().1, 0);
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    let mut file = open(&path).unwrap();
+    put(&mut file, "one\ntwo\n");
+    let (before, bytes) = file.snapshot();
+    put(&mut file, "three\n");
+    file.pending().extend_from_slice(b"four\n");
+    file.rewrite(|out| out.write_all(b"new\n")).unwrap();
+    put(&mut file, "five\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new\nfour\nfive\n");
+    let mut text = vec![0; bytes as usize];
+    before.read_exact_at(&mut text, 0).unwrap();
+    assert_eq!(text, b"one\ntwo\n");
+}
+
+#[test]
+fn a_replacement_that_fails_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    let mut file = open(&path).unwrap();
+    put(&mut file, "one\n");
+    let full = |_: &mut BufWriter<&File>| Err(io::ErrorKind::StorageFull.into());
+    match file.rewrite(full) {
+        Err(CommitError::Refused(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    put(&mut file, "two\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+/// A file that was moved away while it was open, in a folder; and the path it has then.
+fn moved(dir: &Path) -> (TextFile, Reopening, PathBuf) {
+    let path = dir.join("lines");
+    let mut file = open(&path).unwrap();
+    let reopening = file.let_be_moved();
+    put(&mut file, "one\n");
+    let old = dir.join("lines.1");
+    fs::rename(&path, &old).unwrap();
+    (file, reopening, old)
+}
+
+#[track_caller]
+fn check_lost(file: &mut TextFile, what: &str) {
+    file.pending().extend_from_slice(b"lost\n");
+    match file.commit() {
+        Err(CommitError::Lost(cause)) => {
+            let cause = cause.to_string();
+            assert!(cause.contains(what), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_others_do_to_the_file_is_noticed_before_anybody_is_answered() {
+    type Act = fn(&Path, &Path) -> io::Result<()>;
+    let gone = "was moved or removed";
+    let acts: [(Act, &str); 6] = [
+        (|path, other| fs::rename(path, other), gone),
+        (|path, _| fs::remove_file(path), gone),
+        (|path, other| fs::rename(folder_of(path), other), gone),
+        (|path, _| fs::remove_dir_all(folder_of(path)), gone),
+        (
+            |path, other| fs::write(other, "one\n").and_then(|()| fs::rename(other, path)),
+            "was replaced by another file",
+        ),
+        (
+            |path, _| fs::write(path, ""),
+            "was changed by another program",
+        ),
+    ];
+    for (act, what) in acts {
+        for may_be_moved in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path().join("data");
+            fs::create_dir(&folder).unwrap();
+            let path = folder.join("lines");
+            let mut file = open(&path).unwrap();
+            if may_be_moved {
+                // Nobody will ask, so do it at once; it finds the file where it was.
+                file.let_be_moved().ask();
+            }
+            put(&mut file, "one\n");
+            act(&path, &dir.path().join("other")).unwrap();
+            if may_be_moved && folder.exists() && !path.exists() && what == gone {
+                // A file that was moved is waited for; one that was removed is not.
+                if file.data.links().unwrap() > 0 {
+                    continue;
+                }
+            }
+            check_lost(&mut file, what);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_moved_is_made_anew_when_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, reopening, old) = moved(dir.path());
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
+    // It is asked for before the next commit, by whoever wakes the writer.
+    reopening.ask();
+    file.commit().unwrap();
+    assert!(file.take_reopened() && !file.take_reopened());
+    put(&mut file, "two\n");
+    let path = dir.path().join("lines");
+    assert_eq!(fs::read_to_string(&old).unwrap(), "one\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o640);
+    // Asked again, it stays.
+    reopening.ask();
+    put(&mut file, "three\n");
+    assert!(!file.take_reopened());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\nthree\n");
+    // The one that was moved is nobody's now, and the new one is locked.
+    drop(open(&old).unwrap());
+    assert!(matches!(open(&path), Err(OpenError::InUse(_))));
+}
+
+#[test]
+fn a_commit_waits_until_it_is_asked_and_its_lines_are_in_the_new_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, reopening, old) = moved(dir.path());
+    thread::scope(|scope| {
+        let commit = scope.spawn(|| put(&mut file, "two\n"));
+        while fs::read(&old).unwrap() != b"one\ntwo\n" {
+            thread::yield_now();
+        }
+        assert!(!commit.is_finished());
+        reopening.ask();
+    });
+    assert_eq!(fs::read_to_string(&old).unwrap(), "one\n");
+    let text = fs::read_to_string(dir.path().join("lines")).unwrap();
+    assert_eq!(text, "two\n");
+}
+
+#[test]
+fn a_file_that_is_there_when_it_is_asked_for_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, reopening, _) = moved(dir.path());
+    fs::write(dir.path().join("lines"), "new\nhalf").unwrap();
+    reopening.ask();
+    put(&mut file, "two\n");
+    let text = fs::read_to_string(dir.path().join("lines")).unwrap();
+    assert_eq!(text, "new\ntwo\n");
+}
+
+#[test]
+fn what_was_meant_for_the_lines_of_a_moved_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, reopening, old) = moved(dir.path());
+    reopening.ask();
+    match file.rewrite(|_| Ok(())) {
+        Err(CommitError::Refused(cause)) => {
+            assert!(cause.to_string().ends_with("was opened anew; try again"));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Also when it is moved while the new contents are written.
+    put(&mut file, "two\n");
+    let new = file.replacement().unwrap();
+    fs::rename(dir.path().join("lines"), &old).unwrap();
+    reopening.ask();
+    file.pending().extend_from_slice(b"lost\n");
+    assert!(matches!(file.replace(new), Err(CommitError::Refused(_))));
+    put(&mut file, "three\n");
+    let text = |path| fs::read_to_string(path).unwrap();
+    assert_eq!(text(old), "two\n");
+    assert_eq!(text(dir.path().join("lines")), "three\n");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn contents_that_were_written_elsewhere_take_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    let mut file = open(&path).unwrap();
+    put(&mut file, "one\n");
+    let new = file.replacement().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| (&**new.file()).write_all(b"new\n").unwrap());
+        put(&mut file, "two\n");
+    });
+    file.pending().extend_from_slice(b"three\n");
+    file.replace(new).unwrap();
+    put(&mut file, "four\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new\nthree\nfour\n");
+    assert!(matches!(open(&path), Err(OpenError::InUse(_))));
+    drop(file);
+    assert!(mark::read(&File::open(&path).unwrap()).unwrap() == 15);
+    // One that is given up leaves nothing.
+    let mut file = open(&path).unwrap();
+    drop(file.replacement().unwrap());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_link_to_the_file_stays_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (real, link) = (dir.path().join("real"), dir.path().join("lines"));
+    symlink(&real, &link).unwrap();
+    let mut file = open(&link).unwrap();
+    put(&mut file, "one\n");
+    file.rewrite(|out| out.write_all(b"new\n")).unwrap();
+    put(&mut file, "two\n");
+    assert_eq!(fs::read_link(&link).unwrap(), real);
+    assert_eq!(fs::read_to_string(&real).unwrap(), "new\ntwo\n");
+}
+
+#[test]
+fn it_is_noted_how_much_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    let marked = || mark::read(&File::open(&path).unwrap()).unwrap();
+    // What a program has put there that notes nothing.
+    fs::write(&path, "one\n").unwrap();
+    let mut file = open(&path).unwrap();
+    assert_eq!(marked(), 4);
+    put(&mut file, "two\n");
+    assert_eq!(marked(), 4);
+    let much = format!("{}\n", "x".repeat(MARK_BYTES as usize));
+    put(&mut file, &much);
+    assert_eq!(marked(), 9 + MARK_BYTES);
+    put(&mut file, "three\n");
+    // As a kill leaves it, and a clean end.
+    std::mem::forget(file);
+    assert_eq!(marked(), 9 + MARK_BYTES);
+    File::open(&path).unwrap().unlock().unwrap();
+}
+
+#[test]
+fn after_a_clean_end_all_is_noted_and_after_a_lost_commit_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    let marked = |path: &Path| mark::read(&File::open(path).unwrap()).unwrap();
+    for fsync in [Fsync::Always, Fsync::Never] {
+        let mut file = TextFile::open_at_end(&path, fsync).unwrap();
+        put(&mut file, "one\n");
+        drop(file);
+        let bytes = fs::metadata(&path).unwrap().len();
+        assert_eq!(marked(&path), bytes);
+        let mut file = TextFile::open_at_end(&path, fsync).unwrap();
+        put(&mut file, "two\n");
+        let other = dir.path().join("other");
+        fs::rename(&path, &other).unwrap();
+        check_lost(&mut file, "was moved");
+        drop(file);
+        assert_eq!(marked(&other), bytes);
+        fs::rename(&other, &path).unwrap();
+    }
+    // A file that was cut below its mark is not believed to be synced up to it.
+    fs::write(&path, "one\n").unwrap();
+    mark::write(&File::options().write(true).open(&path).unwrap(), 1000).unwrap();
+    std::mem::forget(open(&path).unwrap());
+    assert_eq!(marked(&path), 4);
+}
+
+#[track_caller]
+fn check_room(file: &mut TextFile, bytes: usize, room: Room, want: Result<(), &str>) {
+    let checked = file
+        .check_room(bytes, room)
+        .map_err(|error| error.to_string());
+    match (checked, want) {
+        (Ok(()), Ok(())) => {}
+        (Err(error), Err(want)) if error.ends_with(want) => {}
+        (checked, _) => panic!("{checked:?}, not {want:?}"),
+    }
+}
+
+#[test]
+fn a_file_grows_to_its_limit_and_what_makes_room_beyond_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    let limits = |file_bytes_max| Limits {
+        file_bytes_max,
+        keep_free_bytes: Some(0),
+    };
+    let mut file = open(&path).unwrap().with_limits(limits(10));
+    put(&mut file, "12345\n");
+    let full = Err("may have 10 bytes and is full");
+    check_room(&mut file, 4, Room::Usual, Ok(()));
+    check_room(&mut file, 5, Room::Usual, full);
+    let reserved = RESERVED_BYTES as usize + 4;
+    check_room(&mut file, reserved, Room::Reserved, Ok(()));
+    let full = format!("may have {} bytes and is full", RESERVED_BYTES + 10);
+    check_room(&mut file, reserved + 1, Room::Reserved, Err(&full));
+    // One that is longer already has the same reserve.
+    drop(file);
+    let mut file = open(&path).unwrap().with_limits(limits(3));
+    let full = Err("may have 3 bytes and is full");
+    check_room(&mut file, 1, Room::Usual, full);
+    check_room(&mut file, RESERVED_BYTES as usize, Room::Reserved, Ok(()));
+}
+
+#[test]
+fn a_part_of_the_disk_stays_free_but_for_what_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = open(&dir.path().join("lines")).unwrap();
+    let mut file = file.with_limits(Limits {
+        file_bytes_max: u64::MAX,
+        keep_free_bytes: Some(u64::MAX),
+    });
+    let full = Err("has no more room than what is kept free");
+    check_room(&mut file, 1, Room::Usual, full);
+    check_room(&mut file, 1, Room::Reserved, Ok(()));
+}
