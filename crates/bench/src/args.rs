@@ -25,11 +25,15 @@ dd, nc. A row whose other side is missing is skipped. Everything happens on loop
 in a temporary folder. Leave the machine alone meanwhile.
 
 Options:
-  --quick                short rounds and smaller files, in less than two minutes
+  --quick                short rounds and smaller files, in some minutes
   --only PATTERN         only the rows with PATTERN in their names, in any case
   --list                 print the names of the rows
   --rounds N             rounds of each row, ours and theirs in turn, 1 to 99 [default: 5]
   --threads N            threads that generate load, 1 to 64 [default: 8]
+  --against DIR          compare with the servers of another build, which are in DIR, and with
+                         nothing else: ten pairs of rounds of each row, and as many of the other
+                         build against itself before, to see how much that means; a row is missed
+                         if all its ratios but the least and the greatest are below 0.95
   --dir DIR              make the temporary folder in DIR, which decides what disk is measured
                          [default: the folder of this program]
   -h, --help             print this help
@@ -47,6 +51,8 @@ Exit codes:
 Examples:
   bench --quick
   bench --only 'queue in memory'
+  bench --only growth
+  bench --against ../before/target/release
 ";
 
 /// What to do.
@@ -71,6 +77,8 @@ pub struct Measure {
     pub rounds: Option<usize>,
     /// Threads that generate load.
     pub threads: Option<usize>,
+    /// The programs of another build, to compare with.
+    pub against: Option<PathBuf>,
     /// Where the temporary folder is made.
     pub dir: Option<PathBuf>,
 }
@@ -108,6 +116,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Command>, UsageError> 
                 let threads = number("--threads", &parser.value()?, 1..=64)?;
                 measure.threads = Some(threads as usize);
             }
+            Long("against") => measure.against = Some(PathBuf::from(parser.value()?)),
             Long("dir") => measure.dir = Some(PathBuf::from(parser.value()?)),
             Value(word) => words.push(word),
             other => return Err(other.unexpected().into()),

@@ -79,12 +79,16 @@ pub struct Scale {
     pub generator_threads: usize,
     /// The large file, in megabytes.
     pub file_megabytes: u64,
-    /// The history that is read, in bytes.
-    pub history_bytes: usize,
+    /// The histories that are read, and that a line is deleted out of, in megabytes.
+    pub history_megabytes: &'static [usize],
+    /// The codes that there are while new ones are made.
+    pub codes: &'static [u64],
+    /// The leases that end together.
+    pub leases: u64,
 }
 
 impl Scale {
-    /// For a table one can rely on: about ten minutes.
+    /// For a table one can rely on: about twenty minutes.
     pub const FULL: Self = Self {
         rounds: 5,
         single_rounds: 5,
@@ -92,10 +96,12 @@ impl Scale {
         measured: Duration::from_millis(2000),
         generator_threads: GENERATOR_THREADS,
         file_megabytes: 1000,
-        history_bytes: 100_000_000,
+        history_megabytes: &[10, 100, 1000],
+        codes: &[900_000, 7_300_000, 10_000_000],
+        leases: 1_000_000,
     };
 
-    /// For a look: less than two minutes.
+    /// For a look: some minutes.
     pub const QUICK: Self = Self {
         rounds: 5,
         single_rounds: 1,
@@ -103,7 +109,9 @@ impl Scale {
         measured: Duration::from_millis(200),
         generator_threads: GENERATOR_THREADS,
         file_megabytes: 128,
-        history_bytes: 100_000_000,
+        history_megabytes: &[10, 100],
+        codes: &[900_000],
+        leases: 100_000,
     };
 }
 

@@ -3,10 +3,13 @@
 //!
 //! [`rows`] is the table as data. Each row has two sides, ours and theirs, that take turns:
 //! [`served`] are servers under the load that [`load`] generates in the words of [`conversation`],
-//! [`transfers`] are large files, [`crowd`] is ten thousand connections or a million messages, and
-//! [`floors`] the bare responder and the bare `fdatasync`. [`process`] starts and ends the servers,
-//! [`figures`] asks the kernel about them, and [`table`] makes Markdown of what was measured.
+//! [`transfers`] are large files, [`histories`] long ones, [`crowd`] is ten thousand connections or a million messages,
+//! [`growth`] is what others wait while something large is done, and [`floors`] the bare responder and
+//! the bare `fdatasync`. [`against`] compares with another build of ours instead. [`process`] starts
+//! and ends the servers, [`figures`] asks the kernel about them, and [`table`] makes Markdown of what
+//! was measured.
 
+mod against;
 mod args;
 mod contestant;
 mod conversation;
@@ -14,6 +17,8 @@ mod crowd;
 mod error;
 mod figures;
 mod floors;
+mod growth;
+mod histories;
 mod load;
 mod process;
 mod rows;
@@ -49,6 +54,9 @@ fn main() -> ExitCode {
 fn run(measure: &Measure) -> Result<(), Error> {
     let scale = scale(measure);
     let mut rows = rows::all(&scale);
+    if measure.against.is_some() {
+        rows = against::only_ours(rows);
+    }
     rows.retain(|row| row.title().to_lowercase().contains(&measure.only));
     // Else nothing would be measured, and every bar met.
     if rows.is_empty() {
@@ -64,23 +72,37 @@ fn run(measure: &Measure) -> Result<(), Error> {
     };
     process::clean_up_on_signals(lab.root.path())?;
     print(&machine(&lab))?;
-    print(table::HEAD)?;
-    let mut commands = String::new();
     let (mut missed, mut failed) = (0, 0);
-    for row in &rows {
-        // Progress, for a person; the table goes to standard output.
-        let _ = writeln!(io::stderr(), "{}", row.title());
-        let result = measure_row(&lab, row);
-        for (line, verdict) in table::lines(row, &result) {
-            print(&line)?;
-            missed += usize::from(verdict == Verdict::Missed);
-            failed += usize::from(verdict == Verdict::Failed);
+    let mut print_line = |(line, verdict): (String, Verdict)| {
+        missed += usize::from(verdict == Verdict::Missed);
+        failed += usize::from(verdict == Verdict::Failed);
+        print(&line)
+    };
+    // Progress, for a person; the table goes to standard output.
+    let progress = |row: &Row| drop(writeln!(io::stderr(), "{}", row.title()));
+    if let Some(other) = &measure.against {
+        let other = &other.canonicalize().map_err(Error::io("--against"))?;
+        print(against::HEAD)?;
+        for row in &rows {
+            progress(row);
+            print_line(against::measure(&lab, row, other))?;
         }
-        if let Ok(measured) = &result {
-            commands.push_str(&commands_of(row, measured));
+        print(&format!("\n{}", against::NOTES))?;
+    } else {
+        print(table::HEAD)?;
+        let mut commands = String::new();
+        for row in &rows {
+            progress(row);
+            let result = measure_row(&lab, row);
+            table::lines(row, &result)
+                .into_iter()
+                .try_for_each(&mut print_line)?;
+            if let Ok(measured) = &result {
+                commands.push_str(&commands_of(row, measured));
+            }
         }
+        print(&format!("\n{NOTES}\n{commands}"))?;
     }
-    print(&format!("\n{NOTES}\n{commands}"))?;
     match (missed, failed) {
         (0, 0) => Ok(()),
         (missed, failed) => Err(Error::Unmet { missed, failed }),
@@ -92,6 +114,9 @@ fn scale(measure: &Measure) -> Scale {
         true => Scale::QUICK,
         false => Scale::FULL,
     };
+    if measure.against.is_some() {
+        scale.rounds = against::PAIRS;
+    }
     if let Some(rounds) = measure.rounds {
         (scale.rounds, scale.single_rounds) = (rounds, rounds);
     }

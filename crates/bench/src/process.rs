@@ -73,7 +73,7 @@ pub fn clean_up_on_signals(folder: &Path) -> Result<(), Error> {
     started.map(drop).map_err(Error::io("start a thread"))
 }
 
-/// Our own programs.
+/// Our own programs, the bench first.
 const OURS: [&str; 5] = [
     "bench",
     "code-server",
@@ -82,14 +82,37 @@ const OURS: [&str; 5] = [
     "queue-server",
 ];
 
-/// A program's path. Ours are beside the bench, the others where the system has them.
+/// Where our servers are, if not beside the bench.
+static OTHER_BUILD: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Has servers of ours that are started from now on be those in this folder.
+pub fn use_programs_in(folder: &Path) {
+    let mut other = OTHER_BUILD.lock().unwrap_or_else(PoisonError::into_inner);
+    *other = Some(folder.to_owned());
+}
+
+/// The folder that the bench is in.
+///
+/// # Errors
+/// If it cannot be found.
+pub fn own_folder() -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().map_err(Error::io("find the bench itself"))?;
+    Ok(own.parent().unwrap_or(Path::new(".")).to_owned())
+}
+
+/// A program's path. Ours are beside the bench or in the folder of another build, the others where
+/// the system has them.
 ///
 /// # Errors
 /// [`Error::Missing`] or [`Error::NotBuilt`] if there is none.
 pub fn find(name: &'static str) -> Result<PathBuf, Error> {
     if OURS.contains(&name) {
-        let own = std::env::current_exe().map_err(Error::io("find the bench itself"))?;
-        let path = own.with_file_name(name);
+        let other = OTHER_BUILD.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = match &*other {
+            Some(folder) if name != OURS[0] => folder.clone(),
+            _ => own_folder()?,
+        };
+        let path = folder.join(name);
         return match path.is_file() {
             true => Ok(path),
             false => Err(Error::NotBuilt(name)),

@@ -4,8 +4,10 @@ use crate::contestant::{Contestant, Lab, Sample, Scale};
 use crate::crowd::{CROWD, Crowd, CrowdRounds, DurableStart, MANY, MessageMemory};
 use crate::error::Error;
 use crate::floors;
+use crate::growth::{Grown, Growth};
+use crate::histories::{HistoryRead, Nc};
 use crate::served::{self, Repeated, Web, timed};
-use crate::transfers::{Dd, Download, HistoryRead, Nc, Upload};
+use crate::transfers::{Dd, Download, Upload};
 
 /// One measurement: one or two sides, and one line of the table for each bar.
 #[derive(Debug)]
@@ -40,10 +42,12 @@ pub enum Bar {
     Processor(f64),
     /// The value itself must not be more than this.
     AtMost(f64, &'static str),
+    /// Nor may it be in any round.
+    Always(f64, &'static str),
 }
 
 /// What can stand on one side of a row.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// Our queue.
     Queue {
@@ -53,6 +57,8 @@ pub enum Side {
         queued: u64,
         /// Idle connections besides the busy ones.
         idle: usize,
+        /// Messages may be as long as messages can be.
+        large: bool,
     },
     /// Redis, in memory or `appendfsync always`.
     Redis {
@@ -82,28 +88,32 @@ pub enum Side {
     Upload,
     /// `dd conv=fsync`.
     Dd,
-    /// Our history, read.
-    HistoryRead,
+    /// Our history of so many megabytes, read.
+    HistoryRead(usize),
     /// `nc` with the same file.
-    Nc,
+    Nc(usize),
     /// Ten thousand connections.
     Crowd(Crowd),
     /// A million messages in memory.
     MessageMemory,
     /// A start with a million durable messages.
     DurableStart,
+    /// What others wait while something large is done.
+    Growth(Growth),
 }
 
 const MEMORY_QUEUE: Side = Side::Queue {
     durable: false,
     queued: 0,
     idle: 0,
+    large: false,
 };
 
 const DURABLE_QUEUE: Side = Side::Queue {
     durable: true,
     queued: 0,
     idle: 0,
+    large: false,
 };
 
 /// About as much as a line of the history or of the messages is, in bytes.
@@ -115,9 +125,11 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     rows.extend(memory_queue());
     rows.extend(durable_queue());
     rows.extend(codes_and_history());
+    rows.extend(histories(scale));
     rows.extend(files());
     rows.extend(large_files(scale));
     rows.extend(large_numbers());
+    rows.extend(growth(scale));
     rows
 }
 
@@ -213,14 +225,19 @@ fn codes_and_history() -> Vec<Row> {
             floor,
             &[rate(10.0)],
         ),
-        row(
-            "history, reading 100 MB: nc of the same file",
-            (1, 1),
-            Side::HistoryRead,
-            Side::Nc,
-            &[rate(0.8)],
-        ),
     ]
+}
+
+fn histories(scale: &Scale) -> impl Iterator<Item = Row> {
+    scale.history_megabytes.iter().map(|&megabytes| {
+        row(
+            &format!("history, reading {megabytes} MB: nc of the same file"),
+            (1, 1),
+            Side::HistoryRead(megabytes),
+            Side::Nc(megabytes),
+            &[rate(0.8)],
+        )
+    })
 }
 
 fn files() -> Vec<Row> {
@@ -276,11 +293,53 @@ fn large_files(scale: &Scale) -> Vec<Row> {
     ]
 }
 
+/// Nothing grows with what there is: what others wait at most while something large is done.
+fn growth(scale: &Scale) -> Vec<Row> {
+    let single = |name: String, growth, millis| Row {
+        name,
+        connections: 1,
+        in_flight: 1,
+        ours: Side::Growth(growth),
+        theirs: None,
+        bars: vec![Bar::Always(millis, "ms")],
+    };
+    let mut rows = vec![];
+    for &megabytes in scale.history_megabytes {
+        let name = format!("growth: longest append while a line of {megabytes} MB is deleted");
+        rows.push(single(name, Growth::HistoryDelete(megabytes), 50.0));
+    }
+    for &codes in scale.codes {
+        let name = format!("growth: longest wait for one of {codes} codes while there come more");
+        rows.push(single(name, Growth::Codes(codes), 20.0));
+    }
+    let queues = 10_000;
+    let name = format!("growth: longest send and receive while {queues} queues are listed");
+    rows.push(single(name, Growth::Stats(queues), 20.0));
+    let leases = scale.leases;
+    let name = format!("growth: longest send and receive while {leases} leases end");
+    rows.push(single(name, Growth::Leases(leases), 50.0));
+    let large = Side::Queue {
+        durable: true,
+        queued: 0,
+        idle: 0,
+        large: true,
+    };
+    rows.push(row(
+        "growth: queue durable, 100 B, messages may have 16 MB: 3000 B",
+        (64, 16),
+        large,
+        DURABLE_QUEUE,
+        &[rate(0.9)],
+    ));
+    rows
+}
+
 fn large_numbers() -> Vec<Row> {
     let queue = |queued, idle| Side::Queue {
         durable: false,
         queued,
         idle,
+        large: false,
     };
     let single = |name: &str, connections, ours, bar| Row {
         name: name.to_owned(),
@@ -349,7 +408,8 @@ impl Side {
                 durable,
                 queued,
                 idle,
-            } => Box::new(served::queue(lab, load, durable, queued, idle)?),
+                large,
+            } => Box::new(served::queue(lab, load, durable, large, queued, idle)?),
             Self::Redis { durable } => Box::new(served::redis(lab, load, durable)?),
             Self::Beanstalkd { durable } => Box::new(served::beanstalkd(lab, load, durable)?),
             Self::Code => Box::new(served::codes(lab, load)?),
@@ -361,11 +421,12 @@ impl Side {
             Self::Download(web) => Box::new(Download::start(lab, web)?),
             Self::Upload => Box::new(Upload::start(lab)?),
             Self::Dd => Box::new(Dd::start(lab)?),
-            Self::HistoryRead => Box::new(HistoryRead::start(lab)?),
-            Self::Nc => Box::new(Nc::start(lab)?),
+            Self::HistoryRead(megabytes) => Box::new(HistoryRead::start(lab, megabytes)?),
+            Self::Nc(megabytes) => Box::new(Nc::start(lab, megabytes)?),
             Self::Crowd(crowd) => Box::new(CrowdRounds::start(lab, crowd)?),
             Self::MessageMemory => Box::new(MessageMemory::start(lab)?),
             Self::DurableStart => Box::new(DurableStart::start(lab)?),
+            Self::Growth(growth) => Box::new(Grown::start(lab, growth)?),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! From samples to medians, and from medians to a Markdown table.
 
+use std::fmt;
+
 use hdrhistogram::Histogram;
 
 use crate::contestant::Sample;
@@ -53,6 +55,13 @@ pub struct Spread {
     pub max: f64,
 }
 
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [median, min, max] = [self.median, self.min, self.max].map(short);
+        write!(f, "{median} ({min}–{max})")
+    }
+}
+
 impl Spread {
     /// `None` of no numbers.
     pub fn of(numbers: impl Iterator<Item = f64>) -> Option<Self> {
@@ -99,7 +108,8 @@ fn name(row: &Row, bar: Bar) -> String {
     }
 }
 
-fn load(row: &Row) -> String {
+/// The connections, and what is in flight on each.
+pub fn load(row: &Row) -> String {
     format!("{} × {}", thousands(row.connections as f64), row.in_flight)
 }
 
@@ -108,17 +118,23 @@ fn bar_cell(bar: Bar) -> String {
         Bar::Rate(Some(at_least)) | Bar::Processor(at_least) => format!("≥ {at_least}"),
         Bar::Rate(None) => "none".to_owned(),
         Bar::AtMost(most, unit) => format!("≤ {most} {unit}"),
+        Bar::Always(most, unit) => format!("≤ {most} {unit} in each round"),
+    }
+}
+
+/// Why there is no result, and the verdict on that.
+pub fn why_not(error: &Error) -> (String, Verdict) {
+    let text = cli::exit::with_causes(error)
+        .replace('|', "\\|")
+        .replace('\n', " ");
+    match error.is_skip() {
+        true => (format!("skipped: {text}"), Verdict::Skipped),
+        false => (format!("failed: {text}"), Verdict::Failed),
     }
 }
 
 fn no_result(error: &Error) -> (String, Verdict) {
-    let text = cli::exit::with_causes(error)
-        .replace('|', "\\|")
-        .replace('\n', " ");
-    let (text, verdict) = match error.is_skip() {
-        true => (format!("skipped: {text}"), Verdict::Skipped),
-        false => (format!("failed: {text}"), Verdict::Failed),
-    };
+    let (text, verdict) = why_not(error);
     (format!("{text} | | | | | | | {}", word(verdict)), verdict)
 }
 
@@ -126,11 +142,11 @@ fn cells(bar: Bar, measured: &Measured) -> (String, Verdict) {
     let ours = &measured.ours;
     let theirs = measured.theirs.as_ref();
     let spread = Spread::of(values(bar, measured).into_iter());
-    let verdict = spread.map_or(Verdict::Failed, |spread| verdict(bar, spread.median));
-    let is_absolute = matches!(bar, Bar::AtMost(..));
+    let verdict = spread.map_or(Verdict::Failed, |spread| verdict(bar, spread));
+    let is_absolute = matches!(bar, Bar::AtMost(..) | Bar::Always(..));
     let spread = spread.map_or("no figures".to_owned(), |spread| {
         let unit = match bar {
-            Bar::AtMost(_, unit) => format!(" {unit}"),
+            Bar::AtMost(_, unit) | Bar::Always(_, unit) => format!(" {unit}"),
             _ => String::new(),
         };
         let [median, min, max] = [spread.median, spread.min, spread.max].map(short);
@@ -170,7 +186,7 @@ fn values(bar: Bar, measured: &Measured) -> Vec<f64> {
         .map_or(&[][..], |side| &side.samples);
     let pairs = ours.iter().zip(theirs);
     match bar {
-        Bar::AtMost(..) => ours.iter().map(|sample| sample.value).collect(),
+        Bar::AtMost(..) | Bar::Always(..) => ours.iter().map(|sample| sample.value).collect(),
         Bar::Rate(_) => pairs
             .map(|(ours, theirs)| ours.value / theirs.value)
             .collect(),
@@ -183,11 +199,12 @@ fn values(bar: Bar, measured: &Measured) -> Vec<f64> {
     }
 }
 
-fn verdict(bar: Bar, median: f64) -> Verdict {
+fn verdict(bar: Bar, spread: Spread) -> Verdict {
     let is_met = match bar {
         Bar::Rate(None) => return Verdict::NoBar,
-        Bar::Rate(Some(at_least)) | Bar::Processor(at_least) => median >= at_least,
-        Bar::AtMost(most, _) => median <= most,
+        Bar::Rate(Some(at_least)) | Bar::Processor(at_least) => spread.median >= at_least,
+        Bar::AtMost(most, _) => spread.median <= most,
+        Bar::Always(most, _) => spread.max <= most,
     };
     match is_met {
         true => Verdict::Met,
@@ -195,7 +212,8 @@ fn verdict(bar: Bar, median: f64) -> Verdict {
     }
 }
 
-fn word(verdict: Verdict) -> &'static str {
+/// A verdict, in the table.
+pub fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Met => "met",
         Verdict::Missed => "**MISSED**",
@@ -313,7 +331,7 @@ mod tests {
             connections: 64,
             in_flight: 1,
             ours: Side::Code,
-            theirs: Some(Side::Nc),
+            theirs: Some(Side::Nc(100)),
             bars: vec![Bar::Rate(Some(1.0)), Bar::Processor(1.0)],
         };
         let measured = Measured {

@@ -23,7 +23,7 @@ use crate::figures;
 use crate::load::{self, Connection, Load, Until};
 use crate::process::{Process, free_addr};
 
-pub use http::get_request;
+pub use http::{get_request, post_request};
 pub use queues::{beanstalkd, fill_queue, queue, queue_args, queue_talk, redis};
 pub use records::{code_messages, codes, history};
 pub use web::{Repeated, Web, file, responder, start_web};

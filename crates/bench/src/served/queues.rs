@@ -30,7 +30,8 @@ pub fn queue_args(is_durable: bool, connections: usize) -> Vec<String> {
     args
 }
 
-/// Our queue, with messages queued and idle connections beforehand.
+/// Our queue, with messages queued and idle connections beforehand; `is_large` if messages may be as
+/// long as messages can be.
 ///
 /// # Errors
 /// If it cannot be started, or descriptors are too few.
@@ -38,6 +39,7 @@ pub fn queue(
     lab: &Lab,
     load: Load,
     is_durable: bool,
+    is_large: bool,
     queued: u64,
     idle: usize,
 ) -> Result<Served, Error> {
@@ -47,7 +49,10 @@ pub fn queue(
     require_descriptors((load.connections + idle + DESCRIPTORS_SPARE) as u64)?;
     let dir = lab.dir()?;
     let args = queue_args(is_durable, idle);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if is_large {
+        args.extend(["--max-message", "16000000"]);
+    }
     let (process, addr) = start("queue-server", &args, dir.path())?;
     let ledger = Arc::new(Ledger::default());
     let talk = |work| queue_talk(&ledger, work);
