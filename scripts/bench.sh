@@ -2,8 +2,9 @@
 # Measures the servers side by side with redis-server, beanstalkd, nginx and lighttpd, and prints a
 # Markdown table. With --only growth these are the rows about histories of up to 1 GB, ten million
 # codes and the like; with --against DIR it compares with the servers of an earlier build, which are in
-# DIR (git worktree add ../before COMMIT, cargo build --release there). All arguments go to the bench (see --help); a first argument --install installs
-# these with apt-get, without letting them start as services.
+# DIR (git worktree add ../before COMMIT, cargo build --release there). All arguments go to the bench
+# (see --help); a first argument --install installs these with apt-get, without letting them start as
+# services.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

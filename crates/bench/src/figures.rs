@@ -48,7 +48,12 @@ fn memory(pid: u32, field: &str) -> Result<u64, Error> {
     let mut bytes = 0;
     for member in family(pid)? {
         let path = format!("/proc/{}/status", member.pid);
-        let text = fs::read_to_string(&path).map_err(Error::io(path))?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            // What it had started may end at any time.
+            Err(_) if member.pid != pid => continue,
+            Err(error) => return Err(Error::io(path)(error)),
+        };
         bytes += status_bytes(&text, field).unwrap_or(0);
     }
     Ok(bytes)

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cli::Parsed;
 use queue_server::Server;
@@ -51,7 +51,6 @@ fn start_queue() -> (SocketAddr, impl FnOnce()) {
 
 #[test]
 fn a_round_against_our_queue() {
-    let begun = Instant::now();
     let (addr, stop) = start_queue();
     let ledger = Arc::new(Ledger::default());
     for connections in [1, 8] {
@@ -74,7 +73,6 @@ fn a_round_against_our_queue() {
     drop(open);
     ledger.check().unwrap();
     stop();
-    assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
 #[test]
