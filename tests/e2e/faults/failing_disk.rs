@@ -3,7 +3,7 @@
 use super::*;
 
 /// Whether `strace` is there and may be used; says so if not.
-fn has_strace() -> bool {
+pub(super) fn has_strace() -> bool {
     let mut strace = Command::new("strace");
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "true"]);
     let works = strace.stderr(Stdio::null()).status();
@@ -15,14 +15,14 @@ fn has_strace() -> bool {
 }
 
 /// System calls by what they do, where the machine has them.
-const SYNC: &str = "fsync,fdatasync";
+pub(super) const SYNC: &str = "fsync,fdatasync";
 const WRITE: &str = "write,pwrite64,writev,pwritev";
 const RENAME: &str = "?rename,renameat,renameat2";
 const TRUNCATE: &str = "ftruncate";
 
 /// What is done to a server's system calls. strace counts them thread by thread and call by call.
 #[derive(Debug, Clone)]
-struct Fault {
+pub(super) struct Fault {
     calls: &'static str,
     /// As strace has it: `error=EIO`, `signal=KILL`.
     what: &'static str,
@@ -30,7 +30,7 @@ struct Fault {
     when: String,
 }
 
-fn fault(calls: &'static str, what: &'static str, when: impl ToString) -> Fault {
+pub(super) fn fault(calls: &'static str, what: &'static str, when: impl ToString) -> Fault {
     Fault {
         calls,
         what,
@@ -39,8 +39,8 @@ fn fault(calls: &'static str, what: &'static str, when: impl ToString) -> Fault 
 }
 
 /// A server under strace; the server is our child, and strace its own.
-struct Traced {
-    process: Process,
+pub(super) struct Traced {
+    pub(super) process: Process,
     trace: tempfile::NamedTempFile,
 }
 
@@ -66,9 +66,25 @@ impl Traced {
         Self { process, trace }
     }
 
+    /// Follows what is written to one file, and synced, with the files behind descriptors.
+    #[track_caller]
+    pub(super) fn start_for(kind: Kind, dir: &Path, file: &str, faults: &[Fault]) -> Self {
+        let trace = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "-y", "-o"]).arg(trace.path());
+        command.args(["-e", &format!("trace={WRITE},{SYNC}")]);
+        for Fault { calls, what, when } in faults {
+            command.args(["-e", &format!("inject={calls}:{what}:when={when}")]);
+        }
+        command.arg("-P").arg(dir.join(file));
+        command.arg(program(kind.name())).args(kind.args(dir));
+        let process = Process::start(command);
+        Self { process, trace }
+    }
+
     /// What strace has seen, when the server has ended.
     #[track_caller]
-    fn trace(&self) -> String {
+    pub(super) fn trace(&self) -> String {
         let read = || fs::read_to_string(self.trace.path()).unwrap();
         let pid = self.process.pid().to_string();
         let is_end = |line: &str| line.trim_start().starts_with(&pid) && line.contains(" +++ ");

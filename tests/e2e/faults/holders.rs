@@ -121,3 +121,45 @@ fn a_message_whose_holder_is_stopped_comes_back_when_it_ends() {
     };
     check_stopped(&["--data", &data], server_killed, &["held", "next"]);
 }
+
+#[test]
+fn a_second_server_is_refused_by_whatever_name_and_without_a_lock_file() {
+    for kind in [Code, History] {
+        let (dir, _) = some_records(kind);
+        let links = tempfile::tempdir().unwrap();
+        for file in kind.files() {
+            let (path, link) = (dir.path().join(file), links.path().join(file));
+            if path.exists() {
+                fs::hard_link(&path, link).unwrap();
+            }
+        }
+        let server = Server::spawn(kind.command(dir.path()));
+        for second in [dir.path(), links.path()] {
+            let ran = run_command(kind.command(second), b"").expect(2);
+            let stderr = ran.stderr;
+            assert!(
+                stderr.contains("another server is using these files"),
+                "{stderr}"
+            );
+        }
+        drop(server);
+    }
+}
+
+#[test]
+fn a_server_of_an_earlier_version_is_noticed_by_its_lock_file() {
+    for (kind, name) in [
+        (Code, ".code-server.lock"),
+        (History, ".history-server.lock"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        let older = File::create(&path).unwrap();
+        older.lock().unwrap();
+        let ran = run_command(kind.command(dir.path()), b"").expect(2);
+        let want = format!("it holds {}", path.display());
+        assert!(ran.stderr.contains(&want), "{}", ran.stderr);
+        drop(older);
+        Server::spawn(kind.command(dir.path()));
+    }
+}

@@ -10,7 +10,11 @@ mod damage;
 mod failing_disk;
 mod full_disk;
 mod holders;
+mod moved;
 mod reader;
+mod rotation;
+mod starts;
+mod unsynced;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
