@@ -746,14 +746,16 @@ expect "the transport must be TCP, UDP or BOTH, not 'PIGEON'"
 run 2 'code-server 8000'
 expect 'MESSAGE_PORT is missing'
 run 2 'history-server --frobnicate'
-expect "invalid option '--frobnicate'"
+expect "unknown option '--frobnicate'"
 run 2 'file-server 80800'
 expect "PORT must be a port from 0 to 65535, not '80800'"
 
 step 'Wrong usage of a client' 'The same.'
 run 2 "queue-client $queue TCP"
 run 2 "file-client $file give data/message1.txt"
-expect 'the verb must be get, post, put, head, list or batch'
+expect "unknown verb 'give', the verbs are get, post, put, head, list, batch"
+run 2 "queue-client $queue TCP recieve"
+expect "unknown verb 'recieve', did you mean receive?"
 
 step 'A file that is not here' 'Trouble with a local file is exit code 2, too.'
 run 2 "queue-client $queue TCP send no-such-file.txt"

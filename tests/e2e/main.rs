@@ -26,4 +26,5 @@ mod resume;
 mod streams;
 mod udp;
 mod verbs;
+mod words;
 mod work;

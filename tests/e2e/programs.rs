@@ -61,7 +61,7 @@ fn help_and_version_go_to_standard_output() {
 fn a_wrong_command_line_is_one_sentence_and_exit_code_2() {
     for name in SERVERS.into_iter().chain(CLIENTS) {
         let ran = run(name, &["--frobnicate"], b"").expect(2);
-        let want = format!("{name}: invalid option '--frobnicate' (see {name} --help)\n");
+        let want = format!("{name}: unknown option '--frobnicate' (see {name} --help)\n");
         assert_eq!(
             (ran.stderr.as_str(), ran.out().as_str()),
             (want.as_str(), "")

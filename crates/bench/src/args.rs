@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use cli::args::number;
-use cli::{App, Parsed, UsageError, Words};
+use cli::{App, Parsed, UsageError, Verbosity, Words};
 use lexopt::prelude::*;
 
 /// The program.
@@ -132,7 +132,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Command>, UsageError> 
     };
     Ok(Parsed::Run {
         config,
-        verbose: false,
+        verbosity: Verbosity::Normal,
     })
 }
 

@@ -1,14 +1,27 @@
-//! Helpers over `lexopt` for reading a command line.
+//! Reading a command line, over `lexopt`.
 //!
-//! Every binary's `parse` function is one `while let Some(arg) = parser.next()?` with a `match`;
-//! what stands here turns the values it finds into types, with one kind of error sentence.
+//! [`split`] tells options from words by the program's tables of options, since a verb may stand
+//! behind its options. What it finds is then taken by whoever understands it: options out of
+//! [`Given`], words out of [`Words`]. What nobody has taken at the end is an error, and so no option
+//! is ever ignored.
 
-use std::collections::VecDeque;
+mod given;
+mod near;
+mod quantity;
+mod words;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
-use std::time::Duration;
+
+use lexopt::Arg;
+
+pub use given::{Given, Opt};
+pub use quantity::{DURATION_MAX, duration, size};
+pub use words::{Verbs, Words};
+
+use near::nearest;
 
 /// What a command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +30,8 @@ pub enum Parsed<C> {
     Run {
         /// With what.
         config: C,
-        /// Whether to log a line for every request (`-v`).
-        verbose: bool,
+        /// How much to say.
+        verbosity: Verbosity,
     },
     /// To print the help.
     Help,
@@ -26,12 +39,61 @@ pub enum Parsed<C> {
     Version,
 }
 
+/// How much a program says on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Errors alone (`-q`).
+    Quiet,
+    /// What has been done, too.
+    Normal,
+    /// A line for every request, too (`-v`).
+    Verbose,
+}
+
+impl<C> Parsed<C> {
+    /// The same with another config.
+    ///
+    /// # Errors
+    /// Those of `understand`.
+    pub fn try_map<D>(
+        self,
+        understand: impl FnOnce(C) -> Result<D, UsageError>,
+    ) -> Result<Parsed<D>, UsageError> {
+        Ok(match self {
+            Self::Run { config, verbosity } => Parsed::Run {
+                config: understand(config)?,
+                verbosity,
+            },
+            Self::Help => Parsed::Help,
+            Self::Version => Parsed::Version,
+        })
+    }
+}
+
 /// What is wrong with a command line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum UsageError {
-    /// An option is unknown, or lacks its value.
+    /// An option lacks its value, or has one that it does not take.
     Option(lexopt::Error),
+    /// There is no such option.
+    UnknownOption {
+        /// What was given, with its dashes.
+        option: String,
+        /// The one that is nearly the same.
+        nearest: Option<&'static str>,
+    },
+    /// There is no such verb.
+    UnknownVerb {
+        /// What was given.
+        verb: String,
+        /// The one that is nearly the same, or all of them.
+        verbs: Vec<&'static str>,
+        /// How a server is named, if that is what the word may have been meant for.
+        server: Option<String>,
+    },
+    /// An option has two values.
+    Twice(&'static str),
     /// A value is not what its place wants.
     Value {
         /// The option or argument.
@@ -45,12 +107,12 @@ pub enum UsageError {
     Missing(&'static str),
     /// There is an argument too many.
     Unexpected(String),
-    /// The option is one of another verb's.
+    /// The verb does not use this option.
     Misplaced {
         /// The option, with its dashes.
-        option: String,
-        /// The verb.
-        verb: String,
+        option: &'static str,
+        /// The verb; `None` if there is none.
+        verb: Option<&'static str>,
     },
     /// Two things do not go together, or one needs another; the sentence says which.
     Conflict(&'static str),
@@ -60,6 +122,29 @@ impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Option(error) => error.fmt(f),
+            Self::UnknownOption { option, nearest } => {
+                write!(f, "unknown option '{}'", option.escape_debug())?;
+                match nearest {
+                    Some(nearest) => write!(f, ", did you mean {nearest}?"),
+                    None => Ok(()),
+                }
+            }
+            Self::UnknownVerb {
+                verb,
+                verbs,
+                server,
+            } => {
+                write!(f, "unknown verb '{}', ", verb.escape_debug())?;
+                match verbs.as_slice() {
+                    [nearest] => write!(f, "did you mean {nearest}?")?,
+                    all => write!(f, "the verbs are {}", all.join(", "))?,
+                }
+                match server {
+                    Some(server) if verbs.len() > 1 => write!(f, "; a server is {server}"),
+                    Some(_) | None => Ok(()),
+                }
+            }
+            Self::Twice(option) => write!(f, "{option} is given twice"),
             Self::Value { what, value, want } => {
                 write!(f, "{what} must be {want}, not '{}'", value.escape_debug())
             }
@@ -71,7 +156,11 @@ impl fmt::Display for UsageError {
                     word.escape_debug()
                 )
             }
-            Self::Misplaced { option, verb } => write!(f, "{option} does not go with {verb}"),
+            Self::Misplaced {
+                option,
+                verb: Some(verb),
+            } => write!(f, "{option} does not go with {verb}"),
+            Self::Misplaced { option, verb: None } => write!(f, "{option} needs a verb"),
             Self::Conflict(sentence) => f.write_str(sentence),
         }
     }
@@ -85,6 +174,109 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
+impl UsageError {
+    fn value(what: &'static str, value: &OsStr, want: impl Into<String>) -> Self {
+        Self::Value {
+            what,
+            value: value.to_string_lossy().into_owned(),
+            want: want.into(),
+        }
+    }
+}
+
+/// A command line, taken apart but not yet understood.
+#[derive(Debug)]
+pub struct Line {
+    /// What is no option.
+    pub words: Words,
+    /// The options.
+    pub given: Given,
+    /// What stands behind `--`, if it is there: more words, or a command with options of its own.
+    pub behind_dashes: Option<Vec<OsString>>,
+    /// Whether to say nothing but errors.
+    pub is_quiet: bool,
+}
+
+impl Line {
+    /// The words, with those behind `--` among them, and the options.
+    pub fn into_parts(mut self) -> (Words, Given) {
+        for word in self.behind_dashes.into_iter().flatten() {
+            self.words.push(word);
+        }
+        (self.words, self.given)
+    }
+}
+
+/// Tells the options of a program from its words. `-h`, `-V` and `-v` are options of all programs.
+///
+/// # Errors
+/// If an option is unknown, lacks its value, or has two.
+pub fn split(
+    mut parser: lexopt::Parser,
+    tables: &[&'static [Opt]],
+) -> Result<Parsed<Line>, UsageError> {
+    const EVERYWHERE: &[Opt] = &[
+        Opt::flag("--help").short('h'),
+        Opt::flag("--version").short('V'),
+        Opt::flag("--verbose").short('v'),
+    ];
+    let options = || tables.iter().copied().flatten().chain(EVERYWHERE);
+    let mut line = Line {
+        words: Words::default(),
+        given: Given::default(),
+        behind_dashes: None,
+        is_quiet: false,
+    };
+    loop {
+        if let Some(mut rest) = parser.try_raw_args()
+            && rest.next_if(|word| word == "--").is_some()
+        {
+            line.behind_dashes = Some(rest.collect());
+            break;
+        }
+        let (name, known) = match parser.next()? {
+            None => break,
+            Some(Arg::Value(word)) => {
+                line.words.push(word);
+                continue;
+            }
+            Some(Arg::Long(name)) => {
+                let known = options().find(|option| option.name[2..] == *name);
+                (format!("--{name}"), known)
+            }
+            Some(Arg::Short(short)) => {
+                let known = options().find(|option| option.short == Some(short));
+                (format!("-{short}"), known)
+            }
+        };
+        match known {
+            Some(option) if option.name == "--help" => return Ok(Parsed::Help),
+            Some(option) if option.name == "--version" => return Ok(Parsed::Version),
+            Some(option) if option.has_value => line.given.add(option.name, parser.value()?)?,
+            Some(option) => line.given.add_flag(option.name),
+            None => {
+                let nearest = nearest(&name, options().map(|option| option.name));
+                let option = name;
+                return Err(UsageError::UnknownOption { option, nearest });
+            }
+        }
+    }
+    let verbosity = match (line.given.flag("--quiet"), line.given.flag("--verbose")) {
+        (false, false) => Verbosity::Normal,
+        (false, true) => Verbosity::Verbose,
+        (true, false) => Verbosity::Quiet,
+        (true, true) => {
+            let sentence = "--quiet and --verbose exclude each other";
+            return Err(UsageError::Conflict(sentence));
+        }
+    };
+    line.is_quiet = verbosity == Verbosity::Quiet;
+    Ok(Parsed::Run {
+        config: line,
+        verbosity,
+    })
+}
+
 /// Parses a value with `FromStr`; `want` says what would be right ("a port from 0 to 65535").
 ///
 /// # Errors
@@ -95,11 +287,7 @@ pub fn value<T: FromStr>(
     want: impl Into<String>,
 ) -> Result<T, UsageError> {
     let parsed = value.to_str().and_then(|value| value.parse().ok());
-    parsed.ok_or_else(|| UsageError::Value {
-        what,
-        value: value.to_string_lossy().into_owned(),
-        want: want.into(),
-    })
+    parsed.ok_or_else(|| UsageError::value(what, value, want))
 }
 
 /// Parses a whole number within a range.
@@ -116,11 +304,7 @@ pub fn number(
     if range.contains(&number) {
         return Ok(number);
     }
-    Err(UsageError::Value {
-        what,
-        value: number.to_string(),
-        want: want(),
-    })
+    Err(UsageError::value(what, word, want()))
 }
 
 /// Parses a port; 0 lets a server take a free one.
@@ -131,151 +315,5 @@ pub fn port(what: &'static str, word: &OsStr) -> Result<u16, UsageError> {
     value(what, word, "a port from 0 to 65535")
 }
 
-/// Parses a number of seconds; a fraction is allowed.
-///
-/// # Errors
-/// [`UsageError::Value`].
-pub fn seconds(what: &'static str, word: &OsStr) -> Result<Duration, UsageError> {
-    /// A year: as good as forever, and far from where a sum with a clock could overflow.
-    const SECONDS_MAX: f64 = 365.0 * 24.0 * 3600.0;
-    let want = "a number of seconds from 0 to 31536000";
-    let seconds: f64 = value(what, word, want)?;
-    if (0.0..=SECONDS_MAX).contains(&seconds) {
-        return Ok(Duration::from_secs_f64(seconds));
-    }
-    Err(UsageError::Value {
-        what,
-        value: seconds.to_string(),
-        want: want.to_owned(),
-    })
-}
-
-/// Parses the value of `--timeout`: seconds, more than 0.
-///
-/// # Errors
-/// [`UsageError::Value`].
-pub fn timeout(word: &OsStr) -> Result<Duration, UsageError> {
-    positive_seconds("--timeout", word)
-}
-
-/// Parses a number of seconds that is not 0.
-///
-/// # Errors
-/// [`UsageError::Value`].
-pub fn positive_seconds(what: &'static str, word: &OsStr) -> Result<Duration, UsageError> {
-    let time = seconds(what, word)?;
-    match time.is_zero() {
-        true => Err(UsageError::Value {
-            what,
-            value: word.to_string_lossy().into_owned(),
-            want: "more than 0 seconds".to_owned(),
-        }),
-        false => Ok(time),
-    }
-}
-
-/// The arguments of a command line that are not options, in order.
-#[derive(Debug, Default)]
-pub struct Words(VecDeque<OsString>);
-
-impl Words {
-    /// Appends one.
-    pub fn push(&mut self, word: OsString) {
-        self.0.push_back(word);
-    }
-
-    /// Takes the next word, if there is one.
-    pub fn take(&mut self) -> Option<OsString> {
-        self.0.pop_front()
-    }
-
-    /// Takes the next word.
-    ///
-    /// # Errors
-    /// [`UsageError::Missing`], naming `what`.
-    pub fn required(&mut self, what: &'static str) -> Result<OsString, UsageError> {
-        self.take().ok_or(UsageError::Missing(what))
-    }
-
-    /// Takes the next word as text.
-    ///
-    /// # Errors
-    /// [`UsageError::Missing`] or, if it is not UTF-8, [`UsageError::Value`].
-    pub fn required_text(&mut self, what: &'static str) -> Result<String, UsageError> {
-        value(what, &self.required(what)?, "valid UTF-8")
-    }
-
-    /// Takes a port.
-    ///
-    /// # Errors
-    /// [`UsageError::Missing`] or [`UsageError::Value`].
-    pub fn required_port(&mut self, what: &'static str) -> Result<u16, UsageError> {
-        port(what, &self.required(what)?)
-    }
-
-    /// Whether the next word starts an endpoint: there is one, and it is none of the verbs, in
-    /// any case.
-    pub fn starts_with_host(&self, verbs: &[&str]) -> bool {
-        self.0
-            .front()
-            .is_some_and(|word| !verbs.iter().any(|verb| word.eq_ignore_ascii_case(verb)))
-    }
-
-    /// Ends the command line.
-    ///
-    /// # Errors
-    /// [`UsageError::Unexpected`] if a word is left.
-    pub fn end(mut self) -> Result<(), UsageError> {
-        match self.take() {
-            None => Ok(()),
-            Some(word) => Err(UsageError::Unexpected(word.to_string_lossy().into_owned())),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_say_their_range() {
-        let parse = |word: &str| number("N", OsStr::new(word), 1..=9).map_err(|e| e.to_string());
-        assert_eq!(parse("9"), Ok(9));
-        for bad in ["0", "10", "", "x", "1.5"] {
-            assert_eq!(
-                parse(bad),
-                Err(format!("N must be a number from 1 to 9, not '{bad}'"))
-            );
-        }
-    }
-
-    #[test]
-    fn seconds_are_bounded() {
-        let parse = |word: &str| seconds("SECS", OsStr::new(word)).ok();
-        assert_eq!(parse("1.5"), Some(Duration::from_millis(1500)));
-        assert_eq!(parse("0"), Some(Duration::ZERO));
-        for bad in ["-1", "NaN", "inf", "1e99", "x", ""] {
-            assert_eq!(parse(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn words_are_taken_in_order() {
-        let mut words = Words::default();
-        for word in ["localhost", "80", "extra"] {
-            words.push(word.into());
-        }
-        assert!(words.starts_with_host(&["send"]));
-        assert!(!words.starts_with_host(&["LOCALHOST"]));
-        assert_eq!(words.required_text("HOST").unwrap(), "localhost");
-        assert_eq!(words.required_port("PORT").unwrap(), 80);
-        assert_eq!(
-            words.end().unwrap_err().to_string(),
-            "there is one argument too many: 'extra'"
-        );
-        assert_eq!(
-            Words::default().required("VERB").unwrap_err().to_string(),
-            "VERB is missing"
-        );
-    }
-}
+mod tests;

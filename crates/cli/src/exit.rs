@@ -4,7 +4,9 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::args::{Parsed, UsageError};
+use log::LevelFilter;
+
+use crate::args::{Parsed, UsageError, Verbosity};
 use crate::{logger, stream};
 
 /// How a program ends; the same for all eight binaries.
@@ -56,8 +58,11 @@ pub fn main<C, E: Failure>(
     run: impl FnOnce(C) -> Result<(), E>,
 ) -> ExitCode {
     let exit = match parse(lexopt::Parser::from_env()) {
-        Ok(Parsed::Run { config, verbose }) => {
-            logger::init(verbose);
+        Ok(Parsed::Run { config, verbosity }) => {
+            logger::init(verbosity == Verbosity::Verbose);
+            if verbosity == Verbosity::Quiet {
+                log::set_max_level(LevelFilter::Error);
+            }
             match run(config) {
                 Ok(()) => Exit::Done,
                 Err(error) => {

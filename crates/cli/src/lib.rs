@@ -13,7 +13,7 @@ mod line_writer;
 pub mod logger;
 pub mod stream;
 
-pub use args::{Parsed, UsageError, Words};
+pub use args::{Parsed, UsageError, Verbosity, Words};
 pub use endpoint::{ConnectError, Endpoint, is_timeout};
 pub use exit::{App, Exit, Failure};
 pub use line_writer::{LineWriter, Note};

@@ -1,10 +1,12 @@
 //! The code client's command line.
 
-use cli::args::{number, seconds, value};
-use cli::{App, Endpoint, Parsed, UsageError, Words};
-use lexopt::prelude::*;
+use std::ffi::OsStr;
 
-use crate::{Action, Config, Text};
+use cli::args::{Line, Opt, Verbs, split, value};
+use cli::{App, Endpoint, Parsed, UsageError, Words};
+use uuid::Uuid;
+
+use crate::{Action, Config, Sender, Text};
 
 /// The program.
 pub const APP: App = App {
@@ -22,7 +24,21 @@ pub const MESSAGE_PORT_DEFAULT: u16 = 8001;
 /// How many clients `run` is unless told otherwise.
 pub const CLIENTS_DEFAULT: u64 = 50;
 
-const VERBS: &[&str] = &["run", "request", "send"];
+/// The most clients that `run` can be.
+const CLIENTS_MAX: u64 = 1_000_000;
+
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Run,
+    Request,
+    Send,
+}
+
+const VERBS: &Verbs<Verb> = &[
+    ("run", Verb::Run),
+    ("request", Verb::Request),
+    ("send", Verb::Send),
+];
 
 const HELP: &str = "\
 Gets unique codes from a code server, and leaves messages with them.
@@ -30,6 +46,7 @@ Gets unique codes from a code server, and leaves messages with them.
 Usage: code-client [HOST CODE_PORT MESSAGE_PORT] [run [-n COUNT]] [OPTIONS]
        code-client [HOST CODE_PORT MESSAGE_PORT] request [UUID] [OPTIONS]
        code-client [HOST CODE_PORT MESSAGE_PORT] send UUID CODE TEXT|- [OPTIONS]
+       code-client [HOST CODE_PORT MESSAGE_PORT] send - TEXT|- [OPTIONS]
 
 Arguments:
   HOST CODE_PORT MESSAGE_PORT
@@ -38,98 +55,93 @@ Arguments:
                          a code and leave a message [default, with 50 clients]
   request [UUID]         print UUID and its code on one line [default: a new UUID]
   send UUID CODE TEXT    leave a message; - reads the text from standard input
+  send - TEXT            the same with UUID and CODE from the first line of standard input,
+                         as request prints them; other users can see a command line, and
+                         a code is a secret; with - as TEXT, the text follows that line
 
 Options:
   -n, --count COUNT      how many clients run is, 1 to 1000000 [default: 50]
-  --timeout SECS         the longest wait for anything [default: 30]
-  --wait-for-server SECS keep trying to connect for so long [default: 0]
+  --timeout TIME         the longest wait for anything [default: 30]
+  --wait-for-server TIME keep trying to connect for so long [default: 0]
+  -q, --quiet            say nothing but errors
   -v, --verbose          log more
   -h, --help             print this help
   -V, --version          print the version
 
+A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d.
+
 Exit codes:
   0  done
   1  the server refused
-  2  wrong usage, or standard input cannot be read
+  2  wrong usage, or trouble with standard input or output
   3  cannot connect, timed out, connection lost, or no sense in the reply
 
 Examples:
   code-client
   code-client localhost 8000 8001 request 67e55044-10b1-426f-9247-bb680e5fe0c8
+  code-client request | code-client send - 'Hello'
 ";
+
+const OPTIONS: &[Opt] = &[Opt::value("--count").short('n')];
 
 /// Reads a command line.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    split(parser, &[Opt::CLIENT, OPTIONS])?.try_map(understand)
+}
+
+fn understand(line: Line) -> Result<Config, UsageError> {
+    let (mut words, mut given) = line.into_parts();
     let mut endpoint = Endpoint::new("127.0.0.1", CODE_PORT_DEFAULT);
     let mut message_port = MESSAGE_PORT_DEFAULT;
-    let mut count = None;
-    let mut verbose = false;
-    let mut words = Words::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Parsed::Help),
-            Short('V') | Long("version") => return Ok(Parsed::Version),
-            Short('v') | Long("verbose") => verbose = true,
-            Long("timeout") => endpoint.timeout = cli::args::timeout(&parser.value()?)?,
-            Long("wait-for-server") => {
-                endpoint.wait_for_server = seconds("--wait-for-server", &parser.value()?)?;
-            }
-            Short('n') | Long("count") => {
-                count = Some(number("--count", &parser.value()?, 1..=1_000_000)?);
-            }
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if words.starts_with_host(VERBS) {
-        endpoint.host = words.required_text("HOST")?;
+    given.patience(&mut endpoint)?;
+    if let Some(host) = words.host(&["CODE_PORT", "MESSAGE_PORT"], VERBS)? {
+        endpoint.host = host;
         endpoint.port = words.required_port("CODE_PORT")?;
         message_port = words.required_port("MESSAGE_PORT")?;
     }
-    let verb = match words.take() {
-        None => "run".to_owned(),
-        Some(word) => word.to_string_lossy().to_ascii_lowercase(),
+    let (name, verb) = words.verb(VERBS)?.unwrap_or(("run", Verb::Run));
+    let action = match verb {
+        Verb::Run => Action::Run {
+            clients: given
+                .number("--count", 1..=CLIENTS_MAX)?
+                .unwrap_or(CLIENTS_DEFAULT),
+        },
+        Verb::Request => Action::Request {
+            uuid: words.take().map(|word| uuid(&word)).transpose()?,
+        },
+        Verb::Send => send(&mut words)?,
     };
-    const UUID: &str = "a UUID such as 67e55044-10b1-426f-9247-bb680e5fe0c8";
-    let action = match verb.as_str() {
-        "run" => Action::Run {
-            clients: count.take().unwrap_or(CLIENTS_DEFAULT),
-        },
-        "request" => Action::Request {
-            uuid: match words.take() {
-                None => None,
-                Some(word) => Some(value("UUID", &word, UUID)?),
-            },
-        },
-        "send" => Action::Send {
-            uuid: value("UUID", &words.required("UUID")?, UUID)?,
-            code: words.required_text("CODE")?,
-            text: match words.required_text("TEXT")? {
-                text if text == "-" => Text::Stdin,
-                text => Text::Given(text),
-            },
-        },
-        _ => {
-            return Err(UsageError::Value {
-                what: "the verb",
-                value: verb,
-                want: "run, request or send".to_owned(),
-            });
-        }
-    };
-    if count.is_some() {
-        return Err(UsageError::Conflict("--count goes with run"));
-    }
+    given.end(Some(name))?;
     words.end()?;
-    let config = Config {
+    Ok(Config {
         endpoint,
         message_port,
         action,
+    })
+}
+
+fn send(words: &mut Words) -> Result<Action, UsageError> {
+    let first = words.required("UUID")?;
+    let sender = match first == "-" {
+        true => Sender::Stdin,
+        false => Sender::Given {
+            uuid: uuid(&first)?,
+            code: words.required_text("CODE")?,
+        },
     };
-    Ok(Parsed::Run { config, verbose })
+    let text = match words.required_text("TEXT")? {
+        text if text == "-" => Text::Stdin,
+        text => Text::Given(text),
+    };
+    Ok(Action::Send { sender, text })
+}
+
+fn uuid(word: &OsStr) -> Result<Uuid, UsageError> {
+    const UUID: &str = "a UUID such as 67e55044-10b1-426f-9247-bb680e5fe0c8";
+    value("UUID", word, UUID)
 }
 
 #[cfg(test)]
@@ -166,9 +178,12 @@ mod tests {
         check_refused("h 1", "MESSAGE_PORT is missing");
         check_refused(
             "h 1 2 dance",
-            "the verb must be run, request or send, not 'dance'",
+            "unknown verb 'dance', the verbs are run, request, send",
         );
-        check_refused("request -n 2", "--count goes with run");
+        check_refused("request -n 2", "--count does not go with request");
+        check_refused("reqest", "unknown verb 'reqest', did you mean request?");
+        check_refused("h 1 2 snd", "unknown verb 'snd', did you mean send?");
+        check_refused("send -", "TEXT is missing");
         let uuid = "UUID must be a UUID such as 67e55044-10b1-426f-9247-bb680e5fe0c8, not 'x'";
         check_refused("request x", uuid);
         check_refused("send", "UUID is missing");

@@ -16,6 +16,8 @@ pub enum Error {
     Refused(String),
     /// Standard input could not be read.
     Input(io::Error),
+    /// The first line of standard input is not a UUID and a code.
+    NotASender,
     /// The text on standard input is longer than a message can be.
     TooLong,
     /// Standard output could not be written.
@@ -37,6 +39,9 @@ impl fmt::Display for Error {
         match self {
             Self::Refused(sentence) => write!(f, "the server refused: {sentence}"),
             Self::Input(_) => f.write_str("cannot read standard input"),
+            Self::NotASender => f.write_str(
+                "the first line of standard input must be UUID CODE, as request prints it",
+            ),
             Self::TooLong => write!(
                 f,
                 "the text on standard input is over {BODY_BYTES_MAX} bytes"
@@ -90,7 +95,7 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Refused(_) => Exit::Refused,
-            Self::Input(_) | Self::TooLong => Exit::Usage,
+            Self::Input(_) | Self::NotASender | Self::TooLong => Exit::Usage,
             Self::Output(error) => of_output_error(error),
             Self::Connect(_)
             | Self::Lost(_)

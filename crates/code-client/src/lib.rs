@@ -3,12 +3,12 @@
 pub mod args;
 mod client;
 mod error;
+mod input;
 
-use std::io::{self, Read, Write};
+use std::io::Write;
 
 use cli::Endpoint;
-use cli::stream::{Output, input, output};
-use proto::code::BODY_BYTES_MAX;
+use cli::stream::{Output, output};
 use uuid::Uuid;
 
 pub use client::Client;
@@ -41,12 +41,24 @@ pub enum Action {
     /// Leave one message.
     Send {
         /// From whom.
-        uuid: Uuid,
-        /// The code that was handed out to it.
-        code: String,
+        sender: Sender,
         /// The message.
         text: Text,
     },
+}
+
+/// Whose a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sender {
+    /// As it stands on the command line, where other users of the machine can see it.
+    Given {
+        /// The UUID.
+        uuid: Uuid,
+        /// The code that was handed out to it.
+        code: String,
+    },
+    /// The first line of standard input is the UUID and the code.
+    Stdin,
 }
 
 /// The text of a message.
@@ -54,7 +66,7 @@ pub enum Action {
 pub enum Text {
     /// As it stands on the command line.
     Given(String),
-    /// What comes from standard input.
+    /// What comes from standard input, behind the line with the sender if that is there, too.
     Stdin,
 }
 
@@ -86,21 +98,8 @@ pub fn run(config: Config) -> Result<(), Error> {
             let code = client.request(uuid)?;
             print(&mut out, &format!("{uuid} {code}"))?;
         }
-        Action::Send { uuid, code, text } => {
-            let text = match text {
-                Text::Given(text) => text,
-                Text::Stdin => {
-                    let mut text = Vec::new();
-                    let input = input().map_err(Error::Input)?;
-                    let mut input = input.take(BODY_BYTES_MAX as u64 + 1);
-                    input.read_to_end(&mut text).map_err(Error::Input)?;
-                    if text.len() > BODY_BYTES_MAX {
-                        return Err(Error::TooLong);
-                    }
-                    let not_text = |_| Error::Input(io::ErrorKind::InvalidData.into());
-                    String::from_utf8(text).map_err(not_text)?
-                }
-            };
+        Action::Send { sender, text } => {
+            let (uuid, code, text) = input::read(sender, text)?;
             client.send(uuid, &code, &text)?;
             log::info!("Message stored");
         }

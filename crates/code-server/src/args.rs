@@ -1,12 +1,10 @@
 //! The code server's command line.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 
-use cli::args::{number, value};
-use cli::{App, Parsed, UsageError, Words};
+use cli::args::{Line, Opt, port, split};
+use cli::{App, Parsed, UsageError};
 use group_commit::{Fsync, Limits};
-use lexopt::prelude::*;
 
 use crate::Config;
 
@@ -59,56 +57,57 @@ Examples:
   code-server 9000 9001 --data-dir /var/lib/codes
 ";
 
+const OPTIONS: &[Opt] = &[
+    Opt::value("--bind"),
+    Opt::value("--max-connections"),
+    Opt::value("--data-dir"),
+    Opt::value("--max-codes"),
+    Opt::value("--fsync"),
+    Opt::flag("--python-replies"),
+];
+
 /// Reads a command line.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    split(parser, &[OPTIONS])?.try_map(understand)
+}
+
+fn understand(line: Line) -> Result<Config, UsageError> {
+    let (mut words, mut given) = line.into_parts();
     let mut config = Config {
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip: given
+            .value("--bind", "an IP address")?
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         code_port: CODE_PORT_DEFAULT,
         message_port: MESSAGE_PORT_DEFAULT,
-        data_dir: PathBuf::from("."),
-        codes_max: CODES_DEFAULT,
-        python_replies: false,
-        fsync: Fsync::Always,
+        data_dir: given.path("--data-dir").unwrap_or_else(|| ".".into()),
+        codes_max: given
+            .number("--max-codes", 1..=u64::from(u32::MAX))?
+            .map_or(CODES_DEFAULT, |max| max as usize),
+        python_replies: given.flag("--python-replies"),
+        fsync: given
+            .value("--fsync", "always or never")?
+            .unwrap_or(Fsync::Always),
         limits: Limits::default(),
-        connections_max: daemon::CONNECTIONS_DEFAULT,
+        connections_max: given
+            .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
+            .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
     };
-    let mut verbose = false;
-    let mut words = Words::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Parsed::Help),
-            Short('V') | Long("version") => return Ok(Parsed::Version),
-            Short('v') | Long("verbose") => verbose = true,
-            Long("bind") => config.ip = value("--bind", &parser.value()?, "an IP address")?,
-            Long("max-connections") => {
-                let range = 1..=daemon::CONNECTIONS_MAX as u64;
-                let max = number("--max-connections", &parser.value()?, range)?;
-                config.connections_max = max as usize;
-            }
-            Long("data-dir") => config.data_dir = PathBuf::from(parser.value()?),
-            Long("max-codes") => {
-                let max = number("--max-codes", &parser.value()?, 1..=u64::from(u32::MAX))?;
-                config.codes_max = max as usize;
-            }
-            Long("fsync") => config.fsync = value("--fsync", &parser.value()?, "always or never")?,
-            Long("python-replies") => config.python_replies = true,
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
-        }
-    }
     if let Some(word) = words.take() {
-        config.code_port = cli::args::port("CODE_PORT", &word)?;
+        config.code_port = port("CODE_PORT", &word)?;
         config.message_port = words.required_port("MESSAGE_PORT")?;
     }
+    given.end(None)?;
     words.end()?;
-    Ok(Parsed::Run { config, verbose })
+    Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {

@@ -1,14 +1,12 @@
 //! The file client's command line.
 
-use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use cli::args::{number, seconds};
+use cli::args::{Given, Line, Opt, Verbs, split};
 use cli::{App, Endpoint, Parsed, UsageError, Words};
-use lexopt::prelude::*;
 
-use crate::{Action, Config, Output, Transfer};
+use crate::{Action, Config, Input, Output, Transfer};
 
 /// The program.
 pub const APP: App = App {
@@ -23,26 +21,51 @@ pub const PORT_DEFAULT: u16 = 8080;
 /// The most requests of a batch at once.
 const JOBS_MAX: u64 = 64;
 
-const VERBS: &[&str] = &["get", "post", "put", "head", "list", "batch"];
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Get,
+    Post,
+    Head,
+    List,
+    Batch,
+}
+
+const VERBS: &Verbs<Verb> = &[
+    ("get", Verb::Get),
+    ("post", Verb::Post),
+    ("put", Verb::Post),
+    ("head", Verb::Head),
+    ("list", Verb::List),
+    ("batch", Verb::Batch),
+];
+
+const OPTIONS: &[Opt] = &[
+    Opt::value("--output").short('o'),
+    Opt::flag("--create-only"),
+    Opt::flag("--resume"),
+    Opt::value("--jobs").short('j'),
+    Opt::value("--auth-file"),
+];
 
 const HELP: &str = "\
 Gets files from a file server and sends files to it.
 
 Usage: file-client [HOST PORT] [OPTIONS]
        file-client [HOST PORT] get PATH [-o FILE|-] [--resume] [OPTIONS]
-       file-client [HOST PORT] post FILE [PATH] [--create-only] [--resume] [OPTIONS]
+       file-client [HOST PORT] post FILE|- [PATH] [--create-only] [--resume] [OPTIONS]
        file-client [HOST PORT] head PATH [OPTIONS]
        file-client [HOST PORT] list [PATH] [OPTIONS]
-       file-client [HOST PORT] batch FILE [-j N] [--resume] [OPTIONS]
+       file-client [HOST PORT] batch FILE|- [-j N] [--resume] [OPTIONS]
 
 Arguments:
   HOST PORT              the server [default: 127.0.0.1 8080]
   get PATH               saves the file at PATH on the server
   post FILE [PATH]       sends FILE, to stand at PATH [default: FILE's base name]; put is
-                         another word for it
+                         another word for it; - is standard input, which needs a PATH and
+                         stands in a temporary file meanwhile
   head PATH              shows what the server says of a file
   list [PATH]            shows what stands in a folder, an entry a line: name, bytes, time
-  batch FILE             does what each line of FILE says:
+  batch FILE             does what each line of FILE says, or of standard input for -:
                            client_get PATH HOST [PORT]
                            client_post FILE HOST [PORT]
                          without PORT that of the command line; empty lines and lines that
@@ -63,20 +86,22 @@ Options:
                          file that get saves, .quartet-upload-NAME beside the file that post
                          sends; they go away when it is done
   -j, --jobs N           do so many lines of a batch at once, 1 to 64 [default: 1]
-  --auth-file FILE       say who asks: the first line of FILE is USER:PASSWORD, and nobody
+  --auth-file FILE|-     say who asks: the first line of FILE is USER:PASSWORD, and nobody
                          but its owner may read FILE; it is sent, not encrypted, to HOST and
                          PORT alone, not to other servers in a batch
-  -q, --quiet            say nothing when all is well, and show no progress
-  --timeout SECS         the longest wait for anything [default: 30]
-  --wait-for-server SECS keep trying to connect for so long [default: 0]
+  -q, --quiet            say nothing but errors: no prompt, no progress
+  --timeout TIME         the longest wait for anything [default: 30]
+  --wait-for-server TIME keep trying to connect for so long [default: 0]
   -v, --verbose          log more
   -h, --help             print this help
   -V, --version          print the version
 
+A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d.
+
 Exit codes:
   0  done; also at the end of the prompt, which has said what failed
   1  the server refused: no such file, uploads forbidden, file too large, wrong password
-  2  wrong usage, or trouble with a file on this side
+  2  wrong usage, or trouble with a file, standard input or standard output
   3  cannot connect, timed out, connection lost, or no sense in the reply
 A batch ends with the highest code of its lines.
 
@@ -93,143 +118,92 @@ Examples:
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    split(parser, &[Opt::CLIENT, OPTIONS])?.try_map(understand)
+}
+
+fn understand(line: Line) -> Result<Config, UsageError> {
+    let is_quiet = line.is_quiet;
+    let (mut words, mut given) = line.into_parts();
     let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
-    let mut output = None;
-    let mut create_only = false;
-    let mut resume = false;
-    let mut jobs = None;
-    let mut auth_file = None;
-    let mut is_quiet = false;
-    let mut verbose = false;
-    let mut words = Words::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Parsed::Help),
-            Short('V') | Long("version") => return Ok(Parsed::Version),
-            Short('v') | Long("verbose") => verbose = true,
-            Long("timeout") => endpoint.timeout = cli::args::timeout(&parser.value()?)?,
-            Long("wait-for-server") => {
-                endpoint.wait_for_server = seconds("--wait-for-server", &parser.value()?)?;
-            }
-            Short('q') | Long("quiet") => is_quiet = true,
-            Long("create-only") => create_only = true,
-            Long("resume") => resume = true,
-            Short('j') | Long("jobs") => {
-                let jobs_wanted = number("--jobs", &parser.value()?, 1..=JOBS_MAX)?;
-                jobs = NonZeroUsize::new(jobs_wanted as usize);
-            }
-            Long("auth-file") => auth_file = Some(PathBuf::from(parser.value()?)),
-            Short('o') | Long("output") => output = Some(parser.value()?),
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if words.starts_with_host(VERBS) {
-        endpoint.host = words.required_text("HOST")?;
+    given.patience(&mut endpoint)?;
+    if let Some(host) = words.host(&["PORT"], VERBS)? {
+        endpoint.host = host;
         endpoint.port = words.required_port("PORT")?;
     }
-    let output = output.map(|word| match word == "-" {
-        true => Output::Stdout,
-        false => Output::File(PathBuf::from(word)),
-    });
-    let mut action = action(&mut words, output)?;
+    let auth_file = given.take("--auth-file").map(Input::new);
+    let verb = words.verb(VERBS)?;
+    let (resume, action) = match verb {
+        Some((_, verb)) => action(verb, &mut words, &mut given)?,
+        None => (false, Action::Prompt),
+    };
+    given.end(verb.map(|(name, _)| name))?;
     words.end()?;
-    match &mut action {
-        Action::Transfer(Transfer::Post { is_new, .. }) => *is_new = create_only,
-        _ if create_only => return Err(UsageError::Conflict("--create-only goes with post")),
-        _ => {}
+    if auth_file == Some(Input::Stdin) && action.reads_stdin() {
+        let sentence =
+            "standard input is for one thing: --auth-file, or what is to be sent or done";
+        return Err(UsageError::Conflict(sentence));
     }
-    match (&mut action, jobs) {
-        (_, None) => {}
-        (Action::Batch { jobs, .. }, Some(wanted)) => *jobs = wanted,
-        _ => return Err(UsageError::Conflict("--jobs goes with batch")),
-    }
-    if resume {
-        check_resume(&action)?;
-    }
-    let config = Config {
+    Ok(Config {
         endpoint,
         is_quiet,
         resume,
         auth_file,
         action,
+    })
+}
+
+/// What is to be done, and whether with `--resume`.
+fn action(verb: Verb, words: &mut Words, given: &mut Given) -> Result<(bool, Action), UsageError> {
+    Ok(match verb {
+        Verb::Get => {
+            let resume = given.flag("--resume");
+            (resume, Action::Transfer(get(resume, words, given)?))
+        }
+        Verb::Post => {
+            let resume = given.flag("--resume");
+            (resume, Action::Transfer(post(resume, words, given)?))
+        }
+        Verb::Head => (false, Action::Head(words.required("the PATH to ask for")?)),
+        Verb::List => {
+            let path = words.take().unwrap_or_else(|| "/".into());
+            (false, Action::List(path))
+        }
+        Verb::Batch => {
+            let file = Input::new(words.required("the FILE of the batch")?);
+            let jobs = given.number("--jobs", 1..=JOBS_MAX)?.unwrap_or(1);
+            let jobs = NonZeroUsize::new(jobs as usize).unwrap_or(NonZeroUsize::MIN);
+            (given.flag("--resume"), Action::Batch { file, jobs })
+        }
+    })
+}
+
+fn get(resume: bool, words: &mut Words, given: &mut Given) -> Result<Transfer, UsageError> {
+    let path = words.required("the PATH to get")?;
+    let output = match given.take("--output") {
+        None => return Transfer::get(path).map_err(UsageError::Conflict),
+        Some(word) if word == "-" => Output::Stdout,
+        Some(word) => Output::File(PathBuf::from(word)),
     };
-    Ok(Parsed::Run { config, verbose })
+    if resume && output == Output::Stdout {
+        let sentence = "--resume needs a file to save to, not standard output";
+        return Err(UsageError::Conflict(sentence));
+    }
+    Ok(Transfer::Get { path, output })
 }
 
-fn action(words: &mut Words, output: Option<Output>) -> Result<Action, UsageError> {
-    let Some(verb) = words.take() else {
-        refuse_output(output)?;
-        return Ok(Action::Prompt);
+fn post(resume: bool, words: &mut Words, given: &mut Given) -> Result<Transfer, UsageError> {
+    let file = Input::new(words.required("the FILE to post")?);
+    if resume && file == Input::Stdin {
+        let sentence = "--resume needs a file to send, not standard input";
+        return Err(UsageError::Conflict(sentence));
+    }
+    let path = match words.take() {
+        Some(path) => path,
+        None => Transfer::name_of(&file).map_err(UsageError::Conflict)?,
     };
-    match verb.to_ascii_lowercase().to_str() {
-        Some("get") => {
-            let path = words.required("the PATH to get")?;
-            let transfer = match output {
-                Some(output) => Ok(Transfer::Get { path, output }),
-                None => Transfer::get(path),
-            };
-            Ok(Action::Transfer(transfer.map_err(UsageError::Conflict)?))
-        }
-        Some("head") => {
-            refuse_output(output)?;
-            Ok(Action::Head(words.required("the PATH to ask for")?))
-        }
-        Some("list") => {
-            refuse_output(output)?;
-            Ok(Action::List(words.take().unwrap_or_else(|| "/".into())))
-        }
-        Some("post" | "put") => {
-            refuse_output(output)?;
-            let file = words.required("the FILE to post")?;
-            let transfer = match words.take() {
-                Some(path) => Ok(Transfer::Post {
-                    file: PathBuf::from(file),
-                    path,
-                    is_new: false,
-                }),
-                None => Transfer::post(file),
-            };
-            Ok(Action::Transfer(transfer.map_err(UsageError::Conflict)?))
-        }
-        Some("batch") => {
-            refuse_output(output)?;
-            let file = words.required("the FILE of the batch")?;
-            Ok(Action::Batch {
-                file: PathBuf::from(file),
-                jobs: NonZeroUsize::MIN,
-            })
-        }
-        _ => Err(unknown_verb(&verb)),
-    }
-}
-
-fn refuse_output(output: Option<Output>) -> Result<(), UsageError> {
-    match output {
-        None => Ok(()),
-        Some(_) => Err(UsageError::Conflict("--output goes with get")),
-    }
-}
-
-fn check_resume(action: &Action) -> Result<(), UsageError> {
-    let sentence = match action {
-        Action::Transfer(Transfer::Get {
-            output: Output::Stdout,
-            ..
-        }) => "--resume needs a file to save to, not standard output",
-        Action::Transfer(_) | Action::Batch { .. } => return Ok(()),
-        _ => "--resume goes with get, post and batch",
-    };
-    Err(UsageError::Conflict(sentence))
-}
-
-fn unknown_verb(verb: &OsStr) -> UsageError {
-    UsageError::Value {
-        what: "the verb",
-        value: verb.to_string_lossy().into_owned(),
-        want: "get, post, put, head, list or batch".to_owned(),
-    }
+    let is_new = given.flag("--create-only");
+    Ok(Transfer::Post { file, path, is_new })
 }
 
 #[cfg(test)]
@@ -261,7 +235,7 @@ mod tests {
 
     fn post(file: &str, path: &str) -> Action {
         Action::Transfer(Transfer::Post {
-            file: file.into(),
+            file: Input::File(file.into()),
             path: path.into(),
             is_new: false,
         })
@@ -269,7 +243,7 @@ mod tests {
 
     fn batch(file: &str, jobs: usize) -> Action {
         Action::Batch {
-            file: file.into(),
+            file: Input::File(file.into()),
             jobs: NonZeroUsize::new(jobs).unwrap(),
         }
     }
@@ -314,7 +288,7 @@ mod tests {
         check("batch x --jobs=2", batch("x", 2));
         let config = parse("get a --resume --auth-file b/c").unwrap();
         assert!(config.resume && !config.is_quiet);
-        assert_eq!(config.auth_file, Some("b/c".into()));
+        assert_eq!(config.auth_file, Some(Input::File("b/c".into())));
         for line in ["put a --resume --create-only", "batch a --resume"] {
             let config = parse(line).unwrap();
             assert!(config.resume && config.auth_file.is_none(), "{line}");
@@ -328,28 +302,39 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_is_one_sentence() {
-        check_refused("h", "PORT is missing");
+        let all = "the verbs are get, post, put, head, list, batch";
+        check_refused(
+            "ls",
+            &format!("unknown verb 'ls', {all}; a server is HOST PORT"),
+        );
+        check_refused("lst", "unknown verb 'lst', did you mean list?");
         check_refused("h x get a", "PORT must be a port from 0 to 65535, not 'x'");
         check_refused("get", "the PATH to get is missing");
         check_refused("post", "the FILE to post is missing");
         check_refused("batch", "the FILE of the batch is missing");
         check_refused("get a b", "there is one argument too many: 'b'");
         check_refused("post a b c", "there is one argument too many: 'c'");
-        check_refused(
-            "h 1 give a",
-            "the verb must be get, post, put, head, list or batch, not 'give'",
-        );
-        check_refused("post a -o b", "--output goes with get");
-        check_refused("-o b", "--output goes with get");
-        check_refused("get a -j 1", "--jobs goes with batch");
-        check_refused("-j 1", "--jobs goes with batch");
+        check_refused("h 1 give a", &format!("unknown verb 'give', {all}"));
+        check_refused("post a -o b", "--output does not go with post");
+        check_refused("-o b", "--output needs a verb");
+        check_refused("get a -j 1", "--jobs does not go with get");
+        check_refused("-j 1", "--jobs needs a verb");
+        check_refused("get a --create-only", "--create-only does not go with get");
+        check_refused("post -", "standard input has no name to send it under");
+        let once = "standard input is for one thing: --auth-file, or what is to be sent or done";
+        for line in ["post - a", "batch -", ""] {
+            check_refused(&format!("{line} --auth-file -"), once);
+        }
         let jobs = |n| format!("--jobs must be a number from 1 to 64, not '{n}'");
         check_refused("batch a -j 0", &jobs("0"));
         check_refused("batch a -j 65", &jobs("65"));
-        let resume = "--resume goes with get, post and batch";
-        check_refused("--resume", resume);
-        check_refused("list --resume", resume);
-        check_refused("head a --resume", resume);
+        check_refused("--resume", "--resume needs a verb");
+        check_refused("list --resume", "--resume does not go with list");
+        check_refused("head a --resume", "--resume does not go with head");
+        check_refused(
+            "post - a --resume",
+            "--resume needs a file to send, not standard input",
+        );
         check_refused(
             "get a -o - --resume",
             "--resume needs a file to save to, not standard output",
@@ -361,7 +346,7 @@ mod tests {
         check_refused("post ..", "the FILE has no base name to send it under");
         check_refused(
             "get a --timeout 0",
-            "--timeout must be more than 0 seconds, not '0'",
+            "--timeout must be a duration from 0.001s to 365d, such as 90, 90s, 15m, 2h or 7d, not '0'",
         );
     }
 }

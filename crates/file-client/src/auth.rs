@@ -8,8 +8,9 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use cli::stream;
 
-use crate::Error;
+use crate::{Error, Input};
 
 /// The longest first line of a file with a password, in bytes.
 const LINE_BYTES_MAX: u64 = 1024;
@@ -25,13 +26,27 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads them from the first line of a file, `USER:PASSWORD`; the user has no colon in it, and
+    /// Reads them from the first line of an input, `USER:PASSWORD`; the user has no colon in it, and
     /// neither has a control character.
     ///
     /// # Errors
     /// If the file cannot be read, or others than its owner may read it, or the line is something
     /// else or over 1024 bytes long.
-    pub fn read(path: &Path) -> Result<Self, Error> {
+    pub fn read(input: &Input) -> Result<Self, Error> {
+        match input {
+            Input::File(path) => Self::read_file(path),
+            Input::Stdin => {
+                let mut line = Vec::new();
+                let input = stream::input().map_err(Error::Input)?;
+                let mut start = BufReader::new(input.take(LINE_BYTES_MAX + 1));
+                start.read_until(b'\n', &mut line).map_err(Error::Input)?;
+                let path = Path::new("standard input");
+                Self::parse(&line).ok_or_else(|| Error::AuthFileIsMalformed(path.to_owned()))
+            }
+        }
+    }
+
+    fn read_file(path: &Path) -> Result<Self, Error> {
         let failed = |cause| Error::Read {
             path: path.to_owned(),
             cause,
@@ -105,11 +120,11 @@ mod tests {
         fs::write(&path, "user:password\nmore\n").unwrap();
         for (mode, is_good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let read = Credentials::read(&path);
+            let read = Credentials::read_file(&path);
             assert_eq!(read.is_ok(), is_good, "{mode:o}");
             let shown = format!("{read:?}");
             assert!(!shown.contains("password"), "{shown}");
         }
-        assert!(Credentials::read(&folder.path().join("gone")).is_err());
+        assert!(Credentials::read_file(&folder.path().join("gone")).is_err());
     }
 }

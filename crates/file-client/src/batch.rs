@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::num::NonZeroUsize;
 use std::panic;
 use std::path::Path;
@@ -9,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use cli::exit::with_causes;
-use cli::{Endpoint, Exit, Failure};
+use cli::{Endpoint, Exit, Failure, stream};
 
 use crate::progress::above_bars;
-use crate::{Client, Error, Options, Transfer};
+use crate::{Client, Error, Input, Options, Transfer};
 
 const SHAPE: &str = "a line is client_get PATH HOST [PORT] or client_post FILE HOST [PORT]";
 
@@ -48,12 +49,19 @@ impl fmt::Display for LineError {
 /// # Errors
 /// If a line is malformed, before anything is done; at the end, if any failed.
 pub(crate) fn run(
-    path: &Path,
+    file: &Input,
     jobs: NonZeroUsize,
     defaults: &Endpoint,
     options: &Options,
 ) -> Result<(), Error> {
-    let text = fs::read_to_string(path).map_err(|cause| Error::Read {
+    let (path, text) = match file {
+        Input::File(path) => (path.as_path(), fs::read_to_string(path)),
+        Input::Stdin => (
+            Path::new("standard input"),
+            stream::input().and_then(io::read_to_string),
+        ),
+    };
+    let text = text.map_err(|cause| Error::Read {
         path: path.to_owned(),
         cause,
     })?;
@@ -202,7 +210,10 @@ mod tests {
         let shown = |request: &Request| {
             let transfer = match &request.transfer {
                 Transfer::Get { path, .. } => format!("get {}", path.display()),
-                Transfer::Post { file, .. } => format!("post {}", file.display()),
+                Transfer::Post { file, .. } => match file {
+                    Input::File(file) => format!("post {}", file.display()),
+                    Input::Stdin => "post -".to_owned(),
+                },
             };
             (request.line, transfer, request.host.clone(), request.port)
         };
@@ -254,7 +265,12 @@ mod tests {
         fs::write(&path, "client_get a 127.0.0.1 1\nwhat?\n").unwrap();
         // Doing the first line would fail with another error: nobody listens there.
         let nobody = Endpoint::new("127.0.0.1", 1);
-        let done = run(&path, NonZeroUsize::MIN, &nobody, &Options::default());
+        let done = run(
+            &Input::File(path),
+            NonZeroUsize::MIN,
+            &nobody,
+            &Options::default(),
+        );
         assert!(matches!(done, Err(Error::BadLine { error, .. }) if error.line == 2));
     }
 }

@@ -83,6 +83,8 @@ pub enum Error {
     AuthFileIsMalformed(PathBuf),
     /// Standard input could not be read.
     Input(io::Error),
+    /// What comes from standard input could not be kept in a temporary file.
+    Temporary(io::Error),
     /// Standard output could not be written.
     Output(io::Error),
     /// A line of a batch file is malformed.
@@ -209,6 +211,7 @@ impl fmt::Display for Error {
                 write!(f, "the first line of {} is not USER:PASSWORD", shown(path))
             }
             Self::Input(_) => f.write_str("cannot read standard input"),
+            Self::Temporary(_) => f.write_str("cannot keep standard input in a temporary file"),
             Self::Output(_) => f.write_str("cannot write to standard output"),
             Self::BadLine { path, error } => write!(f, "{}, {error}", shown(path)),
             Self::Failed {
@@ -236,6 +239,7 @@ impl std::error::Error for Error {
             Self::Read { cause, .. }
             | Self::Write { cause, .. }
             | Self::Input(cause)
+            | Self::Temporary(cause)
             | Self::Output(cause) => Some(cause),
             Self::Lost { cause, .. } if !is_timeout(cause) => Some(cause),
             Self::Connect(error) => error.source(),
@@ -288,6 +292,7 @@ impl Failure for Error {
             | Self::AuthFileIsOpen(_)
             | Self::AuthFileIsMalformed(_)
             | Self::Input(_)
+            | Self::Temporary(_)
             | Self::BadLine { .. } => Exit::Usage,
             Self::Output(error) => of_output_error(error),
             Self::Failed { worst, .. } => *worst,

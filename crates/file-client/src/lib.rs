@@ -27,13 +27,13 @@ mod upload;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use cli::Endpoint;
 
 pub use auth::Credentials;
 pub use client::{Client, Entry, Options};
 pub use error::{Error, Kept};
+pub use source::Input;
 pub use transfer::{Output, Transfer};
 pub use upload::Uploaded;
 
@@ -42,12 +42,12 @@ pub use upload::Uploaded;
 pub struct Config {
     /// The server.
     pub endpoint: Endpoint,
-    /// Whether to say nothing when all is well.
+    /// Whether to say nothing but errors.
     pub is_quiet: bool,
     /// Whether transfers go on where earlier ones were cut off.
     pub resume: bool,
     /// The file with the user and the password, if the server is to know who asks.
-    pub auth_file: Option<PathBuf>,
+    pub auth_file: Option<Input>,
     /// What is to be done.
     pub action: Action,
 }
@@ -64,7 +64,7 @@ pub enum Action {
     /// The requests in a file, each with its server.
     Batch {
         /// The file.
-        file: PathBuf,
+        file: Input,
         /// How many requests are made at once.
         jobs: NonZeroUsize,
     },
@@ -72,15 +72,25 @@ pub enum Action {
     Prompt,
 }
 
+impl Action {
+    /// Whether it is standard input that says what is to be done, or is to be sent.
+    fn reads_stdin(&self) -> bool {
+        match self {
+            Self::Transfer(Transfer::Post { file, .. }) | Self::Batch { file, .. } => {
+                *file == Input::Stdin
+            }
+            Self::Prompt => true,
+            Self::Transfer(Transfer::Get { .. }) | Self::Head(_) | Self::List(_) => false,
+        }
+    }
+}
+
 /// Does what the command line says.
 ///
 /// # Errors
 /// With the exit code that belongs to it.
 pub fn run(config: Config) -> Result<(), Error> {
-    if config.is_quiet {
-        log::set_max_level(log::LevelFilter::Warn);
-    }
-    let credentials = config.auth_file.as_deref().map(Credentials::read);
+    let credentials = config.auth_file.as_ref().map(Credentials::read);
     // The file itself and a bar do not go together on one terminal.
     let has_terminal = io::stdout().is_terminal()
         && matches!(
@@ -95,14 +105,12 @@ pub fn run(config: Config) -> Result<(), Error> {
         show_progress: !(config.is_quiet || has_terminal),
         credentials: credentials.transpose()?,
     };
-    if let Action::Batch { file, jobs } = &config.action {
-        return batch::run(file, *jobs, &config.endpoint, &options);
-    }
-    let mut client = Client::new(config.endpoint, options);
+    let client = || Client::new(config.endpoint.clone(), options.clone());
     match &config.action {
-        Action::Transfer(transfer) => transfer.run(&mut client),
-        Action::Head(path) => show::head(&mut client, path),
-        Action::List(path) => show::list(&mut client, path),
-        Action::Prompt | Action::Batch { .. } => prompt::run(&mut client),
+        Action::Transfer(transfer) => transfer.run(&mut client()),
+        Action::Head(path) => show::head(&mut client(), path),
+        Action::List(path) => show::list(&mut client(), path),
+        Action::Batch { file, jobs } => batch::run(file, *jobs, &config.endpoint, &options),
+        Action::Prompt => prompt::run(&mut client(), config.is_quiet),
     }
 }

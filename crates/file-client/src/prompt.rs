@@ -25,16 +25,20 @@ enum Command {
 ///
 /// # Errors
 /// If standard input cannot be read.
-pub(crate) fn run(client: &mut Client) -> Result<(), Error> {
+pub(crate) fn run(client: &mut Client, is_quiet: bool) -> Result<(), Error> {
     let mut input = BufReader::new(input().map_err(Error::Input)?);
     let mut line = Vec::new();
     loop {
-        // For the person; if nobody can read it, the commands still can be.
-        let _ = io::stderr().write_all(PROMPT.as_bytes());
+        if !is_quiet {
+            // For the person; if nobody can read it, the commands still can be.
+            let _ = io::stderr().write_all(PROMPT.as_bytes());
+        }
         line.clear();
         let read = input.read_until(b'\n', &mut line);
         if read.map_err(Error::Input)? == 0 {
-            let _ = io::stderr().write_all(b"\n");
+            if !is_quiet {
+                let _ = io::stderr().write_all(b"\n");
+            }
             return Ok(());
         }
         match parse(&line) {

@@ -1,15 +1,35 @@
 //! A file that is to be sent.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proto::http::digest::{Digest, Hasher};
 
 use crate::Error;
 use crate::connection::has_answered;
 use crate::progress::Bar;
+
+/// Where something is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+impl Input {
+    /// What a word of the command line means.
+    pub(crate) fn new(word: OsString) -> Self {
+        match word == "-" {
+            true => Self::Stdin,
+            false => Self::File(word.into()),
+        }
+    }
+}
 
 /// A file is read and sent in pieces of up to so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -34,6 +54,26 @@ impl<'a> Source<'a> {
         }
         let file = File::open(path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
+        Ok(Self { path, file, bytes })
+    }
+
+    /// Reads an input to its end, into a temporary file without a name: how long it is, and what its
+    /// digest is, must be known before it is sent.
+    pub(crate) fn of_stdin(input: &mut impl Read) -> Result<Self, Error> {
+        let path = Path::new("standard input");
+        let kept = tempfile::tempfile().and_then(|mut file| {
+            let mut piece = vec![0; PIECE_BYTES];
+            loop {
+                match input.read(&mut piece) {
+                    Ok(0) => return Ok(Ok(file)),
+                    Ok(read) => file.write_all(&piece[..read])?,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        });
+        let file = kept.map_err(Error::Temporary)?.map_err(Error::Input)?;
+        let bytes = file.metadata().map_err(Error::Temporary)?.len();
         Ok(Self { path, file, bytes })
     }
 

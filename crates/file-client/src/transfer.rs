@@ -2,13 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cli::stream;
 use proto::escape::EscapedBytes;
 
 use crate::progress::above_bars;
-use crate::{Client, Error};
+use crate::{Client, Error, Input};
 
 /// What a folder is saved as: its page.
 const INDEX: &str = "index.html";
@@ -26,7 +26,7 @@ pub enum Transfer {
     /// Send a file.
     Post {
         /// Where it is.
-        file: PathBuf,
+        file: Input,
         /// Where it goes on the server.
         path: OsString,
         /// Whether only if nothing is there.
@@ -63,14 +63,20 @@ impl Transfer {
     /// # Errors
     /// A sentence, if the file has no name.
     pub fn post(file: OsString) -> Result<Self, &'static str> {
-        let file = PathBuf::from(file);
-        match file.file_name().map(OsStr::to_owned) {
-            Some(path) => Ok(Self::Post {
-                file,
-                path,
-                is_new: false,
-            }),
-            None => Err("the FILE has no base name to send it under"),
+        let file = Input::new(file);
+        let path = Self::name_of(&file)?;
+        let is_new = false;
+        Ok(Self::Post { file, path, is_new })
+    }
+
+    /// What a file is sent under, unless something is said.
+    pub(crate) fn name_of(file: &Input) -> Result<OsString, &'static str> {
+        match file {
+            Input::File(file) => file
+                .file_name()
+                .map(OsStr::to_owned)
+                .ok_or("the FILE has no base name to send it under"),
+            Input::Stdin => Err("standard input has no name to send it under"),
         }
     }
 
@@ -92,11 +98,20 @@ impl Transfer {
                 }
             },
             Self::Post { file, path, is_new } => {
-                let sent = match is_new {
-                    true => client.upload_new(file, path)?,
-                    false => client.upload(file, path)?,
+                let (sent, name) = match file {
+                    Input::File(file) => {
+                        let sent = match is_new {
+                            true => client.upload_new(file, path)?,
+                            false => client.upload(file, path)?,
+                        };
+                        (sent, file.file_name().unwrap_or(file.as_os_str()))
+                    }
+                    Input::Stdin => {
+                        let mut input = stream::input().map_err(Error::Input)?;
+                        let sent = client.upload_stream(&mut input, path, *is_new)?;
+                        (sent, OsStr::new("standard input"))
+                    }
                 };
-                let name = file.file_name().map_or(file.as_path(), Path::new);
                 let (name, bytes, answer) = (shown(name), sent.bytes, sent.answer);
                 above_bars(|| log::info!("Sent {name}: {bytes} bytes, {answer}"));
             }

@@ -1,6 +1,7 @@
 //! Uploads in one request.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::Path;
 
 use proto::escape::Escaped;
@@ -37,6 +38,22 @@ impl Client {
     /// As [`Client::upload`]; a server that has such a file refuses with the status 412.
     pub fn upload_new(&mut self, file: &Path, path: &OsStr) -> Result<Uploaded, Error> {
         self.send_file(file, path, true)
+    }
+
+    /// Sends what an input holds up to its end, to stand at `path` on the server; if `is_new`, only
+    /// if nothing is there.
+    ///
+    /// # Errors
+    /// As [`Client::upload`].
+    pub fn upload_stream(
+        &mut self,
+        input: &mut impl Read,
+        path: &OsStr,
+        is_new: bool,
+    ) -> Result<Uploaded, Error> {
+        let source = Source::of_stdin(input)?;
+        let digest = source.digest()?;
+        self.send_at_once(&source, &digest, path, is_new)
     }
 
     fn send_file(&mut self, file: &Path, path: &OsStr, is_new: bool) -> Result<Uploaded, Error> {

@@ -1,12 +1,10 @@
 //! The file server's command line.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use cli::args::{number, port, positive_seconds, seconds, value};
-use cli::{App, Parsed, UsageError, Words};
-use lexopt::prelude::*;
+use cli::args::{DURATION_MAX, Line, Opt, port, split};
+use cli::{App, Parsed, UsageError};
 
 use crate::Config;
 
@@ -46,14 +44,14 @@ Arguments:
 Options:
   --root DIR             the folder that is served; nothing outside it is ever read or
                          written [default: the current folder]
-  --idle-exit SECS       end after so long without a request, 0 for never [default: 60]
+  --idle-exit TIME       end after so long without a request, 0 for never [default: 60]
   --no-listing           do not show what stands in a folder without an index.html
   --read-only            take no uploads
-  --max-upload BYTES     the largest upload [default: 10737418240, which is 10 GiB]
-  --keep-free BYTES      refuse uploads that would leave less of the disk free
-                         [default: 268435456, which is 256 MiB]
-  --resume-keep SECS     keep what has come of an upload that was broken off for so long,
-                         for the client to go on with [default: 86400, which is a day]
+  --max-upload SIZE      the largest upload [default: 10G]
+  --keep-free SIZE       refuse uploads that would leave less of the disk free
+                         [default: 256M]
+  --resume-keep TIME     keep what has come of an upload that was broken off for so long,
+                         for the client to go on with [default: 1d]
   --auth-file FILE       let only those upload who stand in FILE, USER:PASSWORD on each
                          line; the password hashed (openssl passwd -6), or plain if the
                          file's mode is 0600; FILE is not in the folder that is served
@@ -66,6 +64,9 @@ Options:
   -h, --help             print this help
   -V, --version          print the version
 
+A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d. A SIZE is in bytes, as 4096, or
+in units of 1024, as 64K, 10M or 2G.
+
 Exit codes:
   0  stopped by SIGINT or SIGTERM, or idle for --idle-exit
   2  wrong usage, the root cannot be opened, or something is wrong with the --auth-file
@@ -77,76 +78,73 @@ Examples:
   file-server --root /srv/files --idle-exit 0 --auth-file /etc/quartet/accounts
 ";
 
+const OPTIONS: &[Opt] = &[
+    Opt::value("--bind"),
+    Opt::value("--max-connections"),
+    Opt::value("--root"),
+    Opt::value("--idle-exit"),
+    Opt::flag("--read-only"),
+    Opt::flag("--no-listing"),
+    Opt::value("--max-upload"),
+    Opt::value("--keep-free"),
+    Opt::value("--resume-keep"),
+    Opt::value("--auth-file"),
+    Opt::flag("--auth-all"),
+    Opt::flag("--access-log"),
+];
+
 /// Reads a command line.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    let mut config = Config {
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: PORT_DEFAULT,
-        root: PathBuf::from("."),
-        idle_exit: Some(IDLE_EXIT_DEFAULT),
-        read_only: false,
-        has_listing: true,
-        upload_bytes_max: UPLOAD_BYTES_DEFAULT,
-        keep_free_bytes: KEEP_FREE_DEFAULT,
-        resume_keep: RESUME_KEEP_DEFAULT,
-        auth_file: None,
-        auth_all: false,
-        has_access_log: false,
-        connections_max: daemon::CONNECTIONS_DEFAULT,
+pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    split(parser, &[OPTIONS])?.try_map(understand)
+}
+
+fn understand(line: Line) -> Result<Config, UsageError> {
+    /// The shortest time for which anything is kept.
+    const KEEP_MIN: Duration = Duration::from_secs(1);
+    let (mut words, mut given) = line.into_parts();
+    let idle_exit = given.duration("--idle-exit", Duration::ZERO..=DURATION_MAX)?;
+    let config = Config {
+        ip: given
+            .value("--bind", "an IP address")?
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port: words
+            .take()
+            .map_or(Ok(PORT_DEFAULT), |word| port("PORT", &word))?,
+        root: given.path("--root").unwrap_or_else(|| ".".into()),
+        idle_exit: Some(idle_exit.unwrap_or(IDLE_EXIT_DEFAULT)).filter(|idle| !idle.is_zero()),
+        read_only: given.flag("--read-only"),
+        has_listing: !given.flag("--no-listing"),
+        upload_bytes_max: given
+            .size("--max-upload", 1..=UPLOAD_BYTES_MAX)?
+            .unwrap_or(UPLOAD_BYTES_DEFAULT),
+        keep_free_bytes: given
+            .size("--keep-free", 0..=UPLOAD_BYTES_MAX)?
+            .unwrap_or(KEEP_FREE_DEFAULT),
+        resume_keep: given
+            .duration("--resume-keep", KEEP_MIN..=DURATION_MAX)?
+            .unwrap_or(RESUME_KEEP_DEFAULT),
+        auth_file: given.path("--auth-file"),
+        auth_all: given.flag("--auth-all"),
+        has_access_log: given.flag("--access-log"),
+        connections_max: given
+            .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
+            .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
     };
-    let mut verbose = false;
-    let mut words = Words::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Parsed::Help),
-            Short('V') | Long("version") => return Ok(Parsed::Version),
-            Short('v') | Long("verbose") => verbose = true,
-            Long("bind") => config.ip = value("--bind", &parser.value()?, "an IP address")?,
-            Long("max-connections") => {
-                let range = 1..=daemon::CONNECTIONS_MAX as u64;
-                let max = number("--max-connections", &parser.value()?, range)?;
-                config.connections_max = max as usize;
-            }
-            Long("root") => config.root = PathBuf::from(parser.value()?),
-            Long("idle-exit") => {
-                let idle = seconds("--idle-exit", &parser.value()?)?;
-                config.idle_exit = Some(idle).filter(|idle| !idle.is_zero());
-            }
-            Long("read-only") => config.read_only = true,
-            Long("resume-keep") => {
-                config.resume_keep = positive_seconds("--resume-keep", &parser.value()?)?;
-            }
-            Long("auth-file") => config.auth_file = Some(PathBuf::from(parser.value()?)),
-            Long("auth-all") => config.auth_all = true,
-            Long("access-log") => config.has_access_log = true,
-            Long("no-listing") => config.has_listing = false,
-            Long("keep-free") => {
-                let range = 0..=UPLOAD_BYTES_MAX;
-                config.keep_free_bytes = number("--keep-free", &parser.value()?, range)?;
-            }
-            Long("max-upload") => {
-                let range = 1..=UPLOAD_BYTES_MAX;
-                config.upload_bytes_max = number("--max-upload", &parser.value()?, range)?;
-            }
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if let Some(word) = words.take() {
-        config.port = port("PORT", &word)?;
-    }
+    given.end(None)?;
     words.end()?;
     if config.auth_all && config.auth_file.is_none() {
         return Err(UsageError::Conflict("--auth-all goes with --auth-file"));
     }
-    Ok(Parsed::Run { config, verbose })
+    Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
@@ -199,19 +197,21 @@ mod tests {
         check_refused("1 2", "there is one argument too many: '2'");
         check_refused(
             "--idle-exit -1",
-            "--idle-exit must be a number of seconds from 0 to 31536000, not '-1'",
+            "--idle-exit must be a duration from 0 to 365d, such as 90, 90s, 15m, 2h or 7d, not '-1'",
         );
         check_refused(
             "--max-upload 0",
-            "--max-upload must be a number from 1 to 9223372036854775807, not '0'",
+            "--max-upload must be a size in bytes from 1 to 9223372036854775807, such as 4096, 64K, \
+             10M or 2G, not '0'",
         );
         check_refused("--auth-all", "--auth-all goes with --auth-file");
         check_refused(
             "--resume-keep 0",
-            "--resume-keep must be more than 0 seconds, not '0'",
+            "--resume-keep must be a duration from 1s to 365d, such as 90, 90s, 15m, 2h or 7d, \
+             not '0'",
         );
         check_refused("--root", "missing argument for option '--root'");
         check_refused("--bind here", "--bind must be an IP address, not 'here'");
-        check_refused("--frobnicate", "invalid option '--frobnicate'");
+        check_refused("--frobnicate", "unknown option '--frobnicate'");
     }
 }

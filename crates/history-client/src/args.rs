@@ -1,8 +1,7 @@
 //! The history client's command line.
 
-use cli::args::seconds;
+use cli::args::{Line, Opt, Verbs, split};
 use cli::{App, Endpoint, Parsed, UsageError, Words};
-use lexopt::prelude::*;
 use proto::history::{Operation, is_user_name};
 use proto::plain::parse_line_number;
 
@@ -18,7 +17,22 @@ pub const APP: App = App {
 /// The server's port unless told otherwise.
 pub const PORT_DEFAULT: u16 = 5007;
 
-const VERBS: &[&str] = &["send", "hello", "delete", "get", "clear"];
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Send,
+    Hello,
+    Delete,
+    Get,
+    Clear,
+}
+
+const VERBS: &Verbs<Verb> = &[
+    ("send", Verb::Send),
+    ("hello", Verb::Hello),
+    ("delete", Verb::Delete),
+    ("get", Verb::Get),
+    ("clear", Verb::Clear),
+];
 
 const HELP: &str = "\
 Reads and prunes the history of a history server.
@@ -30,23 +44,27 @@ Without a verb it asks for a line ('Enter authentication: ') and sends that.
 
 Arguments:
   HOST PORT              the server [default: 127.0.0.1 5007]
-  send LINE              sends 'USER', 'USER 1 N', 'USER 2' or 'USER 3'
+  send LINE|-            sends 'USER', 'USER 1 N', 'USER 2' or 'USER 3'; - reads the line
+                         from standard input
   hello USER             sends 'USER': greets the server
   delete USER N          sends 'USER 1 N': deletes line N, as get counts them
   get USER               sends 'USER 2': writes the history to standard output
   clear USER             sends 'USER 3': deletes everything
 
 Options:
-  --timeout SECS         the longest wait for anything [default: 30]
-  --wait-for-server SECS keep trying to connect for so long [default: 0]
+  --timeout TIME         the longest wait for anything [default: 30]
+  --wait-for-server TIME keep trying to connect for so long [default: 0]
+  -q, --quiet            say nothing but errors: no greeting, no prompt
   -v, --verbose          log more
   -h, --help             print this help
   -V, --version          print the version
 
+A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d.
+
 Exit codes:
   0  done
   1  the server said no: an authentication error, no such line
-  2  wrong usage, or the line is not a request
+  2  wrong usage, the line is not a request, or trouble with standard input or output
   3  cannot connect, timed out, connection lost, or no sense in the reply
 
 Examples:
@@ -58,56 +76,48 @@ Examples:
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    split(parser, &[Opt::CLIENT])?.try_map(understand)
+}
+
+fn understand(line: Line) -> Result<Config, UsageError> {
+    let is_quiet = line.is_quiet;
+    let (mut words, mut given) = line.into_parts();
     let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
-    let mut verbose = false;
-    let mut words = Words::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Parsed::Help),
-            Short('V') | Long("version") => return Ok(Parsed::Version),
-            Short('v') | Long("verbose") => verbose = true,
-            Long("timeout") => endpoint.timeout = cli::args::timeout(&parser.value()?)?,
-            Long("wait-for-server") => {
-                endpoint.wait_for_server = seconds("--wait-for-server", &parser.value()?)?;
-            }
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if words.starts_with_host(VERBS) {
-        endpoint.host = words.required_text("HOST")?;
+    given.patience(&mut endpoint)?;
+    if let Some(host) = words.host(&["PORT"], VERBS)? {
+        endpoint.host = host;
         endpoint.port = words.required_port("PORT")?;
     }
-    let action = action(&mut words)?;
+    let verb = words.verb(VERBS)?;
+    let action = match verb {
+        Some((_, verb)) => action(verb, &mut words)?,
+        None => Action::Prompt,
+    };
+    given.end(verb.map(|(name, _)| name))?;
     words.end()?;
-    Ok(Parsed::Run {
-        config: Config { endpoint, action },
-        verbose,
+    Ok(Config {
+        endpoint,
+        is_quiet,
+        action,
     })
 }
 
-fn action(words: &mut Words) -> Result<Action, UsageError> {
-    let Some(verb) = words.take() else {
-        return Ok(Action::Prompt);
-    };
-    let verb = verb.to_string_lossy().to_ascii_lowercase();
-    let ask = |user, operation| Ok(Action::Ask { user, operation });
-    match verb.as_str() {
-        "send" => Ok(Action::Line(words.required_text("the LINE to send")?)),
-        "hello" => ask(user(words)?, Operation::Hello),
-        "delete" => {
+fn action(verb: Verb, words: &mut Words) -> Result<Action, UsageError> {
+    let ask = |user, operation| Action::Ask { user, operation };
+    Ok(match verb {
+        Verb::Send => match words.required_text("the LINE to send")? {
+            line if line == "-" => Action::Stdin,
+            line => Action::Line(line),
+        },
+        Verb::Hello => ask(user(words)?, Operation::Hello),
+        Verb::Delete => {
             let user = user(words)?;
             ask(user, Operation::Delete(line(words)?))
         }
-        "get" => ask(user(words)?, Operation::Get),
-        "clear" => ask(user(words)?, Operation::Clear),
-        _ => Err(UsageError::Value {
-            what: "the verb",
-            value: verb,
-            want: "send, hello, delete, get or clear".to_owned(),
-        }),
-    }
+        Verb::Get => ask(user(words)?, Operation::Get),
+        Verb::Clear => ask(user(words)?, Operation::Clear),
+    })
 }
 
 fn user(words: &mut Words) -> Result<String, UsageError> {
@@ -166,6 +176,7 @@ mod tests {
         check_asks("CLEAR al", Operation::Clear);
         let config = parse_words(&["send", "alice 1 3"]).unwrap();
         assert_eq!(config.action, Action::Line("alice 1 3".to_owned()));
+        assert_eq!(parse("send -").unwrap().action, Action::Stdin);
     }
 
     #[test]
@@ -193,12 +204,15 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_is_one_sentence() {
-        check_refused("h", "PORT is missing");
-        check_refused("h x get al", "PORT must be a port from 0 to 65535, not 'x'");
+        let all = "the verbs are send, hello, delete, get, clear";
         check_refused(
-            "h 7 show al",
-            "the verb must be send, hello, delete, get or clear, not 'show'",
+            "h",
+            &format!("unknown verb 'h', {all}; a server is HOST PORT"),
         );
+        check_refused("delte al 3", "unknown verb 'delte', did you mean delete?");
+        check_refused("h 7 claer al", "unknown verb 'claer', did you mean clear?");
+        check_refused("h x get al", "PORT must be a port from 0 to 65535, not 'x'");
+        check_refused("h 7 show al", &format!("unknown verb 'show', {all}"));
         check_refused("send", "the LINE to send is missing");
         check_refused("send alice 2", "there is one argument too many: '2'");
         check_refused("get", "USER is missing");
@@ -214,7 +228,7 @@ mod tests {
         check_refused("clear al x", "there is one argument too many: 'x'");
         check_refused(
             "get al --timeout 0",
-            "--timeout must be more than 0 seconds, not '0'",
+            "--timeout must be a duration from 0.001s to 365d, such as 90, 90s, 15m, 2h or 7d, not '0'",
         );
     }
 }

@@ -8,7 +8,7 @@ mod error;
 use std::io::{self, BufReader, Write};
 
 use cli::Endpoint;
-use cli::stream::{input, output};
+use cli::stream::{Input, input, output};
 use proto::escape;
 use proto::history::{Operation, Request};
 use proto::plain::{parse_history_line, read_history_line};
@@ -21,6 +21,8 @@ pub use error::Error;
 pub struct Config {
     /// The server.
     pub endpoint: Endpoint,
+    /// Whether to say nothing but errors.
+    pub is_quiet: bool,
     /// What is to be done.
     pub action: Action,
 }
@@ -30,6 +32,8 @@ pub struct Config {
 pub enum Action {
     /// Ask a person for a line, and send it.
     Prompt,
+    /// Send the first line of standard input.
+    Stdin,
     /// Send a line, as in the plain dialect.
     Line(String),
     /// Send a request.
@@ -47,42 +51,52 @@ pub enum Action {
 /// With the exit code that belongs to it.
 pub fn run(config: Config) -> Result<(), Error> {
     match &config.action {
-        Action::Prompt => ask(&config.endpoint, &parse_history_line(&prompt()?)?),
-        Action::Line(line) => ask(&config.endpoint, &parse_history_line(line.as_bytes())?),
+        Action::Prompt => {
+            // Before the prompt: nobody is to be asked for what cannot be read.
+            let input = input().map_err(Error::Input)?;
+            config.tell("Enter authentication: ");
+            config.ask_line(input)
+        }
+        Action::Stdin => config.ask_line(input().map_err(Error::Input)?),
+        Action::Line(line) => config.ask(&parse_history_line(line.as_bytes())?),
         Action::Ask { user, operation } => {
             let operation = *operation;
-            ask(&config.endpoint, &Request { user, operation })
+            config.ask(&Request { user, operation })
         }
     }
 }
 
-/// Asks the person at the terminal for a line.
-fn prompt() -> Result<Vec<u8>, Error> {
-    let input = input().map_err(Error::Input)?;
-    to_person("Enter authentication: ");
-    read_history_line(BufReader::new(input)).map_err(Error::Input)
-}
+impl Config {
+    /// Sends the first line of an input.
+    fn ask_line(&self, input: Input) -> Result<(), Error> {
+        let line = read_history_line(BufReader::new(input)).map_err(Error::Input)?;
+        self.ask(&parse_history_line(&line)?)
+    }
 
-fn ask(server: &Endpoint, request: &Request) -> Result<(), Error> {
-    let mut out = output().map_err(Error::Output)?;
-    let mut client = Client::connect(server)?;
-    let sentence = client.ask(request, |part| match part {
-        Part::About(text) => {
-            to_person(text);
-            Ok(())
+    fn ask(&self, request: &Request) -> Result<(), Error> {
+        let mut out = output().map_err(Error::Output)?;
+        let mut client = Client::connect(&self.endpoint)?;
+        let sentence = client.ask(request, |part| match part {
+            Part::About(text) => {
+                self.tell(text);
+                Ok(())
+            }
+            Part::Text(bytes) => out.write_all(bytes),
+        })?;
+        let written = match sentence.as_str() {
+            "" => Ok(()),
+            sentence => out.write_all(format!("{sentence}\n").as_bytes()),
+        };
+        written.and_then(|()| out.flush()).map_err(Error::Output)
+    }
+
+    /// Writes to standard error, for a person. That nobody reads it is no reason to fail.
+    fn tell(&self, text: &str) {
+        if self.is_quiet {
+            return;
         }
-        Part::Text(bytes) => out.write_all(bytes),
-    })?;
-    let written = match sentence.as_str() {
-        "" => Ok(()),
-        sentence => out.write_all(format!("{sentence}\n").as_bytes()),
-    };
-    written.and_then(|()| out.flush()).map_err(Error::Output)
-}
-
-/// Writes to standard error. That nobody reads it is no reason to fail.
-fn to_person(text: &str) {
-    let mut shown = String::new();
-    escape::show_text(&mut shown, text);
-    let _ = io::stderr().write_all(shown.as_bytes());
+        let mut shown = String::new();
+        escape::show_text(&mut shown, text);
+        let _ = io::stderr().write_all(shown.as_bytes());
+    }
 }

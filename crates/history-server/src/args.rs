@@ -1,12 +1,10 @@
 //! The history server's command line.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 
-use cli::args::{number, port, value};
-use cli::{App, Parsed, UsageError, Words};
+use cli::args::{Line, Opt, port, split};
+use cli::{App, Parsed, UsageError};
 use group_commit::{Fsync, Limits};
-use lexopt::prelude::*;
 
 use crate::Config;
 
@@ -50,45 +48,44 @@ Examples:
   history-server 5007 --data-dir /var/lib/history --users users.txt --bind 0.0.0.0
 ";
 
+const OPTIONS: &[Opt] = &[
+    Opt::value("--bind"),
+    Opt::value("--max-connections"),
+    Opt::value("--data-dir"),
+    Opt::value("--users"),
+    Opt::value("--fsync"),
+];
+
 /// Reads a command line.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    let mut config = Config {
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: PORT_DEFAULT,
-        data_dir: PathBuf::from("."),
-        users: None,
-        fsync: Fsync::Always,
+pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    split(parser, &[OPTIONS])?.try_map(understand)
+}
+
+fn understand(line: Line) -> Result<Config, UsageError> {
+    let (mut words, mut given) = line.into_parts();
+    let config = Config {
+        ip: given
+            .value("--bind", "an IP address")?
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port: words
+            .take()
+            .map_or(Ok(PORT_DEFAULT), |word| port("PORT", &word))?,
+        data_dir: given.path("--data-dir").unwrap_or_else(|| ".".into()),
+        users: given.path("--users"),
+        fsync: given
+            .value("--fsync", "always or never")?
+            .unwrap_or(Fsync::Always),
         limits: Limits::default(),
-        connections_max: daemon::CONNECTIONS_DEFAULT,
+        connections_max: given
+            .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
+            .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
     };
-    let mut verbose = false;
-    let mut words = Words::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Parsed::Help),
-            Short('V') | Long("version") => return Ok(Parsed::Version),
-            Short('v') | Long("verbose") => verbose = true,
-            Long("bind") => config.ip = value("--bind", &parser.value()?, "an IP address")?,
-            Long("max-connections") => {
-                let range = 1..=daemon::CONNECTIONS_MAX as u64;
-                let max = number("--max-connections", &parser.value()?, range)?;
-                config.connections_max = max as usize;
-            }
-            Long("fsync") => config.fsync = value("--fsync", &parser.value()?, "always or never")?,
-            Long("data-dir") => config.data_dir = PathBuf::from(parser.value()?),
-            Long("users") => config.users = Some(PathBuf::from(parser.value()?)),
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if let Some(word) = words.take() {
-        config.port = port("PORT", &word)?;
-    }
+    given.end(None)?;
     words.end()?;
-    Ok(Parsed::Run { config, verbose })
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -140,6 +137,6 @@ mod tests {
             "--max-connections 0",
             "--max-connections must be a number from 1 to 15000, not '0'",
         );
-        check_refused("--frobnicate", "invalid option '--frobnicate'");
+        check_refused("--frobnicate", "unknown option '--frobnicate'");
     }
 }

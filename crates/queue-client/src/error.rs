@@ -93,6 +93,10 @@ pub enum Error {
         /// Why.
         cause: io::Error,
     },
+    /// The token of a leased message could not be read from standard input.
+    TokenInput(io::Error),
+    /// What was read from standard input is not a token.
+    NotAToken,
     /// The token of a leased message could not be written to standard output.
     Token(io::Error),
     /// Standard output could not be written.
@@ -168,6 +172,10 @@ impl fmt::Display for Error {
                  send it over TCP"
             ),
             Self::Read { path, .. } => write!(f, "cannot read {}", path.display()),
+            Self::TokenInput(_) => f.write_str("cannot read standard input"),
+            Self::NotAToken => {
+                f.write_str("the first line of standard input must be a token, as lease prints it")
+            }
             Self::Token(_) => f.write_str("cannot print the token, and the message was given back"),
             Self::Output(_) => f.write_str("cannot write to standard output"),
             Self::Connect(error) => error.fmt(f),
@@ -189,6 +197,7 @@ impl std::error::Error for Error {
             | Self::Write { cause, .. }
             | Self::Start { cause, .. }
             | Self::Setup(cause)
+            | Self::TokenInput(cause)
             | Self::Token(cause)
             | Self::Output(cause) => Some(cause),
             Self::Lost(cause) if !is_timeout(cause) => Some(cause),
@@ -228,6 +237,8 @@ impl Failure for Error {
             | Self::PieceTooLong { .. }
             | Self::BodyTooLong(_)
             | Self::TooLongForUdp(_)
+            | Self::TokenInput(_)
+            | Self::NotAToken
             | Self::Token(_)
             | Self::Read { .. }
             | Self::Write { .. }

@@ -13,6 +13,7 @@ mod show;
 mod stats;
 mod stop;
 mod tcp;
+mod token;
 mod udp;
 mod work;
 
@@ -33,6 +34,7 @@ pub use receive::{Ending, Receive};
 pub use send::{Send, Source};
 pub use stats::{QueueStats, Stats};
 pub use tcp::Closer;
+pub use token::TokenSource;
 pub use work::Work;
 
 /// What the program is to do, and with which server.
@@ -81,11 +83,11 @@ pub enum Action {
     /// Take the oldest message for a time, into a file.
     Lease(Lease),
     /// Acknowledge a leased message.
-    Ack(Token),
+    Ack(TokenSource),
     /// Give a leased message back, to be handed out again after so long.
-    Release(Token, Duration),
+    Release(TokenSource, Duration),
     /// Make a lease run out so long from now.
-    Extend(Token, Duration),
+    Extend(TokenSource, Duration),
     /// Show so many messages at the front, and leave them there.
     Peek(u64, Ending),
     /// Show the queues.
@@ -130,9 +132,18 @@ pub fn run(config: Config) -> Result<(), Error> {
         Action::Receive(receive) => receive.run(&config),
         Action::Work(work) => work.run(&config),
         Action::Lease(lease) => lease.run(&config),
-        Action::Ack(token) => config.connect()?.ack(*token),
-        Action::Release(token, delay) => config.connect()?.release(*token, *delay).map(drop),
-        Action::Extend(token, lease) => config.connect()?.extend(*token, *lease),
+        Action::Ack(token) => {
+            let token = token.token()?;
+            config.connect()?.ack(token)
+        }
+        Action::Release(token, delay) => {
+            let token = token.token()?;
+            config.connect()?.release(token, *delay).map(drop)
+        }
+        Action::Extend(token, lease) => {
+            let token = token.token()?;
+            config.connect()?.extend(token, *lease)
+        }
         Action::Peek(count, ending) => {
             let out = output()?;
             show::peek(&mut config.connect()?, out, *count, ending)

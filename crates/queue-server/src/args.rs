@@ -1,13 +1,10 @@
 //! The queue server's command line.
 
-use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 
-use cli::args::{number, port, value};
-use cli::{App, Parsed, UsageError, Words};
+use cli::args::{Line, Opt, port, split, value};
+use cli::{App, Parsed, UsageError};
 use group_commit::Fsync;
-use lexopt::prelude::*;
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
 
 use crate::{Config, Limits, Transport};
@@ -28,6 +25,9 @@ const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
 /// How often a message is handed out unless told otherwise.
 const ATTEMPTS_DEFAULT: u32 = 5;
 
+/// The most that a limit can be: far beyond any memory.
+const COUNT_MAX: u64 = 1 << 50;
+
 const HELP: &str = "\
 First-in, first-out queues of messages between programs and machines.
 
@@ -42,11 +42,11 @@ Options:
                          not exist [default: in memory]
   --fsync always|never   whether a reply waits until the disk has it [default: always];
                          with never, a power cut loses the newest changes
-  --max-message BYTES    the longest message, 1 to 16776190 [default: 3000]
+  --max-message SIZE     the longest message, 1 to 16776190 [default: 3000]
   --max-messages N       messages in one queue [default: no limit]
-  --max-bytes BYTES      what the messages of one queue may take; each counts 64 bytes and
+  --max-bytes SIZE       what the messages of one queue may take; each counts 64 bytes and
                          its body [default: no limit]
-  --max-memory BYTES     what the messages of all queues may take [default: 1073741824]
+  --max-memory SIZE      what the messages of all queues may take [default: 1G]
   --max-attempts N       how often a message is handed out before it goes to the queue
                          NAME.dead [default: 5]
   --bind ADDR            the address to listen on [default: 127.0.0.1]
@@ -54,6 +54,8 @@ Options:
   -v, --verbose          log a line for every request
   -h, --help             print this help
   -V, --version          print the version
+
+A SIZE is in bytes, as 4096, or in units of 1024, as 64K, 10M or 2G.
 
 Exit codes:
   0  stopped by SIGINT or SIGTERM
@@ -65,78 +67,67 @@ Examples:
   queue-server 55556 BOTH --data queue.db --max-message 65000
 ";
 
+const OPTIONS: &[Opt] = &[
+    Opt::value("--bind"),
+    Opt::value("--max-connections"),
+    Opt::value("--data"),
+    Opt::value("--fsync"),
+    Opt::value("--max-message"),
+    Opt::value("--max-messages"),
+    Opt::value("--max-bytes"),
+    Opt::value("--max-memory"),
+    Opt::value("--max-attempts"),
+];
+
 /// Reads a command line.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    let mut config = Config {
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: PORT_DEFAULT,
-        transport: Transport::Tcp,
-        data: None,
-        fsync: Fsync::Always,
-        limits: Limits {
-            body_bytes_max: BODY_BYTES_DEFAULT,
-            messages_max: usize::MAX,
-            queue_bytes_max: usize::MAX,
-            memory_bytes_max: MEMORY_BYTES_DEFAULT,
-            attempts_max: ATTEMPTS_DEFAULT,
-        },
-        connections_max: daemon::CONNECTIONS_DEFAULT,
-    };
-    let mut verbose = false;
-    let mut words = Words::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Parsed::Help),
-            Short('V') | Long("version") => return Ok(Parsed::Version),
-            Short('v') | Long("verbose") => verbose = true,
-            Long("bind") => config.ip = value("--bind", &parser.value()?, "an IP address")?,
-            Long("max-connections") => {
-                let range = 1..=daemon::CONNECTIONS_MAX as u64;
-                let max = number("--max-connections", &parser.value()?, range)?;
-                config.connections_max = max as usize;
-            }
-            Long("data") => config.data = Some(PathBuf::from(parser.value()?)),
-            Long("fsync") => config.fsync = value("--fsync", &parser.value()?, "always or never")?,
-            Long("max-message") => {
-                let range = 1..=BODY_BYTES_MAX as u64;
-                let max = number("--max-message", &parser.value()?, range)?;
-                config.limits.body_bytes_max = max as usize;
-            }
-            Long("max-messages") => {
-                config.limits.messages_max = count("--max-messages", &parser.value()?)?;
-            }
-            Long("max-bytes") => {
-                config.limits.queue_bytes_max = count("--max-bytes", &parser.value()?)?;
-            }
-            Long("max-memory") => {
-                config.limits.memory_bytes_max = count("--max-memory", &parser.value()?)?;
-            }
-            Long("max-attempts") => {
-                let range = 1..=u64::from(u32::MAX);
-                let max = number("--max-attempts", &parser.value()?, range)?;
-                config.limits.attempts_max = max as u32;
-            }
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if let Some(word) = words.take() {
-        config.port = port("PORT", &word)?;
-    }
-    if let Some(word) = words.take() {
-        config.transport = value("the transport", &word, "TCP, UDP or BOTH")?;
-    }
-    words.end()?;
-    Ok(Parsed::Run { config, verbose })
+pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
+    split(parser, &[OPTIONS])?.try_map(understand)
 }
 
-fn count(what: &'static str, word: &OsStr) -> Result<usize, UsageError> {
-    /// Far beyond any memory.
-    const COUNT_MAX: u64 = 1 << 50;
-    Ok(number(what, word, 1..=COUNT_MAX)? as usize)
+fn understand(line: Line) -> Result<Config, UsageError> {
+    let (mut words, mut given) = line.into_parts();
+    let limits = Limits {
+        body_bytes_max: given
+            .size("--max-message", 1..=BODY_BYTES_MAX as u64)?
+            .map_or(BODY_BYTES_DEFAULT, |max| max as usize),
+        messages_max: given
+            .number("--max-messages", 1..=COUNT_MAX)?
+            .map_or(usize::MAX, |max| max as usize),
+        queue_bytes_max: given
+            .size("--max-bytes", 1..=COUNT_MAX)?
+            .map_or(usize::MAX, |max| max as usize),
+        memory_bytes_max: given
+            .size("--max-memory", 1..=COUNT_MAX)?
+            .map_or(MEMORY_BYTES_DEFAULT, |max| max as usize),
+        attempts_max: given
+            .number("--max-attempts", 1..=u64::from(u32::MAX))?
+            .map_or(ATTEMPTS_DEFAULT, |max| max as u32),
+    };
+    let config = Config {
+        ip: given
+            .value("--bind", "an IP address")?
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port: words
+            .take()
+            .map_or(Ok(PORT_DEFAULT), |word| port("PORT", &word))?,
+        transport: words.take().map_or(Ok(Transport::Tcp), |word| {
+            value("the transport", &word, "TCP, UDP or BOTH")
+        })?,
+        data: given.path("--data"),
+        fsync: given
+            .value("--fsync", "always or never")?
+            .unwrap_or(Fsync::Always),
+        limits,
+        connections_max: given
+            .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
+            .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
+    };
+    given.end(None)?;
+    words.end()?;
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -180,9 +171,10 @@ mod tests {
         check_refused("1 tcp 2", "there is one argument too many: '2'");
         check_refused(
             "--max-message 0",
-            "--max-message must be a number from 1 to 16776190, not '0'",
+            "--max-message must be a size in bytes from 1 to 16776190, such as 4096, 64K, 10M or 2G, \
+             not '0'",
         );
         check_refused("--bind here", "--bind must be an IP address, not 'here'");
-        check_refused("--frobnicate", "invalid option '--frobnicate'");
+        check_refused("--frobnicate", "unknown option '--frobnicate'");
     }
 }

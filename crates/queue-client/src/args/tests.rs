@@ -1,0 +1,247 @@
+use proto::queue::Token;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Config, String> {
+    let args = ["queue-client"].into_iter().chain(line.split_whitespace());
+    match super::parse(lexopt::Parser::from_iter(args)) {
+        Ok(Parsed::Run { config, .. }) => Ok(config),
+        Ok(other) => panic!("{line}: {other:?}"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[track_caller]
+fn check(line: &str, want: Action) {
+    assert_eq!(parse(line).unwrap().action, want, "{line}");
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const SEND: Send = Send {
+    source: Source::Stdin,
+    piece_end: None,
+    delay: Duration::ZERO,
+    body_bytes_max: BODY_BYTES_DEFAULT,
+    truncate: false,
+};
+
+const RECEIVE: Receive = Receive {
+    count: Some(1),
+    wait: Duration::ZERO,
+    ending: Ending::None,
+};
+
+#[test]
+fn the_server_may_be_left_out() {
+    let config = parse("LIST").unwrap();
+    assert_eq!(config.endpoint.port, PORT_DEFAULT);
+    assert_eq!(config.queue, "default");
+    let config = parse("h 7 udp --queue jobs.dead peek").unwrap();
+    assert_eq!(config.transport, Transport::Udp);
+    let Endpoint { host, port, .. } = &config.endpoint;
+    assert_eq!((host.as_str(), *port), ("h", 7));
+    assert_eq!(config.queue, "jobs.dead");
+}
+
+#[test]
+fn sending() {
+    check("send -", Action::Send(SEND));
+    let cut = Send {
+        source: Source::File("f".into()),
+        body_bytes_max: 5,
+        truncate: true,
+        ..SEND
+    };
+    check("--truncate send --max-message=5 f", Action::Send(cut));
+    let lines = Send {
+        piece_end: Some(b'\n'),
+        delay: secs(2),
+        ..SEND
+    };
+    check("send - --lines --delay 2", Action::Send(lines));
+    let null = Send {
+        piece_end: Some(0),
+        ..SEND
+    };
+    check("send - --null", Action::Send(null));
+    let escaped = Send {
+        source: Source::File("--lines".into()),
+        ..SEND
+    };
+    check("send -- --lines", Action::Send(escaped));
+}
+
+#[test]
+fn receiving() {
+    check("receive", Action::Receive(RECEIVE));
+    let two = Receive {
+        count: Some(2),
+        wait: secs(3),
+        ending: Ending::Line,
+    };
+    check("receive --count 2 --wait 3", Action::Receive(two));
+    let follow = Receive {
+        count: None,
+        ending: Ending::Always(vec![0]),
+        ..RECEIVE
+    };
+    check("receive --follow --null", Action::Receive(follow));
+    let delimited = Receive {
+        ending: Ending::Always(b"--".to_vec()),
+        ..RECEIVE
+    };
+    check("receive --delimiter=--", Action::Receive(delimited));
+    check("peek", Action::Peek(1, Ending::None));
+    check("peek --count 1", Action::Peek(1, Ending::Line));
+}
+
+#[test]
+fn working() {
+    let work = Work {
+        jobs: 1,
+        once: false,
+        wait: None,
+        retry_delay: Duration::ZERO,
+        command: "cat".into(),
+        args: Vec::new(),
+    };
+    check("work -- cat", Action::Work(work.clone()));
+    let many = Work {
+        jobs: 8,
+        wait: Some(Duration::ZERO),
+        retry_delay: secs(1),
+        args: vec!["--jobs".into(), "--".into()],
+        ..work.clone()
+    };
+    let line = "work --jobs 8 --drain --retry-delay 1 -- cat --jobs --";
+    check(line, Action::Work(many));
+    let once = Work {
+        once: true,
+        wait: Some(secs(9)),
+        ..work
+    };
+    check("--once work --wait 9 -- cat", Action::Work(once));
+}
+
+#[test]
+fn leasing() {
+    let token: Token = "0b6ab2d4-5d49-4a8f-8c39-2f0cbd2a9d3f".parse().unwrap();
+    let lease = Lease {
+        lease: secs(60),
+        wait: secs(1),
+        path: "f".into(),
+    };
+    check("lease 60 f --wait 1", Action::Lease(lease));
+    let given = TokenSource::Given(token);
+    check(&format!("ack {token}"), Action::Ack(given));
+    check("ack -", Action::Ack(TokenSource::Stdin));
+    let release = Action::Release(given, secs(4));
+    check(&format!("release {token} --retry-delay 4"), release);
+    check(&format!("extend {token} 5"), Action::Extend(given, secs(5)));
+}
+
+#[test]
+fn looking_after_it() {
+    check("stats --json", Action::Stats { json: true });
+    check("drain", Action::Drain(true));
+    check("drain --off", Action::Drain(false));
+    assert_eq!(parse("kick jobs").unwrap().queue, "jobs");
+}
+
+#[track_caller]
+fn check_refused(line: &str, want: &str) {
+    assert_eq!(parse(line).unwrap_err(), want, "{line}");
+}
+
+#[test]
+fn a_wrong_command_line_is_one_sentence() {
+    check_refused("", "the verb is missing");
+    check_refused("send", "the FILE to send is missing");
+    check_refused("receive x", "there is one argument too many: 'x'");
+    check_refused("recieve", "unknown verb 'recieve', did you mean receive?");
+    check_refused(
+        "h 1 tcp recieve",
+        "unknown verb 'recieve', did you mean receive?",
+    );
+    check_refused(
+        "h 1 recieve",
+        "unknown verb 'recieve', did you mean receive?",
+    );
+    check_refused("leas 5 job", "unknown verb 'leas', did you mean lease?");
+    check_refused("h 1", "the verb is missing");
+    check_refused(
+        "h 1 sctp send x",
+        "the transport must be TCP or UDP, not 'sctp'",
+    );
+    check_refused("h x send x", "PORT must be a port from 0 to 65535, not 'x'");
+    check_refused(
+        "receive --timeout 0",
+        "--timeout must be a duration from 0.001s to 365d, such as 90, 90s, 15m, 2h or 7d, not '0'",
+    );
+    check_refused("receive --lines", "--lines does not go with receive");
+    check_refused("list -- cat", "there is one argument too many: 'cat'");
+    check_refused("list --frobnicate", "unknown option '--frobnicate'");
+    check_refused(
+        "send - --lnies",
+        "unknown option '--lnies', did you mean --lines?",
+    );
+    check_refused("send - --delay 1 --delay 2", "--delay is given twice");
+    check_refused(
+        "send - --delay 50d",
+        "--delay must be a duration from 0 to 49d, such as 90, 90s, 15m, 2h or 7d, not '50d'",
+    );
+    for verb in ["list", "stats", "drain", "kick x"] {
+        let (name, _) = verb.split_once(' ').unwrap_or((verb, ""));
+        let sentence = format!("--queue does not go with {name}");
+        check_refused(&format!("{verb} --queue x"), &sentence);
+    }
+    check_refused("work", "the COMMAND, behind --, is missing");
+    check_refused("work --", "the COMMAND, behind --, is missing");
+    check_refused(
+        "work --jobs 0 -- cat",
+        "--jobs must be a number from 1 to 256, not '0'",
+    );
+    check_refused("ack 7", "TOKEN must be what lease has printed, not '7'");
+    check_refused("kick", "the NAME of the queue is missing");
+    check_refused(
+        "peek --queue a/b",
+        "--queue must be 1 to 64 of A-Z a-z 0-9 . _ -, not 'a/b'",
+    );
+    check_refused(
+        "kick a/b",
+        "NAME must be 1 to 64 of A-Z a-z 0-9 . _ -, not 'a/b'",
+    );
+    check_refused(
+        "lease 5 -",
+        "the FILE of lease cannot be -, for standard output gets the token",
+    );
+}
+
+#[test]
+fn what_waits_or_holds_needs_tcp() {
+    check_refused("h 1 udp receive --wait 1", "--wait needs TCP");
+    check_refused("h 1 udp receive --follow", "--follow needs TCP");
+    check_refused("h 1 udp lease 5 f --wait 1", "--wait needs TCP");
+    check_refused("h 1 udp work -- cat", "work needs TCP");
+    assert_eq!(parse("h 1 udp receive").unwrap().transport, Transport::Udp);
+}
+
+#[test]
+fn what_excludes_each_other_is_said() {
+    for line in [
+        "send - --lines --null",
+        "send - --lines --truncate",
+        "receive --null --delimiter x",
+        "receive --follow --count 2",
+        "receive --follow --wait 2",
+        "work --drain --once -- cat",
+        "work --drain --wait 1 -- cat",
+        "work --once --jobs 2 -- cat",
+    ] {
+        let sentence = parse(line).unwrap_err();
+        assert!(!sentence.contains('\n') && sentence.len() > 20, "{line}");
+    }
+}
