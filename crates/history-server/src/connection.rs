@@ -254,7 +254,7 @@ impl Connections {
         Ok(match operation {
             Operation::Hello => Answer::Done(String::new()),
             Operation::Delete(line) => {
-                self.history.delete(line)?;
+                self.history.delete(line, || connection.is_stopping())?;
                 Answer::Done(format!("Line {line} deleted."))
             }
             Operation::Get => Answer::History(self.history.snapshot()),

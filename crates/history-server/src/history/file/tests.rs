@@ -1,0 +1,433 @@
+//! Tests of the file and of deletions in it, with the test in the place of the writer thread and of
+//! those who make copies.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+
+use group_commit::{Fsync, Line};
+use tempfile::TempDir;
+
+use super::*;
+use crate::history::{FILE_NAME, HistoryError};
+
+/// Whoever asked for a deletion.
+struct Waiter(Receiver<Told>);
+
+impl Waiter {
+    #[track_caller]
+    fn copy(&self) -> Copy {
+        match self.0.try_recv() {
+            Ok(Told::Copy(copy)) => copy,
+            Ok(Told::Done(done)) => panic!("{done:?}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// `None` as long as he is told nothing.
+    #[track_caller]
+    fn done(&self) -> Option<Result<(), String>> {
+        match self.0.try_recv() {
+            Ok(Told::Done(done)) => Some(done.map_err(|error| error.to_string())),
+            Ok(Told::Copy(_)) => panic!("he is to make a copy"),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => panic!("he is forgotten"),
+        }
+    }
+}
+
+struct Driven {
+    dir: TempDir,
+    store: HistoryFile,
+}
+
+impl Driven {
+    fn with(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        fs::write(&path, text).unwrap();
+        let file = TextFile::open(&path, Fsync::Never, |_, _| Line::Sound).unwrap();
+        let current = Arc::new(Mutex::new(Part::whole(&file)));
+        let lines = text.lines().count() as u64;
+        let store = HistoryFile::new(file, lines, current);
+        Self { dir, store }
+    }
+
+    fn append(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        let room = Room::Usual;
+        self.store.apply(Change::Append { line, room }).unwrap();
+    }
+
+    fn delete(&mut self, line: u64) -> Waiter {
+        let (tell, told) = mpsc::channel();
+        self.store.apply(Change::Delete { line, tell }).unwrap();
+        Waiter(told)
+    }
+
+    fn clear(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        self.store.apply(Change::Clear { line }).unwrap();
+    }
+
+    fn commit(&mut self) {
+        self.store.commit().unwrap();
+    }
+
+    fn make(&self, copy: &Copy) -> Copied {
+        copy.make(&self.store.current, &|| false)
+    }
+
+    /// Makes a copy and has it put in the file's place.
+    fn finish(&mut self, copy: &Copy) {
+        let copied = self.make(copy);
+        self.store.apply(Change::Copied(copied)).unwrap();
+        self.commit();
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.dir.path().join(FILE_NAME)).unwrap()
+    }
+
+    fn new_path(&self) -> PathBuf {
+        self.dir.path().join(format!(".{FILE_NAME}.new"))
+    }
+
+    /// Nothing is left to be done, and the file is this.
+    #[track_caller]
+    fn check(&self, want: &str) {
+        assert_eq!(self.text(), want);
+        assert_eq!(self.store.lines, want.lines().count() as u64);
+        assert_eq!(self.store.lines_now(), self.store.lines);
+        assert!(!self.new_path().exists());
+        let current = lock(&self.store.current).clone();
+        assert_eq!(current.range, 0..want.len() as u64);
+    }
+}
+
+/// What happens in a batch.
+enum Step {
+    Append(&'static str),
+    Delete(u64),
+    Clear(&'static str),
+}
+
+use Step::{Append, Clear, Delete};
+
+/// Any batch of changes leaves what the same changes one by one would leave; in each deletion, what
+/// becomes of it.
+#[track_caller]
+fn check_batch(text: &str, steps: &[Step], want: &str, outcomes: &[bool]) {
+    let mut driven = Driven::with(text);
+    let mut waiters = Vec::new();
+    for step in steps {
+        match step {
+            Append(line) => driven.append(line),
+            Delete(line) => waiters.push(driven.delete(*line)),
+            Clear(line) => driven.clear(line),
+        }
+    }
+    driven.commit();
+    if driven.store.copying.is_some() {
+        let copy = waiters[0].copy();
+        driven.finish(&copy);
+    }
+    let done = waiters.iter().map(|waiter| waiter.done().unwrap().is_ok());
+    assert_eq!(done.collect::<Vec<_>>(), outcomes);
+    driven.check(want);
+}
+
+#[test]
+fn a_batch_sees_its_own_changes() {
+    let abcd = "a\nb\nc\nd\n";
+    check_batch(abcd, &[Delete(1), Delete(1), Delete(2)], "c\n", &[true; 3]);
+    check_batch(abcd, &[Delete(3), Delete(2), Delete(2)], "a\n", &[true; 3]);
+    let steps = [Delete(4), Delete(1), Append("e"), Delete(2)];
+    check_batch(abcd, &steps, "b\ne\n", &[true; 3]);
+    let steps = [Append("e"), Delete(5), Delete(5), Append("f"), Delete(1)];
+    check_batch(abcd, &steps, "b\nc\nd\nf\n", &[true, false, true]);
+    let steps = [Delete(2), Clear("x"), Delete(2), Append("y"), Delete(1)];
+    check_batch(abcd, &steps, "y\n", &[true, false, true]);
+    check_batch(abcd, &[Delete(2), Clear("x")], "x\n", &[true]);
+    check_batch(abcd, &[], abcd, &[]);
+    check_batch("", &[Delete(1), Append("a")], "a\n", &[false]);
+}
+
+#[test]
+fn appends_go_on_while_a_copy_is_made_and_are_in_it() {
+    let mut driven = Driven::with("a\nb\nc\n");
+    let waiter = driven.delete(2);
+    driven.commit();
+    let copy = waiter.copy();
+    driven.append("d");
+    driven.commit();
+    assert_eq!(driven.text(), "a\nb\nc\nd\n");
+    let copied = driven.make(&copy);
+    driven.append("e");
+    driven.commit();
+    assert_eq!(waiter.done(), None, "he is told before it is done");
+    driven.append("f");
+    driven.store.apply(Change::Copied(copied)).unwrap();
+    driven.append("g");
+    driven.commit();
+    assert_eq!(waiter.done(), Some(Ok(())));
+    driven.check("a\nc\nd\ne\nf\ng\n");
+}
+
+/// The writer is left with little to add, however much was appended.
+#[test]
+fn a_copy_catches_up() {
+    let mut driven = Driven::with("a\nb\n");
+    let waiter = driven.delete(1);
+    driven.commit();
+    let copy = waiter.copy();
+    let line = "x".repeat(1000);
+    let mut want = "b\n".to_owned();
+    for _ in 0..1000 {
+        driven.append(&line);
+        want.push_str(&format!("{line}\n"));
+    }
+    driven.commit();
+    let copied = driven.make(&copy);
+    assert_eq!(copied.end.as_ref().unwrap(), &(2 + want.len() as u64));
+    driven.store.apply(Change::Copied(copied)).unwrap();
+    driven.commit();
+    driven.check(&want);
+}
+
+#[test]
+fn deletions_that_come_meanwhile_share_the_next_copy() {
+    let mut driven = Driven::with("a\nb\nc\nd\ne\nf\n");
+    let first = driven.delete(2);
+    driven.commit();
+    let copy = first.copy();
+    // They are counted as if the first was done.
+    let later = [driven.delete(2), driven.delete(4), driven.delete(4)];
+    driven.commit();
+    driven.append("g");
+    let last = driven.delete(3);
+    driven.commit();
+    assert!(later.iter().all(|waiter| waiter.done().is_none()));
+    driven.finish(&copy);
+    assert_eq!(first.done(), Some(Ok(())));
+    assert_eq!(driven.text(), "a\nc\nd\ne\nf\ng\n");
+    let copy = later[0].copy();
+    driven.finish(&copy);
+    assert_eq!(later[0].done(), Some(Ok(())));
+    assert_eq!(later[1].done(), Some(Ok(())));
+    // Behind the first two, there were three lines.
+    let none = "There is no line 4; the history has 3 lines.";
+    assert_eq!(later[2].done(), Some(Err(none.to_owned())));
+    assert_eq!(last.done(), Some(Ok(())));
+    driven.check("a\nd\ng\n");
+}
+
+#[test]
+fn clearing_does_what_was_to_be_deleted_and_gives_up_the_copy() {
+    let mut driven = Driven::with("a\nb\nc\n");
+    let [first, second] = [driven.delete(1), driven.delete(1)];
+    driven.commit();
+    let copy = first.copy();
+    let third = driven.delete(1);
+    driven.clear("x");
+    driven.append("y");
+    driven.commit();
+    for waiter in [&first, &second, &third] {
+        assert_eq!(waiter.done(), Some(Ok(())));
+    }
+    driven.check("x\ny\n");
+    let fourth = driven.delete(1);
+    driven.commit();
+    // What the first one still makes is in nobody's way.
+    driven.finish(&copy);
+    assert_eq!(driven.text(), "x\ny\n");
+    let copy = fourth.copy();
+    driven.finish(&copy);
+    assert_eq!(fourth.done(), Some(Ok(())));
+    driven.check("y\n");
+}
+
+#[test]
+fn a_copy_that_fails_is_refused_with_all_that_counted_on_it() {
+    let mut driven = Driven::with("a\nb\nc\n");
+    let first = driven.delete(1);
+    driven.commit();
+    let copy = first.copy();
+    let second = driven.delete(1);
+    driven.append("d");
+    driven.commit();
+    let copied = Copied {
+        new: Arc::clone(&copy.new),
+        end: Err(CommitError::Refused(io::ErrorKind::StorageFull.into())),
+    };
+    driven.store.apply(Change::Copied(copied)).unwrap();
+    driven.append("e");
+    driven.commit();
+    for waiter in [first, second] {
+        let refused = "The request is not stored: no storage space.";
+        assert_eq!(waiter.done(), Some(Err(refused.to_owned())));
+    }
+    driven.check("a\nb\nc\nd\ne\n");
+}
+
+#[test]
+fn clearing_that_fails_leaves_what_was_to_be_deleted_to_be_deleted() {
+    let mut driven = Driven::with("a\nb\nc\n");
+    let waiter = driven.delete(1);
+    driven.commit();
+    let given_up = waiter.copy();
+    // A folder in the new file's place cannot be overwritten.
+    fs::remove_file(driven.new_path()).unwrap();
+    fs::create_dir(driven.new_path()).unwrap();
+    driven.clear("x");
+    match driven.store.commit() {
+        Err(CommitError::Refused(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    fs::remove_dir(driven.new_path()).unwrap();
+    driven.finish(&given_up);
+    // The folder was in the way of the next copy, too.
+    assert!(matches!(waiter.done(), Some(Err(_))));
+    driven.check("a\nb\nc\n");
+}
+
+#[test]
+fn after_a_lost_commit_nobody_waits_for_ever() {
+    let mut driven = Driven::with("a\nb\nc\n");
+    let [first, second] = [driven.delete(1), driven.delete(1)];
+    driven.commit();
+    let copy = first.copy();
+    let copied = Copied {
+        new: copy.new,
+        end: Err(CommitError::Lost(io::ErrorKind::Other.into())),
+    };
+    driven.store.apply(Change::Copied(copied)).unwrap();
+    let third = driven.delete(1);
+    driven.store.commit().unwrap_err();
+    for waiter in [first, second, third] {
+        match waiter.0.try_recv() {
+            Err(TryRecvError::Disconnected) => {}
+            _ => panic!("somebody could tell him something"),
+        }
+    }
+}
+
+/// Numbers that look random and are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (self.0 >> 33) % end
+    }
+}
+
+/// What the history should be.
+#[derive(Default)]
+struct Model {
+    /// The lines behind all changes so far.
+    lines: Vec<String>,
+    /// Those that go, or are gone.
+    going: HashSet<String>,
+}
+
+/// A deletion that is on its way, and whether there is such a line.
+type Deleting = (Waiter, bool);
+
+/// Hears what those who wait are told; returns what must be copied. What is refused is undone.
+fn hear(driven: &Driven, deleting: &mut Vec<Deleting>, model: &mut Model) -> Vec<Copy> {
+    let mut copies = Vec::new();
+    let mut refused = false;
+    deleting.retain(|(waiter, is_there)| {
+        loop {
+            match waiter.0.try_recv() {
+                Ok(Told::Copy(copy)) => copies.push(copy),
+                Ok(Told::Done(Ok(()))) => assert!(is_there),
+                Ok(Told::Done(Err(HistoryError::NoSuchLine { .. }))) => assert!(!is_there),
+                Ok(Told::Done(Err(_))) => refused = true,
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    });
+    let text = driven.text();
+    if refused {
+        assert!(deleting.is_empty(), "some were refused, and not all");
+        model.lines = text.lines().map(str::to_owned).collect();
+        model.going.clear();
+    }
+    if deleting.is_empty() {
+        assert_eq!(text.lines().collect::<Vec<_>>(), model.lines);
+    }
+    // Nothing is missing that was not deleted, and nothing is there that never was.
+    let staying = text.lines().filter(|line| !model.going.contains(*line));
+    assert!(staying.eq(&model.lines), "{text}");
+    copies
+}
+
+/// Appends, deletions and clearings in any order, while copies are made, given up and refused, leave
+/// what they would leave one by one.
+#[test]
+fn whatever_comes_in_between_is_what_it_is_one_by_one() {
+    const ROUNDS: u64 = 40;
+    const STEPS: u64 = 60;
+    for round in 0..ROUNDS {
+        let mut dice = Dice(round);
+        let mut model = Model::default();
+        let old: Vec<_> = (0..dice.below(8)).map(|n| format!("old {n}")).collect();
+        let text: String = old.iter().map(|line| format!("{line}\n")).collect();
+        model.lines = old;
+        let mut driven = Driven::with(&text);
+        let mut deleting = Vec::new();
+        let mut copies: Vec<Copy> = Vec::new();
+        for step in 0..STEPS {
+            let line = format!("line {step}");
+            match dice.below(12) {
+                0..=3 => {
+                    driven.append(&line);
+                    model.lines.push(line);
+                }
+                4..=6 => {
+                    let line = dice.below(model.lines.len() as u64 + 2);
+                    let is_there = (1..=model.lines.len() as u64).contains(&line);
+                    if is_there {
+                        let gone = model.lines.remove(line as usize - 1);
+                        model.going.insert(gone);
+                    }
+                    deleting.push((driven.delete(line), is_there));
+                }
+                7 if dice.below(4) == 0 => {
+                    driven.clear(&line);
+                    model.going.extend(model.lines.drain(..));
+                    model.lines.push(line);
+                }
+                8 if !copies.is_empty() => {
+                    let copy = copies.swap_remove(dice.below(copies.len() as u64) as usize);
+                    let mut copied = driven.make(&copy);
+                    if dice.below(5) == 0 {
+                        copied.end = Err(CommitError::Refused(io::ErrorKind::Other.into()));
+                    }
+                    driven.store.apply(Change::Copied(copied)).unwrap();
+                }
+                _ => {
+                    driven.commit();
+                    copies.extend(hear(&driven, &mut deleting, &mut model));
+                }
+            }
+        }
+        // A second copy may be told of by the end of the first.
+        for _ in 0..3 {
+            driven.commit();
+            copies.extend(hear(&driven, &mut deleting, &mut model));
+            for copy in std::mem::take(&mut copies) {
+                driven.finish(&copy);
+                copies.extend(hear(&driven, &mut deleting, &mut model));
+            }
+        }
+        assert!(deleting.is_empty(), "somebody still waits in round {round}");
+        let want: String = model.lines.iter().map(|line| format!("{line}\n")).collect();
+        driven.check(&want);
+    }
+}

@@ -1,0 +1,294 @@
+//! Tests of the history.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
+
+use proto::history::TEXT_BYTES_MAX;
+use tempfile::TempDir;
+
+use super::number::Number;
+use super::snapshot::BLOCK_BYTES;
+use super::*;
+
+fn open(dir: &Path) -> Result<History, HistoryError> {
+    let limits = Limits::default();
+    History::open(dir, Fsync::Always, limits, || panic!("the disk failed"))
+}
+
+fn add(history: &History, record: &str) -> Result<(), HistoryError> {
+    history.append(record, Room::Usual)
+}
+
+fn delete(history: &History, line: u64) -> Result<(), HistoryError> {
+    history.delete(line, || false)
+}
+
+struct Dir(TempDir);
+
+impl Dir {
+    fn with(text: impl AsRef<[u8]>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE_NAME), text).unwrap();
+        Self(dir)
+    }
+
+    fn open(&self) -> History {
+        open(self.0.path()).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The file, byte for byte. Nothing else may be left in the folder.
+    #[track_caller]
+    fn text(&self) -> String {
+        let names = fs::read_dir(self.0.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> = names
+            .into_iter()
+            .filter(|name| name != OLD_LOCK_NAME)
+            .collect();
+        assert_eq!(names, [FILE_NAME]);
+        fs::read_to_string(self.path(FILE_NAME)).unwrap()
+    }
+}
+
+/// Reads a snapshot to its end. No piece is too long for a frame.
+fn read(mut snapshot: Snapshot) -> String {
+    let mut text = Vec::new();
+    loop {
+        let before = text.len();
+        snapshot.put_piece(&mut text).unwrap();
+        assert!(text.len() - before <= TEXT_BYTES_MAX);
+        if text.len() == before {
+            break;
+        }
+    }
+    String::from_utf8(text).unwrap()
+}
+
+fn numbered(text: &str) -> String {
+    let lines = text.split_inclusive('\n');
+    (1..)
+        .zip(lines)
+        .map(|(n, line)| format!("{n} {line}"))
+        .collect()
+}
+
+#[test]
+fn a_record_is_one_line() {
+    let dir = Dir::with("old\n");
+    let history = dir.open();
+    add(&history, "alice 2").unwrap();
+    add(&history, "two\nlines\r\\ \u{2028}").unwrap();
+    let want = "old\nalice 2\ntwo\\nlines\\r\\\\ \\u{2028}\n";
+    assert_eq!(dir.text(), want);
+    assert_eq!(read(history.snapshot()), numbered(want));
+    drop(history);
+    assert_eq!(read(dir.open().snapshot()), numbered(want));
+}
+
+#[test]
+fn what_is_missing_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let below = dir.path().join("a/b");
+    let history = open(&below).unwrap();
+    assert_eq!(read(history.snapshot()), "");
+    add(&history, "x").unwrap();
+    assert_eq!(fs::read_to_string(below.join(FILE_NAME)).unwrap(), "x\n");
+}
+
+#[test]
+fn what_cannot_be_opened_is_named() {
+    let dir = Dir::with("");
+    let error = |path: &Path| open(path).err().unwrap().to_string();
+    let file = dir.path(FILE_NAME);
+    assert_eq!(error(&file), format!("cannot make {}", file.display()));
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let want = format!("{} is not a regular file", file.display());
+    assert_eq!(error(dir.0.path()), want);
+}
+
+#[track_caller]
+fn check_cut(text: &str, want: &str) {
+    let dir = Dir::with(text);
+    add(&dir.open(), "x").unwrap();
+    assert_eq!(dir.text(), format!("{want}x\n"));
+}
+
+#[test]
+fn a_last_line_without_its_end_is_cut_off() {
+    let long = "y".repeat(3 * BLOCK_BYTES);
+    check_cut("a\nhalf a li", "a\n");
+    check_cut("a\n", "a\n");
+    check_cut("a\n\n", "a\n\n");
+    check_cut("half", "");
+    check_cut(&long, "");
+    check_cut(&format!("a\n{long}"), "a\n");
+    check_cut(&format!("{long}\nb"), &format!("{long}\n"));
+}
+
+#[track_caller]
+fn check_delete(text: &str, line: u64, want: Result<&str, &str>) {
+    let dir = Dir::with(text);
+    let history = dir.open();
+    let deleted = delete(&history, line).map_err(|error| error.to_string());
+    assert_eq!(deleted, want.map(drop).map_err(str::to_owned));
+    assert_eq!(dir.text(), want.unwrap_or(text));
+    add(&history, "next").unwrap();
+    assert_eq!(dir.text(), format!("{}next\n", want.unwrap_or(text)));
+}
+
+#[test]
+fn one_line_is_deleted() {
+    check_delete("a\nb\nc\n", 1, Ok("b\nc\n"));
+    check_delete("a\nb\nc\n", 2, Ok("a\nc\n"));
+    check_delete("a\nb\nc\n", 3, Ok("a\nb\n"));
+    check_delete("a\n", 1, Ok(""));
+    check_delete("\n\nc\n", 2, Ok("\nc\n"));
+    let long = format!("{}\n", "y".repeat(3 * BLOCK_BYTES));
+    check_delete(&format!("a\n{long}b\n"), 2, Ok("a\nb\n"));
+    check_delete(&format!("a\n{long}b\n"), 3, Ok(&format!("a\n{long}")));
+}
+
+#[test]
+fn a_line_that_is_not_there_says_how_many_are() {
+    check_delete("", 1, Err("There is no line 1; the history has 0 lines."));
+    check_delete("a\n", 2, Err("There is no line 2; the history has 1 line."));
+    check_delete(
+        "a\nb\n",
+        0,
+        Err("There is no line 0; the history has 2 lines."),
+    );
+    let most = format!("There is no line {}; the history has 2 lines.", u64::MAX);
+    check_delete("a\nb\n", u64::MAX, Err(&most));
+}
+
+#[test]
+fn clearing_leaves_one_line() {
+    let dir = Dir::with("a\nb\n");
+    let history = dir.open();
+    history.clear("alice deleted\nthe history").unwrap();
+    add(&history, "bob 2").unwrap();
+    assert_eq!(dir.text(), "alice deleted\\nthe history\nbob 2\n");
+}
+
+#[test]
+fn a_stale_new_file_is_overwritten() {
+    let dir = Dir::with("a\nb\n");
+    fs::write(dir.path(".history.txt.new"), "what a crash left").unwrap();
+    delete(&dir.open(), 1).unwrap();
+    assert_eq!(dir.text(), "b\n");
+}
+
+#[test]
+fn the_permissions_stay() {
+    let dir = Dir::with("a\n");
+    let mode = |mode| fs::Permissions::from_mode(mode);
+    fs::set_permissions(dir.path(FILE_NAME), mode(0o640)).unwrap();
+    delete(&dir.open(), 1).unwrap();
+    let metadata = fs::metadata(dir.path(FILE_NAME)).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o640);
+}
+
+#[test]
+fn what_cannot_be_rewritten_stays() {
+    let dir = Dir::with("a\nb\n");
+    let history = dir.open();
+    // A folder in the new file's place cannot be overwritten.
+    fs::create_dir(dir.path(".history.txt.new")).unwrap();
+    for failed in [delete(&history, 1), history.clear("x")] {
+        assert!(matches!(failed, Err(HistoryError::NotStored(_))));
+    }
+    fs::remove_dir(dir.path(".history.txt.new")).unwrap();
+    assert_eq!(dir.text(), "a\nb\n");
+    delete(&history, 1).unwrap();
+    assert_eq!(dir.text(), "b\n");
+}
+
+#[test]
+fn lines_are_numbered_across_pieces() {
+    let long = "y".repeat(2 * TEXT_BYTES_MAX + 1);
+    for length in [0, 1, 57, 4096, TEXT_BYTES_MAX - 2, TEXT_BYTES_MAX - 1] {
+        let line = format!("{}\n", "x".repeat(length));
+        let text = format!("{}{long}\n{line}", line.repeat(120));
+        let dir = Dir::with(&text);
+        assert_eq!(read(dir.open().snapshot()), numbered(&text));
+    }
+}
+
+#[test]
+fn pieces_end_anywhere() {
+    // The first piece ends at every place of some line, the numbers grow from one digit to two
+    // and three, and the last line has no end.
+    for length in TEXT_BYTES_MAX - 100..=TEXT_BYTES_MAX {
+        let first = "x".repeat(length);
+        let text = format!("{first}\n{}the last", "a line\n\n".repeat(60));
+        let dir = Dir::with(&text);
+        let file = Arc::new(File::open(dir.path(FILE_NAME)).unwrap());
+        let range = 0..text.len() as u64;
+        assert_eq!(read(Snapshot::of(Part { file, range })), numbered(&text));
+    }
+}
+
+#[test]
+fn numbers_grow_by_one() {
+    let mut number = Number::one();
+    for want in 1..=100_001 {
+        let mut digits = Vec::new();
+        number.put(&mut digits);
+        assert_eq!(digits, format!("{want} ").as_bytes());
+        number.count_up();
+    }
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let text = "a line\n".repeat(100_000);
+    let dir = Dir::with(&text);
+    let history = dir.open();
+    let snapshot = history.snapshot();
+    add(&history, "later").unwrap();
+    let with_later = history.snapshot();
+    delete(&history, 1).unwrap();
+    history.clear("alice deleted the history").unwrap();
+    assert_eq!(read(snapshot), numbered(&text));
+    assert_eq!(read(with_later), numbered(&format!("{text}later\n")));
+    assert_eq!(read(history.snapshot()), "1 alice deleted the history\n");
+}
+
+#[test]
+fn every_snapshot_is_whole_while_others_append_and_delete() {
+    const RECORDS: usize = 200;
+    let dir = Dir::with("");
+    let history = dir.open();
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let history = &history;
+            scope.spawn(move || {
+                for record in 0..RECORDS {
+                    add(history, &format!("{writer} {record}")).unwrap();
+                    if record % 10 == 9 {
+                        delete(history, 1).unwrap();
+                    }
+                }
+            });
+        }
+        for _ in 0..RECORDS {
+            let text = read(history.snapshot());
+            let mut last = [None; 4];
+            for (n, line) in (1..).zip(text.split_terminator('\n')) {
+                let mut words = line.split(' ').map(|word| word.parse::<usize>().unwrap());
+                let mut word = || words.next().unwrap();
+                assert_eq!(word(), n);
+                let (writer, record) = (word(), Some(word()));
+                assert!(last[writer] < record, "out of order: {line}");
+                last[writer] = record;
+            }
+        }
+    });
+    assert_eq!(dir.text().lines().count(), 4 * (RECORDS - RECORDS / 10));
+}
