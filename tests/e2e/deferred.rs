@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::thread;
 
+use proto::ErrorCode;
 use proto::frame::{self, Message};
 use proto::http::BodyLength;
 use proto::http::response::{ResponseError, ResponseHead};
@@ -112,6 +113,9 @@ impl Crowded {
                 match Reply::decode(kind, &payload).unwrap() {
                     Reply::Stored { .. } => true,
                     Reply::Empty => false,
+                    Reply::Error(error) if error.code == ErrorCode::ShuttingDown => {
+                        return Ok(None);
+                    }
                     other => panic!("{other:?}"),
                 }
             }

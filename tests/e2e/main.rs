@@ -22,6 +22,7 @@ mod logs;
 mod others;
 mod programs;
 mod queue;
+mod refused;
 mod resume;
 mod streams;
 mod udp;

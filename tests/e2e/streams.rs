@@ -185,9 +185,9 @@ fn what_uses_no_stream_works_where_other_languages_give_none() {
         check_is_ready(&server);
         let token = say(&server, &lease, b"").expect(0).out();
         without_streams(&server, language, &format!("extend {token} 60"), 0);
-        without_streams(&server, language, &format!("ack {token}"), 0);
         without_streams(&server, language, "pause", 0);
         without_streams(&server, language, "resume", 0);
+        without_streams(&server, language, &format!("ack {token}"), 0);
         check(&server, "receive", "", 1, "");
     }
 }

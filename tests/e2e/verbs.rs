@@ -255,7 +255,9 @@ fn list() {
         "b.2\t1\t0\t0\t0\t0\ndefault\t2\t0\t0\t0\t0\n",
     );
     assert_eq!(out.stderr, "");
+    say(&server, "send --queue p -", b"x").expect(0);
     say(&server, "pause --queue p", b"").expect(0);
+    say(&server, "purge --queue p", b"").expect(0);
     assert_eq!(
         listed(&server),
         ["b.2 1 0 0 0", "default 2 0 0 0", "p 0 0 0 0 paused"]

@@ -254,11 +254,15 @@ impl<'a> Connection<'a> {
         self.shrink();
         self.registration.entry.set_idle(true);
         let waited = match self.is_stopping() {
-            true => Ok(Waited::HungUp),
+            true => Ok(Waited::Stopping),
             false => wakeup.wait(self.stream(), deadline),
         };
         self.registration.entry.set_idle(false);
-        waited
+        // Whoever stops the server ends an idle connection's input, as its peer may too.
+        match waited? {
+            Waited::HungUp if self.is_stopping() => Ok(Waited::Stopping),
+            waited => Ok(waited),
+        }
     }
 
     /// What this connection's thread can be woken by in [`Connection::wait`].

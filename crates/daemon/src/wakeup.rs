@@ -26,8 +26,10 @@ pub enum Waited {
     Woken,
     /// The deadline has come.
     TimedOut,
-    /// The peer has ended the connection, or its half of it, or the server is shutting down.
+    /// The peer has ended the connection, or its half of it.
     HungUp,
+    /// The server is shutting down.
+    Stopping,
 }
 
 impl Wakeup {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::queue::DURATION_DAYS_MAX;
+
 /// Reads the fields of one payload in order. Every `Err` means that the payload ended early or
 /// holds something the field does not allow.
 pub(crate) struct Fields<'a> {
@@ -16,6 +18,8 @@ pub enum PayloadError {
     Incomplete(&'static str),
     /// The named field holds a value it may not hold.
     Invalid(&'static str),
+    /// The named field holds a time longer than [`crate::queue::DURATION_MAX`].
+    DurationTooLong(&'static str),
     /// Bytes were left over behind the last field.
     LeftOver(usize),
     /// No message has this kind.
@@ -27,6 +31,9 @@ impl fmt::Display for PayloadError {
         match self {
             Self::Incomplete(field) => write!(f, "the frame ends inside its field '{field}'"),
             Self::Invalid(field) => write!(f, "the frame's field '{field}' has no valid value"),
+            Self::DurationTooLong(field) => {
+                write!(f, "the {field} exceeds {DURATION_DAYS_MAX} days")
+            }
             Self::LeftOver(bytes) => write!(f, "the frame has {bytes} bytes too many"),
             Self::UnknownKind(kind) => write!(f, "no message has the kind 0x{kind:02x}"),
         }

@@ -74,7 +74,15 @@ impl FrameError {
         match self {
             Self::TooLong { .. } => ErrorCode::TooLarge,
             Self::Payload(PayloadError::UnknownKind(_)) => ErrorCode::Unsupported,
-            _ => ErrorCode::BadRequest,
+            Self::Payload(
+                PayloadError::Incomplete(_)
+                | PayloadError::Invalid(_)
+                | PayloadError::DurationTooLong(_)
+                | PayloadError::LeftOver(_),
+            )
+            | Self::Io(_)
+            | Self::NotAFrame(_)
+            | Self::NoKind => ErrorCode::BadRequest,
         }
     }
 }

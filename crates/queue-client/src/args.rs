@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cli::args::{Given, Line, Opt, Verbs, duration, split, value};
 use cli::{App, Endpoint, Parsed, UsageError, Words};
-use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, NAME_BYTES_MAX, QueueName};
+use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, NAME_BYTES_MAX, QueueName};
 
 use crate::work::JOBS_MAX;
 use crate::{Action, Config, Ending, Lease, Receive, Send, Source, TokenSource, Transport, Work};
@@ -22,8 +22,8 @@ pub const APP: App = App {
 /// The server's port unless told otherwise.
 pub const PORT_DEFAULT: u16 = 55556;
 
-/// What a delay, a wait or a lease can be: 49 days are the most that a request can say.
-const TIMES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(49 * 24 * 3600);
+/// What a delay, a wait or a lease can be.
+const TIMES: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 
 #[derive(Debug, Clone, Copy)]
 enum Verb {

@@ -2,12 +2,13 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::frame::Message;
 use proto::queue::{Reply, Request};
 
 use crate::Error;
-use crate::client::{Client, Link, check_body, decode, name, unexpected};
+use crate::client::{Client, Link, check_body, decode, millis, name, unexpected};
 
 /// How many requests a [`Batch`] writes before it reads the replies, and how many bytes of them.
 /// The replies to so many fit into a socket's buffer, so the server can always write them.
@@ -19,7 +20,7 @@ const UNANSWERED_BYTES_MAX: usize = 256 * 1024;
 #[must_use = "a batch is sent when it is finished"]
 pub struct Batch<'c> {
     client: &'c mut Client,
-    delay_millis: u32,
+    delay: Duration,
     /// The requests that are not written yet...
     output: Vec<u8>,
     /// ...and how many they are.
@@ -37,10 +38,10 @@ struct Tally {
 }
 
 impl<'c> Batch<'c> {
-    pub(crate) fn new(client: &'c mut Client, delay_millis: u32) -> Self {
+    pub(crate) fn new(client: &'c mut Client, delay: Duration) -> Self {
         Self {
             client,
-            delay_millis,
+            delay,
             output: Vec::new(),
             unwritten: 0,
             tally: Tally::default(),
@@ -71,7 +72,7 @@ impl<'c> Batch<'c> {
         let queue = Arc::clone(&self.client.queue);
         let request = Request::Send {
             queue: name(&queue),
-            delay_millis: self.delay_millis,
+            delay_millis: millis(self.delay)?,
             body,
         };
         if let Link::Udp(_) = self.client.link {

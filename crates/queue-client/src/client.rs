@@ -6,7 +6,9 @@ use std::time::Duration;
 use cli::Endpoint;
 use proto::ErrorCode;
 use proto::frame::{self, Message};
-use proto::queue::{BODY_BYTES_MAX, Claim, Delivery, MessageId, QueueName, Reply, Request, Token};
+use proto::queue::{
+    BODY_BYTES_MAX, Claim, DURATION_MAX, Delivery, MessageId, QueueName, Reply, Request, Token,
+};
 
 use crate::message::{Peeked, Received, Released};
 use crate::stats::{QueueStats, Stats};
@@ -20,8 +22,7 @@ const UDP_LEASE: Duration = Duration::from_secs(60);
 /// A connection to a queue server.
 ///
 /// All methods wait for the server's answer, [`Endpoint::timeout`] at the most. Durations are sent
-/// in whole milliseconds; 49 days are the most that a request can say, and what is longer counts as
-/// that.
+/// in whole milliseconds; one that is longer than [`DURATION_MAX`] is refused.
 ///
 /// Where an error says that the server was lost, what was asked for may or may not be done. A TCP
 /// connection is ended then, and what it held goes back to its queue: connect anew.
@@ -138,7 +139,7 @@ impl Client {
         let queue = Arc::clone(&self.queue);
         let request = Request::Send {
             queue: name(&queue),
-            delay_millis: millis(delay),
+            delay_millis: millis(delay)?,
             body,
         };
         match self.ask(&request)? {
@@ -160,7 +161,7 @@ impl Client {
     /// # Ok::<(), queue_client::Error>(())
     /// ```
     pub fn batch(&mut self, delay: Duration) -> Batch<'_> {
-        Batch::new(self, millis(delay))
+        Batch::new(self, delay)
     }
 
     /// Sends many messages, without waiting for the reply to each: over TCP up to 512, or 256 KiB,
@@ -233,6 +234,33 @@ impl Client {
         self.take(Delivery::Hold, wait)
     }
 
+    /// Takes the oldest message as [`Client::receive_wait`] does, for who asks again and again: also a
+    /// pause is waited for, and `None` says that nothing was handed out for so long.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// loop {
+    ///     if let Some(message) = client.receive_patiently(std::time::Duration::from_secs(60))? {
+    ///         println!("{} bytes", message.body.len());
+    ///         client.ack(&message)?;
+    ///     }
+    /// }
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses or is lost.
+    pub fn receive_patiently(&mut self, wait: Duration) -> Result<Option<Received>, Error> {
+        match self.receive_wait(wait) {
+            Err(Error::Refused {
+                code: ErrorCode::Paused,
+                ..
+            }) => Ok(None),
+            received => received,
+        }
+    }
+
     /// Takes the oldest message and has the server forget it as it is sent.
     ///
     /// ```no_run
@@ -270,7 +298,7 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn lease(&mut self, lease: Duration, wait: Duration) -> Result<Option<Received>, Error> {
-        let millis = millis(lease);
+        let millis = millis(lease)?;
         self.take(Delivery::Lease { millis }, wait)
     }
 
@@ -278,11 +306,10 @@ impl Client {
         let queue = Arc::clone(&self.queue);
         let request = Request::Receive {
             queue: name(&queue),
-            wait_millis: millis(wait),
+            wait_millis: millis(wait)?,
             delivery,
         };
         // So much more than the usual time may pass until the reply comes.
-        let wait = Duration::from_millis(millis(wait).into());
         let received = match self.ask_and_wait(&request, wait)? {
             Reply::Empty => None,
             Reply::Message { id, attempt, body } => Some(Received {
@@ -341,7 +368,7 @@ impl Client {
     /// If the server refuses or is lost.
     pub fn release(&mut self, claim: impl Into<Claim>, delay: Duration) -> Result<Released, Error> {
         let claim = claim.into();
-        let delay_millis = millis(delay);
+        let delay_millis = millis(delay)?;
         let request = Request::Release {
             claim,
             delay_millis,
@@ -394,7 +421,7 @@ impl Client {
     /// # Errors
     /// If the server refuses, because there is no such lease, or is lost.
     pub fn extend(&mut self, token: Token, lease: Duration) -> Result<(), Error> {
-        let lease_millis = millis(lease);
+        let lease_millis = millis(lease)?;
         let request = Request::Extend {
             token,
             lease_millis,
@@ -617,7 +644,10 @@ pub(crate) fn check_body(body: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// A duration as it stands in a request; 49 days are the most that it can say.
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+/// A duration as it stands in a request.
+pub(crate) fn millis(duration: Duration) -> Result<u32, Error> {
+    let millis = u32::try_from(duration.as_millis()).ok();
+    millis
+        .filter(|_| duration <= DURATION_MAX)
+        .ok_or(Error::DurationTooLong(duration))
 }

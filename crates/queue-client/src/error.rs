@@ -5,13 +5,14 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use cli::exit::of_output_error;
 use cli::{ConnectError, Exit, Failure, is_timeout};
 use proto::ErrorCode;
 use proto::frame::FrameError;
 use proto::plain::QUEUE_EMPTY;
-use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX};
+use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX, DURATION_MAX};
 
 /// Why a client did not do what it was asked.
 #[derive(Debug)]
@@ -82,6 +83,8 @@ pub enum Error {
         /// How long it may be.
         bytes_max: usize,
     },
+    /// A delay, a lease or a wait is longer than [`DURATION_MAX`].
+    DurationTooLong(Duration),
     /// A body is longer than a frame can carry; with its length in bytes.
     BodyTooLong(usize),
     /// A request is longer than a datagram can be; with its length in bytes.
@@ -162,6 +165,12 @@ impl fmt::Display for Error {
                  {bytes_max})",
                 path.display()
             ),
+            Self::DurationTooLong(duration) => write!(
+                f,
+                "a delay, a lease or a wait of {} s exceeds the limit of {} s (49 days)",
+                duration.as_secs(),
+                DURATION_MAX.as_secs()
+            ),
             Self::BodyTooLong(bytes) => write!(
                 f,
                 "a message of {bytes} bytes is over the {BODY_BYTES_MAX} that any server takes"
@@ -236,6 +245,7 @@ impl Failure for Error {
             Self::TooLong { .. }
             | Self::PieceTooLong { .. }
             | Self::BodyTooLong(_)
+            | Self::DurationTooLong(_)
             | Self::TooLongForUdp(_)
             | Self::TokenInput(_)
             | Self::NotAToken

@@ -79,7 +79,7 @@ impl Receive {
             };
         }
         loop {
-            let message = client.receive_wait(LONG_WAIT)?;
+            let message = client.receive_patiently(LONG_WAIT)?;
             if message.is_some() {
                 return Ok(message);
             }

@@ -172,7 +172,7 @@ impl Worker<'_> {
             let taken = match self.work.wait {
                 Some(Duration::ZERO) => client.receive()?,
                 Some(wait) => client.receive_wait(wait)?,
-                None => client.receive_wait(LONG_WAIT)?,
+                None => client.receive_patiently(LONG_WAIT)?,
             };
             if taken.is_some() || self.work.wait.is_some() {
                 return Ok(taken);

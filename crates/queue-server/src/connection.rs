@@ -93,6 +93,8 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
         if connection.next_request(None)?.is_none() {
             if connection.is_stopping() {
                 session.give_back_at_stop();
+                // Whatever the client asks from now on is not done, and this tells it so.
+                session.fail(&QueueError::ShuttingDown, connection.output());
             }
             return Ok(());
         }
@@ -116,6 +118,10 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
         }
         payload.clear();
         payload.shrink_to(PAYLOAD_BYTES_KEPT);
+        if session.is_told_of_stop {
+            session.give_back_at_stop();
+            return Ok(());
+        }
         connection.flush_if_large()?;
     }
 }
@@ -135,6 +141,8 @@ struct Session<'q> {
     /// What came of them; kept for its room.
     stepped: Vec<Stepped>,
     wakeup: Option<Arc<Wakeup>>,
+    /// Whether the client was told that the server is shutting down.
+    is_told_of_stop: bool,
 }
 
 impl<'q> Session<'q> {
@@ -149,6 +157,7 @@ impl<'q> Session<'q> {
             steps_max: (STEPS_BYTES_MAX / queues.body_bytes_max()).clamp(1, STEPS_MAX),
             stepped: Vec::new(),
             wakeup: None,
+            is_told_of_stop: false,
         }
     }
 
@@ -160,20 +169,10 @@ impl<'q> Session<'q> {
             return Ok(());
         }
         self.act_now(connection.output());
-        let begun = match request {
-            Request::Receive {
-                queue,
-                wait_millis,
-                delivery,
-            } => {
-                let wait = millis(wait_millis);
-                self.receive(queue, wait, delivery, connection)?
-            }
-            other => self.begin(other, connection.output()),
-        };
+        let begun = self.begin(request, connection)?;
         match begun {
             Ok(begun) => self.begun.extend(begun),
-            Err(error) => self.refuse(error.code(), &error.to_string(), connection.output()),
+            Err(error) => self.fail(&error, connection.output()),
         }
         let is_much = self.begun.len() >= WAITING_MAX || self.begun_bytes >= WAITING_BYTES_MAX;
         if !self.queues.is_durable() || is_much {
@@ -185,8 +184,10 @@ impl<'q> Session<'q> {
     /// Adds a request to those that are acted on together, as most are; returns whether that was
     /// possible. Where it may have to wait, it is not.
     fn act_soon(&mut self, request: &Request, out: &mut Vec<u8>) -> bool {
+        if self.queues.is_durable() {
+            return false;
+        }
         let (queue, step) = match *request {
-            _ if self.queues.is_durable() => return false,
             Request::Send {
                 queue,
                 delay_millis: 0,
@@ -199,7 +200,19 @@ impl<'q> Session<'q> {
                 wait_millis: 0,
                 delivery: Delivery::Forget,
             } => (queue, Step::Receive),
-            _ => return false,
+            Request::Send { .. }
+            | Request::Receive { .. }
+            | Request::Ack { .. }
+            | Request::Release { .. }
+            | Request::Unreserve { .. }
+            | Request::Extend { .. }
+            | Request::Peek { .. }
+            | Request::Stats
+            | Request::Purge { .. }
+            | Request::Pause { .. }
+            | Request::Resume { .. }
+            | Request::Kick { .. }
+            | Request::Drain { .. } => return false,
         };
         if self.steps.len() >= self.steps_max || self.steps_queue != queue.as_str() {
             self.act_now(out);
@@ -229,40 +242,72 @@ impl<'q> Session<'q> {
     }
 
     /// Begins a change, or replies at once.
-    fn begin(&mut self, request: Request, out: &mut Vec<u8>) -> Result<Option<Begun>, QueueError> {
+    fn begin(
+        &mut self,
+        request: Request,
+        connection: &mut Connection,
+    ) -> io::Result<Result<Option<Begun>, QueueError>> {
         let queues = self.queues;
-        match request {
+        let out = connection.output();
+        Ok(match request {
             Request::Send {
                 queue,
                 delay_millis,
                 body,
             } => {
                 self.begun_bytes += body.len();
-                return queues.send(queue, millis(delay_millis), body).map(Some);
+                queues.send(queue, millis(delay_millis), body).map(Some)
             }
-            Request::Ack { claim } => {
-                let taken = self.claim(claim)?;
-                return Ok(Some(queues.forget(taken)));
+            Request::Receive {
+                queue,
+                wait_millis,
+                delivery,
+            } => {
+                let wait = millis(wait_millis);
+                return self.receive(queue, wait, delivery, connection);
             }
+            Request::Ack { claim } => self.claim(claim).map(|taken| Some(queues.forget(taken))),
             Request::Release {
                 claim,
                 delay_millis,
             } => {
-                let taken = self.claim(claim)?;
-                return Ok(Some(queues.release(taken, millis(delay_millis))));
+                let release = |taken| queues.release(taken, millis(delay_millis));
+                self.claim(claim).map(release).map(Some)
             }
             Request::Unreserve { claim } => {
-                let taken = self.claim(claim)?;
-                return Ok(Some(queues.unreserve(taken)));
+                self.claim(claim).map(|taken| Some(queues.unreserve(taken)))
             }
             Request::Extend {
                 token,
                 lease_millis,
-            } => return queues.extend(token, millis(lease_millis)).map(Some),
-            _ => {}
-        }
+            } => queues.extend(token, millis(lease_millis)).map(Some),
+            Request::Peek { queue, after } => {
+                self.settle(out);
+                queues.peek(queue, after, |reply| reply.encode(out));
+                Ok(None)
+            }
+            Request::Stats => {
+                self.settle(out);
+                queues.stats(|reply| reply.encode(out));
+                Ok(None)
+            }
+            Request::Purge { queue } => self.at_once(out, || queues.purge(queue)),
+            Request::Pause { queue } => self.at_once(out, || queues.pause(queue, true)),
+            Request::Resume { queue } => self.at_once(out, || queues.pause(queue, false)),
+            Request::Kick { queue } => self.at_once(out, || queues.kick(queue)),
+            Request::Drain { on } => self.at_once(out, || Ok(queues.drain(on))),
+        })
+    }
+
+    /// Does at once what concerns whole queues, behind everything that was begun before it.
+    fn at_once(
+        &mut self,
+        out: &mut Vec<u8>,
+        change: impl FnOnce() -> Result<u64, QueueError>,
+    ) -> Result<Option<Begun>, QueueError> {
         self.settle(out);
-        answer(queues, request, |reply| reply.encode(out))?;
+        let messages = change()?;
+        Reply::Done { messages }.encode(out);
         Ok(None)
     }
 
@@ -280,21 +325,22 @@ impl<'q> Session<'q> {
                 return Ok(Err(QueueError::TooManyHeld));
             }
         }
-        let mut taken = self.queues.take(queue);
-        if taken.is_none() && !self.begun.is_empty() {
+        let mut taken = self.queues.reserve(queue);
+        if !matches!(taken, Ok(Some(_))) && !self.begun.is_empty() {
             // What this connection has sent or given back before, it must be able to receive.
             self.settle(connection.output());
-            taken = self.queues.take(queue);
+            taken = self.queues.reserve(queue);
         }
-        if taken.is_none() && !wait.is_zero() {
-            taken = match self.wait_for(queue, wait, connection)? {
-                Ok(taken) => taken,
-                Err(error) => return Ok(Err(error)),
-            };
+        if !matches!(taken, Ok(Some(_))) && !wait.is_zero() {
+            taken = self.wait_for(queue, wait, connection)?;
         }
-        let Some(taken) = taken else {
-            Reply::Empty.encode(connection.output());
-            return Ok(Ok(None));
+        let taken = match taken {
+            Ok(Some(taken)) => taken,
+            Ok(None) => {
+                Reply::Empty.encode(connection.output());
+                return Ok(Ok(None));
+            }
+            Err(error) => return Ok(Err(error)),
         };
         let body_bytes = taken.message.body.len();
         let begun = match delivery {
@@ -310,7 +356,11 @@ impl<'q> Session<'q> {
         Ok(Ok(Some(begun)))
     }
 
-    /// Sleeps until there is a message, the wait is over, or the client has hung up.
+    /// Sleeps until there is a message, or the wait is over.
+    ///
+    /// # Errors
+    /// If the client has hung up: who is told that there is nothing has waited for as long as he
+    /// wanted to.
     fn wait_for(
         &mut self,
         queue: QueueName,
@@ -330,12 +380,21 @@ impl<'q> Session<'q> {
                 Ok(in_line) => in_line,
                 Err(error) => return Ok(Err(error)),
             };
-            if in_line.is_some() && connection.wait(&wakeup, deadline)? != Waited::Woken {
-                return Ok(Ok(None));
+            let waited = match in_line {
+                Some(_) => connection.wait(&wakeup, deadline)?,
+                None => Waited::Woken,
+            };
+            match waited {
+                Waited::Woken => {}
+                Waited::TimedOut => return Ok(self.queues.reserve(queue)),
+                Waited::Stopping => {
+                    self.is_told_of_stop = true;
+                    return Ok(Err(QueueError::ShuttingDown));
+                }
+                Waited::HungUp => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
-            let taken = self.queues.take(queue);
-            if taken.is_some() {
-                return Ok(Ok(taken));
+            if let taken @ Ok(Some(_)) = self.queues.reserve(queue) {
+                return Ok(taken);
             }
         }
     }
@@ -408,6 +467,12 @@ impl<'q> Session<'q> {
         }
     }
 
+    /// Says why a request was not done, behind the replies to those before it.
+    fn fail(&mut self, error: &QueueError, out: &mut Vec<u8>) {
+        self.settle(out);
+        put_failure(error, out);
+    }
+
     fn refuse(&mut self, code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
         self.settle(out);
         put_error(code, sentence, out);
@@ -425,38 +490,22 @@ impl Drop for Session<'_> {
     }
 }
 
-/// Answers a request that concerns whole queues.
-pub(crate) fn answer<R>(
-    queues: &Queues,
-    request: Request,
-    with: impl FnOnce(Reply) -> R,
-) -> Result<R, QueueError> {
-    let messages = match request {
-        Request::Peek { queue, after } => return Ok(queues.peek(queue, after, with)),
-        Request::Purge { queue } => queues.purge(queue)?,
-        Request::Kick { queue } => queues.kick(queue)?,
-        Request::Pause { queue } => {
-            queues.pause(queue, true)?;
-            0
-        }
-        Request::Resume { queue } => {
-            queues.pause(queue, false)?;
-            0
-        }
-        Request::Drain { on } => {
-            queues.drain(on);
-            0
-        }
-        _ => return Ok(queues.stats(with)),
-    };
-    Ok(with(Reply::Done { messages }))
-}
-
 /// A request for the log, with the length of its body instead of that.
 fn shown(request: &Request) -> String {
     match request {
         Request::Send { queue, body, .. } => format!("Send to {queue}: {} bytes", body.len()),
-        other => format!("{other:?}"),
+        Request::Receive { .. }
+        | Request::Ack { .. }
+        | Request::Release { .. }
+        | Request::Unreserve { .. }
+        | Request::Extend { .. }
+        | Request::Peek { .. }
+        | Request::Stats
+        | Request::Purge { .. }
+        | Request::Pause { .. }
+        | Request::Resume { .. }
+        | Request::Kick { .. }
+        | Request::Drain { .. } => format!("{request:?}"),
     }
 }
 
@@ -517,9 +566,10 @@ fn send_plain(queues: &Queues, body: &[u8]) -> Result<(), QueueError> {
     queues.finish(begun, |_| {})
 }
 
-/// The oldest message, raw. It is forgotten when it has been sent.
+/// The oldest message, raw. It is forgotten when it has been sent. Who asks like this knows one error
+/// sentence and takes all else for a message, so to him a paused queue is an empty one.
 fn reply_plain(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
-    let Some(taken) = queues.take(QueueName::DEFAULT) else {
+    let Ok(Some(taken)) = queues.reserve(QueueName::DEFAULT) else {
         return connection.write_all(QUEUE_EMPTY.as_bytes());
     };
     hand_out_plain(queues, taken, |body| {

@@ -21,7 +21,7 @@ use proto::queue::{
 
 use crate::QueueError;
 use crate::begun::Begun;
-use crate::connection::{answer, hand_out_plain, millis};
+use crate::connection::{hand_out_plain, millis};
 use crate::message::Taken;
 use crate::queues::Queues;
 use crate::recent::{Asked, Recent};
@@ -167,21 +167,21 @@ impl Datagrams {
                 ..
             } => return unsupported(NO_HOLDING),
             Request::Receive {
-                queue, delivery, ..
-            } => {
-                let Some(taken) = queues.take(queue) else {
-                    return Ok(Acted::Replied(wrapped(id, &Reply::Empty)));
-                };
-                if is_too_long(&taken) {
-                    queues.untake(taken);
-                    let refusal = refusal(id, ErrorCode::TooLarge, MESSAGE_TOO_LONG);
-                    return Ok(Acted::Replied(refusal));
-                }
-                match delivery {
-                    Delivery::Lease { millis: lease } => queues.lease(taken, millis(lease)),
-                    _ => queues.deliver(taken),
-                }
-            }
+                queue,
+                delivery: Delivery::Lease { millis: lease },
+                ..
+            } => match self.reserve(id, queue)? {
+                Ok(taken) => queues.lease(taken, millis(lease)),
+                Err(replied) => return Ok(replied),
+            },
+            Request::Receive {
+                queue,
+                delivery: Delivery::Forget,
+                ..
+            } => match self.reserve(id, queue)? {
+                Ok(taken) => queues.deliver(taken),
+                Err(replied) => return Ok(replied),
+            },
             Request::Ack {
                 claim: Claim::Leased(token),
             } => queues.forget(queues.claim(token)?),
@@ -192,25 +192,46 @@ impl Datagrams {
             Request::Unreserve {
                 claim: Claim::Leased(token),
             } => queues.unreserve(queues.claim(token)?),
-            Request::Ack { .. } | Request::Release { .. } | Request::Unreserve { .. } => {
-                return unsupported(NO_HOLDING);
+            Request::Ack {
+                claim: Claim::Held(_),
             }
+            | Request::Release {
+                claim: Claim::Held(_),
+                ..
+            }
+            | Request::Unreserve {
+                claim: Claim::Held(_),
+            } => return unsupported(NO_HOLDING),
             Request::Extend {
                 token,
                 lease_millis,
             } => queues.extend(token, millis(lease_millis))?,
-            Request::Peek { .. } | Request::Stats => {
-                let shown = answer(queues, request, |reply| wrapped(id, &reply))?;
-                return Ok(Acted::Shown(match shown.len() {
-                    ..=DATAGRAM_BYTES_MAX => shown,
-                    _ => refusal(id, ErrorCode::TooLarge, TOO_LONG),
-                }));
+            Request::Peek { queue, after } => {
+                return Ok(shown(
+                    id,
+                    queues.peek(queue, after, |reply| wrapped(id, &reply)),
+                ));
             }
-            other => {
-                let reply = answer(queues, other, |reply| wrapped(id, &reply))?;
-                return Ok(Acted::Replied(reply));
-            }
+            Request::Stats => return Ok(shown(id, queues.stats(|reply| wrapped(id, &reply)))),
+            Request::Purge { queue } => return Ok(done(id, queues.purge(queue)?)),
+            Request::Pause { queue } => return Ok(done(id, queues.pause(queue, true)?)),
+            Request::Resume { queue } => return Ok(done(id, queues.pause(queue, false)?)),
+            Request::Kick { queue } => return Ok(done(id, queues.kick(queue)?)),
+            Request::Drain { on } => return Ok(done(id, queues.drain(on))),
         }))
+    }
+
+    /// Takes the oldest message, if it fits into a datagram; or else what to reply instead.
+    fn reserve(&self, id: u64, queue: QueueName) -> Result<Result<Taken, Acted>, QueueError> {
+        let Some(taken) = self.queues.reserve(queue)? else {
+            return Ok(Err(Acted::Replied(wrapped(id, &Reply::Empty))));
+        };
+        if is_too_long(&taken) {
+            self.queues.untake(taken);
+            let refusal = refusal(id, ErrorCode::TooLarge, MESSAGE_TOO_LONG);
+            return Ok(Err(Acted::Replied(refusal)));
+        }
+        Ok(Ok(taken))
     }
 
     fn serve_plain_send(&self, body: &[u8], peer: SocketAddr) {
@@ -225,7 +246,8 @@ impl Datagrams {
         socket: &UdpSocket,
         reply_with: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let take = || self.queues.take(QueueName::DEFAULT);
+        // Who asks like this knows one error sentence, so to him a paused queue is an empty one.
+        let take = || self.queues.reserve(QueueName::DEFAULT).ok().flatten();
         // A plain sender is not told when his message is in the queue, so it has to be there.
         let taken = take().or_else(|| {
             self.settle(socket);
@@ -240,6 +262,19 @@ impl Datagrams {
         }
         hand_out_plain(&self.queues, taken, reply_with)
     }
+}
+
+/// The reply to a request that was done at once.
+fn done(id: u64, messages: u64) -> Acted {
+    Acted::Replied(wrapped(id, &Reply::Done { messages }))
+}
+
+/// The reply to who only looks.
+fn shown(id: u64, reply: Vec<u8>) -> Acted {
+    Acted::Shown(match reply.len() {
+        ..=DATAGRAM_BYTES_MAX => reply,
+        _ => refusal(id, ErrorCode::TooLarge, TOO_LONG),
+    })
 }
 
 fn is_too_long(taken: &Taken) -> bool {

@@ -41,6 +41,12 @@ pub enum QueueError {
     NotHeld(MessageId),
     /// No message is leased under that token.
     NoLease,
+    /// There is no queue of this name.
+    NoQueue(String),
+    /// The queue of this name hands out nothing.
+    Paused(String),
+    /// The server ends.
+    ShuttingDown,
     /// The change is not on the disk, or not known to be.
     NotStored(NotStored),
 }
@@ -57,7 +63,9 @@ impl QueueError {
             | Self::TooManyHeld => ErrorCode::Full,
             Self::CannotWait => ErrorCode::Busy,
             Self::Draining => ErrorCode::Draining,
-            Self::NotHeld(_) | Self::NoLease => ErrorCode::NotFound,
+            Self::NotHeld(_) | Self::NoLease | Self::NoQueue(_) => ErrorCode::NotFound,
+            Self::Paused(_) => ErrorCode::Paused,
+            Self::ShuttingDown => ErrorCode::ShuttingDown,
             Self::NotStored(_) => ErrorCode::Storage,
         }
     }
@@ -90,6 +98,9 @@ impl fmt::Display for QueueError {
                 "no message is leased under this token: it was acknowledged or released, or the \
                  lease ran out",
             ),
+            Self::NoQueue(name) => write!(f, "there is no queue '{name}'"),
+            Self::Paused(name) => write!(f, "the queue '{name}' is paused"),
+            Self::ShuttingDown => f.write_str("the server is shutting down"),
             Self::NotStored(error) => write!(f, "the change is {error}"),
         }
     }

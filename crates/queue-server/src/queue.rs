@@ -63,15 +63,7 @@ impl Queue {
         self.next_in_line()
     }
 
-    /// Takes the message at the front, unless the queue is paused.
-    pub(crate) fn take(&mut self) -> Option<Message> {
-        match self.is_paused {
-            true => None,
-            false => self.pop(),
-        }
-    }
-
-    /// Takes the message at the front.
+    /// Takes the message at the front, whether or not the queue is paused.
     pub(crate) fn pop(&mut self) -> Option<Message> {
         let returned = self
             .returned
@@ -151,7 +143,7 @@ mod tests {
     }
 
     fn places(mut queue: Queue) -> Vec<Place> {
-        std::iter::from_fn(|| queue.take().map(|m| m.place)).collect()
+        std::iter::from_fn(|| queue.pop().map(|m| m.place)).collect()
     }
 
     #[test]
@@ -163,9 +155,9 @@ mod tests {
     #[test]
     fn what_comes_back_goes_to_its_old_place() {
         let mut queue = queue_of(&[1, 2, 3, 4]);
-        let first = queue.take().unwrap();
-        let second = queue.take().unwrap();
-        queue.take().unwrap();
+        let first = queue.pop().unwrap();
+        let second = queue.pop().unwrap();
+        queue.pop().unwrap();
         queue.insert(second);
         queue.insert(first);
         assert_eq!(places(queue), [1, 2, 4]);
@@ -198,16 +190,15 @@ mod tests {
         // He has gone away without taking it, so the next one is woken.
         let woken = queue.leave_line(&one).unwrap();
         assert!(Arc::ptr_eq(&woken, &two));
-        queue.take().unwrap();
+        queue.pop().unwrap();
         assert!(queue.leave_line(&two).is_none());
         assert!(queue.is_unused());
     }
 
     #[test]
-    fn a_paused_queue_hands_out_nothing() {
+    fn a_paused_queue_wakes_nobody() {
         let mut queue = queue_of(&[1]);
         queue.is_paused = true;
-        assert_eq!(queue.take(), None);
         let one = Arc::new(Wakeup::new().unwrap());
         assert!(queue.get_in_line(&one));
         assert!(queue.insert(message(2)).is_none());

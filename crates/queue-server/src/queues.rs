@@ -113,9 +113,12 @@ impl Queues {
         })
     }
 
-    /// Takes the oldest message.
-    pub fn take(&self, queue: QueueName) -> Option<Taken> {
-        lock(&self.shared.state).take(queue)
+    /// Takes the oldest message; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`QueueError::Paused`].
+    pub fn reserve(&self, queue: QueueName) -> Result<Option<Taken>, QueueError> {
+        lock(&self.shared.state).reserve(queue)
     }
 
     /// Puts a message back that was not handed out after all.

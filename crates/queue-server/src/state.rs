@@ -66,7 +66,21 @@ impl State {
         Ok(name)
     }
 
-    pub(crate) fn remove_if_unused(&mut self, name: &Arc<str>) {
+    /// The name of a queue that is there, as all share it: it has messages in whatever state, waiters
+    /// or a pause, or its dead letters are there.
+    ///
+    /// # Errors
+    /// [`QueueError::NoQueue`].
+    pub(crate) fn existing(&self, queue: QueueName) -> Result<Arc<str>, QueueError> {
+        let name = queue.as_str();
+        match self.queues.get_key_value(name) {
+            Some((name, _)) => Ok(Arc::clone(name)),
+            None if self.dead_of(name).is_some() => Ok(name.into()),
+            None => Err(QueueError::NoQueue(name.to_owned())),
+        }
+    }
+
+    pub(crate) fn remove_if_unused(&mut self, name: &str) {
         if self.queues.get(name).is_some_and(Queue::is_unused) {
             self.queues.remove(name);
         }
@@ -112,16 +126,26 @@ impl State {
         Ok((id, wakeup))
     }
 
-    /// Takes the oldest message, and forgets it with that.
-    pub(crate) fn remove_first(&mut self, name: &Arc<str>) -> Option<Message> {
-        let one = self.queues.get_mut(name)?;
-        let mut message = one.take()?;
+    /// Takes the oldest message, and forgets it with that; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`QueueError::Paused`].
+    pub(crate) fn remove_first(&mut self, queue: QueueName) -> Result<Option<Message>, QueueError> {
+        let Some(one) = self.queues.get_mut(queue.as_str()) else {
+            return Ok(None);
+        };
+        if one.is_paused {
+            return Err(QueueError::Paused(queue.as_str().to_owned()));
+        }
+        let Some(mut message) = one.pop() else {
+            return Ok(None);
+        };
         message.attempts += 1;
         one.bytes -= message.cost();
         self.bytes -= message.cost();
         self.totals.received += 1;
         self.totals.acked += 1;
-        Some(message)
+        Ok(Some(message))
     }
 
     /// Counts what a message costs, if there is room for it. Returns the queue that it goes to; if there
@@ -150,17 +174,28 @@ impl State {
         Ok(one)
     }
 
-    pub(crate) fn take(&mut self, queue: QueueName) -> Option<Taken> {
-        let (name, one) = self.queues.get_key_value_mut(queue.as_str())?;
-        let mut message = one.take()?;
+    /// Takes the oldest message; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`QueueError::Paused`].
+    pub(crate) fn reserve(&mut self, queue: QueueName) -> Result<Option<Taken>, QueueError> {
+        let Some((name, one)) = self.queues.get_key_value_mut(queue.as_str()) else {
+            return Ok(None);
+        };
+        if one.is_paused {
+            return Err(QueueError::Paused(name.to_string()));
+        }
+        let Some(mut message) = one.pop() else {
+            return Ok(None);
+        };
         one.held += 1;
         message.attempts += 1;
         self.totals.received += 1;
-        Some(Taken {
+        Ok(Some(Taken {
             queue: Arc::clone(name),
             message,
             lease: None,
-        })
+        }))
     }
 
     /// Takes a message off the account.

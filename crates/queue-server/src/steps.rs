@@ -34,34 +34,35 @@ impl Queues {
         let shared = &*self.shared;
         let mut wakeups = Vec::new();
         let mut state = lock(&shared.state);
-        let name = state.name(queue);
+        // Only a send makes a queue that is not there.
+        let mut name = None;
         let is_send = |step: &&Step| matches!(step, Step::Send(_));
         let mut places = shared
             .clock
             .next_places(steps.iter().filter(is_send).count());
         for step in steps.drain(..) {
-            done.push(match (&name, step) {
-                (Ok(name), Step::Send(message)) => {
-                    let place = places.next().expect("there is one for each");
-                    match state.append(name, message, place, &shared.limits) {
-                        Ok((id, wakeup)) => {
-                            wakeups.extend(wakeup);
-                            Stepped::Stored(id)
+            done.push(match step {
+                Step::Send(message) => match name.get_or_insert_with(|| state.name(queue)) {
+                    Ok(name) => {
+                        let place = places.next().expect("there is one for each");
+                        match state.append(name, message, place, &shared.limits) {
+                            Ok((id, wakeup)) => {
+                                wakeups.extend(wakeup);
+                                Stepped::Stored(id)
+                            }
+                            Err(error) => Stepped::Refused(error),
                         }
-                        Err(error) => Stepped::Refused(error),
                     }
-                }
-                (Ok(name), Step::Receive) => match state.remove_first(name) {
-                    Some(message) => Stepped::Received(message),
-                    None => Stepped::Empty,
+                    Err(error) => Stepped::Refused(error.clone()),
                 },
-                (Err(_), Step::Send(_)) => Stepped::Refused(QueueError::TooManyQueues),
-                (Err(_), Step::Receive) => Stepped::Empty,
+                Step::Receive => match state.remove_first(queue) {
+                    Ok(Some(message)) => Stepped::Received(message),
+                    Ok(None) => Stepped::Empty,
+                    Err(error) => Stepped::Refused(error),
+                },
             });
         }
-        if let Ok(name) = name {
-            state.remove_if_unused(&name);
-        }
+        state.remove_if_unused(queue.as_str());
         drop(state);
         wakeups.into_iter().for_each(|wakeup| wakeup.wake());
     }

@@ -65,17 +65,18 @@ impl Queues {
     /// Forgets all messages of a queue that nobody holds; returns how many there were.
     ///
     /// # Errors
-    /// [`QueueError::NotStored`]; some of them may be forgotten.
+    /// [`QueueError::NoQueue`]; [`QueueError::NotStored`], some of them may be forgotten.
     pub fn purge(&self, queue: QueueName) -> Result<u64, QueueError> {
+        lock(&self.shared.state).existing(queue)?;
         self.for_all(queue.as_str(), true, |taken| self.forget(taken))
     }
 
     /// Moves the messages of a queue's dead back to its end; returns how many there were.
     ///
     /// # Errors
-    /// [`QueueError::NotStored`]; some of them may be moved.
+    /// [`QueueError::NoQueue`]; [`QueueError::NotStored`], some of them may be moved.
     pub fn kick(&self, queue: QueueName) -> Result<u64, QueueError> {
-        let name: Arc<str> = queue.as_str().into();
+        let name = lock(&self.shared.state).existing(queue)?;
         self.for_all(&queue.dead(), false, |mut taken| {
             taken.message.attempts = 0;
             self.move_to_end(taken, Arc::clone(&name))
@@ -118,25 +119,27 @@ impl Queues {
         Ok(done)
     }
 
-    /// Pauses a queue, or resumes it. A paused queue takes messages, but hands out none.
+    /// Pauses a queue, or resumes it. A paused queue takes messages, but hands out none. That concerns
+    /// no message.
     ///
     /// # Errors
-    /// [`QueueError::TooManyQueues`] and [`QueueError::NotStored`].
-    pub fn pause(&self, queue: QueueName, is_paused: bool) -> Result<(), QueueError> {
-        let name = lock(&self.shared.state).name(queue)?;
+    /// [`QueueError::NoQueue`] and [`QueueError::NotStored`].
+    pub fn pause(&self, queue: QueueName, is_paused: bool) -> Result<u64, QueueError> {
+        let name = lock(&self.shared.state).existing(queue)?;
         if !self.is_durable() {
             self.shared.pause(&name, is_paused);
-            return Ok(());
+            return Ok(0);
         }
         // The writer does it, so that two at once do not leave memory and disk at odds.
         let change = || Change::Pause(Arc::clone(&name), is_paused);
-        let finished = self.finish(self.begin(change, Effect::None), |_| {});
+        let finished = self.finish(self.begin(change, Effect::None), |_| 0);
         lock(&self.shared.state).remove_if_unused(&name);
         finished
     }
 
-    /// Has all new messages refused, or not any more.
-    pub fn drain(&self, is_draining: bool) {
+    /// Has all new messages refused, or not any more. That concerns no message.
+    pub fn drain(&self, is_draining: bool) -> u64 {
         lock(&self.shared.state).totals.is_draining = is_draining;
+        0
     }
 }

@@ -2,11 +2,12 @@
 
 use uuid::Uuid;
 
-use super::{MessageId, QueueName, Token};
+use super::{DURATION_MAX, MessageId, QueueName, Token};
 use crate::fields::{Fields, PayloadError, put_name};
 use crate::frame::Message;
 
-/// What a client asks. Times are in milliseconds, 49 days at the most.
+/// What a client asks. Times are in milliseconds, at most [`DURATION_MAX`]; what is longer is
+/// refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Put `body` at the end of a queue.
@@ -207,13 +208,13 @@ impl<'a> Message<'a> for Request<'a> {
             SEND => {
                 return Ok(Self::Send {
                     queue: queue(&mut fields)?,
-                    delay_millis: fields.u32("delay")?,
+                    delay_millis: duration(&mut fields, "delay")?,
                     body: fields.rest(),
                 });
             }
             RECEIVE => Self::Receive {
                 queue: queue(&mut fields)?,
-                wait_millis: fields.u32("wait")?,
+                wait_millis: duration(&mut fields, "wait")?,
                 delivery: Delivery::take(&mut fields)?,
             },
             ACK => Self::Ack {
@@ -221,14 +222,14 @@ impl<'a> Message<'a> for Request<'a> {
             },
             RELEASE => Self::Release {
                 claim: Claim::take(&mut fields)?,
-                delay_millis: fields.u32("delay")?,
+                delay_millis: duration(&mut fields, "delay")?,
             },
             UNRESERVE => Self::Unreserve {
                 claim: Claim::take(&mut fields)?,
             },
             EXTEND => Self::Extend {
                 token: Uuid::from_bytes(fields.take("token")?),
-                lease_millis: fields.u32("lease")?,
+                lease_millis: duration(&mut fields, "lease")?,
             },
             PEEK => Self::Peek {
                 queue: queue(&mut fields)?,
@@ -261,6 +262,16 @@ fn queue<'a>(fields: &mut Fields<'a>) -> Result<QueueName<'a>, PayloadError> {
     QueueName::new(fields.name("queue")?).map_err(|_| PayloadError::Invalid("queue"))
 }
 
+/// A time in milliseconds. What is longer than the longest is refused here, where every request
+/// comes through, and never cut.
+fn duration(fields: &mut Fields, field: &'static str) -> Result<u32, PayloadError> {
+    let millis = fields.u32(field)?;
+    match u128::from(millis) <= DURATION_MAX.as_millis() {
+        true => Ok(millis),
+        false => Err(PayloadError::DurationTooLong(field)),
+    }
+}
+
 const HOLD: u8 = 0;
 const FORGET: u8 = 1;
 const LEASE: u8 = 2;
@@ -282,7 +293,7 @@ impl Delivery {
             HOLD => Ok(Self::Hold),
             FORGET => Ok(Self::Forget),
             LEASE => Ok(Self::Lease {
-                millis: fields.u32("lease")?,
+                millis: duration(fields, "lease")?,
             }),
             _ => Err(PayloadError::Invalid("delivery")),
         }
@@ -403,6 +414,27 @@ mod tests {
         );
         check::message(Request::Kick { queue: QUEUE }, b"\0\0\0\x09\x0b\x07default");
         check::message(Request::Drain { on: true }, b"\0\0\0\x02\x0c\x01");
+    }
+
+    #[test]
+    fn no_time_is_longer_than_the_longest() {
+        let longest = DURATION_MAX.as_millis() as u32;
+        let check = |payload: &[u8], kind, field| {
+            let with = |millis: u32| [payload, &millis.to_be_bytes()].concat();
+            Request::decode(kind, &with(longest)).unwrap();
+            for millis in [longest + 1, u32::MAX] {
+                let refused = Request::decode(kind, &with(millis)).unwrap_err();
+                assert_eq!(refused, PayloadError::DurationTooLong(field));
+                assert_eq!(refused.to_string(), format!("the {field} exceeds 49 days"));
+            }
+        };
+        check(b"\x01q", SEND, "delay");
+        check(b"\x01q\0\0\0\0\x02", RECEIVE, "lease");
+        check(b"\0\0\0\0\0\0\0\0\x01", RELEASE, "delay");
+        check(b"abcdefghijklmnop", EXTEND, "lease");
+        let wait = [b"\x01q", &u32::MAX.to_be_bytes()[..], b"\0"].concat();
+        let refused = Request::decode(RECEIVE, &wait).unwrap_err();
+        assert_eq!(refused, PayloadError::DurationTooLong("wait"));
     }
 
     #[test]
