@@ -158,13 +158,13 @@ fn start(kind: Kind, dir: &Path) -> Server {
     }
 }
 
-fn post(body: &str) -> Vec<u8> {
+pub fn post(body: &str) -> Vec<u8> {
     let bytes = body.len();
     format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {bytes}\r\n\r\n{body}").into_bytes()
 }
 
 /// The status and the body of a reply.
-fn read_http(input: &mut impl BufRead) -> io::Result<(u16, String)> {
+pub fn read_http(input: &mut impl BufRead) -> io::Result<(u16, String)> {
     let head = ResponseHead::read(input, "POST").map_err(|error| match error {
         ResponseError::Io(error) => error,
         other => panic!("{other}"),
@@ -177,7 +177,7 @@ fn read_http(input: &mut impl BufRead) -> io::Result<(u16, String)> {
     Ok((head.status, String::from_utf8(body).unwrap()))
 }
 
-fn code_of(addr: SocketAddr, uuid: Uuid) -> String {
+pub fn code_of(addr: SocketAddr, uuid: Uuid) -> String {
     let mut stream = connect(addr);
     let request = post(&code::CodeRequest { uuid }.encode());
     stream.write_all(&request).unwrap();

@@ -12,10 +12,10 @@ use proto::ErrorCode;
 use proto::frame;
 use proto::frame::Message;
 use proto::queue::Reply;
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::harness::{
-    Server, connect, eventually, exchange, program, read_to_end, send_request, skipped,
+    Server, connect, eventually, exchange, program, read_to_end, run_command, send_request, skipped,
 };
 use crate::programs::server_line;
 
@@ -36,7 +36,7 @@ pub const GOOD: [(&str, &[u8], &[u8]); 4] = [
     ("file-server", b"GET /hello.txt HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
 ];
 
-fn start(name: &str, options: &[&str]) -> (Server, tempfile::TempDir) {
+pub fn start(name: &str, options: &[&str]) -> (Server, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("hello.txt"), "hello\n").unwrap();
     let mut line = server_line(name, dir.path());
@@ -93,14 +93,24 @@ const BUSY: &str = "server has as many connections as it accepts";
 fn over_the_limit_a_connection_is_told_so() {
     for (name, request, answer) in GOOD {
         let (server, _dir) = start(name, &["--max-connections", "3"]);
-        if let "code-server" | "file-server" = name {
-            // These make way, but not in their first moment.
-            eventually("one is turned away", || {
-                let _held: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
-                exchange(server.addr(), request).starts_with(b"HTTP/1.1 503 ")
-            });
-        } else {
-            check_told(name, &server);
+        // Silent connections make room, but not in their first moment.
+        let told = |request: &[u8]| {
+            let _held: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+            exchange(server.addr(), request)
+        };
+        let is_told_so = |request: &[u8], is_so: &dyn Fn(&[u8]) -> bool| {
+            eventually(name, || is_so(&told(request)));
+        };
+        let says = |reply: &[u8], what: &str| String::from_utf8_lossy(reply).contains(what);
+        match name {
+            "queue-server" => is_told_so(b"<<GET>>", &|reply| says(reply, BUSY)),
+            "history-server" => is_told_so(b"alice\n", &|reply| says(reply, BUSY)),
+            _ => is_told_so(request, &|reply| reply.starts_with(b"HTTP/1.1 503 ")),
+        }
+        if let "queue-server" | "history-server" = name {
+            let mut framed = Vec::new();
+            send_request(b"x").encode(&mut framed);
+            is_told_so(&framed, &|reply| error_code(reply) == Some(ErrorCode::Busy));
         }
         eventually("there is room again", || {
             exchange(server.addr(), request).starts_with(answer)
@@ -108,24 +118,12 @@ fn over_the_limit_a_connection_is_told_so() {
     }
 }
 
-/// Holds as many connections as a server allows, and looks at what the next one is told.
-fn check_told(name: &str, server: &Server) {
-    let _held: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
-    eventually("they are admitted", || server.descriptors() >= 3 + 4);
-    let plain: &[u8] = match name {
-        "queue-server" => b"<<GET>>",
-        _ => b"alice\n",
-    };
-    let busy = exchange(server.addr(), plain);
-    let busy = String::from_utf8_lossy(&busy).into_owned();
-    assert!(busy.contains(BUSY), "{name}: {busy}");
-    let mut framed = Vec::new();
-    send_request(b"x").encode(&mut framed);
-    let busy = exchange(server.addr(), &framed);
-    let (kind, payload) = frame::split(&busy).unwrap();
-    match Reply::decode(kind, payload).unwrap() {
-        Reply::Error(error) => assert_eq!(error.code, ErrorCode::Busy),
-        other => panic!("{name}: {other:?}"),
+/// The code of a framed error.
+pub fn error_code(reply: &[u8]) -> Option<ErrorCode> {
+    let (kind, payload) = frame::split(reply).ok()?;
+    match Reply::decode(kind, payload).ok()? {
+        Reply::Error(error) => Some(error.code),
+        _ => None,
     }
 }
 
@@ -133,7 +131,7 @@ fn check_told(name: &str, server: &Server) {
 const LARGE: &[u8] = b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n";
 
 #[test]
-fn over_the_limit_whoever_gets_nowhere_makes_way() {
+fn over_the_limit_whoever_gets_nowhere_is_evicted() {
     let beginnings: [(&str, &[u8]); 4] = [
         // Kept alive after a good answer, and idle since.
         ("idle", GOOD[3].1),
@@ -155,14 +153,14 @@ fn over_the_limit_whoever_gets_nowhere_makes_way() {
         eventually(what, || {
             exchange(server.addr(), request).starts_with(answer)
         });
-        // One made way for it, and no other.
+        // One was evicted for it, and no other.
         let closed = held.iter().filter(|stream| is_closed(stream)).count();
         assert_eq!(closed, 1, "{what}");
     }
 }
 
 /// A connection that does not block, and has sent the beginning of something.
-fn begin(server: &Server, beginning: &[u8]) -> TcpStream {
+pub fn begin(server: &Server, beginning: &[u8]) -> TcpStream {
     let mut stream = server.connect();
     stream.write_all(beginning).unwrap();
     stream.set_nonblocking(true).unwrap();
@@ -170,7 +168,7 @@ fn begin(server: &Server, beginning: &[u8]) -> TcpStream {
 }
 
 #[test]
-fn over_the_limit_whoever_sends_a_byte_now_and_then_makes_way() {
+fn over_the_limit_whoever_sends_a_byte_now_and_then_is_evicted() {
     for beginning in [
         "GET / HTTP/1.1\r\nHost: ",
         "PUT /new HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n",
@@ -181,7 +179,7 @@ fn over_the_limit_whoever_sends_a_byte_now_and_then_makes_way() {
         let started = Instant::now();
         eventually(beginning, || {
             for mut stream in &held {
-                // An error if this is the one that made way.
+                // An error if this is the one that was evicted.
                 let _ = stream.write(b"x");
             }
             exchange(server.addr(), request).starts_with(answer)
@@ -194,7 +192,7 @@ fn over_the_limit_whoever_sends_a_byte_now_and_then_makes_way() {
 }
 
 #[test]
-fn over_the_limit_whoever_was_refused_and_goes_on_sending_makes_way() {
+fn over_the_limit_whoever_was_refused_and_goes_on_sending_is_evicted() {
     let (server, _dir) = start("file-server", &["--max-connections", "3"]);
     let refused = || {
         let mut stream = server.connect();
@@ -206,7 +204,7 @@ fn over_the_limit_whoever_was_refused_and_goes_on_sending_makes_way() {
     let held = [refused(), refused(), refused()];
     let (_, request, answer) = GOOD[3];
     let started = Instant::now();
-    eventually("one makes way", || {
+    eventually("one is evicted", || {
         for mut stream in &held {
             let _ = stream.write(b"x");
         }
@@ -216,7 +214,7 @@ fn over_the_limit_whoever_was_refused_and_goes_on_sending_makes_way() {
 }
 
 /// Whether the server has closed it; `stream` does not block.
-fn is_closed(mut stream: &TcpStream) -> bool {
+pub fn is_closed(mut stream: &TcpStream) -> bool {
     let mut scratch = vec![0; 1 << 16];
     loop {
         match stream.read(&mut scratch) {
@@ -232,7 +230,7 @@ const SLOW: usize = 1000;
 
 #[test]
 fn two_thousand_slow_connections_keep_nobody_waiting() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let limit = getrlimit(Resource::Nofile);
     let wanted = 2 * SLOW as u64 + 500;
     if limit.maximum.is_some_and(|maximum| maximum < wanted) {
         return skipped("too few descriptors are allowed for 2,000 connections");
@@ -303,12 +301,37 @@ fn a_flood_over_the_limit_is_answered_and_survived() {
     });
 }
 
+/// So many descriptors are too few for the connections that a server keeps unless told otherwise.
+const FEW_DESCRIPTORS: &str = "ulimit -n 140; exec \"$0\" \"$@\"";
+
+#[test]
+fn a_server_that_cannot_have_its_descriptors_does_not_start() {
+    for (name, ..) in GOOD {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", FEW_DESCRIPTORS]).arg(program(name));
+        command.args(server_line(name, dir.path()));
+        let ran = run_command(command, b"").expect(2);
+        let needed =
+            "4096 connections (--max-connections) need 7808 descriptors (ulimit -n), and 140";
+        assert!(ran.stderr.contains(needed), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("Server started"), "{}", ran.stderr);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{name}");
+    }
+}
+
 #[test]
 fn running_out_of_descriptors_is_survived() {
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 40; exec \"$0\" 0"]);
-    command.arg(program("queue-server"));
-    let server = Server::spawn(command);
+    let server = Server::start("queue-server", &["0", "TCP"]);
+    let allowed = |descriptors| {
+        let pid = Pid::from_raw(server.pid() as i32);
+        let limit = Rlimit {
+            current: Some(descriptors),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
+        prlimit(pid, Resource::Nofile, limit).unwrap();
+    };
+    allowed(20);
     let held: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
     server.wait_for_log(|log| log.contains("Cannot accept connections, trying on"));
     drop(held);
@@ -323,8 +346,12 @@ fn running_out_of_descriptors_is_survived() {
 /// A file server that may have so few descriptors that it has none to waste.
 fn start_with_few_descriptors(root: &Path) -> Server {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 60; exec \"$0\" 0 --root \"$1\""]);
-    command.arg(program("file-server")).arg(root);
+    command
+        .args(["-c", FEW_DESCRIPTORS])
+        .arg(program("file-server"));
+    command
+        .args(["0", "--max-connections", "4", "--root"])
+        .arg(root);
     Server::spawn(command)
 }
 

@@ -9,6 +9,7 @@ mod crash;
 mod cuts;
 mod deferred;
 mod escape;
+mod eviction;
 mod faults;
 mod file;
 mod file_client;

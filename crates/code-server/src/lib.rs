@@ -110,8 +110,12 @@ impl From<OpenError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Start(_) => Exit::Network,
-            _ => Exit::Usage,
+            Self::Start(error) if error.is_of_network() => Exit::Network,
+            Self::Start(_)
+            | Self::Folder { .. }
+            | Self::Open(_)
+            | Self::Thread(_)
+            | Self::Disk(_) => Exit::Usage,
         }
     }
 }
@@ -136,13 +140,13 @@ impl Server {
     /// If the folder or a port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.fsync.warn();
+        let mut daemon = Daemon::new(config.connections_max)?;
         let path = &config.data_dir;
         let folders = MadeFolders::make(path).map_err(|cause| Error::Folder {
             path: path.clone(),
             cause,
         })?;
         let old_lock = OldLock::take(&path.join(OLD_LOCK_NAME))?;
-        let mut daemon = Daemon::new(config.connections_max);
         let stop = || {
             let handle = daemon.handle();
             move || {
@@ -167,8 +171,13 @@ impl Server {
             },
             python_replies,
         });
-        let code_addr = daemon.listen(config.ip, config.code_port, Arc::new(code_port))?;
-        let message_addr = daemon.listen(config.ip, config.message_port, Arc::new(message_port))?;
+        let code_addr = daemon.listen(config.ip, config.code_port, "codes", Arc::new(code_port))?;
+        let message_addr = daemon.listen(
+            config.ip,
+            config.message_port,
+            "messages",
+            Arc::new(message_port),
+        )?;
         Ok(Self {
             daemon,
             codes,
@@ -211,8 +220,6 @@ impl Server {
     /// # Errors
     /// If it cannot start its threads, or had to end because the disk failed.
     pub fn run(self) -> Result<(), Error> {
-        log::info!("Server started on {} (codes)", self.code_addr);
-        log::info!("Server started on {} (messages)", self.message_addr);
         self.daemon.run()?;
         let failure = self.codes.failure().or_else(|| self.messages.failure());
         failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))

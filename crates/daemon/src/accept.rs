@@ -8,25 +8,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvFlags, sockopt};
+use rustix::net::RecvFlags;
 
 use crate::registry::{Registration, Registry};
-use crate::{Connection, DatagramService, spawn};
+use crate::threads::spawn;
+use crate::{Connection, DatagramService};
 
 /// After a failed `accept`, most likely for want of descriptors, the next try waits so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A silent connection is probed after so long...
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// ...then at this interval...
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// ...and given up after so many probes without an answer: a peer that vanished is gone after
-/// two minutes.
-const KEEPALIVE_PROBES: u32 = 6;
-
-/// Keepalive does not probe while something that was sent waits for its acknowledgement; this is
-/// how long that may last, in milliseconds, where the kernel would go on for a quarter of an hour.
-const UNACKNOWLEDGED_MILLIS: u32 = 120_000;
 
 /// A peer that takes nothing of what is written to it for so long is given up.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
@@ -210,7 +199,7 @@ fn serve(registration: Registration, service: &dyn Service) {
     match served.and_then(|()| connection.finish()) {
         Ok(()) => {
             if !connection.peer_has_closed() {
-                connection.give_way_soon();
+                connection.linger_from_now();
                 linger(&registration.entry.stream);
             }
             log::debug!("Closed");
@@ -234,19 +223,6 @@ fn is_of_the_connection(error: &io::Error) -> bool {
             | PermissionDenied
             | TimedOut
     )
-}
-
-/// Sets what holds for all connections: they inherit it from the socket that accepts them (tcp(7),
-/// socket(7)), which spares each of them the system calls.
-pub(crate) fn set_options(listener: &TcpListener) -> io::Result<()> {
-    sockopt::set_tcp_nodelay(listener, true)?;
-    sockopt::set_socket_timeout(listener, sockopt::Timeout::Send, Some(WRITE_STALL))?;
-    sockopt::set_socket_keepalive(listener, true)?;
-    sockopt::set_tcp_keepidle(listener, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(listener, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(listener, KEEPALIVE_PROBES)?;
-    sockopt::set_tcp_user_timeout(listener, UNACKNOWLEDGED_MILLIS)?;
-    Ok(())
 }
 
 /// The first byte, if it has arrived.

@@ -5,7 +5,8 @@
 //!
 //! A peer may be slow, but it cannot hold a thread for longer than it is worth: what it sends has a
 //! [`Deadline`], what it takes has a least rate, and when there are too many connections, one that
-//! asks for nothing, or gets hardly anywhere, makes way.
+//! asks for nothing, or gets hardly anywhere, is evicted. That holds for every connection of which its
+//! service does not say otherwise.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,10 +14,9 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use crate::deferred::{Deferred, Given, Outlook};
-use crate::registry::{Entry, Registration};
+use crate::eviction::State;
+use crate::registry::{Entry, Registration, Waiter};
 use crate::{Waited, Wakeup};
 
 mod input;
@@ -30,11 +30,11 @@ use output::has_room;
 /// The size of a buffer, in bytes, of a connection that asks little.
 const BUFFER_BYTES_MIN: usize = 4 * 1024;
 
-/// A connection that is to make way does so when, in the middle of a request or a reply, it has
-/// moved less than [`WAY_BYTES`] in so long...
-const WAY_PATIENCE_MILLIS: u64 = 1000;
+/// At the limit, a connection may be evicted in the middle of a request or a reply, or before its
+/// first request, when it has moved less than [`SLOW_BYTES`] in so long...
+const SLOW_MILLIS: u64 = 1000;
 /// ...in bytes.
-const WAY_BYTES: u64 = 16 * 1024;
+const SLOW_BYTES: u64 = 16 * 1024;
 
 /// With fewer connections than this, each sends its own replies: the processors have time to wake
 /// its thread, and whoever it waits for is soon free for the next one.
@@ -58,8 +58,12 @@ pub struct Connection<'a> {
     read_timeout: Option<Duration>,
     peer_has_closed: bool,
     has_asked: bool,
-    /// Whether it makes way when there are too many.
-    gives_way: bool,
+    /// Whether it may be evicted while it waits for a request, or for its peer.
+    is_evictable: bool,
+    /// Whether it must not be evicted until all of `output` is sent.
+    must_arrive: bool,
+    /// Whether it may wait for something else than its peer.
+    waiter: Option<Waiter>,
     /// How long it has waited for `moved_bytes` to go either way. What the service itself takes is
     /// not the peer's fault, and does not count.
     waited_millis: u64,
@@ -93,27 +97,34 @@ impl<'a> Connection<'a> {
             read_timeout: None,
             peer_has_closed: false,
             has_asked: false,
-            gives_way: false,
+            is_evictable: true,
+            must_arrive: false,
+            waiter: None,
             waited_millis: 0,
             moved_bytes: 0,
         }
     }
 
-    /// From now on, this connection makes way for a new one if there are too many, when it asks for
-    /// nothing or gets hardly anywhere.
-    pub(crate) fn give_way(&mut self) {
-        self.gives_way = true;
+    /// Says whether this connection may be evicted while it waits for a request, or for its peer in the
+    /// middle of one. It may, unless the service says that something would be lost by it: a message that
+    /// is reserved for it.
+    pub fn set_evictable(&mut self, is_evictable: bool) {
+        self.is_evictable = is_evictable;
+    }
+
+    /// Has this connection stay until what was written so far is sent: that cannot be asked for again.
+    pub fn must_arrive(&mut self) {
+        self.must_arrive = !self.output.is_empty();
     }
 
     /// The peer was sent all that it will be. From now on there is nothing left to wait for but that
     /// it has read that.
-    pub(crate) fn give_way_soon(&self) {
-        if self.gives_way {
-            let Registration {
-                registry, entry, ..
-            } = self.registration;
-            entry.give_way(registry.millis() + WAY_PATIENCE_MILLIS);
-        }
+    pub(crate) fn linger_from_now(&self) {
+        let Registration {
+            registry, entry, ..
+        } = self.registration;
+        let from = registry.millis() + SLOW_MILLIS;
+        entry.eviction.set(State::Slow(from));
     }
 
     /// What ends this connection from another thread.
@@ -162,7 +173,8 @@ impl<'a> Connection<'a> {
         Ok(first)
     }
 
-    /// Waits for input; returns whether the peer was not silent for `idle`.
+    /// Waits for input; returns whether the connection goes on: the peer was not silent for `idle`, and
+    /// the server does not stop.
     fn wait_for_request(&mut self, idle: Option<Duration>) -> io::Result<bool> {
         self.deadline = idle.map_or(Deadline::None, Deadline::Stall);
         self.note_request();
@@ -170,19 +182,28 @@ impl<'a> Connection<'a> {
         self.shrink();
         // With a reply outstanding, whoever gives it does this then.
         if self.deferred.is_none() {
-            self.registration.entry.set_idle(true);
+            let from = self.registration.registry.millis() + self.patience_millis();
+            let state = State::resting(self.is_evictable, from);
+            self.registration.entry.eviction.set(state);
         }
-        self.begin_moving();
         let waited = match self.is_stopping() {
             true => Ok(()),
-            false => self.refill(),
+            false => self.refill(Wait::ForRequest),
         };
         self.collect();
-        self.registration.entry.set_idle(false);
+        // Who was ended while its request came does not act on it.
+        let goes_on = self.registration.entry.eviction.resume();
         match waited {
+            _ if !goes_on && self.is_stopping() => Ok(false),
+            Ok(()) if !goes_on => Err(evicted()),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
             other => other.map(|()| true),
         }
+    }
+
+    /// A connection that never asked has a moment for its first request.
+    fn patience_millis(&self) -> u64 {
+        if self.has_asked { 0 } else { SLOW_MILLIS }
     }
 
     /// Leaves the reply to the present request to another thread. Until [`Connection::next_request`],
@@ -199,9 +220,9 @@ impl<'a> Connection<'a> {
     pub fn try_defer(&mut self) -> Option<Deferred> {
         let is_worth_it = self.open_connections() >= DEFERRED_CONNECTIONS_MIN;
         let is_next = self.output.is_empty() && self.buffered().is_empty();
-        let gives_way = self.gives_way;
+        let is_evictable = self.is_evictable;
         (is_worth_it && is_next && has_room(self.stream()))
-            .then(|| self.defer_as(Outlook::Send { gives_way }))
+            .then(|| self.defer_as(Outlook::Send { is_evictable }))
     }
 
     fn defer_as(&mut self, outlook: Outlook) -> Deferred {
@@ -231,16 +252,13 @@ impl<'a> Connection<'a> {
         if let Some((_, replies)) = &self.given {
             self.output.extend(replies.recv().unwrap_or_default());
         }
-        let entry = &self.registration.entry;
-        entry.set_idle(false);
-        if self.gives_way {
-            entry.stay();
-        }
     }
 
     /// Sends all that there is to send, also what is left to another thread.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.collect();
+        // If it was ended meanwhile, it ends anyway; what can still be sent is sent.
+        let _ = self.registration.entry.eviction.resume();
         self.flush()
     }
 
@@ -252,12 +270,14 @@ impl<'a> Connection<'a> {
     pub fn wait(&mut self, wakeup: &Wakeup, deadline: Instant) -> io::Result<Waited> {
         self.flush()?;
         self.shrink();
-        self.registration.entry.set_idle(true);
+        let eviction = &self.registration.entry.eviction;
+        eviction.set(State::Waiting);
         let waited = match self.is_stopping() {
             true => Ok(Waited::Stopping),
             false => wakeup.wait(self.stream(), deadline),
         };
-        self.registration.entry.set_idle(false);
+        // Nobody but its thread ends this wait.
+        eviction.set(State::Busy);
         // Whoever stops the server ends an idle connection's input, as its peer may too.
         match waited? {
             Waited::HungUp if self.is_stopping() => Ok(Waited::Stopping),
@@ -265,13 +285,26 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Counts this connection among those that are not evicted because they wait, or have something
+    /// reserved. To be called before either; once is enough.
+    ///
+    /// # Errors
+    /// If there are as many as may be, or as many from that address.
+    pub fn become_waiter(&mut self) -> io::Result<()> {
+        if self.waiter.is_none() {
+            let waiter = self.registration.registry.count_waiter(self.peer());
+            self.waiter = Some(waiter.ok_or(io::ErrorKind::QuotaExceeded)?);
+        }
+        Ok(())
+    }
+
     /// What this connection's thread can be woken by in [`Connection::wait`].
     ///
     /// # Errors
-    /// If there are no more descriptors, or none but those that new connections need.
-    pub fn wakeup(&self) -> io::Result<Wakeup> {
-        let count = self.registration.registry.count_wakeup();
-        Wakeup::counted(Some(count.ok_or(Errno::MFILE)?))
+    /// Those of [`Connection::become_waiter`], or if there are no more descriptors.
+    pub fn wakeup(&mut self) -> io::Result<Wakeup> {
+        self.become_waiter()?;
+        Wakeup::new()
     }
 
     /// Notes that a request begins or has ended; a connection that never asked anything does not
@@ -282,52 +315,35 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Begins to count what moves, for a connection that may have to make way.
+    /// Begins to count what moves, for a connection that may be slow.
     fn begin_moving(&mut self) {
         self.moved_bytes = 0;
         self.waited_millis = 0;
     }
 
-    /// Does what moves bytes to the peer or from it, and may have to wait for the peer to do its
-    /// part; meanwhile the connection may have to make way.
+    /// Does what moves bytes to the peer or from it in the middle of a request or a reply, and may have
+    /// to wait for the peer to do its part; meanwhile the connection may be evicted.
     fn blocked(
         &mut self,
-        mut move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
+        move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        if !self.is_evictable || self.must_arrive {
+            return retry(self.stream(), move_bytes);
+        }
         let Registration {
             registry, entry, ..
         } = self.registration;
-        // While a reply is outstanding, the peer is not what is waited for.
-        let gives_way = self.gives_way && self.deferred.is_none();
-        let since = match gives_way {
-            true => registry.millis(),
-            false => 0,
-        };
-        if gives_way {
-            // One that never asked has a moment for its first request.
-            let patience = match self.has_asked && entry.is_idle() {
-                true => 0,
-                false => WAY_PATIENCE_MILLIS.saturating_sub(self.waited_millis),
-            };
-            entry.give_way(since + patience);
+        let since = registry.millis();
+        let patience = SLOW_MILLIS.saturating_sub(self.waited_millis);
+        entry.eviction.set(State::Slow(since + patience));
+        let moved = retry(&entry.stream, move_bytes);
+        if !entry.eviction.resume() {
+            return Err(evicted());
         }
-        let moved = loop {
-            match move_bytes(&entry.stream) {
-                // A socket's own timeout is reported as EAGAIN.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    break Err(io::ErrorKind::TimedOut.into());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        if gives_way {
-            entry.stay();
-            self.waited_millis += registry.millis().saturating_sub(since);
-            self.moved_bytes += *moved.as_ref().unwrap_or(&0) as u64;
-            if self.moved_bytes >= WAY_BYTES {
-                self.begin_moving();
-            }
+        self.waited_millis += registry.millis().saturating_sub(since);
+        self.moved_bytes += *moved.as_ref().unwrap_or(&0) as u64;
+        if self.moved_bytes >= SLOW_BYTES {
+            self.begin_moving();
         }
         moved
     }
@@ -344,4 +360,34 @@ impl<'a> Connection<'a> {
     fn stream(&self) -> &'a TcpStream {
         &self.registration.entry.stream
     }
+}
+
+/// What a read waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The next request.
+    ForRequest,
+    /// More of the present one.
+    WithinRequest,
+}
+
+/// Does what moves bytes, until a signal does not interrupt it.
+fn retry(
+    stream: &TcpStream,
+    mut move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        match move_bytes(stream) {
+            // A socket's own timeout is reported as EAGAIN.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn evicted() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "it made room for another")
 }

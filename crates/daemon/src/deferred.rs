@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use rustix::net::{SendFlags, send};
 
+use crate::eviction::State;
 use crate::registry::{Entry, Registry};
 
 /// The longest reply that may be left to another thread, in bytes.
@@ -33,8 +34,8 @@ pub(crate) type Given = (SyncSender<Vec<u8>>, Receiver<Vec<u8>>);
 pub(crate) enum Outlook {
     /// It is sent at once: nothing else is to be sent before it, and there is room for it.
     Send {
-        /// Whether the connection then makes way if there are too many.
-        gives_way: bool,
+        /// Whether the connection may then be evicted.
+        is_evictable: bool,
     },
     /// The connection's thread fetches it.
     Keep,
@@ -60,26 +61,24 @@ impl Deferred {
         match (reply, self.outlook) {
             (None, _) => self.entry.cut(),
             (Some(bytes), Outlook::Keep) => kept = bytes.to_vec(),
-            (Some(bytes), Outlook::Send { gives_way }) => self.send(bytes, gives_way),
+            (Some(bytes), Outlook::Send { is_evictable }) => self.send(bytes, is_evictable),
         }
         // Only now does the connection's thread go on. If it has ended, it was lost.
         let _ = given.try_send(kept);
     }
 
     /// Sends the reply; the connection then waits for a request, and for nothing else.
-    fn send(&self, bytes: &[u8], gives_way: bool) {
+    fn send(&self, bytes: &[u8], is_evictable: bool) {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         // There was room for it. If there is none now, the system has run out of memory.
         if send(&self.entry.stream, bytes, flags) != Ok(bytes.len()) {
             self.entry.cut();
         }
-        self.entry.set_idle(true);
-        if gives_way {
-            self.entry.give_way(self.registry.millis());
-        }
+        let state = State::resting(is_evictable, self.registry.millis());
+        self.entry.eviction.set(state);
         // Whoever stops the server has passed over what was not idle.
         if self.registry.is_stopping() {
-            self.entry.wake();
+            self.entry.end_wait();
         }
     }
 }

@@ -226,7 +226,6 @@ impl<H: Handler> Service for Http<H> {
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
         let mut head = Vec::new();
         let mut date = Date::default();
-        connection.give_way();
         loop {
             let idle = self.0.idle_timeout(connection.open_connections());
             if connection.next_request(Some(idle))?.is_none() {

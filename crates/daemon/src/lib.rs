@@ -12,17 +12,20 @@
 mod accept;
 mod connection;
 mod deferred;
+mod eviction;
 pub mod http;
+mod listen;
 mod registry;
 mod signals;
+mod sync;
+mod threads;
 mod wakeup;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 pub use accept::Service;
@@ -31,7 +34,9 @@ pub use deferred::{DEFERRED_BYTES_MAX, Deferred};
 pub use signals::Signals;
 pub use wakeup::{Waited, Wakeup};
 
-use registry::Registry;
+use listen::{Listening, Socket};
+use registry::{Registry, waiters_max};
+use threads::Job;
 
 /// How many connections a server keeps open unless told otherwise (`--max-connections`).
 pub const CONNECTIONS_DEFAULT: usize = 4096;
@@ -53,9 +58,6 @@ pub const STACK_BYTES: usize = 128 * 1024;
 /// Connections that were accepted and whose threads are not started yet, on each port.
 const ACCEPTED_MAX: usize = 4096;
 
-/// Waiting connections the kernel keeps for us; std asks for 128, too few for a burst.
-const BACKLOG: i32 = 4096;
-
 /// Why a server could not start.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -67,6 +69,15 @@ pub enum StartError {
         /// Why.
         cause: io::Error,
     },
+    /// The system does not allow as many descriptors as it needs.
+    Descriptors {
+        /// How many it does.
+        allowed: usize,
+        /// How many are needed...
+        needed: usize,
+        /// ...for this many connections.
+        connections: usize,
+    },
     /// A thread could not be started.
     Thread(io::Error),
     /// The signal handler could not be set.
@@ -77,8 +88,27 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind { address, .. } => write!(f, "cannot listen on {address}"),
+            Self::Descriptors {
+                allowed,
+                needed,
+                connections,
+            } => write!(
+                f,
+                "{connections} connections (--max-connections) need {needed} descriptors \
+                 (ulimit -n), and {allowed} are allowed"
+            ),
             Self::Thread(_) => f.write_str("cannot start a thread"),
             Self::Signals(_) => f.write_str("cannot handle signals"),
+        }
+    }
+}
+
+impl StartError {
+    /// Whether it is the network that keeps the server from starting, and not its own machine.
+    pub fn is_of_network(&self) -> bool {
+        match self {
+            Self::Bind { .. } => true,
+            Self::Descriptors { .. } | Self::Thread(_) | Self::Signals(_) => false,
         }
     }
 }
@@ -87,6 +117,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind { cause, .. } | Self::Thread(cause) | Self::Signals(cause) => Some(cause),
+            Self::Descriptors { .. } => None,
         }
     }
 }
@@ -97,11 +128,6 @@ pub struct Daemon {
     registry: Arc<Registry>,
     listeners: Vec<Listening>,
     idle_exit: Option<Duration>,
-}
-
-enum Listening {
-    Tcp(Arc<TcpListener>, Arc<dyn Service>),
-    Udp(Arc<UdpSocket>, Arc<dyn DatagramService>),
 }
 
 /// A service over UDP: one datagram is one request.
@@ -133,21 +159,26 @@ impl Handle {
 }
 
 impl Daemon {
-    /// A server that keeps up to `connections_max` connections open at once; fewer, with a warning,
-    /// if the system does not allow as many descriptors.
-    pub fn new(connections_max: usize) -> Self {
+    /// A server that keeps up to `connections_max` connections open at once.
+    ///
+    /// # Errors
+    /// If the system does not allow as many descriptors as these may need: one each, one more for each
+    /// that waits, and some for everything else.
+    pub fn new(connections_max: usize) -> Result<Self, StartError> {
         let allowed = descriptors_allowed();
-        let affordable = allowed
-            .saturating_sub(DESCRIPTORS_RESERVED)
-            .max(allowed / 2);
-        if affordable < connections_max {
-            log::warn!("{allowed} descriptors (ulimit -n) allow {affordable} connections at once");
+        let needed = connections_max + waiters_max(connections_max) + DESCRIPTORS_RESERVED;
+        if allowed < needed {
+            return Err(StartError::Descriptors {
+                allowed,
+                needed,
+                connections: connections_max,
+            });
         }
-        Self {
-            registry: Registry::new(connections_max.min(affordable), affordable),
+        Ok(Self {
+            registry: Registry::new(connections_max),
             listeners: Vec::new(),
             idle_exit: None,
-        }
+        })
     }
 
     /// Makes [`Daemon::run`] return by itself when no request was made for so long.
@@ -156,7 +187,8 @@ impl Daemon {
         self.idle_exit = Some(idle);
     }
 
-    /// Listens on a TCP port; 0 is any free one. Returns the address taken.
+    /// Listens on a TCP port; 0 is any free one. Returns the address taken. In the log, `note` tells
+    /// it from the server's other ports.
     ///
     /// # Errors
     /// If the address cannot be bound.
@@ -164,21 +196,14 @@ impl Daemon {
         &mut self,
         ip: IpAddr,
         port: u16,
+        note: &'static str,
         service: Arc<dyn Service>,
     ) -> Result<SocketAddr, StartError> {
-        let address = SocketAddr::new(ip, port);
-        let bind = || {
-            let listener = TcpListener::bind(address)?;
-            accept::set_options(&listener)?;
-            rustix::net::listen(&listener, BACKLOG)?;
+        self.add(ip, port, note, |address| {
+            let listener = listen::tcp(address)?;
             let local = listener.local_addr()?;
-            Ok((listener, local))
-        };
-        let (listener, local) = bind().map_err(|cause| StartError::Bind { address, cause })?;
-        warn_if_exposed(local);
-        let listening = Listening::Tcp(Arc::new(listener), service);
-        self.listeners.push(listening);
-        Ok(local)
+            Ok((local, Socket::Tcp(Arc::new(listener), service)))
+        })
     }
 
     /// Receives on a UDP port; 0 is any free one. Returns the address taken.
@@ -191,17 +216,29 @@ impl Daemon {
         port: u16,
         service: Arc<dyn DatagramService>,
     ) -> Result<SocketAddr, StartError> {
-        let address = SocketAddr::new(ip, port);
-        let bind = || {
+        self.add(ip, port, "", |address| {
             let socket = UdpSocket::bind(address)?;
             let local = socket.local_addr()?;
-            Ok((socket, local))
-        };
-        let (socket, local) = bind().map_err(|cause| StartError::Bind { address, cause })?;
-        warn_if_exposed(local);
-        let listening = Listening::Udp(Arc::new(socket), service);
-        self.listeners.push(listening);
-        Ok(local)
+            Ok((local, Socket::Udp(Arc::new(socket), service)))
+        })
+    }
+
+    fn add(
+        &mut self,
+        ip: IpAddr,
+        port: u16,
+        note: &'static str,
+        bind: impl FnOnce(SocketAddr) -> io::Result<(SocketAddr, Socket)>,
+    ) -> Result<SocketAddr, StartError> {
+        let address = SocketAddr::new(ip, port);
+        let bound = bind(address).map_err(|cause| StartError::Bind { address, cause })?;
+        let (address, socket) = bound;
+        self.listeners.push(Listening {
+            address,
+            note,
+            socket,
+        });
+        Ok(address)
     }
 
     /// Listens on a TCP port and receives on the UDP port of the same number; 0 is a number that
@@ -221,7 +258,7 @@ impl Daemon {
         let mut tries = if port == 0 { TRIES } else { 1 };
         loop {
             tries -= 1;
-            let address = self.listen(ip, port, Arc::clone(&tcp))?;
+            let address = self.listen(ip, port, "", Arc::clone(&tcp))?;
             match self.listen_udp(ip, address.port(), Arc::clone(&udp)) {
                 Err(_) if tries > 0 => drop(self.listeners.pop()),
                 other => return other,
@@ -235,45 +272,66 @@ impl Daemon {
     }
 
     /// Serves until [`Handle::stop`] is called or the server was idle for too long; then waits for
-    /// the requests in flight, 10 s at most.
+    /// the requests in flight, 10 s at most. That it has started is logged when it is so.
     ///
     /// # Errors
-    /// If a thread cannot be started.
+    /// If a thread cannot be started. Then nobody was served.
     pub fn run(self) -> Result<(), StartError> {
-        let mut threads = Vec::new();
-        let mut sockets = Vec::new();
-        for listening in self.listeners {
-            let registry = Arc::clone(&self.registry);
-            let started = match listening {
-                Listening::Tcp(listener, service) => {
-                    sockets.push(Socket::Tcp(Arc::clone(&listener)));
-                    let name = named("tcp", listener.local_addr());
-                    let (accepted, admitted) = sync_channel(ACCEPTED_MAX);
-                    let admitting = Arc::clone(&registry);
-                    let admit = move || admitting.admit_all(&admitted, &service);
-                    threads.push(spawn(name.clone(), admit).map_err(StartError::Thread)?);
-                    spawn(name, move || registry.accept_all(&listener, &accepted))
-                }
-                Listening::Udp(socket, service) => {
-                    sockets.push(Socket::Udp(Arc::clone(&socket)));
-                    let name = named("udp", socket.local_addr());
-                    spawn(name, move || registry.receive_all(&socket, &*service))
-                }
-            };
-            threads.push(started.map_err(StartError::Thread)?);
-        }
+        let jobs = self
+            .listeners
+            .iter()
+            .flat_map(|listening| self.jobs(listening));
+        let threads = threads::start_all(jobs.collect()).map_err(StartError::Thread)?;
+        self.log_start();
         self.registry.wait_until_stopped(self.idle_exit);
         log::info!("Shutting down server");
-        for socket in sockets {
-            socket.wake();
+        for listening in &self.listeners {
+            listening.socket.wake();
         }
-        for thread in threads {
-            if thread.join().is_err() {
-                log::error!("a listening thread panicked");
-            }
-        }
+        threads::join_all(threads);
+        // From now on, who connects is refused.
+        drop(self.listeners);
         self.registry.close_all(GRACE);
         Ok(())
+    }
+
+    /// What serves a socket.
+    fn jobs(&self, listening: &Listening) -> Vec<Job> {
+        let registry = Arc::clone(&self.registry);
+        let port = listening.address.port();
+        match &listening.socket {
+            Socket::Tcp(listener, service) => {
+                let (listener, service) = (Arc::clone(listener), Arc::clone(service));
+                let (accepted, admitted) = sync_channel(ACCEPTED_MAX);
+                let admitting = Arc::clone(&registry);
+                let admit = move || admitting.admit_all(&admitted, &service);
+                let accept = move || registry.accept_all(&listener, &accepted);
+                let name = format!("tcp {port}");
+                vec![(name.clone(), Box::new(admit)), (name, Box::new(accept))]
+            }
+            Socket::Udp(socket, service) => {
+                let (socket, service) = (Arc::clone(socket), Arc::clone(service));
+                let receive = move || registry.receive_all(&socket, &*service);
+                vec![(format!("udp {port}"), Box::new(receive))]
+            }
+        }
+    }
+
+    fn log_start(&self) {
+        let mut logged = None;
+        for Listening { address, note, .. } in &self.listeners {
+            // The same port over TCP and UDP is one.
+            if logged.replace(address) == Some(address) {
+                continue;
+            }
+            match *note {
+                "" => log::info!("Server started on {address}"),
+                note => log::info!("Server started on {address} ({note})"),
+            }
+            if !address.ip().is_loopback() {
+                log::warn!("{address} can be reached from other machines");
+            }
+        }
     }
 }
 
@@ -292,41 +350,6 @@ fn descriptors_allowed() -> usize {
     limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
     })
-}
-
-enum Socket {
-    Tcp(Arc<TcpListener>),
-    Udp(Arc<UdpSocket>),
-}
-
-impl Socket {
-    /// Makes a blocked `accept` or `recv_from` return. Linux does so when the socket is shut
-    /// down, also for a UDP socket without a peer, for which the call itself reports ENOTCONN.
-    fn wake(&self) {
-        let how = rustix::net::Shutdown::Both;
-        let _ = match self {
-            Self::Tcp(listener) => rustix::net::shutdown(listener, how),
-            Self::Udp(socket) => rustix::net::shutdown(socket, how),
-        };
-    }
-}
-
-fn named(transport: &str, address: io::Result<SocketAddr>) -> String {
-    match address {
-        Ok(address) => format!("{transport} {}", address.port()),
-        Err(_) => transport.to_owned(),
-    }
-}
-
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
-    let builder = thread::Builder::new().name(name);
-    builder.stack_size(STACK_BYTES).spawn(run)
-}
-
-fn warn_if_exposed(address: SocketAddr) {
-    if !address.ip().is_loopback() {
-        log::warn!("{address} can be reached from other machines");
-    }
 }
 
 /// Locks a mutex whether or not a thread panicked while it held it: one connection's panic must

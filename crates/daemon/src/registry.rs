@@ -1,8 +1,8 @@
-//! Who is connected: the count behind `--max-connections`, who makes way when it is reached, and
+//! Who is connected: the count behind `--max-connections`, who is evicted when it is reached, and
 //! the list that shutting down needs.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvFlags, recv};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::eviction::{Eviction, State};
 use crate::lock;
 
 /// All connections of one server, over all its ports.
 #[derive(Debug)]
 pub(crate) struct Registry {
     connections_max: usize,
-    /// Descriptors that connections and what they are woken by may take.
-    descriptors_max: usize,
-    wakeups: AtomicUsize,
     open: AtomicUsize,
     /// Connections over the limit that are being told so.
     pub(crate) turned_away: AtomicUsize,
@@ -27,33 +25,45 @@ pub(crate) struct Registry {
     watches_requests: AtomicBool,
     /// When that was, by [`Registry::millis`].
     last_request_millis: AtomicU64,
-    state: Mutex<State>,
+    connected: Mutex<Connected>,
     changed: Condvar,
 }
 
-#[derive(Debug)]
-struct State {
+#[derive(Debug, Default)]
+struct Connected {
     next_id: u64,
     entries: HashMap<u64, Arc<Entry>>,
+    /// How many may wait, by where they come from.
+    waiters: HashMap<IpAddr, usize>,
+    waiters_total: usize,
 }
 
-/// One connection, as its own thread and the thread that shuts down share it.
+/// One connection, as its own thread and those that may end it share it.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    /// Whether it waits for a request, so that closing it interrupts nothing.
-    idle: AtomicBool,
-    /// From when on it makes way for a new connection if there are too many, by
-    /// [`Registry::millis`], or [`NEVER`].
-    gives_way_at: AtomicU64,
+    pub(crate) eviction: Eviction,
+    is_cut: AtomicBool,
 }
 
-/// For [`Entry::gives_way_at`].
-const NEVER: u64 = u64::MAX;
-
-/// Connections that were told to make way, and have not gone yet, at the most.
+/// Connections that were evicted, and have not gone yet, at most.
 const LEAVING_MAX: usize = 64;
+
+/// How many connections are looked at for one that can be evicted. That the next request of so many
+/// arrives at the same moment is unlikely; the new connection is then told to try again.
+const EVICTIONS_TRIED_MAX: usize = 16;
+
+/// How many of so many connections may wait, or have something reserved, at once: these are not
+/// evicted, and an eighth of the places is for those that are.
+pub(crate) fn waiters_max(connections_max: usize) -> usize {
+    (connections_max - connections_max.div_ceil(8)).max(1)
+}
+
+/// How many of those may come from one address: three quarters of all places.
+fn waiters_of_one_max(connections_max: usize) -> usize {
+    (connections_max * 3 / 4).max(1)
+}
 
 /// A connection that is counted. Dropping it takes it off the count.
 #[must_use = "the connection counts as long as this lives"]
@@ -64,20 +74,15 @@ pub(crate) struct Registration {
 }
 
 impl Registry {
-    pub(crate) fn new(connections_max: usize, descriptors_max: usize) -> Arc<Self> {
+    pub(crate) fn new(connections_max: usize) -> Arc<Self> {
         Arc::new(Self {
             connections_max,
-            descriptors_max,
-            wakeups: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             watches_requests: AtomicBool::new(false),
             last_request_millis: AtomicU64::new(0),
-            state: Mutex::new(State {
-                next_id: 0,
-                entries: HashMap::new(),
-            }),
+            connected: Mutex::default(),
             changed: Condvar::new(),
         })
     }
@@ -88,24 +93,19 @@ impl Registry {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Result<Registration, TcpStream> {
-        let mut state = lock(&self.state);
-        let open = state.entries.len();
-        let has_descriptor = open + self.wakeups.load(Ordering::Relaxed) < self.descriptors_max;
-        let has_room = (open < self.connections_max && has_descriptor)
-            || (open < self.connections_max + LEAVING_MAX && state.make_way(self.millis()));
+        let mut connected = lock(&self.connected);
+        let open = connected.entries.len();
+        let has_room = open < self.connections_max
+            || (open < self.connections_max + LEAVING_MAX && connected.evict_one(self.millis()));
         if !has_room {
             return Err(stream);
         }
-        let id = state.next_id;
-        state.next_id += 1;
-        let entry = Arc::new(Entry {
-            stream,
-            peer,
-            idle: AtomicBool::new(true),
-            gives_way_at: AtomicU64::new(NEVER),
-        });
-        state.entries.insert(id, Arc::clone(&entry));
-        self.open.store(state.entries.len(), Ordering::Relaxed);
+        let id = connected.next_id;
+        connected.next_id += 1;
+        let entry = Arc::new(Entry::new(stream, peer));
+        connected.entries.insert(id, Arc::clone(&entry));
+        let open = connected.entries.len();
+        self.open.store(open, Ordering::Relaxed);
         Ok(Registration {
             registry: Arc::clone(self),
             entry,
@@ -113,17 +113,20 @@ impl Registry {
         })
     }
 
-    /// Counts one more descriptor that a connection is woken by; `None` if there are as many as may
-    /// be.
-    pub(crate) fn count_wakeup(self: &Arc<Self>) -> Option<WakeupCount> {
-        let wakeups = self.wakeups.fetch_add(1, Ordering::Relaxed);
-        let count = WakeupCount(Arc::clone(self));
-        // The rest is for connections that do not wait, and may be waited for.
-        let descriptors_max = self.descriptors_max - self.descriptors_max / 8;
-        match wakeups + self.open() < descriptors_max {
-            true => Some(count),
-            false => None,
+    /// Counts a connection among those that may wait; `None` if there are as many as may be, or as many
+    /// as may be from that address.
+    pub(crate) fn count_waiter(self: &Arc<Self>, peer: SocketAddr) -> Option<Waiter> {
+        let from = network(peer.ip());
+        let mut connected = lock(&self.connected);
+        let has_room = connected.waiters_total < waiters_max(self.connections_max);
+        let of_one = connected.waiters.get(&from).copied().unwrap_or(0);
+        if !has_room || of_one >= waiters_of_one_max(self.connections_max) {
+            return None;
         }
+        connected.waiters_total += 1;
+        connected.waiters.insert(from, of_one + 1);
+        let registry = Arc::clone(self);
+        Some(Waiter { registry, from })
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -137,7 +140,7 @@ impl Registry {
     pub(crate) fn stop(&self) -> bool {
         let first = !self.stopping.swap(true, Ordering::SeqCst);
         // Under the lock, or a waiter between its check and its wait would miss the call.
-        let _state = lock(&self.state);
+        let _connected = lock(&self.connected);
         self.changed.notify_all();
         first
     }
@@ -164,13 +167,14 @@ impl Registry {
 
     /// Waits until [`Registry::stop`], or until no request was made or under way for `idle_exit`.
     pub(crate) fn wait_until_stopped(&self, idle_exit: Option<Duration>) {
-        let mut state = lock(&self.state);
+        let mut connected = lock(&self.connected);
         while !self.is_stopping() {
             let Some(idle_exit) = idle_exit else {
-                state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+                let waited = self.changed.wait(connected);
+                connected = waited.unwrap_or_else(|e| e.into_inner());
                 continue;
             };
-            if state.entries.values().any(|entry| !entry.is_idle()) {
+            if connected.entries.values().any(|entry| !entry.is_idle()) {
                 self.note_request();
             }
             let last = self.last_request_millis.load(Ordering::Relaxed);
@@ -181,29 +185,29 @@ impl Registry {
                 self.stopping.store(true, Ordering::SeqCst);
                 return;
             }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(|e| e.into_inner()).0;
+            let waited = self.changed.wait_timeout(connected, left);
+            connected = waited.unwrap_or_else(|e| e.into_inner()).0;
         }
     }
 
     /// Waits for `pause`, or less if the server stops.
     pub(crate) fn pause(&self, pause: Duration) {
-        let state = lock(&self.state);
+        let connected = lock(&self.connected);
         if !self.is_stopping() {
-            drop(self.changed.wait_timeout(state, pause));
+            drop(self.changed.wait_timeout(connected, pause));
         }
     }
 
     /// Closes the idle connections at once and waits for the others, `grace` at most; then cuts
     /// those off too, and gives their threads a moment to clean up.
     pub(crate) fn close_all(&self, grace: Duration) {
-        for entry in lock(&self.state).entries.values().filter(|e| e.is_idle()) {
-            entry.wake();
+        for entry in lock(&self.connected).entries.values() {
+            entry.end_wait();
         }
         let unfinished = self.wait_until_empty(grace);
         if unfinished > 0 {
             log::warn!("{unfinished} requests were not finished");
-            for entry in lock(&self.state).entries.values() {
+            for entry in lock(&self.connected).entries.values() {
                 entry.cut();
             }
             self.wait_until_empty(CLEAN_UP_WAIT);
@@ -213,48 +217,69 @@ impl Registry {
     /// Waits until no connection is left; returns how many are after `wait`.
     fn wait_until_empty(&self, wait: Duration) -> usize {
         let deadline = Instant::now() + wait;
-        let mut state = lock(&self.state);
+        let mut connected = lock(&self.connected);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if state.entries.is_empty() || left.is_zero() {
-                return state.entries.len();
+            if connected.entries.is_empty() || left.is_zero() {
+                return connected.entries.len();
             }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(|e| e.into_inner()).0;
+            let waited = self.changed.wait_timeout(connected, left);
+            connected = waited.unwrap_or_else(|e| e.into_inner()).0;
         }
     }
 }
 
-impl State {
-    /// Cuts off the connection that should have made way the longest; one that waits for a request,
-    /// if there is one, for of the others some may only be slow. Returns whether there was any.
-    fn make_way(&self, now: u64) -> bool {
-        let at = |entry: &Entry| entry.gives_way_at.load(Ordering::SeqCst);
-        loop {
-            let ready = self.entries.values().filter(|entry| at(entry) <= now);
-            let Some(entry) = ready.min_by_key(|entry| (!entry.is_idle(), at(entry))) else {
+impl Connected {
+    /// Evicts a connection; returns whether there was one.
+    fn evict_one(&self, now: u64) -> bool {
+        let mut tried = None;
+        for _ in 0..EVICTIONS_TRIED_MAX {
+            let evictable = self.entries.iter().filter_map(|(id, entry)| {
+                let state = entry.eviction.state();
+                Some(((state.rank(now)?, *id), state, entry))
+            });
+            let next = evictable
+                .filter(|(rank, ..)| Some(*rank) > tried)
+                .min_by_key(|(rank, ..)| *rank);
+            let Some((rank, state, entry)) = next else {
                 return false;
             };
-            let (since, order) = (at(entry), Ordering::SeqCst);
-            let has_input = entry.is_idle() && entry.has_input();
-            // Unless its thread has set it anew meanwhile.
-            let _ = (entry.gives_way_at).compare_exchange(since, NEVER, order, order);
-            if !has_input {
-                log::debug!("{} makes way for another", entry.peer);
+            if entry.end(state) {
+                log::debug!("{} makes room for another", entry.peer);
                 entry.cut();
                 return true;
             }
+            tried = Some(rank);
+        }
+        false
+    }
+}
+
+/// A connection that may wait, or have something reserved. Dropping it takes it off the count.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    registry: Arc<Registry>,
+    from: IpAddr,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut connected = lock(&self.registry.connected);
+        connected.waiters_total -= 1;
+        if let Some(of_one) = connected.waiters.get_mut(&self.from) {
+            *of_one -= 1;
+            if *of_one == 0 {
+                connected.waiters.remove(&self.from);
+            }
         }
     }
 }
 
-/// Dropping it takes a descriptor off the count.
-#[derive(Debug)]
-pub(crate) struct WakeupCount(Arc<Registry>);
-
-impl Drop for WakeupCount {
-    fn drop(&mut self) {
-        self.0.wakeups.fetch_sub(1, Ordering::Relaxed);
+/// What counts as one address: of IPv6, the 64 bits that one customer is given at least.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        ip @ IpAddr::V4(_) => ip,
     }
 }
 
@@ -262,30 +287,20 @@ impl Drop for WakeupCount {
 const CLEAN_UP_WAIT: Duration = Duration::from_secs(1);
 
 impl Entry {
-    pub(crate) fn set_idle(&self, idle: bool) {
-        // Whoever becomes idle then looks whether the server is stopping, and it must not happen that
-        // neither that is seen by him, nor this by who stops it.
-        let order = if idle {
-            Ordering::SeqCst
-        } else {
-            Ordering::Release
-        };
-        self.idle.store(idle, order);
+    fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+        Self {
+            stream,
+            peer,
+            eviction: Eviction::new(),
+            is_cut: AtomicBool::new(false),
+        }
     }
 
-    /// Has the connection make way for a new one from this moment on ([`Registry::millis`]), if it is
-    /// still at what it does now.
-    pub(crate) fn give_way(&self, at: u64) {
-        self.gives_way_at.store(at, Ordering::Release);
-    }
-
-    /// Has the connection stay.
-    pub(crate) fn stay(&self) {
-        self.gives_way_at.store(NEVER, Ordering::Release);
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        self.idle.load(Ordering::SeqCst)
+    fn is_idle(&self) -> bool {
+        match self.eviction.state() {
+            State::Resting(_) | State::Kept | State::Waiting => true,
+            State::Busy | State::Slow(_) | State::Claimed | State::Ended => false,
+        }
     }
 
     /// Whether its next request has arrived, though its thread may not know yet.
@@ -294,24 +309,52 @@ impl Entry {
         recv(&self.stream, &mut [0_u8; 1], peek).is_ok_and(|(_, bytes)| bytes > 0)
     }
 
-    /// Makes a blocked read return as if the peer had closed. What the connection still has to
-    /// write it can write.
-    pub(crate) fn wake(&self) {
-        // An error means that the peer was faster.
-        let _ = self.stream.shutdown(Shutdown::Read);
+    /// Ends the connection if it is still at what it was seen at, and, where that is a wait for a
+    /// request, none has arrived. Returns whether that is so: its thread then does nothing more.
+    fn end(&self, seen: State) -> bool {
+        let Some(claim) = self.eviction.claim(seen) else {
+            return false;
+        };
+        if !matches!(seen, State::Slow(_)) && self.has_input() {
+            claim.let_go();
+            return false;
+        }
+        claim.end()
+    }
+
+    /// Ends what the connection waits for, if it is not its peer in the middle of a request: because
+    /// the server stops. What the connection still has to write it can write.
+    pub(crate) fn end_wait(&self) {
+        let is_over = match self.eviction.state() {
+            // Its thread is woken, and finds out why.
+            State::Waiting => true,
+            seen @ (State::Resting(_) | State::Kept) => self.end(seen),
+            State::Busy | State::Slow(_) | State::Claimed | State::Ended => false,
+        };
+        if is_over {
+            // An error means that the peer was faster.
+            let _ = self.stream.shutdown(Shutdown::Read);
+        }
     }
 
     /// Makes every read and write of the connection fail from now on.
     pub(crate) fn cut(&self) {
+        // Before the stream, so that who reads its end knows that it is not the peer's doing.
+        self.is_cut.store(true, Ordering::SeqCst);
         let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Whether that was done.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut state = lock(&self.registry.state);
-        state.entries.remove(&self.id);
-        let open = state.entries.len();
+        let mut connected = lock(&self.registry.connected);
+        connected.entries.remove(&self.id);
+        let open = connected.entries.len();
         self.registry.open.store(open, Ordering::Relaxed);
         if open == 0 {
             self.registry.changed.notify_all();
@@ -320,71 +363,4 @@ impl Drop for Registration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-
-    use super::*;
-
-    #[test]
-    fn idle_connections_make_way_before_slow_ones() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let entry = |is_idle, gives_way_at| {
-            Arc::new(Entry {
-                stream: TcpStream::connect(addr).unwrap(),
-                peer: addr,
-                idle: AtomicBool::new(is_idle),
-                gives_way_at: AtomicU64::new(gives_way_at),
-            })
-        };
-        let entries = [
-            entry(false, 10),
-            entry(true, 50),
-            entry(true, 30),
-            entry(false, NEVER),
-            entry(true, 70),
-        ];
-        let state = State {
-            next_id: 0,
-            entries: (0..).zip(entries.iter().cloned()).collect(),
-        };
-        let next = || {
-            let before = entries
-                .each_ref()
-                .map(|e| e.gives_way_at.load(Ordering::SeqCst));
-            let has_made_way = state.make_way(60);
-            let gone = entries.iter().zip(before);
-            let gone = gone.map(|(entry, at)| at != entry.gives_way_at.load(Ordering::SeqCst));
-            let gone = gone.enumerate().find(|(_, is_gone)| *is_gone);
-            assert_eq!(has_made_way, gone.is_some());
-            gone.map(|(index, _)| index)
-        };
-        assert_eq!(
-            [next(), next(), next(), next()],
-            [Some(2), Some(1), Some(0), None]
-        );
-    }
-
-    #[test]
-    fn a_connection_whose_next_request_has_arrived_does_not_make_way() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let mut peer = TcpStream::connect(addr).unwrap();
-        let (stream, from) = listener.accept().unwrap();
-        let registry = Registry::new(1, 100);
-        let registration = registry.register(stream, from).unwrap();
-        registration.entry.give_way(0);
-        peer.write_all(b"next").unwrap();
-        assert_eq!(registration.entry.stream.peek(&mut [0; 4]).unwrap(), 4);
-        let other = || TcpStream::connect(addr).unwrap();
-        assert!(registry.register(other(), addr).is_err());
-        // Its thread reads that, and waits for another request.
-        (&registration.entry.stream)
-            .read_exact(&mut [0; 4])
-            .unwrap();
-        registration.entry.give_way(0);
-        assert!(registry.register(other(), addr).is_ok());
-        assert_eq!(peer.read(&mut [0; 4]).unwrap(), 0);
-    }
-}
+mod tests;

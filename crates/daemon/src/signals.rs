@@ -10,7 +10,8 @@ use std::sync::{Arc, OnceLock};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::{Handle, StartError, spawn};
+use crate::threads::spawn;
+use crate::{Handle, StartError};
 
 /// The exit code when a second signal cuts the shutdown short.
 const EXIT_CUT_SHORT: i32 = 2;

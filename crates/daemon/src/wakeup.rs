@@ -9,14 +9,12 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::registry::WakeupCount;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 /// Wakes one connection's thread.
 #[derive(Debug)]
 pub struct Wakeup {
     event: OwnedFd,
-    _count: Option<WakeupCount>,
 }
 
 /// Why a wait is over.
@@ -38,14 +36,9 @@ impl Wakeup {
     /// # Errors
     /// If there are no more descriptors.
     pub fn new() -> io::Result<Self> {
-        Self::counted(None)
-    }
-
-    pub(crate) fn counted(count: Option<WakeupCount>) -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         Ok(Self {
             event: eventfd(0, flags)?,
-            _count: count,
         })
     }
 

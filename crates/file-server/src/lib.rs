@@ -124,8 +124,8 @@ impl From<AccountsError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Start(_) => Exit::Network,
-            Self::Root { .. } | Self::Accounts(_) => Exit::Usage,
+            Self::Start(error) if error.is_of_network() => Exit::Network,
+            Self::Start(_) | Self::Root { .. } | Self::Accounts(_) => Exit::Usage,
         }
     }
 }
@@ -144,6 +144,7 @@ impl Server {
     /// # Errors
     /// If the root is not a folder that can be opened, or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
+        let mut daemon = Daemon::new(config.connections_max)?;
         let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
         let files = files.map_err(|cause| Error::Root {
             path: config.root.clone(),
@@ -169,11 +170,10 @@ impl Server {
             accounts,
             auth_all: config.auth_all,
         }));
-        let mut daemon = Daemon::new(config.connections_max);
         if let Some(idle) = config.idle_exit {
             daemon.exit_when_idle(idle);
         }
-        let local_addr = daemon.listen(config.ip, config.port, Arc::clone(&service) as _)?;
+        let local_addr = daemon.listen(config.ip, config.port, "", Arc::clone(&service) as _)?;
         Ok(Self {
             daemon,
             local_addr,
@@ -206,7 +206,6 @@ impl Server {
         let sweeper = thread::Builder::new().name("sweeper".to_owned());
         let sweeper = sweeper.spawn(move || sweep_until(&stopped, &service.0));
         let sweeper = sweeper.map_err(StartError::Thread)?;
-        log::info!("Server started on {}", self.local_addr);
         let ran = self.daemon.run();
         drop(stop);
         if sweeper.join().is_err() {

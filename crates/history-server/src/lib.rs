@@ -106,8 +106,12 @@ impl From<StartError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Exposed(_) | Self::Users(_) | Self::History(_) | Self::Disk(_) => Exit::Usage,
-            Self::Start(_) => Exit::Network,
+            Self::Start(error) if error.is_of_network() => Exit::Network,
+            Self::Exposed(_)
+            | Self::Users(_)
+            | Self::History(_)
+            | Self::Disk(_)
+            | Self::Start(_) => Exit::Usage,
         }
     }
 }
@@ -132,7 +136,7 @@ impl Server {
             return Err(Error::Exposed(config.ip));
         }
         let users = config.users.as_deref().map(Users::read).transpose()?;
-        let mut daemon = Daemon::new(config.connections_max);
+        let mut daemon = Daemon::new(config.connections_max)?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();
@@ -144,7 +148,7 @@ impl Server {
             stop,
         )?);
         let service = Connections::new(Arc::clone(&history), users);
-        let local_addr = daemon.listen(config.ip, config.port, Arc::new(service))?;
+        let local_addr = daemon.listen(config.ip, config.port, "", Arc::new(service))?;
         Ok(Self {
             daemon,
             history,
@@ -178,7 +182,6 @@ impl Server {
     /// # Errors
     /// If it cannot start its threads, or had to stop because of its disk.
     pub fn run(self) -> Result<(), Error> {
-        log::info!("Server started on {}", self.local_addr);
         self.daemon.run()?;
         let failure = self.history.failure();
         failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))

@@ -86,10 +86,13 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
     let mut session = Session::new(queues);
     let mut payload = Vec::new();
     loop {
+        // What is reserved for it would count as an attempt that failed.
+        connection.set_evictable(session.held.is_empty());
         // Before it may have to wait for input, a server sends all the replies it has.
         if !frame::starts_with_whole(connection.buffered()) {
             session.settle_or_defer(connection);
         }
+        session.see_to_arrival(connection);
         if connection.next_request(None)?.is_none() {
             if connection.is_stopping() {
                 session.give_back_at_stop();
@@ -122,6 +125,7 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
             session.give_back_at_stop();
             return Ok(());
         }
+        session.see_to_arrival(connection);
         connection.flush_if_large()?;
     }
 }
@@ -140,6 +144,8 @@ struct Session<'q> {
     steps_max: usize,
     /// What came of them; kept for its room.
     stepped: Vec<Stepped>,
+    /// Whether a message is among the replies that were not sent yet.
+    has_delivered: bool,
     wakeup: Option<Arc<Wakeup>>,
     /// Whether the client was told that the server is shutting down.
     is_told_of_stop: bool,
@@ -156,6 +162,7 @@ impl<'q> Session<'q> {
             steps_queue: String::new(),
             steps_max: (STEPS_BYTES_MAX / queues.body_bytes_max()).clamp(1, STEPS_MAX),
             stepped: Vec::new(),
+            has_delivered: false,
             wakeup: None,
             is_told_of_stop: false,
         }
@@ -235,7 +242,10 @@ impl<'q> Session<'q> {
             match stepped {
                 Stepped::Stored(id) => Reply::Stored { id }.encode(out),
                 Stepped::Refused(error) => put_failure(&error, out),
-                Stepped::Received(message) => message.reply().encode(out),
+                Stepped::Received(message) => {
+                    self.has_delivered = true;
+                    message.reply().encode(out);
+                }
                 Stepped::Empty => Reply::Empty.encode(out),
             }
         }
@@ -324,6 +334,9 @@ impl<'q> Session<'q> {
             if self.held.len() >= HELD_MAX {
                 return Ok(Err(QueueError::TooManyHeld));
             }
+            if connection.become_waiter().is_err() {
+                return Ok(Err(QueueError::CannotWait));
+            }
         }
         let mut taken = self.queues.reserve(queue);
         if !matches!(taken, Ok(Some(_))) && !self.begun.is_empty() {
@@ -371,7 +384,7 @@ impl<'q> Session<'q> {
         let wakeup = match self.wakeup(connection) {
             Ok(wakeup) => wakeup,
             Err(error) => {
-                log::error!("A receiver cannot wait: {error}");
+                log::warn!("A receiver cannot wait: {error}");
                 return Ok(Err(QueueError::CannotWait));
             }
         };
@@ -400,7 +413,7 @@ impl<'q> Session<'q> {
     }
 
     /// What this connection is woken by; made when it first waits.
-    fn wakeup(&mut self, connection: &Connection) -> io::Result<Arc<Wakeup>> {
+    fn wakeup(&mut self, connection: &mut Connection) -> io::Result<Arc<Wakeup>> {
         let wakeup = match self.wakeup.take() {
             Some(wakeup) => wakeup,
             None => Arc::new(connection.wakeup()?),
@@ -425,12 +438,23 @@ impl<'q> Session<'q> {
     fn settle(&mut self, out: &mut Vec<u8>) {
         self.act_now(out);
         while let Some(begun) = self.begun.pop_front() {
-            let finished = self.queues.finish(begun, |reply| reply.encode(out));
+            let finished = self.queues.finish(begun, |reply| {
+                self.has_delivered |= matches!(reply, Reply::Message { .. } | Reply::Leased { .. });
+                reply.encode(out);
+            });
             if let Err(error) = finished {
                 put_failure(&error, out);
             }
         }
         self.begun_bytes = 0;
+    }
+
+    /// Keeps a connection from being evicted before it has sent a message that is no longer in its
+    /// queue.
+    fn see_to_arrival(&mut self, connection: &mut Connection) {
+        if std::mem::take(&mut self.has_delivered) {
+            connection.must_arrive();
+        }
     }
 
     /// The same, but leaves the only reply, if there is one alone and it is short, to the thread that

@@ -141,8 +141,8 @@ impl From<JournalError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Start(_) => Exit::Network,
-            Self::Journal(_) | Self::Thread(_) | Self::Disk(_) => Exit::Usage,
+            Self::Start(error) if error.is_of_network() => Exit::Network,
+            Self::Start(_) | Self::Journal(_) | Self::Thread(_) | Self::Disk(_) => Exit::Usage,
         }
     }
 }
@@ -162,7 +162,7 @@ impl Server {
     /// # Errors
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let mut daemon = Daemon::new(config.connections_max);
+        let mut daemon = Daemon::new(config.connections_max)?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();
@@ -179,7 +179,7 @@ impl Server {
         let connections = Arc::new(Connections::new(Arc::clone(&queues)));
         let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues)));
         let local_addr = match config.transport {
-            Transport::Tcp => daemon.listen(ip, port, connections)?,
+            Transport::Tcp => daemon.listen(ip, port, "", connections)?,
             Transport::Udp => daemon.listen_udp(ip, port, datagrams)?,
             Transport::Both => daemon.listen_both(ip, port, connections, datagrams)?,
         };
@@ -211,7 +211,6 @@ impl Server {
     /// # Errors
     /// If it cannot start its threads, or had to end because the disk failed.
     pub fn run(self) -> Result<(), Error> {
-        log::info!("Server started on {}", self.local_addr);
         self.daemon.run()?;
         let failure = self.queues.failure();
         failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))

@@ -2,11 +2,12 @@
 //! take.
 
 use std::io::{self, BufRead, Read, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv};
 
-use super::{BUFFER_BYTES_MIN, Connection};
+use super::{BUFFER_BYTES_MIN, Connection, Wait, retry};
 
 /// The size of the buffer, in bytes, of a connection that sends as fast as it can. It grows when a
 /// read fills it.
@@ -39,7 +40,7 @@ impl Connection<'_> {
     }
 
     /// Replaces the consumed input by one read. At the end of the stream it stays empty.
-    pub(super) fn refill(&mut self) -> io::Result<()> {
+    pub(super) fn refill(&mut self, wait: Wait) -> io::Result<()> {
         let bytes = match self.input.len() {
             0 => BUFFER_BYTES_MIN,
             // It was full, so there will be more.
@@ -49,33 +50,40 @@ impl Connection<'_> {
         (self.consumed, self.filled) = (0, 0);
         let mut input = std::mem::take(&mut self.input);
         input.resize(bytes, 0);
-        let read = self.receive(&mut input);
+        let read = self.receive(&mut input, wait);
         self.input = input;
         self.filled = read?;
         Ok(())
     }
 
     /// One read from the peer, before the deadline. Everything written so far is sent first.
-    fn receive(&mut self, out: &mut [u8]) -> io::Result<usize> {
+    fn receive(&mut self, out: &mut [u8], wait: Wait) -> io::Result<usize> {
         self.flush()?;
         if let Deadline::Within(wait) = self.deadline {
             self.deadline = Deadline::At(Instant::now() + wait);
         }
         let until = |moment: Instant| moment.saturating_duration_since(Instant::now());
-        let wait = match self.deadline {
+        let timeout = match self.deadline {
             Deadline::None => None,
             Deadline::Stall(wait) | Deadline::Within(wait) => Some(wait),
             Deadline::At(moment) => Some(until(moment)),
             Deadline::StallUntil(stall, moment) => Some(until(moment).min(stall)),
         };
-        if wait == Some(Duration::ZERO) {
+        if timeout == Some(Duration::ZERO) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        if wait != self.read_timeout {
-            self.stream().set_read_timeout(wait)?;
-            self.read_timeout = wait;
+        if timeout != self.read_timeout {
+            self.stream().set_read_timeout(timeout)?;
+            self.read_timeout = timeout;
         }
-        let read = self.blocked(|stream| Ok(recv(stream, &mut *out, RecvFlags::empty())?.1))?;
+        let receive = |stream: &TcpStream| Ok(recv(stream, &mut *out, RecvFlags::empty())?.1);
+        let read = match wait {
+            Wait::ForRequest => retry(self.stream(), receive),
+            Wait::WithinRequest => self.blocked(receive),
+        }?;
+        if read == 0 && self.registration.entry.is_cut() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         self.peer_has_closed |= read == 0;
         Ok(read)
     }
@@ -85,7 +93,7 @@ impl Read for Connection<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         // A large read need not go through the buffer.
         if self.consumed == self.filled && out.len() >= INPUT_BYTES_MAX {
-            return self.receive(out);
+            return self.receive(out, Wait::WithinRequest);
         }
         let taken = self.fill_buf()?.read(out)?;
         self.consume(taken);
@@ -96,7 +104,7 @@ impl Read for Connection<'_> {
 impl BufRead for Connection<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.consumed == self.filled {
-            self.refill()?;
+            self.refill(Wait::WithinRequest)?;
         }
         Ok(&self.input[self.consumed..self.filled])
     }

@@ -92,6 +92,7 @@ impl Connection<'_> {
         }
         let mut output = std::mem::take(&mut self.output);
         let sent = self.send_all(&output, flags | SendFlags::NOSIGNAL);
+        self.must_arrive = false;
         output.clear();
         output.shrink_to(OUTPUT_KEPT_BYTES);
         self.output = output;

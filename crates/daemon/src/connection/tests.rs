@@ -15,7 +15,7 @@ use crate::registry::Registry;
 fn registered() -> (Vec<Registration>, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let registry = Registry::new(100, 1000);
+    let registry = Registry::new(100);
     let one = |_| {
         let peer = TcpStream::connect(addr).unwrap();
         let (stream, from) = listener.accept().unwrap();
@@ -91,7 +91,8 @@ fn a_reply_that_is_never_given_ends_the_connection() {
     let mut connection = Connection::new(&registered[0]);
     drop(connection.defer());
     assert_eq!(peers[0].read(&mut [0]).unwrap(), 0);
-    assert_eq!(connection.next_request(None).unwrap(), None);
+    let ended = connection.next_request(None).unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::ConnectionAborted);
 }
 
 #[test]

@@ -1,0 +1,158 @@
+//! Whether a connection may be ended from elsewhere: to make room for a new one, or because the
+//! server stops. Its own thread and the thread that looks for such connections agree about that in
+//! one atomic.
+//!
+//! ```text
+//!             set                 claim              end
+//!   Busy ────────────▶ Resting ──────────▶ Claimed ────────▶ Ended
+//!    ▲                  or Slow               │
+//!    └────── resume ──────┴─────── resume ────┘
+//! ```
+//!
+//! Who claims a connection looks once more whether a request has arrived, and then ends it or lets it
+//! go. The connection's thread resumes before it acts on what it has read. Each of these is one
+//! atomic step, so one of the two is first, and the other does nothing: a request is never acted on
+//! whose reply cannot be sent any more.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// What a connection is at. Times are those of `Registry::millis`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Its request is worked on.
+    Busy,
+    /// It waits for a request, and may be ended from this moment on, unless the request has come.
+    Resting(u64),
+    /// It waits for a request, but would lose by being ended: it is only when the server stops.
+    Kept,
+    /// It waits for another thread.
+    Waiting,
+    /// In the middle of a request or a reply, it waits for its peer, and may be ended from this moment
+    /// on.
+    Slow(u64),
+    /// Somebody else is about to end it.
+    Claimed,
+    /// It was ended.
+    Ended,
+}
+
+/// The bits of an encoded state that say which it is. The others are the time.
+const KIND_BITS: u32 = 3;
+
+impl State {
+    /// That of a connection that waits for a request, by whether it may be evicted, and from when on.
+    pub(crate) fn resting(is_evictable: bool, from: u64) -> Self {
+        match is_evictable {
+            true => Self::Resting(from),
+            false => Self::Kept,
+        }
+    }
+
+    fn encode(self) -> u64 {
+        let (kind, millis) = match self {
+            Self::Busy => (0, 0),
+            Self::Resting(from) => (1, from),
+            Self::Kept => (2, 0),
+            Self::Waiting => (3, 0),
+            Self::Slow(from) => (4, from),
+            Self::Claimed => (5, 0),
+            Self::Ended => (6, 0),
+        };
+        millis << KIND_BITS | kind
+    }
+
+    fn decode(encoded: u64) -> Self {
+        let from = encoded >> KIND_BITS;
+        match encoded & ((1 << KIND_BITS) - 1) {
+            0 => Self::Busy,
+            1 => Self::Resting(from),
+            2 => Self::Kept,
+            3 => Self::Waiting,
+            4 => Self::Slow(from),
+            5 => Self::Claimed,
+            // There is no seventh.
+            _ => Self::Ended,
+        }
+    }
+
+    /// Who is ended first of those that may be at this time: who waits for a request before who is
+    /// slow, who may only have a slow peer; then who has been at it the longest.
+    pub(crate) fn rank(self, now: u64) -> Option<(bool, u64)> {
+        match self {
+            Self::Resting(from) if from <= now => Some((false, from)),
+            Self::Slow(from) if from <= now => Some((true, from)),
+            Self::Resting(_) | Self::Slow(_) => None,
+            Self::Busy | Self::Kept | Self::Waiting | Self::Claimed | Self::Ended => None,
+        }
+    }
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(crate) struct Eviction(AtomicU64);
+
+impl Eviction {
+    /// That of a connection whose thread is about to start.
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(State::Kept.encode()))
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State::decode(self.0.load(Ordering::SeqCst))
+    }
+
+    /// What the connection is at from now on; for its own thread, while it is busy.
+    pub(crate) fn set(&self, state: State) {
+        // Who waits for a request then looks whether the server is stopping, and who stops it looks
+        // who waits: one of them has to see the other.
+        self.0.store(state.encode(), Ordering::SeqCst);
+    }
+
+    /// Makes the connection busy again; for its own thread, before it acts on anything. Returns
+    /// whether it may: else it was ended.
+    #[must_use = "who was ended must not act"]
+    pub(crate) fn resume(&self) -> bool {
+        let before = self.0.swap(State::Busy.encode(), Ordering::AcqRel);
+        if State::decode(before) == State::Ended {
+            self.set(State::Ended);
+            return false;
+        }
+        true
+    }
+
+    /// Claims a connection to end it, if it is still at what it was seen at.
+    pub(crate) fn claim(&self, seen: State) -> Option<Claim<'_>> {
+        let claim = Claim {
+            eviction: self,
+            seen,
+        };
+        self.replace(seen, State::Claimed).then_some(claim)
+    }
+
+    fn replace(&self, old: State, new: State) -> bool {
+        let (old, new) = (old.encode(), new.encode());
+        let replaced = (self.0).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
+        replaced.is_ok()
+    }
+}
+
+/// A connection that is about to be ended, unless it resumes first.
+#[must_use = "it is ended or let go"]
+pub(crate) struct Claim<'a> {
+    eviction: &'a Eviction,
+    seen: State,
+}
+
+impl Claim<'_> {
+    /// Ends it; returns whether it had not resumed.
+    #[must_use = "who resumed goes on"]
+    pub(crate) fn end(self) -> bool {
+        self.eviction.replace(State::Claimed, State::Ended)
+    }
+
+    /// Lets it go back to what it was at.
+    pub(crate) fn let_go(self) {
+        // If it has resumed, it goes on.
+        self.eviction.replace(State::Claimed, self.seen);
+    }
+}

@@ -1,0 +1,104 @@
+//! The sockets that a server listens on.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::accept::WRITE_STALL;
+use crate::{DatagramService, Service};
+
+/// Waiting connections the kernel keeps for us; std asks for 128, too few for a burst.
+const BACKLOG: i32 = 4096;
+
+/// A silent connection is probed after so long...
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// ...then at this interval...
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// ...and given up after so many probes without an answer: a peer that vanished is gone after
+/// two minutes.
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// Keepalive does not probe while something that was sent waits for its acknowledgement; this is
+/// how long that may last, in milliseconds, where the kernel would go on for a quarter of an hour.
+const UNACKNOWLEDGED_MILLIS: u32 = 120_000;
+
+/// A socket, where it listens, and for whom.
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddr,
+    /// What tells it from the others in the log; empty if it is the only one.
+    pub(crate) note: &'static str,
+    pub(crate) socket: Socket,
+}
+
+pub(crate) enum Socket {
+    Tcp(Arc<TcpListener>, Arc<dyn Service>),
+    Udp(Arc<UdpSocket>, Arc<dyn DatagramService>),
+}
+
+/// A listener whose connections have what holds for all of them from the first on: they inherit it
+/// (tcp(7), socket(7)), which also spares each of them the system calls. So the options are set before
+/// it listens.
+pub(crate) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // So that a server can be started again at once, though connections of the last one linger.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(WRITE_STALL))?;
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_PROBES)?;
+    sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MILLIS)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl Socket {
+    /// Makes a blocked `accept` or `recv_from` return. Linux does so when the socket is shut
+    /// down, also for a UDP socket without a peer, for which the call itself reports ENOTCONN.
+    pub(crate) fn wake(&self) {
+        let how = rustix::net::Shutdown::Both;
+        let _ = match self {
+            Self::Tcp(listener, _) => rustix::net::shutdown(listener, how),
+            Self::Udp(socket, _) => rustix::net::shutdown(socket, how),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_has_its_options_and_an_address_can_be_taken_again_at_once() {
+        for ip in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = tcp(ip.parse().unwrap()) else {
+                // Not every machine has IPv6.
+                assert_eq!(ip, "[::1]:0");
+                continue;
+            };
+            let address = listener.local_addr().unwrap();
+            let client = TcpStream::connect(address).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            assert!(stream.nodelay().unwrap());
+            assert_eq!(stream.write_timeout().unwrap(), Some(WRITE_STALL));
+            assert!(sockopt::socket_keepalive(&stream).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), KEEPALIVE_IDLE);
+            // Closed by us first, so that it lingers.
+            drop((listener, stream));
+            drop(client);
+            tcp(address).unwrap();
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The threads of a server: all of them run, or none does.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use crate::STACK_BYTES;
+
+/// What a thread is to do, and its name.
+pub(crate) type Job = (String, Box<dyn FnOnce() + Send>);
+
+/// Starts a thread for each job. None begins before all are started; if one cannot be, the others end
+/// without having done anything.
+pub(crate) fn start_all(jobs: Vec<Job>) -> io::Result<Vec<JoinHandle<()>>> {
+    start_all_with(jobs, |(name, run)| spawn(name, run))
+}
+
+fn start_all_with(
+    jobs: Vec<Job>,
+    mut spawn: impl FnMut(Job) -> io::Result<JoinHandle<()>>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let may_begin = Arc::new(OnceLock::new());
+    let mut threads = Vec::new();
+    for (name, run) in jobs {
+        let all_are_there = Arc::clone(&may_begin);
+        let gated = move || {
+            if *all_are_there.wait() {
+                run();
+            }
+        };
+        match spawn((name, Box::new(gated))) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                let _ = may_begin.set(false);
+                join_all(threads);
+                return Err(error);
+            }
+        }
+    }
+    let _ = may_begin.set(true);
+    Ok(threads)
+}
+
+/// Waits until they have ended.
+pub(crate) fn join_all(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        let name = thread.thread().name().unwrap_or_default().to_owned();
+        if thread.join().is_err() {
+            log::error!("the thread '{name}' panicked");
+        }
+    }
+}
+
+/// Starts one thread, with a small stack.
+pub(crate) fn spawn(
+    name: String,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let builder = thread::Builder::new().name(name);
+    builder.stack_size(STACK_BYTES).spawn(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// How many of three jobs run if a thread can be started so often.
+    fn run(startable: usize) -> (io::Result<()>, usize) {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let job = |n| -> Job {
+            let ran = Arc::clone(&ran);
+            let run = move || {
+                ran.fetch_add(1, Ordering::SeqCst);
+            };
+            (format!("job {n}"), Box::new(run))
+        };
+        let mut left = startable;
+        let threads = start_all_with((0..3).map(job).collect(), |(name, run)| {
+            left = left.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+            spawn(name, run)
+        });
+        let started = threads.map(join_all);
+        (started, ran.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn all_threads_run_or_none() {
+        assert!(matches!(run(3), (Ok(()), 3)));
+        for startable in 0..3 {
+            let (started, ran) = run(startable);
+            assert_eq!(started.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(ran, 0, "{startable}");
+        }
+    }
+}
