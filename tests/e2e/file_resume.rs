@@ -171,12 +171,12 @@ fn what_cannot_be_gone_on_with_is_refused() {
         check_says(port, sides.here.path(), args, code, says);
         assert_eq!(names(sides.here.path()), ["folder", "mine.txt"], "{args:?}");
     };
-    let says = "/dev/null is not a regular file, as --resume needs it\n";
-    check(
-        &["get", "plain/a.txt", "-o", "/dev/null", "--resume"],
-        2,
-        says,
-    );
+    let other = tempfile::tempdir().unwrap();
+    let pipe = other.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let pipe = pipe.to_str().unwrap();
+    let says = "/pipe is not a regular file, as --resume needs it\n";
+    check(&["get", "plain/a.txt", "-o", pipe, "--resume"], 2, says);
     let says = "--resume needs a file to save to, not standard output";
     check(&["get", "plain/a.txt", "-o", "-", "--resume"], 2, says);
     let says = "gone: the server refused: 404 Not Found, there is no such file\n";

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSock
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::ServerStream;
+
 /// How long a client waits for anything unless told otherwise (`--timeout`).
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -19,7 +21,8 @@ pub struct Endpoint {
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Bounds every single wait: for the connection, for more of a reply, for room to write.
+    /// Bounds every wait: for the connection, and for a whole reply, whose bytes buy time at the
+    /// least rate of [`ServerStream`].
     pub timeout: Duration,
     /// How long to go on trying while nobody listens; zero is one try.
     pub wait_for_server: Duration,
@@ -64,18 +67,16 @@ impl Endpoint {
         }
     }
 
-    /// Connects over TCP, with the timeout set for reading and writing and Nagle's delay off.
+    /// Connects over TCP, with Nagle's delay off.
     ///
     /// # Errors
     /// If no address of the host answers in time.
-    pub fn connect(&self) -> Result<TcpStream, ConnectError> {
+    pub fn connect(&self) -> Result<ServerStream, ConnectError> {
         self.retry(|| {
             let stream =
                 self.first_address(|address| TcpStream::connect_timeout(&address, self.timeout))?;
-            stream.set_read_timeout(Some(self.timeout))?;
-            stream.set_write_timeout(Some(self.timeout))?;
             stream.set_nodelay(true)?;
-            Ok(stream)
+            Ok(ServerStream::new(stream, self.timeout))
         })
     }
 

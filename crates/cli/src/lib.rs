@@ -11,9 +11,11 @@ pub mod exit;
 mod limiter;
 mod line_writer;
 pub mod logger;
+mod server_stream;
 pub mod stream;
 
 pub use args::{Parsed, UsageError, Verbosity, Words};
 pub use endpoint::{ConnectError, Endpoint, is_timeout};
 pub use exit::{App, Exit, Failure};
 pub use line_writer::{LineWriter, Note};
+pub use server_stream::ServerStream;

@@ -1,9 +1,9 @@
 //! A client of the code server: one kept-alive HTTP connection to each of its two ports.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::time::Duration;
 
-use cli::Endpoint;
+use cli::{Endpoint, ServerStream};
 use proto::code::{CodeRequest, MessageRequest, Reply};
 use proto::http::request::{host_field, put_head};
 use proto::http::{Body, ResponseHead};
@@ -35,7 +35,7 @@ pub struct Client {
 
 struct Link {
     server: Endpoint,
-    stream: Option<BufReader<TcpStream>>,
+    stream: Option<BufReader<ServerStream>>,
 }
 
 impl Client {
@@ -103,7 +103,9 @@ impl Link {
         request.extend_from_slice(body.as_bytes());
         // A server that refuses before it has read everything may close while we still write; its
         // reply tells more than the broken pipe does.
-        let sent = stream.get_ref().write_all(&request);
+        stream.get_mut().begin(Duration::ZERO);
+        let sent = stream.get_mut().write_all(&request);
+        stream.get_mut().begin(Duration::ZERO);
         let head = match (ResponseHead::read(&mut stream, "POST"), sent) {
             (Ok(head), _) => head,
             (Err(_), Err(error)) => return Err(error.into()),

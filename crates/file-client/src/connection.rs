@@ -2,10 +2,10 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
-use cli::{Endpoint, is_timeout};
+use cli::{Endpoint, ServerStream, is_timeout};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use proto::escape::{Escaped, EscapedBytes};
 use proto::http::request::{host_field, put_head};
@@ -95,12 +95,12 @@ impl<'a> Request<'a> {
 /// A reply whose body is not read yet.
 pub(crate) struct Reply {
     pub(crate) head: ResponseHead,
-    pub(crate) stream: BufReader<TcpStream>,
+    pub(crate) stream: BufReader<ServerStream>,
 }
 
 impl Reply {
     /// Its body.
-    pub(crate) fn body(&mut self) -> Body<&mut BufReader<TcpStream>> {
+    pub(crate) fn body(&mut self) -> Body<&mut BufReader<ServerStream>> {
         Body::new(&mut self.stream, self.head.body)
     }
 }
@@ -110,7 +110,7 @@ impl Reply {
 pub(crate) struct Connection {
     server: Endpoint,
     credentials: Option<Credentials>,
-    stream: Option<BufReader<TcpStream>>,
+    stream: Option<BufReader<ServerStream>>,
 }
 
 impl Connection {
@@ -201,13 +201,13 @@ pub(crate) fn target(path: &OsStr) -> String {
 
 /// Whether a connection has been silent since the last reply. If it was closed, or the server said
 /// something unasked, that it was going to close it perhaps, the next request needs a new one.
-fn is_open(stream: &TcpStream) -> bool {
+fn is_open(stream: &ServerStream) -> bool {
     peek(stream, &mut [0]) == Err(Errno::AGAIN)
 }
 
 /// Whether the server has begun its answer, or ended the connection. An interim response (1xx),
 /// also one that was not asked for, is no answer.
-pub(crate) fn has_answered(stream: &TcpStream) -> bool {
+pub(crate) fn has_answered(stream: &ServerStream) -> bool {
     const CLASS_AT: usize = "HTTP/1.1 ".len();
     let mut start = [0; CLASS_AT + 1];
     match peek(stream, &mut start) {
@@ -218,19 +218,20 @@ pub(crate) fn has_answered(stream: &TcpStream) -> bool {
 }
 
 /// What a read would give, without waiting and without taking it.
-fn peek(stream: &TcpStream, start: &mut [u8]) -> Result<usize, Errno> {
+fn peek(stream: &ServerStream, start: &mut [u8]) -> Result<usize, Errno> {
     let (bytes, _) = recv(stream, start, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
     Ok(bytes)
 }
 
 /// Sends a request and reads the head of its reply, over one connection.
 fn exchange(
-    stream: &mut BufReader<TcpStream>,
+    stream: &mut BufReader<ServerStream>,
     request: &Request,
     head: &[u8],
 ) -> Result<ResponseHead, Error> {
     let path = shown(request.path);
-    let sent = match send(stream.get_ref(), request, head) {
+    stream.get_mut().begin(Duration::ZERO);
+    let sent = match send(stream.get_mut(), request, head) {
         Err(error @ (Error::Read { .. } | Error::Changed(_))) => return Err(error),
         // To wait for an answer now would be to wait twice.
         Err(Error::Lost { cause, .. }) if is_timeout(&cause) && !has_answered(stream.get_ref()) => {
@@ -240,6 +241,7 @@ fn exchange(
     };
     // A server that refuses a file does not wait for the end of it, and may close while we still
     // write. Its reply tells more than the broken pipe does.
+    stream.get_mut().begin(Duration::ZERO);
     let mut head = match ResponseHead::read(stream, request.method) {
         Ok(head) => head,
         Err(error) => return Err(sent.err().unwrap_or_else(|| Error::no_reply(path)(error))),
@@ -255,7 +257,7 @@ fn exchange(
 }
 
 /// Sends a request; returns whether it is whole, or the server answered before it was.
-fn send(mut stream: &TcpStream, request: &Request, head: &[u8]) -> Result<bool, Error> {
+fn send(stream: &mut ServerStream, request: &Request, head: &[u8]) -> Result<bool, Error> {
     let lost = |cause: io::Error| Error::lost(shown(request.path))(cause);
     stream.write_all(head).map_err(lost)?;
     match &request.content {

@@ -1,7 +1,8 @@
 //! A download that has not arrived whole yet.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -14,9 +15,14 @@ pub(crate) const TEMPORARY_PREFIX: &str = ".quartet-download-";
 
 /// What a download can go to.
 pub(crate) enum Place {
-    /// A regular file, or nothing yet; links to it have been followed.
-    File(PathBuf),
-    /// A device or a pipe, which is for writing to: /dev/null must not become a file.
+    /// A regular file, or nothing yet.
+    File {
+        /// Where it is: links to it have been followed.
+        path: PathBuf,
+        /// What may be done with the file that is there, which is kept.
+        permissions: Option<Permissions>,
+    },
+    /// A device or a pipe, which is for writing to: it must not become a file.
     Device,
 }
 
@@ -29,10 +35,25 @@ impl Place {
         match fs::metadata(target) {
             Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
             // A symbolic link stays, and what it leads to is replaced.
-            Ok(there) if there.is_file() => fs::canonicalize(target).map(Self::File),
+            Ok(there) if there.is_file() => Ok(Self::File {
+                path: fs::canonicalize(target)?,
+                permissions: Some(there.permissions()),
+            }),
             Ok(_) => Ok(Self::Device),
-            Err(_) => Ok(Self::File(target.to_owned())),
+            Err(_) => Ok(Self::File {
+                path: target.to_owned(),
+                permissions: None,
+            }),
         }
+    }
+}
+
+/// The mode of a new file before the umask takes its part. What is to replace a file that has a mode
+/// is nobody else's until it has it too.
+pub(crate) fn mode_of_new(permissions: Option<&Permissions>) -> u32 {
+    match permissions {
+        Some(_) => 0o600,
+        None => 0o666,
     }
 }
 
@@ -53,8 +74,8 @@ impl PartialFile {
     /// # Errors
     /// If a folder is there, or nothing can be written there.
     pub(crate) fn create(target: &Path) -> io::Result<Self> {
-        let target = match Place::at(target)? {
-            Place::File(target) => target,
+        let (target, permissions) = match Place::at(target)? {
+            Place::File { path, permissions } => (path, permissions),
             Place::Device => {
                 return Ok(Self {
                     file: OpenOptions::new().write(true).open(target)?,
@@ -66,11 +87,17 @@ impl PartialFile {
         let name = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
         let temporary = target.with_file_name(name);
         let mut options = OpenOptions::new();
-        Ok(Self {
-            file: options.write(true).create_new(true).open(&temporary)?,
+        options.mode(mode_of_new(permissions.as_ref()));
+        let file = options.write(true).create_new(true).open(&temporary)?;
+        let partial = Self {
+            file,
             target,
             temporary: Some(temporary),
-        })
+        };
+        if let Some(permissions) = permissions {
+            partial.file.set_permissions(permissions)?;
+        }
+        Ok(partial)
     }
 
     /// Gives the file its name.
@@ -108,7 +135,8 @@ impl Drop for PartialFile {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{FileTypeExt, symlink};
+    use std::io::Read;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 
     use super::*;
 
@@ -156,10 +184,39 @@ mod tests {
     }
 
     #[test]
-    fn a_device_stays_a_device() {
-        begin(Path::new("/dev/null")).finish().unwrap();
-        let null = fs::metadata("/dev/null").unwrap();
-        assert!(null.file_type().is_char_device());
+    fn what_is_no_file_is_written_to_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        // Both ends, so that nobody waits for the other.
+        let mut options = OpenOptions::new();
+        let mut reader = options.read(true).write(true).open(&pipe).unwrap();
+        begin(&pipe).finish().unwrap();
+        let mut written = [0; 3];
+        reader.read_exact(&mut written).unwrap();
+        assert_eq!(&written, b"new");
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(entries(folder.path()), 1);
+    }
+
+    #[test]
+    fn the_mode_of_what_is_replaced_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        for mode in [0o600, 0o640, 0o666, 0o400] {
+            fs::write(&target, "old").unwrap();
+            fs::set_permissions(&target, Permissions::from_mode(mode)).unwrap();
+            let partial = begin(&target);
+            let temporary = partial.temporary.as_ref().unwrap();
+            for path in [temporary, &target] {
+                let there = fs::metadata(path).unwrap().permissions();
+                assert_eq!(there.mode() & 0o7777, mode, "{path:?}");
+            }
+            partial.finish().unwrap();
+            let there = fs::metadata(&target).unwrap().permissions();
+            assert_eq!(there.mode() & 0o7777, mode);
+            fs::remove_file(&target).unwrap();
+        }
     }
 
     #[test]

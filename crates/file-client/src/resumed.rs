@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::download::{Arrived, Destination};
-use crate::partial::{Place, TEMPORARY_PREFIX};
+use crate::partial::{Place, TEMPORARY_PREFIX, mode_of_new};
 use crate::progress::above_bars;
 use crate::state;
 
@@ -65,14 +65,17 @@ impl ResumedFile {
             path: to.to_owned(),
             cause,
         };
-        let to = match Place::at(to).map_err(failed)? {
-            Place::File(to) => to,
+        let (to, permissions) = match Place::at(to).map_err(failed)? {
+            Place::File { path, permissions } => (path, permissions),
             Place::Device => return Err(Error::NotResumable(to.to_owned())),
         };
         // The state has the longer name.
         let state_path = state::beside(&to, TEMPORARY_PREFIX, STATE_SUFFIX)?;
         let part_path = state::beside(&to, TEMPORARY_PREFIX, "")?;
-        let part = lock(&part_path)?;
+        let part = lock(&part_path, mode_of_new(permissions.as_ref()))?;
+        if let Some(permissions) = permissions {
+            part.set_permissions(permissions).map_err(failed)?;
+        }
         Ok(Self {
             to,
             part,
@@ -194,13 +197,14 @@ impl ResumedFile {
 }
 
 /// Opens a part, or makes it, and locks it for as long as it is open.
-fn lock(path: &Path) -> Result<File, Error> {
+fn lock(path: &Path, mode: u32) -> Result<File, Error> {
     let failed = |cause| Error::Write {
         path: path.to_owned(),
         cause,
     };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
+    options.mode(mode);
     // In a folder of many users, somebody else may have put a link there.
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
     let part = options.open(path).map_err(failed)?;
@@ -224,6 +228,8 @@ fn lock(path: &Path) -> Result<File, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn begun(to: &Path, etag: Option<&str>) -> ResumedFile {
@@ -298,13 +304,30 @@ mod tests {
     }
 
     #[test]
+    fn the_mode_of_what_is_replaced_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("a");
+        fs::write(&to, "old").unwrap();
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o640)).unwrap();
+        let mut file = begun(&to, Some("\"1\""));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&file.part_path), 0o640);
+        file.finish().unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"half");
+        assert_eq!(mode(&to), 0o640);
+    }
+
+    #[test]
     fn what_cannot_be_gone_on_with_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let open =
             |to: &Path| ResumedFile::open(to, "h:1".to_owned(), "/a".to_owned()).unwrap_err();
-        let null = open(Path::new("/dev/null")).to_string();
-        let want = "/dev/null is not a regular file, as --resume needs it";
-        assert_eq!(null, want);
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let error = open(&pipe).to_string();
+        let want = "/pipe is not a regular file, as --resume needs it";
+        assert!(error.ends_with(want), "{error}");
+        fs::remove_file(&pipe).unwrap();
         assert!(matches!(open(folder.path()), Error::Write { .. }));
         let gone = folder.path().join("gone/a");
         assert!(matches!(open(&gone), Error::Write { .. }));

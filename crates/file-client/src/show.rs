@@ -23,9 +23,10 @@ pub(crate) fn list(client: &mut Client, path: &OsStr) -> Result<(), Error> {
     let mut text = String::new();
     for entry in client.list(path)? {
         let name = Escaped(&entry.name);
+        let modified = Escaped(&entry.modified);
         text += &match entry.bytes {
-            Some(bytes) => format!("{name}\t{bytes}\t{}\n", entry.modified),
-            None => format!("{name}/\t\t{}\n", entry.modified),
+            Some(bytes) => format!("{name}\t{bytes}\t{modified}\n"),
+            None => format!("{name}/\t\t{modified}\n"),
         };
     }
     print(&mut out, &text)

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
+use cli::ServerStream;
 use proto::http::digest::{Digest, Hasher};
 
 use crate::Error;
@@ -119,7 +119,7 @@ impl Content<'_> {
     /// Sends it; returns `false` if the server answered before that.
     pub(crate) fn send(
         &self,
-        mut stream: &TcpStream,
+        stream: &mut ServerStream,
         lost: impl Fn(io::Error) -> Error,
     ) -> Result<bool, Error> {
         let source = self.source;

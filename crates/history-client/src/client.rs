@@ -1,9 +1,9 @@
 //! A client of the history server: requests and replies over TCP.
 
 use std::io::{self, BufReader, Write};
-use std::net::TcpStream;
+use std::time::Duration;
 
-use cli::Endpoint;
+use cli::{Endpoint, ServerStream};
 use proto::frame::{self, FrameError, Message as _, PAYLOAD_BYTES_MAX};
 use proto::history::{Operation, Reply, Request, is_user_name};
 use proto::plain::HistoryLineError;
@@ -25,7 +25,7 @@ const INPUT_BYTES: usize = 64 * 1024;
 /// # Ok::<(), history_client::Error>(())
 /// ```
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<ServerStream>,
     request: Vec<u8>,
     payload: Vec<u8>,
 }
@@ -117,14 +117,18 @@ impl Client {
         log::debug!("Asking: {} {}", request.user, request.operation);
         self.request.clear();
         request.encode(&mut self.request);
-        self.stream.get_ref().write_all(&self.request)?;
+        self.stream.get_mut().begin(Duration::ZERO);
+        self.stream.get_mut().write_all(&self.request)?;
+        self.stream.get_mut().begin(Duration::ZERO);
+        let mut has_begun = false;
         loop {
             let kind = frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, &mut self.payload)?
                 .ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
             let reply = Reply::decode(kind, &self.payload).map_err(FrameError::from)?;
             let part = match reply {
-                Reply::About(text) => Part::About(text),
-                Reply::Text(bytes) => Part::Text(bytes),
+                Reply::About(text) if !has_begun => Part::About(text),
+                Reply::Text(bytes) if request.operation == Operation::Get => Part::Text(bytes),
+                Reply::About(_) | Reply::Text(_) => return Err(Error::Unexpected),
                 Reply::Done(sentence) => return Ok(sentence.to_owned()),
                 Reply::Error(error) => {
                     return Err(Error::Refused {
@@ -133,6 +137,7 @@ impl Client {
                     });
                 }
             };
+            has_begun = true;
             on_part(part).map_err(Error::Output)?;
         }
     }

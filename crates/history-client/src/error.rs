@@ -32,6 +32,8 @@ pub enum Error {
     Lost(io::Error),
     /// What the server answered makes no sense.
     NotUnderstood(FrameError),
+    /// The server answered something else than what was asked.
+    Unexpected,
 }
 
 impl fmt::Display for Error {
@@ -47,6 +49,7 @@ impl fmt::Display for Error {
             }
             Self::Lost(_) => f.write_str("the connection to the server was lost"),
             Self::NotUnderstood(error) => write!(f, "the server's answer makes no sense: {error}"),
+            Self::Unexpected => f.write_str("the server's answer is not to what was asked"),
         }
     }
 }
@@ -92,10 +95,16 @@ impl From<FrameError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
+            Self::Refused {
+                code: ErrorCode::ShuttingDown,
+                ..
+            } => Exit::Network,
             Self::Refused { .. } => Exit::Refused,
             Self::Line(_) | Self::Input(_) => Exit::Usage,
             Self::Output(error) => of_output_error(error),
-            Self::Connect(_) | Self::Lost(_) | Self::NotUnderstood(_) => Exit::Network,
+            Self::Connect(_) | Self::Lost(_) | Self::NotUnderstood(_) | Self::Unexpected => {
+                Exit::Network
+            }
         }
     }
 }

@@ -11,9 +11,9 @@ use tempfile::NamedTempFile;
 
 use crate::{Config, Error};
 
-/// The file's mode before the umask takes its part, as if the shell had made it: another process
-/// is to read it.
-const FILE_MODE: u32 = 0o666;
+/// The mode of a new file: a message is for whoever leased it. Of a file that is replaced, the mode
+/// is kept.
+const FILE_MODE: u32 = 0o600;
 
 /// What to lease, and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +53,9 @@ impl Lease {
 
     /// A new file beside the one that is wanted.
     fn file(&self) -> Result<NamedTempFile, Error> {
-        // A device like /dev/null must not become a file.
-        if fs::metadata(&self.path).is_ok_and(|there| !there.is_file()) {
+        let there = fs::metadata(&self.path).ok();
+        // A device or a pipe must not become a file.
+        if there.as_ref().is_some_and(|there| !there.is_file()) {
             return Err(self.failed(io::Error::other("it is there, but is no file")));
         }
         let folder = match self.path.parent() {
@@ -63,7 +64,13 @@ impl Lease {
         };
         let file = tempfile::Builder::new()
             .permissions(Permissions::from_mode(FILE_MODE))
-            .tempfile_in(folder);
+            .tempfile_in(folder)
+            .and_then(|file| {
+                if let Some(there) = there {
+                    file.as_file().set_permissions(there.permissions())?;
+                }
+                Ok(file)
+            });
         file.map_err(|cause| self.failed(cause))
     }
 
@@ -84,6 +91,8 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileTypeExt;
+
     use super::*;
 
     #[track_caller]
@@ -113,13 +122,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_stays() {
-        let error = "cannot write /dev/null: it is there, but is no file";
-        check(Path::new("/dev/null"), Some(error));
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    fn nobody_else_reads_a_new_file_and_an_old_one_keeps_its_mode() {
         let folder = tempfile::tempdir().unwrap();
-        let lease = folder.path().display();
-        let error = format!("cannot write {lease}: it is there, but is no file");
-        check(folder.path(), Some(&error));
+        let path = folder.path().join("job");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        check(&path, None);
+        assert_eq!(mode(), 0o600);
+        for kept in [0o600, 0o640, 0o666] {
+            fs::set_permissions(&path, Permissions::from_mode(kept)).unwrap();
+            check(&path, None);
+            assert_eq!(mode(), kept, "{:o}", mode());
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        for path in [folder.path(), &pipe] {
+            let shown = path.display();
+            let error = format!("cannot write {shown}: it is there, but is no file");
+            check(path, Some(&error));
+        }
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     }
 }

@@ -4,30 +4,20 @@
 //! is of no further use: the reply may still come, and be taken for that to the next request. It
 //! is ended then, with which the server also gets back what the connection holds.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cli::Endpoint;
+use cli::{Endpoint, ServerStream};
 use proto::frame::{self, PAYLOAD_BYTES_MAX};
 
 use crate::Error;
 
 /// A TCP connection to a server.
 pub(crate) struct Connection {
-    input: BufReader<Shared>,
-    timeout: Duration,
+    stream: BufReader<ServerStream>,
     is_lost: bool,
-}
-
-/// A stream that a [`Closer`] has too.
-struct Shared(Arc<TcpStream>);
-
-impl Read for Shared {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        (&*self.0).read(out)
-    }
 }
 
 /// Ends a client's connection from another thread; see [`Client::closer`](crate::Client::closer).
@@ -52,16 +42,14 @@ impl Closer {
 
 impl Connection {
     pub(crate) fn new(server: &Endpoint) -> Result<Self, Error> {
-        let stream = Shared(Arc::new(server.connect()?));
         Ok(Self {
-            input: BufReader::new(stream),
-            timeout: server.timeout,
+            stream: BufReader::new(server.connect()?),
             is_lost: false,
         })
     }
 
     pub(crate) fn closer(&self) -> Closer {
-        Closer(Arc::clone(&self.input.get_ref().0))
+        Closer(Arc::clone(self.stream.get_ref().socket()))
     }
 
     /// Sends a request, and waits for its reply so much longer than usual. Returns the reply's
@@ -72,32 +60,31 @@ impl Connection {
         wait: Duration,
         payload: &mut Vec<u8>,
     ) -> Result<u8, Error> {
-        if !wait.is_zero() {
-            self.set_patience(wait)?;
-        }
         // A server that refuses a long message may close while we still write it; its reply tells
         // more than the broken pipe does.
         let written = self.write(request);
-        let read = self.read(payload);
+        let read = self.read_after(wait, payload);
         if written.is_err() {
             self.lose();
         }
-        let kind = read.map_err(|error| written.map_or_else(Error::from, |()| error))?;
-        if !wait.is_zero() {
-            self.set_patience(Duration::ZERO)?;
-        }
-        Ok(kind)
+        read.map_err(|error| written.map_or_else(Error::from, |()| error))
     }
 
     pub(crate) fn write(&mut self, requests: &[u8]) -> io::Result<()> {
         self.check()?;
-        (&*self.input.get_ref().0).write_all(requests)
+        self.stream.get_mut().begin(Duration::ZERO);
+        self.stream.get_mut().write_all(requests)
     }
 
     /// Reads one reply: returns its kind and leaves the rest in `payload`.
     pub(crate) fn read(&mut self, payload: &mut Vec<u8>) -> Result<u8, Error> {
+        self.read_after(Duration::ZERO, payload)
+    }
+
+    fn read_after(&mut self, wait: Duration, payload: &mut Vec<u8>) -> Result<u8, Error> {
         self.check()?;
-        let error = match frame::read(&mut self.input, PAYLOAD_BYTES_MAX, payload) {
+        self.stream.get_mut().begin(wait);
+        let error = match frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, payload) {
             Ok(Some(kind)) => return Ok(kind),
             Ok(None) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
             Err(error) => error.into(),
@@ -117,11 +104,6 @@ impl Connection {
             true => Err(io::ErrorKind::NotConnected.into()),
             false => Ok(()),
         }
-    }
-
-    fn set_patience(&self, wait: Duration) -> io::Result<()> {
-        let timeout = self.timeout.saturating_add(wait);
-        self.input.get_ref().0.set_read_timeout(Some(timeout))
     }
 }
 

@@ -8,6 +8,9 @@ use super::body::BodyLength;
 use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress};
 use super::status::Status;
 
+/// How many interim responses a client passes over in front of one response.
+pub const INTERIM_MAX: usize = 100;
+
 /// A field of a response: its name and its value, which must be free of line breaks.
 pub type Field = (&'static str, Cow<'static, str>);
 
@@ -115,13 +118,13 @@ impl From<io::Error> for ResponseError {
 
 impl ResponseHead {
     /// Reads the head of the response to a request with this method, passing over interim (1xx)
-    /// responses.
+    /// responses, up to [`INTERIM_MAX`] of them.
     ///
     /// # Errors
     /// If the stream fails or holds something else.
     pub fn read(input: &mut impl BufRead, method: &str) -> Result<Self, ResponseError> {
         let mut head = Vec::new();
-        loop {
+        for _ in 0..=INTERIM_MAX {
             match head::read_head(input, &mut head)? {
                 Progress::Whole => {}
                 Progress::End => return Err(ResponseError::Closed),
@@ -134,6 +137,9 @@ impl ResponseHead {
                 return Ok(response);
             }
         }
+        Err(ResponseError::NotHttp(
+            "it begins with over 100 interim responses",
+        ))
     }
 
     /// The first value of the field with this name; names ignore case.
@@ -205,6 +211,8 @@ const _: () = assert!(
     "the sentence above says 16 KiB"
 );
 
+const _: () = assert!(INTERIM_MAX == 100, "the sentence above says 100");
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +241,18 @@ mod tests {
         assert_eq!(head.body, BodyLength::Bytes(5));
         assert_eq!(head.field("content-type"), Some("text/plain"));
         assert!(!head.keep_alive);
+    }
+
+    #[test]
+    fn interim_responses_come_to_an_end() {
+        let read = |interim: usize| {
+            let head = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(interim);
+            let head = format!("{head}HTTP/1.1 204 No Content\r\n\r\n");
+            ResponseHead::read(&mut head.as_bytes(), "GET").map(|head| head.status)
+        };
+        assert_eq!(read(INTERIM_MAX).unwrap(), 204);
+        let error = read(INTERIM_MAX + 1).unwrap_err();
+        assert!(matches!(error, ResponseError::NotHttp(_)));
     }
 
     #[track_caller]

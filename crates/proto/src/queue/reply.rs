@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{MessageId, Token};
+use super::{MessageId, QueueName, Token};
 use crate::error::ErrorReply;
 use crate::fields::{Fields, PayloadError, put_name};
 use crate::frame::Message;
@@ -277,7 +277,7 @@ impl<'a> QueueStats<'a> {
 
     fn take(fields: &mut Fields<'a>) -> Result<Self, PayloadError> {
         Ok(Self {
-            name: fields.name("name")?,
+            name: queue_name(fields.name("name")?)?,
             ready: fields.u64("ready")?,
             held: fields.u64("held")?,
             delayed: fields.u64("delayed")?,
@@ -287,6 +287,12 @@ impl<'a> QueueStats<'a> {
             is_paused: fields.bool("paused")?,
         })
     }
+}
+
+/// A name, if it is that of a queue: people see it, and programs put it into their next request.
+fn queue_name(name: &str) -> Result<&str, PayloadError> {
+    let name = QueueName::new(name).map_err(|_| PayloadError::Invalid("queue name"))?;
+    Ok(name.as_str())
 }
 
 #[cfg(test)]
