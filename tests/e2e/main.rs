@@ -30,3 +30,4 @@ mod udp;
 mod verbs;
 mod words;
 mod work;
+mod workers;

@@ -177,6 +177,7 @@ fn a_worker_ends_its_running_job_when_it_is_asked_to_stop() {
     let worker = start_worker(&server, "", &script);
     eventually("the job runs", || dir.path().join("running").exists());
     worker.signal("TERM");
+    worker.wait_for_stderr(|said| said.contains("Taking no more messages"));
     fs::write(dir.path().join("go-on"), "").unwrap();
     assert_eq!(worker.wait(), Some(0));
     assert_eq!(fs::read_to_string(path("done")).unwrap(), "one");

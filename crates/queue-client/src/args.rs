@@ -107,10 +107,12 @@ Verbs:
   work -- COMMAND [ARGS] runs the command for each message, which it finds on its standard
                          input, with QUEUE_NAME, QUEUE_MESSAGE_ID and QUEUE_ATTEMPT in its
                          environment; acknowledges the message if it succeeds; over TCP
-                         only; SIGTERM lets running commands finish and takes no more
+                         only; SIGTERM lets running commands finish and takes no more,
+                         a second one ends them
       --jobs N           so many at once, 1 to 256 [default: 1]
       --once             end after one message
-      --drain            end when the queue is empty
+      --drain            end when the queue is empty, no command runs, and none is to be
+                         tried again; exit code 1 if a message is dead then
       --wait TIME        end when there was no message for so long [default: never]
       --retry-delay TIME keep a message whose command failed back for so long [default: 0]
   lease TIME FILE        takes the oldest message for so long, writes it to the file, and
@@ -139,8 +141,8 @@ or lease is at most 49d. A SIZE is in bytes, as 4096, or in units of 1024, as 64
 Options:
   --queue NAME           the queue, 1 to 64 of A-Z a-z 0-9 . _ - [default: default]
   --timeout TIME         the longest wait for an answer [default: 30]
-  --wait-for-server TIME keep trying to connect for so long; 'work' also does when the
-                         connection is lost [default: 0]
+  --wait-for-server TIME keep trying to connect for so long; what waits for messages also
+                         does when the connection is lost [default: 0]
   -q, --quiet            say nothing but errors
   -v, --verbose          log more
   -h, --help             print this help
@@ -148,7 +150,8 @@ Options:
 
 Exit codes:
   0  done
-  1  the queue is empty, the server refused, or the command of 'work --once' failed
+  1  the queue is empty, the server refused, the command of 'work --once' failed, or a
+     message is dead after 'work --drain'
   2  wrong usage, a file cannot be read or written, or is over the limit, or the command of
      'work' cannot be started
   3  cannot connect, timed out, connection lost, or no sense in the reply
@@ -361,6 +364,7 @@ fn work(given: &mut Given, command: Vec<OsString>) -> Result<Action, UsageError>
     Ok(Action::Work(Work {
         jobs: jobs.unwrap_or(1) as usize,
         once,
+        drain,
         wait: wait.or((once || drain).then_some(Duration::ZERO)),
         retry_delay: given.duration("--retry-delay", TIMES)?.unwrap_or_default(),
         command: command.next().ok_or(missing)?,

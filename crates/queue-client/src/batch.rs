@@ -7,8 +7,8 @@ use std::time::Duration;
 use proto::frame::Message;
 use proto::queue::{Reply, Request};
 
-use crate::Error;
 use crate::client::{Client, Link, check_body, decode, millis, name, unexpected};
+use crate::{Error, Unanswered};
 
 /// How many requests a [`Batch`] writes before it reads the replies, and how many bytes of them.
 /// The replies to so many fit into a socket's buffer, so the server can always write them.
@@ -167,6 +167,7 @@ impl Tally {
 
     /// Reports a refusal, if there was one. Of `unanswered` messages nobody knows how they fared.
     fn report(&mut self, unanswered: u64) -> Result<(), Error> {
+        let unanswered = self.unanswered(unanswered);
         match self.refused.take() {
             None => Ok(()),
             Some((number, cause)) => Err(Error::BatchRefused {
@@ -178,12 +179,19 @@ impl Tally {
         }
     }
 
+    fn unanswered(&self, messages: u64) -> Unanswered {
+        Unanswered {
+            first: self.answered + 1,
+            messages,
+        }
+    }
+
     fn lost(&mut self, unanswered: u64, cause: Error) -> Result<(), Error> {
         // A refusal came first, and may be why the connection ended.
         self.report(unanswered)?;
         Err(Error::BatchLost {
             stored: self.stored,
-            unanswered,
+            unanswered: self.unanswered(unanswered),
             cause: Box::new(cause),
         })
     }
@@ -287,9 +295,10 @@ mod tests {
                 assert_eq!(error.to_string(), sentence);
             });
         };
-        let sentence = "2 messages were stored; of the next 2 it is not known";
+        let sentence = "it is not known whether message 3 and the 1 behind it were stored; 2 were";
         ended(sentence, &["a", "b", "end", "c"]);
-        let sentence = "message 1 was not stored; 1 were; of the next 1 it is not known";
+        let sentence =
+            "message 1 was not stored; 1 were; it is not known whether message 3 was stored";
         ended(sentence, &["no", "b", "end"]);
     }
 

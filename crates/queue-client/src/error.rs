@@ -33,8 +33,8 @@ pub enum Error {
         number: u64,
         /// How many were stored, before and behind it.
         stored: u64,
-        /// Of how many at the end it is not known, because the server was lost.
-        unanswered: u64,
+        /// Of which at the end it is not known, because the server was lost.
+        unanswered: Unanswered,
         /// Why it was.
         cause: Box<Error>,
     },
@@ -42,8 +42,8 @@ pub enum Error {
     BatchLost {
         /// How many were stored.
         stored: u64,
-        /// Of how many it is not known.
-        unanswered: u64,
+        /// Of which it is not known.
+        unanswered: Unanswered,
         /// How it was lost.
         cause: Box<Error>,
     },
@@ -58,6 +58,17 @@ pub enum Error {
     },
     /// A command failed, and the message was given back.
     JobFailed(ExitStatus),
+    /// A command failed, and its message is among the dead now.
+    JobDied(ExitStatus),
+    /// A command was stopped together with its worker, and the message was given back.
+    JobStopped(ExitStatus),
+    /// While a queue was drained, messages have died.
+    Died {
+        /// How many.
+        messages: u64,
+    },
+    /// A second signal has ended the commands that ran.
+    CutShort,
     /// A command could not be started.
     Start {
         /// The command.
@@ -114,6 +125,26 @@ pub enum Error {
     Unexpected,
 }
 
+/// The messages at the end of a batch of which it is not known whether they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The first of them, counted from 1.
+    pub first: u64,
+    /// How many they are.
+    pub messages: u64,
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, messages } = self;
+        write!(f, "it is not known whether message {first}")?;
+        match messages {
+            0 | 1 => f.write_str(" was stored"),
+            2.. => write!(f, " and the {} behind it were stored", messages - 1),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -126,17 +157,14 @@ impl fmt::Display for Error {
                 ..
             } => {
                 write!(f, "message {number} was not stored; {stored} were")?;
-                match unanswered {
+                match unanswered.messages {
                     0 => Ok(()),
-                    _ => write!(f, "; of the next {unanswered} it is not known"),
+                    1.. => write!(f, "; {unanswered}"),
                 }
             }
             Self::BatchLost {
                 stored, unanswered, ..
-            } => write!(
-                f,
-                "{stored} messages were stored; of the next {unanswered} it is not known"
-            ),
+            } => write!(f, "{unanswered}; {stored} were"),
             Self::PieceTooLong {
                 number,
                 sent,
@@ -152,6 +180,18 @@ impl fmt::Display for Error {
                     "the command failed ({status}), the message was given back"
                 )
             }
+            Self::JobDied(status) => write!(
+                f,
+                "the command failed ({status}), and the message is dead: it was handed out too often"
+            ),
+            Self::JobStopped(status) => write!(
+                f,
+                "the command was stopped ({status}), the message was given back and this attempt \
+                 does not count"
+            ),
+            Self::Died { messages: 1 } => f.write_str("a message is dead"),
+            Self::Died { messages } => write!(f, "{messages} messages are dead"),
+            Self::CutShort => f.write_str("stopped before all commands had ended"),
             Self::Start { command, .. } => write!(f, "cannot start {}", command.display()),
             Self::Setup(_) => f.write_str("cannot start a thread"),
             Self::Write { path, .. } => write!(f, "cannot write {}", path.display()),
@@ -216,6 +256,20 @@ impl std::error::Error for Error {
     }
 }
 
+impl Error {
+    /// Whether the server is away, or about to be, and may be back: it was lost or cannot be
+    /// reached, it shuts down, or it has as many connections as it accepts.
+    pub(crate) fn is_server_away(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Lost(_) => true,
+            Self::Refused { code, .. } => {
+                matches!(code, ErrorCode::ShuttingDown | ErrorCode::Busy)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<ConnectError> for Error {
     fn from(error: ConnectError) -> Self {
         Self::Connect(error)
@@ -240,7 +294,16 @@ impl From<FrameError> for Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Empty | Self::Refused { .. } | Self::JobFailed(_) => Exit::Refused,
+            Self::Refused {
+                code: ErrorCode::ShuttingDown,
+                ..
+            } => Exit::Network,
+            Self::Empty
+            | Self::Refused { .. }
+            | Self::JobFailed(_)
+            | Self::JobDied(_)
+            | Self::JobStopped(_)
+            | Self::Died { .. } => Exit::Refused,
             Self::BatchRefused { cause, .. } | Self::BatchLost { cause, .. } => cause.exit(),
             Self::TooLong { .. }
             | Self::PieceTooLong { .. }
@@ -253,6 +316,7 @@ impl Failure for Error {
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Start { .. }
+            | Self::CutShort
             | Self::Setup(_) => Exit::Usage,
             Self::Output(error) => of_output_error(error),
             Self::Connect(_) | Self::Lost(_) | Self::NotUnderstood(_) | Self::Unexpected => {

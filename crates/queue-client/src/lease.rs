@@ -32,7 +32,10 @@ impl Lease {
         let mut client = config.connect()?;
         // Made before anything is taken, so that there is nothing to give back if it cannot be.
         let file = self.file()?;
-        let message = client.lease(self.lease, self.wait)?.ok_or(Error::Empty)?;
+        let leased = config.wait_for_message(&mut client, self.wait, |client, left| {
+            client.lease(self.lease, left)
+        });
+        let message = leased?.ok_or(Error::Empty)?;
         let Claim::Leased(token) = message.claim else {
             return Err(Error::Unexpected);
         };

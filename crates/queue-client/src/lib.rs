@@ -8,6 +8,7 @@ mod error;
 mod lease;
 mod message;
 mod receive;
+mod reconnect;
 mod send;
 mod show;
 mod stats;
@@ -27,7 +28,7 @@ pub use proto::queue::{Claim, MessageId, QueueName, Token, Totals};
 
 pub use batch::Batch;
 pub use client::Client;
-pub use error::Error;
+pub use error::{Error, Unanswered};
 pub use lease::Lease;
 pub use message::{Peeked, Received, Released};
 pub use receive::{Ending, Receive};
@@ -35,7 +36,7 @@ pub use send::{Send, Source};
 pub use stats::{QueueStats, Stats};
 pub use tcp::Closer;
 pub use token::TokenSource;
-pub use work::Work;
+pub use work::{Work, guard};
 
 /// What the program is to do, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,19 +111,13 @@ pub enum Action {
 }
 
 impl Config {
-    /// Connects to the server, and chooses the queue.
-    fn connect(&self) -> Result<Client, Error> {
-        let mut client = Client::connect(&self.endpoint, self.transport)?;
-        client.set_queue(self.queue());
-        Ok(client)
-    }
-
     fn queue(&self) -> QueueName<'_> {
         QueueName::new(&self.queue).unwrap_or(QueueName::DEFAULT)
     }
 }
 
-/// Does what the command line says.
+/// Does what the command line says. For [`Action::Work`] the program starts itself once more: then
+/// [`guard`] has to be called first.
 ///
 /// # Errors
 /// With the exit code that belongs to it.

@@ -5,5 +5,8 @@ use std::process::ExitCode;
 use queue_client::args;
 
 fn main() -> ExitCode {
+    if let Some(exit) = queue_client::guard(std::env::args_os()) {
+        return exit;
+    }
     cli::exit::main(&args::APP, args::parse, queue_client::run)
 }

@@ -54,16 +54,23 @@ impl Receive {
         let mut out = crate::output()?;
         let mut client = config.connect()?;
         let mut received = 0;
-        while self.count.is_none_or(|count| received < count) {
-            let Some(message) = self.next(&mut client)? else {
+        while self.wants_more(received) {
+            let Some(message) = self.next(config, &mut client)? else {
                 break;
             };
             self.ending
                 .write(&mut out, &message.body)
                 .map_err(Error::Output)?;
             log::info!("Received: {} bytes", message.body.len());
-            client.ack(&message)?;
             received += 1;
+            match client.ack(&message) {
+                // Whoever wants more need not stop for that.
+                Err(error) if self.wants_more(received) && config.may_reconnect(&error) => {
+                    log::warn!("Message {} may come once more", message.id);
+                    client = config.connect()?;
+                }
+                acked => acked?,
+            }
         }
         match received {
             0 => Err(Error::Empty),
@@ -71,15 +78,21 @@ impl Receive {
         }
     }
 
-    fn next(&self, client: &mut Client) -> Result<Option<Received>, Error> {
+    fn wants_more(&self, received: u64) -> bool {
+        self.count.is_none_or(|count| received < count)
+    }
+
+    fn next(&self, config: &Config, client: &mut Client) -> Result<Option<Received>, Error> {
         if self.count.is_some() {
-            return match self.wait.is_zero() {
-                true => client.receive(),
-                false => client.receive_wait(self.wait),
-            };
+            return config.wait_for_message(client, self.wait, |client, left| {
+                match left.is_zero() {
+                    true => client.receive(),
+                    false => client.receive_wait(left),
+                }
+            });
         }
         loop {
-            let message = client.receive_patiently(LONG_WAIT)?;
+            let message = config.wait_for_message(client, LONG_WAIT, Client::receive_patiently)?;
             if message.is_some() {
                 return Ok(message);
             }

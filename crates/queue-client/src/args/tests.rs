@@ -103,6 +103,7 @@ fn working() {
     let work = Work {
         jobs: 1,
         once: false,
+        drain: false,
         wait: None,
         retry_delay: Duration::ZERO,
         command: "cat".into(),
@@ -111,6 +112,7 @@ fn working() {
     check("work -- cat", Action::Work(work.clone()));
     let many = Work {
         jobs: 8,
+        drain: true,
         wait: Some(Duration::ZERO),
         retry_delay: secs(1),
         args: vec!["--jobs".into(), "--".into()],
