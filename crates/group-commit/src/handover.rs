@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
-use crate::sync::{Arc, Mutex, Receiver, Sender, Thread, bounded, current, park};
+use crate::sync::{Arc, Mutex, Receiver, Sender, Thread, TryRecvError, bounded, current, park};
 
 /// How many changes may wait for the writer; whoever brings one more waits for room.
 pub(crate) const WAITING_MAX: usize = 1024;
@@ -43,6 +43,28 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// See [`CommitError`].
     fn commit(&mut self) -> Result<(), CommitError>;
+
+    /// What whoever waits for a change of the last batch is told, when [`Store::commit`] has
+    /// succeeded.
+    ///
+    /// # Errors
+    /// [`NotStored::Refused`] if there was no room for this change, but for others of the batch.
+    fn committed(&self, outcome: Self::Outcome) -> Result<Self::Outcome, NotStored> {
+        Ok(outcome)
+    }
+
+    /// Whether there is something that can be done while nobody waits.
+    fn is_untidy(&self) -> bool {
+        false
+    }
+
+    /// Does a little of that.
+    ///
+    /// # Errors
+    /// If it is not known any more what is on the disk, as with [`CommitError::Lost`].
+    fn tidy(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Why a batch was not committed.
@@ -221,7 +243,7 @@ pub(crate) fn submit<S: Store>(writer: &Sender<Job<S>>, change: S::Change) -> Ti
 /// Why the commit was lost.
 pub(crate) fn write_all<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> Result<(), io::Error> {
     let mut batch: Vec<(Job<S>, Applied<S>)> = Vec::new();
-    while let Ok(first) = jobs.recv() {
+    while let Some(first) = first_of_batch(store, jobs)? {
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
             if let Some(change) = job.change.take() {
@@ -235,7 +257,7 @@ pub(crate) fn write_all<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> Res
         match store.commit() {
             Ok(()) => {
                 for (job, outcome) in batch.drain(..) {
-                    job.answer(outcome);
+                    job.answer(outcome.and_then(|outcome| store.committed(outcome)));
                 }
             }
             Err(CommitError::Refused(cause)) => {
@@ -253,6 +275,22 @@ pub(crate) fn write_all<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> Res
         }
     }
     Ok(())
+}
+
+/// Waits for the next change, and has the store tidy up while there is none; `None` if nobody can
+/// submit any more.
+fn first_of_batch<S: Store>(
+    store: &mut S,
+    jobs: &Receiver<Job<S>>,
+) -> Result<Option<Job<S>>, io::Error> {
+    while store.is_untidy() {
+        match jobs.try_recv() {
+            Ok(job) => return Ok(Some(job)),
+            Err(TryRecvError::Disconnected) => return Ok(None),
+            Err(TryRecvError::Empty) => store.tidy()?,
+        }
+    }
+    Ok(jobs.recv().ok())
 }
 
 /// The writer's life after a commit was lost: everything that waits or still comes is answered

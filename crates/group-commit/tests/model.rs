@@ -29,6 +29,11 @@ mod sync {
         has_receiver: bool,
     }
 
+    pub(crate) enum TryRecvError {
+        Empty,
+        Disconnected,
+    }
+
     pub(crate) struct Sender<T>(Arc<Channel<T>>);
     pub(crate) struct Receiver<T>(Arc<Channel<T>>);
 
@@ -90,10 +95,14 @@ mod sync {
             }
         }
 
-        pub(crate) fn try_recv(&self) -> Result<T, ()> {
-            let value = self.0.state.lock().unwrap().waiting.pop_front();
+        pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
+            let mut state = self.0.state.lock().unwrap();
+            let value = state.waiting.pop_front();
             self.0.changed.notify_all();
-            value.ok_or(())
+            value.ok_or(match state.senders {
+                0 => TryRecvError::Disconnected,
+                _ => TryRecvError::Empty,
+            })
         }
     }
 

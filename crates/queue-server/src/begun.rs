@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use daemon::lock;
 use group_commit::{NotStored, Ticket};
-use proto::queue::{MessageId, Reply, Token};
+use proto::queue::{MessageId, Reply};
 
 use crate::QueueError;
+use crate::journal::Applied;
 use crate::message::{Place, Taken};
 use crate::shared::Shared;
 
 /// A change that was begun. It counts when [`Queues::finish`] says so, or [`Queues::finish_later`].
 #[must_use = "a change that is not finished may lose a message"]
 pub struct Begun {
-    pub(crate) ticket: Option<Ticket<MessageId>>,
+    pub(crate) ticket: Option<Ticket<Applied>>,
     pub(crate) effect: Effect,
 }
 
@@ -34,12 +35,6 @@ pub(crate) enum Effect {
         place: Place,
         is_delayed: bool,
     },
-    /// A lease that ran out at `before` now runs out at `until`.
-    Extend {
-        token: Token,
-        before: Place,
-        until: Place,
-    },
     /// Nothing more.
     None,
 }
@@ -50,11 +45,13 @@ impl Shared {
     pub(crate) fn finish<R>(
         &self,
         effect: Effect,
-        committed: Result<Option<MessageId>, NotStored>,
+        committed: Result<Option<Applied>, NotStored>,
         with: impl FnOnce(Result<Reply, QueueError>) -> R,
     ) -> R {
         let stored_id = match committed {
-            Ok(id) => id,
+            Ok(Some(Applied::Stored(id))) => Some(id),
+            Ok(Some(Applied::Changed(_)) | None) => None,
+            Ok(Some(Applied::NoLease)) => return with(Err(QueueError::NoLease)),
             Err(error) => {
                 self.undo(effect);
                 return with(Err(QueueError::NotStored(error)));
@@ -90,7 +87,7 @@ impl Shared {
                 self.put_down_in(taken, queue, is_delayed);
                 with(Ok(Reply::Done { messages }))
             }
-            Effect::Extend { .. } | Effect::None => with(Ok(done)),
+            Effect::None => with(Ok(done)),
         }
     }
 
@@ -106,17 +103,6 @@ impl Shared {
                 Some(_) => self.start_lease(&mut lock(&self.state), taken),
                 None => self.put_down(taken),
             },
-            Effect::Extend {
-                token,
-                before,
-                until,
-            } => {
-                let mut state = lock(&self.state);
-                // Unless somebody has extended it again.
-                if state.expiries.contains(&(until, token)) {
-                    self.change_lease(&mut state, token, before);
-                }
-            }
         }
     }
 }

@@ -104,15 +104,20 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self::starting_at(micros(since_1970.unwrap_or_default()))
+    }
+
+    /// A clock that now says this.
+    pub(crate) fn starting_at(now: Place) -> Self {
         Self {
             started: Instant::now(),
-            started_micros: micros(since_1970.unwrap_or_default()),
+            started_micros: now,
             last: AtomicU64::new(0),
             last_delayed: AtomicU64::new(0),
         }
     }
 
-    /// The time, in microseconds since 1970. It does not follow when the system's clock is set.
+    /// The time, in microseconds. It does not follow when the system's clock is set.
     pub(crate) fn now(&self) -> u64 {
         self.started_micros + micros(self.started.elapsed())
     }

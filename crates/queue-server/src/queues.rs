@@ -9,18 +9,19 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use daemon::lock;
 use group_commit::{Committer, Fsync, Ticket};
 use proto::queue::{QueueName, Reply, Token};
 
 use crate::begun::{Begun, Effect};
-use crate::journal::{Change, Journal, Row};
+use crate::journal::{Asked, Change, Journal, Opened, Row};
 use crate::message::{Clock, Message, Place, Taken};
 use crate::shared::{Shared, wake};
-use crate::state::{Limits, State};
+use crate::state::Limits;
 use crate::{Error, QueueError};
 
 /// Any number of queues that any number of threads may use at once.
@@ -32,17 +33,8 @@ pub struct Queues {
 impl Queues {
     /// No messages, and nothing is kept on a disk.
     pub fn in_memory(limits: Limits) -> Self {
-        let state = State {
-            next_id: 1,
-            ..State::default()
-        };
         Self {
-            shared: Arc::new(Shared {
-                limits,
-                clock: Clock::new(),
-                state: Mutex::new(state),
-                due_earlier: Condvar::new(),
-            }),
+            shared: Arc::new(Shared::new(limits, Clock::new())),
             writer: None,
         }
     }
@@ -58,11 +50,20 @@ impl Queues {
         fsync: Fsync,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let mut queues = Self::in_memory(limits);
-        let journal = Journal::open(path, fsync, Arc::clone(&queues.shared))?;
+        let database = Opened::open(path, fsync)?;
+        let shared = Arc::new(Shared::new(limits, database.clock()));
+        let journal = database.load(path, Arc::clone(&shared))?;
         let writer = Committer::start("journal", journal, on_failure);
-        queues.writer = Some(writer.map_err(Error::Thread)?);
-        Ok(queues)
+        Ok(Self {
+            shared,
+            writer: Some(writer.map_err(Error::Thread)?),
+        })
+    }
+
+    /// From now on, somebody may be told that something is stored: the database stays, though it may
+    /// have been made just now.
+    pub(crate) fn serve(&self) {
+        self.shared.is_serving.store(true, Ordering::Relaxed);
     }
 
     /// The longest message, in bytes.
@@ -81,7 +82,11 @@ impl Queues {
     }
 
     pub(crate) fn begin(&self, change: impl FnOnce() -> Change, effect: Effect) -> Begun {
-        let ticket = self.writer.as_ref().map(|writer| writer.submit(change()));
+        let asked = || Asked {
+            change: change(),
+            since: Instant::now(),
+        };
+        let ticket = self.writer.as_ref().map(|writer| writer.submit(asked()));
         Begun { ticket, effect }
     }
 
@@ -128,20 +133,20 @@ impl Queues {
 
     /// Begins to forget a message.
     pub fn forget(&self, taken: Taken) -> Begun {
-        let id = taken.message.id;
-        self.begin(|| Change::Delete(id), Effect::Forget(taken))
+        let (id, bytes) = (taken.message.id, taken.message.cost());
+        self.begin(|| Change::Delete(id, bytes), Effect::Forget(taken))
     }
 
     /// Begins to forget a message that is handed out with that.
     pub fn deliver(&self, taken: Taken) -> Begun {
-        let id = taken.message.id;
-        self.begin(|| Change::Delete(id), Effect::Deliver(taken))
+        let (id, bytes) = (taken.message.id, taken.message.cost());
+        self.begin(|| Change::Delete(id, bytes), Effect::Deliver(taken))
     }
 
     /// Begins to lease a message.
     pub fn lease(&self, mut taken: Taken, lease: Duration) -> Begun {
         taken.lease = Some((Token::new_v4(), self.shared.clock.after(lease)));
-        let row = Row::of(&taken);
+        let row = Row::of(&taken, self.shared.clock.now());
         self.begin(|| Change::Update(row), Effect::Lease(taken))
     }
 
@@ -160,16 +165,12 @@ impl Queues {
     /// [`QueueError::NoLease`].
     pub fn extend(&self, token: Token, lease: Duration) -> Result<Begun, QueueError> {
         let until = self.shared.clock.after(lease);
-        let mut state = lock(&self.shared.state);
-        let changed = self.shared.change_lease(&mut state, token, until);
-        let (row, before) = changed.ok_or(QueueError::NoLease)?;
-        drop(state);
-        let effect = Effect::Extend {
-            token,
-            before,
-            until,
-        };
-        Ok(self.begin(|| Change::Extend(row), effect))
+        if self.writer.is_none() {
+            let extended = self.shared.extend(token, until);
+            extended.ok_or(QueueError::NoLease)?;
+        }
+        // With a database the writer does it, so that there is one order in memory and on the disk.
+        Ok(self.begin(|| Change::Extend(token, until), Effect::None))
     }
 
     /// Begins to give a message back on purpose: it goes to the end of its queue after a delay, or
@@ -247,7 +248,8 @@ impl Queues {
 
     /// Begins to move a message, which keeps its lease and its place until that is committed.
     fn move_to(&self, taken: Taken, queue: Arc<str>, place: Place, is_delayed: bool) -> Begun {
-        let row = Row::moved(&taken.message, &queue, place, is_delayed);
+        let now = self.shared.clock.now();
+        let row = Row::moved(&taken.message, &queue, place, is_delayed, now);
         let effect = Effect::Move {
             taken,
             queue,

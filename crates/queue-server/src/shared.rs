@@ -1,5 +1,6 @@
 //! What the queues and the writer of their database share: the state, its clock and its limits.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use daemon::{Wakeup, lock};
 use proto::queue::{MessageId, QueueName, Token};
 
 use crate::QueueError;
-use crate::journal::Row;
+use crate::journal::{Extended, Row};
 use crate::message::{Clock, Message, Place, Taken};
 use crate::state::{Limits, State};
 
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// Something is due earlier than it was.
     pub(crate) due_earlier: Condvar,
+    /// Whether anybody may have been told that something is stored.
+    pub(crate) is_serving: AtomicBool,
 }
 
 /// Wakes whoever is to be woken, if anybody is.
@@ -28,6 +31,20 @@ pub(crate) fn wake(wakeup: Option<Arc<Wakeup>>) {
 }
 
 impl Shared {
+    /// No messages.
+    pub(crate) fn new(limits: Limits, clock: Clock) -> Self {
+        Self {
+            limits,
+            clock,
+            state: Mutex::new(State {
+                next_id: 1,
+                ..State::default()
+            }),
+            due_earlier: Condvar::new(),
+            is_serving: AtomicBool::new(false),
+        }
+    }
+
     pub(crate) fn check_length(&self, body: &[u8]) -> Result<(), QueueError> {
         let body_bytes_max = self.limits.body_bytes_max;
         match body.len() {
@@ -185,19 +202,23 @@ impl Shared {
         }
     }
 
-    /// Has a lease run out at another time, if there is such a lease. Returns the message's new
-    /// row, and when the lease would have run out.
-    pub(crate) fn change_lease(
-        &self,
-        state: &mut State,
-        token: Token,
-        until: Place,
-    ) -> Option<(Row, Place)> {
+    /// Has a lease run out at another time, if there is such a lease.
+    pub(crate) fn extend(&self, token: Token, until: Place) -> Option<Extended> {
+        let mut state = lock(&self.state);
         let mut taken = state.end_lease(token)?;
-        let before = taken.lease.replace((token, until));
-        let row = Row::of(&taken);
-        self.start_lease(state, taken);
-        before.map(|(_, before)| (row, before))
+        let (_, before) = taken.lease.replace((token, until))?;
+        let row = Row::of(&taken, self.clock.now());
+        self.start_lease(&mut state, taken);
+        Some(Extended { row, token, before })
+    }
+
+    /// Has a lease run out when it did before, if it is still there.
+    pub(crate) fn undo_extend(&self, extended: &Extended) {
+        let mut state = lock(&self.state);
+        if let Some(mut taken) = state.end_lease(extended.token) {
+            taken.lease = Some((extended.token, extended.before));
+            self.start_lease(&mut state, taken);
+        }
     }
 
     pub(crate) fn set_alarm(&self, state: &mut State, due: Place) {

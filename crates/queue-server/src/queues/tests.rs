@@ -583,7 +583,7 @@ fn check_refused_at_start(sql: &str, want: &str) {
 
 #[test]
 fn what_is_not_our_database_is_refused() {
-    check_refused_at_start("PRAGMA user_version = 1", "schema version 1");
+    check_refused_at_start("PRAGMA user_version = 4", "schema version 4");
     check_refused_at_start("PRAGMA application_id = 7", "is not a queue's database");
     for no_file in ["", "/", "/no/such/folder/queue.db"] {
         let open = Queues::open(Path::new(no_file), limits(), Fsync::Always, || {});

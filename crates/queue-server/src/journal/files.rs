@@ -1,0 +1,255 @@
+//! The files of a database: what is locked, watched, synced and set aside.
+//!
+//! SQLite's locks belong to the process, and closing any descriptor of a file gives up those that the
+//! process has on it (sqlite.org/howtocorrupt.html, 2.2). So the database has one descriptor beside
+//! SQLite's, which is opened before SQLite opens its own and closed after it has closed it. The
+//! write-ahead log is never locked, and may be opened and closed at any time; its index never is.
+//!
+//! A queue whose disk is full must still give out what it has, and forget it. That takes room in the
+//! log, and copying the log into the database takes room there. Both is set aside: the log has so much
+//! more room than it needs, and the database grows before a transaction is committed that needs it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use group_commit::{DataFile, OldLock, Watch, sync_folder};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::JournalError;
+
+/// The size of a page, and of what the log has for one.
+pub(super) const PAGE_BYTES: u64 = 4096;
+const FRAME_BYTES: u64 = 24 + PAGE_BYTES;
+const LOG_HEAD_BYTES: u64 = 32;
+
+/// When the write-ahead log has so many pages, it is copied into the database and used again from its
+/// start, so it stays near this size; with less room set aside, earlier.
+const LOG_PAGES_MAX: u64 = 1024;
+
+/// How much room is set aside for a full disk; on a small one, the part below.
+const RESERVE_BYTES_MAX: u64 = 16 << 20;
+
+/// Of a small disk, one part in so many is set aside.
+const RESERVE_PART: u64 = 10;
+
+/// The database grows by a part of the reserve, one in so many.
+const GROWTH_PART: u64 = 16;
+
+/// What the system counts a file's blocks in.
+const BLOCK_BYTES: u64 = 512;
+
+/// How much of a log is written again at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// The file of a database: locked, and removed again if it was made for nothing.
+pub(super) struct Database {
+    file: DataFile,
+    real_path: PathBuf,
+    /// Nothing is in it yet that anybody was promised.
+    pub(super) is_unused: bool,
+    _old_lock: OldLock,
+}
+
+impl Database {
+    /// Opens and locks a file, which is made if it does not exist.
+    pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
+        let is_new = !fs::exists(path).unwrap_or(true);
+        let file = DataFile::open(path).map_err(JournalError::File)?;
+        // Its log is found by its name, so that it may have one alone.
+        file.refuse_links().map_err(JournalError::File)?;
+        let failed = |cause| JournalError::Sync(path.to_owned(), cause);
+        let real_path = fs::canonicalize(path).map_err(failed)?;
+        let old_lock = OldLock::take(&beside(&real_path, ".lock")).map_err(JournalError::File)?;
+        let is_empty = file.file().metadata().map_err(failed)?.len() == 0;
+        Ok(Self {
+            file,
+            real_path,
+            is_unused: is_new && is_empty,
+            _old_lock: old_lock,
+        })
+    }
+
+    /// Its one true name.
+    pub(super) fn path(&self) -> &Path {
+        &self.real_path
+    }
+
+    /// The name of its log.
+    pub(super) fn log_path(&self) -> PathBuf {
+        beside(&self.real_path, "-wal")
+    }
+
+    /// Syncs the file and its folder.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.file().sync_all()?;
+        sync_folder(&self.real_path)
+    }
+
+    /// Writes the log again as it is, and syncs it: a server before this one may have ended because it
+    /// could not sync it, and then nothing but new writes bring to the disk what was read. Nobody else
+    /// may write to it meanwhile.
+    pub(super) fn write_log_again(&self) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let log = match options.read(true).write(true).open(self.log_path()) {
+            Ok(log) => log,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut at = 0;
+        loop {
+            let bytes = match log.read_at(&mut piece, at) {
+                Ok(0) => break,
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            log.write_all_at(&piece[..bytes], at)?;
+            at += bytes as u64;
+        }
+        log.sync_all()
+    }
+
+    /// How many bytes there are, and how many more the disk has.
+    pub(super) fn room(&self) -> io::Result<(u64, u64)> {
+        let disk = retry_on_intr(|| fstatvfs(&**self.file.file()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        Ok((self.file.file().metadata()?.len(), free))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if !self.is_unused {
+            return;
+        }
+        // Still locked, and SQLite has closed it. What cannot be removed does no harm.
+        for suffix in ["-journal", "-wal", "-shm", ""] {
+            let _ = fs::remove_file(beside(&self.real_path, suffix));
+        }
+    }
+}
+
+/// The files of a database that is used.
+pub(super) struct Files {
+    /// The log; SQLite has it open too.
+    log: File,
+    watches: [Watch; 2],
+    /// How much room is set aside; 0 where that is not possible.
+    reserve_bytes: u64,
+    // Closed last.
+    pub(super) database: Database,
+}
+
+impl Files {
+    /// Watches the files, which SQLite has open, and sets room aside if there is any.
+    pub(super) fn new(database: Database) -> io::Result<Self> {
+        let log_path = database.log_path();
+        let log = OpenOptions::new().read(true).write(true).open(&log_path)?;
+        let disk = retry_on_intr(|| fstatvfs(&log))?;
+        let part = disk.f_blocks.saturating_mul(disk.f_frsize) / RESERVE_PART;
+        let mut files = Self {
+            log,
+            watches: [
+                Watch::new(&log_path)?,
+                Watch::new(&beside(&database.real_path, "-shm"))?,
+            ],
+            reserve_bytes: part.min(RESERVE_BYTES_MAX),
+            database,
+        };
+        if let Err(error) = files.set_aside(0) {
+            log::warn!("No room can be set aside for a full disk: {error}");
+        }
+        Ok(files)
+    }
+
+    /// Checks that all of them are still where they are looked for.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.database.file.watch().check()?;
+        self.watches.iter().try_for_each(Watch::check)
+    }
+
+    /// From how many pages on the log is copied into the database.
+    pub(super) fn log_pages_max(&self) -> usize {
+        let pages = match self.reserve_bytes {
+            0 => LOG_PAGES_MAX,
+            reserve_bytes => (reserve_bytes / 2 / FRAME_BYTES).clamp(1, LOG_PAGES_MAX),
+        };
+        pages as usize
+    }
+
+    /// The log is not kept longer than this when it is used again from its start, in bytes.
+    pub(super) fn log_bytes_kept(&self) -> u64 {
+        match self.reserve_bytes {
+            0 => LOG_PAGES_MAX * FRAME_BYTES,
+            reserve_bytes => reserve_bytes,
+        }
+    }
+
+    /// Sees to it that the log, of which so many pages are in use, has the room that is set aside.
+    pub(super) fn set_aside(&mut self, log_pages: usize) -> io::Result<()> {
+        let in_use = LOG_HEAD_BYTES + log_pages as u64 * FRAME_BYTES;
+        let wanted = self.reserve_bytes.max(in_use + self.reserve_bytes / 2);
+        if self.reserve_bytes == 0 || self.log.metadata()?.blocks() * BLOCK_BYTES >= wanted {
+            return Ok(());
+        }
+        let is_possible = allocate(&self.log, FallocateFlags::KEEP_SIZE, 0, wanted)?;
+        self.note_allocation(is_possible);
+        Ok(())
+    }
+
+    /// Sees to it that the database has room for so many pages, so that the log can be copied into it.
+    pub(super) fn grow(&mut self, pages: u64) -> io::Result<()> {
+        let file = self.database.file.file();
+        let (bytes, wanted) = (file.metadata()?.len(), pages * PAGE_BYTES);
+        if self.reserve_bytes == 0 || bytes >= wanted {
+            return Ok(());
+        }
+        let missing = wanted - bytes;
+        let none = FallocateFlags::empty();
+        let ahead = missing + self.reserve_bytes / GROWTH_PART;
+        let is_possible =
+            allocate(file, none, bytes, ahead).or_else(|_| allocate(file, none, bytes, missing))?;
+        self.note_allocation(is_possible);
+        Ok(())
+    }
+
+    fn note_allocation(&mut self, is_possible: bool) {
+        if !is_possible {
+            log::warn!("The file system cannot set room aside for when it is full");
+            self.reserve_bytes = 0;
+        }
+    }
+
+    /// Why nothing can be written to the files, as the system says it; SQLite only says that it could
+    /// not. Nobody else may write to them meanwhile.
+    pub(super) fn write_error(&self) -> Option<io::Error> {
+        let write_behind = |file: &File| {
+            let end = file.metadata()?.len();
+            file.write_all_at(&[0; PAGE_BYTES as usize], end)
+        };
+        let database = self.database.file.file();
+        write_behind(&self.log)
+            .and_then(|()| write_behind(database))
+            .err()
+    }
+}
+
+/// Gives a file room; returns whether its file system can do that.
+fn allocate(file: &File, flags: FallocateFlags, at: u64, bytes: u64) -> io::Result<bool> {
+    match retry_on_intr(|| fallocate(file, flags, at, bytes)) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The name of a file beside another one.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}

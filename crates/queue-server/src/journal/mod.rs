@@ -1,0 +1,519 @@
+//! The queues' database: SQLite, written by one thread, a transaction for each batch.
+//!
+//! The queues in memory decide who gets what; the database has every message that is not
+//! acknowledged, and is read once, at the start. So receiving costs no disk access, and a message
+//! handed out but not acknowledged when the server dies is simply still there. What must outlive
+//! the server is written when it happens: a lease, a message's new place, how often it was tried.
+//!
+//! Every message has a CRC-32 over its whole row. One that does not match at the start is set aside
+//! in the table `damaged` and reported, never delivered.
+//!
+//! [`open`] is how it is opened and read, `schema` its tables, `row` one row of them, `timeline` the
+//! queues' clock from one run to the next. `files` is what is locked, watched and set aside, `shrink`
+//! what is given back to the disk, `causes` what an error of SQLite means.
+
+mod causes;
+mod error;
+mod files;
+mod open;
+mod row;
+mod schema;
+mod shrink;
+mod timeline;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use group_commit::{CommitError, NotStored, Store};
+use proto::queue::{MessageId, Token};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::message::{Message, Place};
+use crate::shared::Shared;
+use causes::{Error, Failed, io_error, is_failed_sync, is_lack_of_room, is_locked};
+use files::Files;
+use open::checkpoint;
+use row::INSERT;
+use shrink::COUNT_BYTES;
+
+pub use error::JournalError;
+pub(crate) use open::Opened;
+pub(crate) use row::Row;
+
+/// If another program reads the database all the time, its log cannot be used again from its start.
+/// When it is so many times as long as it should be, no new messages are taken.
+const READ_LOG_FACTOR: usize = 16;
+
+/// A batch of messages is committed when their bodies have so many bytes.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// How long a change waits at the most while another program has locked the database.
+const LOCKED_WAIT: Duration = Duration::from_secs(20);
+
+/// How long the end of a server waits for such a program.
+const END_WAIT: Duration = Duration::from_secs(1);
+
+/// So many ids are put on record at once, before the first of them is given.
+const IDS_RESERVED: u64 = 1024;
+
+/// What the queues ask to be made durable.
+pub(crate) enum Change {
+    /// A message, which is put into this queue when it is committed; its place comes after a delay.
+    Insert(Arc<str>, Message, Duration),
+    /// That a message is now as this row says.
+    Update(Row),
+    /// That a lease now runs out at this time.
+    Extend(Token, Place),
+    /// That a message is forgotten, whose body has so many bytes.
+    Delete(MessageId, usize),
+    /// That a queue is paused, or not any more.
+    Pause(Arc<str>, bool),
+}
+
+/// A change, and since when somebody waits for it.
+pub(crate) struct Asked {
+    pub(crate) change: Change,
+    pub(crate) since: Instant,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// A message is stored, with this id.
+    Stored(MessageId),
+    /// It is the change with this number in its batch.
+    Changed(usize),
+    /// There is no such lease.
+    NoLease,
+}
+
+/// What the queues are told of a message that is inserted.
+pub(crate) type Inserted = (Arc<str>, Message, bool);
+
+/// A lease that ran out at `before`, and in memory runs out when its row says.
+pub(crate) struct Extended {
+    pub(crate) row: Row,
+    pub(crate) token: Token,
+    pub(crate) before: Place,
+}
+
+/// What is written to a row, or beside them.
+enum Written {
+    Update(Row),
+    Extend(Extended),
+    Delete(MessageId, usize),
+    Pause(Arc<str>, bool),
+}
+
+/// What came since the last commit.
+#[derive(Default)]
+struct Batch {
+    inserted: Vec<Inserted>,
+    inserted_bytes: usize,
+    changed: Vec<Written>,
+    /// Since when the first of those waits who asked for them.
+    since: Option<Instant>,
+}
+
+/// What the writer thread owns.
+pub(crate) struct Journal {
+    // Closed before the descriptor in `files`.
+    db: Connection,
+    files: Files,
+    queues: Arc<Shared>,
+    next_id: MessageId,
+    /// The ids up to this one are on record as given.
+    reserved_id: MessageId,
+    batch: Batch,
+    /// Why the messages of the last batch were refused, or the changes from `changes_done` on.
+    refusal: Option<NotStored>,
+    changes_done: usize,
+    /// How long the write-ahead log was after the last commit.
+    log_pages: Arc<AtomicUsize>,
+    /// If the log could not be copied into the database: from how many pages on no new messages are
+    /// taken.
+    stuck_pages_max: Option<usize>,
+    /// It is not known what is on the disk.
+    is_lost: bool,
+    /// What was deleted since free pages were counted, in bytes.
+    freed_bytes: u64,
+    is_shrinking: bool,
+}
+
+impl Journal {
+    /// Writes a batch. When there is no room for all of it, the messages are refused, and what only
+    /// takes out is written without them, so that a full queue can be emptied.
+    fn write(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        self.refusal = None;
+        self.changes_done = batch.changed.len();
+        let locked_until = batch.since.map(|since| since + LOCKED_WAIT);
+        if !batch.inserted.is_empty() {
+            let written = self
+                .make_room()
+                .and_then(|()| self.transact(&batch.inserted, &batch.changed, locked_until));
+            match written {
+                Ok(()) => return Ok(()),
+                Err(Failed::Lost(cause)) => return Err(CommitError::Lost(cause)),
+                Err(Failed::NoRoom(cause)) if !batch.changed.is_empty() => {
+                    let messages = batch.inserted.len();
+                    log::error!("{messages} messages were refused, cannot write: {cause}");
+                    self.refusal = Some(NotStored::Refused(cause.to_string()));
+                }
+                Err(Failed::NoRoom(cause) | Failed::Refused(cause)) => {
+                    return Err(CommitError::Refused(cause));
+                }
+            }
+        }
+        match self.write_changes(&batch.changed, locked_until) {
+            (_, Ok(())) => Ok(()),
+            (_, Err(Failed::Lost(cause))) => Err(CommitError::Lost(cause)),
+            (0, Err(Failed::NoRoom(cause) | Failed::Refused(cause))) => {
+                Err(CommitError::Refused(cause))
+            }
+            (done, Err(Failed::NoRoom(cause) | Failed::Refused(cause))) => {
+                let changes = batch.changed.len() - done;
+                log::error!("{changes} changes were refused, cannot write: {cause}");
+                self.refusal = Some(NotStored::Refused(cause.to_string()));
+                self.changes_done = done;
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes changes: all at once, or by and by if there is no room for that. Returns how many were
+    /// written, and why no more.
+    fn write_changes(
+        &mut self,
+        changed: &[Written],
+        locked_until: Option<Instant>,
+    ) -> (usize, Result<(), Failed>) {
+        match self.transact(&[], changed, locked_until) {
+            Ok(()) => (changed.len(), Ok(())),
+            Err(Failed::NoRoom(_)) if changed.len() > 1 => {
+                let (first, rest) = changed.split_at(changed.len() / 2);
+                match self.write_changes(first, locked_until) {
+                    (done, Ok(())) => {
+                        let (more, written) = self.write_changes(rest, locked_until);
+                        (done + more, written)
+                    }
+                    failed => failed,
+                }
+            }
+            Err(failed) => (0, Err(failed)),
+        }
+    }
+
+    /// Writes in one transaction; tries it once more where that helps.
+    fn transact(
+        &mut self,
+        inserted: &[Inserted],
+        changed: &[Written],
+        locked_until: Option<Instant>,
+    ) -> Result<(), Failed> {
+        let written = self.try_transact(inserted, changed, locked_until);
+        match written.map_err(|error| self.failed(error)) {
+            Err(Failed::NoRoom(_)) if self.log_pages.load(Ordering::Relaxed) > 0 => {
+                // There may be room when the log is used again from its start.
+                self.shorten_log(0)?;
+                let written = self.try_transact(inserted, changed, locked_until);
+                written.map_err(|error| self.failed(error))
+            }
+            written => written,
+        }
+    }
+
+    fn try_transact(
+        &mut self,
+        inserted: &[Inserted],
+        changed: &[Written],
+        locked_until: Option<Instant>,
+    ) -> Result<(), Error> {
+        if let Some(until) = locked_until {
+            let left = until.saturating_duration_since(Instant::now());
+            self.db.busy_timeout(left)?;
+        }
+        let last_id = self.next_id - 1;
+        let is_short_of_ids = last_id > self.reserved_id;
+        let reserved_id = last_id + IDS_RESERVED;
+        let state = is_short_of_ids.then(|| self.state(reserved_id));
+        let now = self.queues.clock.now();
+        let immediate = TransactionBehavior::Immediate;
+        let transaction = self.db.transaction_with_behavior(immediate)?;
+        if let Some(state) = &state {
+            state.write(&transaction)?;
+        }
+        let mut insert = transaction.prepare_cached(INSERT)?;
+        for (queue, message, is_delayed) in inserted {
+            Row::new(queue, message, *is_delayed, None, now).insert(&mut insert, &message.body)?;
+        }
+        drop(insert);
+        for change in changed {
+            change.write(&transaction)?;
+        }
+        if !inserted.is_empty() {
+            let pages = schema::number(&transaction, "page_count")?;
+            self.files
+                .grow(pages.unsigned_abs())
+                .map_err(Error::NoRoom)?;
+        }
+        transaction.commit()?;
+        if is_short_of_ids {
+            self.reserved_id = reserved_id;
+        }
+        Ok(())
+    }
+
+    /// What became of a transaction that failed: it was undone, unless it failed in a sync, or
+    /// SQLite is still inside it.
+    fn failed(&mut self, error: Error) -> Failed {
+        match error {
+            Error::NoRoom(cause) => Failed::NoRoom(cause),
+            Error::Sqlite(error) if is_failed_sync(&error) || !self.db.is_autocommit() => {
+                Failed::Lost(io_error(error, || None))
+            }
+            Error::Sqlite(error) if is_lack_of_room(&error) => Failed::NoRoom(self.cause(error)),
+            Error::Sqlite(error) => Failed::Refused(self.cause(error)),
+        }
+    }
+
+    fn cause(&mut self, error: rusqlite::Error) -> io::Error {
+        let (db, files) = (&mut self.db, &self.files);
+        io_error(error, || {
+            // So that nobody else writes there.
+            let immediate = TransactionBehavior::Immediate;
+            let _alone = db.transaction_with_behavior(immediate).ok()?;
+            files.write_error()
+        })
+    }
+
+    /// Notes whether the log could be copied, and says so when it could not for the first time.
+    fn note_checkpoint(&mut self, copied: rusqlite::Result<bool>) {
+        let was_stuck = self.stuck_pages_max.is_some();
+        let log_pages_max = self.files.log_pages_max();
+        self.stuck_pages_max = match copied {
+            Ok(true) => {
+                self.log_pages.store(0, Ordering::Relaxed);
+                None
+            }
+            Ok(false) => {
+                if !was_stuck {
+                    log::warn!("The log grows because another program reads the database");
+                }
+                Some(READ_LOG_FACTOR * log_pages_max)
+            }
+            Err(error) => {
+                if !was_stuck {
+                    log::error!("The log cannot be copied into the database: {error}");
+                }
+                Some(log_pages_max)
+            }
+        };
+    }
+
+    /// Copies the log into the database when it has more pages than this.
+    fn shorten_log(&mut self, pages: usize) -> Result<(), Failed> {
+        if self.log_pages.load(Ordering::Relaxed) <= pages {
+            return Ok(());
+        }
+        match checkpoint(&self.db, "PASSIVE") {
+            Err(error) if !is_lack_of_room(&error) && !is_locked(&error) => {
+                Err(Failed::Lost(io_error(error, || None)))
+            }
+            copied => {
+                self.note_checkpoint(copied);
+                Ok(())
+            }
+        }
+    }
+
+    /// Refuses new messages while the log is too long and cannot be copied, or has not the room that is
+    /// set aside for what takes messages out.
+    fn make_room(&mut self) -> Result<(), Failed> {
+        if self.stuck_pages_max.is_some() {
+            self.shorten_log(self.files.log_pages_max())?;
+        }
+        let log_pages = self.log_pages.load(Ordering::Relaxed);
+        if self.stuck_pages_max.is_some_and(|max| log_pages > max) {
+            let why = "the database's log is full and cannot be copied; another program reads it";
+            let cause = io::Error::new(io::ErrorKind::StorageFull, why);
+            return Err(Failed::NoRoom(cause));
+        }
+        self.files.set_aside(log_pages).map_err(Failed::NoRoom)
+    }
+
+    /// Does in memory what was written, and undoes what was not.
+    fn conclude(&mut self, mut changed: Vec<Written>) {
+        let refused = changed.split_off(self.changes_done);
+        for change in changed {
+            match change {
+                Written::Pause(queue, is_paused) => self.queues.pause(&queue, is_paused),
+                Written::Delete(_, bytes) => {
+                    self.freed_bytes = self.freed_bytes.saturating_add(bytes as u64);
+                }
+                Written::Update(_) | Written::Extend { .. } => {}
+            }
+        }
+        // From the last to the first, so that it is in the end as it was in the beginning.
+        for change in refused.into_iter().rev() {
+            if let Written::Extend(extended) = change {
+                self.queues.undo_extend(&extended);
+            }
+        }
+    }
+
+    fn commit_batch(&mut self, batch: Batch) -> Result<(), CommitError> {
+        let written = self.write(&batch).and_then(|()| {
+            // The next server would not find what is at another place now.
+            self.files.check().map_err(CommitError::Lost)
+        });
+        if written.is_err() {
+            self.changes_done = 0;
+        }
+        self.conclude(batch.changed);
+        if written.is_err() || self.refusal.is_some() {
+            self.queues.refused(batch.inserted);
+            return written;
+        }
+        // The transaction is on the disk, whatever becomes of the log.
+        let shortened = self.shorten_log(self.files.log_pages_max());
+        self.queues.arrived(batch.inserted);
+        shortened.map_err(CommitError::from)
+    }
+
+    /// Notes how far the ids and the clock have come, and copies the log into the database, so that the
+    /// database is whole without it.
+    fn end(&mut self) -> rusqlite::Result<()> {
+        self.db.busy_timeout(END_WAIT)?;
+        let state = self.state(self.next_id - 1);
+        let immediate = TransactionBehavior::Immediate;
+        let transaction = self.db.transaction_with_behavior(immediate)?;
+        state.write(&transaction)?;
+        transaction.commit()?;
+        checkpoint(&self.db, "TRUNCATE").map(drop)
+    }
+}
+
+impl Store for Journal {
+    type Change = Asked;
+    type Outcome = Applied;
+
+    fn apply(&mut self, asked: Asked) -> Result<Applied, NotStored> {
+        let batch = &mut self.batch;
+        batch.since.get_or_insert(asked.since);
+        let change = match asked.change {
+            Change::Insert(queue, mut message, delay) => {
+                message.id = self.next_id;
+                self.next_id += 1;
+                message.place = self.queues.clock.place_after(delay);
+                let is_delayed = !delay.is_zero();
+                let id = message.id;
+                batch.inserted_bytes += message.body.len();
+                batch.inserted.push((queue, message, is_delayed));
+                return Ok(Applied::Stored(id));
+            }
+            // Here, so that there is one order in memory and on the disk.
+            Change::Extend(token, until) => match self.queues.extend(token, until) {
+                Some(extended) => Written::Extend(extended),
+                None => return Ok(Applied::NoLease),
+            },
+            Change::Update(row) => Written::Update(row),
+            Change::Delete(id, bytes) => Written::Delete(id, bytes),
+            Change::Pause(queue, is_paused) => Written::Pause(queue, is_paused),
+        };
+        batch.changed.push(change);
+        Ok(Applied::Changed(batch.changed.len() - 1))
+    }
+
+    fn is_batch_full(&self) -> bool {
+        self.batch.inserted_bytes >= BATCH_BYTES_MAX
+    }
+
+    fn commit(&mut self) -> Result<(), CommitError> {
+        let batch = std::mem::take(&mut self.batch);
+        if batch.inserted.is_empty() && batch.changed.is_empty() {
+            return Ok(());
+        }
+        self.files.database.is_unused = false;
+        let committed = self.commit_batch(batch);
+        self.is_lost |= matches!(committed, Err(CommitError::Lost(_)));
+        committed
+    }
+
+    fn committed(&self, applied: Applied) -> Result<Applied, NotStored> {
+        let is_refused = match applied {
+            Applied::Stored(_) => true,
+            Applied::Changed(at) => at >= self.changes_done,
+            Applied::NoLease => false,
+        };
+        match &self.refusal {
+            Some(refusal) if is_refused => Err(refusal.clone()),
+            Some(_) | None => Ok(applied),
+        }
+    }
+
+    fn is_untidy(&self) -> bool {
+        self.is_shrinking || self.freed_bytes >= COUNT_BYTES
+    }
+
+    fn tidy(&mut self) -> io::Result<()> {
+        match self.shrink() {
+            Ok(()) => Ok(()),
+            // It is tried again when more was deleted.
+            Err(Failed::NoRoom(cause) | Failed::Refused(cause)) => {
+                log::debug!("No room is given back: {cause}");
+                self.is_shrinking = false;
+                Ok(())
+            }
+            Err(Failed::Lost(cause)) => {
+                self.is_lost = true;
+                Err(cause)
+            }
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.files.database.is_unused &= !self.queues.is_serving.load(Ordering::Relaxed);
+        // Nothing may be synced any more when it is not known what is on the disk.
+        if self.is_lost {
+            return;
+        }
+        if let Err(error) = self.end() {
+            log::warn!("The log stays beside the database: {error}");
+        }
+        if let Err(error) = self.files.set_aside(0) {
+            log::warn!("No room can be set aside for a full disk: {error}");
+        }
+    }
+}
+
+impl Written {
+    fn write(&self, transaction: &Transaction) -> rusqlite::Result<()> {
+        match self {
+            Self::Update(row) => row.update(transaction),
+            Self::Extend(Extended { row, .. }) => row.extend(transaction),
+            Self::Delete(id, _) => {
+                let delete = "DELETE FROM messages WHERE id = ?1";
+                let mut delete = transaction.prepare_cached(delete)?;
+                delete.execute([id.cast_signed()]).map(drop)
+            }
+            Self::Pause(queue, true) => {
+                let pause = "INSERT OR IGNORE INTO paused VALUES (?1)";
+                transaction
+                    .prepare_cached(pause)?
+                    .execute([queue])
+                    .map(drop)
+            }
+            Self::Pause(queue, false) => {
+                let resume = "DELETE FROM paused WHERE queue = ?1";
+                transaction
+                    .prepare_cached(resume)?
+                    .execute([queue])
+                    .map(drop)
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! How a database is opened, and what is done before anything in it is served.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use group_commit::Fsync;
+use proto::queue::QueueName;
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::causes::is_lack_of_room;
+use super::files::{Database, Files};
+use super::row::{COLUMNS, Row};
+use super::schema::{self, State};
+use super::timeline::{Moment, Note, Resumed};
+use super::{Batch, Journal, JournalError, LOCKED_WAIT};
+use crate::message::Clock;
+use crate::shared::Shared;
+
+/// A database that is open, and was not read yet.
+pub(crate) struct Opened {
+    // Closed before the descriptor in `files`.
+    db: Connection,
+    files: Files,
+    log_pages: Arc<AtomicUsize>,
+    is_log_stuck: bool,
+    state: Option<State>,
+    resumed: Resumed,
+}
+
+impl Opened {
+    /// Opens or makes a database.
+    pub(crate) fn open(path: &Path, fsync: Fsync) -> Result<Self, JournalError> {
+        let database = Database::open(path)?;
+        let has_log = fs::metadata(database.log_path()).is_ok_and(|log| log.len() > 0);
+        let failed = JournalError::at(path);
+        // Without SQLITE_OPEN_URI, no name means anything but a file.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut db = Connection::open_with_flags(database.path(), flags).map_err(&failed)?;
+        // What there is to do then, the journal does before.
+        tidy_on_closing(&db, false).map_err(&failed)?;
+        db.busy_timeout(LOCKED_WAIT).map_err(&failed)?;
+        if let Err(error) = schema::prepare(&mut db, fsync, path) {
+            let is_untouched = matches!(
+                error,
+                JournalError::NotOurs(_)
+                    | JournalError::UnknownVersion(..)
+                    | JournalError::Damaged(..)
+                    | JournalError::ReadOnly(_)
+            );
+            if is_untouched && !has_log {
+                // What SQLite has put beside it is removed again.
+                tidy_on_closing(&db, true).map_err(&failed)?;
+            }
+            return Err(error);
+        }
+        let unsynced = |cause| JournalError::Sync(path.to_owned(), cause);
+        {
+            let immediate = TransactionBehavior::Immediate;
+            let _alone = db.transaction_with_behavior(immediate).map_err(&failed)?;
+            database.write_log_again().map_err(unsynced)?;
+        }
+        let is_log_stuck = match checkpoint(&db, "TRUNCATE") {
+            Err(error) if !is_lack_of_room(&error) => return Err(failed(error)),
+            Err(_) | Ok(false) => true,
+            Ok(true) => false,
+        };
+        // Before anything is served that was read, it is synced.
+        database.sync().map_err(unsynced)?;
+        let log_pages = Arc::new(AtomicUsize::new(0));
+        let noted = Arc::clone(&log_pages);
+        let note = move |_: &mut Wal, pages: i32| {
+            noted.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        };
+        db.wal_hook(Some(note)).map_err(&failed)?;
+        let files = Files::new(database).map_err(unsynced)?;
+        let limit = format!("PRAGMA journal_size_limit = {}", files.log_bytes_kept());
+        db.query_row(&limit, [], |_| Ok(())).map_err(&failed)?;
+        if !schema::can_shrink(&db).map_err(&failed)? {
+            make_shrinkable(&db, &files, path);
+        }
+        let state = State::read(&db).map_err(&failed)?;
+        let moment = Moment::now();
+        let fresh = Resumed {
+            now: moment.wall,
+            lease_pause: 0,
+        };
+        let resumed = match &state {
+            Some(state) => state.note.resume(&moment),
+            None => fresh,
+        };
+        Ok(Self {
+            db,
+            files,
+            log_pages,
+            is_log_stuck,
+            state,
+            resumed,
+        })
+    }
+
+    /// The clock by which the messages have their places.
+    pub(crate) fn clock(&self) -> Clock {
+        Clock::starting_at(self.resumed.now)
+    }
+
+    /// Puts the messages into their queues.
+    pub(crate) fn load(self, path: &Path, queues: Arc<Shared>) -> Result<Journal, JournalError> {
+        let failed = JournalError::at(path);
+        let mut journal = Journal {
+            stuck_pages_max: self.is_log_stuck.then(|| self.files.log_pages_max()),
+            db: self.db,
+            files: self.files,
+            queues,
+            log_pages: self.log_pages,
+            next_id: 1,
+            reserved_id: 0,
+            batch: Batch::default(),
+            refusal: None,
+            changes_done: 0,
+            is_lost: false,
+            // It is looked at once.
+            freed_bytes: u64::MAX,
+            is_shrinking: false,
+        };
+        if let Err(error) = journal.load(path, self.state, self.resumed) {
+            // Nothing more is written.
+            journal.is_lost = true;
+            return Err(failed(error));
+        }
+        Ok(journal)
+    }
+}
+
+impl Journal {
+    fn load(
+        &mut self,
+        path: &Path,
+        state: Option<State>,
+        resumed: Resumed,
+    ) -> rusqlite::Result<()> {
+        let shown = path.display();
+        let now = resumed.now;
+        let (mut damaged, mut moved) = (Vec::new(), Vec::new());
+        let (mut messages, mut last_id) = (0, 0);
+        {
+            let select = format!("SELECT {COLUMNS} FROM messages ORDER BY id");
+            let mut select = self.db.prepare(&select)?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                let id: i64 = row.get(0)?;
+                let Ok(mut found) = Row::read(id, row) else {
+                    damaged.push(id);
+                    continue;
+                };
+                let taken = &mut found.taken;
+                last_id = last_id.max(taken.message.id);
+                let due_max = now.saturating_add(found.remaining_max);
+                if let Some((_, until)) = &mut taken.lease {
+                    let due = until.saturating_add(resumed.lease_pause).min(due_max);
+                    if std::mem::replace(until, due) != due {
+                        moved.push(Row::of(taken, now));
+                    }
+                } else if found.is_delayed && taken.message.place > due_max {
+                    taken.message.place = due_max;
+                    moved.push(Row::moved(&taken.message, &taken.queue, due_max, true, now));
+                }
+                self.queues.restore(found.taken, found.is_delayed);
+                messages += 1;
+            }
+            let mut select = self.db.prepare("SELECT queue FROM paused")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                match row.get_ref(0)?.as_str().map(QueueName::new) {
+                    Ok(Ok(name)) => self.queues.pause(&name.as_str().into(), true),
+                    _ => log::error!("A pause in {shown} has no queue"),
+                }
+            }
+        }
+        match state {
+            Some(state) => last_id = last_id.max(state.last_id),
+            None => log::error!("{shown} does not know its last id any more; ids may come again"),
+        }
+        self.next_id = last_id + 1;
+        let state = self.state(last_id);
+        let transaction = self
+            .db
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for id in damaged {
+            log::error!(
+                "Message {id} in {shown} is damaged; it was set aside in the table 'damaged'"
+            );
+            transaction.execute(
+                &format!(
+                    "INSERT INTO damaged ({COLUMNS}, found)
+                     SELECT {COLUMNS}, datetime('now') FROM messages WHERE id = ?1"
+                ),
+                [id],
+            )?;
+            transaction.execute("DELETE FROM messages WHERE id = ?1", [id])?;
+        }
+        for row in moved {
+            row.update(&transaction)?;
+        }
+        state.write(&transaction)?;
+        match transaction.commit() {
+            // It is all as it was, and can be read and emptied.
+            Err(error) if is_lack_of_room(&error) => {
+                log::error!("There is no room in {shown} to note what was found: {error}");
+            }
+            committed => committed?,
+        }
+        self.reserved_id = last_id;
+        log::info!("{messages} messages read from {shown}");
+        Ok(())
+    }
+
+    /// What is noted beside the messages, for so many ids.
+    pub(super) fn state(&self, last_id: u64) -> State {
+        State {
+            last_id,
+            note: Note::of(&self.queues.clock),
+        }
+    }
+}
+
+/// Has a database of an earlier version written anew, once, so that it gives room back to the disk.
+fn make_shrinkable(db: &Connection, files: &Files, path: &Path) {
+    let shown = path.display();
+    // It is there three times for a moment: in a temporary file, in the log, and as it was.
+    let is_room = files
+        .database
+        .room()
+        .is_ok_and(|(bytes, free)| bytes.saturating_mul(2) < free);
+    let made = match is_room {
+        true => schema::make_shrinkable(db).map_err(|error| error.to_string()),
+        false => Err("the disk has not twice its size free".to_owned()),
+    };
+    match made {
+        Ok(()) => log::info!("{shown} was written anew; it gives room back from now on"),
+        Err(why) => log::warn!("{shown} does not get smaller when messages go: {why}"),
+    }
+}
+
+/// Copies the log into the database; returns whether nobody was in the way.
+pub(super) fn checkpoint(db: &Connection, mode: &str) -> rusqlite::Result<bool> {
+    // Nobody is waited for: what cannot be copied now is copied later.
+    db.busy_timeout(Duration::ZERO)?;
+    let pragma = format!("PRAGMA wal_checkpoint({mode})");
+    let copied = db.query_row(&pragma, [], |row| {
+        let (busy, log, copied): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(busy == 0 && log == copied)
+    });
+    db.busy_timeout(LOCKED_WAIT)?;
+    copied
+}
+
+/// Whether SQLite copies its log into the database, with a sync, and removes it, when it closes it.
+fn tidy_on_closing(db: &Connection, yes: bool) -> rusqlite::Result<()> {
+    let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    db.set_db_config(no_checkpoint, !yes).map(drop)
+}

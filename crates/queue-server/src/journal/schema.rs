@@ -1,0 +1,271 @@
+//! The tables, and how those of an earlier version become the present ones.
+
+use std::path::Path;
+
+use group_commit::Fsync;
+use proto::queue::QueueName;
+use rusqlite::types::Value;
+use rusqlite::{Connection, MAIN_DB, Transaction, TransactionBehavior, params};
+
+use super::JournalError;
+use super::row::Row;
+use super::timeline::{Moment, Note};
+use crate::message::Message;
+
+/// What the file says of itself in its header (`PRAGMA application_id`): "Qrtt".
+const APPLICATION_ID: i64 = 0x5172_7474;
+
+/// The version of the tables (`PRAGMA user_version`).
+pub(super) const SCHEMA_VERSION: i64 = 3;
+
+/// Free pages can be given back to the disk a few at a time (`PRAGMA auto_vacuum`).
+const INCREMENTAL: i64 = 2;
+
+/// How version 2 was made. All times are in microseconds.
+const SCHEMA_2: &str = "
+    CREATE TABLE messages (
+        id INTEGER PRIMARY KEY,
+        queue TEXT NOT NULL,
+        place INTEGER NOT NULL,     -- when it entered its queue; the lowest is next
+        delayed INTEGER NOT NULL,   -- 1: its place may be in the future
+        attempts INTEGER NOT NULL,  -- how often it was handed out and given back
+        token BLOB,                 -- the lease, if there is one...
+        until INTEGER,              -- ...and when it runs out
+        crc INTEGER NOT NULL,       -- CRC-32 of all the rest
+        body BLOB NOT NULL
+    );
+    CREATE TABLE paused (queue TEXT PRIMARY KEY);
+    CREATE TABLE damaged (id, queue, place, delayed, attempts, token, until, crc, body, found);
+";
+
+/// What version 3 has beside that.
+const SCHEMA_3: &str = "
+    -- How much of the lease or the delay was left when the row was written.
+    ALTER TABLE messages ADD COLUMN remaining INTEGER;
+    ALTER TABLE damaged ADD COLUMN remaining;
+    CREATE TABLE state (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        last_id INTEGER NOT NULL,   -- the ids up to this one may have been given
+        clock INTEGER NOT NULL,     -- what the queues' own clock said, by which all places are...
+        boot TEXT NOT NULL,         -- ...in this run of the machine...
+        uptime INTEGER NOT NULL,    -- ...so long after its start...
+        wall INTEGER NOT NULL,      -- ...when the system's clock said so much since 1970
+        crc INTEGER NOT NULL        -- CRC-32 of all the rest
+    );
+";
+
+/// What the database knows beside the messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    /// The ids up to this one may have been given.
+    pub(super) last_id: u64,
+    /// What the time was, if that is known.
+    pub(super) note: Note,
+}
+
+impl State {
+    fn crc(&self) -> i64 {
+        let Note { clock, moment } = &self.note;
+        let mut crc = crc32fast::Hasher::new();
+        for number in [self.last_id, *clock, moment.uptime, moment.wall] {
+            crc.update(&number.to_be_bytes());
+        }
+        crc.update(moment.boot.as_bytes());
+        i64::from(crc.finalize())
+    }
+
+    pub(super) fn write(&self, transaction: &Transaction) -> rusqlite::Result<()> {
+        let Note { clock, moment } = &self.note;
+        let replace = "INSERT OR REPLACE INTO state VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)";
+        transaction.prepare_cached(replace)?.execute(params![
+            self.last_id.cast_signed(),
+            clock.cast_signed(),
+            moment.boot,
+            moment.uptime.cast_signed(),
+            moment.wall.cast_signed(),
+            self.crc()
+        ])?;
+        Ok(())
+    }
+
+    /// What was noted; `None` if that is damaged, or not there.
+    pub(super) fn read(db: &Connection) -> rusqlite::Result<Option<Self>> {
+        let mut select =
+            db.prepare("SELECT last_id, clock, uptime, wall, boot, crc FROM state WHERE one = 1")?;
+        let mut rows = select.query([])?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+        let read = || -> rusqlite::Result<(Self, i64)> {
+            let moment = Moment {
+                boot: row.get(4)?,
+                uptime: number(2)?,
+                wall: number(3)?,
+            };
+            let note = Note {
+                clock: number(1)?,
+                moment,
+            };
+            let last_id = number(0)?;
+            Ok((Self { last_id, note }, row.get(5)?))
+        };
+        // Of another type is as damaged as of another value.
+        Ok(read()
+            .ok()
+            .filter(|(state, crc)| state.crc() == *crc)
+            .map(|(state, _)| state))
+    }
+}
+
+/// Sets the connection up, makes the tables if the database is new, and converts those of an earlier
+/// version.
+pub(super) fn prepare(db: &mut Connection, fsync: Fsync, path: &Path) -> Result<(), JournalError> {
+    let failed = JournalError::at(path);
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    let tables: i32 = db
+        .query_row(tables, [], |row| row.get(0))
+        .map_err(&failed)?;
+    let is_new = tables == 0;
+    if !is_new && number(db, "application_id").map_err(&failed)? != APPLICATION_ID {
+        return Err(JournalError::NotOurs(path.to_owned()));
+    }
+    let version = number(db, "user_version").map_err(&failed)?;
+    if !is_new && !(1..=SCHEMA_VERSION).contains(&version) {
+        return Err(JournalError::UnknownVersion(path.to_owned(), version));
+    }
+    if db.is_readonly(MAIN_DB).map_err(&failed)? {
+        return Err(JournalError::ReadOnly(path.to_owned()));
+    }
+    if is_new {
+        // Before there is a page in it.
+        let vacuum = format!("PRAGMA auto_vacuum = {INCREMENTAL}");
+        db.execute_batch(&vacuum).map_err(&failed)?;
+    }
+    let mode = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
+    let mode: String = mode.map_err(&failed)?;
+    if mode != "wal" {
+        return Err(JournalError::NoLog(path.to_owned()));
+    }
+    // With NORMAL, SQLite syncs at a checkpoint alone: the newest transactions can be lost, but
+    // the file stays sound.
+    let synchronous = match fsync {
+        Fsync::Always => "FULL",
+        Fsync::Never => "NORMAL",
+    };
+    // Checkpoints are made by hand, for SQLite does not report an automatic one that fails.
+    db.execute_batch(&format!(
+        "PRAGMA synchronous = {synchronous}; PRAGMA wal_autocheckpoint = 0;"
+    ))
+    .map_err(&failed)?;
+    let check = "PRAGMA quick_check(1)";
+    let found: String = db.query_row(check, [], |row| row.get(0)).map_err(&failed)?;
+    if found != "ok" {
+        // What is said of a file has a line for each finding.
+        let found = found.replace('\n', " ");
+        return Err(JournalError::Damaged(path.to_owned(), found));
+    }
+    match is_new {
+        true => convert(db, 0).map_err(&failed),
+        false if version < SCHEMA_VERSION => {
+            convert(db, version).map_err(&failed)?;
+            let path = path.display();
+            log::info!("{path} was converted from schema {version} to {SCHEMA_VERSION}");
+            Ok(())
+        }
+        false => Ok(()),
+    }
+}
+
+/// Whether the free pages of the database can be given back to the disk.
+pub(super) fn can_shrink(db: &Connection) -> rusqlite::Result<bool> {
+    Ok(number(db, "auto_vacuum")? == INCREMENTAL)
+}
+
+/// Writes the whole database anew, so that its free pages can be given back from then on.
+pub(super) fn make_shrinkable(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(&format!("PRAGMA auto_vacuum = {INCREMENTAL}; VACUUM;"))
+}
+
+/// What a pragma says that is a number.
+pub(super) fn number(db: &Connection, pragma: &str) -> rusqlite::Result<i64> {
+    let mut pragma = db.prepare_cached(&format!("PRAGMA {pragma}"))?;
+    pragma.query_row([], |row| row.get(0))
+}
+
+/// From a version, 0 being an empty database, to the present one, in one transaction.
+fn convert(db: &mut Connection, version: i64) -> rusqlite::Result<()> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if version == 0 {
+        transaction.execute_batch(&format!(
+            "{SCHEMA_2} PRAGMA application_id = {APPLICATION_ID};"
+        ))?;
+    }
+    if version == 1 {
+        from_1_to_2(&transaction)?;
+    }
+    from_2_to_3(&transaction)?;
+    transaction.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION}"))?;
+    transaction.commit()
+}
+
+/// Version 1 had one queue, and a CRC-32 of the id and the body.
+fn from_1_to_2(transaction: &Transaction) -> rusqlite::Result<()> {
+    transaction.execute_batch(&format!(
+        "ALTER TABLE messages RENAME TO messages_1;
+         ALTER TABLE damaged RENAME TO damaged_1;
+         {SCHEMA_2}
+         INSERT INTO damaged (id, crc, body, found) SELECT id, crc, body, found FROM damaged_1;"
+    ))?;
+    let name = QueueName::DEFAULT.as_str().into();
+    let insert = "INSERT INTO messages (id, queue, place, delayed, attempts, crc, body)
+                  VALUES (?1, ?2, ?3, 0, 0, ?4, ?5)";
+    let mut insert = transaction.prepare(insert)?;
+    let mut select = transaction.prepare("SELECT id, crc, body FROM messages_1 ORDER BY id")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        /// No CRC-32: the row is damaged, and will be found so.
+        const NONE: i64 = -1;
+        let id: i64 = row.get(0)?;
+        let (crc, body) = (row.get_ref(1)?.as_i64(), row.get_ref(2)?.as_blob());
+        let crc = match (crc, body) {
+            (Ok(crc), Ok(body)) if crc == crc_1(id, body) => {
+                let message = Message {
+                    id: id.cast_unsigned(),
+                    place: id.cast_unsigned(),
+                    ..Message::new(body).with_checksum()
+                };
+                Row::new(&name, &message, false, None, 0).crc()
+            }
+            _ => NONE,
+        };
+        insert.execute(params![id, name, id, crc, row.get::<_, Value>(2)?])?;
+    }
+    drop(rows);
+    transaction.execute_batch("DROP TABLE messages_1; DROP TABLE damaged_1;")
+}
+
+fn crc_1(id: i64, body: &[u8]) -> i64 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&id.to_be_bytes());
+    crc.update(body);
+    i64::from(crc.finalize())
+}
+
+fn from_2_to_3(transaction: &Transaction) -> rusqlite::Result<()> {
+    transaction.execute_batch(SCHEMA_3)?;
+    // Of those that are there alone it is known that they were given.
+    let last_id = "SELECT max(id) FROM (SELECT id FROM messages UNION ALL SELECT id FROM damaged)
+                   WHERE typeof(id) = 'integer' AND id BETWEEN 1 AND 1 << 62";
+    let last_id: Option<i64> = transaction.query_row(last_id, [], |row| row.get(0))?;
+    let moment = Moment::now();
+    let state = State {
+        last_id: last_id.unwrap_or(0).cast_unsigned(),
+        // Places were by the system's clock.
+        note: Note {
+            clock: moment.wall,
+            moment,
+        },
+    };
+    state.write(transaction)
+}

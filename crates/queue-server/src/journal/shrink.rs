@@ -1,0 +1,50 @@
+//! Giving room back to the disk: when most of the database is free, its free pages are cut off at the
+//! end, a few at a time and only when no change waits.
+
+use std::time::Duration;
+
+use super::causes::Failed;
+use super::{Journal, schema};
+
+/// Free pages are counted when so many bytes were deleted since the last time.
+pub(super) const COUNT_BYTES: u64 = 1 << 20;
+
+/// So many free pages are kept however small the rest is: 1 MiB.
+const FREE_PAGES_MIN: i64 = 256;
+
+/// So many pages are given back in one step.
+const STEP_PAGES: u64 = 64;
+
+impl Journal {
+    /// Does one step, if there is one to do.
+    pub(super) fn shrink(&mut self) -> Result<(), Failed> {
+        self.freed_bytes = 0;
+        let was_shrinking = self.is_shrinking;
+        let given_back = self.give_back();
+        self.is_shrinking = given_back.map_err(|error| self.failed(error.into()))?;
+        // The file gets shorter when the log is copied into it.
+        match was_shrinking && !self.is_shrinking {
+            true => self.shorten_log(0),
+            false => self.shorten_log(self.files.log_pages_max()),
+        }
+    }
+
+    /// Cuts some free pages off, if there are too many; returns whether there were.
+    fn give_back(&self) -> rusqlite::Result<bool> {
+        let free = schema::number(&self.db, "freelist_count")?;
+        let pages = schema::number(&self.db, "page_count")?;
+        let used = pages - free;
+        let kept = match self.is_shrinking {
+            true => used / 4,
+            false => used + FREE_PAGES_MIN,
+        };
+        if free <= kept || !schema::can_shrink(&self.db)? {
+            return Ok(false);
+        }
+        // Nobody is waited for.
+        self.db.busy_timeout(Duration::ZERO)?;
+        let vacuum = format!("PRAGMA incremental_vacuum({STEP_PAGES})");
+        self.db.execute_batch(&vacuum)?;
+        Ok(true)
+    }
+}
