@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod afar;
 mod browser;
 mod code;
 mod crash;

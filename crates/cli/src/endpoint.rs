@@ -80,28 +80,32 @@ impl Endpoint {
         })
     }
 
-    /// A UDP socket that sends to the server and receives from nobody else.
+    /// UDP sockets that send to the server and receive from nobody else: one for each address of the
+    /// host, in their order. Only a datagram shows whether anybody is there.
     ///
     /// # Errors
-    /// If the host has no address.
-    pub fn connect_udp(&self) -> Result<UdpSocket, ConnectError> {
+    /// If the host has no address that can be sent to.
+    pub fn connect_udp(&self) -> Result<Vec<UdpSocket>, ConnectError> {
         self.retry(|| {
-            self.first_address(|address| {
-                let local = match address {
-                    SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-                    SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-                };
-                let socket = UdpSocket::bind(local)?;
-                socket.connect(address)?;
-                Ok(socket)
-            })
+            let mut last = no_address();
+            let mut sockets = Vec::new();
+            for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+                match connected_udp(address) {
+                    Ok(socket) => sockets.push(socket),
+                    Err(error) => last = error,
+                }
+            }
+            match sockets.is_empty() {
+                true => Err(last),
+                false => Ok(sockets),
+            }
         })
     }
 
     /// The first address of the host for which `connect` succeeds; `localhost` may be two, and a
     /// server usually listens on one of them.
     fn first_address<T>(&self, connect: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        let mut last = no_address();
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             match connect(address) {
                 Ok(connected) => return Ok(connected),
@@ -130,6 +134,20 @@ impl Endpoint {
             }
         }
     }
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the host has no address")
+}
+
+fn connected_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let local = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(local)?;
+    socket.connect(address)?;
+    Ok(socket)
 }
 
 /// Whether an error of a stream means that a timeout ran out, which the sockets of this system

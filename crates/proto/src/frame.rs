@@ -183,11 +183,22 @@ pub fn starts_with_whole(bytes: &[u8]) -> bool {
         .is_some_and(|length| bytes.len() - 4 >= u32::from_be_bytes(*length) as usize)
 }
 
-/// Takes apart bytes that are exactly one frame, as in a datagram: its kind and its payload.
+/// Takes apart bytes that are exactly one frame: its kind and its payload.
 ///
 /// # Errors
 /// If the bytes are less or more than one frame.
 pub fn split(bytes: &[u8]) -> Result<(u8, &[u8]), FrameError> {
+    match split_first(bytes)? {
+        (kind, payload, []) => Ok((kind, payload)),
+        (_, _, rest) => Err(PayloadError::LeftOver(rest.len()).into()),
+    }
+}
+
+/// Takes apart bytes that begin with a frame: its kind, its payload, and what follows it.
+///
+/// # Errors
+/// If the bytes are less than one frame.
+pub fn split_first(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), FrameError> {
     let incomplete = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let (header, payload) = bytes
         .split_first_chunk::<HEADER_BYTES>()
@@ -198,11 +209,10 @@ pub fn split(bytes: &[u8]) -> Result<(u8, &[u8]), FrameError> {
     }
     let length = u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize;
     let payload_bytes = length.checked_sub(1).ok_or(FrameError::NoKind)?;
-    match payload.len().checked_sub(payload_bytes) {
-        Some(0) => Ok((kind, payload)),
-        Some(left_over) => Err(PayloadError::LeftOver(left_over).into()),
-        None => Err(incomplete().into()),
-    }
+    let (payload, rest) = payload
+        .split_at_checked(payload_bytes)
+        .ok_or_else(incomplete)?;
+    Ok((kind, payload, rest))
 }
 
 fn read_payload(

@@ -6,7 +6,11 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use cli::Endpoint;
-use proto::queue::{DATAGRAM_BYTES_MAX, Request, put_datagram, split_datagram};
+use proto::ErrorCode;
+use proto::frame::Message;
+use proto::queue::{
+    DATAGRAM_BYTES_MAX, PADDED_BYTES, Reply, Request, pad_datagram, put_datagram, split_datagram,
+};
 use uuid::Uuid;
 
 use crate::Error;
@@ -22,18 +26,34 @@ const FIRST_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Every further try waits twice as long as the one before, but no longer than this.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A UDP socket with one server at its other end.
+/// UDP sockets with one server at their other end.
 pub(crate) struct Datagrams {
-    socket: UdpSocket,
+    /// One for each address of the server; it may listen on one of them only...
+    sockets: Vec<UdpSocket>,
+    /// ...which is this one, as far as is known...
+    at: usize,
+    /// ...and certain if it has replied.
+    has_replied: bool,
     timeout: Duration,
     first_wait: Duration,
     buffer: Vec<u8>,
 }
 
+/// What a wait for a reply ends with.
+enum Waited {
+    /// The reply, of this kind.
+    Replied(u8),
+    /// Nobody receives at this address.
+    Refused,
+    TimedOut,
+}
+
 impl Datagrams {
     pub(crate) fn new(server: &Endpoint) -> Result<Self, Error> {
         Ok(Self {
-            socket: server.connect_udp()?,
+            sockets: server.connect_udp()?,
+            at: 0,
+            has_replied: false,
             timeout: server.timeout,
             first_wait: FIRST_WAIT,
             buffer: vec![0; usize::from(u16::MAX)],
@@ -43,9 +63,29 @@ impl Datagrams {
     /// Sends a request, and again while no reply comes. The server acts on it once however often it
     /// comes. Returns the reply's kind and leaves its payload in `payload`.
     pub(crate) fn ask(&mut self, request: &Request, payload: &mut Vec<u8>) -> Result<u8, Error> {
-        let id = Uuid::new_v4().as_u64_pair().0;
         let mut datagram = Vec::new();
-        put_datagram(&mut datagram, id, request);
+        let mut kind = self.ask_with_new_id(request, &mut datagram, 0, payload)?;
+        for bytes in PADDED_BYTES {
+            if datagram.len() >= bytes || !is_to_be_padded(kind, payload) {
+                break;
+            }
+            // It was not acted on. Under its old id it would not be any more.
+            kind = self.ask_with_new_id(request, &mut datagram, bytes, payload)?;
+        }
+        Ok(kind)
+    }
+
+    fn ask_with_new_id(
+        &mut self,
+        request: &Request,
+        datagram: &mut Vec<u8>,
+        bytes_min: usize,
+        payload: &mut Vec<u8>,
+    ) -> Result<u8, Error> {
+        let id = Uuid::new_v4().as_u64_pair().0;
+        datagram.clear();
+        put_datagram(datagram, id, request);
+        pad_datagram(datagram, bytes_min);
         if datagram.len() > DATAGRAM_BYTES_MAX {
             return Err(Error::TooLongForUdp(datagram.len()));
         }
@@ -54,44 +94,81 @@ impl Datagrams {
         let mut wait = self.first_wait;
         let mut is_first_try = true;
         loop {
-            match self.socket.send(&datagram) {
-                // An earlier try met a closed port; this one may find it open.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                sent => drop(sent?),
-            }
             let until = (Instant::now() + wait).min(deadline);
-            if let Some(kind) = self.receive(id, until, payload)? {
-                // Of a repeated request nobody knows which try the reply is to.
-                if is_first_try {
-                    let wait = ROUND_TRIPS * start.elapsed();
-                    self.first_wait = wait.clamp(FIRST_WAIT_MIN, FIRST_WAIT_MAX);
+            match self.send_anywhere(id, datagram, until, payload)? {
+                Some(kind) => {
+                    // Of a repeated request nobody knows which try the reply is to.
+                    if is_first_try {
+                        let wait = ROUND_TRIPS * start.elapsed();
+                        self.first_wait = wait.clamp(FIRST_WAIT_MIN, FIRST_WAIT_MAX);
+                    }
+                    self.has_replied = true;
+                    return Ok(kind);
                 }
-                return Ok(kind);
-            }
-            if Instant::now() >= deadline {
-                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+                None if Instant::now() >= deadline => {
+                    return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+                }
+                None => {}
             }
             wait = (wait * 2).min(WAIT_MAX);
             is_first_try = false;
         }
     }
 
-    /// Waits for the reply to a request; `None` if it does not come in time.
+    /// Sends a datagram to the server; as long as none of its addresses has replied, to the next one
+    /// where one refuses, as TCP does. Waits for the reply; `None` if it does not come in time.
+    fn send_anywhere(
+        &mut self,
+        id: u64,
+        datagram: &[u8],
+        deadline: Instant,
+        payload: &mut Vec<u8>,
+    ) -> Result<Option<u8>, Error> {
+        let mut others = match self.has_replied {
+            true => 0,
+            false => self.sockets.len() - 1,
+        };
+        loop {
+            let sent = match self.sockets[self.at].send(datagram) {
+                // An earlier try met a closed port; this one may find it open.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => false,
+                sent => sent.map(|_| true)?,
+            };
+            let waited = match sent || others == 0 {
+                true => self.receive(id, deadline, others > 0, payload)?,
+                false => Waited::Refused,
+            };
+            match waited {
+                Waited::Replied(kind) => return Ok(Some(kind)),
+                Waited::TimedOut => return Ok(None),
+                Waited::Refused => {
+                    others -= 1;
+                    self.at = (self.at + 1) % self.sockets.len();
+                }
+            }
+        }
+    }
+
+    /// Waits for the reply to a request. Where there is no other address, a refusal is waited out: the
+    /// server may be starting.
     fn receive(
         &mut self,
         id: u64,
         deadline: Instant,
+        has_others: bool,
         payload: &mut Vec<u8>,
-    ) -> Result<Option<u8>, Error> {
+    ) -> Result<Waited, Error> {
+        let socket = &self.sockets[self.at];
         loop {
             let wait = deadline.saturating_duration_since(Instant::now());
             if wait.is_zero() {
-                return Ok(None);
+                return Ok(Waited::TimedOut);
             }
-            self.socket.set_read_timeout(Some(wait))?;
-            let bytes = match self.socket.recv(&mut self.buffer) {
+            socket.set_read_timeout(Some(wait))?;
+            let bytes = match socket.recv(&mut self.buffer) {
                 Ok(bytes) => bytes,
                 Err(error) => match error.kind() {
+                    io::ErrorKind::ConnectionRefused if has_others => return Ok(Waited::Refused),
                     io::ErrorKind::WouldBlock
                     | io::ErrorKind::Interrupted
                     | io::ErrorKind::ConnectionRefused => continue,
@@ -102,7 +179,7 @@ impl Datagrams {
                 Ok((replied_to, kind, reply)) if replied_to == id => {
                     payload.clear();
                     payload.extend_from_slice(reply);
-                    return Ok(Some(kind));
+                    return Ok(Waited::Replied(kind));
                 }
                 Ok(_) => log::debug!("A late reply to an earlier request was passed over"),
                 Err(error) => log::debug!("A datagram was passed over: {error}"),
@@ -111,12 +188,20 @@ impl Datagrams {
     }
 }
 
+/// Whether a server says that the reply would be too much longer than the request. There is nothing
+/// else that could be wrong with a request of ours.
+fn is_to_be_padded(kind: u8, payload: &[u8]) -> bool {
+    match Reply::decode(kind, payload) {
+        Ok(Reply::Error(error)) => error.code == ErrorCode::BadRequest,
+        Ok(_) | Err(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
 
-    use proto::frame::Message;
-    use proto::queue::Reply;
+    use proto::error::ErrorReply;
 
     use super::*;
 
@@ -176,6 +261,66 @@ mod tests {
         let (_, kind, first_wait) = ask(LONG, &[|id| vec![!id, id ^ 1, id, id]]);
         assert_eq!(kind.unwrap(), Reply::Empty.kind());
         assert!((FIRST_WAIT_MIN..=FIRST_WAIT_MAX).contains(&first_wait));
+    }
+
+    #[test]
+    fn a_request_that_is_too_short_is_padded_and_gets_a_new_id() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let mut client = Datagrams::new(&Endpoint::new("127.0.0.1", port)).unwrap();
+        let asked = thread::scope(|scope| {
+            let serving = scope.spawn(|| {
+                let mut buffer = [0; 65_536];
+                let mut asked = Vec::new();
+                for code in [
+                    ErrorCode::BadRequest,
+                    ErrorCode::BadRequest,
+                    ErrorCode::Full,
+                ] {
+                    let (bytes, peer) = server.recv_from(&mut buffer).unwrap();
+                    let (id, ..) = split_datagram(&buffer[..bytes]).unwrap();
+                    asked.push((id, bytes));
+                    let sentence = "pad it";
+                    let mut reply = Vec::new();
+                    put_datagram(&mut reply, id, &Reply::Error(ErrorReply { code, sentence }));
+                    server.send_to(&reply, peer).unwrap();
+                }
+                asked
+            });
+            let mut payload = Vec::new();
+            client.ask(&Request::Stats, &mut payload).unwrap();
+            assert_eq!(payload, b"\x08pad it");
+            serving.join().unwrap()
+        });
+        let lengths: Vec<_> = asked.iter().map(|(_, bytes)| *bytes).collect();
+        assert_eq!(lengths, [14, 1200, 21_836]);
+        assert!(asked[0].0 != asked[1].0 && asked[1].0 != asked[2].0);
+    }
+
+    #[test]
+    fn where_nobody_listens_the_next_address_is_tried() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let mut client = Datagrams::new(&Endpoint::new("127.0.0.1", port)).unwrap();
+        // Two ports with nobody there, as `::1` is before `127.0.0.1` where the server has only that.
+        for _ in 0..2 {
+            let gone = UdpSocket::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap();
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.connect(gone).unwrap();
+            client.sockets.insert(0, socket);
+        }
+        thread::scope(|scope| {
+            let serving = scope.spawn(|| serve(&server, &[|id| vec![id], |id| vec![id]]));
+            for _ in 0..2 {
+                let kind = client.ask(&Request::Stats, &mut Vec::new()).unwrap();
+                assert_eq!(kind, Reply::Empty.kind());
+                assert_eq!((client.at, client.has_replied), (2, true));
+            }
+            serving.join().unwrap();
+        });
     }
 
     #[test]

@@ -49,6 +49,8 @@ Options:
   --max-memory SIZE      what the messages of all queues may take [default: 1G]
   --max-attempts N       how often a message is handed out before it goes to the queue
                          NAME.dead [default: 5]
+  --udp-text             take plain text over UDP also from other machines, whose addresses
+                         may be forged
   --bind ADDR            the address to listen on [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 4096]
   -v, --verbose          log a line for every request
@@ -77,6 +79,7 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--max-bytes"),
     Opt::value("--max-memory"),
     Opt::value("--max-attempts"),
+    Opt::flag("--udp-text"),
 ];
 
 /// Reads a command line.
@@ -116,6 +119,7 @@ fn understand(line: Line) -> Result<Config, UsageError> {
         transport: words.take().map_or(Ok(Transport::Tcp), |word| {
             value("the transport", &word, "TCP, UDP or BOTH")
         })?,
+        udp_text: given.flag("--udp-text"),
         data: given.path("--data"),
         fsync: given
             .value("--fsync", "always or never")?

@@ -3,6 +3,10 @@
 //! A datagram may be lost, doubled or late. So a framed request has an id, and one that was answered
 //! before is answered in the same words; only who looks and changes nothing is shown what there is
 //! now. There is no connection that could hold a message; a lease does that.
+//!
+//! Its source may be forged, unless it is this machine. So a reply to another machine is at most
+//! [`REPLY_BYTES_FACTOR`] times as long as its request; and plain text, where a short request gets a
+//! whole message, is served there only if the server was told to.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -15,8 +19,8 @@ use proto::error::ErrorReply;
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
 use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::{
-    Claim, DATAGRAM_BYTES_MAX, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request, put_datagram,
-    split_datagram,
+    Claim, DATAGRAM_BYTES_MAX, Delivery, FIELD_BYTES_MAX, QueueName, REPLY_BYTES_FACTOR, Reply,
+    Request, put_datagram, split_datagram,
 };
 
 use crate::QueueError;
@@ -24,16 +28,22 @@ use crate::begun::Begun;
 use crate::connection::{hand_out_plain, millis};
 use crate::message::Taken;
 use crate::queues::Queues;
-use crate::recent::{Asked, Recent};
+use crate::recent::Recent;
 
 const TOO_LONG: &str = "the reply is too long for a datagram; ask over TCP";
 const MESSAGE_TOO_LONG: &str = "the oldest message is too long for a datagram; receive it over TCP";
 const NO_HOLDING: &str = "only a connection can hold a message; lease it";
 const NO_WAITING: &str = "only a connection can wait for a message";
 
+/// What stands in a reply in front of a message, in bytes, and of a sentence.
+const MESSAGE_HEAD_BYTES: usize = 42;
+const SENTENCE_HEAD_BYTES: usize = 15;
+
 /// The queues' datagrams.
 pub(crate) struct Datagrams {
     queues: Arc<Queues>,
+    /// Whether other machines may speak in plain text.
+    takes_text: bool,
     state: Mutex<State>,
 }
 
@@ -44,21 +54,96 @@ struct State {
     begun: Vec<(Option<Asked>, Begun)>,
 }
 
+/// A framed request: who asked, under which id, and how long the reply may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    peer: SocketAddr,
+    id: u64,
+    reply_bytes_max: usize,
+}
+
 /// What comes of a request at once.
 enum Acted {
     Begun(Begun),
     /// The datagram to reply with.
     Replied(Vec<u8>),
-    /// The same, but to act once more would do no harm, so that nobody has to remember it.
+    /// The same, but to act once more would come to the same and do no harm, so that nobody has to
+    /// remember it.
     Shown(Vec<u8>),
 }
 
 impl Datagrams {
-    pub(crate) fn new(queues: Arc<Queues>) -> Self {
+    pub(crate) fn new(queues: Arc<Queues>, takes_text: bool) -> Self {
         Self {
             queues,
+            takes_text,
             state: Mutex::default(),
         }
+    }
+}
+
+/// Whether a datagram comes from this machine: the kernel lets no other one say so.
+fn is_from_here(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
+}
+
+impl Asked {
+    fn new(peer: SocketAddr, id: u64, request_bytes: usize) -> Self {
+        let reply_bytes_max = match is_from_here(peer) {
+            true => DATAGRAM_BYTES_MAX,
+            false => DATAGRAM_BYTES_MAX.min(REPLY_BYTES_FACTOR * request_bytes),
+        };
+        Self {
+            peer,
+            id,
+            reply_bytes_max,
+        }
+    }
+
+    fn wrapped(&self, reply: &Reply) -> Vec<u8> {
+        let mut datagram = Vec::new();
+        put_datagram(&mut datagram, self.id, reply);
+        datagram
+    }
+
+    /// A refusal, with as much of the sentence as the reply may have.
+    fn refusal(&self, code: ErrorCode, sentence: &str) -> Vec<u8> {
+        let bytes_max = self.reply_bytes_max.saturating_sub(SENTENCE_HEAD_BYTES);
+        let mut bytes = bytes_max.min(sentence.len());
+        while !sentence.is_char_boundary(bytes) {
+            bytes -= 1;
+        }
+        let sentence = &sentence[..bytes];
+        self.wrapped(&Reply::Error(ErrorReply { code, sentence }))
+    }
+
+    fn failure(&self, error: &QueueError) -> Vec<u8> {
+        self.refusal(error.code(), &error.to_string())
+    }
+
+    /// What is said instead of a reply of so many bytes that is too long.
+    fn too_long(&self, reply_bytes: usize, sentence: &str) -> Vec<u8> {
+        match reply_bytes {
+            ..=DATAGRAM_BYTES_MAX => {
+                let bytes = reply_bytes.div_ceil(REPLY_BYTES_FACTOR);
+                let sentence = format!("pad it to {bytes} bytes");
+                self.refusal(ErrorCode::BadRequest, &sentence)
+            }
+            _ => self.refusal(ErrorCode::TooLarge, sentence),
+        }
+    }
+
+    /// The reply to a request that was done at once.
+    fn done(&self, messages: u64) -> Acted {
+        Acted::Replied(self.wrapped(&Reply::Done { messages }))
+    }
+
+    /// The reply to who only looks.
+    fn shown(&self, reply: Vec<u8>) -> Acted {
+        Acted::Shown(match reply.len() <= self.reply_bytes_max {
+            true => reply,
+            false => self.too_long(reply.len(), TOO_LONG),
+        })
     }
 }
 
@@ -67,8 +152,12 @@ impl DatagramService for Datagrams {
         let reply_with = |reply: &[u8]| socket.send_to(reply, peer).map(drop);
         let served = match datagram.first() {
             Some(&FIRST_BYTE) => self.serve_frame(datagram, peer, reply_with),
-            _ if datagram.starts_with(QUEUE_GET) => self.serve_plain_get(socket, reply_with),
-            _ => {
+            Some(_) | None if !self.takes_text && !is_from_here(peer) => {
+                log::warn!("Plain text from {peer} was dropped; --udp-text takes it");
+                Ok(())
+            }
+            Some(_) if datagram.starts_with(QUEUE_GET) => self.serve_plain_get(socket, reply_with),
+            Some(_) | None => {
                 self.serve_plain_send(datagram, peer);
                 Ok(())
             }
@@ -87,15 +176,14 @@ impl DatagramService for Datagrams {
                 }
                 continue;
             };
-            let (peer, id) = asked;
-            let reply = match self.queues.finish(begun, |reply| wrapped(id, &reply)) {
+            let reply = match self.queues.finish(begun, |reply| asked.wrapped(&reply)) {
                 Ok(reply) => reply,
-                Err(error) => refusal(id, error.code(), &error.to_string()),
+                Err(error) => asked.failure(&error),
             };
-            if let Err(error) = socket.send_to(&reply, peer) {
-                log::warn!("No reply to {peer}: {error}");
+            if let Err(error) = socket.send_to(&reply, asked.peer) {
+                log::warn!("No reply to {}: {error}", asked.peer);
             }
-            state.recent.remember(asked, reply);
+            state.recent.remember((asked.peer, asked.id), reply);
         }
     }
 }
@@ -115,50 +203,68 @@ impl Datagrams {
                 return Ok(());
             }
         };
-        let asked = (peer, id);
+        let asked = Asked::new(peer, id, datagram.len());
         let mut state = lock(&self.state);
-        if let Some(reply) = state.recent.reply(&asked) {
-            return reply_with(reply);
+        if let Some(reply) = state.recent.reply(&(peer, id)) {
+            // The same request, so this is not too long either.
+            return match reply.len() {
+                1.. if reply.len() <= asked.reply_bytes_max => reply_with(reply),
+                _ => Ok(()),
+            };
         }
-        if state.begun.iter().any(|(begun, _)| *begun == Some(asked)) {
+        let is_same = |begun: &Asked| (begun.peer, begun.id) == (peer, id);
+        if state
+            .begun
+            .iter()
+            .any(|(b, _)| b.as_ref().is_some_and(is_same))
+        {
             return Ok(());
         }
-        let acted = match Request::decode(kind, payload) {
-            Ok(request) => {
-                let acted = self.act(id, request);
-                acted.unwrap_or_else(|e| Acted::Replied(refusal(id, e.code(), &e.to_string())))
-            }
+        let request = match Request::decode(kind, payload) {
+            Ok(request) => request,
             Err(error) => {
                 let error = FrameError::from(error);
-                Acted::Replied(refusal(id, error.code(), &error.to_string()))
+                return reply_with(&asked.refusal(error.code(), &error.to_string()));
             }
         };
-        match acted {
+        let only_looks = matches!(request, Request::Peek { .. } | Request::Stats);
+        if !only_looks && !state.recent.has_room(peer.ip()) {
+            log::warn!("A request of {peer} was dropped: too many replies are remembered");
+            return Ok(());
+        }
+        let acted = self.act(&asked, request);
+        match acted.unwrap_or_else(|error| Acted::Replied(asked.failure(&error))) {
             Acted::Begun(begun) => {
                 state.begun.push((Some(asked), begun));
                 Ok(())
             }
             Acted::Replied(reply) => {
                 let sent = reply_with(&reply);
-                state.recent.remember(asked, reply);
+                state.recent.remember((peer, id), reply);
                 sent
             }
             Acted::Shown(reply) => reply_with(&reply),
         }
     }
 
-    fn act(&self, id: u64, request: Request) -> Result<Acted, QueueError> {
+    fn act(&self, asked: &Asked, request: Request) -> Result<Acted, QueueError> {
         let queues = &*self.queues;
         let unsupported = |sentence| {
-            let refusal = refusal(id, ErrorCode::Unsupported, sentence);
-            Ok(Acted::Replied(refusal))
+            let refusal = asked.refusal(ErrorCode::Unsupported, sentence);
+            Ok(Acted::Shown(refusal))
         };
         Ok(Acted::Begun(match request {
             Request::Send {
                 queue,
                 delay_millis,
                 body,
-            } => queues.send(queue, millis(delay_millis), body)?,
+            } => match queues.send(queue, millis(delay_millis), body) {
+                // It will always be too long.
+                Err(error @ QueueError::TooLarge { .. }) => {
+                    return Ok(Acted::Shown(asked.failure(&error)));
+                }
+                begun => begun?,
+            },
             Request::Receive {
                 wait_millis: 1.., ..
             } => return unsupported(NO_WAITING),
@@ -170,7 +276,7 @@ impl Datagrams {
                 queue,
                 delivery: Delivery::Lease { millis: lease },
                 ..
-            } => match self.reserve(id, queue)? {
+            } => match self.reserve(asked, queue)? {
                 Ok(taken) => queues.lease(taken, millis(lease)),
                 Err(replied) => return Ok(replied),
             },
@@ -178,7 +284,7 @@ impl Datagrams {
                 queue,
                 delivery: Delivery::Forget,
                 ..
-            } => match self.reserve(id, queue)? {
+            } => match self.reserve(asked, queue)? {
                 Ok(taken) => queues.deliver(taken),
                 Err(replied) => return Ok(replied),
             },
@@ -207,35 +313,45 @@ impl Datagrams {
                 lease_millis,
             } => queues.extend(token, millis(lease_millis))?,
             Request::Peek { queue, after } => {
-                return Ok(shown(
-                    id,
-                    queues.peek(queue, after, |reply| wrapped(id, &reply)),
-                ));
+                let reply = queues.peek(queue, after, |reply| asked.wrapped(&reply));
+                return Ok(asked.shown(reply));
             }
-            Request::Stats => return Ok(shown(id, queues.stats(|reply| wrapped(id, &reply)))),
-            Request::Purge { queue } => return Ok(done(id, queues.purge(queue)?)),
-            Request::Pause { queue } => return Ok(done(id, queues.pause(queue, true)?)),
-            Request::Resume { queue } => return Ok(done(id, queues.pause(queue, false)?)),
-            Request::Kick { queue } => return Ok(done(id, queues.kick(queue)?)),
-            Request::Drain { on } => return Ok(done(id, queues.drain(on))),
+            Request::Stats => {
+                return Ok(asked.shown(queues.stats(|reply| asked.wrapped(&reply))));
+            }
+            Request::Purge { queue } => return Ok(asked.done(queues.purge(queue)?)),
+            Request::Pause { queue } => return Ok(asked.done(queues.pause(queue, true)?)),
+            Request::Resume { queue } => return Ok(asked.done(queues.pause(queue, false)?)),
+            Request::Kick { queue } => return Ok(asked.done(queues.kick(queue)?)),
+            Request::Drain { on } => return Ok(asked.done(queues.drain(on))),
         }))
     }
 
-    /// Takes the oldest message, if it fits into a datagram; or else what to reply instead.
-    fn reserve(&self, id: u64, queue: QueueName) -> Result<Result<Taken, Acted>, QueueError> {
+    /// Takes the oldest message, if it fits into the reply; or else what to reply instead.
+    fn reserve(&self, asked: &Asked, queue: QueueName) -> Result<Result<Taken, Acted>, QueueError> {
         let Some(taken) = self.queues.reserve(queue)? else {
-            return Ok(Err(Acted::Replied(wrapped(id, &Reply::Empty))));
+            return Ok(Err(Acted::Replied(asked.wrapped(&Reply::Empty))));
         };
-        if is_too_long(&taken) {
+        let reply_bytes = MESSAGE_HEAD_BYTES + taken.message.body.len();
+        if reply_bytes > asked.reply_bytes_max {
             self.queues.untake(taken);
-            let refusal = refusal(id, ErrorCode::TooLarge, MESSAGE_TOO_LONG);
+            let refusal = asked.too_long(reply_bytes, MESSAGE_TOO_LONG);
             return Ok(Err(Acted::Replied(refusal)));
         }
         Ok(Ok(taken))
     }
 
+    /// Puts a message at the end of the default queue, cut at the limit as over TCP.
     fn serve_plain_send(&self, body: &[u8], peer: SocketAddr) {
-        match self.queues.send(QueueName::DEFAULT, Duration::ZERO, body) {
+        let (kept, cut) = body.split_at(body.len().min(self.queues.body_bytes_max()));
+        if !cut.is_empty() {
+            log::warn!(
+                "A message from {peer} was cut to {} bytes, {} more were dropped",
+                kept.len(),
+                cut.len()
+            );
+        }
+        match self.queues.send(QueueName::DEFAULT, Duration::ZERO, kept) {
             Ok(begun) => lock(&self.state).begun.push((None, begun)),
             Err(error) => log::warn!("A message from {peer} was dropped: {error}"),
         }
@@ -247,48 +363,21 @@ impl Datagrams {
         reply_with: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         // Who asks like this knows one error sentence, so to him a paused queue is an empty one.
-        let take = || self.queues.reserve(QueueName::DEFAULT).ok().flatten();
+        let reserve = || self.queues.reserve(QueueName::DEFAULT).ok().flatten();
         // A plain sender is not told when his message is in the queue, so it has to be there.
-        let taken = take().or_else(|| {
+        let taken = reserve().or_else(|| {
             self.settle(socket);
-            take()
+            reserve()
         });
         let Some(taken) = taken else {
             return reply_with(QUEUE_EMPTY.as_bytes());
         };
-        if is_too_long(&taken) {
+        if taken.message.body.len() + FIELD_BYTES_MAX > DATAGRAM_BYTES_MAX {
             self.queues.untake(taken);
             return reply_with(format!("Error - {MESSAGE_TOO_LONG}.").as_bytes());
         }
         hand_out_plain(&self.queues, taken, reply_with)
     }
-}
-
-/// The reply to a request that was done at once.
-fn done(id: u64, messages: u64) -> Acted {
-    Acted::Replied(wrapped(id, &Reply::Done { messages }))
-}
-
-/// The reply to who only looks.
-fn shown(id: u64, reply: Vec<u8>) -> Acted {
-    Acted::Shown(match reply.len() {
-        ..=DATAGRAM_BYTES_MAX => reply,
-        _ => refusal(id, ErrorCode::TooLarge, TOO_LONG),
-    })
-}
-
-fn is_too_long(taken: &Taken) -> bool {
-    taken.message.body.len() + FIELD_BYTES_MAX > DATAGRAM_BYTES_MAX
-}
-
-fn wrapped(id: u64, reply: &Reply) -> Vec<u8> {
-    let mut datagram = Vec::new();
-    put_datagram(&mut datagram, id, reply);
-    datagram
-}
-
-fn refusal(id: u64, code: ErrorCode, sentence: &str) -> Vec<u8> {
-    wrapped(id, &Reply::Error(ErrorReply { code, sentence }))
 }
 
 #[cfg(test)]
@@ -309,11 +398,21 @@ mod tests {
         Queues::open(path, limits, group_commit::Fsync::Never, || {}).unwrap()
     }
 
+    fn in_memory(body_bytes_max: usize) -> Queues {
+        Queues::in_memory(Limits {
+            body_bytes_max,
+            messages_max: usize::MAX,
+            queue_bytes_max: usize::MAX,
+            memory_bytes_max: usize::MAX,
+            attempts_max: 5,
+        })
+    }
+
     #[test]
     fn what_was_sent_in_plain_text_before_can_be_had() {
         let dir = tempfile::tempdir().unwrap();
         let queues = durable(&dir.path().join("queue.db"));
-        let datagrams = Datagrams::new(Arc::new(queues));
+        let datagrams = Datagrams::new(Arc::new(queues), false);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let peer = client.local_addr().unwrap();
@@ -322,5 +421,123 @@ mod tests {
         let mut reply = [0; 100];
         let bytes = client.recv(&mut reply).unwrap();
         assert_eq!(reply[..bytes].escape_ascii().to_string(), "hello");
+    }
+
+    /// Serves one datagram as if it came from `peer`, which is ours at the moment. Returns what comes
+    /// back.
+    fn reply_to(datagrams: &Datagrams, datagram: &[u8], asked: Asked) -> Option<Vec<u8>> {
+        let (_, kind, payload) = split_datagram(datagram).unwrap();
+        let request = Request::decode(kind, payload).unwrap();
+        match datagrams.act(&asked, request) {
+            Ok(Acted::Begun(begun)) => datagrams
+                .queues
+                .finish(begun, |reply| asked.wrapped(&reply))
+                .ok(),
+            Ok(Acted::Replied(reply) | Acted::Shown(reply)) => Some(reply),
+            Err(error) => Some(asked.failure(&error)),
+        }
+    }
+
+    /// Asks from another machine, with a request of at least so many bytes.
+    #[track_caller]
+    fn ask_from_afar(datagrams: &Datagrams, request: &Request, bytes: usize) -> Vec<u8> {
+        let mut datagram = Vec::new();
+        put_datagram(&mut datagram, 7, request);
+        proto::queue::pad_datagram(&mut datagram, bytes);
+        let peer = SocketAddr::from(([192, 0, 2, 1], 9));
+        let asked = Asked::new(peer, 7, datagram.len());
+        let reply = reply_to(datagrams, &datagram, asked).unwrap();
+        assert!(reply.len() <= 3 * datagram.len(), "{request:?}");
+        reply
+    }
+
+    #[track_caller]
+    fn check_reply(reply: &[u8], want: &Reply) {
+        let (_, kind, payload) = split_datagram(reply).unwrap();
+        assert_eq!(&Reply::decode(kind, payload).unwrap(), want);
+    }
+
+    #[test]
+    fn a_reply_to_another_machine_is_no_longer_than_three_requests() {
+        const Q: QueueName = QueueName::DEFAULT;
+        let queues = in_memory(60_000);
+        let body = [b'x'; 3000];
+        let sent = queues.send(Q, Duration::ZERO, &body).unwrap();
+        queues.finish(sent, |_| {}).unwrap();
+        let datagrams = Datagrams::new(Arc::new(queues), false);
+        let pad_it = |sentence| {
+            let code = ErrorCode::BadRequest;
+            Reply::Error(ErrorReply { code, sentence })
+        };
+        let receive = Request::Receive {
+            queue: Q,
+            wait_millis: 0,
+            delivery: Delivery::Forget,
+        };
+        let peek = Request::Peek { queue: Q, after: 0 };
+        for request in [&receive, &peek] {
+            let reply = ask_from_afar(&datagrams, request, 0);
+            let (_, kind, payload) = split_datagram(&reply).unwrap();
+            match Reply::decode(kind, payload).unwrap() {
+                Reply::Error(error) => assert!(error.sentence.starts_with("pad it to 101")),
+                other => panic!("{other:?}"),
+            }
+        }
+        let reply = ask_from_afar(&datagrams, &peek, 1200);
+        assert!(reply.ends_with(&body));
+        let stats = ask_from_afar(&datagrams, &Request::Stats, 0);
+        check_reply(&stats, &pad_it("pad it to 48 bytes"));
+        ask_from_afar(&datagrams, &Request::Stats, 48);
+        let kick = Request::Kick {
+            queue: QueueName::new("a").unwrap(),
+        };
+        check_reply(
+            &ask_from_afar(&datagrams, &kick, 0),
+            &Reply::Error(ErrorReply {
+                code: ErrorCode::NotFound,
+                sentence: "there is no queue 'a'",
+            }),
+        );
+        let token = Claim::Leased(proto::queue::Token::nil());
+        ask_from_afar(&datagrams, &Request::Ack { claim: token }, 0);
+        let reply = ask_from_afar(&datagrams, &receive, 1200);
+        assert!(reply.ends_with(&body), "the message was not lost meanwhile");
+    }
+
+    #[test]
+    fn a_request_comes_from_here_or_from_afar() {
+        let reply_bytes_max =
+            |peer: &str| Asked::new(peer.parse().unwrap(), 1, 100).reply_bytes_max;
+        for here in [
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert_eq!(reply_bytes_max(here), DATAGRAM_BYTES_MAX, "{here}");
+        }
+        for afar in [
+            "192.0.2.1:1",
+            "[2001:db8::1]:1",
+            "[::ffff:192.0.2.1]:1",
+            "0.0.0.0:1",
+        ] {
+            assert_eq!(reply_bytes_max(afar), 300, "{afar}");
+        }
+        let long = Asked::new("192.0.2.1:1".parse().unwrap(), 1, 65_507);
+        assert_eq!(long.reply_bytes_max, DATAGRAM_BYTES_MAX);
+    }
+
+    #[test]
+    fn other_machines_speak_in_plain_text_only_if_they_may() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let afar = SocketAddr::from(([192, 0, 2, 1], 9));
+        for (takes_text, want) in [(false, None), (true, Some(5))] {
+            let datagrams = Datagrams::new(Arc::new(in_memory(100)), takes_text);
+            datagrams.serve_datagram(b"hello", afar, &socket);
+            datagrams.settle(&socket);
+            let taken = datagrams.queues.reserve(QueueName::DEFAULT).unwrap();
+            assert_eq!(taken.map(|taken| taken.message.body.len()), want);
+        }
     }
 }

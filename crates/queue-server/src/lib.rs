@@ -57,6 +57,8 @@ pub struct Config {
     pub port: u16,
     /// TCP, UDP or both.
     pub transport: Transport,
+    /// Whether other machines may speak in plain text over UDP.
+    pub udp_text: bool,
     /// The database that keeps the queues; `None` keeps them in memory.
     pub data: Option<PathBuf>,
     /// Whether replies wait for the disk.
@@ -177,7 +179,7 @@ impl Server {
         let alarm = Alarm::start(&queues).map_err(Error::Thread)?;
         let (ip, port) = (config.ip, config.port);
         let connections = Arc::new(Connections::new(Arc::clone(&queues)));
-        let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues)));
+        let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues), config.udp_text));
         let local_addr = match config.transport {
             Transport::Tcp => daemon.listen(ip, port, "", connections)?,
             Transport::Udp => daemon.listen_udp(ip, port, datagrams)?,

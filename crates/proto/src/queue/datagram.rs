@@ -1,10 +1,21 @@
-//! The frame that a UDP datagram consists of.
+//! The frame that a UDP datagram consists of, and its padding.
+//!
+//! The source of a datagram may be forged. So that nobody can have a server send a third party more
+//! than he sends himself, a reply beyond the machine is at most [`REPLY_BYTES_FACTOR`] times as long
+//! as its request, and a request may be padded: its frame may be followed by zeros.
 
 use crate::fields::{Fields, PayloadError};
 use crate::frame::{self, FrameError, Message};
 
 /// The largest payload of a UDP datagram over IPv4, in bytes (RFC 768, RFC 791).
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// How many times as long as its request a reply to another machine may be.
+pub const REPLY_BYTES_FACTOR: usize = 3;
+
+/// What a client pads a request to when it is told to, in bytes: first so that the reply may have a
+/// message of the usual length, then so that it may be as long as a datagram can be.
+pub const PADDED_BYTES: [usize; 2] = [1200, DATAGRAM_BYTES_MAX.div_ceil(REPLY_BYTES_FACTOR)];
 
 /// The kind of the frame a datagram consists of: `id` (u64), then a message's kind and payload.
 pub const DATAGRAM: u8 = 0x10;
@@ -18,17 +29,23 @@ pub fn put_datagram<'a>(out: &mut Vec<u8>, id: u64, message: &impl Message<'a>) 
     });
 }
 
+/// Makes a datagram as long as this, if it is shorter.
+pub fn pad_datagram(datagram: &mut Vec<u8>, bytes: usize) {
+    datagram.resize(datagram.len().max(bytes), 0);
+}
+
 /// Takes a datagram apart: the request's id, and the kind and payload of the message.
 ///
 /// # Errors
-/// If the datagram is not exactly one frame of the kind [`DATAGRAM`].
+/// If the datagram is not exactly one frame of the kind [`DATAGRAM`], and zeros.
 pub fn split_datagram(datagram: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
-    match frame::split(datagram)? {
-        (DATAGRAM, payload) => {
+    match frame::split_first(datagram)? {
+        (DATAGRAM, payload, padding) if padding.iter().all(|byte| *byte == 0) => {
             let mut fields = Fields::new(payload);
             Ok((fields.u64("id")?, fields.u8("kind")?, fields.rest()))
         }
-        (other, _) => Err(PayloadError::UnknownKind(other).into()),
+        (DATAGRAM, _, padding) => Err(PayloadError::LeftOver(padding.len()).into()),
+        (other, _, _) => Err(PayloadError::UnknownKind(other).into()),
     }
 }
 
@@ -49,7 +66,14 @@ mod tests {
         for length in 0..datagram.len() {
             split_datagram(&datagram[..length]).unwrap_err();
         }
-        datagram.push(0);
+        let length = datagram.len();
+        pad_datagram(&mut datagram, 10);
+        assert_eq!(datagram.len(), length);
+        pad_datagram(&mut datagram, 100);
+        assert_eq!(datagram.len(), 100);
+        let (id, kind, payload) = split_datagram(&datagram).unwrap();
+        assert_eq!((id, kind, payload), (0x0a, 0x0c, &[1_u8][..]));
+        datagram.push(1);
         split_datagram(&datagram).unwrap_err();
     }
 }
