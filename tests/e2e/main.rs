@@ -21,6 +21,7 @@ mod hostile;
 mod http;
 mod limits;
 mod logs;
+mod lying;
 mod others;
 mod programs;
 mod queue;
