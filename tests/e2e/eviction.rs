@@ -74,6 +74,19 @@ fn whoever_waits_or_has_something_reserved_stays() {
     assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
 }
 
+#[test]
+fn half_a_message_of_whoever_was_evicted_is_no_message() {
+    let (server, _dir) = start("queue-server", &["--max-connections", "2"]);
+    let halves = [(); 2].map(|()| begin(&server, b"half a mess"));
+    let empty = QUEUE_EMPTY.as_bytes();
+    eventually("one is evicted", || {
+        let reply = exchange(server.addr(), b"<<GET>>");
+        assert!(!reply.starts_with(b"half"));
+        reply == empty && halves.iter().any(is_closed)
+    });
+    assert_eq!(exchange(server.addr(), b"<<GET>>"), empty);
+}
+
 fn wait_in(queue: QueueName<'_>, wait_millis: u32) -> Request<'_> {
     Request::Receive {
         queue,

@@ -192,7 +192,7 @@ impl Drop for TurnedAway {
 
 /// The whole life of a connection's thread. A panic unwinds through here, takes the connection
 /// off the registry, and ends this thread alone.
-fn serve(registration: Registration, service: &dyn Service) {
+pub(crate) fn serve(registration: Registration, service: &dyn Service) {
     let mut connection = Connection::new(&registration);
     log::debug!("Connected");
     let served = service.serve(&mut connection);
@@ -250,3 +250,6 @@ fn linger(mut stream: &TcpStream) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,10 +255,10 @@ impl<H: Handler> Service for Http<H> {
                         persistence,
                         date: date.clone(),
                     });
-                    match persistence {
-                        Persistence::Close => return Ok(()),
-                        _ => continue,
+                    if persistence == Persistence::Close {
+                        return Ok(());
                     }
+                    continue;
                 }
             };
             let goes_on = send(connection, &response, is_head, persistence, date.now());
@@ -424,7 +424,7 @@ fn send(
                 return Ok(false);
             }
         }
-        _ => connection.flush_if_large()?,
+        Some(_) | None => connection.flush_if_large()?,
     }
     Ok(persistence != Persistence::Close)
 }
@@ -449,7 +449,7 @@ fn put(
     let (status, fields) = (response.status, &response.fields);
     let length = match response.body {
         Content::None | Content::Ready(_) => None,
-        _ => Some(response.body.bytes()),
+        Content::Bytes(_) | Content::File { .. } | Content::Bare(_) => Some(response.body.bytes()),
     };
     response::put_head(out, status, date, fields, lines, length, persistence);
     if !is_head {
@@ -475,3 +475,6 @@ impl Date {
         &self.text
     }
 }
+
+#[cfg(test)]
+mod tests;

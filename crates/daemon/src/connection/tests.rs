@@ -9,6 +9,7 @@ use rustix::net::{SendFlags, send};
 use super::output::{OUTPUT_BYTES, WRITE_STALL_BYTES, WriteRate};
 use super::*;
 use crate::accept::WRITE_STALL;
+use crate::eviction::State;
 use crate::registry::Registry;
 
 /// Connections that are served, enough for replies to be left to other threads; and their peers.
@@ -93,6 +94,103 @@ fn a_reply_that_is_never_given_ends_the_connection() {
     assert_eq!(peers[0].read(&mut [0]).unwrap(), 0);
     let ended = connection.next_request(None).unwrap_err();
     assert_eq!(ended.kind(), io::ErrorKind::ConnectionAborted);
+}
+
+#[test]
+fn a_connection_with_a_reply_outstanding_is_not_idle() {
+    for is_evictable in [true, false] {
+        let (registered, mut peers) = registered();
+        let mut connection = Connection::new(&registered[0]);
+        let state = || registered[0].entry.eviction.state();
+        peers[0].write_all(b"one").unwrap();
+        assert_eq!(connection.next_request(None).unwrap(), Some(b'o'));
+        connection.consume(3);
+        connection.set_evictable(is_evictable);
+        let deferred = connection.try_defer().expect("nothing is in its way");
+        thread::scope(|scope| {
+            let next = scope.spawn(|| connection.next_request(None));
+            assert_eq!(state(), State::Busy);
+            deferred.reply(b"reply");
+            assert_eq!(matches!(state(), State::Resting(_)), is_evictable);
+            assert_eq!(state() == State::Kept, !is_evictable);
+            peers[0].read_exact(&mut [0; 5]).unwrap();
+            peers[0].write_all(b"two").unwrap();
+            assert_eq!(next.join().unwrap().unwrap(), Some(b't'));
+            assert_eq!(state(), State::Busy);
+        });
+    }
+}
+
+#[test]
+fn a_reply_that_comes_when_the_server_stops_is_the_last() {
+    let (registered, mut peers) = registered();
+    let (registry, entry) = (&registered[0].registry, &registered[0].entry);
+    let mut connection = Connection::new(&registered[0]);
+    peers[0].write_all(b"one").unwrap();
+    assert_eq!(connection.next_request(None).unwrap(), Some(b'o'));
+    connection.consume(3);
+    let deferred = connection.try_defer().expect("nothing is in its way");
+    thread::scope(|scope| {
+        let next = scope.spawn(|| connection.next_request(None));
+        registry.stop();
+        entry.end_wait();
+        assert_eq!(entry.eviction.state(), State::Busy);
+        deferred.reply(b"reply");
+        assert_eq!(next.join().unwrap().unwrap(), None);
+        peers[0].read_exact(&mut [0; 5]).unwrap();
+    });
+}
+
+#[test]
+fn whoever_was_evicted_gets_nothing_done() {
+    let (registered, mut peers) = registered();
+    let entry = &registered[0].entry;
+    let mut connection = Connection::new(&registered[0]);
+    peers[0].write_all(b"half a message").unwrap();
+    assert_eq!(connection.next_request(None).unwrap(), Some(b'h'));
+    connection.consume(14);
+    thread::scope(|scope| {
+        // It waits for the other half, and is evicted as one that is slow.
+        let rest = scope.spawn(|| connection.fill_buf().map(<[u8]>::len));
+        while !matches!(entry.eviction.state(), State::Slow(_)) {
+            thread::yield_now();
+        }
+        assert!(entry.eviction.claim(entry.eviction.state()).unwrap().end());
+        // Its end is not the end of the message, whatever arrived.
+        entry.cut();
+        let error = rest.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    });
+}
+
+#[test]
+fn what_must_arrive_is_not_cut_short() {
+    let (registered, mut peers) = registered();
+    let state = || registered[0].entry.eviction.state();
+    let mut connection = Connection::new(&registered[0]);
+    for must_arrive in [true, false] {
+        let large = vec![b'x'; 16 << 20];
+        connection.output().extend_from_slice(&large);
+        if must_arrive {
+            connection.must_arrive();
+        }
+        thread::scope(|scope| {
+            let sent = scope.spawn(|| connection.flush());
+            // It waits for a peer that does not read.
+            peers[0].read_exact(&mut [0]).unwrap();
+            if !must_arrive {
+                while !matches!(state(), State::Slow(_)) {
+                    thread::yield_now();
+                }
+            }
+            let mut rest = vec![0; large.len() - 1];
+            for piece in rest.chunks_mut(1 << 20) {
+                assert!(!must_arrive || state() == State::Kept, "{:?}", state());
+                peers[0].read_exact(piece).unwrap();
+            }
+            sent.join().unwrap().unwrap();
+        });
+    }
 }
 
 #[test]

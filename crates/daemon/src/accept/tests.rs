@@ -1,0 +1,163 @@
+//! Accepting, turning away, and that one connection's trouble is not another's.
+
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use super::*;
+use crate::eviction::State;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Echoes what it gets, and says which first byte it has seen of whom it turns away.
+struct Echo;
+
+impl Service for Echo {
+    fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+        while connection.next_request(None)?.is_some() {
+            let bytes = connection.buffered().to_vec();
+            io::BufRead::consume(connection, bytes.len());
+            connection.write_all(&bytes)?;
+        }
+        Ok(())
+    }
+
+    fn busy_reply(&self, first_byte: Option<u8>) -> Vec<u8> {
+        format!("busy {first_byte:?}").into_bytes()
+    }
+}
+
+/// A server of one port, with room for so many, and a way to get in.
+struct Server {
+    registry: Arc<Registry>,
+    listener: TcpListener,
+}
+
+impl Server {
+    fn new(connections_max: usize) -> Self {
+        Self {
+            registry: Registry::new(connections_max),
+            listener: crate::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap(),
+        }
+    }
+
+    /// A client that has sent this when it is admitted or turned away.
+    fn admit(&self, sent: &[u8]) -> TcpStream {
+        let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(sent).unwrap();
+        let (stream, peer) = self.listener.accept().unwrap();
+        if !sent.is_empty() {
+            stream.peek(&mut [0]).unwrap();
+        }
+        let service: Arc<dyn Service> = Arc::new(Echo);
+        self.registry.admit(stream, peer, &service);
+        client
+    }
+
+    /// Takes a place that nobody is evicted from.
+    fn fill(&self) -> (Registration, TcpStream) {
+        let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        let (stream, peer) = self.listener.accept().unwrap();
+        let registration = self.registry.register(stream, peer).unwrap();
+        registration.entry.eviction.set(State::Kept);
+        (registration, client)
+    }
+}
+
+fn read_all(mut client: TcpStream) -> String {
+    let mut got = String::new();
+    client.read_to_string(&mut got).unwrap();
+    got
+}
+
+#[test]
+fn whoever_is_turned_away_is_answered_by_what_it_sent_first() {
+    let server = Server::new(1);
+    let _place = server.fill();
+    for (sent, want) in [("x", "busy Some(120)"), ("", "busy None")] {
+        let client = server.admit(sent.as_bytes());
+        assert_eq!(read_all(client), want);
+    }
+}
+
+#[test]
+fn a_flood_is_turned_away_without_a_thread_for_each() {
+    let server = Server::new(1);
+    let place = server.fill();
+    let patient: Vec<_> = (0..TURNED_AWAY_MAX).map(|_| server.admit(b"")).collect();
+    // None of those has gone, so nobody waits for what this one sends.
+    let mut at_once = server.admit(b"");
+    at_once.set_nonblocking(true).unwrap();
+    at_once.read_exact(&mut [0; 9]).unwrap();
+    for client in patient {
+        assert_eq!(read_all(client), "busy None");
+    }
+    // Then there is room again.
+    drop(place);
+    let mut client = server.admit(b"hello");
+    client.read_exact(&mut [0; 5]).unwrap();
+}
+
+#[test]
+fn accepting_ends_with_the_server() {
+    let server = Server::new(10);
+    let address = server.listener.local_addr().unwrap();
+    let (accepted, admitted) = sync_channel(1);
+    thread::scope(|scope| {
+        scope.spawn(|| server.registry.accept_all(&server.listener, &accepted));
+        let client = TcpStream::connect(address).unwrap();
+        let (_, peer) = admitted.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        server.registry.stop();
+        let how = rustix::net::Shutdown::Both;
+        rustix::net::shutdown(&server.listener, how).unwrap();
+    });
+    // Nothing was handed on that came with the end.
+    assert!(admitted.try_recv().is_err());
+}
+
+#[test]
+fn what_is_wrong_with_one_connection_does_not_stop_the_listener() {
+    use io::ErrorKind::*;
+    for (kind, is_of_it) in [
+        (ConnectionAborted, true),
+        (Interrupted, true),
+        (PermissionDenied, true),
+        (TimedOut, true),
+        (InvalidInput, false),
+        (OutOfMemory, false),
+    ] {
+        assert_eq!(is_of_the_connection(&kind.into()), is_of_it, "{kind}");
+    }
+    // No more descriptors.
+    let error = io::Error::from(rustix::io::Errno::MFILE);
+    assert!(!is_of_the_connection(&error));
+}
+
+#[test]
+fn a_connection_that_ends_first_is_read_to_its_end() {
+    struct Refuse;
+    impl Service for Refuse {
+        fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+            connection.next_request(None)?;
+            connection.write_all(b"no")
+        }
+        fn busy_reply(&self, _first_byte: Option<u8>) -> Vec<u8> {
+            Vec::new()
+        }
+    }
+    let server = Server::new(1);
+    let mut client = TcpStream::connect(server.listener.local_addr().unwrap()).unwrap();
+    let (stream, peer) = server.listener.accept().unwrap();
+    let registration = server.registry.register(stream, peer).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| super::serve(registration, &Refuse));
+        // Far more than a socket takes: were it not read, the reply would be lost to a reset.
+        for _ in 0..100 {
+            client.write_all(&[0; 1 << 16]).unwrap();
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_all(client), "no");
+    });
+    assert_eq!(server.registry.open(), 0);
+}

@@ -1,0 +1,252 @@
+//! What a client gets for what it sends, over loopback.
+
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+
+use super::*;
+use crate::accept::serve;
+use crate::lock;
+use crate::registry::Registry;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Answers by the path. `/later` is answered by another thread, `/dropped` by none, and `/stop` stops
+/// the server.
+#[derive(Default)]
+struct Answers {
+    server: OnceLock<Arc<Registry>>,
+    /// What was logged: the status and the length of each reply.
+    replied: Mutex<Vec<(u16, u64)>>,
+}
+
+impl Handler for Answers {
+    fn handle(
+        &self,
+        request: &RequestHead<'_>,
+        body: &mut dyn RequestBody,
+    ) -> Result<Handled, Refusal> {
+        let text = |text: &str| Response::new(Status::Ok, "text/plain", text);
+        Ok(match request.path {
+            "/echo" => {
+                let mut echo = Vec::new();
+                body.read_to_end(&mut echo).map_err(|e| body_refusal(&e))?;
+                Handled::Now(Response::new(Status::Ok, "text/plain", echo))
+            }
+            "/none" => Handled::Now(Response {
+                status: Status::NoContent,
+                fields: Vec::new(),
+                body: Content::None,
+            }),
+            "/bare" => Handled::Now(Response {
+                body: Content::Bare(b"bare".to_vec()),
+                ..text("")
+            }),
+            "/later" => Handled::Later(Box::new(move |replier| {
+                thread::spawn(move || replier.reply(&text("later")));
+            })),
+            "/dropped" => Handled::Later(Box::new(drop)),
+            "/stop" => {
+                self.server.get().unwrap().stop();
+                Handled::Now(text("stopping"))
+            }
+            "/panic" => panic!("as it was asked to"),
+            _ => Handled::Now(text(request.path)),
+        })
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        Response::new(refusal.status, "text/plain", &*refusal.sentence)
+    }
+
+    fn replied(&self, _peer: SocketAddr, _head: &[u8], status: Status, bytes: u64) {
+        lock(&self.replied).push((status.code(), bytes));
+    }
+
+    fn idle_timeout(&self, _open_connections: usize) -> Duration {
+        PATIENCE
+    }
+}
+
+/// A connection that is served until it ends; what the client sends, and all that it gets.
+fn talk(registry: &Arc<Registry>, http: Arc<Http<Answers>>, sent: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, peer) = listener.accept().unwrap();
+    let registration = registry.register(stream, peer).unwrap();
+    let served = thread::spawn(move || serve(registration, &*http));
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(sent.as_bytes()).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut got = String::new();
+    client.read_to_string(&mut got).unwrap();
+    drop(client);
+    // An error is a panic that a test asked for.
+    let _ = served.join();
+    got
+}
+
+/// The replies in short: each has its status, `close` or `keep-alive` if it says so, and its body.
+/// `HEAD` requests have none.
+fn in_short(mut got: &str, is_head: bool) -> Vec<String> {
+    let mut replies = Vec::new();
+    while !got.is_empty() {
+        let Some((head, rest)) = got.split_once("\r\n\r\n") else {
+            replies.push(got.to_owned());
+            break;
+        };
+        let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+        let status = head["HTTP/1.1 ".len()..].split(' ').next().unwrap();
+        let length = field("Content-Length: ").map_or(0, |length| length.parse().unwrap());
+        let (body, rest) = rest.split_at(if is_head { 0 } else { length });
+        let connection = field("Connection: ").unwrap_or_default();
+        let parts = [status, connection, body];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        replies.push(parts.join(" "));
+        got = rest;
+    }
+    replies
+}
+
+#[track_caller]
+fn check(sent: &str, want: &[&str]) {
+    let http = Arc::new(Http(Answers::default()));
+    let got = talk(&Registry::new(10), Arc::clone(&http), sent);
+    assert_eq!(in_short(&got, sent.starts_with("HEAD")), want, "{sent}");
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+fn post(framing: &str, body: &str) -> String {
+    format!("POST /echo HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n{body}")
+}
+
+#[test]
+fn replies_come_in_the_order_of_the_requests() {
+    let [a, later, none] = ["/a", "/later", "/none"].map(get);
+    check(&a, &["200 /a"]);
+    let all = [a.as_str(), &later, &none, &later, &a].concat();
+    check(&all, &["200 /a", "200 later", "204", "200 later", "200 /a"]);
+    let bodies = [
+        post("Content-Length: 3", "one"),
+        post("Transfer-Encoding: chunked", "3\r\ntwo\r\n0\r\n\r\n"),
+        a,
+    ];
+    check(&bodies.concat(), &["200 one", "200 two", "200 /a"]);
+}
+
+#[test]
+fn a_connection_goes_on_as_the_client_wants_it() {
+    let next = get("/next");
+    let closes = "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    check(&format!("{closes}{next}"), &["200 close /a"]);
+    check(&format!("GET /a HTTP/1.0\r\n\r\n{next}"), &["200 close /a"]);
+    let keeps = "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    check(
+        &format!("{keeps}{next}"),
+        &["200 keep-alive /a", "200 /next"],
+    );
+    // Also where another thread replies.
+    let closes = closes.replace("/a", "/later");
+    check(&format!("{closes}{next}"), &["200 close later"]);
+    check(&format!("{}{next}", get("/bare")), &["bare"]);
+}
+
+#[test]
+fn a_body_that_is_waited_for_is_asked_for() {
+    let next = get("/next");
+    let expects = "Content-Length: 3\r\nExpect: 100-continue";
+    let sent = post(expects, "one");
+    check(&format!("{sent}{next}"), &["100", "200 one", "200 /next"]);
+    // Nobody wants this one, so nobody asks for it, and what follows cannot be told from it.
+    let unread = sent.replace("/echo", "/unread");
+    check(&format!("{unread}{next}"), &["200 close /unread"]);
+    check(
+        &post("Content-Length: 3", "o"),
+        &["400 close the connection ended inside the body"],
+    );
+}
+
+#[test]
+fn what_is_refused_ends_the_connection() {
+    let next = get("/next");
+    for (refused, status) in [
+        ("nonsense\r\n\r\n", "400 close"),
+        ("GET / HTTP/1.1\r\n\r\n", "400 close"),
+        ("GET / HTTP/2.0\r\nHost: h\r\n\r\n", "505 close"),
+        (
+            "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "400 close",
+        ),
+        (
+            "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "400 close",
+        ),
+    ] {
+        let http = Arc::new(Http(Answers::default()));
+        let got = talk(&Registry::new(10), http, &format!("{refused}{next}"));
+        let replies = in_short(&got, false);
+        assert_eq!(replies.len(), 1, "{refused}: {got}");
+        assert!(replies[0].starts_with(status), "{refused}: {got}");
+    }
+}
+
+#[test]
+fn a_head_has_no_body_but_its_length() {
+    let head = get("/a").replace("GET", "HEAD");
+    check(&head, &["200"]);
+    check(&head.replace("/a", "/later"), &["200"]);
+    let http = Arc::new(Http(Answers::default()));
+    let got = talk(&Registry::new(10), Arc::clone(&http), &head);
+    assert!(got.contains("Content-Length: 2\r\n"), "{got}");
+    assert_eq!(*lock(&http.0.replied), [(200, 0)]);
+}
+
+#[test]
+fn a_stopping_server_ends_each_connection_after_its_reply() {
+    let registry = Registry::new(10);
+    let http = Arc::new(Http(Answers::default()));
+    http.0.server.set(Arc::clone(&registry)).unwrap();
+    let sent = get("/a") + &get("/stop") + &get("/a");
+    let got = talk(&registry, Arc::clone(&http), &sent);
+    assert_eq!(in_short(&got, false), ["200 /a", "200 close stopping"]);
+    assert_eq!(talk(&registry, http, ""), "");
+}
+
+#[test]
+fn what_happens_to_one_connection_happens_to_it_alone() {
+    let registry = Registry::new(10);
+    let http = Arc::new(Http(Answers::default()));
+    for path in ["/panic", "/dropped"] {
+        let sent = get("/before") + &get(path) + &get("/after");
+        let got = talk(&registry, Arc::clone(&http), &sent);
+        // What was not sent yet is lost with it.
+        assert!(!got.contains("after"), "{path}: {got}");
+        assert_eq!(registry.open(), 0, "{path}");
+    }
+    let got = talk(&registry, Arc::clone(&http), &get("/a"));
+    assert_eq!(in_short(&got, false), ["200 /a"]);
+}
+
+#[test]
+fn whoever_is_turned_away_is_told_in_http() {
+    let busy = Http(Answers::default()).busy_reply(None);
+    let busy = in_short(str::from_utf8(&busy).unwrap(), false);
+    assert_eq!(busy.len(), 1);
+    assert!(
+        busy[0].starts_with("503 close the server has as many"),
+        "{busy:?}"
+    );
+}
+
+#[test]
+fn every_reply_is_logged_as_it_was_sent() {
+    let http = Arc::new(Http(Answers::default()));
+    let sent = get("/four") + &get("/none") + "nonsense\r\n\r\n";
+    talk(&Registry::new(10), Arc::clone(&http), &sent);
+    let replied = lock(&http.0.replied);
+    assert_eq!(replied[..2], [(200, 5), (204, 0)]);
+    assert_eq!((replied.len(), replied[2].0), (3, 400));
+}
