@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Cuts off a large upload a hundred times, which takes some minutes; then kills the three servers
-# that keep things, again and again, for MINUTES (default 5), makes their disks fail, and prints what
-# they went through and what was lost. tests/e2e/{cuts,crash}.rs and tests/e2e/faults are what it
-# runs.
+# Cuts off a large upload a hundred times, which takes some minutes; then, for MINUTES (default 5),
+# again and again: kills the three servers that keep things, with others looking at the database and
+# with the logs rotated; moves their files away; sets their clocks wrong; restarts them while clients
+# wait; makes their disks fail. Prints what they went through and what was lost. tests/e2e/cuts.rs,
+# tests/e2e/torture and tests/e2e/faults are what it runs.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 minutes=${1:-5}
@@ -23,22 +24,24 @@ run() {
 QUARTET_CUTS=1000:100 run cuts::
 end=$(($(date +%s) + minutes * 60))
 
-# Each of the three crash tests fills the time it is given; the failing disks go on until then.
-QUARTET_TORTURE_SECS=$((minutes * 60)) run crash:: &
-crashes=$!
+# Each of the torture tests fills the time it is given; the failing disks go on until then.
+QUARTET_TORTURE_SECS=$((minutes * 60)) run torture:: &
+torture=$!
 while
     run faults::
     [ "$passed" = yes ] && [ "$(date +%s)" -lt "$end" ]
 do :; done
-wait "$crashes"
+wait "$torture"
 if [ "$passed" = no ] || grep -q '^test .*FAILED$' "$log"; then
     echo 'a test failed, so the figures would mean nothing' >&2
     exit 1
 fi
-awk '/crashes,/ { for (i = 1; i < NF; i++) { if ($(i + 1) ~ /^crashes/) crashes += $i
-                                            if ($(i + 1) == "acknowledged") records += $i } }
-     / lost,/   { for (i = 1; i < NF; i++) if ($(i + 1) == "lost,") lost += $i }
+# The figures are words of the lines of the tests: "12 crashes, 3456 acknowledged".
+awk '/torture: / { for (i = 1; i < NF; i++) { word = $(i + 1); sub(/,$/, "", word)
+                                           if ($i ~ /^[0-9]+$/) sum[word] += $i } }
      /^test .*faults::.* ok$/ { faults++ }
      /skipped: /  { skipped++ }
-     END { printf "%d crashes, %d fault tests (%d skipped), %d records acknowledged, %d lost\n",
-                  crashes, faults, skipped, records, lost }' "$log"
+     END { printf "%d crashes, %d looks, %d rotations, %d moves, %d wrong clocks, %d restarts, ",
+                  sum["crashes"], sum["looks"], sum["rotations"], sum["moves"], sum["rounds"], sum["restarts"]
+           printf "%d fault tests (%d skipped), %d records acknowledged, %d lost\n",
+                  faults, skipped, sum["acknowledged"], sum["lost"] }' "$log"

@@ -6,7 +6,6 @@
 mod afar;
 mod browser;
 mod code;
-mod crash;
 mod cuts;
 mod deferred;
 mod escape;
@@ -28,6 +27,7 @@ mod queue;
 mod refused;
 mod resume;
 mod streams;
+mod torture;
 mod udp;
 mod verbs;
 mod words;

@@ -420,7 +420,8 @@ fn the_first_to_wait_is_the_first_to_be_served() {
 }
 
 /// How many receivers wait.
-fn in_line(server: &Server) -> u64 {
+/// How many receivers wait.
+pub fn in_line(server: &Server) -> u64 {
     let queues = client(server).stats().unwrap().queues;
     queues.iter().map(|queue| queue.waiting).sum()
 }

@@ -151,6 +151,11 @@ impl Running {
         let _ = child.wait();
     }
 
+    /// Its standard output so far, unless that was left to the caller.
+    pub fn stdout_text(&self) -> String {
+        self.stdout.as_ref().map_or_else(String::new, |s| s.text())
+    }
+
     /// Waits until its standard error is as it should be.
     #[track_caller]
     pub fn wait_for_stderr(&self, is_there: impl Fn(&str) -> bool) {
@@ -185,7 +190,7 @@ impl Running {
             None => "does not end",
         };
         self.kill_family();
-        let stdout = self.stdout.as_ref().map_or_else(String::new, |s| s.text());
+        let stdout = self.stdout_text();
         let stderr = self.stderr.text();
         panic!(
             "{} {what}\nstdout: {stdout}\nstderr: {stderr}",

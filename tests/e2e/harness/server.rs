@@ -105,9 +105,14 @@ impl Server {
         self.running.kill();
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.running.ended().is_some()
+    }
+
     /// Waits until it ends by itself; returns its exit code and its log.
     #[track_caller]
-    pub fn wait(self) -> (Option<i32>, String) {
+    pub fn wait(&self) -> (Option<i32>, String) {
         (self.running.wait(), self.log())
     }
 }
