@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use cli::args::{Line, Opt, port, split};
 use cli::{App, Parsed, UsageError};
-use group_commit::{Fsync, Limits};
+use group_commit::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Fsync, Limits};
 
 use crate::Config;
 
@@ -39,6 +39,9 @@ Options:
   --fsync always|never   whether a reply waits until the disk has it [default: always];
                          with never, a power cut loses the newest codes and messages
   --max-codes N          hand out no more codes than this [default: 10000000]
+  --max-file SIZE        messages.log grows no longer than this [default: 1G]
+  --keep-free SIZE       refuse codes and messages that would leave less of the disk
+                         free [default: 16M, or a tenth of a smaller disk]
   --python-replies       reply with a bare Python dict instead of HTTP and JSON,
                          for the original Python client
   --bind ADDR            the address to listen on [default: 127.0.0.1]
@@ -63,6 +66,8 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--data-dir"),
     Opt::value("--max-codes"),
     Opt::value("--fsync"),
+    Opt::value("--max-file"),
+    Opt::value("--keep-free"),
     Opt::flag("--python-replies"),
 ];
 
@@ -90,7 +95,12 @@ fn understand(line: Line) -> Result<Config, UsageError> {
         fsync: given
             .value("--fsync", "always or never")?
             .unwrap_or(Fsync::Always),
-        limits: Limits::default(),
+        limits: Limits {
+            file_bytes_max: given
+                .size("--max-file", 1..=FILE_BYTES_MAX)?
+                .unwrap_or(FILE_BYTES_DEFAULT),
+            keep_free_bytes: given.size("--keep-free", 0..=FILE_BYTES_MAX)?,
+        },
         connections_max: given
             .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
             .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
@@ -126,6 +136,10 @@ mod tests {
         assert_eq!((config.codes_max, config.python_replies), (9, true));
         assert_eq!(config.data_dir, PathBuf::from("d"));
         assert_eq!(parse("").unwrap().message_port, MESSAGE_PORT_DEFAULT);
+        assert_eq!(parse("").unwrap().limits, Limits::default());
+        let limits = parse("--max-file 2M --keep-free 1G").unwrap().limits;
+        assert_eq!(limits.file_bytes_max, 2 << 20);
+        assert_eq!(limits.keep_free_bytes, Some(1 << 30));
     }
 
     #[track_caller]

@@ -113,4 +113,20 @@ mod tests {
         lines[0].0.parse::<Timestamp>().unwrap();
         assert_eq!(lines[0].0.len(), "2026-11-20T17:37:53.230Z".len());
     }
+
+    #[test]
+    fn a_batch_is_bounded_however_long_the_messages_are_when_they_are_escaped() {
+        const BATCH_BYTES_MAX: usize = 2 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let file = TextFile::open_at_end(&dir.path().join(FILE_NAME), Fsync::Never).unwrap();
+        let mut store = MessagesFile { file };
+        let text = "\u{1}".repeat(64 * 1024);
+        let mut messages = 0;
+        while !store.is_batch_full() {
+            store.apply((Uuid::from_u128(1), text.clone())).unwrap();
+            messages += 1;
+        }
+        assert!(messages > 1);
+        assert!(store.file.pending().len() <= BATCH_BYTES_MAX);
+    }
 }

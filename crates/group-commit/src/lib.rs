@@ -38,5 +38,5 @@ pub use folder::{MadeFolders, sync_folder};
 pub use handover::{CommitError, NotStored, Store, Ticket};
 pub use reopening::Reopening;
 pub use replacement::Replacement;
-pub use room::{FILE_BYTES_DEFAULT, Limits, Room};
+pub use room::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Limits, Room};
 pub use text_file::{Line, TextFile};

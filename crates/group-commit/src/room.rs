@@ -9,6 +9,9 @@ use rustix::io::retry_on_intr;
 /// How long a file may become unless told otherwise, in bytes.
 pub const FILE_BYTES_DEFAULT: u64 = 1 << 30;
 
+/// The longest that a file may be allowed to become, in bytes: a terabyte.
+pub const FILE_BYTES_MAX: u64 = 1 << 40;
+
 /// How much of a disk is left free unless told otherwise, in bytes; on a small one, the part below.
 const KEEP_FREE_BYTES_DEFAULT: u64 = 16 << 20;
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use cli::args::{Line, Opt, port, split};
 use cli::{App, Parsed, UsageError};
-use group_commit::{Fsync, Limits};
+use group_commit::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Fsync, Limits};
 
 use crate::Config;
 
@@ -30,6 +30,9 @@ Options:
   --data-dir DIR         the folder of history.txt, made if missing [default: .]
   --fsync always|never   whether a reply waits until the disk has it [default: always];
                          with never, a power cut loses the newest lines
+  --max-file SIZE        history.txt grows no longer than this [default: 1G]
+  --keep-free SIZE       add no lines that would leave less of the disk free
+                         [default: 16M, or a tenth of a smaller disk]
   --users FILE           serve only the users in FILE, one name a line [default: all]
   --bind ADDR            the address to listen on; one that other machines can reach needs
                          --users [default: 127.0.0.1]
@@ -54,6 +57,8 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--data-dir"),
     Opt::value("--users"),
     Opt::value("--fsync"),
+    Opt::value("--max-file"),
+    Opt::value("--keep-free"),
 ];
 
 /// Reads a command line.
@@ -78,7 +83,12 @@ fn understand(line: Line) -> Result<Config, UsageError> {
         fsync: given
             .value("--fsync", "always or never")?
             .unwrap_or(Fsync::Always),
-        limits: Limits::default(),
+        limits: Limits {
+            file_bytes_max: given
+                .size("--max-file", 1..=FILE_BYTES_MAX)?
+                .unwrap_or(FILE_BYTES_DEFAULT),
+            keep_free_bytes: given.size("--keep-free", 0..=FILE_BYTES_MAX)?,
+        },
         connections_max: given
             .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
             .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
@@ -120,6 +130,10 @@ mod tests {
         assert_eq!((config.port, config.users), (PORT_DEFAULT, None));
         assert_eq!(config.data_dir, Path::new("."));
         assert!(config.ip.is_loopback());
+        assert_eq!(config.limits, Limits::default());
+        let limits = parse("--max-file 2M --keep-free 1G").unwrap().limits;
+        assert_eq!(limits.file_bytes_max, 2 << 20);
+        assert_eq!(limits.keep_free_bytes, Some(1 << 30));
     }
 
     #[track_caller]

@@ -12,6 +12,7 @@ mod full_disk;
 mod holders;
 mod moved;
 mod reader;
+mod room;
 mod rotation;
 mod starts;
 mod unsynced;
