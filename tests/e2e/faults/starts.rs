@@ -95,3 +95,37 @@ fn new_files_are_their_owners_alone_and_there_is_no_lock_file() {
         }
     }
 }
+
+#[test]
+fn a_copy_made_under_load_is_a_backup() {
+    for kind in OF_TEXT {
+        let (dir, mut ledger) = some_records(kind);
+        let server = Server::spawn(kind.command(dir.path()));
+        let mut client = Client::connect(kind, &server.addrs);
+        let backup = tempfile::tempdir().unwrap();
+        thread::scope(|scope| {
+            let put = scope.spawn(|| (0..50).map(|_| ledger.put(&mut client)).collect::<Vec<_>>());
+            let mut copy = Command::new("cp");
+            // The codes last, for there are messages of none that has no code.
+            let files = kind
+                .files()
+                .iter()
+                .rev()
+                .filter(|file| !file.starts_with('.'));
+            copy.args(files.map(|file| dir.path().join(file)))
+                .arg(backup.path());
+            assert!(copy.status().unwrap().success());
+            assert!(put.join().unwrap().iter().all(|outcome| *outcome == Done));
+        });
+        drop(server);
+        // Restored in the place of what was lost.
+        let restored = tempfile::tempdir().unwrap();
+        for name in names(backup.path()) {
+            fs::copy(backup.path().join(&name), restored.path().join(&name)).unwrap();
+        }
+        let first = Ledger::new(kind).contents(restored.path());
+        let sent = ledger.records.iter().map(|(record, _)| record);
+        assert!(first.len() >= 6, "{first:?}");
+        assert!(sent.take(first.len()).eq(&first), "{first:?}");
+    }
+}
