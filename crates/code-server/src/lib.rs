@@ -140,12 +140,13 @@ impl Server {
     /// If the folder or a port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.fsync.warn();
-        let mut daemon = Daemon::new(config.connections_max)?;
         let path = &config.data_dir;
+        // First, for if something fails, it goes last, behind all that has the files.
         let folders = MadeFolders::make(path).map_err(|cause| Error::Folder {
             path: path.clone(),
             cause,
         })?;
+        let mut daemon = Daemon::new(config.connections_max)?;
         let old_lock = OldLock::take(&path.join(OLD_LOCK_NAME))?;
         let stop = || {
             let handle = daemon.handle();
