@@ -10,6 +10,10 @@ use daemon::lock;
 
 use crate::queues::Queues;
 
+/// How many messages are promoted, and how many leases are ended, under one lock: others wait for no
+/// more than that.
+const DUE_MAX: usize = 1000;
+
 /// The running thread. Dropping it ends it.
 pub(crate) struct Alarm {
     queues: Arc<Queues>,
@@ -41,15 +45,15 @@ impl Queues {
     /// out. Then waits until something more is due, or `is_stopped` after [`Queues::wake_alarm`].
     pub(crate) fn wait_until_due(&self, is_stopped: impl Fn() -> bool) {
         let shared = &*self.shared;
-        let (wakeups, expired) = {
-            let mut state = lock(&shared.state);
-            let now = shared.clock.now();
-            (state.ripen(now, &shared.clock), state.expire(now))
-        };
-        wakeups.into_iter().for_each(|wakeup| wakeup.wake());
-        for taken in expired {
-            log::info!("The lease of message {} has run out", taken.message.id);
-            self.give_back(taken);
+        let mut ended = 0;
+        while let done = self.do_what_is_due(&mut ended)
+            && done > 0
+            && !is_stopped()
+        {}
+        match ended {
+            0 => {}
+            1 => log::info!("A lease has run out"),
+            _ => log::info!("{ended} leases have run out"),
         }
         let mut state = lock(&shared.state);
         state.next_due = state.first_due();
@@ -64,6 +68,24 @@ impl Queues {
             Some(wait) => drop(shared.due_earlier.wait_timeout(state, wait)),
             None => drop(shared.due_earlier.wait(state)),
         }
+    }
+
+    /// Does some of what is due, and counts the leases that have run out. Returns how much there was.
+    fn do_what_is_due(&self, ended: &mut usize) -> usize {
+        let shared = &*self.shared;
+        let ((promoted, wakeups), expired) = {
+            let mut state = lock(&shared.state);
+            let now = shared.clock.now();
+            let promoted = state.promote(now, &shared.clock, DUE_MAX);
+            (promoted, state.expire(now, DUE_MAX))
+        };
+        wakeups.into_iter().for_each(|wakeup| wakeup.wake());
+        let expired_count = expired.len();
+        for taken in expired {
+            self.give_back(taken);
+        }
+        *ended += expired_count;
+        promoted + expired_count
     }
 
     /// Ends the present [`Queues::wait_until_due`].

@@ -171,6 +171,7 @@ impl Shared {
         }
         let due = message.place;
         let key = (due, message.id);
+        state.due.insert((due, message.id, Arc::clone(name)));
         state.queue(name).delayed.insert(key, message);
         self.set_alarm(state, due);
         None

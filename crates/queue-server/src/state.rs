@@ -36,6 +36,8 @@ pub(crate) struct State {
     /// A hash table that is full moves into a larger one, and with a million leases everybody would
     /// wait for that. This grows in small steps.
     pub(crate) leases: BTreeMap<Token, Taken>,
+    /// When the delayed messages of all queues are due, and where they are.
+    pub(crate) due: BTreeSet<(Place, MessageId, Arc<str>)>,
     /// When the leases run out.
     pub(crate) expiries: BTreeSet<(Place, Token)>,
     /// The number of the next message, where there is no database to give it.
@@ -231,12 +233,15 @@ impl State {
             return Vec::new();
         };
         let name = Arc::clone(name);
-        let queue = self.queue(&name);
+        let queue = self.queues.entry_ref(&name).or_default();
+        let due = &mut self.due;
         let mut taken = Vec::new();
         while taken.len() < messages_max {
             let next = queue.pop().or_else(|| {
                 let delayed = with_delayed.then(|| queue.delayed.pop_first());
-                delayed.flatten().map(|(_, message)| message)
+                let ((place, id), message) = delayed.flatten()?;
+                due.remove(&(place, id, Arc::clone(&name)));
+                Some(message)
             });
             let Some(message) = next else {
                 break;
@@ -261,25 +266,38 @@ impl State {
         wakeups
     }
 
-    /// Puts the messages that were kept back long enough into their queues.
-    pub(crate) fn ripen(&mut self, now: Place, clock: &Clock) -> Vec<Arc<Wakeup>> {
+    /// Puts messages that were kept back long enough into their queues, so many at the most. Returns
+    /// how many there were, and who is to be woken.
+    pub(crate) fn promote(
+        &mut self,
+        now: Place,
+        clock: &Clock,
+        messages_max: usize,
+    ) -> (usize, Vec<Arc<Wakeup>>) {
+        let mut promoted = 0;
         let mut wakeups = Vec::new();
-        for queue in self.queues.values_mut() {
-            while let Some(entry) = queue.delayed.first_entry()
-                && entry.key().0 <= now
-            {
-                let mut message = entry.remove();
+        while promoted < messages_max
+            && let Some((due, id, name)) = self.due.pop_first()
+        {
+            if due > now {
+                self.due.insert((due, id, name));
+                break;
+            }
+            let queue = self.queue(&name);
+            if let Some(mut message) = queue.delayed.remove(&(due, id)) {
                 message.place = clock.next_place();
                 wakeups.extend(queue.insert(message));
             }
+            promoted += 1;
         }
-        wakeups
+        (promoted, wakeups)
     }
 
-    /// Takes the messages whose lease has run out.
-    pub(crate) fn expire(&mut self, now: Place) -> Vec<Taken> {
+    /// Takes messages whose lease has run out, so many at the most.
+    pub(crate) fn expire(&mut self, now: Place, messages_max: usize) -> Vec<Taken> {
         let mut expired = Vec::new();
-        while let Some(&(until, token)) = self.expiries.first()
+        while expired.len() < messages_max
+            && let Some(&(until, token)) = self.expiries.first()
             && until <= now
         {
             expired.extend(self.end_lease(token));
@@ -289,11 +307,7 @@ impl State {
 
     /// When the next message is due, or the next lease runs out.
     pub(crate) fn first_due(&self) -> Option<Place> {
-        let delayed = self
-            .queues
-            .values()
-            .filter_map(|queue| queue.delayed.first_key_value().map(|(key, _)| key.0))
-            .min();
+        let delayed = self.due.first().map(|(due, _, _)| *due);
         let expiry = self.expiries.first().map(|(until, _)| *until);
         [delayed, expiry].into_iter().flatten().min()
     }

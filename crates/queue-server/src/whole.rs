@@ -32,32 +32,29 @@ impl Queues {
     /// Tells how the queues are, by name.
     pub fn stats<R>(&self, with: impl FnOnce(Reply) -> R) -> R {
         let shared = &*self.shared;
-        let state = lock(&shared.state);
+        // Others wait for a copy of the numbers, and for nothing that is made of them.
+        let (totals, mut looked_at) = {
+            let state = lock(&shared.state);
+            let look = |(name, queue): (&Arc<str>, &Queue)| LookedAt::new(name, queue);
+            let queues: Vec<_> = state.queues.iter().map(look).collect();
+            let totals = Totals {
+                memory_bytes: state.bytes as u64,
+                ..state.totals
+            };
+            (totals, queues)
+        };
+        looked_at.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        let ready_in = |name: &str| {
+            let at = looked_at.binary_search_by(|one| (*one.name).cmp(name));
+            at.map_or(0, |at| looked_at[at].ready)
+        };
         let now = shared.clock.now();
-        let mut queues: Vec<_> = state
-            .queues
-            .iter()
-            .map(|(name, queue)| {
-                let dead = state.dead_of(name).map_or(0, Queue::ready);
-                let oldest = queue.first_behind(0);
-                QueueStats {
-                    name,
-                    ready: queue.ready() as u64,
-                    held: queue.held as u64,
-                    delayed: queue.delayed.len() as u64,
-                    dead: dead as u64,
-                    waiting: queue.waiting() as u64,
-                    oldest_millis: oldest.map_or(0, |m| now.saturating_sub(m.place) / 1000),
-                    is_paused: queue.is_paused,
-                }
-            })
-            .collect();
-        queues.sort_unstable_by_key(|queue| queue.name);
+        let stats = |one| LookedAt::stats(one, ready_in, now);
+        let queues = looked_at.iter().map(stats).collect();
         let totals = Totals {
-            memory_bytes: state.bytes as u64,
             memory_bytes_max: shared.limits.memory_bytes_max as u64,
             uptime_millis: shared.clock.uptime().as_millis() as u64,
-            ..state.totals
+            ..totals
         };
         with(Reply::Stats { totals, queues })
     }
@@ -141,5 +138,45 @@ impl Queues {
     pub fn drain(&self, is_draining: bool) -> u64 {
         lock(&self.shared.state).totals.is_draining = is_draining;
         0
+    }
+}
+
+/// The numbers of one queue at one moment.
+struct LookedAt {
+    name: Arc<str>,
+    ready: usize,
+    held: usize,
+    delayed: usize,
+    waiting: usize,
+    first_place: Option<Place>,
+    is_paused: bool,
+}
+
+impl LookedAt {
+    fn new(name: &Arc<str>, queue: &Queue) -> Self {
+        Self {
+            name: Arc::clone(name),
+            ready: queue.ready(),
+            held: queue.held,
+            delayed: queue.delayed.len(),
+            waiting: queue.waiting(),
+            first_place: queue.first_behind(0).map(|message| message.place),
+            is_paused: queue.is_paused,
+        }
+    }
+
+    fn stats(&self, ready_in: impl Fn(&str) -> usize, now: Place) -> QueueStats<'_> {
+        let dead = format!("{}{}", self.name, QueueName::DEAD_SUFFIX);
+        let waited = |place| now.saturating_sub(place) / 1000;
+        QueueStats {
+            name: &self.name,
+            ready: self.ready as u64,
+            held: self.held as u64,
+            delayed: self.delayed as u64,
+            dead: ready_in(&dead) as u64,
+            waiting: self.waiting as u64,
+            oldest_millis: self.first_place.map_or(0, waited),
+            is_paused: self.is_paused,
+        }
     }
 }

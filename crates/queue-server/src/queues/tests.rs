@@ -446,7 +446,8 @@ fn there_is_a_queue_while_something_would_be_missed_without_it() {
     for last in last {
         finish(&queues, queues.forget(last));
     }
-    check(&queues, true);
+    assert_eq!((queues.purge(Q), queues.kick(Q)), (Ok(0), Ok(0)));
+    assert_eq!(queues.pause(Q, false), Ok(0));
     check(&queues, false);
     // Somebody waits.
     let wakeup = Arc::new(Wakeup::new().unwrap());
@@ -464,6 +465,61 @@ fn there_is_a_queue_while_something_would_be_missed_without_it() {
     assert_eq!(queues.kick(Q), Ok(1));
     assert_eq!(all(&queues, Q), ["a"]);
     check(&queues, false);
+}
+
+#[test]
+fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
+    let limits = Limits {
+        attempts_max: 1000,
+        ..limits()
+    };
+    let queues = Queues::in_memory(limits);
+    let names: Vec<_> = (0..50).map(|n| format!("q{n}")).collect();
+    for n in 0..2500 {
+        let delay = Duration::from_micros(1 + n);
+        let queue = name(&names[n as usize % 50]);
+        finish(&queues, queues.send(queue, delay, b"x").unwrap());
+        send(&queues, Q, "y").unwrap();
+        lease(&queues, Duration::ZERO);
+    }
+    let long = queues.send(name("long"), LONG, b"z").unwrap();
+    finish(&queues, long);
+    let shared = &queues.shared;
+    let now = shared.clock.after(Duration::from_secs(1));
+    {
+        let mut state = lock(&shared.state);
+        assert_eq!(
+            state.first_due(),
+            state
+                .due
+                .first()
+                .map(|due| due.0)
+                .min(state.expiries.first().map(|e| e.0))
+        );
+        let (promoted, _) = state.promote(now, &shared.clock, 1000);
+        assert_eq!((promoted, state.due.len()), (1000, 1501));
+        let ready: Vec<_> = names
+            .iter()
+            .map(|n| state.queues[n.as_str()].ready())
+            .collect();
+        assert!(
+            ready.iter().all(|ready| (18..=22).contains(ready)),
+            "{ready:?}"
+        );
+    }
+    let expired = lock(&shared.state).expire(now, 1000);
+    assert_eq!(expired.len(), 1000);
+    expired
+        .into_iter()
+        .for_each(|taken| queues.give_back(taken));
+    // The rest.
+    for _ in 0..2 {
+        queues.wait_until_due(|| true);
+    }
+    assert_eq!(all(&queues, Q).len(), 2500);
+    // What is purged is not due any more.
+    assert_eq!(queues.purge(name("long")), Ok(1));
+    assert_eq!(lock(&shared.state).first_due(), None);
 }
 
 // ---- With a database.
