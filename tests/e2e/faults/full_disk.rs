@@ -59,11 +59,11 @@ fn a_file_that_may_not_grow_is_refused_until_it_may() {
 }
 
 /// A small file system of its own. Dropping it unmounts it.
-struct SmallDisk(tempfile::TempDir);
+pub(super) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// `None` if we may not mount one.
-    fn mount(size: &str) -> Option<Self> {
+    pub(super) fn mount(size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "quartet-test"]);
@@ -74,9 +74,14 @@ impl SmallDisk {
     }
 
     /// Takes all the room that is left.
-    fn fill(&self) {
+    pub(super) fn fill(&self) {
         let mut filler = File::create(self.filler()).unwrap();
         while filler.write_all(&[0; 512]).is_ok() {}
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn filler(&self) -> PathBuf {

@@ -7,10 +7,12 @@
 //! small file system, those tests say so and pass.
 
 mod damage;
+mod drained;
 mod failing_disk;
 mod full_disk;
 mod holders;
 mod moved;
+mod outside;
 mod reader;
 mod room;
 mod rotation;
@@ -139,6 +141,10 @@ fn not_stored(is_storage_error: bool, sentence: &str) -> Outcome {
 #[track_caller]
 fn of_queue<T>(asked: Result<T, queue_client::Error>) -> Result<T, Outcome> {
     asked.map_err(|error| match error {
+        queue_client::Error::Refused {
+            code: ErrorCode::ShuttingDown,
+            ..
+        } => Lost,
         queue_client::Error::Refused { code, sentence } => {
             not_stored(code == ErrorCode::Storage, &sentence)
         }

@@ -15,6 +15,9 @@ type Act = fn(&Path, &Path) -> io::Result<()>;
 fn check_noticed(kind: Kind, file: &str, act: Act, what: &str) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("data");
+    if kind == Queue {
+        fs::create_dir(&folder).unwrap();
+    }
     let process = Process::start(kind.command(&folder));
     let mut ledger = Ledger::new(kind);
     let mut client = Client::connect(kind, &process.addrs);
@@ -59,6 +62,15 @@ fn a_file_that_is_taken_away_is_noticed_before_the_next_ok() {
                 check_noticed(kind, file, act, what);
             }
         }
+    }
+    for file in ["queue.db", "queue.db-wal", "queue.db-shm"] {
+        for (act, what) in &of_file[..2] {
+            check_noticed(Queue, file, *act, what);
+        }
+        let act: Act = |path, other| fs::rename(path, other);
+        check_noticed(Queue, file, act, gone);
+    }
+    for kind in KINDS {
         for (act, what) in of_folder {
             check_noticed(kind, kind.files()[0], act, what);
         }

@@ -22,8 +22,9 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn a_data_file_that_is_none_is_refused_and_nothing_is_left() {
-    for kind in OF_TEXT {
-        for file in kind.files().iter().filter(|file| !file.starts_with('.')) {
+    for kind in KINDS {
+        let files = kind.files().iter();
+        for file in files.filter(|file| !file.starts_with('.') && **file != "queue.db-wal") {
             let makes: [fn(&Path); 3] = [
                 |path| fs::create_dir(path).unwrap(),
                 |path| {
@@ -62,6 +63,24 @@ fn a_start_that_fails_leaves_nothing_behind() {
         run_command(command, b"").expect(3);
         assert_eq!(names(dir.path()), [""; 0]);
     }
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    let mut command = Command::new(program("queue-server"));
+    command.args([port.as_str(), "--data"]).arg(&data);
+    run_command(command, b"").expect(3);
+    assert_eq!(names(dir.path()), [""; 0]);
+    // A file that was there stays, and what it is not is left as it is.
+    let other = rusqlite::Connection::open(&data).unwrap();
+    let made = "PRAGMA journal_mode = WAL; CREATE TABLE theirs (x)";
+    other.execute_batch(made).unwrap();
+    drop(other);
+    let ran = run_command(Queue.command(dir.path()), b"").expect(2);
+    assert!(
+        ran.stderr.contains("is not a queue's database"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(names(dir.path()), ["queue.db"]);
     // Nor one that fails at the second file.
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("messages.log")).unwrap();
@@ -71,13 +90,13 @@ fn a_start_that_fails_leaves_nothing_behind() {
 
 #[test]
 fn new_files_are_their_owners_alone_and_there_is_no_lock_file() {
-    for kind in OF_TEXT {
+    for kind in KINDS {
         let (dir, _) = some_records(kind);
-        let files: Vec<_> = kind
-            .files()
-            .iter()
-            .filter(|file| !file.starts_with('.'))
-            .collect();
+        let files: &[_] = match kind {
+            Code | History => kind.files(),
+            Queue => &["queue.db", "queue.db-shm", "queue.db-wal"],
+        };
+        let files: Vec<_> = files.iter().filter(|file| !file.starts_with('.')).collect();
         assert!(names(dir.path()).iter().eq(files.iter().copied()));
         for file in files {
             let path = dir.path().join(file);

@@ -1,0 +1,289 @@
+//! Programs that are not ours and look at the database, copy it, vacuum it or lock it while the server
+//! runs: nothing is lost, and nothing comes back.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::harness::has_program;
+
+/// How often the server is killed; `scripts/torture.sh` sets more.
+const ROUNDS: usize = 4;
+
+/// How often instead.
+const ROUNDS_VARIABLE: &str = "QUARTET_OUTSIDE_ROUNDS";
+
+/// A server is killed after so many acknowledgements at the most.
+const ACKS_MAX: usize = 400;
+
+/// What Python does with a database.
+const PYTHON: &str = "
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=20)
+db.execute('SELECT count(*), sum(length(body)) FROM messages').fetchall()
+copy = sqlite3.connect(sys.argv[2])
+db.backup(copy)
+assert copy.execute('PRAGMA integrity_check').fetchall() == [('ok',)]
+copy.close()
+db.close()
+";
+
+/// Runs `sqlite3` on a database.
+fn sqlite3(database: &Path, commands: &[String]) -> crate::harness::Ran {
+    let mut sqlite3 = Command::new("sqlite3");
+    sqlite3.arg("-cmd").arg(".timeout 20000");
+    sqlite3.arg(database).args(commands);
+    run_command(sqlite3, b"")
+}
+
+/// What outsiders do, one after the other. What of it may fail, since the server may be killed in the
+/// middle or another program be faster, is not checked; that each copy is whole is.
+fn look(database: &Path, round: usize) {
+    let copy = tempfile::tempdir().unwrap();
+    let copied = |name: &str| copy.path().join(name);
+    let command = match round % 6 {
+        0 => "SELECT count(*), max(id) FROM messages".to_owned(),
+        1 => format!("VACUUM INTO '{}'", copied("copy").display()),
+        2 => "PRAGMA wal_checkpoint(TRUNCATE)".to_owned(),
+        3 => "VACUUM".to_owned(),
+        4 => {
+            "BEGIN; SELECT count(*) FROM messages; UPDATE messages SET id = id; ROLLBACK".to_owned()
+        }
+        _ => {
+            let mut python = Command::new("python3");
+            python
+                .args(["-c", PYTHON])
+                .arg(database)
+                .arg(copied("copy"));
+            let ran = run_command(python, b"");
+            assert!(!ran.stderr.contains("malformed"), "{}", ran.stderr);
+            return;
+        }
+    };
+    let ran = sqlite3(database, &[command]);
+    assert!(!ran.stderr.contains("malformed"), "{}", ran.stderr);
+    if ran.code == Some(0) && copied("copy").exists() {
+        let check = sqlite3(&copied("copy"), &["PRAGMA integrity_check".to_owned()]).expect(0);
+        assert_eq!(check.out(), "ok\n");
+    }
+}
+
+/// Who has said what of the messages.
+#[derive(Default)]
+struct Books {
+    sent: Mutex<HashSet<String>>,
+    acked: Mutex<HashSet<String>>,
+    unsure: Mutex<HashSet<String>>,
+}
+
+/// Sends and takes until the server is gone.
+fn load(addr: SocketAddr, round: usize, books: &Books, acks: &AtomicUsize) {
+    let connect = || QueueClient::connect(&endpoint(addr), Transport::Tcp);
+    thread::scope(|scope| {
+        for sender in 0..3 {
+            scope.spawn(move || {
+                let Ok(mut client) = connect() else { return };
+                for number in 0.. {
+                    let record = format!("{round}-{sender}.{number}");
+                    let body = format!("{record:.<700}");
+                    match client.send(body.as_bytes()) {
+                        Ok(_) => books.sent.lock().unwrap().insert(record),
+                        Err(_) => {
+                            books.unsure.lock().unwrap().insert(record);
+                            return;
+                        }
+                    };
+                    acks.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        scope.spawn(|| {
+            let Ok(mut client) = connect() else { return };
+            while let Ok(received) = client.receive() {
+                let Some(message) = received else { continue };
+                let record = short(&message.body);
+                let is_new = !books.acked.lock().unwrap().contains(&record);
+                assert!(is_new, "{record} came back");
+                match client.ack(&message) {
+                    Ok(()) => books.acked.lock().unwrap().insert(record),
+                    Err(_) => books.unsure.lock().unwrap().insert(record),
+                };
+            }
+        });
+    });
+}
+
+#[test]
+fn outsiders_under_load_and_kill_9_cost_nothing() {
+    if !has_program("sqlite3") || !has_program("python3") {
+        return;
+    }
+    let rounds = std::env::var(ROUNDS_VARIABLE).ok();
+    let rounds = rounds
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(ROUNDS);
+    let dir = tempfile::tempdir().unwrap();
+    let database = dir.path().join("queue.db");
+    let (books, looks) = (Books::default(), AtomicUsize::new(0));
+    let mut noise = Noise::new(u64::from(std::process::id()));
+    for round in 0..rounds {
+        let server = Server::spawn(Queue.command(dir.path()));
+        let acks = AtomicUsize::new(0);
+        let is_over = AtomicBool::new(false);
+        let target = 1 + noise.below(ACKS_MAX);
+        let looks_before = looks.load(Ordering::SeqCst);
+        thread::scope(|scope| {
+            scope.spawn(|| load(server.addr(), round, &books, &acks));
+            for outsider in 0..2 {
+                let (looks, is_over, database) = (&looks, &is_over, &database);
+                scope.spawn(move || {
+                    while !is_over.load(Ordering::SeqCst) {
+                        look(database, looks.fetch_add(1, Ordering::SeqCst) + outsider);
+                    }
+                });
+            }
+            eventually("there is load, and somebody looks", || {
+                acks.load(Ordering::SeqCst) >= target
+                    && looks.load(Ordering::SeqCst) >= looks_before + 6
+            });
+            server.signal("KILL");
+            is_over.store(true, Ordering::SeqCst);
+        });
+    }
+    let server = Server::spawn(Queue.command(dir.path()));
+    let there: Vec<_> = drain(server.addr())
+        .iter()
+        .map(|body| short(body))
+        .collect();
+    let there: HashSet<_> = there.into_iter().collect();
+    let [sent, acked, unsure] =
+        [books.sent, books.acked, books.unsure].map(|b| b.into_inner().unwrap());
+    let lost = sent.iter().filter(|record| {
+        !there.contains(*record) && !acked.contains(*record) && !unsure.contains(*record)
+    });
+    let back = there.iter().filter(|record| acked.contains(*record));
+    let figures = (lost.count(), back.count());
+    println!(
+        "torture: queue with outsiders: {rounds} crashes, {} acknowledged, {} looks, {} lost, {} doubled",
+        sent.len() + acked.len(),
+        looks.into_inner(),
+        figures.0,
+        figures.1
+    );
+    assert_eq!(figures, (0, 0));
+}
+
+/// The locks of another kind than ours that the server has on a file: those of SQLite.
+fn sqlite_locks(server: &Server, file: &Path) -> usize {
+    let inode = fs::metadata(file).unwrap().ino();
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let of_file = locks.lines().filter(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let kind = words.next();
+        let pid = words.nth(2).and_then(|pid| pid.parse().ok());
+        let place = words.next().and_then(|place| place.rsplit(':').next());
+        kind == Some("POSIX")
+            && pid == Some(server.pid())
+            && place.and_then(|inode| inode.parse().ok()) == Some(inode)
+    });
+    of_file.count()
+}
+
+#[test]
+fn sqlite_keeps_its_locks_from_the_start_on() {
+    let (dir, _) = some_records(Queue);
+    let server = Server::spawn(Queue.command(dir.path()));
+    let mut ledger = Ledger::new(Queue);
+    let mut client = Client::connect(Queue, &server.addrs);
+    for _ in 0..3 {
+        assert!(sqlite_locks(&server, &dir.path().join("queue.db")) > 0);
+        assert!(sqlite_locks(&server, &dir.path().join("queue.db-shm")) > 0);
+        assert_eq!(ledger.put(&mut client), Done);
+    }
+}
+
+#[test]
+fn a_look_does_not_take_the_log_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::spawn(Queue.command(dir.path()));
+    let mut ledger = Ledger::new(Queue);
+    let mut client = Client::connect(Queue, &server.addrs);
+    assert_eq!(ledger.put(&mut client), Done);
+    let database = dir.path().join("queue.db");
+    let inode = |name| fs::metadata(dir.path().join(name)).unwrap().ino();
+    let before = (inode("queue.db-wal"), inode("queue.db-shm"));
+    let other = rusqlite::Connection::open(&database).unwrap();
+    let count = |db: &rusqlite::Connection| -> i64 {
+        let count = "SELECT count(*) FROM messages";
+        db.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count(&other), 1);
+    other.close().unwrap();
+    assert_eq!((inode("queue.db-wal"), inode("queue.db-shm")), before);
+    assert_eq!(ledger.put(&mut client), Done);
+    server.kill();
+    ledger.check(dir.path());
+}
+
+#[test]
+fn a_change_waits_for_another_program_that_has_locked_the_database_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::spawn(Queue.command(dir.path()));
+    let mut client = QueueClient::connect(&server.endpoint(), Transport::Tcp).unwrap();
+    let database = dir.path().join("queue.db");
+    let other = rusqlite::Connection::open(&database).unwrap();
+    // What is held for a moment is waited for.
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    thread::scope(|scope| {
+        let sent = scope.spawn(|| client.send(b"waits").map(drop));
+        thread::park_timeout(Duration::from_millis(300));
+        assert!(!sent.is_finished());
+        other.execute_batch("COMMIT").unwrap();
+        sent.join().unwrap().unwrap();
+    });
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let asked = Instant::now();
+    let error = client.send(b"does not").unwrap_err().to_string();
+    let waited = asked.elapsed().as_secs();
+    let want = "not stored: the database is locked by another program";
+    assert!(error.contains(want), "{error}");
+    assert!((19..=25).contains(&waited), "{waited} s");
+    server.wait_for_log(|log| {
+        log.contains("cannot write: the database is locked by another program")
+    });
+    other.execute_batch("COMMIT").unwrap();
+    client.send(b"again").unwrap();
+    drop(client);
+    server.kill();
+    let bodies = drain(Server::spawn(Queue.command(dir.path())).addr());
+    assert_eq!(bodies, [&b"waits"[..], b"again"]);
+}
+
+#[test]
+fn a_copy_is_a_backup_that_can_be_restored() {
+    if !has_program("sqlite3") {
+        return;
+    }
+    for backup in [".backup", "VACUUM INTO"] {
+        let (dir, ledger) = some_records(Queue);
+        let server = Server::spawn(Queue.command(dir.path()));
+        let copy = dir.path().join("backup.db");
+        let database = dir.path().join("queue.db");
+        let command = format!("{backup} '{}'", copy.display());
+        sqlite3(&database, &[command]).expect(0);
+        // What comes after it is not in it.
+        let mut client = QueueClient::connect(&server.endpoint(), Transport::Tcp).unwrap();
+        client.send(b"later").unwrap();
+        drop(client);
+        server.kill();
+        // As the README says.
+        for name in ["queue.db", "queue.db-wal", "queue.db-shm"] {
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        fs::copy(&copy, &database).unwrap();
+        ledger.check(dir.path());
+    }
+}
