@@ -4,8 +4,10 @@
 //!
 //! `scripts/torture.sh` runs the same for as long as it is told to.
 
+mod clock;
 mod crash;
 mod moved;
+mod onlookers;
 mod restarts;
 mod services;
 

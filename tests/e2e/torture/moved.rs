@@ -60,6 +60,22 @@ fn check_moved<S: Service + Default>(what: &str, moves: &[Move]) {
 }
 
 #[test]
+fn a_database_that_is_moved_ends_the_server() {
+    let database: fn(&Path) -> PathBuf = |dir| dir.join("queue.db");
+    let log: fn(&Path) -> PathBuf = |dir| dir.join("queue.db-wal");
+    check_moved::<Queue>(
+        "queue, moved",
+        &[
+            (database, Replaced::No),
+            (database, Replaced::Yes),
+            (log, Replaced::No),
+            (log, Replaced::Yes),
+            (the_folder, Replaced::No),
+        ],
+    );
+}
+
+#[test]
 fn codes_or_messages_that_are_moved_end_the_server() {
     let codes: fn(&Path) -> PathBuf = |dir| dir.join("codes.txt");
     let messages: fn(&Path) -> PathBuf = |dir| dir.join("messages.log");
