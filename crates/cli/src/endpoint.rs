@@ -158,3 +158,80 @@ pub fn is_timeout(error: &io::Error) -> bool {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A port that was free a moment ago, and that nobody listens on.
+    fn free_port() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn a_server_is_reached_by_its_name() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // It may be two addresses, and this server listens on one.
+        let mut stream = Endpoint::new("localhost", port).connect().unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(b"hi").unwrap();
+        let mut read = [0; 2];
+        stream.read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"hi");
+        assert!(stream.socket().nodelay().unwrap());
+    }
+
+    #[test]
+    fn nobody_there_is_said_with_the_address() {
+        let port = free_port();
+        let error = Endpoint::new("127.0.0.1", port).connect().unwrap_err();
+        let want = format!("cannot connect to 127.0.0.1:{port}: ");
+        let told = crate::exit::with_causes(&error);
+        assert!(told.starts_with(&want), "{told}");
+        let error = Endpoint::new("", port).connect().unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot connect to :{port}"));
+    }
+
+    #[test]
+    fn a_server_that_starts_late_is_waited_for() {
+        let port = free_port();
+        let endpoint = Endpoint {
+            wait_for_server: Duration::from_secs(30),
+            ..Endpoint::new("127.0.0.1", port)
+        };
+        thread::scope(|scope| {
+            let client = scope.spawn(|| endpoint.connect().map(drop));
+            // Nobody can tell when the first try has failed; either way it has to connect.
+            let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+            listener.accept().unwrap();
+            client.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn another_port_is_the_same_server() {
+        let endpoint = Endpoint {
+            timeout: Duration::from_secs(1),
+            wait_for_server: Duration::from_secs(2),
+            ..Endpoint::new("h", 1)
+        };
+        let other = endpoint.with_port(2);
+        assert_eq!((other.host.as_str(), other.port), ("h", 2));
+        assert_eq!(other.timeout, endpoint.timeout);
+        assert_eq!(other.wait_for_server, endpoint.wait_for_server);
+        assert_eq!(Endpoint::new("h", 1).timeout, TIMEOUT_DEFAULT);
+    }
+
+    #[test]
+    fn a_timeout_is_told_from_other_errors() {
+        for kind in [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut] {
+            assert!(is_timeout(&kind.into()));
+        }
+        assert!(!is_timeout(&io::ErrorKind::ConnectionReset.into()));
+    }
+}

@@ -1,6 +1,7 @@
 //! Exit codes, and the one function that every `main` is.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -63,15 +64,7 @@ pub fn main<C, E: Failure>(
             if verbosity == Verbosity::Quiet {
                 log::set_max_level(LevelFilter::Error);
             }
-            match run(config) {
-                Ok(()) => Exit::Done,
-                Err(error) => {
-                    if error.exit() != Exit::Done {
-                        logger::complain(format_args!("{}: {}", app.name, with_causes(&error)));
-                    }
-                    error.exit()
-                }
-            }
+            run(config).map_or_else(|error| fail(app, &error), |()| Exit::Done)
         }
         Ok(Parsed::Help) => print(app, app.help),
         Ok(Parsed::Version) => print(app, &format!("{} {}\n", app.name, app.version)),
@@ -85,19 +78,39 @@ pub fn main<C, E: Failure>(
     ExitCode::from(exit as u8)
 }
 
+/// Says what went wrong, unless it is that nobody wants to know more.
+fn fail(app: &App, error: &impl Failure) -> Exit {
+    let exit = error.exit();
+    if exit != Exit::Done {
+        logger::complain(format_args!("{}: {}", app.name, with_causes(error)));
+    }
+    exit
+}
+
 fn print(app: &App, text: &str) -> Exit {
-    match stream::output().and_then(|mut out| out.write_all(text.as_bytes())) {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            let exit = of_output_error(&error);
-            if exit != Exit::Done {
-                logger::complain(format_args!(
-                    "{}: cannot write to standard output: {error}",
-                    app.name
-                ));
-            }
-            exit
-        }
+    let printed = stream::output().and_then(|mut out| out.write_all(text.as_bytes()));
+    printed.map_or_else(|error| fail(app, &OutputError(error)), |()| Exit::Done)
+}
+
+/// The help or the version could not be written.
+#[derive(Debug)]
+struct OutputError(io::Error);
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot write to standard output")
+    }
+}
+
+impl Error for OutputError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl Failure for OutputError {
+    fn exit(&self) -> Exit {
+        of_output_error(&self.0)
     }
 }
 
@@ -111,4 +124,36 @@ pub fn with_causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_what_scripts_rely_on() {
+        let codes = [Exit::Done, Exit::Refused, Exit::Usage, Exit::Network];
+        assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let error = OutputError(io::ErrorKind::StorageFull.into());
+        let want = "cannot write to standard output: no storage space";
+        assert_eq!(with_causes(&error), want);
+        assert_eq!(with_causes(&io::Error::other("alone")), "alone");
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_no_failure() {
+        let app = App {
+            name: "app",
+            version: "0",
+            help: "",
+        };
+        let exit = |kind: io::ErrorKind| fail(&app, &OutputError(kind.into()));
+        assert_eq!(exit(io::ErrorKind::BrokenPipe), Exit::Done);
+        assert_eq!(exit(io::ErrorKind::StorageFull), Exit::Usage);
+        assert_eq!(exit(io::ErrorKind::Other), Exit::Usage);
+    }
 }
