@@ -108,7 +108,7 @@ fn the_other_clients_look_at_their_streams() {
         for verb in ["request", "run -n 1"] {
             check_refused("code-client", &code, verb, redirection, sentence);
         }
-        for verb in ["get al", "delete al 1", "clear al", "hello al"] {
+        for verb in ["get al", "delete al 1", "clear al"] {
             check_refused("history-client", &history, verb, redirection, sentence);
         }
         for verb in ["get codes.txt -o -", "head codes.txt", "list"] {
@@ -132,9 +132,26 @@ fn the_other_clients_look_at_their_streams() {
     for name in ["codes.txt", "messages.log", "history.txt"] {
         assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"", "{name}");
     }
+    redirected("history-client", &history, "hello al", "<&- >&-").expect(0);
     redirected("code-client", &code, "request", ">/dev/null").expect(0);
     redirected("history-client", &history, "get al", ">/dev/null").expect(0);
     redirected("file-client", &file, "get codes.txt -o -", ">/dev/null").expect(0);
+}
+
+#[test]
+fn an_access_log_that_nobody_can_get_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (redirection, sentence) in BAD_OUTPUTS {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}")]);
+        shell
+            .arg(program("file-server"))
+            .args(["0", "--access-log"]);
+        shell.arg("--root").arg(dir.path());
+        let ran = run_command(shell, b"").expect(2);
+        let want = sentence.replace("cannot write to", "cannot write the access log to");
+        assert!(ran.stderr.contains(&want), "{}", ran.stderr);
+    }
 }
 
 /// What other languages give a child that is to have no streams: /dev/null, opened for both.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cli::LineWriter;
+use cli::stream::Output;
 use proto::http::{Status, date};
 
 /// How much of a request line is shown, in bytes.
@@ -18,12 +19,12 @@ impl AccessLog {
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start(out: Output) -> io::Result<Self> {
         let note = |dropped| {
             log::warn!("{dropped} lines of the access log were dropped: nobody read it");
             String::new()
         };
-        LineWriter::start("access log", io::stdout(), note).map(Self)
+        LineWriter::start("access log", out, note).map(Self)
     }
 
     /// Adds a line.

@@ -87,6 +87,8 @@ pub enum Error {
     },
     /// The file of accounts is not right.
     Accounts(AccountsError),
+    /// Standard output cannot take the access log.
+    Output(io::Error),
 }
 
 impl fmt::Display for Error {
@@ -95,6 +97,7 @@ impl fmt::Display for Error {
             Self::Start(error) => error.fmt(f),
             Self::Root { path, .. } => write!(f, "cannot serve the folder {}", path.display()),
             Self::Accounts(error) => error.fmt(f),
+            Self::Output(_) => f.write_str("cannot write the access log to standard output"),
         }
     }
 }
@@ -105,6 +108,7 @@ impl std::error::Error for Error {
             Self::Start(error) => error.source(),
             Self::Root { cause, .. } => Some(cause),
             Self::Accounts(error) => error.source(),
+            Self::Output(cause) => Some(cause),
         }
     }
 }
@@ -125,7 +129,7 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Start(error) if error.is_of_network() => Exit::Network,
-            Self::Start(_) | Self::Root { .. } | Self::Accounts(_) => Exit::Usage,
+            Self::Start(_) | Self::Root { .. } | Self::Accounts(_) | Self::Output(_) => Exit::Usage,
         }
     }
 }
@@ -158,8 +162,13 @@ impl Server {
         if !config.read_only {
             files.remove_leftovers();
         }
-        let access_log = config.has_access_log.then(AccessLog::start).transpose();
-        let access_log = access_log.map_err(StartError::Thread)?;
+        let access_log = match config.has_access_log {
+            true => {
+                let out = cli::stream::output().map_err(Error::Output)?;
+                Some(AccessLog::start(out).map_err(StartError::Thread)?)
+            }
+            false => None,
+        };
         let service = Arc::new(Http(Connections {
             files,
             read_only: config.read_only,

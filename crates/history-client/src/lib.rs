@@ -74,20 +74,32 @@ impl Config {
     }
 
     fn ask(&self, request: &Request) -> Result<(), Error> {
-        let mut out = output().map_err(Error::Output)?;
+        let out = match request.operation {
+            // A greeting is for a person.
+            Operation::Hello => None,
+            Operation::Delete(_) | Operation::Get | Operation::Clear => Some(output()),
+        };
+        let mut out = out.transpose().map_err(Error::Output)?;
         let mut client = Client::connect(&self.endpoint)?;
         let sentence = client.ask(request, |part| match part {
             Part::About(text) => {
                 self.tell(text);
                 Ok(())
             }
-            Part::Text(bytes) => out.write_all(bytes),
+            Part::Text(bytes) => out.as_mut().map_or(Ok(()), |out| out.write_all(bytes)),
         })?;
-        let written = match sentence.as_str() {
-            "" => Ok(()),
-            sentence => out.write_all(format!("{sentence}\n").as_bytes()),
+        let line = match sentence.as_str() {
+            "" => String::new(),
+            sentence => format!("{sentence}\n"),
         };
-        written.and_then(|()| out.flush()).map_err(Error::Output)
+        match out {
+            Some(mut out) => {
+                let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+                written.map_err(Error::Output)?;
+            }
+            None => self.tell(&line),
+        }
+        Ok(())
     }
 
     /// Writes to standard error, for a person. That nobody reads it is no reason to fail.
