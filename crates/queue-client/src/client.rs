@@ -651,3 +651,52 @@ pub(crate) fn millis(duration: Duration) -> Result<u32, Error> {
         .filter(|_| duration <= DURATION_MAX)
         .ok_or(Error::DurationTooLong(duration))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use proto::error::ErrorReply;
+
+    use super::*;
+
+    #[test]
+    fn an_older_server_is_asked_to_release_what_it_cannot_unreserve() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut input = BufReader::new(&stream);
+            let mut payload = Vec::new();
+            let mut requests = Vec::new();
+            while let Ok(Some(kind)) =
+                frame::read(&mut input, frame::PAYLOAD_BYTES_MAX, &mut payload)
+            {
+                let request = Request::decode(kind, &payload).unwrap();
+                let reply = match request {
+                    Request::Unreserve { .. } => Reply::Error(ErrorReply {
+                        code: ErrorCode::Unsupported,
+                        sentence: "no message has the kind 0x0d",
+                    }),
+                    _ => Reply::Done { messages: 1 },
+                };
+                requests.push(format!("{request:?}"));
+                let mut out = Vec::new();
+                reply.encode(&mut out);
+                (&stream).write_all(&out).unwrap();
+            }
+            requests
+        });
+        let endpoint = Endpoint::new("127.0.0.1", port);
+        let mut client = Client::connect(&endpoint, Transport::Tcp).unwrap();
+        client.unreserve(Claim::Held(7)).unwrap();
+        drop(client);
+        let want = [
+            "Unreserve { claim: Held(7) }",
+            "Release { claim: Held(7), delay_millis: 0 }",
+        ];
+        assert_eq!(server.join().unwrap(), want);
+    }
+}

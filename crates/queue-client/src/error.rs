@@ -257,6 +257,11 @@ impl std::error::Error for Error {
 }
 
 impl Error {
+    /// Whether it is left open what the server has done.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
     /// Whether the server is away, or about to be, and may be back: it was lost or cannot be
     /// reached, it shuts down, or it has as many connections as it accepts.
     pub(crate) fn is_server_away(&self) -> bool {

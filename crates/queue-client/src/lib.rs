@@ -129,15 +129,15 @@ pub fn run(config: Config) -> Result<(), Error> {
         Action::Lease(lease) => lease.run(&config),
         Action::Ack(token) => {
             let token = token.token()?;
-            config.connect()?.ack(token)
+            config.ask(|client| client.ack(token))
         }
         Action::Release(token, delay) => {
             let token = token.token()?;
-            config.connect()?.release(token, *delay).map(drop)
+            config.ask(|client| client.release(token, *delay).map(drop))
         }
         Action::Extend(token, lease) => {
             let token = token.token()?;
-            config.connect()?.extend(token, *lease)
+            config.ask(|client| client.extend(token, *lease))
         }
         Action::Peek(count, ending) => {
             let out = output()?;
@@ -145,34 +145,34 @@ pub fn run(config: Config) -> Result<(), Error> {
         }
         Action::List => {
             let out = output()?;
-            show::list(&mut config.connect()?, out)
+            show::list(&config.ask(Client::stats)?, out)
         }
         Action::Stats { json } => {
             let out = output()?;
-            show::stats(&mut config.connect()?, out, *json)
+            show::stats(&config.ask(Client::stats)?, out, *json)
         }
         Action::Purge => {
-            let messages = config.connect()?.purge()?;
+            let messages = config.ask(Client::purge)?;
             log::info!("Messages purged: {messages}");
             Ok(())
         }
         Action::Pause => {
-            config.connect()?.pause()?;
+            config.ask(Client::pause)?;
             log::info!("Queue paused: {}", config.queue);
             Ok(())
         }
         Action::Resume => {
-            config.connect()?.resume()?;
+            config.ask(Client::resume)?;
             log::info!("Queue resumed: {}", config.queue);
             Ok(())
         }
         Action::Kick => {
-            let messages = config.connect()?.kick()?;
+            let messages = config.ask(Client::kick)?;
             log::info!("Messages kicked: {messages}");
             Ok(())
         }
         Action::Drain(on) => {
-            config.connect()?.drain(*on)?;
+            config.ask(|client| client.drain(*on))?;
             log::info!(
                 "The server takes new messages: {}",
                 if *on { "no" } else { "yes" }

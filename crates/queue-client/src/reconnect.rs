@@ -10,44 +10,67 @@ use crate::{Client, Config, Error, Received, Transport};
 /// The pause between two tries to reach a server that is gone.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Pauses. There is no event to wait for: nobody tells us that a server came up.
+fn park(pause: Duration) -> bool {
+    thread::park_timeout(pause);
+    true
+}
+
 impl Config {
-    /// Connects to the server, and chooses the queue.
-    pub(crate) fn connect(&self) -> Result<Client, Error> {
-        self.connect_while(|pause| {
-            // There is no event to wait for: nobody tells us that a server came up.
-            thread::park_timeout(pause);
-            true
-        })
+    /// Connects and does one thing, and tries again for as long as `--wait-for-server` says while it
+    /// is certain that the server did not do it.
+    pub(crate) fn ask<T>(
+        &self,
+        request: impl FnMut(&mut Client) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let was_not_done = |error: &Error| error.is_server_away() && !error.is_loss();
+        self.retry(park, was_not_done, request)
+            .map(|(_, answer)| answer)
     }
 
-    /// Connects, and tries again for as long as `--wait-for-server` says, and `pause` does not say
-    /// no, which it is called with between two tries.
+    /// Connects, and tries again for as long as `--wait-for-server` says.
+    pub(crate) fn connect(&self) -> Result<Client, Error> {
+        self.connect_while(park)
+    }
+
+    /// The same, as long as `pause` does not say no, which it is called with between two tries.
     pub(crate) fn connect_while(&self, pause: impl Fn(Duration) -> bool) -> Result<Client, Error> {
+        // A server that has enough connections, or is ending, takes one more only to say so.
+        let is_probed = self.waits_for_server() && self.transport == Transport::Tcp;
+        let probe = |client: &mut Client| match is_probed {
+            true => client.peek_after(u64::MAX).map(drop),
+            false => Ok(()),
+        };
+        let connected = self.retry(pause, Error::is_server_away, probe);
+        connected.map(|(client, ())| client)
+    }
+
+    fn retry<T>(
+        &self,
+        pause: impl Fn(Duration) -> bool,
+        is_passing: impl Fn(&Error) -> bool,
+        mut act: impl FnMut(&mut Client) -> Result<T, Error>,
+    ) -> Result<(Client, T), Error> {
         let deadline = Instant::now().checked_add(self.endpoint.wait_for_server);
+        let endpoint = Endpoint {
+            wait_for_server: Duration::ZERO,
+            ..self.endpoint.clone()
+        };
         loop {
-            let error = match self.connect_once() {
-                Err(error) if error.is_server_away() => error,
-                connected => return connected,
+            let acted = Client::connect(&endpoint, self.transport).and_then(|mut client| {
+                client.set_queue(self.queue());
+                let done = act(&mut client)?;
+                Ok((client, done))
+            });
+            let error = match acted {
+                Err(error) if is_passing(&error) => error,
+                acted => return acted,
             };
             let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_over || !pause(RETRY_PAUSE) {
                 return Err(error);
             }
         }
-    }
-
-    fn connect_once(&self) -> Result<Client, Error> {
-        let endpoint = Endpoint {
-            wait_for_server: Duration::ZERO,
-            ..self.endpoint.clone()
-        };
-        let mut client = Client::connect(&endpoint, self.transport)?;
-        client.set_queue(self.queue());
-        if self.waits_for_server() && self.transport == Transport::Tcp {
-            // A server that has enough connections, or is ending, takes one more only to say so.
-            client.peek_after(u64::MAX)?;
-        }
-        Ok(client)
     }
 
     /// Whether a connection that is lost may be made again.

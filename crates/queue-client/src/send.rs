@@ -62,7 +62,7 @@ impl Send {
             return self.send_pieces(config, end, path, input);
         }
         let body = self.read_message(path, input)?;
-        config.connect()?.send_delayed(&body, self.delay)?;
+        config.ask(|client| client.send_delayed(&body, self.delay))?;
         log::info!("Sent: {} bytes", body.len());
         Ok(())
     }

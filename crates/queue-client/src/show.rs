@@ -35,9 +35,8 @@ pub(crate) fn peek(
 const COLUMNS: [&str; 6] = ["name", "ready", "held", "delayed", "dead", "oldest"];
 
 /// Writes a line for each queue: for people on a terminal, else with tabs and without a head.
-pub(crate) fn list(client: &mut Client, mut out: Output) -> Result<(), Error> {
-    let queues = client.stats()?.queues;
-    let lines = queues.iter().map(columns);
+pub(crate) fn list(stats: &Stats, mut out: Output) -> Result<(), Error> {
+    let lines = stats.queues.iter().map(columns);
     let text = match out.is_terminal() {
         true => aligned(&lines.collect::<Vec<_>>()),
         false => lines.map(|line| line.join("\t") + "\n").collect(),
@@ -77,11 +76,10 @@ fn aligned(lines: &[Vec<String>]) -> String {
 }
 
 /// Writes the server's totals and its queues.
-pub(crate) fn stats(client: &mut Client, mut out: Output, as_json: bool) -> Result<(), Error> {
-    let stats = client.stats()?;
+pub(crate) fn stats(stats: &Stats, mut out: Output, as_json: bool) -> Result<(), Error> {
     let text = match as_json {
-        true => format!("{}\n", to_json(&stats)),
-        false => to_text(&stats),
+        true => format!("{}\n", to_json(stats)),
+        false => to_text(stats),
     };
     out.write_all(text.as_bytes()).map_err(Error::Output)
 }

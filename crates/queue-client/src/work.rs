@@ -5,7 +5,7 @@
 //! it has not. What was never begun, or was ended because the worker stops, is given back as if it
 //! had not been handed out.
 
-mod drain;
+mod end;
 mod guardian;
 mod init;
 mod job;
@@ -15,16 +15,15 @@ use std::ffi::OsString;
 use std::io;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::receive::LONG_WAIT;
 use crate::reconnect::RETRY_PAUSE;
 use crate::stop::{Stop, StopOnPanic, StopOnSignals};
 use crate::{Client, Config, Error, Received, Released};
 
-use drain::{Busy, Drain, Next};
+use end::{Busy, End, Next};
 
 /// How many commands may run at once.
 pub const JOBS_MAX: usize = 256;
@@ -55,7 +54,11 @@ pub struct Work {
 /// Guards a command, if the program was started by a worker to do that; else `None`. To be called
 /// before anything else by every program that calls [`run`](crate::run), with its arguments.
 pub fn guard(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    (args.nth(1)? == guardian::ARG).then(|| guardian::guard(args))
+    if args.nth(1)? != guardian::ARG {
+        return None;
+    }
+    let worker = guardian::worker()?;
+    Some(guardian::guard(worker, args))
 }
 
 impl Work {
@@ -68,39 +71,30 @@ impl Work {
         lookup::find(&self.command).map_err(|cause| self.cannot_start(cause))?;
         let stop = Arc::new(Stop::default());
         let _signals = StopOnSignals::new(Arc::clone(&stop)).map_err(Error::Setup)?;
-        let drain = Drain::default();
-        let connected = AtomicUsize::new(0);
-        self.run_threads(config, &stop, &drain, &connected)?;
+        let end = End::new();
+        self.run_threads(config, &stop, &end)?;
         if stop.is_cut_short() {
             return Err(Error::CutShort);
         }
-        match drain.dead() {
+        match end.dead() {
             0 => Ok(()),
             messages => Err(Error::Died { messages }),
         }
     }
 
-    fn run_threads(
-        &self,
-        config: &Config,
-        stop: &Stop,
-        drain: &Drain,
-        connected: &AtomicUsize,
-    ) -> Result<(), Error> {
+    fn run_threads(&self, config: &Config, stop: &Stop, end: &End) -> Result<(), Error> {
         thread::scope(|scope| {
             let mut threads = Vec::new();
             for number in 0..self.jobs {
                 let worker = move || {
                     let _guard = StopOnPanic(stop);
-                    let mut worker = Worker {
+                    let worked = Worker {
                         work: self,
                         config,
                         stop,
-                        drain,
-                        connected,
-                        idle_since: Instant::now(),
-                    };
-                    let worked = worker.work();
+                        end,
+                    }
+                    .work();
                     if worked.is_err() {
                         stop.stop();
                     }
@@ -137,22 +131,18 @@ struct Worker<'w> {
     work: &'w Work,
     config: &'w Config,
     stop: &'w Stop,
-    drain: &'w Drain,
-    /// How many of the threads have a connection.
-    connected: &'w AtomicUsize,
-    /// Since when there was no message; also over several connections.
-    idle_since: Instant,
+    end: &'w End,
 }
 
 /// A message to run the command for, and the note that this is done.
-type Job<'w> = (Received, Option<Busy<'w>>);
+type Job<'w> = (Received, Busy<'w>);
 
 impl<'w> Worker<'w> {
-    fn work(&mut self) -> Result<(), Error> {
+    fn work(&self) -> Result<(), Error> {
         while let Some(mut client) = self.connect()? {
-            self.connected.fetch_add(1, Ordering::Relaxed);
+            let connected = self.end.connected();
             let served = self.serve(&mut client);
-            self.connected.fetch_sub(1, Ordering::Relaxed);
+            drop(connected);
             match served {
                 Err(error) if self.stop.is_stopping() && error.is_server_away() => break,
                 Err(error) if self.config.may_reconnect(&error) => {
@@ -165,30 +155,30 @@ impl<'w> Worker<'w> {
         Ok(())
     }
 
-    /// Connects; `None` when the workers are to stop.
+    /// Connects; `None` when there is no more to do.
     fn connect(&self) -> Result<Option<Client>, Error> {
-        while !self.stop.is_stopping() {
+        let is_over = || self.stop.is_stopping() || self.end.is_over();
+        while !is_over() {
             let connected = self.config.connect_while(|pause| {
                 self.stop.pause(pause);
-                !self.stop.is_stopping()
+                !is_over()
             });
             match connected {
-                Err(_) if self.stop.is_stopping() => {}
-                // It may have no connection left for this thread; then the others do the work.
-                Err(error) if error.is_server_away() && self.has_others() => {}
+                Err(error) if error.is_server_away() && (is_over() || self.has_others()) => {}
                 connected => return connected.map(Some),
             }
         }
         Ok(None)
     }
 
-    /// Whether another thread has a connection, and may have one that is lost again.
+    /// Whether another thread has a connection. Then the server is there, but may have none left for
+    /// this one, and the others do its work.
     fn has_others(&self) -> bool {
-        self.config.waits_for_server() && self.connected.load(Ordering::Relaxed) > 0
+        self.config.waits_for_server() && self.end.has_connected()
     }
 
     /// Takes messages over one connection and runs the command for each.
-    fn serve(&mut self, client: &mut Client) -> Result<(), Error> {
+    fn serve(&self, client: &mut Client) -> Result<(), Error> {
         while let Some((message, _running)) = self.take(client)? {
             if self.stop.is_stopping() {
                 // It was handed out in that very moment.
@@ -198,7 +188,6 @@ impl<'w> Worker<'w> {
             if self.work.once {
                 return Ok(());
             }
-            self.idle_since = Instant::now();
         }
         match self.work.once && !self.stop.is_stopping() {
             true => Err(Error::Empty),
@@ -209,37 +198,17 @@ impl<'w> Worker<'w> {
     /// The next message; `None` when there is none for as long as it was to be waited for, or the
     /// workers are to stop.
     fn take(&self, client: &mut Client) -> Result<Option<Job<'w>>, Error> {
-        if self.work.drain {
-            return self.take_for_drain(client);
-        }
+        let mut wait = match (self.work.drain, self.work.wait) {
+            (true, _) => Duration::ZERO,
+            (false, Some(wait)) => self.end.left_of(wait),
+            (false, None) => LONG_WAIT,
+        };
         loop {
-            let taken = match self.work.wait {
-                Some(wait) => {
-                    let left = wait.saturating_sub(self.idle_since.elapsed());
-                    self.ask(client, |client| client.receive_wait(left))?
-                }
-                None => self.ask(client, |client| client.receive_patiently(LONG_WAIT))?,
-            };
-            if let Some(message) = taken {
-                return Ok(Some((message, None)));
-            }
-            // An older server says that there is nothing too early when it is told to stop.
-            let is_over = |wait| self.idle_since.elapsed() >= wait;
-            if self.work.wait.is_some_and(is_over) || self.stop.is_stopping() {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn take_for_drain(&self, client: &mut Client) -> Result<Option<Job<'w>>, Error> {
-        let mut wait = Duration::ZERO;
-        loop {
-            let mut busy = self.drain.asking();
-            let taken = self.ask(client, |client| client.receive_wait(wait))?;
-            let is_passing_over = match taken {
-                Some(message) if !self.drain.is_passed_over(message.id) => {
+            let mut busy = self.end.asking();
+            let is_passing_over = match self.ask(client, wait)? {
+                Some(message) if !self.end.is_passed_over(message.id) => {
                     busy.runs(message.id);
-                    return Ok(Some((message, Some(busy))));
+                    return Ok(Some((message, busy)));
                 }
                 Some(message) => {
                     client.unreserve(&message)?;
@@ -252,7 +221,13 @@ impl<'w> Worker<'w> {
                 if self.stop.is_stopping() {
                     return Ok(None);
                 }
-                match self.drain.next(is_passing_over) {
+                let next = match (self.work.drain, self.work.wait) {
+                    (true, _) => self.end.next_of_drain(is_passing_over),
+                    // An older server says that there is nothing too early when it is told to stop.
+                    (false, Some(wait)) => self.end.next_within(wait),
+                    (false, None) => Next::Ask(LONG_WAIT),
+                };
+                match next {
                     Next::End => return Ok(None),
                     Next::Ask(wait) => break wait,
                     Next::Look => {}
@@ -262,13 +237,13 @@ impl<'w> Worker<'w> {
     }
 
     /// Asks for a message; a wait for that ends when the workers are to stop.
-    fn ask(
-        &self,
-        client: &mut Client,
-        receive: impl FnOnce(&mut Client) -> Result<Option<Received>, Error>,
-    ) -> Result<Option<Received>, Error> {
+    fn ask(&self, client: &mut Client, wait: Duration) -> Result<Option<Received>, Error> {
         let _waiting = self.stop.waiting(client.closer());
-        receive(client)
+        // Who is to do what there is, is told that there is a pause; others wait for its end, too.
+        match self.work.drain || self.work.once {
+            true => client.receive_wait(wait),
+            false => client.receive_patiently(wait),
+        }
     }
 
     /// Runs the command for a message, and says what became of that.
@@ -317,17 +292,17 @@ impl<'w> Worker<'w> {
         if released == Released::Dead || (stays_dead && self.work.drain) {
             log::error!("Message {id} is dead: its command failed ({status}) at attempt {attempt}");
             if self.work.drain {
-                self.drain.died();
+                self.end.died();
             }
         } else {
             log::warn!("Message {id} is given back, for its command failed ({status})");
         }
         if stays_dead && self.work.drain {
-            self.drain.pass_over(id);
+            self.end.pass_over(id);
         } else if stays_dead && !self.work.once {
             self.stop.pause(DEAD_PAUSE);
         } else if released == Released::Queued && !self.work.retry_delay.is_zero() {
-            self.drain.retries(id, self.work.retry_delay);
+            self.end.retries(id, self.work.retry_delay);
         }
     }
 }

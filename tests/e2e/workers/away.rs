@@ -1,6 +1,9 @@
 //! Servers that are away, or have no connection left.
 
+use std::fs;
+use std::io::Write;
 use std::process::Command;
+use std::time::Duration;
 
 use super::Place;
 use crate::harness::{Running, Server, eventually, program, run_command};
@@ -83,21 +86,61 @@ fn more_jobs_than_connections_are_no_failure() {
 #[test]
 fn who_may_wait_for_the_server_waits_for_a_connection() {
     let server = start(&["tcp", "--max-connections", "1"]);
-    let mut holder = client(&server);
-    holder.send(b"job").unwrap();
-    let message = holder.receive().unwrap().unwrap();
-    let clients = ["send /dev/null", "list", "send --lines /dev/null"]
-        .map(|words| wait(&server, &format!("--wait-for-server 60 {words}")));
-    server.wait_for_log(|log| log.contains("WARN"));
-    holder.ack(&message).unwrap();
-    drop(holder);
-    for client in clients {
+    for words in [
+        "send /dev/null",
+        "list",
+        "receive",
+        "send --lines /dev/null",
+    ] {
+        let turned_away = || server.log().matches("WARN").count();
+        let before = turned_away();
+        // Whoever holds a message keeps the connection.
+        let mut holder = client(&server);
+        holder.send(b"job").unwrap();
+        let message = holder.receive().unwrap().unwrap();
+        let waiting = wait(&server, &format!("--wait-for-server 60 {words}"));
+        eventually("it is turned away", || turned_away() > before);
+        holder.release(&message, Duration::ZERO).unwrap();
+        drop(holder);
         assert_eq!(
-            client.wait(),
+            waiting.wait(),
             Some(0),
-            "{}: {}",
-            client.command,
-            client.stderr.text()
+            "{words}: {}",
+            waiting.stderr.text()
         );
     }
+}
+
+#[test]
+fn who_sends_many_is_told_which_is_the_first_that_may_not_be_stored() {
+    let place = Place::new("", "");
+    let fifo = place.path("fifo");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let sender = wait(&place.server, &format!("send --lines {}", fifo.display()));
+    let mut lines = fs::File::create(&fifo).unwrap();
+    lines.write_all(b"one\ntwo\nthree\n").unwrap();
+    let ready = || {
+        let queues = client(&place.server).stats().unwrap().queues;
+        queues.iter().map(|queue| queue.ready).sum::<u64>()
+    };
+    eventually("three are stored", || ready() == 3);
+    let Place { server, .. } = place;
+    server.signal("TERM");
+    assert_eq!(server.wait().0, Some(0));
+    lines.write_all(b"four\nfive\n").unwrap();
+    drop(lines);
+    assert_eq!(sender.wait(), Some(3));
+    let said = sender.stderr.text();
+    let knows =
+        said.contains("not known whether message 4 and the 1 behind it were stored; 3 were");
+    assert!(
+        knows || said.contains("message 4 was not stored; 3 were"),
+        "{said}"
+    );
 }

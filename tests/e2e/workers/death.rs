@@ -27,19 +27,19 @@ fn check_that_nothing_outlives_its_worker(command: &[&str]) {
 
 #[test]
 fn a_command_ends_with_its_worker() {
-    let script = "sleep 1000 & echo $$ > running; wait";
+    let script = "sleep 60 & echo $$ > running; wait";
     check_that_nothing_outlives_its_worker(&["sh", "-c", script]);
 }
 
 #[test]
 fn a_command_ends_with_its_worker_though_it_does_not_want_to() {
-    let script = "trap '' TERM; sleep 1000 & echo $$ > running; wait";
+    let script = "trap '' TERM; sleep 60 & echo $$ > running; wait";
     check_that_nothing_outlives_its_worker(&["sh", "-c", script]);
 }
 
 #[test]
 fn a_command_with_a_session_of_its_own_ends_with_its_worker() {
-    let script = "sleep 1000 & echo $$ > running; wait";
+    let script = "sleep 60 & echo $$ > running; wait";
     check_that_nothing_outlives_its_worker(&["setsid", "sh", "-c", script]);
 }
 
@@ -60,7 +60,7 @@ fn what_takes_its_time_to_end_is_given_it() {
 fn a_command_does_not_outlive_its_guardian() {
     let place = Place::new("", "one\ntwo\n");
     let script = "read -r job; echo $$ > $job; test $QUEUE_ATTEMPT = 2 || test $job = two || \
-                  sleep 1000";
+                  sleep 60";
     let worker = place.work("--drain", script);
     let command = place.wait_for_pid("one");
     let family = descendants(worker.pid());

@@ -1,9 +1,10 @@
 //! `work --drain`: when it is over, and what it says.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use super::Place;
-use crate::harness::run_command;
+use crate::harness::{eventually, run_command};
 use crate::work::{check, say};
 
 #[test]
@@ -86,4 +87,34 @@ fn a_drain_of_the_dead_tries_each_once() {
     );
     let listed = say(&place.server, "list", b"").expect(0).out();
     assert!(listed.starts_with("default.dead\t5\t0\t0\t0\t"), "{listed}");
+}
+
+#[test]
+fn what_fails_among_the_dead_is_not_run_again_at_once() {
+    let place = Place::new("--max-attempts 1", "job\n");
+    run_command(place.command(&[], "--drain", "false"), b"").expect(1);
+    let start = Instant::now();
+    let worker = place.work("--queue default.dead", "echo >> runs; exit 1");
+    eventually("it is run again", || {
+        place.read("runs").lines().count() >= 3
+    });
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    worker.signal("TERM");
+    assert_eq!(worker.wait(), Some(0));
+}
+
+#[test]
+fn a_wait_is_not_over_while_a_job_runs_that_may_send_more() {
+    let place = Place::new("", "first\n");
+    let client = crate::harness::program("queue-client");
+    let addr = place.server.host_and_ports().join(" ");
+    let send = format!("{} {addr} send --lines -", client.display());
+    // The first job runs longer than the others wait; what it then sends has to run all at once.
+    let script = format!(
+        "read -r job; \
+         if test $job = first; then sleep 1; seq 3 | {send} 2> /dev/null; fi; \
+         touch $job.job; until test $(ls | grep -c job) = 4; do sleep 0.01; done"
+    );
+    run_command(place.command(&[], "--jobs 4 --wait 0.3", &script), b"").expect(0);
+    assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 4);
 }

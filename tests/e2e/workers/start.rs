@@ -98,7 +98,7 @@ fn a_command_that_does_not_read_is_not_waited_for() {
     }
     // One leaves a daemon behind that holds the message's pipe; the other one reads it all.
     let script = "if test -e daemon; then wc -c > read; \
-                  else sleep 1000 > /dev/null 2>&1 & echo $! > daemon; fi";
+                  else exec 3<&0; sleep 60 <&3 > /dev/null 2>&1 & echo $! > daemon; fi";
     let worker = place.work("--drain", script);
     assert_eq!(worker.wait(), Some(0));
     let daemon = place.wait_for_pid("daemon");
@@ -183,4 +183,24 @@ fn process_1_ends_as_its_worker_does() {
     let command = place.command(&runner, "--once", "cat > done");
     run_command(command, b"").expect(0);
     eventually("it is done", || place.read("done") == "job");
+}
+
+#[test]
+fn nobody_becomes_a_guardian_by_mistake() {
+    let mut command = Command::new(program("queue-client"));
+    command.args(["--as-guardian", "touch", "/tmp/never"]);
+    let ran = run_command(command, b"").expect(2);
+    assert!(ran.stderr.contains("--as-guardian"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_command_gets_no_descriptor_but_the_three() {
+    let place = Place::new("", "job\n");
+    // We may have some ourselves that are not ours to close.
+    let mut list = Command::new("ls");
+    list.arg("/proc/self/fd");
+    let ours = run_command(list, b"").expect(0);
+    let command = place.command(&[], "--once", "exec ls /proc/self/fd");
+    let its = run_command(command, b"").expect(0);
+    assert_eq!(its.out(), ours.out());
 }

@@ -11,7 +11,7 @@ use crate::work::say;
 const PATIENT: &str = "echo $$ > running; until test -e go-on; do sleep 0.01; done; cat >> done";
 
 /// The same, but it never ends by itself.
-const ENDLESS: &str = "echo $$ >> running; sleep 1000; cat >> done";
+const ENDLESS: &str = "echo $$ >> running; sleep 60; cat >> done";
 
 const STOPPING: &str = "Taking no more messages";
 
@@ -92,7 +92,7 @@ fn a_service_that_is_stopped_costs_no_attempt() {
 #[test]
 fn a_command_that_is_stopped_alone_has_failed() {
     let place = Place::new("", "job\n");
-    let worker = place.work("--once", "echo $$ > running; exec sleep 1000");
+    let worker = place.work("--once", "echo $$ > running; exec sleep 60");
     let command = place.wait_for_pid("running");
     signal("TERM", &command.to_string());
     assert_eq!(worker.wait(), Some(1));

@@ -86,12 +86,15 @@ pub(super) fn header(body: &[u8]) -> [u8; 4] {
         .to_be_bytes()
 }
 
-/// Is the guardian of a command, if that is what the program was started for.
-pub(super) fn guard(mut words: impl Iterator<Item = OsString>) -> ExitCode {
-    let mut worker = match io::stdin().as_fd().try_clone_to_owned() {
-        Ok(socket) => UnixStream::from(socket),
-        Err(_) => return ExitCode::FAILURE,
-    };
+/// The worker that has started us, if standard input is a socket to one.
+pub(super) fn worker() -> Option<UnixStream> {
+    let socket = io::stdin().as_fd().try_clone_to_owned().ok()?;
+    let worker = UnixStream::from(socket);
+    worker.local_addr().is_ok().then_some(worker)
+}
+
+/// Runs a command and guards it.
+pub(super) fn guard(mut worker: UnixStream, mut words: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(command) = words.next() else {
         return ExitCode::FAILURE;
     };
@@ -219,12 +222,13 @@ impl<'w> Guardian<'w> {
         while let Some(stdin) = &mut self.stdin {
             match stdin.write(&self.body[self.written..]) {
                 Ok(bytes @ 1..) => self.written += bytes,
-                // That was all.
-                Ok(0) => self.stdin = None,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A command need not read it.
-                Err(_) => self.stdin = None,
+                // That was all, or the command does not want the rest.
+                Ok(0) | Err(_) => {
+                    self.stdin = None;
+                    self.body = Vec::new();
+                }
             }
         }
     }
