@@ -10,7 +10,9 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use group_commit::{CommitError, Committer, Fsync, Limits, Line, NotStored, Room, Store, TextFile};
+use group_commit::{
+    CommitError, Committer, Fsync, Limits, Line, NotStored, OpenError, Room, Store, TextFile,
+};
 use uuid::Uuid;
 
 use crate::Error;
@@ -19,8 +21,14 @@ use crate::known::Known;
 /// The codes' file in the data folder.
 const FILE_NAME: &str = "codes.txt";
 
-/// A line without its line feed: two UUIDs of 36 characters, a CRC of 8, two spaces.
-const LINE_BYTES: usize = 36 + 1 + 36 + 1 + 8;
+/// A UUID with its hyphens.
+const UUID_BYTES: usize = 36;
+
+/// A CRC in hexadecimal digits.
+const CRC_BYTES: usize = 8;
+
+/// A line without its line feed: two UUIDs and a CRC, with spaces between them.
+const LINE_BYTES: usize = UUID_BYTES + 1 + UUID_BYTES + 1 + CRC_BYTES;
 
 /// Why there is no code.
 #[derive(Debug)]
@@ -64,19 +72,22 @@ impl Codes {
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let known = Known::new();
-        let mut count = 0;
+        let mut known = Known::new();
+        let mut loading = known.load();
         let look = |line: &[u8], is_whole| match parse(line) {
-            Some((uuid, _)) if is_whole && known.get(uuid).is_some() => Line::Damaged,
             Some((uuid, code)) if is_whole => {
-                known.add(uuid, code);
-                count += 1;
+                loading.add(uuid, code);
                 Line::Sound
             }
             None if line.len() > LINE_BYTES => Line::Damaged,
             _ => Line::Torn,
         };
-        let file = TextFile::open(&data_dir.join(FILE_NAME), fsync, look)?;
+        let path = data_dir.join(FILE_NAME);
+        let read = TextFile::read(&path, look)?;
+        // Every line up to here has added a code, so their numbers are the same.
+        let loaded = loading.end();
+        let count = loaded.map_err(|line| OpenError::Damaged { path, line })?;
+        let file = read.recover(fsync)?;
         // What bounds its length is how many codes there may be.
         let file = file.with_limits(Limits {
             file_bytes_max: u64::MAX,
@@ -172,12 +183,21 @@ impl Store for CodesFile {
 }
 
 fn parse(line: &[u8]) -> Option<(Uuid, Uuid)> {
-    let (record, crc) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?;
-    if format!("{:08x}", crc32fast::hash(record.as_bytes())) != crc {
+    let (record, crc) = line.split_at_checked(LINE_BYTES - CRC_BYTES)?;
+    let record = record.strip_suffix(b" ")?;
+    if hexadecimal(crc32fast::hash(record)) != crc {
         return None;
     }
-    let (uuid, code) = record.split_once(' ')?;
-    Some((Uuid::try_parse(uuid).ok()?, Uuid::try_parse(code).ok()?))
+    let (uuid, code) = record.split_at_checked(UUID_BYTES)?;
+    let code = code.strip_prefix(b" ")?;
+    let uuid = Uuid::try_parse_ascii(uuid).ok()?;
+    Some((uuid, Uuid::try_parse_ascii(code).ok()?))
+}
+
+/// A CRC as a line has it. There are millions of lines to read, and this allocates nothing.
+fn hexadecimal(crc: u32) -> [u8; CRC_BYTES] {
+    let digit = |at: usize| b"0123456789abcdef"[(crc >> (28 - 4 * at)) as usize & 15];
+    std::array::from_fn(digit)
 }
 
 #[cfg(test)]

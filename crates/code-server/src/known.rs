@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{PoisonError, RwLock};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use uuid::Uuid;
 
 /// How many tables there are.
@@ -55,6 +56,75 @@ impl Known {
     }
 }
 
+/// How many codes of one table are added to it at once, when a file of them is read.
+const LOAD_CODES: usize = 256;
+
+/// Codes that are read, millions in a row. To add each to its table at once would wait for memory
+/// each time, for neighbours in the file are far from each other there; so they are gathered, and
+/// each table takes many.
+#[must_use = "what was added last is there only at its end"]
+pub(crate) struct Loading<'a> {
+    known: &'a mut Known,
+    /// For each table, the hash of a UUID, the number of its line, and the codes.
+    gathered: Vec<Vec<(u64, u64, Pair)>>,
+    lines: u64,
+    /// The first line with a UUID that was there before.
+    doubled: Option<u64>,
+}
+
+impl Known {
+    /// Begins to read codes.
+    pub(crate) fn load(&mut self) -> Loading<'_> {
+        Loading {
+            known: self,
+            gathered: vec![Vec::new(); SHARDS],
+            lines: 0,
+            doubled: None,
+        }
+    }
+}
+
+impl Loading<'_> {
+    /// Adds the code of the next line.
+    pub(crate) fn add(&mut self, uuid: Uuid, code: Uuid) {
+        self.lines += 1;
+        let hash = hash_of(&self.known.hasher, uuid);
+        let shard = shard_of(hash);
+        self.gathered[shard].push((hash, self.lines, (uuid, code)));
+        if self.gathered[shard].len() == LOAD_CODES {
+            self.add_gathered(shard);
+        }
+    }
+
+    fn add_gathered(&mut self, shard: usize) {
+        let Known { hasher, shards } = &mut *self.known;
+        let table = shards[shard]
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (hash, line, pair) in self.gathered[shard].drain(..) {
+            let is_same = |other: &Pair| other.0 == pair.0;
+            match table.entry(hash, is_same, |pair| hash_of(hasher, pair.0)) {
+                Entry::Vacant(entry) => drop(entry.insert(pair)),
+                Entry::Occupied(_) => {
+                    let first = self.doubled.map_or(line, |doubled| doubled.min(line));
+                    self.doubled = Some(first);
+                }
+            }
+        }
+    }
+
+    /// Returns how many codes were read.
+    ///
+    /// # Errors
+    /// The number of the first line whose UUID has a code before it.
+    pub(crate) fn end(mut self) -> Result<usize, u64> {
+        for shard in 0..SHARDS {
+            self.add_gathered(shard);
+        }
+        self.doubled.map_or(Ok(self.lines as usize), Err)
+    }
+}
+
 fn hash_of(hasher: &RandomState, uuid: Uuid) -> u64 {
     hasher.hash_one(uuid.as_u128())
 }
@@ -83,6 +153,27 @@ mod tests {
             assert_eq!(known.get(Uuid::from_u128(n)), Some(Uuid::from_u128(!n)));
         }
         assert_eq!(known.get(Uuid::from_u128(100_000)), None);
+    }
+
+    #[test]
+    fn what_was_loaded_is_found_and_what_comes_twice_is_named() {
+        let count = 3 * SHARDS as u128 * LOAD_CODES as u128 / 2;
+        let load = |doubled: &[u128]| {
+            let mut known = Known::new();
+            let mut loading = known.load();
+            for n in (0..count).chain(doubled.iter().copied()) {
+                loading.add(Uuid::from_u128(n), Uuid::from_u128(!n));
+            }
+            let loaded = loading.end();
+            (known, loaded)
+        };
+        let (known, loaded) = load(&[]);
+        assert_eq!(loaded, Ok(count as usize));
+        for n in 0..count {
+            assert_eq!(known.get(Uuid::from_u128(n)), Some(Uuid::from_u128(!n)));
+        }
+        let (_, loaded) = load(&[count, 7, count, 8]);
+        assert_eq!(loaded, Err(count as u64 + 2));
     }
 
     #[test]

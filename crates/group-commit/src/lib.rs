@@ -39,4 +39,4 @@ pub use handover::{CommitError, NotStored, Store, Ticket};
 pub use reopening::Reopening;
 pub use replacement::Replacement;
 pub use room::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Limits, Room};
-pub use text_file::{Line, TextFile};
+pub use text_file::{Line, ReadFile, TextFile};

@@ -85,8 +85,20 @@ impl TextFile {
     pub fn open(
         path: &Path,
         fsync: Fsync,
-        mut look: impl FnMut(&[u8], bool) -> Line,
+        look: impl FnMut(&[u8], bool) -> Line,
     ) -> Result<Self, OpenError> {
+        Self::read(path, look)?.recover(fsync)
+    }
+
+    /// The first half of [`TextFile::open`], which changes nothing: for whoever knows only when all
+    /// is read whether it is sound.
+    ///
+    /// # Errors
+    /// Those of [`TextFile::open`].
+    pub fn read(
+        path: &Path,
+        mut look: impl FnMut(&[u8], bool) -> Line,
+    ) -> Result<ReadFile, OpenError> {
         let data = DataFile::open(path)?;
         let mut input = BufReader::with_capacity(1 << 16, &**data.file());
         let mut line = Vec::new();
@@ -113,7 +125,7 @@ impl TextFile {
                 Line::Sound | Line::Torn => torn_line = Some(number),
             }
         }
-        Self::recover(data, fsync, sound_bytes)
+        Ok(ReadFile { data, sound_bytes })
     }
 
     /// Opens and locks a file, making it if it does not exist, and looks at the end of it alone: a
@@ -124,50 +136,8 @@ impl TextFile {
     /// If the file cannot be opened.
     pub fn open_at_end(path: &Path, fsync: Fsync) -> Result<Self, OpenError> {
         let data = DataFile::open(path)?;
-        let end = end_of_last_line(data.file()).map_err(OpenError::at(path))?;
-        Self::recover(data, fsync, end)
-    }
-
-    /// Brings to the disk what is read from a file, up to its last whole line.
-    fn recover(data: DataFile, fsync: Fsync, sound_bytes: u64) -> Result<Self, OpenError> {
-        let file = data.file();
-        let path = data.path();
-        let recover = || {
-            let synced_bytes = mark::read(file)?.min(sound_bytes);
-            // It must be true from here on, too, and also if what follows fails.
-            mark::write(file, synced_bytes)?;
-            let file_bytes = file.metadata()?.len();
-            if file_bytes > sound_bytes {
-                let shown_bytes = (file_bytes - sound_bytes).min(SHOWN_BYTES_MAX as u64);
-                let mut cut_off = vec![0; shown_bytes as usize];
-                file.read_exact_at(&mut cut_off, sound_bytes)?;
-                let (path, shown) = (path.display(), cut_off.escape_ascii());
-                log::warn!("The last line of {path} is not whole and is cut off: {shown}");
-                file.set_len(sound_bytes)?;
-            }
-            mark::write_again(file, synced_bytes, sound_bytes)?;
-            file.sync_all()?;
-            sync_folder(&fs::canonicalize(path)?)?;
-            mark::write(file, sound_bytes)?;
-            remove_left_beside(&data);
-            // Not before, for then every write would go to the end.
-            fcntl_setfl(file, OFlags::APPEND).map_err(io::Error::from)
-        };
-        recover().map_err(OpenError::at(path))?;
-        Ok(Self {
-            data,
-            fsync,
-            committed_bytes: sound_bytes,
-            marked_bytes: sound_bytes,
-            pending: Vec::new(),
-            limits: Limits::default(),
-            opened_bytes: sound_bytes,
-            free_bytes: None,
-            reopening: None,
-            is_reopened: false,
-            is_full: false,
-            is_lost: false,
-        })
+        let sound_bytes = end_of_last_line(data.file()).map_err(OpenError::at(path))?;
+        ReadFile { data, sound_bytes }.recover(fsync)
     }
 
     /// Sets how much room it may take, and warns if it takes more already.
@@ -199,6 +169,11 @@ impl TextFile {
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.data.path()
+    }
+
+    /// How many names (hard links) it has; 1 if that cannot be seen.
+    pub fn links(&self) -> u64 {
+        self.data.links().unwrap_or(1)
     }
 
     /// The file and how many bytes of it are committed: a snapshot that stays as it is, whatever
@@ -529,6 +504,63 @@ impl TextFile {
     fn cannot(&self, what: &str, cause: &io::Error) -> CommitError {
         let sentence = format!("cannot {what} {}: {cause}", self.path().display());
         CommitError::Lost(io::Error::new(cause.kind(), sentence))
+    }
+}
+
+/// A file that was read, and locked, and not yet touched.
+#[derive(Debug)]
+#[must_use = "nothing of it is known to be on the disk"]
+pub struct ReadFile {
+    data: DataFile,
+    /// How long it is up to the end of its last sound line.
+    sound_bytes: u64,
+}
+
+impl ReadFile {
+    /// Cuts off what is behind the last sound line, and brings to the disk what was read.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn recover(self, fsync: Fsync) -> Result<TextFile, OpenError> {
+        let Self { data, sound_bytes } = self;
+        let file = data.file();
+        let path = data.path();
+        let recover = || {
+            let synced_bytes = mark::read(file)?.min(sound_bytes);
+            // It must be true from here on, too, and also if what follows fails.
+            mark::write(file, synced_bytes)?;
+            let file_bytes = file.metadata()?.len();
+            if file_bytes > sound_bytes {
+                let shown_bytes = (file_bytes - sound_bytes).min(SHOWN_BYTES_MAX as u64);
+                let mut cut_off = vec![0; shown_bytes as usize];
+                file.read_exact_at(&mut cut_off, sound_bytes)?;
+                let (path, shown) = (path.display(), cut_off.escape_ascii());
+                log::warn!("The last line of {path} is not whole and is cut off: {shown}");
+                file.set_len(sound_bytes)?;
+            }
+            mark::write_again(file, synced_bytes, sound_bytes)?;
+            file.sync_all()?;
+            sync_folder(&fs::canonicalize(path)?)?;
+            mark::write(file, sound_bytes)?;
+            remove_left_beside(&data);
+            // Not before, for then every write would go to the end.
+            fcntl_setfl(file, OFlags::APPEND).map_err(io::Error::from)
+        };
+        recover().map_err(OpenError::at(path))?;
+        Ok(TextFile {
+            data,
+            fsync,
+            committed_bytes: sound_bytes,
+            marked_bytes: sound_bytes,
+            pending: Vec::new(),
+            limits: Limits::default(),
+            opened_bytes: sound_bytes,
+            free_bytes: None,
+            reopening: None,
+            is_reopened: false,
+            is_full: false,
+            is_lost: false,
+        })
     }
 }
 

@@ -132,6 +132,12 @@ impl History {
         };
         let file = TextFile::open(&dir.join(FILE_NAME), fsync, count);
         let mut file = file.map_err(HistoryError::Open)?.with_limits(limits);
+        if file.links() > 1 {
+            log::warn!(
+                "{} has other names (hard links): what is deleted stays under those",
+                file.path().display()
+            );
+        }
         let reopening = file.let_be_moved();
         let current = Arc::new(Mutex::new(Part::whole(&file)));
         let store = HistoryFile::new(file, lines, Arc::clone(&current));
