@@ -517,3 +517,6 @@ impl Written {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

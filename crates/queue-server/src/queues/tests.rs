@@ -29,7 +29,7 @@ fn name(name: &str) -> QueueName<'_> {
 
 impl Queues {
     /// What is handed out next, also if that is nothing because of a pause.
-    fn take(&self, queue: QueueName) -> Option<Taken> {
+    pub(crate) fn take(&self, queue: QueueName) -> Option<Taken> {
         self.reserve(queue).ok().flatten()
     }
 }

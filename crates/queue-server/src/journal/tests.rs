@@ -1,0 +1,304 @@
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+
+use daemon::lock;
+use group_commit::Fsync;
+use proto::queue::{QueueName, Reply};
+
+use super::schema::{SCHEMA_VERSION, State};
+use super::timeline::Note;
+use super::*;
+use crate::state::Limits;
+use crate::{Begun, Queues};
+
+const Q: QueueName = QueueName::DEFAULT;
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A database that some version of the server has left.
+    fn of_schema(version: u32) -> Self {
+        let disk = Self::new();
+        let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        fs::copy(data.join(format!("schema-{version}.db")), disk.path()).unwrap();
+        disk
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("queue.db")
+    }
+
+    #[track_caller]
+    fn open(&self) -> Queues {
+        let limits = Limits {
+            body_bytes_max: 1 << 20,
+            messages_max: usize::MAX,
+            queue_bytes_max: usize::MAX,
+            memory_bytes_max: 1 << 30,
+            attempts_max: 5,
+        };
+        let lost = || panic!("the disk failed");
+        Queues::open(&self.path(), limits, Fsync::Always, lost).unwrap()
+    }
+
+    fn sql(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path()).unwrap()
+    }
+
+    #[track_caller]
+    fn number(&self, sql: &str) -> i64 {
+        self.sql().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Has the database say that it was left so much earlier, in an earlier run of the machine.
+    fn age(&self, by: Duration) {
+        let mut db = self.sql();
+        let mut state = State::read(&db).unwrap().unwrap();
+        state.note.moment.boot = "another".to_owned();
+        state.note.moment.wall -= crate::message::micros(by);
+        let transaction = db.transaction().unwrap();
+        state.write(&transaction).unwrap();
+        transaction.commit().unwrap();
+    }
+}
+
+#[track_caller]
+fn finish(queues: &Queues, begun: Begun) -> MessageId {
+    let id = queues.finish(begun, |reply| match reply {
+        Reply::Stored { id } => id,
+        _ => 0,
+    });
+    id.unwrap()
+}
+
+#[track_caller]
+fn send(queues: &Queues, body: &[u8]) -> MessageId {
+    finish(queues, queues.send(Q, Duration::ZERO, body).unwrap())
+}
+
+#[track_caller]
+fn lease(queues: &Queues, lease: Duration) -> Token {
+    let begun = queues.lease(queues.take(Q).unwrap(), lease);
+    let token = queues.finish(begun, |reply| match reply {
+        Reply::Leased { token, .. } => token,
+        other => panic!("{other:?}"),
+    });
+    token.unwrap()
+}
+
+/// Takes and forgets everything; the ids and what was in them.
+fn all(queues: &Queues) -> Vec<(MessageId, String)> {
+    let next = || {
+        let taken = queues.take(Q)?;
+        let body = String::from_utf8(taken.message.body.to_vec()).unwrap();
+        let id = taken.message.id;
+        finish(queues, queues.forget(taken));
+        Some((id, body))
+    };
+    std::iter::from_fn(next).collect()
+}
+
+/// How many messages there are in all queues, whatever becomes of them.
+fn count(disk: &Disk) -> i64 {
+    disk.number("SELECT count(*) FROM messages")
+}
+
+#[test]
+fn every_earlier_schema_is_converted() {
+    let version = |disk: &Disk| disk.number("PRAGMA user_version");
+    let disk = Disk::of_schema(1);
+    let queues = disk.open();
+    assert_eq!(version(&disk), SCHEMA_VERSION);
+    let found = ["one", "two", "three"].map(str::to_owned);
+    assert_eq!(
+        all(&queues),
+        [2, 3, 5].into_iter().zip(found).collect::<Vec<_>>()
+    );
+    assert_eq!(disk.number("SELECT count(*) FROM damaged"), 2);
+    assert_eq!(send(&queues, b"new"), 10, "9 is among the damaged");
+    for earlier in [2, 3] {
+        let disk = Disk::of_schema(earlier);
+        let queues = disk.open();
+        assert_eq!(version(&disk), SCHEMA_VERSION);
+        assert_eq!(count(&disk), 6);
+        // One is leased and one delayed, unless that is over by now.
+        let two = queues.take(Q).unwrap();
+        assert_eq!(&*two.message.body, b"two");
+        queues.untake(two);
+        let other = queues.take(QueueName::new("other").unwrap()).unwrap();
+        assert_eq!(
+            (&*other.message.body, other.message.attempts),
+            (&b"stays"[..], 1)
+        );
+        assert!(queues.take(QueueName::new("paused").unwrap()).is_none());
+        assert!(send(&queues, b"new") > 7);
+        queues.untake(other);
+        drop(queues);
+        assert_eq!(disk.number("PRAGMA auto_vacuum"), 2);
+        assert_eq!(disk.open().purge(QueueName::new("other").unwrap()), Ok(1));
+    }
+}
+
+#[test]
+fn what_a_later_version_has_made_is_left_as_it_is() {
+    let disk = Disk::of_schema(3);
+    disk.sql().execute_batch("PRAGMA user_version = 4").unwrap();
+    let before = fs::read(disk.path()).unwrap();
+    let error = Opened::open(&disk.path(), Fsync::Always).err().unwrap();
+    assert!(error.to_string().ends_with("knows 1 to 3"), "{error}");
+    assert_eq!(fs::read(disk.path()).unwrap(), before);
+    assert_eq!(fs::read_dir(disk.0.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn no_id_is_given_twice() {
+    let disk = Disk::new();
+    let mut last = 0;
+    for round in 0..4 {
+        let queues = disk.open();
+        for _ in 0..3 {
+            let id = send(&queues, b"x");
+            assert!(id > last, "{round}: {id} after {last}");
+            last = id;
+        }
+        assert_eq!(all(&queues).len(), 3);
+    }
+    assert_eq!(last, 12, "none was left out either");
+    // One that was killed leaves out some.
+    let queues = disk.open();
+    last = send(&queues, b"x");
+    let copy = Disk::new();
+    for suffix in ["", "-wal"] {
+        let name = |disk: &Disk| format!("{}{suffix}", disk.path().display());
+        fs::copy(name(&disk), name(&copy)).unwrap();
+    }
+    let queues = copy.open();
+    all(&queues);
+    drop(queues);
+    assert!(send(&copy.open(), b"x") > last);
+    // What is damaged had an id too.
+    let queues = copy.open();
+    last = send(&queues, b"x");
+    drop(queues);
+    copy.sql()
+        .execute_batch("UPDATE messages SET crc = 1")
+        .unwrap();
+    assert!(send(&copy.open(), b"x") > last);
+}
+
+#[test]
+fn two_extensions_at_once_have_one_order() {
+    const PAIRS: u64 = 200;
+    let disk = Disk::new();
+    let queues = disk.open();
+    send(&queues, b"x");
+    let token = lease(&queues, HOUR);
+    for pair in 1..=PAIRS {
+        thread::scope(|scope| {
+            for more in [2 * pair, 2 * pair + 1] {
+                let queues = &queues;
+                scope.spawn(move || {
+                    let lease = HOUR + Duration::from_secs(more);
+                    finish(queues, queues.extend(token, lease).unwrap());
+                });
+            }
+        });
+        let in_memory = lock(&queues.shared.state).leases[&token].lease.unwrap().1;
+        let on_disk = disk.number("SELECT until FROM messages");
+        assert_eq!(in_memory, on_disk.cast_unsigned(), "pair {pair}");
+    }
+    // Nobody can extend what is not there.
+    finish(&queues, queues.forget(queues.claim(token).unwrap()));
+    let late = queues.extend(token, HOUR).unwrap();
+    assert_eq!(queues.finish(late, |_| {}), Err(crate::QueueError::NoLease));
+}
+
+/// How much of the only lease or delay in a database is left, by the clock of its last run.
+#[track_caller]
+fn left(disk: &Disk, due: &str) -> Duration {
+    let left = format!("SELECT {due} - clock FROM messages, state");
+    Duration::from_micros(disk.number(&left).cast_unsigned())
+}
+
+#[test]
+fn after_a_restart_of_the_machine_a_lease_lasts_as_long_as_was_left_of_it() {
+    for by in [Duration::ZERO, HOUR, DAY, 400 * DAY] {
+        let disk = Disk::new();
+        let queues = disk.open();
+        send(&queues, b"x");
+        lease(&queues, 2 * HOUR);
+        drop(queues);
+        disk.age(by);
+        drop(disk.open());
+        let left = left(&disk, "until");
+        assert!(
+            left <= 2 * HOUR && left > HOUR + HOUR / 2,
+            "{by:?}: {left:?}"
+        );
+    }
+}
+
+#[test]
+fn after_a_restart_of_the_machine_a_delay_has_gone_on() {
+    let disk = Disk::new();
+    let queues = disk.open();
+    finish(&queues, queues.send(Q, 2 * HOUR, b"x").unwrap());
+    drop(queues);
+    disk.age(HOUR);
+    drop(disk.open());
+    let now = left(&disk, "place");
+    assert!(now <= HOUR && now > HOUR / 2, "{now:?}");
+}
+
+#[test]
+fn what_is_left_is_bounded_however_far_ahead_the_clock_was() {
+    let disk = Disk::new();
+    let queues = disk.open();
+    finish(&queues, queues.send(Q, 2 * HOUR, b"x").unwrap());
+    drop(queues);
+    // The queues' clock ran ten years ahead, and what was noted of that is lost.
+    let mut db = disk.sql();
+    let mut state = State::read(&db).unwrap().unwrap();
+    state.note.clock -= crate::message::micros(3650 * DAY);
+    let transaction = db.transaction().unwrap();
+    state.write(&transaction).unwrap();
+    transaction.commit().unwrap();
+    drop(db);
+    for _ in 0..2 {
+        drop(disk.open());
+        let left = left(&disk, "place");
+        assert!(left <= 2 * HOUR && left > HOUR, "{left:?}");
+    }
+}
+
+#[test]
+fn the_clock_does_not_follow_the_systems() {
+    let disk = Disk::new();
+    drop_used(&disk);
+    let before = State::read(&disk.sql()).unwrap().unwrap().note;
+    // It was set back ten years, or forward, while the server did not run.
+    for wall in [0, u64::MAX / 4] {
+        let mut db = disk.sql();
+        let mut state = State::read(&db).unwrap().unwrap();
+        state.note.moment.wall = wall;
+        let transaction = db.transaction().unwrap();
+        state.write(&transaction).unwrap();
+        transaction.commit().unwrap();
+        drop(db);
+        drop_used(&disk);
+        let Note { clock, .. } = State::read(&disk.sql()).unwrap().unwrap().note;
+        let passed = Duration::from_micros(clock - before.clock);
+        assert!(passed < Duration::from_secs(60), "{passed:?}");
+    }
+}
+
+fn drop_used(disk: &Disk) {
+    send(&disk.open(), b"x");
+}
