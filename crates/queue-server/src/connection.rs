@@ -90,7 +90,7 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
         connection.set_evictable(session.held.is_empty());
         // Before it may have to wait for input, a server sends all the replies it has.
         if !frame::starts_with_whole(connection.buffered()) {
-            session.settle_or_defer(connection);
+            session.settle_or_defer(connection)?;
         }
         session.see_to_arrival(connection);
         if connection.next_request(None)?.is_none() {
@@ -108,6 +108,7 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
             Err(FrameError::Io(error)) => return Err(error),
             // Where the next frame starts cannot be known any more.
             Err(error) => {
+                session.act_on_all(connection)?;
                 session.refuse(error.code(), &error.to_string(), connection.output());
                 return Ok(());
             }
@@ -116,6 +117,7 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
             Ok(request) => session.act(request, connection)?,
             Err(error) => {
                 let error = FrameError::from(error);
+                session.act_on_all(connection)?;
                 session.refuse(error.code(), &error.to_string(), connection.output());
             }
         }
@@ -139,9 +141,10 @@ struct Session<'q> {
     /// How many bytes the messages in `begun` have that were sent, or are handed out.
     begun_bytes: usize,
     /// Requests for one queue that have arrived together, and were not acted on yet.
-    steps: Vec<Step>,
+    steps: VecDeque<Step>,
     steps_queue: String,
-    steps_max: usize,
+    /// How many bytes the messages among them have.
+    steps_bytes: usize,
     /// What came of them; kept for its room.
     stepped: Vec<Stepped>,
     /// Whether a message is among the replies that were not sent yet.
@@ -158,9 +161,9 @@ impl<'q> Session<'q> {
             held: VecDeque::new(),
             begun: VecDeque::new(),
             begun_bytes: 0,
-            steps: Vec::new(),
+            steps: VecDeque::new(),
             steps_queue: String::new(),
-            steps_max: (STEPS_BYTES_MAX / queues.body_bytes_max()).clamp(1, STEPS_MAX),
+            steps_bytes: 0,
             stepped: Vec::new(),
             has_delivered: false,
             wakeup: None,
@@ -172,10 +175,10 @@ impl<'q> Session<'q> {
     /// [`Session::settle`].
     fn act(&mut self, request: Request, connection: &mut Connection) -> io::Result<()> {
         log::debug!("{}", shown(&request));
-        if self.act_soon(&request, connection.output()) {
+        if self.act_soon(&request, connection)? {
             return Ok(());
         }
-        self.act_now(connection.output());
+        self.act_on_all(connection)?;
         let begun = self.begin(request, connection)?;
         match begun {
             Ok(begun) => self.begun.extend(begun),
@@ -190,23 +193,23 @@ impl<'q> Session<'q> {
 
     /// Adds a request to those that are acted on together, as most are; returns whether that was
     /// possible. Where it may have to wait, it is not.
-    fn act_soon(&mut self, request: &Request, out: &mut Vec<u8>) -> bool {
+    fn act_soon(&mut self, request: &Request, connection: &mut Connection) -> io::Result<bool> {
         if self.queues.is_durable() {
-            return false;
+            return Ok(false);
         }
-        let (queue, step) = match *request {
+        let (queue, bytes, step) = match *request {
             Request::Send {
                 queue,
                 delay_millis: 0,
                 body,
             } if body.len() <= self.queues.body_bytes_max() => {
-                (queue, Step::Send(Message::new(body)))
+                (queue, body.len(), Step::Send(Message::new(body)))
             }
             Request::Receive {
                 queue,
                 wait_millis: 0,
                 delivery: Delivery::Forget,
-            } => (queue, Step::Receive),
+            } => (queue, 0, Step::Receive),
             Request::Send { .. }
             | Request::Receive { .. }
             | Request::Ack { .. }
@@ -219,17 +222,28 @@ impl<'q> Session<'q> {
             | Request::Pause { .. }
             | Request::Resume { .. }
             | Request::Kick { .. }
-            | Request::Drain { .. } => return false,
+            | Request::Drain { .. } => return Ok(false),
         };
-        if self.steps.len() >= self.steps_max || self.steps_queue != queue.as_str() {
-            self.act_now(out);
+        let is_much = self.steps.len() >= STEPS_MAX || self.steps_bytes >= STEPS_BYTES_MAX;
+        if is_much || self.steps_queue != queue.as_str() {
+            self.act_on_all(connection)?;
             queue.as_str().clone_into(&mut self.steps_queue);
         }
-        self.steps.push(step);
-        true
+        self.steps.push_back(step);
+        self.steps_bytes += bytes;
+        Ok(true)
     }
 
-    /// Acts on what was put off, and replies.
+    /// Acts on all that was put off, and sends the replies when they are many bytes.
+    fn act_on_all(&mut self, connection: &mut Connection) -> io::Result<()> {
+        while !self.steps.is_empty() {
+            self.act_now(connection.output());
+            connection.flush_if_large()?;
+        }
+        Ok(())
+    }
+
+    /// Acts on what was put off, up to some bytes of messages that are received, and replies.
     fn act_now(&mut self, out: &mut Vec<u8>) {
         if self.steps.is_empty() {
             return;
@@ -237,7 +251,9 @@ impl<'q> Session<'q> {
         let Ok(queue) = QueueName::new(&self.steps_queue) else {
             return;
         };
-        self.queues.run(queue, &mut self.steps, &mut self.stepped);
+        self.steps_bytes = 0;
+        self.queues
+            .run(queue, &mut self.steps, &mut self.stepped, STEPS_BYTES_MAX);
         for stepped in self.stepped.drain(..) {
             match stepped {
                 Stepped::Stored(id) => Reply::Stored { id }.encode(out),
@@ -436,7 +452,9 @@ impl<'q> Session<'q> {
 
     /// Waits for the disk, and gives every reply that was not given yet.
     fn settle(&mut self, out: &mut Vec<u8>) {
-        self.act_now(out);
+        while !self.steps.is_empty() {
+            self.act_now(out);
+        }
         while let Some(begun) = self.begun.pop_front() {
             let finished = self.queues.finish(begun, |reply| {
                 self.has_delivered |= matches!(reply, Reply::Message { .. } | Reply::Leased { .. });
@@ -459,14 +477,16 @@ impl<'q> Session<'q> {
 
     /// The same, but leaves the only reply, if there is one alone and it is short, to the thread that
     /// waits for the disk anyway.
-    fn settle_or_defer(&mut self, connection: &mut Connection) {
+    fn settle_or_defer(&mut self, connection: &mut Connection) -> io::Result<()> {
+        self.act_on_all(connection)?;
         let is_short = self.begun_bytes <= DEFERRED_BODY_BYTES_MAX;
         let deferred = match self.begun.len() == 1 && is_short {
             true => connection.try_defer(),
             false => None,
         };
         let Some(deferred) = deferred else {
-            return self.settle(connection.output());
+            self.settle(connection.output());
+            return Ok(());
         };
         let encode = |outcome: Result<Reply, QueueError>| {
             let mut out = Vec::new();
@@ -481,6 +501,7 @@ impl<'q> Session<'q> {
             self.queues.finish_later(begun, encode, send);
         }
         self.begun_bytes = 0;
+        Ok(())
     }
 
     /// Puts back what the client holds when the server stops: that is no attempt that failed, so

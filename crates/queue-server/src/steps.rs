@@ -1,5 +1,7 @@
 //! Requests for one queue that arrived together, and are acted on under one lock.
 
+use std::collections::VecDeque;
+
 use daemon::lock;
 use proto::queue::{MessageId, QueueName};
 
@@ -29,8 +31,15 @@ pub enum Stepped {
 
 impl Queues {
     /// Acts on several requests for one queue in a row, under one lock, where there is no database to
-    /// wait for. What came of each is added to `done`.
-    pub fn run(&self, queue: QueueName, steps: &mut Vec<Step>, done: &mut Vec<Stepped>) {
+    /// wait for. What came of each is added to `done`. Stops when the messages that are received have
+    /// so many bytes; what was not acted on stays in `steps`.
+    pub fn run(
+        &self,
+        queue: QueueName,
+        steps: &mut VecDeque<Step>,
+        done: &mut Vec<Stepped>,
+        bytes_max: usize,
+    ) {
         let shared = &*self.shared;
         let mut wakeups = Vec::new();
         let mut state = lock(&shared.state);
@@ -40,7 +49,10 @@ impl Queues {
         let mut places = shared
             .clock
             .next_places(steps.iter().filter(is_send).count());
-        for step in steps.drain(..) {
+        let mut bytes = 0;
+        while bytes < bytes_max
+            && let Some(step) = steps.pop_front()
+        {
             done.push(match step {
                 Step::Send(message) => match name.get_or_insert_with(|| state.name(queue)) {
                     Ok(name) => {
@@ -56,7 +68,10 @@ impl Queues {
                     Err(error) => Stepped::Refused(error.clone()),
                 },
                 Step::Receive => match state.remove_first(queue) {
-                    Ok(Some(message)) => Stepped::Received(message),
+                    Ok(Some(message)) => {
+                        bytes += message.body.len();
+                        Stepped::Received(message)
+                    }
                     Ok(None) => Stepped::Empty,
                     Err(error) => Stepped::Refused(error),
                 },

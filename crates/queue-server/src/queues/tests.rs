@@ -102,7 +102,7 @@ fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
     };
     let mut steps = requests.iter().map(step).collect();
     let mut done = Vec::new();
-    queues.run(queue, &mut steps, &mut done);
+    queues.run(queue, &mut steps, &mut done, usize::MAX);
     assert!(steps.is_empty());
     let shown = |stepped: Stepped| match stepped {
         Stepped::Stored(id) => id.to_string(),
@@ -111,6 +111,17 @@ fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
         Stepped::Empty => "-".to_owned(),
     };
     done.into_iter().map(shown).collect()
+}
+
+#[test]
+fn a_run_ends_when_what_is_received_is_enough() {
+    let queues = queues_of(&["abc", "def", "ghi"]);
+    let mut steps = (0..3).map(|_| Step::Receive).collect();
+    for (bytes_max, want, left) in [(4, 2, 1), (3, 1, 0)] {
+        let mut done = Vec::new();
+        queues.run(Q, &mut steps, &mut done, bytes_max);
+        assert_eq!((done.len(), steps.len()), (want, left));
+    }
 }
 
 #[test]
