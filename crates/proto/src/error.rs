@@ -29,11 +29,13 @@ pub enum ErrorCode {
     ShuttingDown = 10,
     /// The queue is paused: it hands out no messages.
     Paused = 11,
+    /// One that this version does not know. What it means, the sentence says.
+    Unknown = 255,
 }
 
 impl ErrorCode {
-    /// The code a byte stands for; `None` for one this version does not know.
-    pub fn from_byte(byte: u8) -> Option<Self> {
+    /// The code a byte stands for.
+    pub fn from_byte(byte: u8) -> Self {
         use ErrorCode::*;
         [
             BadRequest,
@@ -50,6 +52,7 @@ impl ErrorCode {
         ]
         .into_iter()
         .find(|code| *code as u8 == byte)
+        .unwrap_or(Unknown)
     }
 }
 
@@ -80,8 +83,23 @@ impl<'a> ErrorReply<'a> {
     pub(crate) fn decode(mut fields: Fields<'a>) -> Result<Self, PayloadError> {
         let code = fields.u8("code")?;
         Ok(Self {
-            code: ErrorCode::from_byte(code).ok_or(PayloadError::Invalid("code"))?,
+            code: ErrorCode::from_byte(code),
             sentence: fields.rest_text("sentence")?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_later_version_says_is_still_shown() {
+        let decode = |payload| ErrorReply::decode(Fields::new(payload)).unwrap();
+        let refused = decode(b"\x0bthe queue is paused");
+        assert_eq!(refused.code, ErrorCode::Paused);
+        let refused = decode(b"\xc8the moon is full");
+        assert_eq!(refused.code, ErrorCode::Unknown);
+        assert_eq!(refused.sentence, "the moon is full");
     }
 }
