@@ -11,11 +11,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// So many bytes of lines wait to be written, at most.
-const WAITING_BYTES_MAX: usize = 256 * 1024;
+const WAITING_BYTES_MAX: usize = 1 << 20;
+
+/// So much room is kept for lines, in bytes, when there are few.
+const KEPT_BYTES: usize = 64 * 1024;
 
 /// Once lines are dropped, no more are taken until no more than this waits, so that there is one
 /// large gap and not many small ones.
 const ROOM_AGAIN_BYTES: usize = WAITING_BYTES_MAX / 2;
+
+/// How long lines are gathered before they are written, so that who puts them seldom has to wake the
+/// thread, and it writes many at once.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// How long [`LineWriter::flush`] waits.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
@@ -47,6 +54,8 @@ struct State {
     waiting_lines: u64,
     dropped: u64,
     is_writing: bool,
+    /// The thread sleeps until it is notified.
+    is_asleep: bool,
     /// The last write failed, so that another is only tried when there is a new line.
     is_broken: bool,
     is_woken: bool,
@@ -95,13 +104,14 @@ impl LineWriter {
         self.note_gap(&mut state);
         state.waiting.extend_from_slice(line.as_bytes());
         state.waiting_lines += 1;
-        self.0.arrived.notify_one();
+        self.notify(&mut state);
     }
 
     /// Has the thread look what is due.
     pub(crate) fn wake(&self) {
-        self.lock().is_woken = true;
-        self.0.arrived.notify_one();
+        let mut state = self.lock();
+        state.is_woken = true;
+        self.notify(&mut state);
     }
 
     /// Waits until all that was put has been written, but not for long: the reader may be gone.
@@ -118,13 +128,16 @@ impl LineWriter {
         let mut batch = Vec::new();
         loop {
             let next = due(self);
-            let mut state = self.wait_until(next);
+            self.wait_until(next);
+            thread::sleep(GATHER);
+            let mut state = self.lock();
             std::mem::swap(&mut state.waiting, &mut batch);
             let lines = std::mem::take(&mut state.waiting_lines);
             state.is_writing = true;
             drop(state);
             let wrote = out.write_all(&batch).and_then(|()| out.flush());
             batch.clear();
+            batch.shrink_to(KEPT_BYTES);
             let mut state = self.lock();
             state.is_writing = false;
             if wrote.is_err() {
@@ -136,13 +149,14 @@ impl LineWriter {
     }
 
     /// Waits until there is something to write, or this moment has come.
-    fn wait_until(&self, moment: Option<Instant>) -> MutexGuard<'_, State> {
+    fn wait_until(&self, moment: Option<Instant>) {
         let mut state = self.lock();
         while state.waiting.is_empty() && !state.is_woken {
             if !state.is_broken && self.note_gap(&mut state) {
                 break;
             }
             let left = moment.map(|moment| moment.saturating_duration_since(Instant::now()));
+            state.is_asleep = true;
             state = match left {
                 Some(Duration::ZERO) => break,
                 Some(left) => {
@@ -155,8 +169,13 @@ impl LineWriter {
                 }
             };
         }
-        state.is_woken = false;
-        state
+        (state.is_woken, state.is_asleep) = (false, false);
+    }
+
+    fn notify(&self, state: &mut State) {
+        if std::mem::take(&mut state.is_asleep) {
+            self.0.arrived.notify_one();
+        }
     }
 
     /// Says how many lines were dropped, if any were; returns whether there is now more to write.
