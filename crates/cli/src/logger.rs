@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
-use std::panic;
+use std::panic::{self, PanicHookInfo};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Instant;
@@ -47,10 +47,13 @@ pub fn init(verbose: bool) {
     if log::set_logger(logger).is_ok() {
         log::set_max_level(logger.filter.filter());
     }
-    panic::set_hook(Box::new(|info| {
-        // "panicked at FILE:LINE:COLUMN:", and what it says on a line of its own.
-        log::error!("{}", info.to_string().replacen(":\n", ": ", 1));
-    }));
+    panic::set_hook(Box::new(|info| log::error!("{}", of_panic(info))));
+}
+
+/// What a panic says: "panicked at FILE:LINE:COLUMN: MESSAGE", where the standard library puts the
+/// message on a line of its own.
+fn of_panic(info: &PanicHookInfo) -> String {
+    info.to_string().replacen(":\n", ": ", 1)
 }
 
 /// Has a thread write the log from now on. Lines that nobody reads are dropped, with a count, and of
@@ -171,6 +174,20 @@ mod tests {
     #[track_caller]
     fn check(message: &str, want: &str) {
         assert_eq!(one_line(&format_args!("{message}")), want);
+    }
+
+    #[test]
+    fn a_panic_is_one_line() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| tell.send(of_panic(info)).unwrap()));
+        let panicked = thread::spawn(|| panic!("two\nlines")).join();
+        panic::set_hook(before);
+        panicked.unwrap_err();
+        let line = one_line(&format_args!("{}", told.recv().unwrap()));
+        let (place, message) = line.rsplit_once(": ").unwrap();
+        assert!(place.starts_with("panicked at "), "{line}");
+        assert_eq!(message, r"two\nlines");
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Registry {
         let entry = Arc::clone(&registration.entry);
         let served = Arc::clone(service);
         if let Err(error) = spawn(peer.to_string(), move || serve(registration, &*served)) {
-            log::error!("Cannot start a thread for {peer}: {error}");
+            log::warn!("Cannot start a thread for {peer}: {error}");
             let reply = service.busy_reply(arrived_byte(&entry.stream));
             let _ = (&entry.stream).write(&reply);
         }
@@ -130,7 +130,7 @@ impl Registry {
                 }
             });
             if let Err(error) = spawned {
-                log::error!("Cannot start a thread for {peer}: {error}");
+                log::warn!("Cannot start a thread for {peer}: {error}");
             }
         } else {
             let _guard = TurnedAway(Arc::clone(self));
