@@ -121,6 +121,7 @@ impl LineWriter {
             let written = &self.0.written;
             written.wait_timeout_while(state, FLUSH_WAIT, is_behind)
         };
+        self.0.arrived.notify_one();
         drop(wait(self.lock()).unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -129,7 +130,6 @@ impl LineWriter {
         loop {
             let next = due(self);
             self.wait_until(next);
-            thread::sleep(GATHER);
             let mut state = self.lock();
             std::mem::swap(&mut state.waiting, &mut batch);
             let lines = std::mem::take(&mut state.waiting_lines);
@@ -148,7 +148,7 @@ impl LineWriter {
         }
     }
 
-    /// Waits until there is something to write, or this moment has come.
+    /// Waits until there is something to write, or this moment has come, and a little more is gathered.
     fn wait_until(&self, moment: Option<Instant>) {
         let mut state = self.lock();
         while state.waiting.is_empty() && !state.is_woken {
@@ -170,6 +170,8 @@ impl LineWriter {
             };
         }
         (state.is_woken, state.is_asleep) = (false, false);
+        // Who puts a line does not end this; who flushes does.
+        drop(self.0.arrived.wait_timeout(state, GATHER));
     }
 
     fn notify(&self, state: &mut State) {
