@@ -50,6 +50,8 @@ Options:
   -h, --help             print this help
   -V, --version          print the version
 
+A SIZE is in bytes, as 4096, or in units of 1024, as 64K, 10M or 2G.
+
 Exit codes:
   0  stopped by SIGINT or SIGTERM
   2  wrong usage, or trouble with the data folder

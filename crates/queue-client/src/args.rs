@@ -206,7 +206,7 @@ fn understand(mut line: Line) -> Result<Config, UsageError> {
 /// The transport, if one is named: what is no verb and has a verb behind it, or is TCP or UDP.
 fn take_transport(words: &mut Words) -> Result<Transport, UsageError> {
     let is_named = !words.starts_with_verb(VERBS)
-        && (words.next().is_some_and(|word| transport(word).is_ok()) || words.has_verb(VERBS));
+        && (words.peek().is_some_and(|word| transport(word).is_ok()) || words.has_verb(VERBS));
     match is_named {
         true => transport(&words.required("the transport")?),
         false => Ok(Transport::Tcp),

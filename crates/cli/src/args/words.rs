@@ -49,7 +49,7 @@ impl Words {
     }
 
     /// The next word, if there is one; it stays.
-    pub fn next(&self) -> Option<&OsStr> {
+    pub fn peek(&self) -> Option<&OsStr> {
         self.0.front().map(OsString::as_os_str)
     }
 
@@ -66,7 +66,7 @@ impl Words {
         ports: &[&'static str],
         verbs: &Verbs<V>,
     ) -> Result<Option<String>, UsageError> {
-        let Some(first) = self.next() else {
+        let Some(first) = self.peek() else {
             return Ok(None);
         };
         if find(first, verbs).is_some() {
@@ -103,7 +103,7 @@ impl Words {
 
     /// Whether the next word is a verb.
     pub fn starts_with_verb<V>(&self, verbs: &Verbs<V>) -> bool {
-        self.next().is_some_and(|word| find(word, verbs).is_some())
+        self.peek().is_some_and(|word| find(word, verbs).is_some())
     }
 
     /// Whether any word is a verb.
