@@ -20,6 +20,7 @@ mod hostile;
 mod http;
 mod limits;
 mod logs;
+mod long_history;
 mod lying;
 mod others;
 mod programs;

@@ -9,6 +9,7 @@ use cli::exit::with_causes;
 use proto::http::digest::{self, Digest, Hasher};
 use proto::http::request::host_field;
 use proto::http::{BodyLength, ResponseHead};
+use proto::retry_interrupted;
 
 use crate::Error;
 use crate::client::{Client, RETRY_PAUSE, TRIES};
@@ -231,10 +232,9 @@ impl Client {
         let mut body = reply.body();
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            let read = match body.read(&mut piece) {
+            let read = match retry_interrupted(|| body.read(&mut piece)) {
                 Ok(0) => return Ok(()),
                 Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Error::lost(shown(path))(error)),
             };
             to.write(&piece[..read])?;

@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use proto::http::digest;
+use proto::retry_interrupted;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,7 @@ impl ResumedFile {
         };
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            match self.part.read(&mut piece).map_err(failed)? {
+            match retry_interrupted(|| self.part.read(&mut piece)).map_err(failed)? {
                 0 => break,
                 bytes => arrived.add(&piece[..bytes]),
             }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cli::ServerStream;
 use proto::http::digest::{Digest, Hasher};
+use proto::retry_interrupted;
 
 use crate::Error;
 use crate::connection::has_answered;
@@ -64,10 +65,9 @@ impl<'a> Source<'a> {
         let kept = tempfile::tempfile().and_then(|mut file| {
             let mut piece = vec![0; PIECE_BYTES];
             loop {
-                match input.read(&mut piece) {
+                match retry_interrupted(|| input.read(&mut piece)) {
                     Ok(0) => return Ok(Ok(file)),
                     Ok(read) => file.write_all(&piece[..read])?,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Ok(Err(error)),
                 }
             }
@@ -133,7 +133,7 @@ impl Content<'_> {
             if has_answered(stream) {
                 return Ok(false);
             }
-            let read = file.read(&mut piece).map_err(failed)?;
+            let read = retry_interrupted(|| file.read(&mut piece)).map_err(failed)?;
             if read == 0 {
                 return Err(changed());
             }

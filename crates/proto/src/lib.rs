@@ -17,7 +17,9 @@ mod fields;
 pub mod frame;
 pub mod history;
 pub mod http;
+mod interrupted;
 pub mod plain;
 pub mod queue;
 
 pub use error::ErrorCode;
+pub use interrupted::retry_interrupted;

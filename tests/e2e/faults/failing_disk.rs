@@ -358,3 +358,32 @@ fn what_is_deleted_is_synced_before_it_is_renamed_and_the_folder_after_it() {
     ]);
     assert!(at("rename history.txt").is_some());
 }
+
+/// Some file systems interrupt a read or a write for any signal.
+#[test]
+fn a_call_that_a_signal_interrupts_is_made_again() {
+    if !has_strace() {
+        return;
+    }
+    for kind in KINDS {
+        let (dir, mut ledger) = some_records(kind);
+        // Every other call, so that the one after it is made.
+        let calls = ["read,pread64", WRITE];
+        let faults = calls.map(|calls| fault(calls, "error=EINTR", "1+2"));
+        let traced = Traced::start(kind, dir.path(), &faults);
+        let process = &traced.process;
+        assert!(process.serves(), "{kind:?}: {}", process.log());
+        for _ in 0..3 {
+            let mut client = Client::connect(kind, &process.addrs);
+            assert_eq!(ledger.put(&mut client), Done, "{kind:?}");
+            assert_eq!(ledger.take(&mut client), Done, "{kind:?}");
+            if let Client::History(client) = &mut client {
+                client.get("reader", &mut io::sink()).unwrap();
+            }
+        }
+        process.running.kill();
+        process.wait();
+        assert!(traced.trace().contains("INJECTED"), "{kind:?}");
+        ledger.check(dir.path());
+    }
+}

@@ -15,13 +15,15 @@ use std::time::{Duration, Instant};
 use daemon::lock;
 use group_commit::CommitError;
 use memchr::memchr_iter;
+use rustix::fs::fstatvfs;
+use rustix::io::retry_on_intr;
 
 use super::Current;
 use super::snapshot::{BLOCK_BYTES, Part};
 
 /// How much is written before it is synced, in bytes. The syncs of appends wait for the disk to take
 /// what was written before them, so that must never be much.
-const STEP_BYTES: u64 = 4 << 20;
+const STEP_BYTES: u64 = 1 << 20;
 
 /// How much the writer may be left to add, in bytes.
 const REST_BYTES_MAX: u64 = 128 << 10;
@@ -67,6 +69,7 @@ impl Copy {
         current: &Current,
         is_stopping: &dyn Fn() -> bool,
     ) -> Result<u64, CommitError> {
+        self.check_room()?;
         let mut output = Output {
             file: &self.new,
             unsynced_bytes: 0,
@@ -97,6 +100,17 @@ impl Copy {
             )?;
         }
         Ok(end)
+    }
+
+    /// Looks whether the disk has room for the copy: on the way to finding out, the appends would have
+    /// none.
+    fn check_room(&self) -> Result<(), CommitError> {
+        let disk = retry_on_intr(|| fstatvfs(&self.new));
+        let disk = disk.map_err(|error| CommitError::Refused(error.into()))?;
+        match disk.f_bavail.saturating_mul(disk.f_frsize) < self.old.range.end {
+            true => Err(CommitError::Refused(io::ErrorKind::StorageFull.into())),
+            false => Ok(()),
+        }
     }
 }
 

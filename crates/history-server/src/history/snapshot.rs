@@ -9,6 +9,7 @@ use std::sync::Arc;
 use group_commit::TextFile;
 use memchr::memchr;
 use proto::history::TEXT_BYTES_MAX;
+use proto::retry_interrupted;
 
 use super::HistoryError;
 use super::number::{NUMBER_BYTES_MAX, Number};
@@ -36,13 +37,8 @@ impl Read for Part {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let left = self.range.end - self.range.start;
         let room = out.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let bytes = loop {
-            match self.file.read_at(&mut out[..room], self.range.start) {
-                // A signal came in between, and there is nothing wrong with the file.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
+        let out = &mut out[..room];
+        let bytes = retry_interrupted(|| self.file.read_at(out, self.range.start))?;
         self.range.start += bytes as u64;
         Ok(bytes)
     }

@@ -7,6 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use crate::retry_interrupted;
+
 /// What is read to be hashed is read in pieces of so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -26,7 +28,7 @@ impl Hasher {
         let mut hasher = Self::default();
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            match input.read(&mut piece)? {
+            match retry_interrupted(|| input.read(&mut piece))? {
                 0 => return Ok(hasher.finish()),
                 bytes => hasher.update(&piece[..bytes]),
             }

@@ -1,0 +1,37 @@
+//! Calls that a signal interrupts.
+
+use std::io;
+
+/// Makes a call, and again as long as a signal interrupts it: that says nothing about the file or
+/// the stream. What reads a file to its end in std does the same.
+///
+/// # Errors
+/// All others.
+pub fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            made => return made,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_interrupted_is_made_again_and_nothing_else() {
+        let mut left = 3;
+        let call = || {
+            left -= 1;
+            match left {
+                0 => Err(io::ErrorKind::NotFound.into()),
+                _ => Err::<(), _>(io::ErrorKind::Interrupted.into()),
+            }
+        };
+        let made = retry_interrupted(call);
+        assert_eq!(made.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(left, 0);
+    }
+}
