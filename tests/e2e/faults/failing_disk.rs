@@ -377,13 +377,15 @@ fn a_call_that_a_signal_interrupts_is_made_again() {
             let mut client = Client::connect(kind, &process.addrs);
             assert_eq!(ledger.put(&mut client), Done, "{kind:?}");
             assert_eq!(ledger.take(&mut client), Done, "{kind:?}");
-            if let Client::History(client) = &mut client {
-                client.get("reader", &mut io::sink()).unwrap();
-            }
         }
         process.running.kill();
         process.wait();
         assert!(traced.trace().contains("INJECTED"), "{kind:?}");
         ledger.check(dir.path());
+        if kind == History {
+            let traced = Traced::start(kind, dir.path(), &faults);
+            let client = HistoryClient::connect(&endpoint(traced.process.addrs[0]));
+            client.unwrap().get("reader", &mut io::sink()).unwrap();
+        }
     }
 }
