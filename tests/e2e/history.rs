@@ -542,8 +542,8 @@ fn a_server_that_others_can_reach_insists_on_users() {
         dir,
         &["--bind", "0.0.0.0", "--users", users.to_str().unwrap()],
     );
-    let log = service.server.log();
-    assert!(log.contains("[WARN] [main] 0.0.0.0:"), "{log}");
+    let warns = |log: &str| log.contains("[WARN] [main] 0.0.0.0:");
+    service.server.wait_for_log(warns);
 }
 
 #[test]
