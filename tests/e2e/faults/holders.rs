@@ -163,3 +163,32 @@ fn a_server_of_an_earlier_version_is_noticed_by_its_lock_file() {
         Server::spawn(kind.command(dir.path()));
     }
 }
+
+#[test]
+fn a_database_by_another_name_is_refused_and_an_older_servers_lock_respected() {
+    let (dir, _) = some_records(Queue);
+    let database = dir.path().join("queue.db");
+    let links = tempfile::tempdir().unwrap();
+    let server = Server::spawn(Queue.command(dir.path()));
+    // Its log would have another name; and while it is in use, that comes first.
+    fs::hard_link(&database, links.path().join("queue.db")).unwrap();
+    let refused = |dir: &Path, want: &str| {
+        let ran = run_command(Queue.command(dir), b"").expect(2);
+        assert!(ran.stderr.contains(want), "{}", ran.stderr);
+    };
+    refused(links.path(), "another server is using these files");
+    server.kill();
+    refused(links.path(), "has 2 names (hard links); it may have one");
+    refused(dir.path(), "has 2 names (hard links); it may have one");
+    fs::remove_file(links.path().join("queue.db")).unwrap();
+    // As a server had it that knew no better.
+    let lock = dir.path().join("queue.db.lock");
+    let older = File::create(&lock).unwrap();
+    older.try_lock().unwrap();
+    refused(dir.path(), "another server is using these files");
+    drop(older);
+    let server = Server::spawn(Queue.command(dir.path()));
+    assert!(File::open(&lock).unwrap().try_lock().is_err());
+    server.kill();
+    assert_eq!(fs::read_dir(links.path()).unwrap().count(), 0);
+}
