@@ -5,6 +5,7 @@
 
 mod afar;
 mod browser;
+mod busy;
 mod code;
 mod cuts;
 mod deferred;

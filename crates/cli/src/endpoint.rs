@@ -116,24 +116,48 @@ impl Endpoint {
     }
 
     fn retry<T>(&self, connect: impl Fn() -> io::Result<T>) -> Result<T, ConnectError> {
-        let deadline = Instant::now() + self.wait_for_server;
+        let connected = self.patiently(|_| true, pause, |_| connect());
+        connected.map_err(|cause| ConnectError {
+            host: self.host.clone(),
+            port: self.port,
+            cause,
+        })
+    }
+
+    /// Does what needs the server, and does it again for as long as [`Endpoint::wait_for_server`] says
+    /// while what has failed may pass. Between two tries it calls `pause`, and ends if that says no. What
+    /// is done gets an endpoint that does not wait by itself.
+    ///
+    /// # Errors
+    /// The last one.
+    pub fn patiently<T, E>(
+        &self,
+        may_pass: impl Fn(&E) -> bool,
+        pause: impl Fn(Duration) -> bool,
+        mut act: impl FnMut(&Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let deadline = Instant::now().checked_add(self.wait_for_server);
+        let impatient = Self {
+            wait_for_server: Duration::ZERO,
+            ..self.clone()
+        };
         loop {
-            match connect() {
-                Ok(connected) => return Ok(connected),
-                Err(_) if Instant::now() + RETRY_PAUSE < deadline => {
-                    // There is no event to wait for: nobody tells us that a server came up.
-                    thread::park_timeout(RETRY_PAUSE);
-                }
-                Err(cause) => {
-                    return Err(ConnectError {
-                        host: self.host.clone(),
-                        port: self.port,
-                        cause,
-                    });
-                }
+            let error = match act(&impatient) {
+                Err(error) if may_pass(&error) => error,
+                acted => return acted,
+            };
+            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_over || !pause(RETRY_PAUSE) {
+                return Err(error);
             }
         }
     }
+}
+
+/// Waits between two tries. There is no event to wait for: nobody tells us that a server came up.
+pub fn pause(pause: Duration) -> bool {
+    thread::park_timeout(pause);
+    true
 }
 
 fn no_address() -> io::Error {

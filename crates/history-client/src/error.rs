@@ -65,6 +65,20 @@ impl std::error::Error for Error {
     }
 }
 
+impl Error {
+    /// Whether the server did not do what it was asked, but may do so soon: it cannot be reached, has
+    /// as many connections as it accepts, or is shutting down and may be back.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect(_) => true,
+            Self::Refused { code, .. } => {
+                matches!(code, ErrorCode::Busy | ErrorCode::ShuttingDown)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<HistoryLineError> for Error {
     fn from(error: HistoryLineError) -> Self {
         Self::Line(error)

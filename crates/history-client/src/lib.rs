@@ -80,14 +80,17 @@ impl Config {
             Operation::Delete(_) | Operation::Get | Operation::Clear => Some(output()),
         };
         let mut out = out.transpose().map_err(Error::Output)?;
-        let mut client = Client::connect(&self.endpoint)?;
-        let sentence = client.ask(request, |part| match part {
-            Part::About(text) => {
-                self.tell(text);
-                Ok(())
-            }
-            Part::Text(bytes) => out.as_mut().map_or(Ok(()), |out| out.write_all(bytes)),
-        })?;
+        let sentence = self
+            .endpoint
+            .patiently(Error::may_pass, cli::pause, |server| {
+                Client::connect(server)?.ask(request, |part| match part {
+                    Part::About(text) => {
+                        self.tell(text);
+                        Ok(())
+                    }
+                    Part::Text(bytes) => out.as_mut().map_or(Ok(()), |out| out.write_all(bytes)),
+                })
+            })?;
         let line = match sentence.as_str() {
             "" => String::new(),
             sentence => format!("{sentence}\n"),

@@ -1,20 +1,10 @@
 //! `--wait-for-server`: what a client does while its server is away.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
-use cli::Endpoint;
+use cli::pause;
 
 use crate::{Client, Config, Error, Received, Transport};
-
-/// The pause between two tries to reach a server that is gone.
-pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// Pauses. There is no event to wait for: nobody tells us that a server came up.
-fn park(pause: Duration) -> bool {
-    thread::park_timeout(pause);
-    true
-}
 
 impl Config {
     /// Connects and does one thing, and tries again for as long as `--wait-for-server` says while it
@@ -24,13 +14,13 @@ impl Config {
         request: impl FnMut(&mut Client) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let was_not_done = |error: &Error| error.is_server_away() && !error.is_loss();
-        self.retry(park, was_not_done, request)
+        self.retry(pause, was_not_done, request)
             .map(|(_, answer)| answer)
     }
 
     /// Connects, and tries again for as long as `--wait-for-server` says.
     pub(crate) fn connect(&self) -> Result<Client, Error> {
-        self.connect_while(park)
+        self.connect_while(pause)
     }
 
     /// The same, as long as `pause` does not say no, which it is called with between two tries.
@@ -48,29 +38,15 @@ impl Config {
     fn retry<T>(
         &self,
         pause: impl Fn(Duration) -> bool,
-        is_passing: impl Fn(&Error) -> bool,
+        may_pass: impl Fn(&Error) -> bool,
         mut act: impl FnMut(&mut Client) -> Result<T, Error>,
     ) -> Result<(Client, T), Error> {
-        let deadline = Instant::now().checked_add(self.endpoint.wait_for_server);
-        let endpoint = Endpoint {
-            wait_for_server: Duration::ZERO,
-            ..self.endpoint.clone()
-        };
-        loop {
-            let acted = Client::connect(&endpoint, self.transport).and_then(|mut client| {
-                client.set_queue(self.queue());
-                let done = act(&mut client)?;
-                Ok((client, done))
-            });
-            let error = match acted {
-                Err(error) if is_passing(&error) => error,
-                acted => return acted,
-            };
-            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_over || !pause(RETRY_PAUSE) {
-                return Err(error);
-            }
-        }
+        self.endpoint.patiently(may_pass, pause, |server| {
+            let mut client = Client::connect(server, self.transport)?;
+            client.set_queue(self.queue());
+            let done = act(&mut client)?;
+            Ok((client, done))
+        })
     }
 
     /// Whether a connection that is lost may be made again.

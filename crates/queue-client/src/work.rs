@@ -19,7 +19,6 @@ use std::thread;
 use std::time::Duration;
 
 use crate::receive::LONG_WAIT;
-use crate::reconnect::RETRY_PAUSE;
 use crate::stop::{Stop, StopOnPanic, StopOnSignals};
 use crate::{Client, Config, Error, Received, Released};
 
@@ -27,6 +26,9 @@ use end::{Busy, End, Next};
 
 /// How many commands may run at once.
 pub const JOBS_MAX: usize = 256;
+
+/// The pause before a connection that was lost is made again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a thread rests whose command has failed for a message that is dead already: nothing
 /// else would keep it from running the same one again and again.
@@ -147,7 +149,7 @@ impl<'w> Worker<'w> {
                 Err(error) if self.stop.is_stopping() && error.is_server_away() => break,
                 Err(error) if self.config.may_reconnect(&error) => {
                     // A server that takes connections only to end them is not to be flooded.
-                    self.stop.pause(RETRY_PAUSE);
+                    self.stop.pause(RECONNECT_PAUSE);
                 }
                 ended => return ended,
             }
