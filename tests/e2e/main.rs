@@ -23,6 +23,7 @@ mod limits;
 mod logs;
 mod long_history;
 mod lying;
+mod memory;
 mod others;
 mod programs;
 mod queue;

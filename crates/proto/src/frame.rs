@@ -44,6 +44,8 @@ pub enum FrameError {
         /// The receiver's limit.
         payload_bytes_max: usize,
     },
+    /// There was no memory for the payload, which was passed over.
+    NoRoom,
     /// The frame is whole, but what it holds is not a message.
     Payload(PayloadError),
 }
@@ -56,6 +58,7 @@ impl fmt::Display for FrameError {
             Self::NotAFrame(byte) => {
                 write!(f, "a frame starts with byte 0x00, this with 0x{byte:02x}")
             }
+            Self::NoRoom => f.write_str("there is no room for the frame"),
             Self::NoKind => f.write_str("a frame has the length 0, the least is 1"),
             Self::TooLong {
                 payload_bytes,
@@ -73,6 +76,7 @@ impl FrameError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::TooLong { .. } => ErrorCode::TooLarge,
+            Self::NoRoom => ErrorCode::Full,
             Self::Payload(PayloadError::UnknownKind(_)) => ErrorCode::Unsupported,
             Self::Payload(
                 PayloadError::Incomplete(_)
@@ -127,10 +131,24 @@ pub trait Message<'a>: Sized {
 /// If the payload is longer than [`PAYLOAD_BYTES_MAX`]. Whoever makes a message checks its length
 /// against the service's own, lower limit first.
 pub fn put(out: &mut Vec<u8>, kind: u8, payload: impl FnOnce(&mut Vec<u8>)) {
+    put_before(out, kind, 0, payload);
+}
+
+/// Appends the beginning of a frame to `out`: all but the last so many bytes of its payload, which are
+/// sent behind it.
+///
+/// # Panics
+/// As [`put`].
+pub fn put_before(
+    out: &mut Vec<u8>,
+    kind: u8,
+    rest_bytes: usize,
+    payload: impl FnOnce(&mut Vec<u8>),
+) {
     let start = out.len();
     out.extend_from_slice(&[FIRST_BYTE, 0, 0, 0, kind]);
     payload(out);
-    let length = out.len() - start - 4;
+    let length = out.len() - start - 4 + rest_bytes;
     assert!(length <= PAYLOAD_BYTES_MAX + 1, "a frame of {length} bytes");
     out[start..start + 4].copy_from_slice(&(length as u32).to_be_bytes());
 }
@@ -145,6 +163,20 @@ pub fn read(
     input: &mut impl BufRead,
     payload_bytes_max: usize,
     payload: &mut Vec<u8>,
+) -> Result<Option<u8>, FrameError> {
+    read_within(input, payload_bytes_max, payload, |_| true)
+}
+
+/// The same, where memory is short: `has_room` is asked whether the payload may take so many bytes,
+/// before it does.
+///
+/// # Errors
+/// As [`read`]. [`FrameError::NoRoom`] comes when the frame was passed over, and the next one is there.
+pub fn read_within(
+    input: &mut impl BufRead,
+    payload_bytes_max: usize,
+    payload: &mut Vec<u8>,
+    has_room: impl FnMut(usize) -> bool,
 ) -> Result<Option<u8>, FrameError> {
     payload.clear();
     let first = loop {
@@ -172,8 +204,10 @@ pub fn read(
     }
     let mut kind = [0];
     input.read_exact(&mut kind)?;
-    read_payload(input, payload_bytes, payload)?;
-    Ok(Some(kind[0]))
+    match read_payload(input, payload_bytes, payload, has_room)? {
+        true => Ok(Some(kind[0])),
+        false => Err(FrameError::NoRoom),
+    }
 }
 
 /// Whether a whole frame is at the start of these bytes, so that reading it will not have to wait.
@@ -219,19 +253,34 @@ fn read_payload(
     input: &mut impl BufRead,
     payload_bytes: usize,
     payload: &mut Vec<u8>,
-) -> io::Result<()> {
-    while payload.len() < payload_bytes {
+    mut has_room: impl FnMut(usize) -> bool,
+) -> io::Result<bool> {
+    let mut is_kept = true;
+    let mut read_bytes = 0;
+    while read_bytes < payload_bytes {
         let buffered = match input.fill_buf() {
             Ok([]) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(buffered) => buffered,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        let taken = buffered.len().min(payload_bytes - payload.len());
-        payload.extend_from_slice(&buffered[..taken]);
+        let taken = buffered.len().min(payload_bytes - read_bytes);
+        read_bytes += taken;
+        if is_kept && payload.capacity() < read_bytes {
+            // It never grows beyond what was announced.
+            let bytes = (2 * payload.capacity()).max(read_bytes).min(payload_bytes);
+            is_kept = has_room(bytes);
+            match is_kept {
+                true => payload.reserve_exact(bytes - payload.len()),
+                false => *payload = Vec::new(),
+            }
+        }
+        if is_kept {
+            payload.extend_from_slice(&buffered[..taken]);
+        }
         input.consume(taken);
     }
-    Ok(())
+    Ok(is_kept)
 }
 
 #[cfg(test)]
@@ -287,6 +336,25 @@ mod tests {
             refused(b"\0\xff\xff\xff\x01"),
             "a frame of 16777214 bytes is over the limit of 100 bytes"
         );
+    }
+
+    #[test]
+    fn a_frame_without_room_is_passed_over() {
+        let mut stream = frame_of(7, &[b'x'; 100_000]);
+        stream.extend(frame_of(8, b"next"));
+        let mut payload = Vec::new();
+        let mut asked = 0;
+        let mut input = io::BufReader::new(&stream[..]);
+        let refused = read_within(&mut input, 1 << 20, &mut payload, |bytes| {
+            asked = bytes;
+            bytes < 50_000
+        });
+        assert!(matches!(refused, Err(FrameError::NoRoom)));
+        assert!(payload.capacity() == 0 && asked >= 50_000);
+        assert_eq!(read(&mut input, 1 << 20, &mut payload).unwrap(), Some(8));
+        assert_eq!(payload, b"next");
+        let all = read_within(&mut &stream[..], 1 << 20, &mut payload, |b| b <= 100_000);
+        assert_eq!((all.unwrap(), payload.len()), (Some(7), 100_000));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use proto::queue::{MessageId, Reply};
 
 use crate::QueueError;
 use crate::journal::Applied;
+use crate::memory::LongBody;
 use crate::message::{Place, Taken};
 use crate::shared::Shared;
 
@@ -37,6 +38,16 @@ pub(crate) enum Effect {
     },
     /// Nothing more.
     None,
+}
+
+impl Begun {
+    /// The body of the message that is handed out with this, if it is long.
+    pub(crate) fn long_body(&self) -> Option<Arc<LongBody>> {
+        match &self.effect {
+            Effect::Deliver(taken) | Effect::Lease(taken) => taken.message.body.shared(),
+            Effect::Store(_) | Effect::Forget(_) | Effect::Move { .. } | Effect::None => None,
+        }
+    }
 }
 
 impl Shared {

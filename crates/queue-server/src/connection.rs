@@ -13,6 +13,7 @@ use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::{Claim, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request};
 
 use crate::begun::Begun;
+use crate::memory::{FREE_BYTES, LongBody, Room};
 use crate::message::{Message, Taken};
 use crate::queues::Queues;
 use crate::steps::{Step, Stepped};
@@ -26,10 +27,6 @@ const FRAME_WAIT: Duration = Duration::from_secs(10);
 
 /// ...plus a second for so many bytes that a message may have.
 const FRAME_BYTES_A_SECOND: usize = 64 * 1024;
-
-/// How much room a connection keeps for its next frame, in bytes; what a longer one took is given
-/// back when that was served, for the connection may be idle from then on.
-const PAYLOAD_BYTES_KEPT: usize = 64 * 1024;
 
 const BUSY: &str = "the server has as many connections as it accepts; try again later";
 
@@ -78,6 +75,9 @@ const DEFERRED_BODY_BYTES_MAX: usize = DEFERRED_BYTES_MAX - FIELD_BYTES_MAX;
 const STEPS_MAX: usize = 32;
 const STEPS_BYTES_MAX: usize = 128 * 1024;
 
+/// What the figures of one queue take in a reply, at the most, in bytes.
+const STATS_BYTES: usize = 128;
+
 /// Requests and replies until the client closes. What it holds then goes back to its queue.
 fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
     let payload_bytes_max = queues.body_bytes_max() + FIELD_BYTES_MAX;
@@ -97,19 +97,27 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
             if connection.is_stopping() {
                 session.give_back_at_stop();
                 // Whatever the client asks from now on is not done, and this tells it so.
-                session.fail(&QueueError::ShuttingDown, connection.output());
+                session.fail(&QueueError::ShuttingDown, connection)?;
             }
             return Ok(());
         }
         connection.set_deadline(Deadline::Within(frame_wait));
-        let kind = match frame::read(connection, payload_bytes_max, &mut payload) {
+        let has_room = |bytes| session.room.grow_to(bytes);
+        let read = frame::read_within(connection, payload_bytes_max, &mut payload, has_room);
+        // From now on it is a message that counts, or nothing.
+        session.room.clear();
+        let kind = match read {
             Ok(Some(kind)) => kind,
             Ok(None) => return Ok(()),
             Err(FrameError::Io(error)) => return Err(error),
+            Err(FrameError::NoRoom) => {
+                session.fail(&queues.shared.memory.full(), connection)?;
+                continue;
+            }
             // Where the next frame starts cannot be known any more.
             Err(error) => {
                 session.act_on_all(connection)?;
-                session.refuse(error.code(), &error.to_string(), connection.output());
+                session.refuse(error.code(), &error.to_string(), connection)?;
                 return Ok(());
             }
         };
@@ -118,17 +126,18 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
             Err(error) => {
                 let error = FrameError::from(error);
                 session.act_on_all(connection)?;
-                session.refuse(error.code(), &error.to_string(), connection.output());
+                session.refuse(error.code(), &error.to_string(), connection)?;
             }
         }
         payload.clear();
-        payload.shrink_to(PAYLOAD_BYTES_KEPT);
+        payload.shrink_to(FREE_BYTES);
         if session.is_told_of_stop {
             session.give_back_at_stop();
             return Ok(());
         }
         session.see_to_arrival(connection);
         connection.flush_if_large()?;
+        session.room.clear();
     }
 }
 
@@ -147,6 +156,8 @@ struct Session<'q> {
     steps_bytes: usize,
     /// What came of them; kept for its room.
     stepped: Vec<Stepped>,
+    /// What a long frame takes while it is read, and a long reply while it is gathered.
+    room: Room,
     /// Whether a message is among the replies that were not sent yet.
     has_delivered: bool,
     wakeup: Option<Arc<Wakeup>>,
@@ -165,6 +176,7 @@ impl<'q> Session<'q> {
             steps_queue: String::new(),
             steps_bytes: 0,
             stepped: Vec::new(),
+            room: Room::new(&queues.shared.memory),
             has_delivered: false,
             wakeup: None,
             is_told_of_stop: false,
@@ -182,11 +194,11 @@ impl<'q> Session<'q> {
         let begun = self.begin(request, connection)?;
         match begun {
             Ok(begun) => self.begun.extend(begun),
-            Err(error) => self.fail(&error, connection.output()),
+            Err(error) => self.fail(&error, connection)?,
         }
         let is_much = self.begun.len() >= WAITING_MAX || self.begun_bytes >= WAITING_BYTES_MAX;
         if !self.queues.is_durable() || is_much {
-            self.settle(connection.output());
+            self.settle(connection)?;
         }
         Ok(())
     }
@@ -202,7 +214,7 @@ impl<'q> Session<'q> {
                 queue,
                 delay_millis: 0,
                 body,
-            } if body.len() <= self.queues.body_bytes_max() => {
+            } if body.len() <= self.queues.body_bytes_max().min(FREE_BYTES) => {
                 (queue, body.len(), Step::Send(Message::new(body)))
             }
             Request::Receive {
@@ -237,34 +249,55 @@ impl<'q> Session<'q> {
     /// Acts on all that was put off, and sends the replies when they are many bytes.
     fn act_on_all(&mut self, connection: &mut Connection) -> io::Result<()> {
         while !self.steps.is_empty() {
-            self.act_now(connection.output());
+            self.act_now(connection)?;
+            self.see_to_arrival(connection);
             connection.flush_if_large()?;
         }
         Ok(())
     }
 
     /// Acts on what was put off, up to some bytes of messages that are received, and replies.
-    fn act_now(&mut self, out: &mut Vec<u8>) {
+    fn act_now(&mut self, connection: &mut Connection) -> io::Result<()> {
         if self.steps.is_empty() {
-            return;
+            return Ok(());
         }
         let Ok(queue) = QueueName::new(&self.steps_queue) else {
-            return;
+            return Ok(());
         };
         self.steps_bytes = 0;
         self.queues
             .run(queue, &mut self.steps, &mut self.stepped, STEPS_BYTES_MAX);
-        for stepped in self.stepped.drain(..) {
+        let mut stepped = std::mem::take(&mut self.stepped);
+        for stepped in stepped.drain(..) {
+            let out = connection.output();
             match stepped {
                 Stepped::Stored(id) => Reply::Stored { id }.encode(out),
                 Stepped::Refused(error) => put_failure(&error, out),
                 Stepped::Received(message) => {
                     self.has_delivered = true;
-                    message.reply().encode(out);
+                    let long = message.body.shared();
+                    put_reply(&message.reply(), long.is_some(), out);
+                    drop(message);
+                    self.send_long(long, connection)?;
                 }
                 Stepped::Empty => Reply::Empty.encode(out),
             }
         }
+        self.stepped = stepped;
+        Ok(())
+    }
+
+    /// Sends the body behind the reply that was gathered last, if it is long.
+    fn send_long(
+        &mut self,
+        long: Option<Arc<LongBody>>,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let Some(long) = long else {
+            return Ok(());
+        };
+        self.see_to_arrival(connection);
+        connection.send_behind(&long)
     }
 
     /// Begins a change, or replies at once.
@@ -274,7 +307,6 @@ impl<'q> Session<'q> {
         connection: &mut Connection,
     ) -> io::Result<Result<Option<Begun>, QueueError>> {
         let queues = self.queues;
-        let out = connection.output();
         Ok(match request {
             Request::Send {
                 queue,
@@ -308,33 +340,45 @@ impl<'q> Session<'q> {
                 lease_millis,
             } => queues.extend(token, millis(lease_millis)).map(Some),
             Request::Peek { queue, after } => {
-                self.settle(out);
-                queues.peek(queue, after, |reply| reply.encode(out));
+                self.settle(connection)?;
+                match queues.peek_at(queue, after) {
+                    None => Reply::Empty.encode(connection.output()),
+                    Some(peeked) => {
+                        let long = peeked.body.shared();
+                        put_reply(&peeked.reply(), long.is_some(), connection.output());
+                        drop(peeked);
+                        self.send_long(long, connection)?;
+                    }
+                }
                 Ok(None)
             }
             Request::Stats => {
-                self.settle(out);
-                queues.stats(|reply| reply.encode(out));
+                self.settle(connection)?;
+                if !self.room.grow_to(STATS_BYTES * queues.count()) {
+                    return Ok(Err(queues.shared.memory.full()));
+                }
+                queues.stats(|reply| reply.encode(connection.output()));
                 Ok(None)
             }
-            Request::Purge { queue } => self.at_once(out, || queues.purge(queue)),
-            Request::Pause { queue } => self.at_once(out, || queues.pause(queue, true)),
-            Request::Resume { queue } => self.at_once(out, || queues.pause(queue, false)),
-            Request::Kick { queue } => self.at_once(out, || queues.kick(queue)),
-            Request::Drain { on } => self.at_once(out, || Ok(queues.drain(on))),
+            Request::Purge { queue } => self.at_once(connection, || queues.purge(queue))?,
+            Request::Pause { queue } => self.at_once(connection, || queues.pause(queue, true))?,
+            Request::Resume { queue } => self.at_once(connection, || queues.pause(queue, false))?,
+            Request::Kick { queue } => self.at_once(connection, || queues.kick(queue))?,
+            Request::Drain { on } => self.at_once(connection, || Ok(queues.drain(on)))?,
         })
     }
 
     /// Does at once what concerns whole queues, behind everything that was begun before it.
     fn at_once(
         &mut self,
-        out: &mut Vec<u8>,
+        connection: &mut Connection,
         change: impl FnOnce() -> Result<u64, QueueError>,
-    ) -> Result<Option<Begun>, QueueError> {
-        self.settle(out);
-        let messages = change()?;
-        Reply::Done { messages }.encode(out);
-        Ok(None)
+    ) -> io::Result<Result<Option<Begun>, QueueError>> {
+        self.settle(connection)?;
+        Ok(change().map(|messages| {
+            Reply::Done { messages }.encode(connection.output());
+            None
+        }))
     }
 
     /// Takes the oldest message, and waits for one if there is none.
@@ -346,7 +390,7 @@ impl<'q> Session<'q> {
         connection: &mut Connection,
     ) -> io::Result<Result<Option<Begun>, QueueError>> {
         if delivery == Delivery::Hold {
-            self.settle(connection.output());
+            self.settle(connection)?;
             if self.held.len() >= HELD_MAX {
                 return Ok(Err(QueueError::TooManyHeld));
             }
@@ -357,7 +401,7 @@ impl<'q> Session<'q> {
         let mut taken = self.queues.reserve(queue);
         if !matches!(taken, Ok(Some(_))) && !self.begun.is_empty() {
             // What this connection has sent or given back before, it must be able to receive.
-            self.settle(connection.output());
+            self.settle(connection)?;
             taken = self.queues.reserve(queue);
         }
         if !matches!(taken, Ok(Some(_))) && !wait.is_zero() {
@@ -376,8 +420,10 @@ impl<'q> Session<'q> {
             Delivery::Forget => self.queues.deliver(taken),
             Delivery::Lease { millis: lease } => self.queues.lease(taken, millis(lease)),
             Delivery::Hold => {
-                taken.reply().encode(connection.output());
+                let long = taken.message.body.shared();
+                put_reply(&taken.reply(), long.is_some(), connection.output());
                 self.held.push_back(taken);
+                self.send_long(long, connection)?;
                 return Ok(Ok(None));
             }
         };
@@ -451,20 +497,24 @@ impl<'q> Session<'q> {
     }
 
     /// Waits for the disk, and gives every reply that was not given yet.
-    fn settle(&mut self, out: &mut Vec<u8>) {
-        while !self.steps.is_empty() {
-            self.act_now(out);
-        }
+    fn settle(&mut self, connection: &mut Connection) -> io::Result<()> {
+        self.act_on_all(connection)?;
         while let Some(begun) = self.begun.pop_front() {
+            let long = begun.long_body();
+            let out = connection.output();
             let finished = self.queues.finish(begun, |reply| {
                 self.has_delivered |= matches!(reply, Reply::Message { .. } | Reply::Leased { .. });
-                reply.encode(out);
+                put_reply(&reply, long.is_some(), out);
             });
-            if let Err(error) = finished {
-                put_failure(&error, out);
+            match finished {
+                Ok(()) => self.send_long(long, connection)?,
+                Err(error) => put_failure(&error, out),
             }
+            self.see_to_arrival(connection);
+            connection.flush_if_large()?;
         }
         self.begun_bytes = 0;
+        Ok(())
     }
 
     /// Keeps a connection from being evicted before it has sent a message that is no longer in its
@@ -485,8 +535,7 @@ impl<'q> Session<'q> {
             false => None,
         };
         let Some(deferred) = deferred else {
-            self.settle(connection.output());
-            return Ok(());
+            return self.settle(connection);
         };
         let encode = |outcome: Result<Reply, QueueError>| {
             let mut out = Vec::new();
@@ -513,14 +562,19 @@ impl<'q> Session<'q> {
     }
 
     /// Says why a request was not done, behind the replies to those before it.
-    fn fail(&mut self, error: &QueueError, out: &mut Vec<u8>) {
-        self.settle(out);
-        put_failure(error, out);
+    fn fail(&mut self, error: &QueueError, connection: &mut Connection) -> io::Result<()> {
+        self.refuse(error.code(), &error.to_string(), connection)
     }
 
-    fn refuse(&mut self, code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
-        self.settle(out);
-        put_error(code, sentence, out);
+    fn refuse(
+        &mut self,
+        code: ErrorCode,
+        sentence: &str,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        self.settle(connection)?;
+        put_error(code, sentence, connection.output());
+        Ok(())
     }
 }
 
@@ -528,7 +582,11 @@ impl Drop for Session<'_> {
     fn drop(&mut self) {
         // What was not acted on yet is not acted on any more: nobody would be told.
         self.steps.clear();
-        self.settle(&mut Vec::new());
+        for begun in self.begun.drain(..) {
+            if let Err(error) = self.queues.finish(begun, |_| {}) {
+                log::debug!("Not done, and nobody is told: {error}");
+            }
+        }
         for taken in self.held.drain(..) {
             self.queues.give_back(taken);
         }
@@ -558,6 +616,14 @@ pub(crate) fn millis(millis: u32) -> Duration {
     Duration::from_millis(millis.into())
 }
 
+/// Appends a reply, but for a body that is sent behind it.
+fn put_reply(reply: &Reply, is_long: bool, out: &mut Vec<u8>) {
+    match is_long {
+        true => reply.encode_before_body(out),
+        false => reply.encode(out),
+    }
+}
+
 /// Says why a request was not done.
 fn put_failure(error: &QueueError, out: &mut Vec<u8>) {
     put_error(error.code(), &error.to_string(), out);
@@ -573,6 +639,7 @@ fn serve_plain(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
     connection.set_deadline(Deadline::Within(PLAIN_WAIT));
     let bytes_max = queues.body_bytes_max().max(QUEUE_GET.len());
     let mut body = Vec::new();
+    let mut room = Room::new(&queues.shared.memory);
     let mut ended = false;
     while !ended && body.len() < bytes_max && !body.starts_with(QUEUE_GET) {
         let input = match connection.fill_buf() {
@@ -584,6 +651,15 @@ fn serve_plain(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         let taken = input.len().min(bytes_max - body.len());
+        if body.capacity() < body.len() + taken {
+            let bytes = (2 * body.capacity()).max(body.len() + taken).min(bytes_max);
+            if !room.grow_to(bytes) {
+                log::warn!("A message was dropped: {}", queues.shared.memory.full());
+                drop((body, drain(connection)));
+                return Ok(());
+            }
+            body.reserve_exact(bytes - body.len());
+        }
         body.extend_from_slice(&input[..taken]);
         ended = input.is_empty();
         connection.consume(taken);
@@ -591,6 +667,8 @@ fn serve_plain(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
     if body.starts_with(QUEUE_GET) {
         return reply_plain(connection, queues);
     }
+    // From now on it is a message that counts, or nothing.
+    room.clear();
     let body_bytes = body.len().min(queues.body_bytes_max());
     match send_plain(queues, &body[..body_bytes]) {
         Ok(()) => log::debug!("Send: {body_bytes} bytes"),
@@ -617,10 +695,7 @@ fn reply_plain(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
     let Ok(Some(taken)) = queues.reserve(QueueName::DEFAULT) else {
         return connection.write_all(QUEUE_EMPTY.as_bytes());
     };
-    hand_out_plain(queues, taken, |body| {
-        connection.write_all(body)?;
-        connection.flush()
-    })
+    hand_out_plain(queues, taken, |body| connection.send_behind(body))
 }
 
 /// Sends a message to somebody who acknowledges nothing: it is forgotten when it has been sent.

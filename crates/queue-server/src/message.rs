@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto::queue::{MessageId, Reply, Token};
 
+use crate::memory::{Body, Memory};
+
 /// What a message costs beside its body, in bytes: its fields, its place in a queue, and the
 /// allocator's.
 const OVERHEAD_BYTES: usize = 64;
@@ -23,7 +25,7 @@ pub struct Message {
     /// Where it is.
     pub place: Place,
     /// What was sent.
-    pub body: Box<[u8]>,
+    pub body: Body,
     /// How often it was handed out.
     pub attempts: u32,
     /// The CRC-32 of the body; 0 where there is no database.
@@ -36,7 +38,7 @@ impl Message {
         Self {
             id: 0,
             place: 0,
-            body: Box::from(body),
+            body: Body::Own(Box::from(body)),
             attempts: 0,
             body_crc: 0,
         }
@@ -59,9 +61,25 @@ impl Message {
         }
     }
 
+    /// The same message, whose cost was put on the account.
+    pub(crate) fn counted(self, memory: &Arc<Memory>) -> Self {
+        Self {
+            body: self.body.share(memory),
+            ..self
+        }
+    }
+
     /// What it takes, in bytes of memory.
     pub(crate) fn cost(&self) -> usize {
         OVERHEAD_BYTES + self.body.len()
+    }
+
+    /// What of that is to be taken off the account when it is forgotten; a shared body does so itself.
+    pub(crate) fn own_cost(&self) -> usize {
+        match &self.body {
+            Body::Own(bytes) => OVERHEAD_BYTES + bytes.len(),
+            Body::Shared(_) => OVERHEAD_BYTES,
+        }
     }
 }
 

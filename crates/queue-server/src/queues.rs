@@ -105,6 +105,7 @@ impl Queues {
         if self.writer.is_some() {
             let message = Message::new(body).with_checksum();
             let name = lock(&shared.state).admit(queue, &message, &shared.limits)?;
+            let message = message.counted(&shared.memory);
             let change = || Change::Insert(name, message, delay);
             return Ok(self.begin(change, Effect::Store(0)));
         }

@@ -9,6 +9,7 @@ use proto::queue::{MessageId, QueueName, Token};
 
 use crate::QueueError;
 use crate::journal::{Extended, Row};
+use crate::memory::Memory;
 use crate::message::{Clock, Message, Place, Taken};
 use crate::state::{Limits, State};
 
@@ -16,6 +17,7 @@ use crate::state::{Limits, State};
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) state: Mutex<State>,
     /// Something is due earlier than it was.
     pub(crate) due_earlier: Condvar,
@@ -33,13 +35,12 @@ pub(crate) fn wake(wakeup: Option<Arc<Wakeup>>) {
 impl Shared {
     /// No messages.
     pub(crate) fn new(limits: Limits, clock: Clock) -> Self {
+        let memory = Memory::new(limits.memory_bytes_max);
         Self {
-            limits,
             clock,
-            state: Mutex::new(State {
-                next_id: 1,
-                ..State::default()
-            }),
+            state: Mutex::new(State::new(Arc::clone(&memory))),
+            memory,
+            limits,
             due_earlier: Condvar::new(),
             is_serving: AtomicBool::new(false),
         }
@@ -65,8 +66,9 @@ impl Shared {
         delay: Duration,
         body: &[u8],
     ) -> Result<(MessageId, Option<Arc<Wakeup>>), QueueError> {
-        let mut message = Message::new(body);
+        let message = Message::new(body);
         let name = state.admit(queue, &message, &self.limits)?;
+        let mut message = message.counted(&self.memory);
         message.id = state.next_id;
         message.place = self.clock.place_after(delay);
         state.next_id += 1;
@@ -106,7 +108,7 @@ impl Shared {
     pub(crate) fn refused(&self, messages: Vec<(Arc<str>, Message, bool)>) {
         let mut state = lock(&self.state);
         for (name, message, _) in messages {
-            state.bytes -= message.cost();
+            self.memory.give(message.own_cost());
             let queue = state.queue(&name);
             queue.arriving -= 1;
             queue.bytes -= message.cost();
@@ -118,7 +120,11 @@ impl Shared {
     pub(crate) fn restore(&self, found: Taken, is_delayed: bool) {
         let mut state = lock(&self.state);
         let cost = found.message.cost();
-        state.bytes += cost;
+        self.memory.take_in_any_case(cost);
+        let found = Taken {
+            message: found.message.counted(&self.memory),
+            ..found
+        };
         let queue = state.queue(&found.queue);
         queue.bytes += cost;
         // What became due before the server ended has its place among the others already.

@@ -10,6 +10,7 @@ use proto::queue::{MessageId, QueueName, Token, Totals};
 
 use crate::QueueError;
 use crate::error::QUEUES_MAX;
+use crate::memory::Memory;
 use crate::message::{Clock, Message, Place, Taken};
 use crate::queue::Queue;
 
@@ -28,7 +29,6 @@ pub struct Limits {
     pub attempts_max: u32,
 }
 
-#[derive(Default)]
 pub(crate) struct State {
     /// By their names, which peers choose: so the hash is that of std, which promises that nobody can
     /// choose some that collide.
@@ -43,13 +43,27 @@ pub(crate) struct State {
     /// The number of the next message, where there is no database to give it.
     pub(crate) next_id: MessageId,
     pub(crate) totals: Totals,
-    /// What all messages cost, in bytes.
-    pub(crate) bytes: usize,
+    /// What all messages cost, and what else peers have the server keep.
+    pub(crate) memory: Arc<Memory>,
     /// When [`Queues::wait_until_due`] wakes by itself.
     pub(crate) next_due: Option<Place>,
 }
 
 impl State {
+    /// No messages.
+    pub(crate) fn new(memory: Arc<Memory>) -> Self {
+        Self {
+            queues: HashMap::default(),
+            leases: BTreeMap::new(),
+            due: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            next_id: 1,
+            totals: Totals::default(),
+            memory,
+            next_due: None,
+        }
+    }
+
     /// The queue of this name, made if it does not exist.
     pub(crate) fn queue(&mut self, name: &Arc<str>) -> &mut Queue {
         self.queues.entry_ref(name).or_default()
@@ -144,7 +158,7 @@ impl State {
         };
         message.attempts += 1;
         one.bytes -= message.cost();
-        self.bytes -= message.cost();
+        self.memory.give(message.own_cost());
         self.totals.received += 1;
         self.totals.acked += 1;
         Ok(Some(message))
@@ -161,9 +175,6 @@ impl State {
         if self.totals.is_draining {
             return Err(QueueError::Draining);
         }
-        if self.bytes + cost > limits.memory_bytes_max {
-            return Err(QueueError::NoMemory(limits.memory_bytes_max));
-        }
         let one = self.queues.entry_ref(name).or_default();
         if one.messages() >= limits.messages_max {
             return Err(QueueError::TooManyMessages(limits.messages_max));
@@ -171,8 +182,8 @@ impl State {
         if one.bytes + cost > limits.queue_bytes_max {
             return Err(QueueError::TooManyBytes(limits.queue_bytes_max));
         }
+        self.memory.take(cost)?;
         one.bytes += cost;
-        self.bytes += cost;
         Ok(one)
     }
 
@@ -204,7 +215,7 @@ impl State {
     pub(crate) fn forgotten(&mut self, taken: &Taken) {
         let cost = taken.message.cost();
         self.totals.acked += 1;
-        self.bytes -= cost;
+        self.memory.give(taken.message.own_cost());
         if let Some(queue) = self.queues.get_mut(&taken.queue) {
             queue.held -= 1;
             queue.bytes -= cost;

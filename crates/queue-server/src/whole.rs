@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use daemon::lock;
-use proto::queue::{QueueName, QueueStats, Reply, Totals};
+use proto::queue::{MessageId, QueueName, QueueStats, Reply, Totals};
 
 use crate::QueueError;
 use crate::begun::{Begun, Effect};
 use crate::journal::Change;
+use crate::memory::Body;
 use crate::message::{Place, Taken};
 use crate::queue::Queue;
 use crate::queues::Queues;
@@ -18,15 +19,22 @@ const CHUNK: usize = 1024;
 impl Queues {
     /// Shows the first message behind a place, which stays where it is.
     pub fn peek<R>(&self, queue: QueueName, after: Place, with: impl FnOnce(Reply) -> R) -> R {
+        match self.peek_at(queue, after) {
+            Some(peeked) => with(peeked.reply()),
+            None => with(Reply::Empty),
+        }
+    }
+
+    /// The same message, to be shown later.
+    pub(crate) fn peek_at(&self, queue: QueueName, after: Place) -> Option<Peeked> {
         let state = lock(&self.shared.state);
-        let one = state.queues.get(queue.as_str());
-        let found = one.and_then(|queue| queue.first_behind(after));
-        with(found.map_or(Reply::Empty, |message| Reply::Peeked {
+        let message = state.queues.get(queue.as_str())?.first_behind(after)?;
+        Some(Peeked {
             place: message.place,
             id: message.id,
             attempts: message.attempts,
-            body: &message.body,
-        }))
+            body: message.body.clone(),
+        })
     }
 
     /// Tells how the queues are, by name.
@@ -38,7 +46,7 @@ impl Queues {
             let look = |(name, queue): (&Arc<str>, &Queue)| LookedAt::new(name, queue);
             let queues: Vec<_> = state.queues.iter().map(look).collect();
             let totals = Totals {
-                memory_bytes: state.bytes as u64,
+                memory_bytes: state.memory.taken() as u64,
                 ..state.totals
             };
             (totals, queues)
@@ -57,6 +65,11 @@ impl Queues {
             ..totals
         };
         with(Reply::Stats { totals, queues })
+    }
+
+    /// How many queues there are.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.shared.state).queues.len()
     }
 
     /// Forgets all messages of a queue that nobody holds; returns how many there were.
@@ -177,6 +190,25 @@ impl LookedAt {
             waiting: self.waiting as u64,
             oldest_millis: self.first_place.map_or(0, waited),
             is_paused: self.is_paused,
+        }
+    }
+}
+
+/// A message that is looked at.
+pub(crate) struct Peeked {
+    place: Place,
+    id: MessageId,
+    attempts: u32,
+    pub(crate) body: Body,
+}
+
+impl Peeked {
+    pub(crate) fn reply(&self) -> Reply<'_> {
+        Reply::Peeked {
+            place: self.place,
+            id: self.id,
+            attempts: self.attempts,
+            body: &self.body,
         }
     }
 }

@@ -85,6 +85,19 @@ impl Connection<'_> {
         Ok(at - start)
     }
 
+    /// Sends what has been gathered, then these bytes, which are not copied.
+    ///
+    /// # Errors
+    /// Those of the stream; [`io::ErrorKind::TimedOut`] if the peer takes too little.
+    pub fn send_behind(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let must_arrive = self.must_arrive;
+        self.send_gathered(SendFlags::MORE)?;
+        self.must_arrive = must_arrive;
+        let sent = self.send_all(bytes, SendFlags::NOSIGNAL);
+        self.must_arrive = false;
+        sent
+    }
+
     /// Sends what has been gathered.
     fn send_gathered(&mut self, flags: SendFlags) -> io::Result<()> {
         if self.output.is_empty() {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{MessageId, QueueName, Token};
 use crate::error::ErrorReply;
 use crate::fields::{Fields, PayloadError, put_name};
-use crate::frame::Message;
+use crate::frame::{self, Message};
 
 /// What the server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,45 +135,8 @@ impl<'a> Message<'a> for Reply<'a> {
     }
 
     fn put_fields(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Stored { id } => out.extend_from_slice(&id.to_be_bytes()),
-            Self::Message { id, attempt, body } => {
-                out.extend_from_slice(&id.to_be_bytes());
-                out.extend_from_slice(&attempt.to_be_bytes());
-                out.extend_from_slice(body);
-            }
-            Self::Leased {
-                token,
-                id,
-                attempt,
-                body,
-            } => {
-                out.extend_from_slice(token.as_bytes());
-                out.extend_from_slice(&id.to_be_bytes());
-                out.extend_from_slice(&attempt.to_be_bytes());
-                out.extend_from_slice(body);
-            }
-            Self::Empty => {}
-            Self::Done { messages } => out.extend_from_slice(&messages.to_be_bytes()),
-            Self::Peeked {
-                place,
-                id,
-                attempts,
-                body,
-            } => {
-                out.extend_from_slice(&place.to_be_bytes());
-                out.extend_from_slice(&id.to_be_bytes());
-                out.extend_from_slice(&attempts.to_be_bytes());
-                out.extend_from_slice(body);
-            }
-            Self::Stats { totals, queues } => {
-                totals.put(out);
-                for queue in queues {
-                    queue.put(out);
-                }
-            }
-            Self::Error(error) => error.put_fields(out),
-        }
+        self.put_head(out);
+        out.extend_from_slice(self.body());
     }
 
     fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, PayloadError> {
@@ -222,6 +185,65 @@ impl<'a> Message<'a> for Reply<'a> {
         };
         fields.end()?;
         Ok(reply)
+    }
+}
+
+impl Reply<'_> {
+    /// Appends the message as one frame, but without the body at its end: for who sends that behind it,
+    /// without a copy.
+    pub fn encode_before_body(&self, out: &mut Vec<u8>) {
+        frame::put_before(out, self.kind(), self.body().len(), |out| {
+            self.put_head(out)
+        });
+    }
+
+    fn body(&self) -> &[u8] {
+        match self {
+            Self::Message { body, .. } | Self::Leased { body, .. } | Self::Peeked { body, .. } => {
+                body
+            }
+            Self::Stored { .. }
+            | Self::Empty
+            | Self::Done { .. }
+            | Self::Stats { .. }
+            | Self::Error(_) => &[],
+        }
+    }
+
+    fn put_head(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Stored { id } => out.extend_from_slice(&id.to_be_bytes()),
+            Self::Message { id, attempt, .. } => {
+                out.extend_from_slice(&id.to_be_bytes());
+                out.extend_from_slice(&attempt.to_be_bytes());
+            }
+            Self::Leased {
+                token, id, attempt, ..
+            } => {
+                out.extend_from_slice(token.as_bytes());
+                out.extend_from_slice(&id.to_be_bytes());
+                out.extend_from_slice(&attempt.to_be_bytes());
+            }
+            Self::Empty => {}
+            Self::Done { messages } => out.extend_from_slice(&messages.to_be_bytes()),
+            Self::Peeked {
+                place,
+                id,
+                attempts,
+                ..
+            } => {
+                out.extend_from_slice(&place.to_be_bytes());
+                out.extend_from_slice(&id.to_be_bytes());
+                out.extend_from_slice(&attempts.to_be_bytes());
+            }
+            Self::Stats { totals, queues } => {
+                totals.put(out);
+                for queue in queues {
+                    queue.put(out);
+                }
+            }
+            Self::Error(error) => error.put_fields(out),
+        }
     }
 }
 
@@ -312,7 +334,10 @@ mod tests {
             attempt: 3,
             body: b"hi",
         };
-        check::message(message, b"\0\0\0\x0f\x42\0\0\0\0\0\0\x01\x02\0\0\0\x03hi");
+        check::message(
+            message.clone(),
+            b"\0\0\0\x0f\x42\0\0\0\0\0\0\x01\x02\0\0\0\x03hi",
+        );
         let leased = Reply::Leased {
             token: Uuid::from_bytes(*b"abcdefghijklmnop"),
             id,
@@ -338,6 +363,11 @@ mod tests {
             peeked,
             b"\0\0\0\x15\x46\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x01\x02\0\0\0\0",
         );
+        let mut whole = Vec::new();
+        message.encode(&mut whole);
+        let mut before = Vec::new();
+        message.encode_before_body(&mut before);
+        assert_eq!([&before[..], b"hi"].concat(), whole);
         let error = ErrorReply {
             code: ErrorCode::TooLarge,
             sentence: "no",

@@ -1,0 +1,156 @@
+//! What peers have a queue server keep counts against `--max-memory`: also frames that do not end, and
+//! replies that are not read.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+
+use proto::ErrorCode;
+use proto::frame::Message;
+use proto::queue::{QueueName, Request};
+use queue_client::{Client, Error, Transport};
+
+use crate::harness::{Server, eventually, send_request};
+
+const MIB: usize = 1 << 20;
+
+/// What the server has taken at the most so far, in bytes.
+fn peak_bytes(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    let kib = line.split_whitespace().nth(1).unwrap();
+    kib.parse::<usize>().unwrap() * 1024
+}
+
+fn start(options: &[&str]) -> Server {
+    let line = ["0", "--max-message", "12M", "--max-memory", "16M"];
+    Server::start("queue-server", &[&line[..], options].concat())
+}
+
+fn client(server: &Server) -> Client {
+    Client::connect(&server.endpoint(), Transport::Tcp).unwrap()
+}
+
+fn taken(server: &Server) -> u64 {
+    client(server).stats().unwrap().totals.memory_bytes
+}
+
+#[track_caller]
+fn check_peak(server: &Server, bytes_max: usize) {
+    let peak = peak_bytes(server);
+    assert!(peak < bytes_max, "{} MiB", peak / MIB);
+}
+
+#[test]
+fn frames_that_do_not_end_are_held_to_the_limit() {
+    let server = start(&[]);
+    let mut holder = client(&server);
+    holder.send(b"held").unwrap();
+    let held = holder.receive().unwrap().unwrap();
+    let mut frame = Vec::new();
+    send_request(&vec![b'x'; 4 * MIB]).encode(&mut frame);
+    let cut = &frame[..frame.len() - 1];
+    let streams: Vec<TcpStream> = thread::scope(|scope| {
+        let one = || {
+            let mut stream = server.connect();
+            stream.write_all(cut).unwrap();
+            stream
+        };
+        let threads: Vec<_> = (0..40).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    eventually("as many as may are kept", || {
+        taken(&server) > 8 * MIB as u64
+    });
+    check_peak(&server, 64 * MIB);
+    // What needs no room goes on.
+    holder.ack(&held).unwrap();
+    // Who had no room is told so when the frame ends, and is still understood.
+    let mut refused = 0;
+    for mut stream in streams {
+        stream.write_all(&frame[frame.len() - 1..]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).unwrap();
+        match reply[4..6] {
+            [0x41, _] => {}
+            [0x7f, code] => {
+                assert_eq!(code, ErrorCode::Full as u8);
+                refused += 1;
+            }
+            _ => panic!("{reply:?}"),
+        }
+    }
+    assert!((30..40).contains(&refused), "{refused}");
+    let mut client = client(&server);
+    assert_eq!(client.purge().unwrap(), 40 - refused);
+    eventually("all of it is given back", || taken(&server) == 0);
+}
+
+#[track_caller]
+fn check_replies_that_are_not_read(options: &[&str]) {
+    let server = start(options);
+    let mut sender = client(&server);
+    let body = vec![b'x'; 8 * MIB];
+    sender.send(&body).unwrap();
+    let peek = Request::Peek {
+        queue: QueueName::DEFAULT,
+        after: 0,
+    };
+    let mut request = Vec::new();
+    peek.encode(&mut request);
+    let mut streams: Vec<_> = (0..60).map(|_| server.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(&request).unwrap();
+        // The reply has begun.
+        stream.read_exact(&mut [0; 5]).unwrap();
+    }
+    check_peak(&server, 96 * MIB);
+    // It can be received, for that needs no copy; and it counts while it is being sent to others.
+    let message = sender.receive().unwrap().unwrap();
+    assert!(message.body == body);
+    sender.ack(&message).unwrap();
+    assert_eq!(taken(&server), 8 * MIB as u64);
+    match sender.send(&body[1..]).unwrap_err() {
+        Error::Refused { code, .. } => assert_eq!(code, ErrorCode::Full),
+        error => panic!("{error}"),
+    }
+    drop(streams);
+    eventually("all of it is given back", || taken(&server) == 0);
+    sender.send(&body).unwrap();
+    assert_eq!(sender.receive_and_forget().unwrap().unwrap().body, body);
+    eventually("and again", || taken(&server) == 0);
+    check_peak(&server, 96 * MIB);
+}
+
+#[test]
+fn replies_that_are_not_read_are_no_copies() {
+    check_replies_that_are_not_read(&[]);
+}
+
+#[test]
+fn replies_that_are_not_read_are_no_copies_of_a_database_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("queue.db");
+    check_replies_that_are_not_read(&["--data", path.to_str().unwrap(), "--fsync", "never"]);
+}
+
+#[test]
+fn a_queue_that_is_full_of_long_messages_can_be_drained() {
+    let server = start(&[]);
+    let mut client = client(&server);
+    let body = vec![b'x'; 5 * MIB];
+    for _ in 0..3 {
+        client.send(&body).unwrap();
+    }
+    client.send(&body).unwrap_err();
+    for _ in 0..3 {
+        let message = client.receive().unwrap().unwrap();
+        assert!(message.body == body);
+        client.ack(&message).unwrap();
+    }
+    assert_eq!(taken(&server), 0);
+}
