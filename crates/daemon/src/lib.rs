@@ -324,12 +324,12 @@ impl Daemon {
             if logged.replace(address) == Some(address) {
                 continue;
             }
+            if !address.ip().is_loopback() {
+                log::warn!("{address} can be reached from other machines");
+            }
             match *note {
                 "" => log::info!("Server started on {address}"),
                 note => log::info!("Server started on {address} ({note})"),
-            }
-            if !address.ip().is_loopback() {
-                log::warn!("{address} can be reached from other machines");
             }
         }
     }
