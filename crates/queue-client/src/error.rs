@@ -76,7 +76,7 @@ pub enum Error {
         /// Why.
         cause: io::Error,
     },
-    /// A thread or a signal handler could not be set up.
+    /// A thread, a signal handler or process 1 could not be set up.
     Setup(io::Error),
     /// A file could not be written.
     Write {
@@ -193,7 +193,7 @@ impl fmt::Display for Error {
             Self::Died { messages } => write!(f, "{messages} messages are dead"),
             Self::CutShort => f.write_str("stopped before all commands had ended"),
             Self::Start { command, .. } => write!(f, "cannot start {}", command.display()),
-            Self::Setup(_) => f.write_str("cannot start a thread"),
+            Self::Setup(_) => f.write_str("cannot set up the worker"),
             Self::Write { path, .. } => write!(f, "cannot write {}", path.display()),
             Self::TooLong {
                 path,

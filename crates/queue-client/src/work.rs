@@ -68,8 +68,8 @@ impl Work {
         if init::is_needed() {
             match init::run().map_err(Error::Setup)? {}
         }
-        // Looked for before anything is taken: a worker that can do nothing must not use up the
-        // attempts of what others could do.
+        // Before anything is taken: a worker that can do nothing must not use up the attempts of
+        // messages that another one could work on.
         lookup::find(&self.command).map_err(|cause| self.cannot_start(cause))?;
         let stop = Arc::new(Stop::default());
         let _signals = StopOnSignals::new(Arc::clone(&stop)).map_err(Error::Setup)?;

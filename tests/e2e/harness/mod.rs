@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use proto::queue::{Delivery, QueueName, Request};
 
 pub use peers::{Then, connect, crowd, exchange, fake_server, read_to_end};
-pub use run::{Ran, Running, python, run, run_command};
+pub use run::{Ran, Running, descendants, python, run, run_command};
 pub use server::{Server, addresses, listeners};
 
 /// How long anything may take before a test gives up. Long, because the machine may

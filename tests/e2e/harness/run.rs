@@ -223,7 +223,7 @@ impl Drop for Running {
 }
 
 /// The processes that a process has started, those that they have started, and so on.
-fn descendants(pid: u32) -> Vec<u32> {
+pub fn descendants(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let mut family = Vec::new();
     for task in tasks.into_iter().flatten().flatten() {

@@ -14,7 +14,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::{Running, Server, eventually, program};
+use crate::harness::{Running, Server, descendants, eventually, program};
 use crate::work::{client, say};
 
 /// A queue server, and a folder in which jobs leave their traces.
@@ -98,25 +98,6 @@ fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
     !matches!(state, None | Some(Some('Z' | 'X')))
-}
-
-/// The processes that a process has started, those that they have started, and so on.
-fn descendants(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-    let children = tasks
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
-    let children: Vec<u32> = children
-        .flat_map(|line| {
-            let pids = line.split_whitespace().filter_map(|pid| pid.parse().ok());
-            pids.collect::<Vec<u32>>()
-        })
-        .collect();
-    let further = children.iter().flat_map(|child| descendants(*child));
-    let further: Vec<_> = further.collect();
-    [children, further].concat()
 }
 
 /// Sends a signal to a process, or to a group if there is a minus in front.
