@@ -191,3 +191,41 @@ fn copy_all(input: &mut impl BufRead, output: &mut Output) -> Result<(), CommitE
         input.consume(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[track_caller]
+    fn check_refused(output: &mut Output, want: &str) {
+        output.put(b"a step is not over").unwrap();
+        match output.put(&vec![b'x'; STEP_BYTES as usize]) {
+            Err(CommitError::Refused(cause)) => assert_eq!(cause.to_string(), want),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_copy_ends_when_it_is_removed_or_the_server_has_stopped_for_long() {
+        let new = tempfile::NamedTempFile::new().unwrap();
+        let is_stopping = AtomicBool::new(false);
+        let mut output = Output {
+            file: new.as_file(),
+            unsynced_bytes: 0,
+            is_stopping: &|| is_stopping.load(Ordering::SeqCst),
+            stopping_since: None,
+        };
+        let step = vec![b'x'; STEP_BYTES as usize + 1];
+        output.put(&step).unwrap();
+        is_stopping.store(true, Ordering::SeqCst);
+        output.put(&step).unwrap();
+        let since = output.stopping_since.unwrap();
+        output.stopping_since = since.checked_sub(STOPPING_WAIT);
+        check_refused(&mut output, "the server is shutting down");
+        is_stopping.store(false, Ordering::SeqCst);
+        std::fs::remove_file(new.path()).unwrap();
+        check_refused(&mut output, "the copy was removed");
+    }
+}

@@ -120,12 +120,9 @@ impl Store for HistoryFile {
                 self.batch.deletions.clear_lines();
             }
             Change::Copied(copied) => {
+                let copying = self.copying.as_ref();
                 // One that was given up may be told of in the same batch.
-                if self
-                    .copying
-                    .as_ref()
-                    .is_some_and(|copying| copying.is_of(&copied))
-                {
+                if copying.is_some_and(|copying| copying.is_of(&copied)) {
                     self.batch.copied = Some(copied);
                 }
             }
