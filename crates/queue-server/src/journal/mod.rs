@@ -117,6 +117,23 @@ struct Batch {
     since: Option<Instant>,
 }
 
+/// What of the last batch was refused, though something of it may be written.
+#[derive(Default)]
+struct Refused {
+    why: String,
+    /// All of its messages.
+    messages: bool,
+    /// These of its changes, in their order.
+    changes: Vec<usize>,
+}
+
+/// The log could not be copied into the database.
+struct Stuck {
+    /// From how many pages on no new messages are taken.
+    pages_max: usize,
+    why: String,
+}
+
 /// What the writer thread owns.
 pub(crate) struct Journal {
     // Closed before the descriptor in `files`.
@@ -127,14 +144,10 @@ pub(crate) struct Journal {
     /// The ids up to this one are on record as given.
     reserved_id: MessageId,
     batch: Batch,
-    /// Why the messages of the last batch were refused, or the changes from `changes_done` on.
-    refusal: Option<NotStored>,
-    changes_done: usize,
+    refused: Refused,
     /// How long the write-ahead log was after the last commit.
     log_pages: Arc<AtomicUsize>,
-    /// If the log could not be copied into the database: from how many pages on no new messages are
-    /// taken.
-    stuck_pages_max: Option<usize>,
+    stuck: Option<Stuck>,
     /// It is not known what is on the disk.
     is_lost: bool,
     /// What was deleted since free pages were counted, in bytes.
@@ -145,63 +158,53 @@ pub(crate) struct Journal {
 impl Journal {
     /// Writes a batch. When there is no room for all of it, the messages are refused, and what only
     /// takes out is written without them, so that a full queue can be emptied.
-    fn write(&mut self, batch: &Batch) -> Result<(), CommitError> {
-        self.refusal = None;
-        self.changes_done = batch.changed.len();
+    fn write(&mut self, batch: &Batch) -> Result<(), Failed> {
+        self.refused = Refused::default();
         let locked_until = batch.since.map(|since| since + LOCKED_WAIT);
         if !batch.inserted.is_empty() {
             let written = self
                 .make_room()
                 .and_then(|()| self.transact(&batch.inserted, &batch.changed, locked_until));
             match written {
-                Ok(()) => return Ok(()),
-                Err(Failed::Lost(cause)) => return Err(CommitError::Lost(cause)),
                 Err(Failed::NoRoom(cause)) if !batch.changed.is_empty() => {
                     let messages = batch.inserted.len();
                     log::error!("{messages} messages were refused, cannot write: {cause}");
-                    self.refusal = Some(NotStored::Refused(cause.to_string()));
+                    self.refused.messages = true;
+                    self.refused.why = cause.to_string();
                 }
-                Err(Failed::NoRoom(cause) | Failed::Refused(cause)) => {
-                    return Err(CommitError::Refused(cause));
-                }
+                written => return written,
             }
         }
-        match self.write_changes(&batch.changed, locked_until) {
-            (_, Ok(())) => Ok(()),
-            (_, Err(Failed::Lost(cause))) => Err(CommitError::Lost(cause)),
-            (0, Err(Failed::NoRoom(cause) | Failed::Refused(cause))) => {
-                Err(CommitError::Refused(cause))
-            }
-            (done, Err(Failed::NoRoom(cause) | Failed::Refused(cause))) => {
-                let changes = batch.changed.len() - done;
-                log::error!("{changes} changes were refused, cannot write: {cause}");
-                self.refusal = Some(NotStored::Refused(cause.to_string()));
-                self.changes_done = done;
-                Ok(())
-            }
+        self.write_changes(&batch.changed, 0, locked_until)?;
+        let changes = self.refused.changes.len();
+        if changes > 0 {
+            let why = &self.refused.why;
+            log::error!("{changes} changes were refused, cannot write: {why}");
         }
+        Ok(())
     }
 
-    /// Writes changes: all at once, or by and by if there is no room for that. Returns how many were
-    /// written, and why no more.
+    /// Writes changes, of which the first has this number in its batch: all at once, or by and by if
+    /// there is no room for that. What cannot be written even alone is refused.
     fn write_changes(
         &mut self,
         changed: &[Written],
+        number: usize,
         locked_until: Option<Instant>,
-    ) -> (usize, Result<(), Failed>) {
+    ) -> Result<(), Failed> {
         match self.transact(&[], changed, locked_until) {
-            Ok(()) => (changed.len(), Ok(())),
             Err(Failed::NoRoom(_)) if changed.len() > 1 => {
-                let (first, rest) = changed.split_at(changed.len() / 2);
-                match self.write_changes(first, locked_until) {
-                    (done, Ok(())) => {
-                        let (more, written) = self.write_changes(rest, locked_until);
-                        (done + more, written)
-                    }
-                    failed => failed,
-                }
+                let half = changed.len() / 2;
+                let (first, rest) = changed.split_at(half);
+                self.write_changes(first, number, locked_until)?;
+                self.write_changes(rest, number + half, locked_until)
             }
-            Err(failed) => (0, Err(failed)),
+            Err(Failed::NoRoom(cause) | Failed::Refused(cause)) => {
+                self.refused.changes.extend(number..number + changed.len());
+                self.refused.why = cause.to_string();
+                Ok(())
+            }
+            written => written,
         }
     }
 
@@ -290,9 +293,9 @@ impl Journal {
 
     /// Notes whether the log could be copied, and says so when it could not for the first time.
     fn note_checkpoint(&mut self, copied: rusqlite::Result<bool>) {
-        let was_stuck = self.stuck_pages_max.is_some();
+        let was_stuck = self.stuck.is_some();
         let log_pages_max = self.files.log_pages_max();
-        self.stuck_pages_max = match copied {
+        self.stuck = match copied {
             Ok(true) => {
                 self.log_pages.store(0, Ordering::Relaxed);
                 None
@@ -301,13 +304,19 @@ impl Journal {
                 if !was_stuck {
                     log::warn!("The log grows because another program reads the database");
                 }
-                Some(READ_LOG_FACTOR * log_pages_max)
+                Some(Stuck {
+                    pages_max: READ_LOG_FACTOR * log_pages_max,
+                    why: "another program reads the database".to_owned(),
+                })
             }
             Err(error) => {
                 if !was_stuck {
                     log::error!("The log cannot be copied into the database: {error}");
                 }
-                Some(log_pages_max)
+                Some(Stuck {
+                    pages_max: log_pages_max,
+                    why: error.to_string(),
+                })
             }
         };
     }
@@ -331,12 +340,14 @@ impl Journal {
     /// Refuses new messages while the log is too long and cannot be copied, or has not the room that is
     /// set aside for what takes messages out.
     fn make_room(&mut self) -> Result<(), Failed> {
-        if self.stuck_pages_max.is_some() {
+        if self.stuck.is_some() {
             self.shorten_log(self.files.log_pages_max())?;
         }
         let log_pages = self.log_pages.load(Ordering::Relaxed);
-        if self.stuck_pages_max.is_some_and(|max| log_pages > max) {
-            let why = "the database's log is full and cannot be copied; another program reads it";
+        if let Some(Stuck { pages_max, why }) = &self.stuck
+            && log_pages > *pages_max
+        {
+            let why = format!("the database's log is full and cannot be copied: {why}");
             let cause = io::Error::new(io::ErrorKind::StorageFull, why);
             return Err(Failed::NoRoom(cause));
         }
@@ -344,42 +355,47 @@ impl Journal {
     }
 
     /// Does in memory what was written, and undoes what was not.
-    fn conclude(&mut self, mut changed: Vec<Written>) {
-        let refused = changed.split_off(self.changes_done);
-        for change in changed {
+    fn conclude(&mut self, changed: Vec<Written>) {
+        let mut undone = Vec::new();
+        for (number, change) in changed.into_iter().enumerate() {
+            let is_refused = self.refused.changes.binary_search(&number).is_ok();
             match change {
-                Written::Pause(queue, is_paused) => self.queues.pause(&queue, is_paused),
-                Written::Delete(_, bytes) => {
+                Written::Extend(extended) if is_refused => undone.push(extended),
+                Written::Pause(queue, is_paused) if !is_refused => {
+                    self.queues.pause(&queue, is_paused);
+                }
+                Written::Delete(_, bytes) if !is_refused => {
                     self.freed_bytes = self.freed_bytes.saturating_add(bytes as u64);
                 }
-                Written::Update(_) | Written::Extend { .. } => {}
+                Written::Update(_)
+                | Written::Extend(_)
+                | Written::Delete(..)
+                | Written::Pause(..) => {}
             }
         }
         // From the last to the first, so that it is in the end as it was in the beginning.
-        for change in refused.into_iter().rev() {
-            if let Written::Extend(extended) = change {
-                self.queues.undo_extend(&extended);
-            }
+        for extended in undone.iter().rev() {
+            self.queues.undo_extend(extended);
         }
     }
 
-    fn commit_batch(&mut self, batch: Batch) -> Result<(), CommitError> {
+    fn commit_batch(&mut self, batch: Batch) -> Result<(), Failed> {
         let written = self.write(&batch).and_then(|()| {
             // The next server would not find what is at another place now.
-            self.files.check().map_err(CommitError::Lost)
+            self.files.check().map_err(Failed::Lost)
         });
         if written.is_err() {
-            self.changes_done = 0;
+            self.refused.messages = true;
+            self.refused.changes = (0..batch.changed.len()).collect();
         }
         self.conclude(batch.changed);
-        if written.is_err() || self.refusal.is_some() {
-            self.queues.refused(batch.inserted);
-            return written;
+        // What was written is on the disk, whatever becomes of the log.
+        let concluded = written.and_then(|()| self.shorten_log(self.files.log_pages_max()));
+        match self.refused.messages {
+            true => self.queues.refused(batch.inserted),
+            false => self.queues.arrived(batch.inserted),
         }
-        // The transaction is on the disk, whatever becomes of the log.
-        let shortened = self.shorten_log(self.files.log_pages_max());
-        self.queues.arrived(batch.inserted);
-        shortened.map_err(CommitError::from)
+        concluded
     }
 
     /// Notes how far the ids and the clock have come, and copies the log into the database, so that the
@@ -436,20 +452,20 @@ impl Store for Journal {
             return Ok(());
         }
         self.files.database.is_unused = false;
-        let committed = self.commit_batch(batch);
+        let committed = self.commit_batch(batch).map_err(CommitError::from);
         self.is_lost |= matches!(committed, Err(CommitError::Lost(_)));
         committed
     }
 
     fn committed(&self, applied: Applied) -> Result<Applied, NotStored> {
         let is_refused = match applied {
-            Applied::Stored(_) => true,
-            Applied::Changed(at) => at >= self.changes_done,
+            Applied::Stored(_) => self.refused.messages,
+            Applied::Changed(number) => self.refused.changes.binary_search(&number).is_ok(),
             Applied::NoLease => false,
         };
-        match &self.refusal {
-            Some(refusal) if is_refused => Err(refusal.clone()),
-            Some(_) | None => Ok(applied),
+        match is_refused {
+            true => Err(NotStored::Refused(self.refused.why.clone())),
+            false => Ok(applied),
         }
     }
 
@@ -460,10 +476,11 @@ impl Store for Journal {
     fn tidy(&mut self) -> io::Result<()> {
         match self.shrink() {
             Ok(()) => Ok(()),
-            // It is tried again when more was deleted.
+            // It is tried again when anything more was deleted.
             Err(Failed::NoRoom(cause) | Failed::Refused(cause)) => {
                 log::debug!("No room is given back: {cause}");
                 self.is_shrinking = false;
+                self.freed_bytes = COUNT_BYTES - 1;
                 Ok(())
             }
             Err(Failed::Lost(cause)) => {

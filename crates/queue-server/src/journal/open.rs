@@ -17,7 +17,7 @@ use super::files::{Database, Files};
 use super::row::{COLUMNS, Row};
 use super::schema::{self, State};
 use super::timeline::{Moment, Note, Resumed};
-use super::{Batch, Journal, JournalError, LOCKED_WAIT};
+use super::{Batch, Journal, JournalError, LOCKED_WAIT, Refused};
 use crate::message::Clock;
 use crate::shared::Shared;
 
@@ -27,7 +27,6 @@ pub(crate) struct Opened {
     db: Connection,
     files: Files,
     log_pages: Arc<AtomicUsize>,
-    is_log_stuck: bool,
     state: Option<State>,
     resumed: Resumed,
 }
@@ -64,11 +63,11 @@ impl Opened {
             let _alone = db.transaction_with_behavior(immediate).map_err(&failed)?;
             database.write_log_again().map_err(unsynced)?;
         }
-        let is_log_stuck = match checkpoint(&db, "TRUNCATE") {
+        // If it cannot be copied now, it is tried again when it is long.
+        match checkpoint(&db, "TRUNCATE") {
             Err(error) if !is_lack_of_room(&error) => return Err(failed(error)),
-            Err(_) | Ok(false) => true,
-            Ok(true) => false,
-        };
+            Err(_) | Ok(_) => {}
+        }
         // Before anything is served that was read, it is synced.
         database.sync().map_err(unsynced)?;
         let log_pages = Arc::new(AtomicUsize::new(0));
@@ -98,7 +97,6 @@ impl Opened {
             db,
             files,
             log_pages,
-            is_log_stuck,
             state,
             resumed,
         })
@@ -113,7 +111,7 @@ impl Opened {
     pub(crate) fn load(self, path: &Path, queues: Arc<Shared>) -> Result<Journal, JournalError> {
         let failed = JournalError::at(path);
         let mut journal = Journal {
-            stuck_pages_max: self.is_log_stuck.then(|| self.files.log_pages_max()),
+            stuck: None,
             db: self.db,
             files: self.files,
             queues,
@@ -121,8 +119,7 @@ impl Opened {
             next_id: 1,
             reserved_id: 0,
             batch: Batch::default(),
-            refusal: None,
-            changes_done: 0,
+            refused: Refused::default(),
             is_lost: false,
             // It is looked at once.
             freed_bytes: u64::MAX,
