@@ -168,11 +168,7 @@ fn log_lines_have_a_time_a_level_and_a_thread() {
 #[test]
 fn a_server_bound_to_every_address_says_so() {
     let server = Server::start("queue-server", &["0", "--bind", "0.0.0.0"]);
-    assert!(
-        server.log().contains("[WARN] [main] 0.0.0.0:"),
-        "{}",
-        server.log()
-    );
+    server.wait_for_log(|log| log.contains("[WARN] [main] 0.0.0.0:"));
 }
 
 #[test]
