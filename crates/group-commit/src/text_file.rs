@@ -198,17 +198,17 @@ impl TextFile {
     /// [`NotStored::Refused`], with the limit that is in the way.
     pub fn check_room(&mut self, pending_bytes: usize, room: Room) -> Result<(), NotStored> {
         let refusal = match room {
-            Room::Usual => self.refusal(pending_bytes as u64),
             Room::Reserved => self.refusal_beyond_limits(pending_bytes as u64),
+            Room::Usual => {
+                let refusal = self.refusal(pending_bytes as u64);
+                let was_full = std::mem::replace(&mut self.is_full, refusal.is_some());
+                if let Some(cause) = refusal.as_ref().filter(|_| !was_full) {
+                    log::error!("New lines are refused: {cause}");
+                }
+                refusal
+            }
         };
-        let was_full = std::mem::replace(&mut self.is_full, refusal.is_some());
-        let Some(cause) = refusal else {
-            return Ok(());
-        };
-        if !was_full {
-            log::error!("New lines are refused: {cause}");
-        }
-        Err(NotStored::Refused(cause))
+        refusal.map_or(Ok(()), |cause| Err(NotStored::Refused(cause)))
     }
 
     fn refusal(&mut self, pending_bytes: u64) -> Option<String> {
@@ -375,7 +375,13 @@ impl TextFile {
     fn append(&mut self, pending: &[u8]) -> Result<(), CommitError> {
         let file = self.data.file();
         if let Err(cause) = (&**file).write_all(pending) {
-            let cut_back = file.set_len(self.committed_bytes);
+            let cut_back = file.metadata().and_then(|metadata| {
+                // To cut a file that another program has made shorter would fill it up with zeros.
+                match metadata.len() >= self.committed_bytes {
+                    true => file.set_len(self.committed_bytes),
+                    false => Err(io::ErrorKind::UnexpectedEof.into()),
+                }
+            });
             cut_back.map_err(|cause| self.cannot("cut back", &cause))?;
             return Err(CommitError::Refused(cause));
         }
@@ -527,8 +533,9 @@ impl ReadFile {
         let path = data.path();
         let recover = || {
             let synced_bytes = mark::read(file)?.min(sound_bytes);
-            // It must be true from here on, too, and also if what follows fails.
-            mark::write(file, synced_bytes)?;
+            // If this start is broken off, or its sync fails, the next one believes nothing: another
+            // program may have written to the file since, too.
+            mark::write(file, 0)?;
             let file_bytes = file.metadata()?.len();
             if file_bytes > sound_bytes {
                 let shown_bytes = (file_bytes - sound_bytes).min(SHOWN_BYTES_MAX as u64);

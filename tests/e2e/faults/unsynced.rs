@@ -20,6 +20,11 @@ struct Disk {
 }
 
 impl Disk {
+    fn write_at(&mut self, at: u64, bytes: u64) {
+        self.dirty.push(at..at + bytes);
+        self.file_bytes = self.file_bytes.max(at + bytes);
+    }
+
     /// Follows what a server did.
     fn follow(&mut self, trace: &str, file: &str) {
         for line in trace.lines() {
@@ -34,15 +39,13 @@ impl Disk {
             match name {
                 "write" => {
                     let written: u64 = result.parse().unwrap();
-                    let end = self.file_bytes + written;
-                    self.dirty.push(self.file_bytes..end);
-                    self.file_bytes = end;
+                    self.write_at(self.file_bytes, written);
                 }
                 "pwrite64" => {
                     let written: u64 = result.parse().unwrap();
                     let at = rest.rsplit_once(", ").unwrap().1;
                     let at: u64 = at.split_once(')').unwrap().0.parse().unwrap();
-                    self.dirty.push(at..at + written);
+                    self.write_at(at, written);
                 }
                 // One that fails leaves the pages clean, as Linux does.
                 "fsync" | "fdatasync" => match result {
@@ -112,5 +115,38 @@ fn what_a_start_after_a_failed_sync_answers_from_is_on_the_disk() {
         for when in [2, 4] {
             check_start_after_failed_sync(kind, file, when);
         }
+    }
+}
+
+#[test]
+fn a_backup_that_was_copied_back_and_never_synced_is_on_the_disk_too() {
+    if !has_strace() {
+        return;
+    }
+    for (kind, file) in [
+        (Code, "codes.txt"),
+        (Code, "messages.log"),
+        (History, "history.txt"),
+    ] {
+        let (dir, ledger) = some_records(kind);
+        let path = dir.path().join(file);
+        let backup = fs::read(&path).unwrap();
+        // After a clean end everything is known to be synced, in a file that stays the same one.
+        let server = Server::spawn(kind.command(dir.path()));
+        server.signal("TERM");
+        assert_eq!(server.wait().0, Some(0));
+        fs::write(&path, &backup).unwrap();
+        let file_bytes = backup.len() as u64;
+        let mut disk = Disk::default();
+        disk.write_at(0, file_bytes);
+        for faults in [vec![fault(SYNC, "error=EIO", 1)], Vec::new()] {
+            let traced = Traced::start_for(kind, dir.path(), file, &faults);
+            let serves = traced.process.serves();
+            assert_eq!(serves, faults.is_empty());
+            traced.process.running.kill();
+            disk.follow(&traced.trace(), file);
+            assert_eq!(disk.kept_bytes() == file_bytes, serves, "{disk:?}");
+        }
+        ledger.check(dir.path());
     }
 }
