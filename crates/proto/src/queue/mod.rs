@@ -1,8 +1,8 @@
 //! The queue service's framed messages.
 //!
 //! Over TCP each frame is one message, and replies come in the order of the requests. Over UDP a
-//! datagram holds exactly one frame of the kind [`DATAGRAM`], which wraps a message together with
-//! an id chosen by the client; the reply repeats the id. A client that gets no reply sends the
+//! datagram holds exactly one frame of the kind [`DATAGRAM`], and zeros if it has to be longer; the
+//! frame wraps a message together with an id chosen by the client, and the reply repeats the id. A client that gets no reply sends the
 //! same datagram again, and the server, which remembers its replies for a while, repeats its reply
 //! without acting twice.
 
