@@ -183,7 +183,7 @@ impl StopOnSignals {
                 if last.is_some_and(|last| last.elapsed() < ONE_WISH) {
                     continue;
                 }
-                if last.is_none() {
+                if last.replace(Instant::now()).is_none() {
                     stop.stop();
                     log::info!("Taking no more messages");
                 } else if stop.is_cut_short() {
@@ -192,7 +192,6 @@ impl StopOnSignals {
                     stop.cut_short();
                     log::warn!("Ending the commands that run");
                 }
-                last = Some(Instant::now());
             }
         };
         let thread = thread::Builder::new()

@@ -112,9 +112,9 @@ fn a_wait_is_not_over_while_a_job_runs_that_may_send_more() {
     // The first job runs longer than the others wait; what it then sends has to run all at once.
     let script = format!(
         "read -r job; \
-         if test $job = first; then sleep 1; seq 3 | {send} 2> /dev/null; fi; \
+         if test $job = first; then sleep 2; seq 3 | {send} 2> /dev/null; fi; \
          touch $job.job; until test $(ls | grep -c job) = 4; do sleep 0.01; done"
     );
-    run_command(place.command(&[], "--jobs 4 --wait 0.3", &script), b"").expect(0);
+    run_command(place.command(&[], "--jobs 4 --wait 1", &script), b"").expect(0);
     assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 4);
 }
