@@ -83,6 +83,9 @@ impl Message {
     }
 }
 
+/// A message that waits for its commit: the queue it goes to, and whether only after a delay.
+pub(crate) type Arriving = (Arc<str>, Message, bool);
+
 /// A message that was taken out of its queue, and has to be forgotten or put back.
 #[must_use = "a message that is dropped is lost"]
 #[derive(Debug, PartialEq, Eq)]

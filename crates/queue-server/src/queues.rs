@@ -167,7 +167,7 @@ impl Queues {
     pub fn extend(&self, token: Token, lease: Duration) -> Result<Begun, QueueError> {
         let until = self.shared.clock.after(lease);
         if self.writer.is_none() {
-            let extended = self.shared.extend(token, until);
+            let extended = self.shared.extend(token, until, |_, _| ());
             extended.ok_or(QueueError::NoLease)?;
         }
         // With a database the writer does it, so that there is one order in memory and on the disk.

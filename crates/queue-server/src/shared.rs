@@ -8,9 +8,8 @@ use daemon::{Wakeup, lock};
 use proto::queue::{MessageId, QueueName, Token};
 
 use crate::QueueError;
-use crate::journal::{Extended, Row};
 use crate::memory::Memory;
-use crate::message::{Clock, Message, Place, Taken};
+use crate::message::{Arriving, Clock, Message, Place, Taken};
 use crate::state::{Limits, State};
 
 /// What the queues and the writer of their database share.
@@ -92,7 +91,7 @@ impl Shared {
     }
 
     /// Puts committed messages into their queues.
-    pub(crate) fn arrived(&self, messages: Vec<(Arc<str>, Message, bool)>) {
+    pub(crate) fn arrived(&self, messages: Vec<Arriving>) {
         let mut state = lock(&self.state);
         let wakeups: Vec<_> = messages
             .into_iter()
@@ -105,7 +104,7 @@ impl Shared {
     }
 
     /// Takes messages off the account that could not be committed.
-    pub(crate) fn refused(&self, messages: Vec<(Arc<str>, Message, bool)>) {
+    pub(crate) fn refused(&self, messages: Vec<Arriving>) {
         let mut state = lock(&self.state);
         for (name, message, _) in messages {
             self.memory.give(message.own_cost());
@@ -209,21 +208,27 @@ impl Shared {
         }
     }
 
-    /// Has a lease run out at another time, if there is such a lease.
-    pub(crate) fn extend(&self, token: Token, until: Place) -> Option<Extended> {
+    /// Has a lease run out at another time, if there is such a lease. Returns when it ran out before,
+    /// and what `look` makes of the message at this moment.
+    pub(crate) fn extend<R>(
+        &self,
+        token: Token,
+        until: Place,
+        look: impl FnOnce(&Taken, Place) -> R,
+    ) -> Option<(Place, R)> {
         let mut state = lock(&self.state);
         let mut taken = state.end_lease(token)?;
         let (_, before) = taken.lease.replace((token, until))?;
-        let row = Row::of(&taken, self.clock.now());
+        let seen = look(&taken, self.clock.now());
         self.start_lease(&mut state, taken);
-        Some(Extended { row, token, before })
+        Some((before, seen))
     }
 
     /// Has a lease run out when it did before, if it is still there.
-    pub(crate) fn undo_extend(&self, extended: &Extended) {
+    pub(crate) fn undo_extend(&self, token: Token, before: Place) {
         let mut state = lock(&self.state);
-        if let Some(mut taken) = state.end_lease(extended.token) {
-            taken.lease = Some((extended.token, extended.before));
+        if let Some(mut taken) = state.end_lease(token) {
+            taken.lease = Some((token, before));
             self.start_lease(&mut state, taken);
         }
     }

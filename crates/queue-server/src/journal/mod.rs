@@ -8,11 +8,13 @@
 //! Every message has a CRC-32 over its whole row. One that does not match at the start is set aside
 //! in the table `damaged` and reported, never delivered.
 //!
-//! [`open`] is how it is opened and read, `schema` its tables, `row` one row of them, `timeline` the
-//! queues' clock from one run to the next. `files` is what is locked, watched and set aside, `shrink`
-//! what is given back to the disk, `causes` what an error of SQLite means.
+//! [`open`] is how it is opened and read, `change` what is written, `schema` its tables, `row` one row of
+//! them, `timeline` the queues' clock from one run to the next. `files` is what is locked, watched and
+//! set aside, `wal` the write-ahead log, `shrink` what is given back to the disk, `causes` what an error
+//! of SQLite means.
 
 mod causes;
+mod change;
 mod error;
 mod files;
 mod open;
@@ -20,6 +22,7 @@ mod row;
 mod schema;
 mod shrink;
 mod timeline;
+mod wal;
 
 use std::io;
 use std::sync::Arc;
@@ -27,24 +30,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use group_commit::{CommitError, NotStored, Store};
-use proto::queue::{MessageId, Token};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use proto::queue::MessageId;
+use rusqlite::{Connection, TransactionBehavior};
 
-use crate::message::{Message, Place};
+use crate::message::{Arriving, Taken};
 use crate::shared::Shared;
-use causes::{Error, Failed, io_error, is_failed_sync, is_lack_of_room, is_locked};
+use causes::{Error, Failed, io_error, is_failed_sync, is_lack_of_room};
+use change::Written;
 use files::Files;
-use open::checkpoint;
 use row::INSERT;
 use shrink::COUNT_BYTES;
+use wal::{Stuck, checkpoint};
 
+pub(crate) use change::{Applied, Asked, Change};
 pub use error::JournalError;
 pub(crate) use open::Opened;
 pub(crate) use row::Row;
-
-/// If another program reads the database all the time, its log cannot be used again from its start.
-/// When it is so many times as long as it should be, no new messages are taken.
-const READ_LOG_FACTOR: usize = 16;
 
 /// A batch of messages is committed when their bodies have so many bytes.
 const BATCH_BYTES_MAX: usize = 4 << 20;
@@ -58,59 +59,10 @@ const END_WAIT: Duration = Duration::from_secs(1);
 /// So many ids are put on record at once, before the first of them is given.
 const IDS_RESERVED: u64 = 1024;
 
-/// What the queues ask to be made durable.
-pub(crate) enum Change {
-    /// A message, which is put into this queue when it is committed; its place comes after a delay.
-    Insert(Arc<str>, Message, Duration),
-    /// That a message is now as this row says.
-    Update(Row),
-    /// That a lease now runs out at this time.
-    Extend(Token, Place),
-    /// That a message is forgotten, whose body has so many bytes.
-    Delete(MessageId, usize),
-    /// That a queue is paused, or not any more.
-    Pause(Arc<str>, bool),
-}
-
-/// A change, and since when somebody waits for it.
-pub(crate) struct Asked {
-    pub(crate) change: Change,
-    pub(crate) since: Instant,
-}
-
-/// What became of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Applied {
-    /// A message is stored, with this id.
-    Stored(MessageId),
-    /// It is the change with this number in its batch.
-    Changed(usize),
-    /// There is no such lease.
-    NoLease,
-}
-
-/// What the queues are told of a message that is inserted.
-pub(crate) type Inserted = (Arc<str>, Message, bool);
-
-/// A lease that ran out at `before`, and in memory runs out when its row says.
-pub(crate) struct Extended {
-    pub(crate) row: Row,
-    pub(crate) token: Token,
-    pub(crate) before: Place,
-}
-
-/// What is written to a row, or beside them.
-enum Written {
-    Update(Row),
-    Extend(Extended),
-    Delete(MessageId, usize),
-    Pause(Arc<str>, bool),
-}
-
 /// What came since the last commit.
 #[derive(Default)]
 struct Batch {
-    inserted: Vec<Inserted>,
+    inserted: Vec<Arriving>,
     inserted_bytes: usize,
     changed: Vec<Written>,
     /// Since when the first of those waits who asked for them.
@@ -125,13 +77,6 @@ struct Refused {
     messages: bool,
     /// These of its changes, in their order.
     changes: Vec<usize>,
-}
-
-/// The log could not be copied into the database.
-struct Stuck {
-    /// From how many pages on no new messages are taken.
-    pages_max: usize,
-    why: String,
 }
 
 /// What the writer thread owns.
@@ -211,7 +156,7 @@ impl Journal {
     /// Writes in one transaction; tries it once more where that helps.
     fn transact(
         &mut self,
-        inserted: &[Inserted],
+        inserted: &[Arriving],
         changed: &[Written],
         locked_until: Option<Instant>,
     ) -> Result<(), Failed> {
@@ -229,7 +174,7 @@ impl Journal {
 
     fn try_transact(
         &mut self,
-        inserted: &[Inserted],
+        inserted: &[Arriving],
         changed: &[Written],
         locked_until: Option<Instant>,
     ) -> Result<(), Error> {
@@ -291,76 +236,13 @@ impl Journal {
         })
     }
 
-    /// Notes whether the log could be copied, and says so when it could not for the first time.
-    fn note_checkpoint(&mut self, copied: rusqlite::Result<bool>) {
-        let was_stuck = self.stuck.is_some();
-        let log_pages_max = self.files.log_pages_max();
-        self.stuck = match copied {
-            Ok(true) => {
-                self.log_pages.store(0, Ordering::Relaxed);
-                None
-            }
-            Ok(false) => {
-                if !was_stuck {
-                    log::warn!("The log grows because another program reads the database");
-                }
-                Some(Stuck {
-                    pages_max: READ_LOG_FACTOR * log_pages_max,
-                    why: "another program reads the database".to_owned(),
-                })
-            }
-            Err(error) => {
-                if !was_stuck {
-                    log::error!("The log cannot be copied into the database: {error}");
-                }
-                Some(Stuck {
-                    pages_max: log_pages_max,
-                    why: error.to_string(),
-                })
-            }
-        };
-    }
-
-    /// Copies the log into the database when it has more pages than this.
-    fn shorten_log(&mut self, pages: usize) -> Result<(), Failed> {
-        if self.log_pages.load(Ordering::Relaxed) <= pages {
-            return Ok(());
-        }
-        match checkpoint(&self.db, "PASSIVE") {
-            Err(error) if !is_lack_of_room(&error) && !is_locked(&error) => {
-                Err(Failed::Lost(io_error(error, || None)))
-            }
-            copied => {
-                self.note_checkpoint(copied);
-                Ok(())
-            }
-        }
-    }
-
-    /// Refuses new messages while the log is too long and cannot be copied, or has not the room that is
-    /// set aside for what takes messages out.
-    fn make_room(&mut self) -> Result<(), Failed> {
-        if self.stuck.is_some() {
-            self.shorten_log(self.files.log_pages_max())?;
-        }
-        let log_pages = self.log_pages.load(Ordering::Relaxed);
-        if let Some(Stuck { pages_max, why }) = &self.stuck
-            && log_pages > *pages_max
-        {
-            let why = format!("the database's log is full and cannot be copied: {why}");
-            let cause = io::Error::new(io::ErrorKind::StorageFull, why);
-            return Err(Failed::NoRoom(cause));
-        }
-        self.files.set_aside(log_pages).map_err(Failed::NoRoom)
-    }
-
     /// Does in memory what was written, and undoes what was not.
     fn conclude(&mut self, changed: Vec<Written>) {
         let mut undone = Vec::new();
         for (number, change) in changed.into_iter().enumerate() {
             let is_refused = self.refused.changes.binary_search(&number).is_ok();
             match change {
-                Written::Extend(extended) if is_refused => undone.push(extended),
+                Written::Extend { token, before, .. } if is_refused => undone.push((token, before)),
                 Written::Pause(queue, is_paused) if !is_refused => {
                     self.queues.pause(&queue, is_paused);
                 }
@@ -368,14 +250,14 @@ impl Journal {
                     self.freed_bytes = self.freed_bytes.saturating_add(bytes as u64);
                 }
                 Written::Update(_)
-                | Written::Extend(_)
+                | Written::Extend { .. }
                 | Written::Delete(..)
                 | Written::Pause(..) => {}
             }
         }
         // From the last to the first, so that it is in the end as it was in the beginning.
-        for extended in undone.iter().rev() {
-            self.queues.undo_extend(extended);
+        for (token, before) in undone.into_iter().rev() {
+            self.queues.undo_extend(token, before);
         }
     }
 
@@ -430,10 +312,13 @@ impl Store for Journal {
                 return Ok(Applied::Stored(id));
             }
             // Here, so that there is one order in memory and on the disk.
-            Change::Extend(token, until) => match self.queues.extend(token, until) {
-                Some(extended) => Written::Extend(extended),
-                None => return Ok(Applied::NoLease),
-            },
+            Change::Extend(token, until) => {
+                let row = |taken: &Taken, now| Row::of(taken, now);
+                match self.queues.extend(token, until, row) {
+                    Some((before, row)) => Written::Extend { row, token, before },
+                    None => return Ok(Applied::NoLease),
+                }
+            }
             Change::Update(row) => Written::Update(row),
             Change::Delete(id, bytes) => Written::Delete(id, bytes),
             Change::Pause(queue, is_paused) => Written::Pause(queue, is_paused),
@@ -503,34 +388,6 @@ impl Drop for Journal {
         }
         if let Err(error) = self.files.set_aside(0) {
             log::warn!("No room can be set aside for a full disk: {error}");
-        }
-    }
-}
-
-impl Written {
-    fn write(&self, transaction: &Transaction) -> rusqlite::Result<()> {
-        match self {
-            Self::Update(row) => row.update(transaction),
-            Self::Extend(Extended { row, .. }) => row.extend(transaction),
-            Self::Delete(id, _) => {
-                let delete = "DELETE FROM messages WHERE id = ?1";
-                let mut delete = transaction.prepare_cached(delete)?;
-                delete.execute([id.cast_signed()]).map(drop)
-            }
-            Self::Pause(queue, true) => {
-                let pause = "INSERT OR IGNORE INTO paused VALUES (?1)";
-                transaction
-                    .prepare_cached(pause)?
-                    .execute([queue])
-                    .map(drop)
-            }
-            Self::Pause(queue, false) => {
-                let resume = "DELETE FROM paused WHERE queue = ?1";
-                transaction
-                    .prepare_cached(resume)?
-                    .execute([queue])
-                    .map(drop)
-            }
         }
     }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use group_commit::Fsync;
 use proto::queue::QueueName;
@@ -17,6 +16,7 @@ use super::files::{Database, Files};
 use super::row::{COLUMNS, Row};
 use super::schema::{self, State};
 use super::timeline::{Moment, Note, Resumed};
+use super::wal::checkpoint;
 use super::{Batch, Journal, JournalError, LOCKED_WAIT, Refused};
 use crate::message::Clock;
 use crate::shared::Shared;
@@ -242,19 +242,6 @@ fn make_shrinkable(db: &Connection, files: &Files, path: &Path) {
         Ok(()) => log::info!("{shown} was written anew; it gives room back from now on"),
         Err(why) => log::warn!("{shown} does not get smaller when messages go: {why}"),
     }
-}
-
-/// Copies the log into the database; returns whether nobody was in the way.
-pub(super) fn checkpoint(db: &Connection, mode: &str) -> rusqlite::Result<bool> {
-    // Nobody is waited for: what cannot be copied now is copied later.
-    db.busy_timeout(Duration::ZERO)?;
-    let pragma = format!("PRAGMA wal_checkpoint({mode})");
-    let copied = db.query_row(&pragma, [], |row| {
-        let (busy, log, copied): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(busy == 0 && log == copied)
-    });
-    db.busy_timeout(LOCKED_WAIT)?;
-    copied
 }
 
 /// Whether SQLite copies its log into the database, with a sync, and removes it, when it closes it.

@@ -4,7 +4,7 @@ use std::thread;
 
 use daemon::lock;
 use group_commit::Fsync;
-use proto::queue::{QueueName, Reply};
+use proto::queue::{QueueName, Reply, Token};
 
 use super::schema::{SCHEMA_VERSION, State};
 use super::timeline::Note;
