@@ -1,12 +1,14 @@
 //! What the edge of every binary needs, so that all eight behave alike: reading arguments
-//! ([`args`]), exit codes and printing errors ([`exit`]), the logger ([`logger`]), standard input and
-//! output ([`stream`]), and, for the clients, reaching a server ([`Endpoint`]).
+//! ([`args`]), exit codes and printing errors ([`exit`]), the logger ([`logger`]), text that is safe
+//! to show ([`escape`]), standard input and output ([`stream`]), and, for the clients, reaching a
+//! server ([`Endpoint`]).
 //!
 //! Data goes to standard output and nothing else does; everything for a person goes to standard
 //! error.
 
 pub mod args;
 mod endpoint;
+pub mod escape;
 pub mod exit;
 mod limiter;
 mod line_writer;

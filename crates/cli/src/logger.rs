@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Instant;
 
+use crate::escape::Sentence;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use proto::escape::Sentence;
 
 use crate::LineWriter;
 use crate::limiter::{Limiter, Verdict, Warning};

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use proto::escape::TextEscaper;
+use crate::escape::TextEscaper;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 
 /// The device number of /dev/null.

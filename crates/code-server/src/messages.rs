@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use cli::escape::Escaped;
 use group_commit::{
     CommitError, Committer, Fsync, Limits, NotStored, Reopening, Room, Store, TextFile, Ticket,
 };
 use jiff::Timestamp;
-use proto::escape::Escaped;
 use uuid::Uuid;
 
 use crate::Error;

@@ -326,11 +326,7 @@ impl<H: Handler> Http<H> {
             Ok(request) => request,
             Err(refusal) => return Ok(Some((exchange, Err(refusal)))),
         };
-        log::debug!(
-            "{} {}",
-            request.method,
-            proto::escape::Escaped(request.path)
-        );
+        log::debug!("{} {}", request.method, request.path);
         let mut body = Incoming {
             minor_version: request.minor_version,
             must_continue: request.expects_continue,

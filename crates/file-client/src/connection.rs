@@ -5,9 +5,9 @@ use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use cli::escape::{Escaped, EscapedBytes};
 use cli::{Endpoint, ServerStream, is_timeout};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use proto::escape::{Escaped, EscapedBytes};
 use proto::http::request::{host_field, put_head};
 use proto::http::{Body, ResponseHead};
 use rustix::io::Errno;

@@ -8,10 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use cli::escape::EscapedBytes;
 use indicatif::{
     HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle,
 };
-use proto::escape::EscapedBytes;
 
 /// A transfer that takes less than this shows no bar.
 const UNSEEN: Duration = Duration::from_millis(500);

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::io::Write;
 
+use cli::escape::Escaped;
 use cli::stream::{Output, output};
-use proto::escape::Escaped;
 
 use crate::{Client, Error};
 

@@ -4,8 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use cli::escape::EscapedBytes;
 use cli::stream;
-use proto::escape::EscapedBytes;
 
 use crate::progress::above_bars;
 use crate::{Client, Error, Input};

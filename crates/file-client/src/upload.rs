@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 
-use proto::escape::Escaped;
+use cli::escape::Escaped;
 use proto::http::digest::{self, Digest};
 
 use crate::Error;

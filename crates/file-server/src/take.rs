@@ -2,8 +2,8 @@
 
 use std::io::{self, BufReader, Read};
 
+use cli::escape::Escaped;
 use daemon::http::{RequestBody, Response, body_refusal};
-use proto::escape::Escaped;
 use proto::http::conditional::{self, Verdict};
 use proto::http::digest::{self, Digest, Hasher};
 use proto::http::multipart::{self, Form};

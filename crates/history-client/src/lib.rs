@@ -8,8 +8,8 @@ mod error;
 use std::io::{self, BufReader, Write};
 
 use cli::Endpoint;
+use cli::escape;
 use cli::stream::{Input, input, output};
-use proto::escape;
 use proto::history::{Operation, Request};
 use proto::plain::{parse_history_line, read_history_line};
 

@@ -19,12 +19,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 
+use cli::escape::Escaped;
 use daemon::lock;
 use group_commit::{
     Committer, Fsync, Limits, Line, MadeFolders, NotStored, OldLock, OpenError, Reopening, Room,
     TextFile,
 };
-use proto::escape::Escaped;
 
 pub use snapshot::Snapshot;
 

@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use proto::escape::EscapedBytes;
+use cli::escape::EscapedBytes;
 use proto::history::is_user_name;
 
 /// How much of a wrong line the error shows, in bytes.

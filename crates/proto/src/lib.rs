@@ -12,7 +12,6 @@
 
 pub mod code;
 pub mod error;
-pub mod escape;
 mod fields;
 pub mod frame;
 pub mod history;

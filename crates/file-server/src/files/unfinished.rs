@@ -14,8 +14,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cap_std::fs::{Dir, DirEntry, OpenOptions};
+use cli::escape::Escaped;
 use daemon::Cutter;
-use proto::escape::Escaped;
 use proto::http::RequestHead;
 
 use super::upload::{is_temporary, sync};

@@ -12,7 +12,7 @@ use std::str;
 /// recovered from the line.
 ///
 /// ```
-/// assert_eq!(proto::escape::Escaped("two\nlines").to_string(), r"two\nlines");
+/// assert_eq!(cli::escape::Escaped("two\nlines").to_string(), r"two\nlines");
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a str);
@@ -27,7 +27,7 @@ impl fmt::Display for Escaped<'_> {
 /// escaped already stays as it is.
 ///
 /// ```
-/// assert_eq!(proto::escape::Sentence("C:\\ \x1b[31m").to_string(), r"C:\ \u{1b}[31m");
+/// assert_eq!(cli::escape::Sentence("C:\\ \x1b[31m").to_string(), r"C:\ \u{1b}[31m");
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Sentence<'a>(pub &'a str);
