@@ -83,6 +83,39 @@ fn a_refusal_is_one_line_of_plain_letters() {
 }
 
 #[test]
+fn a_refusal_without_end_is_cut() {
+    let sentence = "x".repeat(1 << 20);
+    let error = ErrorReply {
+        code: ErrorCode::Full,
+        sentence: &sentence,
+    };
+    let ran = answered(
+        "queue-client",
+        "list",
+        encode(&[queue::Reply::Error(error)]),
+    )
+    .expect(1);
+    assert!(ran.stderr.ends_with("…\n"));
+    assert!(ran.stderr.len() < 10_000, "{}", ran.stderr.len());
+}
+
+#[test]
+fn what_was_shown_is_not_asked_for_again() {
+    let refused = history::Reply::Error(ErrorReply {
+        code: ErrorCode::ShuttingDown,
+        sentence: "shutting down",
+    });
+    let reply = encode(&[
+        history::Reply::About("hello\n"),
+        history::Reply::Text(b"1 x\n"),
+        refused,
+    ]);
+    let ran = answered("history-client", "get al --wait-for-server 1", reply).expect(3);
+    assert_eq!(ran.out(), "1 x\n");
+    assert_eq!(ran.stderr, "hello\nhistory-client: shutting down\n");
+}
+
+#[test]
 fn a_greeting_is_plain_letters() {
     let done = history::Reply::Done("");
     let greeting = encode(&[history::Reply::About(EVIL), done]);

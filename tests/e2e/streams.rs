@@ -2,6 +2,7 @@
 //! says so before it does anything, and one that does not use them never looks.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use crate::harness::{Ran, Server, program, run_command, skipped};
@@ -71,6 +72,45 @@ fn no_message_is_taken_for_an_output_that_cannot_take_it() {
     check_is_ready(&server);
     redirected("queue-client", &server, "peek", ">/dev/null").expect(0);
     redirected("queue-client", &server, "receive", ">/dev/null").expect(0);
+    check(&server, "receive", "", 1, "");
+}
+
+#[test]
+fn the_file_of_a_lease_cannot_be_its_standard_output() {
+    let server = start(&["tcp"]);
+    say(&server, "send -", b"precious").expect(0);
+    let dir = tempfile::tempdir().unwrap();
+    let (job, link) = (dir.path().join("job"), dir.path().join("link"));
+    symlink("/proc/self/fd/1", &link).unwrap();
+    let redirection = format!(">{}", job.display());
+    let sentence = "it is standard output, which gets the token";
+    for file in [&job, &link] {
+        let lease = format!("lease 3600 {}", file.display());
+        check_refused("queue-client", &server, &lease, &redirection, sentence);
+    }
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    check_is_ready(&server);
+}
+
+#[test]
+fn an_input_without_end_is_too_long() {
+    let server = start(&["tcp"]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let file = Server::start("file-server", &["0", "--root", path]);
+    let too_long = "standard input exceeds 3000 bytes";
+    for (name, server, verb, sentence) in [
+        ("queue-client", &server, "send -", too_long),
+        ("file-client", &file, "", "a line exceeds 65535 bytes"),
+        (
+            "file-client",
+            &file,
+            "batch -",
+            "a batch exceeds 67108864 bytes",
+        ),
+    ] {
+        check_refused(name, server, verb, "</dev/zero", sentence);
+    }
     check(&server, "receive", "", 1, "");
 }
 

@@ -80,7 +80,7 @@ pub fn write_in_background() -> io::Result<()> {
 /// Tells a person, on one line: a server's sentence may be part of it. If nobody listens any more,
 /// that changes nothing about how the program ends.
 pub(crate) fn complain(text: fmt::Arguments) {
-    let text = format!("{}\n", Sentence(&text.to_string()));
+    let text = format!("{}\n", one_line(&text));
     match LOGGER.get().and_then(|logger| logger.lines.get()) {
         Some(lines) => lines.put(&text),
         None => drop(io::stderr().write_all(text.as_bytes())),

@@ -6,9 +6,10 @@
 //! without a word. So a verb that reads or writes data gets its stream from [`input`] or [`output`]
 //! before it asks a server for anything; a verb that does not use a stream never looks at it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 
 use crate::escape::TextEscaper;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
@@ -100,6 +101,12 @@ impl Output {
     /// Whether a person reads it.
     pub fn is_terminal(&self) -> bool {
         self.escaper.is_some()
+    }
+
+    /// Whether it goes to this file, which then cannot be replaced by something else.
+    pub fn is_file(&self, file: &Metadata) -> bool {
+        let out = self.file.metadata();
+        out.is_ok_and(|out| (out.dev(), out.ino()) == (file.dev(), file.ino()))
     }
 }
 

@@ -1,8 +1,8 @@
 //! A file of requests, one a line, each with its server.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::panic;
 use std::path::Path;
@@ -14,6 +14,9 @@ use cli::{Endpoint, Exit, Failure, stream};
 
 use crate::progress::above_bars;
 use crate::{Client, Error, Input, Options, Transfer};
+
+/// The longest batch, in bytes: a million lines.
+const BATCH_BYTES_MAX: u64 = 64 << 20;
 
 const SHAPE: &str = "a line is client_get PATH HOST [PORT] or client_post FILE HOST [PORT]";
 
@@ -55,11 +58,8 @@ pub(crate) fn run(
     options: &Options,
 ) -> Result<(), Error> {
     let (path, text) = match file {
-        Input::File(path) => (path.as_path(), fs::read_to_string(path)),
-        Input::Stdin => (
-            Path::new("standard input"),
-            stream::input().and_then(io::read_to_string),
-        ),
+        Input::File(path) => (path.as_path(), File::open(path).and_then(read)),
+        Input::Stdin => (Path::new("standard input"), stream::input().and_then(read)),
     };
     let text = text.map_err(|cause| Error::Read {
         path: path.to_owned(),
@@ -87,6 +87,17 @@ pub(crate) fn run(
             worst: *worst,
         }),
     }
+}
+
+/// The text of a batch.
+fn read(input: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    input.take(BATCH_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > BATCH_BYTES_MAX {
+        let cause = format!("a batch exceeds {BATCH_BYTES_MAX} bytes");
+        return Err(io::Error::other(cause));
+    }
+    Ok(text)
 }
 
 /// One of those that do the requests of a batch. Each has a connection of its own.
@@ -202,6 +213,8 @@ fn parse_line(text: &str, line: usize, port_default: u16) -> Result<Option<Reque
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[track_caller]

@@ -1,7 +1,7 @@
 //! The prompt: one command after another, as a person types them.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use cli::exit::with_causes;
@@ -10,6 +10,9 @@ use cli::stream::input;
 use crate::{Client, Error, Transfer};
 
 const PROMPT: &str = "Enter command (GET/POST file_path): ";
+
+/// The longest command, in bytes: a path that a system can have, and room for what is wrong with it.
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 const USAGE: &str = "a command is GET PATH, POST FILE or exit";
 
@@ -24,7 +27,7 @@ enum Command {
 /// asked for.
 ///
 /// # Errors
-/// If standard input cannot be read.
+/// If standard input cannot be read, or has a line that is too long.
 pub(crate) fn run(client: &mut Client, is_quiet: bool) -> Result<(), Error> {
     let mut input = BufReader::new(input().map_err(Error::Input)?);
     let mut line = Vec::new();
@@ -34,8 +37,13 @@ pub(crate) fn run(client: &mut Client, is_quiet: bool) -> Result<(), Error> {
             let _ = io::stderr().write_all(PROMPT.as_bytes());
         }
         line.clear();
-        let read = input.read_until(b'\n', &mut line);
-        if read.map_err(Error::Input)? == 0 {
+        let mut start = (&mut input).take(LINE_BYTES_MAX);
+        let read = start.read_until(b'\n', &mut line).map_err(Error::Input)?;
+        if read as u64 == LINE_BYTES_MAX {
+            let cause = format!("a line exceeds {} bytes", LINE_BYTES_MAX - 1);
+            return Err(Error::Input(io::Error::other(cause)));
+        }
+        if read == 0 {
             if !is_quiet {
                 let _ = io::stderr().write_all(b"\n");
             }

@@ -5,6 +5,7 @@ pub mod args;
 mod client;
 mod error;
 
+use std::cell::Cell;
 use std::io::{self, BufReader, Write};
 
 use cli::Endpoint;
@@ -80,17 +81,21 @@ impl Config {
             Operation::Delete(_) | Operation::Get | Operation::Clear => Some(output()),
         };
         let mut out = out.transpose().map_err(Error::Output)?;
-        let sentence = self
-            .endpoint
-            .patiently(Error::may_pass, cli::pause, |server| {
-                Client::connect(server)?.ask(request, |part| match part {
+        // A part that was shown must not be shown once more.
+        let has_begun = Cell::new(false);
+        let may_pass = |error: &Error| !has_begun.get() && error.may_pass();
+        let sentence = self.endpoint.patiently(may_pass, cli::pause, |server| {
+            Client::connect(server)?.ask(request, |part| {
+                has_begun.set(true);
+                match part {
                     Part::About(text) => {
                         self.tell(text);
                         Ok(())
                     }
                     Part::Text(bytes) => out.as_mut().map_or(Ok(()), |out| out.write_all(bytes)),
-                })
-            })?;
+                }
+            })
+        })?;
         let line = match sentence.as_str() {
             "" => String::new(),
             sentence => format!("{sentence}\n"),

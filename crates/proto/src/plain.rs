@@ -22,7 +22,7 @@ pub const AUTHENTICATION_ERROR: &str = "Authentication error.";
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HistoryLineError {
-    /// The line is longer than [`HISTORY_LINE_BYTES_MAX`], or is not UTF-8.
+    /// The line is longer than [`HISTORY_LINE_BYTES_MAX`], is not UTF-8, or is more than one.
     NotALine,
     /// The first word is missing or is not a user name.
     NotAUser,
@@ -71,8 +71,8 @@ pub fn read_history_line(input: impl BufRead) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Reads `USER`, `USER 1 N`, `USER 2` or `USER 3`. The words may be separated by any white space;
-/// a line end (LF or CR LF) is ignored.
+/// Reads `USER`, `USER 1 N`, `USER 2` or `USER 3`. The words may be separated by any white space
+/// of one line; a line end (LF or CR LF) is ignored.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
@@ -80,6 +80,7 @@ pub fn parse_history_line(line: &[u8]) -> Result<Request<'_>, HistoryLineError> 
     let line = std::str::from_utf8(line)
         .ok()
         .filter(|line| line.len() <= HISTORY_LINE_BYTES_MAX)
+        .filter(|line| !line.trim_end().contains(['\n', '\r']))
         .ok_or(HistoryLineError::NotALine)?;
     let mut words = line.split_ascii_whitespace();
     let user = words
@@ -145,6 +146,9 @@ mod tests {
         check(b"al/ice 2", Err(NotAUser));
         check(b"alice\0 2", Err(NotAUser));
         check(b"alice \xff", Err(NotALine));
+        check(b"alice\n3", Err(NotALine));
+        check(b"\nalice", Err(NotALine));
+        check(b"alice\r3\n", Err(NotALine));
         check(&[b'a'; HISTORY_LINE_BYTES_MAX + 1], Err(NotALine));
         check(b"alice 4", Err(NotAnOperation));
         check(b"alice two", Err(NotAnOperation));

@@ -89,8 +89,6 @@ pub enum Error {
     TooLong {
         /// Where it is.
         path: PathBuf,
-        /// How long it is.
-        bytes: u64,
         /// How long it may be.
         bytes_max: usize,
     },
@@ -195,14 +193,10 @@ impl fmt::Display for Error {
             Self::Start { command, .. } => write!(f, "cannot start {}", command.display()),
             Self::Setup(_) => f.write_str("cannot set up the worker"),
             Self::Write { path, .. } => write!(f, "cannot write {}", path.display()),
-            Self::TooLong {
-                path,
-                bytes,
-                bytes_max,
-            } => write!(
+            Self::TooLong { path, bytes_max } => write!(
                 f,
-                "{} has {bytes} bytes, a message may have {bytes_max} (--truncate sends the first \
-                 {bytes_max})",
+                "{} exceeds {bytes_max} bytes (--truncate sends the first {bytes_max}, \
+                 --max-message allows more)",
                 path.display()
             ),
             Self::DurationTooLong(duration) => write!(

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cli::stream::Output;
 use proto::queue::Claim;
 use tempfile::NamedTempFile;
 
@@ -26,12 +27,18 @@ pub struct Lease {
     pub path: PathBuf,
 }
 
+/// A file that is arriving, and where it is to stand.
+struct Arriving {
+    file: NamedTempFile,
+    target: PathBuf,
+}
+
 impl Lease {
     pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
         let mut out = crate::output()?;
         let mut client = config.connect()?;
         // Made before anything is taken, so that there is nothing to give back if it cannot be.
-        let file = self.file()?;
+        let file = self.file(&out)?;
         let leased = config.wait_for_message(&mut client, self.wait, |client, left| {
             client.lease(self.lease, left)
         });
@@ -55,31 +62,44 @@ impl Lease {
     }
 
     /// A new file beside the one that is wanted.
-    fn file(&self) -> Result<NamedTempFile, Error> {
+    fn file(&self, out: &Output) -> Result<Arriving, Error> {
         let there = fs::metadata(&self.path).ok();
         // A device or a pipe must not become a file.
         if there.as_ref().is_some_and(|there| !there.is_file()) {
             return Err(self.failed(io::Error::other("it is there, but is no file")));
         }
-        let folder = match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(FILE_MODE))
-            .tempfile_in(folder)
-            .and_then(|file| {
-                if let Some(there) = there {
-                    file.as_file().set_permissions(there.permissions())?;
-                }
-                Ok(file)
-            });
+        if there.as_ref().is_some_and(|there| out.is_file(there)) {
+            let cause = "it is standard output, which gets the token";
+            return Err(self.failed(io::Error::other(cause)));
+        }
+        let file = self.target(there.is_some()).and_then(|target| {
+            let folder = match target.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder,
+                _ => Path::new("."),
+            };
+            let file = tempfile::Builder::new()
+                .permissions(Permissions::from_mode(FILE_MODE))
+                .tempfile_in(folder)?;
+            if let Some(there) = there {
+                file.as_file().set_permissions(there.permissions())?;
+            }
+            Ok(Arriving { file, target })
+        });
         file.map_err(|cause| self.failed(cause))
     }
 
-    fn write(&self, mut file: NamedTempFile, body: &[u8]) -> Result<(), Error> {
-        file.write_all(body).map_err(|cause| self.failed(cause))?;
-        let kept = file.persist(&self.path);
+    /// What is replaced: a symbolic link stays, and what it leads to is.
+    fn target(&self, is_there: bool) -> io::Result<PathBuf> {
+        if is_there {
+            return fs::canonicalize(&self.path);
+        }
+        Ok(self.path.clone())
+    }
+
+    fn write(&self, mut arriving: Arriving, body: &[u8]) -> Result<(), Error> {
+        let written = arriving.file.write_all(body);
+        written.map_err(|cause| self.failed(cause))?;
+        let kept = arriving.file.persist(&arriving.target);
         kept.map_err(|error| self.failed(error.error))?;
         Ok(())
     }
@@ -94,7 +114,7 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::fs::{FileTypeExt, symlink};
 
     use super::*;
 
@@ -105,7 +125,8 @@ mod tests {
             wait: Duration::ZERO,
             path: path.to_owned(),
         };
-        let written = lease.file().and_then(|file| lease.write(file, b"new"));
+        let out = crate::output().unwrap();
+        let written = lease.file(&out).and_then(|file| lease.write(file, b"new"));
         assert_eq!(
             written.err().map(|e| cli::exit::with_causes(&e)),
             want.map(str::to_owned)
@@ -136,6 +157,17 @@ mod tests {
             check(&path, None);
             assert_eq!(mode(), kept, "{:o}", mode());
         }
+    }
+
+    #[test]
+    fn a_link_stays_and_its_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("job"), folder.path().join("link"));
+        fs::write(&path, "old").unwrap();
+        symlink("job", &link).unwrap();
+        check(&link, None);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]

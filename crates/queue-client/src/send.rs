@@ -112,13 +112,11 @@ impl Send {
     /// Reads the message to send, but never more than one byte over the limit.
     fn read_message(&self, path: PathBuf, input: impl Read) -> Result<Vec<u8>, Error> {
         let bytes_max = self.body_bytes_max;
-        let failed = |cause| Error::Read {
-            path: path.clone(),
-            cause,
-        };
         let mut body = Vec::new();
-        let mut input = input.take(bytes_max as u64 + 1);
-        input.read_to_end(&mut body).map_err(failed)?;
+        let read = input.take(bytes_max as u64 + 1).read_to_end(&mut body);
+        if let Err(cause) = read {
+            return Err(Error::Read { path, cause });
+        }
         if body.len() <= bytes_max {
             return Ok(body);
         }
@@ -127,13 +125,8 @@ impl Send {
             body.truncate(bytes_max);
             return Ok(body);
         }
-        // Count what is left, for the sentence.
-        let rest = io::copy(input.get_mut(), &mut io::sink()).map_err(failed)?;
-        Err(Error::TooLong {
-            path,
-            bytes: body.len() as u64 + rest,
-            bytes_max,
-        })
+        // How long it is, is not known: the input may have no end.
+        Err(Error::TooLong { path, bytes_max })
     }
 }
 
