@@ -1,7 +1,7 @@
 //! A file of lines that is only ever appended to, or replaced as a whole.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -288,23 +288,6 @@ impl TextFile {
         self.forget_if_failed(made)
     }
 
-    /// Replaces the whole file by what `write` writes, followed by what is pending, like
-    /// [`TextFile::replace`].
-    ///
-    /// # Errors
-    /// Those of `write`, and of [`TextFile::replace`].
-    pub fn rewrite(
-        &mut self,
-        write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
-    ) -> Result<(), CommitError> {
-        let replacement = self.replacement()?;
-        let mut output = BufWriter::with_capacity(1 << 16, &**replacement.file());
-        let written = write(&mut output).and_then(|()| output.flush());
-        drop(output);
-        self.forget_if_failed(written.map_err(CommitError::Refused))?;
-        self.replace(replacement)
-    }
-
     /// Appends what is pending to a replacement that is written, syncs it, and gives it the place of
     /// this file: a crash at any moment leaves the old contents or the new. What was written before
     /// may have been synced before, by another thread, so that this takes less time.
@@ -316,10 +299,6 @@ impl TextFile {
     /// more.
     pub fn replace(&mut self, new: Replacement) -> Result<(), CommitError> {
         self.with_pending(|file, pending| {
-            file.settle()?;
-            if !new.is_of(file.data.file()) {
-                return Err(file.opened_anew());
-            }
             (&**new.file())
                 .write_all(pending)
                 .map_err(CommitError::Refused)?;
@@ -335,6 +314,11 @@ impl TextFile {
             });
             let committed_bytes = prepared.map_err(CommitError::Refused)?;
             let real_path = new.real_path().to_owned();
+            // As late as can be: a file that was moved before the renaming would be there twice.
+            file.settle()?;
+            if !new.is_of(file.data.file()) {
+                return Err(file.opened_anew());
+            }
             // From here on it is not known which of the two files has the name.
             let renamed = new.rename_to(file.path());
             file.data = renamed.map_err(|cause| file.cannot("replace", &cause))?;
@@ -343,6 +327,10 @@ impl TextFile {
             if file.fsync == Fsync::Always {
                 let synced = sync_folder(&real_path);
                 synced.map_err(|cause| file.cannot("sync the folder of", &cause))?;
+            }
+            // Whoever has moved it since has moved all of the new contents.
+            if !file.is_in_place()? {
+                file.wait_for_reopening()?;
             }
             file.check_in_place()
         })

@@ -1,5 +1,6 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::*;
@@ -16,6 +17,13 @@ fn open(path: &Path) -> Result<TextFile, OpenError> {
 fn put(file: &mut TextFile, lines: &str) {
     file.pending().extend_from_slice(lines.as_bytes());
     file.commit().unwrap();
+}
+
+/// Replaces all by these lines and what is pending.
+fn rewrite(file: &mut TextFile, lines: &str) -> Result<(), CommitError> {
+    let new = file.replacement()?;
+    (&**new.file()).write_all(lines.as_bytes()).unwrap();
+    file.replace(new)
 }
 
 #[test]
@@ -75,28 +83,12 @@ fn a_snapshot_stays_as_it_was() {
     let (before, bytes) = file.snapshot();
     put(&mut file, "three\n");
     file.pending().extend_from_slice(b"four\n");
-    file.rewrite(|out| out.write_all(b"new\n")).unwrap();
+    rewrite(&mut file, "new\n").unwrap();
     put(&mut file, "five\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "new\nfour\nfive\n");
     let mut text = vec![0; bytes as usize];
     before.read_exact_at(&mut text, 0).unwrap();
     assert_eq!(text, b"one\ntwo\n");
-}
-
-#[test]
-fn a_replacement_that_fails_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("lines");
-    let mut file = open(&path).unwrap();
-    put(&mut file, "one\n");
-    let full = |_: &mut BufWriter<&File>| Err(io::ErrorKind::StorageFull.into());
-    match file.rewrite(full) {
-        Err(CommitError::Refused(_)) => {}
-        other => panic!("{other:?}"),
-    }
-    put(&mut file, "two\n");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 /// A file that was moved away while it was open, in a folder; and the path it has then.
@@ -222,7 +214,7 @@ fn what_was_meant_for_the_lines_of_a_moved_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (mut file, reopening, old) = moved(dir.path());
     reopening.ask();
-    match file.rewrite(|_| Ok(())) {
+    match rewrite(&mut file, "") {
         Err(CommitError::Refused(cause)) => {
             assert!(cause.to_string().ends_with("was opened anew; try again"));
         }
@@ -240,6 +232,36 @@ fn what_was_meant_for_the_lines_of_a_moved_file_is_refused() {
     assert_eq!(text(old), "two\n");
     assert_eq!(text(dir.path().join("lines")), "three\n");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_file_may_be_moved_as_soon_as_it_has_replaced_another() {
+    const ROUNDS: usize = 50;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    let mut file = open(&path).unwrap();
+    let reopening = file.let_be_moved();
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::SeqCst) {
+                // One that was only just opened anew has nothing in it.
+                if fs::metadata(&path).is_ok_and(|there| there.len() > 0) {
+                    fs::rename(&path, dir.path().join("lines.1")).unwrap();
+                    reopening.ask();
+                }
+            }
+        });
+        let rewritten: Vec<_> = (0..ROUNDS).map(|_| rewrite(&mut file, "new\n")).collect();
+        is_done.store(true, Ordering::SeqCst);
+        for outcome in rewritten {
+            // It is refused if the old file was moved before.
+            assert!(!matches!(outcome, Err(CommitError::Lost(_))), "{outcome:?}");
+        }
+    });
+    put(&mut file, "last\n");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(["last\n", "new\nlast\n"].contains(&text.as_str()), "{text}");
 }
 
 #[test]
@@ -273,7 +295,7 @@ fn a_link_to_the_file_stays_a_link() {
     symlink(&real, &link).unwrap();
     let mut file = open(&link).unwrap();
     put(&mut file, "one\n");
-    file.rewrite(|out| out.write_all(b"new\n")).unwrap();
+    rewrite(&mut file, "new\n").unwrap();
     put(&mut file, "two\n");
     assert_eq!(fs::read_link(&link).unwrap(), real);
     assert_eq!(fs::read_to_string(&real).unwrap(), "new\ntwo\n");

@@ -168,7 +168,8 @@ impl HistoryFile {
     fn commit_lines(&mut self, batch: Batch) -> Result<(), CommitError> {
         if batch.cleared {
             self.give_up_copy();
-            self.file.rewrite(|_| Ok(()))?;
+            let empty = self.file.replacement()?;
+            self.file.replace(empty)?;
             self.next.clear_lines();
             self.lines = 0;
         } else {
