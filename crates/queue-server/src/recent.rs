@@ -6,7 +6,7 @@
 //! the other, so that of what it asked before, a long reply need not be kept any more.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// How long a reply is remembered: longer than a client goes on asking, unless its user said so.
@@ -15,8 +15,11 @@ const AGE_MAX: Duration = Duration::from_secs(120);
 /// What all of them may take, in bytes of memory...
 const BYTES_MAX: usize = 64 << 20;
 
-/// ...and those to one source, which is an IP address.
+/// ...those to one source...
 const SOURCE_BYTES_MAX: usize = BYTES_MAX / 8;
+
+/// ...and those to this machine, where many programs may ask, each of them once.
+const LOOPBACK_BYTES_MAX: usize = BYTES_MAX / 2;
 
 /// How many replies to one peer, which is an address and a port, are remembered. They are
 /// overtaken by so many others at the most.
@@ -29,6 +32,35 @@ const SHORT_BYTES: usize = 256;
 const PEER_BYTES: usize = 256;
 const REPLY_BYTES: usize = 64;
 
+/// Whose share a reply counts against: an IPv4 address, the 64 bits of an IPv6 address that are given to
+/// one network, or this machine, whose programs may choose among many addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    Loopback,
+    V4(Ipv4Addr),
+    V6([u16; 4]),
+}
+
+impl Source {
+    fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            ip if ip.is_loopback() => Self::Loopback,
+            IpAddr::V4(ip) => Self::V4(ip),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Self::V6([a, b, c, d])
+            }
+        }
+    }
+
+    fn bytes_max(self) -> usize {
+        match self {
+            Self::Loopback => LOOPBACK_BYTES_MAX,
+            Self::V4(_) | Self::V6(_) => SOURCE_BYTES_MAX,
+        }
+    }
+}
+
 /// A request: who asked, and under which id.
 pub(crate) type Asked = (SocketAddr, u64);
 
@@ -39,7 +71,7 @@ pub(crate) struct Recent {
     /// When each was last answered.
     oldest_first: BTreeSet<(Instant, SocketAddr)>,
     /// What the replies to each source take, in bytes.
-    sources: HashMap<IpAddr, usize>,
+    sources: HashMap<Source, usize>,
     bytes: usize,
 }
 
@@ -70,19 +102,20 @@ impl Recent {
         found.map(|one| one.reply.as_slice())
     }
 
-    /// Whether one more reply to this source can be remembered.
-    pub(crate) fn has_room(&mut self, source: IpAddr) -> bool {
-        self.has_room_at(Instant::now(), source)
+    /// Whether one more reply to this address can be remembered.
+    pub(crate) fn has_room(&mut self, ip: IpAddr) -> bool {
+        self.has_room_at(Instant::now(), ip)
     }
 
-    fn has_room_at(&mut self, now: Instant, source: IpAddr) -> bool {
+    fn has_room_at(&mut self, now: Instant, ip: IpAddr) -> bool {
         while let Some(&(answered, peer)) = self.oldest_first.first()
             && now.duration_since(answered) > AGE_MAX
         {
             self.forget(peer);
         }
+        let source = Source::of(ip);
         let taken = self.sources.get(&source).copied().unwrap_or(0);
-        taken < SOURCE_BYTES_MAX && self.bytes < BYTES_MAX
+        taken < source.bytes_max() && self.bytes < BYTES_MAX
     }
 
     /// Remembers a reply.
@@ -90,7 +123,8 @@ impl Recent {
         self.remember_at(Instant::now(), asked, reply);
     }
 
-    fn remember_at(&mut self, now: Instant, (addr, id): Asked, reply: Vec<u8>) {
+    fn remember_at(&mut self, now: Instant, (addr, id): Asked, mut reply: Vec<u8>) {
+        reply.shrink_to_fit();
         let remembered = Remembered { at: now, id, reply };
         let mut more = remembered.bytes();
         let mut less = 0;
@@ -98,7 +132,8 @@ impl Recent {
             more += PEER_BYTES;
             Peer {
                 answered: now,
-                replies: VecDeque::new(),
+                // Most ask once.
+                replies: VecDeque::with_capacity(1),
             }
         });
         for before in &mut peer.replies {
@@ -117,7 +152,7 @@ impl Recent {
         self.oldest_first.remove(&(peer.answered, addr));
         self.oldest_first.insert((now, addr));
         peer.answered = now;
-        let taken = self.sources.entry(addr.ip()).or_default();
+        let taken = self.sources.entry(Source::of(addr.ip())).or_default();
         *taken = *taken + more - less;
         self.bytes = self.bytes + more - less;
     }
@@ -130,10 +165,11 @@ impl Recent {
         let replies: usize = peer.replies.iter().map(Remembered::bytes).sum();
         let less = PEER_BYTES + replies;
         self.bytes -= less;
-        if let Some(taken) = self.sources.get_mut(&addr.ip()) {
+        let source = Source::of(addr.ip());
+        if let Some(taken) = self.sources.get_mut(&source) {
             *taken -= less;
             if *taken == 0 {
-                self.sources.remove(&addr.ip());
+                self.sources.remove(&source);
             }
         }
     }
@@ -144,7 +180,7 @@ mod tests {
     use super::*;
 
     fn peer(ip: u8, port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, ip], port))
+        SocketAddr::from(([192, 0, 2, ip], port))
     }
 
     #[test]
@@ -192,6 +228,33 @@ mod tests {
         assert!(!recent.has_room_at(now, honest.0.ip()));
         assert_eq!(recent.reply(&honest), Some(b"once".as_slice()));
         assert!(recent.bytes < BYTES_MAX + 70_000);
+    }
+
+    #[test]
+    fn addresses_of_one_source_share() {
+        let source = |ip: &str| Source::of(ip.parse().unwrap());
+        for (one, other, are_one) in [
+            ("127.0.0.1", "127.9.9.9", true),
+            ("127.0.0.1", "::1", true),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("2001:db8::1", "2001:db8::ffff:1", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+        ] {
+            assert_eq!(source(one) == source(other), are_one, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn many_programs_of_this_machine_may_ask_once_each() {
+        let now = Instant::now();
+        let mut recent = Recent::default();
+        for number in 0..100_000_u32 {
+            let addr = SocketAddr::from(([127, 0, (number >> 16) as u8, 1], number as u16));
+            assert!(recent.has_room_at(now, addr.ip()), "{number}");
+            recent.remember_at(now, (addr, 1), vec![0; 14]);
+        }
+        assert!(recent.has_room_at(now, peer(1, 1).ip()));
     }
 
     #[test]
