@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::thread;
 
 use proto::ErrorCode;
@@ -10,7 +11,7 @@ use proto::frame::Message;
 use proto::queue::{QueueName, Request};
 use queue_client::{Client, Error, Transport};
 
-use crate::harness::{Server, eventually, send_request};
+use crate::harness::{Server, eventually, program, send_request};
 
 const MIB: usize = 1 << 20;
 
@@ -153,4 +154,46 @@ fn a_queue_that_is_full_of_long_messages_can_be_drained() {
         client.ack(&message).unwrap();
     }
     assert_eq!(taken(&server), 0);
+}
+
+#[test]
+fn plain_text_that_goes_on_beyond_the_limit_is_not_kept() {
+    let mut command = Command::new(program("queue-server"));
+    command.args(["0", "--max-message", "12M", "--max-memory", "16M"]);
+    // Else the allocator of a machine with many processors keeps much of what is freed.
+    command.env("MALLOC_ARENA_MAX", "1");
+    let server = Server::spawn(command);
+    // Nothing is taken, so that each message finds the account empty.
+    client(&server).drain(true).unwrap();
+    let text = vec![b'x'; 13 * MIB];
+    let streams: Vec<_> = (0..15)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(&text).unwrap();
+            stream
+        })
+        .collect();
+    check_peak(&server, 112 * MIB);
+    drop(streams);
+}
+
+#[test]
+fn a_server_that_is_full_says_how_full_it_is() {
+    let server = Server::start("queue-server", &["0", "--max-memory", "100000"]);
+    let mut client = client(&server);
+    let names: Vec<_> = (0..300).map(|number| format!("queue{number}")).collect();
+    for name in &names {
+        client.set_queue(QueueName::new(name).unwrap());
+        client.send(b"").unwrap();
+    }
+    let error = loop {
+        if let Err(error) = client.send(b"") {
+            break error;
+        }
+    };
+    assert!(matches!(error, Error::Refused { code, .. } if code == ErrorCode::Full));
+    let stats = client.stats().unwrap();
+    assert_eq!(stats.queues.len(), 300);
+    // What the look takes itself may be beyond the limit.
+    assert!(stats.totals.memory_bytes + 64 > stats.totals.memory_bytes_max);
 }

@@ -5,7 +5,7 @@
 //! now. There is no connection that could hold a message; a lease does that.
 //!
 //! Its source may be forged, unless it is this machine. So a reply to another machine is at most
-//! [`REPLY_BYTES_FACTOR`] times as long as its request; and plain text, where a short request gets a
+//! [`proto::queue::REPLY_BYTES_FACTOR`] times as long as its request; and plain text, where a short request gets a
 //! whole message, is served there only if the server was told to.
 
 use std::io;
@@ -15,29 +15,27 @@ use std::time::Duration;
 
 use daemon::{DatagramService, lock};
 use proto::ErrorCode;
-use proto::error::ErrorReply;
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
 use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::{
-    Claim, DATAGRAM_BYTES_MAX, Delivery, FIELD_BYTES_MAX, QueueName, REPLY_BYTES_FACTOR, Reply,
-    Request, put_datagram, split_datagram,
+    Claim, DATAGRAM_BYTES_MAX, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request, split_datagram,
 };
 
 use crate::QueueError;
 use crate::begun::Begun;
-use crate::connection::{hand_out_plain, millis};
 use crate::message::Taken;
+use crate::plain::hand_out_plain;
 use crate::queues::Queues;
 use crate::recent::Recent;
+use crate::session::millis;
+use asked::{Asked, MESSAGE_HEAD_BYTES, is_from_here};
+
+mod asked;
 
 const TOO_LONG: &str = "the reply is too long for a datagram; ask over TCP";
 const MESSAGE_TOO_LONG: &str = "the oldest message is too long for a datagram; receive it over TCP";
 const NO_HOLDING: &str = "only a connection can hold a message; lease it";
 const NO_WAITING: &str = "only a connection can wait for a message";
-
-/// What stands in a reply in front of a message, in bytes, and of a sentence.
-const MESSAGE_HEAD_BYTES: usize = 42;
-const SENTENCE_HEAD_BYTES: usize = 15;
 
 /// The queues' datagrams.
 pub(crate) struct Datagrams {
@@ -52,14 +50,6 @@ struct State {
     recent: Recent,
     /// Changes that were begun and not finished yet. Those in plain text are not answered.
     begun: Vec<(Option<Asked>, Begun)>,
-}
-
-/// A framed request: who asked, under which id, and how long the reply may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Asked {
-    peer: SocketAddr,
-    id: u64,
-    reply_bytes_max: usize,
 }
 
 /// What comes of a request at once.
@@ -82,57 +72,7 @@ impl Datagrams {
     }
 }
 
-/// Whether a datagram comes from this machine: the kernel lets no other one say so.
-fn is_from_here(peer: SocketAddr) -> bool {
-    peer.ip().to_canonical().is_loopback()
-}
-
 impl Asked {
-    fn new(peer: SocketAddr, id: u64, request_bytes: usize) -> Self {
-        let reply_bytes_max = match is_from_here(peer) {
-            true => DATAGRAM_BYTES_MAX,
-            false => DATAGRAM_BYTES_MAX.min(REPLY_BYTES_FACTOR * request_bytes),
-        };
-        Self {
-            peer,
-            id,
-            reply_bytes_max,
-        }
-    }
-
-    fn wrapped(&self, reply: &Reply) -> Vec<u8> {
-        let mut datagram = Vec::new();
-        put_datagram(&mut datagram, self.id, reply);
-        datagram
-    }
-
-    /// A refusal, with as much of the sentence as the reply may have.
-    fn refusal(&self, code: ErrorCode, sentence: &str) -> Vec<u8> {
-        let bytes_max = self.reply_bytes_max.saturating_sub(SENTENCE_HEAD_BYTES);
-        let mut bytes = bytes_max.min(sentence.len());
-        while !sentence.is_char_boundary(bytes) {
-            bytes -= 1;
-        }
-        let sentence = &sentence[..bytes];
-        self.wrapped(&Reply::Error(ErrorReply { code, sentence }))
-    }
-
-    fn failure(&self, error: &QueueError) -> Vec<u8> {
-        self.refusal(error.code(), &error.to_string())
-    }
-
-    /// What is said instead of a reply of so many bytes that is too long.
-    fn too_long(&self, reply_bytes: usize, sentence: &str) -> Vec<u8> {
-        match reply_bytes {
-            ..=DATAGRAM_BYTES_MAX => {
-                let bytes = reply_bytes.div_ceil(REPLY_BYTES_FACTOR);
-                let sentence = format!("pad it to {bytes} bytes");
-                self.refusal(ErrorCode::BadRequest, &sentence)
-            }
-            _ => self.refusal(ErrorCode::TooLarge, sentence),
-        }
-    }
-
     /// The reply to a request that was done at once.
     fn done(&self, messages: u64) -> Acted {
         Acted::Replied(self.wrapped(&Reply::Done { messages }))
@@ -384,6 +324,9 @@ impl Datagrams {
 mod tests {
     use std::path::Path;
 
+    use proto::error::ErrorReply;
+    use proto::queue::put_datagram;
+
     use super::*;
     use crate::Limits;
 
@@ -502,30 +445,6 @@ mod tests {
         ask_from_afar(&datagrams, &Request::Ack { claim: token }, 0);
         let reply = ask_from_afar(&datagrams, &receive, 1200);
         assert!(reply.ends_with(&body), "the message was not lost meanwhile");
-    }
-
-    #[test]
-    fn a_request_comes_from_here_or_from_afar() {
-        let reply_bytes_max =
-            |peer: &str| Asked::new(peer.parse().unwrap(), 1, 100).reply_bytes_max;
-        for here in [
-            "127.0.0.1:1",
-            "127.9.9.9:1",
-            "[::1]:1",
-            "[::ffff:127.0.0.1]:1",
-        ] {
-            assert_eq!(reply_bytes_max(here), DATAGRAM_BYTES_MAX, "{here}");
-        }
-        for afar in [
-            "192.0.2.1:1",
-            "[2001:db8::1]:1",
-            "[::ffff:192.0.2.1]:1",
-            "0.0.0.0:1",
-        ] {
-            assert_eq!(reply_bytes_max(afar), 300, "{afar}");
-        }
-        let long = Asked::new("192.0.2.1:1".parse().unwrap(), 1, 65_507);
-        assert_eq!(long.reply_bytes_max, DATAGRAM_BYTES_MAX);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! [`args`] reads the command line. `message` is a message and its place, `queue` one queue, `state`
 //! all of them under one lock, `shared` what the writer of the database uses too; `queues` is the rules
 //! of handing out and giving back, `begun` a change that waits for the disk, `steps` requests that are
-//! acted on together, `in_line` whoever waits, `whole` what concerns whole queues, `memory` the account of what all of it takes. `journal` is the
-//! database that keeps them, and `alarm` the thread for what is due later. `connection` is the life of a TCP connection
-//! in either dialect, `datagram` a UDP request, and `recent` what was answered over UDP lately.
+//! acted on together, `in_line` whoever waits, `whole` what concerns whole queues, `memory` the account
+//! of what all of it takes. `journal` is the database that keeps them, and `alarm` the thread for what is
+//! due later. `connection` is the life of a TCP connection, `session` its requests in frames, `plain` the
+//! one in plain text; `datagram` is a UDP request, and `recent` what was answered over UDP lately.
 
 mod alarm;
 pub mod args;
@@ -17,9 +18,11 @@ mod in_line;
 mod journal;
 mod memory;
 mod message;
+mod plain;
 mod queue;
 mod queues;
 mod recent;
+mod session;
 mod shared;
 mod state;
 mod steps;

@@ -6,11 +6,18 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::QueueError;
+use crate::{QUEUES_MAX, QueueError};
 
 /// What each connection may have without its being counted, in bytes: of the frame that it reads, or
 /// the reply that it gathers. So an acknowledgement never needs room.
 pub(crate) const FREE_BYTES: usize = 16 * 1024;
+
+/// What those who look at all queues may take together beyond the limit, in bytes, because somebody has
+/// to see that the server is full: a few replies about as many queues as there may be.
+const LOOKS_BYTES: usize = 4 * QUEUES_MAX * STATS_BYTES;
+
+/// What the figures of one queue take in a reply, at the most, in bytes.
+pub(crate) const STATS_BYTES: usize = 128;
 
 /// The account. Everybody takes from it and gives back to it, at any time.
 #[derive(Debug)]
@@ -36,9 +43,13 @@ impl Memory {
     /// # Errors
     /// [`QueueError::NoMemory`].
     pub(crate) fn take(&self, bytes: usize) -> Result<(), QueueError> {
+        self.take_up_to(self.bytes_max, bytes)
+    }
+
+    fn take_up_to(&self, bytes_max: usize, bytes: usize) -> Result<(), QueueError> {
         let with = |taken: usize| {
             let sum = taken.checked_add(bytes)?;
-            (sum <= self.bytes_max).then_some(sum)
+            (sum <= bytes_max).then_some(sum)
         };
         let relaxed = Ordering::Relaxed;
         let updated = self.taken.fetch_update(relaxed, relaxed, with);
@@ -77,8 +88,18 @@ impl Room {
     /// Takes what is missing to so many bytes, if they are more than is free. Returns whether that was
     /// possible; if not, all of it is given back, so that of many who want more some get it.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
+        self.grow_within(self.memory.bytes_max, bytes)
+    }
+
+    /// The same for a look at this many queues, which may go beyond the limit.
+    pub(crate) fn grow_for_look(&mut self, queues: usize) -> bool {
+        let bytes_max = self.memory.bytes_max.saturating_add(LOOKS_BYTES);
+        self.grow_within(bytes_max, queues * STATS_BYTES)
+    }
+
+    fn grow_within(&mut self, bytes_max: usize, bytes: usize) -> bool {
         let more = bytes.saturating_sub(FREE_BYTES).saturating_sub(self.bytes);
-        let grown = self.memory.take(more).is_ok();
+        let grown = self.memory.take_up_to(bytes_max, more).is_ok();
         match grown {
             true => self.bytes += more,
             false => self.clear(),
@@ -192,6 +213,24 @@ mod tests {
         memory.take(1).unwrap();
         drop(room);
         assert_eq!(memory.taken(), 1);
+    }
+
+    #[test]
+    fn who_looks_has_room_when_the_server_is_full_but_not_for_ever() {
+        let memory = Memory::new(100_000);
+        memory.take(100_000).unwrap();
+        let looks: Vec<_> = (0..10)
+            .map(|_| {
+                let mut room = Room::new(&memory);
+                let has_room = room.grow_for_look(QUEUES_MAX);
+                assert!(!Room::new(&memory).grow_to(FREE_BYTES + 1));
+                (has_room, room)
+            })
+            .collect();
+        let with_room = looks.iter().filter(|(has_room, _)| *has_room).count();
+        assert_eq!(with_room, 4);
+        drop(looks);
+        assert_eq!(memory.taken(), 100_000);
     }
 
     #[test]

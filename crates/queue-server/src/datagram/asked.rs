@@ -1,0 +1,103 @@
+//! Who asked by a datagram, and how long the reply may be: a source that is another machine may be
+//! forged, so it gets at most [`REPLY_BYTES_FACTOR`] times what was sent in its name.
+
+use std::net::SocketAddr;
+
+use proto::ErrorCode;
+use proto::error::ErrorReply;
+use proto::queue::{DATAGRAM_BYTES_MAX, REPLY_BYTES_FACTOR, Reply, put_datagram};
+
+use crate::QueueError;
+
+/// What stands in a reply in front of a message, in bytes, and of a sentence.
+pub(super) const MESSAGE_HEAD_BYTES: usize = 42;
+const SENTENCE_HEAD_BYTES: usize = 15;
+
+/// A framed request: who asked, under which id, and how long the reply may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) peer: SocketAddr,
+    pub(super) id: u64,
+    pub(super) reply_bytes_max: usize,
+}
+
+/// Whether a datagram comes from this machine: the kernel lets no other one say so.
+pub(super) fn is_from_here(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
+}
+
+impl Asked {
+    pub(super) fn new(peer: SocketAddr, id: u64, request_bytes: usize) -> Self {
+        let reply_bytes_max = match is_from_here(peer) {
+            true => DATAGRAM_BYTES_MAX,
+            false => DATAGRAM_BYTES_MAX.min(REPLY_BYTES_FACTOR * request_bytes),
+        };
+        Self {
+            peer,
+            id,
+            reply_bytes_max,
+        }
+    }
+
+    pub(super) fn wrapped(&self, reply: &Reply) -> Vec<u8> {
+        let mut datagram = Vec::new();
+        put_datagram(&mut datagram, self.id, reply);
+        datagram
+    }
+
+    /// A refusal, with as much of the sentence as the reply may have.
+    pub(super) fn refusal(&self, code: ErrorCode, sentence: &str) -> Vec<u8> {
+        let bytes_max = self.reply_bytes_max.saturating_sub(SENTENCE_HEAD_BYTES);
+        let mut bytes = bytes_max.min(sentence.len());
+        while !sentence.is_char_boundary(bytes) {
+            bytes -= 1;
+        }
+        let sentence = &sentence[..bytes];
+        self.wrapped(&Reply::Error(ErrorReply { code, sentence }))
+    }
+
+    pub(super) fn failure(&self, error: &QueueError) -> Vec<u8> {
+        self.refusal(error.code(), &error.to_string())
+    }
+
+    /// What is said instead of a reply of so many bytes that is too long.
+    pub(super) fn too_long(&self, reply_bytes: usize, sentence: &str) -> Vec<u8> {
+        match reply_bytes {
+            ..=DATAGRAM_BYTES_MAX => {
+                let bytes = reply_bytes.div_ceil(REPLY_BYTES_FACTOR);
+                let sentence = format!("pad it to {bytes} bytes");
+                self.refusal(ErrorCode::BadRequest, &sentence)
+            }
+            _ => self.refusal(ErrorCode::TooLarge, sentence),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_comes_from_here_or_from_afar() {
+        let reply_bytes_max =
+            |peer: &str| Asked::new(peer.parse().unwrap(), 1, 100).reply_bytes_max;
+        for here in [
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert_eq!(reply_bytes_max(here), DATAGRAM_BYTES_MAX, "{here}");
+        }
+        for afar in [
+            "192.0.2.1:1",
+            "[2001:db8::1]:1",
+            "[::ffff:192.0.2.1]:1",
+            "0.0.0.0:1",
+        ] {
+            assert_eq!(reply_bytes_max(afar), 300, "{afar}");
+        }
+        let long = Asked::new("192.0.2.1:1".parse().unwrap(), 1, 65_507);
+        assert_eq!(long.reply_bytes_max, DATAGRAM_BYTES_MAX);
+    }
+}
