@@ -100,6 +100,25 @@ fn a_refusal_without_end_is_cut() {
 }
 
 #[test]
+fn who_says_too_early_that_there_is_nothing_is_not_asked_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let server = thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut requests = 0;
+        while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
+            requests += 1;
+            let _ = stream.write_all(&encode(&[queue::Reply::Empty]));
+        }
+        requests
+    });
+    at("queue-client", "receive --wait 0.5", &port).expect(1);
+    let requests = server.join().unwrap();
+    assert!((2..=12).contains(&requests), "{requests} requests");
+}
+
+#[test]
 fn what_was_shown_is_not_asked_for_again() {
     let refused = history::Reply::Error(ErrorReply {
         code: ErrorCode::ShuttingDown,

@@ -6,6 +6,9 @@ use cli::pause;
 
 use crate::{Client, Config, Error, Received, Transport};
 
+/// The pause after a server said too early that there is no message.
+const TOO_EARLY_PAUSE: Duration = Duration::from_millis(50);
+
 impl Config {
     /// Connects and does one thing, and tries again for as long as `--wait-for-server` says while it
     /// is certain that the server did not do it.
@@ -68,7 +71,9 @@ impl Config {
             let left = wait.saturating_sub(start.elapsed());
             match take(client, left) {
                 // An older server says so too early when it is told to stop.
-                Ok(None) if start.elapsed() < wait => {}
+                Ok(None) if start.elapsed() < wait => {
+                    pause(TOO_EARLY_PAUSE);
+                }
                 Err(error) if !wait.is_zero() && self.may_reconnect(&error) => {
                     *client = self.connect()?;
                 }
