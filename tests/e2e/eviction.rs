@@ -75,6 +75,22 @@ fn whoever_waits_or_has_something_reserved_stays() {
 }
 
 #[test]
+fn who_has_received_and_is_idle_keeps_nobody_from_receiving() {
+    let (server, _dir) = start("queue-server", &["--max-connections", "8"]);
+    let receive = receive_request(Delivery::Hold);
+    // They have all places of their address for those that wait, and connections are left.
+    let mut idle = [(); 6].map(|()| server.connect());
+    for stream in &mut idle {
+        ask(stream, &receive);
+    }
+    eventually("another may wait", || {
+        let reply = ask(&mut server.connect(), &wait_in(QueueName::DEFAULT, 1));
+        error_code(&reply).is_none()
+    });
+    assert!(idle.iter().any(is_closed));
+}
+
+#[test]
 fn half_a_message_of_whoever_was_evicted_is_no_message() {
     let (server, _dir) = start("queue-server", &["--max-connections", "2"]);
     let halves = [(); 2].map(|()| begin(&server, b"half a mess"));

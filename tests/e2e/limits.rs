@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use proto::ErrorCode;
 use proto::frame;
 use proto::frame::Message;
+use proto::plain::QUEUE_EMPTY;
 use proto::queue::Reply;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
@@ -302,7 +303,7 @@ fn a_flood_over_the_limit_is_answered_and_survived() {
 }
 
 /// So many descriptors are too few for the connections that a server keeps unless told otherwise.
-const FEW_DESCRIPTORS: &str = "ulimit -n 140; exec \"$0\" \"$@\"";
+const FEW_DESCRIPTORS: &str = "ulimit -n 270; exec \"$0\" \"$@\"";
 
 #[test]
 fn a_server_that_cannot_have_its_descriptors_does_not_start() {
@@ -312,8 +313,8 @@ fn a_server_that_cannot_have_its_descriptors_does_not_start() {
         command.args(["-c", FEW_DESCRIPTORS]).arg(program(name));
         command.args(server_line(name, dir.path()));
         let ran = run_command(command, b"").expect(2);
-        let needed =
-            "4096 connections (--max-connections) need 7808 descriptors (ulimit -n), and 140";
+        let needed = "4096 connections (--max-connections) need 7936 descriptors (ulimit -n), and 270 are \
+             allowed, enough for --max-connections 7\n";
         assert!(ran.stderr.contains(needed), "{}", ran.stderr);
         assert!(!ran.stderr.contains("Server started"), "{}", ran.stderr);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{name}");
@@ -343,6 +344,24 @@ fn running_out_of_descriptors_is_survived() {
     });
 }
 
+#[test]
+fn a_burst_takes_no_descriptor_from_what_is_served() {
+    const BURST: usize = 500;
+    let mut command = Command::new("sh");
+    command.args(["-c", FEW_DESCRIPTORS]);
+    command.arg(program("queue-server"));
+    command.args(["0", "TCP", "--max-connections", "4"]);
+    let server = Server::spawn(command);
+    let burst: Vec<_> = (0..BURST).map(|_| server.connect()).collect();
+    let turned_away = "Too many connections, turning away";
+    server.wait_for_log(|log| log.contains(turned_away));
+    drop(burst);
+    eventually("it serves again", || {
+        exchange(server.addr(), b"<<GET>>").starts_with(QUEUE_EMPTY.as_bytes())
+    });
+    assert!(!server.log().contains("Cannot accept"), "{}", server.log());
+}
+
 /// A file server that may have so few descriptors that it has none to waste.
 fn start_with_few_descriptors(root: &Path) -> Server {
     let mut command = Command::new("sh");
@@ -359,7 +378,7 @@ fn start_with_few_descriptors(root: &Path) -> Server {
 fn an_upload_needs_few_descriptors_however_many_folders_it_makes() {
     let root = tempfile::tempdir().unwrap();
     let server = start_with_few_descriptors(root.path());
-    let path = "/d".repeat(200);
+    let path = "/d".repeat(300);
     let request = format!("PUT {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
     check_answers(&server, request.as_bytes(), b"HTTP/1.1 201 Created\r\n");
 }
@@ -368,7 +387,7 @@ fn an_upload_needs_few_descriptors_however_many_folders_it_makes() {
 fn what_is_left_of_uploads_is_found_however_many_folders_there_are() {
     let root = tempfile::tempdir().unwrap();
     let leftover = ".quartet-upload-67e55044-10b1-426f-9247-bb680e5fe0c8";
-    let folders: Vec<_> = (0..200).map(|n| root.path().join(n.to_string())).collect();
+    let folders: Vec<_> = (0..300).map(|n| root.path().join(n.to_string())).collect();
     for folder in &folders {
         std::fs::create_dir(folder).unwrap();
         std::fs::write(folder.join(leftover), "").unwrap();

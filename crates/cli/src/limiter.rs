@@ -1,9 +1,11 @@
-//! At most one warning a second of each kind: a peer can make a server warn as fast as it sends, and
-//! must not fill the disk with that.
+//! At most one warning or error a second of each kind: a peer can make a server warn as fast as it
+//! sends, and must not fill the disk with that.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use log::Level;
 
 /// Two warnings from the same place in the code are this far apart, at least.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -24,9 +26,10 @@ struct Pause {
     more: u64,
 }
 
-/// A warning that waits.
+/// A warning or an error that waits.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Warning {
+    pub(crate) level: Level,
     pub(crate) thread: String,
     pub(crate) message: String,
 }
@@ -113,6 +116,7 @@ mod tests {
         let at = |millis| started + Duration::from_millis(millis);
         let judge = |line, millis, message: &str| {
             limiter.judge(("file.rs", line), at(millis), || Warning {
+                level: Level::Warn,
                 thread: "t".to_owned(),
                 message: message.to_owned(),
             })

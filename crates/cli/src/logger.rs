@@ -2,7 +2,7 @@
 //!
 //! A client writes each line itself, for it ends soon and nothing it says may be lost. A server has a
 //! thread that does ([`write_in_background`]): nobody who serves waits for whoever reads the log, and
-//! of each kind of warning there is at most one line a second.
+//! of each kind of warning or error there is at most one line a second.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -57,8 +57,8 @@ fn of_panic(info: &PanicHookInfo) -> String {
 }
 
 /// Has a thread write the log from now on. Lines that nobody reads are dropped, with a count, and of
-/// each kind of warning there is at most one line a second: for servers, which must not wait for whoever
-/// reads their log, nor fill a disk with what a peer sends.
+/// each kind of warning or error there is at most one line a second: for servers, which must not wait for
+/// whoever reads their log, nor fill a disk with what a peer sends.
 ///
 /// # Errors
 /// If the thread cannot be started.
@@ -92,7 +92,7 @@ impl Logger {
     fn put_due(&self, lines: &LineWriter, now: Option<Instant>) -> Option<Instant> {
         let (due, next) = self.limiter.due(now);
         for warning in due {
-            lines.put(&line(Level::Warn, &warning.thread, &warning.message));
+            lines.put(&line(warning.level, &warning.thread, &warning.message));
         }
         next
     }
@@ -102,12 +102,13 @@ impl Logger {
         let current = thread::current();
         let thread = current.name().unwrap_or("-");
         let message = || one_line(record.args());
-        if record.level() == Level::Warn {
+        if record.level() <= Level::Warn {
             let site = (
                 record.file_static().unwrap_or_default(),
                 record.line().unwrap_or_default(),
             );
             let warning = || Warning {
+                level: record.level(),
                 thread: thread.to_owned(),
                 message: message(),
             };

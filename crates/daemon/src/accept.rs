@@ -22,7 +22,7 @@ pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// How many connections over the limit get a short-lived thread, which waits for their first byte
 /// to answer in their dialect. Any more are answered and closed on the spot.
-const TURNED_AWAY_MAX: usize = 64;
+pub(crate) const TURNED_AWAY_MAX: usize = 64;
 
 /// How long a connection over the limit may take for its first byte.
 const FIRST_BYTE_WAIT: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::deferred::{Deferred, Given, Outlook};
 use crate::eviction::State;
-use crate::registry::{Entry, Registration, Waiter};
+use crate::registry::{Entry, Registration};
 use crate::{Waited, Wakeup};
 
 mod input;
@@ -63,7 +63,7 @@ pub struct Connection<'a> {
     /// Whether it must not be evicted until all of `output` is sent.
     must_arrive: bool,
     /// Whether it may wait for something else than its peer.
-    waiter: Option<Waiter>,
+    is_waiter: bool,
     /// How long it has waited for `moved_bytes` to go either way. What the service itself takes is
     /// not the peer's fault, and does not count.
     waited_millis: u64,
@@ -99,7 +99,7 @@ impl<'a> Connection<'a> {
             has_asked: false,
             is_evictable: true,
             must_arrive: false,
-            waiter: None,
+            is_waiter: false,
             waited_millis: 0,
             moved_bytes: 0,
         }
@@ -289,13 +289,16 @@ impl<'a> Connection<'a> {
     /// reserved. To be called before either; once is enough.
     ///
     /// # Errors
-    /// If there are as many as may be, or as many from that address.
+    /// If there are as many as may be, or as many from that address, and all of them do.
     pub fn become_waiter(&mut self) -> io::Result<()> {
-        if self.waiter.is_none() {
-            let waiter = self.registration.registry.count_waiter(self.peer());
-            self.waiter = Some(waiter.ok_or(io::ErrorKind::QuotaExceeded)?);
+        self.is_waiter = self.is_waiter || self.registration.become_waiter();
+        match self.is_waiter {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                "as many connections wait or have something reserved as --max-connections allows",
+            )),
         }
-        Ok(())
     }
 
     /// What this connection's thread can be woken by in [`Connection::wait`].

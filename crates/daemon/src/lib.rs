@@ -19,6 +19,7 @@ mod registry;
 mod signals;
 mod sync;
 mod threads;
+mod waiters;
 mod wakeup;
 
 use std::fmt;
@@ -34,9 +35,11 @@ pub use deferred::{DEFERRED_BYTES_MAX, Deferred};
 pub use signals::Signals;
 pub use wakeup::{Waited, Wakeup};
 
+use accept::TURNED_AWAY_MAX;
 use listen::{Listening, Socket};
-use registry::{Registry, waiters_max};
+use registry::{LEAVING_MAX, Registry};
 use threads::Job;
+use waiters::waiters_max;
 
 /// How many connections a server keeps open unless told otherwise (`--max-connections`).
 pub const CONNECTIONS_DEFAULT: usize = 4096;
@@ -45,8 +48,8 @@ pub const CONNECTIONS_DEFAULT: usize = 4096;
 /// threads (two memory mappings each, 65,530 allowed) the Rust runtime aborts the process.
 pub const CONNECTIONS_MAX: usize = 15_000;
 
-/// Descriptors for everything but served connections: listeners, files, and the connections that
-/// are being turned away.
+/// Descriptors for everything but connections: listeners, files, and those that were accepted and are
+/// not counted yet.
 const DESCRIPTORS_RESERVED: usize = 128;
 
 /// How long requests in flight may go on once a server was told to stop.
@@ -55,8 +58,11 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The stack of every thread, in bytes.
 pub const STACK_BYTES: usize = 128 * 1024;
 
-/// Connections that were accepted and whose threads are not started yet, on each port.
+/// Connections that were accepted and whose threads are not started yet, on all ports together: so many
+/// if there are descriptors to spare...
 const ACCEPTED_MAX: usize = 4096;
+/// ...and so many on each port out of those that are reserved.
+const ACCEPTED_MIN: usize = 16;
 
 /// Why a server could not start.
 #[derive(Debug)]
@@ -92,11 +98,17 @@ impl fmt::Display for StartError {
                 allowed,
                 needed,
                 connections,
-            } => write!(
-                f,
-                "{connections} connections (--max-connections) need {needed} descriptors \
-                 (ulimit -n), and {allowed} are allowed"
-            ),
+            } => {
+                write!(
+                    f,
+                    "{connections} connections (--max-connections) need {needed} descriptors \
+                     (ulimit -n), and {allowed} are allowed"
+                )?;
+                match connections_within(*allowed) {
+                    0 => Ok(()),
+                    fit => write!(f, ", enough for --max-connections {fit}"),
+                }
+            }
             Self::Thread(_) => f.write_str("cannot start a thread"),
             Self::Signals(_) => f.write_str("cannot handle signals"),
         }
@@ -128,6 +140,8 @@ pub struct Daemon {
     registry: Arc<Registry>,
     listeners: Vec<Listening>,
     idle_exit: Option<Duration>,
+    /// How many descriptors are allowed beyond those that are needed.
+    descriptors_spare: usize,
 }
 
 /// A service over UDP: one datagram is one request.
@@ -162,11 +176,10 @@ impl Daemon {
     /// A server that keeps up to `connections_max` connections open at once.
     ///
     /// # Errors
-    /// If the system does not allow as many descriptors as these may need: one each, one more for each
-    /// that waits, and some for everything else.
+    /// If the system does not allow as many descriptors as these may need.
     pub fn new(connections_max: usize) -> Result<Self, StartError> {
         let allowed = descriptors_allowed();
-        let needed = connections_max + waiters_max(connections_max) + DESCRIPTORS_RESERVED;
+        let needed = descriptors_needed(connections_max);
         if allowed < needed {
             return Err(StartError::Descriptors {
                 allowed,
@@ -178,6 +191,7 @@ impl Daemon {
             registry: Registry::new(connections_max),
             listeners: Vec::new(),
             idle_exit: None,
+            descriptors_spare: allowed - needed,
         })
     }
 
@@ -302,7 +316,8 @@ impl Daemon {
         match &listening.socket {
             Socket::Tcp(listener, service) => {
                 let (listener, service) = (Arc::clone(listener), Arc::clone(service));
-                let (accepted, admitted) = sync_channel(ACCEPTED_MAX);
+                let spare = self.descriptors_spare.min(ACCEPTED_MAX) / self.listeners.len();
+                let (accepted, admitted) = sync_channel(spare.max(ACCEPTED_MIN));
                 let admitting = Arc::clone(&registry);
                 let admit = move || admitting.admit_all(&admitted, &service);
                 let accept = move || registry.accept_all(&listener, &accepted);
@@ -335,6 +350,22 @@ impl Daemon {
     }
 }
 
+/// How many descriptors a server may need with so many connections: one each, one more for each that
+/// waits, one for each that is leaving, and some for everything else.
+fn descriptors_needed(connections_max: usize) -> usize {
+    let leaving = LEAVING_MAX + TURNED_AWAY_MAX;
+    connections_max + waiters_max(connections_max) + leaving + DESCRIPTORS_RESERVED
+}
+
+/// The most connections for which so many descriptors are enough.
+fn connections_within(descriptors: usize) -> usize {
+    let mut fit = 0;
+    while fit < CONNECTIONS_MAX && descriptors_needed(fit + 1) <= descriptors {
+        fit += 1;
+    }
+    fit
+}
+
 /// Raises the limit on descriptors to what is allowed, and returns it.
 fn descriptors_allowed() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -356,4 +387,32 @@ fn descriptors_allowed() -> usize {
 /// not end the others. What is guarded this way is never left half-changed by code that can panic.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_is_told_with_what_would_be_right() {
+        #[track_caller]
+        fn check(connections: usize, allowed: usize, want: &str) {
+            let needed = descriptors_needed(connections);
+            let error = StartError::Descriptors {
+                allowed,
+                needed,
+                connections,
+            };
+            let why = format!(
+                "{connections} connections (--max-connections) need {needed} descriptors \
+                 (ulimit -n), and {allowed} are allowed"
+            );
+            assert_eq!(error.to_string(), why + want);
+        }
+        check(4096, 1024, ", enough for --max-connections 410");
+        for (allowed, fit) in [(1024, 410), (258, 1), (257, 0), (1 << 40, CONNECTIONS_MAX)] {
+            assert_eq!(connections_within(allowed), fit, "{allowed}");
+        }
+        check(1, 100, "");
+    }
 }

@@ -2,7 +2,7 @@
 //! the list that shutting down needs.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::eviction::{Eviction, State};
 use crate::lock;
+use crate::waiters::{Network, Room, Waiters};
 
 /// All connections of one server, over all its ports.
 #[derive(Debug)]
@@ -29,13 +30,19 @@ pub(crate) struct Registry {
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Connected {
     next_id: u64,
-    entries: HashMap<u64, Arc<Entry>>,
-    /// How many may wait, by where they come from.
-    waiters: HashMap<IpAddr, usize>,
-    waiters_total: usize,
+    places: HashMap<u64, Place>,
+    waiters: Waiters,
+}
+
+/// What one connection takes up.
+#[derive(Debug)]
+struct Place {
+    entry: Arc<Entry>,
+    /// Where it comes from, if it counts as one that may wait.
+    waits_from: Option<Network>,
 }
 
 /// One connection, as its own thread and those that may end it share it.
@@ -48,22 +55,11 @@ pub(crate) struct Entry {
 }
 
 /// Connections that were evicted, and have not gone yet, at most.
-const LEAVING_MAX: usize = 64;
+pub(crate) const LEAVING_MAX: usize = 64;
 
 /// How many connections are looked at for one that can be evicted. That the next request of so many
 /// arrives at the same moment is unlikely; the new connection is then told to try again.
 const EVICTIONS_TRIED_MAX: usize = 16;
-
-/// How many of so many connections may wait, or have something reserved, at once: these are not
-/// evicted, and an eighth of the places is for those that are.
-pub(crate) fn waiters_max(connections_max: usize) -> usize {
-    (connections_max - connections_max.div_ceil(8)).max(1)
-}
-
-/// How many of those may come from one address: three quarters of all places.
-fn waiters_of_one_max(connections_max: usize) -> usize {
-    (connections_max * 3 / 4).max(1)
-}
 
 /// A connection that is counted. Dropping it takes it off the count.
 #[must_use = "the connection counts as long as this lives"]
@@ -82,7 +78,7 @@ impl Registry {
             stopping: AtomicBool::new(false),
             watches_requests: AtomicBool::new(false),
             last_request_millis: AtomicU64::new(0),
-            connected: Mutex::default(),
+            connected: Mutex::new(Connected::new(connections_max)),
             changed: Condvar::new(),
         })
     }
@@ -94,39 +90,28 @@ impl Registry {
         peer: SocketAddr,
     ) -> Result<Registration, TcpStream> {
         let mut connected = lock(&self.connected);
-        let open = connected.entries.len();
+        let open = connected.places.len();
         let has_room = open < self.connections_max
-            || (open < self.connections_max + LEAVING_MAX && connected.evict_one(self.millis()));
+            || (open < self.connections_max + LEAVING_MAX
+                && connected.evict_one(self.millis(), |_| true));
         if !has_room {
             return Err(stream);
         }
         let id = connected.next_id;
         connected.next_id += 1;
         let entry = Arc::new(Entry::new(stream, peer));
-        connected.entries.insert(id, Arc::clone(&entry));
-        let open = connected.entries.len();
+        let place = Place {
+            entry: Arc::clone(&entry),
+            waits_from: None,
+        };
+        connected.places.insert(id, place);
+        let open = connected.places.len();
         self.open.store(open, Ordering::Relaxed);
         Ok(Registration {
             registry: Arc::clone(self),
             entry,
             id,
         })
-    }
-
-    /// Counts a connection among those that may wait; `None` if there are as many as may be, or as many
-    /// as may be from that address.
-    pub(crate) fn count_waiter(self: &Arc<Self>, peer: SocketAddr) -> Option<Waiter> {
-        let from = network(peer.ip());
-        let mut connected = lock(&self.connected);
-        let has_room = connected.waiters_total < waiters_max(self.connections_max);
-        let of_one = connected.waiters.get(&from).copied().unwrap_or(0);
-        if !has_room || of_one >= waiters_of_one_max(self.connections_max) {
-            return None;
-        }
-        connected.waiters_total += 1;
-        connected.waiters.insert(from, of_one + 1);
-        let registry = Arc::clone(self);
-        Some(Waiter { registry, from })
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -174,7 +159,11 @@ impl Registry {
                 connected = waited.unwrap_or_else(|e| e.into_inner());
                 continue;
             };
-            if connected.entries.values().any(|entry| !entry.is_idle()) {
+            if connected
+                .places
+                .values()
+                .any(|place| !place.entry.is_idle())
+            {
                 self.note_request();
             }
             let last = self.last_request_millis.load(Ordering::Relaxed);
@@ -192,23 +181,22 @@ impl Registry {
 
     /// Waits for `pause`, or less if the server stops.
     pub(crate) fn pause(&self, pause: Duration) {
+        let goes_on = |_: &mut Connected| !self.is_stopping();
         let connected = lock(&self.connected);
-        if !self.is_stopping() {
-            drop(self.changed.wait_timeout(connected, pause));
-        }
+        drop(self.changed.wait_timeout_while(connected, pause, goes_on));
     }
 
     /// Closes the idle connections at once and waits for the others, `grace` at most; then cuts
     /// those off too, and gives their threads a moment to clean up.
     pub(crate) fn close_all(&self, grace: Duration) {
-        for entry in lock(&self.connected).entries.values() {
-            entry.end_wait();
+        for place in lock(&self.connected).places.values() {
+            place.entry.end_wait();
         }
         let unfinished = self.wait_until_empty(grace);
         if unfinished > 0 {
             log::warn!("{unfinished} requests were not finished");
-            for entry in lock(&self.connected).entries.values() {
-                entry.cut();
+            for place in lock(&self.connected).places.values() {
+                place.entry.cut();
             }
             self.wait_until_empty(CLEAN_UP_WAIT);
         }
@@ -220,8 +208,8 @@ impl Registry {
         let mut connected = lock(&self.connected);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if connected.entries.is_empty() || left.is_zero() {
-                return connected.entries.len();
+            if connected.places.is_empty() || left.is_zero() {
+                return connected.places.len();
             }
             let waited = self.changed.wait_timeout(connected, left);
             connected = waited.unwrap_or_else(|e| e.into_inner()).0;
@@ -230,23 +218,32 @@ impl Registry {
 }
 
 impl Connected {
-    /// Evicts a connection; returns whether there was one.
-    fn evict_one(&self, now: u64) -> bool {
+    fn new(connections_max: usize) -> Self {
+        Self {
+            next_id: 0,
+            places: HashMap::new(),
+            waiters: Waiters::new(connections_max),
+        }
+    }
+
+    /// Evicts one of these connections; returns whether there was one that could be.
+    fn evict_one(&mut self, now: u64, may_be: impl Fn(&Place) -> bool) -> bool {
         let mut tried = None;
         for _ in 0..EVICTIONS_TRIED_MAX {
-            let evictable = self.entries.iter().filter_map(|(id, entry)| {
-                let state = entry.eviction.state();
-                Some(((state.rank(now)?, *id), state, entry))
+            let evictable = self.places.iter_mut().filter_map(|(id, place)| {
+                let state = place.entry.eviction.state();
+                let rank = (state.rank(now)?, *id);
+                (Some(rank) > tried && may_be(place)).then_some((rank, state, place))
             });
-            let next = evictable
-                .filter(|(rank, ..)| Some(*rank) > tried)
-                .min_by_key(|(rank, ..)| *rank);
-            let Some((rank, state, entry)) = next else {
+            let Some((rank, state, place)) = evictable.min_by_key(|(rank, ..)| *rank) else {
                 return false;
             };
-            if entry.end(state) {
-                log::debug!("{} makes room for another", entry.peer);
-                entry.cut();
+            if place.entry.end(state) {
+                log::debug!("{} makes room for another", place.entry.peer);
+                place.entry.cut();
+                if let Some(from) = place.waits_from.take() {
+                    self.waiters.remove(from);
+                }
                 return true;
             }
             tried = Some(rank);
@@ -255,31 +252,23 @@ impl Connected {
     }
 }
 
-/// A connection that may wait, or have something reserved. Dropping it takes it off the count.
-#[derive(Debug)]
-pub(crate) struct Waiter {
-    registry: Arc<Registry>,
-    from: IpAddr,
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
+impl Registration {
+    /// Counts this connection among those that may wait, until it ends; once. Returns whether there is
+    /// room for it: where there is none, one that counts but is idle again is evicted.
+    pub(crate) fn become_waiter(&self) -> bool {
+        let from = Network::from(self.entry.peer);
+        let now = self.registry.millis();
         let mut connected = lock(&self.registry.connected);
-        connected.waiters_total -= 1;
-        if let Some(of_one) = connected.waiters.get_mut(&self.from) {
-            *of_one -= 1;
-            if *of_one == 0 {
-                connected.waiters.remove(&self.from);
-            }
+        let has_room = match connected.waiters.room(from) {
+            Room::Some => true,
+            Room::NoneForThis => connected.evict_one(now, |place| place.waits_from == Some(from)),
+            Room::None => connected.evict_one(now, |place| place.waits_from.is_some()),
+        };
+        if has_room && let Some(place) = connected.places.get_mut(&self.id) {
+            place.waits_from = Some(from);
+            connected.waiters.add(from);
         }
-    }
-}
-
-/// What counts as one address: of IPv6, the 64 bits that one customer is given at least.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        ip @ IpAddr::V4(_) => ip,
+        has_room
     }
 }
 
@@ -353,8 +342,11 @@ impl Entry {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut connected = lock(&self.registry.connected);
-        connected.entries.remove(&self.id);
-        let open = connected.entries.len();
+        let place = connected.places.remove(&self.id);
+        if let Some(from) = place.and_then(|place| place.waits_from) {
+            connected.waiters.remove(from);
+        }
+        let open = connected.places.len();
         self.registry.open.store(open, Ordering::Relaxed);
         if open == 0 {
             self.registry.changed.notify_all();

@@ -31,7 +31,7 @@ pub enum QueueError {
     NoMemory(usize),
     /// There are as many queues as there may be.
     TooManyQueues,
-    /// The server has no descriptor left with which a connection could be woken.
+    /// As many connections wait, or have messages reserved, as may.
     CannotWait,
     /// No new messages are taken.
     Draining,
@@ -87,7 +87,10 @@ impl fmt::Display for QueueError {
             Self::TooManyBytes(max) => write!(f, "the queue is full: --max-bytes is {max}"),
             Self::NoMemory(max) => write!(f, "the server is full: --max-memory is {max}"),
             Self::TooManyQueues => write!(f, "there are {QUEUES_MAX} queues already"),
-            Self::CannotWait => f.write_str("too many receivers are waiting; try again later"),
+            Self::CannotWait => f.write_str(
+                "too many receivers wait or have messages reserved (--max-connections of the \
+                 server); try again later",
+            ),
             Self::Draining => f.write_str("the server is draining and takes no new messages"),
             Self::TooManyHeld => write!(
                 f,

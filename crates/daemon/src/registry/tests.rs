@@ -24,12 +24,14 @@ fn resting_connections_are_evicted_before_slow_ones() {
         entry.eviction.set(state);
         Arc::new(entry)
     });
-    let connected = Connected {
-        entries: (0..).zip(entries.iter().cloned()).collect(),
-        ..Connected::default()
-    };
+    let mut connected = Connected::new(states.len());
+    let places = entries.iter().map(|entry| Place {
+        entry: Arc::clone(entry),
+        waits_from: None,
+    });
+    connected.places = (0..).zip(places).collect();
     let mut evicted = Vec::new();
-    while connected.evict_one(60) {
+    while connected.evict_one(60, |_| true) {
         let is_new = |at: &usize| entries[*at].is_cut() && !evicted.contains(at);
         evicted.extend((0..entries.len()).find(is_new));
     }
@@ -112,29 +114,36 @@ fn a_stop_ends_waits_and_not_requests() {
 }
 
 #[test]
-fn waiters_have_a_share_for_each_address_and_leave_a_reserve() {
-    #[track_caller]
-    fn check(connections_max: usize, of_one: usize, of_all: usize) {
-        let registry = Registry::new(connections_max);
-        let count = |peer: &str| registry.count_waiter(peer.parse().unwrap());
-        let all_of = |peer: &str| std::iter::from_fn(|| count(peer)).collect::<Vec<_>>();
-        let first = all_of("10.0.0.1:1");
-        assert_eq!(first.len(), of_one);
-        let mapped = all_of("[::ffff:10.0.0.1]:1");
-        assert!(mapped.is_empty());
-        let second = all_of("[2001:db8::1]:1");
-        assert_eq!(second.len(), of_all - of_one);
-        let neighbour = all_of("[2001:db8::2]:2");
-        assert!(neighbour.is_empty());
-        drop(first);
-        assert_eq!(all_of("10.0.0.2:1").len(), of_one);
-        drop(second);
-        let connected = lock(&registry.connected);
-        assert_eq!((connected.waiters.len(), connected.waiters_total), (0, 0));
+fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let registry = Registry::new(4);
+    let register = |from: &str| {
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        // Its peer is there, and says nothing.
+        let (peer, _) = listener.accept().unwrap();
+        let registered = registry.register(stream, from.parse().unwrap());
+        (registered.unwrap(), peer)
+    };
+    let (one, other) = ("10.0.0.1:1", "10.0.0.2:1");
+    let waiters = [one, one, other].map(register);
+    for (waiter, _) in &waiters {
+        assert!(waiter.become_waiter());
+        waiter.entry.eviction.set(State::Waiting);
     }
-    check(1, 1, 1);
-    check(2, 1, 1);
-    check(4, 3, 3);
-    check(100, 75, 87);
-    check(4096, 3072, 3584);
+    let (newcomer, _peer) = register(one);
+    let is_evicted = || waiters.each_ref().map(|(waiter, _)| waiter.entry.is_cut());
+    assert!(!newcomer.become_waiter());
+    assert_eq!(is_evicted(), [false; 3]);
+    // All shares are taken, so whoever is idle goes.
+    waiters[2].0.entry.eviction.set(State::Resting(0));
+    assert!(newcomer.become_waiter());
+    assert_eq!(is_evicted(), [false, false, true]);
+    drop(waiters);
+    drop(newcomer);
+    // Nobody is counted any more, nor was anybody uncounted twice.
+    let waiters = [one, one, one].map(register);
+    assert!(waiters.iter().all(|(waiter, _)| waiter.become_waiter()));
+    // Of one address the share is taken, so one from another does not go.
+    let (newcomer, _peer) = register(one);
+    assert!(!newcomer.become_waiter());
 }

@@ -27,8 +27,8 @@ impl Session<'_> {
             if self.held.len() >= HELD_MAX {
                 return Ok(Err(QueueError::TooManyHeld));
             }
-            if connection.become_waiter().is_err() {
-                return Ok(Err(QueueError::CannotWait));
+            if let Err(error) = connection.become_waiter() {
+                return Ok(Err(cannot_wait(&error)));
             }
         }
         let mut taken = self.queues.reserve(queue);
@@ -78,10 +78,7 @@ impl Session<'_> {
         let deadline = Instant::now() + wait;
         let wakeup = match self.wakeup(connection) {
             Ok(wakeup) => wakeup,
-            Err(error) => {
-                log::warn!("A receiver cannot wait: {error}");
-                return Ok(Err(QueueError::CannotWait));
-            }
+            Err(error) => return Ok(Err(cannot_wait(&error))),
         };
         loop {
             let in_line = match self.queues.get_in_line(queue, &wakeup) {
@@ -116,4 +113,10 @@ impl Session<'_> {
         self.wakeup = Some(Arc::clone(&wakeup));
         Ok(wakeup)
     }
+}
+
+/// Tells why a receiver is refused.
+fn cannot_wait(error: &io::Error) -> QueueError {
+    log::warn!("A receiver is refused: {error}");
+    QueueError::CannotWait
 }
