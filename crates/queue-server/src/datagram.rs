@@ -18,7 +18,8 @@ use proto::ErrorCode;
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
 use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::{
-    Claim, DATAGRAM_BYTES_MAX, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request, split_datagram,
+    Claim, DATAGRAM_BYTES_MAX, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request, is_reply,
+    split_datagram,
 };
 
 use crate::QueueError;
@@ -143,6 +144,10 @@ impl Datagrams {
                 return Ok(());
             }
         };
+        if is_reply(kind) {
+            log::warn!("A reply of {peer} was dropped; is it a server?");
+            return Ok(());
+        }
         let asked = Asked::new(peer, id, datagram.len());
         let mut state = lock(&self.state);
         if let Some(reply) = state.recent.reply(&(peer, id)) {
@@ -445,6 +450,27 @@ mod tests {
         ask_from_afar(&datagrams, &Request::Ack { claim: token }, 0);
         let reply = ask_from_afar(&datagrams, &receive, 1200);
         assert!(reply.ends_with(&body), "the message was not lost meanwhile");
+    }
+
+    #[test]
+    fn two_servers_do_not_reply_to_each_other() {
+        let servers = [(); 2].map(|()| {
+            let datagrams = Datagrams::new(Arc::new(in_memory(100)), false);
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let addr = socket.local_addr().unwrap();
+            (datagrams, socket, addr)
+        });
+        let [(one, socket, addr), (other, other_socket, other_addr)] = &servers;
+        let mut forged = Vec::new();
+        put_datagram(&mut forged, 7, &Request::Stats);
+        one.serve_datagram(&forged, *other_addr, socket);
+        let mut reply = [0; 1000];
+        // On loopback, what was sent is there.
+        let bytes = other_socket.recv(&mut reply).unwrap();
+        other.serve_datagram(&reply[..bytes], *addr, other_socket);
+        let answered = socket.recv(&mut reply).unwrap_err();
+        assert_eq!(answered.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

@@ -20,6 +20,15 @@ pub const PADDED_BYTES: [usize; 2] = [1200, DATAGRAM_BYTES_MAX.div_ceil(REPLY_BY
 /// The kind of the frame a datagram consists of: `id` (u64), then a message's kind and payload.
 pub const DATAGRAM: u8 = 0x10;
 
+/// Whether a message of this kind is a reply. A server passes over those: a datagram whose forged source
+/// is another server would have the two reply to each other for ever.
+pub fn is_reply(kind: u8) -> bool {
+    kind & REPLY_BIT != 0
+}
+
+/// Every reply's kind has this bit, and no request's.
+const REPLY_BIT: u8 = 0x40;
+
 /// Appends the one frame that a datagram consists of: `message`, wrapped with the request's id.
 pub fn put_datagram<'a>(out: &mut Vec<u8>, id: u64, message: &impl Message<'a>) {
     frame::put(out, DATAGRAM, |out| {
@@ -52,7 +61,23 @@ pub fn split_datagram(datagram: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::Request;
+    use crate::ErrorCode;
+    use crate::error::ErrorReply;
+    use crate::queue::{Reply, Request};
+
+    #[test]
+    fn a_reply_is_told_from_a_request() {
+        let error = ErrorReply {
+            code: ErrorCode::Unsupported,
+            sentence: "",
+        };
+        for reply in [Reply::Stored { id: 1 }, Reply::Empty, Reply::Error(error)] {
+            assert!(is_reply(reply.kind()), "{reply:?}");
+        }
+        for request in [Request::Stats, Request::Drain { on: true }] {
+            assert!(!is_reply(request.kind()), "{request:?}");
+        }
+    }
 
     #[test]
     fn a_datagram_is_exactly_one_wrapped_message() {

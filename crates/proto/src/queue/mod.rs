@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::frame;
 
 pub use datagram::{
-    DATAGRAM, DATAGRAM_BYTES_MAX, PADDED_BYTES, REPLY_BYTES_FACTOR, pad_datagram, put_datagram,
-    split_datagram,
+    DATAGRAM, DATAGRAM_BYTES_MAX, PADDED_BYTES, REPLY_BYTES_FACTOR, is_reply, pad_datagram,
+    put_datagram, split_datagram,
 };
 pub use name::{BadName, NAME_BYTES_MAX, QueueName};
 pub use reply::{QueueStats, Reply, Totals};
