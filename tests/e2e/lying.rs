@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -222,6 +223,24 @@ fn data_is_plain_letters_on_a_terminal_and_as_it_is_in_a_pipe() {
         let ran = run_command(python, b"").expect(0);
         assert_eq!(ran.out(), want, "{client} {verb}");
     }
+}
+
+#[test]
+fn a_file_that_is_the_terminal_is_plain_letters_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("terminal");
+    symlink("/proc/self/fd/1", &link).unwrap();
+    let port = fake_server(http("200 OK", "text/plain", EVIL), Then::Close).to_string();
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", ON_A_TERMINAL])
+        .arg(program("file-client"));
+    python
+        .args(["127.0.0.1", &port, "get", "a", "-o"])
+        .arg(&link);
+    let ran = run_command(python, b"").expect(0);
+    assert_eq!(ran.out(), SHOWN.replace(r"\n", "\r\n"));
+    assert!(link.is_symlink());
 }
 
 /// A server that answers each connection with this, and then goes on with that, again and again, with a

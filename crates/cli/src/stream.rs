@@ -42,8 +42,7 @@ pub fn output() -> io::Result<Output> {
     let stdout = io::stdout();
     check(stdout.as_fd(), Direction::Writing)?;
     let file: File = stdout.as_fd().try_clone_to_owned()?.into();
-    let escaper = file.is_terminal().then(TextEscaper::default);
-    Ok(Output { file, escaper })
+    Ok(file.into())
 }
 
 fn check(stream: BorrowedFd, direction: Direction) -> io::Result<()> {
@@ -87,7 +86,7 @@ impl Read for Input {
     }
 }
 
-/// Standard output, without a buffer. Every error is reported.
+/// Standard output, or a file that stands for it, without a buffer. Every error is reported.
 ///
 /// On a terminal, control characters other than line breaks and tabs are shown as escapes, so that
 /// what a stranger has sent cannot drive the terminal. Anywhere else, data stays as it is.
@@ -107,6 +106,13 @@ impl Output {
     pub fn is_file(&self, file: &Metadata) -> bool {
         let out = self.file.metadata();
         out.is_ok_and(|out| (out.dev(), out.ino()) == (file.dev(), file.ino()))
+    }
+}
+
+impl From<File> for Output {
+    fn from(file: File) -> Self {
+        let escaper = file.is_terminal().then(TextEscaper::default);
+        Self { file, escaper }
     }
 }
 

@@ -1,10 +1,11 @@
 //! A download that has not arrived whole yet.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use cli::stream::Output;
 use uuid::Uuid;
 
 use crate::progress::above_bars;
@@ -62,7 +63,8 @@ pub(crate) fn mode_of_new(permissions: Option<&Permissions>) -> u32 {
 #[derive(Debug)]
 #[must_use = "a download that is not finished is removed"]
 pub(crate) struct PartialFile {
-    file: File,
+    /// A device may be a terminal.
+    out: Output,
     target: PathBuf,
     /// `None` when what is written goes straight to the target, and after finishing.
     temporary: Option<PathBuf>,
@@ -77,8 +79,9 @@ impl PartialFile {
         let (target, permissions) = match Place::at(target)? {
             Place::File { path, permissions } => (path, permissions),
             Place::Device => {
+                let file = OpenOptions::new().write(true).open(target)?;
                 return Ok(Self {
-                    file: OpenOptions::new().write(true).open(target)?,
+                    out: file.into(),
                     target: target.to_owned(),
                     temporary: None,
                 });
@@ -89,22 +92,21 @@ impl PartialFile {
         let mut options = OpenOptions::new();
         options.mode(mode_of_new(permissions.as_ref()));
         let file = options.write(true).create_new(true).open(&temporary)?;
+        let kept = permissions.map_or(Ok(()), |kept| file.set_permissions(kept));
         let partial = Self {
-            file,
+            out: file.into(),
             target,
             temporary: Some(temporary),
         };
-        if let Some(permissions) = permissions {
-            partial.file.set_permissions(permissions)?;
-        }
-        Ok(partial)
+        kept.map(|()| partial)
     }
 
     /// Gives the file its name.
     ///
     /// # Errors
-    /// If it cannot be renamed; then it is removed.
+    /// If it cannot be written or renamed; then it is removed.
     pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.out.flush()?;
         if let Some(temporary) = &self.temporary {
             fs::rename(temporary, &self.target)?;
         }
@@ -115,11 +117,11 @@ impl PartialFile {
 
 impl Write for PartialFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        self.out.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.out.flush()
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Config {
     pub endpoint: Endpoint,
     /// How it is reached.
     pub transport: Transport,
-    /// The queue's name.
+    /// The queue's name, which [`QueueName::new`] takes.
     pub queue: String,
     /// What is to be done.
     pub action: Action,
@@ -112,7 +112,7 @@ pub enum Action {
 
 impl Config {
     fn queue(&self) -> QueueName<'_> {
-        QueueName::new(&self.queue).unwrap_or(QueueName::DEFAULT)
+        QueueName::new(&self.queue).expect("the command line was checked")
     }
 }
 
