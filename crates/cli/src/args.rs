@@ -1,9 +1,8 @@
 //! Reading a command line, over `lexopt`.
 //!
 //! [`split`] tells options from words by the program's tables of options, since a verb may stand
-//! behind its options. What it finds is then taken by whoever understands it: options out of
-//! [`Given`], words out of [`Words`]. What nobody has taken at the end is an error, and so no option
-//! is ever ignored.
+//! behind its options. A program then takes what it understands: options out of [`Given`], words out
+//! of [`Words`]. What is left at the end is an error, and so no option is ever ignored.
 
 mod given;
 mod near;

@@ -14,8 +14,8 @@ use crate::{logger, stream};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done. As the [`Failure::exit`] of an error: end quietly, for whoever read our output has
-    /// seen enough.
+    /// Done. As the [`Failure::exit`] of an error: end quietly, because the reader of our output
+    /// has seen enough.
     Done = 0,
     /// The service said no.
     Refused = 1,

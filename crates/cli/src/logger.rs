@@ -1,7 +1,7 @@
 //! The logger of all eight binaries: one line an event, on standard error.
 //!
 //! A client writes each line itself, for it ends soon and nothing it says may be lost. A server has a
-//! thread that does ([`write_in_background`]): nobody who serves waits for whoever reads the log, and
+//! thread that does ([`write_in_background`]): no thread that serves waits for the log's reader, and
 //! of each kind of warning or error there is at most one line a second.
 
 use std::fmt;
@@ -58,7 +58,7 @@ fn of_panic(info: &PanicHookInfo) -> String {
 
 /// Has a thread write the log from now on. Lines that nobody reads are dropped, with a count, and of
 /// each kind of warning or error there is at most one line a second: for servers, which must not wait for
-/// whoever reads their log, nor fill a disk with what a peer sends.
+/// the reader of their log, nor fill a disk with what a peer sends.
 ///
 /// # Errors
 /// If the thread cannot be started.

@@ -40,7 +40,7 @@ impl ServerStream {
         self.patience = self.timeout.saturating_add(wait);
     }
 
-    /// The socket, for whoever has to end the connection from elsewhere, or to look at it.
+    /// The socket, for a thread that has to end the connection from elsewhere, or to look at it.
     pub fn socket(&self) -> &Arc<TcpStream> {
         &self.stream
     }

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::{Config, Error};
 
-/// The mode of a new file: a message is for whoever leased it. Of a file that is replaced, the mode
+/// The mode of a new file: a message is for the user who leased it. Of a file that is replaced, the mode
 /// is kept.
 const FILE_MODE: u32 = 0o600;
 

@@ -182,7 +182,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     }
 }
 
-/// Standard output. Whoever is going to write to it gets it before anything is asked for.
+/// Standard output. A verb that writes to it gets it before it asks for anything.
 fn output() -> Result<Output, Error> {
     cli::stream::output().map_err(Error::Output)
 }

@@ -64,7 +64,7 @@ impl Receive {
             log::info!("Received: {} bytes", message.body.len());
             received += 1;
             match client.ack(&message) {
-                // Whoever wants more need not stop for that.
+                // A receiver that wants more need not stop because of that.
                 Err(error) if self.wants_more(received) && config.may_reconnect(&error) => {
                     log::warn!("Message {} may come once more", message.id);
                     client = config.connect()?;

@@ -57,19 +57,19 @@ impl Config {
         !self.endpoint.wait_for_server.is_zero()
     }
 
-    /// Waits for a message with `take`, which is told how long. Where the server goes away in the
+    /// Waits for a message with `receive`, which is told how long. Where the server goes away in the
     /// meantime, and `--wait-for-server` allows it, waits on for the rest of the time over a new
     /// connection.
     pub(crate) fn wait_for_message(
         &self,
         client: &mut Client,
         wait: Duration,
-        mut take: impl FnMut(&mut Client, Duration) -> Result<Option<Received>, Error>,
+        mut receive: impl FnMut(&mut Client, Duration) -> Result<Option<Received>, Error>,
     ) -> Result<Option<Received>, Error> {
         let start = Instant::now();
         loop {
             let left = wait.saturating_sub(start.elapsed());
-            match take(client, left) {
+            match receive(client, left) {
                 // An older server says so too early when it is told to stop.
                 Ok(None) if start.elapsed() < wait => {
                     pause(TOO_EARLY_PAUSE);
@@ -77,7 +77,7 @@ impl Config {
                 Err(error) if !wait.is_zero() && self.may_reconnect(&error) => {
                     *client = self.connect()?;
                 }
-                taken => return taken,
+                received => return received,
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::Error;
 /// wrong with it.
 const LINE_BYTES_MAX: u64 = 128;
 
-/// Where the token of a leased message comes from. Whoever has it can acknowledge the message.
+/// Where the token of a leased message comes from. Anyone who has it can acknowledge the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenSource {
     /// The command line, where other users of the machine can see it.
