@@ -408,6 +408,18 @@ impl Client {
         }
     }
 
+    /// Unreserves a message because of another error, which matters more than one of this. The message
+    /// goes back in any case, when the connection ends or the lease runs out.
+    pub(crate) fn unreserve_or_warn(&mut self, message: &Received) {
+        if let Err(error) = self.unreserve(message) {
+            let cause = cli::exit::with_causes(&error);
+            log::warn!(
+                "Message {} goes back later, and this attempt counts: {cause}",
+                message.id
+            );
+        }
+    }
+
     /// Makes a lease run out so long from now.
     ///
     /// ```no_run

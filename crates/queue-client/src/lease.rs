@@ -50,13 +50,8 @@ impl Lease {
             let printed = out.write_all(format!("{token}\n").as_bytes());
             printed.map_err(Error::Token)
         });
-        if kept.is_err()
-            && let Err(error) = client.release(token, Duration::ZERO)
-        {
-            log::warn!(
-                "Message {} comes back when its lease runs out: {error}",
-                message.id
-            );
+        if kept.is_err() {
+            client.unreserve_or_warn(&message);
         }
         kept
     }

@@ -58,9 +58,11 @@ impl Receive {
             let Some(message) = self.next(config, &mut client)? else {
                 break;
             };
-            self.ending
-                .write(&mut out, &message.body)
-                .map_err(Error::Output)?;
+            if let Err(error) = self.ending.write(&mut out, &message.body) {
+                // It reached nobody, and is not to be among the dead because a disk is full.
+                client.unreserve_or_warn(&message);
+                return Err(Error::Output(error));
+            }
             log::info!("Received: {} bytes", message.body.len());
             received += 1;
             match client.ack(&message) {

@@ -73,7 +73,7 @@ impl Stop {
         let mut state = self.lock();
         state.is_stopping = true;
         for (_, closer) in state.waiting.drain(..) {
-            closer.close();
+            closer.end_wait();
         }
         self.stopped.notify_all();
     }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cli::{Endpoint, ServerStream};
-use proto::frame::{self, PAYLOAD_BYTES_MAX};
+use proto::frame::{self, Message as _, PAYLOAD_BYTES_MAX};
+use proto::queue::Request;
 
 use crate::Error;
 
@@ -37,6 +38,16 @@ impl Closer {
     pub fn close(&self) {
         // An error means that it has ended already.
         let _ = self.0.shutdown(Shutdown::Both);
+    }
+
+    /// The same, for a client that does nothing but wait for a message: one that is handed out at this
+    /// very moment goes back as if it had not been.
+    pub(crate) fn end_wait(&self) {
+        let mut request = Vec::new();
+        Request::UnreserveAll.encode(&mut request);
+        // An older server refuses this, and it ends all the same.
+        let _ = (&*self.0).write_all(&request);
+        self.close();
     }
 }
 
@@ -109,6 +120,7 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::TcpListener;
     use std::thread;
 
@@ -153,5 +165,23 @@ mod tests {
         let Error::Lost(_) = waiting.join().unwrap().unwrap_err() else {
             panic!("another error")
         };
+    }
+
+    #[test]
+    fn who_ends_a_wait_wants_nothing_that_is_handed_out_at_this_moment() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut connection = connection(&listener, Duration::from_secs(60));
+        let (mut server, _) = listener.accept().unwrap();
+        // A message that it has not read yet.
+        server
+            .write_all(b"\0\0\0\x0d\x42\0\0\0\0\0\0\0\x07\0\0\0\x01")
+            .unwrap();
+        connection.closer().end_wait();
+        // Ends the process's end of it, as the end of the process does.
+        connection.lose();
+        drop(connection);
+        let mut heard = [0; 5];
+        server.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"\0\0\0\x01\x0e");
     }
 }

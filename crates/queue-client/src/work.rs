@@ -242,9 +242,14 @@ impl<'w> Worker<'w> {
     fn ask(&self, client: &mut Client, wait: Duration) -> Result<Option<Received>, Error> {
         let _waiting = self.stop.waiting(client.closer());
         // Who is to do what there is, is told that there is a pause; others wait for its end, too.
-        match self.work.drain || self.work.once {
+        let asked = match self.work.drain || self.work.once {
             true => client.receive_wait(wait),
             false => client.receive_patiently(wait),
+        };
+        match asked {
+            // Whatever came instead of a message, it was we who ended the wait.
+            Err(_) if self.stop.is_stopping() => Ok(None),
+            asked => asked,
         }
     }
 
@@ -254,10 +259,7 @@ impl<'w> Worker<'w> {
         let status = match job::run(self.work, &self.config.queue, message, self.stop) {
             Ok(status) => status,
             Err(cause) => {
-                if let Err(error) = client.unreserve(message) {
-                    // It goes back all the same, as the connection ends.
-                    log::warn!("Message {id} was not given back without counting: {error}");
-                }
+                client.unreserve_or_warn(message);
                 return Err(self.work.cannot_start(cause));
             }
         };

@@ -252,7 +252,8 @@ impl Datagrams {
             }
             | Request::Unreserve {
                 claim: Claim::Held(_),
-            } => return unsupported(NO_HOLDING),
+            }
+            | Request::UnreserveAll => return unsupported(NO_HOLDING),
             Request::Extend {
                 token,
                 lease_millis,

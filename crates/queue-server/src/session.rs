@@ -120,6 +120,7 @@ impl<'q> Session<'q> {
             | Request::Ack { .. }
             | Request::Release { .. }
             | Request::Unreserve { .. }
+            | Request::UnreserveAll
             | Request::Extend { .. }
             | Request::Peek { .. }
             | Request::Stats
@@ -228,6 +229,13 @@ impl<'q> Session<'q> {
             Request::Unreserve { claim } => {
                 self.claim(claim).map(|taken| Some(queues.unreserve(taken)))
             }
+            Request::UnreserveAll => {
+                self.settle(connection)?;
+                self.unreserve_all().map(|messages| {
+                    Reply::Done { messages }.encode(connection.output());
+                    None
+                })
+            }
             Request::Extend {
                 token,
                 lease_millis,
@@ -284,6 +292,20 @@ impl<'q> Session<'q> {
                 taken.ok_or(QueueError::NotHeld(id))
             }
         }
+    }
+
+    /// Takes back all that the client has reserved, in one commit. Returns how many that were.
+    fn unreserve_all(&mut self) -> Result<u64, QueueError> {
+        let queues = self.queues;
+        let begun: Vec<_> = self
+            .held
+            .drain(..)
+            .map(|taken| queues.unreserve(taken))
+            .collect();
+        let messages = begun.len() as u64;
+        // All are finished, also when one is not stored.
+        let finished = begun.into_iter().map(|begun| queues.finish(begun, |_| ()));
+        finished.fold(Ok(()), Result::and).map(|()| messages)
     }
 
     /// Waits for the disk, and gives every reply that was not given yet.
@@ -395,6 +417,7 @@ fn shown(request: &Request) -> String {
         | Request::Ack { .. }
         | Request::Release { .. }
         | Request::Unreserve { .. }
+        | Request::UnreserveAll
         | Request::Extend { .. }
         | Request::Peek { .. }
         | Request::Stats

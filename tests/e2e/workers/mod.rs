@@ -6,6 +6,7 @@ mod death;
 mod drain;
 mod start;
 mod stop;
+mod unreserved;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -47,6 +47,9 @@ pub enum Request<'a> {
         /// Which one.
         claim: Claim,
     },
+    /// Take back everything that this connection has reserved, in the same way. For a client that ends
+    /// its wait and cannot know whether a message is on its way. Only over TCP.
+    UnreserveAll,
     /// Let a lease run out later.
     Extend {
         /// Which one.
@@ -134,6 +137,7 @@ const RESUME: u8 = 0x0a;
 const KICK: u8 = 0x0b;
 const DRAIN: u8 = 0x0c;
 const UNRESERVE: u8 = 0x0d;
+const UNRESERVE_ALL: u8 = 0x0e;
 
 impl<'a> Message<'a> for Request<'a> {
     fn kind(&self) -> u8 {
@@ -143,6 +147,7 @@ impl<'a> Message<'a> for Request<'a> {
             Self::Ack { .. } => ACK,
             Self::Release { .. } => RELEASE,
             Self::Unreserve { .. } => UNRESERVE,
+            Self::UnreserveAll => UNRESERVE_ALL,
             Self::Extend { .. } => EXTEND,
             Self::Peek { .. } => PEEK,
             Self::Stats => STATS,
@@ -193,7 +198,7 @@ impl<'a> Message<'a> for Request<'a> {
                 put_name(out, queue.as_str());
                 out.extend_from_slice(&after.to_be_bytes());
             }
-            Self::Stats => {}
+            Self::UnreserveAll | Self::Stats => {}
             Self::Purge { queue }
             | Self::Pause { queue }
             | Self::Resume { queue }
@@ -227,6 +232,7 @@ impl<'a> Message<'a> for Request<'a> {
             UNRESERVE => Self::Unreserve {
                 claim: Claim::take(&mut fields)?,
             },
+            UNRESERVE_ALL => Self::UnreserveAll,
             EXTEND => Self::Extend {
                 token: Uuid::from_bytes(fields.take("token")?),
                 lease_millis: duration(&mut fields, "lease")?,
@@ -385,6 +391,7 @@ mod tests {
             Request::Unreserve { claim: held },
             b"\0\0\0\x0a\x0d\0\0\0\0\0\0\0\x01\x02",
         );
+        check::message(Request::UnreserveAll, b"\0\0\0\x01\x0e");
         let extend = Request::Extend {
             token,
             lease_millis: 9,
