@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::process::Command;
 
-use crate::harness::{Running, Server, program};
+use proto::frame::Message;
+use proto::queue::{Delivery, QueueName, Request};
+
+use crate::harness::{Running, Server, program, send_request};
 
 #[test]
 fn a_history_client_that_may_wait_waits_for_a_connection() {
@@ -25,4 +28,53 @@ fn a_history_client_that_may_wait_waits_for_a_connection() {
     server.wait_for_log(|log| log.matches("[WARN]").count() >= 2);
     drop(holder);
     assert_eq!(waits.wait(), Some(0), "{}", waits.stderr.text());
+}
+
+#[test]
+fn a_receiver_without_a_place_tries_again_now_and_then_and_not_for_ever() {
+    let server = Server::start("queue-server", &["0", "TCP", "--max-connections", "4"]);
+    let mut waits = Vec::new();
+    Request::Receive {
+        queue: QueueName::new("other").unwrap(),
+        wait_millis: 60_000,
+        delivery: Delivery::Forget,
+    }
+    .encode(&mut waits);
+    let waiters = [(); 3].map(|()| {
+        let mut waiter = server.connect();
+        waiter.write_all(&waits).unwrap();
+        waiter
+    });
+    let verbs: [&[&str]; 2] = [
+        &["receive", "--wait", "60"],
+        &["work", "--wait", "60", "--", "true"],
+    ];
+    let command = |verb: &[&str], patience| {
+        let mut command = Command::new(program("queue-client"));
+        let server = server.host_and_ports();
+        command
+            .args(server)
+            .arg("TCP")
+            .args(["--wait-for-server", patience]);
+        command.args(verb);
+        command
+    };
+    for verb in verbs {
+        let client = Running::start(command(verb, "1"));
+        assert_eq!(client.wait(), Some(1), "{verb:?}");
+        let told = client.stderr.text();
+        // That it tries again, and what came of it.
+        assert_eq!(told.lines().count(), 2, "{told}");
+        let why = "too many receivers wait";
+        assert_eq!(told.matches(why).count(), 2, "{told}");
+    }
+    // Who has the patience gets the place that becomes free.
+    let client = Running::start(command(&["receive", "--wait", "60"], "60"));
+    client.wait_for_stderr(|told| told.contains("Trying again"));
+    drop(waiters);
+    let mut message = Vec::new();
+    send_request(b"here").encode(&mut message);
+    server.connect().write_all(&message).unwrap();
+    assert_eq!(client.wait(), Some(0), "{}", client.stderr.text());
+    assert_eq!(client.stdout_text(), "here");
 }

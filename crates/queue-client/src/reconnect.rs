@@ -6,6 +6,14 @@ use cli::pause;
 
 use crate::{Client, Config, Error, Received, Transport};
 
+/// A connection that has lasted for so long is not one of those that are lost at once.
+const LASTING: Duration = Duration::from_secs(1);
+
+/// The pause before a connection that was lost is made again: a server that takes connections only to
+/// end them is not to be flooded. It grows to the longest while that goes on.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// The pause after a server said too early that there is no message.
 const TOO_EARLY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -67,14 +75,20 @@ impl Config {
         mut receive: impl FnMut(&mut Client, Duration) -> Result<Option<Received>, Error>,
     ) -> Result<Option<Received>, Error> {
         let start = Instant::now();
+        let mut losses = Losses::default();
         loop {
+            let asked = Instant::now();
             let left = wait.saturating_sub(start.elapsed());
             match receive(client, left) {
                 // An older server says so too early when it is told to stop.
                 Ok(None) if start.elapsed() < wait => {
                     pause(TOO_EARLY_PAUSE);
                 }
-                Err(error) if !wait.is_zero() && self.may_reconnect(&error) => {
+                Err(error) if !wait.is_zero() => {
+                    match losses.pause_before_next(self, asked, &error) {
+                        Some(length) => pause(length),
+                        None => return Err(error),
+                    };
                     *client = self.connect()?;
                 }
                 received => return received,
@@ -84,11 +98,41 @@ impl Config {
 
     /// Whether an error of a connection is one after which it is made again; says so if it is.
     pub(crate) fn may_reconnect(&self, error: &Error) -> bool {
-        let may = self.waits_for_server() && error.is_server_away();
-        if may {
-            let cause = cli::exit::with_causes(error);
-            log::warn!("The server is away, trying again: {cause}");
+        let mut losses = Losses::default();
+        let pause = losses.pause_before_next(self, Instant::now(), error);
+        pause.is_some()
+    }
+}
+
+/// Connections that were lost one after another, each soon after it was made: the server ends, or has no
+/// place for one more that waits.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    first: Option<Instant>,
+}
+
+impl Losses {
+    /// How long to wait before a connection is made again that was lost by this error; `asked` is when
+    /// it was last well. Says so, once. `None` if it is not made again: `--wait-for-server` does not
+    /// allow it, or not for so long.
+    pub(crate) fn pause_before_next(
+        &mut self,
+        config: &Config,
+        asked: Instant,
+        error: &Error,
+    ) -> Option<Duration> {
+        if !config.waits_for_server() || !error.is_server_away() {
+            return None;
         }
-        may
+        if asked.elapsed() >= LASTING {
+            self.first = None;
+        }
+        let first = *self.first.get_or_insert_with(|| {
+            log::warn!("Trying again: {}", cli::exit::with_causes(error));
+            Instant::now()
+        });
+        let since = first.elapsed();
+        let may_go_on = since < config.endpoint.wait_for_server;
+        may_go_on.then_some(since.clamp(RECONNECT_PAUSE, RECONNECT_PAUSE_MAX))
     }
 }

@@ -16,9 +16,10 @@ use std::io;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::receive::LONG_WAIT;
+use crate::reconnect::Losses;
 use crate::stop::{Stop, StopOnPanic, StopOnSignals};
 use crate::{Client, Config, Error, Received, Released};
 
@@ -27,8 +28,8 @@ use end::{Busy, End, Next};
 /// How many commands may run at once.
 pub const JOBS_MAX: usize = 256;
 
-/// The pause before a connection that was lost is made again.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// The pause of a thread that the server has no place for, while it has one for others.
+const NO_PLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a thread rests whose command has failed for a message that is dead already: nothing
 /// else would keep it from running the same one again and again.
@@ -141,17 +142,23 @@ type Job<'w> = (Received, Busy<'w>);
 
 impl<'w> Worker<'w> {
     fn work(&self) -> Result<(), Error> {
+        let mut losses = Losses::default();
         while let Some(mut client) = self.connect()? {
+            let asked = Instant::now();
             let connected = self.end.connected();
             let served = self.serve(&mut client);
             drop(connected);
             match served {
                 Err(error) if self.stop.is_stopping() && error.is_server_away() => break,
-                Err(error) if self.config.may_reconnect(&error) => {
-                    // A server that takes connections only to end them is not to be flooded.
-                    self.stop.pause(RECONNECT_PAUSE);
+                Err(error) => {
+                    let pause = losses.pause_before_next(self.config, asked, &error);
+                    let may_wait = error.is_server_away() && self.has_others();
+                    match pause.or_else(|| may_wait.then_some(NO_PLACE_PAUSE)) {
+                        Some(pause) => self.stop.pause(pause),
+                        None => return Err(error),
+                    }
                 }
-                ended => return ended,
+                Ok(()) => return Ok(()),
             }
         }
         Ok(())
