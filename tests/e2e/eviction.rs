@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::deferred::{code_of, post, read_http};
 use crate::harness::{connect, eventually, exchange, receive_request, send_request};
 use crate::limits::{GOOD, begin, error_code, is_closed, start};
+use crate::work::in_line;
 
 #[test]
 fn silent_connections_lock_nobody_out() {
@@ -48,6 +49,7 @@ fn whoever_waits_or_has_something_reserved_stays() {
     for waiter in &mut waiters {
         tell(waiter, &wait_in(QueueName::DEFAULT, 30_000));
     }
+    eventually("all wait", || in_line(&server) == 5);
     let other = QueueName::new("other").unwrap();
     eventually("there is no place for another that waits", || {
         let reply = ask(&mut server.connect(), &wait_in(other, 1));

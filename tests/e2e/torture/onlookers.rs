@@ -17,7 +17,8 @@ import sqlite3, sys
 path, copy = sys.argv[1:]
 for look in ['select count(*) from sqlite_schema', 'pragma integrity_check']:
     database = sqlite3.connect(path, timeout=20)
-    assert database.execute(look).fetchone()[0] in ['ok', *range(1, 100)]
+    found = database.execute(look).fetchall()
+    assert found[0][0] in ['ok', *range(1, 100)], found
     database.close()
 with sqlite3.connect(path, timeout=20) as database, sqlite3.connect(copy) as other:
     database.backup(other)
