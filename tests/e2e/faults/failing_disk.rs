@@ -16,7 +16,7 @@ pub(super) fn has_strace() -> bool {
 
 /// System calls by what they do, where the machine has them.
 pub(super) const SYNC: &str = "fsync,fdatasync";
-const WRITE: &str = "write,pwrite64,writev,pwritev";
+pub(super) const WRITE: &str = "write,pwrite64,writev,pwritev";
 const RENAME: &str = "?rename,renameat,renameat2";
 const TRUNCATE: &str = "ftruncate";
 

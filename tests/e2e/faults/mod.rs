@@ -6,6 +6,7 @@
 //! return an error, or kills the server at it. Without `strace`, or without the right to mount a
 //! small file system, those tests say so and pass.
 
+mod converted;
 mod damage;
 mod drained;
 mod failing_disk;

@@ -247,3 +247,32 @@ fn a_copy_is_a_backup_that_can_be_restored() {
         ledger.check(dir.path());
     }
 }
+
+#[test]
+fn a_stopped_servers_database_is_whole_alone_unless_it_says_that_it_is_not() {
+    for is_read in [false, true] {
+        let (dir, mut ledger) = some_records(Queue);
+        let server = Server::spawn(Queue.command(dir.path()));
+        let database = dir.path().join("queue.db");
+        let reader = rusqlite::Connection::open(&database).unwrap();
+        if is_read {
+            reader
+                .execute_batch("BEGIN; SELECT id FROM messages")
+                .unwrap();
+        }
+        let mut client = Client::connect(Queue, &server.addrs);
+        assert_eq!(ledger.put(&mut client), Done);
+        drop(client);
+        server.signal("TERM");
+        server.wait();
+        let is_said = server.log().contains("The database needs its log");
+        assert_eq!(is_said, is_read, "{}", server.log());
+        if !is_read {
+            let copy = tempfile::tempdir().unwrap();
+            fs::copy(&database, copy.path().join("queue.db")).unwrap();
+            ledger.check(copy.path());
+        }
+        drop(reader);
+        ledger.check(dir.path());
+    }
+}

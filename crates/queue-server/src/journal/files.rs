@@ -20,10 +20,9 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::JournalError;
 
-/// The size of a page, and of what the log has for one.
-pub(super) const PAGE_BYTES: u64 = 4096;
-const FRAME_BYTES: u64 = 24 + PAGE_BYTES;
+/// What the log has beside its pages: a head, and one for each of them.
 const LOG_HEAD_BYTES: u64 = 32;
+const FRAME_HEAD_BYTES: u64 = 24;
 
 /// When the write-ahead log has so many pages, it is copied into the database and used again from its
 /// start, so it stays near this size; with less room set aside, earlier.
@@ -40,6 +39,9 @@ const GROWTH_PART: u64 = 16;
 
 /// What the system counts a file's blocks in.
 const BLOCK_BYTES: u64 = 512;
+
+/// What is written to find out why nothing can be.
+const PROBE: [u8; 4096] = [0; 4096];
 
 /// How much of a log is written again at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -140,13 +142,15 @@ pub(super) struct Files {
     watches: [Watch; 2],
     /// How much room is set aside; 0 where that is not possible.
     reserve_bytes: u64,
+    /// The size of a page; of a database that was vacuumed, it may be any that SQLite knows.
+    page_bytes: u64,
     // Closed last.
     pub(super) database: Database,
 }
 
 impl Files {
     /// Watches the files, which SQLite has open, and sets room aside if there is any.
-    pub(super) fn new(database: Database) -> io::Result<Self> {
+    pub(super) fn new(database: Database, page_bytes: u64) -> io::Result<Self> {
         let log_path = database.log_path();
         let log = OpenOptions::new().read(true).write(true).open(&log_path)?;
         let disk = retry_on_intr(|| fstatvfs(&log))?;
@@ -158,6 +162,7 @@ impl Files {
                 Watch::new(&beside(&database.real_path, "-shm"))?,
             ],
             reserve_bytes: part.min(RESERVE_BYTES_MAX),
+            page_bytes,
             database,
         };
         if let Err(error) = files.set_aside(0) {
@@ -172,11 +177,16 @@ impl Files {
         self.watches.iter().try_for_each(Watch::check)
     }
 
+    /// What the log has for a page.
+    fn frame_bytes(&self) -> u64 {
+        FRAME_HEAD_BYTES + self.page_bytes
+    }
+
     /// From how many pages on the log is copied into the database.
     pub(super) fn log_pages_max(&self) -> usize {
         let pages = match self.reserve_bytes {
             0 => LOG_PAGES_MAX,
-            reserve_bytes => (reserve_bytes / 2 / FRAME_BYTES).clamp(1, LOG_PAGES_MAX),
+            reserve_bytes => (reserve_bytes / 2 / self.frame_bytes()).clamp(1, LOG_PAGES_MAX),
         };
         pages as usize
     }
@@ -184,14 +194,14 @@ impl Files {
     /// The log is not kept longer than this when it is used again from its start, in bytes.
     pub(super) fn log_bytes_kept(&self) -> u64 {
         match self.reserve_bytes {
-            0 => LOG_PAGES_MAX * FRAME_BYTES,
+            0 => LOG_PAGES_MAX * self.frame_bytes(),
             reserve_bytes => reserve_bytes,
         }
     }
 
     /// Sees to it that the log, of which so many pages are in use, has the room that is set aside.
     pub(super) fn set_aside(&mut self, log_pages: usize) -> io::Result<()> {
-        let in_use = LOG_HEAD_BYTES + log_pages as u64 * FRAME_BYTES;
+        let in_use = LOG_HEAD_BYTES + log_pages as u64 * self.frame_bytes();
         let wanted = self.reserve_bytes.max(in_use + self.reserve_bytes / 2);
         if self.reserve_bytes == 0 || self.log.metadata()?.blocks() * BLOCK_BYTES >= wanted {
             return Ok(());
@@ -204,7 +214,7 @@ impl Files {
     /// Sees to it that the database has room for so many pages, so that the log can be copied into it.
     pub(super) fn grow(&mut self, pages: u64) -> io::Result<()> {
         let file = self.database.file.file();
-        let (bytes, wanted) = (file.metadata()?.len(), pages * PAGE_BYTES);
+        let (bytes, wanted) = (file.metadata()?.len(), pages * self.page_bytes);
         if self.reserve_bytes == 0 || bytes >= wanted {
             return Ok(());
         }
@@ -229,7 +239,7 @@ impl Files {
     pub(super) fn write_error(&self) -> Option<io::Error> {
         let write_behind = |file: &File| {
             let end = file.metadata()?.len();
-            file.write_all_at(&[0; PAGE_BYTES as usize], end)
+            file.write_all_at(&PROBE, end)
         };
         let database = self.database.file.file();
         write_behind(&self.log)

@@ -56,6 +56,9 @@ const LOCKED_WAIT: Duration = Duration::from_secs(20);
 /// How long the end of a server waits for such a program.
 const END_WAIT: Duration = Duration::from_secs(1);
 
+/// What is said when the database is not whole without its log.
+const KEPT_LOG: &str = "The database needs its log, which stays beside it";
+
 /// So many ids are put on record at once, before the first of them is given.
 const IDS_RESERVED: u64 = 1024;
 
@@ -281,15 +284,15 @@ impl Journal {
     }
 
     /// Notes how far the ids and the clock have come, and copies the log into the database, so that the
-    /// database is whole without it.
-    fn end(&mut self) -> rusqlite::Result<()> {
+    /// database is whole without it; returns whether it is.
+    fn end(&mut self) -> rusqlite::Result<bool> {
         self.db.busy_timeout(END_WAIT)?;
         let state = self.state(self.next_id - 1);
         let immediate = TransactionBehavior::Immediate;
         let transaction = self.db.transaction_with_behavior(immediate)?;
         state.write(&transaction)?;
         transaction.commit()?;
-        checkpoint(&self.db, "TRUNCATE").map(drop)
+        checkpoint(&self.db, "TRUNCATE")
     }
 }
 
@@ -383,8 +386,10 @@ impl Drop for Journal {
         if self.is_lost {
             return;
         }
-        if let Err(error) = self.end() {
-            log::warn!("The log stays beside the database: {error}");
+        match self.end() {
+            Ok(true) => {}
+            Ok(false) => log::warn!("{KEPT_LOG}: another program reads it"),
+            Err(error) => log::warn!("{KEPT_LOG}: {error}"),
         }
         if let Err(error) = self.files.set_aside(0) {
             log::warn!("No room can be set aside for a full disk: {error}");

@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::causes::is_lack_of_room;
+use super::causes::{is_failed_sync, is_lack_of_room};
 use super::files::{Database, Files};
 use super::row::{COLUMNS, Row};
 use super::schema::{self, State};
@@ -77,11 +77,12 @@ impl Opened {
             Ok(())
         };
         db.wal_hook(Some(note)).map_err(&failed)?;
-        let files = Files::new(database).map_err(unsynced)?;
+        let page_bytes = schema::number(&db, "page_size").map_err(&failed)?;
+        let files = Files::new(database, page_bytes.unsigned_abs()).map_err(unsynced)?;
         let limit = format!("PRAGMA journal_size_limit = {}", files.log_bytes_kept());
         db.query_row(&limit, [], |_| Ok(())).map_err(&failed)?;
         if !schema::can_shrink(&db).map_err(&failed)? {
-            make_shrinkable(&db, &files, path);
+            make_shrinkable(&db, &files, path)?;
         }
         let state = State::read(&db).map_err(&failed)?;
         let moment = Moment::now();
@@ -179,10 +180,16 @@ impl Journal {
                 }
             }
         }
-        match state {
-            Some(state) => last_id = last_id.max(state.last_id),
-            None => log::error!("{shown} does not know its last id any more; ids may come again"),
-        }
+        let last_id = match state {
+            Some(state) => last_id.max(state.last_id),
+            None => {
+                log::error!(
+                    "{shown} does not know its last id any more; ids of messages that are gone may \
+                     come again"
+                );
+                schema::last_id_there(&self.db)?
+            }
+        };
         self.next_id = last_id + 1;
         let state = self.state(last_id);
         let transaction = self
@@ -227,7 +234,7 @@ impl Journal {
 }
 
 /// Has a database of an earlier version written anew, once, so that it gives room back to the disk.
-fn make_shrinkable(db: &Connection, files: &Files, path: &Path) {
+fn make_shrinkable(db: &Connection, files: &Files, path: &Path) -> Result<(), JournalError> {
     let shown = path.display();
     // It is there three times for a moment: in a temporary file, in the log, and as it was.
     let is_room = files
@@ -235,13 +242,17 @@ fn make_shrinkable(db: &Connection, files: &Files, path: &Path) {
         .room()
         .is_ok_and(|(bytes, free)| bytes.saturating_mul(2) < free);
     let made = match is_room {
-        true => schema::make_shrinkable(db).map_err(|error| error.to_string()),
+        true => match schema::make_shrinkable(db) {
+            Err(error) if is_failed_sync(&error) => return Err(JournalError::at(path)(error)),
+            made => made.map_err(|error| error.to_string()),
+        },
         false => Err("the disk has not twice its size free".to_owned()),
     };
     match made {
         Ok(()) => log::info!("{shown} was written anew; it gives room back from now on"),
         Err(why) => log::warn!("{shown} does not get smaller when messages go: {why}"),
     }
+    Ok(())
 }
 
 /// Whether SQLite copies its log into the database, with a sync, and removes it, when it closes it.

@@ -13,6 +13,10 @@ use crate::message::{Message, Place, Taken, micros};
 /// in 32 bits.
 pub(super) const REMAINING_MAX: Duration = Duration::from_millis(u32::MAX as u64);
 
+/// The highest id that is believed when it is read, so that those that are given next are below SQLite's
+/// highest.
+pub(super) const ID_MAX: i64 = 1 << 62;
+
 /// What the database has of a message, beside its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -160,7 +164,7 @@ impl Row {
     /// # Errors
     /// If its checksum is not right, or a column has something of another type.
     pub(super) fn read(id: i64, row: &rusqlite::Row) -> FromSqlResult<Found> {
-        if !(1..i64::MAX).contains(&id) {
+        if !(1..=ID_MAX).contains(&id) {
             return Err(FromSqlError::OutOfRange(id));
         }
         let column = |at| row.get_ref(at).map_err(|_| FromSqlError::InvalidType);

@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, Transaction, TransactionBehavior, params};
 
 use super::JournalError;
-use super::row::Row;
+use super::row::{ID_MAX, Row};
 use super::timeline::{Moment, Note};
 use crate::message::Message;
 
@@ -113,7 +113,7 @@ impl State {
         // Of another type is as damaged as of another value.
         Ok(read()
             .ok()
-            .filter(|(state, crc)| state.crc() == *crc)
+            .filter(|(state, crc)| state.crc() == *crc && state.last_id <= ID_MAX.cast_unsigned())
             .map(|(state, _)| state))
     }
 }
@@ -187,6 +187,14 @@ pub(super) fn make_shrinkable(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(&format!("PRAGMA auto_vacuum = {INCREMENTAL}; VACUUM;"))
 }
 
+/// The highest id that is there, though its message may be damaged.
+pub(super) fn last_id_there(db: &Connection) -> rusqlite::Result<u64> {
+    let last_id = "SELECT max(id) FROM (SELECT id FROM messages UNION ALL SELECT id FROM damaged)
+                   WHERE typeof(id) = 'integer' AND id BETWEEN 1 AND ?1";
+    let last_id: Option<i64> = db.query_row(last_id, [ID_MAX], |row| row.get(0))?;
+    Ok(last_id.unwrap_or(0).cast_unsigned())
+}
+
 /// What a pragma says that is a number.
 pub(super) fn number(db: &Connection, pragma: &str) -> rusqlite::Result<i64> {
     let mut pragma = db.prepare_cached(&format!("PRAGMA {pragma}"))?;
@@ -254,13 +262,10 @@ fn crc_1(id: i64, body: &[u8]) -> i64 {
 
 fn from_2_to_3(transaction: &Transaction) -> rusqlite::Result<()> {
     transaction.execute_batch(SCHEMA_3)?;
-    // Of those that are there alone it is known that they were given.
-    let last_id = "SELECT max(id) FROM (SELECT id FROM messages UNION ALL SELECT id FROM damaged)
-                   WHERE typeof(id) = 'integer' AND id BETWEEN 1 AND 1 << 62";
-    let last_id: Option<i64> = transaction.query_row(last_id, [], |row| row.get(0))?;
     let moment = Moment::now();
     let state = State {
-        last_id: last_id.unwrap_or(0).cast_unsigned(),
+        // Of those that are there alone it is known that they were given.
+        last_id: last_id_there(transaction)?,
         // Places were by the system's clock.
         note: Note {
             clock: moment.wall,

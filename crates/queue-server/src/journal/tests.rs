@@ -59,13 +59,10 @@ impl Disk {
 
     /// Has the database say that it was left so much earlier, in an earlier run of the machine.
     fn age(&self, by: Duration) {
-        let mut db = self.sql();
-        let mut state = State::read(&db).unwrap().unwrap();
-        state.note.moment.boot = "another".to_owned();
-        state.note.moment.wall -= crate::message::micros(by);
-        let transaction = db.transaction().unwrap();
-        state.write(&transaction).unwrap();
-        transaction.commit().unwrap();
+        note(self, |state| {
+            state.note.moment.boot = "another".to_owned();
+            state.note.moment.wall -= crate::message::micros(by);
+        });
     }
 }
 
@@ -193,6 +190,74 @@ fn no_id_is_given_twice() {
     assert!(send(&copy.open(), b"x") > last);
 }
 
+/// Changes what is noted beside the messages.
+#[track_caller]
+fn note(disk: &Disk, change: impl FnOnce(&mut State)) {
+    let mut db = disk.sql();
+    let mut state = State::read(&db).unwrap().unwrap();
+    change(&mut state);
+    let transaction = db.transaction().unwrap();
+    state.write(&transaction).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn an_id_that_is_there_is_not_given_again_when_the_last_one_is_not_known() {
+    for forget in [
+        "UPDATE state SET crc = 1; UPDATE messages SET crc = 1 WHERE id > 1",
+        "DELETE FROM state; INSERT INTO damaged (id) SELECT max(id) FROM messages;
+         DELETE FROM messages WHERE id > 1",
+        "UPDATE state SET last_id = 'one'",
+    ] {
+        let disk = Disk::new();
+        let queues = disk.open();
+        let last = (0..5).map(|_| send(&queues, b"x")).max().unwrap();
+        drop(queues);
+        disk.sql().execute_batch(forget).unwrap();
+        assert!(send(&disk.open(), b"x") > last, "{forget}");
+    }
+}
+
+#[test]
+fn an_id_that_cannot_have_been_given_is_not_gone_on_from() {
+    for last_id in [u64::MAX, u64::MAX >> 1, u64::MAX >> 2] {
+        let disk = Disk::new();
+        drop_used(&disk);
+        note(&disk, |state| state.last_id = last_id);
+        let queues = disk.open();
+        let id = send(&queues, b"stays");
+        drop(queues);
+        let bodies = all(&disk.open());
+        assert!(bodies.contains(&(id, "stays".to_owned())), "{bodies:?}");
+    }
+}
+
+#[test]
+fn what_is_set_aside_follows_the_size_of_a_page() {
+    for page_bytes in [512, 65536] {
+        let disk = Disk::new();
+        drop_used(&disk);
+        // As others do who vacuum a database at rest.
+        let vacuum =
+            format!("PRAGMA journal_mode = DELETE; PRAGMA page_size = {page_bytes}; VACUUM");
+        disk.sql().execute_batch(&vacuum).unwrap();
+        let queues = disk.open();
+        let body = vec![b'x'; 100_000];
+        for _ in 0..20 {
+            send(&queues, &body);
+        }
+        assert_eq!(disk.number("PRAGMA page_size"), page_bytes);
+        let needed = (disk.number("PRAGMA page_count") * page_bytes).cast_unsigned();
+        let bytes = fs::metadata(disk.path()).unwrap().len();
+        // It grows by a mebibyte.
+        let most = needed + (2 << 20);
+        assert!(
+            (needed..most).contains(&bytes),
+            "{page_bytes}: {bytes} for {needed}"
+        );
+    }
+}
+
 #[test]
 fn two_extensions_at_once_have_one_order() {
     const PAIRS: u64 = 200;
@@ -264,13 +329,9 @@ fn what_is_left_is_bounded_however_far_ahead_the_clock_was() {
     finish(&queues, queues.send(Q, 2 * HOUR, b"x").unwrap());
     drop(queues);
     // The queues' clock ran ten years ahead, and what was noted of that is lost.
-    let mut db = disk.sql();
-    let mut state = State::read(&db).unwrap().unwrap();
-    state.note.clock -= crate::message::micros(3650 * DAY);
-    let transaction = db.transaction().unwrap();
-    state.write(&transaction).unwrap();
-    transaction.commit().unwrap();
-    drop(db);
+    note(&disk, |state| {
+        state.note.clock -= crate::message::micros(3650 * DAY);
+    });
     for _ in 0..2 {
         drop(disk.open());
         let left = left(&disk, "place");
@@ -285,13 +346,7 @@ fn the_clock_does_not_follow_the_systems() {
     let before = State::read(&disk.sql()).unwrap().unwrap().note;
     // It was set back ten years, or forward, while the server did not run.
     for wall in [0, u64::MAX / 4] {
-        let mut db = disk.sql();
-        let mut state = State::read(&db).unwrap().unwrap();
-        state.note.moment.wall = wall;
-        let transaction = db.transaction().unwrap();
-        state.write(&transaction).unwrap();
-        transaction.commit().unwrap();
-        drop(db);
+        note(&disk, |state| state.note.moment.wall = wall);
         drop_used(&disk);
         let Note { clock, .. } = State::read(&disk.sql()).unwrap().unwrap().note;
         let passed = Duration::from_micros(clock - before.clock);
