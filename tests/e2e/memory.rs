@@ -27,8 +27,12 @@ fn peak_bytes(server: &Server) -> usize {
 }
 
 fn start(options: &[&str]) -> Server {
-    let line = ["0", "--max-message", "12M", "--max-memory", "16M"];
-    Server::start("queue-server", &[&line[..], options].concat())
+    let mut command = Command::new(program("queue-server"));
+    command.args(["0", "--max-message", "12M", "--max-memory", "16M"]);
+    command.args(options);
+    // Else the allocator keeps the more of what is freed the more processors there are.
+    command.env("MALLOC_ARENA_MAX", "1");
+    Server::spawn(command)
 }
 
 fn client(server: &Server) -> Client {
@@ -158,11 +162,7 @@ fn a_queue_that_is_full_of_long_messages_can_be_drained() {
 
 #[test]
 fn plain_text_that_goes_on_beyond_the_limit_is_not_kept() {
-    let mut command = Command::new(program("queue-server"));
-    command.args(["0", "--max-message", "12M", "--max-memory", "16M"]);
-    // Else the allocator of a machine with many processors keeps much of what is freed.
-    command.env("MALLOC_ARENA_MAX", "1");
-    let server = Server::spawn(command);
+    let server = start(&[]);
     // Nothing is taken, so that each message finds the account empty.
     client(&server).drain(true).unwrap();
     let text = vec![b'x'; 13 * MIB];
