@@ -91,6 +91,34 @@ fn whoever_waits_when_the_server_stops_is_told_so_and_not_that_there_is_nothing(
 }
 
 #[test]
+fn what_is_held_when_the_server_stops_does_not_die_of_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("queue.db");
+    let options = ["0", "--max-attempts", "1", "--data", path.to_str().unwrap()];
+    let server = Server::start("queue-server", &options);
+    client(&server).send(b"held").unwrap();
+    // One that holds it is in the middle of its next request.
+    let mut stream = server.connect();
+    let mut request = Vec::new();
+    receive(0, Delivery::Hold).encode(&mut request);
+    send_request(b"next").encode(&mut request);
+    stream.write_all(&request[..request.len() - 1]).unwrap();
+    let (mut input, mut payload) = (BufReader::new(&stream), Vec::new());
+    frame::read(&mut input, 1000, &mut payload).unwrap();
+    assert!(payload.ends_with(b"held"));
+    server.signal("TERM");
+    server.wait_for_log(|log| log.contains("Shutting down"));
+    drop(stream);
+    assert_eq!(server.wait().0, Some(0));
+    let server = Server::start("queue-server", &options);
+    let message = client(&server).receive().unwrap().unwrap();
+    assert_eq!(
+        (message.body.as_slice(), message.attempt),
+        (&b"held"[..], 2)
+    );
+}
+
+#[test]
 fn who_waits_for_longer_than_the_pause_is_served_and_who_does_not_hears_of_it() {
     let server = Server::start("queue-server", &["0", "both"]);
     let paused = "the queue 'jobs' is paused";

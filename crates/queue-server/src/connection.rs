@@ -56,12 +56,25 @@ impl Service for Connections {
     }
 }
 
-/// Requests and replies until the client closes. What it holds then goes back to its queue.
+/// Requests and replies until the client closes. What it holds then goes back to its queue; if the
+/// server stops, however the connection ended, that is no attempt that failed.
 fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
+    let mut session = Session::new(queues);
+    let served = serve_session(&mut session, connection, queues);
+    if connection.is_stopping() {
+        session.give_back_at_stop();
+    }
+    served
+}
+
+fn serve_session(
+    session: &mut Session,
+    connection: &mut Connection,
+    queues: &Queues,
+) -> io::Result<()> {
     let payload_bytes_max = queues.body_bytes_max() + FIELD_BYTES_MAX;
     let body_secs = (queues.body_bytes_max() / FRAME_BYTES_A_SECOND) as u64;
     let frame_wait = FRAME_WAIT + Duration::from_secs(body_secs);
-    let mut session = Session::new(queues);
     let mut payload = Vec::new();
     loop {
         // What is reserved for it would count as an attempt that failed.
@@ -73,7 +86,6 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
         session.see_to_arrival(connection);
         if connection.next_request(None)?.is_none() {
             if connection.is_stopping() {
-                session.give_back_at_stop();
                 // Whatever the client asks from now on is not done, and this tells it so.
                 session.fail(&QueueError::ShuttingDown, connection)?;
             }
@@ -110,7 +122,6 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
         payload.clear();
         payload.shrink_to(FREE_BYTES);
         if session.is_told_of_stop {
-            session.give_back_at_stop();
             return Ok(());
         }
         session.see_to_arrival(connection);
