@@ -8,7 +8,7 @@
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
@@ -36,6 +36,7 @@ pub enum Place {
 /// files of a database that nobody else may open.
 #[derive(Debug)]
 pub struct Watch {
+    /// Absolute, so that a working directory that is moved is noticed.
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -47,18 +48,18 @@ impl Watch {
     /// # Errors
     /// If there is nothing, or it cannot be looked at.
     pub fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self::of(path, &fs::metadata(path)?))
+        Self::of(path, &fs::metadata(path)?)
     }
 
-    fn of(path: &Path, metadata: &Metadata) -> Self {
-        Self {
-            path: path.to_owned(),
+    fn of(path: &Path, metadata: &Metadata) -> io::Result<Self> {
+        Ok(Self {
+            path: path::absolute(path)?,
             device: metadata.dev(),
             inode: metadata.ino(),
-        }
+        })
     }
 
-    /// The path.
+    /// The path, made absolute.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -73,8 +74,13 @@ impl Watch {
                 Ok(Place::Here(there.len()))
             }
             Ok(_) => Ok(Place::Another),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Nothing),
-            Err(error) => Err(error),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Place::Nothing),
+                kind => {
+                    let sentence = format!("cannot look at {}: {error}", self.path.display());
+                    Err(io::Error::new(kind, sentence))
+                }
+            },
         }
     }
 
@@ -137,7 +143,7 @@ impl DataFile {
             lock(&file, path)?;
             let file = Self {
                 file: Arc::new(file),
-                watch: Watch::of(path, &metadata),
+                watch: Watch::of(path, &metadata).map_err(&failed)?,
                 is_made,
             };
             // Whoever had the lock may have removed or replaced the file before it gave it up.
@@ -158,7 +164,7 @@ impl DataFile {
         let file = options.open(path)?;
         file.try_lock()?;
         Ok(Self {
-            watch: Watch::of(path, &file.metadata()?),
+            watch: Watch::of(path, &file.metadata()?)?,
             file: Arc::new(file),
             is_made: true,
         })
@@ -187,7 +193,7 @@ impl DataFile {
         &self.file
     }
 
-    /// The path it was opened by.
+    /// The path it was opened by, made absolute.
     pub fn path(&self) -> &Path {
         &self.watch.path
     }

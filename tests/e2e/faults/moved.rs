@@ -84,6 +84,27 @@ fn a_file_that_is_taken_away_is_noticed_before_the_next_ok() {
 }
 
 #[test]
+fn a_working_directory_that_is_moved_is_noticed() {
+    for kind in KINDS {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("data");
+        fs::create_dir(&folder).unwrap();
+        let mut command = Command::new(program(kind.name()));
+        command.current_dir(&folder).args(kind.args(Path::new(".")));
+        let process = Process::start(command);
+        let mut ledger = Ledger::new(kind);
+        let mut client = Client::connect(kind, &process.addrs);
+        assert_eq!(ledger.put(&mut client), Done);
+        fs::rename(&folder, dir.path().join("other")).unwrap();
+        let outcome = ledger.put(&mut client);
+        assert!(matches!(outcome, Unknown | Lost), "{kind:?}: {outcome:?}");
+        process.check_gave_up(kind);
+        let want = format!("{} was moved", folder.join(kind.files()[0]).display());
+        assert!(process.log().contains(&want), "{}", process.log());
+    }
+}
+
+#[test]
 fn a_file_that_is_moved_and_not_made_anew_is_waited_for_but_not_for_ever() {
     // Each waits 5 s, so both do at once.
     thread::scope(|scope| {

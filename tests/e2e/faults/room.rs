@@ -41,6 +41,9 @@ fn a_log_of_messages_that_is_full_refuses_until_it_is_rotated() {
         reply.contains("not stored: ") && reply.contains(sentence),
         "{reply}"
     );
+    // Where the file is, peers are not told.
+    assert!(!reply.contains(dir.path().to_str().unwrap()), "{reply}");
+    assert!(server.log().contains(path.to_str().unwrap()));
     fs::rename(&path, dir.path().join("messages.log.1")).unwrap();
     server.signal("HUP");
     server.wait_for_log(|log| log.contains(" was opened anew"));
@@ -91,7 +94,7 @@ fn what_is_kept_free_of_the_disk_is_not_used() {
         let mut ledger = Ledger::new(kind);
         let mut client = Client::connect(kind, &server.addrs);
         assert_eq!(ledger.put(&mut client), Refused);
-        let sentence = "has no more room than what is kept free";
+        let sentence = " has no more room than what is kept free";
         server.wait_for_log(|log| log.contains(sentence));
         drop(server);
         // Nothing was added, so there is nothing.

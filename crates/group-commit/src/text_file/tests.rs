@@ -1,9 +1,14 @@
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use super::start::LINE_BYTES_MAX;
 use super::*;
+use crate::OpenError;
+use crate::folder::folder_of;
 
 fn open(path: &Path) -> Result<TextFile, OpenError> {
     let look = |line: &[u8], _| match line {
@@ -196,6 +201,42 @@ fn a_commit_waits_until_it_is_asked_and_its_lines_are_in_the_new_file() {
     assert_eq!(fs::read_to_string(&old).unwrap(), "one\n");
     let text = fs::read_to_string(dir.path().join("lines")).unwrap();
     assert_eq!(text, "two\n");
+}
+
+#[test]
+fn a_file_that_is_moved_again_while_a_commit_waits_has_its_lines_once() {
+    const MOVES: usize = 5;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, reopening, _) = moved(dir.path());
+    let path = dir.path().join("lines");
+    let started = Instant::now();
+    let lines = thread::scope(|scope| {
+        let mover = scope.spawn(|| {
+            for number in 2..2 + MOVES {
+                reopening.ask();
+                let old = dir.path().join(format!("lines.{number}"));
+                while fs::rename(&path, &old).is_err() {
+                    // Should the writer have given up, nobody makes the file.
+                    assert!(started.elapsed() < Duration::from_secs(20));
+                    thread::yield_now();
+                }
+            }
+            reopening.ask();
+        });
+        let mut lines = 0;
+        while !mover.is_finished() || lines == 0 {
+            put(&mut file, &format!("{lines}\n"));
+            lines += 1;
+        }
+        lines
+    });
+    let mut there: Vec<u32> = Vec::new();
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        there.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+    }
+    there.sort_unstable();
+    assert!(there.into_iter().eq(0..lines));
 }
 
 #[test]
