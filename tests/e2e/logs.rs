@@ -154,6 +154,29 @@ fn rubbish_datagrams_are_a_line_a_second() {
     assert!(lines <= 2 * (seconds + 2), "{lines} lines in {seconds} s");
 }
 
+#[test]
+fn errors_are_a_line_a_second_too() {
+    const FLOOD: usize = 200;
+    let root = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    // A file may have 1024 bytes (512 in some shells).
+    command.args(["-c", "ulimit -f 1; exec \"$0\" \"$@\""]);
+    command.arg(program("file-server"));
+    command.args(["0", "--root"]).arg(root.path());
+    let server = Server::spawn(command);
+    let head = b"PUT /new HTTP/1.0\r\nContent-Length: 5000\r\n\r\n";
+    let request = [&head[..], &[b'x'; 5000]].concat();
+    let started = Instant::now();
+    for _ in 0..FLOOD {
+        let reply = exchange(server.addr(), &request);
+        assert!(reply.starts_with(b"HTTP/1.1 5"), "{reply:?}");
+    }
+    server.wait_for_log(|log| told(log, "[ERROR]").0 == FLOOD);
+    let (_, lines) = told(&server.log(), "[ERROR]");
+    let seconds = started.elapsed().as_secs() as usize;
+    assert!(lines <= seconds + 2, "{lines} lines in {seconds} s");
+}
+
 /// A history server that is about to start: it reads the file of its users, which is a pipe. Also the
 /// end to write that.
 fn starting() -> (Child, File, tempfile::TempDir) {

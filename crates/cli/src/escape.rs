@@ -71,6 +71,8 @@ fn is_active(c: char) -> bool {
             '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
         )
         || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
+        // Tags, which are a second, invisible alphabet.
+        || matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
 /// Shows bytes that ought to be text: [`Escaped`], with what is not UTF-8 as `\xNN`, and no more
@@ -170,8 +172,18 @@ mod tests {
     #[test]
     fn what_is_not_seen_is_shown() {
         for c in [
-            '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}',
-            '\u{200b}', '\u{feff}', '\u{9b}', '\u{7f}',
+            '\u{61c}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{200b}',
+            '\u{feff}',
+            '\u{9b}',
+            '\u{7f}',
+            '\u{e0041}',
         ] {
             check(&c.to_string(), &format!("\\u{{{:x}}}", c as u32));
         }
