@@ -10,14 +10,13 @@ use cli::{Endpoint, ServerStream, is_timeout};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use proto::http::request::{host_field, put_head};
 use proto::http::{Body, ResponseHead};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 
 use crate::Error;
 use crate::auth::Credentials;
 use crate::progress::above_bars;
 use crate::source::Content;
 use crate::transfer::shown;
+use crate::unread::{has_answered, is_open};
 
 /// So much of a reply's body is read for its first line, in bytes, if it is not a file.
 const SENTENCE_READ_MAX: u64 = 4096;
@@ -197,30 +196,6 @@ pub(crate) fn target(path: &OsStr) -> String {
     let path = path.as_bytes();
     let path = path.strip_prefix(b"/").unwrap_or(path);
     format!("/{}", percent_encode(path, PATH_ESCAPES))
-}
-
-/// Whether a connection has been silent since the last reply. If it was closed, or the server said
-/// something unasked, that it was going to close it perhaps, the next request needs a new one.
-fn is_open(stream: &ServerStream) -> bool {
-    peek(stream, &mut [0]) == Err(Errno::AGAIN)
-}
-
-/// Whether the server has begun its answer, or ended the connection. An interim response (1xx),
-/// also one that was not asked for, is no answer.
-pub(crate) fn has_answered(stream: &ServerStream) -> bool {
-    const CLASS_AT: usize = "HTTP/1.1 ".len();
-    let mut start = [0; CLASS_AT + 1];
-    match peek(stream, &mut start) {
-        Ok(0) => true,
-        Ok(bytes) => bytes > CLASS_AT && start[CLASS_AT] != b'1',
-        Err(error) => error != Errno::AGAIN,
-    }
-}
-
-/// What a read would give, without waiting and without taking it.
-fn peek(stream: &ServerStream, start: &mut [u8]) -> Result<usize, Errno> {
-    let (bytes, _) = recv(stream, start, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
-    Ok(bytes)
 }
 
 /// Sends a request and reads the head of its reply, over one connection.

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::thread;
 
 use cli::exit::with_causes;
-use proto::http::digest::{self, Digest, Hasher};
+use proto::http::BodyLength;
 use proto::http::request::host_field;
-use proto::http::{BodyLength, ResponseHead};
 use proto::retry_interrupted;
 
 use crate::Error;
+use crate::arrived::{Arrived, Destination};
 use crate::client::{Client, RETRY_PAUSE, TRIES};
 use crate::connection::{Reply, Request, target, unexpected};
 use crate::error::Kept;
@@ -22,21 +22,6 @@ use crate::transfer::shown;
 
 /// A file is read and written in pieces of up to so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
-
-/// Where a download goes.
-pub(crate) trait Destination {
-    /// The server has agreed to give the file, from its first byte on; what has been written is
-    /// forgotten.
-    fn begin(&mut self, arrived: &Arrived) -> Result<(), Error>;
-
-    /// Takes the next piece.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;
-
-    /// Whether it can begin once more after something was written.
-    fn can_begin_again(&self) -> bool {
-        false
-    }
-}
 
 /// A stream.
 struct Stream<'a>(&'a mut dyn Write);
@@ -259,172 +244,4 @@ fn pause_after(path: &OsStr, arrived: &Arrived, cause: &dyn std::error::Error) {
 fn say_that_it_starts_over(path: &OsStr) {
     let path = shown(path);
     above_bars(|| log::warn!("{path}: what is here is of another version; starting over"));
-}
-
-/// What has arrived of a file, and how to go on with it.
-#[derive(Default)]
-pub(crate) struct Arrived {
-    pub(crate) bytes: u64,
-    pub(crate) hasher: Hasher,
-    /// The version that it is of, if the server says so: a strong entity tag.
-    pub(crate) etag: Option<String>,
-    /// What the whole of it must have, if the server says so.
-    pub(crate) digest: Option<Digest>,
-}
-
-impl Arrived {
-    /// Takes in the next piece.
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-        self.bytes += bytes.len() as u64;
-    }
-
-    /// The fields of a request for what is missing.
-    fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = vec![("Want-Repr-Digest", "sha-256=1".to_owned())];
-        if let (1.., Some(etag)) = (self.bytes, &self.etag) {
-            fields.push(("Range", format!("bytes={}-", self.bytes)));
-            fields.push(("If-Range", etag.clone()));
-        }
-        fields
-    }
-
-    /// Whether what is missing can be asked for: only a strong tag says that the rest will fit.
-    fn can_go_on(&self) -> bool {
-        self.bytes > 0 && self.etag.is_some()
-    }
-
-    /// Notes what a reply says of the file.
-    fn note(&mut self, head: &ResponseHead) {
-        if let Some(etag) = strong_tag(head) {
-            self.etag = Some(etag.to_owned());
-        }
-        self.digest = digest_in(head).or(self.digest);
-    }
-
-    /// Whether a reply with a part of a file is the rest of this one; then it is noted what else it
-    /// says.
-    fn is_continued_by(&mut self, head: &ResponseHead) -> bool {
-        let etag = strong_tag(head);
-        let digest = digest_in(head);
-        let is_same = (etag.is_none() || etag == self.etag.as_deref())
-            && (digest.is_none() || self.digest.is_none() || digest == self.digest);
-        let is_rest = is_same && start_of_rest(head) == Some(self.bytes);
-        if is_rest {
-            self.note(head);
-        }
-        is_rest
-    }
-
-    /// Whether a reply that no more can be given means that there is no more: a range of another
-    /// version would not have been looked at.
-    fn is_all(&self, head: &ResponseHead) -> bool {
-        head.field("content-range") == Some(&format!("bytes */{}", self.bytes))
-    }
-
-    /// How long the file is, if it is what the server says it is, as far as it says so.
-    fn finish(self, path: &OsStr) -> Result<u64, Error> {
-        match self
-            .digest
-            .is_none_or(|digest| digest == self.hasher.finish())
-        {
-            true => Ok(self.bytes),
-            false => Err(Error::WrongDigest(shown(path).to_string())),
-        }
-    }
-}
-
-/// The digest that a reply gives of a file.
-pub(crate) fn digest_in(head: &ResponseHead) -> Option<Digest> {
-    digest::parse(head.field("repr-digest")?.as_bytes())
-        .ok()
-        .flatten()
-}
-
-fn strong_tag(head: &ResponseHead) -> Option<&str> {
-    head.field("etag").filter(|etag| etag.starts_with('"'))
-}
-
-/// The first byte of a part of a file that goes up to the end of the file.
-fn start_of_rest(head: &ResponseHead) -> Option<u64> {
-    let range = head.field("content-range")?.strip_prefix("bytes ")?;
-    let (part, whole) = range.split_once('/')?;
-    let (start, end) = part.split_once('-')?;
-    let bytes = end.parse::<u64>().ok()?.checked_add(1)?;
-    let is_rest = whole == "*" || whole.parse() == Ok(bytes);
-    is_rest.then(|| start.parse().ok()).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(fields: &str) -> ResponseHead {
-        let head = format!("HTTP/1.1 206 Partial Content\r\n{fields}\r\n\r\n");
-        ResponseHead::read(&mut head.as_bytes(), "HEAD").unwrap()
-    }
-
-    fn arrived() -> Arrived {
-        let mut arrived = Arrived {
-            etag: Some("\"1\"".to_owned()),
-            ..Arrived::default()
-        };
-        arrived.add(b"half");
-        arrived
-    }
-
-    #[test]
-    fn only_the_rest_of_the_same_version_is_the_rest() {
-        let check = |fields: &str, want: bool| {
-            assert_eq!(arrived().is_continued_by(&head(fields)), want, "{fields}");
-        };
-        check("Content-Range: bytes 4-7/8\r\nETag: \"1\"", true);
-        check("Content-Range: bytes 4-7/8", true);
-        check("Content-Range: bytes 4-7/*", true);
-        check("Content-Range: bytes 4-7/8\r\nETag: \"2\"", false);
-        let digest = |digest: Digest| digest::format(&digest);
-        let with_digest = |digest: &str| {
-            let mut arrived = arrived();
-            arrived.digest = Some([1; 32]);
-            let fields = format!("Content-Range: bytes 4-7/8\r\nRepr-Digest: {digest}");
-            arrived.is_continued_by(&head(&fields))
-        };
-        assert!(with_digest(&digest([1; 32])) && !with_digest(&digest([2; 32])));
-        check("Content-Range: bytes 3-7/8", false);
-        check("Content-Range: bytes 40-47/48", false);
-        check("Content-Range: bytes 4-6/8", false);
-        check("Content-Range: bytes 4-18446744073709551615/0", false);
-        check("Content-Range: bytes */4", false);
-        check("ETag: \"1\"", false);
-    }
-
-    #[test]
-    fn nothing_more_is_asked_for_without_a_strong_tag() {
-        let names = |arrived: &Arrived| {
-            let fields = arrived.fields().into_iter();
-            fields.map(|(name, _)| name).collect::<Vec<_>>()
-        };
-        let wanted = ["Want-Repr-Digest", "Range", "If-Range"];
-        assert_eq!(names(&arrived()), wanted);
-        assert_eq!(names(&Arrived::default()), wanted[..1]);
-        let mut weak = Arrived::default();
-        weak.note(&head("ETag: W/\"1\""));
-        weak.add(b"half");
-        assert!(!weak.can_go_on());
-        assert_eq!(names(&weak), wanted[..1]);
-    }
-
-    #[test]
-    fn what_has_arrived_has_the_digest_that_was_given() {
-        let finish = |digest: Digest| {
-            let mut arrived = arrived();
-            arrived.digest = Some(digest);
-            arrived.finish(OsStr::new("a"))
-        };
-        assert_eq!(finish(Hasher::digest_of(&b"half"[..]).unwrap()).unwrap(), 4);
-        assert!(matches!(finish([0; 32]), Err(Error::WrongDigest(_))));
-        assert!(arrived().is_all(&head("Content-Range: bytes */4")));
-        assert!(!arrived().is_all(&head("Content-Range: bytes */5")));
-        assert!(!arrived().is_all(&head("A: b")));
-    }
 }

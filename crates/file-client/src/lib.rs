@@ -1,12 +1,14 @@
 //! The file client: [`Client`] talks to a file server; [`run`] is what the program does with it.
 //!
-//! `connection` is requests and replies; `download` and `upload` are files there and back over it,
-//! `partial` and `resumed` a download that has not arrived whole yet, `source` a file that is sent,
-//! `resumable` an upload that another try can go on with, `state` what it needs for that.
+//! `connection` is requests and replies, and `unread` looks at a reply before it is read; `download`
+//! and `upload` are files there and back over it, `arrived` what has come of a download, `partial` and
+//! `resumed` one that has not arrived whole yet, `source` a file that is sent, `resumable` an upload
+//! that another try can go on with, `state` what it needs for that.
 //! `transfer` is one file there or back, as the command line, the prompt and the lines of a `batch`
 //! all ask for it; `show` writes what there is, and `progress` how far it is.
 
 pub mod args;
+mod arrived;
 mod auth;
 mod batch;
 mod client;
@@ -22,6 +24,7 @@ mod show;
 mod source;
 mod state;
 mod transfer;
+mod unread;
 mod upload;
 
 use std::ffi::OsString;

@@ -17,9 +17,9 @@ use proto::http::request::host_field;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::arrived::digest_in;
 use crate::client::{Client, RETRY_PAUSE, TRIES};
 use crate::connection::{Reply, Request, target, unexpected};
-use crate::download::digest_in;
 use crate::error::Kept;
 use crate::progress::{Bar, above_bars};
 use crate::source::{Content, Source};

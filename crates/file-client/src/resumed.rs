@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::download::{Arrived, Destination};
+use crate::arrived::{Arrived, Destination};
 use crate::partial::{Place, TEMPORARY_PREFIX, mode_of_new};
 use crate::progress::above_bars;
 use crate::state;

@@ -10,8 +10,8 @@ use proto::http::digest::{Digest, Hasher};
 use proto::retry_interrupted;
 
 use crate::Error;
-use crate::connection::has_answered;
 use crate::progress::Bar;
+use crate::unread::has_answered;
 
 /// Where something is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
