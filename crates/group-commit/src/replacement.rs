@@ -25,8 +25,11 @@ impl Replacement {
     pub(crate) fn beside(old: &DataFile) -> io::Result<Self> {
         let real_path = fs::canonicalize(old.path())?;
         let path = hidden_path(&real_path);
-        remove_left(&path)?;
-        let new = DataFile::make(&path)?;
+        let made = remove_left(&path).and_then(|()| DataFile::make(&path));
+        let new = made.map_err(|cause| {
+            let sentence = format!("cannot make {}: {cause}", path.display());
+            io::Error::new(cause.kind(), sentence)
+        })?;
         let replacement = Self {
             old: Arc::clone(old.file()),
             real_path,

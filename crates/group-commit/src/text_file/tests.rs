@@ -330,6 +330,29 @@ fn contents_that_were_written_elsewhere_take_the_place() {
 }
 
 #[test]
+fn what_is_in_the_way_of_a_replacement_is_named_or_removed_and_never_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, hidden, other] = ["lines", ".lines.new", "other"].map(|name| dir.path().join(name));
+    let mut file = open(&path).unwrap();
+    put(&mut file, "one\n");
+    fs::write(&other, "another's").unwrap();
+    symlink(&other, &hidden).unwrap();
+    rewrite(&mut file, "two\n").unwrap();
+    assert_eq!(fs::read_to_string(&other).unwrap(), "another's");
+    assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+    fs::create_dir(&hidden).unwrap();
+    match rewrite(&mut file, "three\n") {
+        Err(CommitError::Refused(cause)) => {
+            let want = format!("cannot make {}: ", hidden.display());
+            assert!(cause.to_string().starts_with(&want), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+    put(&mut file, "four\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\nfour\n");
+}
+
+#[test]
 fn a_link_to_the_file_stays_a_link() {
     let dir = tempfile::tempdir().unwrap();
     let (real, link) = (dir.path().join("real"), dir.path().join("lines"));

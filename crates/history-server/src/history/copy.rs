@@ -107,10 +107,14 @@ impl Copy {
     fn check_room(&self) -> Result<(), CommitError> {
         let disk = retry_on_intr(|| fstatvfs(&self.new));
         let disk = disk.map_err(|error| CommitError::Refused(error.into()))?;
-        match disk.f_bavail.saturating_mul(disk.f_frsize) < self.old.range.end {
-            true => Err(CommitError::Refused(io::ErrorKind::StorageFull.into())),
-            false => Ok(()),
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let bytes = self.old.range.end;
+        if bytes > free {
+            let sentence =
+                format!("a copy of the history takes {bytes} bytes, the disk has {free}");
+            return Err(refused(&sentence));
         }
+        Ok(())
     }
 }
 
@@ -194,6 +198,7 @@ fn copy_all(input: &mut impl BufRead, output: &mut Output) -> Result<(), CommitE
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -227,5 +232,25 @@ mod tests {
         is_stopping.store(false, Ordering::SeqCst);
         std::fs::remove_file(new.path()).unwrap();
         check_refused(&mut output, "the copy was removed");
+    }
+    #[test]
+    fn a_copy_that_the_disk_has_no_room_for_is_not_begun_and_says_so() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let old = Part {
+            file: Arc::clone(&file),
+            range: 0..u64::MAX,
+        };
+        let current = Arc::new(Mutex::new(old.clone()));
+        let copy = Copy {
+            old,
+            new: file,
+            deleted: vec![1],
+        };
+        let error = copy.make(&current, &|| false).end.unwrap_err();
+        let CommitError::Refused(cause) = error else {
+            panic!("{error:?}");
+        };
+        let want = "a copy of the history takes 18446744073709551615 bytes, the disk has ";
+        assert!(cause.to_string().starts_with(want), "{cause}");
     }
 }
