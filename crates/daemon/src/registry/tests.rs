@@ -143,7 +143,11 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     // Nobody is counted any more, nor was anybody uncounted twice.
     let waiters = [one, one, one].map(register);
     assert!(waiters.iter().all(|(waiter, _)| waiter.become_waiter()));
-    // Of one address the share is taken, so one from another does not go.
+    // Of one address the share is taken, so one of its own goes.
     let (newcomer, _peer) = register(one);
     assert!(!newcomer.become_waiter());
+    let idle = &waiters[1].0.entry;
+    idle.eviction.set(State::Resting(0));
+    assert!(newcomer.become_waiter());
+    assert!(idle.is_cut());
 }
