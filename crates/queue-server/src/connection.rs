@@ -94,8 +94,6 @@ fn serve_session(
         connection.set_deadline(Deadline::Within(frame_wait));
         let has_room = |bytes| session.room.grow_to(bytes);
         let read = frame::read_within(connection, payload_bytes_max, &mut payload, has_room);
-        // From now on it is a message that counts, or nothing.
-        session.room.clear();
         let kind = match read {
             Ok(Some(kind)) => kind,
             Ok(None) => return Ok(()),

@@ -49,10 +49,8 @@ pub(crate) fn serve_plain(connection: &mut Connection, queues: &Queues) -> io::R
     if body.starts_with(QUEUE_GET) {
         return reply_plain(connection, queues);
     }
-    // From now on it is a message that counts, or nothing.
-    room.clear();
     let body_bytes = body.len().min(queues.body_bytes_max());
-    match send_plain(queues, &body[..body_bytes]) {
+    match send_plain(queues, &mut room, &body[..body_bytes]) {
         Ok(()) => log::debug!("Send: {body_bytes} bytes"),
         Err(error) => log::warn!("A message was dropped: {error}"),
     }
@@ -69,8 +67,8 @@ pub(crate) fn serve_plain(connection: &mut Connection, queues: &Queues) -> io::R
 }
 
 /// Puts a message at the end of the default queue.
-fn send_plain(queues: &Queues, body: &[u8]) -> Result<(), QueueError> {
-    let begun = queues.send(QueueName::DEFAULT, Duration::ZERO, body)?;
+fn send_plain(queues: &Queues, room: &mut Room, body: &[u8]) -> Result<(), QueueError> {
+    let begun = queues.send_from(room, QueueName::DEFAULT, Duration::ZERO, body)?;
     queues.finish(begun, |_| {})
 }
 

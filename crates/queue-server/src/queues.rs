@@ -19,6 +19,7 @@ use proto::queue::{QueueName, Reply, Token};
 
 use crate::begun::{Begun, Effect};
 use crate::journal::{Asked, Change, Journal, Opened, Row};
+use crate::memory::Room;
 use crate::message::{Clock, Message, Place, Taken};
 use crate::shared::{Shared, wake};
 use crate::state::Limits;
@@ -100,17 +101,39 @@ impl Queues {
         delay: Duration,
         body: &[u8],
     ) -> Result<Begun, QueueError> {
+        let mut none = Room::new(&self.shared.memory);
+        self.send_from(&mut none, queue, delay, body)
+    }
+
+    /// The same, with a body that has room already: that is given back when the message may need it,
+    /// and not before, so that others do not read more meanwhile than the account has room for.
+    ///
+    /// # Errors
+    /// As [`Queues::send`].
+    pub(crate) fn send_from(
+        &self,
+        room: &mut Room,
+        queue: QueueName,
+        delay: Duration,
+        body: &[u8],
+    ) -> Result<Begun, QueueError> {
         let shared = &*self.shared;
         shared.check_length(body)?;
+        // Others do not wait for the copy.
+        let message = Message::new(body);
         if self.writer.is_some() {
-            let message = Message::new(body).with_checksum();
-            let name = lock(&shared.state).admit(queue, &message, &shared.limits)?;
+            let message = message.with_checksum();
+            let mut state = lock(&shared.state);
+            room.clear();
+            let name = state.admit(queue, &message, &shared.limits)?;
+            drop(state);
             let message = message.counted(&shared.memory);
             let change = || Change::Insert(name, message, delay);
             return Ok(self.begin(change, Effect::Store(0)));
         }
         let mut state = lock(&shared.state);
-        let (id, wakeup) = shared.store(&mut state, queue, delay, body)?;
+        room.clear();
+        let (id, wakeup) = shared.store(&mut state, queue, delay, message)?;
         drop(state);
         wake(wakeup);
         Ok(Begun {

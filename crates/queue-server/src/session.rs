@@ -208,7 +208,10 @@ impl<'q> Session<'q> {
                 body,
             } => {
                 self.begun_bytes += body.len();
-                queues.send(queue, millis(delay_millis), body).map(Some)
+                let room = &mut self.room;
+                queues
+                    .send_from(room, queue, millis(delay_millis), body)
+                    .map(Some)
             }
             Request::Receive {
                 queue,

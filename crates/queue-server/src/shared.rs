@@ -63,9 +63,8 @@ impl Shared {
         state: &mut State,
         queue: QueueName,
         delay: Duration,
-        body: &[u8],
+        message: Message,
     ) -> Result<(MessageId, Option<Arc<Wakeup>>), QueueError> {
-        let message = Message::new(body);
         let name = state.admit(queue, &message, &self.limits)?;
         let mut message = message.counted(&self.memory);
         message.id = state.next_id;

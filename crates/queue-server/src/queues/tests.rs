@@ -800,3 +800,29 @@ fn a_paused_queue_without_a_name_is_passed_over() {
         assert_eq!(names, ["default", "p"]);
     });
 }
+
+#[test]
+fn what_a_message_is_read_into_has_room_until_the_message_has() {
+    let queues = Queues::in_memory(Limits {
+        body_bytes_max: 70_000,
+        queue_bytes_max: 65_000,
+        memory_bytes_max: 100_000,
+        ..limits()
+    });
+    let memory = &queues.shared.memory;
+    let mut room = Room::new(memory);
+    // There is not enough for both at once.
+    assert!(room.grow_to(60_000));
+    let sent = queues.send_from(&mut room, Q, Duration::ZERO, &[b'x'; 60_000]);
+    finish(&queues, sent.unwrap());
+    assert_eq!(memory.taken(), 60_064);
+    assert!(room.grow_to(50_000));
+    let taken = memory.taken();
+    // What is refused before it could need room leaves that to whoever has it.
+    let too_large = queues.send_from(&mut room, Q, Duration::ZERO, &[b'x'; 70_001]);
+    assert!(matches!(too_large, Err(QueueError::TooLarge { .. })));
+    assert_eq!(memory.taken(), taken);
+    let full = queues.send_from(&mut room, Q, Duration::ZERO, &[b'x'; 50_000]);
+    assert_eq!(full.err(), Some(QueueError::TooManyBytes(65_000)));
+    assert_eq!(memory.taken(), 60_064);
+}
