@@ -160,6 +160,11 @@ pub trait DatagramService: Send + Sync + 'static {
 pub struct Handle(Arc<Registry>);
 
 impl Handle {
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.0.is_stopping()
+    }
+
     /// Lets requests in flight finish, closes everything else, and makes [`Daemon::run`] return.
     /// Returns whether this was the first call.
     pub fn stop(&self) -> bool {

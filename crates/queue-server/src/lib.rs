@@ -218,7 +218,7 @@ impl Server {
     /// # Errors
     /// If it cannot start its threads, or had to end because the disk failed.
     pub fn run(self) -> Result<(), Error> {
-        self.queues.serve();
+        self.queues.serve(self.handle());
         self.daemon.run()?;
         let failure = self.queues.failure();
         failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))

@@ -10,10 +10,9 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use daemon::lock;
+use daemon::{Handle, lock};
 use group_commit::{Committer, Fsync, Ticket};
 use proto::queue::{QueueName, Reply, Token};
 
@@ -63,8 +62,9 @@ impl Queues {
 
     /// From now on, somebody may be told that something is stored: the database stays, though it may
     /// have been made just now.
-    pub(crate) fn serve(&self) {
-        self.shared.is_serving.store(true, Ordering::Relaxed);
+    pub(crate) fn serve(&self, server: Handle) {
+        // Nobody else has set it.
+        let _ = self.shared.server.set(server);
     }
 
     /// The longest message, in bytes.

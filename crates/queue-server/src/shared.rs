@@ -1,10 +1,9 @@
 //! What the queues and the writer of their database share: the state, its clock and its limits.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
-use daemon::{Wakeup, lock};
+use daemon::{Handle, Wakeup, lock};
 use proto::queue::{MessageId, QueueName, Token};
 
 use crate::QueueError;
@@ -20,8 +19,8 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     /// Something is due earlier than it was.
     pub(crate) due_earlier: Condvar,
-    /// Whether anybody may have been told that something is stored.
-    pub(crate) is_serving: AtomicBool,
+    /// The server, from when on anybody may have been told that something is stored.
+    pub(crate) server: OnceLock<Handle>,
 }
 
 /// Wakes whoever is to be woken, if anybody is.
@@ -41,8 +40,13 @@ impl Shared {
             memory,
             limits,
             due_earlier: Condvar::new(),
-            is_serving: AtomicBool::new(false),
+            server: OnceLock::new(),
         }
+    }
+
+    /// Whether the server ends.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.server.get().is_some_and(Handle::is_stopping)
     }
 
     pub(crate) fn check_length(&self, body: &[u8]) -> Result<(), QueueError> {

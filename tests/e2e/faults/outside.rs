@@ -276,3 +276,32 @@ fn a_stopped_servers_database_is_whole_alone_unless_it_says_that_it_is_not() {
         ledger.check(dir.path());
     }
 }
+
+#[test]
+fn a_server_that_ends_does_not_wait_for_another_program_that_has_locked_the_database() {
+    /// Far less than a change waits otherwise.
+    const END_WAIT: Duration = Duration::from_secs(12);
+    let (dir, ledger) = some_records(Queue);
+    let server = Server::spawn(Queue.command(dir.path()));
+    let connect = || QueueClient::connect(&server.endpoint(), Transport::Tcp).unwrap();
+    // It is given back at the end.
+    let mut holder = connect();
+    let held = holder.receive().unwrap();
+    assert!(held.is_some());
+    let other = rusqlite::Connection::open(dir.path().join("queue.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut client = connect();
+    thread::scope(|scope| {
+        let sent = scope.spawn(|| client.send(b"waits").map(drop));
+        thread::park_timeout(Duration::from_millis(300));
+        let asked = Instant::now();
+        server.signal("TERM");
+        let error = sent.join().unwrap().unwrap_err().to_string();
+        let want = "not stored: the database is locked by another program";
+        assert!(error.contains(want), "{error}");
+        assert_eq!(server.wait().0, Some(0));
+        assert!(asked.elapsed() < END_WAIT, "{:?}", asked.elapsed());
+    });
+    drop((other, holder));
+    ledger.check(dir.path());
+}

@@ -31,11 +31,11 @@ use std::time::{Duration, Instant};
 
 use group_commit::{CommitError, NotStored, Store};
 use proto::queue::MessageId;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::message::{Arriving, Taken};
 use crate::shared::Shared;
-use causes::{Error, Failed, io_error, is_failed_sync, is_lack_of_room};
+use causes::{Error, Failed, io_error, is_failed_sync, is_lack_of_room, is_locked};
 use change::Written;
 use files::Files;
 use row::INSERT;
@@ -53,7 +53,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How long a change waits at the most while another program has locked the database.
 const LOCKED_WAIT: Duration = Duration::from_secs(20);
 
-/// How long the end of a server waits for such a program.
+/// How long a server that ends waits for such a program.
 const END_WAIT: Duration = Duration::from_secs(1);
 
 /// What is said when the database is not whole without its log.
@@ -181,17 +181,12 @@ impl Journal {
         changed: &[Written],
         locked_until: Option<Instant>,
     ) -> Result<(), Error> {
-        if let Some(until) = locked_until {
-            let left = until.saturating_duration_since(Instant::now());
-            self.db.busy_timeout(left)?;
-        }
         let last_id = self.next_id - 1;
         let is_short_of_ids = last_id > self.reserved_id;
         let reserved_id = last_id + IDS_RESERVED;
         let state = is_short_of_ids.then(|| self.state(reserved_id));
         let now = self.queues.clock.now();
-        let immediate = TransactionBehavior::Immediate;
-        let transaction = self.db.transaction_with_behavior(immediate)?;
+        let transaction = begin(&self.db, &self.queues, locked_until)?;
         if let Some(state) = &state {
             state.write(&transaction)?;
         }
@@ -296,6 +291,24 @@ impl Journal {
     }
 }
 
+/// Begins a transaction, and waits for another program that has locked the database; but not for long
+/// when the server ends. There is no other transaction.
+fn begin<'a>(
+    db: &'a Connection,
+    queues: &Shared,
+    locked_until: Option<Instant>,
+) -> rusqlite::Result<Transaction<'a>> {
+    let until = locked_until.unwrap_or_else(|| Instant::now() + LOCKED_WAIT);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        db.busy_timeout(left.min(END_WAIT))?;
+        match Transaction::new_unchecked(db, TransactionBehavior::Immediate) {
+            Err(error) if is_locked(&error) && left > END_WAIT && !queues.is_stopping() => {}
+            begun => return begun,
+        }
+    }
+}
+
 impl Store for Journal {
     type Change = Asked;
     type Outcome = Applied;
@@ -381,7 +394,7 @@ impl Store for Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.files.database.is_unused &= !self.queues.is_serving.load(Ordering::Relaxed);
+        self.files.database.is_unused &= self.queues.server.get().is_none();
         // Nothing may be synced any more when it is not known what is on the disk.
         if self.is_lost {
             return;
