@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -73,7 +74,11 @@ impl Codes {
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
         let mut known = Known::new();
-        let mut loading = known.load();
+        let path = data_dir.join(FILE_NAME);
+        // A file that is none is refused below.
+        let file_bytes = fs::metadata(&path).map_or(0, |there| there.len());
+        let expected = usize::try_from(file_bytes).unwrap_or(usize::MAX) / (LINE_BYTES + 1);
+        let mut loading = known.load(expected.min(codes_max));
         let look = |line: &[u8], is_whole| match parse(line) {
             Some((uuid, code)) if is_whole => {
                 loading.add(uuid, code);
@@ -82,7 +87,6 @@ impl Codes {
             None if line.len() > LINE_BYTES => Line::Damaged,
             _ => Line::Torn,
         };
-        let path = data_dir.join(FILE_NAME);
         let read = TextFile::read(&path, look)?;
         // Every line up to here has added a code, so their numbers are the same.
         let loaded = loading.end();

@@ -73,8 +73,14 @@ pub(crate) struct Loading<'a> {
 }
 
 impl Known {
-    /// Begins to read codes.
-    pub(crate) fn load(&mut self) -> Loading<'_> {
+    /// Begins to read codes: about so many, for which room is made at once, for a table that grows
+    /// moves all that it has each time.
+    pub(crate) fn load(&mut self, expected: usize) -> Loading<'_> {
+        let Self { hasher, shards } = self;
+        for shard in shards.iter_mut() {
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            shard.reserve(expected / SHARDS, |pair| hash_of(hasher, pair.0));
+        }
         Loading {
             known: self,
             gathered: vec![Vec::new(); SHARDS],
@@ -160,7 +166,7 @@ mod tests {
         let count = 3 * SHARDS as u128 * LOAD_CODES as u128 / 2;
         let load = |doubled: &[u128]| {
             let mut known = Known::new();
-            let mut loading = known.load();
+            let mut loading = known.load(0);
             for n in (0..count).chain(doubled.iter().copied()) {
                 loading.add(Uuid::from_u128(n), Uuid::from_u128(!n));
             }
