@@ -264,7 +264,7 @@ for transport in TCP UDP; do
         expect "Sent: $bytes bytes"
     done
 
-    step "Send more than 3000 bytes over $transport" 'That is over the limit: the client says both numbers and sends nothing.'
+    step "Send more than 3000 bytes over $transport" 'That is over the limit: the client says so and sends nothing.'
     run 2 "queue-client $queue $transport send data/message3.txt"
     expect 'data/message3.txt exceeds 3000 bytes'
 
