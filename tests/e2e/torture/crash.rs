@@ -11,17 +11,17 @@ const CRASHES: usize = 50;
 
 #[test]
 fn the_queue_keeps_what_it_acknowledged() {
-    crash_and_crash("queue", CRASHES, Queue::default(), |_, _, _| {});
+    crash_and_crash("queue", CRASHES, &Queue::default(), |_, _, _| {});
 }
 
 #[test]
 fn the_code_server_keeps_what_it_acknowledged() {
-    crash_and_crash("code", CRASHES, Codes::default(), |_, _, _| {});
+    crash_and_crash("code", CRASHES, &Codes::default(), |_, _, _| {});
 }
 
 #[test]
 fn the_history_keeps_what_it_acknowledged() {
-    crash_and_crash("history", CRASHES, History::default(), |_, _, _| {});
+    crash_and_crash("history", CRASHES, &History::default(), |_, _, _| {});
 }
 
 /// Moves the log away and has the server make a new one, as logrotate does, a few times in each
@@ -53,7 +53,7 @@ fn check_rotated(what: &str, service: impl Service, log: &str) {
             rotations.fetch_add(1, Ordering::SeqCst);
         }
     };
-    crash_and_crash(what, CRASHES, service, rotate);
+    crash_and_crash(what, CRASHES, &service, rotate);
     let rotations = rotations.into_inner();
     println!("torture: {what}: {rotations} rotations");
     assert!(rotations > 0);

@@ -113,7 +113,7 @@ fn noise() -> Noise {
 fn crash_and_crash<S: Service>(
     what: &str,
     crashes: usize,
-    service: S,
+    service: &S,
     beside: impl Fn(&S, &Server, &Ledger) + Sync,
 ) {
     let ledger = Ledger::default();
@@ -124,7 +124,7 @@ fn crash_and_crash<S: Service>(
         let _crowd = (life % 2 == 1).then(|| crowd(server.addrs[server.addrs.len() - 1]));
         thread::scope(|scope| {
             scope.spawn(|| service.load(&server, life, &ledger));
-            scope.spawn(|| beside(&service, &server, &ledger));
+            scope.spawn(|| beside(service, &server, &ledger));
             ledger.wait_for_some(&mut noise);
             server.signal("KILL");
         });

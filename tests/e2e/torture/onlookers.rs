@@ -85,6 +85,7 @@ fn whoever_looks_at_the_queue_costs_it_nothing() {
     if !has_program("sqlite3") {
         return;
     }
+    // Its folder is there until nobody looks any more.
     let queue = Queue::default();
     // Or the first look would make an empty database.
     queue.start().kill();
@@ -93,7 +94,7 @@ fn whoever_looks_at_the_queue_costs_it_nothing() {
     thread::scope(|scope| {
         let lookers = [(); 2].map(|()| scope.spawn(|| look_on(&path, &is_over)));
         let over = Over(&is_over);
-        crash_and_crash("queue, looked at", CRASHES, queue, |_, _, _| {});
+        crash_and_crash("queue, looked at", CRASHES, &queue, |_, _, _| {});
         drop(over);
         let looks: usize = lookers.into_iter().map(|l| l.join().unwrap()).sum();
         println!("torture: queue, looked at: {looks} looks");

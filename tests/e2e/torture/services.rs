@@ -30,7 +30,7 @@ pub trait Service: Sync {
     fn load(&self, server: &Server, life: usize, ledger: &Ledger);
 
     /// Starts the server, and checks what is there.
-    fn check(self, what: &str, ledger: &Ledger);
+    fn check(&self, what: &str, ledger: &Ledger);
 }
 
 /// The queue server with a database.
@@ -120,7 +120,7 @@ impl Service for Queue {
         });
     }
 
-    fn check(self, what: &str, ledger: &Ledger) {
+    fn check(&self, what: &str, ledger: &Ledger) {
         let server = self.start();
         let mut client = connect(&server).unwrap();
         let mut there = Vec::new();
@@ -133,8 +133,8 @@ impl Service for Queue {
             newest_id = message.id;
             there.push(String::from_utf8(message.body).unwrap());
         }
-        let mut gone = self.gone.into_inner().unwrap();
-        let unsure = self.unsure.into_inner().unwrap();
+        let mut gone = std::mem::take(&mut *self.gone.lock().unwrap());
+        let unsure = std::mem::take(&mut *self.unsure.lock().unwrap());
         gone.extend(unsure.into_iter().filter(|record| !there.contains(record)));
         ledger.check_all_there(what, &there, &gone);
     }
@@ -189,10 +189,10 @@ impl Service for Codes {
         });
     }
 
-    fn check(self, what: &str, ledger: &Ledger) {
+    fn check(&self, what: &str, ledger: &Ledger) {
         let server = self.start();
         let mut client = code_client(&server);
-        for (uuid, code) in self.codes.into_inner().unwrap() {
+        for (uuid, code) in std::mem::take(&mut *self.codes.lock().unwrap()) {
             assert_eq!(
                 client.request(uuid).unwrap(),
                 code,
@@ -243,7 +243,7 @@ impl Service for History {
         });
     }
 
-    fn check(self, what: &str, ledger: &Ledger) {
+    fn check(&self, what: &str, ledger: &Ledger) {
         drop(self.start());
         let there = words(self.dir(), "history.txt", 2);
         ledger.check_all_there(what, &there, &HashSet::new());
