@@ -84,7 +84,7 @@ impl Codes {
                 loading.add(uuid, code);
                 Line::Sound
             }
-            None if line.len() > LINE_BYTES => Line::Damaged,
+            None if written_bytes(line) > LINE_BYTES => Line::Damaged,
             _ => Line::Torn,
         };
         let read = TextFile::read(&path, look)?;
@@ -186,6 +186,12 @@ impl Store for CodesFile {
     }
 }
 
+/// How long a line is without the zeros that a power cut may leave in the place of what was being
+/// written.
+fn written_bytes(line: &[u8]) -> usize {
+    line.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1)
+}
+
 fn parse(line: &[u8]) -> Option<(Uuid, Uuid)> {
     let (record, crc) = line.split_at_checked(LINE_BYTES - CRC_BYTES)?;
     let record = record.strip_suffix(b" ")?;
@@ -276,6 +282,22 @@ mod tests {
             codes.get_or_make(uuid(9)).unwrap();
             drop(codes);
             open(dir.path(), 100).unwrap();
+        }
+    }
+
+    #[test]
+    fn zeros_in_the_place_of_the_newest_lines_are_cut_off() {
+        let (dir, made) = three();
+        let path = dir.path().join(FILE_NAME);
+        let whole = fs::read(&path).unwrap();
+        for cut in [2 * (LINE_BYTES + 1), 2 * (LINE_BYTES + 1) + 5] {
+            let mut zeros = whole.clone();
+            zeros.resize(4096, 0);
+            zeros[cut..].fill(0);
+            fs::write(&path, zeros).unwrap();
+            let codes = open(dir.path(), 100).unwrap();
+            assert_eq!(codes.get(uuid(2)), Some(made[1]));
+            assert_eq!(codes.get(uuid(3)), None);
         }
     }
 
