@@ -167,6 +167,9 @@ fn sqlite_keeps_its_locks_from_the_start_on() {
 
 #[test]
 fn a_look_does_not_take_the_log_away() {
+    if !has_program("sqlite3") {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::spawn(Queue.command(dir.path()));
     let mut ledger = Ledger::new(Queue);
@@ -175,13 +178,8 @@ fn a_look_does_not_take_the_log_away() {
     let database = dir.path().join("queue.db");
     let inode = |name| fs::metadata(dir.path().join(name)).unwrap().ino();
     let before = (inode("queue.db-wal"), inode("queue.db-shm"));
-    let other = rusqlite::Connection::open(&database).unwrap();
-    let count = |db: &rusqlite::Connection| -> i64 {
-        let count = "SELECT count(*) FROM messages";
-        db.query_row(count, [], |row| row.get(0)).unwrap()
-    };
-    assert_eq!(count(&other), 1);
-    other.close().unwrap();
+    let look = "SELECT count(*) FROM messages".to_owned();
+    sqlite3(&database, &[look]).expect(0);
     assert_eq!((inode("queue.db-wal"), inode("queue.db-shm")), before);
     assert_eq!(ledger.put(&mut client), Done);
     server.kill();
