@@ -167,6 +167,30 @@ fn process_1_waits_for_orphans_and_passes_signals_on() {
 }
 
 #[test]
+fn process_1_needs_no_proc() {
+    let script = "mount -t tmpfs none /proc && exec \"$@\"";
+    let runner = [
+        "unshare",
+        "--pid",
+        "--fork",
+        "--mount",
+        "--kill-child",
+        "sh",
+    ];
+    let runner = [&runner[..], &["-c", script, "sh"]].concat();
+    let can = Command::new(runner[0])
+        .args(&runner[1..])
+        .arg("true")
+        .output();
+    if !can.is_ok_and(|can| can.status.success()) {
+        return skipped("there can be no process 1 without /proc");
+    }
+    let place = Place::new("", "job\n");
+    run_command(place.command(&runner, "--once", "cat > done"), b"").expect(0);
+    assert_eq!(place.read("done"), "job");
+}
+
+#[test]
 fn process_1_ends_as_its_worker_does() {
     let runner = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
     let can = Command::new(runner[0])

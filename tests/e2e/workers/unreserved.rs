@@ -15,7 +15,7 @@ use crate::work::client;
 fn workers_that_are_stopped_at_the_moment_when_messages_come_lose_no_attempt() {
     const JOBS: u64 = 8;
     let place = Place::new("--max-attempts 1", "");
-    for _ in 0..4 {
+    for _ in 0..2 {
         let worker = place.work("--jobs 8", "exit 0");
         let waiting = || {
             let queues = client(&place.server).stats().unwrap().queues;

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use super::job::ourselves;
+use super::job::{our_name, ourselves};
 
 /// What is passed on; nobody sends anything else to a worker and means it.
 const PASSED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
@@ -36,7 +36,7 @@ pub(super) fn run() -> io::Result<Infallible> {
     let mut signals = Signals::new(PASSED_ON)?;
     // In a group of its own: Ctrl-C reaches us, and is passed on once.
     let worker = Command::new(ourselves()?)
-        .arg0(env!("CARGO_PKG_NAME"))
+        .arg0(our_name())
         .args(env::args_os().skip(1))
         .process_group(0)
         .spawn()?;

@@ -2,6 +2,7 @@
 //! listened to until it tells how the command has ended.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -42,7 +43,7 @@ pub(super) fn run(
     let (worker, guardian) = UnixStream::pair()?;
     // Dropped with its end of the socket when it is started: only the guardian is to have that.
     let mut child = Command::new(ourselves()?)
-        .arg0(env!("CARGO_PKG_NAME"))
+        .arg0(our_name())
         .arg(guardian::ARG)
         .arg(&work.command)
         .args(&work.args)
@@ -114,13 +115,18 @@ fn end_group(guardian: &Child) {
     let _ = kill_process_group(Pid::from_child(guardian), Signal::KILL);
 }
 
+/// What we were started as; who is started once more is told the same, so that it can be found again.
+pub(super) fn our_name() -> OsString {
+    env::args_os().next().unwrap_or_default()
+}
+
 /// What to run to be started once more.
 pub(super) fn ourselves() -> io::Result<PathBuf> {
     if Path::new(OURSELVES).exists() {
         return Ok(PathBuf::from(OURSELVES));
     }
     // In a folder without /proc, for instance.
-    lookup::find(&env::args_os().next().unwrap_or_default())
+    lookup::find(&our_name())
 }
 
 /// Whether a command was ended by a signal that stops things, or says so as a shell does.
