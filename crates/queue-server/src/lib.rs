@@ -118,7 +118,7 @@ impl fmt::Display for Error {
             Self::Start(error) => error.fmt(f),
             Self::Journal(error) => error.fmt(f),
             Self::Thread(_) => f.write_str("cannot start a thread"),
-            Self::Disk(_) => f.write_str("ended, for the disk failed"),
+            Self::Disk(_) => f.write_str("stopping"),
         }
     }
 }
