@@ -100,7 +100,7 @@ impl Registry {
         };
         let entry = Arc::clone(&registration.entry);
         let served = Arc::clone(service);
-        if let Err(error) = spawn(peer.to_string(), move || serve(registration, &*served)) {
+        if let Err(error) = spawn(peer.to_string(), move || serve(registration, served)) {
             log::warn!("Cannot start a thread for {peer}: {error}");
             let reply = service.busy_reply(arrived_byte(&entry.stream));
             let _ = (&entry.stream).write(&reply);
@@ -116,7 +116,7 @@ impl Registry {
         log::warn!("Too many connections, turning away {peer}");
         if self.turned_away.fetch_add(1, Ordering::Relaxed) < TURNED_AWAY_MAX {
             let guard = TurnedAway(Arc::clone(self));
-            let patient = Arc::clone(service);
+            let patient = Arc::downgrade(service);
             let spawned = spawn(format!("busy {peer}"), move || {
                 let _guard = guard;
                 let mut first = [0];
@@ -125,7 +125,13 @@ impl Registry {
                     Ok(1) => Some(first[0]),
                     _ => None,
                 };
-                if (&stream).write_all(&patient.busy_reply(first)).is_ok() {
+                // Nobody waits for this thread, so it does not keep the service.
+                let Some(service) = patient.upgrade() else {
+                    return;
+                };
+                let reply = service.busy_reply(first);
+                drop(service);
+                if (&stream).write_all(&reply).is_ok() {
                     linger(&stream);
                 }
             });
@@ -192,10 +198,12 @@ impl Drop for TurnedAway {
 
 /// The whole life of a connection's thread. A panic unwinds through here, takes the connection
 /// off the registry, and ends this thread alone.
-pub(crate) fn serve(registration: Registration, service: &dyn Service) {
+pub(crate) fn serve(registration: Registration, service: Arc<dyn Service>) {
     let mut connection = Connection::new(&registration);
     log::debug!("Connected");
     let served = service.serve(&mut connection);
+    // Before the registration: who stops the server waits for that, and then has the service alone.
+    drop(service);
     match served.and_then(|()| connection.finish()) {
         Ok(()) => {
             if !connection.peer_has_closed() {

@@ -29,13 +29,23 @@ impl Service for Echo {
 /// A server of one port, with room for so many, and a way to get in.
 struct Server {
     registry: Arc<Registry>,
+    service: Arc<dyn Service>,
     listener: TcpListener,
 }
 
 impl Server {
     fn new(connections_max: usize) -> Self {
+        Self::serving(connections_max, |_| Arc::new(Echo))
+    }
+
+    fn serving(
+        connections_max: usize,
+        service: impl FnOnce(&Arc<Registry>) -> Arc<dyn Service>,
+    ) -> Self {
+        let registry = Registry::new(connections_max);
         Self {
-            registry: Registry::new(connections_max),
+            service: service(&registry),
+            registry,
             listener: crate::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap(),
         }
     }
@@ -49,8 +59,7 @@ impl Server {
         if !sent.is_empty() {
             stream.peek(&mut [0]).unwrap();
         }
-        let service: Arc<dyn Service> = Arc::new(Echo);
-        self.registry.admit(stream, peer, &service);
+        self.registry.admit(stream, peer, &self.service);
         client
     }
 
@@ -96,6 +105,42 @@ fn a_flood_is_turned_away_without_a_thread_for_each() {
     drop(place);
     let mut client = server.admit(b"hello");
     client.read_exact(&mut [0; 5]).unwrap();
+}
+
+#[test]
+fn who_waits_for_the_connections_to_end_has_the_service_alone() {
+    /// Tells, when the last that serves with it has gone, how many connections still count.
+    struct Watched(Arc<Registry>, std::sync::mpsc::Sender<usize>);
+    impl Service for Watched {
+        fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+            Echo.serve(connection)
+        }
+
+        fn busy_reply(&self, _: Option<u8>) -> Vec<u8> {
+            Vec::new()
+        }
+    }
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            let _ = self.1.send(self.0.open());
+        }
+    }
+    let (gone, open) = std::sync::mpsc::channel();
+    let start = || {
+        let gone = gone.clone();
+        Server::serving(1, |registry| Arc::new(Watched(Arc::clone(registry), gone)))
+    };
+    let server = start();
+    let client = server.admit(b"hello");
+    drop(server);
+    drop(client);
+    assert_eq!(open.recv_timeout(PATIENCE), Ok(1));
+    // One that is turned away is not waited for, and does not keep it.
+    let server = start();
+    let _place = server.fill();
+    let _silent = server.admit(b"");
+    drop(server);
+    assert_eq!(open.try_recv(), Ok(1));
 }
 
 #[test]
@@ -151,7 +196,7 @@ fn a_connection_that_ends_first_is_read_to_its_end() {
     let (stream, peer) = server.listener.accept().unwrap();
     let registration = server.registry.register(stream, peer).unwrap();
     thread::scope(|scope| {
-        scope.spawn(|| super::serve(registration, &Refuse));
+        scope.spawn(|| super::serve(registration, Arc::new(Refuse)));
         // Far more than a socket takes: were it not read, the reply would be lost to a reset.
         for _ in 0..100 {
             client.write_all(&[0; 1 << 16]).unwrap();

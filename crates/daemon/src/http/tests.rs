@@ -74,7 +74,7 @@ fn talk(registry: &Arc<Registry>, http: Arc<Http<Answers>>, sent: &str) -> Strin
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, peer) = listener.accept().unwrap();
     let registration = registry.register(stream, peer).unwrap();
-    let served = thread::spawn(move || serve(registration, &*http));
+    let served = thread::spawn(move || serve(registration, http));
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(sent.as_bytes()).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
