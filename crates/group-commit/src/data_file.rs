@@ -5,7 +5,7 @@
 //! symbolic link, another hard link, another mount. SQLite's own locks are of another kind and do
 //! not meet it.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{self, Path, PathBuf};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use crate::OpenError;
+use crate::{Look, OpenError};
 
 /// The permissions of a file that is made here: it is its owner's alone.
 pub(crate) const MODE: u32 = 0o600;
@@ -38,8 +38,7 @@ pub enum Place {
 pub struct Watch {
     /// Absolute, so that a working directory that is moved is noticed.
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    identity: (u32, u32, u64),
 }
 
 impl Watch {
@@ -48,14 +47,13 @@ impl Watch {
     /// # Errors
     /// If there is nothing, or it cannot be looked at.
     pub fn new(path: &Path) -> io::Result<Self> {
-        Self::of(path, &fs::metadata(path)?)
+        Self::of(path, Look::at(path)?)
     }
 
-    fn of(path: &Path, metadata: &Metadata) -> io::Result<Self> {
+    fn of(path: &Path, look: Look) -> io::Result<Self> {
         Ok(Self {
             path: path::absolute(path)?,
-            device: metadata.dev(),
-            inode: metadata.ino(),
+            identity: look.identity,
         })
     }
 
@@ -69,10 +67,8 @@ impl Watch {
     /// # Errors
     /// If it cannot be looked at.
     pub fn place(&self) -> io::Result<Place> {
-        match fs::metadata(&self.path) {
-            Ok(there) if (there.dev(), there.ino()) == (self.device, self.inode) => {
-                Ok(Place::Here(there.len()))
-            }
+        match Look::at(&self.path) {
+            Ok(there) if there.identity == self.identity => Ok(Place::Here(there.bytes)),
             Ok(_) => Ok(Place::Another),
             Err(error) => match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Place::Nothing),
@@ -141,9 +137,10 @@ impl DataFile {
                 return Err(OpenError::NotRegular(path.to_owned()));
             }
             lock(&file, path)?;
+            let look = Look::of(&file).map_err(&failed)?;
             let file = Self {
                 file: Arc::new(file),
-                watch: Watch::of(path, &metadata).map_err(&failed)?,
+                watch: Watch::of(path, look).map_err(&failed)?,
                 is_made,
             };
             // Whoever had the lock may have removed or replaced the file before it gave it up.
@@ -164,7 +161,7 @@ impl DataFile {
         let file = options.open(path)?;
         file.try_lock()?;
         Ok(Self {
-            watch: Watch::of(path, &file.metadata()?)?,
+            watch: Watch::of(path, Look::of(&file)?)?,
             file: Arc::new(file),
             is_made: true,
         })

@@ -11,10 +11,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use group_commit::{DataFile, OldLock, Watch, sync_folder};
+use group_commit::{DataFile, Look, OldLock, Watch, sync_folder};
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -36,9 +36,6 @@ const RESERVE_PART: u64 = 10;
 
 /// The database grows by a part of the reserve, one in so many.
 const GROWTH_PART: u64 = 16;
-
-/// What the system counts a file's blocks in.
-const BLOCK_BYTES: u64 = 512;
 
 /// What is written to find out why nothing can be.
 const PROBE: [u8; 4096] = [0; 4096];
@@ -203,7 +200,7 @@ impl Files {
     pub(super) fn set_aside(&mut self, log_pages: usize) -> io::Result<()> {
         let in_use = LOG_HEAD_BYTES + log_pages as u64 * self.frame_bytes();
         let wanted = self.reserve_bytes.max(in_use + self.reserve_bytes / 2);
-        if self.reserve_bytes == 0 || self.log.metadata()?.blocks() * BLOCK_BYTES >= wanted {
+        if self.reserve_bytes == 0 || Look::of(&self.log)?.allocated_bytes >= wanted {
             return Ok(());
         }
         let is_possible = allocate(&self.log, FallocateFlags::KEEP_SIZE, 0, wanted)?;
@@ -214,7 +211,7 @@ impl Files {
     /// Sees to it that the database has room for so many pages, so that the log can be copied into it.
     pub(super) fn grow(&mut self, pages: u64) -> io::Result<()> {
         let file = self.database.file.file();
-        let (bytes, wanted) = (file.metadata()?.len(), pages * self.page_bytes);
+        let (bytes, wanted) = (Look::of(file)?.bytes, pages * self.page_bytes);
         if self.reserve_bytes == 0 || bytes >= wanted {
             return Ok(());
         }
