@@ -5,21 +5,28 @@
 use std::io;
 use std::process;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::threads::spawn;
-use crate::{Handle, StartError};
+use crate::{Handle, StartError, lock};
 
 /// The exit code when a second signal cuts the shutdown short.
 const EXIT_CUT_SHORT: i32 = 2;
 
 /// The signals of a process that is, or becomes, a server.
-pub struct Signals(Arc<OnceLock<Server>>);
+pub struct Signals(Arc<Mutex<State>>);
 
 /// What the signals are for.
+#[derive(Default)]
+struct State {
+    server: Option<Arc<Server>>,
+    /// Whether SIGHUP came before there was a server.
+    is_hung_up: bool,
+}
+
 struct Server {
     handle: Handle,
     reload: Box<dyn Fn() + Send + Sync>,
@@ -27,7 +34,7 @@ struct Server {
 
 impl Signals {
     /// Handles signals from now on. To be called once a process, before a file is written or a port
-    /// listened on. Until there is a server ([`Signals::serve`]), SIGHUP does nothing, and SIGINT and
+    /// listened on. Until there is a server ([`Signals::serve`]), SIGHUP waits for it, and SIGINT and
     /// SIGTERM end the process as if they were not handled.
     ///
     /// With SIGXFSZ handled, a write that would make a file grow over its limit fails with EFBIG
@@ -36,8 +43,8 @@ impl Signals {
     /// # Errors
     /// If the handlers cannot be set.
     pub fn handle() -> Result<Self, StartError> {
-        let server = Arc::new(OnceLock::new());
-        let served = Arc::clone(&server);
+        let state = Arc::new(Mutex::new(State::default()));
+        let signalled = Arc::clone(&state);
         let set = || -> io::Result<()> {
             let unread = Arc::new(AtomicBool::new(false));
             signal_hook::flag::register(SIGXFSZ, unread)?;
@@ -47,31 +54,44 @@ impl Signals {
                 let mut is_stopped = false;
                 for signal in signals.forever() {
                     if signal == SIGHUP {
-                        reload(served.get());
+                        hang_up(&signalled);
                     } else {
-                        stop(signal, served.get(), &mut is_stopped);
+                        let server = lock(&signalled).server.clone();
+                        stop(signal, server.as_deref(), &mut is_stopped);
                     }
                 }
             })?;
             Ok(())
         };
         set().map_err(StartError::Signals)?;
-        Ok(Self(server))
+        Ok(Self(state))
     }
 
     /// From now on, SIGINT or SIGTERM stops the server behind `handle`, and SIGHUP calls `reload`,
-    /// from the thread that waits for signals.
+    /// from the thread that waits for signals; if there was one before, `reload` is called here.
     pub fn serve(self, handle: Handle, reload: impl Fn() + Send + Sync + 'static) {
         let reload = Box::new(reload);
-        // `self` is gone afterwards, so this is the first time.
-        let _ = self.0.set(Server { handle, reload });
+        let server = Arc::new(Server { handle, reload });
+        let mut state = lock(&self.0);
+        state.server = Some(Arc::clone(&server));
+        let was_hung_up = std::mem::take(&mut state.is_hung_up);
+        drop(state);
+        if was_hung_up {
+            (server.reload)();
+        }
     }
 }
 
 /// SIGHUP.
-fn reload(server: Option<&Server>) {
-    if let Some(server) = server {
-        (server.reload)();
+fn hang_up(state: &Mutex<State>) {
+    let mut state = lock(state);
+    match state.server.clone() {
+        Some(server) => {
+            drop(state);
+            (server.reload)();
+        }
+        // What is open was opened before, perhaps.
+        None => state.is_hung_up = true,
     }
 }
 
@@ -87,5 +107,30 @@ fn stop(signal: i32, server: Option<&Server>, is_stopped: &mut bool) {
         log::warn!("Ended by a second signal, with requests unfinished");
         log::logger().flush();
         process::exit(EXIT_CUT_SHORT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::Daemon;
+
+    #[test]
+    fn a_hang_up_before_there_is_a_server_is_not_forgotten() {
+        let signals = Signals(Arc::default());
+        let state = Arc::clone(&signals.0);
+        let reloads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&reloads);
+        hang_up(&state);
+        hang_up(&state);
+        let handle = Daemon::new(1).unwrap().handle();
+        signals.serve(handle, move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(reloads.load(Ordering::SeqCst), 1);
+        hang_up(&state);
+        assert_eq!(reloads.load(Ordering::SeqCst), 2);
     }
 }
