@@ -1,9 +1,3 @@
-<form method="post" enctype="multipart/form-data" id="upload">
-<p><label>Upload files, or drop them here: <input type="file" name="file" multiple required></label>
-<button>Upload</button></p>
-<ul id="progress"></ul>
-</form>
-<script nonce="NONCE">
 const form = document.getElementById("upload");
 const list = document.getElementById("progress");
 let running = 0, failed = 0;
@@ -36,4 +30,3 @@ document.ondrop = (event) => {
   event.preventDefault();
   for (const file of event.dataTransfer.files) upload(file);
 };
-</script>
