@@ -195,6 +195,9 @@ fn a_queue_of_dead_letters_alone_is_kicked() {
     holder.release(&message, Duration::ZERO).unwrap();
     let listed = || program(&server, &["list"]).expect(0).out();
     assert!(listed().starts_with("jobs.dead\t"), "{}", listed());
+    // To kick them by the name that the list shows would be to kick theirs.
+    let want = "'jobs.dead' has no dead letters of its own; kick 'jobs'";
+    check_refused(&server, &["kick", "jobs.dead"], want);
     program(&server, &["kick", "jobs"]).expect(0);
     assert!(listed().starts_with("jobs\t1\t"), "{}", listed());
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use group_commit::NotStored;
 use proto::ErrorCode;
-use proto::queue::MessageId;
+use proto::queue::{MessageId, QueueName};
 
 /// How many queues there may be.
 pub const QUEUES_MAX: usize = 10_000;
@@ -43,6 +43,8 @@ pub enum QueueError {
     NoLease,
     /// There is no queue of this name.
     NoQueue(String),
+    /// The queue of this name holds dead letters, and has none of its own.
+    OfDeadLetters(String),
     /// The queue of this name hands out nothing.
     Paused(String),
     /// The server ends.
@@ -63,7 +65,9 @@ impl QueueError {
             | Self::TooManyHeld => ErrorCode::Full,
             Self::CannotWait => ErrorCode::Busy,
             Self::Draining => ErrorCode::Draining,
-            Self::NotHeld(_) | Self::NoLease | Self::NoQueue(_) => ErrorCode::NotFound,
+            Self::NotHeld(_) | Self::NoLease | Self::NoQueue(_) | Self::OfDeadLetters(_) => {
+                ErrorCode::NotFound
+            }
             Self::Paused(_) => ErrorCode::Paused,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
             Self::NotStored(_) => ErrorCode::Storage,
@@ -102,6 +106,10 @@ impl fmt::Display for QueueError {
                  lease ran out",
             ),
             Self::NoQueue(name) => write!(f, "there is no queue '{name}'"),
+            Self::OfDeadLetters(name) => {
+                let queue = name.trim_end_matches(QueueName::DEAD_SUFFIX);
+                write!(f, "'{name}' has no dead letters of its own; kick '{queue}'")
+            }
             Self::Paused(name) => write!(f, "the queue '{name}' is paused"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
             Self::NotStored(error) => write!(f, "the change is {error}"),

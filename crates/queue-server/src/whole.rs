@@ -84,8 +84,12 @@ impl Queues {
     /// Moves the messages of a queue's dead back to its end; returns how many there were.
     ///
     /// # Errors
-    /// [`QueueError::NoQueue`]; [`QueueError::NotStored`], some of them may be moved.
+    /// [`QueueError::NoQueue`], [`QueueError::OfDeadLetters`]; [`QueueError::NotStored`], some of them
+    /// may be moved.
     pub fn kick(&self, queue: QueueName) -> Result<u64, QueueError> {
+        if queue.is_dead() {
+            return Err(QueueError::OfDeadLetters(queue.as_str().to_owned()));
+        }
         let name = lock(&self.shared.state).existing(queue)?;
         self.for_all(&queue.dead(), false, |mut taken| {
             taken.message.attempts = 0;
