@@ -125,6 +125,11 @@ impl Http {
 }
 
 impl<S: Read> Http<S> {
+    /// Over a stream.
+    pub fn over(stream: S) -> Self {
+        Self(BufReader::new(stream))
+    }
+
     /// The next head, with its empty line; `None` is the end of the connection.
     #[track_caller]
     pub fn head(&mut self) -> Option<String> {

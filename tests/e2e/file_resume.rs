@@ -214,6 +214,10 @@ fn the_lines_of_a_batch_can_be_gone_on_with() {
 /// What a [`Depot`] does when it has read so many bytes of what is appended.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
+    /// It takes all and says nothing, and remembers that it has it.
+    Remember,
+    /// It says that somebody else is at it, when it is asked how much it has.
+    Locked,
     /// It takes all.
     Take,
     /// It ends the connection after so many bytes.
@@ -243,6 +247,8 @@ struct DepotState {
     asked: Vec<String>,
     /// What it has of the upload that is under way.
     part: Option<Vec<u8>>,
+    /// Whether it remembers that an upload has become the file.
+    is_finished: bool,
     /// The file, with the digest that was announced of it.
     file: Option<(Vec<u8>, String)>,
     digest: String,
@@ -299,6 +305,14 @@ impl Depot {
                 Some((_, digest)) => format!("200 OK\r\nRepr-Digest: {digest}"),
                 None => "404 Not Found".to_owned(),
             },
+            "HEAD /folder/.quartet-upload-1" if state.fates.front() == Some(&Fate::Locked) => {
+                state.fates.pop_front();
+                "423 Locked".to_owned()
+            }
+            "HEAD /folder/.quartet-upload-1" if state.is_finished => {
+                let length = state.file.as_ref().unwrap().0.len();
+                format!("204 No Content\r\nUpload-Complete: ?1\r\nUpload-Offset: {length}")
+            }
             "HEAD /folder/.quartet-upload-1" => match &state.part {
                 Some(part) => format!(
                     "204 No Content\r\nUpload-Complete: ?0\r\nUpload-Offset: {}",
@@ -357,6 +371,7 @@ impl Depot {
         let file = state.part.take().unwrap();
         let digest = state.digest.clone();
         state.file = Some((file, digest));
+        state.is_finished = fate == Fate::Remember;
         // With the line breaks that are written behind each reply.
         let saved = "200 OK\r\nUpload-Complete: ?1\r\nContent-Length: 9\r\n\r\nSaved";
         (fate == Fate::Take).then(|| saved.to_owned())
@@ -504,6 +519,24 @@ fn an_upload_whose_last_reply_was_lost_is_done() {
         "Sent mine: 2000000 bytes, the server had all of it\n",
         &asked,
     );
+    sending.check_sent();
+}
+
+#[test]
+fn a_server_that_remembers_what_is_done_is_not_asked_for_the_digest() {
+    let sending = sending(&[Fate::Remember]);
+    let asked = [OPTIONS, CREATE, &append(0), OFFSET];
+    sending.check(0, "the server had all of it\n", &asked);
+    sending.check_sent();
+}
+
+#[test]
+fn an_upload_that_somebody_else_is_at_is_waited_for() {
+    let sending = sending(&[]);
+    kill_an_upload(&sending);
+    sending.depot.state().fates.extend([Fate::Locked; 2]);
+    let asked = [OFFSET, OFFSET, OFFSET, &append(500_000)];
+    sending.check(0, "Sent mine: ", &asked);
     sending.check_sent();
 }
 

@@ -10,11 +10,11 @@ use crate::file::{Http, Reply, SAVED, Tree, ask, get};
 use crate::harness::{Server, eventually};
 
 /// The head of a request that begins an upload or goes on with one; further fields as lines.
-fn head(line: &str, fields: &str, body_bytes: usize) -> String {
+pub fn head(line: &str, fields: &str, body_bytes: usize) -> String {
     format!("{line} HTTP/1.1\r\nHost: h\r\nContent-Length: {body_bytes}\r\n{fields}\r\n")
 }
 
-fn begin(target: &str, fields: &str, body: &str) -> String {
+pub fn begin(target: &str, fields: &str, body: &str) -> String {
     let fields = format!("Upload-Complete: ?0\r\n{fields}");
     head(&format!("PUT {target}"), &fields, body.len()) + body
 }
@@ -26,11 +26,11 @@ fn append_head(resource: &str, offset: usize, fields: &str, body_bytes: usize) -
     head(&format!("PATCH {resource}"), &fields, body_bytes)
 }
 
-fn append(resource: &str, offset: usize, body: &str) -> String {
+pub fn append(resource: &str, offset: usize, body: &str) -> String {
     append_head(resource, offset, "Upload-Complete: ?0\r\n", body.len()) + body
 }
 
-fn append_last(resource: &str, offset: usize, body: &str) -> String {
+pub fn append_last(resource: &str, offset: usize, body: &str) -> String {
     append_head(resource, offset, "Upload-Complete: ?1\r\n", body.len()) + body
 }
 
@@ -41,15 +41,29 @@ fn digest_field(name: &str, body: &str) -> String {
 
 /// Where an upload that was begun can be gone on with.
 #[track_caller]
-fn resource_of(reply: &Reply) -> String {
+pub fn resource_of(reply: &Reply) -> String {
     assert_eq!(reply.status, 201, "{}", reply.head);
     assert!(reply.has("Upload-Complete: ?0"), "{}", reply.head);
     reply.field("Location").to_owned()
 }
 
+/// The upload that was begun there is in its place, says the server.
+#[track_caller]
+pub fn check_finished(server: &Server, resource: &str, bytes: usize) {
+    let reply = ask(server, head(&format!("HEAD {resource}"), "", 0));
+    assert_eq!(reply.status, 204, "{}", reply.head);
+    assert!(reply.has("Upload-Complete: ?1"), "{}", reply.head);
+    assert!(
+        reply.has(&format!("Upload-Offset: {bytes}")),
+        "{}",
+        reply.head
+    );
+    assert!(reply.has("Cache-Control: no-store"), "{}", reply.head);
+}
+
 /// How much has come of an upload; or the status that says that it is gone.
 #[track_caller]
-fn offset(server: &Server, resource: &str) -> Result<usize, u16> {
+pub fn offset(server: &Server, resource: &str) -> Result<usize, u16> {
     let reply = ask(server, head(&format!("HEAD {resource}"), "", 0));
     match reply.status {
         204 => {
@@ -63,7 +77,7 @@ fn offset(server: &Server, resource: &str) -> Result<usize, u16> {
 }
 
 #[track_caller]
-fn check_complete(reply: &Reply, status: u16) {
+pub fn check_complete(reply: &Reply, status: u16) {
     assert_eq!(reply.status, status, "{} {}", reply.head, reply.text());
     assert!(reply.has("Upload-Complete: ?1"), "{}", reply.head);
 }
@@ -102,8 +116,11 @@ fn a_file_comes_in_parts_and_appears_when_it_is_whole() {
     check_complete(&reply, 201);
     assert_eq!(reply.text(), SAVED);
     assert_eq!(ask(&server, get("/new/%C3%A4%20b")).text(), "hello world");
-    assert_eq!(offset(&server, &resource), Err(404));
-    assert_eq!(tree.inside().len(), before.len() + 2, "a folder and a file");
+    assert_eq!(
+        tree.inside().len(),
+        before.len() + 3,
+        "a folder, a file, and that it came"
+    );
 }
 
 #[test]
@@ -118,7 +135,7 @@ fn an_upload_in_one_go_is_complete_at_once() {
     let resource = resource_of(&ask(&server, begin("/c", "", "abc")));
     check_complete(&ask(&server, append_last(&resource, 3, "")), 201);
     assert_eq!(ask(&server, get("/c")).text(), "abc");
-    assert_eq!(tree.temporary_files(), 0);
+    assert_eq!(tree.temporary_files(), 1, "that it came");
 }
 
 #[test]
@@ -271,6 +288,54 @@ fn conditions_hold_at_the_end_too() {
 }
 
 #[test]
+fn a_finished_upload_is_remembered() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let before = tree.inside();
+    let resource = resource_of(&ask(&server, begin("/deep/x", "", "abc")));
+    check_complete(&ask(&server, append_last(&resource, 3, "def")), 201);
+    check_finished(&server, &resource, 6);
+    // Also by a server that is started later, and whatever has become of the file.
+    server.kill();
+    fs::remove_dir_all(tree.root("deep")).unwrap();
+    let server = tree.start(&["--resume-keep", "1"]);
+    check_finished(&server, &resource, 6);
+    // There is nothing to be added any more, and nothing to be given up.
+    let complete = "Upload-Complete: ?1";
+    let refused = check_refused(&server, append_last(&resource, 6, ""), 400, complete);
+    let problem: serde_json::Value = serde_json::from_str(&refused.text()).unwrap();
+    let kind = problem["type"].as_str().unwrap();
+    assert!(kind.ends_with("#completed-upload"), "{kind}");
+    let given_up = ask(&server, head(&format!("DELETE {resource}"), "", 0));
+    assert_eq!(given_up.status, 409, "{}", given_up.text());
+    // A day is what its client was told. A server that keeps less of its own keeps that.
+    let resource = resource_of(&ask(&server, begin("/y", "", "")));
+    check_complete(&ask(&server, append_last(&resource, 0, "")), 201);
+    check_finished(&server, &resource, 0);
+    eventually("only that is forgotten", || tree.temporary_files() == 1);
+    assert_eq!(offset(&server, &resource), Err(404));
+    fs::remove_file(tree.root("y")).unwrap();
+    assert_eq!(tree.inside().len(), before.len() + 1);
+}
+
+#[test]
+fn an_upload_that_another_server_is_at_is_locked() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let resource = resource_of(&ask(&server, begin("/x", "", "abc")));
+    let record = tree.root(&format!("{}.head", resource.trim_start_matches('/')));
+    let held = fs::File::open(record).unwrap();
+    held.lock().unwrap();
+    assert_eq!(offset(&server, &resource), Err(423));
+    let not_yet = "Upload-Complete: ?0";
+    check_refused(&server, append_last(&resource, 3, "def"), 423, not_yet);
+    let given_up = ask(&server, head(&format!("DELETE {resource}"), "", 0));
+    assert_eq!(given_up.status, 423);
+    drop(held);
+    check_complete(&ask(&server, append_last(&resource, 3, "def")), 201);
+}
+
+#[test]
 fn who_gives_up_leaves_nothing() {
     let tree = Tree::new();
     let server = tree.start(&[]);
@@ -325,10 +390,11 @@ fn what_has_come_outlives_a_killed_server() {
     server.kill();
     let server = tree.start(&[]);
     assert_eq!(tree.temporary_files(), 2, "the part and its head");
-    assert_eq!(offset(&server, &resource), Ok(6));
+    // What was on its way then is not known to be on the disk.
+    assert_eq!(offset(&server, &resource), Ok(3));
     let reply = check_refused(
         &server,
-        append_last(&resource, 6, "gh"),
+        append_last(&resource, 3, "defgh"),
         400,
         "Upload-Complete: ?0",
     );
@@ -336,9 +402,9 @@ fn what_has_come_outlives_a_killed_server() {
         reply.text().contains("inconsistent"),
         "the length is remembered"
     );
-    check_complete(&ask(&server, append_last(&resource, 6, "ghi")), 201);
+    check_complete(&ask(&server, append_last(&resource, 3, "defghi")), 201);
     assert_eq!(ask(&server, get("/deep/x")).text(), "abcdefghi");
-    assert_eq!(tree.temporary_files(), 0);
+    assert_eq!(tree.temporary_files(), 1, "that it came");
 }
 
 fn is_temporary(path: &std::path::Path) -> bool {

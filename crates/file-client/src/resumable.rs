@@ -68,6 +68,18 @@ struct Upload<'a> {
     state_path: PathBuf,
 }
 
+/// What the server has of an upload.
+enum Standing {
+    /// All, in its place.
+    Complete,
+    /// So many bytes.
+    Part(u64),
+    /// Nothing: there is no such upload, or it is over.
+    Gone,
+    /// It cannot be said: the server is busy with the upload.
+    Busy(Error),
+}
+
 /// What an append has led to.
 enum Appended {
     /// The server has the file.
@@ -105,13 +117,12 @@ impl<'a> Upload<'a> {
         let begun = state::read(&self.state_path)
             .filter(|begun: &State| is_url(&begun.url) && *begun == self.state(begun.url.clone()));
         if let Some(State { url, .. }) = begun {
-            match self.offset(&url) {
-                Ok(Some(offset)) => return self.go_on(&url, offset),
-                Ok(None) if self.is_there()? => {
-                    self.forget(&url);
-                    return Ok(self.was_there());
-                }
-                Ok(None) => {
+            match self.standing(&url) {
+                Ok(Standing::Part(offset)) => return self.go_on(&url, Some(offset)),
+                Ok(Standing::Busy(_)) => return self.go_on(&url, None),
+                Ok(Standing::Complete) => return Ok(self.was_there(&url)),
+                Ok(Standing::Gone) if self.is_there()? => return Ok(self.was_there(&url)),
+                Ok(Standing::Gone) => {
                     let path = shown(self.path);
                     above_bars(|| {
                         log::warn!("{path}: the server has nothing of it any more; starting over");
@@ -121,7 +132,7 @@ impl<'a> Upload<'a> {
             }
         }
         match self.create()? {
-            Some(url) => self.go_on(&url, 0),
+            Some(url) => self.go_on(&url, Some(0)),
             None => {
                 let path = shown(self.path);
                 above_bars(|| {
@@ -186,12 +197,11 @@ impl<'a> Upload<'a> {
         Ok(Some(url))
     }
 
-    /// Appends what is missing to an upload that has so many bytes. When the connection is lost,
-    /// the server is asked how many it has.
-    fn go_on(mut self, url: &str, offset: u64) -> Result<Uploaded, Error> {
+    /// Appends what is missing to an upload that has so many bytes. When that is not known, or the
+    /// connection is lost, the server is asked how many it has.
+    fn go_on(mut self, url: &str, mut next: Option<u64>) -> Result<Uploaded, Error> {
         let bar = self.client.bar_of(self.source);
-        let mut known = offset;
-        let mut next = Some(offset);
+        let mut known = next.unwrap_or(0);
         let mut tries_left = TRIES;
         loop {
             tries_left -= 1;
@@ -231,14 +241,17 @@ impl<'a> Upload<'a> {
         known: &mut u64,
         bar: &Bar,
     ) -> Result<Appended, Error> {
-        match self.offset(url)? {
-            Some(offset) => {
+        match self.standing(url)? {
+            Standing::Part(offset) => {
                 *known = offset;
                 self.append(url, offset, bar)
             }
-            // The last reply may have been lost on its way here.
-            None if self.is_there()? => Ok(Appended::All(self.was_there())),
-            None => {
+            Standing::Busy(error) => Ok(Appended::Busy(error)),
+            // The last reply was lost on its way here.
+            Standing::Complete => Ok(Appended::All(self.was_there(url))),
+            // Perhaps it was, and the server does not remember.
+            Standing::Gone if self.is_there()? => Ok(Appended::All(self.was_there(url))),
+            Standing::Gone => {
                 self.forget(url);
                 Err(Error::UploadGone(shown(self.path).to_string()))
             }
@@ -246,15 +259,16 @@ impl<'a> Upload<'a> {
     }
 
     /// The server has the file, and has said so before.
-    fn was_there(&self) -> Uploaded {
+    fn was_there(&self, url: &str) -> Uploaded {
+        self.forget(url);
         Uploaded {
             bytes: self.source.bytes(),
             answer: "the server had all of it".to_owned(),
         }
     }
 
-    /// Asks how many bytes an upload has; `None` if there is no such upload, or it is over.
-    fn offset(&mut self, url: &str) -> Result<Option<u64>, Error> {
+    /// Asks what the server has of an upload.
+    fn standing(&mut self, url: &str) -> Result<Standing, Error> {
         let request = self.request("HEAD").at(url);
         let reply = self.client.connection.ask(&request)?;
         match reply.head.status {
@@ -264,8 +278,8 @@ impl<'a> Upload<'a> {
                 let status = reply.head.status;
                 self.client.connection.keep(reply, true);
                 match offset {
-                    _ if is_complete => Ok(None),
-                    Some(offset) if offset <= self.source.bytes() => Ok(Some(offset)),
+                    _ if is_complete => Ok(Standing::Complete),
+                    Some(offset) if offset <= self.source.bytes() => Ok(Standing::Part(offset)),
                     _ => {
                         self.forget(url);
                         Err(unexpected(self.path, status))
@@ -274,8 +288,9 @@ impl<'a> Upload<'a> {
             }
             404 | 410 => {
                 self.client.connection.keep(reply, true);
-                Ok(None)
+                Ok(Standing::Gone)
             }
+            LOCKED => Ok(Standing::Busy(self.refusal(url, reply))),
             _ => Err(self.refusal(url, reply)),
         }
     }

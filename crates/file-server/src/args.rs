@@ -69,7 +69,8 @@ in units of 1024, as 64K, 10M or 2G.
 
 Exit codes:
   0  stopped by SIGINT or SIGTERM, or idle for --idle-exit
-  2  wrong usage, the root cannot be opened, or something is wrong with the --auth-file
+  2  wrong usage, the root cannot be opened, something is wrong with the --auth-file, or
+     the disk failed to keep what was written
   3  cannot listen on the port
 
 Examples:

@@ -169,12 +169,16 @@ pub(crate) fn refusal(error: FilesError) -> Refusal {
         FilesError::IsFolder | FilesError::NotAFolder => Status::Conflict,
         FilesError::NameTooLong => Status::BadRequest,
         FilesError::Changed => Status::PreconditionFailed,
-        FilesError::Busy(_) | FilesError::InUse => Status::ServiceUnavailable,
+        FilesError::InUse => Status::Locked,
+        FilesError::Busy(_) => Status::ServiceUnavailable,
         FilesError::NoSpace(_) | FilesError::NoRoom => Status::InsufficientStorage,
-        FilesError::Storage(_) => Status::InternalServerError,
+        FilesError::Storage(_) | FilesError::Unsynced(_) => Status::InternalServerError,
     };
     match &error {
-        FilesError::Busy(_) | FilesError::NoSpace(_) | FilesError::Storage(_) => {
+        FilesError::Busy(_)
+        | FilesError::NoSpace(_)
+        | FilesError::Storage(_)
+        | FilesError::Unsynced(_) => {
             log::error!("{}", with_causes(&error));
         }
         FilesError::NotAllowed(_) => log::warn!("{}", with_causes(&error)),

@@ -8,7 +8,10 @@
 //! What comes in is an [`Upload`], which appears under its name when it is whole and on disk; what
 //! is left of one that was broken off, and can be gone on with, is in `unfinished`.
 
+mod disk;
+mod hashers;
 mod hot;
+mod record;
 mod unfinished;
 mod upload;
 
@@ -32,9 +35,11 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub(crate) use hot::{FILE_BYTES_MAX, Identity};
-pub use unfinished::Unfinished;
-pub use upload::Upload;
+pub use unfinished::{Begun, Unfinished};
+pub use upload::{Mark, Upload};
 
+use disk::Disk;
+use hashers::Hashers;
 use hot::HotFiles;
 use unfinished::Turns;
 
@@ -78,6 +83,8 @@ pub enum FilesError {
     Changed,
     /// The disk failed.
     Storage(io::Error),
+    /// A sync failed: what was written may be on the disk or not.
+    Unsynced(io::Error),
 }
 
 impl fmt::Display for FilesError {
@@ -96,6 +103,9 @@ impl fmt::Display for FilesError {
                 f.write_str("what is there is not what the request expects to be there")
             }
             Self::Storage(_) => f.write_str("the server's disk failed"),
+            Self::Unsynced(_) => {
+                f.write_str("the upload is not known to be stored: the server's disk failed")
+            }
         }
     }
 }
@@ -106,7 +116,8 @@ impl std::error::Error for FilesError {
             Self::NotAllowed(cause)
             | Self::Busy(cause)
             | Self::NoSpace(cause)
-            | Self::Storage(cause) => Some(cause),
+            | Self::Storage(cause)
+            | Self::Unsynced(cause) => Some(cause),
             _ => None,
         }
     }
@@ -142,6 +153,8 @@ pub struct Files {
     /// Held while an upload takes its place, so that nothing comes between a look and that.
     placing: Mutex<()>,
     turns: Turns,
+    hashers: Hashers,
+    disk: Disk,
     hot: HotFiles,
 }
 
@@ -196,8 +209,20 @@ impl Files {
             resume_keep,
             placing: Mutex::new(()),
             turns: Turns::default(),
+            hashers: Hashers::default(),
+            disk: Disk::default(),
             hot: HotFiles::default(),
         })
+    }
+
+    /// Has `stop` called at the first sync that fails. All that come after it fail too.
+    pub fn when_a_sync_fails(&self, stop: impl Fn() + Send + Sync + 'static) {
+        self.disk.when_it_fails(stop);
+    }
+
+    /// Why a sync failed, if one did.
+    pub fn failure(&self) -> Option<io::Error> {
+        self.disk.failure()
     }
 
     /// Opens the file at a path, or the index page of the folder there.

@@ -30,7 +30,7 @@ use daemon::http::Http;
 use daemon::{Daemon, Handle, StartError};
 
 pub use accounts::{Access, Accounts, AccountsError};
-pub use files::{ENTRIES_MAX, Entry, Files, FilesError, Found, Unfinished, Upload};
+pub use files::{Begun, ENTRIES_MAX, Entry, Files, FilesError, Found, Mark, Unfinished, Upload};
 pub use path::{PathError, TreePath};
 
 use access_log::AccessLog;
@@ -89,6 +89,8 @@ pub enum Error {
     Accounts(AccountsError),
     /// Standard output cannot take the access log.
     Output(io::Error),
+    /// The disk failed in a way that leaves open what is on it.
+    Disk(io::Error),
 }
 
 impl fmt::Display for Error {
@@ -98,6 +100,7 @@ impl fmt::Display for Error {
             Self::Root { path, .. } => write!(f, "cannot serve the folder {}", path.display()),
             Self::Accounts(error) => error.fmt(f),
             Self::Output(_) => f.write_str("cannot write the access log to standard output"),
+            Self::Disk(_) => f.write_str("stopping: the disk failed"),
         }
     }
 }
@@ -108,7 +111,7 @@ impl std::error::Error for Error {
             Self::Start(error) => error.source(),
             Self::Root { cause, .. } => Some(cause),
             Self::Accounts(error) => error.source(),
-            Self::Output(cause) => Some(cause),
+            Self::Output(cause) | Self::Disk(cause) => Some(cause),
         }
     }
 }
@@ -129,7 +132,11 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Start(error) if error.is_of_network() => Exit::Network,
-            Self::Start(_) | Self::Root { .. } | Self::Accounts(_) | Self::Output(_) => Exit::Usage,
+            Self::Start(_)
+            | Self::Root { .. }
+            | Self::Accounts(_)
+            | Self::Output(_)
+            | Self::Disk(_) => Exit::Usage,
         }
     }
 }
@@ -154,6 +161,10 @@ impl Server {
             path: config.root.clone(),
             cause,
         })?;
+        let handle = daemon.handle();
+        files.when_a_sync_fails(move || {
+            handle.stop();
+        });
         let accounts = config
             .auth_file
             .as_deref()
@@ -208,7 +219,7 @@ impl Server {
     /// Serves until it is stopped, or had no request for too long.
     ///
     /// # Errors
-    /// If it cannot start its threads.
+    /// If it cannot start its threads, or had to stop because a sync failed.
     pub fn run(self) -> Result<(), Error> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let service = Arc::clone(&self.service);
@@ -223,7 +234,9 @@ impl Server {
         if let Some(log) = &self.service.0.access_log {
             log.flush();
         }
-        Ok(ran?)
+        ran?;
+        let failure = self.service.0.files.failure();
+        failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
     }
 }
 

@@ -14,7 +14,7 @@ use proto::http::{BodyLength, Refusal, RequestHead, Status};
 use serde_json::json;
 
 use crate::connection::{Connections, path_of, refusal, sniffing_off};
-use crate::files::{Unfinished, Upload};
+use crate::files::{Begun, Upload};
 use crate::listing::LINK_ESCAPES;
 
 /// The fields of the request that began an upload which still matter at its end.
@@ -95,8 +95,9 @@ impl Connections {
         if part.is_last && !knows_interim {
             return Ok(None);
         }
-        let head = kept_head(request, part.length);
-        upload.keep(&head, body.cutter()).map_err(refusal)?;
+        let head = kept_head(request);
+        let kept = upload.keep(&head, part.length, body.cutter());
+        kept.map_err(refusal)?;
         let resource = location(upload);
         if knows_interim {
             let fields = [
@@ -114,22 +115,30 @@ impl Connections {
     }
 
     /// Puts an upload in its place that has come to its end, as the request that began it wants it.
-    pub(crate) fn complete(&self, began: &RequestHead, upload: Upload) -> Response {
-        let placed = self.place(began, upload);
-        let response = placed.unwrap_or_else(|refusal| self.refuse(&refusal));
-        response.with_field(COMPLETE, resumable::format_boolean(true))
-    }
-
-    /// The reply to a request whose body is on disk, but is not all.
-    pub(crate) fn wait_for_more(
+    ///
+    /// # Errors
+    /// If not all of it can be put on the disk: then it has not come to its end.
+    pub(crate) fn complete(
         &self,
-        upload: &Upload,
-        resource: Option<String>,
+        began: &RequestHead,
+        mut upload: Upload,
     ) -> Result<Response, Refusal> {
         upload.sync().map_err(refusal)?;
+        let placed = self.place(began, upload);
+        let response = placed.unwrap_or_else(|refusal| self.refuse(&refusal));
+        Ok(response.with_field(COMPLETE, resumable::format_boolean(true)))
+    }
+
+    /// The reply to a request whose body has come, but is not all.
+    pub(crate) fn wait_for_more(
+        &self,
+        upload: &mut Upload,
+        resource: Option<String>,
+    ) -> Result<Response, Refusal> {
+        upload.save().map_err(refusal)?;
         let mut response = Response {
             status: Status::NoContent,
-            fields: self.progress(upload, self.resume_keep),
+            fields: self.progress(false, upload.bytes(), self.resume_keep),
             body: Content::None,
         };
         if let Some(resource) = resource {
@@ -159,9 +168,12 @@ impl Connections {
             }
             "DELETE" => {
                 let path = path_of(request)?;
-                let unfinished = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
-                let mut upload = unfinished.upload;
-                upload.forget();
+                let begun = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
+                let Begun::Unfinished(mut unfinished) = begun else {
+                    let sentence = "the upload is complete, and its file is in its place";
+                    return Err(Refusal::new(Status::Conflict, sentence));
+                };
+                unfinished.upload.forget();
                 Ok(Response {
                     status: Status::NoContent,
                     fields: Vec::new(),
@@ -178,16 +190,22 @@ impl Connections {
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
         let path = path_of(request)?;
-        let unfinished = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
-        let Unfinished { upload, head, keep } = unfinished;
-        // The client may now forget what it has sent.
-        upload.sync().map_err(refusal)?;
+        let begun = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
+        let (is_complete, bytes, length, keep) = match begun {
+            Begun::Finished { bytes, keep } => (true, bytes, Some(bytes), keep),
+            Begun::Unfinished(mut unfinished) => {
+                let upload = &mut unfinished.upload;
+                // The client may now forget what it has sent.
+                upload.save().map_err(refusal)?;
+                (false, upload.bytes(), upload.length(), unfinished.keep)
+            }
+        };
         let mut response = Response {
             status: Status::NoContent,
-            fields: self.progress(&upload, keep),
+            fields: self.progress(is_complete, bytes, keep),
             body: Content::None,
         };
-        if let Some(length) = length_in(&RequestHead::parse(&head)?) {
+        if let Some(length) = length {
             response = response.with_field(LENGTH, length.to_string());
         }
         Ok(response.with_field("Cache-Control", "no-store"))
@@ -212,15 +230,17 @@ impl Connections {
             return Err(Refusal::new(Status::BadRequest, sentence));
         };
         let path = path_of(request)?;
-        let unfinished = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
-        let Unfinished {
-            mut upload, head, ..
-        } = unfinished;
+        let begun = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
+        let unfinished = match begun {
+            Begun::Unfinished(unfinished) => unfinished,
+            Begun::Finished { bytes, keep } => return Ok(self.completed(bytes, keep)),
+        };
+        let (mut upload, head) = (unfinished.upload, unfinished.head);
         if offset != upload.bytes() {
             return Ok(self.mismatch(&upload, offset));
         }
         let began = RequestHead::parse(&head)?;
-        let known = length_in(&began);
+        let known = upload.length();
         let Some(part) = Part::of(request, offset, known)? else {
             return Err(inconsistent_length());
         };
@@ -229,18 +249,18 @@ impl Connections {
         upload
             .check_room(length.unwrap_or(offset))
             .map_err(refusal)?;
-        if known.is_none() && length.is_some() {
-            upload
-                .set_head(&kept_head(&began, length))
-                .map_err(refusal)?;
+        if known.is_none()
+            && let Some(length) = length
+        {
+            upload.set_length(length).map_err(refusal)?;
         }
         self.append(&mut upload, request, body, length)?;
         match part.is_last {
             true if length.is_some_and(|length| length != upload.bytes()) => {
                 Err(inconsistent_length())
             }
-            true => Ok(self.complete(&began, upload)),
-            false => self.wait_for_more(&upload, None),
+            true => self.complete(&began, upload),
+            false => self.wait_for_more(&mut upload, None),
         }
     }
 
@@ -251,18 +271,24 @@ impl Connections {
             "expected-offset": upload.bytes(),
             "provided-offset": provided,
         });
-        let body = format!("{problem}\n");
-        let mut response = Response::new(Status::Conflict, "application/problem+json", body);
-        response
-            .fields
-            .extend(self.progress(upload, self.resume_keep));
-        response
+        let progress = self.progress(false, upload.bytes(), self.resume_keep);
+        refused_as(Status::Conflict, &problem, progress)
     }
 
-    fn progress(&self, upload: &Upload, keep: Duration) -> Vec<Field> {
+    /// The reply to whoever goes on with an upload that is complete.
+    fn completed(&self, bytes: u64, keep: Duration) -> Response {
+        let problem = json!({
+            "type": format!("{PROBLEMS}completed-upload"),
+            "title": "upload is already completed",
+        });
+        let progress = self.progress(true, bytes, keep);
+        refused_as(Status::BadRequest, &problem, progress)
+    }
+
+    fn progress(&self, is_complete: bool, bytes: u64, keep: Duration) -> Vec<Field> {
         vec![
-            (COMPLETE, resumable::format_boolean(false).into()),
-            (OFFSET, upload.bytes().to_string().into()),
+            (COMPLETE, resumable::format_boolean(is_complete).into()),
+            (OFFSET, bytes.to_string().into()),
             (LIMIT, self.limit(keep).into()),
         ]
     }
@@ -275,6 +301,13 @@ impl Connections {
     }
 }
 
+/// A refusal for programs (RFC 9457), with further fields.
+fn refused_as(status: Status, problem: &serde_json::Value, fields: Vec<Field>) -> Response {
+    let mut response = Response::new(status, "application/problem+json", format!("{problem}\n"));
+    response.fields.extend(fields);
+    response
+}
+
 /// The path under which a client can go on with an upload, as a target.
 fn location(upload: &Upload) -> String {
     let path = upload.resource();
@@ -283,7 +316,7 @@ fn location(upload: &Upload) -> String {
 }
 
 /// What has to be known of the request that began an upload, to end it.
-fn kept_head(began: &RequestHead, length: Option<u64>) -> Vec<u8> {
+fn kept_head(began: &RequestHead) -> Vec<u8> {
     let text = |value| std::str::from_utf8(value).ok();
     let kept = |name| {
         began
@@ -291,15 +324,8 @@ fn kept_head(began: &RequestHead, length: Option<u64>) -> Vec<u8> {
             .filter_map(text)
             .map(move |value| (name, value))
     };
-    let mut fields: Vec<(&str, &str)> = KEPT_FIELDS.into_iter().flat_map(kept).collect();
-    let length = length.map(|length| length.to_string());
-    fields.extend(length.iter().map(|length| (LENGTH, length.as_str())));
+    let fields: Vec<(&str, &str)> = KEPT_FIELDS.into_iter().flat_map(kept).collect();
     let mut head = Vec::new();
     put_head(&mut head, began.method, began.path, "", &fields);
     head
-}
-
-/// How long an upload is, by what was kept of the request that began it.
-fn length_in(began: &RequestHead) -> Option<u64> {
-    resumable::integer(began, LENGTH)
 }

@@ -74,8 +74,8 @@ impl Connections {
         )?;
         match (part, resource) {
             (None, _) => self.place(request, upload),
-            (Some(part), _) if part.is_last => Ok(self.complete(request, upload)),
-            (Some(_), resource) => self.wait_for_more(&upload, resource),
+            (Some(part), _) if part.is_last => self.complete(request, upload),
+            (Some(_), resource) => self.wait_for_more(&mut upload, resource),
         }
     }
 
@@ -104,7 +104,7 @@ impl Connections {
         length: Option<u64>,
     ) -> Result<(), Refusal> {
         let announced = digests(request, "content-digest")?;
-        let start = upload.bytes();
+        let start = upload.mark();
         let mut body = Hashed {
             input: body,
             hasher: (!announced.is_empty()).then(Hasher::default),
@@ -112,7 +112,7 @@ impl Connections {
         self.fill(upload, &mut body, length)?;
         match body.hasher.map(Hasher::finish) {
             Some(digest) if announced.iter().any(|announced| *announced != digest) => {
-                upload.truncate(start).map_err(refusal)?;
+                upload.go_back(start).map_err(refusal)?;
                 Err(wrong_digest())
             }
             _ => Ok(()),

@@ -19,6 +19,7 @@ mod room;
 mod rotation;
 mod starts;
 mod unsynced;
+mod uploads;
 
 use std::collections::HashMap;
 use std::ffi::OsString;

@@ -3,6 +3,7 @@
 mod peers;
 mod run;
 mod server;
+mod thin_disk;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use proto::queue::{Delivery, QueueName, Request};
 pub use peers::{Then, connect, crowd, exchange, fake_server, read_to_end};
 pub use run::{Ran, Running, descendants, python, run, run_command};
 pub use server::{Server, addresses, listeners};
+pub use thin_disk::ThinDisk;
 
 /// How long anything may take before a test gives up. Long, because the machine may
 /// have other things to do.

@@ -141,7 +141,7 @@ fn an_upload_that_another_server_holds_is_in_use() {
     let tree = tree();
     let mut upload = tree.begin("/new").unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, Cutter::default()).unwrap();
+    upload.keep(head, None, Cutter::default()).unwrap();
     let resource = upload.resource();
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
     drop(upload);

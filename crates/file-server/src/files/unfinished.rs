@@ -1,14 +1,16 @@
 //! Uploads that were broken off and can be gone on with.
 //!
 //! What has come of one stands where it stood while it came, in a hidden temporary file; beside it
-//! is the head of the request that began it, so that a server that was killed meanwhile knows where
-//! it belongs, and on which conditions. Both are removed when nobody has gone on with it for
-//! `--resume-keep`. A temporary file without a head is what a killed server has left of an upload
-//! that cannot be gone on with; it is removed at the next start.
+//! is its [`Record`], so that a server that was killed meanwhile knows where it belongs, on which
+//! conditions, and how much of it is on the disk. Whatever is behind that is cut off when somebody
+//! goes on. The record stays when the upload is in its place, for a client that has not heard of it.
+//! All of it is removed when nobody has gone on with it for as long as was said. A temporary file
+//! without a record is what a killed server has left of an upload that cannot be gone on with; it is
+//! removed at the next start.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,22 +20,27 @@ use cli::escape::Escaped;
 use daemon::Cutter;
 use proto::http::RequestHead;
 
-use super::upload::{is_temporary, sync};
+use super::record::{self, Progress, Record, Stage};
+use super::upload::{Kept, is_temporary};
 use super::{Files, FilesError, Upload, or_dot};
 use crate::path::TreePath;
-
-/// What the head of the request that began an upload is called, behind the name of the upload.
-const HEAD_SUFFIX: &str = ".head";
-
-/// What it is called until it is whole.
-const HEAD_NEW_SUFFIX: &str = ".head.new";
-
-/// The longest head that is read, in bytes; twice of what a request's may have.
-const HEAD_BYTES_MAX: u64 = 32 * 1024;
 
 /// How long a client that goes on waits for the request it was cut off from to end: it may be
 /// syncing a large file.
 const TURN_WAIT: Duration = Duration::from_secs(20);
+
+/// What stands at the path of an upload that was begun.
+pub enum Begun<'f> {
+    /// It was broken off.
+    Unfinished(Box<Unfinished<'f>>),
+    /// It is in its place, and that was so many bytes.
+    Finished {
+        /// How long the file is that it became.
+        bytes: u64,
+        /// How long this is still known.
+        keep: Duration,
+    },
+}
 
 /// An upload that was broken off.
 pub struct Unfinished<'f> {
@@ -51,12 +58,13 @@ impl Files {
         path.as_path().file_name().is_some_and(is_temporary)
     }
 
-    /// Takes up the upload that stands at a path ([`Upload::resource`]). Whoever is still at it is
+    /// Takes up the upload that was begun at a path ([`Upload::resource`]). Whoever is still at it is
     /// cut off; `cutter` does that to whoever takes it up now.
     ///
     /// # Errors
-    /// [`FilesError::NotFound`] if there is none any more, and those of the disk.
-    pub fn take_up(&self, path: &TreePath, cutter: Cutter) -> Result<Unfinished<'_>, FilesError> {
+    /// [`FilesError::NotFound`] if there is none any more, [`FilesError::InUse`] if whoever is at it
+    /// stays, and those of the disk.
+    pub fn take_up(&self, path: &TreePath, cutter: Cutter) -> Result<Begun<'_>, FilesError> {
         let name = path.as_path().file_name();
         let name = name
             .filter(|name| is_temporary(name))
@@ -68,24 +76,65 @@ impl Files {
         };
         let turn = self.turns.take(name, cutter)?;
         let folder = self.root.open_dir(or_dot(folder_path))?;
-        let head = read_head(&folder, name)?;
-        let keep = left(&folder, name, self.resume_keep);
+        let (mut record, head) = Record::open(&folder, name)?;
+        record.lock()?;
+        let progress = record.progress();
+        let keep = left(&folder, name, progress.keep);
         if keep.is_zero() {
-            remove(&folder, name)?;
+            self.remove(&folder, name)?;
             return Err(FilesError::NotFound);
         }
-        let mut options = OpenOptions::new();
-        options.read(true).append(true);
-        let file = folder.open_with(name, &options)?.into_std();
-        if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
-            return Err(FilesError::InUse);
+        let finished = Begun::Finished {
+            bytes: progress.synced_bytes,
+            keep,
+        };
+        if progress.stage == Stage::Finished {
+            return Ok(finished);
         }
         // It was a request of ours, and it was checked when it came.
         let target = RequestHead::parse(&head).map_err(|_| FilesError::NotFound)?;
         let target = TreePath::decode(target.path).map_err(|_| FilesError::NotFound)?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true);
+        let file = match folder.open_with(name, &options) {
+            Err(error)
+                if progress.stage == Stage::Placing && error.kind() == io::ErrorKind::NotFound =>
+            {
+                // A server was killed when it had been put in its place.
+                let parent = target.as_path().parent().ok_or(FilesError::NotFound)?;
+                self.disk
+                    .sync_folder(&self.root.open_dir(or_dot(parent))?)?;
+                record.note(Progress {
+                    stage: Stage::Finished,
+                    ..progress
+                })?;
+                return Ok(finished);
+            }
+            opened => opened?.into_std(),
+        };
+        if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
+            return Err(FilesError::InUse);
+        }
+        let there = file.metadata()?.len();
+        if there < progress.synced_bytes {
+            log::warn!(
+                "{name}: the disk has lost {} bytes of it",
+                progress.synced_bytes - there
+            );
+            self.remove(&folder, name)?;
+            return Err(FilesError::NotFound);
+        }
+        if there > progress.synced_bytes {
+            file.set_len(progress.synced_bytes)?;
+        }
         let place = (folder, folder_path.to_owned());
-        let upload = Upload::broken_off(self, target, file, name.to_owned(), place, turn)?;
-        Ok(Unfinished { upload, head, keep })
+        let kept = Kept {
+            record,
+            _turn: turn,
+        };
+        let upload = Upload::broken_off(self, target, file, name.to_owned(), place, kept)?;
+        let unfinished = Unfinished { upload, head, keep };
+        Ok(Begun::Unfinished(Box::new(unfinished)))
     }
 
     /// Removes what is left of uploads that nobody can, or will, go on with.
@@ -137,80 +186,58 @@ impl Files {
         let Some(name) = name.to_str() else {
             return Ok(false);
         };
-        let head_of = name.strip_suffix(HEAD_NEW_SUFFIX);
-        let head_of = head_of.or_else(|| name.strip_suffix(HEAD_SUFFIX));
+        let record_of = name.strip_suffix(record::NEW_SUFFIX);
+        let record_of = record_of.or_else(|| name.strip_suffix(record::SUFFIX));
         // Whatever else is called so is not ours, but the client's perhaps.
-        if !is_temporary(OsStr::new(head_of.unwrap_or(name))) {
+        let upload = record_of.unwrap_or(name);
+        if !is_temporary(OsStr::new(upload)) {
             return Ok(false);
-        }
-        if let Some(upload) = head_of {
-            // Without its upload it is of no use.
-            return match folder.try_exists(upload)? {
-                true => Ok(false),
-                false => entry.remove_file().map(|()| true),
-            };
         }
         // Nobody takes it up while it is looked at.
         let turns = self.turns.lock();
+        let is_with_upload = record_of.is_some() && folder.try_exists(upload)?;
         let file = entry.open().map(cap_std::fs::File::into_std);
         let is_left = file.is_ok_and(|file| file.try_lock().is_ok());
-        if turns.contains_key(name) || !is_left || !left(folder, name, self.resume_keep).is_zero() {
+        let is_kept = || !left(folder, upload, self.kept_for(folder, upload)).is_zero();
+        // A record is removed together with its upload.
+        if is_with_upload || turns.contains_key(upload) || !is_left || is_kept() {
             return Ok(false);
         }
-        remove(folder, name)?;
-        Ok(true)
+        self.hashers.forget(upload);
+        match record_of {
+            // What is left of an upload that is in its place is not counted.
+            Some(_) => entry.remove_file().map(|()| false),
+            None => self.remove(folder, name).map(|()| true),
+        }
+    }
+
+    /// How long an upload is kept if nobody goes on with it; not at all if nobody can.
+    fn kept_for(&self, folder: &Dir, name: &str) -> Duration {
+        match Record::open(folder, name) {
+            Ok((record, _)) => record.progress().keep,
+            Err(FilesError::NotFound) => Duration::ZERO,
+            Err(_) => self.resume_keep,
+        }
+    }
+
+    /// Removes an upload. Its record goes first: what has none cannot be taken for anything.
+    fn remove(&self, folder: &Dir, name: &str) -> io::Result<()> {
+        self.hashers.forget(name);
+        record::remove(folder, name);
+        folder.remove_file(name)
     }
 }
 
-/// How long an upload that was broken off is still kept; not at all if it cannot be gone on with.
-fn left(folder: &Dir, name: &str, resume_keep: Duration) -> Duration {
-    let can_go_on = folder.try_exists(head_name(name)).unwrap_or(true);
-    let modified = folder.metadata(name).and_then(|there| there.modified());
-    let age = match modified {
+/// How long is left of the time that an upload, or the record of one that is in its place, is kept.
+fn left(folder: &Dir, name: &str, keep: Duration) -> Duration {
+    let there = folder
+        .metadata(name)
+        .or_else(|_| folder.metadata(record::file_name(name)));
+    let age = match there.and_then(|there| there.modified()) {
         Ok(modified) => modified.into_std().elapsed().unwrap_or_default(),
         Err(_) => Duration::ZERO,
     };
-    match can_go_on {
-        true => resume_keep.saturating_sub(age),
-        false => Duration::ZERO,
-    }
-}
-
-fn remove(folder: &Dir, name: &str) -> io::Result<()> {
-    folder.remove_file(name)?;
-    remove_head(folder, name);
-    Ok(())
-}
-
-fn head_name(name: &str) -> String {
-    format!("{name}{HEAD_SUFFIX}")
-}
-
-/// Writes the head of the request that began an upload beside it. When this returns, both are on
-/// disk.
-pub(super) fn write_head(folder: &Dir, name: &str, head: &[u8]) -> io::Result<()> {
-    let new = format!("{name}{HEAD_NEW_SUFFIX}");
-    let mut file = folder.create(&new)?.into_std();
-    file.write_all(head)?;
-    file.sync_all()?;
-    folder.rename(&new, folder, head_name(name))?;
-    sync(folder)
-}
-
-fn read_head(folder: &Dir, name: &str) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    let file = folder.open(head_name(name))?;
-    file.take(HEAD_BYTES_MAX).read_to_end(&mut head)?;
-    Ok(head)
-}
-
-pub(super) fn remove_head(folder: &Dir, name: &str) {
-    match folder.remove_file(head_name(name)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            log::warn!("{name}{HEAD_SUFFIX} stays behind: {error}");
-        }
-        _ => {}
-    }
+    keep.saturating_sub(age)
 }
 
 /// Who works on which unfinished upload: one request at a time. A client that comes back has given

@@ -8,17 +8,23 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use cap_std::fs::{Dir, OpenOptions};
+use cli::exit::with_causes;
 use daemon::Cutter;
 use proto::http::conditional::Version;
 use proto::http::digest::{Digest, Hasher};
 use uuid::Uuid;
 
-use super::unfinished::{self, Turn};
+use super::record::{self, Progress, Record, Stage};
+use super::unfinished::Turn;
 use super::{Files, FilesError, TEMPORARY_PREFIX, is_reserved, or_dot};
 use crate::path::TreePath;
 
 /// While an upload is written, the free room is looked at anew after so many bytes.
 const ROOM_CHECK_BYTES: u64 = 8 << 20;
+
+/// An upload that can be gone on with is synced after so many bytes: a server that is killed loses no
+/// more of it.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// A file that is arriving. It stands in a hidden temporary file in the deepest folder on its way
 /// that exists, so that the folders still missing are made only for a file that is whole. Dropping
@@ -44,7 +50,20 @@ pub struct Upload<'f> {
     made: Vec<PathBuf>,
     is_placed: bool,
     /// Of one that stays if it is broken off.
-    turn: Option<Turn<'f>>,
+    kept: Option<Kept<'f>>,
+}
+
+/// What belongs to an upload that stays if it is broken off.
+pub(super) struct Kept<'f> {
+    pub(super) record: Record,
+    /// Nobody else works on it.
+    pub(super) _turn: Turn<'f>,
+}
+
+/// A point in an upload that it can go back to.
+pub struct Mark {
+    bytes: u64,
+    hasher: Option<Hasher>,
 }
 
 impl Files {
@@ -89,7 +108,7 @@ impl Files {
             name: name.to_owned(),
             made: Vec::new(),
             is_placed: false,
-            turn: None,
+            kept: None,
         })
     }
 
@@ -142,16 +161,17 @@ impl<'f> Upload<'f> {
         file: File,
         temporary: String,
         (folder, folder_path): (Dir, PathBuf),
-        turn: Turn<'f>,
+        kept: Kept<'f>,
     ) -> Result<Self, FilesError> {
         let (parent, name) = place(&path)?;
         let missing = parent.strip_prefix(&folder_path);
         let missing = missing.map_err(|_| FilesError::NotFound)?;
+        let bytes = kept.record.progress().synced_bytes;
         Ok(Self {
             files,
-            bytes: file.metadata()?.len(),
+            bytes,
             file,
-            hasher: None,
+            hasher: files.hashers.take(&temporary, bytes),
             room_checked_at: 0,
             temporary,
             folder,
@@ -161,28 +181,49 @@ impl<'f> Upload<'f> {
             path,
             made: Vec::new(),
             is_placed: false,
-            turn: Some(turn),
+            kept: Some(kept),
         })
     }
 
     /// From now on, what has come stays if the upload is broken off, for the client to go on with;
-    /// `head` is the request that began it. `cutter` ends that request when the client comes back.
+    /// `head` is the request that began it, and `length` how long the file is, if that is known.
+    /// `cutter` ends that request when the client comes back.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn keep(&mut self, head: &[u8], cutter: Cutter) -> Result<(), FilesError> {
+    pub fn keep(
+        &mut self,
+        head: &[u8],
+        length: Option<u64>,
+        cutter: Cutter,
+    ) -> Result<(), FilesError> {
         let turn = self.files.turns.take(&self.temporary, cutter)?;
-        self.set_head(head)?;
-        self.turn = Some(turn);
+        let progress = Progress {
+            stage: Stage::Arriving,
+            synced_bytes: 0,
+            length,
+            keep: self.files.resume_keep,
+        };
+        let disk = &self.files.disk;
+        let record = Record::create(&self.folder, &self.temporary, progress, head, disk)?;
+        self.kept = Some(Kept {
+            record,
+            _turn: turn,
+        });
         Ok(())
     }
 
-    /// Changes what is kept of the request that began this upload.
+    /// How long the file is, if that is known.
+    pub fn length(&self) -> Option<u64> {
+        self.kept.as_ref()?.record.progress().length
+    }
+
+    /// Keeps how long the file is.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn set_head(&mut self, head: &[u8]) -> Result<(), FilesError> {
-        Ok(unfinished::write_head(&self.folder, &self.temporary, head)?)
+    pub fn set_length(&mut self, length: u64) -> Result<(), FilesError> {
+        self.note(|progress| progress.length = Some(length))
     }
 
     /// Whether there is room for all of it, which is so many bytes.
@@ -195,9 +236,10 @@ impl<'f> Upload<'f> {
 
     /// From now on, nothing stays if the upload is broken off.
     pub fn forget(&mut self) {
-        if self.turn.is_some() {
-            unfinished::remove_head(&self.folder, &self.temporary);
-            self.turn = None;
+        if self.kept.is_some() {
+            record::remove(&self.folder, &self.temporary);
+            self.files.hashers.forget(&self.temporary);
+            self.kept = None;
         }
     }
 
@@ -239,17 +281,36 @@ impl<'f> Upload<'f> {
             hasher.update(bytes);
         }
         self.bytes += bytes.len() as u64;
-        Ok(())
+        match &self.kept {
+            Some(kept) if self.bytes - kept.record.progress().synced_bytes >= SYNC_BYTES => {
+                self.sync()
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
-    /// Takes back all but the first `bytes` bytes.
+    /// What [`Upload::go_back`] goes back to.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            bytes: self.bytes,
+            hasher: self.hasher.clone(),
+        }
+    }
+
+    /// Takes back all that came behind a mark.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn truncate(&mut self, bytes: u64) -> Result<(), FilesError> {
-        self.hasher = None;
-        self.file.set_len(bytes)?;
-        self.bytes = bytes;
+    pub fn go_back(&mut self, to: Mark) -> Result<(), FilesError> {
+        if self.synced_bytes().is_some_and(|synced| synced > to.bytes) {
+            // Before other bytes come to stand there that are not synced.
+            let bytes = to.bytes;
+            self.note(|progress| progress.synced_bytes = bytes)?;
+            self.save_record()?;
+        }
+        self.file.set_len(to.bytes)?;
+        self.bytes = to.bytes;
+        self.hasher = to.hasher;
         Ok(())
     }
 
@@ -258,12 +319,71 @@ impl<'f> Upload<'f> {
         self.bytes
     }
 
-    /// Puts what has been written on disk.
+    /// Puts what has been written on the disk. Of an upload that is kept, what cannot be put there is
+    /// taken back.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn sync(&self) -> Result<(), FilesError> {
-        Ok(self.file.sync_data()?)
+    /// [`FilesError::Unsynced`], and those of the disk.
+    pub fn sync(&mut self) -> Result<(), FilesError> {
+        let synced_bytes = self.synced_bytes();
+        if synced_bytes == Some(self.bytes) {
+            return Ok(());
+        }
+        if let Err(error) = self.files.disk.sync_data(&self.file) {
+            if let Some(bytes) = synced_bytes {
+                self.hasher = None;
+                self.bytes = bytes;
+                // If not now, then when somebody goes on.
+                let _ = self.file.set_len(bytes);
+            }
+            return Err(error);
+        }
+        let bytes = self.bytes;
+        self.note(|progress| progress.synced_bytes = bytes)
+    }
+
+    /// Puts what has been written on the disk, and that it is there: the client need not keep it.
+    ///
+    /// # Errors
+    /// [`FilesError::Unsynced`], and those of the disk.
+    pub fn save(&mut self) -> Result<(), FilesError> {
+        self.sync()?;
+        self.save_record()
+    }
+
+    fn save_record(&mut self) -> Result<(), FilesError> {
+        match &mut self.kept {
+            Some(kept) => kept.record.save(&self.files.disk),
+            None => Ok(()),
+        }
+    }
+
+    /// Of an upload that is kept, how many bytes are on the disk.
+    fn synced_bytes(&self) -> Option<u64> {
+        Some(self.kept.as_ref()?.record.progress().synced_bytes)
+    }
+
+    /// Notes in the record of an upload that is kept how far it has come.
+    fn note(&mut self, change: impl FnOnce(&mut Progress)) -> Result<(), FilesError> {
+        if let Some(kept) = &mut self.kept {
+            let mut progress = kept.record.progress();
+            change(&mut progress);
+            kept.record.note(progress)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves an upload that is kept to whoever goes on with it.
+    fn leave(&mut self) -> Result<(), FilesError> {
+        // A write that failed may have left a part of a piece.
+        if self.file.metadata()?.len() != self.bytes {
+            self.file.set_len(self.bytes)?;
+        }
+        self.sync()?;
+        if let Some(hasher) = self.hasher.take() {
+            self.files.hashers.put(&self.temporary, self.bytes, hasher);
+        }
+        Ok(())
     }
 
     /// Puts the file in its place, if the version that is there then is wanted to be replaced. When
@@ -278,10 +398,20 @@ impl<'f> Upload<'f> {
         is_wanted: impl FnOnce(Option<&Version>) -> bool,
     ) -> Result<bool, FilesError> {
         let placed = self.place(is_wanted);
-        // Only now: a server that is killed before has something to go on with. And if it is not
-        // right as it is, more of it does not make it so.
-        self.forget();
+        match placed {
+            Ok(_) => self.remember(),
+            // If it is not right as it is, more of it does not make it so.
+            Err(_) => self.forget(),
+        }
         placed
+    }
+
+    /// Keeps that the file is in its place, for a client that does not get the reply.
+    fn remember(&mut self) {
+        if let Err(error) = self.note(|progress| progress.stage = Stage::Finished) {
+            log::warn!("{}: {}", self.temporary, with_causes(&error));
+            self.forget();
+        }
     }
 
     fn place(
@@ -296,14 +426,15 @@ impl<'f> Upload<'f> {
             return Err(FilesError::Changed);
         }
         let target = self.make_missing()?;
+        self.note(|progress| progress.stage = Stage::Placing)?;
         self.folder.rename(&self.temporary, &target, &self.name)?;
         self.is_placed = true;
         drop(placing);
-        sync(&target)?;
+        self.files.disk.sync_folder(&target)?;
         Ok(current.is_none())
     }
 
-    fn make_missing(&mut self) -> io::Result<Dir> {
+    fn make_missing(&mut self) -> Result<Dir, FilesError> {
         let mut folder = self.folder.try_clone()?;
         let mut path = PathBuf::new();
         for name in std::mem::take(&mut self.missing) {
@@ -312,9 +443,9 @@ impl<'f> Upload<'f> {
                 Ok(()) => self.made.push(path.clone()),
                 // Another upload was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
-            sync(&folder)?;
+            self.files.disk.sync_folder(&folder)?;
             folder = folder.open_dir(&name)?;
         }
         Ok(folder)
@@ -330,17 +461,14 @@ impl Drop for Upload<'_> {
             // It stays if another upload has put something in it.
             let _ = self.folder.remove_dir(path);
         }
-        if self.turn.is_none()
-            && let Err(error) = self.folder.remove_file(&self.temporary)
-        {
-            log::error!("{} stays behind: {error}", self.temporary);
+        if self.kept.is_none() {
+            if let Err(error) = self.folder.remove_file(&self.temporary) {
+                log::error!("{} stays behind: {error}", self.temporary);
+            }
+        } else if let Err(error) = self.leave() {
+            log::error!("{}: {}", self.temporary, with_causes(&error));
         }
     }
-}
-
-/// Writes a folder's entries to disk. A [`Dir`] is a path to it only, which cannot be synced.
-pub(super) fn sync(folder: &Dir) -> io::Result<()> {
-    folder.open(".")?.sync_all()
 }
 
 /// Whether a name is one that [`Files::upload`] gives a file that is arriving.

@@ -54,6 +54,7 @@ statuses! {
     RangeNotSatisfiable = 416 "Range Not Satisfiable";
     ExpectationFailed = 417 "Expectation Failed";
     MisdirectedRequest = 421 "Misdirected Request";
+    Locked = 423 "Locked";
     HeaderFieldsTooLarge = 431 "Request Header Fields Too Large";
     InternalServerError = 500 "Internal Server Error";
     NotImplemented = 501 "Not Implemented";
