@@ -10,6 +10,7 @@ mod moved;
 mod onlookers;
 mod restarts;
 mod services;
+mod uploads;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
