@@ -1,9 +1,11 @@
 //! The file service in a browser: a page with what belongs to it, the listing, and uploads by form,
 //! by drop and without scripts. `tests/python/browser.py` is what drives it.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
-use crate::file::Tree;
+use crate::file::{Tree, contents};
 use crate::harness::{Noise, has_program, is_installed, python, skipped};
 
 /// What a Chromium may be called.
@@ -11,6 +13,31 @@ const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Where screenshots go, if anywhere.
 const PICTURES_VARIABLE: &str = "QUARTET_PICTURES";
+
+/// Names that mean something elsewhere: in HTML, in a URL, in a form, in a line of text.
+const ODD_NAMES: [&str; 8] = [
+    "<b>bold<!-- '\".txt",
+    "100% %41 %2e%2e.txt",
+    "a?b#c&d=e;f.txt",
+    "back\\slash.txt",
+    "javascript:alert(1)",
+    "line\nbreak  and spaces .txt",
+    "left \u{202e}txt.exe",
+    "ä 日本 \u{1f980}.txt",
+];
+
+fn write(path: PathBuf, bytes: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// What stands in a folder, by the paths inside it.
+fn files_in(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = contents(folder).into_iter();
+    let files = files.filter(|(path, _)| path.is_file());
+    let inside = |path: PathBuf| path.strip_prefix(folder).unwrap().to_owned();
+    files.map(|(path, bytes)| (inside(path), bytes)).collect()
+}
 
 #[test]
 fn a_browser_shows_and_uploads() {
@@ -21,42 +48,68 @@ fn a_browser_shows_and_uploads() {
         return;
     }
     let tree = Tree::new();
-    for (name, bytes) in [
-        ("sorted/a.txt", 300),
-        ("sorted/b.txt", 1),
-        ("sorted/c.txt", 20),
-    ] {
-        let path = tree.root(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, vec![b'x'; bytes]).unwrap();
+    for (name, bytes) in [("a.txt", 300), ("b.txt", 1), ("c.txt", 20)] {
+        write(tree.root("sorted").join(name), vec![b'x'; bytes]);
     }
-    for folder in ["drop", "noscript"] {
+    for number in 1..4 {
+        let name = format!("there/{number}.txt");
+        write(tree.root(&name), format!("old {number}"));
+    }
+    fs::create_dir_all(tree.root("refused/site")).unwrap();
+    for folder in [
+        "drop",
+        "noscript",
+        "names",
+        "three",
+        "phone",
+        "folder",
+        "folder-chosen",
+    ] {
         fs::create_dir(tree.root(folder)).unwrap();
     }
+    let here = tree.path("here");
     let mut noise = Noise::new(5);
-    let large: Vec<u8> = (0..4_000_000).map(|_| noise.next() as u8).collect();
-    let files = [
-        ("small.txt", &b"small"[..]),
-        ("name & <b>.txt", b"odd"),
-        ("large.bin", &large),
-    ];
-    fs::create_dir(tree.path("here")).unwrap();
-    for (name, bytes) in files {
-        fs::write(tree.path("here").join(name), bytes).unwrap();
+    let mut large = |bytes: usize| -> Vec<u8> { (0..bytes).map(|_| noise.next() as u8).collect() };
+    for number in 0..5 {
+        write(here.join(format!("large/{number}.bin")), large(600_000));
+        write(
+            here.join(format!("new/{number}.txt")),
+            format!("new {number}"),
+        );
     }
-    let server = tree.start(&[]);
+    write(here.join("too-large.bin"), large(1_000_001));
+    for (name, bytes) in [
+        ("small.txt", "small"),
+        ("name & <b>.txt", "odd"),
+        ("one/image.jpg", "one"),
+        ("two/image.jpg", "two"),
+        ("tree/top.txt", "top"),
+        ("tree/empty.txt", ""),
+        ("tree/sub one/deep.txt", "deep"),
+        ("site", "a file"),
+        ("gone.txt", "gone"),
+    ] {
+        write(here.join(name), bytes);
+    }
+    for name in ODD_NAMES {
+        write(here.join("odd").join(name), name);
+    }
+    let server = tree.start(&["--max-upload", "1000000"]);
     let url = format!("http://{}", server.addr());
-    let files_folder = tree.path("here").to_string_lossy().into_owned();
+    let files_folder = here.to_string_lossy().into_owned();
     let pictures = std::env::var(PICTURES_VARIABLE);
     let mut args = vec![*browser, &url, &files_folder];
     args.extend(pictures.as_deref());
     python("browser.py", &args).expect(0);
-    for (name, bytes) in files {
-        assert_eq!(
-            fs::read(tree.root("drop").join(name)).unwrap(),
-            bytes,
-            "{name}"
-        );
+    for (folder, want) in [
+        ("names", "odd"),
+        ("folder/tree", "tree"),
+        ("folder-chosen/tree", "tree"),
+    ] {
+        assert_eq!(files_in(&tree.root(folder)), files_in(&here.join(want)));
+    }
+    for (name, bytes) in files_in(&tree.root("three")) {
+        assert!(bytes == fs::read(here.join("large").join(&name)).unwrap());
     }
     assert_eq!(fs::read(tree.root("noscript/small.txt")).unwrap(), b"small");
     assert_eq!(tree.temporary_files(), 0);

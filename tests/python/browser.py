@@ -2,8 +2,7 @@
 
 Usage: browser.py BROWSER URL FOLDER [PICTURES]
 
-URL is the server's root, in which stand a folder `site` with a page, its style sheet and a picture,
-and an empty folder `drop`; FOLDER holds files to upload: small.txt, name & <b>.txt and large.bin.
+URL is the server's root, which browser.rs has filled, as it has FOLDER with what is to be uploaded.
 PICTURES is where screenshots go. The browser is told what to do through its DevTools protocol, a
 JSON message in a WebSocket frame each (RFC 6455).
 """
@@ -19,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 
 PATIENCE_SECS = 30
@@ -49,7 +50,8 @@ class Browser:
         while self.input.readline() != b"\r\n":
             pass
         self.calls = 0
-        for domain in ["Page", "DOM", "Runtime"]:
+        self.complaints = []
+        for domain in ["Page", "DOM", "Runtime", "Log", "Network"]:
             self.call(f"{domain}.enable")
 
     def end(self):
@@ -80,9 +82,20 @@ class Browser:
             elif length == 127:
                 length, = struct.unpack(">Q", self.input.read(8))
             message = json.loads(self.input.read(length))
+            self.hear(message)
             if message.get("id") == self.calls:
                 assert "error" not in message, (method, message["error"])
                 return message["result"]
+
+    def hear(self, message):
+        """Takes note of what nobody has asked for."""
+        if message.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(message["params"])
+        if message.get("method") == "Log.entryAdded":
+            entry = message["params"]["entry"]
+            # What the server refuses is said here, too.
+            if entry["level"] == "error" and entry["source"] != "network":
+                self.complaints.append(entry)
 
     def value(self, expression):
         """What a piece of script is worth on the page."""
@@ -95,97 +108,269 @@ class Browser:
         eventually(url, lambda: self.value(
             f"location.href === {json.dumps(url)} && document.readyState === 'complete'"))
 
-    def choose(self, files):
+    def choose(self, files, selector="input[type=file]"):
         """Chooses files in the form of the page."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
-        node = self.call("DOM.querySelector", nodeId=root, selector="input[type=file]")["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=files)
 
-    def middle_of(self, selector):
-        root = self.call("DOM.getDocument")["root"]["nodeId"]
-        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        quad = self.call("DOM.getBoxModel", nodeId=node)["model"]["content"]
-        return {"x": (quad[0] + quad[4]) / 2, "y": (quad[1] + quad[5]) / 2}
-
-    def click(self, selector):
-        place = self.middle_of(selector)
+    def click(self, selector, text=""):
+        """Clicks on the first element of a kind that is seen and has this text."""
+        place = self.value(
+            f"(() => {{ const seen = [...document.querySelectorAll({json.dumps(selector)})].filter("
+            f"(one) => one.offsetParent && one.textContent.includes({json.dumps(text)}));"
+            "if (!seen[0]) return null;"
+            "seen[0].scrollIntoView({block: 'center'});"
+            "const {x, y, width, height} = seen[0].getBoundingClientRect();"
+            "return {x: x + width / 2, y: y + height / 2}; })()")
+        assert place, (selector, text, self.value("document.body.innerText"))
         for kind in ["mousePressed", "mouseReleased"]:
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
 
-    def drop(self, files, selector):
-        """Drops files from elsewhere on an element."""
+    def drop(self, *files):
+        """Drops files and folders from elsewhere on the page."""
         data = {"items": [], "files": files, "dragOperationsMask": 1}
         for kind in ["dragEnter", "dragOver", "drop"]:
-            self.call("Input.dispatchDragEvent", type=kind, data=data, **self.middle_of(selector))
+            self.call("Input.dispatchDragEvent", type=kind, data=data, x=200, y=50)
+
+    def limit(self, bytes_a_second):
+        """Makes uploads slow, or with -1 fast again."""
+        self.call("Network.emulateNetworkConditions", offline=False, latency=0,
+                  downloadThroughput=-1, uploadThroughput=bytes_a_second)
+
+    def is_dark(self, value):
+        scheme = "dark" if value else "light"
+        self.call("Emulation.setEmulatedMedia",
+                  features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def is_phone(self, value):
+        if value:
+            self.call("Emulation.setDeviceMetricsOverride",
+                      width=390, height=700, deviceScaleFactor=2, mobile=True)
+        else:
+            self.call("Emulation.clearDeviceMetricsOverride")
+        self.call("Emulation.setTouchEmulationEnabled", enabled=value)
 
     def picture(self, name):
         if PICTURES:
             picture = self.call("Page.captureScreenshot")["data"]
-            pathlib.Path(PICTURES, name).write_bytes(base64.b64decode(picture))
+            pathlib.Path(PICTURES, name + ".png").write_bytes(base64.b64decode(picture))
+
+    def pictures(self, name):
+        """The page on a desk and on a phone, by day and by night."""
+        if PICTURES:
+            for phone in [False, True]:
+                self.is_phone(phone)
+                for dark in [False, True]:
+                    self.is_dark(dark)
+                    self.picture(f"{name}-{'phone' if phone else 'desk'}-{'dark' if dark else 'light'}")
+            self.is_phone(False)
+            self.is_dark(False)
 
     def names(self):
         """What is listed, in its order."""
         return self.value("[...document.querySelectorAll('td:first-child a')].map(a => a.innerText)")
 
+    def uploads(self):
+        """What the page says of each upload: its name, how it stands, and the text."""
+        return self.value("[...document.querySelectorAll('#uploads li')].map((row) =>"
+                          " [row.children[0].textContent, row.className, row.children[1].textContent])")
 
-def eventually(what, holds):
+    def summary(self):
+        return self.value("document.querySelector('#uploads [role=status]').textContent")
+
+    def wait_for_summary(self, wanted):
+        eventually(wanted, lambda: self.summary() == wanted, self.uploads)
+
+
+def eventually(what, holds, shown=lambda: ""):
     deadline = time.monotonic() + PATIENCE_SECS
     while not holds():
-        assert time.monotonic() < deadline, f"not in {PATIENCE_SECS} s: {what}"
+        assert time.monotonic() < deadline, f"not in {PATIENCE_SECS} s: {what}; {shown()}"
         time.sleep(0.02)
+
+
+def get(target):
+    """What the server has, asked without the browser; `None` if nothing."""
+    try:
+        return urllib.request.urlopen(URL + urllib.parse.quote(target)).read()
+    except urllib.error.HTTPError as error:
+        assert error.code == 404, error
+        return None
 
 
 def a_page_has_its_style_sheet_and_its_picture(browser):
     browser.open(URL + "/site/")
     assert browser.value("document.querySelector('img').naturalWidth") > 0
     assert browser.value("document.styleSheets[0].cssRules.length") > 0
-    browser.picture("page.png")
 
 
-def a_listing_is_sorted_by_its_links(browser):
+def a_listing_is_sorted_by_its_headings(browser):
     browser.open(URL + "/sorted/")
     assert browser.names() == ["..", "a.txt", "b.txt", "c.txt"], browser.names()
-    browser.click("th:nth-child(2) a")
+    browser.click("th:nth-child(2) > *", "size")
     eventually("sorted by size", lambda: browser.names() == ["..", "b.txt", "c.txt", "a.txt"])
-    browser.click("th:nth-child(2) a")
+    browser.click("th:nth-child(2) > *", "size")
     eventually("the other way", lambda: browser.names() == ["..", "a.txt", "c.txt", "b.txt"])
     browser.click("h1 a")
     eventually("the root", lambda: browser.value("location.pathname") == "/")
-    browser.picture("listing.png")
-    browser.call("Emulation.setDeviceMetricsOverride",
-                 width=390, height=700, deviceScaleFactor=2, mobile=True)
+
+
+def a_listing_is_light_or_dark_with_its_buttons(browser):
+    browser.open(URL + "/sorted/")
+    browser.pictures("listing")
+    colors = []
+    for dark in [False, True]:
+        browser.is_dark(dark)
+        colors.append(browser.value(
+            "['body', 'button', 'label', 'a'].map((one) => getComputedStyle(document.querySelector(one)))"
+            ".flatMap(({color, backgroundColor}) => [color, backgroundColor])"))
+        assert browser.value("getComputedStyle(document.documentElement).colorScheme") == "light dark"
+    browser.is_dark(False)
+    unchanged = [one for one, other in zip(*colors) if one == other and one != "rgba(0, 0, 0, 0)"]
+    assert not unchanged, colors
+
+
+def a_phone_shows_all_and_a_finger_hits_it(browser):
+    browser.is_phone(True)
+    browser.open(URL + "/sorted/")
     assert browser.value("document.documentElement.scrollWidth") <= 390, "fits a phone"
-    browser.picture("phone.png")
-    browser.call("Emulation.clearDeviceMetricsOverride")
+    name, moment = browser.value(
+        "[...document.querySelectorAll('tr:last-child td')].map((cell) => cell.getBoundingClientRect())"
+        ".filter((box, at) => at !== 1).map(({top, bottom, height}) => ({top, bottom, height}))")
+    assert moment["height"] > 0 and moment["top"] >= name["bottom"] - 1, (name, moment)
+    small = browser.value(
+        "[...document.querySelectorAll('h1 a, button, label, tr:has(td)')].filter((one) => one.offsetParent)"
+        ".filter((one) => { const box = one.getBoundingClientRect();"
+        " return box.width < 44 || box.height < 44; }).map((one) => one.outerHTML)")
+    assert small == [], small
+    # All of the row is the link.
+    missed = browser.value(
+        "[...document.querySelectorAll('tr:has(td)')].filter((row) => {"
+        " const box = row.getBoundingClientRect();"
+        " const at = (y) => document.elementFromPoint(box.x + box.width - 9, y)?.closest('a');"
+        " return !at(box.top + 3) || !at(box.bottom - 3); }).length")
+    assert missed == 0, missed
+    browser.is_phone(False)
 
 
 def chosen_files_are_uploaded(browser):
     browser.open(URL + "/drop/")
     browser.choose([path("small.txt"), path("name & <b>.txt")])
-    browser.click("#upload button")
     names = ["..", "name & <b>.txt", "small.txt"]
     eventually("both are listed", lambda: browser.names() == names)
+    browser.wait_for_summary("2 uploaded")
+    browser.click("#uploads li a", "<b>")
+    eventually("the link leads to it", lambda: browser.value("document.body.innerText") == "odd")
 
 
-def dropped_files_have_a_progress_bar(browser):
-    browser.open(URL + "/drop/")
-    browser.call("Network.enable")
-    browser.call("Network.emulateNetworkConditions", offline=False, latency=0,
-                 downloadThroughput=-1, uploadThroughput=2_000_000)
-    browser.drop([path("large.bin")], "h1")
-    bar = "document.querySelector('#progress progress')"
-    eventually("it has begun", lambda: browser.value(
-        f"!!{bar} && {bar}.value > 0 && {bar}.value < {bar}.max"))
-    assert "large.bin" in browser.value("document.getElementById('progress').innerText")
-    browser.picture("progress.png")
-    eventually("it is listed", lambda: "large.bin" in browser.names())
-    browser.call("Network.emulateNetworkConditions", offline=False, latency=0,
-                 downloadThroughput=-1, uploadThroughput=-1)
+def no_name_is_anything_but_a_name(browser):
+    browser.open(URL + "/names/")
+    browser.choose([path("odd/" + name) for name in sorted(os.listdir(path("odd")))])
+    browser.wait_for_summary(f"{len(os.listdir(path('odd')))} uploaded")
+    assert browser.value("document.querySelector('b, script + script')") is None
+    browser.pictures("names")
+
+
+def three_at_once_have_percent_and_a_way_to_cancel(browser):
+    browser.open(URL + "/three/")
+    browser.limit(300_000)
+    browser.drop(*[path(f"large/{number}.bin") for number in range(5)])
+    browser.wait_for_summary("3 uploading, 2 waiting")
+
+    def percents():
+        return [text.split(" % of ") for _, state, text in browser.uploads() if state == "running"]
+
+    eventually("all three have begun", lambda: all(
+        len(text) == 2 and 0 < int(text[0]) < 100 and text[1].startswith("600 KB, ") for text in percents()))
+    browser.pictures("uploading")
+    browser.click("#uploads li.running button", "Cancel")
+    browser.wait_for_summary("3 uploading, 1 waiting, 1 cancelled")
+    browser.click("#uploads li.waiting button", "Cancel")
+    browser.wait_for_summary("3 uploading, 2 cancelled")
+    browser.limit(-1)
+    browser.wait_for_summary("3 uploaded, 2 cancelled")
+    cancelled = [name for name, state, _ in browser.uploads() if state == "cancelled"]
+    done = [name for name, state, _ in browser.uploads() if state == "done"]
+    eventually("those are listed", lambda: browser.names() == ["..", *done])
+    assert all(get("/three/" + name) is None for name in cancelled), cancelled
+    browser.pictures("uploaded")
+    browser.click("#uploads button", "Retry")
+    browser.wait_for_summary("4 uploaded, 1 cancelled")
+    browser.click("#uploads button", "Clear")
+    eventually("nothing is left", lambda: browser.uploads() == [])
+
+
+def nothing_is_overwritten_unasked(browser):
+    browser.open(URL + "/there/")
+    assert get("/there/1.txt") == b"old 1"
+    browser.choose([path(f"new/{number}.txt") for number in range(4)])
+    browser.wait_for_summary("3 there already, 1 uploaded")
+    browser.pictures("asking")
+    browser.click("#uploads li button", "Skip")
+    browser.wait_for_summary("2 there already, 1 uploaded, 1 skipped")
+    browser.click("#uploads li.asking button", "Keep both")
+    browser.wait_for_summary("1 there already, 2 uploaded, 1 skipped")
+    assert [get(f"/there/{number}.txt") for number in range(4)] == [b"new 0", b"old 1", b"old 2", b"old 3"]
+    assert get("/there/2 (1).txt") == b"new 2"
+    # What is there by now is not what the question was about.
+    put = urllib.request.Request(URL + "/there/3.txt", data=b"newer 3", method="PUT")
+    assert urllib.request.urlopen(put).status == 200
+    browser.click("#uploads li.asking button", "Replace")
+    eventually("it is asked about again", lambda: any(
+        "7 B" in text for _, state, text in browser.uploads() if state == "asking"))
+    assert get("/there/3.txt") == b"newer 3"
+    browser.click("#uploads li.asking button", "Replace")
+    browser.wait_for_summary("3 uploaded, 1 skipped")
+    assert get("/there/3.txt") == b"new 3"
+    browser.choose([path(f"new/{number}.txt") for number in range(4)])
+    browser.wait_for_summary("4 there already, 3 uploaded, 1 skipped")
+    browser.click("#uploads button", "Replace (all)")
+    browser.wait_for_summary("7 uploaded, 1 skipped")
+    assert [get(f"/there/{number}.txt") for number in range(4)] == [b"new 0", b"new 1", b"new 2", b"new 3"]
+
+
+def two_files_of_one_name_are_both_kept(browser):
+    browser.open(URL + "/phone/")
+    browser.choose([path("one/image.jpg"), path("two/image.jpg")])
+    browser.wait_for_summary("2 uploaded")
+    assert get("/phone/image.jpg") == b"one"
+    assert get("/phone/image (1).jpg") == b"two"
+
+
+def a_folder_is_uploaded_as_it_is(browser):
+    browser.open(URL + "/folder/")
+    browser.drop(path("tree"), path("small.txt"))
+    browser.wait_for_summary("4 uploaded")
+    eventually("it is listed", lambda: browser.names() == ["..", "tree/", "small.txt"])
+    browser.open(URL + "/folder-chosen/")
+    browser.choose([path("tree")], "input[webkitdirectory]")
+    browser.wait_for_summary("3 uploaded")
+
+
+def what_is_refused_is_said(browser):
+    browser.open(URL + "/refused/")
+    browser.choose([path("too-large.bin"), path("site"), path("gone.txt")])
+    os.remove(path("gone.txt"))
+    browser.wait_for_summary("3 failed")
+    said = {name: text for name, _, text in browser.uploads()}
+    assert said["too-large.bin"] == "exceeds 1.0 MB", said
+    assert "folder" in said["site"], said
+    assert said["gone.txt"] == "the file cannot be read, or has changed", said
+
+
+def a_missing_page_has_a_way_back(browser):
+    browser.open(URL + "/sorted/missing.txt")
+    assert "404 Not Found" in browser.value("document.body.innerText")
+    browser.pictures("missing")
+    browser.click("a", "Back")
+    eventually("the folder", lambda: browser.value("location.pathname") == "/sorted/")
 
 
 def a_form_works_without_scripts(browser):
     browser.call("Emulation.setScriptExecutionDisabled", value=True)
     browser.open(URL + "/noscript/")
+    browser.pictures("noscript")
     browser.choose([path("small.txt")])
     browser.click("#upload button")
     eventually("it is listed", lambda: browser.names() == ["..", "small.txt"])
@@ -203,12 +388,21 @@ with tempfile.TemporaryDirectory() as profile:
     try:
         for test in [
             a_page_has_its_style_sheet_and_its_picture,
-            a_listing_is_sorted_by_its_links,
+            a_listing_is_sorted_by_its_headings,
+            a_listing_is_light_or_dark_with_its_buttons,
+            a_phone_shows_all_and_a_finger_hits_it,
             chosen_files_are_uploaded,
-            dropped_files_have_a_progress_bar,
+            no_name_is_anything_but_a_name,
+            three_at_once_have_percent_and_a_way_to_cancel,
+            nothing_is_overwritten_unasked,
+            two_files_of_one_name_are_both_kept,
+            a_folder_is_uploaded_as_it_is,
+            what_is_refused_is_said,
+            a_missing_page_has_a_way_back,
             a_form_works_without_scripts,
         ]:
             test(browser)
+            assert browser.complaints == [], browser.complaints
             print(test.__name__)
     finally:
         browser.end()

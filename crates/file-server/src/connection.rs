@@ -13,6 +13,7 @@ use proto::http::{Refusal, RequestHead, Status};
 use crate::access_log::AccessLog;
 use crate::accounts::{Access, Accounts};
 use crate::files::{Files, FilesError};
+use crate::page::{self, UploadRules};
 use crate::path::TreePath;
 use crate::resume;
 
@@ -47,7 +48,14 @@ impl Handler for Connections {
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
-        self.act(request, body).map(Handled::Now)
+        match self.act(request, body) {
+            Err(refusal) if page::is_wanted(request) => {
+                log::debug!("Refused: {refusal}");
+                let page = page::refusal(request, &refusal);
+                Ok(Handled::Now(sniffing_off(page)))
+            }
+            other => other.map(Handled::Now),
+        }
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response {
@@ -124,6 +132,14 @@ impl Connections {
             true => response,
             false => response.with_field(LIMIT, self.limit(self.resume_keep)),
         }
+    }
+
+    /// What the page of a folder says about uploads, if they are taken.
+    pub(crate) fn upload_rules(&self) -> Option<UploadRules> {
+        let rules = UploadRules {
+            bytes_max: self.upload_bytes_max,
+        };
+        (!self.read_only).then_some(rules)
     }
 
     pub(crate) fn not_allowed(&self, allowed: &'static str) -> Response {

@@ -52,7 +52,7 @@ impl Connections {
                 Ok(sniffing_off(listing::response(
                     request,
                     entries,
-                    !self.read_only,
+                    self.upload_rules(),
                 )))
             }
             Found::FolderWithoutSlash { has_index } if has_index || self.has_listing => {

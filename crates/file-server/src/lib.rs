@@ -2,8 +2,8 @@
 //!
 //! [`args`] reads the command line; `path` turns request targets into paths; `files` is the tree
 //! on disk and its rules; `connection` answers requests: `give` the downloads, with `listing` for
-//! folders, `take` the uploads, and `resume` what was broken off of them; `accounts` are those who
-//! may; `access_log` is the log of requests.
+//! folders, `take` the uploads, and `resume` what was broken off of them; `page` is what people see;
+//! `accounts` are those who may; `access_log` is the log of requests.
 
 mod access_log;
 mod accounts;
@@ -12,6 +12,7 @@ mod connection;
 mod files;
 mod give;
 mod listing;
+mod page;
 mod path;
 mod resume;
 mod take;

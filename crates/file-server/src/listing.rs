@@ -1,10 +1,7 @@
 //! What stands in a folder: a page for people, JSON for scripts.
 //!
-//! `page` is what stands around the names, with its style and its script; `rows` are the names, and
-//! `escape` keeps them from meaning anything.
+//! `rows` are the names; `page` is what stands around them.
 
-mod escape;
-mod page;
 mod rows;
 
 use std::cmp::Ordering;
@@ -14,10 +11,8 @@ use percent_encoding::percent_decode_str;
 use proto::http::{RequestHead, Status};
 use serde_json::json;
 
-pub(crate) use escape::LINK_ESCAPES;
-
 use crate::files::Entry;
-use page::Page;
+use crate::page::{self, Page, UploadRules};
 
 /// How the entries are ordered: folders first, and then by this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +43,7 @@ impl Key {
 pub(crate) fn response(
     request: &RequestHead,
     mut entries: Vec<Entry>,
-    takes_uploads: bool,
+    uploads: Option<UploadRules>,
 ) -> Response {
     let query = request.query.unwrap_or_default();
     let has = |name: &str| query.split('&').any(|part| part == name);
@@ -68,27 +63,17 @@ pub(crate) fn response(
         other.is_folder.cmp(&one.is_folder).then(by_key)
     });
     let path = percent_decode_str(request.path).decode_utf8_lossy();
-    let response = match has("json") || accepts_json(request) {
-        true => Response::new(Status::Ok, "application/json", to_json(&path, &entries)),
-        false => {
-            let page = Page::new(path.into_owned(), takes_uploads);
-            let text = to_page(&page, &entries, key, is_descending);
-            Response::new(Status::Ok, "text/html; charset=utf-8", text)
-                .with_field("Content-Security-Policy", page.policy())
+    match has("json") || page::accepts(request, b"application/json") {
+        true => {
+            let text = to_json(&path, &entries);
+            Response::new(Status::Ok, "application/json", text).with_field("Vary", "Accept")
         }
-    };
-    response.with_field("Vary", "Accept")
-}
-
-/// Whether JSON is asked for by name; a browser asks for pages, and other programs for anything.
-fn accepts_json(request: &RequestHead) -> bool {
-    request.fields("accept").any(|value| {
-        let mut members = value.split(|byte| *byte == b',');
-        members.any(|member| {
-            let kind = member.split(|byte| *byte == b';').next();
-            kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json"))
-        })
-    })
+        false => {
+            let page = Page::new(request.path, uploads);
+            let text = to_page(&page, &entries, key, is_descending);
+            page::response(Status::Ok, text)
+        }
+    }
 }
 
 fn to_json(path: &str, entries: &[Entry]) -> String {
@@ -121,7 +106,7 @@ fn to_page(page: &Page, entries: &[Entry], key: Key, is_descending: bool) -> Str
     }
     text.extend(entries.iter().map(rows::row));
     text.push_str("</table>\n");
-    text.push_str(&page.end());
+    text.push_str(page.end());
     text
 }
 
@@ -149,10 +134,12 @@ mod tests {
         ]
     }
 
+    const UPLOADS: Option<UploadRules> = Some(UploadRules { bytes_max: 10 });
+
     fn listed(target: &str, accept: &str, entries: Vec<Entry>) -> (String, String) {
         let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\n\r\n");
         let request = RequestHead::parse(head.as_bytes()).unwrap();
-        let response = response(&request, entries, true);
+        let response = response(&request, entries, UPLOADS);
         match response.body {
             Content::Bytes(bytes) => (
                 response.fields[0].1.to_string(),

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::connection::{Connections, path_of, refusal, sniffing_off};
 use crate::files::{Begun, Upload};
-use crate::listing::LINK_ESCAPES;
+use crate::page::LINK_ESCAPES;
 
 /// The fields of the request that began an upload which still matter at its end.
 const KEPT_FIELDS: [&str; 4] = [

@@ -6,8 +6,8 @@ use percent_encoding::percent_encode;
 use proto::http::date;
 use serde_json::json;
 
-use super::escape::{LINK_ESCAPES, escape};
 use crate::files::Entry;
+use crate::page::{LINK_ESCAPES, escape};
 
 /// A row of the page's table.
 pub(super) fn row(entry: &Entry) -> String {

@@ -1,0 +1,207 @@
+//! The pages that people see: what stands around the list of a folder, with its style and the script
+//! for uploads, and what a browser is told when a request is refused.
+//!
+//! A page works without the script, and nothing but the script and the style that stand here is run or
+//! followed, whatever a name holds: the policy that is sent along has the digests of both.
+
+mod escape;
+
+use std::sync::LazyLock;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use daemon::http::Response;
+use percent_encoding::percent_decode_str;
+use proto::http::{Refusal, RequestHead, Status};
+use sha2::{Digest, Sha256};
+
+pub(crate) use escape::{LINK_ESCAPES, escape};
+
+const STYLE: &str = include_str!("page/style.css");
+const UPLOAD_FORM: &str = include_str!("page/upload.html");
+const UPLOAD_SCRIPT: &str = include_str!("page/upload.js");
+
+/// The `Content-Security-Policy` of every page.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let digest = |text| BASE64_STANDARD.encode(Sha256::digest(text));
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        digest(STYLE),
+        digest(UPLOAD_SCRIPT)
+    )
+});
+
+/// What the form for uploads has to know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UploadRules {
+    /// The largest upload, in bytes.
+    pub(crate) bytes_max: u64,
+}
+
+/// The page of one folder, without the table of what stands there.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// The folder's path, as it was asked for.
+    path: String,
+    uploads: Option<UploadRules>,
+}
+
+impl Page {
+    /// The page of the folder at this path, with a form if it takes uploads.
+    pub(crate) fn new(path: &str, uploads: Option<UploadRules>) -> Self {
+        Self {
+            path: path.to_owned(),
+            uploads,
+        }
+    }
+
+    /// Whether it is the page of the root, which has no folder above it.
+    pub(crate) fn is_root(&self) -> bool {
+        self.path.trim_matches('/').is_empty()
+    }
+
+    /// What comes in front of the table.
+    pub(crate) fn start(&self) -> String {
+        let title = percent_decode_str(&self.path).decode_utf8_lossy();
+        let mut text = start(&title, &self.path);
+        if let Some(UploadRules { bytes_max }) = self.uploads {
+            text.push_str(&format!(
+                "<form method=\"post\" enctype=\"multipart/form-data\" id=\"upload\" \
+                 data-bytes-max=\"{bytes_max}\">\n{UPLOAD_FORM}<script>{UPLOAD_SCRIPT}</script>\n"
+            ));
+        }
+        text
+    }
+
+    /// What comes behind the table.
+    pub(crate) fn end(&self) -> &'static str {
+        END
+    }
+}
+
+/// The reply with a page, under the policy of all pages.
+pub(crate) fn response(status: Status, text: impl Into<Vec<u8>>) -> Response {
+    Response::new(status, "text/html; charset=utf-8", text)
+        .with_field("Content-Security-Policy", POLICY.as_str())
+        .with_field("Vary", "Accept")
+}
+
+/// Whether a refusal is to be a page: browsers ask for one by name, and other programs, scripts on a
+/// page among them, for anything.
+pub(crate) fn is_wanted(request: &RequestHead) -> bool {
+    accepts(request, b"text/html")
+}
+
+/// Whether a type is accepted by its name.
+pub(crate) fn accepts(request: &RequestHead, content_type: &[u8]) -> bool {
+    request.fields("accept").any(|value| {
+        let mut members = value.split(|byte| *byte == b',');
+        members.any(|member| {
+            let kind = member.split(|byte| *byte == b';').next();
+            kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(content_type))
+        })
+    })
+}
+
+/// The page that tells a person why a request was refused, with the ways back.
+pub(crate) fn refusal(request: &RequestHead, refusal: &Refusal) -> Response {
+    let (code, phrase) = (refusal.status.code(), refusal.status.phrase());
+    let mut text = start(&format!("{code} {phrase}"), request.path);
+    text.push_str(&format!(
+        "<p>{code} {phrase}: {}</p>\n",
+        escape(&refusal.sentence)
+    ));
+    if !request.path.trim_matches('/').is_empty() {
+        let folder = way_up(request.path, 1);
+        text.push_str(&format!(
+            "<p><a href=\"{folder}\">Back to the folder</a></p>\n"
+        ));
+    }
+    response(refusal.status, text + END)
+}
+
+const END: &str = "</body>\n</html>\n";
+
+/// The start of every page.
+fn start(title: &str, path: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<h1>{}</h1>\n",
+        escape(title),
+        breadcrumbs(path)
+    )
+}
+
+/// A path as links to every folder on the way to it.
+fn breadcrumbs(path: &str) -> String {
+    let names: Vec<_> = path.split('/').filter(|name| !name.is_empty()).collect();
+    let mut crumbs = match names.len() {
+        0 => "/".to_owned(),
+        depth => format!("<a href=\"{}\">/</a>", way_up(path, depth)),
+    };
+    for (at, name) in names.iter().enumerate() {
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        let name = escape(&name);
+        crumbs.push_str(&match names.len() - 1 - at {
+            0 if path.ends_with('/') => format!("{name}/"),
+            0 => name.into_owned(),
+            up => format!("<a href=\"{}\">{name}/</a>", way_up(path, up)),
+        });
+    }
+    crumbs
+}
+
+/// The link from a page to the folder `names` names above it. What it starts from is the page's path up
+/// to its last slash. A link with a whole path would lose what a proxy has put in front of it.
+fn way_up(path: &str, names: usize) -> String {
+    match names - usize::from(!path.ends_with('/')) {
+        0 => "./".to_owned(),
+        folders => "../".repeat(folders),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::http::Content;
+
+    use super::*;
+
+    #[test]
+    fn the_way_back() {
+        assert_eq!(breadcrumbs("/"), "/");
+        assert_eq!(
+            breadcrumbs("/a/b%20c/"),
+            "<a href=\"../../\">/</a><a href=\"../\">a/</a>b c/"
+        );
+        assert_eq!(
+            breadcrumbs("/a/b/c"),
+            "<a href=\"../../\">/</a><a href=\"../\">a/</a><a href=\"./\">b/</a>c"
+        );
+        assert_eq!(breadcrumbs("/%3Cb%3E"), "<a href=\"./\">/</a>&lt;b&gt;");
+    }
+
+    #[test]
+    fn the_page_of_a_refusal() {
+        let page = |path: &str| {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+            let request = RequestHead::parse(head.as_bytes()).unwrap();
+            let refused = refusal(&request, &Refusal::new(Status::NotFound, "no <such> file"));
+            match refused.body {
+                Content::Bytes(text) => String::from_utf8(text).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let text = page("/a/%3Cb%3E");
+        assert!(
+            text.contains("404 Not Found: no &lt;such&gt; file"),
+            "{text}"
+        );
+        assert!(text.contains("<a href=\"./\">Back"), "{text}");
+        assert!(!text.contains("<b>"), "{text}");
+        assert!(
+            !page("/").contains("Back"),
+            "from the root there is no way up"
+        );
+    }
+}

@@ -1,0 +1,295 @@
+"use strict";
+// Uploads what is chosen or dropped, folders with all that is in them, a few files at a time. Each
+// has its bar, a way to cancel it and a result that stays. What is there already is asked about, and
+// each request says on what it depends: a file that somebody else puts there meanwhile is not lost.
+{
+const AT_ONCE = 3;
+// So many files at once are a mistake, and more rows than a page can show.
+const FILES_MAX = 10000;
+const LOST = "the connection was lost";
+const WORDS = {
+  running: "uploading", waiting: "waiting", asking: "there already", done: "uploaded",
+  failed: "failed", skipped: "skipped", cancelled: "cancelled",
+};
+const BUSY = ["asking", "waiting", "running"];
+
+const form = document.getElementById("upload");
+const panel = document.getElementById("uploads");
+const [status, choicesForAll] = panel.firstElementChild.children;
+const list = panel.querySelector("ul");
+const template = panel.querySelector("template").content.firstElementChild;
+
+const uploads = new Set();
+const queue = [];
+const counts = Object.fromEntries(Object.keys(WORDS).map((state) => [state, 0]));
+// What to do when something is there already. Where `Cancel` was a moment ago stands nothing that
+// destroys.
+const ANSWERS = {
+  "Skip": (upload) => upload.show("skipped", "skipped", {}),
+  "Keep both": (upload) => { upload.keepsBoth = true; upload.wait(); },
+  "Replace": (upload) => upload.wait(upload.ifSame),
+};
+if ("createOnly" in form.dataset) delete ANSWERS.Replace;
+
+let running = 0, isStale = false;
+
+class Upload {
+  // `batch` has what it was chosen or dropped with in common: the answer for all of it.
+  constructor(file, path, batch) {
+    this.file = file;
+    this.path = this.wanted = path;
+    this.batch = batch;
+    this.row = list.appendChild(template.cloneNode(true));
+    [this.link, this.text, this.buttons, this.bar] = this.row.children;
+    uploads.add(this);
+    if (file) this.wait();
+    else this.show("failed", "cannot be read", {});
+  }
+
+  get url() {
+    return "./" + this.path.split("/").map(encodeURIComponent).join("/");
+  }
+
+  // Shows how it stands, and what can be done about it.
+  show(state, text, choices) {
+    if (this.state) counts[this.state]--;
+    counts[state]++;
+    this.row.className = this.state = state;
+    this.link.textContent = this.path;
+    this.text.textContent = text;
+    setButtons(this.buttons, choices);
+    summarize();
+  }
+
+  // `fields` are those of a person's answer; without them, nothing may be there.
+  wait(fields) {
+    this.fields = fields;
+    this.show("waiting", "waiting", {Cancel: () => this.cancel()});
+    queue.push(this);
+    next();
+  }
+
+  async run() {
+    const {signal} = (this.abort = new AbortController());
+    this.bar.value = 0;
+    this.show("running", "", {Cancel: () => this.cancel()});
+    try {
+      const bytesMax = Number(form.dataset.bytesMax);
+      if (this.file.size > bytesMax) throw new Error(`exceeds ${size(bytesMax)}`);
+      let there = this.fields ? null : await this.find(signal);
+      for (let n = 1; there && this.keepsBoth && n <= FILES_MAX; n++) {
+        this.path = numbered(this.wanted, n);
+        there = await this.find(signal);
+      }
+      if (there) return this.ask(there);
+      const reply = await this.send(this.fields ?? {"If-None-Match": "*"}, signal);
+      if (signal.aborted) return;
+      if (reply.status === 412) return this.ask(await this.find(signal));
+      if (reply.status === 0) await this.read();
+      if (reply.status !== 200 && reply.status !== 201) {
+        throw new Error(reply.responseText.trim() || LOST);
+      }
+      isStale = true;
+      this.link.href = this.url;
+      this.show("done", size(this.file.size), {});
+    } catch (error) {
+      if (!signal.aborted) this.show("failed", error.message, {Retry: () => this.wait()});
+    }
+  }
+
+  // The head of what is at its place, if anything is.
+  async find(signal) {
+    const request = fetch(this.url, {method: "HEAD", redirect: "manual", cache: "no-store", signal});
+    const reply = await request.catch(() => { throw new Error(LOST); });
+    if (reply.type === "opaqueredirect") throw new Error("there is a folder of this name");
+    return reply.ok ? reply : null;
+  }
+
+  // `fetch` does not say how much has been sent.
+  send(fields, signal) {
+    const request = new XMLHttpRequest();
+    const started = Date.now();
+    signal.onabort = () => request.abort();
+    request.upload.onprogress = ({loaded, total}) => {
+      this.bar.value = total > 0 ? loaded / total : 1;
+      const percent = Math.floor(100 * this.bar.value);
+      const secs = (Date.now() - started) / 1000 * (total / loaded - 1);
+      const left = secs < 90 ? `${Math.ceil(secs)} s` : `${Math.ceil(secs / 60)} min`;
+      this.text.textContent = loaded < total
+        ? `${percent} % of ${size(total)}, ${left} left` : "saving";
+    };
+    return new Promise((resolve) => {
+      request.onloadend = () => resolve(request);
+      request.open("PUT", this.url);
+      for (const name in fields) request.setRequestHeader(name, fields[name]);
+      request.send(this.file);
+    });
+  }
+
+  // Whether it was the file that failed: moved, changed or closed to the browser.
+  async read() {
+    const start = this.file.slice(0, 1).arrayBuffer();
+    await start.catch(() => { throw new Error("the file cannot be read, or has changed"); });
+  }
+
+  ask(there) {
+    // If what is replaced is no longer what is shown here, it is asked about again.
+    const tag = there?.headers.get("ETag");
+    this.ifSame = tag?.startsWith('"') ? {"If-Match": tag} : {};
+    if (this.batch.answer && !this.isAnswered) {
+      // Only once, or it could go on for ever.
+      this.isAnswered = true;
+      return this.batch.answer(this);
+    }
+    const of = there ? `: ${size(there.headers.get("Content-Length"))}, ${moment(there)}` : "";
+    const choices = {};
+    for (const answer in ANSWERS) choices[answer] = () => ANSWERS[answer](this);
+    this.show("asking", `there already${of}`, choices);
+  }
+
+  cancel() {
+    this.show("cancelled", "cancelled", {Retry: () => this.wait()});
+    this.abort?.abort();
+  }
+}
+
+function next() {
+  while (running < AT_ONCE && queue.length > 0) {
+    const upload = queue.shift();
+    if (upload.state !== "waiting") continue;
+    running++;
+    upload.run().finally(() => { running--; next(); });
+  }
+  if (running === 0 && isStale) refresh().catch(() => {});
+}
+
+// Shows what is in the folder now, and leaves the results where they are.
+async function refresh() {
+  isStale = false;
+  const reply = await fetch(location.href);
+  const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+  const table = page.querySelector("table");
+  if (table) document.querySelector("table").replaceWith(table);
+}
+
+function summarize() {
+  panel.hidden = uploads.size === 0;
+  const states = Object.keys(counts).filter((state) => counts[state] > 0);
+  status.textContent = states.map((state) => `${counts[state]} ${WORDS[state]}`).join(", ");
+  const choices = {};
+  if (isBusy()) choices["Cancel all"] = () => each(BUSY, (upload) => upload.cancel());
+  else choices["Clear"] = clear;
+  if (counts.asking > 1) {
+    for (const answer in ANSWERS) choices[`${answer} (all)`] = () => each(["asking"], (upload) => {
+      upload.batch.answer = ANSWERS[answer];
+      ANSWERS[answer](upload);
+    });
+  }
+  setButtons(choicesForAll, choices);
+}
+
+function isBusy() {
+  return BUSY.some((state) => counts[state] > 0);
+}
+
+function each(states, act) {
+  for (const upload of uploads) if (states.includes(upload.state)) act(upload);
+}
+
+function clear() {
+  uploads.clear();
+  list.replaceChildren();
+  for (const state in counts) counts[state] = 0;
+  summarize();
+}
+
+// The buttons that are there already stay, so that none loses the focus.
+function setButtons(place, choices) {
+  const labels = Object.keys(choices);
+  while (place.childElementCount > labels.length) place.lastChild.remove();
+  labels.forEach((label, at) => {
+    const button = place.children[at] ?? place.appendChild(document.createElement("button"));
+    button.type = "button";
+    button.textContent = label;
+    button.onclick = choices[label];
+  });
+}
+
+// `image.jpg` as `image (1).jpg`.
+function numbered(path, n) {
+  return path.replace(/([^/])(\.[^./]*)?$/, `$1 (${n})$2`);
+}
+
+function size(bytes) {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let unit = 0;
+  for (; bytes >= 999.5 && unit < units.length - 1; unit++) bytes /= 1000;
+  return `${Number(bytes).toFixed(unit > 0 && bytes < 9.95 ? 1 : 0)} ${units[unit]}`;
+}
+
+function moment(reply) {
+  const modified = new Date(reply.headers.get("Last-Modified"));
+  return modified.toLocaleString([], {dateStyle: "medium", timeStyle: "short"});
+}
+
+// Two files of one choice may have the same name: phones call every picture `image.jpg`.
+async function upload(files) {
+  const batch = {};
+  const paths = new Set();
+  for await (const [file, path] of files) {
+    if (paths.size === FILES_MAX) {
+      return new Upload(null, path, batch).show("failed", `only ${FILES_MAX} files at once`, {});
+    }
+    let free = path;
+    for (let n = 1; paths.has(free); n++) free = numbered(path, n);
+    paths.add(free);
+    new Upload(file, free, batch);
+  }
+}
+
+// The files in what was dropped, and their paths.
+async function* filesIn(entries) {
+  while (entries.length > 0) {
+    const entry = entries.shift();
+    const path = entry.fullPath.slice(1);
+    try {
+      if (entry.isFile) {
+        yield [await new Promise((resolve, reject) => entry.file(resolve, reject)), path];
+        continue;
+      }
+      const reader = entry.createReader();
+      for (let some; some?.length !== 0; entries.push(...some)) {
+        some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      }
+    } catch {
+      yield [null, path];
+    }
+  }
+}
+
+form.classList.add("script");
+for (const hidden of form.querySelectorAll("[hidden]")) hidden.hidden = false;
+form.onchange = ({target}) => {
+  const path = (file) => file.webkitRelativePath || file.name;
+  upload([...target.files].map((file) => [file, path(file)]));
+  form.reset();
+};
+document.ondragover = (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  document.body.classList.add("drop");
+};
+document.ondragleave = ({relatedTarget}) => {
+  if (!relatedTarget) document.body.classList.remove("drop");
+};
+document.ondrop = (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  document.body.classList.remove("drop");
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry());
+  upload(filesIn(entries.filter((entry) => entry)));
+};
+addEventListener("beforeunload", (event) => {
+  if (isBusy()) event.preventDefault();
+});
+}
