@@ -905,8 +905,22 @@ const FILENAMES: &[(&str, Result<&str, u16>)] = &[
         r#"filename="../one.txt"; filename="../two.txt""#,
         Ok("one.txt"),
     ),
-    // Names that only look dangerous: nothing is decoded.
-    (r#"filename="..\planted.txt""#, Ok("..planted.txt")),
+    (r#"filename="..\planted.txt""#, Ok("planted.txt")),
+    (r#"filename="C:\top\planted.txt""#, Ok("planted.txt")),
+    (r"filename*=UTF-8''..%2fplanted.txt", Ok("planted.txt")),
+    (r"filename*=UTF-8''..%5C..%5Cplanted.txt", Ok("planted.txt")),
+    (
+        r"filename*=UTF-8''%2F%2e%2e%2Fplanted.txt",
+        Ok("planted.txt"),
+    ),
+    (r"filename*0=../; filename*1=planted.txt", Ok("planted.txt")),
+    (
+        r"filename=one.txt; filename*=UTF-8''..%2ftwo.txt",
+        Ok("two.txt"),
+    ),
+    // Names that only look dangerous: no more is decoded than a browser encodes.
+    (r#"filename="..%22""#, Ok("..\"")),
+    (r#"filename="..%0D%0A""#, Ok("..\r\n")),
     (r#"filename="%2e%2e""#, Ok("%2e%2e")),
     (
         r#"filename="%2e%2e%2fplanted.txt""#,
@@ -960,11 +974,17 @@ const FILENAMES: &[(&str, Result<&str, u16>)] = &[
     (r#"filename="""#, Err(400)),
     (r#"filename="planted.txt"#, Err(400)),
     ("filename=\"..\r\n/planted.txt\"", Err(400)),
-    (r"filename*=UTF-8''..%2fplanted.txt", Err(400)),
+    (r"filename*=UTF-8''%2e%2e", Err(400)),
+    (r"filename*=UTF-8''plain%2F%2e%2e", Err(400)),
+    (r"filename*=UTF-8''planted%00.txt", Err(400)),
+    (r"filename*=UTF-8''%c0%ae%c0%ae", Err(400)),
+    (r"filename*=UTF-16''planted.txt", Err(400)),
+    (r"filename*0=.; filename*1=.", Err(400)),
     // What the server keeps to itself.
     (r#"filename=".quartet-upload-1""#, Err(403)),
     (r#"filename="../.quartet-upload-2""#, Err(403)),
     (r#"filename=".quartet-upload-folder""#, Err(403)),
+    (r"filename*=UTF-8''%2Equartet-upload-3", Err(403)),
 ];
 
 #[test]

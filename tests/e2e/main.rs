@@ -15,6 +15,7 @@ mod faults;
 mod file;
 mod file_client;
 mod file_resume;
+mod forms;
 mod harness;
 mod history;
 mod hostile;

@@ -215,6 +215,7 @@ pub fn body_refusal(error: &io::Error) -> Refusal {
         io::ErrorKind::TimedOut => {
             Refusal::new(Status::RequestTimeout, "the body did not arrive in time")
         }
+        io::ErrorKind::FileTooLarge => Refusal::new(Status::ContentTooLarge, error.to_string()),
         _ => Refusal::new(Status::BadRequest, error.to_string()),
     }
 }

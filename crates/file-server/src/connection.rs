@@ -455,9 +455,10 @@ mod tests {
         assert_eq!(post("/", "", &evil).0, 400);
         assert_eq!(post("/", "", "--b--\r\n").0, 400);
         assert_eq!(post("/", "", "").0, 400);
-        // To a file, a form is just bytes.
-        assert_eq!(post("/form", "", form).0, 200);
-        assert_eq!(fs::read(root.path().join("form")).unwrap(), form.as_bytes());
+        assert_eq!(post("/form", "", form).0, 400, "no folder");
+        let without_boundary = "POST /form\nContent-Type: multipart/form-data";
+        check(&connections, without_boundary, form, 400);
+        assert!(!root.path().join("form").exists());
         assert_eq!(post("/", "\nOrigin: http://evil.example", form).0, 403);
         assert_eq!(post("/", "\nOrigin: null", form).0, 403);
         assert_eq!(post("/", "\nOrigin: http://h", form).0, 303);

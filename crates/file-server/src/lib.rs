@@ -10,6 +10,7 @@ mod accounts;
 pub mod args;
 mod connection;
 mod files;
+mod form;
 mod give;
 mod listing;
 mod page;

@@ -16,8 +16,12 @@ use percent_encoding::percent_decode_str;
 /// it when the folder exists.
 const NAME_BYTES_MAX: usize = 255;
 
+/// What stands behind the last dot of a name is kept behind the number that tells two files apart, if
+/// it has fewer bytes than this.
+const EXTENSION_BYTES_MAX: usize = 32;
+
 /// A path below the root, made of plain names; without any it is the root itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TreePath {
     path: PathBuf,
     has_final_slash: bool,
@@ -37,6 +41,8 @@ pub enum PathError {
     DotSegment,
     /// A name no file can have.
     NameTooLong,
+    /// A file without a name.
+    NoName,
 }
 
 impl fmt::Display for PathError {
@@ -47,6 +53,7 @@ impl fmt::Display for PathError {
             Self::Nul => "a name in the path holds a NUL",
             Self::DotSegment => "the path holds a '.' or '..' segment",
             Self::NameTooLong => "a name in the path is over 255 bytes",
+            Self::NoName => "a file has no name",
         })
     }
 }
@@ -76,20 +83,45 @@ impl TreePath {
     }
 
     /// The path of a file in this folder, by the name that a browser gives it, which may have
-    /// folders of its own in front.
+    /// folders of its own in front, those of its own machine. The name need not be UTF-8.
     ///
     /// # Errors
     /// If that is no plain name.
-    pub fn child(&self, name: &str) -> Result<Self, PathError> {
-        let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
-        match name.as_bytes() {
-            b"" | b"." | b".." => Err(PathError::DotSegment),
+    pub fn child(&self, name: &[u8]) -> Result<Self, PathError> {
+        let name = name.rsplit(|b| matches!(b, b'/' | b'\\')).next();
+        match name.unwrap_or_default() {
+            b"" => Err(PathError::NoName),
+            b"." | b".." => Err(PathError::DotSegment),
             name if name.contains(&0) => Err(PathError::Nul),
             name if name.len() > NAME_BYTES_MAX => Err(PathError::NameTooLong),
-            _ => Ok(Self {
-                path: self.path.join(name),
+            name => Ok(Self {
+                path: self.path.join(OsStr::from_bytes(name)),
                 has_final_slash: false,
             }),
+        }
+    }
+
+    /// The path of another file of the same name: `image (1).jpg` beside `image.jpg`. A name that gets
+    /// too long by it loses some of its end.
+    pub fn numbered(&self, number: u32) -> Self {
+        let name = self.path.file_name().unwrap_or_default();
+        let extension = Path::new(name).extension().unwrap_or_default();
+        // What is that long is not what the file is, but part of what it is called.
+        let dotted = match extension.len() {
+            0 | EXTENSION_BYTES_MAX.. => 0,
+            bytes => bytes + 1,
+        };
+        let (stem, dotted) = name.as_bytes().split_at(name.len() - dotted);
+        let number = format!(" ({number})");
+        let mut stem_bytes = stem.len().min(NAME_BYTES_MAX - number.len() - dotted.len());
+        // Not in the middle of a character.
+        while stem.get(stem_bytes).is_some_and(|byte| byte & 0xc0 == 0x80) && stem_bytes > 1 {
+            stem_bytes -= 1;
+        }
+        let name = [&stem[..stem_bytes], number.as_bytes(), dotted].concat();
+        Self {
+            path: self.path.with_file_name(OsStr::from_bytes(&name)),
+            has_final_slash: false,
         }
     }
 
@@ -272,5 +304,56 @@ mod tests {
         for (encoded, want) in [("/", true), ("/a/", true), ("/a", false), ("/a//", true)] {
             assert_eq!(TreePath::decode(encoded).unwrap().has_final_slash(), want);
         }
+    }
+
+    #[track_caller]
+    fn check_child(name: &str, want: Result<&str, PathError>) {
+        let child = TreePath::decode("/in/").unwrap().child(name.as_bytes());
+        let path = child.map(|child| child.path.to_str().unwrap().to_owned());
+        assert_eq!(path, want.map(|name| format!("in/{name}")), "{name}");
+    }
+
+    #[test]
+    fn the_folders_of_another_machine_do_not_count() {
+        check_child("f.txt", Ok("f.txt"));
+        check_child(r"C:\Users\me\f.txt", Ok("f.txt"));
+        check_child(r"a\b.txt", Ok("b.txt"));
+        check_child("/home/me/f.txt", Ok("f.txt"));
+        check_child(r"..\../f.txt", Ok("f.txt"));
+        for none in ["", "a/", r"a\"] {
+            check_child(none, Err(NoName));
+        }
+        for climbing in [".", "..", "a/..", r"..\.."] {
+            check_child(climbing, Err(DotSegment));
+        }
+        check_child("a\0", Err(Nul));
+        check_child(&"x".repeat(NAME_BYTES_MAX + 1), Err(NameTooLong));
+    }
+
+    #[test]
+    fn a_second_file_of_a_name_gets_a_number() {
+        let numbered = |name: &str, number| {
+            let path = TreePath::decode("/in/").unwrap().child(name.as_bytes());
+            let name = path.unwrap().numbered(number).path;
+            let name = name.strip_prefix("in").unwrap();
+            assert!(name.as_os_str().len() <= NAME_BYTES_MAX);
+            name.to_str().unwrap().to_owned()
+        };
+        for (name, want) in [
+            ("image.jpg", "image (7).jpg"),
+            ("image", "image (7)"),
+            ("image (1).jpg", "image (1) (7).jpg"),
+            (".profile", ".profile (7)"),
+            ("a.tar.gz", "a.tar (7).gz"),
+            ("a.", "a. (7)"),
+            ("ä.ö", "ä (7).ö"),
+        ] {
+            assert_eq!(numbered(name, 7), want);
+        }
+        let long = format!("{}.jpg", "ä".repeat(125));
+        assert_eq!(numbered(&long, 7), format!("{} (7).jpg", "ä".repeat(123)));
+        assert_eq!(numbered(&long, u32::MAX).len(), NAME_BYTES_MAX);
+        let dotted = format!("a.{}", "x".repeat(250));
+        assert_eq!(numbered(&dotted, 7), format!("a.{} (7)", "x".repeat(249)));
     }
 }

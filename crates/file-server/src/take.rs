@@ -1,25 +1,23 @@
-//! Uploads: `POST` and `PUT` of a file, and forms with files in them.
+//! Uploads: `POST` and `PUT` of a file.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 
 use cli::escape::Escaped;
 use daemon::http::{RequestBody, Response, body_refusal};
 use proto::http::conditional::{self, Verdict};
 use proto::http::digest::{self, Digest, Hasher};
-use proto::http::multipart::{self, Form};
+use proto::http::multipart;
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 
 use crate::connection::{Connections, TEXT, path_of, refusal, sniffing_off};
 use crate::files::{FilesError, Upload};
-use crate::give::with_slash;
-use crate::path::TreePath;
 use crate::resume::{Part, inconsistent_length};
 
-/// An upload is read and written in pieces of up to so many bytes.
+/// An upload is written in pieces of so many bytes, in however small pieces it comes.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// What the original server answers a whole upload.
-const SAVED: &str = "File received and saved\n";
+pub(crate) const SAVED: &str = "File received and saved\n";
 
 impl Connections {
     /// Takes the body of a request for a file. Whatever can be refused is refused before the first
@@ -45,13 +43,10 @@ impl Connections {
             let sentence = "an upload is a whole file, without a Content-Range";
             return Err(Refusal::new(Status::BadRequest, sentence));
         }
-        let path = path_of(request)?;
-        if request.method == "POST"
-            && path.has_final_slash()
-            && let Some(boundary) = multipart::boundary(request)
-        {
-            return self.take_form(request, &path, Form::new(BufReader::new(body), &boundary));
+        if let Some(boundary) = multipart::boundary(request)? {
+            return self.take_form(request, body, boundary);
         }
+        let path = path_of(request)?;
         let has_digest = !digests(request, "repr-digest")?.is_empty();
         let mut upload = self.files.upload(&path, length).map_err(refusal)?;
         // Conditions come behind all other reasons to refuse (RFC 9110 section 13.2.1).
@@ -146,36 +141,8 @@ impl Connections {
         Ok(sniffing_off(Response::new(status, TEXT, SAVED)))
     }
 
-    /// Takes the files of a form into a folder, and sends the browser back to it.
-    fn take_form(
-        &self,
-        request: &RequestHead,
-        folder: &TreePath,
-        mut form: Form<BufReader<&mut dyn RequestBody>>,
-    ) -> Result<Response, Refusal> {
-        let malformed = |error| body_refusal(&error);
-        let mut files = 0;
-        while let Some(name) = form.next_part().map_err(malformed)? {
-            if name.is_empty() {
-                continue;
-            }
-            let path = folder.child(&name);
-            let path = path.map_err(|e| Refusal::new(Status::BadRequest, e.to_string()))?;
-            let mut upload = self.files.upload(&path, 0).map_err(refusal)?;
-            self.fill(&mut upload, &mut form.part(), None)?;
-            upload.finish(|_| true).map_err(refusal)?;
-            files += 1;
-        }
-        if files == 0 {
-            let sentence = "the form has no file in it";
-            return Err(Refusal::new(Status::BadRequest, sentence));
-        }
-        let saved = Response::new(Status::SeeOther, TEXT, SAVED);
-        let location = with_slash(request.path, None);
-        Ok(sniffing_off(saved.with_field("Location", location)))
-    }
-
-    fn fill(
+    /// Appends what comes of a body to an upload, also if the rest does not come.
+    pub(crate) fn fill(
         &self,
         upload: &mut Upload,
         body: &mut dyn Read,
@@ -183,11 +150,7 @@ impl Connections {
     ) -> Result<(), Refusal> {
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            let read = body.read(&mut piece);
-            let bytes = read.map_err(|error| body_refusal(&error))?;
-            if bytes == 0 {
-                return Ok(());
-            }
+            let (bytes, read) = read_full(body, &mut piece);
             let end = upload.bytes() + bytes as u64;
             let is_announced = match length {
                 Some(length) if end > length => Err(inconsistent_length()),
@@ -197,6 +160,9 @@ impl Connections {
             let is_allowed = is_announced.and_then(|()| self.check_length(end));
             is_allowed.inspect_err(|_| upload.forget())?;
             upload.write(&piece[..bytes]).map_err(refusal)?;
+            if read.map_err(|error| body_refusal(&error))? == 0 {
+                return Ok(());
+            }
         }
     }
 
@@ -206,6 +172,20 @@ impl Connections {
         }
         let sentence = format!("an upload may have {} bytes", self.upload_bytes_max);
         Err(Refusal::new(Status::ContentTooLarge, sentence))
+    }
+}
+
+/// Reads until a piece is full or no more comes; returns how much of it was read, and what came of
+/// the last read, 0 at the end.
+fn read_full(input: &mut dyn Read, piece: &mut [u8]) -> (usize, io::Result<usize>) {
+    let mut bytes = 0;
+    loop {
+        match input.read(&mut piece[bytes..]) {
+            Ok(read @ 1..) if bytes + read < piece.len() => bytes += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(read) => return (bytes + read, Ok(read)),
+            Err(error) => return (bytes, Err(error)),
+        }
     }
 }
 

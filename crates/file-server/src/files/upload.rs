@@ -414,6 +414,26 @@ impl<'f> Upload<'f> {
         }
     }
 
+    /// Puts the file of an upload that is not kept in its place, as [`Upload::finish`] does, but at the
+    /// first of these paths, all in one folder, where nothing stands. Returns it, with its number.
+    ///
+    /// # Errors
+    /// [`FilesError::Changed`] if there is none, and those of the disk.
+    pub fn finish_beside(
+        mut self,
+        others: impl IntoIterator<Item = (u32, TreePath)>,
+    ) -> Result<(u32, TreePath), FilesError> {
+        for (number, path) in others {
+            self.name = place(&path)?.1.to_owned();
+            self.path = path.clone();
+            match self.place(|current| current.is_none()) {
+                Err(FilesError::Changed) => {}
+                placed => return placed.map(|_| (number, path)),
+            }
+        }
+        Err(FilesError::Changed)
+    }
+
     fn place(
         &mut self,
         is_wanted: impl FnOnce(Option<&Version>) -> bool,

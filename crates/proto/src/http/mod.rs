@@ -14,6 +14,7 @@ pub mod date;
 pub mod digest;
 mod head;
 pub mod multipart;
+mod parameters;
 mod range;
 pub mod request;
 pub mod response;

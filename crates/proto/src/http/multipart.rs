@@ -1,8 +1,16 @@
 //! Forms with files in them: `multipart/form-data` (RFC 7578, RFC 2046 section 5.1).
+//!
+//! A part is what stands between two delimiters, and its head says which file it is. A head that may
+//! mean many things is refused: else a file would be lost, or kept under the name of another.
 
-use std::io::{self, BufRead, Chain, Read};
+use std::io::{self, Read};
 
-use super::request::RequestHead;
+use memchr::memchr;
+use memchr::memmem::Finder;
+
+use super::parameters::Parameters;
+use super::request::{Refusal, RequestHead};
+use super::status::Status;
 
 /// The longest boundary, in bytes (RFC 2046 section 5.1.1).
 const BOUNDARY_BYTES_MAX: usize = 70;
@@ -10,123 +18,125 @@ const BOUNDARY_BYTES_MAX: usize = 70;
 /// The longest head of a part, in bytes.
 const PART_HEAD_BYTES_MAX: usize = 8 * 1024;
 
+/// So much of a form is looked through at once, in bytes.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+const _: () = assert!(
+    WINDOW_BYTES > PART_HEAD_BYTES_MAX && WINDOW_BYTES > BOUNDARY_BYTES_MAX + 4,
+    "a line of a head, and a delimiter, are looked for in one piece"
+);
+
 /// The boundary of a request whose body is a form; `None` if it is something else.
-pub fn boundary(request: &RequestHead) -> Option<String> {
-    let value = request.fields("content-type").next()?;
-    let value = std::str::from_utf8(value).ok()?;
-    let (kind, parameters) = value.split_once(';')?;
-    if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
-        return None;
-    }
-    let boundary = parameter(parameters, "boundary")?;
-    let is_good = (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()) && boundary.is_ascii();
-    is_good.then_some(boundary)
+///
+/// # Errors
+/// If it is a form, and has no boundary that can be one.
+pub fn boundary<'a>(request: &RequestHead<'a>) -> Result<Option<&'a str>, Refusal> {
+    let kind = |value: &&[u8]| {
+        let kind = value.split(|b| *b == b';').next().unwrap_or_default();
+        kind.trim_ascii()
+            .eq_ignore_ascii_case(b"multipart/form-data")
+    };
+    let Some(value) = request.fields("content-type").find(kind) else {
+        return Ok(None);
+    };
+    let parameters = Parameters::parse(value);
+    let boundary = parameters.and_then(|parameters| parameters.get("boundary"));
+    let is_boundary =
+        |bytes: &&[u8]| bytes.is_ascii() && (1..=BOUNDARY_BYTES_MAX).contains(&bytes.len());
+    let boundary = boundary.filter(is_boundary);
+    let boundary = boundary.and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let sentence = "the Content-Type of a form says its boundary, which has 1 to 70 bytes";
+    let refusal = || Refusal::new(Status::BadRequest, sentence);
+    boundary.map(Some).ok_or_else(refusal)
 }
 
-/// The value of a parameter in `a=b; c="d"`; a backslash in quotes takes what follows as it is.
-fn parameter(parameters: &str, name: &str) -> Option<String> {
-    let mut rest = parameters;
-    while !rest.is_empty() {
-        let (key, after) = rest.split_once('=')?;
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => {
-                let mut value = String::new();
-                let mut chars = quoted.chars();
-                loop {
-                    match chars.next()? {
-                        '"' => break,
-                        '\\' => value.push(chars.next()?),
-                        other => value.push(other),
-                    }
-                }
-                (value, chars.as_str())
-            }
-            None => {
-                let end = after.find(';').unwrap_or(after.len());
-                (after[..end].trim().to_owned(), &after[end..])
-            }
-        };
-        if key
-            .trim_matches([' ', ';', '\t'])
-            .eq_ignore_ascii_case(name)
-        {
-            return Some(value);
-        }
-        rest = after;
-    }
-    None
+/// What the head of a part says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PartHead {
+    /// What the file in it is called, in bytes that need not be UTF-8, folders in front and all. Empty
+    /// if no file was chosen; `None` if it is no file but a field of the form.
+    pub file_name: Option<Vec<u8>>,
+}
+
+/// Where in a form its reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// In a part, or in front of the first one.
+    Part,
+    /// Behind a delimiter.
+    Between,
+    /// Behind the last one.
+    End,
 }
 
 /// The parts of a form, one after the other.
 pub struct Form<R> {
-    /// With a line break in front, so that the first delimiter looks like all others.
-    input: Chain<&'static [u8], R>,
+    input: R,
     /// What stands between two parts: CR LF, two dashes, the boundary.
-    delimiter: Vec<u8>,
-    /// Whether the delimiter in front of the next part was read.
-    is_between: bool,
-    /// Bytes that looked like a delimiter and are none, and are to be handed out.
-    replay: Vec<u8>,
+    delimiter: Finder<'static>,
+    at: At,
+    /// What was read and is not handed out yet is `window[start..end]`.
+    window: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// So many bytes from `start` on are known to belong to the part.
+    part_bytes: usize,
 }
 
 fn malformed(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-impl<R: BufRead> Form<R> {
+impl<R: Read> Form<R> {
     /// A form that is read from a request's body.
     pub fn new(input: R, boundary: &str) -> Self {
+        let mut window = vec![0; WINDOW_BYTES];
+        // So that the first delimiter looks like all others.
+        window[..2].copy_from_slice(b"\r\n");
         Self {
-            input: b"\r\n".chain(input),
-            delimiter: format!("\r\n--{boundary}").into_bytes(),
-            is_between: false,
-            replay: Vec::new(),
+            input,
+            delimiter: Finder::new(&format!("\r\n--{boundary}")).into_owned(),
+            at: At::Part,
+            window,
+            start: 0,
+            end: 2,
+            part_bytes: 0,
         }
     }
 
-    /// Goes to the next part, past what is left of this one, and returns the name of the file it
-    /// holds, empty if it has none; `None` behind the last part.
+    /// Goes to the next part, past what is left of this one; `None` is behind the last one.
     ///
     /// # Errors
     /// Those of the input, and [`io::ErrorKind::InvalidData`] for what is no form.
-    pub fn next_part(&mut self) -> io::Result<Option<String>> {
-        if self.delimiter.is_empty() {
+    pub fn next_part(&mut self) -> io::Result<Option<PartHead>> {
+        while self.find_part_bytes()? > 0 {
+            self.consume(self.part_bytes);
+        }
+        if self.at == At::End {
             return Ok(None);
         }
-        if !self.is_between {
-            io::copy(&mut Part { form: self }, &mut io::sink())?;
+        while self.window().len() < 2 {
+            self.read_on()?;
         }
-        self.is_between = false;
-        let mut line = Vec::new();
-        self.read_line(&mut line)?;
-        if line.starts_with(b"--") {
-            self.delimiter.clear();
+        if self.window().starts_with(b"--") {
+            self.at = At::End;
             return Ok(None);
         }
-        if !line.trim_ascii().is_empty() {
+        if !self.read_line()?.trim_ascii().is_empty() {
             return Err(malformed("a form's boundary is followed by something else"));
         }
-        let mut name = String::new();
-        let mut head_bytes = 0;
-        loop {
-            line.clear();
-            self.read_line(&mut line)?;
-            head_bytes += line.len();
-            if head_bytes > PART_HEAD_BYTES_MAX {
-                return Err(malformed("the head of a form's part is too long"));
-            }
-            let field = String::from_utf8_lossy(&line);
-            let field = field.trim();
-            if field.is_empty() {
-                return Ok(Some(name));
-            }
-            if let Some((key, value)) = field.split_once(':')
-                && key.eq_ignore_ascii_case("content-disposition")
-                && let Some((_, parameters)) = value.split_once(';')
-            {
-                name = parameter(parameters, "filename").unwrap_or_default();
-            }
+        let head = self.read_part_head()?;
+        self.at = At::Part;
+        // A part may lack the line break that is the delimiter's, if it is empty.
+        let rest = self.delimiter.needle().len() - b"\r\n".len();
+        while self.window().len() < rest {
+            self.read_on()?;
         }
+        if self.window()[..rest] == self.delimiter.needle()[b"\r\n".len()..] {
+            self.start += rest;
+            self.at = At::Between;
+        }
+        Ok(Some(head))
     }
 
     /// The body of the present part.
@@ -134,13 +144,127 @@ impl<R: BufRead> Form<R> {
         Part { form: self }
     }
 
-    fn read_line(&mut self, line: &mut Vec<u8>) -> io::Result<()> {
-        let mut limited = self.input.by_ref().take(PART_HEAD_BYTES_MAX as u64);
-        limited.read_until(b'\n', line)?;
-        match line.ends_with(b"\n") || line.starts_with(b"--") {
-            true => Ok(()),
-            false => Err(malformed("a form ends in the middle of a part")),
+    fn read_part_head(&mut self) -> io::Result<PartHead> {
+        let mut head = PartHead::default();
+        let mut has_disposition = false;
+        let mut field: Vec<u8> = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let line = self.read_line()?;
+            bytes += line.len();
+            if bytes > PART_HEAD_BYTES_MAX {
+                return Err(malformed("the head of a form's part is too long"));
+            }
+            // A field may go on in the next line (RFC 5322 section 2.2.3).
+            if line.starts_with(b" ") || line.starts_with(b"\t") {
+                field.extend_from_slice(line);
+                continue;
+            }
+            let next = line.to_vec();
+            if let Some(file_name) = file_name_in(&field)? {
+                if has_disposition {
+                    return Err(malformed("a form's part has several Content-Dispositions"));
+                }
+                has_disposition = true;
+                head.file_name = file_name;
+            }
+            if next.is_empty() {
+                return Ok(head);
+            }
+            field = next;
         }
+    }
+
+    /// How many bytes are at hand of the part; 0 is its end.
+    fn find_part_bytes(&mut self) -> io::Result<usize> {
+        while self.at == At::Part && self.part_bytes == 0 {
+            let window = &self.window[self.start..self.end];
+            let delimiter = self.delimiter.needle();
+            match self.delimiter.find(window) {
+                Some(0) => {
+                    self.start += delimiter.len();
+                    self.at = At::Between;
+                }
+                Some(bytes) => self.part_bytes = bytes,
+                None => {
+                    // What may be the start of a delimiter is kept back until that is known.
+                    let tail = window.len().saturating_sub(delimiter.len() - 1);
+                    let starts = |from: &usize| delimiter.starts_with(&window[*from..]);
+                    self.part_bytes = (tail..window.len()).find(starts).unwrap_or(window.len());
+                    if self.part_bytes == 0 {
+                        self.read_on()?;
+                    }
+                }
+            }
+        }
+        Ok(self.part_bytes)
+    }
+
+    /// The next line, without its end.
+    fn read_line(&mut self) -> io::Result<&[u8]> {
+        let length = loop {
+            let window = self.window();
+            match memchr(b'\n', &window[..window.len().min(PART_HEAD_BYTES_MAX)]) {
+                Some(length) => break length,
+                None if window.len() >= PART_HEAD_BYTES_MAX => {
+                    return Err(malformed("the head of a form's part is too long"));
+                }
+                None => self.read_on()?,
+            }
+        };
+        let line = &self.window[self.start..self.start + length];
+        self.start += length + 1;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match memchr(b'\r', line) {
+            None => Ok(line),
+            Some(_) => Err(malformed("a line in the head of a form's part holds a CR")),
+        }
+    }
+
+    fn window(&self) -> &[u8] {
+        &self.window[self.start..self.end]
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.part_bytes -= bytes;
+    }
+
+    /// Reads more into the window. There is room: nobody waits for as much as it can hold.
+    fn read_on(&mut self) -> io::Result<()> {
+        self.window.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        match self.input.read(&mut self.window[self.end..]) {
+            Ok(0) => Err(malformed("a form ends in the middle of a part")),
+            Ok(bytes) => {
+                self.end += bytes;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The name of the file that a `Content-Disposition` gives, if it gives one; `None` is another field.
+fn file_name_in(field: &[u8]) -> io::Result<Option<Option<Vec<u8>>>> {
+    if field.is_empty() {
+        return Ok(None);
+    }
+    let Some(colon) = memchr(b':', field) else {
+        return Err(malformed("a line in the head of a form's part is no field"));
+    };
+    let (name, value) = (&field[..colon], &field[colon + 1..]);
+    if !name.eq_ignore_ascii_case(b"content-disposition") {
+        return Ok(None);
+    }
+    let parameters = Parameters::parse(value)
+        .ok_or_else(|| malformed("a Content-Disposition has a quote that does not end"))?;
+    match parameters.file_name() {
+        Ok(file_name) => Ok(Some(file_name)),
+        Err(_) => Err(malformed(
+            "the name of a file is in a charset that is not known here",
+        )),
     }
 }
 
@@ -149,50 +273,12 @@ struct Part<'f, R> {
     form: &'f mut Form<R>,
 }
 
-impl<R: BufRead> Read for Part<'_, R> {
+impl<R: Read> Read for Part<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.form.is_between || out.is_empty() {
-            return Ok(0);
-        }
-        if !self.form.replay.is_empty() {
-            let bytes = self.form.replay.len().min(out.len());
-            out[..bytes].copy_from_slice(&self.form.replay[..bytes]);
-            self.form.replay.drain(..bytes);
-            return Ok(bytes);
-        }
-        let delimiter = &self.form.delimiter;
-        let available = self.form.input.fill_buf()?;
-        if available.is_empty() {
-            return Err(malformed("a form ends in the middle of a part"));
-        }
-        // Where the delimiter could begin, nothing is handed out before that is known.
-        let safe = available.iter().position(|byte| *byte == b'\r');
-        let safe = safe.unwrap_or(available.len()).min(out.len());
-        if safe > 0 {
-            out[..safe].copy_from_slice(&available[..safe]);
-            self.form.input.consume(safe);
-            return Ok(safe);
-        }
-        let mut matched = 0;
-        while matched < delimiter.len() {
-            let available = self.form.input.fill_buf()?;
-            match available.first() {
-                None => return Err(malformed("a form ends in the middle of a part")),
-                Some(byte) if *byte == delimiter[matched] => {
-                    self.form.input.consume(1);
-                    matched += 1;
-                }
-                Some(_) => break,
-            }
-        }
-        if matched == delimiter.len() {
-            self.form.is_between = true;
-            return Ok(0);
-        }
-        // It was something else. A CR stands in the delimiter only at its start, so that no other
-        // delimiter can begin inside of what matched.
-        self.form.replay = delimiter[..matched].to_vec();
-        self.read(out)
+        let bytes = self.form.find_part_bytes()?.min(out.len());
+        out[..bytes].copy_from_slice(&self.form.window()[..bytes]);
+        self.form.consume(bytes);
+        Ok(bytes)
     }
 }
 
@@ -200,12 +286,24 @@ impl<R: BufRead> Read for Part<'_, R> {
 mod tests {
     use super::*;
 
-    /// The parts of a form, each its file name and its body.
-    fn parts(form: &str, piece_bytes: usize) -> io::Result<Vec<(String, String)>> {
-        let input = io::BufReader::with_capacity(piece_bytes, form.as_bytes());
-        let mut form = Form::new(input, "x-y");
+    /// An input of which no read gets more than so many bytes.
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let bytes = self.1.min(out.len());
+            self.0.read(&mut out[..bytes])
+        }
+    }
+
+    /// What each part is called and holds.
+    type Parts = Vec<(Option<Vec<u8>>, Vec<u8>)>;
+
+    /// The parts of a form that is read and comes in pieces of so many bytes.
+    fn parts(form: &[u8], piece_bytes: usize) -> io::Result<Parts> {
+        let mut form = Form::new(Pieces(form, piece_bytes), "x-y");
         let mut parts = Vec::new();
-        while let Some(name) = form.next_part()? {
+        while let Some(head) = form.next_part()? {
             let mut body = Vec::new();
             let mut piece = vec![0; piece_bytes];
             loop {
@@ -215,30 +313,32 @@ mod tests {
                 }
                 body.extend_from_slice(&piece[..bytes]);
             }
-            parts.push((name, String::from_utf8(body).unwrap()));
+            parts.push((head.file_name, body));
         }
         Ok(parts)
     }
 
-    const FORM: &str = "--x-y\r\nContent-Disposition: form-data; name=\"file\"; \
-        filename=\"a b.txt\"\r\nContent-Type: text/plain\r\n\r\none\r\n--x-\r\r\n\r\n--x-y\r\n\
+    const FORM: &str = "before\r\n--x-y\r\nContent-Disposition: form-data; name=\"file\";\r\n\
+        \tfilename=\"a b.txt\"\r\nContent-Type: text/plain\r\n\r\none\r\n--x-\r\r\n\r\n--x-y\r\n\
         content-disposition: form-data; name=note\r\n\r\n\r\n--x-y  \r\n\
-        Content-Disposition: form-data; filename=\"\\\"q\\\\\"; name=\"z\"\r\n\r\nthree\r\n--x-y--\r\n";
+        Content-Disposition: form-data; filename=\"\\\"q\\\\\"; name=\"z\"\r\n\r\nthree\r\n--x-y\r\n\
+        Content-Disposition: form-data; filename=empty\r\n\r\n--x-y--\r\n";
+
+    fn form_parts() -> Parts {
+        let part = |name: Option<&str>, body: &str| (name.map(Into::into), body.into());
+        vec![
+            part(Some("a b.txt"), "one\r\n--x-\r\r\n"),
+            part(None, ""),
+            part(Some("\"q\\"), "three"),
+            part(Some("empty"), ""),
+        ]
+    }
 
     #[test]
     fn parts_come_whole_in_pieces_of_any_size() {
-        let want = [
-            ("a b.txt", "one\r\n--x-\r\r\n"),
-            ("", ""),
-            ("\"q\\", "three"),
-        ];
         for piece_bytes in [1, 2, 3, 7, 16, 4096] {
-            let parts = parts(FORM, piece_bytes).unwrap();
-            let parts: Vec<_> = parts
-                .iter()
-                .map(|(n, b)| (n.as_str(), b.as_str()))
-                .collect();
-            assert_eq!(parts, want, "{piece_bytes}");
+            let parts = parts(FORM.as_bytes(), piece_bytes).unwrap();
+            assert_eq!(parts, form_parts(), "{piece_bytes}");
         }
     }
 
@@ -246,50 +346,91 @@ mod tests {
     fn a_part_can_be_passed_over() {
         let mut form = Form::new(FORM.as_bytes(), "x-y");
         let mut names = Vec::new();
-        while let Some(name) = form.next_part().unwrap() {
-            names.push(name);
+        while let Some(head) = form.next_part().unwrap() {
+            names.push(head.file_name);
         }
-        assert_eq!(names, ["a b.txt", "", "\"q\\"]);
+        let want: Vec<_> = form_parts().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, want);
         assert_eq!(form.next_part().unwrap(), None);
     }
 
     #[test]
     fn what_is_cut_is_an_error() {
-        let end = FORM.len() - "--\r\n".len();
+        let end = FORM.len() - "\r\n".len();
         for bytes in 0..end {
-            parts(&FORM[..bytes], 16).unwrap_err();
+            parts(&FORM.as_bytes()[..bytes], 16).unwrap_err();
         }
-        parts("--x-yz\r\n\r\n\r\n--x-y--", 16).unwrap_err();
-        parts(
-            &format!("--x-y\r\nA: {}\r\n\r\n--x-y--", "b".repeat(9000)),
-            16,
-        )
-        .unwrap_err();
+    }
+
+    #[track_caller]
+    fn check_refused(part: &str, want: &str) {
+        let form = format!("--x-y{part}\r\n\r\nbody\r\n--x-y--\r\n");
+        let error = parts(form.as_bytes(), 16).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains(want), "{part}: {error}");
+    }
+
+    #[test]
+    fn a_head_that_is_not_sure_is_refused() {
+        let disposition = "\r\nContent-Disposition: form-data; filename=a";
+        check_refused("z", "followed by something else");
+        check_refused("\r\nContent-Disposition; filename=a", "no field");
+        check_refused(&disposition.repeat(2), "several");
+        check_refused("\r\nContent-Disposition: form-data; filename=\"a", "quote");
+        check_refused(
+            "\r\nContent-Disposition: form-data; filename=\"a\r\"",
+            "a CR",
+        );
+        check_refused(
+            "\r\nContent-Disposition: form-data; filename*=x''a",
+            "charset",
+        );
+        check_refused(&format!("\r\nA: {}", "b".repeat(9000)), "too long");
+        check_refused(&"\r\nA: b".repeat(3000), "too long");
+    }
+
+    #[test]
+    fn what_could_start_a_delimiter_still_comes_in_large_pieces() {
+        for body in ["\r", "\r\n", "\r\n--x-", "\r\n--x-x"] {
+            let body = body.repeat(100_000);
+            let form = format!("--x-y\r\n\r\n{body}\r\n--x-y--");
+            let mut form = Form::new(form.as_bytes(), "x-y");
+            form.next_part().unwrap();
+            let (mut piece, mut read, mut reads) = (vec![0; 1 << 20], Vec::new(), 0);
+            loop {
+                let bytes = form.part().read(&mut piece).unwrap();
+                if bytes == 0 {
+                    break;
+                }
+                read.extend_from_slice(&piece[..bytes]);
+                reads += 1;
+            }
+            assert!(read == body.as_bytes());
+            assert!(reads <= body.len() / WINDOW_BYTES + 2, "{reads}");
+        }
     }
 
     #[test]
     fn the_boundary_stands_in_the_content_type() {
         let of = |kind: &str| {
             let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Type: {kind}\r\n\r\n");
-            boundary(&RequestHead::parse(head.as_bytes()).unwrap())
+            let request = RequestHead::parse(head.as_bytes()).unwrap();
+            boundary(&request).map(|boundary| boundary.map(str::to_owned))
         };
-        assert_eq!(
-            of("multipart/form-data; boundary=a-b").as_deref(),
-            Some("a-b")
-        );
+        let good = |boundary: &str| Ok(Some(boundary.to_owned()));
+        assert_eq!(of("multipart/form-data; boundary=a-b"), good("a-b"));
         let quoted = "Multipart/Form-Data; x=y; Boundary=\"a b\"";
-        assert_eq!(of(quoted).as_deref(), Some("a b"));
-        for none in [
-            "text/plain",
+        assert_eq!(of(quoted), good("a b"));
+        for none in ["text/plain", "multipart/mixed; boundary=a", ""] {
+            assert_eq!(of(none), Ok(None), "{none}");
+        }
+        for bad in [
             "multipart/form-data",
             "multipart/form-data; boundary=",
-            "multipart/mixed; boundary=a",
+            "multipart/form-data; boundary=\"a",
+            &format!("multipart/form-data; boundary={}", "a".repeat(71)),
         ] {
-            assert_eq!(of(none), None, "{none}");
+            of(bad).unwrap_err();
         }
-        assert_eq!(
-            of(&format!("multipart/form-data; boundary={}", "a".repeat(71))),
-            None
-        );
     }
 }
