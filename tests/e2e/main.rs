@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod accounts;
 mod afar;
 mod browser;
 mod busy;
@@ -14,6 +15,7 @@ mod eviction;
 mod faults;
 mod file;
 mod file_client;
+mod file_digest;
 mod file_resume;
 mod forms;
 mod harness;

@@ -1,5 +1,6 @@
 //! What all eight programs have in common: help, version, exit codes, signals.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -166,9 +167,70 @@ fn log_lines_have_a_time_a_level_and_a_thread() {
 }
 
 #[test]
-fn a_server_bound_to_every_address_says_so() {
-    let server = Server::start("queue-server", &["0", "--bind", "0.0.0.0"]);
-    server.wait_for_log(|log| log.contains("[WARN] [main] 0.0.0.0:"));
+fn a_server_bound_to_every_address_says_what_is_open_to_whom() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().canonicalize().unwrap();
+    let (users, root) = (folder.join("users"), folder.to_str().unwrap());
+    fs::write(&users, "ann\n").unwrap();
+    let users = users.to_str().unwrap();
+    let servers: [(&str, &[&str], String); 5] = [
+        (
+            "code-server",
+            &["0", "0", "--data-dir", root],
+            "can ask for codes".to_owned(),
+        ),
+        (
+            "queue-server",
+            &["0"],
+            "everyone can send and receive".to_owned(),
+        ),
+        (
+            "history-server",
+            &["0", "--data-dir", root, "--users", users],
+            "who knows a user's name can read".to_owned(),
+        ),
+        (
+            "file-server",
+            &["0", "--root", root],
+            format!("everyone can read and write the files in {root}"),
+        ),
+        (
+            "file-server",
+            &["0", "--root", root, "--read-only"],
+            format!("everyone can read the files in {root}"),
+        ),
+    ];
+    for (name, options, want) in servers {
+        let line = [options, &["--bind", "0.0.0.0"]].concat();
+        let server = Server::start(name, &line);
+        server.wait_for_log(|log| {
+            let mut lines = log.lines();
+            let reached = " can be reached from other machines: ";
+            lines.any(|line| {
+                line.contains("[WARN] [main] 0.0.0.0:")
+                    && line.contains(reached)
+                    && line.contains(&want)
+            })
+        });
+        drop(server);
+        let local = Server::start(name, options);
+        assert!(!local.log().contains("WARN"), "{}", local.log());
+    }
+}
+
+#[test]
+fn a_server_that_ends_by_itself_says_so_when_it_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().to_str().unwrap();
+    for (idle, want) in [
+        ("60", " (ends after 60s without a request)"),
+        ("1.5", " (ends after 1.5s without a request)"),
+        ("0", ""),
+    ] {
+        let server = Server::start("file-server", &["0", "--root", root, "--idle-exit", idle]);
+        let line = format!("Server started on {}{want}\n", server.addr());
+        server.wait_for_log(|log| log.contains(&line));
+    }
 }
 
 #[test]

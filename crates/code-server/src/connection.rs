@@ -1,6 +1,7 @@
 //! What the two ports answer.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ pub(crate) struct MessagePort {
 impl<S: Answer> Handler for Port<S> {
     fn handle(
         &self,
+        _peer: SocketAddr,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {

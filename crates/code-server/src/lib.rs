@@ -133,6 +133,9 @@ pub struct Server {
     _folders: MadeFolders,
 }
 
+/// What other machines can do, if they can reach it.
+const EXPOSURE: &str = "everyone can ask for codes and leave messages";
+
 impl Server {
     /// Opens the data folder and listens on both ports.
     ///
@@ -146,7 +149,7 @@ impl Server {
             path: path.clone(),
             cause,
         })?;
-        let mut daemon = Daemon::new(config.connections_max)?;
+        let mut daemon = Daemon::new(config.connections_max, EXPOSURE)?;
         let old_lock = OldLock::take(&path.join(OLD_LOCK_NAME))?;
         let stop = || {
             let handle = daemon.handle();

@@ -29,13 +29,14 @@ const BODY_BYTES_A_SECOND: u64 = 1024;
 
 /// A service that speaks HTTP. [`Http`] makes a [`Service`] of it.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request. A body that is not read to its end closes the connection after the
-    /// reply. Errors of `body` turn into refusals with [`body_refusal`].
+    /// Answers one request of a peer. A body that is not read to its end closes the connection after
+    /// the reply. Errors of `body` turn into refusals with [`body_refusal`].
     ///
     /// # Errors
     /// A refusal, which [`Handler::refuse`] puts into words.
     fn handle(
         &self,
+        peer: SocketAddr,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal>;
@@ -328,6 +329,7 @@ impl<H: Handler> Http<H> {
             Err(refusal) => return Ok(Some((exchange, Err(refusal)))),
         };
         log::debug!("{} {}", request.method, request.path);
+        let peer = connection.peer();
         let mut body = Incoming {
             minor_version: request.minor_version,
             must_continue: request.expects_continue,
@@ -336,7 +338,7 @@ impl<H: Handler> Http<H> {
             received_bytes: 0,
             body: Body::new(connection, request.body),
         };
-        let handled = self.0.handle(&request, &mut body);
+        let handled = self.0.handle(peer, &request, &mut body);
         if body.body.is_done() {
             exchange.persistence = request.persistence;
         }

@@ -33,6 +33,7 @@ pub use accept::Service;
 pub use connection::{Connection, Cutter, DEFERRED_CONNECTIONS_MIN, Deadline};
 pub use deferred::{DEFERRED_BYTES_MAX, Deferred};
 pub use signals::Signals;
+pub use waiters::Network;
 pub use wakeup::{Waited, Wakeup};
 
 use accept::TURNED_AWAY_MAX;
@@ -140,6 +141,8 @@ pub struct Daemon {
     registry: Arc<Registry>,
     listeners: Vec<Listening>,
     idle_exit: Option<Duration>,
+    /// What other machines can do with it.
+    exposure: String,
     /// How many descriptors are allowed beyond those that are needed.
     descriptors_spare: usize,
 }
@@ -178,11 +181,12 @@ impl Handle {
 }
 
 impl Daemon {
-    /// A server that keeps up to `connections_max` connections open at once.
+    /// A server that keeps up to `connections_max` connections open at once. `exposure` says who can
+    /// do what with it, in half a sentence: the warning when other machines can reach it.
     ///
     /// # Errors
     /// If the system does not allow as many descriptors as these may need.
-    pub fn new(connections_max: usize) -> Result<Self, StartError> {
+    pub fn new(connections_max: usize, exposure: impl Into<String>) -> Result<Self, StartError> {
         let allowed = descriptors_allowed();
         let needed = descriptors_needed(connections_max);
         if allowed < needed {
@@ -196,6 +200,7 @@ impl Daemon {
             registry: Registry::new(connections_max),
             listeners: Vec::new(),
             idle_exit: None,
+            exposure: exposure.into(),
             descriptors_spare: allowed - needed,
         })
     }
@@ -345,11 +350,18 @@ impl Daemon {
                 continue;
             }
             if !address.ip().is_loopback() {
-                log::warn!("{address} can be reached from other machines");
+                let exposure = &self.exposure;
+                log::warn!("{address} can be reached from other machines: {exposure}");
             }
-            match *note {
+            let ends = self.idle_exit.map(|idle| {
+                let secs = idle.as_secs_f64();
+                format!("ends after {secs}s without a request")
+            });
+            let notes = [*note, ends.as_deref().unwrap_or_default()];
+            let notes: Vec<_> = notes.into_iter().filter(|note| !note.is_empty()).collect();
+            match notes.join(", ").as_str() {
                 "" => log::info!("Server started on {address}"),
-                note => log::info!("Server started on {address} ({note})"),
+                notes => log::info!("Server started on {address} ({notes})"),
             }
         }
     }

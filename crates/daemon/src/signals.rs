@@ -125,7 +125,7 @@ mod tests {
         let counted = Arc::clone(&reloads);
         hang_up(&state);
         hang_up(&state);
-        let handle = Daemon::new(1).unwrap().handle();
+        let handle = Daemon::new(1, "").unwrap().handle();
         signals.serve(handle, move || {
             counted.fetch_add(1, Ordering::SeqCst);
         });

@@ -19,7 +19,7 @@ fn waiters_of_one_max(connections_max: usize) -> usize {
 
 /// What counts as one address: of IPv6, the 64 bits that one customer is given at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Network(IpAddr);
+pub struct Network(IpAddr);
 
 impl From<SocketAddr> for Network {
     fn from(peer: SocketAddr) -> Self {

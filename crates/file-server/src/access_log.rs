@@ -11,6 +11,9 @@ use proto::http::{Status, date};
 /// How much of a request line is shown, in bytes.
 const LINE_BYTES_MAX: usize = 1024;
 
+/// How much of a user's name is shown, in bytes.
+const USER_BYTES_MAX: usize = 256;
+
 /// The log of requests. That nobody reads it is no reason to stop serving.
 pub(crate) struct AccessLog(LineWriter);
 
@@ -28,10 +31,18 @@ impl AccessLog {
     }
 
     /// Adds a line.
-    pub(crate) fn add(&self, peer: IpAddr, request_line: &[u8], status: Status, bytes: u64) {
+    pub(crate) fn add(
+        &self,
+        peer: IpAddr,
+        user: Option<&str>,
+        request_line: &[u8],
+        status: Status,
+        bytes: u64,
+    ) {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         let second = since_1970.map_or(0, |since| since.as_secs());
-        self.0.put(&line(peer, second, request_line, status, bytes));
+        self.0
+            .put(&line(peer, user, second, request_line, status, bytes));
     }
 
     /// Waits until all is written, but not for long.
@@ -40,16 +51,27 @@ impl AccessLog {
     }
 }
 
-fn line(peer: IpAddr, second: u64, request_line: &[u8], status: Status, bytes: u64) -> String {
-    let shown = match request_line {
-        [] => "-".to_owned(),
-        // Neither a quote nor a line break or an escape of the sender's gets into the log.
-        line => line[..line.len().min(LINE_BYTES_MAX)]
-            .escape_ascii()
-            .to_string(),
-    };
+fn line(
+    peer: IpAddr,
+    user: Option<&str>,
+    second: u64,
+    request_line: &[u8],
+    status: Status,
+    bytes: u64,
+) -> String {
+    let request_line = shown(request_line, LINE_BYTES_MAX);
+    // A space would end the field.
+    let user = shown(user.unwrap_or_default().as_bytes(), USER_BYTES_MAX).replace(' ', "\\x20");
     let (time, code) = (date::format_log(second), status.code());
-    format!("{peer} - - [{time}] \"{shown}\" {code} {bytes}\n")
+    format!("{peer} - {user} [{time}] \"{request_line}\" {code} {bytes}\n")
+}
+
+/// What a sender wrote, without the quotes, line breaks and escapes that would get into the log.
+fn shown(text: &[u8], bytes_max: usize) -> String {
+    match text {
+        [] => "-".to_owned(),
+        text => text[..text.len().min(bytes_max)].escape_ascii().to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +83,7 @@ mod tests {
         let check = |request_line: &[u8], want: &str| {
             let line = line(
                 [127, 0, 0, 1].into(),
+                None,
                 784_111_777,
                 request_line,
                 Status::Ok,
@@ -76,5 +99,20 @@ mod tests {
             "GET /\\\" 200 1\\n\\x1b[31m\\xff",
         );
         check(&[b'x'; 9999], &"x".repeat(LINE_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_user_is_one_field_whatever_it_is_called() {
+        let check = |user: &str, want: &str| {
+            let peer = [127, 0, 0, 1].into();
+            let line = line(peer, Some(user), 784_111_777, b"x", Status::Ok, 5);
+            let want = format!("127.0.0.1 - {want} [06/Nov/1994:08:49:37 +0000] \"x\" 200 5\n");
+            assert_eq!(line, want);
+        };
+        check("ann", "ann");
+        check("", "-");
+        check("ann [06/Nov] \"\n", "ann\\x20[06/Nov]\\x20\\\"\\n");
+        check("\u{e4}\x1b", "\\xc3\\xa4\\x1b");
+        check(&"x".repeat(9999), &"x".repeat(USER_BYTES_MAX));
     }
 }

@@ -54,10 +54,11 @@ Options:
                          for the client to go on with [default: 1d]
   --auth-file FILE       let only those upload who stand in FILE, USER:PASSWORD on each
                          line; the password hashed (openssl passwd -6), or plain if the
-                         file's mode is 0600; FILE is not in the folder that is served
+                         file's mode is 0600, of at most 256 bytes; FILE is not in the
+                         folder that is served
   --auth-all             let only them read, too
   --access-log           write a line for each request to standard output, in the common
-                         log format
+                         log format; with --auth-file, it has the user
   --bind ADDR            the address to listen on [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 4096]
   -v, --verbose          log a line for every request

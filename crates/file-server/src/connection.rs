@@ -8,10 +8,11 @@ use cli::exit::with_causes;
 use daemon::http::{Content, Handled, Handler, RequestBody, Response};
 use proto::http::response::Field;
 use proto::http::resumable::LIMIT;
-use proto::http::{Refusal, RequestHead, Status};
+use proto::http::{Refusal, RequestHead, Status, basic};
 
 use crate::access_log::AccessLog;
 use crate::accounts::{Access, Accounts};
+use crate::digests::Digests;
 use crate::files::{Files, FilesError};
 use crate::page::{self, UploadRules};
 use crate::path::TreePath;
@@ -38,6 +39,7 @@ pub(crate) struct Connections {
     pub(crate) resume_keep: Duration,
     /// Who may upload; `None` is everybody.
     pub(crate) accounts: Option<Accounts>,
+    pub(crate) digests: Digests,
     /// Whether only they may read, too.
     pub(crate) auth_all: bool,
 }
@@ -45,28 +47,30 @@ pub(crate) struct Connections {
 impl Handler for Connections {
     fn handle(
         &self,
+        peer: SocketAddr,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
-        match self.act(request, body) {
+        let response = match self.act(peer, request, body) {
             Err(refusal) if page::is_wanted(request) => {
                 log::debug!("Refused: {refusal}");
-                let page = page::refusal(request, &refusal);
-                Ok(Handled::Now(sniffing_off(page)))
+                sniffing_off(page::refusal(request, &refusal))
             }
-            other => other.map(Handled::Now),
-        }
+            other => other?,
+        };
+        Ok(Handled::Now(self.keep_private(response)))
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response {
         let body = format!("{}\n", refusal.sentence);
-        sniffing_off(Response::new(refusal.status, TEXT, body))
+        self.keep_private(sniffing_off(Response::new(refusal.status, TEXT, body)))
     }
 
     fn replied(&self, peer: SocketAddr, head: &[u8], status: Status, bytes: u64) {
         if let Some(log) = &self.access_log {
             let request_line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            log.add(peer.ip(), request_line, status, bytes);
+            let user = self.user_of(head, status);
+            log.add(peer.ip(), user.as_deref(), request_line, status, bytes);
         }
     }
 
@@ -79,12 +83,13 @@ impl Handler for Connections {
 impl Connections {
     fn act(
         &self,
+        peer: SocketAddr,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
         let is_resource = may_be_hidden(request.path)
             && path_of(request).is_ok_and(|path| self.files.is_resource(&path));
-        if let Some(refused) = self.check_access(request, is_resource) {
+        if let Some(refused) = self.check_access(peer, request, is_resource) {
             return Ok(refused);
         }
         match request.method {
@@ -97,25 +102,61 @@ impl Connections {
     }
 
     /// The reply to a request that is not allowed to whoever makes it.
-    fn check_access(&self, request: &RequestHead, is_resource: bool) -> Option<Response> {
+    fn check_access(
+        &self,
+        peer: SocketAddr,
+        request: &RequestHead,
+        is_resource: bool,
+    ) -> Option<Response> {
         let accounts = self.accounts.as_ref()?;
         let is_read = matches!(request.method, "GET" | "HEAD" | "OPTIONS") && !is_resource;
         if is_read && !self.auth_all {
             return None;
         }
-        match accounts.check(request) {
+        let access = match basic::credentials(request) {
+            Some((user, password)) => accounts.check(peer.into(), &user, &password),
+            None => Access::Denied,
+        };
+        match access {
             Access::Granted => None,
             Access::Denied => {
                 let sentence = "this needs a user and a password";
                 let refused = self.refuse(&Refusal::new(Status::Unauthorized, sentence));
                 Some(refused.with_field("WWW-Authenticate", CHALLENGE))
             }
-            Access::Busy => {
-                let sentence = "too many passwords are being checked; try again later";
-                let refused = self.refuse(&Refusal::new(Status::ServiceUnavailable, sentence));
-                Some(refused.with_field("Retry-After", "1"))
+            Access::Wait(wait) => {
+                let secs = wait.as_secs_f64().ceil();
+                let sentence =
+                    format!("too many wrong passwords from this address; try again in {secs} s");
+                let refused = self.refuse(&Refusal::new(Status::TooManyRequests, sentence));
+                Some(refused.with_field("Retry-After", secs.to_string()))
             }
         }
+    }
+
+    /// The user of a request, for the log: whose password is right, or who it said it was when it was
+    /// refused for that.
+    fn user_of(&self, head: &[u8], status: Status) -> Option<String> {
+        let accounts = self.accounts.as_ref()?;
+        let (user, password) = basic::credentials(&RequestHead::parse(head).ok()?)?;
+        let is_refused = matches!(status, Status::Unauthorized | Status::TooManyRequests);
+        (is_refused || accounts.is_proven(&user, &password)).then_some(user)
+    }
+
+    /// The same reply, kept out of the caches that many share if it needed a password: they would give
+    /// it to those who have none (RFC 9111 sections 3.5 and 5.2.2.7).
+    fn keep_private(&self, mut response: Response) -> Response {
+        if !self.auth_all {
+            return response;
+        }
+        for (name, value) in [("Cache-Control", "private"), ("Vary", "Authorization")] {
+            match response.fields.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, there)) if there.contains(value) => {}
+                Some((_, there)) => *there = format!("{there}, {value}").into(),
+                None => response.fields.push((name, value.into())),
+            }
+        }
+        response
     }
 
     fn options(&self, is_resource: bool) -> Response {
@@ -226,6 +267,7 @@ mod tests {
             access_log: None,
             resume_keep: DAY,
             accounts: None,
+            digests: Digests::default(),
             auth_all: false,
         };
         (root, connections)
@@ -245,7 +287,7 @@ mod tests {
         };
         let head = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}{framing}\r\n");
         let request = RequestHead::parse(head.as_bytes()).unwrap();
-        match connections.act(&request, &mut body.as_bytes()) {
+        match connections.act(([127, 0, 0, 1], 1).into(), &request, &mut body.as_bytes()) {
             Ok(response) => {
                 let mut lines = Vec::new();
                 put_fields(&mut lines, &response.fields);

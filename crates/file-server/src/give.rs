@@ -9,7 +9,7 @@ use std::sync::Arc;
 use daemon::http::{Content, Handler, Ready, ReadyBody, Response};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use proto::http::conditional::{self, Verdict, Version};
-use proto::http::digest::{self, Hasher};
+use proto::http::digest;
 use proto::http::response::{Field, put_fields};
 use proto::http::{Range, Refusal, RequestHead, Status, date};
 
@@ -20,10 +20,6 @@ use crate::listing;
 /// The bytes of a target that may not stand in a `Location` as they are. A browser takes a
 /// backslash for a slash, and so two of them, or one behind a slash, for the start of a host.
 const LOCATION_ESCAPES: &AsciiSet = &CONTROLS.add(b'\\');
-
-/// The longest file whose digest is given to those who want it, in bytes: it has to be read as a
-/// whole before the head of the reply can be sent, while the client waits.
-const DIGEST_BYTES_MAX: u64 = 1 << 30;
 
 /// A file up to so long is kept in memory, in bytes, where it leaves with its head in one system
 /// call; a longer one is kept open, and the kernel copies it.
@@ -94,7 +90,7 @@ impl Connections {
         let length = body.bytes().to_string();
         put_fields(&mut fields, &[("Content-Length", length.into())]);
         let ready = Arc::new(Ready { fields, body });
-        if let Some(identity) = identity {
+        if identity.is_settled() {
             let kept = Arc::clone(&ready);
             self.files.heat(request.path, path, identity, kept);
         }
@@ -137,10 +133,11 @@ impl Connections {
             }
         };
         let wants_digest = request.fields("want-repr-digest").any(digest::is_wanted);
-        if wants_digest && file_bytes <= DIGEST_BYTES_MAX {
-            let digest = Hasher::digest_of((&file).take(file_bytes));
+        if wants_digest {
+            let digest = self.digests.of(&file, file_bytes);
             let digest = digest.map_err(|error| refusal(FilesError::Storage(error)))?;
-            fields.push(("Repr-Digest", digest::format(&digest).into()));
+            let digest = digest.map(|digest| digest::format(&digest).into());
+            fields.extend(digest.map(|value| ("Repr-Digest", value)));
         }
         if status == Status::PartialContent {
             let end = start + bytes - 1;

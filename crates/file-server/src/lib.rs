@@ -3,12 +3,14 @@
 //! [`args`] reads the command line; `path` turns request targets into paths; `files` is the tree
 //! on disk and its rules; `connection` answers requests: `give` the downloads, with `listing` for
 //! folders, `take` the uploads, and `resume` what was broken off of them; `page` is what people see;
-//! `accounts` are those who may; `access_log` is the log of requests.
+//! `accounts` are those who may; `digests` are those of the files; `access_log` is the log of
+//! requests.
 
 mod access_log;
 mod accounts;
 pub mod args;
 mod connection;
+mod digests;
 mod files;
 mod form;
 mod give;
@@ -21,7 +23,7 @@ mod take;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -37,6 +39,7 @@ pub use path::{PathError, TreePath};
 
 use access_log::AccessLog;
 use connection::Connections;
+use digests::Digests;
 
 /// What is left of uploads is looked for as often as it is kept long, but not more often than
 /// this...
@@ -89,6 +92,8 @@ pub enum Error {
     },
     /// The file of accounts is not right.
     Accounts(AccountsError),
+    /// It is in the folder that is served.
+    AccountsServed(PathBuf),
     /// Standard output cannot take the access log.
     Output(io::Error),
     /// The disk failed in a way that leaves open what is on it.
@@ -101,6 +106,11 @@ impl fmt::Display for Error {
             Self::Start(error) => error.fmt(f),
             Self::Root { path, .. } => write!(f, "cannot serve the folder {}", path.display()),
             Self::Accounts(error) => error.fmt(f),
+            Self::AccountsServed(path) => write!(
+                f,
+                "{} is in the folder that is served, so that anybody could get it",
+                path.display()
+            ),
             Self::Output(_) => f.write_str("cannot write the access log to standard output"),
             Self::Disk(_) => f.write_str("stopping: the disk failed"),
         }
@@ -113,6 +123,7 @@ impl std::error::Error for Error {
             Self::Start(error) => error.source(),
             Self::Root { cause, .. } => Some(cause),
             Self::Accounts(error) => error.source(),
+            Self::AccountsServed(_) => None,
             Self::Output(cause) | Self::Disk(cause) => Some(cause),
         }
     }
@@ -137,6 +148,7 @@ impl Failure for Error {
             Self::Start(_)
             | Self::Root { .. }
             | Self::Accounts(_)
+            | Self::AccountsServed(_)
             | Self::Output(_)
             | Self::Disk(_) => Exit::Usage,
         }
@@ -157,7 +169,7 @@ impl Server {
     /// # Errors
     /// If the root is not a folder that can be opened, or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let mut daemon = Daemon::new(config.connections_max)?;
+        let mut daemon = Daemon::new(config.connections_max, exposure(&config))?;
         let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
         let files = files.map_err(|cause| Error::Root {
             path: config.root.clone(),
@@ -170,7 +182,7 @@ impl Server {
         let accounts = config
             .auth_file
             .as_deref()
-            .map(|path| Accounts::read(path, &config.root))
+            .map(|path| accounts(path, &config.root))
             .transpose()?;
         if !config.read_only {
             files.remove_leftovers();
@@ -190,6 +202,7 @@ impl Server {
             access_log,
             resume_keep: config.resume_keep,
             accounts,
+            digests: Digests::default(),
             auth_all: config.auth_all,
         }));
         if let Some(idle) = config.idle_exit {
@@ -242,6 +255,40 @@ impl Server {
     }
 }
 
+/// The accounts in a file that nobody can download.
+fn accounts(path: &Path, root: &Path) -> Result<Accounts, Error> {
+    let accounts = Accounts::read(path)?;
+    let is_served = match (path.canonicalize(), root.canonicalize()) {
+        (Ok(path), Ok(root)) => path.starts_with(root),
+        // It was there a moment ago. Who can tell where it is now?
+        (Err(_), _) | (_, Err(_)) => true,
+    };
+    match is_served {
+        true => Err(Error::AccountsServed(path.to_owned())),
+        false => Ok(accounts),
+    }
+}
+
+/// What other machines can do with a server that is set up like this, if they can reach it.
+fn exposure(config: &Config) -> String {
+    const ALL: &str = "everyone";
+    const USERS: &str = "everyone with an account";
+    let has_accounts = config.auth_file.is_some();
+    let readers = if config.auth_all { USERS } else { ALL };
+    let writers = if has_accounts { USERS } else { ALL };
+    let root = config.root.canonicalize();
+    let root = root.as_deref().unwrap_or(&config.root).display();
+    let open = match config.read_only {
+        true => format!("{readers} can read the files in {root}"),
+        false if readers == writers => format!("{readers} can read and write the files in {root}"),
+        false => format!("{readers} can read the files in {root}, and {writers} can write them"),
+    };
+    match has_accounts {
+        true => format!("{open}; passwords and files travel unencrypted"),
+        false => open,
+    }
+}
+
 /// Removes the uploads that nobody goes on with, until the other end of `stopped` is dropped.
 fn sweep_until(stopped: &Receiver<()>, connections: &Connections) {
     let pause = connections
@@ -252,5 +299,67 @@ fn sweep_until(stopped: &Receiver<()>, connections: &Connections) {
         if !connections.read_only {
             connections.files.remove_leftovers();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn accounts_that_would_be_served_are_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let root = top.path().join("root");
+        let path = root.join("sub/accounts");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        let hash = "$5$quartet$K7C2DS9Dq7yQ/l93/AD8dVYZWK6a57uqo5Az3wsic64";
+        fs::write(&path, format!("ann:{hash}\n")).unwrap();
+        symlink("root", top.path().join("link")).unwrap();
+        for root in [root.clone(), top.path().join("link"), root.join("sub/..")] {
+            let read = accounts(&path, &root).map(drop);
+            assert!(matches!(read, Err(Error::AccountsServed(_))), "{root:?}");
+        }
+        let beside = top.path().join("root-accounts");
+        fs::rename(&path, &beside).unwrap();
+        accounts(&beside, &root).unwrap();
+        symlink("root-accounts", top.path().join("other")).unwrap();
+        accounts(&top.path().join("other"), &root).unwrap();
+        // A link out of the root is served to nobody, and neither is where it leads.
+        symlink("../root-accounts", root.join("link")).unwrap();
+        accounts(&root.join("link"), &root).unwrap();
+    }
+
+    #[test]
+    fn what_is_open_to_whom_is_said() {
+        let path = Path::new("/");
+        let check = |options: &str, want: &str| {
+            let line = format!("file-server --root {} {options}", path.display());
+            let parsed = args::parse(lexopt::Parser::from_iter(line.split_whitespace()));
+            let Ok(cli::Parsed::Run { config, .. }) = parsed else {
+                panic!("{line}");
+            };
+            assert_eq!(exposure(&config), want, "{options}");
+        };
+        check("", "everyone can read and write the files in /");
+        check("--read-only", "everyone can read the files in /");
+        check(
+            "--auth-file f",
+            "everyone can read the files in /, and everyone with an account can write them; \
+             passwords and files travel unencrypted",
+        );
+        check(
+            "--auth-file f --auth-all",
+            "everyone with an account can read and write the files in /; \
+             passwords and files travel unencrypted",
+        );
+        check(
+            "--auth-file f --auth-all --read-only",
+            "everyone with an account can read the files in /; \
+             passwords and files travel unencrypted",
+        );
     }
 }

@@ -124,6 +124,10 @@ pub struct Server {
     local_addr: SocketAddr,
 }
 
+/// What other machines can do, if they can reach it.
+const EXPOSURE: &str =
+    "everyone who knows a user's name can read the history, add to it and delete it";
+
 impl Server {
     /// Reads the users, opens the history, and listens.
     ///
@@ -136,7 +140,7 @@ impl Server {
             return Err(Error::Exposed(config.ip));
         }
         let users = config.users.as_deref().map(Users::read).transpose()?;
-        let mut daemon = Daemon::new(config.connections_max)?;
+        let mut daemon = Daemon::new(config.connections_max, EXPOSURE)?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();

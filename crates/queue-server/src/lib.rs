@@ -163,13 +163,16 @@ pub struct Server {
     local_addr: SocketAddr,
 }
 
+/// What other machines can do, if they can reach it.
+const EXPOSURE: &str = "everyone can send and receive messages";
+
 impl Server {
     /// Opens the queues and listens.
     ///
     /// # Errors
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let mut daemon = Daemon::new(config.connections_max)?;
+        let mut daemon = Daemon::new(config.connections_max, EXPOSURE)?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();

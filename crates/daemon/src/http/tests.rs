@@ -23,6 +23,7 @@ struct Answers {
 impl Handler for Answers {
     fn handle(
         &self,
+        _peer: SocketAddr,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {

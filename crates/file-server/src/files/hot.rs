@@ -51,7 +51,7 @@ impl HotFile {
 }
 
 /// What tells a file from any other, and from itself after a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
@@ -61,19 +61,31 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// That of a file, unless it was changed in the last moments.
-    pub(crate) fn of(there: &Metadata) -> Option<Self> {
-        let identity = Self {
+    /// That of a file as it is now.
+    pub(crate) fn of(there: &Metadata) -> Self {
+        Self {
             device: there.dev(),
             inode: there.ino(),
             bytes: there.len(),
             modified: (there.mtime(), there.mtime_nsec()),
             changed: (there.ctime(), there.ctime_nsec()),
+        }
+    }
+
+    /// How long the file is.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether a file that still has this identity has the same contents: not if it was changed in the
+    /// last moments, because it may be changed again within the same tick of the file system's clock.
+    pub(crate) fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let last = u64::try_from(self.modified.0.max(self.changed.0));
+        let (Ok(now), Ok(last)) = (now, last) else {
+            return false;
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        let last = identity.modified.0.max(identity.changed.0);
-        let is_old = Duration::from_secs(u64::try_from(last).ok()?) + AGE_MIN < now;
-        is_old.then_some(identity)
+        Duration::from_secs(last) + AGE_MIN < now
     }
 
     fn is_of(&self, there: &Stat) -> bool {
@@ -170,7 +182,7 @@ mod tests {
 
     fn heat(files: &Files, target: &str, path: &str, body: ReadyBody) -> Arc<Ready> {
         let there = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-        let identity = Identity::of(&fs::metadata(there).unwrap()).unwrap();
+        let identity = Identity::of(&fs::metadata(there).unwrap());
         let fields = Vec::new();
         let ready = Arc::new(Ready { fields, body });
         files.heat(target, Path::new(path), identity, Arc::clone(&ready));

@@ -2,12 +2,13 @@
 //!
 //! [`request`] reads and checks request heads, [`response`] writes and reads response heads,
 //! [`body`] reads message bodies on either side,
-//! [`conditional`] judges a request's conditions, [`Range`] is the part of a file it is for,
+//! [`basic`] says who asks, [`conditional`] judges a request's conditions, [`Range`] is the part of a file it is for,
 //! [`multipart`] reads forms with files in them, [`digest`] says what a file's contents must be,
 //! [`resumable`] how much of it has come, [`Status`] names the status codes. What is ambiguous is
 //! refused rather than guessed at: two readings of one message are how requests are smuggled past a
 //! proxy.
 
+pub mod basic;
 pub mod body;
 pub mod conditional;
 pub mod date;

@@ -55,6 +55,7 @@ statuses! {
     ExpectationFailed = 417 "Expectation Failed";
     MisdirectedRequest = 421 "Misdirected Request";
     Locked = 423 "Locked";
+    TooManyRequests = 429 "Too Many Requests";
     HeaderFieldsTooLarge = 431 "Request Header Fields Too Large";
     InternalServerError = 500 "Internal Server Error";
     NotImplemented = 501 "Not Implemented";

@@ -1,0 +1,111 @@
+//! How many wrong passwords an address may send.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use daemon::{Network, lock};
+
+/// So many passwords from one address may be wrong, one after the other, before it has to wait...
+const WRONG_MAX: u32 = 16;
+/// ...until one of them is forgiven, which takes so long.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(1);
+
+/// The addresses that are remembered; one more drives out another.
+const NETWORKS_MAX: usize = 4096;
+
+/// What the addresses have guessed.
+#[derive(Default)]
+pub(super) struct Guesses(Mutex<HashMap<Network, Arc<Mutex<Wrong>>>>);
+
+/// The wrong guesses of one address.
+#[derive(Default)]
+pub(super) struct Wrong {
+    /// When all of them are forgiven.
+    forgiven_at: Option<Instant>,
+}
+
+impl Guesses {
+    /// Those of an address. Whoever guesses holds its lock until the guess is checked.
+    pub(super) fn of(&self, from: Network) -> Arc<Mutex<Wrong>> {
+        let mut all = lock(&self.0);
+        if all.len() >= NETWORKS_MAX && !all.contains_key(&from) {
+            let other = all.keys().next().copied();
+            other.and_then(|other| all.remove(&other));
+        }
+        Arc::clone(all.entry(from).or_default())
+    }
+}
+
+impl Wrong {
+    /// How long this address has to wait before it may guess; `None` if it need not.
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+        let left = self.forgiven_at?.saturating_duration_since(now);
+        let wait = left.saturating_sub(FORGIVEN_AFTER * (WRONG_MAX - 1));
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// One more is wrong.
+    pub(super) fn add(&mut self, now: Instant) {
+        let from = self.forgiven_at.map_or(now, |at| at.max(now));
+        self.forgiven_at = Some(from + FORGIVEN_AFTER);
+    }
+
+    /// The last one was right.
+    pub(super) fn take_back(&mut self) {
+        self.forgiven_at = self
+            .forgiven_at
+            .and_then(|at| at.checked_sub(FORGIVEN_AFTER));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    fn network(number: u32) -> Network {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(number)), 1).into()
+    }
+
+    #[test]
+    fn so_many_may_be_wrong_and_then_one_a_second() {
+        let start = Instant::now();
+        let mut wrong = Wrong::default();
+        for _ in 0..WRONG_MAX {
+            assert_eq!(wrong.wait(start), None);
+            wrong.add(start);
+        }
+        assert_eq!(wrong.wait(start), Some(FORGIVEN_AFTER));
+        assert_eq!(
+            wrong.wait(start + FORGIVEN_AFTER / 4),
+            Some(FORGIVEN_AFTER * 3 / 4)
+        );
+        let later = start + FORGIVEN_AFTER;
+        assert_eq!(wrong.wait(later), None);
+        wrong.add(later);
+        assert_eq!(wrong.wait(later), Some(FORGIVEN_AFTER));
+        // What is right does not count.
+        wrong.take_back();
+        assert_eq!(wrong.wait(later), None);
+        let much_later = start + FORGIVEN_AFTER * 1000;
+        for _ in 0..WRONG_MAX {
+            assert_eq!(wrong.wait(much_later), None);
+            wrong.add(much_later);
+        }
+        assert!(wrong.wait(much_later).is_some());
+    }
+
+    #[test]
+    fn so_many_addresses_are_remembered() {
+        let guesses = Guesses::default();
+        let one = guesses.of(network(1));
+        assert!(Arc::ptr_eq(&one, &guesses.of(network(1))));
+        assert!(!Arc::ptr_eq(&one, &guesses.of(network(2))));
+        for number in 3..NETWORKS_MAX as u32 + 99 {
+            let _ = guesses.of(network(number));
+        }
+        assert_eq!(lock(&guesses.0).len(), NETWORKS_MAX);
+    }
+}

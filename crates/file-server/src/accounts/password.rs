@@ -1,0 +1,150 @@
+//! A password as the file of accounts has it: plain, or hashed by SHA-crypt.
+//!
+//! A hash is taken apart and checked when it is read, so that nothing is left in it that could be found
+//! wrong when somebody logs in: to compare it, the password is hashed and written in the same way.
+
+use sha_crypt::{ROUNDS_DEFAULT, Sha256Params, Sha512Params, sha256_crypt_b64, sha512_crypt_b64};
+use subtle::ConstantTimeEq;
+
+/// The longest password, in bytes.
+pub(super) const PASSWORD_BYTES_MAX: usize = 256;
+
+/// The most rounds of a hash: more would take a processor for over a second, at each guess.
+const ROUNDS_MAX: usize = 1_000_000;
+
+/// The longest salt, in bytes.
+const SALT_BYTES_MAX: usize = 16;
+
+pub(super) enum Password {
+    Plain(String),
+    Hash(Hash),
+}
+
+/// `$5$` or `$6$`, the rounds if they are not the usual ones, salt and hash.
+pub(super) struct Hash {
+    params: Params,
+    salt: String,
+    /// As it is written.
+    hash: String,
+}
+
+enum Params {
+    Sha256(Sha256Params),
+    Sha512(Sha512Params),
+}
+
+impl Password {
+    /// The password that stands behind a user's name; or what is wrong with it.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.starts_with('$') {
+            return Hash::parse(text).map(Self::Hash);
+        }
+        if text.len() > PASSWORD_BYTES_MAX {
+            return Err("a password has at most 256 bytes");
+        }
+        Ok(Self::Plain(text.to_owned()))
+    }
+
+    pub(super) fn is_hash(&self) -> bool {
+        matches!(self, Self::Hash(_))
+    }
+}
+
+impl Hash {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        const SCHEME: &str = "a hashed password is a SHA-crypt one, which starts with $5$ or $6$: \
+                              openssl passwd -6";
+        const ROUNDS: &str = "a hash has 1000 to 1000000 rounds";
+        let parts: Vec<&str> = text.split('$').collect();
+        let (scheme, rounds, salt, hash) = match parts[..] {
+            ["", scheme, salt, hash] => (scheme, None, salt, hash),
+            ["", scheme, rounds, salt, hash] => (scheme, Some(rounds), salt, hash),
+            _ => return Err(SCHEME),
+        };
+        let rounds = match rounds {
+            None => ROUNDS_DEFAULT,
+            Some(rounds) => {
+                let number = rounds.strip_prefix("rounds=").ok_or(SCHEME)?;
+                let number = number.parse().map_err(|_| ROUNDS)?;
+                Some(number).filter(|n| *n <= ROUNDS_MAX).ok_or(ROUNDS)?
+            }
+        };
+        // The digits have six bits each, and what is left for the last one is four or two.
+        let (params, length, last_digits) = match scheme {
+            "5" => (
+                Sha256Params::new(rounds).map(Params::Sha256),
+                43,
+                "./0123456789ABCD",
+            ),
+            "6" => (Sha512Params::new(rounds).map(Params::Sha512), 86, "./01"),
+            _ => return Err(SCHEME),
+        };
+        let params = params.map_err(|_| ROUNDS)?;
+        let is_salt = (1..=SALT_BYTES_MAX).contains(&salt.len())
+            && salt.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+        let is_digit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/');
+        let is_hash = hash.len() == length
+            && hash.bytes().all(is_digit)
+            && hash.ends_with(|digit| last_digits.contains(digit));
+        if !(is_salt && is_hash) {
+            return Err("this hash is not whole: no password has it");
+        }
+        Ok(Self {
+            params,
+            salt: salt.to_owned(),
+            hash: hash.to_owned(),
+        })
+    }
+
+    /// Whether it is the one of this password.
+    pub(super) fn is_of(&self, password: &str) -> bool {
+        let (password, salt) = (password.as_bytes(), self.salt.as_bytes());
+        let made = match &self.params {
+            Params::Sha256(params) => sha256_crypt_b64(password, salt, params),
+            Params::Sha512(params) => sha512_crypt_b64(password, salt, params),
+        };
+        made.is_ok_and(|made| made.as_bytes().ct_eq(self.hash.as_bytes()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of "sesame", as `openssl passwd -5` and `-6` make them with `-salt rounds=10000$...`.
+    const SHA_256: &str =
+        "$5$rounds=10000$sixteencharacter$SFbLcuoRPBaYJhpTsdzhjNNKuTqZiJTUayHcjdTgv73";
+    const SHA_512: &str = "$6$rounds=10000$sixteencharacter$/V.Lc/5CoOKUIrM7n5eHE81cIifqHln/metvSIvsszctzsHI8dbWX5pTdbKdNtFKOa9lduF6eLZaCsXg6v/PR/";
+
+    #[test]
+    fn hashes_with_rounds_are_checked() {
+        let check = |hash: &str, password: &str, want: bool| {
+            let parsed = Hash::parse(hash).unwrap_or_else(|sentence| panic!("{hash}: {sentence}"));
+            assert_eq!(parsed.is_of(password), want, "{password}, {hash}");
+        };
+        for hash in [SHA_256, SHA_512] {
+            check(hash, "sesame", true);
+            check(hash, "sesam", false);
+            check(&hash.replace("10000", "10001"), "sesame", false);
+        }
+    }
+
+    /// Cut off or changed anywhere, a hash is refused, or it can be checked.
+    #[test]
+    fn no_hash_makes_it_panic() {
+        let quick = |hash: &str| hash.replace("10000", "1000");
+        for hash in [&quick(SHA_256), &quick(SHA_512)] {
+            for at in (0..hash.len()).step_by(5) {
+                let try_out = |text: &str| {
+                    if let Ok(hash) = Hash::parse(text) {
+                        hash.is_of("sesame");
+                    }
+                };
+                try_out(&hash[..at]);
+                for other in ["$", "!", "=", "\u{e4}", ":", "A", "9", " "] {
+                    try_out(&format!("{}{other}{}", &hash[..at], &hash[at + 1..]));
+                }
+            }
+        }
+    }
+}

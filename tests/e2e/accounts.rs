@@ -1,0 +1,336 @@
+//! Who may use the file service: files of accounts that are wrong, guesses that hurt nobody else,
+//! replies that no cache gives to others, and who did what in the log.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use tempfile::TempDir;
+
+use crate::file::{Http, Tree, ask, get};
+use crate::harness::{
+    Ran, Running, Server, connect, eventually, has_program, is_installed, program, run,
+    run_command, skipped,
+};
+
+/// Of "sesame", as `openssl passwd -6` makes it.
+const ANN: &str = "ann:$6$quartet$tOFfjOUJjT8tUEFbjfHa7RKvFURczCKqKXZOeTA7C6YVbwu73zbAF8hWAr.HmymC3dKxDWAtXaIK9CIGE/h3G/\n";
+
+/// `ann:sesame`, for RFC 7617.
+const IS_ANN: &str = "Authorization: Basic YW5uOnNlc2FtZQ==\r\n";
+
+fn write_accounts(tree: &Tree, text: &str, mode: u32) -> String {
+    let path = tree.path("accounts");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A server with an account for ann.
+fn start_for_ann(tree: &Tree, options: &[&str]) -> Server {
+    let accounts = write_accounts(tree, ANN, 0o600);
+    tree.start(&[&["--auth-file", &accounts], options].concat())
+}
+
+/// Runs curl with these arguments and the server's address in front of the path; the status.
+#[track_caller]
+fn curl(server: &Server, args: &[&str], path: &str) -> String {
+    let mut command = Command::new("curl");
+    command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]);
+    command.args(args);
+    command.arg(format!("http://{}{path}", server.addr()));
+    run_command(command, b"").expect(0).out()
+}
+
+#[test]
+fn a_file_of_accounts_that_cannot_be_right_stops_the_start() {
+    let tree = Tree::new();
+    let start = |text: &str, mode: u32| -> Ran {
+        let accounts = write_accounts(&tree, text, mode);
+        let root = tree.root("");
+        let line = [
+            "0",
+            "--root",
+            root.to_str().unwrap(),
+            "--auth-file",
+            &accounts,
+        ];
+        run("file-server", &line, b"").expect(2)
+    };
+    for (text, mode, want) in [
+        (
+            "# Us.\nann:$5$x$!!!!\n",
+            0o600,
+            "line 2: this hash is not whole",
+        ),
+        ("ann:$6$x$!!!!\n", 0o600, "line 1: this hash is not whole"),
+        (
+            "ann:$1$x$y\n",
+            0o600,
+            "line 1: a hashed password is a SHA-crypt one",
+        ),
+        (
+            "ann:plain\n",
+            0o644,
+            "nobody but its owner may be able to read it",
+        ),
+    ] {
+        let ran = start(text, mode);
+        assert!(ran.stderr.contains(want), "{text}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("Server started"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn hashes_that_all_can_read_are_warned_of() {
+    let tree = Tree::new();
+    let warning = "[WARN] [main] ";
+    for (mode, is_warned_of) in [(0o600, false), (0o640, false), (0o644, true), (0o620, true)] {
+        let accounts = write_accounts(&tree, ANN, mode);
+        let server = tree.start(&["--auth-file", &accounts]);
+        let warned = server.log().contains(warning);
+        assert_eq!(warned, is_warned_of, "{mode:o}: {}", server.log());
+    }
+}
+
+/// `ann` and a wrong password of so many bytes.
+fn wrong(bytes: usize) -> String {
+    let mut credentials = Command::new("base64");
+    credentials.arg("-w0");
+    let text = format!("ann:{}", "x".repeat(bytes));
+    let encoded = run_command(credentials, text.as_bytes()).expect(0).out();
+    format!("Authorization: Basic {encoded}\r\n")
+}
+
+fn put(fields: &str) -> String {
+    format!("PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n{fields}\r\nx")
+}
+
+/// From one address come wrong passwords over many connections, short ones and such as fill a head;
+/// from another one somebody who has not been there before.
+#[test]
+fn guesses_from_one_address_keep_nobody_else_out() {
+    const GUESSERS: usize = 64;
+    if !has_program("curl") {
+        return;
+    }
+    let tree = Tree::new();
+    let server = start_for_ann(&tree, &[]);
+    let stop = AtomicBool::new(false);
+    let guess = |guess: &str| {
+        let mut statuses = [0; 2];
+        while !stop.load(Ordering::Relaxed) {
+            let reply = ask(&server, guess);
+            match reply.status {
+                401 => statuses[0] += 1,
+                429 => {
+                    assert_eq!(reply.field("Retry-After"), "1");
+                    statuses[1] += 1;
+                }
+                other => panic!("{other}: {}", reply.text()),
+            }
+        }
+        statuses
+    };
+    let (short, long) = (put(&wrong(256)), put(&wrong(11_000)));
+    thread::scope(|scope| {
+        let guessers: Vec<_> = (0..GUESSERS)
+            .map(|n| {
+                let (guess, request) = (&guess, if n % 2 == 0 { &short } else { &long });
+                scope.spawn(move || guess(request))
+            })
+            .collect();
+        let _stop = Stop(&stop);
+        eventually("they have to wait", || {
+            let mut http = Http::to(&server);
+            http.send(put(&wrong(3)));
+            http.reply().status == 429
+        });
+        for path in ["/a", "/b", "/c"] {
+            let from_there = [
+                "--interface",
+                "127.0.0.2",
+                "-u",
+                "ann:sesame",
+                "-T",
+                "/etc/hostname",
+            ];
+            assert_eq!(curl(&server, &from_there, path), "201");
+        }
+        // Also from where they are, now that it is proven.
+        assert_eq!(ask(&server, put(IS_ANN)).status, 201);
+        stop.store(true, Ordering::Relaxed);
+        let statuses = guessers.into_iter().map(|guesser| guesser.join().unwrap());
+        let total = statuses.fold([0, 0], |all, of| [all[0] + of[0], all[1] + of[1]]);
+        assert!(total[0] > 0 && total[1] > 0, "{total:?}");
+    });
+}
+
+/// Dropping it ends what others do, so that a test that fails ends.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_needs_a_password_is_for_no_shared_cache() {
+    let tree = Tree::new();
+    let requests = |who: &str| {
+        let request = |line: &str, fields: &str| {
+            format!("{line} HTTP/1.1\r\nHost: localhost\r\n{who}{fields}\r\n")
+        };
+        [
+            (200, request("GET /plain/a.txt", "")),
+            // One that is kept ready.
+            (200, request("GET /plain/a.txt", "")),
+            (200, request("HEAD /plain/a.txt", "")),
+            (206, request("GET /plain/a.txt", "Range: bytes=0-0\r\n")),
+            (304, request("GET /plain/a.txt", "If-None-Match: *\r\n")),
+            (412, request("GET /plain/a.txt", "If-Match: \"x\"\r\n")),
+            (416, request("GET /plain/a.txt", "Range: bytes=9-\r\n")),
+            (200, request("GET /plain/", "")),
+            (200, request("GET /plain/?json", "")),
+            (301, request("GET /plain", "")),
+            (404, request("GET /nothing", "")),
+            (405, request("DELETE /plain/a.txt", "")),
+            (400, request("GET /../x", "")),
+            (204, request("OPTIONS /", "")),
+        ]
+    };
+    let server = start_for_ann(&tree, &["--auth-all"]);
+    for (who, is_in) in [("", false), (IS_ANN, true)] {
+        for (status, request) in requests(who) {
+            let reply = ask(&server, &request);
+            let want = if is_in { status } else { 401 };
+            assert_eq!(reply.status, want, "{request}");
+            assert!(
+                reply.field("Cache-Control").contains("private"),
+                "{request}"
+            );
+            assert!(reply.field("Vary").contains("Authorization"), "{request}");
+        }
+    }
+    // Where all may read, all may keep.
+    let server = start_for_ann(&tree, &[]);
+    for (_, request) in requests(IS_ANN) {
+        let head = ask(&server, &request).head;
+        assert!(
+            !head.contains("private") && !head.contains("Authorization"),
+            "{head}"
+        );
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// An nginx that keeps for an hour what it may, also of what has a password.
+fn caching_proxy(server: &Server) -> Option<(Running, TempDir, u16)> {
+    let has_nginx = Command::new("nginx").arg("-v").output();
+    if !has_nginx.is_ok_and(|version| version.status.success()) {
+        skipped("there is no nginx");
+        return None;
+    }
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let configuration = format!(
+        "daemon off; master_process off; pid {dir}/pid;
+         events {{}}
+         http {{
+           access_log off;
+           client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;
+           fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
+           proxy_cache_path {dir}/cache keys_zone=all:1m;
+           server {{
+             listen 127.0.0.1:{port};
+             location / {{
+               proxy_pass http://{server};
+               proxy_cache all; proxy_cache_valid any 1h;
+               add_header X-Cache $upstream_cache_status;
+             }}
+           }}
+         }}",
+        dir = dir.path().display(),
+        server = server.addr(),
+    );
+    let path = dir.path().join("nginx.conf");
+    fs::write(&path, configuration).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-c").arg(&path);
+    command.arg("-e").arg(dir.path().join("error.log"));
+    let running = Running::start(command);
+    let is_there = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    eventually("nginx listens", || is_there() || running.ended().is_some());
+    Some((running, dir, port))
+}
+
+#[test]
+fn a_caching_proxy_gives_nothing_to_who_has_no_password() {
+    let tree = Tree::new();
+    let server = start_for_ann(&tree, &["--auth-all"]);
+    let Some((_proxy, _dir, port)) = caching_proxy(&server) else {
+        return;
+    };
+    let ask = |who: &str, path: &str| {
+        let mut http = Http::over(connect(([127, 0, 0, 1], port).into()));
+        http.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{who}\r\n"
+        ));
+        http.reply()
+    };
+    for path in ["/plain/a.txt", "/site/", "/plain/?json"] {
+        for _ in 0..2 {
+            assert_eq!(ask(IS_ANN, path).status, 200, "{path}");
+            let reply = ask("", path);
+            assert_eq!(reply.status, 401, "{path}: {}", reply.head);
+        }
+    }
+}
+
+#[test]
+fn the_access_log_says_who_it_was() {
+    if !is_installed("curl") {
+        return skipped("there is no curl");
+    }
+    let tree = Tree::new();
+    let log = tree.path("access.log");
+    let accounts = write_accounts(&tree, ANN, 0o600);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("exec \"$0\" \"$@\" > {}", log.display())]);
+    command
+        .arg(program("file-server"))
+        .args(["0", "--access-log", "--auth-file", &accounts, "--root"])
+        .arg(tree.root(""));
+    let server = Server::spawn(command);
+    let requests: &[(&[&str], &str)] = &[
+        (&["-T", "/dev/null"], "- PUT 401"),
+        (&["-T", "/dev/null", "-u", "ann:guess"], "ann PUT 401"),
+        (&["-T", "/dev/null", "-u", "a\" b:x"], "a\\\"\\x20b PUT 401"),
+        // Nobody has looked at the password of who only reads.
+        (&["-u", "ann:sesame"], "- GET 404"),
+        (&["-T", "/dev/null", "-u", "ann:sesame"], "ann PUT 201"),
+        (&["-u", "ann:sesame"], "ann GET 200"),
+        (&["-u", "ann:guess"], "- GET 200"),
+        (&["-u", "bob:sesame"], "- GET 200"),
+    ];
+    let lines = || fs::read_to_string(&log).unwrap();
+    for (before, (args, want)) in requests.iter().enumerate() {
+        curl(&server, args, "/new");
+        eventually("it is logged", || lines().lines().count() == before + 1);
+        let lines = lines();
+        let line = lines.lines().last().unwrap();
+        let fields: Vec<_> = line.split(' ').collect();
+        let short = [fields[2], fields[5].trim_matches('"'), fields[8]].join(" ");
+        assert_eq!(short, *want, "{args:?}: {line}");
+    }
+    let _ = ask(&server, get("/plain/a.txt"));
+    assert!(!server.log().contains("sesame") && !lines().contains("sesame"));
+}
