@@ -111,6 +111,16 @@ fn a_browser_shows_and_uploads() {
     for (name, bytes) in files_in(&tree.root("three")) {
         assert!(bytes == fs::read(here.join("large").join(&name)).unwrap());
     }
-    assert_eq!(fs::read(tree.root("noscript/small.txt")).unwrap(), b"small");
+    // A form says what a file is called in another way than a script does.
+    let mut form = files_in(&here.join("odd"));
+    let backslash = form.remove(Path::new("back\\slash.txt")).unwrap();
+    let others = [
+        ("slash.txt", backslash),
+        ("small.txt", b"small".into()),
+        ("image.jpg", b"one".into()),
+        ("image (1).jpg", b"two".into()),
+    ];
+    form.extend(others.map(|(name, bytes)| (name.into(), bytes)));
+    assert_eq!(files_in(&tree.root("noscript")), form);
     assert_eq!(tree.temporary_files(), 0);
 }

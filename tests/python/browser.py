@@ -292,7 +292,7 @@ def three_at_once_have_percent_and_a_way_to_cancel(browser):
     browser.wait_for_summary("3 uploaded, 2 cancelled")
     cancelled = [name for name, state, _ in browser.uploads() if state == "cancelled"]
     done = [name for name, state, _ in browser.uploads() if state == "done"]
-    eventually("those are listed", lambda: browser.names() == ["..", *done])
+    eventually("those are listed", lambda: browser.names() == ["..", *done], lambda: (browser.names(), browser.uploads()))
     assert all(get("/three/" + name) is None for name in cancelled), cancelled
     browser.pictures("uploaded")
     browser.click("#uploads button", "Retry")
@@ -374,6 +374,11 @@ def a_form_works_without_scripts(browser):
     browser.choose([path("small.txt")])
     browser.click("#upload button")
     eventually("it is listed", lambda: browser.names() == ["..", "small.txt"])
+    browser.choose([path("one/image.jpg"), path("two/image.jpg")]
+                   + [path("odd/" + name) for name in os.listdir(path("odd"))])
+    browser.click("#upload button")
+    count = 1 + 1 + 2 + len(os.listdir(path("odd")))
+    eventually("all are listed", lambda: len(browser.names()) == count, browser.names)
     browser.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
