@@ -76,7 +76,6 @@ const LINKS: &[(&str, &str)] = &[
     ("dangling-folder", "../planted"),
     // Outside and in again.
     ("out-and-in", "../root/plain/a.txt"),
-    ("absolute-in", "{top}/root/plain/a.txt"),
     ("folder-out-and-in", "../root/plain"),
     // The kernel's own.
     ("magic", "/proc/self/root"),
@@ -96,6 +95,8 @@ const LINKS: &[(&str, &str)] = &[
     ("plain/up", ".."),
     ("inside", "plain/a.txt"),
     ("site/inside", "../plain/a.txt"),
+    ("absolute-in", "{top}/root/plain/a.txt"),
+    ("site/absolute-folder-in", "{top}/root/plain"),
 ];
 
 /// What index.html is in one folder each.
@@ -334,7 +335,8 @@ enum Kind {
     Malformed,
     /// A name that only looks dangerous. Nothing is there, and an upload makes that file inside.
     Name,
-    /// There is something, but no regular file inside. An upload takes its place.
+    /// There is something, but no regular file inside. An upload is refused, except by way of a link
+    /// to nothing inside: that makes the file.
     Trap,
     /// Behind or beneath something that is no folder inside. An upload is refused, too.
     Behind,
@@ -537,7 +539,6 @@ const ATTEMPTS: &[(Kind, &[&str])] = &[
             "/everything",
             "/dangling-folder",
             "/out-and-in",
-            "/absolute-in",
             "/folder-out-and-in",
             "/magic",
             "/cwd",
@@ -868,8 +869,8 @@ fn nothing_outside_is_written() {
                 Kind::Malformed => &[400],
                 Kind::Name if is_form => &[303],
                 Kind::Name => &[200, 201],
-                // What is no file may still be in the way of one that is to be new.
-                Kind::Trap if !is_form => &[200, 201, 412],
+                Kind::Trap if target == "/nowhere" && !is_form => &[200, 201],
+                Kind::Trap if !is_form => &[409],
                 Kind::Trap | Kind::Behind => &[403, 404, 409, 412],
                 Kind::Host => continue,
             };
@@ -941,19 +942,22 @@ const FILENAMES: &[(&str, Result<&str, u16>)] = &[
     (r#"filename="~""#, Ok("~")),
     (r#"filename="-rf""#, Ok("-rf")),
     (r#"filename="$(id)""#, Ok("$(id)")),
-    // What stands there is replaced, not followed or opened.
-    (r#"filename="link""#, Ok("link")),
-    (r#"filename="thrice""#, Ok("thrice")),
-    (r#"filename="dangling""#, Ok("dangling")),
-    (r#"filename="folder""#, Ok("folder")),
-    (r#"filename="everything""#, Ok("everything")),
-    (r#"filename="magic""#, Ok("magic")),
-    (r#"filename="loop""#, Ok("loop")),
-    (r#"filename="fifo""#, Ok("fifo")),
-    (r#"filename="to-fifo""#, Ok("to-fifo")),
-    (r#"filename="socket""#, Ok("socket")),
-    (r#"filename="inside""#, Ok("inside")),
-    // A folder is not.
+    // A link is followed inside.
+    (r#"filename="inside""#, Ok("plain/a.txt")),
+    (r#"filename="absolute-in""#, Ok("plain/a.txt")),
+    (r#"filename="nowhere""#, Ok("gone.txt")),
+    // What is no regular file inside is not replaced.
+    (r#"filename="link""#, Err(409)),
+    (r#"filename="thrice""#, Err(409)),
+    (r#"filename="dangling""#, Err(409)),
+    (r#"filename="folder""#, Err(409)),
+    (r#"filename="everything""#, Err(409)),
+    (r#"filename="magic""#, Err(409)),
+    (r#"filename="loop""#, Err(409)),
+    (r#"filename="fifo""#, Err(409)),
+    (r#"filename="to-fifo""#, Err(409)),
+    (r#"filename="socket""#, Err(409)),
+    // Nor is a folder.
     (r#"filename="plain""#, Err(409)),
     (r#"filename="../plain""#, Err(409)),
     (r#"filename="here""#, Err(409)),
@@ -1032,10 +1036,10 @@ fn a_listing_shows_what_can_be_read_and_nothing_else() {
     let served = Grounds::new().serve(&[]);
     let mut failures = Failures::default();
     for (folder, readable) in [
-        ("/", 6),
-        ("/site/", 2),
+        ("/", 7),
+        ("/site/", 3),
         ("/plain/", 2),
-        ("/here/plain/up/site/", 2),
+        ("/here/plain/up/site/", 3),
         // The file, and the links from which it is not too far.
         ("/chain/", 41),
     ] {
@@ -1070,13 +1074,20 @@ fn links_that_stay_inside_are_followed() {
         "/site/inside",
         "/here/plain/a.txt",
         "/plain/up/inside",
+        "/absolute-in",
+        "/site/absolute-folder-in/a.txt",
+        "/site/absolute-folder-in/up/absolute-in",
     ] {
         let request = read(target);
         let checked = served.check(&request, &[200]);
         let checked = checked.map(|reply| assert!(reply.ends_with("\r\n\r\nplain/a.txt")));
         failures.note(&request, checked);
     }
-    for target in ["/here/plain/b.txt", "/plain/up/here/plain/b.txt"] {
+    for target in [
+        "/here/plain/b.txt",
+        "/plain/up/here/plain/b.txt",
+        "/site/absolute-folder-in/b.txt",
+    ] {
         let request = put("PUT", target, "", PLANTED);
         let checked = served.check_upload(&request, &[201], Some("plain/b.txt"));
         failures.note(&request, checked);
@@ -1111,7 +1122,7 @@ fn check_race(served: &Served, change: impl Fn() + Sync, rounds: &[Round]) {
         for request in requests.iter().cycle().take(*times) {
             let checked = served.ask(request).and_then(|reply| {
                 *met.lock().unwrap().entry(reply.0).or_default() += 1;
-                check_reply(&reply, &[200, 201, 206, 303, 304, 404, 409])
+                check_reply(&reply, &[200, 201, 206, 303, 304, 404, 409, 503])
             });
             failures.lock().unwrap().note(request, checked);
         }
@@ -1178,7 +1189,6 @@ fn what_is_exchanged_for_a_link_leads_nowhere() {
         }
     };
     let mut rounds = rounds_of_the_box();
-    // Only read, for an upload takes the place of a link.
     rounds.push((1000, READS.map(|way| read_as(way, "/file")).to_vec()));
     check_race(&served, exchange, &rounds);
 }

@@ -32,6 +32,7 @@ mod programs;
 mod queue;
 mod refused;
 mod resume;
+mod roots;
 mod streams;
 mod torture;
 mod udp;

@@ -47,6 +47,7 @@ Options:
   --idle-exit TIME       end after so long without a request, 0 for never [default: 60]
   --no-listing           do not show what stands in a folder without an index.html
   --read-only            take no uploads
+  --create-only          take no uploads that would overwrite a file
   --max-upload SIZE      the largest upload [default: 10G]
   --keep-free SIZE       refuse uploads that would leave less of the disk free
                          [default: 256M]
@@ -86,6 +87,7 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--root"),
     Opt::value("--idle-exit"),
     Opt::flag("--read-only"),
+    Opt::flag("--create-only"),
     Opt::flag("--no-listing"),
     Opt::value("--max-upload"),
     Opt::value("--keep-free"),
@@ -118,6 +120,7 @@ fn understand(line: Line) -> Result<Config, UsageError> {
         root: given.path("--root").unwrap_or_else(|| ".".into()),
         idle_exit: Some(idle_exit.unwrap_or(IDLE_EXIT_DEFAULT)).filter(|idle| !idle.is_zero()),
         read_only: given.flag("--read-only"),
+        create_only: given.flag("--create-only"),
         has_listing: !given.flag("--no-listing"),
         upload_bytes_max: given
             .size("--max-upload", 1..=UPLOAD_BYTES_MAX)?
@@ -139,6 +142,11 @@ fn understand(line: Line) -> Result<Config, UsageError> {
     words.end()?;
     if config.auth_all && config.auth_file.is_none() {
         return Err(UsageError::Conflict("--auth-all goes with --auth-file"));
+    }
+    if config.create_only && config.read_only {
+        return Err(UsageError::Conflict(
+            "--create-only does not go with --read-only",
+        ));
     }
     Ok(config)
 }
@@ -207,6 +215,10 @@ mod tests {
              10M or 2G, not '0'",
         );
         check_refused("--auth-all", "--auth-all goes with --auth-file");
+        check_refused(
+            "--create-only --read-only",
+            "--create-only does not go with --read-only",
+        );
         check_refused(
             "--resume-keep 0",
             "--resume-keep must be a duration from 1s to 365d, such as 90, 90s, 15m, 2h or 7d, \

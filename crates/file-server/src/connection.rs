@@ -222,12 +222,19 @@ pub(crate) fn path_of(request: &RequestHead) -> Result<TreePath, Refusal> {
 pub(crate) fn refusal(error: FilesError) -> Refusal {
     let status = match &error {
         FilesError::NotFound => Status::NotFound,
-        FilesError::NotAllowed(_) | FilesError::Reserved => Status::Forbidden,
-        FilesError::IsFolder | FilesError::NotAFolder => Status::Conflict,
+        FilesError::NotAllowed(_) | FilesError::Reserved | FilesError::WriteProtected => {
+            Status::Forbidden
+        }
+        FilesError::IsFolder
+        | FilesError::NotAFolder
+        | FilesError::NotAFile
+        | FilesError::Exists => Status::Conflict,
         FilesError::NameTooLong => Status::BadRequest,
         FilesError::Changed => Status::PreconditionFailed,
         FilesError::InUse => Status::Locked,
-        FilesError::Busy(_) => Status::ServiceUnavailable,
+        FilesError::Busy(_) | FilesError::RootGone | FilesError::Moved => {
+            Status::ServiceUnavailable
+        }
         FilesError::NoSpace(_) | FilesError::NoRoom => Status::InsufficientStorage,
         FilesError::Storage(_) | FilesError::Unsynced(_) => Status::InternalServerError,
     };

@@ -1,17 +1,20 @@
 //! The tree of files on disk and its rules, with no socket in sight.
 //!
-//! Everything is opened relative to the root through `cap-std`, which has the kernel resolve the
-//! path beneath it: a symbolic link that stays inside is followed, one that leads outside is as
-//! good as missing, and there is no moment between a check and its use. Only regular files are
-//! given out.
+//! Everything is opened beneath the `root`: a symbolic link that stays inside is followed, one that
+//! leads outside is as good as missing, and there is no moment between a check and its use. Only
+//! regular files are given out.
 //!
-//! What comes in is an [`Upload`], which appears under its name when it is whole and on disk; what
-//! is left of one that was broken off, and can be gone on with, is in `unfinished`.
+//! What comes in is an [`Upload`], which appears under its name when it is whole and on disk:
+//! `place` is how. What is left of one that was broken off, and can be gone on with, is in
+//! `unfinished`; `sweep` finds what nobody goes on with. Several servers may serve one root.
 
 mod disk;
 mod hashers;
 mod hot;
+mod place;
 mod record;
+mod root;
+mod sweep;
 mod unfinished;
 mod upload;
 
@@ -25,11 +28,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{OpenOptions, OpenOptionsExt};
 use proto::http::conditional::Version;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -41,6 +43,9 @@ pub use upload::{Mark, Upload};
 use disk::Disk;
 use hashers::Hashers;
 use hot::HotFiles;
+use place::Claims;
+use root::{Root, RootPath};
+use sweep::UnfinishedPaths;
 use unfinished::Turns;
 
 use crate::path::TreePath;
@@ -71,6 +76,16 @@ pub enum FilesError {
     NameTooLong,
     /// The name is one of those the server keeps to itself.
     Reserved,
+    /// What stands where an upload is to go is no regular file of the root, and no link to one.
+    NotAFile,
+    /// What stands where an upload is to go is protected against writing.
+    WriteProtected,
+    /// An upload would replace a file, and none is to be replaced.
+    Exists,
+    /// The folder that is served is not there.
+    RootGone,
+    /// What the path of an upload leads to was moved or replaced while it came.
+    Moved,
     /// The server has as many files open as the system lets it.
     Busy(io::Error),
     /// Another request is at the same upload, and does not end.
@@ -96,6 +111,11 @@ impl fmt::Display for FilesError {
             Self::NotAFolder => f.write_str("the path leads through a file as if it were a folder"),
             Self::NameTooLong => f.write_str("the path, or a name in it, is too long"),
             Self::Reserved => write!(f, "names that start with {TEMPORARY_PREFIX} are reserved"),
+            Self::NotAFile => f.write_str("what stands there is not a regular file"),
+            Self::WriteProtected => f.write_str("the file that stands there is write-protected"),
+            Self::Exists => f.write_str("there is such a file, and this server overwrites none"),
+            Self::RootGone => f.write_str("the folder that is served is gone; try again later"),
+            Self::Moved => f.write_str("the folder was moved while the file came; send it again"),
             Self::Busy(_) => f.write_str("the server has too many files open; try again later"),
             Self::InUse => f.write_str("another request is still at this upload; try again later"),
             Self::NoSpace(_) | Self::NoRoom => f.write_str("the server's disk is full"),
@@ -145,16 +165,20 @@ impl From<io::Error> for FilesError {
 
 /// The files below one root.
 pub struct Files {
-    root: Dir,
+    root: RootPath,
     /// Uploads leave at least so much of the disk free, in bytes.
     keep_free_bytes: u64,
     /// An upload that was broken off can be gone on with for so long.
     resume_keep: Duration,
-    /// Held while an upload takes its place, so that nothing comes between a look and that.
-    placing: Mutex<()>,
+    /// Whether uploads replace no file.
+    create_only: bool,
+    /// The mode of a new file.
+    mode_new: u32,
+    claims: Claims,
     turns: Turns,
     hashers: Hashers,
     disk: Disk,
+    unfinished: UnfinishedPaths,
     hot: HotFiles,
 }
 
@@ -202,17 +226,31 @@ impl Files {
     /// # Errors
     /// If it is not a folder that can be opened.
     pub fn open(root: &Path, keep_free_bytes: u64, resume_keep: Duration) -> io::Result<Self> {
-        let root = Dir::open_ambient_dir(root, ambient_authority())?;
         Ok(Self {
-            root,
+            root: RootPath::open(root)?,
             keep_free_bytes,
             resume_keep,
-            placing: Mutex::new(()),
+            create_only: false,
+            mode_new: place::mode_new(),
+            claims: Claims::default(),
             turns: Turns::default(),
             hashers: Hashers::default(),
             disk: Disk::default(),
+            unfinished: UnfinishedPaths::default(),
             hot: HotFiles::default(),
         })
+    }
+
+    /// Has uploads replace no file, if that is so.
+    #[must_use]
+    pub fn create_only(mut self, create_only: bool) -> Self {
+        self.create_only = create_only;
+        self
+    }
+
+    /// The folder that is served now.
+    fn root(&self) -> Result<Arc<Root>, FilesError> {
+        self.root.current()
     }
 
     /// Has `stop` called at the first sync that fails. All that come after it fail too.
@@ -233,7 +271,8 @@ impl Files {
         if is_reserved(path.as_path()) {
             return Err(FilesError::NotFound);
         }
-        match self.open_to_read(path.as_path())? {
+        let root = self.root()?;
+        match open_to_read(&root, path.as_path())? {
             Opened::File(..) if path.has_final_slash() => Err(FilesError::NotFound),
             Opened::File(file, there) => Ok(Found::File {
                 file,
@@ -243,7 +282,7 @@ impl Files {
             }),
             Opened::Folder => {
                 let index = path.as_path().join(INDEX);
-                let opened = match self.open_to_read(&index) {
+                let opened = match open_to_read(&root, &index) {
                     Err(FilesError::NotFound) => Ok(Opened::Folder),
                     opened => opened,
                 };
@@ -269,12 +308,13 @@ impl Files {
     /// # Errors
     /// If there is no such folder, and those of the disk.
     pub fn list(&self, path: &TreePath) -> Result<Vec<Entry>, FilesError> {
-        let folder = self.root.open_dir(or_dot(path.as_path()))?;
+        let root = self.root()?;
+        let folder = root.open_dir(path.as_path())?;
         let mut entries = Vec::new();
         for entry in folder.entries()? {
             let name = entry?.file_name();
             // Followed from the root on, if it is a link; one that leads outside is not there.
-            let Ok(there) = self.root.metadata(path.as_path().join(&name)) else {
+            let Ok(there) = root.metadata(&path.as_path().join(&name)) else {
                 continue;
             };
             let is_shown = there.is_file() || there.is_dir();
@@ -302,45 +342,39 @@ impl Files {
     /// # Errors
     /// If no file of a client can stand there, and those of the disk.
     pub fn version(&self, path: &TreePath) -> Result<Option<Version>, FilesError> {
-        use cap_std::fs::MetadataExt;
         if is_reserved(path.as_path()) {
             return Err(FilesError::Reserved);
         }
         // Not by opening it: what may not be read may still be replaced.
-        match self.root.metadata(or_dot(path.as_path())) {
-            Ok(there) => Ok(Some(version_of(
-                there.ino(),
-                there.len(),
-                there.mtime(),
-                there.mtime_nsec(),
-            ))),
+        match self.root()?.metadata(path.as_path()) {
+            Ok(there) => Ok(Some(place::version(&there))),
             Err(error) => match FilesError::from(error) {
                 FilesError::NotFound | FilesError::NotAFolder => Ok(None),
                 error => Err(error),
             },
         }
     }
+}
 
-    fn open_to_read(&self, path: &Path) -> Result<Opened, FilesError> {
-        // Without O_NONBLOCK, opening a fifo waits for its writer, and with it the connection.
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(flags.bits() as i32);
-        let opened = self.root.open_with(or_dot(path), &options);
-        let file = opened.map_err(|error| match FilesError::from(error) {
-            FilesError::NotAFolder => FilesError::NotFound,
-            other => other,
-        })?;
-        // Of what was opened, not of the path: nobody can put something else there in between.
-        let file = file.into_std();
-        let there = file.metadata()?;
-        if there.is_file() {
-            Ok(Opened::File(file, there))
-        } else if there.is_dir() {
-            Ok(Opened::Folder)
-        } else {
-            Err(FilesError::NotFound)
-        }
+fn open_to_read(root: &Root, path: &Path) -> Result<Opened, FilesError> {
+    // Without O_NONBLOCK, opening a fifo waits for its writer, and with it the connection.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits() as i32);
+    let opened = root.open_with(path, &options);
+    let file = opened.map_err(|error| match FilesError::from(error) {
+        FilesError::NotAFolder => FilesError::NotFound,
+        other => other,
+    })?;
+    // Of what was opened, not of the path: nobody can put something else there in between.
+    let file = file.into_std();
+    let there = file.metadata()?;
+    if there.is_file() {
+        Ok(Opened::File(file, there))
+    } else if there.is_dir() {
+        Ok(Opened::Folder)
+    } else {
+        Err(FilesError::NotFound)
     }
 }
 
@@ -373,12 +407,4 @@ fn seconds(moment: std::time::SystemTime) -> u64 {
 fn is_reserved(path: &Path) -> bool {
     let prefix = TEMPORARY_PREFIX.as_bytes();
     path.iter().any(|name| name.as_bytes().starts_with(prefix))
-}
-
-/// The root's own path is empty, which no system call takes.
-fn or_dot(path: &Path) -> &Path {
-    match path.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => path,
-    }
 }

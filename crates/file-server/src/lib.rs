@@ -29,7 +29,7 @@ use std::thread;
 use std::time::Duration;
 
 use cli::{Exit, Failure};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use daemon::http::Http;
 use daemon::{Daemon, Handle, StartError};
 
@@ -41,7 +41,7 @@ use access_log::AccessLog;
 use connection::Connections;
 use digests::Digests;
 
-/// What is left of uploads is looked for as often as it is kept long, but not more often than
+/// What is left of uploads is looked at as often as it is kept long, but not more often than
 /// this...
 const SWEEP_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// ...and not more seldom.
@@ -60,6 +60,8 @@ pub struct Config {
     pub idle_exit: Option<Duration>,
     /// Whether uploads are refused.
     pub read_only: bool,
+    /// Whether uploads that would replace a file are refused.
+    pub create_only: bool,
     /// Whether folders without an index page are listed.
     pub has_listing: bool,
     /// The largest upload, in bytes.
@@ -175,6 +177,7 @@ impl Server {
             path: config.root.clone(),
             cause,
         })?;
+        let files = files.create_only(config.create_only);
         let handle = daemon.handle();
         files.when_a_sync_fails(move || {
             handle.stop();
@@ -184,9 +187,6 @@ impl Server {
             .as_deref()
             .map(|path| accounts(path, &config.root))
             .transpose()?;
-        if !config.read_only {
-            files.remove_leftovers();
-        }
         let access_log = match config.has_access_log {
             true => {
                 let out = cli::stream::output().map_err(Error::Output)?;
@@ -294,10 +294,15 @@ fn sweep_until(stopped: &Receiver<()>, connections: &Connections) {
     let pause = connections
         .resume_keep
         .clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX);
+    let files = &connections.files;
+    let goes_on = || stopped.try_recv() == Err(TryRecvError::Empty);
+    if !connections.read_only {
+        files.remove_leftovers(&goes_on);
+    }
     while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-        connections.files.forget_changed();
+        files.forget_changed();
         if !connections.read_only {
-            connections.files.remove_leftovers();
+            files.remove_expired(&goes_on);
         }
     }
 }

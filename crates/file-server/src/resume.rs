@@ -138,7 +138,7 @@ impl Connections {
         upload.save().map_err(refusal)?;
         let mut response = Response {
             status: Status::NoContent,
-            fields: self.progress(false, upload.bytes(), self.resume_keep),
+            fields: self.progress(false, upload.bytes(), upload.keep_time()),
             body: Content::None,
         };
         if let Some(resource) = resource {
@@ -271,7 +271,7 @@ impl Connections {
             "expected-offset": upload.bytes(),
             "provided-offset": provided,
         });
-        let progress = self.progress(false, upload.bytes(), self.resume_keep);
+        let progress = self.progress(false, upload.bytes(), upload.keep_time());
         refused_as(Status::Conflict, &problem, progress)
     }
 

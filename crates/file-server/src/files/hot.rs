@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daemon::http::{Ready, ReadyBody};
 use hashbrown::HashMap;
-use rustix::fs::{AtFlags, Stat, statat};
+use rustix::fs::{AtFlags, CWD, Stat, statat};
 
 use super::Files;
 
@@ -38,7 +38,8 @@ const AGE_MIN: Duration = Duration::from_secs(2);
 pub(super) struct HotFiles(RwLock<HashMap<String, Arc<HotFile>>>);
 
 struct HotFile {
-    /// Where it is, below the root.
+    /// Where it is, from the root's own path on: if another folder comes to be there, it has no such
+    /// file, or another.
     path: PathBuf,
     identity: Identity,
     ready: Arc<Ready>,
@@ -118,7 +119,7 @@ impl Files {
     /// Keeps what replies to requests with this path need of the file at `path`.
     pub(crate) fn heat(&self, target: &str, path: &Path, identity: Identity, ready: Arc<Ready>) {
         let hot = HotFile {
-            path: path.to_owned(),
+            path: self.root.join(path),
             identity,
             ready,
         };
@@ -163,7 +164,7 @@ impl Files {
     /// Whether the file at the path is the one that was kept. The path is not resolved beneath the
     /// root, which would take three system calls: a way out of the root leads to another file.
     fn is_same(&self, hot: &HotFile) -> bool {
-        let there = statat(&self.root, &hot.path, AtFlags::empty());
+        let there = statat(CWD, &hot.path, AtFlags::empty());
         there.is_ok_and(|there| hot.identity.is_of(&there))
     }
 }

@@ -6,23 +6,23 @@
 //! goes on. The record stays when the upload is in its place, for a client that has not heard of it.
 //! All of it is removed when nobody has gone on with it for as long as was said. A temporary file
 //! without a record is what a killed server has left of an upload that cannot be gone on with; it is
-//! removed at the next start.
+//! removed at the next start. Whoever works on one has locked it, in this server or another.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cap_std::fs::{Dir, DirEntry, OpenOptions};
-use cli::escape::Escaped;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use daemon::Cutter;
 use proto::http::RequestHead;
+use rustix::fs::OFlags;
 
 use super::record::{self, Progress, Record, Stage};
+use super::sweep::Swept;
 use super::upload::{Kept, is_temporary};
-use super::{Files, FilesError, Upload, or_dot};
+use super::{Files, FilesError, Upload};
 use crate::path::TreePath;
 
 /// How long a client that goes on waits for the request it was cut off from to end: it may be
@@ -75,7 +75,7 @@ impl Files {
             return Err(FilesError::NotFound);
         };
         let turn = self.turns.take(name, cutter)?;
-        let folder = self.root.open_dir(or_dot(folder_path))?;
+        let folder = self.root()?.open_dir(folder_path)?;
         let (mut record, head) = Record::open(&folder, name)?;
         record.lock()?;
         let progress = record.progress();
@@ -101,9 +101,7 @@ impl Files {
                 if progress.stage == Stage::Placing && error.kind() == io::ErrorKind::NotFound =>
             {
                 // A server was killed when it had been put in its place.
-                let parent = target.as_path().parent().ok_or(FilesError::NotFound)?;
-                self.disk
-                    .sync_folder(&self.root.open_dir(or_dot(parent))?)?;
+                self.disk.sync_folder(&self.folder_of(&target)?)?;
                 record.note(Progress {
                     stage: Stage::Finished,
                     ..progress
@@ -114,6 +112,10 @@ impl Files {
         };
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
             return Err(FilesError::InUse);
+        }
+        // It may have been removed before it was locked.
+        if !folder.try_exists(name)? {
+            return Err(FilesError::NotFound);
         }
         let there = file.metadata()?.len();
         if there < progress.synced_bytes {
@@ -137,77 +139,45 @@ impl Files {
         Ok(Begun::Unfinished(Box::new(unfinished)))
     }
 
-    /// Removes what is left of uploads that nobody can, or will, go on with.
-    pub fn remove_leftovers(&self) {
-        match self.sweep() {
-            0 => {}
-            files => log::info!("Removed {files} unfinished uploads"),
-        }
-    }
-
-    /// Removes the temporary files that nobody writes to any more, in all folders, but not behind
-    /// links. Returns how many there were.
-    fn sweep(&self) -> usize {
-        let mut removed = 0;
-        // A stack and not a recursion, for a tree can be deep; and of paths, for it can be wide, and
-        // an open folder takes a descriptor.
-        let mut folders = vec![PathBuf::new()];
-        while let Some(path) = folders.pop() {
-            // What cannot be read is not ours.
-            let Ok(folder) = self.root.open_dir(or_dot(&path)) else {
-                continue;
-            };
-            for entry in folder.entries().into_iter().flatten().flatten() {
-                let kind = entry.file_type();
-                if kind.as_ref().is_ok_and(|kind| kind.is_dir()) {
-                    folders.push(path.join(entry.file_name()));
-                } else if kind.is_ok_and(|kind| kind.is_file()) {
-                    removed += match self.sweep_file(&folder, &entry) {
-                        Ok(is_removed) => usize::from(is_removed),
-                        // It was removed together with another, or by another server.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-                        Err(error) => {
-                            let file = path.join(entry.file_name());
-                            log::warn!(
-                                "{} stays behind: {error}",
-                                Escaped(&file.to_string_lossy())
-                            );
-                            0
-                        }
-                    };
-                }
-            }
-        }
-        removed
-    }
-
-    fn sweep_file(&self, folder: &Dir, entry: &DirEntry) -> io::Result<bool> {
-        let name = entry.file_name();
+    /// Removes a temporary file that nobody works on, in any server, or goes on with.
+    pub(super) fn sweep_file(&self, folder: &Dir, name: &OsStr) -> io::Result<Swept> {
         let Some(name) = name.to_str() else {
-            return Ok(false);
+            return Ok(Swept::Other);
         };
         let record_of = name.strip_suffix(record::NEW_SUFFIX);
         let record_of = record_of.or_else(|| name.strip_suffix(record::SUFFIX));
         // Whatever else is called so is not ours, but the client's perhaps.
         let upload = record_of.unwrap_or(name);
         if !is_temporary(OsStr::new(upload)) {
-            return Ok(false);
+            return Ok(Swept::Other);
         }
-        // Nobody takes it up while it is looked at.
-        let turns = self.turns.lock();
-        let is_with_upload = record_of.is_some() && folder.try_exists(upload)?;
-        let file = entry.open().map(cap_std::fs::File::into_std);
-        let is_left = file.is_ok_and(|file| file.try_lock().is_ok());
-        let is_kept = || !left(folder, upload, self.kept_for(folder, upload)).is_zero();
         // A record is removed together with its upload.
-        if is_with_upload || turns.contains_key(upload) || !is_left || is_kept() {
-            return Ok(false);
+        if record_of.is_some() && folder.try_exists(upload)? {
+            return Ok(Swept::Other);
+        }
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags.bits() as i32);
+        let file = match folder.open_with(name, &options) {
+            // A server of another user's.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(Swept::Other);
+            }
+            opened => opened?.into_std(),
+        };
+        // Held until it is removed: whoever comes in between finds it locked, or not at all.
+        if file.try_lock().is_err() {
+            return Ok(Swept::Kept(self.resume_keep));
+        }
+        let left = left(folder, upload, self.kept_for(folder, upload));
+        if !left.is_zero() {
+            return Ok(Swept::Kept(left));
         }
         self.hashers.forget(upload);
         match record_of {
             // What is left of an upload that is in its place is not counted.
-            Some(_) => entry.remove_file().map(|()| false),
-            None => self.remove(folder, name).map(|()| true),
+            Some(_) => folder.remove_file(name).map(|()| Swept::Other),
+            None => self.remove(folder, name).map(|()| Swept::Removed),
         }
     }
 
@@ -249,8 +219,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// While this is held, nothing is swept away.
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<String, Cutter>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Cutter>> {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

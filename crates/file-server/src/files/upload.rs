@@ -1,22 +1,22 @@
 //! A file that is arriving.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
 use std::io::{self, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::time::Duration;
 
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use cli::exit::with_causes;
 use daemon::Cutter;
-use proto::http::conditional::Version;
 use proto::http::digest::{Digest, Hasher};
 use uuid::Uuid;
 
+use super::place::{self, Owned, Place};
 use super::record::{self, Progress, Record, Stage};
 use super::unfinished::Turn;
-use super::{Files, FilesError, TEMPORARY_PREFIX, is_reserved, or_dot};
+use super::{Files, FilesError, TEMPORARY_PREFIX};
 use crate::path::TreePath;
 
 /// While an upload is written, the free room is looked at anew after so many bytes.
@@ -26,31 +26,34 @@ const ROOM_CHECK_BYTES: u64 = 8 << 20;
 /// more of it.
 const SYNC_BYTES: u64 = 32 << 20;
 
+/// How often a temporary file is made anew that another server has swept away before it was locked.
+const CREATIONS_MAX: usize = 8;
+
 /// A file that is arriving. It stands in a hidden temporary file in the deepest folder on its way
 /// that exists, so that the folders still missing are made only for a file that is whole. Dropping
 /// it before [`Upload::finish`] has put the file in its place removes all of this again, unless it
 /// is to be kept for the client to go on with ([`Upload::keep`]).
 #[must_use = "an upload that is not finished is removed"]
 pub struct Upload<'f> {
-    files: &'f Files,
-    path: TreePath,
-    file: File,
+    pub(super) files: &'f Files,
+    pub(super) path: TreePath,
+    pub(super) file: File,
     bytes: u64,
     /// Of all that was written, if that is wanted and was seen from its first byte.
     hasher: Option<Hasher>,
     room_checked_at: u64,
-    temporary: String,
-    folder: Dir,
-    /// Where `folder` is, below the root.
-    folder_path: PathBuf,
-    missing: Vec<OsString>,
-    name: OsString,
-    /// The folders that were made, by their paths in `folder`: open, they would take a descriptor
-    /// each, and a path has up to 2000 of them.
-    made: Vec<PathBuf>,
-    is_placed: bool,
+    pub(super) temporary: String,
+    pub(super) place: Place,
+    /// The folders that were made, by their paths in the one it is in: open, they would take a
+    /// descriptor each, and a path has up to 2000 of them.
+    pub(super) made: Vec<PathBuf>,
+    /// Whether the folder says who may use the file, if it is new.
+    pub(super) has_default_acl: bool,
+    /// The mode and owner it was given.
+    pub(super) owned: Option<Owned>,
+    pub(super) is_placed: bool,
     /// Of one that stays if it is broken off.
-    kept: Option<Kept<'f>>,
+    pub(super) kept: Option<Kept<'f>>,
 }
 
 /// What belongs to an upload that stays if it is broken off.
@@ -73,27 +76,11 @@ impl Files {
     /// # Errors
     /// If no file can stand there, there is no room, and those of the disk.
     pub fn upload(&self, path: &TreePath, bytes: u64) -> Result<Upload<'_>, FilesError> {
-        if is_reserved(path.as_path()) {
-            return Err(FilesError::Reserved);
-        }
-        let (parent, name) = place(path)?;
-        // Whatever else stands there is replaced, or found to be in the way when it is opened.
-        let there = self.root.metadata(path.as_path());
-        if there.is_ok_and(|there| there.is_dir()) {
-            return Err(FilesError::IsFolder);
-        }
-        self.check_room(bytes)?;
-        let (folder, folder_path, missing) = self.deepest_folder(parent)?;
-        let temporary = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create_new(true);
-        // Whoever sweeps up what is left over must not find it before it is locked.
-        let turns = self.turns.lock();
-        let file = folder.open_with(&temporary, &options)?.into_std();
-        // Another server that starts on the same root then knows that it is not left over. Where
-        // files cannot be locked, no other server should be started.
-        let _ = file.try_lock();
-        drop(turns);
+        let place = self.place(path)?;
+        self.check_room(&place.folder, bytes)?;
+        let has_default_acl = place::has_default_acl(&place.folder);
+        let mode = place::mode_temporary(has_default_acl);
+        let (file, temporary) = create_temporary(&place.folder, mode)?;
         Ok(Upload {
             files: self,
             path: path.clone(),
@@ -102,52 +89,43 @@ impl Files {
             hasher: None,
             room_checked_at: 0,
             temporary,
-            folder,
-            folder_path,
-            missing,
-            name: name.to_owned(),
+            place,
             made: Vec::new(),
+            has_default_acl,
+            owned: None,
             is_placed: false,
             kept: None,
         })
     }
 
-    /// Whether so many bytes may still be written.
-    fn check_room(&self, bytes: u64) -> Result<(), FilesError> {
-        let disk = rustix::fs::fstatvfs(&self.root).map_err(io::Error::from)?;
+    /// Whether so many bytes may still be written to the disk that a folder is on.
+    fn check_room(&self, folder: &Dir, bytes: u64) -> Result<(), FilesError> {
+        let disk = rustix::fs::fstatvfs(folder).map_err(io::Error::from)?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-        match free_bytes < self.keep_free_bytes.saturating_add(bytes) {
+        // Some file systems do not tell how large they are.
+        let is_known = disk.f_blocks > 0;
+        match is_known && free_bytes < self.keep_free_bytes.saturating_add(bytes) {
             true => Err(FilesError::NoRoom),
             false => Ok(()),
         }
     }
-
-    /// The deepest folder on the way to `path` that exists, where it is, and the names of those
-    /// that do not.
-    fn deepest_folder(&self, path: &Path) -> io::Result<(Dir, PathBuf, Vec<OsString>)> {
-        let mut missing = Vec::new();
-        for existing in path.ancestors() {
-            match self.root.open_dir(or_dot(existing)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    missing.extend(existing.file_name().map(OsStr::to_owned));
-                }
-                opened => {
-                    missing.reverse();
-                    return Ok((opened?, existing.to_owned(), missing));
-                }
-            }
-        }
-        // The root itself was removed.
-        Err(io::ErrorKind::NotFound.into())
-    }
 }
 
-/// The folder and the name of a file that is to stand at a path.
-fn place(path: &TreePath) -> Result<(&Path, &OsStr), FilesError> {
-    match (path.as_path().parent(), path.as_path().file_name()) {
-        (Some(parent), Some(name)) if !path.has_final_slash() => Ok((parent, name)),
-        _ => Err(FilesError::IsFolder),
+/// Makes the temporary file of an upload, and locks it, so that no server takes it for left over.
+/// One that looks in the very moment may have removed it.
+fn create_temporary(folder: &Dir, mode: u32) -> Result<(File, String), FilesError> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create_new(true).mode(mode);
+    for _ in 0..CREATIONS_MAX {
+        let temporary = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
+        let file = folder.open_with(&temporary, &options)?.into_std();
+        // Where files cannot be locked, nobody takes one for left over.
+        let is_swept = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        if !is_swept && folder.try_exists(&temporary)? {
+            return Ok((file, temporary));
+        }
     }
+    Err(FilesError::InUse)
 }
 
 impl<'f> Upload<'f> {
@@ -163,23 +141,27 @@ impl<'f> Upload<'f> {
         (folder, folder_path): (Dir, PathBuf),
         kept: Kept<'f>,
     ) -> Result<Self, FilesError> {
-        let (parent, name) = place(&path)?;
-        let missing = parent.strip_prefix(&folder_path);
-        let missing = missing.map_err(|_| FilesError::NotFound)?;
+        let mut place = files.place(&path)?;
+        let target = place.path();
+        // Others may have made some of the folders that were missing.
+        let below = target.strip_prefix(&folder_path).ok();
+        let missing = below.and_then(Path::parent).ok_or(FilesError::NotFound)?;
+        place.missing = missing.iter().map(OsStr::to_owned).collect();
+        place.folder = folder;
+        place.folder_path = folder_path;
         let bytes = kept.record.progress().synced_bytes;
         Ok(Self {
             files,
-            bytes,
+            path,
             file,
+            bytes,
             hasher: files.hashers.take(&temporary, bytes),
             room_checked_at: 0,
             temporary,
-            folder,
-            folder_path,
-            missing: missing.iter().map(OsStr::to_owned).collect(),
-            name: name.to_owned(),
-            path,
+            has_default_acl: place::has_default_acl(&place.folder),
+            place,
             made: Vec::new(),
+            owned: None,
             is_placed: false,
             kept: Some(kept),
         })
@@ -205,7 +187,7 @@ impl<'f> Upload<'f> {
             keep: self.files.resume_keep,
         };
         let disk = &self.files.disk;
-        let record = Record::create(&self.folder, &self.temporary, progress, head, disk)?;
+        let record = Record::create(&self.place.folder, &self.temporary, progress, head, disk)?;
         self.kept = Some(Kept {
             record,
             _turn: turn,
@@ -231,13 +213,14 @@ impl<'f> Upload<'f> {
     /// # Errors
     /// [`FilesError::NoRoom`], and those of the disk.
     pub fn check_room(&self, bytes: u64) -> Result<(), FilesError> {
-        self.files.check_room(bytes.saturating_sub(self.bytes))
+        let more = bytes.saturating_sub(self.bytes);
+        self.files.check_room(&self.place.folder, more)
     }
 
     /// From now on, nothing stays if the upload is broken off.
     pub fn forget(&mut self) {
         if self.kept.is_some() {
-            record::remove(&self.folder, &self.temporary);
+            record::remove(&self.place.folder, &self.temporary);
             self.files.hashers.forget(&self.temporary);
             self.kept = None;
         }
@@ -245,7 +228,13 @@ impl<'f> Upload<'f> {
 
     /// Where what has come stands, below the root: the path under which the client can go on.
     pub fn resource(&self) -> PathBuf {
-        self.folder_path.join(&self.temporary)
+        self.place.folder_path.join(&self.temporary)
+    }
+
+    /// How long what has come is kept if nobody goes on with it.
+    pub fn keep_time(&self) -> Duration {
+        let kept = self.kept.as_ref();
+        kept.map_or(self.files.resume_keep, |kept| kept.record.progress().keep)
     }
 
     /// Has the digest computed as the bytes come, if none has come yet.
@@ -273,7 +262,7 @@ impl<'f> Upload<'f> {
     /// [`FilesError::NoRoom`], and those of the disk.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
         if self.bytes - self.room_checked_at >= ROOM_CHECK_BYTES {
-            self.files.check_room(0)?;
+            self.files.check_room(&self.place.folder, 0)?;
             self.room_checked_at = self.bytes;
         }
         self.file.write_all(bytes)?;
@@ -364,7 +353,7 @@ impl<'f> Upload<'f> {
     }
 
     /// Notes in the record of an upload that is kept how far it has come.
-    fn note(&mut self, change: impl FnOnce(&mut Progress)) -> Result<(), FilesError> {
+    pub(super) fn note(&mut self, change: impl FnOnce(&mut Progress)) -> Result<(), FilesError> {
         if let Some(kept) = &mut self.kept {
             let mut progress = kept.record.progress();
             change(&mut progress);
@@ -386,103 +375,29 @@ impl<'f> Upload<'f> {
         Ok(())
     }
 
-    /// Puts the file in its place, if the version that is there then is wanted to be replaced. When
-    /// this returns, it is on disk, under its name, and so are the folders it is in. Returns whether
-    /// there was none before.
-    ///
-    /// # Errors
-    /// [`FilesError::Changed`] if it is not wanted to be, [`FilesError::IsFolder`] if a folder has
-    /// come to stand there, and those of the disk.
-    pub fn finish(
-        mut self,
-        is_wanted: impl FnOnce(Option<&Version>) -> bool,
-    ) -> Result<bool, FilesError> {
-        let placed = self.place(is_wanted);
-        match placed {
-            Ok(_) => self.remember(),
-            // If it is not right as it is, more of it does not make it so.
-            Err(_) => self.forget(),
-        }
-        placed
-    }
-
     /// Keeps that the file is in its place, for a client that does not get the reply.
-    fn remember(&mut self) {
+    pub(super) fn remember(&mut self) {
         if let Err(error) = self.note(|progress| progress.stage = Stage::Finished) {
             log::warn!("{}: {}", self.temporary, with_causes(&error));
             self.forget();
         }
     }
-
-    /// Puts the file of an upload that is not kept in its place, as [`Upload::finish`] does, but at the
-    /// first of these paths, all in one folder, where nothing stands. Returns it, with its number.
-    ///
-    /// # Errors
-    /// [`FilesError::Changed`] if there is none, and those of the disk.
-    pub fn finish_beside(
-        mut self,
-        others: impl IntoIterator<Item = (u32, TreePath)>,
-    ) -> Result<(u32, TreePath), FilesError> {
-        for (number, path) in others {
-            self.name = place(&path)?.1.to_owned();
-            self.path = path.clone();
-            match self.place(|current| current.is_none()) {
-                Err(FilesError::Changed) => {}
-                placed => return placed.map(|_| (number, path)),
-            }
-        }
-        Err(FilesError::Changed)
-    }
-
-    fn place(
-        &mut self,
-        is_wanted: impl FnOnce(Option<&Version>) -> bool,
-    ) -> Result<bool, FilesError> {
-        self.sync()?;
-        let placing = self.files.placing.lock();
-        let placing = placing.unwrap_or_else(PoisonError::into_inner);
-        let current = self.files.version(&self.path)?;
-        if !is_wanted(current.as_ref()) {
-            return Err(FilesError::Changed);
-        }
-        let target = self.make_missing()?;
-        self.note(|progress| progress.stage = Stage::Placing)?;
-        self.folder.rename(&self.temporary, &target, &self.name)?;
-        self.is_placed = true;
-        drop(placing);
-        self.files.disk.sync_folder(&target)?;
-        Ok(current.is_none())
-    }
-
-    fn make_missing(&mut self) -> Result<Dir, FilesError> {
-        let mut folder = self.folder.try_clone()?;
-        let mut path = PathBuf::new();
-        for name in std::mem::take(&mut self.missing) {
-            path.push(&name);
-            match folder.create_dir(&name) {
-                Ok(()) => self.made.push(path.clone()),
-                // Another upload was faster.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error.into()),
-            }
-            self.files.disk.sync_folder(&folder)?;
-            folder = folder.open_dir(&name)?;
-        }
-        Ok(folder)
-    }
 }
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
+        if self.kept.is_some() {
+            self.files.unfinished.add(self.resource(), self.keep_time());
+        }
         if self.is_placed {
             return;
         }
         for path in self.made.iter().rev() {
             // It stays if another upload has put something in it.
-            let _ = self.folder.remove_dir(path);
+            let _ = self.place.folder.remove_dir(path);
         }
         if self.kept.is_none() {
-            if let Err(error) = self.folder.remove_file(&self.temporary) {
+            if let Err(error) = self.place.folder.remove_file(&self.temporary) {
                 log::error!("{} stays behind: {error}", self.temporary);
             }
         } else if let Err(error) = self.leave() {

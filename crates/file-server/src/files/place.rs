@@ -1,0 +1,534 @@
+//! Where an upload is to stand, and how it gets there.
+//!
+//! A file gets its name last, in one system call. What stands there already is replaced only if it
+//! is a regular file that may be written, at the end of whatever links lead there; its mode and its
+//! owner are kept. A new file is placed without replacing any, so that one of two who create it
+//! wins, whichever server of this root they ask. No lock is held while the disk works but on the one
+//! file that is replaced.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
+use proto::http::conditional::Version;
+use rustix::fs::{Access, AtFlags, OFlags, RenameFlags};
+use rustix::fs::{accessat, fgetxattr, linkat, renameat, renameat_with, unlinkat};
+use rustix::io::Errno;
+
+use super::record::Stage;
+use super::root::{FileId, LINKS_MAX, Root, leads_out};
+use super::{Files, FilesError, Upload, is_reserved, version_of};
+use crate::path::TreePath;
+
+/// How often an upload is placed anew because something else came to its place, or the folders it
+/// had made were removed, in the very moment.
+const PLACINGS_MAX: usize = 16;
+
+/// The mode of a new file, before the umask.
+const MODE_NEW: u32 = 0o666;
+
+/// What is kept of the mode of a file that is replaced. A program that runs with its owner's rights
+/// must not go on with them when its content is another.
+const MODE_KEPT: u32 = 0o777;
+
+/// Where a file that is uploaded to a path is to stand, and what stands there.
+pub(super) struct Place {
+    pub(super) root: Arc<Root>,
+    /// The deepest folder on the way that exists,
+    pub(super) folder: Dir,
+    /// where that is below the root, by a path without links,
+    pub(super) folder_path: PathBuf,
+    /// the names of those that are missing behind it,
+    pub(super) missing: Vec<OsString>,
+    /// and the name of the file.
+    pub(super) name: OsString,
+    current: Option<Metadata>,
+}
+
+impl Place {
+    /// The path of the file below the root.
+    pub(super) fn path(&self) -> PathBuf {
+        let names = self.missing.iter().chain([&self.name]);
+        names.fold(self.folder_path.clone(), |path, name| path.join(name))
+    }
+
+    fn version(&self) -> Option<Version> {
+        self.current.as_ref().map(version)
+    }
+}
+
+impl Files {
+    /// Where an upload to this path is to stand.
+    ///
+    /// # Errors
+    /// If no file can stand there, or what stands there may not be replaced.
+    pub(super) fn place(&self, path: &TreePath) -> Result<Place, FilesError> {
+        if is_reserved(path.as_path()) {
+            return Err(FilesError::Reserved);
+        }
+        if path.has_final_slash() {
+            return Err(FilesError::IsFolder);
+        }
+        let root = self.root()?;
+        let (target, current) = follow(&root, path.as_path())?;
+        if is_reserved(&target) {
+            return Err(FilesError::NotAFile);
+        }
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+            return Err(FilesError::IsFolder);
+        };
+        let (folder, folder_path, missing) = deepest_folder(&root, parent)?;
+        if let Some(there) = &current {
+            check_writable(&folder, name, there)?;
+        }
+        Ok(Place {
+            root,
+            folder,
+            folder_path,
+            missing,
+            name: name.to_owned(),
+            current,
+        })
+    }
+
+    /// Checks that an upload need not replace a file, if that is not allowed.
+    ///
+    /// # Errors
+    /// [`FilesError::Exists`] if it would.
+    pub fn check_create(&self, is_there: bool) -> Result<(), FilesError> {
+        match self.create_only && is_there {
+            true => Err(FilesError::Exists),
+            false => Ok(()),
+        }
+    }
+
+    /// The folder that an upload to this path stands in.
+    pub(super) fn folder_of(&self, path: &TreePath) -> Result<Dir, FilesError> {
+        let root = self.root()?;
+        let (target, _) = follow(&root, path.as_path())?;
+        Ok(root.open_dir(target.parent().ok_or(FilesError::NotFound)?)?)
+    }
+}
+
+pub(super) fn version(there: &Metadata) -> Version {
+    version_of(there.ino(), there.len(), there.mtime(), there.mtime_nsec())
+}
+
+/// The path that the links at a path lead to, and the regular file that stands there, if one does.
+fn follow(root: &Root, path: &Path) -> Result<(PathBuf, Option<Metadata>), FilesError> {
+    let mut target = path.to_owned();
+    for links in 0..LINKS_MAX {
+        let there = match root.symlink_metadata(&target) {
+            Ok(there) => there,
+            Err(error) if leads_out(&error) && links > 0 => break,
+            Err(error) => match FilesError::from(error) {
+                // Whoever opens the folder sees what of it is missing, or in the way.
+                FilesError::NotFound | FilesError::NotAFolder => return Ok((target, None)),
+                error => return Err(error),
+            },
+        };
+        if there.is_file() {
+            return Ok((target, Some(there)));
+        } else if there.is_dir() {
+            return Err(FilesError::IsFolder);
+        } else if !there.is_symlink() {
+            break;
+        }
+        match root.link_target(&target) {
+            Ok(Some(next)) => target = next,
+            Ok(None) => break,
+            // It is no link any more, or was removed.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
+                ) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(FilesError::NotAFile)
+}
+
+/// The deepest folder on the way to `path` that exists, where it is, and the names of those that
+/// do not.
+fn deepest_folder(root: &Root, path: &Path) -> Result<(Dir, PathBuf, Vec<OsString>), FilesError> {
+    let mut missing = Vec::new();
+    for existing in path.ancestors() {
+        match (root.open_dir(existing), existing.file_name()) {
+            (Ok(folder), _) => {
+                missing.reverse();
+                return Ok((folder, root.canonicalize(existing)?, missing));
+            }
+            // But a link that leads to nothing is in the way of a folder.
+            (Err(error), Some(name))
+                if error.kind() == io::ErrorKind::NotFound && !is_link(root, existing) =>
+            {
+                missing.push(name.to_owned());
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+    }
+    // The root itself was removed.
+    Err(FilesError::RootGone)
+}
+
+fn is_link(root: &Root, path: &Path) -> bool {
+    let there = root.symlink_metadata(path);
+    there.is_ok_and(|there| there.is_symlink())
+}
+
+/// Whoever may write to the folder could replace any file in it; but one that is protected against
+/// writing is meant to stay as it is.
+fn check_writable(folder: &Dir, name: &OsStr, there: &Metadata) -> Result<(), FilesError> {
+    if there.mode() & 0o222 == 0 {
+        return Err(FilesError::WriteProtected);
+    }
+    match accessat(folder, name, Access::WRITE_OK, AtFlags::EACCESS) {
+        Err(error @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => {
+            Err(FilesError::NotAllowed(error.into()))
+        }
+        // What else there is to say about it is said when it is replaced.
+        _ => Ok(()),
+    }
+}
+
+/// The mode and the owner that a file is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owned {
+    mode: u32,
+    /// User and group; of a new file they are what they are.
+    owner: Option<(u32, u32)>,
+}
+
+/// The mode of a new file that this process makes.
+pub(super) fn mode_new() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    let umask = umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok());
+    MODE_NEW & !umask.unwrap_or(0o022)
+}
+
+/// Whether a folder says itself who may use what is made in it, instead of the umask.
+pub(super) fn has_default_acl(folder: &Dir) -> bool {
+    let mut acl = [0; 1];
+    let acl = folder
+        .open(".")
+        .map(|folder| fgetxattr(&folder, "system.posix_acl_default", &mut acl[..]));
+    matches!(acl, Ok(Ok(_) | Err(Errno::RANGE)))
+}
+
+/// The mode that a temporary file is made with: nobody but the server sees what has come, unless
+/// the folder says so.
+pub(super) fn mode_temporary(has_default_acl: bool) -> u32 {
+    if has_default_acl { MODE_NEW } else { 0o600 }
+}
+
+impl Upload<'_> {
+    /// Puts the file in its place, if the version that is there then is wanted to be replaced. When
+    /// this returns, it is on disk, under its name, and so are the folders it is in. Returns whether
+    /// there was none before.
+    ///
+    /// # Errors
+    /// [`FilesError::Changed`] if it is not wanted to be, [`FilesError::Moved`] if what the path
+    /// leads to is not what it was, and those of the disk.
+    pub fn finish(
+        mut self,
+        is_wanted: impl Fn(Option<&Version>) -> bool,
+    ) -> Result<bool, FilesError> {
+        let placed = self.put_in_place(&is_wanted);
+        match placed {
+            // Only now: a server that is killed before has something to go on with.
+            Ok(_) => self.remember(),
+            // If it is not right as it is, more of it does not make it so.
+            Err(_) => self.forget(),
+        }
+        placed
+    }
+
+    /// The same of an upload that is not kept, but at the first of these paths, all in one folder,
+    /// where nothing stands. Returns it, with its number.
+    ///
+    /// # Errors
+    /// [`FilesError::Changed`] if there is none, and those of the disk.
+    pub fn finish_beside(
+        mut self,
+        others: impl IntoIterator<Item = (u32, TreePath)>,
+    ) -> Result<(u32, TreePath), FilesError> {
+        for (number, path) in others {
+            let name = path.as_path().file_name().ok_or(FilesError::IsFolder)?;
+            if self.place.folder.symlink_metadata(name).is_ok() {
+                continue;
+            }
+            self.place.name = name.to_owned();
+            self.path = path.clone();
+            match self.put_in_place(&|current| current.is_none()) {
+                // Another upload was faster.
+                Err(FilesError::Changed | FilesError::Exists) => {}
+                placed => return placed.map(|_| (number, path)),
+            }
+        }
+        Err(FilesError::Changed)
+    }
+
+    fn put_in_place(
+        &mut self,
+        is_wanted: &dyn Fn(Option<&Version>) -> bool,
+    ) -> Result<bool, FilesError> {
+        let is_dressed = self.dress(&self.files.place(&self.path)?)?;
+        if is_dressed && self.kept.is_some() {
+            // Its bytes may all be on the disk already.
+            self.files.disk.sync_all(&self.file)?;
+        }
+        self.sync()?;
+        for _ in 0..PLACINGS_MAX {
+            if let Some(is_new) = self.try_place(is_wanted)? {
+                self.is_placed = true;
+                // Else who replaces it next would find it locked.
+                let _ = self.file.unlock();
+                self.sync_folders()?;
+                self.check_folder()?;
+                return Ok(is_new);
+            }
+        }
+        Err(FilesError::Moved)
+    }
+
+    /// Puts the file in its place; returns whether there was none before, or `None` if something
+    /// has come in between.
+    fn try_place(
+        &mut self,
+        is_wanted: &dyn Fn(Option<&Version>) -> bool,
+    ) -> Result<Option<bool>, FilesError> {
+        let target = self.place.path();
+        let _claim = self.files.claims.claim(&target);
+        self.check_folder()?;
+        let place = self.files.place(&self.path)?;
+        if place.path() != target {
+            return Err(FilesError::Moved);
+        }
+        self.files.check_create(place.current.is_some())?;
+        if !is_wanted(place.version().as_ref()) {
+            return Err(FilesError::Changed);
+        }
+        if self.dress(&place)? {
+            self.files.disk.sync_all(&self.file)?;
+        }
+        let folder = match self.make_missing() {
+            // Another upload has given up, and removed the folders that it had made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            made => made?,
+        };
+        self.note(|progress| progress.stage = Stage::Placing)?;
+        let placed = match &place.current {
+            None => rename_new(
+                &self.place.folder,
+                &self.temporary,
+                &folder,
+                &self.place.name,
+            ),
+            Some(current) => {
+                // If any version is wanted to be replaced, it does not matter who else does so.
+                let other = Version {
+                    etag: String::new(),
+                    modified: super::seconds(std::time::SystemTime::now()),
+                };
+                let _locked = match is_wanted(Some(&other)) {
+                    true => None,
+                    false => lock_current(&folder, &self.place.name, current)?,
+                };
+                renameat(
+                    &self.place.folder,
+                    &self.temporary,
+                    &folder,
+                    &self.place.name,
+                )
+            }
+        };
+        match placed {
+            Ok(()) => Ok(Some(place.current.is_none())),
+            Err(Errno::EXIST | Errno::NOENT) => Ok(None),
+            Err(Errno::XDEV) => Err(FilesError::Moved),
+            Err(error) => Err(io::Error::from(error).into()),
+        }
+    }
+
+    /// Whether the folder that the file is in is still the one that its path leads to. Else nobody
+    /// would ever see the file.
+    fn check_folder(&self) -> Result<(), FilesError> {
+        let root = self.files.root()?;
+        let folder = root.open_dir(&self.place.folder_path);
+        let is_same = |one: FileId, other: &Dir| FileId::of(other).is_ok_and(|other| one == other);
+        match folder {
+            Ok(folder)
+                if root.id == self.place.root.id
+                    && is_same(FileId::of(&folder)?, &self.place.folder) =>
+            {
+                Ok(())
+            }
+            _ => Err(FilesError::Moved),
+        }
+    }
+
+    /// Gives the file the mode and the owner of the one that it replaces, as far as the system
+    /// lets us; returns whether it had others.
+    fn dress(&mut self, place: &Place) -> Result<bool, FilesError> {
+        let owned = match &place.current {
+            Some(there) => Owned {
+                mode: there.mode() & MODE_KEPT,
+                owner: Some((there.uid(), there.gid())),
+            },
+            None if self.has_default_acl => return Ok(false),
+            None => Owned {
+                mode: self.files.mode_new,
+                owner: None,
+            },
+        };
+        if self.owned == Some(owned) {
+            return Ok(false);
+        }
+        if let Some((user, group)) = owned.owner
+            && fchown(&self.file, Some(user), Some(group)).is_err()
+        {
+            // Only root gives files away; but of its groups a user may choose.
+            let _ = fchown(&self.file, None, Some(group));
+        }
+        // Some file systems know no modes.
+        if let Err(error) = self
+            .file
+            .set_permissions(Permissions::from_mode(owned.mode))
+        {
+            log::debug!("{}: the mode stays as it is: {error}", self.temporary);
+        }
+        self.owned = Some(owned);
+        Ok(true)
+    }
+
+    /// Makes the folders that are missing. Others may be at the same.
+    fn make_missing(&mut self) -> io::Result<Dir> {
+        let mut folder = self.place.folder.try_clone()?;
+        let mut path = PathBuf::new();
+        for name in &self.place.missing {
+            path.push(name);
+            match folder.create_dir(name) {
+                Ok(()) => self.made.push(path.clone()),
+                // Another upload was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            folder = folder.open_dir(name)?;
+        }
+        Ok(folder)
+    }
+
+    /// Puts the file's name on disk, and the folders that were missing, whoever has made them.
+    fn sync_folders(&self) -> Result<(), FilesError> {
+        let mut folder = self.place.folder.try_clone()?;
+        self.files.disk.sync_folder(&folder)?;
+        for name in &self.place.missing {
+            folder = match folder.open_dir(name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(FilesError::Moved);
+                }
+                opened => opened?,
+            };
+            self.files.disk.sync_folder(&folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Renames a file, but replaces none.
+fn rename_new(from: &Dir, temporary: &str, to: &Dir, name: &OsStr) -> Result<(), Errno> {
+    match renameat_with(from, temporary, to, name, RenameFlags::NOREPLACE) {
+        // Not every file system can do that.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        renamed => return renamed,
+    }
+    link_new(from, temporary, to, name)
+}
+
+/// The same, in two steps.
+fn link_new(from: &Dir, temporary: &str, to: &Dir, name: &OsStr) -> Result<(), Errno> {
+    match linkat(from, temporary, to, name, AtFlags::empty()) {
+        Ok(()) => unlinkat(from, temporary, AtFlags::empty()),
+        // Nor has every one links. This server's own uploads still come one after the other.
+        Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => renameat(from, temporary, to, name),
+        Err(error) => Err(error),
+    }
+}
+
+/// Locks the file that is to be replaced against other servers that are to replace the same version
+/// of it. Where files cannot be locked, or not by us, it is left to them.
+fn lock_current(
+    folder: &Dir,
+    name: &OsStr,
+    current: &Metadata,
+) -> Result<Option<File>, FilesError> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits() as i32);
+    let file = folder
+        .open_with(name, &options)
+        .map(cap_std::fs::File::into_std);
+    if let Ok(file) = &file
+        && let Err(TryLockError::WouldBlock) = file.try_lock()
+    {
+        return Err(FilesError::InUse);
+    }
+    let now = folder
+        .symlink_metadata(name)
+        .map_err(|_| FilesError::Changed)?;
+    match now.dev() == current.dev() && version(&now) == version(current) {
+        true => Ok(file.ok()),
+        false => Err(FilesError::Changed),
+    }
+}
+
+/// The places that a file is being put in. For each, one upload comes after the other.
+#[derive(Default)]
+pub(super) struct Claims {
+    claimed: Mutex<HashSet<PathBuf>>,
+    changed: Condvar,
+}
+
+impl Claims {
+    fn lock(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody else puts a file there.
+    fn claim<'c>(&'c self, path: &Path) -> Claim<'c> {
+        let claimed = self
+            .changed
+            .wait_while(self.lock(), |claimed| claimed.contains(path));
+        claimed
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned());
+        Claim {
+            claims: self,
+            path: path.to_owned(),
+        }
+    }
+}
+
+/// The right to put a file in one place. Dropping it gives it to the next.
+#[must_use = "the claim is over when this is dropped"]
+struct Claim<'c> {
+    claims: &'c Claims,
+    path: PathBuf,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.claims.lock().remove(&self.path);
+        self.claims.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::sync::Barrier;
+use std::thread;
+
+use super::*;
+use crate::files::tests::{DAY, Tree, tree};
+
+/// How often a race is run.
+const ROUNDS: usize = 200;
+
+fn mode_of(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn a_link_is_followed_inside_and_stays() {
+    let tree = tree();
+    tree.link("a.txt", "inside");
+    tree.link("../inside", "site/twice");
+    tree.link("site/./../site/gone", "dangling");
+    for path in ["/inside", "/site/twice"] {
+        tree.check_upload(path, "saved");
+        tree.check("/a.txt", &format!("new {path}"));
+    }
+    tree.check_upload("/dangling", "saved");
+    tree.check("/site/gone", "new /dangling");
+    for link in ["inside", "site/twice", "dangling"] {
+        assert!(tree.root().join(link).is_symlink(), "{link}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_not_replaced() {
+    let tree = tree();
+    tree.link("../outside/secret", "out");
+    tree.link("../outside/gone", "dangling-out");
+    tree.link("/dev/null", "null");
+    tree.link("loop", "loop");
+    tree.link("fifo", "to-fifo");
+    tree.link(".quartet-upload-1", "to-ours");
+    tree.link("site", "to-folder");
+    let fifo = tree.root().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    let _socket = UnixListener::bind(tree.root().join("socket")).unwrap();
+    let before = tree.listing();
+    for path in [
+        "/out",
+        "/dangling-out",
+        "/null",
+        "/loop",
+        "/fifo",
+        "/to-fifo",
+        "/to-ours",
+        "/socket",
+    ] {
+        tree.check_upload(path, "NotAFile");
+    }
+    tree.check_upload("/to-folder", "IsFolder");
+    assert_eq!(tree.listing(), before);
+    let secret = fs::read_to_string(tree.top.path().join("outside/secret"));
+    assert_eq!(secret.unwrap(), "outside/secret");
+}
+
+#[test]
+fn what_is_write_protected_is_not_replaced() {
+    let tree = tree();
+    let file = tree.root().join("a.txt");
+    fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
+    tree.check_upload("/a.txt", "WriteProtected");
+    tree.check("/a.txt", "root/a.txt");
+    // Also if it becomes so while the upload comes.
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let upload = tree.begin("/a.txt").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
+    assert!(matches!(
+        upload.finish(|_| true),
+        Err(FilesError::WriteProtected)
+    ));
+    tree.check("/a.txt", "root/a.txt");
+}
+
+#[test]
+fn the_mode_and_the_owner_of_what_is_replaced_are_kept() {
+    let tree = tree();
+    let file = tree.root().join("a.txt");
+    for mode in [0o755, 0o600, 0o200, 0o666, 0o640] {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        tree.check_upload("/a.txt", "saved");
+        assert_eq!(mode_of(&file), mode, "{mode:o}");
+    }
+    // Only root may give files away, and here to nobody.
+    if chown(&file, Some(4711), Some(4712)).is_ok() {
+        tree.check_upload("/a.txt", "saved");
+        let there = fs::metadata(&file).unwrap();
+        assert_eq!((there.uid(), there.gid()), (4711, 4712));
+    }
+    fs::set_permissions(&file, Permissions::from_mode(0o6755)).unwrap();
+    tree.check_upload("/a.txt", "saved");
+    assert_eq!(mode_of(&file), 0o755, "not the rights of another");
+}
+
+#[test]
+fn a_new_file_has_the_mode_of_the_umask_and_none_before() {
+    let tree = tree();
+    let usual = tree.root().join("usual");
+    fs::write(&usual, "").unwrap();
+    let upload = tree.begin("/x/new").unwrap();
+    let temporary = tree.root().join(upload.resource());
+    assert_eq!(mode_of(&temporary), 0o600);
+    upload.finish(|_| true).unwrap();
+    assert_eq!(mode_of(&tree.root().join("x/new")), mode_of(&usual));
+}
+
+#[test]
+fn a_folder_that_says_who_may_use_new_files_is_obeyed() {
+    let tree = tree();
+    let folder = tree.root().join("empty");
+    // Version 2; user, group, mask and others have read and write, but for others.
+    let mut acl = vec![2, 0, 0, 0];
+    for (tag, rights) in [(1, 6), (4, 6), (0x20, 0)] {
+        acl.extend([tag, 0, rights, 0, 0xff, 0xff, 0xff, 0xff]);
+    }
+    let file = fs::File::open(&folder).unwrap();
+    let name = "system.posix_acl_default";
+    if rustix::fs::fsetxattr(&file, name, &acl, rustix::fs::XattrFlags::empty()).is_err() {
+        eprintln!("skipped: no access control lists here");
+        return;
+    }
+    fs::write(folder.join("usual"), "").unwrap();
+    assert_eq!(mode_of(&folder.join("usual")), 0o660);
+    tree.check_upload("/empty/new", "saved");
+    assert_eq!(mode_of(&folder.join("new")), 0o660);
+    tree.check_upload("/empty/x/new", "saved");
+    assert_eq!(mode_of(&folder.join("x/new")), 0o660);
+}
+
+/// Two servers of one root.
+fn two(tree: &Tree) -> [Files; 2] {
+    [0; 2].map(|_| Files::open(&tree.root(), 0, DAY).unwrap())
+}
+
+/// Has four uploads, two by each server, put in one place at the same moment, if the version there
+/// is wanted; returns how many were.
+fn race(
+    servers: &[Files; 2],
+    path: &str,
+    is_wanted: impl Fn(Option<&Version>) -> bool + Sync,
+) -> usize {
+    let path = TreePath::decode(path).unwrap();
+    let start = Barrier::new(4);
+    let try_one = |number: usize| {
+        let mut upload = servers[number % 2].upload(&path, 0).unwrap();
+        upload.write(&[b'0' + number as u8]).unwrap();
+        start.wait();
+        match upload.finish(&is_wanted) {
+            Ok(_) => 1,
+            Err(FilesError::Changed | FilesError::InUse) => 0,
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    thread::scope(|scope| {
+        let try_one = &try_one;
+        let all = [0, 1, 2, 3].map(|number| scope.spawn(move || try_one(number)));
+        all.into_iter().map(|one| one.join().unwrap()).sum()
+    })
+}
+
+#[test]
+fn of_those_who_create_a_file_one_wins() {
+    let tree = tree();
+    let servers = two(&tree);
+    for round in 0..ROUNDS {
+        let path = format!("/new/{round}/file");
+        assert_eq!(race(&servers, &path, |there| there.is_none()), 1, "{path}");
+    }
+}
+
+#[test]
+fn of_those_who_replace_a_version_one_wins() {
+    let tree = tree();
+    let servers = two(&tree);
+    let path = TreePath::decode("/a.txt").unwrap();
+    for round in 0..ROUNDS {
+        let before = servers[0].version(&path).unwrap();
+        let is_wanted = |there: Option<&Version>| there == before.as_ref();
+        assert!(race(&servers, "/a.txt", is_wanted) <= 1, "{round}");
+    }
+}
+
+#[test]
+fn of_those_who_ask_one_server_to_replace_a_version_one_wins_and_the_others_are_told() {
+    let tree = tree();
+    let path = TreePath::decode("/a.txt").unwrap();
+    for round in 0..ROUNDS {
+        let before = tree.files.version(&path).unwrap();
+        let start = Barrier::new(4);
+        let replace = || {
+            let upload = tree.begin("/a.txt").unwrap();
+            start.wait();
+            upload.finish(|there| there == before.as_ref())
+        };
+        let replaced: Vec<_> = thread::scope(|scope| {
+            let all = [0; 4].map(|_| scope.spawn(replace));
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let is_told = |done: &&Result<_, _>| matches!(done, Err(FilesError::Changed));
+        let told = replaced.iter().filter(is_told).count();
+        assert_eq!(told, 3, "{round}: {replaced:?}");
+    }
+}
+
+#[test]
+fn uploads_that_give_up_take_no_folder_from_another() {
+    let tree = tree();
+    let mut first = tree.begin("/x/y/1").unwrap();
+    let second = tree.begin("/x/y/2").unwrap();
+    first.make_missing().unwrap();
+    assert!(tree.root().join("x/y").exists());
+    drop(first);
+    assert!(!tree.root().join("x").exists());
+    second.finish(|_| true).unwrap();
+    tree.check("/x/y/2", "new /x/y/2");
+}
+
+#[test]
+fn a_server_that_only_creates_replaces_nothing() {
+    let mut tree = tree();
+    tree.files.create_only = true;
+    tree.link("a.txt", "link");
+    for path in ["/a.txt", "/link", "/site/index.html"] {
+        tree.check_upload(path, "Exists");
+    }
+    tree.check_upload("/new", "saved");
+    let upload = tree.begin("/other").unwrap();
+    fs::write(tree.root().join("other"), "before").unwrap();
+    assert!(matches!(upload.finish(|_| true), Err(FilesError::Exists)));
+    tree.check("/other", "before");
+}
+
+#[test]
+fn a_disk_that_cannot_rename_without_replacing_links() {
+    let top = tempfile::tempdir().unwrap();
+    let folder = Dir::open_ambient_dir(top.path(), cap_std::ambient_authority()).unwrap();
+    fs::write(top.path().join("one"), "1").unwrap();
+    fs::write(top.path().join("two"), "2").unwrap();
+    let place = |from| link_new(&folder, from, &folder, OsStr::new("file"));
+    assert_eq!(place("one"), Ok(()));
+    assert_eq!(place("two"), Err(Errno::EXIST));
+    assert_eq!(fs::read_to_string(top.path().join("file")).unwrap(), "1");
+    assert!(!top.path().join("one").exists() && top.path().join("two").exists());
+}
