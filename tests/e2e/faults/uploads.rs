@@ -5,7 +5,9 @@ use super::failing_disk::has_strace;
 use super::*;
 use crate::file::{Http, Reply, ask, get, post};
 use crate::harness::ThinDisk;
-use crate::resume::{append, append_last, begin, check_complete, head, offset, resource_of};
+use crate::resume::{
+    append, append_last, begin, check_complete, check_finished, head, offset, resource_of,
+};
 
 /// So long is a piece of a file: more pages than one.
 const PIECE_BYTES: usize = 1 << 20;
@@ -153,17 +155,23 @@ fn a_put_that_resumes_ends_with_a_file_that_is_on_the_disk() {
     check_on_disk(&disk, &server, "a", &whole);
 }
 
-/// Makes the n-th of these calls fail in the thread that serves the connection, sends one request
-/// after the other, and returns their replies.
+/// Starts a server to which this happens in the n-th of these calls of a thread.
 #[track_caller]
-fn replies(root: &Path, calls: &str, when: usize, requests: &[Request]) -> (Vec<Reply>, bool) {
+fn start_with(root: &Path, calls: &str, what: &str, when: usize) -> Server {
     let served = serve(root, 0);
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-o", "/dev/null"]);
     command.args(["-e", &format!("trace={calls}")]);
-    command.args(["-e", &format!("inject={calls}:error=EIO:when={when}")]);
+    command.args(["-e", &format!("inject={calls}:{what}:when={when}")]);
     command.arg(served.get_program()).args(served.get_args());
-    let server = Server::spawn(command);
+    Server::spawn(command)
+}
+
+/// Makes the n-th of these calls fail in the thread that serves the connection, sends one request
+/// after the other, and returns their replies.
+#[track_caller]
+fn replies(root: &Path, calls: &str, when: usize, requests: &[Request]) -> (Vec<Reply>, bool) {
+    let server = start_with(root, calls, "error=EIO", when);
     let mut http = Http::to(&server);
     let mut resource = String::new();
     let mut replies: Vec<Reply> = Vec::new();
@@ -253,4 +261,60 @@ fn a_server_that_has_failed_to_sync_promises_nothing_more() {
     let (replies, _) = replies(root.path(), "fdatasync", 1, &[put, put]);
     let statuses = replies.iter().map(|reply| reply.status);
     assert!(statuses.eq([500]), "the connection ends");
+}
+
+#[test]
+fn a_failed_sync_of_what_nobody_waits_for_ends_the_server_too() {
+    if !has_strace() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    // The first puts on the disk that nothing has come, and the second what the client leaves.
+    let server = start_with(root.path(), "fdatasync", "error=EIO", 2);
+    let mut http = Http::to(&server);
+    http.send(begin("/a", "", ""));
+    let resource = resource_of(&http.reply());
+    http.send(append(&resource, 0, "abc").trim_end_matches("bc"));
+    drop(http);
+    check_stopped(server.wait());
+    let server = Server::spawn(serve(root.path(), 0));
+    assert_eq!(offset(&server, &resource), Ok(0));
+}
+
+#[test]
+fn a_server_killed_behind_the_last_rename_has_the_file() {
+    const SYNCS_MAX: usize = 10;
+    if !has_strace() {
+        return;
+    }
+    let mut placed = 0;
+    for when in 1..SYNCS_MAX {
+        let root = tempfile::tempdir().unwrap();
+        let server = start_with(root.path(), "fsync", "signal=KILL", when);
+        let mut http = Http::to(&server);
+        http.send(begin("/new/a", "", "abc"));
+        let Some(reply) = http.reply_to("PUT") else {
+            continue;
+        };
+        let resource = resource_of(&reply);
+        http.send(append_last(&resource, 3, "def"));
+        if http.reply_to("PATCH").is_some() {
+            break;
+        }
+        let server = Server::spawn(serve(root.path(), 0));
+        match fs::exists(root.path().join("new/a")).unwrap() {
+            true => {
+                placed += 1;
+                check_finished(&server, &resource, 6);
+                assert_eq!(ask(&server, get("/new/a")).text(), "abcdef");
+            }
+            // Its reply was lost, and what it was a reply to.
+            false => {
+                let bytes = offset(&server, &resource).unwrap();
+                let rest = &"abcdef"[bytes..];
+                check_complete(&ask(&server, append_last(&resource, bytes, rest)), 201);
+            }
+        }
+    }
+    assert!(placed > 0);
 }

@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use rustix::fs::OFlags;
 
 use super::FilesError;
 use super::disk::Disk;
@@ -142,9 +143,15 @@ impl Record {
     /// # Errors
     /// [`FilesError::NotFound`] also for what is no record.
     pub(super) fn open(folder: &Dir, name: &str) -> Result<(Self, Vec<u8>), FilesError> {
+        // Others who may write in the folder may have put something else there.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mut options = OpenOptions::new();
         options.read(true).write(true);
+        options.custom_flags(flags.bits() as i32);
         let file = folder.open_with(file_name(name), &options)?.into_std();
+        if !file.metadata()?.is_file() {
+            return Err(FilesError::NotFound);
+        }
         let mut bytes = Vec::new();
         (&file).take(BYTES_MAX).read_to_end(&mut bytes)?;
         let (line, head) = bytes
