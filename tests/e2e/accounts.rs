@@ -85,14 +85,40 @@ fn a_file_of_accounts_that_cannot_be_right_stops_the_start() {
 }
 
 #[test]
-fn hashes_that_all_can_read_are_warned_of() {
+fn hashes_that_others_can_read_or_change_are_warned_of() {
     let tree = Tree::new();
-    let warning = "[WARN] [main] ";
-    for (mode, is_warned_of) in [(0o600, false), (0o640, false), (0o644, true), (0o620, true)] {
+    for (mode, want) in [
+        (0o600, None),
+        (0o640, None),
+        (
+            0o644,
+            Some("can be read by others, who can guess at its hashes"),
+        ),
+        (
+            0o620,
+            Some("can be changed by others, who can add accounts"),
+        ),
+        (
+            0o666,
+            Some("can be changed by others, who can add accounts"),
+        ),
+    ] {
         let accounts = write_accounts(&tree, ANN, mode);
-        let server = tree.start(&["--auth-file", &accounts]);
-        let warned = server.log().contains(warning);
-        assert_eq!(warned, is_warned_of, "{mode:o}: {}", server.log());
+        let log = tree.start(&["--auth-file", &accounts]).log();
+        let warnings: Vec<_> = log.lines().filter(|line| line.contains("[WARN]")).collect();
+        assert_eq!(
+            warnings.len(),
+            usize::from(want.is_some()),
+            "{mode:o}: {log}"
+        );
+        let says = format!(
+            "{accounts} {}: chmod 600 {accounts}",
+            want.unwrap_or_default()
+        );
+        assert!(
+            warnings.iter().all(|warning| warning.ends_with(&says)),
+            "{log}"
+        );
     }
 }
 

@@ -39,9 +39,11 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What nobody but its owner may do with a file that has plain passwords in it: anything.
 const MODE_OF_OTHERS: u32 = 0o077;
 
-/// What is warned of where the passwords are hashed: that everybody can read them, and then guess
-/// without asking the server, or that others can change them.
-const MODE_WARNED_OF: u32 = 0o026;
+/// That others can change a file.
+const MODE_OF_WRITERS: u32 = 0o022;
+
+/// That everybody can read it.
+const MODE_OF_READERS: u32 = 0o004;
 
 /// The accounts in a file.
 pub struct Accounts {
@@ -179,11 +181,12 @@ impl Accounts {
         if mode & MODE_OF_OTHERS != 0 && !passwords.values().all(Password::is_hash) {
             return Err(AccountsError::Exposed(path.to_owned()));
         }
-        if mode & MODE_WARNED_OF != 0 {
-            let path = path.display();
+        let shown = path.display();
+        if mode & MODE_OF_WRITERS != 0 {
+            log::warn!("{shown} can be changed by others, who can add accounts: chmod 600 {shown}");
+        } else if mode & MODE_OF_READERS != 0 {
             log::warn!(
-                "{path} can be read or changed by other users, who can then guess its passwords \
-                 or add their own: chmod 600 {path}"
+                "{shown} can be read by others, who can guess at its hashes: chmod 600 {shown}"
             );
         }
         Ok(Self {
