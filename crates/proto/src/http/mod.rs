@@ -13,6 +13,8 @@ pub mod body;
 pub mod conditional;
 pub mod date;
 pub mod digest;
+#[cfg(test)]
+mod generated;
 mod head;
 pub mod multipart;
 mod parameters;

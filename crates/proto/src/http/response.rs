@@ -144,8 +144,12 @@ impl ResponseHead {
 
     /// The first value of the field with this name; names ignore case.
     pub fn field(&self, name: &str) -> Option<&str> {
-        let found = |(field, _): &&(String, String)| field.eq_ignore_ascii_case(name);
-        self.fields.iter().find(found).map(|(_, value)| &**value)
+        self.values(name).next()
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = move |(field, _): &(&str, &str)| field.eq_ignore_ascii_case(name);
+        self.fields().filter(found).map(|(_, value)| value)
     }
 
     /// All fields, in their order.
@@ -181,7 +185,14 @@ impl ResponseHead {
         response.keep_alive = match parsed.version {
             Some(1) => !has(b"close"),
             _ => has(b"keep-alive"),
-        } && response.body != BodyLength::UntilClose;
+        } && match response.body {
+            BodyLength::None | BodyLength::Bytes(_) => true,
+            BodyLength::UntilClose => false,
+            // Whoever else has read this may have found another end.
+            BodyLength::Chunked => {
+                parsed.version == Some(1) && response.field("content-length").is_none()
+            }
+        };
         Ok(response)
     }
 
@@ -190,18 +201,20 @@ impl ResponseHead {
         if method == "HEAD" || self.status < 200 || matches!(self.status, 204 | 304) {
             return Ok(BodyLength::None);
         }
-        match (
-            self.field("transfer-encoding"),
-            self.field("content-length"),
-        ) {
-            (Some(coding), _) if coding.trim().eq_ignore_ascii_case("chunked") => {
+        let codings: Vec<_> = self.values("transfer-encoding").collect();
+        let lengths: Vec<_> = self.values("content-length").collect();
+        match (&codings[..], &lengths[..]) {
+            ([], []) => Ok(BodyLength::UntilClose),
+            ([coding], _) if coding.trim().eq_ignore_ascii_case("chunked") => {
                 Ok(BodyLength::Chunked)
             }
-            (Some(_), _) => Err(ResponseError::NotHttp("its transfer coding is not known")),
-            (None, Some(length)) => head::parse_length(length.as_bytes())
-                .map(BodyLength::Bytes)
-                .ok_or(ResponseError::NotHttp("its Content-Length is not a number")),
-            (None, None) => Ok(BodyLength::UntilClose),
+            ([_, ..], _) => Err(ResponseError::NotHttp("its transfer coding is not known")),
+            ([], [length, others @ ..]) if others.iter().all(|other| other == length) => {
+                head::parse_length(length.as_bytes())
+                    .map(BodyLength::Bytes)
+                    .ok_or(ResponseError::NotHttp("its Content-Length is not a number"))
+            }
+            ([], _) => Err(ResponseError::NotHttp("it has several Content-Lengths")),
         }
     }
 }
@@ -277,6 +290,30 @@ mod tests {
             BodyLength::Chunked,
         );
         check_body("GET", "200 OK", BodyLength::UntilClose);
+        let twice = "200 OK\r\nContent-Length: 7\r\nContent-Length: 7";
+        check_body("GET", twice, BodyLength::Bytes(7));
+    }
+
+    #[test]
+    fn a_connection_on_which_others_may_see_another_end_is_not_kept() {
+        for (head, want) in [
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", true),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5",
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked",
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5",
+                true,
+            ),
+        ] {
+            let read = ResponseHead::read(&mut format!("{head}\r\n\r\n").as_bytes(), "GET");
+            assert_eq!(read.unwrap().keep_alive, want, "{head}");
+        }
     }
 
     #[test]
@@ -285,6 +322,8 @@ mod tests {
             "{'success': True}\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
             "HTTP/1.1 200 OK\r\n",
             "",
         ] {
