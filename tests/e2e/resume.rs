@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use proto::http::digest;
 
@@ -353,17 +354,17 @@ fn a_client_that_comes_back_need_not_wait_for_its_old_connection() {
     let server = tree.start(&[]);
     let resource = resource_of(&ask(&server, begin("/x", "", "")));
     let mut old = Http::to(&server);
-    old.send(append_head(&resource, 0, "Upload-Complete: ?1\r\n", 6) + "abc");
-    eventually("the first half has come", || {
-        let path = tree.root(resource.trim_start_matches('/'));
-        fs::metadata(path).is_ok_and(|there| there.len() == 3)
-    });
-    // The old connection still waits for the rest, and would for 10 s.
-    assert_eq!(offset(&server, &resource), Ok(3));
+    let piece = "a".repeat(PIECE_BYTES);
+    old.send(append_head(&resource, 0, "Upload-Complete: ?1\r\n", PIECE_BYTES + 3) + &piece);
+    let part = tree.root(resource.trim_start_matches('/'));
+    eventually("the first part has come", || len(&part) == PIECE_BYTES);
+    // The old connection still waits for the rest, and would for a while.
+    assert_eq!(offset(&server, &resource), Ok(PIECE_BYTES));
     old.send("???");
     assert!(old.is_at_end());
-    check_complete(&ask(&server, append_last(&resource, 3, "def")), 201);
-    assert_eq!(ask(&server, get("/x")).text(), "abcdef");
+    let last = append_last(&resource, PIECE_BYTES, "def");
+    check_complete(&ask(&server, last), 201);
+    assert_eq!(ask(&server, get("/x")).text(), piece + "def");
 }
 
 #[test]
@@ -374,23 +375,27 @@ fn what_has_come_outlives_a_killed_server() {
         &server,
         begin("/deep/x", "Upload-Length: 9\r\n", "abc"),
     ));
+    let lost = resource_of(&ask(&server, begin("/lost", "", "abc")));
+    let piece = "a".repeat(PIECE_BYTES);
     let mut broken = Http::to(&server);
-    broken.send(append_head(&resource, 3, "Upload-Complete: ?1\r\n", 6) + "def");
+    broken.send(append_head(&lost, 3, "Upload-Complete: ?1\r\n", PIECE_BYTES + 1) + &piece);
     let mut plain = Http::to(&server);
-    plain.send(head("PUT /plain/y", "", 6) + "def");
-    eventually("both have come", || {
-        let sizes: usize = tree
-            .inside()
-            .iter()
-            .filter(|(path, _)| is_temporary(path))
-            .map(|(_, bytes)| bytes.len())
-            .sum();
-        sizes == 9
-    });
+    plain.send(head("PUT /plain/y", "", PIECE_BYTES + 1) + &piece);
+    let parts = || -> usize {
+        let inside = tree.inside();
+        let parts = inside.iter().filter(|(path, _)| is_temporary(path));
+        parts.map(|(_, bytes)| bytes.len()).sum()
+    };
+    eventually("all have come", || parts() == 6 + 2 * PIECE_BYTES);
     server.kill();
     let server = tree.start(&[]);
-    assert_eq!(tree.temporary_files(), 2, "the part and its head");
     // What was on its way then is not known to be on the disk.
+    assert_eq!(offset(&server, &lost), Ok(3));
+    let give_up = head(&format!("DELETE {lost}"), "", 0);
+    assert_eq!(ask(&server, give_up).status, 204);
+    eventually("the part and its record are left", || {
+        tree.temporary_files() == 2
+    });
     assert_eq!(offset(&server, &resource), Ok(3));
     let reply = check_refused(
         &server,
@@ -407,7 +412,14 @@ fn what_has_come_outlives_a_killed_server() {
     assert_eq!(tree.temporary_files(), 1, "that it came");
 }
 
-fn is_temporary(path: &std::path::Path) -> bool {
+/// Of an upload, so many bytes are written at once, or what has come when no more does.
+const PIECE_BYTES: usize = 256 * 1024;
+
+fn len(path: &Path) -> usize {
+    fs::metadata(path).map_or(0, |there| there.len() as usize)
+}
+
+fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_string_lossy();
     name.starts_with(".quartet-upload-") && !name.ends_with(".head")
 }

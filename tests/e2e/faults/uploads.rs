@@ -183,7 +183,7 @@ fn replies(root: &Path, calls: &str, when: usize, requests: &[Request]) -> (Vec<
             break;
         };
         if reply.has("Upload-Offset: 3") && reply.status == 201 {
-            reply.field("Location").clone_into(&mut resource);
+            resource = resource_of(&reply);
         }
         replies.push(reply);
     }
@@ -217,7 +217,7 @@ fn check_each_sync(requests: &[Request]) -> usize {
             assert_eq!(statuses.last(), Some(&500), "{statuses:?}");
             let promised = replies.iter().rev().find(|reply| reply.status < 300);
             let Some(promised) = promised else { continue };
-            let resource = replies[0].field("Location");
+            let resource = &resource_of(&replies[0]);
             let server = Server::spawn(serve(root.path(), 0));
             if replies.last().unwrap().has("Upload-Complete: ?1") {
                 // It was all on the disk, but not in its place: it is dropped.

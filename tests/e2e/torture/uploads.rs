@@ -9,7 +9,7 @@ use std::process::Command;
 use super::*;
 use crate::file::{Http, Reply};
 use crate::harness::{ThinDisk, program, run_command};
-use crate::resume::{append, append_last, begin, head};
+use crate::resume::{append, append_last, begin, head, resource_of};
 
 /// How often the disk fails, unless there is a time to fill.
 const FAILURES: usize = 3;
@@ -102,7 +102,7 @@ impl Uploads<'_> {
                 match ask_once(server, &begin(&format!("/{name}"), "", first)) {
                     Some(reply) if reply.status == 201 => {
                         *begun = Some(Begun {
-                            resource: reply.field("Location").to_owned(),
+                            resource: resource_of(&reply),
                             bytes: first.len(),
                             name,
                         });
