@@ -23,6 +23,7 @@ mod history;
 mod hostile;
 mod http;
 mod limits;
+mod lists;
 mod logs;
 mod long_history;
 mod lying;

@@ -15,17 +15,6 @@ use crate::harness::{Server, eventually, program, send_request};
 
 const MIB: usize = 1 << 20;
 
-/// What the server has taken at the most so far, in bytes.
-fn peak_bytes(server: &Server) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    let kib = line.split_whitespace().nth(1).unwrap();
-    kib.parse::<usize>().unwrap() * 1024
-}
-
 fn start(options: &[&str]) -> Server {
     let mut command = Command::new(program("queue-server"));
     command.args(["0", "--max-message", "12M", "--max-memory", "16M"]);
@@ -45,7 +34,7 @@ fn taken(server: &Server) -> u64 {
 
 #[track_caller]
 fn check_peak(server: &Server, bytes_max: usize) {
-    let peak = peak_bytes(server);
+    let peak = server.peak_bytes();
     assert!(peak < bytes_max, "{} MiB", peak / MIB);
 }
 

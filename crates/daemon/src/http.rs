@@ -2,13 +2,14 @@
 //! service handle it, write the reply, and go on while both sides want to.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::http::response::{self, Field, Persistence};
+use proto::http::response::{self, CHUNK_END, Field, LAST_CHUNK, Persistence};
 use proto::http::{Body, BodyLength, Refusal, RequestHead, Status, request};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -90,7 +91,7 @@ pub struct Replier {
 
 impl Replier {
     /// Gives the reply, whose head and body have [`DEFERRED_BYTES_MAX`](crate::DEFERRED_BYTES_MAX) at
-    /// the most; a file is none that can be given so. This never waits for the peer.
+    /// the most; neither a file nor a stream can be given so. This never waits for the peer.
     pub fn reply(mut self, response: &Response) {
         let persistence = match self.deferred.is_stopping() {
             true => Persistence::Close,
@@ -138,6 +139,8 @@ pub enum Content {
     },
     /// What was made ready for many replies.
     Ready(Arc<Ready>),
+    /// What is made while it is sent, of a length that nobody knows before.
+    Stream(Stream),
     /// Bytes that are sent without any head, and close the connection: not HTTP, but what the
     /// original clients of the code service expect.
     Bare(Vec<u8>),
@@ -171,14 +174,74 @@ impl ReadyBody {
     }
 }
 
+/// Makes the body of a reply, piece by piece.
+pub trait Pieces: Send {
+    /// Appends the next piece, when the one before it is sent; returns whether there is another behind
+    /// it.
+    ///
+    /// # Errors
+    /// If the rest cannot be made. Then the connection is closed, so that the peer does not take what
+    /// it has for all of it.
+    fn next(&mut self, out: &mut Vec<u8>) -> io::Result<bool>;
+}
+
+/// A body that is made while it is sent: in chunks, or to an HTTP/1.0 client up to the end of the
+/// connection.
+pub struct Stream {
+    pieces: Box<dyn Pieces>,
+    /// What was made so far, in bytes.
+    made_bytes: u64,
+}
+
+impl Stream {
+    /// A body of these pieces.
+    pub fn new(pieces: impl Pieces + 'static) -> Self {
+        Self {
+            pieces: Box::new(pieces),
+            made_bytes: 0,
+        }
+    }
+
+    /// Sends all of it.
+    fn send(&mut self, connection: &mut Connection, is_chunked: bool) -> io::Result<()> {
+        let mut piece = Vec::new();
+        let mut has_more = true;
+        while has_more {
+            piece.clear();
+            has_more = self.pieces.next(&mut piece)?;
+            self.made_bytes += piece.len() as u64;
+            // An empty chunk would be the last.
+            let is_chunk = is_chunked && !piece.is_empty();
+            if is_chunk {
+                response::put_chunk_head(connection.output(), piece.len());
+            }
+            connection.send_behind(&piece)?;
+            if is_chunk {
+                connection.output().extend_from_slice(CHUNK_END);
+            }
+        }
+        if is_chunked {
+            connection.output().extend_from_slice(LAST_CHUNK);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({} bytes so far)", self.made_bytes)
+    }
+}
+
 impl Content {
-    /// How long it is, in bytes.
+    /// How long it is, in bytes; of a stream, what was made of it so far.
     fn bytes(&self) -> u64 {
         match self {
             Self::None => 0,
             Self::Bytes(bytes) | Self::Bare(bytes) => bytes.len() as u64,
             Self::File { bytes, .. } => *bytes,
             Self::Ready(ready) => ready.body.bytes(),
+            Self::Stream(stream) => stream.made_bytes,
         }
     }
 }
@@ -233,7 +296,7 @@ impl<H: Handler> Service for Http<H> {
             if connection.next_request(Some(idle))?.is_none() {
                 return Ok(());
             }
-            let (exchange, handled) = match self.exchange(connection, &mut head)? {
+            let (mut exchange, handled) = match self.exchange(connection, &mut head)? {
                 None => return Ok(()),
                 Some((exchange, Ok(handled))) => (exchange, handled),
                 Some((exchange, Err(refusal))) => {
@@ -241,12 +304,15 @@ impl<H: Handler> Service for Http<H> {
                     (exchange, Handled::Now(self.0.refuse(&refusal)))
                 }
             };
-            let persistence = match connection.is_stopping() {
-                true => Persistence::Close,
-                false => exchange.persistence,
-            };
-            let is_head = exchange.is_head;
-            let response = match handled {
+            if connection.is_stopping() {
+                exchange.persistence = Persistence::Close;
+            }
+            let Exchange {
+                is_head,
+                persistence,
+                ..
+            } = exchange;
+            let mut response = match handled {
                 Handled::Now(response) => response,
                 Handled::Later(begin) => {
                     // So that it is not formatted anew for each of them.
@@ -263,7 +329,7 @@ impl<H: Handler> Service for Http<H> {
                     continue;
                 }
             };
-            let goes_on = send(connection, &response, is_head, persistence, date.now());
+            let goes_on = send(connection, &mut response, &exchange, date.now());
             let bytes = if is_head { 0 } else { response.body.bytes() };
             let (peer, status) = (connection.peer(), response.status);
             self.0.replied(peer, &head, status, bytes);
@@ -292,8 +358,11 @@ impl<H: Handler> Service for Http<H> {
 }
 
 /// What the head of a request, or its absence, means for the reply.
+#[derive(Clone, Copy)]
 struct Exchange {
     is_head: bool,
+    /// Whether the client knows chunks, which HTTP/1.0 did not have.
+    can_chunk: bool,
     persistence: Persistence,
 }
 
@@ -306,6 +375,7 @@ impl<H: Handler> Http<H> {
     ) -> io::Result<Option<(Exchange, Result<Handled, Refusal>)>> {
         let mut exchange = Exchange {
             is_head: false,
+            can_chunk: false,
             persistence: Persistence::Close,
         };
         connection.set_deadline(Deadline::Within(HEAD_WAIT));
@@ -328,6 +398,7 @@ impl<H: Handler> Http<H> {
             Ok(request) => request,
             Err(refusal) => return Ok(Some((exchange, Err(refusal)))),
         };
+        exchange.can_chunk = request.minor_version > 0;
         log::debug!("{} {}", request.method, request.path);
         let peer = connection.peer();
         let mut body = Incoming {
@@ -397,18 +468,35 @@ impl Read for Incoming<'_, '_> {
     }
 }
 
+/// What says that a body comes in chunks.
+const CHUNKED: Field = ("Transfer-Encoding", Cow::Borrowed("chunked"));
+
 /// Sends a reply; returns whether the connection goes on.
 fn send(
     connection: &mut Connection,
-    response: &Response,
-    is_head: bool,
-    persistence: Persistence,
+    response: &mut Response,
+    exchange: &Exchange,
     date: &str,
 ) -> io::Result<bool> {
+    let (is_head, can_chunk) = (exchange.is_head, exchange.can_chunk);
+    let mut persistence = exchange.persistence;
+    if let Content::Stream(_) = response.body {
+        match can_chunk {
+            true => response.fields.push(CHUNKED),
+            // Nothing else says where it ends.
+            false => persistence = Persistence::Close,
+        }
+    }
     put(connection.output(), response, is_head, persistence, date);
-    let file = match &response.body {
+    let file = match &mut response.body {
         Content::Bare(_) => return Ok(false),
-        Content::File { file, start, bytes } => Some((file, *start, *bytes)),
+        Content::Stream(stream) => {
+            if !is_head {
+                stream.send(connection, can_chunk)?;
+            }
+            None
+        }
+        Content::File { file, start, bytes } => Some((&*file, *start, *bytes)),
         Content::Ready(ready) => match &ready.body {
             ReadyBody::File(file, bytes) => Some((file, 0, *bytes)),
             ReadyBody::Bytes(_) => None,
@@ -439,7 +527,7 @@ fn put(
     let (lines, bytes) = match &response.body {
         Content::Bare(bytes) => return out.extend_from_slice(bytes),
         Content::Bytes(bytes) => (&[][..], bytes.as_slice()),
-        Content::None | Content::File { .. } => (&[][..], &[][..]),
+        Content::None | Content::File { .. } | Content::Stream(_) => (&[][..], &[][..]),
         Content::Ready(ready) => match &ready.body {
             ReadyBody::Bytes(bytes) => (ready.fields.as_slice(), bytes.as_slice()),
             ReadyBody::File(..) => (ready.fields.as_slice(), &[][..]),
@@ -447,7 +535,7 @@ fn put(
     };
     let (status, fields) = (response.status, &response.fields);
     let length = match response.body {
-        Content::None | Content::Ready(_) => None,
+        Content::None | Content::Ready(_) | Content::Stream(_) => None,
         Content::Bytes(_) | Content::File { .. } | Content::Bare(_) => Some(response.body.bytes()),
     };
     response::put_head(out, status, date, fields, lines, length, persistence);

@@ -1,7 +1,6 @@
 //! A client of the file server: its settings, and the requests that are no transfers.
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -10,10 +9,8 @@ use cli::Endpoint;
 use crate::Error;
 use crate::auth::Credentials;
 use crate::connection::{Connection, Request};
+use crate::list::{self, Entry, ListError};
 use crate::transfer::shown;
-
-/// The longest list that is read, in bytes: some 500,000 entries.
-const LIST_BYTES_MAX: u64 = 64 << 20;
 
 /// How often a transfer is tried whose connection gets lost on the way.
 pub(crate) const TRIES: u32 = 5;
@@ -56,32 +53,6 @@ pub struct Options {
     pub credentials: Option<Credentials>,
 }
 
-/// What stands in a folder on a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name; what of it is not UTF-8 is replaced.
-    pub name: String,
-    /// A file's length; `None` for a folder.
-    pub bytes: Option<u64>,
-    /// When it was last changed, as an HTTP date.
-    pub modified: String,
-}
-
-impl Entry {
-    /// The entries of a list as the server writes it.
-    fn parse_list(json: &[u8]) -> Option<Vec<Self>> {
-        let list: serde_json::Value = serde_json::from_slice(json).ok()?;
-        let entry = |entry: &serde_json::Value| {
-            Some(Self {
-                name: entry["name"].as_str()?.to_owned(),
-                bytes: entry["bytes"].as_u64(),
-                modified: entry["modified"].as_str()?.to_owned(),
-            })
-        };
-        list["entries"].as_array()?.iter().map(entry).collect()
-    }
-}
-
 impl Client {
     /// A client of this server.
     pub fn new(server: Endpoint, options: Options) -> Self {
@@ -111,11 +82,17 @@ impl Client {
         Ok(fields)
     }
 
-    /// Asks what stands in a folder.
+    /// Asks what stands in a folder, and hands out each entry as it comes. Returns whether the server
+    /// says that those are all; of a folder with very many, it leaves some out.
     ///
     /// # Errors
-    /// If the server refuses or is lost, or has a page for that folder instead of a list.
-    pub fn list(&mut self, path: &OsStr) -> Result<Vec<Entry>, Error> {
+    /// If the server refuses or is lost, or has a page for that folder instead of a list; and the first
+    /// that `each` returns.
+    pub fn list(
+        &mut self,
+        path: &OsStr,
+        each: impl FnMut(Entry) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
         let mut folder = path.to_owned();
         if !folder.as_bytes().ends_with(b"/") {
             folder.push("/");
@@ -128,10 +105,11 @@ impl Client {
         if reply.head.field("content-type") != Some("application/json") {
             return Err(Error::NoList(shown(path).to_string()));
         }
-        let mut json = Vec::new();
-        let read = reply.body().take(LIST_BYTES_MAX).read_to_end(&mut json);
-        read.map_err(Error::lost(shown(path)))?;
-        let list = Entry::parse_list(&json);
-        list.ok_or_else(|| Error::NoList(shown(path).to_string()))
+        list::read(reply.body(), each).map_err(|error| match error {
+            ListError::Io(cause) => Error::lost(shown(path))(cause),
+            ListError::NotAList => Error::NoList(shown(path).to_string()),
+            ListError::TooLong => Error::ListTooLong(shown(path).to_string()),
+            ListError::Stopped(error) => error,
+        })
     }
 }

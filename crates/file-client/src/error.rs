@@ -75,6 +75,10 @@ pub enum Error {
     },
     /// The server has no list of that folder.
     NoList(String),
+    /// The list of a folder is longer than is read, or an entry of it is.
+    ListTooLong(String),
+    /// The server says that its list of a folder lacks some of what stands there.
+    ListIncomplete(String),
     /// What has arrived is not what the server says it has sent.
     WrongDigest(String),
     /// Others can read the file with the password.
@@ -194,6 +198,11 @@ impl fmt::Display for Error {
                 )
             }
             Self::NoList(path) => write!(f, "{path}: the server gives no list of that folder"),
+            Self::ListTooLong(path) => write!(f, "{path}: the server's list is too long"),
+            Self::ListIncomplete(path) => write!(
+                f,
+                "{path}: the list is not complete: there is more in that folder than the server lists"
+            ),
             Self::WrongDigest(path) => {
                 write!(
                     f,
@@ -281,7 +290,11 @@ impl Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Refused { .. } | Self::UploadGone(_) | Self::NoList(_) => Exit::Refused,
+            Self::Refused { .. }
+            | Self::UploadGone(_)
+            | Self::NoList(_)
+            | Self::ListTooLong(_)
+            | Self::ListIncomplete(_) => Exit::Refused,
             Self::Read { .. }
             | Self::Write { .. }
             | Self::NotAFile(_)

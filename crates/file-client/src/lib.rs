@@ -5,7 +5,7 @@
 //! `resumed` one that has not arrived whole yet, `source` a file that is sent, `resumable` an upload
 //! that another try can go on with, `state` what it needs for that.
 //! `transfer` is one file there or back, as the command line, the prompt and the lines of a `batch`
-//! all ask for it; `show` writes what there is, and `progress` how far it is.
+//! all ask for it; `list` reads what stands in a folder, `show` writes what there is, and `progress` how far it is.
 
 pub mod args;
 mod arrived;
@@ -15,6 +15,7 @@ mod client;
 mod connection;
 mod download;
 mod error;
+mod list;
 mod partial;
 mod progress;
 mod prompt;
@@ -34,8 +35,9 @@ use std::num::NonZeroUsize;
 use cli::Endpoint;
 
 pub use auth::Credentials;
-pub use client::{Client, Entry, Options};
+pub use client::{Client, Options};
 pub use error::{Error, Kept};
+pub use list::Entry;
 pub use source::Input;
 pub use transfer::{Output, Transfer};
 pub use upload::Uploaded;

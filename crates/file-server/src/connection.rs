@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cli::exit::with_causes;
@@ -30,7 +31,7 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The connections to the files.
 pub(crate) struct Connections {
-    pub(crate) files: Files,
+    pub(crate) files: Arc<Files>,
     pub(crate) read_only: bool,
     pub(crate) has_listing: bool,
     pub(crate) upload_bytes_max: u64,
@@ -232,9 +233,10 @@ pub(crate) fn refusal(error: FilesError) -> Refusal {
         FilesError::NameTooLong => Status::BadRequest,
         FilesError::Changed => Status::PreconditionFailed,
         FilesError::InUse => Status::Locked,
-        FilesError::Busy(_) | FilesError::RootGone | FilesError::Moved => {
-            Status::ServiceUnavailable
-        }
+        FilesError::Busy(_)
+        | FilesError::TooManyLists
+        | FilesError::RootGone
+        | FilesError::Moved => Status::ServiceUnavailable,
         FilesError::NoSpace(_) | FilesError::NoRoom => Status::InsufficientStorage,
         FilesError::Storage(_) | FilesError::Unsynced(_) => Status::InternalServerError,
     };
@@ -267,7 +269,7 @@ mod tests {
         fs::create_dir(root.path().join("site")).unwrap();
         fs::write(root.path().join("site/index.html"), "page").unwrap();
         let connections = Connections {
-            files: Files::open(root.path(), 0, DAY).unwrap(),
+            files: Files::open(root.path(), 0, DAY).unwrap().into(),
             read_only: false,
             has_listing: false,
             upload_bytes_max,
@@ -475,7 +477,7 @@ mod tests {
     #[test]
     fn room_is_kept_free() {
         let (root, mut connections) = connections(10);
-        connections.files = Files::open(root.path(), 1 << 60, DAY).unwrap();
+        connections.files = Files::open(root.path(), 1 << 60, DAY).unwrap().into();
         check(&connections, "PUT /n", "x", 507);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "the site");
     }

@@ -4,11 +4,14 @@
 //! leads outside is as good as missing, and there is no moment between a check and its use. Only
 //! regular files are given out.
 //!
+//! What stands in a folder is its [`Entries`].
+//!
 //! What comes in is an [`Upload`], which appears under its name when it is whole and on disk:
 //! `place` is how. What is left of one that was broken off, and can be gone on with, is in
 //! `unfinished`; `sweep` finds what nobody goes on with. Several servers may serve one root.
 
 mod disk;
+mod entries;
 mod hashers;
 mod hot;
 mod place;
@@ -21,7 +24,6 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
@@ -36,11 +38,13 @@ use proto::http::conditional::Version;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+pub use entries::{Column, ENTRIES_MAX, Entries, Entry, Order};
 pub(crate) use hot::{FILE_BYTES_MAX, Identity};
 pub use unfinished::{Begun, Unfinished};
 pub use upload::{Mark, Upload};
 
 use disk::Disk;
+use entries::Lists;
 use hashers::Hashers;
 use hot::HotFiles;
 use place::Claims;
@@ -52,9 +56,6 @@ use crate::path::TreePath;
 
 /// What a folder serves in its own place.
 const INDEX: &str = "index.html";
-
-/// How many entries of a folder are listed.
-pub const ENTRIES_MAX: usize = 100_000;
 
 /// How the names of uploads under way start. They are not served, and no upload may be called so.
 const TEMPORARY_PREFIX: &str = ".quartet-upload-";
@@ -90,6 +91,8 @@ pub enum FilesError {
     Busy(io::Error),
     /// Another request is at the same upload, and does not end.
     InUse,
+    /// As many folders are being listed as may be, and none of that ends.
+    TooManyLists,
     /// The disk is full, or the user's share of it.
     NoSpace(io::Error),
     /// There would be less room left than is to be kept free.
@@ -118,6 +121,7 @@ impl fmt::Display for FilesError {
             Self::Moved => f.write_str("the folder was moved while the file came; send it again"),
             Self::Busy(_) => f.write_str("the server has too many files open; try again later"),
             Self::InUse => f.write_str("another request is still at this upload; try again later"),
+            Self::TooManyLists => f.write_str("too many folders are being listed; try again later"),
             Self::NoSpace(_) | Self::NoRoom => f.write_str("the server's disk is full"),
             Self::Changed => {
                 f.write_str("what is there is not what the request expects to be there")
@@ -176,6 +180,7 @@ pub struct Files {
     mode_new: u32,
     claims: Claims,
     turns: Turns,
+    lists: Arc<Lists>,
     hashers: Hashers,
     disk: Disk,
     unfinished: UnfinishedPaths,
@@ -206,19 +211,6 @@ pub enum Found {
     },
 }
 
-/// What stands in a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name, which need not be UTF-8.
-    pub name: OsString,
-    /// Whether it is a folder; else it is a regular file.
-    pub is_folder: bool,
-    /// A file's length.
-    pub bytes: u64,
-    /// When it was last changed, in seconds since 1970.
-    pub modified: u64,
-}
-
 impl Files {
     /// Opens the root, by a path that may lead anywhere. Uploads leave at least `keep_free_bytes`
     /// of its disk free, and one that was broken off can be gone on with for `resume_keep`.
@@ -234,6 +226,7 @@ impl Files {
             mode_new: place::mode_new(),
             claims: Claims::default(),
             turns: Turns::default(),
+            lists: Arc::default(),
             hashers: Hashers::default(),
             disk: Disk::default(),
             unfinished: UnfinishedPaths::default(),
@@ -300,41 +293,6 @@ impl Files {
                 }
             }
         }
-    }
-
-    /// What stands in a folder, in no order: its regular files and folders, but not what cannot be
-    /// asked for. Of [`ENTRIES_MAX`] and more, some are left out.
-    ///
-    /// # Errors
-    /// If there is no such folder, and those of the disk.
-    pub fn list(&self, path: &TreePath) -> Result<Vec<Entry>, FilesError> {
-        let root = self.root()?;
-        let folder = root.open_dir(path.as_path())?;
-        let mut entries = Vec::new();
-        for entry in folder.entries()? {
-            let name = entry?.file_name();
-            // Followed from the root on, if it is a link; one that leads outside is not there.
-            let Ok(there) = root.metadata(&path.as_path().join(&name)) else {
-                continue;
-            };
-            let is_shown = there.is_file() || there.is_dir();
-            if is_shown && !is_reserved(Path::new(&name)) {
-                let modified = there
-                    .modified()
-                    .ok()
-                    .map(cap_std::time::SystemTime::into_std);
-                entries.push(Entry {
-                    name,
-                    is_folder: there.is_dir(),
-                    bytes: there.len(),
-                    modified: modified.map_or(0, seconds),
-                });
-            }
-            if entries.len() == ENTRIES_MAX {
-                break;
-            }
-        }
-        Ok(entries)
     }
 
     /// Which version of a file is at a path; `None` if there is no file.

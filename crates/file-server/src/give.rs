@@ -44,12 +44,10 @@ impl Connections {
                 false => self.give_file(request, file, bytes, &path, &version),
             },
             Found::Folder if self.has_listing => {
-                let entries = self.files.list(&path).map_err(refusal)?;
-                Ok(sniffing_off(listing::response(
-                    request,
-                    entries,
-                    self.upload_rules(),
-                )))
+                let order = listing::order(request);
+                let entries = self.files.list(&path, order).map_err(refusal)?;
+                let listed = listing::response(request, entries, order, self.upload_rules());
+                listed.map(sniffing_off).map_err(refusal)
             }
             Found::FolderWithoutSlash { has_index } if has_index || self.has_listing => {
                 let moved = Refusal::new(

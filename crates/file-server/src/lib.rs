@@ -34,7 +34,10 @@ use daemon::http::Http;
 use daemon::{Daemon, Handle, StartError};
 
 pub use accounts::{Access, Accounts, AccountsError};
-pub use files::{Begun, ENTRIES_MAX, Entry, Files, FilesError, Found, Mark, Unfinished, Upload};
+pub use files::{
+    Begun, Column, ENTRIES_MAX, Entries, Entry, Files, FilesError, Found, Mark, Order, Unfinished,
+    Upload,
+};
 pub use path::{PathError, TreePath};
 
 use access_log::AccessLog;
@@ -195,7 +198,7 @@ impl Server {
             false => None,
         };
         let service = Arc::new(Http(Connections {
-            files,
+            files: Arc::new(files),
             read_only: config.read_only,
             has_listing: config.has_listing,
             upload_bytes_max: config.upload_bytes_max,

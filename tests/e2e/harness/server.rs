@@ -94,6 +94,14 @@ impl Server {
         entries(&format!("/proc/{}/fd", self.pid()))
     }
 
+    /// What it has taken of memory at the most so far, in bytes.
+    pub fn peak_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().split_whitespace().next().unwrap();
+        kib.parse::<usize>().unwrap() * 1024
+    }
+
     /// Sends it a signal.
     #[track_caller]
     pub fn signal(&self, name: &str) {

@@ -43,6 +43,14 @@ impl Handler for Answers {
                 body: Content::Bare(b"bare".to_vec()),
                 ..text("")
             }),
+            "/pieces" => Handled::Now(Response {
+                body: Content::Stream(Stream::new(Letters("a-b"))),
+                ..text("")
+            }),
+            "/broken" => Handled::Now(Response {
+                body: Content::Stream(Stream::new(Letters("a!"))),
+                ..text("")
+            }),
             "/later" => Handled::Later(Box::new(move |replier| {
                 thread::spawn(move || replier.reply(&text("later")));
             })),
@@ -66,6 +74,22 @@ impl Handler for Answers {
 
     fn idle_timeout(&self, _open_connections: usize) -> Duration {
         PATIENCE
+    }
+}
+
+/// Makes a piece of each letter, twice; of `-` an empty one, and `!` cannot be made.
+struct Letters(&'static str);
+
+impl Pieces for Letters {
+    fn next(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+        let (letter, rest) = self.0.split_at(1);
+        match letter {
+            "!" => return Err(io::Error::other("!")),
+            "-" => {}
+            letter => out.extend(letter.repeat(2).bytes()),
+        }
+        self.0 = rest;
+        Ok(!rest.is_empty())
     }
 }
 
@@ -136,6 +160,28 @@ fn replies_come_in_the_order_of_the_requests() {
         a,
     ];
     check(&bodies.concat(), &["200 one", "200 two", "200 /a"]);
+}
+
+#[test]
+fn a_body_that_is_made_while_it_is_sent_ends_visibly() {
+    let http = || Arc::new(Http(Answers::default()));
+    let answer = |sent: &str| talk(&Registry::new(10), http(), sent);
+    let head = "Transfer-Encoding: chunked\r\n\r\n";
+    let got = answer(&[get("/pieces"), get("/a")].concat());
+    let (_, chunks) = got.split_once(head).unwrap();
+    let rest = chunks
+        .strip_prefix("2\r\naa\r\n2\r\nbb\r\n0\r\n\r\n")
+        .unwrap();
+    assert_eq!(in_short(rest, false), ["200 /a"]);
+    // Half of it does not look like all of it, and nothing comes behind it.
+    let got = answer(&[get("/broken"), get("/a")].concat());
+    assert!(got.ends_with(&format!("{head}2\r\naa")), "{got}");
+    let got = answer(&get("/pieces").replace("GET", "HEAD"));
+    assert!(got.ends_with(head), "{got}");
+    // HTTP/1.0 has no chunks.
+    let got = answer("GET /pieces HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert!(!got.contains("Transfer-Encoding"), "{got}");
+    assert!(got.ends_with("Connection: close\r\n\r\naabb"), "{got}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ const LEFTOVER: &str = "root/site/.quartet-upload-67e55044-10b1-426f-9247-bb680e
 /// `outside` beside the root is what must never be reached.
 pub(super) struct Tree {
     pub(super) top: TempDir,
-    pub(super) files: Files,
+    pub(super) files: Arc<Files>,
 }
 
 pub(super) fn tree() -> Tree {
@@ -36,11 +36,27 @@ pub(super) fn tree() -> Tree {
     ] {
         fs::write(top.path().join(file), file).unwrap();
     }
-    let files = Files::open(&root, 0, DAY).unwrap();
+    let files = Arc::new(Files::open(&root, 0, DAY).unwrap());
     Tree { top, files }
 }
 
 impl Tree {
+    fn list(&self, path: &str) -> Vec<Entry> {
+        let path = TreePath::decode(path).unwrap();
+        let mut entries = self.files.list(&path, Order::default()).unwrap();
+        let batch = entries.batch().unwrap();
+        assert!(entries.is_at_end());
+        batch
+    }
+
+    /// The names that are listed of a folder, in their order.
+    pub(super) fn names(&self, path: &str) -> Vec<String> {
+        let entries = self.list(path).into_iter();
+        entries
+            .map(|entry| entry.name.into_string().unwrap())
+            .collect()
+    }
+
     pub(super) fn root(&self) -> PathBuf {
         self.top.path().join("root")
     }
@@ -218,14 +234,11 @@ fn a_folder_lists_what_can_be_asked_for() {
     symlink("../a.txt", tree.root().join("site/up")).unwrap();
     UnixListener::bind(tree.root().join("site/socket")).unwrap();
     fs::create_dir(tree.root().join("site/folder")).unwrap();
-    let path = TreePath::decode("/site/").unwrap();
-    let mut entries = tree.files.list(&path).unwrap();
-    entries.sort_by(|one, other| one.name.cmp(&other.name));
-    let names: Vec<_> = entries
-        .iter()
-        .map(|entry| entry.name.to_str().unwrap())
-        .collect();
-    assert_eq!(names, ["folder", "in", "index.html", "up", "ä b"]);
+    assert_eq!(
+        tree.names("/site/"),
+        ["folder", "in", "index.html", "up", "ä b"]
+    );
+    let entries = tree.list("/site/");
     assert!(entries[0].is_folder && !entries[1].is_folder);
     assert_eq!(entries[1].bytes, entries[2].bytes);
 }

@@ -6,8 +6,52 @@ use percent_encoding::percent_encode;
 use proto::http::date;
 use serde_json::json;
 
-use crate::files::Entry;
+use crate::files::{Column, ENTRIES_MAX, Entry, Order};
 use crate::page::{LINK_ESCAPES, escape};
+
+/// The row of the folder above.
+pub(super) const WAY_UP: &str = "<tr><td><a href=\"../\">..</a></td><td></td><td></td></tr>\n";
+
+/// What stands below a list that lacks some.
+pub(super) const REST: &str =
+    "<p>This folder has over 100,000 names; the others are not shown.</p>\n";
+
+const _: () = assert!(ENTRIES_MAX == 100_000, "the sentence above says 100,000");
+
+/// The columns: what a request calls them, and what the page does.
+const COLUMNS: [(Column, &str, &str); 3] = [
+    (Column::Name, "name", "name"),
+    (Column::Size, "size", "size"),
+    (Column::Time, "time", "time (UTC)"),
+];
+
+/// The column that a request calls so.
+pub(super) fn column(name: &str) -> Option<Column> {
+    let named = |(_, word, _): &&(Column, &str, &str)| *word == name;
+    COLUMNS.iter().find(named).map(|(column, ..)| *column)
+}
+
+/// The row of headings. A click on one orders the list by it, and a second click turns the order
+/// round. They are no links: a program that follows links would get the folder once for each.
+pub(super) fn headings(order: Order) -> String {
+    let mut row = "<tr>".to_owned();
+    for (column, name, title) in COLUMNS {
+        let (attribute, arrow, turn) = match (column == order.column, order.is_descending) {
+            (true, false) => (
+                " aria-sort=\"ascending\"",
+                " \u{2191}",
+                "<input type=\"hidden\" name=\"desc\">",
+            ),
+            (true, true) => (" aria-sort=\"descending\"", " \u{2193}", ""),
+            (false, _) => ("", "", ""),
+        };
+        row.push_str(&format!(
+            "<th{attribute}><form>{turn}<button name=\"sort\" value=\"{name}\">{title}{arrow}\
+             </button></form></th>"
+        ));
+    }
+    row + "</tr>\n"
+}
 
 /// A row of the page's table.
 pub(super) fn row(entry: &Entry) -> String {

@@ -43,6 +43,18 @@ pub fn put_head(
     });
 }
 
+/// What stands behind the bytes of a chunk (RFC 9112 section 7.1).
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// The chunk that ends a body, without a trailer.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends what stands in front of a chunk of so many bytes, which are not 0.
+pub fn put_chunk_head(out: &mut Vec<u8>, bytes: usize) {
+    debug_assert_ne!(bytes, 0, "that would be the last chunk");
+    out.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
+}
+
 /// Appends an interim response: one of the statuses 1xx, which another one follows (RFC 9110
 /// section 15.2).
 pub fn put_interim(out: &mut Vec<u8>, status: Status, fields: &[Field]) {

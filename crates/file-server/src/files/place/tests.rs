@@ -227,7 +227,8 @@ fn uploads_that_give_up_take_no_folder_from_another() {
 #[test]
 fn a_server_that_only_creates_replaces_nothing() {
     let mut tree = tree();
-    tree.files.create_only = true;
+    let files = Files::open(&tree.root(), 0, DAY).unwrap();
+    tree.files = Arc::new(files.create_only(true));
     tree.link("a.txt", "link");
     for path in ["/a.txt", "/link", "/site/index.html"] {
         tree.check_upload(path, "Exists");

@@ -1,0 +1,352 @@
+//! What stands in a folder on a server: its JSON, read entry by entry, so that a long list takes no
+//! more memory than a short one.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, BufReader, Read};
+
+use serde::Deserialize;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+/// The longest list that is read, in bytes.
+const LIST_BYTES_MAX: u64 = 512 << 20;
+
+/// How many entries are read.
+const ENTRIES_MAX: u64 = 1_000_000;
+
+/// The longest entry that is read, and how much there may be around all of them, in bytes.
+const ENTRY_BYTES_MAX: u64 = 64 << 10;
+
+/// What stands in a folder on a server.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    /// Its name; what of it is not UTF-8 is replaced.
+    pub name: String,
+    /// A file's length; `None` for a folder.
+    pub bytes: Option<u64>,
+    /// When it was last changed, as an HTTP date.
+    pub modified: String,
+}
+
+/// Why a list could not be read to its end.
+#[derive(Debug)]
+pub(crate) enum ListError<E> {
+    /// The stream failed.
+    Io(io::Error),
+    /// What comes is no list.
+    NotAList,
+    /// It, or an entry of it, is longer than a list may be.
+    TooLong,
+    /// Whoever gets the entries does not want more.
+    Stopped(E),
+}
+
+/// Reads a list, and hands out each of its entries; returns whether the server says that those are
+/// all.
+pub(crate) fn read<E>(
+    input: impl Read,
+    each: impl FnMut(Entry) -> Result<(), E>,
+) -> Result<bool, ListError<E>> {
+    let limits = Limits {
+        list_bytes: Cell::new(LIST_BYTES_MAX),
+        entries: Cell::new(ENTRIES_MAX),
+        entry_bytes: Cell::new(ENTRY_BYTES_MAX),
+        is_exceeded: Cell::new(false),
+    };
+    read_limited(input, limits, each)
+}
+
+fn read_limited<E>(
+    input: impl Read,
+    limits: Limits,
+    mut each: impl FnMut(Entry) -> Result<(), E>,
+) -> Result<bool, ListError<E>> {
+    let mut stopped = None;
+    // The buffer is around the limits, which then count whole buffers.
+    let input = BufReader::new(Limited {
+        input,
+        limits: &limits,
+    });
+    let mut json = serde_json::Deserializer::from_reader(input);
+    let list = List {
+        limits: &limits,
+        each: |entry| match each(entry) {
+            Ok(()) => true,
+            Err(error) => {
+                stopped = Some(error);
+                false
+            }
+        },
+    };
+    let read = json
+        .deserialize_map(list)
+        .and_then(|is_complete| json.end().map(|()| is_complete));
+    match (read, stopped) {
+        (_, Some(error)) => Err(ListError::Stopped(error)),
+        (Ok(is_complete), None) => Ok(is_complete),
+        (Err(_), None) if limits.is_exceeded.get() => Err(ListError::TooLong),
+        (Err(error), None) if error.is_io() => Err(ListError::Io(error.into())),
+        (Err(_), None) => Err(ListError::NotAList),
+    }
+}
+
+/// How much may still come.
+struct Limits {
+    list_bytes: Cell<u64>,
+    entries: Cell<u64>,
+    entry_bytes: Cell<u64>,
+    is_exceeded: Cell<bool>,
+}
+
+impl Limits {
+    /// Takes from one of them; `None` if there is not so much left.
+    fn take(&self, left: &Cell<u64>, amount: u64) -> Option<()> {
+        let rest = left.get().checked_sub(amount);
+        match rest {
+            Some(rest) => left.set(rest),
+            None => self.is_exceeded.set(true),
+        }
+        rest.map(drop)
+    }
+}
+
+/// Ends in an error at a limit.
+struct Limited<'a, R> {
+    input: R,
+    limits: &'a Limits,
+}
+
+impl<R: Read> Read for Limited<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.input.read(out)?;
+        let Limits {
+            list_bytes,
+            entry_bytes,
+            ..
+        } = self.limits;
+        let taken = self.limits.take(list_bytes, bytes as u64);
+        let taken = taken.and_then(|()| self.limits.take(entry_bytes, bytes as u64));
+        taken
+            .map(|()| bytes)
+            .ok_or(io::ErrorKind::QuotaExceeded.into())
+    }
+}
+
+/// The object that is a list.
+struct List<'a, F> {
+    limits: &'a Limits,
+    /// Returns whether it wants more.
+    each: F,
+}
+
+impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for List<'_, F> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of entries")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(field_identifier, rename_all = "lowercase")]
+        enum Field {
+            Entries,
+            Complete,
+            #[serde(other)]
+            Other,
+        }
+
+        let mut entries = Some(Elements {
+            limits: self.limits,
+            each: self.each,
+        });
+        // A server that does not know this field shows all there is, as far as it says.
+        let mut is_complete = true;
+        while let Some(field) = map.next_key()? {
+            match field {
+                Field::Entries => {
+                    let entries = entries.take();
+                    map.next_value_seed(
+                        entries.ok_or_else(|| A::Error::duplicate_field("entries"))?,
+                    )?;
+                }
+                Field::Complete => is_complete = map.next_value()?,
+                Field::Other => {
+                    let _: IgnoredAny = map.next_value()?;
+                }
+            }
+        }
+        match entries {
+            None => Ok(is_complete),
+            Some(_) => Err(A::Error::missing_field("entries")),
+        }
+    }
+}
+
+/// The array with the entries.
+struct Elements<'a, F> {
+    limits: &'a Limits,
+    each: F,
+}
+
+impl<'de, F: FnMut(Entry) -> bool> DeserializeSeed<'de> for Elements<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for Elements<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the entries of a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut array: A) -> Result<(), A::Error> {
+        while let Some(entry) = array.next_element()? {
+            let taken = self.limits.take(&self.limits.entries, 1);
+            taken.ok_or_else(|| A::Error::custom("too many entries"))?;
+            self.limits.entry_bytes.set(ENTRY_BYTES_MAX);
+            if !(self.each)(entry) {
+                return Err(A::Error::custom("no more is wanted"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of a list: the entries that were handed out, and how it ended.
+    fn read_all(json: impl Read) -> (Vec<Entry>, String) {
+        let mut entries = Vec::new();
+        let read = read(json, |entry| {
+            entries.push(entry);
+            match entries.len() {
+                5 => Err("five"),
+                _ => Ok(()),
+            }
+        });
+        (entries, format!("{read:?}"))
+    }
+
+    #[track_caller]
+    fn check(json: &str, names: &[&str], end: &str) {
+        let (entries, ended) = read_all(json.as_bytes());
+        let read: Vec<_> = entries.iter().map(|entry| &*entry.name).collect();
+        assert_eq!((read.as_slice(), &*ended), (names, end), "{json}");
+    }
+
+    const A: &str =
+        r#"{"name":"a","bytes":7,"modified":"m","href":"./a","type":"file","new":[{}]}"#;
+    const B: &str = r#"{"modified":"","name":"b","bytes":null}"#;
+
+    #[test]
+    fn entries_are_handed_out_in_their_order() {
+        let (entries, _) = read_all(format!("{{\"entries\":[{A},{B}]}}").as_bytes());
+        assert_eq!((entries[0].bytes, &*entries[0].modified), (Some(7), "m"));
+        assert_eq!(entries[1].bytes, None);
+        check(
+            &format!("{{\"entries\":[{A},{B}]}}\n"),
+            &["a", "b"],
+            "Ok(true)",
+        );
+        check(
+            &format!("{{\"complete\":false,\"x\":[[0]],\"entries\":[{B}],\"path\":\"/\"}}"),
+            &["b"],
+            "Ok(false)",
+        );
+        check("{\"entries\":[],\"complete\":true}", &[], "Ok(true)");
+        let many = [A; 9].join(",");
+        let five = "Err(Stopped(\"five\"))";
+        check(&format!("{{\"entries\":[{many}]}}"), &["a"; 5], five);
+    }
+
+    #[test]
+    fn what_is_no_list_is_an_error() {
+        for json in [
+            "",
+            "[]",
+            "{}",
+            "7",
+            "[0],[0]",
+            "{\"entries\":7}",
+            "{\"entries\":[0]}",
+            "{\"entries\":[[0]]}",
+            "{\"entries\":[{\"\":0}]}",
+            "{\"entries\":[],\"entries\":[]}",
+            "{\"entries\":[],\"complete\":1}",
+            "{\"entries\":[]}{",
+            "{\"entries\":[",
+        ] {
+            check(json, &[], "Err(NotAList)");
+        }
+        check(
+            &format!("{{\"entries\":[{A},{{}}]}}"),
+            &["a"],
+            "Err(NotAList)",
+        );
+        check(&format!("{{\"entries\":[{A}"), &["a"], "Err(NotAList)");
+        let nested = format!("{{\"x\":{}", "[".repeat(10_000));
+        check(&nested, &[], "Err(NotAList)");
+    }
+
+    #[test]
+    fn nothing_is_longer_than_it_may_be() {
+        let long = "x".repeat(2 * ENTRY_BYTES_MAX as usize);
+        for json in [
+            format!("{{\"{long}"),
+            format!("{{\"x\":\"{long}"),
+            format!("{{\"entries\":[{A},{{\"name\":\"{long}"),
+            format!(
+                "{{\"entries\":[{A},{{\"new\":[{}",
+                "0,".repeat(long.len() / 2)
+            ),
+            " ".repeat(long.len() + 1),
+        ] {
+            let (entries, ended) = read_all(json.as_bytes());
+            assert!(entries.len() <= 1);
+            assert_eq!(ended, "Err(TooLong)", "{}", &json[..20]);
+        }
+    }
+
+    #[test]
+    fn a_list_has_so_many_entries_and_bytes() {
+        let long = format!("{{\"entries\":[{A}{}", format!(",{A}").repeat(1000));
+        for (list_bytes, entries) in [(LIST_BYTES_MAX, 900), (64 << 10, ENTRIES_MAX)] {
+            let limits = Limits {
+                list_bytes: Cell::new(list_bytes),
+                entries: Cell::new(entries),
+                entry_bytes: Cell::new(ENTRY_BYTES_MAX),
+                is_exceeded: Cell::new(false),
+            };
+            let mut handed_out = 0;
+            let read = read_limited(long.as_bytes(), limits, |_| {
+                handed_out += 1;
+                Ok::<_, ()>(())
+            });
+            assert!(matches!(read, Err(ListError::TooLong)), "{read:?}");
+            assert!((500..=900).contains(&handed_out), "{handed_out}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_fails_is_not_a_list_that_ends() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+        let start = format!("{{\"entries\":[{A},");
+        let (entries, ended) = read_all(start.as_bytes().chain(Broken));
+        assert_eq!(entries.len(), 1);
+        assert!(ended.starts_with("Err(Io("), "{ended}");
+    }
+}
