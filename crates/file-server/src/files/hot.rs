@@ -89,6 +89,13 @@ impl Identity {
         Duration::from_secs(last) + AGE_MIN < now
     }
 
+    /// Whether the contents are those of this identity, too, as far as a file tells that is read for a
+    /// moment.
+    pub(crate) fn has_contents_of(&self, other: &Self) -> bool {
+        let changed = self.changed;
+        *self == Self { changed, ..*other }
+    }
+
     fn is_of(&self, there: &Stat) -> bool {
         *self
             == Self {
