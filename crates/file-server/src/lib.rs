@@ -3,9 +3,10 @@
 //! [`args`] reads the command line; `path` turns request targets into paths; `files` is the tree
 //! on disk and its rules; `connection` answers requests: `give` the downloads, with `listing` for
 //! folders, `take` the uploads, and `resume` what was broken off of them; `page` is what people see;
-//! `accounts` are those who may; `digests` are those of the files; `access_log` is the log of
-//! requests.
+//! `access` is who may do what, and `accounts` are their passwords; `digests` are those of the files;
+//! `access_log` is the log of requests.
 
+mod access;
 mod access_log;
 mod accounts;
 pub mod args;
