@@ -1,6 +1,7 @@
 //! Generated input against the parsers: nothing panics, nothing depends on the pieces in which input
 //! comes, and nothing is taken that a second, plainer reading of the standards would refuse.
 
+mod fields;
 mod forms;
 mod framing;
 
@@ -18,7 +19,7 @@ impl Noise {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) as usize % bound
     }
 
     fn within(&mut self, range: Range<usize>) -> usize {
