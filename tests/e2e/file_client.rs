@@ -409,12 +409,15 @@ fn a_batch_goes_on_after_a_failure_and_ends_with_the_highest_code() {
             "file-client: 2 of 3 requests failed",
         ],
     );
-    // A malformed line is found before anything is done.
-    let shape = "file-client: batch, line 2: a line is client_get PATH HOST [PORT] or ";
     check_batch(
-        "client_get plain/a.txt 127.0.0.1\nclient_put x 127.0.0.1\n",
+        "client_get plain/a.txt 127.0.0.1\nclient_put x 127.0.0.1\nclient_post mine.txt 127.0.0.1\n",
         2,
-        &[shape],
+        &[
+            saved,
+            "[ERROR] [main] Line 2: a line is client_get PATH HOST [PORT] or ",
+            sent,
+            "file-client: 1 of 3 requests failed",
+        ],
     );
 }
 
@@ -552,7 +555,7 @@ fn the_client_shows_what_there_is() {
     assert!(listed.contains("plain/\t\t"), "{listed}");
     let head = say("head plain/a.txt").expect(0).out();
     assert!(head.contains("\nContent-Length: 1\n"), "{head}");
-    for refused in ["list nowhere", "head nowhere", "list site"] {
+    for refused in ["list nowhere", "head nowhere", "list plain/a.txt"] {
         let ran = say(refused).expect(1);
         assert_eq!(ran.out(), "", "{refused}");
     }

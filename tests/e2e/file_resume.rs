@@ -14,6 +14,7 @@ use crate::file_client::{
     Asked, Sides, check_says, client, command, cutting_proxy, names, read_request, said, sides,
 };
 use crate::harness::{Noise, Running, Then, eventually, fake_server, run_command};
+use crate::planted::plant;
 
 /// Where `photo` is kept while it arrives, and its state.
 const PART: &str = ".quartet-download-photo";
@@ -463,7 +464,7 @@ fn a_killed_upload_goes_on_where_it_was() {
     client.kill();
     sending.check_kept();
     assert_eq!(sending.depot.asked(), [OPTIONS, CREATE, &append(0)]);
-    sending.check(0, "Sent mine: ", &[OFFSET, &append(300_000)]);
+    sending.check(0, "Sent mine: ", &[OFFSET, &append(300_000), IS_THERE]);
     sending.check_sent();
 }
 
@@ -491,7 +492,7 @@ fn an_upload_that_fails_says_what_is_kept() {
         sending.check_kept();
     }
     sending.depot.asked();
-    sending.check(0, "Sent mine: ", &[OFFSET, &append(500_000)]);
+    sending.check(0, "Sent mine: ", &[OFFSET, &append(500_000), IS_THERE]);
     sending.check_sent();
 }
 
@@ -535,7 +536,7 @@ fn an_upload_that_somebody_else_is_at_is_waited_for() {
     let sending = sending(&[]);
     kill_an_upload(&sending);
     sending.depot.state().fates.extend([Fate::Locked; 2]);
-    let asked = [OFFSET, OFFSET, OFFSET, &append(500_000)];
+    let asked = [OFFSET, OFFSET, OFFSET, &append(500_000), IS_THERE];
     sending.check(0, "Sent mine: ", &asked);
     sending.check_sent();
 }
@@ -558,7 +559,7 @@ fn an_upload_begins_anew_when_the_server_has_forgotten_it() {
     sending.check(0, "starting over", &asked);
     sending.check_sent();
     // It had all of it.
-    fs::write(sending.here.path().join(UPLOAD_STATE), &state).unwrap();
+    plant(&sending.here.path().join(UPLOAD_STATE), &state);
     sending.check(
         0,
         "Sent mine: 2000000 bytes, the server",
@@ -570,7 +571,7 @@ fn an_upload_begins_anew_when_the_server_has_forgotten_it() {
     fs::write(sending.here.path().join("mine"), &sending.bytes).unwrap();
     let anew = [OPTIONS, CREATE, &append(0)];
     for state in [state.as_slice(), b"{\"server\":", b""] {
-        fs::write(sending.here.path().join(UPLOAD_STATE), state).unwrap();
+        plant(&sending.here.path().join(UPLOAD_STATE), state);
         sending.check(0, "Sent mine: 2000000 bytes, Saved\n", &anew);
         sending.check_sent();
     }
@@ -587,7 +588,8 @@ fn an_upload_takes_the_servers_word_for_how_much_it_has() {
         .fates
         .push_back(Fate::Conflict(100_000));
     let (second, third) = (append(500_000), append(600_000));
-    sending.check(0, "Sent mine: ", &[OFFSET, &second, &third]);
+    let asked = [OFFSET, &second, &third, IS_THERE];
+    sending.check(0, "Sent mine: ", &asked);
     sending.check_sent();
 }
 

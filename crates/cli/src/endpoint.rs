@@ -28,6 +28,14 @@ pub struct Endpoint {
     pub wait_for_server: Duration,
 }
 
+/// A host as an [`Endpoint`] has it: an IPv6 address may be written in brackets, as in a URL.
+pub fn unbracketed(host: &str) -> &str {
+    let address = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    address.unwrap_or(host)
+}
+
 /// Why a server could not be reached.
 #[derive(Debug)]
 pub struct ConnectError {
@@ -38,7 +46,11 @@ pub struct ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot connect to {}:{}", self.host, self.port)
+        let Self { host, port, .. } = self;
+        match host.contains(':') {
+            true => write!(f, "cannot connect to [{host}]:{port}"),
+            false => write!(f, "cannot connect to {host}:{port}"),
+        }
     }
 }
 
@@ -219,6 +231,18 @@ mod tests {
         assert!(told.starts_with(&want), "{told}");
         let error = Endpoint::new("", port).connect().unwrap_err();
         assert_eq!(error.to_string(), format!("cannot connect to :{port}"));
+        let error = Endpoint::new("::1%none", port).connect().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot connect to [::1%none]:{port}")
+        );
+    }
+
+    #[test]
+    fn an_address_may_be_in_brackets() {
+        for (host, want) in [("[::1]", "::1"), ("::1", "::1"), ("[a", "[a"), ("h]", "h]")] {
+            assert_eq!(unbracketed(host), want);
+        }
     }
 
     #[test]

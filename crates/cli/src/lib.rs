@@ -17,7 +17,7 @@ mod server_stream;
 pub mod stream;
 
 pub use args::{Parsed, UsageError, Verbosity, Words};
-pub use endpoint::{ConnectError, Endpoint, is_timeout, pause};
+pub use endpoint::{ConnectError, Endpoint, is_timeout, pause, unbracketed};
 pub use exit::{App, Exit, Failure};
 pub use line_writer::{LineWriter, Note};
 pub use server_stream::ServerStream;

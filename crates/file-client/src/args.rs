@@ -1,6 +1,7 @@
 //! The file client's command line.
 
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use cli::args::{Given, Line, Opt, Verbs, split};
@@ -58,18 +59,22 @@ Usage: file-client [HOST PORT] [OPTIONS]
        file-client [HOST PORT] batch FILE|- [-j N] [--resume] [OPTIONS]
 
 Arguments:
-  HOST PORT              the server [default: 127.0.0.1 8080]
-  get PATH               saves the file at PATH on the server
-  post FILE [PATH]       sends FILE, to stand at PATH [default: FILE's base name]; put is
-                         another word for it; - is standard input, which needs a PATH and
-                         stands in a temporary file meanwhile
+  HOST PORT              the server [default: 127.0.0.1 8080]; an IPv6 address as ::1 or
+                         [::1], behind which PORT may be left out
+  get PATH               saves the file at PATH on the server, or the index.html of the
+                         folder PATH if it has one
+  post FILE [PATH]       sends FILE, to stand at PATH [default: FILE's base name], or in the
+                         folder PATH if it ends in a slash; put is another word for it;
+                         - is standard input, which needs a PATH with a name and stands in a
+                         temporary file meanwhile
   head PATH              shows what the server says of a file
   list [PATH]            shows what stands in a folder, an entry a line: name, bytes, time
   batch FILE             does what each line of FILE says, or of standard input for -:
                            client_get PATH HOST [PORT]
                            client_post FILE HOST [PORT]
-                         without PORT that of the command line; empty lines and lines that
-                         start with # mean nothing; a line that fails does not stop the rest
+                         without PORT that of the command line; a name with spaces is
+                         quoted as in a shell; empty lines and lines that start with # mean
+                         nothing; a line that fails or is wrong does not stop the rest
   no verb                asks for one command after another, until 'exit':
                            GET PATH
                            POST FILE
@@ -84,7 +89,8 @@ Options:
                          was cut off, and leave behind what the next one needs to go on:
                          .quartet-download-NAME and .quartet-download-NAME.json beside the
                          file that get saves, .quartet-upload-NAME beside the file that post
-                         sends; they go away when it is done
+                         sends; they go away when it is done, and count only if nobody else
+                         can open them
   -j, --jobs N           do so many lines of a batch at once, 1 to 64 [default: 1]
   --auth-file FILE|-     say who asks: the first line of FILE is USER:PASSWORD, and nobody
                          but its owner may read FILE; it is sent, not encrypted, to HOST and
@@ -127,9 +133,16 @@ fn understand(line: Line) -> Result<Config, UsageError> {
     let (mut words, mut given) = line.into_parts();
     let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
     given.patience(&mut endpoint)?;
+    let is_bracketed = words
+        .peek()
+        .is_some_and(|word| word.as_bytes().starts_with(b"["));
     if let Some(host) = words.host(&["PORT"], VERBS)? {
         endpoint.host = host;
-        endpoint.port = words.required_port("PORT")?;
+        // An address in brackets is told from a verb without a port behind it.
+        let is_all = words.peek().is_none() || words.starts_with_verb(VERBS);
+        if !(is_bracketed && is_all) {
+            endpoint.port = words.required_port("PORT")?;
+        }
     }
     let auth_file = given.take("--auth-file").map(Input::new);
     let verb = words.verb(VERBS)?;
@@ -198,12 +211,9 @@ fn post(resume: bool, words: &mut Words, given: &mut Given) -> Result<Transfer, 
         let sentence = "--resume needs a file to send, not standard input";
         return Err(UsageError::Conflict(sentence));
     }
-    let path = match words.take() {
-        Some(path) => path,
-        None => Transfer::name_of(&file).map_err(UsageError::Conflict)?,
-    };
+    let path = words.take().unwrap_or_default();
     let is_new = given.flag("--create-only");
-    Ok(Transfer::Post { file, path, is_new })
+    Transfer::post(file, path, is_new).map_err(UsageError::Conflict)
 }
 
 #[cfg(test)]
@@ -262,13 +272,23 @@ mod tests {
     fn the_name_on_the_other_side_can_be_said() {
         check("-o c/d get a", get("a", Output::File("c/d".into())));
         check("GET a/.. --output=-", get("a/..", Output::Stdout));
-        check("Post a/b.txt /c/", post("a/b.txt", "/c/"));
+        check("Post a/b.txt /c", post("a/b.txt", "/c"));
+        check("put a/b.txt /c/", post("a/b.txt", "/c/b.txt"));
     }
 
     #[test]
     fn the_server_may_be_left_out() {
         check("", Action::Prompt);
         check("h 7", Action::Prompt);
+        for (line, host, port) in [
+            ("[::1]", "::1", PORT_DEFAULT),
+            ("[::1] list", "::1", PORT_DEFAULT),
+            ("[::1] 7 list", "::1", 7),
+            ("::1 7 list", "::1", 7),
+        ] {
+            let endpoint = parse(line).unwrap().endpoint;
+            assert_eq!((endpoint.host.as_str(), endpoint.port), (host, port));
+        }
         check("batch x", batch("x", 1));
         assert_eq!(
             parse("").unwrap().endpoint,
@@ -320,7 +340,11 @@ mod tests {
         check_refused("get a -j 1", "--jobs does not go with get");
         check_refused("-j 1", "--jobs needs a verb");
         check_refused("get a --create-only", "--create-only does not go with get");
-        check_refused("post -", "standard input has no name to send it under");
+        check_refused("[::1] x", "PORT must be a port from 0 to 65535, not 'x'");
+        for line in ["post -", "put - a/"] {
+            let sentence = "standard input has no name to send it under; say a PATH";
+            check_refused(line, sentence);
+        }
         let once = "standard input is for one thing: --auth-file, or what is to be sent or done";
         for line in ["post - a", "batch -", ""] {
             check_refused(&format!("{line} --auth-file -"), once);

@@ -69,8 +69,13 @@ impl Arrived {
     pub(crate) fn is_continued_by(&mut self, head: &ResponseHead) -> bool {
         let etag = strong_tag(head);
         let digest = digest_in(head);
-        let is_same = (etag.is_none() || etag == self.etag.as_deref())
-            && (digest.is_none() || self.digest.is_none() || digest == self.digest);
+        let is_confirmed = match &etag {
+            Some(_) => etag == self.etag.as_deref(),
+            // Then the digest of the whole has to tell.
+            None => digest.is_some(),
+        };
+        let is_same =
+            is_confirmed && (digest.is_none() || self.digest.is_none() || digest == self.digest);
         let is_rest = is_same && start_of_rest(head) == Some(self.bytes);
         if is_rest {
             self.note(head);
@@ -82,6 +87,20 @@ impl Arrived {
     /// version would not have been looked at.
     pub(crate) fn is_all(&self, head: &ResponseHead) -> bool {
         head.field("content-range") == Some(&format!("bytes */{}", self.bytes))
+    }
+
+    /// Whether what a server says of a file, asked by `HEAD`, is so of what has arrived: it is of that
+    /// version, and all of it. Then it is noted what else it says.
+    pub(crate) fn is_confirmed_by(&mut self, head: &ResponseHead) -> bool {
+        let etag = strong_tag(head);
+        let is_confirmed = head.status == 200
+            && etag.is_some()
+            && etag == self.etag.as_deref()
+            && head.field("content-length") == Some(&self.bytes.to_string());
+        if is_confirmed {
+            self.note(head);
+        }
+        is_confirmed
     }
 
     /// How long the file is, if it is what the server says it is, as far as it says so.
@@ -141,8 +160,10 @@ mod tests {
             assert_eq!(arrived().is_continued_by(&head(fields)), want, "{fields}");
         };
         check("Content-Range: bytes 4-7/8\r\nETag: \"1\"", true);
-        check("Content-Range: bytes 4-7/8", true);
-        check("Content-Range: bytes 4-7/*", true);
+        check("Content-Range: bytes 4-7/*\r\nETag: \"1\"", true);
+        // Nothing says what it is of.
+        check("Content-Range: bytes 4-7/8", false);
+        check("Content-Range: bytes 4-7/8\r\nETag: W/\"1\"", false);
         check("Content-Range: bytes 4-7/8\r\nETag: \"2\"", false);
         let digest = |digest: Digest| digest::format(&digest);
         let with_digest = |digest: &str| {
@@ -158,6 +179,34 @@ mod tests {
         check("Content-Range: bytes 4-18446744073709551615/0", false);
         check("Content-Range: bytes */4", false);
         check("ETag: \"1\"", false);
+    }
+
+    #[test]
+    fn all_of_a_file_is_confirmed_by_its_version_and_its_length() {
+        let check = |status: &str, fields: &str, want: bool| {
+            let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n\r\n");
+            let head = ResponseHead::read(&mut head.as_bytes(), "HEAD").unwrap();
+            assert_eq!(arrived().is_confirmed_by(&head), want, "{status} {fields}");
+        };
+        check("200 OK", "ETag: \"1\"\r\nContent-Length: 4", true);
+        check("200 OK", "ETag: \"2\"\r\nContent-Length: 4", false);
+        check("200 OK", "ETag: \"1\"\r\nContent-Length: 5", false);
+        check("200 OK", "ETag: \"1\"", false);
+        check("200 OK", "Content-Length: 4", false);
+        check("404 Not Found", "ETag: \"1\"\r\nContent-Length: 4", false);
+        // The digest that the server gives counts, not the one that stood in a state.
+        let mut arrived = arrived();
+        arrived.digest = Some(Hasher::digest_of(&b"half"[..]).unwrap());
+        let digest = digest::format(&[1; 32]);
+        let mut head = head(&format!(
+            "ETag: \"1\"\r\nContent-Length: 4\r\nRepr-Digest: {digest}"
+        ));
+        head.status = 200;
+        assert!(arrived.is_confirmed_by(&head));
+        assert!(matches!(
+            arrived.finish(OsStr::new("a")),
+            Err(Error::WrongDigest(_))
+        ));
     }
 
     #[test]

@@ -1,56 +1,50 @@
 //! A file of requests, one a line, each with its server.
 
-use std::fmt;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::panic;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use cli::exit::with_causes;
-use cli::{Endpoint, Exit, Failure, stream};
+use cli::{Endpoint, Exit, Failure, stream, unbracketed};
 
 use crate::progress::above_bars;
-use crate::{Client, Error, Input, Options, Transfer};
+use crate::{Client, Error, Input, Options, Transfer, quoting};
 
 /// The longest batch, in bytes: a million lines.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
 
-const SHAPE: &str = "a line is client_get PATH HOST [PORT] or client_post FILE HOST [PORT]";
+const SHAPE: &str = "a line is client_get PATH HOST [PORT] or client_post FILE HOST [PORT], with \
+                     quotes around what holds a space";
 
-/// One request of a batch.
+/// One line of a batch that asks for something.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    /// Counted from 1.
+    number: usize,
+    /// What it asks for; or a sentence that says what is wrong with it.
+    request: Result<Request, &'static str>,
+}
+
+/// A transfer, and with which server.
 #[derive(Debug, PartialEq, Eq)]
 struct Request {
-    /// Its line, counted from 1.
-    line: usize,
     transfer: Transfer,
     host: String,
     port: u16,
 }
 
-/// What is wrong with a line of a batch file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LineError {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// What is wrong, in one sentence.
-    pub sentence: &'static str,
-}
-
-impl fmt::Display for LineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.sentence)
-    }
-}
-
-/// Reads all lines and then does what they say, `jobs` at once. One that fails says so, and the
-/// next is done. `defaults` is where a line finds its patience, and its port if it has none; the
+/// Reads all lines and then does what they say, `jobs` at once. One that fails says so, or that makes
+/// no sense, and the next is done. `defaults` is where a line finds its patience, and its port if it has none; the
 /// credentials among the options are for that server and no other.
 ///
 /// # Errors
-/// If a line is malformed, before anything is done; at the end, if any failed.
+/// If the file cannot be read; at the end, if any line failed.
 pub(crate) fn run(
     file: &Input,
     jobs: NonZeroUsize,
@@ -65,17 +59,14 @@ pub(crate) fn run(
         path: path.to_owned(),
         cause,
     })?;
-    let requests = parse(&text, defaults.port).map_err(|error| Error::BadLine {
-        path: path.to_owned(),
-        error,
-    })?;
+    let lines = parse(&text, defaults.port);
     let worker = Worker {
-        requests: &requests,
+        lines: &lines,
         next: &AtomicUsize::new(0),
         defaults,
         options,
     };
-    let failures = match jobs.get().min(requests.len()) {
+    let failures = match jobs.get().min(lines.len()) {
         0 | 1 => worker.run(),
         jobs => worker.run_with_others(jobs),
     };
@@ -83,16 +74,16 @@ pub(crate) fn run(
         None => Ok(()),
         Some(worst) => Err(Error::Failed {
             failed: failures.len(),
-            requests: requests.len(),
+            requests: lines.len(),
             worst: *worst,
         }),
     }
 }
 
 /// The text of a batch.
-fn read(input: impl Read) -> io::Result<String> {
-    let mut text = String::new();
-    input.take(BATCH_BYTES_MAX + 1).read_to_string(&mut text)?;
+fn read(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    input.take(BATCH_BYTES_MAX + 1).read_to_end(&mut text)?;
     if text.len() as u64 > BATCH_BYTES_MAX {
         let cause = format!("a batch exceeds {BATCH_BYTES_MAX} bytes");
         return Err(io::Error::other(cause));
@@ -103,27 +94,35 @@ fn read(input: impl Read) -> io::Result<String> {
 /// One of those that do the requests of a batch. Each has a connection of its own.
 #[derive(Clone, Copy)]
 struct Worker<'a> {
-    requests: &'a [Request],
-    /// The first request that nobody has taken.
+    lines: &'a [Line],
+    /// The first line that nobody is at.
     next: &'a AtomicUsize,
     defaults: &'a Endpoint,
     options: &'a Options,
 }
 
 impl Worker<'_> {
-    /// Does requests until there are no more; returns the exit codes of those that failed.
+    /// Does lines until there are no more; returns the exit codes of those that failed.
     fn run(self) -> Vec<Exit> {
         // Most batches stay with one server, and so with one connection.
         let mut client = Client::new(self.defaults.clone(), self.options.clone());
         let mut failures = Vec::new();
-        while let Some(request) = self.requests.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(line) = self.lines.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let number = line.number;
+            let request = match &line.request {
+                Ok(request) => request,
+                Err(sentence) => {
+                    above_bars(|| log::error!("Line {number}: {sentence}"));
+                    failures.push(Exit::Usage);
+                    continue;
+                }
+            };
             let server = client.server();
             if (server.host.as_str(), server.port) != (request.host.as_str(), request.port) {
                 client = self.client_for(request);
             }
             if let Err(error) = request.transfer.run(&mut client) {
-                let line = request.line;
-                above_bars(|| log::error!("Line {line}: {}", with_causes(&error)));
+                above_bars(|| log::error!("Line {number}: {}", with_causes(&error)));
                 failures.push(error.exit());
             }
         }
@@ -174,116 +173,126 @@ impl Worker<'_> {
     }
 }
 
-fn parse(text: &str, port_default: u16) -> Result<Vec<Request>, LineError> {
-    let mut requests = Vec::new();
-    for (at, text) in text.lines().enumerate() {
-        let line = at + 1;
-        match parse_line(text, line, port_default) {
-            Ok(request) => requests.extend(request),
-            Err(sentence) => return Err(LineError { line, sentence }),
-        }
-    }
-    Ok(requests)
+fn parse(text: &[u8], port_default: u16) -> Vec<Line> {
+    let lines = text.split(|byte| *byte == b'\n').zip(1..);
+    let line = |(line, number): (&[u8], usize)| {
+        let request = parse_line(line, port_default).transpose()?;
+        Some(Line { number, request })
+    };
+    lines.filter_map(line).collect()
 }
 
-fn parse_line(text: &str, line: usize, port_default: u16) -> Result<Option<Request>, &'static str> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let (verb, file, host, port) = match words[..] {
-        [] => return Ok(None),
-        [first, ..] if first.starts_with('#') => return Ok(None),
-        [verb, file, host] => (verb, file, host, port_default),
-        [verb, file, host, port] => match port.parse() {
-            Ok(port) => (verb, file, host, port),
-            Err(_) => return Err("the port is not a number from 0 to 65535"),
-        },
+fn parse_line(line: &[u8], port_default: u16) -> Result<Option<Request>, &'static str> {
+    let line = line.trim_ascii();
+    if line.is_empty() || line.starts_with(b"#") {
+        return Ok(None);
+    }
+    let mut words = quoting::words(line)?.into_iter();
+    let (verb, file, host) = match (words.next(), words.next(), words.next()) {
+        (Some(verb), Some(file), Some(host)) => (verb, file, host),
         _ => return Err(SHAPE),
     };
-    let transfer = match verb {
-        "client_get" => Transfer::get(file.into())?,
-        "client_post" => Transfer::post(file.into())?,
+    let port = match (words.next(), words.next()) {
+        (None, _) => port_default,
+        (Some(port), None) => port
+            .to_str()
+            .and_then(|port| port.parse().ok())
+            .ok_or("the port is not a number from 0 to 65535")?,
+        (Some(_), Some(_)) => return Err(SHAPE),
+    };
+    let transfer = match verb.as_bytes() {
+        b"client_get" => Transfer::get(file)?,
+        b"client_post" => Transfer::post(Input::File(file.into()), OsString::new(), false)?,
         _ => return Err(SHAPE),
     };
+    let host = host.to_str().ok_or("the host is not UTF-8")?;
     Ok(Some(Request {
-        line,
         transfer,
-        host: host.to_owned(),
+        host: unbracketed(host).to_owned(),
         port,
     }))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, want: &[(usize, &str, &str, u16)]) {
-        let got = parse(text, 7).unwrap();
-        let shown = |request: &Request| {
-            let transfer = match &request.transfer {
+    fn check(text: &[u8], want: &[(usize, &str, &str, u16)]) {
+        let got = parse(text, 7).into_iter().map(|line| {
+            let Request {
+                transfer,
+                host,
+                port,
+            } = line.request.unwrap();
+            let transfer = match transfer {
                 Transfer::Get { path, .. } => format!("get {}", path.display()),
                 Transfer::Post { file, .. } => match file {
                     Input::File(file) => format!("post {}", file.display()),
-                    Input::Stdin => "post -".to_owned(),
+                    Input::Stdin => "standard input".to_owned(),
                 },
             };
-            (request.line, transfer, request.host.clone(), request.port)
-        };
-        let got: Vec<_> = got.iter().map(shown).collect();
+            (line.number, transfer, host, port)
+        });
         let want = want.iter().map(|&(line, transfer, host, port)| {
             (line, transfer.to_owned(), host.to_owned(), port)
         });
-        assert_eq!(got, want.collect::<Vec<_>>());
+        assert_eq!(got.collect::<Vec<_>>(), want.collect::<Vec<_>>());
     }
 
     #[test]
     fn each_line_is_a_request_with_its_server() {
         check(
-            "# a batch\n\nclient_get a/b h 80\n \t \r\n\tclient_post  c \t h2\r\n  # end",
+            b"# a batch\n\nclient_get a/b h 80\n \t \r\n\tclient_post  c \t h2\r\n  # end",
             &[(3, "get a/b", "h", 80), (5, "post c", "h2", 7)],
         );
-        check("client_get a #h 1", &[(1, "get a", "#h", 1)]);
-        check("", &[]);
-        check("#client_get a h", &[]);
-    }
-
-    #[track_caller]
-    fn check_refused(text: &str, want: &str) {
-        assert_eq!(parse(text, 7).unwrap_err().to_string(), want);
+        check(b"client_get a #h 1", &[(1, "get a", "#h", 1)]);
+        check(b"client_get a [::1] 1", &[(1, "get a", "::1", 1)]);
+        // Standard input has the lines, if anything.
+        check(b"client_post - h", &[(1, "post -", "h", 7)]);
+        check(b"", &[]);
+        check(b"#client_get a h", &[]);
     }
 
     #[test]
-    fn a_malformed_line_is_named_by_its_number() {
-        let shape = |line: usize| format!("line {line}: {SHAPE}");
-        check_refused("client_get", &shape(1));
-        check_refused("client_get a", &shape(1));
-        check_refused("client_get a h 1 x", &shape(1));
-        check_refused("\nclient_get a h\nclient_put a h", &shape(3));
-        check_refused("CLIENT_GET a h", &shape(1));
-        let port = "line 1: the port is not a number from 0 to 65535";
-        check_refused("client_get a h x", port);
-        check_refused("client_get a h 65536", port);
-        check_refused("client_get a h -1", port);
-        check_refused(
-            "client_post .. h",
-            "line 1: the FILE has no base name to send it under",
+    fn a_name_with_spaces_is_quoted() {
+        check(
+            b"client_get 'a b/c' h\nclient_post \"d e\" h\r\nclient_get f\\ g h\n",
+            &[
+                (1, "get a b/c", "h", 7),
+                (2, "post d e", "h", 7),
+                (3, "get f g", "h", 7),
+            ],
         );
     }
 
     #[test]
-    fn nothing_is_done_when_a_line_is_malformed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("batch");
-        fs::write(&path, "client_get a 127.0.0.1 1\nwhat?\n").unwrap();
-        // Doing the first line would fail with another error: nobody listens there.
-        let nobody = Endpoint::new("127.0.0.1", 1);
-        let done = run(
-            &Input::File(path),
-            NonZeroUsize::MIN,
-            &nobody,
-            &Options::default(),
-        );
-        assert!(matches!(done, Err(Error::BadLine { error, .. }) if error.line == 2));
+    fn a_malformed_line_stands_alone() {
+        let check = |line: &str, want: &str| {
+            let text = format!("client_get a h\n{line}\nclient_post a h\n");
+            let lines = parse(text.as_bytes(), 7);
+            assert!(
+                lines[0].request.is_ok() && lines[2].request.is_ok(),
+                "{line}"
+            );
+            assert_eq!(lines[1].request.as_ref().unwrap_err(), &want, "{line}");
+        };
+        for line in [
+            "client_get",
+            "client_get a",
+            "client_get a h 1 x",
+            "client_put a h",
+        ] {
+            check(line, SHAPE);
+        }
+        check("CLIENT_GET a h", SHAPE);
+        check("'' a h", SHAPE);
+        let port = "the port is not a number from 0 to 65535";
+        check("client_get a h x", port);
+        check("client_get a h 65536", port);
+        check("client_get a h -1", port);
+        let no_name = "the FILE has no base name to send it under";
+        check("client_post .. h", no_name);
+        check("client_post 'a h", "a quote has no end");
     }
 }

@@ -8,7 +8,7 @@ use cli::Endpoint;
 
 use crate::Error;
 use crate::auth::Credentials;
-use crate::connection::{Connection, Request};
+use crate::connection::{Connection, Request, target};
 use crate::list::{self, Entry, ListError};
 use crate::transfer::shown;
 
@@ -86,7 +86,7 @@ impl Client {
     /// says that those are all; of a folder with very many, it leaves some out.
     ///
     /// # Errors
-    /// If the server refuses or is lost, or has a page for that folder instead of a list; and the first
+    /// If the server refuses or is lost, or has no list of that folder; and the first
     /// that `each` returns.
     pub fn list(
         &mut self,
@@ -97,7 +97,10 @@ impl Client {
         if !folder.as_bytes().ends_with(b"/") {
             folder.push("/");
         }
-        let request = Request::new("GET", &folder).with("Accept", "application/json");
+        // By its name and not by `Accept` alone: a folder may have a page, too.
+        let request = Request::new("GET", &folder)
+            .at(&format!("{}?json", target(&folder)))
+            .with("Accept", "application/json");
         let mut reply = self.connection.ask(&request)?;
         if reply.head.status != 200 {
             return Err(self.connection.refusal(path, reply));

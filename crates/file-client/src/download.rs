@@ -6,8 +6,8 @@ use std::path::Path;
 use std::thread;
 
 use cli::exit::with_causes;
-use proto::http::BodyLength;
 use proto::http::request::host_field;
+use proto::http::{BodyLength, ResponseHead};
 use proto::retry_interrupted;
 
 use crate::Error;
@@ -88,7 +88,17 @@ impl Client {
     /// arrived is too, for another try.
     pub fn download(&mut self, path: &OsStr, to: &Path) -> Result<u64, Error> {
         if self.options.resume {
-            return self.resume_download(path, to);
+            match self.resume_download(path, to) {
+                Err(Error::NotOurs(taken)) => {
+                    let taken = shown(&taken);
+                    above_bars(|| {
+                        log::warn!(
+                            "{taken} belongs to another user; if this client ends, no other can go on"
+                        );
+                    });
+                }
+                done => return done,
+            }
         }
         let mut file = NewFile { to, partial: None };
         let bytes = self.fetch(path, Arrived::default(), &mut file)?;
@@ -152,7 +162,15 @@ impl Client {
                 (206, 1..) if arrived.is_continued_by(&reply.head) => {}
                 (416, 1..) if arrived.is_all(&reply.head) => {
                     let _ = self.connection.sentence(reply);
-                    return arrived.finish(path);
+                    if self.confirm(path, &mut arrived)? {
+                        return arrived.finish(path);
+                    }
+                    if !to.can_begin_again() {
+                        return Err(Error::ChangedThere(shown(path).to_string()));
+                    }
+                    say_that_it_starts_over(path);
+                    arrived = Arrived::default();
+                    continue;
                 }
                 // It is asked for once more, without a range that could be misunderstood.
                 (206 | 416, 1..) if to.can_begin_again() => {
@@ -160,6 +178,9 @@ impl Client {
                     let _ = self.connection.sentence(reply);
                     arrived = Arrived::default();
                     continue;
+                }
+                (200, _) if is_page_of_folder(path, &reply.head) => {
+                    return Err(Error::IsFolder(shown(path).to_string()));
                 }
                 (200, bytes) if bytes == 0 || to.can_begin_again() => {
                     if bytes > 0 {
@@ -171,6 +192,10 @@ impl Client {
                 }
                 (200, _) => return Err(Error::ChangedThere(shown(path).to_string())),
                 (status @ 200..=299, _) => return Err(unexpected(path, status)),
+                (300..=399, _) if leads_to_folder(path, &reply.head) => {
+                    let _ = self.connection.sentence(reply);
+                    return Err(Error::IsFolder(shown(path).to_string()));
+                }
                 _ => return Err(self.connection.refusal(path, reply)),
             }
             match self.copy(path, &mut reply, &mut arrived, to) {
@@ -188,6 +213,16 @@ impl Client {
         Err(Error::lost(shown(path))(
             io::ErrorKind::UnexpectedEof.into(),
         ))
+    }
+
+    /// Whether what has arrived is all of the file that the server has. A part that was found here may
+    /// be of anything: a refusal to give more of it says nothing about what is in it.
+    fn confirm(&mut self, path: &OsStr, arrived: &mut Arrived) -> Result<bool, Error> {
+        let request = Request::new("HEAD", path).with("Want-Repr-Digest", "sha-256=1");
+        let reply = self.connection.ask(&request)?;
+        let is_confirmed = arrived.is_confirmed_by(&reply.head);
+        self.connection.keep(reply, true);
+        Ok(is_confirmed)
     }
 
     /// Copies a body to where it goes. It knows how long it is: to end early is an error of its
@@ -229,6 +264,22 @@ impl Client {
     }
 }
 
+/// Whether a reply is the list of a folder: a file has a version, or the time of its last change.
+fn is_page_of_folder(path: &OsStr, head: &ResponseHead) -> bool {
+    let is_file = ["etag", "last-modified"]
+        .iter()
+        .any(|name| head.field(name).is_some());
+    target(path).ends_with('/') && !is_file
+}
+
+/// Whether a redirect adds the slash that ends the path of a folder.
+fn leads_to_folder(path: &OsStr, head: &ResponseHead) -> bool {
+    let location = head.field("location").unwrap_or_default();
+    let folder = location.split(['?', '#']).next().unwrap_or_default();
+    let name = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    folder.strip_suffix('/').and_then(name) == name(&target(path))
+}
+
 /// Says why it takes another try, and waits for a moment before that.
 fn pause_after(path: &OsStr, arrived: &Arrived, cause: &dyn std::error::Error) {
     let (path, bytes) = (shown(path), arrived.bytes);
@@ -244,4 +295,48 @@ fn pause_after(path: &OsStr, arrived: &Arrived, cause: &dyn std::error::Error) {
 fn say_that_it_starts_over(path: &OsStr) {
     let path = shown(path);
     above_bars(|| log::warn!("{path}: what is here is of another version; starting over"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(is_folder: fn(&OsStr, &ResponseHead) -> bool, path: &str, fields: &str, want: bool) {
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
+        let head = ResponseHead::read(&mut head.as_bytes(), "HEAD").unwrap();
+        assert_eq!(is_folder(OsStr::new(path), &head), want, "{path} {fields}");
+    }
+
+    #[test]
+    fn a_folder_is_told_from_its_index_page() {
+        let check = |path, fields, want| check(is_page_of_folder, path, fields, want);
+        check("a/", "Content-Type: text/html", true);
+        check("/", "Vary: Accept", true);
+        check("", "Vary: Accept", true);
+        check("a/", "ETag: \"1\"", false);
+        check("a/", "Last-Modified: Sat, 21 Nov 2026 05:50:24 GMT", false);
+        check("a", "Content-Type: text/html", false);
+    }
+
+    #[test]
+    fn a_redirect_tells_a_folder() {
+        let check = |path, location: &str, want| {
+            check(
+                leads_to_folder,
+                path,
+                &format!("Location: {location}"),
+                want,
+            );
+        };
+        check("a/b", "/a/b/", true);
+        check("/b", "b/", true);
+        check("b", "./b/?json", true);
+        check("b", "http://h:1/b/", true);
+        check("b c", "/b%20c/", true);
+        check("b", "/b", false);
+        check("b", "/c/", false);
+        check("b", "/login?to=/b/", false);
+        check("b", "", false);
+    }
 }

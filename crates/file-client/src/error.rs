@@ -8,7 +8,6 @@ use cli::exit::{of_output_error, with_causes};
 use cli::{ConnectError, Exit, Failure, is_timeout};
 use proto::http::response::ResponseError;
 
-use crate::batch::LineError;
 use crate::transfer::shown;
 
 /// Why a client did not do what it was asked. Where a `path` is a `String`, it is one on the
@@ -62,6 +61,10 @@ pub enum Error {
     },
     /// Somebody else is writing this part of a download.
     InUse(PathBuf),
+    /// Another user has put something where a part of a download would stand, or its state.
+    NotOurs(PathBuf),
+    /// What is at a path on the server is a folder.
+    IsFolder(String),
     /// The server no longer has what it has been sent of a file.
     UploadGone(String),
     /// A transfer was cut off that can be gone on with.
@@ -91,13 +94,6 @@ pub enum Error {
     Temporary(io::Error),
     /// Standard output could not be written.
     Output(io::Error),
-    /// A line of a batch file is malformed.
-    BadLine {
-        /// The file.
-        path: PathBuf,
-        /// Which line, and what is wrong with it.
-        error: LineError,
-    },
     /// Requests of a batch failed. Each has said why.
     Failed {
         /// How many.
@@ -180,6 +176,13 @@ impl fmt::Display for Error {
                 shown(path)
             ),
             Self::InUse(path) => write!(f, "another client is writing {}", shown(path)),
+            Self::NotOurs(path) => write!(f, "{} belongs to another user", shown(path)),
+            Self::IsFolder(path) => {
+                write!(
+                    f,
+                    "{path} is a folder on the server; list shows what is in it"
+                )
+            }
             Self::CutOff { cause, bytes, kept } => {
                 f.write_str(&with_causes(cause))?;
                 match (kept, bytes) {
@@ -222,7 +225,6 @@ impl fmt::Display for Error {
             Self::Input(_) => f.write_str("cannot read standard input"),
             Self::Temporary(_) => f.write_str("cannot keep standard input in a temporary file"),
             Self::Output(_) => f.write_str("cannot write to standard output"),
-            Self::BadLine { path, error } => write!(f, "{}, {error}", shown(path)),
             Self::Failed {
                 failed, requests, ..
             } => write!(f, "{failed} of {requests} requests failed"),
@@ -293,6 +295,7 @@ impl Failure for Error {
             Self::Refused { .. }
             | Self::UploadGone(_)
             | Self::NoList(_)
+            | Self::IsFolder(_)
             | Self::ListTooLong(_)
             | Self::ListIncomplete(_) => Exit::Refused,
             Self::Read { .. }
@@ -302,11 +305,11 @@ impl Failure for Error {
             | Self::NotResumable(_)
             | Self::NameTooLong { .. }
             | Self::InUse(_)
+            | Self::NotOurs(_)
             | Self::AuthFileIsOpen(_)
             | Self::AuthFileIsMalformed(_)
             | Self::Input(_)
-            | Self::Temporary(_)
-            | Self::BadLine { .. } => Exit::Usage,
+            | Self::Temporary(_) => Exit::Usage,
             Self::Output(error) => of_output_error(error),
             Self::Failed { worst, .. } => *worst,
             Self::CutOff { cause, .. } => cause.exit(),

@@ -4,8 +4,10 @@
 //! and `upload` are files there and back over it, `arrived` what has come of a download, `partial` and
 //! `resumed` one that has not arrived whole yet, `source` a file that is sent, `resumable` an upload
 //! that another try can go on with, `state` what it needs for that.
+//! `leftovers` is what clients have left that were killed.
 //! `transfer` is one file there or back, as the command line, the prompt and the lines of a `batch`
-//! all ask for it; `list` reads what stands in a folder, `show` writes what there is, and `progress` how far it is.
+//! all ask for it; `quoting` tells the words of such a line, `list` reads what stands in a folder,
+//! `show` writes what there is, and `progress` how far it is.
 
 pub mod args;
 mod arrived;
@@ -15,10 +17,12 @@ mod client;
 mod connection;
 mod download;
 mod error;
+mod leftovers;
 mod list;
 mod partial;
 mod progress;
 mod prompt;
+mod quoting;
 mod resumable;
 mod resumed;
 mod show;

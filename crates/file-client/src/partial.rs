@@ -1,13 +1,14 @@
 //! A download that has not arrived whole yet.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use cli::stream::Output;
-use uuid::Uuid;
+use rustix::fs::{Access, access};
 
+use crate::leftovers;
 use crate::progress::above_bars;
 use crate::transfer::shown;
 
@@ -20,8 +21,8 @@ pub(crate) enum Place {
     File {
         /// Where it is: links to it have been followed.
         path: PathBuf,
-        /// What may be done with the file that is there, which is kept.
-        permissions: Option<Permissions>,
+        /// The file that is there, whose mode and owner are kept.
+        replaced: Option<Metadata>,
     },
     /// A device or a pipe, which is for writing to: it must not become a file.
     Device,
@@ -31,31 +32,70 @@ impl Place {
     /// Looks at what stands at a path.
     ///
     /// # Errors
-    /// If a folder does.
+    /// If a folder does, or a file that may not be written.
     pub(crate) fn at(target: &Path) -> io::Result<Self> {
         match fs::metadata(target) {
             Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
             // A symbolic link stays, and what it leads to is replaced.
-            Ok(there) if there.is_file() => Ok(Self::File {
-                path: fs::canonicalize(target)?,
-                permissions: Some(there.permissions()),
-            }),
+            Ok(there) if there.is_file() => {
+                // To replace it takes no more than a folder that may be written. Root may write
+                // anything, but who makes a file read-only means root, too.
+                access(target, Access::WRITE_OK)?;
+                if there.permissions().readonly() {
+                    return Err(io::ErrorKind::PermissionDenied.into());
+                }
+                Ok(Self::File {
+                    path: fs::canonicalize(target)?,
+                    replaced: Some(there),
+                })
+            }
             Ok(_) => Ok(Self::Device),
             Err(_) => Ok(Self::File {
                 path: target.to_owned(),
-                permissions: None,
+                replaced: None,
             }),
         }
     }
 }
 
-/// The mode of a new file before the umask takes its part. What is to replace a file that has a mode
-/// is nobody else's until it has it too.
-pub(crate) fn mode_of_new(permissions: Option<&Permissions>) -> u32 {
-    match permissions {
-        Some(_) => 0o600,
-        None => 0o666,
+/// A file that is arriving is nobody else's until it has its place.
+pub(crate) const MODE: u32 = 0o600;
+
+/// Gives a file that has arrived the mode of the one that it replaces, and its owner where that is
+/// allowed; or, if it replaces none, the mode that any new file gets in that folder.
+pub(crate) fn take_over(file: &File, target: &Path, replaced: Option<&Metadata>) -> io::Result<()> {
+    let mode = match replaced {
+        // What writing to it would have left: no file runs as its owner with other content.
+        Some(replaced) => {
+            keep_owner(file, replaced)?;
+            replaced.mode() & 0o777
+        }
+        None => mode_of_new(target)?,
+    };
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Only root may give a file away. Its group may be one of ours.
+fn keep_owner(file: &File, replaced: &Metadata) -> io::Result<()> {
+    let arrived = file.metadata()?;
+    let group = Some(replaced.gid());
+    if (arrived.uid(), Some(arrived.gid())) != (replaced.uid(), group)
+        && fchown(file, Some(replaced.uid()), group).is_err()
+        && let Err(error) = fchown(file, None, group)
+    {
+        above_bars(|| log::debug!("The owner is not kept: {error}"));
     }
+    Ok(())
+}
+
+/// The umask says it, or the folder's access control list. Making a file is the way to ask both.
+fn mode_of_new(target: &Path) -> io::Result<u32> {
+    let path = leftovers::temporary_beside(target, TEMPORARY_PREFIX);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o666);
+    let mode = options.open(&path)?.metadata().map(|new| new.mode());
+    fs::remove_file(&path)?;
+    Ok(mode? & 0o777)
 }
 
 /// A file that is arriving. It stands in a hidden temporary file beside its target until
@@ -67,7 +107,15 @@ pub(crate) struct PartialFile {
     out: Output,
     target: PathBuf,
     /// `None` when what is written goes straight to the target, and after finishing.
-    temporary: Option<PathBuf>,
+    temporary: Option<Temporary>,
+}
+
+#[derive(Debug)]
+struct Temporary {
+    path: PathBuf,
+    /// The same file as `out`. Its lock says that somebody is at it.
+    file: File,
+    replaced: Option<Metadata>,
 }
 
 impl PartialFile {
@@ -76,8 +124,8 @@ impl PartialFile {
     /// # Errors
     /// If a folder is there, or nothing can be written there.
     pub(crate) fn create(target: &Path) -> io::Result<Self> {
-        let (target, permissions) = match Place::at(target)? {
-            Place::File { path, permissions } => (path, permissions),
+        let (target, replaced) = match Place::at(target)? {
+            Place::File { path, replaced } => (path, replaced),
             Place::Device => {
                 let file = OpenOptions::new().write(true).open(target)?;
                 return Ok(Self {
@@ -87,18 +135,24 @@ impl PartialFile {
                 });
             }
         };
-        let name = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
-        let temporary = target.with_file_name(name);
+        leftovers::remove_beside(&target);
+        let path = leftovers::temporary_beside(&target, TEMPORARY_PREFIX);
         let mut options = OpenOptions::new();
-        options.mode(mode_of_new(permissions.as_ref()));
-        let file = options.write(true).create_new(true).open(&temporary)?;
-        let kept = permissions.map_or(Ok(()), |kept| file.set_permissions(kept));
-        let partial = Self {
-            out: file.into(),
+        options.write(true).create_new(true).mode(MODE);
+        let file = options.open(&path)?;
+        // Where there are no locks, a leftover is known by its age alone.
+        let _ = file.try_lock();
+        let out = file.try_clone()?.into();
+        let temporary = Temporary {
+            path,
+            file,
+            replaced,
+        };
+        Ok(Self {
+            out,
             target,
             temporary: Some(temporary),
-        };
-        kept.map(|()| partial)
+        })
     }
 
     /// Gives the file its name.
@@ -108,7 +162,8 @@ impl PartialFile {
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.out.flush()?;
         if let Some(temporary) = &self.temporary {
-            fs::rename(temporary, &self.target)?;
+            take_over(&temporary.file, &self.target, temporary.replaced.as_ref())?;
+            fs::rename(&temporary.path, &self.target)?;
         }
         self.temporary = None;
         Ok(())
@@ -128,9 +183,9 @@ impl Write for PartialFile {
 impl Drop for PartialFile {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary
-            && let Err(error) = fs::remove_file(temporary)
+            && let Err(error) = fs::remove_file(&temporary.path)
         {
-            above_bars(|| log::warn!("{} stays behind: {error}", shown(temporary)));
+            above_bars(|| log::warn!("{} stays behind: {error}", shown(&temporary.path)));
         }
     }
 }
@@ -138,7 +193,7 @@ impl Drop for PartialFile {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{FileTypeExt, symlink};
 
     use super::*;
 
@@ -201,24 +256,48 @@ mod tests {
         assert_eq!(entries(folder.path()), 1);
     }
 
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
     #[test]
     fn the_mode_of_what_is_replaced_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a");
-        for mode in [0o600, 0o640, 0o666, 0o400] {
+        for (old, new) in [
+            (0o600, 0o600),
+            (0o640, 0o640),
+            (0o666, 0o666),
+            (0o4755, 0o755),
+        ] {
             fs::write(&target, "old").unwrap();
-            fs::set_permissions(&target, Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(&target, Permissions::from_mode(old)).unwrap();
             let partial = begin(&target);
-            let temporary = partial.temporary.as_ref().unwrap();
-            for path in [temporary, &target] {
-                let there = fs::metadata(path).unwrap().permissions();
-                assert_eq!(there.mode() & 0o7777, mode, "{path:?}");
-            }
+            assert_eq!(mode(&partial.temporary.as_ref().unwrap().path), MODE);
+            assert_eq!(mode(&target), old);
             partial.finish().unwrap();
-            let there = fs::metadata(&target).unwrap().permissions();
-            assert_eq!(there.mode() & 0o7777, mode);
-            fs::remove_file(&target).unwrap();
+            assert_eq!(mode(&target), new);
         }
+        // A new one has that of any other, and not before it has its name.
+        fs::write(folder.path().join("other"), "").unwrap();
+        let new = folder.path().join("new");
+        let partial = begin(&new);
+        assert_eq!(mode(&partial.temporary.as_ref().unwrap().path), MODE);
+        partial.finish().unwrap();
+        assert_eq!(mode(&new), mode(&folder.path().join("other")));
+        assert_eq!(entries(folder.path()), 3);
+    }
+
+    #[test]
+    fn what_is_read_only_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o444)).unwrap();
+        let error = PartialFile::create(&target).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        assert_eq!(entries(folder.path()), 1);
     }
 
     #[test]

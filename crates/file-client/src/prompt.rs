@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use cli::exit::with_causes;
 use cli::stream::input;
 
-use crate::{Client, Error, Transfer};
+use crate::{Client, Error, Input, Transfer};
 
 const PROMPT: &str = "Enter command (GET/POST file_path): ";
 
@@ -72,9 +72,14 @@ fn parse(line: &[u8]) -> Result<Command, &'static str> {
         (b"", _) => Ok(Command::Nothing),
         (b"exit", true) => Ok(Command::Exit),
         (b"get", false) => Transfer::get(path).map(Command::Transfer),
-        (b"post", false) => Transfer::post(path).map(Command::Transfer),
+        (b"post", false) => post(path).map(Command::Transfer),
         _ => Err(USAGE),
     }
+}
+
+/// Standard input has the commands: a dash is a file of that name.
+fn post(file: OsString) -> Result<Transfer, &'static str> {
+    Transfer::post(Input::File(file.into()), OsString::new(), false)
 }
 
 #[cfg(test)]
@@ -95,8 +100,10 @@ mod tests {
         check(b"GET server/a.txt\n", get(b"server/a.txt"));
         check(b"  get\t a  b \r\n", get(b"a  b"));
         check(b"get \xff", get(b"\xff"));
-        let post = Transfer::post("client/a".into()).map(Command::Transfer);
-        check(b"Post client/a\n", post);
+        for file in ["client/a", "-"] {
+            let want = post(file.into()).map(Command::Transfer);
+            check(format!("Post {file}\n").as_bytes(), want);
+        }
         check(b"exit\n", Ok(Command::Exit));
         check(b"EXIT", Ok(Command::Exit));
         check(b"\n", Ok(Command::Nothing));

@@ -5,6 +5,9 @@
 //! `.quartet-upload-NAME`. What the server has of the file is asked of that URL, and the rest is
 //! appended to it. There is one state for a file: of two uploads of it that are both cut off, to two
 //! places, the later can be gone on with.
+//!
+//! The URL in a state does not say where the file will stand, and a state may come out of an archive.
+//! So what was gone on with is looked for at its place in the end.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -36,10 +39,11 @@ const DRAFT: (&str, &str) = ("Upload-Draft-Interop-Version", "8");
 /// The longest URL of an upload that is taken from a server, in bytes.
 const URL_BYTES_MAX: usize = 4096;
 
-/// The status for another offset than the upload has, and that of a server that says why it is
-/// busy.
+/// The status for another offset than the upload has, and those of a server that is busy with it, or
+/// with others.
 const CONFLICT: u16 = 409;
 const LOCKED: u16 = 423;
+const UNAVAILABLE: u16 = 503;
 
 /// An upload that has begun.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,25 +74,28 @@ struct Upload<'a> {
 
 /// What the server has of an upload.
 enum Standing {
-    /// All, in its place.
+    /// All of it, as it says in reply to the last byte.
+    Sent(Uploaded),
+    /// All of it, as it says when it is asked.
     Complete,
     /// So many bytes.
     Part(u64),
-    /// Nothing: there is no such upload, or it is over.
+    /// Nothing that it remembers.
     Gone,
-    /// It cannot be said: the server is busy with the upload.
+    /// It is busy with the upload: with an earlier connection perhaps, that is lost to us and not yet
+    /// to it.
     Busy(Error),
 }
 
-/// What an append has led to.
-enum Appended {
-    /// The server has the file.
-    All(Uploaded),
-    /// The server has so many bytes of it.
-    Part(u64),
-    /// The server is busy with the upload: with an earlier connection perhaps, that is lost to us
-    /// and not yet to it.
-    Busy(Error),
+/// What stands where a file was to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum There {
+    /// This file.
+    Same,
+    /// A file of this length whose digest the server does not say, or one that it does not show.
+    Perhaps,
+    /// Something else, or nothing.
+    Other,
 }
 
 impl Client {
@@ -117,22 +124,17 @@ impl<'a> Upload<'a> {
         let begun = state::read(&self.state_path)
             .filter(|begun: &State| is_url(&begun.url) && *begun == self.state(begun.url.clone()));
         if let Some(State { url, .. }) = begun {
-            match self.standing(&url) {
-                Ok(Standing::Part(offset)) => return self.go_on(&url, Some(offset)),
-                Ok(Standing::Busy(_)) => return self.go_on(&url, None),
-                Ok(Standing::Complete) => return Ok(self.was_there(&url)),
-                Ok(Standing::Gone) if self.is_there()? => return Ok(self.was_there(&url)),
-                Ok(Standing::Gone) => {
-                    let path = shown(self.path);
-                    above_bars(|| {
-                        log::warn!("{path}: the server has nothing of it any more; starting over");
-                    });
-                }
-                Err(error) => return Err(self.cut_off(&url, 0, error)),
+            if let Some(uploaded) = self.go_on(&url, None)? {
+                return Ok(uploaded);
             }
+            let path = shown(self.path);
+            above_bars(|| log::warn!("{path}: the server has nothing of it; starting over"));
         }
         match self.create()? {
-            Some(url) => self.go_on(&url, Some(0)),
+            Some(url) => {
+                let uploaded = self.go_on(&url, Some(0))?;
+                uploaded.ok_or_else(|| Error::UploadGone(shown(self.path).to_string()))
+            }
             None => {
                 let path = shown(self.path);
                 above_bars(|| {
@@ -197,77 +199,103 @@ impl<'a> Upload<'a> {
         Ok(Some(url))
     }
 
-    /// Appends what is missing to an upload that has so many bytes. When that is not known, or the
-    /// connection is lost, the server is asked how many it has.
-    fn go_on(mut self, url: &str, mut next: Option<u64>) -> Result<Uploaded, Error> {
+    /// Appends what is missing to an upload that has so many bytes. If that is not known, and when the
+    /// connection is lost, the server is asked. `None` if it has neither the upload nor the file.
+    fn go_on(&mut self, url: &str, begun: Option<u64>) -> Result<Option<Uploaded>, Error> {
         let bar = self.client.bar_of(self.source);
-        let mut known = next.unwrap_or(0);
+        let mut known = begun.unwrap_or(0);
+        let mut next = begun;
+        let mut has_met = begun.is_some();
         let mut tries_left = TRIES;
-        loop {
-            tries_left -= 1;
-            let appended = match next.take() {
-                Some(offset) => self.append(url, offset, &bar),
-                None => self.append_the_rest(url, &mut known, &bar),
+        let patience = self.client.server().timeout;
+        let mut patience_left = patience;
+        let error = loop {
+            let (standing, was_asked) = match next.take() {
+                Some(offset) => (self.append(url, offset, &bar), false),
+                None => (self.standing(url), true),
             };
-            let error = match appended {
-                Ok(Appended::All(uploaded)) => {
+            has_met |= standing.is_ok();
+            let error = match standing {
+                Ok(Standing::Sent(uploaded)) => return self.end(url, known, begun, uploaded),
+                // The last reply was lost on its way here.
+                Ok(Standing::Complete) => {
+                    let uploaded = self.was_there();
+                    return self.end(url, known, begun, uploaded);
+                }
+                // Perhaps it was, and the server does not remember.
+                Ok(Standing::Gone) => {
+                    let there = self.there();
+                    let there = there.map_err(|error| self.cut_off(url, known, error))?;
                     self.forget(url);
-                    return Ok(uploaded);
+                    return Ok((there == There::Same).then(|| self.was_there()));
                 }
-                Ok(Appended::Part(offset)) if tries_left > 0 => {
-                    known = offset;
-                    next = Some(offset);
+                Ok(Standing::Part(offset)) => {
+                    (known, next) = (offset, Some(offset));
+                    if was_asked {
+                        continue;
+                    }
+                    tries_left -= 1;
+                    if tries_left == 0 {
+                        break unexpected(self.path, CONFLICT);
+                    }
                     continue;
                 }
-                Ok(Appended::Part(_)) => unexpected(self.path, CONFLICT),
-                Ok(Appended::Busy(error))
-                | Err(error @ (Error::Lost { .. } | Error::Connect(_)))
-                    if tries_left > 0 =>
-                {
-                    above_bars(|| log::warn!("{}; going on", with_causes(&error)));
-                    thread::park_timeout(RETRY_PAUSE);
-                    continue;
+                Ok(Standing::Busy(error)) => {
+                    let is_first = patience_left == patience;
+                    patience_left = patience_left.saturating_sub(RETRY_PAUSE);
+                    if patience_left.is_zero() {
+                        break error;
+                    }
+                    if !is_first {
+                        thread::park_timeout(RETRY_PAUSE);
+                        continue;
+                    }
+                    error
                 }
-                Ok(Appended::Busy(error)) | Err(error) => error,
+                Err(error @ (Error::Lost { .. } | Error::Connect(_))) if has_met => {
+                    tries_left -= 1;
+                    if tries_left == 0 {
+                        break error;
+                    }
+                    error
+                }
+                Err(error) => break error,
             };
-            return Err(self.cut_off(url, known, error));
-        }
+            above_bars(|| log::warn!("{}; going on", with_causes(&error)));
+            thread::park_timeout(RETRY_PAUSE);
+        };
+        Err(self.cut_off(url, known, error))
     }
 
-    /// Asks how many bytes an upload has, and appends what is missing.
-    fn append_the_rest(
+    /// Ends an upload that the server has all of. One that we have begun ourselves is of this file and
+    /// for this place; of another, that is looked at.
+    fn end(
         &mut self,
         url: &str,
-        known: &mut u64,
-        bar: &Bar,
-    ) -> Result<Appended, Error> {
-        match self.standing(url)? {
-            Standing::Part(offset) => {
-                *known = offset;
-                self.append(url, offset, bar)
+        known: u64,
+        begun: Option<u64>,
+        uploaded: Uploaded,
+    ) -> Result<Option<Uploaded>, Error> {
+        let is_there = match begun {
+            Some(_) => true,
+            None => {
+                let there = self.there();
+                there.map_err(|error| self.cut_off(url, known, error))? != There::Other
             }
-            Standing::Busy(error) => Ok(Appended::Busy(error)),
-            // The last reply was lost on its way here.
-            Standing::Complete => Ok(Appended::All(self.was_there(url))),
-            // Perhaps it was, and the server does not remember.
-            Standing::Gone if self.is_there()? => Ok(Appended::All(self.was_there(url))),
-            Standing::Gone => {
-                self.forget(url);
-                Err(Error::UploadGone(shown(self.path).to_string()))
-            }
-        }
+        };
+        self.forget(url);
+        Ok(is_there.then_some(uploaded))
     }
 
     /// The server has the file, and has said so before.
-    fn was_there(&self, url: &str) -> Uploaded {
-        self.forget(url);
+    fn was_there(&self) -> Uploaded {
         Uploaded {
             bytes: self.source.bytes(),
             answer: "the server had all of it".to_owned(),
         }
     }
 
-    /// Asks what the server has of an upload.
+    /// Asks how far an upload is.
     fn standing(&mut self, url: &str) -> Result<Standing, Error> {
         let request = self.request("HEAD").at(url);
         let reply = self.client.connection.ask(&request)?;
@@ -290,13 +318,13 @@ impl<'a> Upload<'a> {
                 self.client.connection.keep(reply, true);
                 Ok(Standing::Gone)
             }
-            LOCKED => Ok(Standing::Busy(self.refusal(url, reply))),
+            CONFLICT | LOCKED | UNAVAILABLE => Ok(Standing::Busy(self.refusal(url, reply))),
             _ => Err(self.refusal(url, reply)),
         }
     }
 
     /// Sends the file from this byte on.
-    fn append(&mut self, url: &str, offset: u64, bar: &Bar) -> Result<Appended, Error> {
+    fn append(&mut self, url: &str, offset: u64, bar: &Bar) -> Result<Standing, Error> {
         // Of a connection that is lost, the server may have taken something.
         let request = self
             .request("PATCH")
@@ -314,30 +342,39 @@ impl<'a> Upload<'a> {
         let status = reply.head.status;
         match (status, offset_of(&reply.head)) {
             (200..=299, _) if is_complete(&reply.head) => {
-                Ok(Appended::All(self.client.uploaded(self.source, reply)))
+                Ok(Standing::Sent(self.client.uploaded(self.source, reply)))
             }
             (200..=299 | CONFLICT, Some(other))
                 if other != offset && other <= self.source.bytes() && !is_complete(&reply.head) =>
             {
                 let _ = self.client.connection.sentence(reply);
-                Ok(Appended::Part(other))
+                Ok(Standing::Part(other))
             }
             (200..=299, _) => Err(unexpected(self.path, status)),
-            (CONFLICT | LOCKED, _) if !is_complete(&reply.head) => {
-                Ok(Appended::Busy(self.refusal(url, reply)))
+            (CONFLICT | LOCKED | UNAVAILABLE, _) if !is_complete(&reply.head) => {
+                Ok(Standing::Busy(self.refusal(url, reply)))
             }
             _ => Err(self.refusal(url, reply)),
         }
     }
 
-    /// Whether the server has this file where it is to stand.
-    fn is_there(&mut self) -> Result<bool, Error> {
+    /// Asks what stands where the file was to be sent.
+    fn there(&mut self) -> Result<There, Error> {
         let request = self.request("HEAD").with("Want-Repr-Digest", "sha-256=1");
         let reply = self.client.connection.ask(&request)?;
-        let is_there =
-            reply.head.status == 200 && digest_in(&reply.head).as_ref() == Some(self.digest);
+        let digest = digest_in(&reply.head);
+        let length = reply.head.field("content-length");
+        let there = match reply.head.status {
+            200 if digest.as_ref() == Some(self.digest) => There::Same,
+            200 if digest.is_none() && length == Some(&self.source.bytes().to_string()) => {
+                There::Perhaps
+            }
+            // Nobody may look, or not us.
+            401 | 403 | 405 | 501 => There::Perhaps,
+            _ => There::Other,
+        };
         self.client.connection.keep(reply, true);
-        Ok(is_there)
+        Ok(there)
     }
 
     /// Why the server refuses to go on. If another try would fare no better, there is none.

@@ -3,9 +3,9 @@
 //!
 //! The part is emptied before its state is written, and grows only after that: however a client
 //! ends, a part that is not empty is of the version that its state says. One client at a time holds
-//! the part's lock.
+//! the part's lock. Both are ours alone, or they do not count.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -17,12 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::arrived::{Arrived, Destination};
-use crate::partial::{Place, TEMPORARY_PREFIX, mode_of_new};
+use crate::leftovers;
+use crate::partial::{MODE, Place, TEMPORARY_PREFIX, take_over};
 use crate::progress::above_bars;
-use crate::state;
+use crate::state::{self, is_foreign, is_ours, is_taken};
+use crate::transfer::shown;
 
 /// How the name of a state ends.
-const STATE_SUFFIX: &str = ".json";
+pub(crate) const STATE_SUFFIX: &str = ".json";
 
 /// What has arrived is read in pieces of up to so many bytes, to be hashed.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -45,6 +47,8 @@ struct State {
 pub(crate) struct ResumedFile {
     /// Where the file is to stand.
     to: PathBuf,
+    /// The file that stands there.
+    replaced: Option<Metadata>,
     part: File,
     part_path: PathBuf,
     state_path: PathBuf,
@@ -60,25 +64,31 @@ impl ResumedFile {
     /// Opens what has arrived of a file, nothing perhaps.
     ///
     /// # Errors
-    /// If another client has it open, or the file cannot be one that is gone on with.
+    /// If another client has it open, it belongs to another user, or the file cannot be one that is
+    /// gone on with.
     pub(crate) fn open(to: &Path, server: String, source: String) -> Result<Self, Error> {
         let failed = |cause| Error::Write {
             path: to.to_owned(),
             cause,
         };
-        let (to, permissions) = match Place::at(to).map_err(failed)? {
-            Place::File { path, permissions } => (path, permissions),
+        let (to, replaced) = match Place::at(to).map_err(failed)? {
+            Place::File { path, replaced } => (path, replaced),
             Place::Device => return Err(Error::NotResumable(to.to_owned())),
         };
         // The state has the longer name.
         let state_path = state::beside(&to, TEMPORARY_PREFIX, STATE_SUFFIX)?;
         let part_path = state::beside(&to, TEMPORARY_PREFIX, "")?;
-        let part = lock(&part_path, mode_of_new(permissions.as_ref()))?;
-        if let Some(permissions) = permissions {
-            part.set_permissions(permissions).map_err(failed)?;
+        if let Some(taken) = [&state_path, &part_path]
+            .into_iter()
+            .find(|path| is_taken(path))
+        {
+            return Err(Error::NotOurs(taken.clone()));
         }
+        leftovers::remove_beside(&to);
+        let part = open_part(&part_path)?;
         Ok(Self {
             to,
+            replaced,
             part,
             part_path,
             state_path,
@@ -128,7 +138,8 @@ impl ResumedFile {
     /// # Errors
     /// If it cannot be renamed; then it stays for another try.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        let renamed = fs::rename(&self.part_path, &self.to);
+        let taken_over = take_over(&self.part, &self.to, self.replaced.as_ref());
+        let renamed = taken_over.and_then(|()| fs::rename(&self.part_path, &self.to));
         renamed.map_err(|cause| Error::Write {
             path: self.to.clone(),
             cause,
@@ -197,15 +208,38 @@ impl ResumedFile {
     }
 }
 
-/// Opens a part, or makes it, and locks it for as long as it is open.
-fn lock(path: &Path, mode: u32) -> Result<File, Error> {
+/// Opens a part, or makes it, and locks it for as long as it is open. One of ours that others can
+/// open too is not ours alone: somebody may write to it. It makes room for a new one.
+fn open_part(path: &Path) -> Result<File, Error> {
+    let failed = |cause| Error::Write {
+        path: path.to_owned(),
+        cause,
+    };
+    let (part, there) = lock(path)?;
+    if is_ours(&there) {
+        return Ok(part);
+    }
+    if is_foreign(&there) {
+        return Err(Error::NotOurs(path.to_owned()));
+    }
+    above_bars(|| log::warn!("{} is not used: others can write it", shown(path)));
+    fs::remove_file(path).map_err(failed)?;
+    let (part, there) = lock(path)?;
+    if is_ours(&there) {
+        return Ok(part);
+    }
+    Err(Error::NotOurs(path.to_owned()))
+}
+
+/// Opens a file, or makes it, and locks it for as long as it is open.
+fn lock(path: &Path) -> Result<(File, Metadata), Error> {
     let failed = |cause| Error::Write {
         path: path.to_owned(),
         cause,
     };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    options.mode(mode);
+    options.mode(MODE);
     // In a folder of many users, somebody else may have put a link there.
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
     let part = options.open(path).map_err(failed)?;
@@ -222,14 +256,14 @@ fn lock(path: &Path, mode: u32) -> Result<File, Error> {
     let is_there = fs::symlink_metadata(path)
         .is_ok_and(|there| (there.dev(), there.ino()) == (opened.dev(), opened.ino()));
     match is_there {
-        true => Ok(part),
+        true => Ok((part, opened)),
         false => Err(Error::InUse(path.to_owned())),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, chown};
 
     use super::*;
 
@@ -312,10 +346,44 @@ mod tests {
         fs::set_permissions(&to, fs::Permissions::from_mode(0o640)).unwrap();
         let mut file = begun(&to, Some("\"1\""));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert_eq!(mode(&file.part_path), 0o640);
+        assert_eq!(mode(&file.part_path), 0o600);
         file.finish().unwrap();
         assert_eq!(fs::read(&to).unwrap(), b"half");
         assert_eq!(mode(&to), 0o640);
+    }
+
+    #[test]
+    fn a_part_that_others_can_write_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("a");
+        let part = folder.path().join(".quartet-download-a");
+        let spoil: [&dyn Fn(); 2] = [
+            &|| fs::set_permissions(&part, fs::Permissions::from_mode(0o644)).unwrap(),
+            &|| fs::hard_link(&part, folder.path().join("link")).unwrap(),
+        ];
+        for spoil in spoil {
+            drop(begun(&to, Some("\"1\"")));
+            spoil();
+            let mut file = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
+            assert_eq!(file.arrived().unwrap().bytes, 0);
+            assert_eq!(fs::metadata(&part).unwrap().mode() & 0o7777, 0o600);
+        }
+        // Whatever it was a link to is as it was.
+        assert_eq!(fs::read(folder.path().join("link")).unwrap(), b"half");
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_left_alone() {
+        for name in [".quartet-download-a", ".quartet-download-a.json"] {
+            let folder = tempfile::tempdir().unwrap();
+            let to = folder.path().join("a");
+            drop(begun(&to, Some("\"1\"")));
+            if chown(folder.path().join(name), Some(65534), None).is_err() {
+                return; // Only root can try this.
+            }
+            let opened = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned());
+            assert!(matches!(opened, Err(Error::NotOurs(_))));
+        }
     }
 
     #[test]

@@ -1,23 +1,28 @@
 //! Small files beside a larger one that hold what is needed to go on with its transfer.
+//!
+//! The folder may belong to many users, and what stands there may come out of an archive. So a file
+//! counts only if it is as a client of ours makes it, and what another user has put there stays as it
+//! is.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use crate::Error;
+use crate::leftovers;
 use crate::progress::above_bars;
 use crate::transfer::shown;
 
 /// How the names of states start that are being written.
-const TEMPORARY_PREFIX: &str = ".quartet-state-";
+pub(crate) const TEMPORARY_PREFIX: &str = ".quartet-state-";
 
 /// The longest name of a file, in bytes, on every file system that matters.
 const NAME_BYTES_MAX: usize = 255;
@@ -47,15 +52,32 @@ pub(crate) fn beside(file: &Path, prefix: &str, suffix: &str) -> Result<PathBuf,
     Ok(file.with_file_name(beside))
 }
 
-/// The state in a file. What is there and is no such state is as good as none: whoever reads it
-/// starts anew and writes one.
+/// Whether a file is as we make them: ours, with one name, and nobody else can have opened it.
+pub(crate) fn is_ours(there: &Metadata) -> bool {
+    let is_private = there.mode() & 0o077 == 0 && there.nlink() == 1;
+    there.is_file() && !is_foreign(there) && is_private
+}
+
+/// Whether a file belongs to another user.
+pub(crate) fn is_foreign(there: &Metadata) -> bool {
+    there.uid() != geteuid().as_raw()
+}
+
+/// Whether another user has put something at a path.
+pub(crate) fn is_taken(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|there| is_foreign(&there))
+}
+
+/// The state in a file. What is there and is no such state, or is not ours, is as good as none: who
+/// reads it starts anew and writes one.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let mut json = Vec::new();
     // In a folder of many users, somebody else may have put a link there, or a pipe.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = file.ok()?;
-    if !file.metadata().ok()?.is_file() {
+    if !is_ours(&file.metadata().ok()?) {
+        above_bars(|| log::warn!("{} is not used: others can write it", shown(path)));
         return None;
     }
     file.take(STATE_BYTES_MAX).read_to_end(&mut json).ok()?;
@@ -63,8 +85,14 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 /// Writes a state in place of the one that may be there, so that there is always one or the other.
+///
+/// # Errors
+/// If that belongs to another user, and those of the disk.
 pub(crate) fn write(path: &Path, state: &impl Serialize) -> io::Result<()> {
-    let temporary = path.with_file_name(format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4()));
+    if is_taken(path) {
+        return Err(io::Error::other("it belongs to another user"));
+    }
+    let temporary = leftovers::temporary_beside(path, TEMPORARY_PREFIX);
     let mut options = OpenOptions::new();
     let options = options.write(true).create_new(true).mode(MODE);
     let mut file = options.open(&temporary)?;
@@ -78,8 +106,11 @@ pub(crate) fn write(path: &Path, state: &impl Serialize) -> io::Result<()> {
     written
 }
 
-/// Removes a state, if it is there.
+/// Removes a state, if it is there and does not belong to another user.
 pub(crate) fn remove(path: &Path) {
+    if is_taken(path) {
+        return;
+    }
     match fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -91,7 +122,12 @@ pub(crate) fn remove(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
     use super::*;
+
+    /// Another user, whoever we are.
+    const NOBODY: u32 = 65534;
 
     #[test]
     fn a_state_is_read_as_it_was_written() {
@@ -125,7 +161,31 @@ mod tests {
         assert_eq!(read::<u64>(&path), None);
         write(&path, &2).unwrap();
         assert_eq!(read::<u64>(&path), Some(2));
-        assert_eq!(read::<u64>(&folder.path().join("b")), Some(1));
+        assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"1");
+        let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode));
+        for mode in [0o644, 0o660, 0o604] {
+            set_mode(mode).unwrap();
+            assert_eq!(read::<u64>(&path), None, "{mode:o}");
+        }
+        set_mode(0o600).unwrap();
+        assert_eq!(read::<u64>(&path), Some(2));
+        fs::hard_link(&path, folder.path().join("c")).unwrap();
+        assert_eq!(read::<u64>(&path), None);
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write(&path, &1).unwrap();
+        if chown(&path, Some(NOBODY), None).is_err() {
+            return; // Only root can try this.
+        }
+        assert!(is_taken(&path));
+        assert_eq!(read::<u64>(&path), None);
+        write(&path, &2).unwrap_err();
+        remove(&path);
+        assert_eq!(fs::read(&path).unwrap(), b"1");
     }
 
     #[test]

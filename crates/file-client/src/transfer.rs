@@ -10,7 +10,7 @@ use cli::stream;
 use crate::progress::above_bars;
 use crate::{Client, Error, Input};
 
-/// What a folder is saved as: its page.
+/// What the page of a folder is saved as.
 const INDEX: &str = "index.html";
 
 /// One file, there or back.
@@ -58,25 +58,26 @@ impl Transfer {
         Ok(Self::Get { path, output })
     }
 
-    /// Sends a file to the server's root, under its own name.
+    /// Sends a file to a path on the server; under its own name if that is a folder's, which ends in a
+    /// slash, or the root's, which is empty.
     ///
     /// # Errors
     /// A sentence, if the file has no name.
-    pub fn post(file: OsString) -> Result<Self, &'static str> {
-        let file = Input::new(file);
-        let path = Self::name_of(&file)?;
-        let is_new = false;
+    pub fn post(file: Input, mut path: OsString, is_new: bool) -> Result<Self, &'static str> {
+        if matches!(path.as_bytes().last(), None | Some(b'/')) {
+            path.push(Self::name_of(&file)?);
+        }
         Ok(Self::Post { file, path, is_new })
     }
 
     /// What a file is sent under, unless something is said.
-    pub(crate) fn name_of(file: &Input) -> Result<OsString, &'static str> {
+    fn name_of(file: &Input) -> Result<OsString, &'static str> {
         match file {
             Input::File(file) => file
                 .file_name()
                 .map(OsStr::to_owned)
                 .ok_or("the FILE has no base name to send it under"),
-            Input::Stdin => Err("standard input has no name to send it under"),
+            Input::Stdin => Err("standard input has no name to send it under; say a PATH"),
         }
     }
 
@@ -154,19 +155,24 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_post(file: &str, want: Option<&str>) {
-        let got = match Transfer::post(file.into()) {
+    fn check_post(file: &str, path: &str, want: Option<&str>) {
+        let got = match Transfer::post(Input::new(file.into()), path.into(), false) {
             Ok(Transfer::Post { path, .. }) => Some(path),
             _ => None,
         };
-        assert_eq!(got, want.map(OsString::from), "{file}");
+        assert_eq!(got, want.map(OsString::from), "{file} to {path}");
     }
 
     #[test]
-    fn an_upload_has_the_name_of_its_file() {
-        check_post("a.txt", Some("a.txt"));
-        check_post("../a/b", Some("b"));
-        check_post("/", None);
-        check_post("a/..", None);
+    fn an_upload_has_the_name_of_its_file_unless_it_is_given_one() {
+        check_post("a.txt", "", Some("a.txt"));
+        check_post("../a/b", "", Some("b"));
+        check_post("a/b", "c", Some("c"));
+        check_post("a/b", "c/d/", Some("c/d/b"));
+        check_post("a/b", "/", Some("/b"));
+        check_post("-", "c", Some("c"));
+        for (file, path) in [("/", ""), ("a/..", "b/"), ("-", ""), ("-", "b/")] {
+            check_post(file, path, None);
+        }
     }
 }

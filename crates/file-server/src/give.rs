@@ -16,6 +16,7 @@ use proto::http::{Range, Refusal, RequestHead, Status, date};
 use crate::connection::{Connections, NO_SNIFFING, path_of, refusal, sniffing_off};
 use crate::files::{FILE_BYTES_MAX, FilesError, Found, Identity};
 use crate::listing;
+use crate::path::TreePath;
 
 /// The bytes of a target that may not stand in a `Location` as they are. A browser takes a
 /// backslash for a slash, and so two of them, or one behind a slash, for the start of a host.
@@ -28,12 +29,15 @@ const READ_BYTES_MAX: u64 = 8 * 1024;
 impl Connections {
     /// Answers with a file, or with what stands in a folder.
     pub(crate) fn give(&self, request: &RequestHead) -> Result<Response, Refusal> {
-        let is_plain = is_plain(request);
+        // A folder's list can be asked for by name, also where there is an index page.
+        let wants_list = self.has_listing && listing::is_asked_for(request);
+        let is_plain = is_plain(request) && !wants_list;
         if is_plain && let Some(ready) = self.files.hot(request.path) {
             return Ok(ready.into());
         }
         let path = path_of(request)?;
         match self.files.find(&path).map_err(refusal)? {
+            Found::File { .. } if wants_list && path.has_final_slash() => self.list(request, &path),
             Found::File {
                 file,
                 bytes,
@@ -43,12 +47,7 @@ impl Connections {
                 true => self.give_whole(request, file, bytes, &path, &version),
                 false => self.give_file(request, file, bytes, &path, &version),
             },
-            Found::Folder if self.has_listing => {
-                let order = listing::order(request);
-                let entries = self.files.list(&path, order).map_err(refusal)?;
-                let listed = listing::response(request, entries, order, self.upload_rules());
-                listed.map(sniffing_off).map_err(refusal)
-            }
+            Found::Folder if self.has_listing => self.list(request, &path),
             Found::FolderWithoutSlash { has_index } if has_index || self.has_listing => {
                 let moved = Refusal::new(
                     Status::MovedPermanently,
@@ -59,6 +58,14 @@ impl Connections {
             }
             Found::Folder | Found::FolderWithoutSlash { .. } => Err(refusal(FilesError::NotFound)),
         }
+    }
+
+    /// Answers with what stands in a folder.
+    fn list(&self, request: &RequestHead, path: &TreePath) -> Result<Response, Refusal> {
+        let order = listing::order(request);
+        let entries = self.files.list(path, order).map_err(refusal)?;
+        let listed = listing::response(request, entries, order, self.upload_rules());
+        listed.map(sniffing_off).map_err(refusal)
     }
 
     /// Answers with a whole file, and keeps what that takes for the next one who asks.

@@ -73,9 +73,14 @@ fn parameters<'r>(request: &RequestHead<'r>) -> impl Iterator<Item = &'r str> {
     request.query.unwrap_or_default().split('&')
 }
 
+/// Whether the list of a folder is asked for, and not its index page: `?json`.
+pub(crate) fn is_asked_for(request: &RequestHead) -> bool {
+    parameters(request).any(|one| one == "json")
+}
+
 /// Whether JSON is asked for by name; a browser asks for pages, and other programs for anything.
 fn wants_json(request: &RequestHead) -> bool {
-    parameters(request).any(|one| one == "json") || page::accepts(request, b"application/json")
+    is_asked_for(request) || page::accepts(request, b"application/json")
 }
 
 /// What a list is written as.

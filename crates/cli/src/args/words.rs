@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::near::nearest;
 use super::{UsageError, port, value};
+use crate::unbracketed;
 
 /// The verbs of a program: each name, in lower case, and what it means.
 pub type Verbs<V> = [(&'static str, V)];
@@ -57,7 +58,8 @@ impl Words {
     /// two. The ports are left to be taken.
     ///
     /// A host is a word that is no verb and has a port behind it. A misspelt verb is neither that nor
-    /// a verb, and must not be taken for a host.
+    /// a verb, and must not be taken for a host. An address in brackets is a host with nothing behind
+    /// it, too, and comes without them.
     ///
     /// # Errors
     /// [`UsageError::UnknownVerb`].
@@ -77,8 +79,9 @@ impl Words {
         let ends = behind.peek().is_none();
         let has_verb = behind.any(|word| find(word, verbs).is_some());
         let is_near = nearest_verb(first, verbs).is_some();
-        if has_verb || has_port && (ends || !is_near) {
-            return Ok(Some(self.required_text("HOST")?));
+        if has_verb || has_port && (ends || !is_near) || is_bracketed(first) {
+            let host = self.required_text("HOST")?;
+            return Ok(Some(unbracketed(&host).to_owned()));
         }
         let server = format!("HOST {}", ports.join(" "));
         Err(unknown(first, verbs, Some(server)))
@@ -128,6 +131,10 @@ fn find<'v, V>(word: &OsStr, verbs: &'v Verbs<V>) -> Option<&'v (&'static str, V
     verbs
         .iter()
         .find(|(name, _)| word.eq_ignore_ascii_case(name))
+}
+
+fn is_bracketed(word: &OsStr) -> bool {
+    word.to_str().is_some_and(|word| unbracketed(word) != word)
 }
 
 fn nearest_verb<V>(word: &OsStr, verbs: &Verbs<V>) -> Option<&'static str> {
@@ -196,6 +203,9 @@ mod tests {
         check("host 80", Some("host"), None);
         check("host 80 receive", Some("host"), Some("receive"));
         check("sent 80 send", Some("sent"), Some("send"));
+        check("[::1] 80", Some("::1"), None);
+        check("[::1] 80 send", Some("::1"), Some("send"));
+        check("::1 80 send", Some("::1"), Some("send"));
     }
 
     #[track_caller]
@@ -222,6 +232,7 @@ mod tests {
         let server = "; a server is HOST PORT";
         check_refused("ls", &format!("unknown verb 'ls', {all}{server}"));
         check_refused("h 80 ls", &format!("unknown verb 'ls', {all}"));
+        check_refused("[::1]", "PORT is missing");
         check_refused("h x send", "PORT must be a port from 0 to 65535, not 'x'");
     }
 }

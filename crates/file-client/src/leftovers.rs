@@ -1,0 +1,151 @@
+//! What clients that were killed have left beside the files that they got and sent.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use uuid::Uuid;
+
+use crate::partial;
+use crate::progress::above_bars;
+use crate::resumed;
+use crate::state::{self, is_foreign};
+use crate::transfer::shown;
+
+/// What nobody has written to for so long is left over. A transfer that takes longer holds a lock.
+const AGE_MIN: Duration = Duration::from_secs(24 * 3600);
+
+/// So many entries of a folder are looked at.
+const ENTRIES_MAX: usize = 100_000;
+
+/// The folder that was looked at last: a batch saves all its files into one.
+static LOOKED_AT: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// A new name beside a file, for what has no name of its own yet.
+pub(crate) fn temporary_beside(file: &Path, prefix: &str) -> PathBuf {
+    file.with_file_name(format!("{prefix}{}", Uuid::new_v4()))
+}
+
+/// Removes our own temporary files beside a file that nobody is at any more. Nobody has asked for
+/// that, so nothing that goes wrong here is an error.
+pub(crate) fn remove_beside(file: &Path) {
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let mut looked_at = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
+    if looked_at.replace(folder.to_owned()).as_deref() == Some(folder) {
+        return;
+    }
+    drop(looked_at);
+    for entry in fs::read_dir(folder).into_iter().flatten().take(ENTRIES_MAX) {
+        let Ok(entry) = entry else { return };
+        let path = entry.path();
+        if is_leftover(&entry).unwrap_or(false) && fs::remove_file(&path).is_ok() {
+            above_bars(|| log::debug!("Removed {}: its client was killed", shown(&path)));
+        }
+    }
+}
+
+fn is_leftover(entry: &DirEntry) -> std::io::Result<bool> {
+    let name = entry.file_name();
+    if !is_temporary(&name) {
+        return Ok(false);
+    }
+    // Not of a link's target.
+    let there = entry.metadata()?;
+    let is_old = there.modified()?.elapsed().is_ok_and(|age| age >= AGE_MIN);
+    if !there.is_file() || is_foreign(&there) || !is_old {
+        return Ok(false);
+    }
+    // A file that is called like a temporary one can be got with --resume: that has a state.
+    let state = state::beside(&entry.path(), "", resumed::STATE_SUFFIX);
+    if state.is_ok_and(|state| state.exists()) {
+        return Ok(false);
+    }
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    let file = options.open(entry.path())?;
+    Ok(file.try_lock().is_ok())
+}
+
+/// Whether this is the name of a temporary file.
+fn is_temporary(name: &OsStr) -> bool {
+    [partial::TEMPORARY_PREFIX, state::TEMPORARY_PREFIX]
+        .iter()
+        .filter_map(|prefix| name.as_bytes().strip_prefix(prefix.as_bytes()))
+        .any(|rest| Uuid::try_parse_ascii(rest).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::symlink;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    const ID: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+
+    fn make(folder: &Path, name: &str, age: Duration) -> File {
+        let file = File::create(folder.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        file
+    }
+
+    #[test]
+    fn only_what_is_ours_and_old_and_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let id = |last: u32| format!("67e55044-10b1-426f-9247-{last:012}");
+        let gone = [
+            format!(".quartet-download-{}", id(1)),
+            format!(".quartet-state-{}", id(2)),
+        ];
+        let kept = [
+            // One that can be gone on with, and its state.
+            format!(".quartet-download-{}", id(3)),
+            format!(".quartet-download-{}.json", id(3)),
+            format!(".quartet-upload-{}", id(4)),
+            ".quartet-download-a".to_owned(),
+            id(5),
+        ];
+        for name in gone.iter().chain(&kept) {
+            make(folder, name, AGE_MIN);
+        }
+        let young = format!(".quartet-download-{}", id(6));
+        make(folder, &young, AGE_MIN / 2);
+        let busy = format!(".quartet-download-{}", id(7));
+        let busy_file = make(folder, &busy, AGE_MIN);
+        busy_file.try_lock().unwrap();
+        let link = format!(".quartet-download-{}", id(8));
+        symlink(&gone[0], folder.join(&link)).unwrap();
+        remove_beside(&folder.join("a"));
+        for name in &gone {
+            assert!(!folder.join(name).exists(), "{name}");
+        }
+        for name in kept.iter().chain([&young, &busy, &link]) {
+            assert!(folder.join(name).symlink_metadata().is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_temporary_file_is_known_by_its_name() {
+        let is = |name: String| is_temporary(OsStr::new(&name));
+        assert!(is(format!(".quartet-download-{ID}")));
+        assert!(is(format!(".quartet-state-{ID}")));
+        for name in ["", "a", ".iso", ".json"] {
+            assert!(!is(format!(".quartet-download-{ID}{name}")) || name.is_empty());
+            assert!(!is(format!(".quartet-download-{name}")));
+        }
+        let new = temporary_beside(Path::new("a/b"), partial::TEMPORARY_PREFIX);
+        assert!(new.starts_with("a") && is_temporary(new.file_name().unwrap()));
+    }
+}
