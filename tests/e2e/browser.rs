@@ -2,7 +2,8 @@
 //! by drop and without scripts. `tests/python/browser.py` is what drives it.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::file::{Tree, contents};
@@ -59,8 +60,10 @@ fn a_browser_shows_and_uploads() {
     for folder in [
         "drop",
         "noscript",
+        "password",
         "names",
         "three",
+        "race",
         "phone",
         "folder",
         "folder-chosen",
@@ -80,6 +83,7 @@ fn a_browser_shows_and_uploads() {
     write(here.join("too-large.bin"), large(1_000_001));
     for (name, bytes) in [
         ("small.txt", "small"),
+        ("other/small.txt", "other"),
         ("name & <b>.txt", "odd"),
         ("one/image.jpg", "one"),
         ("two/image.jpg", "two"),
@@ -94,12 +98,20 @@ fn a_browser_shows_and_uploads() {
     for name in ODD_NAMES {
         write(here.join("odd").join(name), name);
     }
-    let server = tree.start(&["--max-upload", "1000000"]);
-    let url = format!("http://{}", server.addr());
-    let files_folder = here.to_string_lossy().into_owned();
-    let pictures = std::env::var(PICTURES_VARIABLE);
-    let mut args = vec![*browser, &url, &files_folder];
-    args.extend(pictures.as_deref());
+    let accounts = tree.path("accounts");
+    write(accounts.clone(), "ann:secret\n");
+    fs::set_permissions(&accounts, Permissions::from_mode(0o600)).unwrap();
+    let servers = [
+        tree.start(&["--max-upload", "1000000"]),
+        tree.start(&["--create-only"]),
+        tree.start(&["--auth-file", accounts.to_str().unwrap()]),
+    ];
+    let mut args = vec![(*browser).to_owned(), here.to_string_lossy().into_owned()];
+    let urls = servers
+        .each_ref()
+        .map(|server| format!("http://{}", server.addr()));
+    args.extend(urls);
+    args.extend(std::env::var(PICTURES_VARIABLE));
     python("browser.py", &args).expect(0);
     for (folder, want) in [
         ("names", "odd"),
@@ -116,7 +128,7 @@ fn a_browser_shows_and_uploads() {
     let backslash = form.remove(Path::new("back\\slash.txt")).unwrap();
     let others = [
         ("slash.txt", backslash),
-        ("small.txt", b"small".into()),
+        ("small.txt", b"other".into()),
         ("image.jpg", b"one".into()),
         ("image (1).jpg", b"two".into()),
     ];

@@ -337,22 +337,6 @@ fn an_upload_that_another_server_is_at_is_locked() {
 }
 
 #[test]
-fn what_its_client_cannot_go_on_with_does_not_stay() {
-    let tree = Tree::new();
-    let server = tree.start(&[]);
-    let before = tree.inside();
-    let piece = "a".repeat(PIECE_BYTES);
-    // It would be told where to go on when all of this has come.
-    let fields = "Upload-Complete: ?0\r\n";
-    let mut http = Http::to(&server);
-    http.send(head("PUT /x", fields, PIECE_BYTES + 1) + &piece);
-    let parts = || tree.inside().values().map(Vec::len).max();
-    eventually("a part has come", || parts() == Some(PIECE_BYTES));
-    drop(http);
-    eventually("it is gone", || tree.inside() == before);
-}
-
-#[test]
 fn who_gives_up_leaves_nothing() {
     let tree = Tree::new();
     let server = tree.start(&[]);

@@ -1,16 +1,19 @@
 """A headless Chromium against the file server, as a person would use it.
 
-Usage: browser.py BROWSER URL FOLDER [PICTURES]
+Usage: browser.py BROWSER FOLDER URL CREATE_ONLY_URL PASSWORD_URL [PICTURES]
 
-URL is the server's root, which browser.rs has filled, as it has FOLDER with what is to be uploaded.
+The URLs are of three servers on one root, which browser.rs has filled, as it has FOLDER with what is
+to be uploaded. One of them replaces no file, and one wants a password for uploads, ann's `secret`.
 PICTURES is where screenshots go. The browser is told what to do through its DevTools protocol, a
 JSON message in a WebSocket frame each (RFC 6455).
 """
 
 import base64
+import glob
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import struct
@@ -51,6 +54,8 @@ class Browser:
             pass
         self.calls = 0
         self.complaints = []
+        self.questions = []
+        self.asked_for = []
         for domain in ["Page", "DOM", "Runtime", "Log", "Network"]:
             self.call(f"{domain}.enable")
 
@@ -67,14 +72,18 @@ class Browser:
 
         eventually("the browser ends", is_gone)
 
-    def call(self, method, **parameters):
-        """Does something, and returns what came of it."""
+    def send(self, method, **parameters):
         self.calls += 1
         text = json.dumps({"id": self.calls, "method": method, "params": parameters}).encode()
         length = (bytes([0x80 | len(text)]) if len(text) < 126
                   else bytes([0x80 | 126]) + struct.pack(">H", len(text)))
         # A client has to mask what it sends; with zeros, that changes nothing.
         self.socket.sendall(b"\x81" + length + bytes(4) + text)
+        return self.calls
+
+    def call(self, method, **parameters):
+        """Does something, and returns what came of it."""
+        call = self.send(method, **parameters)
         while True:
             length = self.input.read(2)[1]
             if length == 126:
@@ -83,7 +92,7 @@ class Browser:
                 length, = struct.unpack(">Q", self.input.read(8))
             message = json.loads(self.input.read(length))
             self.hear(message)
-            if message.get("id") == self.calls:
+            if message.get("id") == call:
                 assert "error" not in message, (method, message["error"])
                 return message["result"]
 
@@ -96,6 +105,17 @@ class Browser:
             # What the server refuses is said here, too.
             if entry["level"] == "error" and entry["source"] != "network":
                 self.complaints.append(entry)
+
+        if message.get("method") == "Fetch.requestPaused":
+            self.send("Fetch.continueRequest", requestId=message["params"]["requestId"])
+        if message.get("method") == "Fetch.authRequired":
+            self.asked_for.append(message["params"]["request"]["method"])
+            self.send("Fetch.continueWithAuth", requestId=message["params"]["requestId"],
+                      authChallengeResponse={"response": "ProvideCredentials",
+                                             "username": "ann", "password": "secret"})
+        if message.get("method") == "Page.javascriptDialogOpening":
+            self.questions.append(message["params"]["type"])
+            self.send("Page.handleJavaScriptDialog", accept=True)
 
     def value(self, expression):
         """What a piece of script is worth on the page."""
@@ -123,7 +143,7 @@ class Browser:
             "seen[0].scrollIntoView({block: 'center'});"
             "const {x, y, width, height} = seen[0].getBoundingClientRect();"
             "return {x: x + width / 2, y: y + height / 2}; })()")
-        assert place, (selector, text, self.value("document.body.innerText"))
+        assert place, (selector, text, self.text())
         for kind in ["mousePressed", "mouseReleased"]:
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
 
@@ -166,6 +186,9 @@ class Browser:
                     self.picture(f"{name}-{'phone' if phone else 'desk'}-{'dark' if dark else 'light'}")
             self.is_phone(False)
             self.is_dark(False)
+
+    def text(self):
+        return self.value("document.body?.innerText ?? ''")
 
     def names(self):
         """What is listed, in its order."""
@@ -261,7 +284,7 @@ def chosen_files_are_uploaded(browser):
     eventually("both are listed", lambda: browser.names() == names)
     browser.wait_for_summary("2 uploaded")
     browser.click("#uploads li a", "<b>")
-    eventually("the link leads to it", lambda: browser.value("document.body.innerText") == "odd")
+    eventually("the link leads to it", lambda: browser.text() == "odd")
 
 
 def no_name_is_anything_but_a_name(browser):
@@ -279,15 +302,19 @@ def three_at_once_have_percent_and_a_way_to_cancel(browser):
     browser.wait_for_summary("3 uploading, 2 waiting")
 
     def percents():
-        return [text.split(" % of ") for _, state, text in browser.uploads() if state == "running"]
+        found = [re.fullmatch(r"(\d+) % of 600 KB, \d+ s left", text)
+                 for _, state, text in browser.uploads() if state == "running"]
+        return [found and int(found[1]) for found in found]
 
-    eventually("all three have begun", lambda: all(
-        len(text) == 2 and 0 < int(text[0]) < 100 and text[1].startswith("600 KB, ") for text in percents()))
+    eventually("all three have begun", lambda: all(percents()), percents)
     browser.pictures("uploading")
     browser.click("#uploads li.running button", "Cancel")
     browser.wait_for_summary("3 uploading, 1 waiting, 1 cancelled")
     browser.click("#uploads li.waiting button", "Cancel")
     browser.wait_for_summary("3 uploading, 2 cancelled")
+    eventually("the others have begun, too", lambda: all(percents()), percents)
+    # Else what was cancelled a moment ago might be fast enough.
+    eventually("the server knows it", lambda: len(glob.glob(path("../root/three/.quartet-*"))) == 3)
     browser.limit(-1)
     browser.wait_for_summary("3 uploaded, 2 cancelled")
     cancelled = [name for name, state, _ in browser.uploads() if state == "cancelled"]
@@ -330,6 +357,21 @@ def nothing_is_overwritten_unasked(browser):
     assert [get(f"/there/{number}.txt") for number in range(4)] == [b"new 0", b"new 1", b"new 2", b"new 3"]
 
 
+def what_comes_in_between_is_not_overwritten(browser):
+    browser.open(URL + "/race/")
+    browser.limit(300_000)
+    browser.drop(path("large/0.bin"))
+    eventually("it is on its way", lambda: any(" % of " in text for _, _, text in browser.uploads()))
+    put = urllib.request.Request(URL + "/race/0.bin", data=b"of another", method="PUT")
+    assert urllib.request.urlopen(put).status == 201
+    browser.limit(-1)
+    browser.wait_for_summary("1 there already")
+    assert get("/race/0.bin") == b"of another"
+    # The question would be lost with the page.
+    browser.open(URL + "/race/")
+    assert browser.questions == ["beforeunload"], browser.questions
+
+
 def two_files_of_one_name_are_both_kept(browser):
     browser.open(URL + "/phone/")
     browser.choose([path("one/image.jpg"), path("two/image.jpg")])
@@ -361,7 +403,7 @@ def what_is_refused_is_said(browser):
 
 def a_missing_page_has_a_way_back(browser):
     browser.open(URL + "/sorted/missing.txt")
-    assert "404 Not Found" in browser.value("document.body.innerText")
+    assert "404 Not Found" in browser.text()
     browser.pictures("missing")
     browser.click("a", "Back")
     eventually("the folder", lambda: browser.value("location.pathname") == "/sorted/")
@@ -379,15 +421,47 @@ def a_form_works_without_scripts(browser):
     browser.click("#upload button")
     count = 1 + 1 + 2 + len(os.listdir(path("odd")))
     eventually("all are listed", lambda: len(browser.names()) == count, browser.names)
+    browser.choose([path("other/small.txt")])
+    browser.click("#upload button", "Upload")
+    refused = "409 Conflict: small.txt: there is a file of this name already"
+    eventually(refused, lambda: refused in browser.text())
+    assert get("/noscript/small.txt") == b"small"
+    browser.click("a", "Back")
+    eventually("the folder", lambda: browser.value("location.pathname") == "/noscript/")
+    browser.choose([path("other/small.txt")])
+    browser.click("#upload button", "Upload and replace")
+    eventually("it is replaced", lambda: get("/noscript/small.txt") == b"other")
     browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def a_server_that_only_creates_offers_nothing_else(browser):
+    browser.open(CREATE_ONLY_URL + "/there/")
+    browser.choose([path("new/1.txt")])
+    browser.wait_for_summary("1 there already")
+    answers = browser.value(
+        "[...document.querySelectorAll('#uploads li button')].map((one) => one.textContent)")
+    assert answers == ["Skip", "Keep both"], answers
+    browser.click("#uploads li button", "Keep both")
+    browser.wait_for_summary("1 uploaded")
+    assert get("/there/1 (1).txt") == b"new 1"
+
+
+def a_password_is_asked_for_before_a_file_is_sent(browser):
+    browser.open(PASSWORD_URL + "/password/")
+    browser.call("Fetch.enable", handleAuthRequests=True)
+    browser.choose([path("small.txt")])
+    browser.wait_for_summary("1 uploaded")
+    assert browser.asked_for == ["POST"], browser.asked_for
+    browser.call("Fetch.disable")
+    assert get("/password/small.txt") == b"small"
 
 
 def path(name):
     return os.path.join(FOLDER, name)
 
 
-PROGRAM, URL, FOLDER = sys.argv[1:4]
-PICTURES = sys.argv[4] if len(sys.argv) > 4 else None
+PROGRAM, FOLDER, URL, CREATE_ONLY_URL, PASSWORD_URL = sys.argv[1:6]
+PICTURES = sys.argv[6] if len(sys.argv) > 6 else None
 with tempfile.TemporaryDirectory() as profile:
     browser = Browser(PROGRAM, profile)
     try:
@@ -400,14 +474,18 @@ with tempfile.TemporaryDirectory() as profile:
             no_name_is_anything_but_a_name,
             three_at_once_have_percent_and_a_way_to_cancel,
             nothing_is_overwritten_unasked,
+            what_comes_in_between_is_not_overwritten,
             two_files_of_one_name_are_both_kept,
             a_folder_is_uploaded_as_it_is,
             what_is_refused_is_said,
             a_missing_page_has_a_way_back,
             a_form_works_without_scripts,
+            a_server_that_only_creates_offers_nothing_else,
+            a_password_is_asked_for_before_a_file_is_sent,
         ]:
+            started = time.monotonic()
             test(browser)
             assert browser.complaints == [], browser.complaints
-            print(test.__name__)
+            print(test.__name__, f"{time.monotonic() - started:.1f} s")
     finally:
         browser.end()

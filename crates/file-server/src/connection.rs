@@ -119,6 +119,8 @@ impl Connections {
     pub(crate) fn upload_rules(&self) -> Option<UploadRules> {
         let rules = UploadRules {
             bytes_max: self.upload_bytes_max,
+            create_only: self.files.check_create(true).is_err(),
+            needs_password: self.accounts.is_some(),
         };
         (!self.read_only).then_some(rules)
     }
@@ -441,6 +443,11 @@ mod tests {
                 (b"1".to_vec(), b"22".to_vec())
             );
         }
+        let other = form.replace("\r\n1\r\n", "\r\nother\r\n");
+        assert_eq!(post("/?create-only", "", &other).0, 409);
+        assert_eq!(fs::read(root.path().join("one.txt")).unwrap(), b"1");
+        let new = other.replace("one", "three").replace("two", "four");
+        assert_eq!(post("/?create-only", "", &new).0, 303);
         let evil = form.replace("../two", "x/..");
         assert_eq!(post("/", "", &evil).0, 400);
         assert_eq!(post("/", "", "--b--\r\n").0, 400);

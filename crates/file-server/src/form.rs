@@ -121,12 +121,21 @@ impl Connections {
             return Err(bad(format!("a form may have {FILES_MAX} files")));
         }
         let path = folder.child(name).map_err(|error| bad(error.to_string()))?;
+        let is_wanted = |current: Option<&_>| {
+            let is_free = current.is_none() || !creates_only(request);
+            is_free && conditional::judge(request, current) == Verdict::Go
+        };
         let number = saved.names.get(&path).copied();
         let mut upload = self.files.upload(&path, 0).map_err(refusal)?;
+        if number.is_none() && self.files.version(&path).map_err(refusal)?.is_some() {
+            self.files.check_create(true).map_err(refusal)?;
+            if creates_only(request) {
+                let sentence = "there is a file of this name already";
+                return Err(Refusal::new(Status::Conflict, sentence));
+            }
+        }
         self.fill(&mut upload, &mut form.part(), None)?;
         let Some(number) = number else {
-            let is_wanted =
-                |current: Option<&_>| conditional::judge(request, current) == Verdict::Go;
             upload.finish(is_wanted).map_err(refusal)?;
             saved.names.insert(path, 0);
             return Ok(());
@@ -142,6 +151,12 @@ impl Connections {
         saved.names.insert(other, 0);
         Ok(())
     }
+}
+
+/// Whether the files of a form are to replace none: a form can say so in its target alone.
+fn creates_only(request: &RequestHead) -> bool {
+    let mut parameters = request.query.unwrap_or_default().split('&');
+    parameters.any(|one| one == "create-only")
 }
 
 /// The body of a form, which has a limit also where nobody has said how long it is.

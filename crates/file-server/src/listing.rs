@@ -175,7 +175,11 @@ mod tests {
     use crate::files::{Column, Files};
     use crate::path::TreePath;
 
-    const UPLOADS: Option<UploadRules> = Some(UploadRules { bytes_max: 10 });
+    const UPLOADS: Option<UploadRules> = Some(UploadRules {
+        bytes_max: 10,
+        create_only: false,
+        needs_password: false,
+    });
 
     /// What is answered to a request for a folder with these files: its type, and its text.
     fn listed(target: &str, accept: &str, names: &[&str]) -> (String, String) {

@@ -36,6 +36,10 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 pub(crate) struct UploadRules {
     /// The largest upload, in bytes.
     pub(crate) bytes_max: u64,
+    /// Whether no file is replaced.
+    pub(crate) create_only: bool,
+    /// Whether a user and a password are needed.
+    pub(crate) needs_password: bool,
 }
 
 /// The page of one folder, without the table of what stands there.
@@ -64,10 +68,14 @@ impl Page {
     pub(crate) fn start(&self) -> String {
         let title = percent_decode_str(&self.path).decode_utf8_lossy();
         let mut text = start(&title, &self.path);
-        if let Some(UploadRules { bytes_max }) = self.uploads {
+        if let Some(rules) = &self.uploads {
+            let flag = |name, is_set| if is_set { name } else { "" };
             text.push_str(&format!(
                 "<form method=\"post\" enctype=\"multipart/form-data\" id=\"upload\" \
-                 data-bytes-max=\"{bytes_max}\">\n{UPLOAD_FORM}<script>{UPLOAD_SCRIPT}</script>\n"
+                 data-bytes-max=\"{}\"{}{}>\n{UPLOAD_FORM}<script>{UPLOAD_SCRIPT}</script>\n",
+                rules.bytes_max,
+                flag(" data-create-only", rules.create_only),
+                flag(" data-needs-password", rules.needs_password),
             ));
         }
         text
@@ -111,8 +119,7 @@ pub(crate) fn refusal(request: &RequestHead, refusal: &Refusal) -> Response {
         "<p>{code} {phrase}: {}</p>\n",
         escape(&refusal.sentence)
     ));
-    if !request.path.trim_matches('/').is_empty() {
-        let folder = way_up(request.path, 1);
+    if let Some(folder) = way_back(request) {
         text.push_str(&format!(
             "<p><a href=\"{folder}\">Back to the folder</a></p>\n"
         ));
@@ -152,6 +159,16 @@ fn breadcrumbs(path: &str) -> String {
     crumbs
 }
 
+/// The link to the folder that a request comes from, as far as one can tell.
+fn way_back(request: &RequestHead) -> Option<String> {
+    let path = request.path;
+    // A form goes to the folder that it stands on.
+    if request.method == "POST" && path.ends_with('/') {
+        return Some("./".to_owned());
+    }
+    (!path.trim_matches('/').is_empty()).then(|| way_up(path, 1))
+}
+
 /// The link from a page to the folder `names` names above it. What it starts from is the page's path up
 /// to its last slash. A link with a whole path would lose what a proxy has put in front of it.
 fn way_up(path: &str, names: usize) -> String {
@@ -183,8 +200,8 @@ mod tests {
 
     #[test]
     fn the_page_of_a_refusal() {
-        let page = |path: &str| {
-            let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let page = |line: &str| {
+            let head = format!("{line} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
             let request = RequestHead::parse(head.as_bytes()).unwrap();
             let refused = refusal(&request, &Refusal::new(Status::NotFound, "no <such> file"));
             match refused.body {
@@ -192,7 +209,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let text = page("/a/%3Cb%3E");
+        let text = page("GET /a/%3Cb%3E");
         assert!(
             text.contains("404 Not Found: no &lt;such&gt; file"),
             "{text}"
@@ -200,8 +217,10 @@ mod tests {
         assert!(text.contains("<a href=\"./\">Back"), "{text}");
         assert!(!text.contains("<b>"), "{text}");
         assert!(
-            !page("/").contains("Back"),
+            !page("GET /").contains("Back"),
             "from the root there is no way up"
         );
+        assert!(page("GET /a/").contains("<a href=\"../\">Back"));
+        assert!(page("POST /a/").contains("<a href=\"./\">Back"));
     }
 }

@@ -59,15 +59,20 @@ impl Connections {
         if has_digest {
             upload.hash();
         }
-        let length = part.and_then(|part| part.length);
-        if part.is_some() {
-            self.announce(&mut upload, request, length, body)?;
-        }
-        self.append(&mut upload, request, body, length)?;
-        match part {
-            None => self.place(request, upload),
-            Some(part) if part.is_last => self.complete(request, upload),
-            Some(_) => self.begun(&mut upload, request, length, body),
+        let resource = match &part {
+            Some(part) => self.keep(&mut upload, request, part, body)?,
+            None => None,
+        };
+        self.append(
+            &mut upload,
+            request,
+            body,
+            part.and_then(|part| part.length),
+        )?;
+        match (part, resource) {
+            (None, _) => self.place(request, upload),
+            (Some(part), _) if part.is_last => self.complete(request, upload),
+            (Some(_), resource) => self.wait_for_more(&mut upload, resource),
         }
     }
 

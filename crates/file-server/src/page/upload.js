@@ -31,7 +31,7 @@ const ANSWERS = {
 };
 if ("createOnly" in form.dataset) delete ANSWERS.Replace;
 
-let running = 0, isStale = false;
+let running = 0, isStale = false, access = null;
 
 class Upload {
   // `batch` has what it was chosen or dropped with in common: the answer for all of it.
@@ -57,6 +57,7 @@ class Upload {
     this.row.className = this.state = state;
     this.link.textContent = this.path;
     this.text.textContent = text;
+    this.bar.value = 0;
     setButtons(this.buttons, choices);
     summarize();
   }
@@ -71,11 +72,11 @@ class Upload {
 
   async run() {
     const {signal} = (this.abort = new AbortController());
-    this.bar.value = 0;
     this.show("running", "", {Cancel: () => this.cancel()});
     try {
       const bytesMax = Number(form.dataset.bytesMax);
       if (this.file.size > bytesMax) throw new Error(`exceeds ${size(bytesMax)}`);
+      await ask_for_password();
       let there = this.fields ? null : await this.find(signal);
       for (let n = 1; there && this.keepsBoth && n <= FILES_MAX; n++) {
         this.path = numbered(this.wanted, n);
@@ -148,7 +149,10 @@ class Upload {
   }
 
   cancel() {
-    this.show("cancelled", "cancelled", {Retry: () => this.wait()});
+    // What was sent to its end may be saved by now.
+    const isSent = this.bar.value === 1;
+    isStale ||= isSent;
+    this.show("cancelled", isSent ? "cancelled, perhaps too late" : "cancelled", {Retry: () => this.wait()});
     this.abort?.abort();
   }
 }
@@ -161,6 +165,15 @@ function next() {
     upload.run().finally(() => { running--; next(); });
   }
   if (running === 0 && isStale) refresh().catch(() => {});
+}
+
+// Has the browser ask for the password, if one is needed, before much is sent in vain: it waits for
+// what the server says until all is sent. A request without a file does nothing.
+async function ask_for_password() {
+  if (!("needsPassword" in form.dataset)) return;
+  access ??= fetch("./", {method: "POST"}).catch(() => { throw new Error(LOST); });
+  const reply = await access.finally(() => { access = null; });
+  if (reply.status === 401) throw new Error("this needs a user and a password");
 }
 
 // Shows what is in the folder now, and leaves the results where they are.
