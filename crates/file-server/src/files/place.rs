@@ -189,9 +189,7 @@ fn check_writable(folder: &Dir, name: &OsStr, there: &Metadata) -> Result<(), Fi
         return Err(FilesError::WriteProtected);
     }
     match accessat(folder, name, Access::WRITE_OK, AtFlags::EACCESS) {
-        Err(error @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => {
-            Err(FilesError::NotAllowed(error.into()))
-        }
+        Err(error @ (Errno::ACCESS | Errno::ROFS)) => Err(FilesError::NotAllowed(error.into())),
         // What else there is to say about it is said when it is replaced.
         _ => Ok(()),
     }
@@ -445,8 +443,8 @@ impl Upload<'_> {
 /// Renames a file, but replaces none.
 fn rename_new(from: &Dir, temporary: &str, to: &Dir, name: &OsStr) -> Result<(), Errno> {
     match renameat_with(from, temporary, to, name, RenameFlags::NOREPLACE) {
-        // Not every file system can do that.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        // Not every file system can do that, nor every container.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
         renamed => return renamed,
     }
     link_new(from, temporary, to, name)

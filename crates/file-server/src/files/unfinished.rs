@@ -157,7 +157,9 @@ impl Files {
         }
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mut options = OpenOptions::new();
-        options.read(true).custom_flags(flags.bits() as i32);
+        // For writing, because some network file systems lock nothing else.
+        options.read(true).append(true);
+        options.custom_flags(flags.bits() as i32);
         let file = match folder.open_with(name, &options) {
             // A server of another user's.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
