@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proto::http::digest::Hasher;
 
-/// Of so many uploads. Those of one more are read again at its end, as they are after a restart.
+/// Of so many uploads. For one more, any other is dropped: that upload is read again at its end, as all
+/// are after a restart.
 const HASHERS_MAX: usize = 1024;
 
 /// The digests, by the names of the uploads.
@@ -17,9 +18,12 @@ impl Hashers {
     /// Puts by the digest of the first `bytes` bytes of an upload.
     pub(super) fn put(&self, name: &str, bytes: u64, hasher: Hasher) {
         let mut hashers = self.lock();
-        if hashers.len() < HASHERS_MAX {
-            hashers.insert(name.to_owned(), (bytes, hasher));
+        if hashers.len() >= HASHERS_MAX
+            && let Some(other) = hashers.keys().next().cloned()
+        {
+            hashers.remove(&other);
         }
+        hashers.insert(name.to_owned(), (bytes, hasher));
     }
 
     /// Takes out the digest of an upload, if it is that of its first `bytes` bytes.
@@ -60,7 +64,10 @@ mod tests {
             hashers.put(&n.to_string(), 0, Hasher::default());
         }
         assert_eq!(hashers.lock().len(), HASHERS_MAX);
-        hashers.forget("0");
+        let last = HASHERS_MAX.to_string();
+        assert!(hashers.take(&last, 0).is_some());
+        hashers.put(&last, 0, Hasher::default());
+        hashers.forget(&last);
         assert_eq!(hashers.lock().len(), HASHERS_MAX - 1);
     }
 }
