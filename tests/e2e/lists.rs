@@ -33,7 +33,7 @@ fn fill(folder: &Path, files: usize) {
 #[test]
 fn a_list_that_lacks_some_names_says_so() {
     let tree = Tree::new();
-    fill(&tree.root("many"), 120_000);
+    fill(&tree.root("many"), 100_100);
     let server = tree.start(&[]);
     let host = server.host_and_ports();
     let mut line: Vec<_> = host.iter().map(String::as_str).collect();

@@ -68,7 +68,8 @@ Arguments:
                          - is standard input, which needs a PATH with a name and stands in a
                          temporary file meanwhile
   head PATH              shows what the server says of a file
-  list [PATH]            shows what stands in a folder, an entry a line: name, bytes, time
+  list [PATH]            shows what stands in a folder, an entry a line: name, bytes, time;
+                         exit code 1 behind the last if the server leaves some out
   batch FILE             does what each line of FILE says, or of standard input for -:
                            client_get PATH HOST [PORT]
                            client_post FILE HOST [PORT]

@@ -4,7 +4,7 @@
 //! room for. When they are used up, the folder is read again, for those behind them. So a list takes
 //! little memory however long it is and however slowly somebody reads it, and nobody waits for the room
 //! of another: with less room the windows are smaller, and the folder is read more often. What changes
-//! meanwhile may be missing; what changes its place in the order may also be there twice.
+//! meanwhile may be missing; what changes its position in the order may also be there twice.
 //!
 //! Whoever makes a batch takes a turn, of which there are few, so that many lists at once do not keep
 //! the disk from all else. Nobody has a turn while a batch is sent.
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::vec;
 
-use cap_std::fs::DirEntry;
+use cap_std::fs::{DirEntry, Metadata};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::root::Root;
@@ -78,7 +78,7 @@ pub struct Order {
 }
 
 impl Order {
-    fn compare(self, one: &Place, other: &Place) -> Ordering {
+    fn compare(self, one: &Position, other: &Position) -> Ordering {
         let number = one.number.cmp(&other.number);
         let ascending = number.then_with(|| one.name.cmp(&other.name));
         let ordered = match self.is_descending {
@@ -91,14 +91,14 @@ impl Order {
 
 /// Where an entry stands in the order.
 #[derive(Debug, Clone)]
-struct Place {
+struct Position {
     is_file: bool,
     /// What the order's column has for it; nothing if that is its name.
     number: u64,
     name: OsString,
 }
 
-impl Place {
+impl Position {
     /// What it takes in memory, nearly.
     fn bytes(&self) -> usize {
         /// What the allocator adds.
@@ -189,10 +189,10 @@ pub struct Entries {
     folder: PathBuf,
     order: Order,
     /// What comes next, and the room it takes.
-    window: vec::IntoIter<Place>,
+    window: vec::IntoIter<Position>,
     room: Option<Room>,
     /// The end of the window, if there are names behind it.
-    last: Option<Place>,
+    last: Option<Position>,
     is_complete: bool,
 }
 
@@ -221,6 +221,19 @@ impl Files {
 fn entry(root: &Root, folder: &Path, name: OsString) -> Option<Entry> {
     // Followed from the root on, if it is a link; one that leads outside is not there.
     let there = root.metadata(&folder.join(&name)).ok()?;
+    entry_of(name, &there)
+}
+
+/// The same of what was just listed. Only a link has to be looked for from the root on.
+fn entry_listed(root: &Root, folder: &Path, listed: &DirEntry) -> Option<Entry> {
+    let there = listed.metadata().ok()?;
+    match there.is_symlink() {
+        true => entry(root, folder, listed.file_name()),
+        false => entry_of(listed.file_name(), &there),
+    }
+}
+
+fn entry_of(name: OsString, there: &Metadata) -> Option<Entry> {
     let modified = there.modified().ok();
     (there.is_file() || there.is_dir()).then(|| Entry {
         name,
@@ -244,9 +257,9 @@ impl Entries {
         let mut name_bytes = 0;
         while batch.len() < BATCH_ENTRIES && name_bytes < BATCH_NAME_BYTES {
             match self.window.next() {
-                Some(place) => {
-                    name_bytes += place.name.len();
-                    batch.extend(entry(&root, &self.folder, place.name));
+                Some(position) => {
+                    name_bytes += position.name.len();
+                    batch.extend(entry(&root, &self.folder, position.name));
                 }
                 None if self.last.is_some() => self.fill()?,
                 None => break,
@@ -265,7 +278,7 @@ impl Entries {
         self.is_complete
     }
 
-    /// Fills the window with the places behind the last one.
+    /// Fills the window with the positions behind the last one.
     fn fill(&mut self) -> Result<(), FilesError> {
         self.window = Vec::new().into_iter();
         self.room = None;
@@ -273,7 +286,7 @@ impl Entries {
         let bytes_max = room.bytes.max(WINDOW_BYTES_MIN);
         let mut window = Window {
             order: self.order,
-            places: Vec::new(),
+            positions: Vec::new(),
             bytes: 0,
             is_cut: false,
         };
@@ -284,14 +297,14 @@ impl Entries {
                 self.is_complete = false;
                 break;
             }
-            let place = self.place(&root, &entry?);
-            let is_next = |place: &Place| {
+            let position = self.position(&root, &entry?);
+            let is_next = |position: &Position| {
                 let last = self.last.as_ref();
-                last.is_none_or(|last| self.order.compare(last, place) == Ordering::Less)
+                last.is_none_or(|last| self.order.compare(last, position) == Ordering::Less)
             };
-            if let Some(place) = place.filter(is_next) {
-                window.bytes += place.bytes();
-                window.places.push(place);
+            if let Some(position) = position.filter(is_next) {
+                window.bytes += position.bytes();
+                window.positions.push(position);
             }
             // Half of it is kept, so that each cut pays for itself.
             if window.bytes > 2 * bytes_max {
@@ -300,26 +313,28 @@ impl Entries {
         }
         window.cut(bytes_max);
         let Window {
-            mut places, is_cut, ..
+            mut positions,
+            is_cut,
+            ..
         } = window;
-        places.shrink_to_fit();
+        positions.shrink_to_fit();
         room.shrink(window.bytes);
         self.room = Some(room);
-        self.last = places.last().filter(|_| is_cut).cloned();
-        self.window = places.into_iter();
+        self.last = positions.last().filter(|_| is_cut).cloned();
+        self.window = positions.into_iter();
         Ok(())
     }
 
     /// Where an entry stands in the order. Only a link, and what its file system does not say the kind
     /// of, has to be looked at to know that of a name.
-    fn place(&self, root: &Root, listed: &DirEntry) -> Option<Place> {
+    fn position(&self, root: &Root, listed: &DirEntry) -> Option<Position> {
         let name = listed.file_name();
         if is_reserved(Path::new(&name)) {
             return None;
         }
         let kind = listed.file_type().ok()?;
         if self.order.column == Column::Name && (kind.is_file() || kind.is_dir()) {
-            return Some(Place {
+            return Some(Position {
                 is_file: kind.is_file(),
                 number: 0,
                 name,
@@ -330,8 +345,8 @@ impl Entries {
             is_folder,
             bytes,
             modified,
-        } = entry(root, &self.folder, name)?;
-        Some(Place {
+        } = entry_listed(root, &self.folder, listed)?;
+        Some(Position {
             is_file: !is_folder,
             number: match self.order.column {
                 Column::Size if !is_folder => bytes,
@@ -346,7 +361,7 @@ impl Entries {
 /// A window that is being filled.
 struct Window {
     order: Order,
-    places: Vec<Place>,
+    positions: Vec<Position>,
     bytes: usize,
     /// Whether something had to be left for the next window.
     is_cut: bool,
@@ -356,17 +371,17 @@ impl Window {
     /// Orders what there is, and drops the end of it that there is no room for.
     fn cut(&mut self, bytes_max: usize) {
         let order = self.order;
-        self.places
+        self.positions
             .sort_unstable_by(|one, other| order.compare(one, other));
         let mut bytes = 0;
-        let fits = |place: &&Place| {
-            bytes += place.bytes();
+        let fits = |position: &&Position| {
+            bytes += position.bytes();
             bytes <= bytes_max
         };
-        let kept = self.places.iter().take_while(fits).count().max(1);
-        self.is_cut |= kept < self.places.len();
-        self.places.truncate(kept);
-        self.bytes = self.places.iter().map(Place::bytes).sum();
+        let kept = self.positions.iter().take_while(fits).count().max(1);
+        self.is_cut |= kept < self.positions.len();
+        self.positions.truncate(kept);
+        self.bytes = self.positions.iter().map(Position::bytes).sum();
     }
 }
 
