@@ -90,4 +90,10 @@ for parameters in [
 names += ["long " * 30 + ".txt", "länger " * 20 + ".txt"]
 for policy in [email.policy.compat32, email.policy.HTTP, email.policy.SMTP]:
     check(names, by_email([part(name, policy) for name in names], policy))
+
+# What is encoded would be kept encoded.
+encoded = email.mime.text.MIMEText("naïve", "plain", "utf-8")
+encoded.add_header("Content-Disposition", "form-data", name="file", filename="a.txt")
+status, text, folder = by_email([encoded], email.policy.HTTP)
+assert (status, "Content-Transfer-Encoding" in text) == (400, True), (status, text)
 print("forms work")

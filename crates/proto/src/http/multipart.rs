@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use memchr::memchr;
 use memchr::memmem::Finder;
 
+use super::head;
 use super::parameters::Parameters;
 use super::request::{Refusal, RequestHead};
 use super::status::Status;
@@ -51,7 +52,7 @@ pub fn boundary<'a>(request: &RequestHead<'a>) -> Result<Option<&'a str>, Refusa
 }
 
 /// What the head of a part says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct PartHead {
     /// What the file in it is called, in bytes that need not be UTF-8, folders in front and all. Empty
     /// if no file was chosen; `None` if it is no file but a field of the form.
@@ -145,8 +146,7 @@ impl<R: Read> Form<R> {
     }
 
     fn read_part_head(&mut self) -> io::Result<PartHead> {
-        let mut head = PartHead::default();
-        let mut has_disposition = false;
+        let mut head: Option<PartHead> = None;
         let mut field: Vec<u8> = Vec::new();
         let mut bytes = 0;
         loop {
@@ -161,15 +161,14 @@ impl<R: Read> Form<R> {
                 continue;
             }
             let next = line.to_vec();
-            if let Some(file_name) = file_name_in(&field)? {
-                if has_disposition {
-                    return Err(malformed("a form's part has several Content-Dispositions"));
-                }
-                has_disposition = true;
-                head.file_name = file_name;
+            if let Some(found) = PartHead::in_field(&field)?
+                && head.replace(found).is_some()
+            {
+                return Err(malformed("a form's part has several Content-Dispositions"));
             }
             if next.is_empty() {
-                return Ok(head);
+                let without = || malformed("a form's part has no Content-Disposition");
+                return head.ok_or_else(without);
             }
             field = next;
         }
@@ -246,26 +245,43 @@ impl<R: Read> Form<R> {
     }
 }
 
-/// The name of the file that a `Content-Disposition` gives, if it gives one; `None` is another field.
-fn file_name_in(field: &[u8]) -> io::Result<Option<Option<Vec<u8>>>> {
-    if field.is_empty() {
-        return Ok(None);
+impl PartHead {
+    /// What a field says, if it is the one that says it.
+    fn in_field(field: &[u8]) -> io::Result<Option<Self>> {
+        if field.is_empty() {
+            return Ok(None);
+        }
+        let mut parts = field.splitn(2, |b| *b == b':');
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let value = parts
+            .next()
+            .filter(|_| name.iter().all(|b| head::is_token_byte(*b)));
+        let value = value.ok_or_else(|| malformed("a line in a form's part is no field"))?;
+        match name.as_slice() {
+            b"content-disposition" => {
+                let parameters = Parameters::parse(value);
+                let parameters = parameters
+                    .ok_or_else(|| malformed("a Content-Disposition cannot be understood"))?;
+                let file_name = parameters.file_name();
+                let undecodable =
+                    |_| malformed("the name of a file is in a charset that is not known here");
+                file_name
+                    .map(|file_name| Some(Self { file_name }))
+                    .map_err(undecodable)
+            }
+            // It would have to be undone, and nobody is to send it (RFC 7578 section 4.7).
+            b"content-transfer-encoding" if !is_identity(value) => Err(malformed(
+                "a form's part is taken as it is, without a Content-Transfer-Encoding",
+            )),
+            _ => Ok(None),
+        }
     }
-    let Some(colon) = memchr(b':', field) else {
-        return Err(malformed("a line in the head of a form's part is no field"));
-    };
-    let (name, value) = (&field[..colon], &field[colon + 1..]);
-    if !name.eq_ignore_ascii_case(b"content-disposition") {
-        return Ok(None);
-    }
-    let parameters = Parameters::parse(value)
-        .ok_or_else(|| malformed("a Content-Disposition has a quote that does not end"))?;
-    match parameters.file_name() {
-        Ok(file_name) => Ok(Some(file_name)),
-        Err(_) => Err(malformed(
-            "the name of a file is in a charset that is not known here",
-        )),
-    }
+}
+
+/// Whether a `Content-Transfer-Encoding` changes nothing (RFC 2045 section 6.2).
+fn is_identity(value: &[u8]) -> bool {
+    let value = value.trim_ascii().to_ascii_lowercase();
+    matches!(value.as_slice(), b"7bit" | b"8bit" | b"binary")
 }
 
 /// The bytes of a part, up to the delimiter.
@@ -319,7 +335,8 @@ mod tests {
     }
 
     const FORM: &str = "before\r\n--x-y\r\nContent-Disposition: form-data; name=\"file\";\r\n\
-        \tfilename=\"a b.txt\"\r\nContent-Type: text/plain\r\n\r\none\r\n--x-\r\r\n\r\n--x-y\r\n\
+        \tfilename=\"a b.txt\"\r\nContent-Type: text/plain\r\n\
+        Content-Transfer-Encoding: Binary\r\n\r\none\r\n--x-\r\r\n\r\n--x-y\r\n\
         content-disposition: form-data; name=note\r\n\r\n\r\n--x-y  \r\n\
         Content-Disposition: form-data; filename=\"\\\"q\\\\\"; name=\"z\"\r\n\r\nthree\r\n--x-y\r\n\
         Content-Disposition: form-data; filename=empty\r\n\r\n--x-y--\r\n";
@@ -375,8 +392,26 @@ mod tests {
         let disposition = "\r\nContent-Disposition: form-data; filename=a";
         check_refused("z", "followed by something else");
         check_refused("\r\nContent-Disposition; filename=a", "no field");
+        check_refused(
+            "\r\nContent-Disposition : form-data; filename=a",
+            "no field",
+        );
+        check_refused(
+            "\r\n Content-Disposition: form-data; filename=a",
+            "no field",
+        );
+        check_refused(
+            "\r\nContent-Type: text/plain; name=a",
+            "no Content-Disposition",
+        );
+        check_refused("", "no Content-Disposition");
+        let base64 = "\r\nContent-Transfer-Encoding: base64";
+        check_refused(&format!("{disposition}{base64}"), "as it is");
         check_refused(&disposition.repeat(2), "several");
-        check_refused("\r\nContent-Disposition: form-data; filename=\"a", "quote");
+        check_refused(
+            "\r\nContent-Disposition: form-data; filename=\"a",
+            "cannot be",
+        );
         check_refused(
             "\r\nContent-Disposition: form-data; filename=\"a\r\"",
             "a CR",
@@ -393,7 +428,8 @@ mod tests {
     fn what_could_start_a_delimiter_still_comes_in_large_pieces() {
         for body in ["\r", "\r\n", "\r\n--x-", "\r\n--x-x"] {
             let body = body.repeat(100_000);
-            let form = format!("--x-y\r\n\r\n{body}\r\n--x-y--");
+            let head = "Content-Disposition: form-data; filename=a";
+            let form = format!("--x-y\r\n{head}\r\n\r\n{body}\r\n--x-y--");
             let mut form = Form::new(form.as_bytes(), "x-y");
             form.next_part().unwrap();
             let (mut piece, mut read, mut reads) = (vec![0; 1 << 20], Vec::new(), 0);
