@@ -680,7 +680,7 @@ run 0 'rm big.iso copy.iso data/big.iso'
 
 step 'An upload in two parts' 'Any HTTP client can do it: begin, ask how much has come, append. A wrong offset is refused.'
 cat >parts.py <<'END'
-import http.client, sys
+import http.client, sys, urllib.parse
 
 def ask(method, path, fields, body=None):
     connection = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]))
@@ -693,7 +693,8 @@ def append(offset, body):
     fields = {"Content-Type": "application/partial-upload", "Upload-Offset": str(offset)}
     return ask("PATCH", place, fields | {"Upload-Complete": "?1"}, body)
 
-place = ask("POST", "/parts.txt", {"Upload-Complete": "?0"}, b"one part ").headers["Location"]
+begun = ask("POST", "/parts.txt", {"Upload-Complete": "?0"}, b"one part ")
+place = urllib.parse.urljoin("/parts.txt", begun.headers["Location"])
 ask("GET", "/parts.txt", {})
 ask("HEAD", place, {})
 append(3, b"and another")

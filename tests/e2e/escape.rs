@@ -244,6 +244,7 @@ impl Grounds {
     fn serve(self, options: &[&str]) -> Served {
         let mut command = Command::new(program("file-server"));
         command.arg("0").arg("--root").arg(self.path("root"));
+        command.args(["--host", "..", "--host", "evil.example"]);
         command.args(options).env("SECRET", SECRET);
         command.current_dir(self.path("outside"));
         let server = Server::spawn(command);
@@ -417,6 +418,12 @@ const ATTEMPTS: &[(Kind, &[&str])] = &[
             "/..\t/secret.txt",
             "/.. /secret.txt",
             "/..\u{7f}/secret.txt",
+            // What is to be encoded.
+            "/．．/secret.txt",
+            "/..\\secret.txt",
+            "/..\\..\\secret.txt",
+            "/c:\\secret.txt",
+            "/`id`",
             // Absolute, and relative to nothing.
             "http://h/../secret.txt",
             "http://h/%2e%2e/secret.txt",
@@ -469,17 +476,14 @@ const ATTEMPTS: &[(Kind, &[&str])] = &[
             "/%e0%80%ae%e0%80%ae/secret.txt",
             "/%f0%80%80%ae%f0%80%80%ae/secret.txt",
             "/%fe%ff%2e/secret.txt",
-            "/．．/secret.txt",
             "/%ef%bc%8e%ef%bc%8e/secret.txt",
             "/..%ef%bc%8fsecret.txt",
             "/..%e2%88%95secret.txt",
             "/%e2%80%ae../secret.txt",
-            "/..\\secret.txt",
-            "/..\\..\\secret.txt",
             "/..%5csecret.txt",
             "/..%5c..%5csecret.txt",
             "/%2e%2e%5csecret.txt",
-            "/c:\\secret.txt",
+            "/c:%5csecret.txt",
             // What other programs take for something.
             "/..;/secret.txt",
             "/..;a=b/secret.txt",
@@ -495,7 +499,7 @@ const ATTEMPTS: &[(Kind, &[&str])] = &[
             "/~root/secret.txt",
             "/$HOME/secret.txt",
             "/$(cat%20secret.txt)",
-            "/`id`",
+            "/%60id%60",
             "/c:/secret.txt",
             "/-rf",
             // Absolute.

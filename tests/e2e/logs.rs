@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::harness::{PATIENCE, Server, exchange, program};
+use crate::harness::{PATIENCE, Server, exchange, name_host, program};
 use crate::limits::GOOD;
 use crate::programs::server_line;
 
@@ -27,6 +27,7 @@ impl Piped {
         std::fs::write(dir.path().join("hello.txt"), "hello\n").unwrap();
         let mut command = Command::new(program(name));
         command.args(server_line(name, dir.path())).args(options);
+        name_host(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(Stdio::piped()).env_remove("RUST_LOG");
         let mut child = command.spawn().unwrap();

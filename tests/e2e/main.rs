@@ -5,11 +5,13 @@
 
 mod accounts;
 mod afar;
+mod behind_a_proxy;
 mod browser;
 mod busy;
 mod code;
 mod cuts;
 mod deferred;
+mod downloads;
 mod escape;
 mod eviction;
 mod faults;
@@ -38,6 +40,7 @@ mod readme;
 mod refused;
 mod resume;
 mod roots;
+mod strangers;
 mod streams;
 mod torture;
 mod udp;

@@ -45,7 +45,7 @@ fn digest_field(name: &str, body: &str) -> String {
 pub fn resource_of(reply: &Reply) -> String {
     assert_eq!(reply.status, 201, "{}", reply.head);
     assert!(reply.has("Upload-Complete: ?0"), "{}", reply.head);
-    reply.field("Location").to_owned()
+    reply.location()
 }
 
 /// The upload that was begun there is in its place, says the server.
@@ -170,7 +170,7 @@ fn a_client_that_knows_interim_replies_is_told_at_once_where_to_go_on() {
         assert_eq!(interim.status, 104, "{}", interim.head);
         assert!(interim.has("Upload-Draft-Interop-Version: 8"));
         assert!(interim.head.contains("Upload-Limit: "));
-        let resource = interim.field("Location").to_owned();
+        let resource = interim.location();
         drop(http);
         eventually("what has come is kept", || {
             offset(&server, &resource) == Ok(4)

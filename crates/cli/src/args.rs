@@ -251,7 +251,7 @@ pub fn split(
         match known {
             Some(option) if option.name == "--help" => return Ok(Parsed::Help),
             Some(option) if option.name == "--version" => return Ok(Parsed::Version),
-            Some(option) if option.has_value => line.given.add(option.name, parser.value()?)?,
+            Some(option) if option.has_value => line.given.add(option, parser.value()?)?,
             Some(option) => line.given.add_flag(option.name),
             None => {
                 let nearest = nearest(&name, options().map(|option| option.name));

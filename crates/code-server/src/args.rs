@@ -45,6 +45,8 @@ Options:
   --python-replies       reply with a bare Python dict instead of HTTP and JSON,
                          for the original Python client
   --bind ADDR            the address to listen on [default: 127.0.0.1]
+  --host NAME            answer for this host name too, besides IP addresses, localhost
+                         and the machine's own name; may be repeated
   --max-connections N    connections open at once, 1 to 15000 [default: 4096]
   -v, --verbose          log a line for every request
   -h, --help             print this help
@@ -64,6 +66,7 @@ Examples:
 
 const OPTIONS: &[Opt] = &[
     Opt::value("--bind"),
+    Opt::list("--host"),
     Opt::value("--max-connections"),
     Opt::value("--data-dir"),
     Opt::value("--max-codes"),
@@ -87,6 +90,7 @@ fn understand(line: Line) -> Result<Config, UsageError> {
         ip: given
             .value("--bind", "an IP address")?
             .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        hosts: given.hosts()?,
         code_port: CODE_PORT_DEFAULT,
         message_port: MESSAGE_PORT_DEFAULT,
         data_dir: given.path("--data-dir").unwrap_or_else(|| ".".into()),

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cli::{Exit, Failure};
-use daemon::http::Http;
+use daemon::http::{Hosts, Http};
 use daemon::{Daemon, Handle, StartError};
 use group_commit::{Fsync, Limits, MadeFolders, OldLock, OpenError};
 
@@ -34,6 +34,8 @@ const OLD_LOCK_NAME: &str = ".code-server.lock";
 pub struct Config {
     /// The address to listen on.
     pub ip: IpAddr,
+    /// The host names that it answers for, besides its own.
+    pub hosts: Vec<String>,
     /// The port for codes; 0 is any free one.
     pub code_port: u16,
     /// The port for messages; 0 is any free one.
@@ -162,19 +164,26 @@ impl Server {
         let messages = Messages::open(path, config.fsync, config.limits, stop())?;
         let messages = Arc::new(messages);
         let python_replies = config.python_replies;
-        let code_port = Http(Port {
-            service: CodePort {
-                codes: Arc::clone(&codes),
+        let hosts = Hosts::new(config.hosts);
+        let code_port = Http {
+            handler: Port {
+                service: CodePort {
+                    codes: Arc::clone(&codes),
+                },
+                python_replies,
             },
-            python_replies,
-        });
-        let message_port = Http(Port {
-            service: MessagePort {
-                codes: Arc::clone(&codes),
-                messages: Arc::clone(&messages),
+            hosts: hosts.clone(),
+        };
+        let message_port = Http {
+            handler: Port {
+                service: MessagePort {
+                    codes: Arc::clone(&codes),
+                    messages: Arc::clone(&messages),
+                },
+                python_replies,
             },
-            python_replies,
-        });
+            hosts,
+        };
         let code_addr = daemon.listen(config.ip, config.code_port, "codes", Arc::new(code_port))?;
         let message_addr = daemon.listen(
             config.ip,

@@ -36,6 +36,11 @@ const SLOW_MILLIS: u64 = 1000;
 /// ...in bytes.
 const SLOW_BYTES: u64 = 16 * 1024;
 
+/// How the first record of a TLS connection begins (RFC 8446 section 5.1): with its type...
+const TLS_HANDSHAKE: u8 = 0x16;
+/// ...and, in all versions there are, this first half of a version.
+const TLS_MAJOR: u8 = 3;
+
 /// With fewer connections than this, each sends its own replies: the processors have time to wake
 /// its thread, and whoever it waits for is soon free for the next one.
 pub const DEFERRED_CONNECTIONS_MIN: usize = 32;
@@ -167,6 +172,17 @@ impl<'a> Connection<'a> {
             return Ok(None);
         }
         self.begin_moving();
+        // Nothing that is spoken here begins so; a client that wants TLS would wait for its answer.
+        if !self.has_asked
+            && matches!(
+                self.buffered(),
+                [TLS_HANDSHAKE] | [TLS_HANDSHAKE, TLS_MAJOR, ..]
+            )
+        {
+            log::warn!("A TLS handshake, which is not spoken on this port; closing the connection");
+            self.consumed = self.filled;
+            return Ok(None);
+        }
         let first = self.buffered().first().copied();
         self.has_asked |= first.is_some();
         self.note_request();

@@ -1,5 +1,5 @@
-//! The HTTP connection loop that the code and the file service share: read a head, let the
-//! service handle it, write the reply, and go on while both sides want to.
+//! The HTTP connection loop that the code and the file service share: read a head, look who asks
+//! (`visitors`), let the service handle it, write the reply, and go on while both sides want to.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,20 +10,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::http::response::{self, CHUNK_END, Field, LAST_CHUNK, Persistence};
-use proto::http::{Body, BodyLength, Refusal, RequestHead, Status, request};
+use proto::http::{Body, BodyLength, Refusal, RequestHead, Status, body, request};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{Connection, Cutter, Deadline, Deferred, Service};
 
+mod visitors;
+
+pub use visitors::Hosts;
+
 /// A head must be whole this long after its first byte.
 pub const HEAD_WAIT: Duration = Duration::from_secs(10);
 
-/// A body's sender may be silent this long...
+/// A body's sender may be silent this long, unless the service says otherwise...
 pub const BODY_STALL: Duration = Duration::from_secs(10);
 
-/// ...and has this long for the whole body...
-const BODY_WAIT: Duration = Duration::from_secs(60);
+/// ...and so many times as long in all, for the whole body...
+const BODY_STALLS_MAX: u32 = 10;
 
 /// ...plus a second for so many bytes that have come: the least rate.
 const BODY_BYTES_A_SECOND: u64 = 1024;
@@ -51,6 +55,11 @@ pub trait Handler: Send + Sync + 'static {
 
     /// How long a connection may be idle, by how many are open.
     fn idle_timeout(&self, open_connections: usize) -> Duration;
+
+    /// How long the sender of a body may be silent.
+    fn body_timeout(&self) -> Duration {
+        BODY_STALL
+    }
 }
 
 /// The body of a request, and what goes with waiting for it.
@@ -285,14 +294,19 @@ pub fn body_refusal(error: &io::Error) -> Refusal {
 }
 
 /// Makes a [`Service`] of a [`Handler`].
-pub struct Http<H>(pub H);
+pub struct Http<H> {
+    /// What answers the requests.
+    pub handler: H,
+    /// For which hosts.
+    pub hosts: Hosts,
+}
 
 impl<H: Handler> Service for Http<H> {
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
         let mut head = Vec::new();
         let mut date = Date::default();
         loop {
-            let idle = self.0.idle_timeout(connection.open_connections());
+            let idle = self.handler.idle_timeout(connection.open_connections());
             if connection.next_request(Some(idle))?.is_none() {
                 return Ok(());
             }
@@ -301,7 +315,7 @@ impl<H: Handler> Service for Http<H> {
                 Some((exchange, Ok(handled))) => (exchange, handled),
                 Some((exchange, Err(refusal))) => {
                     log::debug!("Refused: {refusal}");
-                    (exchange, Handled::Now(self.0.refuse(&refusal)))
+                    (exchange, Handled::Now(self.handler.refuse(&refusal)))
                 }
             };
             if connection.is_stopping() {
@@ -332,7 +346,7 @@ impl<H: Handler> Service for Http<H> {
             let goes_on = send(connection, &mut response, &exchange, date.now());
             let bytes = if is_head { 0 } else { response.body.bytes() };
             let (peer, status) = (connection.peer(), response.status);
-            self.0.replied(peer, &head, status, bytes);
+            self.handler.replied(peer, &head, status, bytes);
             if !goes_on? {
                 return Ok(());
             }
@@ -344,7 +358,7 @@ impl<H: Handler> Service for Http<H> {
             Status::ServiceUnavailable,
             "the server has as many connections as it accepts; try again later",
         );
-        let response = self.0.refuse(&refusal);
+        let response = self.handler.refuse(&refusal);
         let mut out = Vec::new();
         put(
             &mut out,
@@ -400,16 +414,21 @@ impl<H: Handler> Http<H> {
         };
         exchange.can_chunk = request.minor_version > 0;
         log::debug!("{} {}", request.method, request.path);
+        if let Err(refusal) = self.hosts.check(&request) {
+            return Ok(Some((exchange, Err(refusal))));
+        }
         let peer = connection.peer();
         let mut body = Incoming {
             minor_version: request.minor_version,
+            stall: self.handler.body_timeout(),
             must_continue: request.expects_continue,
             is_chunked: request.body == BodyLength::Chunked,
             started: None,
             received_bytes: 0,
+            failed: None,
             body: Body::new(connection, request.body),
         };
-        let handled = self.0.handle(peer, &request, &mut body);
+        let handled = self.handler.handle(peer, &request, &mut body);
         if body.body.is_done() {
             exchange.persistence = request.persistence;
         }
@@ -421,11 +440,15 @@ impl<H: Handler> Http<H> {
 /// reads, which is when the service has decided to take the body.
 struct Incoming<'a, 'c> {
     minor_version: u8,
+    /// How long its sender may be silent.
+    stall: Duration,
     must_continue: bool,
     is_chunked: bool,
     /// When the body was first waited for.
     started: Option<Instant>,
     received_bytes: u64,
+    /// What has come of a read behind bytes that were to be given first.
+    failed: Option<io::Error>,
     body: Body<&'a mut Connection<'c>>,
 }
 
@@ -446,15 +469,20 @@ impl RequestBody for Incoming<'_, '_> {
 }
 
 impl Read for Incoming<'_, '_> {
+    /// Of a body in small chunks, this reads all that has arrived, but never waits for more than the
+    /// first byte.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let is_done = self.body.is_done();
         // What has arrived is not waited for, and needs no clock; but the end of a chunk's first line
         // may be.
         if self.is_chunked || self.body.input().buffered().is_empty() {
             let earned = Duration::from_secs(self.received_bytes / BODY_BYTES_A_SECOND);
             let started = *self.started.get_or_insert_with(Instant::now);
-            let until = started + BODY_WAIT + earned;
-            let deadline = Deadline::StallUntil(BODY_STALL, until);
+            let until = started + self.stall * BODY_STALLS_MAX + earned;
+            let deadline = Deadline::StallUntil(self.stall, until);
             self.body.input().set_deadline(deadline);
         }
         let connection = self.body.input();
@@ -462,7 +490,20 @@ impl Read for Incoming<'_, '_> {
             response::put_interim(connection.output(), Status::Continue, &[]);
             connection.flush()?;
         }
-        let bytes = self.body.read(out)?;
+        let mut bytes = self.body.read(out)?;
+        while bytes > 0
+            && bytes < out.len()
+            && !self.body.is_done()
+            && body::has_next_chunk(self.body.input().buffered())
+        {
+            match self.body.read(&mut out[bytes..]) {
+                Ok(more) => bytes += more,
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+        }
         self.received_bytes += bytes as u64;
         Ok(bytes)
     }

@@ -182,8 +182,9 @@ impl<'a> Upload<'a> {
         if !matches!(reply.head.status, 200..=299) {
             return Err(self.client.connection.refusal(self.path, reply));
         }
-        let url = reply.head.field("location").filter(|url| is_url(url));
-        let Some(url) = url.map(str::to_owned) else {
+        let url = reply.head.field("location");
+        let url = url.map(|url| seen_from(&target(self.path), url));
+        let Some(url) = url.filter(|url| is_url(url)) else {
             return Err(unexpected(self.path, reply.head.status));
         };
         let _ = self.client.connection.sentence(reply);
@@ -415,6 +416,26 @@ impl<'a> Upload<'a> {
     }
 }
 
+/// The path that a `Location` means, which may be relative to the target of the request, as a path that
+/// starts with a dot (RFC 3986 section 5.2); anything else is left as it is.
+fn seen_from(target: &str, location: &str) -> String {
+    if !location.starts_with('.') {
+        return location.to_owned();
+    }
+    let mut folder = target.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut rest = location;
+    loop {
+        rest = match (rest.strip_prefix("./"), rest.strip_prefix("../")) {
+            (Some(rest), _) => rest,
+            (None, Some(rest)) => {
+                folder = folder.rsplit_once('/').map_or("", |(folder, _)| folder);
+                rest
+            }
+            (None, None) => return format!("{folder}/{rest}"),
+        };
+    }
+}
+
 /// Whether this is a path on the same server, that can stand in a request as it is.
 fn is_url(url: &str) -> bool {
     url.len() <= URL_BYTES_MAX
@@ -456,6 +477,25 @@ mod tests {
         ] {
             assert!(!is_url(url), "{url}");
         }
+    }
+
+    #[test]
+    fn a_location_may_be_relative_to_the_target() {
+        let check = |target: &str, location: &str, want: &str| {
+            assert_eq!(
+                seen_from(target, location),
+                want,
+                "{location} from {target}"
+            );
+        };
+        check("/new", "./.up-1", "/.up-1");
+        check("/files/a/new", "../a/.up-1", "/files/a/.up-1");
+        check("/files/a/new", "../../.up-1", "/.up-1");
+        check("/new", "../../.up-1", "/.up-1");
+        check("/a/new", "/.up-1", "/.up-1");
+        check("/a/new", "http://evil.example/", "http://evil.example/");
+        check("/a/new", "//evil.example/", "//evil.example/");
+        check("/a/new", ".//evil.example/", "/a//evil.example/");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use daemon::http::{Handler, Response};
+use daemon::http::{Content, Handler, Response};
+use proto::http::response::Field;
 use proto::http::{Refusal, RequestHead, Status, basic};
 
 use crate::accounts::Access;
@@ -58,16 +59,24 @@ impl Connections {
     /// The same reply, kept out of the caches that many share if it needed a password: they would give
     /// it to those who have none (RFC 9111 sections 3.5 and 5.2.2.7).
     pub(crate) fn keep_private(&self, mut response: Response) -> Response {
-        if !self.auth_all {
-            return response;
-        }
-        for (name, value) in [("Cache-Control", "private"), ("Vary", "Authorization")] {
-            match response.fields.iter_mut().find(|(other, _)| *other == name) {
-                Some((_, there)) if there.contains(value) => {}
-                Some((_, there)) => *there = format!("{there}, {value}").into(),
-                None => response.fields.push((name, value.into())),
-            }
+        // What was made ready says so already.
+        if !matches!(response.body, Content::Ready(_)) {
+            self.make_private(&mut response.fields);
         }
         response
+    }
+
+    /// Says so in the fields of a reply.
+    pub(crate) fn make_private(&self, fields: &mut Vec<Field>) {
+        if !self.auth_all {
+            return;
+        }
+        for (name, value) in [("Cache-Control", "private"), ("Vary", "Authorization")] {
+            match fields.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, there)) if there.contains(value) => {}
+                Some((_, there)) => *there = format!("{there}, {value}").into(),
+                None => fields.push((name, value.into())),
+            }
+        }
     }
 }

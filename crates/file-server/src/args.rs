@@ -30,6 +30,9 @@ pub const KEEP_FREE_DEFAULT: u64 = 256 << 20;
 /// What has come of an upload that was broken off is kept so long unless told otherwise: a day.
 pub const RESUME_KEEP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 
+/// The sender of an upload may be silent so long unless told otherwise: a minute.
+pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
 /// The largest upload a server can be told to take, in bytes: no file is longer.
 const UPLOAD_BYTES_MAX: u64 = i64::MAX as u64;
 
@@ -53,6 +56,7 @@ Options:
                          [default: 256M]
   --resume-keep TIME     keep what has come of an upload that was broken off for so long,
                          for the client to go on with [default: 1d]
+  --body-timeout TIME    end an upload of which nothing comes for so long [default: 60]
   --auth-file FILE       let only those upload who stand in FILE, USER:PASSWORD on each
                          line; the password hashed (openssl passwd -6), or plain if the
                          file's mode is 0600, of at most 256 bytes; FILE is not in the
@@ -61,6 +65,8 @@ Options:
   --access-log           write a line for each request to standard output, in the common
                          log format; with --auth-file, it has the user
   --bind ADDR            the address to listen on [default: 127.0.0.1]
+  --host NAME            answer for this host name too, besides IP addresses, localhost
+                         and the machine's own name; may be repeated
   --max-connections N    connections open at once, 1 to 15000 [default: 4096]
   -v, --verbose          log a line for every request
   -h, --help             print this help
@@ -83,6 +89,7 @@ Examples:
 
 const OPTIONS: &[Opt] = &[
     Opt::value("--bind"),
+    Opt::list("--host"),
     Opt::value("--max-connections"),
     Opt::value("--root"),
     Opt::value("--idle-exit"),
@@ -92,6 +99,7 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--max-upload"),
     Opt::value("--keep-free"),
     Opt::value("--resume-keep"),
+    Opt::value("--body-timeout"),
     Opt::value("--auth-file"),
     Opt::flag("--auth-all"),
     Opt::flag("--access-log"),
@@ -108,12 +116,15 @@ pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
 fn understand(line: Line) -> Result<Config, UsageError> {
     /// The shortest time for which anything is kept.
     const KEEP_MIN: Duration = Duration::from_secs(1);
+    /// The shortest time for which anybody is waited for.
+    const BODY_TIMEOUT_MIN: Duration = Duration::from_millis(1);
     let (mut words, mut given) = line.into_parts();
     let idle_exit = given.duration("--idle-exit", Duration::ZERO..=DURATION_MAX)?;
     let config = Config {
         ip: given
             .value("--bind", "an IP address")?
             .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        hosts: given.hosts()?,
         port: words
             .take()
             .map_or(Ok(PORT_DEFAULT), |word| port("PORT", &word))?,
@@ -131,6 +142,9 @@ fn understand(line: Line) -> Result<Config, UsageError> {
         resume_keep: given
             .duration("--resume-keep", KEEP_MIN..=DURATION_MAX)?
             .unwrap_or(RESUME_KEEP_DEFAULT),
+        body_timeout: given
+            .duration("--body-timeout", BODY_TIMEOUT_MIN..=DURATION_MAX)?
+            .unwrap_or(BODY_TIMEOUT_DEFAULT),
         auth_file: given.path("--auth-file"),
         auth_all: given.flag("--auth-all"),
         has_access_log: given.flag("--access-log"),
@@ -174,6 +188,8 @@ mod tests {
         assert_eq!(config.root, PathBuf::from("."));
         assert_eq!(config.idle_exit, Some(IDLE_EXIT_DEFAULT));
         assert_eq!(config.upload_bytes_max, 10_737_418_240);
+        assert_eq!(config.body_timeout, Duration::from_secs(60));
+        assert!(config.hosts.is_empty());
         assert!(!config.read_only);
     }
 
@@ -181,9 +197,11 @@ mod tests {
     fn options_may_stand_anywhere() {
         let config = parse(
             "--root a/b --idle-exit=1.5 0 --read-only --max-upload 7 --bind ::1 \
-             --max-connections=7",
+             --max-connections=7 --host a.example --body-timeout 5m --host b",
         )
         .unwrap();
+        assert_eq!(config.hosts, ["a.example", "b"]);
+        assert_eq!(config.body_timeout, Duration::from_secs(300));
         assert_eq!((config.port, config.connections_max), (0, 7));
         assert_eq!(config.root, PathBuf::from("a/b"));
         assert_eq!(config.idle_exit, Some(Duration::from_millis(1500)));
@@ -224,6 +242,12 @@ mod tests {
             "--resume-keep must be a duration from 1s to 365d, such as 90, 90s, 15m, 2h or 7d, \
              not '0'",
         );
+        for host in ["http://a", "a:80", "[::1]", "a/"] {
+            let line = format!("--host b --host {host}");
+            let want =
+                "--host must be the name of a host, without a port, such as files.example.com";
+            check_refused(&line, &format!("{want}, not '{host}'"));
+        }
         check_refused("--root", "missing argument for option '--root'");
         check_refused("--bind here", "--bind must be an IP address, not 'here'");
         check_refused("--frobnicate", "unknown option '--frobnicate'");

@@ -357,7 +357,7 @@ fn version_of(inode: u64, bytes: u64, modified: i64, nanos: i64) -> Version {
     }
 }
 
-fn seconds(moment: std::time::SystemTime) -> u64 {
+pub(crate) fn seconds(moment: std::time::SystemTime) -> u64 {
     let since_1970 = moment.duration_since(std::time::UNIX_EPOCH);
     since_1970.map_or(0, |since| since.as_secs())
 }

@@ -12,9 +12,8 @@ use proto::http::conditional::{self, Verdict};
 use proto::http::multipart::Form;
 use proto::http::{Refusal, RequestHead, Status};
 
-use crate::connection::{Connections, TEXT, path_of, refusal, sniffing_off};
+use crate::connection::{Connections, TEXT, path_of, refusal, with_always};
 use crate::files::Found;
-use crate::give::with_slash;
 use crate::path::TreePath;
 use crate::take::SAVED;
 
@@ -55,8 +54,7 @@ impl Connections {
             (Ok(()), _) => {
                 let body = format!("{SAVED}{}", saved.renamed);
                 let response = Response::new(Status::SeeOther, TEXT, body);
-                let location = with_slash(request.path, None);
-                Ok(sniffing_off(response.with_field("Location", location)))
+                Ok(with_always(response.with_field("Location", "./")))
             }
             (Err(refusal), 0) => Err(refusal),
             (Err(Refusal { status, sentence }), files) => {

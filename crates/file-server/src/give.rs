@@ -1,26 +1,22 @@
 //! Downloads: `GET` and `HEAD` of files and folders.
 
-use std::borrow::Cow;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use daemon::http::{Content, Handler, Ready, ReadyBody, Response};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use proto::http::conditional::{self, Verdict, Version};
 use proto::http::digest;
 use proto::http::response::{Field, put_fields};
 use proto::http::{Range, Refusal, RequestHead, Status, date};
 
-use crate::connection::{Connections, NO_SNIFFING, path_of, refusal, sniffing_off};
-use crate::files::{FILE_BYTES_MAX, FilesError, Found, Identity};
+use crate::connection::{ALWAYS, Connections, path_of, refusal, with_always};
+use crate::content_type::content_type;
+use crate::files::{FILE_BYTES_MAX, FilesError, Found, Identity, seconds};
 use crate::listing;
 use crate::path::TreePath;
-
-/// The bytes of a target that may not stand in a `Location` as they are. A browser takes a
-/// backslash for a slash, and so two of them, or one behind a slash, for the start of a host.
-const LOCATION_ESCAPES: &AsciiSet = &CONTROLS.add(b'\\');
 
 /// A file up to so long is kept in memory, in bytes, where it leaves with its head in one system
 /// call; a longer one is kept open, and the kernel copies it.
@@ -65,7 +61,7 @@ impl Connections {
         let order = listing::order(request);
         let entries = self.files.list(path, order).map_err(refusal)?;
         let listed = listing::response(request, entries, order, self.upload_rules());
-        listed.map(sniffing_off).map_err(refusal)
+        listed.map(with_always).map_err(refusal)
     }
 
     /// Answers with a whole file, and keeps what that takes for the next one who asks.
@@ -79,9 +75,9 @@ impl Connections {
     ) -> Result<Response, Refusal> {
         let failed = |error| refusal(FilesError::Storage(error));
         let identity = Identity::of(&file.metadata().map_err(failed)?);
-        let mut fields = Vec::new();
-        put_fields(&mut fields, &fields_of(version));
-        put_fields(&mut fields, &fields_of_content(path));
+        let mut fields = fields_of(version);
+        fields.extend(fields_of_content(path, &file).map_err(failed)?);
+        self.make_private(&mut fields);
         let body = match file_bytes {
             0..=READ_BYTES_MAX => {
                 let mut bytes = Vec::with_capacity(file_bytes as usize);
@@ -92,9 +88,13 @@ impl Connections {
             }
             _ => ReadyBody::File(file, file_bytes),
         };
-        let length = body.bytes().to_string();
-        put_fields(&mut fields, &[("Content-Length", length.into())]);
-        let ready = Arc::new(Ready { fields, body });
+        fields.push(("Content-Length", body.bytes().to_string().into()));
+        let mut lines = Vec::new();
+        put_fields(&mut lines, &fields);
+        let ready = Arc::new(Ready {
+            fields: lines,
+            body,
+        });
         if identity.is_settled() {
             let kept = Arc::clone(&ready);
             self.files.heat(request.path, path, identity, kept);
@@ -110,7 +110,7 @@ impl Connections {
         path: &Path,
         version: &Version,
     ) -> Result<Response, Refusal> {
-        let mut fields = Vec::from(fields_of(version));
+        let mut fields = fields_of(version);
         match conditional::judge(request, Some(version)) {
             Verdict::Go => {}
             Verdict::NotModified => {
@@ -123,8 +123,9 @@ impl Connections {
             Verdict::Failed => return Err(refusal(FilesError::Changed)),
         }
         // A range is for GET alone (RFC 9110 section 14.2).
-        let range = match request.method == "GET" && conditional::range_is_current(request, version)
-        {
+        let now = seconds(SystemTime::now());
+        let is_current = || conditional::range_is_current(request, version, now);
+        let range = match request.method == "GET" && is_current() {
             true => Range::of(request, file_bytes),
             false => Range::Whole,
         };
@@ -149,7 +150,8 @@ impl Connections {
             let range = format!("bytes {start}-{end}/{file_bytes}");
             fields.push(("Content-Range", range.into()));
         }
-        fields.extend(fields_of_content(path));
+        let of_content = fields_of_content(path, &file);
+        fields.extend(of_content.map_err(|error| refusal(FilesError::Storage(error)))?);
         Ok(Response {
             status,
             fields,
@@ -164,64 +166,33 @@ fn is_plain(request: &RequestHead) -> bool {
     !(request.has_conditions() || has("range") || has("want-repr-digest"))
 }
 
-fn fields_of(version: &Version) -> [Field; 2] {
-    [
+fn fields_of(version: &Version) -> Vec<Field> {
+    let mut fields = vec![
         ("ETag", version.etag.clone().into()),
         ("Last-Modified", date::format(version.modified).into()),
-    ]
+    ];
+    fields.extend(ALWAYS);
+    fields
 }
 
-fn fields_of_content(path: &Path) -> [Field; 3] {
-    [
-        ("Content-Type", content_type(path)),
-        ("Accept-Ranges", "bytes".into()),
-        NO_SNIFFING,
-    ]
+fn fields_of_content(path: &Path, file: &File) -> io::Result<[Field; 2]> {
+    let content_type = content_type(path, file)?;
+    Ok([content_type, ("Accept-Ranges", "bytes".into())])
 }
 
-fn content_type(path: &Path) -> Cow<'static, str> {
-    match mime_guess::from_path(path).first_raw() {
-        Some(text) if text.starts_with("text/") => format!("{text}; charset=utf-8").into(),
-        Some(other) => other.into(),
-        None => "application/octet-stream".into(),
-    }
-}
-
-/// The same target with one slash at the end of its path, and one in front: two would make the
-/// first name of the path a host.
-pub(crate) fn with_slash(path: &str, query: Option<&str>) -> String {
-    let path = path.trim_matches('/');
-    if path.is_empty() {
-        return "/".to_owned();
-    }
-    let path = utf8_percent_encode(path, LOCATION_ESCAPES);
+/// The same folder with a slash at its end, as seen from the target that has none: so it is right also
+/// where a proxy has cut off the front of the path. The dot keeps a colon from ending a scheme.
+fn with_slash(path: &str, query: Option<&str>) -> String {
+    let name = path.rsplit('/').next().unwrap_or_default();
     match query {
-        None => format!("/{path}/"),
-        Some(query) => {
-            let query = utf8_percent_encode(query, LOCATION_ESCAPES);
-            format!("/{path}/?{query}")
-        }
+        None => format!("./{name}/"),
+        Some(query) => format!("./{name}/?{query}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn types_go_by_the_name() {
-        let check = |path: &str, want: &str| assert_eq!(content_type(path.as_ref()), want);
-        check("a.txt", "text/plain; charset=utf-8");
-        check("a.html", "text/html; charset=utf-8");
-        check("a.CSS", "text/css; charset=utf-8");
-        check("a.jpg", "image/jpeg");
-        check("a.b.png", "image/png");
-        check("a.tar.gz", "application/gzip");
-        check("a.json", "application/json");
-        check("a", "application/octet-stream");
-        check(".html", "application/octet-stream");
-        check("a.unheard-of", "application/octet-stream");
-    }
 
     #[test]
     fn a_redirect_stays_on_this_server() {
@@ -232,11 +203,11 @@ mod tests {
             };
             assert_eq!(with_slash(path, query), want);
         };
-        check("/site", "/site/");
-        check("/a%20b?x=1&y", "/a%20b/?x=1&y");
-        check("//evil.example", "/evil.example/");
-        check("///evil.example?//x", "/evil.example/?//x");
-        check("/\\evil.example", "/%5Cevil.example/");
-        check("/ä?ä", "/%C3%A4/?%C3%A4");
+        check("/site", "./site/");
+        check("/deep/site", "./site/");
+        check("/a%20b?x=1&y", "./a%20b/?x=1&y");
+        check("/http:b", "./http:b/");
+        check("//evil.example", "./evil.example/");
+        check("///evil.example?//x", "./evil.example/?//x");
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! [`args`] reads the command line; `path` turns request targets into paths; `files` is the tree
 //! on disk and its rules; `connection` answers requests: `give` the downloads, with `listing` for
-//! folders, `take` the uploads, and `resume` what was broken off of them; `page` is what people see;
-//! `access` is who may do what, and `accounts` are their passwords; `digests` are those of the files;
-//! `access_log` is the log of requests.
+//! folders and `content_type` for what files are said to be, `take` the uploads, and `resume` what was
+//! broken off of them; `page` is what people see; `access` is who may do what, and `accounts` are their
+//! passwords; `digests` are those of the files; `access_log` is the log of requests.
 
 mod access;
 mod access_log;
 mod accounts;
 pub mod args;
 mod connection;
+mod content_type;
 mod digests;
 mod files;
 mod form;
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use cli::{Exit, Failure};
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
-use daemon::http::Http;
+use daemon::http::{Hosts, Http};
 use daemon::{Daemon, Handle, StartError};
 
 pub use accounts::{Access, Accounts, AccountsError};
@@ -56,6 +57,8 @@ const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(3600);
 pub struct Config {
     /// The address to listen on.
     pub ip: IpAddr,
+    /// The host names that it answers for, besides its own.
+    pub hosts: Vec<String>,
     /// The port; 0 is any free one.
     pub port: u16,
     /// The folder that is served.
@@ -74,6 +77,8 @@ pub struct Config {
     pub keep_free_bytes: u64,
     /// How long what has come of an upload is kept for the client to go on with.
     pub resume_keep: Duration,
+    /// How long the sender of an upload may be silent.
+    pub body_timeout: Duration,
     /// The file of those who may upload; `None` is everybody.
     pub auth_file: Option<PathBuf>,
     /// Whether only they may read, too.
@@ -198,17 +203,21 @@ impl Server {
             }
             false => None,
         };
-        let service = Arc::new(Http(Connections {
-            files: Arc::new(files),
-            read_only: config.read_only,
-            has_listing: config.has_listing,
-            upload_bytes_max: config.upload_bytes_max,
-            access_log,
-            resume_keep: config.resume_keep,
-            accounts,
-            digests: Digests::default(),
-            auth_all: config.auth_all,
-        }));
+        let service = Arc::new(Http {
+            handler: Connections {
+                files: Arc::new(files),
+                read_only: config.read_only,
+                has_listing: config.has_listing,
+                upload_bytes_max: config.upload_bytes_max,
+                access_log,
+                resume_keep: config.resume_keep,
+                body_timeout: config.body_timeout,
+                accounts,
+                digests: Digests::default(),
+                auth_all: config.auth_all,
+            },
+            hosts: Hosts::new(config.hosts),
+        });
         if let Some(idle) = config.idle_exit {
             daemon.exit_when_idle(idle);
         }
@@ -243,18 +252,18 @@ impl Server {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let service = Arc::clone(&self.service);
         let sweeper = thread::Builder::new().name("sweeper".to_owned());
-        let sweeper = sweeper.spawn(move || sweep_until(&stopped, &service.0));
+        let sweeper = sweeper.spawn(move || sweep_until(&stopped, &service.handler));
         let sweeper = sweeper.map_err(StartError::Thread)?;
         let ran = self.daemon.run();
         drop(stop);
         if sweeper.join().is_err() {
             log::error!("the sweeper panicked");
         }
-        if let Some(log) = &self.service.0.access_log {
+        if let Some(log) = &self.service.handler.access_log {
             log.flush();
         }
         ran?;
-        let failure = self.service.0.files.failure();
+        let failure = self.service.handler.files.failure();
         failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
     }
 }

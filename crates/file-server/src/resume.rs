@@ -3,6 +3,7 @@
 //! `HEAD` asks how much has come, `PATCH` appends, and `DELETE` gives up.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use daemon::http::{Content, Handler, RequestBody, Response};
@@ -13,7 +14,7 @@ use proto::http::resumable::{self, COMPLETE, LENGTH, LIMIT, OFFSET};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 use serde_json::json;
 
-use crate::connection::{Connections, path_of, refusal, sniffing_off};
+use crate::connection::{Connections, path_of, refusal, with_always};
 use crate::files::{Begun, Upload};
 use crate::page::LINK_ESCAPES;
 
@@ -98,7 +99,7 @@ impl Connections {
         let head = kept_head(request);
         let kept = upload.keep(&head, part.length, body.cutter());
         kept.map_err(refusal)?;
-        let resource = location(upload);
+        let resource = location(request.path, &upload.resource());
         if knows_interim {
             let fields = [
                 ("Location", resource.clone().into()),
@@ -146,7 +147,7 @@ impl Connections {
             response.body = Content::Bytes(Vec::new());
             response = response.with_field("Location", resource);
         }
-        Ok(sniffing_off(response))
+        Ok(with_always(response))
     }
 
     /// Answers a request for the path of an upload that was broken off.
@@ -308,11 +309,16 @@ fn refused_as(status: Status, problem: &serde_json::Value, fields: Vec<Field>) -
     response
 }
 
-/// The path under which a client can go on with an upload, as a target.
-fn location(upload: &Upload) -> String {
-    let path = upload.resource();
-    let name = |name| format!("/{}", percent_encode(name, LINK_ESCAPES));
-    path.iter().map(|part| name(part.as_bytes())).collect()
+/// The path under which a client can go on with an upload, as seen from the target of the request that
+/// begins it: so it is right also where a proxy has cut off the front of the path.
+fn location(target: &str, resource: &Path) -> String {
+    let up = match target.matches('/').count() {
+        0 | 1 => "./".to_owned(),
+        slashes => "../".repeat(slashes - 1),
+    };
+    let name = |name| percent_encode(name, LINK_ESCAPES).to_string();
+    let names: Vec<_> = resource.iter().map(|part| name(part.as_bytes())).collect();
+    up + &names.join("/")
 }
 
 /// What has to be known of the request that began an upload, to end it.
@@ -328,4 +334,24 @@ fn kept_head(began: &RequestHead) -> Vec<u8> {
     let mut head = Vec::new();
     put_head(&mut head, began.method, began.path, "", &fields);
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_goes_on_where_it_can_be_seen_from_its_target() {
+        let check = |target: &str, resource: &str, want: &str| {
+            assert_eq!(location(target, Path::new(resource)), want, "{target}");
+        };
+        check("/new", ".quartet-upload-1", "./.quartet-upload-1");
+        check("/a/new", "a/.quartet-upload-1", "../a/.quartet-upload-1");
+        check(
+            "/a//b/new",
+            ".quartet-upload-1",
+            "../../../.quartet-upload-1",
+        );
+        check("/a b/new", "a b/x", "../a%20b/x");
+    }
 }

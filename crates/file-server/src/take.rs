@@ -9,11 +9,11 @@ use proto::http::digest::{self, Digest, Hasher};
 use proto::http::multipart;
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 
-use crate::connection::{Connections, TEXT, path_of, refusal, sniffing_off};
+use crate::connection::{Connections, TEXT, path_of, refusal, with_always};
 use crate::files::{FilesError, Upload};
 use crate::resume::{Part, inconsistent_length};
 
-/// An upload is written in pieces of so many bytes, in however small pieces it comes.
+/// An upload is read and written in pieces of up to so many bytes.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// What the original server answers a whole upload.
@@ -82,7 +82,6 @@ impl Connections {
             let sentence = "this server takes no uploads";
             return Err(Refusal::new(Status::Forbidden, sentence));
         }
-        check_origin(request)?;
         let coding = request.fields("content-encoding").next();
         if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
             let sentence = "an upload is taken without a Content-Encoding";
@@ -140,7 +139,7 @@ impl Connections {
             true => Status::Created,
             false => Status::Ok,
         };
-        Ok(sniffing_off(Response::new(status, TEXT, SAVED)))
+        Ok(with_always(Response::new(status, TEXT, SAVED)))
     }
 
     /// Appends what comes of a body to an upload, also if the rest does not come.
@@ -152,7 +151,13 @@ impl Connections {
     ) -> Result<(), Refusal> {
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            let (bytes, read) = read_full(body, &mut piece);
+            let bytes = match body.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(|error| body_refusal(&error))?,
+            };
+            if bytes == 0 {
+                return Ok(());
+            }
             let end = upload.bytes() + bytes as u64;
             let is_announced = match length {
                 Some(length) if end > length => Err(inconsistent_length()),
@@ -162,9 +167,6 @@ impl Connections {
             let is_allowed = is_announced.and_then(|()| self.check_length(end));
             is_allowed.inspect_err(|_| upload.forget())?;
             upload.write(&piece[..bytes]).map_err(refusal)?;
-            if read.map_err(|error| body_refusal(&error))? == 0 {
-                return Ok(());
-            }
         }
     }
 
@@ -174,20 +176,6 @@ impl Connections {
         }
         let sentence = format!("an upload may have {} bytes", self.upload_bytes_max);
         Err(Refusal::new(Status::ContentTooLarge, sentence))
-    }
-}
-
-/// Reads until a piece is full or no more comes; returns how much of it was read, and what came of
-/// the last read, 0 at the end.
-fn read_full(input: &mut dyn Read, piece: &mut [u8]) -> (usize, io::Result<usize>) {
-    let mut bytes = 0;
-    loop {
-        match input.read(&mut piece[bytes..]) {
-            Ok(read @ 1..) if bytes + read < piece.len() => bytes += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(read) => return (bytes + read, Ok(read)),
-            Err(error) => return (bytes, Err(error)),
-        }
     }
 }
 
@@ -221,27 +209,5 @@ impl Read for Hashed<'_> {
             hasher.update(&out[..bytes]);
         }
         Ok(bytes)
-    }
-}
-
-/// A page of another site may make a browser send a form here; the browser then says so (Fetch
-/// Metadata), or at least from where it comes (RFC 6454). No script can change what it says.
-fn check_origin(request: &RequestHead) -> Result<(), Refusal> {
-    let is_ours = |origin: &[u8]| {
-        let authority = origin.strip_prefix(b"http://");
-        let authority = authority.or_else(|| origin.strip_prefix(b"https://"));
-        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(request.host))
-    };
-    let is_allowed = match request.fields("sec-fetch-site").next() {
-        // Whatever a proxy on the way has made of the host.
-        Some(site) => matches!(site, b"same-origin" | b"none"),
-        None => request.fields("origin").all(is_ours),
-    };
-    match is_allowed {
-        true => Ok(()),
-        false => {
-            let sentence = "uploads are not taken from the pages of other sites";
-            Err(Refusal::new(Status::Forbidden, sentence))
-        }
     }
 }

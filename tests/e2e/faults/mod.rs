@@ -40,7 +40,8 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use uuid::Uuid;
 
 use crate::harness::{
-    Noise, PATIENCE, Running, Server, addresses, eventually, listeners, program, run_command,
+    Noise, PATIENCE, Running, Server, addresses, eventually, listeners, name_host, program,
+    run_command,
 };
 
 /// A service that keeps things.
@@ -386,8 +387,9 @@ struct Process {
 impl Process {
     /// Starts a server, and waits until it listens or has ended.
     #[track_caller]
-    fn start(command: Command) -> Self {
+    fn start(mut command: Command) -> Self {
         let listening = listeners(&command);
+        name_host(&mut command);
         let running = Running::start(command);
         eventually("the server listens or has ended", || {
             addresses(&running.stderr.text()).len() == listening || running.ended().is_some()

@@ -217,17 +217,17 @@ fn check_each_sync(requests: &[Request]) -> usize {
             assert_eq!(statuses.last(), Some(&500), "{statuses:?}");
             let promised = replies.iter().rev().find(|reply| reply.status < 300);
             let Some(promised) = promised else { continue };
-            let resource = &resource_of(&replies[0]);
+            let resource = resource_of(&replies[0]);
             let server = Server::spawn(serve(root.path(), 0));
             if replies.last().unwrap().has("Upload-Complete: ?1") {
                 // It was all on the disk, but not in its place: it is dropped.
-                assert_eq!(offset(&server, resource), Err(404));
+                assert_eq!(offset(&server, &resource), Err(404));
                 continue;
             }
             let bytes: usize = promised.field("Upload-Offset").parse().unwrap();
-            assert_eq!(offset(&server, resource), Ok(bytes), "{calls} {when}");
+            assert_eq!(offset(&server, &resource), Ok(bytes), "{calls} {when}");
             let rest = &"abcdef"[bytes..];
-            check_complete(&ask(&server, append_last(resource, bytes, rest)), 201);
+            check_complete(&ask(&server, append_last(&resource, bytes, rest)), 201);
             assert_eq!(ask(&server, get("/new/a")).text(), "abcdef");
         }
     }

@@ -16,7 +16,7 @@ use proto::queue::{Delivery, QueueName, Request};
 
 pub use peers::{Then, connect, crowd, exchange, fake_server, read_to_end};
 pub use run::{Ran, Running, descendants, python, run, run_command};
-pub use server::{Server, addresses, listeners};
+pub use server::{Server, addresses, listeners, name_host};
 pub use thin_disk::ThinDisk;
 
 /// How long anything may take before a test gives up. Long, because the machine may

@@ -28,8 +28,9 @@ impl Server {
 
     /// Starts a server with this command, and waits until it listens.
     #[track_caller]
-    pub fn spawn(command: Command) -> Self {
+    pub fn spawn(mut command: Command) -> Self {
         let listening = listeners(&command);
+        name_host(&mut command);
         let running = Running::start(command);
         running.wait_for_stderr(|log| addresses(log).len() == listening);
         let addrs = addresses(&running.stderr.text());
@@ -128,9 +129,24 @@ impl Server {
 /// How many addresses a server listens on that is started like this, by itself or by way of another
 /// program: the code server on two, the others on one.
 pub fn listeners(command: &Command) -> usize {
-    let two = program("code-server");
+    1 + usize::from(starts(command, "code-server"))
+}
+
+/// Has a server that is started like this answer for the host `h`, as requests in bytes call it.
+pub fn name_host(command: &mut Command) {
+    if ["code-server", "file-server"]
+        .iter()
+        .any(|name| starts(command, name))
+    {
+        command.args(["--host", "h"]);
+    }
+}
+
+/// Whether a command starts one of our programs, by itself or by way of another.
+fn starts(command: &Command, name: &str) -> bool {
+    let program = program(name);
     let mut words = std::iter::once(command.get_program()).chain(command.get_args());
-    1 + usize::from(words.any(|word| word == two))
+    words.any(|word| word == program)
 }
 
 /// The addresses that a server listens on, by its log.

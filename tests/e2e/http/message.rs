@@ -10,6 +10,8 @@ pub const SECTIONS: &[Section] = &[
     target_forms,
     target_bytes,
     hosts,
+    other_hosts,
+    origins,
     fields,
     limits,
 ];
@@ -37,6 +39,7 @@ fn request_line() -> Vec<Row> {
         unknown("9110 9.1: so is GET", "Get $TARGET HTTP/1.1"),
         unknown("9110 5.6.2: every byte a token may have", tokens),
         unknown("9112 3: a method longer than any", &long),
+        bad_line("9112 3: one that no buffer holds", 501, "M".repeat(20_000)),
         bad_line("9110 5.6.2: a parenthesis in the method", 400, "P(ST $TARGET HTTP/1.1"),
         bad_line("9110 5.6.2: a colon in the method", 400, "POST: $TARGET HTTP/1.1"),
         bad_line("9110 5.6.2: a NUL in the method", 400, "PO\0ST $TARGET HTTP/1.1"),
@@ -148,14 +151,22 @@ fn target_bytes() -> Vec<Row> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
         file(name).send(request).hears(status).closes_or_not()
     };
-    vec![
+    let raw = |byte: char| {
+        let line = format!("POST $TARGET?{byte} HTTP/1.1");
+        bad_line(&format!("3986 3.3: {byte} is to be encoded"), 400, line)
+    };
+    let mut rows: Vec<Row> = "\"<>\\^`{|}".chars().map(raw).collect();
+    rows.extend([
         bad_line("9112 3.2: a fragment", 400, "POST $TARGET#part HTTP/1.1"),
         bad_line("9112 3.2: a control byte", 400, "POST $TARGET\x01 HTTP/1.1"),
         bad_line("9112 3.2: a NUL", 400, "POST $TARGET\0 HTTP/1.1"),
         bad_line("9112 3.2: a DEL", 400, "POST $TARGET\x7f HTTP/1.1"),
         bad_line("9112 3.2: bytes that are no UTF-8", 400, b"POST $TARGET\xff HTTP/1.1"),
-        // Programs for the original server send names as they are, so UTF-8 is let pass.
-        get("9112 3.2: UTF-8 stands for itself", "/\u{e4}", 404),
+        bad_line("9112 3.2: UTF-8 that is not encoded", 400, "POST $TARGET?caf\u{e9} HTTP/1.1"),
+        get("9112 3.2: UTF-8 in a path", "/caf\u{e9}", 400),
+        get("3986 2.1: UTF-8 that is encoded", "/caf%C3%A9", 404),
+        // They may not stand there either, but browsers send them.
+        good_line("3986 3.4: brackets are let pass", "POST $TARGET?a[]=1 HTTP/1.1"),
         get("3986 2.1: an escape", "/%64igits.txt", 200).body("0123456789"),
         get("3986 2.1: not two hexadecimal digits", "/%zz", 400),
         get("3986 2.1: one digit", "/%6", 400),
@@ -164,8 +175,10 @@ fn target_bytes() -> Vec<Row> {
         get("9110 17.3: up and out", "/../digits.txt", 400),
         get("9110 17.3: up and out, escaped", "/%2e%2e/digits.txt", 400),
         get("9110 17.3: an escaped slash", "/folder%2fx", 400),
-        get("9112 3.2: a folder without its slash", "/folder?x", 301).has("Location: /folder/?x"),
-    ]
+        get("9112 3.2: a folder without its slash", "/folder?x", 301)
+        .has("Location: ./folder/?x"),
+    ]);
+    rows
 }
 
 /// RFC 9112 section 3.2, RFC 9110 section 7.2.
@@ -209,6 +222,56 @@ fn hosts() -> Vec<Row> {
         bad("3986 3.2.2: no address in the brackets", " [1:2]"),
         bad("3986 3.2.2: a port without its colon", " [::1]80"),
         bad("3986 3.2.2: bytes above ASCII", " h\u{e4}"),
+    ]
+}
+
+/// RFC 9110 section 7.4: a server answers for its own hosts alone. What else a page in a browser could
+/// make of a name that is its own is at the mercy of that page.
+fn other_hosts() -> Vec<Row> {
+    let good = |name, value: &str| accepted(name, post_with(format!("Host: {value}")));
+    let bad = |name, value: &str| refused(name, 421, post_with(format!("Host: {value}")));
+    let old = "POST $TARGET HTTP/1.0\r\nHost: evil.example\r\nContent-Length: 48\r\n\r\n$BODY";
+    let absolute = "POST http://evil.example$TARGET HTTP/1.1";
+    vec![
+        good("9110 7.4: localhost", "localhost"),
+        good("9110 4.2.3: in any case, with any port", "LOCALHOST:1"),
+        good("3986 3.2.2: with the dot of the root", "localhost.:80"),
+        good("9110 7.4: any address is ours", "192.0.2.1:80"),
+        bad("9110 7.4: another host", "evil.example"),
+        bad("9110 7.4: with a port", "evil.example:80"),
+        bad("9110 7.4: that begins as ours", "localhost.evil.example"),
+        bad("9110 7.4: that begins as an address", "127.0.0.1.evil.example"),
+        bad("3986 3.2.2: an address that is too short", "127.1"),
+        refused("9112 3.2.2: in the target", 421, post_with_line(absolute)),
+        refused("9112 3.2: HTTP/1.0", 421, old),
+        file("9110 7.4: nor to look")
+            .send("GET /digits.txt HTTP/1.1\r\nHost: evil.example\r\n\r\n$GOOD")
+            .hears(421)
+            .closes(),
+        both("9110 7.4: nor what is not there")
+            .send("HEAD /none HTTP/1.1\r\nHost: evil.example\r\n\r\n$GOOD")
+            .hears_head(421)
+            .closes(),
+    ]
+}
+
+/// RFC 6454, Fetch Metadata: the page of another site changes nothing.
+fn origins() -> Vec<Row> {
+    let with = |fields: &str| post_with(format!("Host: h:80\r\n{fields}"));
+    let good = |name, fields| accepted(name, with(fields));
+    let bad = |name, fields| refused(name, 403, with(fields));
+    let look = "GET /digits.txt HTTP/1.1\r\nHost: h\r\nOrigin: http://evil.example\r\n\r\n";
+    vec![
+        good("6454 7: our own page", "Origin: http://h:80"),
+        good("6454 7: behind a proxy with TLS", "Origin: https://h:80"),
+        good("Fetch Metadata: our own page", "Sec-Fetch-Site: same-origin\r\nOrigin: http://x"),
+        good("Fetch Metadata: nobody's page", "Sec-Fetch-Site: none"),
+        bad("6454 7: another page", "Origin: http://evil.example"),
+        bad("6454 7: another port", "Origin: http://h:81"),
+        bad("6454 7: a page of no origin", "Origin: null"),
+        bad("Fetch Metadata: another page", "Sec-Fetch-Site: cross-site"),
+        bad("Fetch Metadata: a neighbour's page", "Sec-Fetch-Site: same-site"),
+        file("6454 7: who only looks may come from anywhere").send(look).hears(200),
     ]
 }
 

@@ -35,6 +35,11 @@ const FUTURE: u64 = 4_102_444_800;
 /// The largest body that the file server takes here; that of the code server is as large.
 const BODY_BYTES_MAX: &str = "65536";
 
+/// What the rows call the servers, besides `h`.
+const HOSTS: &[&str] = &[
+    "--host", "a", "--host", "b", "--host", "other", "--host", "h%41",
+];
+
 fn rows() -> Vec<Row> {
     let sections: [&[Section]; 4] = [
         message::SECTIONS,
@@ -51,9 +56,13 @@ fn file_server() -> (TempDir, Host) {
     let path = |name: &str| dir.path().join(name);
     fs::create_dir(path("folder")).unwrap();
     for (name, text, second) in [
-        ("digits.txt", "0123456789", MODIFIED),
-        ("empty.txt", "", MODIFIED),
-        ("future.txt", "soon", FUTURE),
+        ("digits.txt", &b"0123456789"[..], MODIFIED),
+        ("empty.txt", b"", MODIFIED),
+        ("future.txt", b"soon", FUTURE),
+        ("page.html", b"<p>\xe4", MODIFIED),
+        ("latin.txt", b"\xe4", MODIFIED),
+        ("README", b"read me", MODIFIED),
+        ("noise", b"\0", MODIFIED),
     ] {
         fs::write(path(name), text).unwrap();
         let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
@@ -62,7 +71,7 @@ fn file_server() -> (TempDir, Host) {
     }
     let root = dir.path().to_str().unwrap();
     let line = ["0", "--root", root, "--max-upload", BODY_BYTES_MAX];
-    let server = Server::start("file-server", &line);
+    let server = Server::start("file-server", &[&line[..], HOSTS].concat());
     let good = "GET /digits.txt HTTP/1.1\r\nHost: h\r\n\r\n";
     let host = Host::new(server, "/up.txt", good).with_etag_of("/digits.txt");
     (dir, host)
@@ -71,7 +80,7 @@ fn file_server() -> (TempDir, Host) {
 fn code_server() -> (TempDir, Host) {
     let dir = tempfile::tempdir().unwrap();
     let line = ["0", "0", "--data-dir", dir.path().to_str().unwrap()];
-    let server = Server::start("code-server", &line);
+    let server = Server::start("code-server", &[&line[..], HOSTS].concat());
     let good = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 48\r\n\r\n$BODY";
     (dir, Host::new(server, "/", good))
 }

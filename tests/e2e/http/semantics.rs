@@ -117,7 +117,20 @@ fn representations() -> Vec<Row> {
             .has("Content-Type: text/plain; charset=utf-8")
             .has("ETag: $ETAG")
             .has("Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT")
+            .has("Cache-Control: no-cache")
             .body("0123456789"),
+        get("9110 15.4.5: a 304 says how long it is right too", "If-None-Match: *", 304)
+        .has("Cache-Control: no-cache"),
+        get("9110 15.3.7: and so does a 206", "Range: bytes=0-0", 206)
+        .has("Cache-Control: no-cache"),
+        file("9111 4.2.2: and a folder's new place")
+            .send("GET /folder HTTP/1.1\r\nHost: h\r\n\r\n")
+            .hears(301)
+            .has("Cache-Control: no-cache"),
+        of_type("9110 8.3.2: a page says itself how it is encoded", "page.html", "text/html"),
+        of_type("9110 8.3.2: an encoding that is not known", "latin.txt", "text/plain"),
+        of_type("9110 8.3: a name that says nothing", "README", "text/plain; charset=utf-8"),
+        of_type("9110 8.3: nor do the bytes", "noise", "application/octet-stream"),
         file("9110 8.8.2.1: nothing was modified in the future")
             .send("GET /future.txt HTTP/1.1\r\nHost: h\r\n\r\n")
             .hears(200)
@@ -129,6 +142,14 @@ fn representations() -> Vec<Row> {
         get("9110 12.1: what cannot be negotiated is given as it is", "Accept: image/png", 200)
         .body("0123456789"),
     ]
+}
+
+/// A file is said to be of this type.
+fn of_type(name: &str, target: &str, want: &str) -> Row {
+    file(name)
+        .send(format!("GET /{target} HTTP/1.1\r\nHost: h\r\n\r\n"))
+        .hears(200)
+        .has(format!("Content-Type: {want}"))
 }
 
 /// RFC 9110 section 13.1.2: only if it is not what I have. Tags are compared weakly.

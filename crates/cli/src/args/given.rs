@@ -16,6 +16,7 @@ pub struct Opt {
     pub(super) name: &'static str,
     pub(super) short: Option<char>,
     pub(super) has_value: bool,
+    pub(super) may_repeat: bool,
 }
 
 impl Opt {
@@ -25,6 +26,7 @@ impl Opt {
             name,
             short: None,
             has_value: false,
+            may_repeat: false,
         }
     }
 
@@ -33,6 +35,14 @@ impl Opt {
         Self {
             has_value: true,
             ..Self::flag(name)
+        }
+    }
+
+    /// An option with a value, which can be given several times.
+    pub const fn list(name: &'static str) -> Self {
+        Self {
+            may_repeat: true,
+            ..Self::value(name)
         }
     }
 
@@ -57,11 +67,11 @@ impl Opt {
 pub struct Given(Vec<(&'static str, OsString)>);
 
 impl Given {
-    pub(super) fn add(&mut self, name: &'static str, value: OsString) -> Result<(), UsageError> {
-        if self.has(name) {
-            return Err(UsageError::Twice(name));
+    pub(super) fn add(&mut self, option: &Opt, value: OsString) -> Result<(), UsageError> {
+        if self.has(option.name) && !option.may_repeat {
+            return Err(UsageError::Twice(option.name));
         }
-        self.0.push((name, value));
+        self.0.push((option.name, value));
         Ok(())
     }
 
@@ -141,6 +151,25 @@ impl Given {
     ) -> Result<Option<Duration>, UsageError> {
         let given = self.take(name);
         given.map(|word| duration(name, &word, range)).transpose()
+    }
+
+    /// Takes the names of the hosts that a server answers for over HTTP (`--host`).
+    ///
+    /// # Errors
+    /// [`UsageError::Value`].
+    pub fn hosts(&mut self) -> Result<Vec<String>, UsageError> {
+        const NAME: &str = "--host";
+        let mut hosts = Vec::new();
+        while let Some(word) = self.take(NAME) {
+            let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._~%".contains(&b);
+            let host = word.to_str().filter(|host| !host.is_empty());
+            let Some(host) = host.filter(|host| host.bytes().all(is_host_byte)) else {
+                let want = "the name of a host, without a port, such as files.example.com";
+                return Err(UsageError::value(NAME, &word, want));
+            };
+            hosts.push(host.to_owned());
+        }
+        Ok(hosts)
     }
 
     /// Takes how long a client waits: `--timeout` and `--wait-for-server`.

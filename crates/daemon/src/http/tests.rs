@@ -93,6 +93,14 @@ impl Pieces for Letters {
     }
 }
 
+/// A service that answers for the host `h`.
+fn http() -> Arc<Http<Answers>> {
+    Arc::new(Http {
+        handler: Answers::default(),
+        hosts: Hosts::new(vec!["h".to_owned()]),
+    })
+}
+
 /// A connection that is served until it ends; what the client sends, and all that it gets.
 fn talk(registry: &Arc<Registry>, http: Arc<Http<Answers>>, sent: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -135,7 +143,7 @@ fn in_short(mut got: &str, is_head: bool) -> Vec<String> {
 
 #[track_caller]
 fn check(sent: &str, want: &[&str]) {
-    let http = Arc::new(Http(Answers::default()));
+    let http = http();
     let got = talk(&Registry::new(10), Arc::clone(&http), sent);
     assert_eq!(in_short(&got, sent.starts_with("HEAD")), want, "{sent}");
 }
@@ -164,7 +172,6 @@ fn replies_come_in_the_order_of_the_requests() {
 
 #[test]
 fn a_body_that_is_made_while_it_is_sent_ends_visibly() {
-    let http = || Arc::new(Http(Answers::default()));
     let answer = |sent: &str| talk(&Registry::new(10), http(), sent);
     let head = "Transfer-Encoding: chunked\r\n\r\n";
     let got = answer(&[get("/pieces"), get("/a")].concat());
@@ -231,8 +238,13 @@ fn what_is_refused_ends_the_connection() {
             "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n",
             "400 close",
         ),
+        ("GET /a HTTP/1.1\r\nHost: evil.example\r\n\r\n", "421 close"),
+        (
+            "POST /echo HTTP/1.1\r\nHost: h\r\nOrigin: http://evil.example\r\nContent-Length: 0\r\n\r\n",
+            "403 close",
+        ),
     ] {
-        let http = Arc::new(Http(Answers::default()));
+        let http = http();
         let got = talk(&Registry::new(10), http, &format!("{refused}{next}"));
         let replies = in_short(&got, false);
         assert_eq!(replies.len(), 1, "{refused}: {got}");
@@ -245,17 +257,17 @@ fn a_head_has_no_body_but_its_length() {
     let head = get("/a").replace("GET", "HEAD");
     check(&head, &["200"]);
     check(&head.replace("/a", "/later"), &["200"]);
-    let http = Arc::new(Http(Answers::default()));
+    let http = http();
     let got = talk(&Registry::new(10), Arc::clone(&http), &head);
     assert!(got.contains("Content-Length: 2\r\n"), "{got}");
-    assert_eq!(*lock(&http.0.replied), [(200, 0)]);
+    assert_eq!(*lock(&http.handler.replied), [(200, 0)]);
 }
 
 #[test]
 fn a_stopping_server_ends_each_connection_after_its_reply() {
     let registry = Registry::new(10);
-    let http = Arc::new(Http(Answers::default()));
-    http.0.server.set(Arc::clone(&registry)).unwrap();
+    let http = http();
+    http.handler.server.set(Arc::clone(&registry)).unwrap();
     let sent = get("/a") + &get("/stop") + &get("/a");
     let got = talk(&registry, Arc::clone(&http), &sent);
     assert_eq!(in_short(&got, false), ["200 /a", "200 close stopping"]);
@@ -265,7 +277,7 @@ fn a_stopping_server_ends_each_connection_after_its_reply() {
 #[test]
 fn what_happens_to_one_connection_happens_to_it_alone() {
     let registry = Registry::new(10);
-    let http = Arc::new(Http(Answers::default()));
+    let http = http();
     for path in ["/panic", "/dropped"] {
         let sent = get("/before") + &get(path) + &get("/after");
         let got = talk(&registry, Arc::clone(&http), &sent);
@@ -279,7 +291,7 @@ fn what_happens_to_one_connection_happens_to_it_alone() {
 
 #[test]
 fn whoever_is_turned_away_is_told_in_http() {
-    let busy = Http(Answers::default()).busy_reply(None);
+    let busy = http().busy_reply(None);
     let busy = in_short(str::from_utf8(&busy).unwrap(), false);
     assert_eq!(busy.len(), 1);
     assert!(
@@ -290,10 +302,10 @@ fn whoever_is_turned_away_is_told_in_http() {
 
 #[test]
 fn every_reply_is_logged_as_it_was_sent() {
-    let http = Arc::new(Http(Answers::default()));
+    let http = http();
     let sent = get("/four") + &get("/none") + "nonsense\r\n\r\n";
     talk(&Registry::new(10), Arc::clone(&http), &sent);
-    let replied = lock(&http.0.replied);
+    let replied = lock(&http.handler.replied);
     assert_eq!(replied[..2], [(200, 5), (204, 0)]);
     assert_eq!((replied.len(), replied[2].0), (3, 400));
 }

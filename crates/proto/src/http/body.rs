@@ -4,10 +4,15 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
+use memchr::memchr;
+
 use super::head;
 
 /// The longest line that announces a chunk, extensions included, in bytes.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
+
+/// What stands behind the bytes of a chunk.
+const CHUNK_END: &[u8; 2] = b"\r\n";
 
 /// The most bytes of trailer fields behind the last chunk. They are read and ignored.
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
@@ -136,9 +141,9 @@ impl<R: BufRead> Body<R> {
                     }
                 }
                 State::ChunkEnd => {
-                    let mut end = [0; 2];
+                    let mut end = [0; CHUNK_END.len()];
                     self.input.read_exact(&mut end)?;
-                    if end != *b"\r\n" {
+                    if end != *CHUNK_END {
                         return Err(BodyError::BadChunk("a chunk is longer than it said").into());
                     }
                     self.state = State::ChunkLine;
@@ -164,14 +169,9 @@ impl<R: BufRead> Body<R> {
         )?;
         let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
         let (size, extensions) = line.split_at(digits);
-        if !matches!(extensions.trim_ascii_start().first(), None | Some(b';')) {
-            return Err(BodyError::BadChunk("its size is not a hexadecimal number").into());
-        }
-        if !extensions.iter().all(|b| head::is_value_byte(*b)) {
-            return Err(BodyError::BadChunk("a control byte in an extension").into());
-        }
-        if extensions.trim_ascii_start().is_empty() && !extensions.is_empty() {
-            return Err(BodyError::BadChunk("white space behind a chunk's size").into());
+        if !are_extensions(extensions) {
+            let how = "behind a chunk's size stands what is no extension";
+            return Err(BodyError::BadChunk(how).into());
         }
         std::str::from_utf8(size)
             .ok()
@@ -222,6 +222,13 @@ impl<R: BufRead> Read for Body<R> {
     }
 }
 
+/// Whether what has arrived behind the last byte of a chunk goes on with some of the next one, so that
+/// nobody has to be waited for to read that. The last chunk, which begins with a zero, has no bytes.
+pub fn has_next_chunk(arrived: &[u8]) -> bool {
+    let line = arrived.get(CHUNK_END.len()..).unwrap_or_default();
+    !line.starts_with(b"0") && memchr(b'\n', line).is_some_and(|at| at + 1 < line.len())
+}
+
 /// Appends one line with its line feed to `line`, but no more than `bytes_max` bytes. At the end
 /// of the stream the line may lack its line feed, or be empty.
 pub(crate) fn read_line(
@@ -231,6 +238,54 @@ pub(crate) fn read_line(
 ) -> io::Result<()> {
     input.take(bytes_max as u64).read_until(b'\n', line)?;
     Ok(())
+}
+
+/// Whether this is nothing, or extensions as RFC 9112 section 7.1.1 has them: `;name`, `;name=value` or
+/// `;name="value"`, with white space around the semicolon and the equals sign.
+fn are_extensions(mut rest: &[u8]) -> bool {
+    fn next(mut rest: &[u8]) -> Option<&[u8]> {
+        rest = skip_space(rest).strip_prefix(b";")?;
+        rest = skip_token(skip_space(rest))?;
+        match skip_space(rest).strip_prefix(b"=").map(skip_space) {
+            None => Some(rest),
+            Some(value @ [b'"', ..]) => skip_quoted(value),
+            Some(value) => skip_token(value),
+        }
+    }
+    while !rest.is_empty() {
+        match next(rest) {
+            Some(behind) => rest = behind,
+            None => return false,
+        }
+    }
+    true
+}
+
+fn skip_space(bytes: &[u8]) -> &[u8] {
+    let count = bytes.iter().take_while(|b| matches!(b, b' ' | b'\t'));
+    &bytes[count.count()..]
+}
+
+fn skip_token(bytes: &[u8]) -> Option<&[u8]> {
+    let count = bytes
+        .iter()
+        .take_while(|b| head::is_token_byte(**b))
+        .count();
+    (count > 0).then(|| &bytes[count..])
+}
+
+/// What stands behind a quoted string (RFC 9110 section 5.6.4).
+fn skip_quoted(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes.strip_prefix(b"\"")?;
+    loop {
+        rest = match rest {
+            [b'"', behind @ ..] => return Some(behind),
+            [b'\\', quoted, behind @ ..] if head::is_value_byte(*quoted) => behind,
+            [b'\\', ..] => return None,
+            [plain, behind @ ..] if head::is_value_byte(*plain) => behind,
+            _ => return None,
+        };
+    }
 }
 
 fn whole_line<'a>(line: &'a [u8], otherwise: &'static str) -> Result<&'a [u8], BodyError> {
@@ -283,8 +338,27 @@ mod tests {
             "1;x=\"y\"\r\na\r\n0;z\r\nT: v\r\n\r\nnext",
             ("a", "next"),
         );
+        check(
+            chunked,
+            "1 ; x\t= y;z=\"\";q=\"; \\\" \u{e4}\"\r\na\r\n0\r\n\r\n",
+            ("a", ""),
+        );
         let close = read(BodyLength::UntilClose, b"all").unwrap();
         assert_eq!(close, ("all".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn the_next_chunk_has_arrived_when_some_of_it_has() {
+        for (arrived, want) in [
+            ("", false),
+            ("\r\n", false),
+            ("\r\n5", false),
+            ("\r\n5\r\n", false),
+            ("\r\n5\r\nh", true),
+            ("\r\n0\r\n\r\n", false),
+        ] {
+            assert_eq!(has_next_chunk(arrived.as_bytes()), want, "{arrived:?}");
+        }
     }
 
     #[test]
@@ -304,6 +378,21 @@ mod tests {
             "ffffffffffffffffff\r\n",
             "1;\x01\r\na\r\n",
             "1;\r\r\na\r\n",
+            "1;\r\na\r\n",
+            "1; \r\na\r\n",
+            "1;x;\r\na\r\n",
+            "1;;x\r\na\r\n",
+            "1;x \r\na\r\n",
+            "1;x y\r\na\r\n",
+            "1;x=\r\na\r\n",
+            "1;=y\r\na\r\n",
+            "1;x==y\r\na\r\n",
+            "1;x=y z\r\na\r\n",
+            "1;x=\"y\r\na\r\n",
+            "1;x=\"y\\\"\r\na\r\n",
+            "1;x=\"y\"z\r\na\r\n",
+            "1;(x)\r\na\r\n",
+            "1,x\r\na\r\n",
             "0\r\n: v\r\n\r\n",
             "0\r\nbad name: v\r\n\r\n",
             "0\r\nT: v\n\r\n",

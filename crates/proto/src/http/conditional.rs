@@ -56,16 +56,24 @@ pub fn judge(request: &RequestHead, current: Option<&Version>) -> Verdict {
     }
 }
 
-/// Whether a `Range` is of the version that is there; without an `If-Range` it is taken to be
-/// (RFC 9110 section 13.1.5).
-pub fn range_is_current(request: &RequestHead, current: &Version) -> bool {
+/// A date tells two versions apart when it is so much older than the present, in seconds: within the
+/// second that it names there may have been several (RFC 9110 section 8.8.2.2).
+const STRONG_DATE_AGE_SECS: u64 = 60;
+
+/// Whether a `Range` is of the version that is there; without an `If-Range` it is taken to be. Two
+/// versions joined would be neither, so they are compared strongly (RFC 9110 section 13.1.5). `now` is
+/// in seconds since 1970.
+pub fn range_is_current(request: &RequestHead, current: &Version, now: u64) -> bool {
     let mut values = request.fields("if-range");
     match (values.next(), values.next()) {
         (None, _) => true,
         (Some(tag @ ([b'"', ..] | [b'W', b'/', ..])), None) => {
             is_same_strong(tag, current.etag.as_bytes())
         }
-        (Some(value), None) => parse_date(value) == Some(current.modified),
+        (Some(value), None) => {
+            parse_date(value) == Some(current.modified)
+                && current.modified.saturating_add(STRONG_DATE_AGE_SECS) <= now
+        }
         (Some(_), Some(_)) => false,
     }
 }
@@ -210,17 +218,24 @@ mod tests {
 
     #[test]
     fn a_range_goes_with_its_version() {
-        let check = |fields: &str, want| {
+        let check_at = |now, fields: &str, want| {
             let is_current = with_request("GET", fields, |request| {
-                range_is_current(request, &current())
+                range_is_current(request, &current(), now)
             });
-            assert_eq!(is_current, want, "{fields:?}");
+            assert_eq!(is_current, want, "{fields:?} at {now}");
         };
+        let modified = current().modified;
+        let check = |fields: &str, want| check_at(modified + 60, fields, want);
         check("", true);
         check("If-Range: \"a,b\"\r\n", true);
         check("If-Range: W/\"a,b\"\r\n", false);
         check("If-Range: \"x\"\r\n", false);
         check(&format!("If-Range: {DATE}\r\n"), true);
         check(&format!("If-Range: {LATER}\r\n"), false);
+        // There may have been another version within the same second.
+        for now in [modified - 1, modified, modified + 59] {
+            check_at(now, &format!("If-Range: {DATE}\r\n"), false);
+            check_at(now, "If-Range: \"a,b\"\r\n", true);
+        }
     }
 }

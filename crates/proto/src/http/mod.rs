@@ -23,6 +23,7 @@ pub mod request;
 pub mod response;
 pub mod resumable;
 mod status;
+mod target;
 
 pub use body::{Body, BodyError, BodyLength};
 pub use head::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufRead};
 use std::iter::zip;
-use std::net::Ipv6Addr;
 
 use httparse::Header;
 use memchr::memchr;
@@ -13,6 +12,7 @@ use super::body::BodyLength;
 use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress, TARGET_BYTES_MAX};
 use super::response::Persistence;
 use super::status::Status;
+use super::target::{self, is_host, split_port};
 
 /// Room for so many fields is made at first, and for [`FIELDS_MAX`] only if that is too little: to make
 /// room for those takes as long as to read the few that most requests have.
@@ -78,6 +78,8 @@ pub fn read_head(
     Ok(match head::read_head(input, head)? {
         Progress::Whole => Ok(true),
         Progress::End => Ok(false),
+        // RFC 9112 section 3: a method longer than any is one that is not known.
+        Progress::TooLong if is_unknown_method(head) => Err(unknown_method()),
         Progress::TooLong if !head.is_empty() && !head.contains(&b'\n') => Err(target_too_long()),
         Progress::TooLong => Err(Refusal::new(
             Status::HeaderFieldsTooLarge,
@@ -119,7 +121,7 @@ fn target_too_long() -> Refusal {
     Refusal::new(Status::UriTooLong, sentence)
 }
 
-fn bad(sentence: &'static str) -> Refusal {
+pub(crate) fn bad(sentence: &'static str) -> Refusal {
     Refusal::new(Status::BadRequest, sentence)
 }
 
@@ -152,7 +154,7 @@ impl<'a> RequestHead<'a> {
         };
         let host = request.check_host(minor_version)?;
         check_method(method)?;
-        let target = parse_target(method, target)?;
+        let target = target::parse(method, target)?;
         (request.path, request.query) = (target.path, target.query);
         // RFC 9112 section 3.2.2.
         request.host = target.host.unwrap_or(host);
@@ -169,6 +171,11 @@ impl<'a> RequestHead<'a> {
             // Most clients spell it as the standard does, and that is quickly seen.
             .filter(move |field| field.name == name || field.name.eq_ignore_ascii_case(name))
             .map(|field| field.value)
+    }
+
+    /// Which host the client means, without the port; empty if it does not say.
+    pub fn host_name(&self) -> &'a [u8] {
+        split_port(self.host).0
     }
 
     /// Whether there is a field that may make the request conditional (RFC 9110 section 13.1): their
@@ -264,7 +271,7 @@ fn has_bare_lf(head: &[u8]) -> bool {
 }
 
 /// `METHOD SP target SP HTTP/1.x`, with single spaces (RFC 9112 section 3).
-fn parse_request_line(line: &[u8]) -> Result<(&str, &str, u8), Refusal> {
+fn parse_request_line(line: &[u8]) -> Result<(&str, &[u8], u8), Refusal> {
     const SHAPE: Refusal = Refusal {
         status: Status::BadRequest,
         sentence: Cow::Borrowed("a request line is METHOD, target and HTTP/1.1, one space between"),
@@ -291,8 +298,8 @@ fn parse_request_line(line: &[u8]) -> Result<(&str, &str, u8), Refusal> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(target_too_long());
     }
-    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| bad("the target is not UTF-8"));
-    Ok((text(method)?, text(target)?, minor_version))
+    let method = std::str::from_utf8(method).map_err(|_| bad("the method is not a token"))?;
+    Ok((method, target, minor_version))
 }
 
 fn parse_fields(lines: &[u8]) -> Result<Vec<Header<'_>>, Refusal> {
@@ -329,81 +336,18 @@ const METHODS: [&str; 8] = [
 fn check_method(method: &str) -> Result<(), Refusal> {
     match METHODS.contains(&method) {
         true => Ok(()),
-        false => Err(Refusal::new(
-            Status::NotImplemented,
-            "this method is not known here; methods are in capitals",
-        )),
+        false => Err(unknown_method()),
     }
 }
 
-/// What a target says.
-struct Target<'a> {
-    host: Option<&'a [u8]>,
-    path: &'a str,
-    query: Option<&'a str>,
+fn unknown_method() -> Refusal {
+    let sentence = "this method is not known here; methods are in capitals";
+    Refusal::new(Status::NotImplemented, sentence)
 }
 
-/// Takes a target in origin-form or absolute-form apart, or `*` for `OPTIONS` (RFC 9112 section
-/// 3.2).
-fn parse_target<'a>(method: &str, target: &'a str) -> Result<Target<'a>, Refusal> {
-    if target.chars().any(|c| c.is_control() || c == '#') {
-        return Err(bad("the target holds a control byte or a '#'"));
-    }
-    if target == "*" && method == "OPTIONS" {
-        return Ok(Target {
-            host: None,
-            path: target,
-            query: None,
-        });
-    }
-    let is_origin_form = target.starts_with('/');
-    let scheme = (!is_origin_form)
-        .then(|| target.split_once("://"))
-        .flatten();
-    let (host, origin) = match scheme {
-        _ if is_origin_form => (None, target),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
-            let (host, origin) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            if host.is_empty() || !is_host(host.as_bytes()) {
-                return Err(bad("the target's host is not a host and a port"));
-            }
-            (Some(host.as_bytes()), origin)
-        }
-        // Whoever asks for it was promised a secured connection (RFC 9110 section 7.4).
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-            let sentence = "this server speaks http, not https";
-            return Err(Refusal::new(Status::MisdirectedRequest, sentence));
-        }
-        _ => return Err(bad("the target starts with '/' or 'http://'")),
-    };
-    let (path, query) = match origin.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (origin, None),
-    };
-    let path = if path.is_empty() { "/" } else { path };
-    Ok(Target { host, path, query })
-}
-
-/// Whether a value can be `host [":" port]` (RFC 3986 section 3.2.2). An empty host is allowed,
-/// for requests whose target has none.
-fn is_host(value: &[u8]) -> bool {
-    let (host, port) = match value.iter().rposition(|b| *b == b':') {
-        Some(at) if !value.ends_with(b"]") => (&value[..at], &value[at + 1..]),
-        _ => (value, &b""[..]),
-    };
-    let host_is_valid = match host {
-        [b'[', address @ .., b']'] => {
-            std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
-        }
-        name => {
-            let mut escapes = name.split(|b| *b == b'%').skip(1);
-            let is_name_byte = |b| u8::is_ascii_alphanumeric(b) || b"-._~%!$&'()*+,;=".contains(b);
-            name.iter().all(is_name_byte)
-                && escapes
-                    .all(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit))
-        }
-    };
-    host_is_valid && port.iter().all(u8::is_ascii_digit)
+/// Whether the beginning of a request line is still its method, after so many bytes.
+fn is_unknown_method(beginning: &[u8]) -> bool {
+    !beginning.is_empty() && beginning.iter().all(|b| head::is_token_byte(*b))
 }
 
 #[cfg(test)]
@@ -440,23 +384,6 @@ mod tests {
         assert_eq!(request.body, BodyLength::Bytes(7));
     }
 
-    #[track_caller]
-    fn check_path(target: &str, want: &str) {
-        let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
-        assert_eq!(parse(head.as_bytes()).unwrap().path, want, "{target}");
-    }
-
-    #[test]
-    fn targets() {
-        check_path("/", "/");
-        check_path("//a", "//a");
-        check_path("http://h/a?b", "/a");
-        check_path("HTTP://h:80", "/");
-        check_path("http://h?b", "/");
-        check_path("/ä", "/ä");
-        check_path("/http://x", "/http://x");
-    }
-
     #[test]
     fn the_target_says_which_host_is_meant_or_else_the_field_does() {
         let check = |head: &str, want: &str| {
@@ -468,6 +395,15 @@ mod tests {
         check("GET http://b/ HTTP/1.1\r\nHost: a", "b");
         check("GET http://b:81?q HTTP/1.1\r\nHost: a", "b:81");
         check("GET / HTTP/1.0", "");
+        for (host, want) in [
+            ("a:80", "a"),
+            ("a", "a"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(parse(head.as_bytes()).unwrap().host_name(), want.as_bytes());
+        }
     }
 
     #[track_caller]
@@ -514,6 +450,8 @@ mod tests {
             "GET /a#b HTTP/1.1",
             "GET /a\x7f HTTP/1.1",
             "GET /\u{85} HTTP/1.1",
+            "GET /caf\u{e9} HTTP/1.1",
+            "GET /a|b HTTP/1.1",
             "GET http:/// HTTP/1.1",
             "GET http://a@b/ HTTP/1.1",
             "GET ftp://h/ HTTP/1.1",
@@ -652,7 +590,12 @@ mod tests {
             let error = read_head(&mut &whole[..cut], &mut head).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{cut}");
         }
-        for (endless, code) in [("GET /aaaa", 414), ("X: y\r\n", 431), ("\r\n", 431)] {
+        for (endless, code) in [
+            ("GET /aaaa", 414),
+            ("GET", 501),
+            ("X: y\r\n", 431),
+            ("\r\n", 431),
+        ] {
             let endless = endless.repeat(HEAD_BYTES_MAX);
             let refusal = read_head(&mut endless.as_bytes(), &mut head).unwrap();
             assert_eq!(refusal.unwrap_err().status.code(), code);

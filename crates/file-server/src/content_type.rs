@@ -1,0 +1,267 @@
+//! What a file is said to be: by its name, and where that does not tell, by what is in it.
+//!
+//! A browser shows what it is told is text, and offers the rest for download. No type that is found out
+//! by looking ever makes it run something: that takes a name that says so.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use proto::http::response::Field;
+
+/// How much of a file is looked at, in bytes: all of one that is kept in memory. What goes on so long
+/// as UTF-8 is taken for it.
+const LOOKED_AT_BYTES_MAX: u64 = 1 << 20;
+
+/// A file is looked at in pieces of so many bytes. Most that are no text show it in the first.
+const PIECE_BYTES: usize = 8 * 1024;
+
+const PLAIN: &str = "text/plain";
+const UNKNOWN: &str = "application/octet-stream";
+
+/// Files of these kinds, in order, are for people to read, if they are text. Those who named the types
+/// gave them others, which browsers do not show; or that of a video, which `.ts` and `.mts` may be too.
+const READ_BY_PEOPLE: [&str; 47] = [
+    "bat",
+    "coffee",
+    "csh",
+    "dart",
+    "f",
+    "f77",
+    "f90",
+    "for",
+    "gmi",
+    "gv",
+    "hbs",
+    "json5",
+    "jsx",
+    "latex",
+    "less",
+    "litcoffee",
+    "lua",
+    "man",
+    "me",
+    "mkd",
+    "ms",
+    "mts",
+    "nfo",
+    "org",
+    "p",
+    "pas",
+    "pde",
+    "pgn",
+    "php",
+    "pl",
+    "pm",
+    "roff",
+    "rs",
+    "sass",
+    "scss",
+    "sfv",
+    "sh",
+    "sql",
+    "srt",
+    "tcl",
+    "tex",
+    "texi",
+    "toml",
+    "tr",
+    "ts",
+    "yaml",
+    "yml",
+];
+
+/// The types of these kinds of file are newer than our table, or have changed.
+const NEWER: [(&str, &str); 4] = [
+    ("cjs", "text/javascript"),
+    ("mjs", "text/javascript"),
+    ("mts", "video/mp2t"),
+    ("ts", "video/mp2t"),
+];
+
+/// The `Content-Type` of a file that is at this path.
+///
+/// # Errors
+/// Those of reading it.
+pub(crate) fn content_type(path: &Path, file: &File) -> io::Result<Field> {
+    let kind = path.extension().and_then(|kind| kind.to_str());
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    let newer = NEWER.iter().find(|(newer, _)| *newer == kind);
+    let named = newer.map(|(_, named)| *named);
+    let named = named.or_else(|| mime_guess::from_path(path).first_raw());
+    let named = named.filter(|named| *named != UNKNOWN);
+    let is_for_people = named.is_none() || READ_BY_PEOPLE.binary_search(&kind.as_str()).is_ok();
+    let content_type = match named {
+        // A page says itself how it is encoded; what stood here would go before that.
+        Some("text/html") => "text/html".into(),
+        Some(named) if !is_for_people && !named.starts_with("text/") => named.into(),
+        named => match (look_at(file)?, named) {
+            (Looks::Binary, named) => named.unwrap_or(UNKNOWN).into(),
+            (looks, Some(named)) if !is_for_people => looks.say(named),
+            (looks, _) => looks.say(PLAIN),
+        },
+    };
+    Ok(("Content-Type", content_type))
+}
+
+/// What the bytes of a file look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// UTF-8.
+    Utf8,
+    /// Text in some other encoding.
+    OtherText,
+    /// No text that one encoding of bytes could have.
+    Binary,
+}
+
+impl Looks {
+    /// A type of text, with the encoding if it is known.
+    fn say(self, kind: &'static str) -> Cow<'static, str> {
+        match self {
+            Self::Utf8 => format!("{kind}; charset=utf-8").into(),
+            Self::OtherText | Self::Binary => kind.into(),
+        }
+    }
+}
+
+fn look_at(file: &File) -> io::Result<Looks> {
+    let mut buffer = [0; PIECE_BYTES];
+    let (mut at, mut kept) = (0, 0);
+    let (mut is_utf8, mut has_control) = (true, false);
+    while at <= LOOKED_AT_BYTES_MAX {
+        let bytes = match file.read_at(&mut buffer[kept..], at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        let piece = &buffer[..kept + bytes];
+        at += bytes as u64;
+        has_control |= piece.iter().any(|byte| is_control(*byte));
+        kept = match std::str::from_utf8(piece) {
+            Ok(_) => 0,
+            // The rest of the character is in the next piece.
+            Err(error) if error.error_len().is_none() && bytes > 0 => {
+                piece.len() - error.valid_up_to()
+            }
+            Err(_) => {
+                is_utf8 = false;
+                0
+            }
+        };
+        if piece.contains(&0) || has_control && !is_utf8 {
+            return Ok(Looks::Binary);
+        }
+        if bytes == 0 {
+            break;
+        }
+        let start = piece.len() - kept;
+        buffer.copy_within(start..start + kept, 0);
+    }
+    Ok(if is_utf8 {
+        Looks::Utf8
+    } else {
+        Looks::OtherText
+    })
+}
+
+/// Whether no text has such a byte, but for what terminals and printers are told.
+fn is_control(byte: u8) -> bool {
+    byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(name: &str, bytes: &[u8], want: &str) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let (_, got) = content_type(name.as_ref(), &file).unwrap();
+        let shown = &bytes[..bytes.len().min(20)];
+        assert_eq!(got, want, "{name}: {}", shown.escape_ascii());
+    }
+
+    const UTF8: &str = "text/plain; charset=utf-8";
+
+    #[test]
+    fn types_go_by_the_name() {
+        check("a.txt", b"text", UTF8);
+        check("a.CSS", b"a {}", "text/css; charset=utf-8");
+        check("a.jpg", b"text", "image/jpeg");
+        check("a.b.png", b"text", "image/png");
+        check("a.tar.gz", b"text", "application/gzip");
+        check("a.json", b"{}", "application/json");
+        check("a.xml", b"<a/>", "text/xml; charset=utf-8");
+        for script in ["a.js", "a.mjs", "a.cjs"] {
+            check(script, b"1", "text/javascript; charset=utf-8");
+        }
+    }
+
+    #[test]
+    fn the_encoding_is_said_where_it_is_known() {
+        check("a.html", b"text", "text/html");
+        check("a.htm", b"\xe4", "text/html");
+        check("a.txt", "ä".as_bytes(), UTF8);
+        check("a.txt", b"", UTF8);
+        check("a.txt", b"\x08\x1b[1m", UTF8);
+        check("a.txt", b"\xe4", "text/plain");
+        check("a.txt", b"cut off: \xc3", "text/plain");
+        check("a.txt", b"\xff\xfea\0", "text/plain");
+        check("a.xml", b"\xe4", "text/xml");
+        // A character may lie across two pieces, and a byte that is none behind many.
+        for length in [PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES - 1] {
+            let text = "x".repeat(length) + "ä€🦀";
+            check("a.txt", text.as_bytes(), UTF8);
+            check("a.txt", &[text.as_bytes(), b"\xe4"].concat(), "text/plain");
+        }
+        let most = vec![b'x'; LOOKED_AT_BYTES_MAX as usize - 1];
+        check("a.txt", &[&most, "ä".as_bytes()].concat(), UTF8);
+        check("a.txt", &[&most, &b"\xe4"[..]].concat(), "text/plain");
+    }
+
+    #[test]
+    fn what_people_read_is_shown() {
+        for name in [
+            "README",
+            "LICENSE",
+            "Makefile",
+            ".gitignore",
+            ".html",
+            "a.sh",
+            "a.jsonl",
+            "a.toml",
+            "a.yml",
+            "a.rs",
+            "a.java",
+            "a.sql",
+            "a.ts",
+            "a.mts",
+            "a.tsx",
+            "a.unheard-of",
+        ] {
+            check(name, b"text\n", UTF8);
+            check(name, b"\xe4\n", PLAIN);
+        }
+        check("a", b"", UTF8);
+    }
+
+    #[test]
+    fn what_is_no_text_is_not() {
+        check("a", b"\x7fELF\0", UNKNOWN);
+        check("a.java", b"\0", UNKNOWN);
+        check("a", b"\x1f\x8b\x08\xff", UNKNOWN);
+        check("a.sh", b"\0", "application/x-sh");
+        check("a.ts", b"\x47\x40\0\x10", "video/mp2t");
+        check("a.mts", b"\x47\x40\0\x10", "video/mp2t");
+    }
+
+    #[test]
+    fn the_kinds_can_be_found() {
+        assert!(READ_BY_PEOPLE.is_sorted());
+    }
+}
