@@ -24,7 +24,7 @@ const PART: &str = ".quartet-download-real";
 const PART_STATE: &str = ".quartet-download-real.json";
 
 const GET: &[&str] = &["get", "real", "--resume"];
-const NOT_USED: &str = " is not used: others can write it";
+const NOT_USED: &str = " is not used: it is not ours alone";
 
 /// A user who is not us, if we are root.
 const NOBODY: u32 = 65534;

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use cli::args::{Given, Line, Opt, Verbs, split};
+use cli::args::{Given, Line, Opt, Verbs, port, split};
 use cli::{App, Endpoint, Parsed, UsageError, Words};
 
 use crate::{Action, Config, Input, Output, Transfer};
@@ -140,8 +140,8 @@ fn understand(line: Line) -> Result<Config, UsageError> {
     if let Some(host) = words.host(&["PORT"], VERBS)? {
         endpoint.host = host;
         // An address in brackets is told from a verb without a port behind it.
-        let is_all = words.peek().is_none() || words.starts_with_verb(VERBS);
-        if !(is_bracketed && is_all) {
+        let has_port = words.peek().is_some_and(|word| port("PORT", word).is_ok());
+        if has_port || !is_bracketed {
             endpoint.port = words.required_port("PORT")?;
         }
     }
@@ -341,7 +341,7 @@ mod tests {
         check_refused("get a -j 1", "--jobs does not go with get");
         check_refused("-j 1", "--jobs needs a verb");
         check_refused("get a --create-only", "--create-only does not go with get");
-        check_refused("[::1] x", "PORT must be a port from 0 to 65535, not 'x'");
+        check_refused("[::1] lst", "unknown verb 'lst', did you mean list?");
         for line in ["post -", "put - a/"] {
             let sentence = "standard input has no name to send it under; say a PATH";
             check_refused(line, sentence);

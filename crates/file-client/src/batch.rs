@@ -22,6 +22,9 @@ const BATCH_BYTES_MAX: u64 = 64 << 20;
 const SHAPE: &str = "a line is client_get PATH HOST [PORT] or client_post FILE HOST [PORT], with \
                      quotes around what holds a space";
 
+const BAD_PORT: &str =
+    "the port is not a number from 0 to 65535, or a name with spaces is not in quotes";
+
 /// One line of a batch that asks for something.
 #[derive(Debug, PartialEq, Eq)]
 struct Line {
@@ -197,7 +200,7 @@ fn parse_line(line: &[u8], port_default: u16) -> Result<Option<Request>, &'stati
         (Some(port), None) => port
             .to_str()
             .and_then(|port| port.parse().ok())
-            .ok_or("the port is not a number from 0 to 65535")?,
+            .ok_or(BAD_PORT)?,
         (Some(_), Some(_)) => return Err(SHAPE),
     };
     let transfer = match verb.as_bytes() {
@@ -287,10 +290,9 @@ mod tests {
         }
         check("CLIENT_GET a h", SHAPE);
         check("'' a h", SHAPE);
-        let port = "the port is not a number from 0 to 65535";
-        check("client_get a h x", port);
-        check("client_get a h 65536", port);
-        check("client_get a h -1", port);
+        for port in ["x", "65536", "-1", "''"] {
+            check(&format!("client_get a h {port}"), BAD_PORT);
+        }
         let no_name = "the FILE has no base name to send it under";
         check("client_post .. h", no_name);
         check("client_post 'a h", "a quote has no end");

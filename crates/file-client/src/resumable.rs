@@ -24,6 +24,7 @@ use crate::arrived::digest_in;
 use crate::client::{Client, RETRY_PAUSE, TRIES};
 use crate::connection::{Reply, Request, target, unexpected};
 use crate::error::Kept;
+use crate::leftovers;
 use crate::progress::{Bar, above_bars};
 use crate::source::{Content, Source};
 use crate::state;
@@ -107,6 +108,7 @@ impl Client {
         path: &OsStr,
         is_new: bool,
     ) -> Result<Uploaded, Error> {
+        leftovers::remove_beside(source.path());
         let upload = Upload {
             state_path: state::beside(source.path(), STATE_PREFIX, "")?,
             client: self,
@@ -121,7 +123,7 @@ impl Client {
 
 impl<'a> Upload<'a> {
     fn run(mut self) -> Result<Uploaded, Error> {
-        let begun = state::read(&self.state_path)
+        let begun = state::find(&self.state_path)
             .filter(|begun: &State| is_url(&begun.url) && *begun == self.state(begun.url.clone()));
         if let Some(State { url, .. }) = begun {
             if let Some(uploaded) = self.go_on(&url, None)? {

@@ -103,7 +103,7 @@ impl ResumedFile {
     /// # Errors
     /// If it cannot be read.
     pub(crate) fn arrived(&mut self) -> Result<Arrived, Error> {
-        let state: Option<State> = state::read(&self.state_path);
+        let state: Option<State> = state::find(&self.state_path);
         let Some(state) = state.filter(|state| state.target == self.source) else {
             return Ok(Arrived::default());
         };
@@ -222,7 +222,7 @@ fn open_part(path: &Path) -> Result<File, Error> {
     if is_foreign(&there) {
         return Err(Error::NotOurs(path.to_owned()));
     }
-    above_bars(|| log::warn!("{} is not used: others can write it", shown(path)));
+    above_bars(|| log::warn!("{} is not used: it is not ours alone", shown(path)));
     fs::remove_file(path).map_err(failed)?;
     let (part, there) = lock(path)?;
     if is_ours(&there) {

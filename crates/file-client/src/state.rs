@@ -77,11 +77,19 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = file.ok()?;
     if !is_ours(&file.metadata().ok()?) {
-        above_bars(|| log::warn!("{} is not used: others can write it", shown(path)));
         return None;
     }
     file.take(STATE_BYTES_MAX).read_to_end(&mut json).ok()?;
     serde_json::from_slice(&json).ok()
+}
+
+/// The state in a file, for who means to go on with it: it is said if there is one that is not ours.
+pub(crate) fn find<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let state = read(path);
+    if state.is_none() && fs::symlink_metadata(path).is_ok_and(|there| !is_ours(&there)) {
+        above_bars(|| log::warn!("{} is not used: it is not ours alone", shown(path)));
+    }
+    state
 }
 
 /// Writes a state in place of the one that may be there, so that there is always one or the other.

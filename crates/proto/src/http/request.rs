@@ -108,12 +108,14 @@ pub fn put_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// What the `Host` field of a request to this server says; an IPv6 address stands in brackets.
+/// What the `Host` field of a request to this server says; an IPv6 address stands in brackets, without
+/// its zone, which means something on this machine alone (RFC 9844 section 6).
 pub fn host_field(host: &str, port: u16) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
+    if !host.contains(':') {
+        return format!("{host}:{port}");
     }
+    let address = host.split('%').next().unwrap_or(host);
+    format!("[{address}]:{port}")
 }
 
 fn target_too_long() -> Refusal {
@@ -382,6 +384,8 @@ mod tests {
         let request = parse(&out).unwrap();
         assert_eq!((request.method, request.path), ("POST", "/a"));
         assert_eq!(request.body, BodyLength::Bytes(7));
+        assert_eq!(host_field("fe80::1%eth0", 80), "[fe80::1]:80");
+        assert_eq!(host_field("h", 80), "h:80");
     }
 
     #[test]
