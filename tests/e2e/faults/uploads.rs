@@ -187,6 +187,8 @@ fn replies(root: &Path, calls: &str, when: usize, requests: &[Request]) -> (Vec<
         }
         replies.push(reply);
     }
+    // It would wait for the client to have read its reply.
+    drop(http);
     let has_failed = replies.iter().any(|reply| reply.status == 500);
     if has_failed {
         check_stopped(server.wait());
