@@ -392,9 +392,15 @@ def a_folder_is_uploaded_as_it_is(browser):
 
 def what_is_refused_is_said(browser):
     browser.open(URL + "/refused/")
-    browser.choose([path("too-large.bin"), path("site"), path("gone.txt")])
+    browser.choose([path("too-large.bin"), path("site")])
+    browser.wait_for_summary("2 failed")
+    # It is gone before its turn has come.
+    browser.limit(100_000)
+    browser.choose([*(path(f"large/{number}.bin") for number in range(3)), path("gone.txt")])
+    browser.wait_for_summary("3 uploading, 1 waiting, 2 failed")
     os.remove(path("gone.txt"))
-    browser.wait_for_summary("3 failed")
+    browser.limit(-1)
+    browser.wait_for_summary("3 uploaded, 3 failed")
     said = {name: text for name, _, text in browser.uploads()}
     assert said["too-large.bin"] == "exceeds 1.0 MB", said
     assert "folder" in said["site"], said

@@ -129,8 +129,10 @@ class Upload {
 
   // Whether it was the file that failed: moved, changed or closed to the browser.
   async read() {
-    const start = this.file.slice(0, 1).arrayBuffer();
-    await start.catch(() => { throw new Error("the file cannot be read, or has changed"); });
+    // A slice of a file that is gone would be empty, and no error.
+    const reader = this.file.stream().getReader();
+    await reader.read().catch(() => { throw new Error("the file cannot be read, or has changed"); });
+    reader.cancel();
   }
 
   ask(there) {
