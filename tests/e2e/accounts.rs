@@ -2,18 +2,15 @@
 //! replies that no cache gives to others, and who did what in the log.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use tempfile::TempDir;
-
 use crate::file::{Http, Tree, ask, get};
 use crate::harness::{
-    Ran, Running, Server, connect, eventually, has_program, is_installed, program, run,
-    run_command, skipped,
+    Nginx, Ran, Server, connect, eventually, has_program, is_installed, program, run, run_command,
+    skipped,
 };
 
 /// Of "sesame", as `openssl passwd -6` makes it.
@@ -253,60 +250,24 @@ fn what_needs_a_password_is_for_no_shared_cache() {
     }
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// An nginx that keeps for an hour what it may, also of what has a password.
-fn caching_proxy(server: &Server) -> Option<(Running, TempDir, u16)> {
-    let has_nginx = Command::new("nginx").arg("-v").output();
-    if !has_nginx.is_ok_and(|version| version.status.success()) {
-        skipped("there is no nginx");
-        return None;
-    }
-    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-    let configuration = format!(
-        "daemon off; master_process off; pid {dir}/pid;
-         events {{}}
-         http {{
-           access_log off;
-           client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy;
-           fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
-           proxy_cache_path {dir}/cache keys_zone=all:1m;
-           server {{
-             listen 127.0.0.1:{port};
-             location / {{
-               proxy_pass http://{server};
-               proxy_cache all; proxy_cache_valid any 1h;
-               add_header X-Cache $upstream_cache_status;
-             }}
-           }}
-         }}",
-        dir = dir.path().display(),
-        server = server.addr(),
+/// An nginx that keeps for an hour what it may.
+fn caching_proxy(server: &Server) -> Option<Nginx> {
+    let location = format!(
+        "location / {{ proxy_pass http://{}; proxy_cache all; proxy_cache_valid any 1h; }}",
+        server.addr()
     );
-    let path = dir.path().join("nginx.conf");
-    fs::write(&path, configuration).unwrap();
-    let mut command = Command::new("nginx");
-    command.arg("-c").arg(&path);
-    command.arg("-e").arg(dir.path().join("error.log"));
-    let running = Running::start(command);
-    let is_there = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-    eventually("nginx listens", || is_there() || running.ended().is_some());
-    Some((running, dir, port))
+    Nginx::start("proxy_cache_path cache keys_zone=all:1m;", &location)
 }
 
 #[test]
 fn a_caching_proxy_gives_nothing_to_who_has_no_password() {
     let tree = Tree::new();
     let server = start_for_ann(&tree, &["--auth-all"]);
-    let Some((_proxy, _dir, port)) = caching_proxy(&server) else {
+    let Some(proxy) = caching_proxy(&server) else {
         return;
     };
     let ask = |who: &str, path: &str| {
-        let mut http = Http::over(connect(([127, 0, 0, 1], port).into()));
+        let mut http = Http::over(connect(proxy.addr));
         http.send(format!(
             "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{who}\r\n"
         ));

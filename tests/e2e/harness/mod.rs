@@ -1,5 +1,6 @@
 //! Starts the programs, waits for them, and says what they said when a test fails.
 
+mod nginx;
 mod peers;
 mod run;
 mod server;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use proto::queue::{Delivery, QueueName, Request};
 
+pub use nginx::Nginx;
 pub use peers::{Then, connect, crowd, exchange, fake_server, read_to_end};
 pub use run::{Ran, Running, descendants, python, run, run_command};
 pub use server::{Server, addresses, listeners, name_host};
