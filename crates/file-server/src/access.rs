@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use daemon::http::{Content, Handler, Response};
+use daemon::http::{Content, Response};
 use proto::http::response::Field;
 use proto::http::{Refusal, RequestHead, Status, basic};
 
@@ -34,14 +34,16 @@ impl Connections {
             Access::Granted => None,
             Access::Denied => {
                 let sentence = "this needs a user and a password";
-                let refused = self.refuse(&Refusal::new(Status::Unauthorized, sentence));
+                let refusal = Refusal::new(Status::Unauthorized, sentence);
+                let refused = self.refused(request, &refusal);
                 Some(refused.with_field("WWW-Authenticate", CHALLENGE))
             }
             Access::Wait(wait) => {
                 let secs = wait.as_secs_f64().ceil();
                 let sentence =
                     format!("too many wrong passwords from this address; try again in {secs} s");
-                let refused = self.refuse(&Refusal::new(Status::TooManyRequests, sentence));
+                let refusal = Refusal::new(Status::TooManyRequests, sentence);
+                let refused = self.refused(request, &refusal);
                 Some(refused.with_field("Retry-After", secs.to_string()))
             }
         }

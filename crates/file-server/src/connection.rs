@@ -54,7 +54,7 @@ impl Handler for Connections {
         let response = match self.act(peer, request, body) {
             Err(refusal) if page::is_wanted(request) => {
                 log::debug!("Refused: {refusal}");
-                with_always(page::refusal(request, &refusal))
+                self.refused(request, &refusal)
             }
             other => other?,
         };
@@ -102,6 +102,14 @@ impl Connections {
             "GET" | "HEAD" => self.give(request),
             "POST" | "PUT" => self.take(request, body),
             _ => Ok(self.not_allowed(self.allowed())),
+        }
+    }
+
+    /// The reply that refuses a request that was understood: to a browser, a page.
+    pub(crate) fn refused(&self, request: &RequestHead, refusal: &Refusal) -> Response {
+        match page::is_wanted(request) {
+            true => with_always(page::refusal(request, refusal)),
+            false => self.refuse(refusal),
         }
     }
 
