@@ -215,7 +215,7 @@ fn plant_upload(sides: &Sides) -> PathBuf {
         "is_new": false,
         "digest": digest_of("mine\n"),
         "bytes": 5,
-        "url": format!("/{}", reply.field("Location").trim_start_matches(['.', '/'])),
+        "url": reply.field("Location").trim_start_matches('.'),
     });
     let path = sides.here.path().join(".quartet-upload-mine.txt");
     plant(&path, state.to_string().as_bytes());
