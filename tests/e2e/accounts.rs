@@ -119,7 +119,7 @@ fn hashes_that_others_can_read_or_change_are_warned_of() {
     }
 }
 
-/// `ann` and a wrong password of so many bytes.
+/// `ann` and a wrong password of this length.
 fn wrong(bytes: usize) -> String {
     let mut credentials = Command::new("base64");
     credentials.arg("-w0");

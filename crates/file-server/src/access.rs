@@ -14,7 +14,7 @@ use crate::connection::Connections;
 const CHALLENGE: &str = "Basic realm=\"files\", charset=\"UTF-8\"";
 
 impl Connections {
-    /// The reply to a request that is not allowed to whoever makes it.
+    /// The refusal of a request that needs an account and comes without one.
     pub(crate) fn check_access(
         &self,
         peer: SocketAddr,

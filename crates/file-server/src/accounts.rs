@@ -60,7 +60,7 @@ pub struct Accounts {
 /// A keyed hash of a user's password, quick to compare.
 type Proof = [u8; 32];
 
-/// What a user and a password are worth.
+/// The outcome of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// They are right.
@@ -150,7 +150,7 @@ impl Accounts {
             path: path.to_owned(),
             cause,
         };
-        // To open a pipe that nobody writes to would take for ever.
+        // To open a pipe blocks until somebody writes to it.
         let at_once = OFlags::NONBLOCK.bits() as i32;
         let file = OpenOptions::new()
             .read(true)
@@ -198,9 +198,9 @@ impl Accounts {
         })
     }
 
-    /// Whether somebody who has an account sends this user and this password, from there.
+    /// Whether this is a user with an account, and its password. `from` is the address that asks.
     pub fn check(&self, from: Network, user: &str, password: &str) -> Access {
-        // Hashing takes the longer the longer the password is. No account has such a one.
+        // The time to hash a password grows with its length, and no account has one this long.
         if password.len() > PASSWORD_BYTES_MAX {
             return Access::Denied;
         }
@@ -208,8 +208,8 @@ impl Accounts {
         if self.is_proof(user, &proof) {
             return Access::Granted;
         }
-        // One guess of an address at a time. So many connections from there guess no faster than one,
-        // and are not in the way of the others.
+        // An address guesses one password at a time. Many connections from there guess no faster than
+        // one, and are not in the way of others.
         let guesses = self.guesses.of(from);
         let mut wrong = lock(&guesses);
         // Another connection of the same user may have proven it meanwhile.
@@ -246,7 +246,7 @@ impl Accounts {
     fn is_right(&self, user: &str, password: &str) -> bool {
         let there = self.passwords.get(user);
         let is_right = there.is_some_and(|right| self.is_password(right, user, password));
-        // Whether there is such a user takes as long to tell as whether the password is his.
+        // An unknown user takes as long to refuse as a wrong password.
         if !there.is_some_and(Password::is_hash) {
             let decoy = self.passwords.values().find(|other| other.is_hash());
             hint::black_box(decoy.map(|decoy| self.is_password(decoy, user, password)));

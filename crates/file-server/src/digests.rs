@@ -19,16 +19,15 @@ use crate::files::Identity;
 /// The longest file whose digest is given, in bytes.
 const DIGEST_BYTES_MAX: u64 = 1 << 30;
 
-/// A file up to so long may be read whatever is read beside it, in bytes: that takes about as long as to
-/// send it.
+/// A file up to this length, in bytes, is read at once: that takes about as long as to send it.
 const SHORT_BYTES: u64 = 1 << 20;
 
 /// The digests that are kept; one more drives out another.
 const KEPT_MAX: usize = 1024;
 
-/// So many requests may wait until they can read a long file...
+/// The requests that may wait until they can read a long file...
 const WAITING_MAX: usize = 64;
-/// ...for so long.
+/// ...and how long they wait.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The digests that are known.
@@ -48,7 +47,7 @@ struct Reading {
 }
 
 impl Digests {
-    /// The digest of a file that is so long; `None` if it is not given.
+    /// The digest of a file of this length; `None` if it takes too long to know.
     ///
     /// # Errors
     /// Those of reading it.
@@ -128,7 +127,7 @@ impl Digests {
     }
 }
 
-/// Whoever has it may read a long file. Dropping it lets the next one read.
+/// The right to read a long file. Dropping it lets the next one read.
 #[must_use = "another may read as soon as it is dropped"]
 struct Reader<'a>(&'a Digests);
 
@@ -150,7 +149,7 @@ mod tests {
 
     const DIGEST: Digest = [7; 32];
 
-    /// The identities of so many files of two bytes more than a short one.
+    /// The identities of some files that are not short.
     fn long_files(count: usize) -> Vec<Identity> {
         let folder = tempfile::tempdir().unwrap();
         let identity = |number: usize| {

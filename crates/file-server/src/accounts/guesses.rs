@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use daemon::{Network, lock};
 
-/// So many passwords from one address may be wrong, one after the other, before it has to wait...
+/// The wrong passwords that an address may send before it has to wait...
 const WRONG_MAX: u32 = 16;
-/// ...until one of them is forgiven, which takes so long.
+/// ...for this long, until one of them is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(1);
 
 /// The addresses that are remembered; one more drives out another.
@@ -26,7 +26,7 @@ pub(super) struct Wrong {
 }
 
 impl Guesses {
-    /// Those of an address. Whoever guesses holds its lock until the guess is checked.
+    /// Those of an address, to be locked until the next guess is checked.
     pub(super) fn of(&self, from: Network) -> Arc<Mutex<Wrong>> {
         let mut all = lock(&self.0);
         if all.len() >= NETWORKS_MAX && !all.contains_key(&from) {
