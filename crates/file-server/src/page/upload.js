@@ -83,6 +83,7 @@ class Upload {
         there = await this.find(signal);
       }
       if (there) return this.ask(there);
+      if (signal.aborted) return;
       const reply = await this.send(this.fields ?? {"If-None-Match": "*"}, signal);
       if (signal.aborted) return;
       if (reply.status === 412) return this.ask(await this.find(signal));
@@ -154,7 +155,8 @@ class Upload {
     // What was sent to its end may be saved by now.
     const isSent = this.bar.value === 1;
     isStale ||= isSent;
-    this.show("cancelled", isSent ? "cancelled, perhaps too late" : "cancelled", {Retry: () => this.wait()});
+    const text = isSent ? "cancelled, perhaps too late" : "cancelled";
+    this.show("cancelled", text, {Retry: () => this.wait()});
     this.abort?.abort();
   }
 }
