@@ -6,6 +6,9 @@ use percent_encoding::percent_decode;
 
 use super::head;
 
+/// The most pieces that a file name comes in. Each is looked for among all parameters.
+const PIECES_MAX: usize = 64;
+
 /// Parameters in their order, none of their values decoded.
 #[derive(Debug)]
 pub(super) struct Parameters<'a>(Vec<(&'a [u8], &'a [u8])>);
@@ -66,17 +69,17 @@ impl<'a> Parameters<'a> {
     /// 2231 section 3). Mail software writes long ones so.
     fn continued_file_name(&self) -> Option<Vec<u8>> {
         let mut encoded = Encoded::default();
-        for at in 0.. {
+        for at in 0..=PIECES_MAX {
             let plain = self.get(&format!("filename*{at}"));
             match (self.get(&format!("filename*{at}*")), plain) {
                 (Some(value), _) if at == 0 => encoded.add_first(value)?,
                 (Some(value), _) => encoded.bytes.extend(percent_decode(value)),
                 (None, Some(value)) => encoded.bytes.extend(unescape(value)),
                 (None, None) if at == 0 => return None,
-                (None, None) => break,
+                (None, None) => return encoded.decode(),
             }
         }
-        encoded.decode()
+        None
     }
 }
 
@@ -237,6 +240,11 @@ mod tests {
         let split = "filename*1*=%A4; filename*0*=utf-8''%C3; filename*2=.txt; filename*4=no";
         check(split, Some("ä.txt"));
         check(r#"filename*1="b"; filename="a""#, Some("a"));
+        let pieces =
+            |count: usize| -> String { (0..count).map(|at| format!("filename*{at}=x;")).collect() };
+        check(&pieces(PIECES_MAX), Some("x".repeat(PIECES_MAX).as_str()));
+        let too_many = pieces(PIECES_MAX + 1);
+        check(&format!("{too_many} filename=a"), Some("a"));
     }
 
     #[test]

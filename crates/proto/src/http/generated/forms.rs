@@ -148,7 +148,7 @@ fn a_name_is_read_as_it_was_written() {
     ];
     let mut noise = Noise(3);
     for _ in 0..ROUNDS {
-        let name = String::from_utf8(noise.soup(&tokens, 1..9)).unwrap();
+        let name = String::from_utf8(noise.soup(&tokens, 1..8)).unwrap();
         for (number, write) in writers.iter().enumerate() {
             // What a browser writes has several meanings then.
             if number == 0
