@@ -665,7 +665,9 @@ run 0 'grep -oE "(HEAD|POST|PATCH) /[.a-z]*" file.log'
 expect $'HEAD /.quartet\nPATCH /.quartet'
 run 0 'cmp big.iso data/big.iso && echo the same'
 expect 'the same'
-run 1 'ls -A . data | grep quartet-upload'
+run 1 'ls -A | grep quartet-upload'
+run 0 "ls -A data | grep -c '^\.quartet-upload-.*\.head\$'"
+expect '1'
 
 step 'kill -9 in the middle of a download' 'What has arrived is not got again, as long as the file on the server is the same.'
 start_client "file-client $file get big.iso -o copy.iso --resume"
