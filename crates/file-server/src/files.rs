@@ -10,10 +10,12 @@
 //! `place` is how. What is left of one that was broken off, and can be gone on with, is in
 //! `unfinished`; `sweep` finds what nobody goes on with. Several servers may serve one root.
 
+mod claims;
 mod disk;
 mod entries;
 mod hashers;
 mod hot;
+mod owned;
 mod place;
 mod record;
 mod root;
@@ -43,11 +45,11 @@ pub(crate) use hot::{FILE_BYTES_MAX, Identity};
 pub use unfinished::{Begun, Unfinished};
 pub use upload::{Mark, Upload};
 
+use claims::Claims;
 use disk::Disk;
 use entries::Lists;
 use hashers::Hashers;
 use hot::HotFiles;
-use place::Claims;
 use root::{Root, RootPath};
 use sweep::UnfinishedPaths;
 use unfinished::Turns;
@@ -223,7 +225,7 @@ impl Files {
             keep_free_bytes,
             resume_keep,
             create_only: false,
-            mode_new: place::mode_new(),
+            mode_new: owned::mode_new(),
             claims: Claims::default(),
             turns: Turns::default(),
             lists: Arc::default(),

@@ -6,18 +6,16 @@
 //! wins, whichever server of this root they ask. No lock is held while the disk works but on the one
 //! file that is replaced.
 
-use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cap_std::fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use proto::http::conditional::Version;
 use rustix::fs::{Access, AtFlags, OFlags, RenameFlags};
-use rustix::fs::{accessat, fgetxattr, linkat, renameat, renameat_with, unlinkat};
+use rustix::fs::{accessat, linkat, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 use super::record::Stage;
@@ -28,13 +26,6 @@ use crate::path::TreePath;
 /// How often an upload is placed anew because something else came to its place, or the folders it
 /// had made were removed, in the very moment.
 const PLACINGS_MAX: usize = 16;
-
-/// The mode of a new file, before the umask.
-const MODE_NEW: u32 = 0o666;
-
-/// What is kept of the mode of a file that is replaced. A program that runs with its owner's rights
-/// must not go on with them when its content is another.
-const MODE_KEPT: u32 = 0o777;
 
 /// Where a file that is uploaded to a path is to stand, and what stands there.
 pub(super) struct Place {
@@ -127,7 +118,7 @@ fn follow(root: &Root, path: &Path) -> Result<(PathBuf, Option<Metadata>), Files
             Ok(there) => there,
             Err(error) if leads_out(&error) && links > 0 => break,
             Err(error) => match FilesError::from(error) {
-                // Whoever opens the folder sees what of it is missing, or in the way.
+                // Opening the folder shows what of it is missing, or in the way.
                 FilesError::NotFound | FilesError::NotAFolder => return Ok((target, None)),
                 error => return Err(error),
             },
@@ -182,8 +173,8 @@ fn is_link(root: &Root, path: &Path) -> bool {
     there.is_ok_and(|there| there.is_symlink())
 }
 
-/// Whoever may write to the folder could replace any file in it; but one that is protected against
-/// writing is meant to stay as it is.
+/// The right to write to a folder is enough to replace any file in it; but one that is protected
+/// against writing is meant to stay as it is.
 fn check_writable(folder: &Dir, name: &OsStr, there: &Metadata) -> Result<(), FilesError> {
     if there.mode() & 0o222 == 0 {
         return Err(FilesError::WriteProtected);
@@ -193,37 +184,6 @@ fn check_writable(folder: &Dir, name: &OsStr, there: &Metadata) -> Result<(), Fi
         // What else there is to say about it is said when it is replaced.
         _ => Ok(()),
     }
-}
-
-/// The mode and the owner that a file is to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owned {
-    mode: u32,
-    /// User and group; of a new file they are what they are.
-    owner: Option<(u32, u32)>,
-}
-
-/// The mode of a new file that this process makes.
-pub(super) fn mode_new() -> u32 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    let umask = umask.and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok());
-    MODE_NEW & !umask.unwrap_or(0o022)
-}
-
-/// Whether a folder says itself who may use what is made in it, instead of the umask.
-pub(super) fn has_default_acl(folder: &Dir) -> bool {
-    let mut acl = [0; 1];
-    let acl = folder
-        .open(".")
-        .map(|folder| fgetxattr(&folder, "system.posix_acl_default", &mut acl[..]));
-    matches!(acl, Ok(Ok(_) | Err(Errno::RANGE)))
-}
-
-/// The mode that a temporary file is made with: nobody but the server sees what has come, unless
-/// the folder says so.
-pub(super) fn mode_temporary(has_default_acl: bool) -> u32 {
-    if has_default_acl { MODE_NEW } else { 0o600 }
 }
 
 impl Upload<'_> {
@@ -277,7 +237,8 @@ impl Upload<'_> {
         &mut self,
         is_wanted: &dyn Fn(Option<&Version>) -> bool,
     ) -> Result<bool, FilesError> {
-        let is_dressed = self.dress(&self.files.place(&self.path)?)?;
+        let place = self.files.place(&self.path)?;
+        let is_dressed = self.dress(place.current.as_ref());
         if is_dressed && self.kept.is_some() {
             // Its bytes may all be on the disk already.
             self.files.disk.sync_all(&self.file)?;
@@ -313,7 +274,7 @@ impl Upload<'_> {
         if !is_wanted(place.version().as_ref()) {
             return Err(FilesError::Changed);
         }
-        if self.dress(&place)? {
+        if self.dress(place.current.as_ref()) {
             self.files.disk.sync_all(&self.file)?;
         }
         let folder = match self.make_missing() {
@@ -372,41 +333,7 @@ impl Upload<'_> {
         }
     }
 
-    /// Gives the file the mode and the owner of the one that it replaces, as far as the system
-    /// lets us; returns whether it had others.
-    fn dress(&mut self, place: &Place) -> Result<bool, FilesError> {
-        let owned = match &place.current {
-            Some(there) => Owned {
-                mode: there.mode() & MODE_KEPT,
-                owner: Some((there.uid(), there.gid())),
-            },
-            None if self.has_default_acl => return Ok(false),
-            None => Owned {
-                mode: self.files.mode_new,
-                owner: None,
-            },
-        };
-        if self.owned == Some(owned) {
-            return Ok(false);
-        }
-        if let Some((user, group)) = owned.owner
-            && fchown(&self.file, Some(user), Some(group)).is_err()
-        {
-            // Only root gives files away; but of its groups a user may choose.
-            let _ = fchown(&self.file, None, Some(group));
-        }
-        // Some file systems know no modes.
-        if let Err(error) = self
-            .file
-            .set_permissions(Permissions::from_mode(owned.mode))
-        {
-            log::debug!("{}: the mode stays as it is: {error}", self.temporary);
-        }
-        self.owned = Some(owned);
-        Ok(true)
-    }
-
-    /// Makes the folders that are missing. Others may be at the same.
+    /// Makes the folders that are missing. Other uploads may do so too.
     fn make_missing(&mut self) -> io::Result<Dir> {
         let mut folder = self.place.folder.try_clone()?;
         let mut path = PathBuf::new();
@@ -423,7 +350,7 @@ impl Upload<'_> {
         Ok(folder)
     }
 
-    /// Puts the file's name on disk, and the folders that were missing, whoever has made them.
+    /// Puts the file's name on disk, and the folders that were missing, by whichever upload they were made.
     fn sync_folders(&self) -> Result<(), FilesError> {
         let mut folder = self.place.folder.try_clone()?;
         self.files.disk.sync_folder(&folder)?;
@@ -454,7 +381,7 @@ fn rename_new(from: &Dir, temporary: &str, to: &Dir, name: &OsStr) -> Result<(),
 fn link_new(from: &Dir, temporary: &str, to: &Dir, name: &OsStr) -> Result<(), Errno> {
     match linkat(from, temporary, to, name, AtFlags::empty()) {
         Ok(()) => unlinkat(from, temporary, AtFlags::empty()),
-        // Nor has every one links. This server's own uploads still come one after the other.
+        // Some have no links either. This server's own uploads still come one after the other.
         Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => renameat(from, temporary, to, name),
         Err(error) => Err(error),
     }
@@ -484,47 +411,6 @@ fn lock_current(
     match now.dev() == current.dev() && version(&now) == version(current) {
         true => Ok(file.ok()),
         false => Err(FilesError::Changed),
-    }
-}
-
-/// The places that a file is being put in. For each, one upload comes after the other.
-#[derive(Default)]
-pub(super) struct Claims {
-    claimed: Mutex<HashSet<PathBuf>>,
-    changed: Condvar,
-}
-
-impl Claims {
-    fn lock(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until nobody else puts a file there.
-    fn claim<'c>(&'c self, path: &Path) -> Claim<'c> {
-        let claimed = self
-            .changed
-            .wait_while(self.lock(), |claimed| claimed.contains(path));
-        claimed
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(path.to_owned());
-        Claim {
-            claims: self,
-            path: path.to_owned(),
-        }
-    }
-}
-
-/// The right to put a file in one place. Dropping it gives it to the next.
-#[must_use = "the claim is over when this is dropped"]
-struct Claim<'c> {
-    claims: &'c Claims,
-    path: PathBuf,
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        self.claims.lock().remove(&self.path);
-        self.claims.changed.notify_all();
     }
 }
 

@@ -13,7 +13,8 @@ use daemon::Cutter;
 use proto::http::digest::{Digest, Hasher};
 use uuid::Uuid;
 
-use super::place::{self, Owned, Place};
+use super::owned::{self, Owned};
+use super::place::Place;
 use super::record::{self, Progress, Record, Stage};
 use super::unfinished::Turn;
 use super::{Files, FilesError, TEMPORARY_PREFIX};
@@ -78,8 +79,8 @@ impl Files {
     pub fn upload(&self, path: &TreePath, bytes: u64) -> Result<Upload<'_>, FilesError> {
         let place = self.place(path)?;
         self.check_room(&place.folder, bytes)?;
-        let has_default_acl = place::has_default_acl(&place.folder);
-        let mode = place::mode_temporary(has_default_acl);
+        let has_default_acl = owned::has_default_acl(&place.folder);
+        let mode = owned::mode_temporary(has_default_acl);
         let (file, temporary) = create_temporary(&place.folder, mode)?;
         Ok(Upload {
             files: self,
@@ -158,7 +159,7 @@ impl<'f> Upload<'f> {
             hasher: files.hashers.take(&temporary, bytes),
             room_checked_at: 0,
             temporary,
-            has_default_acl: place::has_default_acl(&place.folder),
+            has_default_acl: owned::has_default_acl(&place.folder),
             place,
             made: Vec::new(),
             owned: None,
