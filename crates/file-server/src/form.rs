@@ -42,8 +42,12 @@ impl Connections {
         boundary: &str,
     ) -> Result<Response, Refusal> {
         let folder = self.folder_of_form(request)?;
-        let left = self.upload_bytes_max;
-        let mut form = Form::new(Limited { body, left }, boundary);
+        let limited = Limited {
+            body,
+            bytes: 0,
+            bytes_max: self.upload_bytes_max,
+        };
+        let mut form = Form::new(limited, boundary);
         let mut saved = Saved::default();
         let all = self.take_files(request, &folder, &mut form, &mut saved);
         match (all, saved.names.len()) {
@@ -116,7 +120,7 @@ impl Connections {
     ) -> Result<(), Refusal> {
         let bad = |sentence: String| Refusal::new(Status::BadRequest, sentence);
         if saved.names.len() == FILES_MAX {
-            return Err(bad(format!("a form may have {FILES_MAX} files")));
+            return Err(bad(format!("the form has more than {FILES_MAX} files")));
         }
         let path = folder.child(name).map_err(|error| bad(error.to_string()))?;
         let is_wanted = |current: Option<&_>| {
@@ -160,20 +164,20 @@ fn creates_only(request: &RequestHead) -> bool {
 /// The body of a form, which has a limit also where nobody has said how long it is.
 struct Limited<'b> {
     body: &'b mut dyn RequestBody,
-    left: u64,
+    /// How many bytes have come.
+    bytes: u64,
+    bytes_max: u64,
 }
 
 impl Read for Limited<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let bytes = self.body.read(out)?;
-        match self.left.checked_sub(bytes as u64) {
-            Some(left) => {
-                self.left = left;
-                Ok(bytes)
-            }
-            None => Err(io::Error::new(
+        self.bytes += bytes as u64;
+        match self.bytes <= self.bytes_max {
+            true => Ok(bytes),
+            false => Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
-                "the form is larger than an upload may be",
+                format!("the form exceeds {} bytes", self.bytes_max),
             )),
         }
     }
