@@ -129,6 +129,13 @@ impl Files {
         if there > progress.synced_bytes {
             file.set_len(progress.synced_bytes)?;
         }
+        if progress.stage == Stage::Placing {
+            // It did not come to that. Should it be missing one day, it is not in its place.
+            record.note(Progress {
+                stage: Stage::Arriving,
+                ..progress
+            })?;
+        }
         let place = (folder, folder_path.to_owned());
         let kept = Kept {
             record,
