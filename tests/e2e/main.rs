@@ -5,6 +5,7 @@
 
 mod accounts;
 mod afar;
+mod begun;
 mod behind_a_proxy;
 mod browser;
 mod busy;

@@ -48,20 +48,6 @@ pub fn resource_of(reply: &Reply) -> String {
     reply.location()
 }
 
-/// The upload that was begun there is in its place, says the server.
-#[track_caller]
-pub fn check_finished(server: &Server, resource: &str, bytes: usize) {
-    let reply = ask(server, head(&format!("HEAD {resource}"), "", 0));
-    assert_eq!(reply.status, 204, "{}", reply.head);
-    assert!(reply.has("Upload-Complete: ?1"), "{}", reply.head);
-    assert!(
-        reply.has(&format!("Upload-Offset: {bytes}")),
-        "{}",
-        reply.head
-    );
-    assert!(reply.has("Cache-Control: no-store"), "{}", reply.head);
-}
-
 /// How much has come of an upload; or the status that says that it is gone.
 #[track_caller]
 pub fn offset(server: &Server, resource: &str) -> Result<usize, u16> {
@@ -84,7 +70,7 @@ pub fn check_complete(reply: &Reply, status: u16) {
 }
 
 #[track_caller]
-fn check_refused(server: &Server, request: String, status: u16, line: &str) -> Reply {
+pub fn check_refused(server: &Server, request: String, status: u16, line: &str) -> Reply {
     let reply = ask(server, &request);
     assert_eq!(reply.status, status, "{request}: {}", reply.text());
     assert!(reply.has(line), "{request}: {}", reply.head);
@@ -289,53 +275,6 @@ fn conditions_hold_at_the_end_too() {
 }
 
 #[test]
-fn a_finished_upload_is_remembered() {
-    let tree = Tree::new();
-    let server = tree.start(&[]);
-    let before = tree.inside();
-    let resource = resource_of(&ask(&server, begin("/deep/x", "", "abc")));
-    check_complete(&ask(&server, append_last(&resource, 3, "def")), 201);
-    check_finished(&server, &resource, 6);
-    // Also by a server that is started later, and whatever has become of the file.
-    server.kill();
-    fs::remove_dir_all(tree.root("deep")).unwrap();
-    let server = tree.start(&["--resume-keep", "3"]);
-    check_finished(&server, &resource, 6);
-    // There is nothing to be added any more, and nothing to be given up.
-    let complete = "Upload-Complete: ?1";
-    let refused = check_refused(&server, append_last(&resource, 6, ""), 400, complete);
-    let problem: serde_json::Value = serde_json::from_str(&refused.text()).unwrap();
-    let kind = problem["type"].as_str().unwrap();
-    assert!(kind.ends_with("#completed-upload"), "{kind}");
-    let given_up = ask(&server, head(&format!("DELETE {resource}"), "", 0));
-    assert_eq!(given_up.status, 409, "{}", given_up.text());
-    // A day is what its client was told. A server that keeps less of its own keeps that.
-    let resource = resource_of(&ask(&server, begin("/y", "", "")));
-    check_complete(&ask(&server, append_last(&resource, 0, "")), 201);
-    eventually("only that is forgotten", || tree.temporary_files() == 1);
-    assert_eq!(offset(&server, &resource), Err(404));
-    fs::remove_file(tree.root("y")).unwrap();
-    assert_eq!(tree.inside().len(), before.len() + 1);
-}
-
-#[test]
-fn an_upload_that_another_server_is_at_is_locked() {
-    let tree = Tree::new();
-    let server = tree.start(&[]);
-    let resource = resource_of(&ask(&server, begin("/x", "", "abc")));
-    let record = tree.root(&format!("{}.head", resource.trim_start_matches('/')));
-    let held = fs::File::open(record).unwrap();
-    held.lock().unwrap();
-    assert_eq!(offset(&server, &resource), Err(423));
-    let not_yet = "Upload-Complete: ?0";
-    check_refused(&server, append_last(&resource, 3, "def"), 423, not_yet);
-    let given_up = ask(&server, head(&format!("DELETE {resource}"), "", 0));
-    assert_eq!(given_up.status, 423);
-    drop(held);
-    check_complete(&ask(&server, append_last(&resource, 3, "def")), 201);
-}
-
-#[test]
 fn who_gives_up_leaves_nothing() {
     let tree = Tree::new();
     let server = tree.start(&[]);
@@ -412,7 +351,7 @@ fn what_has_come_outlives_a_killed_server() {
 }
 
 /// Of an upload, so many bytes are written at once, or what has come when no more does.
-const PIECE_BYTES: usize = 256 * 1024;
+pub const PIECE_BYTES: usize = 256 * 1024;
 
 fn len(path: &Path) -> usize {
     fs::metadata(path).map_or(0, |there| there.len() as usize)

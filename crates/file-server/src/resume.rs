@@ -82,37 +82,59 @@ pub(crate) fn inconsistent_length() -> Refusal {
 }
 
 impl Connections {
-    /// Has what comes of an upload stay, if the client can know where to go on with it. Returns
-    /// where that is.
-    pub(crate) fn keep(
+    /// Has what comes of an upload stay, and says where to go on with it, if the client can be told
+    /// before the reply. Of one that cannot, nothing stays that it does not know of.
+    pub(crate) fn announce(
         &self,
         upload: &mut Upload,
         request: &RequestHead,
-        part: &Part,
+        length: Option<u64>,
         body: &mut dyn RequestBody,
-    ) -> Result<Option<String>, Refusal> {
-        let knows_interim =
-            resumable::integer(request, resumable::VERSION) == Some(resumable::INTEROP_VERSION);
-        if part.is_last && !knows_interim {
-            return Ok(None);
+    ) -> Result<(), Refusal> {
+        if resumable::integer(request, resumable::VERSION) != Some(resumable::INTEROP_VERSION) {
+            return Ok(());
         }
-        let head = kept_head(request);
-        let kept = upload.keep(&head, part.length, body.cutter());
+        let kept = upload.keep(&kept_head(request), length, body.cutter());
         kept.map_err(refusal)?;
-        let resource = location(request.path, &upload.resource());
-        if knows_interim {
-            let fields = [
-                ("Location", resource.clone().into()),
-                (LIMIT, self.limit(self.resume_keep).into()),
-                (
-                    resumable::VERSION,
-                    resumable::INTEROP_VERSION.to_string().into(),
-                ),
-            ];
-            // If it does not arrive, nor does anything else.
-            let _ = body.inform(Status::UploadResumptionSupported, &fields);
+        let fields = [
+            (
+                "Location",
+                location(request.path, &upload.resource()).into(),
+            ),
+            (LIMIT, self.limit(self.resume_keep).into()),
+            (
+                resumable::VERSION,
+                resumable::INTEROP_VERSION.to_string().into(),
+            ),
+        ];
+        // If it does not arrive, nor does anything else.
+        let _ = body.inform(Status::UploadResumptionSupported, &fields);
+        Ok(())
+    }
+
+    /// The reply to the request that has begun an upload, and whose body is not all of it.
+    pub(crate) fn begun(
+        &self,
+        upload: &mut Upload,
+        request: &RequestHead,
+        length: Option<u64>,
+        body: &mut dyn RequestBody,
+    ) -> Result<Response, Refusal> {
+        let is_announced = upload.is_kept();
+        if !is_announced {
+            let kept = upload.keep(&kept_head(request), length, body.cutter());
+            kept.map_err(refusal)?;
         }
-        Ok(Some(resource))
+        let waiting = self.wait_for_more(upload);
+        let mut response = waiting.inspect_err(|_| {
+            if !is_announced {
+                upload.forget();
+            }
+        })?;
+        response.status = Status::Created;
+        response.body = Content::Bytes(Vec::new());
+        let resource = location(request.path, &upload.resource());
+        Ok(response.with_field("Location", resource))
     }
 
     /// Puts an upload in its place that has come to its end, as the request that began it wants it.
@@ -131,23 +153,13 @@ impl Connections {
     }
 
     /// The reply to a request whose body has come, but is not all.
-    pub(crate) fn wait_for_more(
-        &self,
-        upload: &mut Upload,
-        resource: Option<String>,
-    ) -> Result<Response, Refusal> {
+    fn wait_for_more(&self, upload: &mut Upload) -> Result<Response, Refusal> {
         upload.save().map_err(refusal)?;
-        let mut response = Response {
+        Ok(with_always(Response {
             status: Status::NoContent,
             fields: self.progress(false, upload.bytes(), upload.keep_time()),
             body: Content::None,
-        };
-        if let Some(resource) = resource {
-            response.status = Status::Created;
-            response.body = Content::Bytes(Vec::new());
-            response = response.with_field("Location", resource);
-        }
-        Ok(with_always(response))
+        }))
     }
 
     /// Answers a request for the path of an upload that was broken off.
@@ -261,7 +273,7 @@ impl Connections {
                 Err(inconsistent_length())
             }
             true => self.complete(&began, upload),
-            false => self.wait_for_more(&mut upload, None),
+            false => self.wait_for_more(&mut upload),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::connection::{Connections, TEXT, path_of, refusal, with_always};
 use crate::files::{FilesError, Upload};
 use crate::resume::{Part, inconsistent_length};
 
-/// An upload is read and written in pieces of up to so many bytes.
+/// An upload is written in pieces of so many bytes, in however small pieces it comes.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// What the original server answers a whole upload.
@@ -59,20 +59,15 @@ impl Connections {
         if has_digest {
             upload.hash();
         }
-        let resource = match &part {
-            Some(part) => self.keep(&mut upload, request, part, body)?,
-            None => None,
-        };
-        self.append(
-            &mut upload,
-            request,
-            body,
-            part.and_then(|part| part.length),
-        )?;
-        match (part, resource) {
-            (None, _) => self.place(request, upload),
-            (Some(part), _) if part.is_last => self.complete(request, upload),
-            (Some(_), resource) => self.wait_for_more(&mut upload, resource),
+        let length = part.and_then(|part| part.length);
+        if part.is_some() {
+            self.announce(&mut upload, request, length, body)?;
+        }
+        self.append(&mut upload, request, body, length)?;
+        match part {
+            None => self.place(request, upload),
+            Some(part) if part.is_last => self.complete(request, upload),
+            Some(_) => self.begun(&mut upload, request, length, body),
         }
     }
 
@@ -151,13 +146,7 @@ impl Connections {
     ) -> Result<(), Refusal> {
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            let bytes = match body.read(&mut piece) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read.map_err(|error| body_refusal(&error))?,
-            };
-            if bytes == 0 {
-                return Ok(());
-            }
+            let (bytes, read) = read_full(body, &mut piece);
             let end = upload.bytes() + bytes as u64;
             let is_announced = match length {
                 Some(length) if end > length => Err(inconsistent_length()),
@@ -167,6 +156,9 @@ impl Connections {
             let is_allowed = is_announced.and_then(|()| self.check_length(end));
             is_allowed.inspect_err(|_| upload.forget())?;
             upload.write(&piece[..bytes]).map_err(refusal)?;
+            if read.map_err(|error| body_refusal(&error))? == 0 {
+                return Ok(());
+            }
         }
     }
 
@@ -176,6 +168,20 @@ impl Connections {
         }
         let sentence = format!("an upload may have {} bytes", self.upload_bytes_max);
         Err(Refusal::new(Status::ContentTooLarge, sentence))
+    }
+}
+
+/// Reads until a piece is full or no more comes; returns how much of it was read, and what came of
+/// the last read, 0 at the end.
+fn read_full(input: &mut dyn Read, piece: &mut [u8]) -> (usize, io::Result<usize>) {
+    let mut bytes = 0;
+    loop {
+        match input.read(&mut piece[bytes..]) {
+            Ok(read @ 1..) if bytes + read < piece.len() => bytes += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(read) => return (bytes + read, Ok(read)),
+            Err(error) => return (bytes, Err(error)),
+        }
     }
 }
 

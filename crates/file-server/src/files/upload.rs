@@ -196,6 +196,11 @@ impl<'f> Upload<'f> {
         Ok(())
     }
 
+    /// Whether what has come stays if the upload is broken off.
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// How long the file is, if that is known.
     pub fn length(&self) -> Option<u64> {
         self.kept.as_ref()?.record.progress().length

@@ -1,0 +1,78 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::files::tests::{Tree, tree};
+
+/// An upload to `/new` that is kept, with these bytes in it, is broken off and taken up again.
+#[track_caller]
+fn with_taken_up(tree: &Tree, bytes: &[u8], act: impl FnOnce(&mut Upload, &Path)) {
+    let path = TreePath::decode("/new").unwrap();
+    let mut upload = tree.files.upload(&path, 0).unwrap();
+    upload.hash();
+    let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
+    upload.keep(head, None, Cutter::default()).unwrap();
+    upload.write(bytes).unwrap();
+    let resource = upload.resource();
+    drop(upload);
+    let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
+    let begun = tree.files.take_up(&path, Cutter::default()).unwrap();
+    let Begun::Unfinished(mut unfinished) = begun else {
+        panic!("it is finished");
+    };
+    assert_eq!(unfinished.upload.bytes(), bytes.len() as u64);
+    act(&mut unfinished.upload, &tree.root().join(resource));
+}
+
+#[test]
+fn an_upload_in_parts_is_hashed_as_it_comes() {
+    let digest_of = |bytes: &[u8]| proto::http::digest::Hasher::digest_of(bytes).unwrap();
+    with_taken_up(&tree(), b"abc", |upload, path| {
+        // Whoever reads it finds something else.
+        fs::write(path, "???").unwrap();
+        upload.write(b"def").unwrap();
+        assert_eq!(upload.digest().unwrap(), digest_of(b"abcdef"));
+        let mark = upload.mark();
+        upload.write(b"wrong").unwrap();
+        upload.go_back(mark).unwrap();
+        assert_eq!(upload.digest().unwrap(), digest_of(b"abcdef"));
+    });
+}
+
+#[test]
+fn what_is_taken_back_is_not_counted_as_synced() {
+    with_taken_up(&tree(), b"abc", |upload, path| {
+        let record = || fs::read_to_string(path.with_extension("head")).unwrap();
+        let counts = |bytes: &str| record().split_whitespace().nth(1) == Some(bytes);
+        let mark = upload.mark();
+        // More than what comes between two syncs.
+        let piece = vec![b'd'; 1 << 20];
+        (0..40).for_each(|_| upload.write(&piece).unwrap());
+        assert!(!counts("3"), "{}", record());
+        upload.go_back(mark).unwrap();
+        assert!(counts("3"), "{}", record());
+        assert_eq!(fs::metadata(path).unwrap().len(), 3);
+    });
+}
+
+#[test]
+fn only_what_was_being_placed_and_is_missing_is_in_its_place() {
+    let tree = tree();
+    let path = TreePath::decode("/new").unwrap();
+    let mut upload = tree.files.upload(&path, 0).unwrap();
+    let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
+    upload.keep(head, None, Cutter::default()).unwrap();
+    // As a server leaves it that is killed before the rename.
+    upload
+        .note(|progress| progress.stage = Stage::Placing)
+        .unwrap();
+    let resource = upload.resource();
+    drop(upload);
+    let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
+    let begun = tree.files.take_up(&path, Cutter::default()).unwrap();
+    assert!(matches!(begun, Begun::Unfinished(_)));
+    drop(begun);
+    fs::remove_file(tree.root().join(resource)).unwrap();
+    let begun = tree.files.take_up(&path, Cutter::default()).map(drop);
+    assert!(matches!(begun, Err(FilesError::NotFound)), "{begun:?}");
+}
