@@ -1,8 +1,8 @@
 //! A download that has not arrived whole yet.
 
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use cli::stream::Output;
@@ -10,6 +10,7 @@ use rustix::fs::{Access, access};
 
 use crate::leftovers;
 use crate::progress::above_bars;
+use crate::rights::{MODE_OF_ARRIVING, Rights};
 use crate::transfer::shown;
 
 /// How the names of downloads under way start.
@@ -21,8 +22,8 @@ pub(crate) enum Place {
     File {
         /// Where it is: links to it have been followed.
         path: PathBuf,
-        /// The file that is there, whose mode and owner are kept.
-        replaced: Option<Metadata>,
+        /// What it gets when it has arrived.
+        rights: Rights,
     },
     /// A device or a pipe, which is for writing to: it must not become a file.
     Device,
@@ -32,7 +33,7 @@ impl Place {
     /// Looks at what stands at a path.
     ///
     /// # Errors
-    /// If a folder does, or a file that may not be written.
+    /// If a folder does, or a file that may not be written, or no file can stand there.
     pub(crate) fn at(target: &Path) -> io::Result<Self> {
         match fs::metadata(target) {
             Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
@@ -46,56 +47,16 @@ impl Place {
                 }
                 Ok(Self::File {
                     path: fs::canonicalize(target)?,
-                    replaced: Some(there),
+                    rights: Rights::of(&there),
                 })
             }
             Ok(_) => Ok(Self::Device),
             Err(_) => Ok(Self::File {
                 path: target.to_owned(),
-                replaced: None,
+                rights: Rights::of_new(target)?,
             }),
         }
     }
-}
-
-/// A file that is arriving is nobody else's until it has its place.
-pub(crate) const MODE: u32 = 0o600;
-
-/// Gives a file that has arrived the mode of the one that it replaces, and its owner where that is
-/// allowed; or, if it replaces none, the mode that any new file gets in that folder.
-pub(crate) fn take_over(file: &File, target: &Path, replaced: Option<&Metadata>) -> io::Result<()> {
-    let mode = match replaced {
-        // What writing to it would have left: no file runs as its owner with other content.
-        Some(replaced) => {
-            keep_owner(file, replaced)?;
-            replaced.mode() & 0o777
-        }
-        None => mode_of_new(target)?,
-    };
-    file.set_permissions(Permissions::from_mode(mode))
-}
-
-/// Only root may give a file away. Its group may be one of ours.
-fn keep_owner(file: &File, replaced: &Metadata) -> io::Result<()> {
-    let arrived = file.metadata()?;
-    let group = Some(replaced.gid());
-    if (arrived.uid(), Some(arrived.gid())) != (replaced.uid(), group)
-        && fchown(file, Some(replaced.uid()), group).is_err()
-        && let Err(error) = fchown(file, None, group)
-    {
-        above_bars(|| log::debug!("The owner is not kept: {error}"));
-    }
-    Ok(())
-}
-
-/// The umask says it, or the folder's access control list. Making a file is the way to ask both.
-fn mode_of_new(target: &Path) -> io::Result<u32> {
-    let path = leftovers::temporary_beside(target, TEMPORARY_PREFIX);
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o666);
-    let mode = options.open(&path)?.metadata().map(|new| new.mode());
-    fs::remove_file(&path)?;
-    Ok(mode? & 0o777)
 }
 
 /// A file that is arriving. It stands in a hidden temporary file beside its target until
@@ -115,7 +76,7 @@ struct Temporary {
     path: PathBuf,
     /// The same file as `out`. Its lock says that somebody is at it.
     file: File,
-    replaced: Option<Metadata>,
+    rights: Rights,
 }
 
 impl PartialFile {
@@ -124,8 +85,8 @@ impl PartialFile {
     /// # Errors
     /// If a folder is there, or nothing can be written there.
     pub(crate) fn create(target: &Path) -> io::Result<Self> {
-        let (target, replaced) = match Place::at(target)? {
-            Place::File { path, replaced } => (path, replaced),
+        let (target, rights) = match Place::at(target)? {
+            Place::File { path, rights } => (path, rights),
             Place::Device => {
                 let file = OpenOptions::new().write(true).open(target)?;
                 return Ok(Self {
@@ -138,16 +99,12 @@ impl PartialFile {
         leftovers::remove_beside(&target);
         let path = leftovers::temporary_beside(&target, TEMPORARY_PREFIX);
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(MODE);
+        options.write(true).create_new(true).mode(MODE_OF_ARRIVING);
         let file = options.open(&path)?;
         // Where there are no locks, a leftover is known by its age alone.
         let _ = file.try_lock();
         let out = file.try_clone()?.into();
-        let temporary = Temporary {
-            path,
-            file,
-            replaced,
-        };
+        let temporary = Temporary { path, file, rights };
         Ok(Self {
             out,
             target,
@@ -162,7 +119,7 @@ impl PartialFile {
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.out.flush()?;
         if let Some(temporary) = &self.temporary {
-            take_over(&temporary.file, &self.target, temporary.replaced.as_ref())?;
+            temporary.rights.give_to(&temporary.file)?;
             fs::rename(&temporary.path, &self.target)?;
         }
         self.temporary = None;
@@ -192,8 +149,9 @@ impl Drop for PartialFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::io::Read;
-    use std::os::unix::fs::{FileTypeExt, symlink};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 
@@ -273,7 +231,10 @@ mod tests {
             fs::write(&target, "old").unwrap();
             fs::set_permissions(&target, Permissions::from_mode(old)).unwrap();
             let partial = begin(&target);
-            assert_eq!(mode(&partial.temporary.as_ref().unwrap().path), MODE);
+            assert_eq!(
+                mode(&partial.temporary.as_ref().unwrap().path),
+                MODE_OF_ARRIVING
+            );
             assert_eq!(mode(&target), old);
             partial.finish().unwrap();
             assert_eq!(mode(&target), new);
@@ -282,7 +243,10 @@ mod tests {
         fs::write(folder.path().join("other"), "").unwrap();
         let new = folder.path().join("new");
         let partial = begin(&new);
-        assert_eq!(mode(&partial.temporary.as_ref().unwrap().path), MODE);
+        assert_eq!(
+            mode(&partial.temporary.as_ref().unwrap().path),
+            MODE_OF_ARRIVING
+        );
         partial.finish().unwrap();
         assert_eq!(mode(&new), mode(&folder.path().join("other")));
         assert_eq!(entries(folder.path()), 3);

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::arrived::{Arrived, Destination};
 use crate::leftovers;
-use crate::partial::{MODE, Place, TEMPORARY_PREFIX, take_over};
+use crate::partial::{Place, TEMPORARY_PREFIX};
 use crate::progress::above_bars;
+use crate::rights::{MODE_OF_ARRIVING, Rights};
 use crate::state::{self, is_foreign, is_ours, is_taken};
 use crate::transfer::shown;
 
@@ -47,8 +48,8 @@ struct State {
 pub(crate) struct ResumedFile {
     /// Where the file is to stand.
     to: PathBuf,
-    /// The file that stands there.
-    replaced: Option<Metadata>,
+    /// What it gets when it has arrived.
+    rights: Rights,
     part: File,
     part_path: PathBuf,
     state_path: PathBuf,
@@ -71,8 +72,8 @@ impl ResumedFile {
             path: to.to_owned(),
             cause,
         };
-        let (to, replaced) = match Place::at(to).map_err(failed)? {
-            Place::File { path, replaced } => (path, replaced),
+        let (to, rights) = match Place::at(to).map_err(failed)? {
+            Place::File { path, rights } => (path, rights),
             Place::Device => return Err(Error::NotResumable(to.to_owned())),
         };
         // The state has the longer name.
@@ -88,7 +89,7 @@ impl ResumedFile {
         let part = open_part(&part_path)?;
         Ok(Self {
             to,
-            replaced,
+            rights,
             part,
             part_path,
             state_path,
@@ -138,8 +139,8 @@ impl ResumedFile {
     /// # Errors
     /// If it cannot be renamed; then it stays for another try.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        let taken_over = take_over(&self.part, &self.to, self.replaced.as_ref());
-        let renamed = taken_over.and_then(|()| fs::rename(&self.part_path, &self.to));
+        let given = self.rights.give_to(&self.part);
+        let renamed = given.and_then(|()| fs::rename(&self.part_path, &self.to));
         renamed.map_err(|cause| Error::Write {
             path: self.to.clone(),
             cause,
@@ -239,7 +240,7 @@ fn lock(path: &Path) -> Result<(File, Metadata), Error> {
     };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    options.mode(MODE);
+    options.mode(MODE_OF_ARRIVING);
     // In a folder of many users, somebody else may have put a link there.
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
     let part = options.open(path).map_err(failed)?;
