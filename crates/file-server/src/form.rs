@@ -26,8 +26,7 @@ const NUMBER_MAX: u32 = 10_000;
 /// What has been saved of a form.
 #[derive(Default)]
 struct Saved {
-    /// How many files of each name that was sent had to get a number. Those that were saved under a
-    /// number have a name of their own, too.
+    /// The name of each file, and the highest number that another one of that name got.
     names: HashMap<TreePath, u32>,
     /// A line for each file that is not called as it was.
     renamed: String,
