@@ -4,33 +4,28 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::http::response::{self, CHUNK_END, Field, LAST_CHUNK, Persistence};
-use proto::http::{Body, BodyLength, Refusal, RequestHead, Status, body, request};
+use proto::http::{Refusal, RequestHead, Status, request};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{Connection, Cutter, Deadline, Deferred, Service};
 
+mod incoming;
 mod visitors;
 
+pub use incoming::BODY_STALL;
 pub use visitors::Hosts;
+
+use incoming::Incoming;
 
 /// A head must be whole this long after its first byte.
 pub const HEAD_WAIT: Duration = Duration::from_secs(10);
-
-/// A body's sender may be silent this long, unless the service says otherwise...
-pub const BODY_STALL: Duration = Duration::from_secs(10);
-
-/// ...and so many times as long in all, for the whole body...
-const BODY_STALLS_MAX: u32 = 10;
-
-/// ...plus a second for so many bytes that have come: the least rate.
-const BODY_BYTES_A_SECOND: u64 = 1024;
 
 /// A service that speaks HTTP. [`Http`] makes a [`Service`] of it.
 pub trait Handler: Send + Sync + 'static {
@@ -418,94 +413,13 @@ impl<H: Handler> Http<H> {
             return Ok(Some((exchange, Err(refusal))));
         }
         let peer = connection.peer();
-        let mut body = Incoming {
-            minor_version: request.minor_version,
-            stall: self.handler.body_timeout(),
-            must_continue: request.expects_continue,
-            is_chunked: request.body == BodyLength::Chunked,
-            started: None,
-            received_bytes: 0,
-            failed: None,
-            body: Body::new(connection, request.body),
-        };
+        let stall = self.handler.body_timeout();
+        let mut body = Incoming::new(connection, &request, stall);
         let handled = self.handler.handle(peer, &request, &mut body);
-        if body.body.is_done() {
+        if body.is_done() {
             exchange.persistence = request.persistence;
         }
         Ok(Some((exchange, handled)))
-    }
-}
-
-/// A request's body. If the client waits for `100 Continue`, it is sent when the service first
-/// reads, which is when the service has decided to take the body.
-struct Incoming<'a, 'c> {
-    minor_version: u8,
-    /// How long its sender may be silent.
-    stall: Duration,
-    must_continue: bool,
-    is_chunked: bool,
-    /// When the body was first waited for.
-    started: Option<Instant>,
-    received_bytes: u64,
-    /// What has come of a read behind bytes that were to be given first.
-    failed: Option<io::Error>,
-    body: Body<&'a mut Connection<'c>>,
-}
-
-impl RequestBody for Incoming<'_, '_> {
-    fn inform(&mut self, status: Status, fields: &[Field]) -> io::Result<()> {
-        // A 1.0 client knows no interim responses.
-        if self.minor_version == 0 {
-            return Ok(());
-        }
-        let connection = self.body.input();
-        response::put_interim(connection.output(), status, fields);
-        connection.flush()
-    }
-
-    fn cutter(&mut self) -> Cutter {
-        self.body.input().cutter()
-    }
-}
-
-impl Read for Incoming<'_, '_> {
-    /// Of a body in small chunks, this reads all that has arrived, but never waits for more than the
-    /// first byte.
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        let is_done = self.body.is_done();
-        // What has arrived is not waited for, and needs no clock; but the end of a chunk's first line
-        // may be.
-        if self.is_chunked || self.body.input().buffered().is_empty() {
-            let earned = Duration::from_secs(self.received_bytes / BODY_BYTES_A_SECOND);
-            let started = *self.started.get_or_insert_with(Instant::now);
-            let until = started + self.stall * BODY_STALLS_MAX + earned;
-            let deadline = Deadline::StallUntil(self.stall, until);
-            self.body.input().set_deadline(deadline);
-        }
-        let connection = self.body.input();
-        if std::mem::take(&mut self.must_continue) && !is_done {
-            response::put_interim(connection.output(), Status::Continue, &[]);
-            connection.flush()?;
-        }
-        let mut bytes = self.body.read(out)?;
-        while bytes > 0
-            && bytes < out.len()
-            && !self.body.is_done()
-            && body::has_next_chunk(self.body.input().buffered())
-        {
-            match self.body.read(&mut out[bytes..]) {
-                Ok(more) => bytes += more,
-                Err(error) => {
-                    self.failed = Some(error);
-                    break;
-                }
-            }
-        }
-        self.received_bytes += bytes as u64;
-        Ok(bytes)
     }
 }
 

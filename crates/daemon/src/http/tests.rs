@@ -1,5 +1,6 @@
 //! What a client gets for what it sends, over loopback.
 
+use std::io::Write as _;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Mutex, OnceLock};
 use std::thread;

@@ -7,12 +7,10 @@ use std::io::{self, BufRead, Read};
 use memchr::memchr;
 
 use super::head;
+use super::response::CHUNK_END;
 
 /// The longest line that announces a chunk, extensions included, in bytes.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
-
-/// What stands behind the bytes of a chunk.
-const CHUNK_END: &[u8; 2] = b"\r\n";
 
 /// The most bytes of trailer fields behind the last chunk. They are read and ignored.
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
@@ -143,7 +141,7 @@ impl<R: BufRead> Body<R> {
                 State::ChunkEnd => {
                     let mut end = [0; CHUNK_END.len()];
                     self.input.read_exact(&mut end)?;
-                    if end != *CHUNK_END {
+                    if end != CHUNK_END {
                         return Err(BodyError::BadChunk("a chunk is longer than it said").into());
                     }
                     self.state = State::ChunkLine;
