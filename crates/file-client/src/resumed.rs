@@ -209,6 +209,13 @@ impl ResumedFile {
     }
 }
 
+impl Drop for ResumedFile {
+    fn drop(&mut self) {
+        // Closing it is not enough while a process that was just forked has it too.
+        let _ = self.part.unlock();
+    }
+}
+
 /// Opens a part, or makes it, and locks it for as long as it is open. One of ours that others can
 /// open too is not ours alone: somebody may write to it. It makes room for a new one.
 fn open_part(path: &Path) -> Result<File, Error> {
