@@ -1,20 +1,16 @@
 //! What clients that were killed have left beside the files that they got and sent.
 
-use std::ffi::OsStr;
 use std::fs::{self, DirEntry, OpenOptions};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
-use uuid::Uuid;
 
-use crate::partial;
+use crate::beside::{self, is_temporary};
 use crate::progress::above_bars;
-use crate::resumed;
-use crate::state::{self, is_foreign};
+use crate::state::is_foreign;
 use crate::transfer::shown;
 
 /// What nobody has written to for so long is left over. A transfer that takes longer holds a lock.
@@ -25,11 +21,6 @@ const ENTRIES_MAX: usize = 100_000;
 
 /// The folder that was looked at last: a batch saves all its files into one.
 static LOOKED_AT: Mutex<Option<PathBuf>> = Mutex::new(None);
-
-/// A new name beside a file, for what has no name of its own yet.
-pub(crate) fn temporary_beside(file: &Path, prefix: &str) -> PathBuf {
-    file.with_file_name(format!("{prefix}{}", Uuid::new_v4()))
-}
 
 /// Removes our own temporary files beside a file that nobody is at any more. Nobody has asked for
 /// that, so nothing that goes wrong here is an error.
@@ -64,7 +55,7 @@ fn is_leftover(entry: &DirEntry) -> std::io::Result<bool> {
         return Ok(false);
     }
     // A file that is called like a temporary one can be got with --resume: that has a state.
-    let state = state::beside(&entry.path(), "", resumed::STATE_SUFFIX);
+    let state = beside::named(&entry.path(), "", beside::STATE_SUFFIX);
     if state.is_ok_and(|state| state.exists()) {
         return Ok(false);
     }
@@ -76,14 +67,6 @@ fn is_leftover(entry: &DirEntry) -> std::io::Result<bool> {
     Ok(file.try_lock().is_ok())
 }
 
-/// Whether this is the name of a temporary file.
-fn is_temporary(name: &OsStr) -> bool {
-    [partial::TEMPORARY_PREFIX, state::TEMPORARY_PREFIX]
-        .iter()
-        .filter_map(|prefix| name.as_bytes().strip_prefix(prefix.as_bytes()))
-        .any(|rest| Uuid::try_parse_ascii(rest).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -91,8 +74,6 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-
-    const ID: &str = "67e55044-10b1-426f-9247-bb680e5fe0c8";
 
     fn make(folder: &Path, name: &str, age: Duration) -> File {
         let file = File::create(folder.join(name)).unwrap();
@@ -134,18 +115,5 @@ mod tests {
         for name in kept.iter().chain([&young, &busy, &link]) {
             assert!(folder.join(name).symlink_metadata().is_ok(), "{name}");
         }
-    }
-
-    #[test]
-    fn a_temporary_file_is_known_by_its_name() {
-        let is = |name: String| is_temporary(OsStr::new(&name));
-        assert!(is(format!(".quartet-download-{ID}")));
-        assert!(is(format!(".quartet-state-{ID}")));
-        for name in ["", "a", ".iso", ".json"] {
-            assert!(!is(format!(".quartet-download-{ID}{name}")) || name.is_empty());
-            assert!(!is(format!(".quartet-download-{name}")));
-        }
-        let new = temporary_beside(Path::new("a/b"), partial::TEMPORARY_PREFIX);
-        assert!(new.starts_with("a") && is_temporary(new.file_name().unwrap()));
     }
 }

@@ -3,8 +3,8 @@
 //! `connection` is requests and replies, and `unread` looks at a reply before it is read; `download`
 //! and `upload` are files there and back over it, `arrived` what has come of a download, `partial` and
 //! `resumed` one that has not arrived whole yet, `source` a file that is sent, `resumable` an upload
-//! that another try can go on with, `location` where, `state` what it needs for that, and `rights` what
-//! a file gets that has arrived.
+//! that another try can go on with, `location` where, `state` what it needs for that, `beside` what all of
+//! that is called, and `rights` what a file gets that has arrived.
 //! `leftovers` is what clients have left that were killed.
 //! `transfer` is one file there or back, as the command line, the prompt and the lines of a `batch`
 //! all ask for it; `quoting` tells the words of such a line, `list` reads what stands in a folder,
@@ -14,6 +14,7 @@ pub mod args;
 mod arrived;
 mod auth;
 mod batch;
+mod beside;
 mod client;
 mod connection;
 mod download;

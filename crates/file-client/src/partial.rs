@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 use cli::stream::Output;
 use rustix::fs::{Access, access};
 
+use crate::beside;
 use crate::leftovers;
 use crate::progress::above_bars;
 use crate::rights::{MODE_OF_ARRIVING, Rights};
 use crate::transfer::shown;
-
-/// How the names of downloads under way start.
-pub(crate) const TEMPORARY_PREFIX: &str = ".quartet-download-";
 
 /// What a download can go to.
 pub(crate) enum Place {
@@ -97,7 +95,7 @@ impl PartialFile {
             }
         };
         leftovers::remove_beside(&target);
-        let path = leftovers::temporary_beside(&target, TEMPORARY_PREFIX);
+        let path = beside::temporary(&target, beside::PART_PREFIX);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(MODE_OF_ARRIVING);
         let file = options.open(&path)?;

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::arrived::digest_in;
+use crate::beside;
 use crate::client::{Client, RETRY_PAUSE, TRIES};
 use crate::connection::{Reply, Request, target, unexpected};
 use crate::error::Kept;
@@ -108,7 +109,7 @@ impl Client {
     ) -> Result<Uploaded, Error> {
         leftovers::remove_beside(source.path());
         let upload = Upload {
-            state_path: state::beside(source.path(), STATE_PREFIX, "")?,
+            state_path: beside::named(source.path(), STATE_PREFIX, "")?,
             client: self,
             source,
             digest,

@@ -17,15 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::arrived::{Arrived, Destination};
+use crate::beside::{self, PART_PREFIX, STATE_SUFFIX};
 use crate::leftovers;
-use crate::partial::{Place, TEMPORARY_PREFIX};
+use crate::partial::Place;
 use crate::progress::above_bars;
 use crate::rights::{MODE_OF_ARRIVING, Rights};
 use crate::state::{self, is_foreign, is_ours, is_taken};
 use crate::transfer::shown;
-
-/// How the name of a state ends.
-pub(crate) const STATE_SUFFIX: &str = ".json";
 
 /// What has arrived is read in pieces of up to so many bytes, to be hashed.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -77,8 +75,8 @@ impl ResumedFile {
             Place::Device => return Err(Error::NotResumable(to.to_owned())),
         };
         // The state has the longer name.
-        let state_path = state::beside(&to, TEMPORARY_PREFIX, STATE_SUFFIX)?;
-        let part_path = state::beside(&to, TEMPORARY_PREFIX, "")?;
+        let state_path = beside::named(&to, PART_PREFIX, STATE_SUFFIX)?;
+        let part_path = beside::named(&to, PART_PREFIX, "")?;
         if let Some(taken) = [&state_path, &part_path]
             .into_iter()
             .find(|path| is_taken(path))

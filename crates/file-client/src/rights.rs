@@ -5,8 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
-use crate::leftovers;
-use crate::partial::TEMPORARY_PREFIX;
+use crate::beside;
 use crate::progress::above_bars;
 
 /// A file that is arriving is nobody else's until it has its place.
@@ -37,7 +36,7 @@ impl Rights {
     /// # Errors
     /// If there can be no file.
     pub(crate) fn of_new(target: &Path) -> io::Result<Self> {
-        let path = leftovers::temporary_beside(target, TEMPORARY_PREFIX);
+        let path = beside::temporary(target, beside::PART_PREFIX);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o666);
         let there = options.open(&path)?.metadata();

@@ -4,53 +4,25 @@
 //! counts only if it is as a client of ours makes it, and what another user has put there stays as it
 //! is.
 
-use std::ffi::OsString;
 use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Error;
-use crate::leftovers;
+use crate::beside;
 use crate::progress::above_bars;
 use crate::transfer::shown;
-
-/// How the names of states start that are being written.
-pub(crate) const TEMPORARY_PREFIX: &str = ".quartet-state-";
-
-/// The longest name of a file, in bytes, on every file system that matters.
-const NAME_BYTES_MAX: usize = 255;
 
 /// A state is not longer than this, in bytes: it has two paths in it, and little more.
 const STATE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Nobody else has to know where an upload goes on.
 const MODE: u32 = 0o600;
-
-/// A name beside a file: its own with a prefix and a suffix.
-///
-/// # Errors
-/// If the file has no name, or too long a one.
-pub(crate) fn beside(file: &Path, prefix: &str, suffix: &str) -> Result<PathBuf, Error> {
-    let Some(name) = file.file_name() else {
-        return Err(Error::NotAFile(file.to_owned()));
-    };
-    let bytes_max = NAME_BYTES_MAX - prefix.len() - suffix.len();
-    if name.as_bytes().len() > bytes_max {
-        let path = file.to_owned();
-        return Err(Error::NameTooLong { path, bytes_max });
-    }
-    let mut beside = OsString::from(prefix);
-    beside.push(name);
-    beside.push(suffix);
-    Ok(file.with_file_name(beside))
-}
 
 /// Whether a file is as we make them: ours, with one name, and nobody else can have opened it.
 pub(crate) fn is_ours(there: &Metadata) -> bool {
@@ -100,7 +72,7 @@ pub(crate) fn write(path: &Path, state: &impl Serialize) -> io::Result<()> {
     if is_taken(path) {
         return Err(io::Error::other("it belongs to another user"));
     }
-    let temporary = leftovers::temporary_beside(path, TEMPORARY_PREFIX);
+    let temporary = beside::temporary(path, beside::NEW_STATE_PREFIX);
     let mut options = OpenOptions::new();
     let options = options.write(true).create_new(true).mode(MODE);
     let mut file = options.open(&temporary)?;
@@ -140,7 +112,7 @@ mod tests {
     #[test]
     fn a_state_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        let path = beside(&folder.path().join("a"), ".p-", ".s").unwrap();
+        let path = beside::named(&folder.path().join("a"), ".p-", ".s").unwrap();
         assert_eq!(path, folder.path().join(".p-a.s"));
         assert_eq!(read::<String>(&path), None);
         for state in ["one", "two"] {
@@ -194,18 +166,5 @@ mod tests {
         write(&path, &2).unwrap_err();
         remove(&path);
         assert_eq!(fs::read(&path).unwrap(), b"1");
-    }
-
-    #[test]
-    fn a_name_leaves_room_for_a_longer_one() {
-        let long = |bytes| "a".repeat(bytes);
-        beside(Path::new(&long(250)), ".p-", ".s").unwrap();
-        let error = beside(Path::new(&long(251)), ".p-", ".s").unwrap_err();
-        let want = format!(
-            "the name of {} is too long: with --resume it may have 250 bytes",
-            long(251)
-        );
-        assert_eq!(error.to_string(), want);
-        beside(Path::new("/"), "", "").unwrap_err();
     }
 }
