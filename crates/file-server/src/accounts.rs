@@ -36,6 +36,9 @@ use password::{PASSWORD_BYTES_MAX, Password};
 /// The longest file of accounts, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// How some editors begin a file, to say that it is UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What nobody but its owner may do with a file that has plain passwords in it: anything.
 const MODE_OF_OTHERS: u32 = 0o077;
 
@@ -283,6 +286,7 @@ fn is_same(one: &Proof, other: &Proof) -> bool {
 
 /// The accounts in a text; or the first line that is none, with its number.
 fn parse(text: &[u8]) -> Result<HashMap<String, Password>, (usize, &'static str)> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut passwords = HashMap::new();
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let account = parse_line(line).map_err(|sentence| (number, sentence))?;
@@ -310,5 +314,8 @@ fn parse_line(line: &[u8]) -> Result<Option<(String, Password)>, &'static str> {
     let account = line.split_once(':');
     let account = account.filter(|(user, password)| !user.is_empty() && !password.is_empty());
     let (user, password) = account.ok_or("a line is USER:PASSWORD")?;
+    if user.trim() != user {
+        return Err("there is a space around the user's name");
+    }
     Ok(Some((user.to_owned(), Password::parse(password)?)))
 }

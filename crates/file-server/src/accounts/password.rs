@@ -36,7 +36,8 @@ enum Params {
 impl Password {
     /// The password that stands behind a user's name; or what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        if text.starts_with('$') {
+        // Those that are not SHA-crypt, and those behind a space, are no plain passwords either.
+        if text.trim_start().starts_with('$') || text.starts_with("{SHA}") {
             return Hash::parse(text).map(Self::Hash);
         }
         if text.len() > PASSWORD_BYTES_MAX {

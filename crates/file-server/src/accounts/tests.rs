@@ -160,6 +160,10 @@ fn a_file_that_is_wrong_is_refused() {
         0o600,
         "FILE, line 2: this user has a line already",
     );
+    let space = "FILE, line 1: there is a space around the user's name";
+    for line in [" ann:1", "ann :1", "\u{a0}ann:1"] {
+        check_refused(line, 0o600, space);
+    }
     check_refused(b"ann:1\nb\xf6b:2\n", 0o600, "FILE, line 2: a line is UTF-8");
     let control = "FILE, line 1: neither a user nor a password has control characters";
     check_refused("an\x1bn:1\n", 0o600, control);
@@ -169,6 +173,12 @@ fn a_file_that_is_wrong_is_refused() {
         0o600,
         "FILE exceeds 1048576 bytes",
     );
+}
+
+#[test]
+fn an_editor_may_have_marked_the_file_as_utf_8() {
+    let accounts = accounts("\u{feff}ann:secret\r\n", 0o600).unwrap();
+    check(&accounts, here(), "ann:secret", Access::Granted);
 }
 
 #[test]
@@ -182,6 +192,8 @@ fn a_hash_that_no_password_has_is_refused() {
         "a hashed password is a SHA-crypt one, which starts with $5$ or $6$: openssl passwd -6";
     check("$apr1$salt$hash", scheme);
     check("$1$salt$hash", scheme);
+    check(&format!(" {SHA_512}"), scheme);
+    check("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", scheme);
     check("$6$salt", scheme);
     check("$6", scheme);
     check("$", scheme);
