@@ -49,6 +49,7 @@ impl Rights {
     /// there all the same.
     pub(crate) fn give_to(&self, file: &File) -> io::Result<()> {
         let there = file.metadata()?;
+        let mut mode = self.mode;
         if let Some((user, group)) = self.owner
             && (there.uid(), there.gid()) != (user, group)
             && fchown(file, Some(user), Some(group)).is_err()
@@ -56,12 +57,37 @@ impl Rights {
             && let Err(error) = fchown(file, None, Some(group))
         {
             above_bars(|| log::debug!("The owner is not kept: {error}"));
+            mode = for_other_group(mode);
         }
-        if there.mode() & 0o7777 != self.mode
-            && let Err(error) = file.set_permissions(Permissions::from_mode(self.mode))
+        if there.mode() & 0o7777 != mode
+            && let Err(error) = file.set_permissions(Permissions::from_mode(mode))
         {
-            above_bars(|| log::warn!("The mode is not {:o}: {error}", self.mode));
+            above_bars(|| log::warn!("The mode is not {mode:o}: {error}"));
         }
         Ok(())
+    }
+}
+
+/// A mode for a file that gets another group than it was meant for, which may do no more than anybody.
+fn for_other_group(mode: u32) -> u32 {
+    (mode & !0o070) | (mode & (mode << 3) & 0o070)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_group_may_do_no_more_than_others() {
+        for (mode, want) in [
+            (0o660, 0o600),
+            (0o640, 0o600),
+            (0o664, 0o644),
+            (0o755, 0o755),
+            (0o606, 0o606),
+            (0o777, 0o777),
+        ] {
+            assert_eq!(for_other_group(mode), want, "{mode:o}");
+        }
     }
 }

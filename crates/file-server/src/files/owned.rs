@@ -66,20 +66,36 @@ impl Upload<'_> {
         if self.owned == Some(owned) {
             return false;
         }
+        let mut mode = owned.mode;
         if let Some((user, group)) = owned.owner
             && fchown(&self.file, Some(user), Some(group)).is_err()
-        {
             // Only root gives files away; but of its groups a user may choose.
-            let _ = fchown(&self.file, None, Some(group));
+            && fchown(&self.file, None, Some(group)).is_err()
+        {
+            mode = for_other_group(mode);
         }
         // Some file systems know no modes.
-        if let Err(error) = self
-            .file
-            .set_permissions(Permissions::from_mode(owned.mode))
-        {
+        if let Err(error) = self.file.set_permissions(Permissions::from_mode(mode)) {
             log::debug!("{}: the mode stays as it is: {error}", self.temporary);
         }
         self.owned = Some(owned);
         true
+    }
+}
+
+/// A mode for a file that gets another group than it was meant for, which may do no more than anybody.
+fn for_other_group(mode: u32) -> u32 {
+    (mode & !0o070) | (mode & (mode << 3) & 0o070)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_group_may_do_no_more_than_others() {
+        for (mode, want) in [(0o660, 0o600), (0o664, 0o644), (0o755, 0o755)] {
+            assert_eq!(for_other_group(mode), want, "{mode:o}");
+        }
     }
 }
