@@ -289,12 +289,19 @@ fn exposure(config: &Config) -> String {
     let has_accounts = config.auth_file.is_some();
     let readers = if config.auth_all { USERS } else { ALL };
     let writers = if has_accounts { USERS } else { ALL };
+    let write = if config.create_only {
+        "add to"
+    } else {
+        "write"
+    };
     let root = config.root.canonicalize();
     let root = root.as_deref().unwrap_or(&config.root).display();
     let open = match config.read_only {
         true => format!("{readers} can read the files in {root}"),
-        false if readers == writers => format!("{readers} can read and write the files in {root}"),
-        false => format!("{readers} can read the files in {root}, and {writers} can write them"),
+        false if readers == writers => {
+            format!("{readers} can read and {write} the files in {root}")
+        }
+        false => format!("{readers} can read the files in {root}, and {writers} can {write} them"),
     };
     match has_accounts {
         true => format!("{open}; passwords and files travel unencrypted"),
@@ -365,8 +372,17 @@ mod tests {
         check("", "everyone can read and write the files in /");
         check("--read-only", "everyone can read the files in /");
         check(
+            "--create-only",
+            "everyone can read and add to the files in /",
+        );
+        check(
             "--auth-file f",
             "everyone can read the files in /, and everyone with an account can write them; \
+             passwords and files travel unencrypted",
+        );
+        check(
+            "--auth-file f --create-only",
+            "everyone can read the files in /, and everyone with an account can add to them; \
              passwords and files travel unencrypted",
         );
         check(
