@@ -52,6 +52,8 @@ fn a_folder_is_no_file() {
             assert_eq!(names(sides.here.path()), before);
         }
     }
+    let says = "file-client: plain is a folder on the server; list shows what is in it";
+    assert_eq!(sides.ask(&["head", "plain"], "", 1), [says]);
     let said = sides.ask(&["--quiet"], "GET plain\nGET plain/\n", 0);
     let says =
         |path| format!("[ERROR] [main] {path} is a folder on the server; list shows what is in it");

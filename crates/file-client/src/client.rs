@@ -10,6 +10,7 @@ use crate::Error;
 use crate::auth::Credentials;
 use crate::connection::{Connection, Request, target};
 use crate::list::{self, Entry, ListError};
+use crate::location::leads_to_folder;
 use crate::transfer::shown;
 
 /// How often a transfer is tried whose connection gets lost on the way.
@@ -73,6 +74,9 @@ impl Client {
     /// If the server refuses or is lost.
     pub fn head(&mut self, path: &OsStr) -> Result<Vec<(String, String)>, Error> {
         let reply = self.connection.ask(&Request::new("HEAD", path))?;
+        if leads_to_folder(&target(path), &reply.head) {
+            return Err(Error::IsFolder(shown(path).to_string()));
+        }
         if reply.head.status != 200 {
             return Err(self.connection.refusal(path, reply));
         }

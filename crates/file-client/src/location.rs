@@ -1,4 +1,7 @@
-//! Where a server says that an upload goes on: a path on that server, and on no other.
+//! Where a server says that something is: an upload that goes on, which is a path on that server and on
+//! no other, or a folder.
+
+use proto::http::ResponseHead;
 
 /// The longest URL of an upload that is taken from a server, in bytes.
 const URL_BYTES_MAX: usize = 4096;
@@ -31,9 +34,38 @@ pub(crate) fn is_url(url: &str) -> bool {
         && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// Whether a reply to a request for `target` redirects to the same with a slash behind it, as it is with
+/// a folder.
+pub(crate) fn leads_to_folder(target: &str, head: &ResponseHead) -> bool {
+    let location = head.field("location").unwrap_or_default();
+    let folder = location.split(['?', '#']).next().unwrap_or_default();
+    let name = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    matches!(head.status, 300..=399) && folder.strip_suffix('/').and_then(name) == name(target)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_tells_a_folder() {
+        let check = |target: &str, location: &str, want: bool| {
+            let head = format!("HTTP/1.1 301 Moved\r\nLocation: {location}\r\n\r\n");
+            let mut head = ResponseHead::read(&mut head.as_bytes(), "HEAD").unwrap();
+            assert_eq!(leads_to_folder(target, &head), want, "{target} {location}");
+            head.status = 200;
+            assert!(!leads_to_folder(target, &head), "{target} {location}");
+        };
+        check("/a/b", "/a/b/", true);
+        check("/b", "b/", true);
+        check("/b", "./b/?json", true);
+        check("/b", "http://h:1/b/", true);
+        check("/b%20c", "/b%20c/", true);
+        check("/b", "/b", false);
+        check("/b", "/c/", false);
+        check("/b", "/login?to=/b/", false);
+        check("/b", "", false);
+    }
 
     #[test]
     fn an_upload_stays_on_its_server() {
