@@ -71,6 +71,25 @@ fn an_upload_that_another_server_is_at_is_locked() {
 }
 
 #[test]
+fn an_upload_whose_place_is_in_use_can_be_ended_later() {
+    let tree = Tree::new();
+    let server = tree.start(&[]);
+    let etag = ask(&server, crate::file::get("/plain/a.txt"));
+    let etag = etag.field("ETag").to_owned();
+    let fields = format!("If-Match: {etag}\r\n");
+    let resource = resource_of(&ask(&server, begin("/plain/a.txt", &fields, "abc")));
+    // As another server has it that is about to replace the same version.
+    let held = fs::File::open(tree.root("plain/a.txt")).unwrap();
+    held.lock().unwrap();
+    let not_yet = "Upload-Complete: ?0";
+    check_refused(&server, append_last(&resource, 3, "def"), 423, not_yet);
+    assert_eq!(offset(&server, &resource), Ok(6));
+    drop(held);
+    check_complete(&ask(&server, append_last(&resource, 6, "")), 200);
+    assert_eq!(fs::read(tree.root("plain/a.txt")).unwrap(), b"abcdef");
+}
+
+#[test]
 fn what_its_client_cannot_go_on_with_does_not_stay() {
     let tree = Tree::new();
     let server = tree.start(&[]);

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
@@ -111,9 +112,12 @@ struct Mounted(PathBuf);
 
 impl Mounted {
     fn at(folder: PathBuf) -> Option<Self> {
+        Self::mount(&["-t", "tmpfs", "-o", "size=4m", "quartet-test"], folder)
+    }
+
+    fn mount(what: &[&str], folder: PathBuf) -> Option<Self> {
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=4m", "quartet-test"]);
-        let mounted = mount.arg(&folder).stderr(Stdio::null()).status();
+        let mounted = mount.args(what).arg(&folder).stderr(Stdio::null()).status();
         let is_mounted = mounted.is_ok_and(|status| status.success());
         if !is_mounted {
             skipped("no file system may be mounted here");
@@ -284,6 +288,97 @@ fn what_is_in_the_way_of_an_upload_is_said() {
         409,
         "what stands there is not a regular file\n",
     );
+}
+
+/// As containers are given their configuration.
+#[test]
+fn a_file_that_is_mounted_is_not_replaced() {
+    let tree = Tree::new();
+    let file = tree.path("outside.txt");
+    fs::write(&file, "of the machine").unwrap();
+    let what = ["--bind", file.to_str().unwrap()];
+    let Some(_mounted) = Mounted::mount(&what, tree.root("plain/a.txt")) else {
+        return;
+    };
+    let server = tree.start(&[]);
+    let sentence = "the server has no permission for that file\n";
+    check(&server, &put("/plain/a.txt", "", "x"), 403, sentence);
+    check(&server, &get("/plain/a.txt"), 200, "of the machine");
+}
+
+/// As on some network file systems.
+#[test]
+fn a_disk_that_cannot_sync_folders_takes_uploads() {
+    let Some(strace) = strace("fsync:error=EINVAL") else {
+        return;
+    };
+    let tree = Tree::new();
+    let server = serve(strace, &tree);
+    check(&server, &put("/new", "", "x"), 201, SAVED);
+    check(&server, &put("/new", "", "y"), 200, SAVED);
+}
+
+#[test]
+fn a_disk_that_refuses_a_name_is_not_said_to_have_failed() {
+    let Some(strace) = strace("renameat2,linkat:error=EINVAL") else {
+        return;
+    };
+    let tree = Tree::new();
+    let server = serve(strace, &tree);
+    let before = tree.inside();
+    let sentence = "the server's disk takes no such name\n";
+    check(&server, &put("/a:b", "", "x"), 400, sentence);
+    assert_eq!(tree.inside(), before);
+}
+
+/// Some file systems have a limit, and so can a process.
+#[test]
+fn a_file_that_the_disk_cannot_hold_is_refused_as_too_large() {
+    let tree = Tree::new();
+    let mut sh = Command::new("sh");
+    sh.args(["-c", "ulimit -f 1; exec \"$@\"", "sh"]);
+    sh.arg(program("file-server")).args(["0", "--root"]);
+    sh.arg(tree.path("root"));
+    let server = Server::spawn(sh);
+    let before = tree.inside();
+    let sentence = "the server's disk takes no file of this size\n";
+    check(
+        &server,
+        &put("/large", "", &"x".repeat(2048)),
+        413,
+        sentence,
+    );
+    assert_eq!(tree.inside(), before);
+    check(&server, &put("/small", "", "x"), 201, SAVED);
+}
+
+/// A user who is nobody's.
+const OTHER: u32 = 65534;
+
+/// What is in it then could not be synced.
+#[test]
+fn nothing_is_put_in_a_folder_that_cannot_be_read() {
+    let tree = Tree::new();
+    let root = tree.path("root");
+    let folder = tree.root("drop");
+    fs::create_dir(&folder).unwrap();
+    for open in [root.parent().unwrap(), &root, &folder] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o733)).unwrap();
+    }
+    let mut command = Command::new(program("file-server"));
+    command.arg("0").arg("--root").arg(&root);
+    if rustix::process::geteuid().is_root() {
+        // Which reads everything.
+        command.uid(OTHER).gid(OTHER);
+    } else {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o300)).unwrap();
+    }
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::spawn(command);
+    let sentence = "the server has no permission for that file\n";
+    check(&server, &put("/drop/x", "", "x"), 403, sentence);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
 }
 
 /// Each folder takes the disk longer than it takes to answer many requests.

@@ -17,12 +17,14 @@ use crate::digests::Digests;
 use crate::files::{Files, FilesError};
 use crate::page::{self, UploadRules};
 use crate::path::TreePath;
-use crate::resume;
 
 /// A connection alone on the server may be idle so long, one second less for every other...
 const IDLE_MAX: Duration = Duration::from_secs(20);
 /// ...but never less than this.
 const IDLE_MIN: Duration = Duration::from_secs(5);
+
+/// How the methods of the path under which an upload continues are listed.
+pub(crate) const ALLOWED_OF_RESOURCE: &str = "DELETE, GET, HEAD, OPTIONS, PATCH";
 
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -115,7 +117,7 @@ impl Connections {
 
     fn options(&self, is_resource: bool) -> Response {
         let allowed = match is_resource {
-            true => resume::ALLOWED,
+            true => ALLOWED_OF_RESOURCE,
             false => self.allowed(),
         };
         let response = Response {
@@ -190,7 +192,8 @@ pub(crate) fn refusal(error: FilesError) -> Refusal {
         | FilesError::NotAFolder
         | FilesError::NotAFile
         | FilesError::Exists => Status::Conflict,
-        FilesError::NameTooLong => Status::BadRequest,
+        FilesError::NameTooLong | FilesError::NameRefused(_) => Status::BadRequest,
+        FilesError::TooLarge(_) => Status::ContentTooLarge,
         FilesError::Changed => Status::PreconditionFailed,
         FilesError::InUse => Status::Locked,
         FilesError::Busy(_)
@@ -207,7 +210,9 @@ pub(crate) fn refusal(error: FilesError) -> Refusal {
         | FilesError::Unsynced(_) => {
             log::error!("{}", with_causes(&error));
         }
-        FilesError::NotAllowed(_) => log::warn!("{}", with_causes(&error)),
+        FilesError::NotAllowed(_) | FilesError::NameRefused(_) | FilesError::TooLarge(_) => {
+            log::warn!("{}", with_causes(&error));
+        }
         _ => {}
     }
     Refusal::new(status, error.to_string())

@@ -77,6 +77,10 @@ pub enum FilesError {
     NotAFolder,
     /// The path, or a name in it, is longer than the system can take.
     NameTooLong,
+    /// The file system refuses the name: not every one takes all that may stand in a path.
+    NameRefused(io::Error),
+    /// The file is larger than the file system, or the server's limit (`ulimit -f`), lets one be.
+    TooLarge(io::Error),
     /// The name is one of those the server keeps to itself.
     Reserved,
     /// What stands where an upload is to go is no regular file of the root, and no link to one.
@@ -91,7 +95,8 @@ pub enum FilesError {
     Moved,
     /// The server has as many files open as the system lets it.
     Busy(io::Error),
-    /// Another request is at the same upload, and does not end.
+    /// Another request is at the same upload, and does not end; or whoever replaces the file, or
+    /// has locked it, is.
     InUse,
     /// As many folders are being listed as may be, and none of that ends.
     TooManyLists,
@@ -107,6 +112,35 @@ pub enum FilesError {
     Unsynced(io::Error),
 }
 
+impl FilesError {
+    /// Whether the same may succeed later, without another request or another file in its place.
+    fn is_temporary(&self) -> bool {
+        match self {
+            Self::NotAllowed(_)
+            | Self::WriteProtected
+            | Self::RootGone
+            | Self::Busy(_)
+            | Self::InUse
+            | Self::TooManyLists
+            | Self::NoSpace(_)
+            | Self::NoRoom
+            | Self::Storage(_) => true,
+            Self::NotFound
+            | Self::IsFolder
+            | Self::NotAFolder
+            | Self::NameTooLong
+            | Self::NameRefused(_)
+            | Self::TooLarge(_)
+            | Self::Reserved
+            | Self::NotAFile
+            | Self::Exists
+            | Self::Moved
+            | Self::Changed
+            | Self::Unsynced(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for FilesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -115,6 +149,8 @@ impl fmt::Display for FilesError {
             Self::IsFolder => f.write_str("the path of an upload names a file, not a folder"),
             Self::NotAFolder => f.write_str("the path leads through a file as if it were a folder"),
             Self::NameTooLong => f.write_str("the path, or a name in it, is too long"),
+            Self::NameRefused(_) => f.write_str("the server's disk takes no such name"),
+            Self::TooLarge(_) => f.write_str("the server's disk takes no file of this size"),
             Self::Reserved => write!(f, "names that start with {TEMPORARY_PREFIX} are reserved"),
             Self::NotAFile => f.write_str("what stands there is not a regular file"),
             Self::WriteProtected => f.write_str("the file that stands there is write-protected"),
@@ -122,7 +158,7 @@ impl fmt::Display for FilesError {
             Self::RootGone => f.write_str("the folder that is served is gone; try again later"),
             Self::Moved => f.write_str("the folder was moved while the file came; send it again"),
             Self::Busy(_) => f.write_str("the server has too many files open; try again later"),
-            Self::InUse => f.write_str("another request is still at this upload; try again later"),
+            Self::InUse => f.write_str("another request is still at this file; try again later"),
             Self::TooManyLists => f.write_str("too many folders are being listed; try again later"),
             Self::NoSpace(_) | Self::NoRoom => f.write_str("the server's disk is full"),
             Self::Changed => {
@@ -140,6 +176,8 @@ impl std::error::Error for FilesError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::NotAllowed(cause)
+            | Self::NameRefused(cause)
+            | Self::TooLarge(cause)
             | Self::Busy(cause)
             | Self::NoSpace(cause)
             | Self::Storage(cause)
@@ -155,10 +193,16 @@ impl From<io::Error> for FilesError {
             // ENXIO is what opening a socket gives, and a device without a driver that or ENODEV;
             // ELOOP is too many links.
             Some(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => Self::NotFound,
-            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Self::NotAllowed(error),
+            // A file that something else is mounted on (as in a container) is busy.
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY) => {
+                Self::NotAllowed(error)
+            }
             Some(Errno::ISDIR) => Self::IsFolder,
             Some(Errno::NOTDIR) => Self::NotAFolder,
             Some(Errno::NAMETOOLONG) => Self::NameTooLong,
+            // All else that is asked of the disk is valid.
+            Some(Errno::INVAL | Errno::ILSEQ) => Self::NameRefused(error),
+            Some(Errno::FBIG) => Self::TooLarge(error),
             Some(Errno::MFILE | Errno::NFILE) => Self::Busy(error),
             Some(Errno::NOSPC | Errno::DQUOT) => Self::NoSpace(error),
             // `cap-std` makes this error itself, so without a number, for a path that leads out

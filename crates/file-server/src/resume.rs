@@ -14,7 +14,7 @@ use proto::http::resumable::{self, COMPLETE, LENGTH, LIMIT, OFFSET};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 use serde_json::json;
 
-use crate::connection::{Connections, path_of, refusal, with_always};
+use crate::connection::{ALLOWED_OF_RESOURCE, Connections, path_of, refusal, with_always};
 use crate::files::{Begun, Upload};
 use crate::page::LINK_ESCAPES;
 
@@ -25,9 +25,6 @@ const KEPT_FIELDS: [&str; 4] = [
     "if-unmodified-since",
     "repr-digest",
 ];
-
-/// How the methods of an upload's own path are listed.
-pub(crate) const ALLOWED: &str = "DELETE, GET, HEAD, OPTIONS, PATCH";
 
 /// Where the types of problems are registered (RFC 9457 section 4.2).
 const PROBLEMS: &str = "https://iana.org/assignments/http-problem-types#";
@@ -147,9 +144,12 @@ impl Connections {
         mut upload: Upload,
     ) -> Result<Response, Refusal> {
         upload.sync().map_err(refusal)?;
-        let placed = self.place(began, upload);
-        let response = placed.unwrap_or_else(|refusal| self.refuse(&refusal));
-        Ok(response.with_field(COMPLETE, resumable::format_boolean(true)))
+        let (response, is_complete) = match self.place(began, &mut upload) {
+            Ok(response) => (response, true),
+            // What is still kept can be placed by another request.
+            Err(refusal) => (self.refuse(&refusal), !upload.is_kept()),
+        };
+        Ok(response.with_field(COMPLETE, resumable::format_boolean(is_complete)))
     }
 
     /// The reply to a request whose body has come, but is not all.
@@ -193,7 +193,7 @@ impl Connections {
                     body: Content::None,
                 })
             }
-            _ => Ok(self.not_allowed(ALLOWED)),
+            _ => Ok(self.not_allowed(ALLOWED_OF_RESOURCE)),
         }
     }
 

@@ -65,7 +65,7 @@ impl Connections {
         }
         self.append(&mut upload, request, body, length)?;
         match part {
-            None => self.place(request, upload),
+            None => self.place(request, &mut upload),
             Some(part) if part.is_last => self.complete(request, upload),
             Some(_) => self.begun(&mut upload, request, length, body),
         }
@@ -114,7 +114,7 @@ impl Connections {
     pub(crate) fn place(
         &self,
         began: &RequestHead,
-        mut upload: Upload,
+        upload: &mut Upload,
     ) -> Result<Response, Refusal> {
         let announced = digests(began, "repr-digest")?;
         if !announced.is_empty() {

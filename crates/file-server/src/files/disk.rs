@@ -45,7 +45,7 @@ impl Disk {
     /// Puts a folder's entries on the disk. A [`Dir`] is only a path to it, which cannot be synced.
     pub(super) fn sync_folder(&self, folder: &Dir) -> Result<(), FilesError> {
         let folder = folder.open(".")?;
-        self.sync(|| folder.sync_all())
+        self.sync(|| unless_unsupported(folder.sync_all()))
     }
 
     fn sync(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<(), FilesError> {
@@ -61,12 +61,34 @@ impl Disk {
     }
 }
 
+/// Some network file systems cannot sync a folder, and say so. They have no other way to keep a name
+/// than the one they have gone already.
+fn unless_unsupported(synced: io::Result<()>) -> io::Result<()> {
+    let error = synced.as_ref().err().and_then(Errno::from_io_error);
+    match error {
+        Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Some(_) | None => synced,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[test]
+    fn that_a_folder_cannot_be_synced_is_no_failure() {
+        let synced = |errno: Errno| unless_unsupported(Err(errno.into()));
+        for unsupported in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS] {
+            assert!(synced(unsupported).is_ok(), "{unsupported}");
+        }
+        for failed in [Errno::IO, Errno::NOSPC, Errno::DQUOT] {
+            assert!(synced(failed).is_err(), "{failed}");
+        }
+        assert!(unless_unsupported(Err(io::ErrorKind::Other.into())).is_err());
+    }
 
     #[test]
     fn the_first_sync_that_fails_is_the_last_one() {

@@ -38,7 +38,7 @@ pub(super) struct Place {
     pub(super) missing: Vec<OsString>,
     /// and the name of the file.
     pub(super) name: OsString,
-    current: Option<Metadata>,
+    pub(super) current: Option<Metadata>,
 }
 
 impl Place {
@@ -193,15 +193,17 @@ impl Upload<'_> {
     ///
     /// # Errors
     /// [`FilesError::Changed`] if it is not wanted to be, [`FilesError::Moved`] if what the path
-    /// leads to is not what it was, and those of the disk.
+    /// leads to is not what it was, and those of the disk. Of an upload that is kept, nothing stays
+    /// unless a later attempt may succeed.
     pub fn finish(
-        mut self,
+        &mut self,
         is_wanted: impl Fn(Option<&Version>) -> bool,
     ) -> Result<bool, FilesError> {
         let placed = self.put_in_place(&is_wanted);
-        match placed {
+        match &placed {
             // Only now: a server that is killed before has something to go on with.
             Ok(_) => self.remember(),
+            Err(error) if error.is_temporary() && !self.is_placed => {}
             // If it is not right as it is, more of it does not make it so.
             Err(_) => self.forget(),
         }
@@ -238,7 +240,7 @@ impl Upload<'_> {
         is_wanted: &dyn Fn(Option<&Version>) -> bool,
     ) -> Result<bool, FilesError> {
         let place = self.files.place(&self.path)?;
-        let is_dressed = self.dress(place.current.as_ref());
+        let is_dressed = self.dress(&place);
         if is_dressed && self.kept.is_some() {
             // Its bytes may all be on the disk already.
             self.files.disk.sync_all(&self.file)?;
@@ -274,7 +276,7 @@ impl Upload<'_> {
         if !is_wanted(place.version().as_ref()) {
             return Err(FilesError::Changed);
         }
-        if self.dress(place.current.as_ref()) {
+        if self.dress(&place) {
             self.files.disk.sync_all(&self.file)?;
         }
         let folder = match self.make_missing() {

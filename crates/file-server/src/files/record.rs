@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use cli::args::DURATION_MAX;
 use rustix::fs::OFlags;
 
 use super::FilesError;
@@ -87,7 +88,8 @@ impl Progress {
                 "-" => None,
                 length => Some(length.parse().ok()?),
             },
-            keep: Duration::from_secs(words.next()?.parse().ok()?),
+            // Not longer than any server says, whatever stands there.
+            keep: Duration::from_secs(words.next()?.parse().ok()?).min(DURATION_MAX),
         };
         words.next().is_none().then_some(progress)
     }
@@ -220,7 +222,7 @@ mod tests {
                     stage,
                     synced_bytes,
                     length,
-                    keep: Duration::from_secs(u64::MAX),
+                    keep: DURATION_MAX,
                 };
                 let line = progress.encode();
                 assert_eq!(line.len(), LINE_BYTES);
@@ -230,6 +232,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_upload_is_kept_for_ever() {
+        let progress = Progress {
+            stage: Stage::Arriving,
+            synced_bytes: 0,
+            length: None,
+            keep: Duration::from_secs(u64::MAX),
+        };
+        let decoded = Progress::decode(progress.encode().as_bytes());
+        assert_eq!(decoded.unwrap().keep, DURATION_MAX);
     }
 
     #[test]

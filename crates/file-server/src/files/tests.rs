@@ -93,7 +93,9 @@ impl Tree {
 
     #[track_caller]
     pub(super) fn check_upload(&self, path: &str, want: &str) {
-        let done = self.begin(path).and_then(|upload| upload.finish(|_| true));
+        let done = self
+            .begin(path)
+            .and_then(|mut upload| upload.finish(|_| true));
         let got = done.map_or_else(|error| format!("{error:?}"), |_| "saved".to_owned());
         assert_eq!(got, want, "{path}");
     }
@@ -119,7 +121,7 @@ impl Tree {
 #[test]
 fn what_a_killed_server_left_is_removed_and_nothing_else() {
     let tree = tree();
-    let upload = tree.begin("/site/under way").unwrap();
+    let mut upload = tree.begin("/site/under way").unwrap();
     let before = tree.listing().len();
     tree.files.remove_leftovers(&|| true);
     assert_eq!(tree.listing().len(), before - 1);
@@ -214,6 +216,16 @@ fn an_upload_that_another_server_holds_is_in_use() {
         .take_up(&path, Cutter::default())
         .map(drop)
         .unwrap();
+}
+
+#[test]
+fn a_record_that_is_never_due_ends_no_pass() {
+    let tree = tree();
+    let record = tree.top.path().join(format!("{LEFTOVER}.head"));
+    let line = format!("{:<8} {:>20} {:>20} {:>20}\n", "arriving", 0, "-", u64::MAX);
+    fs::write(record, line + "PUT /x HTTP/1.1\r\n\r\n").unwrap();
+    tree.files.remove_leftovers(&|| true);
+    assert!(tree.top.path().join(LEFTOVER).exists());
 }
 
 #[test]
@@ -343,7 +355,7 @@ fn names_of_uploads_under_way_are_the_servers_own() {
 #[test]
 fn an_upload_appears_when_it_is_finished() {
     let tree = tree();
-    let upload = tree.begin("/a.txt").unwrap();
+    let mut upload = tree.begin("/a.txt").unwrap();
     assert_eq!(upload.bytes(), 10);
     tree.check("/a.txt", "root/a.txt");
     upload.finish(|_| true).unwrap();
@@ -390,7 +402,7 @@ fn a_dropped_upload_leaves_nothing() {
 #[test]
 fn an_upload_that_fails_at_the_end_leaves_nothing() {
     let tree = tree();
-    let upload = tree.begin("/site/x").unwrap();
+    let mut upload = tree.begin("/site/x").unwrap();
     fs::create_dir(tree.root().join("site/x")).unwrap();
     let before_it: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
     assert!(matches!(upload.finish(|_| true), Err(FilesError::IsFolder)));
@@ -398,7 +410,7 @@ fn an_upload_that_fails_at_the_end_leaves_nothing() {
     assert_eq!(left, before_it);
 
     // A file has come to stand where the second of two folders was to be made.
-    let upload = tree.begin("/new/file/x").unwrap();
+    let mut upload = tree.begin("/new/file/x").unwrap();
     fs::create_dir(tree.root().join("new")).unwrap();
     fs::write(tree.root().join("new/file"), "").unwrap();
     assert!(matches!(
@@ -416,8 +428,8 @@ fn is_ours(path: &Path) -> bool {
 #[test]
 fn uploads_at_once_share_the_folders_they_make() {
     let tree = tree();
-    let first = tree.begin("/x/y/1").unwrap();
-    let second = tree.begin("/x/y/2").unwrap();
+    let mut first = tree.begin("/x/y/1").unwrap();
+    let mut second = tree.begin("/x/y/2").unwrap();
     let third = tree.begin("/x/y/3").unwrap();
     first.finish(|_| true).unwrap();
     drop(third);
@@ -429,14 +441,14 @@ fn uploads_at_once_share_the_folders_they_make() {
 #[test]
 fn a_folder_swapped_for_a_link_leads_nowhere() {
     let tree = tree();
-    let upload = tree.begin("/site/file").unwrap();
+    let mut upload = tree.begin("/site/file").unwrap();
     fs::rename(tree.root().join("site"), tree.root().join("moved")).unwrap();
     tree.link("../outside", "site");
     assert!(matches!(upload.finish(|_| true), Err(FilesError::NotFound)));
     assert!(!tree.top.path().join("outside/file").exists());
     tree.check("/moved/file", "NotFound");
 
-    let upload = tree.begin("/late/file").unwrap();
+    let mut upload = tree.begin("/late/file").unwrap();
     tree.link("../outside", "late");
     assert!(matches!(upload.finish(|_| true), Err(FilesError::NotFound)));
     assert!(!tree.top.path().join("outside/file").exists());

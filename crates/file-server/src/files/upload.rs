@@ -79,7 +79,7 @@ impl Files {
     pub fn upload(&self, path: &TreePath, bytes: u64) -> Result<Upload<'_>, FilesError> {
         let place = self.place(path)?;
         self.check_room(&place.folder, bytes)?;
-        let has_default_acl = owned::has_default_acl(&place.folder);
+        let has_default_acl = owned::has_default_acl(&place.folder)?;
         let mode = owned::mode_temporary(has_default_acl);
         let (file, temporary) = create_temporary(&place.folder, mode)?;
         Ok(Upload {
@@ -159,7 +159,7 @@ impl<'f> Upload<'f> {
             hasher: files.hashers.take(&temporary, bytes),
             room_checked_at: 0,
             temporary,
-            has_default_acl: owned::has_default_acl(&place.folder),
+            has_default_acl: owned::has_default_acl(&place.folder)?,
             place,
             made: Vec::new(),
             owned: None,

@@ -72,7 +72,7 @@ fn what_is_write_protected_is_not_replaced() {
     tree.check("/a.txt", "root/a.txt");
     // Also if it becomes so while the upload comes.
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    let upload = tree.begin("/a.txt").unwrap();
+    let mut upload = tree.begin("/a.txt").unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
     assert!(matches!(
         upload.finish(|_| true),
@@ -106,26 +106,70 @@ fn a_new_file_has_the_mode_of_the_umask_and_none_before() {
     let tree = tree();
     let usual = tree.root().join("usual");
     fs::write(&usual, "").unwrap();
-    let upload = tree.begin("/x/new").unwrap();
+    let mut upload = tree.begin("/x/new").unwrap();
     let temporary = tree.root().join(upload.resource());
     assert_eq!(mode_of(&temporary), 0o600);
     upload.finish(|_| true).unwrap();
     assert_eq!(mode_of(&tree.root().join("x/new")), mode_of(&usual));
 }
 
+/// Sets the list of who may use a file, of tags and rights; returns whether there are such lists here.
+fn set_acl(path: &Path, kind: &str, entries: &[(u8, u8)]) -> bool {
+    // Version 2.
+    let mut acl = vec![2, 0, 0, 0];
+    for (tag, rights) in entries {
+        let id = if *tag == NAMED_USER { 1 } else { 0xff };
+        acl.extend([*tag, 0, *rights, 0, id, id, id, id]);
+    }
+    let file = fs::File::open(path).unwrap();
+    let name = format!("system.posix_acl_{kind}");
+    let set = rustix::fs::fsetxattr(&file, name, &acl, rustix::fs::XattrFlags::empty());
+    if set.is_err() {
+        eprintln!("skipped: no access control lists here");
+    }
+    set.is_ok()
+}
+
+/// The tag of a user who is named.
+const NAMED_USER: u8 = 2;
+
+/// What the list of a file has.
+fn acl_bytes(path: &Path) -> Vec<u8> {
+    let file = fs::File::open(path).unwrap();
+    let mut acl = vec![0; 256];
+    let bytes = rustix::fs::fgetxattr(&file, "system.posix_acl_access", &mut acl[..]);
+    acl.truncate(bytes.unwrap_or(0));
+    acl
+}
+
+#[test]
+fn who_else_may_use_a_file_may_use_what_replaces_it() {
+    let tree = tree();
+    let file = tree.root().join("a.txt");
+    // A user who is named may write, and the group may not even read: the mode shows the mask.
+    let entries = [(1, 6), (NAMED_USER, 6), (4, 0), (0x10, 6), (0x20, 0)];
+    if !set_acl(&file, "access", &entries) {
+        return;
+    }
+    let before = (mode_of(&file), acl_bytes(&file));
+    assert_eq!(before.0, 0o660);
+    tree.check_upload("/a.txt", "saved");
+    assert_eq!((mode_of(&file), acl_bytes(&file)), before);
+    // What has no list gets none, whatever the folder gives new files.
+    let plain = tree.root().join("plain");
+    fs::write(&plain, "").unwrap();
+    fs::set_permissions(&plain, Permissions::from_mode(0o640)).unwrap();
+    assert!(set_acl(&tree.root(), "default", &entries));
+    tree.check_upload("/plain", "saved");
+    assert_eq!((mode_of(&plain), acl_bytes(&plain)), (0o640, Vec::new()));
+}
+
 #[test]
 fn a_folder_that_says_who_may_use_new_files_is_obeyed() {
     let tree = tree();
     let folder = tree.root().join("empty");
-    // Version 2; user, group, mask and others have read and write, but for others.
-    let mut acl = vec![2, 0, 0, 0];
-    for (tag, rights) in [(1, 6), (4, 6), (0x20, 0)] {
-        acl.extend([tag, 0, rights, 0, 0xff, 0xff, 0xff, 0xff]);
-    }
-    let file = fs::File::open(&folder).unwrap();
-    let name = "system.posix_acl_default";
-    if rustix::fs::fsetxattr(&file, name, &acl, rustix::fs::XattrFlags::empty()).is_err() {
-        eprintln!("skipped: no access control lists here");
+    // User and group have read and write, and others nothing.
+    if !set_acl(&folder, "default", &[(1, 6), (4, 6), (0x20, 0)]) {
         return;
     }
     fs::write(folder.join("usual"), "").unwrap();
@@ -197,7 +241,7 @@ fn of_those_who_ask_one_server_to_replace_a_version_one_wins_and_the_others_are_
         let before = tree.files.version(&path).unwrap();
         let start = Barrier::new(4);
         let replace = || {
-            let upload = tree.begin("/a.txt").unwrap();
+            let mut upload = tree.begin("/a.txt").unwrap();
             start.wait();
             upload.finish(|there| there == before.as_ref())
         };
@@ -215,7 +259,7 @@ fn of_those_who_ask_one_server_to_replace_a_version_one_wins_and_the_others_are_
 fn uploads_that_give_up_take_no_folder_from_another() {
     let tree = tree();
     let mut first = tree.begin("/x/y/1").unwrap();
-    let second = tree.begin("/x/y/2").unwrap();
+    let mut second = tree.begin("/x/y/2").unwrap();
     first.make_missing().unwrap();
     assert!(tree.root().join("x/y").exists());
     drop(first);
@@ -234,7 +278,7 @@ fn a_server_that_only_creates_replaces_nothing() {
         tree.check_upload(path, "Exists");
     }
     tree.check_upload("/new", "saved");
-    let upload = tree.begin("/other").unwrap();
+    let mut upload = tree.begin("/other").unwrap();
     fs::write(tree.root().join("other"), "before").unwrap();
     assert!(matches!(upload.finish(|_| true), Err(FilesError::Exists)));
     tree.check("/other", "before");

@@ -55,7 +55,7 @@ fn a_root_is_wherever_the_link_leads() {
     let files = Arc::new(Files::open(&link, 0, DAY).unwrap());
     let tree = Tree { top, files };
     tree.check("/version", "one");
-    let upload = tree.begin("/new").unwrap();
+    let mut upload = tree.begin("/new").unwrap();
     symlink("two", tree.top.path().join("next")).unwrap();
     fs::rename(tree.top.path().join("next"), &link).unwrap();
     tree.check("/version", "two");
@@ -68,8 +68,8 @@ fn a_root_is_wherever_the_link_leads() {
 #[test]
 fn an_upload_is_not_saved_where_nobody_sees_it() {
     let tree = tree();
-    let in_root = tree.begin("/new").unwrap();
-    let in_site = tree.begin("/site/new").unwrap();
+    let mut in_root = tree.begin("/new").unwrap();
+    let mut in_site = tree.begin("/site/new").unwrap();
     fs::rename(tree.root().join("site"), tree.top.path().join("site")).unwrap();
     fs::create_dir(tree.root().join("site")).unwrap();
     assert!(matches!(in_site.finish(|_| true), Err(FilesError::Moved)));

@@ -56,6 +56,28 @@ fn what_is_taken_back_is_not_counted_as_synced() {
 }
 
 #[test]
+fn what_cannot_be_placed_now_can_be_later() {
+    let tree = tree();
+    with_taken_up(&tree, b"abc", |upload, path| {
+        let away = tree.top.path().join("away");
+        fs::rename(tree.root(), &away).unwrap();
+        let placed = upload.finish(|_| true);
+        assert!(matches!(placed, Err(FilesError::RootGone)), "{placed:?}");
+        fs::rename(away, tree.root()).unwrap();
+        assert!(path.exists());
+        assert!(upload.finish(|_| true).unwrap());
+    });
+    tree.check("/new", "abc");
+    // But not if it is wanted no more.
+    with_taken_up(&tree, b"def", |upload, path| {
+        let placed = upload.finish(|_| false);
+        assert!(matches!(placed, Err(FilesError::Changed)), "{placed:?}");
+        assert!(!upload.is_kept());
+        assert!(!path.with_extension("head").exists());
+    });
+}
+
+#[test]
 fn only_what_was_being_placed_and_is_missing_is_in_its_place() {
     let tree = tree();
     let path = TreePath::decode("/new").unwrap();
