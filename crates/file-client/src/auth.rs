@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cli::stream;
 
+use crate::source::BYTE_ORDER_MARK;
 use crate::{Error, Input};
 
 /// The longest first line of a file with a password, in bytes.
@@ -67,6 +68,7 @@ impl Credentials {
         if line.len() as u64 > LINE_BYTES_MAX {
             return None;
         }
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let is_shaped = line
@@ -102,7 +104,11 @@ mod tests {
     fn the_first_line_says_who_asks() {
         // From RFC 7617 section 2.
         let want = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
-        for line in ["Aladdin:open sesame", "Aladdin:open sesame\r\n"] {
+        for line in [
+            "Aladdin:open sesame",
+            "Aladdin:open sesame\r\n",
+            "\u{feff}Aladdin:open sesame\r\n",
+        ] {
             assert_eq!(Credentials::parse(line.as_bytes()).unwrap().field(), want);
         }
         assert!(Credentials::parse(b"a:").is_some());

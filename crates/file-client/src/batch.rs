@@ -14,6 +14,7 @@ use cli::exit::with_causes;
 use cli::{Endpoint, Exit, Failure, stream, unbracketed};
 
 use crate::progress::above_bars;
+use crate::source::BYTE_ORDER_MARK;
 use crate::{Client, Error, Input, Options, Transfer, quoting};
 
 /// The longest batch, in bytes: a million lines.
@@ -177,6 +178,7 @@ impl Worker<'_> {
 }
 
 fn parse(text: &[u8], port_default: u16) -> Vec<Line> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let lines = text.split(|byte| *byte == b'\n').zip(1..);
     let line = |(line, number): (&[u8], usize)| {
         let request = parse_line(line, port_default).transpose()?;
@@ -253,6 +255,9 @@ mod tests {
         check(b"client_get a [::1] 1", &[(1, "get a", "::1", 1)]);
         // Standard input has the lines, if anything.
         check(b"client_post - h", &[(1, "post -", "h", 7)]);
+        // Some editors begin a text like this.
+        let marked = "\u{feff}client_get a h";
+        check(marked.as_bytes(), &[(1, "get a", "h", 7)]);
         check(b"", &[]);
         check(b"#client_get a h", &[]);
     }

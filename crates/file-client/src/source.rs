@@ -32,6 +32,9 @@ impl Input {
     }
 }
 
+/// How some editors begin a text, to say that it is UTF-8.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A file is read and sent in pieces of up to so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 

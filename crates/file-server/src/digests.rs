@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::lock;
 use hashbrown::HashMap;
@@ -29,6 +29,10 @@ const KEPT_MAX: usize = 1024;
 const WAITING_MAX: usize = 64;
 /// ...and how long they wait.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How long a request takes at most to know a digest, waiting and reading: a client does not wait much
+/// longer for the head of a reply.
+const TIME_MAX: Duration = Duration::from_secs(20);
 
 /// The digests that are known.
 #[derive(Default)]
@@ -57,9 +61,15 @@ impl Digests {
         if before.bytes() != bytes {
             return Ok(None);
         }
+        let until = Instant::now() + TIME_MAX;
         self.of_identity(before, || {
-            let digest = Hasher::digest_of(file.take(bytes))?;
+            let input = file.take(bytes);
+            let digest = Hasher::digest_of(InTime { input, until })?;
             Ok((digest, identity()?))
+        })
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Ok(None),
+            _ => Err(error),
         })
     }
 
@@ -127,6 +137,22 @@ impl Digests {
     }
 }
 
+/// What is read of an input before some time; behind that, reading fails with
+/// [`io::ErrorKind::TimedOut`].
+struct InTime<R> {
+    input: R,
+    until: Instant,
+}
+
+impl<R: Read> Read for InTime<R> {
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        if Instant::now() >= self.until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.input.read(piece)
+    }
+}
+
 /// The right to read a long file. Dropping it lets the next one read.
 #[must_use = "another may read as soon as it is dropped"]
 struct Reader<'a>(&'a Digests);
@@ -181,6 +207,21 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn what_takes_too_long_has_no_digest() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let digest = |until| {
+            let input = &b"short"[..];
+            Hasher::digest_of(InTime { input, until })
+        };
+        let late = digest(now).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            digest(now + 3600 * second).unwrap(),
+            Hasher::digest_of(&b"short"[..]).unwrap()
+        );
     }
 
     #[test]
