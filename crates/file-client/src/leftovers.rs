@@ -70,10 +70,13 @@ fn is_leftover(entry: &DirEntry) -> std::io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{chown, symlink};
     use std::time::SystemTime;
 
     use super::*;
+
+    /// Another user, whoever we are.
+    const NOBODY: u32 = 65534;
 
     fn make(folder: &Path, name: &str, age: Duration) -> File {
         let file = File::create(folder.join(name)).unwrap();
@@ -90,7 +93,7 @@ mod tests {
             format!(".quartet-download-{}", id(1)),
             format!(".quartet-state-{}", id(2)),
         ];
-        let kept = [
+        let mut kept = vec![
             // One that can be gone on with, and its state.
             format!(".quartet-download-{}", id(3)),
             format!(".quartet-download-{}.json", id(3)),
@@ -108,6 +111,14 @@ mod tests {
         busy_file.try_lock().unwrap();
         let link = format!(".quartet-download-{}", id(8));
         symlink(&gone[0], folder.join(&link)).unwrap();
+        let foreign = format!(".quartet-download-{}", id(9));
+        make(folder, &foreign, AGE_MIN);
+        // Only root can try this.
+        if chown(folder.join(&foreign), Some(NOBODY), None).is_err() {
+            fs::remove_file(folder.join(&foreign)).unwrap();
+        } else {
+            kept.push(foreign);
+        }
         remove_beside(&folder.join("a"));
         for name in &gone {
             assert!(!folder.join(name).exists(), "{name}");
