@@ -32,7 +32,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cap_std::fs::{OpenOptions, OpenOptionsExt};
@@ -50,7 +50,7 @@ use disk::Disk;
 use entries::Lists;
 use hashers::Hashers;
 use hot::HotFiles;
-use root::{Root, RootPath};
+use root::{FileId, Root, RootPath};
 use sweep::UnfinishedPaths;
 use unfinished::Turns;
 
@@ -230,6 +230,7 @@ pub struct Files {
     hashers: Hashers,
     disk: Disk,
     unfinished: UnfinishedPaths,
+    swept: Mutex<Option<FileId>>,
     hot: HotFiles,
 }
 
@@ -276,6 +277,7 @@ impl Files {
             hashers: Hashers::default(),
             disk: Disk::default(),
             unfinished: UnfinishedPaths::default(),
+            swept: Mutex::default(),
             hot: HotFiles::default(),
         })
     }

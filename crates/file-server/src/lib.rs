@@ -316,14 +316,14 @@ fn sweep_until(stopped: &Receiver<()>, connections: &Connections) {
         .clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX);
     let files = &connections.files;
     let goes_on = || stopped.try_recv() == Err(TryRecvError::Empty);
-    if !connections.read_only {
-        files.remove_leftovers(&goes_on);
-    }
-    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-        files.forget_changed();
+    loop {
         if !connections.read_only {
-            files.remove_expired(&goes_on);
+            files.remove_unfinished(&goes_on);
         }
+        if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+        files.forget_changed();
     }
 }
 

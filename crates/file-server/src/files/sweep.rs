@@ -1,6 +1,7 @@
 //! Finds the uploads that nobody goes on with.
 //!
-//! What other runs of a server have left is found in one pass over the tree, in the background. What
+//! What other runs of a server have left is found in one pass over the tree, in the background; when
+//! another folder has come to the root's path, in one pass over that. What
 //! that pass finds but is still kept, and what this server's own clients break off, is remembered by
 //! its path, so that nothing else has to be looked at again.
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use cap_std::fs::Dir;
 use cli::escape::Escaped;
 
+use super::root::Root;
 use super::{Files, record};
 
 /// How many entries of folders a pass looks at.
@@ -63,12 +65,23 @@ impl UnfinishedPaths {
 }
 
 impl Files {
-    /// Removes what is left of uploads that nobody can, or will, go on with, in all folders, but
-    /// not behind links, as long as it `goes_on`.
-    pub fn remove_leftovers(&self, goes_on: &dyn Fn() -> bool) {
+    /// Removes what is left of uploads that nobody can, or will, go on with, as long as it `goes_on`:
+    /// in all folders of a root that is new to this server, and later of those that are known and due.
+    pub fn remove_unfinished(&self, goes_on: &dyn Fn() -> bool) {
         let Ok(root) = self.root() else {
             return;
         };
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = swept.replace(root.id);
+        drop(swept);
+        match before == Some(root.id) {
+            true => self.remove_expired(&root, goes_on),
+            false => self.remove_leftovers(&root, goes_on),
+        }
+    }
+
+    /// Looks in all folders, but not behind links.
+    pub(super) fn remove_leftovers(&self, root: &Root, goes_on: &dyn Fn() -> bool) {
         let (mut removed, mut entries, mut is_whole) = (0, 0, true);
         // A stack and not a recursion, because a tree can be deep; and of paths, because it can be
         // wide, and an open folder takes a descriptor.
@@ -102,11 +115,7 @@ impl Files {
         }
     }
 
-    /// The same, of those that are known and due.
-    pub fn remove_expired(&self, goes_on: &dyn Fn() -> bool) {
-        let Ok(root) = self.root() else {
-            return;
-        };
+    fn remove_expired(&self, root: &Root, goes_on: &dyn Fn() -> bool) {
         let mut removed = 0;
         for path in self.unfinished.take_due() {
             if !goes_on() {

@@ -123,7 +123,7 @@ fn what_a_killed_server_left_is_removed_and_nothing_else() {
     let tree = tree();
     let mut upload = tree.begin("/site/under way").unwrap();
     let before = tree.listing().len();
-    tree.files.remove_leftovers(&|| true);
+    tree.files.remove_unfinished(&|| true);
     assert_eq!(tree.listing().len(), before - 1);
     assert!(!tree.top.path().join(LEFTOVER).exists());
     upload.finish(|_| true).unwrap();
@@ -133,7 +133,7 @@ fn what_a_killed_server_left_is_removed_and_nothing_else() {
 #[test]
 fn a_pass_ends_when_it_is_told_to() {
     let tree = tree();
-    tree.files.remove_leftovers(&|| false);
+    tree.files.remove_unfinished(&|| false);
     assert!(tree.top.path().join(LEFTOVER).exists());
 }
 
@@ -141,16 +141,29 @@ fn a_pass_ends_when_it_is_told_to() {
 fn what_is_due_is_removed_without_another_pass() {
     let root = tempfile::tempdir().unwrap();
     let files = Files::open(root.path(), 0, Duration::ZERO).unwrap();
+    files.remove_unfinished(&|| true);
     let mut upload = files.upload(&TreePath::decode("/new").unwrap(), 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
     upload.keep(head, None, Cutter::default()).unwrap();
     drop(upload);
     let other = root.path().join(Path::new(LEFTOVER).file_name().unwrap());
     fs::write(&other, "").unwrap();
-    files.remove_expired(&|| true);
+    files.remove_unfinished(&|| true);
     let names = fs::read_dir(root.path()).unwrap();
     let names: Vec<_> = names.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(names, [other], "nobody has looked for the other");
+}
+
+#[test]
+fn another_root_is_looked_through_too() {
+    let tree = tree();
+    tree.files.remove_unfinished(&|| true);
+    assert!(!tree.top.path().join(LEFTOVER).exists());
+    fs::rename(tree.root(), tree.top.path().join("before")).unwrap();
+    fs::create_dir_all(tree.root().join("site")).unwrap();
+    fs::write(tree.top.path().join(LEFTOVER), "").unwrap();
+    tree.files.remove_unfinished(&|| true);
+    assert!(!tree.top.path().join(LEFTOVER).exists());
 }
 
 #[test]
@@ -163,7 +176,7 @@ fn each_upload_is_kept_as_long_as_the_server_said_where_it_began() {
     upload.keep(head, None, Cutter::default()).unwrap();
     let resource = format!("/{}", upload.resource().display());
     drop(upload);
-    short.remove_leftovers(&|| true);
+    short.remove_unfinished(&|| true);
     let path = TreePath::decode(&resource).unwrap();
     let Begun::Unfinished(unfinished) = short.take_up(&path, Cutter::default()).unwrap() else {
         panic!("it is not finished");
@@ -184,7 +197,7 @@ fn what_has_just_begun_is_not_swept_away_by_any_server() {
             let is_over = &is_over;
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    files.remove_leftovers(&|| true);
+                    files.remove_leftovers(&files.root().unwrap(), &|| true);
                 }
             });
         }
@@ -224,7 +237,7 @@ fn a_record_that_is_never_due_ends_no_pass() {
     let record = tree.top.path().join(format!("{LEFTOVER}.head"));
     let line = format!("{:<8} {:>20} {:>20} {:>20}\n", "arriving", 0, "-", u64::MAX);
     fs::write(record, line + "PUT /x HTTP/1.1\r\n\r\n").unwrap();
-    tree.files.remove_leftovers(&|| true);
+    tree.files.remove_unfinished(&|| true);
     assert!(tree.top.path().join(LEFTOVER).exists());
 }
 
@@ -234,7 +247,7 @@ fn what_only_has_such_a_name_is_not_swept_away() {
     // The client's, of an upload to another server.
     let state = tree.root().join(".quartet-upload-a.txt");
     fs::write(&state, "{}").unwrap();
-    tree.files.remove_leftovers(&|| true);
+    tree.files.remove_unfinished(&|| true);
     assert!(state.exists());
 }
 

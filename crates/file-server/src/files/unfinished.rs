@@ -94,9 +94,7 @@ impl Files {
         // It was a request of ours, and it was checked when it came.
         let target = RequestHead::parse(&head).map_err(|_| FilesError::NotFound)?;
         let target = TreePath::decode(target.path).map_err(|_| FilesError::NotFound)?;
-        let mut options = OpenOptions::new();
-        options.read(true).append(true);
-        let file = match folder.open_with(name, &options) {
+        let file = match folder.open_with(name, &to_append()) {
             Err(error)
                 if progress.stage == Stage::Placing && error.kind() == io::ErrorKind::NotFound =>
             {
@@ -110,6 +108,9 @@ impl Files {
             }
             opened => opened?.into_std(),
         };
+        if !file.metadata()?.is_file() {
+            return Err(FilesError::NotFound);
+        }
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
             return Err(FilesError::InUse);
         }
@@ -162,12 +163,8 @@ impl Files {
         if record_of.is_some() && folder.try_exists(upload)? {
             return Ok(Swept::Other);
         }
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mut options = OpenOptions::new();
         // For writing, because some network file systems lock nothing else.
-        options.read(true).append(true);
-        options.custom_flags(flags.bits() as i32);
-        let file = match folder.open_with(name, &options) {
+        let file = match folder.open_with(name, &to_append()) {
             // A server of another user's.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Ok(Swept::Other);
@@ -205,6 +202,15 @@ impl Files {
         record::remove(folder, name);
         folder.remove_file(name)
     }
+}
+
+/// How a temporary file is opened. Others who may write in the folder may have put something else there.
+fn to_append() -> OpenOptions {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true);
+    options.custom_flags(flags.bits() as i32);
+    options
 }
 
 /// How long is left of the time that an upload, or the record of one that is in its place, is kept.

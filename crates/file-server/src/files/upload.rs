@@ -403,8 +403,12 @@ impl Drop for Upload<'_> {
             let _ = self.place.folder.remove_dir(path);
         }
         if self.kept.is_none() {
-            if let Err(error) = self.place.folder.remove_file(&self.temporary) {
-                log::error!("{} stays behind: {error}", self.temporary);
+            match self.place.folder.remove_file(&self.temporary) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    log::error!("{} stays behind: {error}", self.temporary);
+                }
+                // Or it was removed together with the folder.
+                _ => {}
             }
         } else if let Err(error) = self.leave() {
             log::error!("{}: {}", self.temporary, with_causes(&error));

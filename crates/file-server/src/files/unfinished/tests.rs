@@ -56,6 +56,23 @@ fn what_is_taken_back_is_not_counted_as_synced() {
 }
 
 #[test]
+fn a_link_that_stands_for_an_upload_leads_nowhere() {
+    let tree = tree();
+    let path = TreePath::decode("/new").unwrap();
+    let mut upload = tree.files.upload(&path, 0).unwrap();
+    let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
+    upload.keep(head, None, Cutter::default()).unwrap();
+    let resource = upload.resource();
+    drop(upload);
+    fs::remove_file(tree.root().join(&resource)).unwrap();
+    tree.link("a.txt", resource.to_str().unwrap());
+    let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
+    let begun = tree.files.take_up(&path, Cutter::default()).map(drop);
+    assert!(matches!(begun, Err(FilesError::NotFound)), "{begun:?}");
+    tree.check("/a.txt", "root/a.txt");
+}
+
+#[test]
 fn what_cannot_be_placed_now_can_be_later() {
     let tree = tree();
     with_taken_up(&tree, b"abc", |upload, path| {
