@@ -7,8 +7,8 @@
 //! What stands in a folder is its [`Entries`].
 //!
 //! What comes in is an [`Upload`], which appears under its name when it is whole and on disk:
-//! `place` is how. What is left of one that was broken off, and can be gone on with, is in
-//! `unfinished`; `sweep` finds what nobody goes on with. Several servers may serve one root.
+//! `place` is where, and `placement` how. What is left of one that was broken off and can be continued
+//! is in `unfinished`; `sweep` finds what nobody continues. Several servers may serve one root.
 
 mod claims;
 mod disk;
@@ -17,6 +17,7 @@ mod hashers;
 mod hot;
 mod owned;
 mod place;
+mod placement;
 mod record;
 mod root;
 mod sweep;

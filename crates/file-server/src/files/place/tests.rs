@@ -283,16 +283,3 @@ fn a_server_that_only_creates_replaces_nothing() {
     assert!(matches!(upload.finish(|_| true), Err(FilesError::Exists)));
     tree.check("/other", "before");
 }
-
-#[test]
-fn a_disk_that_cannot_rename_without_replacing_links() {
-    let top = tempfile::tempdir().unwrap();
-    let folder = Dir::open_ambient_dir(top.path(), cap_std::ambient_authority()).unwrap();
-    fs::write(top.path().join("one"), "1").unwrap();
-    fs::write(top.path().join("two"), "2").unwrap();
-    let place = |from| link_new(&folder, from, &folder, OsStr::new("file"));
-    assert_eq!(place("one"), Ok(()));
-    assert_eq!(place("two"), Err(Errno::EXIST));
-    assert_eq!(fs::read_to_string(top.path().join("file")).unwrap(), "1");
-    assert!(!top.path().join("one").exists() && top.path().join("two").exists());
-}
