@@ -43,10 +43,9 @@ impl Place {
                 if there.permissions().readonly() {
                     return Err(io::ErrorKind::PermissionDenied.into());
                 }
-                Ok(Self::File {
-                    path: fs::canonicalize(target)?,
-                    rights: Rights::of(&there),
-                })
+                let path = fs::canonicalize(target)?;
+                let rights = Rights::of(&path, &there);
+                Ok(Self::File { path, rights })
             }
             Ok(_) => Ok(Self::Device),
             Err(_) => Ok(Self::File {

@@ -5,28 +5,54 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
+use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, getxattr};
+use rustix::io::Errno;
+
 use crate::beside;
 use crate::progress::above_bars;
 
 /// A file that is arriving is nobody else's until it has its place.
 pub(crate) const MODE_OF_ARRIVING: u32 = 0o600;
 
-/// What a file gets that has arrived: the mode of the one that it replaces, and its owner where that is
-/// allowed; or, if it replaces none, the mode that any new file gets in that folder.
+/// Where Linux has the access control list of a file.
+const ACL: &str = "system.posix_acl_access";
+
+/// The longest such list, in bytes: what the kernel lets one be.
+const ACL_BYTES_MAX: usize = 65_536;
+
+/// The rights of the group in a mode; those of the list's mask, if a file has a list.
+const MODE_OF_GROUP: u32 = 0o070;
+
+/// What a file gets that has arrived: the mode and the access control list of the one that it replaces,
+/// and its owner where that is allowed; or, if it replaces none, the mode that any new file gets in that
+/// folder.
 #[derive(Debug)]
 pub(crate) struct Rights {
     mode: u32,
-    /// User and group, if they are to be kept.
-    owner: Option<(u32, u32)>,
+    replaced: Option<Replaced>,
+}
+
+/// What is kept of a file that is replaced, besides its mode.
+#[derive(Debug)]
+struct Replaced {
+    user: u32,
+    group: u32,
+    acl: Option<Vec<u8>>,
 }
 
 impl Rights {
     /// Those of a file that is replaced, as writing to it would leave them: nothing else runs as its
     /// owner.
-    pub(crate) fn of(replaced: &Metadata) -> Self {
+    pub(crate) fn of(path: &Path, replaced: &Metadata) -> Self {
+        let mut acl = vec![0; ACL_BYTES_MAX];
+        let acl = getxattr(path, ACL, &mut acl[..]).map(|bytes| acl[..bytes].to_vec());
         Self {
             mode: replaced.mode() & 0o777,
-            owner: Some((replaced.uid(), replaced.gid())),
+            replaced: Some(Replaced {
+                user: replaced.uid(),
+                group: replaced.gid(),
+                acl: acl.ok(),
+            }),
         }
     }
 
@@ -42,7 +68,10 @@ impl Rights {
         let there = options.open(&path)?.metadata();
         fs::remove_file(&path)?;
         let mode = there?.mode() & 0o777;
-        Ok(Self { mode, owner: None })
+        Ok(Self {
+            mode,
+            replaced: None,
+        })
     }
 
     /// Gives them to a file that has arrived. One that cannot have them stays as private as it was: it is
@@ -50,14 +79,20 @@ impl Rights {
     pub(crate) fn give_to(&self, file: &File) -> io::Result<()> {
         let there = file.metadata()?;
         let mut mode = self.mode;
-        if let Some((user, group)) = self.owner
-            && (there.uid(), there.gid()) != (user, group)
-            && fchown(file, Some(user), Some(group)).is_err()
-            // Only root may give a file away. Its group may be one of ours.
-            && let Err(error) = fchown(file, None, Some(group))
-        {
-            above_bars(|| log::debug!("The owner is not kept: {error}"));
-            mode = for_other_group(mode);
+        if let Some(Replaced { user, group, acl }) = &self.replaced {
+            if (there.uid(), there.gid()) != (*user, *group)
+                && fchown(file, Some(*user), Some(*group)).is_err()
+                // Only root may give a file away. Its group may be one of ours.
+                && let Err(error) = fchown(file, None, Some(*group))
+            {
+                above_bars(|| log::debug!("The owner is not kept: {error}"));
+                mode = for_other_group(mode);
+            }
+            if let Err(error) = set_acl(file, acl.as_deref()) {
+                above_bars(|| log::warn!("The access control list is not kept: {error}"));
+                // Without the list, the group would get the rights of its mask.
+                mode &= !MODE_OF_GROUP;
+            }
         }
         if there.mode() & 0o7777 != mode
             && let Err(error) = file.set_permissions(Permissions::from_mode(mode))
@@ -68,14 +103,66 @@ impl Rights {
     }
 }
 
+/// Gives a file an access control list, or none: it may have one from its folder.
+fn set_acl(file: &File, acl: Option<&[u8]>) -> Result<(), Errno> {
+    match acl {
+        Some(acl) => fsetxattr(file, ACL, acl, XattrFlags::empty()),
+        None => match fremovexattr(file, ACL) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+            done => done,
+        },
+    }
+}
+
 /// A mode for a file that gets another group than it was meant for, which may do no more than anybody.
 fn for_other_group(mode: u32) -> u32 {
-    (mode & !0o070) | (mode & (mode << 3) & 0o070)
+    (mode & !MODE_OF_GROUP) | (mode & (mode << 3) & MODE_OF_GROUP)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An access control list: the owner, one more user, the group, the mask, and others.
+    fn acl_of_one_more() -> Vec<u8> {
+        let mut acl = 2_u32.to_le_bytes().to_vec();
+        for (tag, rights, id) in [
+            (0x01_u16, 6_u16, u32::MAX),
+            (0x02, 6, 65534),
+            (0x04, 0, u32::MAX),
+            (0x10, 6, u32::MAX),
+            (0x20, 0, u32::MAX),
+        ] {
+            acl.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+            acl.extend(id.to_le_bytes());
+        }
+        acl
+    }
+
+    #[test]
+    fn an_access_control_list_is_kept_and_none_is_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str| File::create(folder.path().join(name)).unwrap();
+        let rights = |name: &str| {
+            let path = folder.path().join(name);
+            Rights::of(&path, &fs::metadata(&path).unwrap())
+        };
+        let acl_in = |name: &str| rights(name).replaced.unwrap().acl;
+        let acl = acl_of_one_more();
+        if fsetxattr(make("listed"), ACL, &acl, XattrFlags::empty()).is_err() {
+            return; // This disk has no such lists.
+        }
+        let plain = make("plain");
+        plain
+            .set_permissions(Permissions::from_mode(0o640))
+            .unwrap();
+        rights("listed").give_to(&make("a")).unwrap();
+        assert_eq!((rights("a").mode, acl_in("a")), (0o660, Some(acl.clone())));
+        let b = make("b");
+        fsetxattr(&b, ACL, &acl, XattrFlags::empty()).unwrap();
+        rights("plain").give_to(&b).unwrap();
+        assert_eq!((rights("b").mode, acl_in("b")), (0o640, None));
+    }
 
     #[test]
     fn another_group_may_do_no_more_than_others() {
