@@ -67,6 +67,7 @@ fn a_browser_shows_and_uploads() {
         "phone",
         "folder",
         "folder-chosen",
+        "many",
     ] {
         fs::create_dir(tree.root(folder)).unwrap();
     }
@@ -95,6 +96,10 @@ fn a_browser_shows_and_uploads() {
     ] {
         write(here.join(name), bytes);
     }
+    fs::create_dir(here.join("tree/hollow")).unwrap();
+    for number in 0..120 {
+        write(here.join(format!("many/{number}.txt")), "x");
+    }
     for name in ODD_NAMES {
         write(here.join("odd").join(name), name);
     }
@@ -117,6 +122,7 @@ fn a_browser_shows_and_uploads() {
         ("names", "odd"),
         ("folder/tree", "tree"),
         ("folder-chosen/tree", "tree"),
+        ("many", "many"),
     ] {
         assert_eq!(files_in(&tree.root(folder)), files_in(&here.join(want)));
     }

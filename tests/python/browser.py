@@ -158,6 +158,10 @@ class Browser:
         self.call("Network.emulateNetworkConditions", offline=False, latency=0,
                   downloadThroughput=-1, uploadThroughput=bytes_a_second)
 
+    def is_offline(self, value):
+        self.call("Network.emulateNetworkConditions", offline=value, latency=0,
+                  downloadThroughput=-1, uploadThroughput=-1)
+
     def is_dark(self, value):
         scheme = "dark" if value else "light"
         self.call("Emulation.setEmulatedMedia",
@@ -383,11 +387,32 @@ def two_files_of_one_name_are_both_kept(browser):
 def a_folder_is_uploaded_as_it_is(browser):
     browser.open(URL + "/folder/")
     browser.drop(path("tree"), path("small.txt"))
-    browser.wait_for_summary("4 uploaded")
+    # There is no file to say that it is there.
+    browser.wait_for_summary("4 uploaded, 1 skipped")
+    assert ["tree/hollow/", "skipped", "an empty folder"] in browser.uploads(), browser.uploads()
     eventually("it is listed", lambda: browser.names() == ["..", "tree/", "small.txt"])
     browser.open(URL + "/folder-chosen/")
     browser.choose([path("tree")], "input[webkitdirectory]")
     browser.wait_for_summary("3 uploaded")
+
+
+def of_many_files_some_are_shown_and_none_is_lost(browser):
+    browser.open(URL + "/many/")
+    browser.is_offline(True)
+    browser.choose([path("many/" + name) for name in os.listdir(path("many"))])
+    browser.wait_for_summary("120 failed (100 of each are shown)")
+    said = {(state, text) for _, state, text in browser.uploads()}
+    assert said == {("failed", "the connection was lost")}, said
+    assert len(browser.uploads()) == 100, len(browser.uploads())
+    # Those that had no room have it when others go.
+    browser.click("#uploads li button", "Retry")
+    browser.click("#uploads li:last-child button", "Retry")
+    browser.wait_for_summary("120 failed (100 of each are shown)")
+    assert len(browser.uploads()) == 100, len(browser.uploads())
+    browser.is_offline(False)
+    browser.click("#uploads button", "Retry failed")
+    browser.wait_for_summary("120 uploaded (100 of each are shown)")
+    eventually("they are listed", lambda: len(browser.names()) == 121)
 
 
 def what_is_refused_is_said(browser):
@@ -483,6 +508,7 @@ with tempfile.TemporaryDirectory() as profile:
             what_comes_in_between_is_not_overwritten,
             two_files_of_one_name_are_both_kept,
             a_folder_is_uploaded_as_it_is,
+            of_many_files_some_are_shown_and_none_is_lost,
             what_is_refused_is_said,
             a_missing_page_has_a_way_back,
             a_form_works_without_scripts,

@@ -469,7 +469,9 @@ mod tests {
             );
         }
         let other = form.replace("\r\n1\r\n", "\r\nother\r\n");
-        assert_eq!(post("/?create-only", "", &other).0, 409);
+        for query in ["create-only", "create-only=", "sort=size&create-only"] {
+            assert_eq!(post(&format!("/?{query}"), "", &other).0, 409, "{query}");
+        }
         assert_eq!(fs::read(root.path().join("one.txt")).unwrap(), b"1");
         let new = other.replace("one", "three").replace("two", "four");
         assert_eq!(post("/?create-only", "", &new).0, 303);

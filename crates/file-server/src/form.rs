@@ -157,7 +157,7 @@ impl Connections {
 /// Whether the files of a form are to replace none: a form can say so in its target alone.
 fn creates_only(request: &RequestHead) -> bool {
     let mut parameters = request.query.unwrap_or_default().split('&');
-    parameters.any(|one| one == "create-only")
+    parameters.any(|one| matches!(one, "create-only" | "create-only="))
 }
 
 /// The body of a form, which has a limit also where nobody has said how long it is.

@@ -6,6 +6,8 @@
 const AT_ONCE = 3;
 // So many files at once are a mistake, and more rows than a page can show.
 const FILES_MAX = 10000;
+// More rows of one state would make the page slow. When one leaves, another takes its place.
+const ROWS_MAX = 100;
 const LOST = "the connection was lost";
 const WORDS = {
   running: "uploading", waiting: "waiting", asking: "there already", done: "uploaded",
@@ -21,7 +23,9 @@ const template = panel.querySelector("template").content.firstElementChild;
 
 const uploads = new Set();
 const queue = [];
-const counts = Object.fromEntries(Object.keys(WORDS).map((state) => [state, 0]));
+const zeros = () => Object.fromEntries(Object.keys(WORDS).map((state) => [state, 0]));
+// How many uploads there are of each state, and how many of them have their row in the list.
+let counts = zeros(), rows = zeros();
 // What to do when something is there already. Where `Cancel` was a moment ago stands nothing that
 // destroys.
 const ANSWERS = {
@@ -39,11 +43,9 @@ class Upload {
     this.file = file;
     this.path = this.wanted = path;
     this.batch = batch;
-    this.row = list.appendChild(template.cloneNode(true));
+    this.row = template.cloneNode(true);
     [this.link, this.text, this.buttons, this.bar] = this.row.children;
     uploads.add(this);
-    if (file) this.wait();
-    else this.show("failed", "cannot be read", {});
   }
 
   get url() {
@@ -52,14 +54,32 @@ class Upload {
 
   // Shows how it stands, and what can be done about it.
   show(state, text, choices) {
-    if (this.state) counts[this.state]--;
+    const before = this.state, wasListed = this.row.isConnected;
+    if (before) counts[before]--;
     counts[state]++;
     this.row.className = this.state = state;
+    if (wasListed) rows[before]--;
+    this.putRow();
+    if (wasListed && counts[before] > rows[before]) {
+      for (const other of uploads) {
+        if (other.state === before && !other.row.isConnected) {
+          other.putRow();
+          break;
+        }
+      }
+    }
     this.link.textContent = this.path;
     this.text.textContent = text;
     this.bar.value = 0;
     setButtons(this.buttons, choices);
     summarize();
+  }
+
+  // Puts its row in the list, if there is room for one more of its state.
+  putRow() {
+    if (rows[this.state] === ROWS_MAX) return this.row.remove();
+    rows[this.state]++;
+    if (!this.row.isConnected) list.append(this.row);
   }
 
   // `fields` are those of a person's answer; without them, nothing may be there.
@@ -192,10 +212,14 @@ async function refresh() {
 function summarize() {
   panel.hidden = uploads.size === 0;
   const states = Object.keys(counts).filter((state) => counts[state] > 0);
-  status.textContent = states.map((state) => `${counts[state]} ${WORDS[state]}`).join(", ");
+  status.textContent = states.map((state) => `${counts[state]} ${WORDS[state]}`).join(", ")
+    + (states.some((state) => counts[state] > ROWS_MAX) ? ` (${ROWS_MAX} of each are shown)` : "");
   const choices = {};
   if (isBusy()) choices["Cancel all"] = () => each(BUSY, (upload) => upload.cancel());
   else choices["Clear"] = clear;
+  if (counts.failed > 1) choices["Retry failed"] = () => each(["failed"], (upload) => {
+    if (upload.file) upload.wait();
+  });
   if (counts.asking > 1) {
     for (const answer in ANSWERS) choices[`${answer} (all)`] = () => each(["asking"], (upload) => {
       upload.batch.answer = ANSWERS[answer];
@@ -216,7 +240,8 @@ function each(states, act) {
 function clear() {
   uploads.clear();
   list.replaceChildren();
-  for (const state in counts) counts[state] = 0;
+  counts = zeros();
+  rows = zeros();
   summarize();
 }
 
@@ -253,18 +278,20 @@ function moment(reply) {
 async function upload(files) {
   const batch = {};
   const paths = new Set();
-  for await (const [file, path] of files) {
+  for await (const [file, path, state, text] of files) {
     if (paths.size === FILES_MAX) {
       return new Upload(null, path, batch).show("failed", `only ${FILES_MAX} files at once`, {});
     }
     let free = path;
     for (let n = 1; paths.has(free); n++) free = numbered(path, n);
     paths.add(free);
-    new Upload(file, free, batch);
+    const one = new Upload(file, free, batch);
+    if (file) one.wait();
+    else one.show(state, text, {});
   }
 }
 
-// The files in what was dropped, and their paths.
+// The files in what was dropped, and their paths; and what cannot be uploaded of it, and why.
 async function* filesIn(entries) {
   while (entries.length > 0) {
     const entry = entries.shift();
@@ -275,11 +302,14 @@ async function* filesIn(entries) {
         continue;
       }
       const reader = entry.createReader();
+      let isEmpty = true;
       for (let some; some?.length !== 0; entries.push(...some)) {
         some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+        isEmpty &&= some.length === 0;
       }
+      if (isEmpty) yield [null, `${path}/`, "skipped", "an empty folder"];
     } catch {
-      yield [null, path];
+      yield [null, path, "failed", "cannot be read"];
     }
   }
 }
