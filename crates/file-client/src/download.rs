@@ -90,12 +90,9 @@ impl Client {
     pub fn download(&mut self, path: &OsStr, to: &Path) -> Result<u64, Error> {
         if self.options.resume {
             match self.resume_download(path, to) {
-                Err(Error::NotOurs(taken)) => {
-                    let taken = shown(&taken);
+                Err(error @ (Error::NotOurs(_) | Error::NotPrivate(_))) => {
                     above_bars(|| {
-                        log::warn!(
-                            "{taken} belongs to another user; if this client ends, no other can go on"
-                        );
+                        log::warn!("{error}; if this client ends, no other can go on");
                     });
                 }
                 done => return done,

@@ -63,6 +63,8 @@ pub enum Error {
     InUse(PathBuf),
     /// Another user has put something where a part of a download would stand, or its state.
     NotOurs(PathBuf),
+    /// A disk without modes lets others open what an upload or a download would go on with.
+    NotPrivate(PathBuf),
     /// What is at a path on the server is a folder.
     IsFolder(String),
     /// The server no longer has what it has been sent of a file.
@@ -177,6 +179,10 @@ impl fmt::Display for Error {
             ),
             Self::InUse(path) => write!(f, "another client is writing {}", shown(path)),
             Self::NotOurs(path) => write!(f, "{} belongs to another user", shown(path)),
+            Self::NotPrivate(path) => {
+                let path = shown(path);
+                write!(f, "others can open {path}, on a disk that keeps no modes")
+            }
             Self::IsFolder(path) => {
                 write!(
                     f,
@@ -306,6 +312,7 @@ impl Failure for Error {
             | Self::NameTooLong { .. }
             | Self::InUse(_)
             | Self::NotOurs(_)
+            | Self::NotPrivate(_)
             | Self::AuthFileIsOpen(_)
             | Self::AuthFileIsMalformed(_)
             | Self::Input(_)

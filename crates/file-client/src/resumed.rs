@@ -84,7 +84,7 @@ impl ResumedFile {
             return Err(Error::NotOurs(taken.clone()));
         }
         leftovers::remove_beside(&to);
-        let part = open_part(&part_path)?;
+        let part = open_part(&part_path, is_ours)?;
         Ok(Self {
             to,
             rights,
@@ -216,25 +216,25 @@ impl Drop for ResumedFile {
 
 /// Opens a part, or makes it, and locks it for as long as it is open. One of ours that others can
 /// open too is not ours alone: somebody may write to it. It makes room for a new one.
-fn open_part(path: &Path) -> Result<File, Error> {
+fn open_part(path: &Path, is_ours: fn(&Metadata) -> bool) -> Result<File, Error> {
     let failed = |cause| Error::Write {
         path: path.to_owned(),
         cause,
     };
-    let (part, there) = lock(path)?;
-    if is_ours(&there) {
-        return Ok(part);
+    for is_first in [true, false] {
+        let (part, there) = lock(path)?;
+        if is_ours(&there) {
+            return Ok(part);
+        }
+        if is_foreign(&there) {
+            return Err(Error::NotOurs(path.to_owned()));
+        }
+        if is_first && there.len() > 0 {
+            above_bars(|| log::warn!("{} is not used: it is not ours alone", shown(path)));
+        }
+        fs::remove_file(path).map_err(failed)?;
     }
-    if is_foreign(&there) {
-        return Err(Error::NotOurs(path.to_owned()));
-    }
-    above_bars(|| log::warn!("{} is not used: it is not ours alone", shown(path)));
-    fs::remove_file(path).map_err(failed)?;
-    let (part, there) = lock(path)?;
-    if is_ours(&there) {
-        return Ok(part);
-    }
-    Err(Error::NotOurs(path.to_owned()))
+    Err(Error::NotPrivate(path.to_owned()))
 }
 
 /// Opens a file, or makes it, and locks it for as long as it is open.
@@ -376,6 +376,14 @@ mod tests {
         }
         // Whatever it was a link to is as it was.
         assert_eq!(fs::read(folder.path().join("link")).unwrap(), b"half");
+    }
+
+    #[test]
+    fn a_disk_without_modes_keeps_no_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = open_part(&folder.path().join("part"), |_| false);
+        assert!(matches!(part, Err(Error::NotPrivate(_))));
+        assert!(names(folder.path()).is_empty());
     }
 
     #[test]
