@@ -115,7 +115,7 @@ pub enum FilesError {
 
 impl FilesError {
     /// Whether the same may succeed later, without another request or another file in its place.
-    fn is_temporary(&self) -> bool {
+    fn is_transient(&self) -> bool {
         match self {
             Self::NotAllowed(_)
             | Self::WriteProtected
