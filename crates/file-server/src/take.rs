@@ -50,7 +50,7 @@ impl Connections {
         let has_digest = !digests(request, "repr-digest")?.is_empty();
         let mut upload = self.files.upload(&path, length).map_err(refusal)?;
         // Conditions come behind all other reasons to refuse (RFC 9110 section 13.2.1).
-        let current = self.files.version(&path).map_err(refusal)?;
+        let current = upload.replaced();
         let create = self.files.check_create(current.is_some());
         create.map_err(refusal)?;
         if conditional::judge(request, current.as_ref()) != Verdict::Go {

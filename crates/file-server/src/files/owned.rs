@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::Path;
 
 use cap_std::fs::{Dir, MetadataExt};
-use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr, lgetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr, fstat, lgetxattr};
 use rustix::io::Errno;
 
 use super::place::Place;
@@ -73,8 +73,11 @@ pub(super) fn mode_temporary(has_default_acl: bool) -> u32 {
 /// The list of who else may use a file. The file itself need not be readable, so it is not opened.
 fn acl_of(folder: &Dir, name: &OsStr) -> Option<Vec<u8>> {
     let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+    let path = path.join(name);
+    // Most files have none, and need no room for it.
+    lgetxattr(&path, ACL, &mut [0; 0]).ok()?;
     let mut acl = vec![0; ACL_BYTES_MAX];
-    let bytes = lgetxattr(path.join(name), ACL, &mut acl[..]).ok()?;
+    let bytes = lgetxattr(&path, ACL, &mut acl[..]).ok()?;
     acl.truncate(bytes);
     Some(acl)
 }
@@ -103,7 +106,8 @@ impl Upload<'_> {
         }
         let mut mode = owned.mode;
         if let Some(Before { user, group, acl }) = &owned.before {
-            if fchown(&self.file, Some(*user), Some(*group)).is_err()
+            if !self.is_owned_by(*user, *group)
+                && fchown(&self.file, Some(*user), Some(*group)).is_err()
                 // Only root gives files away; but of its groups a user may choose.
                 && fchown(&self.file, None, Some(*group)).is_err()
             {
@@ -120,6 +124,11 @@ impl Upload<'_> {
         }
         self.owned = Some(owned);
         true
+    }
+
+    /// Mostly it is, and to give it to them anew would be another change that has to get to the disk.
+    fn is_owned_by(&self, user: u32, group: u32) -> bool {
+        fstat(&self.file).is_ok_and(|there| (there.st_uid, there.st_gid) == (user, group))
     }
 
     /// Gives the file a list of who else may use it, or none; returns whether that is so.

@@ -143,7 +143,12 @@ fn deepest_folder(root: &Root, path: &Path) -> Result<(Dir, PathBuf, Vec<OsStrin
         match (root.open_dir(existing), existing.file_name()) {
             (Ok(folder), _) => {
                 missing.reverse();
-                return Ok((folder, root.canonicalize(existing)?, missing));
+                let path = match existing.as_os_str().is_empty() {
+                    // The root itself, which needs no look.
+                    true => PathBuf::new(),
+                    false => root.canonicalize(existing)?,
+                };
+                return Ok((folder, path, missing));
             }
             // But a link that leads to nothing is in the way of a folder.
             (Err(error), Some(name))

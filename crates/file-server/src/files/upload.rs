@@ -10,6 +10,7 @@ use std::time::Duration;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use cli::exit::with_causes;
 use daemon::Cutter;
+use proto::http::conditional::Version;
 use proto::http::digest::{Digest, Hasher};
 use uuid::Uuid;
 
@@ -122,8 +123,10 @@ fn create_temporary(folder: &Dir, mode: u32) -> Result<(File, String), FilesErro
         let file = folder.open_with(&temporary, &options)?.into_std();
         // Where files cannot be locked, nobody takes one for left over.
         let is_swept = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-        if !is_swept && folder.try_exists(&temporary)? {
-            return Ok((file, temporary));
+        match folder.symlink_metadata(&temporary) {
+            Ok(_) if !is_swept => return Ok((file, temporary)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(_) | Err(_) => {}
         }
     }
     Err(FilesError::InUse)
@@ -166,6 +169,11 @@ impl<'f> Upload<'f> {
             is_placed: false,
             kept: Some(kept),
         })
+    }
+
+    /// The version of the file that stood in its place when the upload began.
+    pub fn replaced(&self) -> Option<Version> {
+        self.place.version()
     }
 
     /// From now on, what has come stays if the upload is broken off, for the client to go on with;
