@@ -11,7 +11,7 @@ use proto::http::{Refusal, RequestHead, Status};
 use rustix::system::uname;
 
 /// Which hosts an HTTP server answers for: every IP address, `localhost`, what the machine is called,
-/// and the names that it was started with.
+/// alone and with `.local`, and the names that it was started with.
 #[derive(Debug, Clone, Default)]
 pub struct Hosts(Vec<String>);
 
@@ -42,10 +42,12 @@ impl Hosts {
         // The dot of the root may stand behind each.
         let name = without_dot(&host);
         let is = |known: &str| name.eq_ignore_ascii_case(without_dot(known));
+        // Its neighbours find it by multicast DNS, where no page has a name (RFC 6762).
+        let is_machine = |node: &str| is(node) || is(&format!("{node}.local"));
         if name.parse::<Ipv4Addr>().is_ok()
             || is("localhost")
             || self.0.iter().any(|known| is(known))
-            || uname().nodename().to_str().is_ok_and(is)
+            || uname().nodename().to_str().is_ok_and(is_machine)
         {
             return Ok(());
         }
@@ -67,23 +69,26 @@ fn check_origin(request: &RequestHead) -> Result<(), Refusal> {
     if matches!(request.method, "GET" | "HEAD" | "OPTIONS") {
         return Ok(());
     }
-    let is_ours = |origin: &[u8]| {
+    let is_other = |origin: &&[u8]| {
         let authority = origin.strip_prefix(b"http://");
         let authority = authority.or_else(|| origin.strip_prefix(b"https://"));
-        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(request.host))
+        authority.is_none_or(|authority| !authority.eq_ignore_ascii_case(request.host))
     };
-    let is_allowed = match request.fields("sec-fetch-site").next() {
+    let sentence = match request.fields("sec-fetch-site").next() {
         // Whatever a proxy on the way has made of the host.
-        Some(site) => matches!(site, b"same-origin" | b"none"),
-        None => request.fields("origin").all(is_ours),
+        Some(b"same-origin" | b"none") => return Ok(()),
+        Some(_) => "a page of another site may not change anything here".into(),
+        None => match request.fields("origin").find(is_other) {
+            None => return Ok(()),
+            Some(origin) => format!(
+                "a page of {} may not change anything at {}; a proxy in between must pass on the \
+                 Host that it was asked for, with its port",
+                origin.escape_ascii(),
+                request.host.escape_ascii()
+            ),
+        },
     };
-    match is_allowed {
-        true => Ok(()),
-        false => {
-            let sentence = "a page of another site may not change anything here";
-            Err(Refusal::new(Status::Forbidden, sentence))
-        }
-    }
+    Err(Refusal::new(Status::Forbidden, sentence))
 }
 
 #[cfg(test)]
@@ -117,6 +122,7 @@ mod tests {
             "files.EXAMPLE:443",
             "",
             &node,
+            &format!("{node}.local:8080"),
         ] {
             check(ours, 0);
         }
@@ -129,6 +135,9 @@ mod tests {
             "1.2.3",
             "0x7f.1",
             "a..",
+            "other.local",
+            &format!("{node}.local.evil.example"),
+            &format!("{node}.example"),
         ] {
             check(other, 421);
         }
@@ -165,5 +174,15 @@ mod tests {
         }
         check("GET", "Sec-Fetch-Site: cross-site", 0);
         check("HEAD", "Origin: http://evil.example", 0);
+    }
+
+    #[test]
+    fn a_proxy_that_keeps_the_host_to_itself_is_thought_of() {
+        let head =
+            "PUT / HTTP/1.1\r\nHost: 127.0.0.1:80\r\nOrigin: http://files.example:8ä\r\n\r\n";
+        let request = RequestHead::parse(head.as_bytes()).unwrap();
+        let refusal = Hosts::default().check(&request).unwrap_err();
+        let want = r"a page of http://files.example:8\xc3\xa4 may not change anything at 127.0.0.1:80; a proxy";
+        assert!(refusal.sentence.starts_with(want), "{refusal}");
     }
 }
