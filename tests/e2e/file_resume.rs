@@ -18,7 +18,7 @@ use crate::planted::plant;
 
 /// Where `photo` is kept while it arrives, and its state.
 const PART: &str = ".quartet-download-photo";
-const PART_STATE: &str = ".quartet-download-photo.json";
+const PART_STATE: &str = ".quartet-resume-photo";
 
 /// The line that gets a photograph as `photo`, so that it can be gone on with.
 const GET_PHOTO: &[&str] = &["get", "site/photoServer.jpg", "-o", "photo", "--resume"];
@@ -183,7 +183,7 @@ fn what_cannot_be_gone_on_with_is_refused() {
     let says = "gone: the server refused: 404 Not Found, there is no such file\n";
     check(&["get", "gone", "--resume"], 1, says);
     let long = "a".repeat(240);
-    let says = "is too long: with --resume it may have 232 bytes\n";
+    let says = "is too long: with --resume it may have 237 bytes\n";
     check(&["get", "plain/a.txt", "-o", &long, "--resume"], 2, says);
 }
 
@@ -199,7 +199,7 @@ fn the_lines_of_a_batch_can_be_gone_on_with() {
     .unwrap();
     fs::rename(
         sides.here.path().join(PART_STATE),
-        sides.here.path().join(".quartet-download-a.txt.json"),
+        sides.here.path().join(".quartet-resume-a.txt"),
     )
     .unwrap();
     let lines = "client_get plain/a.txt 127.0.0.1\nclient_post mine.txt 127.0.0.1\n";

@@ -21,7 +21,7 @@ const REAL: &str = "what the server has\n";
 const EVIL: &str = "what the enemy has.\n";
 
 const PART: &str = ".quartet-download-real";
-const PART_STATE: &str = ".quartet-download-real.json";
+const PART_STATE: &str = ".quartet-resume-real";
 
 const GET: &[&str] = &["get", "real", "--resume"];
 const NOT_USED: &str = " is not used: it is not ours alone";
@@ -354,6 +354,7 @@ fn what_a_killed_client_has_left_is_removed_when_it_is_old() {
     assert_eq!(mode(&old), 0o600);
     // What can be gone on with stays, however old it is.
     plant(&sides.here.path().join(PART), b"half");
+    plant(&sides.here.path().join(PART_STATE), b"{}");
     age(&sides.here.path().join(PART));
     let args = ["get", "plain/a.txt"];
     check_says(

@@ -88,7 +88,7 @@ Options:
   --create-only          do not overwrite a file on the server
   --resume               with get, post and batch: go on where an earlier try with --resume
                          was cut off, and leave behind what the next one needs to go on:
-                         .quartet-download-NAME and .quartet-download-NAME.json beside the
+                         .quartet-download-NAME and .quartet-resume-NAME beside the
                          file that get saves, .quartet-upload-NAME beside the file that post
                          sends; they go away when it is done, and count only if nobody else
                          can open them

@@ -1,16 +1,19 @@
 //! What clients that were killed have left beside the files that they got and sent.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirEntry, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use uuid::Uuid;
 
-use crate::beside::{self, is_temporary};
+use crate::beside::{NEW_STATE_PREFIX, PART_PREFIX, STATE_PREFIX};
 use crate::progress::above_bars;
-use crate::state::is_foreign;
+use crate::state::{is_foreign, is_ours};
 use crate::transfer::shown;
 
 /// What nobody has written to for so long is left over. A transfer that takes longer holds a lock.
@@ -44,33 +47,52 @@ pub(crate) fn remove_beside(file: &Path) {
 }
 
 fn is_leftover(entry: &DirEntry) -> std::io::Result<bool> {
-    let name = entry.file_name();
-    if !is_temporary(&name) {
+    let path = entry.path();
+    if !is_abandoned(&path) {
         return Ok(false);
     }
     // Not of a link's target.
     let there = entry.metadata()?;
     let is_old = there.modified()?.elapsed().is_ok_and(|age| age >= AGE_MIN);
-    if !there.is_file() || is_foreign(&there) || !is_old {
-        return Ok(false);
-    }
-    // A file that is called like a temporary one can be got with --resume: that has a state.
-    let state = beside::named(&entry.path(), "", beside::STATE_SUFFIX);
-    if state.is_ok_and(|state| state.exists()) {
+    // A person may have called a file like one of ours, but not like one that has an id.
+    let is_made_by_us = is_ours(&there) || has_id(&path) && !is_foreign(&there);
+    if !there.is_file() || !is_made_by_us || !is_old {
         return Ok(false);
     }
     let mut options = OpenOptions::new();
     options
         .write(true)
         .custom_flags(OFlags::NOFOLLOW.bits() as i32);
-    let file = options.open(entry.path())?;
+    let file = options.open(path)?;
     Ok(file.try_lock().is_ok())
+}
+
+/// Whether this is a part without the state that says what it is of, or a state without its part, or one
+/// that was being written.
+fn is_abandoned(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let without = |prefix: &str| name.as_bytes().strip_prefix(prefix.as_bytes());
+    let lacks = |prefix: &str, rest: &[u8]| {
+        let other = [prefix.as_bytes(), rest].concat();
+        fs::symlink_metadata(path.with_file_name(OsStr::from_bytes(&other))).is_err()
+    };
+    without(PART_PREFIX).is_some_and(|rest| lacks(STATE_PREFIX, rest))
+        || without(STATE_PREFIX).is_some_and(|rest| lacks(PART_PREFIX, rest))
+        || without(NEW_STATE_PREFIX).is_some()
+}
+
+/// Whether the name of a file ends in an id, as those of temporary files do.
+fn has_id(path: &Path) -> bool {
+    const ID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    name.last_chunk::<ID_BYTES>()
+        .is_some_and(|id| Uuid::try_parse_ascii(id).is_ok())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::os::unix::fs::{chown, symlink};
+    use std::fs::{File, Permissions};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
     use std::time::SystemTime;
 
     use super::*;
@@ -79,7 +101,9 @@ mod tests {
     const NOBODY: u32 = 65534;
 
     fn make(folder: &Path, name: &str, age: Duration) -> File {
-        let file = File::create(folder.join(name)).unwrap();
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let file = options.open(folder.join(name)).unwrap();
         file.set_modified(SystemTime::now() - age).unwrap();
         file
     }
@@ -92,18 +116,25 @@ mod tests {
         let gone = [
             format!(".quartet-download-{}", id(1)),
             format!(".quartet-state-{}", id(2)),
+            // A part of nobody knows what, and the other way round.
+            ".quartet-download-b".to_owned(),
+            ".quartet-resume-c".to_owned(),
         ];
         let mut kept = vec![
             // One that can be gone on with, and its state.
             format!(".quartet-download-{}", id(3)),
-            format!(".quartet-download-{}.json", id(3)),
-            format!(".quartet-upload-{}", id(4)),
+            format!(".quartet-resume-{}", id(3)),
             ".quartet-download-a".to_owned(),
+            ".quartet-resume-a".to_owned(),
+            format!(".quartet-upload-{}", id(4)),
+            ".quartet-download-given".to_owned(),
             id(5),
         ];
         for name in gone.iter().chain(&kept) {
             make(folder, name, AGE_MIN);
         }
+        let given = folder.join(".quartet-download-given");
+        fs::set_permissions(given, Permissions::from_mode(0o644)).unwrap();
         let young = format!(".quartet-download-{}", id(6));
         make(folder, &young, AGE_MIN / 2);
         let busy = format!(".quartet-download-{}", id(7));

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::arrived::digest_in;
-use crate::beside;
+use crate::beside::{self, UPLOAD_PREFIX};
 use crate::client::{Client, RETRY_PAUSE, TRIES};
 use crate::connection::{Reply, Request, target, unexpected};
 use crate::error::Kept;
@@ -32,9 +32,6 @@ use crate::source::{Content, Source};
 use crate::state;
 use crate::transfer::shown;
 use crate::upload::{Uploaded, fields};
-
-/// How the names of the states of uploads start.
-const STATE_PREFIX: &str = ".quartet-upload-";
 
 /// The version of the draft that is spoken, in each request.
 const DRAFT: (&str, &str) = ("Upload-Draft-Interop-Version", "8");
@@ -109,7 +106,7 @@ impl Client {
     ) -> Result<Uploaded, Error> {
         leftovers::remove_beside(source.path());
         let upload = Upload {
-            state_path: beside::named(source.path(), STATE_PREFIX, "")?,
+            state_path: beside::named(source.path(), UPLOAD_PREFIX)?,
             client: self,
             source,
             digest,

@@ -1,5 +1,5 @@
 //! A download that another try can go on with. What has arrived of `NAME` stands beside it in
-//! `.quartet-download-NAME`, and what it is of in `.quartet-download-NAME.json`.
+//! `.quartet-download-NAME`, and what it is of in `.quartet-resume-NAME`.
 //!
 //! The part is emptied before its state is written, and grows only after that: however a client
 //! ends, a part that is not empty is of the version that its state says. One client at a time holds
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::arrived::{Arrived, Destination};
-use crate::beside::{self, PART_PREFIX, STATE_SUFFIX};
+use crate::beside::{self, PART_PREFIX, STATE_PREFIX};
 use crate::leftovers;
 use crate::partial::Place;
 use crate::progress::above_bars;
@@ -74,9 +74,8 @@ impl ResumedFile {
             Place::File { path, rights } => (path, rights),
             Place::Device => return Err(Error::NotResumable(to.to_owned())),
         };
-        // The state has the longer name.
-        let state_path = beside::named(&to, PART_PREFIX, STATE_SUFFIX)?;
-        let part_path = beside::named(&to, PART_PREFIX, "")?;
+        let part_path = beside::named(&to, PART_PREFIX)?;
+        let state_path = beside::named(&to, STATE_PREFIX)?;
         if let Some(taken) = [&state_path, &part_path]
             .into_iter()
             .find(|path| is_taken(path))
@@ -137,6 +136,11 @@ impl ResumedFile {
     /// # Errors
     /// If it cannot be renamed; then it stays for another try.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        let failed = |cause| self.failed(cause);
+        let part = self.part.metadata().map_err(failed)?;
+        if !is_at(&self.part_path, &part) {
+            return Err(Error::InUse(self.part_path.clone()));
+        }
         let given = self.rights.give_to(&self.part);
         let renamed = given.and_then(|()| fs::rename(&self.part_path, &self.to));
         renamed.map_err(|cause| Error::Write {
@@ -259,12 +263,16 @@ fn lock(path: &Path) -> Result<(File, Metadata), Error> {
         return Err(Error::NotAFile(path.to_owned()));
     }
     // Whoever held it before may have finished and renamed it, after it was opened here.
-    let is_there = fs::symlink_metadata(path)
-        .is_ok_and(|there| (there.dev(), there.ino()) == (opened.dev(), opened.ino()));
-    match is_there {
+    match is_at(path, &opened) {
         true => Ok((part, opened)),
         false => Err(Error::InUse(path.to_owned())),
     }
+}
+
+/// Whether a file that is open is the one at a path.
+fn is_at(path: &Path, opened: &Metadata) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|there| (there.dev(), there.ino()) == (opened.dev(), opened.ino()))
 }
 
 #[cfg(test)]
@@ -300,7 +308,7 @@ mod tests {
         let first = begun(&to, Some("\"1\""));
         assert_eq!(first.kept_bytes(), 4);
         drop(first);
-        let parts = [".quartet-download-a", ".quartet-download-a.json"];
+        let parts = [".quartet-download-a", ".quartet-resume-a"];
         assert_eq!(names(folder.path()), parts);
         let mut second = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
         let arrived = second.arrived().unwrap();
@@ -329,6 +337,32 @@ mod tests {
         assert_eq!(other.arrived().unwrap().bytes, 0);
         other.remove();
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn two_files_share_nothing_whatever_they_are_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let tos =
+            ["a", "a.json", "resume-a", "download-a", "state-a"].map(|n| folder.path().join(n));
+        let files = tos.each_ref().map(|to| begun(to, Some("\"1\"")));
+        for mut file in files {
+            file.finish().unwrap();
+        }
+        for to in tos {
+            assert_eq!(fs::read(&to).unwrap(), b"half", "{}", to.display());
+        }
+        assert_eq!(names(folder.path()).len(), 5);
+    }
+
+    #[test]
+    fn what_took_the_place_of_the_part_is_not_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("a");
+        let mut file = begun(&to, Some("\"1\""));
+        fs::write(folder.path().join("other"), "other").unwrap();
+        fs::rename(folder.path().join("other"), &file.part_path).unwrap();
+        assert!(matches!(file.finish(), Err(Error::InUse(_))));
+        assert!(!to.exists());
     }
 
     #[test]
@@ -388,7 +422,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_another_user_is_left_alone() {
-        for name in [".quartet-download-a", ".quartet-download-a.json"] {
+        for name in [".quartet-download-a", ".quartet-resume-a"] {
             let folder = tempfile::tempdir().unwrap();
             let to = folder.path().join("a");
             drop(begun(&to, Some("\"1\"")));

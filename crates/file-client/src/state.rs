@@ -112,8 +112,8 @@ mod tests {
     #[test]
     fn a_state_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        let path = beside::named(&folder.path().join("a"), ".p-", ".s").unwrap();
-        assert_eq!(path, folder.path().join(".p-a.s"));
+        let path = beside::named(&folder.path().join("a"), ".p-").unwrap();
+        assert_eq!(path, folder.path().join(".p-a"));
         assert_eq!(read::<String>(&path), None);
         for state in ["one", "two"] {
             write(&path, &state).unwrap();
