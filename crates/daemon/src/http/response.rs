@@ -1,0 +1,261 @@
+//! A reply: what a service says, and how that is sent to a client.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use proto::http::Status;
+use proto::http::response::{self, CHUNK_END, Field, LAST_CHUNK, Persistence};
+
+use crate::Connection;
+
+/// A reply.
+#[derive(Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: Status,
+    /// Its fields, without those of the connection: `Date`, `Content-Length` and `Connection` are
+    /// added when it is sent.
+    pub fields: Vec<Field>,
+    /// Its body.
+    pub body: Content,
+}
+
+/// The body of a reply.
+#[derive(Debug)]
+pub enum Content {
+    /// None, and no length of one either, as 204 and 304 have it.
+    None,
+    /// Bytes at hand.
+    Bytes(Vec<u8>),
+    /// A part of a file.
+    File {
+        /// The file.
+        file: File,
+        /// Where the part starts.
+        start: u64,
+        /// How long it is.
+        bytes: u64,
+    },
+    /// What was made ready for many replies.
+    Ready(Arc<Ready>),
+    /// What is made while it is sent, of a length that nobody knows before.
+    Stream(Stream),
+    /// Bytes that are sent without any head, and close the connection: not HTTP, but what the
+    /// original clients of the code service expect.
+    Bare(Vec<u8>),
+}
+
+/// Most of a reply, made once and sent often.
+#[derive(Debug)]
+pub struct Ready {
+    /// The fields of its head, `Content-Length` among them, as [`response::put_fields`] writes them.
+    pub fields: Vec<u8>,
+    /// Its body.
+    pub body: ReadyBody,
+}
+
+/// The body of a reply that was made ready.
+#[derive(Debug)]
+pub enum ReadyBody {
+    /// Bytes at hand.
+    Bytes(Vec<u8>),
+    /// A whole file, and how long it is.
+    File(File, u64),
+}
+
+impl ReadyBody {
+    /// How long it is, in bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(_, bytes) => *bytes,
+        }
+    }
+}
+
+/// Makes the body of a reply, piece by piece.
+pub trait Pieces: Send {
+    /// Appends the next piece, when the one before it is sent; returns whether there is another behind
+    /// it.
+    ///
+    /// # Errors
+    /// If the rest cannot be made. Then the connection is closed, so that the peer does not take what
+    /// it has for all of it.
+    fn next(&mut self, out: &mut Vec<u8>) -> io::Result<bool>;
+}
+
+/// A body that is made while it is sent: in chunks, or to an HTTP/1.0 client up to the end of the
+/// connection.
+pub struct Stream {
+    pieces: Box<dyn Pieces>,
+    /// What was made so far, in bytes.
+    made_bytes: u64,
+}
+
+impl Stream {
+    /// A body of these pieces.
+    pub fn new(pieces: impl Pieces + 'static) -> Self {
+        Self {
+            pieces: Box::new(pieces),
+            made_bytes: 0,
+        }
+    }
+
+    /// Sends all of it.
+    fn send(&mut self, connection: &mut Connection, is_chunked: bool) -> io::Result<()> {
+        let mut piece = Vec::new();
+        let mut has_more = true;
+        while has_more {
+            piece.clear();
+            has_more = self.pieces.next(&mut piece)?;
+            self.made_bytes += piece.len() as u64;
+            // An empty chunk would be the last.
+            let is_chunk = is_chunked && !piece.is_empty();
+            if is_chunk {
+                response::put_chunk_head(connection.output(), piece.len());
+            }
+            connection.send_behind(&piece)?;
+            if is_chunk {
+                connection.output().extend_from_slice(CHUNK_END);
+            }
+        }
+        if is_chunked {
+            connection.output().extend_from_slice(LAST_CHUNK);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({} bytes so far)", self.made_bytes)
+    }
+}
+
+impl Content {
+    /// How long it is, in bytes; of a stream, what was made of it so far.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Bytes(bytes) | Self::Bare(bytes) => bytes.len() as u64,
+            Self::File { bytes, .. } => *bytes,
+            Self::Ready(ready) => ready.body.bytes(),
+            Self::Stream(stream) => stream.made_bytes,
+        }
+    }
+}
+
+impl From<Arc<Ready>> for Response {
+    fn from(ready: Arc<Ready>) -> Self {
+        Self {
+            status: Status::Ok,
+            fields: Vec::new(),
+            body: Content::Ready(ready),
+        }
+    }
+}
+
+impl Response {
+    /// A reply with a body of the given type.
+    pub fn new(status: Status, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status,
+            fields: vec![("Content-Type", Cow::Borrowed(content_type))],
+            body: Content::Bytes(body.into()),
+        }
+    }
+
+    /// The same reply with one more field; `value` must be free of line breaks.
+    pub fn with_field(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
+
+/// What the head of a request, or its absence, means for the reply.
+#[derive(Clone, Copy)]
+pub(super) struct Exchange {
+    pub(super) is_head: bool,
+    /// Whether the client knows chunks, which HTTP/1.0 did not have.
+    pub(super) can_chunk: bool,
+    pub(super) persistence: Persistence,
+}
+
+/// What says that a body comes in chunks.
+const CHUNKED: Field = ("Transfer-Encoding", Cow::Borrowed("chunked"));
+
+/// Sends a reply; returns whether the connection goes on.
+pub(super) fn send(
+    connection: &mut Connection,
+    response: &mut Response,
+    exchange: &Exchange,
+    date: &str,
+) -> io::Result<bool> {
+    let (is_head, can_chunk) = (exchange.is_head, exchange.can_chunk);
+    let mut persistence = exchange.persistence;
+    if let Content::Stream(_) = response.body {
+        match can_chunk {
+            true => response.fields.push(CHUNKED),
+            // Nothing else says where it ends.
+            false => persistence = Persistence::Close,
+        }
+    }
+    put(connection.output(), response, is_head, persistence, date);
+    let file = match &mut response.body {
+        Content::Bare(_) => return Ok(false),
+        Content::Stream(stream) => {
+            if !is_head {
+                stream.send(connection, can_chunk)?;
+            }
+            None
+        }
+        Content::File { file, start, bytes } => Some((&*file, *start, *bytes)),
+        Content::Ready(ready) => match &ready.body {
+            ReadyBody::File(file, bytes) => Some((file, 0, *bytes)),
+            ReadyBody::Bytes(_) => None,
+        },
+        Content::Bytes(_) | Content::None => None,
+    };
+    match file {
+        // A file that shrinks while it is sent leaves the reply incomplete; closing is the only way
+        // left to say so.
+        Some((file, start, bytes)) if !is_head => {
+            if connection.send_file(file, start, bytes)? < bytes {
+                return Ok(false);
+            }
+        }
+        Some(_) | None => connection.flush_if_large()?,
+    }
+    Ok(persistence != Persistence::Close)
+}
+
+/// Gathers a reply, up to the file that may be its body.
+pub(super) fn put(
+    out: &mut Vec<u8>,
+    response: &Response,
+    is_head: bool,
+    persistence: Persistence,
+    date: &str,
+) {
+    let (lines, bytes) = match &response.body {
+        Content::Bare(bytes) => return out.extend_from_slice(bytes),
+        Content::Bytes(bytes) => (&[][..], bytes.as_slice()),
+        Content::None | Content::File { .. } | Content::Stream(_) => (&[][..], &[][..]),
+        Content::Ready(ready) => match &ready.body {
+            ReadyBody::Bytes(bytes) => (ready.fields.as_slice(), bytes.as_slice()),
+            ReadyBody::File(..) => (ready.fields.as_slice(), &[][..]),
+        },
+    };
+    let (status, fields) = (response.status, &response.fields);
+    let length = match response.body {
+        Content::None | Content::Ready(_) | Content::Stream(_) => None,
+        Content::Bytes(_) | Content::File { .. } | Content::Bare(_) => Some(response.body.bytes()),
+    };
+    response::put_head(out, status, date, fields, lines, length, persistence);
+    if !is_head {
+        out.extend_from_slice(bytes);
+    }
+}
