@@ -11,9 +11,12 @@ use std::path::Path;
 
 use proto::http::response::Field;
 
-/// How much of a file is looked at, in bytes: all of one that is kept in memory. What goes on so long
-/// as UTF-8 is taken for it.
-const LOOKED_AT_BYTES_MAX: u64 = 1 << 20;
+/// A file of at most this length, in bytes, is looked at from end to end.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
+
+/// Of a longer one this many bytes are, because each request for a part of it costs that again. What is
+/// UTF-8 so far is taken for it.
+const BEGINNING_BYTES: u64 = 64 * 1024;
 
 /// A file is looked at in pieces of so many bytes. Most that are no text show it in the first.
 const PIECE_BYTES: usize = 8 * 1024;
@@ -128,10 +131,14 @@ impl Looks {
 }
 
 fn look_at(file: &File) -> io::Result<Looks> {
+    let bytes_max = match file.metadata()?.len() {
+        0..=WHOLE_BYTES_MAX => WHOLE_BYTES_MAX,
+        _ => BEGINNING_BYTES,
+    };
     let mut buffer = [0; PIECE_BYTES];
     let (mut at, mut kept) = (0, 0);
     let (mut is_utf8, mut has_control) = (true, false);
-    while at <= LOOKED_AT_BYTES_MAX {
+    while at <= bytes_max {
         let bytes = match file.read_at(&mut buffer[kept..], at) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             read => read?,
@@ -219,9 +226,24 @@ mod tests {
             check("a.txt", text.as_bytes(), UTF8);
             check("a.txt", &[text.as_bytes(), b"\xe4"].concat(), "text/plain");
         }
-        let most = vec![b'x'; LOOKED_AT_BYTES_MAX as usize - 1];
-        check("a.txt", &[&most, "ä".as_bytes()].concat(), UTF8);
+        let most = vec![b'x'; WHOLE_BYTES_MAX as usize - 1];
         check("a.txt", &[&most, &b"\xe4"[..]].concat(), "text/plain");
+    }
+
+    #[test]
+    fn of_a_long_file_the_beginning_tells() {
+        let mut long = vec![b'x'; WHOLE_BYTES_MAX as usize + 1];
+        long[2 * BEGINNING_BYTES as usize] = 0xe4;
+        check("a.txt", &long, UTF8);
+        // A character that is cut off at the end of what is looked at is none that is wrong.
+        let end = BEGINNING_BYTES as usize;
+        for start in end - 1..end + 2 {
+            long[start - 1..=start].copy_from_slice("ä".as_bytes());
+            check("a.txt", &long, UTF8);
+            long[start - 1..=start].fill(b'x');
+        }
+        long[end - 1] = 0xe4;
+        check("a.txt", &long, "text/plain");
     }
 
     #[test]
