@@ -78,9 +78,11 @@ pub(crate) fn is_asked_for(request: &RequestHead) -> bool {
     parameters(request).any(|one| one == "json")
 }
 
-/// Whether JSON is asked for by name; a browser asks for pages, and other programs for anything.
+/// Whether JSON is asked for by name, and a page not rather; a browser asks for pages, and other
+/// programs for anything.
 fn wants_json(request: &RequestHead) -> bool {
-    is_asked_for(request) || page::accepts(request, b"application/json")
+    let json = page::quality(request, b"application/json");
+    is_asked_for(request) || json > 0.0 && json >= page::quality(request, b"text/html")
 }
 
 /// What a list is written as.
@@ -226,11 +228,17 @@ mod tests {
 
     #[test]
     fn json_is_for_who_asks() {
+        const PAGE: &str = "text/html; charset=utf-8";
         for (target, accept, want) in [
-            ("/", "text/html", "text/html; charset=utf-8"),
-            ("/", "*/*", "text/html; charset=utf-8"),
+            ("/", "text/html", PAGE),
+            ("/", "*/*", PAGE),
             ("/?json", "*/*", "application/json"),
             ("/", "text/csv, Application/JSON;q=0.5", "application/json"),
+            ("/", "application/json, text/html;q=0.9", "application/json"),
+            ("/", "application/json, text/html", "application/json"),
+            ("/", "application/json; q=0.9, text/html", PAGE),
+            ("/", "application/json;q=0", PAGE),
+            ("/", "application/json;q=inf, text/html", PAGE),
         ] {
             assert_eq!(listed(target, accept, &["a"]).0, want, "{target} {accept}");
         }

@@ -97,18 +97,27 @@ pub(crate) fn response(status: Status, text: impl Into<Vec<u8>>) -> Response {
 /// Whether a refusal is to be a page: browsers ask for one by name, and other programs, scripts on a
 /// page among them, for anything.
 pub(crate) fn is_wanted(request: &RequestHead) -> bool {
-    accepts(request, b"text/html")
+    quality(request, b"text/html") > 0.0
 }
 
-/// Whether a type is accepted by its name.
-pub(crate) fn accepts(request: &RequestHead, content_type: &[u8]) -> bool {
-    request.fields("accept").any(|value| {
-        let mut members = value.split(|byte| *byte == b',');
-        members.any(|member| {
-            let kind = member.split(|byte| *byte == b';').next();
-            kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(content_type))
-        })
-    })
+/// How much a type is accepted by its name, from 0 for not at all to 1 (RFC 9110 section 12.4.2).
+pub(crate) fn quality(request: &RequestHead, content_type: &[u8]) -> f32 {
+    let members = request
+        .fields("accept")
+        .flat_map(|value| value.split(|byte| *byte == b','));
+    let quality = |member: &[u8]| {
+        let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let is_meant = parts.next()?.eq_ignore_ascii_case(content_type);
+        let weight = parts.find_map(|part| {
+            part.strip_prefix(b"q=")
+                .or_else(|| part.strip_prefix(b"Q="))
+        });
+        let number = |weight| std::str::from_utf8(weight).ok()?.parse().ok();
+        let is_weight = |number: &f32| (0.0..=1.0).contains(number);
+        let weight = weight.map_or(Some(1.0), |weight| number(weight).filter(is_weight));
+        weight.filter(|_| is_meant)
+    };
+    members.filter_map(quality).fold(0.0, f32::max)
 }
 
 /// The page that tells a person why a request was refused, with the ways back.

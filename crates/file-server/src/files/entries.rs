@@ -33,9 +33,10 @@ const TURN_WAIT: Duration = Duration::from_secs(20);
 
 /// What all windows together may take, in bytes...
 const ROOM_BYTES: usize = 64 << 20;
-/// ...and one of them at the most, some 50,000 names...
-const WINDOW_BYTES_MAX: usize = 4 << 20;
-/// ...and what it may take when there is no room left.
+/// ...of which each takes this share of what is left: the first has room for some 50,000 names, and
+/// with forty at once each still for thousands...
+const ROOM_SHARE: usize = 16;
+/// ...and what it may take when there is hardly any room left.
 const WINDOW_BYTES_MIN: usize = 32 << 10;
 
 /// A batch ends behind so many entries...
@@ -132,10 +133,11 @@ impl Lists {
         Ok(Turn(given_back))
     }
 
-    /// Takes room for a window, as much as there is.
+    /// Takes room for a window, and leaves most of it to others: a folder is read once for each of its
+    /// windows, and a list in tiny ones reads it hundreds of times.
     fn take_room(self: &Arc<Self>) -> Room {
         let bytes = self.change_room(|left| {
-            let taken = WINDOW_BYTES_MAX.min(*left);
+            let taken = *left / ROOM_SHARE;
             *left -= taken;
             taken
         });

@@ -31,6 +31,24 @@ fn names_of(mut entries: Entries) -> Vec<String> {
     names
 }
 
+/// What leaves no more room for the next window than there is for each in any case.
+fn nearly_all_room(files: &Files) -> Vec<Room> {
+    let rooms = std::iter::repeat_with(|| files.lists.take_room());
+    rooms
+        .take_while(|room| room.bytes > WINDOW_BYTES_MIN)
+        .collect()
+}
+
+#[test]
+fn many_lists_at_once_have_room_for_thousands_of_names_each() {
+    let lists = Arc::new(Lists::default());
+    let rooms: Vec<_> = (0..40).map(|_| lists.take_room()).collect();
+    assert!(rooms.iter().all(|room| room.bytes > 256 << 10));
+    assert!(rooms.iter().map(|room| room.bytes).sum::<usize>() < ROOM_BYTES);
+    drop(rooms);
+    assert_eq!(lists.change_room(|left| *left), ROOM_BYTES);
+}
+
 #[test]
 fn folders_come_first_and_the_rest_as_asked() {
     let (root, files) = files([]);
@@ -71,9 +89,7 @@ fn with_little_room_comes_the_same_as_with_much() {
         };
         let much = names_of(list(&files, order));
         assert_eq!(much.len(), all.len());
-        let held: Vec<_> = (0..ROOM_BYTES / WINDOW_BYTES_MAX)
-            .map(|_| files.lists.take_room())
-            .collect();
+        let held = nearly_all_room(&files);
         let mut little = list(&files, order);
         assert!(little.window.len() < 1000 && little.last.is_some());
         assert_eq!(little.batch().unwrap().len(), BATCH_ENTRIES);
@@ -103,9 +119,7 @@ fn a_folder_that_goes_away_is_an_error_and_no_end() {
     for number in 0..2000 {
         fs::write(folder.join(number.to_string()), "").unwrap();
     }
-    let held: Vec<_> = (0..ROOM_BYTES / WINDOW_BYTES_MAX)
-        .map(|_| files.lists.take_room())
-        .collect();
+    let held = nearly_all_room(&files);
     let path = TreePath::decode("/f/").unwrap();
     let mut entries = files.list(&path, Order::default()).unwrap();
     fs::remove_dir_all(folder).unwrap();
