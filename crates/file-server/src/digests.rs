@@ -87,17 +87,15 @@ impl Digests {
         if let Some(digest) = kept() {
             return Ok(Some(digest));
         }
-        let mut _reader = None;
-        if before.bytes() > SHORT_BYTES {
-            _reader = self.reader();
-            // The one before may have read the same file.
-            match kept() {
-                None if _reader.is_none() => return Ok(None),
-                None => {}
-                known => return Ok(known),
-            }
+        let reader = (before.bytes() > SHORT_BYTES).then(|| self.reader());
+        // The one before may have read the same file.
+        match (kept(), &reader) {
+            (None, Some(None)) => return Ok(None),
+            (None, Some(Some(_)) | None) => {}
+            (known, _) => return Ok(known),
         }
         let (digest, after) = read()?;
+        drop(reader);
         // It may have been replaced meanwhile: that changes where it stands, and not what is in it.
         if !after.has_contents_of(&before) {
             return Ok(None);
