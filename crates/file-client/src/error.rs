@@ -63,7 +63,7 @@ pub enum Error {
     InUse(PathBuf),
     /// Another user has put something where a part of a download would stand, or its state.
     NotOurs(PathBuf),
-    /// A disk without modes lets others open what an upload or a download would go on with.
+    /// On a disk without modes, others could open this part of a download.
     NotPrivate(PathBuf),
     /// What is at a path on the server is a folder.
     IsFolder(String),
