@@ -773,6 +773,12 @@ fn a_server_is_told_who_asks_and_no_other_is() {
     assert_eq!((&told[0], told.len()), (&String::new(), 3));
     assert_eq!(told_other.as_slice(), [""]);
 
+    let (stranger, _) = guarded_server("Basic bWU6b3BlbiBzZXNhbWU=");
+    let line = format!("client_get d 127.0.0.1 {stranger}\n");
+    fs::write(here.path().join("batch"), line).unwrap();
+    let says = format!("; --auth-file FILE says who asks, to 127.0.0.1:{port} alone\n");
+    check_says(port, here.path(), &batch, 1, &says);
+
     fs::write(&auth, "nobody").unwrap();
     let says = "file-client: the first line of auth is not USER:PASSWORD\n";
     check_says(port, here.path(), &get_as, 2, says);

@@ -12,6 +12,7 @@ use std::thread;
 
 use cli::exit::with_causes;
 use cli::{Endpoint, Exit, Failure, stream, unbracketed};
+use proto::http::request::host_field;
 
 use crate::progress::above_bars;
 use crate::source::BYTE_ORDER_MARK;
@@ -126,7 +127,8 @@ impl Worker<'_> {
                 client = self.client_for(request);
             }
             if let Err(error) = request.transfer.run(&mut client) {
-                above_bars(|| log::error!("Line {number}: {}", with_causes(&error)));
+                let only = self.only_told(&error).unwrap_or_default();
+                above_bars(|| log::error!("Line {number}: {}{only}", with_causes(&error)));
                 failures.push(error.exit());
             }
         }
@@ -143,6 +145,20 @@ impl Worker<'_> {
             options.credentials = None;
         }
         Client::new(server, options)
+    }
+
+    /// What is to be added to an error that says how a server is told who asks: another one is.
+    fn only_told(&self, error: &Error) -> Option<String> {
+        let is_untold = matches!(
+            error,
+            Error::Refused {
+                status: 401,
+                is_anonymous: true,
+                ..
+            }
+        );
+        let told = host_field(&self.defaults.host, self.defaults.port);
+        (is_untold && self.options.credentials.is_some()).then(|| format!(", to {told} alone"))
     }
 
     /// The same on so many threads.
