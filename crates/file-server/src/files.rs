@@ -96,8 +96,8 @@ pub enum FilesError {
     Moved,
     /// The server has as many files open as the system lets it.
     Busy(io::Error),
-    /// Another request is at the same upload, and does not end; or whoever replaces the file, or
-    /// has locked it, is.
+    /// Another request is at the same upload and does not end, or another server or program has
+    /// locked the file that is to be replaced.
     InUse,
     /// As many folders are being listed as may be, and none of that ends.
     TooManyLists,
