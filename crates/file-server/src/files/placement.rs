@@ -42,7 +42,7 @@ impl Upload<'_> {
         match &placed {
             // Only now: a server that is killed before has something to go on with.
             Ok(_) => self.remember(),
-            Err(error) if error.is_transient() && !self.is_placed => {}
+            Err(error) if error.is_transient() && !self.is_placed => self.await_another(),
             // If it is not right as it is, more of it does not make it so.
             Err(_) => self.forget(),
         }

@@ -389,6 +389,14 @@ impl<'f> Upload<'f> {
         Ok(())
     }
 
+    /// Keeps that the file is not in its place: should it be missing one day, it is not there either.
+    pub(super) fn await_another(&mut self) {
+        if let Err(error) = self.note(|progress| progress.stage = Stage::Arriving) {
+            log::warn!("{}: {}", self.temporary, with_causes(&error));
+            self.forget();
+        }
+    }
+
     /// Keeps that the file is in its place, for a client that does not get the reply.
     pub(super) fn remember(&mut self) {
         if let Err(error) = self.note(|progress| progress.stage = Stage::Finished) {

@@ -85,6 +85,17 @@ fn what_cannot_be_placed_now_can_be_later() {
         assert!(upload.finish(|_| true).unwrap());
     });
     tree.check("/new", "abc");
+    // Also if it has met something on the last step.
+    with_taken_up(&tree, b"def", |upload, path| {
+        let new = fs::File::open(tree.root().join("new")).unwrap();
+        new.lock().unwrap();
+        let before = tree.files.version(&TreePath::decode("/new").unwrap());
+        let before = before.unwrap();
+        let placed = upload.finish(|there| there == before.as_ref());
+        assert!(matches!(placed, Err(FilesError::InUse)), "{placed:?}");
+        let record = fs::read_to_string(path.with_extension("head")).unwrap();
+        assert!(record.starts_with("arriving "), "{record}");
+    });
     // But not if it is wanted no more.
     with_taken_up(&tree, b"def", |upload, path| {
         let placed = upload.finish(|_| false);
