@@ -86,7 +86,9 @@ impl Files {
         // A stack and not a recursion, because a tree can be deep; and of paths, because it can be
         // wide, and an open folder takes a descriptor.
         let mut folders = vec![PathBuf::new()];
-        'pass: while let Some(path) = folders.pop() {
+        'pass: while goes_on()
+            && let Some(path) = folders.pop()
+        {
             // What cannot be read is not ours.
             let Ok(folder) = root.open_dir(&path) else {
                 continue;
