@@ -161,16 +161,18 @@ impl Upload<'_> {
     /// would ever see the file.
     fn check_folder(&self) -> Result<(), FilesError> {
         let root = self.files.root()?;
-        let folder = root.open_dir(&self.place.folder_path);
-        let is_same = |one: FileId, other: &Dir| FileId::of(other).is_ok_and(|other| one == other);
-        match folder {
-            Ok(folder)
-                if root.id == self.place.root.id
-                    && is_same(FileId::of(&folder)?, &self.place.folder) =>
-            {
-                Ok(())
-            }
-            _ => Err(FilesError::Moved),
+        let there = match self.place.folder_path.as_os_str().is_empty() {
+            // The root itself, which was just looked at.
+            true => root.id,
+            false => match root.open_dir(&self.place.folder_path) {
+                Ok(folder) => FileId::of(&folder)?,
+                Err(_) => return Err(FilesError::Moved),
+            },
+        };
+        let is_same = FileId::of(&self.place.folder).is_ok_and(|ours| ours == there);
+        match is_same && root.id == self.place.root.id {
+            true => Ok(()),
+            false => Err(FilesError::Moved),
         }
     }
 
