@@ -176,7 +176,7 @@ fn the_client_posts() {
     // So much that the server refuses long before all of it is sent.
     fs::write(sides.here.path().join("large"), vec![b'x'; 20_000_000]).unwrap();
     let says = "file-client: large: the server refused: 413 Content Too Large, \
-                an upload may have 5 bytes";
+                the upload exceeds 5 bytes";
     check(&["post", "large"], 1, says, &[]);
 }
 

@@ -166,7 +166,7 @@ impl Connections {
         if bytes <= self.upload_bytes_max {
             return Ok(());
         }
-        let sentence = format!("an upload may have {} bytes", self.upload_bytes_max);
+        let sentence = format!("the upload exceeds {} bytes", self.upload_bytes_max);
         Err(Refusal::new(Status::ContentTooLarge, sentence))
     }
 }
