@@ -103,7 +103,10 @@ impl Connections {
             self.take_file(request, folder, &name, form, saved)
                 .map_err(|Refusal { status, sentence }| {
                     let name = String::from_utf8_lossy(&name);
-                    Refusal::new(status, format!("{}: {sentence}", Escaped(&name)))
+                    match name.is_empty() {
+                        true => Refusal::new(status, sentence),
+                        false => Refusal::new(status, format!("{}: {sentence}", Escaped(&name))),
+                    }
                 })?;
         }
         Ok(())
