@@ -88,11 +88,18 @@ impl Files {
         }
     }
 
-    /// The folder that an upload to this path stands in.
-    pub(super) fn folder_of(&self, path: &TreePath) -> Result<Dir, FilesError> {
+    /// The folder that an upload of so many bytes to this path stands in.
+    ///
+    /// # Errors
+    /// [`FilesError::NotFound`] if no such file is there.
+    pub(super) fn folder_of(&self, path: &TreePath, bytes: u64) -> Result<Dir, FilesError> {
         let root = self.root()?;
-        let (target, _) = follow(&root, path.as_path())?;
-        Ok(root.open_dir(target.parent().ok_or(FilesError::NotFound)?)?)
+        let (target, current) = follow(&root, path.as_path())?;
+        let folder = target.parent().ok_or(FilesError::NotFound)?;
+        match current {
+            Some(there) if there.len() == bytes => Ok(root.open_dir(folder)?),
+            Some(_) | None => Err(FilesError::NotFound),
+        }
     }
 }
 

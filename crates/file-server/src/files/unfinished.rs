@@ -99,7 +99,8 @@ impl Files {
                 if progress.stage == Stage::Placing && error.kind() == io::ErrorKind::NotFound =>
             {
                 // A server was killed when it had been put in its place.
-                self.disk.sync_folder(&self.folder_of(&target)?)?;
+                let folder = self.folder_of(&target, progress.synced_bytes)?;
+                self.disk.sync_folder(&folder)?;
                 record.note(Progress {
                     stage: Stage::Finished,
                     ..progress

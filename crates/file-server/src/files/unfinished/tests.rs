@@ -106,6 +106,31 @@ fn what_cannot_be_placed_now_can_be_later() {
 }
 
 #[test]
+fn what_is_gone_altogether_is_not_in_its_place() {
+    let tree = tree();
+    let path = TreePath::decode("/new").unwrap();
+    let mut upload = tree.files.upload(&path, 0).unwrap();
+    let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
+    upload.keep(head, None, Cutter::default()).unwrap();
+    upload.write(b"abc").unwrap();
+    upload.sync().unwrap();
+    upload
+        .note(|progress| progress.stage = Stage::Placing)
+        .unwrap();
+    let resource = upload.resource();
+    drop(upload);
+    let temporary = tree.root().join(&resource);
+    let moved = tree.top.path().join("moved");
+    fs::rename(&temporary, &moved).unwrap();
+    let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
+    let take_up = || tree.files.take_up(&path, Cutter::default());
+    assert!(matches!(take_up(), Err(FilesError::NotFound)));
+    // As after the rename of a server that was killed then.
+    fs::rename(&moved, tree.root().join("new")).unwrap();
+    assert!(matches!(take_up(), Ok(Begun::Finished { bytes: 3, .. })));
+}
+
+#[test]
 fn only_what_was_being_placed_and_is_missing_is_in_its_place() {
     let tree = tree();
     let path = TreePath::decode("/new").unwrap();
