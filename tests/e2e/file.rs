@@ -980,7 +980,7 @@ fn the_original_client_gets_and_posts_over_one_connection() {
         ran.out(),
         "GET: HTTP/1.1 404 Not Found\nPOST: HTTP/1.1 200 OK\n"
     );
-    assert_eq!(server.log().matches("] Connected\n").count(), 2);
+    assert_eq!(server.end().matches("] Connected\n").count(), 2);
 }
 
 #[test]

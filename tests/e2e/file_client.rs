@@ -344,7 +344,7 @@ fn the_batch_file_of_the_repository_works() {
     }
     assert_eq!(said(&ran).len(), 7, "{}", ran.stderr);
     assert_eq!(
-        server.log().matches("] Connected\n").count(),
+        server.end().matches("] Connected\n").count(),
         1,
         "one connection"
     );
@@ -448,7 +448,7 @@ fn the_prompt_does_one_command_after_another() {
         check_samples(here.path(), &tree);
         assert!(!here.path().join("style.css").exists());
     }
-    let connections = server.log().matches("] Connected\n").count();
+    let connections = server.end().matches("] Connected\n").count();
     assert_eq!(connections, 3, "one for each client");
 }
 

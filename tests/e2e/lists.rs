@@ -115,7 +115,7 @@ fn who_follows_all_links_gets_each_folder_once() {
     ]);
     command.arg(format!("http://{}/plain/", server.addr()));
     run_command(command, b"").expect(0);
-    let log = server.log();
+    let log = server.end();
     let mut targets: Vec<_> = log
         .lines()
         .filter_map(|line| line.split("] GET ").nth(1))

@@ -72,6 +72,15 @@ impl Server {
         self.running.wait_for_stderr(is_there);
     }
 
+    /// Ends it, and has its whole log: while it runs, its last lines may still be on their way.
+    #[track_caller]
+    pub fn end(&self) -> String {
+        self.signal("TERM");
+        let (code, log) = self.wait();
+        assert_eq!(code, Some(0), "{log}");
+        log
+    }
+
     /// The id of its process.
     pub fn pid(&self) -> u32 {
         self.running.pid()
