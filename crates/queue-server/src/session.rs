@@ -416,19 +416,7 @@ impl Drop for Session<'_> {
 fn shown(request: &Request) -> String {
     match request {
         Request::Send { queue, body, .. } => format!("Send to {queue}: {} bytes", body.len()),
-        Request::Receive { .. }
-        | Request::Ack { .. }
-        | Request::Release { .. }
-        | Request::Unreserve { .. }
-        | Request::UnreserveAll
-        | Request::Extend { .. }
-        | Request::Peek { .. }
-        | Request::Stats
-        | Request::Purge { .. }
-        | Request::Pause { .. }
-        | Request::Resume { .. }
-        | Request::Kick { .. }
-        | Request::Drain { .. } => format!("{request:?}"),
+        other => format!("{other:?}"),
     }
 }
 
