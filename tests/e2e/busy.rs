@@ -37,7 +37,7 @@ fn a_receiver_without_a_place_tries_again_now_and_then_and_not_for_ever() {
     Request::Receive {
         queue: QueueName::new("other").unwrap(),
         wait_millis: 60_000,
-        delivery: Delivery::Forget,
+        delivery: Delivery::AtMostOnce,
     }
     .encode(&mut waits);
     let waiters = [(); 3].map(|()| {

@@ -74,7 +74,7 @@ impl Crowded {
             Kind::Queue => Request::Receive {
                 queue: QueueName::new("empty").unwrap(),
                 wait_millis: 0,
-                delivery: Delivery::Forget,
+                delivery: Delivery::AtMostOnce,
             }
             .encode(&mut out),
             Kind::History => history::Request {
@@ -280,7 +280,7 @@ fn what_was_asked_for_is_done_also_when_nobody_is_there_for_the_reply() {
         server.server.connections() == server.crowd.len()
     });
     let mut stream = connect(server.addr);
-    let receive = receive_request(Delivery::Forget);
+    let receive = receive_request(Delivery::AtMostOnce);
     let mut requests = Vec::new();
     (0..=CLIENTS).for_each(|_| receive.encode(&mut requests));
     stream.write_all(&requests).unwrap();

@@ -43,7 +43,7 @@ fn whoever_waits_or_has_something_reserved_stays() {
     let (server, _dir) = start("queue-server", &["--max-connections", "8"]);
     let mut holder = server.connect();
     ask(&mut holder, &send_request(b"first"));
-    ask(&mut holder, &receive_request(Delivery::Hold));
+    ask(&mut holder, &receive_request(Delivery::AtLeastOnce));
     // Three quarters of the places are for those of one address; one has something reserved.
     let mut waiters = [(); 5].map(|()| server.connect());
     for waiter in &mut waiters {
@@ -69,7 +69,7 @@ fn whoever_waits_or_has_something_reserved_stays() {
         let reply = read_frame(waiter);
         assert!(reply.ends_with(b"more"), "{reply:?}");
     }
-    let claim = Claim::Held(1);
+    let claim = Claim::Reserved(1);
     let reply = ask(&mut holder, &Request::Ack { claim });
     let (kind, payload) = frame::split(&reply).unwrap();
     let reply = Reply::decode(kind, payload).unwrap();
@@ -79,7 +79,7 @@ fn whoever_waits_or_has_something_reserved_stays() {
 #[test]
 fn who_has_received_and_is_idle_keeps_nobody_from_receiving() {
     let (server, _dir) = start("queue-server", &["--max-connections", "8"]);
-    let receive = receive_request(Delivery::Hold);
+    let receive = receive_request(Delivery::AtLeastOnce);
     // They have all places of their address for those that wait, and connections are left.
     let mut idle = [(); 6].map(|()| server.connect());
     for stream in &mut idle {
@@ -109,7 +109,7 @@ fn wait_in(queue: QueueName<'_>, wait_millis: u32) -> Request<'_> {
     Request::Receive {
         queue,
         wait_millis,
-        delivery: Delivery::Forget,
+        delivery: Delivery::AtMostOnce,
     }
 }
 

@@ -40,7 +40,7 @@ fn targets() -> Vec<Target> {
         user,
         operation: history::Operation::Hello,
     };
-    let receive = receive_request(Delivery::Forget);
+    let receive = receive_request(Delivery::AtMostOnce);
     let ok = &b"HTTP/1.1 200 OK\r\n"[..];
     let good: [(&str, Vec<Good>); 4] = [
         (

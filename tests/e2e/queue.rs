@@ -180,7 +180,7 @@ fn a_killed_client_loses_no_message() {
     client(&server).send(b"precious").unwrap();
     let mut taker = server.connect();
     let mut request = Vec::new();
-    receive_request(Delivery::Hold).encode(&mut request);
+    receive_request(Delivery::AtLeastOnce).encode(&mut request);
     taker.write_all(&request).unwrap();
     taker.read_exact(&mut [0; 17]).unwrap();
     assert_eq!(receive(&mut client(&server)), None);
@@ -276,7 +276,7 @@ fn pipelined_requests_are_answered_in_order() {
         send_request(body).encode(&mut requests);
     }
     for _ in 0..1001 {
-        receive_request(Delivery::Forget).encode(&mut requests);
+        receive_request(Delivery::AtMostOnce).encode(&mut requests);
     }
     let replies = exchange(server.addr(), &requests);
     let mut input = replies.as_slice();
@@ -326,17 +326,17 @@ fn what_a_connection_did_before_it_can_receive() {
     for options in [&[][..], &["--data", data.to_str().unwrap()]] {
         let server = Server::start("queue-server", &[&["0"], options].concat());
         let release = Request::Release {
-            claim: Claim::Held(1),
+            claim: Claim::Reserved(1),
             delay_millis: 0,
         };
         let requests = [
             send_request(b"a"),
-            receive_request(Delivery::Hold),
+            receive_request(Delivery::AtLeastOnce),
             release,
-            receive_request(Delivery::Forget),
+            receive_request(Delivery::AtMostOnce),
             send_request(b"b"),
-            receive_request(Delivery::Forget),
-            receive_request(Delivery::Forget),
+            receive_request(Delivery::AtMostOnce),
+            receive_request(Delivery::AtMostOnce),
         ];
         assert_eq!(
             replies(&server, &requests),
@@ -365,7 +365,7 @@ fn requests_of_all_kinds_that_arrive_together_are_answered_in_order() {
         let receive = Request::Receive {
             queue,
             wait_millis: 20_000,
-            delivery: Delivery::Forget,
+            delivery: Delivery::AtMostOnce,
         };
         receive.encode(&mut wait);
         waiting.write_all(&wait).unwrap();
@@ -377,7 +377,7 @@ fn requests_of_all_kinds_that_arrive_together_are_answered_in_order() {
         let mut requests = Vec::new();
         let mut want = Vec::new();
         for id in 1..=100 {
-            let (send, receive) = (send_request(b"a"), receive_request(Delivery::Forget));
+            let (send, receive) = (send_request(b"a"), receive_request(Delivery::AtMostOnce));
             requests.extend([send, receive, send_request(&too_long), Request::Stats]);
             want.extend(
                 [&format!("Stored {{ id: {id} }}"), "a", "Error(", "Stats {"].map(str::to_owned),
@@ -417,7 +417,7 @@ fn a_receiver_that_does_not_read_empties_no_queue() {
     }
     let mut requests = Vec::new();
     for _ in 0..MESSAGES {
-        receive_request(Delivery::Forget).encode(&mut requests);
+        receive_request(Delivery::AtMostOnce).encode(&mut requests);
     }
     let mut receiver = server.connect();
     receiver.write_all(&requests).unwrap();
@@ -449,7 +449,7 @@ fn refusals_say_why() {
     let body = &[b'x'; 10_000];
     check_refused(&send_request(body), ErrorCode::TooLarge, sentence);
     let sentence = "this connection does not hold a message 7";
-    let claim = Claim::Held(7);
+    let claim = Claim::Reserved(7);
     check_refused(&Request::Ack { claim }, ErrorCode::NotFound, sentence);
 }
 

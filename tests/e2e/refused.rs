@@ -50,7 +50,7 @@ fn receive(wait_millis: u32, delivery: Delivery) -> Request<'static> {
 fn whoever_waits_when_the_server_stops_is_told_so_and_not_that_there_is_nothing() {
     let server = Server::start("queue-server", &["0"]);
     let lease = Delivery::Lease { millis: 1000 };
-    let deliveries = [Delivery::Hold, Delivery::Forget, lease];
+    let deliveries = [Delivery::AtLeastOnce, Delivery::AtMostOnce, lease];
     let waiters = deliveries.map(|delivery| {
         let mut stream = server.connect();
         thread::spawn(move || {
@@ -100,7 +100,7 @@ fn what_is_held_when_the_server_stops_does_not_die_of_that() {
     // One that holds it is in the middle of its next request.
     let mut stream = server.connect();
     let mut request = Vec::new();
-    receive(0, Delivery::Hold).encode(&mut request);
+    receive(0, Delivery::AtLeastOnce).encode(&mut request);
     send_request(b"next").encode(&mut request);
     stream.write_all(&request[..request.len() - 1]).unwrap();
     let (mut input, mut payload) = (BufReader::new(&stream), Vec::new());

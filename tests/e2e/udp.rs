@@ -188,7 +188,7 @@ fn a_request_that_comes_again_is_answered_again_but_not_acted_on() {
     // The same id from somebody else is another request.
     let other = self::socket(&server);
     assert_ne!(ask(&other, 7, &send_request(b"twice")), first);
-    let receive = receive_request(Delivery::Forget);
+    let receive = receive_request(Delivery::AtMostOnce);
     let message = ask(&socket, 8, &receive);
     assert!(message.ends_with(b"once"));
     assert_eq!(ask(&socket, 8, &receive), message);
@@ -227,11 +227,11 @@ fn whoever_looks_does_not_have_the_replies_of_others_forgotten() {
 fn what_needs_a_connection_is_refused_over_udp() {
     let server = Server::start("queue-server", &["0", "udp"]);
     let socket = socket(&server);
-    let hold = receive_request(Delivery::Hold);
+    let hold = receive_request(Delivery::AtLeastOnce);
     let ack = Request::Ack {
-        claim: Claim::Held(1),
+        claim: Claim::Reserved(1),
     };
-    let wait = match receive_request(Delivery::Forget) {
+    let wait = match receive_request(Delivery::AtMostOnce) {
         Request::Receive {
             queue, delivery, ..
         } => Request::Receive {

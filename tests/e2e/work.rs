@@ -353,7 +353,7 @@ fn waiting(server: &Server) -> TcpStream {
     Request::Receive {
         queue: QueueName::DEFAULT,
         wait_millis: 3_600_000,
-        delivery: Delivery::Hold,
+        delivery: Delivery::AtLeastOnce,
     }
     .encode(&mut request);
     stream.write_all(&request).unwrap();
@@ -487,7 +487,7 @@ fn do_anything(client: &mut Client, noise: &mut Noise, token: &mut Option<Token>
         10 => client.lease(soon, soon).map(|message| {
             *token = message.and_then(|message| match message.claim {
                 Claim::Leased(token) => Some(token),
-                Claim::Held(_) => None,
+                Claim::Reserved(_) => None,
             });
         }),
         11 => token.map_or(Ok(()), |token| client.extend(token, soon)),

@@ -187,7 +187,7 @@ impl Contestant for DurableStart {
         let receive = Request::Receive {
             queue: QueueName::DEFAULT,
             wait_millis: 0,
-            delivery: Delivery::Hold,
+            delivery: Delivery::AtLeastOnce,
         };
         receive.encode(&mut request);
         stream.write_all(&request).map_err(Error::io("send"))?;

@@ -136,7 +136,7 @@ impl Failure for Error {
             Self::Side { cause, .. } => cause.exit(),
             Self::Unmet { .. } | Self::Wrong(_) => Exit::Refused,
             Self::Silent { .. } | Self::NoOperation | Self::Ended { .. } => Exit::Network,
-            _ => Exit::Usage,
+            _ => Exit::Local,
         }
     }
 }

@@ -240,7 +240,7 @@ impl Frames {
         let receive = Request::Receive {
             queue,
             wait_millis: 0,
-            delivery: Delivery::Forget,
+            delivery: Delivery::AtMostOnce,
         };
         let stored = matches!(self.ask(&send)?, Reply::Stored { .. });
         match self.ask(&receive)? {

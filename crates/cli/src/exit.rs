@@ -20,7 +20,7 @@ pub enum Exit {
     /// The service said no.
     Refused = 1,
     /// Wrong usage, or trouble with a local file or disk.
-    Usage = 2,
+    Local = 2,
     /// The network: cannot connect or bind, timed out, lost, or the reply is not understood.
     Network = 3,
 }
@@ -36,7 +36,7 @@ pub trait Failure: Error {
 pub fn of_output_error(error: &io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Exit::Done,
-        _ => Exit::Usage,
+        _ => Exit::Local,
     }
 }
 
@@ -70,7 +70,7 @@ pub fn main<C, E: Failure>(
         Ok(Parsed::Version) => print(app, &format!("{} {}\n", app.name, app.version)),
         Err(error) => {
             logger::complain(format_args!("{0}: {error} (see {0} --help)", app.name));
-            Exit::Usage
+            Exit::Local
         }
     };
     // What a server still has to say, for as long as is reasonable.
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_codes_are_what_scripts_rely_on() {
-        let codes = [Exit::Done, Exit::Refused, Exit::Usage, Exit::Network];
+        let codes = [Exit::Done, Exit::Refused, Exit::Local, Exit::Network];
         assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3]);
     }
 
@@ -153,7 +153,7 @@ mod tests {
         };
         let exit = |kind: io::ErrorKind| fail(&app, &OutputError(kind.into()));
         assert_eq!(exit(io::ErrorKind::BrokenPipe), Exit::Done);
-        assert_eq!(exit(io::ErrorKind::StorageFull), Exit::Usage);
-        assert_eq!(exit(io::ErrorKind::Other), Exit::Usage);
+        assert_eq!(exit(io::ErrorKind::StorageFull), Exit::Local);
+        assert_eq!(exit(io::ErrorKind::Other), Exit::Local);
     }
 }

@@ -95,7 +95,7 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Refused(_) => Exit::Refused,
-            Self::Input(_) | Self::NotASender | Self::TooLong => Exit::Usage,
+            Self::Input(_) | Self::NotASender | Self::TooLong => Exit::Local,
             Self::Output(error) => of_output_error(error),
             Self::Connect(_)
             | Self::Lost(_)

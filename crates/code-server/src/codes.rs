@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use group_commit::{
+use storage::{
     CommitError, Committer, Fsync, Limits, Line, NotStored, OpenError, Room, Store, TextFile,
 };
 use uuid::Uuid;
@@ -215,7 +215,7 @@ mod tests {
     use std::fs;
     use std::thread;
 
-    use group_commit::OpenError;
+    use storage::OpenError;
 
     use super::*;
 

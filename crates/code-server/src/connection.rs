@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::http::{Content, Handled, Handler, RequestBody, Response, body_refusal};
-use group_commit::{NotStored, Ticket};
 use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
 use proto::http::conditional::{self, Verdict};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
+use storage::{NotStored, Ticket};
 use uuid::Uuid;
 
 use crate::codes::{Codes, CodesError};

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use cli::{Exit, Failure};
 use daemon::http::{Hosts, Http};
 use daemon::{Daemon, Handle, StartError};
-use group_commit::{Fsync, Limits, MadeFolders, OldLock, OpenError};
+use storage::{Fsync, Limits, MadeFolders, OldLock, OpenError};
 
 pub use codes::{Codes, CodesError};
 pub use messages::Messages;
@@ -117,7 +117,7 @@ impl Failure for Error {
             | Self::Folder { .. }
             | Self::Open(_)
             | Self::Thread(_)
-            | Self::Disk(_) => Exit::Usage,
+            | Self::Disk(_) => Exit::Local,
         }
     }
 }

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use cli::escape::Escaped;
-use group_commit::{
+use jiff::Timestamp;
+use storage::{
     CommitError, Committer, Fsync, Limits, NotStored, Reopening, Room, Store, TextFile, Ticket,
 };
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::Error;

@@ -77,13 +77,13 @@ pub struct Connection<'a> {
 
 /// Ends a connection from another thread.
 #[derive(Clone, Default)]
-pub struct Cutter(Option<Arc<Entry>>);
+pub struct AbortHandle(Option<Arc<Entry>>);
 
-impl Cutter {
+impl AbortHandle {
     /// Makes every read and write of the connection fail from now on.
-    pub fn cut(&self) {
+    pub fn abort(&self) {
         if let Some(entry) = &self.0 {
-            entry.cut();
+            entry.abort();
         }
     }
 }
@@ -133,8 +133,8 @@ impl<'a> Connection<'a> {
     }
 
     /// What ends this connection from another thread.
-    pub fn cutter(&self) -> Cutter {
-        Cutter(Some(Arc::clone(&self.registration.entry)))
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle(Some(Arc::clone(&self.registration.entry)))
     }
 
     /// Who is at the other end.

@@ -59,7 +59,7 @@ impl Deferred {
         };
         let mut kept = Vec::new();
         match (reply, self.outlook) {
-            (None, _) => self.entry.cut(),
+            (None, _) => self.entry.abort(),
             (Some(bytes), Outlook::Keep) => kept = bytes.to_vec(),
             (Some(bytes), Outlook::Send { is_evictable }) => self.send(bytes, is_evictable),
         }
@@ -72,7 +72,7 @@ impl Deferred {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         // There was room for it. If there is none now, the system has run out of memory.
         if send(&self.entry.stream, bytes, flags) != Ok(bytes.len()) {
-            self.entry.cut();
+            self.entry.abort();
         }
         let state = State::resting(is_evictable, self.registry.millis());
         self.entry.eviction.set(state);

@@ -10,7 +10,7 @@ use proto::http::{Refusal, RequestHead, Status, request};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{Connection, Cutter, Deadline, Deferred, Service};
+use crate::{AbortHandle, Connection, Deadline, Deferred, Service};
 
 mod incoming;
 mod response;
@@ -67,8 +67,8 @@ pub trait RequestBody: Read {
     }
 
     /// What ends the request from another thread, so that whoever reads its body gets an error.
-    fn cutter(&mut self) -> Cutter {
-        Cutter::default()
+    fn abort_handle(&mut self) -> AbortHandle {
+        AbortHandle::default()
     }
 }
 

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use accept::Service;
-pub use connection::{Connection, Cutter, DEFERRED_CONNECTIONS_MIN, Deadline};
+pub use connection::{AbortHandle, Connection, DEFERRED_CONNECTIONS_MIN, Deadline};
 pub use deferred::{DEFERRED_BYTES_MAX, Deferred};
 pub use signals::Signals;
 pub use waiters::Network;

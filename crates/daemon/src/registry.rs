@@ -51,7 +51,7 @@ pub(crate) struct Entry {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) eviction: Eviction,
-    is_cut: AtomicBool,
+    is_aborted: AtomicBool,
 }
 
 /// Connections that were evicted, and have not gone yet, at most.
@@ -196,7 +196,7 @@ impl Registry {
         if unfinished > 0 {
             log::warn!("{unfinished} requests were not finished");
             for place in lock(&self.connected).places.values() {
-                place.entry.cut();
+                place.entry.abort();
             }
             self.wait_until_empty(CLEAN_UP_WAIT);
         }
@@ -240,7 +240,7 @@ impl Connected {
             };
             if place.entry.end(state) {
                 log::debug!("{} makes room for another", place.entry.peer);
-                place.entry.cut();
+                place.entry.abort();
                 if let Some(from) = place.waits_from.take() {
                     self.waiters.remove(from);
                 }
@@ -281,7 +281,7 @@ impl Entry {
             stream,
             peer,
             eviction: Eviction::new(),
-            is_cut: AtomicBool::new(false),
+            is_aborted: AtomicBool::new(false),
         }
     }
 
@@ -327,15 +327,15 @@ impl Entry {
     }
 
     /// Makes every read and write of the connection fail from now on.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn abort(&self) {
         // Before the stream, so that who reads its end knows that it is not the peer's doing.
-        self.is_cut.store(true, Ordering::SeqCst);
+        self.is_aborted.store(true, Ordering::SeqCst);
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Whether that was done.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.is_cut.load(Ordering::SeqCst)
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.is_aborted.load(Ordering::SeqCst)
     }
 }
 

@@ -118,7 +118,7 @@ impl Worker<'_> {
                 Ok(request) => request,
                 Err(sentence) => {
                     above_bars(|| log::error!("Line {number}: {sentence}"));
-                    failures.push(Exit::Usage);
+                    failures.push(Exit::Local);
                     continue;
                 }
             };

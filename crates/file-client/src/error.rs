@@ -316,7 +316,7 @@ impl Failure for Error {
             | Self::AuthFileIsOpen(_)
             | Self::AuthFileIsMalformed(_)
             | Self::Input(_)
-            | Self::Temporary(_) => Exit::Usage,
+            | Self::Temporary(_) => Exit::Local,
             Self::Output(error) => of_output_error(error),
             Self::Failed { worst, .. } => *worst,
             Self::CutOff { cause, .. } => cause.exit(),

@@ -161,7 +161,7 @@ impl Failure for Error {
             | Self::Accounts(_)
             | Self::AccountsServed(_)
             | Self::Output(_)
-            | Self::Disk(_) => Exit::Usage,
+            | Self::Disk(_) => Exit::Local,
         }
     }
 }

@@ -91,7 +91,7 @@ impl Connections {
         if resumable::integer(request, resumable::VERSION) != Some(resumable::INTEROP_VERSION) {
             return Ok(());
         }
-        let kept = upload.keep(&kept_head(request), length, body.cutter());
+        let kept = upload.keep(&kept_head(request), length, body.abort_handle());
         kept.map_err(refusal)?;
         let fields = [
             (
@@ -119,7 +119,7 @@ impl Connections {
     ) -> Result<Response, Refusal> {
         let is_announced = upload.is_kept();
         if !is_announced {
-            let kept = upload.keep(&kept_head(request), length, body.cutter());
+            let kept = upload.keep(&kept_head(request), length, body.abort_handle());
             kept.map_err(refusal)?;
         }
         let waiting = self.wait_for_more(upload);
@@ -181,7 +181,10 @@ impl Connections {
             }
             "DELETE" => {
                 let path = path_of(request)?;
-                let begun = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
+                let begun = self
+                    .files
+                    .take_up(&path, body.abort_handle())
+                    .map_err(refusal)?;
                 let Begun::Unfinished(mut unfinished) = begun else {
                     let sentence = "the upload is complete, and its file is in its place";
                     return Err(Refusal::new(Status::Conflict, sentence));
@@ -203,7 +206,10 @@ impl Connections {
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
         let path = path_of(request)?;
-        let begun = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
+        let begun = self
+            .files
+            .take_up(&path, body.abort_handle())
+            .map_err(refusal)?;
         let (is_complete, bytes, length, keep) = match begun {
             Begun::Finished { bytes, keep } => (true, bytes, Some(bytes), keep),
             Begun::Unfinished(mut unfinished) => {
@@ -243,7 +249,10 @@ impl Connections {
             return Err(Refusal::new(Status::BadRequest, sentence));
         };
         let path = path_of(request)?;
-        let begun = self.files.take_up(&path, body.cutter()).map_err(refusal)?;
+        let begun = self
+            .files
+            .take_up(&path, body.abort_handle())
+            .map_err(refusal)?;
         let unfinished = match begun {
             Begun::Unfinished(unfinished) => unfinished,
             Begun::Finished { bytes, keep } => return Ok(self.completed(bytes, keep)),

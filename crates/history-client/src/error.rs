@@ -114,7 +114,7 @@ impl Failure for Error {
                 ..
             } => Exit::Network,
             Self::Refused { .. } => Exit::Refused,
-            Self::Line(_) | Self::Input(_) => Exit::Usage,
+            Self::Line(_) | Self::Input(_) => Exit::Local,
             Self::Output(error) => of_output_error(error),
             Self::Connect(_) | Self::Lost(_) | Self::NotUnderstood(_) | Self::Unexpected => {
                 Exit::Network

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use cli::args::{Line, Opt, port, split};
 use cli::{App, Parsed, UsageError};
-use group_commit::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Fsync, Limits};
+use storage::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Fsync, Limits};
 
 use crate::Config;
 

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use cli::escape::{Escaped, EscapedBytes};
 use daemon::{Connection, Deadline, Service};
-use group_commit::{NotStored, Room};
 use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::error::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request, TEXT_BYTES_MAX, put_text};
 use proto::plain::{AUTHENTICATION_ERROR, parse_history_line, read_history_line};
+use storage::{NotStored, Room};
 
 use crate::history::{History, HistoryError, Snapshot};
 use crate::users::Users;

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use cli::escape::Escaped;
 use daemon::lock;
-use group_commit::{
+use storage::{
     Committer, Fsync, Limits, Line, MadeFolders, NotStored, OldLock, OpenError, Reopening, Room,
     TextFile,
 };

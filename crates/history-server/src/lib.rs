@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use cli::{Exit, Failure};
 use daemon::{Daemon, Handle, StartError};
-use group_commit::{Fsync, Limits};
+use storage::{Fsync, Limits};
 
 pub use history::{History, HistoryError, Snapshot};
 pub use users::{Users, UsersError};
@@ -111,7 +111,7 @@ impl Failure for Error {
             | Self::Users(_)
             | Self::History(_)
             | Self::Disk(_)
-            | Self::Start(_) => Exit::Usage,
+            | Self::Start(_) => Exit::Local,
         }
     }
 }
@@ -211,7 +211,7 @@ mod tests {
         let Err(error) = Server::bind(config.clone()) else {
             panic!("it listens");
         };
-        assert_eq!(error.exit(), Exit::Usage);
+        assert_eq!(error.exit(), Exit::Local);
         assert!(!config.data_dir.exists(), "it touched the disk");
         let users = dir.path().join("users");
         std::fs::write(&users, "alice\n").unwrap();

@@ -292,7 +292,7 @@ mod tests {
         });
         let endpoint = Endpoint::new("127.0.0.1", port);
         let mut client = Client::connect(&endpoint, Transport::Tcp).unwrap();
-        client.unreserve(Claim::Held(7)).unwrap();
+        client.unreserve(Claim::Reserved(7)).unwrap();
         drop(client);
         let want = [
             "Unreserve { claim: Held(7) }",

@@ -316,7 +316,7 @@ impl Failure for Error {
             | Self::Write { .. }
             | Self::Start { .. }
             | Self::CutShort
-            | Self::Setup(_) => Exit::Usage,
+            | Self::Setup(_) => Exit::Local,
             Self::Output(error) => of_output_error(error),
             Self::Connect(_) | Self::Lost(_) | Self::NotUnderstood(_) | Self::Unexpected => {
                 Exit::Network

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use cli::args::{Line, Opt, port, split, value};
 use cli::{App, Parsed, UsageError};
-use group_commit::Fsync;
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
+use storage::Fsync;
 
 use crate::{Config, Limits, Transport};
 

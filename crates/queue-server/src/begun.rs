@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use daemon::lock;
-use group_commit::{NotStored, Ticket};
 use proto::queue::{MessageId, Reply};
+use storage::{NotStored, Ticket};
 
 use crate::QueueError;
 use crate::journal::Applied;

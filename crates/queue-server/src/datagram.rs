@@ -214,7 +214,7 @@ impl Datagrams {
                 wait_millis: 1.., ..
             } => return unsupported(NO_WAITING),
             Request::Receive {
-                delivery: Delivery::Hold,
+                delivery: Delivery::AtLeastOnce,
                 ..
             } => return unsupported(NO_HOLDING),
             Request::Receive {
@@ -227,7 +227,7 @@ impl Datagrams {
             },
             Request::Receive {
                 queue,
-                delivery: Delivery::Forget,
+                delivery: Delivery::AtMostOnce,
                 ..
             } => match self.reserve(asked, queue)? {
                 Ok(taken) => queues.deliver(taken),
@@ -244,14 +244,14 @@ impl Datagrams {
                 claim: Claim::Leased(token),
             } => queues.unreserve(queues.claim(token)?),
             Request::Ack {
-                claim: Claim::Held(_),
+                claim: Claim::Reserved(_),
             }
             | Request::Release {
-                claim: Claim::Held(_),
+                claim: Claim::Reserved(_),
                 ..
             }
             | Request::Unreserve {
-                claim: Claim::Held(_),
+                claim: Claim::Reserved(_),
             }
             | Request::UnreserveAll => return unsupported(NO_HOLDING),
             Request::Extend {
@@ -344,7 +344,7 @@ mod tests {
             memory_bytes_max: usize::MAX,
             attempts_max: 5,
         };
-        Queues::open(path, limits, group_commit::Fsync::Never, || {}).unwrap()
+        Queues::open(path, limits, storage::Fsync::Never, || {}).unwrap()
     }
 
     fn in_memory(body_bytes_max: usize) -> Queues {
@@ -421,7 +421,7 @@ mod tests {
         let receive = Request::Receive {
             queue: Q,
             wait_millis: 0,
-            delivery: Delivery::Forget,
+            delivery: Delivery::AtMostOnce,
         };
         let peek = Request::Peek { queue: Q, after: 0 };
         for request in [&receive, &peek] {

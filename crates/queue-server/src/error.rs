@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use group_commit::NotStored;
 use proto::ErrorCode;
 use proto::queue::{MessageId, QueueName};
+use storage::NotStored;
 
 /// How many queues there may be.
 pub const QUEUES_MAX: usize = 10_000;
 
 /// How many messages one connection may hold without acknowledging any.
-pub const HELD_MAX: usize = 1024;
+pub const RESERVED_MAX: usize = 1024;
 
 /// Why the queue refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +36,9 @@ pub enum QueueError {
     /// No new messages are taken.
     Draining,
     /// The holder has as many messages as it may hold; it has to acknowledge some.
-    TooManyHeld,
+    TooManyReserved,
     /// The holder does not have that message.
-    NotHeld(MessageId),
+    NotReserved(MessageId),
     /// No message is leased under that token.
     NoLease,
     /// There is no queue of this name.
@@ -62,10 +62,10 @@ impl QueueError {
             | Self::TooManyBytes(_)
             | Self::NoMemory(_)
             | Self::TooManyQueues
-            | Self::TooManyHeld => ErrorCode::Full,
+            | Self::TooManyReserved => ErrorCode::Full,
             Self::CannotWait => ErrorCode::Busy,
             Self::Draining => ErrorCode::Draining,
-            Self::NotHeld(_) | Self::NoLease | Self::NoQueue(_) | Self::OfDeadLetters(_) => {
+            Self::NotReserved(_) | Self::NoLease | Self::NoQueue(_) | Self::OfDeadLetters(_) => {
                 ErrorCode::NotFound
             }
             Self::Paused(_) => ErrorCode::Paused,
@@ -96,11 +96,11 @@ impl fmt::Display for QueueError {
                  server); try again later",
             ),
             Self::Draining => f.write_str("the server is draining and takes no new messages"),
-            Self::TooManyHeld => write!(
+            Self::TooManyReserved => write!(
                 f,
-                "this connection holds {HELD_MAX} messages and must acknowledge some first"
+                "this connection holds {RESERVED_MAX} messages and must acknowledge some first"
             ),
-            Self::NotHeld(id) => write!(f, "this connection does not hold a message {id}"),
+            Self::NotReserved(id) => write!(f, "this connection does not hold a message {id}"),
             Self::NoLease => f.write_str(
                 "no message is leased under this token: it was acknowledged or released, or the \
                  lease ran out",

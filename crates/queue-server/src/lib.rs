@@ -37,10 +37,10 @@ use std::sync::Arc;
 
 use cli::{Exit, Failure};
 use daemon::{Daemon, Handle, StartError};
-use group_commit::Fsync;
+use storage::Fsync;
 
 pub use begun::Begun;
-pub use error::{HELD_MAX, QUEUES_MAX, QueueError};
+pub use error::{QUEUES_MAX, QueueError, RESERVED_MAX};
 pub use in_line::InLine;
 pub use journal::JournalError;
 pub use memory::{Body, LongBody};
@@ -149,7 +149,7 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Start(error) if error.is_of_network() => Exit::Network,
-            Self::Start(_) | Self::Journal(_) | Self::Thread(_) | Self::Disk(_) => Exit::Usage,
+            Self::Start(_) | Self::Journal(_) | Self::Thread(_) | Self::Disk(_) => Exit::Local,
         }
     }
 }

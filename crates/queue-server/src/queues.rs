@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::{Handle, lock};
-use group_commit::{Committer, Fsync, Ticket};
 use proto::queue::{QueueName, Reply, Token};
+use storage::{Committer, Fsync, Ticket};
 
 use crate::begun::{Begun, Effect};
 use crate::journal::{Asked, Change, Journal, Opened, Row};

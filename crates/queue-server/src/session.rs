@@ -113,7 +113,7 @@ impl<'q> Session<'q> {
             Request::Receive {
                 queue,
                 wait_millis: 0,
-                delivery: Delivery::Forget,
+                delivery: Delivery::AtMostOnce,
             } => (queue, 0, Step::Receive),
             Request::Send { .. }
             | Request::Receive { .. }
@@ -289,10 +289,10 @@ impl<'q> Session<'q> {
     fn claim(&mut self, claim: Claim) -> Result<Taken, QueueError> {
         match claim {
             Claim::Leased(token) => self.queues.claim(token),
-            Claim::Held(id) => {
+            Claim::Reserved(id) => {
                 let at = self.held.iter().position(|taken| taken.message.id == id);
                 let taken = at.and_then(|at| self.held.remove(at));
-                taken.ok_or(QueueError::NotHeld(id))
+                taken.ok_or(QueueError::NotReserved(id))
             }
         }
     }

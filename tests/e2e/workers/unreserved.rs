@@ -58,7 +58,7 @@ fn a_connection_gives_back_at_once_all_that_it_has_reserved() {
             let receive = Request::Receive {
                 queue: QueueName::DEFAULT,
                 wait_millis: 0,
-                delivery: Delivery::Hold,
+                delivery: Delivery::AtLeastOnce,
             };
             receive.encode(&mut requests);
         }

@@ -33,7 +33,7 @@ impl QueueTalk {
         let request = Request::Receive {
             queue,
             wait_millis: 0,
-            delivery: Delivery::Forget,
+            delivery: Delivery::AtMostOnce,
         };
         request.encode(&mut receive);
         Self {

@@ -81,7 +81,7 @@ impl Connection<'_> {
             Wait::ForRequest => retry(self.stream(), receive),
             Wait::WithinRequest => self.blocked(receive),
         }?;
-        if read == 0 && self.registration.entry.is_cut() {
+        if read == 0 && self.registration.entry.is_aborted() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         self.peer_has_closed |= read == 0;

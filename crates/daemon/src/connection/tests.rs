@@ -63,7 +63,7 @@ fn a_reply_for_which_there_is_no_room_is_sent_by_its_own_thread() {
         scope.spawn(|| deferred.reply(b"last"));
         scope.spawn(|| peers[0].read_to_end(&mut read).unwrap());
         connection.finish().unwrap();
-        registered[0].entry.cut();
+        registered[0].entry.abort();
     });
     assert_eq!(read.len(), filled + 4);
     assert!(read.ends_with(b"last"));
@@ -157,7 +157,7 @@ fn whoever_was_evicted_gets_nothing_done() {
         }
         assert!(entry.eviction.claim(entry.eviction.state()).unwrap().end());
         // Its end is not the end of the message, whatever arrived.
-        entry.cut();
+        entry.abort();
         let error = rest.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     });

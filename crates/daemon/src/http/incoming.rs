@@ -7,7 +7,7 @@ use proto::http::response::{self, Field};
 use proto::http::{Body, BodyLength, RequestHead, Status, body};
 
 use super::RequestBody;
-use crate::{Connection, Cutter, Deadline};
+use crate::{AbortHandle, Connection, Deadline};
 
 /// A body's sender may be silent this long, unless the service says otherwise...
 pub const BODY_STALL: Duration = Duration::from_secs(10);
@@ -70,8 +70,8 @@ impl RequestBody for Incoming<'_, '_> {
         connection.flush()
     }
 
-    fn cutter(&mut self) -> Cutter {
-        self.body.input().cutter()
+    fn abort_handle(&mut self) -> AbortHandle {
+        self.body.input().abort_handle()
     }
 }
 

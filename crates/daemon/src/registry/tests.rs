@@ -32,7 +32,7 @@ fn resting_connections_are_evicted_before_slow_ones() {
     connected.places = (0..).zip(places).collect();
     let mut evicted = Vec::new();
     while connected.evict_one(60, |_| true) {
-        let is_new = |at: &usize| entries[*at].is_cut() && !evicted.contains(at);
+        let is_new = |at: &usize| entries[*at].is_aborted() && !evicted.contains(at);
         evicted.extend((0..entries.len()).find(is_new));
     }
     assert_eq!(evicted, [2, 1, 0]);
@@ -85,7 +85,7 @@ fn who_was_evicted_just_when_its_request_came_does_not_act() {
     assert!(gets_in());
     assert!(!entry.eviction.resume());
     assert!(!entry.eviction.resume(), "it stays so");
-    assert!(entry.is_cut());
+    assert!(entry.is_aborted());
 }
 
 #[test]
@@ -131,7 +131,11 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
         waiter.entry.eviction.set(State::Waiting);
     }
     let (newcomer, _peer) = register(one);
-    let is_evicted = || waiters.each_ref().map(|(waiter, _)| waiter.entry.is_cut());
+    let is_evicted = || {
+        waiters
+            .each_ref()
+            .map(|(waiter, _)| waiter.entry.is_aborted())
+    };
     assert!(!newcomer.become_waiter());
     assert_eq!(is_evicted(), [false; 3]);
     // All shares are taken, so whoever is idle goes.
@@ -149,5 +153,5 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     let idle = &waiters[1].0.entry;
     idle.eviction.set(State::Resting(0));
     assert!(newcomer.become_waiter());
-    assert!(idle.is_cut());
+    assert!(idle.is_aborted());
 }

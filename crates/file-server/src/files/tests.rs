@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use daemon::Cutter;
+use daemon::AbortHandle;
 use tempfile::TempDir;
 
 use super::*;
@@ -144,7 +144,7 @@ fn what_is_due_is_removed_without_another_pass() {
     files.remove_unfinished(&|| true);
     let mut upload = files.upload(&TreePath::decode("/new").unwrap(), 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, Cutter::default()).unwrap();
+    upload.keep(head, None, AbortHandle::default()).unwrap();
     drop(upload);
     let other = root.path().join(Path::new(LEFTOVER).file_name().unwrap());
     fs::write(&other, "").unwrap();
@@ -173,12 +173,13 @@ fn each_upload_is_kept_as_long_as_the_server_said_where_it_began() {
     let short = Files::open(root.path(), 0, Duration::ZERO).unwrap();
     let mut upload = files.upload(&TreePath::decode("/new").unwrap(), 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, Cutter::default()).unwrap();
+    upload.keep(head, None, AbortHandle::default()).unwrap();
     let resource = format!("/{}", upload.resource().display());
     drop(upload);
     short.remove_unfinished(&|| true);
     let path = TreePath::decode(&resource).unwrap();
-    let Begun::Unfinished(unfinished) = short.take_up(&path, Cutter::default()).unwrap() else {
+    let Begun::Unfinished(unfinished) = short.take_up(&path, AbortHandle::default()).unwrap()
+    else {
         panic!("it is not finished");
     };
     assert!(unfinished.keep > DAY / 2);
@@ -216,17 +217,17 @@ fn an_upload_that_another_server_holds_is_in_use() {
     let tree = tree();
     let mut upload = tree.begin("/new").unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, Cutter::default()).unwrap();
+    upload.keep(head, None, AbortHandle::default()).unwrap();
     let resource = upload.resource();
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
     drop(upload);
     let held = fs::File::open(tree.root().join(resource)).unwrap();
     held.lock().unwrap();
-    let refused = tree.files.take_up(&path, Cutter::default()).map(drop);
+    let refused = tree.files.take_up(&path, AbortHandle::default()).map(drop);
     assert!(matches!(refused, Err(FilesError::InUse)));
     drop(held);
     tree.files
-        .take_up(&path, Cutter::default())
+        .take_up(&path, AbortHandle::default())
         .map(drop)
         .unwrap();
 }

@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
-use daemon::Cutter;
+use daemon::AbortHandle;
 use proto::http::RequestHead;
 use rustix::fs::OFlags;
 
@@ -59,12 +59,16 @@ impl Files {
     }
 
     /// Takes up the upload that was begun at a path ([`Upload::resource`]). Whoever is still at it is
-    /// cut off; `cutter` does that to whoever takes it up now.
+    /// cut off; `abort_handle` does that to whoever takes it up now.
     ///
     /// # Errors
     /// [`FilesError::NotFound`] if there is none any more, [`FilesError::InUse`] if whoever is at it
     /// stays, and those of the disk.
-    pub fn take_up(&self, path: &TreePath, cutter: Cutter) -> Result<Begun<'_>, FilesError> {
+    pub fn take_up(
+        &self,
+        path: &TreePath,
+        abort_handle: AbortHandle,
+    ) -> Result<Begun<'_>, FilesError> {
         let name = path.as_path().file_name();
         let name = name
             .filter(|name| is_temporary(name))
@@ -74,7 +78,7 @@ impl Files {
         else {
             return Err(FilesError::NotFound);
         };
-        let turn = self.turns.take(name, cutter)?;
+        let turn = self.turns.take(name, abort_handle)?;
         let folder = self.root()?.open_dir(folder_path)?;
         let (mut record, head) = Record::open(&folder, name)?;
         record.lock()?;
@@ -230,21 +234,25 @@ fn left(folder: &Dir, name: &str, keep: Duration) -> Duration {
 /// up its last request, even if the server has not noticed yet; so that one is cut off.
 #[derive(Default)]
 pub(super) struct Turns {
-    holders: Mutex<HashMap<String, Cutter>>,
+    holders: Mutex<HashMap<String, AbortHandle>>,
     changed: Condvar,
 }
 
 impl Turns {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Cutter>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nobody else works on this upload.
-    pub(super) fn take(&self, name: &str, cutter: Cutter) -> Result<Turn<'_>, FilesError> {
+    pub(super) fn take(
+        &self,
+        name: &str,
+        abort_handle: AbortHandle,
+    ) -> Result<Turn<'_>, FilesError> {
         let deadline = Instant::now() + TURN_WAIT;
         let mut holders = self.lock();
         while let Some(holder) = holders.get(name) {
-            holder.cut();
+            holder.abort();
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(FilesError::InUse);
@@ -252,7 +260,7 @@ impl Turns {
             let waited = self.changed.wait_timeout(holders, left);
             holders = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        holders.insert(name.to_owned(), cutter);
+        holders.insert(name.to_owned(), abort_handle);
         Ok(Turn {
             turns: self,
             name: name.to_owned(),

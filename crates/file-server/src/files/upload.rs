@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use cli::exit::with_causes;
-use daemon::Cutter;
+use daemon::AbortHandle;
 use proto::http::conditional::Version;
 use proto::http::digest::{Digest, Hasher};
 use uuid::Uuid;
@@ -178,7 +178,7 @@ impl<'f> Upload<'f> {
 
     /// From now on, what has come stays if the upload is broken off, for the client to go on with;
     /// `head` is the request that began it, and `length` how long the file is, if that is known.
-    /// `cutter` ends that request when the client comes back.
+    /// `abort_handle` ends that request when the client comes back.
     ///
     /// # Errors
     /// Those of the disk.
@@ -186,9 +186,9 @@ impl<'f> Upload<'f> {
         &mut self,
         head: &[u8],
         length: Option<u64>,
-        cutter: Cutter,
+        abort_handle: AbortHandle,
     ) -> Result<(), FilesError> {
-        let turn = self.files.turns.take(&self.temporary, cutter)?;
+        let turn = self.files.turns.take(&self.temporary, abort_handle)?;
         let progress = Progress {
             stage: Stage::Arriving,
             synced_bytes: 0,

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::lock;
-use group_commit::CommitError;
 use memchr::memchr_iter;
 use rustix::fs::fstatvfs;
 use rustix::io::retry_on_intr;
+use storage::CommitError;
 
 use super::Current;
 use super::snapshot::{BLOCK_BYTES, Part};

@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::mpsc::{SendError, Sender};
 
-use group_commit::NotStored;
+use storage::NotStored;
 
 use super::HistoryError;
 use super::copy::Copy;

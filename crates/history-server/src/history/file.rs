@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use daemon::lock;
-use group_commit::{CommitError, NotStored, Replacement, Room, Store, TextFile};
+use storage::{CommitError, NotStored, Replacement, Room, Store, TextFile};
 
 use super::Current;
 use super::copy::{Copied, Copy};

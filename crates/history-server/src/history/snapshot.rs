@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use group_commit::TextFile;
 use memchr::memchr;
 use proto::history::TEXT_BYTES_MAX;
 use proto::retry_interrupted;
+use storage::TextFile;
 
 use super::HistoryError;
 use super::number::{NUMBER_BYTES_MAX, Number};

@@ -98,9 +98,9 @@ pub enum Request<'a> {
 pub enum Delivery {
     /// When the client acknowledges it; until then it belongs to the connection, and it goes back
     /// to the front of the queue if the connection ends. Only over TCP.
-    Hold,
+    AtLeastOnce,
     /// As it is sent, like Redis' `LPOP`: it is lost if the reply does not arrive.
-    Forget,
+    AtMostOnce,
     /// When whoever knows the lease's token acknowledges it; it goes back to the front of the
     /// queue if nobody does so in time.
     Lease {
@@ -113,7 +113,7 @@ pub enum Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// This connection holds it.
-    Held(MessageId),
+    Reserved(MessageId),
     /// It is leased.
     Leased(Token),
 }
@@ -278,15 +278,15 @@ fn duration(fields: &mut Fields, field: &'static str) -> Result<u32, PayloadErro
     }
 }
 
-const HOLD: u8 = 0;
-const FORGET: u8 = 1;
+const AT_LEAST_ONCE: u8 = 0;
+const AT_MOST_ONCE: u8 = 1;
 const LEASE: u8 = 2;
 
 impl Delivery {
     fn put(self, out: &mut Vec<u8>) {
         match self {
-            Self::Hold => out.push(HOLD),
-            Self::Forget => out.push(FORGET),
+            Self::AtLeastOnce => out.push(AT_LEAST_ONCE),
+            Self::AtMostOnce => out.push(AT_MOST_ONCE),
             Self::Lease { millis } => {
                 out.push(LEASE);
                 out.extend_from_slice(&millis.to_be_bytes());
@@ -296,8 +296,8 @@ impl Delivery {
 
     fn take(fields: &mut Fields) -> Result<Self, PayloadError> {
         match fields.u8("delivery")? {
-            HOLD => Ok(Self::Hold),
-            FORGET => Ok(Self::Forget),
+            AT_LEAST_ONCE => Ok(Self::AtLeastOnce),
+            AT_MOST_ONCE => Ok(Self::AtMostOnce),
             LEASE => Ok(Self::Lease {
                 millis: duration(fields, "lease")?,
             }),
@@ -306,14 +306,14 @@ impl Delivery {
     }
 }
 
-const HELD: u8 = 0;
+const RESERVED: u8 = 0;
 const LEASED: u8 = 1;
 
 impl Claim {
     fn put(self, out: &mut Vec<u8>) {
         match self {
-            Self::Held(id) => {
-                out.push(HELD);
+            Self::Reserved(id) => {
+                out.push(RESERVED);
                 out.extend_from_slice(&id.to_be_bytes());
             }
             Self::Leased(token) => {
@@ -325,7 +325,7 @@ impl Claim {
 
     fn take(fields: &mut Fields) -> Result<Self, PayloadError> {
         match fields.u8("claim")? {
-            HELD => Ok(Self::Held(fields.u64("id")?)),
+            RESERVED => Ok(Self::Reserved(fields.u64("id")?)),
             LEASED => Ok(Self::Leased(Uuid::from_bytes(fields.take("token")?))),
             _ => Err(PayloadError::Invalid("claim")),
         }
@@ -356,11 +356,11 @@ mod tests {
             delivery,
         };
         check::message(
-            receive(Delivery::Hold),
+            receive(Delivery::AtLeastOnce),
             b"\0\0\0\x0e\x02\x07default\0\0\0\x07\0",
         );
         check::message(
-            receive(Delivery::Forget),
+            receive(Delivery::AtMostOnce),
             b"\0\0\0\x0e\x02\x07default\0\0\0\x07\x01",
         );
         check::message(
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn requests_about_what_was_handed_out() {
-        let held = Claim::Held(0x0102);
+        let held = Claim::Reserved(0x0102);
         let token = Uuid::from_bytes(*b"abcdefghijklmnop");
         let claim = Claim::Leased(token);
         check::message(

@@ -28,7 +28,7 @@ impl Client {
     /// If the server refuses or is lost.
     pub fn receive(&mut self) -> Result<Option<Received>, Error> {
         match self.link {
-            Link::Tcp(_) => self.take(Delivery::Hold, Duration::ZERO),
+            Link::Tcp(_) => self.take(Delivery::AtLeastOnce, Duration::ZERO),
             Link::Udp(_) => self.lease(UDP_LEASE, Duration::ZERO),
         }
     }
@@ -49,7 +49,7 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn receive_wait(&mut self, wait: Duration) -> Result<Option<Received>, Error> {
-        self.take(Delivery::Hold, wait)
+        self.take(Delivery::AtLeastOnce, wait)
     }
 
     /// Takes the oldest message as [`Client::receive_wait`] does, for who asks again and again: also a
@@ -91,7 +91,7 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost; then a message may be lost too.
     pub fn receive_and_forget(&mut self) -> Result<Option<Received>, Error> {
-        self.take(Delivery::Forget, Duration::ZERO)
+        self.take(Delivery::AtMostOnce, Duration::ZERO)
     }
 
     /// Takes the oldest message for a time, 49 days at the most. Its claim is a token, with which
@@ -134,7 +134,7 @@ impl Client {
                 id,
                 attempt,
                 body: body.to_vec(),
-                claim: Claim::Held(id),
+                claim: Claim::Reserved(id),
             }),
             Reply::Leased {
                 token,

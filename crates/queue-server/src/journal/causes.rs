@@ -2,9 +2,9 @@
 
 use std::io;
 
-use group_commit::CommitError;
 use rusqlite::{ErrorCode, ffi};
 use rustix::io::Errno;
+use storage::CommitError;
 
 /// Why a transaction was not committed.
 pub(super) enum Error {

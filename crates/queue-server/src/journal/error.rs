@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use group_commit::OpenError;
+use storage::OpenError;
 
 use super::schema::SCHEMA_VERSION;
 

@@ -14,9 +14,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use group_commit::{DataFile, Look, OldLock, Watch, sync_folder};
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::{Errno, retry_on_intr};
+use storage::{DataFile, Look, OldLock, Watch, sync_folder};
 
 use super::JournalError;
 

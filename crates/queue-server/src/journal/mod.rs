@@ -29,9 +29,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use group_commit::{CommitError, NotStored, Store};
 use proto::queue::MessageId;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use storage::{CommitError, NotStored, Store};
 
 use crate::message::{Arriving, Taken};
 use crate::shared::Shared;

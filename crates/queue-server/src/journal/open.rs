@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use group_commit::Fsync;
 use proto::queue::QueueName;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use storage::Fsync;
 
 use super::causes::{is_failed_sync, is_lack_of_room};
 use super::files::{Database, Files};

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use group_commit::Fsync;
 use proto::queue::QueueName;
 use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, Transaction, TransactionBehavior, params};
+use storage::Fsync;
 
 use super::JournalError;
 use super::row::{ID_MAX, Row};

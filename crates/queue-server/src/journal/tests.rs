@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use std::thread;
 
 use daemon::lock;
-use group_commit::Fsync;
 use proto::queue::{QueueName, Reply, Token};
+use storage::Fsync;
 
 use super::schema::{SCHEMA_VERSION, State};
 use super::timeline::Note;

@@ -11,7 +11,7 @@ use proto::queue::{Delivery, QueueName, Reply};
 use super::{Session, millis, put_reply};
 use crate::begun::Begun;
 use crate::message::Taken;
-use crate::{HELD_MAX, QueueError};
+use crate::{QueueError, RESERVED_MAX};
 
 impl Session<'_> {
     /// Takes the oldest message, and waits for one if there is none.
@@ -22,10 +22,10 @@ impl Session<'_> {
         delivery: Delivery,
         connection: &mut Connection,
     ) -> io::Result<Result<Option<Begun>, QueueError>> {
-        if delivery == Delivery::Hold {
+        if delivery == Delivery::AtLeastOnce {
             self.settle(connection)?;
-            if self.held.len() >= HELD_MAX {
-                return Ok(Err(QueueError::TooManyHeld));
+            if self.held.len() >= RESERVED_MAX {
+                return Ok(Err(QueueError::TooManyReserved));
             }
             if let Err(error) = connection.become_waiter() {
                 return Ok(Err(cannot_wait(&error)));
@@ -50,9 +50,9 @@ impl Session<'_> {
         };
         let body_bytes = taken.message.body.len();
         let begun = match delivery {
-            Delivery::Forget => self.queues.deliver(taken),
+            Delivery::AtMostOnce => self.queues.deliver(taken),
             Delivery::Lease { millis: lease } => self.queues.lease(taken, millis(lease)),
-            Delivery::Hold => {
+            Delivery::AtLeastOnce => {
                 let long = taken.message.body.shared();
                 put_reply(&taken.reply(), long.is_some(), connection.output());
                 self.held.push_back(taken);

@@ -11,12 +11,12 @@ fn with_taken_up(tree: &Tree, bytes: &[u8], act: impl FnOnce(&mut Upload, &Path)
     let mut upload = tree.files.upload(&path, 0).unwrap();
     upload.hash();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, Cutter::default()).unwrap();
+    upload.keep(head, None, AbortHandle::default()).unwrap();
     upload.write(bytes).unwrap();
     let resource = upload.resource();
     drop(upload);
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
-    let begun = tree.files.take_up(&path, Cutter::default()).unwrap();
+    let begun = tree.files.take_up(&path, AbortHandle::default()).unwrap();
     let Begun::Unfinished(mut unfinished) = begun else {
         panic!("it is finished");
     };
@@ -61,13 +61,13 @@ fn a_link_that_stands_for_an_upload_leads_nowhere() {
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, Cutter::default()).unwrap();
+    upload.keep(head, None, AbortHandle::default()).unwrap();
     let resource = upload.resource();
     drop(upload);
     fs::remove_file(tree.root().join(&resource)).unwrap();
     tree.link("a.txt", resource.to_str().unwrap());
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
-    let begun = tree.files.take_up(&path, Cutter::default()).map(drop);
+    let begun = tree.files.take_up(&path, AbortHandle::default()).map(drop);
     assert!(matches!(begun, Err(FilesError::NotFound)), "{begun:?}");
     tree.check("/a.txt", "root/a.txt");
 }
@@ -111,7 +111,7 @@ fn what_is_gone_altogether_is_not_in_its_place() {
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, Cutter::default()).unwrap();
+    upload.keep(head, None, AbortHandle::default()).unwrap();
     upload.write(b"abc").unwrap();
     upload.sync().unwrap();
     upload
@@ -123,7 +123,7 @@ fn what_is_gone_altogether_is_not_in_its_place() {
     let moved = tree.top.path().join("moved");
     fs::rename(&temporary, &moved).unwrap();
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
-    let take_up = || tree.files.take_up(&path, Cutter::default());
+    let take_up = || tree.files.take_up(&path, AbortHandle::default());
     assert!(matches!(take_up(), Err(FilesError::NotFound)));
     // As after the rename of a server that was killed then.
     fs::rename(&moved, tree.root().join("new")).unwrap();
@@ -136,7 +136,7 @@ fn only_what_was_being_placed_and_is_missing_is_in_its_place() {
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, Cutter::default()).unwrap();
+    upload.keep(head, None, AbortHandle::default()).unwrap();
     // As a server leaves it that is killed before the rename.
     upload
         .note(|progress| progress.stage = Stage::Placing)
@@ -144,10 +144,10 @@ fn only_what_was_being_placed_and_is_missing_is_in_its_place() {
     let resource = upload.resource();
     drop(upload);
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
-    let begun = tree.files.take_up(&path, Cutter::default()).unwrap();
+    let begun = tree.files.take_up(&path, AbortHandle::default()).unwrap();
     assert!(matches!(begun, Begun::Unfinished(_)));
     drop(begun);
     fs::remove_file(tree.root().join(resource)).unwrap();
-    let begun = tree.files.take_up(&path, Cutter::default()).map(drop);
+    let begun = tree.files.take_up(&path, AbortHandle::default()).map(drop);
     assert!(matches!(begun, Err(FilesError::NotFound)), "{begun:?}");
 }

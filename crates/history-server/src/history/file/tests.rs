@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 
-use group_commit::{Fsync, Line};
+use storage::{Fsync, Line};
 use tempfile::TempDir;
 
 use super::*;
