@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
 use proto::frame::{self, Message};
-use proto::plain::QUEUE_EMPTY;
 use proto::queue::{Claim, Delivery, QueueName, Reply, Request};
+use proto::text::QUEUE_EMPTY;
 use proto::{ErrorCode, code};
 use uuid::Uuid;
 

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::frame::{self, Message};
 use proto::history::{Operation, Reply, Request, TEXT_BYTES_MAX};
-use proto::plain::AUTHENTICATION_ERROR;
+use proto::text::AUTHENTICATION_ERROR;
 use tempfile::TempDir;
 
 use crate::harness::{

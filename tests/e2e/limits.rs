@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use proto::ErrorCode;
 use proto::frame;
 use proto::frame::Message;
-use proto::plain::QUEUE_EMPTY;
 use proto::queue::Reply;
+use proto::text::QUEUE_EMPTY;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::harness::{

@@ -8,8 +8,8 @@ use std::thread;
 
 use proto::ErrorCode;
 use proto::frame::{self, Message};
-use proto::plain::QUEUE_EMPTY;
 use proto::queue::{Claim, Delivery, QueueName, Reply, Request};
+use proto::text::QUEUE_EMPTY;
 use queue_client::{Client, Error, Transport};
 
 use crate::harness::{

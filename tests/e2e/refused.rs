@@ -155,7 +155,7 @@ fn who_waits_for_longer_than_the_pause_is_served_and_who_does_not_hears_of_it() 
     client(&server).send(b"plain").unwrap();
     program(&server, &["pause"]).expect(0);
     let reply = exchange(server.addr(), b"<<GET>>");
-    assert_eq!(reply, proto::plain::QUEUE_EMPTY.as_bytes());
+    assert_eq!(reply, proto::text::QUEUE_EMPTY.as_bytes());
 }
 
 #[test]

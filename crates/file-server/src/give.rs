@@ -162,8 +162,7 @@ impl Connections {
 
 /// Whether a request is for a whole file, whatever version of it there is.
 fn is_plain(request: &RequestHead) -> bool {
-    let has = |name| request.fields(name).next().is_some();
-    !(request.has_conditions() || has("range") || has("want-repr-digest"))
+    !(request.has_conditions() || request.has("range") || request.has("want-repr-digest"))
 }
 
 fn fields_of(version: &Version) -> Vec<Field> {

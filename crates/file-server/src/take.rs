@@ -39,7 +39,7 @@ impl Connections {
         };
         let length = part.and_then(|part| part.length).unwrap_or(length);
         self.check_length(length)?;
-        if request.fields("content-range").next().is_some() {
+        if request.has("content-range") {
             let sentence = "an upload is a whole file, without a Content-Range";
             return Err(Refusal::new(Status::BadRequest, sentence));
         }

@@ -3,7 +3,7 @@
 use cli::args::{Line, Opt, Verbs, split};
 use cli::{App, Endpoint, Parsed, UsageError, Words};
 use proto::history::{Operation, is_user_name};
-use proto::plain::parse_line_number;
+use proto::text::parse_line_number;
 
 use crate::{Action, Config};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cli::{Endpoint, ServerStream};
 use proto::frame::{self, FrameError, Message as _, PAYLOAD_BYTES_MAX};
 use proto::history::{Operation, Reply, Request, is_user_name};
-use proto::plain::HistoryLineError;
+use proto::text::HistoryLineError;
 
 use crate::Error;
 

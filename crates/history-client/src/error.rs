@@ -7,7 +7,7 @@ use cli::exit::of_output_error;
 use cli::{ConnectError, Exit, Failure, is_timeout};
 use proto::ErrorCode;
 use proto::frame::FrameError;
-use proto::plain::HistoryLineError;
+use proto::text::HistoryLineError;
 
 /// Why a client did not do what it was asked.
 #[derive(Debug)]

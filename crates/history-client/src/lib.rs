@@ -12,7 +12,7 @@ use cli::Endpoint;
 use cli::escape;
 use cli::stream::{Input, input, output};
 use proto::history::{Operation, Request};
-use proto::plain::{parse_history_line, read_history_line};
+use proto::text::{parse_history_line, read_history_line};
 
 pub use client::{Client, Part};
 pub use error::Error;

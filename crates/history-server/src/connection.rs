@@ -16,7 +16,7 @@ use proto::ErrorCode;
 use proto::error::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request, TEXT_BYTES_MAX, put_text};
-use proto::plain::{AUTHENTICATION_ERROR, parse_history_line, read_history_line};
+use proto::text::{AUTHENTICATION_ERROR, parse_history_line, read_history_line};
 use storage::{NotStored, Room};
 
 use crate::history::{History, HistoryError, Snapshot};

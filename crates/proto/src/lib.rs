@@ -11,14 +11,15 @@
 #![cfg_attr(test, allow(missing_docs))]
 
 pub mod code;
+pub mod digits;
 pub mod error;
 mod fields;
 pub mod frame;
 pub mod history;
 pub mod http;
 mod interrupted;
-pub mod plain;
 pub mod queue;
+pub mod text;
 
 pub use error::ErrorCode;
 pub use interrupted::retry_interrupted;

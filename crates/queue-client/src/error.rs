@@ -11,8 +11,8 @@ use cli::exit::of_output_error;
 use cli::{ConnectError, Exit, Failure, is_timeout};
 use proto::ErrorCode;
 use proto::frame::FrameError;
-use proto::plain::QUEUE_EMPTY;
 use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX, DURATION_MAX};
+use proto::text::QUEUE_EMPTY;
 
 /// Why a client did not do what it was asked.
 #[derive(Debug)]

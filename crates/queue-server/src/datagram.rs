@@ -16,11 +16,11 @@ use std::time::Duration;
 use daemon::{DatagramService, lock};
 use proto::ErrorCode;
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
-use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::{
     Claim, DATAGRAM_BYTES_MAX, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request, is_reply,
     split_datagram,
 };
+use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
 use crate::QueueError;
 use crate::begun::Begun;

@@ -4,8 +4,8 @@ use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
 use daemon::{Connection, Deadline};
-use proto::plain::{QUEUE_EMPTY, QUEUE_GET};
 use proto::queue::QueueName;
+use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
 use crate::QueueError;
 use crate::memory::Room;

@@ -8,10 +8,7 @@ use super::RequestHead;
 /// The user and the password that a request carries; `None` if there are none, or nothing that could
 /// be understood in one way only.
 pub fn credentials(request: &RequestHead) -> Option<(String, String)> {
-    let mut values = request.fields("authorization");
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return None;
-    };
+    let value = request.single("authorization")?;
     let space = value.iter().position(|byte| *byte == b' ')?;
     let (scheme, encoded) = value.split_at(space);
     if !scheme.eq_ignore_ascii_case(b"basic") {

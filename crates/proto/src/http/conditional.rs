@@ -32,7 +32,7 @@ pub fn judge(request: &RequestHead, current: Option<&Version>) -> Verdict {
     }
     let is_read = matches!(request.method, "GET" | "HEAD");
     let etag = current.map(|version| version.etag.as_str());
-    if has(request, "if-match") {
+    if request.has("if-match") {
         if !matches_any(request, "if-match", etag, is_same_strong) {
             return Verdict::Failed;
         }
@@ -41,7 +41,7 @@ pub fn judge(request: &RequestHead, current: Option<&Version>) -> Verdict {
     {
         return Verdict::Failed;
     }
-    if has(request, "if-none-match") {
+    if request.has("if-none-match") {
         return match matches_any(request, "if-none-match", etag, is_same_weak) {
             true if is_read => Verdict::NotModified,
             true => Verdict::Failed,
@@ -64,30 +64,19 @@ const STRONG_DATE_AGE_SECS: u64 = 60;
 /// versions joined would be neither, so they are compared strongly (RFC 9110 section 13.1.5). `now` is
 /// in seconds since 1970.
 pub fn range_is_current(request: &RequestHead, current: &Version, now: u64) -> bool {
-    let mut values = request.fields("if-range");
-    match (values.next(), values.next()) {
-        (None, _) => true,
-        (Some(tag @ ([b'"', ..] | [b'W', b'/', ..])), None) => {
-            is_same_strong(tag, current.etag.as_bytes())
-        }
-        (Some(value), None) => {
+    match request.single("if-range") {
+        Some(tag @ ([b'"', ..] | [b'W', b'/', ..])) => is_same_strong(tag, current.etag.as_bytes()),
+        Some(value) => {
             parse_date(value) == Some(current.modified)
                 && current.modified.saturating_add(STRONG_DATE_AGE_SECS) <= now
         }
-        (Some(_), Some(_)) => false,
+        // Several are as good as one that does not match.
+        None => !request.has("if-range"),
     }
-}
-
-fn has(request: &RequestHead, name: &str) -> bool {
-    request.fields(name).next().is_some()
 }
 
 fn date_of(request: &RequestHead, name: &str) -> Option<u64> {
-    let mut values = request.fields(name);
-    match (values.next(), values.next()) {
-        (Some(value), None) => parse_date(value),
-        _ => None,
-    }
+    parse_date(request.single(name)?)
 }
 
 fn parse_date(value: &[u8]) -> Option<u64> {

@@ -99,14 +99,3 @@ pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(<[u8]>::trim_ascii)
         .filter(|member| !member.is_empty())
 }
-
-/// A field value that is digits and nothing else (RFC 9110 section 8.6).
-pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
-    }
-    value.iter().try_fold(0u64, |length, byte| {
-        let digit = char::from(*byte).to_digit(10)?;
-        length.checked_mul(10)?.checked_add(u64::from(digit))
-    })
-}

@@ -13,8 +13,6 @@ pub mod body;
 pub mod conditional;
 pub mod date;
 pub mod digest;
-#[cfg(test)]
-mod generated;
 mod head;
 pub mod multipart;
 mod parameters;
@@ -24,6 +22,8 @@ pub mod response;
 pub mod resumable;
 mod status;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub use body::{Body, BodyError, BodyLength};
 pub use head::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};

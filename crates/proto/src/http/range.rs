@@ -1,6 +1,9 @@
 //! Byte ranges (RFC 9110 section 14).
 
+use std::num::IntErrorKind;
+
 use super::request::RequestHead;
+use crate::digits;
 
 /// What part of a file a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +25,10 @@ pub enum Range {
 impl Range {
     /// The range that a request asks for, of a file that is so long.
     pub fn of(request: &RequestHead, file_bytes: u64) -> Self {
-        let mut values = request.fields("range");
-        match (values.next(), values.next()) {
-            (Some(value), None) => Self::parse(value, file_bytes).unwrap_or(Self::Whole),
-            _ => Self::Whole,
-        }
+        let value = request.single("range");
+        value
+            .and_then(|value| Self::parse(value, file_bytes))
+            .unwrap_or(Self::Whole)
     }
 
     /// `None` for what is not one range of bytes.
@@ -37,14 +39,14 @@ impl Range {
         }
         let (first, last) = set.trim_matches([' ', '\t']).split_once('-')?;
         let (start, end) = match (first, last) {
-            ("", suffix) => match number(suffix)? {
+            ("", suffix) => match position(suffix)? {
                 // Of an empty file all of it, which no Content-Range can say.
                 1.. if file_bytes == 0 => return Some(Self::Whole),
                 suffix => (file_bytes.saturating_sub(suffix), file_bytes),
             },
-            (first, "") => (number(first)?, file_bytes),
+            (first, "") => (position(first)?, file_bytes),
             (first, last) => {
-                let (first, last) = (number(first)?, number(last)?);
+                let (first, last) = (position(first)?, position(last)?);
                 if last < first {
                     return None;
                 }
@@ -61,10 +63,12 @@ impl Range {
     }
 }
 
-/// A number made of digits alone; one that is too large is as good as the largest.
-fn number(text: &str) -> Option<u64> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().unwrap_or(u64::MAX))
+/// A position in a file. One that exceeds 64 bits lies behind the end of every file.
+fn position(text: &str) -> Option<u64> {
+    match digits::parse(text.as_bytes()) {
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(u64::MAX),
+        parsed => parsed.ok(),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress, TARGET_BYTES_MAX};
 use super::response::Persistence;
 use super::status::Status;
 use super::target::{self, is_host, split_port};
+use crate::digits;
 
 /// Room for so many fields is made at first, and for [`FIELDS_MAX`] only if that is too little: to make
 /// room for those takes as long as to read the few that most requests have.
@@ -175,6 +176,18 @@ impl<'a> RequestHead<'a> {
             .map(|field| field.value)
     }
 
+    /// The value of the field with this name, if there is exactly one. Where several would say
+    /// different things, none of them counts.
+    pub fn single(&self, name: &str) -> Option<&'a [u8]> {
+        let mut values = self.fields(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// Whether there is a field with this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields(name).next().is_some()
+    }
+
     /// Which host the client means, without the port; empty if it does not say.
     pub fn host_name(&self) -> &'a [u8] {
         split_port(self.host).0
@@ -188,28 +201,25 @@ impl<'a> RequestHead<'a> {
     }
 
     fn check_host(&self, minor_version: u8) -> Result<&'a [u8], Refusal> {
-        let mut hosts = self.fields("Host");
-        match (hosts.next(), hosts.next()) {
-            (None, _) if minor_version == 0 => Ok(b""),
-            (None, _) => Err(bad("an HTTP/1.1 request needs a Host field")),
-            (Some(_), Some(_)) => Err(bad("a request has one Host field, not several")),
-            (Some(host), None) if is_host(host) => Ok(host),
-            (Some(_), None) => Err(bad("the Host field is not a host and a port")),
+        match self.single("Host") {
+            Some(host) if is_host(host) => Ok(host),
+            Some(_) => Err(bad("the Host field is not a host and a port")),
+            None if self.has("Host") => Err(bad("a request has one Host field, not several")),
+            None if minor_version == 0 => Ok(b""),
+            None => Err(bad("an HTTP/1.1 request needs a Host field")),
         }
     }
 
     fn body_length(&self, minor_version: u8) -> Result<BodyLength, Refusal> {
-        let mut lengths = self.fields("Content-Length");
-        let length = lengths.next();
-        if lengths.next().is_some() {
-            return Err(bad("a request has one Content-Length field, not several"));
-        }
-        let has_codings = self.fields("Transfer-Encoding").next().is_some();
-        match (length, has_codings) {
+        let length = self.single("Content-Length");
+        match (length, self.has("Transfer-Encoding")) {
+            (None, _) if self.has("Content-Length") => {
+                Err(bad("a request has one Content-Length field, not several"))
+            }
             (None, false) => Ok(BodyLength::None),
-            (Some(length), false) => head::parse_length(length)
+            (Some(length), false) => digits::parse(length)
                 .map(BodyLength::Bytes)
-                .ok_or(bad("the Content-Length is not a number")),
+                .map_err(|_| bad("the Content-Length is not a number")),
             (Some(_), true) => Err(bad(
                 "a request has a Content-Length or a Transfer-Encoding, not both",
             )),

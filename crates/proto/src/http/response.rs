@@ -7,6 +7,7 @@ use std::io::{self, BufRead};
 use super::body::BodyLength;
 use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress};
 use super::status::Status;
+use crate::digits;
 
 /// How many interim responses a client passes over in front of one response.
 pub const INTERIM_MAX: usize = 100;
@@ -222,9 +223,9 @@ impl ResponseHead {
             }
             ([_, ..], _) => Err(ResponseError::NotHttp("its transfer coding is not known")),
             ([], [length, others @ ..]) if others.iter().all(|other| other == length) => {
-                head::parse_length(length.as_bytes())
+                digits::parse(length.as_bytes())
                     .map(BodyLength::Bytes)
-                    .ok_or(ResponseError::NotHttp("its Content-Length is not a number"))
+                    .map_err(|_| ResponseError::NotHttp("its Content-Length is not a number"))
             }
             ([], _) => Err(ResponseError::NotHttp("it has several Content-Lengths")),
         }

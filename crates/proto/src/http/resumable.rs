@@ -4,6 +4,7 @@
 //! malformed is as good as missing.
 
 use super::request::RequestHead;
+use crate::digits;
 
 /// The version of the draft, for the field `Upload-Draft-Interop-Version`. An interim response is
 /// only sent to clients that name it.
@@ -35,7 +36,7 @@ pub const VERSION: &str = "Upload-Draft-Interop-Version";
 
 /// The boolean in a field of a request.
 pub fn boolean(request: &RequestHead, name: &str) -> Option<bool> {
-    match one(request, name)? {
+    match request.single(name)?.trim_ascii() {
         b"?1" => Some(true),
         b"?0" => Some(false),
         _ => None,
@@ -44,17 +45,14 @@ pub fn boolean(request: &RequestHead, name: &str) -> Option<bool> {
 
 /// The integer in a field of a request; none of the integers here is negative.
 pub fn integer(request: &RequestHead, name: &str) -> Option<u64> {
-    parse_integer(one(request, name)?)
+    parse_integer(request.single(name)?.trim_ascii())
 }
 
 /// The integer that a field's value is.
 pub fn parse_integer(value: &[u8]) -> Option<u64> {
-    let is_integer =
-        (1..=DIGITS_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
-    match is_integer {
-        true => std::str::from_utf8(value).ok()?.parse().ok(),
-        false => None,
-    }
+    digits::parse(value)
+        .ok()
+        .filter(|_| value.len() <= DIGITS_MAX)
 }
 
 /// How a boolean is written.
@@ -62,14 +60,6 @@ pub fn format_boolean(value: bool) -> &'static str {
     match value {
         true => "?1",
         false => "?0",
-    }
-}
-
-fn one<'a>(request: &RequestHead<'a>, name: &str) -> Option<&'a [u8]> {
-    let mut values = request.fields(name);
-    match (values.next(), values.next()) {
-        (Some(value), None) => Some(value.trim_ascii()),
-        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::{self, BufRead};
 
+use crate::digits;
 use crate::history::{Operation, Request, is_user_name};
 
 /// What a plain queue client sends to get the oldest message.
@@ -108,11 +109,10 @@ pub fn parse_history_line(line: &[u8]) -> Result<Request<'_>, HistoryLineError> 
 /// # Errors
 /// [`HistoryLineError::NotALineNumber`].
 pub fn parse_line_number(word: &str) -> Result<u64, HistoryLineError> {
-    Some(word)
-        .filter(|word| word.bytes().all(|b| b.is_ascii_digit()))
-        .and_then(|word| word.parse().ok())
-        .filter(|number| *number > 0)
-        .ok_or(HistoryLineError::NotALineNumber)
+    match digits::parse(word.as_bytes()) {
+        Ok(number @ 1..) => Ok(number),
+        Ok(0) | Err(_) => Err(HistoryLineError::NotALineNumber),
+    }
 }
 
 #[cfg(test)]
