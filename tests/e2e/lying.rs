@@ -158,7 +158,7 @@ fn what_was_not_asked_for_is_no_answer() {
         );
     }
     let queue = queue::QueueStats {
-        name: EVIL,
+        name: EVIL.into(),
         ready: 1,
         held: 0,
         delayed: 0,

@@ -295,8 +295,8 @@ mod tests {
         client.unreserve(Claim::Reserved(7)).unwrap();
         drop(client);
         let want = [
-            "Unreserve { claim: Held(7) }",
-            "Release { claim: Held(7), delay_millis: 0 }",
+            "Unreserve { claim: Reserved(7) }",
+            "Release { claim: Reserved(7), delay_millis: 0 }",
         ];
         assert_eq!(server.join().unwrap(), want);
     }

@@ -24,7 +24,7 @@ use std::time::Duration;
 // What the methods of a client take and return.
 pub use cli::Endpoint;
 use cli::stream::Output;
-pub use proto::queue::{Claim, MessageId, QueueName, Token, Totals};
+pub use proto::queue::{Claim, MessageId, QueueName, QueueStats, Token, Totals};
 
 pub use batch::Batch;
 pub use client::Client;
@@ -33,7 +33,7 @@ pub use lease::Lease;
 pub use message::{Peeked, Received, Released};
 pub use receive::{Ending, Receive};
 pub use send::{Send, Source};
-pub use stats::{QueueStats, Stats};
+pub use stats::Stats;
 pub use tcp::Closer;
 pub use token::TokenSource;
 pub use work::{Work, guard};

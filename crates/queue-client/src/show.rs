@@ -3,10 +3,10 @@
 use std::io::Write;
 
 use cli::stream::Output;
+use proto::queue::QueueStats;
+use serde_json::{Value, json};
 
-use serde_json::json;
-
-use crate::{Client, Ending, Error, QueueStats, Stats};
+use crate::{Client, Ending, Error, Stats};
 
 /// Writes the messages at the front of the queue, each before the next one is asked for: all of
 /// them together may be more than fits into memory.
@@ -51,7 +51,7 @@ fn columns(queue: &QueueStats) -> Vec<String> {
         _ => (queue.oldest_millis / 1000).to_string(),
     };
     let mut line = vec![
-        queue.name.clone(),
+        queue.name.to_string(),
         queue.ready.to_string(),
         queue.held.to_string(),
         queue.delayed.to_string(),
@@ -84,38 +84,14 @@ pub(crate) fn stats(stats: &Stats, mut out: Output, as_json: bool) -> Result<(),
     out.write_all(text.as_bytes()).map_err(Error::Output)
 }
 
-fn to_json(stats: &Stats) -> serde_json::Value {
-    let totals = &stats.totals;
-    let queue = |queue: &QueueStats| {
-        json!({
-            "name": queue.name,
-            "ready": queue.ready,
-            "held": queue.held,
-            "delayed": queue.delayed,
-            "dead": queue.dead,
-            "waiting": queue.waiting,
-            "oldest_millis": queue.oldest_millis,
-            "is_paused": queue.is_paused,
-        })
-    };
-    json!({
-        "sent": totals.sent,
-        "received": totals.received,
-        "acked": totals.acked,
-        "released": totals.released,
-        "returned": totals.returned,
-        "died": totals.died,
-        "memory_bytes": totals.memory_bytes,
-        "memory_bytes_max": totals.memory_bytes_max,
-        "uptime_millis": totals.uptime_millis,
-        "is_draining": totals.is_draining,
-        "queues": stats.queues.iter().map(queue).collect::<Vec<_>>(),
-    })
+fn to_json(stats: &Stats) -> Value {
+    let mut all = json!(stats.totals);
+    all["queues"] = json!(stats.queues);
+    all
 }
 
 /// A line for each number, as `NAME NUMBER` or `QUEUE: NAME NUMBER`.
 fn to_text(stats: &Stats) -> String {
-    use serde_json::Value;
     let mut text = String::new();
     let mut add = |prefix: &str, object: &Value| {
         for (key, value) in object.as_object().into_iter().flatten() {
@@ -140,7 +116,7 @@ mod tests {
     #[test]
     fn a_list_for_people_is_aligned() {
         let queue = QueueStats {
-            name: "a-long-name".to_owned(),
+            name: "a-long-name".into(),
             ready: 10,
             held: 2,
             delayed: 3,
@@ -150,7 +126,7 @@ mod tests {
             is_paused: true,
         };
         let empty = QueueStats {
-            name: "b".to_owned(),
+            name: "b".into(),
             ready: 0,
             is_paused: false,
             ..queue.clone()

@@ -186,7 +186,7 @@ impl LookedAt {
         let dead = format!("{}{}", self.name, QueueName::DEAD_SUFFIX);
         let waited = |place| now.saturating_sub(place) / 1000;
         QueueStats {
-            name: &self.name,
+            name: (&*self.name).into(),
             ready: self.ready as u64,
             held: self.held as u64,
             delayed: self.delayed as u64,

@@ -1,5 +1,8 @@
 //! What the queue answers.
 
+use std::borrow::Cow;
+
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{MessageId, QueueName, Token};
@@ -66,7 +69,7 @@ pub enum Reply<'a> {
 }
 
 /// Counts over all queues since the server started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Messages put in.
     pub sent: u64,
@@ -91,10 +94,10 @@ pub struct Totals {
 }
 
 /// One queue at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct QueueStats<'a> {
     /// Its name.
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     /// Messages that can be received.
     pub ready: u64,
     /// Messages that somebody holds or has leased.
@@ -282,8 +285,16 @@ impl Totals {
 }
 
 impl<'a> QueueStats<'a> {
+    /// The same, with a name of its own.
+    pub fn into_owned(self) -> QueueStats<'static> {
+        QueueStats {
+            name: Cow::Owned(self.name.into_owned()),
+            ..self
+        }
+    }
+
     fn put(&self, out: &mut Vec<u8>) {
-        put_name(out, self.name);
+        put_name(out, &self.name);
         for count in [
             self.ready,
             self.held,
@@ -299,7 +310,7 @@ impl<'a> QueueStats<'a> {
 
     fn take(fields: &mut Fields<'a>) -> Result<Self, PayloadError> {
         Ok(Self {
-            name: queue_name(fields.name("name")?)?,
+            name: queue_name(fields.name("name")?)?.into(),
             ready: fields.u64("ready")?,
             held: fields.u64("held")?,
             delayed: fields.u64("delayed")?,
@@ -384,7 +395,7 @@ mod tests {
             ..Totals::default()
         };
         let queue = QueueStats {
-            name: "q",
+            name: "q".into(),
             ready: 3,
             held: 4,
             delayed: 5,

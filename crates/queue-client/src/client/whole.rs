@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use proto::queue::{Reply, Request};
+use proto::queue::{QueueStats, Reply, Request};
 
 use super::{Client, name, unexpected};
 use crate::Error;
 use crate::message::Peeked;
-use crate::stats::{QueueStats, Stats};
+use crate::stats::Stats;
 
 impl Client {
     /// Looks at the messages at the front of the queue, so many at the most.
@@ -84,7 +84,7 @@ impl Client {
         match self.ask(&Request::Stats)? {
             Reply::Stats { totals, queues } => Ok(Stats {
                 totals,
-                queues: queues.iter().map(QueueStats::from).collect(),
+                queues: queues.into_iter().map(QueueStats::into_owned).collect(),
             }),
             other => Err(unexpected(&other)),
         }

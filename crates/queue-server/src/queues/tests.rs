@@ -181,7 +181,10 @@ fn queues_are_made_on_first_use_and_gone_when_unused() {
     assert_eq!(queues.take(name("other")), None);
     let names = |queues: &Queues| {
         stats_of(queues, |_, queues| {
-            queues.iter().map(|q| q.name.to_owned()).collect::<Vec<_>>()
+            queues
+                .iter()
+                .map(|q| q.name.to_string())
+                .collect::<Vec<_>>()
         })
     };
     assert_eq!(names(&queues), ["default", "jobs"]);
@@ -267,7 +270,7 @@ fn what_was_handed_out_too_often_goes_to_the_dead_until_it_is_kicked() {
         queues.give_back(queues.take(dead).unwrap());
     }
     stats_of(&queues, |totals, queues| {
-        assert_eq!((queues[0].name, queues[0].ready), ("default.dead", 1));
+        assert_eq!((&*queues[0].name, queues[0].ready), ("default.dead", 1));
         assert_eq!((totals.died, totals.released, totals.returned), (1, 1, 6));
     });
     assert_eq!(queues.kick(Q), Ok(1));
@@ -612,7 +615,7 @@ fn a_database_keeps_places_leases_delays_and_pauses() {
         let default = &queues[0];
         let counts = (default.ready, default.held, default.delayed);
         assert_eq!(counts, (3, 1, 1), "b, d and e; a is leased, c delayed");
-        assert_eq!((queues[1].name, queues[1].is_paused), ("p", true));
+        assert_eq!((&*queues[1].name, queues[1].is_paused), ("p", true));
     });
     assert_eq!(all(&queues, Q), ["b", "d", "e"]);
     let taken = queues.claim(token).unwrap();
@@ -796,7 +799,7 @@ fn a_paused_queue_without_a_name_is_passed_over() {
     let mut encoded = Vec::new();
     queues.stats(|reply| proto::frame::Message::encode(&reply, &mut encoded));
     stats_of(&queues, |_, queues| {
-        let names: Vec<_> = queues.iter().map(|queue| queue.name).collect();
+        let names: Vec<_> = queues.iter().map(|queue| &*queue.name).collect();
         assert_eq!(names, ["default", "p"]);
     });
 }
