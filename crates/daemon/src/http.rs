@@ -17,7 +17,7 @@ mod response;
 mod visitors;
 
 pub use incoming::BODY_STALL;
-pub use response::{Content, Pieces, Ready, ReadyBody, Response, Stream};
+pub use response::{Content, Pieces, Response, Stream};
 pub use visitors::Hosts;
 
 use incoming::Incoming;

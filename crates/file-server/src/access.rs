@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use daemon::http::{Content, Response};
+use daemon::http::Response;
 use proto::http::response::Field;
 use proto::http::{Refusal, RequestHead, Status, basic};
 
@@ -61,8 +61,8 @@ impl Connections {
     /// The same reply, kept out of the caches that many share if it needed a password: they would give
     /// it to those who have none (RFC 9111 sections 3.5 and 5.2.2.7).
     pub(crate) fn keep_private(&self, mut response: Response) -> Response {
-        // What was made ready says so already.
-        if !matches!(response.body, Content::Ready(_)) {
+        // The shared fields say so already.
+        if response.shared_fields.is_none() {
             self.make_private(&mut response.fields);
         }
         response

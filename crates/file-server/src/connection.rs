@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cli::exit::with_causes;
-use daemon::http::{Content, Handled, Handler, RequestBody, Response};
+use daemon::http::{Handled, Handler, RequestBody, Response};
 use proto::http::response::Field;
 use proto::http::resumable::LIMIT;
 use proto::http::{Refusal, RequestHead, Status};
@@ -14,6 +14,7 @@ use proto::http::{Refusal, RequestHead, Status};
 use crate::access_log::AccessLog;
 use crate::accounts::Accounts;
 use crate::digests::Digests;
+use crate::file_cache::FileCache;
 use crate::files::{Files, FilesError};
 use crate::page::{self, UploadRules};
 use crate::path::TreePath;
@@ -42,6 +43,7 @@ pub(crate) struct Connections {
     /// Who may upload; `None` is everybody.
     pub(crate) accounts: Option<Accounts>,
     pub(crate) digests: Digests,
+    pub(crate) file_cache: FileCache,
     /// Whether only they may read, too.
     pub(crate) auth_all: bool,
 }
@@ -101,7 +103,7 @@ impl Connections {
         match request.method {
             "OPTIONS" => Ok(self.options(is_resource)),
             _ if is_resource => self.go_on(request, body),
-            "GET" | "HEAD" => self.give(request),
+            "GET" | "HEAD" => self.download(request),
             "POST" | "PUT" => self.take(request, body),
             _ => Ok(self.not_allowed(self.allowed())),
         }
@@ -120,11 +122,7 @@ impl Connections {
             true => ALLOWED_OF_RESOURCE,
             false => self.allowed(),
         };
-        let response = Response {
-            status: Status::NoContent,
-            fields: vec![("Allow", allowed.into())],
-            body: Content::None,
-        };
+        let response = Response::empty(Status::NoContent).with_field("Allow", allowed);
         match self.read_only {
             true => response,
             false => response.with_field(LIMIT, self.limit(self.resume_keep)),
@@ -243,6 +241,7 @@ mod tests {
             body_timeout: DAY,
             accounts: None,
             digests: Digests::default(),
+            file_cache: FileCache::default(),
             auth_all: false,
         };
         (root, connections)
@@ -266,9 +265,7 @@ mod tests {
             Ok(response) => {
                 let mut lines = Vec::new();
                 put_fields(&mut lines, &response.fields);
-                if let Content::Ready(ready) = &response.body {
-                    lines.extend_from_slice(&ready.fields);
-                }
+                lines.extend_from_slice(response.shared_fields.as_deref().unwrap_or_default());
                 let lines = String::from_utf8(lines).unwrap();
                 let start = format!("{field}: ");
                 let value = lines.lines().find_map(|line| line.strip_prefix(&start));

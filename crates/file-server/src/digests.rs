@@ -56,7 +56,7 @@ impl Digests {
     /// # Errors
     /// Those of reading it.
     pub(crate) fn of(&self, file: &File, bytes: u64) -> io::Result<Option<Digest>> {
-        let identity = || file.metadata().map(|there| Identity::of(&there));
+        let identity = || file.metadata().map(|there| Identity::from(&there));
         let before = identity()?;
         if before.bytes() != bytes {
             return Ok(None);
@@ -100,7 +100,7 @@ impl Digests {
         if !after.has_contents_of(&before) {
             return Ok(None);
         }
-        if after.is_settled() {
+        if after.is_stable() {
             self.keep(after, digest);
         }
         Ok(Some(digest))
@@ -179,7 +179,7 @@ mod tests {
         let identity = |number: usize| {
             let file = File::create(folder.path().join(number.to_string())).unwrap();
             file.set_len(SHORT_BYTES + 2).unwrap();
-            Identity::of(&file.metadata().unwrap())
+            Identity::from(&file.metadata().unwrap())
         };
         (0..count).map(identity).collect()
     }
@@ -255,7 +255,7 @@ mod tests {
         let digests = Digests::default();
         // In this crate's own folder nothing was changed in the last moments.
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        let settled = Identity::of(&fs::metadata(path).unwrap());
+        let settled = Identity::from(&fs::metadata(path).unwrap());
         let fresh = long_files(1)[0];
         for (identity, is_kept) in [(settled, true), (fresh, false)] {
             let read = || Ok((DIGEST, identity));

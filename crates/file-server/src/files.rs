@@ -14,7 +14,7 @@ mod claims;
 mod disk;
 mod entries;
 mod hashers;
-mod hot;
+mod identity;
 mod owned;
 mod place;
 mod placement;
@@ -42,7 +42,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use entries::{Column, ENTRIES_MAX, Entries, Entry, Order};
-pub(crate) use hot::{FILE_BYTES_MAX, Identity};
+pub(crate) use identity::Identity;
 pub use unfinished::{Begun, Unfinished};
 pub use upload::{Mark, Upload};
 
@@ -50,7 +50,6 @@ use claims::Claims;
 use disk::Disk;
 use entries::Lists;
 use hashers::Hashers;
-use hot::HotFiles;
 use root::{FileId, Root, RootPath};
 use sweep::UnfinishedPaths;
 use unfinished::Turns;
@@ -232,7 +231,6 @@ pub struct Files {
     disk: Disk,
     unfinished: UnfinishedPaths,
     swept: Mutex<Option<FileId>>,
-    hot: HotFiles,
 }
 
 /// What stands at a path.
@@ -279,7 +277,6 @@ impl Files {
             disk: Disk::default(),
             unfinished: UnfinishedPaths::default(),
             swept: Mutex::default(),
-            hot: HotFiles::default(),
         })
     }
 
@@ -293,6 +290,11 @@ impl Files {
     /// The folder that is served now.
     fn root(&self) -> Result<Arc<Root>, FilesError> {
         self.root.current()
+    }
+
+    /// The path of a file below the root, for what needs no resolution beneath it.
+    pub(crate) fn full_path(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
     }
 
     /// Has `stop` called at the first sync that fails. All that come after it fail too.

@@ -13,9 +13,10 @@ pub mod args;
 mod connection;
 mod content_type;
 mod digests;
+mod download;
+mod file_cache;
 mod files;
 mod form;
-mod give;
 mod listing;
 mod page;
 mod path;
@@ -45,6 +46,7 @@ pub use path::{PathError, TreePath};
 use access_log::AccessLog;
 use connection::Connections;
 use digests::Digests;
+use file_cache::FileCache;
 
 /// What is left of uploads is looked at as often as it is kept long, but not more often than
 /// this...
@@ -214,6 +216,7 @@ impl Server {
                 body_timeout: config.body_timeout,
                 accounts,
                 digests: Digests::default(),
+                file_cache: FileCache::default(),
                 auth_all: config.auth_all,
             },
             hosts: Hosts::new(config.hosts),
@@ -323,7 +326,7 @@ fn sweep_until(stopped: &Receiver<()>, connections: &Connections) {
         if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             return;
         }
-        files.forget_changed();
+        connections.file_cache.evict_changed();
     }
 }
 

@@ -156,9 +156,8 @@ impl Connections {
     fn wait_for_more(&self, upload: &mut Upload) -> Result<Response, Refusal> {
         upload.save().map_err(refusal)?;
         Ok(with_always(Response {
-            status: Status::NoContent,
             fields: self.progress(false, upload.bytes(), upload.keep_time()),
-            body: Content::None,
+            ..Response::empty(Status::NoContent)
         }))
     }
 
@@ -190,11 +189,7 @@ impl Connections {
                     return Err(Refusal::new(Status::Conflict, sentence));
                 };
                 unfinished.upload.forget();
-                Ok(Response {
-                    status: Status::NoContent,
-                    fields: Vec::new(),
-                    body: Content::None,
-                })
+                Ok(Response::empty(Status::NoContent))
             }
             _ => Ok(self.not_allowed(ALLOWED_OF_RESOURCE)),
         }
@@ -220,9 +215,8 @@ impl Connections {
             }
         };
         let mut response = Response {
-            status: Status::NoContent,
             fields: self.progress(is_complete, bytes, keep),
-            body: Content::None,
+            ..Response::empty(Status::NoContent)
         };
         if let Some(length) = length {
             response = response.with_field(LENGTH, length.to_string());

@@ -19,6 +19,8 @@ pub struct Response {
     /// Its fields, without those of the connection: `Date`, `Content-Length` and `Connection` are
     /// added when it is sent.
     pub fields: Vec<Field>,
+    /// Further fields that many replies share, as [`response::put_fields`] writes them.
+    pub shared_fields: Option<Arc<[u8]>>,
     /// Its body.
     pub body: Content,
 }
@@ -30,50 +32,22 @@ pub enum Content {
     None,
     /// Bytes at hand.
     Bytes(Vec<u8>),
+    /// Bytes at hand that many replies share.
+    Shared(Arc<[u8]>),
     /// A part of a file.
     File {
-        /// The file.
-        file: File,
+        /// The file, which many replies may share.
+        file: Arc<File>,
         /// Where the part starts.
         start: u64,
-        /// How long it is.
+        /// Its length, in bytes.
         bytes: u64,
     },
-    /// What was made ready for many replies.
-    Ready(Arc<Ready>),
-    /// What is made while it is sent, of a length that nobody knows before.
+    /// A body that is made while it is sent, of a length that is not known before.
     Stream(Stream),
     /// Bytes that are sent without any head, and close the connection: not HTTP, but what the
     /// original clients of the code service expect.
     Bare(Vec<u8>),
-}
-
-/// Most of a reply, made once and sent often.
-#[derive(Debug)]
-pub struct Ready {
-    /// The fields of its head, `Content-Length` among them, as [`response::put_fields`] writes them.
-    pub fields: Vec<u8>,
-    /// Its body.
-    pub body: ReadyBody,
-}
-
-/// The body of a reply that was made ready.
-#[derive(Debug)]
-pub enum ReadyBody {
-    /// Bytes at hand.
-    Bytes(Vec<u8>),
-    /// A whole file, and how long it is.
-    File(File, u64),
-}
-
-impl ReadyBody {
-    /// How long it is, in bytes.
-    pub fn bytes(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(_, bytes) => *bytes,
-        }
-    }
 }
 
 /// Makes the body of a reply, piece by piece.
@@ -141,29 +115,30 @@ impl Content {
         match self {
             Self::None => 0,
             Self::Bytes(bytes) | Self::Bare(bytes) => bytes.len() as u64,
+            Self::Shared(bytes) => bytes.len() as u64,
             Self::File { bytes, .. } => *bytes,
-            Self::Ready(ready) => ready.body.bytes(),
             Self::Stream(stream) => stream.made_bytes,
         }
     }
 }
 
-impl From<Arc<Ready>> for Response {
-    fn from(ready: Arc<Ready>) -> Self {
+impl Response {
+    /// A reply without a body.
+    pub fn empty(status: Status) -> Self {
         Self {
-            status: Status::Ok,
+            status,
             fields: Vec::new(),
-            body: Content::Ready(ready),
+            shared_fields: None,
+            body: Content::None,
         }
     }
-}
 
-impl Response {
     /// A reply with a body of the given type.
     pub fn new(status: Status, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
             fields: vec![("Content-Type", Cow::Borrowed(content_type))],
+            shared_fields: None,
             body: Content::Bytes(body.into()),
         }
     }
@@ -213,11 +188,7 @@ pub(super) fn send(
             None
         }
         Content::File { file, start, bytes } => Some((&*file, *start, *bytes)),
-        Content::Ready(ready) => match &ready.body {
-            ReadyBody::File(file, bytes) => Some((file, 0, *bytes)),
-            ReadyBody::Bytes(_) => None,
-        },
-        Content::Bytes(_) | Content::None => None,
+        Content::Bytes(_) | Content::Shared(_) | Content::None => None,
     };
     match file {
         // A file that shrinks while it is sent leaves the reply incomplete; closing is the only way
@@ -240,21 +211,29 @@ pub(super) fn put(
     persistence: Persistence,
     date: &str,
 ) {
-    let (lines, bytes) = match &response.body {
+    let bytes = match &response.body {
         Content::Bare(bytes) => return out.extend_from_slice(bytes),
-        Content::Bytes(bytes) => (&[][..], bytes.as_slice()),
-        Content::None | Content::File { .. } | Content::Stream(_) => (&[][..], &[][..]),
-        Content::Ready(ready) => match &ready.body {
-            ReadyBody::Bytes(bytes) => (ready.fields.as_slice(), bytes.as_slice()),
-            ReadyBody::File(..) => (ready.fields.as_slice(), &[][..]),
-        },
+        Content::Bytes(bytes) => bytes.as_slice(),
+        Content::Shared(bytes) => bytes,
+        Content::None | Content::File { .. } | Content::Stream(_) => &[],
+    };
+    let length = match response.body {
+        Content::None | Content::Stream(_) => None,
+        Content::Bytes(_) | Content::Shared(_) | Content::File { .. } | Content::Bare(_) => {
+            Some(response.body.bytes())
+        }
     };
     let (status, fields) = (response.status, &response.fields);
-    let length = match response.body {
-        Content::None | Content::Ready(_) | Content::Stream(_) => None,
-        Content::Bytes(_) | Content::File { .. } | Content::Bare(_) => Some(response.body.bytes()),
-    };
-    response::put_head(out, status, date, fields, lines, length, persistence);
+    let shared_fields = response.shared_fields.as_deref().unwrap_or_default();
+    response::put_head(
+        out,
+        status,
+        date,
+        fields,
+        shared_fields,
+        length,
+        persistence,
+    );
     if !is_head {
         out.extend_from_slice(bytes);
     }

@@ -35,11 +35,7 @@ impl Handler for Answers {
                 body.read_to_end(&mut echo).map_err(|e| body_refusal(&e))?;
                 Handled::Now(Response::new(Status::Ok, "text/plain", echo))
             }
-            "/none" => Handled::Now(Response {
-                status: Status::NoContent,
-                fields: Vec::new(),
-                body: Content::None,
-            }),
+            "/none" => Handled::Now(Response::empty(Status::NoContent)),
             "/bare" => Handled::Now(Response {
                 body: Content::Bare(b"bare".to_vec()),
                 ..text("")

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Write as _};
 
 use super::body::BodyLength;
 use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress};
@@ -33,9 +33,8 @@ pub fn put_head(
     put_fields(out, fields);
     out.extend_from_slice(lines);
     if let Some(bytes) = body_bytes {
-        for part in ["Content-Length: ", &bytes.to_string(), "\r\n"] {
-            out.extend_from_slice(part.as_bytes());
-        }
+        // A vector takes all that is written to it.
+        let _ = write!(out, "Content-Length: {bytes}\r\n");
     }
     out.extend_from_slice(match persistence {
         Persistence::Close => b"Connection: close\r\n\r\n",

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use daemon::http::{Content, Handler, Ready, ReadyBody, Response};
+use daemon::http::{Content, Handler, Response};
 use proto::http::conditional::{self, Verdict, Version};
 use proto::http::digest;
 use proto::http::response::{Field, put_fields};
@@ -14,22 +14,22 @@ use proto::http::{Range, Refusal, RequestHead, Status, date};
 
 use crate::connection::{ALWAYS, Connections, path_of, refusal, with_always};
 use crate::content_type::content_type;
-use crate::files::{FILE_BYTES_MAX, FilesError, Found, Identity, seconds};
+use crate::file_cache::{CachedFile, Contents, FILE_BYTES_MAX};
+use crate::files::{FilesError, Found, Identity, seconds};
 use crate::listing;
 use crate::path::TreePath;
 
-/// A file up to so long is kept in memory, in bytes, where it leaves with its head in one system
-/// call; a longer one is kept open, and the kernel copies it.
+/// The longest file whose contents the file cache reads, in bytes. A longer one stays open there.
 const READ_BYTES_MAX: u64 = 8 * 1024;
 
 impl Connections {
     /// Answers with a file, or with what stands in a folder.
-    pub(crate) fn give(&self, request: &RequestHead) -> Result<Response, Refusal> {
+    pub(crate) fn download(&self, request: &RequestHead) -> Result<Response, Refusal> {
         // A folder's list can be asked for by name, also where there is an index page.
         let wants_list = self.has_listing && listing::is_asked_for(request);
         let is_plain = is_plain(request) && !wants_list;
-        if is_plain && let Some(ready) = self.files.hot(request.path) {
-            return Ok(ready.into());
+        if is_plain && let Some(cached) = self.file_cache.get(request.path) {
+            return Ok(cached.response());
         }
         let path = path_of(request)?;
         match self.files.find(&path).map_err(refusal)? {
@@ -40,8 +40,8 @@ impl Connections {
                 path,
                 version,
             } => match is_plain && bytes <= FILE_BYTES_MAX {
-                true => self.give_whole(request, file, bytes, &path, &version),
-                false => self.give_file(request, file, bytes, &path, &version),
+                true => self.whole_file(request, file, bytes, &path, &version),
+                false => self.file(request, file, bytes, &path, &version),
             },
             Found::Folder if self.has_listing => self.list(request, &path),
             Found::FolderWithoutSlash { has_index } if has_index || self.has_listing => {
@@ -64,8 +64,8 @@ impl Connections {
         listed.map(with_always).map_err(refusal)
     }
 
-    /// Answers with a whole file, and keeps what that takes for the next one who asks.
-    fn give_whole(
+    /// Answers with a whole file, and caches what the reply needs.
+    fn whole_file(
         &self,
         request: &RequestHead,
         file: File,
@@ -74,35 +74,34 @@ impl Connections {
         version: &Version,
     ) -> Result<Response, Refusal> {
         let failed = |error| refusal(FilesError::Storage(error));
-        let identity = Identity::of(&file.metadata().map_err(failed)?);
+        let identity = Identity::from(&file.metadata().map_err(failed)?);
         let mut fields = fields_of(version);
         fields.extend(fields_of_content(path, &file).map_err(failed)?);
         self.make_private(&mut fields);
-        let body = match file_bytes {
-            0..=READ_BYTES_MAX => {
-                let mut bytes = Vec::with_capacity(file_bytes as usize);
-                file.take(file_bytes)
-                    .read_to_end(&mut bytes)
-                    .map_err(failed)?;
-                ReadyBody::Bytes(bytes)
-            }
-            _ => ReadyBody::File(file, file_bytes),
-        };
-        fields.push(("Content-Length", body.bytes().to_string().into()));
         let mut lines = Vec::new();
         put_fields(&mut lines, &fields);
-        let ready = Arc::new(Ready {
-            fields: lines,
-            body,
+        let contents = match file_bytes {
+            0..=READ_BYTES_MAX => {
+                let mut bytes = Vec::with_capacity(file_bytes as usize);
+                let read = file.take(file_bytes).read_to_end(&mut bytes);
+                read.map_err(failed)?;
+                Contents::Read(bytes.into())
+            }
+            _ => Contents::Open(file.into()),
+        };
+        let cached = Arc::new(CachedFile {
+            path: self.files.full_path(path),
+            identity,
+            fields: lines.into(),
+            contents,
         });
-        if identity.is_settled() {
-            let kept = Arc::clone(&ready);
-            self.files.heat(request.path, path, identity, kept);
+        if identity.is_stable() {
+            self.file_cache.insert(request.path, Arc::clone(&cached));
         }
-        Ok(ready.into())
+        Ok(cached.response())
     }
 
-    fn give_file(
+    fn file(
         &self,
         request: &RequestHead,
         file: File,
@@ -115,9 +114,8 @@ impl Connections {
             Verdict::Go => {}
             Verdict::NotModified => {
                 return Ok(Response {
-                    status: Status::NotModified,
                     fields,
-                    body: Content::None,
+                    ..Response::empty(Status::NotModified)
                 });
             }
             Verdict::Failed => return Err(refusal(FilesError::Changed)),
@@ -155,7 +153,12 @@ impl Connections {
         Ok(Response {
             status,
             fields,
-            body: Content::File { file, start, bytes },
+            shared_fields: None,
+            body: Content::File {
+                file: file.into(),
+                start,
+                bytes,
+            },
         })
     }
 }

@@ -1,0 +1,204 @@
+//! The file cache: small files that are downloaded again and again.
+//!
+//! To open, examine and close a small file costs more than to send it. So the cache keeps what a reply
+//! needs: the fields of its head as they are written, and the contents or the open file. Before each
+//! use the file that now stands at the path is compared with the cached one, which takes one system
+//! call; so a change is seen at once. A file that has just changed is not cached ([`Identity`]).
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use daemon::http::{Content, Response};
+use hashbrown::HashMap;
+use proto::http::Status;
+use rustix::fs::{AtFlags, CWD, statat};
+
+use crate::files::Identity;
+
+/// The most files in the cache.
+const FILES_MAX: usize = 256;
+
+/// The most open files in the cache. They come out of the descriptors that the daemon leaves to
+/// everything but its connections.
+const OPEN_MAX: usize = 32;
+
+/// The largest file in the cache, in bytes. If it is removed, it takes room on the disk until it is
+/// evicted.
+pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The cached files, by the paths of the requests for them.
+#[derive(Default)]
+pub(crate) struct FileCache(RwLock<HashMap<String, Arc<CachedFile>>>);
+
+/// What a reply needs of a file.
+pub(crate) struct CachedFile {
+    /// Where the file stands, from the root's own path on: if another folder replaces the root, the
+    /// path leads to no file or to another one.
+    pub(crate) path: PathBuf,
+    pub(crate) identity: Identity,
+    /// The fields of the reply's head, as they are written.
+    pub(crate) fields: Arc<[u8]>,
+    pub(crate) contents: Contents,
+}
+
+/// The contents of a file.
+pub(crate) enum Contents {
+    /// In memory: they leave with the head in one system call.
+    Read(Arc<[u8]>),
+    /// In the file: the kernel copies them.
+    Open(Arc<File>),
+}
+
+impl CachedFile {
+    /// The reply with the whole file.
+    pub(crate) fn response(&self) -> Response {
+        Response {
+            shared_fields: Some(Arc::clone(&self.fields)),
+            body: match &self.contents {
+                Contents::Read(bytes) => Content::Shared(Arc::clone(bytes)),
+                Contents::Open(file) => Content::File {
+                    file: Arc::clone(file),
+                    start: 0,
+                    bytes: self.identity.bytes(),
+                },
+            },
+            ..Response::empty(Status::Ok)
+        }
+    }
+
+    /// Whether the file at the path is still the cached one. The path is not resolved beneath the
+    /// root, which would take three system calls: outside the root there is only another file.
+    fn is_current(&self) -> bool {
+        let there = statat(CWD, &self.path, AtFlags::empty());
+        there.is_ok_and(|there| Identity::from(there) == self.identity)
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.contents, Contents::Open(_))
+    }
+}
+
+impl FileCache {
+    /// The file for requests with this path, if it is cached and has not changed.
+    pub(crate) fn get(&self, target: &str) -> Option<Arc<CachedFile>> {
+        let file = Arc::clone(self.read().get(target)?);
+        if file.is_current() {
+            return Some(file);
+        }
+        self.remove(target, &file);
+        None
+    }
+
+    /// Caches the file for requests with this path. If the cache is full, another file is evicted.
+    pub(crate) fn insert(&self, target: &str, file: Arc<CachedFile>) {
+        let mut files = self.write();
+        let open = || files.iter().filter(|(_, other)| other.is_open());
+        let other = match file.is_open() && open().count() >= OPEN_MAX {
+            true => open().next(),
+            false if files.len() >= FILES_MAX => files.iter().next(),
+            false => None,
+        };
+        let other = other.map(|(target, _)| target.clone());
+        let evicted = other.and_then(|target| files.remove(&target));
+        let replaced = files.insert(target.to_owned(), file);
+        // To close a file takes a system call, so the lock is released first.
+        drop(files);
+        drop((evicted, replaced));
+    }
+
+    /// Evicts the files that have changed or are gone.
+    pub(crate) fn evict_changed(&self) {
+        let files = self.read();
+        let all: Vec<_> = files
+            .iter()
+            .map(|(target, file)| (target.clone(), Arc::clone(file)))
+            .collect();
+        drop(files);
+        for (target, file) in all {
+            if !file.is_current() {
+                self.remove(&target, &file);
+            }
+        }
+    }
+
+    /// Removes a file, unless another one has replaced it in the cache.
+    fn remove(&self, target: &str, file: &Arc<CachedFile>) {
+        let mut files = self.write();
+        if files.get(target).is_some_and(|now| Arc::ptr_eq(now, file)) {
+            files.remove(target);
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<CachedFile>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<CachedFile>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// A file of this crate: it was not changed in the last moments.
+    fn crate_file(path: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    }
+
+    /// Caches Cargo.toml, as if it stood at another path.
+    fn insert(cache: &FileCache, target: &str, path: &str, contents: Contents) -> Arc<CachedFile> {
+        let metadata = fs::metadata(crate_file("Cargo.toml")).unwrap();
+        let file = Arc::new(CachedFile {
+            path: crate_file(path),
+            identity: Identity::from(&metadata),
+            fields: Arc::new([]),
+            contents,
+        });
+        cache.insert(target, Arc::clone(&file));
+        file
+    }
+
+    fn open() -> Contents {
+        Contents::Open(File::open(crate_file("Cargo.toml")).unwrap().into())
+    }
+
+    #[test]
+    fn the_cache_has_a_limit_and_a_lower_one_for_open_files() {
+        let cache = FileCache::default();
+        let kept = |all: &[Arc<CachedFile>]| {
+            let kept = all.iter().filter(|file| Arc::strong_count(file) > 1);
+            kept.count()
+        };
+        let target = |number| format!("/{number}");
+        let opened: Vec<_> = (0..OPEN_MAX + 9)
+            .map(|number| insert(&cache, &target(number), "Cargo.toml", open()))
+            .collect();
+        assert_eq!(kept(&opened), OPEN_MAX);
+        let read: Vec<_> = (1000..1000 + FILES_MAX)
+            .map(|number| {
+                let bytes = Contents::Read(Arc::new([]));
+                insert(&cache, &target(number), "Cargo.toml", bytes)
+            })
+            .collect();
+        assert_eq!(kept(&opened) + kept(&read), FILES_MAX);
+    }
+
+    #[test]
+    fn what_is_another_file_is_evicted() {
+        let cache = FileCache::default();
+        let same = insert(&cache, "/same", "Cargo.toml", open());
+        let other = insert(&cache, "/other", "src/lib.rs", open());
+        let gone = insert(&cache, "/gone", "gone", open());
+        cache.evict_changed();
+        assert_eq!([&same, &other, &gone].map(Arc::strong_count), [2, 1, 1]);
+        assert!(cache.get("/same").is_some());
+        insert(&cache, "/other", "src/lib.rs", open());
+        assert!(cache.get("/other").is_none());
+    }
+}
