@@ -12,11 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage::{
-    CommitError, Committer, Fsync, Limits, Line, NotStored, OpenError, Room, Store, TextFile,
+    CommitError, Committer, Fsync, Limits, Line, NotStored, Room, StorageError, Store, TextFile,
 };
 use uuid::Uuid;
 
-use crate::Error;
 use crate::known::Known;
 
 /// The codes' file in the data folder.
@@ -72,7 +71,7 @@ impl Codes {
         fsync: Fsync,
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, StorageError> {
         let mut known = Known::new();
         let path = data_dir.join(FILE_NAME);
         // A file that is none is refused below.
@@ -90,7 +89,7 @@ impl Codes {
         let read = TextFile::read(&path, look)?;
         // Every line up to here has added a code, so their numbers are the same.
         let loaded = loading.end();
-        let count = loaded.map_err(|line| OpenError::Damaged { path, line })?;
+        let count = loaded.map_err(|line| StorageError::Damaged { path, line })?;
         let file = read.recover(fsync)?;
         // What bounds its length is how many codes there may be.
         let file = file.with_limits(Limits {
@@ -105,7 +104,7 @@ impl Codes {
             made: HashMap::new(),
             codes_max,
         };
-        let writer = Committer::start(FILE_NAME, store, on_failure).map_err(Error::Thread)?;
+        let writer = Committer::start(FILE_NAME, store, on_failure)?;
         Ok(Self {
             codes_max,
             known,
@@ -132,7 +131,7 @@ impl Codes {
     }
 
     /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
-    pub fn failure(&self) -> Option<std::io::Error> {
+    pub fn failure(&self) -> Option<StorageError> {
         self.writer.failure()
     }
 }
@@ -215,15 +214,13 @@ mod tests {
     use std::fs;
     use std::thread;
 
-    use storage::OpenError;
-
     use super::*;
 
     fn uuid(n: u128) -> Uuid {
         Uuid::from_u128(n)
     }
 
-    fn open(dir: &Path, codes_max: usize) -> Result<Codes, Error> {
+    fn open(dir: &Path, codes_max: usize) -> Result<Codes, StorageError> {
         let limits = Limits::default();
         Codes::open(dir, codes_max, Fsync::Always, limits, || {
             panic!("the disk failed")
@@ -319,7 +316,7 @@ mod tests {
                         assert_eq!(codes.get(uuid(2)), Some(made[1]));
                         assert_eq!(codes.get(uuid(3)), None);
                     }
-                    Err(Error::Open(OpenError::Damaged { line, .. })) => {
+                    Err(StorageError::Damaged { line, .. }) => {
                         assert_eq!(line, (at / (LINE_BYTES + 1)) as u64 + 1);
                         assert_eq!(fs::read(&path).unwrap(), flipped);
                     }

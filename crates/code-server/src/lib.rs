@@ -7,21 +7,20 @@
 pub mod args;
 mod codes;
 mod connection;
+mod error;
 mod known;
 mod messages;
 
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cli::{Exit, Failure};
 use daemon::http::{Hosts, Http};
-use daemon::{Daemon, Handle, StartError};
-use storage::{Fsync, Limits, MadeFolders, OldLock, OpenError};
+use daemon::{Daemon, Handle};
+use storage::{Fsync, Limits, MadeFolders, OldLock};
 
 pub use codes::{Codes, CodesError};
+pub use error::Error;
 pub use messages::Messages;
 
 use connection::{CodePort, MessagePort, Port};
@@ -54,74 +53,6 @@ pub struct Config {
     pub connections_max: usize,
 }
 
-/// Why a server could not run, or go on.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// It could not listen.
-    Start(StartError),
-    /// The data folder could not be made.
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// A file in the data folder could not be opened, or is damaged, or another server's.
-    Open(OpenError),
-    /// A writer thread could not be started.
-    Thread(io::Error),
-    /// The disk failed in a way that leaves open what is on it, or a file was taken away.
-    Disk(io::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start(error) => error.fmt(f),
-            Self::Folder { path, .. } => write!(f, "cannot make {}", path.display()),
-            Self::Open(error) => error.fmt(f),
-            Self::Thread(_) => f.write_str("cannot start a writer thread"),
-            Self::Disk(_) => f.write_str("stopping"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Start(error) => error.source(),
-            Self::Open(error) => error.source(),
-            Self::Folder { cause, .. } | Self::Thread(cause) | Self::Disk(cause) => Some(cause),
-        }
-    }
-}
-
-impl From<StartError> for Error {
-    fn from(error: StartError) -> Self {
-        Self::Start(error)
-    }
-}
-
-impl From<OpenError> for Error {
-    fn from(error: OpenError) -> Self {
-        Self::Open(error)
-    }
-}
-
-impl Failure for Error {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Start(error) if error.is_of_network() => Exit::Network,
-            Self::Start(_)
-            | Self::Folder { .. }
-            | Self::Open(_)
-            | Self::Thread(_)
-            | Self::Disk(_) => Exit::Local,
-        }
-    }
-}
-
 /// A code server that listens.
 #[must_use = "a server listens, but serves nobody until it runs"]
 pub struct Server {
@@ -147,10 +78,7 @@ impl Server {
         config.fsync.warn();
         let path = &config.data_dir;
         // First, for if something fails, it goes last, behind all that has the files.
-        let folders = MadeFolders::make(path).map_err(|cause| Error::Folder {
-            path: path.clone(),
-            cause,
-        })?;
+        let folders = MadeFolders::make(path)?;
         let mut daemon = Daemon::new(config.connections_max, EXPOSURE)?;
         let old_lock = OldLock::take(&path.join(OLD_LOCK_NAME))?;
         let stop = || {
@@ -235,6 +163,6 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         self.daemon.run()?;
         let failure = self.codes.failure().or_else(|| self.messages.failure());
-        failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
+        failure.map_or(Ok(()), |lost| Err(lost.into()))
     }
 }

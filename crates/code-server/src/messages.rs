@@ -1,16 +1,15 @@
 //! The log of messages, `messages.log`: one line a message, `TIME UUID TEXT`.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use cli::escape::Escaped;
 use jiff::Timestamp;
 use storage::{
-    CommitError, Committer, Fsync, Limits, NotStored, Reopening, Room, Store, TextFile, Ticket,
+    CommitError, Committer, Fsync, Limits, NotStored, Reopening, Room, StorageError, Store,
+    TextFile, Ticket,
 };
 use uuid::Uuid;
-
-use crate::Error;
 
 /// The log's file in the data folder.
 const FILE_NAME: &str = "messages.log";
@@ -33,12 +32,12 @@ impl Messages {
         fsync: Fsync,
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, StorageError> {
         let file = TextFile::open_at_end(&data_dir.join(FILE_NAME), fsync)?;
         let mut file = file.with_limits(limits);
         let reopening = file.let_be_moved();
         let store = MessagesFile { file };
-        let writer = Committer::start(FILE_NAME, store, on_failure).map_err(Error::Thread)?;
+        let writer = Committer::start(FILE_NAME, store, on_failure)?;
         Ok(Self { writer, reopening })
     }
 
@@ -55,7 +54,7 @@ impl Messages {
     }
 
     /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
-    pub fn failure(&self) -> Option<io::Error> {
+    pub fn failure(&self) -> Option<StorageError> {
         self.writer.failure()
     }
 }

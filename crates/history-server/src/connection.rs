@@ -3,7 +3,6 @@
 //! A request is put into the history before anything else is done about it, so nothing ever happens
 //! that was not first on record. Only what is no request at all goes to the server's log alone.
 
-use std::fmt;
 use std::io::{self, Write as _};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -16,10 +15,11 @@ use proto::ErrorCode;
 use proto::error::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request, TEXT_BYTES_MAX, put_text};
-use proto::text::{AUTHENTICATION_ERROR, parse_history_line, read_history_line};
+use proto::text::{parse_history_line, read_history_line};
 use storage::{NotStored, Room};
 
-use crate::history::{History, HistoryError, Snapshot};
+use crate::HistoryError;
+use crate::history::{History, Snapshot};
 use crate::users::Users;
 
 /// A request must be whole this long after its first byte.
@@ -132,39 +132,6 @@ enum Answer {
     History(Snapshot),
 }
 
-/// Why a request was not granted.
-enum Refusal {
-    /// The user is not one of those who may.
-    NotAUser,
-    /// It could not be done.
-    Failed(HistoryError),
-}
-
-impl From<HistoryError> for Refusal {
-    fn from(error: HistoryError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAUser => f.write_str(AUTHENTICATION_ERROR),
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Refusal {
-    fn code(&self) -> ErrorCode {
-        match self {
-            Self::NotAUser => ErrorCode::Authentication,
-            Self::Failed(HistoryError::NoSuchLine { .. }) => ErrorCode::NotFound,
-            Self::Failed(_) => ErrorCode::Storage,
-        }
-    }
-}
-
 impl Connections {
     /// Requests and replies until the client closes.
     fn serve_frames(&self, connection: &mut Connection) -> io::Result<()> {
@@ -228,12 +195,12 @@ impl Connections {
         let sent = send_history(snapshot, dialect, connection)?;
         match sent {
             Ok(()) => dialect.put(Reply::Done(""), connection),
-            Err(error) => self.refuse(&error.into(), dialect, connection),
+            Err(error) => self.refuse(&error, dialect, connection),
         }
     }
 
     /// Puts a request into the history and then does what it asks for.
-    fn act(&self, request: &Request, connection: &Connection) -> Result<Answer, Refusal> {
+    fn act(&self, request: &Request, connection: &Connection) -> Result<Answer, HistoryError> {
         let operation = request.operation;
         let (record, is_allowed) = self.record(request, connection);
         let makes_room = matches!(operation, Operation::Delete(_) | Operation::Clear);
@@ -249,7 +216,7 @@ impl Connections {
             logged => logged?,
         }
         if !is_allowed {
-            return Err(Refusal::NotAUser);
+            return Err(HistoryError::NotAUser);
         }
         Ok(match operation {
             Operation::Hello => Answer::Done(String::new()),
@@ -277,14 +244,14 @@ impl Connections {
             Reply::About(ABOUT).encode(&mut out);
             let granted = match logged {
                 Ok(()) if is_allowed => Ok(()),
-                Ok(()) => Err(Refusal::NotAUser),
-                Err(error) => Err(Refusal::Failed(error)),
+                Ok(()) => Err(HistoryError::NotAUser),
+                Err(error) => Err(error),
             };
             match granted {
                 Ok(()) => Reply::Done("").encode(&mut out),
                 Err(refusal) => {
                     log::debug!("Refused: {refusal}");
-                    let code = refusal.code();
+                    let code = code_of(&refusal);
                     let sentence = &refusal.to_string();
                     Reply::Error(ErrorReply { code, sentence }).encode(&mut out);
                 }
@@ -311,12 +278,21 @@ impl Connections {
 
     fn refuse(
         &self,
-        refusal: &Refusal,
+        refusal: &HistoryError,
         dialect: Dialect,
         connection: &mut Connection,
     ) -> io::Result<()> {
         log::debug!("Refused: {refusal}");
-        dialect.put_error(refusal.code(), &refusal.to_string(), connection)
+        dialect.put_error(code_of(refusal), &refusal.to_string(), connection)
+    }
+}
+
+/// The code that goes with a refusal.
+fn code_of(refusal: &HistoryError) -> ErrorCode {
+    match refusal {
+        HistoryError::NotAUser => ErrorCode::Authentication,
+        HistoryError::NoSuchLine { .. } => ErrorCode::NotFound,
+        HistoryError::NotStored(_) | HistoryError::Read(_) => ErrorCode::Storage,
     }
 }
 

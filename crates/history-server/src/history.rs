@@ -14,20 +14,19 @@ mod file;
 mod number;
 mod snapshot;
 
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
 use cli::escape::Escaped;
 use daemon::lock;
 use storage::{
-    Committer, Fsync, Limits, Line, MadeFolders, NotStored, OldLock, OpenError, Reopening, Room,
+    Committer, Fsync, Limits, Line, MadeFolders, NotStored, OldLock, Reopening, Room, StorageError,
     TextFile,
 };
 
 pub use snapshot::Snapshot;
 
+use crate::HistoryError;
 use deletions::Told;
 use file::{Change, HistoryFile};
 use snapshot::Part;
@@ -37,62 +36,6 @@ const FILE_NAME: &str = "history.txt";
 
 /// The file in the data folder by which earlier versions kept a second server away.
 const OLD_LOCK_NAME: &str = ".history-server.lock";
-
-/// What can go wrong with the history.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum HistoryError {
-    /// The data folder could not be made.
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// The file could not be opened, or is another server's.
-    Open(OpenError),
-    /// The writer thread could not be started.
-    Thread(io::Error),
-    /// There is no such line.
-    NoSuchLine {
-        /// The line asked for.
-        line: u64,
-        /// How many there are.
-        lines: u64,
-    },
-    /// The change is not stored, or not known to be.
-    NotStored(NotStored),
-    /// The file could not be read.
-    Read(io::Error),
-}
-
-impl fmt::Display for HistoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder { path, .. } => write!(f, "cannot make {}", path.display()),
-            Self::Open(error) => error.fmt(f),
-            Self::Thread(_) => f.write_str("cannot start the writer thread"),
-            Self::NoSuchLine { line, lines: 1 } => {
-                write!(f, "There is no line {line}; the history has 1 line.")
-            }
-            Self::NoSuchLine { line, lines } => {
-                write!(f, "There is no line {line}; the history has {lines} lines.")
-            }
-            Self::NotStored(error) => write!(f, "The request is {error}."),
-            Self::Read(_) => f.write_str("The history cannot be read."),
-        }
-    }
-}
-
-impl std::error::Error for HistoryError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Folder { cause, .. } | Self::Thread(cause) | Self::Read(cause) => Some(cause),
-            Self::Open(error) => error.source(),
-            Self::NoSuchLine { .. } | Self::NotStored(_) => None,
-        }
-    }
-}
 
 /// A history that any number of threads may use at once.
 pub struct History {
@@ -119,19 +62,16 @@ impl History {
         fsync: Fsync,
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
-    ) -> Result<Self, HistoryError> {
-        let folders = MadeFolders::make(dir).map_err(|cause| HistoryError::Folder {
-            path: dir.to_owned(),
-            cause,
-        })?;
-        let old_lock = OldLock::take(&dir.join(OLD_LOCK_NAME)).map_err(HistoryError::Open)?;
+    ) -> Result<Self, StorageError> {
+        let folders = MadeFolders::make(dir)?;
+        let old_lock = OldLock::take(&dir.join(OLD_LOCK_NAME))?;
         let mut lines = 0;
         let count = |_: &[u8], is_whole| {
             lines += u64::from(is_whole);
             Line::Sound
         };
-        let file = TextFile::open(&dir.join(FILE_NAME), fsync, count);
-        let mut file = file.map_err(HistoryError::Open)?.with_limits(limits);
+        let file = TextFile::open(&dir.join(FILE_NAME), fsync, count)?;
+        let mut file = file.with_limits(limits);
         if file.links() > 1 {
             log::warn!(
                 "{} has other names (hard links): what is deleted stays under those",
@@ -144,7 +84,7 @@ impl History {
         let writer = Committer::start(FILE_NAME, store, on_failure);
         Ok(Self {
             current,
-            writer: writer.map_err(HistoryError::Thread)?,
+            writer: writer?,
             reopening,
             _old_lock: old_lock,
             _folders: folders,
@@ -228,7 +168,7 @@ impl History {
     }
 
     /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
-    pub fn failure(&self) -> Option<io::Error> {
+    pub fn failure(&self) -> Option<StorageError> {
         self.writer.failure()
     }
 }

@@ -5,21 +5,20 @@
 
 pub mod args;
 mod connection;
+mod error;
 mod history;
 mod users;
 
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cli::{Exit, Failure};
-use daemon::{Daemon, Handle, StartError};
+use daemon::{Daemon, Handle};
 use storage::{Fsync, Limits};
 
-pub use history::{History, HistoryError, Snapshot};
-pub use users::{Users, UsersError};
+pub use error::{Error, HistoryError};
+pub use history::{History, Snapshot};
+pub use users::Users;
 
 use connection::Connections;
 
@@ -40,80 +39,6 @@ pub struct Config {
     pub limits: Limits,
     /// Connections open at once.
     pub connections_max: usize,
-}
-
-/// Why a server could not run, or go on.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// Other machines could reach it, and nothing says who may use it.
-    Exposed(IpAddr),
-    /// Who may use it is not known.
-    Users(UsersError),
-    /// The history could not be opened.
-    History(HistoryError),
-    /// The disk failed in a way that leaves open what is on it, or the file was taken away.
-    Disk(io::Error),
-    /// It could not listen.
-    Start(StartError),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exposed(ip) => write!(
-                f,
-                "{ip} can be reached from other machines: --users must say who may use the history"
-            ),
-            Self::Users(error) => error.fmt(f),
-            Self::History(error) => error.fmt(f),
-            Self::Disk(_) => f.write_str("stopping"),
-            Self::Start(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Exposed(_) => None,
-            Self::Disk(cause) => Some(cause),
-            Self::Users(error) => error.source(),
-            Self::History(error) => error.source(),
-            Self::Start(error) => error.source(),
-        }
-    }
-}
-
-impl From<UsersError> for Error {
-    fn from(error: UsersError) -> Self {
-        Self::Users(error)
-    }
-}
-
-impl From<HistoryError> for Error {
-    fn from(error: HistoryError) -> Self {
-        Self::History(error)
-    }
-}
-
-impl From<StartError> for Error {
-    fn from(error: StartError) -> Self {
-        Self::Start(error)
-    }
-}
-
-impl Failure for Error {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Start(error) if error.is_of_network() => Exit::Network,
-            Self::Exposed(_)
-            | Self::Users(_)
-            | Self::History(_)
-            | Self::Disk(_)
-            | Self::Start(_) => Exit::Local,
-        }
-    }
 }
 
 /// A history server that listens.
@@ -188,12 +113,14 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         self.daemon.run()?;
         let failure = self.history.failure();
-        failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
+        failure.map_or(Ok(()), |lost| Err(lost.into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cli::{Exit, Failure};
+
     use super::*;
 
     #[test]

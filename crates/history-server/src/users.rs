@@ -5,82 +5,28 @@
 //! without a word.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use cli::escape::EscapedBytes;
 use proto::history::is_user_name;
 
-/// How much of a wrong line the error shows, in bytes.
-const SHOWN_BYTES_MAX: usize = 100;
+use crate::Error;
 
 /// The users who may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Users(HashSet<String>);
-
-/// Why the users are not known.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum UsersError {
-    /// The file could not be read.
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// A line is not a name.
-    NotAName {
-        /// The file.
-        path: PathBuf,
-        /// The line's number, from 1.
-        line: usize,
-        /// What stands there.
-        text: Vec<u8>,
-    },
-}
-
-impl fmt::Display for UsersError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read { path, .. } => write!(f, "cannot read the users in {}", path.display()),
-            Self::NotAName { path, line, text } => {
-                let text = EscapedBytes {
-                    bytes: text,
-                    bytes_max: SHOWN_BYTES_MAX,
-                };
-                write!(
-                    f,
-                    "{}, line {line}: a user name is 1 to 64 of A-Z a-z 0-9 . _ -, not '{text}'",
-                    path.display()
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for UsersError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Read { cause, .. } => Some(cause),
-            Self::NotAName { .. } => None,
-        }
-    }
-}
 
 impl Users {
     /// Reads a file of names.
     ///
     /// # Errors
     /// If it cannot be read, or holds something else than names.
-    pub fn read(path: &Path) -> Result<Self, UsersError> {
-        let text = fs::read(path).map_err(|cause| UsersError::Read {
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read(path).map_err(|cause| Error::ReadUsers {
             path: path.to_owned(),
             cause,
         })?;
-        let users = parse(&text).map_err(|(line, text)| UsersError::NotAName {
+        let users = parse(&text).map_err(|(line, text)| Error::NotAName {
             path: path.to_owned(),
             line,
             text: text.to_owned(),

@@ -29,7 +29,6 @@ mod steps;
 mod whole;
 
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -37,7 +36,7 @@ use std::sync::Arc;
 
 use cli::{Exit, Failure};
 use daemon::{Daemon, Handle, StartError};
-use storage::Fsync;
+use storage::{Fsync, StorageError};
 
 pub use begun::Begun;
 pub use error::{QUEUES_MAX, QueueError, RESERVED_MAX};
@@ -106,10 +105,8 @@ pub enum Error {
     Start(StartError),
     /// The database could not be opened.
     Journal(JournalError),
-    /// A thread could not be started.
-    Thread(io::Error),
-    /// The disk failed in a way that leaves open what is on it.
-    Disk(io::Error),
+    /// It cannot use its files, or cannot continue to.
+    Storage(StorageError),
 }
 
 impl fmt::Display for Error {
@@ -117,8 +114,7 @@ impl fmt::Display for Error {
         match self {
             Self::Start(error) => error.fmt(f),
             Self::Journal(error) => error.fmt(f),
-            Self::Thread(_) => f.write_str("cannot start a thread"),
-            Self::Disk(_) => f.write_str("stopping"),
+            Self::Storage(error) => error.fmt(f),
         }
     }
 }
@@ -128,7 +124,7 @@ impl std::error::Error for Error {
         match self {
             Self::Start(error) => error.source(),
             Self::Journal(error) => error.source(),
-            Self::Thread(cause) | Self::Disk(cause) => Some(cause),
+            Self::Storage(error) => error.source(),
         }
     }
 }
@@ -136,6 +132,12 @@ impl std::error::Error for Error {
 impl From<StartError> for Error {
     fn from(error: StartError) -> Self {
         Self::Start(error)
+    }
+}
+
+impl From<StorageError> for Error {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
     }
 }
 
@@ -149,7 +151,7 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Start(error) if error.is_of_network() => Exit::Network,
-            Self::Start(_) | Self::Journal(_) | Self::Thread(_) | Self::Disk(_) => Exit::Local,
+            Self::Start(_) | Self::Journal(_) | Self::Storage(_) => Exit::Local,
         }
     }
 }
@@ -184,7 +186,7 @@ impl Server {
             }
             None => Queues::in_memory(config.limits),
         });
-        let alarm = Alarm::start(&queues).map_err(Error::Thread)?;
+        let alarm = Alarm::start(&queues).map_err(StartError::Thread)?;
         let (ip, port) = (config.ip, config.port);
         let connections = Arc::new(Connections::new(Arc::clone(&queues)));
         let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues), config.udp_text));
@@ -224,6 +226,6 @@ impl Server {
         self.queues.serve(self.handle());
         self.daemon.run()?;
         let failure = self.queues.failure();
-        failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
+        failure.map_or(Ok(()), |lost| Err(lost.into()))
     }
 }

@@ -7,14 +7,13 @@
 //! is [`Taken`] is in no queue, so nobody else can change it, and the database hears of its changes in
 //! their order.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::{Handle, lock};
 use proto::queue::{QueueName, Reply, Token};
-use storage::{Committer, Fsync, Ticket};
+use storage::{Committer, Fsync, StorageError, Ticket};
 
 use crate::begun::{Begun, Effect};
 use crate::journal::{Asked, Change, Journal, Opened, Row};
@@ -56,7 +55,7 @@ impl Queues {
         let writer = Committer::start("journal", journal, on_failure);
         Ok(Self {
             shared,
-            writer: Some(writer.map_err(Error::Thread)?),
+            writer: Some(writer?),
         })
     }
 
@@ -78,7 +77,7 @@ impl Queues {
     }
 
     /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
-    pub fn failure(&self) -> Option<io::Error> {
+    pub fn failure(&self) -> Option<StorageError> {
         self.writer.as_ref()?.failure()
     }
 

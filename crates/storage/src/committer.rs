@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
 
+use crate::StorageError;
 use crate::handover::{self, Job, Store, Ticket};
 
 /// Whether a commit waits for the disk (`--fsync`).
@@ -54,12 +55,12 @@ impl<S: Store> Committer<S> {
     /// thread: it should make the server end, and [`Committer::failure`] then says why.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// [`StorageError::Thread`].
     pub fn start(
         name: &str,
         mut store: S,
         on_failure: impl FnOnce() + Send + 'static,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, StorageError> {
         let (writer, jobs) = handover::queue();
         let failure = Arc::new(Mutex::new(None));
         let failed = Arc::clone(&failure);
@@ -75,10 +76,10 @@ impl<S: Store> Committer<S> {
                 handover::refuse_all(&jobs);
             }
         };
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
         Ok(Self {
             writer: Some(writer),
-            thread: Some(thread),
+            thread: Some(thread.map_err(StorageError::Thread)?),
             failure,
         })
     }
@@ -98,10 +99,10 @@ impl<S: Store> Committer<S> {
         let _ = writer.try_send(Job::empty());
     }
 
-    /// Why a commit was lost, if one was. Tells it once.
-    pub fn failure(&self) -> Option<io::Error> {
+    /// [`StorageError::Lost`] if a commit was lost. It is returned once.
+    pub fn failure(&self) -> Option<StorageError> {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.take()
+        failure.take().map(StorageError::Lost)
     }
 }
 

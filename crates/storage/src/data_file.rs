@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use crate::{Look, OpenError};
+use crate::{Look, StorageError};
 
 /// The permissions of a file that is made here: it is its owner's alone.
 pub(crate) const MODE: u32 = 0o600;
@@ -114,12 +114,12 @@ impl DataFile {
     /// # Errors
     /// If it is no regular file, another server has it, or it cannot be opened. Then nothing was
     /// made.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let failed = OpenError::at(path);
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let failed = StorageError::open(path);
         for _ in 0..ATTEMPTS_MAX {
             let is_made = match fs::metadata(path) {
                 Ok(there) if there.is_file() => false,
-                Ok(_) => return Err(OpenError::NotRegular(path.to_owned())),
+                Ok(_) => return Err(StorageError::NotRegular(path.to_owned())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => true,
                 Err(error) => return Err(failed(error)),
             };
@@ -134,7 +134,7 @@ impl DataFile {
             };
             let metadata = file.metadata().map_err(&failed)?;
             if !metadata.is_file() {
-                return Err(OpenError::NotRegular(path.to_owned()));
+                return Err(StorageError::NotRegular(path.to_owned()));
             }
             lock(&file, path)?;
             let look = Look::of(&file).map_err(&failed)?;
@@ -148,7 +148,7 @@ impl DataFile {
                 return Ok(file);
             }
         }
-        Err(OpenError::InUse(path.to_owned()))
+        Err(StorageError::InUse(path.to_owned()))
     }
 
     /// Makes and locks a file that does not exist yet.
@@ -211,11 +211,14 @@ impl DataFile {
     /// Refuses a file that has more than one name.
     ///
     /// # Errors
-    /// [`OpenError::Links`], or if it cannot be looked at.
-    pub fn refuse_links(&self) -> Result<(), OpenError> {
-        match self.links().map_err(OpenError::at(self.path()))? {
+    /// [`StorageError::Links`], or if it cannot be looked at.
+    pub fn refuse_links(&self) -> Result<(), StorageError> {
+        match self.links().map_err(StorageError::open(self.path()))? {
             0 | 1 => Ok(()),
-            links => Err(OpenError::Links(self.path().to_owned(), links)),
+            links => Err(StorageError::Links {
+                path: self.path().to_owned(),
+                links,
+            }),
         }
     }
 }
@@ -233,11 +236,11 @@ impl Drop for DataFile {
     }
 }
 
-fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
+fn lock(file: &File, path: &Path) -> Result<(), StorageError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(cause)) => Err(OpenError::at(path)(cause)),
+        Err(TryLockError::WouldBlock) => Err(StorageError::InUse(path.to_owned())),
+        Err(TryLockError::Error(cause)) => Err(StorageError::open(path)(cause)),
     }
 }
 
@@ -254,8 +257,8 @@ impl OldLock {
     ///
     /// # Errors
     /// If another server has it, or the file cannot be opened.
-    pub fn take(path: &Path) -> Result<Self, OpenError> {
-        let failed = OpenError::at(path);
+    pub fn take(path: &Path) -> Result<Self, StorageError> {
+        let failed = StorageError::open(path);
         match fs::metadata(path) {
             Ok(there) if there.is_file() => {}
             Ok(_) => return Ok(Self { _file: None }),
@@ -431,7 +434,7 @@ mod tests {
             for _ in 0..ROUNDS {
                 match DataFile::open(&path) {
                     Ok(file) => assert!(file.links().unwrap() <= 1),
-                    Err(OpenError::InUse(_)) => {}
+                    Err(StorageError::InUse(_)) => {}
                     Err(error) => panic!("{error:?}"),
                 }
             }
@@ -446,7 +449,7 @@ mod tests {
         assert!(names(dir.path()).is_empty());
         let older = File::create(&path).unwrap();
         older.try_lock().unwrap();
-        assert!(matches!(OldLock::take(&path), Err(OpenError::InUse(_))));
+        assert!(matches!(OldLock::take(&path), Err(StorageError::InUse(_))));
         drop(older);
         let _ours = OldLock::take(&path).unwrap();
         assert!(File::open(&path).unwrap().try_lock().is_err());

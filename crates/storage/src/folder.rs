@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::StorageError;
+
 /// The folders that were made for a server. Dropping it removes those that are empty, so that a
 /// failed start leaves nothing behind.
 #[derive(Debug, Default)]
@@ -17,11 +19,16 @@ impl MadeFolders {
     /// Makes a folder, and those it is in, where they do not exist, so that a power cut leaves them.
     ///
     /// # Errors
-    /// If one cannot be made or synced.
-    pub fn make(path: &Path) -> io::Result<Self> {
+    /// [`StorageError::Folder`] if one cannot be made or synced.
+    pub fn make(path: &Path) -> Result<Self, StorageError> {
         let mut made = Self::default();
-        made.make_all(path)?;
-        Ok(made)
+        match made.make_all(path) {
+            Ok(()) => Ok(made),
+            Err(cause) => Err(StorageError::Folder {
+                path: path.to_owned(),
+                cause,
+            }),
+        }
     }
 
     fn make_all(&mut self, path: &Path) -> io::Result<()> {

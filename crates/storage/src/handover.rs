@@ -4,10 +4,10 @@
 //! This file names its mutex, its channel and its threads through `crate::sync` alone, so that
 //! `tests/model.rs` can include it and let loom try every interleaving.
 
-use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
+use crate::error::{CommitError, NotStored};
 use crate::sync::{Arc, Mutex, Receiver, Sender, Thread, TryRecvError, bounded, current, park};
 
 /// How many changes may wait for the writer; whoever brings one more waits for room.
@@ -66,50 +66,6 @@ pub trait Store: Send + 'static {
         Ok(())
     }
 }
-
-/// Why a batch was not committed.
-#[derive(Debug)]
-pub enum CommitError {
-    /// It could not be written, and was undone. The next batch may succeed.
-    Refused(io::Error),
-    /// It is not known what is on the disk: a sync failed, or undoing did. Nothing more may be
-    /// committed.
-    Lost(io::Error),
-}
-
-impl fmt::Display for CommitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(cause) => write!(f, "cannot write: {cause}"),
-            Self::Lost(cause) => write!(f, "cannot sync: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for CommitError {}
-
-/// Why a change has no outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NotStored {
-    /// It was not stored; the disk is full, say. Trying again later may succeed. With the cause.
-    Refused(String),
-    /// It is not known to be stored: it may or may not be there after a restart.
-    Unknown,
-}
-
-impl fmt::Display for NotStored {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(cause) => write!(f, "not stored: {cause}"),
-            Self::Unknown => {
-                f.write_str("not known to be stored: the server lost its disk or file")
-            }
-        }
-    }
-}
-
-impl std::error::Error for NotStored {}
 
 /// The outcome of a change, when it is committed.
 #[must_use = "the outcome of a change is known only to whoever waits for it, or has it told"]

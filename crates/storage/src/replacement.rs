@@ -2,20 +2,10 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
-use rustix::io::Errno;
-
-use crate::DataFile;
-
-/// Where Linux has the access control list of a file.
-const ACL: &str = "system.posix_acl_access";
-
-/// The longest such list, in bytes: what the kernel lets one be.
-const ACL_BYTES_MAX: usize = 65_536;
+use crate::{DataFile, Ownership};
 
 /// A file beside another, which is to take its place. Any thread may write it. Dropping it before
 /// it has that place removes it.
@@ -44,7 +34,7 @@ impl Replacement {
             real_path,
             new: Some(new),
         };
-        inherit(&replacement.old, replacement.file())?;
+        Ownership::of(&replacement.old)?.give_to(replacement.file(), true)?;
         Ok(replacement)
     }
 
@@ -104,75 +94,5 @@ pub(crate) fn remove_left_beside(file: &DataFile) {
     let removed = fs::canonicalize(file.path()).and_then(|path| remove_left(&hidden_path(&path)));
     if let Err(error) = removed {
         log::debug!("{}: {error}", file.path().display());
-    }
-}
-
-/// Lets nobody read or write a new file who may not do so with the old one, and everybody who may.
-pub(crate) fn inherit(old: &File, new: &File) -> io::Result<()> {
-    const OF_GROUP: u32 = 0o070;
-    let (there, made) = (old.metadata()?, new.metadata()?);
-    let mut mode = there.permissions().mode();
-    if (there.uid(), there.gid()) != (made.uid(), made.gid()) {
-        // Only root can give a file to somebody else, and only members of a group to that.
-        let given = fchown(new, Some(there.uid()), Some(there.gid()));
-        if given.is_err() && fchown(new, None, Some(there.gid())).is_err() {
-            mode &= !OF_GROUP;
-        }
-    }
-    if copy_acl(old, new).is_err() {
-        // Without the list, the group would get the rights of its mask.
-        mode &= !OF_GROUP;
-    }
-    new.set_permissions(fs::Permissions::from_mode(mode))
-}
-
-/// Gives a new file the access control list of an old one, or none: it may have one from its folder.
-fn copy_acl(old: &File, new: &File) -> Result<(), Errno> {
-    let mut acl = vec![0; ACL_BYTES_MAX];
-    match fgetxattr(old, ACL, &mut acl[..]) {
-        Ok(bytes) => fsetxattr(new, ACL, &acl[..bytes], XattrFlags::empty()),
-        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => match fremovexattr(new, ACL) {
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            removed => removed,
-        },
-        Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_access_control_list_is_kept_and_none_is_added() {
-        // The owner, one more user, the group, the mask, and others.
-        let mut acl = 2_u32.to_le_bytes().to_vec();
-        for (tag, rights, id) in [
-            (0x01_u16, 6_u16, u32::MAX),
-            (0x02, 6, 65534),
-            (0x04, 0, u32::MAX),
-            (0x10, 6, u32::MAX),
-            (0x20, 0, u32::MAX),
-        ] {
-            acl.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
-            acl.extend(id.to_le_bytes());
-        }
-        let [listed, plain, new] = [(); 3].map(|()| tempfile::tempfile().unwrap());
-        if fsetxattr(&listed, ACL, &acl, XattrFlags::empty()).is_err() {
-            return; // This disk has no such lists.
-        }
-        plain
-            .set_permissions(fs::Permissions::from_mode(0o640))
-            .unwrap();
-        let found = || {
-            let mut acl = vec![0; ACL_BYTES_MAX];
-            let bytes = fgetxattr(&new, ACL, &mut acl[..]);
-            let mode = new.metadata().unwrap().permissions().mode() & 0o777;
-            (mode, bytes.map(|bytes| acl[..bytes].to_vec()))
-        };
-        inherit(&listed, &new).unwrap();
-        assert_eq!(found(), (0o660, Ok(acl)));
-        inherit(&plain, &new).unwrap();
-        assert_eq!(found(), (0o640, Err(Errno::NODATA)));
     }
 }

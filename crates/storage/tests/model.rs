@@ -4,6 +4,8 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+#[path = "../src/error.rs"]
+mod error;
 #[path = "../src/handover.rs"]
 mod handover;
 
@@ -115,7 +117,8 @@ mod sync {
     }
 }
 
-use handover::{CommitError, NotStored, Store};
+use error::{CommitError, NotStored};
+use handover::Store;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use sync::Arc;

@@ -5,8 +5,8 @@ use std::sync::mpsc::{SendError, Sender};
 
 use storage::NotStored;
 
-use super::HistoryError;
 use super::copy::Copy;
+use crate::HistoryError;
 
 /// What whoever asked for a deletion is told.
 pub(super) enum Told {

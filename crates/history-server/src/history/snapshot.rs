@@ -11,8 +11,8 @@ use proto::history::TEXT_BYTES_MAX;
 use proto::retry_interrupted;
 use storage::TextFile;
 
-use super::HistoryError;
 use super::number::{NUMBER_BYTES_MAX, Number};
+use crate::HistoryError;
 
 /// How much of the file is read at once, in bytes.
 pub(super) const BLOCK_BYTES: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::thread;
 
 use proto::history::TEXT_BYTES_MAX;
@@ -11,7 +12,7 @@ use super::number::Number;
 use super::snapshot::BLOCK_BYTES;
 use super::*;
 
-fn open(dir: &Path) -> Result<History, HistoryError> {
+fn open(dir: &Path) -> Result<History, StorageError> {
     let limits = Limits::default();
     History::open(dir, Fsync::Always, limits, || panic!("the disk failed"))
 }

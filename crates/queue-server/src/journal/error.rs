@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use storage::OpenError;
+use storage::StorageError;
 
 use super::schema::SCHEMA_VERSION;
 
@@ -13,7 +13,7 @@ use super::schema::SCHEMA_VERSION;
 #[non_exhaustive]
 pub enum JournalError {
     /// It is no file that this server alone may use.
-    File(OpenError),
+    File(StorageError),
     /// SQLite could not open, check or read it.
     Sqlite(PathBuf, rusqlite::Error),
     /// Another program, no server, has locked it for too long.

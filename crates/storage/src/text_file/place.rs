@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::TextFile;
 use crate::folder::folder_of;
-use crate::replacement::inherit;
-use crate::{CommitError, OpenError, Place};
+use crate::{CommitError, Ownership, Place, StorageError};
 
 /// How long a commit waits for the request to reopen a file that was moved away.
 const REOPENING_WAIT: Duration = Duration::from_secs(5);
@@ -95,14 +94,15 @@ impl TextFile {
             log::info!("{} is where it was, and is kept open", path.display());
             return Ok(());
         }
-        let failed = |error: OpenError| {
+        let failed = |error: StorageError| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             let sentence = format!("{error}{}", cause.unwrap_or_default());
             CommitError::Lost(io::Error::other(sentence))
         };
         let mut new = Self::open_at_end(&path, self.fsync).map_err(failed)?;
         if new.data.is_made() {
-            let inherited = inherit(self.data.file(), new.data.file());
+            let old = Ownership::of(self.data.file());
+            let inherited = old.and_then(|old| old.give_to(new.data.file(), true));
             inherited.map_err(|cause| self.cannot("give its permissions to the new", &cause))?;
         }
         std::mem::swap(&mut self.data, &mut new.data);

@@ -11,7 +11,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use super::TextFile;
 use crate::folder::sync_folder;
 use crate::replacement::remove_left_beside;
-use crate::{DataFile, Fsync, Limits, OpenError, mark};
+use crate::{DataFile, Fsync, Limits, StorageError, mark};
 
 /// What a line looks like to whoever knows the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl TextFile {
         path: &Path,
         fsync: Fsync,
         look: impl FnMut(&[u8], bool) -> Line,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, StorageError> {
         Self::read(path, look)?.recover(fsync)
     }
 
@@ -59,7 +59,7 @@ impl TextFile {
     pub fn read(
         path: &Path,
         mut look: impl FnMut(&[u8], bool) -> Line,
-    ) -> Result<ReadFile, OpenError> {
+    ) -> Result<ReadFile, StorageError> {
         let data = DataFile::open(path)?;
         let mut input = BufReader::with_capacity(1 << 16, &**data.file());
         let mut line = Vec::new();
@@ -69,10 +69,10 @@ impl TextFile {
             line.clear();
             let mut limited = input.by_ref().take(LINE_BYTES_MAX);
             let read = limited.read_until(b'\n', &mut line);
-            if read.map_err(OpenError::at(path))? == 0 {
+            if read.map_err(StorageError::open(path))? == 0 {
                 break;
             }
-            let damaged = |line| OpenError::Damaged {
+            let damaged = |line| StorageError::Damaged {
                 path: path.to_owned(),
                 line,
             };
@@ -95,9 +95,9 @@ impl TextFile {
     ///
     /// # Errors
     /// If the file cannot be opened.
-    pub fn open_at_end(path: &Path, fsync: Fsync) -> Result<Self, OpenError> {
+    pub fn open_at_end(path: &Path, fsync: Fsync) -> Result<Self, StorageError> {
         let data = DataFile::open(path)?;
-        let sound_bytes = end_of_last_line(data.file()).map_err(OpenError::at(path))?;
+        let sound_bytes = end_of_last_line(data.file()).map_err(StorageError::open(path))?;
         ReadFile { data, sound_bytes }.recover(fsync)
     }
 }
@@ -116,7 +116,7 @@ impl ReadFile {
     ///
     /// # Errors
     /// If that cannot be done.
-    pub fn recover(self, fsync: Fsync) -> Result<TextFile, OpenError> {
+    pub fn recover(self, fsync: Fsync) -> Result<TextFile, StorageError> {
         let Self { data, sound_bytes } = self;
         let file = data.file();
         let path = data.path();
@@ -147,7 +147,7 @@ impl ReadFile {
             // Not before, for then every write would go to the end.
             fcntl_setfl(file, OFlags::APPEND).map_err(io::Error::from)
         };
-        recover().map_err(OpenError::at(path))?;
+        recover().map_err(StorageError::open(path))?;
         Ok(TextFile {
             data,
             fsync,

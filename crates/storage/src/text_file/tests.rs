@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::start::LINE_BYTES_MAX;
 use super::*;
-use crate::OpenError;
+use crate::StorageError;
 use crate::folder::folder_of;
 
-fn open(path: &Path) -> Result<TextFile, OpenError> {
+fn open(path: &Path) -> Result<TextFile, StorageError> {
     let look = |line: &[u8], _| match line {
         b"bad" => Line::Torn,
         b"worse" => Line::Damaged,
@@ -62,7 +62,7 @@ fn a_torn_line_is_cut_off_at_the_end_and_refused_elsewhere() {
     for damaged in ["one\nbad\nthree\n", "one\nworse\n", "one\nworse"] {
         fs::write(&path, damaged).unwrap();
         match open(&path) {
-            Err(OpenError::Damaged { line: 2, .. }) => {}
+            Err(StorageError::Damaged { line: 2, .. }) => {}
             other => panic!("{other:?}"),
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
@@ -183,7 +183,7 @@ fn a_file_that_was_moved_is_made_anew_when_that_is_asked_for() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\nthree\n");
     // The one that was moved is nobody's now, and the new one is locked.
     drop(open(&old).unwrap());
-    assert!(matches!(open(&path), Err(OpenError::InUse(_))));
+    assert!(matches!(open(&path), Err(StorageError::InUse(_))));
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn contents_that_were_written_elsewhere_take_the_place() {
     file.replace(new).unwrap();
     put(&mut file, "four\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "new\nthree\nfour\n");
-    assert!(matches!(open(&path), Err(OpenError::InUse(_))));
+    assert!(matches!(open(&path), Err(StorageError::InUse(_))));
     drop(file);
     assert!(mark::read(&File::open(&path).unwrap()).unwrap() == 15);
     // One that is given up leaves nothing.

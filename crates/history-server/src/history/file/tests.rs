@@ -11,7 +11,8 @@ use storage::{Fsync, Line};
 use tempfile::TempDir;
 
 use super::*;
-use crate::history::{FILE_NAME, HistoryError};
+use crate::HistoryError;
+use crate::history::FILE_NAME;
 
 /// Whoever asked for a deletion.
 struct Waiter(Receiver<Told>);

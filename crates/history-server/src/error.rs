@@ -1,0 +1,91 @@
+//! What can go wrong in the history server.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use cli::escape::EscapedBytes;
+use cli::{Exit, Failure};
+use daemon::StartError;
+use proto::text::AUTHENTICATION_ERROR;
+use storage::{NotStored, StorageError};
+
+/// How much of a wrong line in the file of users the error shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 100;
+
+/// Why the server cannot start, or cannot continue.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Other machines can reach it, and there is no file of users.
+    #[error("{0} can be reached from other machines: --users must say who may use the history")]
+    Exposed(IpAddr),
+    /// The file of users cannot be read.
+    #[error("cannot read the users in {}", path.display())]
+    ReadUsers {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        cause: io::Error,
+    },
+    /// A line of the file of users is not a user name.
+    #[error(
+        "{}, line {line}: a user name is 1 to 64 of A-Z a-z 0-9 . _ -, not '{}'",
+        path.display(),
+        EscapedBytes { bytes: text, bytes_max: SHOWN_BYTES_MAX }
+    )]
+    NotAName {
+        /// The file.
+        path: PathBuf,
+        /// The number of the line, from 1.
+        line: usize,
+        /// The line, without its comment.
+        text: Vec<u8>,
+    },
+    /// It cannot use its files.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// It cannot listen.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl Failure for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Start(error) if error.is_of_network() => Exit::Network,
+            Self::Exposed(_)
+            | Self::ReadUsers { .. }
+            | Self::NotAName { .. }
+            | Self::Storage(_)
+            | Self::Start(_) => Exit::Local,
+        }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// The user is not in the file of users.
+    #[error("{AUTHENTICATION_ERROR}")]
+    NotAUser,
+    /// There is no line with this number.
+    #[error(
+        "There is no line {line}; the history has {lines} line{}.",
+        if *lines == 1 { "" } else { "s" }
+    )]
+    NoSuchLine {
+        /// The number in the request.
+        line: u64,
+        /// The number of lines.
+        lines: u64,
+    },
+    /// The change is not stored, or not known to be.
+    #[error("The request is {0}.")]
+    NotStored(NotStored),
+    /// The file cannot be read.
+    #[error("The history cannot be read.")]
+    Read(#[source] io::Error),
+}
