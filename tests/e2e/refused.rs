@@ -5,6 +5,7 @@ use std::io::{BufReader, Write};
 use std::thread;
 use std::time::Duration;
 
+use cli::ClientError;
 use proto::ErrorCode;
 use proto::error::ErrorReply;
 use proto::frame::{self, Message};
@@ -84,7 +85,7 @@ fn whoever_waits_when_the_server_stops_is_told_so_and_not_that_there_is_nothing(
     // A request that comes while it stops.
     match idle.send(b"too late").unwrap_err() {
         Error::Refused { code, .. } => assert_eq!(code, ErrorCode::ShuttingDown),
-        Error::Lost(_) => {}
+        Error::Client(ClientError::Lost(_) | ClientError::TimedOut) => {}
         other => panic!("{other}"),
     }
     assert_eq!(server.wait().0, Some(0));

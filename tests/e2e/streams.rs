@@ -189,7 +189,7 @@ fn an_access_log_that_nobody_can_get_is_refused() {
             .args(["0", "--access-log"]);
         shell.arg("--root").arg(dir.path());
         let ran = run_command(shell, b"").expect(2);
-        let want = sentence.replace("cannot write to", "cannot write the access log to");
+        let want = format!("cannot write the access log: {sentence}");
         assert!(ran.stderr.contains(&want), "{}", ran.stderr);
     }
 }

@@ -1,12 +1,11 @@
 //! Where a client finds its server, and how long it waits for it.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ServerStream;
+use crate::{ClientError, ServerStream};
 
 /// How long a client waits for anything unless told otherwise (`--timeout`).
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -36,30 +35,6 @@ pub fn unbracketed(host: &str) -> &str {
     address.unwrap_or(host)
 }
 
-/// Why a server could not be reached.
-#[derive(Debug)]
-pub struct ConnectError {
-    host: String,
-    port: u16,
-    cause: io::Error,
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, .. } = self;
-        match host.contains(':') {
-            true => write!(f, "cannot connect to [{host}]:{port}"),
-            false => write!(f, "cannot connect to {host}:{port}"),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.cause)
-    }
-}
-
 impl Endpoint {
     /// A server with the default patience: 30 s for each wait, one try to connect.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
@@ -79,11 +54,20 @@ impl Endpoint {
         }
     }
 
+    /// The host and the port, as in a URL: an IPv6 address stands in brackets.
+    fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        }
+    }
+
     /// Connects over TCP, with Nagle's delay off.
     ///
     /// # Errors
     /// If no address of the host answers in time.
-    pub fn connect(&self) -> Result<ServerStream, ConnectError> {
+    pub fn connect(&self) -> Result<ServerStream, ClientError> {
         self.retry(|| {
             let stream =
                 self.first_address(|address| TcpStream::connect_timeout(&address, self.timeout))?;
@@ -97,7 +81,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// If the host has no address that can be sent to.
-    pub fn connect_udp(&self) -> Result<Vec<UdpSocket>, ConnectError> {
+    pub fn connect_udp(&self) -> Result<Vec<UdpSocket>, ClientError> {
         self.retry(|| {
             let mut last = no_address();
             let mut sockets = Vec::new();
@@ -127,11 +111,10 @@ impl Endpoint {
         Err(last)
     }
 
-    fn retry<T>(&self, connect: impl Fn() -> io::Result<T>) -> Result<T, ConnectError> {
+    fn retry<T>(&self, connect: impl Fn() -> io::Result<T>) -> Result<T, ClientError> {
         let connected = self.patiently(|_| true, pause, |_| connect());
-        connected.map_err(|cause| ConnectError {
-            host: self.host.clone(),
-            port: self.port,
+        connected.map_err(|cause| ClientError::Connect {
+            address: self.address(),
             cause,
         })
     }

@@ -1,8 +1,6 @@
 //! Exit codes, and the one function that every `main` is.
 
 use std::error::Error;
-use std::fmt;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::LevelFilter;
@@ -29,15 +27,6 @@ pub enum Exit {
 pub trait Failure: Error {
     /// The exit code it ends with.
     fn exit(&self) -> Exit;
-}
-
-/// The exit code for an error of writing to standard output: a reader that went away is no
-/// failure.
-pub fn of_output_error(error: &io::Error) -> Exit {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => Exit::Done,
-        _ => Exit::Local,
-    }
 }
 
 /// What a binary says of itself.
@@ -88,30 +77,8 @@ fn fail(app: &App, error: &impl Failure) -> Exit {
 }
 
 fn print(app: &App, text: &str) -> Exit {
-    let printed = stream::output().and_then(|mut out| out.write_all(text.as_bytes()));
-    printed.map_or_else(|error| fail(app, &OutputError(error)), |()| Exit::Done)
-}
-
-/// The help or the version could not be written.
-#[derive(Debug)]
-struct OutputError(io::Error);
-
-impl fmt::Display for OutputError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cannot write to standard output")
-    }
-}
-
-impl Error for OutputError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
-    }
-}
-
-impl Failure for OutputError {
-    fn exit(&self) -> Exit {
-        of_output_error(&self.0)
-    }
+    let printed = stream::output().and_then(|mut out| out.print(text));
+    printed.map_or_else(|error| fail(app, &error), |()| Exit::Done)
 }
 
 /// An error and its chain of sources: `cannot open 'x': No such file or directory (os error 2)`.
@@ -128,7 +95,10 @@ pub fn with_causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+    use crate::ClientError;
 
     #[test]
     fn the_codes_are_what_scripts_rely_on() {
@@ -138,7 +108,7 @@ mod tests {
 
     #[test]
     fn an_error_is_told_with_its_causes() {
-        let error = OutputError(io::ErrorKind::StorageFull.into());
+        let error = ClientError::Output(io::ErrorKind::StorageFull.into());
         let want = "cannot write to standard output: no storage space";
         assert_eq!(with_causes(&error), want);
         assert_eq!(with_causes(&io::Error::other("alone")), "alone");
@@ -151,7 +121,7 @@ mod tests {
             version: "0",
             help: "",
         };
-        let exit = |kind: io::ErrorKind| fail(&app, &OutputError(kind.into()));
+        let exit = |kind: io::ErrorKind| fail(&app, &ClientError::Output(kind.into()));
         assert_eq!(exit(io::ErrorKind::BrokenPipe), Exit::Done);
         assert_eq!(exit(io::ErrorKind::StorageFull), Exit::Local);
         assert_eq!(exit(io::ErrorKind::Other), Exit::Local);

@@ -8,6 +8,7 @@
 
 pub mod args;
 mod endpoint;
+mod error;
 pub mod escape;
 pub mod exit;
 mod limiter;
@@ -17,7 +18,8 @@ mod server_stream;
 pub mod stream;
 
 pub use args::{Parsed, UsageError, Verbosity, Words};
-pub use endpoint::{ConnectError, Endpoint, is_timeout, pause, unbracketed};
+pub use endpoint::{Endpoint, is_timeout, pause, unbracketed};
+pub use error::ClientError;
 pub use exit::{App, Exit, Failure};
 pub use line_writer::{LineWriter, Note};
 pub use server_stream::ServerStream;

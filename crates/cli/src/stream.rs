@@ -11,8 +11,10 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
-use crate::escape::TextEscaper;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
+
+use crate::ClientError;
+use crate::escape::TextEscaper;
 
 /// The device number of /dev/null.
 const NULL_DEVICE: (u32, u32) = (1, 3);
@@ -28,21 +30,23 @@ enum Direction {
 ///
 /// # Errors
 /// If it is closed, or is not open for reading.
-pub fn input() -> io::Result<Input> {
-    let stdin = io::stdin();
-    check(stdin.as_fd(), Direction::Reading)?;
-    Ok(Input(stdin.as_fd().try_clone_to_owned()?.into()))
+pub fn input() -> Result<Input, ClientError> {
+    let file = open(io::stdin().as_fd(), Direction::Reading);
+    file.map(Input).map_err(ClientError::Input)
 }
 
 /// Standard output.
 ///
 /// # Errors
 /// If it is closed, or is not open for writing.
-pub fn output() -> io::Result<Output> {
-    let stdout = io::stdout();
-    check(stdout.as_fd(), Direction::Writing)?;
-    let file: File = stdout.as_fd().try_clone_to_owned()?.into();
-    Ok(file.into())
+pub fn output() -> Result<Output, ClientError> {
+    let file = open(io::stdout().as_fd(), Direction::Writing);
+    file.map(Output::from).map_err(ClientError::Output)
+}
+
+fn open(stream: BorrowedFd, direction: Direction) -> io::Result<File> {
+    check(stream, direction)?;
+    Ok(stream.try_clone_to_owned()?.into())
 }
 
 fn check(stream: BorrowedFd, direction: Direction) -> io::Result<()> {
@@ -100,6 +104,14 @@ impl Output {
     /// Whether a person reads it.
     pub fn is_terminal(&self) -> bool {
         self.escaper.is_some()
+    }
+
+    /// Writes a text.
+    ///
+    /// # Errors
+    /// [`ClientError::Output`].
+    pub fn print(&mut self, text: &str) -> Result<(), ClientError> {
+        self.write_all(text.as_bytes()).map_err(ClientError::Output)
     }
 
     /// Whether it goes to this file, which then cannot be replaced by something else.

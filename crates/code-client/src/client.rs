@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read, Write};
 use std::time::Duration;
 
-use cli::{Endpoint, ServerStream};
+use cli::{ClientError, Endpoint, ServerStream};
 use proto::code::{CodeRequest, MessageRequest, Reply};
 use proto::http::request::{host_field, put_head};
 use proto::http::{Body, ResponseHead};
@@ -82,7 +82,7 @@ impl Client {
 fn unexpected(reply: Reply) -> Error {
     match reply {
         Reply::Refused(sentence) => Error::Refused(sentence),
-        Reply::Code(_) | Reply::Logged => Error::Unexpected,
+        Reply::Code(_) | Reply::Logged => ClientError::Unexpected.into(),
     }
 }
 
@@ -120,6 +120,6 @@ impl Link {
         if head.keep_alive {
             self.stream = Some(stream);
         }
-        Reply::decode(&reply).map_err(Error::NotUnderstood)
+        Ok(Reply::decode(&reply).map_err(ClientError::malformed)?)
     }
 }

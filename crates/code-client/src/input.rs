@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use cli::ClientError;
 use cli::stream::input;
 use proto::code::BODY_BYTES_MAX;
 use uuid::Uuid;
@@ -17,7 +18,7 @@ pub(crate) fn read(sender: Sender, text: Text) -> Result<(Uuid, String, String),
     if let (Sender::Given { uuid, code }, Text::Given(text)) = (&sender, &text) {
         return Ok((*uuid, code.clone(), text.clone()));
     }
-    read_from(BufReader::new(input().map_err(Error::Input)?), sender, text)
+    read_from(BufReader::new(input()?), sender, text)
 }
 
 fn read_from(
@@ -30,7 +31,9 @@ fn read_from(
         Sender::Stdin => {
             let mut line = Vec::new();
             let start = &mut (&mut input).take(SENDER_BYTES_MAX);
-            start.read_until(b'\n', &mut line).map_err(Error::Input)?;
+            start
+                .read_until(b'\n', &mut line)
+                .map_err(ClientError::Input)?;
             let is_whole = line.len() < SENDER_BYTES_MAX as usize;
             let sender = parse_sender(&line).filter(|_| is_whole);
             sender.ok_or(Error::NotASender)?
@@ -41,11 +44,11 @@ fn read_from(
         Text::Stdin => {
             let mut text = Vec::new();
             let mut input = input.take(BODY_BYTES_MAX as u64 + 1);
-            input.read_to_end(&mut text).map_err(Error::Input)?;
+            input.read_to_end(&mut text).map_err(ClientError::Input)?;
             if text.len() > BODY_BYTES_MAX {
                 return Err(Error::TooLong);
             }
-            let not_text = |_| Error::Input(io::ErrorKind::InvalidData.into());
+            let not_text = |_| ClientError::Input(io::ErrorKind::InvalidData.into());
             String::from_utf8(text).map_err(not_text)?
         }
     };

@@ -5,10 +5,8 @@ mod client;
 mod error;
 mod input;
 
-use std::io::Write;
-
 use cli::Endpoint;
-use cli::stream::{Output, output};
+use cli::stream::output;
 use uuid::Uuid;
 
 pub use client::Client;
@@ -79,24 +77,21 @@ pub fn run(config: Config) -> Result<(), Error> {
     let mut client = Client::new(config.endpoint, message_server);
     match config.action {
         Action::Run { clients } => {
-            let mut out = output().map_err(Error::Output)?;
+            let mut out = output()?;
             for index in 0..clients {
                 let uuid = Uuid::new_v4();
                 let code = client.request(uuid)?;
-                print(
-                    &mut out,
-                    &format!("Client {index}: {uuid} has the code {code}"),
-                )?;
+                out.print(&format!("Client {index}: {uuid} has the code {code}\n"))?;
                 let text = format!("Text insertion for index {index}");
                 client.send(uuid, &code.to_string(), &text)?;
-                print(&mut out, &format!("Client {index}: the message is stored"))?;
+                out.print(&format!("Client {index}: the message is stored\n"))?;
             }
         }
         Action::Request { uuid } => {
-            let mut out = output().map_err(Error::Output)?;
+            let mut out = output()?;
             let uuid = uuid.unwrap_or_else(Uuid::new_v4);
             let code = client.request(uuid)?;
-            print(&mut out, &format!("{uuid} {code}"))?;
+            out.print(&format!("{uuid} {code}\n"))?;
         }
         Action::Send { sender, text } => {
             let (uuid, code, text) = input::read(sender, text)?;
@@ -105,9 +100,4 @@ pub fn run(config: Config) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn print(out: &mut Output, line: &str) -> Result<(), Error> {
-    let line = format!("{line}\n");
-    out.write_all(line.as_bytes()).map_err(Error::Output)
 }

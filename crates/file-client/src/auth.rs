@@ -8,7 +8,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cli::stream;
+use cli::{ClientError, stream};
 
 use crate::source::BYTE_ORDER_MARK;
 use crate::{Error, Input};
@@ -38,9 +38,11 @@ impl Credentials {
             Input::File(path) => Self::read_file(path),
             Input::Stdin => {
                 let mut line = Vec::new();
-                let input = stream::input().map_err(Error::Input)?;
+                let input = stream::input()?;
                 let mut start = BufReader::new(input.take(LINE_BYTES_MAX + 1));
-                start.read_until(b'\n', &mut line).map_err(Error::Input)?;
+                start
+                    .read_until(b'\n', &mut line)
+                    .map_err(ClientError::Input)?;
                 let path = Path::new("standard input");
                 Self::parse(&line).ok_or_else(|| Error::AuthFileIsMalformed(path.to_owned()))
             }

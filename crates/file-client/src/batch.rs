@@ -58,7 +58,7 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let (path, text) = match file {
         Input::File(path) => (path.as_path(), File::open(path).and_then(read)),
-        Input::Stdin => (Path::new("standard input"), stream::input().and_then(read)),
+        Input::Stdin => (Path::new("standard input"), read(stream::input()?)),
     };
     let text = text.map_err(|cause| Error::Read {
         path: path.to_owned(),

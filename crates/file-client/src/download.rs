@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::thread;
 
+use cli::ClientError;
 use cli::exit::with_causes;
 use proto::http::request::host_field;
 use proto::http::{BodyLength, ResponseHead};
@@ -33,7 +34,7 @@ impl Destination for Stream<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.0.write_all(bytes).map_err(Error::Output)
+        Ok(self.0.write_all(bytes).map_err(ClientError::Output)?)
     }
 }
 
@@ -72,11 +73,11 @@ impl Client {
     /// Gets a file and writes it to `out`. Returns how many bytes it had.
     ///
     /// # Errors
-    /// If the server refuses or is lost, or with [`Error::Output`]; then some of it may have been
+    /// If the server refuses or is lost, or with [`ClientError::Output`]; then some of it may have been
     /// written.
     pub fn get(&mut self, path: &OsStr, out: &mut dyn Write) -> Result<u64, Error> {
         let bytes = self.fetch(path, Arrived::default(), &mut Stream(out))?;
-        out.flush().map_err(Error::Output)?;
+        out.flush().map_err(ClientError::Output)?;
         Ok(bytes)
     }
 
@@ -148,7 +149,7 @@ impl Client {
             let mut reply = match self.connection.ask(&request) {
                 Ok(reply) => reply,
                 // The server that was lost may need a moment.
-                Err(error @ (Error::Lost { .. } | Error::Connect(_)))
+                Err(error @ (Error::Lost { .. } | Error::Client(ClientError::Connect { .. })))
                     if was_lost && tries_left > 0 =>
                 {
                     pause_after(path, &arrived, &error);

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use cli::exit::{of_output_error, with_causes};
-use cli::{ConnectError, Exit, Failure, is_timeout};
+use cli::exit::with_causes;
+use cli::{ClientError, Exit, Failure, is_timeout};
 use proto::http::response::ResponseError;
 
 use crate::transfer::shown;
@@ -90,12 +90,8 @@ pub enum Error {
     AuthFileIsOpen(PathBuf),
     /// The file with the password is something else.
     AuthFileIsMalformed(PathBuf),
-    /// Standard input could not be read.
-    Input(io::Error),
     /// What comes from standard input could not be kept in a temporary file.
     Temporary(io::Error),
-    /// Standard output could not be written.
-    Output(io::Error),
     /// Requests of a batch failed. Each has said why.
     Failed {
         /// How many.
@@ -105,8 +101,8 @@ pub enum Error {
         /// The highest exit code of them.
         worst: Exit,
     },
-    /// The server could not be reached.
-    Connect(ConnectError),
+    /// What every client can meet.
+    Client(ClientError),
     /// The connection broke, or waiting took too long.
     Lost {
         /// What was asked for.
@@ -228,13 +224,11 @@ impl fmt::Display for Error {
             Self::AuthFileIsMalformed(path) => {
                 write!(f, "the first line of {} is not USER:PASSWORD", shown(path))
             }
-            Self::Input(_) => f.write_str("cannot read standard input"),
             Self::Temporary(_) => f.write_str("cannot keep standard input in a temporary file"),
-            Self::Output(_) => f.write_str("cannot write to standard output"),
             Self::Failed {
                 failed, requests, ..
             } => write!(f, "{failed} of {requests} requests failed"),
-            Self::Connect(error) => error.fmt(f),
+            Self::Client(error) => error.fmt(f),
             Self::Lost { path, cause } if is_timeout(cause) => {
                 write!(f, "{path}: the server did not answer in time")
             }
@@ -253,21 +247,19 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Read { cause, .. }
-            | Self::Write { cause, .. }
-            | Self::Input(cause)
-            | Self::Temporary(cause)
-            | Self::Output(cause) => Some(cause),
+            Self::Read { cause, .. } | Self::Write { cause, .. } | Self::Temporary(cause) => {
+                Some(cause)
+            }
             Self::Lost { cause, .. } if !is_timeout(cause) => Some(cause),
-            Self::Connect(error) => error.source(),
+            Self::Client(error) => error.source(),
             _ => None,
         }
     }
 }
 
-impl From<ConnectError> for Error {
-    fn from(error: ConnectError) -> Self {
-        Self::Connect(error)
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
     }
 }
 
@@ -315,13 +307,11 @@ impl Failure for Error {
             | Self::NotPrivate(_)
             | Self::AuthFileIsOpen(_)
             | Self::AuthFileIsMalformed(_)
-            | Self::Input(_)
             | Self::Temporary(_) => Exit::Local,
-            Self::Output(error) => of_output_error(error),
+            Self::Client(error) => error.exit(),
             Self::Failed { worst, .. } => *worst,
             Self::CutOff { cause, .. } => cause.exit(),
-            Self::Connect(_)
-            | Self::Lost { .. }
+            Self::Lost { .. }
             | Self::NotHttp { .. }
             | Self::ChangedThere(_)
             | Self::WrongDigest(_)

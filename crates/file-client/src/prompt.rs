@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
+use cli::ClientError;
 use cli::exit::with_causes;
 use cli::stream::input;
 
@@ -29,7 +30,7 @@ enum Command {
 /// # Errors
 /// If standard input cannot be read, or has a line that is too long.
 pub(crate) fn run(client: &mut Client, is_quiet: bool) -> Result<(), Error> {
-    let mut input = BufReader::new(input().map_err(Error::Input)?);
+    let mut input = BufReader::new(input()?);
     let mut line = Vec::new();
     loop {
         if !is_quiet {
@@ -38,10 +39,12 @@ pub(crate) fn run(client: &mut Client, is_quiet: bool) -> Result<(), Error> {
         }
         line.clear();
         let mut start = (&mut input).take(LINE_BYTES_MAX);
-        let read = start.read_until(b'\n', &mut line).map_err(Error::Input)?;
+        let read = start
+            .read_until(b'\n', &mut line)
+            .map_err(ClientError::Input)?;
         if read as u64 == LINE_BYTES_MAX {
             let cause = format!("a line exceeds {} bytes", LINE_BYTES_MAX - 1);
-            return Err(Error::Input(io::Error::other(cause)));
+            return Err(ClientError::Input(io::Error::other(cause)).into());
         }
         if read == 0 {
             if !is_quiet {

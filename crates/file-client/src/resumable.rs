@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::thread;
 
+use cli::ClientError;
 use cli::exit::with_causes;
 use proto::http::ResponseHead;
 use proto::http::digest::{self, Digest};
@@ -251,7 +252,9 @@ impl<'a> Upload<'a> {
                     }
                     error
                 }
-                Err(error @ (Error::Lost { .. } | Error::Connect(_))) if has_met => {
+                Err(error @ (Error::Lost { .. } | Error::Client(ClientError::Connect { .. })))
+                    if has_met =>
+                {
                     tries_left -= 1;
                     if tries_left == 0 {
                         break error;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use cli::ServerStream;
+use cli::{ClientError, ServerStream};
 use proto::http::digest::{Digest, Hasher};
 use proto::retry_interrupted;
 
@@ -75,7 +75,9 @@ impl<'a> Source<'a> {
                 }
             }
         });
-        let file = kept.map_err(Error::Temporary)?.map_err(Error::Input)?;
+        let file = kept
+            .map_err(Error::Temporary)?
+            .map_err(ClientError::Input)?;
         let bytes = file.metadata().map_err(Error::Temporary)?.len();
         Ok(Self { path, file, bytes })
     }

@@ -89,7 +89,7 @@ impl Transfer {
         match self {
             Self::Get { path, output } => match output {
                 Output::Stdout => {
-                    let mut out = stream::output().map_err(Error::Output)?;
+                    let mut out = stream::output()?;
                     let bytes = client.get(path, &mut out)?;
                     above_bars(|| log::info!("Received {}: {bytes} bytes", shown(path)));
                 }
@@ -108,7 +108,7 @@ impl Transfer {
                         (sent, file.file_name().unwrap_or(file.as_os_str()))
                     }
                     Input::Stdin => {
-                        let mut input = stream::input().map_err(Error::Input)?;
+                        let mut input = stream::input()?;
                         let sent = client.upload_stream(&mut input, path, *is_new)?;
                         (sent, OsStr::new("standard input"))
                     }

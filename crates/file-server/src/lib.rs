@@ -108,7 +108,7 @@ pub enum Error {
     /// It is in the folder that is served.
     AccountsServed(PathBuf),
     /// Standard output cannot take the access log.
-    Output(io::Error),
+    Output(cli::ClientError),
     /// The disk failed in a way that leaves open what is on it.
     Disk(io::Error),
 }
@@ -124,7 +124,7 @@ impl fmt::Display for Error {
                 "{} is in the folder that is served, so that anybody could get it",
                 path.display()
             ),
-            Self::Output(_) => f.write_str("cannot write the access log to standard output"),
+            Self::Output(_) => f.write_str("cannot write the access log"),
             Self::Disk(_) => f.write_str("stopping: the disk failed"),
         }
     }
@@ -137,7 +137,8 @@ impl std::error::Error for Error {
             Self::Root { cause, .. } => Some(cause),
             Self::Accounts(error) => error.source(),
             Self::AccountsServed(_) => None,
-            Self::Output(cause) | Self::Disk(cause) => Some(cause),
+            Self::Output(cause) => Some(cause),
+            Self::Disk(cause) => Some(cause),
         }
     }
 }

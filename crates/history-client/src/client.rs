@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Write};
 use std::time::Duration;
 
-use cli::{Endpoint, ServerStream};
+use cli::{ClientError, Endpoint, ServerStream};
 use proto::frame::{self, FrameError, Message as _, PAYLOAD_BYTES_MAX};
 use proto::history::{Operation, Reply, Request, is_user_name};
 use proto::text::HistoryLineError;
@@ -104,7 +104,7 @@ impl Client {
     /// sentence at the end of the reply, which is empty if there is nothing to say.
     ///
     /// # Errors
-    /// If the server refuses or is lost, or with [`Error::Output`] if `on_part` fails. After an
+    /// If the server refuses or is lost, or with [`ClientError::Output`] if `on_part` fails. After an
     /// error other than [`Error::Refused`] the connection is of no more use.
     pub fn ask(
         &mut self,
@@ -128,7 +128,7 @@ impl Client {
             let part = match reply {
                 Reply::About(text) if !has_begun => Part::About(text),
                 Reply::Text(bytes) if request.operation == Operation::Get => Part::Text(bytes),
-                Reply::About(_) | Reply::Text(_) => return Err(Error::Unexpected),
+                Reply::About(_) | Reply::Text(_) => return Err(ClientError::Unexpected.into()),
                 Reply::Done(sentence) => return Ok(sentence.to_owned()),
                 Reply::Error(error) => {
                     return Err(Error::Refused {
@@ -138,7 +138,7 @@ impl Client {
                 }
             };
             has_begun = true;
-            on_part(part).map_err(Error::Output)?;
+            on_part(part).map_err(ClientError::Output)?;
         }
     }
 }

@@ -8,9 +8,9 @@ mod error;
 use std::cell::Cell;
 use std::io::{self, BufReader, Write};
 
-use cli::Endpoint;
 use cli::escape;
 use cli::stream::{Input, input, output};
+use cli::{ClientError, Endpoint};
 use proto::history::{Operation, Request};
 use proto::text::{parse_history_line, read_history_line};
 
@@ -54,11 +54,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     match &config.action {
         Action::Prompt => {
             // Before the prompt: nobody is to be asked for what cannot be read.
-            let input = input().map_err(Error::Input)?;
+            let input = input()?;
             config.tell("Enter authentication: ");
             config.ask_line(input)
         }
-        Action::Stdin => config.ask_line(input().map_err(Error::Input)?),
+        Action::Stdin => config.ask_line(input()?),
         Action::Line(line) => config.ask(&parse_history_line(line.as_bytes())?),
         Action::Ask { user, operation } => {
             let operation = *operation;
@@ -70,7 +70,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 impl Config {
     /// Sends the first line of an input.
     fn ask_line(&self, input: Input) -> Result<(), Error> {
-        let line = read_history_line(BufReader::new(input)).map_err(Error::Input)?;
+        let line = read_history_line(BufReader::new(input)).map_err(ClientError::Input)?;
         self.ask(&parse_history_line(&line)?)
     }
 
@@ -80,7 +80,7 @@ impl Config {
             Operation::Hello => None,
             Operation::Delete(_) | Operation::Get | Operation::Clear => Some(output()),
         };
-        let mut out = out.transpose().map_err(Error::Output)?;
+        let mut out = out.transpose()?;
         // A part that was shown must not be shown once more.
         let has_begun = Cell::new(false);
         let may_pass = |error: &Error| !has_begun.get() && error.may_pass();
@@ -103,7 +103,7 @@ impl Config {
         match out {
             Some(mut out) => {
                 let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-                written.map_err(Error::Output)?;
+                written.map_err(ClientError::Output)?;
             }
             None => self.tell(&line),
         }

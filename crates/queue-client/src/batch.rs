@@ -77,7 +77,7 @@ impl<'c> Batch<'c> {
         };
         if let Link::Udp(_) = self.client.link {
             return match self.client.ask(&request).and_then(stored) {
-                Err(cause @ Error::Lost(_)) => self.tally.lost(1, cause),
+                Err(cause) if cause.is_loss() => self.tally.lost(1, cause),
                 answer => {
                     self.tally.count(answer);
                     self.tally.report(0)

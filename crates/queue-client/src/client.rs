@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cli::Endpoint;
+use cli::{ClientError, Endpoint};
 use proto::frame::{self, Message};
 use proto::queue::{BODY_BYTES_MAX, DURATION_MAX, MessageId, QueueName, Reply, Request};
 
@@ -26,7 +26,7 @@ const UDP_LEASE: Duration = Duration::from_secs(60);
 /// connection is ended then, and what it held goes back to its queue: connect anew.
 ///
 /// ```no_run
-/// use cli::Endpoint;
+/// use cli::{ClientError, Endpoint};
 /// use queue_client::{Client, Transport};
 ///
 /// let server = Endpoint::new("127.0.0.1", 55556);
@@ -227,7 +227,7 @@ pub(crate) fn unexpected(reply: &Reply) -> Error {
             code: error.code,
             sentence: error.sentence.to_owned(),
         },
-        _ => Error::Unexpected,
+        _ => ClientError::Unexpected.into(),
     }
 }
 

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use cli::exit::of_output_error;
-use cli::{ConnectError, Exit, Failure, is_timeout};
+use cli::{ClientError, Exit, Failure};
 use proto::ErrorCode;
 use proto::frame::FrameError;
 use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX, DURATION_MAX};
@@ -105,22 +104,12 @@ pub enum Error {
         /// Why.
         cause: io::Error,
     },
-    /// The token of a leased message could not be read from standard input.
-    TokenInput(io::Error),
     /// What was read from standard input is not a token.
     NotAToken,
     /// The token of a leased message could not be written to standard output.
     Token(io::Error),
-    /// Standard output could not be written.
-    Output(io::Error),
-    /// The server could not be reached.
-    Connect(ConnectError),
-    /// The connection broke, or waiting took too long.
-    Lost(io::Error),
-    /// What the server answered makes no sense.
-    NotUnderstood(FrameError),
-    /// The server answered something else than what was asked.
-    Unexpected,
+    /// What every client can meet.
+    Client(ClientError),
 }
 
 /// The messages at the end of a batch of which it is not known whether they are stored.
@@ -215,19 +204,11 @@ impl fmt::Display for Error {
                  send it over TCP"
             ),
             Self::Read { path, .. } => write!(f, "cannot read {}", path.display()),
-            Self::TokenInput(_) => f.write_str("cannot read standard input"),
             Self::NotAToken => {
                 f.write_str("the first line of standard input must be a token, as lease prints it")
             }
             Self::Token(_) => f.write_str("cannot print the token, and the message was given back"),
-            Self::Output(_) => f.write_str("cannot write to standard output"),
-            Self::Connect(error) => error.fmt(f),
-            Self::Lost(error) if is_timeout(error) => {
-                f.write_str("the server did not answer in time")
-            }
-            Self::Lost(_) => f.write_str("the connection to the server was lost"),
-            Self::NotUnderstood(error) => write!(f, "the server's answer makes no sense: {error}"),
-            Self::Unexpected => f.write_str("the server's answer is not to what was asked"),
+            Self::Client(error) => error.fmt(f),
         }
     }
 }
@@ -240,11 +221,8 @@ impl std::error::Error for Error {
             | Self::Write { cause, .. }
             | Self::Start { cause, .. }
             | Self::Setup(cause)
-            | Self::TokenInput(cause)
-            | Self::Token(cause)
-            | Self::Output(cause) => Some(cause),
-            Self::Lost(cause) if !is_timeout(cause) => Some(cause),
-            Self::Connect(error) => error.source(),
+            | Self::Token(cause) => Some(cause),
+            Self::Client(error) => error.source(),
             _ => None,
         }
     }
@@ -253,14 +231,14 @@ impl std::error::Error for Error {
 impl Error {
     /// Whether it is left open what the server has done.
     pub(crate) fn is_loss(&self) -> bool {
-        matches!(self, Self::Lost(_))
+        matches!(self, Self::Client(error) if error.is_loss())
     }
 
     /// Whether the server is away, or about to be, and may be back: it was lost or cannot be
     /// reached, it shuts down, or it has as many connections as it accepts.
     pub(crate) fn is_server_away(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Lost(_) => true,
+            Self::Client(error) => error.is_loss() || matches!(error, ClientError::Connect { .. }),
             Self::Refused { code, .. } => {
                 matches!(code, ErrorCode::ShuttingDown | ErrorCode::Busy)
             }
@@ -269,23 +247,23 @@ impl Error {
     }
 }
 
-impl From<ConnectError> for Error {
-    fn from(error: ConnectError) -> Self {
-        Self::Connect(error)
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
     }
 }
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
-        Self::Lost(error)
+        ClientError::lost(error).into()
     }
 }
 
 impl From<FrameError> for Error {
     fn from(error: FrameError) -> Self {
         match error {
-            FrameError::Io(error) => Self::Lost(error),
-            other => Self::NotUnderstood(other),
+            FrameError::Io(error) => error.into(),
+            other => ClientError::malformed(other).into(),
         }
     }
 }
@@ -309,7 +287,6 @@ impl Failure for Error {
             | Self::BodyTooLong(_)
             | Self::DurationTooLong(_)
             | Self::TooLongForUdp(_)
-            | Self::TokenInput(_)
             | Self::NotAToken
             | Self::Token(_)
             | Self::Read { .. }
@@ -317,10 +294,7 @@ impl Failure for Error {
             | Self::Start { .. }
             | Self::CutShort
             | Self::Setup(_) => Exit::Local,
-            Self::Output(error) => of_output_error(error),
-            Self::Connect(_) | Self::Lost(_) | Self::NotUnderstood(_) | Self::Unexpected => {
-                Exit::Network
-            }
+            Self::Client(error) => error.exit(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cli::ClientError;
 use cli::stream::Output;
 use proto::queue::Claim;
 use tempfile::NamedTempFile;
@@ -44,7 +45,7 @@ impl Lease {
         });
         let message = leased?.ok_or(Error::Empty)?;
         let Claim::Leased(token) = message.claim else {
-            return Err(Error::Unexpected);
+            return Err(ClientError::Unexpected.into());
         };
         let kept = self.write(file, &message.body).and_then(|()| {
             let printed = out.write_all(format!("{token}\n").as_bytes());

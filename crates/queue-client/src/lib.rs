@@ -184,5 +184,5 @@ pub fn run(config: Config) -> Result<(), Error> {
 
 /// Standard output. A verb that writes to it gets it before it asks for anything.
 fn output() -> Result<Output, Error> {
-    cli::stream::output().map_err(Error::Output)
+    Ok(cli::stream::output()?)
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::{Client, Config, Error, Received};
+use cli::ClientError;
 
 /// How long a single wait of `--follow` and `work` is. A server that is gone without a word is
 /// noticed after that.
@@ -61,7 +62,7 @@ impl Receive {
             if let Err(error) = self.ending.write(&mut out, &message.body) {
                 // It reached nobody, and is not to be among the dead because a disk is full.
                 client.unreserve_or_warn(&message);
-                return Err(Error::Output(error));
+                return Err(ClientError::Output(error).into());
             }
             log::info!("Received: {} bytes", message.body.len());
             received += 1;

@@ -36,20 +36,18 @@ pub enum Source {
 
 impl Source {
     fn open(&self) -> Result<(PathBuf, Box<dyn Read>), Error> {
-        let (path, opened): (_, io::Result<Box<dyn Read>>) = match self {
+        match self {
             Self::Stdin => {
-                let input = cli::stream::input();
-                let path = PathBuf::from("standard input");
-                (path, input.map(|input| Box::new(input) as _))
+                let input = cli::stream::input()?;
+                Ok((PathBuf::from("standard input"), Box::new(input)))
             }
-            Self::File(path) => {
-                let file = File::open(path);
-                (path.clone(), file.map(|file| Box::new(file) as _))
-            }
-        };
-        match opened {
-            Ok(input) => Ok((path, input)),
-            Err(cause) => Err(Error::Read { path, cause }),
+            Self::File(path) => match File::open(path) {
+                Ok(file) => Ok((path.clone(), Box::new(file))),
+                Err(cause) => Err(Error::Read {
+                    path: path.clone(),
+                    cause,
+                }),
+            },
         }
     }
 }

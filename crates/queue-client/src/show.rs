@@ -1,7 +1,6 @@
 //! `peek`, `list` and `stats`: looking without touching.
 
-use std::io::Write;
-
+use cli::ClientError;
 use cli::stream::Output;
 use proto::queue::QueueStats;
 use serde_json::{Value, json};
@@ -27,7 +26,7 @@ pub(crate) fn peek(
         place = message.place;
         log::debug!("{} was handed out {} times", message.id, message.attempts);
         let written = ending.write(&mut out, &message.body);
-        written.map_err(Error::Output)?;
+        written.map_err(ClientError::Output)?;
     }
     Ok(())
 }
@@ -41,7 +40,7 @@ pub(crate) fn list(stats: &Stats, mut out: Output) -> Result<(), Error> {
         true => aligned(&lines.collect::<Vec<_>>()),
         false => lines.map(|line| line.join("\t") + "\n").collect(),
     };
-    out.write_all(text.as_bytes()).map_err(Error::Output)
+    Ok(out.print(&text)?)
 }
 
 /// A queue's name, its counts, and the age of its oldest message in whole seconds.
@@ -81,7 +80,7 @@ pub(crate) fn stats(stats: &Stats, mut out: Output, as_json: bool) -> Result<(),
         true => format!("{}\n", to_json(stats)),
         false => to_text(stats),
     };
-    out.write_all(text.as_bytes()).map_err(Error::Output)
+    Ok(out.print(&text)?)
 }
 
 fn to_json(stats: &Stats) -> Value {

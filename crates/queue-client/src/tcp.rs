@@ -26,7 +26,7 @@ pub(crate) struct Connection {
 pub struct Closer(Arc<TcpStream>);
 
 impl Closer {
-    /// Makes whatever the client waits for, now or later, end with [`Error::Lost`]. What it holds
+    /// Makes whatever the client waits for, now or later, end as lost. What it holds
     /// goes back to its queue.
     ///
     /// ```no_run
@@ -124,6 +124,8 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
+    use cli::ClientError;
+
     use super::*;
 
     fn connection(listener: &TcpListener, timeout: Duration) -> Connection {
@@ -147,7 +149,7 @@ mod tests {
         // The connection may be closed already.
         let _ = server.write_all(b"\0\0\0\x01\x44");
         for wait in [Duration::ZERO, Duration::MAX] {
-            let Error::Lost(cause) = ask(wait) else {
+            let Error::Client(ClientError::Lost(cause)) = ask(wait) else {
                 panic!("the late reply was taken")
             };
             assert_eq!(cause.kind(), io::ErrorKind::NotConnected);
@@ -162,7 +164,7 @@ mod tests {
         let closer = connection.closer();
         let waiting = thread::spawn(move || connection.ask(b"?", Duration::MAX, &mut Vec::new()));
         closer.close();
-        let Error::Lost(_) = waiting.join().unwrap().unwrap_err() else {
+        let Error::Client(ClientError::Lost(_)) = waiting.join().unwrap().unwrap_err() else {
             panic!("another error")
         };
     }

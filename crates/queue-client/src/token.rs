@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::str;
 
+use cli::ClientError;
 use proto::queue::Token;
 
 use crate::Error;
@@ -24,7 +25,7 @@ impl TokenSource {
     pub(crate) fn token(&self) -> Result<Token, Error> {
         match self {
             Self::Given(token) => Ok(*token),
-            Self::Stdin => read(cli::stream::input().map_err(Error::TokenInput)?),
+            Self::Stdin => read(cli::stream::input()?),
         }
     }
 }
@@ -33,7 +34,7 @@ fn read(input: impl Read) -> Result<Token, Error> {
     let mut line = Vec::new();
     let mut input = BufReader::new(input.take(LINE_BYTES_MAX));
     let read = input.read_until(b'\n', &mut line);
-    read.map_err(Error::TokenInput)?;
+    read.map_err(ClientError::Input)?;
     let word = str::from_utf8(line.trim_ascii()).unwrap_or_default();
     word.parse().map_err(|_| Error::NotAToken)
 }
