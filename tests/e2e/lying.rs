@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use proto::ErrorCode;
-use proto::error::ErrorReply;
+use proto::ErrorReply;
 use proto::frame::Message;
 use proto::{history, queue};
 
@@ -160,10 +160,10 @@ fn what_was_not_asked_for_is_no_answer() {
     let queue = queue::QueueStats {
         name: EVIL.into(),
         ready: 1,
-        held: 0,
+        reserved: 0,
         delayed: 0,
         dead: 0,
-        waiting: 0,
+        waiters: 0,
         oldest_millis: 0,
         is_paused: false,
     };

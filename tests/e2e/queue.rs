@@ -371,7 +371,7 @@ fn requests_of_all_kinds_that_arrive_together_are_answered_in_order() {
         waiting.write_all(&wait).unwrap();
         eventually("somebody waits", || {
             let stats = client(&server).stats().unwrap();
-            stats.queues.first().is_some_and(|queue| queue.waiting == 1)
+            stats.queues.first().is_some_and(|queue| queue.waiters == 1)
         });
         let too_long = [b'x'; 3001];
         let mut requests = Vec::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cli::ClientError;
 use proto::ErrorCode;
-use proto::error::ErrorReply;
+use proto::ErrorReply;
 use proto::frame::{self, Message};
 use proto::queue::{Delivery, QueueName, Reply, Request};
 use queue_client::{Client, Error, Transport};
@@ -21,7 +21,7 @@ fn client(server: &Server) -> Client {
 /// How many wait for a message, in whatever queue.
 fn waiting(server: &Server) -> u64 {
     let stats = client(server).stats().unwrap();
-    stats.queues.iter().map(|queue| queue.waiting).sum()
+    stats.queues.iter().map(|queue| queue.waiters).sum()
 }
 
 /// `queue-client HOST PORT ...`
@@ -50,7 +50,7 @@ fn receive(wait_millis: u32, delivery: Delivery) -> Request<'static> {
 #[test]
 fn whoever_waits_when_the_server_stops_is_told_so_and_not_that_there_is_nothing() {
     let server = Server::start("queue-server", &["0"]);
-    let lease = Delivery::Lease { millis: 1000 };
+    let lease = Delivery::Lease { lease_millis: 1000 };
     let deliveries = [Delivery::AtLeastOnce, Delivery::AtMostOnce, lease];
     let waiters = deliveries.map(|delivery| {
         let mut stream = server.connect();

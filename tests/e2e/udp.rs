@@ -213,12 +213,12 @@ fn whoever_looks_does_not_have_the_replies_of_others_forgotten() {
     };
     let look = ask(&looking, 1, &peek(0));
     let (_, kind, payload) = split_datagram(&look).unwrap();
-    let Reply::Peeked { place, .. } = Reply::decode(kind, payload).unwrap() else {
+    let Reply::Peeked { position, .. } = Reply::decode(kind, payload).unwrap() else {
         panic!("{kind}");
     };
     // More than the server has room for.
     for id in 2..1100 {
-        assert!(ask(&looking, id, &peek(place)).len() > 64_000);
+        assert!(ask(&looking, id, &peek(position)).len() > 64_000);
     }
     assert_eq!(ask(&sender, 7, &send_request(b"once")), first);
 }

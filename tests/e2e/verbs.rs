@@ -142,7 +142,7 @@ fn receive_for_ever() {
 
 fn sender_sees_nothing(server: &Server) -> bool {
     let queues = client(server).stats().unwrap().queues;
-    queues.iter().all(|queue| queue.ready + queue.held == 0)
+    queues.iter().all(|queue| queue.ready + queue.reserved == 0)
 }
 
 #[test]

@@ -424,7 +424,7 @@ fn the_first_to_wait_is_the_first_to_be_served() {
 /// How many receivers wait.
 pub fn in_line(server: &Server) -> u64 {
     let queues = client(server).stats().unwrap().queues;
-    queues.iter().map(|queue| queue.waiting).sum()
+    queues.iter().map(|queue| queue.waiters).sum()
 }
 
 #[test]
@@ -547,7 +547,7 @@ fn check_that_nothing_is_left(args: &[&str]) {
     });
     let totals = last.stats().unwrap().totals;
     assert!(
-        totals.died > 0 && totals.returned > 0 && totals.released > 0,
+        totals.dead_lettered > 0 && totals.requeued > 0 && totals.released > 0,
         "{totals:?}"
     );
     server.kill();

@@ -259,7 +259,7 @@ impl Frames {
             let Reply::Stats { queues, .. } = stats else {
                 return Err(Wrong::new("how the queues are", &self.payload).into());
             };
-            if queues.iter().all(|queue| queue.held == 0) {
+            if queues.iter().all(|queue| queue.reserved == 0) {
                 return Ok(());
             }
             if Instant::now() > end + LEASES_END_MAX {
@@ -317,7 +317,7 @@ fn lease_all(addr: SocketAddrV4, messages: u64) -> Result<Instant, Error> {
             queue: QueueName::DEFAULT,
             wait_millis: 0,
             delivery: Delivery::Lease {
-                millis: left.as_millis() as u32,
+                lease_millis: left.as_millis() as u32,
             },
         };
         (0..AT_ONCE).for_each(|_| receive.encode(&mut frames.request));

@@ -12,7 +12,7 @@ use cli::escape::{Escaped, EscapedBytes};
 use daemon::{Connection, Deadline, Service};
 use jiff::Timestamp;
 use proto::ErrorCode;
-use proto::error::ErrorReply;
+use proto::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request, TEXT_BYTES_MAX, put_text};
 use proto::text::{parse_history_line, read_history_line};

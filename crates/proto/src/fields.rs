@@ -1,115 +1,64 @@
-//! The fields a frame's payload is made of: big-endian integers, names, and the rest.
+//! The fields that a message is made of, and how each type is written.
+//!
+//! Integers are big-endian. A name is a u8 length and that many bytes. Text and bytes without a length
+//! are the last field of their message: they are the rest of the frame.
 
-use std::fmt;
+use std::time::Duration;
 
-use crate::queue::DURATION_DAYS_MAX;
+use uuid::Uuid;
 
-/// Reads the fields of one payload in order. Every `Err` means that the payload ended early or
-/// holds something the field does not allow.
-pub(crate) struct Fields<'a> {
+use crate::error::DecodeError;
+
+/// The longest delay, wait or lease: 49 days, a little less than the milliseconds of a u32 can say.
+pub const DURATION_MAX: Duration = Duration::from_secs(49 * 24 * 3600);
+
+/// What is left of a payload while its fields are read in order.
+pub struct Fields<'a> {
     rest: &'a [u8],
 }
 
-/// Why a payload is not the message its kind says it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PayloadError {
-    /// The payload ended inside the named field.
-    Incomplete(&'static str),
-    /// The named field holds a value it may not hold.
-    Invalid(&'static str),
-    /// The named field holds a time longer than [`crate::queue::DURATION_MAX`].
-    DurationTooLong(&'static str),
-    /// Bytes were left over behind the last field.
-    LeftOver(usize),
-    /// No message has this kind.
-    UnknownKind(u8),
-}
+/// A type that can stand in a message.
+pub(crate) trait Field<'a>: Sized {
+    /// Appends the field.
+    fn write(&self, out: &mut Vec<u8>);
 
-impl fmt::Display for PayloadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Incomplete(field) => write!(f, "the frame ends inside its field '{field}'"),
-            Self::Invalid(field) => write!(f, "the frame's field '{field}' has no valid value"),
-            Self::DurationTooLong(field) => {
-                write!(f, "the {field} exceeds {DURATION_DAYS_MAX} days")
-            }
-            Self::LeftOver(bytes) => write!(f, "the frame has {bytes} bytes too many"),
-            Self::UnknownKind(kind) => write!(f, "no message has the kind 0x{kind:02x}"),
-        }
-    }
+    /// Reads the next field. Its name is for the error: the payload ends inside the field, or the
+    /// field holds a value that it may not hold.
+    fn read(fields: &mut Fields<'a>, name: &'static str) -> Result<Self, DecodeError>;
 }
-
-impl std::error::Error for PayloadError {}
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(payload: &'a [u8]) -> Self {
         Self { rest: payload }
     }
 
-    pub(crate) fn take<const N: usize>(
-        &mut self,
-        field: &'static str,
-    ) -> Result<[u8; N], PayloadError> {
-        let (head, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(PayloadError::Incomplete(field))?;
+    /// The next `N` bytes.
+    fn array<const N: usize>(&mut self, name: &'static str) -> Result<[u8; N], DecodeError> {
+        let split = self.rest.split_first_chunk();
+        let (bytes, rest) = split.ok_or(DecodeError::Incomplete(name))?;
         self.rest = rest;
-        Ok(*head)
+        Ok(*bytes)
     }
 
-    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, PayloadError> {
-        Ok(u8::from_be_bytes(self.take(field)?))
-    }
-
-    /// A u8 that is 0 or 1.
-    pub(crate) fn bool(&mut self, field: &'static str) -> Result<bool, PayloadError> {
-        match self.u8(field)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(PayloadError::Invalid(field)),
-        }
-    }
-
-    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, PayloadError> {
-        Ok(u32::from_be_bytes(self.take(field)?))
-    }
-
-    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, PayloadError> {
-        Ok(u64::from_be_bytes(self.take(field)?))
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
     }
 
     /// A u8 length and that many bytes of UTF-8.
-    pub(crate) fn name(&mut self, field: &'static str) -> Result<&'a str, PayloadError> {
-        let length = usize::from(self.u8(field)?);
-        let (name, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(PayloadError::Incomplete(field))?;
+    pub(crate) fn name(&mut self, name: &'static str) -> Result<&'a str, DecodeError> {
+        let length = u8::read(self, name)?;
+        let split = self.rest.split_at_checked(length.into());
+        let (text, rest) = split.ok_or(DecodeError::Incomplete(name))?;
         self.rest = rest;
-        std::str::from_utf8(name).map_err(|_| PayloadError::Invalid(field))
+        std::str::from_utf8(text).map_err(|_| DecodeError::Invalid(name))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    /// Everything that is left, as the last field of a message.
-    pub(crate) fn rest(self) -> &'a [u8] {
-        self.rest
-    }
-
-    /// Everything that is left, as UTF-8.
-    pub(crate) fn rest_text(self, field: &'static str) -> Result<&'a str, PayloadError> {
-        std::str::from_utf8(self.rest).map_err(|_| PayloadError::Invalid(field))
-    }
-
-    /// Ends a message that has no `rest`: nothing may be left over.
-    pub(crate) fn end(self) -> Result<(), PayloadError> {
+    /// Ends a message: no byte may be left over.
+    pub(crate) fn end(self) -> Result<(), DecodeError> {
         match self.rest.len() {
             0 => Ok(()),
-            bytes => Err(PayloadError::LeftOver(bytes)),
+            bytes => Err(DecodeError::LeftOver(bytes)),
         }
     }
 }
@@ -122,4 +71,102 @@ pub(crate) fn put_name(out: &mut Vec<u8>, name: &str) {
     let length = u8::try_from(name.len()).expect("a name is at most 69 bytes");
     out.push(length);
     out.extend_from_slice(name.as_bytes());
+}
+
+impl Field<'_> for u8 {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(*self);
+    }
+
+    fn read(fields: &mut Fields, name: &'static str) -> Result<Self, DecodeError> {
+        Ok(Self::from_be_bytes(fields.array(name)?))
+    }
+}
+
+/// 0 or 1.
+impl Field<'_> for bool {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push((*self).into());
+    }
+
+    fn read(fields: &mut Fields, name: &'static str) -> Result<Self, DecodeError> {
+        match u8::read(fields, name)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            2.. => Err(DecodeError::Invalid(name)),
+        }
+    }
+}
+
+/// A count; or, if the field's name ends in `_millis`, a duration. One that exceeds the longest is
+/// refused here, where every request comes through, and never cut.
+impl Field<'_> for u32 {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_be_bytes());
+    }
+
+    fn read(fields: &mut Fields, name: &'static str) -> Result<Self, DecodeError> {
+        let value = Self::from_be_bytes(fields.array(name)?);
+        match name.strip_suffix("_millis") {
+            Some(duration) if u128::from(value) > DURATION_MAX.as_millis() => {
+                Err(DecodeError::DurationTooLong(duration))
+            }
+            Some(_) | None => Ok(value),
+        }
+    }
+}
+
+impl Field<'_> for u64 {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_be_bytes());
+    }
+
+    fn read(fields: &mut Fields, name: &'static str) -> Result<Self, DecodeError> {
+        Ok(Self::from_be_bytes(fields.array(name)?))
+    }
+}
+
+impl Field<'_> for Uuid {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_bytes());
+    }
+
+    fn read(fields: &mut Fields, name: &'static str) -> Result<Self, DecodeError> {
+        Ok(Self::from_bytes(fields.array(name)?))
+    }
+}
+
+impl<'a> Field<'a> for &'a [u8] {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+
+    fn read(fields: &mut Fields<'a>, _: &'static str) -> Result<Self, DecodeError> {
+        Ok(fields.rest())
+    }
+}
+
+impl<'a> Field<'a> for &'a str {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_bytes());
+    }
+
+    fn read(fields: &mut Fields<'a>, name: &'static str) -> Result<Self, DecodeError> {
+        std::str::from_utf8(fields.rest()).map_err(|_| DecodeError::Invalid(name))
+    }
+}
+
+/// As many as fill the rest of the frame.
+impl<'a, T: Field<'a>> Field<'a> for Vec<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|field| field.write(out));
+    }
+
+    fn read(fields: &mut Fields<'a>, name: &'static str) -> Result<Self, DecodeError> {
+        let mut all = Self::new();
+        while !fields.rest.is_empty() {
+            all.push(T::read(fields, name)?);
+        }
+        Ok(all)
+    }
 }

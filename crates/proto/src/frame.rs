@@ -8,15 +8,17 @@
 //!    u8     u24 BE   u8     length - 1 bytes
 //! ```
 //!
-//! The first byte is always 0, and plain text never starts with NUL, so one look at the first
-//! byte of a connection tells the two dialects of a port apart. `length` counts the kind and the
-//! payload; with the zero in front, the first four bytes read as one big-endian u32.
+//! The first byte is always 0, and text never starts with NUL, so the first byte of a connection tells
+//! which of the two protocols of a port it speaks. `length` counts the kind and the payload; with the
+//! zero in front, the first four bytes read as one big-endian u32.
+//!
+//! A length is a claim of the peer. It is compared with the receiver's limit first, and then memory is
+//! reserved only as the bytes arrive.
 
-use std::fmt;
 use std::io::{self, BufRead};
 
-use crate::ErrorCode;
-pub use crate::fields::PayloadError;
+use crate::error::DecodeError;
+pub use crate::error::FrameError;
 
 /// The first byte of every frame.
 pub const FIRST_BYTE: u8 = 0;
@@ -27,115 +29,37 @@ pub const PAYLOAD_BYTES_MAX: usize = (1 << 24) - 2;
 /// The bytes in front of a payload: the u32 and the kind.
 pub const HEADER_BYTES: usize = 5;
 
-/// Why no frame could be read.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum FrameError {
-    /// The stream failed, or ended inside a frame ([`io::ErrorKind::UnexpectedEof`]).
-    Io(io::Error),
-    /// The first byte was not 0: this is not a frame.
-    NotAFrame(u8),
-    /// The length was 0; every frame has at least a kind.
-    NoKind,
-    /// The frame announces a longer payload than the receiver takes. Nothing was reserved for it.
-    TooLong {
-        /// The payload's announced length.
-        payload_bytes: usize,
-        /// The receiver's limit.
-        payload_bytes_max: usize,
-    },
-    /// There was no memory for the payload, which was passed over.
-    NoRoom,
-    /// The frame is whole, but what it holds is not a message.
-    Payload(PayloadError),
-}
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Payload(error) => error.fmt(f),
-            Self::NotAFrame(byte) => {
-                write!(f, "a frame starts with byte 0x00, this with 0x{byte:02x}")
-            }
-            Self::NoRoom => f.write_str("there is no room for the frame"),
-            Self::NoKind => f.write_str("a frame has the length 0, the least is 1"),
-            Self::TooLong {
-                payload_bytes,
-                payload_bytes_max,
-            } => write!(
-                f,
-                "a frame of {payload_bytes} bytes is over the limit of {payload_bytes_max} bytes"
-            ),
-        }
-    }
-}
-
-impl FrameError {
-    /// The code of the error reply to bytes that are no message.
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::TooLong { .. } => ErrorCode::TooLarge,
-            Self::NoRoom => ErrorCode::Full,
-            Self::Payload(PayloadError::UnknownKind(_)) => ErrorCode::Unsupported,
-            Self::Payload(
-                PayloadError::Incomplete(_)
-                | PayloadError::Invalid(_)
-                | PayloadError::DurationTooLong(_)
-                | PayloadError::LeftOver(_),
-            )
-            | Self::Io(_)
-            | Self::NotAFrame(_)
-            | Self::NoKind => ErrorCode::BadRequest,
-        }
-    }
-}
-
-impl std::error::Error for FrameError {}
-
-impl From<PayloadError> for FrameError {
-    fn from(error: PayloadError) -> Self {
-        Self::Payload(error)
-    }
-}
-
-impl From<io::Error> for FrameError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
 /// A message that can stand in a frame. `'a` is the payload it borrows from.
 pub trait Message<'a>: Sized {
     /// The kind of the frame the message stands in.
     fn kind(&self) -> u8;
 
-    /// Appends the fields, without the frame's header.
-    fn put_fields(&self, out: &mut Vec<u8>);
+    /// Appends the payload: the message's fields.
+    fn encode_payload(&self, out: &mut Vec<u8>);
 
     /// The message that a frame of this kind and payload holds.
     ///
     /// # Errors
     /// If the payload is not exactly one message of that kind.
-    fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, PayloadError>;
+    fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, DecodeError>;
 
     /// Appends the message as one frame.
     fn encode(&self, out: &mut Vec<u8>) {
-        put(out, self.kind(), |out| self.put_fields(out));
+        put(out, self.kind(), |out| self.encode_payload(out));
     }
 }
 
 /// Appends one frame to `out`; `payload` appends the frame's payload.
 ///
 /// # Panics
-/// If the payload is longer than [`PAYLOAD_BYTES_MAX`]. Whoever makes a message checks its length
-/// against the service's own, lower limit first.
+/// If the payload is longer than [`PAYLOAD_BYTES_MAX`]. The caller compares a message's length with the
+/// service's own, lower limit first.
 pub fn put(out: &mut Vec<u8>, kind: u8, payload: impl FnOnce(&mut Vec<u8>)) {
     put_before(out, kind, 0, payload);
 }
 
-/// Appends the beginning of a frame to `out`: all but the last so many bytes of its payload, which are
-/// sent behind it.
+/// Appends the beginning of a frame to `out`: all but the last `rest_bytes` of its payload, which the
+/// caller sends behind it.
 ///
 /// # Panics
 /// As [`put`].
@@ -158,7 +82,7 @@ pub fn put_before(
 ///
 /// # Errors
 /// [`FrameError::TooLong`] comes before anything is reserved for the payload, which grows only as
-/// its bytes arrive: a peer's promise costs no memory.
+/// its bytes arrive: an announcement costs no memory.
 pub fn read(
     input: &mut impl BufRead,
     payload_bytes_max: usize,
@@ -167,11 +91,11 @@ pub fn read(
     read_within(input, payload_bytes_max, payload, |_| true)
 }
 
-/// The same, where memory is short: `has_room` is asked whether the payload may take so many bytes,
-/// before it does.
+/// Like [`read`], where memory is short: before the payload grows to a number of bytes, `has_room` says
+/// whether it may.
 ///
 /// # Errors
-/// As [`read`]. [`FrameError::NoRoom`] comes when the frame was passed over, and the next one is there.
+/// As [`read`]. After [`FrameError::NoRoom`] the frame has been skipped, and the next one can be read.
 pub fn read_within(
     input: &mut impl BufRead,
     payload_bytes_max: usize,
@@ -224,7 +148,7 @@ pub fn starts_with_whole(bytes: &[u8]) -> bool {
 pub fn split(bytes: &[u8]) -> Result<(u8, &[u8]), FrameError> {
     match split_first(bytes)? {
         (kind, payload, []) => Ok((kind, payload)),
-        (_, _, rest) => Err(PayloadError::LeftOver(rest.len()).into()),
+        (_, _, rest) => Err(DecodeError::LeftOver(rest.len()).into()),
     }
 }
 
@@ -334,7 +258,7 @@ mod tests {
         assert_eq!(refused(&[0; 9]), "a frame has the length 0, the least is 1");
         assert_eq!(
             refused(b"\0\xff\xff\xff\x01"),
-            "a frame of 16777214 bytes is over the limit of 100 bytes"
+            "a frame of 16777214 bytes exceeds the limit of 100 bytes"
         );
     }
 
@@ -376,7 +300,7 @@ pub(crate) mod check {
     #[track_caller]
     pub(crate) fn message<'a, M>(message: M, want: &[u8])
     where
-        M: for<'b> SameMessage<'b> + Message<'a> + fmt::Debug,
+        M: for<'b> SameMessage<'b> + Message<'a> + std::fmt::Debug,
     {
         let mut encoded = Vec::new();
         message.encode(&mut encoded);

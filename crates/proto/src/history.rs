@@ -6,17 +6,19 @@
 
 use std::fmt;
 
-use crate::error::ErrorReply;
-use crate::fields::{Fields, PayloadError, put_name};
+use crate::error::DecodeError;
+use crate::error_reply::ErrorReply;
+use crate::fields::{Fields, put_name};
 use crate::frame::{self, Message};
+use crate::message::{Tagged, tagged};
 
 /// The longest user name, in bytes.
 pub const USER_BYTES_MAX: usize = 64;
 
-/// How much of the history one [`Reply::Text`] carries at the most, in bytes.
+/// The longest piece of the history in one [`Reply::Text`], in bytes.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 
-/// The largest payload of a request, in bytes.
+/// The longest payload of a request, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 1 + USER_BYTES_MAX + 1 + 8;
 
 /// Whether `user` can be a user name: 1 to 64 of `A-Z a-z 0-9 . _ -`.
@@ -27,7 +29,8 @@ pub fn is_user_name(user: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// What a user asks.
+/// What a user asks. On the wire the operation's kind is the frame's, and the user name stands in front
+/// of the operation's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
     /// Who asks; see [`is_user_name`].
@@ -36,21 +39,38 @@ pub struct Request<'a> {
     pub operation: Operation,
 }
 
-/// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// Nothing but the greeting.
-    Hello,
-    /// `1 N`: delete line N, counted from 1.
-    Delete(u64),
-    /// `2`: show the history.
-    Get,
-    /// `3`: delete everything.
-    Clear,
+tagged! {
+    /// What a user can ask for.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Operation {
+        /// Nothing but the greeting.
+        0x20 => Hello,
+        /// `1 N`: delete line N, counted from 1.
+        0x21 => Delete(line: u64),
+        /// `2`: show the history.
+        0x22 => Get,
+        /// `3`: delete everything.
+        0x23 => Clear,
+    }
+}
+
+tagged! {
+    /// One frame of a reply.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum Reply<'a> {
+        /// Where the source is and which operations there are.
+        0x61 => About(text: &'a str),
+        /// A piece of the history: numbered lines, cut anywhere.
+        0x62 => Text(text: &'a [u8]),
+        /// The end of the reply: what was done, in one sentence; empty if nothing was asked for.
+        0x63 => Done(sentence: &'a str),
+        /// The end of the reply: why nothing was done.
+        0x7f => Error(error: ErrorReply<'a>),
+    }
 }
 
 impl fmt::Display for Operation {
-    /// As the plain dialect writes it.
+    /// As the text protocol writes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hello => Ok(()),
@@ -61,61 +81,31 @@ impl fmt::Display for Operation {
     }
 }
 
-/// One frame of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply<'a> {
-    /// Where the source is and which operations there are.
-    About(&'a str),
-    /// A piece of the history: numbered lines, cut anywhere.
-    Text(&'a [u8]),
-    /// The end of the answer: what was done, in one sentence; empty if nothing was asked for.
-    Done(&'a str),
-    /// The end of the answer: why nothing was done.
-    Error(ErrorReply<'a>),
-}
-
-const HELLO: u8 = 0x20;
-const DELETE: u8 = 0x21;
-const GET: u8 = 0x22;
-const CLEAR: u8 = 0x23;
-
 impl<'a> Message<'a> for Request<'a> {
     fn kind(&self) -> u8 {
-        match self.operation {
-            Operation::Hello => HELLO,
-            Operation::Delete(_) => DELETE,
-            Operation::Get => GET,
-            Operation::Clear => CLEAR,
-        }
+        self.operation.tag()
     }
 
-    fn put_fields(&self, out: &mut Vec<u8>) {
+    fn encode_payload(&self, out: &mut Vec<u8>) {
         put_name(out, self.user);
-        if let Operation::Delete(line) = self.operation {
-            out.extend_from_slice(&line.to_be_bytes());
-        }
+        self.operation.write_fields(out);
     }
 
-    fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, PayloadError> {
+    fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::new(payload);
         let user = fields.name("user")?;
         if !is_user_name(user) {
-            return Err(PayloadError::Invalid("user"));
+            return Err(DecodeError::Invalid("user"));
         }
-        let operation = match kind {
-            HELLO => Operation::Hello,
-            DELETE => Operation::Delete(fields.u64("line")?),
-            GET => Operation::Get,
-            CLEAR => Operation::Clear,
-            other => return Err(PayloadError::UnknownKind(other)),
-        };
+        let operation = Operation::read_fields(kind, &mut fields)?;
+        let operation = operation.ok_or(DecodeError::UnknownKind(kind))?;
         fields.end()?;
         Ok(Self { user, operation })
     }
 }
 
-/// Appends a [`Reply::Text`] of what `text` appends, which is up to [`TEXT_BYTES_MAX`] bytes, without
-/// a copy in between; nothing if that is nothing, or an error.
+/// Appends a [`Reply::Text`] of what `text` appends, at most [`TEXT_BYTES_MAX`] bytes, without a copy in
+/// between. Appends nothing if `text` appends nothing or fails.
 ///
 /// # Errors
 /// That of `text`.
@@ -125,45 +115,11 @@ pub fn put_text<E>(
 ) -> Result<(), E> {
     let before = out.len();
     let mut appended = Ok(());
-    frame::put(out, TEXT, |out| appended = text(out));
+    frame::put(out, Reply::Text(&[]).tag(), |out| appended = text(out));
     if appended.is_err() || out.len() == before + frame::HEADER_BYTES {
         out.truncate(before);
     }
     appended
-}
-
-const ABOUT: u8 = 0x61;
-const TEXT: u8 = 0x62;
-const DONE: u8 = 0x63;
-
-impl<'a> Message<'a> for Reply<'a> {
-    fn kind(&self) -> u8 {
-        match self {
-            Self::About(_) => ABOUT,
-            Self::Text(_) => TEXT,
-            Self::Done(_) => DONE,
-            Self::Error(_) => ErrorReply::KIND,
-        }
-    }
-
-    fn put_fields(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::About(text) | Self::Done(text) => out.extend_from_slice(text.as_bytes()),
-            Self::Text(bytes) => out.extend_from_slice(bytes),
-            Self::Error(error) => error.put_fields(out),
-        }
-    }
-
-    fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, PayloadError> {
-        let fields = Fields::new(payload);
-        Ok(match kind {
-            ABOUT => Self::About(fields.rest_text("text")?),
-            TEXT => Self::Text(fields.rest()),
-            DONE => Self::Done(fields.rest_text("sentence")?),
-            ErrorReply::KIND => Self::Error(ErrorReply::decode(fields)?),
-            other => return Err(PayloadError::UnknownKind(other)),
-        })
-    }
 }
 
 #[cfg(test)]

@@ -13,13 +13,16 @@
 pub mod code;
 pub mod digits;
 pub mod error;
+mod error_reply;
 mod fields;
 pub mod frame;
 pub mod history;
 pub mod http;
 mod interrupted;
+mod message;
 pub mod queue;
 pub mod text;
 
-pub use error::ErrorCode;
+pub use error::{DecodeError, FrameError};
+pub use error_reply::{ErrorCode, ErrorReply};
 pub use interrupted::retry_interrupted;

@@ -213,7 +213,7 @@ mod tests {
 
     use cli::Endpoint;
     use proto::ErrorCode;
-    use proto::error::ErrorReply;
+    use proto::ErrorReply;
     use proto::frame;
     use proto::queue::BODY_BYTES_MAX;
 

@@ -258,7 +258,7 @@ mod tests {
     use std::thread;
 
     use proto::ErrorCode;
-    use proto::error::ErrorReply;
+    use proto::ErrorReply;
     use proto::queue::Claim;
 
     use super::*;

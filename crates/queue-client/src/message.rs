@@ -35,7 +35,7 @@ pub enum Released {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peeked {
     /// Where it is; the next one is behind this.
-    pub place: u64,
+    pub position: u64,
     /// What the server calls it.
     pub id: MessageId,
     /// How often it was handed out.

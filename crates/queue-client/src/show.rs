@@ -15,15 +15,15 @@ pub(crate) fn peek(
     count: u64,
     ending: &Ending,
 ) -> Result<(), Error> {
-    let mut place = 0;
+    let mut position = 0;
     for seen in 0..count {
-        let Some(message) = client.peek_after(place)? else {
+        let Some(message) = client.peek_after(position)? else {
             return match seen {
                 0 => Err(Error::Empty),
                 _ => Ok(()),
             };
         };
-        place = message.place;
+        position = message.position;
         log::debug!("{} was handed out {} times", message.id, message.attempts);
         let written = ending.write(&mut out, &message.body);
         written.map_err(ClientError::Output)?;
@@ -31,7 +31,7 @@ pub(crate) fn peek(
     Ok(())
 }
 
-const COLUMNS: [&str; 6] = ["name", "ready", "held", "delayed", "dead", "oldest"];
+const COLUMNS: [&str; 6] = ["name", "ready", "reserved", "delayed", "dead", "oldest"];
 
 /// Writes a line for each queue: for people on a terminal, else with tabs and without a head.
 pub(crate) fn list(stats: &Stats, mut out: Output) -> Result<(), Error> {
@@ -52,7 +52,7 @@ fn columns(queue: &QueueStats) -> Vec<String> {
     let mut line = vec![
         queue.name.to_string(),
         queue.ready.to_string(),
-        queue.held.to_string(),
+        queue.reserved.to_string(),
         queue.delayed.to_string(),
         queue.dead.to_string(),
         oldest,
@@ -117,10 +117,10 @@ mod tests {
         let queue = QueueStats {
             name: "a-long-name".into(),
             ready: 10,
-            held: 2,
+            reserved: 2,
             delayed: 3,
             dead: 4,
-            waiting: 0,
+            waiters: 0,
             oldest_millis: 65_999,
             is_paused: true,
         };
@@ -132,7 +132,7 @@ mod tests {
         };
         let text = aligned(&[columns(&queue), columns(&empty)]);
         let want = "\
-name           ready     held  delayed     dead   oldest
+name           ready reserved  delayed     dead   oldest
 a-long-name       10        2        3        4       65   paused
 b                  0        2        3        4        -
 ";

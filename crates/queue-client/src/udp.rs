@@ -201,7 +201,7 @@ fn is_to_be_padded(kind: u8, payload: &[u8]) -> bool {
 mod tests {
     use std::thread;
 
-    use proto::error::ErrorReply;
+    use proto::ErrorReply;
 
     use super::*;
 

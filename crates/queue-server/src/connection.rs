@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daemon::{Connection, Deadline, Service};
 use proto::ErrorCode;
-use proto::error::ErrorReply;
+use proto::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::queue::{FIELD_BYTES_MAX, Request};
 

@@ -219,10 +219,10 @@ impl Datagrams {
             } => return unsupported(NO_HOLDING),
             Request::Receive {
                 queue,
-                delivery: Delivery::Lease { millis: lease },
+                delivery: Delivery::Lease { lease_millis },
                 ..
             } => match self.reserve(asked, queue)? {
-                Ok(taken) => queues.lease(taken, millis(lease)),
+                Ok(taken) => queues.lease(taken, millis(lease_millis)),
                 Err(replied) => return Ok(replied),
             },
             Request::Receive {
@@ -330,7 +330,7 @@ impl Datagrams {
 mod tests {
     use std::path::Path;
 
-    use proto::error::ErrorReply;
+    use proto::ErrorReply;
     use proto::queue::put_datagram;
 
     use super::*;

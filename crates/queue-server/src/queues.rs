@@ -214,7 +214,7 @@ impl Queues {
     /// Gives a message back because the server stops: it goes to its old place, and whoever is
     /// handed it next is told that this is one more attempt; but it does not die of that.
     pub(crate) fn give_back_at_stop(&self, taken: Taken) {
-        lock(&self.shared.state).totals.returned += 1;
+        lock(&self.shared.state).totals.requeued += 1;
         self.finish_unwaited(self.move_to_old_place(taken));
     }
 
@@ -223,7 +223,7 @@ impl Queues {
     /// enough to be waited for.
     pub fn give_back(&self, taken: Taken) {
         log::debug!("Message {} goes back to the queue", taken.message.id);
-        lock(&self.shared.state).totals.returned += 1;
+        lock(&self.shared.state).totals.requeued += 1;
         self.finish_unwaited(self.put_back(taken, None));
     }
 
@@ -245,7 +245,7 @@ impl Queues {
                 taken.message.id,
                 taken.message.attempts
             );
-            lock(&self.shared.state).totals.died += 1;
+            lock(&self.shared.state).totals.dead_lettered += 1;
             return self.move_to_end(taken, dead.into());
         }
         let Some(delay) = delay else {

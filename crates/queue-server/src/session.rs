@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use daemon::{Connection, DEFERRED_BYTES_MAX, Wakeup};
 use proto::ErrorCode;
-use proto::error::ErrorReply;
+use proto::ErrorReply;
 use proto::frame::Message as _;
 use proto::queue::{Claim, Delivery, FIELD_BYTES_MAX, QueueName, Reply, Request};
 

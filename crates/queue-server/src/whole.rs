@@ -188,10 +188,10 @@ impl LookedAt {
         QueueStats {
             name: (&*self.name).into(),
             ready: self.ready as u64,
-            held: self.held as u64,
+            reserved: self.held as u64,
             delayed: self.delayed as u64,
             dead: ready_in(&dead) as u64,
-            waiting: self.waiting as u64,
+            waiters: self.waiting as u64,
             oldest_millis: self.first_place.map_or(0, waited),
             is_paused: self.is_paused,
         }
@@ -209,7 +209,7 @@ pub(crate) struct Peeked {
 impl Peeked {
     pub(crate) fn reply(&self) -> Reply<'_> {
         Reply::Peeked {
-            place: self.place,
+            position: self.place,
             id: self.id,
             attempts: self.attempts,
             body: &self.body,

@@ -19,7 +19,7 @@ fn wait(server: &Server, words: &str) -> Running {
 
 fn waiting(server: &Server) -> u64 {
     let queues = client(server).stats().unwrap().queues;
-    queues.iter().map(|queue| queue.waiting).sum()
+    queues.iter().map(|queue| queue.waiters).sum()
 }
 
 const WAITS: [&str; 4] = [

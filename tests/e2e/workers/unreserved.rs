@@ -19,7 +19,7 @@ fn workers_that_are_stopped_at_the_moment_when_messages_come_lose_no_attempt() {
         let worker = place.work("--jobs 8", "exit 0");
         let waiting = || {
             let queues = client(&place.server).stats().unwrap().queues;
-            queues.iter().map(|queue| queue.waiting).sum::<u64>()
+            queues.iter().map(|queue| queue.waiters).sum::<u64>()
         };
         eventually("all wait", || waiting() == JOBS);
         let received = client(&place.server).stats().unwrap().totals.received;
@@ -36,7 +36,7 @@ fn workers_that_are_stopped_at_the_moment_when_messages_come_lose_no_attempt() {
     }
     eventually("all are back or done", || {
         let stats = client(&place.server).stats().unwrap();
-        let held: u64 = stats.queues.iter().map(|queue| queue.held).sum();
+        let held: u64 = stats.queues.iter().map(|queue| queue.reserved).sum();
         held == 0
     });
     let mut receiver = client(&place.server);
@@ -44,7 +44,7 @@ fn workers_that_are_stopped_at_the_moment_when_messages_come_lose_no_attempt() {
         assert_eq!(message.attempt, 1);
         receiver.ack(&message).unwrap();
     }
-    assert_eq!(receiver.stats().unwrap().totals.died, 0);
+    assert_eq!(receiver.stats().unwrap().totals.dead_lettered, 0);
 }
 
 #[test]

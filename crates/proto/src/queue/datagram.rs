@@ -4,8 +4,9 @@
 //! than he sends himself, a reply beyond the machine is at most [`REPLY_BYTES_FACTOR`] times as long
 //! as its request, and a request may be padded: its frame may be followed by zeros.
 
-use crate::fields::{Fields, PayloadError};
-use crate::frame::{self, FrameError, Message};
+use crate::error::{DecodeError, FrameError};
+use crate::fields::{Field as _, Fields};
+use crate::frame::{self, Message};
 
 /// The largest payload of a UDP datagram over IPv4, in bytes (RFC 768, RFC 791).
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
@@ -34,7 +35,7 @@ pub fn put_datagram<'a>(out: &mut Vec<u8>, id: u64, message: &impl Message<'a>) 
     frame::put(out, DATAGRAM, |out| {
         out.extend_from_slice(&id.to_be_bytes());
         out.push(message.kind());
-        message.put_fields(out);
+        message.encode_payload(out);
     });
 }
 
@@ -51,10 +52,11 @@ pub fn split_datagram(datagram: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
     match frame::split_first(datagram)? {
         (DATAGRAM, payload, padding) if padding.iter().all(|byte| *byte == 0) => {
             let mut fields = Fields::new(payload);
-            Ok((fields.u64("id")?, fields.u8("kind")?, fields.rest()))
+            let id = u64::read(&mut fields, "id")?;
+            Ok((id, u8::read(&mut fields, "kind")?, fields.rest()))
         }
-        (DATAGRAM, _, padding) => Err(PayloadError::LeftOver(padding.len()).into()),
-        (other, _, _) => Err(PayloadError::UnknownKind(other).into()),
+        (DATAGRAM, _, padding) => Err(DecodeError::LeftOver(padding.len()).into()),
+        (other, _, _) => Err(DecodeError::UnknownKind(other).into()),
     }
 }
 
@@ -62,7 +64,7 @@ pub fn split_datagram(datagram: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
 mod tests {
     use super::*;
     use crate::ErrorCode;
-    use crate::error::ErrorReply;
+    use crate::error_reply::ErrorReply;
     use crate::queue::{Reply, Request};
 
     #[test]

@@ -11,10 +11,9 @@ mod name;
 mod reply;
 mod request;
 
-use std::time::Duration;
-
 use crate::frame;
 
+pub use crate::fields::DURATION_MAX;
 pub use datagram::{
     DATAGRAM, DATAGRAM_BYTES_MAX, PADDED_BYTES, REPLY_BYTES_FACTOR, is_reply, pad_datagram,
     put_datagram, split_datagram,
@@ -32,12 +31,6 @@ pub const FIELD_BYTES_MAX: usize = 1024;
 
 /// The limit on a message's body unless configured otherwise, in bytes.
 pub const BODY_BYTES_DEFAULT: usize = 3000;
-
-/// The longest delay, lease or wait: 49 days, which is nearly what the milliseconds of a request
-/// can say.
-pub const DURATION_MAX: Duration = Duration::from_secs(DURATION_DAYS_MAX * 24 * 3600);
-
-pub(crate) const DURATION_DAYS_MAX: u64 = 49;
 
 /// Numbers a message.
 pub type MessageId = u64;

@@ -1,35 +1,29 @@
 //! Names of queues.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::error::DecodeError;
+use crate::fields::{Field, Fields, put_name};
 
 /// The longest name of a queue, in bytes, not counting a [`QueueName::DEAD_SUFFIX`].
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// The name of a queue: 1 to 64 of `A-Z a-z 0-9 . _ -`. What was handed out too often from the
-/// queue `NAME` is found in `NAME.dead`, so a name may be longer by that suffix.
+/// The name of a queue: 1 to 64 of `A-Z a-z 0-9 . _ -`. The dead letters of the queue `NAME` are in the
+/// queue `NAME.dead`, so a name may be longer by that suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct QueueName<'a>(&'a str);
 
 /// Text that is no name of a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a queue's name is 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -")]
 pub struct BadName;
 
-impl fmt::Display for BadName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a queue's name is 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"
-        )
-    }
-}
-
-impl std::error::Error for BadName {}
-
 impl<'a> QueueName<'a> {
-    /// The queue for whoever names none.
+    /// The queue of a client that names none.
     pub const DEFAULT: QueueName<'static> = QueueName("default");
 
-    /// What the name of a queue of dead messages ends with.
+    /// What the name of a queue of dead letters ends with.
     pub const DEAD_SUFFIX: &'static str = ".dead";
 
     /// Checks a name.
@@ -48,12 +42,12 @@ impl<'a> QueueName<'a> {
         self.0
     }
 
-    /// Whether messages go here to be looked at, and not to be tried again.
+    /// Whether this is a queue of dead letters: nothing moves on from it by itself.
     pub fn is_dead(self) -> bool {
         self.0.ends_with(Self::DEAD_SUFFIX)
     }
 
-    /// The name of the queue in which this one's dead messages are.
+    /// The name of the queue that holds this one's dead letters.
     pub fn dead(self) -> String {
         format!("{}{}", self.0, Self::DEAD_SUFFIX)
     }
@@ -62,6 +56,27 @@ impl<'a> QueueName<'a> {
 impl fmt::Display for QueueName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
+    }
+}
+
+impl<'a> Field<'a> for QueueName<'a> {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_name(out, self.as_str());
+    }
+
+    fn read(fields: &mut Fields<'a>, name: &'static str) -> Result<Self, DecodeError> {
+        Self::new(fields.name(name)?).map_err(|_| DecodeError::Invalid(name))
+    }
+}
+
+/// The name of a queue, once it has been checked.
+impl<'a> Field<'a> for Cow<'a, str> {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_name(out, self);
+    }
+
+    fn read(fields: &mut Fields<'a>, name: &'static str) -> Result<Self, DecodeError> {
+        QueueName::read(fields, name).map(|name| name.as_str().into())
     }
 }
 

@@ -1,290 +1,127 @@
-//! What the queue answers.
+//! What the queue replies.
 
 use std::borrow::Cow;
+use std::mem;
 
 use serde::Serialize;
-use uuid::Uuid;
 
-use super::{MessageId, QueueName, Token};
-use crate::error::ErrorReply;
-use crate::fields::{Fields, PayloadError, put_name};
-use crate::frame::{self, Message};
+use super::{MessageId, Token};
+use crate::error_reply::ErrorReply;
+use crate::frame;
+use crate::message::{Tagged, record, tagged};
 
-/// What the server answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply<'a> {
-    /// The message is in the queue.
-    Stored {
-        /// The message's id.
-        id: MessageId,
-    },
-    /// The oldest message.
-    Message {
-        /// The message's id.
-        id: MessageId,
-        /// How often it was handed out, this time included.
-        attempt: u32,
-        /// What was sent.
-        body: &'a [u8],
-    },
-    /// The oldest message, leased.
-    Leased {
-        /// What to acknowledge.
-        token: Token,
-        /// The message's id.
-        id: MessageId,
-        /// How often it was handed out, this time included.
-        attempt: u32,
-        /// What was sent.
-        body: &'a [u8],
-    },
-    /// There is no message in the queue, or none behind the place that was asked for.
-    Empty,
-    /// What was asked for is done.
-    Done {
-        /// To how many messages. To a release: 1 if the message is in its queue again, 0 if it
-        /// was handed out too often and is among the dead now.
-        messages: u64,
-    },
-    /// A message that stays where it is.
-    Peeked {
-        /// Where it is; to ask for the next one.
-        place: u64,
-        /// The message's id.
-        id: MessageId,
-        /// How often it was handed out.
-        attempts: u32,
-        /// What was sent.
-        body: &'a [u8],
-    },
-    /// How the server and its queues are.
-    Stats {
-        /// Over all queues, since the server started.
-        totals: Totals,
-        /// One by one, by name.
-        queues: Vec<QueueStats<'a>>,
-    },
-    /// The request was refused.
-    Error(ErrorReply<'a>),
-}
-
-/// Counts over all queues since the server started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// Messages put in.
-    pub sent: u64,
-    /// Messages handed out, each as often as it was.
-    pub received: u64,
-    /// Messages forgotten because they were acknowledged, or forgotten as they were sent.
-    pub acked: u64,
-    /// Messages given back on purpose.
-    pub released: u64,
-    /// Messages given back because a connection ended or a lease ran out.
-    pub returned: u64,
-    /// Messages moved to a `.dead` queue.
-    pub died: u64,
-    /// What all messages take at the moment, in bytes of memory...
-    pub memory_bytes: u64,
-    /// ...and what they may take.
-    pub memory_bytes_max: u64,
-    /// How long the server has been running, in milliseconds.
-    pub uptime_millis: u64,
-    /// Whether new messages are refused.
-    pub is_draining: bool,
-}
-
-/// One queue at the moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct QueueStats<'a> {
-    /// Its name.
-    pub name: Cow<'a, str>,
-    /// Messages that can be received.
-    pub ready: u64,
-    /// Messages that somebody holds or has leased.
-    pub held: u64,
-    /// Messages that are kept back.
-    pub delayed: u64,
-    /// Messages in the queue of its dead.
-    pub dead: u64,
-    /// Receivers that wait for a message.
-    pub waiting: u64,
-    /// How long the message at the front has been in the queue, in milliseconds; 0 if there is
-    /// none.
-    pub oldest_millis: u64,
-    /// Whether it hands out nothing.
-    pub is_paused: bool,
-}
-
-const STORED: u8 = 0x41;
-const MESSAGE: u8 = 0x42;
-const LEASED: u8 = 0x43;
-const EMPTY: u8 = 0x44;
-const DONE: u8 = 0x45;
-const PEEKED: u8 = 0x46;
-const STATS: u8 = 0x47;
-
-impl<'a> Message<'a> for Reply<'a> {
-    fn kind(&self) -> u8 {
-        match self {
-            Self::Stored { .. } => STORED,
-            Self::Message { .. } => MESSAGE,
-            Self::Leased { .. } => LEASED,
-            Self::Empty => EMPTY,
-            Self::Done { .. } => DONE,
-            Self::Peeked { .. } => PEEKED,
-            Self::Stats { .. } => STATS,
-            Self::Error(_) => ErrorReply::KIND,
-        }
-    }
-
-    fn put_fields(&self, out: &mut Vec<u8>) {
-        self.put_head(out);
-        out.extend_from_slice(self.body());
-    }
-
-    fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, PayloadError> {
-        let mut fields = Fields::new(payload);
-        let reply = match kind {
-            STORED => Self::Stored {
-                id: fields.u64("id")?,
-            },
-            MESSAGE => {
-                return Ok(Self::Message {
-                    id: fields.u64("id")?,
-                    attempt: fields.u32("attempt")?,
-                    body: fields.rest(),
-                });
-            }
-            LEASED => {
-                return Ok(Self::Leased {
-                    token: Uuid::from_bytes(fields.take("token")?),
-                    id: fields.u64("id")?,
-                    attempt: fields.u32("attempt")?,
-                    body: fields.rest(),
-                });
-            }
-            EMPTY => Self::Empty,
-            DONE => Self::Done {
-                messages: fields.u64("messages")?,
-            },
-            PEEKED => {
-                return Ok(Self::Peeked {
-                    place: fields.u64("place")?,
-                    id: fields.u64("id")?,
-                    attempts: fields.u32("attempts")?,
-                    body: fields.rest(),
-                });
-            }
-            STATS => {
-                let totals = Totals::take(&mut fields)?;
-                let mut queues = Vec::new();
-                while !fields.is_empty() {
-                    queues.push(QueueStats::take(&mut fields)?);
-                }
-                Self::Stats { totals, queues }
-            }
-            ErrorReply::KIND => return Ok(Self::Error(ErrorReply::decode(fields)?)),
-            other => return Err(PayloadError::UnknownKind(other)),
-        };
-        fields.end()?;
-        Ok(reply)
+tagged! {
+    /// What the server replies.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum Reply<'a> {
+        /// The message is in the queue.
+        0x41 => Stored {
+            /// The message's id.
+            id: MessageId,
+        },
+        /// The message at the front of the queue.
+        0x42 => Message {
+            /// The message's id.
+            id: MessageId,
+            /// How often it has been handed out, this time included.
+            attempt: u32,
+            /// What was sent.
+            body: &'a [u8],
+        },
+        /// The message at the front of the queue, leased.
+        0x43 => Leased {
+            /// What acknowledges it.
+            token: Token,
+            /// The message's id.
+            id: MessageId,
+            /// How often it has been handed out, this time included.
+            attempt: u32,
+            /// What was sent.
+            body: &'a [u8],
+        },
+        /// There is no message in the queue, or none behind the position that was asked for.
+        0x44 => Empty,
+        /// The request is carried out.
+        0x45 => Done {
+            /// How many messages it changed. After a release: 1 if the message is in its queue again,
+            /// 0 if it is a dead letter now.
+            messages: u64,
+        },
+        /// A message that stays in its queue.
+        0x46 => Peeked {
+            /// Where it is; to ask for the next one.
+            position: u64,
+            /// The message's id.
+            id: MessageId,
+            /// How often it has been handed out.
+            attempts: u32,
+            /// What was sent.
+            body: &'a [u8],
+        },
+        /// How the server and its queues are.
+        0x47 => Stats {
+            /// Over all queues, since the server started.
+            totals: Totals,
+            /// One by one, by name.
+            queues: Vec<QueueStats<'a>>,
+        },
+        /// The request is refused.
+        0x7f => Error(error: ErrorReply<'a>),
     }
 }
 
-impl Reply<'_> {
-    /// Appends the message as one frame, but without the body at its end: for who sends that behind it,
-    /// without a copy.
-    pub fn encode_before_body(&self, out: &mut Vec<u8>) {
-        frame::put_before(out, self.kind(), self.body().len(), |out| {
-            self.put_head(out)
-        });
-    }
-
-    fn body(&self) -> &[u8] {
-        match self {
-            Self::Message { body, .. } | Self::Leased { body, .. } | Self::Peeked { body, .. } => {
-                body
-            }
-            Self::Stored { .. }
-            | Self::Empty
-            | Self::Done { .. }
-            | Self::Stats { .. }
-            | Self::Error(_) => &[],
-        }
-    }
-
-    fn put_head(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Stored { id } => out.extend_from_slice(&id.to_be_bytes()),
-            Self::Message { id, attempt, .. } => {
-                out.extend_from_slice(&id.to_be_bytes());
-                out.extend_from_slice(&attempt.to_be_bytes());
-            }
-            Self::Leased {
-                token, id, attempt, ..
-            } => {
-                out.extend_from_slice(token.as_bytes());
-                out.extend_from_slice(&id.to_be_bytes());
-                out.extend_from_slice(&attempt.to_be_bytes());
-            }
-            Self::Empty => {}
-            Self::Done { messages } => out.extend_from_slice(&messages.to_be_bytes()),
-            Self::Peeked {
-                place,
-                id,
-                attempts,
-                ..
-            } => {
-                out.extend_from_slice(&place.to_be_bytes());
-                out.extend_from_slice(&id.to_be_bytes());
-                out.extend_from_slice(&attempts.to_be_bytes());
-            }
-            Self::Stats { totals, queues } => {
-                totals.put(out);
-                for queue in queues {
-                    queue.put(out);
-                }
-            }
-            Self::Error(error) => error.put_fields(out),
-        }
+record! {
+    /// Counts over all queues since the server started.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+    pub struct Totals {
+        /// Messages sent to a queue.
+        pub sent: u64,
+        /// Messages handed out, each as often as it was.
+        pub received: u64,
+        /// Messages deleted because they were acknowledged, or delivered at most once.
+        pub acked: u64,
+        /// Messages released on purpose.
+        pub released: u64,
+        /// Messages requeued because a connection ended or a lease expired.
+        pub requeued: u64,
+        /// Messages that became dead letters.
+        pub dead_lettered: u64,
+        /// Memory that all messages use at the moment, in bytes...
+        pub memory_bytes: u64,
+        /// ...and what they may use.
+        pub memory_bytes_max: u64,
+        /// How long the server has been running, in milliseconds.
+        pub uptime_millis: u64,
+        /// Whether new messages are refused.
+        pub is_draining: bool,
     }
 }
 
-impl Totals {
-    fn put(&self, out: &mut Vec<u8>) {
-        for count in [
-            self.sent,
-            self.received,
-            self.acked,
-            self.released,
-            self.returned,
-            self.died,
-            self.memory_bytes,
-            self.memory_bytes_max,
-            self.uptime_millis,
-        ] {
-            out.extend_from_slice(&count.to_be_bytes());
-        }
-        out.push(u8::from(self.is_draining));
-    }
-
-    fn take(fields: &mut Fields) -> Result<Self, PayloadError> {
-        Ok(Self {
-            sent: fields.u64("sent")?,
-            received: fields.u64("received")?,
-            acked: fields.u64("acked")?,
-            released: fields.u64("released")?,
-            returned: fields.u64("returned")?,
-            died: fields.u64("died")?,
-            memory_bytes: fields.u64("memory")?,
-            memory_bytes_max: fields.u64("memory limit")?,
-            uptime_millis: fields.u64("uptime")?,
-            is_draining: fields.bool("draining")?,
-        })
+record! {
+    /// One queue at the moment.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    pub struct QueueStats<'a> {
+        /// Its name.
+        pub name: Cow<'a, str>,
+        /// Messages that can be received.
+        pub ready: u64,
+        /// Messages that are reserved or leased.
+        pub reserved: u64,
+        /// Messages that are delayed.
+        pub delayed: u64,
+        /// Its dead letters.
+        pub dead: u64,
+        /// Receivers that wait for a message.
+        pub waiters: u64,
+        /// How long the message at the front has been in the queue, in milliseconds; 0 if there is
+        /// none.
+        pub oldest_millis: u64,
+        /// Whether it is paused.
+        pub is_paused: bool,
     }
 }
 
-impl<'a> QueueStats<'a> {
+impl QueueStats<'_> {
     /// The same, with a name of its own.
     pub fn into_owned(self) -> QueueStats<'static> {
         QueueStats {
@@ -292,46 +129,35 @@ impl<'a> QueueStats<'a> {
             ..self
         }
     }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        put_name(out, &self.name);
-        for count in [
-            self.ready,
-            self.held,
-            self.delayed,
-            self.dead,
-            self.waiting,
-            self.oldest_millis,
-        ] {
-            out.extend_from_slice(&count.to_be_bytes());
-        }
-        out.push(u8::from(self.is_paused));
-    }
-
-    fn take(fields: &mut Fields<'a>) -> Result<Self, PayloadError> {
-        Ok(Self {
-            name: queue_name(fields.name("name")?)?.into(),
-            ready: fields.u64("ready")?,
-            held: fields.u64("held")?,
-            delayed: fields.u64("delayed")?,
-            dead: fields.u64("dead")?,
-            waiting: fields.u64("waiting")?,
-            oldest_millis: fields.u64("oldest")?,
-            is_paused: fields.bool("paused")?,
-        })
-    }
 }
 
-/// A name, if it is that of a queue: people see it, and programs put it into their next request.
-fn queue_name(name: &str) -> Result<&str, PayloadError> {
-    let name = QueueName::new(name).map_err(|_| PayloadError::Invalid("queue name"))?;
-    Ok(name.as_str())
+impl Reply<'_> {
+    /// Appends the reply as one frame, but without the body at its end: the caller sends that behind
+    /// it, without a copy.
+    pub fn encode_before_body(&self, out: &mut Vec<u8>) {
+        let mut start = self.clone();
+        let body = match &mut start {
+            Self::Message { body, .. } | Self::Leased { body, .. } | Self::Peeked { body, .. } => {
+                mem::take(body)
+            }
+            Self::Stored { .. }
+            | Self::Empty
+            | Self::Done { .. }
+            | Self::Stats { .. }
+            | Self::Error(_) => &[],
+        };
+        let put_start = |out: &mut Vec<u8>| start.write_fields(out);
+        frame::put_before(out, self.tag(), body.len(), put_start);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::ErrorCode;
+    use crate::frame::Message as _;
     use crate::frame::check::{self, same_message};
 
     same_message!(Reply);
@@ -365,7 +191,7 @@ mod tests {
             b"\0\0\0\x09\x45\0\0\0\0\0\0\0\x02",
         );
         let peeked = Reply::Peeked {
-            place: 7,
+            position: 7,
             id,
             attempts: 0,
             body: b"",
@@ -397,10 +223,10 @@ mod tests {
         let queue = QueueStats {
             name: "q".into(),
             ready: 3,
-            held: 4,
+            reserved: 4,
             delayed: 5,
             dead: 6,
-            waiting: 7,
+            waiters: 7,
             oldest_millis: 8,
             is_paused: false,
         };

@@ -1,121 +1,127 @@
 //! What a client asks of the queue.
 
-use uuid::Uuid;
+use super::{MessageId, QueueName, Token};
+use crate::message::tagged;
 
-use super::{DURATION_MAX, MessageId, QueueName, Token};
-use crate::fields::{Fields, PayloadError, put_name};
-use crate::frame::Message;
-
-/// What a client asks. Times are in milliseconds, at most [`DURATION_MAX`]; what is longer is
-/// refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request<'a> {
-    /// Put `body` at the end of a queue.
-    Send {
-        /// Which queue.
-        queue: QueueName<'a>,
-        /// How long to keep it back first.
-        delay_millis: u32,
-        /// The message, at most the server's `--max-message` bytes.
-        body: &'a [u8],
-    },
-    /// Hand out the message at the front of a queue.
-    Receive {
-        /// Which queue.
-        queue: QueueName<'a>,
-        /// How long to wait for a message if there is none. Only over TCP.
-        wait_millis: u32,
-        /// When the server may forget the message.
-        delivery: Delivery,
-    },
-    /// Forget a message that was handed out.
-    Ack {
-        /// Which one.
-        claim: Claim,
-    },
-    /// Take back a message that was handed out, and put it at the end of its queue, or into that of
-    /// its dead if it was handed out too often.
-    Release {
-        /// Which one.
-        claim: Claim,
-        /// How long to keep it back first.
-        delay_millis: u32,
-    },
-    /// Take back a message as if it had not been handed out: it goes to its old place, and the
-    /// attempt does not count. For whoever could not begin with it, or was stopped.
-    Unreserve {
-        /// Which one.
-        claim: Claim,
-    },
-    /// Take back everything that this connection has reserved, in the same way. For a client that ends
-    /// its wait and cannot know whether a message is on its way. Only over TCP.
-    UnreserveAll,
-    /// Let a lease run out later.
-    Extend {
-        /// Which one.
-        token: Token,
-        /// How long from now.
-        lease_millis: u32,
-    },
-    /// Show the first message of a queue whose place is behind `after`, and leave it there.
-    Peek {
-        /// Which queue.
-        queue: QueueName<'a>,
-        /// A place; 0 is in front of all.
-        after: u64,
-    },
-    /// Say how the queues and the server are.
-    Stats,
-    /// Forget all messages of a queue that nobody holds.
-    Purge {
-        /// Which queue.
-        queue: QueueName<'a>,
-    },
-    /// Hand out nothing from a queue until it is resumed.
-    Pause {
-        /// Which queue.
-        queue: QueueName<'a>,
-    },
-    /// End a pause.
-    Resume {
-        /// Which queue.
-        queue: QueueName<'a>,
-    },
-    /// Move the messages of `NAME.dead` back to the end of the queue `NAME`.
-    Kick {
-        /// The queue `NAME`.
-        queue: QueueName<'a>,
-    },
-    /// Begin or end to refuse new messages, for all queues.
-    Drain {
-        /// Whether to refuse.
-        on: bool,
-    },
+tagged! {
+    /// What a client asks. Durations are in milliseconds, at most
+    /// [`DURATION_MAX`](super::DURATION_MAX); a longer one is refused.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum Request<'a> {
+        /// Appends `body` to a queue.
+        0x01 => Send {
+            /// Which queue.
+            queue: QueueName<'a>,
+            /// How long the message is delayed before it is ready.
+            delay_millis: u32,
+            /// The message, at most the server's `--max-message` bytes.
+            body: &'a [u8],
+        },
+        /// Hands out the message at the front of a queue.
+        0x02 => Receive {
+            /// Which queue.
+            queue: QueueName<'a>,
+            /// How long to wait for a message if there is none. Only over TCP.
+            wait_millis: u32,
+            /// What the server keeps of the message.
+            delivery: Delivery,
+        },
+        /// Acknowledges a message that was handed out: the server deletes it.
+        0x03 => Ack {
+            /// Which message.
+            claim: Claim,
+        },
+        /// Gives up a message on purpose: it goes to the end of its queue, or to the dead letters if
+        /// it has been handed out too often.
+        0x04 => Release {
+            /// Which message.
+            claim: Claim,
+            /// How long the message is delayed before it is ready.
+            delay_millis: u32,
+        },
+        /// Lets a lease end later.
+        0x05 => Extend {
+            /// Which lease.
+            token: Token,
+            /// How long from now.
+            lease_millis: u32,
+        },
+        /// Shows the first message of a queue whose position is behind `after`, and leaves it there.
+        0x06 => Peek {
+            /// Which queue.
+            queue: QueueName<'a>,
+            /// A position; 0 is in front of all.
+            after: u64,
+        },
+        /// Asks how the server and its queues are.
+        0x07 => Stats,
+        /// Deletes all messages of a queue that are neither reserved nor leased.
+        0x08 => Purge {
+            /// Which queue.
+            queue: QueueName<'a>,
+        },
+        /// Pauses a queue: it hands out nothing until it is resumed.
+        0x09 => Pause {
+            /// Which queue.
+            queue: QueueName<'a>,
+        },
+        /// Ends a pause.
+        0x0a => Resume {
+            /// Which queue.
+            queue: QueueName<'a>,
+        },
+        /// Moves the dead letters of a queue back to its end.
+        0x0b => Kick {
+            /// The queue `NAME`, whose dead letters are in `NAME.dead`.
+            queue: QueueName<'a>,
+        },
+        /// Begins or ends to refuse new messages, for all queues.
+        0x0c => Drain {
+            /// Whether to refuse.
+            on: bool,
+        },
+        /// Undoes a reservation or a lease: the message returns to its old position, and the attempt
+        /// does not count. For a client that could not begin with it, or was stopped.
+        0x0d => Unreserve {
+            /// Which message.
+            claim: Claim,
+        },
+        /// Undoes all reservations of this connection. For a client that ends its wait and cannot
+        /// know whether a message is on its way. Only over TCP.
+        0x0e => UnreserveAll,
+    }
 }
 
-/// When the server forgets a message it hands out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// When the client acknowledges it; until then it belongs to the connection, and it goes back
-    /// to the front of the queue if the connection ends. Only over TCP.
-    AtLeastOnce,
-    /// As it is sent, like Redis' `LPOP`: it is lost if the reply does not arrive.
-    AtMostOnce,
-    /// When whoever knows the lease's token acknowledges it; it goes back to the front of the
-    /// queue if nobody does so in time.
-    Lease {
-        /// How long the lease is.
-        millis: u32,
-    },
+tagged! {
+    /// What the server keeps of a message that it hands out, and so what is lost or comes twice when
+    /// something fails.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Delivery {
+        /// At least once: the message stays reserved for this connection until it is acknowledged. If
+        /// the connection ends first, the message is requeued at the front. Only over TCP.
+        0 => AtLeastOnce,
+        /// At most once: the message is deleted as it is sent, like Redis' `LPOP`. It is lost if the
+        /// reply does not arrive.
+        1 => AtMostOnce,
+        /// At least once, without a connection: the reply carries a token, and whoever knows it may
+        /// acknowledge the message. If nobody does before the lease expires, the message is requeued
+        /// at the front.
+        2 => Lease {
+            /// How long the lease is.
+            lease_millis: u32,
+        },
+    }
 }
 
-/// What somebody has who was handed a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// This connection holds it.
-    Reserved(MessageId),
-    /// It is leased.
-    Leased(Token),
+tagged! {
+    /// How a client names a message that was handed out to it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Claim {
+        /// By its id: the message is reserved for this connection.
+        0 => Reserved(id: MessageId),
+        /// By its token: the message is leased.
+        1 => Leased(token: Token),
+    }
 }
 
 impl From<Token> for Claim {
@@ -124,218 +130,15 @@ impl From<Token> for Claim {
     }
 }
 
-const SEND: u8 = 0x01;
-const RECEIVE: u8 = 0x02;
-const ACK: u8 = 0x03;
-const RELEASE: u8 = 0x04;
-const EXTEND: u8 = 0x05;
-const PEEK: u8 = 0x06;
-const STATS: u8 = 0x07;
-const PURGE: u8 = 0x08;
-const PAUSE: u8 = 0x09;
-const RESUME: u8 = 0x0a;
-const KICK: u8 = 0x0b;
-const DRAIN: u8 = 0x0c;
-const UNRESERVE: u8 = 0x0d;
-const UNRESERVE_ALL: u8 = 0x0e;
-
-impl<'a> Message<'a> for Request<'a> {
-    fn kind(&self) -> u8 {
-        match self {
-            Self::Send { .. } => SEND,
-            Self::Receive { .. } => RECEIVE,
-            Self::Ack { .. } => ACK,
-            Self::Release { .. } => RELEASE,
-            Self::Unreserve { .. } => UNRESERVE,
-            Self::UnreserveAll => UNRESERVE_ALL,
-            Self::Extend { .. } => EXTEND,
-            Self::Peek { .. } => PEEK,
-            Self::Stats => STATS,
-            Self::Purge { .. } => PURGE,
-            Self::Pause { .. } => PAUSE,
-            Self::Resume { .. } => RESUME,
-            Self::Kick { .. } => KICK,
-            Self::Drain { .. } => DRAIN,
-        }
-    }
-
-    fn put_fields(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Send {
-                queue,
-                delay_millis,
-                body,
-            } => {
-                put_name(out, queue.as_str());
-                out.extend_from_slice(&delay_millis.to_be_bytes());
-                out.extend_from_slice(body);
-            }
-            Self::Receive {
-                queue,
-                wait_millis,
-                delivery,
-            } => {
-                put_name(out, queue.as_str());
-                out.extend_from_slice(&wait_millis.to_be_bytes());
-                delivery.put(out);
-            }
-            Self::Ack { claim } | Self::Unreserve { claim } => claim.put(out),
-            Self::Release {
-                claim,
-                delay_millis,
-            } => {
-                claim.put(out);
-                out.extend_from_slice(&delay_millis.to_be_bytes());
-            }
-            Self::Extend {
-                token,
-                lease_millis,
-            } => {
-                out.extend_from_slice(token.as_bytes());
-                out.extend_from_slice(&lease_millis.to_be_bytes());
-            }
-            Self::Peek { queue, after } => {
-                put_name(out, queue.as_str());
-                out.extend_from_slice(&after.to_be_bytes());
-            }
-            Self::UnreserveAll | Self::Stats => {}
-            Self::Purge { queue }
-            | Self::Pause { queue }
-            | Self::Resume { queue }
-            | Self::Kick { queue } => put_name(out, queue.as_str()),
-            Self::Drain { on } => out.push(u8::from(*on)),
-        }
-    }
-
-    fn decode(kind: u8, payload: &'a [u8]) -> Result<Self, PayloadError> {
-        let mut fields = Fields::new(payload);
-        let request = match kind {
-            SEND => {
-                return Ok(Self::Send {
-                    queue: queue(&mut fields)?,
-                    delay_millis: duration(&mut fields, "delay")?,
-                    body: fields.rest(),
-                });
-            }
-            RECEIVE => Self::Receive {
-                queue: queue(&mut fields)?,
-                wait_millis: duration(&mut fields, "wait")?,
-                delivery: Delivery::take(&mut fields)?,
-            },
-            ACK => Self::Ack {
-                claim: Claim::take(&mut fields)?,
-            },
-            RELEASE => Self::Release {
-                claim: Claim::take(&mut fields)?,
-                delay_millis: duration(&mut fields, "delay")?,
-            },
-            UNRESERVE => Self::Unreserve {
-                claim: Claim::take(&mut fields)?,
-            },
-            UNRESERVE_ALL => Self::UnreserveAll,
-            EXTEND => Self::Extend {
-                token: Uuid::from_bytes(fields.take("token")?),
-                lease_millis: duration(&mut fields, "lease")?,
-            },
-            PEEK => Self::Peek {
-                queue: queue(&mut fields)?,
-                after: fields.u64("after")?,
-            },
-            STATS => Self::Stats,
-            PURGE => Self::Purge {
-                queue: queue(&mut fields)?,
-            },
-            PAUSE => Self::Pause {
-                queue: queue(&mut fields)?,
-            },
-            RESUME => Self::Resume {
-                queue: queue(&mut fields)?,
-            },
-            KICK => Self::Kick {
-                queue: queue(&mut fields)?,
-            },
-            DRAIN => Self::Drain {
-                on: fields.bool("on")?,
-            },
-            other => return Err(PayloadError::UnknownKind(other)),
-        };
-        fields.end()?;
-        Ok(request)
-    }
-}
-
-fn queue<'a>(fields: &mut Fields<'a>) -> Result<QueueName<'a>, PayloadError> {
-    QueueName::new(fields.name("queue")?).map_err(|_| PayloadError::Invalid("queue"))
-}
-
-/// A time in milliseconds. What is longer than the longest is refused here, where every request
-/// comes through, and never cut.
-fn duration(fields: &mut Fields, field: &'static str) -> Result<u32, PayloadError> {
-    let millis = fields.u32(field)?;
-    match u128::from(millis) <= DURATION_MAX.as_millis() {
-        true => Ok(millis),
-        false => Err(PayloadError::DurationTooLong(field)),
-    }
-}
-
-const AT_LEAST_ONCE: u8 = 0;
-const AT_MOST_ONCE: u8 = 1;
-const LEASE: u8 = 2;
-
-impl Delivery {
-    fn put(self, out: &mut Vec<u8>) {
-        match self {
-            Self::AtLeastOnce => out.push(AT_LEAST_ONCE),
-            Self::AtMostOnce => out.push(AT_MOST_ONCE),
-            Self::Lease { millis } => {
-                out.push(LEASE);
-                out.extend_from_slice(&millis.to_be_bytes());
-            }
-        }
-    }
-
-    fn take(fields: &mut Fields) -> Result<Self, PayloadError> {
-        match fields.u8("delivery")? {
-            AT_LEAST_ONCE => Ok(Self::AtLeastOnce),
-            AT_MOST_ONCE => Ok(Self::AtMostOnce),
-            LEASE => Ok(Self::Lease {
-                millis: duration(fields, "lease")?,
-            }),
-            _ => Err(PayloadError::Invalid("delivery")),
-        }
-    }
-}
-
-const RESERVED: u8 = 0;
-const LEASED: u8 = 1;
-
-impl Claim {
-    fn put(self, out: &mut Vec<u8>) {
-        match self {
-            Self::Reserved(id) => {
-                out.push(RESERVED);
-                out.extend_from_slice(&id.to_be_bytes());
-            }
-            Self::Leased(token) => {
-                out.push(LEASED);
-                out.extend_from_slice(token.as_bytes());
-            }
-        }
-    }
-
-    fn take(fields: &mut Fields) -> Result<Self, PayloadError> {
-        match fields.u8("claim")? {
-            RESERVED => Ok(Self::Reserved(fields.u64("id")?)),
-            LEASED => Ok(Self::Leased(Uuid::from_bytes(fields.take("token")?))),
-            _ => Err(PayloadError::Invalid("claim")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::error::DecodeError;
+    use crate::frame::Message as _;
     use crate::frame::check::{self, same_message};
+    use crate::queue::DURATION_MAX;
 
     same_message!(Request);
 
@@ -364,7 +167,9 @@ mod tests {
             b"\0\0\0\x0e\x02\x07default\0\0\0\x07\x01",
         );
         check::message(
-            receive(Delivery::Lease { millis: 0x0102 }),
+            receive(Delivery::Lease {
+                lease_millis: 0x0102,
+            }),
             b"\0\0\0\x12\x02\x07default\0\0\0\x07\x02\0\0\x01\x02",
         );
     }
@@ -431,22 +236,22 @@ mod tests {
             Request::decode(kind, &with(longest)).unwrap();
             for millis in [longest + 1, u32::MAX] {
                 let refused = Request::decode(kind, &with(millis)).unwrap_err();
-                assert_eq!(refused, PayloadError::DurationTooLong(field));
+                assert_eq!(refused, DecodeError::DurationTooLong(field));
                 assert_eq!(refused.to_string(), format!("the {field} exceeds 49 days"));
             }
         };
-        check(b"\x01q", SEND, "delay");
-        check(b"\x01q\0\0\0\0\x02", RECEIVE, "lease");
-        check(b"\0\0\0\0\0\0\0\0\x01", RELEASE, "delay");
-        check(b"abcdefghijklmnop", EXTEND, "lease");
+        check(b"\x01q", 0x01, "delay");
+        check(b"\x01q\0\0\0\0\x02", 0x02, "lease");
+        check(b"\0\0\0\0\0\0\0\0\x01", 0x04, "delay");
+        check(b"abcdefghijklmnop", 0x05, "lease");
         let wait = [b"\x01q", &u32::MAX.to_be_bytes()[..], b"\0"].concat();
-        let refused = Request::decode(RECEIVE, &wait).unwrap_err();
-        assert_eq!(refused, PayloadError::DurationTooLong("wait"));
+        let refused = Request::decode(0x02, &wait).unwrap_err();
+        assert_eq!(refused, DecodeError::DurationTooLong("wait"));
     }
 
     #[test]
     fn a_bad_name_is_refused() {
-        let error = Request::decode(PURGE, b"\x03a/b").unwrap_err();
-        assert_eq!(error, PayloadError::Invalid("queue"));
+        let error = Request::decode(0x08, b"\x03a/b").unwrap_err();
+        assert_eq!(error, DecodeError::Invalid("queue"));
     }
 }

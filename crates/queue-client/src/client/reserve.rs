@@ -116,8 +116,8 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn lease(&mut self, lease: Duration, wait: Duration) -> Result<Option<Received>, Error> {
-        let millis = millis(lease)?;
-        self.take(Delivery::Lease { millis }, wait)
+        let lease_millis = millis(lease)?;
+        self.take(Delivery::Lease { lease_millis }, wait)
     }
 
     fn take(&mut self, delivery: Delivery, wait: Duration) -> Result<Option<Received>, Error> {

@@ -30,13 +30,13 @@ impl Client {
             let Some(message) = self.peek_after(after)? else {
                 break;
             };
-            after = message.place;
+            after = message.position;
             messages.push(message);
         }
         Ok(messages)
     }
 
-    /// Looks at the first message whose [`Peeked::place`] is behind `after`; 0 is in front of all.
+    /// Looks at the first message whose [`Peeked::position`] is behind `after`; 0 is in front of all.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -53,12 +53,12 @@ impl Client {
         match self.ask(&Request::Peek { queue, after })? {
             Reply::Empty => Ok(None),
             Reply::Peeked {
-                place,
+                position,
                 id,
                 attempts,
                 body,
             } => Ok(Some(Peeked {
-                place,
+                position,
                 id,
                 attempts,
                 body: body.to_vec(),

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use proto::ErrorCode;
-use proto::error::ErrorReply;
+use proto::ErrorReply;
 use proto::queue::{DATAGRAM_BYTES_MAX, REPLY_BYTES_FACTOR, Reply, put_datagram};
 
 use crate::QueueError;

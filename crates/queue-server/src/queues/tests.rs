@@ -166,7 +166,7 @@ fn a_run_wakes_whoever_waits() {
     let queues = queues_of(&[]);
     let wakeup = Arc::new(Wakeup::new().unwrap());
     let in_line = queues.get_in_line(Q, &wakeup).unwrap();
-    let waiting = || stats_of(&queues, |_, queues| queues[0].waiting);
+    let waiting = || stats_of(&queues, |_, queues| queues[0].waiters);
     assert_eq!(waiting(), 1);
     run(&queues, Q, &["a"]);
     assert_eq!(waiting(), 0);
@@ -271,7 +271,10 @@ fn what_was_handed_out_too_often_goes_to_the_dead_until_it_is_kicked() {
     }
     stats_of(&queues, |totals, queues| {
         assert_eq!((&*queues[0].name, queues[0].ready), ("default.dead", 1));
-        assert_eq!((totals.died, totals.released, totals.returned), (1, 1, 6));
+        assert_eq!(
+            (totals.dead_lettered, totals.released, totals.requeued),
+            (1, 1, 6)
+        );
     });
     assert_eq!(queues.kick(Q), Ok(1));
     let taken = queues.take(Q).unwrap();
@@ -613,7 +616,7 @@ fn a_database_keeps_places_leases_delays_and_pauses() {
     queues.wait_until_due(|| true);
     stats_of(&queues, |_, queues| {
         let default = &queues[0];
-        let counts = (default.ready, default.held, default.delayed);
+        let counts = (default.ready, default.reserved, default.delayed);
         assert_eq!(counts, (3, 1, 1), "b, d and e; a is leased, c delayed");
         assert_eq!((&*queues[1].name, queues[1].is_paused), ("p", true));
     });
@@ -767,7 +770,7 @@ fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
     let queues = disk.open().unwrap();
     let next = |after: &Place| {
         queues.peek(Q, *after, |reply| match reply {
-            Reply::Peeked { place, .. } => Some(place),
+            Reply::Peeked { position, .. } => Some(position),
             _ => None,
         })
     };

@@ -51,7 +51,7 @@ impl Session<'_> {
         let body_bytes = taken.message.body.len();
         let begun = match delivery {
             Delivery::AtMostOnce => self.queues.deliver(taken),
-            Delivery::Lease { millis: lease } => self.queues.lease(taken, millis(lease)),
+            Delivery::Lease { lease_millis } => self.queues.lease(taken, millis(lease_millis)),
             Delivery::AtLeastOnce => {
                 let long = taken.message.body.shared();
                 put_reply(&taken.reply(), long.is_some(), connection.output());
