@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage::{
-    CommitError, Committer, Fsync, Limits, Line, NotStored, Room, StorageError, Store, TextFile,
+    CommitError, Committer, Fsync, Limits, Line, NotStored, Scanned, Space, StorageError, Store,
+    TextFile,
 };
 use uuid::Uuid;
 
@@ -86,11 +87,11 @@ impl Codes {
             None if written_bytes(line) > LINE_BYTES => Line::Damaged,
             _ => Line::Torn,
         };
-        let read = TextFile::read(&path, look)?;
+        let scanned = Scanned::lines(&path, look)?;
         // Every line up to here has added a code, so their numbers are the same.
         let loaded = loading.end();
         let count = loaded.map_err(|line| StorageError::Damaged { path, line })?;
-        let file = read.recover(fsync)?;
+        let file = TextFile::recover(scanned, fsync)?;
         // What bounds its length is how many codes there may be.
         let file = file.with_limits(Limits {
             file_bytes_max: u64::MAX,
@@ -161,7 +162,7 @@ impl Store for CodesFile {
             return Ok(None);
         }
         let pending_bytes = self.file.pending().len() + LINE_BYTES + 1;
-        self.file.check_room(pending_bytes, Room::Usual)?;
+        self.file.check_space(pending_bytes, Space::Usual)?;
         let code = Uuid::new_v4();
         self.made.insert(uuid, code);
         let record = format!("{uuid} {code}");

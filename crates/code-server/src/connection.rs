@@ -9,7 +9,7 @@ use daemon::http::{Content, Handled, Handler, RequestBody, Response, body_refusa
 use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
 use proto::http::conditional::{self, Verdict};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
-use storage::{NotStored, Ticket};
+use storage::{NotStored, Pending};
 use uuid::Uuid;
 
 use crate::codes::{Codes, CodesError};
@@ -37,7 +37,7 @@ pub(crate) enum Answered {
     /// The code that was asked for.
     Code(Uuid),
     /// A message is being logged.
-    Logging(Ticket<()>),
+    Logging(Pending<()>),
 }
 
 /// The port where codes are asked for.
@@ -71,19 +71,19 @@ impl<S: Answer> Handler for Port<S> {
             let sentence = "what the request is made conditional on is not so";
             return Err(Refusal::new(Status::PreconditionFailed, sentence));
         }
-        let ticket = match self.service.answer(&read_body(request, body)?)? {
+        let pending = match self.service.answer(&read_body(request, body)?)? {
             Answered::Code(code) => {
                 let response = respond(Status::Ok, &Reply::Code(code), self.python_replies);
                 return Ok(Handled::Now(response));
             }
-            Answered::Logging(ticket) => ticket,
+            Answered::Logging(pending) => pending,
         };
         // Where the reply ends the connection, its own thread has to see to that.
         if self.python_replies {
-            return Ok(Handled::Now(logged(ticket.wait(), true)));
+            return Ok(Handled::Now(logged(pending.wait(), true)));
         }
         Ok(Handled::Later(Box::new(|replier| {
-            ticket.then(move |outcome| replier.reply(&logged(outcome, false)));
+            pending.on_complete(move |outcome| replier.reply(&logged(outcome, false)));
         })))
     }
 
@@ -140,8 +140,8 @@ impl Answer for MessagePort {
             return Err(forbidden("the unique code is not the one of this uuid"));
         }
         log::debug!("{} leaves a message", message.uuid);
-        let ticket = self.messages.add(message.uuid, message.text);
-        Ok(Answered::Logging(ticket))
+        let pending = self.messages.add(message.uuid, message.text);
+        Ok(Answered::Logging(pending))
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use daemon::http::{Hosts, Http};
 use daemon::{Daemon, Handle};
-use storage::{Fsync, Limits, MadeFolders, OldLock};
+use storage::{DataFolder, Fsync, LegacyLock, Limits};
 
 pub use codes::{Codes, CodesError};
 pub use error::Error;
@@ -26,7 +26,7 @@ pub use messages::Messages;
 use connection::{CodePort, MessagePort, Port};
 
 /// The file in the data folder by which earlier versions kept a second server away.
-const OLD_LOCK_NAME: &str = ".code-server.lock";
+const LEGACY_LOCK_NAME: &str = ".code-server.lock";
 
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +59,11 @@ pub struct Server {
     daemon: Daemon,
     codes: Arc<Codes>,
     messages: Arc<Messages>,
-    _old_lock: OldLock,
+    _legacy_lock: LegacyLock,
     code_addr: SocketAddr,
     message_addr: SocketAddr,
     // Last, for it goes when the files in it are gone.
-    _folders: MadeFolders,
+    _folders: DataFolder,
 }
 
 /// What other machines can do, if they can reach it.
@@ -78,9 +78,9 @@ impl Server {
         config.fsync.warn();
         let path = &config.data_dir;
         // First, for if something fails, it goes last, behind all that has the files.
-        let folders = MadeFolders::make(path)?;
+        let folders = DataFolder::create(path)?;
         let mut daemon = Daemon::new(config.connections_max, EXPOSURE)?;
-        let old_lock = OldLock::take(&path.join(OLD_LOCK_NAME))?;
+        let legacy_lock = LegacyLock::acquire(&path.join(LEGACY_LOCK_NAME))?;
         let stop = || {
             let handle = daemon.handle();
             move || {
@@ -123,7 +123,7 @@ impl Server {
             daemon,
             codes,
             messages,
-            _old_lock: old_lock,
+            _legacy_lock: legacy_lock,
             code_addr,
             message_addr,
             _folders: folders,

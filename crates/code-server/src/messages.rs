@@ -6,8 +6,8 @@ use std::path::Path;
 use cli::escape::Escaped;
 use jiff::Timestamp;
 use storage::{
-    CommitError, Committer, Fsync, Limits, NotStored, Reopening, Room, StorageError, Store,
-    TextFile, Ticket,
+    CommitError, Committer, Fsync, Limits, NotStored, Pending, ReopenSignal, Space, StorageError,
+    Store, TextFile,
 };
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ const FILE_NAME: &str = "messages.log";
 /// The log. Any number of threads may use it at once.
 pub struct Messages {
     writer: Committer<MessagesFile>,
-    reopening: Reopening,
+    reopen_signal: ReopenSignal,
 }
 
 impl Messages {
@@ -35,21 +35,24 @@ impl Messages {
     ) -> Result<Self, StorageError> {
         let file = TextFile::open_at_end(&data_dir.join(FILE_NAME), fsync)?;
         let mut file = file.with_limits(limits);
-        let reopening = file.let_be_moved();
+        let reopen_signal = file.allow_rotation();
         let store = MessagesFile { file };
         let writer = Committer::start(FILE_NAME, store, on_failure)?;
-        Ok(Self { writer, reopening })
+        Ok(Self {
+            writer,
+            reopen_signal,
+        })
     }
 
     /// Opens the log again by its name, from where a program that rotates logs has moved it. The
     /// messages that come meanwhile are in one of the two files.
     pub fn reopen(&self) {
-        self.reopening.ask();
+        self.reopen_signal.raise();
         self.writer.wake();
     }
 
-    /// Adds a message: one line, whatever is in the text. The ticket tells when it is on the disk.
-    pub fn add(&self, uuid: Uuid, text: String) -> Ticket<()> {
+    /// Adds a message: one line, whatever is in the text. Wait for it, or have it complete the reply.
+    pub fn add(&self, uuid: Uuid, text: String) -> Pending<()> {
         self.writer.submit((uuid, text))
     }
 
@@ -77,11 +80,11 @@ impl Store for MessagesFile {
         let before = pending.len();
         writeln!(pending, "{now:.3} {uuid} {}", Escaped(&text)).expect("a Vec takes it");
         let after = pending.len();
-        let room = self.file.check_room(after, Room::Usual);
-        if room.is_err() {
+        let space = self.file.check_space(after, Space::Usual);
+        if space.is_err() {
             self.file.pending().truncate(before);
         }
-        room
+        space
     }
 
     fn is_batch_full(&self) -> bool {

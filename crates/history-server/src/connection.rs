@@ -16,7 +16,7 @@ use proto::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::history::{Operation, REQUEST_BYTES_MAX, Reply, Request, TEXT_BYTES_MAX, put_text};
 use proto::text::{parse_history_line, read_history_line};
-use storage::{NotStored, Room};
+use storage::{NotStored, Space};
 
 use crate::HistoryError;
 use crate::history::{History, Snapshot};
@@ -204,11 +204,11 @@ impl Connections {
         let operation = request.operation;
         let (record, is_allowed) = self.record(request, connection);
         let makes_room = matches!(operation, Operation::Delete(_) | Operation::Clear);
-        let room = match is_allowed && makes_room {
-            true => Room::Reserved,
-            false => Room::Usual,
+        let space = match is_allowed && makes_room {
+            true => Space::Reserved,
+            false => Space::Usual,
         };
-        match self.history.append(&record, room) {
+        match self.history.append(&record, space) {
             // Who looks needs no room. The line that clearing leaves says the same, and makes the
             // room that this one lacked.
             Err(HistoryError::NotStored(NotStored::Refused(_)))

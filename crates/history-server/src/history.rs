@@ -18,10 +18,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 
 use cli::escape::Escaped;
-use daemon::lock;
 use storage::{
-    Committer, Fsync, Limits, Line, MadeFolders, NotStored, OldLock, Reopening, Room, StorageError,
-    TextFile,
+    Committer, DataFolder, Fsync, LegacyLock, Limits, Line, NotStored, ReopenSignal, Space,
+    StorageError, TextFile, lock,
 };
 
 pub use snapshot::Snapshot;
@@ -35,16 +34,16 @@ use snapshot::Part;
 const FILE_NAME: &str = "history.txt";
 
 /// The file in the data folder by which earlier versions kept a second server away.
-const OLD_LOCK_NAME: &str = ".history-server.lock";
+const LEGACY_LOCK_NAME: &str = ".history-server.lock";
 
 /// A history that any number of threads may use at once.
 pub struct History {
     current: Current,
     writer: Committer<HistoryFile>,
-    reopening: Reopening,
-    _old_lock: OldLock,
+    reopen_signal: ReopenSignal,
+    _legacy_lock: LegacyLock,
     // Last, for it goes when the file in it is gone.
-    _folders: MadeFolders,
+    _folders: DataFolder,
 }
 
 /// The history as it was last committed.
@@ -63,8 +62,8 @@ impl History {
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, StorageError> {
-        let folders = MadeFolders::make(dir)?;
-        let old_lock = OldLock::take(&dir.join(OLD_LOCK_NAME))?;
+        let folders = DataFolder::create(dir)?;
+        let legacy_lock = LegacyLock::acquire(&dir.join(LEGACY_LOCK_NAME))?;
         let mut lines = 0;
         let count = |_: &[u8], is_whole| {
             lines += u64::from(is_whole);
@@ -78,15 +77,15 @@ impl History {
                 file.path().display()
             );
         }
-        let reopening = file.let_be_moved();
+        let reopen_signal = file.allow_rotation();
         let current = Arc::new(Mutex::new(Part::whole(&file)));
         let store = HistoryFile::new(file, lines, Arc::clone(&current));
         let writer = Committer::start(FILE_NAME, store, on_failure);
         Ok(Self {
             current,
             writer: writer?,
-            reopening,
-            _old_lock: old_lock,
+            reopen_signal,
+            _legacy_lock: legacy_lock,
             _folders: folders,
         })
     }
@@ -94,7 +93,7 @@ impl History {
     /// Opens the history again by its name, from where a program that rotates logs has moved it.
     /// The one that is found or made there is served from then on.
     pub fn reopen(&self) {
-        self.reopening.ask();
+        self.reopen_signal.raise();
         self.writer.wake();
     }
 
@@ -103,9 +102,9 @@ impl History {
     ///
     /// # Errors
     /// [`HistoryError::NotStored`].
-    pub fn append(&self, record: &str, room: Room) -> Result<(), HistoryError> {
+    pub fn append(&self, record: &str, space: Space) -> Result<(), HistoryError> {
         let line = line_of(record);
-        self.make(Change::Append { line, room })
+        self.make(Change::Append { line, space })
     }
 
     /// The same, but does not wait: what became of it is handed to `then` by the thread that writes.
@@ -115,9 +114,9 @@ impl History {
         then: impl FnOnce(Result<(), HistoryError>) + Send + 'static,
     ) {
         let line = line_of(record);
-        let room = Room::Usual;
-        let ticket = self.writer.submit(Change::Append { line, room });
-        ticket.then(|made| then(made.map_err(HistoryError::NotStored)));
+        let space = Space::Usual;
+        let pending = self.writer.submit(Change::Append { line, space });
+        pending.on_complete(|made| then(made.map_err(HistoryError::NotStored)));
     }
 
     /// Deletes one line, counted from 1. When this returns, that is on disk. It may copy the whole

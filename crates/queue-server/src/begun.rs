@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use daemon::lock;
 use proto::queue::{MessageId, Reply};
-use storage::{NotStored, Ticket};
+use storage::{NotStored, Pending};
 
 use crate::QueueError;
 use crate::journal::Applied;
@@ -15,7 +15,7 @@ use crate::shared::Shared;
 /// A change that was begun. It counts when [`Queues::finish`] says so, or [`Queues::finish_later`].
 #[must_use = "a change that is not finished may lose a message"]
 pub struct Begun {
-    pub(crate) ticket: Option<Ticket<Applied>>,
+    pub(crate) ticket: Option<Pending<Applied>>,
     pub(crate) effect: Effect,
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use daemon::{Handle, lock};
 use proto::queue::{QueueName, Reply, Token};
-use storage::{Committer, Fsync, StorageError, Ticket};
+use storage::{Committer, Fsync, Pending, StorageError};
 
 use crate::begun::{Begun, Effect};
 use crate::journal::{Asked, Change, Journal, Opened, Row};
@@ -288,7 +288,7 @@ impl Queues {
     /// [`QueueError::NotStored`]; the message then stays leased if it was, and goes back to its
     /// place in the queue if not.
     pub fn finish<R>(&self, begun: Begun, with: impl FnOnce(Reply) -> R) -> Result<R, QueueError> {
-        let committed = begun.ticket.map(Ticket::wait).transpose();
+        let committed = begun.ticket.map(Pending::wait).transpose();
         let shared = &self.shared;
         shared.finish(begun.effect, committed, |outcome| outcome.map(with))
     }
@@ -305,7 +305,7 @@ impl Queues {
         let shared = Arc::clone(&self.shared);
         match ticket {
             Some(ticket) => {
-                ticket.then(move |committed| {
+                ticket.on_complete(move |committed| {
                     then(shared.finish(effect, committed.map(Some), with));
                 });
             }

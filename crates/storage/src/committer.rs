@@ -1,58 +1,26 @@
-//! The writer thread and the way to it.
+//! The writer thread of a store, and the way to it.
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
 
-use crate::StorageError;
-use crate::handover::{self, Job, Store, Ticket};
+use crate::group_commit::{self, Job};
+use crate::{Pending, StorageError, Store, lock};
 
-/// Whether a commit waits for the disk (`--fsync`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fsync {
-    /// It does: what was acknowledged survives a power cut.
-    Always,
-    /// It does not: what was acknowledged survives the death of the server, but the newest of it
-    /// not that of the machine.
-    Never,
-}
-
-impl Fsync {
-    /// Tells whoever starts a server what he gives up, if he does.
-    pub fn warn(self) {
-        if self == Self::Never {
-            log::warn!("With --fsync never, a power cut loses what was acknowledged last");
-        }
-    }
-}
-
-impl FromStr for Fsync {
-    type Err = ();
-
-    fn from_str(word: &str) -> Result<Self, ()> {
-        match word {
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err(()),
-        }
-    }
-}
-
-/// A writer thread that owns a [`Store`]. Any number of threads may submit changes at once.
-/// Dropping it ends the thread when everything submitted is committed.
+/// A writer thread that owns a [`Store`]. Any number of threads may submit changes at once. Dropping
+/// it commits what is submitted and joins the thread.
 pub struct Committer<S: Store> {
-    writer: Option<Sender<Job<S>>>,
+    jobs: Option<Sender<Job<S>>>,
     thread: Option<JoinHandle<()>>,
     failure: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl<S: Store> Committer<S> {
-    /// Starts the writer thread. If a commit is lost, `on_failure` is called once, from that
-    /// thread: it should make the server end, and [`Committer::failure`] then says why.
+    /// Starts the writer thread. If a commit is lost, that thread calls `on_failure` once, which
+    /// should stop the server. [`Committer::failure`] then has the cause.
     ///
     /// # Errors
     /// [`StorageError::Thread`].
@@ -61,54 +29,55 @@ impl<S: Store> Committer<S> {
         mut store: S,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, StorageError> {
-        let (writer, jobs) = handover::queue();
+        let (sender, jobs) = group_commit::channel();
         let failure = Arc::new(Mutex::new(None));
         let failed = Arc::clone(&failure);
         let run = move || {
-            let write = || handover::write_all(&mut store, &jobs);
+            let write = || group_commit::write_all(&mut store, &jobs);
             // A panic leaves the store in an unknown state, as a lost commit does.
             let written = panic::catch_unwind(AssertUnwindSafe(write));
             let written = written.unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
             if let Err(cause) = written {
-                log::error!("What was not answered is not known to be stored: {cause}");
-                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+                log::error!("Unanswered changes are not known to be stored: {cause}");
+                *lock(&failed) = Some(cause);
                 on_failure();
-                handover::refuse_all(&jobs);
+                group_commit::drop_all(&jobs);
             }
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
         Ok(Self {
-            writer: Some(writer),
+            jobs: Some(sender),
             thread: Some(thread.map_err(StorageError::Thread)?),
             failure,
         })
     }
 
-    /// Hands a change to the writer. The ticket tells what became of it; changes submitted one
-    /// after the other by one thread are applied in that order.
-    pub fn submit(&self, change: S::Change) -> Ticket<S::Outcome> {
-        let writer = self.writer.as_ref().expect("it is taken only by drop");
-        handover::submit(writer, change)
+    /// Submits a change. Waits while the queue to the writer thread is full, but not for the commit.
+    /// Changes that one thread submits are applied in that order.
+    pub fn submit(&self, change: S::Change) -> Pending<S::Outcome> {
+        group_commit::submit(self.jobs(), change)
     }
 
-    /// Has the writer commit once more, though there may be nothing to commit: for what a store
-    /// does beside that, when it has been told to. Does not wait.
+    /// Has the writer thread call [`Store::commit`] once more, though there may be no change. Does
+    /// not wait.
     pub fn wake(&self) {
-        let writer = self.writer.as_ref().expect("it is taken only by drop");
-        // Without room there is enough that the writer wakes for.
-        let _ = writer.try_send(Job::empty());
+        // If the queue is full, the writer thread is awake.
+        let _ = self.jobs().try_send(Job::Wake);
+    }
+
+    fn jobs(&self) -> &Sender<Job<S>> {
+        self.jobs.as_ref().expect("only drop takes it")
     }
 
     /// [`StorageError::Lost`] if a commit was lost. It is returned once.
     pub fn failure(&self) -> Option<StorageError> {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.take().map(StorageError::Lost)
+        lock(&self.failure).take().map(StorageError::Lost)
     }
 }
 
 impl<S: Store> Drop for Committer<S> {
     fn drop(&mut self) {
-        drop(self.writer.take());
+        drop(self.jobs.take());
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
             log::error!("the writer thread panicked");
         }
@@ -121,10 +90,10 @@ mod tests {
     use crate::{CommitError, NotStored};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// The number that a store has no room for.
-    const NO_ROOM: u32 = u32::MAX;
+    /// The number that the store has no space for.
+    const NO_SPACE: u32 = u32::MAX;
 
-    /// A store of numbers, whose commits fail as told.
+    /// A store of numbers, whose commits fail as `fails` says.
     struct Numbers {
         committed: Arc<Mutex<Vec<u32>>>,
         applied: Vec<u32>,
@@ -137,8 +106,8 @@ mod tests {
         type Outcome = u32;
 
         fn apply(&mut self, number: u32) -> Result<u32, NotStored> {
-            if number == NO_ROOM {
-                return Err(NotStored::Refused("no room".to_owned()));
+            if number == NO_SPACE {
+                return Err(NotStored::Refused("no space".to_owned()));
             }
             self.applied.push(number);
             Ok(number * 2)
@@ -197,20 +166,20 @@ mod tests {
     }
 
     #[test]
-    fn tickets_can_be_waited_for_later_and_elsewhere() {
+    fn a_pending_change_can_be_waited_for_later_and_elsewhere() {
         let (committer, _, _) = start(|_| None);
-        let tickets: Vec<_> = (0..100).map(|n| committer.submit(n)).collect();
+        let pending: Vec<_> = (0..100).map(|n| committer.submit(n)).collect();
         thread::scope(|scope| {
             scope.spawn(|| {
-                for (n, ticket) in (0..).zip(tickets) {
-                    assert_eq!(ticket.wait(), Ok(n * 2));
+                for (n, pending) in (0..).zip(pending) {
+                    assert_eq!(pending.wait(), Ok(n * 2));
                 }
             });
         });
     }
 
     #[test]
-    fn whoever_goes_on_is_told_what_became_of_his_change() {
+    fn a_callback_is_called_with_the_outcome_of_its_change() {
         let (committer, committed, _) = start(|commit| {
             (commit > 1).then(|| CommitError::Refused(io::ErrorKind::StorageFull.into()))
         });
@@ -222,13 +191,13 @@ mod tests {
                 told.send((name, outcome, committed)).unwrap();
             }
         };
-        committer.submit(1).then(tell("first"));
+        committer.submit(1).on_complete(tell("first"));
         assert_eq!(outcomes.recv().unwrap(), ("first", Ok(2), vec![1]));
-        // A panic there does not end the writer.
-        committer.submit(2).then(|_| panic!("a bug"));
-        let ticket = committer.submit(3);
+        // A panic in a callback does not end the writer thread.
+        committer.submit(2).on_complete(|_| panic!("a bug"));
+        let pending = committer.submit(3);
         drop(committer);
-        ticket.then(tell("late"));
+        pending.on_complete(tell("late"));
         assert_eq!(outcomes.recv().unwrap(), ("late", Err(full()), vec![1]));
     }
 
@@ -237,17 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn a_change_without_room_is_refused_alone() {
+    fn a_change_without_space_is_refused_alone() {
         let (committer, committed, _) = start(|_| None);
-        let tickets = [1, NO_ROOM, 3].map(|n| committer.submit(n));
-        let outcomes = tickets.map(Ticket::wait);
-        let refused = Err(NotStored::Refused("no room".to_owned()));
+        let pending = [1, NO_SPACE, 3].map(|n| committer.submit(n));
+        let outcomes = pending.map(Pending::wait);
+        let refused = Err(NotStored::Refused("no space".to_owned()));
         assert_eq!(outcomes, [Ok(2), refused, Ok(6)]);
         assert_eq!(*committed.lock().unwrap(), [1, 3]);
     }
 
     #[test]
-    fn a_writer_that_is_woken_commits_though_nothing_changes() {
+    fn a_writer_that_is_woken_commits_though_there_is_no_change() {
         let (committer, _, _) =
             start(|commit| (commit == 2).then(|| CommitError::Lost(io::ErrorKind::Other.into())));
         assert_eq!(committer.submit(1).wait(), Ok(2));
@@ -268,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
+    fn after_a_failed_sync_nothing_is_acknowledged() {
         let (committer, committed, failures) =
             start(|commit| (commit == 2).then(|| CommitError::Lost(io::ErrorKind::Other.into())));
         assert_eq!(committer.submit(1).wait(), Ok(2));
         let waiting: Vec<_> = (2..50).map(|n| committer.submit(n)).collect();
-        for ticket in waiting {
-            assert_eq!(ticket.wait(), Err(NotStored::Unknown));
+        for pending in waiting {
+            assert_eq!(pending.wait(), Err(NotStored::Unknown));
         }
         assert_eq!(committer.submit(50).wait(), Err(NotStored::Unknown));
         assert_eq!(*committed.lock().unwrap(), [1]);
@@ -283,22 +252,22 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_the_store_leaves_nobody_waiting() {
+    fn a_panic_in_the_store_leaves_no_submitter_waiting() {
         let (committer, _, _) = start(|_| panic!("a bug"));
         let waiting: Vec<_> = (0..50).map(|n| committer.submit(n)).collect();
-        for ticket in waiting {
-            assert_eq!(ticket.wait(), Err(NotStored::Unknown));
+        for pending in waiting {
+            assert_eq!(pending.wait(), Err(NotStored::Unknown));
         }
     }
 
     #[test]
-    fn dropping_commits_what_waits() {
+    fn dropping_commits_what_is_pending() {
         let (committer, committed, _) = start(|_| None);
         let waiting: Vec<_> = (0..500).map(|n| committer.submit(n)).collect();
         drop(committer);
         assert_eq!(committed.lock().unwrap().len(), 500);
-        for ticket in waiting {
-            ticket.wait().unwrap();
+        for pending in waiting {
+            pending.wait().unwrap();
         }
     }
 }

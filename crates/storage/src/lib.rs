@@ -1,46 +1,53 @@
-//! Many threads append, one writer thread commits for all of them at once.
+//! What is on disk stays whole: group commit, the append-only text file, the lock.
 //!
-//! A disk can sync a few hundred or thousand times a second, however little is written each time.
-//! So instead of every connection syncing its own record, all of them hand their records to one
-//! thread that owns the file or database; it takes everything that is waiting, commits once, and
-//! tells all who waited. The more wait, the more one sync does.
+//! [`Committer`] is one writer thread that commits for many: connections submit changes and get a
+//! [`Pending`] each, and the thread applies them to the [`Store`] it owns, commits them at once, and
+//! completes them. [`TextFile`] is the store's file for services whose records are lines.
+//! [`DataFile`] keeps a second server away from a file and notices if other programs move it.
 //!
 //! What holds:
-//! - Nothing is answered before it is committed, and the order in which changes were applied is
-//!   the order in the file.
-//! - A batch whose *write* failed is undone and refused, every change of it; later ones may
-//!   succeed, when there is room again, say.
-//! - After a failed *sync* nothing is retried. Linux reports a failed writeback once and marks the
-//!   pages clean, so a second sync would succeed without anything being on the disk. Every waiter
-//!   is told that its change is not known to be stored, and the committer ends; the server must
-//!   too.
-//!
-//! [`Committer`] is the writer thread and the way to it, [`Store`] what it owns; [`TextFile`] is
-//! the file of lines that the stores of the code and the history service are built on; [`DataFile`]
-//! keeps a second server away from a file, and notices what others do to its name.
+//! - A change is completed after its commit. The changes are in the file in the order in which they
+//!   were applied.
+//! - After a failed *write* the batch is undone, and each of its changes refused. A later batch may
+//!   succeed, when the disk has space again for example.
+//! - After a failed *sync* nothing is retried, and the server stops. Linux reports a failed writeback
+//!   once and marks the pages clean, so a second sync would succeed with nothing on the disk.
 
 mod committer;
 mod data_file;
+mod data_folder;
 mod error;
-mod folder;
-mod handover;
-mod look;
-mod mark;
+mod fsync;
+mod group_commit;
+mod legacy_lock;
+mod limits;
+mod lock;
 mod ownership;
-mod reopening;
+mod pending;
+mod recovery;
+mod reopen;
 mod replacement;
-mod room;
+mod stat;
+mod store;
 mod sync;
 mod text_file;
+mod watch;
+mod watermark;
 
-pub use committer::{Committer, Fsync};
-pub use data_file::{DataFile, OldLock, Place, Watch};
+pub use committer::Committer;
+pub use data_file::DataFile;
+pub use data_folder::{DataFolder, sync_folder};
 pub use error::{CommitError, NotStored, StorageError};
-pub use folder::{MadeFolders, sync_folder};
-pub use handover::{Store, Ticket};
-pub use look::Look;
+pub use fsync::Fsync;
+pub use legacy_lock::LegacyLock;
+pub use limits::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Limits, Space};
+pub use lock::lock;
 pub use ownership::{Ownership, acl_of};
-pub use reopening::Reopening;
+pub use pending::Pending;
+pub use recovery::{Line, Scanned};
+pub use reopen::ReopenSignal;
 pub use replacement::Replacement;
-pub use room::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Limits, Room};
-pub use text_file::{Line, ReadFile, TextFile};
+pub use stat::Stat;
+pub use store::Store;
+pub use text_file::TextFile;
+pub use watch::{PathState, Watch};

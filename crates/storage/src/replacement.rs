@@ -1,4 +1,5 @@
-//! New contents on their way to a file's place.
+//! Atomic rename: new contents are written to a file beside the old one, synced, and renamed over
+//! it. A crash at any moment leaves the old contents or the new ones, never a mixture.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,25 +8,25 @@ use std::sync::Arc;
 
 use crate::{DataFile, Ownership};
 
-/// A file beside another, which is to take its place. Any thread may write it. Dropping it before
-/// it has that place removes it.
+/// A file beside another one that it will replace. Any thread may write it. Dropping it before it is
+/// renamed removes it.
 #[derive(Debug)]
 #[must_use = "dropping it removes the file"]
 pub struct Replacement {
     new: Option<DataFile>,
     old: Arc<File>,
-    /// Where the old file really is, whatever links lead there.
+    /// The path of the old file, without symbolic links.
     real_path: PathBuf,
 }
 
 impl Replacement {
-    /// An empty file with a hidden name derived from that of the old one, and its permissions; what
-    /// an earlier crash left under that name is removed.
+    /// Creates an empty file with the old one's ownership and a hidden name derived from the old
+    /// one's. A file that an earlier crash left under that name is removed.
     pub(crate) fn beside(old: &DataFile) -> io::Result<Self> {
         let real_path = fs::canonicalize(old.path())?;
         let path = hidden_path(&real_path);
-        let made = remove_left(&path).and_then(|()| DataFile::make(&path));
-        let new = made.map_err(|cause| {
+        let created = remove(&path).and_then(|()| DataFile::create_new(&path));
+        let new = created.map_err(|cause| {
             let sentence = format!("cannot make {}: {cause}", path.display());
             io::Error::new(cause.kind(), sentence)
         })?;
@@ -38,29 +39,27 @@ impl Replacement {
         Ok(replacement)
     }
 
-    /// The new file, to be written from its start to its end.
+    /// The new file, empty at first. Write it from start to end.
     pub fn file(&self) -> &Arc<File> {
-        let new = self.new.as_ref();
-        new.expect("it is taken only at the end").file()
+        self.new.as_ref().expect("only rename takes it").file()
     }
 
-    /// Whether this is the file that is to be replaced.
+    /// Whether `file` is the file that this one replaces.
     pub(crate) fn is_of(&self, file: &Arc<File>) -> bool {
         Arc::ptr_eq(&self.old, file)
     }
 
-    /// Gives it the place of the old file.
-    pub(crate) fn rename_to(mut self, path: &Path) -> io::Result<DataFile> {
+    /// Renames it over the old file, which was opened by `path`.
+    pub(crate) fn rename(mut self, path: &Path) -> io::Result<DataFile> {
         let mut new = self.new.take().expect("it is taken only here");
-        let renamed = new.rename(&self.real_path, path);
-        if let Err(error) = renamed {
+        if let Err(error) = new.rename(&self.real_path, path) {
             self.new = Some(new);
             return Err(error);
         }
         Ok(new)
     }
 
-    /// Where the file really is.
+    /// The path of the old file, without symbolic links.
     pub(crate) fn real_path(&self) -> &Path {
         &self.real_path
     }
@@ -69,30 +68,29 @@ impl Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         if let Some(new) = &self.new {
-            // What cannot be removed now is removed the next time.
+            // If it cannot be removed now, the next replacement removes it.
             let _ = fs::remove_file(new.path());
         }
     }
 }
 
-/// The name of what is to replace a file.
+/// Removes the unfinished replacement of a file that a crash has left.
+pub(crate) fn remove_unfinished(file: &DataFile) {
+    let removed = fs::canonicalize(file.path()).and_then(|path| remove(&hidden_path(&path)));
+    if let Err(error) = removed {
+        // It only takes space.
+        log::debug!("{}: {error}", file.path().display());
+    }
+}
+
 fn hidden_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.new"))
 }
 
-fn remove_left(path: &Path) -> io::Result<()> {
+fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Removes what a crash has left of a file that was to replace this one.
-pub(crate) fn remove_left_beside(file: &DataFile) {
-    // It only takes room.
-    let removed = fs::canonicalize(file.path()).and_then(|path| remove_left(&hidden_path(&path)));
-    if let Err(error) = removed {
-        log::debug!("{}: {error}", file.path().display());
+        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -1,5 +1,5 @@
-//! What the hand-over is built on. `tests/model.rs` has a module of the same name that puts loom's
-//! model-checked twins in its place.
+//! The channel, the mutex and the threads that `group_commit` and `pending` are built on.
+//! `tests/model.rs` has a module of the same name with loom's versions of them.
 
 pub(crate) use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 pub(crate) use std::sync::{Arc, Mutex};

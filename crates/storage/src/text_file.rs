@@ -1,7 +1,12 @@
-//! A file of lines that is only ever appended to, or replaced as a whole.
+//! The append-only text file: the write-ahead log of a service whose records are lines.
+//!
+//! Lines are only ever appended, or all of them are replaced at once by an atomic rename. What is
+//! committed ends at a known length, so a failed write is undone by cutting the file back to it.
+//!
+//! After each commit, and before anyone is told, the file's path and length are checked. If another
+//! program has moved or changed the file, the commit is lost.
 
-mod place;
-mod start;
+mod rotation;
 
 use std::fmt;
 use std::fs::File;
@@ -11,51 +16,90 @@ use std::sync::Arc;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 
-use crate::folder::sync_folder;
-use crate::replacement::Replacement;
-use crate::room::RESERVED_BYTES;
-use crate::{CommitError, DataFile, Fsync, Limits, NotStored, Reopening, Room, mark};
+use crate::data_folder::sync_folder;
+use crate::limits::RESERVED_BYTES;
+use crate::recovery::{Line, Scanned};
+use crate::{
+    CommitError, DataFile, Fsync, Limits, NotStored, ReopenSignal, Replacement, Space,
+    StorageError, watermark,
+};
 
-pub use start::{Line, ReadFile};
-
-/// An append-only file of lines. What was committed ends at a known length; whatever a failed
-/// write or a crash leaves behind it is cut off.
-///
-/// After each commit, and before anybody is told, the file's path is looked at. If it does not name
-/// this file any more, or the file has another length, the commit is lost: another program has taken
-/// away what was acknowledged.
+/// An append-only text file that one thread writes.
 #[derive(Debug)]
 pub struct TextFile {
     data: DataFile,
     fsync: Fsync,
     committed_bytes: u64,
-    /// How many bytes are noted as synced.
-    marked_bytes: u64,
+    /// The watermark that is stored with the file.
+    synced_mark: u64,
     pending: Vec<u8>,
     limits: Limits,
-    /// How long it was when it was opened.
+    /// Its length when it was opened.
     opened_bytes: u64,
-    /// How many bytes the disk has for the next commit, once that was looked up.
+    /// The free space of the disk, looked up once for each commit.
     free_bytes: Option<u64>,
-    /// If it may be moved away and made anew.
-    reopening: Option<Reopening>,
+    /// Set if it may be rotated.
+    reopen_signal: Option<ReopenSignal>,
     is_reopened: bool,
     is_full: bool,
     is_lost: bool,
 }
 
-/// How many bytes one commit takes, but for the last change in it: as many as are worth one sync.
+/// The most bytes of one batch, the last change of it apart: enough to be worth a sync.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// How often a file may be moved away during one commit.
-const MOVES_MAX: usize = 16;
+/// The most times that a file may be renamed during one commit.
+const RENAMES_MAX: usize = 16;
 
-/// After how many more bytes it is noted that they are synced. A start writes no more than these
+/// The watermark is stored each time this many bytes more are synced. It bounds what a start writes
 /// again.
-const MARK_BYTES: u64 = 16 << 20;
+const WATERMARK_STEP_BYTES: u64 = 16 << 20;
 
 impl TextFile {
-    /// Sets how much room it may take, and warns if it takes more already.
+    /// Opens a text file, checks every line, and recovers it: see [`Scanned::lines`].
+    ///
+    /// # Errors
+    /// Those of [`Scanned::lines`] and [`TextFile::recover`].
+    pub fn open(
+        path: &Path,
+        fsync: Fsync,
+        check: impl FnMut(&[u8], bool) -> Line,
+    ) -> Result<Self, StorageError> {
+        Self::recover(Scanned::lines(path, check)?, fsync)
+    }
+
+    /// Recovers a text file that was scanned: cuts off a torn last line, and brings to the disk what
+    /// may be in the page cache alone. So nothing is served that a power cut can still take.
+    ///
+    /// # Errors
+    /// [`StorageError::Open`].
+    pub fn recover(scanned: Scanned, fsync: Fsync) -> Result<Self, StorageError> {
+        let (data, bytes) = scanned.recover()?;
+        Ok(Self {
+            data,
+            fsync,
+            committed_bytes: bytes,
+            synced_mark: bytes,
+            pending: Vec::new(),
+            limits: Limits::default(),
+            opened_bytes: bytes,
+            free_bytes: None,
+            reopen_signal: None,
+            is_reopened: false,
+            is_full: false,
+            is_lost: false,
+        })
+    }
+
+    /// Opens a text file, looks only for the end of its last line, and recovers it.
+    ///
+    /// # Errors
+    /// Those of [`Scanned::end`] and [`TextFile::recover`].
+    pub fn open_at_end(path: &Path, fsync: Fsync) -> Result<Self, StorageError> {
+        Self::recover(Scanned::end(path)?, fsync)
+    }
+
+    /// Sets its limits, and warns if it exceeds them already.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -70,51 +114,51 @@ impl TextFile {
         self
     }
 
-    /// Lets it be moved away while it is used: a commit that finds nothing under its path then waits
-    /// for the request to reopen it, which makes it anew. Returns what to make that request with.
-    pub fn let_be_moved(&mut self) -> Reopening {
-        self.reopening.get_or_insert_default().clone()
+    /// Allows log rotation: a commit that finds nothing under the path waits for the signal, and then
+    /// creates a new file. Returns the signal.
+    pub fn allow_rotation(&mut self) -> ReopenSignal {
+        self.reopen_signal.get_or_insert_default().clone()
     }
 
-    /// Whether it was opened again since the last call: then it is another file, with other lines.
-    pub fn take_reopened(&mut self) -> bool {
+    /// Whether it was reopened since the last call. Then it is another file, with other lines.
+    pub fn was_reopened(&mut self) -> bool {
         std::mem::take(&mut self.is_reopened)
     }
 
-    /// Where it is.
+    /// Its absolute path.
     pub fn path(&self) -> &Path {
         self.data.path()
     }
 
-    /// How many names (hard links) it has; 1 if that cannot be seen.
+    /// The number of its names (hard links); 1 if that cannot be read.
     pub fn links(&self) -> u64 {
         self.data.links().unwrap_or(1)
     }
 
-    /// The file and how many bytes of it are committed: a snapshot that stays as it is, whatever
-    /// is appended behind it or put in the file's place.
+    /// The file and its committed length: a snapshot that does not change when lines are appended
+    /// or the file is replaced.
     pub fn snapshot(&self) -> (Arc<File>, u64) {
         (Arc::clone(self.data.file()), self.committed_bytes)
     }
 
-    /// Where to put the lines that the next commit is to append, each with its line feed.
+    /// The lines that the next commit appends, each with its line feed. Add yours at the end.
     pub fn pending(&mut self) -> &mut Vec<u8> {
         &mut self.pending
     }
 
-    /// Whether what is pending is enough for one commit.
+    /// Whether the pending lines are enough for one batch.
     pub fn is_batch_full(&self) -> bool {
         self.pending.len() >= BATCH_BYTES_MAX
     }
 
-    /// Checks that the next commit may append so many bytes.
+    /// Checks that the next commit may append this many bytes.
     ///
     /// # Errors
-    /// [`NotStored::Refused`], with the limit that is in the way.
-    pub fn check_room(&mut self, pending_bytes: usize, room: Room) -> Result<(), NotStored> {
-        let refusal = match room {
-            Room::Reserved => self.refusal_beyond_limits(pending_bytes as u64),
-            Room::Usual => {
+    /// [`NotStored::Refused`], with the limit that would be exceeded.
+    pub fn check_space(&mut self, pending_bytes: usize, space: Space) -> Result<(), NotStored> {
+        let refusal = match space {
+            Space::Reserved => self.refusal_beyond_limits(pending_bytes as u64),
+            Space::Usual => {
                 let refusal = self.refusal(pending_bytes as u64);
                 let was_full = std::mem::replace(&mut self.is_full, refusal.is_some());
                 if let Some(cause) = refusal.as_ref().filter(|_| !was_full) {
@@ -135,7 +179,7 @@ impl TextFile {
         if pending_bytes > left {
             return Some(self.too_long(self.limits.file_bytes_max));
         }
-        // To look at the disk once a commit is often enough.
+        // Once for each commit is often enough to ask the disk.
         let free = match self.free_bytes {
             Some(free) => free,
             None => match self.limits.free_bytes(self.data.file()) {
@@ -159,12 +203,12 @@ impl TextFile {
         format!("{} may have {max} bytes and is full", self.name())
     }
 
-    /// What peers are told about it: in which folder it is, is no concern of theirs.
+    /// Its name, for peers. They are not told its folder.
     fn name(&self) -> impl fmt::Display {
         self.path().file_name().unwrap_or_default().display()
     }
 
-    /// Appends what is pending and waits until it is on the disk.
+    /// Appends the pending lines and waits until they are on the disk.
     ///
     /// # Errors
     /// [`CommitError::Refused`] after a failed write: the file is as it was.
@@ -176,20 +220,20 @@ impl TextFile {
             if pending.is_empty() {
                 return Ok(());
             }
-            for _ in 0..MOVES_MAX {
+            for _ in 0..RENAMES_MAX {
                 let committed_bytes = file.committed_bytes;
                 file.append(pending)?;
                 if file.is_in_place()? {
                     return Ok(());
                 }
-                let moved = Arc::clone(file.data.file());
-                file.wait_for_reopening()?;
-                if Arc::ptr_eq(&moved, file.data.file()) {
+                let renamed = Arc::clone(file.data.file());
+                file.wait_for_reopen()?;
+                if Arc::ptr_eq(&renamed, file.data.file()) {
                     return file.check_in_place();
                 }
-                // If anyone has read the one that was moved, it is about to be removed; so these
-                // lines go to the new one.
-                let cut_back = moved.set_len(committed_bytes);
+                // The program that rotates may have copied the renamed file already and remove it
+                // next. So these lines go to the new file.
+                let cut_back = renamed.set_len(committed_bytes);
                 cut_back.map_err(|cause| file.cannot("cut back what was moved from", &cause))?;
             }
             let cause = io::Error::other("it is moved again and again");
@@ -197,25 +241,25 @@ impl TextFile {
         })
     }
 
-    /// Makes an empty file beside this one, whose place it can take when it is written.
+    /// Creates an empty file beside this one. [`TextFile::replace`] puts it in this one's place when
+    /// it is written.
     ///
     /// # Errors
-    /// [`CommitError::Refused`] if it cannot be made, or if this file was opened anew just now, so
-    /// that nothing is known about its contents. [`CommitError::Lost`] if it is gone.
+    /// [`CommitError::Refused`] if it cannot be created, or if this file has just been reopened and
+    /// has other lines. [`CommitError::Lost`] if this file is gone.
     pub fn replacement(&mut self) -> Result<Replacement, CommitError> {
-        let settled = self.settle();
-        let made =
-            settled.and_then(|()| Replacement::beside(&self.data).map_err(CommitError::Refused));
-        self.forget_if_failed(made)
+        let checked = self.check_not_reopened();
+        let created =
+            checked.and_then(|()| Replacement::beside(&self.data).map_err(CommitError::Refused));
+        self.note_failure(created)
     }
 
-    /// Appends what is pending to a replacement that is written, syncs it, and gives it the place of
-    /// this file: a crash at any moment leaves the old contents or the new. What was written before
-    /// may have been synced before, by another thread, so that this takes less time.
+    /// Appends the pending lines to a replacement, syncs it, and renames it over this file. The thread
+    /// that wrote the replacement may have synced it already, which makes this faster.
     ///
     /// # Errors
-    /// [`CommitError::Refused`] if the new contents could not be written, or are those of a file that
-    /// was moved away since: the file is as it was.
+    /// [`CommitError::Refused`] if the new contents could not be written, or if this file has been
+    /// reopened since the replacement was created: the file is as it was.
     /// [`CommitError::Lost`] after a failed sync or rename, or if the path does not name the file any
     /// more.
     pub fn replace(&mut self, new: Replacement) -> Result<(), CommitError> {
@@ -223,41 +267,41 @@ impl TextFile {
             (&**new.file())
                 .write_all(pending)
                 .map_err(CommitError::Refused)?;
-            // Even without --fsync: after a power cut, a file that was renamed before it was written
-            // could be empty.
+            // Also without --fsync: a file that is renamed before it is synced may be empty after a
+            // power cut.
             let synced = new.file().sync_all();
             synced.map_err(|cause| file.cannot("sync the replacement of", &cause))?;
             let append = fcntl_setfl(new.file(), OFlags::APPEND).map_err(io::Error::from);
             let prepared = append.and_then(|()| {
                 let bytes = new.file().metadata()?.len();
-                mark::write(new.file(), bytes)?;
+                watermark::write(new.file(), bytes)?;
                 Ok(bytes)
             });
             let committed_bytes = prepared.map_err(CommitError::Refused)?;
             let real_path = new.real_path().to_owned();
-            // As late as can be: a file that was moved before the renaming would be there twice.
-            file.settle()?;
+            // Right before the rename: if the old file was moved, its lines would be there twice.
+            file.check_not_reopened()?;
             if !new.is_of(file.data.file()) {
-                return Err(file.opened_anew());
+                return Err(file.reopened());
             }
             // From here on it is not known which of the two files has the name.
-            let renamed = new.rename_to(file.path());
+            let renamed = new.rename(file.path());
             file.data = renamed.map_err(|cause| file.cannot("replace", &cause))?;
             file.committed_bytes = committed_bytes;
-            file.marked_bytes = committed_bytes;
+            file.synced_mark = committed_bytes;
             if file.fsync == Fsync::Always {
                 let synced = sync_folder(&real_path);
                 synced.map_err(|cause| file.cannot("sync the folder of", &cause))?;
             }
-            // Whoever has moved it since has moved all of the new contents.
+            // If it was moved since, all of the new contents were.
             if !file.is_in_place()? {
-                file.wait_for_reopening()?;
+                file.wait_for_reopen()?;
             }
             file.check_in_place()
         })
     }
 
-    /// Runs a commit with what is pending, which is gone then, whatever comes of it.
+    /// Runs a commit with the pending lines. They are dropped even if it fails.
     fn with_pending(
         &mut self,
         commit: impl FnOnce(&mut Self, &[u8]) -> Result<(), CommitError>,
@@ -268,11 +312,11 @@ impl TextFile {
         pending.shrink_to(BATCH_BYTES_MAX);
         self.pending = pending;
         self.free_bytes = None;
-        self.forget_if_failed(committed)
+        self.note_failure(committed)
     }
 
-    /// After a failure nothing is pending any more; if it was a loss, nothing is synced any more.
-    fn forget_if_failed<T>(&mut self, done: Result<T, CommitError>) -> Result<T, CommitError> {
+    /// Drops the pending lines after a failure. After a loss, the watermark is not moved any more.
+    fn note_failure<T>(&mut self, done: Result<T, CommitError>) -> Result<T, CommitError> {
         if let Err(error) = &done {
             self.pending.clear();
             self.is_lost |= matches!(error, CommitError::Lost(_));
@@ -280,12 +324,12 @@ impl TextFile {
         done
     }
 
-    /// Writes at the end of the file, and syncs.
+    /// Writes at the end of the file and syncs it.
     fn append(&mut self, pending: &[u8]) -> Result<(), CommitError> {
         let file = self.data.file();
         if let Err(cause) = (&**file).write_all(pending) {
             let cut_back = file.metadata().and_then(|metadata| {
-                // To cut a file that another program has made shorter would fill it up with zeros.
+                // If another program has made the file shorter, set_len would fill it with zeros.
                 match metadata.len() >= self.committed_bytes {
                     true => file.set_len(self.committed_bytes),
                     false => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -299,17 +343,19 @@ impl TextFile {
             synced.map_err(|cause| self.cannot("sync", &cause))?;
         }
         self.committed_bytes += pending.len() as u64;
-        if self.fsync == Fsync::Always && self.committed_bytes - self.marked_bytes >= MARK_BYTES {
-            self.mark();
+        if self.fsync == Fsync::Always
+            && self.committed_bytes - self.synced_mark >= WATERMARK_STEP_BYTES
+        {
+            self.store_watermark();
         }
         Ok(())
     }
 
-    /// Notes that all is synced.
-    fn mark(&mut self) {
-        match mark::write(self.data.file(), self.committed_bytes) {
-            Ok(()) => self.marked_bytes = self.committed_bytes,
-            // The old mark stands, and is true.
+    /// Stores that all committed bytes are synced.
+    fn store_watermark(&mut self) {
+        match watermark::write(self.data.file(), self.committed_bytes) {
+            Ok(()) => self.synced_mark = self.committed_bytes,
+            // The old watermark is still true.
             Err(error) => log::debug!("{} cannot be marked: {error}", self.path().display()),
         }
     }
@@ -321,13 +367,13 @@ impl TextFile {
 }
 
 impl Drop for TextFile {
-    /// Notes that all is synced, so that the next start has nothing to write again.
+    /// Stores the watermark, so that the next start has nothing to write again.
     fn drop(&mut self) {
-        if self.is_lost || self.marked_bytes == self.committed_bytes {
+        if self.is_lost || self.synced_mark == self.committed_bytes {
             return;
         }
         if self.fsync == Fsync::Always || self.data.file().sync_data().is_ok() {
-            self.mark();
+            self.store_watermark();
         }
     }
 }

@@ -1,15 +1,19 @@
-//! Model-checks the hand-over: loom runs it in every order in which two connections, the writer
-//! and a failing disk can meet, and finds a lost wake-up, a change answered before its commit, or
-//! a waiter nobody answers.
+//! Model-checks the group commit: loom runs it in every order in which two connections, the writer
+//! thread and a failing disk can meet. It finds a lost wake-up, a change completed before its commit,
+//! or one that is never completed.
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 #[path = "../src/error.rs"]
 mod error;
-#[path = "../src/handover.rs"]
-mod handover;
+#[path = "../src/group_commit.rs"]
+mod group_commit;
+#[path = "../src/pending.rs"]
+mod pending;
+#[path = "../src/store.rs"]
+mod store;
 
-/// loom's twins of what the hand-over is built on. loom has no bounded channel that can be closed,
+/// loom's versions of what the group commit is built on. loom has no bounded channel that can be closed,
 /// so one is built here from its mutex and condition variable, with crossbeam's contract.
 mod sync {
     use std::collections::VecDeque;
@@ -118,9 +122,9 @@ mod sync {
 }
 
 use error::{CommitError, NotStored};
-use handover::Store;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
+use store::Store;
 use sync::Arc;
 
 /// Counts what is committed; the commit with the number `fails_at` is lost.
@@ -155,40 +159,40 @@ impl Store for Counter {
 /// with two; without a bound the orders are too many to try.
 const PREEMPTIONS_MAX: usize = 2;
 
-/// What is done with a ticket.
+/// What a connection does with a pending change.
 #[derive(Clone, Copy)]
 enum Kind {
-    Waits,
-    GoesOn,
+    Wait,
+    Callback,
 }
 
-/// Two connections submit one change each; one of them waits for it, the other as it is told.
+/// Two connections submit one change each. One of them waits for it, the other does as `kind` says.
 fn model(fails_at: usize, kind: Kind) {
     let mut orders = loom::model::Builder::new();
     orders.preemption_bound = Some(PREEMPTIONS_MAX);
     orders.check(move || {
         let committed = Arc::new(AtomicUsize::new(0));
-        let answered = Arc::new(AtomicUsize::new(0));
+        let completed = Arc::new(AtomicUsize::new(0));
         let mut store = Counter {
             applied: 0,
             committed: Arc::clone(&committed),
             commits: 0,
             fails_at,
         };
-        let (writer, jobs) = handover::queue();
+        let (sender, jobs) = group_commit::channel();
         let run = thread::spawn(move || {
-            let lost = handover::write_all(&mut store, &jobs).is_err();
+            let lost = group_commit::write_all(&mut store, &jobs).is_err();
             assert!(!lost || fails_at > 0);
             if lost {
-                handover::refuse_all(&jobs);
+                group_commit::drop_all(&jobs);
             }
         });
         let connection = |kind| {
-            let (writer, committed) = (writer.clone(), Arc::clone(&committed));
-            let answered = Arc::clone(&answered);
+            let (sender, committed) = (sender.clone(), Arc::clone(&committed));
+            let completed = Arc::clone(&completed);
             move || {
                 let check = move |outcome| {
-                    answered.fetch_add(1, Ordering::SeqCst);
+                    completed.fetch_add(1, Ordering::SeqCst);
                     match outcome {
                         // Acknowledged means committed.
                         Ok(number) => assert!(committed.load(Ordering::SeqCst) >= number),
@@ -198,37 +202,37 @@ fn model(fails_at: usize, kind: Kind) {
                         }
                     }
                 };
-                let ticket = handover::submit::<Counter>(&writer, ());
+                let pending = group_commit::submit::<Counter>(&sender, ());
                 match kind {
-                    Kind::Waits => check(ticket.wait()),
-                    Kind::GoesOn => ticket.then(check),
+                    Kind::Wait => check(pending.wait()),
+                    Kind::Callback => pending.on_complete(check),
                 }
             }
         };
         let other = thread::spawn(connection(kind));
-        connection(Kind::Waits)();
-        drop(writer);
-        // That these end is half of what is proved: nobody waits for ever.
+        connection(Kind::Wait)();
+        drop(sender);
+        // That both end is half of the proof: neither waits for ever.
         other.join().unwrap();
         run.join().unwrap();
-        assert_eq!(answered.load(Ordering::SeqCst), 2);
+        assert_eq!(completed.load(Ordering::SeqCst), 2);
     });
 }
 
 #[test]
-fn everyone_is_answered_after_the_commit() {
-    model(0, Kind::Waits);
-    model(0, Kind::GoesOn);
+fn every_change_is_completed_after_the_commit() {
+    model(0, Kind::Wait);
+    model(0, Kind::Callback);
 }
 
 #[test]
-fn everyone_is_answered_when_the_first_commit_is_lost() {
-    model(1, Kind::Waits);
-    model(1, Kind::GoesOn);
+fn every_change_is_completed_when_the_first_commit_is_lost() {
+    model(1, Kind::Wait);
+    model(1, Kind::Callback);
 }
 
 #[test]
-fn everyone_is_answered_when_the_second_commit_is_lost() {
-    model(2, Kind::Waits);
-    model(2, Kind::GoesOn);
+fn every_change_is_completed_when_the_second_commit_is_lost() {
+    model(2, Kind::Wait);
+    model(2, Kind::Callback);
 }

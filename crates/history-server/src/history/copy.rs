@@ -12,11 +12,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::lock;
 use memchr::memchr_iter;
 use rustix::fs::fstatvfs;
 use rustix::io::retry_on_intr;
-use storage::CommitError;
+use storage::{CommitError, lock};
 
 use super::Current;
 use super::snapshot::{BLOCK_BYTES, Part};

@@ -9,8 +9,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use daemon::lock;
-use storage::{CommitError, NotStored, Replacement, Room, Store, TextFile};
+use storage::{CommitError, NotStored, Replacement, Space, Store, TextFile, lock};
 
 use super::Current;
 use super::copy::{Copied, Copy};
@@ -21,7 +20,7 @@ use super::snapshot::{BLOCK_BYTES, Part};
 pub(super) enum Change {
     Append {
         line: String,
-        room: Room,
+        space: Space,
     },
     /// Whoever asks is told more than once.
     Delete {
@@ -101,9 +100,9 @@ impl Store for HistoryFile {
 
     fn apply(&mut self, change: Change) -> Result<(), NotStored> {
         match change {
-            Change::Append { line, room } => {
+            Change::Append { line, space } => {
                 let pending_bytes = self.file.pending().len() + line.len();
-                self.file.check_room(pending_bytes, room)?;
+                self.file.check_space(pending_bytes, space)?;
                 self.file.pending().extend_from_slice(line.as_bytes());
                 self.batch.appended += 1;
             }
@@ -257,7 +256,7 @@ impl HistoryFile {
 
     /// What is to be deleted were lines of another file, if this one was opened anew.
     fn look_again_if_reopened(&mut self) -> Result<(), CommitError> {
-        if !self.file.take_reopened() {
+        if !self.file.was_reopened() {
             return Ok(());
         }
         self.give_up_copy();

@@ -18,7 +18,7 @@ fn open(dir: &Path) -> Result<History, StorageError> {
 }
 
 fn add(history: &History, record: &str) -> Result<(), HistoryError> {
-    history.append(record, Room::Usual)
+    history.append(record, Space::Usual)
 }
 
 fn delete(history: &History, line: u64) -> Result<(), HistoryError> {
@@ -49,7 +49,7 @@ impl Dir {
         let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
         let names: Vec<_> = names
             .into_iter()
-            .filter(|name| name != OLD_LOCK_NAME)
+            .filter(|name| name != LEGACY_LOCK_NAME)
             .collect();
         assert_eq!(names, [FILE_NAME]);
         fs::read_to_string(self.path(FILE_NAME)).unwrap()

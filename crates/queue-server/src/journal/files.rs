@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::{Errno, retry_on_intr};
-use storage::{DataFile, Look, OldLock, Watch, sync_folder};
+use storage::{DataFile, LegacyLock, Stat, Watch, sync_folder};
 
 use super::JournalError;
 
@@ -49,7 +49,7 @@ pub(super) struct Database {
     real_path: PathBuf,
     /// Nothing is in it yet that anybody was promised.
     pub(super) is_unused: bool,
-    _old_lock: OldLock,
+    _legacy_lock: LegacyLock,
 }
 
 impl Database {
@@ -61,13 +61,14 @@ impl Database {
         file.refuse_links().map_err(JournalError::File)?;
         let failed = |cause| JournalError::Sync(path.to_owned(), cause);
         let real_path = fs::canonicalize(path).map_err(failed)?;
-        let old_lock = OldLock::take(&beside(&real_path, ".lock")).map_err(JournalError::File)?;
+        let legacy_lock =
+            LegacyLock::acquire(&beside(&real_path, ".lock")).map_err(JournalError::File)?;
         let is_empty = file.file().metadata().map_err(failed)?.len() == 0;
         Ok(Self {
             file,
             real_path,
             is_unused: is_new && is_empty,
-            _old_lock: old_lock,
+            _legacy_lock: legacy_lock,
         })
     }
 
@@ -200,7 +201,7 @@ impl Files {
     pub(super) fn set_aside(&mut self, log_pages: usize) -> io::Result<()> {
         let in_use = LOG_HEAD_BYTES + log_pages as u64 * self.frame_bytes();
         let wanted = self.reserve_bytes.max(in_use + self.reserve_bytes / 2);
-        if self.reserve_bytes == 0 || Look::of(&self.log)?.allocated_bytes >= wanted {
+        if self.reserve_bytes == 0 || Stat::of(&self.log)?.allocated_bytes >= wanted {
             return Ok(());
         }
         let is_possible = allocate(&self.log, FallocateFlags::KEEP_SIZE, 0, wanted)?;
@@ -211,7 +212,7 @@ impl Files {
     /// Sees to it that the database has room for so many pages, so that the log can be copied into it.
     pub(super) fn grow(&mut self, pages: u64) -> io::Result<()> {
         let file = self.database.file.file();
-        let (bytes, wanted) = (Look::of(file)?.bytes, pages * self.page_bytes);
+        let (bytes, wanted) = (Stat::of(file)?.bytes, pages * self.page_bytes);
         if self.reserve_bytes == 0 || bytes >= wanted {
             return Ok(());
         }

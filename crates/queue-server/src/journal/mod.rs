@@ -358,7 +358,7 @@ impl Store for Journal {
         committed
     }
 
-    fn committed(&self, applied: Applied) -> Result<Applied, NotStored> {
+    fn confirm(&self, applied: Applied) -> Result<Applied, NotStored> {
         let is_refused = match applied {
             Applied::Stored(_) => self.refused.messages,
             Applied::Changed(number) => self.refused.changes.binary_search(&number).is_ok(),
@@ -370,11 +370,11 @@ impl Store for Journal {
         }
     }
 
-    fn is_untidy(&self) -> bool {
+    fn needs_maintenance(&self) -> bool {
         self.is_shrinking || self.freed_bytes >= COUNT_BYTES
     }
 
-    fn tidy(&mut self) -> io::Result<()> {
+    fn maintain(&mut self) -> io::Result<()> {
         match self.shrink() {
             Ok(()) => Ok(()),
             // It is tried again when anything more was deleted.

@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::start::LINE_BYTES_MAX;
 use super::*;
-use crate::StorageError;
-use crate::folder::folder_of;
+use crate::data_folder::folder_of;
+use crate::recovery::LINE_BYTES_MAX;
 
 fn open(path: &Path) -> Result<TextFile, StorageError> {
     let look = |line: &[u8], _| match line {
@@ -97,14 +96,14 @@ fn a_snapshot_stays_as_it_was() {
 }
 
 /// A file that was moved away while it was open, in a folder; and the path it has then.
-fn moved(dir: &Path) -> (TextFile, Reopening, PathBuf) {
+fn moved(dir: &Path) -> (TextFile, ReopenSignal, PathBuf) {
     let path = dir.join("lines");
     let mut file = open(&path).unwrap();
-    let reopening = file.let_be_moved();
+    let signal = file.allow_rotation();
     put(&mut file, "one\n");
     let old = dir.join("lines.1");
     fs::rename(&path, &old).unwrap();
-    (file, reopening, old)
+    (file, signal, old)
 }
 
 #[track_caller]
@@ -146,7 +145,7 @@ fn what_others_do_to_the_file_is_noticed_before_anybody_is_answered() {
             let mut file = open(&path).unwrap();
             if may_be_moved {
                 // Nobody will ask, so do it at once; it finds the file where it was.
-                file.let_be_moved().ask();
+                file.allow_rotation().raise();
             }
             put(&mut file, "one\n");
             act(&path, &dir.path().join("other")).unwrap();
@@ -164,12 +163,12 @@ fn what_others_do_to_the_file_is_noticed_before_anybody_is_answered() {
 #[test]
 fn a_file_that_was_moved_is_made_anew_when_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, reopening, old) = moved(dir.path());
+    let (mut file, signal, old) = moved(dir.path());
     fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
     // It is asked for before the next commit, by whoever wakes the writer.
-    reopening.ask();
+    signal.raise();
     file.commit().unwrap();
-    assert!(file.take_reopened() && !file.take_reopened());
+    assert!(file.was_reopened() && !file.was_reopened());
     put(&mut file, "two\n");
     let path = dir.path().join("lines");
     assert_eq!(fs::read_to_string(&old).unwrap(), "one\n");
@@ -177,9 +176,9 @@ fn a_file_that_was_moved_is_made_anew_when_that_is_asked_for() {
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o640);
     // Asked again, it stays.
-    reopening.ask();
+    signal.raise();
     put(&mut file, "three\n");
-    assert!(!file.take_reopened());
+    assert!(!file.was_reopened());
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\nthree\n");
     // The one that was moved is nobody's now, and the new one is locked.
     drop(open(&old).unwrap());
@@ -189,14 +188,14 @@ fn a_file_that_was_moved_is_made_anew_when_that_is_asked_for() {
 #[test]
 fn a_commit_waits_until_it_is_asked_and_its_lines_are_in_the_new_file() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, reopening, old) = moved(dir.path());
+    let (mut file, signal, old) = moved(dir.path());
     thread::scope(|scope| {
         let commit = scope.spawn(|| put(&mut file, "two\n"));
         while fs::read(&old).unwrap() != b"one\ntwo\n" {
             thread::yield_now();
         }
         assert!(!commit.is_finished());
-        reopening.ask();
+        signal.raise();
     });
     assert_eq!(fs::read_to_string(&old).unwrap(), "one\n");
     let text = fs::read_to_string(dir.path().join("lines")).unwrap();
@@ -207,13 +206,13 @@ fn a_commit_waits_until_it_is_asked_and_its_lines_are_in_the_new_file() {
 fn a_file_that_is_moved_again_while_a_commit_waits_has_its_lines_once() {
     const MOVES: usize = 5;
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, reopening, _) = moved(dir.path());
+    let (mut file, signal, _) = moved(dir.path());
     let path = dir.path().join("lines");
     let started = Instant::now();
     let lines = thread::scope(|scope| {
         let mover = scope.spawn(|| {
             for number in 2..2 + MOVES {
-                reopening.ask();
+                signal.raise();
                 let old = dir.path().join(format!("lines.{number}"));
                 while fs::rename(&path, &old).is_err() {
                     // Should the writer have given up, nobody makes the file.
@@ -221,7 +220,7 @@ fn a_file_that_is_moved_again_while_a_commit_waits_has_its_lines_once() {
                     thread::yield_now();
                 }
             }
-            reopening.ask();
+            signal.raise();
         });
         let mut lines = 0;
         while !mover.is_finished() || lines == 0 {
@@ -242,9 +241,9 @@ fn a_file_that_is_moved_again_while_a_commit_waits_has_its_lines_once() {
 #[test]
 fn a_file_that_is_there_when_it_is_asked_for_is_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, reopening, _) = moved(dir.path());
+    let (mut file, signal, _) = moved(dir.path());
     fs::write(dir.path().join("lines"), "new\nhalf").unwrap();
-    reopening.ask();
+    signal.raise();
     put(&mut file, "two\n");
     let text = fs::read_to_string(dir.path().join("lines")).unwrap();
     assert_eq!(text, "new\ntwo\n");
@@ -253,8 +252,8 @@ fn a_file_that_is_there_when_it_is_asked_for_is_gone_on_with() {
 #[test]
 fn what_was_meant_for_the_lines_of_a_moved_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, reopening, old) = moved(dir.path());
-    reopening.ask();
+    let (mut file, signal, old) = moved(dir.path());
+    signal.raise();
     match rewrite(&mut file, "") {
         Err(CommitError::Refused(cause)) => {
             assert!(cause.to_string().ends_with("was opened anew; try again"));
@@ -265,7 +264,7 @@ fn what_was_meant_for_the_lines_of_a_moved_file_is_refused() {
     put(&mut file, "two\n");
     let new = file.replacement().unwrap();
     fs::rename(dir.path().join("lines"), &old).unwrap();
-    reopening.ask();
+    signal.raise();
     file.pending().extend_from_slice(b"lost\n");
     assert!(matches!(file.replace(new), Err(CommitError::Refused(_))));
     put(&mut file, "three\n");
@@ -276,12 +275,12 @@ fn what_was_meant_for_the_lines_of_a_moved_file_is_refused() {
 }
 
 #[test]
-fn a_file_may_be_moved_as_soon_as_it_has_replaced_another() {
+fn a_file_may_be_rotated_as_soon_as_it_has_replaced_another() {
     const ROUNDS: usize = 50;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lines");
     let mut file = open(&path).unwrap();
-    let reopening = file.let_be_moved();
+    let signal = file.allow_rotation();
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -289,7 +288,7 @@ fn a_file_may_be_moved_as_soon_as_it_has_replaced_another() {
                 // One that was only just opened anew has nothing in it.
                 if fs::metadata(&path).is_ok_and(|there| there.len() > 0) {
                     fs::rename(&path, dir.path().join("lines.1")).unwrap();
-                    reopening.ask();
+                    signal.raise();
                 }
             }
         });
@@ -306,7 +305,7 @@ fn a_file_may_be_moved_as_soon_as_it_has_replaced_another() {
 }
 
 #[test]
-fn contents_that_were_written_elsewhere_take_the_place() {
+fn contents_that_another_thread_wrote_replace_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lines");
     let mut file = open(&path).unwrap();
@@ -322,7 +321,7 @@ fn contents_that_were_written_elsewhere_take_the_place() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "new\nthree\nfour\n");
     assert!(matches!(open(&path), Err(StorageError::InUse(_))));
     drop(file);
-    assert!(mark::read(&File::open(&path).unwrap()).unwrap() == 15);
+    assert!(watermark::read(&File::open(&path).unwrap()).unwrap() == 15);
     // One that is given up leaves nothing.
     let mut file = open(&path).unwrap();
     drop(file.replacement().unwrap());
@@ -330,7 +329,7 @@ fn contents_that_were_written_elsewhere_take_the_place() {
 }
 
 #[test]
-fn what_is_in_the_way_of_a_replacement_is_named_or_removed_and_never_followed() {
+fn a_file_in_the_way_of_a_replacement_is_named_or_removed_and_never_followed() {
     let dir = tempfile::tempdir().unwrap();
     let [path, hidden, other] = ["lines", ".lines.new", "other"].map(|name| dir.path().join(name));
     let mut file = open(&path).unwrap();
@@ -369,20 +368,20 @@ fn a_link_to_the_file_stays_a_link() {
 fn it_is_noted_how_much_is_synced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lines");
-    let marked = || mark::read(&File::open(&path).unwrap()).unwrap();
+    let synced = || watermark::read(&File::open(&path).unwrap()).unwrap();
     // What a program has put there that notes nothing.
     fs::write(&path, "one\n").unwrap();
     let mut file = open(&path).unwrap();
-    assert_eq!(marked(), 4);
+    assert_eq!(synced(), 4);
     put(&mut file, "two\n");
-    assert_eq!(marked(), 4);
-    let much = format!("{}\n", "x".repeat(MARK_BYTES as usize));
+    assert_eq!(synced(), 4);
+    let much = format!("{}\n", "x".repeat(WATERMARK_STEP_BYTES as usize));
     put(&mut file, &much);
-    assert_eq!(marked(), 9 + MARK_BYTES);
+    assert_eq!(synced(), 9 + WATERMARK_STEP_BYTES);
     put(&mut file, "three\n");
     // As a kill leaves it, and a clean end.
     std::mem::forget(file);
-    assert_eq!(marked(), 9 + MARK_BYTES);
+    assert_eq!(synced(), 9 + WATERMARK_STEP_BYTES);
     File::open(&path).unwrap().unlock().unwrap();
 }
 
@@ -390,33 +389,33 @@ fn it_is_noted_how_much_is_synced() {
 fn after_a_clean_end_all_is_noted_and_after_a_lost_commit_nothing_more() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lines");
-    let marked = |path: &Path| mark::read(&File::open(path).unwrap()).unwrap();
+    let synced = |path: &Path| watermark::read(&File::open(path).unwrap()).unwrap();
     for fsync in [Fsync::Always, Fsync::Never] {
         let mut file = TextFile::open_at_end(&path, fsync).unwrap();
         put(&mut file, "one\n");
         drop(file);
         let bytes = fs::metadata(&path).unwrap().len();
-        assert_eq!(marked(&path), bytes);
+        assert_eq!(synced(&path), bytes);
         let mut file = TextFile::open_at_end(&path, fsync).unwrap();
         put(&mut file, "two\n");
         let other = dir.path().join("other");
         fs::rename(&path, &other).unwrap();
         check_lost(&mut file, "was moved");
         drop(file);
-        assert_eq!(marked(&other), bytes);
+        assert_eq!(synced(&other), bytes);
         fs::rename(&other, &path).unwrap();
     }
-    // A file that was cut below its mark is not believed to be synced up to it.
+    // A file that was cut below its watermark is not trusted up to it.
     fs::write(&path, "one\n").unwrap();
-    mark::write(&File::options().write(true).open(&path).unwrap(), 1000).unwrap();
+    watermark::write(&File::options().write(true).open(&path).unwrap(), 1000).unwrap();
     std::mem::forget(open(&path).unwrap());
-    assert_eq!(marked(&path), 4);
+    assert_eq!(synced(&path), 4);
 }
 
 #[track_caller]
-fn check_room(file: &mut TextFile, bytes: usize, room: Room, want: Result<(), &str>) {
+fn check_space(file: &mut TextFile, bytes: usize, space: Space, want: Result<(), &str>) {
     let checked = file
-        .check_room(bytes, room)
+        .check_space(bytes, space)
         .map_err(|error| error.to_string());
     match (checked, want) {
         (Ok(()), Ok(())) => {}
@@ -426,7 +425,7 @@ fn check_room(file: &mut TextFile, bytes: usize, room: Room, want: Result<(), &s
 }
 
 #[test]
-fn a_file_grows_to_its_limit_and_what_makes_room_beyond_it() {
+fn a_file_grows_to_its_limit_and_into_the_reserved_space_beyond_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lines");
     let limits = |file_bytes_max| Limits {
@@ -436,22 +435,22 @@ fn a_file_grows_to_its_limit_and_what_makes_room_beyond_it() {
     let mut file = open(&path).unwrap().with_limits(limits(10));
     put(&mut file, "12345\n");
     let full = Err("may have 10 bytes and is full");
-    check_room(&mut file, 4, Room::Usual, Ok(()));
-    check_room(&mut file, 5, Room::Usual, full);
+    check_space(&mut file, 4, Space::Usual, Ok(()));
+    check_space(&mut file, 5, Space::Usual, full);
     let reserved = RESERVED_BYTES as usize + 4;
-    check_room(&mut file, reserved, Room::Reserved, Ok(()));
+    check_space(&mut file, reserved, Space::Reserved, Ok(()));
     let full = format!("may have {} bytes and is full", RESERVED_BYTES + 10);
-    check_room(&mut file, reserved + 1, Room::Reserved, Err(&full));
+    check_space(&mut file, reserved + 1, Space::Reserved, Err(&full));
     // One that is longer already has the same reserve.
     drop(file);
     let mut file = open(&path).unwrap().with_limits(limits(3));
     let full = Err("may have 3 bytes and is full");
-    check_room(&mut file, 1, Room::Usual, full);
-    check_room(&mut file, RESERVED_BYTES as usize, Room::Reserved, Ok(()));
+    check_space(&mut file, 1, Space::Usual, full);
+    check_space(&mut file, RESERVED_BYTES as usize, Space::Reserved, Ok(()));
 }
 
 #[test]
-fn a_part_of_the_disk_stays_free_but_for_what_makes_room() {
+fn a_part_of_the_disk_stays_free_except_for_the_reserved_space() {
     let dir = tempfile::tempdir().unwrap();
     let file = open(&dir.path().join("lines")).unwrap();
     let mut file = file.with_limits(Limits {
@@ -459,6 +458,6 @@ fn a_part_of_the_disk_stays_free_but_for_what_makes_room() {
         keep_free_bytes: Some(u64::MAX),
     });
     let full = Err("has no more room than what is kept free");
-    check_room(&mut file, 1, Room::Usual, full);
-    check_room(&mut file, 1, Room::Reserved, Ok(()));
+    check_space(&mut file, 1, Space::Usual, full);
+    check_space(&mut file, 1, Space::Reserved, Ok(()));
 }

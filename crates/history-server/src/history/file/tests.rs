@@ -58,8 +58,8 @@ impl Driven {
 
     fn append(&mut self, line: &str) {
         let line = format!("{line}\n");
-        let room = Room::Usual;
-        self.store.apply(Change::Append { line, room }).unwrap();
+        let space = Space::Usual;
+        self.store.apply(Change::Append { line, space }).unwrap();
     }
 
     fn delete(&mut self, line: u64) -> Waiter {

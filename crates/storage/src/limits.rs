@@ -1,4 +1,4 @@
-//! How much room a file may take.
+//! How long a file may become, and how much of its disk stays free.
 
 use std::fs::File;
 use std::io;
@@ -6,25 +6,25 @@ use std::io;
 use rustix::fs::fstatvfs;
 use rustix::io::retry_on_intr;
 
-/// How long a file may become unless told otherwise, in bytes.
+/// The default of the longest a file may become, in bytes.
 pub const FILE_BYTES_DEFAULT: u64 = 1 << 30;
 
-/// The longest that a file may be allowed to become, in bytes: a terabyte.
+/// The highest limit that can be set, in bytes: a terabyte.
 pub const FILE_BYTES_MAX: u64 = 1 << 40;
 
-/// How much of a disk is left free unless told otherwise, in bytes; on a small one, the part below.
+/// The default of how much of a disk stays free, in bytes.
 const KEEP_FREE_BYTES_DEFAULT: u64 = 16 << 20;
 
-/// Of a small disk, one part in so many is left free.
+/// On a small disk, this part of it stays free instead: a tenth.
 const KEEP_FREE_PART: u64 = 10;
 
-/// How much longer than a file may be it becomes for what makes room in it, in bytes.
+/// How far [`Space::Reserved`] exceeds the limit of a file, in bytes.
 pub(crate) const RESERVED_BYTES: u64 = 1 << 20;
 
-/// How much room a file may take.
+/// The limits of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How long it may become, in bytes.
+    /// The longest it may become, in bytes.
     pub file_bytes_max: u64,
     /// How much of its disk stays free, in bytes; `None` for 16 MiB or a tenth of the disk,
     /// whichever is less.
@@ -40,17 +40,17 @@ impl Default for Limits {
     }
 }
 
-/// Who asks for room.
+/// Which space a change may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
-    /// Anybody: up to the limits.
+pub enum Space {
+    /// The space up to the limits.
     Usual,
-    /// What makes room in a file that is full: beyond them, by a bounded amount.
+    /// Also the reserved space beyond them: for a change that frees space in a full file.
     Reserved,
 }
 
 impl Limits {
-    /// How many bytes the disk of a file has beside those that stay free.
+    /// How many bytes of a file's disk are free beyond those that stay free.
     pub(crate) fn free_bytes(&self, file: &File) -> io::Result<u64> {
         let disk = retry_on_intr(|| fstatvfs(file))?;
         let keep_free = self.keep_free_bytes.unwrap_or_else(|| {

@@ -1,15 +1,14 @@
-//! Up to where a file is known to be on the disk.
+//! The synced watermark: up to where a file is known to be on the disk.
 //!
-//! After a failed sync Linux takes the pages for clean: a server that is started again reads lines
-//! from its cache that the disk never got, and no later sync writes them. So a server notes, with
-//! the file, how much of it was synced, and whoever starts writes the rest again before it believes
-//! it.
+//! After a failed sync Linux marks the pages clean. A server that is started again then reads lines
+//! from the page cache that the disk never got, and no later sync writes them. So a server stores
+//! with the file how much of it was synced, and a start writes the rest again before it trusts it.
 //!
-//! The note is an extended attribute of the file, so it goes where the file goes and is in nobody's
-//! way. It is written only after the sync it speaks of, so it may say too little and never too much,
-//! and needs no sync of its own. A copy of a file has another inode, and what is noted about the
-//! original does not count for it. Where there are no such attributes, all of a file is written
-//! again at each start.
+//! The watermark is an extended attribute of the file, so it stays with the file when that is
+//! renamed. It is written only after the sync, so it may be too low and never too high, and needs no
+//! sync of its own. It contains the inode number, because a copy may get the attribute too: the
+//! watermark of the original does not count for it. Where there are no extended attributes, each
+//! start writes the whole file again.
 
 use std::fs::File;
 use std::io;
@@ -18,16 +17,16 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 
-/// The attribute. Its value is the file's inode number and how many bytes are synced.
+/// The attribute. Its value is the file's inode number and the number of synced bytes.
 const NAME: &str = "user.quartet.synced";
 
-/// The longest value: two numbers and a space.
+/// The longest value, in bytes: two numbers and a space.
 const VALUE_BYTES_MAX: usize = 41;
 
-/// How much is written again at once, in bytes.
+/// How much is rewritten at once, in bytes.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// How many bytes of a file are known to be on the disk; 0 if nothing is known.
+/// The number of bytes of a file that are known to be on the disk; 0 if nothing is known.
 pub(crate) fn read(file: &File) -> io::Result<u64> {
     let mut value = [0; VALUE_BYTES_MAX];
     let Ok(bytes) = fgetxattr(file, NAME, &mut value) else {
@@ -42,25 +41,24 @@ pub(crate) fn read(file: &File) -> io::Result<u64> {
     })
 }
 
-/// Notes how many bytes of a file are on the disk.
+/// Stores the number of synced bytes.
 ///
 /// # Errors
-/// If the old note stands and cannot be changed.
+/// If there is an old watermark that can be neither replaced nor removed.
 pub(crate) fn write(file: &File, synced_bytes: u64) -> io::Result<()> {
     let value = format!("{} {synced_bytes}", file.metadata()?.ino());
     let Err(error) = fsetxattr(file, NAME, value.as_bytes(), XattrFlags::empty()) else {
         return Ok(());
     };
-    // Without a note, nothing is believed.
+    // Without a watermark, nothing is trusted.
     match fremovexattr(file, NAME) {
         Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
         Err(_) => Err(error.into()),
     }
 }
 
-/// Writes the bytes of a file from one place to another once more, so that the next sync has to
-/// bring them to the disk.
-pub(crate) fn write_again(file: &File, from: u64, to: u64) -> io::Result<()> {
+/// Writes a range of a file over itself, so that the next sync writes it to the disk.
+pub(crate) fn rewrite(file: &File, from: u64, to: u64) -> io::Result<()> {
     let mut block = vec![0; BLOCK_BYTES.min((to - from) as usize)];
     let mut at = from;
     while at < to {
@@ -79,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_stays_with_its_file_and_does_not_count_for_a_copy() {
+    fn a_watermark_stays_with_its_file_and_does_not_count_for_a_copy() {
         let dir = tempfile::tempdir().unwrap();
         let [path, moved, copy] = ["a", "b", "c"].map(|name| dir.path().join(name));
         let open = |path| File::options().read(true).write(true).open(path).unwrap();
@@ -90,7 +88,7 @@ mod tests {
         fs::rename(&path, &moved).unwrap();
         write(&open(&moved), u64::MAX).unwrap();
         assert_eq!(read(&open(&moved)).unwrap(), u64::MAX);
-        // Even if whoever copies it copies the attribute.
+        // Even if the copy has the attribute too.
         let mut value = [0; VALUE_BYTES_MAX];
         let bytes = fgetxattr(open(&moved), NAME, &mut value).unwrap();
         fs::copy(&moved, &copy).unwrap();
@@ -104,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_again_is_the_same() {
+    fn a_rewritten_range_is_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let text: Vec<u8> = (0..2 * BLOCK_BYTES + 17).map(|n| (n % 251) as u8).collect();
         fs::write(&path, &text).unwrap();
         let file = File::options().read(true).write(true).open(&path).unwrap();
         for from in [0, 1, BLOCK_BYTES, text.len() - 1, text.len()] {
-            write_again(&file, from as u64, text.len() as u64).unwrap();
+            rewrite(&file, from as u64, text.len() as u64).unwrap();
             assert!(fs::read(&path).unwrap() == text, "from {from}");
         }
     }

@@ -1,9 +1,8 @@
-//! A look at a file that leaves its times alone.
+//! What file this is and how long it is, without asking for its times.
 //!
-//! Since Linux 6.13, a file whose times were asked for gets new ones, of the finest grain, with its
-//! next write (Documentation/filesystems/multigrain-ts.rst), and a sync then writes them too. Where
-//! every commit looks at the file it has synced, that is one more block for each. So these looks do
-//! not ask for the times.
+//! Since Linux 6.13, asking for the times of a file makes its next write store new ones of the finest
+//! grain (Documentation/filesystems/multigrain-ts.rst), and a sync then writes those too. Every commit
+//! checks the file it has synced, so asking for the times would cost one more block for each commit.
 
 use std::fs::File;
 use std::io;
@@ -11,22 +10,26 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 
-/// What a file is, and what it has.
+/// The identity and the size of a file.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
-    /// Which file it is: the device it is on, and its number there.
+pub struct Stat {
+    /// Which file it is: the major and minor number of its device, and its inode number.
     pub identity: (u32, u32, u64),
-    /// How long it is, in bytes.
+    /// Its length, in bytes.
     pub bytes: u64,
-    /// How much room it has on its disk, in bytes.
+    /// The space it takes on its disk, in bytes.
     pub allocated_bytes: u64,
 }
 
-/// What the system counts a file's blocks in.
+/// The unit in which statx(2) counts blocks, in bytes.
 const BLOCK_BYTES: u64 = 512;
 
-impl Look {
-    /// Looks at what a path names.
+const WANTED: StatxFlags = StatxFlags::INO
+    .union(StatxFlags::SIZE)
+    .union(StatxFlags::BLOCKS);
+
+impl Stat {
+    /// The file that a path names.
     ///
     /// # Errors
     /// Those of statx(2).
@@ -34,7 +37,7 @@ impl Look {
         Ok(Self::from(&statx(CWD, path, AtFlags::empty(), WANTED)?))
     }
 
-    /// Looks at a file that is open.
+    /// An open file.
     ///
     /// # Errors
     /// Those of statx(2).
@@ -50,7 +53,3 @@ impl Look {
         }
     }
 }
-
-const WANTED: StatxFlags = StatxFlags::INO
-    .union(StatxFlags::SIZE)
-    .union(StatxFlags::BLOCKS);
