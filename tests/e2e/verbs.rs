@@ -79,7 +79,7 @@ fn a_line_that_is_too_long_is_named_and_those_before_it_are_sent() {
     let server = start(&["tcp"]);
     let input = b"1\n2\n123456\n4\n";
     let ran = say(&server, "send --lines - --max-message 5", input).expect(2);
-    let want = "message 3 has more than the 5 bytes that a message may have";
+    let want = "message 3 exceeds 5 bytes";
     assert!(ran.stderr.contains(want), "{}", ran.stderr);
     check(&server, "receive --count 9", "", 0, "1\n2\n");
     // The server's own limit is lower.

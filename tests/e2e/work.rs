@@ -177,7 +177,7 @@ fn a_worker_ends_its_running_job_when_it_is_asked_to_stop() {
     let worker = start_worker(&server, "", &script);
     eventually("the job runs", || dir.path().join("running").exists());
     worker.signal("TERM");
-    worker.wait_for_stderr(|said| said.contains("Taking no more messages"));
+    worker.wait_for_stderr(|said| said.contains("Receiving no more messages"));
     fs::write(dir.path().join("go-on"), "").unwrap();
     assert_eq!(worker.wait(), Some(0));
     assert_eq!(fs::read_to_string(path("done")).unwrap(), "one");
@@ -483,7 +483,7 @@ fn do_anything(client: &mut Client, noise: &mut Noise, token: &mut Option<Token>
             Some(message) if noise.below(4) == 0 => client.unreserve(&message),
             _ => Ok(()),
         }),
-        9 => client.receive_and_forget().map(drop),
+        9 => client.receive_at_most_once().map(drop),
         10 => client.lease(soon, soon).map(|message| {
             *token = message.and_then(|message| match message.claim {
                 Claim::Leased(token) => Some(token),

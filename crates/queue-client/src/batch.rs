@@ -1,22 +1,22 @@
-//! Many messages, one behind the other, without waiting for the reply to each.
+//! Pipelining: many messages are sent one behind the other, and their replies read together.
 
 use std::mem;
-use std::sync::Arc;
 use std::time::Duration;
 
 use proto::frame::Message;
-use proto::queue::{Reply, Request};
+use proto::queue::Reply;
 
-use crate::client::{Client, Link, check_body, decode, millis, name, unexpected};
+use crate::client::{Client, send_request};
+use crate::link::{Socket, decode, unexpected};
 use crate::{Error, Unanswered};
 
-/// How many requests a [`Batch`] writes before it reads the replies, and how many bytes of them.
-/// The replies to so many fit into a socket's buffer, so the server can always write them.
+/// The most requests that a [`Batch`] writes before it reads the replies, and the most bytes. The
+/// replies to that many fit into a socket's buffer, so the server can always write them.
 const UNANSWERED_MAX: u64 = 512;
 const UNANSWERED_BYTES_MAX: usize = 256 * 1024;
 
-/// Messages that are sent one behind the other; see [`Client::batch`]. What is dropped before
-/// [`Batch::finish`] may not be sent.
+/// Messages that are sent one behind the other; see [`Client::batch`]. Those that are not flushed
+/// when it is dropped are not sent.
 #[must_use = "a batch is sent when it is finished"]
 pub struct Batch<'c> {
     client: &'c mut Client,
@@ -28,19 +28,31 @@ pub struct Batch<'c> {
     tally: Tally,
 }
 
-/// How the messages of a batch have fared.
+/// What has become of the messages of a batch.
 #[derive(Default)]
 struct Tally {
     answered: u64,
     stored: u64,
-    /// The first that was refused, and is not reported yet.
+    /// The first refusal that is not reported yet, and the message's number.
     refused: Option<(u64, Error)>,
 }
 
-impl<'c> Batch<'c> {
-    pub(crate) fn new(client: &'c mut Client, delay: Duration) -> Self {
-        Self {
-            client,
+impl Client {
+    /// Begins to send many messages, pipelined: without waiting for the reply to each.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let mut batch = client.batch(std::time::Duration::ZERO);
+    /// for n in 0..10_000 {
+    ///     batch.send(format!("job {n}").as_bytes())?;
+    /// }
+    /// let stored = batch.finish()?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    pub fn batch(&mut self, delay: Duration) -> Batch<'_> {
+        Batch {
+            client: self,
             delay,
             output: Vec::new(),
             unwritten: 0,
@@ -48,7 +60,37 @@ impl<'c> Batch<'c> {
         }
     }
 
-    /// Sends one more message, now or a little later. Over UDP it is always now.
+    /// Sends many messages. Over TCP they are pipelined, at most 512 of them or 256 KiB at once; over
+    /// UDP each is sent when the one before is stored. Returns how many there were.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let jobs = (0..10_000).map(|n| format!("job {n}"));
+    /// let stored = client.send_all(jobs, std::time::Duration::ZERO)?;
+    /// assert_eq!(stored, 10_000);
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BatchRefused`] names the first message that was refused, counted from 1. Those that
+    /// were sent together with it may be stored, and are counted; no more are sent.
+    /// [`Error::BatchLost`] if the server is lost.
+    pub fn send_all<B: AsRef<[u8]>>(
+        &mut self,
+        bodies: impl IntoIterator<Item = B>,
+        delay: Duration,
+    ) -> Result<u64, Error> {
+        let mut batch = self.batch(delay);
+        for body in bodies {
+            batch.send(body.as_ref())?;
+        }
+        batch.finish()
+    }
+}
+
+impl Batch<'_> {
+    /// Sends one more message: over UDP at once, over TCP together with others.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -64,22 +106,20 @@ impl<'c> Batch<'c> {
     /// [`Error::BatchRefused`] if one of the messages so far was refused, [`Error::BatchLost`] if
     /// the server is lost.
     pub fn send(&mut self, body: &[u8]) -> Result<(), Error> {
-        if let Err(error) = check_body(body) {
-            self.flush()?;
-            self.tally.count(Err(error));
-            return self.tally.report(0);
-        }
-        let queue = Arc::clone(&self.client.queue);
-        let request = Request::Send {
-            queue: name(&queue),
-            delay_millis: millis(self.delay)?,
-            body,
+        let request = match send_request(&self.client.queue, body, self.delay) {
+            Err(error @ Error::BodyTooLong(_)) => {
+                self.flush()?;
+                self.tally.count(Err(error));
+                return self.tally.report(0);
+            }
+            request => request?,
         };
-        if let Link::Udp(_) = self.client.link {
-            return match self.client.ask(&request).and_then(stored) {
+        if let Socket::Udp(_) = self.client.link.socket {
+            let reply = self.client.link.ask(&request, Duration::ZERO);
+            return match reply.and_then(stored) {
                 Err(cause) if cause.is_loss() => self.tally.lost(1, cause),
-                answer => {
-                    self.tally.count(answer);
+                stored => {
+                    self.tally.count(stored);
                     self.tally.report(0)
                 }
             };
@@ -92,7 +132,7 @@ impl<'c> Batch<'c> {
         }
     }
 
-    /// Sends at once what is not sent yet: before a wait for more to send, for instance.
+    /// Sends at once what is not sent yet, for instance before a wait for more input.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -107,32 +147,24 @@ impl<'c> Batch<'c> {
     /// # Errors
     /// As [`Batch::send`].
     pub fn flush(&mut self) -> Result<(), Error> {
-        let Link::Tcp(connection) = &mut self.client.link else {
+        let Socket::Tcp(connection) = &mut self.client.link.socket else {
             return Ok(());
         };
         let mut unanswered = mem::take(&mut self.unwritten);
-        if unanswered == 0 {
-            return Ok(());
-        }
-        let written = connection.write(&self.output);
-        self.output.clear();
-        let mut read = Ok(());
-        while unanswered > 0 && read.is_ok() {
-            read = connection.read(&mut self.client.payload).map(|kind| {
-                let answer = decode(kind, &self.client.payload).and_then(stored);
-                self.tally.count(answer);
+        let tally = &mut self.tally;
+        let read = connection.exchange(&self.output, |connection| {
+            let mut payload = Vec::new();
+            while unanswered > 0 {
+                let kind = connection.read(Duration::ZERO, &mut payload)?;
+                tally.count(decode(kind, &payload).and_then(stored));
                 unanswered -= 1;
-            });
-        }
-        if written.is_err() {
-            connection.lose();
-        }
-        match read {
-            Ok(()) => self.tally.report(0),
-            Err(error) => {
-                let cause = written.map_or_else(Error::from, |()| error);
-                self.tally.lost(unanswered, cause)
             }
+            Ok(())
+        });
+        self.output.clear();
+        match read {
+            Ok(()) => tally.report(0),
+            Err(cause) => tally.lost(unanswered, cause),
         }
     }
 
@@ -156,16 +188,16 @@ impl<'c> Batch<'c> {
 }
 
 impl Tally {
-    fn count(&mut self, answer: Result<(), Error>) {
+    fn count(&mut self, stored: Result<(), Error>) {
         self.answered += 1;
-        match answer {
+        match stored {
             Ok(()) => self.stored += 1,
             Err(error) if self.refused.is_none() => self.refused = Some((self.answered, error)),
             Err(_) => {}
         }
     }
 
-    /// Reports a refusal, if there was one. Of `unanswered` messages nobody knows how they fared.
+    /// Reports a refusal, if there was one. For `unanswered` messages no reply came.
     fn report(&mut self, unanswered: u64) -> Result<(), Error> {
         let unanswered = self.unanswered(unanswered);
         match self.refused.take() {
@@ -215,7 +247,7 @@ mod tests {
     use proto::ErrorCode;
     use proto::ErrorReply;
     use proto::frame;
-    use proto::queue::BODY_BYTES_MAX;
+    use proto::queue::{BODY_BYTES_MAX, Request};
 
     use super::*;
     use crate::Transport;

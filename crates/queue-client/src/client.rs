@@ -1,32 +1,27 @@
-//! A client of the queue server: requests and replies over TCP or UDP.
+//! A client of the queue server: one method a request.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cli::{ClientError, Endpoint};
-use proto::frame::{self, Message};
+use cli::Endpoint;
 use proto::queue::{BODY_BYTES_MAX, DURATION_MAX, MessageId, QueueName, Reply, Request};
 
-use crate::tcp::{Closer, Connection};
-use crate::udp::Datagrams;
-use crate::{Batch, Error, Transport};
+use crate::Error;
+use crate::link::{Link, Socket, Transport, unexpected};
+use crate::tcp::AbortHandle;
 
+mod queues;
 mod reserve;
-mod whole;
-
-/// Over UDP there is no connection that could hold a message; it is leased for so long instead.
-const UDP_LEASE: Duration = Duration::from_secs(60);
 
 /// A connection to a queue server.
 ///
-/// All methods wait for the server's answer, [`Endpoint::timeout`] at the most. Durations are sent
-/// in whole milliseconds; one that is longer than [`DURATION_MAX`] is refused.
+/// Each method waits for the server's reply, at most [`Endpoint::timeout`]. Durations are sent in
+/// whole milliseconds; one that exceeds [`DURATION_MAX`] is refused.
 ///
-/// Where an error says that the server was lost, what was asked for may or may not be done. A TCP
-/// connection is ended then, and what it held goes back to its queue: connect anew.
+/// Where an error says that the server was lost, the request may or may not have been executed. A TCP
+/// connection has ended then, and the server has requeued what was reserved over it: connect again.
 ///
 /// ```no_run
-/// use cli::{ClientError, Endpoint};
+/// use cli::Endpoint;
 /// use queue_client::{Client, Transport};
 ///
 /// let server = Endpoint::new("127.0.0.1", 55556);
@@ -40,14 +35,7 @@ const UDP_LEASE: Duration = Duration::from_secs(60);
 /// ```
 pub struct Client {
     pub(crate) link: Link,
-    pub(crate) queue: Arc<str>,
-    output: Vec<u8>,
-    pub(crate) payload: Vec<u8>,
-}
-
-pub(crate) enum Link {
-    Tcp(Connection),
-    Udp(Datagrams),
+    pub(crate) queue: String,
 }
 
 impl Client {
@@ -63,19 +51,13 @@ impl Client {
     /// # Errors
     /// If it cannot be reached.
     pub fn connect(server: &Endpoint, transport: Transport) -> Result<Self, Error> {
-        let link = match transport {
-            Transport::Tcp => Link::Tcp(Connection::new(server)?),
-            Transport::Udp => Link::Udp(Datagrams::new(server)?),
-        };
         Ok(Self {
-            link,
-            queue: QueueName::DEFAULT.as_str().into(),
-            output: Vec::new(),
-            payload: Vec::new(),
+            link: Link::new(server, transport)?,
+            queue: QueueName::DEFAULT.as_str().to_owned(),
         })
     }
 
-    /// Chooses the queue that everything from now on is about.
+    /// Chooses the queue for all further requests.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -86,7 +68,7 @@ impl Client {
     /// # Ok::<(), queue_client::Error>(())
     /// ```
     pub fn set_queue(&mut self, queue: QueueName) {
-        self.queue = queue.as_str().into();
+        self.queue = queue.as_str().to_owned();
     }
 
     /// A handle that ends this client's waits from another thread. `None` over UDP.
@@ -94,15 +76,15 @@ impl Client {
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// let closer = client.closer();
-    /// std::thread::spawn(move || closer.inspect(|closer| closer.close()));
+    /// let handle = client.abort_handle().expect("over TCP");
+    /// std::thread::spawn(move || handle.abort());
     /// client.receive_wait(std::time::Duration::from_secs(60))?;
     /// # Ok::<(), queue_client::Error>(())
     /// ```
-    pub fn closer(&self) -> Option<Closer> {
-        match &self.link {
-            Link::Tcp(connection) => Some(connection.closer()),
-            Link::Udp(_) => None,
+    pub fn abort_handle(&self) -> Option<AbortHandle> {
+        match &self.link.socket {
+            Socket::Tcp(connection) => Some(connection.abort_handle()),
+            Socket::Udp(_) => None,
         }
     }
 
@@ -121,7 +103,7 @@ impl Client {
         self.send_delayed(body, Duration::ZERO)
     }
 
-    /// Puts a message at the end of the queue after a delay, 49 days at the most.
+    /// Puts a message at the end of the queue after a delay of at most 49 days.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -133,118 +115,37 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn send_delayed(&mut self, body: &[u8], delay: Duration) -> Result<MessageId, Error> {
-        check_body(body)?;
-        let queue = Arc::clone(&self.queue);
-        let request = Request::Send {
-            queue: name(&queue),
-            delay_millis: millis(delay)?,
-            body,
-        };
-        match self.ask(&request)? {
+        let request = send_request(&self.queue, body, delay)?;
+        match self.link.ask(&request, Duration::ZERO)? {
             Reply::Stored { id } => Ok(id),
             other => Err(unexpected(&other)),
         }
     }
-
-    /// Begins to send many messages, without waiting for the reply to each.
-    ///
-    /// ```no_run
-    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
-    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// let mut batch = client.batch(std::time::Duration::ZERO);
-    /// for n in 0..10_000 {
-    ///     batch.send(format!("job {n}").as_bytes())?;
-    /// }
-    /// let stored = batch.finish()?;
-    /// # Ok::<(), queue_client::Error>(())
-    /// ```
-    pub fn batch(&mut self, delay: Duration) -> Batch<'_> {
-        Batch::new(self, delay)
-    }
-
-    /// Sends many messages, without waiting for the reply to each: over TCP up to 512, or 256 KiB,
-    /// are on their way at once. Over UDP they go one after the other. Returns how many there
-    /// were.
-    ///
-    /// ```no_run
-    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
-    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// let jobs = (0..10_000).map(|n| format!("job {n}"));
-    /// let stored = client.send_all(jobs, std::time::Duration::ZERO)?;
-    /// assert_eq!(stored, 10_000);
-    /// # Ok::<(), queue_client::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::BatchRefused`] names the first message that was refused, counted from 1. Those
-    /// that were on their way behind it may be stored, and are counted; no more are sent.
-    /// [`Error::BatchLost`] if the server is lost.
-    pub fn send_all<B: AsRef<[u8]>>(
-        &mut self,
-        bodies: impl IntoIterator<Item = B>,
-        delay: Duration,
-    ) -> Result<u64, Error> {
-        let mut batch = self.batch(delay);
-        for body in bodies {
-            batch.send(body.as_ref())?;
-        }
-        batch.finish()
-    }
-
-    fn ask_done(&mut self, request: &Request) -> Result<u64, Error> {
-        match self.ask(request)? {
-            Reply::Done { messages } => Ok(messages),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply<'_>, Error> {
-        self.ask_and_wait(request, Duration::ZERO)
-    }
-
-    fn ask_and_wait(&mut self, request: &Request, wait: Duration) -> Result<Reply<'_>, Error> {
-        let kind = match &mut self.link {
-            Link::Tcp(connection) => {
-                self.output.clear();
-                request.encode(&mut self.output);
-                connection.ask(&self.output, wait, &mut self.payload)?
-            }
-            Link::Udp(datagrams) => datagrams.ask(request, &mut self.payload)?,
-        };
-        decode(kind, &self.payload)
-    }
 }
 
-pub(crate) fn decode(kind: u8, payload: &[u8]) -> Result<Reply<'_>, Error> {
-    let reply = Reply::decode(kind, payload);
-    Ok(reply.map_err(frame::FrameError::from)?)
+fn name(queue: &str) -> QueueName<'_> {
+    QueueName::new(queue).expect("it is made of a name")
 }
 
-/// The error that a reply is which is not to what was asked.
-pub(crate) fn unexpected(reply: &Reply) -> Error {
-    match reply {
-        Reply::Error(error) => Error::Refused {
-            code: error.code,
-            sentence: error.sentence.to_owned(),
-        },
-        _ => ClientError::Unexpected.into(),
+/// The request that puts a message into the queue. No server takes a body that exceeds
+/// [`BODY_BYTES_MAX`].
+pub(crate) fn send_request<'r>(
+    queue: &'r str,
+    body: &'r [u8],
+    delay: Duration,
+) -> Result<Request<'r>, Error> {
+    if body.len() > BODY_BYTES_MAX {
+        return Err(Error::BodyTooLong(body.len()));
     }
+    Ok(Request::Send {
+        queue: name(queue),
+        delay_millis: millis(delay)?,
+        body,
+    })
 }
 
-pub(crate) fn name(queue: &str) -> QueueName<'_> {
-    QueueName::new(queue).expect("it was a name when it was chosen")
-}
-
-/// Whether a body fits into a frame, whatever the server's limit is.
-pub(crate) fn check_body(body: &[u8]) -> Result<(), Error> {
-    match body.len() {
-        ..=BODY_BYTES_MAX => Ok(()),
-        bytes => Err(Error::BodyTooLong(bytes)),
-    }
-}
-
-/// A duration as it stands in a request.
-pub(crate) fn millis(duration: Duration) -> Result<u32, Error> {
+/// A duration in milliseconds, as requests carry it.
+fn millis(duration: Duration) -> Result<u32, Error> {
     let millis = u32::try_from(duration.as_millis()).ok();
     millis
         .filter(|_| duration <= DURATION_MAX)
@@ -259,6 +160,7 @@ mod tests {
 
     use proto::ErrorCode;
     use proto::ErrorReply;
+    use proto::frame::{self, Message};
     use proto::queue::Claim;
 
     use super::*;

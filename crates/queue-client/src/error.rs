@@ -1,4 +1,4 @@
-//! What can go wrong for a queue client.
+//! What can go wrong for a queue client, and with which exit code.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,111 +14,160 @@ use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX, DURATION_MAX};
 use proto::text::QUEUE_EMPTY;
 
 /// Why a client did not do what it was asked.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no message in the queue.
+    #[error("{QUEUE_EMPTY}")]
     Empty,
     /// The server refused.
+    #[error("the server refused: {sentence}")]
     Refused {
         /// For programs.
         code: ErrorCode,
         /// For people.
         sentence: String,
     },
-    /// Of many messages, at least one was refused.
+    /// Of the messages of a batch, at least one was refused.
+    #[error("message {number} was not stored; {stored} were{}", .unanswered.as_clause())]
     BatchRefused {
         /// The first that was, counted from 1.
         number: u64,
         /// How many were stored, before and behind it.
         stored: u64,
-        /// Of which at the end it is not known, because the server was lost.
+        /// The ones without a reply, because the server was lost.
         unanswered: Unanswered,
-        /// Why it was.
+        /// Why it was refused.
+        #[source]
         cause: Box<Error>,
     },
-    /// The server was lost while many messages were sent.
+    /// The server was lost while a batch was sent.
+    #[error("{unanswered}; {stored} were")]
     BatchLost {
         /// How many were stored.
         stored: u64,
-        /// Of which it is not known.
+        /// The ones without a reply.
         unanswered: Unanswered,
-        /// How it was lost.
+        /// How the server was lost.
+        #[source]
         cause: Box<Error>,
     },
     /// A piece of the input is longer than a message may be.
+    #[error(
+        "message {number} exceeds {bytes_max} bytes (--max-message allows more); the {sent} before \
+         it were sent"
+    )]
     PieceTooLong {
         /// Which one, counted from 1.
         number: u64,
         /// How many were sent before it.
         sent: u64,
-        /// How long it may be.
+        /// The longest message, in bytes.
         bytes_max: usize,
     },
-    /// A command failed, and the message was given back.
+    /// A command failed, and its message was released.
+    #[error("the command failed ({0}), the message was released")]
     JobFailed(ExitStatus),
-    /// A command failed, and its message is among the dead now.
+    /// A command failed, and its message is a dead letter.
+    #[error("the command failed ({0}), the message is a dead letter: it was handed out too often")]
     JobDied(ExitStatus),
-    /// A command was stopped together with its worker, and the message was given back.
+    /// A command was stopped together with its worker, and its message was unreserved.
+    #[error(
+        "the command was stopped ({0}), the message was unreserved: this attempt does not count"
+    )]
     JobStopped(ExitStatus),
-    /// While a queue was drained, messages have died.
-    Died {
-        /// How many.
-        messages: u64,
-    },
-    /// A second signal has ended the commands that ran.
-    CutShort,
+    /// While a queue was drained, this many messages became dead letters.
+    #[error("dead letters: {0}")]
+    DeadLetters(u64),
+    /// A second signal has aborted the commands that ran.
+    #[error("stopped before all commands had ended")]
+    Aborted,
     /// A command could not be started.
+    #[error("cannot start {}", .command.display())]
     Start {
         /// The command.
         command: OsString,
         /// Why.
+        #[source]
         cause: io::Error,
     },
     /// A thread, a signal handler or process 1 could not be set up.
-    Setup(io::Error),
+    #[error("cannot set up the worker")]
+    Setup(#[source] io::Error),
     /// A file could not be written.
+    #[error("cannot write {}", .path.display())]
     Write {
-        /// Where it was to be.
+        /// Its path.
         path: PathBuf,
         /// Why.
+        #[source]
         cause: io::Error,
     },
-    /// A message is longer than may be sent.
+    /// The input is longer than a message may be.
+    #[error(
+        "{} exceeds {bytes_max} bytes (--truncate sends the first {bytes_max}, --max-message allows \
+         more)",
+        .path.display()
+    )]
     TooLong {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
-        /// How long it may be.
+        /// The longest message, in bytes.
         bytes_max: usize,
     },
-    /// A delay, a lease or a wait is longer than [`DURATION_MAX`].
+    /// A delay, a lease or a wait exceeds [`DURATION_MAX`].
+    #[error(
+        "a delay, a lease or a wait of {} s exceeds the limit of {} s (49 days)",
+        .0.as_secs(),
+        DURATION_MAX.as_secs()
+    )]
     DurationTooLong(Duration),
     /// A body is longer than a frame can carry; with its length in bytes.
+    #[error("a message of {0} bytes exceeds the {BODY_BYTES_MAX} bytes that any server accepts")]
     BodyTooLong(usize),
     /// A request is longer than a datagram can be; with its length in bytes.
+    #[error(
+        "a datagram of {0} bytes exceeds the {DATAGRAM_BYTES_MAX} bytes that UDP can carry; send it \
+         over TCP"
+    )]
     TooLongForUdp(usize),
-    /// The message to send could not be read.
+    /// The input could not be read.
+    #[error("cannot read {}", .path.display())]
     Read {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
         /// Why.
+        #[source]
         cause: io::Error,
     },
-    /// What was read from standard input is not a token.
+    /// The first line of standard input is not a token.
+    #[error("the first line of standard input must be a token, as lease prints it")]
     NotAToken,
-    /// The token of a leased message could not be written to standard output.
-    Token(io::Error),
-    /// What every client can meet.
-    Client(ClientError),
+    /// The token of a leased message could not be printed.
+    #[error("cannot print the token, and the message was unreserved")]
+    Token(#[source] io::Error),
+    /// What every client can fail with.
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
-/// The messages at the end of a batch of which it is not known whether they are stored.
+/// The messages at the end of a batch whose replies have not come: they may be stored or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unanswered {
     /// The first of them, counted from 1.
     pub first: u64,
     /// How many they are.
     pub messages: u64,
+}
+
+impl Unanswered {
+    /// What is added to a sentence about the others.
+    fn as_clause(&self) -> String {
+        match self.messages {
+            0 => String::new(),
+            1.. => format!("; {self}"),
+        }
+    }
 }
 
 impl fmt::Display for Unanswered {
@@ -132,124 +181,22 @@ impl fmt::Display for Unanswered {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str(QUEUE_EMPTY),
-            Self::Refused { sentence, .. } => write!(f, "the server refused: {sentence}"),
-            Self::BatchRefused {
-                number,
-                stored,
-                unanswered,
-                ..
-            } => {
-                write!(f, "message {number} was not stored; {stored} were")?;
-                match unanswered.messages {
-                    0 => Ok(()),
-                    1.. => write!(f, "; {unanswered}"),
-                }
-            }
-            Self::BatchLost {
-                stored, unanswered, ..
-            } => write!(f, "{unanswered}; {stored} were"),
-            Self::PieceTooLong {
-                number,
-                sent,
-                bytes_max,
-            } => write!(
-                f,
-                "message {number} has more than the {bytes_max} bytes that a message may have \
-                 (--max-message); the {sent} before it were sent"
-            ),
-            Self::JobFailed(status) => {
-                write!(
-                    f,
-                    "the command failed ({status}), the message was given back"
-                )
-            }
-            Self::JobDied(status) => write!(
-                f,
-                "the command failed ({status}), and the message is dead: it was handed out too often"
-            ),
-            Self::JobStopped(status) => write!(
-                f,
-                "the command was stopped ({status}), the message was given back and this attempt \
-                 does not count"
-            ),
-            Self::Died { messages: 1 } => f.write_str("a message is dead"),
-            Self::Died { messages } => write!(f, "{messages} messages are dead"),
-            Self::CutShort => f.write_str("stopped before all commands had ended"),
-            Self::Start { command, .. } => write!(f, "cannot start {}", command.display()),
-            Self::Setup(_) => f.write_str("cannot set up the worker"),
-            Self::Write { path, .. } => write!(f, "cannot write {}", path.display()),
-            Self::TooLong { path, bytes_max } => write!(
-                f,
-                "{} exceeds {bytes_max} bytes (--truncate sends the first {bytes_max}, \
-                 --max-message allows more)",
-                path.display()
-            ),
-            Self::DurationTooLong(duration) => write!(
-                f,
-                "a delay, a lease or a wait of {} s exceeds the limit of {} s (49 days)",
-                duration.as_secs(),
-                DURATION_MAX.as_secs()
-            ),
-            Self::BodyTooLong(bytes) => write!(
-                f,
-                "a message of {bytes} bytes is over the {BODY_BYTES_MAX} that any server takes"
-            ),
-            Self::TooLongForUdp(bytes) => write!(
-                f,
-                "a datagram of {bytes} bytes is over the {DATAGRAM_BYTES_MAX} that UDP can carry; \
-                 send it over TCP"
-            ),
-            Self::Read { path, .. } => write!(f, "cannot read {}", path.display()),
-            Self::NotAToken => {
-                f.write_str("the first line of standard input must be a token, as lease prints it")
-            }
-            Self::Token(_) => f.write_str("cannot print the token, and the message was given back"),
-            Self::Client(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::BatchRefused { cause, .. } | Self::BatchLost { cause, .. } => Some(cause),
-            Self::Read { cause, .. }
-            | Self::Write { cause, .. }
-            | Self::Start { cause, .. }
-            | Self::Setup(cause)
-            | Self::Token(cause) => Some(cause),
-            Self::Client(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
 impl Error {
-    /// Whether it is left open what the server has done.
+    /// Whether the request was on its way: the server may have executed it, or not.
     pub(crate) fn is_loss(&self) -> bool {
         matches!(self, Self::Client(error) if error.is_loss())
     }
 
     /// Whether the server is away, or about to be, and may be back: it was lost or cannot be
-    /// reached, it shuts down, or it has as many connections as it accepts.
+    /// reached, it shuts down, or its connection limit is met.
     pub(crate) fn is_server_away(&self) -> bool {
         match self {
-            Self::Client(error) => error.is_loss() || matches!(error, ClientError::Connect { .. }),
+            Self::Client(ClientError::Connect { .. }) => true,
             Self::Refused { code, .. } => {
                 matches!(code, ErrorCode::ShuttingDown | ErrorCode::Busy)
             }
-            _ => false,
+            other => other.is_loss(),
         }
-    }
-}
-
-impl From<ClientError> for Error {
-    fn from(error: ClientError) -> Self {
-        Self::Client(error)
     }
 }
 
@@ -263,7 +210,7 @@ impl From<FrameError> for Error {
     fn from(error: FrameError) -> Self {
         match error {
             FrameError::Io(error) => error.into(),
-            other => ClientError::malformed(other).into(),
+            malformed => ClientError::malformed(malformed).into(),
         }
     }
 }
@@ -280,7 +227,7 @@ impl Failure for Error {
             | Self::JobFailed(_)
             | Self::JobDied(_)
             | Self::JobStopped(_)
-            | Self::Died { .. } => Exit::Refused,
+            | Self::DeadLetters(_) => Exit::Refused,
             Self::BatchRefused { cause, .. } | Self::BatchLost { cause, .. } => cause.exit(),
             Self::TooLong { .. }
             | Self::PieceTooLong { .. }
@@ -292,7 +239,7 @@ impl Failure for Error {
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Start { .. }
-            | Self::CutShort
+            | Self::Aborted
             | Self::Setup(_) => Exit::Local,
             Self::Client(error) => error.exit(),
         }

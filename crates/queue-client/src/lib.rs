@@ -6,19 +6,18 @@ mod batch;
 mod client;
 mod error;
 mod lease;
+mod link;
 mod message;
 mod receive;
 mod reconnect;
 mod send;
 mod show;
 mod stats;
-mod stop;
 mod tcp;
 mod token;
 mod udp;
 mod work;
 
-use std::str::FromStr;
 use std::time::Duration;
 
 // What the methods of a client take and return.
@@ -30,11 +29,12 @@ pub use batch::Batch;
 pub use client::Client;
 pub use error::{Error, Unanswered};
 pub use lease::Lease;
+pub use link::Transport;
 pub use message::{Peeked, Received, Released};
 pub use receive::{Ending, Receive};
 pub use send::{Send, Source};
 pub use stats::Stats;
-pub use tcp::Closer;
+pub use tcp::AbortHandle;
 pub use token::TokenSource;
 pub use work::{Work, guard};
 
@@ -49,27 +49,6 @@ pub struct Config {
     pub queue: String,
     /// What is to be done.
     pub action: Action,
-}
-
-/// How a server is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Over TCP.
-    Tcp,
-    /// Over UDP.
-    Udp,
-}
-
-impl FromStr for Transport {
-    type Err = ();
-
-    fn from_str(word: &str) -> Result<Self, ()> {
-        match word.to_ascii_uppercase().as_str() {
-            "TCP" => Ok(Self::Tcp),
-            "UDP" => Ok(Self::Udp),
-            _ => Err(()),
-        }
-    }
 }
 
 /// The program's verbs.

@@ -1,18 +1,18 @@
-//! What a client gets of a message.
+//! Messages as a client gets them.
 
 use proto::queue::{Claim, MessageId};
 
 /// A message that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "a message returns to its queue unless it is acknowledged"]
+#[must_use = "a message is requeued unless it is acknowledged"]
 pub struct Received {
-    /// What the server calls it.
+    /// The number that the server has given it.
     pub id: MessageId,
     /// How often it was handed out, this time included.
     pub attempt: u32,
     /// What was sent.
     pub body: Vec<u8>,
-    /// What it is acknowledged by.
+    /// What acknowledges it.
     pub claim: Claim,
 }
 
@@ -22,21 +22,21 @@ impl From<&Received> for Claim {
     }
 }
 
-/// Where a message went that was released.
+/// Where a released message went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
     /// Back to its queue.
     Queued,
-    /// To the dead, because it was handed out too often.
+    /// To the dead letters, because it was handed out too often.
     Dead,
 }
 
-/// A message that was looked at and stays in its queue.
+/// A message that was looked at, and stays in its queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peeked {
-    /// Where it is; the next one is behind this.
+    /// Its position in the queue; the next message has a higher one.
     pub position: u64,
-    /// What the server calls it.
+    /// The number that the server has given it.
     pub id: MessageId,
     /// How often it was handed out.
     pub attempts: u32,

@@ -1,8 +1,8 @@
 //! Requests and replies over TCP, where replies come in the order of the requests.
 //!
-//! Nothing in a reply says which request it is to. So a connection on which a reply did not come
-//! is of no further use: the reply may still come, and be taken for that to the next request. It
-//! is ended then, with which the server also gets back what the connection holds.
+//! Nothing in a reply says which request it belongs to. So a connection is useless once a reply has
+//! not come in time: it may still come, and pass for the reply to the next request. The connection is
+//! ended instead, and the server requeues what was reserved over it.
 
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
@@ -21,33 +21,34 @@ pub(crate) struct Connection {
     is_lost: bool,
 }
 
-/// Ends a client's connection from another thread; see [`Client::closer`](crate::Client::closer).
+/// Ends a client's connection from another thread; see
+/// [`Client::abort_handle`](crate::Client::abort_handle).
 #[derive(Debug, Clone)]
-pub struct Closer(Arc<TcpStream>);
+pub struct AbortHandle(Arc<TcpStream>);
 
-impl Closer {
-    /// Makes whatever the client waits for, now or later, end as lost. What it holds
-    /// goes back to its queue.
+impl AbortHandle {
+    /// Makes every wait of the client, now or later, fail as a lost connection does. The server
+    /// requeues what the client has reserved.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// client.closer().expect("over TCP").close();
+    /// client.abort_handle().expect("over TCP").abort();
     /// # Ok::<(), queue_client::Error>(())
     /// ```
-    pub fn close(&self) {
+    pub fn abort(&self) {
         // An error means that it has ended already.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 
-    /// The same, for a client that does nothing but wait for a message: one that is handed out at this
-    /// very moment goes back as if it had not been.
-    pub(crate) fn end_wait(&self) {
+    /// The same for a client that does nothing but wait for a message: one that is handed out at this
+    /// moment is unreserved.
+    pub(crate) fn abort_wait(&self) {
         let mut request = Vec::new();
         Request::UnreserveAll.encode(&mut request);
-        // An older server refuses this, and it ends all the same.
+        // A server that does not support this refuses it, and the wait ends all the same.
         let _ = (&*self.0).write_all(&request);
-        self.close();
+        self.abort();
     }
 }
 
@@ -59,40 +60,44 @@ impl Connection {
         })
     }
 
-    pub(crate) fn closer(&self) -> Closer {
-        Closer(Arc::clone(self.stream.get_ref().socket()))
+    pub(crate) fn abort_handle(&self) -> AbortHandle {
+        AbortHandle(Arc::clone(self.stream.get_ref().socket()))
     }
 
-    /// Sends a request, and waits for its reply so much longer than usual. Returns the reply's
-    /// kind and leaves the rest in `payload`.
+    /// Sends a request, and waits `wait` longer than usual for its reply. Returns the reply's kind
+    /// and leaves the rest in `payload`.
     pub(crate) fn ask(
         &mut self,
         request: &[u8],
         wait: Duration,
         payload: &mut Vec<u8>,
     ) -> Result<u8, Error> {
-        // A server that refuses a long message may close while we still write it; its reply tells
-        // more than the broken pipe does.
-        let written = self.write(request);
-        let read = self.read_after(wait, payload);
+        self.exchange(request, |connection| connection.read(wait, payload))
+    }
+
+    /// Sends requests, and has `read` read their replies. A server that refuses a long message may
+    /// close while this still writes it, so replies are read even if that has failed.
+    pub(crate) fn exchange<T>(
+        &mut self,
+        requests: &[u8],
+        read: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let written = self.write(requests);
+        let read = read(self);
         if written.is_err() {
             self.lose();
         }
         read.map_err(|error| written.map_or_else(Error::from, |()| error))
     }
 
-    pub(crate) fn write(&mut self, requests: &[u8]) -> io::Result<()> {
+    fn write(&mut self, requests: &[u8]) -> io::Result<()> {
         self.check()?;
         self.stream.get_mut().begin(Duration::ZERO);
         self.stream.get_mut().write_all(requests)
     }
 
     /// Reads one reply: returns its kind and leaves the rest in `payload`.
-    pub(crate) fn read(&mut self, payload: &mut Vec<u8>) -> Result<u8, Error> {
-        self.read_after(Duration::ZERO, payload)
-    }
-
-    fn read_after(&mut self, wait: Duration, payload: &mut Vec<u8>) -> Result<u8, Error> {
+    pub(crate) fn read(&mut self, wait: Duration, payload: &mut Vec<u8>) -> Result<u8, Error> {
         self.check()?;
         self.stream.get_mut().begin(wait);
         let error = match frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, payload) {
@@ -104,10 +109,10 @@ impl Connection {
         Err(error)
     }
 
-    /// Ends the connection, for its replies can no longer be told apart.
-    pub(crate) fn lose(&mut self) {
+    /// Ends the connection, because its replies can no longer be matched to requests.
+    fn lose(&mut self) {
         self.is_lost = true;
-        self.closer().close();
+        self.abort_handle().abort();
     }
 
     fn check(&self) -> io::Result<()> {
@@ -157,20 +162,20 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_ended_by_the_closer() {
+    fn a_wait_is_ended_by_the_abort_handle() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut connection = connection(&listener, Duration::from_secs(60));
         let (_server, _) = listener.accept().unwrap();
-        let closer = connection.closer();
+        let handle = connection.abort_handle();
         let waiting = thread::spawn(move || connection.ask(b"?", Duration::MAX, &mut Vec::new()));
-        closer.close();
+        handle.abort();
         let Error::Client(ClientError::Lost(_)) = waiting.join().unwrap().unwrap_err() else {
             panic!("another error")
         };
     }
 
     #[test]
-    fn who_ends_a_wait_wants_nothing_that_is_handed_out_at_this_moment() {
+    fn an_aborted_wait_unreserves_what_is_handed_out_at_this_moment() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut connection = connection(&listener, Duration::from_secs(60));
         let (mut server, _) = listener.accept().unwrap();
@@ -178,7 +183,7 @@ mod tests {
         server
             .write_all(b"\0\0\0\x0d\x42\0\0\0\0\0\0\0\x07\0\0\0\x01")
             .unwrap();
-        connection.closer().end_wait();
+        connection.abort_handle().abort_wait();
         // Ends the process's end of it, as the end of the process does.
         connection.lose();
         drop(connection);

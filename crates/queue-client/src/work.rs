@@ -1,15 +1,16 @@
 //! `work`: a command for each message.
 //!
-//! A message is held by the worker's connection while its command runs, so it goes back to the
-//! queue when the worker dies. It is acknowledged when the command has succeeded, and released when
-//! it has not. What was never begun, or was ended because the worker stops, is given back as if it
-//! had not been handed out.
+//! The worker's connection keeps a message reserved while its command runs, so the server requeues it
+//! when the worker dies. It is acknowledged when the command has succeeded, and released when it has
+//! failed. What was never begun, or was ended because the worker stops, is unreserved: that attempt
+//! does not count.
 
-mod end;
 mod guardian;
 mod init;
 mod job;
 mod lookup;
+mod pool;
+mod signals;
 
 use std::ffi::OsString;
 use std::io;
@@ -20,22 +21,22 @@ use std::time::{Duration, Instant};
 
 use crate::receive::LONG_WAIT;
 use crate::reconnect::Losses;
-use crate::stop::{Stop, StopOnPanic, StopOnSignals};
 use crate::{Client, Config, Error, Received, Released};
 
-use end::{Busy, End, Next};
+use pool::{Activity, Member, Next, Pool};
+use signals::StopOnSignals;
 
-/// How many commands may run at once.
+/// The most commands that run at once.
 pub const JOBS_MAX: usize = 256;
 
-/// The pause of a thread that the server has no place for, while it has one for others.
-const NO_PLACE_PAUSE: Duration = Duration::from_secs(1);
+/// The pause of a thread that the server has no connection left for, while it has one for others.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a thread rests whose command has failed for a message that is dead already: nothing
-/// else would keep it from running the same one again and again.
-const DEAD_PAUSE: Duration = Duration::from_secs(1);
+/// The pause of a thread whose command has failed for a dead letter. Without it the thread would run
+/// the same command again and again.
+const DEAD_LETTER_PAUSE: Duration = Duration::from_secs(1);
 
-/// What to run, and for how long.
+/// What to run, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     /// How many commands run at once.
@@ -44,9 +45,9 @@ pub struct Work {
     pub once: bool,
     /// Whether to end when the queue is empty, no command runs, and none is to be retried.
     pub drain: bool,
-    /// End when no message came for so long; `None` is never.
+    /// How long without a message until the worker ends; `None` is for ever.
     pub wait: Option<Duration>,
-    /// How long a message whose command failed is kept back.
+    /// The delay with which a message is released when its command has failed.
     pub retry_delay: Duration,
     /// The command.
     pub command: OsString,
@@ -54,8 +55,8 @@ pub struct Work {
     pub args: Vec<OsString>,
 }
 
-/// Guards a command, if the program was started by a worker to do that; else `None`. To be called
-/// before anything else by every program that calls [`run`](crate::run), with its arguments.
+/// Guards a command, if a worker has started this program for that; else `None`. A program that calls
+/// [`run`](crate::run) must call this before anything else, with its arguments.
 pub fn guard(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     if args.nth(1)? != guardian::ARG {
         return None;
@@ -69,45 +70,39 @@ impl Work {
         if init::is_needed() {
             match init::run().map_err(Error::Setup)? {}
         }
-        // Before anything is taken: a worker that can do nothing must not use up the attempts of
+        // Before anything is reserved: a worker that can do nothing must not use up the attempts of
         // messages that another one could work on.
         lookup::find(&self.command).map_err(|cause| self.cannot_start(cause))?;
-        let stop = Arc::new(Stop::default());
-        let _signals = StopOnSignals::new(Arc::clone(&stop)).map_err(Error::Setup)?;
-        let end = End::new();
-        self.run_threads(config, &stop, &end)?;
-        if stop.is_cut_short() {
-            return Err(Error::CutShort);
+        let pool = Arc::new(Pool::new(self.jobs));
+        let _signals = StopOnSignals::new(Arc::clone(&pool)).map_err(Error::Setup)?;
+        self.run_threads(config, &pool)?;
+        if pool.is_aborting() {
+            return Err(Error::Aborted);
         }
-        match end.dead() {
+        match pool.dead_letters() {
             0 => Ok(()),
-            messages => Err(Error::Died { messages }),
+            messages => Err(Error::DeadLetters(messages)),
         }
     }
 
-    fn run_threads(&self, config: &Config, stop: &Stop, end: &End) -> Result<(), Error> {
+    fn run_threads(&self, config: &Config, pool: &Pool) -> Result<(), Error> {
         thread::scope(|scope| {
             let mut threads = Vec::new();
             for number in 0..self.jobs {
-                let worker = move || {
-                    let _guard = StopOnPanic(stop);
-                    let worked = Worker {
+                let work = move || {
+                    let worker = Worker {
                         work: self,
                         config,
-                        stop,
-                        end,
-                    }
-                    .work();
-                    if worked.is_err() {
-                        stop.stop();
-                    }
-                    worked
+                        pool,
+                        member: pool.member(number),
+                    };
+                    worker.work().inspect_err(|_| pool.stop())
                 };
                 let named = thread::Builder::new().name(format!("worker {number}"));
-                match named.spawn_scoped(scope, worker) {
+                match named.spawn_scoped(scope, work) {
                     Ok(thread) => threads.push(thread),
                     Err(error) => {
-                        stop.stop();
+                        pool.stop();
                         return Err(Error::Setup(error));
                     }
                 }
@@ -133,47 +128,44 @@ impl Work {
 struct Worker<'w> {
     work: &'w Work,
     config: &'w Config,
-    stop: &'w Stop,
-    end: &'w End,
+    pool: &'w Pool,
+    member: Member<'w>,
 }
 
-/// A message to run the command for, and the note that this is done.
-type Job<'w> = (Received, Busy<'w>);
-
-impl<'w> Worker<'w> {
+impl Worker<'_> {
     fn work(&self) -> Result<(), Error> {
         let mut losses = Losses::default();
         while let Some(mut client) = self.connect()? {
-            let asked = Instant::now();
-            let connected = self.end.connected();
+            let connected_at = Instant::now();
+            self.member.set(Activity::Connected);
             let served = self.serve(&mut client);
-            drop(connected);
+            self.member.set(Activity::Away);
             match served {
-                Err(error) if self.stop.is_stopping() && error.is_server_away() => break,
+                Err(error) if self.pool.is_stopping() && error.is_server_away() => break,
                 Err(error) => {
-                    let pause = losses.pause_before_next(self.config, asked, &error);
+                    let pause = losses.pause_before_next(self.config, connected_at, &error);
                     let may_wait = error.is_server_away() && self.has_others();
-                    match pause.or_else(|| may_wait.then_some(NO_PLACE_PAUSE)) {
-                        Some(pause) => self.stop.pause(pause),
+                    match pause.or_else(|| may_wait.then_some(BUSY_PAUSE)) {
+                        Some(pause) => self.pool.pause(pause),
                         None => return Err(error),
                     }
                 }
-                Ok(()) => return Ok(()),
+                Ok(()) => break,
             }
         }
         Ok(())
     }
 
-    /// Connects; `None` when there is no more to do.
+    /// Connects; `None` when nothing is left to do.
     fn connect(&self) -> Result<Option<Client>, Error> {
-        let is_over = || self.stop.is_stopping() || self.end.is_over();
-        while !is_over() {
+        while !self.pool.is_over() {
             let connected = self.config.connect_while(|pause| {
-                self.stop.pause(pause);
-                !is_over()
+                self.pool.pause(pause);
+                !self.pool.is_over()
             });
             match connected {
-                Err(error) if error.is_server_away() && (is_over() || self.has_others()) => {}
+                Err(error)
+                    if error.is_server_away() && (self.pool.is_over() || self.has_others()) => {}
                 connected => return connected.map(Some),
             }
         }
@@ -183,41 +175,41 @@ impl<'w> Worker<'w> {
     /// Whether another thread has a connection. Then the server is there, but may have none left for
     /// this one, and the others do its work.
     fn has_others(&self) -> bool {
-        self.config.waits_for_server() && self.end.has_connected()
+        self.config.waits_for_server() && self.pool.has_connected()
     }
 
-    /// Takes messages over one connection and runs the command for each.
+    /// Receives messages over one connection, and runs the command for each.
     fn serve(&self, client: &mut Client) -> Result<(), Error> {
-        while let Some((message, _running)) = self.take(client)? {
-            if self.stop.is_stopping() {
-                // It was handed out in that very moment.
+        while let Some(message) = self.next(client)? {
+            if self.pool.is_stopping() {
+                // It was handed out at that moment.
                 return client.unreserve(&message);
             }
             self.execute(client, &message)?;
             if self.work.once {
                 return Ok(());
             }
+            self.member.set(Activity::Connected);
         }
-        match self.work.once && !self.stop.is_stopping() {
+        match self.work.once && !self.pool.is_stopping() {
             true => Err(Error::Empty),
             false => Ok(()),
         }
     }
 
-    /// The next message; `None` when there is none for as long as it was to be waited for, or the
-    /// workers are to stop.
-    fn take(&self, client: &mut Client) -> Result<Option<Job<'w>>, Error> {
+    /// The next message; `None` when there is none for as long as it is to be waited for, or the
+    /// worker stops.
+    fn next(&self, client: &mut Client) -> Result<Option<Received>, Error> {
         let mut wait = match (self.work.drain, self.work.wait) {
             (true, _) => Duration::ZERO,
-            (false, Some(wait)) => self.end.left_of(wait),
+            (false, Some(wait)) => self.pool.left_of(wait),
             (false, None) => LONG_WAIT,
         };
         loop {
-            let mut busy = self.end.asking();
-            let is_passing_over = match self.ask(client, wait)? {
-                Some(message) if !self.end.is_passed_over(message.id) => {
-                    busy.runs(message.id);
-                    return Ok(Some((message, busy)));
+            let is_skipping = match self.ask(client, wait)? {
+                Some(message) if !self.pool.is_skipped(message.id) => {
+                    self.member.runs(message.id);
+                    return Ok(Some(message));
                 }
                 Some(message) => {
                     client.unreserve(&message)?;
@@ -225,15 +217,15 @@ impl<'w> Worker<'w> {
                 }
                 None => false,
             };
-            drop(busy);
+            self.member.set(Activity::Connected);
             wait = loop {
-                if self.stop.is_stopping() {
+                if self.pool.is_stopping() {
                     return Ok(None);
                 }
                 let next = match (self.work.drain, self.work.wait) {
-                    (true, _) => self.end.next_of_drain(is_passing_over),
-                    // An older server says that there is nothing too early when it is told to stop.
-                    (false, Some(wait)) => self.end.next_within(wait),
+                    (true, _) => self.pool.next_of_drain(is_skipping),
+                    // An older server replies too early when it shuts down.
+                    (false, Some(wait)) => self.pool.next_within(wait),
                     (false, None) => Next::Ask(LONG_WAIT),
                 };
                 match next {
@@ -245,25 +237,26 @@ impl<'w> Worker<'w> {
         }
     }
 
-    /// Asks for a message; a wait for that ends when the workers are to stop.
+    /// Asks for a message; the wait for it ends when the worker stops.
     fn ask(&self, client: &mut Client, wait: Duration) -> Result<Option<Received>, Error> {
-        let _waiting = self.stop.waiting(client.closer());
-        // Who is to do what there is, is told that there is a pause; others wait for its end, too.
+        self.member.set(Activity::Asking(client.abort_handle()));
+        // A worker with a limit is told that the queue is paused; others wait until it is resumed.
         let asked = match self.work.drain || self.work.once {
             true => client.receive_wait(wait),
             false => client.receive_patiently(wait),
         };
+        self.member.set(Activity::Asking(None));
         match asked {
-            // Whatever came instead of a message, it was we who ended the wait.
-            Err(_) if self.stop.is_stopping() => Ok(None),
+            // The stop has aborted the wait.
+            Err(_) if self.pool.is_stopping() => Ok(None),
             asked => asked,
         }
     }
 
-    /// Runs the command for a message, and says what became of that.
+    /// Runs the command for a message, and acknowledges, releases or unreserves it.
     fn execute(&self, client: &mut Client, message: &Received) -> Result<(), Error> {
         let id = message.id;
-        let status = match job::run(self.work, &self.config.queue, message, self.stop) {
+        let status = match job::run(self.work, &self.config.queue, message, &self.member) {
             Ok(status) => status,
             Err(cause) => {
                 client.unreserve_or_warn(message);
@@ -274,26 +267,24 @@ impl<'w> Worker<'w> {
             return client.ack(message);
         }
         if job::was_stopped(status) {
-            self.stop.pause(job::SIGNALS_APART);
+            self.pool.pause(job::SIGNALS_APART);
         }
-        let is_stopped = self.stop.is_stopping() && job::was_stopped(status);
-        if is_stopped || self.stop.is_cut_short() {
+        let is_stopped = self.pool.is_stopping() && job::was_stopped(status);
+        if is_stopped || self.pool.is_aborting() {
             client.unreserve(message)?;
             if self.work.once {
                 return Err(Error::JobStopped(status));
             }
-            log::info!("Message {id} is given back, for its command was stopped ({status})");
+            log::info!("Message {id} is unreserved because its command was stopped ({status})");
             return Ok(());
         }
         let released = client.release(message, self.work.retry_delay)?;
         self.note_failure(message, status, released);
-        if !self.work.once {
-            return Ok(());
+        match released {
+            Released::Queued if self.work.once => Err(Error::JobFailed(status)),
+            Released::Dead if self.work.once => Err(Error::JobDied(status)),
+            Released::Queued | Released::Dead => Ok(()),
         }
-        Err(match released {
-            Released::Queued => Error::JobFailed(status),
-            Released::Dead => Error::JobDied(status),
-        })
     }
 
     fn note_failure(&self, message: &Received, status: ExitStatus, released: Released) {
@@ -301,19 +292,21 @@ impl<'w> Worker<'w> {
         let attempt = message.attempt;
         let stays_dead = self.config.queue().is_dead();
         if released == Released::Dead || (stays_dead && self.work.drain) {
-            log::error!("Message {id} is dead: its command failed ({status}) at attempt {attempt}");
+            log::error!(
+                "Message {id} is a dead letter: its command failed ({status}) at attempt {attempt}"
+            );
             if self.work.drain {
-                self.end.died();
+                self.pool.died();
             }
         } else {
-            log::warn!("Message {id} is given back, for its command failed ({status})");
+            log::warn!("Message {id} is released because its command failed ({status})");
         }
         if stays_dead && self.work.drain {
-            self.end.pass_over(id);
+            self.pool.skip(id);
         } else if stays_dead && !self.work.once {
-            self.stop.pause(DEAD_PAUSE);
+            self.pool.pause(DEAD_LETTER_PAUSE);
         } else if released == Released::Queued && !self.work.retry_delay.is_zero() {
-            self.end.retries(id, self.work.retry_delay);
+            self.pool.retries(id, self.work.retry_delay);
         }
     }
 }

@@ -50,7 +50,7 @@ fn check_damaged(
     let mut client = QueueClient::connect(&endpoint(process.addrs[0]), Transport::Tcp).unwrap();
     let mut there = Vec::new();
     loop {
-        match of_queue(client.receive_and_forget()) {
+        match of_queue(client.receive_at_most_once()) {
             Ok(Some(message)) => there.push(message.body),
             Ok(None) => break,
             Err(Refused) => return None,

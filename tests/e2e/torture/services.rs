@@ -125,7 +125,7 @@ impl Service for Queue {
         let mut client = connect(&server).unwrap();
         let mut there = Vec::new();
         let mut newest_id = 0;
-        while let Some(message) = client.receive_and_forget().unwrap() {
+        while let Some(message) = client.receive_at_most_once().unwrap() {
             assert!(
                 message.id > newest_id,
                 "over all lives, the first in is first out"

@@ -54,9 +54,9 @@ fn a_drain_names_what_has_died() {
     let command = place.command(&[], "--drain --retry-delay 0.01", script);
     let ran = run_command(command, b"").expect(1);
     for line in [
-        "[ERROR] [worker 0] Message 2 is dead: its command failed (exit status: 7) at attempt 2\n",
-        "[ERROR] [worker 0] Message 3 is dead: its command failed (signal: 9 (SIGKILL)) at attempt 2\n",
-        "queue-client: 2 messages are dead\n",
+        "[ERROR] [worker 0] Message 2 is a dead letter: its command failed (exit status: 7) at attempt 2\n",
+        "[ERROR] [worker 0] Message 3 is a dead letter: its command failed (signal: 9 (SIGKILL)) at attempt 2\n",
+        "queue-client: dead letters: 2\n",
     ] {
         assert!(ran.stderr.contains(line), "{line}\n{}", ran.stderr);
     }
@@ -65,7 +65,11 @@ fn a_drain_names_what_has_died() {
     run_command(place.command(&[], "--once", "exit 7"), b"").expect(1);
     run_command(place.command(&[], "--once", "exit 7"), b"").expect(1);
     let ran = run_command(place.command(&[], "--once", "exit 7"), b"").expect(1);
-    assert!(ran.stderr.contains("the message is dead"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the message is a dead letter"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn a_drain_of_the_dead_tries_each_once() {
     runs.sort_unstable();
     assert_eq!(runs, ["1", "2", "3", "4", "5", "6"]);
     assert!(
-        ran.stderr.ends_with("queue-client: 5 messages are dead\n"),
+        ran.stderr.ends_with("queue-client: dead letters: 5\n"),
         "{}",
         ran.stderr
     );

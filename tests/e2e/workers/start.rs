@@ -160,7 +160,7 @@ fn process_1_waits_for_orphans_and_passes_signals_on() {
     // The child of `unshare` is the first process of its namespace.
     let first = descendants(worker.pid())[0];
     signal("TERM", &first.to_string());
-    worker.wait_for_stderr(|said| said.contains("Taking no more messages"));
+    worker.wait_for_stderr(|said| said.contains("Receiving no more messages"));
     place.touch("go-on");
     assert_eq!(worker.wait(), Some(0));
     assert_eq!(say(&place.server, "list", b"").expect(0).out(), "");

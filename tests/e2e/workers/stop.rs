@@ -15,7 +15,7 @@ const PATIENT: &str = "echo $$ > running; until test -e go-on; do sleep 0.01; do
 /// The same, but it never ends by itself.
 const ENDLESS: &str = "echo $$ >> running; sleep 60; cat >> done";
 
-const STOPPING: &str = "Taking no more messages";
+const STOPPING: &str = "Receiving no more messages";
 
 /// Checks that the job goes on when its worker is stopped by `stop`, and its message is acknowledged.
 #[track_caller]

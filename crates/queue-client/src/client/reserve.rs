@@ -1,18 +1,21 @@
-//! Receiving: reserving the oldest message, and what becomes of one that is reserved.
+//! Requests about single messages: reserving or leasing the oldest one, and ending that.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ErrorCode;
 use proto::queue::{Claim, Delivery, Reply, Request, Token};
 
-use super::{Client, Link, UDP_LEASE, millis, name, unexpected};
+use super::{Client, millis, name};
 use crate::Error;
+use crate::link::{Socket, unexpected};
 use crate::message::{Received, Released};
 
+/// Over UDP no connection can hold a reservation, so a message is leased for this long instead.
+const UDP_LEASE: Duration = Duration::from_secs(60);
+
 impl Client {
-    /// Takes the oldest message; `None` if there is none. It returns to the queue unless it is
-    /// acknowledged: over TCP when the connection ends, over UDP after a minute.
+    /// Receives the oldest message; `None` if there is none. Unless it is acknowledged, it is
+    /// requeued: over TCP when the connection ends, over UDP after a minute.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -27,14 +30,14 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn receive(&mut self) -> Result<Option<Received>, Error> {
-        match self.link {
-            Link::Tcp(_) => self.take(Delivery::AtLeastOnce, Duration::ZERO),
-            Link::Udp(_) => self.lease(UDP_LEASE, Duration::ZERO),
+        match self.link.socket {
+            Socket::Tcp(_) => self.receive_wait(Duration::ZERO),
+            Socket::Udp(_) => self.lease(UDP_LEASE, Duration::ZERO),
         }
     }
 
-    /// Takes the oldest message as [`Client::receive`] does, and waits for one if there is none,
-    /// 49 days at the most. Only over TCP.
+    /// Receives the oldest message as [`Client::receive`] does, and waits for one if there is none,
+    /// at most 49 days. Only over TCP.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -49,11 +52,11 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn receive_wait(&mut self, wait: Duration) -> Result<Option<Received>, Error> {
-        self.take(Delivery::AtLeastOnce, wait)
+        self.reserve(Delivery::AtLeastOnce, wait)
     }
 
-    /// Takes the oldest message as [`Client::receive_wait`] does, for who asks again and again: also a
-    /// pause is waited for, and `None` says that nothing was handed out for so long.
+    /// Receives the oldest message as [`Client::receive_wait`] does, but waits in a paused queue too
+    /// instead of failing. `None` means that no message came within `wait`.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -79,23 +82,24 @@ impl Client {
         }
     }
 
-    /// Takes the oldest message and has the server forget it as it is sent.
+    /// Receives the oldest message at most once: the server deletes it when it sends it.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// let message = client.receive_and_forget()?;
+    /// let message = client.receive_at_most_once()?;
     /// # Ok::<(), queue_client::Error>(())
     /// ```
     ///
     /// # Errors
     /// If the server refuses or is lost; then a message may be lost too.
-    pub fn receive_and_forget(&mut self) -> Result<Option<Received>, Error> {
-        self.take(Delivery::AtMostOnce, Duration::ZERO)
+    pub fn receive_at_most_once(&mut self) -> Result<Option<Received>, Error> {
+        self.reserve(Delivery::AtMostOnce, Duration::ZERO)
     }
 
-    /// Takes the oldest message for a time, 49 days at the most. Its claim is a token, with which
-    /// any client may acknowledge or release it; when the time is over it returns to the queue.
+    /// Leases the oldest message for at most 49 days, and waits for one if there is none. Its claim is
+    /// a token with which any client may acknowledge, release or extend it. It is requeued when the
+    /// lease expires.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -117,42 +121,35 @@ impl Client {
     /// If the server refuses or is lost.
     pub fn lease(&mut self, lease: Duration, wait: Duration) -> Result<Option<Received>, Error> {
         let lease_millis = millis(lease)?;
-        self.take(Delivery::Lease { lease_millis }, wait)
+        self.reserve(Delivery::Lease { lease_millis }, wait)
     }
 
-    fn take(&mut self, delivery: Delivery, wait: Duration) -> Result<Option<Received>, Error> {
-        let queue = Arc::clone(&self.queue);
+    fn reserve(&mut self, delivery: Delivery, wait: Duration) -> Result<Option<Received>, Error> {
         let request = Request::Receive {
-            queue: name(&queue),
+            queue: name(&self.queue),
             wait_millis: millis(wait)?,
             delivery,
         };
-        // So much more than the usual time may pass until the reply comes.
-        let received = match self.ask_and_wait(&request, wait)? {
-            Reply::Empty => None,
-            Reply::Message { id, attempt, body } => Some(Received {
-                id,
-                attempt,
-                body: body.to_vec(),
-                claim: Claim::Reserved(id),
-            }),
+        let (id, attempt, body, claim) = match self.link.ask(&request, wait)? {
+            Reply::Empty => return Ok(None),
+            Reply::Message { id, attempt, body } => (id, attempt, body, Claim::Reserved(id)),
             Reply::Leased {
                 token,
                 id,
                 attempt,
                 body,
-            } => Some(Received {
-                id,
-                attempt,
-                body: body.to_vec(),
-                claim: Claim::Leased(token),
-            }),
+            } => (id, attempt, body, Claim::Leased(token)),
             other => return Err(unexpected(&other)),
         };
-        Ok(received)
+        Ok(Some(Received {
+            id,
+            attempt,
+            body: body.to_vec(),
+            claim,
+        }))
     }
 
-    /// Has the server forget a message.
+    /// Acknowledges a message: the server deletes it.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -167,11 +164,11 @@ impl Client {
     /// If the server refuses or is lost; then the message may be delivered once more.
     pub fn ack(&mut self, claim: impl Into<Claim>) -> Result<(), Error> {
         let claim = claim.into();
-        self.ask_done(&Request::Ack { claim }).map(drop)
+        self.link.ask_done(&Request::Ack { claim }).map(drop)
     }
 
-    /// Gives a message back: it goes to the end of its queue, after a delay, or to the dead if it
-    /// was handed out too often.
+    /// Releases a message: after a delay it goes to the end of its queue, or to the dead letters if
+    /// it was handed out too often.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -187,19 +184,18 @@ impl Client {
     pub fn release(&mut self, claim: impl Into<Claim>, delay: Duration) -> Result<Released, Error> {
         let claim = claim.into();
         let delay_millis = millis(delay)?;
-        let request = Request::Release {
+        let release = Request::Release {
             claim,
             delay_millis,
         };
-        match self.ask_done(&request)? {
+        match self.link.ask_done(&release)? {
             0 => Ok(Released::Dead),
             1.. => Ok(Released::Queued),
         }
     }
 
-    /// Gives a message back as if it had not been handed out: it goes to its old place, and the
-    /// attempt does not count. A server of version 0.1.0 may not know this, and is then asked to
-    /// release the message, which counts.
+    /// Undoes the delivery of a message: it keeps its position, and the attempt does not count. A
+    /// server that does not support this is asked to release the message, which counts.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -214,31 +210,31 @@ impl Client {
     /// If the server refuses or is lost.
     pub fn unreserve(&mut self, claim: impl Into<Claim>) -> Result<(), Error> {
         let claim = claim.into();
-        match self.ask_done(&Request::Unreserve { claim }) {
+        match self.link.ask_done(&Request::Unreserve { claim }) {
             Err(Error::Refused {
                 code: ErrorCode::Unsupported,
                 ..
             }) => {
-                log::warn!("The server is an older one, and counts this as an attempt");
+                log::warn!("The server cannot unreserve a message, so this attempt counts");
                 self.release(claim, Duration::ZERO).map(drop)
             }
             done => done.map(drop),
         }
     }
 
-    /// Unreserves a message because of another error, which matters more than one of this. The message
-    /// goes back in any case, when the connection ends or the lease runs out.
+    /// Unreserves a message because of another error, which is the one to report. If this fails too, the
+    /// message is requeued when the connection ends or the lease expires.
     pub(crate) fn unreserve_or_warn(&mut self, message: &Received) {
         if let Err(error) = self.unreserve(message) {
             let cause = cli::exit::with_causes(&error);
             log::warn!(
-                "Message {} goes back later, and this attempt counts: {cause}",
+                "Message {} is requeued later, and this attempt counts: {cause}",
                 message.id
             );
         }
     }
 
-    /// Makes a lease run out so long from now.
+    /// Sets the end of a lease to `lease` from now.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -256,6 +252,6 @@ impl Client {
             token,
             lease_millis,
         };
-        self.ask_done(&request).map(drop)
+        self.link.ask_done(&request).map(drop)
     }
 }

@@ -28,7 +28,7 @@ use signal_hook::consts::{SIGCHLD, SIGTERM, SIGTTIN, SIGTTOU};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use crate::stop::stop_signals;
+use super::signals::stop_signals;
 
 /// The first argument of a program that is started as a guardian; the command is behind it.
 pub(super) const ARG: &str = "--as-guardian";

@@ -1,5 +1,5 @@
-//! One command's life, as its worker sees it: a guardian is started for it, handed the message, and
-//! listened to until it tells how the command has ended.
+//! The life of a command, as its worker sees it: the worker starts a guardian, sends it the message,
+//! and reads its reports until the command has ended.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,18 +16,18 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::guardian::{self, Report};
+use super::pool::{Activity, Member, Pool};
 use super::{Work, lookup};
 use crate::Received;
-use crate::stop::Stop;
 
 /// This program, also when it was replaced or removed since it was started.
 const OURSELVES: &str = "/proc/self/exe";
 
-/// How long a signal that has reached a command or its guardian may reach the worker later: a
-/// service manager stops every process of a service at once, but one after the other.
+/// How much later than its command a worker may be signalled: a service manager signals every process
+/// of a service, one after the other.
 pub(super) const SIGNALS_APART: Duration = Duration::from_millis(200);
 
-/// What a shell adds to the number of a signal that has ended its command.
+/// What a shell adds to the number of the signal that has ended its command.
 const SHELL_SIGNALS: i32 = 128;
 
 /// Runs the command with the message on its standard input.
@@ -38,10 +38,10 @@ pub(super) fn run(
     work: &Work,
     queue: &str,
     message: &Received,
-    stop: &Stop,
+    member: &Member,
 ) -> io::Result<ExitStatus> {
     let (worker, guardian) = UnixStream::pair()?;
-    // Dropped with its end of the socket when it is started: only the guardian is to have that.
+    // This end of the socket is dropped when the guardian has started: only that must hold it.
     let mut child = Command::new(ourselves()?)
         .arg0(our_name())
         .arg(guardian::ARG)
@@ -54,29 +54,29 @@ pub(super) fn run(
         .process_group(0)
         .spawn()?;
     let worker = Arc::new(worker);
-    let running = stop.running(Arc::clone(&worker));
-    let ended = talk(&worker, message, stop);
-    drop(running);
+    member.set(Activity::Running(Some(Arc::clone(&worker))));
+    let ended = talk(&worker, message, member.pool);
+    member.set(Activity::Running(None));
     if !matches!(ended, Ok(Some(_))) {
-        // The guardian is gone before its time: killed, perhaps. What it has guarded must not
-        // outlive it. It was not waited for yet, so the group's number is still its own.
+        // The guardian has ended too early, by SIGKILL perhaps. What it has guarded must not outlive
+        // it. It was not waited for yet, so the group's number is still its own.
         end_group(&child);
     }
     let guardian_status = child.wait()?;
     match ended? {
         Some(status) => Ok(status),
         None if guardian_status.code().is_some() => {
-            Err(io::Error::other("its guardian could not begin"))
+            Err(io::Error::other("its guardian could not start"))
         }
         None => Ok(guardian_status),
     }
 }
 
-/// Hands the message over, and listens. `None` if the guardian went away without a word.
+/// Sends the message, and reads the reports. `None` if the guardian ends without the last one.
 fn talk(
     mut worker: &UnixStream,
     message: &Received,
-    stop: &Stop,
+    pool: &Pool,
 ) -> io::Result<Option<ExitStatus>> {
     let header = guardian::header(&message.body);
     let handed_over = worker
@@ -91,13 +91,13 @@ fn talk(
             Some(Report::NotStarted(errno)) => return Err(io::Error::from_raw_os_error(errno)),
             Some(Report::Ended(status)) => return Ok(Some(ExitStatus::from_raw(status))),
             Some(Report::WantsTerminal) => log::warn!(
-                "The command of message {} wanted the terminal, which it cannot have, and is ended",
+                "The command of message {} is ended because it wanted the terminal",
                 message.id
             ),
             Some(Report::Signalled(signal)) => {
-                stop.pause(SIGNALS_APART);
-                // If everybody was told to stop, the command was told by the same.
-                if !stop.is_stopping()
+                pool.pause(SIGNALS_APART);
+                // If the worker was signalled too, so was the command.
+                if !pool.is_stopping()
                     && let Ok(signal) = u8::try_from(signal)
                     && let Err(error) = worker.write_all(&[signal])
                 {
@@ -111,25 +111,25 @@ fn talk(
 }
 
 fn end_group(guardian: &Child) {
-    // There may be nobody left.
+    // The group may be empty.
     let _ = kill_process_group(Pid::from_child(guardian), Signal::KILL);
 }
 
-/// What we were started as; who is started once more is told the same, so that it can be found again.
+/// The name that this program was started under. A copy gets the same, so that it can be found again.
 pub(super) fn our_name() -> OsString {
     env::args_os().next().unwrap_or_default()
 }
 
-/// What to run to be started once more.
+/// The path of this program, to start a copy of it.
 pub(super) fn ourselves() -> io::Result<PathBuf> {
     if Path::new(OURSELVES).exists() {
         return Ok(PathBuf::from(OURSELVES));
     }
-    // In a folder without /proc, for instance.
+    // There may be no /proc.
     lookup::find(&our_name())
 }
 
-/// Whether a command was ended by a signal that stops things, or says so as a shell does.
+/// Whether a command was ended by a signal that stops things, or its exit code says so as a shell's.
 pub(super) fn was_stopped(status: ExitStatus) -> bool {
     let shell_signal = status.code().map(|code| code - SHELL_SIGNALS);
     let signal = status.signal().or(shell_signal);

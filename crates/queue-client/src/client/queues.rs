@@ -1,16 +1,17 @@
-//! What concerns whole queues: to look at them, and to change all that they have.
+//! Requests about whole queues: looking at them, pausing and emptying them.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use proto::queue::{QueueStats, Reply, Request};
+use proto::queue::{QueueName, QueueStats, Reply, Request};
 
-use super::{Client, name, unexpected};
+use super::{Client, name};
 use crate::Error;
+use crate::link::unexpected;
 use crate::message::Peeked;
 use crate::stats::Stats;
 
 impl Client {
-    /// Looks at the messages at the front of the queue, so many at the most.
+    /// Looks at the messages at the front of the queue, at most `messages_max` of them.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -48,9 +49,9 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn peek_after(&mut self, after: u64) -> Result<Option<Peeked>, Error> {
-        let queue = Arc::clone(&self.queue);
-        let queue = name(&queue);
-        match self.ask(&Request::Peek { queue, after })? {
+        let queue = name(&self.queue);
+        let request = Request::Peek { queue, after };
+        match self.link.ask(&request, Duration::ZERO)? {
             Reply::Empty => Ok(None),
             Reply::Peeked {
                 position,
@@ -67,7 +68,7 @@ impl Client {
         }
     }
 
-    /// Asks how the server and its queues are.
+    /// Counts the messages of the server and of each queue.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -81,7 +82,7 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn stats(&mut self) -> Result<Stats, Error> {
-        match self.ask(&Request::Stats)? {
+        match self.link.ask(&Request::Stats, Duration::ZERO)? {
             Reply::Stats { totals, queues } => Ok(Stats {
                 totals,
                 queues: queues.into_iter().map(QueueStats::into_owned).collect(),
@@ -90,7 +91,7 @@ impl Client {
         }
     }
 
-    /// Forgets all messages of the queue that nobody holds; returns how many there were.
+    /// Deletes all messages of the queue that are not reserved; returns how many there were.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -102,12 +103,10 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn purge(&mut self) -> Result<u64, Error> {
-        let queue = Arc::clone(&self.queue);
-        let queue = name(&queue);
-        self.ask_done(&Request::Purge { queue })
+        self.of_queue(|queue| Request::Purge { queue })
     }
 
-    /// Has the queue hand out nothing.
+    /// Pauses the queue: it hands out nothing, and accepts new messages.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -119,9 +118,7 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn pause(&mut self) -> Result<(), Error> {
-        let queue = Arc::clone(&self.queue);
-        let queue = name(&queue);
-        self.ask_done(&Request::Pause { queue }).map(drop)
+        self.of_queue(|queue| Request::Pause { queue }).map(drop)
     }
 
     /// Ends a pause.
@@ -136,12 +133,10 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn resume(&mut self) -> Result<(), Error> {
-        let queue = Arc::clone(&self.queue);
-        let queue = name(&queue);
-        self.ask_done(&Request::Resume { queue }).map(drop)
+        self.of_queue(|queue| Request::Resume { queue }).map(drop)
     }
 
-    /// Moves the queue's dead messages back to its end; returns how many there were.
+    /// Moves the queue's dead letters back to its end; returns how many there were.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -153,12 +148,10 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn kick(&mut self) -> Result<u64, Error> {
-        let queue = Arc::clone(&self.queue);
-        let queue = name(&queue);
-        self.ask_done(&Request::Kick { queue })
+        self.of_queue(|queue| Request::Kick { queue })
     }
 
-    /// Has the server take no new messages, or take them again.
+    /// Has the server refuse new messages for all queues, or accept them again.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
@@ -170,6 +163,10 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn drain(&mut self, on: bool) -> Result<(), Error> {
-        self.ask_done(&Request::Drain { on }).map(drop)
+        self.link.ask_done(&Request::Drain { on }).map(drop)
+    }
+
+    fn of_queue(&mut self, request: impl Fn(QueueName<'_>) -> Request<'_>) -> Result<u64, Error> {
+        self.link.ask_done(&request(name(&self.queue)))
     }
 }
