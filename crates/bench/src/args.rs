@@ -1,17 +1,16 @@
 //! The bench's command line.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use cli::args::number;
-use cli::{App, Parsed, UsageError, Verbosity, Words};
-use lexopt::prelude::*;
+use cli::args::{Opt, number};
+use cli::{App, Args, Parsed, UsageError, Words};
 
 /// The program.
 pub const APP: App = App {
     name: "bench",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
+    options: &[OPTIONS],
 };
 
 const HELP: &str = "\
@@ -94,57 +93,48 @@ pub struct Respond {
     pub body_bytes: usize,
 }
 
+const OPTIONS: &[Opt] = &[
+    Opt::flag("--quick"),
+    Opt::value("--only"),
+    Opt::flag("--list"),
+    Opt::value("--rounds"),
+    Opt::value("--threads"),
+    Opt::value("--against"),
+    Opt::value("--dir"),
+];
+
 /// Reads a command line.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
-pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed<Command>, UsageError> {
-    let mut measure = Measure::default();
-    let mut words = Words::default();
-    while let Some(arg) = parser.next()? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Parsed::Help),
-            Short('V') | Long("version") => return Ok(Parsed::Version),
-            Long("quick") => measure.quick = true,
-            Long("only") => measure.only = parser.value()?.to_string_lossy().to_lowercase(),
-            Long("list") => measure.list = true,
-            Long("rounds") => {
-                let rounds = number("--rounds", &parser.value()?, 1..=99)?;
-                measure.rounds = Some(rounds as usize);
-            }
-            Long("threads") => {
-                let threads = number("--threads", &parser.value()?, 1..=64)?;
-                measure.threads = Some(threads as usize);
-            }
-            Long("against") => measure.against = Some(PathBuf::from(parser.value()?)),
-            Long("dir") => measure.dir = Some(PathBuf::from(parser.value()?)),
-            Value(word) => words.push(word),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    let config = match words.take() {
-        None => Command::Measure(measure),
-        Some(verb) if verb == "respond" => Command::Respond(parse_respond(words)?),
-        Some(other) => {
-            let word: OsString = other;
-            return Err(UsageError::Unexpected(word.to_string_lossy().into_owned()));
-        }
-    };
-    Ok(Parsed::Run {
-        config,
-        verbosity: Verbosity::Normal,
-    })
+pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Command>, UsageError> {
+    cli::args::parse(parser, APP.options, command)
 }
 
-fn parse_respond(mut words: Words) -> Result<Respond, UsageError> {
-    let port = words.required_port("PORT")?;
-    let reply = PathBuf::from(words.required("FILE")?);
-    let body = words.required("BODY_BYTES")?;
-    words.end()?;
+fn command(args: &mut Args) -> Result<Command, UsageError> {
+    let Args { words, options } = args;
+    if words.peek().is_some_and(|word| word == "respond") {
+        words.next_word();
+        return respond(words).map(Command::Respond);
+    }
+    let only = options.raw("--only").unwrap_or_default();
+    Ok(Command::Measure(Measure {
+        quick: options.flag("--quick"),
+        only: only.to_string_lossy().to_lowercase(),
+        list: options.flag("--list"),
+        rounds: options.number("--rounds", 1..=99)?,
+        threads: options.number("--threads", 1..=64)?,
+        against: options.path("--against"),
+        dir: options.path("--dir"),
+    }))
+}
+
+fn respond(words: &mut Words) -> Result<Respond, UsageError> {
+    let missing = UsageError::Missing("PORT");
     Ok(Respond {
-        port,
-        reply,
-        body_bytes: number("BODY_BYTES", &body, 0..=1_000_000)? as usize,
+        port: words.port("PORT")?.ok_or(missing)?,
+        reply: words.required("FILE")?.into(),
+        body_bytes: number("BODY_BYTES", &words.required("BODY_BYTES")?, 0..=1_000_000)?,
     })
 }
 

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::{ClientError, ServerStream};
 
+/// The server of a client that is not told one.
+pub const HOST_DEFAULT: &str = "127.0.0.1";
+
 /// How long a client waits for anything unless told otherwise (`--timeout`).
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -169,15 +172,6 @@ fn connected_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Whether an error of a stream means that a timeout ran out, which the sockets of this system
-/// report as "would block".
-pub fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -256,13 +250,5 @@ mod tests {
         assert_eq!(other.timeout, endpoint.timeout);
         assert_eq!(other.wait_for_server, endpoint.wait_for_server);
         assert_eq!(Endpoint::new("h", 1).timeout, TIMEOUT_DEFAULT);
-    }
-
-    #[test]
-    fn a_timeout_is_told_from_other_errors() {
-        for kind in [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut] {
-            assert!(is_timeout(&kind.into()));
-        }
-        assert!(!is_timeout(&io::ErrorKind::ConnectionReset.into()));
     }
 }

@@ -1,12 +1,105 @@
-//! What every client can fail with, whichever service it speaks to.
+//! The errors of the edge: a wrong command line, and what every client can fail with, whichever
+//! service it speaks to.
 //!
-//! Each client's own error enum holds this one as a variant, so the sentences and the exit codes of
-//! the edge stand here once.
+//! Each client's own error enum holds [`ClientError`] as one variant, so its sentences and exit codes
+//! stand here once.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::io;
 
-use crate::{Exit, Failure, is_timeout};
+use crate::exit::{Exit, Failure};
+use crate::server_stream::is_timeout;
+
+/// What is wrong with a command line. All of them end the program with [`Exit::Local`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageError {
+    /// An option lacks its value, or has one that it does not take.
+    #[error(transparent)]
+    Option(#[from] lexopt::Error),
+    /// There is no such option.
+    #[error("unknown option '{}'{}", option.escape_debug(), did_you_mean(*nearest))]
+    UnknownOption {
+        /// What was given, with its dashes.
+        option: String,
+        /// The one that is nearly the same.
+        nearest: Option<&'static str>,
+    },
+    /// There is no such verb.
+    #[error("unknown verb '{}', {}", verb.escape_debug(), right_verbs(verbs, server.as_deref()))]
+    UnknownVerb {
+        /// What was given.
+        verb: String,
+        /// The one that is nearly the same, or all of them.
+        verbs: Vec<&'static str>,
+        /// How a server is named, if that is what the word may have been meant for.
+        server: Option<String>,
+    },
+    /// An option has two values.
+    #[error("{0} is given twice")]
+    Twice(&'static str),
+    /// A value is not what its place wants.
+    #[error("{what} must be {want}, not '{}'", value.escape_debug())]
+    Value {
+        /// The option or argument.
+        what: &'static str,
+        /// What was given.
+        value: String,
+        /// What would be right.
+        want: String,
+    },
+    /// An argument is missing.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// There is an argument too many.
+    #[error("there is one argument too many: '{}'", .0.escape_debug())]
+    Unexpected(String),
+    /// The verb does not use this option.
+    #[error("{option} {}", misplaced(*verb))]
+    Misplaced {
+        /// The option, with its dashes.
+        option: &'static str,
+        /// The verb; `None` if there is none.
+        verb: Option<&'static str>,
+    },
+    /// Two things do not go together, or one needs another; the sentence says which.
+    #[error("{0}")]
+    Conflict(&'static str),
+}
+
+impl UsageError {
+    /// A value that is not what its place wants.
+    pub fn value(what: &'static str, value: &OsStr, want: impl Into<String>) -> Self {
+        Self::Value {
+            what,
+            value: value.to_string_lossy().into_owned(),
+            want: want.into(),
+        }
+    }
+}
+
+fn misplaced(verb: Option<&str>) -> String {
+    verb.map_or("needs a verb".to_owned(), |verb| {
+        format!("does not go with {verb}")
+    })
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or(String::new(), |nearest| {
+        format!(", did you mean {nearest}?")
+    })
+}
+
+fn right_verbs(verbs: &[&str], server: Option<&str>) -> String {
+    match (verbs, server) {
+        ([nearest], _) => format!("did you mean {nearest}?"),
+        (all, None) => format!("the verbs are {}", all.join(", ")),
+        (all, Some(server)) => {
+            format!("the verbs are {}; a server is {server}", all.join(", "))
+        }
+    }
+}
 
 /// Why a client could not reach its server, understand its reply, or use a standard stream.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@
 //! Data goes to standard output and nothing else does; everything for a person goes to standard
 //! error.
 
+mod app;
 pub mod args;
 mod endpoint;
 mod error;
@@ -14,12 +15,15 @@ pub mod exit;
 mod limiter;
 mod line_writer;
 pub mod logger;
+mod options;
 mod server_stream;
 pub mod stream;
 
-pub use args::{Parsed, UsageError, Verbosity, Words};
-pub use endpoint::{Endpoint, is_timeout, pause, unbracketed};
-pub use error::ClientError;
-pub use exit::{App, Exit, Failure};
+pub use app::App;
+pub use args::{Args, Parsed, Verbosity, Words};
+pub use endpoint::{Endpoint, HOST_DEFAULT, pause, unbracketed};
+pub use error::{ClientError, UsageError};
+pub use exit::{Exit, Failure};
 pub use line_writer::{LineWriter, Note};
-pub use server_stream::ServerStream;
+pub use options::{ClientOptions, ServerOptions};
+pub use server_stream::{ServerStream, is_timeout};

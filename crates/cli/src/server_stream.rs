@@ -11,8 +11,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::is_timeout;
-
 /// A peer that moves fewer bytes a second than this is waiting, as far as its client's patience is
 /// concerned.
 const LEAST_RATE: u64 = 1024;
@@ -96,6 +94,15 @@ impl AsFd for ServerStream {
     }
 }
 
+/// Whether an error of a stream means that a timeout ran out, which the sockets of this system
+/// report as "would block".
+pub fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -165,5 +172,13 @@ mod tests {
         let (mut stream, _server) = pair(Duration::from_millis(50));
         let error = stream.write_all(&vec![0; 64 << 20]).unwrap_err();
         assert!(is_timeout(&error), "{error}");
+    }
+
+    #[test]
+    fn a_timeout_is_told_from_other_errors() {
+        for kind in [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut] {
+            assert!(is_timeout(&kind.into()));
+        }
+        assert!(!is_timeout(&io::ErrorKind::ConnectionReset.into()));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 
-use cli::args::{Line, Opt, Verbs, split, value};
-use cli::{App, Endpoint, Parsed, UsageError, Words};
+use cli::args::{Opt, Verbs, value};
+use cli::{App, Args, ClientOptions, HOST_DEFAULT, Parsed, UsageError, Words};
 use uuid::Uuid;
 
 use crate::{Action, Config, Sender, Text};
@@ -13,6 +13,7 @@ pub const APP: App = App {
     name: "code-client",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
+    options: &[ClientOptions::TABLE, OPTIONS],
 };
 
 /// The server's port for codes unless told otherwise.
@@ -89,35 +90,32 @@ const OPTIONS: &[Opt] = &[Opt::value("--count").short('n')];
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
 pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    split(parser, &[Opt::CLIENT, OPTIONS])?.try_map(understand)
+    cli::args::parse(parser, APP.options, config)
 }
 
-fn understand(line: Line) -> Result<Config, UsageError> {
-    let (mut words, mut given) = line.into_parts();
-    let mut endpoint = Endpoint::new("127.0.0.1", CODE_PORT_DEFAULT);
-    let mut message_port = MESSAGE_PORT_DEFAULT;
-    given.patience(&mut endpoint)?;
-    if let Some(host) = words.host(&["CODE_PORT", "MESSAGE_PORT"], VERBS)? {
-        endpoint.host = host;
-        endpoint.port = words.required_port("CODE_PORT")?;
-        message_port = words.required_port("MESSAGE_PORT")?;
-    }
-    let (name, verb) = words.verb(VERBS)?.unwrap_or(("run", Verb::Run));
-    let action = match verb {
+fn config(args: &mut Args) -> Result<Config, UsageError> {
+    let Args { words, options } = args;
+    let client = ClientOptions::read(options)?;
+    let (host, ports) = words
+        .server(["CODE_PORT", "MESSAGE_PORT"], VERBS)?
+        .unwrap_or((
+            HOST_DEFAULT.into(),
+            [CODE_PORT_DEFAULT, MESSAGE_PORT_DEFAULT],
+        ));
+    let [code_port, message_port] = ports;
+    let action = match words.verb(VERBS)?.unwrap_or(Verb::Run) {
         Verb::Run => Action::Run {
-            clients: given
+            clients: options
                 .number("--count", 1..=CLIENTS_MAX)?
                 .unwrap_or(CLIENTS_DEFAULT),
         },
         Verb::Request => Action::Request {
-            uuid: words.take().map(|word| uuid(&word)).transpose()?,
+            uuid: words.next_word().map(|word| uuid(&word)).transpose()?,
         },
-        Verb::Send => send(&mut words)?,
+        Verb::Send => send(words)?,
     };
-    given.end(Some(name))?;
-    words.end()?;
     Ok(Config {
-        endpoint,
+        endpoint: client.endpoint(host, code_port),
         message_port,
         action,
     })

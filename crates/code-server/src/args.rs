@@ -1,9 +1,8 @@
 //! The code server's command line.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use cli::args::{Line, Opt, port, split};
-use cli::{App, Parsed, UsageError};
+use cli::args::Opt;
+use cli::{App, Args, Parsed, ServerOptions, UsageError};
+use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use storage::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Fsync, Limits};
 
 use crate::Config;
@@ -13,6 +12,7 @@ pub const APP: App = App {
     name: "code-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
+    options: &[ServerOptions::TABLE, ServerOptions::HOST, OPTIONS],
 };
 
 /// The port for codes unless told otherwise.
@@ -23,6 +23,9 @@ pub const MESSAGE_PORT_DEFAULT: u16 = 8001;
 
 /// How many codes are handed out unless told otherwise.
 pub const CODES_DEFAULT: usize = 10_000_000;
+
+/// The most codes that a server can be told to hand out.
+const CODES_MAX: usize = u32::MAX as usize;
 
 const HELP: &str = "\
 Hands out one unique code per UUID, and logs messages from whoever holds the code.
@@ -65,9 +68,6 @@ Examples:
 ";
 
 const OPTIONS: &[Opt] = &[
-    Opt::value("--bind"),
-    Opt::list("--host"),
-    Opt::value("--max-connections"),
     Opt::value("--data-dir"),
     Opt::value("--max-codes"),
     Opt::value("--fsync"),
@@ -81,43 +81,37 @@ const OPTIONS: &[Opt] = &[
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
 pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    split(parser, &[OPTIONS])?.try_map(understand)
+    cli::args::parse(parser, APP.options, config)
 }
 
-fn understand(line: Line) -> Result<Config, UsageError> {
-    let (mut words, mut given) = line.into_parts();
-    let mut config = Config {
-        ip: given
-            .value("--bind", "an IP address")?
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        hosts: given.hosts()?,
-        code_port: CODE_PORT_DEFAULT,
-        message_port: MESSAGE_PORT_DEFAULT,
-        data_dir: given.path("--data-dir").unwrap_or_else(|| ".".into()),
-        codes_max: given
-            .number("--max-codes", 1..=u64::from(u32::MAX))?
-            .map_or(CODES_DEFAULT, |max| max as usize),
-        python_replies: given.flag("--python-replies"),
-        fsync: given
+fn config(args: &mut Args) -> Result<Config, UsageError> {
+    let Args { words, options } = args;
+    let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let (code_port, message_port) = match words.port("CODE_PORT")? {
+        Some(code_port) => (code_port, words.port("MESSAGE_PORT")?),
+        None => (CODE_PORT_DEFAULT, Some(MESSAGE_PORT_DEFAULT)),
+    };
+    Ok(Config {
+        ip: server.ip,
+        connections_max: server.connections_max,
+        hosts: ServerOptions::hosts(options)?,
+        code_port,
+        message_port: message_port.ok_or(UsageError::Missing("MESSAGE_PORT"))?,
+        data_dir: options.path("--data-dir").unwrap_or_else(|| ".".into()),
+        codes_max: options
+            .number("--max-codes", 1..=CODES_MAX)?
+            .unwrap_or(CODES_DEFAULT),
+        python_replies: options.flag("--python-replies"),
+        fsync: options
             .value("--fsync", "always or never")?
             .unwrap_or(Fsync::Always),
         limits: Limits {
-            file_bytes_max: given
+            file_bytes_max: options
                 .size("--max-file", 1..=FILE_BYTES_MAX)?
                 .unwrap_or(FILE_BYTES_DEFAULT),
-            keep_free_bytes: given.size("--keep-free", 0..=FILE_BYTES_MAX)?,
+            keep_free_bytes: options.size("--keep-free", 0..=FILE_BYTES_MAX)?,
         },
-        connections_max: given
-            .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
-            .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
-    };
-    if let Some(word) = words.take() {
-        config.code_port = port("CODE_PORT", &word)?;
-        config.message_port = words.required_port("MESSAGE_PORT")?;
-    }
-    given.end(None)?;
-    words.end()?;
-    Ok(config)
+    })
 }
 
 #[cfg(test)]

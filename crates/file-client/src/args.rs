@@ -1,11 +1,10 @@
 //! The file client's command line.
 
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use cli::args::{Given, Line, Opt, Verbs, port, split};
-use cli::{App, Endpoint, Parsed, UsageError, Words};
+use cli::args::{Opt, Options, Verbs};
+use cli::{App, Args, ClientOptions, HOST_DEFAULT, Parsed, UsageError, Words};
 
 use crate::{Action, Config, Input, Output, Transfer};
 
@@ -14,13 +13,14 @@ pub const APP: App = App {
     name: "file-client",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
+    options: &[ClientOptions::TABLE, OPTIONS],
 };
 
 /// The server's port unless told otherwise.
 pub const PORT_DEFAULT: u16 = 8080;
 
 /// The most requests of a batch at once.
-const JOBS_MAX: u64 = 64;
+const JOBS_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy)]
 enum Verb {
@@ -126,41 +126,31 @@ Examples:
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
 pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    split(parser, &[Opt::CLIENT, OPTIONS])?.try_map(understand)
+    cli::args::parse(parser, APP.options, config)
 }
 
-fn understand(line: Line) -> Result<Config, UsageError> {
-    let is_quiet = line.is_quiet;
-    let (mut words, mut given) = line.into_parts();
-    let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
-    given.patience(&mut endpoint)?;
-    let is_bracketed = words
-        .peek()
-        .is_some_and(|word| word.as_bytes().starts_with(b"["));
-    if let Some(host) = words.host(&["PORT"], VERBS)? {
-        endpoint.host = host;
-        // An address in brackets is told from a verb without a port behind it.
-        let has_port = words.peek().is_some_and(|word| port("PORT", word).is_ok());
-        if has_port || !is_bracketed {
-            endpoint.port = words.required_port("PORT")?;
-        }
-    }
-    let auth_file = given.take("--auth-file").map(Input::new);
-    let verb = words.verb(VERBS)?;
-    let (resume, action) = match verb {
-        Some((_, verb)) => action(verb, &mut words, &mut given)?,
+fn config(args: &mut Args) -> Result<Config, UsageError> {
+    let Args { words, options } = args;
+    let client = ClientOptions::read(options)?;
+    let (host, [port]) = match words.bracketed_host() {
+        Some(host) => (host, [PORT_DEFAULT]),
+        None => words
+            .server(["PORT"], VERBS)?
+            .unwrap_or((HOST_DEFAULT.into(), [PORT_DEFAULT])),
+    };
+    let auth_file = options.raw("--auth-file").map(Input::new);
+    let (resume, action) = match words.verb(VERBS)? {
+        Some(verb) => action(verb, words, options)?,
         None => (false, Action::Prompt),
     };
-    given.end(verb.map(|(name, _)| name))?;
-    words.end()?;
     if auth_file == Some(Input::Stdin) && action.reads_stdin() {
         let sentence =
             "standard input is for one thing: --auth-file, or what is to be sent or done";
         return Err(UsageError::Conflict(sentence));
     }
     Ok(Config {
-        endpoint,
-        is_quiet,
+        endpoint: client.endpoint(host, port),
+        is_quiet: client.is_quiet,
         resume,
         auth_file,
         action,
@@ -168,33 +158,38 @@ fn understand(line: Line) -> Result<Config, UsageError> {
 }
 
 /// What is to be done, and whether with `--resume`.
-fn action(verb: Verb, words: &mut Words, given: &mut Given) -> Result<(bool, Action), UsageError> {
+fn action(
+    verb: Verb,
+    words: &mut Words,
+    options: &mut Options,
+) -> Result<(bool, Action), UsageError> {
     Ok(match verb {
         Verb::Get => {
-            let resume = given.flag("--resume");
-            (resume, Action::Transfer(get(resume, words, given)?))
+            let resume = options.flag("--resume");
+            (resume, Action::Transfer(get(resume, words, options)?))
         }
         Verb::Post => {
-            let resume = given.flag("--resume");
-            (resume, Action::Transfer(post(resume, words, given)?))
+            let resume = options.flag("--resume");
+            (resume, Action::Transfer(post(resume, words, options)?))
         }
         Verb::Head => (false, Action::Head(words.required("the PATH to ask for")?)),
         Verb::List => {
-            let path = words.take().unwrap_or_else(|| "/".into());
+            let path = words.next_word().unwrap_or_else(|| "/".into());
             (false, Action::List(path))
         }
         Verb::Batch => {
             let file = Input::new(words.required("the FILE of the batch")?);
-            let jobs = given.number("--jobs", 1..=JOBS_MAX)?.unwrap_or(1);
-            let jobs = NonZeroUsize::new(jobs as usize).unwrap_or(NonZeroUsize::MIN);
-            (given.flag("--resume"), Action::Batch { file, jobs })
+            let jobs = options.number("--jobs", 1..=JOBS_MAX)?;
+            let jobs = jobs.and_then(NonZeroUsize::new);
+            let jobs = jobs.unwrap_or(NonZeroUsize::MIN);
+            (options.flag("--resume"), Action::Batch { file, jobs })
         }
     })
 }
 
-fn get(resume: bool, words: &mut Words, given: &mut Given) -> Result<Transfer, UsageError> {
+fn get(resume: bool, words: &mut Words, options: &mut Options) -> Result<Transfer, UsageError> {
     let path = words.required("the PATH to get")?;
-    let output = match given.take("--output") {
+    let output = match options.raw("--output") {
         None => return Transfer::get(path).map_err(UsageError::Conflict),
         Some(word) if word == "-" => Output::Stdout,
         Some(word) => Output::File(PathBuf::from(word)),
@@ -206,20 +201,22 @@ fn get(resume: bool, words: &mut Words, given: &mut Given) -> Result<Transfer, U
     Ok(Transfer::Get { path, output })
 }
 
-fn post(resume: bool, words: &mut Words, given: &mut Given) -> Result<Transfer, UsageError> {
+fn post(resume: bool, words: &mut Words, options: &mut Options) -> Result<Transfer, UsageError> {
     let file = Input::new(words.required("the FILE to post")?);
     if resume && file == Input::Stdin {
         let sentence = "--resume needs a file to send, not standard input";
         return Err(UsageError::Conflict(sentence));
     }
-    let path = words.take().unwrap_or_default();
-    let is_new = given.flag("--create-only");
+    let path = words.next_word().unwrap_or_default();
+    let is_new = options.flag("--create-only");
     Transfer::post(file, path, is_new).map_err(UsageError::Conflict)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use cli::Endpoint;
 
     use super::*;
 

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use file_client::args;
 
 fn main() -> ExitCode {
-    cli::exit::main(&args::APP, args::parse, file_client::run)
+    args::APP.main(args::parse, file_client::run)
 }

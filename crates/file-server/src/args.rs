@@ -1,10 +1,10 @@
 //! The file server's command line.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use cli::args::{DURATION_MAX, Line, Opt, port, split};
-use cli::{App, Parsed, UsageError};
+use cli::args::{DURATION_MAX, Opt};
+use cli::{App, Args, Parsed, ServerOptions, UsageError};
+use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 
 use crate::Config;
 
@@ -13,6 +13,7 @@ pub const APP: App = App {
     name: "file-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
+    options: &[ServerOptions::TABLE, ServerOptions::HOST, OPTIONS],
 };
 
 /// The port unless told otherwise.
@@ -32,6 +33,12 @@ pub const RESUME_KEEP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 
 /// The sender of an upload may be silent so long unless told otherwise: a minute.
 pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// The shortest time for which an unfinished upload can be kept.
+const RESUME_KEEP_MIN: Duration = Duration::from_secs(1);
+
+/// The shortest time for which the sender of an upload may be silent.
+const BODY_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 /// The largest upload a server can be told to take, in bytes: no file is longer.
 const UPLOAD_BYTES_MAX: u64 = i64::MAX as u64;
@@ -88,9 +95,6 @@ Examples:
 ";
 
 const OPTIONS: &[Opt] = &[
-    Opt::value("--bind"),
-    Opt::list("--host"),
-    Opt::value("--max-connections"),
     Opt::value("--root"),
     Opt::value("--idle-exit"),
     Opt::flag("--read-only"),
@@ -110,63 +114,52 @@ const OPTIONS: &[Opt] = &[
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
 pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    split(parser, &[OPTIONS])?.try_map(understand)
+    cli::args::parse(parser, APP.options, config)
 }
 
-fn understand(line: Line) -> Result<Config, UsageError> {
-    /// The shortest time for which anything is kept.
-    const KEEP_MIN: Duration = Duration::from_secs(1);
-    /// The shortest time for which anybody is waited for.
-    const BODY_TIMEOUT_MIN: Duration = Duration::from_millis(1);
-    let (mut words, mut given) = line.into_parts();
-    let idle_exit = given.duration("--idle-exit", Duration::ZERO..=DURATION_MAX)?;
+fn config(args: &mut Args) -> Result<Config, UsageError> {
+    let Args { words, options } = args;
+    let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let idle_exit = options.duration("--idle-exit", Duration::ZERO..=DURATION_MAX)?;
     let config = Config {
-        ip: given
-            .value("--bind", "an IP address")?
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        hosts: given.hosts()?,
-        port: words
-            .take()
-            .map_or(Ok(PORT_DEFAULT), |word| port("PORT", &word))?,
-        root: given.path("--root").unwrap_or_else(|| ".".into()),
+        ip: server.ip,
+        connections_max: server.connections_max,
+        hosts: ServerOptions::hosts(options)?,
+        port: words.port("PORT")?.unwrap_or(PORT_DEFAULT),
+        root: options.path("--root").unwrap_or_else(|| ".".into()),
         idle_exit: Some(idle_exit.unwrap_or(IDLE_EXIT_DEFAULT)).filter(|idle| !idle.is_zero()),
-        read_only: given.flag("--read-only"),
-        create_only: given.flag("--create-only"),
-        has_listing: !given.flag("--no-listing"),
-        upload_bytes_max: given
+        read_only: options.flag("--read-only"),
+        create_only: options.flag("--create-only"),
+        has_listing: !options.flag("--no-listing"),
+        upload_bytes_max: options
             .size("--max-upload", 1..=UPLOAD_BYTES_MAX)?
             .unwrap_or(UPLOAD_BYTES_DEFAULT),
-        keep_free_bytes: given
+        keep_free_bytes: options
             .size("--keep-free", 0..=UPLOAD_BYTES_MAX)?
             .unwrap_or(KEEP_FREE_DEFAULT),
-        resume_keep: given
-            .duration("--resume-keep", KEEP_MIN..=DURATION_MAX)?
+        resume_keep: options
+            .duration("--resume-keep", RESUME_KEEP_MIN..=DURATION_MAX)?
             .unwrap_or(RESUME_KEEP_DEFAULT),
-        body_timeout: given
+        body_timeout: options
             .duration("--body-timeout", BODY_TIMEOUT_MIN..=DURATION_MAX)?
             .unwrap_or(BODY_TIMEOUT_DEFAULT),
-        auth_file: given.path("--auth-file"),
-        auth_all: given.flag("--auth-all"),
-        has_access_log: given.flag("--access-log"),
-        connections_max: given
-            .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
-            .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
+        auth_file: options.path("--auth-file"),
+        auth_all: options.flag("--auth-all"),
+        has_access_log: options.flag("--access-log"),
     };
-    given.end(None)?;
-    words.end()?;
     if config.auth_all && config.auth_file.is_none() {
         return Err(UsageError::Conflict("--auth-all goes with --auth-file"));
     }
     if config.create_only && config.read_only {
-        return Err(UsageError::Conflict(
-            "--create-only does not go with --read-only",
-        ));
+        let sentence = "--create-only does not go with --read-only";
+        return Err(UsageError::Conflict(sentence));
     }
     Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
     use std::path::PathBuf;
 
     use super::*;

@@ -1,7 +1,7 @@
 //! The history client's command line.
 
-use cli::args::{Line, Opt, Verbs, split};
-use cli::{App, Endpoint, Parsed, UsageError, Words};
+use cli::args::Verbs;
+use cli::{App, Args, ClientOptions, HOST_DEFAULT, Parsed, UsageError, Words};
 use proto::history::{Operation, is_user_name};
 use proto::text::parse_line_number;
 
@@ -12,6 +12,7 @@ pub const APP: App = App {
     name: "history-client",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
+    options: &[ClientOptions::TABLE],
 };
 
 /// The server's port unless told otherwise.
@@ -77,28 +78,21 @@ Examples:
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
 pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    split(parser, &[Opt::CLIENT])?.try_map(understand)
+    cli::args::parse(parser, APP.options, config)
 }
 
-fn understand(line: Line) -> Result<Config, UsageError> {
-    let is_quiet = line.is_quiet;
-    let (mut words, mut given) = line.into_parts();
-    let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
-    given.patience(&mut endpoint)?;
-    if let Some(host) = words.host(&["PORT"], VERBS)? {
-        endpoint.host = host;
-        endpoint.port = words.required_port("PORT")?;
-    }
-    let verb = words.verb(VERBS)?;
-    let action = match verb {
-        Some((_, verb)) => action(verb, &mut words)?,
+fn config(args: &mut Args) -> Result<Config, UsageError> {
+    let Args { words, options } = args;
+    let client = ClientOptions::read(options)?;
+    let server = words.server(["PORT"], VERBS)?;
+    let (host, [port]) = server.unwrap_or((HOST_DEFAULT.into(), [PORT_DEFAULT]));
+    let action = match words.verb(VERBS)? {
+        Some(verb) => action(verb, words)?,
         None => Action::Prompt,
     };
-    given.end(verb.map(|(name, _)| name))?;
-    words.end()?;
     Ok(Config {
-        endpoint,
-        is_quiet,
+        endpoint: client.endpoint(host, port),
+        is_quiet: client.is_quiet,
         action,
     })
 }
@@ -143,6 +137,8 @@ fn line(words: &mut Words) -> Result<u64, UsageError> {
 
 #[cfg(test)]
 mod tests {
+    use cli::Endpoint;
+
     use super::*;
 
     fn parse_words(words: &[&str]) -> Result<Config, String> {

@@ -1,9 +1,8 @@
 //! The history server's command line.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use cli::args::{Line, Opt, port, split};
-use cli::{App, Parsed, UsageError};
+use cli::args::Opt;
+use cli::{App, Args, Parsed, ServerOptions, UsageError};
+use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use storage::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Fsync, Limits};
 
 use crate::Config;
@@ -13,6 +12,7 @@ pub const APP: App = App {
     name: "history-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
+    options: &[ServerOptions::TABLE, OPTIONS],
 };
 
 /// The port unless told otherwise.
@@ -54,8 +54,6 @@ Examples:
 ";
 
 const OPTIONS: &[Opt] = &[
-    Opt::value("--bind"),
-    Opt::value("--max-connections"),
     Opt::value("--data-dir"),
     Opt::value("--users"),
     Opt::value("--fsync"),
@@ -68,36 +66,28 @@ const OPTIONS: &[Opt] = &[
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
 pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    split(parser, &[OPTIONS])?.try_map(understand)
+    cli::args::parse(parser, APP.options, config)
 }
 
-fn understand(line: Line) -> Result<Config, UsageError> {
-    let (mut words, mut given) = line.into_parts();
-    let config = Config {
-        ip: given
-            .value("--bind", "an IP address")?
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        port: words
-            .take()
-            .map_or(Ok(PORT_DEFAULT), |word| port("PORT", &word))?,
-        data_dir: given.path("--data-dir").unwrap_or_else(|| ".".into()),
-        users: given.path("--users"),
-        fsync: given
+fn config(args: &mut Args) -> Result<Config, UsageError> {
+    let Args { words, options } = args;
+    let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    Ok(Config {
+        ip: server.ip,
+        connections_max: server.connections_max,
+        port: words.port("PORT")?.unwrap_or(PORT_DEFAULT),
+        users: options.path("--users"),
+        data_dir: options.path("--data-dir").unwrap_or_else(|| ".".into()),
+        fsync: options
             .value("--fsync", "always or never")?
             .unwrap_or(Fsync::Always),
         limits: Limits {
-            file_bytes_max: given
+            file_bytes_max: options
                 .size("--max-file", 1..=FILE_BYTES_MAX)?
                 .unwrap_or(FILE_BYTES_DEFAULT),
-            keep_free_bytes: given.size("--keep-free", 0..=FILE_BYTES_MAX)?,
+            keep_free_bytes: options.size("--keep-free", 0..=FILE_BYTES_MAX)?,
         },
-        connections_max: given
-            .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
-            .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
-    };
-    given.end(None)?;
-    words.end()?;
-    Ok(config)
+    })
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cli::args::{Given, Line, Opt, Verbs, duration, split, value};
-use cli::{App, Endpoint, Parsed, UsageError, Words};
+use cli::args::{Opt, Options, Verbs, duration, value};
+use cli::{App, Args, ClientOptions, HOST_DEFAULT, Parsed, UsageError, Words};
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, NAME_BYTES_MAX, QueueName};
 
 use crate::work::JOBS_MAX;
@@ -17,6 +17,7 @@ pub const APP: App = App {
     name: "queue-client",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
+    options: &[ClientOptions::TABLE, OPTIONS],
 };
 
 /// The server's port unless told otherwise.
@@ -167,44 +168,35 @@ Examples:
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
 pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    split(parser, &[Opt::CLIENT, OPTIONS])?.try_map(understand)
+    cli::args::parse(parser, APP.options, config)
 }
 
-fn understand(mut line: Line) -> Result<Config, UsageError> {
-    let mut endpoint = Endpoint::new("127.0.0.1", PORT_DEFAULT);
-    line.given.patience(&mut endpoint)?;
-    let mut transport = Transport::Tcp;
-    if let Some(host) = line.words.host(&["PORT"], VERBS)? {
-        endpoint.host = host;
-        endpoint.port = line.words.required_port("PORT")?;
-        transport = take_transport(&mut line.words)?;
-    }
-    let missing = UsageError::Missing("the verb");
-    let (name, verb) = line.words.verb(VERBS)?.ok_or(missing)?;
-    let command = match verb {
-        Verb::Work => line.behind_dashes.take(),
-        _ => None,
+fn config(args: &mut Args) -> Result<Config, UsageError> {
+    let client = ClientOptions::read(&mut args.options)?;
+    let (host, port, transport) = match args.words.server(["PORT"], VERBS)? {
+        Some((host, [port])) => (host, port, named_transport(&mut args.words)?),
+        None => (HOST_DEFAULT.to_owned(), PORT_DEFAULT, Transport::Tcp),
     };
-    let (mut words, mut given) = line.into_parts();
-    let queue = queue(verb, &mut given, &mut words)?;
-    let action = action(verb, &mut given, &mut words, command.unwrap_or_default())?;
-    given.end(Some(name))?;
-    words.end()?;
+    let missing = UsageError::Missing("the verb");
+    let verb = args.words.verb(VERBS)?.ok_or(missing)?;
+    let queue = queue(verb, args)?;
+    let action = action(verb, args)?;
     if transport == Transport::Udp
         && let Some(sentence) = needs_tcp(&action)
     {
         return Err(UsageError::Conflict(sentence));
     }
     Ok(Config {
-        endpoint,
+        endpoint: client.endpoint(host, port),
         transport,
         queue,
         action,
     })
 }
 
-/// The transport, if one is named: what is no verb and has a verb behind it, or is TCP or UDP.
-fn take_transport(words: &mut Words) -> Result<Transport, UsageError> {
+/// The transport, if one is named: a word that is not a verb and has a verb behind it, or is TCP or
+/// UDP.
+fn named_transport(words: &mut Words) -> Result<Transport, UsageError> {
     let is_named = !words.starts_with_verb(VERBS)
         && (words.peek().is_some_and(|word| transport(word).is_ok()) || words.has_verb(VERBS));
     match is_named {
@@ -218,7 +210,7 @@ fn transport(word: &OsStr) -> Result<Transport, UsageError> {
 }
 
 /// The queue that a verb is about, if it is about one.
-fn queue(verb: Verb, given: &mut Given, words: &mut Words) -> Result<String, UsageError> {
+fn queue(verb: Verb, args: &mut Args) -> Result<String, UsageError> {
     let named = match verb {
         Verb::Send
         | Verb::Receive
@@ -227,8 +219,8 @@ fn queue(verb: Verb, given: &mut Given, words: &mut Words) -> Result<String, Usa
         | Verb::Peek
         | Verb::Purge
         | Verb::Pause
-        | Verb::Resume => given.take("--queue").map(|word| ("--queue", word)),
-        Verb::Kick => Some(("NAME", words.required("the NAME of the queue")?)),
+        | Verb::Resume => args.options.raw("--queue").map(|word| ("--queue", word)),
+        Verb::Kick => Some(("NAME", args.words.required("the NAME of the queue")?)),
         // A token says which message it is, and so which queue.
         Verb::Ack | Verb::Release | Verb::Extend => None,
         Verb::List | Verb::Stats | Verb::Drain => None,
@@ -239,16 +231,12 @@ fn queue(verb: Verb, given: &mut Given, words: &mut Words) -> Result<String, Usa
     }
 }
 
-fn action(
-    verb: Verb,
-    given: &mut Given,
-    words: &mut Words,
-    command: Vec<OsString>,
-) -> Result<Action, UsageError> {
+fn action(verb: Verb, args: &mut Args) -> Result<Action, UsageError> {
+    let Args { words, options } = args;
     Ok(match verb {
-        Verb::Send => send(given, words)?,
-        Verb::Receive => receive(given)?,
-        Verb::Work => work(given, command)?,
+        Verb::Send => send(args)?,
+        Verb::Receive => receive(options)?,
+        Verb::Work => work(options, words.command())?,
         Verb::Lease => {
             let lease = lease_time(words)?;
             let path = words.required("the FILE for the message")?;
@@ -258,34 +246,37 @@ fn action(
             }
             Action::Lease(Lease {
                 lease,
-                wait: given.duration("--wait", TIMES)?.unwrap_or_default(),
+                wait: options.duration("--wait", TIMES)?.unwrap_or_default(),
                 path: PathBuf::from(path),
             })
         }
         Verb::Ack => Action::Ack(token(words)?),
         Verb::Release => Action::Release(
             token(words)?,
-            given.duration("--retry-delay", TIMES)?.unwrap_or_default(),
+            options
+                .duration("--retry-delay", TIMES)?
+                .unwrap_or_default(),
         ),
         Verb::Extend => Action::Extend(token(words)?, lease_time(words)?),
         Verb::Peek => {
-            let count = given.number("--count", 1..=u64::MAX)?;
-            Action::Peek(count.unwrap_or(1), ending(given, count.is_some())?)
+            let count = options.number("--count", 1..=u64::MAX)?;
+            Action::Peek(count.unwrap_or(1), ending(options, count.is_some())?)
         }
         Verb::List => Action::List,
         Verb::Stats => Action::Stats {
-            json: given.flag("--json"),
+            json: options.flag("--json"),
         },
         Verb::Purge => Action::Purge,
         Verb::Pause => Action::Pause,
         Verb::Resume => Action::Resume,
         Verb::Kick => Action::Kick,
-        Verb::Drain => Action::Drain(!given.flag("--off")),
+        Verb::Drain => Action::Drain(!options.flag("--off")),
     })
 }
 
-fn send(given: &mut Given, words: &mut Words) -> Result<Action, UsageError> {
-    let piece_end = match (given.flag("--lines"), given.flag("--null")) {
+fn send(args: &mut Args) -> Result<Action, UsageError> {
+    let Args { words, options } = args;
+    let piece_end = match (options.flag("--lines"), options.flag("--null")) {
         (true, true) => {
             return Err(UsageError::Conflict(
                 "--lines and --null exclude each other",
@@ -295,12 +286,12 @@ fn send(given: &mut Given, words: &mut Words) -> Result<Action, UsageError> {
         (false, true) => Some(0),
         (false, false) => None,
     };
-    let truncate = given.flag("--truncate");
+    let truncate = options.flag("--truncate");
     if truncate && piece_end.is_some() {
         let sentence = "--truncate is for a single message";
         return Err(UsageError::Conflict(sentence));
     }
-    let bytes_max = given.size("--max-message", 1..=BODY_BYTES_MAX as u64)?;
+    let bytes_max = options.size("--max-message", 1..=BODY_BYTES_MAX)?;
     let word = words.required("the FILE to send")?;
     Ok(Action::Send(Send {
         source: match word == "-" {
@@ -308,21 +299,21 @@ fn send(given: &mut Given, words: &mut Words) -> Result<Action, UsageError> {
             false => Source::File(PathBuf::from(word)),
         },
         piece_end,
-        delay: given.duration("--delay", TIMES)?.unwrap_or_default(),
-        body_bytes_max: bytes_max.map_or(BODY_BYTES_DEFAULT, |max| max as usize),
+        delay: options.duration("--delay", TIMES)?.unwrap_or_default(),
+        body_bytes_max: bytes_max.unwrap_or(BODY_BYTES_DEFAULT),
         truncate,
     }))
 }
 
-fn receive(given: &mut Given) -> Result<Action, UsageError> {
-    let wait = given.duration("--wait", TIMES)?;
-    let count = given.number("--count", 1..=u64::MAX)?;
-    let follow = given.flag("--follow");
+fn receive(options: &mut Options) -> Result<Action, UsageError> {
+    let wait = options.duration("--wait", TIMES)?;
+    let count = options.number("--count", 1..=u64::MAX)?;
+    let follow = options.flag("--follow");
     if follow && (count.is_some() || wait.is_some()) {
         let sentence = "--follow receives for ever, without --count and --wait";
         return Err(UsageError::Conflict(sentence));
     }
-    let ending = ending(given, follow || count.is_some())?;
+    let ending = ending(options, follow || count.is_some())?;
     Ok(Action::Receive(Receive {
         count: match follow {
             true => None,
@@ -334,8 +325,8 @@ fn receive(given: &mut Given) -> Result<Action, UsageError> {
 }
 
 /// What ends each message; a single one is written as it is unless something is said.
-fn ending(given: &mut Given, are_many: bool) -> Result<Ending, UsageError> {
-    match (given.take("--delimiter"), given.flag("--null")) {
+fn ending(options: &mut Options, are_many: bool) -> Result<Ending, UsageError> {
+    match (options.raw("--delimiter"), options.flag("--null")) {
         (Some(_), true) => Err(UsageError::Conflict(
             "--delimiter and --null exclude each other",
         )),
@@ -346,11 +337,11 @@ fn ending(given: &mut Given, are_many: bool) -> Result<Ending, UsageError> {
     }
 }
 
-fn work(given: &mut Given, command: Vec<OsString>) -> Result<Action, UsageError> {
-    let jobs = given.number("--jobs", 1..=JOBS_MAX as u64)?;
-    let once = given.flag("--once");
-    let drain = given.flag("--drain");
-    let wait = given.duration("--wait", TIMES)?;
+fn work(options: &mut Options, command: Vec<OsString>) -> Result<Action, UsageError> {
+    let jobs = options.number("--jobs", 1..=JOBS_MAX)?;
+    let once = options.flag("--once");
+    let drain = options.flag("--drain");
+    let wait = options.duration("--wait", TIMES)?;
     if drain && (once || wait.is_some()) {
         let sentence = "--drain ends when the queue is empty, without --once and --wait";
         return Err(UsageError::Conflict(sentence));
@@ -362,11 +353,13 @@ fn work(given: &mut Given, command: Vec<OsString>) -> Result<Action, UsageError>
     let mut command = command.into_iter();
     let missing = UsageError::Missing("the COMMAND, behind --,");
     Ok(Action::Work(Work {
-        jobs: jobs.unwrap_or(1) as usize,
+        jobs: jobs.unwrap_or(1),
         once,
         drain,
         wait: wait.or((once || drain).then_some(Duration::ZERO)),
-        retry_delay: given.duration("--retry-delay", TIMES)?.unwrap_or_default(),
+        retry_delay: options
+            .duration("--retry-delay", TIMES)?
+            .unwrap_or_default(),
         command: command.next().ok_or(missing)?,
         args: command.collect(),
     }))
@@ -412,11 +405,10 @@ fn queue_name(what: &'static str, word: &OsStr) -> Result<String, UsageError> {
     let name = word.to_str().unwrap_or_default();
     match QueueName::new(name) {
         Ok(name) => Ok(name.as_str().to_owned()),
-        Err(_) => Err(UsageError::Value {
-            what,
-            value: word.to_string_lossy().into_owned(),
-            want: format!("1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -"),
-        }),
+        Err(_) => {
+            let want = format!("1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -");
+            Err(UsageError::value(what, word, want))
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! The queue server's command line.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use cli::args::{Line, Opt, port, split, value};
-use cli::{App, Parsed, UsageError};
+use cli::args::{Opt, Options, value};
+use cli::{App, Args, Parsed, ServerOptions, UsageError};
+use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
 use storage::Fsync;
 
@@ -14,6 +13,7 @@ pub const APP: App = App {
     name: "queue-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
+    options: &[ServerOptions::TABLE, OPTIONS],
 };
 
 /// The port unless told otherwise.
@@ -26,7 +26,7 @@ const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
 const ATTEMPTS_DEFAULT: u32 = 5;
 
 /// The most that a limit can be: far beyond any memory.
-const COUNT_MAX: u64 = 1 << 50;
+const COUNT_MAX: usize = 1 << 50;
 
 const HELP: &str = "\
 First-in, first-out queues of messages between programs and machines.
@@ -70,8 +70,6 @@ Examples:
 ";
 
 const OPTIONS: &[Opt] = &[
-    Opt::value("--bind"),
-    Opt::value("--max-connections"),
     Opt::value("--data"),
     Opt::value("--fsync"),
     Opt::value("--max-message"),
@@ -87,51 +85,47 @@ const OPTIONS: &[Opt] = &[
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
 pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    split(parser, &[OPTIONS])?.try_map(understand)
+    cli::args::parse(parser, APP.options, config)
 }
 
-fn understand(line: Line) -> Result<Config, UsageError> {
-    let (mut words, mut given) = line.into_parts();
-    let limits = Limits {
-        body_bytes_max: given
-            .size("--max-message", 1..=BODY_BYTES_MAX as u64)?
-            .map_or(BODY_BYTES_DEFAULT, |max| max as usize),
-        messages_max: given
-            .number("--max-messages", 1..=COUNT_MAX)?
-            .map_or(usize::MAX, |max| max as usize),
-        queue_bytes_max: given
-            .size("--max-bytes", 1..=COUNT_MAX)?
-            .map_or(usize::MAX, |max| max as usize),
-        memory_bytes_max: given
-            .size("--max-memory", 1..=COUNT_MAX)?
-            .map_or(MEMORY_BYTES_DEFAULT, |max| max as usize),
-        attempts_max: given
-            .number("--max-attempts", 1..=u64::from(u32::MAX))?
-            .map_or(ATTEMPTS_DEFAULT, |max| max as u32),
-    };
-    let config = Config {
-        ip: given
-            .value("--bind", "an IP address")?
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        port: words
-            .take()
-            .map_or(Ok(PORT_DEFAULT), |word| port("PORT", &word))?,
-        transport: words.take().map_or(Ok(Transport::Tcp), |word| {
-            value("the transport", &word, "TCP, UDP or BOTH")
-        })?,
-        udp_text: given.flag("--udp-text"),
-        data: given.path("--data"),
-        fsync: given
+fn config(args: &mut Args) -> Result<Config, UsageError> {
+    let Args { words, options } = args;
+    let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let port = words.port("PORT")?.unwrap_or(PORT_DEFAULT);
+    let transport = words.next_word();
+    let transport = transport.map(|word| value("the transport", &word, "TCP, UDP or BOTH"));
+    Ok(Config {
+        ip: server.ip,
+        connections_max: server.connections_max,
+        port,
+        transport: transport.transpose()?.unwrap_or(Transport::Tcp),
+        udp_text: options.flag("--udp-text"),
+        data: options.path("--data"),
+        fsync: options
             .value("--fsync", "always or never")?
             .unwrap_or(Fsync::Always),
-        limits,
-        connections_max: given
-            .number("--max-connections", 1..=daemon::CONNECTIONS_MAX as u64)?
-            .map_or(daemon::CONNECTIONS_DEFAULT, |max| max as usize),
-    };
-    given.end(None)?;
-    words.end()?;
-    Ok(config)
+        limits: limits(options)?,
+    })
+}
+
+fn limits(options: &mut Options) -> Result<Limits, UsageError> {
+    Ok(Limits {
+        body_bytes_max: options
+            .size("--max-message", 1..=BODY_BYTES_MAX)?
+            .unwrap_or(BODY_BYTES_DEFAULT),
+        messages_max: options
+            .number("--max-messages", 1..=COUNT_MAX)?
+            .unwrap_or(usize::MAX),
+        queue_bytes_max: options
+            .size("--max-bytes", 1..=COUNT_MAX)?
+            .unwrap_or(usize::MAX),
+        memory_bytes_max: options
+            .size("--max-memory", 1..=COUNT_MAX)?
+            .unwrap_or(MEMORY_BYTES_DEFAULT),
+        attempts_max: options
+            .number("--max-attempts", 1..=u32::MAX)?
+            .unwrap_or(ATTEMPTS_DEFAULT),
+    })
 }
 
 #[cfg(test)]

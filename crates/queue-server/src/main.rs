@@ -6,7 +6,7 @@ use daemon::{Signals, StartError};
 use queue_server::{Server, args};
 
 fn main() -> ExitCode {
-    cli::exit::main(&args::APP, args::parse, |config| {
+    args::APP.main(args::parse, |config| {
         cli::logger::write_in_background().map_err(StartError::Thread)?;
         let signals = Signals::handle()?;
         let server = Server::bind(config)?;

@@ -1,4 +1,7 @@
+use std::ffi::OsStr;
+
 use super::*;
+use crate::ClientOptions;
 
 const OPTIONS: &[Opt] = &[
     Opt::value("--wait"),
@@ -6,23 +9,27 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--queue").short('Q'),
 ];
 
-fn parse(line: &str) -> Result<Parsed<Line>, String> {
+/// Reads a command line with `read`.
+fn parse<C>(
+    line: &str,
+    read: impl FnOnce(&mut Args) -> Result<C, UsageError>,
+) -> Result<Parsed<C>, String> {
     let args = ["program"].into_iter().chain(line.split_whitespace());
     let parser = lexopt::Parser::from_iter(args);
-    split(parser, &[OPTIONS, Opt::CLIENT]).map_err(|error| error.to_string())
+    let parsed = super::parse(parser, &[OPTIONS, ClientOptions::TABLE], read);
+    parsed.map_err(|error| error.to_string())
 }
 
-#[track_caller]
-fn parts(line: &str) -> (Words, Given) {
-    match parse(line).unwrap() {
-        Parsed::Run { config, .. } => config.into_parts(),
-        other => panic!("{line}: {other:?}"),
-    }
+/// Reads all words and all options.
+fn read_all(args: &mut Args) -> Result<(), UsageError> {
+    while args.words.next_word().is_some() {}
+    args.options = Options::default();
+    Ok(())
 }
 
 #[test]
 fn numbers_say_their_range() {
-    let parse = |word: &str| number("N", OsStr::new(word), 1..=9).map_err(|e| e.to_string());
+    let parse = |word: &str| number("N", OsStr::new(word), 1..=9u64).map_err(|e| e.to_string());
     assert_eq!(parse("9"), Ok(9));
     for bad in ["0", "10", "", "x", "1.5"] {
         let want = format!("N must be a number from 1 to 9, not '{bad}'");
@@ -37,36 +44,45 @@ fn options_may_stand_anywhere() {
         "a --wait=5 b --json",
         "-j a b --wait 5 -j",
     ] {
-        let (mut words, mut given) = parts(line);
-        assert_eq!(given.take("--wait").unwrap(), "5", "{line}");
-        assert!(given.flag("--json") && !given.flag("--json"), "{line}");
-        assert_eq!(words.take().unwrap(), "a");
-        assert_eq!(words.take().unwrap(), "b");
-        given.end(None).unwrap();
-        words.end().unwrap();
+        let parsed = parse(line, |Args { words, options }| {
+            assert_eq!(options.raw("--wait").unwrap(), "5", "{line}");
+            assert!(options.flag("--json") && !options.flag("--json"), "{line}");
+            assert_eq!(words.next_word().unwrap(), "a");
+            assert_eq!(words.next_word().unwrap(), "b");
+            Ok(())
+        });
+        parsed.unwrap();
     }
 }
 
 #[test]
 fn what_stands_behind_dashes_is_no_option() {
-    let (mut words, given) = parts("a -- --wait -j");
-    for want in ["a", "--wait", "-j"] {
-        assert_eq!(words.take().unwrap(), want);
-    }
-    given.end(None).unwrap();
+    let parsed = parse("a -- --wait -j", |args| {
+        for want in ["a", "--wait", "-j"] {
+            assert_eq!(args.words.next_word().unwrap(), want);
+        }
+        Ok(())
+    });
+    parsed.unwrap();
+    let parsed = parse("a -- --wait -j", |args| {
+        assert_eq!(args.words.command(), ["--wait", "-j"]);
+        args.words.required("a").map(drop)
+    });
+    parsed.unwrap();
 }
 
 #[test]
 fn how_much_is_said() {
-    let verbosity = |line: &str| match parse(line) {
+    let verbosity = |line: &str| match parse(line, read_all) {
         Ok(Parsed::Run { verbosity, .. }) => verbosity,
         other => panic!("{line}: {other:?}"),
     };
     assert_eq!(verbosity("a"), Verbosity::Normal);
     assert_eq!(verbosity("a -v"), Verbosity::Verbose);
     assert_eq!(verbosity("--quiet a -q"), Verbosity::Quiet);
-    assert!(matches!(parse("a --help --nonsense"), Ok(Parsed::Help)));
-    assert!(matches!(parse("-V"), Ok(Parsed::Version)));
+    let help = parse("a --help --nonsense", read_all);
+    assert!(matches!(help, Ok(Parsed::Help)));
+    assert!(matches!(parse("-V", read_all), Ok(Parsed::Version)));
 }
 
 #[test]
@@ -81,18 +97,19 @@ fn wrong_options_are_one_sentence() {
         ("--wait", "missing argument for option '--wait'"),
         ("-q -v", "--quiet and --verbose exclude each other"),
     ] {
-        assert_eq!(parse(line).unwrap_err(), want, "{line}");
+        assert_eq!(parse(line, read_all).unwrap_err(), want, "{line}");
     }
     // A flag has no value.
-    parse("--json=1").unwrap_err();
+    parse("--json=1", read_all).unwrap_err();
 }
 
 #[test]
-fn what_nobody_takes_is_misplaced() {
-    let refused = |verb| {
-        let (_, given) = parts("--wait 5");
-        given.end(verb).unwrap_err().to_string()
+fn what_is_not_read_is_refused() {
+    let refused = |line: &str| {
+        let read = |args: &mut Args| args.words.verb(&[("list", ())]);
+        parse(line, read).unwrap_err()
     };
-    assert_eq!(refused(Some("list")), "--wait does not go with list");
-    assert_eq!(refused(None), "--wait needs a verb");
+    assert_eq!(refused("list --wait 5"), "--wait does not go with list");
+    assert_eq!(refused("--wait 5"), "--wait needs a verb");
+    assert_eq!(refused("list x"), "there is one argument too many: 'x'");
 }

@@ -1,39 +1,54 @@
-//! The arguments of a command line that are not options.
+//! The arguments of a command line that are not options, in order: the server, the verb, what the
+//! verb is about.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 
-use super::near::nearest;
-use super::{UsageError, port, value};
-use crate::unbracketed;
+use super::nearest::nearest;
+use super::value::{port, value};
+use crate::{UsageError, unbracketed};
 
 /// The verbs of a program: each name, in lower case, and what it means.
 pub type Verbs<V> = [(&'static str, V)];
 
-/// The arguments of a command line that are not options, in order.
+/// The words that have not been read yet. Most methods read the next one and remove it.
 #[derive(Debug, Default)]
-pub struct Words(VecDeque<OsString>);
+pub struct Words {
+    words: VecDeque<OsString>,
+    /// What stands behind `--`. It comes after the others, and no verb is looked for in it.
+    behind_dashes: VecDeque<OsString>,
+    verb: Option<&'static str>,
+}
 
 impl Words {
-    /// Appends one.
-    pub fn push(&mut self, word: OsString) {
-        self.0.push_back(word);
+    pub(super) fn push(&mut self, word: OsString) {
+        self.words.push_back(word);
     }
 
-    /// Takes the next word, if there is one.
-    pub fn take(&mut self) -> Option<OsString> {
-        self.0.pop_front()
+    pub(super) fn push_behind_dashes(&mut self, words: impl Iterator<Item = OsString>) {
+        self.behind_dashes.extend(words);
     }
 
-    /// Takes the next word.
+    /// The next word, if there is one.
+    pub fn next_word(&mut self) -> Option<OsString> {
+        let word = self.words.pop_front();
+        word.or_else(|| self.behind_dashes.pop_front())
+    }
+
+    /// What stands behind `--`: a command with options of its own.
+    pub fn command(&mut self) -> Vec<OsString> {
+        self.behind_dashes.drain(..).collect()
+    }
+
+    /// The next word.
     ///
     /// # Errors
     /// [`UsageError::Missing`], naming `what`.
     pub fn required(&mut self, what: &'static str) -> Result<OsString, UsageError> {
-        self.take().ok_or(UsageError::Missing(what))
+        self.next_word().ok_or(UsageError::Missing(what))
     }
 
-    /// Takes the next word as text.
+    /// The next word as text.
     ///
     /// # Errors
     /// [`UsageError::Missing`] or, if it is not UTF-8, [`UsageError::Value`].
@@ -41,67 +56,91 @@ impl Words {
         value(what, &self.required(what)?, "valid UTF-8")
     }
 
-    /// Takes a port.
+    /// A port, if there is a word.
     ///
     /// # Errors
-    /// [`UsageError::Missing`] or [`UsageError::Value`].
-    pub fn required_port(&mut self, what: &'static str) -> Result<u16, UsageError> {
-        port(what, &self.required(what)?)
+    /// [`UsageError::Value`].
+    pub fn port(&mut self, what: &'static str) -> Result<Option<u16>, UsageError> {
+        self.next_word().map(|word| port(what, &word)).transpose()
     }
 
     /// The next word, if there is one; it stays.
     pub fn peek(&self) -> Option<&OsStr> {
-        self.0.front().map(OsString::as_os_str)
+        self.get(0)
     }
 
-    /// Takes the host, if a server is named in front of the verb; `ports` are what stands between the
-    /// two. The ports are left to be taken.
+    fn get(&self, index: usize) -> Option<&OsStr> {
+        let mut words = self.words.iter().chain(&self.behind_dashes);
+        words.nth(index).map(OsString::as_os_str)
+    }
+
+    /// The host and the ports of the server, if it is named in front of the verb. `ports` are the names
+    /// of the ports in messages.
     ///
-    /// A host is a word that is no verb and has a port behind it. A misspelt verb is neither that nor
-    /// a verb, and must not be taken for a host. An address in brackets is a host with nothing behind
-    /// it, too, and comes without them.
+    /// A host is a word that is not a verb and has a port behind it. A misspelt verb is not taken for a
+    /// host. An address in brackets is always a host, and is returned without its brackets.
     ///
     /// # Errors
-    /// [`UsageError::UnknownVerb`].
-    pub fn host<V>(
+    /// [`UsageError::UnknownVerb`], [`UsageError::Missing`] or [`UsageError::Value`].
+    pub fn server<V, const N: usize>(
         &mut self,
-        ports: &[&'static str],
+        ports: [&'static str; N],
         verbs: &Verbs<V>,
-    ) -> Result<Option<String>, UsageError> {
+    ) -> Result<Option<(String, [u16; N])>, UsageError> {
         let Some(first) = self.peek() else {
             return Ok(None);
         };
         if find(first, verbs).is_some() {
             return Ok(None);
         }
-        let has_port = self.0.get(1).is_some_and(|word| port("", word).is_ok());
-        let mut behind = self.0.iter().skip(1 + ports.len()).peekable();
+        let has_port = self.get(1).is_some_and(|word| port("", word).is_ok());
+        let mut behind = self.words.iter().skip(1 + N).peekable();
         let ends = behind.peek().is_none();
         let has_verb = behind.any(|word| find(word, verbs).is_some());
         let is_near = nearest_verb(first, verbs).is_some();
-        if has_verb || has_port && (ends || !is_near) || is_bracketed(first) {
-            let host = self.required_text("HOST")?;
-            return Ok(Some(unbracketed(&host).to_owned()));
+        if !(has_verb || has_port && (ends || !is_near) || is_bracketed(first)) {
+            let server = format!("HOST {}", ports.join(" "));
+            return Err(unknown(first, verbs, Some(server)));
         }
-        let server = format!("HOST {}", ports.join(" "));
-        Err(unknown(first, verbs, Some(server)))
+        let host = unbracketed(&self.required_text("HOST")?).to_owned();
+        let mut numbers = [0; N];
+        for (number, what) in numbers.iter_mut().zip(ports) {
+            *number = port(what, &self.required(what)?)?;
+        }
+        Ok(Some((host, numbers)))
     }
 
-    /// Takes the verb, if there is a word: its name and what it means.
+    /// The host, if it is an address in brackets without a port behind it.
+    pub fn bracketed_host(&mut self) -> Option<String> {
+        let has_port = self.get(1).is_some_and(|word| port("", word).is_ok());
+        let host = self.peek()?.to_str()?;
+        let address = unbracketed(host);
+        if has_port || address == host {
+            return None;
+        }
+        let address = address.to_owned();
+        self.next_word();
+        Some(address)
+    }
+
+    /// The verb, if there is a word.
     ///
     /// # Errors
     /// [`UsageError::UnknownVerb`].
-    pub fn verb<V: Copy>(
-        &mut self,
-        verbs: &Verbs<V>,
-    ) -> Result<Option<(&'static str, V)>, UsageError> {
-        let Some(word) = self.take() else {
+    pub fn verb<V: Copy>(&mut self, verbs: &Verbs<V>) -> Result<Option<V>, UsageError> {
+        let Some(word) = self.next_word() else {
             return Ok(None);
         };
-        match find(&word, verbs) {
-            Some(verb) => Ok(Some(*verb)),
-            None => Err(unknown(&word, verbs, None)),
-        }
+        let Some((name, verb)) = find(&word, verbs) else {
+            return Err(unknown(&word, verbs, None));
+        };
+        self.verb = Some(name);
+        Ok(Some(*verb))
+    }
+
+    /// The name of the verb that was read.
+    pub(super) fn verb_name(&self) -> Option<&'static str> {
+        self.verb
     }
 
     /// Whether the next word is a verb.
@@ -111,15 +150,15 @@ impl Words {
 
     /// Whether any word is a verb.
     pub fn has_verb<V>(&self, verbs: &Verbs<V>) -> bool {
-        self.0.iter().any(|word| find(word, verbs).is_some())
+        self.words.iter().any(|word| find(word, verbs).is_some())
     }
 
     /// Ends the command line.
     ///
     /// # Errors
     /// [`UsageError::Unexpected`] if a word is left.
-    pub fn end(mut self) -> Result<(), UsageError> {
-        match self.take() {
+    pub(super) fn end(mut self) -> Result<(), UsageError> {
+        match self.next_word() {
             None => Ok(()),
             Some(word) => Err(UsageError::Unexpected(word.to_string_lossy().into_owned())),
         }
@@ -168,7 +207,7 @@ mod tests {
     fn words_are_taken_in_order() {
         let mut words = words("localhost 80 extra");
         assert_eq!(words.required_text("HOST").unwrap(), "localhost");
-        assert_eq!(words.required_port("PORT").unwrap(), 80);
+        assert_eq!(words.port("PORT").unwrap(), Some(80));
         assert_eq!(
             words.end().unwrap_err().to_string(),
             "there is one argument too many: 'extra'"
@@ -185,12 +224,10 @@ mod tests {
     #[track_caller]
     fn check(line: &str, host: Option<&str>, verb: Option<&'static str>) {
         let mut words = words(line);
-        let got = words.host(&["PORT"], VERBS).unwrap();
-        assert_eq!(got.as_deref(), host, "{line}");
-        if got.is_some() {
-            words.required_port("PORT").unwrap();
-        }
-        let got = words.verb(VERBS).unwrap().map(|(name, _)| name);
+        let got = words.server(["PORT"], VERBS).unwrap();
+        assert_eq!(got.as_ref().map(|(got, _)| got.as_str()), host, "{line}");
+        words.verb(VERBS).unwrap();
+        let got = words.verb_name();
         assert_eq!(got, verb, "{line}");
     }
 
@@ -211,12 +248,8 @@ mod tests {
     #[track_caller]
     fn check_refused(line: &str, want: &str) {
         let mut words = words(line);
-        let refused = words.host(&["PORT"], VERBS).and_then(|host| {
-            if host.is_some() {
-                words.required_port("PORT")?;
-            }
-            words.verb(VERBS)
-        });
+        let refused = words.server(["PORT"], VERBS);
+        let refused = refused.and_then(|_| words.verb(VERBS));
         assert_eq!(refused.unwrap_err().to_string(), want, "{line}");
     }
 

@@ -1,3 +1,4 @@
+use cli::Endpoint;
 use proto::queue::Token;
 
 use super::*;

@@ -1,10 +1,12 @@
-//! Durations and sizes, as all programs take them.
+//! The values of options and words: numbers, ports, durations and sizes, as all programs take them.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
-use super::UsageError;
+use crate::UsageError;
 
 /// The longest duration that anything takes, a year: as good as forever, and far from where a sum
 /// with a clock could overflow.
@@ -17,6 +19,52 @@ const DURATION_UNITS: [(char, u64); 4] = [('d', DAY_SECS), ('h', 3600), ('m', 60
 
 /// The units of a size, and how many bytes each has.
 const SIZE_UNITS: [(char, u64); 3] = [('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
+
+/// The unsigned integers that a limit can be.
+pub trait Number: FromStr + Display + PartialOrd + Copy + TryFrom<u64> + TryInto<u64> {}
+
+impl Number for u32 {}
+impl Number for u64 {}
+impl Number for usize {}
+
+/// Parses a value with `FromStr`; `want` says what would be right ("a port from 0 to 65535").
+///
+/// # Errors
+/// [`UsageError::Value`].
+pub fn value<T: FromStr>(
+    what: &'static str,
+    word: &OsStr,
+    want: impl Into<String>,
+) -> Result<T, UsageError> {
+    let parsed = word.to_str().and_then(|word| word.parse().ok());
+    parsed.ok_or_else(|| UsageError::value(what, word, want))
+}
+
+/// Parses a whole number within a range.
+///
+/// # Errors
+/// [`UsageError::Value`], with the range.
+pub fn number<N: Number>(
+    what: &'static str,
+    word: &OsStr,
+    range: RangeInclusive<N>,
+) -> Result<N, UsageError> {
+    let parsed = word.to_str().and_then(|word| word.parse().ok());
+    parsed
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| {
+            let want = format!("a number from {} to {}", range.start(), range.end());
+            UsageError::value(what, word, want)
+        })
+}
+
+/// Parses a port; 0 lets a server take a free one.
+///
+/// # Errors
+/// [`UsageError::Value`].
+pub fn port(what: &'static str, word: &OsStr) -> Result<u16, UsageError> {
+    value(what, word, "a port from 0 to 65535")
+}
 
 /// Parses a duration: a number of seconds, or of what stands behind it, `s`, `m`, `h` or `d`. A
 /// fraction is allowed.
@@ -60,12 +108,13 @@ fn show_duration(time: Duration) -> String {
 ///
 /// # Errors
 /// [`UsageError::Value`], with the range.
-pub fn size(
+pub fn size<N: Number>(
     what: &'static str,
     word: &OsStr,
-    range: RangeInclusive<u64>,
-) -> Result<u64, UsageError> {
+    range: RangeInclusive<N>,
+) -> Result<N, UsageError> {
     let parsed = word.to_str().and_then(parse_size);
+    let parsed = parsed.and_then(|bytes| N::try_from(bytes).ok());
     parsed.filter(|size| range.contains(size)).ok_or_else(|| {
         let (min, max) = (show_size(*range.start()), show_size(*range.end()));
         let want = format!("a size in bytes from {min} to {max}, such as 4096, 64K, 10M or 2G");
@@ -81,7 +130,8 @@ fn parse_size(word: &str) -> Option<u64> {
 }
 
 /// A size in the largest unit of which it is a whole number.
-fn show_size(bytes: u64) -> String {
+fn show_size(bytes: impl Number) -> String {
+    let bytes: u64 = bytes.try_into().unwrap_or(u64::MAX);
     let is_whole = |(_, unit): &&(char, u64)| bytes > 0 && bytes.is_multiple_of(*unit);
     match SIZE_UNITS.iter().find(is_whole) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
@@ -162,7 +212,7 @@ mod tests {
         let want = "--a must be a duration from 0.001s to 90m, such as 90, 90s, 15m, 2h or 7d, \
                     not '9x'";
         assert_eq!(error.unwrap_err().to_string(), want);
-        let error = size("--b", OsStr::new("3G"), 0..=2 << 30);
+        let error = size("--b", OsStr::new("3G"), 0..=2u64 << 30);
         let want = "--b must be a size in bytes from 0 to 2G, such as 4096, 64K, 10M or 2G, \
                     not '3G'";
         assert_eq!(error.unwrap_err().to_string(), want);
@@ -175,6 +225,6 @@ mod tests {
         ] {
             assert_eq!(show_duration(Duration::from_secs(secs)), want);
         }
-        assert_eq!(show_size((1 << 24) - 1), "16777215");
+        assert_eq!(show_size((1u64 << 24) - 1), "16777215");
     }
 }
