@@ -1,4 +1,4 @@
-//! `lease`: a message into a file, and its token to standard output.
+//! `lease`: a message goes into a file, and its token to standard output.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -13,33 +13,27 @@ use tempfile::NamedTempFile;
 
 use crate::{Config, Error};
 
-/// The mode of a new file: a message is for the user who leased it. Of a file that is replaced, the mode
-/// is kept.
+/// The mode of a new file: only the user who has leased a message may read it. A file that is replaced
+/// keeps its mode.
 const FILE_MODE: u32 = 0o600;
 
 /// What to lease, and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// How long the message is ours.
+    /// How long until the lease expires.
     pub lease: Duration,
-    /// How long to wait for one.
+    /// How long to wait for a message.
     pub wait: Duration,
-    /// The file it is written to.
+    /// The file that gets it.
     pub path: PathBuf,
-}
-
-/// A file that is arriving, and where it is to stand.
-struct Arriving {
-    file: NamedTempFile,
-    target: PathBuf,
 }
 
 impl Lease {
     pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
-        let mut out = crate::output()?;
+        let mut out = cli::stream::output()?;
         let mut client = config.connect()?;
-        // Made before anything is taken, so that there is nothing to give back if it cannot be.
-        let file = self.file(&out)?;
+        // Made before anything is leased, so that nothing is to be unreserved if that fails.
+        let (file, target) = self.create(&out)?;
         let leased = config.wait_for_message(&mut client, self.wait, |client, left| {
             client.lease(self.lease, left)
         });
@@ -47,7 +41,7 @@ impl Lease {
         let Claim::Leased(token) = message.claim else {
             return Err(ClientError::Unexpected.into());
         };
-        let kept = self.write(file, &message.body).and_then(|()| {
+        let kept = self.write(file, &target, &message.body).and_then(|()| {
             let printed = out.write_all(format!("{token}\n").as_bytes());
             printed.map_err(Error::Token)
         });
@@ -57,18 +51,23 @@ impl Lease {
         kept
     }
 
-    /// A new file beside the one that is wanted.
-    fn file(&self, out: &Output) -> Result<Arriving, Error> {
-        let there = fs::metadata(&self.path).ok();
+    /// Creates a file beside the one that is wanted; returns the path that it is to get, too. Where a
+    /// symbolic link stands, that is the path it leads to.
+    fn create(&self, out: &Output) -> Result<(NamedTempFile, PathBuf), Error> {
+        let old = fs::metadata(&self.path).ok();
         // A device or a pipe must not become a file.
-        if there.as_ref().is_some_and(|there| !there.is_file()) {
-            return Err(self.failed(io::Error::other("it is there, but is no file")));
+        if old.as_ref().is_some_and(|old| !old.is_file()) {
+            return Err(self.failed(io::Error::other("it exists, but is not a file")));
         }
-        if there.as_ref().is_some_and(|there| out.is_file(there)) {
+        if old.as_ref().is_some_and(|old| out.is_file(old)) {
             let cause = "it is standard output, which gets the token";
             return Err(self.failed(io::Error::other(cause)));
         }
-        let file = self.target(there.is_some()).and_then(|target| {
+        let create = || {
+            let target = match &old {
+                Some(_) => fs::canonicalize(&self.path)?,
+                None => self.path.clone(),
+            };
             let folder = match target.parent() {
                 Some(folder) if !folder.as_os_str().is_empty() => folder,
                 _ => Path::new("."),
@@ -76,28 +75,18 @@ impl Lease {
             let file = tempfile::Builder::new()
                 .permissions(Permissions::from_mode(FILE_MODE))
                 .tempfile_in(folder)?;
-            if let Some(there) = there {
-                file.as_file().set_permissions(there.permissions())?;
+            if let Some(old) = &old {
+                file.as_file().set_permissions(old.permissions())?;
             }
-            Ok(Arriving { file, target })
-        });
-        file.map_err(|cause| self.failed(cause))
+            Ok((file, target))
+        };
+        create().map_err(|cause| self.failed(cause))
     }
 
-    /// What is replaced: a symbolic link stays, and what it leads to is.
-    fn target(&self, is_there: bool) -> io::Result<PathBuf> {
-        if is_there {
-            return fs::canonicalize(&self.path);
-        }
-        Ok(self.path.clone())
-    }
-
-    fn write(&self, mut arriving: Arriving, body: &[u8]) -> Result<(), Error> {
-        let written = arriving.file.write_all(body);
-        written.map_err(|cause| self.failed(cause))?;
-        let kept = arriving.file.persist(&arriving.target);
-        kept.map_err(|error| self.failed(error.error))?;
-        Ok(())
+    fn write(&self, mut file: NamedTempFile, target: &Path, body: &[u8]) -> Result<(), Error> {
+        let written = file.write_all(body);
+        let renamed = written.and_then(|()| file.persist(target).map_err(|error| error.error));
+        renamed.map(drop).map_err(|cause| self.failed(cause))
     }
 
     fn failed(&self, cause: io::Error) -> Error {
@@ -121,8 +110,9 @@ mod tests {
             wait: Duration::ZERO,
             path: path.to_owned(),
         };
-        let out = crate::output().unwrap();
-        let written = lease.file(&out).and_then(|file| lease.write(file, b"new"));
+        let out = cli::stream::output().unwrap();
+        let created = lease.create(&out);
+        let written = created.and_then(|(file, target)| lease.write(file, &target, b"new"));
         assert_eq!(
             written.err().map(|e| cli::exit::with_causes(&e)),
             want.map(str::to_owned)
@@ -173,7 +163,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
         for path in [folder.path(), &pipe] {
             let shown = path.display();
-            let error = format!("cannot write {shown}: it is there, but is no file");
+            let error = format!("cannot write {shown}: it exists, but is not a file");
             check(path, Some(&error));
         }
         assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());

@@ -1,5 +1,5 @@
-//! The queue client: [`Client`] talks to a queue server over TCP or UDP; [`run`] is what the
-//! program does with it, each verb in a file of its own.
+//! The queue client: [`Client`] talks to a queue server over TCP or UDP, and [`run`] is the program,
+//! which gives each larger verb a file of its own.
 
 pub mod args;
 mod batch;
@@ -22,7 +22,6 @@ use std::time::Duration;
 
 // What the methods of a client take and return.
 pub use cli::Endpoint;
-use cli::stream::Output;
 pub use proto::queue::{Claim, MessageId, QueueName, QueueStats, Token, Totals};
 
 pub use batch::Batch;
@@ -38,37 +37,37 @@ pub use tcp::AbortHandle;
 pub use token::TokenSource;
 pub use work::{Work, guard};
 
-/// What the program is to do, and with which server.
+/// What the program does, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The server.
     pub endpoint: Endpoint,
     /// How it is reached.
     pub transport: Transport,
-    /// The queue's name, which [`QueueName::new`] takes.
+    /// The queue's name, which must be valid for [`QueueName::new`].
     pub queue: String,
-    /// What is to be done.
+    /// The verb and its options.
     pub action: Action,
 }
 
 /// The program's verbs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Put one message into the queue, or many.
+    /// Put one message or many into the queue.
     Send(Send),
-    /// Take messages out.
+    /// Receive messages.
     Receive(Receive),
     /// Run a command for each message.
     Work(Work),
-    /// Take the oldest message for a time, into a file.
+    /// Lease the oldest message into a file.
     Lease(Lease),
     /// Acknowledge a leased message.
     Ack(TokenSource),
-    /// Give a leased message back, to be handed out again after so long.
+    /// Release a leased message, with this delay.
     Release(TokenSource, Duration),
-    /// Make a lease run out so long from now.
+    /// Let a lease end this long from now.
     Extend(TokenSource, Duration),
-    /// Show so many messages at the front, and leave them there.
+    /// Show this many messages at the front, and leave them there.
     Peek(u64, Ending),
     /// Show the queues.
     List,
@@ -77,15 +76,15 @@ pub enum Action {
         /// As JSON.
         json: bool,
     },
-    /// Forget all messages that nobody holds.
+    /// Delete all messages that are not reserved.
     Purge,
     /// Hand out nothing.
     Pause,
     /// Hand out messages again.
     Resume,
-    /// Move the dead messages back.
+    /// Move the dead letters back.
     Kick,
-    /// Have the server refuse new messages, or not any more.
+    /// Have the server refuse new messages, or accept them again.
     Drain(bool),
 }
 
@@ -95,73 +94,62 @@ impl Config {
     }
 }
 
-/// Does what the command line says. For [`Action::Work`] the program starts itself once more: then
-/// [`guard`] has to be called first.
+/// Does what the command line says. [`Action::Work`] starts the program again for each command, so a
+/// program that calls this must call [`guard`] first.
 ///
 /// # Errors
-/// With the exit code that belongs to it.
+/// If it was not done; the error knows its exit code.
 pub fn run(config: Config) -> Result<(), Error> {
     match &config.action {
-        Action::Send(send) => send.run(&config),
-        Action::Receive(receive) => receive.run(&config),
-        Action::Work(work) => work.run(&config),
-        Action::Lease(lease) => lease.run(&config),
+        Action::Send(send) => send.run(&config)?,
+        Action::Receive(receive) => receive.run(&config)?,
+        Action::Work(work) => work.run(&config)?,
+        Action::Lease(lease) => lease.run(&config)?,
         Action::Ack(token) => {
             let token = token.token()?;
-            config.ask(|client| client.ack(token))
+            config.ask(|client| client.ack(token))?;
         }
         Action::Release(token, delay) => {
             let token = token.token()?;
-            config.ask(|client| client.release(token, *delay).map(drop))
+            config.ask(|client| client.release(token, *delay))?;
         }
         Action::Extend(token, lease) => {
             let token = token.token()?;
-            config.ask(|client| client.extend(token, *lease))
+            config.ask(|client| client.extend(token, *lease))?;
         }
         Action::Peek(count, ending) => {
-            let out = output()?;
-            show::peek(&mut config.connect()?, out, *count, ending)
+            let out = cli::stream::output()?;
+            show::peek(&mut config.connect()?, out, *count, ending)?;
         }
         Action::List => {
-            let out = output()?;
-            show::list(&config.ask(Client::stats)?, out)
+            let out = cli::stream::output()?;
+            show::list(&config.ask(Client::stats)?, out)?;
         }
         Action::Stats { json } => {
-            let out = output()?;
-            show::stats(&config.ask(Client::stats)?, out, *json)
+            let out = cli::stream::output()?;
+            show::stats(&config.ask(Client::stats)?, out, *json)?;
         }
         Action::Purge => {
             let messages = config.ask(Client::purge)?;
             log::info!("Messages purged: {messages}");
-            Ok(())
         }
         Action::Pause => {
             config.ask(Client::pause)?;
             log::info!("Queue paused: {}", config.queue);
-            Ok(())
         }
         Action::Resume => {
             config.ask(Client::resume)?;
             log::info!("Queue resumed: {}", config.queue);
-            Ok(())
         }
         Action::Kick => {
             let messages = config.ask(Client::kick)?;
             log::info!("Messages kicked: {messages}");
-            Ok(())
         }
         Action::Drain(on) => {
             config.ask(|client| client.drain(*on))?;
-            log::info!(
-                "The server takes new messages: {}",
-                if *on { "no" } else { "yes" }
-            );
-            Ok(())
+            let accepts = if *on { "no" } else { "yes" };
+            log::info!("The server accepts new messages: {accepts}");
         }
     }
-}
-
-/// Standard output. A verb that writes to it gets it before it asks for anything.
-fn output() -> Result<Output, Error> {
-    Ok(cli::stream::output()?)
+    Ok(())
 }

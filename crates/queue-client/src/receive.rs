@@ -1,4 +1,4 @@
-//! `receive`: one message, some, or all there will ever be.
+//! `receive`: one message, a number of them, or all that ever come.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::{Client, Config, Error, Received};
 use cli::ClientError;
 
-/// How long a single wait of `--follow` and `work` is. A server that is gone without a word is
-/// noticed after that.
+/// The longest single wait of `--follow` and `work`. A server whose machine has vanished is noticed
+/// after that.
 pub(crate) const LONG_WAIT: Duration = Duration::from_secs(60);
 
 /// What to receive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receive {
-    /// How many messages; `None` is without end.
+    /// How many messages; `None` is all that ever come.
     pub count: Option<u64>,
     /// How long to wait for each.
     pub wait: Duration,
@@ -21,14 +21,14 @@ pub struct Receive {
     pub ending: Ending,
 }
 
-/// What is written behind a message.
+/// What ends a message in the output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// Nothing.
     None,
     /// A line break, unless the message ends with one.
     Line,
-    /// This, in any case.
+    /// These bytes.
     Always(Vec<u8>),
 }
 
@@ -41,7 +41,7 @@ impl Ending {
             Self::Line => b"\n".as_slice(),
             Self::Always(end) => end,
         };
-        // In one piece: two receivers may write to the same pipe.
+        // In one write, because two receivers may write to the same pipe.
         match end {
             b"" => out.write_all(body)?,
             end => out.write_all(&[body, end].concat())?,
@@ -52,7 +52,7 @@ impl Ending {
 
 impl Receive {
     pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
-        let mut out = crate::output()?;
+        let mut out = cli::stream::output()?;
         let mut client = config.connect()?;
         let mut received = 0;
         while self.wants_more(received) {
@@ -60,14 +60,14 @@ impl Receive {
                 break;
             };
             if let Err(error) = self.ending.write(&mut out, &message.body) {
-                // It reached nobody, and is not to be among the dead because a disk is full.
+                // It has reached nobody, and a full disk must not make a dead letter of it.
                 client.unreserve_or_warn(&message);
                 return Err(ClientError::Output(error).into());
             }
             log::info!("Received: {} bytes", message.body.len());
             received += 1;
             match client.ack(&message) {
-                // A receiver that wants more need not stop because of that.
+                // A receiver that wants more can connect again.
                 Err(error) if self.wants_more(received) && config.may_reconnect(&error) => {
                     log::warn!("Message {} may come once more", message.id);
                     client = config.connect()?;

@@ -6,20 +6,20 @@ use cli::pause;
 
 use crate::{Client, Config, Error, Received, Transport};
 
-/// A connection that has lasted for so long is not one of those that are lost at once.
+/// A connection that has lasted this long was not lost at once.
 const LASTING: Duration = Duration::from_secs(1);
 
-/// The pause before a connection that was lost is made again: a server that takes connections only to
-/// end them is not to be flooded. It grows to the longest while that goes on.
+/// The pause before a client connects again, because a server that accepts connections only to end them
+/// must not be flooded. It grows up to the longest while that continues.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// The pause after a server said too early that there is no message.
+/// The pause after a server has ended a wait too early.
 const TOO_EARLY_PAUSE: Duration = Duration::from_millis(50);
 
 impl Config {
-    /// Connects and does one thing, and tries again for as long as `--wait-for-server` says while it
-    /// is certain that the server did not do it.
+    /// Connects and does one thing. While it is certain that the server did not execute it, tries again
+    /// for as long as `--wait-for-server` says.
     pub(crate) fn ask<T>(
         &self,
         request: impl FnMut(&mut Client) -> Result<T, Error>,
@@ -34,9 +34,9 @@ impl Config {
         self.connect_while(pause)
     }
 
-    /// The same, as long as `pause` does not say no, which it is called with between two tries.
+    /// The same. `pause` is called between two tries, and ends them by returning false.
     pub(crate) fn connect_while(&self, pause: impl Fn(Duration) -> bool) -> Result<Client, Error> {
-        // A server that has enough connections, or is ending, takes one more only to say so.
+        // A server at its connection limit, or one that shuts down, accepts a connection to say so.
         let is_probed = self.waits_for_server() && self.transport == Transport::Tcp;
         let probe = |client: &mut Client| match is_probed {
             true => client.peek_after(u64::MAX).map(drop),
@@ -60,14 +60,13 @@ impl Config {
         })
     }
 
-    /// Whether a connection that is lost may be made again.
+    /// Whether the client may connect again after a loss.
     pub(crate) fn waits_for_server(&self) -> bool {
         !self.endpoint.wait_for_server.is_zero()
     }
 
-    /// Waits for a message with `receive`, which is told how long. Where the server goes away in the
-    /// meantime, and `--wait-for-server` allows it, waits on for the rest of the time over a new
-    /// connection.
+    /// Waits for a message with `receive`, which is told how long. If the server goes away meanwhile and
+    /// `--wait-for-server` allows it, waits for the rest of the time over a new connection.
     pub(crate) fn wait_for_message(
         &self,
         client: &mut Client,
@@ -80,7 +79,7 @@ impl Config {
             let asked = Instant::now();
             let left = wait.saturating_sub(start.elapsed());
             match receive(client, left) {
-                // An older server says so too early when it is told to stop.
+                // An older server replies too early when it shuts down.
                 Ok(None) if start.elapsed() < wait => {
                     pause(TOO_EARLY_PAUSE);
                 }
@@ -96,7 +95,7 @@ impl Config {
         }
     }
 
-    /// Whether an error of a connection is one after which it is made again; says so if it is.
+    /// Whether the client connects again after this error; logs it if so.
     pub(crate) fn may_reconnect(&self, error: &Error) -> bool {
         let mut losses = Losses::default();
         let pause = losses.pause_before_next(self, Instant::now(), error);
@@ -104,17 +103,16 @@ impl Config {
     }
 }
 
-/// Connections that were lost one after another, each soon after it was made: the server ends, or has no
-/// place for one more that waits.
+/// Connections that were lost one after another, each soon after it was made: the server shuts down, or
+/// has too many that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
     first: Option<Instant>,
 }
 
 impl Losses {
-    /// How long to wait before a connection is made again that was lost by this error; `asked` is when
-    /// it was last well. Says so, once. `None` if it is not made again: `--wait-for-server` does not
-    /// allow it, or not for so long.
+    /// How long to pause before connecting again after this error; `None` if `--wait-for-server` does
+    /// not allow it, or no longer. `asked` is when the connection last worked. Logs the first loss.
     pub(crate) fn pause_before_next(
         &mut self,
         config: &Config,
@@ -132,7 +130,7 @@ impl Losses {
             Instant::now()
         });
         let since = first.elapsed();
-        let may_go_on = since < config.endpoint.wait_for_server;
-        may_go_on.then_some(since.clamp(RECONNECT_PAUSE, RECONNECT_PAUSE_MAX))
+        let may_continue = since < config.endpoint.wait_for_server;
+        may_continue.then_some(since.clamp(RECONNECT_PAUSE, RECONNECT_PAUSE_MAX))
     }
 }

@@ -1,4 +1,4 @@
-//! `send`: one message, or one for each line.
+//! `send`: an input is one message, or each of its pieces is one.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use crate::{Config, Error};
 
-/// How much of an input with many messages is read at once, in bytes.
+/// The buffer for an input with many messages, in bytes.
 const INPUT_BYTES: usize = 64 * 1024;
 
 /// What to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Send {
-    /// Where it is.
+    /// The input.
     pub source: Source,
-    /// What ends each message, if the source has more than one.
+    /// The byte that ends each message, if the input has more than one.
     pub piece_end: Option<u8>,
-    /// How long the queue is to keep it back.
+    /// How long the queue delays them.
     pub delay: Duration,
-    /// How long a message may be, in bytes.
+    /// The longest message, in bytes.
     pub body_bytes_max: usize,
-    /// Whether to send the beginning of a longer one.
+    /// Whether the beginning of a longer one is sent.
     pub truncate: bool,
 }
 
@@ -79,7 +79,7 @@ impl Send {
         let mut bytes = 0;
         loop {
             if !input.buffer().contains(&end) {
-                // The next piece may be long in coming; those before it are not to wait for it.
+                // The next piece may take a while; those before it must not wait for it.
                 batch.flush()?;
             }
             match read_piece(&mut input, end, self.body_bytes_max, &mut piece) {
@@ -107,7 +107,7 @@ impl Send {
         Ok(())
     }
 
-    /// Reads the message to send, but never more than one byte over the limit.
+    /// Reads the message to send, and never more than one byte over the limit.
     fn read_message(&self, path: PathBuf, input: impl Read) -> Result<Vec<u8>, Error> {
         let bytes_max = self.body_bytes_max;
         let mut body = Vec::new();
@@ -123,13 +123,13 @@ impl Send {
             body.truncate(bytes_max);
             return Ok(body);
         }
-        // How long it is, is not known: the input may have no end.
+        // Its length is unknown: the input may have no end.
         Err(Error::TooLong { path, bytes_max })
     }
 }
 
-/// Reads up to the next end of a piece, which is left out, but never more than one byte over the
-/// limit. Returns whether there was one more piece; the last one may lack its end.
+/// Reads the next piece without its end, and never more than one byte over the limit. Returns whether
+/// there was one. The last piece may lack its end.
 fn read_piece(
     input: &mut impl BufRead,
     end: u8,

@@ -1,4 +1,4 @@
-//! `peek`, `list` and `stats`: looking without touching.
+//! `peek`, `list` and `stats`: what looks and changes nothing.
 
 use cli::ClientError;
 use cli::stream::Output;
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{Client, Ending, Error, Stats};
 
-/// Writes the messages at the front of the queue, each before the next one is asked for: all of
-/// them together may be more than fits into memory.
+/// Writes the messages at the front of the queue. Each is written before the next one is fetched,
+/// because all of them together may not fit into memory.
 pub(crate) fn peek(
     client: &mut Client,
     mut out: Output,
@@ -33,7 +33,7 @@ pub(crate) fn peek(
 
 const COLUMNS: [&str; 6] = ["name", "ready", "reserved", "delayed", "dead", "oldest"];
 
-/// Writes a line for each queue: for people on a terminal, else with tabs and without a head.
+/// Writes a line for each queue: aligned below a head on a terminal, else separated by tabs.
 pub(crate) fn list(stats: &Stats, mut out: Output) -> Result<(), Error> {
     let lines = stats.queues.iter().map(columns);
     let text = match out.is_terminal() {

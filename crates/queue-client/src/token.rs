@@ -1,4 +1,4 @@
-//! Where the token of a leased message comes from.
+//! The token of a leased message, from the command line or standard input.
 
 use std::io::{BufRead, BufReader, Read};
 use std::str;
@@ -8,8 +8,7 @@ use proto::queue::Token;
 
 use crate::Error;
 
-/// The longest line with a token, in bytes: a token in any of its spellings, and room for what is
-/// wrong with it.
+/// The longest line with a token, in bytes: more than any spelling of a token has.
 const LINE_BYTES_MAX: u64 = 128;
 
 /// Where the token of a leased message comes from. Anyone who has it can acknowledge the message.

@@ -1,7 +1,8 @@
 //! Requests and replies over UDP, where either may be lost, doubled or late: a request is repeated
-//! until its reply comes, and a reply to anything else is passed over.
+//! until its reply comes, and a reply to any other request is ignored.
 
 use std::io;
+use std::io::ErrorKind::{ConnectionRefused, Interrupted, TimedOut, WouldBlock};
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -15,37 +16,28 @@ use uuid::Uuid;
 
 use crate::Error;
 
-/// How long the first try waits if nothing is known of the network yet...
+/// How long the first try waits when the round trip is not known yet...
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// ...and otherwise so many times as long as the last reply took, within these bounds.
+/// ...and otherwise: this many times the last round trip, within these bounds.
 const ROUND_TRIPS: u32 = 4;
 const FIRST_WAIT_MIN: Duration = Duration::from_millis(20);
 const FIRST_WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// Every further try waits twice as long as the one before, but no longer than this.
+/// Each further try waits twice as long as the one before, at most this long.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// UDP sockets with one server at their other end.
 pub(crate) struct Datagrams {
-    /// One for each address of the server; it may listen on one of them only...
+    /// One for each address of the server, which may listen on one of them only...
     sockets: Vec<UdpSocket>,
-    /// ...which is this one, as far as is known...
+    /// ...the index of the one in use...
     at: usize,
-    /// ...and certain if it has replied.
+    /// ...and whether the server has replied there.
     has_replied: bool,
     timeout: Duration,
     first_wait: Duration,
     buffer: Vec<u8>,
-}
-
-/// What a wait for a reply ends with.
-enum Waited {
-    /// The reply, of this kind.
-    Replied(u8),
-    /// Nobody receives at this address.
-    Refused,
-    TimedOut,
 }
 
 impl Datagrams {
@@ -60,8 +52,8 @@ impl Datagrams {
         })
     }
 
-    /// Sends a request, and again while no reply comes. The server acts on it once however often it
-    /// comes. Returns the reply's kind and leaves its payload in `payload`.
+    /// Sends a request, and repeats it while no reply comes; the server executes it once. Returns the
+    /// reply's kind and leaves its payload in `payload`.
     pub(crate) fn ask(&mut self, request: &Request, payload: &mut Vec<u8>) -> Result<u8, Error> {
         let mut datagram = Vec::new();
         let mut kind = self.ask_with_new_id(request, &mut datagram, 0, payload)?;
@@ -69,7 +61,7 @@ impl Datagrams {
             if datagram.len() >= bytes || !is_to_be_padded(kind, payload) {
                 break;
             }
-            // It was not acted on. Under its old id it would not be any more.
+            // It was not executed, and the server would repeat its refusal to the old id.
             kind = self.ask_with_new_id(request, &mut datagram, bytes, payload)?;
         }
         Ok(kind)
@@ -95,9 +87,9 @@ impl Datagrams {
         let mut is_first_try = true;
         loop {
             let until = (Instant::now() + wait).min(deadline);
-            match self.send_anywhere(id, datagram, until, payload)? {
-                Some(kind) => {
-                    // Of a repeated request nobody knows which try the reply is to.
+            match self.send_anywhere(id, datagram, until, payload) {
+                Ok(kind) => {
+                    // Nobody knows which of several tries a reply belongs to.
                     if is_first_try {
                         let wait = ROUND_TRIPS * start.elapsed();
                         self.first_wait = wait.clamp(FIRST_WAIT_MIN, FIRST_WAIT_MAX);
@@ -105,91 +97,85 @@ impl Datagrams {
                     self.has_replied = true;
                     return Ok(kind);
                 }
-                None if Instant::now() >= deadline => {
-                    return Err(io::Error::from(io::ErrorKind::TimedOut).into());
-                }
-                None => {}
+                Err(error) if error.kind() == TimedOut && Instant::now() < deadline => {}
+                Err(error) => return Err(error.into()),
             }
             wait = (wait * 2).min(WAIT_MAX);
             is_first_try = false;
         }
     }
 
-    /// Sends a datagram to the server; as long as none of its addresses has replied, to the next one
-    /// where one refuses, as TCP does. Waits for the reply; `None` if it does not come in time.
+    /// Sends a datagram to the server, and waits for the reply until `deadline`. As long as no address
+    /// of the server has replied, one that refuses is followed by the next, as with TCP.
     fn send_anywhere(
         &mut self,
         id: u64,
         datagram: &[u8],
         deadline: Instant,
         payload: &mut Vec<u8>,
-    ) -> Result<Option<u8>, Error> {
+    ) -> io::Result<u8> {
         let mut others = match self.has_replied {
             true => 0,
             false => self.sockets.len() - 1,
         };
         loop {
-            let sent = match self.sockets[self.at].send(datagram) {
-                // An earlier try met a closed port; this one may find it open.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => false,
-                sent => sent.map(|_| true)?,
+            let has_others = others > 0;
+            let received = match self.sockets[self.at].send(datagram) {
+                // An earlier try has met a closed port; this one may find it open.
+                Err(error) if error.kind() == ConnectionRefused && !has_others => {
+                    self.receive(id, deadline, has_others, payload)
+                }
+                sent => sent.and_then(|_| self.receive(id, deadline, has_others, payload)),
             };
-            let waited = match sent || others == 0 {
-                true => self.receive(id, deadline, others > 0, payload)?,
-                false => Waited::Refused,
-            };
-            match waited {
-                Waited::Replied(kind) => return Ok(Some(kind)),
-                Waited::TimedOut => return Ok(None),
-                Waited::Refused => {
+            match received {
+                Err(error) if error.kind() == ConnectionRefused && has_others => {
                     others -= 1;
                     self.at = (self.at + 1) % self.sockets.len();
                 }
+                received => return received,
             }
         }
     }
 
-    /// Waits for the reply to a request. Where there is no other address, a refusal is waited out: the
-    /// server may be starting.
+    /// Waits for the reply to a request. If there is no other address, a refusal is ignored, because
+    /// the server may be starting.
     fn receive(
         &mut self,
         id: u64,
         deadline: Instant,
         has_others: bool,
         payload: &mut Vec<u8>,
-    ) -> Result<Waited, Error> {
+    ) -> io::Result<u8> {
         let socket = &self.sockets[self.at];
         loop {
             let wait = deadline.saturating_duration_since(Instant::now());
             if wait.is_zero() {
-                return Ok(Waited::TimedOut);
+                return Err(TimedOut.into());
             }
             socket.set_read_timeout(Some(wait))?;
             let bytes = match socket.recv(&mut self.buffer) {
                 Ok(bytes) => bytes,
                 Err(error) => match error.kind() {
-                    io::ErrorKind::ConnectionRefused if has_others => return Ok(Waited::Refused),
-                    io::ErrorKind::WouldBlock
-                    | io::ErrorKind::Interrupted
-                    | io::ErrorKind::ConnectionRefused => continue,
-                    _ => return Err(error.into()),
+                    ConnectionRefused if !has_others => continue,
+                    WouldBlock | Interrupted => continue,
+                    _ => return Err(error),
                 },
             };
             match split_datagram(&self.buffer[..bytes]) {
                 Ok((replied_to, kind, reply)) if replied_to == id => {
                     payload.clear();
                     payload.extend_from_slice(reply);
-                    return Ok(Waited::Replied(kind));
+                    return Ok(kind);
                 }
-                Ok(_) => log::debug!("A late reply to an earlier request was passed over"),
-                Err(error) => log::debug!("A datagram was passed over: {error}"),
+                Ok(_) => log::debug!("A late reply to an earlier request is ignored"),
+                Err(error) => log::debug!("A datagram is ignored: {error}"),
             }
         }
     }
 }
 
-/// Whether a server says that the reply would be too much longer than the request. There is nothing
-/// else that could be wrong with a request of ours.
+/// Whether a server refuses a request because the reply would be too much longer. Nothing else can be
+/// wrong with a request of this client.
 fn is_to_be_padded(kind: u8, payload: &[u8]) -> bool {
     match Reply::decode(kind, payload) {
         Ok(Reply::Error(error)) => error.code == ErrorCode::BadRequest,

@@ -74,7 +74,7 @@ impl Client {
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
     /// for queue in client.stats()?.queues {
-    ///     println!("{}: {} ready, {} held", queue.name, queue.ready, queue.held);
+    ///     println!("{}: {} ready, {} reserved", queue.name, queue.ready, queue.reserved);
     /// }
     /// # Ok::<(), queue_client::Error>(())
     /// ```

@@ -1,13 +1,13 @@
-//! The process between a worker and the command of one job: this program once more.
+//! The process between a worker and the command of one job: a copy of this program.
 //!
-//! It leads a process group of its own, in which the command runs; so Ctrl-C, and whoever signals
-//! the worker's group, do not reach the command. Its standard input is a socket to the worker. On
-//! that comes the message, and then nothing; when it ends, so has the worker, however that died,
-//! and the guardian ends the whole group: by SIGTERM, and after [`GRACE`] by SIGKILL. Over the same
-//! socket the worker is told what became of the command.
+//! It leads a process group of its own, in which the command runs, so Ctrl-C and other signals to the
+//! worker's group do not reach the command. Its standard input is a socket to the worker, from which
+//! it reads the message, and later signals for the command. When the socket ends, the worker is gone,
+//! by SIGKILL perhaps, and the guardian ends the whole group: by SIGTERM, and after [`GRACE`] by
+//! SIGKILL. Over the same socket it reports how the command has ended.
 //!
-//! There is one loop and no thread: the message is written as the command takes it, so nobody waits
-//! for a command that does not read, or left a daemon behind that does not.
+//! There is one loop and no thread: the message is written as fast as the command reads it, so nothing
+//! waits for a command that does not read, or for a daemon that it leaves behind.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -30,30 +30,30 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::signals::stop_signals;
 
-/// The first argument of a program that is started as a guardian; the command is behind it.
+/// The first argument of a guardian; the command follows.
 pub(super) const ARG: &str = "--as-guardian";
 
-/// What it is called in a list of processes.
+/// Its name in a list of processes.
 const NAME: &str = "queue-guardian";
 
-/// How long a command may take to end when it was told to.
+/// How long a command may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What a guardian tells its worker.
+/// What a guardian reports to its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Report {
-    /// The command was never run; with the number of the system's error.
+    /// The command could not be run; with the system's error number.
     NotStarted(i32),
-    /// The guardian got this signal, which stops things.
+    /// The guardian got this signal, one of those that stop a worker.
     Signalled(i32),
-    /// The command stood still because it wanted the terminal, and is ended.
+    /// The command wanted the terminal, and is ended.
     WantsTerminal,
     /// The command ended, with this status as `waitpid` tells it.
     Ended(i32),
 }
 
 impl Report {
-    /// How long each of them is.
+    /// The length of each, in bytes.
     pub(super) const BYTES: usize = 5;
 
     fn encode(self) -> [u8; Self::BYTES] {
@@ -79,14 +79,14 @@ impl Report {
     }
 }
 
-/// What comes over the socket in front of the message.
+/// What precedes the message on the socket.
 pub(super) fn header(body: &[u8]) -> [u8; 4] {
     u32::try_from(body.len())
         .expect("a message is at most BODY_BYTES_MAX long")
         .to_be_bytes()
 }
 
-/// The worker that has started us, if standard input is a socket to one.
+/// The worker that has started this process, if standard input is a socket to one.
 pub(super) fn worker() -> Option<UnixStream> {
     let socket = io::stdin().as_fd().try_clone_to_owned().ok()?;
     let worker = UnixStream::from(socket);
@@ -124,7 +124,7 @@ fn read_body(worker: &mut UnixStream) -> io::Result<Vec<u8>> {
 }
 
 fn report(mut worker: &UnixStream, report: Report) {
-    // If the worker is gone, nobody wants to know.
+    // If the worker is gone, nobody reads it.
     let _ = worker.write_all(&report.encode());
 }
 
@@ -132,8 +132,8 @@ struct Guardian<'w> {
     worker: &'w UnixStream,
     is_worker_gone: bool,
     signals: SignalDelivery<UnixStream, SignalOnly>,
-    /// What is known already: each of these is told to the worker once, and not if it was sent by
-    /// us to our own group.
+    /// The signals that need no report: those reported already, and SIGTERM when this process has sent
+    /// it to its own group.
     signalled: BTreeSet<i32>,
     command: Pid,
     /// How the command has ended.
@@ -142,21 +142,21 @@ struct Guardian<'w> {
     stdin: Option<ChildStdin>,
     body: Vec<u8>,
     written: usize,
-    /// When what was told to end is killed.
+    /// When the group is killed, once it was told to end.
     deadline: Option<Instant>,
 }
 
 impl<'w> Guardian<'w> {
     fn start(worker: &'w UnixStream, mut command: Command, body: Vec<u8>) -> io::Result<Self> {
-        // It is for people only.
+        // The name is for people only, so a failure does not matter.
         let _ = std::fs::write("/proc/self/comm", NAME);
         let (read, write) = UnixStream::pair()?;
         let mut listened_to = stop_signals();
-        // The two that stop a whole group must not stop us.
+        // The last two stop a whole group by default, and must not stop this process.
         listened_to.extend([SIGCHLD, SIGTTIN, SIGTTOU]);
         let signals = SignalDelivery::with_pipe(read, write, SignalOnly, listened_to)?;
         worker.set_nonblocking(true)?;
-        // What the command leaves behind in our group is then waited for by us, when it is ended.
+        // So this process can wait for what the command leaves behind in the group.
         set_child_subreaper(Some(getpid()))?;
         let mut child = command.spawn()?;
         let stdin = child.stdin.take();
@@ -192,15 +192,15 @@ impl<'w> Guardian<'w> {
             let left = self
                 .deadline
                 .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            // If we cannot wait any more, nothing else can be done either.
+            // If poll fails, nothing else can be done either.
             if left == Some(Duration::ZERO) || self.sleep(left).is_err() {
-                // Us included.
+                // This process included.
                 self.signal(Signal::KILL);
             }
         }
     }
 
-    /// Waits until there is something to do, or the time is over.
+    /// Waits until there is something to do, at most for `left`.
     fn sleep(&self, left: Option<Duration>) -> io::Result<()> {
         let timeout = left.map(Timespec::try_from).transpose();
         let timeout = timeout.map_err(|_| Errno::INVAL)?;
@@ -217,14 +217,14 @@ impl<'w> Guardian<'w> {
         }
     }
 
-    /// Writes as much of the message as the command takes now.
+    /// Writes as much of the message as the command reads now.
     fn feed(&mut self) {
         while let Some(stdin) = &mut self.stdin {
             match stdin.write(&self.body[self.written..]) {
                 Ok(bytes @ 1..) => self.written += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // That was all, or the command does not want the rest.
+                // That was all, or the command does not read the rest.
                 Ok(0) | Err(_) => {
                     self.stdin = None;
                     self.body = Vec::new();
@@ -233,7 +233,7 @@ impl<'w> Guardian<'w> {
         }
     }
 
-    /// Hears what the worker says: a signal for the command, or that it is gone.
+    /// Reads from the worker: signals for the command, or the end.
     fn listen(&mut self) {
         let mut signals = [0; 16];
         while !self.is_worker_gone {
@@ -284,7 +284,7 @@ impl<'w> Guardian<'w> {
         }
     }
 
-    /// Tells the command, and what it has started, to end.
+    /// Tells the command and all that it has started to end.
     fn end(&mut self) {
         if self.deadline.is_some() {
             return;
@@ -292,13 +292,13 @@ impl<'w> Guardian<'w> {
         self.deadline = Some(Instant::now() + GRACE);
         self.signalled.insert(SIGTERM);
         self.signal(Signal::TERM);
-        // What stands still does not hear anything.
+        // A stopped process handles no SIGTERM until it continues.
         self.signal(Signal::CONT);
     }
 
-    /// Sends a signal to the group, and to the command if it has left that for another.
+    /// Sends a signal to the group, and to the command if it has moved to another group.
     fn signal(&self, signal: Signal) {
-        // Who is gone cannot be told, and need not be.
+        // A process that is gone needs no signal.
         if self.status.is_none()
             && let Ok(group) = getpgid(Some(self.command))
             && group != getpgrp()

@@ -1,13 +1,13 @@
-//! A worker that is process 1 of a container: there it is the parent of every process whose own
-//! parent has died, and has to wait for each of them, or they stay as zombies. The worker itself
-//! cannot, for it would take away the statuses of its commands; so it becomes a child, and process
-//! 1 does nothing but wait, and pass signals on.
+//! A worker that is process 1 of a container. There it becomes the parent of every orphan, and must
+//! wait for each of them, or they stay as zombies. The worker itself cannot, because it would take the
+//! exit statuses of its commands away from their threads. So it becomes a child, and process 1 does
+//! nothing but wait and pass signals on.
 
 use std::convert::Infallible;
 use std::env;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{self, Command};
+use std::process;
 use std::thread;
 
 use rustix::io::Errno;
@@ -15,12 +15,12 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use super::job::{our_name, ourselves};
+use super::lookup;
 
-/// What is passed on; nobody sends anything else to a worker and means it.
+/// The signals that are passed on to the worker.
 const PASSED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
-/// What is added to the number of the signal that has ended the worker, as a shell does.
+/// What is added to the number of the signal that has ended the worker, as shells do.
 const SIGNAL_EXIT: i32 = 128;
 
 /// Whether this is process 1.
@@ -28,25 +28,24 @@ pub(super) fn is_needed() -> bool {
     process::id() == 1
 }
 
-/// Starts the worker, waits for whatever ends, and ends as the worker did.
+/// Starts the worker, waits for every child that ends, and ends as the worker did.
 ///
 /// # Errors
-/// If it cannot be started, or not be waited for.
+/// If it cannot be started or waited for.
 pub(super) fn run() -> io::Result<Infallible> {
     let mut signals = Signals::new(PASSED_ON)?;
-    // In a group of its own: Ctrl-C reaches us, and is passed on once.
-    let worker = Command::new(ourselves()?)
-        .arg0(our_name())
+    // In a group of its own, so that Ctrl-C reaches it once: from here.
+    let worker = lookup::this_program()?
         .args(env::args_os().skip(1))
         .process_group(0)
         .spawn()?;
     let worker = Pid::from_child(&worker);
-    // Ends with the process.
+    // The thread ends with the process.
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             for signal in signals.forever().filter_map(Signal::from_named_raw) {
-                // It may have ended.
+                // The worker may have ended.
                 let _ = kill_process(worker, signal);
             }
         })?;

@@ -1,14 +1,11 @@
 //! The life of a command, as its worker sees it: the worker starts a guardian, sends it the message,
 //! and reads its reports until the command has ended.
 
-use std::env;
-use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +16,6 @@ use super::guardian::{self, Report};
 use super::pool::{Activity, Member, Pool};
 use super::{Work, lookup};
 use crate::Received;
-
-/// This program, also when it was replaced or removed since it was started.
-const OURSELVES: &str = "/proc/self/exe";
 
 /// How much later than its command a worker may be signalled: a service manager signals every process
 /// of a service, one after the other.
@@ -42,8 +36,7 @@ pub(super) fn run(
 ) -> io::Result<ExitStatus> {
     let (worker, guardian) = UnixStream::pair()?;
     // This end of the socket is dropped when the guardian has started: only that must hold it.
-    let mut child = Command::new(ourselves()?)
-        .arg0(our_name())
+    let mut child = lookup::this_program()?
         .arg(guardian::ARG)
         .arg(&work.command)
         .args(&work.args)
@@ -113,20 +106,6 @@ fn talk(
 fn end_group(guardian: &Child) {
     // The group may be empty.
     let _ = kill_process_group(Pid::from_child(guardian), Signal::KILL);
-}
-
-/// The name that this program was started under. A copy gets the same, so that it can be found again.
-pub(super) fn our_name() -> OsString {
-    env::args_os().next().unwrap_or_default()
-}
-
-/// The path of this program, to start a copy of it.
-pub(super) fn ourselves() -> io::Result<PathBuf> {
-    if Path::new(OURSELVES).exists() {
-        return Ok(PathBuf::from(OURSELVES));
-    }
-    // There may be no /proc.
-    lookup::find(&our_name())
 }
 
 /// Whether a command was ended by a signal that stops things, or its exit code says so as a shell's.

@@ -1,23 +1,43 @@
-//! Whether there is such a command, as `execvp` would look for it: asked before a message is taken,
-//! so that a worker whose command is missing takes none.
+//! Finds a command as `execvp` would, and this program. A worker looks before it receives a message,
+//! so that one whose command is missing receives none.
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
-/// Where commands are looked for if nothing is said about it.
+/// Where commands are looked for if `PATH` is not set.
 const PATH_DEFAULT: &str = "/bin:/usr/bin";
+
+/// This program, also when its file was replaced or removed since it was started.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// A command that runs this program again, under the name that it was started with.
+///
+/// # Errors
+/// If there is no /proc, and no such name in `PATH` either.
+pub(super) fn this_program() -> io::Result<Command> {
+    let name = env::args_os().next().unwrap_or_default();
+    let path = match Path::new(THIS_PROGRAM).exists() {
+        true => PathBuf::from(THIS_PROGRAM),
+        false => find(&name)?,
+    };
+    let mut command = Command::new(path);
+    command.arg0(name);
+    Ok(command)
+}
 
 /// Finds a command.
 ///
 /// # Errors
-/// What running it would fail with: there is none, or it cannot be executed.
+/// The error that running it would give: there is none, or it may not be executed.
 pub(super) fn find(command: &OsStr) -> io::Result<PathBuf> {
     let path = env::var_os("PATH");
     find_in(command, path.as_deref().unwrap_or(OsStr::new(PATH_DEFAULT)))
