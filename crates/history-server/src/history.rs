@@ -1,16 +1,14 @@
-//! The history and its rules, with no socket in sight.
+//! The history: a text file, `history.txt`, with one record a line.
 //!
-//! It is a text file, `history.txt`, one record a line, owned by one writer thread. Records are
-//! appended; what deletes lines writes a new file beside the old one and renames it into place, so
-//! a crash at any moment leaves the old history or the new one. Whoever reads a [`Snapshot`] keeps
-//! the file it was taken from, so reading holds up nobody and nothing changes under the reader.
-//!
-//! `file` is what the writer owns, `deletions` and `copy` how lines are deleted while others are
-//! appended; `snapshot` and `number` are for those who read.
+//! One writer thread appends to it. What deletes lines writes a new file beside the old one and
+//! renames it over that, so a crash leaves the old history or the new one. A reader keeps the file
+//! that its [`Snapshot`] was taken from: reading delays no other request, and nothing changes under
+//! the reader.
 
 mod copy;
 mod deletions;
 mod file;
+mod file_range;
 mod number;
 mod snapshot;
 
@@ -26,43 +24,40 @@ use storage::{
 pub use snapshot::Snapshot;
 
 use crate::HistoryError;
-use deletions::Told;
+use deletions::Notice;
 use file::{Change, HistoryFile};
-use snapshot::Part;
+use file_range::{Committed, FileRange};
 
-/// The file, in the data folder.
+/// The file in the data folder.
 const FILE_NAME: &str = "history.txt";
 
-/// The file in the data folder by which earlier versions kept a second server away.
+/// The lock file of earlier versions in the data folder.
 const LEGACY_LOCK_NAME: &str = ".history-server.lock";
 
 /// A history that any number of threads may use at once.
 pub struct History {
-    current: Current,
+    committed: Committed,
     writer: Committer<HistoryFile>,
     reopen_signal: ReopenSignal,
     _legacy_lock: LegacyLock,
-    // Last, for it goes when the file in it is gone.
-    _folders: DataFolder,
+    // Last, so that it is dropped after the file in it.
+    _folder: DataFolder,
 }
 
-/// The history as it was last committed.
-type Current = Arc<Mutex<Part>>;
-
 impl History {
-    /// Opens the history in a folder; makes what is missing. A last line without its end is half
-    /// of a record that nobody was told is there: it is cut off, with a warning. `on_failure` is
-    /// called when the disk fails in a way that leaves open what is on it.
+    /// Opens the history in a folder, and creates what is missing. A last line without a line feed was
+    /// never acknowledged: it is cut off, with a warning. If a commit is lost, the writer thread calls
+    /// `on_failure`.
     ///
     /// # Errors
-    /// If the folder is in use, or it or the file cannot be opened.
+    /// If another server uses the folder, or the folder or the file cannot be opened.
     pub fn open(
         dir: &Path,
         fsync: Fsync,
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, StorageError> {
-        let folders = DataFolder::create(dir)?;
+        let folder = DataFolder::create(dir)?;
         let legacy_lock = LegacyLock::acquire(&dir.join(LEGACY_LOCK_NAME))?;
         let mut lines = 0;
         let count = |_: &[u8], is_whole| {
@@ -78,101 +73,105 @@ impl History {
             );
         }
         let reopen_signal = file.allow_rotation();
-        let current = Arc::new(Mutex::new(Part::whole(&file)));
-        let store = HistoryFile::new(file, lines, Arc::clone(&current));
-        let writer = Committer::start(FILE_NAME, store, on_failure);
+        let committed = Arc::new(Mutex::new(FileRange::committed(&file)));
+        let store = HistoryFile::new(file, lines, Arc::clone(&committed));
         Ok(Self {
-            current,
-            writer: writer?,
+            committed,
+            writer: Committer::start(FILE_NAME, store, on_failure)?,
             reopen_signal,
             _legacy_lock: legacy_lock,
-            _folders: folders,
+            _folder: folder,
         })
     }
 
-    /// Opens the history again by its name, from where a program that rotates logs has moved it.
-    /// The one that is found or made there is served from then on.
+    /// Opens the file again by its name, because a program that rotates logs has renamed it. The file
+    /// of that name is the history from then on.
     pub fn reopen(&self) {
         self.reopen_signal.raise();
         self.writer.wake();
     }
 
-    /// Appends a record. It becomes exactly one line, whatever is in it. When this returns, it is
-    /// on the disk.
+    /// Appends a record as one line, with its line breaks escaped. It is on the disk when this
+    /// returns.
     ///
     /// # Errors
     /// [`HistoryError::NotStored`].
     pub fn append(&self, record: &str, space: Space) -> Result<(), HistoryError> {
         let line = line_of(record);
-        self.make(Change::Append { line, space })
+        self.commit(Change::Append { line, space })
     }
 
-    /// The same, but does not wait: what became of it is handed to `then` by the thread that writes.
+    /// Appends a record as [`History::append`] does, but does not wait. The writer thread calls
+    /// `callback` with the outcome.
     pub fn append_later(
         &self,
         record: &str,
-        then: impl FnOnce(Result<(), HistoryError>) + Send + 'static,
+        callback: impl FnOnce(Result<(), HistoryError>) + Send + 'static,
     ) {
         let line = line_of(record);
         let space = Space::Usual;
         let pending = self.writer.submit(Change::Append { line, space });
-        pending.on_complete(|made| then(made.map_err(HistoryError::NotStored)));
+        pending.on_complete(|outcome| callback(outcome.map_err(HistoryError::NotStored)));
     }
 
-    /// Deletes one line, counted from 1. When this returns, that is on disk. It may copy the whole
-    /// history meanwhile, for itself and for others; a server that is stopping waits for that only
-    /// for a while.
+    /// Deletes a line, by its number from 1. It is gone from the disk when this returns. The calling
+    /// thread may have to copy the history, for itself and for others. If the server is stopping, the
+    /// copy is given up after a while.
     ///
     /// # Errors
     /// [`HistoryError::NoSuchLine`], [`HistoryError::NotStored`].
     pub fn delete(&self, line: u64, is_stopping: impl Fn() -> bool) -> Result<(), HistoryError> {
-        let (tell, told) = mpsc::channel();
-        self.make(Change::Delete { line, tell })?;
-        // Whoever lets go of a long file last waits until the disk has its room back: not the writer.
+        let (sender, notices) = mpsc::channel();
+        self.commit(Change::Delete {
+            line,
+            notices: sender,
+        })?;
+        // The last thread that drops a long file waits until the disk has freed it. That must not be
+        // the writer thread, so this one keeps the old file until the end.
         let mut copied = None;
         loop {
-            match told.recv() {
-                Ok(Told::Copy(copy)) => {
+            match notices.recv() {
+                Ok(Notice::MakeCopy(copy)) => {
                     let copy = copied.insert(copy);
-                    let made = copy.make(&self.current, &is_stopping);
-                    // What comes of it is told like to everybody who waits.
-                    drop(self.writer.submit(Change::Copied(made)));
+                    let finished = copy.run(&self.committed, &is_stopping);
+                    // The outcome arrives as a notice.
+                    drop(self.writer.submit(Change::Copied(finished)));
                 }
-                Ok(Told::Done(done)) => return done,
-                // The writer has ended.
+                Ok(Notice::Done(outcome)) => return outcome,
+                // The writer thread has ended.
                 Err(mpsc::RecvError) => return Err(HistoryError::NotStored(NotStored::Unknown)),
             }
         }
     }
 
-    /// Deletes everything and leaves one record. When this returns, that is on disk.
+    /// Deletes everything and leaves one record. It is on the disk when this returns.
     ///
     /// # Errors
     /// [`HistoryError::NotStored`].
     pub fn clear(&self, record: &str) -> Result<(), HistoryError> {
         let line = line_of(record);
-        // As in a deletion.
-        let _old = lock(&self.current).clone();
-        self.make(Change::Clear { line })
+        // This thread drops the old file last, as in a deletion.
+        let _old = lock(&self.committed).clone();
+        self.commit(Change::Clear { line })
     }
 
-    fn make(&self, change: Change) -> Result<(), HistoryError> {
-        let made = self.writer.submit(change).wait();
-        made.map_err(HistoryError::NotStored)
+    fn commit(&self, change: Change) -> Result<(), HistoryError> {
+        let committed = self.writer.submit(change).wait();
+        committed.map_err(HistoryError::NotStored)
     }
 
-    /// The history as it is now, and stays for this reader.
+    /// The history as it is now.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::of(lock(&self.current).clone())
+        Snapshot::of(lock(&self.committed).clone())
     }
 
-    /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
+    /// [`StorageError::Lost`] if a commit was lost. It is returned once.
     pub fn failure(&self) -> Option<StorageError> {
         self.writer.failure()
     }
 }
 
-/// One record as one line.
+/// A record as one line.
 fn line_of(record: &str) -> String {
     format!("{}\n", Escaped(record))
 }

@@ -1,9 +1,9 @@
-//! The copy that a deletion makes: the history without the lines that go, beside the old one.
+//! The copy that a deletion makes: the history without the deleted lines, in a file beside it.
 //!
-//! To copy a long history takes seconds. So it is not done by the writer, which would hold up everybody,
-//! but by the thread of somebody who asked for a deletion, and waits for it anyway. Appends go on meanwhile,
-//! in the old file. The copy catches up with them until so little is missing that the writer can add
-//! that, and rename, in a moment.
+//! To copy a long history takes seconds. So the writer thread does not do it, but the thread of a
+//! connection that requested a deletion and waits for it anyway. Meanwhile lines are still appended
+//! to the old file. The copy catches up with them until so little is missing that the writer thread
+//! can append the rest and rename in a moment.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,97 +17,99 @@ use rustix::fs::fstatvfs;
 use rustix::io::retry_on_intr;
 use storage::{CommitError, lock};
 
-use super::Current;
-use super::snapshot::{BLOCK_BYTES, Part};
+use super::file_range::{BLOCK_BYTES, Committed, FileRange};
 
-/// How much is written before it is synced, in bytes. The syncs of appends wait for the disk to take
-/// what was written before them, so that must never be much.
+/// How much is written before it is synced, in bytes. The sync of an append waits until the disk has
+/// what was written before, so this is small.
 const STEP_BYTES: u64 = 1 << 20;
 
-/// How much the writer may be left to add, in bytes.
+/// How much the writer thread may be left to append, in bytes.
 const REST_BYTES_MAX: u64 = 128 << 10;
 
-/// How often the copy catches up before it leaves the rest to the writer, however much that is.
+/// The most times a copy catches up. Then the writer thread appends the rest, however long it is.
 const CATCH_UPS_MAX: usize = 16;
 
-/// How long a server that shuts down waits for a copy: half of the time that requests in flight have.
+/// How long a copy continues in a server that shuts down: half of the time that requests have.
 const STOPPING_WAIT: Duration = Duration::from_secs(5);
 
-/// A copy that is to be made.
-pub(super) struct Copy {
+/// A copy to be made.
+pub(super) struct CopyJob {
     /// What is copied.
-    pub(super) old: Part,
-    /// Where to. Whoever takes away its name gives it up.
-    pub(super) new: Arc<File>,
-    /// The lines that are left out: their numbers, in order.
+    pub(super) source: FileRange,
+    /// The new file. The writer thread cancels the copy by removing its name.
+    pub(super) target: Arc<File>,
+    /// The numbers of the lines that are left out, in ascending order.
     pub(super) deleted: Vec<u64>,
 }
 
-/// A copy that was made.
-pub(super) struct Copied {
-    pub(super) new: Arc<File>,
-    /// Up to where the old file is in it.
+/// A copy that was made, or failed.
+pub(super) struct FinishedCopy {
+    /// The new file.
+    pub(super) target: Arc<File>,
+    /// Up to where the old file is copied.
     pub(super) end: Result<u64, CommitError>,
 }
 
-impl Copy {
-    /// Makes it, and tells the writer in any case.
-    pub(super) fn make(&self, current: &Current, is_stopping: &dyn Fn() -> bool) -> Copied {
-        let make = || self.try_to_make(current, is_stopping);
-        // The others wait for this, and must hear of it.
-        let made = panic::catch_unwind(AssertUnwindSafe(make));
-        let panicked = |_| Err(refused("the copy panicked"));
-        Copied {
-            new: Arc::clone(&self.new),
-            end: made.unwrap_or_else(panicked),
+impl CopyJob {
+    /// Makes the copy. A panic is a failure of it, because the other requesters wait for it too.
+    pub(super) fn run(
+        &self,
+        committed: &Committed,
+        is_stopping: &dyn Fn() -> bool,
+    ) -> FinishedCopy {
+        let run = || self.try_to_run(committed, is_stopping);
+        let copied = panic::catch_unwind(AssertUnwindSafe(run));
+        FinishedCopy {
+            target: Arc::clone(&self.target),
+            end: copied.unwrap_or_else(|_| Err(refused("the copy panicked"))),
         }
     }
 
-    fn try_to_make(
+    fn try_to_run(
         &self,
-        current: &Current,
+        committed: &Committed,
         is_stopping: &dyn Fn() -> bool,
     ) -> Result<u64, CommitError> {
-        self.check_room()?;
+        self.check_free_space()?;
         let mut output = Output {
-            file: &self.new,
+            file: &self.target,
             unsynced_bytes: 0,
             is_stopping,
             stopping_since: None,
         };
-        let mut input = BufReader::with_capacity(BLOCK_BYTES, self.old.clone());
+        let mut input = BufReader::with_capacity(BLOCK_BYTES, self.source.clone());
         let mut next = 1;
-        for gone in &self.deleted {
-            copy_lines(&mut input, gone - next, &mut output)?;
+        for line in &self.deleted {
+            copy_lines(&mut input, line - next, &mut output)?;
             input.skip_until(b'\n').map_err(CommitError::Refused)?;
-            next = gone + 1;
+            next = line + 1;
         }
         copy_all(&mut input, &mut output)?;
-        let mut end = self.old.range.end;
+        let mut end = self.source.range.end;
         for _ in 0..CATCH_UPS_MAX {
             output.sync_if_more_than(REST_BYTES_MAX)?;
-            let now = lock(current).clone();
-            if !Arc::ptr_eq(&now.file, &self.old.file) || now.range.end - end <= REST_BYTES_MAX {
+            let FileRange { file, range } = lock(committed).clone();
+            if !Arc::ptr_eq(&file, &self.source.file) || range.end - end <= REST_BYTES_MAX {
                 break;
             }
-            let range = end..now.range.end;
+            let range = end..range.end;
             end = range.end;
-            let file = now.file;
+            let added = FileRange { file, range };
             copy_all(
-                &mut BufReader::with_capacity(BLOCK_BYTES, Part { file, range }),
+                &mut BufReader::with_capacity(BLOCK_BYTES, added),
                 &mut output,
             )?;
         }
         Ok(end)
     }
 
-    /// Looks whether the disk has room for the copy: on the way to finding out, the appends would have
-    /// none.
-    fn check_room(&self) -> Result<(), CommitError> {
-        let disk = retry_on_intr(|| fstatvfs(&self.new));
+    /// Checks that the disk has space for the copy. Otherwise the copy would fill it before it fails,
+    /// and appends would fail too.
+    fn check_free_space(&self) -> Result<(), CommitError> {
+        let disk = retry_on_intr(|| fstatvfs(&self.target));
         let disk = disk.map_err(|error| CommitError::Refused(error.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let bytes = self.old.range.end;
+        let bytes = self.source.range.end;
         if bytes > free {
             let sentence =
                 format!("a copy of the history takes {bytes} bytes, the disk has {free}");
@@ -117,7 +119,7 @@ impl Copy {
     }
 }
 
-/// The new file.
+/// The new file, and when to sync it.
 struct Output<'a> {
     file: &'a File,
     unsynced_bytes: u64,
@@ -132,15 +134,15 @@ impl Output<'_> {
         self.sync_if_more_than(STEP_BYTES)
     }
 
-    /// Syncs what was written if it is more than this, and looks whether that makes sense any more.
+    /// Syncs if more than this is unsynced, and then checks whether the copy is still wanted.
     fn sync_if_more_than(&mut self, bytes: u64) -> Result<(), CommitError> {
         if self.unsynced_bytes <= bytes {
             return Ok(());
         }
         self.file.sync_data().map_err(CommitError::Lost)?;
         self.unsynced_bytes = 0;
-        let there = self.file.metadata().map_err(CommitError::Refused)?;
-        if there.nlink() == 0 {
+        let metadata = self.file.metadata().map_err(CommitError::Refused)?;
+        if metadata.nlink() == 0 {
             return Err(refused("the copy was removed"));
         }
         if (self.is_stopping)() {
@@ -157,7 +159,7 @@ fn refused(sentence: &str) -> CommitError {
     CommitError::Refused(io::Error::other(sentence))
 }
 
-/// Copies so many lines, by the block.
+/// Copies this many lines, block by block.
 fn copy_lines(
     input: &mut impl BufRead,
     mut lines: u64,
@@ -204,7 +206,7 @@ mod tests {
 
     #[track_caller]
     fn check_refused(output: &mut Output, want: &str) {
-        output.put(b"a step is not over").unwrap();
+        output.put(b"less than a step").unwrap();
         match output.put(&vec![b'x'; STEP_BYTES as usize]) {
             Err(CommitError::Refused(cause)) => assert_eq!(cause.to_string(), want),
             other => panic!("{other:?}"),
@@ -232,20 +234,21 @@ mod tests {
         std::fs::remove_file(new.path()).unwrap();
         check_refused(&mut output, "the copy was removed");
     }
+
     #[test]
-    fn a_copy_that_the_disk_has_no_room_for_is_not_begun_and_says_so() {
+    fn a_copy_that_the_disk_has_no_space_for_is_refused_before_it_starts() {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        let old = Part {
+        let source = FileRange {
             file: Arc::clone(&file),
             range: 0..u64::MAX,
         };
-        let current = Arc::new(Mutex::new(old.clone()));
-        let copy = Copy {
-            old,
-            new: file,
+        let committed = Arc::new(Mutex::new(source.clone()));
+        let copy = CopyJob {
+            source,
+            target: file,
             deleted: vec![1],
         };
-        let error = copy.make(&current, &|| false).end.unwrap_err();
+        let error = copy.run(&committed, &|| false).end.unwrap_err();
         let CommitError::Refused(cause) = error else {
             panic!("{error:?}");
         };

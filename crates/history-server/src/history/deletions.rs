@@ -1,73 +1,73 @@
-//! Deletions that are on their way: the lines, and whoever waits to hear that they are gone.
+//! Deletions that are requested and not yet done: the lines, and the threads that wait.
 
 use std::mem;
 use std::sync::mpsc::{SendError, Sender};
 
 use storage::NotStored;
 
-use super::copy::Copy;
+use super::copy::CopyJob;
 use crate::HistoryError;
 
-/// What whoever asked for a deletion is told.
-pub(super) enum Told {
-    /// To make this copy: for all who wait, and now.
-    Copy(Copy),
-    /// What became of his deletion.
+/// What the writer thread sends to a thread that requested a deletion.
+pub(super) enum Notice {
+    /// Make this copy, for yourself and for the others that wait.
+    MakeCopy(CopyJob),
+    /// The deletion is done, or is refused.
     Done(Result<(), HistoryError>),
 }
 
-/// Whoever asked for a deletion, and waits.
-struct Asker {
-    /// What he is told when the deletions before his own, and it, are on the disk.
+/// A thread that requested a deletion, and waits.
+struct Requester {
+    /// What it is told when its deletion and those before it are on the disk.
     outcome: Result<(), HistoryError>,
-    tell: Sender<Told>,
+    notices: Sender<Notice>,
 }
 
 /// Deletions that one copy of the file does together.
 #[derive(Default)]
 pub(super) struct Deletions {
-    /// The lines that go, in the order in which that was asked for: each by the number that it had
-    /// when those before it were gone.
+    /// The lines in the order of the requests: each by the number that it has when those before it
+    /// are deleted.
     lines: Vec<u64>,
-    askers: Vec<Asker>,
+    requesters: Vec<Requester>,
 }
 
 impl Deletions {
-    /// How many lines go.
+    /// The number of lines that are deleted.
     pub(super) fn lines(&self) -> u64 {
         self.lines.len() as u64
     }
 
-    /// Takes one more, of a line of so many that there are then.
-    pub(super) fn add(&mut self, line: u64, lines: u64, tell: Sender<Told>) {
-        let is_there = (1..=lines).contains(&line);
-        if is_there {
+    /// Adds the deletion of a line from a history that has `lines` lines by then.
+    pub(super) fn add(&mut self, line: u64, lines: u64, notices: Sender<Notice>) {
+        let exists = (1..=lines).contains(&line);
+        if exists {
             self.lines.push(line);
         }
         let no_such_line = HistoryError::NoSuchLine { line, lines };
-        let outcome = is_there.then_some(()).ok_or(no_such_line);
-        self.askers.push(Asker { outcome, tell });
+        let outcome = exists.then_some(()).ok_or(no_such_line);
+        self.requesters.push(Requester { outcome, notices });
     }
 
-    /// Takes those that came after these.
+    /// Adds the deletions that were requested after these.
     pub(super) fn append(&mut self, mut later: Self) {
         self.lines.append(&mut later.lines);
-        self.askers.append(&mut later.askers);
+        self.requesters.append(&mut later.requesters);
     }
 
-    /// Forgets the lines, which are gone with all the others, but nobody who waits.
+    /// Drops the lines, because the history was cleared. The requesters still wait.
     pub(super) fn clear_lines(&mut self) {
         self.lines.clear();
     }
 
-    /// The lines by their numbers in the file, in order.
+    /// The lines by their numbers in the file, in ascending order.
     pub(super) fn in_file(&self) -> Vec<u64> {
         let mut in_file = Vec::with_capacity(self.lines.len());
         for line in &self.lines {
-            // Every line that went before this one has shifted its number down by one.
+            // Each deleted line before this one has moved its number down by one.
             let mut number = *line;
             let mut at = 0;
-            while in_file.get(at).is_some_and(|gone| *gone <= number) {
+            while in_file.get(at).is_some_and(|deleted| *deleted <= number) {
                 number += 1;
                 at += 1;
             }
@@ -76,40 +76,35 @@ impl Deletions {
         in_file
     }
 
-    /// Has one of those who wait make the copy; returns whether there is one.
-    pub(super) fn hand_out(&self, mut copy: Copy) -> bool {
-        for asker in &self.askers {
-            match asker.tell.send(Told::Copy(copy)) {
+    /// Hands the copy to one of the requesters; returns whether there is one.
+    pub(super) fn hand_out(&self, mut copy: CopyJob) -> bool {
+        for requester in &self.requesters {
+            match requester.notices.send(Notice::MakeCopy(copy)) {
                 Ok(()) => return true,
-                Err(SendError(Told::Copy(back))) => copy = back,
-                Err(SendError(Told::Done(_))) => unreachable!("it was a copy"),
+                Err(SendError(Notice::MakeCopy(back))) => copy = back,
+                Err(SendError(Notice::Done(_))) => unreachable!("it was a copy"),
             }
         }
         false
     }
 
-    /// Tells all who wait that it is done.
-    pub(super) fn tell_done(&mut self) {
-        for Asker { outcome, tell } in mem::take(self).askers {
-            // It fails when nobody waits any more.
-            let _ = tell.send(Told::Done(outcome));
+    /// Tells all requesters that their deletions are on the disk.
+    pub(super) fn complete(&mut self) {
+        for Requester { outcome, notices } in mem::take(self).requesters {
+            // It fails if the requester does not wait any more.
+            let _ = notices.send(Notice::Done(outcome));
         }
     }
 
-    /// Tells all who wait that nothing was done.
+    /// Tells all requesters that nothing was deleted.
     pub(super) fn refuse(&mut self, cause: &str) {
-        let refused = mem::take(self).askers;
+        let refused = mem::take(self).requesters;
         if !refused.is_empty() {
-            log::error!(
-                "{} changes were refused, cannot write: {cause}",
-                refused.len()
-            );
+            log::error!("{} changes refused: cannot write: {cause}", refused.len());
         }
-        for asker in refused {
-            let refused = NotStored::Refused(cause.to_owned());
-            let _ = asker
-                .tell
-                .send(Told::Done(Err(HistoryError::NotStored(refused))));
+        for requester in refused {
+            let refused = HistoryError::NotStored(NotStored::Refused(cause.to_owned()));
+            let _ = requester.notices.send(Notice::Done(Err(refused)));
         }
     }
 }

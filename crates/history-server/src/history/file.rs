@@ -1,8 +1,9 @@
-//! The file of the history, which the writer thread owns, and what happens to it.
+//! The history file, which the writer thread owns.
 //!
-//! Appends and clearing are done by the commit that they are in. A deletion is taken on by its
-//! commit, and done by a later one, when the copy that it takes is made: readers see the line until
-//! then, but the numbers of the deletions behind it do not count it any more.
+//! A commit appends lines, or clears the history, by itself. A deletion takes two commits: the first
+//! accepts it and has a connection's thread copy the lines that stay, the second puts that copy in
+//! the file's place. Readers see the line until then, but the line numbers of later requests do not
+//! count it any more.
 
 use std::io::{self, BufRead, BufReader};
 use std::mem;
@@ -11,69 +12,69 @@ use std::sync::mpsc::Sender;
 
 use storage::{CommitError, NotStored, Replacement, Space, Store, TextFile, lock};
 
-use super::Current;
-use super::copy::{Copied, Copy};
-use super::deletions::{Deletions, Told};
-use super::snapshot::{BLOCK_BYTES, Part};
+use super::copy::{CopyJob, FinishedCopy};
+use super::deletions::{Deletions, Notice};
+use super::file_range::{BLOCK_BYTES, Committed, FileRange};
 
-/// What can happen to the file. A line here has its end.
+/// A change of the history. A line has its line feed.
 pub(super) enum Change {
     Append {
         line: String,
         space: Space,
     },
-    /// Whoever asks is told more than once.
+    /// The requester gets notices until its deletion is done.
     Delete {
         line: u64,
-        tell: Sender<Told>,
+        notices: Sender<Notice>,
     },
+    /// Leaves this line alone.
     Clear {
         line: String,
     },
-    /// The copy that somebody was told to make.
-    Copied(Copied),
+    /// The copy that a requester was told to make.
+    Copied(FinishedCopy),
 }
 
 /// What the writer thread owns.
 pub(super) struct HistoryFile {
     file: TextFile,
-    current: Current,
-    /// How many lines the file has.
+    committed: Committed,
+    /// The number of lines in the file.
     lines: u64,
     batch: Batch,
-    /// What is taken on for the next copy.
+    /// The deletions for the next copy.
     next: Deletions,
-    copying: Option<Copying>,
+    copying: Option<RunningCopy>,
 }
 
 /// The changes since the last commit.
 #[derive(Default)]
 struct Batch {
-    /// Whether none of the lines in the file stays.
+    /// Whether the lines that are in the file go.
     cleared: bool,
-    /// How many lines are to come behind those that stay.
+    /// The number of lines to append.
     appended: u64,
     deletions: Deletions,
-    copied: Option<Copied>,
+    copied: Option<FinishedCopy>,
 }
 
-/// A copy that somebody makes.
-struct Copying {
+/// A copy that a requester is making.
+struct RunningCopy {
     replacement: Replacement,
     deletions: Deletions,
 }
 
-impl Copying {
-    fn is_of(&self, copied: &Copied) -> bool {
-        Arc::ptr_eq(self.replacement.file(), &copied.new)
+impl RunningCopy {
+    fn is(&self, copied: &FinishedCopy) -> bool {
+        Arc::ptr_eq(self.replacement.file(), &copied.target)
     }
 }
 
 impl HistoryFile {
-    pub(super) fn new(file: TextFile, lines: u64, current: Current) -> Self {
+    pub(super) fn new(file: TextFile, lines: u64, committed: Committed) -> Self {
         Self {
             file,
-            current,
+            committed,
             lines,
             batch: Batch::default(),
             next: Deletions::default(),
@@ -81,14 +82,13 @@ impl HistoryFile {
         }
     }
 
-    /// How many lines there are behind all changes so far, those that are not committed and not done
-    /// among them.
-    fn lines_now(&self) -> u64 {
+    /// The number of lines after all changes so far, also those that are pending.
+    fn lines_after_changes(&self) -> u64 {
         let copying = self.copying.as_ref();
-        let going = self.next.lines() + copying.map_or(0, |copying| copying.deletions.lines());
+        let deleted = self.next.lines() + copying.map_or(0, |copying| copying.deletions.lines());
         let staying = match self.batch.cleared {
             true => 0,
-            false => self.lines - going,
+            false => self.lines - deleted,
         };
         staying + self.batch.appended - self.batch.deletions.lines()
     }
@@ -106,9 +106,9 @@ impl Store for HistoryFile {
                 self.file.pending().extend_from_slice(line.as_bytes());
                 self.batch.appended += 1;
             }
-            Change::Delete { line, tell } => {
-                let lines = self.lines_now();
-                self.batch.deletions.add(line, lines, tell);
+            Change::Delete { line, notices } => {
+                let lines = self.lines_after_changes();
+                self.batch.deletions.add(line, lines, notices);
             }
             Change::Clear { line } => {
                 let pending = self.file.pending();
@@ -119,9 +119,8 @@ impl Store for HistoryFile {
                 self.batch.deletions.clear_lines();
             }
             Change::Copied(copied) => {
-                let copying = self.copying.as_ref();
-                // One that was given up may be told of in the same batch.
-                if copying.is_some_and(|copying| copying.is_of(&copied)) {
+                // A batch may also contain a copy that was cancelled.
+                if self.copying.as_ref().is_some_and(|copy| copy.is(&copied)) {
                     self.batch.copied = Some(copied);
                 }
             }
@@ -135,9 +134,9 @@ impl Store for HistoryFile {
 
     fn commit(&mut self) -> Result<(), CommitError> {
         let batch = mem::take(&mut self.batch);
-        let committed = self.commit_all(batch);
+        let committed = self.commit_batch(batch);
         if let Err(CommitError::Lost(_)) = committed {
-            // Nobody tells those who wait any more.
+            // The requesters get no notice any more, and see their channels close.
             self.next = Deletions::default();
             self.copying = None;
         }
@@ -146,27 +145,27 @@ impl Store for HistoryFile {
 }
 
 impl HistoryFile {
-    fn commit_all(&mut self, mut batch: Batch) -> Result<(), CommitError> {
+    fn commit_batch(&mut self, mut batch: Batch) -> Result<(), CommitError> {
         let copied = batch.copied.take();
         let committed = self.commit_lines(batch);
         if let Err(CommitError::Lost(_)) = committed {
             return committed;
         }
-        self.look_again_if_reopened()?;
+        self.recount_if_reopened()?;
         if let Some(copied) = copied {
             self.replace(copied)?;
         }
         if self.copying.is_none() {
             self.start_copy()?;
         }
-        self.look_again_if_reopened()?;
+        self.recount_if_reopened()?;
         committed
     }
 
-    /// Appends, or replaces all, and takes on what is to be deleted.
+    /// Appends lines, or clears the history, and accepts deletions.
     fn commit_lines(&mut self, batch: Batch) -> Result<(), CommitError> {
         if batch.cleared {
-            self.give_up_copy();
+            self.cancel_copy();
             let empty = self.file.replacement()?;
             self.file.replace(empty)?;
             self.next.clear_lines();
@@ -180,14 +179,15 @@ impl HistoryFile {
         Ok(())
     }
 
+    /// Lets readers see what is committed.
     fn publish(&self) {
-        *lock(&self.current) = Part::whole(&self.file);
+        *lock(&self.committed) = FileRange::committed(&self.file);
     }
 
-    /// Has somebody copy what stays, or tells all who wait if there is nothing to do.
+    /// Has a requester copy the lines that stay. If no line is to be deleted, the requesters are done.
     fn start_copy(&mut self) -> Result<(), CommitError> {
         if self.next.lines() == 0 {
-            self.next.tell_done();
+            self.next.complete();
             return Ok(());
         }
         let replacement = match self.file.replacement() {
@@ -198,14 +198,14 @@ impl HistoryFile {
             }
             Err(lost) => return Err(lost),
         };
-        let copy = Copy {
-            old: Part::whole(&self.file),
-            new: Arc::clone(replacement.file()),
+        let copy = CopyJob {
+            source: FileRange::committed(&self.file),
+            target: Arc::clone(replacement.file()),
             deleted: self.next.in_file(),
         };
         let deletions = mem::take(&mut self.next);
         if deletions.hand_out(copy) {
-            self.copying = Some(Copying {
+            self.copying = Some(RunningCopy {
                 replacement,
                 deletions,
             });
@@ -213,26 +213,26 @@ impl HistoryFile {
         Ok(())
     }
 
-    /// Takes the copy away from whoever makes it: what it was to do is still to be done.
-    fn give_up_copy(&mut self) {
-        if let Some(Copying { mut deletions, .. }) = self.copying.take() {
+    /// Removes the copy that is being made. Its deletions are left for the next one.
+    fn cancel_copy(&mut self) {
+        if let Some(RunningCopy { mut deletions, .. }) = self.copying.take() {
             deletions.append(mem::take(&mut self.next));
             self.next = deletions;
         }
     }
 
-    /// Puts a copy in the file's place, with what was appended since.
-    fn replace(&mut self, copied: Copied) -> Result<(), CommitError> {
-        let Some(copying) = self.copying.take_if(|copying| copying.is_of(&copied)) else {
-            // It was given up in the same batch.
+    /// Appends to a copy what was appended to the file since, and puts it in the file's place.
+    fn replace(&mut self, copied: FinishedCopy) -> Result<(), CommitError> {
+        let Some(copying) = self.copying.take_if(|copying| copying.is(&copied)) else {
+            // It was cancelled in the same batch.
             return Ok(());
         };
-        let Copying {
+        let RunningCopy {
             replacement,
             mut deletions,
         } = copying;
         let replaced = copied.end.and_then(|end| {
-            let mut rest = Part::whole(&self.file);
+            let mut rest = FileRange::committed(&self.file);
             rest.range.start = end;
             let added = io::copy(&mut rest, &mut &**replacement.file());
             added.map_err(CommitError::Refused)?;
@@ -242,10 +242,10 @@ impl HistoryFile {
             Ok(()) => {
                 self.lines -= deletions.lines();
                 self.publish();
-                deletions.tell_done();
+                deletions.complete();
             }
             Err(CommitError::Refused(cause)) => {
-                // Those behind were counted as if it were done.
+                // The line numbers of the later deletions count on these.
                 deletions.append(mem::take(&mut self.next));
                 deletions.refuse(&cause.to_string());
             }
@@ -254,21 +254,22 @@ impl HistoryFile {
         Ok(())
     }
 
-    /// What is to be deleted were lines of another file, if this one was opened anew.
-    fn look_again_if_reopened(&mut self) -> Result<(), CommitError> {
+    /// If the file was reopened, it is another file: the deletions are refused, and its lines counted.
+    fn recount_if_reopened(&mut self) -> Result<(), CommitError> {
         if !self.file.was_reopened() {
             return Ok(());
         }
-        self.give_up_copy();
+        self.cancel_copy();
         self.next.refuse("the history was opened anew; try again");
-        self.lines = count_lines(Part::whole(&self.file)).map_err(CommitError::Lost)?;
+        let lines = count_lines(FileRange::committed(&self.file));
+        self.lines = lines.map_err(CommitError::Lost)?;
         log::info!("The history has {} lines now", self.lines);
         self.publish();
         Ok(())
     }
 }
 
-fn count_lines(file: Part) -> io::Result<u64> {
+fn count_lines(file: FileRange) -> io::Result<u64> {
     let mut input = BufReader::with_capacity(BLOCK_BYTES, file);
     let mut lines = 0;
     while input.skip_until(b'\n')? > 0 {

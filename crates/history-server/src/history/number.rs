@@ -1,13 +1,16 @@
-//! The number of a line, counted in digits.
+//! The number of a line, as decimal digits.
+//!
+//! A long history is read as fast as its lines are numbered, so the number is kept in digits and
+//! counted up in place. To format each number takes twice as long.
 
-/// The most that a line's number and the space behind it take, in bytes. No file has more bytes, let
-/// alone lines, than 19 digits can count.
+/// The most bytes of a number and the space behind it. A file has fewer bytes, and so fewer lines,
+/// than 19 digits can count.
 pub(super) const NUMBER_BYTES_MAX: usize = 20;
 
-/// The number of a line, in digits: counting in digits saves formatting each number.
+/// The number of a line, as decimal digits.
 ///
-/// The last digit stands apart, for it changes from line to line, and a processor that copies several
-/// bytes at once waits if it has only just written one of them.
+/// The last digit stands apart, because it changes from line to line: a processor that has just
+/// written one byte waits before it copies that byte together with others.
 pub(super) struct Number {
     /// The digits before the last one, from the left.
     tens: [u8; NUMBER_BYTES_MAX],
@@ -27,7 +30,7 @@ impl Number {
     /// Appends the number and a space.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         let tens_end = out.len() + self.tens_len;
-        // All of the array, and then cut: a copy of a fixed length needs no call.
+        // The whole array, cut afterwards: a copy of a fixed length needs no call.
         out.extend_from_slice(&self.tens);
         out.truncate(tens_end);
         out.extend_from_slice(&[self.ones, b' ']);
@@ -47,7 +50,7 @@ impl Number {
             }
             *digit = b'0';
         }
-        // All were nines and are zeros now, like the one that comes to them; the first is a one.
+        // All digits were nines and are zeros now: one more digit, and the first of them is a one.
         self.tens_len += 1;
         self.tens[0] = b'1';
     }

@@ -1,70 +1,35 @@
-//! What a reader of the history has: the file as it was at one moment.
+//! The history as it was at one moment, for a reader.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::io::{BufRead, BufReader};
 
 use memchr::memchr;
 use proto::history::TEXT_BYTES_MAX;
-use proto::retry_interrupted;
-use storage::TextFile;
 
+use super::file_range::{BLOCK_BYTES, FileRange};
 use super::number::{NUMBER_BYTES_MAX, Number};
 use crate::HistoryError;
 
-/// How much of the file is read at once, in bytes.
-pub(super) const BLOCK_BYTES: usize = 64 * 1024;
-
-/// A part of a file, read without touching what its other users share: the place in it.
-#[derive(Clone)]
-pub(super) struct Part {
-    pub(super) file: Arc<File>,
-    pub(super) range: Range<u64>,
-}
-
-impl Part {
-    /// All that is committed.
-    pub(super) fn whole(file: &TextFile) -> Self {
-        let (file, bytes) = file.snapshot();
-        let range = 0..bytes;
-        Self { file, range }
-    }
-}
-
-impl Read for Part {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let left = self.range.end - self.range.start;
-        let room = out.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let out = &mut out[..room];
-        let bytes = retry_interrupted(|| self.file.read_at(out, self.range.start))?;
-        self.range.start += bytes as u64;
-        Ok(bytes)
-    }
-}
-
 /// The history as it was at one moment, with its lines numbered from 1.
 ///
-/// It is read piece by piece, so a history of any size takes no more memory than two blocks. The
-/// disk keeps a history that was replaced until its last reader is done.
+/// It is read piece by piece, so a history of any length takes the memory of two blocks. If the file
+/// is replaced meanwhile, the disk keeps the old one until its last reader is done.
 pub struct Snapshot {
-    input: BufReader<Part>,
-    /// That of the next line.
+    input: BufReader<FileRange>,
+    /// The number of the next line.
     number: Number,
     at_line_start: bool,
 }
 
 impl Snapshot {
-    pub(super) fn of(whole: Part) -> Self {
+    pub(super) fn of(committed: FileRange) -> Self {
         Self {
-            input: BufReader::with_capacity(BLOCK_BYTES, whole),
+            input: BufReader::with_capacity(BLOCK_BYTES, committed),
             number: Number::one(),
             at_line_start: true,
         }
     }
 
-    /// Appends the next piece, of at most [`TEXT_BYTES_MAX`] bytes, to `out`; nothing is the end. All
+    /// Appends the next piece, of at most [`TEXT_BYTES_MAX`] bytes, to `out`; nothing at the end. The
     /// pieces together are the lines, each behind its number and a space.
     ///
     /// # Errors
@@ -86,10 +51,10 @@ impl Snapshot {
                 self.at_line_start = line_end.is_some();
                 rest = after;
             }
-            let taken = block.len() - rest.len();
+            let consumed = block.len() - rest.len();
             let is_full = !rest.is_empty();
-            self.input.consume(taken);
-            if taken == 0 || is_full {
+            self.input.consume(consumed);
+            if consumed == 0 || is_full {
                 return Ok(());
             }
         }

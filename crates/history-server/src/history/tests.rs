@@ -8,8 +8,8 @@ use std::thread;
 use proto::history::TEXT_BYTES_MAX;
 use tempfile::TempDir;
 
+use super::file_range::BLOCK_BYTES;
 use super::number::Number;
-use super::snapshot::BLOCK_BYTES;
 use super::*;
 
 fn open(dir: &Path) -> Result<History, StorageError> {
@@ -92,7 +92,7 @@ fn a_record_is_one_line() {
 }
 
 #[test]
-fn what_is_missing_is_made() {
+fn a_missing_folder_is_created() {
     let dir = tempfile::tempdir().unwrap();
     let below = dir.path().join("a/b");
     let history = open(&below).unwrap();
@@ -102,7 +102,7 @@ fn what_is_missing_is_made() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_named() {
+fn the_path_that_cannot_be_opened_is_named() {
     let dir = Dir::with("");
     let error = |path: &Path| open(path).err().unwrap().to_string();
     let file = dir.path(FILE_NAME);
@@ -180,7 +180,7 @@ fn clearing_leaves_one_line() {
 #[test]
 fn a_stale_new_file_is_overwritten() {
     let dir = Dir::with("a\nb\n");
-    fs::write(dir.path(".history.txt.new"), "what a crash left").unwrap();
+    fs::write(dir.path(".history.txt.new"), "left by a crash").unwrap();
     delete(&dir.open(), 1).unwrap();
     assert_eq!(dir.text(), "b\n");
 }
@@ -196,7 +196,7 @@ fn the_permissions_stay() {
 }
 
 #[test]
-fn what_cannot_be_rewritten_stays() {
+fn a_history_that_cannot_be_replaced_stays() {
     let dir = Dir::with("a\nb\n");
     let history = dir.open();
     // A folder in the new file's place cannot be overwritten.
@@ -231,7 +231,10 @@ fn pieces_end_anywhere() {
         let dir = Dir::with(&text);
         let file = Arc::new(File::open(dir.path(FILE_NAME)).unwrap());
         let range = 0..text.len() as u64;
-        assert_eq!(read(Snapshot::of(Part { file, range })), numbered(&text));
+        assert_eq!(
+            read(Snapshot::of(FileRange { file, range })),
+            numbered(&text)
+        );
     }
 }
 

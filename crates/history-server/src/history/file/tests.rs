@@ -1,5 +1,5 @@
-//! Tests of the file and of deletions in it, with the test in the place of the writer thread and of
-//! those who make copies.
+//! Tests of the file and of deletions in it. The test acts as the writer thread and as the requesters
+//! that make copies.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,27 +14,27 @@ use super::*;
 use crate::HistoryError;
 use crate::history::FILE_NAME;
 
-/// Whoever asked for a deletion.
-struct Waiter(Receiver<Told>);
+/// The requester of a deletion.
+struct Waiter(Receiver<Notice>);
 
 impl Waiter {
     #[track_caller]
-    fn copy(&self) -> Copy {
+    fn copy(&self) -> CopyJob {
         match self.0.try_recv() {
-            Ok(Told::Copy(copy)) => copy,
-            Ok(Told::Done(done)) => panic!("{done:?}"),
+            Ok(Notice::MakeCopy(copy)) => copy,
+            Ok(Notice::Done(done)) => panic!("{done:?}"),
             Err(error) => panic!("{error}"),
         }
     }
 
-    /// `None` as long as he is told nothing.
+    /// `None` as long as there is no notice.
     #[track_caller]
     fn done(&self) -> Option<Result<(), String>> {
         match self.0.try_recv() {
-            Ok(Told::Done(done)) => Some(done.map_err(|error| error.to_string())),
-            Ok(Told::Copy(_)) => panic!("he is to make a copy"),
+            Ok(Notice::Done(done)) => Some(done.map_err(|error| error.to_string())),
+            Ok(Notice::MakeCopy(_)) => panic!("it is to make a copy"),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => panic!("he is forgotten"),
+            Err(TryRecvError::Disconnected) => panic!("it gets no notice any more"),
         }
     }
 }
@@ -50,9 +50,9 @@ impl Driven {
         let path = dir.path().join(FILE_NAME);
         fs::write(&path, text).unwrap();
         let file = TextFile::open(&path, Fsync::Never, |_, _| Line::Sound).unwrap();
-        let current = Arc::new(Mutex::new(Part::whole(&file)));
+        let committed = Arc::new(Mutex::new(FileRange::committed(&file)));
         let lines = text.lines().count() as u64;
-        let store = HistoryFile::new(file, lines, current);
+        let store = HistoryFile::new(file, lines, committed);
         Self { dir, store }
     }
 
@@ -63,9 +63,10 @@ impl Driven {
     }
 
     fn delete(&mut self, line: u64) -> Waiter {
-        let (tell, told) = mpsc::channel();
-        self.store.apply(Change::Delete { line, tell }).unwrap();
-        Waiter(told)
+        let (sender, receiver) = mpsc::channel();
+        let notices = sender;
+        self.store.apply(Change::Delete { line, notices }).unwrap();
+        Waiter(receiver)
     }
 
     fn clear(&mut self, line: &str) {
@@ -77,12 +78,12 @@ impl Driven {
         self.store.commit().unwrap();
     }
 
-    fn make(&self, copy: &Copy) -> Copied {
-        copy.make(&self.store.current, &|| false)
+    fn make(&self, copy: &CopyJob) -> FinishedCopy {
+        copy.run(&self.store.committed, &|| false)
     }
 
     /// Makes a copy and has it put in the file's place.
-    fn finish(&mut self, copy: &Copy) {
+    fn finish(&mut self, copy: &CopyJob) {
         let copied = self.make(copy);
         self.store.apply(Change::Copied(copied)).unwrap();
         self.commit();
@@ -96,15 +97,15 @@ impl Driven {
         self.dir.path().join(format!(".{FILE_NAME}.new"))
     }
 
-    /// Nothing is left to be done, and the file is this.
+    /// Nothing is pending, and the file is this.
     #[track_caller]
     fn check(&self, want: &str) {
         assert_eq!(self.text(), want);
         assert_eq!(self.store.lines, want.lines().count() as u64);
-        assert_eq!(self.store.lines_now(), self.store.lines);
+        assert_eq!(self.store.lines_after_changes(), self.store.lines);
         assert!(!self.new_path().exists());
-        let current = lock(&self.store.current).clone();
-        assert_eq!(current.range, 0..want.len() as u64);
+        let committed = lock(&self.store.committed).clone();
+        assert_eq!(committed.range, 0..want.len() as u64);
     }
 }
 
@@ -117,8 +118,8 @@ enum Step {
 
 use Step::{Append, Clear, Delete};
 
-/// Any batch of changes leaves what the same changes one by one would leave; in each deletion, what
-/// becomes of it.
+/// Any batch of changes leaves what the same changes one by one would leave. `outcomes` says which
+/// deletions succeed.
 #[track_caller]
 fn check_batch(text: &str, steps: &[Step], want: &str, outcomes: &[bool]) {
     let mut driven = Driven::with(text);
@@ -157,7 +158,7 @@ fn a_batch_sees_its_own_changes() {
 }
 
 #[test]
-fn appends_go_on_while_a_copy_is_made_and_are_in_it() {
+fn lines_appended_while_a_copy_is_made_are_in_it() {
     let mut driven = Driven::with("a\nb\nc\n");
     let waiter = driven.delete(2);
     driven.commit();
@@ -168,7 +169,7 @@ fn appends_go_on_while_a_copy_is_made_and_are_in_it() {
     let copied = driven.make(&copy);
     driven.append("e");
     driven.commit();
-    assert_eq!(waiter.done(), None, "he is told before it is done");
+    assert_eq!(waiter.done(), None, "it is told before it is done");
     driven.append("f");
     driven.store.apply(Change::Copied(copied)).unwrap();
     driven.append("g");
@@ -177,7 +178,7 @@ fn appends_go_on_while_a_copy_is_made_and_are_in_it() {
     driven.check("a\nc\nd\ne\nf\ng\n");
 }
 
-/// The writer is left with little to add, however much was appended.
+/// The writer thread is left with little to add, even if much was appended.
 #[test]
 fn a_copy_catches_up() {
     let mut driven = Driven::with("a\nb\n");
@@ -199,7 +200,7 @@ fn a_copy_catches_up() {
 }
 
 #[test]
-fn deletions_that_come_meanwhile_share_the_next_copy() {
+fn deletions_requested_meanwhile_share_the_next_copy() {
     let mut driven = Driven::with("a\nb\nc\nd\ne\nf\n");
     let first = driven.delete(2);
     driven.commit();
@@ -226,7 +227,7 @@ fn deletions_that_come_meanwhile_share_the_next_copy() {
 }
 
 #[test]
-fn clearing_does_what_was_to_be_deleted_and_gives_up_the_copy() {
+fn clearing_completes_deletions_and_cancels_the_copy() {
     let mut driven = Driven::with("a\nb\nc\n");
     let [first, second] = [driven.delete(1), driven.delete(1)];
     driven.commit();
@@ -241,7 +242,7 @@ fn clearing_does_what_was_to_be_deleted_and_gives_up_the_copy() {
     driven.check("x\ny\n");
     let fourth = driven.delete(1);
     driven.commit();
-    // What the first one still makes is in nobody's way.
+    // The first one still makes its copy, which does no harm.
     driven.finish(&copy);
     assert_eq!(driven.text(), "x\ny\n");
     let copy = fourth.copy();
@@ -251,7 +252,7 @@ fn clearing_does_what_was_to_be_deleted_and_gives_up_the_copy() {
 }
 
 #[test]
-fn a_copy_that_fails_is_refused_with_all_that_counted_on_it() {
+fn a_copy_that_fails_refuses_the_deletions_that_counted_on_it() {
     let mut driven = Driven::with("a\nb\nc\n");
     let first = driven.delete(1);
     driven.commit();
@@ -259,8 +260,8 @@ fn a_copy_that_fails_is_refused_with_all_that_counted_on_it() {
     let second = driven.delete(1);
     driven.append("d");
     driven.commit();
-    let copied = Copied {
-        new: Arc::clone(&copy.new),
+    let copied = FinishedCopy {
+        target: Arc::clone(&copy.target),
         end: Err(CommitError::Refused(io::ErrorKind::StorageFull.into())),
     };
     driven.store.apply(Change::Copied(copied)).unwrap();
@@ -274,11 +275,11 @@ fn a_copy_that_fails_is_refused_with_all_that_counted_on_it() {
 }
 
 #[test]
-fn clearing_that_fails_leaves_what_was_to_be_deleted_to_be_deleted() {
+fn clearing_that_fails_leaves_the_deletions_pending() {
     let mut driven = Driven::with("a\nb\nc\n");
     let waiter = driven.delete(1);
     driven.commit();
-    let given_up = waiter.copy();
+    let cancelled = waiter.copy();
     // A folder in the new file's place cannot be overwritten.
     fs::remove_file(driven.new_path()).unwrap();
     fs::create_dir(driven.new_path()).unwrap();
@@ -288,20 +289,20 @@ fn clearing_that_fails_leaves_what_was_to_be_deleted_to_be_deleted() {
         other => panic!("{other:?}"),
     }
     fs::remove_dir(driven.new_path()).unwrap();
-    driven.finish(&given_up);
+    driven.finish(&cancelled);
     // The folder was in the way of the next copy, too.
     assert!(matches!(waiter.done(), Some(Err(_))));
     driven.check("a\nb\nc\n");
 }
 
 #[test]
-fn after_a_lost_commit_nobody_waits_for_ever() {
+fn after_a_lost_commit_no_requester_waits_for_ever() {
     let mut driven = Driven::with("a\nb\nc\n");
     let [first, second] = [driven.delete(1), driven.delete(1)];
     driven.commit();
     let copy = first.copy();
-    let copied = Copied {
-        new: copy.new,
+    let copied = FinishedCopy {
+        target: copy.target,
         end: Err(CommitError::Lost(io::ErrorKind::Other.into())),
     };
     driven.store.apply(Change::Copied(copied)).unwrap();
@@ -310,12 +311,12 @@ fn after_a_lost_commit_nobody_waits_for_ever() {
     for waiter in [first, second, third] {
         match waiter.0.try_recv() {
             Err(TryRecvError::Disconnected) => {}
-            _ => panic!("somebody could tell him something"),
+            _ => panic!("it may still get a notice"),
         }
     }
 }
 
-/// Numbers that look random and are the same in each run.
+/// Pseudo-random numbers, the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -325,29 +326,29 @@ impl Dice {
     }
 }
 
-/// What the history should be.
+/// The expected history.
 #[derive(Default)]
 struct Model {
-    /// The lines behind all changes so far.
+    /// The lines after all changes so far.
     lines: Vec<String>,
-    /// Those that go, or are gone.
+    /// The lines that are deleted or will be.
     going: HashSet<String>,
 }
 
-/// A deletion that is on its way, and whether there is such a line.
+/// A deletion that is pending, and whether the line exists.
 type Deleting = (Waiter, bool);
 
-/// Hears what those who wait are told; returns what must be copied. What is refused is undone.
-fn hear(driven: &Driven, deleting: &mut Vec<Deleting>, model: &mut Model) -> Vec<Copy> {
+/// Receives the notices; returns the copies to make. What is refused is undone.
+fn receive(driven: &Driven, deleting: &mut Vec<Deleting>, model: &mut Model) -> Vec<CopyJob> {
     let mut copies = Vec::new();
     let mut refused = false;
-    deleting.retain(|(waiter, is_there)| {
+    deleting.retain(|(waiter, exists)| {
         loop {
             match waiter.0.try_recv() {
-                Ok(Told::Copy(copy)) => copies.push(copy),
-                Ok(Told::Done(Ok(()))) => assert!(is_there),
-                Ok(Told::Done(Err(HistoryError::NoSuchLine { .. }))) => assert!(!is_there),
-                Ok(Told::Done(Err(_))) => refused = true,
+                Ok(Notice::MakeCopy(copy)) => copies.push(copy),
+                Ok(Notice::Done(Ok(()))) => assert!(exists),
+                Ok(Notice::Done(Err(HistoryError::NoSuchLine { .. }))) => assert!(!exists),
+                Ok(Notice::Done(Err(_))) => refused = true,
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -368,10 +369,9 @@ fn hear(driven: &Driven, deleting: &mut Vec<Deleting>, model: &mut Model) -> Vec
     copies
 }
 
-/// Appends, deletions and clearings in any order, while copies are made, given up and refused, leave
-/// what they would leave one by one.
+/// Appends, deletions and clearings in any order, while copies are made, cancelled and refused.
 #[test]
-fn whatever_comes_in_between_is_what_it_is_one_by_one() {
+fn any_interleaving_leaves_what_the_changes_leave_one_by_one() {
     const ROUNDS: u64 = 40;
     const STEPS: u64 = 60;
     for round in 0..ROUNDS {
@@ -382,7 +382,7 @@ fn whatever_comes_in_between_is_what_it_is_one_by_one() {
         model.lines = old;
         let mut driven = Driven::with(&text);
         let mut deleting = Vec::new();
-        let mut copies: Vec<Copy> = Vec::new();
+        let mut copies: Vec<CopyJob> = Vec::new();
         for step in 0..STEPS {
             let line = format!("line {step}");
             match dice.below(12) {
@@ -392,12 +392,12 @@ fn whatever_comes_in_between_is_what_it_is_one_by_one() {
                 }
                 4..=6 => {
                     let line = dice.below(model.lines.len() as u64 + 2);
-                    let is_there = (1..=model.lines.len() as u64).contains(&line);
-                    if is_there {
+                    let exists = (1..=model.lines.len() as u64).contains(&line);
+                    if exists {
                         let gone = model.lines.remove(line as usize - 1);
                         model.going.insert(gone);
                     }
-                    deleting.push((driven.delete(line), is_there));
+                    deleting.push((driven.delete(line), exists));
                 }
                 7 if dice.below(4) == 0 => {
                     driven.clear(&line);
@@ -414,20 +414,23 @@ fn whatever_comes_in_between_is_what_it_is_one_by_one() {
                 }
                 _ => {
                     driven.commit();
-                    copies.extend(hear(&driven, &mut deleting, &mut model));
+                    copies.extend(receive(&driven, &mut deleting, &mut model));
                 }
             }
         }
-        // A second copy may be told of by the end of the first.
+        // The end of the first copy may start a second one.
         for _ in 0..3 {
             driven.commit();
-            copies.extend(hear(&driven, &mut deleting, &mut model));
+            copies.extend(receive(&driven, &mut deleting, &mut model));
             for copy in std::mem::take(&mut copies) {
                 driven.finish(&copy);
-                copies.extend(hear(&driven, &mut deleting, &mut model));
+                copies.extend(receive(&driven, &mut deleting, &mut model));
             }
         }
-        assert!(deleting.is_empty(), "somebody still waits in round {round}");
+        assert!(
+            deleting.is_empty(),
+            "a requester still waits in round {round}"
+        );
         let want: String = model.lines.iter().map(|line| format!("{line}\n")).collect();
         driven.check(&want);
     }
