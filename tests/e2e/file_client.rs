@@ -253,7 +253,7 @@ fn a_download_that_is_cut_short_leaves_nothing() {
     check_lost(
         "{'success': True}\r\n\r\n",
         Then::Close,
-        "file-client: x: the answer is not HTTP",
+        "file-client: x: the reply is not HTTP",
     );
     check_lost(
         &format!("{ok}Content-Length: x\r\n\r\n"),

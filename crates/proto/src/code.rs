@@ -1,7 +1,7 @@
 //! The bodies of the code service: JSON, or the Python dict literals of its original clients.
 //!
-//! A request is one flat object of strings. Nested values are refused without being descended
-//! into, so no body, however deep, can use up a thread's stack.
+//! A request is one flat object of strings. A nested value is refused where it begins, so no body,
+//! however deep, can use up a thread's stack.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,22 +16,22 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Asks for the code of a UUID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeRequest {
-    /// Whose code; any spelling the `uuid` crate parses.
+    /// Whose code, in any spelling that the `uuid` crate parses.
     pub uuid: Uuid,
 }
 
-/// Asks that a message be logged.
+/// Asks the server to log a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageRequest {
     /// Who sends it.
     pub uuid: Uuid,
-    /// The code that was handed out for `uuid`. Not parsed: what is no UUID is a wrong code.
+    /// The code that was handed out for `uuid`. It is not parsed: text that is no UUID is a wrong code.
     pub unique: String,
     /// The message.
     pub text: String,
 }
 
-/// What the server answers on both ports.
+/// What the server replies on both ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// `{"success": true, "unique": "..."}`
@@ -43,37 +43,22 @@ pub enum Reply {
 }
 
 /// Why a body is not a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The body is neither a JSON object nor a Python dict; with what the JSON reader said.
+    /// The body is neither a JSON object nor a Python dict; with the JSON parser's reason.
+    #[error("the body must be a flat JSON object such as {{\"uuid\": \"...\"}}: {0}")]
     NotAnObject(String),
     /// The named field is missing.
+    #[error("the field '{0}' is missing")]
     Missing(&'static str),
     /// The named field is there, but is not a string.
+    #[error("the field '{0}' must be a string")]
     NotAString(&'static str),
     /// The named field is a string, but not a UUID.
+    #[error("the field '{0}' must be a UUID such as 67e55044-10b1-426f-9247-bb680e5fe0c8")]
     NotAUuid(&'static str),
 }
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAnObject(reason) => write!(
-                f,
-                "the body must be a flat JSON object such as {{\"uuid\": \"...\"}}: {reason}"
-            ),
-            Self::Missing(field) => write!(f, "the field '{field}' is missing"),
-            Self::NotAString(field) => write!(f, "the field '{field}' must be a string"),
-            Self::NotAUuid(field) => write!(
-                f,
-                "the field '{field}' must be a UUID such as 67e55044-10b1-426f-9247-bb680e5fe0c8"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for BodyError {}
 
 impl CodeRequest {
     /// Reads `{"uuid": "..."}`.
@@ -86,6 +71,11 @@ impl CodeRequest {
                 uuid: fields.uuid("uuid")?,
             })
         })
+    }
+
+    /// The request as JSON.
+    pub fn encode(&self) -> String {
+        serde_json::json!({ "uuid": self.uuid.to_string() }).to_string()
     }
 }
 
@@ -115,13 +105,6 @@ impl MessageRequest {
     }
 }
 
-impl CodeRequest {
-    /// The request as JSON.
-    pub fn encode(&self) -> String {
-        serde_json::json!({ "uuid": self.uuid.to_string() }).to_string()
-    }
-}
-
 impl Reply {
     /// The reply as JSON.
     pub fn to_json(&self) -> String {
@@ -139,8 +122,8 @@ impl Reply {
         }
     }
 
-    /// The reply as the literal of a Python dict, in ASCII: the original client decodes it as
-    /// Latin-1 and hands it to `ast.literal_eval`.
+    /// The reply as the literal of a Python dict, in ASCII: the original client decodes it as Latin-1
+    /// and passes it to `ast.literal_eval`.
     pub fn to_python(&self) -> String {
         match self {
             Self::Code(unique) => format!("{{'success': True, 'unique': '{unique}'}}"),
@@ -175,7 +158,7 @@ impl Reply {
     }
 }
 
-/// A flat object, as it was read. Strings without escapes are borrowed from the body.
+/// The fields of a flat object. Strings without escapes are borrowed from the body.
 struct Object<'a>(Vec<(Name<'a>, Value<'a>)>);
 
 #[derive(Deserialize)]
@@ -189,23 +172,23 @@ enum Value<'a> {
 }
 
 impl Object<'_> {
-    /// Reads a body, and from that what `take` takes.
+    /// Parses a body, and makes of its fields what the caller needs.
     fn decode<T>(
         body: &[u8],
-        take: impl FnOnce(&Object) -> Result<T, BodyError>,
+        make: impl FnOnce(&Object) -> Result<T, BodyError>,
     ) -> Result<T, BodyError> {
         let text = std::str::from_utf8(body)
             .map_err(|_| BodyError::NotAnObject("it is not UTF-8".to_owned()))?;
         match serde_json::from_str(text) {
-            Ok(object) => take(&object),
+            Ok(object) => make(&object),
             Err(not_json) => match json5::from_str(&astral_escapes(text)) {
-                Ok(object) => take(&object),
+                Ok(object) => make(&object),
                 Err(_) => Err(BodyError::NotAnObject(not_json.to_string())),
             },
         }
     }
 
-    /// The value of a field. Of several with this name the last one counts.
+    /// The value of a field. If several have this name, the last one counts.
     fn get(&self, field: &str) -> Option<&Value<'_>> {
         let found = self.0.iter().rfind(|(name, _)| name.0 == field);
         found.map(|(_, value)| value)
@@ -224,8 +207,8 @@ impl Object<'_> {
     }
 }
 
-/// Python writes a character beyond U+FFFF that it does not want to print as `\UXXXXXXXX`, an
-/// escape that JSON5 does not have (it would read a plain `U`); this puts the character itself.
+/// Replaces `\UXXXXXXXX` by the character it stands for. Python writes unprintable characters beyond
+/// U+FFFF like this; JSON5 does not know the escape and would read a plain `U`.
 fn astral_escapes(text: &str) -> Cow<'_, str> {
     if !text.contains("\\U") {
         return Cow::Borrowed(text);

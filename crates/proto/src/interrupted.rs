@@ -1,12 +1,12 @@
-//! Calls that a signal interrupts.
+//! Calls that a signal interrupts (EINTR).
 
 use std::io;
 
-/// Makes a call, and again as long as a signal interrupts it: that says nothing about the file or
-/// the stream. What reads a file to its end in std does the same.
+/// Makes a call, and repeats it as long as a signal interrupts it: an interruption says nothing about
+/// the file or the stream. `read_to_end` of the standard library does the same.
 ///
 /// # Errors
-/// All others.
+/// Any other error of the call.
 pub fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

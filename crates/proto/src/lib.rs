@@ -1,12 +1,12 @@
 //! What goes over the wire: bytes to types and back.
 //!
-//! Frames and the messages inside them ([`frame`], [`queue`], [`history`]), HTTP/1.1 heads and
-//! bodies ([`http`]), the JSON bodies of the code service ([`code`]), and the plain-text dialects
-//! that `nc` can speak ([`plain`]).
+//! - [`frame`], [`queue`] and [`history`]: frames and the messages in them;
+//! - [`http`]: HTTP/1.1 heads and bodies; [`code`]: the JSON bodies of the code service;
+//! - [`text`]: the text protocols that `nc` can speak.
 //!
-//! Nothing in here opens a socket, starts a thread, reads a file or asks what time it is. What
-//! reads does so from any [`std::io::BufRead`], so the servers, the clients and the tests share
-//! one implementation of every format.
+//! Nothing in here opens a socket, starts a thread, reads a file or asks what time it is. A parser
+//! reads from any [`std::io::BufRead`], so that the servers, the clients and the tests share one
+//! implementation of every format.
 
 #![cfg_attr(test, allow(missing_docs))]
 

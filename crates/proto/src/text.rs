@@ -1,63 +1,51 @@
-//! The plain-text dialects: what the clients of the four original course servers send, and what
-//! anyone with `nc` can type.
+//! The text protocols of the queue and the history: what the clients of the original course servers
+//! send, and what anyone can type into `nc`.
+//!
+//! Text never begins with a NUL byte, and a frame always does, so both share a port.
 
-use std::fmt;
 use std::io::{self, BufRead};
 
 use crate::digits;
 use crate::history::{Operation, Request, is_user_name};
 
-/// What a plain queue client sends to get the oldest message.
+/// What a text client of the queue sends to receive the oldest message.
 pub const QUEUE_GET: &[u8] = b"<<GET>>";
 
-/// What a plain queue client gets when there is no message.
+/// What a text client of the queue gets when there is no message.
 pub const QUEUE_EMPTY: &str = "Error - no messages in queue.";
 
-/// The longest line a plain history client may send, in bytes, without its end.
+/// The longest line that a text client of the history may send, in bytes, without its end.
 pub const HISTORY_LINE_BYTES_MAX: usize = 256;
 
-/// What a user without access gets, in both dialects.
+/// What a user without access gets, as text and in a frame.
 pub const AUTHENTICATION_ERROR: &str = "Authentication error.";
 
 /// Why a line is not a request to the history service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HistoryLineError {
-    /// The line is longer than [`HISTORY_LINE_BYTES_MAX`], is not UTF-8, or is more than one.
+    /// The line is longer than [`HISTORY_LINE_BYTES_MAX`], is not UTF-8, or there are several.
+    #[error("A request is one line of at most 256 bytes of UTF-8 text.")]
     NotALine,
     /// The first word is missing or is not a user name.
+    #[error("A request starts with a user name: 1 to 64 of A-Z a-z 0-9 . _ - (as in 'alice 2').")]
     NotAUser,
     /// The second word is not one of the operations.
+    #[error("The operation is 1, 2 or 3 (as in 'alice 2').")]
     NotAnOperation,
     /// Operation 1 lacks its line number.
+    #[error("Operation 1 needs the number of a line (as in 'alice 1 3').")]
     NoLineNumber,
-    /// The word behind operation 1 is not a number from 1 up.
+    /// The word after operation 1 is not a number, or is 0.
+    #[error("A line number is 1 or more, in digits (as in 'alice 1 3').")]
     NotALineNumber,
     /// There are more words than the operation takes.
+    #[error("There are too many words; a request is 'USER', 'USER 1 N', 'USER 2' or 'USER 3'.")]
     TooManyWords,
 }
 
-impl fmt::Display for HistoryLineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotALine => "A request is one line of at most 256 bytes of UTF-8 text.",
-            Self::NotAUser => {
-                "A request starts with a user name: 1 to 64 of A-Z a-z 0-9 . _ - (as in 'alice 2')."
-            }
-            Self::NotAnOperation => "The operation is 1, 2 or 3 (as in 'alice 2').",
-            Self::NoLineNumber => "Operation 1 needs the number of a line (as in 'alice 1 3').",
-            Self::NotALineNumber => "A line number is 1 or more, in digits (as in 'alice 1 3').",
-            Self::TooManyWords => {
-                "There are too many words; a request is 'USER', 'USER 1 N', 'USER 2' or 'USER 3'."
-            }
-        })
-    }
-}
-
-impl std::error::Error for HistoryLineError {}
-
-/// Takes a line from a stream, without its end: a line feed, also behind a carriage return, or the
-/// end of the stream. Of a line that is too long, no more is taken than shows that it is.
+/// Reads a line from a stream, without its end: LF, CR LF, or the end of the stream. Of a line that is
+/// too long, it reads no more than shows that it is.
 ///
 /// # Errors
 /// Those of the stream.
@@ -72,8 +60,8 @@ pub fn read_history_line(input: impl BufRead) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Reads `USER`, `USER 1 N`, `USER 2` or `USER 3`. The words may be separated by any white space
-/// of one line; a line end (LF or CR LF) is ignored.
+/// Parses `USER`, `USER 1 N`, `USER 2` or `USER 3`. Any white space separates the words; a line end (LF
+/// or CR LF) is ignored.
 ///
 /// # Errors
 /// One sentence that says what is wrong and what would be right.
@@ -104,7 +92,7 @@ pub fn parse_history_line(line: &[u8]) -> Result<Request<'_>, HistoryLineError> 
     }
 }
 
-/// Reads the number of a line: digits only, 1 or more.
+/// Parses the number of a line: digits only, 1 or more.
 ///
 /// # Errors
 /// [`HistoryLineError::NotALineNumber`].

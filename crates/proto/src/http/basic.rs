@@ -1,12 +1,12 @@
-//! Who asks, by the Basic scheme (RFC 7617): `Authorization: Basic`, and `USER:PASSWORD` in base64.
+//! Basic authentication (RFC 7617): `Authorization: Basic`, and `USER:PASSWORD` in base64.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::RequestHead;
 
-/// The user and the password that a request carries; `None` if there are none, or nothing that could
-/// be understood in one way only.
+/// The user and the password of a request; `None` if it carries none, or if the field is malformed or
+/// repeated.
 pub fn credentials(request: &RequestHead) -> Option<(String, String)> {
     let value = request.single("authorization")?;
     let space = value.iter().position(|byte| *byte == b' ')?;

@@ -1,7 +1,8 @@
-//! Message bodies (RFC 9112 sections 6 and 7): as long as `Content-Length` says, chunked, or up
-//! to the end of the connection.
+//! Message bodies (RFC 9112 sections 6 and 7): as long as `Content-Length` says, chunked, or up to the
+//! end of the connection.
+//!
+//! Bytes that are not exactly the chunked coding are refused. Trailer fields are checked and ignored.
 
-use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use memchr::memchr;
@@ -12,7 +13,7 @@ use super::response::CHUNK_END;
 /// The longest line that announces a chunk, extensions included, in bytes.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
 
-/// The most bytes of trailer fields behind the last chunk. They are read and ignored.
+/// The longest trailer section behind the last chunk, in bytes.
 const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// How the end of a body is found.
@@ -20,34 +21,25 @@ const TRAILER_BYTES_MAX: usize = 8 * 1024;
 pub enum BodyLength {
     /// There is no body.
     None,
-    /// So many bytes.
+    /// This many bytes.
     Bytes(u64),
-    /// Chunks, each with its length in front.
+    /// Chunks, each with its length in front (RFC 9112 section 7.1).
     Chunked,
     /// Up to the end of the connection; responses only.
     UntilClose,
 }
 
 /// Why a body could not be read to its end.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
     /// The peer broke the chunked coding; the sentence says how.
+    #[error("bad chunked coding: {0}")]
     BadChunk(&'static str),
     /// The connection ended inside the body.
+    #[error("the connection ended inside the body")]
     Incomplete,
 }
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadChunk(how) => write!(f, "bad chunked coding: {how}"),
-            Self::Incomplete => f.write_str("the connection ended inside the body"),
-        }
-    }
-}
-
-impl std::error::Error for BodyError {}
 
 impl From<BodyError> for io::Error {
     fn from(error: BodyError) -> Self {
@@ -75,7 +67,7 @@ enum State {
     ChunkEnd,
     UntilClose,
     Done,
-    /// After an error nothing more can be made of the stream.
+    /// After an error the rest of the stream has no meaning.
     Broken,
 }
 
@@ -168,7 +160,7 @@ impl<R: BufRead> Body<R> {
         let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
         let (size, extensions) = line.split_at(digits);
         if !are_extensions(extensions) {
-            let how = "behind a chunk's size stands what is no extension";
+            let how = "a chunk's size is followed by something that is no extension";
             return Err(BodyError::BadChunk(how).into());
         }
         std::str::from_utf8(size)
@@ -205,7 +197,7 @@ impl<R: BufRead> Read for Body<R> {
             return Ok(0);
         }
         self.read_some(out).map_err(|error| {
-            // A process that was stopped and goes on; nothing was read.
+            // Nothing was read, and the caller may read again.
             if error.kind() == io::ErrorKind::Interrupted {
                 return error;
             }
@@ -220,15 +212,15 @@ impl<R: BufRead> Read for Body<R> {
     }
 }
 
-/// Whether what has arrived behind the last byte of a chunk goes on with some of the next one, so that
-/// nobody has to be waited for to read that. The last chunk, which begins with a zero, has no bytes.
+/// Whether some bytes of the next chunk have arrived behind the last byte of a chunk, so that reading them
+/// does not wait for the peer. The last chunk, which begins with a zero, has no bytes.
 pub fn has_next_chunk(arrived: &[u8]) -> bool {
     let line = arrived.get(CHUNK_END.len()..).unwrap_or_default();
     !line.starts_with(b"0") && memchr(b'\n', line).is_some_and(|at| at + 1 < line.len())
 }
 
-/// Appends one line with its line feed to `line`, but no more than `bytes_max` bytes. At the end
-/// of the stream the line may lack its line feed, or be empty.
+/// Appends one line with its line feed to `line`, at most `bytes_max` bytes. At the end of the stream
+/// the line may lack its line feed, or be empty.
 pub(crate) fn read_line(
     input: &mut impl BufRead,
     bytes_max: usize,
@@ -238,8 +230,8 @@ pub(crate) fn read_line(
     Ok(())
 }
 
-/// Whether this is nothing, or extensions as RFC 9112 section 7.1.1 has them: `;name`, `;name=value` or
-/// `;name="value"`, with white space around the semicolon and the equals sign.
+/// Whether the rest of a chunk's first line is empty or holds chunk extensions (RFC 9112 section 7.1.1):
+/// `;name`, `;name=value` or `;name="value"`, with white space around the semicolon and the equals sign.
 fn are_extensions(mut rest: &[u8]) -> bool {
     fn next(mut rest: &[u8]) -> Option<&[u8]> {
         rest = skip_space(rest).strip_prefix(b";")?;
@@ -272,7 +264,7 @@ fn skip_token(bytes: &[u8]) -> Option<&[u8]> {
     (count > 0).then(|| &bytes[count..])
 }
 
-/// What stands behind a quoted string (RFC 9110 section 5.6.4).
+/// What follows a quoted string (RFC 9110 section 5.6.4).
 fn skip_quoted(bytes: &[u8]) -> Option<&[u8]> {
     let mut rest = bytes.strip_prefix(b"\"")?;
     loop {

@@ -1,10 +1,10 @@
-//! Conditional requests (RFC 9110 section 13): "only if I do not have it", "only if it is still
+//! Conditional requests (RFC 9110 section 13): "only if I do not have it yet", "only if it is still
 //! what I saw".
 
 use super::date;
 use super::request::RequestHead;
 
-/// What tells one version of a file from another.
+/// What tells one version of a file from another: its validators (RFC 9110 section 8.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// A strong entity tag, with its quotes.
@@ -13,19 +13,19 @@ pub struct Version {
     pub modified: u64,
 }
 
-/// What the conditions of a request say.
+/// The result of a request's conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Do it.
+    /// Carry out the request.
     Go,
-    /// The client has it already (304).
+    /// The client has this version already (304).
     NotModified,
-    /// It is not what the client thinks it is (412).
+    /// The file is not the version that the client expects (412).
     Failed,
 }
 
-/// Judges the conditions of a request, in the order of RFC 9110 section 13.2.2. `current` is the
-/// version that is there, if one is.
+/// Evaluates the conditions of a request, in the order of RFC 9110 section 13.2.2. `current` is the
+/// version that exists, if there is one.
 pub fn judge(request: &RequestHead, current: Option<&Version>) -> Verdict {
     if !request.has_conditions() {
         return Verdict::Go;
@@ -56,13 +56,13 @@ pub fn judge(request: &RequestHead, current: Option<&Version>) -> Verdict {
     }
 }
 
-/// A date tells two versions apart when it is so much older than the present, in seconds: within the
-/// second that it names there may have been several (RFC 9110 section 8.8.2.2).
+/// How old a date must be to tell two versions apart, in seconds: within the second that it names there
+/// may have been several versions (RFC 9110 section 8.8.2.2).
 const STRONG_DATE_AGE_SECS: u64 = 60;
 
-/// Whether a `Range` is of the version that is there; without an `If-Range` it is taken to be. Two
-/// versions joined would be neither, so they are compared strongly (RFC 9110 section 13.1.5). `now` is
-/// in seconds since 1970.
+/// Whether a `Range` refers to the current version: `If-Range` says so, or is missing. The comparison is
+/// strong, because parts of two versions make no file (RFC 9110 section 13.1.5). `now` is in seconds
+/// since 1970.
 pub fn range_is_current(request: &RequestHead, current: &Version, now: u64) -> bool {
     match request.single("if-range") {
         Some(tag @ ([b'"', ..] | [b'W', b'/', ..])) => is_same_strong(tag, current.etag.as_bytes()),
@@ -70,7 +70,7 @@ pub fn range_is_current(request: &RequestHead, current: &Version, now: u64) -> b
             parse_date(value) == Some(current.modified)
                 && current.modified.saturating_add(STRONG_DATE_AGE_SECS) <= now
         }
-        // Several are as good as one that does not match.
+        // Several count as one that does not match.
         None => !request.has("if-range"),
     }
 }
@@ -83,7 +83,7 @@ fn parse_date(value: &[u8]) -> Option<u64> {
     date::parse(std::str::from_utf8(value).ok()?)
 }
 
-/// Whether one of the entity tags in a field is that of the version that is there; `*` is any.
+/// Whether one of the entity tags in a field is that of the current version; `*` matches any version.
 fn matches_any(
     request: &RequestHead,
     name: &str,
@@ -98,7 +98,7 @@ fn matches_any(
         .any(|value| value == b"*" || tags(value).any(|tag| is_same(tag, current.as_bytes())))
 }
 
-/// The entity tags of a list; a comma may stand inside of one. What is no tag ends the list.
+/// The entity tags of a list. A comma may stand inside a tag. Anything else than a tag ends the list.
 fn tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         list = list.trim_ascii_start();

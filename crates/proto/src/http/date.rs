@@ -5,25 +5,25 @@ use jiff::civil::DateTime;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::tz::TimeZone;
 
-/// The three forms that a recipient has to understand: today's, and two that are obsolete.
+/// The three forms that a recipient must accept: IMF-fixdate, and the obsolete RFC 850 and asctime forms.
 const FORMS: [&str; 3] = [
     "%a, %d %b %Y %H:%M:%S GMT",
     "%A, %d-%b-%y %H:%M:%S GMT",
     "%a %b %e %H:%M:%S %Y",
 ];
 
-/// A moment as an HTTP date, in today's form.
+/// A time as an IMF-fixdate: `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn format(second: u64) -> String {
     let printed = DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp(second));
     printed.unwrap_or_default()
 }
 
-/// A moment for people, to the minute: `1994-11-06 08:49`, in UTC.
+/// A time for people, to the minute: `1994-11-06 08:49`, in UTC.
 pub fn format_short(second: u64) -> String {
     timestamp(second).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
-/// A moment as it stands in a common log: `06/Nov/1994:08:49:37 +0000`.
+/// A time in the form of the Common Log Format: `06/Nov/1994:08:49:37 +0000`.
 pub fn format_log(second: u64) -> String {
     let form = "%d/%b/%Y:%H:%M:%S +0000";
     timestamp(second).strftime(form).to_string()
@@ -35,8 +35,7 @@ fn timestamp(second: u64) -> Timestamp {
     moment.unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The moment that an HTTP date in any of the three forms stands for; `None` if it is none, or
-/// before 1970.
+/// Parses an HTTP date in any of the three forms; `None` if it is malformed or before 1970.
 pub fn parse(text: &str) -> Option<u64> {
     let moment = FORMS
         .iter()

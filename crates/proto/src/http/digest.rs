@@ -9,18 +9,18 @@ use sha2::{Digest as _, Sha256};
 
 use crate::retry_interrupted;
 
-/// What is read to be hashed is read in pieces of so many bytes.
+/// How much is read and hashed at once, in bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// The SHA-256 of a file.
 pub type Digest = [u8; 32];
 
-/// Takes in a file piece by piece.
+/// Hashes a file piece by piece.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// The digest of all that there is to read.
+    /// The digest of everything that can be read from `input`.
     ///
     /// # Errors
     /// Those of the input.
@@ -35,7 +35,7 @@ impl Hasher {
         }
     }
 
-    /// Takes in the next piece.
+    /// Adds the next piece.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
@@ -51,10 +51,10 @@ pub fn format(digest: &Digest) -> String {
     format!("sha-256=:{}:", STANDARD.encode(digest))
 }
 
-/// The SHA-256 in the value of a field; `Ok(None)` if there is only something else.
+/// The SHA-256 in the value of a field; `Ok(None)` if the field holds only other algorithms.
 ///
 /// # Errors
-/// If there is one that is malformed.
+/// If the SHA-256 is malformed.
 pub fn parse(value: &[u8]) -> Result<Option<Digest>, BadDigest> {
     let Some(digest) = member(value) else {
         return Ok(None);
@@ -71,16 +71,17 @@ pub fn parse(value: &[u8]) -> Result<Option<Digest>, BadDigest> {
 }
 
 /// A digest that is not 32 bytes in base64 between colons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a digest is written sha-256=:BASE64:")]
 pub struct BadDigest;
 
-/// Whether the value of a `Want-Repr-Digest` field asks for a SHA-256: 1 to 10 is how much it is
-/// wanted, 0 not at all.
+/// Whether the value of a `Want-Repr-Digest` field asks for a SHA-256: a preference from 1 to 10 does, 0
+/// does not.
 pub fn is_wanted(value: &[u8]) -> bool {
     member(value).is_some_and(|weight| matches!(weight.trim_ascii(), [b'1'..=b'9', ..]))
 }
 
-/// What stands behind `sha-256=` in a list of members.
+/// What follows `sha-256=` in a list of members.
 fn member(value: &[u8]) -> Option<&[u8]> {
     let mut members = value.split(|byte| *byte == b',');
     members.find_map(|member| member.trim_ascii().strip_prefix(b"sha-256="))

@@ -16,20 +16,20 @@ pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// The most fields a head may have.
 pub const FIELDS_MAX: usize = 100;
 
-/// How far a head got.
+/// How reading a head ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// The buffer holds one whole head.
     Whole,
     /// The stream ended before the first byte.
     End,
-    /// The buffer holds [`HEAD_BYTES_MAX`] bytes, and the head goes on.
+    /// The buffer holds [`HEAD_BYTES_MAX`] bytes, and the head continues.
     TooLong,
 }
 
-/// Reads one head, up to and with its empty line, into `head`. Empty lines in front are skipped
-/// (RFC 9112 section 2.2). A lone LF is an empty line too: what ends its lines so is not waited
-/// for until it ends them otherwise.
+/// Reads one head, up to and including its empty line, into `head`. Empty lines in front are skipped
+/// (RFC 9112 section 2.2). A lone LF is an empty line too: the reader must not wait for a CR LF from a
+/// peer that ends its lines with LF. The parser refuses such a head.
 pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Result<Progress> {
     head.clear();
     // Nearly all heads arrive in one piece.
@@ -66,8 +66,8 @@ pub(crate) fn read_head(input: &mut impl BufRead, head: &mut Vec<u8>) -> io::Res
     }
 }
 
-/// The length of the head that what has arrived begins with, in bytes. `None` if it is not whole, or
-/// if there is anything odd about its lines.
+/// The length of the whole head at the start of the bytes that have arrived. `None` if the head is not
+/// whole, or if one of its lines needs the slow path.
 fn arrived_whole(arrived: &[u8]) -> Option<usize> {
     let arrived = &arrived[..arrived.len().min(HEAD_BYTES_MAX)];
     let mut line_start = 0;

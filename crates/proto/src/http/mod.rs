@@ -1,12 +1,18 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112), as much of it as an origin server and its client need.
 //!
-//! [`request`] reads and checks request heads, [`response`] writes and reads response heads,
-//! [`body`] reads message bodies on either side,
-//! [`basic`] says who asks, [`conditional`] judges a request's conditions, [`Range`] is the part of a file it is for,
-//! [`multipart`] reads forms with files in them, [`digest`] says what a file's contents must be,
-//! [`resumable`] how much of it has come, [`Status`] names the status codes. What is ambiguous is
-//! refused rather than guessed at: two readings of one message are how requests are smuggled past a
-//! proxy.
+//! | module | what it holds |
+//! |---|---|
+//! | [`request`], [`response`] | heads: parsing, checking and writing them |
+//! | [`body`] | where a body ends: a length, chunks, or the end of the connection |
+//! | [`Status`], [`date`] | status codes and dates |
+//! | [`Range`], [`conditional`] | parts of a file, and "only if it has changed" |
+//! | [`basic`] | user and password |
+//! | [`digest`] | the checksum of a file in a field |
+//! | [`multipart`] | HTML forms with files in them |
+//! | [`resumable`] | uploads that continue where they were cut off |
+//!
+//! An ambiguous message is refused, never guessed at: two readings of one message are how requests are
+//! smuggled past a proxy (RFC 9112 section 11.2).
 
 pub mod basic;
 pub mod body;

@@ -1,7 +1,7 @@
-//! Forms with files in them: `multipart/form-data` (RFC 7578, RFC 2046 section 5.1).
+//! HTML forms with files in them: `multipart/form-data` (RFC 7578, RFC 2046 section 5.1).
 //!
-//! A part is what stands between two delimiters, and its head says which file it is. A head that may
-//! mean many things is refused: else a file would be lost, or kept under the name of another.
+//! A part stands between two delimiters, and its head names the file. An ambiguous head is refused:
+//! otherwise a file would be lost, or stored under the name of another.
 
 use std::io::{self, Read};
 
@@ -19,18 +19,18 @@ const BOUNDARY_BYTES_MAX: usize = 70;
 /// The longest head of a part, in bytes.
 const PART_HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// So much of a form is looked through at once, in bytes.
+/// How much of a form is searched for a delimiter at once, in bytes.
 const WINDOW_BYTES: usize = 64 * 1024;
 
 const _: () = assert!(
     WINDOW_BYTES > PART_HEAD_BYTES_MAX && WINDOW_BYTES > BOUNDARY_BYTES_MAX + 4,
-    "a line of a head, and a delimiter, are looked for in one piece"
+    "a line of a head fits into the window, and so does a delimiter"
 );
 
-/// The boundary of a request whose body is a form; `None` if it is something else.
+/// The boundary of a request whose body is a form; `None` if the body is anything else.
 ///
 /// # Errors
-/// If it is a form, and has no boundary that can be one.
+/// If the body is a form, but its boundary is missing or malformed.
 pub fn boundary<'a>(request: &RequestHead<'a>) -> Result<Option<&'a str>, Refusal> {
     let kind = |value: &&[u8]| {
         let kind = value.split(|b| *b == b';').next().unwrap_or_default();
@@ -51,36 +51,36 @@ pub fn boundary<'a>(request: &RequestHead<'a>) -> Result<Option<&'a str>, Refusa
     boundary.map(Some).ok_or_else(refusal)
 }
 
-/// What the head of a part says.
+/// The head of a part.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PartHead {
-    /// What the file in it is called, in bytes that need not be UTF-8, folders in front and all. Empty
-    /// if no file was chosen; `None` if it is no file but a field of the form.
+    /// The file name, with any folders in front, in bytes that need not be UTF-8. Empty if the user chose
+    /// no file; `None` if the part is a field of the form and no file.
     pub file_name: Option<Vec<u8>>,
 }
 
-/// Where in a form its reader is.
+/// The reader's position in a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// In a part, or in front of the first one.
+    /// In a part, or before the first one.
     Part,
-    /// Behind a delimiter.
+    /// After a delimiter.
     Between,
-    /// Behind the last one.
+    /// After the last delimiter.
     End,
 }
 
 /// The parts of a form, one after the other.
 pub struct Form<R> {
     input: R,
-    /// What stands between two parts: CR LF, two dashes, the boundary.
+    /// What separates two parts: CR LF, two dashes, the boundary.
     delimiter: Finder<'static>,
     at: At,
-    /// What was read and is not handed out yet is `window[start..end]`.
+    /// `window[start..end]` has been read from the input and not yet handed out.
     window: Vec<u8>,
     start: usize,
     end: usize,
-    /// So many bytes from `start` on are known to belong to the part.
+    /// How many bytes from `start` on belong to the part for certain.
     part_bytes: usize,
 }
 
@@ -92,7 +92,7 @@ impl<R: Read> Form<R> {
     /// A form that is read from a request's body.
     pub fn new(input: R, boundary: &str) -> Self {
         let mut window = vec![0; WINDOW_BYTES];
-        // So that the first delimiter looks like all others.
+        // Now the first delimiter looks like all others.
         window[..2].copy_from_slice(b"\r\n");
         Self {
             input,
@@ -105,10 +105,10 @@ impl<R: Read> Form<R> {
         }
     }
 
-    /// Goes to the next part, past what is left of this one; `None` is behind the last one.
+    /// Skips the rest of this part and reads the head of the next one; `None` after the last part.
     ///
     /// # Errors
-    /// Those of the input, and [`io::ErrorKind::InvalidData`] for what is no form.
+    /// Those of the input, and [`io::ErrorKind::InvalidData`] if the input is not a form.
     pub fn next_part(&mut self) -> io::Result<Option<PartHead>> {
         while self.find_part_bytes()? > 0 {
             self.consume(self.part_bytes);
@@ -128,7 +128,7 @@ impl<R: Read> Form<R> {
         }
         let head = self.read_part_head()?;
         self.at = At::Part;
-        // A part may lack the line break that is the delimiter's, if it is empty.
+        // An empty part may lack the line break that begins the delimiter.
         let rest = self.delimiter.needle().len() - b"\r\n".len();
         while self.window().len() < rest {
             self.read_on()?;
@@ -155,7 +155,7 @@ impl<R: Read> Form<R> {
             if bytes > PART_HEAD_BYTES_MAX {
                 return Err(malformed("the head of a form's part is too long"));
             }
-            // A field may go on in the next line (RFC 5322 section 2.2.3).
+            // A field may continue on the next line (RFC 5322 section 2.2.3).
             if line.starts_with(b" ") || line.starts_with(b"\t") {
                 field.extend_from_slice(line);
                 continue;
@@ -174,7 +174,7 @@ impl<R: Read> Form<R> {
         }
     }
 
-    /// How many bytes are at hand of the part; 0 is its end.
+    /// How many bytes of the part are in the window; 0 at its end.
     fn find_part_bytes(&mut self) -> io::Result<usize> {
         while self.at == At::Part && self.part_bytes == 0 {
             let window = &self.window[self.start..self.end];
@@ -186,7 +186,7 @@ impl<R: Read> Form<R> {
                 }
                 Some(bytes) => self.part_bytes = bytes,
                 None => {
-                    // What may be the start of a delimiter is kept back until that is known.
+                    // The last bytes may be the start of a delimiter. They wait for more.
                     let tail = window.len().saturating_sub(delimiter.len() - 1);
                     let starts = |from: &usize| delimiter.starts_with(&window[*from..]);
                     self.part_bytes = (tail..window.len()).find(starts).unwrap_or(window.len());
@@ -229,7 +229,7 @@ impl<R: Read> Form<R> {
         self.part_bytes -= bytes;
     }
 
-    /// Reads more into the window. There is room: nobody waits for as much as it can hold.
+    /// Reads more into the window. There is room, because no caller waits for a full window.
     fn read_on(&mut self) -> io::Result<()> {
         self.window.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
@@ -246,7 +246,7 @@ impl<R: Read> Form<R> {
 }
 
 impl PartHead {
-    /// What a field says, if it is the one that says it.
+    /// The head in a field, if it is the `Content-Disposition`.
     fn in_field(field: &[u8]) -> io::Result<Option<Self>> {
         if field.is_empty() {
             return Ok(None);
@@ -263,15 +263,16 @@ impl PartHead {
                 let parameters = parameters
                     .ok_or_else(|| malformed("a Content-Disposition cannot be understood"))?;
                 let file_name = parameters.file_name();
-                let undecodable =
-                    |_| malformed("the name of a file is in a charset that is not known here");
+                let undecodable = |_| {
+                    malformed("the name of a file is in a charset that this server does not know")
+                };
                 file_name
                     .map(|file_name| Some(Self { file_name }))
                     .map_err(undecodable)
             }
-            // It would have to be undone, and nobody is to send it (RFC 7578 section 4.7).
+            // It would have to be decoded, and is deprecated (RFC 7578 section 4.7).
             b"content-transfer-encoding" if !is_identity(value) => Err(malformed(
-                "a form's part is taken as it is, without a Content-Transfer-Encoding",
+                "a form's part is stored as it is, without a Content-Transfer-Encoding",
             )),
             _ => Ok(None),
         }

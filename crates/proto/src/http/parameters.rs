@@ -1,12 +1,13 @@
-//! The parameters of a field, as in `form-data; name="a"; filename="b"`: how they are written (RFC 9110
-//! section 5.6.6), and how a name that is not ASCII stands in them (RFC 8187, RFC 2231, and what
-//! browsers and curl do instead).
+//! The parameters of a field, as in `form-data; name="a"; filename="b"` (RFC 9110 section 5.6.6).
+//!
+//! File names that are not ASCII are written in several ways: RFC 8187, RFC 2231, and what browsers and
+//! curl do instead. This module understands all of them, and refuses parameters that are ambiguous.
 
 use percent_encoding::percent_decode;
 
 use super::head;
 
-/// The most pieces that a file name comes in. Each is looked for among all parameters.
+/// The most pieces of a file name. Each is searched for among all parameters.
 const PIECES_MAX: usize = 64;
 
 /// Parameters in their order, none of their values decoded.
@@ -14,11 +15,11 @@ const PIECES_MAX: usize = 64;
 pub(super) struct Parameters<'a>(Vec<(&'a [u8], &'a [u8])>);
 
 impl<'a> Parameters<'a> {
-    /// The parameters of a whole field value; `None` if they are not well-formed, so that it is not
-    /// sure what any of them says. What has no `=` is passed over.
+    /// The parameters of a whole field value; `None` if one is malformed, because then the others are
+    /// ambiguous. A parameter without `=` is skipped.
     pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
         let mut parameters = Vec::new();
-        // In front of the first one stands the kind.
+        // The kind comes before the first parameter.
         let mut rest = value.splitn(2, |b| *b == b';').nth(1).unwrap_or_default();
         loop {
             rest = rest.trim_ascii_start();
@@ -45,11 +46,11 @@ impl<'a> Parameters<'a> {
         found.map(|(_, value)| *value)
     }
 
-    /// The file name that these parameters of a `Content-Disposition` give, empty if it is; `None` if
-    /// they give none. The one that says how it is encoded wins.
+    /// The file name that these parameters of a `Content-Disposition` give, which may be empty; `None` if
+    /// they give none. Of several, the one that names its encoding wins.
     ///
     /// # Errors
-    /// If the only one is encoded in a way that is not known here.
+    /// If the only one has an unknown encoding.
     pub(super) fn file_name(&self) -> Result<Option<Vec<u8>>, Undecodable> {
         let extended = self.get("filename*").and_then(|value| {
             let mut encoded = Encoded::default();
@@ -65,8 +66,8 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// A name that comes in pieces: `filename*0="..."`, or `filename*0*=UTF-8''...`, and so on (RFC
-    /// 2231 section 3). Mail software writes long ones so.
+    /// A name in pieces: `filename*0="..."` or `filename*0*=UTF-8''...`, and so on (RFC 2231 section 3).
+    /// Mail software writes long names like this.
     fn continued_file_name(&self) -> Option<Vec<u8>> {
         let mut encoded = Encoded::default();
         for at in 0..=PIECES_MAX {
@@ -83,7 +84,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// A file name that is there, but in a charset that is not known, or not in the one it claims.
+/// A file name in an unknown charset, or not in the charset that it names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Undecodable;
 
@@ -102,15 +103,15 @@ fn split_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     is_last.then_some((&quoted[..end], after))
 }
 
-/// Whether a backslash stands for what is behind it. Browsers and their users' paths hold others,
-/// which are themselves.
+/// Whether a backslash escapes the byte after it. Paths from browsers hold other backslashes, which stand
+/// for themselves.
 fn is_escape(text: &[u8]) -> bool {
     matches!(text, [b'\\', b'"' | b'\\', ..])
 }
 
-/// A value between quotes as its sender means it. Some put a backslash in front of quotes and
-/// backslashes; browsers and newer programs write a quote as `%22` and the ends of lines as `%0D` and
-/// `%0A`, and no other byte so (WHATWG HTML, "Multipart form data").
+/// A quoted value without its escapes. Some senders put a backslash in front of quotes and backslashes;
+/// browsers and newer programs write a quote as `%22` and line ends as `%0D` and `%0A`, and percent-encode
+/// no other byte (WHATWG HTML, "Multipart form data").
 fn unescape(mut value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(value.len());
     while let Some(first) = value.first() {
@@ -135,7 +136,7 @@ struct Encoded<'a> {
 }
 
 impl<'a> Encoded<'a> {
-    /// Takes `charset'language'percent-encoded`.
+    /// Adds `charset'language'percent-encoded`.
     fn add_first(&mut self, value: &'a [u8]) -> Option<()> {
         let mut parts = value.splitn(3, |b| *b == b'\'');
         let (charset, _, text) = (parts.next()?, parts.next()?, parts.next()?);
@@ -144,7 +145,7 @@ impl<'a> Encoded<'a> {
         Some(())
     }
 
-    /// The value in UTF-8, or as it came if no charset is named.
+    /// The value in UTF-8, or as it is if it names no charset.
     fn decode(self) -> Option<Vec<u8>> {
         match self.charset.to_ascii_lowercase().as_slice() {
             b"" => Some(self.bytes),

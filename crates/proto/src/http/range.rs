@@ -1,15 +1,15 @@
-//! Byte ranges (RFC 9110 section 14).
+//! Range requests (RFC 9110 section 14), with one range of bytes.
 
 use std::num::IntErrorKind;
 
 use super::request::RequestHead;
 use crate::digits;
 
-/// What part of a file a request is for.
+/// The part of a file that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Range {
-    /// All of it: no range was asked for, or one that does not have to be understood. Several
-    /// ranges at once are such a one (RFC 9110 section 14.2).
+    /// All of it: the request has no range, or one that a server may ignore, such as several ranges at
+    /// once (RFC 9110 section 14.2).
     Whole,
     /// These bytes; at least one.
     Part {
@@ -18,12 +18,12 @@ pub enum Range {
         /// How many.
         bytes: u64,
     },
-    /// None of the bytes that there are (416).
+    /// Only bytes that do not exist (416).
     Unsatisfiable,
 }
 
 impl Range {
-    /// The range that a request asks for, of a file that is so long.
+    /// The range that a request asks for, of a file of `file_bytes` bytes.
     pub fn of(request: &RequestHead, file_bytes: u64) -> Self {
         let value = request.single("range");
         value
@@ -31,7 +31,7 @@ impl Range {
             .unwrap_or(Self::Whole)
     }
 
-    /// `None` for what is not one range of bytes.
+    /// `None` if the value is not one range of bytes.
     fn parse(value: &[u8], file_bytes: u64) -> Option<Self> {
         let (unit, set) = std::str::from_utf8(value).ok()?.split_once('=')?;
         if !unit.eq_ignore_ascii_case("bytes") {

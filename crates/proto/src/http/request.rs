@@ -1,4 +1,5 @@
-//! Request heads: reading one off a stream, and every check that does not depend on the resource.
+//! Request heads (RFC 9112 sections 2 to 6): reading one from a stream, and every check that does not
+//! depend on the resource. An ambiguous head is refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,28 +16,28 @@ use super::status::Status;
 use super::target::{self, is_host, split_port};
 use crate::digits;
 
-/// Room for so many fields is made at first, and for [`FIELDS_MAX`] only if that is too little: to make
-/// room for those takes as long as to read the few that most requests have.
+/// How many fields there is room for at first. Room for [`FIELDS_MAX`] is made only when this is too
+/// little, because clearing it takes as long as parsing the few fields of a usual request.
 const FIELDS_USUAL: usize = 16;
 
 /// The head of a request, checked. Borrows from the bytes it was parsed from.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
-    /// Of HTTP: 0 or 1.
+    /// The minor version of HTTP/1: 0 or 1.
     pub minor_version: u8,
     /// The method, as it was sent; methods are case-sensitive.
     pub method: &'a str,
     /// The path of the target, still percent-encoded, starting with `/`; or `*` (for `OPTIONS`).
     pub path: &'a str,
-    /// What stands behind the target's `?`, still percent-encoded.
+    /// What follows the target's `?`, still percent-encoded.
     pub query: Option<&'a str>,
-    /// Which server the client means, and at which port: as the target says, if it does, else as
-    /// the `Host` field does; empty without one.
+    /// The host and port that the client means: those of the target if it names any, else the `Host`
+    /// field; empty without one.
     pub host: &'a [u8],
     /// How the body that follows ends.
     pub body: BodyLength,
-    /// Whether the client may send another request on this connection, and whether it has to be
-    /// told that it can.
+    /// Whether the client may send another request on this connection, and whether the reply must say
+    /// so.
     pub persistence: Persistence,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -66,12 +67,12 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Reads the bytes of one request head, up to and with its empty line, into `head`. `false` is
-/// the end of the stream before a request.
+/// Reads the bytes of one request head, up to and including its empty line, into `head`. `false` is the
+/// end of the stream before a request.
 ///
 /// # Errors
-/// The stream's own, [`io::ErrorKind::UnexpectedEof`] if it ends inside the head; and inside
-/// `Ok`, a [`Refusal`] if the head is over a limit.
+/// Those of the stream, [`io::ErrorKind::UnexpectedEof`] if it ends inside the head; and inside `Ok`, a
+/// [`Refusal`] if the head exceeds a limit.
 pub fn read_head(
     input: &mut impl BufRead,
     head: &mut Vec<u8>,
@@ -79,18 +80,18 @@ pub fn read_head(
     Ok(match head::read_head(input, head)? {
         Progress::Whole => Ok(true),
         Progress::End => Ok(false),
-        // RFC 9112 section 3: a method longer than any is one that is not known.
+        // RFC 9112 section 3: a method longer than any other is an unknown one.
         Progress::TooLong if is_unknown_method(head) => Err(unknown_method()),
         Progress::TooLong if !head.is_empty() && !head.contains(&b'\n') => Err(target_too_long()),
         Progress::TooLong => Err(Refusal::new(
             Status::HeaderFieldsTooLarge,
-            format!("the head of a request may have {HEAD_BYTES_MAX} bytes"),
+            format!("the head of the request exceeds {HEAD_BYTES_MAX} bytes"),
         )),
     })
 }
 
-/// Appends the head of a request with the given fields; `target` is in origin-form, and `host` is
-/// what the `Host` field says.
+/// Appends the head of a request with these fields. `target` is in origin-form, and `host` is the value of
+/// the `Host` field.
 pub fn put_head(
     out: &mut Vec<u8>,
     method: &str,
@@ -109,8 +110,8 @@ pub fn put_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// What the `Host` field of a request to this server says; an IPv6 address stands in brackets, without
-/// its zone, which means something on this machine alone (RFC 9844 section 6).
+/// The value of the `Host` field of a request to this server. An IPv6 address stands in brackets, without
+/// its zone, which has a meaning on this machine alone (RFC 9844 section 6).
 pub fn host_field(host: &str, port: u16) -> String {
     if !host.contains(':') {
         return format!("{host}:{port}");
@@ -120,7 +121,7 @@ pub fn host_field(host: &str, port: u16) -> String {
 }
 
 fn target_too_long() -> Refusal {
-    let sentence = format!("the target of a request may have {TARGET_BYTES_MAX} bytes");
+    let sentence = format!("the target of the request exceeds {TARGET_BYTES_MAX} bytes");
     Refusal::new(Status::UriTooLong, sentence)
 }
 
@@ -132,8 +133,8 @@ impl<'a> RequestHead<'a> {
     /// Parses one whole head, as [`read_head`] leaves it.
     ///
     /// # Errors
-    /// If the head is not exactly what RFC 9112 allows; after that, nothing can be said about
-    /// where the next request starts, and the connection must be closed.
+    /// If the head is not exactly what RFC 9112 allows. Then nobody knows where the next request starts,
+    /// and the connection must be closed.
     pub fn parse(head: &'a [u8]) -> Result<Self, Refusal> {
         if has_bare_lf(head) {
             return Err(bad("lines end in CR LF"));
@@ -171,13 +172,13 @@ impl<'a> RequestHead<'a> {
     pub fn fields<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
         self.fields
             .iter()
-            // Most clients spell it as the standard does, and that is quickly seen.
+            // Most clients spell a name as the standard does, and equality is the quicker test.
             .filter(move |field| field.name == name || field.name.eq_ignore_ascii_case(name))
             .map(|field| field.value)
     }
 
-    /// The value of the field with this name, if there is exactly one. Where several would say
-    /// different things, none of them counts.
+    /// The value of the field with this name, if there is exactly one. Several may contradict each other,
+    /// so none of them counts.
     pub fn single(&self, name: &str) -> Option<&'a [u8]> {
         let mut values = self.fields(name);
         values.next().filter(|_| values.next().is_none())
@@ -188,13 +189,13 @@ impl<'a> RequestHead<'a> {
         self.fields(name).next().is_some()
     }
 
-    /// Which host the client means, without the port; empty if it does not say.
+    /// The host that the client means, without the port; empty if the request names none.
     pub fn host_name(&self) -> &'a [u8] {
         split_port(self.host).0
     }
 
-    /// Whether there is a field that may make the request conditional (RFC 9110 section 13.1): their
-    /// names, and no others, start with `If-`.
+    /// Whether a field may make the request conditional (RFC 9110 section 13.1): the names of those
+    /// fields, and no others, start with `If-`.
     pub fn has_conditions(&self) -> bool {
         let mut names = self.fields.iter().map(|field| field.name.as_bytes());
         names.any(|name| matches!(name, [b'I' | b'i', b'F' | b'f', b'-', ..]))
@@ -228,8 +229,8 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// Only `chunked` says where a body ends, so that it has to be the last coding, and is there
-    /// once (RFC 9112 sections 6.1 and 6.3). A coding before it is one that is not known here.
+    /// Only `chunked` says where a body ends, so it must be the last coding, and there must be one
+    /// (RFC 9112 sections 6.1 and 6.3). This server knows no other coding.
     fn check_codings(&self) -> Result<(), Refusal> {
         let codings = self.fields("Transfer-Encoding");
         let codings: Vec<_> = codings.flat_map(head::list_members).collect();
@@ -269,13 +270,13 @@ impl<'a> RequestHead<'a> {
             }
             expects_continue = true;
         }
-        // A 1.0 client cannot wait for a reply it does not know (RFC 9110 section 10.1.1).
+        // An HTTP/1.0 client does not know the interim reply (RFC 9110 section 10.1.1).
         Ok(minor_version >= 1 && expects_continue)
     }
 }
 
-/// Whether a line feed has no carriage return in front. To stop at the first one would be slower: the
-/// whole head can be looked at many bytes at a time.
+/// Whether a line feed lacks its carriage return. The loop looks at the whole head, because without an
+/// early end the compiler makes it compare many bytes at a time.
 fn has_bare_lf(head: &[u8]) -> bool {
     let pairs = zip(head, head.get(1..).unwrap_or_default());
     let is_bare = |(before, byte): (&u8, &u8)| (*before != b'\r') & (*byte == b'\n');
@@ -329,7 +330,7 @@ fn parse_fields(lines: &[u8]) -> Result<Vec<Header<'_>>, Refusal> {
         }
         Err(httparse::Error::TooManyHeaders) => Err(Refusal::new(
             Status::HeaderFieldsTooLarge,
-            format!("a request may have {FIELDS_MAX} fields"),
+            format!("the request has more than {FIELDS_MAX} fields"),
         )),
         Ok(_) => Err(bad("the head is not a list of fields")),
         Err(httparse::Error::HeaderName) => Err(bad(
@@ -340,7 +341,7 @@ fn parse_fields(lines: &[u8]) -> Result<Vec<Header<'_>>, Refusal> {
 }
 
 /// The methods of RFC 9110 section 9.3 and RFC 5789, but for `CONNECT`, which is for proxies.
-/// Which of them a resource has is for the service to say.
+/// Each service says which of them a resource has.
 const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
 ];
@@ -357,7 +358,7 @@ fn unknown_method() -> Refusal {
     Refusal::new(Status::NotImplemented, sentence)
 }
 
-/// Whether the beginning of a request line is still its method, after so many bytes.
+/// Whether the beginning of a request line holds nothing but a method.
 fn is_unknown_method(beginning: &[u8]) -> bool {
     !beginning.is_empty() && beginning.iter().all(|b| head::is_token_byte(*b))
 }

@@ -1,7 +1,6 @@
-//! Response heads: writing one, and reading one.
+//! Response heads (RFC 9112 section 4): writing one, and reading one as a client.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io::{self, BufRead, Write as _};
 
 use super::body::BodyLength;
@@ -9,15 +8,15 @@ use super::head::{self, FIELDS_MAX, HEAD_BYTES_MAX, Progress};
 use super::status::Status;
 use crate::digits;
 
-/// How many interim responses a client passes over in front of one response.
+/// The most interim responses that a client skips before one final response.
 pub const INTERIM_MAX: usize = 100;
 
-/// A field of a response: its name and its value, which must be free of line breaks.
+/// A field of a response: its name and its value, which holds no line breaks.
 pub type Field = (&'static str, Cow<'static, str>);
 
-/// Appends a response head. `date` is an HTTP date (RFC 9110 section 5.6.7); `lines` are further
-/// fields, as [`put_fields`] writes them; `body_bytes` becomes `Content-Length`, and is `None` for a
-/// status that never has a body.
+/// Appends a response head. `date` is an HTTP date (RFC 9110 section 5.6.7). `lines` are further fields,
+/// as [`put_fields`] writes them. `body_bytes` becomes `Content-Length`; it is `None` for a status that
+/// never has a body.
 pub fn put_head(
     out: &mut Vec<u8>,
     status: Status,
@@ -43,20 +42,20 @@ pub fn put_head(
     });
 }
 
-/// What stands behind the bytes of a chunk (RFC 9112 section 7.1).
+/// What follows the bytes of a chunk (RFC 9112 section 7.1).
 pub const CHUNK_END: &[u8] = b"\r\n";
 
 /// The chunk that ends a body, without a trailer.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Appends what stands in front of a chunk of so many bytes, which are not 0.
+/// Appends the first line of a chunk of `bytes` bytes, at least one.
 pub fn put_chunk_head(out: &mut Vec<u8>, bytes: usize) {
     debug_assert_ne!(bytes, 0, "that would be the last chunk");
     out.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
 }
 
-/// Appends an interim response: one of the statuses 1xx, which another one follows (RFC 9110
-/// section 15.2).
+/// Appends an interim response: one with a status 1xx, which another response follows (RFC 9110 section
+/// 15.2).
 pub fn put_interim(out: &mut Vec<u8>, status: Status, fields: &[Field]) {
     out.extend_from_slice(status.line().as_bytes());
     put_fields(out, fields);
@@ -73,14 +72,14 @@ pub fn put_fields(out: &mut Vec<u8>, fields: &[Field]) {
     }
 }
 
-/// What a reply says of the connection (RFC 9112 section 9.3).
+/// What a response says about the connection (RFC 9112 section 9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// It goes on, which an HTTP/1.1 client takes for granted.
+    /// It stays open, which is the default of HTTP/1.1.
     Default,
-    /// It goes on, for an HTTP/1.0 client, which has to be told.
+    /// It stays open, which an HTTP/1.0 client must be told.
     KeepAlive,
-    /// It is closed behind this reply.
+    /// It is closed after this response.
     Close,
 }
 
@@ -89,7 +88,7 @@ pub enum Persistence {
 pub struct ResponseHead {
     /// The status code.
     pub status: u16,
-    /// The phrase behind it.
+    /// The reason phrase.
     pub phrase: String,
     /// How the body that follows ends.
     pub body: BodyLength,
@@ -99,28 +98,19 @@ pub struct ResponseHead {
 }
 
 /// Why no response could be read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseError {
     /// The stream failed or ended inside the head.
+    #[error("{0}")]
     Io(io::Error),
-    /// The server closed the connection instead of answering.
+    /// The server closed the connection instead of replying.
+    #[error("the server closed the connection without a reply")]
     Closed,
-    /// What came is not an HTTP response; the sentence says in what respect.
+    /// The bytes are not an HTTP response; the sentence says why.
+    #[error("the reply is not HTTP: {0}")]
     NotHttp(&'static str),
 }
-
-impl fmt::Display for ResponseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Closed => f.write_str("the server closed the connection without an answer"),
-            Self::NotHttp(how) => write!(f, "the answer is not HTTP: {how}"),
-        }
-    }
-}
-
-impl std::error::Error for ResponseError {}
 
 impl From<io::Error> for ResponseError {
     fn from(error: io::Error) -> Self {
@@ -129,11 +119,11 @@ impl From<io::Error> for ResponseError {
 }
 
 impl ResponseHead {
-    /// Reads the head of the response to a request with this method, passing over interim (1xx)
-    /// responses, up to [`INTERIM_MAX`] of them.
+    /// Reads the head of the response to a request with this method. Skips at most [`INTERIM_MAX`] interim
+    /// (1xx) responses.
     ///
     /// # Errors
-    /// If the stream fails or holds something else.
+    /// If the stream fails or holds anything else.
     pub fn read(input: &mut impl BufRead, method: &str) -> Result<Self, ResponseError> {
         let mut head = Vec::new();
         for _ in 0..=INTERIM_MAX {
@@ -141,7 +131,7 @@ impl ResponseHead {
                 Progress::Whole => {}
                 Progress::End => return Err(ResponseError::Closed),
                 Progress::TooLong => {
-                    return Err(ResponseError::NotHttp("its head is over 16 KiB"));
+                    return Err(ResponseError::NotHttp("its head exceeds 16 KiB"));
                 }
             }
             let response = Self::parse(&head, method)?;
@@ -150,7 +140,7 @@ impl ResponseHead {
             }
         }
         Err(ResponseError::NotHttp(
-            "it begins with over 100 interim responses",
+            "it begins with more than 100 interim responses",
         ))
     }
 
@@ -200,7 +190,7 @@ impl ResponseHead {
         } && match response.body {
             BodyLength::None | BodyLength::Bytes(_) => true,
             BodyLength::UntilClose => false,
-            // Whoever else has read this may have found another end.
+            // A proxy on the way may have found another end.
             BodyLength::Chunked => {
                 parsed.version == Some(1) && response.field("content-length").is_none()
             }

@@ -1,7 +1,8 @@
-//! The fields of resumable uploads (draft-ietf-httpbis-resumable-upload, interop version 8): a
-//! client begins an upload, is told under which path it can go on with it, asks how much has come,
-//! and appends the rest. The values are those of structured fields (RFC 9651); one that is
-//! malformed is as good as missing.
+//! The fields of resumable uploads (draft-ietf-httpbis-resumable-upload, interop version 8).
+//!
+//! A client begins an upload, and the server tells it a path for the upload. There the client asks how
+//! much has arrived, and appends the rest. The values are structured fields (RFC 9651); a malformed one
+//! counts as missing.
 
 use super::request::RequestHead;
 use crate::digits;
@@ -10,10 +11,10 @@ use crate::digits;
 /// only sent to clients that name it.
 pub const INTEROP_VERSION: u64 = 8;
 
-/// The media type of what is appended.
+/// The media type of a request that appends.
 pub const PARTIAL_UPLOAD: &str = "application/partial-upload";
 
-/// An integer of a structured field has up to so many digits (RFC 9651 section 3.3.1).
+/// The most digits of an integer in a structured field (RFC 9651 section 3.3.1).
 const DIGITS_MAX: usize = 15;
 
 /// The largest integer of a structured field.
@@ -22,10 +23,10 @@ pub const INTEGER_MAX: u64 = 999_999_999_999_999;
 /// A field that says whether the upload is complete.
 pub const COMPLETE: &str = "Upload-Complete";
 
-/// A field that says how many bytes have come.
+/// A field that says how many bytes have arrived.
 pub const OFFSET: &str = "Upload-Offset";
 
-/// A field that says how many bytes there will be.
+/// A field that says how many bytes the whole upload has.
 pub const LENGTH: &str = "Upload-Length";
 
 /// A field with the limits of a server.
@@ -43,19 +44,19 @@ pub fn boolean(request: &RequestHead, name: &str) -> Option<bool> {
     }
 }
 
-/// The integer in a field of a request; none of the integers here is negative.
+/// The integer in a field of a request. None of these integers is negative.
 pub fn integer(request: &RequestHead, name: &str) -> Option<u64> {
     parse_integer(request.single(name)?.trim_ascii())
 }
 
-/// The integer that a field's value is.
+/// Parses the integer in the value of a field.
 pub fn parse_integer(value: &[u8]) -> Option<u64> {
     digits::parse(value)
         .ok()
         .filter(|_| value.len() <= DIGITS_MAX)
 }
 
-/// How a boolean is written.
+/// A boolean as the value of a field.
 pub fn format_boolean(value: bool) -> &'static str {
     match value {
         true => "?1",

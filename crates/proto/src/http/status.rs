@@ -1,4 +1,4 @@
-//! The status codes the services use, with the phrases of RFC 9110 section 15.
+//! The status codes that the services use, with their reason phrases (RFC 9110 section 15).
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ macro_rules! statuses {
                 }
             }
 
-            /// The phrase that stands behind the code in a status line.
+            /// The reason phrase.
             pub fn phrase(self) -> &'static str {
                 match self {
                     $(Self::$name => $phrase,)*

@@ -1,12 +1,12 @@
-//! Request targets (RFC 9112 section 3.2): which bytes may stand in one, which path it means, and on
-//! which host.
+//! Request targets (RFC 9112 section 3.2): which bytes they may hold, and which path on which host they
+//! name.
 
 use std::net::Ipv6Addr;
 
 use super::request::{Refusal, bad};
 use super::status::Status;
 
-/// What a target says.
+/// The parts of a target.
 pub(crate) struct Target<'a> {
     /// The host and the port, if it names them.
     pub(crate) host: Option<&'a [u8]>,
@@ -14,7 +14,7 @@ pub(crate) struct Target<'a> {
     pub(crate) query: Option<&'a str>,
 }
 
-/// Takes a target in origin-form or absolute-form apart, or `*` for `OPTIONS`.
+/// Parses a target in origin-form or absolute-form, or `*` for `OPTIONS` (the asterisk-form).
 pub(crate) fn parse<'a>(method: &str, target: &'a [u8]) -> Result<Target<'a>, Refusal> {
     let target = match std::str::from_utf8(target) {
         Ok(text) if target.iter().all(|b| is_target_byte(*b)) => text,
@@ -44,7 +44,7 @@ pub(crate) fn parse<'a>(method: &str, target: &'a [u8]) -> Result<Target<'a>, Re
             }
             (Some(host.as_bytes()), origin)
         }
-        // Whoever asks for it was promised a secured connection (RFC 9110 section 7.4).
+        // The client was promised a secured connection (RFC 9110 section 7.4).
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
             let sentence = "this server speaks http, not https";
             return Err(Refusal::new(Status::MisdirectedRequest, sentence));
@@ -59,14 +59,14 @@ pub(crate) fn parse<'a>(method: &str, target: &'a [u8]) -> Result<Target<'a>, Re
     Ok(Target { host, path, query })
 }
 
-/// Whether a byte may stand in a target as it is: what RFC 3986 has in a path or a query, and the two
-/// brackets, which browsers do not encode.
+/// Whether a byte may stand in a target without percent-encoding: those of a path or a query (RFC 3986
+/// sections 3.3 and 3.4), and the two brackets, which browsers do not encode.
 fn is_target_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/?[]".contains(&b)
 }
 
-/// Whether a value can be `host [":" port]` (RFC 3986 section 3.2.2). An empty host is allowed,
-/// for requests whose target has none.
+/// Whether a value is `host [":" port]` (RFC 9110 section 7.2). The host may be empty, for a request whose
+/// target has none.
 pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = split_port(value);
     let host_is_valid = match host {

@@ -1,8 +1,9 @@
 //! The frame that a UDP datagram consists of, and its padding.
 //!
-//! The source of a datagram may be forged. So that nobody can have a server send a third party more
-//! than he sends himself, a reply beyond the machine is at most [`REPLY_BYTES_FACTOR`] times as long
-//! as its request, and a request may be padded: its frame may be followed by zeros.
+//! The source address of a datagram may be forged. A server that replied with more bytes than it got
+//! could be used to flood a third party (an amplification attack). So a reply to another machine is at
+//! most [`REPLY_BYTES_FACTOR`] times as long as its request, and a client that expects a longer reply
+//! pads its request with zeros behind the frame.
 
 use crate::error::{DecodeError, FrameError};
 use crate::fields::{Field as _, Fields};
@@ -14,15 +15,15 @@ pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// How many times as long as its request a reply to another machine may be.
 pub const REPLY_BYTES_FACTOR: usize = 3;
 
-/// What a client pads a request to when it is told to, in bytes: first so that the reply may have a
-/// message of the usual length, then so that it may be as long as a datagram can be.
+/// The lengths that a client pads a request to when the server asks it to, in bytes: the first leaves
+/// room for a message of the usual length, the second for the longest datagram.
 pub const PADDED_BYTES: [usize; 2] = [1200, DATAGRAM_BYTES_MAX.div_ceil(REPLY_BYTES_FACTOR)];
 
 /// The kind of the frame a datagram consists of: `id` (u64), then a message's kind and payload.
 pub const DATAGRAM: u8 = 0x10;
 
-/// Whether a message of this kind is a reply. A server passes over those: a datagram whose forged source
-/// is another server would have the two reply to each other for ever.
+/// Whether a message of this kind is a reply. A server drops replies: otherwise a datagram with the forged
+/// source address of another server would make the two reply to each other for ever.
 pub fn is_reply(kind: u8) -> bool {
     kind & REPLY_BIT != 0
 }
@@ -39,7 +40,7 @@ pub fn put_datagram<'a>(out: &mut Vec<u8>, id: u64, message: &impl Message<'a>) 
     });
 }
 
-/// Makes a datagram as long as this, if it is shorter.
+/// Pads a datagram with zeros to `bytes`, if it is shorter.
 pub fn pad_datagram(datagram: &mut Vec<u8>, bytes: usize) {
     datagram.resize(datagram.len().max(bytes), 0);
 }
@@ -47,7 +48,7 @@ pub fn pad_datagram(datagram: &mut Vec<u8>, bytes: usize) {
 /// Takes a datagram apart: the request's id, and the kind and payload of the message.
 ///
 /// # Errors
-/// If the datagram is not exactly one frame of the kind [`DATAGRAM`], and zeros.
+/// If the datagram is not exactly one frame of the kind [`DATAGRAM`] and zeros.
 pub fn split_datagram(datagram: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
     match frame::split_first(datagram)? {
         (DATAGRAM, payload, padding) if padding.iter().all(|byte| *byte == 0) => {
