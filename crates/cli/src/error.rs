@@ -135,11 +135,13 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// What an error of the connection means: [`ClientError::TimedOut`] or [`ClientError::Lost`].
+    /// What an error of the connection means: [`ClientError::TimedOut`], [`ClientError::Malformed`] or
+    /// [`ClientError::Lost`].
     pub fn lost(cause: io::Error) -> Self {
-        match is_timeout(&cause) {
-            true => Self::TimedOut,
-            false => Self::Lost(cause),
+        match cause.kind() {
+            _ if is_timeout(&cause) => Self::TimedOut,
+            io::ErrorKind::InvalidData => Self::Malformed(Box::new(cause)),
+            _ => Self::Lost(cause),
         }
     }
 

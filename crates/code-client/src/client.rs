@@ -1,4 +1,4 @@
-//! A client of the code server: one kept-alive HTTP connection to each of its two ports.
+//! A client of the code server: one persistent HTTP connection to each of its two ports.
 
 use std::io::{self, BufReader, Read, Write};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::Error;
 /// The longest reply that is read, in bytes.
 const REPLY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Talks to one code server, and connects when it first has to.
+/// Talks to one code server. It connects when the first request needs it.
 ///
 /// ```no_run
 /// use cli::Endpoint;
@@ -39,7 +39,7 @@ struct Link {
 }
 
 impl Client {
-    /// A client of the server with these two ports.
+    /// A client of the server at these two ports.
     pub fn new(codes: Endpoint, messages: Endpoint) -> Self {
         let link = |server| Link {
             server,
@@ -65,7 +65,7 @@ impl Client {
     /// Leaves a message.
     ///
     /// # Errors
-    /// If the server refuses or is lost; then the message may or may not be stored.
+    /// If the server refuses or is lost. If it is lost, the message may or may not be stored.
     pub fn send(&mut self, uuid: Uuid, code: &str, text: &str) -> Result<(), Error> {
         let request = MessageRequest {
             uuid,
@@ -101,15 +101,15 @@ impl Link {
         let mut request = Vec::new();
         put_head(&mut request, "POST", "/", &host, &fields);
         request.extend_from_slice(body.as_bytes());
-        // A server that refuses before it has read everything may close while we still write; its
-        // reply tells more than the broken pipe does.
+        // A server that refuses before it has read everything may close the connection while the request
+        // is still being written. Its reply says more than the broken pipe.
         stream.get_mut().begin(Duration::ZERO);
         let sent = stream.get_mut().write_all(&request);
         stream.get_mut().begin(Duration::ZERO);
         let head = match (ResponseHead::read(&mut stream, "POST"), sent) {
             (Ok(head), _) => head,
             (Err(_), Err(error)) => return Err(error.into()),
-            (Err(error), Ok(())) => return Err(error.into()),
+            (Err(error), Ok(())) => return Err(io::Error::from(error).into()),
         };
         let mut reply = Vec::new();
         let mut body = Body::new(&mut stream, head.body).take(REPLY_BYTES_MAX);

@@ -4,7 +4,6 @@ use std::io;
 
 use cli::{ClientError, Exit, Failure};
 use proto::code::BODY_BYTES_MAX;
-use proto::http::response::ResponseError;
 
 /// Why a client did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -19,10 +18,7 @@ pub enum Error {
     /// The text on standard input is longer than a message can be.
     #[error("the text on standard input exceeds {BODY_BYTES_MAX} bytes")]
     TooLong,
-    /// The reply is not HTTP.
-    #[error(transparent)]
-    NotHttp(ResponseError),
-    /// What every client can meet.
+    /// What every client can fail with.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
@@ -33,21 +29,11 @@ impl From<io::Error> for Error {
     }
 }
 
-impl From<ResponseError> for Error {
-    fn from(error: ResponseError) -> Self {
-        match error {
-            ResponseError::Io(error) => error.into(),
-            other => Self::NotHttp(other),
-        }
-    }
-}
-
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Refused(_) => Exit::Refused,
             Self::NotASender | Self::TooLong => Exit::Local,
-            Self::NotHttp(_) => Exit::Network,
             Self::Client(error) => error.exit(),
         }
     }

@@ -1,4 +1,4 @@
-//! What `send` reads from standard input: the sender on its first line, the text behind it, or both.
+//! What `send` reads from standard input: the sender on the first line, the text after it, or both.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 use crate::{Error, Sender, Text};
 
-/// The longest line with a sender, in bytes: a UUID and a code in any of their spellings, and
-/// room for what is wrong with it.
+/// The longest line with a sender, in bytes: room for a UUID and a code in any spelling.
 const SENDER_BYTES_MAX: u64 = 256;
 
 /// The UUID, the code and the text of a message.

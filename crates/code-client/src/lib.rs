@@ -1,4 +1,4 @@
-//! The code client: [`Client`] talks to a code server; [`run`] is what the program does with it.
+//! The code client: [`Client`] talks to a code server, and [`run`] is the program.
 
 pub mod args;
 mod client;
@@ -12,26 +12,26 @@ use uuid::Uuid;
 pub use client::Client;
 pub use error::Error;
 
-/// What the program is to do, and with which server.
+/// What the program does, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The server, at its port for codes.
     pub endpoint: Endpoint,
     /// The server's port for messages.
     pub message_port: u16,
-    /// What is to be done.
+    /// What it does.
     pub action: Action,
 }
 
 /// The program's verbs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Be so many clients, one after the other.
+    /// Act as several clients, one after the other.
     Run {
         /// How many.
         clients: u64,
     },
-    /// Get one code.
+    /// Request one code.
     Request {
         /// Whose; `None` is a new UUID.
         uuid: Option<Uuid>,
@@ -45,10 +45,10 @@ pub enum Action {
     },
 }
 
-/// Whose a message is.
+/// Who sends a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sender {
-    /// As it stands on the command line, where other users of the machine can see it.
+    /// Given on the command line, where other users of the machine can see it.
     Given {
         /// The UUID.
         uuid: Uuid,
@@ -62,9 +62,9 @@ pub enum Sender {
 /// The text of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Text {
-    /// As it stands on the command line.
+    /// Given on the command line.
     Given(String),
-    /// What comes from standard input, behind the line with the sender if that is there, too.
+    /// Standard input, after the line with the sender if that line is there, too.
     Stdin,
 }
 

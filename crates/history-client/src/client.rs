@@ -4,13 +4,13 @@ use std::io::{self, BufReader, Write};
 use std::time::Duration;
 
 use cli::{ClientError, Endpoint, ServerStream};
-use proto::frame::{self, FrameError, Message as _, PAYLOAD_BYTES_MAX};
+use proto::frame::{self, Message as _, PAYLOAD_BYTES_MAX};
 use proto::history::{Operation, Reply, Request, is_user_name};
 use proto::text::HistoryLineError;
 
 use crate::Error;
 
-/// How much is read from the server at once, in bytes: a whole piece of the history.
+/// How much is read from the server at once, in bytes: one whole piece of the history.
 const INPUT_BYTES: usize = 64 * 1024;
 
 /// A connection to a history server.
@@ -33,7 +33,7 @@ pub struct Client {
 /// A part of a reply, as it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// What the server says of itself: where its source is and which operations there are.
+    /// The server's greeting: where its source is and which operations there are.
     About(&'a str),
     /// A piece of the history: numbered lines, cut anywhere.
     Text(&'a [u8]),
@@ -52,7 +52,7 @@ impl Client {
         })
     }
 
-    /// Greets the server; returns what it says of itself.
+    /// Greets the server; returns its greeting.
     ///
     /// # Errors
     /// If the server refuses or is lost.
@@ -80,8 +80,8 @@ impl Client {
     /// Writes the history to `out`, each line behind its number and a space.
     ///
     /// # Errors
-    /// If the server refuses or is lost, or if `out` cannot be written; then a part may have been
-    /// written already.
+    /// If the server refuses or is lost, or if `out` cannot be written. A part of the history may have been
+    /// written by then.
     pub fn get(&mut self, user: &str, out: &mut impl Write) -> Result<(), Error> {
         let operation = Operation::Get;
         self.ask(&Request { user, operation }, |part| match part {
@@ -100,12 +100,12 @@ impl Client {
         self.ask(&Request { user, operation }, |_| Ok(()))
     }
 
-    /// Sends a request and hands each part of the reply to `on_part` as it arrives. Returns the
-    /// sentence at the end of the reply, which is empty if there is nothing to say.
+    /// Sends a request and passes each part of the reply to `on_part` as it arrives. Returns the sentence
+    /// at the end of the reply, which may be empty.
     ///
     /// # Errors
-    /// If the server refuses or is lost, or with [`ClientError::Output`] if `on_part` fails. After an
-    /// error other than [`Error::Refused`] the connection is of no more use.
+    /// If the server refuses or is lost, or with [`ClientError::Output`] if `on_part` fails. After any
+    /// error but [`Error::Refused`] the connection cannot be used again.
     pub fn ask(
         &mut self,
         request: &Request,
@@ -122,10 +122,11 @@ impl Client {
         self.stream.get_mut().begin(Duration::ZERO);
         let mut has_begun = false;
         loop {
-            let kind = frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, &mut self.payload)?
-                .ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
-            let reply = Reply::decode(kind, &self.payload).map_err(FrameError::from)?;
-            let part = match reply {
+            let kind = frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, &mut self.payload);
+            let kind = kind.map_err(io::Error::from)?;
+            let kind = kind.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            let reply = Reply::decode(kind, &self.payload);
+            let part = match reply.map_err(ClientError::malformed)? {
                 Reply::About(text) if !has_begun => Part::About(text),
                 Reply::Text(bytes) if request.operation == Operation::Get => Part::Text(bytes),
                 Reply::About(_) | Reply::Text(_) => return Err(ClientError::Unexpected.into()),

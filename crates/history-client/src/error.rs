@@ -4,14 +4,13 @@ use std::io;
 
 use cli::{ClientError, Exit, Failure};
 use proto::ErrorCode;
-use proto::frame::FrameError;
 use proto::text::HistoryLineError;
 
 /// Why a client did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What was to be sent is not a request.
+    /// The line to send is not a request.
     #[error(transparent)]
     Line(#[from] HistoryLineError),
     /// The server refused.
@@ -22,14 +21,14 @@ pub enum Error {
         /// For people.
         sentence: String,
     },
-    /// What every client can meet.
+    /// What every client can fail with.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
 impl Error {
-    /// Whether the server did not do what it was asked, but may do so soon: it cannot be reached, has
-    /// as many connections as it accepts, or is shutting down and may be back.
+    /// Whether the same request may succeed soon: the server did not carry it out, because it cannot be
+    /// reached, has as many connections as it accepts, or is shutting down.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Client(error) => matches!(error, ClientError::Connect { .. }),
@@ -44,15 +43,6 @@ impl Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         ClientError::lost(error).into()
-    }
-}
-
-impl From<FrameError> for Error {
-    fn from(error: FrameError) -> Self {
-        match error {
-            FrameError::Io(error) => error.into(),
-            other => ClientError::malformed(other).into(),
-        }
     }
 }
 

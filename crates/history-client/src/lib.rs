@@ -1,5 +1,4 @@
-//! The history client: [`Client`] talks to a history server; [`run`] is what the program does with
-//! it.
+//! The history client: [`Client`] talks to a history server, and [`run`] is the program.
 
 pub mod args;
 mod client;
@@ -17,25 +16,25 @@ use proto::text::{parse_history_line, read_history_line};
 pub use client::{Client, Part};
 pub use error::Error;
 
-/// What the program is to do, and with which server.
+/// What the program does, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The server.
     pub endpoint: Endpoint,
     /// Whether to say nothing but errors.
     pub is_quiet: bool,
-    /// What is to be done.
+    /// What it does.
     pub action: Action,
 }
 
-/// What there is to do.
+/// The program's verbs, and what it does without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Ask a person for a line, and send it.
     Prompt,
     /// Send the first line of standard input.
     Stdin,
-    /// Send a line, as in the plain dialect.
+    /// Send a line of the text protocol.
     Line(String),
     /// Send a request.
     Ask {
@@ -53,7 +52,7 @@ pub enum Action {
 pub fn run(config: Config) -> Result<(), Error> {
     match &config.action {
         Action::Prompt => {
-            // Before the prompt: nobody is to be asked for what cannot be read.
+            // Before the prompt: a person must not be asked for a line that cannot be read.
             let input = input()?;
             config.tell("Enter authentication: ");
             config.ask_line(input)
@@ -76,12 +75,12 @@ impl Config {
 
     fn ask(&self, request: &Request) -> Result<(), Error> {
         let out = match request.operation {
-            // A greeting is for a person.
+            // A greeting is for a person, so it goes to standard error.
             Operation::Hello => None,
             Operation::Delete(_) | Operation::Get | Operation::Clear => Some(output()),
         };
         let mut out = out.transpose()?;
-        // A part that was shown must not be shown once more.
+        // After a part has been shown, the request is not repeated: it would be shown twice.
         let has_begun = Cell::new(false);
         let may_pass = |error: &Error| !has_begun.get() && error.may_pass();
         let sentence = self.endpoint.patiently(may_pass, cli::pause, |server| {
@@ -110,7 +109,7 @@ impl Config {
         Ok(())
     }
 
-    /// Writes to standard error, for a person. That nobody reads it is no reason to fail.
+    /// Writes to standard error, for a person. It ignores a failure: the data is not concerned.
     fn tell(&self, text: &str) {
         if self.is_quiet {
             return;

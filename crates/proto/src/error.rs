@@ -66,3 +66,14 @@ impl From<io::Error> for FrameError {
         Self::Io(error)
     }
 }
+
+/// For a client, to which both mean that no reply comes: bytes that are not a frame are
+/// [`io::ErrorKind::InvalidData`].
+impl From<FrameError> for io::Error {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Io(error) => error,
+            other => Self::new(io::ErrorKind::InvalidData, other),
+        }
+    }
+}

@@ -118,6 +118,17 @@ impl From<io::Error> for ResponseError {
     }
 }
 
+impl From<ResponseError> for io::Error {
+    fn from(error: ResponseError) -> Self {
+        let kind = match error {
+            ResponseError::Io(error) => return error,
+            ResponseError::Closed => io::ErrorKind::UnexpectedEof,
+            ResponseError::NotHttp(_) => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl ResponseHead {
     /// Reads the head of the response to a request with this method. Skips at most [`INTERIM_MAX`] interim
     /// (1xx) responses.
