@@ -1,5 +1,5 @@
-//! Who may do what, asked and answered in HTTP: what needs an account, what is said to those who have
-//! none, and what no cache may keep.
+//! Access control in HTTP: which requests need an account, how others are refused, and what no shared
+//! cache may keep.
 
 use std::net::SocketAddr;
 
@@ -8,13 +8,13 @@ use proto::http::response::Field;
 use proto::http::{Refusal, RequestHead, Status, basic};
 
 use crate::accounts::Access;
-use crate::connection::Connections;
+use crate::service::FileService;
 
-/// How a client is to prove who it is (RFC 7617).
+/// How a client logs in (RFC 7617).
 const CHALLENGE: &str = "Basic realm=\"files\", charset=\"UTF-8\"";
 
-impl Connections {
-    /// The refusal of a request that needs an account and comes without one.
+impl FileService {
+    /// Refuses a request that needs an account and comes without one.
     pub(crate) fn check_access(
         &self,
         peer: SocketAddr,
@@ -23,7 +23,7 @@ impl Connections {
     ) -> Option<Response> {
         let accounts = self.accounts.as_ref()?;
         let is_read = matches!(request.method, "GET" | "HEAD" | "OPTIONS") && !is_resource;
-        if is_read && !self.auth_all {
+        if is_read && !self.config.auth_all {
             return None;
         }
         let access = match basic::credentials(request) {
@@ -49,8 +49,8 @@ impl Connections {
         }
     }
 
-    /// The user of a request, for the log: whose password is right, or who it said it was when it was
-    /// refused for that.
+    /// The user of a request, for the access log. The password is right, or it is why the request was
+    /// refused.
     pub(crate) fn user_of(&self, head: &[u8], status: Status) -> Option<String> {
         let accounts = self.accounts.as_ref()?;
         let (user, password) = basic::credentials(&RequestHead::parse(head).ok()?)?;
@@ -58,8 +58,8 @@ impl Connections {
         (is_refused || accounts.is_proven(&user, &password)).then_some(user)
     }
 
-    /// The same reply, kept out of the caches that many share if it needed a password: they would give
-    /// it to those who have none (RFC 9111 sections 3.5 and 5.2.2.7).
+    /// The same reply. If it needed a password, it is kept out of shared caches, which would serve it to
+    /// clients without one (RFC 9111 sections 3.5 and 5.2.2.7).
     pub(crate) fn keep_private(&self, mut response: Response) -> Response {
         // The shared fields say so already.
         if response.shared_fields.is_none() {
@@ -68,9 +68,9 @@ impl Connections {
         response
     }
 
-    /// Says so in the fields of a reply.
+    /// Adds the fields that keep a reply out of shared caches, if it needed a password.
     pub(crate) fn make_private(&self, fields: &mut Vec<Field>) {
-        if !self.auth_all {
+        if !self.config.auth_all {
             return;
         }
         for (name, value) in [("Cache-Control", "private"), ("Vary", "Authorization")] {

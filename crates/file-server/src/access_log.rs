@@ -1,4 +1,4 @@
-//! Who asked for what: a line for each reply on standard output, in the common log format.
+//! The access log: a line for each reply, on standard output, in the common log format.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,13 +8,13 @@ use cli::LineWriter;
 use cli::stream::Output;
 use proto::http::{Status, date};
 
-/// How much of a request line is shown, in bytes.
+/// The longest request line that is shown, in bytes.
 const LINE_BYTES_MAX: usize = 1024;
 
-/// How much of a user's name is shown, in bytes.
+/// The longest user name that is shown, in bytes.
 const USER_BYTES_MAX: usize = 256;
 
-/// The log of requests. That nobody reads it is no reason to stop serving.
+/// The access log. If nobody reads it, lines are dropped and the server continues.
 pub(crate) struct AccessLog(LineWriter);
 
 impl AccessLog {
@@ -45,7 +45,7 @@ impl AccessLog {
             .put(&line(peer, user, second, request_line, status, bytes));
     }
 
-    /// Waits until all is written, but not for long.
+    /// Waits until all lines are written, but not for long.
     pub(crate) fn flush(&self) {
         self.0.flush();
     }
@@ -66,7 +66,7 @@ fn line(
     format!("{peer} - {user} [{time}] \"{request_line}\" {code} {bytes}\n")
 }
 
-/// What a sender wrote, without the quotes, line breaks and escapes that would get into the log.
+/// A client's text for the log: quotes, line breaks and escapes are escaped, and the end is cut off.
 fn shown(text: &[u8], bytes_max: usize) -> String {
     match text {
         [] => "-".to_owned(),

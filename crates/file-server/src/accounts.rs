@@ -1,13 +1,13 @@
-//! Who may use a server: the file behind `--auth-file`.
+//! The accounts: who may use the server, from the file of `--auth-file`.
 //!
-//! `USER:PASSWORD` on each line, the password as a SHA-crypt hash (`openssl passwd -6` makes one),
-//! or plain if nobody but the owner of the file can read it. Blank lines, and lines that start with
-//! `#`, are comments. A line that cannot be right keeps the server from starting.
+//! Each line is `USER:PASSWORD`. The password is a SHA-crypt hash, as `openssl passwd -6` makes it, or
+//! plain if nobody but the owner can read the file. Blank lines and lines that start with `#` are
+//! comments. Any other line stops the start.
 //!
-//! A hash is slow to check, on purpose, so that nobody can guess fast. A password that was right once
-//! is remembered, and its user never waits. All others are guesses: they are checked one after the
-//! other, so that they use one processor at most, and an address that guesses wrong too often has to
-//! wait (`guesses`).
+//! A hash is slow to check on purpose, so that nobody can guess fast. A password that was right once is
+//! remembered, and its user never waits. All others are guesses: they are checked one after the other,
+//! so that they use at most one processor, and an address that guesses wrong too often must wait
+//! (`guesses`).
 
 mod guesses;
 mod password;
@@ -15,12 +15,11 @@ mod password;
 mod tests;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::fs::OpenOptions;
 use std::hint;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -30,30 +29,32 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use crate::error::AccountsError;
+
 use guesses::Guesses;
 use password::{PASSWORD_BYTES_MAX, Password};
 
 /// The longest file of accounts, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// How some editors begin a file, to say that it is UTF-8.
+/// Some editors begin a UTF-8 file with this mark.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What nobody but its owner may do with a file that has plain passwords in it: anything.
+/// The rights of all but the owner. A file with plain passwords has none of them.
 const MODE_OF_OTHERS: u32 = 0o077;
 
-/// That others can change a file.
+/// The right of others to change a file.
 const MODE_OF_WRITERS: u32 = 0o022;
 
-/// That everybody can read it.
+/// The right of everybody to read a file.
 const MODE_OF_READERS: u32 = 0o004;
 
 /// The accounts in a file.
-pub struct Accounts {
+pub(crate) struct Accounts {
     passwords: HashMap<String, Password>,
-    /// Of this process alone, so that what it remembers is of no use elsewhere.
+    /// The key of this process, so that the proofs are of no use elsewhere.
     key: Uuid,
-    /// What each user has proven last.
+    /// The last password that each user has proven.
     proven: Mutex<HashMap<String, Proof>>,
     guesses: Guesses,
     /// Held while a password is hashed.
@@ -63,104 +64,36 @@ pub struct Accounts {
 /// A keyed hash of a user's password, quick to compare.
 type Proof = [u8; 32];
 
-/// The outcome of a login.
+/// The result of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// They are right.
+pub(crate) enum Access {
+    /// User and password are right.
     Granted,
-    /// They are wrong.
+    /// User or password is wrong.
     Denied,
-    /// They were not checked: there were too many wrong ones from the same address. One more is
-    /// checked after this time.
+    /// The password was not checked: the address has sent too many wrong ones. The next one is checked
+    /// after this time.
     Wait(Duration),
 }
 
-/// Why the accounts are not known.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum AccountsError {
-    /// The file could not be read.
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// It is a folder, a pipe or a device.
-    NotAFile(PathBuf),
-    /// It is too long.
-    TooLong(PathBuf),
-    /// A line is not a user and a password.
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line's number, from 1.
-        line: usize,
-        /// What is wrong with it.
-        sentence: &'static str,
-    },
-    /// There is a plain password in it, and others than its owner can read it.
-    Exposed(PathBuf),
-    /// There is nobody in it.
-    Empty(PathBuf),
-}
-
-impl fmt::Display for AccountsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read { path, .. } => write!(f, "cannot read the accounts in {}", path.display()),
-            Self::NotAFile(path) => write!(f, "{} is not a regular file", path.display()),
-            Self::TooLong(path) => {
-                write!(f, "{} exceeds {FILE_BYTES_MAX} bytes", path.display())
-            }
-            // Without the line itself, which may hold a password.
-            Self::Line {
-                path,
-                line,
-                sentence,
-            } => write!(f, "{}, line {line}: {sentence}", path.display()),
-            Self::Exposed(path) => write!(
-                f,
-                "{path} holds a plain password, so nobody but its owner may be able to read it: \
-                 chmod 600 {path}",
-                path = path.display()
-            ),
-            Self::Empty(path) => write!(f, "{} holds no account", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for AccountsError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Read { cause, .. } => Some(cause),
-            Self::NotAFile(_)
-            | Self::TooLong(_)
-            | Self::Line { .. }
-            | Self::Exposed(_)
-            | Self::Empty(_) => None,
-        }
-    }
-}
-
 impl Accounts {
-    /// Reads a file of accounts. Warns of one with hashes that everybody can read.
+    /// Reads a file of accounts. Warns if others can change it, or if everybody can read its hashes.
     ///
     /// # Errors
-    /// If it cannot be read, holds something else, or holds a plain password and others can read it.
-    pub fn read(path: &Path) -> Result<Self, AccountsError> {
+    /// If it cannot be read, a line is wrong, or others can read a plain password in it.
+    pub(crate) fn read(path: &Path) -> Result<Self, AccountsError> {
         let failed = |cause| AccountsError::Read {
             path: path.to_owned(),
             cause,
         };
-        // To open a pipe blocks until somebody writes to it.
+        // Without O_NONBLOCK, opening a pipe waits for its writer.
         let at_once = OFlags::NONBLOCK.bits() as i32;
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(at_once)
             .open(path)
             .map_err(failed)?;
-        // Asked of the open file: the one that is read is the one that was looked at.
+        // The metadata of the open file: nobody can replace it between the check and the read.
         let there = file.metadata().map_err(failed)?;
         if !there.is_file() {
             return Err(AccountsError::NotAFile(path.to_owned()));
@@ -170,7 +103,10 @@ impl Accounts {
             .read_to_end(&mut text)
             .map_err(failed)?;
         if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(AccountsError::TooLong(path.to_owned()));
+            return Err(AccountsError::TooLong {
+                path: path.to_owned(),
+                bytes_max: FILE_BYTES_MAX,
+            });
         }
         let passwords = parse(&text).map_err(|(line, sentence)| AccountsError::Line {
             path: path.to_owned(),
@@ -201,9 +137,9 @@ impl Accounts {
         })
     }
 
-    /// Whether this is a user with an account, and its password. `from` is the address that asks.
-    pub fn check(&self, from: Network, user: &str, password: &str) -> Access {
-        // The time to hash a password grows with its length, and no account has one this long.
+    /// Checks a user and a password that come from this address.
+    pub(crate) fn check(&self, from: Network, user: &str, password: &str) -> Access {
+        // Hashing takes longer for a longer password, and no account has one this long.
         if password.len() > PASSWORD_BYTES_MAX {
             return Access::Denied;
         }
@@ -211,11 +147,11 @@ impl Accounts {
         if self.is_proof(user, &proof) {
             return Access::Granted;
         }
-        // An address guesses one password at a time. Many connections from there guess no faster than
-        // one, and are not in the way of others.
+        // An address guesses one password at a time: its many connections guess no faster than one,
+        // and do not delay others.
         let guesses = self.guesses.of(from);
         let mut wrong = lock(&guesses);
-        // Another connection of the same user may have proven it meanwhile.
+        // Another connection of the user may have proven it meanwhile.
         if self.is_proof(user, &proof) {
             return Access::Granted;
         }
@@ -223,7 +159,7 @@ impl Accounts {
         if let Some(wait) = wrong.wait(now) {
             return Access::Wait(wait);
         }
-        // Wrong until it is right, whatever happens in between.
+        // It counts as wrong until it is right, whatever happens in between.
         wrong.add(now);
         let hashing = lock(&self.hashing);
         let is_right = self.is_right(user, password);
@@ -231,13 +167,13 @@ impl Accounts {
         if !is_right {
             return Access::Denied;
         }
-        wrong.take_back();
+        wrong.forgive_last();
         lock(&self.proven).insert(user.to_owned(), proof);
         Access::Granted
     }
 
     /// Whether this user has proven this password before.
-    pub fn is_proven(&self, user: &str, password: &str) -> bool {
+    pub(crate) fn is_proven(&self, user: &str, password: &str) -> bool {
         password.len() <= PASSWORD_BYTES_MAX && self.is_proof(user, &self.proof(user, password))
     }
 
@@ -284,7 +220,7 @@ fn is_same(one: &Proof, other: &Proof) -> bool {
     one.ct_eq(other).into()
 }
 
-/// The accounts in a text; or the first line that is none, with its number.
+/// Reads the accounts of a text. The error is the number of the first wrong line, and what is wrong.
 fn parse(text: &[u8]) -> Result<HashMap<String, Password>, (usize, &'static str)> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut passwords = HashMap::new();
@@ -300,14 +236,14 @@ fn parse(text: &[u8]) -> Result<HashMap<String, Password>, (usize, &'static str)
     Ok(passwords)
 }
 
-/// The account in a line; `None` if it is a comment.
+/// Reads the account of a line; `None` if it is a comment.
 fn parse_line(line: &[u8]) -> Result<Option<(String, Password)>, &'static str> {
     let line = std::str::from_utf8(line).map_err(|_| "a line is UTF-8")?;
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.trim().is_empty() || line.starts_with('#') {
         return Ok(None);
     }
-    // No client can send one (RFC 7617 section 2).
+    // No client can send them (RFC 7617 section 2).
     if line.contains(char::is_control) {
         return Err("neither a user nor a password has control characters");
     }

@@ -1,9 +1,9 @@
-//! The digests of files, for those who want them (`Want-Repr-Digest`, RFC 9530).
+//! The digests of files, for the clients that want them (`Want-Repr-Digest`, RFC 9530).
 //!
-//! To know a digest, the whole file has to be read before the head of the reply can be sent, and one
-//! short request is enough to ask for that. So one long file is read at a time, by whichever
-//! connections ask; and a digest is kept with the identity of its file, so that it is read once. Where
-//! that takes too long the reply goes without: to want a digest is a wish, not a condition.
+//! A digest takes reading the whole file before the head of the reply, and one short request can ask
+//! for it. So only one long file is read at a time, and a digest is cached with the identity of its
+//! file, so that the file is read once. If a digest takes too long, the reply has none: the client asked
+//! for it as a preference.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,37 +13,38 @@ use std::time::{Duration, Instant};
 use daemon::lock;
 use hashbrown::HashMap;
 use proto::http::digest::{Digest, Hasher};
+use rustix::fs::fstat;
 
 use crate::files::Identity;
 
-/// The longest file whose digest is given, in bytes.
+/// The longest file with a digest, in bytes.
 const DIGEST_BYTES_MAX: u64 = 1 << 30;
 
-/// A file up to this length, in bytes, is read at once: that takes about as long as to send it.
+/// A file up to this length, in bytes, is read without waiting: that takes as long as to send it.
 const SHORT_BYTES: u64 = 1 << 20;
 
-/// The digests that are kept; one more drives out another.
-const KEPT_MAX: usize = 1024;
+/// The most digests in the cache. One more evicts another.
+const CACHED_MAX: usize = 1024;
 
-/// The requests that may wait until they can read a long file...
+/// The most requests that wait to read a long file.
 const WAITING_MAX: usize = 64;
-/// ...and how long they wait.
+/// How long they wait.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How long a request takes at most to know a digest, waiting and reading: a client does not wait much
-/// longer for the head of a reply.
+/// The longest time for a digest, with waiting and reading. A client does not wait much longer for the
+/// head of a reply.
 const TIME_MAX: Duration = Duration::from_secs(20);
 
-/// The digests that are known.
+/// The digests of files.
 #[derive(Default)]
 pub(crate) struct Digests {
-    kept: Mutex<HashMap<Identity, Digest>>,
+    cached: Mutex<HashMap<Identity, Digest>>,
     reading: Mutex<Reading>,
-    /// That nobody reads any more.
+    /// Signalled when nobody reads any more.
     free: Condvar,
 }
 
-/// Who reads a long file, and who waits to.
+/// Whether a long file is being read, and how many requests wait to read one.
 #[derive(Default)]
 struct Reading {
     is_busy: bool,
@@ -51,30 +52,26 @@ struct Reading {
 }
 
 impl Digests {
-    /// The digest of a file of this length; `None` if it takes too long to know.
+    /// The digest of a file, which had this identity when it was opened; `None` if it takes too long or
+    /// the file has changed.
     ///
     /// # Errors
     /// Those of reading it.
-    pub(crate) fn of(&self, file: &File, bytes: u64) -> io::Result<Option<Digest>> {
-        let identity = || file.metadata().map(|there| Identity::from(&there));
-        let before = identity()?;
-        if before.bytes() != bytes {
-            return Ok(None);
-        }
+    pub(crate) fn of(&self, file: &File, identity: Identity) -> io::Result<Option<Digest>> {
         let until = Instant::now() + TIME_MAX;
-        self.of_identity(before, || {
-            let input = file.take(bytes);
+        let digest = self.of_identity(identity, || {
+            let input = file.take(identity.bytes());
             let digest = Hasher::digest_of(InTime { input, until })?;
-            Ok((digest, identity()?))
-        })
-        .or_else(|error| match error.kind() {
+            Ok((digest, fstat(file)?.into()))
+        });
+        digest.or_else(|error| match error.kind() {
             io::ErrorKind::TimedOut => Ok(None),
             _ => Err(error),
         })
     }
 
-    /// The same for a file with this identity; `read` returns its digest, and the identity that it has
-    /// then.
+    /// The digest of a file with this identity. `read` returns the digest, and the identity after
+    /// reading.
     fn of_identity(
         &self,
         before: Identity,
@@ -83,39 +80,39 @@ impl Digests {
         if before.bytes() > DIGEST_BYTES_MAX {
             return Ok(None);
         }
-        let kept = || lock(&self.kept).get(&before).copied();
-        if let Some(digest) = kept() {
+        let cached = || lock(&self.cached).get(&before).copied();
+        if let Some(digest) = cached() {
             return Ok(Some(digest));
         }
         let reader = (before.bytes() > SHORT_BYTES).then(|| self.reader());
-        // The one before may have read the same file.
-        match (kept(), &reader) {
+        // The request before may have read the same file.
+        match (cached(), &reader) {
             (None, Some(None)) => return Ok(None),
             (None, Some(Some(_)) | None) => {}
             (known, _) => return Ok(known),
         }
         let (digest, after) = read()?;
         drop(reader);
-        // It may have been replaced meanwhile: that changes where it stands, and not what is in it.
+        // If it was replaced meanwhile, that changes its names, but not its contents.
         if !after.has_contents_of(&before) {
             return Ok(None);
         }
         if after.is_stable() {
-            self.keep(after, digest);
+            self.insert(after, digest);
         }
         Ok(Some(digest))
     }
 
-    fn keep(&self, identity: Identity, digest: Digest) {
-        let mut kept = lock(&self.kept);
-        if kept.len() >= KEPT_MAX {
-            let other = kept.keys().next().copied();
-            other.and_then(|other| kept.remove(&other));
+    fn insert(&self, identity: Identity, digest: Digest) {
+        let mut cached = lock(&self.cached);
+        if cached.len() >= CACHED_MAX {
+            let other = cached.keys().next().copied();
+            other.and_then(|other| cached.remove(&other));
         }
-        kept.insert(identity, digest);
+        cached.insert(identity, digest);
     }
 
-    /// Waits until nobody reads a long file; `None` if that takes too long, or too many wait already.
+    /// Waits until nobody reads a long file; `None` if that takes too long, or too many wait.
     fn reader(&self) -> Option<Reader<'_>> {
         let mut reading = lock(&self.reading);
         if reading.waiting >= WAITING_MAX {
@@ -135,7 +132,7 @@ impl Digests {
     }
 }
 
-/// What is read of an input before some time; behind that, reading fails with
+/// An input that can be read until some time. After that, reading fails with
 /// [`io::ErrorKind::TimedOut`].
 struct InTime<R> {
     input: R,
@@ -152,7 +149,7 @@ impl<R: Read> Read for InTime<R> {
 }
 
 /// The right to read a long file. Dropping it lets the next one read.
-#[must_use = "another may read as soon as it is dropped"]
+#[must_use = "dropping it lets the next one read"]
 struct Reader<'a>(&'a Digests);
 
 impl Drop for Reader<'_> {
@@ -179,7 +176,7 @@ mod tests {
         let identity = |number: usize| {
             let file = File::create(folder.path().join(number.to_string())).unwrap();
             file.set_len(SHORT_BYTES + 2).unwrap();
-            Identity::from(&file.metadata().unwrap())
+            fstat(&file).unwrap().into()
         };
         (0..count).map(identity).collect()
     }
@@ -237,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_wait_and_who_comes_then_gets_none() {
+    fn the_number_of_waiting_requests_is_limited() {
         let digests = Digests::default();
         let identity = long_files(1)[0];
         lock(&digests.reading).waiting = WAITING_MAX;
@@ -246,7 +243,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let short = folder.path().join("short");
         fs::write(&short, "short").unwrap();
-        let digest = digests.of(&File::open(&short).unwrap(), 5).unwrap();
+        let file = File::open(&short).unwrap();
+        let digest = digests.of(&file, fstat(&file).unwrap().into()).unwrap();
         assert!(digest.is_some(), "a short one does not wait");
     }
 
@@ -255,23 +253,23 @@ mod tests {
         let digests = Digests::default();
         // In this crate's own folder nothing was changed in the last moments.
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        let settled = Identity::from(&fs::metadata(path).unwrap());
+        let settled = Identity::from(rustix::fs::stat(path).unwrap());
         let fresh = long_files(1)[0];
-        for (identity, is_kept) in [(settled, true), (fresh, false)] {
+        for (identity, is_cached) in [(settled, true), (fresh, false)] {
             let read = || Ok((DIGEST, identity));
             assert_eq!(digests.of_identity(identity, read).unwrap(), Some(DIGEST));
-            assert_eq!(lock(&digests.kept).contains_key(&identity), is_kept);
+            assert_eq!(lock(&digests.cached).contains_key(&identity), is_cached);
         }
         let again = digests.of_identity(settled, || unreachable!("it is known"));
         assert_eq!(again.unwrap(), Some(DIGEST));
         // What is changed while it is read has none.
         let changed = digests.of_identity(fresh, || Ok((DIGEST, settled)));
         assert_eq!(changed.unwrap(), None);
-        for _ in 0..2 * KEPT_MAX / 100 {
+        for _ in 0..2 * CACHED_MAX / 100 {
             for identity in long_files(100) {
-                digests.keep(identity, DIGEST);
+                digests.insert(identity, DIGEST);
             }
         }
-        assert_eq!(lock(&digests.kept).len(), KEPT_MAX);
+        assert_eq!(lock(&digests.cached).len(), CACHED_MAX);
     }
 }

@@ -1,10 +1,9 @@
 //! Downloads: `GET` and `HEAD` of files and folders.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use daemon::http::{Content, Handler, Response};
 use proto::http::conditional::{self, Verdict, Version};
@@ -12,21 +11,23 @@ use proto::http::digest;
 use proto::http::response::{Field, put_fields};
 use proto::http::{Range, Refusal, RequestHead, Status, date};
 
-use crate::connection::{ALWAYS, Connections, path_of, refusal, with_always};
 use crate::content_type::content_type;
+use crate::error::FilesError;
 use crate::file_cache::{CachedFile, Contents, FILE_BYTES_MAX};
-use crate::files::{FilesError, Found, Identity, seconds};
+use crate::files::{Found, Identity, seconds_now};
 use crate::listing;
 use crate::path::TreePath;
+use crate::service::{ALWAYS, FileService, path_of, refusal, with_always};
 
 /// The longest file whose contents the file cache reads, in bytes. A longer one stays open there.
 const READ_BYTES_MAX: u64 = 8 * 1024;
 
-impl Connections {
-    /// Answers with a file, or with what stands in a folder.
+impl FileService {
+    /// Answers with a file, or with the list of a folder.
     pub(crate) fn download(&self, request: &RequestHead) -> Result<Response, Refusal> {
-        // A folder's list can be asked for by name, also where there is an index page.
-        let wants_list = self.has_listing && listing::is_asked_for(request);
+        let has_listing = self.config.has_listing;
+        // `?json` asks for the list of a folder even if the folder has an index page.
+        let wants_list = has_listing && listing::is_asked_for(request);
         let is_plain = is_plain(request) && !wants_list;
         if is_plain && let Some(cached) = self.file_cache.get(request.path) {
             return Ok(cached.response());
@@ -36,15 +37,17 @@ impl Connections {
             Found::File { .. } if wants_list && path.has_final_slash() => self.list(request, &path),
             Found::File {
                 file,
-                bytes,
+                identity,
                 path,
-                version,
-            } => match is_plain && bytes <= FILE_BYTES_MAX {
-                true => self.whole_file(request, file, bytes, &path, &version),
-                false => self.file(request, file, bytes, &path, &version),
-            },
-            Found::Folder if self.has_listing => self.list(request, &path),
-            Found::FolderWithoutSlash { has_index } if has_index || self.has_listing => {
+            } => {
+                let sent = match is_plain && identity.bytes() <= FILE_BYTES_MAX {
+                    true => self.small_file(request, file, identity, &path),
+                    false => self.file(request, file, identity, &path),
+                };
+                sent.map_err(refusal)
+            }
+            Found::Folder if has_listing => self.list(request, &path),
+            Found::FolderWithoutSlash { has_index } if has_index || has_listing => {
                 let moved = Refusal::new(
                     Status::MovedPermanently,
                     "this folder's path ends in a slash",
@@ -56,7 +59,7 @@ impl Connections {
         }
     }
 
-    /// Answers with what stands in a folder.
+    /// Answers with the list of a folder.
     fn list(&self, request: &RequestHead, path: &TreePath) -> Result<Response, Refusal> {
         let order = listing::order(request);
         let entries = self.files.list(path, order).map_err(refusal)?;
@@ -64,27 +67,24 @@ impl Connections {
         listed.map(with_always).map_err(refusal)
     }
 
-    /// Answers with a whole file, and caches what the reply needs.
-    fn whole_file(
+    /// Answers with a whole small file, and caches what the reply needs.
+    fn small_file(
         &self,
         request: &RequestHead,
         file: File,
-        file_bytes: u64,
+        identity: Identity,
         path: &Path,
-        version: &Version,
-    ) -> Result<Response, Refusal> {
-        let failed = |error| refusal(FilesError::Storage(error));
-        let identity = Identity::from(&file.metadata().map_err(failed)?);
-        let mut fields = fields_of(version);
-        fields.extend(fields_of_content(path, &file).map_err(failed)?);
+    ) -> Result<Response, FilesError> {
+        let mut fields = fields_of(&identity.version());
+        fields.extend(fields_of_content(path, &file)?);
         self.make_private(&mut fields);
         let mut lines = Vec::new();
         put_fields(&mut lines, &fields);
-        let contents = match file_bytes {
-            0..=READ_BYTES_MAX => {
+        let contents = match identity.bytes() {
+            file_bytes @ 0..=READ_BYTES_MAX => {
                 let mut bytes = Vec::with_capacity(file_bytes as usize);
                 let read = file.take(file_bytes).read_to_end(&mut bytes);
-                read.map_err(failed)?;
+                read.map_err(FilesError::Storage)?;
                 Contents::Read(bytes.into())
             }
             _ => Contents::Open(file.into()),
@@ -101,16 +101,17 @@ impl Connections {
         Ok(cached.response())
     }
 
+    /// Answers with a file or a part of it, on the conditions of the request.
     fn file(
         &self,
         request: &RequestHead,
         file: File,
-        file_bytes: u64,
+        identity: Identity,
         path: &Path,
-        version: &Version,
-    ) -> Result<Response, Refusal> {
-        let mut fields = fields_of(version);
-        match conditional::judge(request, Some(version)) {
+    ) -> Result<Response, FilesError> {
+        let (file_bytes, version) = (identity.bytes(), identity.version());
+        let mut fields = fields_of(&version);
+        match conditional::judge(request, Some(&version)) {
             Verdict::Go => {}
             Verdict::NotModified => {
                 return Ok(Response {
@@ -118,11 +119,10 @@ impl Connections {
                     ..Response::empty(Status::NotModified)
                 });
             }
-            Verdict::Failed => return Err(refusal(FilesError::Changed)),
+            Verdict::Failed => return Err(FilesError::Changed),
         }
-        // A range is for GET alone (RFC 9110 section 14.2).
-        let now = seconds(SystemTime::now());
-        let is_current = || conditional::range_is_current(request, version, now);
+        // Only GET has ranges (RFC 9110 section 14.2).
+        let is_current = || conditional::range_is_current(request, &version, seconds_now());
         let range = match request.method == "GET" && is_current() {
             true => Range::of(request, file_bytes),
             false => Range::Whole,
@@ -136,29 +136,25 @@ impl Connections {
                 return Ok(refused.with_field("Content-Range", format!("bytes */{file_bytes}")));
             }
         };
-        let wants_digest = request.fields("want-repr-digest").any(digest::is_wanted);
-        if wants_digest {
-            let digest = self.digests.of(&file, file_bytes);
-            let digest = digest.map_err(|error| refusal(FilesError::Storage(error)))?;
-            let digest = digest.map(|digest| digest::format(&digest).into());
-            fields.extend(digest.map(|value| ("Repr-Digest", value)));
+        if request.fields("want-repr-digest").any(digest::is_wanted) {
+            let digest = self.digests.of(&file, identity);
+            let digest = digest.map_err(FilesError::Storage)?;
+            fields.extend(digest.map(|digest| ("Repr-Digest", digest::format(&digest).into())));
         }
         if status == Status::PartialContent {
             let end = start + bytes - 1;
             let range = format!("bytes {start}-{end}/{file_bytes}");
             fields.push(("Content-Range", range.into()));
         }
-        let of_content = fields_of_content(path, &file);
-        fields.extend(of_content.map_err(|error| refusal(FilesError::Storage(error)))?);
+        fields.extend(fields_of_content(path, &file)?);
         Ok(Response {
-            status,
             fields,
-            shared_fields: None,
             body: Content::File {
                 file: file.into(),
                 start,
                 bytes,
             },
+            ..Response::empty(status)
         })
     }
 }
@@ -177,13 +173,13 @@ fn fields_of(version: &Version) -> Vec<Field> {
     fields
 }
 
-fn fields_of_content(path: &Path, file: &File) -> io::Result<[Field; 2]> {
-    let content_type = content_type(path, file)?;
+fn fields_of_content(path: &Path, file: &File) -> Result<[Field; 2], FilesError> {
+    let content_type = content_type(path, file).map_err(FilesError::Storage)?;
     Ok([content_type, ("Accept-Ranges", "bytes".into())])
 }
 
-/// The same folder with a slash at its end, as seen from the target that has none: so it is right also
-/// where a proxy has cut off the front of the path. The dot keeps a colon from ending a scheme.
+/// The link from a folder's path without its final slash to the one with it. It is relative, so that it
+/// is right even if a proxy removes the front of the path. The dot keeps a colon from ending a scheme.
 fn with_slash(path: &str, query: Option<&str>) -> String {
     let name = path.rsplit('/').next().unwrap_or_default();
     match query {

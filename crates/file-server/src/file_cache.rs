@@ -141,7 +141,6 @@ impl FileCache {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::path::Path;
 
     use super::*;
@@ -153,10 +152,10 @@ mod tests {
 
     /// Caches Cargo.toml, as if it stood at another path.
     fn insert(cache: &FileCache, target: &str, path: &str, contents: Contents) -> Arc<CachedFile> {
-        let metadata = fs::metadata(crate_file("Cargo.toml")).unwrap();
+        let there = rustix::fs::stat(crate_file("Cargo.toml")).unwrap();
         let file = Arc::new(CachedFile {
             path: crate_file(path),
-            identity: Identity::from(&metadata),
+            identity: Identity::from(there),
             fields: Arc::new([]),
             contents,
         });

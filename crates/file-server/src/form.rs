@@ -1,7 +1,7 @@
-//! Forms with files in them, as browsers send them and `curl -F`.
+//! Uploads by forms, as browsers and `curl -F` send them.
 //!
-//! A form goes to a folder, and its files keep the names that they had where they come from. Phones
-//! call many pictures by one name; so the second file of a name within a form gets a number.
+//! A form goes to a folder, and its files keep their names. Phones give many pictures the same name, so
+//! the second file of a name within a form gets a number.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -12,29 +12,29 @@ use proto::http::conditional::{self, Verdict};
 use proto::http::multipart::Form;
 use proto::http::{Refusal, RequestHead, Status};
 
-use crate::connection::{Connections, TEXT, path_of, refusal, with_always};
 use crate::files::Found;
 use crate::path::TreePath;
-use crate::take::SAVED;
+use crate::service::{FileService, TEXT, path_of, refusal, with_always};
+use crate::upload::{PIECE_BYTES, SAVED};
 
-/// The most files a form may have: their names are kept in memory until its end.
+/// The most files in a form. Their names stay in memory until its end.
 const FILES_MAX: usize = 1000;
 
-/// The highest number that a file gets to tell it from others of its name.
+/// The highest number that tells a file from others of its name.
 const NUMBER_MAX: u32 = 10_000;
 
-/// What has been saved of a form.
+/// The files of a form that are saved.
 #[derive(Default)]
 struct Saved {
-    /// The name of each file, and the highest number that another one of that name got.
+    /// The path of each file, and the highest number that another file of its name got.
     names: HashMap<TreePath, u32>,
-    /// A line for each file that is not called as it was.
+    /// A line for each file that got a number.
     renamed: String,
 }
 
-impl Connections {
-    /// Takes the files of a form into a folder, and sends the browser back to it.
-    pub(crate) fn take_form(
+impl FileService {
+    /// Saves the files of a form in a folder, and redirects the browser to it.
+    pub(crate) fn upload_form(
         &self,
         request: &RequestHead,
         body: &mut dyn RequestBody,
@@ -44,11 +44,11 @@ impl Connections {
         let limited = Limited {
             body,
             bytes: 0,
-            bytes_max: self.upload_bytes_max,
+            bytes_max: self.config.upload_bytes_max,
         };
         let mut form = Form::new(limited, boundary);
         let mut saved = Saved::default();
-        let all = self.take_files(request, &folder, &mut form, &mut saved);
+        let all = self.save_files(request, &folder, &mut form, &mut saved);
         match (all, saved.names.len()) {
             (Ok(()), 0) => {
                 let sentence = "the form has no file in it";
@@ -67,7 +67,7 @@ impl Connections {
         }
     }
 
-    /// The folder that a form is for. Elsewhere, what surrounds its files would become a file.
+    /// The folder that a form goes to. Elsewhere the whole form would become a file.
     fn folder_of_form(&self, request: &RequestHead) -> Result<TreePath, Refusal> {
         let path = path_of(request)?;
         if request.method == "POST" && path.has_final_slash() {
@@ -82,7 +82,7 @@ impl Connections {
         Err(Refusal::new(Status::BadRequest, sentence))
     }
 
-    fn take_files(
+    fn save_files(
         &self,
         request: &RequestHead,
         folder: &TreePath,
@@ -94,13 +94,13 @@ impl Connections {
                 continue;
             };
             if name.is_empty() {
-                // A browser whose user has chosen no file sends one without a name and a byte.
+                // If no file was chosen, a browser sends one without a name and without a byte.
                 let bytes = form.part().read(&mut [0]);
                 if bytes.map_err(|error| body_refusal(&error))? == 0 {
                     continue;
                 }
             }
-            self.take_file(request, folder, &name, form, saved)
+            self.save_file(request, folder, &name, form, saved)
                 .map_err(|Refusal { status, sentence }| {
                     let name = String::from_utf8_lossy(&name);
                     match name.is_empty() {
@@ -112,7 +112,7 @@ impl Connections {
         Ok(())
     }
 
-    fn take_file(
+    fn save_file(
         &self,
         request: &RequestHead,
         folder: &TreePath,
@@ -124,7 +124,7 @@ impl Connections {
         if saved.names.len() == FILES_MAX {
             return Err(bad(format!("the form has more than {FILES_MAX} files")));
         }
-        let path = folder.child(name).map_err(|error| bad(error.to_string()))?;
+        let path = folder.child(name).map_err(refusal)?;
         let is_wanted = |current: Option<&_>| {
             let is_free = current.is_none() || !creates_only(request);
             is_free && conditional::judge(request, current) == Verdict::Go
@@ -138,15 +138,15 @@ impl Connections {
                 return Err(Refusal::new(Status::Conflict, sentence));
             }
         }
-        self.fill(&mut upload, &mut form.part(), None)?;
+        self.fill(&mut upload, &mut form.part(), None, PIECE_BYTES)?;
         let Some(number) = number else {
-            upload.finish(is_wanted).map_err(refusal)?;
+            upload.commit(is_wanted).map_err(refusal)?;
             saved.names.insert(path, 0);
             return Ok(());
         };
-        // What stands there under a number is nobody's to replace: it was not named.
+        // The client did not name a file with a number, so none is replaced.
         let others = (number + 1..=NUMBER_MAX).map(|number| (number, path.numbered(number)));
-        let (number, other) = upload.finish_beside(others).map_err(refusal)?;
+        let (number, other) = upload.commit_numbered(others).map_err(refusal)?;
         let names = [&path, &other].map(|path| path.as_path().file_name().unwrap_or_default());
         let [name, other_name] = names.map(|name| Escaped(&name.to_string_lossy()).to_string());
         let line = format!("another file called {name} was saved as {other_name}\n");
@@ -157,16 +157,17 @@ impl Connections {
     }
 }
 
-/// Whether the files of a form are to replace none: a form can say so in its target alone.
+/// Whether the files of a form may replace none. A form says so in its target, which is all it can
+/// choose.
 fn creates_only(request: &RequestHead) -> bool {
     let mut parameters = request.query.unwrap_or_default().split('&');
     parameters.any(|one| matches!(one, "create-only" | "create-only="))
 }
 
-/// The body of a form, which has a limit also where nobody has said how long it is.
+/// The body of a form, limited also if its length is not known.
 struct Limited<'b> {
     body: &'b mut dyn RequestBody,
-    /// How many bytes have come.
+    /// The bytes that were read.
     bytes: u64,
     bytes_max: u64,
 }

@@ -1,57 +1,50 @@
-//! The file server: gives and takes files over HTTP.
+//! The file server: downloads, uploads and lists of folders over HTTP.
 //!
-//! [`args`] reads the command line; `path` turns request targets into paths; `files` is the tree
-//! on disk and its rules; `connection` answers requests: `give` the downloads, with `listing` for
-//! folders and `content_type` for what files are said to be, `take` the uploads, and `resume` what was
-//! broken off of them; `page` is what people see; `access` is who may do what, and `accounts` are their
-//! passwords; `digests` are those of the files; `access_log` is the log of requests.
+//! [`args`] reads the command line and `service` answers the requests: `download` with `file_cache`,
+//! `content_type` and `digests`; `upload` with `form`; `resumable`; and `listing` with `page`. `path`
+//! turns request targets into paths, and `files` is the tree on disk and its rules. `access` says who
+//! may do what, `accounts` knows their passwords, and `access_log` writes a line for each request.
 
 mod access;
 mod access_log;
 mod accounts;
 pub mod args;
-mod connection;
 mod content_type;
 mod digests;
 mod download;
+mod error;
 mod file_cache;
 mod files;
 mod form;
 mod listing;
 mod page;
 mod path;
-mod resume;
-mod take;
+mod resumable;
+mod service;
+mod upload;
 
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use cli::{Exit, Failure};
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use daemon::http::{Hosts, Http};
 use daemon::{Daemon, Handle, StartError};
 
-pub use accounts::{Access, Accounts, AccountsError};
-pub use files::{
-    Begun, Column, ENTRIES_MAX, Entries, Entry, Files, FilesError, Found, Mark, Order, Unfinished,
-    Upload,
-};
-pub use path::{PathError, TreePath};
+pub use error::{AccountsError, Error};
 
 use access_log::AccessLog;
-use connection::Connections;
+use accounts::Accounts;
 use digests::Digests;
 use file_cache::FileCache;
+use files::Files;
+use service::FileService;
 
-/// What is left of uploads is looked at as often as it is kept long, but not more often than
-/// this...
+/// The sweeper runs as often as an interrupted upload is kept long, but at most this often...
 const SWEEP_PAUSE_MIN: Duration = Duration::from_secs(1);
-/// ...and not more seldom.
+/// ...and at least this often.
 const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// How a server is set up.
@@ -65,7 +58,7 @@ pub struct Config {
     pub port: u16,
     /// The folder that is served.
     pub root: PathBuf,
-    /// The server ends after so long without a request.
+    /// The server ends after this time without a request.
     pub idle_exit: Option<Duration>,
     /// Whether uploads are refused.
     pub read_only: bool,
@@ -75,98 +68,20 @@ pub struct Config {
     pub has_listing: bool,
     /// The largest upload, in bytes.
     pub upload_bytes_max: u64,
-    /// How much of the disk uploads leave free, in bytes.
+    /// The room on the disk that uploads leave free, in bytes.
     pub keep_free_bytes: u64,
-    /// How long what has come of an upload is kept for the client to go on with.
+    /// How long an interrupted upload is kept, so that its client can continue.
     pub resume_keep: Duration,
     /// How long the sender of an upload may be silent.
     pub body_timeout: Duration,
-    /// The file of those who may upload; `None` is everybody.
+    /// The file of the accounts that may upload; without it, everybody may.
     pub auth_file: Option<PathBuf>,
-    /// Whether only they may read, too.
+    /// Whether only these accounts may read, too.
     pub auth_all: bool,
-    /// Whether a line for each request goes to standard output.
+    /// Whether a line for each request is written to standard output.
     pub has_access_log: bool,
-    /// Connections open at once.
+    /// The most connections at a time.
     pub connections_max: usize,
-}
-
-/// Why a server could not run.
-#[derive(Debug)]
-pub enum Error {
-    /// It could not listen.
-    Start(StartError),
-    /// The folder it is to serve cannot be opened.
-    Root {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// The file of accounts is not right.
-    Accounts(AccountsError),
-    /// It is in the folder that is served.
-    AccountsServed(PathBuf),
-    /// Standard output cannot take the access log.
-    Output(cli::ClientError),
-    /// The disk failed in a way that leaves open what is on it.
-    Disk(io::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start(error) => error.fmt(f),
-            Self::Root { path, .. } => write!(f, "cannot serve the folder {}", path.display()),
-            Self::Accounts(error) => error.fmt(f),
-            Self::AccountsServed(path) => write!(
-                f,
-                "{} is in the folder that is served, so that anybody could get it",
-                path.display()
-            ),
-            Self::Output(_) => f.write_str("cannot write the access log"),
-            Self::Disk(_) => f.write_str("stopping: the disk failed"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Start(error) => error.source(),
-            Self::Root { cause, .. } => Some(cause),
-            Self::Accounts(error) => error.source(),
-            Self::AccountsServed(_) => None,
-            Self::Output(cause) => Some(cause),
-            Self::Disk(cause) => Some(cause),
-        }
-    }
-}
-
-impl From<StartError> for Error {
-    fn from(error: StartError) -> Self {
-        Self::Start(error)
-    }
-}
-
-impl From<AccountsError> for Error {
-    fn from(error: AccountsError) -> Self {
-        Self::Accounts(error)
-    }
-}
-
-impl Failure for Error {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Start(error) if error.is_of_network() => Exit::Network,
-            Self::Start(_)
-            | Self::Root { .. }
-            | Self::Accounts(_)
-            | Self::AccountsServed(_)
-            | Self::Output(_)
-            | Self::Disk(_) => Exit::Local,
-        }
-    }
 }
 
 /// A file server that listens.
@@ -174,14 +89,14 @@ impl Failure for Error {
 pub struct Server {
     daemon: Daemon,
     local_addr: SocketAddr,
-    service: Arc<Http<Connections>>,
+    service: Arc<Http<FileService>>,
 }
 
 impl Server {
     /// Opens the root and listens.
     ///
     /// # Errors
-    /// If the root is not a folder that can be opened, or the port cannot be had.
+    /// If the root cannot be opened, the accounts are wrong, or the port is not free.
     pub fn bind(config: Config) -> Result<Self, Error> {
         let mut daemon = Daemon::new(config.connections_max, exposure(&config))?;
         let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
@@ -191,7 +106,7 @@ impl Server {
         })?;
         let files = files.create_only(config.create_only);
         let handle = daemon.handle();
-        files.when_a_sync_fails(move || {
+        files.on_sync_failure(move || {
             handle.stop();
         });
         let accounts = config
@@ -206,26 +121,22 @@ impl Server {
             }
             false => None,
         };
-        let service = Arc::new(Http {
-            handler: Connections {
-                files: Arc::new(files),
-                read_only: config.read_only,
-                has_listing: config.has_listing,
-                upload_bytes_max: config.upload_bytes_max,
-                access_log,
-                resume_keep: config.resume_keep,
-                body_timeout: config.body_timeout,
-                accounts,
-                digests: Digests::default(),
-                file_cache: FileCache::default(),
-                auth_all: config.auth_all,
-            },
-            hosts: Hosts::new(config.hosts),
-        });
         if let Some(idle) = config.idle_exit {
             daemon.exit_when_idle(idle);
         }
-        let local_addr = daemon.listen(config.ip, config.port, "", Arc::clone(&service) as _)?;
+        let (ip, port) = (config.ip, config.port);
+        let service = Arc::new(Http {
+            hosts: Hosts::new(config.hosts.clone()),
+            handler: FileService {
+                config,
+                files: Arc::new(files),
+                file_cache: FileCache::default(),
+                digests: Digests::default(),
+                accounts,
+                access_log,
+            },
+        });
+        let local_addr = daemon.listen(ip, port, "", Arc::clone(&service) as _)?;
         Ok(Self {
             daemon,
             local_addr,
@@ -233,7 +144,7 @@ impl Server {
         })
     }
 
-    /// The address it listens on, with the port it took.
+    /// The address it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
@@ -248,7 +159,7 @@ impl Server {
         || log::info!("Nothing to reload")
     }
 
-    /// Serves until it is stopped, or had no request for too long.
+    /// Serves until it is stopped, or idle for too long.
     ///
     /// # Errors
     /// If it cannot start its threads, or had to stop because a sync failed.
@@ -267,17 +178,17 @@ impl Server {
             log.flush();
         }
         ran?;
-        let failure = self.service.handler.files.failure();
+        let failure = self.service.handler.files.sync_failure();
         failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
     }
 }
 
-/// The accounts in a file that nobody can download.
+/// Reads the accounts from a file that nobody can download.
 fn accounts(path: &Path, root: &Path) -> Result<Accounts, Error> {
     let accounts = Accounts::read(path)?;
     let is_served = match (path.canonicalize(), root.canonicalize()) {
         (Ok(path), Ok(root)) => path.starts_with(root),
-        // It was there a moment ago. Who can tell where it is now?
+        // A moment ago it was there; now it may be anywhere.
         (Err(_), _) | (_, Err(_)) => true,
     };
     match is_served {
@@ -286,7 +197,7 @@ fn accounts(path: &Path, root: &Path) -> Result<Accounts, Error> {
     }
 }
 
-/// What other machines can do with a server that is set up like this, if they can reach it.
+/// What everybody who reaches the server can do with it.
 fn exposure(config: &Config) -> String {
     const ALL: &str = "everyone";
     const USERS: &str = "everyone with an account";
@@ -313,31 +224,39 @@ fn exposure(config: &Config) -> String {
     }
 }
 
-/// Removes the uploads that nobody goes on with, until the other end of `stopped` is dropped.
-fn sweep_until(stopped: &Receiver<()>, connections: &Connections) {
-    let pause = connections
-        .resume_keep
-        .clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX);
-    let files = &connections.files;
-    let goes_on = || stopped.try_recv() == Err(TryRecvError::Empty);
+/// Removes expired uploads and changed files from the cache, until the other end of `stopped` is
+/// dropped.
+fn sweep_until(stopped: &Receiver<()>, service: &FileService) {
+    let keep = service.config.resume_keep;
+    let pause = keep.clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX);
+    let must_continue = || stopped.try_recv() == Err(TryRecvError::Empty);
     loop {
-        if !connections.read_only {
-            files.remove_unfinished(&goes_on);
+        if !service.config.read_only {
+            service.files.sweep(&must_continue);
         }
         if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             return;
         }
-        connections.file_cache.evict_changed();
+        service.file_cache.evict_changed();
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::path::Path;
 
     use super::*;
+
+    /// The configuration that these options make.
+    pub(crate) fn config_of(options: &str) -> Config {
+        let line = format!("file-server {options}");
+        let parsed = args::parse(lexopt::Parser::from_iter(line.split_whitespace()));
+        match parsed {
+            Ok(cli::Parsed::Run { config, .. }) => config,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
 
     #[test]
     fn accounts_that_would_be_served_are_refused() {
@@ -357,20 +276,15 @@ mod tests {
         accounts(&beside, &root).unwrap();
         symlink("root-accounts", top.path().join("other")).unwrap();
         accounts(&top.path().join("other"), &root).unwrap();
-        // A link out of the root is served to nobody, and neither is where it leads.
+        // Nobody can download through a link out of the root.
         symlink("../root-accounts", root.join("link")).unwrap();
         accounts(&root.join("link"), &root).unwrap();
     }
 
     #[test]
-    fn what_is_open_to_whom_is_said() {
-        let path = Path::new("/");
+    fn the_exposure_says_who_can_do_what() {
         let check = |options: &str, want: &str| {
-            let line = format!("file-server --root {} {options}", path.display());
-            let parsed = args::parse(lexopt::Parser::from_iter(line.split_whitespace()));
-            let Ok(cli::Parsed::Run { config, .. }) = parsed else {
-                panic!("{line}");
-            };
+            let config = config_of(&format!("--root / {options}"));
             assert_eq!(exposure(&config), want, "{options}");
         };
         check("", "everyone can read and write the files in /");

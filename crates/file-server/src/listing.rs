@@ -15,7 +15,8 @@ use percent_encoding::percent_decode_str;
 use proto::http::{RequestHead, Status};
 use serde_json::json;
 
-use crate::files::{Entries, FilesError, Order};
+use crate::error::FilesError;
+use crate::files::{Entries, Order};
 use crate::page::{self, Page, UploadRules};
 
 /// The order that a request asks for: `?sort=name|size|time`, with `&desc` the other way round.

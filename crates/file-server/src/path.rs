@@ -1,74 +1,40 @@
-//! Request targets to paths below the root.
+//! Request targets become paths below the root.
 //!
-//! A target is decoded exactly once, and what comes out is a list of plain names: no `.`, no `..`,
-//! no slash that was not there before, no NUL. Such a path cannot climb. That it does not walk out
-//! through a symbolic link either is for the tree to see to, when it opens the path.
+//! A target is decoded exactly once, into plain names: no `.`, no `..`, no new slash, no NUL. Such a
+//! path cannot climb out of the root. Why it cannot leave through a symbolic link either is in
+//! `files/root.rs`, which opens it.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
-/// The longest name, in bytes; that of Linux, checked here because the kernel only gets round to
-/// it when the folder exists.
+use crate::error::PathError;
+
+/// The longest name, in bytes, as in Linux. The kernel checks it only if the folder exists.
 const NAME_BYTES_MAX: usize = 255;
 
-/// What stands behind the last dot of a name is kept behind the number that tells two files apart, if
-/// it has fewer bytes than this.
+const _: () = assert!(NAME_BYTES_MAX == 255, "the text of PathError says 255");
+
+/// An extension is shorter than this, in bytes. Whatever is longer is part of the name.
 const EXTENSION_BYTES_MAX: usize = 32;
 
 /// A path below the root, made of plain names; without any it is the root itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct TreePath {
+pub(crate) struct TreePath {
     path: PathBuf,
     has_final_slash: bool,
 }
 
-/// Why a target names no path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PathError {
-    /// A `%` without two hexadecimal digits behind it.
-    BadEncoding,
-    /// A slash in a name.
-    EncodedSlash,
-    /// A NUL in a name.
-    Nul,
-    /// A name that is `.` or `..`.
-    DotSegment,
-    /// A name no file can have.
-    NameTooLong,
-    /// A file without a name.
-    NoName,
-}
-
-impl fmt::Display for PathError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::BadEncoding => "a '%' in the path has no two hexadecimal digits behind it",
-            Self::EncodedSlash => "a name in the path holds an encoded slash",
-            Self::Nul => "a name in the path holds a NUL",
-            Self::DotSegment => "the path holds a '.' or '..' segment",
-            Self::NameTooLong => "a name in the path is over 255 bytes",
-            Self::NoName => "a file has no name",
-        })
-    }
-}
-
-const _: () = assert!(NAME_BYTES_MAX == 255, "the sentence above says 255");
-
-impl std::error::Error for PathError {}
-
 impl TreePath {
-    /// Decodes the path of a request's target, which starts with a slash. Empty segments mean
-    /// nothing, and names need not be UTF-8.
+    /// Decodes the path of a request's target, which starts with a slash. Empty segments are skipped,
+    /// and names need not be UTF-8.
     ///
     /// # Errors
     /// If it is malformed, or not made of plain names.
-    pub fn decode(encoded: &str) -> Result<Self, PathError> {
+    pub(crate) fn decode(encoded: &str) -> Result<Self, PathError> {
         let mut path = PathBuf::new();
         for segment in encoded.split('/') {
             let name = decode_name(segment)?;
@@ -82,12 +48,12 @@ impl TreePath {
         })
     }
 
-    /// The path of a file in this folder, by the name that a browser gives it, which may have
-    /// folders of its own in front, those of its own machine. The name need not be UTF-8.
+    /// The path of a file in this folder. `name` is the name that a browser gives it; the folders of
+    /// the browser's machine may stand in front, and are dropped. It need not be UTF-8.
     ///
     /// # Errors
-    /// If that is no plain name.
-    pub fn child(&self, name: &[u8]) -> Result<Self, PathError> {
+    /// If the rest is no plain name.
+    pub(crate) fn child(&self, name: &[u8]) -> Result<Self, PathError> {
         let name = name.rsplit(|b| matches!(b, b'/' | b'\\')).next();
         match name.unwrap_or_default() {
             b"" => Err(PathError::NoName),
@@ -101,12 +67,11 @@ impl TreePath {
         }
     }
 
-    /// The path of another file of the same name: `image (1).jpg` beside `image.jpg`. A name that gets
-    /// too long by it loses some of its end.
-    pub fn numbered(&self, number: u32) -> Self {
+    /// The path with a number in the name: `image (1).jpg` for `image.jpg`. A name that would get too
+    /// long loses its end.
+    pub(crate) fn numbered(&self, number: u32) -> Self {
         let name = self.path.file_name().unwrap_or_default();
         let extension = Path::new(name).extension().unwrap_or_default();
-        // What is that long is not what the file is, but part of what it is called.
         let dotted = match extension.len() {
             0 | EXTENSION_BYTES_MAX.. => 0,
             bytes => bytes + 1,
@@ -126,19 +91,19 @@ impl TreePath {
     }
 
     /// The path, relative to the root; empty for the root itself.
-    pub fn as_path(&self) -> &Path {
+    pub(crate) fn as_path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether a slash stands at the end, so that only a folder can be meant.
-    pub fn has_final_slash(&self) -> bool {
+    /// Whether it ends in a slash, so that only a folder can be meant.
+    pub(crate) fn has_final_slash(&self) -> bool {
         self.has_final_slash
     }
 }
 
 fn decode_name(segment: &str) -> Result<Cow<'_, [u8]>, PathError> {
     let mut escapes = segment.as_bytes().split(|b| *b == b'%').skip(1);
-    // The package leaves a broken escape as it is, which would be a second spelling of "%25".
+    // `percent_decode_str` leaves a broken escape as it is: a second spelling of "%25".
     if !escapes.all(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit)) {
         return Err(PathError::BadEncoding);
     }

@@ -1,4 +1,4 @@
-//! How many wrong passwords an address may send.
+//! The wrong passwords that an address may send: 16 at once, then one a second.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,22 +11,22 @@ const WRONG_MAX: u32 = 16;
 /// ...for this long, until one of them is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(1);
 
-/// The addresses that are remembered; one more drives out another.
+/// The most addresses that are remembered. One more replaces another.
 const NETWORKS_MAX: usize = 4096;
 
-/// What the addresses have guessed.
+/// The wrong guesses of all addresses.
 #[derive(Default)]
 pub(super) struct Guesses(Mutex<HashMap<Network, Arc<Mutex<Wrong>>>>);
 
 /// The wrong guesses of one address.
 #[derive(Default)]
 pub(super) struct Wrong {
-    /// When all of them are forgiven.
+    /// The time when all of them are forgiven.
     forgiven_at: Option<Instant>,
 }
 
 impl Guesses {
-    /// Those of an address, to be locked until the next guess is checked.
+    /// The wrong guesses of an address. Its lock is held while a guess is checked.
     pub(super) fn of(&self, from: Network) -> Arc<Mutex<Wrong>> {
         let mut all = lock(&self.0);
         if all.len() >= NETWORKS_MAX && !all.contains_key(&from) {
@@ -38,21 +38,21 @@ impl Guesses {
 }
 
 impl Wrong {
-    /// How long this address has to wait before it may guess; `None` if it need not.
+    /// How long this address must wait before it may guess; `None` if it need not.
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         let left = self.forgiven_at?.saturating_duration_since(now);
         let wait = left.saturating_sub(FORGIVEN_AFTER * (WRONG_MAX - 1));
         (!wait.is_zero()).then_some(wait)
     }
 
-    /// One more is wrong.
+    /// Counts a wrong guess.
     pub(super) fn add(&mut self, now: Instant) {
         let from = self.forgiven_at.map_or(now, |at| at.max(now));
         self.forgiven_at = Some(from + FORGIVEN_AFTER);
     }
 
-    /// The last one was right.
-    pub(super) fn take_back(&mut self) {
+    /// Takes the last guess off the count: it was right.
+    pub(super) fn forgive_last(&mut self) {
         self.forgiven_at = self
             .forgiven_at
             .and_then(|at| at.checked_sub(FORGIVEN_AFTER));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_may_be_wrong_and_then_one_a_second() {
+    fn sixteen_may_be_wrong_and_then_one_a_second() {
         let start = Instant::now();
         let mut wrong = Wrong::default();
         for _ in 0..WRONG_MAX {
@@ -87,7 +87,7 @@ mod tests {
         wrong.add(later);
         assert_eq!(wrong.wait(later), Some(FORGIVEN_AFTER));
         // What is right does not count.
-        wrong.take_back();
+        wrong.forgive_last();
         assert_eq!(wrong.wait(later), None);
         let much_later = start + FORGIVEN_AFTER * 1000;
         for _ in 0..WRONG_MAX {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_addresses_are_remembered() {
+    fn the_number_of_addresses_is_limited() {
         let guesses = Guesses::default();
         let one = guesses.of(network(1));
         assert!(Arc::ptr_eq(&one, &guesses.of(network(1))));

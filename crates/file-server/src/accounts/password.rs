@@ -1,7 +1,6 @@
-//! A password as the file of accounts has it: plain, or hashed by SHA-crypt.
+//! A password of the file of accounts: plain, or hashed by SHA-crypt.
 //!
-//! A hash is taken apart and checked when it is read, so that nothing is left in it that could be found
-//! wrong when somebody logs in: to compare it, the password is hashed and written in the same way.
+//! A hash is checked when it is read, so that no login can fail because of it.
 
 use sha_crypt::{ROUNDS_DEFAULT, Sha256Params, Sha512Params, sha256_crypt_b64, sha512_crypt_b64};
 use subtle::ConstantTimeEq;
@@ -9,7 +8,7 @@ use subtle::ConstantTimeEq;
 /// The longest password, in bytes.
 pub(super) const PASSWORD_BYTES_MAX: usize = 256;
 
-/// The most rounds of a hash: more would take a processor for over a second, at each guess.
+/// The most rounds of a hash. More would take a processor over a second for each guess.
 const ROUNDS_MAX: usize = 1_000_000;
 
 /// The longest salt, in bytes.
@@ -20,11 +19,11 @@ pub(super) enum Password {
     Hash(Hash),
 }
 
-/// `$5$` or `$6$`, the rounds if they are not the usual ones, salt and hash.
+/// `$5$` or `$6$`, the rounds if they are not the default, the salt and the hash.
 pub(super) struct Hash {
     params: Params,
     salt: String,
-    /// As it is written.
+    /// The hash, as it is written.
     hash: String,
 }
 
@@ -34,9 +33,9 @@ enum Params {
 }
 
 impl Password {
-    /// The password that stands behind a user's name; or what is wrong with it.
+    /// Reads the password of a line. The error is what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        // Those that are not SHA-crypt, and those behind a space, are no plain passwords either.
+        // Other hashes, and hashes behind a space, are no plain passwords either.
         if text.trim_start().starts_with('$') || text.starts_with("{SHA}") {
             return Hash::parse(text).map(Self::Hash);
         }
@@ -70,7 +69,7 @@ impl Hash {
                 Some(number).filter(|n| *n <= ROUNDS_MAX).ok_or(ROUNDS)?
             }
         };
-        // The digits have six bits each, and what is left for the last one is four or two.
+        // A digit has six bits; four or two are left for the last one.
         let (params, length, last_digits) = match scheme {
             "5" => (
                 Sha256Params::new(rounds).map(Params::Sha256),
@@ -97,7 +96,7 @@ impl Hash {
         })
     }
 
-    /// Whether it is the one of this password.
+    /// Whether this is the password.
     pub(super) fn is_of(&self, password: &str) -> bool {
         let (password, salt) = (password.as_bytes(), self.salt.as_bytes());
         let made = match &self.params {

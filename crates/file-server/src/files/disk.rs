@@ -1,17 +1,18 @@
-//! Puts on the disk what was written, until that fails for the first time.
+//! Syncs: they put on the disk what was written, until one fails.
 //!
-//! After a failed sync Linux takes the pages for clean. A second sync succeeds and proves nothing, and
-//! neither does reading the file, which shows what is in memory. So there is no second one: from the
-//! first failure on, every sync fails, and the server is told to stop.
+//! After a failed sync Linux marks the pages clean. A second sync succeeds and proves nothing, and so
+//! does reading the file, which reads the page cache. So there is no second one: after the first
+//! failure every sync fails, and the server stops.
 
 use std::fs::File;
 use std::io;
 use std::sync::OnceLock;
 
 use cap_std::fs::Dir;
+use rustix::fs::fsync;
 use rustix::io::Errno;
 
-use super::FilesError;
+use crate::error::FilesError;
 
 /// The syncs of one tree of files.
 #[derive(Default)]
@@ -21,9 +22,9 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Has `stop` called at the first sync that fails.
-    pub(super) fn when_it_fails(&self, stop: impl Fn() + Send + Sync + 'static) {
-        // A second caller has no say.
+    /// Calls `stop` at the first sync that fails.
+    pub(super) fn on_failure(&self, stop: impl Fn() + Send + Sync + 'static) {
+        // Only the first call counts.
         let _ = self.stop.set(Box::new(stop));
     }
 
@@ -32,20 +33,21 @@ impl Disk {
         self.failure.get().map(|errno| (*errno).into())
     }
 
-    /// Puts the contents of a file on the disk, and its length.
+    /// Syncs the contents and the length of a file.
     pub(super) fn sync_data(&self, file: &File) -> Result<(), FilesError> {
         self.sync(|| file.sync_data())
     }
 
-    /// Puts a file on the disk, with all that is known of it.
+    /// Syncs a file with all its metadata.
     pub(super) fn sync_all(&self, file: &File) -> Result<(), FilesError> {
         self.sync(|| file.sync_all())
     }
 
-    /// Puts a folder's entries on the disk. A [`Dir`] is only a path to it, which cannot be synced.
+    /// Syncs the names in a folder, which is open for reading ([`Root::open_folder`]).
+    ///
+    /// [`Root::open_folder`]: super::root::Root::open_folder
     pub(super) fn sync_folder(&self, folder: &Dir) -> Result<(), FilesError> {
-        let folder = folder.open(".")?;
-        self.sync(|| unless_unsupported(folder.sync_all()))
+        self.sync(|| unless_unsupported(fsync(folder)).map_err(io::Error::from))
     }
 
     fn sync(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<(), FilesError> {
@@ -61,13 +63,11 @@ impl Disk {
     }
 }
 
-/// Some network file systems cannot sync a folder, and say so. They have no other way to keep a name
-/// than the one they have gone already.
-fn unless_unsupported(synced: io::Result<()>) -> io::Result<()> {
-    let error = synced.as_ref().err().and_then(Errno::from_io_error);
-    match error {
-        Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-        Some(_) | None => synced,
+/// Some network file systems cannot sync a folder, and say so. A name is as safe there as it can be.
+fn unless_unsupported(synced: Result<(), Errno>) -> Result<(), Errno> {
+    match synced {
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Ok(()) | Err(_) => synced,
     }
 }
 
@@ -80,14 +80,13 @@ mod tests {
 
     #[test]
     fn that_a_folder_cannot_be_synced_is_no_failure() {
-        let synced = |errno: Errno| unless_unsupported(Err(errno.into()));
+        let synced = |errno: Errno| unless_unsupported(Err(errno));
         for unsupported in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS] {
             assert!(synced(unsupported).is_ok(), "{unsupported}");
         }
         for failed in [Errno::IO, Errno::NOSPC, Errno::DQUOT] {
             assert!(synced(failed).is_err(), "{failed}");
         }
-        assert!(unless_unsupported(Err(io::ErrorKind::Other.into())).is_err());
     }
 
     #[test]
@@ -95,7 +94,7 @@ mod tests {
         let disk = Disk::default();
         let stops = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&stops);
-        disk.when_it_fails(move || {
+        disk.on_failure(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         });
         disk.sync(|| Ok(())).unwrap();

@@ -1,13 +1,13 @@
-//! The digests of unfinished uploads, as far as their bytes have come. They wait here from one request
-//! to the next, so that an upload need not be read again at its end.
+//! The digests of unfinished uploads, over the bytes received so far. They are kept from one request to
+//! the next, so that an upload need not be read again at its end.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proto::http::digest::Hasher;
 
-/// Of so many uploads. For one more, any other is dropped: that upload is read again at its end, as all
-/// are after a restart.
+/// The most digests kept. For one more, another is dropped: that upload is read again at its end, as
+/// all are after a restart.
 const HASHERS_MAX: usize = 1024;
 
 /// The digests, by the names of the uploads.
@@ -15,8 +15,8 @@ const HASHERS_MAX: usize = 1024;
 pub(super) struct Hashers(Mutex<HashMap<String, (u64, Hasher)>>);
 
 impl Hashers {
-    /// Puts by the digest of the first `bytes` bytes of an upload.
-    pub(super) fn put(&self, name: &str, bytes: u64, hasher: Hasher) {
+    /// Keeps the digest of the first `bytes` bytes of an upload.
+    pub(super) fn insert(&self, name: &str, bytes: u64, hasher: Hasher) {
         let mut hashers = self.lock();
         if hashers.len() >= HASHERS_MAX
             && let Some(other) = hashers.keys().next().cloned()
@@ -26,15 +26,10 @@ impl Hashers {
         hashers.insert(name.to_owned(), (bytes, hasher));
     }
 
-    /// Takes out the digest of an upload, if it is that of its first `bytes` bytes.
-    pub(super) fn take(&self, name: &str, bytes: u64) -> Option<Hasher> {
+    /// Removes the digest of an upload, and returns it if it is that of the first `bytes` bytes.
+    pub(super) fn remove(&self, name: &str, bytes: u64) -> Option<Hasher> {
         let (hashed, hasher) = self.lock().remove(name)?;
         (hashed == bytes).then_some(hasher)
-    }
-
-    /// Drops the digest of an upload that is over.
-    pub(super) fn forget(&self, name: &str) {
-        self.lock().remove(name);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, (u64, Hasher)>> {
@@ -49,25 +44,25 @@ mod tests {
     #[test]
     fn a_digest_is_kept_for_the_bytes_it_is_of() {
         let hashers = Hashers::default();
-        hashers.put("a", 3, Hasher::default());
-        assert!(hashers.take("b", 3).is_none());
-        assert!(hashers.take("a", 3).is_some());
-        assert!(hashers.take("a", 3).is_none());
-        hashers.put("a", 3, Hasher::default());
-        assert!(hashers.take("a", 2).is_none());
+        hashers.insert("a", 3, Hasher::default());
+        assert!(hashers.remove("b", 3).is_none());
+        assert!(hashers.remove("a", 3).is_some());
+        assert!(hashers.remove("a", 3).is_none());
+        hashers.insert("a", 3, Hasher::default());
+        assert!(hashers.remove("a", 2).is_none());
     }
 
     #[test]
-    fn there_are_only_so_many() {
+    fn the_number_of_digests_is_limited() {
         let hashers = Hashers::default();
         for n in 0..=HASHERS_MAX {
-            hashers.put(&n.to_string(), 0, Hasher::default());
+            hashers.insert(&n.to_string(), 0, Hasher::default());
         }
         assert_eq!(hashers.lock().len(), HASHERS_MAX);
         let last = HASHERS_MAX.to_string();
-        assert!(hashers.take(&last, 0).is_some());
-        hashers.put(&last, 0, Hasher::default());
-        hashers.forget(&last);
+        assert!(hashers.remove(&last, 0).is_some());
+        hashers.insert(&last, 0, Hasher::default());
+        hashers.remove(&last, 0);
         assert_eq!(hashers.lock().len(), HASHERS_MAX - 1);
     }
 }

@@ -1,16 +1,16 @@
 //! What tells a file from any other, and from itself after a change.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cap_std::fs::{Metadata, MetadataExt};
+use proto::http::conditional::Version;
 use rustix::fs::Stat;
 
 /// A file is stable when its last change is at least this old. A younger one may change again within
 /// the same tick of the file system's clock.
 const AGE_MIN: Duration = Duration::from_secs(2);
 
-/// The identity of a file: any change of the file gives it another one.
+/// The identity of a file: a change of the file gives it another one.
 ///
 /// Two exceptions: a network file system may know of a change later, and a program that writes through
 /// a shared mapping may change a file without touching its time.
@@ -33,10 +33,10 @@ impl Identity {
     pub(crate) fn is_stable(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let last = u64::try_from(self.modified.0.max(self.changed.0));
-        let (Ok(now), Ok(last)) = (now, last) else {
-            return false;
-        };
-        Duration::from_secs(last) + AGE_MIN < now
+        match (last, now) {
+            (Ok(last), Ok(now)) => Duration::from_secs(last) + AGE_MIN < now,
+            (Err(_), _) | (_, Err(_)) => false,
+        }
     }
 
     /// Whether the contents are those of `other`, as far as the file's metadata tells. The time of the
@@ -44,6 +44,16 @@ impl Identity {
     pub(crate) fn has_contents_of(&self, other: &Self) -> bool {
         let changed = self.changed;
         *self == Self { changed, ..*other }
+    }
+
+    /// The version of the file, which clients compare: a file that is replaced or written to gets
+    /// another one. A file from the future counts as changed just now (RFC 9110 section 8.8.2.1).
+    pub(crate) fn version(&self) -> Version {
+        let (secs, nanos) = self.modified;
+        Version {
+            etag: format!("\"{:x}-{:x}-{secs:x}.{nanos:x}\"", self.inode, self.bytes),
+            modified: u64::try_from(secs).unwrap_or(0).min(seconds_now()),
+        }
     }
 }
 
@@ -69,4 +79,10 @@ impl From<Stat> for Identity {
             changed: (there.st_ctime, there.st_ctime_nsec as i64),
         }
     }
+}
+
+/// The seconds since 1970.
+pub(crate) fn seconds_now() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_1970.map_or(0, |since| since.as_secs())
 }

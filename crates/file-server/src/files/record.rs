@@ -1,10 +1,10 @@
-//! What is kept on disk beside an upload that can be gone on with: how far it has come, and the head
-//! of the request that began it.
+//! The record of a resumable upload: a file beside the temporary one that says how much of the upload
+//! is on the disk, and which request began it.
 //!
-//! The first line is written in place, and always has the same length. It counts the bytes that a
-//! sync has put on the disk, and no others: after a sync that failed, or a machine that stopped, the
-//! file may be longer than what is there of it. As it is written after that sync, an older line than
-//! the last is right too, and it needs a sync of its own only before a client is told of it.
+//! The first line is the [`Progress`]. It has a fixed length and is written in place. It counts only
+//! the bytes that were synced: after a failed sync or a power failure the temporary file may be longer
+//! than what the disk has of it. The line is written after that sync, so an older line is right too; it
+//! needs a sync of its own only before a client relies on it. Behind it stands the head of the request.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
@@ -15,13 +15,13 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use cli::args::DURATION_MAX;
 use rustix::fs::OFlags;
 
-use super::FilesError;
 use super::disk::Disk;
+use crate::error::FilesError;
 
-/// What a record is called, behind the name of the upload.
+/// How the name of a record ends, after the name of the upload.
 pub(super) const SUFFIX: &str = ".head";
 
-/// What it is called until it is whole.
+/// How its name ends until it is complete.
 pub(super) const NEW_SUFFIX: &str = ".head.new";
 
 /// The length of the first line, with its line feed.
@@ -30,14 +30,14 @@ const LINE_BYTES: usize = 72;
 /// The longest record that is read, in bytes: the head in it is at most twice as long as a request's.
 const BYTES_MAX: u64 = 32 * 1024;
 
-/// How far an upload has come.
+/// The stage of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Not all of it is there.
+    /// It is incomplete.
     Arriving,
-    /// It is being put in its place. If it is not where it arrived any more, it is there.
+    /// It is being renamed. If the temporary file is gone, it was renamed.
     Placing,
-    /// It is in its place, on the disk.
+    /// It is at its destination, on the disk.
     Finished,
 }
 
@@ -51,15 +51,15 @@ impl Stage {
     }
 }
 
-/// The first line.
+/// The progress of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Progress {
     pub(super) stage: Stage,
-    /// So many bytes are on the disk.
+    /// The bytes that are on the disk.
     pub(super) synced_bytes: u64,
-    /// How long the file is, if that is known.
+    /// The length of the file, if it is known.
     pub(super) length: Option<u64>,
-    /// How long this is kept if nobody goes on with it.
+    /// How long the upload is kept if nobody continues it.
     pub(super) keep: Duration,
 }
 
@@ -88,21 +88,21 @@ impl Progress {
                 "-" => None,
                 length => Some(length.parse().ok()?),
             },
-            // Not longer than any server says, whatever stands there.
+            // No server keeps an upload longer, whatever the file says.
             keep: Duration::from_secs(words.next()?.parse().ok()?).min(DURATION_MAX),
         };
         words.next().is_none().then_some(progress)
     }
 }
 
-/// The record of an upload. While it is open and locked, no other server touches the upload.
+/// The record of an upload. While it is locked, no other server touches the upload.
 pub(super) struct Record {
     file: File,
     progress: Progress,
 }
 
 impl Record {
-    /// Begins the record of the upload `name`. When this returns, both are on the disk.
+    /// Creates the record of the upload `name`. When this returns, the names of both are on the disk.
     pub(super) fn create(
         folder: &Dir,
         name: &str,
@@ -111,15 +111,15 @@ impl Record {
         disk: &Disk,
     ) -> Result<Self, FilesError> {
         let new = format!("{name}{NEW_SUFFIX}");
-        let created = Self::write(folder, &new, name, progress, head, disk);
+        let created = Self::create_as(folder, &new, name, progress, head, disk);
         created.inspect_err(|_| {
-            // It is not there, or of no use.
+            // Without the rest it is of no use.
             let _ = folder.remove_file(&new);
             let _ = folder.remove_file(file_name(name));
         })
     }
 
-    fn write(
+    fn create_as(
         folder: &Dir,
         new: &str,
         name: &str,
@@ -140,10 +140,10 @@ impl Record {
         Ok(Self { file, progress })
     }
 
-    /// Opens the record of the upload `name`, and reads the head in it.
+    /// Opens the record of the upload `name`, and reads the request's head in it.
     ///
     /// # Errors
-    /// [`FilesError::NotFound`] also for what is no record.
+    /// [`FilesError::NotFound`] if there is no record, and those of the disk.
     pub(super) fn open(folder: &Dir, name: &str) -> Result<(Self, Vec<u8>), FilesError> {
         // Others who may write in the folder may have put something else there.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -164,10 +164,10 @@ impl Record {
         Ok((Self { file, progress }, head))
     }
 
-    /// Keeps other servers from the upload.
+    /// Locks the upload against other servers.
     ///
     /// # Errors
-    /// [`FilesError::InUse`] if another server is at it.
+    /// [`FilesError::InUse`] if another server has locked it.
     pub(super) fn lock(&self) -> Result<(), FilesError> {
         match self.file.try_lock() {
             Err(TryLockError::WouldBlock) => Err(FilesError::InUse),
@@ -180,27 +180,39 @@ impl Record {
         self.progress
     }
 
-    /// Changes the first line, without a sync.
-    pub(super) fn note(&mut self, progress: Progress) -> io::Result<()> {
+    /// Writes the progress, without a sync.
+    pub(super) fn write(&mut self, progress: Progress) -> io::Result<()> {
         self.file.write_all_at(progress.encode().as_bytes(), 0)?;
         self.progress = progress;
         Ok(())
     }
 
-    /// Puts the first line on the disk. It is written once more: that it reads right does not mean
-    /// that the disk has it.
+    /// Syncs the progress. It is written once more: that it can be read does not mean that it is on the
+    /// disk.
     pub(super) fn save(&mut self, disk: &Disk) -> Result<(), FilesError> {
-        self.note(self.progress)?;
+        self.write(self.progress)?;
         disk.sync_data(&self.file)
     }
 }
 
-/// What the record of the upload `name` is called.
+/// The name of the record of the upload `name`.
 pub(super) fn file_name(name: &str) -> String {
     format!("{name}{SUFFIX}")
 }
 
-/// Removes the record of an upload; without it, nobody can go on with the upload.
+/// How much of the time is left that an upload, or the record of a finished one, is kept.
+pub(super) fn time_left(folder: &Dir, name: &str, keep: Duration) -> Duration {
+    let there = folder
+        .metadata(name)
+        .or_else(|_| folder.metadata(file_name(name)));
+    let age = match there.and_then(|there| there.modified()) {
+        Ok(modified) => modified.into_std().elapsed().unwrap_or_default(),
+        Err(_) => Duration::ZERO,
+    };
+    keep.saturating_sub(age)
+}
+
+/// Removes the record of an upload. Without it, nobody can continue the upload.
 pub(super) fn remove(folder: &Dir, name: &str) {
     match folder.remove_file(file_name(name)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

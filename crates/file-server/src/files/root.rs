@@ -1,13 +1,19 @@
-//! The folder that is served.
+//! The root, which is the folder that is served, and why no path leads out of it.
 //!
-//! It is known by its path, which may come to lead to another folder while the server runs: it is
-//! removed and made again, a link is switched, a disk is mounted on it. So before each use the
-//! folder at the path is compared with the one that is held open, and replaces it if it is another.
+//! 1. A request target is decoded once, into plain names ([`TreePath`](crate::path::TreePath)): no
+//!    `..`, no name with a slash.
+//! 2. A path is opened relative to the open root, by `openat2(2)` with `RESOLVE_BENEATH`, which
+//!    `cap-std` calls. The kernel follows names and symbolic links in one step, and refuses to leave
+//!    the root. There is no check before the use, so nobody can change a folder or a link between the
+//!    two (TOCTOU).
+//! 3. The kernel refuses every absolute link. One that leads into the root is rewritten to a path
+//!    beneath it, and step 2 opens that path. If somebody changes a link meanwhile, step 2 refuses.
+//! 4. Everything else happens to what step 2 has opened: a download reads the open file, and an upload
+//!    is created and renamed in the open folder.
 //!
-//! Everything is opened beneath it through `cap-std`, which has the kernel resolve the path
-//! (`openat2`). The kernel refuses every absolute link; so one that leads into the root is rewritten
-//! to a path beneath it, which the kernel resolves in turn. Nothing is ever opened by any other way,
-//! so that a link which is exchanged in the middle of this leads to a refusal and nowhere else.
+//! The root's own path may come to lead to another folder while the server runs: the folder is removed
+//! and made again, a link is switched, a disk is mounted. So before each use the folder at the path is
+//! compared with the open one.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -16,17 +22,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, Metadata, OpenOptions};
+use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
 use cli::escape::Escaped;
-use rustix::fs::{AtFlags, CWD, Stat, fstat, statat};
+use rustix::fs::{AtFlags, CWD, OFlags, Stat, fstat, statat};
 use rustix::io::Errno;
 
-use super::FilesError;
+use crate::error::FilesError;
 
-/// How many links are followed on the way to a file, as many as the kernel follows.
+/// The most links on the way to a file, as in the kernel.
 pub(super) const LINKS_MAX: usize = 40;
 
-/// What tells a file or a folder from all others, as long as it is held open.
+/// What tells a folder from all others, as long as it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -34,7 +40,7 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    /// That of what a path leads to, wherever that is.
+    /// The id of what a path leads to, wherever that is.
     fn at(path: &Path) -> io::Result<Self> {
         Ok(Self::from(statat(CWD, path, AtFlags::empty())?))
     }
@@ -53,7 +59,7 @@ impl From<Stat> for FileId {
     }
 }
 
-/// The path of the root, and the folder that was last found there.
+/// The path of the root, and the folder that was last there.
 pub(super) struct RootPath {
     path: PathBuf,
     found: RwLock<Option<Arc<Root>>>,
@@ -63,7 +69,7 @@ impl RootPath {
     /// Opens the root, by a path that may lead anywhere.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let root = Root::open(path)?;
-        // The folder that the server was started in may be replaced, too; `.` would not show it.
+        // The server's working directory may be replaced too; `.` would not show it.
         let absolute = std::path::absolute(path)
             .ok()
             .filter(|absolute| FileId::at(absolute).is_ok_and(|id| id == root.id));
@@ -73,7 +79,7 @@ impl RootPath {
         })
     }
 
-    /// The path of a file below the root, for looks that need no resolution beneath it.
+    /// The path of a file below the root, for what needs no resolution beneath it.
     pub(super) fn join(&self, path: &Path) -> PathBuf {
         self.path.join(path)
     }
@@ -94,7 +100,7 @@ impl RootPath {
 
     fn replace(&self, root: Root) -> Arc<Root> {
         let mut found = self.write();
-        // Another request may have been faster.
+        // Another request may have replaced it meanwhile.
         if let Some(found) = found.as_ref().filter(|found| found.id == root.id) {
             return Arc::clone(found);
         }
@@ -110,11 +116,11 @@ impl RootPath {
     }
 
     fn lose(&self, error: io::Error) -> FilesError {
-        // It may well be there.
+        // Then the folder may still be there.
         if let Some(Errno::MFILE | Errno::NFILE) = Errno::from_io_error(&error) {
             return FilesError::Busy(error);
         }
-        // What is held open keeps a disk from being unmounted.
+        // An open folder keeps its disk from being unmounted.
         let before = self.write().take();
         if before.is_some() {
             let path = self.path.to_string_lossy();
@@ -132,7 +138,7 @@ impl RootPath {
     }
 }
 
-/// A folder that stood at the root's path, held open.
+/// The open folder that was at the root's path.
 pub(super) struct Root {
     dir: Dir,
     pub(super) id: FileId,
@@ -149,21 +155,33 @@ impl Root {
         self.beneath(path, |dir, path| dir.open_with(path, options))
     }
 
+    /// Opens a folder, which need not be readable.
     pub(super) fn open_dir(&self, path: &Path) -> io::Result<Dir> {
         self.beneath(path, |dir, path| dir.open_dir(path))
+    }
+
+    /// Opens a folder for reading, so that it can be synced.
+    pub(super) fn open_folder(&self, path: &Path) -> io::Result<Dir> {
+        let mut options = OpenOptions::new();
+        let flags = OFlags::DIRECTORY.bits() as i32;
+        let folder = self.open_with(path, options.read(true).custom_flags(flags))?;
+        Ok(Dir::from_std_file(folder.into_std()))
     }
 
     pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.beneath(path, |dir, path| dir.metadata(path))
     }
 
-    /// Of the link itself, if one stands there.
+    /// The metadata of what is at a path; of the link itself, if it is one.
     pub(super) fn symlink_metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.beneath(path, |dir, path| dir.symlink_metadata(path))
     }
 
-    /// The path without links, of something that is there.
-    pub(super) fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+    /// The path of an existing folder, without links.
+    pub(super) fn without_links(&self, path: &Path) -> io::Result<PathBuf> {
+        if path.as_os_str().is_empty() {
+            return Ok(PathBuf::new());
+        }
         let path = self.beneath(path, |dir, path| dir.canonicalize(path))?;
         Ok(match path == Path::new(".") {
             true => PathBuf::new(),
@@ -171,7 +189,7 @@ impl Root {
         })
     }
 
-    /// The path that the link at a path leads to; `None` if that is not in the root.
+    /// The target of the link at a path; `None` if it is not in the root.
     pub(super) fn link_target(&self, link: &Path) -> io::Result<Option<PathBuf>> {
         let target = self.beneath(link, |dir, link| dir.read_link_contents(link))?;
         Ok(match target.is_absolute() {
@@ -180,12 +198,13 @@ impl Root {
         })
     }
 
-    /// Has `act` go to a path beneath the folder, by way of absolute links, too, that lead into it.
+    /// Calls `act` with a path beneath the root. If `act` fails because of an absolute link that leads
+    /// into the root, it is called again with a path around that link.
     fn beneath<T>(&self, path: &Path, act: impl Fn(&Dir, &Path) -> io::Result<T>) -> io::Result<T> {
         let mut path = Cow::Borrowed(or_dot(path));
         for _ in 0..LINKS_MAX {
             match act(&self.dir, &path) {
-                Err(error) if leads_out(&error) => match self.past_absolute_link(&path) {
+                Err(error) if leads_out(&error) => match self.around_absolute_link(&path) {
                     Some(inside) => path = Cow::Owned(or_dot(&inside).to_owned()),
                     None => return Err(error),
                 },
@@ -195,9 +214,9 @@ impl Root {
         Err(Errno::LOOP.into())
     }
 
-    /// The same path with the first absolute link on it replaced by what it leads to; `None` if
-    /// there is none, or it does not lead into the root.
-    fn past_absolute_link(&self, path: &Path) -> Option<PathBuf> {
+    /// The same path with its first absolute link replaced by the link's target; `None` if there is no
+    /// such link, or it does not lead into the root.
+    fn around_absolute_link(&self, path: &Path) -> Option<PathBuf> {
         let mut walked = PathBuf::new();
         let mut names: Vec<OsString> = path.iter().rev().map(OsString::from).collect();
         let mut links = 0;
@@ -224,8 +243,8 @@ impl Root {
         None
     }
 
-    /// What comes behind the root on an absolute path; `None` if the root is not on it. The root is
-    /// known by what it is, since it may be called in many ways.
+    /// The part of an absolute path below the root; `None` if the root is not on it. The root has many
+    /// paths, so it is recognised by its id.
     fn inside(&self, path: &Path) -> Option<PathBuf> {
         let is_root = |folder: &&Path| FileId::at(folder).is_ok_and(|id| id == self.id);
         let root = path.ancestors().find(is_root)?;
@@ -233,13 +252,13 @@ impl Root {
     }
 }
 
-/// Whether an error is the one that `cap-std` makes itself, so without a number, for a path that
-/// leads out of the root.
+/// Whether this error means that a path leads out of the root: `cap-std` itself makes it, without a
+/// number.
 pub(super) fn leads_out(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
 
-/// The root's own path is empty, which no system call takes.
+/// The root's own path is empty, which no system call accepts.
 fn or_dot(path: &Path) -> &Path {
     match path.as_os_str().is_empty() {
         true => Path::new("."),

@@ -1,103 +1,77 @@
-//! Finds the uploads that nobody goes on with.
+//! The sweeper: it removes the uploads that nobody continues.
 //!
-//! What other runs of a server have left is found in one pass over the tree, in the background; when
-//! another folder has come to the root's path, in one pass over that. What
-//! that pass finds but is still kept, and what this server's own clients break off, is remembered by
-//! its path, so that nothing else has to be looked at again.
+//! What earlier servers left is found by one search of the tree, in the background, and by another if a
+//! new folder comes to the root's path. What that search finds but keeps, and what this server's own
+//! clients interrupt, is remembered by its path (`expirations`), so that nothing else is searched again.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use cap_std::fs::Dir;
 use cli::escape::Escaped;
 
+use super::record::{self, Record};
 use super::root::Root;
-use super::{Files, record};
+use super::temporary::is_temporary;
+use super::tree::Files;
+use super::unfinished::to_append;
+use crate::error::FilesError;
 
-/// How many entries of folders a pass looks at.
+/// The most names that a search looks at.
 const ENTRIES_MAX: usize = 10_000_000;
 
-/// How many folders a pass has yet to look at.
+/// The most folders that a search has yet to look at.
 const FOLDERS_MAX: usize = 250_000;
 
-/// How many unfinished uploads are remembered. What comes beyond is left to the next start.
-const PATHS_MAX: usize = 65_536;
-
-/// What became of a file that a pass has found.
-pub(super) enum Swept {
-    /// It is none of ours.
+/// What the sweeper did with a file.
+enum Swept {
+    /// Nothing: the file is not a temporary one.
     Other,
-    /// It is still kept for so long.
+    /// It expires after this time.
     Kept(Duration),
     Removed,
 }
 
-/// The unfinished uploads that are known, by their paths below the root, and when each is to be
-/// looked at.
-#[derive(Default)]
-pub(super) struct UnfinishedPaths(Mutex<HashMap<PathBuf, Instant>>);
-
-impl UnfinishedPaths {
-    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has an upload looked at when it was kept for so long.
-    pub(super) fn add(&self, path: PathBuf, keep: Duration) {
-        let mut paths = self.lock();
-        if paths.len() < PATHS_MAX || paths.contains_key(&path) {
-            paths.insert(path, Instant::now() + keep);
-        }
-    }
-
-    fn take_due(&self) -> Vec<PathBuf> {
-        let now = Instant::now();
-        let due = self
-            .lock()
-            .extract_if(|_, due| *due <= now)
-            .collect::<Vec<_>>();
-        due.into_iter().map(|(path, _)| path).collect()
-    }
-}
-
 impl Files {
-    /// Removes what is left of uploads that nobody can, or will, go on with, as long as it `goes_on`:
-    /// in all folders of a root that is new to this server, and later of those that are known and due.
-    pub fn remove_unfinished(&self, goes_on: &dyn Fn() -> bool) {
+    /// Removes the expired uploads, as long as `must_continue` says so: from a root that is new to
+    /// this server by a search of all folders, later from the paths that are remembered.
+    pub(crate) fn sweep(&self, must_continue: &dyn Fn() -> bool) {
         let Ok(root) = self.root() else {
             return;
         };
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         let before = swept.replace(root.id);
         drop(swept);
-        match before == Some(root.id) {
-            true => self.remove_expired(&root, goes_on),
-            false => self.remove_leftovers(&root, goes_on),
+        let removed = match before == Some(root.id) {
+            true => self.sweep_expired(&root, must_continue),
+            false => self.sweep_all(&root, must_continue),
+        };
+        if removed > 0 {
+            log::info!("Removed {removed} unfinished uploads");
         }
     }
 
-    /// Looks in all folders, but not behind links.
-    pub(super) fn remove_leftovers(&self, root: &Root, goes_on: &dyn Fn() -> bool) {
+    /// Searches all folders, but follows no links. Returns the number of uploads removed.
+    pub(super) fn sweep_all(&self, root: &Root, must_continue: &dyn Fn() -> bool) -> usize {
         let (mut removed, mut entries, mut is_whole) = (0, 0, true);
-        // A stack and not a recursion, because a tree can be deep; and of paths, because it can be
+        // A stack and not a recursion, because a tree can be deep; and of paths, because a tree can be
         // wide, and an open folder takes a descriptor.
         let mut folders = vec![PathBuf::new()];
-        'pass: while goes_on()
+        'search: while must_continue()
             && let Some(path) = folders.pop()
         {
-            // What cannot be read is not ours.
+            // A folder that cannot be read has none of this server's files.
             let Ok(folder) = root.open_dir(&path) else {
                 continue;
             };
             for entry in folder.entries().into_iter().flatten().flatten() {
                 entries += 1;
-                if !goes_on() || entries > ENTRIES_MAX {
+                if !must_continue() || entries > ENTRIES_MAX {
                     is_whole = false;
-                    break 'pass;
+                    break 'search;
                 }
                 let Ok(kind) = entry.file_type() else {
                     continue;
@@ -107,20 +81,20 @@ impl Files {
                 } else if kind.is_dir() {
                     is_whole = false;
                 } else if kind.is_file() {
-                    removed += self.sweep(&folder, &path, &entry.file_name());
+                    removed += self.sweep_file(&folder, &path, &entry.file_name());
                 }
             }
         }
-        report(removed);
-        if !is_whole && goes_on() {
+        if !is_whole && must_continue() {
             log::warn!("the root is too large to look for unfinished uploads in all of it");
         }
+        removed
     }
 
-    fn remove_expired(&self, root: &Root, goes_on: &dyn Fn() -> bool) {
+    fn sweep_expired(&self, root: &Root, must_continue: &dyn Fn() -> bool) -> usize {
         let mut removed = 0;
-        for path in self.unfinished.take_due() {
-            if !goes_on() {
+        for path in self.expirations.remove_expired() {
+            if !must_continue() {
                 break;
             }
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -129,22 +103,22 @@ impl Files {
             let Ok(folder) = root.open_dir(parent) else {
                 continue;
             };
-            removed += self.sweep(&folder, parent, name);
-            // What is in its place has left its record.
+            removed += self.sweep_file(&folder, parent, name);
+            // A finished upload has left its record.
             if let (Some(name), false) = (name.to_str(), folder.exists(name)) {
                 let record = record::file_name(name);
-                removed += self.sweep(&folder, parent, OsStr::new(&record));
+                removed += self.sweep_file(&folder, parent, OsStr::new(&record));
             }
         }
-        report(removed);
+        removed
     }
 
-    /// Returns how many were removed.
-    fn sweep(&self, folder: &Dir, folder_path: &Path, name: &OsStr) -> usize {
+    /// Returns the number of uploads removed.
+    fn sweep_file(&self, folder: &Dir, folder_path: &Path, name: &OsStr) -> usize {
         let path = || folder_path.join(name);
-        match self.sweep_file(folder, name) {
+        match self.try_sweep(folder, name) {
             Ok(Swept::Removed) => return 1,
-            Ok(Swept::Kept(keep)) => self.unfinished.add(path(), keep),
+            Ok(Swept::Kept(keep)) => self.expirations.insert(path(), keep),
             Ok(Swept::Other) => {}
             // It was removed together with another, or by another server.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -156,10 +130,51 @@ impl Files {
         }
         0
     }
-}
 
-fn report(removed: usize) {
-    if removed > 0 {
-        log::info!("Removed {removed} unfinished uploads");
+    /// Removes a temporary file that has expired and that no server works on.
+    fn try_sweep(&self, folder: &Dir, name: &OsStr) -> io::Result<Swept> {
+        let Some(name) = name.to_str() else {
+            return Ok(Swept::Other);
+        };
+        let record_of = name.strip_suffix(record::NEW_SUFFIX);
+        let record_of = record_of.or_else(|| name.strip_suffix(record::SUFFIX));
+        let upload = record_of.unwrap_or(name);
+        if !is_temporary(OsStr::new(upload)) {
+            return Ok(Swept::Other);
+        }
+        // A record is removed together with its upload.
+        if record_of.is_some() && folder.try_exists(upload)? {
+            return Ok(Swept::Other);
+        }
+        // For writing, because some network file systems lock nothing else.
+        let file = match folder.open_with(name, &to_append()) {
+            // It belongs to another user's server.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(Swept::Other);
+            }
+            opened => opened?.into_std(),
+        };
+        // Locked until it is removed, so that nobody continues it meanwhile.
+        if file.try_lock().is_err() {
+            return Ok(Swept::Kept(self.resume_keep));
+        }
+        let left = record::time_left(folder, upload, self.keep_time_of(folder, upload));
+        if !left.is_zero() {
+            return Ok(Swept::Kept(left));
+        }
+        match record_of {
+            // The record of a finished upload is not counted.
+            Some(_) => folder.remove_file(name).map(|()| Swept::Other),
+            None => self.remove(folder, name).map(|()| Swept::Removed),
+        }
+    }
+
+    /// How long an upload is kept if nobody continues it; zero if nobody can.
+    fn keep_time_of(&self, folder: &Dir, name: &str) -> Duration {
+        match Record::open(folder, name) {
+            Ok((record, _)) => record.progress().keep,
+            Err(FilesError::NotFound) => Duration::ZERO,
+            Err(_) => self.resume_keep,
+        }
     }
 }

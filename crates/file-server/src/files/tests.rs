@@ -2,15 +2,31 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use daemon::AbortHandle;
 use tempfile::TempDir;
 
+use super::entries::*;
+use super::temporary::is_reserved;
 use super::*;
+use crate::error::FilesError;
+use crate::path::TreePath;
 
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn no_abort() -> Abort {
+    Box::new(|| {})
+}
+
+/// The path of the file in the head of a request.
+pub(super) fn target_of(head: &[u8]) -> Option<TreePath> {
+    let line = std::str::from_utf8(head).ok()?;
+    TreePath::decode(line.split(' ').nth(1)?).ok()
+}
 
 /// What a killed server has left.
 const LEFTOVER: &str = "root/site/.quartet-upload-67e55044-10b1-426f-9247-bb680e5fe0c8";
@@ -70,9 +86,12 @@ impl Tree {
         match self.files.find(&TreePath::decode(path).unwrap())? {
             Found::FolderWithoutSlash { .. } => Ok("to the slash".to_owned()),
             Found::Folder => Ok("a folder".to_owned()),
-            Found::File { file, bytes, .. } => {
+            Found::File { file, identity, .. } => {
                 let mut text = String::new();
-                (&file).take(bytes).read_to_string(&mut text).unwrap();
+                (&file)
+                    .take(identity.bytes())
+                    .read_to_string(&mut text)
+                    .unwrap();
                 Ok(text)
             }
         }
@@ -95,7 +114,7 @@ impl Tree {
     pub(super) fn check_upload(&self, path: &str, want: &str) {
         let done = self
             .begin(path)
-            .and_then(|mut upload| upload.finish(|_| true));
+            .and_then(|mut upload| upload.commit(|_| true));
         let got = done.map_or_else(|error| format!("{error:?}"), |_| "saved".to_owned());
         assert_eq!(got, want, "{path}");
     }
@@ -123,17 +142,17 @@ fn what_a_killed_server_left_is_removed_and_nothing_else() {
     let tree = tree();
     let mut upload = tree.begin("/site/under way").unwrap();
     let before = tree.listing().len();
-    tree.files.remove_unfinished(&|| true);
+    tree.files.sweep(&|| true);
     assert_eq!(tree.listing().len(), before - 1);
     assert!(!tree.top.path().join(LEFTOVER).exists());
-    upload.finish(|_| true).unwrap();
+    upload.commit(|_| true).unwrap();
     tree.check("/site/under%20way", "new /site/under way");
 }
 
 #[test]
 fn a_pass_ends_when_it_is_told_to() {
     let tree = tree();
-    tree.files.remove_unfinished(&|| false);
+    tree.files.sweep(&|| false);
     assert!(tree.top.path().join(LEFTOVER).exists());
 }
 
@@ -141,14 +160,14 @@ fn a_pass_ends_when_it_is_told_to() {
 fn what_is_due_is_removed_without_another_pass() {
     let root = tempfile::tempdir().unwrap();
     let files = Files::open(root.path(), 0, Duration::ZERO).unwrap();
-    files.remove_unfinished(&|| true);
+    files.sweep(&|| true);
     let mut upload = files.upload(&TreePath::decode("/new").unwrap(), 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, AbortHandle::default()).unwrap();
+    upload.make_resumable(head, None, no_abort()).unwrap();
     drop(upload);
     let other = root.path().join(Path::new(LEFTOVER).file_name().unwrap());
     fs::write(&other, "").unwrap();
-    files.remove_unfinished(&|| true);
+    files.sweep(&|| true);
     let names = fs::read_dir(root.path()).unwrap();
     let names: Vec<_> = names.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(names, [other], "nobody has looked for the other");
@@ -157,12 +176,12 @@ fn what_is_due_is_removed_without_another_pass() {
 #[test]
 fn another_root_is_looked_through_too() {
     let tree = tree();
-    tree.files.remove_unfinished(&|| true);
+    tree.files.sweep(&|| true);
     assert!(!tree.top.path().join(LEFTOVER).exists());
     fs::rename(tree.root(), tree.top.path().join("before")).unwrap();
     fs::create_dir_all(tree.root().join("site")).unwrap();
     fs::write(tree.top.path().join(LEFTOVER), "").unwrap();
-    tree.files.remove_unfinished(&|| true);
+    tree.files.sweep(&|| true);
     assert!(!tree.top.path().join(LEFTOVER).exists());
 }
 
@@ -173,12 +192,12 @@ fn each_upload_is_kept_as_long_as_the_server_said_where_it_began() {
     let short = Files::open(root.path(), 0, Duration::ZERO).unwrap();
     let mut upload = files.upload(&TreePath::decode("/new").unwrap(), 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, AbortHandle::default()).unwrap();
+    upload.make_resumable(head, None, no_abort()).unwrap();
     let resource = format!("/{}", upload.resource().display());
     drop(upload);
-    short.remove_unfinished(&|| true);
+    short.sweep(&|| true);
     let path = TreePath::decode(&resource).unwrap();
-    let Begun::Unfinished(unfinished) = short.take_up(&path, AbortHandle::default()).unwrap()
+    let Reopened::Incomplete(unfinished) = short.reopen(&path, no_abort(), target_of).unwrap()
     else {
         panic!("it is not finished");
     };
@@ -187,7 +206,7 @@ fn each_upload_is_kept_as_long_as_the_server_said_where_it_began() {
 }
 
 #[test]
-fn what_has_just_begun_is_not_swept_away_by_any_server() {
+fn what_has_just_reopened_is_not_swept_away_by_any_server() {
     let root = tempfile::tempdir().unwrap();
     let files = Files::open(root.path(), 0, DAY).unwrap();
     let other = Files::open(root.path(), 0, DAY).unwrap();
@@ -198,7 +217,7 @@ fn what_has_just_begun_is_not_swept_away_by_any_server() {
             let is_over = &is_over;
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    files.remove_leftovers(&files.root().unwrap(), &|| true);
+                    files.sweep_all(&files.root().unwrap(), &|| true);
                 }
             });
         }
@@ -217,17 +236,17 @@ fn an_upload_that_another_server_holds_is_in_use() {
     let tree = tree();
     let mut upload = tree.begin("/new").unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, AbortHandle::default()).unwrap();
+    upload.make_resumable(head, None, no_abort()).unwrap();
     let resource = upload.resource();
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
     drop(upload);
     let held = fs::File::open(tree.root().join(resource)).unwrap();
     held.lock().unwrap();
-    let refused = tree.files.take_up(&path, AbortHandle::default()).map(drop);
+    let refused = tree.files.reopen(&path, no_abort(), target_of).map(drop);
     assert!(matches!(refused, Err(FilesError::InUse)));
     drop(held);
     tree.files
-        .take_up(&path, AbortHandle::default())
+        .reopen(&path, no_abort(), target_of)
         .map(drop)
         .unwrap();
 }
@@ -238,7 +257,7 @@ fn a_record_that_is_never_due_ends_no_pass() {
     let record = tree.top.path().join(format!("{LEFTOVER}.head"));
     let line = format!("{:<8} {:>20} {:>20} {:>20}\n", "arriving", 0, "-", u64::MAX);
     fs::write(record, line + "PUT /x HTTP/1.1\r\n\r\n").unwrap();
-    tree.files.remove_unfinished(&|| true);
+    tree.files.sweep(&|| true);
     assert!(tree.top.path().join(LEFTOVER).exists());
 }
 
@@ -248,7 +267,7 @@ fn what_only_has_such_a_name_is_not_swept_away() {
     // The client's, of an upload to another server.
     let state = tree.root().join(".quartet-upload-a.txt");
     fs::write(&state, "{}").unwrap();
-    tree.files.remove_unfinished(&|| true);
+    tree.files.sweep(&|| true);
     assert!(state.exists());
 }
 
@@ -372,7 +391,7 @@ fn an_upload_appears_when_it_is_finished() {
     let mut upload = tree.begin("/a.txt").unwrap();
     assert_eq!(upload.bytes(), 10);
     tree.check("/a.txt", "root/a.txt");
-    upload.finish(|_| true).unwrap();
+    upload.commit(|_| true).unwrap();
     tree.check("/a.txt", "new /a.txt");
     tree.check_upload("/empty/%c3%a4", "saved");
     tree.check("/empty/ä", "new /empty/%c3%a4");
@@ -419,7 +438,7 @@ fn an_upload_that_fails_at_the_end_leaves_nothing() {
     let mut upload = tree.begin("/site/x").unwrap();
     fs::create_dir(tree.root().join("site/x")).unwrap();
     let before_it: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
-    assert!(matches!(upload.finish(|_| true), Err(FilesError::IsFolder)));
+    assert!(matches!(upload.commit(|_| true), Err(FilesError::IsFolder)));
     let left: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
     assert_eq!(left, before_it);
 
@@ -428,7 +447,7 @@ fn an_upload_that_fails_at_the_end_leaves_nothing() {
     fs::create_dir(tree.root().join("new")).unwrap();
     fs::write(tree.root().join("new/file"), "").unwrap();
     assert!(matches!(
-        upload.finish(|_| true),
+        upload.commit(|_| true),
         Err(FilesError::NotAFolder)
     ));
     let names = fs::read_dir(tree.root().join("new")).unwrap();
@@ -445,9 +464,9 @@ fn uploads_at_once_share_the_folders_they_make() {
     let mut first = tree.begin("/x/y/1").unwrap();
     let mut second = tree.begin("/x/y/2").unwrap();
     let third = tree.begin("/x/y/3").unwrap();
-    first.finish(|_| true).unwrap();
+    first.commit(|_| true).unwrap();
     drop(third);
-    second.finish(|_| true).unwrap();
+    second.commit(|_| true).unwrap();
     tree.check("/x/y/1", "new /x/y/1");
     tree.check("/x/y/2", "new /x/y/2");
 }
@@ -458,13 +477,13 @@ fn a_folder_swapped_for_a_link_leads_nowhere() {
     let mut upload = tree.begin("/site/file").unwrap();
     fs::rename(tree.root().join("site"), tree.root().join("moved")).unwrap();
     tree.link("../outside", "site");
-    assert!(matches!(upload.finish(|_| true), Err(FilesError::NotFound)));
+    assert!(matches!(upload.commit(|_| true), Err(FilesError::NotFound)));
     assert!(!tree.top.path().join("outside/file").exists());
     tree.check("/moved/file", "NotFound");
 
     let mut upload = tree.begin("/late/file").unwrap();
     tree.link("../outside", "late");
-    assert!(matches!(upload.finish(|_| true), Err(FilesError::NotFound)));
+    assert!(matches!(upload.commit(|_| true), Err(FilesError::NotFound)));
     assert!(!tree.top.path().join("outside/file").exists());
 }
 
@@ -473,16 +492,4 @@ fn a_root_is_a_folder() {
     let tree = tree();
     assert!(Files::open(&tree.root().join("a.txt"), 0, DAY).is_err());
     assert!(Files::open(&tree.root().join("gone"), 0, DAY).is_err());
-}
-
-#[test]
-fn errors_of_the_disk_keep_their_meaning() {
-    let from = |errno: Errno| FilesError::from(io::Error::from(errno));
-    assert!(matches!(from(Errno::NOSPC), FilesError::NoSpace(_)));
-    assert!(matches!(from(Errno::DQUOT), FilesError::NoSpace(_)));
-    assert!(matches!(from(Errno::ACCESS), FilesError::NotAllowed(_)));
-    assert!(matches!(from(Errno::ROFS), FilesError::NotAllowed(_)));
-    assert!(matches!(from(Errno::MFILE), FilesError::Busy(_)));
-    assert!(matches!(from(Errno::IO), FilesError::Storage(_)));
-    assert!(matches!(from(Errno::NODEV), FilesError::NotFound));
 }

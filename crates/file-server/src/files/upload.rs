@@ -1,88 +1,88 @@
-//! A file that is arriving.
+//! An upload: a file that arrives.
+//!
+//! Its bytes go to a temporary file in the deepest folder on its path that exists, so that the missing
+//! folders are made only for a complete file. Dropping an [`Upload`] before it is committed removes the
+//! temporary file again, unless it is resumable.
 
-use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io::{self, Seek, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use cli::exit::with_causes;
-use daemon::AbortHandle;
 use proto::http::conditional::Version;
 use proto::http::digest::{Digest, Hasher};
-use uuid::Uuid;
+use rustix::fs::{AtFlags, statat};
+use rustix::io::Errno;
 
-use super::owned::{self, Owned};
-use super::place::Place;
+use super::destination::Destination;
+use super::keyed_locks::{Abort, KeyedLock};
+use super::permissions::{self, Given};
 use super::record::{self, Progress, Record, Stage};
-use super::unfinished::Turn;
-use super::{Files, FilesError, TEMPORARY_PREFIX};
+use super::temporary;
+use super::tree::Files;
+use crate::error::FilesError;
 use crate::path::TreePath;
 
-/// While an upload is written, the free room is looked at anew after so many bytes.
+/// While an upload is written, the free room is checked again after this many bytes.
 const ROOM_CHECK_BYTES: u64 = 8 << 20;
 
-/// An upload that can be gone on with is synced after so many bytes: a server that is killed loses no
-/// more of it.
+/// A resumable upload is synced after this many bytes: a server that is killed loses no more of it.
 const SYNC_BYTES: u64 = 32 << 20;
 
-/// How often a temporary file is made anew that another server has swept away before it was locked.
+/// The most attempts to create a temporary file. An attempt is repeated if another server removes the
+/// file before it is locked.
 const CREATIONS_MAX: usize = 8;
 
-/// A file that is arriving. It stands in a hidden temporary file in the deepest folder on its way
-/// that exists, so that the folders still missing are made only for a file that is whole. Dropping
-/// it before [`Upload::finish`] has put the file in its place removes all of this again, unless it
-/// is to be kept for the client to go on with ([`Upload::keep`]).
-#[must_use = "an upload that is not finished is removed"]
-pub struct Upload<'f> {
+/// A file that arrives.
+#[must_use = "dropping an upload removes it"]
+pub(crate) struct Upload<'f> {
     pub(super) files: &'f Files,
     pub(super) path: TreePath,
     pub(super) file: File,
     bytes: u64,
-    /// Of all that was written, if that is wanted and was seen from its first byte.
+    /// The digest of all that was written, if it is wanted and began at the first byte.
     hasher: Option<Hasher>,
     room_checked_at: u64,
     pub(super) temporary: String,
-    pub(super) place: Place,
-    /// The folders that were made, by their paths in the one it is in: open, they would take a
+    pub(super) destination: Destination,
+    /// The folders that were made, by their paths below the existing one. Open, they would take a
     /// descriptor each, and a path has up to 2000 of them.
     pub(super) made: Vec<PathBuf>,
-    /// Whether the folder says who may use the file, if it is new.
+    /// Whether the folder gives new files an access control list.
     pub(super) has_default_acl: bool,
-    /// The mode and owner it was given.
-    pub(super) owned: Option<Owned>,
-    pub(super) is_placed: bool,
-    /// Of one that stays if it is broken off.
-    pub(super) kept: Option<Kept<'f>>,
+    /// The mode or ownership that the file was given.
+    pub(super) given: Option<Given>,
+    pub(super) is_renamed: bool,
+    resumable: Option<Resumable<'f>>,
 }
 
-/// What belongs to an upload that stays if it is broken off.
-pub(super) struct Kept<'f> {
-    pub(super) record: Record,
-    /// Nobody else works on it.
-    pub(super) _turn: Turn<'f>,
+/// The part of a resumable upload that others do not have.
+struct Resumable<'f> {
+    record: Record,
+    /// No other request works on it.
+    _lock: KeyedLock<'f, String>,
 }
 
-/// A point in an upload that it can go back to.
-pub struct Mark {
+/// A point in an upload to roll back to.
+pub(crate) struct Checkpoint {
     bytes: u64,
     hasher: Option<Hasher>,
 }
 
 impl Files {
-    /// Begins an upload that is to stand at `path`, in place of the file that may be there.
-    /// `bytes` is how long it will be, as far as that is known.
+    /// Begins an upload that is to stand at `path`, in place of the file that may be there. It will be
+    /// `bytes` bytes long, or 0 if that is not known.
     ///
     /// # Errors
     /// If no file can stand there, there is no room, and those of the disk.
-    pub fn upload(&self, path: &TreePath, bytes: u64) -> Result<Upload<'_>, FilesError> {
-        let place = self.place(path)?;
-        self.check_room(&place.folder, bytes)?;
-        let has_default_acl = owned::has_default_acl(&place.folder)?;
-        let mode = owned::mode_temporary(has_default_acl);
-        let (file, temporary) = create_temporary(&place.folder, mode)?;
+    pub(crate) fn upload(&self, path: &TreePath, bytes: u64) -> Result<Upload<'_>, FilesError> {
+        let destination = self.destination(path)?;
+        self.check_room(&destination.folder, bytes)?;
+        let has_default_acl = permissions::has_default_acl(&destination.folder);
+        let mode = permissions::mode_temporary(has_default_acl);
+        let (file, temporary) = create_temporary(&destination.folder, mode)?;
         Ok(Upload {
             files: self,
             path: path.clone(),
@@ -91,20 +91,20 @@ impl Files {
             hasher: None,
             room_checked_at: 0,
             temporary,
-            place,
+            destination,
             made: Vec::new(),
             has_default_acl,
-            owned: None,
-            is_placed: false,
-            kept: None,
+            given: None,
+            is_renamed: false,
+            resumable: None,
         })
     }
 
-    /// Whether so many bytes may still be written to the disk that a folder is on.
+    /// Checks that this many bytes may still be written to the disk of a folder.
     fn check_room(&self, folder: &Dir, bytes: u64) -> Result<(), FilesError> {
-        let disk = rustix::fs::fstatvfs(folder).map_err(io::Error::from)?;
+        let disk = rustix::fs::fstatvfs(folder)?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-        // Some file systems do not tell how large they are.
+        // Some file systems do not say how large they are.
         let is_known = disk.f_blocks > 0;
         match is_known && free_bytes < self.keep_free_bytes.saturating_add(bytes) {
             true => Err(FilesError::NoRoom),
@@ -113,146 +113,144 @@ impl Files {
     }
 }
 
-/// Makes the temporary file of an upload, and locks it, so that no server takes it for left over.
-/// One that looks in the very moment may have removed it.
+/// Creates the temporary file of an upload and locks it, so that no server's sweeper removes it. A
+/// sweeper may have removed it before it was locked.
 fn create_temporary(folder: &Dir, mode: u32) -> Result<(File, String), FilesError> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create_new(true).mode(mode);
     for _ in 0..CREATIONS_MAX {
-        let temporary = format!("{TEMPORARY_PREFIX}{}", Uuid::new_v4());
+        let temporary = temporary::new_name();
         let file = folder.open_with(&temporary, &options)?.into_std();
-        // Where files cannot be locked, nobody takes one for left over.
+        // Where files cannot be locked, no sweeper removes them.
         let is_swept = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-        match folder.symlink_metadata(&temporary) {
+        match statat(folder, &temporary, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) if !is_swept => return Ok((file, temporary)),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            Ok(_) | Err(_) => {}
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Err(FilesError::InUse)
 }
 
 impl<'f> Upload<'f> {
-    /// The upload to `path` that was broken off and now stands in `temporary`.
-    ///
-    /// # Errors
-    /// If no file can stand at `path`, or it does not lead through the folder it began in.
-    pub(super) fn broken_off(
+    /// The interrupted upload to `path` with this temporary file, which is in the folder of
+    /// `destination`.
+    pub(super) fn reopen(
         files: &'f Files,
         path: TreePath,
-        file: File,
-        temporary: String,
-        (folder, folder_path): (Dir, PathBuf),
-        kept: Kept<'f>,
-    ) -> Result<Self, FilesError> {
-        let mut place = files.place(&path)?;
-        let target = place.path();
-        // Others may have made some of the folders that were missing.
-        let below = target.strip_prefix(&folder_path).ok();
-        let missing = below.and_then(Path::parent).ok_or(FilesError::NotFound)?;
-        place.missing = missing.iter().map(OsStr::to_owned).collect();
-        place.folder = folder;
-        place.folder_path = folder_path;
-        let bytes = kept.record.progress().synced_bytes;
-        Ok(Self {
+        destination: Destination,
+        (file, temporary): (File, String),
+        record: Record,
+        lock: KeyedLock<'f, String>,
+    ) -> Self {
+        let bytes = record.progress().synced_bytes;
+        Self {
             files,
             path,
             file,
             bytes,
-            hasher: files.hashers.take(&temporary, bytes),
+            hasher: files.hashers.remove(&temporary, bytes),
             room_checked_at: 0,
             temporary,
-            has_default_acl: owned::has_default_acl(&place.folder)?,
-            place,
             made: Vec::new(),
-            owned: None,
-            is_placed: false,
-            kept: Some(kept),
-        })
+            has_default_acl: permissions::has_default_acl(&destination.folder),
+            destination,
+            given: None,
+            is_renamed: false,
+            resumable: Some(Resumable {
+                record,
+                _lock: lock,
+            }),
+        }
     }
 
-    /// The version of the file that stood in its place when the upload began.
-    pub fn replaced(&self) -> Option<Version> {
-        self.place.version()
+    /// The version of the file that stood at the destination when the upload began.
+    pub(crate) fn replaced(&self) -> Option<Version> {
+        self.destination.version()
     }
 
-    /// From now on, what has come stays if the upload is broken off, for the client to go on with;
-    /// `head` is the request that began it, and `length` how long the file is, if that is known.
-    /// `abort_handle` ends that request when the client comes back.
+    /// Makes the upload resumable: if it is interrupted, it is kept. `head` is the request that began
+    /// it, and `length` the file's length, if that is known. `abort` ends that request when the client
+    /// returns.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn keep(
+    pub(crate) fn make_resumable(
         &mut self,
         head: &[u8],
         length: Option<u64>,
-        abort_handle: AbortHandle,
+        abort: Abort,
     ) -> Result<(), FilesError> {
-        let turn = self.files.turns.take(&self.temporary, abort_handle)?;
+        let locks = &self.files.upload_locks;
+        let lock = locks.lock(self.temporary.clone(), Some(abort))?;
         let progress = Progress {
             stage: Stage::Arriving,
             synced_bytes: 0,
             length,
             keep: self.files.resume_keep,
         };
-        let disk = &self.files.disk;
-        let record = Record::create(&self.place.folder, &self.temporary, progress, head, disk)?;
-        self.kept = Some(Kept {
+        let (folder, disk) = (&self.destination.folder, &self.files.disk);
+        let record = Record::create(folder, &self.temporary, progress, head, disk)?;
+        self.resumable = Some(Resumable {
             record,
-            _turn: turn,
+            _lock: lock,
         });
         Ok(())
     }
 
-    /// Whether what has come stays if the upload is broken off.
-    pub fn is_kept(&self) -> bool {
-        self.kept.is_some()
+    /// Whether the upload is kept if it is interrupted.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.resumable.is_some()
     }
 
-    /// How long the file is, if that is known.
-    pub fn length(&self) -> Option<u64> {
-        self.kept.as_ref()?.record.progress().length
+    fn progress(&self) -> Option<Progress> {
+        Some(self.resumable.as_ref()?.record.progress())
     }
 
-    /// Keeps how long the file is.
+    /// The file's length, if that is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.progress()?.length
+    }
+
+    /// Records the file's length.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn set_length(&mut self, length: u64) -> Result<(), FilesError> {
-        self.note(|progress| progress.length = Some(length))
+    pub(crate) fn set_length(&mut self, length: u64) -> Result<(), FilesError> {
+        self.update_record(|progress| progress.length = Some(length))
     }
 
-    /// Whether there is room for all of it, which is so many bytes.
+    /// Checks that there is room for the whole file, of this many bytes.
     ///
     /// # Errors
     /// [`FilesError::NoRoom`], and those of the disk.
-    pub fn check_room(&self, bytes: u64) -> Result<(), FilesError> {
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), FilesError> {
         let more = bytes.saturating_sub(self.bytes);
-        self.files.check_room(&self.place.folder, more)
+        self.files.check_room(&self.destination.folder, more)
     }
 
-    /// From now on, nothing stays if the upload is broken off.
-    pub fn forget(&mut self) {
-        if self.kept.is_some() {
-            record::remove(&self.place.folder, &self.temporary);
-            self.files.hashers.forget(&self.temporary);
-            self.kept = None;
+    /// From now on, nothing is kept if the upload is interrupted.
+    pub(crate) fn discard(&mut self) {
+        if self.is_resumable() {
+            record::remove(&self.destination.folder, &self.temporary);
+            self.files.hashers.remove(&self.temporary, self.bytes);
+            self.resumable = None;
         }
     }
 
-    /// Where what has come stands, below the root: the path under which the client can go on.
-    pub fn resource(&self) -> PathBuf {
-        self.place.folder_path.join(&self.temporary)
+    /// The path of the temporary file below the root, under which the client can continue.
+    pub(crate) fn resource(&self) -> PathBuf {
+        self.destination.folder_path.join(&self.temporary)
     }
 
-    /// How long what has come is kept if nobody goes on with it.
-    pub fn keep_time(&self) -> Duration {
-        let kept = self.kept.as_ref();
-        kept.map_or(self.files.resume_keep, |kept| kept.record.progress().keep)
+    /// How long the upload is kept if nobody continues it.
+    pub(crate) fn keep_time(&self) -> Duration {
+        self.progress()
+            .map_or(self.files.resume_keep, |progress| progress.keep)
     }
 
-    /// Has the digest computed as the bytes come, if none has come yet.
-    pub fn hash(&mut self) {
+    /// Computes the digest as the bytes arrive, if none has arrived yet.
+    pub(crate) fn hash(&mut self) {
         if self.bytes == 0 {
             self.hasher = Some(Hasher::default());
         }
@@ -262,7 +260,7 @@ impl<'f> Upload<'f> {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn digest(&mut self) -> Result<Digest, FilesError> {
+    pub(crate) fn digest(&mut self) -> Result<Digest, FilesError> {
         if let Some(hasher) = &self.hasher {
             return Ok(hasher.clone().finish());
         }
@@ -274,9 +272,9 @@ impl<'f> Upload<'f> {
     ///
     /// # Errors
     /// [`FilesError::NoRoom`], and those of the disk.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
         if self.bytes - self.room_checked_at >= ROOM_CHECK_BYTES {
-            self.files.check_room(&self.place.folder, 0)?;
+            self.files.check_room(&self.destination.folder, 0)?;
             self.room_checked_at = self.bytes;
         }
         self.file.write_all(bytes)?;
@@ -284,31 +282,28 @@ impl<'f> Upload<'f> {
             hasher.update(bytes);
         }
         self.bytes += bytes.len() as u64;
-        match &self.kept {
-            Some(kept) if self.bytes - kept.record.progress().synced_bytes >= SYNC_BYTES => {
-                self.sync()
-            }
+        match self.synced_bytes() {
+            Some(synced) if self.bytes - synced >= SYNC_BYTES => self.sync(),
             Some(_) | None => Ok(()),
         }
     }
 
-    /// What [`Upload::go_back`] goes back to.
-    pub fn mark(&self) -> Mark {
-        Mark {
+    /// The point to which [`Upload::roll_back`] returns.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
             bytes: self.bytes,
             hasher: self.hasher.clone(),
         }
     }
 
-    /// Takes back all that came behind a mark.
+    /// Removes all that was written since a checkpoint.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn go_back(&mut self, to: Mark) -> Result<(), FilesError> {
+    pub(crate) fn roll_back(&mut self, to: Checkpoint) -> Result<(), FilesError> {
         if self.synced_bytes().is_some_and(|synced| synced > to.bytes) {
-            // Before other bytes come to stand there that are not synced.
-            let bytes = to.bytes;
-            self.note(|progress| progress.synced_bytes = bytes)?;
+            // Before bytes that are not synced take their place.
+            self.update_record(|progress| progress.synced_bytes = to.bytes)?;
             self.save_record()?;
         }
         self.file.set_len(to.bytes)?;
@@ -317,17 +312,16 @@ impl<'f> Upload<'f> {
         Ok(())
     }
 
-    /// How many bytes have been written.
-    pub fn bytes(&self) -> u64 {
+    /// The bytes that were written.
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Puts what has been written on the disk. Of an upload that is kept, what cannot be put there is
-    /// taken back.
+    /// Syncs what was written. A resumable upload loses what cannot be synced.
     ///
     /// # Errors
     /// [`FilesError::Unsynced`], and those of the disk.
-    pub fn sync(&mut self) -> Result<(), FilesError> {
+    pub(crate) fn sync(&mut self) -> Result<(), FilesError> {
         let synced_bytes = self.synced_bytes();
         if synced_bytes == Some(self.bytes) {
             return Ok(());
@@ -336,104 +330,97 @@ impl<'f> Upload<'f> {
             if let Some(bytes) = synced_bytes {
                 self.hasher = None;
                 self.bytes = bytes;
-                // If not now, then when somebody goes on.
+                // If it fails now, it is done when the upload continues.
                 let _ = self.file.set_len(bytes);
             }
             return Err(error);
         }
         let bytes = self.bytes;
-        self.note(|progress| progress.synced_bytes = bytes)
+        self.update_record(|progress| progress.synced_bytes = bytes)
     }
 
-    /// Puts what has been written on the disk, and that it is there: the client need not keep it.
+    /// Syncs what was written, and the record that says so: the client need not keep it.
     ///
     /// # Errors
     /// [`FilesError::Unsynced`], and those of the disk.
-    pub fn save(&mut self) -> Result<(), FilesError> {
+    pub(crate) fn save(&mut self) -> Result<(), FilesError> {
         self.sync()?;
         self.save_record()
     }
 
     fn save_record(&mut self) -> Result<(), FilesError> {
-        match &mut self.kept {
-            Some(kept) => kept.record.save(&self.files.disk),
+        match &mut self.resumable {
+            Some(resumable) => resumable.record.save(&self.files.disk),
             None => Ok(()),
         }
     }
 
-    /// Of an upload that is kept, how many bytes are on the disk.
+    /// The bytes of a resumable upload that are on the disk.
     fn synced_bytes(&self) -> Option<u64> {
-        Some(self.kept.as_ref()?.record.progress().synced_bytes)
+        Some(self.progress()?.synced_bytes)
     }
 
-    /// Notes in the record of an upload that is kept how far it has come.
-    pub(super) fn note(&mut self, change: impl FnOnce(&mut Progress)) -> Result<(), FilesError> {
-        if let Some(kept) = &mut self.kept {
-            let mut progress = kept.record.progress();
+    /// Changes the record of a resumable upload.
+    pub(super) fn update_record(
+        &mut self,
+        change: impl FnOnce(&mut Progress),
+    ) -> Result<(), FilesError> {
+        if let Some(resumable) = &mut self.resumable {
+            let mut progress = resumable.record.progress();
             change(&mut progress);
-            kept.record.note(progress)?;
+            resumable.record.write(progress)?;
         }
         Ok(())
     }
 
-    /// Leaves an upload that is kept to whoever goes on with it.
-    fn leave(&mut self) -> Result<(), FilesError> {
+    /// Records the stage; an upload whose stage is not known is not kept.
+    pub(super) fn set_stage(&mut self, stage: Stage) {
+        if let Err(error) = self.update_record(|progress| progress.stage = stage) {
+            log::warn!("{}: {}", self.temporary, with_causes(&error));
+            self.discard();
+        }
+    }
+
+    /// Leaves an interrupted upload in order for the request that continues it.
+    fn suspend(&mut self) -> Result<(), FilesError> {
         // A write that failed may have left a part of a piece.
         if self.file.metadata()?.len() != self.bytes {
             self.file.set_len(self.bytes)?;
         }
         self.sync()?;
         if let Some(hasher) = self.hasher.take() {
-            self.files.hashers.put(&self.temporary, self.bytes, hasher);
+            self.files
+                .hashers
+                .insert(&self.temporary, self.bytes, hasher);
         }
         Ok(())
-    }
-
-    /// Keeps that the file is not in its place: should it be missing one day, it is not there either.
-    pub(super) fn await_another(&mut self) {
-        if let Err(error) = self.note(|progress| progress.stage = Stage::Arriving) {
-            log::warn!("{}: {}", self.temporary, with_causes(&error));
-            self.forget();
-        }
-    }
-
-    /// Keeps that the file is in its place, for a client that does not get the reply.
-    pub(super) fn remember(&mut self) {
-        if let Err(error) = self.note(|progress| progress.stage = Stage::Finished) {
-            log::warn!("{}: {}", self.temporary, with_causes(&error));
-            self.forget();
-        }
     }
 }
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
-        if self.kept.is_some() {
-            self.files.unfinished.add(self.resource(), self.keep_time());
+        if self.is_resumable() {
+            let expirations = &self.files.expirations;
+            expirations.insert(self.resource(), self.keep_time());
         }
-        if self.is_placed {
+        if self.is_renamed {
             return;
         }
         for path in self.made.iter().rev() {
             // It stays if another upload has put something in it.
-            let _ = self.place.folder.remove_dir(path);
+            let _ = self.destination.folder.remove_dir(path);
         }
-        if self.kept.is_none() {
-            match self.place.folder.remove_file(&self.temporary) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    log::error!("{} stays behind: {error}", self.temporary);
-                }
-                // Or it was removed together with the folder.
-                _ => {}
+        if self.is_resumable() {
+            if let Err(error) = self.suspend() {
+                log::error!("{}: {}", self.temporary, with_causes(&error));
             }
-        } else if let Err(error) = self.leave() {
-            log::error!("{}: {}", self.temporary, with_causes(&error));
+            return;
+        }
+        match self.destination.folder.remove_file(&self.temporary) {
+            // It was removed together with its folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => log::error!("{} stays behind: {error}", self.temporary),
+            Ok(()) => {}
         }
     }
-}
-
-/// Whether a name is one that [`Files::upload`] gives a file that is arriving.
-pub(super) fn is_temporary(name: &OsStr) -> bool {
-    let id = name.as_bytes().strip_prefix(TEMPORARY_PREFIX.as_bytes());
-    id.is_some_and(|id| Uuid::try_parse_ascii(id).is_ok())
 }

@@ -1,11 +1,12 @@
-//! In which order what comes, with much room and with little.
+//! The order of the entries, with much memory and with little.
 
 use std::fs;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::files::list_limits::{ListLimits, MEMORY_BYTES};
 
 fn files(names: impl IntoIterator<Item = String>) -> (TempDir, Arc<Files>) {
     let root = tempfile::tempdir().unwrap();
@@ -31,22 +32,22 @@ fn names_of(mut entries: Entries) -> Vec<String> {
     names
 }
 
-/// What leaves no more room for the next window than there is for each in any case.
-fn nearly_all_room(files: &Files) -> Vec<Room> {
-    let rooms = std::iter::repeat_with(|| files.lists.take_room());
-    rooms
-        .take_while(|room| room.bytes > WINDOW_BYTES_MIN)
+/// Reserves so much memory that the next window has the least.
+fn nearly_all_memory(files: &Files) -> Vec<Memory> {
+    let windows = std::iter::repeat_with(|| files.list_limits.reserve());
+    windows
+        .take_while(|window| window.bytes > WINDOW_BYTES_MIN)
         .collect()
 }
 
 #[test]
-fn many_lists_at_once_have_room_for_thousands_of_names_each() {
-    let lists = Arc::new(Lists::default());
-    let rooms: Vec<_> = (0..40).map(|_| lists.take_room()).collect();
-    assert!(rooms.iter().all(|room| room.bytes > 256 << 10));
-    assert!(rooms.iter().map(|room| room.bytes).sum::<usize>() < ROOM_BYTES);
-    drop(rooms);
-    assert_eq!(lists.change_room(|left| *left), ROOM_BYTES);
+fn many_lists_at_once_have_memory_for_thousands_of_names_each() {
+    let limits = Arc::new(ListLimits::default());
+    let windows: Vec<_> = (0..40).map(|_| limits.reserve()).collect();
+    assert!(windows.iter().all(|window| window.bytes > 256 << 10));
+    assert!(windows.iter().map(|window| window.bytes).sum::<usize>() < MEMORY_BYTES);
+    drop(windows);
+    assert_eq!(limits.change_free(|left| *left), MEMORY_BYTES);
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn with_little_room_comes_the_same_as_with_much() {
         };
         let much = names_of(list(&files, order));
         assert_eq!(much.len(), all.len());
-        let held = nearly_all_room(&files);
+        let held = nearly_all_memory(&files);
         let mut little = list(&files, order);
         assert!(little.window.len() < 1000 && little.last.is_some());
         assert_eq!(little.batch().unwrap().len(), BATCH_ENTRIES);
@@ -97,7 +98,7 @@ fn with_little_room_comes_the_same_as_with_much() {
         drop(held);
         assert_eq!(names_of(little), much[BATCH_ENTRIES..]);
     }
-    assert_eq!(files.lists.change_room(|left| *left), ROOM_BYTES);
+    assert_eq!(files.list_limits.change_free(|left| *left), MEMORY_BYTES);
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn a_folder_that_goes_away_is_an_error_and_no_end() {
     for number in 0..2000 {
         fs::write(folder.join(number.to_string()), "").unwrap();
     }
-    let held = nearly_all_room(&files);
+    let held = nearly_all_memory(&files);
     let path = TreePath::decode("/f/").unwrap();
     let mut entries = files.list(&path, Order::default()).unwrap();
     fs::remove_dir_all(folder).unwrap();
@@ -130,15 +131,4 @@ fn a_folder_that_goes_away_is_an_error_and_no_end() {
     };
     assert!(matches!(error, FilesError::NotFound), "{error:?}");
     drop(held);
-}
-
-#[test]
-fn so_many_have_a_turn_at_once() {
-    let lists = Lists::default();
-    let mut turns: Vec<_> = (0..TURNS_MAX).map(|_| lists.turn().unwrap()).collect();
-    assert!(lists.turns.0.is_full());
-    turns.pop();
-    turns.push(lists.turn().unwrap());
-    drop(turns);
-    assert!(lists.turns.0.is_empty());
 }

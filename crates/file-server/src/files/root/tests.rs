@@ -2,8 +2,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
+use crate::error::FilesError;
+use crate::files::Files;
 use crate::files::tests::{DAY, Tree, tree};
-use crate::files::{Files, FilesError};
 
 /// Puts a new folder with a file in it in the place of the root.
 fn exchange_root(tree: &Tree) {
@@ -59,7 +60,7 @@ fn a_root_is_wherever_the_link_leads() {
     symlink("two", tree.top.path().join("next")).unwrap();
     fs::rename(tree.top.path().join("next"), &link).unwrap();
     tree.check("/version", "two");
-    assert!(matches!(upload.finish(|_| true), Err(FilesError::Moved)));
+    assert!(matches!(upload.commit(|_| true), Err(FilesError::Moved)));
     tree.check("/new", "NotFound");
     let left = tree.listing();
     assert!(!left.iter().any(|path| path.ends_with("new")), "{left:?}");
@@ -72,9 +73,9 @@ fn an_upload_is_not_saved_where_nobody_sees_it() {
     let mut in_site = tree.begin("/site/new").unwrap();
     fs::rename(tree.root().join("site"), tree.top.path().join("site")).unwrap();
     fs::create_dir(tree.root().join("site")).unwrap();
-    assert!(matches!(in_site.finish(|_| true), Err(FilesError::Moved)));
+    assert!(matches!(in_site.commit(|_| true), Err(FilesError::Moved)));
     exchange_root(&tree);
-    assert!(matches!(in_root.finish(|_| true), Err(FilesError::Moved)));
+    assert!(matches!(in_root.commit(|_| true), Err(FilesError::Moved)));
     let left = tree.listing();
     assert!(!left.iter().any(|path| path.ends_with("new")), "{left:?}");
 }

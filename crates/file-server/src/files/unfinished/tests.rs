@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::files::tests::{Tree, tree};
+use crate::files::tests::{Tree, no_abort, target_of, tree};
 
 /// An upload to `/new` that is kept, with these bytes in it, is broken off and taken up again.
 #[track_caller]
@@ -11,13 +11,13 @@ fn with_taken_up(tree: &Tree, bytes: &[u8], act: impl FnOnce(&mut Upload, &Path)
     let mut upload = tree.files.upload(&path, 0).unwrap();
     upload.hash();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, AbortHandle::default()).unwrap();
+    upload.make_resumable(head, None, no_abort()).unwrap();
     upload.write(bytes).unwrap();
     let resource = upload.resource();
     drop(upload);
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
-    let begun = tree.files.take_up(&path, AbortHandle::default()).unwrap();
-    let Begun::Unfinished(mut unfinished) = begun else {
+    let reopened = tree.files.reopen(&path, no_abort(), target_of).unwrap();
+    let Reopened::Incomplete(mut unfinished) = reopened else {
         panic!("it is finished");
     };
     assert_eq!(unfinished.upload.bytes(), bytes.len() as u64);
@@ -32,9 +32,9 @@ fn an_upload_in_parts_is_hashed_as_it_comes() {
         fs::write(path, "???").unwrap();
         upload.write(b"def").unwrap();
         assert_eq!(upload.digest().unwrap(), digest_of(b"abcdef"));
-        let mark = upload.mark();
+        let checkpoint = upload.checkpoint();
         upload.write(b"wrong").unwrap();
-        upload.go_back(mark).unwrap();
+        upload.roll_back(checkpoint).unwrap();
         assert_eq!(upload.digest().unwrap(), digest_of(b"abcdef"));
     });
 }
@@ -44,12 +44,12 @@ fn what_is_taken_back_is_not_counted_as_synced() {
     with_taken_up(&tree(), b"abc", |upload, path| {
         let record = || fs::read_to_string(path.with_extension("head")).unwrap();
         let counts = |bytes: &str| record().split_whitespace().nth(1) == Some(bytes);
-        let mark = upload.mark();
+        let checkpoint = upload.checkpoint();
         // More than what comes between two syncs.
         let piece = vec![b'd'; 1 << 20];
         (0..40).for_each(|_| upload.write(&piece).unwrap());
         assert!(!counts("3"), "{}", record());
-        upload.go_back(mark).unwrap();
+        upload.roll_back(checkpoint).unwrap();
         assert!(counts("3"), "{}", record());
         assert_eq!(fs::metadata(path).unwrap().len(), 3);
     });
@@ -61,14 +61,17 @@ fn a_link_that_stands_for_an_upload_leads_nowhere() {
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, AbortHandle::default()).unwrap();
+    upload.make_resumable(head, None, no_abort()).unwrap();
     let resource = upload.resource();
     drop(upload);
     fs::remove_file(tree.root().join(&resource)).unwrap();
     tree.link("a.txt", resource.to_str().unwrap());
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
-    let begun = tree.files.take_up(&path, AbortHandle::default()).map(drop);
-    assert!(matches!(begun, Err(FilesError::NotFound)), "{begun:?}");
+    let reopened = tree.files.reopen(&path, no_abort(), target_of).map(drop);
+    assert!(
+        matches!(reopened, Err(FilesError::NotFound)),
+        "{reopened:?}"
+    );
     tree.check("/a.txt", "root/a.txt");
 }
 
@@ -78,11 +81,11 @@ fn what_cannot_be_placed_now_can_be_later() {
     with_taken_up(&tree, b"abc", |upload, path| {
         let away = tree.top.path().join("away");
         fs::rename(tree.root(), &away).unwrap();
-        let placed = upload.finish(|_| true);
+        let placed = upload.commit(|_| true);
         assert!(matches!(placed, Err(FilesError::RootGone)), "{placed:?}");
         fs::rename(away, tree.root()).unwrap();
         assert!(path.exists());
-        assert!(upload.finish(|_| true).unwrap());
+        assert!(upload.commit(|_| true).unwrap());
     });
     tree.check("/new", "abc");
     // Also if it has met something on the last step.
@@ -91,16 +94,16 @@ fn what_cannot_be_placed_now_can_be_later() {
         new.lock().unwrap();
         let before = tree.files.version(&TreePath::decode("/new").unwrap());
         let before = before.unwrap();
-        let placed = upload.finish(|there| there == before.as_ref());
+        let placed = upload.commit(|there| there == before.as_ref());
         assert!(matches!(placed, Err(FilesError::InUse)), "{placed:?}");
         let record = fs::read_to_string(path.with_extension("head")).unwrap();
         assert!(record.starts_with("arriving "), "{record}");
     });
     // But not if it is wanted no more.
     with_taken_up(&tree, b"def", |upload, path| {
-        let placed = upload.finish(|_| false);
+        let placed = upload.commit(|_| false);
         assert!(matches!(placed, Err(FilesError::Changed)), "{placed:?}");
-        assert!(!upload.is_kept());
+        assert!(!upload.is_resumable());
         assert!(!path.with_extension("head").exists());
     });
 }
@@ -111,11 +114,11 @@ fn what_is_gone_altogether_is_not_in_its_place() {
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, AbortHandle::default()).unwrap();
+    upload.make_resumable(head, None, no_abort()).unwrap();
     upload.write(b"abc").unwrap();
     upload.sync().unwrap();
     upload
-        .note(|progress| progress.stage = Stage::Placing)
+        .update_record(|progress| progress.stage = Stage::Placing)
         .unwrap();
     let resource = upload.resource();
     drop(upload);
@@ -123,11 +126,11 @@ fn what_is_gone_altogether_is_not_in_its_place() {
     let moved = tree.top.path().join("moved");
     fs::rename(&temporary, &moved).unwrap();
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
-    let take_up = || tree.files.take_up(&path, AbortHandle::default());
-    assert!(matches!(take_up(), Err(FilesError::NotFound)));
+    let reopen = || tree.files.reopen(&path, no_abort(), target_of);
+    assert!(matches!(reopen(), Err(FilesError::NotFound)));
     // As after the rename of a server that was killed then.
     fs::rename(&moved, tree.root().join("new")).unwrap();
-    assert!(matches!(take_up(), Ok(Begun::Finished { bytes: 3, .. })));
+    assert!(matches!(reopen(), Ok(Reopened::Complete { bytes: 3, .. })));
 }
 
 #[test]
@@ -136,18 +139,21 @@ fn only_what_was_being_placed_and_is_missing_is_in_its_place() {
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
-    upload.keep(head, None, AbortHandle::default()).unwrap();
+    upload.make_resumable(head, None, no_abort()).unwrap();
     // As a server leaves it that is killed before the rename.
     upload
-        .note(|progress| progress.stage = Stage::Placing)
+        .update_record(|progress| progress.stage = Stage::Placing)
         .unwrap();
     let resource = upload.resource();
     drop(upload);
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
-    let begun = tree.files.take_up(&path, AbortHandle::default()).unwrap();
-    assert!(matches!(begun, Begun::Unfinished(_)));
-    drop(begun);
+    let reopened = tree.files.reopen(&path, no_abort(), target_of).unwrap();
+    assert!(matches!(reopened, Reopened::Incomplete(_)));
+    drop(reopened);
     fs::remove_file(tree.root().join(resource)).unwrap();
-    let begun = tree.files.take_up(&path, AbortHandle::default()).map(drop);
-    assert!(matches!(begun, Err(FilesError::NotFound)), "{begun:?}");
+    let reopened = tree.files.reopen(&path, no_abort(), target_of).map(drop);
+    assert!(
+        matches!(reopened, Err(FilesError::NotFound)),
+        "{reopened:?}"
+    );
 }

@@ -1,6 +1,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::sync::Barrier;
 use std::thread;
 
@@ -75,7 +76,7 @@ fn what_is_write_protected_is_not_replaced() {
     let mut upload = tree.begin("/a.txt").unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
     assert!(matches!(
-        upload.finish(|_| true),
+        upload.commit(|_| true),
         Err(FilesError::WriteProtected)
     ));
     tree.check("/a.txt", "root/a.txt");
@@ -109,7 +110,7 @@ fn a_new_file_has_the_mode_of_the_umask_and_none_before() {
     let mut upload = tree.begin("/x/new").unwrap();
     let temporary = tree.root().join(upload.resource());
     assert_eq!(mode_of(&temporary), 0o600);
-    upload.finish(|_| true).unwrap();
+    upload.commit(|_| true).unwrap();
     assert_eq!(mode_of(&tree.root().join("x/new")), mode_of(&usual));
 }
 
@@ -198,7 +199,7 @@ fn race(
         let mut upload = servers[number % 2].upload(&path, 0).unwrap();
         upload.write(&[b'0' + number as u8]).unwrap();
         start.wait();
-        match upload.finish(&is_wanted) {
+        match upload.commit(&is_wanted) {
             Ok(_) => 1,
             Err(FilesError::Changed | FilesError::InUse) => 0,
             Err(error) => panic!("{error:?}"),
@@ -243,7 +244,7 @@ fn of_those_who_ask_one_server_to_replace_a_version_one_wins_and_the_others_are_
         let replace = || {
             let mut upload = tree.begin("/a.txt").unwrap();
             start.wait();
-            upload.finish(|there| there == before.as_ref())
+            upload.commit(|there| there == before.as_ref())
         };
         let replaced: Vec<_> = thread::scope(|scope| {
             let all = [0; 4].map(|_| scope.spawn(replace));
@@ -264,7 +265,7 @@ fn uploads_that_give_up_take_no_folder_from_another() {
     assert!(tree.root().join("x/y").exists());
     drop(first);
     assert!(!tree.root().join("x").exists());
-    second.finish(|_| true).unwrap();
+    second.commit(|_| true).unwrap();
     tree.check("/x/y/2", "new /x/y/2");
 }
 
@@ -280,6 +281,6 @@ fn a_server_that_only_creates_replaces_nothing() {
     tree.check_upload("/new", "saved");
     let mut upload = tree.begin("/other").unwrap();
     fs::write(tree.root().join("other"), "before").unwrap();
-    assert!(matches!(upload.finish(|_| true), Err(FilesError::Exists)));
+    assert!(matches!(upload.commit(|_| true), Err(FilesError::Exists)));
     tree.check("/other", "before");
 }

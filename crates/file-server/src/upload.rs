@@ -9,20 +9,21 @@ use proto::http::digest::{self, Digest, Hasher};
 use proto::http::multipart;
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 
-use crate::connection::{Connections, TEXT, path_of, refusal, with_always};
-use crate::files::{FilesError, Upload};
-use crate::resume::{Part, inconsistent_length};
+use crate::error::FilesError;
+use crate::files::Upload;
+use crate::resumable::{Part, inconsistent_length};
+use crate::service::{FileService, TEXT, path_of, refusal, with_always};
 
-/// An upload is written in pieces of so many bytes, in however small pieces it comes.
-const PIECE_BYTES: usize = 256 * 1024;
+/// An upload is written in pieces of this size, in bytes, however small the pieces are that arrive.
+pub(crate) const PIECE_BYTES: usize = 256 * 1024;
 
-/// What the original server answers a whole upload.
+/// The reply of the original server to an upload.
 pub(crate) const SAVED: &str = "File received and saved\n";
 
-impl Connections {
-    /// Takes the body of a request for a file. Whatever can be refused is refused before the first
-    /// byte of the body is read, so that a client that waits for `100 Continue` need not send it.
-    pub(crate) fn take(
+impl FileService {
+    /// Saves the body of a request as a file. What can be refused is refused before the first byte of
+    /// the body is read, so that a client that waits for `100 Continue` need not send it.
+    pub(crate) fn upload(
         &self,
         request: &RequestHead,
         body: &mut dyn RequestBody,
@@ -44,12 +45,12 @@ impl Connections {
             return Err(Refusal::new(Status::BadRequest, sentence));
         }
         if let Some(boundary) = multipart::boundary(request)? {
-            return self.take_form(request, body, boundary);
+            return self.upload_form(request, body, boundary);
         }
         let path = path_of(request)?;
         let has_digest = !digests(request, "repr-digest")?.is_empty();
         let mut upload = self.files.upload(&path, length).map_err(refusal)?;
-        // Conditions come behind all other reasons to refuse (RFC 9110 section 13.2.1).
+        // Conditions come after all other reasons to refuse (RFC 9110 section 13.2.1).
         let current = upload.replaced();
         let create = self.files.check_create(current.is_some());
         create.map_err(refusal)?;
@@ -65,15 +66,15 @@ impl Connections {
         }
         self.append(&mut upload, request, body, length)?;
         match part {
-            None => self.place(request, &mut upload),
+            None => self.commit(request, &mut upload),
             Some(part) if part.is_last => self.complete(request, upload),
-            Some(_) => self.begun(&mut upload, request, length, body),
+            Some(_) => self.created(&mut upload, request, length, body),
         }
     }
 
-    /// Checks what all requests that write have in common.
+    /// Checks what all requests that upload have in common.
     pub(crate) fn check_upload(&self, request: &RequestHead) -> Result<(), Refusal> {
-        if self.read_only {
+        if self.config.read_only {
             let sentence = "this server takes no uploads";
             return Err(Refusal::new(Status::Forbidden, sentence));
         }
@@ -85,8 +86,8 @@ impl Connections {
         Ok(())
     }
 
-    /// Appends a request's body to an upload, which is `length` bytes long in the end, as far as
-    /// that is known. What has no right end, or not the digest that was announced, is an error.
+    /// Appends a request's body to an upload. The whole upload has `length` bytes, if that is known. A
+    /// body that ends early, or does not match its digest, is an error.
     pub(crate) fn append(
         &self,
         upload: &mut Upload,
@@ -95,23 +96,27 @@ impl Connections {
         length: Option<u64>,
     ) -> Result<(), Refusal> {
         let announced = digests(request, "content-digest")?;
-        let start = upload.mark();
+        let start = upload.checkpoint();
         let mut body = Hashed {
             input: body,
             hasher: (!announced.is_empty()).then(Hasher::default),
         };
-        self.fill(upload, &mut body, length)?;
+        let piece_bytes = match request.body {
+            BodyLength::Bytes(bytes) => bytes.clamp(1, PIECE_BYTES as u64) as usize,
+            _ => PIECE_BYTES,
+        };
+        self.fill(upload, &mut body, length, piece_bytes)?;
         match body.hasher.map(Hasher::finish) {
             Some(digest) if announced.iter().any(|announced| *announced != digest) => {
-                upload.go_back(start).map_err(refusal)?;
+                upload.roll_back(start).map_err(refusal)?;
                 Err(wrong_digest())
             }
             _ => Ok(()),
         }
     }
 
-    /// Puts a whole upload in its place, if it is what the request that began it says.
-    pub(crate) fn place(
+    /// Makes a complete upload a file, on the conditions of the request that began it.
+    pub(crate) fn commit(
         &self,
         began: &RequestHead,
         upload: &mut Upload,
@@ -120,16 +125,16 @@ impl Connections {
         if !announced.is_empty() {
             let digest = upload.digest().map_err(refusal)?;
             if announced.iter().any(|announced| *announced != digest) {
-                upload.forget();
+                upload.discard();
                 return Err(wrong_digest());
             }
         }
         let bytes = upload.bytes();
-        // Somebody else may have been faster, so the conditions are judged once more.
+        // Another request may have changed the file meanwhile, so the conditions are checked again.
         let is_wanted = |current: Option<&_>| conditional::judge(began, current) == Verdict::Go;
-        let is_new = upload.finish(is_wanted).map_err(refusal)?;
+        let is_new = upload.commit(is_wanted).map_err(refusal)?;
         log::debug!("Saved {}: {bytes} bytes", Escaped(began.path));
-        // The clients of the original server know no 201.
+        // The clients of the original server do not know 201.
         let status = match is_new && began.method == "PUT" {
             true => Status::Created,
             false => Status::Ok,
@@ -137,14 +142,16 @@ impl Connections {
         Ok(with_always(Response::new(status, TEXT, SAVED)))
     }
 
-    /// Appends what comes of a body to an upload, also if the rest does not come.
+    /// Appends a body to an upload, in pieces of this size. If the body ends early, what has arrived is
+    /// appended.
     pub(crate) fn fill(
         &self,
         upload: &mut Upload,
         body: &mut dyn Read,
         length: Option<u64>,
+        piece_bytes: usize,
     ) -> Result<(), Refusal> {
-        let mut piece = vec![0; PIECE_BYTES];
+        let mut piece = vec![0; piece_bytes];
         loop {
             let (bytes, read) = read_full(body, &mut piece);
             let end = upload.bytes() + bytes as u64;
@@ -152,9 +159,9 @@ impl Connections {
                 Some(length) if end > length => Err(inconsistent_length()),
                 _ => Ok(()),
             };
-            // Nothing good can come of it any more.
             let is_allowed = is_announced.and_then(|()| self.check_length(end));
-            is_allowed.inspect_err(|_| upload.forget())?;
+            // No further request can make it right.
+            is_allowed.inspect_err(|_| upload.discard())?;
             upload.write(&piece[..bytes]).map_err(refusal)?;
             if read.map_err(|error| body_refusal(&error))? == 0 {
                 return Ok(());
@@ -162,17 +169,19 @@ impl Connections {
         }
     }
 
+    /// Checks that an upload of this length is allowed.
     pub(crate) fn check_length(&self, bytes: u64) -> Result<(), Refusal> {
-        if bytes <= self.upload_bytes_max {
+        let bytes_max = self.config.upload_bytes_max;
+        if bytes <= bytes_max {
             return Ok(());
         }
-        let sentence = format!("the upload exceeds {} bytes", self.upload_bytes_max);
+        let sentence = format!("the upload exceeds {bytes_max} bytes");
         Err(Refusal::new(Status::ContentTooLarge, sentence))
     }
 }
 
-/// Reads until a piece is full or no more comes; returns how much of it was read, and what came of
-/// the last read, 0 at the end.
+/// Reads until a piece is full or the input ends. Returns the bytes read, and the result of the last
+/// read, which is 0 at the end.
 fn read_full(input: &mut dyn Read, piece: &mut [u8]) -> (usize, io::Result<usize>) {
     let mut bytes = 0;
     loop {
@@ -185,8 +194,8 @@ fn read_full(input: &mut dyn Read, piece: &mut [u8]) -> (usize, io::Result<usize
     }
 }
 
-/// The SHA-256 digests in a field of a request. Files are kept as they come, without a content
-/// coding, so that those of the content are those of the file.
+/// The SHA-256 digests in a field of a request. Uploads have no content coding, so the digest of the
+/// content is the digest of the file.
 fn digests(request: &RequestHead, name: &str) -> Result<Vec<Digest>, Refusal> {
     let mut digests = Vec::new();
     for value in request.fields(name) {
@@ -198,7 +207,7 @@ fn digests(request: &RequestHead, name: &str) -> Result<Vec<Digest>, Refusal> {
 }
 
 fn wrong_digest() -> Refusal {
-    let sentence = "the file is not the one that its digest was announced of";
+    let sentence = "the body does not match its digest";
     Refusal::new(Status::BadRequest, sentence)
 }
 

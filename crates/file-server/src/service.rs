@@ -1,4 +1,8 @@
-//! What a request is answered: by which method it is, and in which words it is refused.
+//! The requests of the file service: one function for each, and one place where errors become
+//! refusals.
+//!
+//! `download` answers GET and HEAD, `upload` POST and PUT, `resumable` everything under the path of an
+//! interrupted upload.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -11,51 +15,53 @@ use proto::http::response::Field;
 use proto::http::resumable::LIMIT;
 use proto::http::{Refusal, RequestHead, Status};
 
+use crate::Config;
 use crate::access_log::AccessLog;
 use crate::accounts::Accounts;
 use crate::digests::Digests;
+use crate::error::FilesError;
 use crate::file_cache::FileCache;
-use crate::files::{Files, FilesError};
+use crate::files::Files;
 use crate::page::{self, UploadRules};
 use crate::path::TreePath;
 
-/// A connection alone on the server may be idle so long, one second less for every other...
+/// The idle timeout of a connection that is alone on the server. Every other one takes off a second...
 const IDLE_MAX: Duration = Duration::from_secs(20);
-/// ...but never less than this.
+/// ...but this much is left.
 const IDLE_MIN: Duration = Duration::from_secs(5);
 
-/// How the methods of the path under which an upload continues are listed.
+/// The methods of the path of an interrupted upload.
 pub(crate) const ALLOWED_OF_RESOURCE: &str = "DELETE, GET, HEAD, OPTIONS, PATCH";
 
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The connections to the files.
-pub(crate) struct Connections {
+/// The fields of every reply that has a body, or whose body may be cached. A browser must believe the
+/// type that it is told, or a text could act as a page. And it must ask whether its cached body is
+/// still right, or it would guess how long that is so.
+pub(crate) const ALWAYS: [Field; 2] = [
+    ("Cache-Control", Cow::Borrowed("no-cache")),
+    ("X-Content-Type-Options", Cow::Borrowed("nosniff")),
+];
+
+/// The file service.
+pub(crate) struct FileService {
+    pub(crate) config: Config,
     pub(crate) files: Arc<Files>,
-    pub(crate) read_only: bool,
-    pub(crate) has_listing: bool,
-    pub(crate) upload_bytes_max: u64,
-    pub(crate) access_log: Option<AccessLog>,
-    /// How long what has come of an upload is kept when it was broken off.
-    pub(crate) resume_keep: Duration,
-    /// How long the sender of an upload may be silent.
-    pub(crate) body_timeout: Duration,
+    pub(crate) file_cache: FileCache,
+    pub(crate) digests: Digests,
     /// Who may upload; `None` is everybody.
     pub(crate) accounts: Option<Accounts>,
-    pub(crate) digests: Digests,
-    pub(crate) file_cache: FileCache,
-    /// Whether only they may read, too.
-    pub(crate) auth_all: bool,
+    pub(crate) access_log: Option<AccessLog>,
 }
 
-impl Handler for Connections {
+impl Handler for FileService {
     fn handle(
         &self,
         peer: SocketAddr,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
-        let response = match self.act(peer, request, body) {
+        let response = match self.dispatch(peer, request, body) {
             Err(refusal) if page::is_wanted(request) => {
                 log::debug!("Refused: {refusal}");
                 self.refused(request, &refusal)
@@ -84,12 +90,12 @@ impl Handler for Connections {
     }
 
     fn body_timeout(&self) -> Duration {
-        self.body_timeout
+        self.config.body_timeout
     }
 }
 
-impl Connections {
-    fn act(
+impl FileService {
+    fn dispatch(
         &self,
         peer: SocketAddr,
         request: &RequestHead<'_>,
@@ -102,18 +108,10 @@ impl Connections {
         }
         match request.method {
             "OPTIONS" => Ok(self.options(is_resource)),
-            _ if is_resource => self.go_on(request, body),
+            _ if is_resource => self.resource(request, body),
             "GET" | "HEAD" => self.download(request),
-            "POST" | "PUT" => self.take(request, body),
+            "POST" | "PUT" => self.upload(request, body),
             _ => Ok(self.not_allowed(self.allowed())),
-        }
-    }
-
-    /// The reply that refuses a request that was understood: to a browser, a page.
-    pub(crate) fn refused(&self, request: &RequestHead, refusal: &Refusal) -> Response {
-        match page::is_wanted(request) {
-            true => with_always(page::refusal(request, refusal)),
-            false => self.refuse(refusal),
         }
     }
 
@@ -123,43 +121,44 @@ impl Connections {
             false => self.allowed(),
         };
         let response = Response::empty(Status::NoContent).with_field("Allow", allowed);
-        match self.read_only {
+        match self.config.read_only {
             true => response,
-            false => response.with_field(LIMIT, self.limit(self.resume_keep)),
+            false => response.with_field(LIMIT, self.limit(self.config.resume_keep)),
         }
     }
 
-    /// What the page of a folder says about uploads, if they are taken.
-    pub(crate) fn upload_rules(&self) -> Option<UploadRules> {
-        let rules = UploadRules {
-            bytes_max: self.upload_bytes_max,
-            create_only: self.files.check_create(true).is_err(),
-            needs_password: self.accounts.is_some(),
-        };
-        (!self.read_only).then_some(rules)
+    fn allowed(&self) -> &'static str {
+        match self.config.read_only {
+            true => "GET, HEAD, OPTIONS",
+            false => "GET, HEAD, OPTIONS, POST, PUT",
+        }
     }
 
+    /// The reply to a method that is not allowed.
     pub(crate) fn not_allowed(&self, allowed: &'static str) -> Response {
         let sentence = format!("the methods here are {allowed}");
         let refusal = Refusal::new(Status::MethodNotAllowed, sentence);
         self.refuse(&refusal).with_field("Allow", allowed)
     }
 
-    fn allowed(&self) -> &'static str {
-        match self.read_only {
-            true => "GET, HEAD, OPTIONS",
-            false => "GET, HEAD, OPTIONS, POST, PUT",
+    /// The reply that refuses a request: a page for a browser, a line of text for others.
+    pub(crate) fn refused(&self, request: &RequestHead, refusal: &Refusal) -> Response {
+        match page::is_wanted(request) {
+            true => with_always(page::refusal(request, refusal)),
+            false => self.refuse(refusal),
         }
     }
-}
 
-/// What stands in all replies that have a body, or whose body may be kept. A browser is to believe the
-/// type it is told; else a text could be made to act as a page. And it is to ask whether what it has
-/// kept is still right; else it would guess for how long that is so.
-pub(crate) const ALWAYS: [Field; 2] = [
-    ("Cache-Control", Cow::Borrowed("no-cache")),
-    ("X-Content-Type-Options", Cow::Borrowed("nosniff")),
-];
+    /// What the page of a folder says about uploads; `None` if the server accepts none.
+    pub(crate) fn upload_rules(&self) -> Option<UploadRules> {
+        let rules = UploadRules {
+            bytes_max: self.config.upload_bytes_max,
+            create_only: self.config.create_only,
+            needs_password: self.accounts.is_some(),
+        };
+        (!self.config.read_only).then_some(rules)
+    }
+}
 
 /// The same reply with [`ALWAYS`].
 pub(crate) fn with_always(mut response: Response) -> Response {
@@ -167,21 +166,24 @@ pub(crate) fn with_always(mut response: Response) -> Response {
     response
 }
 
-/// Whether the last name of a path may start with a dot; to decode it would take longer.
+/// Whether the last name of a path may start with a dot. To decode the path would take longer.
 fn may_be_hidden(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     name.starts_with(['.', '%'])
 }
 
-/// The path that a request is about.
+/// The path of a request's target.
 pub(crate) fn path_of(request: &RequestHead) -> Result<TreePath, Refusal> {
-    let path = TreePath::decode(request.path);
-    path.map_err(|error| Refusal::new(Status::BadRequest, error.to_string()))
+    TreePath::decode(request.path).map_err(refusal)
 }
 
-/// The refusal that goes with an error of the files. What the disk did is logged in full.
-pub(crate) fn refusal(error: FilesError) -> Refusal {
+/// The refusal for an error of the files. The cause goes to the log, and not to the client.
+pub(crate) fn refusal(error: impl Into<FilesError>) -> Refusal {
+    let error = error.into();
     let status = match &error {
+        FilesError::Path(_) | FilesError::NameTooLong | FilesError::NameRefused(_) => {
+            Status::BadRequest
+        }
         FilesError::NotFound => Status::NotFound,
         FilesError::NotAllowed(_) | FilesError::Reserved | FilesError::WriteProtected => {
             Status::Forbidden
@@ -190,7 +192,6 @@ pub(crate) fn refusal(error: FilesError) -> Refusal {
         | FilesError::NotAFolder
         | FilesError::NotAFile
         | FilesError::Exists => Status::Conflict,
-        FilesError::NameTooLong | FilesError::NameRefused(_) => Status::BadRequest,
         FilesError::TooLarge(_) => Status::ContentTooLarge,
         FilesError::Changed => Status::PreconditionFailed,
         FilesError::InUse => Status::Locked,
@@ -201,17 +202,12 @@ pub(crate) fn refusal(error: FilesError) -> Refusal {
         FilesError::NoSpace(_) | FilesError::NoRoom => Status::InsufficientStorage,
         FilesError::Storage(_) | FilesError::Unsynced(_) => Status::InternalServerError,
     };
-    match &error {
-        FilesError::Busy(_)
-        | FilesError::NoSpace(_)
-        | FilesError::Storage(_)
-        | FilesError::Unsynced(_) => {
-            log::error!("{}", with_causes(&error));
-        }
-        FilesError::NotAllowed(_) | FilesError::NameRefused(_) | FilesError::TooLarge(_) => {
-            log::warn!("{}", with_causes(&error));
-        }
-        _ => {}
+    if std::error::Error::source(&error).is_some() {
+        let level = match status {
+            Status::Forbidden | Status::BadRequest | Status::ContentTooLarge => log::Level::Warn,
+            _ => log::Level::Error,
+        };
+        log::log!(level, "{}", with_causes(&error));
     }
     Refusal::new(status, error.to_string())
 }
@@ -224,31 +220,31 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::tests::config_of;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
-    fn connections(upload_bytes_max: u64) -> (TempDir, Connections) {
+    fn service(upload_bytes_max: u64) -> (TempDir, FileService) {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("site")).unwrap();
         fs::write(root.path().join("site/index.html"), "page").unwrap();
-        let connections = Connections {
+        let service = FileService {
+            config: Config {
+                upload_bytes_max,
+                has_listing: false,
+                ..config_of("")
+            },
             files: Files::open(root.path(), 0, DAY).unwrap().into(),
-            read_only: false,
-            has_listing: false,
-            upload_bytes_max,
-            access_log: None,
-            resume_keep: DAY,
-            body_timeout: DAY,
-            accounts: None,
-            digests: Digests::default(),
             file_cache: FileCache::default(),
-            auth_all: false,
+            digests: Digests::default(),
+            accounts: None,
+            access_log: None,
         };
-        (root, connections)
+        (root, service)
     }
 
     /// The status of the reply to a request, and one of its fields if it has it.
-    fn ask(connections: &Connections, line: &str, body: &str, field: &str) -> (u16, String) {
+    fn ask(service: &FileService, line: &str, body: &str, field: &str) -> (u16, String) {
         // Further lines are further fields.
         let (line, fields) = line.split_once('\n').unwrap_or((line, ""));
         let fields: String = fields.lines().map(|field| format!("{field}\r\n")).collect();
@@ -261,7 +257,7 @@ mod tests {
         };
         let head = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}{framing}\r\n");
         let request = RequestHead::parse(head.as_bytes()).unwrap();
-        match connections.act(([127, 0, 0, 1], 1).into(), &request, &mut body.as_bytes()) {
+        match service.dispatch(([127, 0, 0, 1], 1).into(), &request, &mut body.as_bytes()) {
             Ok(response) => {
                 let mut lines = Vec::new();
                 put_fields(&mut lines, &response.fields);
@@ -277,52 +273,52 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(connections: &Connections, line: &str, body: &str, code: u16) {
-        assert_eq!(ask(connections, line, body, "").0, code, "{line}");
+    fn check(service: &FileService, line: &str, body: &str, code: u16) {
+        assert_eq!(ask(service, line, body, "").0, code, "{line}");
     }
 
     #[test]
     fn each_request_has_its_status() {
-        let (root, connections) = connections(10);
-        check(&connections, "GET /site/", "", 200);
-        check(&connections, "HEAD /site/index.html", "", 200);
-        check(&connections, "GET /", "", 404);
-        check(&connections, "GET /../x", "", 400);
-        check(&connections, "DELETE /x", "", 405);
-        check(&connections, "OPTIONS *", "", 204);
-        check(&connections, "POST /x", "whole", 200);
-        check(&connections, "GET /x", "", 200);
-        check(&connections, "POST /empty", "", 200);
-        check(&connections, "POST /x", "none", 411);
-        check(&connections, "POST /y", "just right", 200);
-        check(&connections, "POST /z", "one too many", 413);
-        check(&connections, "POST /a%2fb", "x", 400);
-        check(&connections, "POST /site", "x", 409);
-        check(&connections, "POST /x/y", "x", 409);
-        check(&connections, "POST /.quartet-upload-x", "x", 403);
+        let (root, service) = service(10);
+        check(&service, "GET /site/", "", 200);
+        check(&service, "HEAD /site/index.html", "", 200);
+        check(&service, "GET /", "", 404);
+        check(&service, "GET /../x", "", 400);
+        check(&service, "DELETE /x", "", 405);
+        check(&service, "OPTIONS *", "", 204);
+        check(&service, "POST /x", "whole", 200);
+        check(&service, "GET /x", "", 200);
+        check(&service, "POST /empty", "", 200);
+        check(&service, "POST /x", "none", 411);
+        check(&service, "POST /y", "just right", 200);
+        check(&service, "POST /z", "one too many", 413);
+        check(&service, "POST /a%2fb", "x", 400);
+        check(&service, "POST /site", "x", 409);
+        check(&service, "POST /x/y", "x", 409);
+        check(&service, "POST /.quartet-upload-x", "x", 403);
         assert_eq!(fs::read(root.path().join("x")).unwrap(), b"whole");
         assert!(!root.path().join("z").exists());
     }
 
     #[test]
     fn a_chunked_upload_is_limited_as_it_comes() {
-        let (root, connections) = connections(6);
-        check(&connections, "POST /x", "chunked", 413);
+        let (root, service) = service(6);
+        check(&service, "POST /x", "chunked", 413);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "the site");
     }
 
     #[test]
     fn a_read_only_server_takes_nothing() {
-        let (_root, mut connections) = connections(10);
-        connections.read_only = true;
-        check(&connections, "POST /x", "x", 403);
-        let (code, allow) = ask(&connections, "DELETE /x", "", "Allow");
+        let (_root, mut service) = service(10);
+        service.config.read_only = true;
+        check(&service, "POST /x", "x", 403);
+        let (code, allow) = ask(&service, "DELETE /x", "", "Allow");
         assert_eq!((code, allow.as_str()), (405, "GET, HEAD, OPTIONS"));
     }
 
     #[test]
     fn the_fuller_the_server_the_shorter_the_idle_timeout() {
-        let (_root, connections) = connections(0);
+        let (_root, service) = service(0);
         for (open, secs) in [
             (0, 20),
             (1, 19),
@@ -333,28 +329,28 @@ mod tests {
             (9999, 5),
         ] {
             let want = Duration::from_secs(secs);
-            assert_eq!(connections.idle_timeout(open), want, "{open}");
+            assert_eq!(service.idle_timeout(open), want, "{open}");
         }
     }
 
     #[test]
     fn a_folder_without_its_slash_is_redirected_on_this_server() {
-        let (_root, connections) = connections(0);
-        let (code, location) = ask(&connections, "GET //site?q", "", "Location");
+        let (_root, service) = service(0);
+        let (code, location) = ask(&service, "GET //site?q", "", "Location");
         assert_eq!((code, location.as_str()), (301, "./site/?q"));
     }
 
     #[test]
     fn a_folder_is_listed_unless_that_is_off() {
-        let (root, mut connections) = connections(0);
+        let (root, mut service) = service(0);
         fs::create_dir(root.path().join("empty")).unwrap();
-        check(&connections, "GET /empty/", "", 404);
-        check(&connections, "GET /empty", "", 404);
-        connections.has_listing = true;
-        check(&connections, "GET /empty/", "", 200);
-        check(&connections, "GET /empty", "", 301);
-        check(&connections, "GET /", "", 200);
-        let of_page = ask(&connections, "GET /site/", "", "Accept-Ranges");
+        check(&service, "GET /empty/", "", 404);
+        check(&service, "GET /empty", "", 404);
+        service.config.has_listing = true;
+        check(&service, "GET /empty/", "", 200);
+        check(&service, "GET /empty", "", 301);
+        check(&service, "GET /", "", 200);
+        let of_page = ask(&service, "GET /site/", "", "Accept-Ranges");
         assert_eq!(
             of_page,
             (200, "bytes".to_owned()),
@@ -364,10 +360,10 @@ mod tests {
 
     #[test]
     fn a_part_of_a_file() {
-        let (_root, connections) = connections(0);
+        let (_root, service) = service(0);
         let range = |fields: &str| {
             let line = format!("GET /site/index.html\n{fields}");
-            ask(&connections, &line, "", "Content-Range")
+            ask(&service, &line, "", "Content-Range")
         };
         let part = |range: &str| (206, range.to_owned());
         assert_eq!(range("Range: bytes=1-2"), part("bytes 1-2/4"));
@@ -378,59 +374,49 @@ mod tests {
             range("Range: bytes=1-2\nIf-Range: \"x\""),
             (200, String::new())
         );
-        let (_, etag) = ask(&connections, "GET /site/index.html", "", "ETag");
+        let (_, etag) = ask(&service, "GET /site/index.html", "", "ETag");
         let same = format!("Range: bytes=1-2\nIf-Range: {etag}");
         assert_eq!(range(&same), part("bytes 1-2/4"));
-        let head = ask(
-            &connections,
-            "HEAD /site/index.html\nRange: bytes=1-2",
-            "",
-            "",
-        );
+        let head = ask(&service, "HEAD /site/index.html\nRange: bytes=1-2", "", "");
         assert_eq!(head.0, 200);
     }
 
     #[test]
     fn conditions_are_kept() {
-        let (root, connections) = connections(10);
-        let etag = || ask(&connections, "GET /site/index.html", "", "ETag").1;
+        let (root, service) = service(10);
+        let etag = || ask(&service, "GET /site/index.html", "", "ETag").1;
         let first = etag();
         let path = "/site/index.html";
         check(
-            &connections,
+            &service,
             &format!("GET {path}\nIf-None-Match: {first}"),
             "",
             304,
         );
+        check(&service, &format!("GET {path}\nIf-Match: \"x\""), "", 412);
         check(
-            &connections,
-            &format!("GET {path}\nIf-Match: \"x\""),
-            "",
-            412,
-        );
-        check(
-            &connections,
+            &service,
             &format!("PUT {path}\nIf-None-Match: *"),
             "new",
             412,
         );
         check(
-            &connections,
+            &service,
             &format!("PUT {path}\nIf-Match: {first}"),
             "new",
             200,
         );
         assert_ne!(etag(), first);
         check(
-            &connections,
+            &service,
             &format!("PUT {path}\nIf-Match: {first}"),
             "newer",
             412,
         );
-        check(&connections, "PUT /n\nIf-Match: *", "x", 412);
-        check(&connections, "PUT /n\nIf-None-Match: *", "x", 201);
-        check(&connections, "PUT /n", "y", 200);
-        check(&connections, "PUT /n\nContent-Range: bytes 0-0/1", "y", 400);
+        check(&service, "PUT /n\nIf-Match: *", "x", 412);
+        check(&service, "PUT /n\nIf-None-Match: *", "x", 201);
+        check(&service, "PUT /n", "y", 200);
+        check(&service, "PUT /n\nContent-Range: bytes 0-0/1", "y", 400);
         assert_eq!(
             fs::read(root.path().join("site/index.html")).unwrap(),
             b"new"
@@ -439,22 +425,22 @@ mod tests {
 
     #[test]
     fn room_is_kept_free() {
-        let (root, mut connections) = connections(10);
-        connections.files = Files::open(root.path(), 1 << 60, DAY).unwrap().into();
-        check(&connections, "PUT /n", "x", 507);
+        let (root, mut service) = service(10);
+        service.files = Files::open(root.path(), 1 << 60, DAY).unwrap().into();
+        check(&service, "PUT /n", "x", 507);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "the site");
     }
 
     #[test]
     fn a_form_saves_its_files_in_the_folder() {
-        let (root, connections) = connections(200);
+        let (root, service) = service(200);
         let form = "--b\r\nContent-Disposition: form-data; name=f; filename=\"C:\\\\x\\\\one.txt\"\r\n\
                     \r\n1\r\n--b\r\nContent-Disposition: form-data; filename=\"../two\"\r\n\r\n\
                     22\r\n--b--\r\n";
         let post = |target: &str, fields: &str, form: &str| {
             let line =
                 format!("POST {target}\nContent-Type: multipart/form-data; boundary=b{fields}");
-            ask(&connections, &line, form, "Location")
+            ask(&service, &line, form, "Location")
         };
         assert_eq!(post("/site/", "", form), (303, "./".to_owned()));
         assert_eq!(post("//", "", form), (303, "./".to_owned()));
@@ -478,13 +464,13 @@ mod tests {
         assert_eq!(post("/", "", "").0, 400);
         assert_eq!(post("/form", "", form).0, 400, "no folder");
         let without_boundary = "POST /form\nContent-Type: multipart/form-data";
-        check(&connections, without_boundary, form, 400);
+        check(&service, without_boundary, form, 400);
         assert!(!root.path().join("form").exists());
     }
 
     #[test]
     fn digests_are_checked_and_given() {
-        let (root, connections) = connections(10);
+        let (root, service) = service(10);
         let digest = |body: &str| {
             let mut hasher = proto::http::digest::Hasher::default();
             hasher.update(body.as_bytes());
@@ -492,27 +478,22 @@ mod tests {
         };
         let put = |field: &str| format!("PUT /n\n{field}: {}", digest("right"));
         for field in ["Content-Digest", "Repr-Digest"] {
-            check(&connections, &put(field), "wrong", 400);
+            check(&service, &put(field), "wrong", 400);
             assert!(!root.path().join("n").exists());
         }
-        check(&connections, &put("Repr-Digest"), "right", 201);
-        check(&connections, "PUT /n\nRepr-Digest: sha-256=x", "right", 400);
-        check(
-            &connections,
-            "PUT /n\nRepr-Digest: md5=:AA==:",
-            "right",
-            200,
-        );
-        check(&connections, "PUT /n\nContent-Encoding: gzip", "x", 415);
+        check(&service, &put("Repr-Digest"), "right", 201);
+        check(&service, "PUT /n\nRepr-Digest: sha-256=x", "right", 400);
+        check(&service, "PUT /n\nRepr-Digest: md5=:AA==:", "right", 200);
+        check(&service, "PUT /n\nContent-Encoding: gzip", "x", 415);
         let get = |fields: &str| {
             let line = format!("GET /site/index.html\n{fields}");
-            ask(&connections, &line, "", "Repr-Digest")
+            ask(&service, &line, "", "Repr-Digest")
         };
         assert_eq!(get(""), (200, String::new()));
         let long = fs::File::create(root.path().join("long")).unwrap();
         long.set_len((1 << 30) + 1).unwrap();
         let of_long = ask(
-            &connections,
+            &service,
             "HEAD /long\nWant-Repr-Digest: sha-256=1",
             "",
             "Repr-Digest",

@@ -1,6 +1,7 @@
-//! Uploads that can be gone on with (draft-ietf-httpbis-resumable-upload): a request that says
-//! `Upload-Complete` begins one, and is told under which path the rest can be appended; there
-//! `HEAD` asks how much has come, `PATCH` appends, and `DELETE` gives up.
+//! Resumable uploads (draft-ietf-httpbis-resumable-upload).
+//!
+//! A request with `Upload-Complete` creates one. Its reply says under which path the upload continues:
+//! there `HEAD` asks for the offset, `PATCH` appends, and `DELETE` cancels.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -14,11 +15,12 @@ use proto::http::resumable::{self, COMPLETE, LENGTH, LIMIT, OFFSET};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 use serde_json::json;
 
-use crate::connection::{ALLOWED_OF_RESOURCE, Connections, path_of, refusal, with_always};
-use crate::files::{Begun, Upload};
+use crate::files::{Abort, Reopened, Upload};
 use crate::page::LINK_ESCAPES;
+use crate::path::TreePath;
+use crate::service::{ALLOWED_OF_RESOURCE, FileService, path_of, refusal, with_always};
 
-/// The fields of the request that began an upload which still matter at its end.
+/// The fields of the request that began an upload that still matter at its end.
 const KEPT_FIELDS: [&str; 4] = [
     "if-match",
     "if-none-match",
@@ -29,21 +31,21 @@ const KEPT_FIELDS: [&str; 4] = [
 /// Where the types of problems are registered (RFC 9457 section 4.2).
 const PROBLEMS: &str = "https://iana.org/assignments/http-problem-types#";
 
-/// What a request says of the upload that it begins or goes on with.
+/// The part of an upload that a request sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Whether its body goes up to the end of the file.
+    /// Whether it ends at the end of the file.
     pub(crate) is_last: bool,
-    /// How long the file is, as far as the request tells.
+    /// The file's length, if the request says it.
     pub(crate) length: Option<u64>,
 }
 
 impl Part {
-    /// What a request says whose body starts at `offset`, of a file that is `known` to be so long;
-    /// `None` if it is an upload like any other.
+    /// The part that a request sends, which starts at `offset`. `known` is the file's length, as far as
+    /// earlier requests said it. `None` if the request is no resumable upload.
     ///
     /// # Errors
-    /// If it contradicts itself, or what is known.
+    /// If the request contradicts itself or `known`.
     pub(crate) fn of(
         request: &RequestHead,
         offset: u64,
@@ -78,9 +80,9 @@ pub(crate) fn inconsistent_length() -> Refusal {
     Refusal::new(Status::BadRequest, "inconsistent length values for upload")
 }
 
-impl Connections {
-    /// Has what comes of an upload stay, and says where to go on with it, if the client can be told
-    /// before the reply. Of one that cannot, nothing stays that it does not know of.
+impl FileService {
+    /// Makes an upload resumable and announces its path, if the client understands an interim
+    /// response. Otherwise the client would not know of what is kept.
     pub(crate) fn announce(
         &self,
         upload: &mut Upload,
@@ -91,41 +93,39 @@ impl Connections {
         if resumable::integer(request, resumable::VERSION) != Some(resumable::INTEROP_VERSION) {
             return Ok(());
         }
-        let kept = upload.keep(&kept_head(request), length, body.abort_handle());
-        kept.map_err(refusal)?;
+        make_resumable(upload, request, length, body)?;
         let fields = [
             (
                 "Location",
                 location(request.path, &upload.resource()).into(),
             ),
-            (LIMIT, self.limit(self.resume_keep).into()),
+            (LIMIT, self.limit(self.config.resume_keep).into()),
             (
                 resumable::VERSION,
                 resumable::INTEROP_VERSION.to_string().into(),
             ),
         ];
-        // If it does not arrive, nor does anything else.
+        // If it does not arrive, the connection is lost, and reading the body fails.
         let _ = body.inform(Status::UploadResumptionSupported, &fields);
         Ok(())
     }
 
-    /// The reply to the request that has begun an upload, and whose body is not all of it.
-    pub(crate) fn begun(
+    /// The reply to the request that created an upload, if the file has more parts.
+    pub(crate) fn created(
         &self,
         upload: &mut Upload,
         request: &RequestHead,
         length: Option<u64>,
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
-        let is_announced = upload.is_kept();
+        let is_announced = upload.is_resumable();
         if !is_announced {
-            let kept = upload.keep(&kept_head(request), length, body.abort_handle());
-            kept.map_err(refusal)?;
+            make_resumable(upload, request, length, body)?;
         }
-        let waiting = self.wait_for_more(upload);
-        let mut response = waiting.inspect_err(|_| {
+        let appended = self.appended(upload);
+        let mut response = appended.inspect_err(|_| {
             if !is_announced {
-                upload.forget();
+                upload.discard();
             }
         })?;
         response.status = Status::Created;
@@ -134,26 +134,26 @@ impl Connections {
         Ok(response.with_field("Location", resource))
     }
 
-    /// Puts an upload in its place that has come to its end, as the request that began it wants it.
+    /// Makes a complete upload a file, on the conditions of the request that `began` it.
     ///
     /// # Errors
-    /// If not all of it can be put on the disk: then it has not come to its end.
+    /// If it cannot be synced: then it is not complete.
     pub(crate) fn complete(
         &self,
         began: &RequestHead,
         mut upload: Upload,
     ) -> Result<Response, Refusal> {
         upload.sync().map_err(refusal)?;
-        let (response, is_complete) = match self.place(began, &mut upload) {
+        let (response, is_complete) = match self.commit(began, &mut upload) {
             Ok(response) => (response, true),
-            // What is still kept can be placed by another request.
-            Err(refusal) => (self.refuse(&refusal), !upload.is_kept()),
+            // If it is still kept, another request can complete it.
+            Err(refusal) => (self.refuse(&refusal), !upload.is_resumable()),
         };
         Ok(response.with_field(COMPLETE, resumable::format_boolean(is_complete)))
     }
 
-    /// The reply to a request whose body has come, but is not all.
-    fn wait_for_more(&self, upload: &mut Upload) -> Result<Response, Refusal> {
+    /// The reply to a request that appended a part, if the file has more.
+    fn appended(&self, upload: &mut Upload) -> Result<Response, Refusal> {
         upload.save().map_err(refusal)?;
         Ok(with_always(Response {
             fields: self.progress(false, upload.bytes(), upload.keep_time()),
@@ -161,8 +161,8 @@ impl Connections {
         }))
     }
 
-    /// Answers a request for the path of an upload that was broken off.
-    pub(crate) fn go_on(
+    /// Answers a request for the path of an upload.
+    pub(crate) fn resource(
         &self,
         request: &RequestHead,
         body: &mut dyn RequestBody,
@@ -170,28 +170,41 @@ impl Connections {
         self.check_upload(request)?;
         match request.method {
             "GET" | "HEAD" => self.offset(request, body),
-            "PATCH" => {
-                let patched = self.patch(request, body);
-                let refused = |refusal| {
-                    let refused = self.refuse(&refusal);
-                    refused.with_field(COMPLETE, resumable::format_boolean(false))
-                };
-                Ok(patched.unwrap_or_else(refused))
-            }
-            "DELETE" => {
-                let path = path_of(request)?;
-                let begun = self
-                    .files
-                    .take_up(&path, body.abort_handle())
-                    .map_err(refusal)?;
-                let Begun::Unfinished(mut unfinished) = begun else {
-                    let sentence = "the upload is complete, and its file is in its place";
-                    return Err(Refusal::new(Status::Conflict, sentence));
-                };
-                unfinished.upload.forget();
+            "PATCH" => self.append_part(request, body).or_else(|refusal| {
+                let refused = self.refuse(&refusal);
+                Ok(refused.with_field(COMPLETE, resumable::format_boolean(false)))
+            }),
+            "DELETE" => self.cancel(request, body),
+            _ => Ok(self.not_allowed(ALLOWED_OF_RESOURCE)),
+        }
+    }
+
+    fn reopen(
+        &self,
+        request: &RequestHead,
+        body: &mut dyn RequestBody,
+    ) -> Result<Reopened<'_>, Refusal> {
+        // This server wrote the head, after it had checked the request.
+        let target = |head: &[u8]| TreePath::decode(RequestHead::parse(head).ok()?.path).ok();
+        let path = path_of(request)?;
+        let reopened = self.files.reopen(&path, abort_of(body), target);
+        reopened.map_err(refusal)
+    }
+
+    fn cancel(
+        &self,
+        request: &RequestHead,
+        body: &mut dyn RequestBody,
+    ) -> Result<Response, Refusal> {
+        match self.reopen(request, body)? {
+            Reopened::Incomplete(mut unfinished) => {
+                unfinished.upload.discard();
                 Ok(Response::empty(Status::NoContent))
             }
-            _ => Ok(self.not_allowed(ALLOWED_OF_RESOURCE)),
+            Reopened::Complete { .. } => {
+                let sentence = "the upload is complete, and its file is in its place";
+                Err(Refusal::new(Status::Conflict, sentence))
+            }
         }
     }
 
@@ -200,16 +213,11 @@ impl Connections {
         request: &RequestHead,
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
-        let path = path_of(request)?;
-        let begun = self
-            .files
-            .take_up(&path, body.abort_handle())
-            .map_err(refusal)?;
-        let (is_complete, bytes, length, keep) = match begun {
-            Begun::Finished { bytes, keep } => (true, bytes, Some(bytes), keep),
-            Begun::Unfinished(mut unfinished) => {
+        let (is_complete, bytes, length, keep) = match self.reopen(request, body)? {
+            Reopened::Complete { bytes, keep } => (true, bytes, Some(bytes), keep),
+            Reopened::Incomplete(mut unfinished) => {
                 let upload = &mut unfinished.upload;
-                // The client may now forget what it has sent.
+                // The client may now drop what it has sent.
                 upload.save().map_err(refusal)?;
                 (false, upload.bytes(), upload.length(), unfinished.keep)
             }
@@ -224,14 +232,14 @@ impl Connections {
         Ok(response.with_field("Cache-Control", "no-store"))
     }
 
-    fn patch(
+    fn append_part(
         &self,
         request: &RequestHead,
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
         let kind = request.fields("content-type").next().unwrap_or_default();
         if !kind.eq_ignore_ascii_case(resumable::PARTIAL_UPLOAD.as_bytes()) {
-            let sentence = "an upload goes on with the Content-Type application/partial-upload";
+            let sentence = "an upload continues with the Content-Type application/partial-upload";
             let refused = Refusal::new(Status::UnsupportedMediaType, sentence);
             let refused = self.refuse(&refused);
             return Ok(refused.with_field("Accept-Patch", resumable::PARTIAL_UPLOAD));
@@ -239,19 +247,13 @@ impl Connections {
         let offset = resumable::integer(request, OFFSET);
         let (Some(offset), Some(_)) = (offset, resumable::boolean(request, COMPLETE)) else {
             let sentence =
-                "an upload goes on with Upload-Offset: NUMBER and Upload-Complete: ?0 or ?1";
+                "an upload continues with Upload-Offset: NUMBER and Upload-Complete: ?0 or ?1";
             return Err(Refusal::new(Status::BadRequest, sentence));
         };
-        let path = path_of(request)?;
-        let begun = self
-            .files
-            .take_up(&path, body.abort_handle())
-            .map_err(refusal)?;
-        let unfinished = match begun {
-            Begun::Unfinished(unfinished) => unfinished,
-            Begun::Finished { bytes, keep } => return Ok(self.completed(bytes, keep)),
+        let (mut upload, head) = match self.reopen(request, body)? {
+            Reopened::Incomplete(unfinished) => (unfinished.upload, unfinished.head),
+            Reopened::Complete { bytes, keep } => return Ok(self.completed(bytes, keep)),
         };
-        let (mut upload, head) = (unfinished.upload, unfinished.head);
         if offset != upload.bytes() {
             return Ok(self.mismatch(&upload, offset));
         }
@@ -276,7 +278,7 @@ impl Connections {
                 Err(inconsistent_length())
             }
             true => self.complete(&began, upload),
-            false => self.wait_for_more(&mut upload),
+            false => self.appended(&mut upload),
         }
     }
 
@@ -291,7 +293,7 @@ impl Connections {
         refused_as(Status::Conflict, &problem, progress)
     }
 
-    /// The reply to whoever goes on with an upload that is complete.
+    /// The reply to a request that appends to a complete upload.
     fn completed(&self, bytes: u64, keep: Duration) -> Response {
         let problem = json!({
             "type": format!("{PROBLEMS}completed-upload"),
@@ -309,23 +311,23 @@ impl Connections {
         ]
     }
 
-    /// What `Upload-Limit` says: how long a file may be, in bytes, and how long what has come of it
-    /// is kept, in seconds.
+    /// The value of `Upload-Limit`: the largest file, in bytes, and how long an interrupted upload is
+    /// kept, in seconds.
     pub(crate) fn limit(&self, keep: Duration) -> String {
-        let bytes = self.upload_bytes_max.min(resumable::INTEGER_MAX);
+        let bytes = self.config.upload_bytes_max.min(resumable::INTEGER_MAX);
         format!("max-size={bytes}, max-age={}", keep.as_secs())
     }
 }
 
-/// A refusal for programs (RFC 9457), with further fields.
+/// A refusal as a problem for programs (RFC 9457), with further fields.
 fn refused_as(status: Status, problem: &serde_json::Value, fields: Vec<Field>) -> Response {
     let mut response = Response::new(status, "application/problem+json", format!("{problem}\n"));
     response.fields.extend(fields);
     response
 }
 
-/// The path under which a client can go on with an upload, as seen from the target of the request that
-/// begins it: so it is right also where a proxy has cut off the front of the path.
+/// The path under which an upload continues, relative to the target of the request that began it: so
+/// it is right even if a proxy removes the front of the path.
 fn location(target: &str, resource: &Path) -> String {
     let up = match target.matches('/').count() {
         0 | 1 => "./".to_owned(),
@@ -336,7 +338,23 @@ fn location(target: &str, resource: &Path) -> String {
     up + &names.join("/")
 }
 
-/// What has to be known of the request that began an upload, to end it.
+/// Makes an upload resumable. The body's connection is aborted when another request reopens it.
+fn make_resumable(
+    upload: &mut Upload,
+    request: &RequestHead,
+    length: Option<u64>,
+    body: &mut dyn RequestBody,
+) -> Result<(), Refusal> {
+    let made = upload.make_resumable(&kept_head(request), length, abort_of(body));
+    made.map_err(refusal)
+}
+
+fn abort_of(body: &mut dyn RequestBody) -> Abort {
+    let handle = body.abort_handle();
+    Box::new(move || handle.abort())
+}
+
+/// The part of a request's head that is needed to complete the upload that it began.
 fn kept_head(began: &RequestHead) -> Vec<u8> {
     let text = |value| std::str::from_utf8(value).ok();
     let kept = |name| {
@@ -356,7 +374,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upload_goes_on_where_it_can_be_seen_from_its_target() {
+    fn the_path_of_an_upload_is_relative_to_its_target() {
         let check = |target: &str, resource: &str, want: &str| {
             assert_eq!(location(target, Path::new(resource)), want, "{target}");
         };

@@ -1,0 +1,276 @@
+//! What can go wrong: [`Error`] ends a start or the server, [`FilesError`] ends a request for a file.
+//!
+//! A [`FilesError`]'s text is for the client, its source for the log alone: what the disk said is not
+//! for everyone.
+
+use std::io;
+use std::path::PathBuf;
+
+use cli::{Exit, Failure};
+use daemon::StartError;
+use rustix::io::Errno;
+
+/// Why the server cannot start, or cannot continue.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It cannot listen.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The folder to serve cannot be opened.
+    #[error("cannot serve the folder {}", path.display())]
+    Root {
+        /// The folder.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        cause: io::Error,
+    },
+    /// The file of accounts is wrong.
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
+    /// The file of accounts is in the folder that is served.
+    #[error("{} is in the folder that is served, so that anybody could get it", .0.display())]
+    AccountsServed(PathBuf),
+    /// Standard output cannot take the access log.
+    #[error("cannot write the access log")]
+    Output(#[source] cli::ClientError),
+    /// A sync failed, so it is not known what is on the disk.
+    #[error("stopping: the disk failed")]
+    Disk(#[source] io::Error),
+}
+
+impl Failure for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Start(error) if error.is_of_network() => Exit::Network,
+            Self::Start(_)
+            | Self::Root { .. }
+            | Self::Accounts(_)
+            | Self::AccountsServed(_)
+            | Self::Output(_)
+            | Self::Disk(_) => Exit::Local,
+        }
+    }
+}
+
+/// What is wrong with the file of accounts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountsError {
+    /// It cannot be read.
+    #[error("cannot read the accounts in {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        cause: io::Error,
+    },
+    /// It is a folder, a pipe or a device.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// It is too long.
+    #[error("{} exceeds {bytes_max} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The longest such file, in bytes.
+        bytes_max: u64,
+    },
+    /// A line is not a user and a password. The text does not show the line: it may hold a password.
+    #[error("{}, line {line}: {sentence}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        sentence: &'static str,
+    },
+    /// It holds a plain password, and others than its owner may use it.
+    #[error(
+        "{path} holds a plain password, so nobody but its owner may be able to read it: \
+         chmod 600 {path}",
+        path = .0.display()
+    )]
+    Exposed(PathBuf),
+    /// It holds no account.
+    #[error("{} holds no account", .0.display())]
+    Empty(PathBuf),
+}
+
+/// Why a request target, or the name of a file in a form, is no path below the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathError {
+    /// A `%` is not followed by two hexadecimal digits.
+    #[error("a '%' in the path has no two hexadecimal digits behind it")]
+    BadEncoding,
+    /// A name holds a slash.
+    #[error("a name in the path holds an encoded slash")]
+    EncodedSlash,
+    /// A name holds a NUL.
+    #[error("a name in the path holds a NUL")]
+    Nul,
+    /// A name is `.` or `..`.
+    #[error("the path holds a '.' or '..' segment")]
+    DotSegment,
+    /// A name is longer than any file's.
+    #[error("a name in the path is over 255 bytes")]
+    NameTooLong,
+    /// A file has no name.
+    #[error("a file has no name")]
+    NoName,
+}
+
+/// Why a file cannot be downloaded or uploaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilesError {
+    /// The request names no path below the root.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// There is no such file, or none that clients may see.
+    #[error("there is no such file")]
+    NotFound,
+    /// The server's user may not read or write there.
+    #[error("the server has no permission for that file")]
+    NotAllowed(#[source] io::Error),
+    /// The path of an upload names a folder.
+    #[error("the path of an upload names a file, not a folder")]
+    IsFolder,
+    /// The path leads through a file.
+    #[error("the path leads through a file as if it were a folder")]
+    NotAFolder,
+    /// The path, or a name in it, is longer than the system allows.
+    #[error("the path, or a name in it, is too long")]
+    NameTooLong,
+    /// The file system refuses the name.
+    #[error("the server's disk takes no such name")]
+    NameRefused(#[source] io::Error),
+    /// The file exceeds the limit of the file system or of the server's process (`ulimit -f`).
+    #[error("the server's disk takes no file of this size")]
+    TooLarge(#[source] io::Error),
+    /// The server keeps the name for its temporary files.
+    #[error("names that start with .quartet-upload- are reserved")]
+    Reserved,
+    /// The path of an upload names something that is neither a regular file nor a link to one.
+    #[error("what stands there is not a regular file")]
+    NotAFile,
+    /// The file that an upload would replace is write-protected.
+    #[error("the file that stands there is write-protected")]
+    WriteProtected,
+    /// An upload would replace a file, and the server replaces none.
+    #[error("there is such a file, and this server overwrites none")]
+    Exists,
+    /// The folder to serve does not exist now.
+    #[error("the folder that is served is gone; try again later")]
+    RootGone,
+    /// The destination was moved or replaced during the upload.
+    #[error("the folder was moved while the file came; send it again")]
+    Moved,
+    /// The process has as many files open as the system allows.
+    #[error("the server has too many files open; try again later")]
+    Busy(#[source] io::Error),
+    /// Another request, server or program holds the lock of the file and does not release it.
+    #[error("another request is still at this file; try again later")]
+    InUse,
+    /// The limit of lists at a time is reached, and none of them ends.
+    #[error("too many folders are being listed; try again later")]
+    TooManyLists,
+    /// The disk or the user's quota is full.
+    #[error("the server's disk is full")]
+    NoSpace(#[source] io::Error),
+    /// The upload would leave less room on the disk than the server keeps free.
+    #[error("the server's disk is full")]
+    NoRoom,
+    /// The file does not meet the conditions of the request.
+    #[error("what is there is not what the request expects to be there")]
+    Changed,
+    /// The disk failed.
+    #[error("the server's disk failed")]
+    Storage(#[source] io::Error),
+    /// A sync failed: the file may be on the disk or not.
+    #[error("the upload is not known to be stored: the server's disk failed")]
+    Unsynced(#[source] io::Error),
+}
+
+impl FilesError {
+    /// Whether the same request may succeed later, with the same file at its destination.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::NotAllowed(_)
+            | Self::WriteProtected
+            | Self::RootGone
+            | Self::Busy(_)
+            | Self::InUse
+            | Self::TooManyLists
+            | Self::NoSpace(_)
+            | Self::NoRoom
+            | Self::Storage(_) => true,
+            Self::Path(_)
+            | Self::NotFound
+            | Self::IsFolder
+            | Self::NotAFolder
+            | Self::NameTooLong
+            | Self::NameRefused(_)
+            | Self::TooLarge(_)
+            | Self::Reserved
+            | Self::NotAFile
+            | Self::Exists
+            | Self::Moved
+            | Self::Changed
+            | Self::Unsynced(_) => false,
+        }
+    }
+}
+
+impl From<Errno> for FilesError {
+    fn from(errno: Errno) -> Self {
+        io::Error::from(errno).into()
+    }
+}
+
+impl From<io::Error> for FilesError {
+    fn from(error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            // To open a socket gives ENXIO, a device without a driver that or ENODEV; ELOOP is too
+            // many links.
+            Some(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => Self::NotFound,
+            // A file that something else is mounted on (as in a container) is busy.
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY) => {
+                Self::NotAllowed(error)
+            }
+            Some(Errno::ISDIR) => Self::IsFolder,
+            Some(Errno::NOTDIR) => Self::NotAFolder,
+            Some(Errno::NAMETOOLONG) => Self::NameTooLong,
+            // Everything else that the server asks of the disk is valid.
+            Some(Errno::INVAL | Errno::ILSEQ) => Self::NameRefused(error),
+            Some(Errno::FBIG) => Self::TooLarge(error),
+            Some(Errno::MFILE | Errno::NFILE) => Self::Busy(error),
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::NoSpace(error),
+            // `cap-std` itself makes this error, without a number, for a path that leads out of the
+            // root. A client does not learn what exists outside.
+            None if error.kind() == io::ErrorKind::PermissionDenied => Self::NotFound,
+            Some(_) | None => Self::Storage(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_disk_keep_their_meaning() {
+        let from = |errno: Errno| FilesError::from(errno);
+        assert!(matches!(from(Errno::NOSPC), FilesError::NoSpace(_)));
+        assert!(matches!(from(Errno::DQUOT), FilesError::NoSpace(_)));
+        assert!(matches!(from(Errno::ACCESS), FilesError::NotAllowed(_)));
+        assert!(matches!(from(Errno::ROFS), FilesError::NotAllowed(_)));
+        assert!(matches!(from(Errno::MFILE), FilesError::Busy(_)));
+        assert!(matches!(from(Errno::IO), FilesError::Storage(_)));
+        assert!(matches!(from(Errno::NODEV), FilesError::NotFound));
+    }
+}

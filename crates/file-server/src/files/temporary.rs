@@ -1,0 +1,29 @@
+//! The names of temporary files: an upload stands under such a name until it is complete.
+//!
+//! They are not served, and no upload may have such a name.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use uuid::Uuid;
+
+/// How the names of temporary files start.
+const PREFIX: &str = ".quartet-upload-";
+
+/// A new name, which no other file has.
+pub(super) fn new_name() -> String {
+    format!("{PREFIX}{}", Uuid::new_v4())
+}
+
+/// Whether a name is one that [`new_name`] makes.
+pub(super) fn is_temporary(name: &OsStr) -> bool {
+    let id = name.as_bytes().strip_prefix(PREFIX.as_bytes());
+    id.is_some_and(|id| Uuid::try_parse_ascii(id).is_ok())
+}
+
+/// Whether a name in a path is kept for temporary files.
+pub(super) fn is_reserved(path: &Path) -> bool {
+    let mut names = path.iter();
+    names.any(|name| name.as_bytes().starts_with(PREFIX.as_bytes()))
+}

@@ -1,0 +1,217 @@
+//! The tree of files: the state that downloads, lists and uploads share, and which file is at a path.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cap_std::fs::{OpenOptions, OpenOptionsExt};
+use proto::http::conditional::Version;
+use rustix::fs::OFlags;
+
+use super::disk::Disk;
+use super::expirations::Expirations;
+use super::hashers::Hashers;
+use super::identity::Identity;
+use super::keyed_locks::KeyedLocks;
+use super::list_limits::ListLimits;
+use super::permissions;
+use super::root::{FileId, Root, RootPath};
+use super::temporary::is_reserved;
+use crate::error::FilesError;
+use crate::path::TreePath;
+
+/// The file that is served in place of its folder.
+const INDEX: &str = "index.html";
+
+/// The files below one root.
+pub(crate) struct Files {
+    root: RootPath,
+    /// Uploads leave at least this much of the disk free, in bytes.
+    pub(super) keep_free_bytes: u64,
+    /// How long an interrupted upload is kept.
+    pub(super) resume_keep: Duration,
+    /// Whether uploads replace no file.
+    create_only: bool,
+    /// The mode of a new file.
+    pub(super) mode_new: u32,
+    /// Held while a file gets its final name, by the path of the destination.
+    pub(super) destination_locks: KeyedLocks<PathBuf>,
+    /// Held by the request that works on a resumable upload, by the upload's temporary name.
+    pub(super) upload_locks: KeyedLocks<String>,
+    pub(super) list_limits: Arc<ListLimits>,
+    pub(super) hashers: Hashers,
+    pub(super) disk: Disk,
+    pub(super) expirations: Expirations,
+    /// The root that was searched for unfinished uploads.
+    pub(super) swept: Mutex<Option<FileId>>,
+}
+
+/// What is at a path.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A regular file.
+    File {
+        /// The file, open for reading.
+        file: File,
+        /// Its identity when it was opened.
+        identity: Identity,
+        /// Its path: the one of the request, or the index page of the folder there.
+        path: PathBuf,
+    },
+    /// A folder without an index page; the path of the request ends in a slash.
+    Folder,
+    /// A folder; the path of the request does not end in a slash. Relative links in the folder's page
+    /// would lead to wrong places.
+    FolderWithoutSlash {
+        /// Whether it has an index page.
+        has_index: bool,
+    },
+}
+
+/// What was opened at a path.
+enum Opened {
+    File(File, Identity),
+    Folder,
+}
+
+impl Files {
+    /// Opens the root, by a path that may lead anywhere. Uploads leave at least `keep_free_bytes` of
+    /// its disk free, and an interrupted one is kept for `resume_keep`.
+    ///
+    /// # Errors
+    /// If it is not a folder that can be opened.
+    pub(crate) fn open(
+        root: &Path,
+        keep_free_bytes: u64,
+        resume_keep: Duration,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            root: RootPath::open(root)?,
+            keep_free_bytes,
+            resume_keep,
+            create_only: false,
+            mode_new: permissions::mode_new(),
+            destination_locks: KeyedLocks::default(),
+            upload_locks: KeyedLocks::default(),
+            list_limits: Arc::default(),
+            hashers: Hashers::default(),
+            disk: Disk::default(),
+            expirations: Expirations::default(),
+            swept: Mutex::default(),
+        })
+    }
+
+    /// Sets whether uploads replace no file.
+    #[must_use]
+    pub(crate) fn create_only(mut self, create_only: bool) -> Self {
+        self.create_only = create_only;
+        self
+    }
+
+    /// The folder that is at the root's path now.
+    pub(super) fn root(&self) -> Result<Arc<Root>, FilesError> {
+        self.root.current()
+    }
+
+    /// The path of a file below the root, for what needs no resolution beneath it.
+    pub(crate) fn full_path(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Calls `stop` at the first sync that fails. All later syncs fail too.
+    pub(crate) fn on_sync_failure(&self, stop: impl Fn() + Send + Sync + 'static) {
+        self.disk.on_failure(stop);
+    }
+
+    /// Why a sync failed, if one did.
+    pub(crate) fn sync_failure(&self) -> Option<io::Error> {
+        self.disk.failure()
+    }
+
+    /// Opens the file at a path, or the index page of the folder there.
+    ///
+    /// # Errors
+    /// [`FilesError::NotFound`] if there is neither a regular file nor a folder, and those of the
+    /// disk.
+    pub(crate) fn find(&self, path: &TreePath) -> Result<Found, FilesError> {
+        if is_reserved(path.as_path()) {
+            return Err(FilesError::NotFound);
+        }
+        let root = self.root()?;
+        let found = |file, identity, path: &Path| Found::File {
+            file,
+            identity,
+            path: path.to_owned(),
+        };
+        match open_to_read(&root, path.as_path())? {
+            Opened::File(..) if path.has_final_slash() => Err(FilesError::NotFound),
+            Opened::File(file, identity) => Ok(found(file, identity, path.as_path())),
+            Opened::Folder => {
+                let index = path.as_path().join(INDEX);
+                let opened = match open_to_read(&root, &index) {
+                    Err(FilesError::NotFound) => Opened::Folder,
+                    opened => opened?,
+                };
+                Ok(match (opened, path.has_final_slash()) {
+                    (Opened::File(file, identity), true) => found(file, identity, &index),
+                    (Opened::Folder, true) => Found::Folder,
+                    (opened, false) => Found::FolderWithoutSlash {
+                        has_index: matches!(opened, Opened::File(..)),
+                    },
+                })
+            }
+        }
+    }
+
+    /// The version of the file at a path; `None` if there is no file.
+    ///
+    /// # Errors
+    /// [`FilesError::Reserved`] if no file of a client can be there, and those of the disk.
+    pub(crate) fn version(&self, path: &TreePath) -> Result<Option<Version>, FilesError> {
+        if is_reserved(path.as_path()) {
+            return Err(FilesError::Reserved);
+        }
+        // The file is not opened: a file that may not be read may still be replaced.
+        match self.root()?.metadata(path.as_path()) {
+            Ok(there) => Ok(Some(Identity::from(&there).version())),
+            Err(error) => match FilesError::from(error) {
+                FilesError::NotFound | FilesError::NotAFolder => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Checks that an upload replaces no file, if it must not.
+    ///
+    /// # Errors
+    /// [`FilesError::Exists`] if it does.
+    pub(crate) fn check_create(&self, has_file: bool) -> Result<(), FilesError> {
+        match self.create_only && has_file {
+            true => Err(FilesError::Exists),
+            false => Ok(()),
+        }
+    }
+}
+
+fn open_to_read(root: &Root, path: &Path) -> Result<Opened, FilesError> {
+    // Without O_NONBLOCK, opening a fifo waits for its writer, and the connection with it.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits() as i32);
+    let opened = root.open_with(path, &options);
+    let file = opened.map_err(|error| match FilesError::from(error) {
+        FilesError::NotAFolder => FilesError::NotFound,
+        other => other,
+    })?;
+    // The metadata of the open file, not of the path, where another file may stand by now.
+    let there = file.metadata()?;
+    if there.is_file() {
+        Ok(Opened::File(file.into_std(), Identity::from(&there)))
+    } else if there.is_dir() {
+        Ok(Opened::Folder)
+    } else {
+        Err(FilesError::NotFound)
+    }
+}
