@@ -442,10 +442,10 @@ fn check_refused(request: &Request, code: ErrorCode, sentence: &str) {
 
 #[test]
 fn refusals_say_why() {
-    let sentence = "a message of 3001 bytes is over the limit of 3000 bytes";
+    let sentence = "a message of 3001 bytes exceeds the limit of 3000 bytes";
     let body = &[b'x'; 3001];
     check_refused(&send_request(body), ErrorCode::TooLarge, sentence);
-    let sentence = "a frame of 10012 bytes is over the limit of 4024 bytes";
+    let sentence = "a frame of 10012 bytes exceeds the limit of 4024 bytes";
     let body = &[b'x'; 10_000];
     check_refused(&send_request(body), ErrorCode::TooLarge, sentence);
     let sentence = "this connection does not hold a message 7";

@@ -10,11 +10,11 @@ use proto::ErrorReply;
 use proto::frame::{self, FrameError, Message as _};
 use proto::queue::{FIELD_BYTES_MAX, Request};
 
-use crate::QueueError;
+use crate::error::QueueError;
 use crate::memory::FREE_BYTES;
-use crate::plain::serve_plain;
 use crate::queues::Queues;
 use crate::session::Session;
+use crate::text::serve_text as serve_plain;
 
 /// A frame must be whole this long after its first byte...
 const FRAME_WAIT: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ fn serve_frames(connection: &mut Connection, queues: &Queues) -> io::Result<()> 
     let mut session = Session::new(queues);
     let served = serve_session(&mut session, connection, queues);
     if connection.is_stopping() {
-        session.give_back_at_stop();
+        session.requeue_at_stop();
     }
     served
 }
@@ -78,7 +78,7 @@ fn serve_session(
     let mut payload = Vec::new();
     loop {
         // What is reserved for it would count as an attempt that failed.
-        connection.set_evictable(session.held.is_empty());
+        connection.set_evictable(session.reserved.is_empty());
         // Before it may have to wait for input, a server sends all the replies it has.
         if !frame::starts_with_whole(connection.buffered()) {
             session.settle_or_defer(connection)?;
@@ -99,7 +99,7 @@ fn serve_session(
             Ok(None) => return Ok(()),
             Err(FrameError::Io(error)) => return Err(error),
             Err(FrameError::NoRoom) => {
-                session.fail(&queues.shared.memory.full(), connection)?;
+                session.fail(&queues.memory().full(), connection)?;
                 continue;
             }
             // Where the next frame starts cannot be known any more.

@@ -1,120 +1,179 @@
-//! Why the queue refuses.
+//! Why the queue server cannot start, or cannot continue, and why it refuses a request.
 
-use std::fmt;
+use std::path::{Path, PathBuf};
 
-use proto::ErrorCode;
+use cli::{Exit, Failure};
+use daemon::StartError;
 use proto::queue::{MessageId, QueueName};
-use storage::NotStored;
+use storage::{NotStored, StorageError};
 
 /// How many queues there may be.
-pub const QUEUES_MAX: usize = 10_000;
+pub(crate) const QUEUES_MAX: usize = 10_000;
 
-/// How many messages one connection may hold without acknowledging any.
-pub const RESERVED_MAX: usize = 1024;
+/// How many messages one connection may have reserved.
+pub(crate) const RESERVED_MAX: usize = 1024;
 
-/// Why the queue refuses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why the server cannot start, or cannot continue.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum QueueError {
+pub enum Error {
+    /// It cannot listen.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It cannot use its files.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// SQLite cannot open, check or read the database.
+    #[error("cannot open {}", path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's error.
+        #[source]
+        cause: rusqlite::Error,
+    },
+    /// Another program, no server, has locked the database for too long.
+    #[error("{} is locked by another program", .0.display())]
+    Locked(PathBuf),
+    /// It is a SQLite database, but of another program.
+    #[error("{} is not a queue's database", .0.display())]
+    NotOurs(PathBuf),
+    /// A later version of this program made the database.
+    #[error(
+        "{} has the schema version {version}, this program knows 1 to {known}",
+        path.display()
+    )]
+    UnknownVersion {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+        /// The latest version that this program knows.
+        known: i64,
+    },
+    /// SQLite's own check says that the database is damaged.
+    #[error(
+        "{} is damaged ({what}); restore it, or recover what can be with sqlite3 .recover",
+        path.display()
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// The first thing that the check found.
+        what: String,
+    },
+    /// The database's header or the file's permissions say that it can only be read.
+    #[error("{} can only be read", .0.display())]
+    ReadOnly(PathBuf),
+    /// The database cannot have a write-ahead log, because it is no file on a disk.
+    #[error("{} cannot have a write-ahead log", .0.display())]
+    NoLog(PathBuf),
+}
+
+impl Error {
+    /// Makes an error of SQLite the error of this database.
+    pub(crate) fn sqlite(path: &Path) -> impl Fn(rusqlite::Error) -> Self {
+        move |cause| match cause.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DatabaseBusy) => Self::Locked(path.to_owned()),
+            Some(_) | None => Self::Sqlite {
+                path: path.to_owned(),
+                cause,
+            },
+        }
+    }
+
+    /// Makes an error of the system the error of opening this database.
+    pub(crate) fn open(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        move |cause| {
+            Self::Storage(StorageError::Open {
+                path: path.to_owned(),
+                cause,
+            })
+        }
+    }
+}
+
+impl Failure for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Start(error) if error.is_of_network() => Exit::Network,
+            Self::Start(_)
+            | Self::Storage(_)
+            | Self::Sqlite { .. }
+            | Self::Locked(_)
+            | Self::NotOurs(_)
+            | Self::UnknownVersion { .. }
+            | Self::Damaged { .. }
+            | Self::ReadOnly(_)
+            | Self::NoLog(_) => Exit::Local,
+        }
+    }
+}
+
+/// Why the queue refuses a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum QueueError {
     /// The message is longer than the limit.
+    #[error("a message of {body_bytes} bytes exceeds the limit of {body_bytes_max} bytes")]
     TooLarge {
-        /// How long it is.
         body_bytes: usize,
-        /// How long it may be.
         body_bytes_max: usize,
     },
+    /// The oldest message is longer than the receiver can take.
+    #[error("the oldest message has {body_bytes} bytes and does not fit into the reply")]
+    TooLong { body_bytes: usize },
     /// The queue has as many messages as it may have.
+    #[error("the queue is full: --max-messages is {0}")]
     TooManyMessages(usize),
     /// The messages of the queue take as many bytes as they may take.
+    #[error("the queue is full: --max-bytes is {0}")]
     TooManyBytes(usize),
     /// The messages of all queues take as much memory as they may take, in bytes.
+    #[error("the server is full: --max-memory is {0}")]
     NoMemory(usize),
     /// There are as many queues as there may be.
+    #[error("there are {QUEUES_MAX} queues already")]
     TooManyQueues,
     /// As many connections wait, or have messages reserved, as may.
+    #[error(
+        "too many receivers wait or have messages reserved (--max-connections of the server); \
+         try again later"
+    )]
     CannotWait,
     /// No new messages are taken.
+    #[error("the server is draining and takes no new messages")]
     Draining,
-    /// The holder has as many messages as it may hold; it has to acknowledge some.
+    /// The connection has as many messages reserved as it may have.
+    #[error("this connection has {RESERVED_MAX} messages reserved and must acknowledge some first")]
     TooManyReserved,
-    /// The holder does not have that message.
+    /// The connection has not reserved that message.
+    #[error("this connection has not reserved message {0}")]
     NotReserved(MessageId),
     /// No message is leased under that token.
+    #[error(
+        "no message is leased under this token: it was acknowledged or released, or the lease \
+         expired"
+    )]
     NoLease,
     /// There is no queue of this name.
+    #[error("there is no queue '{0}'")]
     NoQueue(String),
     /// The queue of this name holds dead letters, and has none of its own.
-    OfDeadLetters(String),
+    #[error(
+        "'{name}' has no dead letters of its own; kick '{}'",
+        name.trim_end_matches(QueueName::DEAD_SUFFIX)
+    )]
+    OfDeadLetters { name: String },
     /// The queue of this name hands out nothing.
+    #[error("the queue '{0}' is paused")]
     Paused(String),
+    /// The transport cannot do that.
+    #[error("{0}")]
+    Unsupported(&'static str),
     /// The server ends.
+    #[error("the server is shutting down")]
     ShuttingDown,
     /// The change is not on the disk, or not known to be.
+    #[error("the change is {0}")]
     NotStored(NotStored),
 }
-
-impl QueueError {
-    /// The code that goes with it.
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::TooLarge { .. } => ErrorCode::TooLarge,
-            Self::TooManyMessages(_)
-            | Self::TooManyBytes(_)
-            | Self::NoMemory(_)
-            | Self::TooManyQueues
-            | Self::TooManyReserved => ErrorCode::Full,
-            Self::CannotWait => ErrorCode::Busy,
-            Self::Draining => ErrorCode::Draining,
-            Self::NotReserved(_) | Self::NoLease | Self::NoQueue(_) | Self::OfDeadLetters(_) => {
-                ErrorCode::NotFound
-            }
-            Self::Paused(_) => ErrorCode::Paused,
-            Self::ShuttingDown => ErrorCode::ShuttingDown,
-            Self::NotStored(_) => ErrorCode::Storage,
-        }
-    }
-}
-
-impl fmt::Display for QueueError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge {
-                body_bytes,
-                body_bytes_max,
-            } => write!(
-                f,
-                "a message of {body_bytes} bytes is over the limit of {body_bytes_max} bytes"
-            ),
-            Self::TooManyMessages(max) => {
-                write!(f, "the queue is full: --max-messages is {max}")
-            }
-            Self::TooManyBytes(max) => write!(f, "the queue is full: --max-bytes is {max}"),
-            Self::NoMemory(max) => write!(f, "the server is full: --max-memory is {max}"),
-            Self::TooManyQueues => write!(f, "there are {QUEUES_MAX} queues already"),
-            Self::CannotWait => f.write_str(
-                "too many receivers wait or have messages reserved (--max-connections of the \
-                 server); try again later",
-            ),
-            Self::Draining => f.write_str("the server is draining and takes no new messages"),
-            Self::TooManyReserved => write!(
-                f,
-                "this connection holds {RESERVED_MAX} messages and must acknowledge some first"
-            ),
-            Self::NotReserved(id) => write!(f, "this connection does not hold a message {id}"),
-            Self::NoLease => f.write_str(
-                "no message is leased under this token: it was acknowledged or released, or the \
-                 lease ran out",
-            ),
-            Self::NoQueue(name) => write!(f, "there is no queue '{name}'"),
-            Self::OfDeadLetters(name) => {
-                let queue = name.trim_end_matches(QueueName::DEAD_SUFFIX);
-                write!(f, "'{name}' has no dead letters of its own; kick '{queue}'")
-            }
-            Self::Paused(name) => write!(f, "the queue '{name}' is paused"),
-            Self::ShuttingDown => f.write_str("the server is shutting down"),
-            Self::NotStored(error) => write!(f, "the change is {error}"),
-        }
-    }
-}
-
-impl std::error::Error for QueueError {}

@@ -1,56 +1,42 @@
 //! The queue server: first-in, first-out queues of messages, over TCP, UDP or both at once.
 //!
-//! [`args`] reads the command line. `message` is a message and its place, `queue` one queue, `state`
-//! all of them under one lock, `shared` what the writer of the database uses too; `queues` is the rules
-//! of handing out and giving back, `begun` a change that waits for the disk, `steps` requests that are
-//! acted on together, `in_line` whoever waits, `whole` what concerns whole queues, `memory` the account
-//! of what all of it takes. `journal` is the database that keeps them, and `alarm` the thread for what is
-//! due later. `connection` is the life of a TCP connection, `session` its requests in frames, `plain` the
-//! one in plain text; `datagram` is a UDP request, and `recent` what was answered over UDP lately.
+//! [`args`] reads the command line. `queues` is the queues and their rules, with no socket in sight:
+//! `message` is a message, `clock` gives it its position, `memory` the account of what all of it takes.
+//! `journal` is the database, and `timer` the thread for what is due. `requests` does what a request
+//! asks and `replies` tells the outcome, over TCP and UDP alike. `service` is a TCP connection, `text`
+//! the text protocol, `datagram` a UDP request, and `reply_cache` what was replied over UDP.
 
-mod alarm;
 pub mod args;
-mod begun;
+mod clock;
 mod connection;
 mod datagram;
 mod error;
-mod in_line;
 mod journal;
 mod memory;
 mod message;
-mod plain;
-mod queue;
 mod queues;
-mod recent;
+mod replies;
+mod reply_cache;
+mod requests;
 mod session;
-mod shared;
-mod state;
-mod steps;
-mod whole;
+mod text;
+mod timer;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use cli::{Exit, Failure};
 use daemon::{Daemon, Handle, StartError};
-use storage::{Fsync, StorageError};
+use storage::Fsync;
 
-pub use begun::Begun;
-pub use error::{QUEUES_MAX, QueueError, RESERVED_MAX};
-pub use in_line::InLine;
-pub use journal::JournalError;
-pub use memory::{Body, LongBody};
-pub use message::{Message, Place, Taken};
-pub use queues::Queues;
-pub use state::Limits;
-pub use steps::{Step, Stepped};
+pub use error::Error;
+pub use queues::Limits;
 
-use alarm::Alarm;
 use connection::Connections;
 use datagram::Datagrams;
+use queues::Queues;
+use timer::Timer;
 
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,71 +83,12 @@ impl FromStr for Transport {
     }
 }
 
-/// Why a server could not run, or go on.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// It could not listen.
-    Start(StartError),
-    /// The database could not be opened.
-    Journal(JournalError),
-    /// It cannot use its files, or cannot continue to.
-    Storage(StorageError),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start(error) => error.fmt(f),
-            Self::Journal(error) => error.fmt(f),
-            Self::Storage(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Start(error) => error.source(),
-            Self::Journal(error) => error.source(),
-            Self::Storage(error) => error.source(),
-        }
-    }
-}
-
-impl From<StartError> for Error {
-    fn from(error: StartError) -> Self {
-        Self::Start(error)
-    }
-}
-
-impl From<StorageError> for Error {
-    fn from(error: StorageError) -> Self {
-        Self::Storage(error)
-    }
-}
-
-impl From<JournalError> for Error {
-    fn from(error: JournalError) -> Self {
-        Self::Journal(error)
-    }
-}
-
-impl Failure for Error {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Start(error) if error.is_of_network() => Exit::Network,
-            Self::Start(_) | Self::Journal(_) | Self::Storage(_) => Exit::Local,
-        }
-    }
-}
-
 /// A queue server that listens.
 #[must_use = "a server listens, but serves nobody until it runs"]
 pub struct Server {
     daemon: Daemon,
     queues: Arc<Queues>,
-    _alarm: Alarm,
+    _timer: Timer,
     local_addr: SocketAddr,
 }
 
@@ -186,7 +113,7 @@ impl Server {
             }
             None => Queues::in_memory(config.limits),
         });
-        let alarm = Alarm::start(&queues).map_err(StartError::Thread)?;
+        let timer = Timer::start(&queues).map_err(StartError::Thread)?;
         let (ip, port) = (config.ip, config.port);
         let connections = Arc::new(Connections::new(Arc::clone(&queues)));
         let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues), config.udp_text));
@@ -198,7 +125,7 @@ impl Server {
         Ok(Self {
             daemon,
             queues,
-            _alarm: alarm,
+            _timer: timer,
             local_addr,
         })
     }
@@ -223,7 +150,8 @@ impl Server {
     /// # Errors
     /// If it cannot start its threads, or had to end because the disk failed.
     pub fn run(self) -> Result<(), Error> {
-        self.queues.serve(self.handle());
+        let handle = self.handle();
+        self.queues.serve(Box::new(move || handle.is_stopping()));
         self.daemon.run()?;
         let failure = self.queues.failure();
         failure.map_or(Ok(()), |lost| Err(lost.into()))

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{QUEUES_MAX, QueueError};
+use crate::error::{QUEUES_MAX, QueueError};
 
 /// What each connection may have without its being counted, in bytes: of the frame that it reads, or
 /// the reply that it gathers. So an acknowledgement never needs room.
@@ -119,39 +119,30 @@ impl Drop for Room {
     }
 }
 
-/// What was sent. A long body is shared by the queue and by those whom it is being sent to, so that
-/// nobody needs a copy; it is on the account until the last of them has let go of it.
+/// What was sent. The queue and the replies share it, so nobody copies it.
 #[derive(Clone)]
-pub enum Body {
+pub(crate) enum Body {
     /// A short one, or one that is not on the account yet.
-    Own(Box<[u8]>),
-    /// On the account.
-    Shared(Arc<LongBody>),
+    Short(Arc<[u8]>),
+    /// One that stays on the account until the last reply with it is sent.
+    Long(Arc<LongBody>),
 }
 
 /// A long body. Dropping it takes it off the account.
-pub struct LongBody {
-    bytes: Box<[u8]>,
+pub(crate) struct LongBody {
+    bytes: Arc<[u8]>,
     memory: Arc<Memory>,
 }
 
 impl Body {
-    /// Has a body be shared if it is long. It was put on the account before.
-    pub(crate) fn share(self, memory: &Arc<Memory>) -> Self {
+    /// The same body, after it was put on the account.
+    pub(crate) fn counted(self, memory: &Arc<Memory>) -> Self {
         match self {
-            Self::Own(bytes) if bytes.len() > FREE_BYTES => Self::Shared(Arc::new(LongBody {
+            Self::Short(bytes) if bytes.len() > FREE_BYTES => Self::Long(Arc::new(LongBody {
                 bytes,
                 memory: Arc::clone(memory),
             })),
-            Self::Own(_) | Self::Shared(_) => self,
-        }
-    }
-
-    /// The body if it is shared.
-    pub(crate) fn shared(&self) -> Option<Arc<LongBody>> {
-        match self {
-            Self::Own(_) => None,
-            Self::Shared(long) => Some(Arc::clone(long)),
+            Self::Short(_) | Self::Long(_) => self,
         }
     }
 }
@@ -175,8 +166,8 @@ impl Deref for Body {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(long) => long,
+            Self::Short(bytes) => bytes,
+            Self::Long(long) => long,
         }
     }
 }
@@ -238,17 +229,15 @@ mod tests {
         assert_eq!(size_of::<Body>(), size_of::<Box<[u8]>>());
         let memory = Memory::new(100_000);
         memory.take(50_000).unwrap();
-        let body = Body::Own(vec![b'x'; 50_000].into()).share(&memory);
-        let long = body.shared().unwrap();
+        let body = Body::Short(vec![b'x'; 50_000].into()).counted(&memory);
+        let Body::Long(long) = body.clone() else {
+            panic!("a body of 50000 bytes is long");
+        };
         drop(body);
         assert_eq!((memory.taken(), long.len()), (50_000, 50_000));
         drop(long);
         assert_eq!(memory.taken(), 0);
-        assert!(
-            Body::Own(vec![b'x'; FREE_BYTES].into())
-                .share(&memory)
-                .shared()
-                .is_none()
-        );
+        let short = Body::Short(vec![b'x'; FREE_BYTES].into()).counted(&memory);
+        assert!(matches!(short, Body::Short(_)));
     }
 }

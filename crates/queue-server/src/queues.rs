@@ -1,49 +1,70 @@
-//! All queues of a server: the rules of handing out, giving back and forgetting, with no socket in
-//! sight.
+//! All queues of a server: handing messages out, acknowledging and requeueing them.
 //!
-//! With a database, a change counts when it is committed. That takes a while, so every change comes
-//! in two steps: it is begun, and [`Queues::finish`] waits for it, or [`Queues::finish_later`] has it
-//! finished by the thread that commits. What is begun in the meantime shares the commit. A message that
-//! is [`Taken`] is in no queue, so nobody else can change it, and the database hears of its changes in
-//! their order.
+//! A change counts when it is committed. Every change is a [`Pending`]: [`Queues::wait`] waits for its
+//! commit, and [`Queues::on_complete`] has the journal's thread tell its outcome. Changes that are submitted
+//! meanwhile share the commit. A message that is [`Reserved`] is in no queue, so nobody else can change
+//! it, and the journal hears of its changes in their order.
+//!
+//! [`state`] is the rules, [`queue`] the order in one queue, [`operation`] what is asked and its
+//! outcome, [`pending`] the change between the two, [`waiters`] who waits for a message, [`manage`] what
+//! concerns whole queues, [`due`] what the timer does, [`figures`] what can be looked at, [`shared`] the lock around all of it.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::{Handle, lock};
-use proto::queue::{QueueName, Reply, Token};
-use storage::{Committer, Fsync, Pending, StorageError};
+use proto::queue::{Delivery, QueueName, Token};
+use storage::{Committer, Fsync, StorageError};
 
-use crate::begun::{Begun, Effect};
-use crate::journal::{Asked, Change, Journal, Opened, Row};
-use crate::memory::Room;
-use crate::message::{Clock, Message, Place, Taken};
-use crate::shared::{Shared, wake};
-use crate::state::Limits;
-use crate::{Error, QueueError};
+use crate::clock::{Clock, Position};
+use crate::error::{Error, QueueError};
+use crate::journal::{Change, Journal, Opened, Submission};
+use crate::memory::{Memory, Room};
+use crate::message::{Lease, Message, Reserved};
 
-/// Any number of queues that any number of threads may use at once.
-pub struct Queues {
-    pub(crate) shared: Arc<Shared>,
-    writer: Option<Committer<Journal>>,
+mod due;
+mod figures;
+mod manage;
+mod operation;
+mod pending;
+mod queue;
+mod shared;
+mod state;
+mod waiters;
+
+pub(crate) use figures::Figures;
+pub(crate) use operation::{Delivered, Handout, Operation, Outcome};
+pub(crate) use pending::Pending;
+pub(crate) use queue::Wake;
+pub use state::Limits;
+pub(crate) use waiters::Waiter;
+
+use pending::Effect;
+use shared::{IsStopping, Shared};
+
+/// Any number of queues, which any number of threads may use at once.
+pub(crate) struct Queues {
+    shared: Arc<Shared>,
+    /// `None` in memory.
+    journal: Option<Committer<Journal>>,
 }
 
 impl Queues {
     /// No messages, and nothing is kept on a disk.
-    pub fn in_memory(limits: Limits) -> Self {
+    pub(crate) fn in_memory(limits: Limits) -> Self {
         Self {
             shared: Arc::new(Shared::new(limits, Clock::new())),
-            writer: None,
+            journal: None,
         }
     }
 
     /// The queues that are kept in a database, which is made if it does not exist. `on_failure` is
-    /// called when the disk fails in a way that leaves open what is on it.
+    /// called when the disk fails so that it is not known what is on it.
     ///
     /// # Errors
-    /// If the database is in use, cannot be opened, or is not one of ours.
-    pub fn open(
+    /// If the database is in use, cannot be opened, or belongs to another program.
+    pub(crate) fn open(
         path: &Path,
         limits: Limits,
         fsync: Fsync,
@@ -51,266 +72,403 @@ impl Queues {
     ) -> Result<Self, Error> {
         let database = Opened::open(path, fsync)?;
         let shared = Arc::new(Shared::new(limits, database.clock()));
-        let journal = database.load(path, Arc::clone(&shared))?;
-        let writer = Committer::start("journal", journal, on_failure);
+        let journal = database.load(path, Arc::clone(&shared) as _)?;
+        let journal = Committer::start("journal", journal, on_failure);
         Ok(Self {
             shared,
-            writer: Some(writer?),
+            journal: Some(journal?),
         })
     }
 
-    /// From now on, somebody may be told that something is stored: the database stays, though it may
-    /// have been made just now.
-    pub(crate) fn serve(&self, server: Handle) {
+    /// From now on, a peer may be told that something is stored: the database stays, also if it was
+    /// made just now.
+    pub(crate) fn serve(&self, is_stopping: IsStopping) {
         // Nobody else has set it.
-        let _ = self.shared.server.set(server);
+        let _ = self.shared.is_stopping.set(is_stopping);
     }
 
     /// The longest message, in bytes.
-    pub fn body_bytes_max(&self) -> usize {
+    pub(crate) fn body_bytes_max(&self) -> usize {
         self.shared.limits.body_bytes_max
     }
 
+    /// What the messages of all queues take.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.shared.memory
+    }
+
     /// Whether changes have to be waited for.
-    pub fn is_durable(&self) -> bool {
-        self.writer.is_some()
+    pub(crate) fn is_durable(&self) -> bool {
+        self.journal.is_some()
     }
 
-    /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
-    pub fn failure(&self) -> Option<StorageError> {
-        self.writer.as_ref()?.failure()
+    /// Why the disk failed so that it is not known what is on it, if it did. Tells it once.
+    pub(crate) fn failure(&self) -> Option<StorageError> {
+        self.journal.as_ref()?.failure()
     }
 
-    pub(crate) fn begin(&self, change: impl FnOnce() -> Change, effect: Effect) -> Begun {
-        let asked = || Asked {
-            change: change(),
-            since: Instant::now(),
-        };
-        let ticket = self.writer.as_ref().map(|writer| writer.submit(asked()));
-        Begun { ticket, effect }
+    /// A message to be sent.
+    ///
+    /// # Errors
+    /// [`QueueError::TooLarge`].
+    pub(crate) fn message(&self, body: &[u8]) -> Result<Message, QueueError> {
+        let body_bytes_max = self.body_bytes_max();
+        if body.len() > body_bytes_max {
+            return Err(QueueError::TooLarge {
+                body_bytes: body.len(),
+                body_bytes_max,
+            });
+        }
+        let message = Message::new(body);
+        Ok(match self.journal {
+            Some(_) => message.with_checksum(),
+            None => message,
+        })
     }
 
     /// Puts a message at the end of a queue, after a delay.
     ///
+    /// The body may have room on the account already. That is given back when the message takes its
+    /// own, and not before, so that others do not read more meanwhile than there is room for.
+    ///
     /// # Errors
     /// [`QueueError::TooLarge`], [`QueueError::Draining`], and those of a full queue or server.
-    pub fn send(
+    pub(crate) fn send(
         &self,
         queue: QueueName,
         delay: Duration,
         body: &[u8],
-    ) -> Result<Begun, QueueError> {
-        let mut none = Room::new(&self.shared.memory);
-        self.send_from(&mut none, queue, delay, body)
+        room: Option<&mut Room>,
+    ) -> Result<Pending, QueueError> {
+        let message = self.message(body)?;
+        self.act(queue, Operation::Send(message, delay), room)
     }
 
-    /// The same, with a body that has room already: that is given back when the message may need it,
-    /// and not before, so that others do not read more meanwhile than the account has room for.
+    /// Hands out the oldest message, if there is one and its body is at most this long.
     ///
     /// # Errors
-    /// As [`Queues::send`].
-    pub(crate) fn send_from(
+    /// [`QueueError::Paused`], [`QueueError::TooLong`].
+    pub(crate) fn receive(
         &self,
-        room: &mut Room,
         queue: QueueName,
-        delay: Duration,
-        body: &[u8],
-    ) -> Result<Begun, QueueError> {
-        let shared = &*self.shared;
-        shared.check_length(body)?;
-        // Others do not wait for the copy.
-        let message = Message::new(body);
-        if self.writer.is_some() {
-            let message = message.with_checksum();
-            let mut state = lock(&shared.state);
+        delivery: Delivery,
+        body_bytes_max: usize,
+    ) -> Result<Pending, QueueError> {
+        // The token is made here because nobody waits for that.
+        let handout = Handout::new(delivery, &self.shared.clock);
+        self.act(queue, Operation::Receive(handout, body_bytes_max), None)
+    }
+
+    /// A batch of one operation.
+    fn act(
+        &self,
+        queue: QueueName,
+        operation: Operation,
+        room: Option<&mut Room>,
+    ) -> Result<Pending, QueueError> {
+        let Some(journal) = &self.journal else {
+            let sends = usize::from(operation.is_send());
+            let (mut batch, mut outcome) = (Some(operation), Ok(Outcome::Empty));
+            let done = |one| outcome = one;
+            self.act_at_once(queue, sends, room, usize::MAX, || batch.take(), done);
+            return outcome.map(Pending::Done);
+        };
+        self.submit_operation(journal, queue, operation, room)
+    }
+
+    /// Acts on several operations for one queue, in their order, and adds their outcomes to `done`. In
+    /// memory that is done under one lock. Stops when the messages that are received have `bytes_max`
+    /// bytes; what was not acted on stays in the batch.
+    pub(crate) fn run(
+        &self,
+        queue: QueueName,
+        batch: &mut VecDeque<Operation>,
+        done: &mut Vec<Result<Pending, QueueError>>,
+        bytes_max: usize,
+    ) {
+        let Some(journal) = &self.journal else {
+            let sends = batch.iter().filter(|one| one.is_send()).count();
+            let push = |one: Result<Outcome, QueueError>| done.push(one.map(Pending::Done));
+            return self.act_at_once(queue, sends, None, bytes_max, || batch.pop_front(), push);
+        };
+        let submit = |operation| self.submit_operation(journal, queue, operation, None);
+        done.extend(batch.drain(..).map(submit));
+    }
+
+    /// Acts on operations in memory, of which this many are sends.
+    fn act_at_once(
+        &self,
+        queue: QueueName,
+        sends: usize,
+        room: Option<&mut Room>,
+        bytes_max: usize,
+        mut next: impl FnMut() -> Option<Operation>,
+        mut done: impl FnMut(Result<Outcome, QueueError>),
+    ) {
+        let clock = &self.shared.clock;
+        let mut positions = clock.next_positions(sends);
+        let mut bytes = 0;
+        let mut state = self.shared.lock();
+        if let Some(room) = room {
             room.clear();
-            let name = state.admit(queue, &message, &shared.limits)?;
-            drop(state);
-            let message = message.counted(&shared.memory);
-            let change = || Change::Insert(name, message, delay);
-            return Ok(self.begin(change, Effect::Store(0)));
         }
-        let mut state = lock(&shared.state);
-        room.clear();
-        let (id, wakeup) = shared.store(&mut state, queue, delay, message)?;
-        drop(state);
-        wake(wakeup);
-        Ok(Begun {
-            ticket: None,
-            effect: Effect::Store(id),
-        })
+        // Only a send makes a queue. If it cannot, there are too many.
+        if sends > 0 {
+            let _ = state.make(queue);
+        }
+        let mut entry = state.find(queue.as_str());
+        while bytes < bytes_max
+            && let Some(operation) = next()
+        {
+            done(match (operation, &mut entry) {
+                (Operation::Send(..), None) => Err(QueueError::TooManyQueues),
+                (Operation::Receive(..), None) => Ok(Outcome::Empty),
+                (Operation::Send(message, delay), Some(entry)) => {
+                    let is_delayed = !delay.is_zero();
+                    let position = match positions.next() {
+                        Some(position) if !is_delayed => position,
+                        Some(_) | None => clock.position_after(delay),
+                    };
+                    entry.admit(message.cost()).map(|()| {
+                        let message = Message {
+                            position,
+                            ..message
+                        };
+                        Outcome::Stored(entry.arrive_unnumbered(message, is_delayed))
+                    })
+                }
+                (Operation::Receive(handout, body_bytes_max), Some(entry)) => {
+                    let reserved = entry.reserve(body_bytes_max);
+                    reserved.map(|message| match message {
+                        None => Outcome::Empty,
+                        Some(message) => {
+                            bytes += message.body.len();
+                            entry.hand_out(message, handout)
+                        }
+                    })
+                }
+            });
+        }
+        state.remove_if_unused(queue.as_str());
     }
 
-    /// Takes the oldest message; `None` if there is none.
-    ///
-    /// # Errors
-    /// [`QueueError::Paused`].
-    pub fn reserve(&self, queue: QueueName) -> Result<Option<Taken>, QueueError> {
-        lock(&self.shared.state).reserve(queue)
+    /// Submits an operation to the journal.
+    fn submit_operation(
+        &self,
+        journal: &Committer<Journal>,
+        queue: QueueName,
+        operation: Operation,
+        room: Option<&mut Room>,
+    ) -> Result<Pending, QueueError> {
+        let shared = &*self.shared;
+        match operation {
+            Operation::Send(message, delay) => {
+                let mut state = shared.lock();
+                if let Some(room) = room {
+                    room.clear();
+                }
+                let name = state.admit(queue, message.cost())?;
+                drop(state);
+                let change = Change::Insert(name, message.counted(&shared.memory), delay);
+                Ok(Self::submit_to(journal, change, None))
+            }
+            Operation::Receive(handout, body_bytes_max) => {
+                let reserved = shared.lock().reserve(queue, body_bytes_max)?;
+                let Some(mut reserved) = reserved else {
+                    return Ok(Pending::Done(Outcome::Empty));
+                };
+                Ok(match handout {
+                    Handout::AtLeastOnce => Pending::Done(Outcome::Reserved(reserved)),
+                    Handout::AtMostOnce => self.submit(Effect::Deliver(reserved)),
+                    Handout::Lease(lease) => {
+                        reserved.lease = Some(lease);
+                        self.submit(Effect::Lease(reserved))
+                    }
+                })
+            }
+        }
     }
 
-    /// Puts a message back that was not handed out after all.
-    pub fn untake(&self, taken: Taken) {
-        self.shared.untake(taken);
+    /// Submits a change to the journal; in memory it is done at once.
+    fn submit(&self, effect: Effect) -> Pending {
+        match &self.journal {
+            None => Pending::Done(self.shared.lock().commit(effect)),
+            Some(journal) => {
+                let change = effect.change(self.shared.clock.now());
+                Self::submit_to(journal, change, Some(effect))
+            }
+        }
     }
 
-    /// Begins to forget a message.
-    pub fn forget(&self, taken: Taken) -> Begun {
-        let (id, bytes) = (taken.message.id, taken.message.cost());
-        self.begin(|| Change::Delete(id, bytes), Effect::Forget(taken))
+    fn submit_to(journal: &Committer<Journal>, change: Change, effect: Option<Effect>) -> Pending {
+        let since = Instant::now();
+        Pending::Submitted(journal.submit(Submission { change, since }), effect)
     }
 
-    /// Begins to forget a message that is handed out with that.
-    pub fn deliver(&self, taken: Taken) -> Begun {
-        let (id, bytes) = (taken.message.id, taken.message.cost());
-        self.begin(|| Change::Delete(id, bytes), Effect::Deliver(taken))
+    /// Submits a change and does it at once, because nobody has to be told when it is committed.
+    fn submit_unwaited(&self, effect: Effect) {
+        if let Some(journal) = &self.journal {
+            let change = effect.change(self.shared.clock.now());
+            drop(Self::submit_to(journal, change, None));
+        }
+        self.shared.lock().commit(effect);
     }
 
-    /// Begins to lease a message.
-    pub fn lease(&self, mut taken: Taken, lease: Duration) -> Begun {
-        taken.lease = Some((Token::new_v4(), self.shared.clock.after(lease)));
-        let row = Row::of(&taken, self.shared.clock.now());
-        self.begin(|| Change::Update(row), Effect::Lease(taken))
+    /// Acknowledges a message.
+    pub(crate) fn ack(&self, reserved: Reserved) -> Pending {
+        self.submit(Effect::Ack(reserved))
     }
 
-    /// Takes a message that is leased.
+    /// Ends a lease, so that its message can be acknowledged, released or unreserved.
     ///
     /// # Errors
     /// [`QueueError::NoLease`].
-    pub fn claim(&self, token: Token) -> Result<Taken, QueueError> {
-        let mut state = lock(&self.shared.state);
+    pub(crate) fn claim(&self, token: Token) -> Result<Reserved, QueueError> {
+        let mut state = self.shared.lock();
         state.end_lease(token).ok_or(QueueError::NoLease)
     }
 
-    /// Begins to make a lease run out later, or earlier.
+    /// Makes a lease expire later, or earlier.
     ///
     /// # Errors
     /// [`QueueError::NoLease`].
-    pub fn extend(&self, token: Token, lease: Duration) -> Result<Begun, QueueError> {
-        let until = self.shared.clock.after(lease);
-        if self.writer.is_none() {
-            let extended = self.shared.extend(token, until, |_, _| ());
-            extended.ok_or(QueueError::NoLease)?;
+    pub(crate) fn extend(&self, token: Token, lease: Duration) -> Result<Pending, QueueError> {
+        let expires_at = self.shared.clock.after(lease);
+        match &self.journal {
+            None => match self.shared.lock().extend(token, expires_at) {
+                Some(_) => Ok(Pending::Done(Outcome::Done(1))),
+                None => Err(QueueError::NoLease),
+            },
+            // The journal's thread does it, so that there is one order in memory and on the disk.
+            Some(journal) => {
+                let change = Change::Extend(Lease { token, expires_at });
+                Ok(Self::submit_to(journal, change, None))
+            }
         }
-        // With a database the writer does it, so that there is one order in memory and on the disk.
-        Ok(self.begin(|| Change::Extend(token, until), Effect::None))
     }
 
-    /// Begins to give a message back on purpose: it goes to the end of its queue after a delay, or
-    /// to the dead if it was handed out too often.
-    pub fn release(&self, taken: Taken, delay: Duration) -> Begun {
-        lock(&self.shared.state).totals.released += 1;
-        self.put_back(taken, Some(delay))
+    /// Gives a message back on purpose: it goes to the end of its queue after a delay, or to the dead
+    /// letters if it was handed out too often.
+    pub(crate) fn release(&self, reserved: Reserved, delay: Duration) -> Pending {
+        self.shared.lock().common.totals.released += 1;
+        self.submit(self.move_on(reserved, Some(delay)))
     }
 
-    /// Begins to give a message back that its holder could not begin with: it goes to its old place,
-    /// and the attempt does not count.
-    pub fn unreserve(&self, mut taken: Taken) -> Begun {
-        lock(&self.shared.state).totals.released += 1;
-        taken.message.attempts = taken.message.attempts.saturating_sub(1);
-        self.move_to_old_place(taken)
+    /// Gives a message back that its receiver could not begin with: it goes to its old position, and
+    /// the attempt does not count.
+    pub(crate) fn unreserve(&self, mut reserved: Reserved) -> Pending {
+        self.shared.lock().common.totals.released += 1;
+        let attempts = &mut reserved.message.attempts;
+        *attempts = attempts.saturating_sub(1);
+        self.submit(Self::move_back(reserved))
     }
 
-    /// Gives a message back because the server stops: it goes to its old place, and whoever is
-    /// handed it next is told that this is one more attempt; but it does not die of that.
-    pub(crate) fn give_back_at_stop(&self, taken: Taken) {
-        lock(&self.shared.state).totals.requeued += 1;
-        self.finish_unwaited(self.move_to_old_place(taken));
+    /// Requeues a message because the server stops. The attempt counts, but it does not make the
+    /// message a dead letter.
+    pub(crate) fn requeue_at_stop(&self, reserved: Reserved) {
+        self.shared.lock().common.totals.requeued += 1;
+        self.submit_unwaited(Self::move_back(reserved));
     }
 
-    /// Gives a message back whose holder is gone: it goes to its old place, or to the dead if it
-    /// was handed out too often. Whether the disk knows that it was handed out does not matter
-    /// enough to be waited for.
-    pub fn give_back(&self, taken: Taken) {
-        log::debug!("Message {} goes back to the queue", taken.message.id);
-        lock(&self.shared.state).totals.requeued += 1;
-        self.finish_unwaited(self.put_back(taken, None));
+    /// Requeues a message because its receiver is gone or its lease expired: it goes to its old
+    /// position, or to the dead letters if it was handed out too often. Nobody waits until the disk
+    /// knows of the attempt.
+    pub(crate) fn requeue(&self, reserved: Reserved) {
+        log::debug!("Message {} is requeued", reserved.message.id);
+        self.shared.lock().common.totals.requeued += 1;
+        self.submit_unwaited(self.move_on(reserved, None));
     }
 
-    /// Finishes a change before it is committed.
-    fn finish_unwaited(&self, mut begun: Begun) {
-        begun.ticket = None;
-        // Without a ticket nothing can fail.
-        let _ = self.finish(begun, |_| {});
-    }
-
-    /// Begins to put a message where it belongs now: to its old place, or to the end after a delay.
-    fn put_back(&self, taken: Taken, delay: Option<Duration>) -> Begun {
-        let is_dead = QueueName::new(&taken.queue).is_ok_and(QueueName::is_dead);
-        let attempts_max = self.shared.limits.attempts_max;
-        if taken.message.attempts >= attempts_max && !is_dead {
-            let dead = format!("{}{}", taken.queue, QueueName::DEAD_SUFFIX);
-            log::warn!(
-                "Message {} was handed out {} times and goes to {dead}",
-                taken.message.id,
-                taken.message.attempts
-            );
-            lock(&self.shared.state).totals.dead_lettered += 1;
-            return self.move_to_end(taken, dead.into());
+    /// Moves a message to where it belongs now: to the dead letters, to its old position, or to the end
+    /// after a delay.
+    fn move_on(&self, reserved: Reserved, delay: Option<Duration>) -> Effect {
+        let attempts = reserved.message.attempts;
+        let is_dead_letter = reserved.queue.ends_with(QueueName::DEAD_SUFFIX);
+        if attempts >= self.shared.limits.attempts_max && !is_dead_letter {
+            let dead = format!("{}{}", reserved.queue, QueueName::DEAD_SUFFIX);
+            let id = reserved.message.id;
+            log::warn!("Message {id} was handed out {attempts} times and goes to {dead}");
+            self.shared.lock().common.totals.dead_lettered += 1;
+            return self.move_to_end(reserved, dead.into());
         }
-        let Some(delay) = delay else {
-            return self.move_to_old_place(taken);
-        };
-        let queue = Arc::clone(&taken.queue);
-        let place = self.shared.clock.place_after(delay);
-        self.move_to(taken, queue, place, !delay.is_zero())
+        match delay {
+            None => Self::move_back(reserved),
+            Some(delay) => Effect::Move {
+                queue: Arc::clone(&reserved.queue),
+                position: self.shared.clock.position_after(delay),
+                is_delayed: !delay.is_zero(),
+                reserved,
+            },
+        }
     }
 
-    /// Begins to put a message where it was.
-    fn move_to_old_place(&self, taken: Taken) -> Begun {
-        let queue = Arc::clone(&taken.queue);
-        let place = taken.message.place;
-        self.move_to(taken, queue, place, false)
+    fn move_back(reserved: Reserved) -> Effect {
+        let position = reserved.message.position;
+        let queue = Arc::clone(&reserved.queue);
+        Self::move_to(reserved, queue, position)
     }
 
-    /// Begins to move a message to the end of a queue.
-    pub(crate) fn move_to_end(&self, taken: Taken, queue: Arc<str>) -> Begun {
-        let place = self.shared.clock.next_place();
-        self.move_to(taken, queue, place, false)
+    fn move_to_end(&self, reserved: Reserved, queue: Arc<str>) -> Effect {
+        Self::move_to(reserved, queue, self.shared.clock.next_position())
     }
 
-    /// Begins to move a message, which keeps its lease and its place until that is committed.
-    fn move_to(&self, taken: Taken, queue: Arc<str>, place: Place, is_delayed: bool) -> Begun {
-        let now = self.shared.clock.now();
-        let row = Row::moved(&taken.message, &queue, place, is_delayed, now);
-        let effect = Effect::Move {
-            taken,
+    fn move_to(reserved: Reserved, queue: Arc<str>, position: Position) -> Effect {
+        Effect::Move {
+            reserved,
             queue,
-            place,
-            is_delayed,
-        };
-        self.begin(|| Change::Update(row), effect)
+            position,
+            is_delayed: false,
+        }
     }
 
-    /// Waits until a change is committed, and hands what came of it to `with`.
+    /// Waits for the outcome of a change.
     ///
     /// # Errors
-    /// [`QueueError::NotStored`]; the message then stays leased if it was, and goes back to its
-    /// place in the queue if not.
-    pub fn finish<R>(&self, begun: Begun, with: impl FnOnce(Reply) -> R) -> Result<R, QueueError> {
-        let committed = begun.ticket.map(Pending::wait).transpose();
-        let shared = &self.shared;
-        shared.finish(begun.effect, committed, |outcome| outcome.map(with))
+    /// [`QueueError::NotStored`]. Its message then stays leased if it was, and goes back to its
+    /// position if not.
+    pub(crate) fn wait(&self, pending: Pending) -> Result<Outcome, QueueError> {
+        match pending {
+            Pending::Done(outcome) => Ok(outcome),
+            Pending::Submitted(commit, effect) => self.shared.conclude(effect, commit.wait()),
+        }
     }
 
-    /// Has a change finished by whoever commits it. What came of it is handed to `with`, and what
-    /// that makes of it to `then`, when nothing more remains to be done.
-    pub fn finish_later<R>(
+    /// Waits for several changes, and counts them.
+    ///
+    /// # Errors
+    /// [`QueueError::NotStored`] if one of them is not; all are waited for.
+    pub(crate) fn wait_for_all(&self, pending: Vec<Pending>) -> Result<u64, QueueError> {
+        let count = pending.len() as u64;
+        let waited = pending.into_iter().map(|one| self.wait(one).map(drop));
+        waited.fold(Ok(()), Result::and).map(|()| count)
+    }
+
+    /// Has the outcome of a change told to `act`, by the journal's thread when it is committed, or at
+    /// once if it is known.
+    pub(crate) fn on_complete(
         &self,
-        begun: Begun,
-        with: impl FnOnce(Result<Reply, QueueError>) -> R + Send + 'static,
-        then: impl FnOnce(R) + Send + 'static,
+        pending: Pending,
+        act: impl FnOnce(Result<Outcome, QueueError>) + Send + 'static,
     ) {
-        let Begun { ticket, effect } = begun;
-        let shared = Arc::clone(&self.shared);
-        match ticket {
-            Some(ticket) => {
-                ticket.on_complete(move |committed| {
-                    then(shared.finish(effect, committed.map(Some), with));
-                });
+        match pending {
+            Pending::Done(outcome) => act(Ok(outcome)),
+            Pending::Submitted(commit, effect) => {
+                let shared = Arc::clone(&self.shared);
+                commit.on_complete(move |applied| act(shared.conclude(effect, applied)));
             }
-            None => then(shared.finish(effect, Ok(None), with)),
         }
+    }
+
+    /// Waits for a message of this queue; `None` if there is one.
+    ///
+    /// # Errors
+    /// [`QueueError::TooManyQueues`].
+    pub(crate) fn add_waiter(
+        &self,
+        queue: QueueName,
+        waiter: Arc<dyn Wake>,
+    ) -> Result<Option<Waiter<'_>>, QueueError> {
+        Waiter::new(&self.shared, queue, waiter)
     }
 }
 

@@ -7,24 +7,24 @@ use rustix::io::Errno;
 use storage::CommitError;
 
 /// Why a transaction was not committed.
-pub(super) enum Error {
-    /// The database cannot grow as it would have to.
+pub(super) enum WriteError {
+    /// The database cannot grow.
     NoRoom(io::Error),
     Sqlite(rusqlite::Error),
 }
 
-impl From<rusqlite::Error> for Error {
+impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-/// What became of a transaction that was not committed.
+/// The state of a transaction that was not committed.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// It was undone, because there was no room for it, or for what it wrote.
+    /// It is undone, because there was no room for it.
     NoRoom(io::Error),
-    /// It was undone for another reason.
+    /// It is undone for another reason.
     Refused(io::Error),
     /// It is not known what is on the disk.
     Lost(io::Error),
@@ -39,7 +39,7 @@ impl From<Failed> for CommitError {
     }
 }
 
-/// Whether there is no room, or a write failed: nothing that was committed is in doubt then.
+/// Whether there is no room, or a write failed. Nothing that was committed is in doubt then.
 pub(super) fn is_lack_of_room(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     matches!(
@@ -48,7 +48,7 @@ pub(super) fn is_lack_of_room(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Whether something could not be synced: nobody knows what is on the disk then.
+/// Whether a sync failed. Nobody knows what is on the disk then.
 pub(super) fn is_failed_sync(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     matches!(
@@ -62,8 +62,8 @@ pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
-/// The cause in the system's words, which `write_error` knows where SQLite only says that a write
-/// failed.
+/// The cause in the system's words. If SQLite only says that a write failed, `write_error` finds out
+/// why.
 pub(super) fn io_error(
     error: rusqlite::Error,
     write_error: impl FnOnce() -> Option<io::Error>,

@@ -1,4 +1,4 @@
-//! What the queues ask to be made durable, and how it is written.
+//! The changes that the queues submit, and how they are written.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,47 +7,48 @@ use proto::queue::{MessageId, Token};
 use rusqlite::Transaction;
 
 use super::row::Row;
-use crate::message::{Message, Place};
+use crate::clock::Micros;
+use crate::message::{Lease, Message};
 
-/// What the queues ask to be made durable.
+/// A change that is to be made durable.
 pub(crate) enum Change {
-    /// A message, which is put into this queue when it is committed; its place comes after a delay.
+    /// A message that is put into this queue, after a delay, when it is committed.
     Insert(Arc<str>, Message, Duration),
-    /// That a message is now as this row says.
+    /// A message is now as this row says.
     Update(Row),
-    /// That a lease now runs out at this time.
-    Extend(Token, Place),
-    /// That a message is forgotten, whose body has so many bytes.
+    /// A lease expires at another time.
+    Extend(Lease),
+    /// A message is acknowledged that costs this many bytes.
     Delete(MessageId, usize),
-    /// That a queue is paused, or not any more.
+    /// A queue is paused, or resumed.
     Pause(Arc<str>, bool),
 }
 
-/// A change, and since when somebody waits for it.
-pub(crate) struct Asked {
+/// A change, and when it was submitted.
+pub(crate) struct Submission {
     pub(crate) change: Change,
     pub(crate) since: Instant,
 }
 
-/// What became of a change.
+/// The outcome of a change, if its batch is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Applied {
     /// A message is stored, with this id.
     Stored(MessageId),
-    /// It is the change with this number in its batch.
+    /// The change has this number in its batch.
     Changed(usize),
     /// There is no such lease.
     NoLease,
 }
 
-/// What is written to a row, or beside them.
+/// What is written to a row or beside the rows.
 pub(super) enum Written {
     Update(Row),
-    /// The row of a lease that ran out at `before`, and in memory runs out when its row says.
+    /// The row of a lease that would have expired at `before`. In memory it expires as its row says.
     Extend {
         row: Row,
         token: Token,
-        before: Place,
+        before: Micros,
     },
     Delete(MessageId, usize),
     Pause(Arc<str>, bool),

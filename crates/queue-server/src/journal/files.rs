@@ -1,13 +1,13 @@
-//! The files of a database: what is locked, watched, synced and set aside.
+//! The files of a database: locked, watched, synced, and allocated ahead.
 //!
 //! SQLite's locks belong to the process, and closing any descriptor of a file gives up those that the
 //! process has on it (sqlite.org/howtocorrupt.html, 2.2). So the database has one descriptor beside
 //! SQLite's, which is opened before SQLite opens its own and closed after it has closed it. The
 //! write-ahead log is never locked, and may be opened and closed at any time; its index never is.
 //!
-//! A queue whose disk is full must still give out what it has, and forget it. That takes room in the
-//! log, and copying the log into the database takes room there. Both is set aside: the log has so much
-//! more room than it needs, and the database grows before a transaction is committed that needs it.
+//! A queue whose disk is full must still hand out and acknowledge what it has. That takes room in the
+//! log, and copying the log into the database takes room there. Both are reserved: the log is allocated
+//! longer than it needs to be, and the database grows before the transaction that needs it is committed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,51 +18,50 @@ use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::{Errno, retry_on_intr};
 use storage::{DataFile, LegacyLock, Stat, Watch, sync_folder};
 
-use super::JournalError;
+use crate::error::Error;
 
-/// What the log has beside its pages: a head, and one for each of them.
+/// The heads in the log: one at its start, and one before each page, in bytes.
 const LOG_HEAD_BYTES: u64 = 32;
 const FRAME_HEAD_BYTES: u64 = 24;
 
-/// When the write-ahead log has so many pages, it is copied into the database and used again from its
-/// start, so it stays near this size; with less room set aside, earlier.
+/// The usual length of the write-ahead log, in pages. It is then copied into the database and written
+/// from its start again; earlier, if less room is reserved.
 const LOG_PAGES_MAX: u64 = 1024;
 
-/// How much room is set aside for a full disk; on a small one, the part below.
+/// How much room is reserved for a full disk, in bytes...
 const RESERVE_BYTES_MAX: u64 = 16 << 20;
 
-/// Of a small disk, one part in so many is set aside.
+/// ...and of a small disk, one part in this many.
 const RESERVE_PART: u64 = 10;
 
-/// The database grows by a part of the reserve, one in so many.
+/// The database grows by one part in this many of the reserve.
 const GROWTH_PART: u64 = 16;
 
-/// What is written to find out why nothing can be.
+/// What is written to find out why writes fail.
 const PROBE: [u8; 4096] = [0; 4096];
 
-/// How much of a log is written again at once.
+/// How much of a log is rewritten at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// The file of a database: locked, and removed again if it was made for nothing.
+/// The file of a database. It is locked, and dropping it removes a file that was made for nothing.
 pub(super) struct Database {
     file: DataFile,
     real_path: PathBuf,
-    /// Nothing is in it yet that anybody was promised.
+    /// Nobody was told that anything is stored in it.
     pub(super) is_unused: bool,
     _legacy_lock: LegacyLock,
 }
 
 impl Database {
     /// Opens and locks a file, which is made if it does not exist.
-    pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let is_new = !fs::exists(path).unwrap_or(true);
-        let file = DataFile::open(path).map_err(JournalError::File)?;
-        // Its log is found by its name, so that it may have one alone.
-        file.refuse_links().map_err(JournalError::File)?;
-        let failed = |cause| JournalError::Sync(path.to_owned(), cause);
-        let real_path = fs::canonicalize(path).map_err(failed)?;
-        let legacy_lock =
-            LegacyLock::acquire(&beside(&real_path, ".lock")).map_err(JournalError::File)?;
+        let file = DataFile::open(path)?;
+        // Its log is found by its name, so it may have only one.
+        file.refuse_links()?;
+        let failed = Error::open(path);
+        let real_path = fs::canonicalize(path).map_err(&failed)?;
+        let legacy_lock = LegacyLock::acquire(&beside(&real_path, ".lock"))?;
         let is_empty = file.file().metadata().map_err(failed)?.len() == 0;
         Ok(Self {
             file,
@@ -88,9 +87,9 @@ impl Database {
         sync_folder(&self.real_path)
     }
 
-    /// Writes the log again as it is, and syncs it: a server before this one may have ended because it
-    /// could not sync it, and then nothing but new writes bring to the disk what was read. Nobody else
-    /// may write to it meanwhile.
+    /// Rewrites the log as it is, and syncs it. The server before this one may have ended because it
+    /// could not sync the log; then only new writes bring to the disk what was read. Nobody else may write
+    /// to it meanwhile.
     pub(super) fn write_log_again(&self) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let log = match options.read(true).write(true).open(self.log_path()) {
@@ -113,7 +112,7 @@ impl Database {
         log.sync_all()
     }
 
-    /// How many bytes there are, and how many more the disk has.
+    /// How long the file is, and how much the disk has free, in bytes.
     pub(super) fn room(&self) -> io::Result<(u64, u64)> {
         let disk = retry_on_intr(|| fstatvfs(&**self.file.file()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -126,7 +125,7 @@ impl Drop for Database {
         if !self.is_unused {
             return;
         }
-        // Still locked, and SQLite has closed it. What cannot be removed does no harm.
+        // It is still locked, and SQLite has closed it. What cannot be removed does no harm.
         for suffix in ["-journal", "-wal", "-shm", ""] {
             let _ = fs::remove_file(beside(&self.real_path, suffix));
         }
@@ -135,19 +134,19 @@ impl Drop for Database {
 
 /// The files of a database that is used.
 pub(super) struct Files {
-    /// The log; SQLite has it open too.
+    /// The log. SQLite has it open too.
     log: File,
     watches: [Watch; 2],
-    /// How much room is set aside; 0 where that is not possible.
+    /// How much room is reserved, in bytes; 0 if that is not possible.
     reserve_bytes: u64,
-    /// The size of a page; of a database that was vacuumed, it may be any that SQLite knows.
+    /// The size of a page, in bytes. A vacuum may have changed it to any that SQLite knows.
     page_bytes: u64,
     // Closed last.
     pub(super) database: Database,
 }
 
 impl Files {
-    /// Watches the files, which SQLite has open, and sets room aside if there is any.
+    /// Watches the files, which SQLite has open, and reserves room if there is any.
     pub(super) fn new(database: Database, page_bytes: u64) -> io::Result<Self> {
         let log_path = database.log_path();
         let log = OpenOptions::new().read(true).write(true).open(&log_path)?;
@@ -163,24 +162,24 @@ impl Files {
             page_bytes,
             database,
         };
-        if let Err(error) = files.set_aside(0) {
-            log::warn!("No room can be set aside for a full disk: {error}");
+        if let Err(error) = files.reserve_log(0) {
+            log::warn!("No room can be reserved for a full disk: {error}");
         }
         Ok(files)
     }
 
-    /// Checks that all of them are still where they are looked for.
+    /// Checks that nobody has moved or replaced any of them.
     pub(super) fn check(&self) -> io::Result<()> {
         self.database.file.watch().check()?;
         self.watches.iter().try_for_each(Watch::check)
     }
 
-    /// What the log has for a page.
+    /// What a page takes in the log, in bytes.
     fn frame_bytes(&self) -> u64 {
         FRAME_HEAD_BYTES + self.page_bytes
     }
 
-    /// From how many pages on the log is copied into the database.
+    /// With more pages than this, the log is copied into the database.
     pub(super) fn log_pages_max(&self) -> usize {
         let pages = match self.reserve_bytes {
             0 => LOG_PAGES_MAX,
@@ -189,7 +188,7 @@ impl Files {
         pages as usize
     }
 
-    /// The log is not kept longer than this when it is used again from its start, in bytes.
+    /// The longest log that is kept when it is written from its start again, in bytes.
     pub(super) fn log_bytes_kept(&self) -> u64 {
         match self.reserve_bytes {
             0 => LOG_PAGES_MAX * self.frame_bytes(),
@@ -197,8 +196,8 @@ impl Files {
         }
     }
 
-    /// Sees to it that the log, of which so many pages are in use, has the room that is set aside.
-    pub(super) fn set_aside(&mut self, log_pages: usize) -> io::Result<()> {
+    /// Allocates the reserve of the log, of which this many pages are in use.
+    pub(super) fn reserve_log(&mut self, log_pages: usize) -> io::Result<()> {
         let in_use = LOG_HEAD_BYTES + log_pages as u64 * self.frame_bytes();
         let wanted = self.reserve_bytes.max(in_use + self.reserve_bytes / 2);
         if self.reserve_bytes == 0 || Stat::of(&self.log)?.allocated_bytes >= wanted {
@@ -209,7 +208,7 @@ impl Files {
         Ok(())
     }
 
-    /// Sees to it that the database has room for so many pages, so that the log can be copied into it.
+    /// Allocates this many pages for the database, so that the log can be copied into it.
     pub(super) fn grow(&mut self, pages: u64) -> io::Result<()> {
         let file = self.database.file.file();
         let (bytes, wanted) = (Stat::of(file)?.bytes, pages * self.page_bytes);
@@ -227,13 +226,13 @@ impl Files {
 
     fn note_allocation(&mut self, is_possible: bool) {
         if !is_possible {
-            log::warn!("The file system cannot set room aside for when it is full");
+            log::warn!("The file system cannot reserve room for a full disk");
             self.reserve_bytes = 0;
         }
     }
 
-    /// Why nothing can be written to the files, as the system says it; SQLite only says that it could
-    /// not. Nobody else may write to them meanwhile.
+    /// Why nothing can be written to the files, in the system's words; SQLite says only that it failed.
+    /// Nobody else may write to them meanwhile.
     pub(super) fn write_error(&self) -> Option<io::Error> {
         let write_behind = |file: &File| {
             let end = file.metadata()?.len();
@@ -246,7 +245,7 @@ impl Files {
     }
 }
 
-/// Gives a file room; returns whether its file system can do that.
+/// Allocates room for a file. Returns whether its file system can do that.
 fn allocate(file: &File, flags: FallocateFlags, at: u64, bytes: u64) -> io::Result<bool> {
     match retry_on_intr(|| fallocate(file, flags, at, bytes)) {
         Ok(()) => Ok(true),

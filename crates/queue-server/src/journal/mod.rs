@@ -1,22 +1,23 @@
 //! The queues' database: SQLite, written by one thread, a transaction for each batch.
 //!
-//! The queues in memory decide who gets what; the database has every message that is not
-//! acknowledged, and is read once, at the start. So receiving costs no disk access, and a message
-//! handed out but not acknowledged when the server dies is simply still there. What must outlive
-//! the server is written when it happens: a lease, a message's new place, how often it was tried.
+//! The queues in memory decide who gets what. The database has every message that is not acknowledged,
+//! and is read once, at the start. So receiving costs no disk access, and a message that was handed out
+//! but not acknowledged when the server dies is still there. What must outlive the server is written
+//! when it happens: a lease, a message's new position, how often it was tried.
 //!
 //! Every message has a CRC-32 over its whole row. One that does not match at the start is set aside
 //! in the table `damaged` and reported, never delivered.
 //!
-//! [`open`] is how it is opened and read, `change` what is written, `schema` its tables, `row` one row of
-//! them, `timeline` the queues' clock from one run to the next. `files` is what is locked, watched and
-//! set aside, `wal` the write-ahead log, `shrink` what is given back to the disk, `causes` what an error
-//! of SQLite means.
+//! [`open`] opens and reads the database, [`change`] is what is written, [`schema`] its tables,
+//! [`row`] one row of them, [`timeline`] the queues' clock from one run to the next. [`files`]
+//! locks, watches and allocates the files, [`wal`] is the write-ahead log, [`shrink`] gives room back to
+//! the disk, [`causes`] says what an error of SQLite means. [`live`] is what the journal knows of the
+//! queues.
 
 mod causes;
 mod change;
-mod error;
 mod files;
+mod live;
 mod open;
 mod row;
 mod schema;
@@ -33,46 +34,45 @@ use proto::queue::MessageId;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use storage::{CommitError, NotStored, Store};
 
-use crate::message::{Arriving, Taken};
-use crate::shared::Shared;
-use causes::{Error, Failed, io_error, is_failed_sync, is_lack_of_room, is_locked};
+use crate::message::{Arriving, Lease};
+use causes::{Failed, WriteError, io_error, is_failed_sync, is_lack_of_room, is_locked};
 use change::Written;
 use files::Files;
 use row::INSERT;
 use shrink::COUNT_BYTES;
 use wal::{Stuck, checkpoint};
 
-pub(crate) use change::{Applied, Asked, Change};
-pub use error::JournalError;
+pub(crate) use change::{Applied, Change, Submission};
+pub(crate) use live::LiveQueues;
 pub(crate) use open::Opened;
 pub(crate) use row::Row;
 
-/// A batch of messages is committed when their bodies have so many bytes.
+/// The bodies in one commit, in bytes. A batch that reaches this is committed at once.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// How long a change waits at the most while another program has locked the database.
+/// How long a change waits at most while another program has locked the database.
 const LOCKED_WAIT: Duration = Duration::from_secs(20);
 
-/// How long a server that ends waits for such a program.
+/// How long a server that ends waits for such a program at most.
 const END_WAIT: Duration = Duration::from_secs(1);
 
-/// What is said when the database is not whole without its log.
+/// What is said when the database is not complete without its log.
 const KEPT_LOG: &str = "The database needs its log, which stays beside it";
 
-/// So many ids are put on record at once, before the first of them is given.
+/// How many ids are recorded as given at once, before the first of them is.
 const IDS_RESERVED: u64 = 1024;
 
-/// What came since the last commit.
+/// What was submitted since the last commit.
 #[derive(Default)]
 struct Batch {
     inserted: Vec<Arriving>,
     inserted_bytes: usize,
     changed: Vec<Written>,
-    /// Since when the first of those waits who asked for them.
+    /// When the first of it was submitted.
     since: Option<Instant>,
 }
 
-/// What of the last batch was refused, though something of it may be written.
+/// What of the last batch was refused; the rest is written.
 #[derive(Default)]
 struct Refused {
     why: String,
@@ -87,9 +87,9 @@ pub(crate) struct Journal {
     // Closed before the descriptor in `files`.
     db: Connection,
     files: Files,
-    queues: Arc<Shared>,
+    queues: Arc<dyn LiveQueues>,
     next_id: MessageId,
-    /// The ids up to this one are on record as given.
+    /// The ids up to this one are recorded as given.
     reserved_id: MessageId,
     batch: Batch,
     refused: Refused,
@@ -104,8 +104,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Writes a batch. When there is no room for all of it, the messages are refused, and what only
-    /// takes out is written without them, so that a full queue can be emptied.
+    /// Writes a batch. If there is no room for all of it, the messages are refused and the other
+    /// changes written without them, so that a full queue can be emptied.
     fn write(&mut self, batch: &Batch) -> Result<(), Failed> {
         self.refused = Refused::default();
         let locked_until = batch.since.map(|since| since + LOCKED_WAIT);
@@ -132,8 +132,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes changes, of which the first has this number in its batch: all at once, or by and by if
-    /// there is no room for that. What cannot be written even alone is refused.
+    /// Writes changes, of which the first has this number in its batch: all at once, or in halves if
+    /// there is no room for that. What cannot be written alone either is refused.
     fn write_changes(
         &mut self,
         changed: &[Written],
@@ -156,7 +156,7 @@ impl Journal {
         }
     }
 
-    /// Writes in one transaction; tries it once more where that helps.
+    /// Writes in one transaction, and tries once more if a shorter log may make room.
     fn transact(
         &mut self,
         inserted: &[Arriving],
@@ -166,7 +166,7 @@ impl Journal {
         let written = self.try_transact(inserted, changed, locked_until);
         match written.map_err(|error| self.failed(error)) {
             Err(Failed::NoRoom(_)) if self.log_pages.load(Ordering::Relaxed) > 0 => {
-                // There may be room when the log is used again from its start.
+                // There may be room when the log is written from its start again.
                 self.shorten_log(0)?;
                 let written = self.try_transact(inserted, changed, locked_until);
                 written.map_err(|error| self.failed(error))
@@ -180,13 +180,13 @@ impl Journal {
         inserted: &[Arriving],
         changed: &[Written],
         locked_until: Option<Instant>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), WriteError> {
         let last_id = self.next_id - 1;
         let is_short_of_ids = last_id > self.reserved_id;
         let reserved_id = last_id + IDS_RESERVED;
         let state = is_short_of_ids.then(|| self.state(reserved_id));
-        let now = self.queues.clock.now();
-        let transaction = begin(&self.db, &self.queues, locked_until)?;
+        let now = self.queues.clock().now();
+        let transaction = begin(&self.db, &*self.queues, locked_until)?;
         if let Some(state) = &state {
             state.write(&transaction)?;
         }
@@ -202,7 +202,7 @@ impl Journal {
             let pages = schema::number(&transaction, "page_count")?;
             self.files
                 .grow(pages.unsigned_abs())
-                .map_err(Error::NoRoom)?;
+                .map_err(WriteError::NoRoom)?;
         }
         transaction.commit()?;
         if is_short_of_ids {
@@ -211,30 +211,32 @@ impl Journal {
         Ok(())
     }
 
-    /// What became of a transaction that failed: it was undone, unless it failed in a sync, or
-    /// SQLite is still inside it.
-    fn failed(&mut self, error: Error) -> Failed {
+    /// The state of a transaction that failed: it is undone, unless it failed in a sync, or SQLite is
+    /// still inside it.
+    fn failed(&mut self, error: WriteError) -> Failed {
         match error {
-            Error::NoRoom(cause) => Failed::NoRoom(cause),
-            Error::Sqlite(error) if is_failed_sync(&error) || !self.db.is_autocommit() => {
+            WriteError::NoRoom(cause) => Failed::NoRoom(cause),
+            WriteError::Sqlite(error) if is_failed_sync(&error) || !self.db.is_autocommit() => {
                 Failed::Lost(io_error(error, || None))
             }
-            Error::Sqlite(error) if is_lack_of_room(&error) => Failed::NoRoom(self.cause(error)),
-            Error::Sqlite(error) => Failed::Refused(self.cause(error)),
+            WriteError::Sqlite(error) if is_lack_of_room(&error) => {
+                Failed::NoRoom(self.cause(error))
+            }
+            WriteError::Sqlite(error) => Failed::Refused(self.cause(error)),
         }
     }
 
     fn cause(&mut self, error: rusqlite::Error) -> io::Error {
         let (db, files) = (&mut self.db, &self.files);
         io_error(error, || {
-            // So that nobody else writes there.
+            // With the lock, so that nobody else writes there.
             let immediate = TransactionBehavior::Immediate;
             let _alone = db.transaction_with_behavior(immediate).ok()?;
             files.write_error()
         })
     }
 
-    /// Does in memory what was written, and undoes what was not.
+    /// Does in memory what was written, and undoes what was refused.
     fn conclude(&mut self, changed: Vec<Written>) {
         let mut undone = Vec::new();
         for (number, change) in changed.into_iter().enumerate() {
@@ -253,7 +255,7 @@ impl Journal {
                 | Written::Pause(..) => {}
             }
         }
-        // From the last to the first, so that it is in the end as it was in the beginning.
+        // From the last to the first, so that the first state is restored.
         for (token, before) in undone.into_iter().rev() {
             self.queues.undo_extend(token, before);
         }
@@ -261,7 +263,7 @@ impl Journal {
 
     fn commit_batch(&mut self, batch: Batch) -> Result<(), Failed> {
         let written = self.write(&batch).and_then(|()| {
-            // The next server would not find what is at another place now.
+            // The next server would not find a file that was moved away.
             self.files.check().map_err(Failed::Lost)
         });
         if written.is_err() {
@@ -269,7 +271,7 @@ impl Journal {
             self.refused.changes = (0..batch.changed.len()).collect();
         }
         self.conclude(batch.changed);
-        // What was written is on the disk, whatever becomes of the log.
+        // What was written is on the disk, also if the log cannot be shortened.
         let concluded = written.and_then(|()| self.shorten_log(self.files.log_pages_max()));
         match self.refused.messages {
             true => self.queues.refused(batch.inserted),
@@ -278,8 +280,8 @@ impl Journal {
         concluded
     }
 
-    /// Notes how far the ids and the clock have come, and copies the log into the database, so that the
-    /// database is whole without it; returns whether it is.
+    /// Records the last id and the time, and copies the log into the database. Returns whether the
+    /// database is complete without its log.
     fn end(&mut self) -> rusqlite::Result<bool> {
         self.db.busy_timeout(END_WAIT)?;
         let state = self.state(self.next_id - 1);
@@ -291,11 +293,11 @@ impl Journal {
     }
 }
 
-/// Begins a transaction, and waits for another program that has locked the database; but not for long
-/// when the server ends. There is no other transaction.
+/// Begins a transaction. Waits while another program has locked the database, but not for long when
+/// the server ends. There is no other transaction.
 fn begin<'a>(
     db: &'a Connection,
-    queues: &Shared,
+    queues: &dyn LiveQueues,
     locked_until: Option<Instant>,
 ) -> rusqlite::Result<Transaction<'a>> {
     let until = locked_until.unwrap_or_else(|| Instant::now() + LOCKED_WAIT);
@@ -304,34 +306,33 @@ fn begin<'a>(
         db.busy_timeout(left.min(END_WAIT))?;
         match Transaction::new_unchecked(db, TransactionBehavior::Immediate) {
             Err(error) if is_locked(&error) && left > END_WAIT && !queues.is_stopping() => {}
-            begun => return begun,
+            other => return other,
         }
     }
 }
 
 impl Store for Journal {
-    type Change = Asked;
+    type Change = Submission;
     type Outcome = Applied;
 
-    fn apply(&mut self, asked: Asked) -> Result<Applied, NotStored> {
+    fn apply(&mut self, submission: Submission) -> Result<Applied, NotStored> {
         let batch = &mut self.batch;
-        batch.since.get_or_insert(asked.since);
-        let change = match asked.change {
+        batch.since.get_or_insert(submission.since);
+        let change = match submission.change {
             Change::Insert(queue, mut message, delay) => {
                 message.id = self.next_id;
                 self.next_id += 1;
-                message.place = self.queues.clock.place_after(delay);
+                message.position = self.queues.clock().position_after(delay);
                 let is_delayed = !delay.is_zero();
                 let id = message.id;
                 batch.inserted_bytes += message.body.len();
                 batch.inserted.push((queue, message, is_delayed));
                 return Ok(Applied::Stored(id));
             }
-            // Here, so that there is one order in memory and on the disk.
-            Change::Extend(token, until) => {
-                let row = |taken: &Taken, now| Row::of(taken, now);
-                match self.queues.extend(token, until, row) {
-                    Some((before, row)) => Written::Extend { row, token, before },
+            // Done here, so that there is one order in memory and on the disk.
+            Change::Extend(Lease { token, expires_at }) => {
+                match self.queues.extend(token, expires_at) {
+                    Some((row, before)) => Written::Extend { row, token, before },
                     None => return Ok(Applied::NoLease),
                 }
             }
@@ -377,9 +378,9 @@ impl Store for Journal {
     fn maintain(&mut self) -> io::Result<()> {
         match self.shrink() {
             Ok(()) => Ok(()),
-            // It is tried again when anything more was deleted.
+            // It is tried again when more was deleted.
             Err(Failed::NoRoom(cause) | Failed::Refused(cause)) => {
-                log::debug!("No room is given back: {cause}");
+                log::debug!("No room is given back to the disk: {cause}");
                 self.is_shrinking = false;
                 self.freed_bytes = COUNT_BYTES - 1;
                 Ok(())
@@ -394,8 +395,8 @@ impl Store for Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.files.database.is_unused &= self.queues.server.get().is_none();
-        // Nothing may be synced any more when it is not known what is on the disk.
+        self.files.database.is_unused &= !self.queues.is_serving();
+        // Nothing may be synced when it is not known what is on the disk.
         if self.is_lost {
             return;
         }
@@ -404,8 +405,8 @@ impl Drop for Journal {
             Ok(false) => log::warn!("{KEPT_LOG}: another program reads it"),
             Err(error) => log::warn!("{KEPT_LOG}: {error}"),
         }
-        if let Err(error) = self.files.set_aside(0) {
-            log::warn!("No room can be set aside for a full disk: {error}");
+        if let Err(error) = self.files.reserve_log(0) {
+            log::warn!("No room can be reserved for a full disk: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a database is opened, and what is done before anything in it is served.
+//! Opening a database, and what is done before anything in it is served.
 
 use std::fs;
 use std::path::Path;
@@ -17,11 +17,12 @@ use super::row::{COLUMNS, Row};
 use super::schema::{self, State};
 use super::timeline::{Moment, Note, Resumed};
 use super::wal::checkpoint;
-use super::{Batch, Journal, JournalError, LOCKED_WAIT, Refused};
-use crate::message::Clock;
-use crate::shared::Shared;
+use super::{Batch, Journal, LOCKED_WAIT, LiveQueues, Refused};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::message::{Lease, Reserved};
 
-/// A database that is open, and was not read yet.
+/// A database that is open and not read yet.
 pub(crate) struct Opened {
     // Closed before the descriptor in `files`.
     db: Connection,
@@ -33,43 +34,43 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// Opens or makes a database.
-    pub(crate) fn open(path: &Path, fsync: Fsync) -> Result<Self, JournalError> {
+    pub(crate) fn open(path: &Path, fsync: Fsync) -> Result<Self, Error> {
         let database = Database::open(path)?;
         let has_log = fs::metadata(database.log_path()).is_ok_and(|log| log.len() > 0);
-        let failed = JournalError::at(path);
+        let failed = Error::sqlite(path);
         // Without SQLITE_OPEN_URI, no name means anything but a file.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut db = Connection::open_with_flags(database.path(), flags).map_err(&failed)?;
-        // What there is to do then, the journal does before.
+        // The journal does itself what there is to do then.
         tidy_on_closing(&db, false).map_err(&failed)?;
         db.busy_timeout(LOCKED_WAIT).map_err(&failed)?;
         if let Err(error) = schema::prepare(&mut db, fsync, path) {
             let is_untouched = matches!(
                 error,
-                JournalError::NotOurs(_)
-                    | JournalError::UnknownVersion(..)
-                    | JournalError::Damaged(..)
-                    | JournalError::ReadOnly(_)
+                Error::NotOurs(_)
+                    | Error::UnknownVersion { .. }
+                    | Error::Damaged { .. }
+                    | Error::ReadOnly(_)
             );
             if is_untouched && !has_log {
-                // What SQLite has put beside it is removed again.
+                // This removes the files that SQLite has made beside it.
                 tidy_on_closing(&db, true).map_err(&failed)?;
             }
             return Err(error);
         }
-        let unsynced = |cause| JournalError::Sync(path.to_owned(), cause);
+        let unsynced = Error::open(path);
         {
             let immediate = TransactionBehavior::Immediate;
             let _alone = db.transaction_with_behavior(immediate).map_err(&failed)?;
-            database.write_log_again().map_err(unsynced)?;
+            database.write_log_again().map_err(&unsynced)?;
         }
-        // If it cannot be copied now, it is tried again when it is long.
+        // If the log cannot be copied now, that is tried again when it is long.
         match checkpoint(&db, "TRUNCATE") {
             Err(error) if !is_lack_of_room(&error) => return Err(failed(error)),
             Err(_) | Ok(_) => {}
         }
-        // Before anything is served that was read, it is synced.
-        database.sync().map_err(unsynced)?;
+        // Nothing is served before it is synced.
+        database.sync().map_err(&unsynced)?;
         let log_pages = Arc::new(AtomicUsize::new(0));
         let noted = Arc::clone(&log_pages);
         let note = move |_: &mut Wal, pages: i32| {
@@ -78,7 +79,7 @@ impl Opened {
         };
         db.wal_hook(Some(note)).map_err(&failed)?;
         let page_bytes = schema::number(&db, "page_size").map_err(&failed)?;
-        let files = Files::new(database, page_bytes.unsigned_abs()).map_err(unsynced)?;
+        let files = Files::new(database, page_bytes.unsigned_abs()).map_err(&unsynced)?;
         let limit = format!("PRAGMA journal_size_limit = {}", files.log_bytes_kept());
         db.query_row(&limit, [], |_| Ok(())).map_err(&failed)?;
         if !schema::can_shrink(&db).map_err(&failed)? {
@@ -103,14 +104,14 @@ impl Opened {
         })
     }
 
-    /// The clock by which the messages have their places.
+    /// The clock that gave the messages their positions.
     pub(crate) fn clock(&self) -> Clock {
         Clock::starting_at(self.resumed.now)
     }
 
     /// Puts the messages into their queues.
-    pub(crate) fn load(self, path: &Path, queues: Arc<Shared>) -> Result<Journal, JournalError> {
-        let failed = JournalError::at(path);
+    pub(crate) fn load(self, path: &Path, queues: Arc<dyn LiveQueues>) -> Result<Journal, Error> {
+        let failed = Error::sqlite(path);
         let mut journal = Journal {
             stuck: None,
             db: self.db,
@@ -122,12 +123,12 @@ impl Opened {
             batch: Batch::default(),
             refused: Refused::default(),
             is_lost: false,
-            // It is looked at once.
+            // The free pages are counted at once.
             freed_bytes: u64::MAX,
             is_shrinking: false,
         };
         if let Err(error) = journal.load(path, self.state, self.resumed) {
-            // Nothing more is written.
+            // It writes nothing more.
             journal.is_lost = true;
             return Err(failed(error));
         }
@@ -156,19 +157,20 @@ impl Journal {
                     damaged.push(id);
                     continue;
                 };
-                let taken = &mut found.taken;
-                last_id = last_id.max(taken.message.id);
+                let reserved = &mut found.reserved;
+                last_id = last_id.max(reserved.message.id);
                 let due_max = now.saturating_add(found.remaining_max);
-                if let Some((_, until)) = &mut taken.lease {
-                    let due = until.saturating_add(resumed.lease_pause).min(due_max);
-                    if std::mem::replace(until, due) != due {
-                        moved.push(Row::of(taken, now));
+                if let Some(Lease { expires_at, .. }) = &mut reserved.lease {
+                    let due = expires_at.saturating_add(resumed.lease_pause).min(due_max);
+                    if std::mem::replace(expires_at, due) != due {
+                        moved.push(Row::of(reserved, now));
                     }
-                } else if found.is_delayed && taken.message.place > due_max {
-                    taken.message.place = due_max;
-                    moved.push(Row::moved(&taken.message, &taken.queue, due_max, true, now));
+                } else if found.is_delayed && reserved.message.position > due_max {
+                    let Reserved { message, queue, .. } = reserved;
+                    message.position = due_max;
+                    moved.push(Row::moved(message, queue, due_max, true, now));
                 }
-                self.queues.restore(found.taken, found.is_delayed);
+                self.queues.restore(found.reserved, found.is_delayed);
                 messages += 1;
             }
             let mut select = self.db.prepare("SELECT queue FROM paused")?;
@@ -184,8 +186,7 @@ impl Journal {
             Some(state) => last_id.max(state.last_id),
             None => {
                 log::error!(
-                    "{shown} does not know its last id any more; ids of messages that are gone may \
-                     come again"
+                    "{shown} has lost its last id; ids of messages that are gone may be given again"
                 );
                 schema::last_id_there(&self.db)?
             }
@@ -213,9 +214,9 @@ impl Journal {
         }
         state.write(&transaction)?;
         match transaction.commit() {
-            // It is all as it was, and can be read and emptied.
+            // The database is as it was, and can be read and emptied.
             Err(error) if is_lack_of_room(&error) => {
-                log::error!("There is no room in {shown} to note what was found: {error}");
+                log::error!("There is no room in {shown} to record what was found: {error}");
             }
             committed => committed?,
         }
@@ -224,38 +225,38 @@ impl Journal {
         Ok(())
     }
 
-    /// What is noted beside the messages, for so many ids.
+    /// What is recorded beside the messages, if this is the last id.
     pub(super) fn state(&self, last_id: u64) -> State {
         State {
             last_id,
-            note: Note::of(&self.queues.clock),
+            note: Note::of(self.queues.clock()),
         }
     }
 }
 
-/// Has a database of an earlier version written anew, once, so that it gives room back to the disk.
-fn make_shrinkable(db: &Connection, files: &Files, path: &Path) -> Result<(), JournalError> {
+/// Rewrites a database of an earlier version, once, so that it gives room back to the disk.
+fn make_shrinkable(db: &Connection, files: &Files, path: &Path) -> Result<(), Error> {
     let shown = path.display();
-    // It is there three times for a moment: in a temporary file, in the log, and as it was.
+    // For a moment there are three of it: a temporary file, the log, and the old one.
     let is_room = files
         .database
         .room()
         .is_ok_and(|(bytes, free)| bytes.saturating_mul(2) < free);
     let made = match is_room {
         true => match schema::make_shrinkable(db) {
-            Err(error) if is_failed_sync(&error) => return Err(JournalError::at(path)(error)),
+            Err(error) if is_failed_sync(&error) => return Err(Error::sqlite(path)(error)),
             made => made.map_err(|error| error.to_string()),
         },
-        false => Err("the disk has not twice its size free".to_owned()),
+        false => Err("the disk needs twice its size free".to_owned()),
     };
     match made {
-        Ok(()) => log::info!("{shown} was written anew; it gives room back from now on"),
+        Ok(()) => log::info!("{shown} was rewritten; it gives room back from now on"),
         Err(why) => log::warn!("{shown} does not get smaller when messages go: {why}"),
     }
     Ok(())
 }
 
-/// Whether SQLite copies its log into the database, with a sync, and removes it, when it closes it.
+/// Says whether SQLite copies the log into the database, with a sync, and removes it on closing.
 fn tidy_on_closing(db: &Connection, yes: bool) -> rusqlite::Result<()> {
     let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
     db.set_db_config(no_checkpoint, !yes).map(drop)

@@ -7,14 +7,14 @@ use proto::queue::{MessageId, QueueName, Token};
 use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Statement, Transaction, params};
 
-use crate::message::{Message, Place, Taken, micros};
+use crate::clock::{Micros, Position, micros};
+use crate::message::{Lease, Message, Reserved};
 
-/// The longest that a delay or a lease can have left when it is read; a request has its milliseconds
-/// in 32 bits.
+/// The longest that a delay or a lease can have left when it is read: the milliseconds of a request
+/// have 32 bits.
 pub(super) const REMAINING_MAX: Duration = Duration::from_millis(u32::MAX as u64);
 
-/// The highest id that is believed when it is read, so that those that are given next are below SQLite's
-/// highest.
+/// The highest id that is believed when it is read. The ids that follow must be below SQLite's highest.
 pub(super) const ID_MAX: i64 = 1 << 62;
 
 /// What the database has of a message, beside its body.
@@ -22,10 +22,10 @@ pub(super) const ID_MAX: i64 = 1 << 62;
 pub(crate) struct Row {
     id: MessageId,
     queue: Arc<str>,
-    place: Place,
+    position: Position,
     is_delayed: bool,
     attempts: u32,
-    lease: Option<(Token, Place)>,
+    lease: Option<Lease>,
     /// How much of the lease or the delay was left when this was written, in microseconds.
     remaining: Option<u64>,
     body_crc: u32,
@@ -33,29 +33,36 @@ pub(crate) struct Row {
 
 /// A message as it was found.
 pub(super) struct Found {
-    pub(super) taken: Taken,
+    /// In its queue, unless it is leased.
+    pub(super) reserved: Reserved,
     pub(super) is_delayed: bool,
-    /// How much of its lease or delay is left at the most.
+    /// How much of its lease or delay is left at most, in microseconds.
     pub(super) remaining_max: u64,
 }
 
 impl Row {
-    /// The row of a message that is in no queue at the moment.
-    pub(crate) fn of(taken: &Taken, now: Place) -> Self {
-        Self::new(&taken.queue, &taken.message, false, taken.lease, now)
+    /// The row of a message that is reserved.
+    pub(crate) fn of(reserved: &Reserved, now: Micros) -> Self {
+        Self::new(
+            &reserved.queue,
+            &reserved.message,
+            false,
+            reserved.lease,
+            now,
+        )
     }
 
-    /// The row of a message that is not leased any more, and is now at this place in a queue.
+    /// The row of a message that goes to a position in a queue.
     pub(crate) fn moved(
         message: &Message,
         queue: &Arc<str>,
-        place: Place,
+        position: Position,
         is_delayed: bool,
-        now: Place,
+        now: Micros,
     ) -> Self {
         Self {
-            place,
-            remaining: is_delayed.then(|| place.saturating_sub(now)),
+            position,
+            remaining: is_delayed.then(|| position.saturating_sub(now)),
             ..Self::new(queue, message, is_delayed, None, now)
         }
     }
@@ -64,17 +71,17 @@ impl Row {
         queue: &Arc<str>,
         message: &Message,
         is_delayed: bool,
-        lease: Option<(Token, Place)>,
-        now: Place,
+        lease: Option<Lease>,
+        now: Micros,
     ) -> Self {
         let due = match lease {
-            Some((_, until)) => Some(until),
-            None => is_delayed.then_some(message.place),
+            Some(lease) => Some(lease.expires_at),
+            None => is_delayed.then_some(message.position),
         };
         Self {
             id: message.id,
             queue: Arc::clone(queue),
-            place: message.place,
+            position: message.position,
             is_delayed,
             attempts: message.attempts,
             lease,
@@ -84,14 +91,14 @@ impl Row {
     }
 
     pub(super) fn crc(&self) -> i64 {
-        let (token, until) = self.lease.unwrap_or_default();
+        let Lease { token, expires_at } = self.lease.unwrap_or_default();
         let mut crc = crc32fast::Hasher::new();
         crc.update(&self.id.to_be_bytes());
-        crc.update(&self.place.to_be_bytes());
+        crc.update(&self.position.to_be_bytes());
         crc.update(&[u8::from(self.is_delayed), u8::from(self.lease.is_some())]);
         crc.update(&self.attempts.to_be_bytes());
         crc.update(token.as_bytes());
-        crc.update(&until.to_be_bytes());
+        crc.update(&expires_at.to_be_bytes());
         // Rows of schema 2 have none.
         if let Some(remaining) = self.remaining {
             crc.update(&remaining.to_be_bytes());
@@ -102,11 +109,11 @@ impl Row {
     }
 
     fn token(&self) -> Option<&[u8; 16]> {
-        self.lease.as_ref().map(|(token, _)| token.as_bytes())
+        self.lease.as_ref().map(|lease| lease.token.as_bytes())
     }
 
-    fn until(&self) -> Option<i64> {
-        self.lease.map(|(_, until)| until.cast_signed())
+    fn expires_at(&self) -> Option<i64> {
+        self.lease.map(|lease| lease.expires_at.cast_signed())
     }
 
     fn remaining(&self) -> Option<i64> {
@@ -118,7 +125,7 @@ impl Row {
         insert.execute(params![
             self.id.cast_signed(),
             self.queue,
-            self.place.cast_signed(),
+            self.position.cast_signed(),
             self.is_delayed,
             self.attempts,
             self.remaining(),
@@ -134,25 +141,25 @@ impl Row {
         transaction.prepare_cached(update)?.execute(params![
             self.id.cast_signed(),
             self.queue,
-            self.place.cast_signed(),
+            self.position.cast_signed(),
             self.is_delayed,
             self.attempts,
             self.token(),
-            self.until(),
+            self.expires_at(),
             self.remaining(),
             self.crc()
         ])?;
         Ok(())
     }
 
-    /// Writes when a lease runs out, if it is still the same lease.
+    /// Writes when a lease expires, if it is still the same lease.
     pub(super) fn extend(&self, transaction: &Transaction) -> rusqlite::Result<()> {
         let update = "UPDATE messages SET until = ?3, remaining = ?4, crc = ?5
                       WHERE id = ?1 AND token = ?2";
         transaction.prepare_cached(update)?.execute(params![
             self.id.cast_signed(),
             self.token(),
-            self.until(),
+            self.expires_at(),
             self.remaining(),
             self.crc()
         ])?;
@@ -162,22 +169,23 @@ impl Row {
     /// Reads a message: the columns are those of [`COLUMNS`].
     ///
     /// # Errors
-    /// If its checksum is not right, or a column has something of another type.
+    /// If its checksum is wrong, or a column is of another type.
     pub(super) fn read(id: i64, row: &rusqlite::Row) -> FromSqlResult<Found> {
         if !(1..=ID_MAX).contains(&id) {
             return Err(FromSqlError::OutOfRange(id));
         }
         let column = |at| row.get_ref(at).map_err(|_| FromSqlError::InvalidType);
         let queue = column(1)?.as_str()?;
-        let place = column(2)?.as_i64()?.cast_unsigned();
+        let position = column(2)?.as_i64()?.cast_unsigned();
         let delayed = column(3)?.as_i64()?;
         let attempts = column(4)?.as_i64()?;
         let lease = match (column(5)?, column(6)?) {
             (ValueRef::Null, ValueRef::Null) => None,
-            (token, until) => {
+            (token, expires_at) => {
                 let token = Token::from_slice(token.as_blob()?);
                 let token = token.map_err(|_| FromSqlError::InvalidType)?;
-                Some((token, until.as_i64()?.cast_unsigned()))
+                let expires_at = expires_at.as_i64()?.cast_unsigned();
+                Some(Lease { token, expires_at })
             }
         };
         let remaining = match column(7)? {
@@ -187,7 +195,7 @@ impl Row {
         let crc = column(8)?.as_i64()?;
         let message = Message {
             id: id.cast_unsigned(),
-            place,
+            position,
             attempts: u32::try_from(attempts).map_err(|_| FromSqlError::OutOfRange(attempts))?,
             ..Message::new(column(9)?.as_blob()?).with_checksum()
         };
@@ -201,13 +209,13 @@ impl Row {
         if row.crc() != crc || !(0..=1).contains(&delayed) {
             return Err(FromSqlError::InvalidType);
         }
-        let taken = Taken {
+        let reserved = Reserved {
             queue,
             message,
             lease,
         };
         Ok(Found {
-            taken,
+            reserved,
             is_delayed,
             remaining_max: remaining.unwrap_or(u64::MAX).min(micros(REMAINING_MAX)),
         })

@@ -1,4 +1,4 @@
-//! The tables, and how those of an earlier version become the present ones.
+//! The tables, and the conversion of those of earlier versions.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, Transaction, TransactionBehavior, params};
 use storage::Fsync;
 
-use super::JournalError;
 use super::row::{ID_MAX, Row};
 use super::timeline::{Moment, Note};
+use crate::error::Error;
 use crate::message::Message;
 
 /// What the file says of itself in its header (`PRAGMA application_id`): "Qrtt".
@@ -120,22 +120,26 @@ impl State {
 
 /// Sets the connection up, makes the tables if the database is new, and converts those of an earlier
 /// version.
-pub(super) fn prepare(db: &mut Connection, fsync: Fsync, path: &Path) -> Result<(), JournalError> {
-    let failed = JournalError::at(path);
+pub(super) fn prepare(db: &mut Connection, fsync: Fsync, path: &Path) -> Result<(), Error> {
+    let failed = Error::sqlite(path);
     let tables = "SELECT count(*) FROM sqlite_schema";
     let tables: i32 = db
         .query_row(tables, [], |row| row.get(0))
         .map_err(&failed)?;
     let is_new = tables == 0;
     if !is_new && number(db, "application_id").map_err(&failed)? != APPLICATION_ID {
-        return Err(JournalError::NotOurs(path.to_owned()));
+        return Err(Error::NotOurs(path.to_owned()));
     }
     let version = number(db, "user_version").map_err(&failed)?;
     if !is_new && !(1..=SCHEMA_VERSION).contains(&version) {
-        return Err(JournalError::UnknownVersion(path.to_owned(), version));
+        return Err(Error::UnknownVersion {
+            path: path.to_owned(),
+            version,
+            known: SCHEMA_VERSION,
+        });
     }
     if db.is_readonly(MAIN_DB).map_err(&failed)? {
-        return Err(JournalError::ReadOnly(path.to_owned()));
+        return Err(Error::ReadOnly(path.to_owned()));
     }
     if is_new {
         // Before there is a page in it.
@@ -145,7 +149,7 @@ pub(super) fn prepare(db: &mut Connection, fsync: Fsync, path: &Path) -> Result<
     let mode = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
     let mode: String = mode.map_err(&failed)?;
     if mode != "wal" {
-        return Err(JournalError::NoLog(path.to_owned()));
+        return Err(Error::NoLog(path.to_owned()));
     }
     // With NORMAL, SQLite syncs at a checkpoint alone: the newest transactions can be lost, but
     // the file stays sound.
@@ -163,7 +167,10 @@ pub(super) fn prepare(db: &mut Connection, fsync: Fsync, path: &Path) -> Result<
     if found != "ok" {
         // What is said of a file has a line for each finding.
         let found = found.replace('\n', " ");
-        return Err(JournalError::Damaged(path.to_owned(), found));
+        return Err(Error::Damaged {
+            path: path.to_owned(),
+            what: found,
+        });
     }
     match is_new {
         true => convert(db, 0).map_err(&failed),
@@ -240,7 +247,7 @@ fn from_1_to_2(transaction: &Transaction) -> rusqlite::Result<()> {
             (Ok(crc), Ok(body)) if crc == crc_1(id, body) => {
                 let message = Message {
                     id: id.cast_unsigned(),
-                    place: id.cast_unsigned(),
+                    position: id.cast_unsigned(),
                     ..Message::new(body).with_checksum()
                 };
                 Row::new(&name, &message, false, None, 0).crc()

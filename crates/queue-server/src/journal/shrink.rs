@@ -1,22 +1,22 @@
-//! Giving room back to the disk: when most of the database is free, its free pages are cut off at the
-//! end, a few at a time and only when no change waits.
+//! Giving room back to the disk. When most of the database is free, its free pages are cut off at the
+//! end, a few at a time, while no change waits.
 
 use std::time::Duration;
 
 use super::causes::Failed;
 use super::{Journal, schema};
 
-/// Free pages are counted when so many bytes were deleted since the last time.
+/// How many bytes are deleted before the free pages are counted again.
 pub(super) const COUNT_BYTES: u64 = 1 << 20;
 
-/// So many free pages are kept however small the rest is: 1 MiB.
+/// How many free pages are always kept: 1 MiB.
 const FREE_PAGES_MIN: i64 = 256;
 
-/// So many pages are given back in one step.
+/// How many pages are given back in one step.
 const STEP_PAGES: u64 = 64;
 
 impl Journal {
-    /// Does one step, if there is one to do.
+    /// Gives one step of pages back, if there are too many.
     pub(super) fn shrink(&mut self) -> Result<(), Failed> {
         self.freed_bytes = 0;
         let was_shrinking = self.is_shrinking;
@@ -29,7 +29,7 @@ impl Journal {
         }
     }
 
-    /// Cuts some free pages off, if there are too many; returns whether there were.
+    /// Cuts some free pages off, if there are too many. Returns whether there were.
     fn give_back(&self) -> rusqlite::Result<bool> {
         let free = schema::number(&self.db, "freelist_count")?;
         let pages = schema::number(&self.db, "page_count")?;
@@ -41,7 +41,7 @@ impl Journal {
         if free <= kept || !schema::can_shrink(&self.db)? {
             return Ok(false);
         }
-        // Nobody is waited for.
+        // It waits for nobody.
         self.db.busy_timeout(Duration::ZERO)?;
         let vacuum = format!("PRAGMA incremental_vacuum({STEP_PAGES})");
         self.db.execute_batch(&vacuum)?;

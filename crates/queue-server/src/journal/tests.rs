@@ -2,15 +2,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread;
 
-use daemon::lock;
-use proto::queue::{QueueName, Reply, Token};
+use proto::queue::{QueueName, Token};
 use storage::Fsync;
 
 use super::schema::{SCHEMA_VERSION, State};
 use super::timeline::Note;
 use super::*;
-use crate::state::Limits;
-use crate::{Begun, Queues};
+use crate::error::QueueError;
+use crate::queues::{Limits, Outcome, Pending, Queues};
 
 const Q: QueueName = QueueName::DEFAULT;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -61,42 +60,36 @@ impl Disk {
     fn age(&self, by: Duration) {
         note(self, |state| {
             state.note.moment.boot = "another".to_owned();
-            state.note.moment.wall -= crate::message::micros(by);
+            state.note.moment.wall -= crate::clock::micros(by);
         });
     }
 }
 
 #[track_caller]
-fn finish(queues: &Queues, begun: Begun) -> MessageId {
-    let id = queues.finish(begun, |reply| match reply {
-        Reply::Stored { id } => id,
+fn finish(queues: &Queues, pending: Pending) -> MessageId {
+    match queues.wait(pending).unwrap() {
+        Outcome::Stored(id) => id,
         _ => 0,
-    });
-    id.unwrap()
+    }
 }
 
 #[track_caller]
 fn send(queues: &Queues, body: &[u8]) -> MessageId {
-    finish(queues, queues.send(Q, Duration::ZERO, body).unwrap())
+    finish(queues, queues.submit_body(Q, Duration::ZERO, body).unwrap())
 }
 
 #[track_caller]
 fn lease(queues: &Queues, lease: Duration) -> Token {
-    let begun = queues.lease(queues.take(Q).unwrap(), lease);
-    let token = queues.finish(begun, |reply| match reply {
-        Reply::Leased { token, .. } => token,
-        other => panic!("{other:?}"),
-    });
-    token.unwrap()
+    queues.lease(Q, lease)
 }
 
-/// Takes and forgets everything; the ids and what was in them.
+/// Receives and acknowledges everything; the ids and what was in them.
 fn all(queues: &Queues) -> Vec<(MessageId, String)> {
     let next = || {
-        let taken = queues.take(Q)?;
-        let body = String::from_utf8(taken.message.body.to_vec()).unwrap();
-        let id = taken.message.id;
-        finish(queues, queues.forget(taken));
+        let reserved = queues.reserve(Q)?;
+        let body = String::from_utf8(reserved.message.body.to_vec()).unwrap();
+        let id = reserved.message.id;
+        finish(queues, queues.ack(reserved));
         Some((id, body))
     };
     std::iter::from_fn(next).collect()
@@ -126,17 +119,17 @@ fn every_earlier_schema_is_converted() {
         assert_eq!(version(&disk), SCHEMA_VERSION);
         assert_eq!(count(&disk), 6);
         // One is leased and one delayed, unless that is over by now.
-        let two = queues.take(Q).unwrap();
+        let two = queues.reserve(Q).unwrap();
         assert_eq!(&*two.message.body, b"two");
-        queues.untake(two);
-        let other = queues.take(QueueName::new("other").unwrap()).unwrap();
+        queues.put_back(two);
+        let other = queues.reserve(QueueName::new("other").unwrap()).unwrap();
         assert_eq!(
             (&*other.message.body, other.message.attempts),
             (&b"stays"[..], 1)
         );
-        assert!(queues.take(QueueName::new("paused").unwrap()).is_none());
+        assert!(queues.reserve(QueueName::new("paused").unwrap()).is_none());
         assert!(send(&queues, b"new") > 7);
-        queues.untake(other);
+        queues.put_back(other);
         drop(queues);
         assert_eq!(disk.number("PRAGMA auto_vacuum"), 2);
         assert_eq!(disk.open().purge(QueueName::new("other").unwrap()), Ok(1));
@@ -275,14 +268,14 @@ fn two_extensions_at_once_have_one_order() {
                 });
             }
         });
-        let in_memory = lock(&queues.shared.state).leases[&token].lease.unwrap().1;
+        let in_memory = queues.expires_at(token);
         let on_disk = disk.number("SELECT until FROM messages");
         assert_eq!(in_memory, on_disk.cast_unsigned(), "pair {pair}");
     }
     // Nobody can extend what is not there.
-    finish(&queues, queues.forget(queues.claim(token).unwrap()));
+    finish(&queues, queues.ack(queues.claim(token).unwrap()));
     let late = queues.extend(token, HOUR).unwrap();
-    assert_eq!(queues.finish(late, |_| {}), Err(crate::QueueError::NoLease));
+    assert_eq!(queues.wait(late), Err(QueueError::NoLease));
 }
 
 /// How much of the only lease or delay in a database is left, by the clock of its last run.
@@ -314,7 +307,7 @@ fn after_a_restart_of_the_machine_a_lease_lasts_as_long_as_was_left_of_it() {
 fn after_a_restart_of_the_machine_a_delay_has_gone_on() {
     let disk = Disk::new();
     let queues = disk.open();
-    finish(&queues, queues.send(Q, 2 * HOUR, b"x").unwrap());
+    finish(&queues, queues.submit_body(Q, 2 * HOUR, b"x").unwrap());
     drop(queues);
     disk.age(HOUR);
     drop(disk.open());
@@ -326,11 +319,11 @@ fn after_a_restart_of_the_machine_a_delay_has_gone_on() {
 fn what_is_left_is_bounded_however_far_ahead_the_clock_was() {
     let disk = Disk::new();
     let queues = disk.open();
-    finish(&queues, queues.send(Q, 2 * HOUR, b"x").unwrap());
+    finish(&queues, queues.submit_body(Q, 2 * HOUR, b"x").unwrap());
     drop(queues);
     // The queues' clock ran ten years ahead, and what was noted of that is lost.
     note(&disk, |state| {
-        state.note.clock -= crate::message::micros(3650 * DAY);
+        state.note.clock -= crate::clock::micros(3650 * DAY);
     });
     for _ in 0..2 {
         drop(disk.open());

@@ -1,23 +1,24 @@
 //! The queues' own time, from one run of the server to the next.
 //!
 //! The system's clock may be set while the server is not running. So the queues' clock does not start
-//! from it again: it goes on from what was noted in the database, by the time that has passed since. As
-//! long as the machine runs, that is what its uptime says, which nobody can set. After a restart of the
-//! machine only the system's clock can tell; then it is trusted for delays, as far as it went forward,
-//! but a lease is held for all that was left of it, since its holder may be at work elsewhere.
+//! from it again: it continues from what was noted in the database, by the time that has passed since.
+//! While the machine runs, its uptime says how long that was, and nobody can set the uptime. After a
+//! restart of the machine only the system's clock can say. It is then trusted for delays, as far as it
+//! went forward. A lease lasts for all that was left of it, because its worker may run on another
+//! machine.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::message::{Clock, Place, micros};
+use crate::clock::{Clock, Micros, micros};
 
-/// The machine's uptime is told in steps of this length.
+/// The precision of the machine's uptime.
 const UPTIME_STEP: Duration = Duration::from_millis(10);
 
-/// What the machine's clocks say at a moment.
+/// What the machine's clocks show at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Moment {
-    /// Which start of the machine this is; nothing if it does not tell.
+    /// Which start of the machine this is. Empty if it does not tell.
     pub(super) boot: String,
     /// How long ago that was, in microseconds.
     pub(super) uptime: u64,
@@ -25,25 +26,25 @@ pub(super) struct Moment {
     pub(super) wall: u64,
 }
 
-/// What the queues' clock said at a moment.
+/// What the queues' clock shows at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Note {
-    pub(super) clock: Place,
+    pub(super) clock: Micros,
     pub(super) moment: Moment,
 }
 
-/// How the queues' clock goes on.
+/// How the queues' clock continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Resumed {
-    /// What it says now.
-    pub(super) now: Place,
-    /// How much of the time that it went on by does not count for leases.
+    /// What it shows now.
+    pub(super) now: Micros,
+    /// How much of the time that has passed does not count for leases, in microseconds.
     pub(super) lease_pause: u64,
 }
 
 impl Moment {
-    /// What the clocks say now. The files are read, and no library is asked, because that may be one
-    /// that shifts the time of a program.
+    /// What the clocks show now. The files are read directly, because a library may be one that shifts a
+    /// program's time.
     pub(super) fn now() -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
@@ -69,12 +70,12 @@ impl Note {
         }
     }
 
-    /// How the clock goes on at a later moment.
+    /// How the clock continues at a later moment.
     pub(super) fn resume(&self, at: &Moment) -> Resumed {
         let is_same_boot =
             !at.boot.is_empty() && at.boot == self.moment.boot && at.uptime >= self.moment.uptime;
         let passed = match is_same_boot {
-            // Rather too little than too much: no lease ends early.
+            // Rounded down, so that no lease ends early.
             true => (at.uptime - self.moment.uptime).saturating_sub(micros(UPTIME_STEP)),
             false => at.wall.saturating_sub(self.moment.wall),
         };

@@ -1,4 +1,5 @@
-//! The write-ahead log: when it is copied into the database, and what is refused while it cannot be.
+//! The write-ahead log: when it is copied into the database, and what is refused while it cannot be
+//! copied.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -9,19 +10,19 @@ use rusqlite::Connection;
 use super::causes::{Failed, io_error, is_lack_of_room, is_locked};
 use super::{Journal, LOCKED_WAIT};
 
-/// If another program reads the database all the time, its log cannot be used again from its start.
-/// When it is so many times as long as it should be, no new messages are taken.
+/// While another program reads the database, the log cannot be written from its start again. At this
+/// many times its usual length, no new messages are taken.
 const READ_LOG_FACTOR: usize = 16;
 
-/// The log could not be copied into the database.
+/// Why the log could not be copied into the database.
 pub(super) struct Stuck {
-    /// From how many pages on no new messages are taken.
+    /// With more pages than this, no new messages are taken.
     pages_max: usize,
     why: String,
 }
 
 impl Journal {
-    /// Notes whether the log could be copied, and says so when it could not for the first time.
+    /// Notes whether the log was copied, and logs the first time that it was not.
     fn note_checkpoint(&mut self, copied: rusqlite::Result<bool>) {
         let was_stuck = self.stuck.is_some();
         let log_pages_max = self.files.log_pages_max();
@@ -67,8 +68,8 @@ impl Journal {
         }
     }
 
-    /// Refuses new messages while the log is too long and cannot be copied, or has not the room that is
-    /// set aside for what takes messages out.
+    /// Refuses new messages while the log is too long and cannot be copied, or while the room that
+    /// acknowledgements need cannot be reserved.
     pub(super) fn make_room(&mut self) -> Result<(), Failed> {
         if self.stuck.is_some() {
             self.shorten_log(self.files.log_pages_max())?;
@@ -81,13 +82,13 @@ impl Journal {
             let cause = io::Error::new(io::ErrorKind::StorageFull, why);
             return Err(Failed::NoRoom(cause));
         }
-        self.files.set_aside(log_pages).map_err(Failed::NoRoom)
+        self.files.reserve_log(log_pages).map_err(Failed::NoRoom)
     }
 }
 
-/// Copies the log into the database; returns whether nobody was in the way.
+/// Copies the log into the database. Returns whether all of it could be copied.
 pub(super) fn checkpoint(db: &Connection, mode: &str) -> rusqlite::Result<bool> {
-    // Nobody is waited for: what cannot be copied now is copied later.
+    // It waits for nobody: what cannot be copied now is copied later.
     db.busy_timeout(Duration::ZERO)?;
     let pragma = format!("PRAGMA wal_checkpoint({mode})");
     let copied = db.query_row(&pragma, [], |row| {

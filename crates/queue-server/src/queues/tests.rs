@@ -1,12 +1,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use daemon::Wakeup;
-use proto::queue::{MessageId, QueueStats, Totals};
+use proto::queue::{MessageId, Totals};
 
 use super::*;
-use crate::alarm::Alarm;
-use crate::{QUEUES_MAX, Step, Stepped};
+use crate::clock::Micros;
+use crate::error::QUEUES_MAX;
+use crate::timer::Timer;
 
 const Q: QueueName = QueueName::DEFAULT;
 
@@ -29,24 +29,60 @@ fn name(name: &str) -> QueueName<'_> {
 
 impl Queues {
     /// What is handed out next, also if that is nothing because of a pause.
-    pub(crate) fn take(&self, queue: QueueName) -> Option<Taken> {
-        self.reserve(queue).ok().flatten()
+    pub(crate) fn reserve(&self, queue: QueueName) -> Option<Reserved> {
+        match self.receive(queue, Delivery::AtLeastOnce, usize::MAX) {
+            Ok(Pending::Done(Outcome::Reserved(reserved))) => Some(reserved),
+            _ => None,
+        }
+    }
+
+    /// Sends a message without room.
+    pub(crate) fn submit_body(
+        &self,
+        queue: QueueName,
+        delay: Duration,
+        body: &[u8],
+    ) -> Result<Pending, QueueError> {
+        self.send(queue, delay, body, None)
+    }
+
+    /// Undoes a reservation.
+    pub(crate) fn put_back(&self, reserved: Reserved) {
+        self.shared.lock().unreserve(reserved);
+    }
+
+    /// Leases the oldest message.
+    #[track_caller]
+    pub(crate) fn lease(&self, queue: QueueName, lease: Duration) -> Token {
+        let lease_millis = lease.as_millis() as u32;
+        let pending = self.receive(queue, Delivery::Lease { lease_millis }, usize::MAX);
+        match self.wait(pending.unwrap()) {
+            Ok(Outcome::Delivered(delivered)) => delivered.token.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// When the lease with this token expires.
+    pub(crate) fn expires_at(&self, token: Token) -> Micros {
+        self.shared.lock().common.leases[&token]
+            .lease
+            .unwrap()
+            .expires_at
     }
 }
 
 #[track_caller]
-fn finish(queues: &Queues, begun: Begun) -> MessageId {
-    let id = queues.finish(begun, |reply| match reply {
-        Reply::Stored { id } => id,
+fn finish(queues: &Queues, pending: Pending) -> MessageId {
+    match queues.wait(pending).unwrap() {
+        Outcome::Stored(id) => id,
         _ => 0,
-    });
-    id.unwrap()
+    }
 }
 
 #[track_caller]
 fn send(queues: &Queues, queue: QueueName, body: &str) -> Result<MessageId, QueueError> {
-    let begun = queues.send(queue, Duration::ZERO, body.as_bytes())?;
-    Ok(finish(queues, begun))
+    let pending = queues.submit_body(queue, Duration::ZERO, body.as_bytes())?;
+    Ok(finish(queues, pending))
 }
 
 fn queues_of(bodies: &[&str]) -> Queues {
@@ -57,16 +93,16 @@ fn queues_of(bodies: &[&str]) -> Queues {
     queues
 }
 
-fn body(taken: &Taken) -> String {
-    String::from_utf8(taken.message.body.to_vec()).unwrap()
+fn body(reserved: &Reserved) -> String {
+    String::from_utf8(reserved.message.body.to_vec()).unwrap()
 }
 
-/// Takes and forgets everything.
+/// Receives and acknowledges everything.
 fn all(queues: &Queues, queue: QueueName) -> Vec<String> {
     let next = || {
-        let taken = queues.take(queue)?;
-        let body = body(&taken);
-        finish(queues, queues.forget(taken));
+        let reserved = queues.reserve(queue)?;
+        let body = body(&reserved);
+        finish(queues, queues.ack(reserved));
         Some(body)
     };
     std::iter::from_fn(next).collect()
@@ -74,19 +110,25 @@ fn all(queues: &Queues, queue: QueueName) -> Vec<String> {
 
 #[track_caller]
 fn lease(queues: &Queues, lease: Duration) -> Token {
-    let begun = queues.lease(queues.take(Q).unwrap(), lease);
-    let token = queues.finish(begun, |reply| match reply {
-        Reply::Leased { token, .. } => token,
-        other => panic!("{other:?}"),
-    });
-    token.unwrap()
+    queues.lease(Q, lease)
 }
 
-fn stats_of<R>(queues: &Queues, look: impl FnOnce(Totals, Vec<QueueStats>) -> R) -> R {
-    queues.stats(|reply| match reply {
-        Reply::Stats { totals, queues } => look(totals, queues),
-        other => panic!("{other:?}"),
-    })
+fn stats_of<R>(queues: &Queues, look: impl FnOnce(Totals, Vec<Figures>) -> R) -> R {
+    let stats = queues.stats();
+    look(stats.totals, stats.queues)
+}
+
+struct Waiting(std::sync::mpsc::SyncSender<()>);
+
+impl Wake for Waiting {
+    fn wake(&self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+fn waiting() -> (Arc<dyn Wake>, std::sync::mpsc::Receiver<()>) {
+    let (wake, woken) = std::sync::mpsc::sync_channel(1);
+    (Arc::new(Waiting(wake)), woken)
 }
 
 #[test]
@@ -94,21 +136,28 @@ fn first_in_first_out() {
     assert_eq!(all(&queues_of(&["a", "", "c"]), Q), ["a", "", "c"]);
 }
 
-/// Acts on requests under one lock: a body to send, or nothing to receive. Tells what came of each.
+fn receive() -> Operation {
+    Operation::Receive(Handout::AtMostOnce, usize::MAX)
+}
+
+/// Acts on a batch: a body to send, or nothing to receive. Tells the outcome of each.
 fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
-    let step = |request: &&str| match *request {
-        "" => Step::Receive,
-        body => Step::Send(Message::new(body.as_bytes())),
+    let operation = |request: &&str| match *request {
+        "" => receive(),
+        body => Operation::Send(Message::new(body.as_bytes()), Duration::ZERO),
     };
-    let mut steps = requests.iter().map(step).collect();
+    let mut batch = requests.iter().map(operation).collect();
     let mut done = Vec::new();
-    queues.run(queue, &mut steps, &mut done, usize::MAX);
-    assert!(steps.is_empty());
-    let shown = |stepped: Stepped| match stepped {
-        Stepped::Stored(id) => id.to_string(),
-        Stepped::Refused(error) => format!("{error:?}"),
-        Stepped::Received(message) => String::from_utf8(message.body.to_vec()).unwrap(),
-        Stepped::Empty => "-".to_owned(),
+    queues.run(queue, &mut batch, &mut done, usize::MAX);
+    assert!(batch.is_empty());
+    let shown = |outcome: Result<Pending, QueueError>| match outcome {
+        Ok(Pending::Done(Outcome::Stored(id))) => id.to_string(),
+        Ok(Pending::Done(Outcome::Delivered(delivered))) => {
+            String::from_utf8(delivered.body.to_vec()).unwrap()
+        }
+        Ok(Pending::Done(Outcome::Empty)) => "-".to_owned(),
+        Ok(_) => panic!("no other outcome"),
+        Err(error) => format!("{error:?}"),
     };
     done.into_iter().map(shown).collect()
 }
@@ -116,24 +165,24 @@ fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
 #[test]
 fn a_run_ends_when_what_is_received_is_enough() {
     let queues = queues_of(&["abc", "def", "ghi"]);
-    let mut steps = (0..3).map(|_| Step::Receive).collect();
+    let mut batch = (0..3).map(|_| receive()).collect();
     for (bytes_max, want, left) in [(4, 2, 1), (3, 1, 0)] {
         let mut done = Vec::new();
-        queues.run(Q, &mut steps, &mut done, bytes_max);
-        assert_eq!((done.len(), steps.len()), (want, left));
+        queues.run(Q, &mut batch, &mut done, bytes_max);
+        assert_eq!((done.len(), batch.len()), (want, left));
     }
 }
 
 #[test]
 fn a_run_of_requests_is_acted_on_in_order() {
     let queues = queues_of(&["a"]);
-    let other = queues.take(Q).unwrap();
+    let other = queues.reserve(Q).unwrap();
     assert_eq!(
         run(&queues, Q, &["b", "", "", "c", "d"]),
         ["2", "b", "-", "3", "4"]
     );
-    // What is held counts, and comes back to its place.
-    queues.give_back(other);
+    // What is reserved counts, and comes back to its position.
+    queues.requeue(other);
     assert_eq!(run(&queues, Q, &["e", "", ""]), ["5", "a", "c"]);
     assert_eq!(all(&queues, Q), ["d", "e"]);
     assert_eq!(run(&queues, name("jobs"), &["", "f", ""]), ["-", "6", "f"]);
@@ -162,15 +211,16 @@ fn a_run_is_held_to_the_limits() {
 }
 
 #[test]
-fn a_run_wakes_whoever_waits() {
+fn a_run_wakes_a_waiter() {
     let queues = queues_of(&[]);
-    let wakeup = Arc::new(Wakeup::new().unwrap());
-    let in_line = queues.get_in_line(Q, &wakeup).unwrap();
+    let (wake, woken) = waiting();
+    let waiter = queues.add_waiter(Q, wake).unwrap();
     let waiting = || stats_of(&queues, |_, queues| queues[0].waiters);
     assert_eq!(waiting(), 1);
     run(&queues, Q, &["a"]);
     assert_eq!(waiting(), 0);
-    drop(in_line);
+    woken.try_recv().unwrap();
+    drop(waiter);
     assert_eq!(all(&queues, Q), ["a"]);
 }
 
@@ -178,7 +228,7 @@ fn a_run_wakes_whoever_waits() {
 fn queues_are_made_on_first_use_and_gone_when_unused() {
     let queues = queues_of(&["a"]);
     send(&queues, name("jobs"), "b").unwrap();
-    assert_eq!(queues.take(name("other")), None);
+    assert_eq!(queues.reserve(name("other")), None);
     let names = |queues: &Queues| {
         stats_of(queues, |_, queues| {
             queues
@@ -188,9 +238,9 @@ fn queues_are_made_on_first_use_and_gone_when_unused() {
         })
     };
     assert_eq!(names(&queues), ["default", "jobs"]);
-    let taken = queues.take(name("jobs")).unwrap();
+    let reserved = queues.reserve(name("jobs")).unwrap();
     assert_eq!(names(&queues), ["default", "jobs"], "somebody holds one");
-    finish(&queues, queues.forget(taken));
+    finish(&queues, queues.ack(reserved));
     assert_eq!(names(&queues), ["default"]);
     assert_eq!(all(&queues, Q), ["a"]);
     assert_eq!(names(&queues), [""; 0]);
@@ -208,11 +258,11 @@ fn queues_are_made_on_first_use_and_gone_when_unused() {
 }
 
 #[test]
-fn what_is_given_back_goes_to_its_old_place_and_what_is_released_to_the_end() {
+fn what_is_requeued_goes_to_its_old_position_and_what_is_released_to_the_end() {
     let queues = queues_of(&["a", "b", "c"]);
-    let (first, second) = (queues.take(Q).unwrap(), queues.take(Q).unwrap());
+    let (first, second) = (queues.reserve(Q).unwrap(), queues.reserve(Q).unwrap());
     assert_eq!(first.message.attempts, 1);
-    queues.give_back(second);
+    queues.requeue(second);
     finish(&queues, queues.release(first, Duration::ZERO));
     assert_eq!(all(&queues, Q), ["b", "c", "a"]);
 }
@@ -222,16 +272,22 @@ fn what_could_not_be_begun_with_is_no_attempt() {
     let disk = Disk::with(&["a", "b"]);
     let queues = disk.open().unwrap();
     for _ in 0..2 * limits().attempts_max {
-        let held = queues.take(Q).unwrap();
-        assert_eq!((body(&held).as_str(), held.message.attempts), ("a", 1));
-        finish(&queues, queues.unreserve(held));
+        let reserved = queues.reserve(Q).unwrap();
+        assert_eq!(
+            (body(&reserved).as_str(), reserved.message.attempts),
+            ("a", 1)
+        );
+        finish(&queues, queues.unreserve(reserved));
         let token = lease(&queues, LONG);
         finish(&queues, queues.unreserve(queues.claim(token).unwrap()));
     }
     drop(queues);
     let queues = disk.open().unwrap();
-    let held = queues.take(Q).unwrap();
-    assert_eq!((body(&held).as_str(), held.message.attempts), ("a", 1));
+    let reserved = queues.reserve(Q).unwrap();
+    assert_eq!(
+        (body(&reserved).as_str(), reserved.message.attempts),
+        ("a", 1)
+    );
 }
 
 #[test]
@@ -239,9 +295,9 @@ fn a_restart_is_an_attempt_that_nothing_dies_of() {
     let disk = Disk::with(&["a"]);
     for attempt in 1..=2 * limits().attempts_max {
         let queues = disk.open().unwrap();
-        let held = queues.take(Q).unwrap();
-        assert_eq!(held.message.attempts, attempt);
-        queues.give_back_at_stop(held);
+        let reserved = queues.reserve(Q).unwrap();
+        assert_eq!(reserved.message.attempts, attempt);
+        queues.requeue_at_stop(reserved);
     }
 }
 
@@ -249,8 +305,10 @@ fn a_restart_is_an_attempt_that_nothing_dies_of() {
 fn a_release_tells_what_has_died_of_it() {
     let queues = queues_of(&["a"]);
     let release = |queue| {
-        let begun = queues.release(queues.take(queue).unwrap(), Duration::ZERO);
-        queues.finish(begun, |reply| reply == Reply::Done { messages: 1 })
+        let pending = queues.release(queues.reserve(queue).unwrap(), Duration::ZERO);
+        queues
+            .wait(pending)
+            .map(|outcome| outcome == Outcome::Done(1))
     };
     assert!(release(Q).unwrap());
     assert!(!release(Q).unwrap());
@@ -261,13 +319,13 @@ fn a_release_tells_what_has_died_of_it() {
 #[test]
 fn what_was_handed_out_too_often_goes_to_the_dead_until_it_is_kicked() {
     let queues = queues_of(&["bad", "good"]);
-    queues.give_back(queues.take(Q).unwrap());
-    finish(&queues, queues.release(queues.take(Q).unwrap(), LONG));
+    queues.requeue(queues.reserve(Q).unwrap());
+    finish(&queues, queues.release(queues.reserve(Q).unwrap(), LONG));
     assert_eq!(all(&queues, Q), ["good"]);
     let dead = name("default.dead");
     // There it can be looked at as often as one likes.
     for _ in 0..5 {
-        queues.give_back(queues.take(dead).unwrap());
+        queues.requeue(queues.reserve(dead).unwrap());
     }
     stats_of(&queues, |totals, queues| {
         assert_eq!((&*queues[0].name, queues[0].ready), ("default.dead", 1));
@@ -277,10 +335,13 @@ fn what_was_handed_out_too_often_goes_to_the_dead_until_it_is_kicked() {
         );
     });
     assert_eq!(queues.kick(Q), Ok(1));
-    let taken = queues.take(Q).unwrap();
-    assert_eq!((body(&taken).as_str(), taken.message.attempts), ("bad", 1));
-    queues.give_back(taken);
-    assert_eq!(queues.take(dead), None);
+    let reserved = queues.reserve(Q).unwrap();
+    assert_eq!(
+        (body(&reserved).as_str(), reserved.message.attempts),
+        ("bad", 1)
+    );
+    queues.requeue(reserved);
+    assert_eq!(queues.reserve(dead), None);
 }
 
 #[test]
@@ -288,54 +349,55 @@ fn a_lease_is_ended_by_its_token_alone() {
     let queues = queues_of(&["a", "b"]);
     let token = lease(&queues, LONG);
     assert_eq!(queues.claim(Token::new_v4()), Err(QueueError::NoLease));
-    let taken = queues.claim(token).unwrap();
-    finish(&queues, queues.forget(taken));
+    let reserved = queues.claim(token).unwrap();
+    finish(&queues, queues.ack(reserved));
     assert_eq!(queues.claim(token), Err(QueueError::NoLease));
     assert_eq!(queues.extend(token, LONG).err(), Some(QueueError::NoLease));
     assert_eq!(all(&queues, Q), ["b"]);
 }
 
 #[test]
-fn the_alarm_ends_leases_and_delays() {
+fn the_timer_ends_leases_and_delays() {
     let queues = Arc::new(queues_of(&["a", "b"]));
-    let _alarm = Alarm::start(&queues).unwrap();
+    let _timer = Timer::start(&queues).unwrap();
     let kept = lease(&queues, Duration::from_millis(5));
     finish(&queues, queues.extend(kept, LONG).unwrap());
     lease(&queues, Duration::from_millis(400));
-    let delayed = queues.send(Q, Duration::from_millis(10), b"c").unwrap();
+    let delayed = queues
+        .submit_body(Q, Duration::from_millis(10), b"c")
+        .unwrap();
     finish(&queues, delayed);
     let next = || {
-        let wakeup = Arc::new(Wakeup::new().unwrap());
-        let (_peer, connection) = connected();
-        loop {
-            if let Some(taken) = queues.take(Q) {
-                let body = body(&taken);
-                finish(&queues, queues.forget(taken));
+        let (wake, woken) = waiting();
+        let until = Instant::now() + LONG;
+        while Instant::now() < until {
+            if let Some(reserved) = queues.reserve(Q) {
+                let body = body(&reserved);
+                finish(&queues, queues.ack(reserved));
                 return body;
             }
-            let in_line = queues.get_in_line(Q, &wakeup).unwrap();
-            if in_line.is_some() {
-                wakeup.wait(&connection, Instant::now() + LONG).unwrap();
+            let waiter = queues.add_waiter(Q, Arc::clone(&wake)).unwrap();
+            if waiter.is_some() {
+                woken.recv_timeout(LONG).unwrap();
             }
         }
+        panic!("no message");
     };
     assert_eq!([next(), next()], ["c", "b"]);
-    assert!(queues.claim(kept).is_ok_and(|taken| body(&taken) == "a"));
-}
-
-fn connected() -> (std::net::TcpStream, std::net::TcpStream) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (listener.accept().unwrap().0, client)
+    assert!(
+        queues
+            .claim(kept)
+            .is_ok_and(|reserved| body(&reserved) == "a")
+    );
 }
 
 #[test]
 fn nobody_waits_for_what_is_there() {
     let queues = queues_of(&["a"]);
-    let wakeup = Arc::new(Wakeup::new().unwrap());
-    assert!(queues.get_in_line(Q, &wakeup).unwrap().is_none());
+    let (wake, _woken) = waiting();
+    assert!(queues.add_waiter(Q, Arc::clone(&wake)).unwrap().is_none());
     assert_eq!(all(&queues, Q), ["a"]);
-    drop(queues.get_in_line(Q, &wakeup).unwrap().unwrap());
+    drop(queues.add_waiter(Q, wake).unwrap().unwrap());
     stats_of(&queues, |_, queues| assert!(queues.is_empty()));
 }
 
@@ -355,7 +417,7 @@ fn limits_are_said() {
             body_bytes_max: 3,
             ..limits()
         },
-        "a message of 4 bytes is over the limit of 3 bytes",
+        "a message of 4 bytes exceeds the limit of 3 bytes",
     );
     check(
         Limits {
@@ -405,10 +467,10 @@ fn a_drain_refuses_what_is_new_and_hands_out_the_rest() {
 #[test]
 fn purging_leaves_what_is_held() {
     let queues = queues_of(&["a", "b", "c"]);
-    finish(&queues, queues.send(Q, LONG, b"d").unwrap());
-    let held = queues.take(Q).unwrap();
+    finish(&queues, queues.submit_body(Q, LONG, b"d").unwrap());
+    let reserved = queues.reserve(Q).unwrap();
     assert_eq!(queues.purge(Q), Ok(3));
-    queues.give_back(held);
+    queues.requeue(reserved);
     assert_eq!(all(&queues, Q), ["a"]);
 }
 
@@ -417,7 +479,8 @@ fn a_pause_holds_messages_back() {
     let queues = queues_of(&["a"]);
     queues.pause(Q, true).unwrap();
     send(&queues, Q, "b").unwrap();
-    let paused = queues.reserve(Q).unwrap_err();
+    let paused = queues.receive(Q, Delivery::AtLeastOnce, usize::MAX);
+    let paused = paused.err().unwrap();
     assert_eq!(paused.to_string(), "the queue 'default' is paused");
     queues.pause(Q, false).unwrap();
     assert_eq!(all(&queues, Q), ["a", "b"]);
@@ -437,7 +500,7 @@ fn there_is_a_queue_while_something_would_be_missed_without_it() {
     }
     let queues = queues_of(&[]);
     check(&queues, false);
-    assert_eq!(queues.take(Q), None);
+    assert_eq!(queues.reserve(Q), None);
     run(&queues, Q, &[""]);
     stats_of(&queues, |_, queues| assert!(queues.is_empty()));
     assert_eq!(
@@ -446,9 +509,9 @@ fn there_is_a_queue_while_something_would_be_missed_without_it() {
     );
     // Reserved, leased, delayed.
     send(&queues, Q, "a").unwrap();
-    let held = queues.take(Q).unwrap();
+    let reserved = queues.reserve(Q).unwrap();
     check(&queues, true);
-    finish(&queues, queues.forget(held));
+    finish(&queues, queues.ack(reserved));
     check(&queues, false);
     send(&queues, Q, "a").unwrap();
     let token = lease(&queues, LONG);
@@ -459,23 +522,23 @@ fn there_is_a_queue_while_something_would_be_missed_without_it() {
     // Paused.
     send(&queues, Q, "a").unwrap();
     queues.pause(Q, true).unwrap();
-    let last = lock(&queues.shared.state).take_some("default", false, 1);
+    let last = queues.shared.lock().reserve_some("default", false, 1);
     for last in last {
-        finish(&queues, queues.forget(last));
+        finish(&queues, queues.ack(last));
     }
     assert_eq!((queues.purge(Q), queues.kick(Q)), (Ok(0), Ok(0)));
     assert_eq!(queues.pause(Q, false), Ok(0));
     check(&queues, false);
     // Somebody waits.
-    let wakeup = Arc::new(Wakeup::new().unwrap());
-    let in_line = queues.get_in_line(Q, &wakeup).unwrap();
+    let (wake, _woken) = waiting();
+    let waiter = queues.add_waiter(Q, wake).unwrap();
     check(&queues, true);
-    drop(in_line);
+    drop(waiter);
     check(&queues, false);
     // Nothing but dead letters.
     send(&queues, Q, "a").unwrap();
     for _ in 0..limits().attempts_max {
-        queues.give_back(queues.take(Q).unwrap());
+        queues.requeue(queues.reserve(Q).unwrap());
     }
     stats_of(&queues, |_, queues| assert_eq!(queues.len(), 1));
     assert_eq!(queues.purge(Q), Ok(0));
@@ -495,26 +558,27 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
     for n in 0..2500 {
         let delay = Duration::from_micros(1 + n);
         let queue = name(&names[n as usize % 50]);
-        finish(&queues, queues.send(queue, delay, b"x").unwrap());
+        finish(&queues, queues.submit_body(queue, delay, b"x").unwrap());
         send(&queues, Q, "y").unwrap();
         lease(&queues, Duration::ZERO);
     }
-    let long = queues.send(name("long"), LONG, b"z").unwrap();
+    let long = queues.submit_body(name("long"), LONG, b"z").unwrap();
     finish(&queues, long);
     let shared = &queues.shared;
     let now = shared.clock.after(Duration::from_secs(1));
     {
-        let mut state = lock(&shared.state);
+        let mut state = shared.lock();
         assert_eq!(
             state.first_due(),
             state
+                .common
                 .due
                 .first()
                 .map(|due| due.0)
-                .min(state.expiries.first().map(|e| e.0))
+                .min(state.common.expiries.first().map(|e| e.0))
         );
-        let (promoted, _) = state.promote(now, &shared.clock, 1000);
-        assert_eq!((promoted, state.due.len()), (1000, 1501));
+        let promoted = state.promote(now, &shared.clock, 1000);
+        assert_eq!((promoted, state.common.due.len()), (1000, 1501));
         let ready: Vec<_> = names
             .iter()
             .map(|n| state.queues[n.as_str()].ready())
@@ -524,11 +588,11 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
             "{ready:?}"
         );
     }
-    let expired = lock(&shared.state).expire(now, 1000);
+    let expired = shared.lock().expire(now, 1000);
     assert_eq!(expired.len(), 1000);
     expired
         .into_iter()
-        .for_each(|taken| queues.give_back(taken));
+        .for_each(|reserved| queues.requeue(reserved));
     // The rest.
     for _ in 0..2 {
         queues.wait_until_due(|| true);
@@ -536,7 +600,7 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
     assert_eq!(all(&queues, Q).len(), 2500);
     // What is purged is not due any more.
     assert_eq!(queues.purge(name("long")), Ok(1));
-    assert_eq!(lock(&shared.state).first_due(), None);
+    assert_eq!(shared.lock().first_due(), None);
 }
 
 // ---- With a database.
@@ -577,19 +641,19 @@ impl Disk {
 }
 
 #[test]
-fn a_database_keeps_what_is_not_acknowledged_in_its_old_place() {
+fn a_database_keeps_what_is_not_acknowledged_in_its_old_position() {
     let disk = Disk::with(&["a", "b", "", "d"]);
     let queues = disk.open().unwrap();
-    let first = queues.take(Q).unwrap();
-    let second = queues.take(Q).unwrap();
-    finish(&queues, queues.forget(second));
+    let first = queues.reserve(Q).unwrap();
+    let second = queues.reserve(Q).unwrap();
+    finish(&queues, queues.ack(second));
     assert!(disk.open().is_err(), "two servers on one file");
-    queues.give_back(first);
+    queues.requeue(first);
     drop(queues);
     let queues = disk.open().unwrap();
-    let first = queues.take(Q).unwrap();
+    let first = queues.reserve(Q).unwrap();
     assert_eq!((body(&first).as_str(), first.message.attempts), ("a", 2));
-    queues.give_back(first);
+    queues.requeue(first);
     send(&queues, Q, "e").unwrap();
     drop(queues);
     let queues = disk.open().unwrap();
@@ -598,15 +662,17 @@ fn a_database_keeps_what_is_not_acknowledged_in_its_old_place() {
 }
 
 #[test]
-fn a_database_keeps_places_leases_delays_and_pauses() {
+fn a_database_keeps_positions_leases_delays_and_pauses() {
     let disk = Disk::with(&["a", "b", "c"]);
     let queues = disk.open().unwrap();
     let token = lease(&queues, LONG);
     let short = lease(&queues, LONG);
     finish(&queues, queues.extend(short, Duration::ZERO).unwrap());
-    finish(&queues, queues.release(queues.take(Q).unwrap(), LONG));
+    finish(&queues, queues.release(queues.reserve(Q).unwrap(), LONG));
     send(&queues, Q, "d").unwrap();
-    let soon = queues.send(Q, Duration::from_micros(1), b"e").unwrap();
+    let soon = queues
+        .submit_body(Q, Duration::from_micros(1), b"e")
+        .unwrap();
     finish(&queues, soon);
     send(&queues, name("p"), "p").unwrap();
     queues.pause(name("p"), true).unwrap();
@@ -621,9 +687,9 @@ fn a_database_keeps_places_leases_delays_and_pauses() {
         assert_eq!((&*queues[1].name, queues[1].is_paused), ("p", true));
     });
     assert_eq!(all(&queues, Q), ["b", "d", "e"]);
-    let taken = queues.claim(token).unwrap();
-    assert_eq!(body(&taken), "a");
-    finish(&queues, queues.forget(taken));
+    let reserved = queues.claim(token).unwrap();
+    assert_eq!(body(&reserved), "a");
+    finish(&queues, queues.ack(reserved));
     assert_eq!(queues.purge(Q), Ok(1));
     queues.pause(name("p"), false).unwrap();
     drop(queues);
@@ -638,7 +704,7 @@ fn a_kick_and_a_purge_are_kept() {
     let disk = Disk::with(&["a", "b", "c"]);
     let queues = disk.open().unwrap();
     for _ in 0..4 {
-        queues.give_back(queues.take(Q).unwrap());
+        queues.requeue(queues.reserve(Q).unwrap());
     }
     assert_eq!(queues.kick(Q), Ok(2));
     drop(queues);
@@ -720,8 +786,8 @@ fn refuse(disk: &Disk, change: &str) {
 #[test]
 fn what_is_not_stored_is_not_done() {
     #[track_caller]
-    fn check(queues: &Queues, begun: Begun) {
-        let refused = queues.finish(begun, |_| {}).unwrap_err();
+    fn check(queues: &Queues, pending: Pending) {
+        let refused = queues.wait(pending).unwrap_err();
         assert!(matches!(refused, QueueError::NotStored(_)), "{refused}");
     }
     let disk = Disk::with(&["a", "b", "c"]);
@@ -732,21 +798,30 @@ fn what_is_not_stored_is_not_done() {
     queues.wait_until_due(|| true);
     let leased = queues.claim(token).unwrap();
     check(&queues, queues.release(leased, Duration::ZERO));
-    check(&queues, queues.lease(queues.take(Q).unwrap(), LONG));
-    let held = queues.take(Q).unwrap();
-    check(&queues, queues.release(held, Duration::ZERO));
+    let receive = |delivery| queues.receive(Q, delivery, usize::MAX).unwrap();
+    check(
+        &queues,
+        receive(Delivery::Lease {
+            lease_millis: 3_600_000,
+        }),
+    );
+    let reserved = queues.reserve(Q).unwrap();
+    check(&queues, queues.release(reserved, Duration::ZERO));
     refuse(&disk, "DELETE ON messages");
-    check(&queues, queues.deliver(queues.take(Q).unwrap()));
+    check(&queues, receive(Delivery::AtMostOnce));
     let leased = queues.claim(token).unwrap();
-    check(&queues, queues.forget(leased));
+    check(&queues, queues.ack(leased));
     disk.sql("DROP TRIGGER refuse");
-    let held = queues.take(Q).unwrap();
-    assert_eq!((body(&held).as_str(), held.message.attempts), ("b", 2));
-    queues.untake(held);
+    let reserved = queues.reserve(Q).unwrap();
+    assert_eq!(
+        (body(&reserved).as_str(), reserved.message.attempts),
+        ("b", 2)
+    );
+    queues.put_back(reserved);
     assert_eq!(all(&queues, Q), ["b", "c"]);
     let leased = queues.claim(token).unwrap();
     assert_eq!(body(&leased), "a");
-    finish(&queues, queues.forget(leased));
+    finish(&queues, queues.ack(leased));
     stats_of(&queues, |totals, queues| {
         assert!(queues.is_empty() && totals.memory_bytes == 0, "{queues:?}");
     });
@@ -759,23 +834,21 @@ fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
     let delay = Duration::from_micros(1);
     let delayed: Vec<_> = [b"a", b"b"]
         .iter()
-        .map(|body| queues.send(Q, delay, *body).unwrap())
+        .map(|body| queues.submit_body(Q, delay, *body).unwrap())
         .collect();
-    for begun in delayed {
-        finish(&queues, begun);
+    for pending in delayed {
+        finish(&queues, pending);
     }
     queues.wait_until_due(|| true);
     send(&queues, Q, "c").unwrap();
     drop(queues);
     let queues = disk.open().unwrap();
-    let next = |after: &Place| {
-        queues.peek(Q, *after, |reply| match reply {
-            Reply::Peeked { position, .. } => Some(position),
-            _ => None,
-        })
+    let next = |after: &Position| match queues.peek(Q, *after) {
+        Outcome::Peeked(peeked) => Some(peeked.position),
+        _ => None,
     };
     let seen = std::iter::successors(Some(0), next).count() - 1;
-    assert_eq!(seen, 3, "each has a place of its own");
+    assert_eq!(seen, 3, "each has a position of its own");
     assert_eq!(all(&queues, Q), ["a", "b", "c"]);
 }
 
@@ -799,8 +872,8 @@ fn a_paused_queue_without_a_name_is_passed_over() {
         "INSERT INTO paused VALUES ('{long}'), (x'00'), ('p')"
     ));
     let queues = disk.open().unwrap();
-    let mut encoded = Vec::new();
-    queues.stats(|reply| proto::frame::Message::encode(&reply, &mut encoded));
+    let stats = Outcome::Stats(queues.stats());
+    crate::replies::put(Ok(&stats), &mut Vec::new());
     stats_of(&queues, |_, queues| {
         let names: Vec<_> = queues.iter().map(|queue| &*queue.name).collect();
         assert_eq!(names, ["default", "p"]);
@@ -819,16 +892,16 @@ fn what_a_message_is_read_into_has_room_until_the_message_has() {
     let mut room = Room::new(memory);
     // There is not enough for both at once.
     assert!(room.grow_to(60_000));
-    let sent = queues.send_from(&mut room, Q, Duration::ZERO, &[b'x'; 60_000]);
+    let sent = queues.send(Q, Duration::ZERO, &[b'x'; 60_000], Some(&mut room));
     finish(&queues, sent.unwrap());
     assert_eq!(memory.taken(), 60_064);
     assert!(room.grow_to(50_000));
     let taken = memory.taken();
     // What is refused before it could need room leaves that to whoever has it.
-    let too_large = queues.send_from(&mut room, Q, Duration::ZERO, &[b'x'; 70_001]);
+    let too_large = queues.send(Q, Duration::ZERO, &[b'x'; 70_001], Some(&mut room));
     assert!(matches!(too_large, Err(QueueError::TooLarge { .. })));
     assert_eq!(memory.taken(), taken);
-    let full = queues.send_from(&mut room, Q, Duration::ZERO, &[b'x'; 50_000]);
+    let full = queues.send(Q, Duration::ZERO, &[b'x'; 50_000], Some(&mut room));
     assert_eq!(full.err(), Some(QueueError::TooManyBytes(65_000)));
     assert_eq!(memory.taken(), 60_064);
 }

@@ -1,4 +1,4 @@
-//! Who asked by a datagram, and how long the reply may be: a source that is another machine may be
+//! Where a datagram comes from, and how long its reply may be. The address of another machine may be
 //! forged, so it gets at most [`REPLY_BYTES_FACTOR`] times what was sent in its name.
 
 use std::net::SocketAddr;
@@ -7,28 +7,36 @@ use proto::ErrorCode;
 use proto::ErrorReply;
 use proto::queue::{DATAGRAM_BYTES_MAX, REPLY_BYTES_FACTOR, Reply, put_datagram};
 
-use crate::QueueError;
+use crate::error::QueueError;
+use crate::queues::Outcome;
+use crate::replies;
 
-/// What stands in a reply in front of a message, in bytes, and of a sentence.
-pub(super) const MESSAGE_HEAD_BYTES: usize = 42;
+/// What stands in a reply in front of a message, in bytes...
+const MESSAGE_HEAD_BYTES: usize = 42;
+
+/// ...and in front of a sentence.
 const SENTENCE_HEAD_BYTES: usize = 15;
 
-/// A framed request: who asked, under which id, and how long the reply may be.
+const TOO_LONG: &str = "the reply is too long for a datagram; ask over TCP";
+pub(super) const MESSAGE_TOO_LONG: &str =
+    "the oldest message is too long for a datagram; receive it over TCP";
+
+/// Where a framed request comes from, its id, and how long its reply may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct Origin {
     pub(super) peer: SocketAddr,
     pub(super) id: u64,
     pub(super) reply_bytes_max: usize,
 }
 
-/// Whether a datagram comes from this machine: the kernel lets no other one say so.
-pub(super) fn is_from_here(peer: SocketAddr) -> bool {
+/// Whether a datagram comes from this machine. The kernel drops one from elsewhere that says so.
+pub(super) fn is_local(peer: SocketAddr) -> bool {
     peer.ip().to_canonical().is_loopback()
 }
 
-impl Asked {
+impl Origin {
     pub(super) fn new(peer: SocketAddr, id: u64, request_bytes: usize) -> Self {
-        let reply_bytes_max = match is_from_here(peer) {
+        let reply_bytes_max = match is_local(peer) {
             true => DATAGRAM_BYTES_MAX,
             false => DATAGRAM_BYTES_MAX.min(REPLY_BYTES_FACTOR * request_bytes),
         };
@@ -39,7 +47,7 @@ impl Asked {
         }
     }
 
-    pub(super) fn wrapped(&self, reply: &Reply) -> Vec<u8> {
+    fn wrapped(&self, reply: &Reply) -> Vec<u8> {
         let mut datagram = Vec::new();
         put_datagram(&mut datagram, self.id, reply);
         datagram
@@ -56,12 +64,30 @@ impl Asked {
         self.wrapped(&Reply::Error(ErrorReply { code, sentence }))
     }
 
-    pub(super) fn failure(&self, error: &QueueError) -> Vec<u8> {
-        self.refusal(error.code(), &error.to_string())
+    /// The longest body that fits into the reply, in bytes.
+    pub(super) fn body_bytes_max(&self) -> usize {
+        self.reply_bytes_max.saturating_sub(MESSAGE_HEAD_BYTES)
     }
 
-    /// What is said instead of a reply of so many bytes that is too long.
-    pub(super) fn too_long(&self, reply_bytes: usize, sentence: &str) -> Vec<u8> {
+    /// The reply to a request.
+    pub(super) fn reply(&self, result: Result<&Outcome, &QueueError>) -> Vec<u8> {
+        match result {
+            Ok(outcome) => {
+                let reply = self.wrapped(&replies::reply(outcome));
+                match reply.len() <= self.reply_bytes_max {
+                    true => reply,
+                    false => self.too_long(reply.len(), TOO_LONG),
+                }
+            }
+            Err(QueueError::TooLong { body_bytes }) => {
+                self.too_long(MESSAGE_HEAD_BYTES + body_bytes, MESSAGE_TOO_LONG)
+            }
+            Err(error) => self.refusal(replies::code(error), &error.to_string()),
+        }
+    }
+
+    /// What is said instead of a reply that would have this many bytes.
+    fn too_long(&self, reply_bytes: usize, sentence: &str) -> Vec<u8> {
         match reply_bytes {
             ..=DATAGRAM_BYTES_MAX => {
                 let bytes = reply_bytes.div_ceil(REPLY_BYTES_FACTOR);
@@ -78,9 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_comes_from_here_or_from_afar() {
+    fn a_request_is_local_or_from_another_machine() {
         let reply_bytes_max =
-            |peer: &str| Asked::new(peer.parse().unwrap(), 1, 100).reply_bytes_max;
+            |peer: &str| Origin::new(peer.parse().unwrap(), 1, 100).reply_bytes_max;
         for here in [
             "127.0.0.1:1",
             "127.9.9.9:1",
@@ -97,7 +123,7 @@ mod tests {
         ] {
             assert_eq!(reply_bytes_max(afar), 300, "{afar}");
         }
-        let long = Asked::new("192.0.2.1:1".parse().unwrap(), 1, 65_507);
+        let long = Origin::new("192.0.2.1:1".parse().unwrap(), 1, 65_507);
         assert_eq!(long.reply_bytes_max, DATAGRAM_BYTES_MAX);
     }
 }

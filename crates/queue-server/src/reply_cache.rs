@@ -1,39 +1,39 @@
-//! What was answered over UDP lately, so that a request that comes again, because its reply was lost
-//! or the network made two of it, is answered again but not acted on twice.
+//! The reply cache: replies over UDP, by the id of their request. A request comes again because its
+//! reply was lost, or because the network doubled it. It is answered again, but not done twice.
 //!
-//! No reply is forgotten early for the sake of others: each source has its share, and where there is
-//! no room, new requests are not acted on. A peer makes room for itself: it asks for one thing after
-//! the other, so that of what it asked before, a long reply need not be kept any more.
+//! No reply is evicted to make room for others: each source has its share, and without room, new
+//! requests are dropped. A peer asks for one thing after the other, so once it asks again it has got the
+//! reply before, which is then kept only if it is short.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// How long a reply is remembered: longer than a client goes on asking, unless its user said so.
+/// How long a reply is kept: longer than a client repeats its request, unless its user says so.
 const AGE_MAX: Duration = Duration::from_secs(120);
 
-/// What all of them may take, in bytes of memory...
+/// What all replies may take, in bytes of memory...
 const BYTES_MAX: usize = 64 << 20;
 
 /// ...those to one source...
 const SOURCE_BYTES_MAX: usize = BYTES_MAX / 8;
 
-/// ...and those to this machine, where many programs may ask, each of them once.
+/// ...and those to this machine, where many programs may ask once each.
 const LOOPBACK_BYTES_MAX: usize = BYTES_MAX / 2;
 
-/// How many replies to one peer, which is an address and a port, are remembered. They are
-/// overtaken by so many others at the most.
+/// How many replies to one peer, which is an address and a port, are kept. At most this many requests
+/// can overtake another.
 const PEER_REPLIES_MAX: usize = 64;
 
-/// When a peer asks for something else, of a longer reply no more is kept than that it was given.
+/// The longest reply of which the bytes are kept when its peer asks for something else, in bytes.
 const SHORT_BYTES: usize = 256;
 
-/// What a peer and a reply take beside the reply's bytes, about.
+/// What a peer and a reply take beside the reply's bytes, about, in bytes.
 const PEER_BYTES: usize = 256;
 const REPLY_BYTES: usize = 64;
 
-/// Whose share a reply counts against: an IPv4 address, the 64 bits of an IPv6 address that are given to
-/// one network, or this machine, whose programs may choose among many addresses.
+/// Whose share a reply counts against: an IPv4 address, the network part of an IPv6 address (64 bits),
+/// or this machine, whose programs may choose among many addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     Loopback,
@@ -61,12 +61,12 @@ impl Source {
     }
 }
 
-/// A request: who asked, and under which id.
-pub(crate) type Asked = (SocketAddr, u64);
+/// A request: its peer and its id.
+pub(crate) type RequestKey = (SocketAddr, u64);
 
-/// The replies to recent requests.
+/// The cache.
 #[derive(Default)]
-pub(crate) struct Recent {
+pub(crate) struct ReplyCache {
     peers: HashMap<SocketAddr, Peer>,
     /// When each was last answered.
     oldest_first: BTreeSet<(Instant, SocketAddr)>,
@@ -77,32 +77,31 @@ pub(crate) struct Recent {
 
 struct Peer {
     answered: Instant,
-    replies: VecDeque<Remembered>,
+    replies: VecDeque<Cached>,
 }
 
-struct Remembered {
+struct Cached {
     at: Instant,
     id: u64,
-    /// Empty if it is not kept any more.
+    /// Empty if its bytes are not kept.
     reply: Vec<u8>,
 }
 
-impl Remembered {
+impl Cached {
     fn bytes(&self) -> usize {
         REPLY_BYTES + self.reply.len()
     }
 }
 
-impl Recent {
-    /// The reply that was given to this request; empty if the peer has got it, for it has asked for
-    /// something else since.
-    pub(crate) fn reply(&self, (peer, id): &Asked) -> Option<&[u8]> {
+impl ReplyCache {
+    /// The reply that was given to this request; empty if its bytes are not kept.
+    pub(crate) fn get(&self, (peer, id): &RequestKey) -> Option<&[u8]> {
         let replies = &self.peers.get(peer)?.replies;
         let found = replies.iter().rev().find(|one| one.id == *id);
         found.map(|one| one.reply.as_slice())
     }
 
-    /// Whether one more reply to this address can be remembered.
+    /// Whether there is room for one more reply to this address.
     pub(crate) fn has_room(&mut self, ip: IpAddr) -> bool {
         self.has_room_at(Instant::now(), ip)
     }
@@ -111,22 +110,22 @@ impl Recent {
         while let Some(&(answered, peer)) = self.oldest_first.first()
             && now.duration_since(answered) > AGE_MAX
         {
-            self.forget(peer);
+            self.remove(peer);
         }
         let source = Source::of(ip);
         let taken = self.sources.get(&source).copied().unwrap_or(0);
         taken < source.bytes_max() && self.bytes < BYTES_MAX
     }
 
-    /// Remembers a reply.
-    pub(crate) fn remember(&mut self, asked: Asked, reply: Vec<u8>) {
-        self.remember_at(Instant::now(), asked, reply);
+    /// Keeps a reply.
+    pub(crate) fn insert(&mut self, request: RequestKey, reply: Vec<u8>) {
+        self.insert_at(Instant::now(), request, reply);
     }
 
-    fn remember_at(&mut self, now: Instant, (addr, id): Asked, mut reply: Vec<u8>) {
+    fn insert_at(&mut self, now: Instant, (addr, id): RequestKey, mut reply: Vec<u8>) {
         reply.shrink_to_fit();
-        let remembered = Remembered { at: now, id, reply };
-        let mut more = remembered.bytes();
+        let cached = Cached { at: now, id, reply };
+        let mut more = cached.bytes();
         let mut less = 0;
         let peer = self.peers.entry(addr).or_insert_with(|| {
             more += PEER_BYTES;
@@ -148,7 +147,7 @@ impl Recent {
             less += first.bytes();
             peer.replies.pop_front();
         }
-        peer.replies.push_back(remembered);
+        peer.replies.push_back(cached);
         self.oldest_first.remove(&(peer.answered, addr));
         self.oldest_first.insert((now, addr));
         peer.answered = now;
@@ -157,12 +156,12 @@ impl Recent {
         self.bytes = self.bytes + more - less;
     }
 
-    fn forget(&mut self, addr: SocketAddr) {
+    fn remove(&mut self, addr: SocketAddr) {
         let Some(peer) = self.peers.remove(&addr) else {
             return;
         };
         self.oldest_first.remove(&(peer.answered, addr));
-        let replies: usize = peer.replies.iter().map(Remembered::bytes).sum();
+        let replies: usize = peer.replies.iter().map(Cached::bytes).sum();
         let less = PEER_BYTES + replies;
         self.bytes -= less;
         let source = Source::of(addr.ip());
@@ -186,48 +185,48 @@ mod tests {
     #[test]
     fn what_is_old_is_forgotten() {
         let start = Instant::now();
-        let mut recent = Recent::default();
+        let mut cache = ReplyCache::default();
         let (one, two) = (peer(1, 1), peer(1, 2));
-        recent.remember_at(start, (one, 1), b"one".to_vec());
-        recent.remember_at(start + AGE_MAX, (two, 2), b"two".to_vec());
-        assert!(recent.has_room_at(start + AGE_MAX, one.ip()));
-        assert_eq!(recent.reply(&(one, 1)), Some(b"one".as_slice()));
+        cache.insert_at(start, (one, 1), b"one".to_vec());
+        cache.insert_at(start + AGE_MAX, (two, 2), b"two".to_vec());
+        assert!(cache.has_room_at(start + AGE_MAX, one.ip()));
+        assert_eq!(cache.get(&(one, 1)), Some(b"one".as_slice()));
         let later = start + AGE_MAX + Duration::from_millis(1);
-        assert!(recent.has_room_at(later, one.ip()));
-        assert_eq!(recent.reply(&(one, 1)), None);
-        assert_eq!(recent.reply(&(two, 2)), Some(b"two".as_slice()));
-        assert!(recent.has_room_at(later + AGE_MAX, one.ip()));
-        assert_eq!((recent.bytes, recent.sources.len()), (0, 0));
-        assert!(recent.peers.is_empty() && recent.oldest_first.is_empty());
+        assert!(cache.has_room_at(later, one.ip()));
+        assert_eq!(cache.get(&(one, 1)), None);
+        assert_eq!(cache.get(&(two, 2)), Some(b"two".as_slice()));
+        assert!(cache.has_room_at(later + AGE_MAX, one.ip()));
+        assert_eq!((cache.bytes, cache.sources.len()), (0, 0));
+        assert!(cache.peers.is_empty() && cache.oldest_first.is_empty());
     }
 
     #[test]
     fn no_source_takes_the_room_of_another_and_nothing_is_forgotten_for_want_of_it() {
         let now = Instant::now();
-        let mut recent = Recent::default();
+        let mut cache = ReplyCache::default();
         let honest = (peer(1, 1), 1);
-        recent.remember_at(now, honest, b"once".to_vec());
-        let flood = |recent: &mut Recent, ip| {
+        cache.insert_at(now, honest, b"once".to_vec());
+        let flood = |cache: &mut ReplyCache, ip| {
             let mut answered = 0;
             for port in 1.. {
                 let addr = peer(ip, port);
-                if !recent.has_room_at(now, addr.ip()) {
+                if !cache.has_room_at(now, addr.ip()) {
                     return answered;
                 }
-                recent.remember_at(now, (addr, 1), vec![b'x'; 65_000]);
+                cache.insert_at(now, (addr, 1), vec![b'x'; 65_000]);
                 answered += 1;
             }
             answered
         };
-        assert_eq!(flood(&mut recent, 2), SOURCE_BYTES_MAX.div_ceil(65_320));
-        assert!(recent.has_room_at(now, honest.0.ip()));
+        assert_eq!(flood(&mut cache, 2), SOURCE_BYTES_MAX.div_ceil(65_320));
+        assert!(cache.has_room_at(now, honest.0.ip()));
         for ip in 3..20 {
-            flood(&mut recent, ip);
+            flood(&mut cache, ip);
         }
         // Now there is none left, for nobody; but what was answered is known.
-        assert!(!recent.has_room_at(now, honest.0.ip()));
-        assert_eq!(recent.reply(&honest), Some(b"once".as_slice()));
-        assert!(recent.bytes < BYTES_MAX + 70_000);
+        assert!(!cache.has_room_at(now, honest.0.ip()));
+        assert_eq!(cache.get(&honest), Some(b"once".as_slice()));
+        assert!(cache.bytes < BYTES_MAX + 70_000);
     }
 
     #[test]
@@ -248,29 +247,29 @@ mod tests {
     #[test]
     fn many_programs_of_this_machine_may_ask_once_each() {
         let now = Instant::now();
-        let mut recent = Recent::default();
+        let mut cache = ReplyCache::default();
         for number in 0..100_000_u32 {
             let addr = SocketAddr::from(([127, 0, (number >> 16) as u8, 1], number as u16));
-            assert!(recent.has_room_at(now, addr.ip()), "{number}");
-            recent.remember_at(now, (addr, 1), vec![0; 14]);
+            assert!(cache.has_room_at(now, addr.ip()), "{number}");
+            cache.insert_at(now, (addr, 1), vec![0; 14]);
         }
-        assert!(recent.has_room_at(now, peer(1, 1).ip()));
+        assert!(cache.has_room_at(now, peer(1, 1).ip()));
     }
 
     #[test]
     fn a_peer_that_asks_on_makes_room_for_itself() {
         let now = Instant::now();
-        let mut recent = Recent::default();
+        let mut cache = ReplyCache::default();
         let one = peer(1, 1);
         for id in 0..1000 {
-            assert!(recent.has_room_at(now, one.ip()));
-            recent.remember_at(now, (one, id), vec![b'x'; 65_000]);
-            recent.remember_at(now, (one, id + 5000), b"short".to_vec());
+            assert!(cache.has_room_at(now, one.ip()));
+            cache.insert_at(now, (one, id), vec![b'x'; 65_000]);
+            cache.insert_at(now, (one, id + 5000), b"short".to_vec());
         }
-        assert_eq!(recent.reply(&(one, 999)), Some(b"".as_slice()));
-        assert_eq!(recent.reply(&(one, 5999)), Some(b"short".as_slice()));
-        assert_eq!(recent.reply(&(one, 5990)), Some(b"short".as_slice()));
-        assert_eq!(recent.reply(&(one, 5)), None);
-        assert!(recent.bytes < 10_000);
+        assert_eq!(cache.get(&(one, 999)), Some(b"".as_slice()));
+        assert_eq!(cache.get(&(one, 5999)), Some(b"short".as_slice()));
+        assert_eq!(cache.get(&(one, 5990)), Some(b"short".as_slice()));
+        assert_eq!(cache.get(&(one, 5)), None);
+        assert!(cache.bytes < 10_000);
     }
 }

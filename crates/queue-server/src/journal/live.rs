@@ -1,0 +1,40 @@
+//! What the journal knows of the queues it writes for.
+
+use std::sync::Arc;
+
+use proto::queue::Token;
+
+use super::row::Row;
+use crate::clock::{Clock, Micros};
+use crate::message::{Arriving, Reserved};
+
+/// The queues in memory. The journal tells them what it found at the start and what it has committed.
+pub(crate) trait LiveQueues: Send + Sync {
+    /// The clock that gives messages their positions.
+    fn clock(&self) -> &Clock;
+
+    /// Whether a peer may have been told that something is stored.
+    fn is_serving(&self) -> bool;
+
+    /// Whether the server is shutting down.
+    fn is_stopping(&self) -> bool;
+
+    /// Puts a message into its queue that was found at the start.
+    fn restore(&self, found: Reserved, is_delayed: bool);
+
+    /// Puts committed messages into their queues.
+    fn arrived(&self, messages: Vec<Arriving>);
+
+    /// Takes messages off the account that were not committed.
+    fn refused(&self, messages: Vec<Arriving>);
+
+    /// Makes a lease expire at another time. Returns the row that says so, and when the lease would have
+    /// expired; `None` if there is no such lease.
+    fn extend(&self, token: Token, expires_at: Micros) -> Option<(Row, Micros)>;
+
+    /// Makes a lease expire when it did before, if it is still there.
+    fn undo_extend(&self, token: Token, before: Micros);
+
+    /// Pauses or resumes a queue.
+    fn pause(&self, queue: &Arc<str>, is_paused: bool);
+}

@@ -1,0 +1,123 @@
+//! What concerns whole queues, or all of them: looking, purging, kicking, pausing, draining.
+
+use std::sync::Arc;
+
+use proto::queue::{QueueName, Totals};
+
+use super::Queues;
+use super::figures::Stats;
+use super::operation::Outcome;
+use super::pending::Effect;
+use crate::clock::Position;
+use crate::error::QueueError;
+use crate::journal::Change;
+use crate::message::Reserved;
+
+/// How many messages are moved or acknowledged at once when a whole queue is.
+const CHUNK: usize = 1024;
+
+impl Queues {
+    /// Shows the first message behind a position.
+    pub(crate) fn peek(&self, queue: QueueName, after: Position) -> Outcome {
+        let peeked = self.shared.lock().peek(queue, after);
+        peeked.map_or(Outcome::Empty, Outcome::Peeked)
+    }
+
+    /// Tells the figures of all queues.
+    pub(crate) fn stats(&self) -> Stats {
+        let shared = &*self.shared;
+        let figures = shared.lock().figures();
+        let totals = Totals {
+            memory_bytes: shared.memory.taken() as u64,
+            memory_bytes_max: shared.limits.memory_bytes_max as u64,
+            ..figures.totals
+        };
+        Stats { totals, ..figures }.complete(shared.clock.now(), shared.clock.uptime())
+    }
+
+    /// How many queues there are.
+    pub(crate) fn count(&self) -> usize {
+        self.shared.lock().queues.len()
+    }
+
+    /// Removes all messages of a queue that nobody has reserved. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`QueueError::NoQueue`]; [`QueueError::NotStored`], then some of them may be gone.
+    pub(crate) fn purge(&self, queue: QueueName) -> Result<u64, QueueError> {
+        self.shared.lock().existing(queue)?;
+        self.for_all(queue.as_str(), true, Effect::Ack)
+    }
+
+    /// Moves the dead letters of a queue back to its end. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`QueueError::NoQueue`], [`QueueError::OfDeadLetters`]; [`QueueError::NotStored`], then some of
+    /// them may be moved.
+    pub(crate) fn kick(&self, queue: QueueName) -> Result<u64, QueueError> {
+        if queue.is_dead() {
+            return Err(QueueError::OfDeadLetters {
+                name: queue.as_str().to_owned(),
+            });
+        }
+        let name = self.shared.lock().existing(queue)?;
+        self.for_all(&queue.dead(), false, |mut reserved| {
+            reserved.message.attempts = 0;
+            self.move_to_end(reserved, Arc::clone(&name))
+        })
+    }
+
+    /// Does something to all the messages that a queue has now, a chunk in a commit.
+    fn for_all(
+        &self,
+        queue: &str,
+        with_delayed: bool,
+        effect: impl Fn(Reserved) -> Effect,
+    ) -> Result<u64, QueueError> {
+        let mut left = match self.shared.lock().queues.get(queue) {
+            Some(queue) if with_delayed => queue.ready() + queue.delayed.len(),
+            Some(queue) => queue.ready(),
+            None => 0,
+        };
+        let mut done = 0;
+        while left > 0 {
+            let chunk = left.min(CHUNK);
+            let chunk = self.shared.lock().reserve_some(queue, with_delayed, chunk);
+            if chunk.is_empty() {
+                break;
+            }
+            left -= chunk.len();
+            let submit = |reserved| self.submit(effect(reserved));
+            let pending: Vec<_> = chunk.into_iter().map(submit).collect();
+            done += self.wait_for_all(pending)?;
+        }
+        Ok(done)
+    }
+
+    /// Pauses a queue, or resumes it. A paused queue takes messages, but hands out none.
+    ///
+    /// # Errors
+    /// [`QueueError::NoQueue`] and [`QueueError::NotStored`].
+    pub(crate) fn pause(&self, queue: QueueName, is_paused: bool) -> Result<u64, QueueError> {
+        let name = self.shared.lock().existing(queue)?;
+        match &self.journal {
+            None => self.shared.lock().pause(&name, is_paused),
+            Some(journal) => {
+                // The journal's thread does it, so that two at once do not leave memory and disk
+                // at odds.
+                let change = Change::Pause(Arc::clone(&name), is_paused);
+                let paused = self.wait(Self::submit_to(journal, change, None));
+                self.shared.lock().remove_if_unused(&name);
+                paused?;
+            }
+        }
+        // That concerns no message.
+        Ok(0)
+    }
+
+    /// Has all new messages refused, or accepted again.
+    pub(crate) fn drain(&self, is_draining: bool) -> u64 {
+        self.shared.lock().common.totals.is_draining = is_draining;
+        0
+    }
+}

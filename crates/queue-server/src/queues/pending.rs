@@ -1,0 +1,146 @@
+//! A change that was submitted: what is done when it is committed, and its outcome.
+//!
+//! In memory a change is done at once, and its [`Pending`] has its outcome from the start. With a
+//! database, the journal commits the change first; until then, its message stays reserved.
+
+use std::sync::Arc;
+
+use storage::NotStored;
+
+use super::operation::{Delivered, Outcome};
+use super::shared::Shared;
+use super::state::State;
+use crate::clock::{Micros, Position};
+use crate::error::QueueError;
+use crate::journal::{Applied, Change, Row};
+use crate::message::Reserved;
+
+/// A change that was submitted. [`super::Queues::wait`] waits for its outcome, and
+/// [`super::Queues::on_complete`] has it told.
+#[must_use = "a message may be lost if nobody waits for its change"]
+pub(crate) enum Pending {
+    /// The outcome is known.
+    Done(Outcome),
+    /// The journal commits the change. The effect is what remains to be done then.
+    Submitted(storage::Pending<Applied>, Option<Effect>),
+}
+
+/// What is done when a change is committed.
+pub(crate) enum Effect {
+    /// A message is handed out and needs no acknowledgement.
+    Deliver(Reserved),
+    /// A message is acknowledged.
+    Ack(Reserved),
+    /// A message is handed out, and its lease starts.
+    Lease(Reserved),
+    /// A message goes to a position in a queue.
+    Move {
+        reserved: Reserved,
+        queue: Arc<str>,
+        position: Position,
+        is_delayed: bool,
+    },
+}
+
+impl Pending {
+    /// The body of the message that is handed out with this, in bytes; 0 if there is none.
+    pub(crate) fn body_bytes(&self) -> usize {
+        match self {
+            Self::Submitted(_, Some(Effect::Deliver(reserved) | Effect::Lease(reserved))) => {
+                reserved.message.body.len()
+            }
+            Self::Submitted(..) | Self::Done(_) => 0,
+        }
+    }
+}
+
+impl Effect {
+    /// What the journal has to write for it.
+    pub(super) fn change(&self, now: Micros) -> Change {
+        match self {
+            Self::Deliver(Reserved { message, .. }) | Self::Ack(Reserved { message, .. }) => {
+                Change::Delete(message.id, message.cost())
+            }
+            Self::Lease(reserved) => Change::Update(Row::of(reserved, now)),
+            Self::Move {
+                reserved,
+                queue,
+                position,
+                is_delayed,
+            } => {
+                let message = &reserved.message;
+                Change::Update(Row::moved(message, queue, *position, *is_delayed, now))
+            }
+        }
+    }
+}
+
+impl State {
+    /// Does what remains to be done when a change is committed.
+    pub(super) fn commit(&mut self, effect: Effect) -> Outcome {
+        match effect {
+            Effect::Deliver(reserved) => {
+                self.ack(&reserved);
+                Outcome::Delivered(Delivered::new(&reserved.message, None))
+            }
+            Effect::Ack(reserved) => {
+                self.ack(&reserved);
+                Outcome::Done(1)
+            }
+            Effect::Lease(reserved) => {
+                let token = reserved.lease.map(|lease| lease.token);
+                let delivered = Delivered::new(&reserved.message, token);
+                self.common.start_lease(reserved);
+                Outcome::Delivered(delivered)
+            }
+            Effect::Move {
+                mut reserved,
+                queue,
+                position,
+                is_delayed,
+            } => {
+                reserved.message.position = position;
+                let is_in_its_queue = reserved.queue == queue;
+                self.put_into(reserved, &queue, is_delayed);
+                Outcome::Done(u64::from(is_in_its_queue))
+            }
+        }
+    }
+
+    /// Undoes what was begun for a change that is not committed.
+    fn undo(&mut self, effect: Effect) {
+        match effect {
+            Effect::Deliver(reserved) | Effect::Lease(reserved) => self.unreserve(reserved),
+            Effect::Ack(reserved) | Effect::Move { reserved, .. } => match reserved.lease {
+                // Its token is good for another try.
+                Some(_) => self.common.start_lease(reserved),
+                None => self.put_back(reserved),
+            },
+        }
+    }
+}
+
+impl Shared {
+    /// Concludes a change that the journal has committed or refused.
+    ///
+    /// # Errors
+    /// [`QueueError::NotStored`], and [`QueueError::NoLease`] if there was none to extend.
+    pub(super) fn conclude(
+        &self,
+        effect: Option<Effect>,
+        applied: Result<Applied, NotStored>,
+    ) -> Result<Outcome, QueueError> {
+        match (applied, effect) {
+            (Ok(Applied::Stored(id)), _) => Ok(Outcome::Stored(id)),
+            (Ok(Applied::NoLease), _) => Err(QueueError::NoLease),
+            (Ok(Applied::Changed(_)), Some(effect)) => Ok(self.lock().commit(effect)),
+            (Ok(Applied::Changed(_)), None) => Ok(Outcome::Done(1)),
+            (Err(error), effect) => {
+                if let Some(effect) = effect {
+                    self.lock().undo(effect);
+                }
+                Err(QueueError::NotStored(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What connections, the timer and the journal share: the state behind its lock, the clock, the limits.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use proto::queue::Token;
+
+use super::state::{Limits, State};
+use crate::clock::{Clock, Micros};
+use crate::journal::{LiveQueues, Row};
+use crate::memory::Memory;
+use crate::message::{Arriving, Reserved};
+
+/// Whether the server is shutting down.
+pub(crate) type IsStopping = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// What connections, the timer and the journal share.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) memory: Arc<Memory>,
+    state: Mutex<State>,
+    /// Something is due earlier than it was.
+    due_earlier: Condvar,
+    /// Set when the server begins to serve.
+    pub(super) is_stopping: OnceLock<IsStopping>,
+}
+
+impl Shared {
+    /// No messages.
+    pub(super) fn new(limits: Limits, clock: Clock) -> Self {
+        let memory = Memory::new(limits.memory_bytes_max);
+        Self {
+            state: Mutex::new(State::new(limits.clone(), Arc::clone(&memory))),
+            clock,
+            memory,
+            limits,
+            due_earlier: Condvar::new(),
+            is_stopping: OnceLock::new(),
+        }
+    }
+
+    /// Locks the state, also after a thread has panicked under the lock.
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked {
+            guard: Some(self.state.lock().unwrap_or_else(PoisonError::into_inner)),
+            due_earlier: &self.due_earlier,
+        }
+    }
+}
+
+/// The locked state. Dropping it releases the lock, and then wakes whom the rules have to wake.
+pub(super) struct Locked<'s> {
+    /// `None` while it is dropped.
+    guard: Option<MutexGuard<'s, State>>,
+    due_earlier: &'s Condvar,
+}
+
+impl Locked<'_> {
+    /// Releases the lock until something is due earlier than it was, or `wait` is over.
+    pub(super) fn wait_until_due(mut self, wait: Option<Duration>) {
+        let Some(guard) = self.guard.take() else {
+            return;
+        };
+        match wait {
+            Some(wait) => drop(self.due_earlier.wait_timeout(guard, wait)),
+            None => drop(self.due_earlier.wait(guard)),
+        }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.guard
+            .as_ref()
+            .expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.guard
+            .as_mut()
+            .expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let Some(mut state) = self.guard.take() else {
+            return;
+        };
+        let woken = std::mem::take(&mut state.common.woken);
+        let is_due_earlier = std::mem::take(&mut state.common.is_due_earlier);
+        drop(state);
+        if is_due_earlier {
+            self.due_earlier.notify_all();
+        }
+        woken.iter().for_each(|waiter| waiter.wake());
+    }
+}
+
+impl LiveQueues for Shared {
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn is_serving(&self) -> bool {
+        self.is_stopping.get().is_some()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping
+            .get()
+            .is_some_and(|is_stopping| is_stopping())
+    }
+
+    fn restore(&self, found: Reserved, is_delayed: bool) {
+        self.lock().restore(found, is_delayed, &self.clock);
+    }
+
+    fn arrived(&self, messages: Vec<Arriving>) {
+        self.lock().arrived(messages);
+    }
+
+    fn refused(&self, messages: Vec<Arriving>) {
+        self.lock().refused(messages);
+    }
+
+    fn extend(&self, token: Token, expires_at: Micros) -> Option<(Row, Micros)> {
+        let mut state = self.lock();
+        let (leased, before) = state.extend(token, expires_at)?;
+        Some((Row::of(leased, self.clock.now()), before))
+    }
+
+    fn undo_extend(&self, token: Token, before: Micros) {
+        self.lock().extend(token, before);
+    }
+
+    fn pause(&self, queue: &Arc<str>, is_paused: bool) {
+        self.lock().pause(queue, is_paused);
+    }
+}

@@ -1,0 +1,123 @@
+//! Outcomes and refusals as replies, the same over TCP and UDP.
+
+use std::sync::Arc;
+
+use proto::frame::Message as _;
+use proto::queue::{QueueStats, Reply};
+use proto::{ErrorCode, ErrorReply};
+
+use crate::error::QueueError;
+use crate::memory::{Body, LongBody};
+use crate::queues::{Delivered, Figures, Outcome};
+
+/// The reply that tells an outcome.
+pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
+    match outcome {
+        Outcome::Stored(id) => Reply::Stored { id: *id },
+        Outcome::Delivered(Delivered {
+            token: None,
+            id,
+            attempt,
+            body,
+        }) => Reply::Message {
+            id: *id,
+            attempt: *attempt,
+            body,
+        },
+        Outcome::Delivered(Delivered {
+            token: Some(token),
+            id,
+            attempt,
+            body,
+        }) => Reply::Leased {
+            token: *token,
+            id: *id,
+            attempt: *attempt,
+            body,
+        },
+        Outcome::Reserved(reserved) => Reply::Message {
+            id: reserved.message.id,
+            attempt: reserved.message.attempts,
+            body: &reserved.message.body,
+        },
+        Outcome::Empty => Reply::Empty,
+        Outcome::Done(messages) => Reply::Done {
+            messages: *messages,
+        },
+        Outcome::Peeked(peeked) => Reply::Peeked {
+            position: peeked.position,
+            id: peeked.id,
+            attempts: peeked.attempts,
+            body: &peeked.body,
+        },
+        Outcome::Stats(stats) => Reply::Stats {
+            totals: stats.totals,
+            queues: stats.queues.iter().map(queue_stats).collect(),
+        },
+    }
+}
+
+fn queue_stats(figures: &Figures) -> QueueStats<'_> {
+    QueueStats {
+        name: (&*figures.name).into(),
+        ready: figures.ready as u64,
+        reserved: figures.reserved as u64,
+        delayed: figures.delayed as u64,
+        dead: figures.dead_letters as u64,
+        waiters: figures.waiters as u64,
+        oldest_millis: figures.oldest_millis,
+        is_paused: figures.is_paused,
+    }
+}
+
+/// The body of an outcome's message, if it is long. It is sent behind the rest of its reply, so nobody
+/// copies it.
+pub(crate) fn long_body(outcome: &Outcome) -> Option<Arc<LongBody>> {
+    let body = match outcome {
+        Outcome::Delivered(delivered) => &delivered.body,
+        Outcome::Reserved(reserved) => &reserved.message.body,
+        Outcome::Peeked(peeked) => &peeked.body,
+        Outcome::Stored(_) | Outcome::Empty | Outcome::Done(_) | Outcome::Stats(_) => return None,
+    };
+    match body {
+        Body::Short(_) => None,
+        Body::Long(long) => Some(Arc::clone(long)),
+    }
+}
+
+/// Appends the reply to a request, without its body if that is long.
+pub(crate) fn put(result: Result<&Outcome, &QueueError>, out: &mut Vec<u8>) {
+    match result {
+        Ok(outcome) if long_body(outcome).is_some() => reply(outcome).encode_before_body(out),
+        Ok(outcome) => reply(outcome).encode(out),
+        Err(error) => put_error(code(error), &error.to_string(), out),
+    }
+}
+
+/// Appends the reply to a request that is refused.
+pub(crate) fn put_error(code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
+    log::debug!("Refused: {sentence}");
+    Reply::Error(ErrorReply { code, sentence }).encode(out);
+}
+
+/// The code of a refusal.
+pub(crate) fn code(error: &QueueError) -> ErrorCode {
+    match error {
+        QueueError::TooLarge { .. } | QueueError::TooLong { .. } => ErrorCode::TooLarge,
+        QueueError::TooManyMessages(_)
+        | QueueError::TooManyBytes(_)
+        | QueueError::NoMemory(_)
+        | QueueError::TooManyQueues
+        | QueueError::TooManyReserved => ErrorCode::Full,
+        QueueError::CannotWait => ErrorCode::Busy,
+        QueueError::Draining => ErrorCode::Draining,
+        QueueError::NotReserved(_)
+        | QueueError::NoLease
+        | QueueError::NoQueue(_)
+        | QueueError::OfDeadLetters { .. } => ErrorCode::NotFound,
+        QueueError::Paused(_) => ErrorCode::Paused,
+        QueueError::Unsupported(_) => ErrorCode::Unsupported,
+        QueueError::ShuttingDown => ErrorCode::ShuttingDown,
+        QueueError::NotStored(_) => ErrorCode::Storage,
+    }
+}

@@ -1,0 +1,214 @@
+//! What each request does, one function a verb, over TCP and UDP alike.
+//!
+//! [`apply`] is the table of verbs. What differs between the transports is the [`Requester`]: a
+//! connection can hold a reservation, a datagram cannot.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proto::queue::{Claim, Delivery, QueueName, Request};
+
+use crate::error::{QueueError, RESERVED_MAX};
+use crate::memory::{FREE_BYTES, Room};
+use crate::message::Reserved;
+use crate::queues::{Handout, Operation, Outcome, Pending, Queues};
+
+const NO_RESERVING: &str = "only a connection can reserve a message; lease it";
+const NO_WAITING: &str = "only a connection can wait for a message";
+
+/// Who asks.
+pub(crate) enum Requester<'r> {
+    /// A TCP connection.
+    Connection {
+        /// What it has reserved.
+        reserved: &'r mut VecDeque<Reserved>,
+        /// The room on the account that its frame takes.
+        room: &'r mut Room,
+    },
+    /// A datagram.
+    Datagram {
+        /// The longest body that fits into the reply, in bytes.
+        body_bytes_max: usize,
+    },
+}
+
+type Applied = Result<Pending, QueueError>;
+
+/// Does what a request asks, or submits it to the journal.
+pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requester) -> Applied {
+    let done = |messages: Result<u64, QueueError>| messages.map(Outcome::Done).map(Pending::Done);
+    match *request {
+        Request::Send {
+            queue,
+            delay_millis,
+            body,
+        } => send(queues, queue, millis(delay_millis), body, requester),
+        Request::Receive {
+            queue,
+            wait_millis,
+            delivery,
+        } => receive(queues, queue, millis(wait_millis), delivery, requester),
+        Request::Ack { claim } => Ok(queues.ack(claimed(queues, claim, requester)?)),
+        Request::Release {
+            claim,
+            delay_millis,
+        } => {
+            let reserved = claimed(queues, claim, requester)?;
+            Ok(queues.release(reserved, millis(delay_millis)))
+        }
+        Request::Unreserve { claim } => Ok(queues.unreserve(claimed(queues, claim, requester)?)),
+        Request::UnreserveAll => done(unreserve_all(queues, requester)),
+        Request::Extend {
+            token,
+            lease_millis,
+        } => queues.extend(token, millis(lease_millis)),
+        Request::Peek { queue, after } => Ok(Pending::Done(queues.peek(queue, after))),
+        Request::Stats => stats(queues, requester),
+        Request::Purge { queue } => done(queues.purge(queue)),
+        Request::Pause { queue } => done(queues.pause(queue, true)),
+        Request::Resume { queue } => done(queues.pause(queue, false)),
+        Request::Kick { queue } => done(queues.kick(queue)),
+        Request::Drain { on } => done(Ok(queues.drain(on))),
+    }
+}
+
+fn send(
+    queues: &Queues,
+    queue: QueueName,
+    delay: Duration,
+    body: &[u8],
+    requester: &mut Requester,
+) -> Applied {
+    let room = match requester {
+        Requester::Connection { room, .. } => Some(&mut **room),
+        Requester::Datagram { .. } => None,
+    };
+    queues.send(queue, delay, body, room)
+}
+
+/// Receives without waiting. A connection waits itself, and then asks again.
+fn receive(
+    queues: &Queues,
+    queue: QueueName,
+    wait: Duration,
+    delivery: Delivery,
+    requester: &mut Requester,
+) -> Applied {
+    let body_bytes_max = match requester {
+        Requester::Connection { reserved, .. } => {
+            if delivery == Delivery::AtLeastOnce && reserved.len() >= RESERVED_MAX {
+                return Err(QueueError::TooManyReserved);
+            }
+            usize::MAX
+        }
+        Requester::Datagram { .. } if !wait.is_zero() => {
+            return Err(QueueError::Unsupported(NO_WAITING));
+        }
+        Requester::Datagram { .. } if delivery == Delivery::AtLeastOnce => {
+            return Err(QueueError::Unsupported(NO_RESERVING));
+        }
+        Requester::Datagram { body_bytes_max } => *body_bytes_max,
+    };
+    queues.receive(queue, delivery, body_bytes_max)
+}
+
+/// The message that a requester was handed.
+fn claimed(
+    queues: &Queues,
+    claim: Claim,
+    requester: &mut Requester,
+) -> Result<Reserved, QueueError> {
+    match (claim, requester) {
+        (Claim::Leased(token), _) => queues.claim(token),
+        (Claim::Reserved(id), Requester::Connection { reserved, .. }) => {
+            let at = reserved.iter().position(|one| one.message.id == id);
+            let found = at.and_then(|at| reserved.remove(at));
+            found.ok_or(QueueError::NotReserved(id))
+        }
+        (Claim::Reserved(_), Requester::Datagram { .. }) => {
+            Err(QueueError::Unsupported(NO_RESERVING))
+        }
+    }
+}
+
+/// Unreserves all that a connection has reserved, in one commit. Returns how many messages that were.
+fn unreserve_all(queues: &Queues, requester: &mut Requester) -> Result<u64, QueueError> {
+    match requester {
+        Requester::Connection { reserved, .. } => {
+            let unreserve = |one| queues.unreserve(one);
+            queues.wait_for_all(reserved.drain(..).map(unreserve).collect())
+        }
+        Requester::Datagram { .. } => Err(QueueError::Unsupported(NO_RESERVING)),
+    }
+}
+
+fn stats(queues: &Queues, requester: &mut Requester) -> Applied {
+    if let Requester::Connection { room, .. } = requester
+        && !room.grow_for_look(queues.count())
+    {
+        return Err(queues.memory().full());
+    }
+    Ok(Pending::Done(Outcome::Stats(queues.stats())))
+}
+
+/// Whether a request must see all changes that its connection has submitted before it.
+pub(crate) fn sees_all(request: &Request) -> bool {
+    match request {
+        Request::Send { .. }
+        | Request::Ack { .. }
+        | Request::Release { .. }
+        | Request::Unreserve { .. }
+        | Request::Extend { .. } => false,
+        Request::Receive { delivery, .. } => *delivery == Delivery::AtLeastOnce,
+        Request::UnreserveAll
+        | Request::Peek { .. }
+        | Request::Stats
+        | Request::Purge { .. }
+        | Request::Pause { .. }
+        | Request::Resume { .. }
+        | Request::Kick { .. }
+        | Request::Drain { .. } => true,
+    }
+}
+
+/// The request as an operation that can wait for others of the same queue, to be acted on together: in
+/// memory, with a short message and nothing to wait for.
+pub(crate) fn batchable<'r>(
+    queues: &Queues,
+    request: &Request<'r>,
+) -> Option<(QueueName<'r>, Operation)> {
+    if queues.is_durable() {
+        return None;
+    }
+    match *request {
+        Request::Send {
+            queue,
+            delay_millis: 0,
+            body,
+        } if body.len() <= FREE_BYTES => {
+            let message = queues.message(body).ok()?;
+            Some((queue, Operation::Send(message, Duration::ZERO)))
+        }
+        Request::Receive {
+            queue,
+            wait_millis: 0,
+            delivery: Delivery::AtMostOnce,
+        } => {
+            let receive = Operation::Receive(Handout::AtMostOnce, usize::MAX);
+            Some((queue, receive))
+        }
+        _ => None,
+    }
+}
+
+/// A request for the log, with the length of its body instead of the body.
+pub(crate) fn shown(request: &Request) -> String {
+    match request {
+        Request::Send { queue, body, .. } => format!("Send to {queue}: {} bytes", body.len()),
+        other => format!("{other:?}"),
+    }
+}
+
+pub(crate) fn millis(millis: u32) -> Duration {
+    Duration::from_millis(millis.into())
+}

@@ -1,0 +1,127 @@
+//! The text protocol: one request a connection or datagram, `<<GET>>` or a message.
+//!
+//! Over TCP a message is everything up to the end of the stream. Over UDP it is the datagram
+//! ([`crate::datagram`]).
+
+use std::io::{self, BufRead, Write};
+use std::time::Duration;
+
+use daemon::{Connection, Deadline};
+use proto::queue::{Delivery, QueueName};
+use proto::text::{QUEUE_EMPTY, QUEUE_GET};
+
+use crate::error::QueueError;
+use crate::memory::Room;
+use crate::message::Reserved;
+use crate::queues::{Outcome, Pending, Queues};
+
+/// How long a request may take after its first byte.
+const TEXT_WAIT: Duration = Duration::from_secs(10);
+
+/// Serves one request.
+pub(crate) fn serve_text(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
+    connection.set_deadline(Deadline::Within(TEXT_WAIT));
+    let bytes_max = queues.body_bytes_max().max(QUEUE_GET.len());
+    let mut body = Vec::new();
+    let mut room = Room::new(queues.memory());
+    let mut has_ended = false;
+    while !has_ended && body.len() < bytes_max && !body.starts_with(QUEUE_GET) {
+        let input = match connection.fill_buf() {
+            Ok(input) => input,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                log::warn!("A message did not end within 10 s, taking what has arrived");
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        let consumed = input.len().min(bytes_max - body.len());
+        if body.capacity() < body.len() + consumed {
+            let bytes = (2 * body.capacity())
+                .max(body.len() + consumed)
+                .min(bytes_max);
+            if !room.grow_to(bytes) {
+                log::warn!("A message was dropped: {}", queues.memory().full());
+                drop(body);
+                drain(connection);
+                return Ok(());
+            }
+            body.reserve_exact(bytes - body.len());
+        }
+        body.extend_from_slice(&input[..consumed]);
+        has_ended = input.is_empty();
+        connection.consume(consumed);
+    }
+    if body.starts_with(QUEUE_GET) {
+        return match oldest(queues, usize::MAX) {
+            Ok(Some(reserved)) => hand_out(queues, reserved, |body| connection.send_behind(body)),
+            Ok(None) | Err(_) => connection.write_all(QUEUE_EMPTY.as_bytes()),
+        };
+    }
+    let body_bytes = body.len().min(queues.body_bytes_max());
+    let body_sent = &body[..body_bytes];
+    let sent = queues.send(
+        QueueName::DEFAULT,
+        Duration::ZERO,
+        body_sent,
+        Some(&mut room),
+    );
+    match sent.and_then(|pending| queues.wait(pending)) {
+        Ok(_) => log::debug!("Send: {body_bytes} bytes"),
+        Err(error) => log::warn!("A message was dropped: {error}"),
+    }
+    if !has_ended {
+        let beyond = (body.len() - body_bytes) as u64;
+        // It would not be on the account while the rest comes.
+        drop(body);
+        let dropped = beyond + drain(connection);
+        if dropped > 0 {
+            log::warn!("A message was cut to {body_bytes} bytes, {dropped} more were dropped");
+        }
+    }
+    Ok(())
+}
+
+/// Reserves the oldest message of the default queue, if its body is at most this long. A paused queue
+/// is an empty one here, because the text protocol has one error sentence and no other.
+///
+/// # Errors
+/// [`QueueError::TooLong`].
+pub(crate) fn oldest(
+    queues: &Queues,
+    body_bytes_max: usize,
+) -> Result<Option<Reserved>, QueueError> {
+    match queues.receive(QueueName::DEFAULT, Delivery::AtLeastOnce, body_bytes_max) {
+        Ok(Pending::Done(Outcome::Reserved(reserved))) => Ok(Some(reserved)),
+        Ok(_) | Err(QueueError::Paused(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends a message to a client that acknowledges nothing. It is acknowledged when it is sent.
+pub(crate) fn hand_out(
+    queues: &Queues,
+    reserved: Reserved,
+    send: impl FnOnce(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let id = reserved.message.id;
+    if let Err(error) = send(&reserved.message.body) {
+        queues.requeue(reserved);
+        return Err(error);
+    }
+    if let Err(error) = queues.wait(queues.ack(reserved)) {
+        log::error!("Message {id} was sent but stays in the queue: {error}");
+    }
+    Ok(())
+}
+
+/// Reads to the end of the stream, for as long as a request may take. Returns how many bytes there
+/// were.
+fn drain(connection: &mut Connection) -> u64 {
+    let mut drained = 0;
+    while let Ok(input @ [_, ..]) = connection.fill_buf() {
+        let bytes = input.len();
+        drained += bytes as u64;
+        connection.consume(bytes);
+    }
+    drained
+}
