@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use cli::args::{Opt, number};
-use cli::{App, Args, Parsed, UsageError, Words};
+use cli::{App, Args, UsageError, Words};
 
 /// The program.
-pub const APP: App = App {
+pub const APP: App<Command> = App {
     name: "bench",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
     options: &[OPTIONS],
+    read: command,
 };
 
 const HELP: &str = "\
@@ -103,14 +104,6 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--dir"),
 ];
 
-/// Reads a command line.
-///
-/// # Errors
-/// One sentence that says what is wrong and what would be right.
-pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Command>, UsageError> {
-    cli::args::parse(parser, APP.options, command)
-}
-
 fn command(args: &mut Args) -> Result<Command, UsageError> {
     let Args { words, options } = args;
     if words.peek().is_some_and(|word| word == "respond") {
@@ -140,11 +133,12 @@ fn respond(words: &mut Words) -> Result<Respond, UsageError> {
 
 #[cfg(test)]
 mod tests {
+    use cli::Parsed;
+
     use super::*;
 
     fn parse(words: &[&str]) -> Result<Command, String> {
-        let args = ["bench"].iter().chain(words);
-        match super::parse(lexopt::Parser::from_iter(args)) {
+        match APP.parse(words) {
             Ok(Parsed::Run { config, .. }) => Ok(config),
             Ok(other) => panic!("{words:?}: {other:?}"),
             Err(error) => Err(error.to_string()),

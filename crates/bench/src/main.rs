@@ -42,7 +42,7 @@ use rows::Row;
 use table::{Measured, SideResult, Verdict};
 
 fn main() -> ExitCode {
-    args::APP.main(args::parse, |command| match command {
+    args::APP.main(|command| match command {
         Command::Measure(measure) => run(&measure),
         Command::Respond(respond) => {
             let reply = fs::read(&respond.reply).map_err(Error::io("read the reply"))?;

@@ -34,8 +34,8 @@ fn check_plausible(outcome: &Outcome) {
 
 /// Our queue on a free port, and what ends it.
 fn start_queue() -> (SocketAddr, impl FnOnce()) {
-    let line = ["queue-server", "0", "TCP"];
-    let parsed = queue_server::args::parse(lexopt::Parser::from_iter(line));
+    let line = ["0", "TCP"];
+    let parsed = queue_server::args::APP.parse(line);
     let Ok(Parsed::Run { config, .. }) = parsed else {
         panic!("{line:?} is not understood");
     };

@@ -1,16 +1,18 @@
 //! A program: its name, its help, its options, and the one function that every `main` is.
 
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
-use log::LevelFilter;
-
-use crate::args::{Opt, Parsed, Verbosity};
+use crate::args::{self, Args, Opt, Parsed};
 use crate::exit::{Exit, Failure, with_causes};
 use crate::{UsageError, logger, stream};
 
 /// What a program says of itself.
 #[derive(Debug, Clone, Copy)]
-pub struct App {
+pub struct App<C> {
     /// Its name, in front of its errors.
     pub name: &'static str,
     /// What `--version` prints behind the name.
@@ -19,34 +21,60 @@ pub struct App {
     pub help: &'static str,
     /// The options that it knows besides `--help`, `--version` and `--verbose`.
     pub options: &'static [&'static [Opt]],
+    /// Makes its configuration of the arguments. What it leaves unread is refused.
+    pub read: fn(&mut Args) -> Result<C, UsageError>,
 }
 
-impl App {
-    /// Reads the command line with `parse`, starts the logger, calls `run`, and prints what went
-    /// wrong: the error and its causes, on one line.
-    pub fn main<C, E: Failure>(
+impl<C> App<C> {
+    /// What the `main` of a client is: reads the command line, starts the logger, calls `run`, and
+    /// prints what went wrong, the error and its causes, on one line.
+    pub fn main<E: Failure>(&self, run: impl FnOnce(C) -> Result<(), E>) -> ExitCode {
+        self.start(|| Ok(()), run)
+    }
+
+    /// What the `main` of a server is: the same, but a thread writes its log.
+    pub fn serve<E: Failure>(&self, run: impl FnOnce(C) -> Result<(), E>) -> ExitCode {
+        self.start(logger::write_in_background, run)
+    }
+
+    fn start<E: Failure>(
         &self,
-        parse: impl FnOnce(lexopt::Parser) -> Result<Parsed<C>, UsageError>,
+        start_log: impl FnOnce() -> io::Result<()>,
         run: impl FnOnce(C) -> Result<(), E>,
     ) -> ExitCode {
-        let exit = match parse(lexopt::Parser::from_env()) {
+        let exit = match self.parse(env::args_os().skip(1)) {
             Ok(Parsed::Run { config, verbosity }) => {
-                logger::init(verbosity == Verbosity::Verbose);
-                if verbosity == Verbosity::Quiet {
-                    log::set_max_level(LevelFilter::Error);
+                logger::init(verbosity);
+                match start_log() {
+                    Ok(()) => run(config).map_or_else(|error| self.fail(&error), |()| Exit::Done),
+                    Err(error) => self.refuse(format_args!("cannot start a thread: {error}")),
                 }
-                run(config).map_or_else(|error| self.fail(&error), |()| Exit::Done)
             }
             Ok(Parsed::Help) => self.print(self.help),
             Ok(Parsed::Version) => self.print(&format!("{} {}\n", self.name, self.version)),
-            Err(error) => {
-                logger::complain(format_args!("{0}: {error} (see {0} --help)", self.name));
-                Exit::Local
-            }
+            Err(error) => self.refuse(format_args!("{error} (see {} --help)", self.name)),
         };
         // The last lines of a server's log, for as long as is reasonable.
         log::logger().flush();
         ExitCode::from(exit as u8)
+    }
+
+    /// Reads a command line, without the program's name in front.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong and what would be right.
+    pub fn parse<W: Into<OsString>>(
+        &self,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Parsed<C>, UsageError> {
+        let words: Vec<OsString> = words.into_iter().map(W::into).collect();
+        args::parse(lexopt::Parser::from_args(words), self.options, self.read)
+    }
+
+    /// Prints why the program does not run.
+    fn refuse(&self, sentence: fmt::Arguments) -> Exit {
+        logger::complain(format_args!("{}: {sentence}", self.name));
+        Exit::Local
     }
 
     /// Prints what went wrong, unless it is that the reader of our output is gone.
@@ -66,8 +94,6 @@ impl App {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
     use crate::ClientError;
 
@@ -78,6 +104,7 @@ mod tests {
             version: "0",
             help: "",
             options: &[],
+            read: |_| Ok(()),
         };
         let exit = |kind: io::ErrorKind| app.fail(&ClientError::Output(kind.into()));
         assert_eq!(exit(io::ErrorKind::BrokenPipe), Exit::Done);

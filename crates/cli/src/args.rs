@@ -69,7 +69,7 @@ const EVERYWHERE: &[Opt] = &[
 ///
 /// # Errors
 /// If an option is unknown, lacks its value, or has two; those of `read`; if an argument is left.
-pub fn parse<C>(
+pub(crate) fn parse<C>(
     mut parser: lexopt::Parser,
     tables: &[&'static [Opt]],
     read: impl FnOnce(&mut Args) -> Result<C, UsageError>,

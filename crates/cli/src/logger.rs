@@ -1,8 +1,9 @@
-//! The logger of all eight binaries: one line an event, on standard error.
+//! The logger of all eight programs: one line an event, on standard error.
 //!
-//! A client writes each line itself, for it ends soon and nothing it says may be lost. A server has a
-//! thread that does ([`write_in_background`]): no thread that serves waits for the log's reader, and
-//! of each kind of warning or error there is at most one line a second.
+//! A client writes each line itself, because it ends soon and no line may be lost. A server's lines are
+//! written by a thread ([`write_in_background`]): no thread that serves connections waits for the
+//! reader of the log, and a warning or an error is logged at most once a second
+//! (`limiter.rs`).
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -11,17 +12,19 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Instant;
 
-use crate::escape::Sentence;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::LineWriter;
+use crate::args::Verbosity;
+use crate::escape::Sentence;
 use crate::limiter::{Limiter, Verdict, Warning};
+use crate::line_writer::LineWriter;
 
-/// How much of a message is shown, in bytes.
+/// The longest message that is logged, in bytes. The rest of a longer one is left out.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 
 struct Logger {
     filter: env_logger::Logger,
+    /// Empty until a thread writes the log.
     lines: OnceLock<LineWriter>,
     limiter: Limiter,
 }
@@ -31,11 +34,10 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 /// Starts the logger; `RUST_LOG` overrides the level. A line reads
 /// `2026-11-20 17:37:53.230 [INFO] [main] Server started on 127.0.0.1:55556`, with the local time
 /// and the thread's name. A panic is logged the same way, as an error.
-pub fn init(verbose: bool) {
-    let level = if verbose {
-        LevelFilter::Debug
-    } else {
-        LevelFilter::Info
+pub(crate) fn init(verbosity: Verbosity) {
+    let level = match verbosity {
+        Verbosity::Verbose => LevelFilter::Debug,
+        Verbosity::Normal | Verbosity::Quiet => LevelFilter::Info,
     };
     let mut filter = env_logger::Builder::new();
     let logger = LOGGER.get_or_init(|| Logger {
@@ -43,26 +45,29 @@ pub fn init(verbose: bool) {
         lines: OnceLock::new(),
         limiter: Limiter::default(),
     });
-    // It fails when it was done before.
+    // It fails if the logger was started before.
     if log::set_logger(logger).is_ok() {
         log::set_max_level(logger.filter.filter());
     }
-    panic::set_hook(Box::new(|info| log::error!("{}", of_panic(info))));
+    if verbosity == Verbosity::Quiet {
+        log::set_max_level(LevelFilter::Error);
+    }
+    panic::set_hook(Box::new(|info| log::error!("{}", panic_message(info))));
 }
 
-/// What a panic says: "panicked at FILE:LINE:COLUMN: MESSAGE", where the standard library puts the
-/// message on a line of its own.
-fn of_panic(info: &PanicHookInfo) -> String {
+/// "panicked at FILE:LINE:COLUMN: MESSAGE". The standard library puts the message on a line of its
+/// own.
+fn panic_message(info: &PanicHookInfo) -> String {
     info.to_string().replacen(":\n", ": ", 1)
 }
 
-/// Has a thread write the log from now on. Lines that nobody reads are dropped, with a count, and of
-/// each kind of warning or error there is at most one line a second: for servers, which must not wait for
-/// the reader of their log, nor fill a disk with what a peer sends.
+/// From now on, a thread writes the log. Lines that nobody reads are dropped and counted, and a warning
+/// or an error is logged at most once a second: a server must not wait for the reader of its log, nor
+/// fill a disk with what a peer sends.
 ///
 /// # Errors
 /// If the thread cannot be started.
-pub fn write_in_background() -> io::Result<()> {
+pub(crate) fn write_in_background() -> io::Result<()> {
     let Some(logger) = LOGGER.get() else {
         return Ok(());
     };
@@ -72,13 +77,12 @@ pub fn write_in_background() -> io::Result<()> {
     };
     let due = |lines: &LineWriter| logger.put_due(lines, Some(Instant::now()));
     let lines = LineWriter::start_with("log", io::stderr(), note, Box::new(due))?;
-    // If it was done before, that thread goes on, and this one has nothing to do.
+    // If it was done before, that thread continues, and this one stays idle.
     let _ = logger.lines.set(lines);
     Ok(())
 }
 
-/// Tells a person, on one line: a server's sentence may be part of it. If nobody listens any more,
-/// that changes nothing about how the program ends.
+/// Prints a sentence for a person, on one line. If nobody reads it, the program ends the same way.
 pub(crate) fn complain(text: fmt::Arguments) {
     let text = format!("{}\n", one_line(&text));
     match LOGGER.get().and_then(|logger| logger.lines.get()) {
@@ -88,7 +92,7 @@ pub(crate) fn complain(text: fmt::Arguments) {
 }
 
 impl Logger {
-    /// Puts the warnings that were held back and are due; returns when the next one is.
+    /// Writes the warnings that were held back and are due; returns when the next one is.
     fn put_due(&self, lines: &LineWriter, now: Option<Instant>) -> Option<Instant> {
         let (due, next) = self.limiter.due(now);
         for warning in due {
@@ -97,10 +101,8 @@ impl Logger {
         next
     }
 
-    /// Writes a record by way of the thread.
-    fn put(&self, record: &Record, lines: &LineWriter) {
-        let current = thread::current();
-        let thread = current.name().unwrap_or("-");
+    /// Gives a record to the thread that writes, unless the limiter holds it back.
+    fn put(&self, record: &Record, thread: &str, lines: &LineWriter) {
         let message = || one_line(record.args());
         if record.level() <= Level::Warn {
             let site = (
@@ -113,8 +115,8 @@ impl Logger {
                 message: message(),
             };
             match self.limiter.judge(site, Instant::now(), warning) {
-                Verdict::Told => {}
-                Verdict::Waits => return lines.wake(),
+                Verdict::Logged => {}
+                Verdict::HeldBack => return lines.wake(),
                 Verdict::Counted => return,
             }
         }
@@ -131,17 +133,17 @@ impl Log for Logger {
         if !self.filter.matches(record) {
             return;
         }
-        if let Some(lines) = self.lines.get() {
-            return self.put(record, lines);
-        }
         let current = thread::current();
         let thread = current.name().unwrap_or("-");
+        if let Some(lines) = self.lines.get() {
+            return self.put(record, thread, lines);
+        }
         let line = line(record.level(), thread, &one_line(record.args()));
-        // There is nobody left to tell.
+        // An error of standard error cannot be reported anywhere.
         let _ = io::stderr().write_all(line.as_bytes());
     }
 
-    /// Tells what was held back, and waits until all is written, but not for long.
+    /// Writes what was held back, and waits for a bounded time until all is written.
     fn flush(&self) {
         if let Some(lines) = self.lines.get() {
             self.put_due(lines, None);
@@ -156,7 +158,7 @@ fn line(level: Level, thread: &str, message: &str) -> String {
     format!("{now} [{level}] [{thread}] {message}\n")
 }
 
-/// A message as one line, whatever is in it: a peer may have had a say in it.
+/// A message as one line, whatever is in it: part of it may come from a peer.
 fn one_line(message: &fmt::Arguments) -> String {
     let text = message.to_string();
     let mut shown_bytes = text.len().min(MESSAGE_BYTES_MAX);
@@ -181,7 +183,9 @@ mod tests {
     fn a_panic_is_one_line() {
         let (tell, told) = std::sync::mpsc::channel();
         let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| tell.send(of_panic(info)).unwrap()));
+        panic::set_hook(Box::new(move |info| {
+            tell.send(panic_message(info)).unwrap()
+        }));
         let panicked = thread::spawn(|| panic!("two\nlines")).join();
         panic::set_hook(before);
         panicked.unwrap_err();

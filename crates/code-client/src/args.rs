@@ -3,17 +3,18 @@
 use std::ffi::OsStr;
 
 use cli::args::{Opt, Verbs, value};
-use cli::{App, Args, ClientOptions, HOST_DEFAULT, Parsed, UsageError, Words};
+use cli::{App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
 use uuid::Uuid;
 
 use crate::{Action, Config, Sender, Text};
 
 /// The program.
-pub const APP: App = App {
+pub const APP: App<Config> = App {
     name: "code-client",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
     options: &[ClientOptions::TABLE, OPTIONS],
+    read: config,
 };
 
 /// The server's port for codes unless told otherwise.
@@ -85,14 +86,6 @@ Examples:
 
 const OPTIONS: &[Opt] = &[Opt::value("--count").short('n')];
 
-/// Reads a command line.
-///
-/// # Errors
-/// One sentence that says what is wrong and what would be right.
-pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    cli::args::parse(parser, APP.options, config)
-}
-
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let client = ClientOptions::read(options)?;
@@ -144,11 +137,12 @@ fn uuid(word: &OsStr) -> Result<Uuid, UsageError> {
 
 #[cfg(test)]
 mod tests {
+    use cli::Parsed;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        let args = ["code-client"].into_iter().chain(line.split_whitespace());
-        match super::parse(lexopt::Parser::from_iter(args)) {
+        match APP.parse(line.split_whitespace()) {
             Ok(Parsed::Run { config, .. }) => Ok(config),
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use code_client::args;
 
 fn main() -> ExitCode {
-    args::APP.main(args::parse, code_client::run)
+    args::APP.main(code_client::run)
 }

@@ -1,18 +1,19 @@
 //! The code server's command line.
 
 use cli::args::Opt;
-use cli::{App, Args, Parsed, ServerOptions, UsageError};
+use cli::{App, Args, ServerOptions, UsageError};
 use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
-use storage::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Fsync, Limits};
+use storage::{FILE_BYTES_MAX, Limits};
 
 use crate::Config;
 
 /// The program.
-pub const APP: App = App {
+pub const APP: App<Config> = App {
     name: "code-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
     options: &[ServerOptions::TABLE, ServerOptions::HOST, OPTIONS],
+    read: config,
 };
 
 /// The port for codes unless told otherwise.
@@ -76,17 +77,10 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--python-replies"),
 ];
 
-/// Reads a command line.
-///
-/// # Errors
-/// One sentence that says what is wrong and what would be right.
-pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    cli::args::parse(parser, APP.options, config)
-}
-
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let fsync = options.value("--fsync", "always or never")?;
     let (code_port, message_port) = match words.port("CODE_PORT")? {
         Some(code_port) => (code_port, words.port("MESSAGE_PORT")?),
         None => (CODE_PORT_DEFAULT, Some(MESSAGE_PORT_DEFAULT)),
@@ -102,15 +96,11 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
             .number("--max-codes", 1..=CODES_MAX)?
             .unwrap_or(CODES_DEFAULT),
         python_replies: options.flag("--python-replies"),
-        fsync: options
-            .value("--fsync", "always or never")?
-            .unwrap_or(Fsync::Always),
-        limits: Limits {
-            file_bytes_max: options
-                .size("--max-file", 1..=FILE_BYTES_MAX)?
-                .unwrap_or(FILE_BYTES_DEFAULT),
-            keep_free_bytes: options.size("--keep-free", 0..=FILE_BYTES_MAX)?,
-        },
+        fsync: fsync.unwrap_or_default(),
+        limits: Limits::new(
+            options.size("--max-file", 1..=FILE_BYTES_MAX)?,
+            options.size("--keep-free", 0..=FILE_BYTES_MAX)?,
+        ),
     })
 }
 
@@ -118,11 +108,12 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
 mod tests {
     use std::path::PathBuf;
 
+    use cli::Parsed;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        let args = ["code-server"].into_iter().chain(line.split_whitespace());
-        match super::parse(lexopt::Parser::from_iter(args)) {
+        match APP.parse(line.split_whitespace()) {
             Ok(Parsed::Run { config, .. }) => Ok(config),
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),

@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use code_server::{Server, args};
-use daemon::{Signals, StartError};
+use daemon::Signals;
 
 fn main() -> ExitCode {
-    args::APP.main(args::parse, |config| {
-        cli::logger::write_in_background().map_err(StartError::Thread)?;
+    args::APP.serve(|config| {
         let signals = Signals::handle()?;
         let server = Server::bind(config)?;
         signals.serve(server.handle(), server.reload());

@@ -4,16 +4,17 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use cli::args::{Opt, Options, Verbs};
-use cli::{App, Args, ClientOptions, HOST_DEFAULT, Parsed, UsageError, Words};
+use cli::{App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
 
 use crate::{Action, Config, Input, Output, Transfer};
 
 /// The program.
-pub const APP: App = App {
+pub const APP: App<Config> = App {
     name: "file-client",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
     options: &[ClientOptions::TABLE, OPTIONS],
+    read: config,
 };
 
 /// The server's port unless told otherwise.
@@ -121,14 +122,6 @@ Examples:
   file-client batch files.txt -j 8 --auth-file ~/.quartet-auth
 ";
 
-/// Reads a command line.
-///
-/// # Errors
-/// One sentence that says what is wrong and what would be right.
-pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    cli::args::parse(parser, APP.options, config)
-}
-
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let client = ClientOptions::read(options)?;
@@ -216,13 +209,12 @@ fn post(resume: bool, words: &mut Words, options: &mut Options) -> Result<Transf
 mod tests {
     use std::time::Duration;
 
-    use cli::Endpoint;
+    use cli::{Endpoint, Parsed};
 
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        let args = ["file-client"].into_iter().chain(line.split_whitespace());
-        match super::parse(lexopt::Parser::from_iter(args)) {
+        match APP.parse(line.split_whitespace()) {
             Ok(Parsed::Run { config, .. }) => Ok(config),
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use file_client::args;
 
 fn main() -> ExitCode {
-    args::APP.main(args::parse, file_client::run)
+    args::APP.main(file_client::run)
 }

@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use cli::args::{DURATION_MAX, Opt};
-use cli::{App, Args, Parsed, ServerOptions, UsageError};
+use cli::{App, Args, ServerOptions, UsageError};
 use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 
 use crate::Config;
 
 /// The program.
-pub const APP: App = App {
+pub const APP: App<Config> = App {
     name: "file-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
     options: &[ServerOptions::TABLE, ServerOptions::HOST, OPTIONS],
+    read: config,
 };
 
 /// The port unless told otherwise.
@@ -109,14 +110,6 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--access-log"),
 ];
 
-/// Reads a command line.
-///
-/// # Errors
-/// One sentence that says what is wrong and what would be right.
-pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    cli::args::parse(parser, APP.options, config)
-}
-
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
@@ -162,11 +155,12 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::path::PathBuf;
 
+    use cli::Parsed;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        let args = ["file-server"].into_iter().chain(line.split_whitespace());
-        match super::parse(lexopt::Parser::from_iter(args)) {
+        match APP.parse(line.split_whitespace()) {
             Ok(Parsed::Run { config, .. }) => Ok(config),
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),

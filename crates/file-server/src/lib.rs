@@ -250,11 +250,9 @@ pub(crate) mod tests {
 
     /// The configuration that these options make.
     pub(crate) fn config_of(options: &str) -> Config {
-        let line = format!("file-server {options}");
-        let parsed = args::parse(lexopt::Parser::from_iter(line.split_whitespace()));
-        match parsed {
+        match args::APP.parse(options.split_whitespace()) {
             Ok(cli::Parsed::Run { config, .. }) => config,
-            other => panic!("{line}: {other:?}"),
+            other => panic!("{options}: {other:?}"),
         }
     }
 

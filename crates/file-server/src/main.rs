@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use daemon::{Signals, StartError};
+use daemon::Signals;
 use file_server::{Server, args};
 
 fn main() -> ExitCode {
-    args::APP.main(args::parse, |config| {
-        cli::logger::write_in_background().map_err(StartError::Thread)?;
+    args::APP.serve(|config| {
         let signals = Signals::handle()?;
         let server = Server::bind(config)?;
         signals.serve(server.handle(), server.reload());

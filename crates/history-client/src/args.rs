@@ -1,18 +1,19 @@
 //! The history client's command line.
 
 use cli::args::Verbs;
-use cli::{App, Args, ClientOptions, HOST_DEFAULT, Parsed, UsageError, Words};
+use cli::{App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
 use proto::history::{Operation, is_user_name};
 use proto::text::parse_line_number;
 
 use crate::{Action, Config};
 
 /// The program.
-pub const APP: App = App {
+pub const APP: App<Config> = App {
     name: "history-client",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
     options: &[ClientOptions::TABLE],
+    read: config,
 };
 
 /// The server's port unless told otherwise.
@@ -73,14 +74,6 @@ Examples:
   history-client localhost 5007 send 'alice 1 3'
 ";
 
-/// Reads a command line.
-///
-/// # Errors
-/// One sentence that says what is wrong and what would be right.
-pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    cli::args::parse(parser, APP.options, config)
-}
-
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let client = ClientOptions::read(options)?;
@@ -139,11 +132,12 @@ fn line(words: &mut Words) -> Result<u64, UsageError> {
 mod tests {
     use cli::Endpoint;
 
+    use cli::Parsed;
+
     use super::*;
 
     fn parse_words(words: &[&str]) -> Result<Config, String> {
-        let args = ["history-client"].iter().chain(words);
-        match super::parse(lexopt::Parser::from_iter(args)) {
+        match APP.parse(words) {
             Ok(Parsed::Run { config, .. }) => Ok(config),
             Ok(other) => panic!("{words:?}: {other:?}"),
             Err(error) => Err(error.to_string()),

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use history_client::args;
 
 fn main() -> ExitCode {
-    args::APP.main(args::parse, history_client::run)
+    args::APP.main(history_client::run)
 }

@@ -1,18 +1,19 @@
 //! The history server's command line.
 
 use cli::args::Opt;
-use cli::{App, Args, Parsed, ServerOptions, UsageError};
+use cli::{App, Args, ServerOptions, UsageError};
 use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
-use storage::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Fsync, Limits};
+use storage::{FILE_BYTES_MAX, Limits};
 
 use crate::Config;
 
 /// The program.
-pub const APP: App = App {
+pub const APP: App<Config> = App {
     name: "history-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
     options: &[ServerOptions::TABLE, OPTIONS],
+    read: config,
 };
 
 /// The port unless told otherwise.
@@ -61,32 +62,21 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--keep-free"),
 ];
 
-/// Reads a command line.
-///
-/// # Errors
-/// One sentence that says what is wrong and what would be right.
-pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    cli::args::parse(parser, APP.options, config)
-}
-
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let fsync = options.value("--fsync", "always or never")?;
     Ok(Config {
         ip: server.ip,
         connections_max: server.connections_max,
         port: words.port("PORT")?.unwrap_or(PORT_DEFAULT),
         users: options.path("--users"),
         data_dir: options.path("--data-dir").unwrap_or_else(|| ".".into()),
-        fsync: options
-            .value("--fsync", "always or never")?
-            .unwrap_or(Fsync::Always),
-        limits: Limits {
-            file_bytes_max: options
-                .size("--max-file", 1..=FILE_BYTES_MAX)?
-                .unwrap_or(FILE_BYTES_DEFAULT),
-            keep_free_bytes: options.size("--keep-free", 0..=FILE_BYTES_MAX)?,
-        },
+        fsync: fsync.unwrap_or_default(),
+        limits: Limits::new(
+            options.size("--max-file", 1..=FILE_BYTES_MAX)?,
+            options.size("--keep-free", 0..=FILE_BYTES_MAX)?,
+        ),
     })
 }
 
@@ -94,13 +84,12 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
 mod tests {
     use std::path::Path;
 
+    use cli::Parsed;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        let args = ["history-server"]
-            .into_iter()
-            .chain(line.split_whitespace());
-        match super::parse(lexopt::Parser::from_iter(args)) {
+        match APP.parse(line.split_whitespace()) {
             Ok(Parsed::Run { config, .. }) => Ok(config),
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),

@@ -6,18 +6,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cli::args::{Opt, Options, Verbs, duration, value};
-use cli::{App, Args, ClientOptions, HOST_DEFAULT, Parsed, UsageError, Words};
+use cli::{App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, NAME_BYTES_MAX, QueueName};
 
 use crate::work::JOBS_MAX;
 use crate::{Action, Config, Ending, Lease, Receive, Send, Source, TokenSource, Transport, Work};
 
 /// The program.
-pub const APP: App = App {
+pub const APP: App<Config> = App {
     name: "queue-client",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
     options: &[ClientOptions::TABLE, OPTIONS],
+    read: config,
 };
 
 /// The server's port unless told otherwise.
@@ -162,14 +163,6 @@ Examples:
   find . -name '*.jpg' | queue-client send --queue pictures --lines -
   queue-client work --queue pictures --jobs 2 -- sh -c 'f=$(cat); convert \"$f\" \"$f.png\"'
 ";
-
-/// Reads a command line.
-///
-/// # Errors
-/// One sentence that says what is wrong and what would be right.
-pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    cli::args::parse(parser, APP.options, config)
-}
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let client = ClientOptions::read(&mut args.options)?;

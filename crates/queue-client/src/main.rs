@@ -8,5 +8,5 @@ fn main() -> ExitCode {
     if let Some(exit) = queue_client::guard(std::env::args_os()) {
         return exit;
     }
-    args::APP.main(args::parse, queue_client::run)
+    args::APP.main(queue_client::run)
 }

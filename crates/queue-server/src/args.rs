@@ -1,19 +1,19 @@
 //! The queue server's command line.
 
 use cli::args::{Opt, Options, value};
-use cli::{App, Args, Parsed, ServerOptions, UsageError};
+use cli::{App, Args, ServerOptions, UsageError};
 use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
-use storage::Fsync;
 
 use crate::{Config, Limits, Transport};
 
 /// The program.
-pub const APP: App = App {
+pub const APP: App<Config> = App {
     name: "queue-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
     options: &[ServerOptions::TABLE, OPTIONS],
+    read: config,
 };
 
 /// The port unless told otherwise.
@@ -80,17 +80,10 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--udp-text"),
 ];
 
-/// Reads a command line.
-///
-/// # Errors
-/// One sentence that says what is wrong and what would be right.
-pub fn parse(parser: lexopt::Parser) -> Result<Parsed<Config>, UsageError> {
-    cli::args::parse(parser, APP.options, config)
-}
-
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let fsync = options.value("--fsync", "always or never")?;
     let port = words.port("PORT")?.unwrap_or(PORT_DEFAULT);
     let transport = words.next_word();
     let transport = transport.map(|word| value("the transport", &word, "TCP, UDP or BOTH"));
@@ -101,9 +94,7 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         transport: transport.transpose()?.unwrap_or(Transport::Tcp),
         udp_text: options.flag("--udp-text"),
         data: options.path("--data"),
-        fsync: options
-            .value("--fsync", "always or never")?
-            .unwrap_or(Fsync::Always),
+        fsync: fsync.unwrap_or_default(),
         limits: limits(options)?,
     })
 }
@@ -130,11 +121,12 @@ fn limits(options: &mut Options) -> Result<Limits, UsageError> {
 
 #[cfg(test)]
 mod tests {
+    use cli::Parsed;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        let args = ["queue-server"].into_iter().chain(line.split_whitespace());
-        match super::parse(lexopt::Parser::from_iter(args)) {
+        match APP.parse(line.split_whitespace()) {
             Ok(Parsed::Run { config, .. }) => Ok(config),
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),

@@ -3,9 +3,10 @@
 use std::str::FromStr;
 
 /// Whether a commit waits for the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fsync {
     /// It waits: what was answered OK survives a power cut.
+    #[default]
     Always,
     /// It does not wait: what was answered OK survives the end of the server, but a power cut may
     /// lose the newest of it.

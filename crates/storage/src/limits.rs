@@ -31,12 +31,19 @@ pub struct Limits {
     pub keep_free_bytes: Option<u64>,
 }
 
+impl Limits {
+    /// The limits with the default for a length that is not given.
+    pub fn new(file_bytes_max: Option<u64>, keep_free_bytes: Option<u64>) -> Self {
+        Self {
+            file_bytes_max: file_bytes_max.unwrap_or(FILE_BYTES_DEFAULT),
+            keep_free_bytes,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            file_bytes_max: FILE_BYTES_DEFAULT,
-            keep_free_bytes: None,
-        }
+        Self::new(None, None)
     }
 }
 

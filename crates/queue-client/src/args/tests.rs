@@ -1,11 +1,10 @@
-use cli::Endpoint;
+use cli::{Endpoint, Parsed};
 use proto::queue::Token;
 
 use super::*;
 
 fn parse(line: &str) -> Result<Config, String> {
-    let args = ["queue-client"].into_iter().chain(line.split_whitespace());
-    match super::parse(lexopt::Parser::from_iter(args)) {
+    match APP.parse(line.split_whitespace()) {
         Ok(Parsed::Run { config, .. }) => Ok(config),
         Ok(other) => panic!("{line}: {other:?}"),
         Err(error) => Err(error.to_string()),
