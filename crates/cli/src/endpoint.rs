@@ -1,11 +1,13 @@
-//! Where a client finds its server, and how long it waits for it.
+//! Where a client finds its server, and how it connects.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::vec;
 
-use crate::{ClientError, ServerStream};
+use crate::error::ClientError;
+use crate::server_stream::ServerStream;
 
 /// The server of a client that is not told one.
 pub const HOST_DEFAULT: &str = "127.0.0.1";
@@ -13,20 +15,20 @@ pub const HOST_DEFAULT: &str = "127.0.0.1";
 /// How long a client waits for anything unless told otherwise (`--timeout`).
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// The pause between two tries to connect (`--wait-for-server`).
+/// The pause between two attempts to connect (`--wait-for-server`).
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// A server's address and the client's patience.
+/// A server's address, and how long its client waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// A name or an address; IPv6 without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Bounds every wait: for the connection, and for a whole reply, whose bytes buy time at the
-    /// least rate of [`ServerStream`].
+    /// Bounds every wait: for the connection, and for a whole reply, unless its bytes keep coming
+    /// ([`ServerStream`]).
     pub timeout: Duration,
-    /// How long to go on trying while nobody listens; zero is one try.
+    /// How long to keep trying while the server cannot be reached; zero is one attempt.
     pub wait_for_server: Duration,
 }
 
@@ -39,7 +41,7 @@ pub fn unbracketed(host: &str) -> &str {
 }
 
 impl Endpoint {
-    /// A server with the default patience: 30 s for each wait, one try to connect.
+    /// A server with the defaults: 30 s for each wait, one attempt to connect.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self {
             host: host.into(),
@@ -69,26 +71,34 @@ impl Endpoint {
     /// Connects over TCP, with Nagle's delay off.
     ///
     /// # Errors
-    /// If no address of the host answers in time.
+    /// [`ClientError::Connect`] if no address of the host answers in time.
     pub fn connect(&self) -> Result<ServerStream, ClientError> {
-        self.retry(|| {
-            let stream =
-                self.first_address(|address| TcpStream::connect_timeout(&address, self.timeout))?;
-            stream.set_nodelay(true)?;
-            Ok(ServerStream::new(stream, self.timeout))
+        self.reach(|addresses| {
+            let mut last = no_address();
+            // `localhost` may have two addresses, and a server usually listens on one of them.
+            for address in addresses {
+                match TcpStream::connect_timeout(&address, self.timeout) {
+                    Ok(stream) => {
+                        stream.set_nodelay(true)?;
+                        return Ok(ServerStream::new(stream, self.timeout));
+                    }
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
         })
     }
 
     /// UDP sockets that send to the server and receive from nobody else: one for each address of the
-    /// host, in their order. Only a datagram shows whether anybody is there.
+    /// host, in their order. Only a reply shows which address has a server.
     ///
     /// # Errors
-    /// If the host has no address that can be sent to.
+    /// [`ClientError::Connect`] if the host has no address that can be sent to.
     pub fn connect_udp(&self) -> Result<Vec<UdpSocket>, ClientError> {
-        self.retry(|| {
+        self.reach(|addresses| {
             let mut last = no_address();
             let mut sockets = Vec::new();
-            for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            for address in addresses {
                 match connected_udp(address) {
                     Ok(socket) => sockets.push(socket),
                     Err(error) => last = error,
@@ -101,48 +111,42 @@ impl Endpoint {
         })
     }
 
-    /// The first address of the host for which `connect` succeeds; `localhost` may be two, and a
-    /// server usually listens on one of them.
-    fn first_address<T>(&self, connect: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-        let mut last = no_address();
-        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
-            match connect(address) {
-                Ok(connected) => return Ok(connected),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    fn retry<T>(&self, connect: impl Fn() -> io::Result<T>) -> Result<T, ClientError> {
-        let connected = self.patiently(|_| true, pause, |_| connect());
+    /// Calls `connect` with the addresses of the host until it succeeds or
+    /// [`Endpoint::wait_for_server`] is over.
+    fn reach<T>(
+        &self,
+        connect: impl Fn(vec::IntoIter<SocketAddr>) -> io::Result<T>,
+    ) -> Result<T, ClientError> {
+        let server = (self.host.as_str(), self.port);
+        let connect = |_: &Self| server.to_socket_addrs().and_then(&connect);
+        let connected = self.retry(|_| true, pause, connect);
         connected.map_err(|cause| ClientError::Connect {
             address: self.address(),
             cause,
         })
     }
 
-    /// Does what needs the server, and does it again for as long as [`Endpoint::wait_for_server`] says
-    /// while what has failed may pass. Between two tries it calls `pause`, and ends if that says no. What
-    /// is done gets an endpoint that does not wait by itself.
+    /// Calls `attempt`, and again after each temporary error until [`Endpoint::wait_for_server`] is
+    /// over. `attempt` is given an endpoint that does not wait by itself. Between two attempts `pause`
+    /// is called; if it returns false, no more follow.
     ///
     /// # Errors
-    /// The last one.
-    pub fn patiently<T, E>(
+    /// The one of the last attempt.
+    pub fn retry<T, E>(
         &self,
-        may_pass: impl Fn(&E) -> bool,
+        is_temporary: impl Fn(&E) -> bool,
         pause: impl Fn(Duration) -> bool,
-        mut act: impl FnMut(&Self) -> Result<T, E>,
+        mut attempt: impl FnMut(&Self) -> Result<T, E>,
     ) -> Result<T, E> {
         let deadline = Instant::now().checked_add(self.wait_for_server);
-        let impatient = Self {
+        let without_wait = Self {
             wait_for_server: Duration::ZERO,
             ..self.clone()
         };
         loop {
-            let error = match act(&impatient) {
-                Err(error) if may_pass(&error) => error,
-                acted => return acted,
+            let error = match attempt(&without_wait) {
+                Err(error) if is_temporary(&error) => error,
+                result => return result,
             };
             let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_over || !pause(RETRY_PAUSE) {
@@ -152,9 +156,9 @@ impl Endpoint {
     }
 }
 
-/// Waits between two tries. There is no event to wait for: nobody tells us that a server came up.
-pub fn pause(pause: Duration) -> bool {
-    thread::park_timeout(pause);
+/// Waits between two attempts. No event tells that a server has started.
+pub fn pause(duration: Duration) -> bool {
+    thread::park_timeout(duration);
     true
 }
 
@@ -179,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// A port that was free a moment ago, and that nobody listens on.
+    /// A port that nobody listens on.
     fn free_port() -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().port()

@@ -1,11 +1,11 @@
-//! Text made safe to stand in a line of a log or on a terminal: one record is always exactly one
-//! line, and nobody's text drives somebody else's terminal.
+//! Text made safe for a line of a log and for a terminal: one record is always exactly one line, and
+//! data from a peer never controls a terminal.
 
 use std::fmt::{self, Write};
 use std::mem;
 use std::str;
 
-/// Shows `0` with everything that could break a line, or drive a terminal, written as an escape.
+/// Shows a text with everything that could break a line or control a terminal as an escape.
 ///
 /// A backslash becomes `\\`, a line feed `\n`, a carriage return `\r`, a tab `\t`, and any other
 /// control or formatting character `\u{..}` with its code point in hex, so the original can be
@@ -23,8 +23,8 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Shows a sentence to a person: as [`Escaped`], but a backslash stays one, so that what has been
-/// escaped already stays as it is.
+/// Shows a sentence to a person: as [`Escaped`], but a backslash stays as it is, so that a text can be
+/// escaped twice.
 ///
 /// ```
 /// assert_eq!(cli::escape::Sentence("C:\\ \x1b[31m").to_string(), r"C:\ \u{1b}[31m");
@@ -61,9 +61,9 @@ fn escape_byte(out: &mut impl Write, byte: u8) -> fmt::Result {
     write!(out, "\\x{byte:02x}")
 }
 
-/// Whether a character does something instead of being seen: the control characters, the ends of
-/// lines and paragraphs, and what changes the direction of the text around it or hides in it. The
-/// two joiners (U+200C and U+200D) are part of words in many languages, and stay.
+/// Whether a character does something instead of being seen: control characters, ends of lines and
+/// paragraphs, and those that change the direction of text or are invisible. The two joiners (U+200C
+/// and U+200D) are part of words in many languages, and stay.
 fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -71,17 +71,17 @@ fn is_active(c: char) -> bool {
             '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
         )
         || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
-        // Tags, which are a second, invisible alphabet.
+        // Tags, a second, invisible alphabet.
         || matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
-/// Shows bytes that ought to be text: [`Escaped`], with what is not UTF-8 as `\xNN`, and no more
-/// than the first `bytes_max` of them.
+/// Shows bytes that should be text: [`Escaped`], with a byte that is not UTF-8 as `\xNN`, and at most
+/// the first `bytes_max` of them.
 #[derive(Debug, Clone, Copy)]
 pub struct EscapedBytes<'a> {
     /// What to show.
     pub bytes: &'a [u8],
-    /// How many bytes of it at most; `...` stands for the rest.
+    /// How many bytes are shown; `…` stands for the rest.
     pub bytes_max: usize,
 }
 
@@ -101,16 +101,16 @@ impl fmt::Display for EscapedBytes<'_> {
     }
 }
 
-/// Makes a stream of bytes safe for a terminal, piece by piece: line feeds, tabs and backslashes
-/// stay, what else [`Escaped`] escapes is escaped, and what is not UTF-8 becomes `\xNN`.
+/// Makes a stream of bytes safe for a terminal, piece by piece: [`Escaped`], but line feeds, tabs and
+/// backslashes stay, and a byte that is not UTF-8 becomes `\xNN`.
 #[derive(Debug, Default)]
 pub struct TextEscaper {
-    /// The beginning of a character that the last piece was cut in.
+    /// The beginning of a character whose rest is in the next piece.
     cut: Vec<u8>,
 }
 
 impl TextEscaper {
-    /// What to show of the next piece.
+    /// Returns the text to show for the next piece.
     pub fn add(&mut self, piece: &[u8]) -> String {
         let mut bytes = mem::take(&mut self.cut);
         bytes.extend_from_slice(piece);
@@ -129,7 +129,7 @@ impl TextEscaper {
         shown
     }
 
-    /// What to show at the end, or where the next piece may be long in coming.
+    /// Returns the text to show for a character whose rest does not come.
     pub fn end(&mut self) -> String {
         let mut shown = String::new();
         show_bytes(&mut shown, &mem::take(&mut self.cut));
@@ -137,15 +137,15 @@ impl TextEscaper {
     }
 }
 
-/// Shows text of many lines: line feeds and tabs stay.
+/// Appends a text of many lines, escaped. Line feeds and tabs stay.
 pub fn show_text(shown: &mut String, text: &str) {
     let needs_escape = |c| is_active(c) && !matches!(c, '\n' | '\t');
-    escape(shown, text, needs_escape).expect("a string takes everything");
+    escape(shown, text, needs_escape).expect("writing to a string cannot fail");
 }
 
 fn show_bytes(shown: &mut String, bytes: &[u8]) {
     for byte in bytes {
-        escape_byte(shown, *byte).expect("a string takes everything");
+        escape_byte(shown, *byte).expect("writing to a string cannot fail");
     }
 }
 

@@ -1,39 +1,38 @@
-//! Lines that a thread of their own writes, so that nobody who has something to say waits for a
-//! reader.
+//! Lines that a thread writes, so that no other thread waits for the reader.
 //!
-//! A log that goes into a pipe, and whose reader stops reading, would else stop every thread that
-//! logs. Here lines are gathered, up to a bound; what exceeds it is dropped and counted, and where
-//! the gap is, a note says how large it is.
+//! A log that goes into a pipe whose reader stops reading would otherwise stop every thread that
+//! logs. Here lines wait in a bounded buffer. Lines that do not fit are dropped and counted, and a note
+//! with their number is written in their place.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// So many bytes of lines wait to be written, at most.
+/// The most that waits to be written, in bytes.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// So much room is kept for lines, in bytes, when there are few.
-const KEPT_BYTES: usize = 64 * 1024;
+/// The capacity that the buffer keeps when few lines wait, in bytes.
+const CAPACITY_BYTES: usize = 64 * 1024;
 
-/// Once lines are dropped, no more are taken until no more than this waits, so that there is one
-/// large gap and not many small ones.
-const ROOM_AGAIN_BYTES: usize = WAITING_BYTES_MAX / 2;
+/// After a line is dropped, all are until at most this much waits, in bytes: one large gap is better
+/// than many small ones.
+const RESUME_BYTES: usize = WAITING_BYTES_MAX / 2;
 
-/// How long lines are gathered before they are written, so that who puts them seldom has to wake the
-/// thread, and it writes many at once.
+/// How long lines are gathered before they are written, so that the thread is seldom woken and writes
+/// many lines at once.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// How long [`LineWriter::flush`] waits.
+/// The longest that [`LineWriter::flush`] waits.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
-/// Makes the line that stands for so many dropped ones, with its line break; an empty one for none.
+/// Makes the line, with its line break, that stands for N dropped ones. An empty text writes no line.
 pub type Note = fn(dropped: u64) -> String;
 
-/// Adds what has become due, and says when that will next be the case.
+/// Puts the lines that are due, and returns when the next ones are.
 type Due = dyn Fn(&LineWriter) -> Option<Instant> + Send;
 
-/// The way to the thread that writes. Putting a line never waits.
+/// A handle to the thread that writes. To put a line never waits.
 #[derive(Debug, Clone)]
 pub struct LineWriter(Arc<Shared>);
 
@@ -41,22 +40,22 @@ pub struct LineWriter(Arc<Shared>);
 struct Shared {
     note: Note,
     state: Mutex<State>,
-    /// There is something to write, or to look at.
+    /// There is a line to write, or a due one to look for.
     arrived: Condvar,
-    /// All that was put has been written.
+    /// A write has ended.
     written: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// How many lines `waiting` stands for: a note for as many as it says.
+    /// The number of lines in `waiting`. A note counts for those that it stands for.
     waiting_lines: u64,
     dropped: u64,
     is_writing: bool,
-    /// The thread sleeps until it is notified.
+    /// The thread sleeps and must be notified.
     is_asleep: bool,
-    /// The last write failed, so that another is only tried when there is a new line.
+    /// The last write failed. The next one waits for a new line.
     is_broken: bool,
     is_woken: bool,
 }
@@ -70,7 +69,7 @@ impl LineWriter {
         Self::start_with(name, out, note, Box::new(|_| None))
     }
 
-    /// The same, with something that puts lines at certain times, in the thread that writes.
+    /// The same with `due`, which the thread calls before each write to put lines that were held back.
     pub(crate) fn start_with(
         name: &str,
         out: impl Write + Send + 'static,
@@ -89,13 +88,13 @@ impl LineWriter {
         Ok(lines)
     }
 
-    /// Has a line written, which ends with a line break, or drops it if too much waits already.
+    /// Appends a line, which ends with a line break, or drops it if too much waits already.
     pub fn put(&self, line: &str) {
         let mut state = self.lock();
         state.is_broken = false;
         let bytes_max = match state.dropped {
             0 => WAITING_BYTES_MAX,
-            _ => ROOM_AGAIN_BYTES,
+            _ => RESUME_BYTES,
         };
         if state.waiting.len() + line.len() > bytes_max {
             state.dropped += 1;
@@ -107,14 +106,14 @@ impl LineWriter {
         self.notify(&mut state);
     }
 
-    /// Has the thread look what is due.
+    /// Makes the thread look for due lines.
     pub(crate) fn wake(&self) {
         let mut state = self.lock();
         state.is_woken = true;
         self.notify(&mut state);
     }
 
-    /// Waits until all that was put has been written, but not for long: the reader may be gone.
+    /// Waits until all lines are written, for a bounded time, because the reader may be gone.
     pub fn flush(&self) {
         let is_behind = |state: &mut State| state.is_writing || !state.waiting.is_empty();
         let wait = |state| {
@@ -137,7 +136,7 @@ impl LineWriter {
             drop(state);
             let wrote = out.write_all(&batch).and_then(|()| out.flush());
             batch.clear();
-            batch.shrink_to(KEPT_BYTES);
+            batch.shrink_to(CAPACITY_BYTES);
             let mut state = self.lock();
             state.is_writing = false;
             if wrote.is_err() {
@@ -148,7 +147,7 @@ impl LineWriter {
         }
     }
 
-    /// Waits until there is something to write, or this moment has come, and a little more is gathered.
+    /// Waits until there is a line to write or this moment has come, and then [`GATHER`] longer.
     fn wait_until(&self, moment: Option<Instant>) {
         let mut state = self.lock();
         while state.waiting.is_empty() && !state.is_woken {
@@ -170,7 +169,7 @@ impl LineWriter {
             };
         }
         (state.is_woken, state.is_asleep) = (false, false);
-        // Who puts a line does not end this; who flushes does.
+        // A new line does not end this wait, and a flush does.
         drop(self.0.arrived.wait_timeout(state, GATHER));
     }
 
@@ -180,7 +179,7 @@ impl LineWriter {
         }
     }
 
-    /// Says how many lines were dropped, if any were; returns whether there is now more to write.
+    /// Appends the note for the dropped lines, if there are any; returns whether it did.
     fn note_gap(&self, state: &mut State) -> bool {
         let dropped = std::mem::take(&mut state.dropped);
         if dropped == 0 {
@@ -205,9 +204,9 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// A reader that takes a write when it is told to, and hands on what was written.
+    /// A writer that performs one write for each result it is sent, and passes on what was written.
     struct Slow {
         turns: Receiver<io::Result<()>>,
         written: SyncSender<String>,
@@ -239,7 +238,7 @@ mod tests {
     fn lines_are_written_in_order_and_a_gap_is_where_it_was() {
         let (lines, turn, read) = slow();
         lines.put("first\n");
-        // Until this is written, the next ones wait.
+        // The next ones wait until this one is written.
         while !lines.lock().is_writing {
             thread::yield_now();
         }
@@ -250,11 +249,11 @@ mod tests {
         }
         for want in ["first\n", &line.repeat(fit), "10 lines were dropped\n"] {
             turn.send(Ok(())).unwrap();
-            assert_eq!(read.recv_timeout(PATIENCE).unwrap(), want);
+            assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), want);
         }
         lines.put("last\n");
         turn.send(Ok(())).unwrap();
-        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), "last\n");
+        assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), "last\n");
     }
 
     #[test]
@@ -275,13 +274,13 @@ mod tests {
         turn.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
         lines.put("lost\n");
         lines.flush();
-        // The note is lost too, and counts for what it stood for.
+        // The note is lost too, and counts for the line it stands for.
         turn.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
         lines.put("lost too\n");
         lines.flush();
         turn.send(Ok(())).unwrap();
         lines.put("here\n");
         let want = "2 lines were dropped\nhere\n";
-        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), want);
+        assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), want);
     }
 }

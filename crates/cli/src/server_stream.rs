@@ -1,9 +1,9 @@
-//! A connection to a server, on which no wait is longer than it was meant to be.
+//! A connection to a server that sends or receives its replies in bounded time.
 //!
-//! A timeout of the socket bounds each read, so a server that sends a byte now and then can hold its
-//! client for ever. Here the timeout is what a whole reply may take, plus the time that its bytes
-//! need at the least rate: waiting uses up the client's patience, and every byte gives some of it
-//! back. A large file that keeps coming is read to its end; a reply that trickles is given up.
+//! A timeout of the socket bounds a single read, so a server that sends one byte now and then could
+//! keep its client for ever. Here a whole reply has a time budget. It starts at the timeout; waiting
+//! uses it up, and each byte adds to it what a byte takes at the least rate. A large file that keeps
+//! coming is read to its end, and a reply that trickles times out.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -11,8 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A peer that moves fewer bytes a second than this is waiting, as far as its client's patience is
-/// concerned.
+/// The rate at which the time budget stays constant, in bytes a second. A slower server uses it up.
 const LEAST_RATE: u64 = 1024;
 
 /// A TCP connection to a server.
@@ -20,8 +19,8 @@ const LEAST_RATE: u64 = 1024;
 pub struct ServerStream {
     stream: Arc<TcpStream>,
     timeout: Duration,
-    /// How much longer may be waited.
-    patience: Duration,
+    /// How much longer this client waits for the current reply.
+    budget: Duration,
 }
 
 impl ServerStream {
@@ -29,41 +28,42 @@ impl ServerStream {
         Self {
             stream: Arc::new(stream),
             timeout,
-            patience: timeout,
+            budget: timeout,
         }
     }
 
-    /// Begins to wait for another reply, which may take so much longer than the timeout.
-    pub fn begin(&mut self, wait: Duration) {
-        self.patience = self.timeout.saturating_add(wait);
+    /// Gives the next transfer a new time budget: the timeout, and `extra` if the server is asked to
+    /// wait before it replies.
+    pub fn reset_timeout(&mut self, extra: Duration) {
+        self.budget = self.timeout.saturating_add(extra);
     }
 
-    /// The socket, for a thread that has to end the connection from elsewhere, or to look at it.
+    /// The socket, for a thread that ends the connection from elsewhere, or that polls it.
     pub fn socket(&self) -> &Arc<TcpStream> {
         &self.stream
     }
 
-    /// Reads or writes with the patience that is left.
-    fn within_patience(
+    /// Reads or writes within the budget that is left.
+    fn within_budget(
         &mut self,
         set_timeout: impl FnOnce(&TcpStream, Option<Duration>) -> io::Result<()>,
         transfer: impl FnOnce(&TcpStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        if self.patience.is_zero() {
+        if self.budget.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        set_timeout(&self.stream, Some(self.patience))?;
-        let begun = Instant::now();
+        set_timeout(&self.stream, Some(self.budget))?;
+        let started = Instant::now();
         let transferred = transfer(&self.stream);
-        self.patience = self.patience.saturating_sub(begun.elapsed());
+        self.budget = self.budget.saturating_sub(started.elapsed());
         match transferred {
             Ok(bytes) => {
                 let earned = Duration::from_micros(bytes as u64 * 1_000_000 / LEAST_RATE);
-                let most = self.patience.max(self.timeout);
-                self.patience = self.patience.saturating_add(earned).min(most);
+                let most = self.budget.max(self.timeout);
+                self.budget = self.budget.saturating_add(earned).min(most);
                 Ok(bytes)
             }
-            // The system calls it something that means nothing to a person.
+            // The system reports "would block", which means nothing to a person.
             Err(error) if is_timeout(&error) => Err(io::ErrorKind::TimedOut.into()),
             Err(error) => Err(error),
         }
@@ -72,13 +72,13 @@ impl ServerStream {
 
 impl Read for ServerStream {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.within_patience(TcpStream::set_read_timeout, |mut stream| stream.read(out))
+        self.within_budget(TcpStream::set_read_timeout, |mut stream| stream.read(out))
     }
 }
 
 impl Write for ServerStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.within_patience(TcpStream::set_write_timeout, |mut stream| {
+        self.within_budget(TcpStream::set_write_timeout, |mut stream| {
             stream.write(bytes)
         })
     }
@@ -94,8 +94,7 @@ impl AsFd for ServerStream {
     }
 }
 
-/// Whether an error of a stream means that a timeout ran out, which the sockets of this system
-/// report as "would block".
+/// Whether an error of a stream is a timeout. Sockets report one as "would block".
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -120,7 +119,7 @@ mod tests {
         )
     }
 
-    /// Has a server send a byte after each pause until the client is gone.
+    /// Sends a byte after each pause until the client closes the connection.
     fn trickle(mut server: TcpStream, pause: Duration) {
         while server.write_all(b"x").is_ok() {
             thread::park_timeout(pause);
@@ -143,28 +142,28 @@ mod tests {
     fn a_silent_server_has_the_timeout_and_what_it_was_asked_to_wait() {
         let (mut stream, _server) = pair(Duration::from_millis(20));
         for wait in [Duration::ZERO, Duration::from_millis(30)] {
-            stream.begin(wait);
-            let begun = Instant::now();
+            stream.reset_timeout(wait);
+            let started = Instant::now();
             let error = stream.read(&mut [0]).unwrap_err();
             assert_eq!(error.to_string(), "timed out");
-            assert!(begun.elapsed() >= wait + Duration::from_millis(19));
+            assert!(started.elapsed() >= wait + Duration::from_millis(19));
         }
-        // Nothing is left of it.
+        // The budget is used up.
         assert!(is_timeout(&stream.read(&mut [0]).unwrap_err()));
     }
 
     #[test]
     fn what_keeps_coming_is_read_to_its_end() {
         let (mut stream, mut server) = pair(Duration::from_millis(500));
-        stream.patience = Duration::from_millis(200);
+        stream.budget = Duration::from_millis(200);
         server.write_all(&[0; 1024]).unwrap();
         stream.read_exact(&mut [0; 1024]).unwrap();
         // A second is earned, but no more than the timeout is kept.
-        assert_eq!(stream.patience, Duration::from_millis(500));
-        stream.begin(Duration::MAX);
+        assert_eq!(stream.budget, Duration::from_millis(500));
+        stream.reset_timeout(Duration::MAX);
         server.write_all(b"x").unwrap();
         stream.read_exact(&mut [0]).unwrap();
-        assert!(stream.patience > Duration::from_secs(3600));
+        assert!(stream.budget > Duration::from_secs(3600));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Standard input and output, looked at before they are used.
+//! Standard input and output, checked before they are used.
 //!
 //! Rust's runtime opens /dev/null, for reading and writing, in the place of a standard stream that
 //! is closed when the program starts, and its standard library takes a bad descriptor for an empty
-//! input and for a successful write. A message that is received into such a stream is destroyed
-//! without a word. So a verb that reads or writes data gets its stream from [`input`] or [`output`]
-//! before it asks a server for anything; a verb that does not use a stream never looks at it.
+//! input and for a successful write. A message that is received into such a stream would be destroyed
+//! in silence. So a verb that reads or writes data gets its stream from [`input`] or [`output`]
+//! before it asks a server for anything. A verb that does not use a stream does not check it.
 
 use std::fs::{File, Metadata};
 use std::io::{self, IsTerminal, Read, Write};
@@ -13,13 +13,13 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 
-use crate::ClientError;
+use crate::error::ClientError;
 use crate::escape::TextEscaper;
 
 /// The device number of /dev/null.
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
-/// What a stream is to be open for.
+/// The direction in which a stream is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Reading,
@@ -29,7 +29,7 @@ enum Direction {
 /// Standard input.
 ///
 /// # Errors
-/// If it is closed, or is not open for reading.
+/// [`ClientError::Input`] if it is closed, or is not open for reading.
 pub fn input() -> Result<Input, ClientError> {
     let file = open(io::stdin().as_fd(), Direction::Reading);
     file.map(Input).map_err(ClientError::Input)
@@ -38,7 +38,7 @@ pub fn input() -> Result<Input, ClientError> {
 /// Standard output.
 ///
 /// # Errors
-/// If it is closed, or is not open for writing.
+/// [`ClientError::Output`] if it is closed, or is not open for writing.
 pub fn output() -> Result<Output, ClientError> {
     let file = open(io::stdout().as_fd(), Direction::Writing);
     file.map(Output::from).map_err(ClientError::Output)
@@ -90,10 +90,10 @@ impl Read for Input {
     }
 }
 
-/// Standard output, or a file that stands for it, without a buffer. Every error is reported.
+/// Standard output, or a file in its place, without a buffer. Every error is reported.
 ///
 /// On a terminal, control characters other than line breaks and tabs are shown as escapes, so that
-/// what a stranger has sent cannot drive the terminal. Anywhere else, data stays as it is.
+/// data from a peer cannot control the terminal. Anywhere else, data stays as it is.
 #[derive(Debug)]
 pub struct Output {
     file: File,
@@ -114,7 +114,7 @@ impl Output {
         self.write_all(text.as_bytes()).map_err(ClientError::Output)
     }
 
-    /// Whether it goes to this file, which then cannot be replaced by something else.
+    /// Whether it is this file. A program must not replace the file that it writes to.
     pub fn is_file(&self, file: &Metadata) -> bool {
         let out = self.file.metadata();
         out.is_ok_and(|out| (out.dev(), out.ino()) == (file.dev(), file.ino()))
@@ -139,7 +139,7 @@ impl Write for Output {
         }
     }
 
-    /// Writes what a cut character has kept back.
+    /// Writes the beginning of a character whose rest has not come.
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.escaper {
             None => Ok(()),

@@ -103,9 +103,9 @@ impl Link {
         request.extend_from_slice(body.as_bytes());
         // A server that refuses before it has read everything may close the connection while the request
         // is still being written. Its reply says more than the broken pipe.
-        stream.get_mut().begin(Duration::ZERO);
+        stream.get_mut().reset_timeout(Duration::ZERO);
         let sent = stream.get_mut().write_all(&request);
-        stream.get_mut().begin(Duration::ZERO);
+        stream.get_mut().reset_timeout(Duration::ZERO);
         let head = match (ResponseHead::read(&mut stream, "POST"), sent) {
             (Ok(head), _) => head,
             (Err(_), Err(error)) => return Err(error.into()),

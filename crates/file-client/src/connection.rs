@@ -205,7 +205,7 @@ fn exchange(
     head: &[u8],
 ) -> Result<ResponseHead, Error> {
     let path = shown(request.path);
-    stream.get_mut().begin(Duration::ZERO);
+    stream.get_mut().reset_timeout(Duration::ZERO);
     let sent = match send(stream.get_mut(), request, head) {
         Err(error @ (Error::Read { .. } | Error::Changed(_))) => return Err(error),
         // To wait for an answer now would be to wait twice.
@@ -216,7 +216,7 @@ fn exchange(
     };
     // A server that refuses a file does not wait for the end of it, and may close while we still
     // write. Its reply tells more than the broken pipe does.
-    stream.get_mut().begin(Duration::ZERO);
+    stream.get_mut().reset_timeout(Duration::ZERO);
     let mut head = match ResponseHead::read(stream, request.method) {
         Ok(head) => head,
         Err(error) => return Err(sent.err().unwrap_or_else(|| Error::no_reply(path)(error))),

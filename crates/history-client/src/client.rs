@@ -117,9 +117,9 @@ impl Client {
         log::debug!("Asking: {} {}", request.user, request.operation);
         self.request.clear();
         request.encode(&mut self.request);
-        self.stream.get_mut().begin(Duration::ZERO);
+        self.stream.get_mut().reset_timeout(Duration::ZERO);
         self.stream.get_mut().write_all(&self.request)?;
-        self.stream.get_mut().begin(Duration::ZERO);
+        self.stream.get_mut().reset_timeout(Duration::ZERO);
         let mut has_begun = false;
         loop {
             let kind = frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, &mut self.payload);

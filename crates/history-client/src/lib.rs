@@ -83,7 +83,7 @@ impl Config {
         // After a part has been shown, the request is not repeated: it would be shown twice.
         let has_begun = Cell::new(false);
         let may_pass = |error: &Error| !has_begun.get() && error.may_pass();
-        let sentence = self.endpoint.patiently(may_pass, cli::pause, |server| {
+        let sentence = self.endpoint.retry(may_pass, cli::pause, |server| {
             Client::connect(server)?.ask(request, |part| {
                 has_begun.set(true);
                 match part {

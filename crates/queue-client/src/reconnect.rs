@@ -52,7 +52,7 @@ impl Config {
         may_pass: impl Fn(&Error) -> bool,
         mut act: impl FnMut(&mut Client) -> Result<T, Error>,
     ) -> Result<(Client, T), Error> {
-        self.endpoint.patiently(may_pass, pause, |server| {
+        self.endpoint.retry(may_pass, pause, |server| {
             let mut client = Client::connect(server, self.transport)?;
             client.set_queue(self.queue());
             let done = act(&mut client)?;

@@ -92,14 +92,14 @@ impl Connection {
 
     fn write(&mut self, requests: &[u8]) -> io::Result<()> {
         self.check()?;
-        self.stream.get_mut().begin(Duration::ZERO);
+        self.stream.get_mut().reset_timeout(Duration::ZERO);
         self.stream.get_mut().write_all(requests)
     }
 
     /// Reads one reply: returns its kind and leaves the rest in `payload`.
     pub(crate) fn read(&mut self, wait: Duration, payload: &mut Vec<u8>) -> Result<u8, Error> {
         self.check()?;
-        self.stream.get_mut().begin(wait);
+        self.stream.get_mut().reset_timeout(wait);
         let error = match frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, payload) {
             Ok(Some(kind)) => return Ok(kind),
             Ok(None) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
