@@ -1,8 +1,7 @@
-//! Who may use the history: the file behind `--users`.
+//! Who may use the history: the file of the option `--users`.
 //!
-//! One name a line. Blank lines, and whatever follows a `#`, are for its readers. A line that is
-//! neither keeps the server from starting: a name that was mistyped here would lock somebody out
-//! without a word.
+//! It has one name a line. Blank lines and what follows a `#` are ignored. Any other line stops the
+//! start, because a mistyped name would lock a user out without a word.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,7 +11,7 @@ use proto::history::is_user_name;
 
 use crate::Error;
 
-/// The users who may.
+/// The users who may use the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Users(HashSet<String>);
 
@@ -20,7 +19,7 @@ impl Users {
     /// Reads a file of names.
     ///
     /// # Errors
-    /// If it cannot be read, or holds something else than names.
+    /// [`Error::ReadUsers`], [`Error::NotAName`].
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read(path).map_err(|cause| Error::ReadUsers {
             path: path.to_owned(),
@@ -37,13 +36,13 @@ impl Users {
         Ok(Self(users))
     }
 
-    /// Whether this user may.
+    /// Whether this user may use the history.
     pub fn contains(&self, user: &str) -> bool {
         self.0.contains(user)
     }
 }
 
-/// The names in a text; or the first line that is none, with its number.
+/// The names in a text; or the first line that is not a name, with its number.
 fn parse(text: &[u8]) -> Result<HashSet<String>, (usize, &[u8])> {
     let mut users = HashSet::new();
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_name_is_refused_with_its_line() {
+    fn a_line_that_is_not_a_name_is_refused_with_its_number() {
         let rule = "a user name is 1 to 64 of A-Z a-z 0-9 . _ -";
         check_refused(
             b"alice\nbob carol\n",
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_is_named_may() {
+    fn only_named_users_may() {
         let users = Users(parse(b"alice\n").unwrap());
         assert!(users.contains("alice"));
         assert!(!users.contains("Alice"));

@@ -233,7 +233,7 @@ mod tests {
         let path = dir.path().join("data");
         drop(DataFile::open(&path).unwrap());
         assert!(names(dir.path()).is_empty());
-        // What a link points to is removed, and the link stays.
+        // The file behind a link is removed, and the link stays.
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();
         let file = DataFile::open(&link).unwrap();
@@ -244,14 +244,14 @@ mod tests {
         fs::write(&path, "something").unwrap();
         drop(file);
         assert_eq!(names(dir.path()), ["data", "link"]);
-        // One that was there before is left.
+        // A file that existed before stays.
         fs::write(&path, "").unwrap();
         drop(DataFile::open(&path).unwrap());
         assert_eq!(names(dir.path()), ["data", "link"]);
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_untouched() {
+    fn a_path_that_is_no_regular_file_is_refused_untouched() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let check = |path: &Path| {
@@ -269,7 +269,7 @@ mod tests {
                 .success()
         );
         check(&path);
-        // Looked at, never opened.
+        // A device is refused before it is opened.
         check(Path::new("/dev/null"));
         assert_eq!(names(dir.path()), ["data"]);
     }

@@ -45,7 +45,7 @@ pub enum StorageError {
     },
     /// A line that is not the last is damaged. The file is left untouched.
     #[error(
-        "line {line} of {} is damaged; restore the file, or remove the line to go on without it",
+        "line {line} of {} is damaged; restore the file, or remove the line to continue without it",
         path.display()
     )]
     Damaged {

@@ -8,7 +8,6 @@
 
 mod rotation;
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -17,7 +16,7 @@ use std::sync::Arc;
 use rustix::fs::{OFlags, fcntl_setfl};
 
 use crate::data_folder::sync_folder;
-use crate::limits::RESERVED_BYTES;
+use crate::limits::Quota;
 use crate::recovery::{Line, Scanned};
 use crate::{
     CommitError, DataFile, Fsync, Limits, NotStored, ReopenSignal, Replacement, Space,
@@ -33,15 +32,10 @@ pub struct TextFile {
     /// The watermark that is stored with the file.
     synced_mark: u64,
     pending: Vec<u8>,
-    limits: Limits,
-    /// Its length when it was opened.
-    opened_bytes: u64,
-    /// The free space of the disk, looked up once for each commit.
-    free_bytes: Option<u64>,
+    quota: Quota,
     /// Set if it may be rotated.
     reopen_signal: Option<ReopenSignal>,
     is_reopened: bool,
-    is_full: bool,
     is_lost: bool,
 }
 
@@ -81,12 +75,9 @@ impl TextFile {
             committed_bytes: bytes,
             synced_mark: bytes,
             pending: Vec::new(),
-            limits: Limits::default(),
-            opened_bytes: bytes,
-            free_bytes: None,
+            quota: Quota::new(Limits::default(), bytes),
             reopen_signal: None,
             is_reopened: false,
-            is_full: false,
             is_lost: false,
         })
     }
@@ -102,10 +93,10 @@ impl TextFile {
     /// Sets its limits, and warns if it exceeds them already.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.quota = Quota::new(limits, self.committed_bytes);
         if self.committed_bytes > limits.file_bytes_max {
             log::warn!(
-                "{} has {} bytes, more than the {} that it may have: nothing is added to it",
+                "{} has {} bytes and exceeds its limit of {}: nothing is added to it",
                 self.path().display(),
                 self.committed_bytes,
                 limits.file_bytes_max
@@ -156,56 +147,9 @@ impl TextFile {
     /// # Errors
     /// [`NotStored::Refused`], with the limit that would be exceeded.
     pub fn check_space(&mut self, pending_bytes: usize, space: Space) -> Result<(), NotStored> {
-        let refusal = match space {
-            Space::Reserved => self.refusal_beyond_limits(pending_bytes as u64),
-            Space::Usual => {
-                let refusal = self.refusal(pending_bytes as u64);
-                let was_full = std::mem::replace(&mut self.is_full, refusal.is_some());
-                if let Some(cause) = refusal.as_ref().filter(|_| !was_full) {
-                    let path = self.path().display();
-                    log::error!("New lines of {path} are refused: {cause}");
-                }
-                refusal
-            }
-        };
-        refusal.map_or(Ok(()), |cause| Err(NotStored::Refused(cause)))
-    }
-
-    fn refusal(&mut self, pending_bytes: u64) -> Option<String> {
-        let left = self
-            .limits
-            .file_bytes_max
-            .saturating_sub(self.committed_bytes);
-        if pending_bytes > left {
-            return Some(self.too_long(self.limits.file_bytes_max));
-        }
-        // Once for each commit is often enough to ask the disk.
-        let free = match self.free_bytes {
-            Some(free) => free,
-            None => match self.limits.free_bytes(self.data.file()) {
-                Ok(free) => *self.free_bytes.insert(free),
-                Err(error) => return Some(error.to_string()),
-            },
-        };
-        (pending_bytes > free).then(|| {
-            let name = self.name();
-            format!("the disk of {name} has no more room than what is kept free")
-        })
-    }
-
-    fn refusal_beyond_limits(&self, pending_bytes: u64) -> Option<String> {
-        let max = self.limits.file_bytes_max.max(self.opened_bytes);
-        let max = max.saturating_add(RESERVED_BYTES);
-        (self.committed_bytes + pending_bytes > max).then(|| self.too_long(max))
-    }
-
-    fn too_long(&self, max: u64) -> String {
-        format!("{} may have {max} bytes and is full", self.name())
-    }
-
-    /// Its name, for peers. They are not told its folder.
-    fn name(&self) -> impl fmt::Display {
-        self.path().file_name().unwrap_or_default().display()
+        let (file_bytes, added_bytes) = (self.committed_bytes, pending_bytes as u64);
+        let checked = self.quota.check(&self.data, file_bytes, added_bytes, space);
+        checked.map_err(NotStored::Refused)
     }
 
     /// Appends the pending lines and waits until they are on the disk.
@@ -311,7 +255,7 @@ impl TextFile {
         pending.clear();
         pending.shrink_to(BATCH_BYTES_MAX);
         self.pending = pending;
-        self.free_bytes = None;
+        self.quota.committed();
         self.note_failure(committed)
     }
 

@@ -28,7 +28,7 @@ fn a_log_of_messages_that_is_full_refuses_until_it_is_rotated() {
     fill(&mut ledger, &mut client);
     let path = dir.path().join("messages.log");
     assert!(fs::metadata(&path).unwrap().len() <= 1024);
-    let sentence = "messages.log may have 1024 bytes and is full";
+    let sentence = "messages.log is full: its limit is 1024 bytes";
     server.wait_for_log(|log| log.contains("[ERROR]") && log.contains(sentence));
     // One line in the log, and the cause in each reply.
     assert_eq!(ledger.put(&mut client), Refused);
@@ -46,7 +46,7 @@ fn a_log_of_messages_that_is_full_refuses_until_it_is_rotated() {
     assert!(server.log().contains(path.to_str().unwrap()));
     fs::rename(&path, dir.path().join("messages.log.1")).unwrap();
     server.signal("HUP");
-    server.wait_for_log(|log| log.contains(" was opened anew"));
+    server.wait_for_log(|log| log.contains(" was reopened"));
     assert_eq!(ledger.put(&mut client), Done);
 }
 
@@ -94,7 +94,7 @@ fn what_is_kept_free_of_the_disk_is_not_used() {
         let mut ledger = Ledger::new(kind);
         let mut client = Client::connect(kind, &server.addrs);
         assert_eq!(ledger.put(&mut client), Refused);
-        let sentence = " has no more room than what is kept free";
+        let sentence = " is full: the rest is kept free";
         server.wait_for_log(|log| log.contains(sentence));
         drop(server);
         // Nothing was added, so there is nothing.
@@ -109,7 +109,7 @@ fn a_file_that_is_too_long_already_is_warned_of() {
         let server = start(kind, dir.path(), &["--max-file", "100"]);
         let log = server.log();
         assert!(log.contains("[WARN]") && log.contains(file), "{log}");
-        assert!(log.contains("more than the 100 that it may have"), "{log}");
+        assert!(log.contains("exceeds its limit of 100"), "{log}");
         let mut client = Client::connect(kind, &server.addrs);
         assert_eq!(ledger.put(&mut client), Refused);
         // What makes room has some.

@@ -71,7 +71,7 @@ fn check_rotation(kind: Kind, rotate: impl Fn(&Server, &Path, usize)) {
         for rotation in 0..ROTATIONS {
             lines_after(LINES);
             rotate(&server, &path, rotation);
-            let anew = |log: &str| log.matches(" was opened anew").count() == rotation + 1;
+            let anew = |log: &str| log.matches(" was reopened").count() == rotation + 1;
             server.wait_for_log(anew);
         }
         lines_after(LINES);
@@ -172,7 +172,7 @@ fn the_lines_of_a_history_are_counted_anew_after_it_was_moved() {
     }
     fs::rename(&path, dir.path().join("history.txt.1")).unwrap();
     server.signal("HUP");
-    server.wait_for_log(|log| log.contains(" was opened anew"));
+    server.wait_for_log(|log| log.contains(" was reopened"));
     client.hello("after").unwrap();
     // The request itself is the second line.
     assert_eq!(client.delete("after", 1).unwrap(), "Line 1 deleted.");

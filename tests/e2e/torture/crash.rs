@@ -40,7 +40,7 @@ fn check_rotated(what: &str, service: impl Service, log: &str) {
                 return;
             }
             server.signal("HUP");
-            let is_done = || server.log().matches("was opened anew").count() == rotation;
+            let is_done = || server.log().matches("was reopened").count() == rotation;
             eventually("there is a new log", || is_done() || server.has_ended());
             // Two rotations within one commit are one too many.
             let acks = ledger.acks();

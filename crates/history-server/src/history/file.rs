@@ -260,7 +260,7 @@ impl HistoryFile {
             return Ok(());
         }
         self.cancel_copy();
-        self.next.refuse("the history was opened anew; try again");
+        self.next.refuse("the history was reopened; try again");
         let lines = count_lines(FileRange::committed(&self.file));
         self.lines = lines.map_err(CommitError::Lost)?;
         log::info!("The history has {} lines now", self.lines);

@@ -72,7 +72,8 @@ impl TextFile {
     }
 
     pub(super) fn reopened(&self) -> CommitError {
-        let sentence = format!("{} was opened anew; try again", self.name());
+        let name = self.path().file_name().unwrap_or_default().display();
+        let sentence = format!("{name} was reopened; try again");
         CommitError::Refused(io::Error::other(sentence))
     }
 
@@ -116,9 +117,9 @@ impl TextFile {
         self.data = data;
         self.committed_bytes = bytes;
         self.synced_mark = bytes;
-        self.opened_bytes = bytes;
+        self.quota.reopened(bytes);
         self.is_reopened = true;
-        log::info!("{} was opened anew", path.display());
+        log::info!("{} was reopened", path.display());
         Ok(())
     }
 }

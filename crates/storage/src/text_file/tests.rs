@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::data_folder::folder_of;
+use crate::limits::RESERVED_BYTES;
 use crate::recovery::LINE_BYTES_MAX;
 
 fn open(path: &Path) -> Result<TextFile, StorageError> {
-    let look = |line: &[u8], _| match line {
+    let check = |line: &[u8], _| match line {
         b"bad" => Line::Torn,
         b"worse" => Line::Damaged,
         _ => Line::Sound,
     };
-    TextFile::open(path, Fsync::Always, look)
+    TextFile::open(path, Fsync::Always, check)
 }
 
 fn put(file: &mut TextFile, lines: &str) {
@@ -23,7 +24,7 @@ fn put(file: &mut TextFile, lines: &str) {
     file.commit().unwrap();
 }
 
-/// Replaces all by these lines and what is pending.
+/// Replaces the file by these lines and the pending ones.
 fn rewrite(file: &mut TextFile, lines: &str) -> Result<(), CommitError> {
     let new = file.replacement()?;
     (&**new.file()).write_all(lines.as_bytes()).unwrap();
@@ -31,7 +32,7 @@ fn rewrite(file: &mut TextFile, lines: &str) -> Result<(), CommitError> {
 }
 
 #[test]
-fn a_file_cut_anywhere_keeps_its_whole_lines_and_goes_on() {
+fn a_file_cut_anywhere_keeps_its_whole_lines_and_continues() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lines");
     let whole = "first\n\nthird line\n";
@@ -69,7 +70,7 @@ fn a_torn_line_is_cut_off_at_the_end_and_refused_elsewhere() {
 }
 
 #[test]
-fn a_line_that_never_ends_takes_no_more_memory_than_a_line_may() {
+fn a_line_that_never_ends_takes_bounded_memory() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lines");
     fs::write(&path, vec![b'x'; LINE_BYTES_MAX as usize + 1]).unwrap();
@@ -95,7 +96,7 @@ fn a_snapshot_stays_as_it_was() {
     assert_eq!(text, b"one\ntwo\n");
 }
 
-/// A file that was moved away while it was open, in a folder; and the path it has then.
+/// An open file that was moved, its signal, and its new path.
 fn moved(dir: &Path) -> (TextFile, ReopenSignal, PathBuf) {
     let path = dir.join("lines");
     let mut file = open(&path).unwrap();
@@ -119,7 +120,7 @@ fn check_lost(file: &mut TextFile, what: &str) {
 }
 
 #[test]
-fn what_others_do_to_the_file_is_noticed_before_anybody_is_answered() {
+fn a_file_that_another_program_moves_or_changes_loses_the_commit() {
     type Act = fn(&Path, &Path) -> io::Result<()>;
     let gone = "was moved or removed";
     let acts: [(Act, &str); 6] = [
@@ -144,13 +145,13 @@ fn what_others_do_to_the_file_is_noticed_before_anybody_is_answered() {
             let path = folder.join("lines");
             let mut file = open(&path).unwrap();
             if may_be_moved {
-                // Nobody will ask, so do it at once; it finds the file where it was.
+                // No signal will come later, so it is raised now, when the file is in its place.
                 file.allow_rotation().raise();
             }
             put(&mut file, "one\n");
             act(&path, &dir.path().join("other")).unwrap();
             if may_be_moved && folder.exists() && !path.exists() && what == gone {
-                // A file that was moved is waited for; one that was removed is not.
+                // A commit waits for a file that was moved, not for one that was removed.
                 if file.data.links().unwrap() > 0 {
                     continue;
                 }
@@ -161,11 +162,11 @@ fn what_others_do_to_the_file_is_noticed_before_anybody_is_answered() {
 }
 
 #[test]
-fn a_file_that_was_moved_is_made_anew_when_that_is_asked_for() {
+fn a_file_that_was_moved_is_created_again_on_the_signal() {
     let dir = tempfile::tempdir().unwrap();
     let (mut file, signal, old) = moved(dir.path());
     fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
-    // It is asked for before the next commit, by whoever wakes the writer.
+    // The signal comes before the next commit.
     signal.raise();
     file.commit().unwrap();
     assert!(file.was_reopened() && !file.was_reopened());
@@ -175,18 +176,18 @@ fn a_file_that_was_moved_is_made_anew_when_that_is_asked_for() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o640);
-    // Asked again, it stays.
+    // After a second signal it stays.
     signal.raise();
     put(&mut file, "three\n");
     assert!(!file.was_reopened());
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\nthree\n");
-    // The one that was moved is nobody's now, and the new one is locked.
+    // The file that was moved is not locked any more, and the new one is.
     drop(open(&old).unwrap());
     assert!(matches!(open(&path), Err(StorageError::InUse(_))));
 }
 
 #[test]
-fn a_commit_waits_until_it_is_asked_and_its_lines_are_in_the_new_file() {
+fn a_commit_waits_for_the_signal_and_its_lines_are_in_the_new_file() {
     let dir = tempfile::tempdir().unwrap();
     let (mut file, signal, old) = moved(dir.path());
     thread::scope(|scope| {
@@ -215,7 +216,7 @@ fn a_file_that_is_moved_again_while_a_commit_waits_has_its_lines_once() {
                 signal.raise();
                 let old = dir.path().join(format!("lines.{number}"));
                 while fs::rename(&path, &old).is_err() {
-                    // Should the writer have given up, nobody makes the file.
+                    // If the writer has given up, the file is not created.
                     assert!(started.elapsed() < Duration::from_secs(20));
                     thread::yield_now();
                 }
@@ -239,7 +240,7 @@ fn a_file_that_is_moved_again_while_a_commit_waits_has_its_lines_once() {
 }
 
 #[test]
-fn a_file_that_is_there_when_it_is_asked_for_is_gone_on_with() {
+fn a_file_that_exists_at_the_signal_is_continued() {
     let dir = tempfile::tempdir().unwrap();
     let (mut file, signal, _) = moved(dir.path());
     fs::write(dir.path().join("lines"), "new\nhalf").unwrap();
@@ -250,13 +251,13 @@ fn a_file_that_is_there_when_it_is_asked_for_is_gone_on_with() {
 }
 
 #[test]
-fn what_was_meant_for_the_lines_of_a_moved_file_is_refused() {
+fn a_replacement_of_a_file_that_was_moved_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (mut file, signal, old) = moved(dir.path());
     signal.raise();
     match rewrite(&mut file, "") {
         Err(CommitError::Refused(cause)) => {
-            assert!(cause.to_string().ends_with("was opened anew; try again"));
+            assert!(cause.to_string().ends_with("was reopened; try again"));
         }
         other => panic!("{other:?}"),
     }
@@ -285,7 +286,7 @@ fn a_file_may_be_rotated_as_soon_as_it_has_replaced_another() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_done.load(Ordering::SeqCst) {
-                // One that was only just opened anew has nothing in it.
+                // A file that was just reopened is empty.
                 if fs::metadata(&path).is_ok_and(|there| there.len() > 0) {
                     fs::rename(&path, dir.path().join("lines.1")).unwrap();
                     signal.raise();
@@ -322,7 +323,7 @@ fn contents_that_another_thread_wrote_replace_the_file() {
     assert!(matches!(open(&path), Err(StorageError::InUse(_))));
     drop(file);
     assert!(watermark::read(&File::open(&path).unwrap()).unwrap() == 15);
-    // One that is given up leaves nothing.
+    // A replacement that is dropped leaves nothing.
     let mut file = open(&path).unwrap();
     drop(file.replacement().unwrap());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -365,11 +366,11 @@ fn a_link_to_the_file_stays_a_link() {
 }
 
 #[test]
-fn it_is_noted_how_much_is_synced() {
+fn the_watermark_follows_what_is_synced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lines");
     let synced = || watermark::read(&File::open(&path).unwrap()).unwrap();
-    // What a program has put there that notes nothing.
+    // A file that another program wrote has no watermark.
     fs::write(&path, "one\n").unwrap();
     let mut file = open(&path).unwrap();
     assert_eq!(synced(), 4);
@@ -386,7 +387,7 @@ fn it_is_noted_how_much_is_synced() {
 }
 
 #[test]
-fn after_a_clean_end_all_is_noted_and_after_a_lost_commit_nothing_more() {
+fn a_clean_end_stores_the_watermark_and_a_lost_commit_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lines");
     let synced = |path: &Path| watermark::read(&File::open(path).unwrap()).unwrap();
@@ -434,17 +435,17 @@ fn a_file_grows_to_its_limit_and_into_the_reserved_space_beyond_it() {
     };
     let mut file = open(&path).unwrap().with_limits(limits(10));
     put(&mut file, "12345\n");
-    let full = Err("may have 10 bytes and is full");
+    let full = Err("is full: its limit is 10 bytes");
     check_space(&mut file, 4, Space::Usual, Ok(()));
     check_space(&mut file, 5, Space::Usual, full);
     let reserved = RESERVED_BYTES as usize + 4;
     check_space(&mut file, reserved, Space::Reserved, Ok(()));
-    let full = format!("may have {} bytes and is full", RESERVED_BYTES + 10);
+    let full = format!("is full: its limit is {} bytes", RESERVED_BYTES + 10);
     check_space(&mut file, reserved + 1, Space::Reserved, Err(&full));
-    // One that is longer already has the same reserve.
+    // A file that exceeds its limit already has the same reserve.
     drop(file);
     let mut file = open(&path).unwrap().with_limits(limits(3));
-    let full = Err("may have 3 bytes and is full");
+    let full = Err("is full: its limit is 3 bytes");
     check_space(&mut file, 1, Space::Usual, full);
     check_space(&mut file, RESERVED_BYTES as usize, Space::Reserved, Ok(()));
 }
@@ -457,7 +458,7 @@ fn a_part_of_the_disk_stays_free_except_for_the_reserved_space() {
         file_bytes_max: u64::MAX,
         keep_free_bytes: Some(u64::MAX),
     });
-    let full = Err("has no more room than what is kept free");
+    let full = Err("is full: the rest is kept free");
     check_space(&mut file, 1, Space::Usual, full);
     check_space(&mut file, 1, Space::Reserved, Ok(()));
 }
