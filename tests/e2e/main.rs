@@ -12,6 +12,7 @@ mod busy;
 mod code;
 mod cuts;
 mod deferred;
+mod demo;
 mod downloads;
 mod escape;
 mod eviction;

@@ -1,0 +1,94 @@
+section 'A work queue for shell scripts: jobs are messages, workers run a command for each'
+
+step 'A queue of jobs' 'Each line is a message. A queue has a name, and is made when it is first used.' crates/queue-client/src/batch.rs
+start_server jobs 1 queue-server 0 TCP --data jobs.db
+jobs=$server
+run 0 "seq 1 30 | queue-client $jobs send --queue sums --lines -"
+expect 'Sent: 30 messages'
+run 0 "queue-client $jobs list"
+expect $'sums\t30\t0\t0\t0\t'
+
+step 'Three workers' 'Each reserves a message, runs a command with it, and acknowledges it when the command has succeeded.' \
+    crates/queue-client/src/work.rs
+printf '#!/bin/sh\nn=$(cat)\nsleep 0.1\necho "$n squared is $((n * n))" >> squares.txt\n' >square
+chmod +x square
+cat square
+: >squares.txt
+workers=()
+for number in 1 2 3; do
+    start_client "worker$number" "queue-client $jobs work --queue sums --drain --wait-for-server 30 -- ./square"
+    workers+=("$client")
+done
+await 6 squared squares.txt || wrong='no job is done; '
+
+step 'kill -9 for a worker' 'The server puts back what it had reserved, to the front of the queue, and the others do it.' \
+    crates/queue-client/src/work/guardian.rs
+kill_process "${workers[0]}"
+
+step 'kill -9 for the server' 'The jobs are on disk, and the workers wait until it is there again.' crates/queue-client/src/reconnect.rs
+kill_server jobs
+start_server jobs 1 queue-server "${jobs#* }" TCP --data jobs.db
+
+step 'All jobs are done' 'At least once each: a job that was killed is done again. With --drain a worker ends when nothing is left.' \
+    crates/queue-client/src/work/pool.rs
+end_client 0 "${workers[1]}" worker2
+end_client 0 "${workers[2]}" worker3
+run 0 'sort -u squares.txt | wc -l; sort -un squares.txt | tail -n 2'
+expect 30 '29 squared is 841' '30 squared is 900'
+run 0 "queue-client $jobs list --quiet"
+[ -z "$output" ] || wrong="${wrong}there are jobs left; "
+
+step 'A worker stops' 'SIGTERM lets a running command finish, and the exit code is 0.' crates/queue-client/src/work/signals.rs
+: >begun.txt
+start_client worker "queue-client $jobs work -- sh -c 'echo begun >> begun.txt; sleep 0.3; cat'"
+run 0 "echo 'one more job' | queue-client $jobs send -"
+await 1 begun begun.txt || wrong='the job does not begin; '
+run 0 "kill -TERM $client"
+end_client 0 "$client" worker
+expect 'Receiving no more messages' 'one more job'
+
+step 'A failing job' 'It is released, and tried again by the next worker, five times in all. Then it is in sums.dead.' \
+    crates/queue-server/src/state.rs
+run 0 "echo 'not a number' | queue-client $jobs send --queue sums -"
+run 1 "queue-client $jobs work --queue sums --drain -- false"
+expect 'is released because its command failed (exit status: 1)' 'is a dead letter' 'at attempt 5'
+run 0 "queue-client $jobs list"
+expect $'sums.dead\t1\t0\t0\t0\t'
+run 0 "queue-client $jobs peek --queue sums.dead"
+expect 'not a number'
+run 0 "queue-client $jobs kick sums"
+expect 'Messages kicked: 1'
+run 0 "queue-client $jobs work --queue sums --once -- tr a-z A-Z"
+expect 'NOT A NUMBER'
+
+step 'A lease outlives its process' 'Any client that has the token may acknowledge, release or extend it.' crates/queue-client/src/lease.rs
+run 0 "echo 'no hurry' | queue-client $jobs send -"
+run 0 "queue-client $jobs lease 1h job.txt > token; cat job.txt"
+expect 'no hurry'
+run 1 "queue-client $jobs receive"
+run 0 "queue-client $jobs extend - 2h < token"
+run 0 "queue-client $jobs ack - < token"
+run 1 "queue-client $jobs ack - < token"
+expect 'no message is leased under this token'
+
+step 'A lease that expires' 'The timer requeues the message, and a waiting receiver gets it. The token is worth nothing then.' \
+    crates/queue-server/src/alarm.rs
+run 0 "echo 'too slow' | queue-client $jobs send -"
+run 0 "queue-client $jobs lease 0.3 job.txt > token; queue-client $jobs receive --wait 10"
+expect 'too slow'
+run 1 "queue-client $jobs ack - < token"
+expect 'no message is leased under this token'
+
+step 'Pause, drain, purge' 'A paused queue hands out nothing; a draining server accepts nothing new.' crates/queue-client/src/client/queues.rs
+run 0 "seq 3 | queue-client $jobs send --lines -; queue-client $jobs pause"
+run 1 "queue-client $jobs receive"
+run 0 "queue-client $jobs resume; queue-client $jobs peek --count 3"
+run 0 "queue-client $jobs drain"
+run 1 "echo more | queue-client $jobs send -"
+expect 'draining'
+run 0 "queue-client $jobs receive --count 2"
+run 0 "queue-client $jobs purge"
+expect 'Messages purged: 1'
+run 0 "queue-client $jobs stats --json"
+expect '"is_draining":true'
+stop_server jobs
