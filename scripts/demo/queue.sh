@@ -58,7 +58,7 @@ expect 'cannot write to standard output'
 run 0 "queue-client $queue receive --wait 10"
 expect 'do not lose me'
 
-step 'Waiting' 'A receiver sleeps until there is a message, or its time is over.' crates/queue-server/src/in_line.rs
+step 'Waiting' 'A receiver sleeps until there is a message, or its time is over.' crates/queue-server/src/queues/waiters.rs
 run 1 "queue-client $queue receive --wait 0.1"
 start_client waiting "queue-client $queue receive --wait 30"
 run 0 "echo 'here it is' | queue-client $queue send -"
@@ -85,7 +85,7 @@ run 0 "python3 tests/python/queue_receive.py $queue TCP"
 expect 'Error - no messages in queue.'
 
 step 'The original sender with too much' 'The rest is cut off, and the log has a warning. Over UDP it is the same: one datagram is one message.' \
-    crates/queue-server/src/plain.rs
+    crates/queue-server/src/text.rs
 run 0 "python3 tests/python/queue_send.py $queue TCP --file data/message3.txt"
 run 0 "queue-client $queue receive --wait 10 > received.txt"
 same beginning.txt received.txt

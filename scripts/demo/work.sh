@@ -48,7 +48,7 @@ end_client 0 "$client" worker
 expect 'Receiving no more messages' 'one more job'
 
 step 'A failing job' 'It is released, and tried again by the next worker, five times in all. Then it is in sums.dead.' \
-    crates/queue-server/src/state.rs
+    crates/queue-server/src/queues/state.rs
 run 0 "echo 'not a number' | queue-client $jobs send --queue sums -"
 run 1 "queue-client $jobs work --queue sums --drain -- false"
 expect 'is released because its command failed (exit status: 1)' 'is a dead letter' 'at attempt 5'
@@ -72,7 +72,7 @@ run 1 "queue-client $jobs ack - < token"
 expect 'no message is leased under this token'
 
 step 'A lease that expires' 'The timer requeues the message, and a waiting receiver gets it. The token is worth nothing then.' \
-    crates/queue-server/src/alarm.rs
+    crates/queue-server/src/timer.rs
 run 0 "echo 'too slow' | queue-client $jobs send -"
 run 0 "queue-client $jobs lease 0.3 job.txt > token; queue-client $jobs receive --wait 10"
 expect 'too slow'
