@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Measures the servers side by side with redis-server, beanstalkd, nginx and lighttpd, and prints a
-# Markdown table. With --only growth these are the rows about histories of up to 1 GB, ten million
-# codes and the like; with --against DIR it compares with the servers of an earlier build, which are in
-# DIR (git worktree add ../before COMMIT, cargo build --release there). All arguments go to the bench
-# (see --help); a first argument --install installs these with apt-get, without letting them start as
-# services.
+# Measures the servers side by side with redis-server, beanstalkd and nginx, and prints a Markdown table
+# (see crates/bench/README.md). With --against DIR it compares with the servers of an earlier build
+# instead, which are in DIR (git worktree add ../before COMMIT, cargo build --release there). All
+# arguments go to the bench (see --help); a first argument --install installs the others with apt-get,
+# without letting them start as services.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,7 +17,7 @@ install() (
     fi
     apt-get update
     apt-get install --yes --no-install-recommends \
-        redis-server beanstalkd nginx-light lighttpd netcat-openbsd
+        redis-server beanstalkd nginx-light netcat-openbsd
 )
 
 if [ "${1:-}" = --install ]; then

@@ -1,4 +1,4 @@
-//! This build against another one of ours, row by row, in turn: has anything become slower?
+//! This build against another one of ours, row by row, in turn: has it become slower?
 //!
 //! The other build first runs against itself, which shows how far two runs of the same differ on
 //! this machine at this time. A row fails if it is clear that this build is slower.
@@ -45,7 +45,7 @@ fn compare(lab: &Lab, row: &Row, builds: [&Path; 2]) -> Result<Spread, Error> {
     let mut sides = Vec::new();
     for build in builds {
         process::use_programs_in(build);
-        let side = row.ours.start(lab, row.connections, row.in_flight)?;
+        let side = (row.ours)(lab, row.clients)?;
         sides.push((build, side));
     }
     let mut ratios = Vec::new();
@@ -57,9 +57,9 @@ fn compare(lab: &Lab, row: &Row, builds: [&Path; 2]) -> Result<Spread, Error> {
             process::use_programs_in(build);
             values[turn] = side.round()?.value;
         }
-        ratios.push(match row.bars[0] {
-            Bar::Rate(_) | Bar::Processor(_) => values[0] / values[1],
-            Bar::AtMost(..) | Bar::Always(..) => values[1] / values[0],
+        ratios.push(match row.bar {
+            Bar::Ratio(_) => values[0] / values[1],
+            Bar::AtMost(..) => values[1] / values[0],
         });
     }
     for (_, side) in &mut sides {
@@ -92,16 +92,15 @@ fn line(row: &Row, measured: Result<[Spread; 2], Error>) -> (String, Verdict) {
             (format!("{text} | "), verdict)
         }
     };
-    let word = table::word(verdict);
-    let text = format!("| {} | {load} | {cells} | {word} |\n", row.name);
+    let text = format!("| {} | {load} | {cells} | {verdict} |\n", row.name());
     (text, verdict)
 }
 
-/// Rows with our servers, each of which is there once: what it is against does not matter here.
+/// Each row of ours once: what it is against does not matter here.
 pub fn only_ours(rows: Vec<Row>) -> Vec<Row> {
     let mut ours: Vec<Row> = Vec::new();
     for mut row in rows {
-        let key = |row: &Row| (row.ours, row.connections, row.in_flight);
+        let key = |row: &Row| (row.what.clone(), row.clients);
         if !ours.iter().any(|other| key(other) == key(&row)) {
             row.theirs = None;
             ours.push(row);

@@ -20,38 +20,37 @@ Measures the servers side by side with what one would use instead, and prints a 
 Usage: bench [OPTIONS]
        bench respond PORT FILE BODY_BYTES
 
-What is measured against is started if it is installed: redis-server, beanstalkd, nginx, lighttpd,
-dd, nc. A row whose other side is missing is skipped. Everything happens on loopback, on free ports,
-in a temporary folder. Leave the machine alone meanwhile.
+What is measured against is started if it is installed: redis-server, beanstalkd, nginx, dd, nc.
+A row whose other side is missing is skipped. Everything happens on loopback, on free ports, in a
+temporary folder. Leave the machine alone meanwhile.
 
 Options:
   --quick                short rounds and smaller files, in some minutes
   --only PATTERN         only the rows with PATTERN in their names, in any case
   --list                 print the names of the rows
   --rounds N             rounds of each row, ours and theirs in turn, 1 to 99 [default: 5]
-  --threads N            threads that generate load, 1 to 64 [default: 8]
   --against DIR          compare with the servers of another build, which are in DIR, and with
-                         nothing else: ten pairs of rounds of each row, and as many of the other
-                         build against itself before, to see how much that means; a row is missed
-                         if all its ratios but the least and the greatest are below 0.95
-  --dir DIR              make the temporary folder in DIR, which decides what disk is measured
-                         [default: the folder of this program]
+                         nothing else: ten pairs of rounds of each row; the other build runs
+                         against itself first, which shows the noise; a row is missed if all its
+                         ratios but the least and the greatest are below 0.95
+  --dir DIR              make the temporary folder in DIR, which decides what disk is measured;
+                         in memory a sync costs nothing [default: the folder of this program]
   -h, --help             print this help
   -V, --version          print the version
 
-bench respond is one of the floors: it answers every request, a head and BODY_BYTES bytes, with the
+bench respond is the bare responder: it answers every request, a head and BODY_BYTES bytes, with the
 bytes of FILE, on a thread for each connection.
 
 Exit codes:
   0  measured, and every bar is met
-  1  a bar is missed, or a row failed, for instance because of a wrong answer
+  1  a bar is missed, or a row failed, for instance by a wrong answer
   2  wrong usage, or trouble with a file
   3  a server cannot be reached
 
 Examples:
   bench --quick
   bench --only 'queue in memory'
-  bench --only growth
+  bench --only durable
   bench --against ../before/target/release
 ";
 
@@ -75,8 +74,6 @@ pub struct Measure {
     pub list: bool,
     /// Rounds of each row.
     pub rounds: Option<usize>,
-    /// Threads that generate load.
-    pub threads: Option<usize>,
     /// The programs of another build, to compare with.
     pub against: Option<PathBuf>,
     /// Where the temporary folder is made.
@@ -99,7 +96,6 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--only"),
     Opt::flag("--list"),
     Opt::value("--rounds"),
-    Opt::value("--threads"),
     Opt::value("--against"),
     Opt::value("--dir"),
 ];
@@ -116,7 +112,6 @@ fn command(args: &mut Args) -> Result<Command, UsageError> {
         only: only.to_string_lossy().to_lowercase(),
         list: options.flag("--list"),
         rounds: options.number("--rounds", 1..=99)?,
-        threads: options.number("--threads", 1..=64)?,
         against: options.path("--against"),
         dir: options.path("--dir"),
     }))
@@ -168,14 +163,13 @@ mod tests {
 
     #[test]
     fn the_help_tells_the_defaults() {
-        use crate::contestant::{GENERATOR_THREADS, Scale};
+        use crate::contestant::Scale;
         let check = |what: &str, default: usize| {
             let line = HELP.lines().find(|line| line.contains(what)).unwrap();
             let want = format!("[default: {default}]");
             assert!(line.ends_with(&want), "{line}");
         };
         check("--rounds N", Scale::FULL.rounds);
-        check("--threads N", GENERATOR_THREADS);
     }
 
     #[test]

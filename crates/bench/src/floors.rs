@@ -1,21 +1,19 @@
 //! The floors: the least that a server of this shape, or a disk, has to do.
 //!
-//! [`respond`] is a blocking server with a thread for each connection that does nothing but read
-//! and write. [`sync_each`] is a file to which one record after the other is appended, each with an
-//! `fdatasync` of its own.
+//! [`respond`] is a blocking server with a thread for each connection that only reads and writes.
+//! [`sync_each`] appends one record after the other to a file, each with an `fdatasync` of its own.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hdrhistogram::Histogram;
-
+use crate::contestant::{Contestant, Lab, Sample, rounds};
 use crate::error::Error;
 use crate::load::latencies;
+use crate::rows::Clients;
 
 /// As much stack as a connection has in our servers, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
@@ -23,10 +21,13 @@ const STACK_BYTES: usize = 128 * 1024;
 /// The end of a request's head.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
+/// About the length of a line of the history or of the messages, in bytes.
+const RECORD_BYTES: usize = 100;
+
 /// Answers every request with `reply`, for ever. A request is a head and `body_bytes` bytes.
 ///
 /// # Errors
-/// If it cannot listen, or start a thread.
+/// If it cannot listen, accept, or start a thread.
 pub fn respond(port: u16, reply: Vec<u8>, body_bytes: usize) -> Result<(), Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let listener = listener.map_err(Error::io(format!("listen on port {port}")))?;
@@ -72,28 +73,30 @@ fn serve(mut stream: &TcpStream, reply: &[u8], body_bytes: usize) -> io::Result<
     }
 }
 
-/// Appends records of `record_bytes` to `path`, each followed by `fdatasync`, for as long as
-/// `measured`. Returns how long each took, in nanoseconds.
+/// One `fdatasync` a record, as a side of a row.
 ///
 /// # Errors
-/// If the disk fails.
-pub fn sync_each(
-    path: &Path,
-    record_bytes: usize,
-    measured: Duration,
-) -> Result<Histogram<u64>, Error> {
-    let failed = || Error::io("append and fdatasync");
-    let mut file = File::create(path).map_err(failed())?;
-    let record = vec![b'x'; record_bytes];
-    let mut times = latencies();
-    let begun = Instant::now();
-    let mut before = begun;
-    while before.duration_since(begun) < measured {
-        file.write_all(&record).map_err(failed())?;
-        file.sync_data().map_err(failed())?;
-        let after = Instant::now();
-        times.saturating_record(after.duration_since(before).as_nanos() as u64);
-        before = after;
-    }
-    Ok(times)
+/// If no folder can be made.
+pub fn sync_each(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
+    let dir = lab.dir()?;
+    let (path, measured) = (dir.path().join("records"), lab.scale.measured);
+    let round = move || {
+        let failed = || Error::io("append and fdatasync");
+        let mut file = File::create(&path).map_err(failed())?;
+        let mut times = latencies();
+        let begun = Instant::now();
+        let mut before = begun;
+        while before.duration_since(begun) < measured {
+            file.write_all(&[b'x'; RECORD_BYTES]).map_err(failed())?;
+            file.sync_data().map_err(failed())?;
+            let after = Instant::now();
+            times.saturating_record(after.duration_since(before).as_nanos() as u64);
+            before = after;
+        }
+        Ok(Sample {
+            value: times.len() as f64 / measured.as_secs_f64(),
+            latency_nanos: Some(times),
+        })
+    };
+    Ok(rounds(None, dir, round))
 }

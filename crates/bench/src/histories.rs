@@ -1,214 +1,138 @@
-//! A long history, read as a whole. An operation is a megabyte (10^6 bytes).
+//! The history: appends under load, and a long one read as a whole, of which a megabyte is an
+//! operation.
 
-use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
-use std::net::SocketAddrV4;
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use proto::frame::{FIRST_BYTE, HEADER_BYTES, Message as _};
+use proto::frame::{self, Message as _};
 use proto::history::{Operation, Reply, Request};
-use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
-use crate::contestant::{Contestant, Lab, Sample};
+use crate::contestant::{Contestant, Lab, Sample, rounds};
 use crate::conversation::Wrong;
 use crate::error::Error;
-use crate::figures;
-use crate::process::{Process, find, free_addr};
-use crate::served::{connect, start};
-use crate::transfers::{MEGABYTE_BYTES, PIECE_BYTES, sample};
+use crate::frames::{Frames, connect};
+use crate::process::{Process, free_addr};
+use crate::rows::Clients;
+use crate::served::{Served, fixed_talk};
 
-/// Writes a history of about so many bytes; returns how many.
+/// The history that is read, in megabytes.
+const READ_MEGABYTES: u64 = 100;
+
+/// How much `nc` is read at once, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
+
+fn start(dir: &Path) -> Result<Process, Error> {
+    Process::start("history-server", &["PORT", "--data-dir", "DIR"], dir)
+}
+
+fn request(operation: Operation) -> Request<'static> {
+    let user = "alice";
+    Request { user, operation }
+}
+
+/// Reads the reply to one request; hands over each frame, and returns when it is done.
+fn read_reply(frames: &mut Frames, mut each: impl FnMut(u8, &Reply, &[u8])) -> Result<(), Error> {
+    loop {
+        let kind = frames.read()?;
+        match Reply::decode(kind, &frames.payload) {
+            Ok(reply @ (Reply::About(_) | Reply::Text(_))) => each(kind, &reply, &frames.payload),
+            Ok(reply @ Reply::Done(_)) => {
+                each(kind, &reply, &frames.payload);
+                return Ok(());
+            }
+            Ok(_) | Err(_) => return Err(frames.wrong("a history's reply")),
+        }
+    }
+}
+
+/// The history, greeted again and again; each greeting is a line in it.
 ///
 /// # Errors
-/// If it cannot be written.
-pub fn write_history(path: &Path, bytes_min: usize) -> Result<u64, Error> {
+/// If it cannot be started.
+pub fn appends(lab: &Lab, clients: Clients) -> Result<Box<dyn Contestant>, Error> {
+    let dir = lab.dir()?;
+    let process = start(dir.path())?;
+    let hello = request(Operation::Hello);
+    let mut frames = Frames::new(connect(process.addr())?);
+    frames.send(&hello)?;
+    let mut reply = Vec::new();
+    read_reply(&mut frames, |kind, _, payload| {
+        frame::put(&mut reply, kind, |out| out.extend_from_slice(payload));
+    })?;
+    let mut bytes = Vec::new();
+    hello.encode(&mut bytes);
+    // The first is there already.
+    let lines = (dir.path().join("history.txt"), 1);
+    let talk = fixed_talk(bytes, &reply);
+    let mut served = Served::new(lab, clients, process, talk, dir);
+    served.lines = Some(lines);
+    Ok(Box::new(served))
+}
+
+/// Writes the history that is read; its length in bytes.
+fn write_history(path: &Path) -> Result<u64, Error> {
     let write = || -> std::io::Result<u64> {
         let mut out = BufWriter::new(File::create(path)?);
         let mut bytes = 0;
         for line in 0.. {
-            if bytes >= bytes_min {
+            if bytes >= READ_MEGABYTES * 1_000_000 {
                 break;
             }
-            let text = history_line(line);
-            out.write_all(text.as_bytes())?;
-            bytes += text.len();
+            let (millis, port) = (line % 1000, 30_000 + line % 10_000);
+            let line = format!("2026-11-21T01:46:05.{millis:03}Z 127.0.0.1:{port} alice hello\n");
+            out.write_all(line.as_bytes())?;
+            bytes += line.len() as u64;
         }
-        let file = out.into_inner()?;
-        file.sync_all()?;
-        Ok(bytes as u64)
+        out.into_inner()?.sync_all()?;
+        Ok(bytes)
     };
     write().map_err(Error::io("write the history"))
 }
 
-/// A line as the history keeps it, with its end; `line` counts from 0.
-fn history_line(line: u64) -> String {
-    let (millis, port) = (line % 1000, 30_000 + line % 10_000);
-    format!("2026-11-21T01:46:05.{millis:03}Z 127.0.0.1:{port} alice hello\n")
-}
-
 /// Our history, read as a whole.
-pub struct HistoryRead {
-    process: Process,
-    addr: SocketAddrV4,
-    bytes: u64,
-    _dir: TempDir,
-}
-
-impl HistoryRead {
-    /// Starts the server on a long history, and checks what it shows.
-    ///
-    /// # Errors
-    /// If it cannot be started, or shows something else.
-    pub fn start(lab: &Lab, megabytes: usize) -> Result<Self, Error> {
-        let dir = lab.dir()?;
-        let bytes = write_history(&dir.path().join("history.txt"), megabytes * MEGABYTE_BYTES)?;
-        let args = ["PORT", "--data-dir", "DIR"];
-        let (process, addr) = start("history-server", &args, dir.path())?;
-        let read = Self {
-            process,
-            addr,
-            bytes,
-            _dir: dir,
-        };
-        read.check()?;
-        Ok(read)
-    }
-
-    /// Compares the history that is shown, line by line, up to the end of what was written.
-    fn check(&self) -> Result<(), Error> {
-        let mut want = Sha256::new();
-        let mut left = 0;
-        let mut kept = 0;
-        for line in 0.. {
-            if kept >= self.bytes {
-                break;
-            }
-            let text = history_line(line);
-            let shown = format!("{} {text}", line + 1);
-            want.update(&shown);
-            kept += text.len() as u64;
-            left += shown.len();
-        }
-        let mut got = Sha256::new();
-        self.get(|piece| {
-            let taken = piece.len().min(left);
-            got.update(&piece[..taken]);
-            left -= taken;
-        })?;
-        let got = got.finalize();
-        match left == 0 && got == want.finalize() {
-            true => Ok(()),
-            false => Err(Wrong::new("the digest of the history", &got).into()),
-        }
-    }
-
-    /// Reads the history; hands on the pieces of its text. Returns the text's length.
-    fn get(&self, mut each: impl FnMut(&[u8])) -> Result<u64, Error> {
-        let mut stream = connect(self.addr)?;
-        let mut request = Vec::new();
-        let get = Request {
-            user: "alice",
-            operation: Operation::Get,
-        };
-        get.encode(&mut request);
-        stream.write_all(&request).map_err(Error::io("send"))?;
-        let mut input = BufReader::with_capacity(PIECE_BYTES, stream);
-        let text_kind = Reply::Text(&[]).kind();
-        let about_kind = Reply::About("").kind();
-        let done_kind = Reply::Done("").kind();
+///
+/// # Errors
+/// If it cannot be started.
+pub fn read_history(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
+    let dir = lab.dir()?;
+    let bytes = write_history(&dir.path().join("history.txt"))?;
+    let process = start(dir.path())?;
+    let addr = process.addr();
+    let round = move || {
+        let mut frames = Frames::new(connect(addr)?);
         let mut text_bytes = 0;
-        loop {
-            // By hand, for `proto` would copy each frame, and `nc` has no frames to copy.
-            let mut header = [0; HEADER_BYTES];
-            input.read_exact(&mut header).map_err(Error::io("read"))?;
-            let [first, length @ .., kind] = header;
-            let length = u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize;
-            if first != FIRST_BYTE || length == 0 {
-                return Err(Wrong::new("a frame", &header).into());
-            }
-            let mut left = length - 1;
-            while left > 0 {
-                let piece = input.fill_buf().map_err(Error::io("read"))?;
-                if piece.is_empty() {
-                    return Err(Wrong::new("a whole frame", &header).into());
-                }
-                let taken = piece.len().min(left);
-                if kind == text_kind {
-                    each(&piece[..taken]);
-                    text_bytes += taken as u64;
-                }
-                input.consume(taken);
-                left -= taken;
-            }
-            match kind {
-                kind if kind == done_kind => return Ok(text_bytes),
-                kind if kind == text_kind || kind == about_kind => {}
-                _ => return Err(Wrong::new("a piece of the history", &header).into()),
-            }
-        }
-    }
-}
-
-impl Contestant for HistoryRead {
-    fn commands(&self) -> String {
-        format!("`{}`", self.process.command())
-    }
-
-    fn round(&mut self) -> Result<Sample, Error> {
-        let before = figures::processor_time(self.process.pid())?;
         let begun = Instant::now();
-        let text_bytes = self.get(|_| {})?;
+        frames.send(&request(Operation::Get))?;
+        read_reply(&mut frames, |_, reply, _| {
+            if let Reply::Text(text) = reply {
+                text_bytes += text.len() as u64;
+            }
+        })?;
         let elapsed = begun.elapsed();
-        let spent = figures::processor_time(self.process.pid())?.saturating_sub(before);
-        if text_bytes < self.bytes {
+        if text_bytes < bytes {
             return Err(Wrong::new("all lines", text_bytes.to_string().as_bytes()).into());
         }
         // The numbers that the server puts in front of the lines do not count.
-        Ok(sample(self.bytes, elapsed, Some(spent)))
-    }
-
-    fn memory_peak_bytes(&self) -> Option<u64> {
-        figures::memory_peak_bytes(self.process.pid()).ok()
-    }
+        Ok(Sample::transfer(bytes, elapsed))
+    };
+    Ok(rounds(Some(process), dir, round))
 }
 
 /// `nc`, sending the same file. It serves one connection, so each round starts it anew.
-pub struct Nc {
-    bytes: u64,
-    dir: TempDir,
-}
-
-const NC_ARGS: &str = "-l -N 127.0.0.1 PORT < DIR/history.txt";
-
-impl Nc {
-    /// Makes the file.
-    ///
-    /// # Errors
-    /// If `nc` is not installed.
-    pub fn start(lab: &Lab, megabytes: usize) -> Result<Self, Error> {
-        find("nc")?;
-        let dir = lab.dir()?;
-        let bytes = write_history(&dir.path().join("history.txt"), megabytes * MEGABYTE_BYTES)?;
-        Ok(Self { bytes, dir })
-    }
-}
-
-impl Contestant for Nc {
-    fn commands(&self) -> String {
-        format!("`nc {NC_ARGS}`")
-    }
-
-    fn round(&mut self) -> Result<Sample, Error> {
-        let dir = self.dir.path();
-        let file = File::open(dir.join("history.txt")).map_err(Error::io("history.txt"))?;
-        let addr = free_addr()?;
-        let port = addr.port().to_string();
-        let args = ["-l", "-N", "127.0.0.1", &port].map(OsString::from);
-        let mut nc = Process::start("nc", &args, dir, file.into(), NC_ARGS)?;
-        let mut stream = nc.connect(addr)?;
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn nc(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
+    let dir = lab.dir()?;
+    let path = dir.path().to_owned();
+    let bytes = write_history(&path.join("history.txt"))?;
+    let round = move || {
+        let file = File::open(path.join("history.txt")).map_err(Error::io("history.txt"))?;
+        let args = ["-l", "-N", "127.0.0.1", "PORT"];
+        let mut nc = Process::spawn("nc", &args, &path, free_addr()?, file.into())?;
+        let mut stream = nc.connect()?;
         let begun = Instant::now();
         let mut piece = vec![0; PIECE_BYTES];
         let mut got = 0;
@@ -219,9 +143,10 @@ impl Contestant for Nc {
             }
         }
         let elapsed = begun.elapsed();
-        match got == self.bytes {
-            true => Ok(sample(got, elapsed, None)),
+        match got == bytes {
+            true => Ok(Sample::transfer(bytes, elapsed)),
             false => Err(Wrong::new("the whole file", got.to_string().as_bytes()).into()),
         }
-    }
+    };
+    Ok(rounds(None, dir, round))
 }

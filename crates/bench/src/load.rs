@@ -1,14 +1,13 @@
 //! The load generator: many connections on few threads.
 //!
 //! The machine's cores are shared with the server, so the generator must be cheap, and the same for
-//! everybody. Each of its threads drives many nonblocking connections by epoll. A connection sends
+//! all servers. Each of its threads drives many nonblocking connections by epoll. A connection sends
 //! as many requests as may be in flight with one write, and the next ones when all are answered.
-//! One connection alone needs no epoll; its socket blocks.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,20 +16,25 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Wrong};
 use crate::error::Error;
-use crate::figures;
 
-/// How long the servers may be silent before the run is given up.
-const PATIENCE_SECS: u64 = if cfg!(test) { 1 } else { 20 };
+/// How long a server may be silent before the run is given up, in seconds.
+const SILENCE_SECS: u64 = if cfg!(test) { 1 } else { 20 };
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 256 * 1024;
 
+/// How many events are taken from epoll at once.
+const EVENTS_MAX: usize = 512;
+
+/// What epoll waits for: each change, so that nothing has to be asked for anew when output is full.
+const EVENTS: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::ET);
+
 /// Latencies are kept in nanoseconds, to three digits, up to a minute.
 const LATENCY_NANOS_MAX: u64 = 60_000_000_000;
 
-/// What the generator is to do.
+/// What the generator does.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     /// Connections open at once.
@@ -53,26 +57,42 @@ pub enum Until {
         /// The part that counts.
         measured: Duration,
     },
-    /// When each connection has had so many batches answered (each `in_flight` requests).
+    /// When each connection has had N batches answered (each `in_flight` requests).
     Batches(u64),
 }
 
-/// What came of a load.
-#[derive(Debug)]
+/// The result of a load, or of one thread's share.
 pub struct Outcome {
-    /// Operations that count.
+    /// Operations in the measured time.
     pub operations: u64,
-    /// Operations in all, with warming up and finishing.
+    /// Operations in all, including the warm-up and those completed after the end.
     pub operations_in_all: u64,
-    /// In what time those that count were done.
-    pub elapsed: Duration,
-    /// How long each took from its sending to its reply, in nanoseconds.
+    /// How long each of those that count took from its sending to its reply, in nanoseconds.
     pub latency_nanos: Histogram<u64>,
-    /// Processor time that the server's process spent meanwhile.
-    pub processor: Duration,
-    /// Processor time that the generator spent meanwhile. Where this is nearly all the time there
-    /// was, the generator is what limits.
-    pub generator: Duration,
+    /// The measured time; for a load that ends after N batches, from the first connect to the last
+    /// reply.
+    pub elapsed: Duration,
+    /// The connections, still open.
+    pub connections: Vec<Connection>,
+}
+
+impl Outcome {
+    fn new() -> Self {
+        Self {
+            operations: 0,
+            operations_in_all: 0,
+            latency_nanos: latencies(),
+            elapsed: Duration::ZERO,
+            connections: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, share: Self) {
+        self.operations += share.operations;
+        self.operations_in_all += share.operations_in_all;
+        self.latency_nanos += share.latency_nanos;
+        self.connections.extend(share.connections);
+    }
 }
 
 /// An empty histogram of latencies in nanoseconds.
@@ -80,68 +100,39 @@ pub fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, 3).expect("these bounds are allowed")
 }
 
-/// Connects, runs a load against a server, and reads the processor time of the process `pid` before
-/// and after. `talk` makes the conversation of each connection.
+/// Opens all connections, without waiting for one before the next, and runs a load over them. `talk`
+/// makes the conversation of each.
 ///
 /// # Errors
 /// At the first wrong answer, or if a connection is lost or no answer comes.
 pub fn run(
-    addr: SocketAddr,
+    addr: SocketAddrV4,
     load: Load,
-    pid: u32,
     talk: &mut dyn FnMut() -> Box<dyn Conversation>,
 ) -> Result<Outcome, Error> {
-    let mut shares: Vec<Vec<Connection>> = Vec::new();
-    shares.resize_with(load.threads.min(load.connections), Vec::new);
-    for number in 0..load.connections {
-        let stream = TcpStream::connect(addr).map_err(Error::io(format!("connect to {addr}")))?;
-        stream.set_nodelay(true).map_err(Error::io("TCP_NODELAY"))?;
-        let share = number % shares.len();
-        shares[share].push(Connection::new(stream, talk()));
-    }
+    let talks: Vec<_> = (0..load.connections).map(|_| talk()).collect();
     let begun = Instant::now();
-    let window = match load.until {
-        Until::Time { warm_up, measured } => {
-            let from = begun + warm_up;
-            Some((from, from + measured))
-        }
-        Until::Batches(_) => None,
-    };
-    let has_failed = AtomicBool::new(false);
+    let mut drivers = Vec::new();
+    let driver = || Driver::new(load, begun);
+    drivers.resize_with(load.threads.min(load.connections), driver);
+    for (number, talk) in talks.into_iter().enumerate() {
+        let stream = begin_connect(addr).map_err(Error::io(format!("connect to {addr}")))?;
+        let share = number % drivers.len();
+        drivers[share]
+            .outcome
+            .connections
+            .push(Connection::new(stream, talk));
+    }
     thread::scope(|scope| {
         let mut threads = Vec::new();
-        for share in shares {
-            let driver = Driver::new(share, load, window, &has_failed);
-            let drive = move || driver.drive();
+        for driver in drivers {
             let thread = thread::Builder::new().name("generator".to_owned());
-            let thread = thread.spawn_scoped(scope, drive);
+            let thread = thread.spawn_scoped(scope, || driver.drive());
             threads.push(thread.map_err(Error::io("start a thread"))?);
         }
-        let mut processor = Duration::ZERO;
-        let mut generator = Duration::ZERO;
-        if let Some((from, to)) = window {
-            wait_until(from, &has_failed);
-            let before = (
-                figures::processor_time(pid)?,
-                figures::own_processor_time()?,
-            );
-            wait_until(to, &has_failed);
-            processor = figures::processor_time(pid)?.saturating_sub(before.0);
-            generator = figures::own_processor_time()?.saturating_sub(before.1);
-        }
-        let mut outcome = Outcome {
-            operations: 0,
-            operations_in_all: 0,
-            elapsed: Duration::ZERO,
-            latency_nanos: latencies(),
-            processor,
-            generator,
-        };
+        let mut outcome = Outcome::new();
         for thread in threads {
-            let (tally, _) = thread.join().expect("a generator does not panic")?;
-            outcome.operations += tally.operations;
-            outcome.operations_in_all += tally.operations_in_all;
-            outcome.latency_nanos += tally.latency_nanos;
+            outcome.add(thread.join().expect("a generator does not panic")?);
         }
         outcome.elapsed = match load.until {
             Until::Time { measured, .. } => measured,
@@ -151,57 +142,18 @@ pub fn run(
     })
 }
 
-/// Opens many connections at once, without waiting for one before the next, and has each do
-/// `batches` of one request. Returns the open connections, and the time from the first connect to
-/// the last reply.
-///
-/// # Errors
-/// As [`run`].
-pub fn burst(
-    addr: SocketAddrV4,
-    connections: usize,
-    batches: u64,
-    talk: &mut dyn FnMut() -> Box<dyn Conversation>,
-) -> Result<(Vec<Connection>, Duration), Error> {
-    let load = Load {
-        connections,
-        in_flight: 1,
-        threads: 1,
-        until: Until::Batches(batches),
-    };
-    let talks: Vec<_> = (0..connections).map(|_| talk()).collect();
-    let begun = Instant::now();
-    let mut opening = Vec::with_capacity(connections);
-    for talk in talks {
-        let stream = begin_connecting(addr).map_err(Error::io(format!("connect to {addr}")))?;
-        opening.push(Connection::new(stream, talk));
-    }
-    let has_failed = AtomicBool::new(false);
-    let (_, open) = Driver::new(opening, load, None, &has_failed).drive()?;
-    Ok((open, begun.elapsed()))
-}
-
-fn begin_connecting(addr: SocketAddrV4) -> io::Result<TcpStream> {
+/// A socket that is connecting; the first write waits until it is connected.
+fn begin_connect(addr: SocketAddrV4) -> io::Result<TcpStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket: OwnedFd =
         rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     match rustix::net::connect(&socket, &addr) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(TcpStream::from(socket)),
-        Err(error) => Err(error.into()),
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
     }
-}
-
-/// Waits for a moment, or for the end of the run.
-fn wait_until(moment: Instant, has_failed: &AtomicBool) {
-    /// How soon a failure is noticed.
-    const STEP: Duration = Duration::from_millis(50);
-    loop {
-        let left = moment.saturating_duration_since(Instant::now());
-        if left.is_zero() || has_failed.load(Ordering::Relaxed) {
-            return;
-        }
-        thread::park_timeout(left.min(STEP));
-    }
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// One connection of the load.
@@ -211,16 +163,15 @@ pub struct Connection {
     /// Requests, of which the first `sent` bytes are sent.
     requests: Vec<u8>,
     sent: usize,
-    /// The beginning of a reply whose end has not arrived.
-    rest: Vec<u8>,
+    /// Replies that are not checked, the last of them perhaps in part.
+    replies: Vec<u8>,
     /// Replies that are awaited.
     awaited: usize,
     /// When the operations in flight began.
     asked: Instant,
-    /// Whether the last batch finished operations; if not, the next one goes on with them.
-    finished_some: bool,
+    /// Whether the last batch completed operations; if not, the next one continues them.
+    has_completed: bool,
     batches: u64,
-    wants_to_write: bool,
 }
 
 impl Connection {
@@ -230,35 +181,34 @@ impl Connection {
             talk,
             requests: Vec::new(),
             sent: 0,
-            rest: Vec::new(),
+            replies: Vec::new(),
             awaited: 0,
             asked: Instant::now(),
-            finished_some: true,
+            has_completed: true,
             batches: 0,
-            wants_to_write: false,
         }
     }
 
-    fn ask(&mut self, in_flight: usize, now: Instant) -> io::Result<()> {
+    fn ask(&mut self, in_flight: usize, now: Instant) -> Result<(), Error> {
         self.requests.clear();
         self.sent = 0;
         self.talk.ask(in_flight, &mut self.requests);
         self.awaited = in_flight;
-        if self.finished_some {
+        if self.has_completed {
             self.asked = now;
         }
-        self.finished_some = false;
+        self.has_completed = false;
         self.send()
     }
 
-    /// Sends what the socket takes.
-    fn send(&mut self) -> io::Result<()> {
-        while self.sent < self.requests.len() {
+    /// Sends what the socket has room for.
+    fn send(&mut self) -> Result<(), Error> {
+        while self.has_unsent() {
             match (&self.stream).write(&self.requests[self.sent..]) {
                 Ok(bytes) => self.sent += bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(Error::io("send")(error)),
             }
         }
         Ok(())
@@ -267,227 +217,136 @@ impl Connection {
     fn has_unsent(&self) -> bool {
         self.sent < self.requests.len()
     }
+
+    /// Checks the replies that are whole; returns how many operations they complete.
+    fn check_replies(&mut self) -> Result<u64, Error> {
+        let mut checked = 0;
+        let mut completed = 0;
+        while self.awaited > 0 {
+            let Some(reply) = self.talk.check(&self.replies[checked..])? else {
+                break;
+            };
+            checked += reply.bytes;
+            self.awaited -= 1;
+            completed += u64::from(reply.completes);
+        }
+        self.replies.drain(..checked);
+        if self.awaited == 0 && !self.replies.is_empty() {
+            return Err(Wrong::new("no more bytes", &self.replies).into());
+        }
+        self.has_completed |= completed > 0;
+        Ok(completed)
+    }
 }
 
-/// What one thread counted.
-struct Tally {
-    operations: u64,
-    operations_in_all: u64,
-    latency_nanos: Histogram<u64>,
-}
-
-/// One thread's connections and how they get on.
-struct Driver<'a> {
-    connections: Vec<Connection>,
-    load: Load,
-    window: Option<(Instant, Instant)>,
-    has_failed: &'a AtomicBool,
-    tally: Tally,
+/// One thread's connections.
+struct Driver {
+    outcome: Outcome,
+    in_flight: usize,
+    /// The time that counts; nothing is begun after its end.
+    measured: Range<Instant>,
+    /// Batches after which a connection stops.
+    batches_max: u64,
     input: Vec<u8>,
 }
 
-impl<'a> Driver<'a> {
-    fn new(
-        connections: Vec<Connection>,
-        load: Load,
-        window: Option<(Instant, Instant)>,
-        has_failed: &'a AtomicBool,
-    ) -> Self {
+impl Driver {
+    fn new(load: Load, begun: Instant) -> Self {
+        /// Longer than any load by number.
+        const NO_END: Duration = Duration::from_secs(24 * 60 * 60);
+        let (measured, batches_max) = match load.until {
+            Until::Time { warm_up, measured } => {
+                let from = begun + warm_up;
+                (from..from + measured, u64::MAX)
+            }
+            Until::Batches(batches) => (begun..begun + NO_END, batches),
+        };
         Self {
-            connections,
-            load,
-            window,
-            has_failed,
-            tally: Tally {
-                operations: 0,
-                operations_in_all: 0,
-                latency_nanos: latencies(),
-            },
+            outcome: Outcome::new(),
+            in_flight: load.in_flight,
+            measured,
+            batches_max,
             input: vec![0; READ_BYTES],
         }
     }
 
-    fn drive(mut self) -> Result<(Tally, Vec<Connection>), Error> {
-        let driven = match self.connections.as_slice() {
-            [_] => self.drive_one(),
-            _ => self.drive_many(),
-        };
-        if driven.is_err() {
-            self.has_failed.store(true, Ordering::Relaxed);
-        }
-        driven.map(|()| (self.tally, self.connections))
-    }
-
-    fn drive_one(&mut self) -> Result<(), Error> {
-        let connection = &mut self.connections[0];
-        let blocking = |stream: &TcpStream| {
-            stream.set_nonblocking(false)?;
-            stream.set_read_timeout(Some(Duration::from_secs(PATIENCE_SECS)))
-        };
-        blocking(&connection.stream).map_err(Error::io("make a socket block"))?;
-        connection
-            .ask(self.load.in_flight, Instant::now())
-            .map_err(Error::io("send"))?;
-        while self.read(0)? {}
-        Ok(())
-    }
-
-    fn drive_many(&mut self) -> Result<(), Error> {
-        const EVENTS_MAX: usize = 512;
-        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|e| failed("epoll", e))?;
-        for (number, connection) in self.connections.iter_mut().enumerate() {
-            let nonblocking = connection.stream.set_nonblocking(true);
-            nonblocking.map_err(Error::io("make a socket nonblocking"))?;
+    fn drive(mut self) -> Result<Outcome, Error> {
+        let failed = |errno: rustix::io::Errno| Error::io("epoll")(errno.into());
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed)?;
+        for (number, connection) in self.outcome.connections.iter_mut().enumerate() {
             let data = EventData::new_u64(number as u64);
-            epoll::add(&epoll, &connection.stream, data, EventFlags::IN)
-                .map_err(|e| failed("epoll", e))?;
+            epoll::add(&epoll, &connection.stream, data, EVENTS).map_err(failed)?;
+            connection.ask(self.in_flight, Instant::now())?;
         }
-        for number in 0..self.connections.len() {
-            let asked = self.connections[number].ask(self.load.in_flight, Instant::now());
-            asked.map_err(Error::io("send"))?;
-            self.watch(&epoll, number)?;
-        }
-        let mut busy = self.connections.len();
+        let mut busy = self.outcome.connections.len();
         let mut events = Vec::with_capacity(EVENTS_MAX);
-        let patience = Timespec {
-            tv_sec: PATIENCE_SECS as i64,
+        let silence = Timespec {
+            tv_sec: SILENCE_SECS as i64,
             tv_nsec: 0,
         };
         while busy > 0 {
             events.clear();
-            match epoll::wait(
-                &epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                Some(&patience),
-            ) {
-                Ok(0) => return Err(silent()),
+            let room = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&epoll, room, Some(&silence)) {
+                Ok(0) => {
+                    let who = "the load generator".to_owned();
+                    let secs = SILENCE_SECS;
+                    return Err(Error::Silent { who, secs });
+                }
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(failed("epoll", error)),
-            }
-            if self.has_failed.load(Ordering::Relaxed) {
-                return Ok(());
+                Err(errno) => return Err(failed(errno)),
             }
             for event in &events {
                 let number = event.data.u64() as usize;
-                let flags = event.flags;
-                if self.connections[number].has_unsent() {
-                    let sent = self.connections[number].send();
-                    sent.map_err(Error::io("send"))?;
-                }
-                if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR)
-                    && !self.read(number)?
-                {
+                self.outcome.connections[number].send()?;
+                if !self.read(number)? {
                     busy -= 1;
                 }
-                self.watch(&epoll, number)?;
             }
         }
-        Ok(())
+        Ok(self.outcome)
     }
 
-    /// Has epoll watch for room to write while something is unsent, and only then.
-    fn watch(&mut self, epoll: &OwnedFd, number: usize) -> Result<(), Error> {
-        let connection = &mut self.connections[number];
-        if connection.has_unsent() == connection.wants_to_write {
-            return Ok(());
-        }
-        connection.wants_to_write = connection.has_unsent();
-        let flags = match connection.wants_to_write {
-            true => EventFlags::IN | EventFlags::OUT,
-            false => EventFlags::IN,
-        };
-        let data = EventData::new_u64(number as u64);
-        epoll::modify(epoll, &connection.stream, data, flags).map_err(|e| failed("epoll", e))
-    }
-
-    /// Reads once, checks the replies that are whole, and asks anew when all have come. `false`
-    /// when this connection is done.
+    /// Reads what has arrived, checks the replies that are whole, and asks anew when all have come.
+    /// `false` when this connection is done.
     fn read(&mut self, number: usize) -> Result<bool, Error> {
-        let is_alone = self.connections.len() == 1;
-        let connection = &mut self.connections[number];
-        let bytes = loop {
+        let connection = &mut self.outcome.connections[number];
+        loop {
             match (&connection.stream).read(&mut self.input) {
                 Ok(0) => return Err(Error::io("read")(ErrorKind::UnexpectedEof.into())),
-                Ok(bytes) => break bytes,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // From a blocking socket, that of a thread's only connection, this is its timeout.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return match is_alone {
-                        true => Err(silent()),
-                        false => Ok(true),
-                    };
+                Ok(bytes) => {
+                    connection.replies.extend_from_slice(&self.input[..bytes]);
+                    // A read that is not full has emptied the socket (epoll(7)).
+                    if bytes < self.input.len() {
+                        break;
+                    }
                 }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::io("read")(error)),
             }
-        };
+        }
+        if connection.replies.is_empty() {
+            return Ok(true);
+        }
         let now = Instant::now();
-        let whole: &[u8] = match connection.rest.as_slice() {
-            [] => &self.input[..bytes],
-            _ => {
-                connection.rest.extend_from_slice(&self.input[..bytes]);
-                &connection.rest
-            }
-        };
         let nanos = now.duration_since(connection.asked).as_nanos() as u64;
-        let mut checked = 0;
-        let mut finished = 0;
-        while connection.awaited > 0 {
-            let Some(reply) = connection.talk.check(&whole[checked..])? else {
-                break;
-            };
-            checked += reply.bytes;
-            connection.awaited -= 1;
-            finished += u64::from(reply.finishes);
-        }
-        let left = whole.len() - checked;
-        if connection.awaited == 0 && left > 0 {
-            let got = &whole[checked..];
-            return Err(crate::conversation::Wrong::new("no more bytes", got).into());
-        }
-        match connection.rest.is_empty() {
-            true => connection
-                .rest
-                .extend_from_slice(&self.input[checked..bytes]),
-            false => drop(connection.rest.drain(..checked)),
-        }
-        if finished > 0 {
-            connection.finished_some = true;
-            self.tally.operations_in_all += finished;
-            let counts = self
-                .window
-                .is_none_or(|(from, to)| (from..to).contains(&now));
-            if counts {
-                self.tally.operations += finished;
-                self.tally
-                    .latency_nanos
-                    .saturating_record_n(nanos, finished);
-            }
+        let completed = connection.check_replies()?;
+        self.outcome.operations_in_all += completed;
+        if self.measured.contains(&now) {
+            self.outcome.operations += completed;
+            let latencies = &mut self.outcome.latency_nanos;
+            latencies.saturating_record_n(nanos, completed);
         }
         if connection.awaited > 0 {
             return Ok(true);
         }
         connection.batches += 1;
-        let is_over = match (self.load.until, self.window) {
-            (Until::Batches(batches), _) => connection.batches >= batches,
-            (Until::Time { .. }, Some((_, to))) => now >= to,
-            (Until::Time { .. }, None) => true,
-        };
+        let is_over = connection.batches >= self.batches_max || now >= self.measured.end;
         if is_over && connection.talk.may_stop() {
             return Ok(false);
         }
-        let asked = connection.ask(self.load.in_flight, now);
-        asked.map_err(Error::io("send"))?;
+        connection.ask(self.in_flight, now)?;
         Ok(true)
-    }
-}
-
-fn failed(what: &str, errno: rustix::io::Errno) -> Error {
-    Error::io(what)(errno.into())
-}
-
-fn silent() -> Error {
-    Error::Silent {
-        who: "the load generator".to_owned(),
-        secs: PATIENCE_SECS,
     }
 }

@@ -1,8 +1,8 @@
 //! Starting servers, and ending them whatever happens.
 //!
 //! Each server leads a process group of its own: so Ctrl-C reaches the bench alone, and nginx ends
-//! together with its workers. A server is ended when its [`Process`] is dropped; on a signal all
-//! are, and the temporary folder goes too.
+//! together with its workers. A server ends when its [`Process`] is dropped. On a signal all are
+//! killed, and the temporary folder is removed.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ use signal_hook::iterator::Signals;
 
 use crate::error::Error;
 
-/// How long a server may take to listen.
+/// How long a server may take to listen, in seconds.
 const START_SECS: u64 = 60;
 
 /// How long a server may take to end on SIGTERM before it is killed.
@@ -85,7 +85,7 @@ const OURS: [&str; 5] = [
 /// Where our servers are, if not beside the bench.
 static OTHER_BUILD: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Has servers of ours that are started from now on be those in this folder.
+/// Makes the servers of ours that are started from now on be those in this folder.
 pub fn use_programs_in(folder: &Path) {
     let mut other = OTHER_BUILD.lock().unwrap_or_else(PoisonError::into_inner);
     *other = Some(folder.to_owned());
@@ -102,10 +102,7 @@ pub fn own_folder() -> Result<PathBuf, Error> {
 
 /// A program's path. Ours are beside the bench or in the folder of another build, the others where
 /// the system has them.
-///
-/// # Errors
-/// [`Error::Missing`] or [`Error::NotBuilt`] if there is none.
-pub fn find(name: &'static str) -> Result<PathBuf, Error> {
+fn find(name: &'static str) -> Result<PathBuf, Error> {
     if OURS.contains(&name) {
         let other = OTHER_BUILD.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = match &*other {
@@ -120,14 +117,14 @@ pub fn find(name: &'static str) -> Result<PathBuf, Error> {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    // Not in everybody's PATH.
+    // Not everybody has these in PATH.
     folders.extend(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
     let mut candidates = folders.into_iter().map(|folder| folder.join(name));
     let found = candidates.find(|path| path.is_file());
     found.ok_or(Error::Missing(name))
 }
 
-/// A loopback address that nobody listens on. Its port is below those from which connections are
+/// A loopback address that no server listens on. Its port is below those from which connections are
 /// made, so that none of them takes it before the server does.
 ///
 /// # Errors
@@ -146,9 +143,8 @@ pub fn free_addr() -> Result<SocketAddrV4, Error> {
             return Ok(addr);
         }
     }
-    Err(Error::io("find a free port")(
-        io::ErrorKind::AddrInUse.into(),
-    ))
+    let none = io::ErrorKind::AddrInUse.into();
+    Err(Error::io("find a free port")(none))
 }
 
 /// A server. Dropping it ends it: SIGTERM, and SIGKILL if that is not enough.
@@ -156,65 +152,93 @@ pub fn free_addr() -> Result<SocketAddrV4, Error> {
 pub struct Process {
     child: Child,
     pid: Pid,
+    addr: SocketAddrV4,
     command: String,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts a program, its output going to a file in `dir`. `shown` is how a person should read
-    /// its arguments: `PORT` and `DIR` instead of this machine's.
+    /// Starts a server whose port is `PORT` in `args` and whose folder is `DIR`, and waits until it
+    /// listens.
     ///
     /// # Errors
-    /// If it cannot be started.
-    pub fn start(
+    /// If it is not installed, or ends instead.
+    pub fn start(program: &'static str, args: &[&str], dir: &Path) -> Result<Self, Error> {
+        let mut process = Self::spawn(program, args, dir, free_addr()?, Stdio::null())?;
+        process.connect()?;
+        Ok(process)
+    }
+
+    /// The same without waiting, on this address, and with this standard input. Its output goes to a
+    /// file in `dir`.
+    ///
+    /// # Errors
+    /// If it is not installed.
+    pub fn spawn(
         program: &'static str,
-        args: &[OsString],
+        args: &[&str],
         dir: &Path,
+        addr: SocketAddrV4,
         input: Stdio,
-        shown: &str,
     ) -> Result<Self, Error> {
-        let path = find(program)?;
-        let shown = format!("{program} {shown}");
+        let quoted = args
+            .iter()
+            .map(|arg| if arg.is_empty() { "''" } else { arg });
+        let shown: Vec<&str> = [program].into_iter().chain(quoted).collect();
+        let shown = shown.join(" ");
+        let (port, folder) = (addr.port().to_string(), dir.to_string_lossy());
+        let fill = |arg: &&str| arg.replace("PORT", &port).replace("DIR", &folder).into();
+        let filled: Vec<OsString> = args.iter().map(fill).collect();
         let log = dir.join("log");
-        let output = File::create(&log).map_err(Error::io(shown.as_str()))?;
-        let mut command = Command::new(path);
-        let errors = output.try_clone().map_err(Error::io(shown.as_str()))?;
-        command.args(args).current_dir(dir).stdin(input);
+        let failed = || Error::io(shown.as_str());
+        let output = File::create(&log).map_err(failed())?;
+        let errors = output.try_clone().map_err(failed())?;
+        let mut command = Command::new(find(program)?);
+        command.args(filled).current_dir(dir).stdin(input);
         command.stdout(output).stderr(errors).env_remove("RUST_LOG");
         command.process_group(0);
         let mut left_behind = left_behind();
-        let child = command.spawn().map_err(Error::io(shown.as_str()))?;
+        let child = command.spawn().map_err(failed())?;
         let pid = Pid::from_child(&child);
         left_behind.groups.push(pid);
         drop(left_behind);
         Ok(Self {
             child,
             pid,
+            addr,
             command: shown,
             log,
         })
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddrV4 {
+        self.addr
     }
 
-    /// Its command line, without the machine's paths.
-    pub fn command(&self) -> &str {
-        &self.command
+    /// The memory it has now (`VmRSS`), in bytes.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn resident_bytes(&self) -> Result<u64, Error> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(&path).map_err(Error::io(path.as_str()))?;
+        let field = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = field.and_then(|value| value.split_whitespace().next()?.parse().ok());
+        let kib: u64 = kib.ok_or_else(|| Error::io(path)(io::ErrorKind::InvalidData.into()))?;
+        Ok(kib * 1024)
     }
 
     /// Connects as soon as it listens.
     ///
     /// # Errors
     /// If it ends instead, or takes longer than a minute.
-    pub fn connect(&mut self, addr: SocketAddrV4) -> Result<TcpStream, Error> {
+    pub fn connect(&mut self) -> Result<TcpStream, Error> {
         let deadline = Instant::now() + Duration::from_secs(START_SECS);
         let mut pause = Duration::from_micros(500);
         loop {
             // No event tells that another process has begun to listen.
-            match TcpStream::connect(addr) {
+            match TcpStream::connect(self.addr) {
                 Ok(stream) => return Ok(stream),
                 Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => {
                     return Err(Error::io(self.command.as_str())(error));
@@ -238,14 +262,13 @@ impl Process {
         }
     }
 
-    /// Waits for it to end by itself. `true` if it ended with 0.
+    /// Waits for it to end by itself.
     ///
     /// # Errors
     /// If it cannot be waited for.
-    pub fn wait(mut self) -> Result<bool, Error> {
+    pub fn wait(mut self) -> Result<(), Error> {
         let status = self.child.wait();
-        let status = status.map_err(Error::io(self.command.as_str()))?;
-        Ok(status.success())
+        status.map(drop).map_err(Error::io(self.command.as_str()))
     }
 
     fn end_of_log(&self) -> String {
@@ -292,9 +315,11 @@ mod tests {
     #[test]
     fn a_process_ends_when_it_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let args = ["600"].map(OsString::from);
-        let process = Process::start("sleep", &args, dir.path(), Stdio::null(), "600").unwrap();
-        let pid = process.pid();
+        let addr = free_addr().unwrap();
+        let sleep = Process::spawn("sleep", &["600"], dir.path(), addr, Stdio::null());
+        let process = sleep.unwrap();
+        let pid = process.child.id();
+        assert!(process.resident_bytes().is_ok());
         assert!(Path::new(&format!("/proc/{pid}")).exists());
         drop(process);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());

@@ -1,23 +1,15 @@
-//! What a connection says and what it must hear: one file a protocol.
+//! What a connection of the load says, and what it must be told.
 //!
-//! The generator knows nothing of protocols. It asks a conversation for the next requests, sends
-//! them, and hands back what arrives; the conversation checks it to the last byte.
+//! The generator knows no protocol. It asks a conversation for the next requests, sends them, and
+//! hands over what arrives; the conversation checks it to the last byte.
 
-mod beanstalk;
 mod fixed;
-mod http;
-mod messages;
 mod queue;
-mod redis;
 
-use std::fmt;
+use thiserror::Error;
 
-pub use beanstalk::BeanstalkTalk;
-pub use fixed::FixedTalk;
-pub use http::HttpTalk;
-pub use messages::{BODY_BYTES, Ledger, Messages};
-pub use queue::QueueTalk;
-pub use redis::RedisTalk;
+pub use fixed::{FixedTalk, SameReply};
+pub use queue::{BODY, Dialect, QueueTalk, Work};
 
 /// One connection's requests and replies.
 pub trait Conversation: Send {
@@ -39,24 +31,25 @@ pub trait Conversation: Send {
 /// A right reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checked {
-    /// How many bytes of the input it took.
+    /// Its length, in bytes.
     pub bytes: usize,
-    /// Whether an operation is finished with it. (beanstalkd's `reserve` is only half of one.)
-    pub finishes: bool,
+    /// Whether it completes an operation. (beanstalkd's `reserve` is half of one.)
+    pub completes: bool,
 }
 
 impl Checked {
-    /// A reply of so many bytes that finishes an operation.
+    /// A reply of `bytes` bytes that completes an operation.
     pub fn operation(bytes: usize) -> Self {
         Self {
             bytes,
-            finishes: true,
+            completes: true,
         }
     }
 }
 
 /// A wrong reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("expected {want}, got '{got}'")]
 pub struct Wrong {
     want: &'static str,
     got: String,
@@ -66,40 +59,10 @@ impl Wrong {
     /// How much of a wrong reply is shown, in bytes.
     const SHOWN_BYTES: usize = 80;
 
-    /// `want` says what would have been right; `got` is what came, and may be longer.
+    /// `want` says what would have been right; `got` is what came, of which the beginning is shown.
     pub fn new(want: &'static str, got: &[u8]) -> Self {
         let shown = &got[..got.len().min(Self::SHOWN_BYTES)];
         let got = shown.escape_ascii().to_string();
         Self { want, got }
     }
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected {}, got '{}'", self.want, self.got)
-    }
-}
-
-/// What the connections of a queue do in turn. Each sends before it receives, so the queue is never
-/// empty when somebody receives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// Sends as many as are in flight, then receives as many.
-    SendAndReceive,
-    /// Only sends.
-    Fill,
-    /// Only receives.
-    Drain,
-}
-
-/// The first line of `input` without its `\r\n`, if it is there.
-fn line(input: &[u8]) -> Option<&[u8]> {
-    // The lines of Redis and beanstalkd are a few dozen bytes.
-    let end = input.windows(2).position(|two| two == b"\r\n")?;
-    Some(&input[..end])
-}
-
-/// The decimal number that `digits` are.
-fn number(digits: &[u8]) -> Option<u64> {
-    str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -1,87 +1,294 @@
-//! Our queue: framed `Send`, and `Receive` that forgets, as Redis' `LPOP` does.
+//! A queue: messages are sent, and as many are received. The same for our queue, Redis and
+//! beanstalkd, which differ in their bytes alone.
+//!
+//! Our receive is at-most-once, as `LPOP` is. Of beanstalkd `reserve` and `delete` together are one
+//! receive. A job's number is only known from the reply to `reserve`, so 16 in flight are 16
+//! `reserve`s, and when all are answered, 16 `delete`s; the time runs from the `reserve`.
 
 use proto::frame::{HEADER_BYTES, Message as _, starts_with_whole};
 use proto::queue::{Delivery, QueueName, Reply, Request};
 
-use super::messages::{BODY_BYTES, Messages};
-use super::{Checked, Conversation, Work, Wrong};
+use super::{Checked, Conversation, Wrong};
 
-/// A connection to our queue.
+/// The body of every message. No line break in it, so that a server's log stays readable.
+pub const BODY: &[u8; 100] =
+    b"The quick brown fox jumps over the lazy dog, again and again, and the dog sleeps on, here in the sun";
+
+/// Which server it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Ours, in frames.
+    Quartet,
+    /// Redis: `RPUSH` and `LPOP` on one list.
+    Redis,
+    /// beanstalkd.
+    Beanstalkd,
+}
+
+/// What a connection does in turn. Each sends before it receives, so the queue is never empty when
+/// a connection receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Sends as many as are in flight, then receives as many.
+    SendAndReceive,
+    /// Only sends.
+    Fill,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Send,
+    Receive,
+    Delete,
+}
+
+impl Dialect {
+    fn steps(self, work: Work) -> &'static [Step] {
+        match (work, self) {
+            (Work::Fill, _) => &[Step::Send],
+            (Work::SendAndReceive, Self::Beanstalkd) => &[Step::Send, Step::Receive, Step::Delete],
+            (Work::SendAndReceive, Self::Quartet | Self::Redis) => &[Step::Send, Step::Receive],
+        }
+    }
+
+    fn send(self) -> Vec<u8> {
+        match self {
+            Self::Redis => {
+                let head = b"*3\r\n$5\r\nRPUSH\r\n$7\r\ndefault\r\n$100\r\n";
+                [head, &BODY[..], b"\r\n"].concat()
+            }
+            // Priority, delay and time to run (s), and the length (bytes).
+            Self::Beanstalkd => [b"put 0 0 3600 100\r\n", &BODY[..], b"\r\n"].concat(),
+            Self::Quartet => {
+                let request = Request::Send {
+                    queue: QueueName::DEFAULT,
+                    delay_millis: 0,
+                    body: BODY,
+                };
+                let mut send = Vec::new();
+                request.encode(&mut send);
+                send
+            }
+        }
+    }
+
+    fn receive(self) -> Vec<u8> {
+        match self {
+            Self::Redis => b"*2\r\n$4\r\nLPOP\r\n$7\r\ndefault\r\n".to_vec(),
+            Self::Beanstalkd => b"reserve\r\n".to_vec(),
+            Self::Quartet => {
+                let request = Request::Receive {
+                    queue: QueueName::DEFAULT,
+                    wait_millis: 0,
+                    delivery: Delivery::AtMostOnce,
+                };
+                let mut receive = Vec::new();
+                request.encode(&mut receive);
+                receive
+            }
+        }
+    }
+}
+
+/// A connection to a queue.
 pub struct QueueTalk {
-    messages: Messages,
-    work: Work,
-    sending: bool,
-    /// A `Send` without its body, which is the last field.
+    dialect: Dialect,
+    steps: &'static [Step],
+    /// The step that is under way.
+    step: usize,
     send: Vec<u8>,
     receive: Vec<u8>,
+    /// Jobs that beanstalkd has reserved for this connection.
+    reserved: Vec<u64>,
 }
 
 impl QueueTalk {
     /// A new connection's conversation.
-    pub fn new(messages: Messages, work: Work) -> Self {
-        let mut send = Vec::new();
-        let mut receive = Vec::new();
-        let queue = QueueName::DEFAULT;
-        let body = &[0; BODY_BYTES];
-        let request = Request::Send {
-            queue,
-            delay_millis: 0,
-            body,
-        };
-        request.encode(&mut send);
-        send.truncate(send.len() - BODY_BYTES);
-        let request = Request::Receive {
-            queue,
-            wait_millis: 0,
-            delivery: Delivery::AtMostOnce,
-        };
-        request.encode(&mut receive);
+    pub fn new(dialect: Dialect, work: Work) -> Self {
+        let steps = dialect.steps(work);
         Self {
-            messages,
-            work,
-            sending: false,
-            send,
-            receive,
+            dialect,
+            steps,
+            step: steps.len() - 1,
+            send: dialect.send(),
+            receive: dialect.receive(),
+            reserved: Vec::new(),
         }
+    }
+
+    fn check_frame(&self, input: &[u8]) -> Result<Option<Checked>, Wrong> {
+        if !starts_with_whole(input) {
+            return Ok(None);
+        }
+        let length = u32::from_be_bytes([input[0], input[1], input[2], input[3]]) as usize;
+        let bytes = HEADER_BYTES - 1 + length;
+        let payload = input.get(HEADER_BYTES..bytes);
+        let payload = payload.ok_or_else(|| Wrong::new("a frame", input))?;
+        match (Reply::decode(input[4], payload), self.steps[self.step]) {
+            (Ok(Reply::Stored { .. }), Step::Send) => {}
+            (Ok(Reply::Message { body, .. }), Step::Receive) if body == BODY => {}
+            (_, Step::Send | Step::Receive | Step::Delete) => {
+                return Err(Wrong::new("a queue's reply", input));
+            }
+        }
+        Ok(Some(Checked::operation(bytes)))
+    }
+
+    fn check_line(&mut self, input: &[u8]) -> Result<Option<Checked>, Wrong> {
+        // The lines of Redis and beanstalkd are a few dozen bytes.
+        let Some(end) = input.windows(2).position(|two| two == b"\r\n") else {
+            return Ok(None);
+        };
+        let (line, bytes) = (&input[..end], end + 2);
+        let is_beanstalkd = self.dialect == Dialect::Beanstalkd;
+        match self.steps[self.step] {
+            Step::Send => {
+                let (prefix, want): (&[u8], _) = match is_beanstalkd {
+                    true => (b"INSERTED ", "INSERTED ID"),
+                    // The length of the list.
+                    false => (b":", "a length of the list"),
+                };
+                match line.strip_prefix(prefix).and_then(number) {
+                    Some(1..) => Ok(Some(Checked::operation(bytes))),
+                    Some(0) | None => Err(Wrong::new(want, input)),
+                }
+            }
+            Step::Receive => {
+                if is_beanstalkd {
+                    let id = line.strip_prefix(b"RESERVED ");
+                    let id = id.and_then(|rest| rest.strip_suffix(b" 100"));
+                    let id = id.and_then(number);
+                    let id = id.ok_or_else(|| Wrong::new("RESERVED ID 100", input))?;
+                    return self.check_body(input, bytes, Some(id));
+                }
+                match line {
+                    b"$100" => self.check_body(input, bytes, None),
+                    _ => Err(Wrong::new("a message of 100 bytes", input)),
+                }
+            }
+            Step::Delete if line == b"DELETED" => Ok(Some(Checked::operation(bytes))),
+            Step::Delete => Err(Wrong::new("DELETED", input)),
+        }
+    }
+
+    /// Checks the body behind a line, which ends at `start`.
+    fn check_body(
+        &mut self,
+        input: &[u8],
+        start: usize,
+        reserved: Option<u64>,
+    ) -> Result<Option<Checked>, Wrong> {
+        let bytes = start + BODY.len() + 2;
+        let Some(body) = input.get(start..bytes) else {
+            return Ok(None);
+        };
+        if body.strip_suffix(b"\r\n") != Some(BODY) {
+            return Err(Wrong::new("the message that was sent", body));
+        }
+        self.reserved.extend(reserved);
+        Ok(Some(Checked {
+            bytes,
+            completes: reserved.is_none(),
+        }))
     }
 }
 
 impl Conversation for QueueTalk {
     fn ask(&mut self, in_flight: usize, out: &mut Vec<u8>) {
-        self.sending = match self.work {
-            Work::SendAndReceive => !self.sending,
-            Work::Fill => true,
-            Work::Drain => false,
-        };
-        for _ in 0..in_flight {
-            if self.sending {
-                out.extend_from_slice(&self.send);
-                self.messages.put_next(out);
-            } else {
-                out.extend_from_slice(&self.receive);
+        self.step = (self.step + 1) % self.steps.len();
+        match self.steps[self.step] {
+            Step::Send => (0..in_flight).for_each(|_| out.extend_from_slice(&self.send)),
+            Step::Receive => (0..in_flight).for_each(|_| out.extend_from_slice(&self.receive)),
+            Step::Delete => {
+                for id in self.reserved.drain(..) {
+                    out.extend_from_slice(format!("delete {id}\r\n").as_bytes());
+                }
             }
         }
     }
 
     fn check(&mut self, input: &[u8]) -> Result<Option<Checked>, Wrong> {
-        if !starts_with_whole(input) {
-            return Ok(None);
+        match self.dialect {
+            Dialect::Quartet => self.check_frame(input),
+            Dialect::Redis | Dialect::Beanstalkd => self.check_line(input),
         }
-        let length = u32::from_be_bytes([input[0], input[1], input[2], input[3]]) as usize;
-        let bytes = 4 + length;
-        let reply = match input.get(HEADER_BYTES..bytes) {
-            Some(payload) => Reply::decode(input[4], payload),
-            None => return Err(Wrong::new("a frame", input)),
-        };
-        match reply {
-            Ok(Reply::Stored { .. }) if self.sending => {}
-            Ok(Reply::Message { body, .. }) if !self.sending => self.messages.check(body)?,
-            _ => return Err(Wrong::new("a queue's reply", input)),
-        }
-        Ok(Some(Checked::operation(bytes)))
     }
 
     fn may_stop(&self) -> bool {
-        self.work != Work::SendAndReceive || !self.sending
+        self.step == self.steps.len() - 1
+    }
+}
+
+/// The decimal number that `digits` are.
+fn number(digits: &[u8]) -> Option<u64> {
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(dialect: Dialect) -> QueueTalk {
+        QueueTalk::new(dialect, Work::SendAndReceive)
+    }
+
+    /// What it sends next.
+    fn ask(talk: &mut QueueTalk) -> Vec<u8> {
+        let mut asked = Vec::new();
+        talk.ask(1, &mut asked);
+        asked
+    }
+
+    #[track_caller]
+    fn check_prefixes(talk: &mut QueueTalk, reply: &[u8]) {
+        for end in 0..reply.len() {
+            assert_eq!(talk.check(&reply[..end]), Ok(None), "{end} bytes");
+        }
+    }
+
+    #[test]
+    fn replies_in_pieces_and_wrong_ones() {
+        let mut talk = start(Dialect::Redis);
+        assert!(ask(&mut talk).ends_with(&[&BODY[..], b"\r\n"].concat()));
+        assert_eq!(talk.check(b":1"), Ok(None));
+        assert_eq!(talk.check(b":1\r\n"), Ok(Some(Checked::operation(4))));
+        assert!(talk.check(b":0\r\n").is_err());
+        assert!(talk.check(b"-ERR no\r\n").is_err());
+        assert!(!talk.may_stop());
+        ask(&mut talk);
+        let reply = [b"$100\r\n", &BODY[..], b"\r\n"].concat();
+        check_prefixes(&mut talk, &reply);
+        let whole = Checked::operation(reply.len());
+        assert_eq!(talk.check(&reply), Ok(Some(whole)));
+        assert!(talk.check(b"$-1\r\n").is_err());
+        let damaged = reply.to_ascii_uppercase();
+        assert!(talk.check(&damaged).is_err());
+        assert!(talk.may_stop());
+    }
+
+    #[test]
+    fn a_job_is_put_reserved_and_deleted() {
+        let mut talk = start(Dialect::Beanstalkd);
+        assert!(ask(&mut talk).ends_with(&[&BODY[..], b"\r\n"].concat()));
+        assert_eq!(talk.check(b"INSERTED 7"), Ok(None));
+        let put = Ok(Some(Checked::operation(12)));
+        assert_eq!(talk.check(b"INSERTED 7\r\n"), put);
+        assert!(talk.check(b"BURIED 7\r\n").is_err());
+
+        ask(&mut talk);
+        let reply = [b"RESERVED 7 100\r\n", &BODY[..], b"\r\n"].concat();
+        check_prefixes(&mut talk, &reply);
+        let half = Checked {
+            bytes: reply.len(),
+            completes: false,
+        };
+        assert_eq!(talk.check(&reply), Ok(Some(half)));
+        assert!(!talk.may_stop());
+
+        assert_eq!(ask(&mut talk), b"delete 7\r\n");
+        let deleted = Ok(Some(Checked::operation(9)));
+        assert_eq!(talk.check(b"DELETED\r\n"), deleted);
+        assert!(talk.check(b"NOT_FOUND\r\n").is_err());
+        assert!(talk.may_stop());
     }
 }

@@ -1,0 +1,214 @@
+//! Queues: ours, Redis and beanstalkd under load, and ours with ten thousand connections and a
+//! million messages.
+
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proto::frame::Message as _;
+use proto::queue::{Delivery, QueueName, Reply, Request};
+
+use crate::contestant::{Contestant, Lab, Sample, require_descriptors, rounds};
+use crate::conversation::{BODY, Dialect, QueueTalk, Work};
+use crate::error::Error;
+use crate::frames::Frames;
+use crate::load::{self, Load, Outcome, Until};
+use crate::process::{Process, free_addr};
+use crate::rows::Clients;
+use crate::served::{NewTalk, Served};
+
+/// How many connections a crowd is.
+pub const CROWD: usize = 10_000;
+
+/// How many messages are many.
+pub const MANY: u64 = 1_000_000;
+
+/// Descriptors that the bench and a server need besides a crowd.
+const DESCRIPTORS_SPARE: usize = 400;
+
+/// A program and its arguments.
+type CommandLine = (&'static str, &'static [&'static str]);
+
+const OURS: CommandLine = ("queue-server", &["PORT", "TCP"]);
+const OURS_DURABLE: CommandLine = ("queue-server", &["PORT", "TCP", "--data", "DIR/queue.db"]);
+const OURS_CROWDED: CommandLine = (
+    "queue-server",
+    &["PORT", "TCP", "--max-connections", "10300"],
+);
+
+fn command_line(dialect: Dialect, is_durable: bool) -> CommandLine {
+    match (dialect, is_durable) {
+        (Dialect::Quartet, false) => OURS,
+        (Dialect::Quartet, true) => OURS_DURABLE,
+        (Dialect::Redis, false) => ("redis-server", REDIS),
+        (Dialect::Redis, true) => ("redis-server", REDIS_DURABLE),
+        (Dialect::Beanstalkd, false) => ("beanstalkd", &["-l", "127.0.0.1", "-p", "PORT"]),
+        (Dialect::Beanstalkd, true) => (
+            "beanstalkd",
+            &["-l", "127.0.0.1", "-p", "PORT", "-b", "DIR", "-f0"],
+        ),
+    }
+}
+
+#[rustfmt::skip]
+const REDIS: &[&str] = &[
+    "--port", "PORT", "--bind", "127.0.0.1", "--dir", "DIR", "--save", "", "--appendonly", "no",
+];
+
+#[rustfmt::skip]
+const REDIS_DURABLE: &[&str] = &[
+    "--port", "PORT", "--bind", "127.0.0.1", "--dir", "DIR", "--save", "",
+    "--appendonly", "yes", "--appendfsync", "always",
+];
+
+/// Makes conversations with a queue.
+pub fn queue_talk(dialect: Dialect, work: Work) -> NewTalk {
+    Box::new(move || Box::new(QueueTalk::new(dialect, work)))
+}
+
+/// A queue under load.
+///
+/// # Errors
+/// If it is not installed or cannot be started.
+pub fn queue(
+    lab: &Lab,
+    clients: Clients,
+    dialect: Dialect,
+    is_durable: bool,
+) -> Result<Box<dyn Contestant>, Error> {
+    let dir = lab.dir()?;
+    let (program, args) = command_line(dialect, is_durable);
+    let process = Process::start(program, args, dir.path())?;
+    let talk = queue_talk(dialect, Work::SendAndReceive);
+    let served = Served::new(lab, clients, process, talk, dir);
+    Ok(Box::new(served))
+}
+
+/// Our queue under load, beside a crowd of idle connections.
+///
+/// # Errors
+/// If it cannot be started, or descriptors are too few.
+pub fn queue_beside_crowd(lab: &Lab, clients: Clients) -> Result<Box<dyn Contestant>, Error> {
+    let (program, args) = OURS_CROWDED;
+    let dir = lab.dir()?;
+    let process = Process::start(program, args, dir.path())?;
+    let crowd = connect_crowd(&process, 2)?;
+    let talk = queue_talk(Dialect::Quartet, Work::SendAndReceive);
+    let mut served = Served::new(lab, clients, process, talk, dir);
+    served.idle = crowd.connections;
+    Ok(Box::new(served))
+}
+
+/// Connects a crowd in a burst; each connection has `batches` requests answered: after two it has
+/// sent and received a message, so that it had its buffers once.
+fn connect_crowd(process: &Process, batches: u64) -> Result<Outcome, Error> {
+    require_descriptors((CROWD + DESCRIPTORS_SPARE) as u64)?;
+    let load = Load {
+        connections: CROWD,
+        in_flight: 1,
+        threads: 1,
+        until: Until::Batches(batches),
+    };
+    let mut talk = queue_talk(Dialect::Quartet, Work::SendAndReceive);
+    load::run(process.addr(), load, &mut talk)
+}
+
+/// What is measured on a crowd. Each round has a new server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    /// How long it takes until each connection of a burst has its first reply, in seconds.
+    Burst,
+    /// The resident memory of an idle connection that has sent and received once, in KiB.
+    Idle,
+}
+
+/// A crowd of connections to our queue.
+///
+/// # Errors
+/// If no folder can be made.
+pub fn crowd(lab: &Lab, crowd: Crowd) -> Result<Box<dyn Contestant>, Error> {
+    let (program, args) = OURS_CROWDED;
+    let dir = lab.dir()?;
+    let path = dir.path().to_owned();
+    let round = move || {
+        let process = Process::start(program, args, &path)?;
+        let before = process.resident_bytes()?;
+        let value = match crowd {
+            Crowd::Burst => {
+                let outcome = connect_crowd(&process, 1)?;
+                // The server first: so that the closed connections do not keep our ports for a
+                // minute.
+                drop(process);
+                outcome.elapsed.as_secs_f64()
+            }
+            Crowd::Idle => {
+                let outcome = connect_crowd(&process, 2)?;
+                let bytes = least_resident_bytes(&process)?.saturating_sub(before);
+                drop(process);
+                drop(outcome);
+                bytes as f64 / 1024.0 / CROWD as f64
+            }
+        };
+        Ok(Sample::value(value))
+    };
+    Ok(rounds(None, dir, round))
+}
+
+/// Resident memory when it has stopped falling, in bytes: memory that is idle is given back late.
+fn least_resident_bytes(process: &Process) -> Result<u64, Error> {
+    const STEP: Duration = Duration::from_millis(1500);
+    loop {
+        let before = process.resident_bytes()?;
+        // No event tells that a process gives memory back.
+        thread::park_timeout(STEP);
+        if process.resident_bytes()? >= before {
+            return Ok(before);
+        }
+    }
+}
+
+/// How long our queue takes to start on a database of many messages, up to the first reply, in
+/// seconds.
+///
+/// # Errors
+/// If the database cannot be made.
+pub fn durable_start(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
+    const CONNECTIONS: usize = 8;
+    const IN_FLIGHT: usize = 125;
+    let (program, args) = OURS_DURABLE;
+    let dir = lab.dir()?;
+    let path = dir.path().to_owned();
+    let process = Process::start(program, args, &path)?;
+    let load = Load {
+        connections: CONNECTIONS,
+        in_flight: IN_FLIGHT,
+        threads: 1,
+        until: Until::Batches(MANY / (CONNECTIONS * IN_FLIGHT) as u64),
+    };
+    load::run(
+        process.addr(),
+        load,
+        &mut queue_talk(Dialect::Quartet, Work::Fill),
+    )?;
+    drop(process);
+    let round = move || {
+        let addr = free_addr()?;
+        let begun = Instant::now();
+        let mut process = Process::spawn(program, args, &path, addr, Stdio::null())?;
+        let mut frames = Frames::new(process.connect()?);
+        // It is not acknowledged, and returns to the queue.
+        frames.send(&Request::Receive {
+            queue: QueueName::DEFAULT,
+            wait_millis: 0,
+            delivery: Delivery::AtLeastOnce,
+        })?;
+        let kind = frames.read()?;
+        let elapsed = begun.elapsed();
+        match Reply::decode(kind, &frames.payload) {
+            Ok(Reply::Message { body, .. }) if body == BODY => {}
+            Ok(_) | Err(_) => return Err(frames.wrong("the oldest message")),
+        }
+        Ok(Sample::value(elapsed.as_secs_f64()))
+    };
+    Ok(rounds(None, dir, round))
+}
