@@ -253,7 +253,7 @@ fn a_download_that_is_cut_short_leaves_nothing() {
     check_lost(
         "{'success': True}\r\n\r\n",
         Then::Close,
-        "file-client: x: the reply is not HTTP",
+        "file-client: x: the server's answer makes no sense: the reply is not HTTP",
     );
     check_lost(
         &format!("{ok}Content-Length: x\r\n\r\n"),
@@ -506,7 +506,7 @@ fn a_download_that_loses_its_connection_goes_on_by_itself() {
     };
     let ran = get(&[20_000, 0, 1000, 30_000, u64::MAX]).expect(0);
     assert_eq!(
-        ran.stderr.matches("going on from there").count(),
+        ran.stderr.matches("; continuing after").count(),
         4,
         "{}",
         ran.stderr

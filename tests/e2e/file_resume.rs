@@ -117,7 +117,7 @@ fn a_download_that_fails_says_what_is_kept() {
     let ran = run_command(command(port, sides.here.path(), GET_PHOTO), b"").expect(3);
     let kept = fs::read(sides.here.path().join(PART)).unwrap().len();
     assert!((40_000..50_000).contains(&kept), "{kept}");
-    let want = format!("; {kept} bytes are kept, and --resume goes on from there\n");
+    let want = format!("; {kept} bytes are kept, and --resume continues from there\n");
     assert!(ran.stderr.ends_with(&want), "{}", ran.stderr);
     let start = "file-client: site/photoServer.jpg: the connection to the server was lost: ";
     let said = ran.stderr.lines().last().unwrap();
@@ -472,7 +472,7 @@ fn a_killed_upload_goes_on_where_it_was() {
 fn an_upload_that_fails_says_what_is_kept() {
     let sending = sending(&[Fate::Cut(100_000); 5]);
     let port = sending.depot.port;
-    let says = "; at least 400000 bytes are on the server, and --resume goes on from there\n";
+    let says = "; at least 400000 bytes are on the server, and --resume continues from there\n";
     check_says(port, sending.here.path(), SEND, 3, says);
     sending.check_kept();
     sending.depot.asked();

@@ -1,4 +1,4 @@
-//! A file of requests, one a line, each with its server.
+//! A batch: a file of requests, one a line, each with its server.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,8 +15,8 @@ use cli::{Endpoint, Exit, Failure, stream, unbracketed};
 use proto::http::request::host_field;
 
 use crate::progress::above_bars;
-use crate::source::BYTE_ORDER_MARK;
-use crate::{Client, Error, Input, Options, Transfer, quoting};
+use crate::source::{BYTE_ORDER_MARK, STDIN};
+use crate::{Client, Error, Input, Options, Transfer, shell_words};
 
 /// The longest batch, in bytes: a million lines.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
@@ -27,12 +27,12 @@ const SHAPE: &str = "a line is client_get PATH HOST [PORT] or client_post FILE H
 const BAD_PORT: &str =
     "the port is not a number from 0 to 65535, or a name with spaces is not in quotes";
 
-/// One line of a batch that asks for something.
+/// A line of a batch with a request.
 #[derive(Debug, PartialEq, Eq)]
 struct Line {
     /// Counted from 1.
     number: usize,
-    /// What it asks for; or a sentence that says what is wrong with it.
+    /// The request, or a sentence that says what is wrong with the line.
     request: Result<Request, &'static str>,
 }
 
@@ -44,9 +44,9 @@ struct Request {
     port: u16,
 }
 
-/// Reads all lines and then does what they say, `jobs` at once. One that fails says so, or that makes
-/// no sense, and the next is done. `defaults` is where a line finds its patience, and its port if it has none; the
-/// credentials among the options are for that server and no other.
+/// Reads all lines and then makes their requests, `jobs` at once. A line that fails or is malformed is
+/// logged, and does not stop the rest. `defaults` has the timeouts, and the port for lines without one.
+/// The credentials go to that server and to no other.
 ///
 /// # Errors
 /// If the file cannot be read; at the end, if any line failed.
@@ -58,12 +58,9 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let (path, text) = match file {
         Input::File(path) => (path.as_path(), File::open(path).and_then(read)),
-        Input::Stdin => (Path::new("standard input"), read(stream::input()?)),
+        Input::Stdin => (Path::new(STDIN), read(stream::input()?)),
     };
-    let text = text.map_err(|cause| Error::Read {
-        path: path.to_owned(),
-        cause,
-    })?;
+    let text = text.map_err(Error::read(path))?;
     let lines = parse(&text, defaults.port);
     let worker = Worker {
         lines: &lines,
@@ -96,18 +93,18 @@ fn read(input: impl Read) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// One of those that do the requests of a batch. Each has a connection of its own.
+/// A thread that makes requests of a batch, over a connection of its own.
 #[derive(Clone, Copy)]
 struct Worker<'a> {
     lines: &'a [Line],
-    /// The first line that nobody is at.
+    /// The first line that no worker has begun.
     next: &'a AtomicUsize,
     defaults: &'a Endpoint,
     options: &'a Options,
 }
 
 impl Worker<'_> {
-    /// Does lines until there are no more; returns the exit codes of those that failed.
+    /// Makes requests until no line is left; returns the exit codes of those that failed.
     fn run(self) -> Vec<Exit> {
         // Most batches stay with one server, and so with one connection.
         let mut client = Client::new(self.defaults.clone(), self.options.clone());
@@ -127,8 +124,8 @@ impl Worker<'_> {
                 client = self.client_for(request);
             }
             if let Err(error) = request.transfer.run(&mut client) {
-                let only = self.only_told(&error).unwrap_or_default();
-                above_bars(|| log::error!("Line {number}: {}{only}", with_causes(&error)));
+                let hint = self.credentials_hint(&error).unwrap_or_default();
+                above_bars(|| log::error!("Line {number}: {}{hint}", with_causes(&error)));
                 failures.push(error.exit());
             }
         }
@@ -147,9 +144,9 @@ impl Worker<'_> {
         Client::new(server, options)
     }
 
-    /// What is to be added to an error that says how a server is told who asks: another one is.
-    fn only_told(&self, error: &Error) -> Option<String> {
-        let is_untold = matches!(
+    /// What is added to an error that mentions `--auth-file`: it is for the default server.
+    fn credentials_hint(&self, error: &Error) -> Option<String> {
+        let is_anonymous = matches!(
             error,
             Error::Refused {
                 status: 401,
@@ -157,36 +154,33 @@ impl Worker<'_> {
                 ..
             }
         );
-        let told = host_field(&self.defaults.host, self.defaults.port);
-        (is_untold && self.options.credentials.is_some()).then(|| format!(", to {told} alone"))
+        let server = host_field(&self.defaults.host, self.defaults.port);
+        (is_anonymous && self.options.credentials.is_some()).then(|| format!(", to {server} alone"))
     }
 
-    /// The same on so many threads.
+    /// The same on N threads.
     fn run_with_others(self, jobs: usize) -> Vec<Exit> {
         thread::scope(|scope| {
             let start = |job| {
                 let thread = thread::Builder::new().name(format!("job-{job}"));
                 thread.spawn_scoped(scope, move || self.run())
             };
-            let mut threads = Vec::new();
-            for job in 1..=jobs {
-                match start(job) {
-                    Ok(thread) => threads.push(thread),
-                    Err(error) => {
-                        above_bars(|| log::warn!("Only {} jobs at once: {error}", job - 1));
-                        break;
-                    }
-                }
-            }
+            let start = |job| {
+                let only =
+                    |error| above_bars(|| log::warn!("Only {} jobs at once: {error}", job - 1));
+                start(job).map_err(only).ok()
+            };
+            let threads: Vec<_> = (1..=jobs).map_while(start).collect();
             let mut failures = match threads.is_empty() {
                 true => self.run(),
                 false => Vec::new(),
             };
             for thread in threads {
-                match thread.join() {
-                    Ok(more) => failures.extend(more),
-                    Err(panic) => panic::resume_unwind(panic),
-                }
+                failures.extend(
+                    thread
+                        .join()
+                        .unwrap_or_else(|cause| panic::resume_unwind(cause)),
+                );
             }
             failures
         })
@@ -208,7 +202,7 @@ fn parse_line(line: &[u8], port_default: u16) -> Result<Option<Request>, &'stati
     if line.is_empty() || line.starts_with(b"#") {
         return Ok(None);
     }
-    let mut words = quoting::words(line)?.into_iter();
+    let mut words = shell_words::split(line)?.into_iter();
     let (verb, file, host) = match (words.next(), words.next(), words.next()) {
         (Some(verb), Some(file), Some(host)) => (verb, file, host),
         _ => return Err(SHAPE),

@@ -1,4 +1,4 @@
-//! A client of the file server: its settings, and the requests that are no transfers.
+//! A client of the file server: its options, and the requests that transfer no file.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,32 +7,32 @@ use std::time::Duration;
 use cli::Endpoint;
 
 use crate::Error;
-use crate::auth::Credentials;
 use crate::connection::{Connection, Request, target};
+use crate::credentials::Credentials;
+use crate::escaped::escaped;
 use crate::list::{self, Entry, ListError};
 use crate::location::leads_to_folder;
-use crate::transfer::shown;
 
-/// How often a transfer is tried whose connection gets lost on the way.
+/// How often a transfer is tried if its connection is lost.
 pub(crate) const TRIES: u32 = 5;
 
 /// The pause between two tries.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Talks to one file server. It connects when it first has to, keeps the connection for as long as
-/// the server does, and then connects again.
+/// Talks to one file server. It connects when it has a request, keeps the connection for as long as the
+/// server does, and then connects again.
 ///
 /// ```no_run
 /// use std::ffi::OsStr;
 /// use std::path::Path;
 ///
 /// use cli::Endpoint;
-/// use file_client::{Client, Options};
+/// use file_client::{Client, Input, Options};
 ///
 /// let server = Endpoint::new("127.0.0.1", 8080);
 /// let mut client = Client::new(server, Options::default());
 /// client.download(OsStr::new("server/index.html"), Path::new("index.html"))?;
-/// client.upload(Path::new("photo.jpg"), OsStr::new("photos/photo.jpg"))?;
+/// client.upload(&Input::File("photo.jpg".into()), OsStr::new("photos/photo.jpg"), false)?;
 /// # Ok::<(), file_client::Error>(())
 /// ```
 pub struct Client {
@@ -40,17 +40,16 @@ pub struct Client {
     pub(crate) options: Options,
 }
 
-/// How a client goes about it.
+/// How a client transfers files.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Whether a transfer goes on where an earlier one with this option was cut off, and leaves
-    /// behind what is needed to go on when it is cut off itself. Otherwise a download that fails
-    /// leaves nothing, and an upload that fails begins anew.
+    /// Whether a transfer continues where an earlier one with this option was cut off, and keeps what
+    /// is needed to continue if it is cut off itself. Otherwise a download that fails leaves nothing,
+    /// and an upload that fails starts over.
     pub resume: bool,
-    /// Whether transfers that take a while show a bar on standard error, if that is a terminal.
+    /// Whether a transfer that takes a while shows a progress bar, if standard error is a terminal.
     pub show_progress: bool,
-    /// Who asks, if the server is to know. It is told with each request, in a form that whoever
-    /// sees the connection can read.
+    /// The user and the password that each request carries. They are not encrypted.
     pub credentials: Option<Credentials>,
 }
 
@@ -75,7 +74,7 @@ impl Client {
     pub fn head(&mut self, path: &OsStr) -> Result<Vec<(String, String)>, Error> {
         let reply = self.connection.ask(&Request::new("HEAD", path))?;
         if leads_to_folder(&target(path), &reply.head) {
-            return Err(Error::IsFolder(shown(path).to_string()));
+            return Err(Error::IsFolder(escaped(path).to_string()));
         }
         if reply.head.status != 200 {
             return Err(self.connection.refusal(path, reply));
@@ -86,12 +85,12 @@ impl Client {
         Ok(fields)
     }
 
-    /// Asks what stands in a folder, and hands out each entry as it comes. Returns whether the server
-    /// says that those are all; of a folder with very many, it leaves some out.
+    /// Asks for the list of a folder, and hands out each entry as it arrives. Returns whether the list
+    /// is complete: of a very large folder the server leaves some entries out.
     ///
     /// # Errors
-    /// If the server refuses or is lost, or has no list of that folder; and the first
-    /// that `each` returns.
+    /// If the server refuses or is lost, or has no list of that folder; and the first error of
+    /// `each`.
     pub fn list(
         &mut self,
         path: &OsStr,
@@ -101,7 +100,7 @@ impl Client {
         if !folder.as_bytes().ends_with(b"/") {
             folder.push("/");
         }
-        // By its name and not by `Accept` alone: a folder may have a page, too.
+        // By the query and not by `Accept` alone: a folder may have an index page.
         let request = Request::new("GET", &folder)
             .at(&format!("{}?json", target(&folder)))
             .with("Accept", "application/json");
@@ -110,12 +109,12 @@ impl Client {
             return Err(self.connection.refusal(path, reply));
         }
         if reply.head.field("content-type") != Some("application/json") {
-            return Err(Error::NoList(shown(path).to_string()));
+            return Err(Error::NoList(escaped(path).to_string()));
         }
         list::read(reply.body(), each).map_err(|error| match error {
-            ListError::Io(cause) => Error::lost(shown(path))(cause),
-            ListError::NotAList => Error::NoList(shown(path).to_string()),
-            ListError::TooLong => Error::ListTooLong(shown(path).to_string()),
+            ListError::Io(cause) => Error::lost(escaped(path))(cause),
+            ListError::NotAList => Error::NoList(escaped(path).to_string()),
+            ListError::TooLong => Error::ListTooLong(escaped(path).to_string()),
             ListError::Stopped(error) => error,
         })
     }

@@ -6,26 +6,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use cli::escape::{Escaped, EscapedBytes};
-use cli::{Endpoint, ServerStream, is_timeout};
+use cli::exit::with_causes;
+use cli::{Endpoint, ServerStream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use proto::http::request::{host_field, put_head};
 use proto::http::{Body, ResponseHead};
 
 use crate::Error;
-use crate::auth::Credentials;
+use crate::credentials::Credentials;
+use crate::escaped::escaped;
+use crate::peek::{has_answered, is_open};
 use crate::progress::above_bars;
 use crate::source::Content;
-use crate::transfer::shown;
-use crate::unread::{has_answered, is_open};
 
-/// So much of a reply's body is read for its first line, in bytes, if it is not a file.
+/// How much of a reply's body is read for its first line, in bytes.
 const SENTENCE_READ_MAX: u64 = 4096;
 
 /// The longest sentence of a server that is shown, in bytes.
 const SENTENCE_BYTES_MAX: usize = 200;
 
-/// Every byte of a path that does not stand for itself in a target (RFC 3986 section 2.3), but for
-/// the slash.
+/// The bytes of a path that are percent-encoded in a request target: all but the unreserved ones (RFC
+/// 3986 section 2.3) and the slash.
 const PATH_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -33,20 +34,20 @@ const PATH_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
-/// A request that is to be made.
+/// A request to be sent.
 pub(crate) struct Request<'a> {
     method: &'static str,
     target: String,
-    /// What the errors name.
+    /// What errors name.
     path: &'a OsStr,
     fields: Vec<(&'static str, String)>,
     content: Option<Content<'a>>,
-    /// Whether it can be made a second time when nobody knows what became of the first.
+    /// Whether it can be sent again when it is not known whether the first one was handled.
     can_repeat: bool,
 }
 
 impl<'a> Request<'a> {
-    /// A request for what stands at `path` on the server, without fields of its own.
+    /// A request for `path` on the server, without fields of its own.
     pub(crate) fn new(method: &'static str, path: &'a OsStr) -> Self {
         Self {
             method,
@@ -58,31 +59,31 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The same for another target, which is in origin-form already. Errors still name the path.
+    /// Goes to another target, which is in origin-form. Errors still name the path.
     pub(crate) fn at(mut self, target: &str) -> Self {
         target.clone_into(&mut self.target);
         self
     }
 
-    /// With one more field.
+    /// Adds a field.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
     }
 
-    /// To be made once, even if a kept connection turns out to be lost.
+    /// Is sent once, even if a kept connection turns out to be lost.
     pub(crate) fn once(mut self) -> Self {
         self.can_repeat = false;
         self
     }
 
-    /// With more fields.
+    /// Adds fields.
     pub(crate) fn with_all(mut self, fields: Vec<(&'static str, String)>) -> Self {
         self.fields.extend(fields);
         self
     }
 
-    /// With content, and how long it is.
+    /// Adds content, and its length.
     pub(crate) fn with_content(self, content: Content<'a>) -> Self {
         let length = content.bytes().to_string();
         let mut with_length = self.with("Content-Length", length);
@@ -91,7 +92,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A reply whose body is not read yet.
+/// A reply whose body has not been read.
 pub(crate) struct Reply {
     pub(crate) head: ResponseHead,
     pub(crate) stream: BufReader<ServerStream>,
@@ -104,8 +105,8 @@ impl Reply {
     }
 }
 
-/// A connection to one server, made when it is first needed, and again when the server has closed
-/// it.
+/// A connection to one server. It is made when it is first needed, and again after the server has
+/// closed it.
 pub(crate) struct Connection {
     server: Endpoint,
     credentials: Option<Credentials>,
@@ -113,7 +114,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// With a server that is told who asks, if it is to know.
+    /// To a server, which gets these credentials with each request.
     pub(crate) fn new(server: Endpoint, credentials: Option<Credentials>) -> Self {
         Self {
             server,
@@ -139,10 +140,10 @@ impl Connection {
 
         if let Some(mut stream) = self.stream.take().filter(|s| is_open(s.get_ref())) {
             match exchange(&mut stream, request, &head) {
-                // The server closed it as we wrote to it. Most requests can be made twice: a second
-                // upload would replace the first.
-                Err(Error::Lost { cause, .. }) if request.can_repeat && !is_timeout(&cause) => {
-                    above_bars(|| log::debug!("Connecting again: {cause}"));
+                // The server closed it while the request was sent. Most requests can be sent again: a
+                // second upload replaces the first.
+                Err(error) if request.can_repeat && error.is_loss() && !error.is_timeout() => {
+                    above_bars(|| log::debug!("Connecting again: {}", with_causes(&error)));
                 }
                 Ok(head) => return Ok(Reply { head, stream }),
                 Err(error) => return Err(error),
@@ -153,7 +154,7 @@ impl Connection {
         Ok(Reply { head, stream })
     }
 
-    /// Keeps the connection of a reply for the next request, if it can be.
+    /// Keeps the connection of a reply for the next request, if that is possible.
     pub(crate) fn keep(&mut self, reply: Reply, body_is_read: bool) {
         let is_at_end = body_is_read && reply.stream.buffer().is_empty();
         if reply.head.keep_alive && is_at_end {
@@ -166,7 +167,7 @@ impl Connection {
         let status = reply.head.status;
         let phrase = Escaped(&reply.head.phrase).to_string();
         Error::Refused {
-            path: shown(path).to_string(),
+            path: escaped(path).to_string(),
             status,
             phrase,
             sentence: self.sentence(reply),
@@ -178,7 +179,7 @@ impl Connection {
     pub(crate) fn sentence(&mut self, mut reply: Reply) -> String {
         let mut text = Vec::new();
         let mut body = reply.body().take(SENTENCE_READ_MAX);
-        // What came before an error may still say what is wrong.
+        // What was read before an error may still say what is wrong.
         let _ = body.read_to_end(&mut text);
         let is_whole = body.get_ref().is_done();
         self.keep(reply, is_whole);
@@ -191,7 +192,7 @@ impl Connection {
     }
 }
 
-/// A path as a person writes it, as a target.
+/// The request target of a path as a person writes it.
 pub(crate) fn target(path: &OsStr) -> String {
     let path = path.as_bytes();
     let path = path.strip_prefix(b"/").unwrap_or(path);
@@ -204,25 +205,23 @@ fn exchange(
     request: &Request,
     head: &[u8],
 ) -> Result<ResponseHead, Error> {
-    let path = shown(request.path);
+    let path = escaped(request.path);
     stream.get_mut().reset_timeout(Duration::ZERO);
     let sent = match send(stream.get_mut(), request, head) {
         Err(error @ (Error::Read { .. } | Error::Changed(_))) => return Err(error),
-        // To wait for an answer now would be to wait twice.
-        Err(Error::Lost { cause, .. }) if is_timeout(&cause) && !has_answered(stream.get_ref()) => {
-            return Err(Error::lost(path)(cause));
-        }
+        // Waiting for an answer now would be waiting twice.
+        Err(error) if error.is_timeout() && !has_answered(stream.get_ref()) => return Err(error),
         other => other,
     };
-    // A server that refuses a file does not wait for the end of it, and may close while we still
-    // write. Its reply tells more than the broken pipe does.
+    // A server that refuses a file does not wait for the end of it, and may close the connection while
+    // the client still writes. Its reply tells more than the broken pipe does.
     stream.get_mut().reset_timeout(Duration::ZERO);
     let mut head = match ResponseHead::read(stream, request.method) {
         Ok(head) => head,
         Err(error) => return Err(sent.err().unwrap_or_else(|| Error::no_reply(path)(error))),
     };
     if !matches!(sent, Ok(true)) {
-        // Whoever agrees without having seen all of it does not mean us.
+        // A success without all of the request is not about this request.
         if head.status < 300 {
             return Err(unexpected(request.path, head.status));
         }
@@ -231,9 +230,9 @@ fn exchange(
     Ok(head)
 }
 
-/// Sends a request; returns whether it is whole, or the server answered before it was.
+/// Sends a request. `false` if the server answered before it was sent whole.
 fn send(stream: &mut ServerStream, request: &Request, head: &[u8]) -> Result<bool, Error> {
-    let lost = |cause: io::Error| Error::lost(shown(request.path))(cause);
+    let lost = |cause: io::Error| Error::lost(escaped(request.path))(cause);
     stream.write_all(head).map_err(lost)?;
     match &request.content {
         None => Ok(true),
@@ -241,10 +240,10 @@ fn send(stream: &mut ServerStream, request: &Request, head: &[u8]) -> Result<boo
     }
 }
 
-/// For a path, the status does not go with what was asked.
+/// The status of a reply does not fit the request for this path.
 pub(crate) fn unexpected(path: &OsStr, status: u16) -> Error {
     Error::Unexpected {
-        path: shown(path).to_string(),
+        path: escaped(path).to_string(),
         status,
     }
 }

@@ -1,21 +1,26 @@
-//! What can go wrong for a file client.
+//! What can go wrong for a file client, and with which exit code.
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cli::exit::with_causes;
-use cli::{ClientError, Exit, Failure, is_timeout};
+use cli::{ClientError, Exit, Failure};
 use proto::http::response::ResponseError;
 
-use crate::transfer::shown;
+use crate::escaped::escaped;
 
-/// Why a client did not do what it was asked. Where a `path` is a `String`, it is one on the
-/// server, safe to stand in a line.
-#[derive(Debug)]
+/// Why a request failed. A `path` that is a `String` is one on the server, escaped so that it can
+/// stand in a line.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The server refused.
+    #[error(
+        "{path}: the server refused: {status} {phrase}{}{sentence}{}",
+        if sentence.is_empty() { "" } else { ", " },
+        if *status == 401 && *is_anonymous { "; --auth-file FILE says who asks" } else { "" }
+    )]
     Refused {
         /// What was asked for.
         path: String,
@@ -25,74 +30,97 @@ pub enum Error {
         phrase: String,
         /// The first line of the reply's body, which says why.
         sentence: String,
-        /// Whether the server was not told who asks.
+        /// Whether the request had no credentials.
         is_anonymous: bool,
     },
-    /// A file here could not be read.
+    /// A local file could not be read.
+    #[error("cannot read {}", escaped(path))]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
+        #[source]
         cause: io::Error,
     },
-    /// A file here could not be written.
+    /// A local file could not be written.
+    #[error("cannot write {}", escaped(path))]
     Write {
         /// The file.
         path: PathBuf,
         /// Why.
+        #[source]
         cause: io::Error,
     },
-    /// What is to be sent is not a regular file.
+    /// The file to send is not a regular file.
+    #[error("{} is not a regular file", escaped(.0))]
     NotAFile(PathBuf),
-    /// A file grew or shrank while it was sent. The server was not given the end of it, and so
-    /// keeps nothing.
+    /// A file grew or shrank while it was sent. The server did not get the end of it, and so keeps
+    /// nothing.
+    #[error("{} changed while it was sent", escaped(.0))]
     Changed(PathBuf),
-    /// The file on the server changed while it was on its way here.
-    ChangedThere(String),
-    /// What is to be written is a device or a pipe, which cannot be gone on with.
+    /// The file on the server changed while it was received.
+    #[error("{0}: the file changed on the server while it was received")]
+    ChangedOnServer(String),
+    /// The file to save is a device or a pipe, which cannot be resumed.
+    #[error("{} is not a regular file, as --resume needs it", escaped(.0))]
     NotResumable(PathBuf),
-    /// A name leaves no room for the longer ones of the files beside it that hold what is needed
-    /// to go on.
+    /// The name of a file leaves no room for the prefix of its sidecar files.
+    #[error(
+        "the name of {} is too long: with --resume it may have {bytes_max} bytes",
+        escaped(path)
+    )]
     NameTooLong {
         /// The file.
         path: PathBuf,
         /// The longest name, in bytes.
         bytes_max: usize,
     },
-    /// Somebody else is writing this part of a download.
+    /// Another client has locked this part of a download.
+    #[error("another client is writing {}", escaped(.0))]
     InUse(PathBuf),
-    /// Another user has put something where a part of a download would stand, or its state.
+    /// The part of a download, or its state, belongs to another user.
+    #[error("{} belongs to another user", escaped(.0))]
     NotOurs(PathBuf),
-    /// On a disk without modes, others could open this part of a download.
+    /// On a disk without modes, other users could open this part of a download.
+    #[error("others can open {}, on a disk that keeps no modes", escaped(.0))]
     NotPrivate(PathBuf),
-    /// What is at a path on the server is a folder.
+    /// The path on the server is a folder.
+    #[error("{0} is a folder on the server; list shows what is in it")]
     IsFolder(String),
-    /// The server no longer has what it has been sent of a file.
+    /// The server no longer has what it was sent of a file.
+    #[error("{0}: the server has dropped what it had of the upload")]
     UploadGone(String),
-    /// A transfer was cut off that can be gone on with.
+    /// A transfer was cut off, and can be resumed.
+    #[error("{}; {kept}", with_causes(cause))]
     CutOff {
         /// Why.
         cause: Box<Error>,
-        /// How much of the file need not be sent again, in bytes.
-        bytes: u64,
-        /// Which side has it.
+        /// What need not be sent again.
         kept: Kept,
     },
     /// The server has no list of that folder.
+    #[error("{0}: the server gives no list of that folder")]
     NoList(String),
-    /// The list of a folder is longer than is read, or an entry of it is.
+    /// The list of a folder, or an entry of it, is longer than the limit.
+    #[error("{0}: the server's list is too long")]
     ListTooLong(String),
-    /// The server says that its list of a folder lacks some of what stands there.
+    /// The server says that its list of a folder lacks some entries.
+    #[error("{0}: the list is not complete: there is more in that folder than the server lists")]
     ListIncomplete(String),
-    /// What has arrived is not what the server says it has sent.
+    /// What was received does not have the digest that the server gave.
+    #[error("{0}: what arrived does not have the digest that the server gave")]
     WrongDigest(String),
-    /// Others can read the file with the password.
+    /// Other users can read the file with the password.
+    #[error("{path} holds a password and others can read it; chmod 600 {path} ends that", path = escaped(.0))]
     AuthFileIsOpen(PathBuf),
-    /// The file with the password is something else.
+    /// The file with the password holds something else.
+    #[error("the first line of {} is not USER:PASSWORD", escaped(.0))]
     AuthFileIsMalformed(PathBuf),
-    /// What comes from standard input could not be kept in a temporary file.
-    Temporary(io::Error),
+    /// Standard input could not be stored in a temporary file.
+    #[error("cannot store standard input in a temporary file")]
+    Temporary(#[source] io::Error),
     /// Requests of a batch failed. Each has said why.
+    #[error("{failed} of {requests} requests failed")]
     Failed {
         /// How many.
         failed: usize,
@@ -101,23 +129,20 @@ pub enum Error {
         /// The highest exit code of them.
         worst: Exit,
     },
-    /// What every client can meet.
-    Client(ClientError),
-    /// The connection broke, or waiting took too long.
-    Lost {
+    /// A standard stream failed, or the server cannot be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The server was lost, or its answer makes no sense.
+    #[error("{path}")]
+    Server {
         /// What was asked for.
         path: String,
-        /// How it broke.
-        cause: io::Error,
+        /// How.
+        #[source]
+        cause: ClientError,
     },
-    /// What the server answered is not HTTP.
-    NotHttp {
-        /// What was asked for.
-        path: String,
-        /// What is wrong with it.
-        cause: ResponseError,
-    },
-    /// The server's answer does not go with the request.
+    /// The server's answer does not fit the request.
+    #[error("{path}: the server's answer, {status}, is not to what was asked")]
     Unexpected {
         /// What was asked for.
         path: String,
@@ -126,164 +151,85 @@ pub enum Error {
     },
 }
 
-/// Which side has the part of a file that was transferred.
+/// What is left of a transfer that was cut off, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// This one.
-    Here,
-    /// The server, and perhaps more of it.
-    OnServer,
+    /// Received, and kept beside the file.
+    Here(u64),
+    /// Sent, and kept by the server, which may have more of it.
+    OnServer(u64),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused {
-                path,
-                status,
-                phrase,
-                sentence,
-                is_anonymous,
-            } => {
-                write!(f, "{path}: the server refused: {status} {phrase}")?;
-                if !sentence.is_empty() {
-                    write!(f, ", {sentence}")?;
-                }
-                match (status, is_anonymous) {
-                    (401, true) => f.write_str("; --auth-file FILE says who asks"),
-                    _ => Ok(()),
-                }
+            Self::OnServer(0) => {
+                return f.write_str("--resume continues with what the server has of it");
             }
-            Self::Read { path, .. } => write!(f, "cannot read {}", shown(path)),
-            Self::Write { path, .. } => write!(f, "cannot write {}", shown(path)),
-            Self::NotAFile(path) => write!(f, "{} is not a regular file", shown(path)),
-            Self::Changed(path) => write!(f, "{} changed while it was sent", shown(path)),
-            Self::ChangedThere(path) => {
-                write!(
-                    f,
-                    "{path}: the file changed on the server while it was on its way"
-                )
-            }
-            Self::NotResumable(path) => {
-                let path = shown(path);
-                write!(f, "{path} is not a regular file, as --resume needs it")
-            }
-            Self::NameTooLong { path, bytes_max } => write!(
-                f,
-                "the name of {} is too long: with --resume it may have {bytes_max} bytes",
-                shown(path)
-            ),
-            Self::InUse(path) => write!(f, "another client is writing {}", shown(path)),
-            Self::NotOurs(path) => write!(f, "{} belongs to another user", shown(path)),
-            Self::NotPrivate(path) => {
-                let path = shown(path);
-                write!(f, "others can open {path}, on a disk that keeps no modes")
-            }
-            Self::IsFolder(path) => {
-                write!(
-                    f,
-                    "{path} is a folder on the server; list shows what is in it"
-                )
-            }
-            Self::CutOff { cause, bytes, kept } => {
-                f.write_str(&with_causes(cause))?;
-                match (kept, bytes) {
-                    (Kept::OnServer, 0) => {
-                        return f.write_str("; --resume goes on with what the server has of it");
-                    }
-                    (Kept::OnServer, _) => write!(f, "; at least {bytes} bytes are on the server")?,
-                    (Kept::Here, _) => write!(f, "; {bytes} bytes are kept")?,
-                }
-                f.write_str(", and --resume goes on from there")
-            }
-            Self::UploadGone(path) => {
-                write!(
-                    f,
-                    "{path}: the server has dropped what it had of the upload"
-                )
-            }
-            Self::NoList(path) => write!(f, "{path}: the server gives no list of that folder"),
-            Self::ListTooLong(path) => write!(f, "{path}: the server's list is too long"),
-            Self::ListIncomplete(path) => write!(
-                f,
-                "{path}: the list is not complete: there is more in that folder than the server lists"
-            ),
-            Self::WrongDigest(path) => {
-                write!(
-                    f,
-                    "{path}: what arrived does not have the digest that the server gave"
-                )
-            }
-            Self::AuthFileIsOpen(path) => {
-                let path = shown(path);
-                write!(
-                    f,
-                    "{path} holds a password and others can read it; chmod 600 {path} ends that"
-                )
-            }
-            Self::AuthFileIsMalformed(path) => {
-                write!(f, "the first line of {} is not USER:PASSWORD", shown(path))
-            }
-            Self::Temporary(_) => f.write_str("cannot keep standard input in a temporary file"),
-            Self::Failed {
-                failed, requests, ..
-            } => write!(f, "{failed} of {requests} requests failed"),
-            Self::Client(error) => error.fmt(f),
-            Self::Lost { path, cause } if is_timeout(cause) => {
-                write!(f, "{path}: the server did not answer in time")
-            }
-            Self::Lost { path, .. } => {
-                write!(f, "{path}: the connection to the server was lost")
-            }
-            Self::NotHttp { path, cause } => write!(f, "{path}: {cause}"),
-            Self::Unexpected { path, status } => write!(
-                f,
-                "{path}: the server's answer, {status}, is not to what was asked"
-            ),
+            Self::OnServer(bytes) => write!(f, "at least {bytes} bytes are on the server")?,
+            Self::Here(bytes) => write!(f, "{bytes} bytes are kept")?,
         }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Read { cause, .. } | Self::Write { cause, .. } | Self::Temporary(cause) => {
-                Some(cause)
-            }
-            Self::Lost { cause, .. } if !is_timeout(cause) => Some(cause),
-            Self::Client(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-impl From<ClientError> for Error {
-    fn from(error: ClientError) -> Self {
-        Self::Client(error)
+        f.write_str(", and --resume continues from there")
     }
 }
 
 impl Error {
-    /// For what was asked for, its stream failed.
-    pub(crate) fn lost(path: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
-        move |cause| Self::Lost {
-            path: path.to_string(),
+    /// A local file could not be read.
+    pub(crate) fn read(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |cause| Self::Read {
+            path: path.to_owned(),
             cause,
         }
     }
 
-    /// For what was asked for, no reply could be read.
+    /// A local file could not be written.
+    pub(crate) fn write(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |cause| Self::Write {
+            path: path.to_owned(),
+            cause,
+        }
+    }
+
+    /// The stream failed while `path` was asked for.
+    pub(crate) fn lost(path: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Server {
+            path: path.to_string(),
+            cause: ClientError::lost(cause),
+        }
+    }
+
+    /// No reply could be read when `path` was asked for.
     pub(crate) fn no_reply(path: impl fmt::Display) -> impl FnOnce(ResponseError) -> Self {
         move |error| match error {
             ResponseError::Io(cause) => Self::lost(path)(cause),
-            closed @ ResponseError::Closed => {
-                Self::lost(path)(io::Error::new(io::ErrorKind::UnexpectedEof, closed))
+            ResponseError::Closed => {
+                Self::lost(path)(io::Error::new(io::ErrorKind::UnexpectedEof, error))
             }
-            cause => Self::NotHttp {
+            cause => Self::Server {
                 path: path.to_string(),
-                cause,
+                cause: ClientError::malformed(cause),
             },
         }
+    }
+
+    /// Whether the server was lost, or cannot be reached: another try may succeed.
+    pub(crate) fn is_loss(&self) -> bool {
+        match self {
+            Self::Server { cause, .. } => cause.is_loss(),
+            Self::Client(ClientError::Connect { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the server did not answer in time.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(
+            self,
+            Self::Server {
+                cause: ClientError::TimedOut,
+                ..
+            }
+        )
     }
 }
 
@@ -308,14 +254,12 @@ impl Failure for Error {
             | Self::AuthFileIsOpen(_)
             | Self::AuthFileIsMalformed(_)
             | Self::Temporary(_) => Exit::Local,
-            Self::Client(error) => error.exit(),
+            Self::Client(cause) | Self::Server { cause, .. } => cause.exit(),
             Self::Failed { worst, .. } => *worst,
             Self::CutOff { cause, .. } => cause.exit(),
-            Self::Lost { .. }
-            | Self::NotHttp { .. }
-            | Self::ChangedThere(_)
-            | Self::WrongDigest(_)
-            | Self::Unexpected { .. } => Exit::Network,
+            Self::ChangedOnServer(_) | Self::WrongDigest(_) | Self::Unexpected { .. } => {
+                Exit::Network
+            }
         }
     }
 }

@@ -1,39 +1,39 @@
-//! The file client: [`Client`] talks to a file server; [`run`] is what the program does with it.
+//! The file client: [`Client`] talks to a file server; [`run`] does what the command line says.
 //!
-//! `connection` is requests and replies, and `unread` looks at a reply before it is read; `download`
-//! and `upload` are files there and back over it, `arrived` what has come of a download, `partial` and
-//! `resumed` one that has not arrived whole yet, `source` a file that is sent, `resumable` an upload
-//! that another try can go on with, `location` where, `state` what it needs for that, `beside` what all of
-//! that is called, and `rights` what a file gets that has arrived.
-//! `leftovers` is what clients have left that were killed.
-//! `transfer` is one file there or back, as the command line, the prompt and the lines of a `batch`
-//! all ask for it; `quoting` tells the words of such a line, `list` reads what stands in a folder,
-//! `show` writes what there is, and `progress` how far it is.
+//! - `transfer` is one file, there or back, as the command line, the `prompt` and the lines of a `batch`
+//!   ask for it; `shell_words` splits such a line. `print` is the verbs that transfer nothing.
+//! - `client` makes requests over a `connection`, with `credentials`; `peek` looks at a reply before it
+//!   is read, `location` at where it leads, and `list` reads the list of a folder.
+//! - `download` gets a file. `received` is how far it is, `replacement` the file that it becomes, with the
+//!   `ownership` of the one that it replaces, and `resumable_download` one that a later try can resume.
+//! - `upload` sends a `source` in one request, and `resumable_upload` in several.
+//! - `sidecar` is the files that resuming needs, and `cleanup` removes stale ones. `progress` shows bars, and
+//!   `escaped` names.
 
 pub mod args;
-mod arrived;
-mod auth;
 mod batch;
-mod beside;
+mod cleanup;
 mod client;
 mod connection;
+mod credentials;
 mod download;
 mod error;
-mod leftovers;
+mod escaped;
 mod list;
 mod location;
-mod partial;
+mod ownership;
+mod peek;
+mod print;
 mod progress;
 mod prompt;
-mod quoting;
-mod resumable;
-mod resumed;
-mod rights;
-mod show;
+mod received;
+mod replacement;
+mod resumable_download;
+mod resumable_upload;
+mod shell_words;
+mod sidecar;
 mod source;
-mod state;
 mod transfer;
-mod unread;
 mod upload;
 
 use std::ffi::OsString;
@@ -42,26 +42,26 @@ use std::num::NonZeroUsize;
 
 use cli::Endpoint;
 
-pub use auth::Credentials;
 pub use client::{Client, Options};
+pub use credentials::Credentials;
 pub use error::{Error, Kept};
 pub use list::Entry;
 pub use source::Input;
 pub use transfer::{Output, Transfer};
 pub use upload::Uploaded;
 
-/// What the program is to do, and with which server.
+/// What the program does, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The server.
     pub endpoint: Endpoint,
-    /// Whether to say nothing but errors.
+    /// Whether to print errors alone.
     pub is_quiet: bool,
-    /// Whether transfers go on where earlier ones were cut off.
+    /// Whether transfers continue where earlier ones were cut off.
     pub resume: bool,
-    /// The file with the user and the password, if the server is to know who asks.
+    /// The file with the user and the password.
     pub auth_file: Option<Input>,
-    /// What is to be done.
+    /// The verb.
     pub action: Action,
 }
 
@@ -70,15 +70,15 @@ pub struct Config {
 pub enum Action {
     /// One file, there or back.
     Transfer(Transfer),
-    /// What the server says of a file.
+    /// The fields that the server gives for a file.
     Head(OsString),
-    /// What stands in a folder.
+    /// The list of a folder.
     List(OsString),
     /// The requests in a file, each with its server.
     Batch {
         /// The file.
         file: Input,
-        /// How many requests are made at once.
+        /// Requests at once.
         jobs: NonZeroUsize,
     },
     /// The requests a person types.
@@ -86,7 +86,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it is standard input that says what is to be done, or is to be sent.
+    /// Whether it reads standard input.
     fn reads_stdin(&self) -> bool {
         match self {
             Self::Transfer(Transfer::Post { file, .. }) | Self::Batch { file, .. } => {
@@ -101,11 +101,11 @@ impl Action {
 /// Does what the command line says.
 ///
 /// # Errors
-/// With the exit code that belongs to it.
+/// Each has its exit code.
 pub fn run(config: Config) -> Result<(), Error> {
     let credentials = config.auth_file.as_ref().map(Credentials::read);
-    // The file itself and a bar do not go together on one terminal.
-    let has_terminal = io::stdout().is_terminal()
+    // A terminal cannot show both the file and a progress bar.
+    let prints_file = io::stdout().is_terminal()
         && matches!(
             config.action,
             Action::Transfer(Transfer::Get {
@@ -115,14 +115,14 @@ pub fn run(config: Config) -> Result<(), Error> {
         );
     let options = Options {
         resume: config.resume,
-        show_progress: !(config.is_quiet || has_terminal),
+        show_progress: !(config.is_quiet || prints_file),
         credentials: credentials.transpose()?,
     };
     let client = || Client::new(config.endpoint.clone(), options.clone());
     match &config.action {
         Action::Transfer(transfer) => transfer.run(&mut client()),
-        Action::Head(path) => show::head(&mut client(), path),
-        Action::List(path) => show::list(&mut client(), path),
+        Action::Head(path) => print::head(&mut client(), path),
+        Action::List(path) => print::list(&mut client(), path),
         Action::Batch { file, jobs } => batch::run(file, *jobs, &config.endpoint, &options),
         Action::Prompt => prompt::run(&mut client(), config.is_quiet),
     }

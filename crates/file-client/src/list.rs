@@ -1,4 +1,4 @@
-//! What stands in a folder on a server: its JSON, read entry by entry, so that a long list takes no
+//! The list of a folder on the server: JSON that is read entry by entry, so that a long list takes no
 //! more memory than a short one.
 
 use std::cell::Cell;
@@ -13,16 +13,19 @@ use serde::de::{
 /// The longest list that is read, in bytes.
 const LIST_BYTES_MAX: u64 = 512 << 20;
 
-/// How many entries are read.
+/// The most entries of a list.
 const ENTRIES_MAX: u64 = 1_000_000;
 
-/// The longest entry that is read, and how much there may be around all of them, in bytes.
+/// The longest entry, and the most there may be around all of them, in bytes.
 const ENTRY_BYTES_MAX: u64 = 64 << 10;
 
-/// What stands in a folder on a server.
+/// How a reader says that a limit is exceeded.
+const LIMIT_EXCEEDED: io::ErrorKind = io::ErrorKind::QuotaExceeded;
+
+/// An entry of a folder on the server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Entry {
-    /// Its name; what of it is not UTF-8 is replaced.
+    /// Its name. Bytes that are not UTF-8 are replaced.
     pub name: String,
     /// A file's length; `None` for a folder.
     pub bytes: Option<u64>,
@@ -35,25 +38,23 @@ pub struct Entry {
 pub(crate) enum ListError<E> {
     /// The stream failed.
     Io(io::Error),
-    /// What comes is no list.
+    /// The reply is not a list.
     NotAList,
-    /// It, or an entry of it, is longer than a list may be.
+    /// The list, or an entry of it, exceeds a limit.
     TooLong,
-    /// Whoever gets the entries does not want more.
+    /// The receiver of the entries has failed.
     Stopped(E),
 }
 
-/// Reads a list, and hands out each of its entries; returns whether the server says that those are
-/// all.
+/// Reads a list, and hands out each entry. Returns whether the server says that it is complete.
 pub(crate) fn read<E>(
     input: impl Read,
     each: impl FnMut(Entry) -> Result<(), E>,
 ) -> Result<bool, ListError<E>> {
     let limits = Limits {
         list_bytes: Cell::new(LIST_BYTES_MAX),
-        entries: Cell::new(ENTRIES_MAX),
+        entries: ENTRIES_MAX,
         entry_bytes: Cell::new(ENTRY_BYTES_MAX),
-        is_exceeded: Cell::new(false),
     };
     read_limited(input, limits, each)
 }
@@ -63,8 +64,9 @@ fn read_limited<E>(
     limits: Limits,
     mut each: impl FnMut(Entry) -> Result<(), E>,
 ) -> Result<bool, ListError<E>> {
+    let mut entries_left = limits.entries;
     let mut stopped = None;
-    // The buffer is around the limits, which then count whole buffers.
+    // The buffer is outside the limits, so these count whole buffers.
     let input = BufReader::new(Limited {
         input,
         limits: &limits,
@@ -72,47 +74,40 @@ fn read_limited<E>(
     let mut json = serde_json::Deserializer::from_reader(input);
     let list = List {
         limits: &limits,
-        each: |entry| match each(entry) {
-            Ok(()) => true,
-            Err(error) => {
-                stopped = Some(error);
-                false
-            }
+        each: |entry| {
+            let handed = match entries_left.checked_sub(1) {
+                None => Err(ListError::TooLong),
+                Some(left) => {
+                    entries_left = left;
+                    each(entry).map_err(ListError::Stopped)
+                }
+            };
+            stopped = handed.err();
+            stopped.is_none()
         },
     };
     let read = json
         .deserialize_map(list)
         .and_then(|is_complete| json.end().map(|()| is_complete));
     match (read, stopped) {
-        (_, Some(error)) => Err(ListError::Stopped(error)),
+        (_, Some(error)) => Err(error),
         (Ok(is_complete), None) => Ok(is_complete),
-        (Err(_), None) if limits.is_exceeded.get() => Err(ListError::TooLong),
+        (Err(error), None) if error.io_error_kind() == Some(LIMIT_EXCEEDED) => {
+            Err(ListError::TooLong)
+        }
         (Err(error), None) if error.is_io() => Err(ListError::Io(error.into())),
         (Err(_), None) => Err(ListError::NotAList),
     }
 }
 
-/// How much may still come.
+/// How much may still be read.
 struct Limits {
     list_bytes: Cell<u64>,
-    entries: Cell<u64>,
+    entries: u64,
     entry_bytes: Cell<u64>,
-    is_exceeded: Cell<bool>,
 }
 
-impl Limits {
-    /// Takes from one of them; `None` if there is not so much left.
-    fn take(&self, left: &Cell<u64>, amount: u64) -> Option<()> {
-        let rest = left.get().checked_sub(amount);
-        match rest {
-            Some(rest) => left.set(rest),
-            None => self.is_exceeded.set(true),
-        }
-        rest.map(drop)
-    }
-}
-
-/// Ends in an error at a limit.
+/// A reader that fails at a limit.
 struct Limited<'a, R> {
     input: R,
     limits: &'a Limits,
@@ -121,23 +116,18 @@ struct Limited<'a, R> {
 impl<R: Read> Read for Limited<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let bytes = self.input.read(out)?;
-        let Limits {
-            list_bytes,
-            entry_bytes,
-            ..
-        } = self.limits;
-        let taken = self.limits.take(list_bytes, bytes as u64);
-        let taken = taken.and_then(|()| self.limits.take(entry_bytes, bytes as u64));
-        taken
-            .map(|()| bytes)
-            .ok_or(io::ErrorKind::QuotaExceeded.into())
+        for left in [&self.limits.list_bytes, &self.limits.entry_bytes] {
+            let rest = left.get().checked_sub(bytes as u64);
+            left.set(rest.ok_or(LIMIT_EXCEEDED)?);
+        }
+        Ok(bytes)
     }
 }
 
-/// The object that is a list.
+/// The JSON object of a list.
 struct List<'a, F> {
     limits: &'a Limits,
-    /// Returns whether it wants more.
+    /// Returns whether to continue.
     each: F,
 }
 
@@ -162,7 +152,7 @@ impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for List<'_, F> {
             limits: self.limits,
             each: self.each,
         });
-        // A server that does not know this field shows all there is, as far as it says.
+        // Without this field the list is complete.
         let mut is_complete = true;
         while let Some(field) = map.next_key()? {
             match field {
@@ -185,7 +175,7 @@ impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for List<'_, F> {
     }
 }
 
-/// The array with the entries.
+/// The JSON array of the entries.
 struct Elements<'a, F> {
     limits: &'a Limits,
     each: F,
@@ -208,11 +198,9 @@ impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for Elements<'_, F> {
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut array: A) -> Result<(), A::Error> {
         while let Some(entry) = array.next_element()? {
-            let taken = self.limits.take(&self.limits.entries, 1);
-            taken.ok_or_else(|| A::Error::custom("too many entries"))?;
             self.limits.entry_bytes.set(ENTRY_BYTES_MAX);
             if !(self.each)(entry) {
-                return Err(A::Error::custom("no more is wanted"));
+                return Err(A::Error::custom("the receiver has failed"));
             }
         }
         Ok(())
@@ -322,9 +310,8 @@ mod tests {
         for (list_bytes, entries) in [(LIST_BYTES_MAX, 900), (64 << 10, ENTRIES_MAX)] {
             let limits = Limits {
                 list_bytes: Cell::new(list_bytes),
-                entries: Cell::new(entries),
+                entries,
                 entry_bytes: Cell::new(ENTRY_BYTES_MAX),
-                is_exceeded: Cell::new(false),
             };
             let mut handed_out = 0;
             let read = read_limited(long.as_bytes(), limits, |_| {

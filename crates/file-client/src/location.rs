@@ -1,13 +1,13 @@
-//! Where a server says that something is: an upload that goes on, which is a path on that server and on
-//! no other, or a folder.
+//! The `Location` of a reply: the URL of an upload resource, which must be a path on the same server, or
+//! a redirect to a folder.
 
 use proto::http::ResponseHead;
 
-/// The longest URL of an upload that is taken from a server, in bytes.
+/// The longest URL of an upload resource, in bytes.
 const URL_BYTES_MAX: usize = 4096;
 
-/// The path that a `Location` means, which may be relative to the target of the request, as a path that
-/// starts with a dot (RFC 3986 section 5.2); anything else is left as it is.
+/// Resolves a `Location` that starts with a dot against the target of the request (RFC 3986 section 5.2).
+/// Any other is returned as it is.
 pub(crate) fn seen_from(target: &str, location: &str) -> String {
     if !location.starts_with('.') {
         return location.to_owned();
@@ -26,7 +26,7 @@ pub(crate) fn seen_from(target: &str, location: &str) -> String {
     }
 }
 
-/// Whether this is a path on the same server, that can stand in a request as it is.
+/// Whether this is a path on the same server that can stand in a request as it is.
 pub(crate) fn is_url(url: &str) -> bool {
     url.len() <= URL_BYTES_MAX
         && url.starts_with('/')
@@ -34,8 +34,8 @@ pub(crate) fn is_url(url: &str) -> bool {
         && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Whether a reply to a request for `target` redirects to the same with a slash behind it, as it is with
-/// a folder.
+/// Whether a reply to a request for `target` redirects to the same path with a slash behind it: then it
+/// is a folder.
 pub(crate) fn leads_to_folder(target: &str, head: &ResponseHead) -> bool {
     let location = head.field("location").unwrap_or_default();
     let folder = location.split(['?', '#']).next().unwrap_or_default();

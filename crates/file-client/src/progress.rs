@@ -1,4 +1,4 @@
-//! Bars on a terminal that show how far transfers are.
+//! Progress bars on a terminal.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -14,43 +14,42 @@ use indicatif::{
 };
 
 /// A transfer that takes less than this shows no bar.
-const UNSEEN: Duration = Duration::from_millis(500);
+const DELAY: Duration = Duration::from_millis(500);
 
 /// The longest name on a bar, in bytes; `…` stands for the rest.
 const NAME_BYTES_MAX: usize = 30;
 
-/// How a bar looks whose length is known, and one whose length is not.
+/// The bar of a transfer whose length is known, and of one whose length is not.
 const STYLE: &str = "{msg} [{bar:25}] {bytes}/{total_bytes} {rate}, {left} left";
 const STYLE_WITHOUT_LENGTH: &str = "{msg} {bytes} {rate}";
 
-/// The bars that are shown, one below the other, on standard error; none if that is no terminal.
+/// The bars on standard error, one below the other; none if that is not a terminal.
 static SHOWN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Does something that writes to the terminal without garbling the bars.
+/// Runs `write`, which writes to the terminal, while the bars are hidden.
 pub(crate) fn above_bars<R>(write: impl FnOnce() -> R) -> R {
     SHOWN.suspend(write)
 }
 
-/// How far one transfer is. It is shown when it has taken a while; dropping it takes it off the
-/// terminal.
+/// The progress bar of one transfer. It is shown after [`DELAY`]; dropping it removes it.
 pub(crate) struct Bar {
     name: String,
-    /// How much there is, in bytes, if that is known.
+    /// The length of the file, in bytes, if that is known.
     bytes: Option<u64>,
-    begun: OnceCell<Begun>,
+    start: OnceCell<Start>,
     shown: OnceCell<ProgressBar>,
     is_hidden: bool,
 }
 
-/// When a transfer began, and with how many bytes.
+/// When a transfer began, and how much there was of the file.
 #[derive(Debug, Clone, Copy)]
-struct Begun {
+struct Start {
     at: Instant,
     bytes: u64,
 }
 
-impl Begun {
-    /// Bytes a second since then.
+impl Start {
+    /// Bytes a second since the start.
     fn rate(self, bytes: u64) -> f64 {
         bytes.saturating_sub(self.bytes) as f64 / self.at.elapsed().as_secs_f64().max(f64::EPSILON)
     }
@@ -66,46 +65,46 @@ impl Bar {
         Self {
             name: name.to_string(),
             bytes,
-            begun: OnceCell::new(),
+            start: OnceCell::new(),
             shown: OnceCell::new(),
             is_hidden: !is_shown,
         }
     }
 
-    /// Shows that so many bytes of the file have been transferred.
+    /// Shows how many bytes of the file have been transferred.
     pub(crate) fn set(&self, bytes: u64) {
         if self.is_hidden {
             return;
         }
         let at = Instant::now();
-        let begun = self.begun.get_or_init(|| Begun { at, bytes });
-        if begun.at.elapsed() >= UNSEEN {
-            let bar = self.shown.get_or_init(|| SHOWN.add(self.make(*begun)));
+        let start = self.start.get_or_init(|| Start { at, bytes });
+        if start.at.elapsed() >= DELAY {
+            let bar = self.shown.get_or_init(|| SHOWN.add(self.make(*start)));
             bar.set_position(bytes);
         }
     }
 
-    fn make(&self, begun: Begun) -> ProgressBar {
+    fn make(&self, start: Start) -> ProgressBar {
         let (bar, style) = match self.bytes {
             Some(bytes) => (ProgressBar::new(bytes), STYLE),
             None => (ProgressBar::no_length(), STYLE_WITHOUT_LENGTH),
         };
-        bar.with_style(style_of(style, begun))
+        bar.with_style(style_of(style, start))
             .with_message(Cow::Owned(self.name.clone()))
     }
 }
 
-/// A style whose rate is that of the whole transfer: what was there before says nothing of it.
-fn style_of(template: &str, begun: Begun) -> ProgressStyle {
+/// A style with the rate of the whole transfer, without what was there before.
+fn style_of(template: &str, start: Start) -> ProgressStyle {
     let style = ProgressStyle::with_template(template);
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    // Nothing can be done for a line that cannot be written.
+    // A bar that cannot be written is no failure of the transfer.
     let rate = move |state: &ProgressState, out: &mut dyn Write| {
-        let _ = write!(out, "{}/s", HumanBytes(begun.rate(state.pos()) as u64));
+        let _ = write!(out, "{}/s", HumanBytes(start.rate(state.pos()) as u64));
     };
     let left = move |state: &ProgressState, out: &mut dyn Write| {
         let bytes = state.len().unwrap_or_default().saturating_sub(state.pos());
-        let seconds = bytes as f64 / begun.rate(state.pos());
+        let seconds = bytes as f64 / start.rate(state.pos());
         let _ = match Duration::try_from_secs_f64(seconds) {
             Ok(left) => write!(out, "{:#}", HumanDuration(left)),
             Err(_) => write!(out, "?"),
@@ -140,8 +139,8 @@ mod tests {
         bar.set(1);
         assert!(bar.shown.get().is_none());
         let mut bar = Bar::new(true, OsStr::new("a\n"), Some(10));
-        bar.begun = OnceCell::from(Begun {
-            at: Instant::now() - UNSEEN,
+        bar.start = OnceCell::from(Start {
+            at: Instant::now() - DELAY,
             bytes: 1,
         });
         bar.set(2);

@@ -12,7 +12,7 @@ use crate::{Client, Error, Input, Transfer};
 
 const PROMPT: &str = "Enter command (GET/POST file_path): ";
 
-/// The longest command, in bytes: a path that a system can have, and room for what is wrong with it.
+/// The longest command, in bytes: more than any path has.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 const USAGE: &str = "a command is GET PATH, POST FILE or exit";
@@ -24,8 +24,8 @@ enum Command {
     Exit,
 }
 
-/// Asks for commands until `exit` or the end of the input. One that fails says so, and the next is
-/// asked for.
+/// Asks for commands until `exit` or the end of the input. A command that fails is logged, and the
+/// prompt continues.
 ///
 /// # Errors
 /// If standard input cannot be read, or has a line that is too long.
@@ -34,7 +34,7 @@ pub(crate) fn run(client: &mut Client, is_quiet: bool) -> Result<(), Error> {
     let mut line = Vec::new();
     loop {
         if !is_quiet {
-            // For the person; if nobody can read it, the commands still can be.
+            // For a person. Commands can be read even if this cannot be written.
             let _ = io::stderr().write_all(PROMPT.as_bytes());
         }
         line.clear();
@@ -80,7 +80,7 @@ fn parse(line: &[u8]) -> Result<Command, &'static str> {
     }
 }
 
-/// Standard input has the commands: a dash is a file of that name.
+/// Standard input has the commands, so `-` is a file of that name.
 fn post(file: OsString) -> Result<Transfer, &'static str> {
     Transfer::post(Input::File(file.into()), OsString::new(), false)
 }

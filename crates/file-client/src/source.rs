@@ -1,19 +1,19 @@
-//! A file that is to be sent.
+//! A file to be sent.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use cli::{ClientError, ServerStream};
+use cli::{ClientError, ServerStream, stream};
 use proto::http::digest::{Digest, Hasher};
 use proto::retry_interrupted;
 
 use crate::Error;
+use crate::peek::has_answered;
 use crate::progress::Bar;
-use crate::unread::has_answered;
 
-/// Where something is read from.
+/// What a word of the command line names to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// A file.
@@ -23,7 +23,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// What a word of the command line means.
+    /// What a word names: `-` is standard input.
     pub(crate) fn new(word: OsString) -> Self {
         match word == "-" {
             true => Self::Stdin,
@@ -32,13 +32,16 @@ impl Input {
     }
 }
 
-/// How some editors begin a text, to say that it is UTF-8.
+/// What some editors write at the start of a text, to mark it as UTF-8.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A file is read and sent in pieces of up to so many bytes.
+/// What standard input is called in messages.
+pub(crate) const STDIN: &str = "standard input";
+
+/// How much of a file is read and sent at once, in bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// A file that is to be sent, and how long it was when that was decided.
+/// A file to be sent, and its length when it was opened.
 pub(crate) struct Source<'a> {
     path: &'a Path,
     file: File,
@@ -46,68 +49,55 @@ pub(crate) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Opens a regular file.
-    pub(crate) fn open(path: &'a Path) -> Result<Self, Error> {
-        let failed = |cause| Error::Read {
-            path: path.to_owned(),
-            cause,
-        };
-        // Before it is opened: opening a fifo waits for its writer.
-        if !fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(Error::NotAFile(path.to_owned()));
-        }
-        let file = File::open(path).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
-        Ok(Self { path, file, bytes })
-    }
-
-    /// Reads an input to its end, into a temporary file without a name: how long it is, and what its
-    /// digest is, must be known before it is sent.
-    pub(crate) fn of_stdin(input: &mut impl Read) -> Result<Self, Error> {
-        let path = Path::new("standard input");
-        let kept = tempfile::tempfile().and_then(|mut file| {
-            let mut piece = vec![0; PIECE_BYTES];
-            loop {
-                match retry_interrupted(|| input.read(&mut piece)) {
-                    Ok(0) => return Ok(Ok(file)),
-                    Ok(read) => file.write_all(&piece[..read])?,
-                    Err(error) => return Ok(Err(error)),
+    /// Opens a regular file. Standard input is read to its end, into a temporary file without a name,
+    /// because its length and its digest must be known before it is sent.
+    pub(crate) fn open(input: &'a Input) -> Result<Self, Error> {
+        let (path, file) = match input {
+            Input::File(path) => {
+                // Before it is opened: opening a pipe waits for its writer.
+                let found = fs::metadata(path).map_err(Error::read(path))?;
+                if !found.is_file() {
+                    return Err(Error::NotAFile(path.clone()));
                 }
+                (path.as_path(), File::open(path).map_err(Error::read(path))?)
             }
-        });
-        let file = kept
-            .map_err(Error::Temporary)?
-            .map_err(ClientError::Input)?;
-        let bytes = file.metadata().map_err(Error::Temporary)?.len();
+            Input::Stdin => (Path::new(STDIN), stdin_in_file()?),
+        };
+        let bytes = file.metadata().map_err(Error::read(path))?.len();
         Ok(Self { path, file, bytes })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &'a Path {
         self.path
     }
 
-    /// How long it is.
+    /// Its length, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The digest of all of it.
+    /// The digest of the whole file.
     pub(crate) fn digest(&self) -> Result<Digest, Error> {
         let mut file = &self.file;
-        file.rewind().map_err(|cause| self.failed(cause))?;
-        Hasher::digest_of(file).map_err(|cause| self.failed(cause))
+        let digest = file.rewind().and_then(|()| Hasher::digest_of(file));
+        digest.map_err(Error::read(self.path))
     }
+}
 
-    fn failed(&self, cause: io::Error) -> Error {
-        Error::Read {
-            path: self.path.to_owned(),
-            cause,
+fn stdin_in_file() -> Result<File, Error> {
+    let mut input = stream::input()?;
+    let mut file = tempfile::tempfile().map_err(Error::Temporary)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match retry_interrupted(|| input.read(&mut piece)).map_err(ClientError::Input)? {
+            0 => return Ok(file),
+            read => file.write_all(&piece[..read]).map_err(Error::Temporary)?,
         }
     }
 }
 
-/// What of a file is the content of a request: all of it from some byte on.
+/// The content of a request: a file from some byte on.
 pub(crate) struct Content<'a> {
     pub(crate) source: &'a Source<'a>,
     /// The first byte, counted from 0.
@@ -116,34 +106,34 @@ pub(crate) struct Content<'a> {
 }
 
 impl Content<'_> {
-    /// How much it is.
+    /// Its length, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.source.bytes.saturating_sub(self.start)
     }
 
-    /// Sends it; returns `false` if the server answered before that.
+    /// Sends it. `false` if the server answered before that.
     pub(crate) fn send(
         &self,
         stream: &mut ServerStream,
         lost: impl Fn(io::Error) -> Error,
     ) -> Result<bool, Error> {
         let source = self.source;
-        let failed = |cause| source.failed(cause);
+        let failed = Error::read(source.path);
         let changed = || Error::Changed(source.path.to_owned());
         let mut file = &source.file;
-        file.seek(SeekFrom::Start(self.start)).map_err(failed)?;
+        file.seek(SeekFrom::Start(self.start)).map_err(&failed)?;
         let mut file = file.take(self.bytes());
         let mut piece = vec![0; PIECE_BYTES];
         while file.limit() > 0 {
             if has_answered(stream) {
                 return Ok(false);
             }
-            let read = retry_interrupted(|| file.read(&mut piece)).map_err(failed)?;
+            let read = retry_interrupted(|| file.read(&mut piece)).map_err(&failed)?;
             if read == 0 {
                 return Err(changed());
             }
-            // Without its last piece the file is not whole, and the server keeps nothing.
-            if file.limit() == 0 && source.file.metadata().map_err(failed)?.len() != source.bytes {
+            // Before the last piece: without it the file is not whole, and the server keeps nothing.
+            if file.limit() == 0 && source.file.metadata().map_err(&failed)?.len() != source.bytes {
                 return Err(changed());
             }
             stream.write_all(&piece[..read]).map_err(&lost)?;
@@ -163,10 +153,12 @@ mod tests {
         let fifo = folder.path().join("fifo");
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
         for path in [folder.path(), &fifo, Path::new("/dev/null")] {
-            let opened = Source::open(path).map(drop);
+            let file = Input::File(path.to_owned());
+            let opened = Source::open(&file).map(drop);
             assert!(matches!(opened, Err(Error::NotAFile(_))), "{path:?}");
         }
-        let gone = Source::open(&folder.path().join("gone")).map(drop);
+        let gone = Input::File(folder.path().join("gone"));
+        let gone = Source::open(&gone).map(drop);
         assert!(matches!(gone, Err(Error::Read { .. })));
     }
 }

@@ -4,13 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use cli::escape::EscapedBytes;
 use cli::stream;
 
+use crate::escaped::escaped;
 use crate::progress::above_bars;
+use crate::source::STDIN;
 use crate::{Client, Error, Input};
 
-/// What the page of a folder is saved as.
+/// The name that the page of a folder is saved under.
 const INDEX: &str = "index.html";
 
 /// One file, there or back.
@@ -25,11 +26,11 @@ pub enum Transfer {
     },
     /// Send a file.
     Post {
-        /// Where it is.
+        /// The file.
         file: Input,
         /// Where it goes on the server.
         path: OsString,
-        /// Whether only if nothing is there.
+        /// Whether the server refuses if it has a file there.
         is_new: bool,
     },
 }
@@ -58,8 +59,8 @@ impl Transfer {
         Ok(Self::Get { path, output })
     }
 
-    /// Sends a file to a path on the server; under its own name if that is a folder's, which ends in a
-    /// slash, or the root's, which is empty.
+    /// Sends a file to a path on the server. If the path is empty or ends in a slash, the file keeps its
+    /// own name in that folder.
     ///
     /// # Errors
     /// A sentence, if the file has no name.
@@ -70,7 +71,7 @@ impl Transfer {
         Ok(Self::Post { file, path, is_new })
     }
 
-    /// What a file is sent under, unless something is said.
+    /// The name of a file.
     fn name_of(file: &Input) -> Result<OsString, &'static str> {
         match file {
             Input::File(file) => file
@@ -81,51 +82,34 @@ impl Transfer {
         }
     }
 
-    /// Does it, and logs a line when it is done.
+    /// Transfers the file, and logs a line when it is done.
     ///
     /// # Errors
-    /// Those of the server, the network and the file here.
+    /// Those of the server, the network and the local file.
     pub fn run(&self, client: &mut Client) -> Result<(), Error> {
         match self {
             Self::Get { path, output } => match output {
                 Output::Stdout => {
                     let mut out = stream::output()?;
                     let bytes = client.get(path, &mut out)?;
-                    above_bars(|| log::info!("Received {}: {bytes} bytes", shown(path)));
+                    above_bars(|| log::info!("Received {}: {bytes} bytes", escaped(path)));
                 }
                 Output::File(to) => {
                     let bytes = client.download(path, to)?;
-                    above_bars(|| log::info!("Saved {}: {bytes} bytes", shown(to)));
+                    above_bars(|| log::info!("Saved {}: {bytes} bytes", escaped(to)));
                 }
             },
             Self::Post { file, path, is_new } => {
-                let (sent, name) = match file {
-                    Input::File(file) => {
-                        let sent = match is_new {
-                            true => client.upload_new(file, path)?,
-                            false => client.upload(file, path)?,
-                        };
-                        (sent, file.file_name().unwrap_or(file.as_os_str()))
-                    }
-                    Input::Stdin => {
-                        let mut input = stream::input()?;
-                        let sent = client.upload_stream(&mut input, path, *is_new)?;
-                        (sent, OsStr::new("standard input"))
-                    }
+                let sent = client.upload(file, path, *is_new)?;
+                let name = match file {
+                    Input::File(file) => file.file_name().unwrap_or(file.as_os_str()),
+                    Input::Stdin => OsStr::new(STDIN),
                 };
-                let (name, bytes, answer) = (shown(name), sent.bytes, sent.answer);
+                let (name, bytes, answer) = (escaped(name), sent.bytes, sent.answer);
                 above_bars(|| log::info!("Sent {name}: {bytes} bytes, {answer}"));
             }
         }
         Ok(())
-    }
-}
-
-/// A name, safe to stand in a line for a person.
-pub(crate) fn shown(name: &(impl AsRef<OsStr> + ?Sized)) -> EscapedBytes<'_> {
-    EscapedBytes {
-        bytes: name.as_ref().as_bytes(),
-        bytes_max: usize::MAX,
     }
 }
 

@@ -1,8 +1,6 @@
 //! Uploads in one request.
 
 use std::ffi::OsStr;
-use std::io::Read;
-use std::path::Path;
 
 use cli::escape::Escaped;
 use proto::http::digest::{self, Digest};
@@ -11,91 +9,85 @@ use crate::Error;
 use crate::client::Client;
 use crate::connection::{Reply, Request};
 use crate::progress::Bar;
-use crate::source::{Content, Source};
+use crate::source::{Content, Input, Source};
 
 /// A file that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uploaded {
-    /// How long it is.
+    /// Its length, in bytes.
     pub bytes: u64,
-    /// What the server said, in one line.
+    /// The server's answer, in one line.
     pub answer: String,
 }
 
+/// What is sent, and where it goes.
+pub(crate) struct Upload<'a> {
+    pub(crate) source: &'a Source<'a>,
+    pub(crate) digest: Digest,
+    /// The path on the server.
+    pub(crate) path: &'a OsStr,
+    /// Whether the server refuses if it has a file there.
+    pub(crate) is_new: bool,
+}
+
+impl Upload<'_> {
+    /// What the server is told of the file before it gets it.
+    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = vec![("Repr-Digest", digest::format(&self.digest))];
+        if self.is_new {
+            fields.push(("If-None-Match", "*".to_owned()));
+        }
+        fields
+    }
+}
+
 impl Client {
-    /// Sends a file, to stand at `path` on the server, in place of what may be there.
+    /// Sends a file to `path` on the server, where it replaces what is there; if `is_new`, the server
+    /// refuses with the status 412 if it has a file there.
     ///
     /// # Errors
     /// If the server refuses or is lost, or the file cannot be read or changes meanwhile. With
-    /// [`Options::resume`](crate::Options::resume) and [`Error::CutOff`], another try can go on.
-    pub fn upload(&mut self, file: &Path, path: &OsStr) -> Result<Uploaded, Error> {
-        self.send_file(file, path, false)
-    }
-
-    /// Sends a file, to stand at `path` on the server if nothing is there.
-    ///
-    /// # Errors
-    /// As [`Client::upload`]; a server that has such a file refuses with the status 412.
-    pub fn upload_new(&mut self, file: &Path, path: &OsStr) -> Result<Uploaded, Error> {
-        self.send_file(file, path, true)
-    }
-
-    /// Sends what an input holds up to its end, to stand at `path` on the server; if `is_new`, only
-    /// if nothing is there.
-    ///
-    /// # Errors
-    /// As [`Client::upload`].
-    pub fn upload_stream(
-        &mut self,
-        input: &mut impl Read,
-        path: &OsStr,
-        is_new: bool,
-    ) -> Result<Uploaded, Error> {
-        let source = Source::of_stdin(input)?;
-        let digest = source.digest()?;
-        self.send_at_once(&source, &digest, path, is_new)
-    }
-
-    fn send_file(&mut self, file: &Path, path: &OsStr, is_new: bool) -> Result<Uploaded, Error> {
+    /// [`Options::resume`](crate::Options::resume) and [`Error::CutOff`], a later try can resume, but
+    /// not of standard input.
+    pub fn upload(&mut self, file: &Input, path: &OsStr, is_new: bool) -> Result<Uploaded, Error> {
         let source = Source::open(file)?;
-        let digest = source.digest()?;
-        match self.options.resume {
-            true => self.resume_upload(&source, &digest, path, is_new),
-            false => self.send_at_once(&source, &digest, path, is_new),
+        let upload = Upload {
+            digest: source.digest()?,
+            source: &source,
+            path,
+            is_new,
+        };
+        match self.options.resume && *file != Input::Stdin {
+            true => self.resume_upload(&upload),
+            false => self.send_at_once(&upload),
         }
     }
 
-    /// Sends all of a file in one request.
-    pub(crate) fn send_at_once(
-        &mut self,
-        source: &Source,
-        digest: &Digest,
-        path: &OsStr,
-        is_new: bool,
-    ) -> Result<Uploaded, Error> {
-        let bar = self.bar_of(source);
-        let request = Request::new("POST", path)
-            .with_all(fields(digest, is_new))
+    /// Sends the whole file in one request.
+    pub(crate) fn send_at_once(&mut self, upload: &Upload) -> Result<Uploaded, Error> {
+        let bar = self.bar_of(upload.source);
+        let request = Request::new("POST", upload.path)
+            .with_all(upload.fields())
             .with_content(Content {
-                source,
+                source: upload.source,
                 start: 0,
                 bar: &bar,
             });
         let reply = self.connection.ask(&request)?;
         drop(bar);
         match reply.head.status {
-            200..=299 => Ok(self.uploaded(source, reply)),
-            _ => Err(self.connection.refusal(path, reply)),
+            200..=299 => Ok(self.uploaded(upload.source, reply)),
+            _ => Err(self.connection.refusal(upload.path, reply)),
         }
     }
 
-    /// The bar of a file that is sent.
+    /// The progress bar of a file that is sent.
     pub(crate) fn bar_of(&self, source: &Source) -> Bar {
         let name = source.path().file_name().unwrap_or_default();
         Bar::new(self.options.show_progress, name, Some(source.bytes()))
     }
 
-    /// What the server said of a file that it has.
+    /// What the server answers when it has the file.
     pub(crate) fn uploaded(&mut self, source: &Source, reply: Reply) -> Uploaded {
         let phrase = Escaped(&reply.head.phrase).to_string();
         let sentence = self.connection.sentence(reply);
@@ -107,13 +99,4 @@ impl Client {
             },
         }
     }
-}
-
-/// What a server is told of a file before it gets it.
-pub(crate) fn fields(digest: &Digest, is_new: bool) -> Vec<(&'static str, String)> {
-    let mut fields = vec![("Repr-Digest", digest::format(digest))];
-    if is_new {
-        fields.push(("If-None-Match", "*".to_owned()));
-    }
-    fields
 }

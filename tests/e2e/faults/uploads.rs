@@ -145,7 +145,7 @@ fn a_put_that_resumes_ends_with_a_file_that_is_on_the_disk() {
     // Enough for what is kept of the upload.
     disk.fail_after(PIECE_BYTES as u64);
     let failed = put().expect(1);
-    let says = "; --resume goes on with what the server has of it\n";
+    let says = "; --resume continues with what the server has of it\n";
     assert!(failed.stderr.ends_with(says), "{}", failed.stderr);
     check_stopped(server.wait());
     disk.recover();

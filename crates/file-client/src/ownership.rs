@@ -1,4 +1,4 @@
-//! Whose a file is, and what may be done with it, once it has arrived.
+//! Who owns a file and who may use it: what a download takes over from the file that it replaces.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -8,26 +8,22 @@ use std::path::Path;
 use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, getxattr};
 use rustix::io::Errno;
 
-use crate::beside;
 use crate::progress::above_bars;
+use crate::sidecar;
 
-/// A file that is arriving is nobody else's until it has its place.
-pub(crate) const MODE_OF_ARRIVING: u32 = 0o600;
-
-/// Where Linux has the access control list of a file.
+/// The extended attribute in which Linux keeps the access control list of a file.
 const ACL: &str = "system.posix_acl_access";
 
-/// The longest such list, in bytes: what the kernel lets one be.
+/// The longest access control list, in bytes. It is the kernel's limit.
 const ACL_BYTES_MAX: usize = 65_536;
 
-/// The rights of the group in a mode; those of the list's mask, if a file has a list.
-const MODE_OF_GROUP: u32 = 0o070;
+/// The group's rights in a mode. In a file with an access control list they are its mask.
+const MODE_GROUP: u32 = 0o070;
 
-/// What a file gets that has arrived: the mode and the access control list of the one that it replaces,
-/// and its owner where that is allowed; or, if it replaces none, the mode that any new file gets in that
-/// folder.
+/// The mode and the access control list of the file that is replaced, and its owner where that is
+/// allowed. Without such a file, the mode of any new file in that folder.
 #[derive(Debug)]
-pub(crate) struct Rights {
+pub(crate) struct Ownership {
     mode: u32,
     replaced: Option<Replaced>,
 }
@@ -40,9 +36,9 @@ struct Replaced {
     acl: Option<Vec<u8>>,
 }
 
-impl Rights {
-    /// Those of a file that is replaced, as writing to it would leave them: nothing else runs as its
-    /// owner.
+impl Ownership {
+    /// That of a file that is replaced, as writing to the file would leave it: set-user-id bits are
+    /// dropped.
     pub(crate) fn of(path: &Path, replaced: &Metadata) -> Self {
         let mut acl = vec![0; ACL_BYTES_MAX];
         let acl = getxattr(path, ACL, &mut acl[..]).map(|bytes| acl[..bytes].to_vec());
@@ -56,33 +52,36 @@ impl Rights {
         }
     }
 
-    /// Those of a new file. The umask says it, or the folder's access control list; making a file is the
-    /// way to ask both.
+    /// That of a new file. The umask decides, or the folder's access control list; making a file
+    /// asks both.
     ///
     /// # Errors
-    /// If there can be no file.
+    /// If no file can be made there.
     pub(crate) fn of_new(target: &Path) -> io::Result<Self> {
-        let path = beside::temporary(target, beside::PART_PREFIX);
+        let path = sidecar::temporary(target, sidecar::PART_PREFIX);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o666);
-        let there = options.open(&path)?.metadata();
+        let made = options.open(&path)?.metadata();
         fs::remove_file(&path)?;
-        let mode = there?.mode() & 0o777;
+        let mode = made?.mode() & 0o777;
         Ok(Self {
             mode,
             replaced: None,
         })
     }
 
-    /// Gives them to a file that has arrived. One that cannot have them stays as private as it was: it is
-    /// there all the same.
+    /// Gives a file this ownership, as far as the system allows. What cannot be given makes the mode
+    /// stricter, and the file is kept.
+    ///
+    /// # Errors
+    /// If the file's metadata cannot be read.
     pub(crate) fn give_to(&self, file: &File) -> io::Result<()> {
-        let there = file.metadata()?;
+        let made = file.metadata()?;
         let mut mode = self.mode;
         if let Some(Replaced { user, group, acl }) = &self.replaced {
-            if (there.uid(), there.gid()) != (*user, *group)
+            if (made.uid(), made.gid()) != (*user, *group)
                 && fchown(file, Some(*user), Some(*group)).is_err()
-                // Only root may give a file away. Its group may be one of ours.
+                // Only root gives files to other users. A user may choose among its own groups.
                 && let Err(error) = fchown(file, None, Some(*group))
             {
                 above_bars(|| log::debug!("The owner is not kept: {error}"));
@@ -91,10 +90,10 @@ impl Rights {
             if let Err(error) = set_acl(file, acl.as_deref()) {
                 above_bars(|| log::warn!("The access control list is not kept: {error}"));
                 // Without the list, the group would get the rights of its mask.
-                mode &= !MODE_OF_GROUP;
+                mode &= !MODE_GROUP;
             }
         }
-        if there.mode() & 0o7777 != mode
+        if made.mode() & 0o7777 != mode
             && let Err(error) = file.set_permissions(Permissions::from_mode(mode))
         {
             above_bars(|| log::warn!("The mode is not {mode:o}: {error}"));
@@ -103,20 +102,20 @@ impl Rights {
     }
 }
 
-/// Gives a file an access control list, or none: it may have one from its folder.
+/// Gives a file an access control list, or removes the one that it may have from its folder.
 fn set_acl(file: &File, acl: Option<&[u8]>) -> Result<(), Errno> {
     match acl {
         Some(acl) => fsetxattr(file, ACL, acl, XattrFlags::empty()),
         None => match fremovexattr(file, ACL) {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
-            done => done,
+            removed => removed,
         },
     }
 }
 
-/// A mode for a file that gets another group than it was meant for, which may do no more than anybody.
+/// A mode for a file that gets another group: that group may do no more than all other users.
 fn for_other_group(mode: u32) -> u32 {
-    (mode & !MODE_OF_GROUP) | (mode & (mode << 3) & MODE_OF_GROUP)
+    (mode & !MODE_GROUP) | (mode & (mode << 3) & MODE_GROUP)
 }
 
 #[cfg(test)]
@@ -126,14 +125,14 @@ mod tests {
     /// An access control list: the owner, one more user, the group, the mask, and others.
     fn acl_of_one_more() -> Vec<u8> {
         let mut acl = 2_u32.to_le_bytes().to_vec();
-        for (tag, rights, id) in [
+        for (tag, ownership, id) in [
             (0x01_u16, 6_u16, u32::MAX),
             (0x02, 6, 65534),
             (0x04, 0, u32::MAX),
             (0x10, 6, u32::MAX),
             (0x20, 0, u32::MAX),
         ] {
-            acl.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+            acl.extend([tag.to_le_bytes(), ownership.to_le_bytes()].concat());
             acl.extend(id.to_le_bytes());
         }
         acl
@@ -143,11 +142,11 @@ mod tests {
     fn an_access_control_list_is_kept_and_none_is_added() {
         let folder = tempfile::tempdir().unwrap();
         let make = |name: &str| File::create(folder.path().join(name)).unwrap();
-        let rights = |name: &str| {
+        let ownership = |name: &str| {
             let path = folder.path().join(name);
-            Rights::of(&path, &fs::metadata(&path).unwrap())
+            Ownership::of(&path, &fs::metadata(&path).unwrap())
         };
-        let acl_in = |name: &str| rights(name).replaced.unwrap().acl;
+        let acl_in = |name: &str| ownership(name).replaced.unwrap().acl;
         let acl = acl_of_one_more();
         if fsetxattr(make("listed"), ACL, &acl, XattrFlags::empty()).is_err() {
             return; // This disk has no such lists.
@@ -156,12 +155,15 @@ mod tests {
         plain
             .set_permissions(Permissions::from_mode(0o640))
             .unwrap();
-        rights("listed").give_to(&make("a")).unwrap();
-        assert_eq!((rights("a").mode, acl_in("a")), (0o660, Some(acl.clone())));
+        ownership("listed").give_to(&make("a")).unwrap();
+        assert_eq!(
+            (ownership("a").mode, acl_in("a")),
+            (0o660, Some(acl.clone()))
+        );
         let b = make("b");
         fsetxattr(&b, ACL, &acl, XattrFlags::empty()).unwrap();
-        rights("plain").give_to(&b).unwrap();
-        assert_eq!((rights("b").mode, acl_in("b")), (0o640, None));
+        ownership("plain").give_to(&b).unwrap();
+        assert_eq!((ownership("b").mode, acl_in("b")), (0o640, None));
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! A download that another try can go on with. What has arrived of `NAME` stands beside it in
-//! `.quartet-download-NAME`, and what it is of in `.quartet-resume-NAME`.
+//! A download that a later try can resume. What has been received of `NAME` is kept beside it, in the
+//! part `.quartet-download-NAME`, and what it is of in the state `.quartet-resume-NAME`.
 //!
-//! The part is emptied before its state is written, and grows only after that: however a client
-//! ends, a part that is not empty is of the version that its state says. One client at a time holds
-//! the part's lock. Both are ours alone, or they do not count.
+//! The part is emptied before its state is written, and grows only after that. So however a client
+//! ends, a part that is not empty is of the version that its state says. One client at a time holds the
+//! part's lock.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,16 +16,15 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::arrived::{Arrived, Destination};
-use crate::beside::{self, PART_PREFIX, STATE_PREFIX};
-use crate::leftovers;
-use crate::partial::Place;
+use crate::cleanup;
+use crate::escaped::escaped;
+use crate::ownership::Ownership;
 use crate::progress::above_bars;
-use crate::rights::{MODE_OF_ARRIVING, Rights};
-use crate::state::{self, is_foreign, is_ours, is_taken};
-use crate::transfer::shown;
+use crate::received::{Destination, Received};
+use crate::replacement::Target;
+use crate::sidecar::{self, PART_PREFIX, STATE_PREFIX, is_foreign, is_ours, is_taken};
 
-/// What has arrived is read in pieces of up to so many bytes, to be hashed.
+/// How much of a part is read at once to be hashed, in bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// What a part is of.
@@ -33,7 +32,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 struct State {
     /// Host and port.
     server: String,
-    /// The path on the server, as a target.
+    /// The path on the server, as a request target.
     target: String,
     /// The version of the file: a strong entity tag.
     etag: String,
@@ -41,52 +40,47 @@ struct State {
     digest: Option<String>,
 }
 
-/// What has arrived of a file. It stays when this is dropped.
+/// A part, which is kept when this is dropped.
 #[derive(Debug)]
-pub(crate) struct ResumedFile {
-    /// Where the file is to stand.
-    to: PathBuf,
-    /// What it gets when it has arrived.
-    rights: Rights,
+pub(crate) struct ResumableFile {
+    /// Where the file is saved.
+    target: PathBuf,
+    /// What it gets when it is whole.
+    ownership: Ownership,
     part: File,
     part_path: PathBuf,
     state_path: PathBuf,
     /// Host and port.
     server: String,
-    /// The path on the server, as a target.
+    /// The path on the server, as a request target.
     source: String,
-    /// Whether there is a state, so that another try can go on.
+    /// Whether there is a state, so that a later try can resume.
     has_state: bool,
 }
 
-impl ResumedFile {
-    /// Opens what has arrived of a file, nothing perhaps.
+impl ResumableFile {
+    /// Opens the part of a download, or makes an empty one.
     ///
     /// # Errors
-    /// If another client has it open, it belongs to another user, or the file cannot be one that is
-    /// gone on with.
-    pub(crate) fn open(to: &Path, server: String, source: String) -> Result<Self, Error> {
-        let failed = |cause| Error::Write {
-            path: to.to_owned(),
-            cause,
+    /// If another client has locked it, it belongs to another user, or the target is not a regular
+    /// file.
+    pub(crate) fn open(target: &Path, server: String, source: String) -> Result<Self, Error> {
+        let found = Target::at(target).map_err(Error::write(target))?;
+        let Target::File { path, ownership } = found else {
+            return Err(Error::NotResumable(target.to_owned()));
         };
-        let (to, rights) = match Place::at(to).map_err(failed)? {
-            Place::File { path, rights } => (path, rights),
-            Place::Device => return Err(Error::NotResumable(to.to_owned())),
-        };
-        let part_path = beside::named(&to, PART_PREFIX)?;
-        let state_path = beside::named(&to, STATE_PREFIX)?;
-        if let Some(taken) = [&state_path, &part_path]
-            .into_iter()
-            .find(|path| is_taken(path))
-        {
+        let target = path;
+        let part_path = sidecar::named(&target, PART_PREFIX)?;
+        let state_path = sidecar::named(&target, STATE_PREFIX)?;
+        let paths = [&state_path, &part_path];
+        if let Some(taken) = paths.into_iter().find(|path| is_taken(path)) {
             return Err(Error::NotOurs(taken.clone()));
         }
-        leftovers::remove_beside(&to);
+        cleanup::remove_stale_beside(&target);
         let part = open_part(&part_path, is_ours)?;
         Ok(Self {
-            to,
-            rights,
+            target,
+            ownership,
             part,
             part_path,
             state_path,
@@ -96,62 +90,59 @@ impl ResumedFile {
         })
     }
 
-    /// Reads what has arrived, if it is known what it is of; writing goes on behind it.
+    /// Reads what has been received, if its state says that it is of this file. Later writes append
+    /// to it.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(crate) fn arrived(&mut self) -> Result<Arrived, Error> {
-        let state: Option<State> = state::find(&self.state_path);
+    pub(crate) fn received(&mut self) -> Result<Received, Error> {
+        let state: Option<State> = sidecar::find(&self.state_path);
         let Some(state) = state.filter(|state| state.target == self.source) else {
-            return Ok(Arrived::default());
+            return Ok(Received::default());
         };
         let digest = state.digest.as_deref().map(str::as_bytes);
         let digest = digest.and_then(|digest| digest::parse(digest).ok().flatten());
-        // What two servers call by one tag may be two files, which only a digest tells apart.
+        // The same tag on two servers may mean two files. Only a digest tells them apart.
         if state.server != self.server && digest.is_none() {
-            return Ok(Arrived::default());
+            return Ok(Received::default());
         }
-        let mut arrived = Arrived {
+        let mut received = Received {
             etag: Some(state.etag),
             digest,
-            ..Arrived::default()
+            ..Received::default()
         };
-        let failed = |cause| Error::Read {
-            path: self.part_path.clone(),
-            cause,
-        };
+        let failed = Error::read(&self.part_path);
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            match retry_interrupted(|| self.part.read(&mut piece)).map_err(failed)? {
+            match retry_interrupted(|| self.part.read(&mut piece)).map_err(&failed)? {
                 0 => break,
-                bytes => arrived.add(&piece[..bytes]),
+                bytes => received.add(&piece[..bytes]),
             }
         }
         self.has_state = true;
-        Ok(arrived)
+        Ok(received)
     }
 
     /// Gives the file its name.
     ///
     /// # Errors
-    /// If it cannot be renamed; then it stays for another try.
+    /// If it cannot be renamed; then it is kept for a later try.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        let failed = |cause| self.failed(cause);
-        let part = self.part.metadata().map_err(failed)?;
+        let part = self
+            .part
+            .metadata()
+            .map_err(Error::write(&self.part_path))?;
         if !is_at(&self.part_path, &part) {
             return Err(Error::InUse(self.part_path.clone()));
         }
-        let given = self.rights.give_to(&self.part);
-        let renamed = given.and_then(|()| fs::rename(&self.part_path, &self.to));
-        renamed.map_err(|cause| Error::Write {
-            path: self.to.clone(),
-            cause,
-        })?;
-        state::remove(&self.state_path);
+        let given = self.ownership.give_to(&self.part);
+        let renamed = given.and_then(|()| fs::rename(&self.part_path, &self.target));
+        renamed.map_err(Error::write(&self.target))?;
+        sidecar::remove(&self.state_path);
         Ok(())
     }
 
-    /// How much another try need not get again, in bytes.
+    /// How much a later try need not get again, in bytes.
     pub(crate) fn kept_bytes(&self) -> u64 {
         match self.has_state {
             true => self.part.metadata().map_or(0, |part| part.len()),
@@ -159,42 +150,39 @@ impl ResumedFile {
         }
     }
 
-    /// Removes what has arrived.
+    /// Removes the part and its state.
     pub(crate) fn remove(self) {
-        state::remove(&self.state_path);
-        state::remove(&self.part_path);
+        sidecar::remove(&self.state_path);
+        sidecar::remove(&self.part_path);
     }
 }
 
-impl Destination for ResumedFile {
-    fn begin(&mut self, arrived: &Arrived) -> Result<(), Error> {
+impl Destination for ResumableFile {
+    fn begin(&mut self, received: &Received) -> Result<(), Error> {
         let emptied = self.part.set_len(0);
         let emptied = emptied.and_then(|()| self.part.seek(SeekFrom::Start(0)));
-        emptied.map_err(|cause| self.failed(cause))?;
+        emptied.map_err(Error::write(&self.part_path))?;
         self.has_state = false;
-        let Some(etag) = arrived.etag.clone() else {
-            above_bars(|| log::debug!("No version is given: no other try can go on from here"));
-            state::remove(&self.state_path);
+        let Some(etag) = received.etag.clone() else {
+            above_bars(|| log::debug!("The server gives no version: this cannot be resumed"));
+            sidecar::remove(&self.state_path);
             return Ok(());
         };
         let state = State {
             server: self.server.clone(),
             target: self.source.clone(),
             etag,
-            digest: arrived.digest.as_ref().map(digest::format),
+            digest: received.digest.as_ref().map(digest::format),
         };
-        let written = state::write(&self.state_path, &state);
-        written.map_err(|cause| Error::Write {
-            path: self.state_path.clone(),
-            cause,
-        })?;
+        let written = sidecar::write(&self.state_path, &state);
+        written.map_err(Error::write(&self.state_path))?;
         self.has_state = true;
         Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let written = self.part.write_all(bytes);
-        written.map_err(|cause| self.failed(cause))
+        written.map_err(Error::write(&self.part_path))
     }
 
     fn can_begin_again(&self) -> bool {
@@ -202,57 +190,41 @@ impl Destination for ResumedFile {
     }
 }
 
-impl ResumedFile {
-    fn failed(&self, cause: io::Error) -> Error {
-        Error::Write {
-            path: self.part_path.clone(),
-            cause,
-        }
-    }
-}
-
-impl Drop for ResumedFile {
+impl Drop for ResumableFile {
     fn drop(&mut self) {
         // Closing it is not enough while a process that was just forked has it too.
         let _ = self.part.unlock();
     }
 }
 
-/// Opens a part, or makes it, and locks it for as long as it is open. One of ours that others can
-/// open too is not ours alone: somebody may write to it. It makes room for a new one.
+/// Opens a part, or makes it, and locks it for as long as it is open. A part that other users can open
+/// is removed and made anew, because they may write to it.
 fn open_part(path: &Path, is_ours: fn(&Metadata) -> bool) -> Result<File, Error> {
-    let failed = |cause| Error::Write {
-        path: path.to_owned(),
-        cause,
-    };
     for is_first in [true, false] {
-        let (part, there) = lock(path)?;
-        if is_ours(&there) {
+        let (part, found) = lock(path)?;
+        if is_ours(&found) {
             return Ok(part);
         }
-        if is_foreign(&there) {
+        if is_foreign(&found) {
             return Err(Error::NotOurs(path.to_owned()));
         }
-        if is_first && there.len() > 0 {
-            above_bars(|| log::warn!("{} is not used: it is not ours alone", shown(path)));
+        if is_first && found.len() > 0 {
+            above_bars(|| log::warn!("{} is not used: it is not ours alone", escaped(path)));
         }
-        fs::remove_file(path).map_err(failed)?;
+        fs::remove_file(path).map_err(Error::write(path))?;
     }
     Err(Error::NotPrivate(path.to_owned()))
 }
 
 /// Opens a file, or makes it, and locks it for as long as it is open.
 fn lock(path: &Path) -> Result<(File, Metadata), Error> {
-    let failed = |cause| Error::Write {
-        path: path.to_owned(),
-        cause,
-    };
+    let failed = Error::write(path);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    options.mode(MODE_OF_ARRIVING);
-    // In a folder of many users, somebody else may have put a link there.
+    options.mode(sidecar::MODE);
+    // In a folder of many users, another user may have put a link there.
     options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
-    let part = options.open(path).map_err(failed)?;
+    let part = options.open(path).map_err(&failed)?;
     match part.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(Error::InUse(path.to_owned())),
@@ -262,17 +234,17 @@ fn lock(path: &Path) -> Result<(File, Metadata), Error> {
     if !opened.is_file() {
         return Err(Error::NotAFile(path.to_owned()));
     }
-    // Whoever held it before may have finished and renamed it, after it was opened here.
+    // The client that held the lock before may have renamed the file after it was opened here.
     match is_at(path, &opened) {
         true => Ok((part, opened)),
         false => Err(Error::InUse(path.to_owned())),
     }
 }
 
-/// Whether a file that is open is the one at a path.
+/// Whether an open file is the one at a path.
 fn is_at(path: &Path, opened: &Metadata) -> bool {
     fs::symlink_metadata(path)
-        .is_ok_and(|there| (there.dev(), there.ino()) == (opened.dev(), opened.ino()))
+        .is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino()))
 }
 
 #[cfg(test)]
@@ -281,13 +253,13 @@ mod tests {
 
     use super::*;
 
-    fn begun(to: &Path, etag: Option<&str>) -> ResumedFile {
-        let mut file = ResumedFile::open(to, "h:1".to_owned(), "/a".to_owned()).unwrap();
-        let arrived = Arrived {
+    fn begun(to: &Path, etag: Option<&str>) -> ResumableFile {
+        let mut file = ResumableFile::open(to, "h:1".to_owned(), "/a".to_owned()).unwrap();
+        let received = Received {
             etag: etag.map(str::to_owned),
-            ..Arrived::default()
+            ..Received::default()
         };
-        file.begin(&arrived).unwrap();
+        file.begin(&received).unwrap();
         file.write(b"half").unwrap();
         file
     }
@@ -302,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn another_try_goes_on() {
+    fn a_later_try_resumes() {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("a");
         let first = begun(&to, Some("\"1\""));
@@ -310,9 +282,12 @@ mod tests {
         drop(first);
         let parts = [".quartet-download-a", ".quartet-resume-a"];
         assert_eq!(names(folder.path()), parts);
-        let mut second = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
-        let arrived = second.arrived().unwrap();
-        assert_eq!((arrived.bytes, arrived.etag.as_deref()), (4, Some("\"1\"")));
+        let mut second = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
+        let received = second.received().unwrap();
+        assert_eq!(
+            (received.bytes, received.etag.as_deref()),
+            (4, Some("\"1\""))
+        );
         second.write(b" and half").unwrap();
         second.finish().unwrap();
         assert_eq!(fs::read(&to).unwrap(), b"half and half");
@@ -320,21 +295,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_something_else_is_not_gone_on_with() {
+    fn a_part_of_something_else_is_not_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("a");
         drop(begun(&to, Some("\"1\"")));
-        let mut other = ResumedFile::open(&to, "h:1".to_owned(), "/b/a".to_owned()).unwrap();
-        assert_eq!(other.arrived().unwrap().bytes, 0);
+        let mut other = ResumableFile::open(&to, "h:1".to_owned(), "/b/a".to_owned()).unwrap();
+        assert_eq!(other.received().unwrap().bytes, 0);
         drop(other);
         drop(begun(&to, Some("\"1\"")));
-        let other = ResumedFile::open(&to, "h:2".to_owned(), "/a".to_owned());
-        assert_eq!(other.unwrap().arrived().unwrap().bytes, 0);
+        let other = ResumableFile::open(&to, "h:2".to_owned(), "/a".to_owned());
+        assert_eq!(other.unwrap().received().unwrap().bytes, 0);
         let unknown = begun(&to, None);
         assert_eq!(unknown.kept_bytes(), 0);
         drop(unknown);
-        let mut other = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
-        assert_eq!(other.arrived().unwrap().bytes, 0);
+        let mut other = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
+        assert_eq!(other.received().unwrap().bytes, 0);
         other.remove();
         assert!(names(folder.path()).is_empty());
     }
@@ -370,10 +345,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("a");
         let first = begun(&to, Some("\"1\""));
-        let second = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned());
+        let second = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned());
         assert!(matches!(second, Err(Error::InUse(_))));
         first.remove();
-        ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned())
+        ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned())
             .unwrap()
             .remove();
     }
@@ -404,11 +379,11 @@ mod tests {
         for spoil in spoil {
             drop(begun(&to, Some("\"1\"")));
             spoil();
-            let mut file = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
-            assert_eq!(file.arrived().unwrap().bytes, 0);
+            let mut file = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
+            assert_eq!(file.received().unwrap().bytes, 0);
             assert_eq!(fs::metadata(&part).unwrap().mode() & 0o7777, 0o600);
         }
-        // Whatever it was a link to is as it was.
+        // The file that it was a link to is unchanged.
         assert_eq!(fs::read(folder.path().join("link")).unwrap(), b"half");
     }
 
@@ -429,16 +404,16 @@ mod tests {
             if chown(folder.path().join(name), Some(65534), None).is_err() {
                 return; // Only root can try this.
             }
-            let opened = ResumedFile::open(&to, "h:1".to_owned(), "/a".to_owned());
+            let opened = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned());
             assert!(matches!(opened, Err(Error::NotOurs(_))));
         }
     }
 
     #[test]
-    fn what_cannot_be_gone_on_with_is_refused() {
+    fn what_cannot_be_resumed_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let open =
-            |to: &Path| ResumedFile::open(to, "h:1".to_owned(), "/a".to_owned()).unwrap_err();
+            |to: &Path| ResumableFile::open(to, "h:1".to_owned(), "/a".to_owned()).unwrap_err();
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
         let error = open(&pipe).to_string();
@@ -450,7 +425,7 @@ mod tests {
         assert!(matches!(open(&gone), Error::Write { .. }));
         let long = folder.path().join("a".repeat(240));
         assert!(matches!(open(&long), Error::NameTooLong { .. }));
-        // Not through a link that somebody else has put there.
+        // Not through a link that another user has put there.
         let to = folder.path().join("a");
         std::os::unix::fs::symlink("b", folder.path().join(".quartet-download-a")).unwrap();
         assert!(matches!(open(&to), Error::Write { .. }));

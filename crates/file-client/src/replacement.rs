@@ -1,4 +1,5 @@
-//! A download that has not arrived whole yet.
+//! A download that replaces its target in one step: it is written to a hidden temporary file and renamed
+//! when it is whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,83 +9,83 @@ use std::path::{Path, PathBuf};
 use cli::stream::Output;
 use rustix::fs::{Access, access};
 
-use crate::beside;
-use crate::leftovers;
+use crate::cleanup;
+use crate::escaped::escaped;
+use crate::ownership::Ownership;
 use crate::progress::above_bars;
-use crate::rights::{MODE_OF_ARRIVING, Rights};
-use crate::transfer::shown;
+use crate::sidecar;
 
-/// What a download can go to.
-pub(crate) enum Place {
+/// What a download is saved to.
+pub(crate) enum Target {
     /// A regular file, or nothing yet.
     File {
-        /// Where it is: links to it have been followed.
+        /// Where it is, after all symbolic links.
         path: PathBuf,
-        /// What it gets when it has arrived.
-        rights: Rights,
+        /// What the download gets when it is whole.
+        ownership: Ownership,
     },
-    /// A device or a pipe, which is for writing to: it must not become a file.
+    /// A device or a pipe: it is written to, and never replaced.
     Device,
 }
 
-impl Place {
-    /// Looks at what stands at a path.
+impl Target {
+    /// Looks at a path.
     ///
     /// # Errors
-    /// If a folder does, or a file that may not be written, or no file can stand there.
-    pub(crate) fn at(target: &Path) -> io::Result<Self> {
-        match fs::metadata(target) {
-            Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-            // A symbolic link stays, and what it leads to is replaced.
-            Ok(there) if there.is_file() => {
-                // To replace it takes no more than a folder that may be written. Root may write
-                // anything, but who makes a file read-only means root, too.
-                access(target, Access::WRITE_OK)?;
-                if there.permissions().readonly() {
+    /// If there is a folder, or a file that may not be written, or no file can be made there.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            // A symbolic link stays, and the file that it leads to is replaced.
+            Ok(found) if found.is_file() => {
+                // Replacing it would take no more than a folder that may be written. Root may write
+                // anything, but a file that was made read-only is read-only for root too.
+                access(path, Access::WRITE_OK)?;
+                if found.permissions().readonly() {
                     return Err(io::ErrorKind::PermissionDenied.into());
                 }
-                let path = fs::canonicalize(target)?;
-                let rights = Rights::of(&path, &there);
-                Ok(Self::File { path, rights })
+                let path = fs::canonicalize(path)?;
+                let ownership = Ownership::of(&path, &found);
+                Ok(Self::File { path, ownership })
             }
             Ok(_) => Ok(Self::Device),
             Err(_) => Ok(Self::File {
-                path: target.to_owned(),
-                rights: Rights::of_new(target)?,
+                path: path.to_owned(),
+                ownership: Ownership::of_new(path)?,
             }),
         }
     }
 }
 
-/// A file that is arriving. It stands in a hidden temporary file beside its target until
-/// [`PartialFile::finish`] gives it its name; dropping it before removes it.
+/// A file that is being received. [`Replacement::finish`] gives it its name; dropping it before removes
+/// it.
 #[derive(Debug)]
-#[must_use = "a download that is not finished is removed"]
-pub(crate) struct PartialFile {
+#[must_use = "a replacement that is not finished is removed"]
+pub(crate) struct Replacement {
     /// A device may be a terminal.
     out: Output,
     target: PathBuf,
-    /// `None` when what is written goes straight to the target, and after finishing.
+    /// `None` if the bytes go straight to the target, and after finishing.
     temporary: Option<Temporary>,
 }
 
 #[derive(Debug)]
 struct Temporary {
     path: PathBuf,
-    /// The same file as `out`. Its lock says that somebody is at it.
+    /// The same file as `out`. Its lock says that a client is writing it.
     file: File,
-    rights: Rights,
+    ownership: Ownership,
 }
 
-impl PartialFile {
-    /// Begins a file that is to stand at `target`, in place of the one that may be there.
+impl Replacement {
+    /// Begins a file for `target`.
     ///
     /// # Errors
     /// If a folder is there, or nothing can be written there.
     pub(crate) fn create(target: &Path) -> io::Result<Self> {
-        let (target, rights) = match Place::at(target)? {
-            Place::File { path, rights } => (path, rights),
-            Place::Device => {
+        let (target, ownership) = match Target::at(target)? {
+            Target::File { path, ownership } => (path, ownership),
+            Target::Device => {
                 let file = OpenOptions::new().write(true).open(target)?;
                 return Ok(Self {
                     out: file.into(),
@@ -93,19 +94,22 @@ impl PartialFile {
                 });
             }
         };
-        leftovers::remove_beside(&target);
-        let path = beside::temporary(&target, beside::PART_PREFIX);
+        cleanup::remove_stale_beside(&target);
+        let path = sidecar::temporary(&target, sidecar::PART_PREFIX);
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(MODE_OF_ARRIVING);
+        options.write(true).create_new(true).mode(sidecar::MODE);
         let file = options.open(&path)?;
-        // Where there are no locks, a leftover is known by its age alone.
+        // On a disk without locks, a stale file is known by its age alone.
         let _ = file.try_lock();
         let out = file.try_clone()?.into();
-        let temporary = Temporary { path, file, rights };
         Ok(Self {
             out,
             target,
-            temporary: Some(temporary),
+            temporary: Some(Temporary {
+                path,
+                file,
+                ownership,
+            }),
         })
     }
 
@@ -116,7 +120,7 @@ impl PartialFile {
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.out.flush()?;
         if let Some(temporary) = &self.temporary {
-            temporary.rights.give_to(&temporary.file)?;
+            temporary.ownership.give_to(&temporary.file)?;
             fs::rename(&temporary.path, &self.target)?;
         }
         self.temporary = None;
@@ -124,7 +128,7 @@ impl PartialFile {
     }
 }
 
-impl Write for PartialFile {
+impl Write for Replacement {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.write(bytes)
     }
@@ -134,12 +138,13 @@ impl Write for PartialFile {
     }
 }
 
-impl Drop for PartialFile {
+impl Drop for Replacement {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary
             && let Err(error) = fs::remove_file(&temporary.path)
         {
-            above_bars(|| log::warn!("{} stays behind: {error}", shown(&temporary.path)));
+            let path = escaped(&temporary.path);
+            above_bars(|| log::warn!("cannot remove {path}: {error}"));
         }
     }
 }
@@ -152,8 +157,8 @@ mod tests {
 
     use super::*;
 
-    fn begin(target: &Path) -> PartialFile {
-        let mut partial = PartialFile::create(target).unwrap();
+    fn begin(target: &Path) -> Replacement {
+        let mut partial = Replacement::create(target).unwrap();
         partial.write_all(b"new").unwrap();
         partial
     }
@@ -200,7 +205,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
-        // Both ends, so that nobody waits for the other.
+        // Both ends, so that neither open waits for the other.
         let mut options = OpenOptions::new();
         let mut reader = options.read(true).write(true).open(&pipe).unwrap();
         begin(&pipe).finish().unwrap();
@@ -230,7 +235,7 @@ mod tests {
             let partial = begin(&target);
             assert_eq!(
                 mode(&partial.temporary.as_ref().unwrap().path),
-                MODE_OF_ARRIVING
+                sidecar::MODE
             );
             assert_eq!(mode(&target), old);
             partial.finish().unwrap();
@@ -242,7 +247,7 @@ mod tests {
         let partial = begin(&new);
         assert_eq!(
             mode(&partial.temporary.as_ref().unwrap().path),
-            MODE_OF_ARRIVING
+            sidecar::MODE
         );
         partial.finish().unwrap();
         assert_eq!(mode(&new), mode(&folder.path().join("other")));
@@ -255,7 +260,7 @@ mod tests {
         let target = folder.path().join("a");
         fs::write(&target, "old").unwrap();
         fs::set_permissions(&target, Permissions::from_mode(0o444)).unwrap();
-        let error = PartialFile::create(&target).unwrap_err();
+        let error = Replacement::create(&target).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(fs::read(&target).unwrap(), b"old");
         assert_eq!(entries(folder.path()), 1);
@@ -264,9 +269,9 @@ mod tests {
     #[test]
     fn there_must_be_a_place_for_it() {
         let folder = tempfile::tempdir().unwrap();
-        PartialFile::create(folder.path()).unwrap_err();
-        PartialFile::create(&folder.path().join("gone/a")).unwrap_err();
-        PartialFile::create(&folder.path().join("..")).unwrap_err();
+        Replacement::create(folder.path()).unwrap_err();
+        Replacement::create(&folder.path().join("gone/a")).unwrap_err();
+        Replacement::create(&folder.path().join("..")).unwrap_err();
         assert_eq!(entries(folder.path()), 0);
     }
 }

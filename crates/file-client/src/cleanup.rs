@@ -1,4 +1,4 @@
-//! What clients that were killed have left beside the files that they got and sent.
+//! Removes stale sidecar files: what clients that were killed have left behind.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry, OpenOptions};
@@ -11,52 +11,51 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use uuid::Uuid;
 
-use crate::beside::{NEW_STATE_PREFIX, PART_PREFIX, STATE_PREFIX};
+use crate::escaped::escaped;
 use crate::progress::above_bars;
-use crate::state::{is_foreign, is_ours};
-use crate::transfer::shown;
+use crate::sidecar::{NEW_STATE_PREFIX, PART_PREFIX, STATE_PREFIX, is_foreign, is_ours};
 
-/// What nobody has written to for so long is left over. A transfer that takes longer holds a lock.
+/// A sidecar is stale when it has not been written to for this long. A transfer that takes longer
+/// holds a lock.
 const AGE_MIN: Duration = Duration::from_secs(24 * 3600);
 
-/// So many entries of a folder are looked at.
+/// How many entries of a folder are looked at.
 const ENTRIES_MAX: usize = 100_000;
 
 /// The folder that was looked at last: a batch saves all its files into one.
-static LOOKED_AT: Mutex<Option<PathBuf>> = Mutex::new(None);
+static LAST_FOLDER: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Removes our own temporary files beside a file that nobody is at any more. Nobody has asked for
-/// that, so nothing that goes wrong here is an error.
-pub(crate) fn remove_beside(file: &Path) {
+/// Removes stale sidecars from the folder of a file. It is a courtesy, so a failure is not an error.
+pub(crate) fn remove_stale_beside(file: &Path) {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
     };
-    let mut looked_at = LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner);
-    if looked_at.replace(folder.to_owned()).as_deref() == Some(folder) {
+    let mut last = LAST_FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.replace(folder.to_owned()).as_deref() == Some(folder) {
         return;
     }
-    drop(looked_at);
+    drop(last);
     for entry in fs::read_dir(folder).into_iter().flatten().take(ENTRIES_MAX) {
         let Ok(entry) = entry else { return };
         let path = entry.path();
-        if is_leftover(&entry).unwrap_or(false) && fs::remove_file(&path).is_ok() {
-            above_bars(|| log::debug!("Removed {}: its client was killed", shown(&path)));
+        if is_stale(&entry).unwrap_or(false) && fs::remove_file(&path).is_ok() {
+            above_bars(|| log::debug!("Removed {}: its client was killed", escaped(&path)));
         }
     }
 }
 
-fn is_leftover(entry: &DirEntry) -> std::io::Result<bool> {
+fn is_stale(entry: &DirEntry) -> std::io::Result<bool> {
     let path = entry.path();
-    if !is_abandoned(&path) {
+    if !is_useless(&path) {
         return Ok(false);
     }
-    // Not of a link's target.
-    let there = entry.metadata()?;
-    let is_old = there.modified()?.elapsed().is_ok_and(|age| age >= AGE_MIN);
-    // A person may have called a file like one of ours, but not like one that has an id.
-    let is_made_by_us = is_ours(&there) || has_id(&path) && !is_foreign(&there);
-    if !there.is_file() || !is_made_by_us || !is_old {
+    // Of a link this is the link's own metadata.
+    let found = entry.metadata()?;
+    let is_old = found.modified()?.elapsed().is_ok_and(|age| age >= AGE_MIN);
+    // A person may have given a file such a name, but not one that ends in an id.
+    let is_made_by_us = is_ours(&found) || has_id(&path) && !is_foreign(&found);
+    if !found.is_file() || !is_made_by_us || !is_old {
         return Ok(false);
     }
     let mut options = OpenOptions::new();
@@ -67,9 +66,9 @@ fn is_leftover(entry: &DirEntry) -> std::io::Result<bool> {
     Ok(file.try_lock().is_ok())
 }
 
-/// Whether this is a part without the state that says what it is of, or a state without its part, or one
-/// that was being written.
-fn is_abandoned(path: &Path) -> bool {
+/// Whether this is a part without its state, a state without its part, or a state that was being
+/// written.
+fn is_useless(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let without = |prefix: &str| name.as_bytes().strip_prefix(prefix.as_bytes());
     let lacks = |prefix: &str, rest: &[u8]| {
@@ -97,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// Another user, whoever we are.
+    /// Another user.
     const NOBODY: u32 = 65534;
 
     fn make(folder: &Path, name: &str, age: Duration) -> File {
@@ -109,19 +108,19 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_ours_and_old_and_left_is_removed() {
+    fn only_what_is_ours_and_old_and_stale_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let id = |last: u32| format!("67e55044-10b1-426f-9247-{last:012}");
         let gone = [
             format!(".quartet-download-{}", id(1)),
             format!(".quartet-state-{}", id(2)),
-            // A part of nobody knows what, and the other way round.
+            // A part without its state, and a state without its part.
             ".quartet-download-b".to_owned(),
             ".quartet-resume-c".to_owned(),
         ];
         let mut kept = vec![
-            // One that can be gone on with, and its state.
+            // One that can be resumed, and its state.
             format!(".quartet-download-{}", id(3)),
             format!(".quartet-resume-{}", id(3)),
             ".quartet-download-a".to_owned(),
@@ -150,7 +149,7 @@ mod tests {
         } else {
             kept.push(foreign);
         }
-        remove_beside(&folder.join("a"));
+        remove_stale_beside(&folder.join("a"));
         for name in &gone {
             assert!(!folder.join(name).exists(), "{name}");
         }

@@ -1,4 +1,4 @@
-//! What has arrived of a download, and where it goes.
+//! What a download has received so far, and whether the server can give the rest of the same version.
 
 use std::ffi::OsStr;
 
@@ -6,36 +6,38 @@ use proto::http::ResponseHead;
 use proto::http::digest::{self, Digest, Hasher};
 
 use crate::Error;
-use crate::transfer::shown;
+use crate::escaped::escaped;
+
+/// Asks for the digest of the whole file.
+pub(crate) const WANT_DIGEST: (&str, &str) = ("Want-Repr-Digest", "sha-256=1");
 
 /// Where a download goes.
 pub(crate) trait Destination {
-    /// The server has agreed to give the file, from its first byte on; what has been written is
-    /// forgotten.
-    fn begin(&mut self, arrived: &Arrived) -> Result<(), Error>;
+    /// The server gives the file from its first byte on. What was written before is dropped.
+    fn begin(&mut self, received: &Received) -> Result<(), Error>;
 
-    /// Takes the next piece.
+    /// Writes the next piece.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;
 
-    /// Whether it can begin once more after something was written.
+    /// Whether it can begin again after something was written.
     fn can_begin_again(&self) -> bool {
         false
     }
 }
 
-/// What has arrived of a file, and how to go on with it.
+/// What has been received of a file, from its first byte on.
 #[derive(Default)]
-pub(crate) struct Arrived {
+pub(crate) struct Received {
     pub(crate) bytes: u64,
     pub(crate) hasher: Hasher,
-    /// The version that it is of, if the server says so: a strong entity tag.
+    /// The version of the file, if the server gives one: a strong entity tag.
     pub(crate) etag: Option<String>,
-    /// What the whole of it must have, if the server says so.
+    /// The digest of the whole file, if the server gives one.
     pub(crate) digest: Option<Digest>,
 }
 
-impl Arrived {
-    /// Takes in the next piece.
+impl Received {
+    /// Adds the next piece.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
@@ -43,7 +45,7 @@ impl Arrived {
 
     /// The fields of a request for what is missing.
     pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = vec![("Want-Repr-Digest", "sha-256=1".to_owned())];
+        let mut fields = vec![(WANT_DIGEST.0, WANT_DIGEST.1.to_owned())];
         if let (1.., Some(etag)) = (self.bytes, &self.etag) {
             fields.push(("Range", format!("bytes={}-", self.bytes)));
             fields.push(("If-Range", etag.clone()));
@@ -51,12 +53,12 @@ impl Arrived {
         fields
     }
 
-    /// Whether what is missing can be asked for: only a strong tag says that the rest will fit.
-    pub(crate) fn can_go_on(&self) -> bool {
+    /// Whether what is missing can be asked for: only a strong tag tells that the rest will fit.
+    pub(crate) fn can_resume(&self) -> bool {
         self.bytes > 0 && self.etag.is_some()
     }
 
-    /// Notes what a reply says of the file.
+    /// Takes over what a reply says of the file.
     pub(crate) fn note(&mut self, head: &ResponseHead) {
         if let Some(etag) = strong_tag(head) {
             self.etag = Some(etag.to_owned());
@@ -64,8 +66,7 @@ impl Arrived {
         self.digest = digest_in(head).or(self.digest);
     }
 
-    /// Whether a reply with a part of a file is the rest of this one; then it is noted what else it
-    /// says.
+    /// Whether a 206 reply has the rest of this file. If so, takes over what else it says.
     pub(crate) fn is_continued_by(&mut self, head: &ResponseHead) -> bool {
         let etag = strong_tag(head);
         let digest = digest_in(head);
@@ -83,14 +84,14 @@ impl Arrived {
         is_rest
     }
 
-    /// Whether a reply that no more can be given means that there is no more: a range of another
-    /// version would not have been looked at.
+    /// Whether a 416 reply says that the file ends here. (Of another version the server would not
+    /// have looked at the range.)
     pub(crate) fn is_all(&self, head: &ResponseHead) -> bool {
         head.field("content-range") == Some(&format!("bytes */{}", self.bytes))
     }
 
-    /// Whether what a server says of a file, asked by `HEAD`, is so of what has arrived: it is of that
-    /// version, and all of it. Then it is noted what else it says.
+    /// Whether a reply to `HEAD` describes a file of this version and length. If so, takes over what
+    /// else it says.
     pub(crate) fn is_confirmed_by(&mut self, head: &ResponseHead) -> bool {
         let etag = strong_tag(head);
         let is_confirmed = head.status == 200
@@ -103,30 +104,30 @@ impl Arrived {
         is_confirmed
     }
 
-    /// How long the file is, if it is what the server says it is, as far as it says so.
+    /// The length of the file.
+    ///
+    /// # Errors
+    /// If its digest is not the one that the server gave.
     pub(crate) fn finish(self, path: &OsStr) -> Result<u64, Error> {
-        match self
-            .digest
-            .is_none_or(|digest| digest == self.hasher.finish())
-        {
+        let digest = self.digest;
+        match digest.is_none_or(|digest| digest == self.hasher.finish()) {
             true => Ok(self.bytes),
-            false => Err(Error::WrongDigest(shown(path).to_string())),
+            false => Err(Error::WrongDigest(escaped(path).to_string())),
         }
     }
 }
 
-/// The digest that a reply gives of a file.
+/// The digest that a reply gives of the whole file.
 pub(crate) fn digest_in(head: &ResponseHead) -> Option<Digest> {
-    digest::parse(head.field("repr-digest")?.as_bytes())
-        .ok()
-        .flatten()
+    let field = head.field("repr-digest")?;
+    digest::parse(field.as_bytes()).ok().flatten()
 }
 
 fn strong_tag(head: &ResponseHead) -> Option<&str> {
     head.field("etag").filter(|etag| etag.starts_with('"'))
 }
 
-/// The first byte of a part of a file that goes up to the end of the file.
+/// The first byte of a part of a file that ends where the file does.
 fn start_of_rest(head: &ResponseHead) -> Option<u64> {
     let range = head.field("content-range")?.strip_prefix("bytes ")?;
     let (part, whole) = range.split_once('/')?;
@@ -145,19 +146,19 @@ mod tests {
         ResponseHead::read(&mut head.as_bytes(), "HEAD").unwrap()
     }
 
-    fn arrived() -> Arrived {
-        let mut arrived = Arrived {
+    fn received() -> Received {
+        let mut received = Received {
             etag: Some("\"1\"".to_owned()),
-            ..Arrived::default()
+            ..Received::default()
         };
-        arrived.add(b"half");
-        arrived
+        received.add(b"half");
+        received
     }
 
     #[test]
     fn only_the_rest_of_the_same_version_is_the_rest() {
         let check = |fields: &str, want: bool| {
-            assert_eq!(arrived().is_continued_by(&head(fields)), want, "{fields}");
+            assert_eq!(received().is_continued_by(&head(fields)), want, "{fields}");
         };
         check("Content-Range: bytes 4-7/8\r\nETag: \"1\"", true);
         check("Content-Range: bytes 4-7/*\r\nETag: \"1\"", true);
@@ -167,10 +168,10 @@ mod tests {
         check("Content-Range: bytes 4-7/8\r\nETag: \"2\"", false);
         let digest = |digest: Digest| digest::format(&digest);
         let with_digest = |digest: &str| {
-            let mut arrived = arrived();
-            arrived.digest = Some([1; 32]);
+            let mut received = received();
+            received.digest = Some([1; 32]);
             let fields = format!("Content-Range: bytes 4-7/8\r\nRepr-Digest: {digest}");
-            arrived.is_continued_by(&head(&fields))
+            received.is_continued_by(&head(&fields))
         };
         assert!(with_digest(&digest([1; 32])) && !with_digest(&digest([2; 32])));
         check("Content-Range: bytes 3-7/8", false);
@@ -186,7 +187,7 @@ mod tests {
         let check = |status: &str, fields: &str, want: bool| {
             let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n\r\n");
             let head = ResponseHead::read(&mut head.as_bytes(), "HEAD").unwrap();
-            assert_eq!(arrived().is_confirmed_by(&head), want, "{status} {fields}");
+            assert_eq!(received().is_confirmed_by(&head), want, "{status} {fields}");
         };
         check("200 OK", "ETag: \"1\"\r\nContent-Length: 4", true);
         check("200 OK", "ETag: \"2\"\r\nContent-Length: 4", false);
@@ -195,47 +196,47 @@ mod tests {
         check("200 OK", "Content-Length: 4", false);
         check("404 Not Found", "ETag: \"1\"\r\nContent-Length: 4", false);
         // The digest that the server gives counts, not the one that stood in a state.
-        let mut arrived = arrived();
-        arrived.digest = Some(Hasher::digest_of(&b"half"[..]).unwrap());
+        let mut received = received();
+        received.digest = Some(Hasher::digest_of(&b"half"[..]).unwrap());
         let digest = digest::format(&[1; 32]);
         let mut head = head(&format!(
             "ETag: \"1\"\r\nContent-Length: 4\r\nRepr-Digest: {digest}"
         ));
         head.status = 200;
-        assert!(arrived.is_confirmed_by(&head));
+        assert!(received.is_confirmed_by(&head));
         assert!(matches!(
-            arrived.finish(OsStr::new("a")),
+            received.finish(OsStr::new("a")),
             Err(Error::WrongDigest(_))
         ));
     }
 
     #[test]
     fn nothing_more_is_asked_for_without_a_strong_tag() {
-        let names = |arrived: &Arrived| {
-            let fields = arrived.fields().into_iter();
+        let names = |received: &Received| {
+            let fields = received.fields().into_iter();
             fields.map(|(name, _)| name).collect::<Vec<_>>()
         };
         let wanted = ["Want-Repr-Digest", "Range", "If-Range"];
-        assert_eq!(names(&arrived()), wanted);
-        assert_eq!(names(&Arrived::default()), wanted[..1]);
-        let mut weak = Arrived::default();
+        assert_eq!(names(&received()), wanted);
+        assert_eq!(names(&Received::default()), wanted[..1]);
+        let mut weak = Received::default();
         weak.note(&head("ETag: W/\"1\""));
         weak.add(b"half");
-        assert!(!weak.can_go_on());
+        assert!(!weak.can_resume());
         assert_eq!(names(&weak), wanted[..1]);
     }
 
     #[test]
     fn what_has_arrived_has_the_digest_that_was_given() {
         let finish = |digest: Digest| {
-            let mut arrived = arrived();
-            arrived.digest = Some(digest);
-            arrived.finish(OsStr::new("a"))
+            let mut received = received();
+            received.digest = Some(digest);
+            received.finish(OsStr::new("a"))
         };
         assert_eq!(finish(Hasher::digest_of(&b"half"[..]).unwrap()).unwrap(), 4);
         assert!(matches!(finish([0; 32]), Err(Error::WrongDigest(_))));
-        assert!(arrived().is_all(&head("Content-Range: bytes */4")));
-        assert!(!arrived().is_all(&head("Content-Range: bytes */5")));
-        assert!(!arrived().is_all(&head("A: b")));
+        assert!(received().is_all(&head("Content-Range: bytes */4")));
+        assert!(!received().is_all(&head("Content-Range: bytes */5")));
+        assert!(!received().is_all(&head("A: b")));
     }
 }

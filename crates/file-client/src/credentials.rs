@@ -1,8 +1,8 @@
-//! Who asks: a user and a password (RFC 7617), out of a file that nobody else can read.
+//! Credentials: a user and a password (RFC 7617), from a file that only its owner can read.
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cli::{ClientError, stream};
 
-use crate::source::BYTE_ORDER_MARK;
+use crate::source::{BYTE_ORDER_MARK, STDIN};
 use crate::{Error, Input};
 
 /// The longest first line of a file with a password, in bytes.
 const LINE_BYTES_MAX: u64 = 1024;
 
-/// What others than its owner may do with a file.
+/// The rights of other users in a mode.
 const MODE_OF_OTHERS: u32 = 0o077;
 
-/// A user and a password. What `Debug` shows of them is nothing.
+/// A user and a password. `Debug` shows neither.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The value of an `Authorization` field.
@@ -27,43 +27,32 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads them from the first line of an input, `USER:PASSWORD`; the user has no colon in it, and
-    /// neither has a control character.
+    /// Reads the first line of an input, `USER:PASSWORD`. The user has no colon in it, and the line no
+    /// control character.
     ///
     /// # Errors
-    /// If the file cannot be read, or others than its owner may read it, or the line is something
-    /// else or over 1024 bytes long.
+    /// If the file cannot be read, or other users may read it, or the line is something else or
+    /// exceeds 1024 bytes.
     pub fn read(input: &Input) -> Result<Self, Error> {
-        match input {
-            Input::File(path) => Self::read_file(path),
+        let (path, line) = match input {
+            Input::File(path) => (path.as_path(), Self::line_of_file(path)?),
             Input::Stdin => {
-                let mut line = Vec::new();
-                let input = stream::input()?;
-                let mut start = BufReader::new(input.take(LINE_BYTES_MAX + 1));
-                start
-                    .read_until(b'\n', &mut line)
-                    .map_err(ClientError::Input)?;
-                let path = Path::new("standard input");
-                Self::parse(&line).ok_or_else(|| Error::AuthFileIsMalformed(path.to_owned()))
+                let line = first_line(stream::input()?).map_err(ClientError::Input)?;
+                (Path::new(STDIN), line)
             }
-        }
+        };
+        Self::parse(&line).ok_or_else(|| Error::AuthFileIsMalformed(path.to_owned()))
     }
 
-    fn read_file(path: &Path) -> Result<Self, Error> {
-        let failed = |cause| Error::Read {
-            path: path.to_owned(),
-            cause,
-        };
-        let file = File::open(path).map_err(failed)?;
-        // Asked of the open file: the one that is read is the one that was looked at.
-        let mode = file.metadata().map_err(failed)?.permissions().mode();
+    fn line_of_file(path: &Path) -> Result<Vec<u8>, Error> {
+        let failed = Error::read(path);
+        let file = File::open(path).map_err(&failed)?;
+        // Of the open file, so that the file that is read is the one that was checked.
+        let mode = file.metadata().map_err(&failed)?.permissions().mode();
         if mode & MODE_OF_OTHERS != 0 {
             return Err(Error::AuthFileIsOpen(path.to_owned()));
         }
-        let mut line = Vec::new();
-        let mut start = BufReader::new(file.take(LINE_BYTES_MAX + 1));
-        start.read_until(b'\n', &mut line).map_err(failed)?;
-        Self::parse(&line).ok_or_else(|| Error::AuthFileIsMalformed(path.to_owned()))
+        first_line(file).map_err(failed)
     }
 
     fn parse(line: &[u8]) -> Option<Self> {
@@ -88,6 +77,13 @@ impl Credentials {
     pub(crate) fn field(&self) -> &str {
         &self.field
     }
+}
+
+fn first_line(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut start = BufReader::new(input.take(LINE_BYTES_MAX + 1));
+    start.read_until(b'\n', &mut line)?;
+    Ok(line)
 }
 
 impl fmt::Debug for Credentials {
@@ -128,11 +124,11 @@ mod tests {
         fs::write(&path, "user:password\nmore\n").unwrap();
         for (mode, is_good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let read = Credentials::read_file(&path);
+            let read = Credentials::read(&Input::File(path.clone()));
             assert_eq!(read.is_ok(), is_good, "{mode:o}");
             let shown = format!("{read:?}");
             assert!(!shown.contains("password"), "{shown}");
         }
-        assert!(Credentials::read_file(&folder.path().join("gone")).is_err());
+        assert!(Credentials::read(&Input::File(folder.path().join("gone"))).is_err());
     }
 }

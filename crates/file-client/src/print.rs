@@ -1,4 +1,4 @@
-//! `head` and `list`: what there is, without getting it.
+//! The verbs `head` and `list`: they print what the server has, without getting it.
 
 use std::ffi::OsStr;
 use std::io::{BufWriter, Write};
@@ -7,10 +7,10 @@ use cli::ClientError;
 use cli::escape::Escaped;
 use cli::stream::output;
 
-use crate::transfer::shown;
+use crate::escaped::escaped;
 use crate::{Client, Error};
 
-/// Writes what the server says of a file, `NAME: VALUE` on each line.
+/// Prints the fields of a reply, `NAME: VALUE` on each line.
 pub(crate) fn head(client: &mut Client, path: &OsStr) -> Result<(), Error> {
     let mut out = output()?;
     let fields = client.head(path)?;
@@ -19,9 +19,8 @@ pub(crate) fn head(client: &mut Client, path: &OsStr) -> Result<(), Error> {
     Ok(out.print(&text)?)
 }
 
-/// Writes what stands in a folder, an entry on each line: name, bytes, time, with tabs between. A
-/// folder's name ends in a slash, and it has no bytes. A list that lacks some is written as far as it
-/// goes, and is an error then.
+/// Prints the list of a folder, an entry on each line: name, bytes, time, with tabs between. A folder's
+/// name ends in a slash, and it has no bytes. A list that is not complete is printed, and is an error.
 pub(crate) fn list(client: &mut Client, path: &OsStr) -> Result<(), Error> {
     let mut out = BufWriter::new(output()?);
     let listed = client.list(path, |entry| {
@@ -38,6 +37,6 @@ pub(crate) fn list(client: &mut Client, path: &OsStr) -> Result<(), Error> {
     flushed?;
     match is_complete {
         true => Ok(()),
-        false => Err(Error::ListIncomplete(shown(path).to_string())),
+        false => Err(Error::ListIncomplete(escaped(path).to_string())),
     }
 }

@@ -1,17 +1,17 @@
-//! The words of a line, quoted as in a shell: `'...'` and `"..."` hold spaces, and a backslash takes
-//! the next character as it is. Nothing else has a meaning: no variables, no patterns, no comments.
+//! Splits a line into words, quoted as in a shell: `'...'` and `"..."` hold spaces, and a backslash
+//! escapes the next character. There are no variables, patterns or comments.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-/// What a backslash between double quotes takes as it is; in front of all else it stands for itself.
+/// What a backslash escapes between double quotes. Before all else it stands for itself.
 const ESCAPED_IN_DOUBLE: &[u8] = b"$`\"\\";
 
 /// The words of a line, which need not be UTF-8.
 ///
 /// # Errors
-/// A sentence, if a quote has no end or a backslash nothing behind it.
-pub(crate) fn words(line: &[u8]) -> Result<Vec<OsString>, &'static str> {
+/// A sentence, if a quote has no end or the line ends in a backslash.
+pub(crate) fn split(line: &[u8]) -> Result<Vec<OsString>, &'static str> {
     let mut words = Vec::new();
     let mut word = None;
     let mut bytes = line.iter().copied();
@@ -31,7 +31,7 @@ pub(crate) fn words(line: &[u8]) -> Result<Vec<OsString>, &'static str> {
     Ok(words)
 }
 
-/// Appends what stands in front of the quote that ends it.
+/// Appends what stands before the quote that ends it.
 fn quoted(
     quote: u8,
     bytes: &mut impl Iterator<Item = u8>,
@@ -84,7 +84,7 @@ mod tests {
             let mut shell = Command::new("sh");
             shell.args(["-c", &format!("printf '<%s>' {line}")]);
             let shown = shell.output().unwrap().stdout;
-            let words = words(line.as_bytes()).unwrap();
+            let words = split(line.as_bytes()).unwrap();
             let mut want: Vec<u8> = Vec::new();
             for word in &words {
                 want.extend([b"<", word.as_bytes(), b">"].concat());
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_name_need_not_be_text() {
         assert_eq!(
-            words(b"\xff '\xfe '").unwrap(),
+            split(b"\xff '\xfe '").unwrap(),
             [b"\xff".as_slice(), b"\xfe "].map(OsStr::from_bytes)
         );
     }
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn what_has_no_end_is_refused() {
         for line in ["'", "a 'b", "\"", "\"a\\\"", "\"a\\", "a\\"] {
-            assert!(words(line.as_bytes()).is_err(), "{line}");
+            assert!(split(line.as_bytes()).is_err(), "{line}");
         }
     }
 }

@@ -1,0 +1,232 @@
+//! Sidecar files: small hidden files beside a larger one that keep what resuming its transfer needs.
+//!
+//! Each kind has a prefix of its own, so no sidecar of one file has the name of a sidecar of another.
+//! The folder may belong to many users, and its files may come out of an archive. So a sidecar counts
+//! only if it is as this client makes them, and what belongs to another user is left as it is.
+
+use std::ffi::OsString;
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::Error;
+use crate::escaped::escaped;
+use crate::progress::above_bars;
+
+/// The prefix of what has been received of a download.
+pub(crate) const PART_PREFIX: &str = ".quartet-download-";
+
+/// The prefix of the state of a download: what the part is of.
+pub(crate) const STATE_PREFIX: &str = ".quartet-resume-";
+
+/// The prefix of the state of an upload.
+pub(crate) const UPLOAD_PREFIX: &str = ".quartet-upload-";
+
+/// The prefix of a state that is being written.
+pub(crate) const NEW_STATE_PREFIX: &str = ".quartet-state-";
+
+/// The mode of every sidecar: only its owner may open it.
+pub(crate) const MODE: u32 = 0o600;
+
+/// The longest name of a file, in bytes, on every file system that matters.
+const NAME_BYTES_MAX: usize = 255;
+
+/// The longest state, in bytes: it has two paths in it, and little more.
+const STATE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The path of a sidecar: that of the file, with a prefix before its name.
+///
+/// # Errors
+/// If the file has no name, or too long a one.
+pub(crate) fn named(file: &Path, prefix: &str) -> Result<PathBuf, Error> {
+    let Some(name) = file.file_name() else {
+        return Err(Error::NotAFile(file.to_owned()));
+    };
+    let bytes_max = NAME_BYTES_MAX - prefix.len();
+    if name.as_bytes().len() > bytes_max {
+        let path = file.to_owned();
+        return Err(Error::NameTooLong { path, bytes_max });
+    }
+    let mut sidecar = OsString::from(prefix);
+    sidecar.push(name);
+    Ok(file.with_file_name(sidecar))
+}
+
+/// A new path beside a file, for a temporary file.
+pub(crate) fn temporary(file: &Path, prefix: &str) -> PathBuf {
+    file.with_file_name(format!("{prefix}{}", Uuid::new_v4()))
+}
+
+/// Whether a file is as this client makes them: a regular file of this user, with one name, that
+/// other users cannot open.
+pub(crate) fn is_ours(found: &Metadata) -> bool {
+    let is_private = found.mode() & 0o077 == 0 && found.nlink() == 1;
+    found.is_file() && !is_foreign(found) && is_private
+}
+
+/// Whether a file belongs to another user.
+pub(crate) fn is_foreign(found: &Metadata) -> bool {
+    found.uid() != geteuid().as_raw()
+}
+
+/// Whether what is at a path belongs to another user.
+pub(crate) fn is_taken(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| is_foreign(&found))
+}
+
+/// Reads a state. `None` if there is none, or the file is not ours, or holds something else: then the
+/// transfer starts over and writes a new state.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let mut json = Vec::new();
+    // In a folder of many users, another user may have put a link there, or a pipe.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.ok()?;
+    if !is_ours(&file.metadata().ok()?) {
+        return None;
+    }
+    file.take(STATE_BYTES_MAX).read_to_end(&mut json).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+/// The same at the start of a transfer: warns if there is a file that is not ours.
+pub(crate) fn find<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let state = read(path);
+    if state.is_none() && fs::symlink_metadata(path).is_ok_and(|found| !is_ours(&found)) {
+        above_bars(|| log::warn!("{} is not used: it is not ours alone", escaped(path)));
+    }
+    state
+}
+
+/// Writes a state. It replaces the one that is there in one step, so that there is always one or the
+/// other.
+///
+/// # Errors
+/// If that belongs to another user, and those of the disk.
+pub(crate) fn write(path: &Path, state: &impl Serialize) -> io::Result<()> {
+    if is_taken(path) {
+        return Err(io::Error::other("it belongs to another user"));
+    }
+    let temporary = temporary(path, NEW_STATE_PREFIX);
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(MODE);
+    let mut file = options.open(&temporary)?;
+    let written = file
+        .write_all(&serde_json::to_vec(state)?)
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The first error says more.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Removes a sidecar, if there is one that does not belong to another user.
+pub(crate) fn remove(path: &Path) {
+    if is_taken(path) {
+        return;
+    }
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => above_bars(|| log::warn!("cannot remove {}: {error}", escaped(path))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+
+    /// Another user.
+    const NOBODY: u32 = 65534;
+
+    #[test]
+    fn a_name_leaves_room_for_a_longer_one() {
+        let long = |bytes| "a".repeat(bytes);
+        named(Path::new(&long(247)), ".prefix-").unwrap();
+        let error = named(Path::new(&long(248)), ".prefix-").unwrap_err();
+        let want = format!(
+            "the name of {} is too long: with --resume it may have 247 bytes",
+            long(248)
+        );
+        assert_eq!(error.to_string(), want);
+        named(Path::new("/"), "").unwrap_err();
+    }
+
+    #[test]
+    fn no_prefix_begins_another() {
+        let all = [PART_PREFIX, STATE_PREFIX, UPLOAD_PREFIX, NEW_STATE_PREFIX];
+        for (one, other) in all.iter().flat_map(|one| all.map(|other| (*one, other))) {
+            assert!(one == other || !other.starts_with(one), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_state_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = named(&folder.path().join("a"), ".p-").unwrap();
+        assert_eq!(path, folder.path().join(".p-a"));
+        assert_eq!(read::<String>(&path), None);
+        for state in ["one", "two"] {
+            write(&path, &state).unwrap();
+            assert_eq!(read::<String>(&path).as_deref(), Some(state));
+        }
+        assert_eq!(read::<u64>(&path), None);
+        fs::write(&path, "\"half").unwrap();
+        assert_eq!(read::<String>(&path), None);
+        remove(&path);
+        remove(&path);
+        write(&folder.path().join("gone/a"), &1).unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_is_no_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        // Opening it waits for its writer.
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        assert_eq!(read::<u64>(&path), None);
+        fs::write(folder.path().join("b"), "1").unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("b", &path).unwrap();
+        assert_eq!(read::<u64>(&path), None);
+        write(&path, &2).unwrap();
+        assert_eq!(read::<u64>(&path), Some(2));
+        assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"1");
+        let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode));
+        for mode in [0o644, 0o660, 0o604] {
+            set_mode(mode).unwrap();
+            assert_eq!(read::<u64>(&path), None, "{mode:o}");
+        }
+        set_mode(0o600).unwrap();
+        assert_eq!(read::<u64>(&path), Some(2));
+        fs::hard_link(&path, folder.path().join("c")).unwrap();
+        assert_eq!(read::<u64>(&path), None);
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write(&path, &1).unwrap();
+        if chown(&path, Some(NOBODY), None).is_err() {
+            return; // Only root can try this.
+        }
+        assert!(is_taken(&path));
+        assert_eq!(read::<u64>(&path), None);
+        write(&path, &2).unwrap_err();
+        remove(&path);
+        assert_eq!(fs::read(&path).unwrap(), b"1");
+    }
+}
