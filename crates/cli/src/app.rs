@@ -1,5 +1,6 @@
 //! A program: its name, its help, its options, and the one function that every `main` is.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
@@ -69,6 +70,21 @@ impl<C> App<C> {
     ) -> Result<Parsed<C>, UsageError> {
         let words: Vec<OsString> = words.into_iter().map(W::into).collect();
         args::parse(lexopt::Parser::from_args(words), self.options, self.read)
+    }
+
+    /// For the program's tests: checks that the help has the options that the program knows, and no
+    /// others.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub fn check_help(&self) {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let words = self.help.split(|c| !is_part(c));
+        let in_help = words.filter(|word| word.len() > 2 && word.starts_with("--"));
+        let known = args::known(self.options).map(|option| option.name);
+        let (in_help, known): (BTreeSet<_>, BTreeSet<_>) = (in_help.collect(), known.collect());
+        assert_eq!(in_help, known, "{}", self.name);
     }
 
     /// Prints why the program does not run.

@@ -64,6 +64,11 @@ const EVERYWHERE: &[Opt] = &[
     Opt::flag("--verbose").short('v'),
 ];
 
+/// The options in a program's tables, and those of every program.
+pub(crate) fn known(tables: &[&'static [Opt]]) -> impl Iterator<Item = &'static Opt> {
+    tables.iter().copied().flatten().chain(EVERYWHERE)
+}
+
 /// Reads a command line. `tables` are the options that the program knows, and `read` makes its
 /// configuration of the arguments. `read` need not check that it has read all of them.
 ///
@@ -74,7 +79,6 @@ pub(crate) fn parse<C>(
     tables: &[&'static [Opt]],
     read: impl FnOnce(&mut Args) -> Result<C, UsageError>,
 ) -> Result<Parsed<C>, UsageError> {
-    let known = || tables.iter().copied().flatten().chain(EVERYWHERE);
     let mut args = Args::default();
     loop {
         if let Some(mut rest) = parser.try_raw_args()
@@ -90,11 +94,11 @@ pub(crate) fn parse<C>(
                 continue;
             }
             Some(Arg::Long(name)) => {
-                let option = known().find(|option| option.name[2..] == *name);
+                let option = known(tables).find(|option| option.name[2..] == *name);
                 (format!("--{name}"), option)
             }
             Some(Arg::Short(short)) => {
-                let option = known().find(|option| option.short == Some(short));
+                let option = known(tables).find(|option| option.short == Some(short));
                 (format!("-{short}"), option)
             }
         };
@@ -104,7 +108,7 @@ pub(crate) fn parse<C>(
             Some(option) if option.has_value => args.options.add(option, parser.value()?)?,
             Some(option) => args.options.add_flag(option),
             None => {
-                let nearest = nearest(&name, known().map(|option| option.name));
+                let nearest = nearest(&name, known(tables).map(|option| option.name));
                 let option = name;
                 return Err(UsageError::UnknownOption { option, nearest });
             }

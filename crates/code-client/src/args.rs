@@ -17,13 +17,13 @@ pub const APP: App<Config> = App {
     read: config,
 };
 
-/// The server's port for codes unless told otherwise.
+/// The server's default port for codes.
 pub const CODE_PORT_DEFAULT: u16 = 8000;
 
-/// The server's port for messages unless told otherwise.
+/// The server's default port for messages.
 pub const MESSAGE_PORT_DEFAULT: u16 = 8001;
 
-/// How many clients `run` is unless told otherwise.
+/// How many clients `run` is by default.
 pub const CLIENTS_DEFAULT: u64 = 50;
 
 /// The most clients that `run` can be.
@@ -43,7 +43,7 @@ const VERBS: &Verbs<Verb> = &[
 ];
 
 const HELP: &str = "\
-Gets unique codes from a code server, and leaves messages with them.
+Gets unique codes from a code server, and sends it text messages.
 
 Usage: code-client [HOST CODE_PORT MESSAGE_PORT] [run [-n COUNT]] [OPTIONS]
        code-client [HOST CODE_PORT MESSAGE_PORT] request [UUID] [OPTIONS]
@@ -53,18 +53,18 @@ Usage: code-client [HOST CODE_PORT MESSAGE_PORT] [run [-n COUNT]] [OPTIONS]
 Arguments:
   HOST CODE_PORT MESSAGE_PORT
                          the server [default: 127.0.0.1 8000 8001]
-  run                    be COUNT clients, each with a UUID of its own, that request
-                         a code and leave a message [default, with 50 clients]
-  request [UUID]         print UUID and its code on one line [default: a new UUID]
-  send UUID CODE TEXT    leave a message; - reads the text from standard input
-  send - TEXT            the same with UUID and CODE from the first line of standard input,
-                         as request prints them; other users can see a command line, and
-                         a code is a secret; with - as TEXT, the text follows that line
+  run                    acts as COUNT clients, each with a UUID of its own, that request
+                         a code and send a message [default, with 50 clients]
+  request [UUID]         prints UUID and its code on one line [default: a new UUID]
+  send UUID CODE TEXT    sends a message; TEXT - is standard input
+  send - TEXT            the same, with UUID and CODE from the first line of standard input,
+                         as request prints them: a code is a secret, and other users can
+                         see a command line; if TEXT is - too, the text follows that line
 
 Options:
   -n, --count COUNT      how many clients run is, 1 to 1000000 [default: 50]
   --timeout TIME         the longest wait for anything [default: 30]
-  --wait-for-server TIME keep trying to connect for so long [default: 0]
+  --wait-for-server TIME keep trying to connect for this long [default: 0]
   -q, --quiet            say nothing but errors
   -v, --verbose          log more
   -h, --help             print this help
@@ -76,7 +76,7 @@ Exit codes:
   0  done
   1  the server refused
   2  wrong usage, or trouble with standard input or output
-  3  cannot connect, timed out, connection lost, or no sense in the reply
+  3  cannot connect, timed out, connection lost, or a malformed reply
 
 Examples:
   code-client
@@ -147,6 +147,11 @@ mod tests {
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn the_help_has_each_option() {
+        APP.check_help();
     }
 
     #[test]

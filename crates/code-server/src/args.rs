@@ -16,20 +16,20 @@ pub const APP: App<Config> = App {
     read: config,
 };
 
-/// The port for codes unless told otherwise.
+/// The default port for codes.
 pub const CODE_PORT_DEFAULT: u16 = 8000;
 
-/// The port for messages unless told otherwise.
+/// The default port for messages.
 pub const MESSAGE_PORT_DEFAULT: u16 = 8001;
 
-/// How many codes are handed out unless told otherwise.
+/// How many codes are handed out by default.
 pub const CODES_DEFAULT: usize = 10_000_000;
 
 /// The most codes that a server can be told to hand out.
 const CODES_MAX: usize = u32::MAX as usize;
 
 const HELP: &str = "\
-Hands out one unique code per UUID, and logs messages from whoever holds the code.
+Hands out one unique code for each UUID, and logs text messages of senders with a code.
 
 Usage: code-server [CODE_PORT MESSAGE_PORT] [OPTIONS]
 
@@ -39,11 +39,11 @@ Arguments:
                          (0 is any free port)
 
 Options:
-  --data-dir DIR         where codes.txt and messages.log are kept [default: .]
+  --data-dir DIR         the folder of codes.txt and messages.log [default: .]
   --fsync always|never   whether a reply waits until the disk has it [default: always];
-                         with never, a power cut loses the newest codes and messages
-  --max-codes N          hand out no more codes than this [default: 10000000]
-  --max-file SIZE        messages.log grows no longer than this [default: 1G]
+                         with never, a power cut can lose the newest codes and messages
+  --max-codes N          the most codes that are handed out [default: 10000000]
+  --max-file SIZE        the longest that messages.log may become [default: 1G]
   --keep-free SIZE       refuse codes and messages that would leave less of the disk
                          free [default: 16M, or a tenth of a smaller disk]
   --python-replies       reply with a bare Python dict instead of HTTP and JSON,
@@ -118,6 +118,11 @@ mod tests {
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn the_help_has_each_option() {
+        APP.check_help();
     }
 
     #[test]

@@ -17,10 +17,10 @@ pub const APP: App<Config> = App {
     read: config,
 };
 
-/// The server's port unless told otherwise.
+/// The server's default port.
 pub const PORT_DEFAULT: u16 = 8080;
 
-/// The most requests of a batch at once.
+/// The most lines of a batch that run at once.
 const JOBS_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ const OPTIONS: &[Opt] = &[
 ];
 
 const HELP: &str = "\
-Gets files from a file server and sends files to it.
+Downloads files from a file server and uploads files to it.
 
 Usage: file-client [HOST PORT] [OPTIONS]
        file-client [HOST PORT] get PATH [-o FILE|-] [--resume] [OPTIONS]
@@ -62,21 +62,20 @@ Usage: file-client [HOST PORT] [OPTIONS]
 Arguments:
   HOST PORT              the server [default: 127.0.0.1 8080]; an IPv6 address as ::1 or
                          [::1], behind which PORT may be left out
-  get PATH               saves the file at PATH on the server, or the index.html of the
-                         folder PATH if it has one
-  post FILE [PATH]       sends FILE, to stand at PATH [default: FILE's base name], or in the
-                         folder PATH if it ends in a slash; put is another word for it;
-                         - is standard input, which needs a PATH with a name and stands in a
-                         temporary file meanwhile
-  head PATH              shows what the server says of a file
-  list [PATH]            shows what stands in a folder, an entry a line: name, bytes, time;
-                         exit code 1 behind the last if the server leaves some out
-  batch FILE             does what each line of FILE says, or of standard input for -:
+  get PATH               downloads the file at PATH, or the index.html of the folder PATH
+  post FILE [PATH]       uploads FILE to PATH [default: FILE's base name], or into the folder
+                         PATH if it ends in a slash; put is the same; - is standard input,
+                         which needs a PATH with a name and is kept in a temporary file
+                         until it is sent
+  head PATH              prints the fields of the server's reply for a file
+  list [PATH]            prints the entries of a folder, one a line: name, bytes, time;
+                         exit code 1 if the server's list is incomplete
+  batch FILE             runs each line of FILE, or of standard input for -:
                            client_get PATH HOST [PORT]
                            client_post FILE HOST [PORT]
-                         without PORT that of the command line; a name with spaces is
-                         quoted as in a shell; empty lines and lines that start with # mean
-                         nothing; a line that fails or is wrong does not stop the rest
+                         the default PORT is that of the command line; a name with spaces is
+                         quoted as in a shell; empty lines and lines that start with # are
+                         skipped; a line that fails or is wrong does not stop the rest
   no verb                asks for one command after another, until 'exit':
                            GET PATH
                            POST FILE
@@ -87,19 +86,19 @@ Options:
   -o, --output FILE|-    where get saves; - is standard output [default: PATH's base name,
                          in the current folder; index.html if PATH ends in a slash]
   --create-only          do not overwrite a file on the server
-  --resume               with get, post and batch: go on where an earlier try with --resume
-                         was cut off, and leave behind what the next one needs to go on:
-                         .quartet-download-NAME and .quartet-resume-NAME beside the
-                         file that get saves, .quartet-upload-NAME beside the file that post
-                         sends; they go away when it is done, and count only if nobody else
-                         can open them
-  -j, --jobs N           do so many lines of a batch at once, 1 to 64 [default: 1]
-  --auth-file FILE|-     say who asks: the first line of FILE is USER:PASSWORD, and nobody
-                         but its owner may read FILE; it is sent, not encrypted, to HOST and
-                         PORT alone, not to other servers in a batch
+  --resume               with get, post and batch: continue an unfinished transfer that was
+                         made with --resume; its state is kept in .quartet-download-NAME and
+                         .quartet-resume-NAME beside the file that get saves, and in
+                         .quartet-upload-NAME beside the file that post sends; they are
+                         removed at the end, and are used only if no other user can open
+                         them
+  -j, --jobs N           run N lines of a batch at once, 1 to 64 [default: 1]
+  --auth-file FILE|-     the account: the first line of FILE is USER:PASSWORD, and only its
+                         owner may read FILE; it is sent, unencrypted, to HOST and PORT and
+                         not to other servers of a batch
   -q, --quiet            say nothing but errors: no prompt, no progress
   --timeout TIME         the longest wait for anything [default: 30]
-  --wait-for-server TIME keep trying to connect for so long [default: 0]
+  --wait-for-server TIME keep trying to connect for this long [default: 0]
   -v, --verbose          log more
   -h, --help             print this help
   -V, --version          print the version
@@ -107,13 +106,13 @@ Options:
 A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d.
 
 Exit codes:
-  0  done; also at the end of the prompt, which has said what failed
+  0  done; also at the end of the prompt, which reports errors itself
   1  the server refused: no such file, uploads forbidden, file too large, wrong password
   2  wrong usage, or trouble with a file, standard input or standard output
-  3  cannot connect, timed out, connection lost, or no sense in the reply
+  3  cannot connect, timed out, connection lost, or a malformed reply
 A batch ends with the highest code of its lines.
 
-A transfer that takes a while shows how far it is if standard error is a terminal.
+A long transfer shows its progress if standard error is a terminal.
 
 Examples:
   file-client get server/photoServer.jpg -o photo.jpg
@@ -150,7 +149,7 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     })
 }
 
-/// What is to be done, and whether with `--resume`.
+/// The action, and whether with `--resume`.
 fn action(
     verb: Verb,
     words: &mut Words,
@@ -246,6 +245,11 @@ mod tests {
             file: Input::File(file.into()),
             jobs: NonZeroUsize::new(jobs).unwrap(),
         }
+    }
+
+    #[test]
+    fn the_help_has_each_option() {
+        APP.check_help();
     }
 
     #[test]

@@ -17,22 +17,22 @@ pub const APP: App<Config> = App {
     read: config,
 };
 
-/// The port unless told otherwise.
+/// The default port.
 pub const PORT_DEFAULT: u16 = 8080;
 
-/// The server ends after so long without a request unless told otherwise.
+/// The default time without a request after which the server ends.
 pub const IDLE_EXIT_DEFAULT: Duration = Duration::from_secs(60);
 
-/// The largest upload unless told otherwise, in bytes: 10 GiB.
+/// The default limit of an upload, in bytes: 10 GiB.
 pub const UPLOAD_BYTES_DEFAULT: u64 = 10 << 30;
 
-/// How much of the disk uploads leave free unless told otherwise, in bytes: 256 MiB.
+/// How much of the disk uploads leave free by default, in bytes: 256 MiB.
 pub const KEEP_FREE_DEFAULT: u64 = 256 << 20;
 
-/// What has come of an upload that was broken off is kept so long unless told otherwise: a day.
+/// How long an unfinished upload is kept by default: a day.
 pub const RESUME_KEEP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 
-/// The sender of an upload may be silent so long unless told otherwise: a minute.
+/// How long the sender of an upload may be silent by default: a minute.
 pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// The shortest time for which an unfinished upload can be kept.
@@ -41,11 +41,11 @@ const RESUME_KEEP_MIN: Duration = Duration::from_secs(1);
 /// The shortest time for which the sender of an upload may be silent.
 const BODY_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
-/// The largest upload a server can be told to take, in bytes: no file is longer.
+/// The highest limit of an upload that can be set, in bytes: no file is longer.
 const UPLOAD_BYTES_MAX: u64 = i64::MAX as u64;
 
 const HELP: &str = "\
-Gives and takes files over HTTP/1.1.
+Serves the files of a folder over HTTP/1.1, and stores uploads in it.
 
 Usage: file-server [PORT] [OPTIONS]
 
@@ -55,21 +55,21 @@ Arguments:
 Options:
   --root DIR             the folder that is served; nothing outside it is ever read or
                          written [default: the current folder]
-  --idle-exit TIME       end after so long without a request, 0 for never [default: 60]
-  --no-listing           do not show what stands in a folder without an index.html
-  --read-only            take no uploads
-  --create-only          take no uploads that would overwrite a file
+  --idle-exit TIME       end after TIME without a request, 0 for never [default: 60]
+  --no-listing           do not list a folder without an index.html
+  --read-only            refuse all uploads
+  --create-only          refuse uploads that would overwrite a file
   --max-upload SIZE      the largest upload [default: 10G]
   --keep-free SIZE       refuse uploads that would leave less of the disk free
                          [default: 256M]
-  --resume-keep TIME     keep what has come of an upload that was broken off for so long,
-                         for the client to go on with [default: 1d]
-  --body-timeout TIME    end an upload of which nothing comes for so long [default: 60]
-  --auth-file FILE       let only those upload who stand in FILE, USER:PASSWORD on each
-                         line; the password hashed (openssl passwd -6), or plain if the
-                         file's mode is 0600, of at most 256 bytes; FILE is not in the
-                         folder that is served
-  --auth-all             let only them read, too
+  --resume-keep TIME     keep an unfinished upload for TIME, so that the client can resume
+                         it [default: 1d]
+  --body-timeout TIME    end an upload whose sender is silent for TIME [default: 60]
+  --auth-file FILE       only the accounts in FILE may upload, USER:PASSWORD on each line; a
+                         password is hashed (openssl passwd -6), or plain, of at most 256
+                         bytes, if the file's mode is 0600; FILE must not be in the folder
+                         that is served
+  --auth-all             only these accounts may read, too
   --access-log           write a line for each request to standard output, in the common
                          log format; with --auth-file, it has the user
   --bind ADDR            the address to listen on [default: 127.0.0.1]
@@ -85,8 +85,7 @@ in units of 1024, as 64K, 10M or 2G.
 
 Exit codes:
   0  stopped by SIGINT or SIGTERM, or idle for --idle-exit
-  2  wrong usage, the root cannot be opened, something is wrong with the --auth-file, or
-     the disk failed to keep what was written
+  2  wrong usage, or trouble with the root, the --auth-file or the disk
   3  cannot listen on the port
 
 Examples:
@@ -165,6 +164,11 @@ mod tests {
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn the_help_has_each_option() {
+        APP.check_help();
     }
 
     #[test]

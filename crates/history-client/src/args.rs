@@ -16,7 +16,7 @@ pub const APP: App<Config> = App {
     read: config,
 };
 
-/// The server's port unless told otherwise.
+/// The server's default port.
 pub const PORT_DEFAULT: u16 = 5007;
 
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +42,7 @@ Reads and prunes the history of a history server.
 Usage: history-client [HOST PORT] [OPTIONS]
        history-client [HOST PORT] VERB ... [OPTIONS]
 
-Without a verb it asks for a line ('Enter authentication: ') and sends that.
+Without a verb it asks for a line ('Enter authentication: ') and sends it.
 
 Arguments:
   HOST PORT              the server [default: 127.0.0.1 5007]
@@ -50,12 +50,12 @@ Arguments:
                          from standard input
   hello USER             sends 'USER': greets the server
   delete USER N          sends 'USER 1 N': deletes line N, as get counts them
-  get USER               sends 'USER 2': writes the history to standard output
+  get USER               sends 'USER 2': prints the history
   clear USER             sends 'USER 3': deletes everything
 
 Options:
   --timeout TIME         the longest wait for anything [default: 30]
-  --wait-for-server TIME keep trying to connect for so long [default: 0]
+  --wait-for-server TIME keep trying to connect for this long [default: 0]
   -q, --quiet            say nothing but errors: no greeting, no prompt
   -v, --verbose          log more
   -h, --help             print this help
@@ -65,9 +65,9 @@ A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d.
 
 Exit codes:
   0  done
-  1  the server said no: an authentication error, no such line
+  1  the server refused: an authentication error, no such line
   2  wrong usage, the line is not a request, or trouble with standard input or output
-  3  cannot connect, timed out, connection lost, or no sense in the reply
+  3  cannot connect, timed out, connection lost, or a malformed reply
 
 Examples:
   history-client get alice
@@ -156,6 +156,11 @@ mod tests {
             operation: want,
         };
         assert_eq!(parse(line).unwrap().action, want);
+    }
+
+    #[test]
+    fn the_help_has_each_option() {
+        APP.check_help();
     }
 
     #[test]

@@ -16,11 +16,11 @@ pub const APP: App<Config> = App {
     read: config,
 };
 
-/// The port unless told otherwise.
+/// The default port.
 pub const PORT_DEFAULT: u16 = 5007;
 
 const HELP: &str = "\
-A shared, numbered history of who asked what, that its users can read and prune.
+Keeps a shared, numbered history of who asked what, that its users can read and prune.
 
 Usage: history-server [PORT] [OPTIONS]
 
@@ -28,15 +28,15 @@ Arguments:
   PORT                   the port to listen on, 0 for any free one [default: 5007]
 
 Options:
-  --data-dir DIR         the folder of history.txt, made if missing [default: .]
+  --data-dir DIR         the folder of history.txt, created if missing [default: .]
   --fsync always|never   whether a reply waits until the disk has it [default: always];
-                         with never, a power cut loses the newest lines
-  --max-file SIZE        history.txt grows no longer than this [default: 1G]
-  --keep-free SIZE       add no lines that would leave less of the disk free
+                         with never, a power cut can lose the newest lines
+  --max-file SIZE        the longest that history.txt may become [default: 1G]
+  --keep-free SIZE       refuse lines that would leave less of the disk free
                          [default: 16M, or a tenth of a smaller disk]
   --users FILE           serve only the users in FILE, one name a line [default: all]
-  --bind ADDR            the address to listen on; one that other machines can reach needs
-                         --users [default: 127.0.0.1]
+  --bind ADDR            the address to listen on; one that other machines can reach
+                         requires --users [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 4096]
   -v, --verbose          log connections too
   -h, --help             print this help
@@ -94,6 +94,11 @@ mod tests {
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn the_help_has_each_option() {
+        APP.check_help();
     }
 
     #[test]

@@ -21,10 +21,10 @@ pub const APP: App<Config> = App {
     read: config,
 };
 
-/// The server's port unless told otherwise.
+/// The server's default port.
 pub const PORT_DEFAULT: u16 = 55556;
 
-/// What a delay, a wait or a lease can be.
+/// The shortest and the longest delay, wait or lease.
 const TIMES: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 
 #[derive(Debug, Clone, Copy)]
@@ -93,49 +93,47 @@ Arguments:
   TCP|UDP                the transport, in any case [default: TCP]
 
 Verbs:
-  send FILE|-            puts the file's contents into the queue; - is standard input
-      --lines            each line is a message
-      --null             each piece that ends with a NUL is a message
-      --delay TIME       keep them back for so long [default: 0]
-      --max-message SIZE refuse to send more than this [default: 3000]
+  send FILE|-            sends the file's contents as a message; - is standard input
+      --lines            send each line as a message
+      --null             send each piece that ends with a NUL as a message
+      --delay TIME       the messages become ready after TIME [default: 0]
+      --max-message SIZE the longest message that is sent [default: 3000]
       --truncate         send the first --max-message bytes of a longer file
-  receive                writes the oldest message to standard output
-      --wait TIME        if there is none, wait for one [default: 0]
-      --count N          receive up to N, each on a line of its own
-      --follow           receive for ever, each on a line of its own; like --wait only
-                         over TCP
-      --delimiter TEXT   what ends each message
-      --null             end each with a NUL
-  work -- COMMAND [ARGS] runs the command for each message, which it finds on its standard
-                         input, with QUEUE_NAME, QUEUE_MESSAGE_ID and QUEUE_ATTEMPT in its
-                         environment; acknowledges the message if it succeeds; over TCP
-                         only; SIGTERM lets running commands finish and takes no more,
-                         a second one ends them
-      --jobs N           so many at once, 1 to 256 [default: 1]
+  receive                prints the oldest message
+      --wait TIME        if there is none, wait up to TIME for one, over TCP [default: 0]
+      --count N          receive up to N messages, each on a line of its own
+      --follow           receive without end, each message on a line of its own, over TCP
+      --delimiter TEXT   print TEXT behind each message
+      --null             print a NUL behind each message
+  work -- COMMAND [ARGS] runs the command for each message, over TCP; the message is on its
+                         standard input, QUEUE_NAME, QUEUE_MESSAGE_ID and QUEUE_ATTEMPT in
+                         its environment; a message whose command succeeds is acknowledged;
+                         SIGTERM lets running commands finish, a second one stops them
+      --jobs N           commands at once, 1 to 256 [default: 1]
       --once             end after one message
-      --drain            end when the queue is empty, no command runs, and none is to be
-                         tried again; exit code 1 if a message is dead then
-      --wait TIME        end when there was no message for so long [default: never]
-      --retry-delay TIME keep a message whose command failed back for so long [default: 0]
-  lease TIME FILE        takes the oldest message for so long, writes it to the file, and
-                         prints its token
-      --wait TIME        if there is none, wait for one [default: 0]
+      --drain            end when the queue is empty, no command runs and no message is
+                         delayed; exit code 1 if there are dead letters then
+      --wait TIME        end when no message came for TIME [default: never]
+      --retry-delay TIME the delay of a message whose command failed [default: 0]
+  lease TIME FILE        leases the oldest message for TIME, writes it to FILE, and prints the
+                         token of the lease
+      --wait TIME        if there is none, wait up to TIME for one [default: 0]
   ack TOKEN|-            acknowledges a leased message; - reads the token from standard
-                         input: other users can see a command line
-  release TOKEN|-        gives a leased message back, to the end of the queue
-      --retry-delay TIME keep it back for so long [default: 0]
-  extend TOKEN|- TIME    makes a lease run out so long from now
-  peek                   writes the oldest message, and leaves it where it is
+                         input, because other users can see a command line
+  release TOKEN|-        releases a leased message, to the end of its queue
+      --retry-delay TIME its delay [default: 0]
+  extend TOKEN|- TIME    the lease expires TIME from now
+  peek                   prints the oldest message, and leaves it where it is
       --count N, --delimiter TEXT, --null   as with receive
-  list                   the queues, one a line: name, ready, held, delayed, dead, age of
-                         the oldest message in seconds, and whether it is paused
+  list                   the queues, one a line: name, ready, reserved, delayed and dead
+                         messages, age of the oldest in seconds, and whether it is paused
   stats                  the same and totals, one number a line
       --json             as JSON
-  purge                  forgets all messages that nobody holds
-  pause, resume          has the queue hand out nothing, or again
-  kick NAME              moves the messages of NAME.dead back to the end of NAME
-  drain                  has the server take no new messages, for all queues
-      --off              has it take them again
+  purge                  removes all messages that are not reserved
+  pause, resume          the queue hands out nothing, or hands out messages again
+  kick NAME              moves the dead letters in NAME.dead to the end of NAME
+  drain                  the server accepts no new messages in any queue
+      --off              it accepts them again
 
 A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d; a --delay, --wait, --retry-delay
 or lease is at most 49d. A SIZE is in bytes, as 4096, or in units of 1024, as 64K or 10M.
@@ -143,8 +141,8 @@ or lease is at most 49d. A SIZE is in bytes, as 4096, or in units of 1024, as 64
 Options:
   --queue NAME           the queue, 1 to 64 of A-Z a-z 0-9 . _ - [default: default]
   --timeout TIME         the longest wait for an answer [default: 30]
-  --wait-for-server TIME keep trying to connect for so long; what waits for messages also
-                         does when the connection is lost [default: 0]
+  --wait-for-server TIME keep trying to connect for this long; a client that waits for
+                         messages also connects again [default: 0]
   -q, --quiet            say nothing but errors
   -v, --verbose          log more
   -h, --help             print this help
@@ -152,11 +150,11 @@ Options:
 
 Exit codes:
   0  done
-  1  the queue is empty, the server refused, the command of 'work --once' failed, or a
-     message is dead after 'work --drain'
+  1  the queue is empty, the server refused, the command of 'work --once' failed, or
+     'work --drain' leaves dead letters
   2  wrong usage, a file cannot be read or written, or is over the limit, or the command of
      'work' cannot be started
-  3  cannot connect, timed out, connection lost, or no sense in the reply
+  3  cannot connect, timed out, connection lost, or a malformed reply
 
 Examples:
   queue-client send data/message1.txt

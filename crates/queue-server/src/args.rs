@@ -16,20 +16,20 @@ pub const APP: App<Config> = App {
     read: config,
 };
 
-/// The port unless told otherwise.
+/// The default port.
 pub const PORT_DEFAULT: u16 = 55556;
 
-/// What all messages may take unless told otherwise, in bytes of memory.
+/// The default limit of the memory of all messages, in bytes.
 const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
 
-/// How often a message is handed out unless told otherwise.
+/// How often a message is handed out by default before it is a dead letter.
 const ATTEMPTS_DEFAULT: u32 = 5;
 
-/// The most that a limit can be: far beyond any memory.
+/// The highest limit that can be set: far beyond any memory.
 const COUNT_MAX: usize = 1 << 50;
 
 const HELP: &str = "\
-First-in, first-out queues of messages between programs and machines.
+Keeps first-in, first-out queues of messages between programs and machines.
 
 Usage: queue-server [PORT TCP|UDP|BOTH] [OPTIONS]
 
@@ -38,19 +38,19 @@ Arguments:
   TCP|UDP|BOTH           the transport, in any case [default: TCP]
 
 Options:
-  --data FILE            keep the queues in this SQLite database, which is made if it does
-                         not exist [default: in memory]
+  --data FILE            keep the queues in this SQLite database, created if missing
+                         [default: in memory]
   --fsync always|never   whether a reply waits until the disk has it [default: always];
-                         with never, a power cut loses the newest changes
+                         with never, a power cut can lose the newest changes
   --max-message SIZE     the longest message, 1 to 16776190 [default: 3000]
-  --max-messages N       messages in one queue [default: no limit]
-  --max-bytes SIZE       what the messages of one queue may take; each counts 64 bytes and
-                         its body [default: no limit]
-  --max-memory SIZE      what the messages of all queues may take [default: 1G]
+  --max-messages N       the most messages in one queue [default: no limit]
+  --max-bytes SIZE       the most memory for the messages of one queue; each counts 64 bytes
+                         and its body [default: no limit]
+  --max-memory SIZE      the most memory for the messages of all queues [default: 1G]
   --max-attempts N       how often a message is handed out before it goes to the queue
                          NAME.dead [default: 5]
-  --udp-text             take plain text over UDP also from other machines, whose addresses
-                         may be forged
+  --udp-text             accept the text protocol over UDP also from other machines, whose
+                         addresses may be forged
   --bind ADDR            the address to listen on [default: 127.0.0.1]
   --max-connections N    connections open at once, 1 to 15000 [default: 4096]
   -v, --verbose          log a line for every request
@@ -131,6 +131,11 @@ mod tests {
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn the_help_has_each_option() {
+        APP.check_help();
     }
 
     #[test]

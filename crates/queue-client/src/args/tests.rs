@@ -35,6 +35,11 @@ const RECEIVE: Receive = Receive {
 };
 
 #[test]
+fn the_help_has_each_option() {
+    APP.check_help();
+}
+
+#[test]
 fn the_server_may_be_left_out() {
     let config = parse("LIST").unwrap();
     assert_eq!(config.endpoint.port, PORT_DEFAULT);
