@@ -1,26 +1,89 @@
-//! The examples of the file service in README.md: typed as they are printed, they say what is printed,
-//! and leave the repository alone.
+//! The pages that a reader sees: the README.md of the repository, of each crate and of the tests. Their
+//! links lead somewhere, their Python programs print what the page says, and so do their commands.
+//!
+//! Commands are run where a page asks for it with [`RUN`]: typed one after the other into one folder with
+//! a copy of `data/`, each server in place of the one before it. A command that starts a server prints
+//! what it likes. Times, ids and the ports of peers differ from run to run and are not compared.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::file::contents;
 use crate::harness::{Running, Server, has_program, program, root, run_command, skipped};
 
-/// A command, and what it says.
+/// The line behind which a page's examples are run, up to the next heading of the second level.
+const RUN: &str = "<!-- The examples of this section are run by tests/e2e/readme.rs. -->";
+
+/// The programs and the ports that they have on the pages.
+const SERVICES: [(&str, &[&str]); 4] = [
+    ("code", &["8000", "8001"]),
+    ("queue", &["55556"]),
+    ("history", &["5007"]),
+    ("file", &["8080"]),
+];
+
+/// A page and the folder that its links start from.
+struct Page {
+    path: PathBuf,
+    text: String,
+}
+
+fn pages() -> Vec<Page> {
+    let crates = fs::read_dir(root().join("crates")).unwrap();
+    let mut folders: Vec<_> = crates.map(|entry| entry.unwrap().path()).collect();
+    folders.extend([root().to_owned(), root().join("tests")]);
+    folders.sort();
+    let paths = folders.into_iter().map(|folder| folder.join("README.md"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).ok()?;
+        Some(Page { path, text })
+    };
+    paths.filter_map(read).collect()
+}
+
+impl Page {
+    /// The boxes of a language, each with the line behind its start.
+    fn boxes<'a>(&'a self, start: &'a str) -> impl Iterator<Item = Vec<&'a str>> + 'a {
+        let mut lines = self.text.lines();
+        std::iter::from_fn(move || {
+            lines.find(|line| *line == start)?;
+            Some(lines.by_ref().take_while(|line| *line != "```").collect())
+        })
+    }
+
+    /// The boxes of commands that are to be run, in order.
+    fn runs(&self) -> Vec<Vec<Example>> {
+        let mut runs = Vec::new();
+        let mut is_run = false;
+        let mut lines = self.text.lines();
+        while let Some(line) = lines.next() {
+            // The page of the repository says it by a heading.
+            is_run = (is_run && !line.starts_with("## ")) || line == RUN || line == "### File";
+            if line.starts_with("```") {
+                let inside: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
+                if is_run && line == "```console" {
+                    runs.push(examples(&inside));
+                }
+            }
+        }
+        runs
+    }
+}
+
+/// A command, and what it prints.
 #[derive(Debug)]
 struct Example {
     command: String,
     output: Vec<String>,
 }
 
-/// The examples in one of the page's boxes, from the line behind its start.
-fn examples<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Example> {
+fn examples(lines: &[&str]) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     let mut goes_on = false;
-    for line in lines.take_while(|line| *line != "```") {
+    for line in lines {
         match (line.strip_prefix("$ "), examples.last_mut()) {
             (None, Some(example)) if goes_on => {
                 example.command.push('\n');
@@ -30,7 +93,7 @@ fn examples<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Example> {
                 command: command.to_owned(),
                 output: Vec::new(),
             }),
-            (None, Some(example)) => example.output.push(line.to_owned()),
+            (None, Some(example)) => example.output.push((*line).to_owned()),
             (None, None) => panic!("output without a command: {line}"),
         }
         goes_on = line.ends_with('\\');
@@ -38,19 +101,20 @@ fn examples<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Example> {
     examples
 }
 
-/// What differs from run to run, for `sed -E`: times, names, hashes, numbers of jobs and processes, how
-/// much had come when something was killed.
+/// What differs from run to run, for `sed -E`: times, names, hashes, numbers of jobs and processes, ports
+/// of peers, how much had come when something was killed.
 const DIFFERENT: &[&str] = &[
     r"s/\r$//",
     r"/^\[1\]|Killed /d",
     r"s/^Enter host password.*//",
     r"s/^(Verifying - )?Password: *//",
     r"/^$/d",
-    r"s/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3}/TIME/",
+    r"s/[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9:]{8}\.[0-9]{3}Z?/TIME/",
     r"s/[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT/DATE/g",
     r"s/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g",
     r"s/^(alice:.6.).*/\1/",
     r"s/\[job-[0-9]\]/[job]/",
+    r"s/^([0-9]+ TIME 127\.0\.0\.1):[0-9]+ /\1:PORT /",
     r"s/^(Upload-Offset:) [0-9]{8,}/\1 N/",
     r"s/max-age=8639[0-9]/max-age=86400/",
 ];
@@ -66,11 +130,59 @@ fn comparable(text: &str) -> Vec<String> {
     lines
 }
 
-/// Where the examples are typed.
+/// Free ports in the place of those on the pages.
+struct Ports(BTreeMap<&'static str, String>);
+
+impl Ports {
+    fn free() -> Self {
+        let all = SERVICES.into_iter().flat_map(|(_, ports)| ports);
+        let listeners = all.map(|port| (*port, TcpListener::bind("127.0.0.1:0").unwrap()));
+        // All of them are bound at once, so that no two are the same.
+        let listeners: Vec<_> = listeners.collect();
+        let number = |listener: TcpListener| listener.local_addr().unwrap().port().to_string();
+        let free = listeners.into_iter();
+        Self(
+            free.map(|(port, listener)| (port, number(listener)))
+                .collect(),
+        )
+    }
+
+    /// A text of a page, with the free ports.
+    fn in_text(&self, text: &str) -> String {
+        let replace = |text: String, (page, free): (&&str, &String)| text.replace(page, free);
+        self.0.iter().fold(text.to_owned(), replace)
+    }
+
+    /// A command of a page. A program that is told no port there uses the one on the page.
+    fn in_command(&self, command: &str) -> String {
+        let mut command = self.in_text(command);
+        for (name, ports) in SERVICES {
+            let there: Vec<_> = ports.iter().map(|port| self.0[port].as_str()).collect();
+            let there = there.join(" ");
+            for (start, insert) in [
+                (format!("{name}-client "), format!("127.0.0.1 {there} ")),
+                (format!("{name}-server "), format!("{there} ")),
+            ] {
+                let mut parts = command.split(&start).map(str::to_owned);
+                let mut whole = parts.next().unwrap_or_default();
+                for part in parts {
+                    let is_told = part.starts_with("127.0.0.1 ") || part.starts_with(&there);
+                    whole += &start;
+                    whole += if is_told { "" } else { &insert };
+                    whole += &part;
+                }
+                command = whole;
+            }
+        }
+        command
+    }
+}
+
+/// Where the examples of a page are typed.
 struct Terminals<'a> {
     folder: &'a Path,
-    port: String,
-    server: Option<Server>,
+    ports: Ports,
+    servers: BTreeMap<String, Server>,
 }
 
 impl Terminals<'_> {
@@ -83,24 +195,29 @@ impl Terminals<'_> {
         shell
     }
 
-    /// Starts the server, in place of the one that runs.
+    /// Starts a server, in place of the one of this name that runs.
     fn start(&mut self, command: &str) {
-        self.server = None;
+        let command = self.ports.in_command(command);
         let mut words = command.split_whitespace();
-        let mut server = Command::new(program(words.next().unwrap()));
-        server.arg(&self.port).args(words).current_dir(self.folder);
-        self.server = Some(Server::spawn(server));
+        let name = words.next().unwrap();
+        drop(self.servers.remove(name));
+        let mut server = Command::new(program(name));
+        server.args(words).current_dir(self.folder);
+        self.servers.insert(name.to_owned(), Server::spawn(server));
     }
 
-    /// Types the commands of one box, and compares what they say.
+    /// Types the commands of one box, and compares what they print.
     #[track_caller]
     fn check(&self, examples: &[Example]) {
         const END: &str = "--- end ---";
         let mut script = "exec 2>&1\n".to_owned();
         for example in examples {
-            let command = example.command.replace("8080", &self.port);
-            let there = format!("file-client 127.0.0.1 {} ", self.port);
-            let command = command.replace("file-client ", &there);
+            let command = self.ports.in_command(&example.command);
+            let by_name = ["pkill", "killall"];
+            assert!(
+                !by_name.iter().any(|word| command.contains(word)),
+                "{command}"
+            );
             // A person is asked for these.
             let command = command.replace("passwd -6", "passwd -6 'correct horse'");
             let command = command.replace("-u alice", "-u 'alice:correct horse'");
@@ -114,14 +231,20 @@ impl Terminals<'_> {
         let said: Vec<_> = said.split(&format!("{END}\n")).collect();
         assert_eq!(said.len(), examples.len() + 1, "{said:?}");
         for (example, said) in examples.iter().zip(said) {
-            let want = example.output.join("\n").replace("8080", &self.port);
+            let want = self.ports.in_text(&example.output.join("\n"));
             assert_eq!(comparable(said), comparable(&want), "$ {}", example.command);
         }
     }
 }
 
+/// Whether a command starts a server, which the page lets run.
+fn is_server(example: &Example) -> bool {
+    let is_started = |(name, _): (&str, _)| example.command.starts_with(&format!("{name}-server "));
+    SERVICES.into_iter().any(is_started)
+}
+
 #[test]
-fn the_examples_of_the_file_service_are_true() {
+fn the_examples_on_the_pages_are_true() {
     if !(has_program("curl") && has_program("bash")) {
         return;
     }
@@ -135,37 +258,92 @@ fn the_examples_of_the_file_service_are_true() {
         )
     };
     let before = repository();
-    let folder = tempfile::tempdir().unwrap();
-    let copied = Command::new("cp")
-        .arg("-R")
-        .arg(root().join("data"))
-        .arg(folder.path())
-        .status();
-    assert!(copied.unwrap().success());
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut terminals = Terminals {
-        folder: folder.path(),
-        port: free.local_addr().unwrap().port().to_string(),
-        server: None,
-    };
-    drop(free);
-
-    let page = fs::read_to_string(root().join("README.md")).unwrap();
-    let mut lines = page.lines().skip_while(|line| *line != "### File").skip(1);
     let mut boxes = 0;
-    while let Some(line) = lines.next().filter(|line| !line.starts_with("## ")) {
-        if line != "```console" {
+    for page in pages() {
+        let runs = page.runs();
+        if runs.is_empty() {
             continue;
         }
-        boxes += 1;
-        let (servers, rest): (Vec<_>, Vec<_>) = examples(&mut lines)
-            .into_iter()
-            .partition(|example| example.command.starts_with("file-server "));
-        terminals.check(&rest);
-        for server in servers {
-            terminals.start(&server.command);
+        eprintln!("{}", page.path.display());
+        let folder = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp")
+            .arg("-R")
+            .arg(root().join("data"))
+            .arg(folder.path())
+            .status();
+        assert!(copied.unwrap().success());
+        let mut terminals = Terminals {
+            folder: folder.path(),
+            ports: Ports::free(),
+            servers: BTreeMap::new(),
+        };
+        boxes += runs.len();
+        for run in runs {
+            let (servers, rest): (Vec<_>, Vec<_>) = run.into_iter().partition(is_server);
+            terminals.check(&rest);
+            for server in servers {
+                terminals.start(&server.command);
+            }
         }
     }
     assert!(boxes > 5, "{boxes} boxes");
     assert!(repository() == before, "the repository has changed");
+}
+
+/// Of `print(...)   # -> what it prints`, what it prints.
+fn printed(line: &str) -> Option<&str> {
+    line.split_once("  # -> ").map(|(_, printed)| printed)
+}
+
+#[test]
+fn the_python_programs_on_the_pages_print_what_the_pages_say() {
+    if !has_program("python3") {
+        return;
+    }
+    let mut programs = 0;
+    for page in pages() {
+        for lines in page.boxes("```python") {
+            let folder = tempfile::tempdir().unwrap();
+            let mut terminals = Terminals {
+                folder: folder.path(),
+                ports: Ports::free(),
+                servers: BTreeMap::new(),
+            };
+            let code = lines.join("\n");
+            for (name, ports) in SERVICES {
+                if code.contains(ports[0]) {
+                    let both = if name == "queue" { "55556 BOTH" } else { "" };
+                    terminals.start(&format!("{name}-server {both}"));
+                }
+            }
+            let mut python = Command::new("python3");
+            let code = terminals.ports.in_text(&code);
+            python
+                .args(["-W", "error", "-c", &code])
+                .current_dir(folder.path());
+            let out = run_command(python, b"").expect(0).out();
+            let mut out_lines = out.lines();
+            for want in lines.iter().filter_map(|line| printed(line)) {
+                let found = out_lines.any(|line| line == want.trim());
+                assert!(found, "{}: no line {want:?} in\n{out}", page.path.display());
+            }
+            programs += 1;
+        }
+    }
+    assert!(programs > 2, "{programs} programs");
+}
+
+#[test]
+fn the_links_on_the_pages_lead_somewhere() {
+    let mut missing = Vec::new();
+    for page in pages() {
+        for link in page.text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            let is_here = !target.is_empty() && !target.contains("://");
+            if is_here && !page.path.with_file_name(target).exists() {
+                missing.push(format!("{}: {target}", page.path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }
