@@ -1,5 +1,7 @@
 //! The hex dumps of README.md are what the encoders write.
 
+#![allow(clippy::unwrap_used)]
+
 use proto::frame::Message;
 use proto::history::{self, Operation};
 use proto::queue::{Claim, Delivery, QueueName, Reply, Request, Token, put_datagram};
