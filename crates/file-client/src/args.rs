@@ -63,10 +63,10 @@ Arguments:
   HOST PORT              the server [default: 127.0.0.1 8080]; an IPv6 address as ::1 or
                          [::1], behind which PORT may be left out
   get PATH               downloads the file at PATH, or the index.html of the folder PATH
-  post FILE [PATH]       uploads FILE to PATH [default: FILE's base name], or into the folder
-                         PATH if it ends in a slash; put is the same; - is standard input,
-                         which needs a PATH with a name and is kept in a temporary file
-                         until it is sent
+  post FILE [PATH]       uploads FILE to PATH [default: FILE's base name], or into the
+                         folder PATH if it ends in a slash; put is the same; - is standard
+                         input, which needs a PATH with a name and is kept in a temporary
+                         file until it is sent
   head PATH              prints the fields of the server's reply for a file
   list [PATH]            prints the entries of a folder, one a line: name, bytes, time;
                          exit code 1 if the server's list is incomplete

@@ -115,8 +115,8 @@ Verbs:
                          delayed; exit code 1 if there are dead letters then
       --wait TIME        end when no message came for TIME [default: never]
       --retry-delay TIME the delay of a message whose command failed [default: 0]
-  lease TIME FILE        leases the oldest message for TIME, writes it to FILE, and prints the
-                         token of the lease
+  lease TIME FILE        leases the oldest message for TIME, writes it to FILE, and prints
+                         the token of the lease
       --wait TIME        if there is none, wait up to TIME for one [default: 0]
   ack TOKEN|-            acknowledges a leased message; - reads the token from standard
                          input, because other users can see a command line
