@@ -2,18 +2,18 @@
 
 use std::error::Error;
 
-/// How a program ends; the same for all eight binaries.
+/// How a program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done. As the [`Failure::exit`] of an error: end quietly, because the reader of our output
-    /// has seen enough.
+    /// Done. If an error has this exit code, the reader of our output is gone, and nothing is
+    /// printed.
     Done = 0,
     /// The service said no.
     Refused = 1,
-    /// Wrong usage, or trouble with a local file or disk.
+    /// Wrong usage, or trouble with a local file, stream or disk.
     Local = 2,
-    /// The network: cannot connect or bind, timed out, lost, or the reply is not understood.
+    /// The network: cannot connect or listen, timed out, lost, or a malformed reply.
     Network = 3,
 }
 

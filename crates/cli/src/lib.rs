@@ -1,7 +1,7 @@
-//! What the edge of every binary needs, so that all eight behave alike: reading arguments
-//! ([`args`]), exit codes and printing errors ([`exit`]), the logger ([`logger`]), text that is safe
-//! to show ([`escape`]), standard input and output ([`stream`]), and, for the clients, reaching a
-//! server ([`Endpoint`]).
+//! The edge of every program, so that all eight behave alike: the one function that every `main` is
+//! ([`App`]), arguments ([`args`]), exit codes and how an error is shown ([`exit`]), the logger, text
+//! that is safe to show ([`escape`]), standard input and output ([`stream`]), and, for the clients,
+//! how a server is reached ([`Endpoint`]). README.md beside `src` explains it.
 //!
 //! Data goes to standard output and nothing else does; everything for a person goes to standard
 //! error.
@@ -14,7 +14,7 @@ pub mod escape;
 pub mod exit;
 mod limiter;
 mod line_writer;
-pub mod logger;
+mod logger;
 mod options;
 mod server_stream;
 pub mod stream;

@@ -1,15 +1,16 @@
-//! Which right word a wrong one was meant to be.
+//! Suggests a known word for a misspelt one.
 
-/// The nearest of these words, if it is near: a letter in three may be wrong, and at least one.
+/// The known word that is nearest to this one, if it is near: a third of its letters may be wrong, and
+/// at least one.
 pub(super) fn nearest(
     word: &str,
-    right: impl IntoIterator<Item = &'static str>,
+    known: impl IntoIterator<Item = &'static str>,
 ) -> Option<&'static str> {
     let word = word.to_lowercase();
-    let right = right
+    let known = known
         .into_iter()
-        .map(|right| (distance(&word, right), right));
-    let (distance, nearest) = right.min_by_key(|(distance, _)| *distance)?;
+        .map(|known| (distance(&word, known), known));
+    let (distance, nearest) = known.min_by_key(|(distance, _)| *distance)?;
     let letters = nearest.trim_start_matches('-').chars().count();
     (distance <= (letters / 3).max(1)).then_some(nearest)
 }
@@ -18,7 +19,7 @@ pub(super) fn nearest(
 /// word of the other.
 fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<_>, Vec<_>) = (from.chars().collect(), to.chars().collect());
-    // The distances between the beginnings of both; `rows[i][j]` is that of `i` and `j` letters.
+    // `rows[i][j]` is the distance between the first `i` letters of one and the first `j` of the other.
     let mut rows = vec![vec![0; to.len() + 1]; from.len() + 1];
     for i in 0..=from.len() {
         for j in 0..=to.len() {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::UsageError;
 
-/// The longest duration that anything takes, a year: as good as forever, and far from where a sum
-/// with a clock could overflow.
+/// The longest duration of any option, a year: as good as for ever, and too short to overflow a sum with
+/// a clock.
 pub const DURATION_MAX: Duration = Duration::from_secs(365 * DAY_SECS);
 
 const DAY_SECS: u64 = 24 * 3600;
@@ -66,8 +66,8 @@ pub fn port(what: &'static str, word: &OsStr) -> Result<u16, UsageError> {
     value(what, word, "a port from 0 to 65535")
 }
 
-/// Parses a duration: a number of seconds, or of what stands behind it, `s`, `m`, `h` or `d`. A
-/// fraction is allowed.
+/// Parses a duration: a number of seconds, or a number with one of the units `s`, `m`, `h` and `d`. The
+/// number may have a fraction.
 ///
 /// # Errors
 /// [`UsageError::Value`], with the range.
@@ -91,7 +91,7 @@ fn parse_duration(word: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * unit as f64).ok()
 }
 
-/// A duration in the largest unit of which it is a whole number.
+/// A duration in the largest unit that divides it.
 fn show_duration(time: Duration) -> String {
     let is_whole = |(_, secs): &&(char, u64)| time.as_secs().is_multiple_of(*secs);
     match DURATION_UNITS.iter().find(is_whole) {
@@ -103,8 +103,8 @@ fn show_duration(time: Duration) -> String {
     }
 }
 
-/// Parses a size: a number of bytes, or of what stands behind it, `K`, `M` or `G`, which are powers
-/// of 1024.
+/// Parses a size: a number of bytes, or a number with one of the units `K`, `M` and `G`, powers of
+/// 1024, in either case.
 ///
 /// # Errors
 /// [`UsageError::Value`], with the range.
@@ -129,7 +129,7 @@ fn parse_size(word: &str) -> Option<u64> {
     number.checked_mul(unit)
 }
 
-/// A size in the largest unit of which it is a whole number.
+/// A size in the largest unit that divides it.
 fn show_size(bytes: impl Number) -> String {
     let bytes: u64 = bytes.try_into().unwrap_or(u64::MAX);
     let is_whole = |(_, unit): &&(char, u64)| bytes > 0 && bytes.is_multiple_of(*unit);
@@ -139,8 +139,7 @@ fn show_size(bytes: impl Number) -> String {
     }
 }
 
-/// A number and what its unit counts; without a unit that is 1. A letter of a size may be in either
-/// case.
+/// Splits a word into its number and the factor of its unit, which is 1 without a unit.
 fn split_unit<'a>(word: &'a str, units: &[(char, u64)]) -> Option<(&'a str, u64)> {
     let name = word.chars().next_back()?;
     let unit = units.iter().find(|(unit, _)| {
