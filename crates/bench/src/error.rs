@@ -95,7 +95,10 @@ impl Error {
 
     /// Whether the row is skipped, which is no failure of the run.
     pub fn is_skip(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::Descriptors { .. })
+        match self {
+            Self::Side { cause, .. } => cause.is_skip(),
+            other => matches!(other, Self::Missing(_) | Self::Descriptors { .. }),
+        }
     }
 }
 
