@@ -9,6 +9,9 @@ use tempfile::TempDir;
 use crate::error::Error;
 use crate::process::Process;
 
+/// Connections, and requests in flight on each.
+pub type Clients = (usize, usize);
+
 /// One side of a row, started. Dropping it ends its processes.
 pub trait Contestant {
     /// Measures once.

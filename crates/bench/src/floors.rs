@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crate::contestant::{Contestant, Lab, Sample, rounds};
+use crate::contestant::{Clients, Contestant, Lab, Sample, rounds};
 use crate::error::Error;
 use crate::load::latencies;
-use crate::rows::Clients;
 
 /// As much stack as a connection has in our servers, in bytes.
 const STACK_BYTES: usize = 128 * 1024;

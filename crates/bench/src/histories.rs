@@ -9,12 +9,11 @@ use std::time::Instant;
 use proto::frame::{self, Message as _};
 use proto::history::{Operation, Reply, Request};
 
-use crate::contestant::{Contestant, Lab, Sample, rounds};
+use crate::contestant::{Clients, Contestant, Lab, Sample, rounds};
 use crate::conversation::Wrong;
 use crate::error::Error;
 use crate::frames::{Frames, connect};
 use crate::process::{Process, free_addr};
-use crate::rows::Clients;
 use crate::served::{Served, fixed_talk};
 
 /// The history that is read, in megabytes.

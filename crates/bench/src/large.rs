@@ -9,12 +9,11 @@ use std::time::Instant;
 use proto::http::request::put_head;
 use proto::http::{BodyLength, ResponseHead};
 
-use crate::contestant::{Contestant, Lab, Sample, rounds};
+use crate::contestant::{Clients, Contestant, Lab, Sample, rounds};
 use crate::conversation::Wrong;
 use crate::error::Error;
 use crate::frames::connect;
 use crate::process::{Process, free_addr};
-use crate::rows::Clients;
 use crate::web::{Web, request, start_web};
 
 /// How much is written and read at once, in bytes.

@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 use proto::frame::Message as _;
 use proto::queue::{Delivery, QueueName, Reply, Request};
 
-use crate::contestant::{Contestant, Lab, Sample, require_descriptors, rounds};
+use crate::contestant::{Clients, Contestant, Lab, Sample, require_descriptors, rounds};
 use crate::conversation::{BODY, Dialect, QueueTalk, Work};
 use crate::error::Error;
 use crate::frames::Frames;
 use crate::load::{self, Load, Outcome, Until};
 use crate::process::{Process, free_addr};
-use crate::rows::Clients;
 use crate::served::{NewTalk, Served};
 
 /// How many connections a crowd is.

@@ -1,6 +1,6 @@
 //! The rows of the table, as data: what is measured, against what, and what bar it must reach.
 
-use crate::contestant::{Contestant, Lab, Scale};
+use crate::contestant::{Clients, Contestant, Lab, Scale};
 use crate::conversation::Dialect::{Beanstalkd, Quartet, Redis};
 use crate::error::Error;
 use crate::floors::sync_each;
@@ -8,9 +8,6 @@ use crate::histories::{appends, nc, read_history};
 use crate::large::{dd, download, upload};
 use crate::queues::{CROWD, Crowd, crowd, durable_start, queue, queue_beside_crowd};
 use crate::web::{Repeated, Web, code_messages, codes, responder, small_file};
-
-/// Connections, and requests in flight on each.
-pub type Clients = (usize, usize);
 
 /// Starts one side of a row.
 pub type Start = fn(&Lab, Clients) -> Result<Box<dyn Contestant>, Error>;
@@ -63,6 +60,7 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let (down, up) = (down.as_str(), up.as_str());
     let (memory, durable) = ("queue in memory, 100 B", "queue durable, 100 B");
     let always = "Redis appendfsync always";
+    let (known, stored) = ("code-server, a known UUID", "code-server, messages on disk");
     let busy = "64 busy beside 10,000 idle";
     let ours: Start = |lab, clients| queue(lab, clients, Quartet, false);
     let redis: Start = |lab, clients| queue(lab, clients, Redis, false);
@@ -88,8 +86,8 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         two(durable, always, (64, 1), ours_synced, redis_synced, 1.1),
         two(durable, always, (64, 16), ours_synced, redis_synced, 1.0),
         two(durable, "beanstalkd -b -f0", (64, 1), ours_synced, beanstalkd_synced, 8.0),
-        two("code-server, a known UUID", "bare responder", (64, 1), codes, known_code, 0.85),
-        two("code-server, messages on disk", "one fdatasync a message", (64, 1), code_messages, sync_each, 10.0),
+        two(known, "bare responder", (64, 1), codes, known_code, 0.85),
+        two(stored, "one fdatasync a message", (64, 1), code_messages, sync_each, 10.0),
         two("history, appends", "one fdatasync a line", (64, 1), appends, sync_each, 10.0),
         two("history, reading 100 MB", "nc of the same file", (1, 1), read_history, nc, 0.8),
         two("file 600 B", "nginx", (64, 1), file, nginx, 1.0),

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::contestant::{Contestant, GENERATOR_THREADS, Lab, Sample};
+use crate::contestant::{Clients, Contestant, GENERATOR_THREADS, Lab, Sample};
 use crate::conversation::{Conversation, FixedTalk, SameReply, Wrong};
 use crate::error::Error;
 use crate::load::{self, Connection, Load, Until};
 use crate::process::Process;
-use crate::rows::Clients;
 
 /// Makes the conversation of a new connection.
 pub type NewTalk = Box<dyn FnMut() -> Box<dyn Conversation>>;

@@ -12,12 +12,11 @@ use proto::http::{BodyLength, ResponseHead};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::contestant::{Contestant, Lab};
+use crate::contestant::{Clients, Contestant, Lab};
 use crate::conversation::Wrong;
 use crate::error::Error;
 use crate::frames::connect;
 use crate::process::{Process, free_addr};
-use crate::rows::Clients;
 use crate::served::{Served, fixed_talk};
 
 /// The small file, in bytes.

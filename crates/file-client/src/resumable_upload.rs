@@ -63,6 +63,10 @@ struct ResumableUpload<'a> {
     client: &'a mut Client,
     upload: &'a Upload<'a>,
     state_path: PathBuf,
+    /// The upload resource on the server, as soon as it is known.
+    url: String,
+    /// How much the server is known to have, in bytes.
+    known: u64,
 }
 
 /// What the server has of an upload.
@@ -98,6 +102,8 @@ impl Client {
             state_path: sidecar::named(file, UPLOAD_PREFIX)?,
             client: self,
             upload,
+            url: String::new(),
+            known: 0,
         };
         upload.run()
     }
@@ -107,29 +113,26 @@ impl<'a> ResumableUpload<'a> {
     fn run(mut self) -> Result<Uploaded, Error> {
         let path = escaped(self.upload.path);
         let earlier = sidecar::find(&self.state_path)
-            .filter(|state: &State| is_url(&state.url) && *state == self.state(state.url.clone()));
+            .filter(|state: &State| is_url(&state.url) && *state == self.state(&state.url));
         if let Some(State { url, .. }) = earlier {
-            if let Some(uploaded) = self.send(&url, None)? {
+            self.url = url;
+            if let Some(uploaded) = self.send(None)? {
                 return Ok(uploaded);
             }
             above_bars(|| log::warn!("{path}: the server has nothing of it; starting over"));
         }
-        match self.create()? {
-            Some(url) => {
-                let uploaded = self.send(&url, Some(0))?;
-                uploaded.ok_or_else(|| Error::UploadGone(path.to_string()))
-            }
-            None => {
-                above_bars(|| {
-                    log::warn!("{path}: this server takes no uploads in pieces: sent in one");
-                });
-                self.client.send_at_once(self.upload)
-            }
+        if !self.create()? {
+            above_bars(|| {
+                log::warn!("{path}: this server takes no uploads in pieces: sent in one")
+            });
+            return self.client.send_at_once(self.upload);
         }
+        let uploaded = self.send(Some(0))?;
+        uploaded.ok_or_else(|| Error::UploadGone(path.to_string()))
     }
 
     /// The state of this upload.
-    fn state(&self, url: String) -> State {
+    fn state(&self, url: &str) -> State {
         let server = self.client.server();
         State {
             server: host_field(&server.host, server.port),
@@ -137,7 +140,7 @@ impl<'a> ResumableUpload<'a> {
             is_new: self.upload.is_new,
             digest: digest::format(&self.upload.digest),
             bytes: self.upload.source.bytes(),
-            url,
+            url: url.to_owned(),
         }
     }
 
@@ -149,14 +152,14 @@ impl<'a> ResumableUpload<'a> {
         unexpected(self.upload.path, status)
     }
 
-    /// Makes an upload resource; returns its URL. `None` if the server has no resumable uploads.
-    fn create(&mut self) -> Result<Option<String>, Error> {
+    /// Makes an upload resource. `false` if the server has no resumable uploads.
+    fn create(&mut self) -> Result<bool, Error> {
         let request = self.request("OPTIONS");
         let reply = self.client.connection.ask(&request)?;
         let is_known = reply.head.field("upload-limit").is_some();
         let _ = self.client.connection.sentence(reply);
         if !is_known {
-            return Ok(None);
+            return Ok(false);
         }
         let request = self
             .request("POST")
@@ -175,7 +178,7 @@ impl<'a> ResumableUpload<'a> {
         };
         let _ = self.client.connection.sentence(reply);
         // Before the first byte is sent: from now on, this client can be killed.
-        if let Err(error) = sidecar::write(&self.state_path, &self.state(url.clone())) {
+        if let Err(error) = sidecar::write(&self.state_path, &self.state(&url)) {
             let state = escaped(&self.state_path);
             above_bars(|| {
                 log::warn!(
@@ -183,16 +186,17 @@ impl<'a> ResumableUpload<'a> {
                 );
             });
         }
-        Ok(Some(url))
+        self.url = url;
+        Ok(true)
     }
 
     /// Appends what is missing to an upload resource. `offset` is what the server has; if that is not
     /// known, and when the connection is lost, the server is asked. `None` if it has neither the
     /// upload nor the file.
-    fn send(&mut self, url: &str, offset: Option<u64>) -> Result<Option<Uploaded>, Error> {
+    fn send(&mut self, offset: Option<u64>) -> Result<Option<Uploaded>, Error> {
         let is_ours = offset.is_some();
         let bar = self.client.bar_of(self.upload.source);
-        let mut known = offset.unwrap_or(0);
+        self.known = offset.unwrap_or(0);
         let mut next = offset;
         let mut has_met = is_ours;
         let mut tries_left = TRIES;
@@ -200,25 +204,25 @@ impl<'a> ResumableUpload<'a> {
         let mut patience_left = patience;
         let error = loop {
             let (progress, was_asked) = match next.take() {
-                Some(offset) => (self.append(url, offset, &bar), false),
-                None => (self.progress(url), true),
+                Some(offset) => (self.append(offset, &bar), false),
+                None => (self.progress(), true),
             };
             has_met |= progress.is_ok();
             let error = match progress {
                 Ok(Progress::Complete(uploaded)) => {
                     // An upload that this client began is of this file and for this path.
-                    let is_there = is_ours || self.find(url, known)? != Found::Other;
-                    self.forget(url);
+                    let is_there = is_ours || self.find()? != Found::Other;
+                    self.forget();
                     return Ok(is_there.then_some(uploaded));
                 }
                 // It may have been complete, and the server has dropped the resource.
                 Ok(Progress::Gone) => {
-                    let found = self.find(url, known)?;
-                    self.forget(url);
+                    let found = self.find()?;
+                    self.forget();
                     return Ok((found == Found::Same).then(|| self.was_complete()));
                 }
                 Ok(Progress::Part(offset)) => {
-                    (known, next) = (offset, Some(offset));
+                    (self.known, next) = (offset, Some(offset));
                     if was_asked {
                         continue;
                     }
@@ -252,7 +256,7 @@ impl<'a> ResumableUpload<'a> {
             above_bars(|| log::warn!("{}; trying again", with_causes(&error)));
             thread::park_timeout(RETRY_PAUSE);
         };
-        Err(self.cut_off(url, known, error))
+        Err(self.cut_off(error))
     }
 
     /// For an upload that was complete before this try.
@@ -264,8 +268,8 @@ impl<'a> ResumableUpload<'a> {
     }
 
     /// Asks how much the server has of an upload.
-    fn progress(&mut self, url: &str) -> Result<Progress, Error> {
-        let request = self.request("HEAD").at(url);
+    fn progress(&mut self) -> Result<Progress, Error> {
+        let request = self.request("HEAD").at(&self.url);
         let reply = self.client.connection.ask(&request)?;
         match reply.head.status {
             200..=299 => {
@@ -280,7 +284,7 @@ impl<'a> ResumableUpload<'a> {
                         Ok(Progress::Part(offset))
                     }
                     _ => {
-                        self.forget(url);
+                        self.forget();
                         Err(self.unexpected(status))
                     }
                 }
@@ -289,18 +293,18 @@ impl<'a> ResumableUpload<'a> {
                 self.client.connection.keep(reply, true);
                 Ok(Progress::Gone)
             }
-            CONFLICT | LOCKED | UNAVAILABLE => Ok(Progress::Busy(self.refusal(url, reply))),
-            _ => Err(self.refusal(url, reply)),
+            CONFLICT | LOCKED | UNAVAILABLE => Ok(Progress::Busy(self.refusal(reply))),
+            _ => Err(self.refusal(reply)),
         }
     }
 
     /// Sends the file from this byte on.
-    fn append(&mut self, url: &str, offset: u64, bar: &Bar) -> Result<Progress, Error> {
+    fn append(&mut self, offset: u64, bar: &Bar) -> Result<Progress, Error> {
         // When the connection is lost, the server may have stored a part.
         let source = self.upload.source;
         let request = self
             .request("PATCH")
-            .at(url)
+            .at(&self.url)
             .once()
             .with("Content-Type", "application/partial-upload")
             .with("Upload-Offset", offset.to_string())
@@ -324,17 +328,17 @@ impl<'a> ResumableUpload<'a> {
             }
             (200..=299, _) => Err(self.unexpected(status)),
             (CONFLICT | LOCKED | UNAVAILABLE, _) if !is_complete(&reply.head) => {
-                Ok(Progress::Busy(self.refusal(url, reply)))
+                Ok(Progress::Busy(self.refusal(reply)))
             }
-            _ => Err(self.refusal(url, reply)),
+            _ => Err(self.refusal(reply)),
         }
     }
 
     /// Asks what is at the path that the file was sent to.
-    fn find(&mut self, url: &str, known: u64) -> Result<Found, Error> {
+    fn find(&mut self) -> Result<Found, Error> {
         let request = self.request("HEAD").with(WANT_DIGEST.0, WANT_DIGEST.1);
         let reply = self.client.connection.ask(&request);
-        let reply = reply.map_err(|error| self.cut_off(url, known, error))?;
+        let reply = reply.map_err(|error| self.cut_off(error))?;
         let digest = digest_in(&reply.head);
         let length = reply.head.field("content-length");
         let is_as_long = length == Some(&self.upload.source.bytes().to_string());
@@ -350,7 +354,7 @@ impl<'a> ResumableUpload<'a> {
     }
 
     /// Why the server refuses. If a later try would be refused too, the state is removed.
-    fn refusal(&mut self, url: &str, reply: Reply) -> Error {
+    fn refusal(&mut self, reply: Reply) -> Error {
         let is_final = match reply.head.status {
             // The whole file is refused, not a part of it.
             _ if is_complete(&reply.head) => true,
@@ -359,35 +363,35 @@ impl<'a> ResumableUpload<'a> {
             status => matches!(status, 400..=499),
         };
         if is_final {
-            self.forget(url);
+            self.forget();
         }
         self.client.connection.refusal(self.upload.path, reply)
     }
 
     /// Whether the state on the disk is that of this upload; `None` if there is none.
-    fn has_state(&self, url: &str) -> Option<bool> {
+    fn has_state(&self) -> Option<bool> {
         let state: Option<State> = sidecar::read(&self.state_path);
-        state.map(|state| state.url == url)
+        state.map(|state| state.url == self.url)
     }
 
     /// Removes the state of an upload, unless another client has begun another meanwhile.
-    fn forget(&self, url: &str) {
-        if self.has_state(url) != Some(false) {
+    fn forget(&self) {
+        if self.has_state() != Some(false) {
             sidecar::remove(&self.state_path);
         }
     }
 
     /// An error, and what a later try need not send again. A file that has changed is sent anew.
-    fn cut_off(&self, url: &str, bytes: u64, error: Error) -> Error {
+    fn cut_off(&self, error: Error) -> Error {
         if let Error::Changed(_) = error {
-            self.forget(url);
+            self.forget();
         }
-        if self.has_state(url) != Some(true) {
+        if self.has_state() != Some(true) {
             return error;
         }
         Error::CutOff {
             cause: Box::new(error),
-            kept: Kept::OnServer(bytes),
+            kept: Kept::OnServer(self.known),
         }
     }
 }
