@@ -26,55 +26,10 @@ const UNKNOWN: &str = "application/octet-stream";
 
 /// Files of these kinds, in order, are for people to read, if they are text. Those who named the types
 /// gave them others, which browsers do not show; or that of a video, which `.ts` and `.mts` may be too.
-const READ_BY_PEOPLE: [&str; 47] = [
-    "bat",
-    "coffee",
-    "csh",
-    "dart",
-    "f",
-    "f77",
-    "f90",
-    "for",
-    "gmi",
-    "gv",
-    "hbs",
-    "json5",
-    "jsx",
-    "latex",
-    "less",
-    "litcoffee",
-    "lua",
-    "man",
-    "me",
-    "mkd",
-    "ms",
-    "mts",
-    "nfo",
-    "org",
-    "p",
-    "pas",
-    "pde",
-    "pgn",
-    "php",
-    "pl",
-    "pm",
-    "roff",
-    "rs",
-    "sass",
-    "scss",
-    "sfv",
-    "sh",
-    "sql",
-    "srt",
-    "tcl",
-    "tex",
-    "texi",
-    "toml",
-    "tr",
-    "ts",
-    "yaml",
-    "yml",
-];
+const READ_BY_PEOPLE: &str = "\
+    bat coffee csh dart f f77 f90 for gmi gv hbs json5 jsx latex less litcoffee lua man \
+    me mkd ms mts nfo org p pas pde pgn php pl pm roff rs sass scss sfv sh sql srt tcl \
+    tex texi toml tr ts yaml yml";
 
 /// The types of these kinds of file are newer than our table, or have changed.
 const NEWER: [(&str, &str); 4] = [
@@ -95,7 +50,7 @@ pub(crate) fn content_type(path: &Path, file: &File) -> io::Result<Field> {
     let named = newer.map(|(_, named)| *named);
     let named = named.or_else(|| mime_guess::from_path(path).first_raw());
     let named = named.filter(|named| *named != UNKNOWN);
-    let is_for_people = named.is_none() || READ_BY_PEOPLE.binary_search(&kind.as_str()).is_ok();
+    let is_for_people = named.is_none() || READ_BY_PEOPLE.split(' ').any(|other| other == kind);
     let content_type = match named {
         // A page says itself how it is encoded; what stood here would go before that.
         Some("text/html") => "text/html".into(),
@@ -280,10 +235,5 @@ mod tests {
         check("a.sh", b"\0", "application/x-sh");
         check("a.ts", b"\x47\x40\0\x10", "video/mp2t");
         check("a.mts", b"\x47\x40\0\x10", "video/mp2t");
-    }
-
-    #[test]
-    fn the_kinds_can_be_found() {
-        assert!(READ_BY_PEOPLE.is_sorted());
     }
 }

@@ -17,14 +17,14 @@ use crate::file_cache::{CachedFile, Contents, FILE_BYTES_MAX};
 use crate::files::{Found, Identity, seconds_now};
 use crate::listing;
 use crate::path::TreePath;
-use crate::service::{ALWAYS, FileService, path_of, refusal, with_always};
+use crate::service::{ALWAYS, FileService, Reply, path_of, with_always};
 
 /// The longest file whose contents the file cache reads, in bytes. A longer one stays open there.
 const READ_BYTES_MAX: u64 = 8 * 1024;
 
 impl FileService {
     /// Answers with a file, or with the list of a folder.
-    pub(crate) fn download(&self, request: &RequestHead) -> Result<Response, Refusal> {
+    pub(crate) fn download(&self, request: &RequestHead) -> Reply {
         let has_listing = self.config.has_listing;
         // `?json` asks for the list of a folder even if the folder has an index page.
         let wants_list = has_listing && listing::is_asked_for(request);
@@ -33,19 +33,16 @@ impl FileService {
             return Ok(cached.response());
         }
         let path = path_of(request)?;
-        match self.files.find(&path).map_err(refusal)? {
+        match self.files.find(&path)? {
             Found::File { .. } if wants_list && path.has_final_slash() => self.list(request, &path),
             Found::File {
                 file,
                 identity,
                 path,
-            } => {
-                let sent = match is_plain && identity.bytes() <= FILE_BYTES_MAX {
-                    true => self.small_file(request, file, identity, &path),
-                    false => self.file(request, file, identity, &path),
-                };
-                sent.map_err(refusal)
-            }
+            } => Ok(match is_plain && identity.bytes() <= FILE_BYTES_MAX {
+                true => self.small_file(request, file, identity, &path),
+                false => self.file(request, file, identity, &path),
+            }?),
             Found::Folder if has_listing => self.list(request, &path),
             Found::FolderWithoutSlash { has_index } if has_index || has_listing => {
                 let moved = Refusal::new(
@@ -55,16 +52,16 @@ impl FileService {
                 let location = with_slash(request.path, request.query);
                 Ok(self.refuse(&moved).with_field("Location", location))
             }
-            Found::Folder | Found::FolderWithoutSlash { .. } => Err(refusal(FilesError::NotFound)),
+            Found::Folder | Found::FolderWithoutSlash { .. } => Err(FilesError::NotFound.into()),
         }
     }
 
     /// Answers with the list of a folder.
-    fn list(&self, request: &RequestHead, path: &TreePath) -> Result<Response, Refusal> {
+    fn list(&self, request: &RequestHead, path: &TreePath) -> Reply {
         let order = listing::order(request);
-        let entries = self.files.list(path, order).map_err(refusal)?;
-        let listed = listing::response(request, entries, order, self.upload_rules());
-        listed.map(with_always).map_err(refusal)
+        let entries = self.files.list(path, order)?;
+        let listed = listing::response(request, entries, order, self.upload_rules())?;
+        Ok(with_always(listed))
     }
 
     /// Answers with a whole small file, and caches what the reply needs.

@@ -199,30 +199,18 @@ pub enum FilesError {
 impl FilesError {
     /// Whether the same request may succeed later, with the same file at its destination.
     pub(crate) fn is_transient(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::NotAllowed(_)
-            | Self::WriteProtected
-            | Self::RootGone
-            | Self::Busy(_)
-            | Self::InUse
-            | Self::TooManyLists
-            | Self::NoSpace(_)
-            | Self::NoRoom
-            | Self::Storage(_) => true,
-            Self::Path(_)
-            | Self::NotFound
-            | Self::IsFolder
-            | Self::NotAFolder
-            | Self::NameTooLong
-            | Self::NameRefused(_)
-            | Self::TooLarge(_)
-            | Self::Reserved
-            | Self::NotAFile
-            | Self::Exists
-            | Self::Moved
-            | Self::Changed
-            | Self::Unsynced(_) => false,
-        }
+                | Self::WriteProtected
+                | Self::RootGone
+                | Self::Busy(_)
+                | Self::InUse
+                | Self::TooManyLists
+                | Self::NoSpace(_)
+                | Self::NoRoom
+                | Self::Storage(_)
+        )
     }
 }
 

@@ -12,10 +12,11 @@ use proto::http::conditional::{self, Verdict};
 use proto::http::multipart::Form;
 use proto::http::{Refusal, RequestHead, Status};
 
+use crate::error::FilesError;
 use crate::files::Found;
 use crate::path::TreePath;
-use crate::service::{FileService, TEXT, path_of, refusal, with_always};
-use crate::upload::{PIECE_BYTES, SAVED};
+use crate::service::{FileService, Reply, TEXT, path_of, with_always};
+use crate::upload::SAVED;
 
 /// The most files in a form. Their names stay in memory until its end.
 const FILES_MAX: usize = 1000;
@@ -39,7 +40,7 @@ impl FileService {
         request: &RequestHead,
         body: &mut dyn RequestBody,
         boundary: &str,
-    ) -> Result<Response, Refusal> {
+    ) -> Reply {
         let folder = self.folder_of_form(request)?;
         let limited = Limited {
             body,
@@ -124,29 +125,29 @@ impl FileService {
         if saved.names.len() == FILES_MAX {
             return Err(bad(format!("the form has more than {FILES_MAX} files")));
         }
-        let path = folder.child(name).map_err(refusal)?;
+        let path = folder.child(name).map_err(FilesError::from)?;
         let is_wanted = |current: Option<&_>| {
             let is_free = current.is_none() || !creates_only(request);
             is_free && conditional::judge(request, current) == Verdict::Go
         };
         let number = saved.names.get(&path).copied();
-        let mut upload = self.files.upload(&path, 0).map_err(refusal)?;
-        if number.is_none() && self.files.version(&path).map_err(refusal)?.is_some() {
-            self.files.check_create(true).map_err(refusal)?;
+        let mut upload = self.files.upload(&path, 0)?;
+        if number.is_none() && upload.replaced().is_some() {
+            self.files.check_create(true)?;
             if creates_only(request) {
                 let sentence = "there is a file of this name already";
                 return Err(Refusal::new(Status::Conflict, sentence));
             }
         }
-        self.fill(&mut upload, &mut form.part(), None, PIECE_BYTES)?;
+        self.fill(&mut upload, &mut form.part(), None, u64::MAX)?;
         let Some(number) = number else {
-            upload.commit(is_wanted).map_err(refusal)?;
+            upload.commit(is_wanted)?;
             saved.names.insert(path, 0);
             return Ok(());
         };
         // The client did not name a file with a number, so none is replaced.
         let others = (number + 1..=NUMBER_MAX).map(|number| (number, path.numbered(number)));
-        let (number, other) = upload.commit_numbered(others).map_err(refusal)?;
+        let (number, other) = upload.commit_numbered(others)?;
         let names = [&path, &other].map(|path| path.as_path().file_name().unwrap_or_default());
         let [name, other_name] = names.map(|name| Escaped(&name.to_string_lossy()).to_string());
         let line = format!("another file called {name} was saved as {other_name}\n");

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::files::{Abort, Reopened, Upload};
 use crate::page::LINK_ESCAPES;
 use crate::path::TreePath;
-use crate::service::{ALLOWED_OF_RESOURCE, FileService, path_of, refusal, with_always};
+use crate::service::{ALLOWED_OF_RESOURCE, FileService, Reply, path_of, with_always};
 
 /// The fields of the request that began an upload that still matter at its end.
 const KEPT_FIELDS: [&str; 4] = [
@@ -117,7 +117,7 @@ impl FileService {
         request: &RequestHead,
         length: Option<u64>,
         body: &mut dyn RequestBody,
-    ) -> Result<Response, Refusal> {
+    ) -> Reply {
         let is_announced = upload.is_resumable();
         if !is_announced {
             make_resumable(upload, request, length, body)?;
@@ -138,12 +138,8 @@ impl FileService {
     ///
     /// # Errors
     /// If it cannot be synced: then it is not complete.
-    pub(crate) fn complete(
-        &self,
-        began: &RequestHead,
-        mut upload: Upload,
-    ) -> Result<Response, Refusal> {
-        upload.sync().map_err(refusal)?;
+    pub(crate) fn complete(&self, began: &RequestHead, mut upload: Upload) -> Reply {
+        upload.sync()?;
         let (response, is_complete) = match self.commit(began, &mut upload) {
             Ok(response) => (response, true),
             // If it is still kept, another request can complete it.
@@ -153,8 +149,8 @@ impl FileService {
     }
 
     /// The reply to a request that appended a part, if the file has more.
-    fn appended(&self, upload: &mut Upload) -> Result<Response, Refusal> {
-        upload.save().map_err(refusal)?;
+    fn appended(&self, upload: &mut Upload) -> Reply {
+        upload.save()?;
         Ok(with_always(Response {
             fields: self.progress(false, upload.bytes(), upload.keep_time()),
             ..Response::empty(Status::NoContent)
@@ -162,11 +158,7 @@ impl FileService {
     }
 
     /// Answers a request for the path of an upload.
-    pub(crate) fn resource(
-        &self,
-        request: &RequestHead,
-        body: &mut dyn RequestBody,
-    ) -> Result<Response, Refusal> {
+    pub(crate) fn resource(&self, request: &RequestHead, body: &mut dyn RequestBody) -> Reply {
         self.check_upload(request)?;
         match request.method {
             "GET" | "HEAD" => self.offset(request, body),
@@ -187,15 +179,10 @@ impl FileService {
         // This server wrote the head, after it had checked the request.
         let target = |head: &[u8]| TreePath::decode(RequestHead::parse(head).ok()?.path).ok();
         let path = path_of(request)?;
-        let reopened = self.files.reopen(&path, abort_of(body), target);
-        reopened.map_err(refusal)
+        Ok(self.files.reopen(&path, abort_of(body), target)?)
     }
 
-    fn cancel(
-        &self,
-        request: &RequestHead,
-        body: &mut dyn RequestBody,
-    ) -> Result<Response, Refusal> {
+    fn cancel(&self, request: &RequestHead, body: &mut dyn RequestBody) -> Reply {
         match self.reopen(request, body)? {
             Reopened::Incomplete(mut unfinished) => {
                 unfinished.upload.discard();
@@ -208,17 +195,13 @@ impl FileService {
         }
     }
 
-    fn offset(
-        &self,
-        request: &RequestHead,
-        body: &mut dyn RequestBody,
-    ) -> Result<Response, Refusal> {
+    fn offset(&self, request: &RequestHead, body: &mut dyn RequestBody) -> Reply {
         let (is_complete, bytes, length, keep) = match self.reopen(request, body)? {
             Reopened::Complete { bytes, keep } => (true, bytes, Some(bytes), keep),
             Reopened::Incomplete(mut unfinished) => {
                 let upload = &mut unfinished.upload;
                 // The client may now drop what it has sent.
-                upload.save().map_err(refusal)?;
+                upload.save()?;
                 (false, upload.bytes(), upload.length(), unfinished.keep)
             }
         };
@@ -232,11 +215,7 @@ impl FileService {
         Ok(response.with_field("Cache-Control", "no-store"))
     }
 
-    fn append_part(
-        &self,
-        request: &RequestHead,
-        body: &mut dyn RequestBody,
-    ) -> Result<Response, Refusal> {
+    fn append_part(&self, request: &RequestHead, body: &mut dyn RequestBody) -> Reply {
         let kind = request.fields("content-type").next().unwrap_or_default();
         if !kind.eq_ignore_ascii_case(resumable::PARTIAL_UPLOAD.as_bytes()) {
             let sentence = "an upload continues with the Content-Type application/partial-upload";
@@ -264,13 +243,11 @@ impl FileService {
         };
         let length = part.length;
         self.check_length(length.unwrap_or(offset))?;
-        upload
-            .check_room(length.unwrap_or(offset))
-            .map_err(refusal)?;
+        upload.check_room(length.unwrap_or(offset))?;
         if known.is_none()
             && let Some(length) = length
         {
-            upload.set_length(length).map_err(refusal)?;
+            upload.set_length(length)?;
         }
         self.append(&mut upload, request, body, length)?;
         match part.is_last {
@@ -345,8 +322,7 @@ fn make_resumable(
     length: Option<u64>,
     body: &mut dyn RequestBody,
 ) -> Result<(), Refusal> {
-    let made = upload.make_resumable(&kept_head(request), length, abort_of(body));
-    made.map_err(refusal)
+    Ok(upload.make_resumable(&kept_head(request), length, abort_of(body))?)
 }
 
 fn abort_of(body: &mut dyn RequestBody) -> Abort {

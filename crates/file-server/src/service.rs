@@ -43,6 +43,9 @@ pub(crate) const ALWAYS: [Field; 2] = [
     ("X-Content-Type-Options", Cow::Borrowed("nosniff")),
 ];
 
+/// The reply to a request, or why it is refused.
+pub(crate) type Reply = Result<Response, Refusal>;
+
 /// The file service.
 pub(crate) struct FileService {
     pub(crate) config: Config,
@@ -61,13 +64,12 @@ impl Handler for FileService {
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
-        let response = match self.dispatch(peer, request, body) {
-            Err(refusal) if page::is_wanted(request) => {
+        let response = self
+            .dispatch(peer, request, body)
+            .unwrap_or_else(|refusal| {
                 log::debug!("Refused: {refusal}");
                 self.refused(request, &refusal)
-            }
-            other => other?,
-        };
+            });
         Ok(Handled::Now(self.keep_private(response)))
     }
 
@@ -100,7 +102,7 @@ impl FileService {
         peer: SocketAddr,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
-    ) -> Result<Response, Refusal> {
+    ) -> Reply {
         let is_resource = may_be_hidden(request.path)
             && path_of(request).is_ok_and(|path| self.files.is_resource(&path));
         if let Some(refused) = self.check_access(peer, request, is_resource) {
@@ -174,42 +176,45 @@ fn may_be_hidden(path: &str) -> bool {
 
 /// The path of a request's target.
 pub(crate) fn path_of(request: &RequestHead) -> Result<TreePath, Refusal> {
-    TreePath::decode(request.path).map_err(refusal)
+    Ok(TreePath::decode(request.path).map_err(FilesError::from)?)
 }
 
 /// The refusal for an error of the files. The cause goes to the log, and not to the client.
-pub(crate) fn refusal(error: impl Into<FilesError>) -> Refusal {
-    let error = error.into();
-    let status = match &error {
-        FilesError::Path(_) | FilesError::NameTooLong | FilesError::NameRefused(_) => {
-            Status::BadRequest
-        }
-        FilesError::NotFound => Status::NotFound,
-        FilesError::NotAllowed(_) | FilesError::Reserved | FilesError::WriteProtected => {
-            Status::Forbidden
-        }
-        FilesError::IsFolder
-        | FilesError::NotAFolder
-        | FilesError::NotAFile
-        | FilesError::Exists => Status::Conflict,
-        FilesError::TooLarge(_) => Status::ContentTooLarge,
-        FilesError::Changed => Status::PreconditionFailed,
-        FilesError::InUse => Status::Locked,
-        FilesError::Busy(_)
-        | FilesError::TooManyLists
-        | FilesError::RootGone
-        | FilesError::Moved => Status::ServiceUnavailable,
-        FilesError::NoSpace(_) | FilesError::NoRoom => Status::InsufficientStorage,
-        FilesError::Storage(_) | FilesError::Unsynced(_) => Status::InternalServerError,
-    };
-    if std::error::Error::source(&error).is_some() {
-        let level = match status {
-            Status::Forbidden | Status::BadRequest | Status::ContentTooLarge => log::Level::Warn,
-            _ => log::Level::Error,
+impl From<FilesError> for Refusal {
+    fn from(error: FilesError) -> Self {
+        let status = match &error {
+            FilesError::Path(_) | FilesError::NameTooLong | FilesError::NameRefused(_) => {
+                Status::BadRequest
+            }
+            FilesError::NotFound => Status::NotFound,
+            FilesError::NotAllowed(_) | FilesError::Reserved | FilesError::WriteProtected => {
+                Status::Forbidden
+            }
+            FilesError::IsFolder
+            | FilesError::NotAFolder
+            | FilesError::NotAFile
+            | FilesError::Exists => Status::Conflict,
+            FilesError::TooLarge(_) => Status::ContentTooLarge,
+            FilesError::Changed => Status::PreconditionFailed,
+            FilesError::InUse => Status::Locked,
+            FilesError::Busy(_)
+            | FilesError::TooManyLists
+            | FilesError::RootGone
+            | FilesError::Moved => Status::ServiceUnavailable,
+            FilesError::NoSpace(_) | FilesError::NoRoom => Status::InsufficientStorage,
+            FilesError::Storage(_) | FilesError::Unsynced(_) => Status::InternalServerError,
         };
-        log::log!(level, "{}", with_causes(&error));
+        if std::error::Error::source(&error).is_some() {
+            let level = match status {
+                Status::Forbidden | Status::BadRequest | Status::ContentTooLarge => {
+                    log::Level::Warn
+                }
+                _ => log::Level::Error,
+            };
+            log::log!(level, "{}", with_causes(&error));
+        }
+        Refusal::new(status, error.to_string())
     }
-    Refusal::new(status, error.to_string())
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use proto::http::{BodyLength, Refusal, RequestHead, Status};
 use crate::error::FilesError;
 use crate::files::Upload;
 use crate::resumable::{Part, inconsistent_length};
-use crate::service::{FileService, TEXT, path_of, refusal, with_always};
+use crate::service::{FileService, Reply, TEXT, path_of, with_always};
 
 /// An upload is written in pieces of this size, in bytes, however small the pieces are that arrive.
-pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: u64 = 256 * 1024;
 
 /// The reply of the original server to an upload.
 pub(crate) const SAVED: &str = "File received and saved\n";
@@ -23,11 +23,7 @@ pub(crate) const SAVED: &str = "File received and saved\n";
 impl FileService {
     /// Saves the body of a request as a file. What can be refused is refused before the first byte of
     /// the body is read, so that a client that waits for `100 Continue` need not send it.
-    pub(crate) fn upload(
-        &self,
-        request: &RequestHead,
-        body: &mut dyn RequestBody,
-    ) -> Result<Response, Refusal> {
+    pub(crate) fn upload(&self, request: &RequestHead, body: &mut dyn RequestBody) -> Reply {
         self.check_upload(request)?;
         let part = Part::of(request, 0, None)?;
         let length = match request.body {
@@ -49,13 +45,13 @@ impl FileService {
         }
         let path = path_of(request)?;
         let has_digest = !digests(request, "repr-digest")?.is_empty();
-        let mut upload = self.files.upload(&path, length).map_err(refusal)?;
+        let mut upload = self.files.upload(&path, length)?;
         // Conditions come after all other reasons to refuse (RFC 9110 section 13.2.1).
         let current = upload.replaced();
         let create = self.files.check_create(current.is_some());
-        create.map_err(refusal)?;
+        create?;
         if conditional::judge(request, current.as_ref()) != Verdict::Go {
-            return Err(refusal(FilesError::Changed));
+            return Err(FilesError::Changed.into());
         }
         if has_digest {
             upload.hash();
@@ -96,34 +92,32 @@ impl FileService {
         length: Option<u64>,
     ) -> Result<(), Refusal> {
         let announced = digests(request, "content-digest")?;
+        if announced.is_empty() {
+            let size = match request.body {
+                BodyLength::Bytes(bytes) => bytes,
+                _ => u64::MAX,
+            };
+            return self.fill(upload, body, length, size);
+        }
         let start = upload.checkpoint();
         let mut body = Hashed {
             input: body,
-            hasher: (!announced.is_empty()).then(Hasher::default),
+            hasher: Hasher::default(),
         };
-        let piece_bytes = match request.body {
-            BodyLength::Bytes(bytes) => bytes.clamp(1, PIECE_BYTES as u64) as usize,
-            _ => PIECE_BYTES,
-        };
-        self.fill(upload, &mut body, length, piece_bytes)?;
-        match body.hasher.map(Hasher::finish) {
-            Some(digest) if announced.iter().any(|announced| *announced != digest) => {
-                upload.roll_back(start).map_err(refusal)?;
-                Err(wrong_digest())
-            }
-            _ => Ok(()),
+        self.fill(upload, &mut body, length, u64::MAX)?;
+        let digest = body.hasher.finish();
+        if announced.iter().any(|announced| *announced != digest) {
+            upload.roll_back(start)?;
+            return Err(wrong_digest());
         }
+        Ok(())
     }
 
     /// Makes a complete upload a file, on the conditions of the request that began it.
-    pub(crate) fn commit(
-        &self,
-        began: &RequestHead,
-        upload: &mut Upload,
-    ) -> Result<Response, Refusal> {
+    pub(crate) fn commit(&self, began: &RequestHead, upload: &mut Upload) -> Reply {
         let announced = digests(began, "repr-digest")?;
         if !announced.is_empty() {
-            let digest = upload.digest().map_err(refusal)?;
+            let digest = upload.digest()?;
             if announced.iter().any(|announced| *announced != digest) {
                 upload.discard();
                 return Err(wrong_digest());
@@ -132,7 +126,7 @@ impl FileService {
         let bytes = upload.bytes();
         // Another request may have changed the file meanwhile, so the conditions are checked again.
         let is_wanted = |current: Option<&_>| conditional::judge(began, current) == Verdict::Go;
-        let is_new = upload.commit(is_wanted).map_err(refusal)?;
+        let is_new = upload.commit(is_wanted)?;
         log::debug!("Saved {}: {bytes} bytes", Escaped(began.path));
         // The clients of the original server do not know 201.
         let status = match is_new && began.method == "PUT" {
@@ -142,16 +136,16 @@ impl FileService {
         Ok(with_always(Response::new(status, TEXT, SAVED)))
     }
 
-    /// Appends a body to an upload, in pieces of this size. If the body ends early, what has arrived is
+    /// Appends a body of at most `body_bytes` bytes to an upload. If it ends early, what has arrived is
     /// appended.
     pub(crate) fn fill(
         &self,
         upload: &mut Upload,
         body: &mut dyn Read,
         length: Option<u64>,
-        piece_bytes: usize,
+        body_bytes: u64,
     ) -> Result<(), Refusal> {
-        let mut piece = vec![0; piece_bytes];
+        let mut piece = vec![0; body_bytes.clamp(1, PIECE_BYTES) as usize];
         loop {
             let (bytes, read) = read_full(body, &mut piece);
             let end = upload.bytes() + bytes as u64;
@@ -162,7 +156,7 @@ impl FileService {
             let is_allowed = is_announced.and_then(|()| self.check_length(end));
             // No further request can make it right.
             is_allowed.inspect_err(|_| upload.discard())?;
-            upload.write(&piece[..bytes]).map_err(refusal)?;
+            upload.write(&piece[..bytes])?;
             if read.map_err(|error| body_refusal(&error))? == 0 {
                 return Ok(());
             }
@@ -214,15 +208,13 @@ fn wrong_digest() -> Refusal {
 /// A body that is hashed as it is read.
 struct Hashed<'b> {
     input: &'b mut dyn Read,
-    hasher: Option<Hasher>,
+    hasher: Hasher,
 }
 
 impl Read for Hashed<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let bytes = self.input.read(out)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&out[..bytes]);
-        }
+        self.hasher.update(&out[..bytes]);
         Ok(bytes)
     }
 }

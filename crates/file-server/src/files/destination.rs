@@ -86,7 +86,7 @@ impl Files {
             let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
                 return Err(FilesError::IsFolder);
             };
-            let (folder, existing, missing) = match deepest_folder(&root, parent) {
+            let (folder, folder_path, missing) = match deepest_folder(&root, parent) {
                 Err(error) if leads_out(&error) && links > 0 => break,
                 found => found?,
             };
@@ -115,8 +115,8 @@ impl Files {
             }
             return Ok(Destination {
                 folder_id: FileId::of(&folder)?,
-                folder_path: root.without_links(existing)?,
                 folder,
+                folder_path,
                 missing,
                 name: name.to_owned(),
                 current,
@@ -140,15 +140,15 @@ fn file_at(folder: &Dir, name: &OsStr) -> Result<Option<Stat>, FilesError> {
     }
 }
 
-/// The deepest folder on a path that exists, open for reading; its path, and the names of the folders
-/// below it that are missing.
-fn deepest_folder<'p>(root: &Root, path: &'p Path) -> io::Result<(Dir, &'p Path, Vec<OsString>)> {
+/// The deepest folder on a path that exists, open for reading; its path without links, and the names of
+/// the folders below it that are missing.
+fn deepest_folder(root: &Root, path: &Path) -> io::Result<(Dir, PathBuf, Vec<OsString>)> {
     let mut missing = Vec::new();
     for existing in path.ancestors() {
-        match (root.open_folder(existing), existing.file_name()) {
-            (Ok(folder), _) => {
+        match (root.resolve_folder(existing), existing.file_name()) {
+            (Ok((folder, folder_path)), _) => {
                 missing.reverse();
-                return Ok((folder, existing, missing));
+                return Ok((folder, folder_path, missing));
             }
             // A link that leads to nothing is in the way of a folder.
             (Err(error), Some(name))

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use storage::lock;
 
 /// The most uploads remembered. The next start finds the others.
 const PATHS_MAX: usize = 65_536;
@@ -16,7 +18,7 @@ pub(super) struct Expirations(Mutex<HashMap<PathBuf, Instant>>);
 impl Expirations {
     /// Remembers an upload that expires after `keep`.
     pub(super) fn insert(&self, path: PathBuf, keep: Duration) {
-        let mut paths = self.lock();
+        let mut paths = lock(&self.0);
         if paths.len() < PATHS_MAX || paths.contains_key(&path) {
             paths.insert(path, Instant::now() + keep);
         }
@@ -25,12 +27,8 @@ impl Expirations {
     /// Removes the uploads that have expired, and returns their paths.
     pub(super) fn remove_expired(&self) -> Vec<PathBuf> {
         let now = Instant::now();
-        let mut paths = self.lock();
+        let mut paths = lock(&self.0);
         let expired = paths.extract_if(|_, expires_at| *expires_at <= now);
         expired.map(|(path, _)| path).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

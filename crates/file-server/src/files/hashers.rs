@@ -2,9 +2,10 @@
 //! the next, so that an upload need not be read again at its end.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use proto::http::digest::Hasher;
+use storage::lock;
 
 /// The most digests kept. For one more, another is dropped: that upload is read again at its end, as
 /// all are after a restart.
@@ -17,7 +18,7 @@ pub(super) struct Hashers(Mutex<HashMap<String, (u64, Hasher)>>);
 impl Hashers {
     /// Keeps the digest of the first `bytes` bytes of an upload.
     pub(super) fn insert(&self, name: &str, bytes: u64, hasher: Hasher) {
-        let mut hashers = self.lock();
+        let mut hashers = lock(&self.0);
         if hashers.len() >= HASHERS_MAX
             && let Some(other) = hashers.keys().next().cloned()
         {
@@ -28,12 +29,8 @@ impl Hashers {
 
     /// Removes the digest of an upload, and returns it if it is that of the first `bytes` bytes.
     pub(super) fn remove(&self, name: &str, bytes: u64) -> Option<Hasher> {
-        let (hashed, hasher) = self.lock().remove(name)?;
+        let (hashed, hasher) = lock(&self.0).remove(name)?;
         (hashed == bytes).then_some(hasher)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (u64, Hasher)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,11 +55,11 @@ mod tests {
         for n in 0..=HASHERS_MAX {
             hashers.insert(&n.to_string(), 0, Hasher::default());
         }
-        assert_eq!(hashers.lock().len(), HASHERS_MAX);
+        assert_eq!(lock(&hashers.0).len(), HASHERS_MAX);
         let last = HASHERS_MAX.to_string();
         assert!(hashers.remove(&last, 0).is_some());
         hashers.insert(&last, 0, Hasher::default());
         hashers.remove(&last, 0);
-        assert_eq!(hashers.lock().len(), HASHERS_MAX - 1);
+        assert_eq!(lock(&hashers.0).len(), HASHERS_MAX - 1);
     }
 }

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use storage::lock;
 
 use crate::error::FilesError;
 
@@ -15,18 +17,10 @@ const LOCK_WAIT: Duration = Duration::from_secs(20);
 pub(crate) type Abort = Box<dyn Fn() + Send>;
 
 /// The locks that are held, with what aborts their holders.
+#[derive(Default)]
 pub(super) struct KeyedLocks<K> {
     held: Mutex<HashMap<K, Option<Abort>>>,
     released: Condvar,
-}
-
-impl<K> Default for KeyedLocks<K> {
-    fn default() -> Self {
-        Self {
-            held: Mutex::default(),
-            released: Condvar::new(),
-        }
-    }
 }
 
 impl<K: Clone + Eq + Hash> KeyedLocks<K> {
@@ -41,7 +35,7 @@ impl<K: Clone + Eq + Hash> KeyedLocks<K> {
         abort: Option<Abort>,
     ) -> Result<KeyedLock<'_, K>, FilesError> {
         let deadline = Instant::now() + LOCK_WAIT;
-        let mut held = self.held();
+        let mut held = lock(&self.held);
         while let Some(holder) = held.get(&key) {
             if let Some(abort) = holder {
                 abort();
@@ -56,10 +50,6 @@ impl<K: Clone + Eq + Hash> KeyedLocks<K> {
         held.insert(key.clone(), abort);
         Ok(KeyedLock { locks: self, key })
     }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<K, Option<Abort>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A lock that is held. Dropping it releases the lock.
@@ -71,7 +61,7 @@ pub(super) struct KeyedLock<'l, K: Clone + Eq + Hash> {
 
 impl<K: Clone + Eq + Hash> Drop for KeyedLock<'_, K> {
     fn drop(&mut self) {
-        self.locks.held().remove(&self.key);
+        lock(&self.locks.held).remove(&self.key);
         self.locks.released.notify_all();
     }
 }

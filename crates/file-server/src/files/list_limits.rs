@@ -3,10 +3,11 @@
 //! A batch of entries is made under a permit, of which there are few, so that many lists at once do not
 //! keep the disk from everything else. No permit is held while a batch is sent.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
+use storage::lock;
 
 use crate::error::FilesError;
 
@@ -64,8 +65,7 @@ impl ListLimits {
     }
 
     pub(super) fn change_free<T>(&self, change: impl FnOnce(&mut usize) -> T) -> T {
-        let free = self.free_bytes.lock();
-        change(&mut free.unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.free_bytes))
     }
 }
 

@@ -111,33 +111,24 @@ impl Record {
         disk: &Disk,
     ) -> Result<Self, FilesError> {
         let new = format!("{name}{NEW_SUFFIX}");
-        let created = Self::create_as(folder, &new, name, progress, head, disk);
-        created.inspect_err(|_| {
+        let create = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).mode(0o600);
+            let mut file = folder.open_with(&new, &options)?.into_std();
+            // Where files cannot be locked, there is no other server.
+            let _ = file.try_lock();
+            file.write_all(progress.encode().as_bytes())?;
+            file.write_all(head)?;
+            disk.sync_all(&file)?;
+            folder.rename(&new, folder, file_name(name))?;
+            disk.sync_folder(folder)?;
+            Ok(Self { file, progress })
+        };
+        create().inspect_err(|_| {
             // Without the rest it is of no use.
             let _ = folder.remove_file(&new);
             let _ = folder.remove_file(file_name(name));
         })
-    }
-
-    fn create_as(
-        folder: &Dir,
-        new: &str,
-        name: &str,
-        progress: Progress,
-        head: &[u8],
-        disk: &Disk,
-    ) -> Result<Self, FilesError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(0o600);
-        let mut file = folder.open_with(new, &options)?.into_std();
-        // Where files cannot be locked, there is no other server.
-        let _ = file.try_lock();
-        file.write_all(progress.encode().as_bytes())?;
-        file.write_all(head)?;
-        disk.sync_all(&file)?;
-        folder.rename(new, folder, file_name(name))?;
-        disk.sync_folder(folder)?;
-        Ok(Self { file, progress })
     }
 
     /// Opens the record of the upload `name`, and reads the request's head in it.

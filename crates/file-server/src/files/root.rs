@@ -18,13 +18,13 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
 use cli::escape::Escaped;
-use rustix::fs::{AtFlags, CWD, OFlags, Stat, fstat, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat};
 use rustix::io::Errno;
 
 use crate::error::FilesError;
@@ -168,6 +168,26 @@ impl Root {
         Ok(Dir::from_std_file(folder.into_std()))
     }
 
+    /// The same, with the folder's path without links.
+    pub(super) fn resolve_folder(&self, path: &Path) -> io::Result<(Dir, PathBuf)> {
+        // Most paths are made of plain names and have no links, and need no second look.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        if path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
+            && let Ok(folder) = openat2(&self.dir, or_dot(path), flags, Mode::empty(), resolve)
+        {
+            return Ok((Dir::from_std_file(folder.into()), path.to_owned()));
+        }
+        let folder = self.open_folder(path)?;
+        let path = self.beneath(path, |dir, path| dir.canonicalize(path))?;
+        Ok(match path == Path::new(".") {
+            true => (folder, PathBuf::new()),
+            false => (folder, path),
+        })
+    }
+
     pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.beneath(path, |dir, path| dir.metadata(path))
     }
@@ -175,18 +195,6 @@ impl Root {
     /// The metadata of what is at a path; of the link itself, if it is one.
     pub(super) fn symlink_metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.beneath(path, |dir, path| dir.symlink_metadata(path))
-    }
-
-    /// The path of an existing folder, without links.
-    pub(super) fn without_links(&self, path: &Path) -> io::Result<PathBuf> {
-        if path.as_os_str().is_empty() {
-            return Ok(PathBuf::new());
-        }
-        let path = self.beneath(path, |dir, path| dir.canonicalize(path))?;
-        Ok(match path == Path::new(".") {
-            true => PathBuf::new(),
-            false => path,
-        })
     }
 
     /// The target of the link at a path; `None` if it is not in the root.

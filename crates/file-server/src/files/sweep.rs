@@ -7,11 +7,11 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use cap_std::fs::Dir;
 use cli::escape::Escaped;
+use storage::lock;
 
 use super::record::{self, Record};
 use super::root::Root;
@@ -42,9 +42,7 @@ impl Files {
         let Ok(root) = self.root() else {
             return;
         };
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = swept.replace(root.id);
-        drop(swept);
+        let before = lock(&self.swept).replace(root.id);
         let removed = match before == Some(root.id) {
             true => self.sweep_expired(&root, must_continue),
             false => self.sweep_all(&root, must_continue),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use proto::http::conditional::Version;
 use tempfile::TempDir;
 
 use super::entries::*;
@@ -26,6 +27,12 @@ pub(super) fn no_abort() -> Abort {
 pub(super) fn target_of(head: &[u8]) -> Option<TreePath> {
     let line = std::str::from_utf8(head).ok()?;
     TreePath::decode(line.split(' ').nth(1)?).ok()
+}
+
+/// The version that an upload to this path would replace.
+pub(super) fn version(files: &Files, path: &str) -> Result<Option<Version>, FilesError> {
+    let upload = files.upload(&TreePath::decode(path).unwrap(), 0)?;
+    Ok(upload.replaced())
 }
 
 /// What a killed server has left.
@@ -380,7 +387,7 @@ fn names_of_uploads_under_way_are_the_servers_own() {
     tree.check_upload("/site/.quartet-upload-/x", "Reserved");
     // Nor does a condition tell whether there is one.
     for path in ["/site/.quartet-upload-1", "/site/.quartet-upload-2"] {
-        let version = tree.files.version(&TreePath::decode(path).unwrap());
+        let version = version(&tree.files, path);
         assert!(matches!(version, Err(FilesError::Reserved)), "{path}");
     }
 }

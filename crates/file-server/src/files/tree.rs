@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cap_std::fs::{OpenOptions, OpenOptionsExt};
-use proto::http::conditional::Version;
 use rustix::fs::OFlags;
 
 use super::disk::Disk;
@@ -162,24 +161,6 @@ impl Files {
                     },
                 })
             }
-        }
-    }
-
-    /// The version of the file at a path; `None` if there is no file.
-    ///
-    /// # Errors
-    /// [`FilesError::Reserved`] if no file of a client can be there, and those of the disk.
-    pub(crate) fn version(&self, path: &TreePath) -> Result<Option<Version>, FilesError> {
-        if is_reserved(path.as_path()) {
-            return Err(FilesError::Reserved);
-        }
-        // The file is not opened: a file that may not be read may still be replaced.
-        match self.root()?.metadata(path.as_path()) {
-            Ok(there) => Ok(Some(Identity::from(&there).version())),
-            Err(error) => match FilesError::from(error) {
-                FilesError::NotFound | FilesError::NotAFolder => Ok(None),
-                error => Err(error),
-            },
         }
     }
 

@@ -82,22 +82,14 @@ impl Files {
         self.check_room(&destination.folder, bytes)?;
         let has_default_acl = permissions::has_default_acl(&destination.folder);
         let mode = permissions::mode_temporary(has_default_acl);
-        let (file, temporary) = create_temporary(&destination.folder, mode)?;
-        Ok(Upload {
-            files: self,
-            path: path.clone(),
-            file,
-            bytes: 0,
-            hasher: None,
-            room_checked_at: 0,
-            temporary,
+        let file = create_temporary(&destination.folder, mode)?;
+        Ok(Upload::new(
+            self,
+            path.clone(),
             destination,
-            made: Vec::new(),
+            file,
             has_default_acl,
-            given: None,
-            is_renamed: false,
-            resumable: None,
-        })
+        ))
     }
 
     /// Checks that this many bytes may still be written to the disk of a folder.
@@ -133,35 +125,48 @@ fn create_temporary(folder: &Dir, mode: u32) -> Result<(File, String), FilesErro
 }
 
 impl<'f> Upload<'f> {
-    /// The interrupted upload to `path` with this temporary file, which is in the folder of
-    /// `destination`.
-    pub(super) fn reopen(
+    fn new(
         files: &'f Files,
         path: TreePath,
         destination: Destination,
         (file, temporary): (File, String),
-        record: Record,
-        lock: KeyedLock<'f, String>,
+        has_default_acl: bool,
     ) -> Self {
-        let bytes = record.progress().synced_bytes;
         Self {
             files,
             path,
             file,
-            bytes,
-            hasher: files.hashers.remove(&temporary, bytes),
+            bytes: 0,
+            hasher: None,
             room_checked_at: 0,
             temporary,
-            made: Vec::new(),
-            has_default_acl: permissions::has_default_acl(&destination.folder),
             destination,
+            made: Vec::new(),
+            has_default_acl,
             given: None,
             is_renamed: false,
-            resumable: Some(Resumable {
-                record,
-                _lock: lock,
-            }),
+            resumable: None,
         }
+    }
+
+    /// The interrupted upload to `path`. Its temporary file is in the folder of `destination`.
+    pub(super) fn reopen(
+        files: &'f Files,
+        path: TreePath,
+        destination: Destination,
+        file: (File, String),
+        record: Record,
+        lock: KeyedLock<'f, String>,
+    ) -> Self {
+        let has_default_acl = permissions::has_default_acl(&destination.folder);
+        let mut upload = Self::new(files, path, destination, file, has_default_acl);
+        upload.bytes = record.progress().synced_bytes;
+        upload.hasher = files.hashers.remove(&upload.temporary, upload.bytes);
+        upload.resumable = Some(Resumable {
+            record,
+            _lock: lock,
+        });
+        upload
     }
 
     /// The version of the file that stood at the destination when the upload began.

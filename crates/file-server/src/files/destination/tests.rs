@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use super::*;
-use crate::files::tests::{DAY, Tree, tree};
+use crate::files::tests::{DAY, Tree, tree, version};
 
 /// How often a race is run.
 const ROUNDS: usize = 200;
@@ -226,9 +226,8 @@ fn of_those_who_create_a_file_one_wins() {
 fn of_those_who_replace_a_version_one_wins() {
     let tree = tree();
     let servers = two(&tree);
-    let path = TreePath::decode("/a.txt").unwrap();
     for round in 0..ROUNDS {
-        let before = servers[0].version(&path).unwrap();
+        let before = version(&servers[0], "/a.txt").unwrap();
         let is_wanted = |there: Option<&Version>| there == before.as_ref();
         assert_eq!(race(&servers, "/a.txt", is_wanted), 1, "{round}");
     }
@@ -237,9 +236,8 @@ fn of_those_who_replace_a_version_one_wins() {
 #[test]
 fn of_those_who_ask_one_server_to_replace_a_version_one_wins_and_the_others_are_told() {
     let tree = tree();
-    let path = TreePath::decode("/a.txt").unwrap();
     for round in 0..ROUNDS {
-        let before = tree.files.version(&path).unwrap();
+        let before = version(&tree.files, "/a.txt").unwrap();
         let start = Barrier::new(4);
         let replace = || {
             let mut upload = tree.begin("/a.txt").unwrap();

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::files::tests::{Tree, no_abort, target_of, tree};
+use crate::files::tests::{Tree, no_abort, target_of, tree, version};
 
 /// An upload to `/new` that is kept, with these bytes in it, is broken off and taken up again.
 #[track_caller]
@@ -92,7 +92,7 @@ fn what_cannot_be_placed_now_can_be_later() {
     with_taken_up(&tree, b"def", |upload, path| {
         let new = fs::File::open(tree.root().join("new")).unwrap();
         new.lock().unwrap();
-        let before = tree.files.version(&TreePath::decode("/new").unwrap());
+        let before = version(&tree.files, "/new");
         let before = before.unwrap();
         let placed = upload.commit(|there| there == before.as_ref());
         assert!(matches!(placed, Err(FilesError::InUse)), "{placed:?}");
