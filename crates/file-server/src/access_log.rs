@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cli::LineWriter;
 use cli::stream::Output;
@@ -30,19 +29,9 @@ impl AccessLog {
         LineWriter::start("access log", out, note).map(Self)
     }
 
-    /// Adds a line.
-    pub(crate) fn add(
-        &self,
-        peer: IpAddr,
-        user: Option<&str>,
-        request_line: &[u8],
-        status: Status,
-        bytes: u64,
-    ) {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-        let second = since_1970.map_or(0, |since| since.as_secs());
-        self.0
-            .put(&line(peer, user, second, request_line, status, bytes));
+    /// Adds a [`line`].
+    pub(crate) fn add(&self, line: &str) {
+        self.0.put(line);
     }
 
     /// Waits until all lines are written, but not for long.
@@ -51,7 +40,8 @@ impl AccessLog {
     }
 }
 
-fn line(
+/// The line for a reply, which was sent in this second since 1970.
+pub(crate) fn line(
     peer: IpAddr,
     user: Option<&str>,
     second: u64,

@@ -1,7 +1,7 @@
-//! What a file is said to be: by its name, and where that does not tell, by what is in it.
+//! The `Content-Type` of a file: by its name, and if that does not tell, by its contents.
 //!
-//! A browser shows what it is told is text, and offers the rest for download. No type that is found out
-//! by looking ever makes it run something: that takes a name that says so.
+//! A browser shows what is called text, and offers other files for download. No type that is guessed
+//! from contents makes it run something: only a name can do that.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -11,27 +11,28 @@ use std::path::Path;
 
 use proto::http::response::Field;
 
-/// A file of at most this length, in bytes, is looked at from end to end.
+/// The longest file that is examined as a whole, in bytes.
 const WHOLE_BYTES_MAX: u64 = 1 << 20;
 
-/// Of a longer one this many bytes are, because each request for a part of it costs that again. What is
-/// UTF-8 so far is taken for it.
+/// The part of a longer file that is examined, in bytes: each request for a range examines it again. A
+/// file that is UTF-8 so far counts as UTF-8.
 const BEGINNING_BYTES: u64 = 64 * 1024;
 
-/// A file is looked at in pieces of so many bytes. Most that are no text show it in the first.
+/// A file is examined in pieces of this size, in bytes. The first one shows of most files that they are
+/// no text.
 const PIECE_BYTES: usize = 8 * 1024;
 
 const PLAIN: &str = "text/plain";
 const UNKNOWN: &str = "application/octet-stream";
 
-/// Files of these kinds, in order, are for people to read, if they are text. Those who named the types
-/// gave them others, which browsers do not show; or that of a video, which `.ts` and `.mts` may be too.
+/// Files with these extensions are for people to read, if they are text. Their registered types are
+/// others, which browsers do not show; `.ts` and `.mts` may also be videos.
 const READ_BY_PEOPLE: &str = "\
     bat coffee csh dart f f77 f90 for gmi gv hbs json5 jsx latex less litcoffee lua man \
     me mkd ms mts nfo org p pas pde pgn php pl pm roff rs sass scss sfv sh sql srt tcl \
     tex texi toml tr ts yaml yml";
 
-/// The types of these kinds of file are newer than our table, or have changed.
+/// Types that are newer than the table of `mime_guess`, or have changed.
 const NEWER: [(&str, &str); 4] = [
     ("cjs", "text/javascript"),
     ("mjs", "text/javascript"),
@@ -39,7 +40,7 @@ const NEWER: [(&str, &str); 4] = [
     ("ts", "video/mp2t"),
 ];
 
-/// The `Content-Type` of a file that is at this path.
+/// The `Content-Type` of a file at this path.
 ///
 /// # Errors
 /// Those of reading it.
@@ -52,32 +53,32 @@ pub(crate) fn content_type(path: &Path, file: &File) -> io::Result<Field> {
     let named = named.filter(|named| *named != UNKNOWN);
     let is_for_people = named.is_none() || READ_BY_PEOPLE.split(' ').any(|other| other == kind);
     let content_type = match named {
-        // A page says itself how it is encoded; what stood here would go before that.
+        // A page declares its encoding itself, and a charset here would override that.
         Some("text/html") => "text/html".into(),
         Some(named) if !is_for_people && !named.starts_with("text/") => named.into(),
-        named => match (look_at(file)?, named) {
+        named => match (examine(file)?, named) {
             (Looks::Binary, named) => named.unwrap_or(UNKNOWN).into(),
-            (looks, Some(named)) if !is_for_people => looks.say(named),
-            (looks, _) => looks.say(PLAIN),
+            (looks, Some(named)) if !is_for_people => looks.with_charset(named),
+            (looks, _) => looks.with_charset(PLAIN),
         },
     };
     Ok(("Content-Type", content_type))
 }
 
-/// What the bytes of a file look like.
+/// The kind of text in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Looks {
     /// UTF-8.
     Utf8,
-    /// Text in some other encoding.
+    /// Text in another encoding.
     OtherText,
-    /// No text that one encoding of bytes could have.
+    /// No text in any encoding of single bytes.
     Binary,
 }
 
 impl Looks {
-    /// A type of text, with the encoding if it is known.
-    fn say(self, kind: &'static str) -> Cow<'static, str> {
+    /// A type of text, with the charset if it is known.
+    fn with_charset(self, kind: &'static str) -> Cow<'static, str> {
         match self {
             Self::Utf8 => format!("{kind}; charset=utf-8").into(),
             Self::OtherText | Self::Binary => kind.into(),
@@ -85,7 +86,7 @@ impl Looks {
     }
 }
 
-fn look_at(file: &File) -> io::Result<Looks> {
+fn examine(file: &File) -> io::Result<Looks> {
     let bytes_max = match file.metadata()?.len() {
         0..=WHOLE_BYTES_MAX => WHOLE_BYTES_MAX,
         _ => BEGINNING_BYTES,
@@ -103,7 +104,7 @@ fn look_at(file: &File) -> io::Result<Looks> {
         has_control |= piece.iter().any(|byte| is_control(*byte));
         kept = match std::str::from_utf8(piece) {
             Ok(_) => 0,
-            // The rest of the character is in the next piece.
+            // The next piece has the rest of the character.
             Err(error) if error.error_len().is_none() && bytes > 0 => {
                 piece.len() - error.valid_up_to()
             }
@@ -128,7 +129,7 @@ fn look_at(file: &File) -> io::Result<Looks> {
     })
 }
 
-/// Whether no text has such a byte, but for what terminals and printers are told.
+/// Whether a byte is a control character that no text has.
 fn is_control(byte: u8) -> bool {
     byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b)
 }
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_is_said_where_it_is_known() {
+    fn the_charset_is_given_if_it_is_known() {
         check("a.html", b"text", "text/html");
         check("a.htm", b"\xe4", "text/html");
         check("a.txt", "ä".as_bytes(), UTF8);
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_file_the_beginning_tells() {
+    fn the_beginning_of_a_long_file_decides() {
         let mut long = vec![b'x'; WHOLE_BYTES_MAX as usize + 1];
         long[2 * BEGINNING_BYTES as usize] = 0xe4;
         check("a.txt", &long, UTF8);

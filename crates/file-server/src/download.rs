@@ -14,7 +14,7 @@ use proto::http::{Range, Refusal, RequestHead, Status, date};
 use crate::content_type::content_type;
 use crate::error::FilesError;
 use crate::file_cache::{CachedFile, Contents, FILE_BYTES_MAX};
-use crate::files::{Found, Identity, seconds_now};
+use crate::files::{Found, FoundFile, seconds_now};
 use crate::listing;
 use crate::path::TreePath;
 use crate::service::{ALWAYS, FileService, Reply, path_of, with_always};
@@ -34,14 +34,10 @@ impl FileService {
         }
         let path = path_of(request)?;
         match self.files.find(&path)? {
-            Found::File { .. } if wants_list && path.has_final_slash() => self.list(request, &path),
-            Found::File {
-                file,
-                identity,
-                path,
-            } => Ok(match is_plain && identity.bytes() <= FILE_BYTES_MAX {
-                true => self.small_file(request, file, identity, &path),
-                false => self.file(request, file, identity, &path),
+            Found::File(_) if wants_list && path.has_final_slash() => self.list(request, &path),
+            Found::File(file) => Ok(match is_plain && file.identity.bytes() <= FILE_BYTES_MAX {
+                true => self.small_file(request, file),
+                false => self.file(request, file),
             }?),
             Found::Folder if has_listing => self.list(request, &path),
             Found::FolderWithoutSlash { has_index } if has_index || has_listing => {
@@ -65,15 +61,14 @@ impl FileService {
     }
 
     /// Answers with a whole small file, and caches what the reply needs.
-    fn small_file(
-        &self,
-        request: &RequestHead,
-        file: File,
-        identity: Identity,
-        path: &Path,
-    ) -> Result<Response, FilesError> {
+    fn small_file(&self, request: &RequestHead, found: FoundFile) -> Result<Response, FilesError> {
+        let FoundFile {
+            file,
+            identity,
+            path,
+        } = found;
         let mut fields = fields_of(&identity.version());
-        fields.extend(fields_of_content(path, &file)?);
+        fields.extend(fields_of_content(&path, &file)?);
         self.make_private(&mut fields);
         let mut lines = Vec::new();
         put_fields(&mut lines, &fields);
@@ -87,7 +82,7 @@ impl FileService {
             _ => Contents::Open(file.into()),
         };
         let cached = Arc::new(CachedFile {
-            path: self.files.full_path(path),
+            path: self.files.full_path(&path),
             identity,
             fields: lines.into(),
             contents,
@@ -99,13 +94,12 @@ impl FileService {
     }
 
     /// Answers with a file or a part of it, on the conditions of the request.
-    fn file(
-        &self,
-        request: &RequestHead,
-        file: File,
-        identity: Identity,
-        path: &Path,
-    ) -> Result<Response, FilesError> {
+    fn file(&self, request: &RequestHead, found: FoundFile) -> Result<Response, FilesError> {
+        let FoundFile {
+            file,
+            identity,
+            path,
+        } = found;
         let (file_bytes, version) = (identity.bytes(), identity.version());
         let mut fields = fields_of(&version);
         match conditional::judge(request, Some(&version)) {
@@ -143,7 +137,7 @@ impl FileService {
             let range = format!("bytes {start}-{end}/{file_bytes}");
             fields.push(("Content-Range", range.into()));
         }
-        fields.extend(fields_of_content(path, &file)?);
+        fields.extend(fields_of_content(&path, &file)?);
         Ok(Response {
             fields,
             body: Content::File {

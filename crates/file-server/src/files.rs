@@ -39,6 +39,6 @@ mod tests;
 pub(crate) use entries::{Column, ENTRIES_MAX, Entries, Entry, Order};
 pub(crate) use identity::{Identity, seconds_now};
 pub(crate) use keyed_locks::Abort;
-pub(crate) use tree::{Files, Found};
+pub(crate) use tree::{Files, Found, FoundFile};
 pub(crate) use unfinished::Reopened;
 pub(crate) use upload::Upload;

@@ -77,7 +77,7 @@ impl FileService {
         let end = request.path.rfind('/').map_or(0, |at| at + 1);
         let folder = match self.files.find(&path) {
             Ok(Found::FolderWithoutSlash { .. }) => format!("{}/", request.path),
-            Ok(Found::Folder | Found::File { .. }) | Err(_) => request.path[..end].to_owned(),
+            Ok(Found::Folder | Found::File(_)) | Err(_) => request.path[..end].to_owned(),
         };
         let sentence = format!("a form goes to a folder: POST it to {}", Escaped(&folder));
         Err(Refusal::new(Status::BadRequest, sentence))

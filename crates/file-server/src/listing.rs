@@ -1,6 +1,6 @@
-//! What stands in a folder: a page for people, JSON for scripts.
+//! The list of a folder: a page for people, JSON for scripts.
 //!
-//! `rows` are the names; `page` is what stands around them. A long list is made while it is sent.
+//! `rows` writes the entries, `page` the frame around them. A long list is made while it is sent.
 
 mod rows;
 
@@ -17,9 +17,9 @@ use serde_json::json;
 
 use crate::error::FilesError;
 use crate::files::{Entries, Order};
-use crate::page::{self, Page, UploadRules};
+use crate::page::{self, UploadRules};
 
-/// The order that a request asks for: `?sort=name|size|time`, with `&desc` the other way round.
+/// The order that a request asks for: `?sort=name|size|time`, and `&desc` for descending.
 pub(crate) fn order(request: &RequestHead) -> Order {
     let mut columns =
         parameters(request).filter_map(|one| rows::column(one.strip_prefix("sort=")?));
@@ -30,8 +30,8 @@ pub(crate) fn order(request: &RequestHead) -> Order {
     }
 }
 
-/// The reply to a request for a folder: JSON if that was asked for, by `?json` or by `Accept`, and
-/// else a page.
+/// The reply to a request for a folder: JSON for `?json` or `Accept: application/json`, otherwise a
+/// page.
 ///
 /// # Errors
 /// Those of the entries.
@@ -41,31 +41,35 @@ pub(crate) fn response(
     order: Order,
     uploads: Option<UploadRules>,
 ) -> Result<Response, FilesError> {
-    let form = match wants_json(request) {
-        true => Form::Json { separator: "\n" },
+    let path = percent_decode_str(request.path).decode_utf8_lossy();
+    let (format, start, mut response) = match wants_json(request) {
+        true => {
+            let start = format!("{{\"path\":{},\"entries\":[", json!(path));
+            let response = Response::new(Status::Ok, "application/json", Vec::new());
+            let response = response.with_field("Vary", "Accept");
+            (Format::Json { separator: "\n" }, start, response)
+        }
         false => {
-            let page = Page::new(request.path, uploads);
-            Form::Page { page, order }
+            let start = page::folder_start(request.path, uploads);
+            let headings = rows::headings(order);
+            let way_up = match page::is_root(request.path) {
+                true => "",
+                false => rows::WAY_UP,
+            };
+            let start = format!("{start}<table>\n{headings}{way_up}");
+            (Format::Page, start, page::response(Status::Ok, Vec::new()))
         }
     };
-    let path = percent_decode_str(request.path).decode_utf8_lossy();
     let mut listing = Listing {
         path: path.into_owned(),
         entries,
-        form,
-        start: Vec::new(),
+        format,
+        first: Vec::new(),
     };
-    let mut start = listing.form.start(&listing.path).into_bytes();
-    let has_more = listing.put_batch(&mut start)?;
-    let mut response = match listing.form {
-        Form::Page { .. } => page::response(Status::Ok, Vec::new()),
-        Form::Json { .. } => {
-            Response::new(Status::Ok, "application/json", Vec::new()).with_field("Vary", "Accept")
-        }
-    };
-    response.body = match has_more {
-        false => Content::Bytes(start),
-        true => Content::Stream(Stream::new(Listing { start, ..listing })),
+    let mut first = start.into_bytes();
+    response.body = match listing.put_batch(&mut first)? {
+        false => Content::Bytes(first),
+        true => Content::Stream(Stream::new(Listing { first, ..listing })),
     };
     Ok(response)
 }
@@ -74,61 +78,35 @@ fn parameters<'r>(request: &RequestHead<'r>) -> impl Iterator<Item = &'r str> {
     request.query.unwrap_or_default().split('&')
 }
 
-/// Whether the list of a folder is asked for, and not its index page: `?json`.
+/// Whether the request asks for the list, even if there is an index page: `?json`.
 pub(crate) fn is_asked_for(request: &RequestHead) -> bool {
     parameters(request).any(|one| one == "json")
 }
 
-/// Whether JSON is asked for by name, and a page not rather; a browser asks for pages, and other
-/// programs for anything.
+/// Whether the request prefers JSON, by name, to a page. A browser asks for pages, and other programs
+/// accept anything.
 fn wants_json(request: &RequestHead) -> bool {
     let json = page::quality(request, b"application/json");
     is_asked_for(request) || json > 0.0 && json >= page::quality(request, b"text/html")
 }
 
-/// What a list is written as.
-enum Form {
-    Page {
-        page: Page,
-        order: Order,
-    },
+/// The format of a list.
+enum Format {
+    Page,
     Json {
-        /// What stands in front of the next element.
+        /// The text before the next element.
         separator: &'static str,
     },
 }
 
-impl Form {
-    fn start(&self, path: &str) -> String {
-        match self {
-            Self::Page { page, order } => {
-                let (start, headings) = (page.start(), rows::headings(*order));
-                let way_up = if page.is_root() { "" } else { rows::WAY_UP };
-                format!("{start}<table>\n{headings}{way_up}")
-            }
-            Self::Json { .. } => format!("{{\"path\":{},\"entries\":[", json!(path)),
-        }
-    }
-
-    fn end(&self, is_complete: bool) -> String {
-        match self {
-            Self::Page { page, .. } => {
-                let rest = if is_complete { "" } else { rows::REST };
-                format!("</table>\n{rest}{}", page.end())
-            }
-            Self::Json { .. } => format!("\n],\"complete\":{is_complete}}}\n"),
-        }
-    }
-}
-
-/// A list that is being written.
+/// A list that is being sent.
 struct Listing {
     /// The folder's path, decoded.
     path: String,
     entries: Entries,
-    form: Form,
-    /// What was written before it was known that it is not all of it.
-    start: Vec<u8>,
+    format: Format,
+    /// The first piece, which was made before the reply's head.
+    first: Vec<u8>,
 }
 
 impl Listing {
@@ -136,9 +114,9 @@ impl Listing {
     fn put_batch(&mut self, out: &mut Vec<u8>) -> Result<bool, FilesError> {
         let mut text = String::new();
         for entry in self.entries.batch()? {
-            match &mut self.form {
-                Form::Page { .. } => text.push_str(&rows::row(&entry)),
-                Form::Json { separator } => {
+            match &mut self.format {
+                Format::Page => text.push_str(&rows::row(&entry)),
+                Format::Json { separator } => {
                     text.push_str(mem::replace(separator, ",\n"));
                     // A string takes all that is written to it.
                     let _ = write!(text, "{}", rows::element(&entry));
@@ -147,7 +125,12 @@ impl Listing {
         }
         let is_at_end = self.entries.is_at_end();
         if is_at_end {
-            text.push_str(&self.form.end(self.entries.is_complete()));
+            let is_complete = self.entries.is_complete();
+            text.push_str(&match self.format {
+                Format::Page if is_complete => format!("</table>\n{}", page::END),
+                Format::Page => format!("</table>\n{}{}", rows::REST, page::END),
+                Format::Json { .. } => format!("\n],\"complete\":{is_complete}}}\n"),
+            });
         }
         out.extend_from_slice(text.as_bytes());
         Ok(!is_at_end)
@@ -156,8 +139,8 @@ impl Listing {
 
 impl Pieces for Listing {
     fn next(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
-        if !self.start.is_empty() {
-            *out = mem::take(&mut self.start);
+        if !self.first.is_empty() {
+            *out = mem::take(&mut self.first);
             return Ok(true);
         }
         self.put_batch(out).map_err(|error| {
@@ -184,7 +167,7 @@ mod tests {
         needs_password: false,
     });
 
-    /// What is answered to a request for a folder with these files: its type, and its text.
+    /// The type and the text of the reply to a request for a folder with these files.
     fn listed(target: &str, accept: &str, names: &[&str]) -> (String, String) {
         let root = tempfile::tempdir().unwrap();
         let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\n\r\n");
@@ -209,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_what_was_asked_for() {
+    fn the_order_is_the_one_of_the_request() {
         for (query, column, is_descending) in [
             ("", Column::Name, false),
             ("?sort=size", Column::Size, false),
@@ -228,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_for_who_asks() {
+    fn json_is_for_requests_that_prefer_it() {
         const PAGE: &str = "text/html; charset=utf-8";
         for (target, accept, want) in [
             ("/", "text/html", PAGE),

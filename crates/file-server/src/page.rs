@@ -1,8 +1,7 @@
-//! The pages that people see: what stands around the list of a folder, with its style and the script
-//! for uploads, and what a browser is told when a request is refused.
+//! The pages for people: the frame of a folder's list, with the form for uploads, and refusals.
 //!
-//! A page works without the script, and nothing but the script and the style that stand here is run or
-//! followed, whatever a name holds: the policy that is sent along has the digests of both.
+//! A page works without the script. A browser runs no other script and follows no other style, whatever
+//! a file's name holds: the policy that is sent along has the digests of both.
 
 mod escape;
 
@@ -31,76 +30,55 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What the form for uploads has to know.
+/// The rules for uploads that the form shows and checks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UploadRules {
     /// The largest upload, in bytes.
     pub(crate) bytes_max: u64,
-    /// Whether no file is replaced.
+    /// Whether uploads replace no file.
     pub(crate) create_only: bool,
-    /// Whether a user and a password are needed.
+    /// Whether uploads need a user and a password.
     pub(crate) needs_password: bool,
 }
 
-/// The page of one folder, without the table of what stands there.
-#[derive(Debug)]
-pub(crate) struct Page {
-    /// The folder's path, as it was asked for.
-    path: String,
-    uploads: Option<UploadRules>,
+/// The start of a folder's page, up to the table, with a form if the folder accepts uploads. `path` is
+/// the folder's path, as in the request.
+pub(crate) fn folder_start(path: &str, uploads: Option<UploadRules>) -> String {
+    let title = percent_decode_str(path).decode_utf8_lossy();
+    let mut text = start(&title, path);
+    if let Some(rules) = uploads {
+        let flag = |name, is_set| if is_set { name } else { "" };
+        text.push_str(&format!(
+            "<form method=\"post\" enctype=\"multipart/form-data\" id=\"upload\" \
+             data-bytes-max=\"{}\"{}{}>\n{UPLOAD_FORM}<script>{UPLOAD_SCRIPT}</script>\n",
+            rules.bytes_max,
+            flag(" data-create-only", rules.create_only),
+            flag(" data-needs-password", rules.needs_password),
+        ));
+    }
+    text
 }
 
-impl Page {
-    /// The page of the folder at this path, with a form if it takes uploads.
-    pub(crate) fn new(path: &str, uploads: Option<UploadRules>) -> Self {
-        Self {
-            path: path.to_owned(),
-            uploads,
-        }
-    }
-
-    /// Whether it is the page of the root, which has no folder above it.
-    pub(crate) fn is_root(&self) -> bool {
-        self.path.trim_matches('/').is_empty()
-    }
-
-    /// What comes in front of the table.
-    pub(crate) fn start(&self) -> String {
-        let title = percent_decode_str(&self.path).decode_utf8_lossy();
-        let mut text = start(&title, &self.path);
-        if let Some(rules) = &self.uploads {
-            let flag = |name, is_set| if is_set { name } else { "" };
-            text.push_str(&format!(
-                "<form method=\"post\" enctype=\"multipart/form-data\" id=\"upload\" \
-                 data-bytes-max=\"{}\"{}{}>\n{UPLOAD_FORM}<script>{UPLOAD_SCRIPT}</script>\n",
-                rules.bytes_max,
-                flag(" data-create-only", rules.create_only),
-                flag(" data-needs-password", rules.needs_password),
-            ));
-        }
-        text
-    }
-
-    /// What comes behind the table.
-    pub(crate) fn end(&self) -> &'static str {
-        END
-    }
+/// Whether a path is that of the root, which has no folder above it.
+pub(crate) fn is_root(path: &str) -> bool {
+    path.trim_matches('/').is_empty()
 }
 
-/// The reply with a page, under the policy of all pages.
+/// The reply with a page, under the policy.
 pub(crate) fn response(status: Status, text: impl Into<Vec<u8>>) -> Response {
     Response::new(status, "text/html; charset=utf-8", text)
         .with_field("Content-Security-Policy", POLICY.as_str())
         .with_field("Vary", "Accept")
 }
 
-/// Whether a refusal is to be a page: browsers ask for one by name, and other programs, scripts on a
-/// page among them, for anything.
+/// Whether a refusal is a page. Browsers accept `text/html` by name; other programs, and scripts on a
+/// page, accept anything.
 pub(crate) fn is_wanted(request: &RequestHead) -> bool {
     quality(request, b"text/html") > 0.0
 }
 
-/// How much a type is accepted by its name, from 0 for not at all to 1 (RFC 9110 section 12.4.2).
+/// The weight of a type in `Accept`, if it is named there: from 0, not acceptable, to 1 (RFC 9110 section
+/// 12.4.2).
 pub(crate) fn quality(request: &RequestHead, content_type: &[u8]) -> f32 {
     let members = request
         .fields("accept")
@@ -120,7 +98,7 @@ pub(crate) fn quality(request: &RequestHead, content_type: &[u8]) -> f32 {
     members.filter_map(quality).fold(0.0, f32::max)
 }
 
-/// The page that tells a person why a request was refused, with the ways back.
+/// The page that says why a request is refused, with a link to the folder.
 pub(crate) fn refusal(request: &RequestHead, refusal: &Refusal) -> Response {
     let (code, phrase) = (refusal.status.code(), refusal.status.phrase());
     let mut text = start(&format!("{code} {phrase}"), request.path);
@@ -136,7 +114,8 @@ pub(crate) fn refusal(request: &RequestHead, refusal: &Refusal) -> Response {
     response(refusal.status, text + END)
 }
 
-const END: &str = "</body>\n</html>\n";
+/// The end of every page.
+pub(crate) const END: &str = "</body>\n</html>\n";
 
 /// The start of every page.
 fn start(title: &str, path: &str) -> String {
@@ -149,7 +128,7 @@ fn start(title: &str, path: &str) -> String {
     )
 }
 
-/// A path as links to every folder on the way to it.
+/// A path, with links to the folders on it.
 fn breadcrumbs(path: &str) -> String {
     let names: Vec<_> = path.split('/').filter(|name| !name.is_empty()).collect();
     let mut crumbs = match names.len() {
@@ -168,18 +147,18 @@ fn breadcrumbs(path: &str) -> String {
     crumbs
 }
 
-/// The link to the folder that a request comes from, as far as one can tell.
+/// The link to the folder that a request comes from, if that is known.
 fn way_back(request: &RequestHead) -> Option<String> {
     let path = request.path;
-    // A form goes to the folder that it stands on.
+    // A form goes to the folder whose page it is on.
     if request.method == "POST" && path.ends_with('/') {
         return Some("./".to_owned());
     }
-    (!path.trim_matches('/').is_empty()).then(|| way_up(path, 1))
+    (!is_root(path)).then(|| way_up(path, 1))
 }
 
-/// The link from a page to the folder `names` names above it. What it starts from is the page's path up
-/// to its last slash. A link with a whole path would lose what a proxy has put in front of it.
+/// The link from a page to the folder `names` names above it. It is relative to the page's path up to
+/// the last slash: an absolute link would lose the prefix of a proxy.
 fn way_up(path: &str, names: usize) -> String {
     match names - usize::from(!path.ends_with('/')) {
         0 => "./".to_owned(),
@@ -227,7 +206,7 @@ mod tests {
         assert!(!text.contains("<b>"), "{text}");
         assert!(
             !page("GET /").contains("Back"),
-            "from the root there is no way up"
+            "the root has no folder above it"
         );
         assert!(page("GET /a/").contains("<a href=\"../\">Back"));
         assert!(page("POST /a/").contains("<a href=\"./\">Back"));

@@ -94,16 +94,12 @@ impl FileService {
             return Ok(());
         }
         make_resumable(upload, request, length, body)?;
+        let location = location(request.path, &upload.resource());
+        let version = resumable::INTEROP_VERSION.to_string();
         let fields = [
-            (
-                "Location",
-                location(request.path, &upload.resource()).into(),
-            ),
+            ("Location", location.into()),
             (LIMIT, self.limit(self.config.resume_keep).into()),
-            (
-                resumable::VERSION,
-                resumable::INTEROP_VERSION.to_string().into(),
-            ),
+            (resumable::VERSION, version.into()),
         ];
         // If it does not arrive, the connection is lost, and reading the body fails.
         let _ = body.inform(Status::UploadResumptionSupported, &fields);

@@ -16,12 +16,12 @@ use proto::http::resumable::LIMIT;
 use proto::http::{Refusal, RequestHead, Status};
 
 use crate::Config;
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, line};
 use crate::accounts::Accounts;
 use crate::digests::Digests;
 use crate::error::FilesError;
 use crate::file_cache::FileCache;
-use crate::files::Files;
+use crate::files::{Files, seconds_now};
 use crate::page::{self, UploadRules};
 use crate::path::TreePath;
 
@@ -82,7 +82,8 @@ impl Handler for FileService {
         if let Some(log) = &self.access_log {
             let request_line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
             let user = self.user_of(head, status);
-            log.add(peer.ip(), user.as_deref(), request_line, status, bytes);
+            let (peer, user, now) = (peer.ip(), user.as_deref(), seconds_now());
+            log.add(&line(peer, user, now, request_line, status, bytes));
         }
     }
 

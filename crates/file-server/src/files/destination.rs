@@ -152,7 +152,8 @@ fn deepest_folder(root: &Root, path: &Path) -> io::Result<(Dir, PathBuf, Vec<OsS
             }
             // A link that leads to nothing is in the way of a folder.
             (Err(error), Some(name))
-                if error.kind() == io::ErrorKind::NotFound && !is_link(root, existing) =>
+                if error.kind() == io::ErrorKind::NotFound
+                    && root.link_target(existing).is_err() =>
             {
                 missing.push(name.to_owned());
             }
@@ -161,11 +162,6 @@ fn deepest_folder(root: &Root, path: &Path) -> io::Result<(Dir, PathBuf, Vec<OsS
     }
     // Every path has an ancestor, the root itself.
     Err(Errno::NOENT.into())
-}
-
-fn is_link(root: &Root, path: &Path) -> bool {
-    let there = root.symlink_metadata(path);
-    there.is_ok_and(|there| there.is_symlink())
 }
 
 /// The right to write to a folder is enough to replace any file in it. But a write-protected file is

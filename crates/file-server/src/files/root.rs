@@ -192,11 +192,6 @@ impl Root {
         self.beneath(path, |dir, path| dir.metadata(path))
     }
 
-    /// The metadata of what is at a path; of the link itself, if it is one.
-    pub(super) fn symlink_metadata(&self, path: &Path) -> io::Result<Metadata> {
-        self.beneath(path, |dir, path| dir.symlink_metadata(path))
-    }
-
     /// The target of the link at a path; `None` if it is not in the root.
     pub(super) fn link_target(&self, link: &Path) -> io::Result<Option<PathBuf>> {
         let target = self.beneath(link, |dir, link| dir.read_link_contents(link))?;

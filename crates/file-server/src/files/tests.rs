@@ -93,7 +93,7 @@ impl Tree {
         match self.files.find(&TreePath::decode(path).unwrap())? {
             Found::FolderWithoutSlash { .. } => Ok("to the slash".to_owned()),
             Found::Folder => Ok("a folder".to_owned()),
-            Found::File { file, identity, .. } => {
+            Found::File(FoundFile { file, identity, .. }) => {
                 let mut text = String::new();
                 (&file)
                     .take(identity.bytes())

@@ -47,18 +47,22 @@ pub(crate) struct Files {
     pub(super) swept: Mutex<Option<FileId>>,
 }
 
+/// A regular file.
+#[derive(Debug)]
+pub(crate) struct FoundFile {
+    /// The file, open for reading.
+    pub(crate) file: File,
+    /// Its identity when it was opened.
+    pub(crate) identity: Identity,
+    /// Its path: the one of the request, or the index page of the folder there.
+    pub(crate) path: PathBuf,
+}
+
 /// What is at a path.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A regular file.
-    File {
-        /// The file, open for reading.
-        file: File,
-        /// Its identity when it was opened.
-        identity: Identity,
-        /// Its path: the one of the request, or the index page of the folder there.
-        path: PathBuf,
-    },
+    File(FoundFile),
     /// A folder without an index page; the path of the request ends in a slash.
     Folder,
     /// A folder; the path of the request does not end in a slash. Relative links in the folder's page
@@ -67,12 +71,6 @@ pub(crate) enum Found {
         /// Whether it has an index page.
         has_index: bool,
     },
-}
-
-/// What was opened at a path.
-enum Opened {
-    File(File, Identity),
-    Folder,
 }
 
 impl Files {
@@ -139,25 +137,19 @@ impl Files {
             return Err(FilesError::NotFound);
         }
         let root = self.root()?;
-        let found = |file, identity, path: &Path| Found::File {
-            file,
-            identity,
-            path: path.to_owned(),
-        };
         match open_to_read(&root, path.as_path())? {
-            Opened::File(..) if path.has_final_slash() => Err(FilesError::NotFound),
-            Opened::File(file, identity) => Ok(found(file, identity, path.as_path())),
-            Opened::Folder => {
-                let index = path.as_path().join(INDEX);
-                let opened = match open_to_read(&root, &index) {
-                    Err(FilesError::NotFound) => Opened::Folder,
+            Some(_) if path.has_final_slash() => Err(FilesError::NotFound),
+            Some(file) => Ok(Found::File(file)),
+            None => {
+                let index = match open_to_read(&root, &path.as_path().join(INDEX)) {
+                    Err(FilesError::NotFound) => None,
                     opened => opened?,
                 };
-                Ok(match (opened, path.has_final_slash()) {
-                    (Opened::File(file, identity), true) => found(file, identity, &index),
-                    (Opened::Folder, true) => Found::Folder,
-                    (opened, false) => Found::FolderWithoutSlash {
-                        has_index: matches!(opened, Opened::File(..)),
+                Ok(match (index, path.has_final_slash()) {
+                    (Some(file), true) => Found::File(file),
+                    (None, true) => Found::Folder,
+                    (index, false) => Found::FolderWithoutSlash {
+                        has_index: index.is_some(),
                     },
                 })
             }
@@ -176,7 +168,8 @@ impl Files {
     }
 }
 
-fn open_to_read(root: &Root, path: &Path) -> Result<Opened, FilesError> {
+/// Opens the regular file at a path; `None` if it is a folder.
+fn open_to_read(root: &Root, path: &Path) -> Result<Option<FoundFile>, FilesError> {
     // Without O_NONBLOCK, opening a fifo waits for its writer, and the connection with it.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
@@ -189,9 +182,13 @@ fn open_to_read(root: &Root, path: &Path) -> Result<Opened, FilesError> {
     // The metadata of the open file, not of the path, where another file may stand by now.
     let there = file.metadata()?;
     if there.is_file() {
-        Ok(Opened::File(file.into_std(), Identity::from(&there)))
+        Ok(Some(FoundFile {
+            file: file.into_std(),
+            identity: Identity::from(&there),
+            path: path.to_owned(),
+        }))
     } else if there.is_dir() {
-        Ok(Opened::Folder)
+        Ok(None)
     } else {
         Err(FilesError::NotFound)
     }

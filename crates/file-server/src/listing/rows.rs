@@ -1,4 +1,4 @@
-//! What stands in a folder, name by name: as rows of a table, and as JSON.
+//! The entries of a folder, as rows of a table and as JSON.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -12,31 +12,31 @@ use crate::page::{LINK_ESCAPES, escape};
 /// The row of the folder above.
 pub(super) const WAY_UP: &str = "<tr><td><a href=\"../\">..</a></td><td></td><td></td></tr>\n";
 
-/// What stands below a list that lacks some.
+/// The text below a list that is cut off.
 pub(super) const REST: &str =
     "<p>This folder has over 100,000 names; the others are not shown.</p>\n";
 
 const _: () = assert!(ENTRIES_MAX == 100_000, "the sentence above says 100,000");
 
-/// The columns: what a request calls them, and what the page does.
+/// The columns: their names in requests, and their titles.
 const COLUMNS: [(Column, &str, &str); 3] = [
     (Column::Name, "name", "name"),
     (Column::Size, "size", "size"),
     (Column::Time, "time", "time (UTC)"),
 ];
 
-/// The column that a request calls so.
+/// The column with this name.
 pub(super) fn column(name: &str) -> Option<Column> {
     let named = |(_, word, _): &&(Column, &str, &str)| *word == name;
     COLUMNS.iter().find(named).map(|(column, ..)| *column)
 }
 
-/// The row of headings. A click on one orders the list by it, and a second click turns the order
-/// round. They are no links: a program that follows links would get the folder once for each.
+/// The row of headings. A click on one orders the list by it, and a second click reverses the order.
+/// They are buttons and not links: a program that follows links would get the folder once for each.
 pub(super) fn headings(order: Order) -> String {
     let mut row = "<tr>".to_owned();
     for (column, name, title) in COLUMNS {
-        let (attribute, arrow, turn) = match (column == order.column, order.is_descending) {
+        let (attribute, arrow, reverse) = match (column == order.column, order.is_descending) {
             (true, false) => (
                 " aria-sort=\"ascending\"",
                 " \u{2191}",
@@ -46,7 +46,7 @@ pub(super) fn headings(order: Order) -> String {
             (false, _) => ("", "", ""),
         };
         row.push_str(&format!(
-            "<th{attribute}><form>{turn}<button name=\"sort\" value=\"{name}\">{title}{arrow}\
+            "<th{attribute}><form>{reverse}<button name=\"sort\" value=\"{name}\">{title}{arrow}\
              </button></form></th>"
         ));
     }
@@ -79,15 +79,15 @@ pub(super) fn element(entry: &Entry) -> serde_json::Value {
     })
 }
 
-/// A link to an entry, from the page of its folder. The dot in front keeps a colon in the name from
-/// ending a scheme.
+/// The link to an entry, from the page of its folder. The dot keeps a colon in the name from ending a
+/// scheme.
 fn link(entry: &Entry) -> String {
     let name = percent_encode(entry.name.as_bytes(), LINK_ESCAPES);
     let slash = if entry.is_folder { "/" } else { "" };
     format!("./{name}{slash}")
 }
 
-/// A length as people read it: `999 B`, `4.4 KB`, `10 MB`.
+/// A length for people: `999 B`, `4.4 KB`, `10 MB`.
 fn size(bytes: u64) -> String {
     let mut size = bytes as f64;
     for unit in ["B", "KB", "MB", "GB", "TB"] {

@@ -1,17 +1,17 @@
-//! Names as they stand in pages and links, where none of them means anything but itself.
+//! Escapes names for pages and links, so that no name becomes markup.
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
-/// What is escaped in a link: all but what RFC 3986 leaves unreserved.
+/// The bytes that are escaped in a link: all but the unreserved ones of RFC 3986.
 pub(crate) const LINK_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Text as it stands in a page, between tags or quotes.
+/// Escapes text for a page, between tags or quotes.
 pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"', '\'']) {
         return text.into();

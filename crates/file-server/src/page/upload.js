@@ -1,12 +1,12 @@
 "use strict";
-// Uploads what is chosen or dropped, folders with all that is in them, a few files at a time. Each
-// has its bar, a way to cancel it and a result that stays. What is there already is asked about, and
-// each request says on what it depends: a file that somebody else puts there meanwhile is not lost.
+// Uploads the files and folders that are chosen or dropped, a few files at a time. Each file has a bar,
+// a button to cancel it, and a result that stays. The page asks before it replaces a file, and each
+// request is conditional: a file that somebody else saves meanwhile is not lost.
 {
 const AT_ONCE = 3;
-// So many files at once are a mistake, and more rows than a page can show.
+// More files at once are a mistake, and more rows than a page can show.
 const FILES_MAX = 10000;
-// More rows of one state would make the page slow. When one leaves, another takes its place.
+// The most rows of each state: more would make the page slow. When one leaves, another is shown.
 const ROWS_MAX = 100;
 const LOST = "the connection was lost";
 const WORDS = {
@@ -24,10 +24,9 @@ const template = panel.querySelector("template").content.firstElementChild;
 const uploads = new Set();
 const queue = [];
 const zeros = () => Object.fromEntries(Object.keys(WORDS).map((state) => [state, 0]));
-// How many uploads there are of each state, and how many of them have their row in the list.
+// The number of uploads in each state, and the number of their rows in the list.
 let counts = zeros(), rows = zeros();
-// What to do when something is there already. Where `Cancel` was a moment ago stands nothing that
-// destroys.
+// The answers if a file exists already. The first is harmless: `Cancel` stood there a moment ago.
 const ANSWERS = {
   "Skip": (upload) => upload.show("skipped", "skipped", {}),
   "Keep both": (upload) => { upload.keepsBoth = true; upload.wait(); },
@@ -38,7 +37,7 @@ if ("createOnly" in form.dataset) delete ANSWERS.Replace;
 let running = 0, isStale = false, access = null;
 
 class Upload {
-  // `batch` has what it was chosen or dropped with in common: the answer for all of it.
+  // `batch` is shared by the files that were chosen together: it has the answer for all of them.
   constructor(file, path, batch) {
     this.file = file;
     this.path = this.wanted = path;
@@ -52,7 +51,7 @@ class Upload {
     return "./" + this.path.split("/").map(encodeURIComponent).join("/");
   }
 
-  // Shows how it stands, and what can be done about it.
+  // Shows the state, and the buttons for what can be done.
   show(state, text, choices) {
     const before = this.state, wasListed = this.row.isConnected;
     if (before) counts[before]--;
@@ -75,14 +74,14 @@ class Upload {
     summarize();
   }
 
-  // Puts its row in the list, if there is room for one more of its state.
+  // Shows its row, if the list has room for its state.
   putRow() {
     if (rows[this.state] === ROWS_MAX) return this.row.remove();
     rows[this.state]++;
     if (!this.row.isConnected) list.append(this.row);
   }
 
-  // `fields` are those of a person's answer; without them, nothing may be there.
+  // `fields` is the condition that follows from an answer; without it, no file may be replaced.
   wait(fields) {
     this.fields = fields;
     this.show("waiting", "waiting", {Cancel: () => this.cancel()});
@@ -119,7 +118,7 @@ class Upload {
     }
   }
 
-  // The head of what is at its place, if anything is.
+  // The head of the file at this URL, if there is one.
   async find(signal) {
     const request = fetch(this.url, {method: "HEAD", redirect: "manual", cache: "no-store", signal});
     const reply = await request.catch(() => { throw new Error(LOST); });
@@ -127,7 +126,7 @@ class Upload {
     return reply.ok ? reply : null;
   }
 
-  // `fetch` does not say how much has been sent.
+  // XMLHttpRequest, because `fetch` does not report progress.
   send(fields, signal) {
     const request = new XMLHttpRequest();
     const started = Date.now();
@@ -148,20 +147,20 @@ class Upload {
     });
   }
 
-  // Whether it was the file that failed: moved, changed or closed to the browser.
+  // Fails if the file cannot be read any more: it was moved, changed or locked.
   async read() {
-    // A slice of a file that is gone would be empty, and no error.
+    // Reading a slice of a missing file gives no error.
     const reader = this.file.stream().getReader();
     await reader.read().catch(() => { throw new Error("the file cannot be read, or has changed"); });
     reader.cancel();
   }
 
   ask(there) {
-    // If what is replaced is no longer what is shown here, it is asked about again.
+    // If the file is no longer the one that is shown here, the page asks again.
     const tag = there?.headers.get("ETag");
     this.ifSame = tag?.startsWith('"') ? {"If-Match": tag} : {};
     if (this.batch.answer && !this.isAnswered) {
-      // Only once, or it could go on for ever.
+      // Only once, or it could repeat for ever.
       this.isAnswered = true;
       return this.batch.answer(this);
     }
@@ -172,7 +171,7 @@ class Upload {
   }
 
   cancel() {
-    // What was sent to its end may be saved by now.
+    // A file that was sent completely may be saved by now.
     const isSent = this.bar.value === 1;
     isStale ||= isSent;
     const text = isSent ? "cancelled, perhaps too late" : "cancelled";
@@ -191,8 +190,8 @@ function next() {
   if (running === 0 && isStale) refresh().catch(() => {});
 }
 
-// Has the browser ask for the password, if one is needed, before much is sent in vain: it waits for
-// what the server says until all is sent. A request without a file does nothing.
+// Makes the browser ask for the password, if one is needed, before it sends a file: it reads the reply
+// only after it has sent everything. A request without a file changes nothing.
 async function ask_for_password() {
   if (!("needsPassword" in form.dataset)) return;
   access ??= fetch("./", {method: "POST"}).catch(() => { throw new Error(LOST); });
@@ -200,7 +199,7 @@ async function ask_for_password() {
   if (reply.status === 401) throw new Error("this needs a user and a password");
 }
 
-// Shows what is in the folder now, and leaves the results where they are.
+// Updates the list of the folder. The results stay.
 async function refresh() {
   isStale = false;
   const reply = await fetch(location.href);
@@ -245,7 +244,7 @@ function clear() {
   summarize();
 }
 
-// The buttons that are there already stay, so that none loses the focus.
+// Buttons that exist are kept, so that none loses the focus.
 function setButtons(place, choices) {
   const labels = Object.keys(choices);
   while (place.childElementCount > labels.length) place.lastChild.remove();
@@ -274,7 +273,7 @@ function moment(reply) {
   return modified.toLocaleString([], {dateStyle: "medium", timeStyle: "short"});
 }
 
-// Two files of one choice may have the same name: phones call every picture `image.jpg`.
+// Files that are chosen together may have the same name: phones call every picture `image.jpg`.
 async function upload(files) {
   const batch = {};
   const paths = new Set();
@@ -291,7 +290,7 @@ async function upload(files) {
   }
 }
 
-// The files in what was dropped, and their paths; and what cannot be uploaded of it, and why.
+// The files in the entries that were dropped, with their paths; or a state and a text instead of a file.
 async function* filesIn(entries) {
   while (entries.length > 0) {
     const entry = entries.shift();
