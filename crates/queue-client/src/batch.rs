@@ -110,17 +110,17 @@ impl Batch<'_> {
             Err(error @ Error::BodyTooLong(_)) => {
                 self.flush()?;
                 self.tally.count(Err(error));
-                return self.tally.report(0);
+                return self.tally.report(0, Ok(()));
             }
             request => request?,
         };
         if let Socket::Udp(_) = self.client.link.socket {
             let reply = self.client.link.ask(&request, Duration::ZERO);
             return match reply.and_then(stored) {
-                Err(cause) if cause.is_loss() => self.tally.lost(1, cause),
+                Err(cause) if cause.is_loss() => self.tally.report(1, Err(cause)),
                 stored => {
                     self.tally.count(stored);
-                    self.tally.report(0)
+                    self.tally.report(0, Ok(()))
                 }
             };
         }
@@ -162,10 +162,7 @@ impl Batch<'_> {
             Ok(())
         });
         self.output.clear();
-        match read {
-            Ok(()) => tally.report(0),
-            Err(cause) => tally.lost(unanswered, cause),
-        }
+        tally.report(unanswered, read)
     }
 
     /// Sends what is not sent yet; returns how many messages are in the queue.
@@ -197,33 +194,25 @@ impl Tally {
         }
     }
 
-    /// Reports a refusal, if there was one. For `unanswered` messages no reply came.
-    fn report(&mut self, unanswered: u64) -> Result<(), Error> {
-        let unanswered = self.unanswered(unanswered);
-        match self.refused.take() {
-            None => Ok(()),
-            Some((number, cause)) => Err(Error::BatchRefused {
-                number,
-                stored: self.stored,
-                unanswered,
-                cause: Box::new(cause),
-            }),
-        }
-    }
-
-    fn unanswered(&self, messages: u64) -> Unanswered {
-        Unanswered {
+    /// Reports a refusal if there was one, else a loss. `messages` of them have no reply.
+    fn report(&mut self, messages: u64, asked: Result<(), Error>) -> Result<(), Error> {
+        let stored = self.stored;
+        let unanswered = Unanswered {
             first: self.answered + 1,
             messages,
-        }
-    }
-
-    fn lost(&mut self, unanswered: u64, cause: Error) -> Result<(), Error> {
+        };
         // A refusal came first, and may be why the connection ended.
-        self.report(unanswered)?;
-        Err(Error::BatchLost {
-            stored: self.stored,
-            unanswered: self.unanswered(unanswered),
+        if let Some((number, cause)) = self.refused.take() {
+            return Err(Error::BatchRefused {
+                number,
+                stored,
+                unanswered,
+                cause: Box::new(cause),
+            });
+        }
+        asked.map_err(|cause| Error::BatchLost {
+            stored,
+            unanswered,
             cause: Box::new(cause),
         })
     }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use cli::{ClientError, Exit, Failure};
 use proto::ErrorCode;
-use proto::frame::FrameError;
 use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX, DURATION_MAX};
 use proto::text::QUEUE_EMPTY;
 
@@ -54,8 +53,7 @@ pub enum Error {
     },
     /// A piece of the input is longer than a message may be.
     #[error(
-        "message {number} exceeds {bytes_max} bytes (--max-message allows more); the {sent} before \
-         it were sent"
+        "message {number} exceeds {bytes_max} bytes (--max-message); {sent} were sent before it"
     )]
     PieceTooLong {
         /// Which one, counted from 1.
@@ -72,9 +70,7 @@ pub enum Error {
     #[error("the command failed ({0}), the message is a dead letter: it was handed out too often")]
     JobDied(ExitStatus),
     /// A command was stopped together with its worker, and its message was unreserved.
-    #[error(
-        "the command was stopped ({0}), the message was unreserved: this attempt does not count"
-    )]
+    #[error("the command was stopped ({0}), and this attempt does not count")]
     JobStopped(ExitStatus),
     /// While a queue was drained, this many messages became dead letters.
     #[error("dead letters: {0}")]
@@ -126,10 +122,7 @@ pub enum Error {
     #[error("a message of {0} bytes exceeds the {BODY_BYTES_MAX} bytes that any server accepts")]
     BodyTooLong(usize),
     /// A request is longer than a datagram can be; with its length in bytes.
-    #[error(
-        "a datagram of {0} bytes exceeds the {DATAGRAM_BYTES_MAX} bytes that UDP can carry; send it \
-         over TCP"
-    )]
+    #[error("a datagram of {0} bytes exceeds the {DATAGRAM_BYTES_MAX} of UDP; send it over TCP")]
     TooLongForUdp(usize),
     /// The input could not be read.
     #[error("cannot read {}", .path.display())]
@@ -203,15 +196,6 @@ impl Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         ClientError::lost(error).into()
-    }
-}
-
-impl From<FrameError> for Error {
-    fn from(error: FrameError) -> Self {
-        match error {
-            FrameError::Io(error) => error.into(),
-            malformed => ClientError::malformed(malformed).into(),
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cli::{ClientError, Endpoint};
-use proto::frame::{self, Message};
+use proto::frame::Message;
 use proto::queue::{Reply, Request};
 
 use crate::Error;
@@ -64,7 +64,7 @@ impl Link {
             Socket::Tcp(connection) => {
                 self.request.clear();
                 request.encode(&mut self.request);
-                connection.ask(&self.request, wait, payload)?
+                connection.exchange(&self.request, |connection| connection.read(wait, payload))?
             }
             Socket::Udp(datagrams) => datagrams.ask(request, payload)?,
         };
@@ -81,8 +81,7 @@ impl Link {
 }
 
 pub(crate) fn decode(kind: u8, payload: &[u8]) -> Result<Reply<'_>, Error> {
-    let reply = Reply::decode(kind, payload);
-    Ok(reply.map_err(frame::FrameError::from)?)
+    Ok(Reply::decode(kind, payload).map_err(ClientError::malformed)?)
 }
 
 /// The error for a reply that does not match the request.

@@ -31,47 +31,39 @@ pub(crate) fn peek(
     Ok(())
 }
 
-const COLUMNS: [&str; 6] = ["name", "ready", "reserved", "delayed", "dead", "oldest"];
+const HEAD: &str = "name\tready\treserved\tdelayed\tdead\toldest";
 
 /// Writes a line for each queue: aligned below a head on a terminal, else separated by tabs.
 pub(crate) fn list(stats: &Stats, mut out: Output) -> Result<(), Error> {
-    let lines = stats.queues.iter().map(columns);
+    let lines: Vec<_> = stats.queues.iter().map(line).collect();
     let text = match out.is_terminal() {
-        true => aligned(&lines.collect::<Vec<_>>()),
-        false => lines.map(|line| line.join("\t") + "\n").collect(),
+        true => aligned(&lines),
+        false => lines.concat(),
     };
     Ok(out.print(&text)?)
 }
 
 /// A queue's name, its counts, and the age of its oldest message in whole seconds.
-fn columns(queue: &QueueStats) -> Vec<String> {
+fn line(queue: &QueueStats) -> String {
     let oldest = match queue.ready {
         0 => "-".to_owned(),
-        _ => (queue.oldest_millis / 1000).to_string(),
+        1.. => (queue.oldest_millis / 1000).to_string(),
     };
-    let mut line = vec![
-        queue.name.to_string(),
-        queue.ready.to_string(),
-        queue.reserved.to_string(),
-        queue.delayed.to_string(),
-        queue.dead.to_string(),
-        oldest,
-    ];
-    if queue.is_paused {
-        line.push("paused".to_owned());
-    }
-    line
+    let counts = [queue.ready, queue.reserved, queue.delayed, queue.dead];
+    let counts = counts.map(|count| count.to_string()).join("\t");
+    let paused = if queue.is_paused { "\tpaused" } else { "" };
+    format!("{}\t{counts}\t{oldest}{paused}\n", queue.name)
 }
 
-fn aligned(lines: &[Vec<String>]) -> String {
-    let head = COLUMNS.map(str::to_owned).to_vec();
-    let all = || std::iter::once(&head).chain(lines);
-    let name_width = all().map(|line| line[0].len()).max().unwrap_or_default();
-    let row = |line: &Vec<String>| {
-        let rest: String = line[1..].iter().map(|word| format!("{word:>9}")).collect();
-        format!("{:name_width$}{rest}\n", line[0])
+fn aligned(lines: &[String]) -> String {
+    let all = || std::iter::once(HEAD).chain(lines.iter().map(String::as_str));
+    let rows = || all().filter_map(|line| line.trim_end().split_once('\t'));
+    let name_width = rows().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let row = |(name, rest): (&str, &str)| {
+        let rest: String = rest.split('\t').map(|word| format!("{word:>9}")).collect();
+        format!("{name:name_width$}{rest}\n")
     };
-    all().map(row).collect()
+    rows().map(row).collect()
 }
 
 /// Writes the server's totals and its queues.
@@ -130,7 +122,7 @@ mod tests {
             is_paused: false,
             ..queue.clone()
         };
-        let text = aligned(&[columns(&queue), columns(&empty)]);
+        let text = aligned(&[line(&queue), line(&empty)]);
         let want = "\
 name           ready reserved  delayed     dead   oldest
 a-long-name       10        2        3        4       65   paused

@@ -64,30 +64,19 @@ impl Connection {
         AbortHandle(Arc::clone(self.stream.get_ref().socket()))
     }
 
-    /// Sends a request, and waits `wait` longer than usual for its reply. Returns the reply's kind
-    /// and leaves the rest in `payload`.
-    pub(crate) fn ask(
-        &mut self,
-        request: &[u8],
-        wait: Duration,
-        payload: &mut Vec<u8>,
-    ) -> Result<u8, Error> {
-        self.exchange(request, |connection| connection.read(wait, payload))
-    }
-
     /// Sends requests, and has `read` read their replies. A server that refuses a long message may
     /// close while this still writes it, so replies are read even if that has failed.
     pub(crate) fn exchange<T>(
         &mut self,
         requests: &[u8],
-        read: impl FnOnce(&mut Self) -> Result<T, Error>,
+        read: impl FnOnce(&mut Self) -> io::Result<T>,
     ) -> Result<T, Error> {
         let written = self.write(requests);
         let read = read(self);
         if written.is_err() {
             self.lose();
         }
-        read.map_err(|error| written.map_or_else(Error::from, |()| error))
+        read.map_err(|error| written.err().unwrap_or(error).into())
     }
 
     fn write(&mut self, requests: &[u8]) -> io::Result<()> {
@@ -96,17 +85,15 @@ impl Connection {
         self.stream.get_mut().write_all(requests)
     }
 
-    /// Reads one reply: returns its kind and leaves the rest in `payload`.
-    pub(crate) fn read(&mut self, wait: Duration, payload: &mut Vec<u8>) -> Result<u8, Error> {
+    /// Reads one reply, and waits `wait` longer than usual for it. Returns its kind and leaves the rest
+    /// in `payload`.
+    pub(crate) fn read(&mut self, wait: Duration, payload: &mut Vec<u8>) -> io::Result<u8> {
         self.check()?;
         self.stream.get_mut().reset_timeout(wait);
-        let error = match frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, payload) {
-            Ok(Some(kind)) => return Ok(kind),
-            Ok(None) => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
-            Err(error) => error.into(),
-        };
-        self.lose();
-        Err(error)
+        let read = frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, payload);
+        let kind = read.map_err(io::Error::from);
+        let kind = kind.and_then(|kind| kind.ok_or(io::ErrorKind::UnexpectedEof.into()));
+        kind.inspect_err(|_| self.lose())
     }
 
     /// Ends the connection, because its replies can no longer be matched to requests.
@@ -148,7 +135,10 @@ mod tests {
         let mut connection = connection(&listener, Duration::from_millis(20));
         let (mut server, _) = listener.accept().unwrap();
         let mut payload = Vec::new();
-        let mut ask = |wait| connection.ask(b"?", wait, &mut payload).unwrap_err();
+        let mut ask = |wait| {
+            let asked = connection.exchange(b"?", |connection| connection.read(wait, &mut payload));
+            asked.unwrap_err()
+        };
         let late = ask(Duration::ZERO);
         assert_eq!(late.to_string(), "the server did not answer in time");
         // The connection may be closed already.
@@ -167,7 +157,11 @@ mod tests {
         let mut connection = connection(&listener, Duration::from_secs(60));
         let (_server, _) = listener.accept().unwrap();
         let handle = connection.abort_handle();
-        let waiting = thread::spawn(move || connection.ask(b"?", Duration::MAX, &mut Vec::new()));
+        let waiting = thread::spawn(move || {
+            connection.exchange(b"?", |connection| {
+                connection.read(Duration::MAX, &mut Vec::new())
+            })
+        });
         handle.abort();
         let Error::Client(ClientError::Lost(_)) = waiting.join().unwrap().unwrap_err() else {
             panic!("another error")

@@ -40,6 +40,9 @@ pub(crate) struct Datagrams {
     buffer: Vec<u8>,
 }
 
+/// A reply's kind, and the rest of it.
+type Payload = (u8, Vec<u8>);
+
 impl Datagrams {
     pub(crate) fn new(server: &Endpoint) -> Result<Self, Error> {
         Ok(Self {
@@ -55,29 +58,29 @@ impl Datagrams {
     /// Sends a request, and repeats it while no reply comes; the server executes it once. Returns the
     /// reply's kind and leaves its payload in `payload`.
     pub(crate) fn ask(&mut self, request: &Request, payload: &mut Vec<u8>) -> Result<u8, Error> {
-        let mut datagram = Vec::new();
-        let mut kind = self.ask_with_new_id(request, &mut datagram, 0, payload)?;
+        let (mut sent, mut kind) = self.ask_padded(request, 0, payload)?;
         for bytes in PADDED_BYTES {
-            if datagram.len() >= bytes || !is_to_be_padded(kind, payload) {
+            if sent >= bytes || !is_to_be_padded(kind, payload) {
                 break;
             }
-            // It was not executed, and the server would repeat its refusal to the old id.
-            kind = self.ask_with_new_id(request, &mut datagram, bytes, payload)?;
+            (sent, kind) = self.ask_padded(request, bytes, payload)?;
         }
         Ok(kind)
     }
 
-    fn ask_with_new_id(
+    /// Does so under a new id, with a datagram of at least `bytes_min`: what was refused was not
+    /// executed, and the server would repeat its refusal to the old id. Returns the datagram's length
+    /// and the reply's kind.
+    fn ask_padded(
         &mut self,
         request: &Request,
-        datagram: &mut Vec<u8>,
         bytes_min: usize,
         payload: &mut Vec<u8>,
-    ) -> Result<u8, Error> {
+    ) -> Result<(usize, u8), Error> {
         let id = Uuid::new_v4().as_u64_pair().0;
-        datagram.clear();
-        put_datagram(datagram, id, request);
-        pad_datagram(datagram, bytes_min);
+        let mut datagram = Vec::new();
+        put_datagram(&mut datagram, id, request);
+        pad_datagram(&mut datagram, bytes_min);
         if datagram.len() > DATAGRAM_BYTES_MAX {
             return Err(Error::TooLongForUdp(datagram.len()));
         }
@@ -87,15 +90,16 @@ impl Datagrams {
         let mut is_first_try = true;
         loop {
             let until = (Instant::now() + wait).min(deadline);
-            match self.send_anywhere(id, datagram, until, payload) {
-                Ok(kind) => {
+            match self.send_anywhere(id, &datagram, until) {
+                Ok((kind, reply)) => {
                     // Nobody knows which of several tries a reply belongs to.
                     if is_first_try {
                         let wait = ROUND_TRIPS * start.elapsed();
                         self.first_wait = wait.clamp(FIRST_WAIT_MIN, FIRST_WAIT_MAX);
                     }
                     self.has_replied = true;
-                    return Ok(kind);
+                    *payload = reply;
+                    return Ok((datagram.len(), kind));
                 }
                 Err(error) if error.kind() == TimedOut && Instant::now() < deadline => {}
                 Err(error) => return Err(error.into()),
@@ -105,15 +109,9 @@ impl Datagrams {
         }
     }
 
-    /// Sends a datagram to the server, and waits for the reply until `deadline`. As long as no address
-    /// of the server has replied, one that refuses is followed by the next, as with TCP.
-    fn send_anywhere(
-        &mut self,
-        id: u64,
-        datagram: &[u8],
-        deadline: Instant,
-        payload: &mut Vec<u8>,
-    ) -> io::Result<u8> {
+    /// Sends a datagram to the server, and waits for the reply until `until`. As long as no address of
+    /// the server has replied, one that refuses is followed by the next, as with TCP.
+    fn send_anywhere(&mut self, id: u64, datagram: &[u8], until: Instant) -> io::Result<Payload> {
         let mut others = match self.has_replied {
             true => 0,
             false => self.sockets.len() - 1,
@@ -122,10 +120,8 @@ impl Datagrams {
             let has_others = others > 0;
             let received = match self.sockets[self.at].send(datagram) {
                 // An earlier try has met a closed port; this one may find it open.
-                Err(error) if error.kind() == ConnectionRefused && !has_others => {
-                    self.receive(id, deadline, has_others, payload)
-                }
-                sent => sent.and_then(|_| self.receive(id, deadline, has_others, payload)),
+                Err(error) if error.kind() != ConnectionRefused || has_others => Err(error),
+                _ => self.receive(id, until, has_others),
             };
             match received {
                 Err(error) if error.kind() == ConnectionRefused && has_others => {
@@ -139,16 +135,10 @@ impl Datagrams {
 
     /// Waits for the reply to a request. If there is no other address, a refusal is ignored, because
     /// the server may be starting.
-    fn receive(
-        &mut self,
-        id: u64,
-        deadline: Instant,
-        has_others: bool,
-        payload: &mut Vec<u8>,
-    ) -> io::Result<u8> {
+    fn receive(&mut self, id: u64, until: Instant, has_others: bool) -> io::Result<Payload> {
         let socket = &self.sockets[self.at];
         loop {
-            let wait = deadline.saturating_duration_since(Instant::now());
+            let wait = until.saturating_duration_since(Instant::now());
             if wait.is_zero() {
                 return Err(TimedOut.into());
             }
@@ -163,9 +153,7 @@ impl Datagrams {
             };
             match split_datagram(&self.buffer[..bytes]) {
                 Ok((replied_to, kind, reply)) if replied_to == id => {
-                    payload.clear();
-                    payload.extend_from_slice(reply);
-                    return Ok(kind);
+                    return Ok((kind, reply.to_vec()));
                 }
                 Ok(_) => log::debug!("A late reply to an earlier request is ignored"),
                 Err(error) => log::debug!("A datagram is ignored: {error}"),

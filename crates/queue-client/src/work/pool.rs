@@ -96,8 +96,21 @@ impl State {
         }
     }
 
-    fn advance(&mut self, stage: Stage) {
-        self.stage = self.stage.max(stage);
+    /// Aborts what is to be aborted by now. An error means that it has ended.
+    fn enforce(&self) {
+        for activity in &self.threads {
+            match activity {
+                Activity::Asking(Some(handle)) if self.is_stopping() => handle.abort_wait(),
+                // Its guardian ends the command, and can still report how that has ended.
+                Activity::Running(Some(guardian)) if self.stage == Stage::Aborting => {
+                    let _ = guardian.shutdown(Shutdown::Write);
+                }
+                Activity::Away
+                | Activity::Connected
+                | Activity::Asking(_)
+                | Activity::Running(_) => {}
+            }
+        }
     }
 }
 
@@ -127,27 +140,19 @@ impl Pool {
 
     /// Aborts the waits for messages; jobs run to their end.
     pub(super) fn stop(&self) {
-        let mut state = self.lock();
-        state.advance(Stage::Stopping);
-        for activity in &mut state.threads {
-            if let Activity::Asking(handle) = activity
-                && let Some(handle) = handle.take()
-            {
-                handle.abort_wait();
-            }
-        }
-        self.changed.notify_all();
+        self.advance(Stage::Stopping);
     }
 
-    /// Ends the jobs that run, instead of waiting for them.
+    /// Ends the jobs that run, too.
     pub(super) fn abort(&self) {
+        self.advance(Stage::Aborting);
+    }
+
+    fn advance(&self, stage: Stage) {
         let mut state = self.lock();
-        state.advance(Stage::Aborting);
-        for activity in &state.threads {
-            if let Activity::Running(Some(guardian)) = activity {
-                end(guardian);
-            }
-        }
+        state.stage = state.stage.max(stage);
+        state.enforce();
+        self.changed.notify_all();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -216,7 +221,7 @@ impl Pool {
         let mut state = self.lock();
         let left = state.left_of(wait);
         if left.is_zero() {
-            state.advance(Stage::Finished);
+            state.stage = state.stage.max(Stage::Finished);
             return Next::End;
         }
         Next::Ask(left)
@@ -233,7 +238,7 @@ impl Pool {
             return match state.retries.values().max() {
                 Some(until) => Next::Ask(*until - now),
                 None => {
-                    state.advance(Stage::Finished);
+                    state.stage = state.stage.max(Stage::Finished);
                     Next::End
                 }
             };
@@ -244,12 +249,6 @@ impl Pool {
         drop(self.changed.wait_timeout(state, PIECE));
         Next::Look
     }
-}
-
-/// Has a guardian end its command, as if the worker were gone. It can still report how that ended.
-fn end(guardian: &UnixStream) {
-    // An error means that it is gone.
-    let _ = guardian.shutdown(Shutdown::Write);
 }
 
 /// One thread of a [`Pool`]. When it is dropped, the thread is away; by a panic, all others stop.
@@ -263,18 +262,12 @@ impl Member<'_> {
     /// Says what the thread does from now on. What is to be aborted by now, is aborted at once.
     pub(super) fn set(&self, activity: Activity) {
         let mut state = self.pool.lock();
-        match &activity {
-            Activity::Asking(Some(handle)) if state.is_stopping() => handle.abort(),
-            Activity::Running(Some(guardian)) if state.stage == Stage::Aborting => end(guardian),
-            Activity::Away | Activity::Connected | Activity::Asking(_) | Activity::Running(_) => {}
-        }
-        let is_running = matches!(activity, Activity::Running(_));
-        let before = &mut state.threads[self.number];
-        let was_running = matches!(before, Activity::Running(_));
-        *before = activity;
-        if was_running && !is_running {
+        let was_running = matches!(state.threads[self.number], Activity::Running(_));
+        if was_running && !matches!(activity, Activity::Running(_)) {
             state.idle_since = Instant::now();
         }
+        state.threads[self.number] = activity;
+        state.enforce();
         self.pool.changed.notify_all();
     }
 
