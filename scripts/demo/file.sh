@@ -90,7 +90,7 @@ if command -v wget >/dev/null; then
 fi
 
 step 'kill -9 in the middle of an upload' 'With --resume, what has arrived stays on the server, but nobody sees it.' \
-    crates/file-client/src/resumable.rs
+    crates/file-client/src/resumable_upload.rs
 run 0 'head -c 128000000 /dev/urandom > big.iso'
 start_client upload "file-client $file put big.iso --resume"
 await_file 'data/.quartet-upload-*' 1000000
@@ -115,7 +115,7 @@ run 0 "ls -A data | grep -c '^\.quartet-upload-.*\.head\$'"
 expect 1
 
 step 'kill -9 in the middle of a download' 'What has arrived is not fetched again, as long as the file on the server is the same.' \
-    crates/file-client/src/partial.rs
+    crates/file-client/src/resumable_download.rs
 start_client download "file-client $file get big.iso -o copy.iso --resume"
 await_file .quartet-download-copy.iso 1000000
 kill_process "$client"
