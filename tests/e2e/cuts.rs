@@ -18,7 +18,7 @@ use crate::harness::{Noise, PATIENCE, Running, Server, eventually, program, run_
 const CUTS_VARIABLE: &str = "QUARTET_CUTS";
 const DEFAULT: (usize, usize) = (24, 20);
 
-/// What comes is synced after so many bytes; what a killed server has not synced is sent again.
+/// What comes is synced each time after this many bytes; what a killed server has not synced is sent again.
 const SYNC_BYTES: u64 = 32 << 20;
 
 /// What has come of the upload, in bytes.

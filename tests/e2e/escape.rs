@@ -1111,7 +1111,7 @@ fn an_upload_leaves_the_other_name_of_a_hard_link_alone() {
     assert_eq!(checked, Ok(()));
 }
 
-/// Requests that a client sends in turn, so many times.
+/// Requests that a client sends in turn, a number of times.
 type Round = (usize, Vec<Vec<u8>>);
 
 /// Changes the tree over and over, as fast as the machine can, while each client goes its rounds.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::deferred::{code_of, post, read_http};
 use crate::harness::{connect, eventually, exchange, receive_request, send_request};
 use crate::limits::{GOOD, begin, error_code, is_closed, start};
-use crate::work::in_line;
+use crate::work::count_waiters;
 
 #[test]
 fn silent_connections_lock_nobody_out() {
@@ -49,13 +49,13 @@ fn whoever_waits_or_has_something_reserved_stays() {
     for waiter in &mut waiters {
         tell(waiter, &wait_in(QueueName::DEFAULT, 30_000));
     }
-    eventually("all wait", || in_line(&server) == 5);
+    eventually("all wait", || count_waiters(&server) == 5);
     let other = QueueName::new("other").unwrap();
     eventually("there is no place for another that waits", || {
         let reply = ask(&mut server.connect(), &wait_in(other, 1));
         error_code(&reply) == Some(ErrorCode::Busy)
     });
-    // There is always one for whoever does not wait.
+    // There is always one for a client that does not wait.
     let silent = [(); 20].map(|()| server.connect());
     eventually("it is served", || {
         exchange(server.addr(), b"<<GET>>").starts_with(QUEUE_EMPTY.as_bytes())
@@ -139,7 +139,7 @@ const MESSAGES: usize = 60;
 
 #[test]
 fn for_whoever_was_evicted_nothing_was_done() {
-    // Few connections; and so many that replies are left to the thread that writes to the disk.
+    // Few connections; and a number with which the thread that writes to the disk sends the replies.
     for connections_max in [4, 40] {
         let max = connections_max.to_string();
         let (server, dir) = start("code-server", &["--max-connections", &max]);

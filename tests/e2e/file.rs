@@ -81,7 +81,7 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        // Whoever is removed meanwhile was not there.
+        // An entry that is removed meanwhile was not there.
         let Ok(entries) = fs::read_dir(folder) else {
             continue;
         };

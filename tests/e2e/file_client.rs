@@ -467,7 +467,7 @@ fn a_client_connects_again_when_the_server_has_closed() {
     }
 }
 
-/// Passes connections on to a server, and cuts the reply to each after so many bytes, as often as
+/// Passes connections on to a server, and cuts the reply to each after a number of bytes, as often as
 /// is said. Returns the port.
 pub fn cutting_proxy(server: SocketAddr, cuts: Vec<u64>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -615,7 +615,7 @@ pub fn names(folder: &Path) -> Vec<String> {
     paths.map(name).collect()
 }
 
-/// A server that answers nobody before so many are waiting. Returns its port.
+/// A server that answers only when this many clients wait. Returns its port.
 fn patient_server(clients: usize) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

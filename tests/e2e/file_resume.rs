@@ -23,7 +23,7 @@ const PART_STATE: &str = ".quartet-resume-photo";
 /// The line that gets a photograph as `photo`, so that it can be gone on with.
 const GET_PHOTO: &[&str] = &["get", "site/photoServer.jpg", "-o", "photo", "--resume"];
 
-/// Passes one connection on to a server, and stops passing on the reply after so many bytes.
+/// Passes one connection on to a server, and stops passing on the reply after a number of bytes.
 fn stalling_proxy(server: SocketAddr, bytes: u64) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -212,7 +212,7 @@ fn the_lines_of_a_batch_can_be_gone_on_with() {
     assert_eq!(fs::read(sides.tree.root("mine.txt")).unwrap(), b"mine\n");
 }
 
-/// What a [`Depot`] does when it has read so many bytes of what is appended.
+/// What a [`Depot`] does when it has read a number of the appended bytes.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     /// It takes all and says nothing, and remembers that it has it.
@@ -221,13 +221,13 @@ enum Fate {
     Locked,
     /// It takes all.
     Take,
-    /// It ends the connection after so many bytes.
+    /// It ends the connection after a number of bytes.
     Cut(usize),
-    /// It reads no more after so many, until the client has gone.
+    /// It reads no more after this many, until the client has gone.
     Stall(usize),
     /// It takes all, and says nothing.
     Mute,
-    /// It takes so many bytes, and says that the offset was another: behind these.
+    /// It takes this many bytes, and says that the offset was another: behind these.
     Conflict(usize),
     /// It reads all and keeps nothing, and says no in these words.
     Refuse(&'static str),

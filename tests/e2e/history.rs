@@ -104,20 +104,20 @@ fn request(user: &str, operation: Operation) -> Request<'_> {
     Request { user, operation }
 }
 
-/// A request in the plain dialect, without its line end.
+/// A request in the text protocol, without its line end.
 fn line_of(request: &Request) -> String {
     let line = format!("{} {}", request.user, request.operation);
     line.trim_end().to_owned()
 }
 
-/// The result of a line in the plain dialect.
+/// The result of a line in the text protocol.
 #[track_caller]
 fn ask_line(server: &Server, line: &str) -> String {
     let reply = exchange(server.addr(), format!("{line}\n").as_bytes());
     result_of(&String::from_utf8(reply).unwrap()).to_owned()
 }
 
-/// A framed reply: its result as the plain dialect shows it, and the code of its error.
+/// A framed reply: its result as the text protocol shows it, and the code of its error.
 type Framed = (String, Option<ErrorCode>);
 
 /// Sends the requests in one piece, over one connection; what each is answered.
@@ -301,7 +301,7 @@ fn a_request_is_shown_on_the_servers_terminal() {
 fn check_no_such_line(text: &str, line: u64, want: &str) {
     let operation = Operation::Delete(line);
     let after = format!("{text}alice {operation}\n");
-    // The plain dialect knows no line 0.
+    // The text protocol knows no line 0.
     if line > 0 {
         check(text, operation, want, &after);
     }

@@ -55,7 +55,7 @@ pub fn check_answers(server: &Server, request: &[u8], answer: &[u8]) {
     );
 }
 
-/// As many threads as a server has without connections, at the most; not all of them are there when
+/// The most threads that a server has without connections; not all of them are there when
 /// it first answers.
 const THREADS_AT_REST: usize = 9;
 
@@ -302,7 +302,7 @@ fn a_flood_over_the_limit_is_answered_and_survived() {
     });
 }
 
-/// So many descriptors are too few for the connections that a server keeps unless told otherwise.
+/// This many descriptors are too few for the default number of connections.
 const FEW_DESCRIPTORS: &str = "ulimit -n 270; exec \"$0\" \"$@\"";
 
 #[test]

@@ -1,5 +1,5 @@
 //! A server that lies: it sends what drives a terminal, or answers so slowly that its client would wait
-//! for ever. Whoever asks it is told in time, and in plain letters.
+//! for ever. Its client ends in time, with a message in plain letters.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -243,7 +243,7 @@ fn a_file_that_is_the_terminal_is_plain_letters_there() {
     assert!(link.is_symlink());
 }
 
-/// A server that answers each connection with this, and then goes on with that, again and again, with a
+/// A server that answers each connection with this, and then sends that again and again, with a
 /// pause before each. Returns its port.
 fn endless(start: Vec<u8>, again: &'static [u8], pause: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -37,7 +37,7 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
-/// Writes a file as the client does that it goes on with.
+/// Writes a file as the client does for a transfer that it resumes.
 pub fn plant(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();

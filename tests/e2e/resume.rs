@@ -10,7 +10,7 @@ use proto::http::digest;
 use crate::file::{Http, Reply, SAVED, Tree, ask, get};
 use crate::harness::{Server, eventually};
 
-/// The head of a request that begins an upload or goes on with one; further fields as lines.
+/// The head of a request that begins an upload or resumes one; further fields as lines.
 pub fn head(line: &str, fields: &str, body_bytes: usize) -> String {
     format!("{line} HTTP/1.1\r\nHost: h\r\nContent-Length: {body_bytes}\r\n{fields}\r\n")
 }
@@ -20,7 +20,7 @@ pub fn begin(target: &str, fields: &str, body: &str) -> String {
     head(&format!("PUT {target}"), &fields, body.len()) + body
 }
 
-/// The head of a request that appends so many bytes at an offset.
+/// The head of a request that appends a number of bytes at an offset.
 fn append_head(resource: &str, offset: usize, fields: &str, body_bytes: usize) -> String {
     let fields =
         format!("Content-Type: application/partial-upload\r\nUpload-Offset: {offset}\r\n{fields}");
@@ -350,7 +350,7 @@ fn what_has_come_outlives_a_killed_server() {
     assert_eq!(tree.temporary_files(), 1, "that it came");
 }
 
-/// Of an upload, so many bytes are written at once, or what has come when no more does.
+/// An upload is written in pieces of this many bytes, or less if no more comes.
 pub const PIECE_BYTES: usize = 256 * 1024;
 
 fn len(path: &Path) -> usize {

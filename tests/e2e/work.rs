@@ -188,7 +188,7 @@ fn a_worker_ends_its_running_job_when_it_is_asked_to_stop() {
 fn an_idle_worker_ends_at_once() {
     let server = start(&["tcp"]);
     let worker = start_worker(&server, "--jobs 3", "cat");
-    eventually("they wait", || in_line(&server) == 3);
+    eventually("they wait", || count_waiters(&server) == 3);
     assert_eq!(end(&worker, "INT"), Some(0));
 }
 
@@ -282,7 +282,7 @@ fn a_thousand_waiting_receivers_cost_nothing_and_a_send_wakes_one() {
     // Three quarters of them may wait.
     let server = start(&["tcp", "--max-connections", "1400"]);
     let receivers: Vec<_> = (0..RECEIVERS).map(|_| waiting(&server)).collect();
-    eventually("all wait", || in_line(&server) == RECEIVERS as u64);
+    eventually("all wait", || count_waiters(&server) == RECEIVERS as u64);
     let mut sender = client(&server);
     let idle = eventually_idle(&server);
     let before = switches(&server);
@@ -368,7 +368,7 @@ fn a_receiver_that_hung_up_is_never_handed_a_message() {
     sender.stats().unwrap();
     let quiet = server.threads();
     let gone: Vec<_> = (0..10).map(|_| waiting(&server)).collect();
-    eventually("all wait", || in_line(&server) == 10);
+    eventually("all wait", || count_waiters(&server) == 10);
     drop(gone);
     sender.send(b"precious").unwrap();
     let message = sender.receive_wait(Duration::from_secs(30)).unwrap();
@@ -403,7 +403,7 @@ fn the_first_to_wait_is_the_first_to_be_served() {
     let mut waiting: Vec<_> = (1..=5)
         .map(|n| {
             let stream = waiting(&server);
-            eventually("it waits", || in_line(&server) == n);
+            eventually("it waits", || count_waiters(&server) == n);
             stream
         })
         .collect();
@@ -422,7 +422,7 @@ fn the_first_to_wait_is_the_first_to_be_served() {
 
 /// How many receivers wait.
 /// How many receivers wait.
-pub fn in_line(server: &Server) -> u64 {
+pub fn count_waiters(server: &Server) -> u64 {
     let queues = client(server).stats().unwrap().queues;
     queues.iter().map(|queue| queue.waiters).sum()
 }
@@ -431,7 +431,7 @@ pub fn in_line(server: &Server) -> u64 {
 fn a_server_that_stops_lets_its_receivers_go() {
     let server = start(&["tcp"]);
     let mut receivers: Vec<_> = (0..3).map(|_| waiting(&server)).collect();
-    eventually("all wait", || in_line(&server) == 3);
+    eventually("all wait", || count_waiters(&server) == 3);
     server.signal("TERM");
     for receiver in &mut receivers {
         let mut reply = Vec::new();
@@ -576,7 +576,7 @@ fn waiting_receivers_do_not_use_up_the_connections() {
     // A quarter of them is for those who do not wait.
     let waiting: Vec<_> = (0..14).map(|_| waiting(&server)).collect();
     // Not all of them can wait, and whom they wait for can come.
-    eventually("as many wait as may", || in_line(&server) == 12);
+    eventually("as many wait as may", || count_waiters(&server) == 12);
     for _ in 0..3 {
         say(&server, "stats", b"").expect(0);
     }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Takes one message from the queue service in the plain dialect, as the original client did.
+"""Takes one message from the queue service in the text protocol, as the original client did.
 
 Imitates: send `<<GET>>` and nothing after it, keep the sending side open, and call recv(3000) once,
 over TCP as over UDP. Whatever that one call returned is the message, byte for byte on standard
-output, and so is the sentence for an empty queue: the plain dialect cannot tell the two apart.
+output, and so is the sentence for an empty queue: the text protocol cannot tell the two apart.
 
 Usage: queue_receive.py HOST PORT TCP|UDP
 Exit status: 0 the server answered, 1 it did not.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sends one message to the queue service in the plain dialect, as the original client did.
+"""Sends one message to the queue service in the text protocol, as the original client did.
 
 Imitates: over TCP, connect, send the text and a line feed, close, without waiting for an answer;
 over UDP, the same bytes in one datagram. With --file the bytes of the file go out as they are, all

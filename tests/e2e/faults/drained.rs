@@ -1,4 +1,4 @@
-//! A queue whose disk is full can be emptied, whoever filled it.
+//! A queue whose disk is full can be emptied, no matter which client filled it.
 
 use std::time::Duration;
 

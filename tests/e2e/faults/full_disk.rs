@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Lets no file of a process grow beyond so many bytes.
+/// Lets no file of a process grow beyond this many bytes.
 #[track_caller]
 fn limit_files(server: &Server, bytes: Option<u64>) {
     let pid = Pid::from_raw(server.pid() as i32);

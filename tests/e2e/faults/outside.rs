@@ -13,7 +13,7 @@ use crate::harness::has_program;
 /// How often the server is killed.
 const ROUNDS: usize = 4;
 
-/// A server is killed after so many acknowledgements at the most.
+/// A server is killed after at most this many acknowledgements.
 const ACKS_MAX: usize = 400;
 
 /// What outsiders do that writes to the database; what only reads is in `torture/onlookers.rs`.

@@ -67,7 +67,7 @@ fn a_history_that_is_full_can_be_read_and_pruned() {
     fill(&mut ledger, &mut client);
     let full = fs::read_to_string(&path).unwrap();
     assert!(full.len() <= 1024);
-    // Whoever looks is answered, and that is not on record.
+    // A reader is answered, and that is not on record.
     let mut line = server.host_and_ports();
     line.extend(["get".to_owned(), "u".repeat(64)]);
     let shown = crate::harness::run("history-client", &line, b"").expect(0);

@@ -64,7 +64,7 @@ fn check_rotation(kind: Kind, rotate: impl Fn(&Server, &Path, usize)) {
         }
         let lines_after = |more: usize| {
             let target = acked.lock().unwrap().len() + more;
-            eventually("there are so many lines", || {
+            eventually("there are enough lines", || {
                 acked.lock().unwrap().len() >= target
             });
         };

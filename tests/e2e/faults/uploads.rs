@@ -258,7 +258,7 @@ fn a_server_that_has_failed_to_sync_promises_nothing_more() {
     }
     let root = tempfile::tempdir().unwrap();
     let put: Request = |_| String::from_utf8(post("/a", "abc")).unwrap();
-    // Its disk fails only once; whoever is still served is told all the same.
+    // Its disk fails only once; the clients that are still served are told all the same.
     let (replies, _) = replies(root.path(), "fdatasync", 1, &[put, put]);
     let statuses = replies.iter().map(|reply| reply.status);
     assert!(statuses.eq([500]), "the connection ends");

@@ -133,7 +133,7 @@ impl Noise {
         (self.next() >> 33) as usize % bound
     }
 
-    /// So many bytes.
+    /// A number of bytes.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| (self.next() >> 56) as u8).collect()
     }

@@ -18,7 +18,7 @@ pub fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// So many idle connections that a server's replies are left to the thread that writes to the disk.
+/// A number of idle connections with which the thread that writes to the disk sends a server's replies.
 #[track_caller]
 pub fn crowd(addr: SocketAddr) -> Vec<TcpStream> {
     (0..DEFERRED_CONNECTIONS_MIN)

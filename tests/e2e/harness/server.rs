@@ -104,7 +104,7 @@ impl Server {
         entries(&format!("/proc/{}/fd", self.pid()))
     }
 
-    /// What it has taken of memory at the most so far, in bytes.
+    /// Its peak memory so far, in bytes.
     pub fn peak_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -17,10 +17,10 @@ const LOW_BYTES: u64 = 24 << 20;
 /// How long the file with holes is, in bytes.
 const IMAGE_BYTES: u64 = 64 << 20;
 
-/// So many files can be on it.
+/// The most files that can be on it.
 const INODES: &str = "512";
 
-/// So many names are in its root at once before anything else is: its folder is large enough then.
+/// The number of names that are put into its root first, so that its folder is large enough.
 const NAMES: usize = 1000;
 
 /// Mounted as long as it lives.
@@ -114,7 +114,7 @@ impl ThinDisk {
         self.low().join("filler")
     }
 
-    /// From now on, and when it has taken so many bytes more, it fails to keep what is new.
+    /// After it has stored this many more bytes, it fails to store anything new.
     pub fn fail_after(&self, bytes: u64) {
         let used = fs::metadata(self.image()).unwrap().blocks() * 512;
         let mut left = LOW_BYTES.saturating_sub(used + bytes) / 4096;

@@ -1,4 +1,4 @@
-//! Where a request ends: whoever sees that differently than a proxy in front of him can be made
+//! Where a request ends: a server that sees it elsewhere than the proxy in front of it can be made
 //! to take a part of one client's request for another's (request smuggling, RFC 9112 section
 //! 11.2). Behind every request that is refused here stands a good one, which must not be answered.
 

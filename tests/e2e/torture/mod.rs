@@ -22,10 +22,10 @@ use services::{Codes, History, Queue, Service};
 
 use crate::harness::{Noise, Server, crowd, eventually};
 
-/// How long to go on, in seconds, instead of so many rounds.
+/// How long to go on, in seconds, instead of a number of rounds.
 const SECS_VARIABLE: &str = "QUARTET_TORTURE_SECS";
 
-/// Something happens to a server after so many acknowledgements at most.
+/// Something happens to a server after at most this many acknowledgements.
 const ACKS_MAX: usize = 300;
 
 /// What was acknowledged, over all lives of a server.
@@ -56,7 +56,7 @@ impl Ledger {
     #[track_caller]
     fn wait_for_some(&self, noise: &mut Noise) {
         let target = self.acks() + 1 + noise.below(ACKS_MAX);
-        eventually("there are so many acknowledgements", || {
+        eventually("there are enough acknowledgements", || {
             self.acks() >= target
         });
     }
@@ -89,7 +89,7 @@ impl Ledger {
     }
 }
 
-/// Calls `round` with a number so many times, or for as long as the variable says; returns how
+/// Calls `round` with a number `rounds` times, or for as long as the variable says; returns how
 /// often.
 fn rounds(count: usize, mut round: impl FnMut(usize)) -> usize {
     let secs = std::env::var(SECS_VARIABLE).ok();

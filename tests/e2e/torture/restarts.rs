@@ -1,4 +1,4 @@
-//! Graceful restarts while clients wait: nobody is told that the queue is empty, whoever may wait
+//! Graceful restarts while clients wait: no client that may wait is told that the queue is empty
 //! for the server gets all that is sent, and the others say why they have ended.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use queue_client::{Client, Transport};
 
 use super::*;
 use crate::harness::{Running, program};
-use crate::work::in_line;
+use crate::work::count_waiters;
 
 /// Those who do not wait for a server, by their command lines.
 const ENDED: [&str; 5] = [
@@ -52,7 +52,9 @@ fn a_restart_is_never_an_empty_queue() {
     let done = rounds(ROUNDS, |round| {
         let ended = ENDED.map(|line| client(&format!("--queue empty {line}")));
         // The worker has two connections.
-        eventually("all wait", || in_line(&server) as usize == 4 + ended.len());
+        eventually("all wait", || {
+            count_waiters(&server) as usize == 4 + ended.len()
+        });
         let send = || {
             let mut sender = Client::connect(&server.endpoint(), Transport::Tcp).unwrap();
             (0..MESSAGES).for_each(|n| {
@@ -65,7 +67,7 @@ fn a_restart_is_never_an_empty_queue() {
         sent += MESSAGES;
         if round % 2 == 0 {
             eventually("all wait again", || {
-                in_line(&server) as usize == 4 + ended.len()
+                count_waiters(&server) as usize == 4 + ended.len()
             });
         }
         server.signal("TERM");

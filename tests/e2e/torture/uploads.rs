@@ -17,7 +17,7 @@ const FAILURES: usize = 3;
 /// The longest file, in bytes.
 const FILE_BYTES_MAX: usize = 400_000;
 
-/// The disk fails after so many acknowledgements at most: its files are removed only when it has.
+/// The disk fails after at most this many acknowledgements: its files are removed only after it has.
 const ACKS_MAX: usize = 12;
 
 /// What a file holds, by its name.
@@ -35,7 +35,7 @@ fn letters(name: &str) -> String {
 struct Begun {
     name: String,
     resource: String,
-    /// So many bytes are on the disk, says the server.
+    /// The server says that this many bytes are on the disk.
     bytes: usize,
 }
 
@@ -166,7 +166,7 @@ impl Uploads<'_> {
         }
     }
 
-    /// Checks that the disk has what was acknowledged, and removes all that nobody goes on with.
+    /// Checks that the disk has what was acknowledged, and removes what no client resumes.
     #[track_caller]
     fn check(&self) -> usize {
         self.disk.drop_cache();
@@ -234,7 +234,7 @@ fn uploads_outlive_a_disk_that_fails() {
             scope.spawn(move || uploads.put_and_resume(server, life));
             let acks = || uploads.acks.load(Ordering::SeqCst);
             let target = acks() + 1 + noise.below(ACKS_MAX);
-            eventually("there are so many acknowledgements", || acks() >= target);
+            eventually("there are enough acknowledgements", || acks() >= target);
             uploads.disk.fail_after(noise.below(FILE_BYTES_MAX) as u64);
             let (code, log) = server.wait();
             assert_eq!(code, Some(2), "{log}");

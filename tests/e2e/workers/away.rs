@@ -94,7 +94,7 @@ fn who_may_wait_for_the_server_waits_for_a_connection() {
     ] {
         let turned_away = || server.log().matches("WARN").count();
         let before = turned_away();
-        // Whoever holds a message keeps the connection.
+        // A client that has a message reserved keeps its connection.
         let mut holder = client(&server);
         holder.send(b"job").unwrap();
         let message = holder.receive().unwrap().unwrap();
