@@ -88,10 +88,16 @@ fn unexpected(reply: Reply) -> Error {
 
 impl Link {
     fn ask(&mut self, body: &str) -> Result<Reply, Error> {
-        let mut stream = match self.stream.take() {
+        let stream = match self.stream.take() {
             Some(stream) => stream,
             None => BufReader::new(self.server.connect()?),
         };
+        let reply = self.exchange(stream, body).map_err(ClientError::lost)?;
+        Ok(Reply::decode(&reply).map_err(ClientError::malformed)?)
+    }
+
+    /// Sends a request and reads the body of its reply. Keeps the connection if the server does.
+    fn exchange(&mut self, mut stream: BufReader<ServerStream>, body: &str) -> io::Result<Vec<u8>> {
         let host = host_field(&self.server.host, self.server.port);
         let length = body.len().to_string();
         let fields = [
@@ -101,25 +107,24 @@ impl Link {
         let mut request = Vec::new();
         put_head(&mut request, "POST", "/", &host, &fields);
         request.extend_from_slice(body.as_bytes());
-        // A server that refuses before it has read everything may close the connection while the request
-        // is still being written. Its reply says more than the broken pipe.
         stream.get_mut().reset_timeout(Duration::ZERO);
         let sent = stream.get_mut().write_all(&request);
         stream.get_mut().reset_timeout(Duration::ZERO);
-        let head = match (ResponseHead::read(&mut stream, "POST"), sent) {
-            (Ok(head), _) => head,
-            (Err(_), Err(error)) => return Err(error.into()),
-            (Err(error), Ok(())) => return Err(io::Error::from(error).into()),
+        // A server that refuses before it has read everything may close the connection while the request
+        // is still being written. Its reply says more than the broken pipe.
+        let head = match ResponseHead::read(&mut stream, "POST") {
+            Ok(head) => head,
+            Err(error) => return Err(sent.err().unwrap_or_else(|| error.into())),
         };
         let mut reply = Vec::new();
         let mut body = Body::new(&mut stream, head.body).take(REPLY_BYTES_MAX);
         body.read_to_end(&mut reply)?;
         if !body.get_ref().is_done() {
-            return Err(io::Error::from(io::ErrorKind::InvalidData).into());
+            return Err(io::ErrorKind::InvalidData.into());
         }
         if head.keep_alive {
             self.stream = Some(stream);
         }
-        Ok(Reply::decode(&reply).map_err(ClientError::malformed)?)
+        Ok(reply)
     }
 }

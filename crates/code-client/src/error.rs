@@ -1,7 +1,5 @@
 //! What can go wrong for a code client.
 
-use std::io;
-
 use cli::{ClientError, Exit, Failure};
 use proto::code::BODY_BYTES_MAX;
 
@@ -21,12 +19,6 @@ pub enum Error {
     /// What every client can fail with.
     #[error(transparent)]
     Client(#[from] ClientError),
-}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        ClientError::lost(error).into()
-    }
 }
 
 impl Failure for Error {

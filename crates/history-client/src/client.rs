@@ -115,16 +115,10 @@ impl Client {
             return Err(HistoryLineError::NotAUser.into());
         }
         log::debug!("Asking: {} {}", request.user, request.operation);
-        self.request.clear();
-        request.encode(&mut self.request);
-        self.stream.get_mut().reset_timeout(Duration::ZERO);
-        self.stream.get_mut().write_all(&self.request)?;
-        self.stream.get_mut().reset_timeout(Duration::ZERO);
+        self.send(request).map_err(ClientError::lost)?;
         let mut has_begun = false;
         loop {
-            let kind = frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, &mut self.payload);
-            let kind = kind.map_err(io::Error::from)?;
-            let kind = kind.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            let kind = self.read_frame().map_err(ClientError::lost)?;
             let reply = Reply::decode(kind, &self.payload);
             let part = match reply.map_err(ClientError::malformed)? {
                 Reply::About(text) if !has_begun => Part::About(text),
@@ -141,5 +135,21 @@ impl Client {
             has_begun = true;
             on_part(part).map_err(ClientError::Output)?;
         }
+    }
+
+    fn send(&mut self, request: &Request) -> io::Result<()> {
+        self.request.clear();
+        request.encode(&mut self.request);
+        let stream = self.stream.get_mut();
+        stream.reset_timeout(Duration::ZERO);
+        stream.write_all(&self.request)?;
+        stream.reset_timeout(Duration::ZERO);
+        Ok(())
+    }
+
+    /// Reads the next frame of a reply; returns its kind.
+    fn read_frame(&mut self) -> io::Result<u8> {
+        let kind = frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, &mut self.payload)?;
+        kind.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }

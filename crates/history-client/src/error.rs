@@ -1,7 +1,5 @@
 //! What can go wrong for a history client.
 
-use std::io;
-
 use cli::{ClientError, Exit, Failure};
 use proto::ErrorCode;
 use proto::text::HistoryLineError;
@@ -37,12 +35,6 @@ impl Error {
             }
             Self::Line(_) => false,
         }
-    }
-}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        ClientError::lost(error).into()
     }
 }
 

@@ -140,7 +140,7 @@ impl<R: Read> Form<R> {
         Ok(Some(head))
     }
 
-    /// The body of the present part.
+    /// The body of the current part.
     pub fn part(&mut self) -> impl Read + '_ {
         Part { form: self }
     }

@@ -40,7 +40,7 @@ impl Range {
         let (first, last) = set.trim_matches([' ', '\t']).split_once('-')?;
         let (start, end) = match (first, last) {
             ("", suffix) => match position(suffix)? {
-                // Of an empty file all of it, which no Content-Range can say.
+                // All of an empty file: no Content-Range can name that.
                 1.. if file_bytes == 0 => return Some(Self::Whole),
                 suffix => (file_bytes.saturating_sub(suffix), file_bytes),
             },

@@ -1,5 +1,5 @@
-//! Generated input against the parsers: nothing panics, nothing depends on the pieces in which input
-//! comes, and nothing is taken that a second, plainer reading of the standards would refuse.
+//! Generated input against the parsers: none of them panics, no result depends on the pieces in which the
+//! input arrives, and none accepts what a second, simpler reading of the standards refuses.
 
 mod fields;
 mod forms;
@@ -8,7 +8,7 @@ mod framing;
 use std::io::{self, Read};
 use std::ops::Range;
 
-/// How much of everything is tried.
+/// How many inputs each test generates.
 const ROUNDS: usize = 1000;
 
 /// Reproducible noise: xorshift64*.
@@ -30,7 +30,7 @@ impl Noise {
         from[self.below(from.len())]
     }
 
-    /// Some of these tokens, one behind the other.
+    /// A random sequence of these tokens.
     fn soup(&mut self, tokens: &[&[u8]], count: Range<usize>) -> Vec<u8> {
         let count = self.within(count);
         (0..count)
@@ -39,7 +39,7 @@ impl Noise {
             .collect()
     }
 
-    /// The same bytes with something removed, put in or changed.
+    /// Removes, inserts or changes some bytes.
     fn mutate(&mut self, bytes: &mut Vec<u8>, tokens: &[&[u8]]) {
         for _ in 0..self.below(3) {
             let at = self.below(bytes.len() + 1);
@@ -54,7 +54,7 @@ impl Noise {
     }
 }
 
-/// An input of which each read gets as much as chance has it.
+/// An input that arrives in pieces of random size.
 struct Pieces<'a> {
     rest: &'a [u8],
     noise: Noise,
@@ -83,7 +83,7 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// Reads to the end in pieces as chance has it.
+/// Reads to the end in pieces of random size.
 fn read_all(input: &mut impl Read, noise: &mut Noise) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     let mut piece = vec![0; noise.within(1..300)];

@@ -103,7 +103,7 @@ tagged! {
         /// At most once: the message is deleted as it is sent, like Redis' `LPOP`. It is lost if the
         /// reply does not arrive.
         1 => AtMostOnce,
-        /// At least once, without a connection: the reply carries a token, and whoever knows it may
+        /// At least once, without a connection: the reply carries a token, and a client that knows it may
         /// acknowledge the message. If nobody does before the lease expires, the message is requeued
         /// at the front.
         2 => Lease {
