@@ -32,7 +32,7 @@ pub fn put_head(
     put_fields(out, fields);
     out.extend_from_slice(lines);
     if let Some(bytes) = body_bytes {
-        // A vector takes all that is written to it.
+        // Writing to a vector never fails.
         let _ = write!(out, "Content-Length: {bytes}\r\n");
     }
     out.extend_from_slice(match persistence {
