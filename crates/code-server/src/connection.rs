@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::http::{Content, Handled, Handler, RequestBody, Response, body_refusal};
+use daemon::http::{Content, Handled, HttpHandler, RequestBody, Response, body_refusal};
 use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
 use proto::http::conditional::{self, Verdict};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
@@ -51,7 +51,7 @@ pub(crate) struct MessagePort {
     pub(crate) messages: Arc<Messages>,
 }
 
-impl<S: Answer> Handler for Port<S> {
+impl<S: Answer> HttpHandler for Port<S> {
     fn handle(
         &self,
         _peer: SocketAddr,
@@ -82,8 +82,8 @@ impl<S: Answer> Handler for Port<S> {
         if self.python_replies {
             return Ok(Handled::Now(logged(pending.wait(), true)));
         }
-        Ok(Handled::Later(Box::new(|replier| {
-            pending.on_complete(move |outcome| replier.reply(&logged(outcome, false)));
+        Ok(Handled::Later(Box::new(|reply| {
+            pending.on_complete(move |outcome| reply.complete(&logged(outcome, false)));
         })))
     }
 

@@ -94,31 +94,28 @@ impl Server {
         let python_replies = config.python_replies;
         let hosts = Hosts::new(config.hosts);
         let code_port = Http {
-            handler: Port {
+            handler: Arc::new(Port {
                 service: CodePort {
                     codes: Arc::clone(&codes),
                 },
                 python_replies,
-            },
+            }),
             hosts: hosts.clone(),
         };
         let message_port = Http {
-            handler: Port {
+            handler: Arc::new(Port {
                 service: MessagePort {
                     codes: Arc::clone(&codes),
                     messages: Arc::clone(&messages),
                 },
                 python_replies,
-            },
+            }),
             hosts,
         };
-        let code_addr = daemon.listen(config.ip, config.code_port, "codes", Arc::new(code_port))?;
-        let message_addr = daemon.listen(
-            config.ip,
-            config.message_port,
-            "messages",
-            Arc::new(message_port),
-        )?;
+        let ip = config.ip;
+        let code_addr = daemon.listen(ip, config.code_port, "codes", code_port.into())?;
+        let message_addr =
+            daemon.listen(ip, config.message_port, "messages", message_port.into())?;
         Ok(Self {
             daemon,
             codes,

@@ -1,81 +1,67 @@
 //! One connection: a buffered stream with deadlines.
 //!
-//! What is written is gathered and sent when the connection next has to wait for input, so the
-//! replies to pipelined requests go out together, and nobody has to remember to flush.
+//! What is written is gathered, and sent when the connection next has to wait for input. So the
+//! replies to pipelined requests go out together, and no service has to remember to flush.
 //!
 //! A peer may be slow, but it cannot hold a thread for longer than it is worth: what it sends has a
-//! [`Deadline`], what it takes has a least rate, and when there are too many connections, one that
-//! asks for nothing, or gets hardly anywhere, is evicted. That holds for every connection of which its
-//! service does not say otherwise.
+//! [`Deadline`], what it reads has a least rate, and at the connection limit one that asks for nothing,
+//! or gets hardly anywhere, is evicted.
 
-use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use crate::deferred::{Deferred, Given, Outlook};
-use crate::eviction::State;
-use crate::registry::{Entry, Registration};
-use crate::{Waited, Wakeup};
+use rustix::event::PollFlags;
+use rustix::net::SendFlags;
 
-mod input;
-mod output;
+use crate::eviction::State;
+use crate::input::{Deadline, INPUT_BYTES_MAX, Input, Wait};
+use crate::output::{OUTPUT_BYTES, Output};
+use crate::pending_reply::{Pending, PendingReply, Replies};
+use crate::registry::{Entry, Registration};
+use crate::stream::{PeerStream, SLOW_MILLIS, evicted};
+use crate::wakeup::{Polled, Wakeup};
+
 #[cfg(test)]
 mod tests;
-
-pub use input::Deadline;
-use output::has_room;
-
-/// The size of a buffer, in bytes, of a connection that asks little.
-const BUFFER_BYTES_MIN: usize = 4 * 1024;
-
-/// At the limit, a connection may be evicted in the middle of a request or a reply, or before its
-/// first request, when it has moved less than [`SLOW_BYTES`] in so long...
-const SLOW_MILLIS: u64 = 1000;
-/// ...in bytes.
-const SLOW_BYTES: u64 = 16 * 1024;
-
-/// How the first record of a TLS connection begins (RFC 8446 section 5.1): with its type...
-const TLS_HANDSHAKE: u8 = 0x16;
-/// ...and, in all versions there are, this first half of a version.
-const TLS_MAJOR: u8 = 3;
-
-/// With fewer connections than this, each sends its own replies: the processors have time to wake
-/// its thread, and whoever it waits for is soon free for the next one.
-pub const DEFERRED_CONNECTIONS_MIN: usize = 32;
 
 /// A connection, as the service sees it: read it through [`io::BufRead`], write to it through
 /// [`io::Write`].
 pub struct Connection<'a> {
-    registration: &'a Registration,
-    /// What was read last is `input[consumed..filled]`.
-    input: Vec<u8>,
-    filled: usize,
-    consumed: usize,
-    output: Vec<u8>,
-    /// Whether the reply to the last request was left to another thread, and how that gives it; made
-    /// when it is first needed.
-    deferred: Option<Outlook>,
-    given: Option<Given>,
-    deadline: Deadline,
-    /// The read timeout the socket has now, so that the same one is not set again.
-    read_timeout: Option<Duration>,
-    peer_has_closed: bool,
+    stream: PeerStream<'a>,
+    input: Input,
+    output: Output,
+    /// The replies that other threads complete; made when it is first needed.
+    pending: Option<Arc<Replies>>,
+    waiting: Waiting,
     has_asked: bool,
-    /// Whether it may be evicted while it waits for a request, or for its peer.
-    is_evictable: bool,
-    /// Whether it must not be evicted until all of `output` is sent.
-    must_arrive: bool,
-    /// Whether it may wait for something else than its peer.
-    is_waiter: bool,
-    /// How long it has waited for `moved_bytes` to go either way. What the service itself takes is
-    /// not the peer's fault, and does not count.
-    waited_millis: u64,
-    moved_bytes: u64,
 }
 
-/// Ends a connection from another thread.
+/// What a connection needs that waits for other threads.
+#[derive(Default)]
+struct Waiting {
+    /// Made when it is first needed.
+    wakeup: Option<Arc<Wakeup>>,
+    /// Whether the connection counts among those that may wait for something else than their peer.
+    is_counted: bool,
+}
+
+/// Why a wait for something else than the peer is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// The connection was woken.
+    Woken,
+    /// The deadline has come.
+    TimedOut,
+    /// The peer has ended the connection, or its half of it.
+    HungUp,
+    /// The server is shutting down.
+    Stopping,
+}
+
+/// Aborts a connection from another thread.
 #[derive(Clone, Default)]
 pub struct AbortHandle(Option<Arc<Entry>>);
 
@@ -91,129 +77,172 @@ impl AbortHandle {
 impl<'a> Connection<'a> {
     pub(crate) fn new(registration: &'a Registration) -> Self {
         Self {
-            registration,
-            input: Vec::new(),
-            filled: 0,
-            consumed: 0,
-            output: Vec::new(),
-            deferred: None,
-            given: None,
-            deadline: Deadline::None,
-            read_timeout: None,
-            peer_has_closed: false,
+            stream: PeerStream::new(registration),
+            input: Input::new(),
+            output: Output::default(),
+            pending: None,
+            waiting: Waiting::default(),
             has_asked: false,
-            is_evictable: true,
-            must_arrive: false,
-            is_waiter: false,
-            waited_millis: 0,
-            moved_bytes: 0,
         }
-    }
-
-    /// Says whether this connection may be evicted while it waits for a request, or for its peer in the
-    /// middle of one. It may, unless the service says that something would be lost by it: a message that
-    /// is reserved for it.
-    pub fn set_evictable(&mut self, is_evictable: bool) {
-        self.is_evictable = is_evictable;
-    }
-
-    /// Has this connection stay until what was written so far is sent: that cannot be asked for again.
-    pub fn must_arrive(&mut self) {
-        self.must_arrive = !self.output.is_empty();
-    }
-
-    /// The peer was sent all that it will be. From now on there is nothing left to wait for but that
-    /// it has read that.
-    pub(crate) fn linger_from_now(&self) {
-        let Registration {
-            registry, entry, ..
-        } = self.registration;
-        let from = registry.millis() + SLOW_MILLIS;
-        entry.eviction.set(State::Slow(from));
-    }
-
-    /// What ends this connection from another thread.
-    pub fn abort_handle(&self) -> AbortHandle {
-        AbortHandle(Some(Arc::clone(&self.registration.entry)))
     }
 
     /// Who is at the other end.
     pub fn peer(&self) -> SocketAddr {
-        self.registration.entry.peer
+        self.entry().peer
     }
 
     /// The connections open at the moment, this one included.
     pub fn open_connections(&self) -> usize {
-        self.registration.registry.open()
+        self.registration().registry.open()
     }
 
     /// Whether the server is shutting down, so that this should be the connection's last reply.
     pub fn is_stopping(&self) -> bool {
-        self.registration.registry.is_stopping()
+        self.registration().registry.is_stopping()
     }
 
     /// Whether the peer has ended its half of the connection.
     pub fn peer_has_closed(&self) -> bool {
-        self.peer_has_closed
+        self.input.has_ended()
     }
 
-    /// Waits for the first byte of the next request, and returns it without taking it. `None` is
+    /// Aborts this connection from another thread.
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle(Some(Arc::clone(self.entry())))
+    }
+
+    /// Says whether this connection may be evicted while it waits for a request, or for its peer in the
+    /// middle of one. It may, unless the service says that something would be lost by it: a message
+    /// that is reserved for it.
+    pub fn set_evictable(&mut self, is_evictable: bool) {
+        self.stream.set_evictable(is_evictable);
+    }
+
+    /// Keeps this connection from being evicted until every reply so far is sent: the peer cannot ask
+    /// for it again.
+    pub fn must_arrive(&mut self) {
+        let is_owed = !self.output.bytes.is_empty() || self.pending.is_some();
+        self.output.set_must_arrive(is_owed);
+    }
+
+    /// The peer was sent everything. From now on the connection waits only for the peer to read it.
+    pub(crate) fn linger_from_now(&self) {
+        let from = self.registration().registry.millis() + SLOW_MILLIS;
+        self.entry().eviction.set(State::Slow(from));
+    }
+
+    fn registration(&self) -> &'a Registration {
+        self.stream.registration()
+    }
+
+    fn entry(&self) -> &'a Arc<Entry> {
+        &self.registration().entry
+    }
+}
+
+/// Waiting for requests.
+impl Connection<'_> {
+    /// Waits for the first byte of the next request, and returns it without consuming it. `None` is
     /// the end: the peer closed, was silent for `idle`, or the server is shutting down. Everything
     /// written so far is sent before the wait.
     ///
     /// # Errors
     /// Those of the stream.
     pub fn next_request(&mut self, idle: Option<Duration>) -> io::Result<Option<u8>> {
-        if !self.is_sent_elsewhere() {
-            self.collect();
-            self.flush_if_large()?;
-        }
-        if self.consumed == self.filled && !self.wait_for_request(idle)? {
-            return Ok(None);
-        }
-        self.begin_moving();
-        // Nothing that is spoken here begins so; a client that wants TLS would wait for its answer.
-        if !self.has_asked
-            && matches!(
-                self.buffered(),
-                [TLS_HANDSHAKE] | [TLS_HANDSHAKE, TLS_MAJOR, ..]
-            )
-        {
-            log::warn!("A TLS handshake, which is not spoken on this port; closing the connection");
-            self.consumed = self.filled;
-            return Ok(None);
-        }
-        let first = self.buffered().first().copied();
+        let first = self.first_byte(idle)?;
         self.has_asked |= first.is_some();
         self.note_request();
         Ok(first)
     }
 
-    /// Waits for input; returns whether the connection goes on: the peer was not silent for `idle`, and
-    /// the server does not stop.
+    /// The same, but does not count as a request yet.
+    pub(crate) fn first_byte(&mut self, idle: Option<Duration>) -> io::Result<Option<u8>> {
+        self.flush_if_large()?;
+        if self.input.is_empty() && !self.wait_for_request(idle)? {
+            return Ok(None);
+        }
+        self.stream.restart_count();
+        Ok(self.buffered().first().copied())
+    }
+
+    /// Waits for input; returns whether the connection continues: the peer was not silent for `idle`,
+    /// and the server does not stop.
     fn wait_for_request(&mut self, idle: Option<Duration>) -> io::Result<bool> {
-        self.deadline = idle.map_or(Deadline::None, Deadline::Stall);
+        self.input
+            .set_deadline(idle.map_or(Deadline::None, Deadline::Stall));
         self.note_request();
+        if let Some(replies) = self.pending.clone()
+            && let Some(continues) = self.wait_beside_pending(&replies, idle)?
+        {
+            return Ok(continues);
+        }
         self.flush()?;
         self.shrink();
-        // With a reply outstanding, whoever gives it does this then.
-        if self.deferred.is_none() {
-            let from = self.registration.registry.millis() + self.patience_millis();
-            let state = State::resting(self.is_evictable, from);
-            self.registration.entry.eviction.set(state);
-        }
+        let eviction = &self.entry().eviction;
+        let from = self.registration().registry.millis() + self.patience_millis();
+        eviction.set(State::resting(self.stream.is_evictable(), from));
+        // The state is set before this look, and the thread that stops the server looks at the states
+        // after it has said so: one of the two sees the other.
         let waited = match self.is_stopping() {
             true => Ok(()),
-            false => self.refill(Wait::ForRequest),
+            false => self.input.refill(&mut self.stream, Wait::ForRequest),
         };
-        self.collect();
-        // Who was ended while its request came does not act on it.
-        let goes_on = self.registration.entry.eviction.resume();
+        if !self.resume()? {
+            return Ok(false);
+        }
         match waited {
-            _ if !goes_on && self.is_stopping() => Ok(false),
-            Ok(()) if !goes_on => Err(evicted()),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
             other => other.map(|()| true),
+        }
+    }
+
+    /// Waits for input while replies are pending; returns whether the connection continues. `None` if
+    /// nothing is pending any more. Meanwhile the connection is busy. It may be evicted from the moment
+    /// on when the thread that completes the last reply has sent it.
+    fn wait_beside_pending(
+        &mut self,
+        replies: &Replies,
+        idle: Option<Duration>,
+    ) -> io::Result<Option<bool>> {
+        let deadline = idle.map(|idle| Instant::now() + idle);
+        let wakeup = self.wakeup()?;
+        loop {
+            match replies.begin_request_wait(self.stream.is_evictable(), &mut self.output.bytes) {
+                Pending::None => return Ok(None),
+                Pending::Completed => {
+                    self.send_completed(replies)?;
+                    continue;
+                }
+                Pending::Open => {}
+            }
+            self.shrink();
+            let socket = (self.stream.tcp(), PollFlags::IN);
+            let polled = wakeup.wait(Some(socket), deadline);
+            replies.end_wait();
+            if !self.resume()? {
+                return Ok(Some(false));
+            }
+            match polled? {
+                Polled::Woken => {}
+                Polled::TimedOut => return Ok(Some(false)),
+                Polled::Socket => {
+                    self.input.refill(&mut self.stream, Wait::ForRequest)?;
+                    return Ok(Some(true));
+                }
+            }
+        }
+    }
+
+    /// Makes the connection busy again after a wait; returns false if it was ended meanwhile because
+    /// the server stops. A connection that was ended while its request came does not act on it.
+    ///
+    /// # Errors
+    /// If it was evicted.
+    fn resume(&self) -> io::Result<bool> {
+        match self.entry().eviction.resume() {
+            true => Ok(true),
+            false if self.is_stopping() => Ok(false),
+            false => Err(evicted()),
         }
     }
 
@@ -222,93 +251,240 @@ impl<'a> Connection<'a> {
         if self.has_asked { 0 } else { SLOW_MILLIS }
     }
 
-    /// Leaves the reply to the present request to another thread. Until [`Connection::next_request`],
-    /// which waits for that reply if it has to, nothing may be written.
-    pub fn defer(&mut self) -> Deferred {
-        match self.try_defer() {
-            Some(deferred) => deferred,
-            None => self.defer_as(Outlook::Keep),
+    /// Notes that a request begins or has ended; a connection that never asked anything does not
+    /// count.
+    fn note_request(&self) {
+        if self.has_asked {
+            self.registration().registry.note_request();
         }
     }
 
-    /// The same, but only if the other thread can send the reply as soon as it is there, which saves
-    /// this one from being woken.
-    pub fn try_defer(&mut self) -> Option<Deferred> {
-        let is_worth_it = self.open_connections() >= DEFERRED_CONNECTIONS_MIN;
-        let is_next = self.output.is_empty() && self.buffered().is_empty();
-        let is_evictable = self.is_evictable;
-        (is_worth_it && is_next && has_room(self.stream()))
-            .then(|| self.defer_as(Outlook::Send { is_evictable }))
+    /// Frees what only a busy connection needs.
+    fn shrink(&mut self) {
+        self.input.shrink();
+        self.output.shrink();
+    }
+}
+
+/// Reading.
+impl Connection<'_> {
+    /// What has arrived and is not consumed.
+    pub fn buffered(&self) -> &[u8] {
+        self.input.buffered()
     }
 
-    fn defer_as(&mut self, outlook: Outlook) -> Deferred {
-        self.deferred = Some(outlook);
-        let (given, _) = self.given.get_or_insert_with(|| sync_channel(1));
-        let Registration {
-            registry, entry, ..
-        } = self.registration;
-        Deferred {
-            registry: Arc::clone(registry),
-            entry: Arc::clone(entry),
-            outlook,
-            given: Some(given.clone()),
+    /// Sets how long the reads from now on may take.
+    pub fn set_deadline(&mut self, deadline: Deadline) {
+        self.input.set_deadline(deadline);
+    }
+}
+
+impl Read for Connection<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        // A large read need not go through the buffer.
+        if self.input.is_empty() && out.len() >= INPUT_BYTES_MAX {
+            self.flush()?;
+            return self
+                .input
+                .receive(&mut self.stream, out, Wait::WithinRequest);
         }
+        let read = self.fill_buf()?.read(out)?;
+        self.consume(read);
+        Ok(read)
     }
+}
 
-    /// Whether a reply is sent by another thread as soon as it is there.
-    fn is_sent_elsewhere(&self) -> bool {
-        matches!(self.deferred, Some(Outlook::Send { .. }))
-    }
-
-    /// Waits for the reply that was left to another thread, if one was.
-    fn collect(&mut self) {
-        if self.deferred.take().is_none() {
-            return;
+impl BufRead for Connection<'_> {
+    /// Everything written so far is sent before a wait.
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.input.is_empty() {
+            self.flush()?;
+            self.input.refill(&mut self.stream, Wait::WithinRequest)?;
         }
-        if let Some((_, replies)) = &self.given {
-            self.output.extend(replies.recv().unwrap_or_default());
-        }
+        Ok(self.input.buffered())
     }
 
-    /// Sends all that there is to send, also what is left to another thread.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        self.collect();
-        // If it was ended meanwhile, it ends anyway; what can still be sent is sent.
-        let _ = self.registration.entry.eviction.resume();
-        self.flush()
+    fn consume(&mut self, bytes: usize) {
+        self.input.consume(bytes);
+    }
+}
+
+/// Writing.
+impl Connection<'_> {
+    /// Where replies are gathered; for encoders that append to a vector.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output.bytes
     }
 
-    /// Waits for something else than the peer's next request: until `wakeup` is woken. Everything
-    /// written so far is sent before the wait.
+    /// Sends what has been gathered if it is a lot.
     ///
     /// # Errors
     /// Those of the stream.
-    pub fn wait(&mut self, wakeup: &Wakeup, deadline: Instant) -> io::Result<Waited> {
+    pub fn flush_if_large(&mut self) -> io::Result<()> {
+        if let Some(replies) = self.pending.clone()
+            && replies.has_much_completed(OUTPUT_BYTES)
+        {
+            return self.send_completed(&replies);
+        }
+        match self.output.is_large() {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends what has been gathered, then `bytes` bytes of `file` from `start`. Returns how many
+    /// there were; less if the file ended early.
+    ///
+    /// # Errors
+    /// Those of the stream and the file; [`io::ErrorKind::TimedOut`] if the peer reads too little.
+    pub fn send_file(&mut self, file: &File, start: u64, bytes: u64) -> io::Result<u64> {
+        self.gather_pending()?;
+        self.output.send_file(&mut self.stream, file, start, bytes)
+    }
+
+    /// Sends what has been gathered, then these bytes, which are not copied.
+    ///
+    /// # Errors
+    /// Those of the stream; [`io::ErrorKind::TimedOut`] if the peer reads too little.
+    pub fn send_behind(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.gather_pending()?;
+        let sent = self.output.send_behind(&mut self.stream, bytes);
+        self.output.set_must_arrive(false);
+        sent
+    }
+}
+
+impl Write for Connection<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.bytes.extend_from_slice(bytes);
+        self.flush_if_large()?;
+        Ok(bytes.len())
+    }
+
+    /// Waits until every pending reply is completed, and sends everything.
+    fn flush(&mut self) -> io::Result<()> {
+        self.gather_pending()?;
+        let sent = self.output.send(&mut self.stream, SendFlags::empty());
+        self.output.set_must_arrive(false);
+        sent
+    }
+}
+
+/// Replies that other threads complete.
+impl Connection<'_> {
+    /// Leaves the reply to the present request to another thread. What is written from now on is sent
+    /// behind it. `bytes` is about how much memory is kept until it is sent; where that would be too
+    /// much, this waits for the replies that are pending before.
+    ///
+    /// # Errors
+    /// Those of the stream; also if there are no more descriptors.
+    pub fn pending_reply(&mut self, bytes: usize) -> io::Result<PendingReply> {
+        let replies = match &self.pending {
+            Some(replies) => Arc::clone(replies),
+            None => {
+                let registry = &self.registration().registry;
+                let replies = Replies::new(registry, self.entry(), self.wakeup()?);
+                Arc::clone(self.pending.insert(Arc::new(replies)))
+            }
+        };
+        loop {
+            match replies.open(&mut self.output.bytes, bytes) {
+                Some(reply) => return Ok(reply),
+                None => self.flush()?,
+            }
+        }
+    }
+
+    /// Waits until every pending reply is completed, so that what those replies tell has happened.
+    /// Returns whether there were any.
+    ///
+    /// # Errors
+    /// If there is no memory for the wait.
+    pub fn wait_for_replies(&mut self) -> io::Result<bool> {
+        let (Some(replies), Some(wakeup)) = (&self.pending, &self.waiting.wakeup) else {
+            return Ok(false);
+        };
+        loop {
+            match replies.begin_reply_wait() {
+                Pending::None => return Ok(false),
+                Pending::Completed => return Ok(true),
+                Pending::Open => {
+                    let waited = wakeup.wait(None, None);
+                    replies.end_wait();
+                    waited?;
+                }
+            }
+        }
+    }
+
+    /// Waits for all pending replies and gathers them, in front of what was written behind them.
+    fn gather_pending(&mut self) -> io::Result<()> {
+        self.wait_for_replies()?;
+        match self.pending.clone() {
+            Some(replies) => self.gather_completed(&replies),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends the completed replies up to the first that is open.
+    fn send_completed(&mut self, replies: &Replies) -> io::Result<()> {
+        self.gather_completed(replies)?;
+        self.output.send(&mut self.stream, SendFlags::empty())
+    }
+
+    /// Gathers the completed replies up to the first that is open; sends them where they are many.
+    fn gather_completed(&mut self, replies: &Replies) -> io::Result<()> {
+        for reply in replies.take_completed(&mut self.output.bytes) {
+            self.output.bytes.extend(reply.bytes);
+            if let Some(body) = reply.body {
+                self.output
+                    .send_behind(&mut self.stream, (*body).as_ref())?;
+            } else if self.output.is_large() {
+                self.output.send(&mut self.stream, SendFlags::empty())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waiting for something else than the peer.
+impl Connection<'_> {
+    /// Waits for something else than the peer's next request: until [`Connection::wakeup`] is woken.
+    /// Everything written so far is sent before the wait.
+    ///
+    /// # Errors
+    /// Those of the stream; also if there are no more descriptors.
+    pub fn wait(&mut self, deadline: Instant) -> io::Result<Waited> {
         self.flush()?;
         self.shrink();
-        let eviction = &self.registration.entry.eviction;
+        let wakeup = self.wakeup()?;
+        let eviction = &self.entry().eviction;
         eviction.set(State::Waiting);
-        let waited = match self.is_stopping() {
-            true => Ok(Waited::Stopping),
-            false => wakeup.wait(self.stream(), deadline),
+        let socket = (self.stream.tcp(), PollFlags::RDHUP);
+        let polled = match self.is_stopping() {
+            true => Ok(Polled::Socket),
+            false => wakeup.wait(Some(socket), Some(deadline)),
         };
-        // Nobody but its thread ends this wait.
+        // Only its own thread ends this wait.
         eviction.set(State::Busy);
-        // Whoever stops the server ends an idle connection's input, as its peer may too.
-        match waited? {
-            Waited::HungUp if self.is_stopping() => Ok(Waited::Stopping),
-            waited => Ok(waited),
-        }
+        Ok(match polled? {
+            Polled::Woken => Waited::Woken,
+            Polled::TimedOut => Waited::TimedOut,
+            // The thread that stops the server ends the input, as the peer may too.
+            Polled::Socket if self.is_stopping() => Waited::Stopping,
+            Polled::Socket => Waited::HungUp,
+        })
     }
 
     /// Counts this connection among those that are not evicted because they wait, or have something
     /// reserved. To be called before either; once is enough.
     ///
     /// # Errors
-    /// If there are as many as may be, or as many from that address, and all of them do.
+    /// If there are too many of them, or too many from that address, and none is idle.
     pub fn become_waiter(&mut self) -> io::Result<()> {
-        self.is_waiter = self.is_waiter || self.registration.become_waiter();
-        match self.is_waiter {
+        let waiting = &mut self.waiting;
+        waiting.is_counted = waiting.is_counted || self.stream.registration().become_waiter();
+        match waiting.is_counted {
             true => Ok(()),
             false => Err(io::Error::new(
                 io::ErrorKind::QuotaExceeded,
@@ -317,96 +493,15 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// What this connection's thread can be woken by in [`Connection::wait`].
+    /// What wakes this connection's thread in [`Connection::wait`].
     ///
     /// # Errors
-    /// Those of [`Connection::become_waiter`], or if there are no more descriptors.
-    pub fn wakeup(&mut self) -> io::Result<Wakeup> {
-        self.become_waiter()?;
-        Wakeup::new()
+    /// If there are no more descriptors.
+    pub fn wakeup(&mut self) -> io::Result<Arc<Wakeup>> {
+        let wakeup = match self.waiting.wakeup.take() {
+            Some(wakeup) => wakeup,
+            None => Arc::new(Wakeup::new()?),
+        };
+        Ok(Arc::clone(self.waiting.wakeup.insert(wakeup)))
     }
-
-    /// Notes that a request begins or has ended; a connection that never asked anything does not
-    /// count.
-    fn note_request(&self) {
-        if self.has_asked {
-            self.registration.registry.note_request();
-        }
-    }
-
-    /// Begins to count what moves, for a connection that may be slow.
-    fn begin_moving(&mut self) {
-        self.moved_bytes = 0;
-        self.waited_millis = 0;
-    }
-
-    /// Does what moves bytes to the peer or from it in the middle of a request or a reply, and may have
-    /// to wait for the peer to do its part; meanwhile the connection may be evicted.
-    fn blocked(
-        &mut self,
-        move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        if !self.is_evictable || self.must_arrive {
-            return retry(self.stream(), move_bytes);
-        }
-        let Registration {
-            registry, entry, ..
-        } = self.registration;
-        let since = registry.millis();
-        let patience = SLOW_MILLIS.saturating_sub(self.waited_millis);
-        entry.eviction.set(State::Slow(since + patience));
-        let moved = retry(&entry.stream, move_bytes);
-        if !entry.eviction.resume() {
-            return Err(evicted());
-        }
-        self.waited_millis += registry.millis().saturating_sub(since);
-        self.moved_bytes += *moved.as_ref().unwrap_or(&0) as u64;
-        if self.moved_bytes >= SLOW_BYTES {
-            self.begin_moving();
-        }
-        moved
-    }
-
-    /// Gives back what only a busy connection needs.
-    fn shrink(&mut self) {
-        if self.consumed == self.filled && self.input.len() > BUFFER_BYTES_MIN {
-            (self.consumed, self.filled) = (0, 0);
-            self.input = Vec::new();
-        }
-        self.output.shrink_to(BUFFER_BYTES_MIN);
-    }
-
-    fn stream(&self) -> &'a TcpStream {
-        &self.registration.entry.stream
-    }
-}
-
-/// What a read waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    /// The next request.
-    ForRequest,
-    /// More of the present one.
-    WithinRequest,
-}
-
-/// Does what moves bytes, until a signal does not interrupt it.
-fn retry(
-    stream: &TcpStream,
-    mut move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
-) -> io::Result<usize> {
-    loop {
-        match move_bytes(stream) {
-            // A socket's own timeout is reported as EAGAIN.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
-}
-
-fn evicted() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "it made room for another")
 }

@@ -1,8 +1,9 @@
-//! The HTTP connection loop that the code and the file service share: read a head, look who asks
-//! (`visitors`), let the service handle it, write the reply, and go on while both sides want to.
+//! The HTTP loop: reads a head, checks which host and page it comes from (`visitors`), has the service
+//! handle the request, writes the reply, and reads the next head while both sides want to continue.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::http::response::{Field, Persistence};
@@ -10,7 +11,10 @@ use proto::http::{Refusal, RequestHead, Status, request};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{AbortHandle, Connection, Deadline, Deferred, Service};
+use crate::connection::{AbortHandle, Connection};
+use crate::input::Deadline;
+use crate::pending_reply::PendingReply;
+use crate::protocol::BUSY;
 
 mod incoming;
 mod response;
@@ -26,13 +30,13 @@ use response::{Exchange, put, send};
 /// A head must be whole this long after its first byte.
 pub const HEAD_WAIT: Duration = Duration::from_secs(10);
 
-/// A service that speaks HTTP. [`Http`] makes a [`Service`] of it.
-pub trait Handler: Send + Sync + 'static {
+/// A service that speaks HTTP.
+pub trait HttpHandler: Send + Sync + 'static {
     /// Answers one request of a peer. A body that is not read to its end closes the connection after
     /// the reply. Errors of `body` turn into refusals with [`body_refusal`].
     ///
     /// # Errors
-    /// A refusal, which [`Handler::refuse`] puts into words.
+    /// A refusal, which [`HttpHandler::refuse`] puts into words.
     fn handle(
         &self,
         peer: SocketAddr,
@@ -75,40 +79,35 @@ pub trait RequestBody: Read {
 /// A body at hand.
 impl RequestBody for &[u8] {}
 
-/// What comes of a request.
+/// What a handler makes of a request.
 pub enum Handled {
     /// A reply.
     Now(Response),
-    /// A reply that another thread gives. This is called at once, and sees to it that it does.
-    Later(Box<dyn FnOnce(Replier)>),
+    /// A reply that another thread completes. This is called at once, and hands it to that thread.
+    Later(Box<dyn FnOnce(PendingResponse)>),
 }
 
-/// Gives the reply to a request from another thread. Dropping it ends the connection.
+/// The reply to a request, to be completed by another thread. Dropping it aborts the connection.
 #[must_use = "the peer waits for its reply"]
-pub struct Replier {
-    deferred: Deferred,
+pub struct PendingResponse {
+    reply: PendingReply,
     is_head: bool,
     persistence: Persistence,
     date: Date,
 }
 
-impl Replier {
-    /// Gives the reply, whose head and body have [`DEFERRED_BYTES_MAX`](crate::DEFERRED_BYTES_MAX) at
-    /// the most; neither a file nor a stream can be given so. This never waits for the peer.
-    pub fn reply(mut self, response: &Response) {
-        let persistence = match self.deferred.is_stopping() {
+impl PendingResponse {
+    /// Completes the reply; neither a file nor a stream can be its body. This never waits for the
+    /// peer.
+    pub fn complete(mut self, response: &Response) {
+        let persistence = match self.reply.is_stopping() {
             true => Persistence::Close,
             false => self.persistence,
         };
         let mut out = Vec::new();
-        put(
-            &mut out,
-            response,
-            self.is_head,
-            persistence,
-            self.date.now(),
-        );
-        self.deferred.reply(&out);
+        let date = self.date.now();
+        put(&mut out, response, self.is_head, persistence, date);
+        self.reply.complete(out);
     }
 }
 
@@ -123,16 +122,26 @@ pub fn body_refusal(error: &io::Error) -> Refusal {
     }
 }
 
-/// Makes a [`Service`] of a [`Handler`].
-pub struct Http<H> {
+/// HTTP on a port.
+#[derive(Clone)]
+pub struct Http {
     /// What answers the requests.
-    pub handler: H,
+    pub handler: Arc<dyn HttpHandler>,
     /// For which hosts.
     pub hosts: Hosts,
 }
 
-impl<H: Handler> Service for Http<H> {
-    fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+/// How much memory a reply keeps that another thread completes, in bytes: a head and a line.
+const PENDING_BYTES: usize = 512;
+
+impl Http {
+    /// How long a connection may be idle, by how many are open.
+    pub(crate) fn idle_timeout(&self, open_connections: usize) -> Duration {
+        self.handler.idle_timeout(open_connections)
+    }
+
+    /// Serves a connection until it ends.
+    pub(crate) fn serve(&self, connection: &mut Connection) -> io::Result<()> {
         let mut head = Vec::new();
         let mut date = Date::default();
         loop {
@@ -151,57 +160,46 @@ impl<H: Handler> Service for Http<H> {
             if connection.is_stopping() {
                 exchange.persistence = Persistence::Close;
             }
-            let Exchange {
-                is_head,
-                persistence,
-                ..
-            } = exchange;
-            let mut response = match handled {
-                Handled::Now(response) => response,
-                Handled::Later(begin) => {
+            let continues = match handled {
+                Handled::Now(mut response) => {
+                    let sent = send(connection, &mut response, &exchange, date.now());
+                    let bytes = match exchange.is_head {
+                        true => 0,
+                        false => response.body.bytes(),
+                    };
+                    let (peer, status) = (connection.peer(), response.status);
+                    self.handler.replied(peer, &head, status, bytes);
+                    sent?
+                }
+                Handled::Later(hand_over) => {
                     // So that it is not formatted anew for each of them.
                     date.now();
-                    begin(Replier {
-                        deferred: connection.defer(),
-                        is_head,
-                        persistence,
+                    hand_over(PendingResponse {
+                        reply: connection.pending_reply(PENDING_BYTES)?,
+                        is_head: exchange.is_head,
+                        persistence: exchange.persistence,
                         date: date.clone(),
                     });
-                    if persistence == Persistence::Close {
-                        return Ok(());
-                    }
-                    continue;
+                    exchange.persistence != Persistence::Close
                 }
             };
-            let goes_on = send(connection, &mut response, &exchange, date.now());
-            let bytes = if is_head { 0 } else { response.body.bytes() };
-            let (peer, status) = (connection.peer(), response.status);
-            self.handler.replied(peer, &head, status, bytes);
-            if !goes_on? {
+            if !continues {
                 return Ok(());
             }
         }
     }
 
-    fn busy_reply(&self, _first_byte: Option<u8>) -> Vec<u8> {
-        let refusal = Refusal::new(
-            Status::ServiceUnavailable,
-            "the server has as many connections as it accepts; try again later",
-        );
+    /// The reply to a connection over the limit.
+    pub(crate) fn busy_reply(&self) -> Vec<u8> {
+        let refusal = Refusal::new(Status::ServiceUnavailable, BUSY);
         let response = self.handler.refuse(&refusal);
         let mut out = Vec::new();
-        put(
-            &mut out,
-            &response,
-            false,
-            Persistence::Close,
-            Date::default().now(),
-        );
+        let mut date = Date::default();
+        let close = Persistence::Close;
+        put(&mut out, &response, false, close, date.now());
         out
     }
-}
 
-impl<H: Handler> Http<H> {
     /// Reads one request and has it handled. `None` is the end of the connection.
     fn exchange(
         &self,

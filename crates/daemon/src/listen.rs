@@ -7,23 +7,29 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::accept::WRITE_STALL;
-use crate::{DatagramService, Service};
+use crate::datagrams::DatagramService;
+use crate::protocol::Protocols;
 
-/// Waiting connections the kernel keeps for us; std asks for 128, too few for a burst.
+/// How many connections the kernel keeps until they are accepted. std asks for 128, too few for a
+/// burst.
 const BACKLOG: i32 = 4096;
 
-/// A silent connection is probed after so long...
+/// A silent connection is probed after this long.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// ...then at this interval...
+
+/// The time between two probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// ...and given up after so many probes without an answer: a peer that vanished is gone after
-/// two minutes.
+
+/// A connection is given up after this many probes without an answer. So a peer that vanished is gone
+/// after two minutes.
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// Keepalive does not probe while something that was sent waits for its acknowledgement; this is
-/// how long that may last, in milliseconds, where the kernel would go on for a quarter of an hour.
+/// How long something that was sent may wait for its acknowledgement, in milliseconds. Keepalive does
+/// not probe meanwhile, and the kernel would try for a quarter of an hour.
 const UNACKNOWLEDGED_MILLIS: u32 = 120_000;
+
+/// A peer that reads nothing of what is written to it for this long is given up.
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// A socket, where it listens, and for whom.
 pub(crate) struct Listening {
@@ -34,13 +40,12 @@ pub(crate) struct Listening {
 }
 
 pub(crate) enum Socket {
-    Tcp(Arc<TcpListener>, Arc<dyn Service>),
+    Tcp(Arc<TcpListener>, Arc<Protocols>),
     Udp(Arc<UdpSocket>, Arc<dyn DatagramService>),
 }
 
-/// A listener whose connections have what holds for all of them from the first on: they inherit it
-/// (tcp(7), socket(7)), which also spares each of them the system calls. So the options are set before
-/// it listens.
+/// Listens on an address. The options are set on the listener, and before it listens: connections
+/// inherit them (tcp(7), socket(7)), which spares each of them the system calls.
 pub(crate) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -48,7 +53,7 @@ pub(crate) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     };
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    // So that a server can be started again at once, though connections of the last one linger.
+    // A server can be started again at once, though connections of the last one linger.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(WRITE_STALL))?;

@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::low_level::emulate_default_handler;
 
+use crate::daemon::Handle;
+use crate::error::StartError;
+use crate::lock;
 use crate::threads::spawn;
-use crate::{Handle, StartError, lock};
 
 /// The exit code when a second signal cuts the shutdown short.
 const EXIT_CUT_SHORT: i32 = 2;

@@ -1,8 +1,8 @@
 //! Waiting for another thread and for the peer at the same time.
 //!
-//! A thread that waits for another one usually sleeps on a condition variable, where it would not
-//! notice that its peer has hung up. So it sleeps in poll(2), on the connection and on an
-//! eventfd(2) that the other thread writes to.
+//! A thread that sleeps on a condition variable notices nothing of its peer, and one that sleeps in
+//! read(2) nothing of other threads. So a connection's thread that waits for both sleeps in poll(2), on
+//! its socket and on an eventfd(2) that the other thread writes to.
 
 use std::io;
 use std::net::TcpStream;
@@ -17,17 +17,15 @@ pub struct Wakeup {
     event: OwnedFd,
 }
 
-/// Why a wait is over.
+/// What a wait in poll(2) ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
+pub(crate) enum Polled {
     /// It was woken.
     Woken,
+    /// What was waited for has happened at the socket.
+    Socket,
     /// The deadline has come.
     TimedOut,
-    /// The peer has ended the connection, or its half of it.
-    HungUp,
-    /// The server is shutting down.
-    Stopping,
 }
 
 impl Wakeup {
@@ -48,31 +46,48 @@ impl Wakeup {
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 
-    /// Waits until it is woken, `stream` is ended by its peer, or the deadline has come. A peer that
-    /// has ended its half of the connection may be gone altogether, so that ends the wait too.
+    /// Waits until it is woken; returns false if the deadline comes first.
     ///
     /// # Errors
     /// If there is no memory for the wait (poll(2)).
-    pub fn wait(&self, stream: &TcpStream, deadline: Instant) -> io::Result<Waited> {
+    pub fn wait_until(&self, deadline: Instant) -> io::Result<bool> {
+        Ok(self.wait(None, Some(deadline))? == Polled::Woken)
+    }
+
+    /// Waits until it is woken, `events` happen at `stream`, or the deadline has come. A peer that
+    /// resets the connection ends the wait whatever is waited for; the socket comes before the wakeup.
+    ///
+    /// # Errors
+    /// If there is no memory for the wait (poll(2)).
+    pub(crate) fn wait(
+        &self,
+        stream: Option<(&TcpStream, PollFlags)>,
+        deadline: Option<Instant>,
+    ) -> io::Result<Polled> {
+        let wakeup = PollFd::new(&self.event, PollFlags::IN);
+        let mut both = [wakeup.clone(), wakeup];
+        let polled = match stream {
+            Some((stream, events)) => {
+                both[0] = PollFd::new(stream, events);
+                &mut both[..]
+            }
+            None => &mut both[1..],
+        };
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let mut waiting = [
-                PollFd::new(stream, PollFlags::RDHUP),
-                PollFd::new(&self.event, PollFlags::IN),
-            ];
-            match poll(&mut waiting, Some(&timespec(left))) {
-                Err(rustix::io::Errno::INTR) => continue,
+            let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
+            match poll(polled, left.as_ref()) {
+                Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
-                Ok(0) => return Ok(Waited::TimedOut),
-                Ok(_) => {}
+                Ok(0) => return Ok(Polled::TimedOut),
+                Ok(_) => break,
             }
-            if !waiting[0].revents().is_empty() {
-                return Ok(Waited::HungUp);
-            }
-            // Takes all that it was woken, so that it can be woken anew.
-            let _ = rustix::io::read(&self.event, &mut [0; 8]);
-            return Ok(Waited::Woken);
         }
+        if stream.is_some() && !polled[0].revents().is_empty() {
+            return Ok(Polled::Socket);
+        }
+        // Takes all that it was woken, so that it can be woken anew.
+        let _ = rustix::io::read(&self.event, &mut [0; 8]);
+        Ok(Polled::Woken)
     }
 }
 
@@ -88,7 +103,9 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    const LONG: Duration = Duration::from_secs(30);
+    fn long() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(30))
+    }
 
     fn connection() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -100,13 +117,15 @@ mod tests {
     fn it_is_woken_from_elsewhere_and_once() {
         let (server, _client) = connection();
         let wakeup = Wakeup::new().unwrap();
-        let waited = std::thread::scope(|scope| {
-            scope.spawn(|| wakeup.wake());
-            wakeup.wait(&server, Instant::now() + LONG).unwrap()
-        });
-        assert_eq!(waited, Waited::Woken);
-        let waited = wakeup.wait(&server, Instant::now()).unwrap();
-        assert_eq!(waited, Waited::TimedOut);
+        for stream in [None, Some((&server, PollFlags::RDHUP))] {
+            let waited = std::thread::scope(|scope| {
+                scope.spawn(|| wakeup.wake());
+                wakeup.wait(stream, long()).unwrap()
+            });
+            assert_eq!(waited, Polled::Woken);
+            let waited = wakeup.wait(stream, Some(Instant::now())).unwrap();
+            assert_eq!(waited, Polled::TimedOut);
+        }
     }
 
     #[test]
@@ -117,7 +136,7 @@ mod tests {
         std::io::Write::write_all(&mut &client, b"more").unwrap();
         drop(client);
         wakeup.wake();
-        let waited = wakeup.wait(&server, Instant::now() + LONG).unwrap();
-        assert_eq!(waited, Waited::HungUp);
+        let stream = Some((&server, PollFlags::RDHUP));
+        assert_eq!(wakeup.wait(stream, long()).unwrap(), Polled::Socket);
     }
 }

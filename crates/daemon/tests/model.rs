@@ -1,10 +1,13 @@
-//! Model-checks the eviction: loom runs it in every order in which a connection's thread and one that
-//! looks for room can meet, and finds a request that is acted on though its connection was ended.
+//! Model-checks the eviction and the pending replies: loom runs them in every order in which a
+//! connection's thread, one that looks for room and one that completes a reply can meet. It finds a
+//! request that is acted on though its connection was ended, and a reply that nobody sends.
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 #[path = "../src/eviction.rs"]
 mod eviction;
+#[path = "../src/pending_reply/slots.rs"]
+mod slots;
 
 /// loom's twins of what the eviction is built on.
 mod sync {
@@ -12,9 +15,10 @@ mod sync {
 }
 
 use eviction::{Eviction, State};
-use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
+use slots::{Completed, Duty, Owner, Pending, Slots};
 
 /// A connection, and whether its next request is in the socket.
 struct Connection {
@@ -90,4 +94,117 @@ fn who_has_input_is_let_go() {
         assert!(!evictor.join().unwrap());
         assert_eq!(connection.eviction.state(), State::Busy);
     });
+}
+
+/// A connection with pending replies.
+struct Replying {
+    eviction: Eviction,
+    slots: Mutex<Slots>,
+    /// The eventfd: whether the owner was woken.
+    is_woken: Mutex<bool>,
+    woken: Condvar,
+    /// How many replies the peer has.
+    sent: AtomicUsize,
+}
+
+impl Replying {
+    /// What `Replies::complete` does: completes a reply, and then sends all of them, or wakes the owner.
+    fn complete(&self, slot: u64) {
+        let reply = Completed {
+            bytes: vec![0],
+            body: None,
+        };
+        let mut slots = self.slots.lock().unwrap();
+        match slots.complete(slot, reply) {
+            Duty::None => {}
+            Duty::Wake => self.wake(),
+            Duty::Send { is_evictable } => {
+                let gathered = slots.gather().len();
+                self.sent.fetch_add(gathered, Ordering::SeqCst);
+                self.eviction.set(State::resting(is_evictable, 0));
+                // Where the owner waits for a request, the test ends the wait.
+                self.wake();
+            }
+        }
+    }
+
+    fn wake(&self) {
+        *self.is_woken.lock().unwrap() = true;
+        self.woken.notify_one();
+    }
+
+    fn wait(&self) {
+        let mut is_woken = self.is_woken.lock().unwrap();
+        while !*is_woken {
+            is_woken = self.woken.wait(is_woken).unwrap();
+        }
+        *is_woken = false;
+    }
+
+    /// What the owner does until all replies are sent; returns whether it was evicted then.
+    fn wait_for_all(&self, owner: Owner) -> bool {
+        loop {
+            let pending = self.slots.lock().unwrap().begin_wait(owner);
+            match pending {
+                Pending::None => return false,
+                Pending::Completed => {
+                    let completed = self.slots.lock().unwrap().take_completed().len();
+                    self.sent.fetch_add(completed, Ordering::SeqCst);
+                }
+                Pending::Open => {
+                    self.wait();
+                    self.slots.lock().unwrap().end_wait();
+                    if !self.eviction.resume() {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Two replies are completed by other threads while the owner waits, and somebody wants its place.
+fn model_replies(owner: Owner) {
+    let mut model = loom::model::Builder::new();
+    // More changes of the running thread than this find nothing new, and take minutes.
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let mut slots = Slots::default();
+        let [first, second] = [(); 2].map(|()| slots.open(&mut Vec::new(), 0).unwrap());
+        let replying = Arc::new(Replying {
+            eviction: Eviction::new(),
+            slots: Mutex::new(slots),
+            is_woken: Mutex::new(false),
+            woken: Condvar::new(),
+            sent: AtomicUsize::new(0),
+        });
+        assert!(replying.eviction.resume());
+        let completing = Arc::clone(&replying);
+        let completes = thread::spawn(move || {
+            completing.complete(first);
+            completing.complete(second);
+        });
+        let seen = Arc::clone(&replying);
+        let evictor = thread::spawn(move || {
+            let state = seen.eviction.state();
+            let may_be = state.rank(0).is_some();
+            let ended = may_be && seen.eviction.claim(state).is_some_and(|claim| claim.end());
+            // A connection is evicted only when its peer has all replies.
+            assert!(!ended || seen.sent.load(Ordering::SeqCst) == 2);
+            ended
+        });
+        let was_evicted = replying.wait_for_all(owner);
+        completes.join().unwrap();
+        assert_eq!(replying.sent.load(Ordering::SeqCst), 2);
+        assert!(evictor.join().unwrap() || !was_evicted);
+    });
+}
+
+#[test]
+fn every_reply_is_sent_once_whoever_waits_for_what() {
+    model_replies(Owner::WaitsForRequest { is_evictable: true });
+    model_replies(Owner::WaitsForRequest {
+        is_evictable: false,
+    });
+    model_replies(Owner::WaitsForReplies);
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use daemon::http::{Content, Handler, Response};
+use daemon::http::{Content, HttpHandler, Response};
 use proto::http::conditional::{self, Verdict, Version};
 use proto::http::digest;
 use proto::http::response::{Field, put_fields};

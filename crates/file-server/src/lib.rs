@@ -89,7 +89,7 @@ pub struct Config {
 pub struct Server {
     daemon: Daemon,
     local_addr: SocketAddr,
-    service: Arc<Http<FileService>>,
+    service: Arc<FileService>,
 }
 
 impl Server {
@@ -125,18 +125,18 @@ impl Server {
             daemon.exit_when_idle(idle);
         }
         let (ip, port) = (config.ip, config.port);
-        let service = Arc::new(Http {
-            hosts: Hosts::new(config.hosts.clone()),
-            handler: FileService {
-                config,
-                files: Arc::new(files),
-                file_cache: FileCache::default(),
-                digests: Digests::default(),
-                accounts,
-                access_log,
-            },
+        let hosts = Hosts::new(config.hosts.clone());
+        let service = Arc::new(FileService {
+            config,
+            files: Arc::new(files),
+            file_cache: FileCache::default(),
+            digests: Digests::default(),
+            accounts,
+            access_log,
         });
-        let local_addr = daemon.listen(ip, port, "", Arc::clone(&service) as _)?;
+        let handler = Arc::clone(&service) as _;
+        let http = Http { handler, hosts };
+        let local_addr = daemon.listen(ip, port, "", http.into())?;
         Ok(Self {
             daemon,
             local_addr,
@@ -167,18 +167,18 @@ impl Server {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let service = Arc::clone(&self.service);
         let sweeper = thread::Builder::new().name("sweeper".to_owned());
-        let sweeper = sweeper.spawn(move || sweep_until(&stopped, &service.handler));
+        let sweeper = sweeper.spawn(move || sweep_until(&stopped, &service));
         let sweeper = sweeper.map_err(StartError::Thread)?;
         let ran = self.daemon.run();
         drop(stop);
         if sweeper.join().is_err() {
             log::error!("the sweeper panicked");
         }
-        if let Some(log) = &self.service.handler.access_log {
+        if let Some(log) = &self.service.access_log {
             log.flush();
         }
         ran?;
-        let failure = self.service.handler.files.sync_failure();
+        let failure = self.service.files.sync_failure();
         failure.map_or(Ok(()), |cause| Err(Error::Disk(cause)))
     }
 }

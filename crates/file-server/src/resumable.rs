@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use daemon::http::{Content, Handler, RequestBody, Response};
+use daemon::http::{Content, HttpHandler, RequestBody, Response};
 use percent_encoding::percent_encode;
 use proto::http::request::put_head;
 use proto::http::response::Field;

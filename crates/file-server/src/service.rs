@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cli::exit::with_causes;
-use daemon::http::{Handled, Handler, RequestBody, Response};
+use daemon::http::{Handled, HttpHandler, RequestBody, Response};
 use proto::http::response::Field;
 use proto::http::resumable::LIMIT;
 use proto::http::{Refusal, RequestHead, Status};
@@ -57,7 +57,7 @@ pub(crate) struct FileService {
     pub(crate) access_log: Option<AccessLog>,
 }
 
-impl Handler for FileService {
+impl HttpHandler for FileService {
     fn handle(
         &self,
         peer: SocketAddr,

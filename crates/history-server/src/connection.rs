@@ -4,12 +4,13 @@
 //! that was not first on record. Only what is no request at all goes to the server's log alone.
 
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use cli::escape::{Escaped, EscapedBytes};
-use daemon::{Connection, Deadline, Service};
+use daemon::{Connection, Deadline, FrameHandler, FrameSession, Next, TextHandler};
 use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::ErrorReply;
@@ -34,7 +35,7 @@ Operations:
   3: delete everything
 ";
 
-const BUSY: &str = "The server has as many connections as it accepts; try again later.";
+const BUSY: &str = "The server has as many connections as it accepts; try again later.\n";
 
 const TOO_SLOW: &str = "The request did not end within 10 s; nothing was done.";
 
@@ -62,24 +63,53 @@ impl Connections {
     }
 }
 
-impl Service for Connections {
-    fn serve(&self, connection: &mut Connection) -> io::Result<()> {
-        match connection.next_request(None)? {
-            None => Ok(()),
-            Some(frame::FIRST_BYTE) => self.serve_frames(connection),
-            Some(_) => self.serve_plain(connection),
-        }
+impl FrameHandler for Connections {
+    fn session(&self, _peer: SocketAddr) -> Box<dyn FrameSession + '_> {
+        Box::new(self)
     }
 
-    fn busy_reply(&self, first_byte: Option<u8>) -> Vec<u8> {
-        match first_byte {
-            Some(frame::FIRST_BYTE) => ErrorReply {
-                code: ErrorCode::Busy,
-                sentence: BUSY,
+    fn payload_bytes_max(&self) -> usize {
+        REQUEST_BYTES_MAX
+    }
+
+    fn frame_wait(&self) -> Duration {
+        REQUEST_WAIT
+    }
+}
+
+/// A connection holds nothing between its requests.
+impl FrameSession for &Connections {
+    fn handle(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        connection: &mut Connection,
+    ) -> io::Result<Next> {
+        match Request::decode(kind, payload) {
+            Ok(request) if request.operation == Operation::Hello => {
+                self.greet(&request, connection)?;
             }
-            .to_frame(),
-            _ => format!("{BUSY}\n").into_bytes(),
+            Ok(request) => self.answer(&request, Dialect::Framed, connection)?,
+            Err(error) => FrameSession::refuse(self, &error.into(), connection)?,
         }
+        Ok(Next::Request)
+    }
+
+    fn refuse(&mut self, error: &FrameError, connection: &mut Connection) -> io::Result<()> {
+        let sentence = error.to_string();
+        log::warn!("Not a request: {}", Escaped(&sentence));
+        Dialect::Framed.put(Reply::About(ABOUT), connection)?;
+        Dialect::Framed.put_error(error.code(), &sentence, connection)
+    }
+}
+
+impl TextHandler for Connections {
+    fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+        self.serve_plain(connection)
+    }
+
+    fn busy_reply(&self) -> Vec<u8> {
+        BUSY.as_bytes().to_vec()
     }
 }
 
@@ -133,29 +163,6 @@ enum Answer {
 }
 
 impl Connections {
-    /// Requests and replies until the client closes.
-    fn serve_frames(&self, connection: &mut Connection) -> io::Result<()> {
-        let mut payload = Vec::new();
-        while connection.next_request(None)?.is_some() {
-            connection.set_deadline(Deadline::Within(REQUEST_WAIT));
-            let kind = match frame::read(connection, REQUEST_BYTES_MAX, &mut payload) {
-                Ok(Some(kind)) => kind,
-                Ok(None) => return Ok(()),
-                Err(FrameError::Io(error)) => return Err(error),
-                // Where the next frame starts cannot be known any more.
-                Err(error) => return refuse_frame(&error, connection),
-            };
-            match Request::decode(kind, &payload) {
-                Ok(request) if request.operation == Operation::Hello => {
-                    self.greet(&request, connection);
-                }
-                Ok(request) => self.answer(&request, Dialect::Framed, connection)?,
-                Err(error) => refuse_frame(&error.into(), connection)?,
-            }
-        }
-        Ok(())
-    }
-
     /// One request, one reply.
     fn serve_plain(&self, connection: &mut Connection) -> io::Result<()> {
         connection.set_deadline(Deadline::Within(REQUEST_WAIT));
@@ -236,9 +243,9 @@ impl Connections {
 
     /// Puts a framed request into the history that asks for nothing more, and leaves the reply to
     /// the thread that does.
-    fn greet(&self, request: &Request, connection: &mut Connection) {
+    fn greet(&self, request: &Request, connection: &mut Connection) -> io::Result<()> {
         let (record, is_allowed) = self.record(request, connection);
-        let deferred = connection.defer();
+        let pending = connection.pending_reply(ABOUT.len())?;
         self.history.append_later(&record, move |logged| {
             let mut out = Vec::new();
             Reply::About(ABOUT).encode(&mut out);
@@ -256,8 +263,9 @@ impl Connections {
                     Reply::Error(ErrorReply { code, sentence }).encode(&mut out);
                 }
             }
-            deferred.reply(&out);
+            pending.complete(out);
         });
+        Ok(())
     }
 
     /// What goes into the history about a request, and whether it is allowed.
@@ -364,14 +372,6 @@ fn send_ahead(
         }
         Ok(Some(Ok(())))
     })
-}
-
-/// Answers a frame that is no request.
-fn refuse_frame(error: &FrameError, connection: &mut Connection) -> io::Result<()> {
-    let sentence = error.to_string();
-    log::warn!("Not a request: {}", Escaped(&sentence));
-    Dialect::Framed.put(Reply::About(ABOUT), connection)?;
-    Dialect::Framed.put_error(error.code(), &sentence, connection)
 }
 
 /// Answers a line that is no request.

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use daemon::{Daemon, Handle};
+use daemon::{Daemon, Handle, Protocols};
 use storage::{Fsync, Limits};
 
 pub use error::{Error, HistoryError};
@@ -76,8 +76,13 @@ impl Server {
             config.limits,
             stop,
         )?);
-        let service = Connections::new(Arc::clone(&history), users);
-        let local_addr = daemon.listen(config.ip, config.port, "", Arc::new(service))?;
+        let service = Arc::new(Connections::new(Arc::clone(&history), users));
+        let protocols = Protocols {
+            frames: Some(Arc::clone(&service) as _),
+            text: Some(service),
+            http: None,
+        };
+        let local_addr = daemon.listen(config.ip, config.port, "", protocols)?;
         Ok(Self {
             daemon,
             history,

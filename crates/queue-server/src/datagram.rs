@@ -74,7 +74,7 @@ impl DatagramService for Datagrams {
         }
     }
 
-    fn settle(&self, socket: &UdpSocket) {
+    fn flush(&self, socket: &UdpSocket) {
         let mut state = lock(&self.state);
         for (origin, pending) in std::mem::take(&mut state.pending) {
             let result = self.queues.wait(pending);
@@ -191,7 +191,7 @@ impl Datagrams {
         let mut reserved = oldest();
         if let Ok(None) = reserved {
             // A sender is not told when its message is in the queue, so it has to be there.
-            self.settle(socket);
+            self.flush(socket);
             reserved = oldest();
         }
         match reserved {
@@ -361,7 +361,7 @@ mod tests {
         for (takes_text, want) in [(false, None), (true, Some(5))] {
             let datagrams = Datagrams::new(Arc::new(in_memory(100)), takes_text);
             datagrams.serve_datagram(b"hello", afar, &socket);
-            datagrams.settle(&socket);
+            datagrams.flush(&socket);
             let reserved = text::oldest(&datagrams.queues, usize::MAX).unwrap();
             assert_eq!(reserved.map(|one| one.message.body.len()), want);
         }

@@ -8,7 +8,6 @@
 
 pub mod args;
 mod clock;
-mod connection;
 mod datagram;
 mod error;
 mod journal;
@@ -18,6 +17,7 @@ mod queues;
 mod replies;
 mod reply_cache;
 mod requests;
+mod service;
 mod session;
 mod text;
 mod timer;
@@ -27,15 +27,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use daemon::{Daemon, Handle, StartError};
+use daemon::{Daemon, Handle, Protocols, StartError};
 use storage::Fsync;
 
 pub use error::Error;
 pub use queues::Limits;
 
-use connection::Connections;
 use datagram::Datagrams;
 use queues::Queues;
+use service::QueueService;
 use timer::Timer;
 
 /// How a server is set up.
@@ -115,12 +115,17 @@ impl Server {
         });
         let timer = Timer::start(&queues).map_err(StartError::Thread)?;
         let (ip, port) = (config.ip, config.port);
-        let connections = Arc::new(Connections::new(Arc::clone(&queues)));
+        let service = Arc::new(QueueService::new(Arc::clone(&queues)));
+        let protocols = Protocols {
+            frames: Some(Arc::clone(&service) as _),
+            text: Some(service),
+            http: None,
+        };
         let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues), config.udp_text));
         let local_addr = match config.transport {
-            Transport::Tcp => daemon.listen(ip, port, "", connections)?,
+            Transport::Tcp => daemon.listen(ip, port, "", protocols)?,
             Transport::Udp => daemon.listen_udp(ip, port, datagrams)?,
-            Transport::Both => daemon.listen_both(ip, port, connections, datagrams)?,
+            Transport::Both => daemon.listen_both(ip, port, protocols, datagrams)?,
         };
         Ok(Self {
             daemon,

@@ -153,6 +153,12 @@ impl Drop for LongBody {
     }
 }
 
+impl AsRef<[u8]> for LongBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Deref for LongBody {
     type Target = [u8];
 

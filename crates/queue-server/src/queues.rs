@@ -443,6 +443,12 @@ impl Queues {
         waited.fold(Ok(()), Result::and).map(|()| count)
     }
 
+    /// Whether the server is shutting down.
+    pub(crate) fn is_stopping(&self) -> bool {
+        let asked = self.shared.is_stopping.get();
+        asked.is_some_and(|is_stopping| is_stopping())
+    }
+
     /// Has the outcome of a change told to `act`, by the journal's thread when it is committed, or at
     /// once if it is known.
     pub(crate) fn on_complete(

@@ -5,24 +5,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use daemon::{Connection, DEFERRED_BYTES_MAX, Waited, Wakeup};
-use proto::ErrorCode;
-use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, Request};
+use daemon::{Connection, FrameSession, Next, SharedBytes, Waited, Wakeup};
+use proto::frame::{FrameError, Message as _};
+use proto::queue::{Delivery, QueueName, Request};
 
 use crate::error::QueueError;
-use crate::memory::{LongBody, Room};
+use crate::memory::Room;
 use crate::message::Reserved;
 use crate::queues::{Operation, Outcome, Pending, Queues, Wake};
 use crate::replies;
 use crate::requests::{self, Requester, millis};
-
-/// How many replies may wait for the disk, and how many bytes the messages of those may have, before
-/// a connection waits too.
-const WAITING_MAX: usize = 256;
-const WAITING_BYTES_MAX: usize = 1 << 20;
-
-/// A message of so many bytes may be handed out by another thread, which cannot wait for the peer.
-const DEFERRED_BODY_BYTES_MAX: usize = DEFERRED_BYTES_MAX - FIELD_BYTES_MAX;
 
 /// How many requests of a connection that arrived together are acted on under one lock, and how many
 /// bytes their messages may have.
@@ -35,13 +27,10 @@ impl Wake for Wakeup {
     }
 }
 
-/// One connection's requests. Dropping it waits for its changes, and requeues what it has reserved.
+/// One connection's requests. Dropping it requeues what it has reserved.
 pub(crate) struct Session<'q> {
     queues: &'q Queues,
-    pub(crate) reserved: VecDeque<Reserved>,
-    pending: VecDeque<Pending>,
-    /// How many bytes the messages in `pending` have that were sent, or are handed out.
-    pending_bytes: usize,
+    reserved: VecDeque<Reserved>,
     /// Operations on one queue that have arrived together, and were not acted on yet.
     batch: VecDeque<Operation>,
     batch_queue: String,
@@ -50,12 +39,53 @@ pub(crate) struct Session<'q> {
     /// Their outcomes; kept for its room.
     outcomes: Vec<Result<Pending, QueueError>>,
     /// What a long frame takes while it is read, and a long reply while it is gathered.
-    pub(crate) room: Room,
-    /// Whether a message is among the replies that were not sent yet.
-    has_delivered: bool,
-    wakeup: Option<Arc<Wakeup>>,
-    /// Whether the client was told that the server is shutting down.
-    pub(crate) is_told_of_stop: bool,
+    room: Room,
+    /// What follows the present request.
+    next: Next,
+}
+
+impl FrameSession for Session<'_> {
+    fn handle(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        connection: &mut Connection,
+    ) -> io::Result<Next> {
+        match Request::decode(kind, payload) {
+            Ok(request) => self.act(&request, connection)?,
+            Err(error) => self.refuse(&error.into(), connection)?,
+        }
+        // An eviction would count as an attempt that failed.
+        connection.set_evictable(self.reserved.is_empty());
+        Ok(self.next)
+    }
+
+    fn refuse(&mut self, error: &FrameError, connection: &mut Connection) -> io::Result<()> {
+        self.act_on_all(connection)?;
+        match error {
+            FrameError::NoRoom => self.fail(&self.queues.memory().full(), connection),
+            error => replies::put_error(error.code(), &error.to_string(), connection.output()),
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: usize) -> bool {
+        self.room.grow_to(bytes)
+    }
+
+    fn release(&mut self) {
+        self.room.clear();
+    }
+
+    fn before_wait(&mut self, connection: &mut Connection) -> io::Result<()> {
+        self.act_on_all(connection)
+    }
+
+    fn stopping(&mut self, connection: &mut Connection) -> io::Result<()> {
+        // Whatever the client asks from now on is not done, and this tells it so.
+        self.fail(&QueueError::ShuttingDown, connection);
+        Ok(())
+    }
 }
 
 impl<'q> Session<'q> {
@@ -63,57 +93,64 @@ impl<'q> Session<'q> {
         Self {
             queues,
             reserved: VecDeque::new(),
-            pending: VecDeque::new(),
-            pending_bytes: 0,
             batch: VecDeque::new(),
             batch_queue: String::new(),
             batch_bytes: 0,
             outcomes: Vec::new(),
             room: Room::new(queues.memory()),
-            has_delivered: false,
-            wakeup: None,
-            is_told_of_stop: false,
+            next: Next::Request,
         }
     }
 
-    /// Acts on a request. Replies are given in the order of the requests, now or by
-    /// [`Session::flush`].
-    pub(crate) fn act(&mut self, request: Request, connection: &mut Connection) -> io::Result<()> {
-        log::debug!("{}", requests::shown(&request));
-        if let Some((queue, operation)) = requests::batchable(self.queues, &request) {
+    /// Acts on a request. Its reply follows those to the requests before it.
+    fn act(&mut self, request: &Request, connection: &mut Connection) -> io::Result<()> {
+        log::debug!("{}", requests::shown(request));
+        if let Some((queue, operation)) = requests::batchable(self.queues, request) {
             return self.put_off(queue, operation, connection);
         }
         self.act_on_all(connection)?;
-        if requests::sees_all(&request) {
-            self.flush(connection)?;
+        if requests::sees_all(request) {
+            connection.wait_for_replies()?;
         }
-        let applied = match request {
+        let (applied, sent_bytes) = match *request {
             Request::Receive {
                 queue,
                 wait_millis,
                 delivery,
-            } => self.receive(&request, queue, millis(wait_millis), delivery, connection)?,
-            Request::Send { body, .. } => {
-                self.pending_bytes += body.len();
-                self.apply(&request)
+            } => {
+                let received =
+                    self.receive(request, queue, millis(wait_millis), delivery, connection)?;
+                (received, 0)
             }
-            _ => self.apply(&request),
+            Request::Send { body, .. } => (self.apply(request), body.len()),
+            _ => (self.apply(request), 0),
         };
         match applied {
-            Ok(Pending::Done(outcome)) => {
-                self.flush(connection)?;
-                self.reply(Ok(outcome), connection)?;
-            }
-            Ok(pending) => {
-                self.pending_bytes += pending.body_bytes();
-                self.pending.push_back(pending);
-            }
-            Err(error) => self.fail(&error, connection)?,
+            Ok(Pending::Done(outcome)) => self.reply(Ok(outcome), connection),
+            Ok(pending) => self.reply_later(pending, sent_bytes, connection),
+            Err(error) => self.reply(Err(error), connection),
         }
-        let is_much = self.pending.len() >= WAITING_MAX || self.pending_bytes >= WAITING_BYTES_MAX;
-        if is_much {
-            self.flush(connection)?;
+    }
+
+    /// Leaves the reply to the thread that commits the change.
+    fn reply_later(
+        &self,
+        pending: Pending,
+        sent_bytes: usize,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let body_bytes = pending.body_bytes();
+        let reply = connection.pending_reply(sent_bytes + body_bytes)?;
+        if body_bytes > 0 {
+            // The message leaves its queue.
+            connection.must_arrive();
         }
+        self.queues.on_complete(pending, move |result| {
+            let mut out = Vec::new();
+            replies::put(result.as_ref(), &mut out);
+            let long = result.ok().as_ref().and_then(replies::long_body);
+            reply.complete_with(out, long.map(|long| long as SharedBytes));
+        });
         Ok(())
     }
 
@@ -144,7 +181,7 @@ impl<'q> Session<'q> {
     }
 
     /// Acts on all that was put off, and sends the replies when they are many bytes.
-    pub(crate) fn act_on_all(&mut self, connection: &mut Connection) -> io::Result<()> {
+    fn act_on_all(&mut self, connection: &mut Connection) -> io::Result<()> {
         while !self.batch.is_empty() {
             let Ok(queue) = QueueName::new(&self.batch_queue) else {
                 return Ok(());
@@ -158,7 +195,6 @@ impl<'q> Session<'q> {
                 self.reply(outcome, connection)?;
             }
             self.outcomes = outcomes;
-            self.see_to_arrival(connection);
             connection.flush_if_large()?;
         }
         Ok(())
@@ -177,26 +213,18 @@ impl<'q> Session<'q> {
         let long = replies::long_body(&outcome);
         match outcome {
             Outcome::Reserved(reserved) => self.reserved.push_back(reserved),
-            Outcome::Delivered(_) => self.has_delivered = true,
+            // The message is no longer in its queue.
+            Outcome::Delivered(_) => connection.must_arrive(),
             Outcome::Stored(_)
             | Outcome::Empty
             | Outcome::Done(_)
             | Outcome::Peeked(_)
             | Outcome::Stats(_) => {}
         }
-        self.send_long(long, connection)
-    }
-
-    fn send_long(
-        &mut self,
-        long: Option<Arc<LongBody>>,
-        connection: &mut Connection,
-    ) -> io::Result<()> {
-        let Some(long) = long else {
-            return Ok(());
-        };
-        self.see_to_arrival(connection);
-        connection.send_behind(&long)
+        match long {
+            Some(long) => connection.send_behind(&long),
+            None => Ok(()),
+        }
     }
 
     /// Takes the oldest message, and waits for one if there is none.
@@ -214,16 +242,12 @@ impl<'q> Session<'q> {
             return Ok(Err(cannot_wait(&error)));
         }
         let mut received = self.apply(request);
-        if is_nothing(&received) && !self.pending.is_empty() {
-            // What this connection has sent or requeued before, it must be able to receive.
-            self.flush(connection)?;
+        // What this connection has sent or requeued before, it must be able to receive.
+        if is_nothing(&received) && connection.wait_for_replies()? {
             received = self.apply(request);
         }
         if is_nothing(&received) && !wait.is_zero() {
             received = self.wait_for(request, queue, wait, connection)?;
-        }
-        if let Ok(Pending::Submitted(..)) = received {
-            self.has_delivered = true;
         }
         Ok(received)
     }
@@ -240,7 +264,8 @@ impl<'q> Session<'q> {
         connection: &mut Connection,
     ) -> io::Result<Result<Pending, QueueError>> {
         let deadline = Instant::now() + wait;
-        let wakeup = match self.wakeup(connection) {
+        let counted = connection.become_waiter();
+        let wakeup = match counted.and_then(|()| connection.wakeup()) {
             Ok(wakeup) => wakeup,
             Err(error) => return Ok(Err(cannot_wait(&error))),
         };
@@ -250,14 +275,14 @@ impl<'q> Session<'q> {
                 Err(error) => return Ok(Err(error)),
             };
             let waited = match waiter {
-                Some(_) => connection.wait(&wakeup, deadline)?,
+                Some(_) => connection.wait(deadline)?,
                 None => Waited::Woken,
             };
             match waited {
                 Waited::Woken => {}
                 Waited::TimedOut => return Ok(self.apply(request)),
                 Waited::Stopping => {
-                    self.is_told_of_stop = true;
+                    self.next = Next::Close;
                     return Ok(Err(QueueError::ShuttingDown));
                 }
                 Waited::HungUp => return Err(io::ErrorKind::ConnectionAborted.into()),
@@ -269,82 +294,9 @@ impl<'q> Session<'q> {
         }
     }
 
-    fn wakeup(&mut self, connection: &mut Connection) -> io::Result<Arc<Wakeup>> {
-        let wakeup = match self.wakeup.take() {
-            Some(wakeup) => wakeup,
-            None => Arc::new(connection.wakeup()?),
-        };
-        self.wakeup = Some(Arc::clone(&wakeup));
-        Ok(wakeup)
-    }
-
-    /// Waits for the disk, and gives every reply that was not given yet.
-    fn flush(&mut self, connection: &mut Connection) -> io::Result<()> {
-        self.act_on_all(connection)?;
-        while let Some(pending) = self.pending.pop_front() {
-            let outcome = self.queues.wait(pending);
-            self.reply(outcome, connection)?;
-            self.see_to_arrival(connection);
-            connection.flush_if_large()?;
-        }
-        self.pending_bytes = 0;
-        Ok(())
-    }
-
-    /// Keeps a connection from being evicted before it has sent a message that is no longer in its
-    /// queue.
-    pub(crate) fn see_to_arrival(&mut self, connection: &mut Connection) {
-        if std::mem::take(&mut self.has_delivered) {
-            connection.must_arrive();
-        }
-    }
-
-    pub(crate) fn settle_or_defer(&mut self, connection: &mut Connection) -> io::Result<()> {
-        self.act_on_all(connection)?;
-        let is_short = self.pending_bytes <= DEFERRED_BODY_BYTES_MAX;
-        let deferred = match self.pending.len() == 1 && is_short {
-            true => connection.try_defer(),
-            false => None,
-        };
-        let Some(deferred) = deferred else {
-            return self.flush(connection);
-        };
-        if let Some(pending) = self.pending.pop_front() {
-            self.queues.on_complete(pending, move |outcome| {
-                let mut out = Vec::new();
-                replies::put(outcome.as_ref(), &mut out);
-                deferred.reply(&out);
-            });
-        }
-        self.pending_bytes = 0;
-        Ok(())
-    }
-
-    /// Requeues what the client has reserved when the server stops.
-    pub(crate) fn requeue_at_stop(&mut self) {
-        for reserved in self.reserved.drain(..) {
-            self.queues.requeue_at_stop(reserved);
-        }
-    }
-
     /// Says why a request was not done, behind the replies to those before it.
-    pub(crate) fn fail(
-        &mut self,
-        error: &QueueError,
-        connection: &mut Connection,
-    ) -> io::Result<()> {
-        self.refuse(replies::code(error), &error.to_string(), connection)
-    }
-
-    pub(crate) fn refuse(
-        &mut self,
-        code: ErrorCode,
-        sentence: &str,
-        connection: &mut Connection,
-    ) -> io::Result<()> {
-        self.flush(connection)?;
-        replies::put_error(code, sentence, connection.output());
-        Ok(())
+    fn fail(&self, error: &QueueError, connection: &mut Connection) {
+        replies::put(Err(error), connection.output());
     }
 }
 
@@ -352,13 +304,12 @@ impl Drop for Session<'_> {
     fn drop(&mut self) {
         // What was not acted on yet is not acted on any more: nobody would be told.
         self.batch.clear();
-        for pending in self.pending.drain(..) {
-            if let Err(error) = self.queues.wait(pending) {
-                log::debug!("Not done, and nobody is told: {error}");
-            }
-        }
         for reserved in self.reserved.drain(..) {
-            self.queues.requeue(reserved);
+            // When the server stops, that is no attempt that failed.
+            match self.queues.is_stopping() {
+                true => self.queues.requeue_at_stop(reserved),
+                false => self.queues.requeue(reserved),
+            }
         }
     }
 }

@@ -4,8 +4,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use daemon::DEFERRED_CONNECTIONS_MIN;
-
 use super::PATIENCE;
 
 /// A connection that gives up in time.
@@ -18,12 +16,10 @@ pub fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A number of idle connections with which the thread that writes to the disk sends a server's replies.
+/// Idle connections, so that the one under test is not alone.
 #[track_caller]
 pub fn crowd(addr: SocketAddr) -> Vec<TcpStream> {
-    (0..DEFERRED_CONNECTIONS_MIN)
-        .map(|_| connect(addr))
-        .collect()
+    (0..32).map(|_| connect(addr)).collect()
 }
 
 /// Sends bytes, ends our half, and reads all that comes back. A reset counts as the end.

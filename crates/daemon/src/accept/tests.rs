@@ -1,17 +1,20 @@
 //! Accepting, turning away, and that one connection's trouble is not another's.
 
+use std::io;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::*;
 use crate::eviction::State;
+use crate::frames::{self, FrameHandler, FrameSession};
+use crate::text::TextHandler;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Echoes what it gets, and says which first byte it has seen of whom it turns away.
+/// Echoes what it gets.
 struct Echo;
 
-impl Service for Echo {
+impl TextHandler for Echo {
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
         while connection.next_request(None)?.is_some() {
             let bytes = connection.buffered().to_vec();
@@ -21,30 +24,55 @@ impl Service for Echo {
         Ok(())
     }
 
-    fn busy_reply(&self, first_byte: Option<u8>) -> Vec<u8> {
-        format!("busy {first_byte:?}").into_bytes()
+    fn busy_reply(&self) -> Vec<u8> {
+        b"busy".to_vec()
     }
 }
 
-/// A server of one port, with room for so many, and a way to get in.
+/// Frames that nobody sends.
+struct NoFrames;
+
+impl FrameHandler for NoFrames {
+    fn session(&self, _peer: SocketAddr) -> Box<dyn FrameSession + '_> {
+        unreachable!("no frame is sent")
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        0
+    }
+
+    fn frame_wait(&self) -> Duration {
+        PATIENCE
+    }
+}
+
+/// A port for text alone.
+fn text(handler: impl TextHandler) -> Arc<Protocols> {
+    Arc::new(Protocols {
+        text: Some(Arc::new(handler)),
+        ..Protocols::default()
+    })
+}
+
+/// A server of one port, with room for this many, and a way to get in.
 struct Server {
     registry: Arc<Registry>,
-    service: Arc<dyn Service>,
+    protocols: Arc<Protocols>,
     listener: TcpListener,
 }
 
 impl Server {
     fn new(connections_max: usize) -> Self {
-        Self::serving(connections_max, |_| Arc::new(Echo))
+        Self::serving(connections_max, |_| text(Echo))
     }
 
     fn serving(
         connections_max: usize,
-        service: impl FnOnce(&Arc<Registry>) -> Arc<dyn Service>,
+        protocols: impl FnOnce(&Arc<Registry>) -> Arc<Protocols>,
     ) -> Self {
         let registry = Registry::new(connections_max);
         Self {
-            service: service(&registry),
+            protocols: protocols(&registry),
             registry,
             listener: crate::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap(),
         }
@@ -59,7 +87,7 @@ impl Server {
         if !sent.is_empty() {
             stream.peek(&mut [0]).unwrap();
         }
-        self.registry.admit(stream, peer, &self.service);
+        self.registry.admit(stream, peer, &self.protocols);
         client
     }
 
@@ -81,11 +109,18 @@ fn read_all(mut client: TcpStream) -> String {
 
 #[test]
 fn whoever_is_turned_away_is_answered_by_what_it_sent_first() {
-    let server = Server::new(1);
+    let server = Server::serving(1, |_| {
+        Arc::new(Protocols {
+            frames: Some(Arc::new(NoFrames)),
+            text: Some(Arc::new(Echo)),
+            http: None,
+        })
+    });
     let _place = server.fill();
-    for (sent, want) in [("x", "busy Some(120)"), ("", "busy None")] {
+    let frame = String::from_utf8(frames::busy_reply()).unwrap();
+    for (sent, want) in [("x", "busy"), ("", "busy"), ("\0", &*frame)] {
         let client = server.admit(sent.as_bytes());
-        assert_eq!(read_all(client), want);
+        assert_eq!(read_all(client), want, "{sent:?}");
     }
 }
 
@@ -97,9 +132,9 @@ fn a_flood_is_turned_away_without_a_thread_for_each() {
     // None of those has gone, so nobody waits for what this one sends.
     let mut at_once = server.admit(b"");
     at_once.set_nonblocking(true).unwrap();
-    at_once.read_exact(&mut [0; 9]).unwrap();
+    at_once.read_exact(&mut [0; 4]).unwrap();
     for client in patient {
-        assert_eq!(read_all(client), "busy None");
+        assert_eq!(read_all(client), "busy");
     }
     // Then there is room again.
     drop(place);
@@ -111,12 +146,12 @@ fn a_flood_is_turned_away_without_a_thread_for_each() {
 fn who_waits_for_the_connections_to_end_has_the_service_alone() {
     /// Tells, when the last that serves with it has gone, how many connections still count.
     struct Watched(Arc<Registry>, std::sync::mpsc::Sender<usize>);
-    impl Service for Watched {
+    impl TextHandler for Watched {
         fn serve(&self, connection: &mut Connection) -> io::Result<()> {
             Echo.serve(connection)
         }
 
-        fn busy_reply(&self, _: Option<u8>) -> Vec<u8> {
+        fn busy_reply(&self) -> Vec<u8> {
             Vec::new()
         }
     }
@@ -128,7 +163,7 @@ fn who_waits_for_the_connections_to_end_has_the_service_alone() {
     let (gone, open) = std::sync::mpsc::channel();
     let start = || {
         let gone = gone.clone();
-        Server::serving(1, |registry| Arc::new(Watched(Arc::clone(registry), gone)))
+        Server::serving(1, |registry| text(Watched(Arc::clone(registry), gone)))
     };
     let server = start();
     let client = server.admit(b"hello");
@@ -182,12 +217,12 @@ fn what_is_wrong_with_one_connection_does_not_stop_the_listener() {
 #[test]
 fn a_connection_that_ends_first_is_read_to_its_end() {
     struct Refuse;
-    impl Service for Refuse {
+    impl TextHandler for Refuse {
         fn serve(&self, connection: &mut Connection) -> io::Result<()> {
             connection.next_request(None)?;
             connection.write_all(b"no")
         }
-        fn busy_reply(&self, _first_byte: Option<u8>) -> Vec<u8> {
+        fn busy_reply(&self) -> Vec<u8> {
             Vec::new()
         }
     }
@@ -196,7 +231,7 @@ fn a_connection_that_ends_first_is_read_to_its_end() {
     let (stream, peer) = server.listener.accept().unwrap();
     let registration = server.registry.register(stream, peer).unwrap();
     thread::scope(|scope| {
-        scope.spawn(|| super::serve(registration, Arc::new(Refuse)));
+        scope.spawn(|| super::serve(registration, text(Refuse)));
         // Far more than a socket takes: were it not read, the reply would be lost to a reset.
         for _ in 0..100 {
             client.write_all(&[0; 1 << 16]).unwrap();

@@ -1,120 +1,178 @@
 //! Whole connections over loopback.
 
-use std::io::{BufRead, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use rustix::net::{SendFlags, send};
+use rustix::net::send;
 
-use super::output::{OUTPUT_BYTES, WRITE_STALL_BYTES, WriteRate};
 use super::*;
-use crate::accept::WRITE_STALL;
-use crate::eviction::State;
+use crate::pending_reply::SharedBytes;
 use crate::registry::Registry;
 
-/// Connections that are served, enough for replies to be left to other threads; and their peers.
-fn registered() -> (Vec<Registration>, Vec<TcpStream>) {
+/// The only connection there may be, and its peer.
+fn registered() -> (Registration, TcpStream) {
+    let (stream, peer) = connected();
+    let from = peer.local_addr().unwrap();
+    (Registry::new(1).register(stream, from).unwrap(), peer)
+}
+
+fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let registry = Registry::new(100);
-    let one = |_| {
-        let peer = TcpStream::connect(addr).unwrap();
-        let (stream, from) = listener.accept().unwrap();
-        (registry.register(stream, from).unwrap(), peer)
-    };
-    (0..DEFERRED_CONNECTIONS_MIN).map(one).unzip()
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().unwrap().0, peer)
+}
+
+impl Connection<'_> {
+    /// Reads a request of one byte.
+    #[track_caller]
+    fn ask(&mut self, peer: &mut TcpStream, request: u8) {
+        peer.write_all(&[request]).unwrap();
+        assert_eq!(self.next_request(None).unwrap(), Some(request));
+        self.consume(1);
+    }
+
+    #[track_caller]
+    fn pending(&mut self) -> PendingReply {
+        self.pending_reply(0).unwrap()
+    }
+}
+
+/// Waits until a connection is at something.
+fn wait_until(is_there: impl Fn() -> bool) {
+    while !is_there() {
+        thread::yield_now();
+    }
 }
 
 #[test]
-fn a_reply_is_sent_by_another_thread_if_nothing_is_in_its_way() {
-    let (registered, mut peers) = registered();
-    let mut connection = Connection::new(&registered[0]);
-    let deferred = connection.try_defer().expect("nothing is in its way");
+fn a_reply_is_sent_by_another_thread_while_its_own_waits() {
+    let (registered, mut peer) = registered();
+    let mut connection = Connection::new(&registered);
+    connection.ask(&mut peer, b'1');
+    let pending = connection.pending();
     let mut read = [0; 5];
     thread::scope(|scope| {
-        scope.spawn(|| deferred.reply(b"first"));
-        peers[0].read_exact(&mut read).unwrap();
+        let next = scope.spawn(|| connection.next_request(None));
+        pending.complete(b"first".to_vec());
+        peer.read_exact(&mut read).unwrap();
         assert_eq!(&read, b"first");
-        // The next one waits for it, whenever its request comes.
-        peers[0].write_all(b"next").unwrap();
-        assert_eq!(connection.next_request(None).unwrap(), Some(b'n'));
+        peer.write_all(b"next").unwrap();
+        assert_eq!(next.join().unwrap().unwrap(), Some(b'n'));
     });
-    // Something of the next request has arrived.
-    assert!(connection.try_defer().is_none());
-    connection.consume(4);
-    connection
-        .write_all(b"something is to be sent before")
-        .unwrap();
-    assert!(connection.try_defer().is_none());
+}
+
+#[test]
+fn replies_come_in_the_order_of_the_requests_whoever_knows_them_first() {
+    for owner_waits in [true, false] {
+        let (registered, mut peer) = registered();
+        let mut connection = Connection::new(&registered);
+        connection.write_all(b"1").unwrap();
+        let second = connection.pending();
+        let third = connection.pending();
+        connection.write_all(b"4").unwrap();
+        let mut read = [0; 4];
+        thread::scope(|scope| {
+            third.complete(b"3".to_vec());
+            if owner_waits {
+                let owner = scope.spawn(|| connection.next_request(None));
+                // What is before the first that is open is sent already.
+                peer.read_exact(&mut read[..1]).unwrap();
+                second.complete(b"2".to_vec());
+                peer.read_exact(&mut read[1..]).unwrap();
+                peer.write_all(b"x").unwrap();
+                owner.join().unwrap().unwrap();
+            } else {
+                scope.spawn(|| second.complete(b"2".to_vec()));
+                connection.flush().unwrap();
+                peer.read_exact(&mut read).unwrap();
+            }
+        });
+        assert_eq!(&read, b"1234");
+    }
 }
 
 #[test]
 fn a_reply_for_which_there_is_no_room_is_sent_by_its_own_thread() {
-    let (registered, mut peers) = registered();
-    let mut connection = Connection::new(&registered[0]);
-    let mut filled = 0;
-    while let Ok(sent) = send(connection.stream(), &[0; 10_000], SendFlags::DONTWAIT) {
-        filled += sent;
+    let body: SharedBytes = Arc::new(vec![b'b'; 10_000]);
+    for body in [None, Some(body)] {
+        let (registered, mut peer) = registered();
+        let mut connection = Connection::new(&registered);
+        connection.ask(&mut peer, b'1');
+        let stream = &registered.entry.stream;
+        let mut filled = 0;
+        while let Ok(sent) = send(stream, &[0; 10_000], SendFlags::DONTWAIT) {
+            filled += sent;
+        }
+        let body_bytes = body.as_ref().map_or(0, |body| (**body).as_ref().len());
+        let pending = connection.pending();
+        let mut read = vec![0; filled + 4 + body_bytes];
+        thread::scope(|scope| {
+            let next = scope.spawn(|| connection.next_request(None));
+            pending.complete_with(b"last".to_vec(), body);
+            peer.read_exact(&mut read).unwrap();
+            peer.write_all(b"x").unwrap();
+            assert_eq!(next.join().unwrap().unwrap(), Some(b'x'));
+        });
+        assert!(read[filled..].starts_with(b"last"));
+        assert!(read[filled + 4..].iter().all(|byte| *byte == b'b'));
     }
-    assert!(connection.try_defer().is_none());
-    let deferred = connection.defer();
-    let mut read = Vec::new();
-    thread::scope(|scope| {
-        scope.spawn(|| deferred.reply(b"last"));
-        scope.spawn(|| peers[0].read_to_end(&mut read).unwrap());
-        connection.finish().unwrap();
-        registered[0].entry.abort();
-    });
-    assert_eq!(read.len(), filled + 4);
-    assert!(read.ends_with(b"last"));
 }
 
 #[test]
 fn replies_to_a_long_pipeline_are_sent_when_they_are_many() {
     const REPLY_BYTES: usize = 4096;
-    let (registered, mut peers) = registered();
-    let mut connection = Connection::new(&registered[0]);
+    let (registered, mut peer) = registered();
+    let mut connection = Connection::new(&registered);
     let replies = OUTPUT_BYTES / REPLY_BYTES;
-    peers[0].write_all(&vec![b'x'; replies + 1]).unwrap();
+    peer.write_all(&vec![b'x'; replies + 1]).unwrap();
     for _ in 0..replies {
         assert_eq!(connection.next_request(None).unwrap(), Some(b'x'));
         connection.consume(1);
-        connection.defer().reply(&[0; REPLY_BYTES]);
+        connection.pending().complete(vec![0; REPLY_BYTES]);
     }
     // There is one more request, but all these replies are there already.
     assert_eq!(connection.next_request(None).unwrap(), Some(b'x'));
-    peers[0].read_exact(&mut [0; OUTPUT_BYTES]).unwrap();
+    peer.read_exact(&mut [0; OUTPUT_BYTES]).unwrap();
 }
 
 #[test]
 fn a_reply_that_is_never_given_ends_the_connection() {
-    let (registered, mut peers) = registered();
-    let mut connection = Connection::new(&registered[0]);
-    drop(connection.defer());
-    assert_eq!(peers[0].read(&mut [0]).unwrap(), 0);
-    let ended = connection.next_request(None).unwrap_err();
-    assert_eq!(ended.kind(), io::ErrorKind::ConnectionAborted);
+    for owner_waits in [true, false] {
+        let (registered, mut peer) = registered();
+        let mut connection = Connection::new(&registered);
+        connection.ask(&mut peer, b'1');
+        let pending = connection.pending();
+        let ended = thread::scope(|scope| {
+            let next = scope.spawn(|| match owner_waits {
+                true => connection.next_request(None).map(drop),
+                false => connection.fill_buf().map(drop),
+            });
+            drop(pending);
+            next.join().unwrap().unwrap_err()
+        });
+        assert_eq!(ended.kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    }
 }
 
 #[test]
 fn a_connection_with_a_reply_outstanding_is_not_idle() {
     for is_evictable in [true, false] {
-        let (registered, mut peers) = registered();
-        let mut connection = Connection::new(&registered[0]);
-        let state = || registered[0].entry.eviction.state();
-        peers[0].write_all(b"one").unwrap();
-        assert_eq!(connection.next_request(None).unwrap(), Some(b'o'));
-        connection.consume(3);
+        let (registered, mut peer) = registered();
+        let mut connection = Connection::new(&registered);
+        let state = || registered.entry.eviction.state();
+        connection.ask(&mut peer, b'1');
         connection.set_evictable(is_evictable);
-        let deferred = connection.try_defer().expect("nothing is in its way");
+        let pending = connection.pending();
         thread::scope(|scope| {
             let next = scope.spawn(|| connection.next_request(None));
             assert_eq!(state(), State::Busy);
-            deferred.reply(b"reply");
+            pending.complete(b"reply".to_vec());
+            peer.read_exact(&mut [0; 5]).unwrap();
+            wait_until(|| state() != State::Busy);
             assert_eq!(matches!(state(), State::Resting(_)), is_evictable);
             assert_eq!(state() == State::Kept, !is_evictable);
-            peers[0].read_exact(&mut [0; 5]).unwrap();
-            peers[0].write_all(b"two").unwrap();
+            peer.write_all(b"two").unwrap();
             assert_eq!(next.join().unwrap().unwrap(), Some(b't'));
             assert_eq!(state(), State::Busy);
         });
@@ -122,31 +180,63 @@ fn a_connection_with_a_reply_outstanding_is_not_idle() {
 }
 
 #[test]
+fn a_connection_whose_replies_were_sent_by_another_thread_can_be_evicted() {
+    let (registered, mut peer) = registered();
+    let (registry, entry) = (&registered.registry, &registered.entry);
+    let mut connection = Connection::new(&registered);
+    connection.ask(&mut peer, b'1');
+    let pending = connection.pending();
+    thread::scope(|scope| {
+        let next = scope.spawn(|| connection.next_request(None));
+        pending.complete(b"reply".to_vec());
+        wait_until(|| matches!(entry.eviction.state(), State::Resting(_)));
+        let newcomer = registry.register(connected().0, entry.peer);
+        assert!(newcomer.is_ok(), "there is room for it");
+        let error = next.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    });
+    let mut read = Vec::new();
+    peer.read_to_end(&mut read).unwrap();
+    assert_eq!(read, b"reply");
+}
+
+#[test]
 fn a_reply_that_comes_when_the_server_stops_is_the_last() {
-    let (registered, mut peers) = registered();
-    let (registry, entry) = (&registered[0].registry, &registered[0].entry);
-    let mut connection = Connection::new(&registered[0]);
-    peers[0].write_all(b"one").unwrap();
-    assert_eq!(connection.next_request(None).unwrap(), Some(b'o'));
-    connection.consume(3);
-    let deferred = connection.try_defer().expect("nothing is in its way");
+    let (registered, mut peer) = registered();
+    let (registry, entry) = (&registered.registry, &registered.entry);
+    let mut connection = Connection::new(&registered);
+    connection.ask(&mut peer, b'1');
+    let pending = connection.pending();
     thread::scope(|scope| {
         let next = scope.spawn(|| connection.next_request(None));
         registry.stop();
         entry.end_wait();
         assert_eq!(entry.eviction.state(), State::Busy);
-        deferred.reply(b"reply");
+        pending.complete(b"reply".to_vec());
         assert_eq!(next.join().unwrap().unwrap(), None);
-        peers[0].read_exact(&mut [0; 5]).unwrap();
+        peer.read_exact(&mut [0; 5]).unwrap();
+    });
+}
+
+#[test]
+fn what_is_pending_is_bounded() {
+    let (registered, mut peer) = registered();
+    let mut connection = Connection::new(&registered);
+    let first = connection.pending_reply(usize::MAX / 2).unwrap();
+    thread::scope(|scope| {
+        let owner = scope.spawn(|| connection.pending_reply(1));
+        first.complete(b"first".to_vec());
+        peer.read_exact(&mut [0; 5]).unwrap();
+        owner.join().unwrap().unwrap().complete(Vec::new());
     });
 }
 
 #[test]
 fn whoever_was_evicted_gets_nothing_done() {
-    let (registered, mut peers) = registered();
-    let entry = &registered[0].entry;
-    let mut connection = Connection::new(&registered[0]);
-    peers[0].write_all(b"half a message").unwrap();
+    let (registered, mut peer) = registered();
+    let entry = &registered.entry;
+    let mut connection = Connection::new(&registered);
+    peer.write_all(b"half a message").unwrap();
     assert_eq!(connection.next_request(None).unwrap(), Some(b'h'));
     connection.consume(14);
     thread::scope(|scope| {
@@ -165,9 +255,9 @@ fn whoever_was_evicted_gets_nothing_done() {
 
 #[test]
 fn what_must_arrive_is_not_cut_short() {
-    let (registered, mut peers) = registered();
-    let state = || registered[0].entry.eviction.state();
-    let mut connection = Connection::new(&registered[0]);
+    let (registered, mut peer) = registered();
+    let state = || registered.entry.eviction.state();
+    let mut connection = Connection::new(&registered);
     for must_arrive in [true, false] {
         let large = vec![b'x'; 16 << 20];
         connection.output().extend_from_slice(&large);
@@ -177,7 +267,7 @@ fn what_must_arrive_is_not_cut_short() {
         thread::scope(|scope| {
             let sent = scope.spawn(|| connection.flush());
             // It waits for a peer that does not read.
-            peers[0].read_exact(&mut [0]).unwrap();
+            peer.read_exact(&mut [0]).unwrap();
             if !must_arrive {
                 while !matches!(state(), State::Slow(_)) {
                     thread::yield_now();
@@ -186,24 +276,9 @@ fn what_must_arrive_is_not_cut_short() {
             let mut rest = vec![0; large.len() - 1];
             for piece in rest.chunks_mut(1 << 20) {
                 assert!(!must_arrive || state() == State::Kept, "{:?}", state());
-                peers[0].read_exact(piece).unwrap();
+                peer.read_exact(piece).unwrap();
             }
             sent.join().unwrap().unwrap();
         });
     }
-}
-
-#[test]
-fn a_peer_that_takes_too_little_for_too_long_is_given_up() {
-    let rate = |bytes: u64, ago: Duration| WriteRate {
-        since: Instant::now() - ago,
-        bytes,
-    };
-    rate(0, Duration::ZERO).note(1).unwrap();
-    rate(WRITE_STALL_BYTES, WRITE_STALL).note(1).unwrap();
-    let slow = rate(WRITE_STALL_BYTES / 2, WRITE_STALL).note(1);
-    assert_eq!(slow.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    let mut steady = rate(WRITE_STALL_BYTES, WRITE_STALL);
-    steady.note(1).unwrap();
-    steady.note(1).expect("the next 30 s have only begun");
 }

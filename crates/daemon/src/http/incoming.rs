@@ -7,7 +7,8 @@ use proto::http::response::{self, Field};
 use proto::http::{Body, BodyLength, RequestHead, Status, body};
 
 use super::RequestBody;
-use crate::{AbortHandle, Connection, Deadline};
+use crate::connection::{AbortHandle, Connection};
+use crate::input::Deadline;
 
 /// A body's sender may be silent this long, unless the service says otherwise...
 pub const BODY_STALL: Duration = Duration::from_secs(10);

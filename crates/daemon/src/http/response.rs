@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proto::http::Status;
 use proto::http::response::{self, CHUNK_END, Field, LAST_CHUNK, Persistence};
 
-use crate::Connection;
+use crate::connection::Connection;
 
 /// A reply.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::thread;
 use super::*;
 use crate::accept::serve;
 use crate::lock;
+use crate::protocol::Protocols;
 use crate::registry::Registry;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,7 +22,7 @@ struct Answers {
     replied: Mutex<Vec<(u16, u64)>>,
 }
 
-impl Handler for Answers {
+impl HttpHandler for Answers {
     fn handle(
         &self,
         _peer: SocketAddr,
@@ -48,8 +49,8 @@ impl Handler for Answers {
                 body: Content::Stream(Stream::new(Letters("a!"))),
                 ..text("")
             }),
-            "/later" => Handled::Later(Box::new(move |replier| {
-                thread::spawn(move || replier.reply(&text("later")));
+            "/later" => Handled::Later(Box::new(move |pending| {
+                thread::spawn(move || pending.complete(&text("later")));
             })),
             "/dropped" => Handled::Later(Box::new(drop)),
             "/stop" => {
@@ -90,21 +91,27 @@ impl Pieces for Letters {
     }
 }
 
-/// A service that answers for the host `h`.
-fn http() -> Arc<Http<Answers>> {
-    Arc::new(Http {
-        handler: Answers::default(),
-        hosts: Hosts::new(vec!["h".to_owned()]),
-    })
+fn http() -> Arc<Answers> {
+    Arc::default()
+}
+
+/// A port where it answers for the host `h`.
+fn port(handler: Arc<Answers>) -> Protocols {
+    let hosts = Hosts::new(vec!["h".to_owned()]);
+    Protocols {
+        http: Some(Http { handler, hosts }),
+        ..Protocols::default()
+    }
 }
 
 /// A connection that is served until it ends; what the client sends, and all that it gets.
-fn talk(registry: &Arc<Registry>, http: Arc<Http<Answers>>, sent: &str) -> String {
+fn talk(registry: &Arc<Registry>, http: Arc<Answers>, sent: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, peer) = listener.accept().unwrap();
     let registration = registry.register(stream, peer).unwrap();
-    let served = thread::spawn(move || serve(registration, http));
+    let protocols = Arc::new(port(http));
+    let served = thread::spawn(move || serve(registration, protocols));
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(sent.as_bytes()).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -257,14 +264,14 @@ fn a_head_has_no_body_but_its_length() {
     let http = http();
     let got = talk(&Registry::new(10), Arc::clone(&http), &head);
     assert!(got.contains("Content-Length: 2\r\n"), "{got}");
-    assert_eq!(*lock(&http.handler.replied), [(200, 0)]);
+    assert_eq!(*lock(&http.replied), [(200, 0)]);
 }
 
 #[test]
 fn a_stopping_server_ends_each_connection_after_its_reply() {
     let registry = Registry::new(10);
     let http = http();
-    http.handler.server.set(Arc::clone(&registry)).unwrap();
+    http.server.set(Arc::clone(&registry)).unwrap();
     let sent = get("/a") + &get("/stop") + &get("/a");
     let got = talk(&registry, Arc::clone(&http), &sent);
     assert_eq!(in_short(&got, false), ["200 /a", "200 close stopping"]);
@@ -288,7 +295,7 @@ fn what_happens_to_one_connection_happens_to_it_alone() {
 
 #[test]
 fn whoever_is_turned_away_is_told_in_http() {
-    let busy = http().busy_reply(None);
+    let busy = port(http()).busy_reply(None);
     let busy = in_short(str::from_utf8(&busy).unwrap(), false);
     assert_eq!(busy.len(), 1);
     assert!(
@@ -302,7 +309,7 @@ fn every_reply_is_logged_as_it_was_sent() {
     let http = http();
     let sent = get("/four") + &get("/none") + "nonsense\r\n\r\n";
     talk(&Registry::new(10), Arc::clone(&http), &sent);
-    let replied = lock(&http.handler.replied);
+    let replied = lock(&http.replied);
     assert_eq!(replied[..2], [(200, 5), (204, 0)]);
     assert_eq!((replied.len(), replied[2].0), (3, 400));
 }

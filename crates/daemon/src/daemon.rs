@@ -1,0 +1,246 @@
+//! A server: its ports, its threads, and its life from the first connection to the last.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use crate::datagrams::DatagramService;
+use crate::descriptors::{descriptors_allowed, descriptors_needed};
+use crate::error::StartError;
+use crate::listen::{self, Listening, Socket};
+use crate::protocol::Protocols;
+use crate::registry::Registry;
+use crate::threads::{self, Job};
+
+/// How long requests in flight may continue once a server was told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How many connections may be accepted and wait for their threads, on all ports together, if there
+/// are descriptors to spare.
+const ACCEPTED_MAX: usize = 4096;
+
+/// How many may do so on each port in any case, out of the reserved descriptors.
+const ACCEPTED_MIN: usize = 16;
+
+/// A server's sockets and its connections.
+#[must_use = "a daemon listens, but serves nobody until it runs"]
+pub struct Daemon {
+    registry: Arc<Registry>,
+    listeners: Vec<Listening>,
+    idle_exit: Option<Duration>,
+    /// What other machines can do with it.
+    exposure: String,
+    /// How many descriptors are allowed beyond those that are needed.
+    descriptors_spare: usize,
+}
+
+/// Stops a running [`Daemon`] from any thread.
+#[derive(Clone)]
+pub struct Handle(Arc<Registry>);
+
+impl Handle {
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.0.is_stopping()
+    }
+
+    /// Lets requests in flight finish, closes everything else, and makes [`Daemon::run`] return.
+    /// Returns whether this was the first call.
+    pub fn stop(&self) -> bool {
+        self.0.stop()
+    }
+
+    /// The connections open at the moment.
+    pub fn open_connections(&self) -> usize {
+        self.0.open()
+    }
+}
+
+impl Daemon {
+    /// A server that keeps up to `connections_max` connections open at once. `exposure` says who can
+    /// do what with it, in half a sentence: the warning when other machines can reach it.
+    ///
+    /// # Errors
+    /// If the system does not allow as many descriptors as these may need.
+    pub fn new(connections_max: usize, exposure: impl Into<String>) -> Result<Self, StartError> {
+        let allowed = descriptors_allowed();
+        let needed = descriptors_needed(connections_max);
+        if allowed < needed {
+            return Err(StartError::Descriptors {
+                allowed,
+                needed,
+                connections: connections_max,
+            });
+        }
+        Ok(Self {
+            registry: Registry::new(connections_max),
+            listeners: Vec::new(),
+            idle_exit: None,
+            exposure: exposure.into(),
+            descriptors_spare: allowed - needed,
+        })
+    }
+
+    /// Makes [`Daemon::run`] return by itself when no request was made for so long.
+    pub fn exit_when_idle(&mut self, idle: Duration) {
+        self.registry.watch_requests();
+        self.idle_exit = Some(idle);
+    }
+
+    /// Listens on a TCP port; 0 is any free one. Returns the address with the port. In the log, `note`
+    /// tells the port from the server's others.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub fn listen(
+        &mut self,
+        ip: IpAddr,
+        port: u16,
+        note: &'static str,
+        protocols: Protocols,
+    ) -> Result<SocketAddr, StartError> {
+        self.add(ip, port, note, |address| {
+            let listener = listen::tcp(address)?;
+            let local = listener.local_addr()?;
+            Ok((local, Socket::Tcp(Arc::new(listener), Arc::new(protocols))))
+        })
+    }
+
+    /// Receives on a UDP port; 0 is any free one. Returns the address taken.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub fn listen_udp(
+        &mut self,
+        ip: IpAddr,
+        port: u16,
+        service: Arc<dyn DatagramService>,
+    ) -> Result<SocketAddr, StartError> {
+        self.add(ip, port, "", |address| {
+            let socket = UdpSocket::bind(address)?;
+            let local = socket.local_addr()?;
+            Ok((local, Socket::Udp(Arc::new(socket), service)))
+        })
+    }
+
+    fn add(
+        &mut self,
+        ip: IpAddr,
+        port: u16,
+        note: &'static str,
+        bind: impl FnOnce(SocketAddr) -> io::Result<(SocketAddr, Socket)>,
+    ) -> Result<SocketAddr, StartError> {
+        let address = SocketAddr::new(ip, port);
+        let bound = bind(address).map_err(|source| StartError::Bind { address, source })?;
+        let (address, socket) = bound;
+        self.listeners.push(Listening {
+            address,
+            note,
+            socket,
+        });
+        Ok(address)
+    }
+
+    /// Listens on a TCP port and receives on the UDP port of the same number; 0 is a number that
+    /// is free for both. Returns the address taken.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub fn listen_both(
+        &mut self,
+        ip: IpAddr,
+        port: u16,
+        protocols: Protocols,
+        udp: Arc<dyn DatagramService>,
+    ) -> Result<SocketAddr, StartError> {
+        /// How often to look for a number that is free for both.
+        const TRIES: usize = 20;
+        let mut tries = if port == 0 { TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let address = self.listen(ip, port, "", protocols.clone())?;
+            match self.listen_udp(ip, address.port(), Arc::clone(&udp)) {
+                Err(_) if tries > 0 => drop(self.listeners.pop()),
+                other => return other,
+            }
+        }
+    }
+
+    /// Stops this daemon from elsewhere.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.registry))
+    }
+
+    /// Serves until [`Handle::stop`] is called or the server was idle for too long; then waits for
+    /// the requests in flight, 10 s at most. That it has started is logged when it is so.
+    ///
+    /// # Errors
+    /// If a thread cannot be started. Then nobody was served.
+    pub fn run(self) -> Result<(), StartError> {
+        let jobs = self
+            .listeners
+            .iter()
+            .flat_map(|listening| self.jobs(listening));
+        let threads = threads::start_all(jobs.collect()).map_err(StartError::Thread)?;
+        self.log_start();
+        self.registry.wait_until_stopped(self.idle_exit);
+        log::info!("Shutting down server");
+        for listening in &self.listeners {
+            listening.socket.wake();
+        }
+        threads::join_all(threads);
+        // From now on, who connects is refused.
+        drop(self.listeners);
+        self.registry.close_all(GRACE);
+        Ok(())
+    }
+
+    /// What serves a socket.
+    fn jobs(&self, listening: &Listening) -> Vec<Job> {
+        let registry = Arc::clone(&self.registry);
+        let port = listening.address.port();
+        match &listening.socket {
+            Socket::Tcp(listener, protocols) => {
+                let (listener, protocols) = (Arc::clone(listener), Arc::clone(protocols));
+                let spare = self.descriptors_spare.min(ACCEPTED_MAX) / self.listeners.len();
+                let (accepted, admitted) = sync_channel(spare.max(ACCEPTED_MIN));
+                let admitting = Arc::clone(&registry);
+                let admit = move || admitting.admit_all(&admitted, &protocols);
+                let accept = move || registry.accept_all(&listener, &accepted);
+                let name = format!("tcp {port}");
+                vec![(name.clone(), Box::new(admit)), (name, Box::new(accept))]
+            }
+            Socket::Udp(socket, service) => {
+                let (socket, service) = (Arc::clone(socket), Arc::clone(service));
+                let receive = move || registry.receive_all(&socket, &*service);
+                vec![(format!("udp {port}"), Box::new(receive))]
+            }
+        }
+    }
+
+    fn log_start(&self) {
+        let mut logged = None;
+        for Listening { address, note, .. } in &self.listeners {
+            // The same port over TCP and UDP is one.
+            if logged.replace(address) == Some(address) {
+                continue;
+            }
+            if !address.ip().is_loopback() {
+                let exposure = &self.exposure;
+                log::warn!("{address} can be reached from other machines: {exposure}");
+            }
+            let ends = self.idle_exit.map(|idle| {
+                let secs = idle.as_secs_f64();
+                format!("ends after {secs}s without a request")
+            });
+            let notes = [*note, ends.as_deref().unwrap_or_default()];
+            let notes: Vec<_> = notes.into_iter().filter(|note| !note.is_empty()).collect();
+            match notes.join(", ").as_str() {
+                "" => log::info!("Server started on {address}"),
+                notes => log::info!("Server started on {address} ({notes})"),
+            }
+        }
+    }
+}

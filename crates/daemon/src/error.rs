@@ -1,0 +1,57 @@
+//! Why a server could not start.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::descriptors::connections_within;
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system allows fewer descriptors than the server may need.
+    #[error(
+        "{connections} connections (--max-connections) need {needed} descriptors (ulimit -n), and \
+         {allowed} are allowed{}", enough_for(*.allowed)
+    )]
+    Descriptors {
+        /// How many it allows.
+        allowed: usize,
+        /// How many are needed.
+        needed: usize,
+        /// For how many connections.
+        connections: usize,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    /// The signal handler could not be set.
+    #[error("cannot handle signals")]
+    Signals(#[source] io::Error),
+}
+
+impl StartError {
+    /// Whether it is the network that keeps the server from starting, and not its own machine.
+    pub fn is_of_network(&self) -> bool {
+        match self {
+            Self::Bind { .. } => true,
+            Self::Descriptors { .. } | Self::Thread(_) | Self::Signals(_) => false,
+        }
+    }
+}
+
+/// What would be right.
+fn enough_for(allowed: usize) -> String {
+    match connections_within(allowed) {
+        0 => String::new(),
+        connections => format!(", enough for --max-connections {connections}"),
+    }
+}

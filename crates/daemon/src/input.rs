@@ -1,0 +1,154 @@
+//! What a connection reads: a buffer that grows for a peer that sends a lot, and how long a read may
+//! take.
+
+use std::io;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::net::{RecvFlags, recv};
+
+use crate::stream::{PeerStream, retry};
+
+/// The size of the buffer of a connection that asks little, in bytes.
+pub(crate) const BUFFER_BYTES_MIN: usize = 4 * 1024;
+
+/// The size of the buffer of a connection that sends as fast as it can, in bytes. It grows when a
+/// read fills it.
+pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// How long reading may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// As long as the peer is there, which TCP's keepalive watches over.
+    None,
+    /// This long for each read: the peer may be slow, but not silent.
+    Stall(Duration),
+    /// This long from the first wait on, however many reads it takes.
+    Within(Duration),
+    /// Up to this moment, however many reads it takes.
+    At(Instant),
+    /// This long for each read, and up to this moment for all of them.
+    StallUntil(Duration, Instant),
+}
+
+/// What a read waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The next request. That the connection waits is known already.
+    ForRequest,
+    /// More of the present one.
+    WithinRequest,
+}
+
+/// The bytes that have arrived and are not consumed.
+pub(crate) struct Input {
+    /// What was read last is `bytes[consumed..filled]`.
+    bytes: Vec<u8>,
+    filled: usize,
+    consumed: usize,
+    deadline: Deadline,
+    /// The read timeout that the socket has now, so that the same one is not set again.
+    read_timeout: Option<Duration>,
+    /// Whether the peer has ended its half of the connection.
+    has_ended: bool,
+}
+
+impl Input {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            filled: 0,
+            consumed: 0,
+            deadline: Deadline::None,
+            read_timeout: None,
+            has_ended: false,
+        }
+    }
+
+    pub(crate) fn buffered(&self) -> &[u8] {
+        &self.bytes[self.consumed..self.filled]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.consumed == self.filled
+    }
+
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.consumed += bytes;
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    pub(crate) fn set_deadline(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
+    /// Frees what only a busy connection needs.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_empty() && self.bytes.len() > BUFFER_BYTES_MIN {
+            (self.consumed, self.filled) = (0, 0);
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Replaces the consumed input by one read. At the end of the stream it stays empty.
+    pub(crate) fn refill(&mut self, stream: &mut PeerStream, wait: Wait) -> io::Result<()> {
+        let size = match self.bytes.len() {
+            0 => BUFFER_BYTES_MIN,
+            // It was full, so there will be more.
+            size if self.filled == size => (size * 4).min(INPUT_BYTES_MAX),
+            size => size,
+        };
+        (self.consumed, self.filled) = (0, 0);
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.resize(size, 0);
+        let read = self.receive(stream, &mut bytes, wait);
+        self.bytes = bytes;
+        self.filled = read?;
+        Ok(())
+    }
+
+    /// One read from the peer, before the deadline.
+    pub(crate) fn receive(
+        &mut self,
+        stream: &mut PeerStream,
+        out: &mut [u8],
+        wait: Wait,
+    ) -> io::Result<usize> {
+        self.set_timeout(stream.tcp())?;
+        let receive = |stream: &TcpStream| Ok(recv(stream, &mut *out, RecvFlags::empty())?.1);
+        let read = match wait {
+            Wait::ForRequest => retry(stream.tcp(), receive),
+            Wait::WithinRequest => stream.wait_for_peer(false, receive),
+        }?;
+        if read == 0 && stream.registration().entry.is_aborted() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.has_ended |= read == 0;
+        Ok(read)
+    }
+
+    /// Has the next read end with the deadline.
+    fn set_timeout(&mut self, stream: &TcpStream) -> io::Result<()> {
+        if let Deadline::Within(wait) = self.deadline {
+            self.deadline = Deadline::At(Instant::now() + wait);
+        }
+        let until = |moment: Instant| moment.saturating_duration_since(Instant::now());
+        let timeout = match self.deadline {
+            Deadline::None => None,
+            Deadline::Stall(wait) | Deadline::Within(wait) => Some(wait),
+            Deadline::At(moment) => Some(until(moment)),
+            Deadline::StallUntil(stall, moment) => Some(until(moment).min(stall)),
+        };
+        if timeout == Some(Duration::ZERO) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if timeout != self.read_timeout {
+            stream.set_read_timeout(timeout)?;
+            self.read_timeout = timeout;
+        }
+        Ok(())
+    }
+}

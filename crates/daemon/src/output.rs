@@ -1,0 +1,213 @@
+//! What a connection writes: gathered, and sent when it is a lot or before the next wait. The peer
+//! has a least rate at which it must read.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+use rustix::fs::sendfile;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+
+use crate::input::BUFFER_BYTES_MIN;
+use crate::listen::WRITE_STALL;
+use crate::stream::PeerStream;
+
+/// Output is sent when this many bytes have gathered, even while there is more input. On loopback a
+/// segment holds nearly 64 KiB, and each send leaves a rest that is a segment of its own, and hardly
+/// cheaper than a full one.
+pub(crate) const OUTPUT_BYTES: usize = 128 * 1024;
+
+/// How much room for output is kept while a connection is busy, in bytes: what was gathered before it
+/// was a lot, and one reply more.
+const OUTPUT_KEPT_BYTES: usize = 2 * OUTPUT_BYTES;
+
+/// What a peer must read of a reply within [`WRITE_STALL`], in bytes: 1 KiB a second.
+const WRITE_STALL_BYTES: u64 = 1024 * WRITE_STALL.as_secs();
+
+/// A file is sent in pieces of at most this many bytes.
+const FILE_PIECE_BYTES: u64 = 256 * 1024;
+
+/// The replies that are gathered and not sent yet.
+#[derive(Default)]
+pub(crate) struct Output {
+    pub(crate) bytes: Vec<u8>,
+    /// Whether the connection must not be evicted until all replies are sent.
+    must_arrive: bool,
+}
+
+impl Output {
+    pub(crate) fn is_large(&self) -> bool {
+        self.bytes.len() >= OUTPUT_BYTES
+    }
+
+    /// Sets whether the connection must not be evicted until all replies are sent.
+    pub(crate) fn set_must_arrive(&mut self, must_arrive: bool) {
+        self.must_arrive = must_arrive;
+    }
+
+    /// Frees what only a busy connection needs.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes.shrink_to(BUFFER_BYTES_MIN);
+    }
+
+    /// Sends what has been gathered.
+    ///
+    /// # Errors
+    /// Those of the stream; [`io::ErrorKind::TimedOut`] if the peer reads too little.
+    pub(crate) fn send(&mut self, stream: &mut PeerStream, flags: SendFlags) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        let mut gathered = std::mem::take(&mut self.bytes);
+        let sent = self.send_all(stream, &gathered, flags);
+        gathered.clear();
+        gathered.shrink_to(OUTPUT_KEPT_BYTES);
+        self.bytes = gathered;
+        sent
+    }
+
+    /// Sends what has been gathered, then these bytes, which are not copied.
+    ///
+    /// # Errors
+    /// As [`Output::send`].
+    pub(crate) fn send_behind(&mut self, stream: &mut PeerStream, bytes: &[u8]) -> io::Result<()> {
+        self.send(stream, SendFlags::MORE)?;
+        self.send_all(stream, bytes, SendFlags::empty())
+    }
+
+    /// Sends what has been gathered, then `bytes` bytes of `file` from `start`. Returns how many
+    /// there were; less if the file ended early.
+    ///
+    /// # Errors
+    /// As [`Output::send`], and those of the file.
+    pub(crate) fn send_file(
+        &mut self,
+        stream: &mut PeerStream,
+        file: &File,
+        start: u64,
+        bytes: u64,
+    ) -> io::Result<u64> {
+        let more = match bytes {
+            0 => SendFlags::empty(),
+            // The head and the start of the file leave together.
+            _ => SendFlags::MORE,
+        };
+        self.send(stream, more)?;
+        stream.restart_count();
+        let mut at = start;
+        let end = start.saturating_add(bytes);
+        let mut rate = WriteRate::default();
+        while at < end {
+            let piece = (end - at).min(FILE_PIECE_BYTES);
+            let sent = stream.wait_for_peer(false, |stream| {
+                match sendfile(stream, file, Some(&mut at), piece as usize) {
+                    // Not every file system has it.
+                    Err(Errno::INVAL | Errno::NOSYS) => {
+                        let sent = copy_piece(stream, file, at, piece)?;
+                        at += sent as u64;
+                        Ok(sent)
+                    }
+                    other => Ok(other?),
+                }
+            })?;
+            if sent == 0 {
+                break;
+            }
+            rate.note(sent)?;
+        }
+        Ok(at - start)
+    }
+
+    fn send_all(
+        &mut self,
+        stream: &mut PeerStream,
+        bytes: &[u8],
+        flags: SendFlags,
+    ) -> io::Result<()> {
+        let flags = flags | SendFlags::NOSIGNAL;
+        // Nearly always there is room for all of it.
+        let sent = send(stream.tcp(), bytes, flags | SendFlags::DONTWAIT);
+        let mut rest = &bytes[sent.unwrap_or(0)..];
+        if rest.is_empty() {
+            return Ok(());
+        }
+        stream.restart_count();
+        let mut rate = WriteRate::default();
+        while !rest.is_empty() {
+            let send_rest = |stream: &TcpStream| Ok(send(stream, rest, flags)?);
+            let sent = stream.wait_for_peer(self.must_arrive, send_rest)?;
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            rest = &rest[sent..];
+            if !rest.is_empty() {
+                rate.note(sent)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How fast a peer reads a reply.
+struct WriteRate {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Default for WriteRate {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+}
+
+impl WriteRate {
+    /// Notes what the peer has read.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] if it was less than [`WRITE_STALL_BYTES`] in [`WRITE_STALL`].
+    fn note(&mut self, bytes: usize) -> io::Result<()> {
+        self.bytes += bytes as u64;
+        if self.since.elapsed() >= WRITE_STALL {
+            if self.bytes < WRITE_STALL_BYTES {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            *self = Self::default();
+        }
+        Ok(())
+    }
+}
+
+/// Copies the next piece of a file to the peer by way of a buffer.
+fn copy_piece(mut stream: &TcpStream, file: &File, at: u64, bytes: u64) -> io::Result<usize> {
+    let mut piece = vec![0; bytes as usize];
+    let read = file.read_at(&mut piece, at)?;
+    stream.write(&piece[..read])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_takes_too_little_for_too_long_is_given_up() {
+        let rate = |bytes: u64, ago: Duration| WriteRate {
+            since: Instant::now() - ago,
+            bytes,
+        };
+        rate(0, Duration::ZERO).note(1).unwrap();
+        rate(WRITE_STALL_BYTES, WRITE_STALL).note(1).unwrap();
+        let slow = rate(WRITE_STALL_BYTES / 2, WRITE_STALL).note(1);
+        assert_eq!(slow.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let mut steady = rate(WRITE_STALL_BYTES, WRITE_STALL);
+        steady.note(1).unwrap();
+        steady.note(1).expect("the next 30 s have only begun");
+    }
+}

@@ -1,0 +1,173 @@
+//! A reply that another thread completes: the one that commits to the disk, say.
+//!
+//! A thread that waits for a commit only to send a few bytes would be woken for that, and then sleep
+//! again until the next request. So a connection's thread, the owner, does not wait. It takes a
+//! [`PendingReply`], hands it to the thread that commits, and waits for the next request at once. What
+//! keeps the replies in order is a queue of slots, one for each reply:
+//!
+//! ```text
+//!  requests:        SEND        SEND        PEEK        SEND
+//!                     │           │           │           │
+//!               ┌─────▼─────┬─────▼─────┬─────▼─────┬─────▼─────┐
+//!  slots:       │ completed │   open    │ completed │   open    │ ◀─ the owner adds at this end
+//!               └───────────┴─────▲─────┴───────────┴─────▲─────┘
+//!                                 └────── complete() ─────┘
+//!                                   by the thread that commits
+//!
+//!  When no slot is open any more:
+//!
+//!    the owner waits for a request ──▶ the completing thread sends all of it, as much as fits
+//!                                      without waiting; if a rest remains, it wakes the owner
+//!    the owner waits for replies ────▶ it wakes the owner, which sends them
+//!    the owner is busy ──────────────▶ the owner sends them before it next waits
+//! ```
+//!
+//! The owner waits in poll(2), for its socket and its [`Wakeup`] alike. A slot that is open waits for a
+//! commit, and so does each one behind it: a completed reply is kept back for at most one more commit.
+//!
+//! On a stream that only its owner may touch, an encrypted one, the completing thread would never
+//! send; it would always wake the owner.
+
+use std::sync::{Arc, Mutex};
+
+use rustix::net::{SendFlags, send};
+
+use crate::eviction::State;
+use crate::lock;
+use crate::registry::{Entry, Registry};
+use crate::wakeup::Wakeup;
+
+mod slots;
+
+pub use slots::SharedBytes;
+pub(crate) use slots::{Completed, Pending};
+use slots::{Duty, Owner, Slots};
+
+/// A reply that is owed to a peer. Dropping it without completing it aborts the connection.
+#[must_use = "the peer waits for its reply"]
+pub struct PendingReply {
+    replies: Arc<Replies>,
+    /// The number of its slot; `None` once it is completed.
+    slot: Option<u64>,
+}
+
+impl PendingReply {
+    /// Completes the reply. This never waits for the peer.
+    pub fn complete(self, bytes: Vec<u8>) {
+        self.complete_with(bytes, None);
+    }
+
+    /// Completes the reply with a body that is sent behind `bytes`, by the owner, without a copy.
+    pub fn complete_with(mut self, bytes: Vec<u8>, body: Option<SharedBytes>) {
+        if let Some(slot) = self.slot.take() {
+            self.replies.complete(slot, Completed { bytes, body });
+        }
+    }
+
+    /// Whether the server is shutting down, so that this should be the connection's last reply.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.replies.registry.is_stopping()
+    }
+}
+
+impl Drop for PendingReply {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.replies.entry.abort();
+            self.replies.complete(slot, Completed::default());
+        }
+    }
+}
+
+/// The replies of one connection, as its owner and the completing threads share them.
+pub(crate) struct Replies {
+    registry: Arc<Registry>,
+    entry: Arc<Entry>,
+    /// Wakes the owner.
+    wakeup: Arc<Wakeup>,
+    slots: Mutex<Slots>,
+}
+
+impl Replies {
+    pub(crate) fn new(registry: &Arc<Registry>, entry: &Arc<Entry>, wakeup: Arc<Wakeup>) -> Self {
+        Self {
+            registry: Arc::clone(registry),
+            entry: Arc::clone(entry),
+            wakeup,
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Adds a slot behind what is in `output`. `bytes` is about what it keeps in memory until it is
+    /// sent. `None` if there are too many already.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        output: &mut Vec<u8>,
+        bytes: usize,
+    ) -> Option<PendingReply> {
+        let slot = lock(&self.slots).open(output, bytes)?;
+        Some(PendingReply {
+            slot: Some(slot),
+            replies: Arc::clone(self),
+        })
+    }
+
+    /// Adds what is in `output` behind the slots, if there are any, and takes the completed replies up
+    /// to the first that is open.
+    pub(crate) fn take_completed(&self, output: &mut Vec<u8>) -> Vec<Completed> {
+        let mut slots = lock(&self.slots);
+        slots.add_behind(output);
+        slots.take_completed()
+    }
+
+    /// Whether many bytes can be sent.
+    pub(crate) fn has_much_completed(&self, bytes: usize) -> bool {
+        lock(&self.slots).has_much_completed(bytes)
+    }
+
+    /// Says that the owner is about to wait for a request, unless there is something to be sent, or
+    /// nothing is open. Adds what is in `output` behind the slots, if there are any.
+    pub(crate) fn begin_request_wait(&self, is_evictable: bool, output: &mut Vec<u8>) -> Pending {
+        let mut slots = lock(&self.slots);
+        slots.add_behind(output);
+        slots.begin_wait(Owner::WaitsForRequest { is_evictable })
+    }
+
+    /// Says that the owner is about to wait for all replies, unless nothing is open.
+    pub(crate) fn begin_reply_wait(&self) -> Pending {
+        lock(&self.slots).begin_wait(Owner::WaitsForReplies)
+    }
+
+    /// Says that the owner does not wait any more.
+    pub(crate) fn end_wait(&self) {
+        lock(&self.slots).end_wait();
+    }
+
+    fn complete(&self, slot: u64, reply: Completed) {
+        let mut slots = lock(&self.slots);
+        match slots.complete(slot, reply) {
+            Duty::None => {}
+            Duty::Wake => self.wakeup.wake(),
+            Duty::Send { is_evictable } => self.send(&mut slots, is_evictable),
+        }
+    }
+
+    /// Sends all replies, as much as fits. If that is all, the connection waits for a request, and for
+    /// nothing else.
+    fn send(&self, slots: &mut Slots, is_evictable: bool) {
+        let gathered = slots.gather();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        // The owner meets the error, if there is one.
+        let sent = send(&self.entry.stream, &gathered, flags).unwrap_or(0);
+        if sent < gathered.len() {
+            slots.put_back(gathered[sent..].to_vec());
+            return self.wakeup.wake();
+        }
+        let state = State::resting(is_evictable, self.registry.millis());
+        self.entry.eviction.set(state);
+        // The thread that stops the server has passed over a connection that was not idle.
+        if self.registry.is_stopping() {
+            self.entry.end_wait();
+        }
+    }
+}

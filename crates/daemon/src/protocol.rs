@@ -1,0 +1,98 @@
+//! Which protocol a connection speaks: its first byte decides.
+//!
+//! | first byte | protocol |
+//! |---|---|
+//! | 0 | frames, where the port offers them |
+//! | 0x16, and then 3 if there is a second byte | a TLS handshake: closed at once, with a line in the log |
+//! | anything else | what else the port offers: text, or HTTP |
+//!
+//! Text never begins with NUL, so frames and text can share a port. To look takes one byte, so no
+//! client waits for a server that waits for more.
+
+use std::io;
+use std::sync::Arc;
+
+use proto::frame;
+
+use crate::connection::Connection;
+use crate::frames::{self, FrameHandler};
+use crate::http::Http;
+use crate::text::TextHandler;
+
+/// How the first record of a TLS connection begins (RFC 8446 section 5.1): with its type.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The first half of the version behind it, in all versions there are.
+const TLS_MAJOR: u8 = 3;
+
+/// What a connection at the limit is told.
+pub(crate) const BUSY: &str = "the server has as many connections as it accepts; try again later";
+
+/// The protocols of one port, at least one. Text and HTTP are not told apart on one port yet.
+#[derive(Clone, Default)]
+pub struct Protocols {
+    /// Messages in frames.
+    pub frames: Option<Arc<dyn FrameHandler>>,
+    /// HTTP.
+    pub http: Option<Http>,
+    /// A text protocol.
+    pub text: Option<Arc<dyn TextHandler>>,
+}
+
+impl From<Http> for Protocols {
+    fn from(http: Http) -> Self {
+        Self {
+            http: Some(http),
+            ..Self::default()
+        }
+    }
+}
+
+impl Protocols {
+    /// Serves a connection until it ends.
+    pub(crate) fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+        let open = connection.open_connections();
+        let idle = self.http.as_ref().map(|http| http.idle_timeout(open));
+        let Some(first) = connection.first_byte(idle)? else {
+            return Ok(());
+        };
+        // Nothing that is spoken here begins so, and a client that wants TLS would wait for an answer.
+        if let [TLS_HANDSHAKE] | [TLS_HANDSHAKE, TLS_MAJOR, ..] = connection.buffered() {
+            log::warn!("A TLS handshake, which is not spoken on this port; closing the connection");
+            return Ok(());
+        }
+        match self {
+            Self {
+                frames: Some(handler),
+                ..
+            } if first == frame::FIRST_BYTE => frames::serve(&**handler, connection),
+            Self {
+                text: Some(handler),
+                ..
+            } => handler.serve(connection),
+            Self {
+                http: Some(http), ..
+            } => http.serve(connection),
+            Self {
+                frames: Some(handler),
+                ..
+            } => frames::serve(&**handler, connection),
+            Self {
+                frames: None,
+                http: None,
+                text: None,
+            } => Ok(()),
+        }
+    }
+
+    /// What to answer a connection over the limit, by the first byte it sent (`None` if it sent
+    /// nothing yet).
+    pub(crate) fn busy_reply(&self, first: Option<u8>) -> Vec<u8> {
+        if self.frames.is_some() && first == Some(frame::FIRST_BYTE) {
+            return frames::busy_reply();
+        }
+        let text = self.text.as_ref().map(|text| text.busy_reply());
+        let http = || self.http.as_ref().map(Http::busy_reply);
+        text.or_else(http).unwrap_or_else(frames::busy_reply)
+    }
+}
