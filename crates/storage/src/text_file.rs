@@ -237,10 +237,11 @@ impl TextFile {
                 let synced = sync_folder(&real_path);
                 synced.map_err(|cause| file.cannot("sync the folder of", &cause))?;
             }
-            // If it was moved since, all of the new contents were.
-            if !file.is_in_place()? {
-                file.wait_for_reopen()?;
+            if file.is_in_place()? {
+                return Ok(());
             }
+            // It was moved since, with all of the new contents.
+            file.wait_for_reopen()?;
             file.check_in_place()
         })
     }
