@@ -60,7 +60,14 @@ pub enum Command {
     /// Measure.
     Measure(Measure),
     /// Be the bare responder.
-    Respond(Respond),
+    Respond {
+        /// The port to listen on.
+        port: u16,
+        /// The file that holds the reply.
+        reply: PathBuf,
+        /// What follows each request's head, in bytes.
+        body_bytes: usize,
+    },
 }
 
 /// How to measure.
@@ -80,17 +87,6 @@ pub struct Measure {
     pub dir: Option<PathBuf>,
 }
 
-/// What the bare responder does.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Respond {
-    /// The port to listen on.
-    pub port: u16,
-    /// The file that holds the reply.
-    pub reply: PathBuf,
-    /// What follows each request's head, in bytes.
-    pub body_bytes: usize,
-}
-
 const OPTIONS: &[Opt] = &[
     Opt::flag("--quick"),
     Opt::value("--only"),
@@ -104,7 +100,7 @@ fn command(args: &mut Args) -> Result<Command, UsageError> {
     let Args { words, options } = args;
     if words.peek().is_some_and(|word| word == "respond") {
         words.next_word();
-        return respond(words).map(Command::Respond);
+        return respond(words);
     }
     let only = options.raw("--only").unwrap_or_default();
     Ok(Command::Measure(Measure {
@@ -117,9 +113,9 @@ fn command(args: &mut Args) -> Result<Command, UsageError> {
     }))
 }
 
-fn respond(words: &mut Words) -> Result<Respond, UsageError> {
+fn respond(words: &mut Words) -> Result<Command, UsageError> {
     let missing = UsageError::Missing("PORT");
-    Ok(Respond {
+    Ok(Command::Respond {
         port: words.port("PORT")?.ok_or(missing)?,
         reply: words.required("FILE")?.into(),
         body_bytes: number("BODY_BYTES", &words.required("BODY_BYTES")?, 0..=1_000_000)?,
@@ -150,15 +146,12 @@ mod tests {
         };
         let got = parse(&["--quick", "--only", "Queue in", "--rounds", "7"]);
         assert_eq!(got, Ok(Command::Measure(want)));
-        let want = Respond {
+        let want = Command::Respond {
             port: 80,
             reply: "f".into(),
             body_bytes: 48,
         };
-        assert_eq!(
-            parse(&["respond", "80", "f", "48"]),
-            Ok(Command::Respond(want))
-        );
+        assert_eq!(parse(&["respond", "80", "f", "48"]), Ok(want));
     }
 
     #[test]

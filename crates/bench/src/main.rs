@@ -41,9 +41,13 @@ use table::{Measured, Verdict};
 fn main() -> ExitCode {
     args::APP.main(|command| match command {
         Command::Measure(measure) => run(&measure),
-        Command::Respond(respond) => {
-            let reply = fs::read(&respond.reply).map_err(Error::io("read the reply"))?;
-            floors::respond(respond.port, reply, respond.body_bytes)
+        Command::Respond {
+            port,
+            reply,
+            body_bytes,
+        } => {
+            let reply = fs::read(reply).map_err(Error::io("read the reply"))?;
+            floors::respond(port, reply, body_bytes)
         }
     })
 }

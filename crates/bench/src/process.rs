@@ -31,19 +31,11 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The exit code when a signal ends the run, as a shell would have it for SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// What must not outlive the bench.
-static LEFT_BEHIND: Mutex<LeftBehind> = Mutex::new(LeftBehind {
-    groups: Vec::new(),
-    folder: None,
-});
+/// The process groups of the servers that run.
+static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-struct LeftBehind {
-    groups: Vec<Pid>,
-    folder: Option<PathBuf>,
-}
-
-fn left_behind() -> MutexGuard<'static, LeftBehind> {
-    LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner)
+fn groups() -> MutexGuard<'static, Vec<Pid>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// On SIGINT, SIGTERM or SIGHUP: kills all servers, removes `folder`, and ends the bench.
@@ -51,21 +43,19 @@ fn left_behind() -> MutexGuard<'static, LeftBehind> {
 /// # Errors
 /// If the handlers cannot be set.
 pub fn clean_up_on_signals(folder: &Path) -> Result<(), Error> {
-    left_behind().folder = Some(folder.to_owned());
+    let folder = folder.to_owned();
     let mut signals =
         Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::io("handle signals"))?;
     let wait = move || {
         if signals.forever().next().is_none() {
             return;
         }
-        // Keeps the lock, so that nothing new is started.
-        let left_behind = left_behind();
-        for group in &left_behind.groups {
+        // Keeps the lock, so that no server is started.
+        let groups = groups();
+        for group in &*groups {
             let _ = kill_process_group(*group, Signal::KILL);
         }
-        if let Some(folder) = &left_behind.folder {
-            let _ = fs::remove_dir_all(folder);
-        }
+        let _ = fs::remove_dir_all(folder);
         process::exit(EXIT_INTERRUPTED);
     };
     let thread = thread::Builder::new().name("signals".to_owned());
@@ -197,11 +187,11 @@ impl Process {
         command.args(filled).current_dir(dir).stdin(input);
         command.stdout(output).stderr(errors).env_remove("RUST_LOG");
         command.process_group(0);
-        let mut left_behind = left_behind();
+        let mut groups = groups();
         let child = command.spawn().map_err(failed())?;
         let pid = Pid::from_child(&child);
-        left_behind.groups.push(pid);
-        drop(left_behind);
+        groups.push(pid);
+        drop(groups);
         Ok(Self {
             child,
             pid,
@@ -280,10 +270,10 @@ impl Process {
 
     /// Whether it has ended; then it is also reaped and off the list.
     fn has_ended(&mut self) -> bool {
-        let mut left_behind = left_behind();
+        let mut groups = groups();
         let ended = !matches!(self.child.try_wait(), Ok(None));
         if ended {
-            left_behind.groups.retain(|group| *group != self.pid);
+            groups.retain(|group| *group != self.pid);
         }
         ended
     }
