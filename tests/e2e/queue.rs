@@ -448,7 +448,7 @@ fn refusals_say_why() {
     let sentence = "a frame of 10012 bytes exceeds the limit of 4024 bytes";
     let body = &[b'x'; 10_000];
     check_refused(&send_request(body), ErrorCode::TooLarge, sentence);
-    let sentence = "this connection does not hold a message 7";
+    let sentence = "this connection has not reserved message 7";
     let claim = Claim::Reserved(7);
     check_refused(&Request::Ack { claim }, ErrorCode::NotFound, sentence);
 }

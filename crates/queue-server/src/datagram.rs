@@ -11,7 +11,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::{DatagramService, lock};
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
@@ -84,11 +84,12 @@ impl DatagramService for Datagrams {
                 }
                 continue;
             };
-            let reply = origin.reply(result.as_ref());
+            let reply = self.reply(&origin, result);
             if let Err(error) = socket.send_to(&reply, origin.peer) {
                 log::warn!("No reply to {}: {error}", origin.peer);
             }
-            state.replies.insert((origin.peer, origin.id), reply);
+            let request = (origin.peer, origin.id);
+            state.replies.insert(Instant::now(), request, reply);
         }
     }
 }
@@ -136,7 +137,7 @@ impl Datagrams {
             }
         };
         let changes_nothing = matches!(request, Request::Peek { .. } | Request::Stats);
-        if !changes_nothing && !state.replies.has_room(peer.ip()) {
+        if !changes_nothing && !state.replies.has_room(Instant::now(), peer.ip()) {
             log::warn!("A request of {peer} was dropped: the reply cache is full");
             return Ok(());
         }
@@ -148,12 +149,22 @@ impl Datagrams {
             Ok(Pending::Done(outcome)) => Ok(outcome),
             Err(error) => Err(error),
         };
-        let reply = origin.reply(result.as_ref());
+        let is_kept = !changes_nothing && !is_refused_forever(&result);
+        let reply = self.reply(&origin, result);
         let sent = reply_with(&reply);
-        if !changes_nothing && !is_refused_forever(&result) {
-            state.replies.insert((peer, id), reply);
+        if is_kept {
+            state.replies.insert(Instant::now(), (peer, id), reply);
         }
         sent
+    }
+
+    /// Writes a reply. A lease starts with that.
+    fn reply(&self, origin: &Origin, result: Result<Outcome, QueueError>) -> Vec<u8> {
+        let reply = origin.reply(result.as_ref());
+        if let Ok(Outcome::Reserved(leased)) = result {
+            self.queues.start_lease(leased);
+        }
+        reply
     }
 
     fn apply(&self, origin: &Origin, request: &Request) -> Result<Pending, QueueError> {
@@ -264,7 +275,7 @@ mod tests {
         let request = Request::decode(kind, payload).unwrap();
         let applied = datagrams.apply(&origin, &request);
         let result = applied.and_then(|pending| datagrams.queues.wait(pending));
-        origin.reply(result.as_ref())
+        datagrams.reply(&origin, result)
     }
 
     /// Asks from another machine, with a request of at least `bytes` bytes.

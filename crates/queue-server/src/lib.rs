@@ -1,6 +1,6 @@
 //! The queue server: first-in, first-out queues of messages, over TCP, UDP or both at once.
 //!
-//! [`args`] reads the command line. `queues` is the queues and their rules, with no socket in sight:
+//! [`args`] reads the command line. `queues` is the queues and their rules, without sockets:
 //! `message` is a message, `clock` gives it its position, `memory` the account of what all of it takes.
 //! `journal` is the database, and `timer` the thread for what is due. `requests` does what a request
 //! asks and `replies` tells the outcome, over TCP and UDP alike. `service` is a TCP connection, `text`
@@ -18,7 +18,6 @@ mod replies;
 mod reply_cache;
 mod requests;
 mod service;
-mod session;
 mod text;
 mod timer;
 
@@ -35,7 +34,7 @@ pub use queues::Limits;
 
 use datagram::Datagrams;
 use queues::Queues;
-use service::QueueService;
+use service::Service;
 use timer::Timer;
 
 /// How a server is set up.
@@ -47,7 +46,7 @@ pub struct Config {
     pub port: u16,
     /// TCP, UDP or both.
     pub transport: Transport,
-    /// Whether other machines may speak in plain text over UDP.
+    /// Whether other machines may use the text protocol over UDP.
     pub udp_text: bool,
     /// The database that keeps the queues; `None` keeps them in memory.
     pub data: Option<PathBuf>,
@@ -115,7 +114,7 @@ impl Server {
         });
         let timer = Timer::start(&queues).map_err(StartError::Thread)?;
         let (ip, port) = (config.ip, config.port);
-        let service = Arc::new(QueueService::new(Arc::clone(&queues)));
+        let service = Arc::new(Service(Arc::clone(&queues)));
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
             text: Some(service),

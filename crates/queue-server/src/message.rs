@@ -11,8 +11,8 @@ use crate::memory::{Body, Memory};
 /// allocator's share.
 const OVERHEAD_BYTES: usize = 64;
 
-/// A message. There may be millions, so it is small.
-#[derive(Debug, PartialEq, Eq)]
+/// A message. There may be millions, so it is small. A clone shares a long body.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     /// What it is acknowledged by; ids grow in the order of arrival.
     pub(crate) id: MessageId,
@@ -30,7 +30,7 @@ impl Message {
         Self {
             id: 0,
             position: 0,
-            body: Body::Short(Arc::from(body)),
+            body: Body::Short(Box::from(body)),
             attempts: 0,
             body_crc: 0,
         }
@@ -72,7 +72,7 @@ pub(crate) type Arriving = (Arc<str>, Message, bool);
 /// Who may acknowledge a message, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Lease {
-    /// The fencing token: whoever knows it owns the message.
+    /// The fencing token: the message belongs to the worker that knows it.
     pub(crate) token: Token,
     pub(crate) expires_at: Micros,
 }
@@ -85,6 +85,6 @@ pub(crate) struct Reserved {
     /// The queue that counts it.
     pub(crate) queue: Arc<str>,
     pub(crate) message: Message,
-    /// `None` if a connection holds the reservation.
+    /// `None` if it belongs to a connection.
     pub(crate) lease: Option<Lease>,
 }

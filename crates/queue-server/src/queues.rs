@@ -19,7 +19,7 @@ use storage::{Committer, Fsync, StorageError};
 
 use crate::clock::{Clock, Position};
 use crate::error::{Error, QueueError};
-use crate::journal::{Change, Journal, Opened, Submission};
+use crate::journal::{Change, Journal, LiveQueues as _, Opened, Submission};
 use crate::memory::{Memory, Room};
 use crate::message::{Lease, Message, Reserved};
 
@@ -34,7 +34,7 @@ mod state;
 mod waiters;
 
 pub(crate) use figures::Figures;
-pub(crate) use operation::{Delivered, Handout, Operation, Outcome};
+pub(crate) use operation::{Handout, Operation, Outcome};
 pub(crate) use pending::Pending;
 pub(crate) use queue::Wake;
 pub use state::Limits;
@@ -87,6 +87,11 @@ impl Queues {
         let _ = self.shared.is_stopping.set(is_stopping);
     }
 
+    /// Whether the server is shutting down.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shared.is_stopping()
+    }
+
     /// The longest message, in bytes.
     pub(crate) fn body_bytes_max(&self) -> usize {
         self.shared.limits.body_bytes_max
@@ -128,8 +133,8 @@ impl Queues {
 
     /// Puts a message at the end of a queue, after a delay.
     ///
-    /// The body may have room on the account already. That is given back when the message takes its
-    /// own, and not before, so that others do not read more meanwhile than there is room for.
+    /// The frame with the body may be on the account already. It is freed when the message is counted, and
+    /// not before, so that other connections do not read more meanwhile than there is room for.
     ///
     /// # Errors
     /// [`QueueError::TooLarge`], [`QueueError::Draining`], and those of a full queue or server.
@@ -141,7 +146,10 @@ impl Queues {
         room: Option<&mut Room>,
     ) -> Result<Pending, QueueError> {
         let message = self.message(body)?;
-        self.act(queue, Operation::Send(message, delay), room)
+        if let Some(room) = room {
+            room.clear();
+        }
+        self.act(queue, Operation::Send(message, delay))
     }
 
     /// Hands out the oldest message, if there is one and its body is at most this long.
@@ -156,24 +164,19 @@ impl Queues {
     ) -> Result<Pending, QueueError> {
         // The token is made here because nobody waits for that.
         let handout = Handout::new(delivery, &self.shared.clock);
-        self.act(queue, Operation::Receive(handout, body_bytes_max), None)
+        self.act(queue, Operation::Receive(handout, body_bytes_max))
     }
 
     /// A batch of one operation.
-    fn act(
-        &self,
-        queue: QueueName,
-        operation: Operation,
-        room: Option<&mut Room>,
-    ) -> Result<Pending, QueueError> {
+    fn act(&self, queue: QueueName, operation: Operation) -> Result<Pending, QueueError> {
         let Some(journal) = &self.journal else {
             let sends = usize::from(operation.is_send());
             let (mut batch, mut outcome) = (Some(operation), Ok(Outcome::Empty));
             let done = |one| outcome = one;
-            self.act_at_once(queue, sends, room, usize::MAX, || batch.take(), done);
+            self.act_at_once(queue, sends, usize::MAX, || batch.take(), done);
             return outcome.map(Pending::Done);
         };
-        self.submit_operation(journal, queue, operation, room)
+        self.submit_operation(journal, queue, operation)
     }
 
     /// Acts on several operations for one queue, in their order, and adds their outcomes to `done`. In
@@ -189,9 +192,9 @@ impl Queues {
         let Some(journal) = &self.journal else {
             let sends = batch.iter().filter(|one| one.is_send()).count();
             let push = |one: Result<Outcome, QueueError>| done.push(one.map(Pending::Done));
-            return self.act_at_once(queue, sends, None, bytes_max, || batch.pop_front(), push);
+            return self.act_at_once(queue, sends, bytes_max, || batch.pop_front(), push);
         };
-        let submit = |operation| self.submit_operation(journal, queue, operation, None);
+        let submit = |operation| self.submit_operation(journal, queue, operation);
         done.extend(batch.drain(..).map(submit));
     }
 
@@ -200,7 +203,6 @@ impl Queues {
         &self,
         queue: QueueName,
         sends: usize,
-        room: Option<&mut Room>,
         bytes_max: usize,
         mut next: impl FnMut() -> Option<Operation>,
         mut done: impl FnMut(Result<Outcome, QueueError>),
@@ -209,9 +211,6 @@ impl Queues {
         let mut positions = clock.next_positions(sends);
         let mut bytes = 0;
         let mut state = self.shared.lock();
-        if let Some(room) = room {
-            room.clear();
-        }
         // Only a send makes a queue. If it cannot, there are too many.
         if sends > 0 {
             let _ = state.make(queue);
@@ -258,17 +257,11 @@ impl Queues {
         journal: &Committer<Journal>,
         queue: QueueName,
         operation: Operation,
-        room: Option<&mut Room>,
     ) -> Result<Pending, QueueError> {
         let shared = &*self.shared;
         match operation {
             Operation::Send(message, delay) => {
-                let mut state = shared.lock();
-                if let Some(room) = room {
-                    room.clear();
-                }
-                let name = state.admit(queue, message.cost())?;
-                drop(state);
+                let name = shared.lock().admit(queue, message.cost())?;
                 let change = Change::Insert(name, message.counted(&shared.memory), delay);
                 Ok(Self::submit_to(journal, change, None))
             }
@@ -278,10 +271,10 @@ impl Queues {
                     return Ok(Pending::Done(Outcome::Empty));
                 };
                 Ok(match handout {
-                    Handout::AtLeastOnce => Pending::Done(Outcome::Reserved(reserved)),
                     Handout::AtMostOnce => self.submit(Effect::Deliver(reserved)),
-                    Handout::Lease(lease) => {
-                        reserved.lease = Some(lease);
+                    Handout::Reserve(None) => Pending::Done(Outcome::Reserved(reserved)),
+                    Handout::Reserve(lease) => {
+                        reserved.lease = lease;
                         self.submit(Effect::Lease(reserved))
                     }
                 })
@@ -443,24 +436,34 @@ impl Queues {
         waited.fold(Ok(()), Result::and).map(|()| count)
     }
 
-    /// Whether the server is shutting down.
-    pub(crate) fn is_stopping(&self) -> bool {
-        let asked = self.shared.is_stopping.get();
-        asked.is_some_and(|is_stopping| is_stopping())
+    /// Starts the lease of a message, after the reply is written that hands it out.
+    pub(crate) fn start_lease(&self, reserved: Reserved) {
+        self.shared.lock().common.start_lease(reserved);
     }
 
-    /// Has the outcome of a change told to `act`, by the journal's thread when it is committed, or at
-    /// once if it is known.
-    pub(crate) fn on_complete(
+    /// Has `encode` make a reply of the outcome of a change, and `send` send it. The journal's thread
+    /// calls them when the change is committed.
+    pub(crate) fn on_complete<R>(
         &self,
         pending: Pending,
-        act: impl FnOnce(Result<Outcome, QueueError>) + Send + 'static,
+        encode: impl FnOnce(Result<&Outcome, &QueueError>) -> R + Send + 'static,
+        send: impl FnOnce(R) + Send + 'static,
     ) {
+        let complete = |shared: &Shared, result: Result<Outcome, QueueError>| {
+            let reply = encode(result.as_ref());
+            if let Ok(Outcome::Reserved(leased)) = result {
+                shared.lock().common.start_lease(leased);
+            }
+            send(reply);
+        };
         match pending {
-            Pending::Done(outcome) => act(Ok(outcome)),
+            Pending::Done(outcome) => complete(&self.shared, Ok(outcome)),
             Pending::Submitted(commit, effect) => {
                 let shared = Arc::clone(&self.shared);
-                commit.on_complete(move |applied| act(shared.conclude(effect, applied)));
+                commit.on_complete(move |applied| {
+                    let result = shared.conclude(effect, applied);
+                    complete(&shared, result);
+                });
             }
         }
     }

@@ -8,47 +8,42 @@ use proto::{ErrorCode, ErrorReply};
 
 use crate::error::QueueError;
 use crate::memory::{Body, LongBody};
-use crate::queues::{Delivered, Figures, Outcome};
+use crate::message::Reserved;
+use crate::queues::{Figures, Outcome};
 
 /// The reply that tells an outcome.
 pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
     match outcome {
         Outcome::Stored(id) => Reply::Stored { id: *id },
-        Outcome::Delivered(Delivered {
-            token: None,
-            id,
-            attempt,
-            body,
+        Outcome::Delivered(message)
+        | Outcome::Reserved(Reserved {
+            message,
+            lease: None,
+            ..
         }) => Reply::Message {
-            id: *id,
-            attempt: *attempt,
-            body,
+            id: message.id,
+            attempt: message.attempts,
+            body: &message.body,
         },
-        Outcome::Delivered(Delivered {
-            token: Some(token),
-            id,
-            attempt,
-            body,
+        Outcome::Reserved(Reserved {
+            message,
+            lease: Some(lease),
+            ..
         }) => Reply::Leased {
-            token: *token,
-            id: *id,
-            attempt: *attempt,
-            body,
-        },
-        Outcome::Reserved(reserved) => Reply::Message {
-            id: reserved.message.id,
-            attempt: reserved.message.attempts,
-            body: &reserved.message.body,
+            token: lease.token,
+            id: message.id,
+            attempt: message.attempts,
+            body: &message.body,
         },
         Outcome::Empty => Reply::Empty,
         Outcome::Done(messages) => Reply::Done {
             messages: *messages,
         },
-        Outcome::Peeked(peeked) => Reply::Peeked {
-            position: peeked.position,
-            id: peeked.id,
-            attempts: peeked.attempts,
-            body: &peeked.body,
+        Outcome::Peeked(message) => Reply::Peeked {
+            position: message.position,
+            id: message.id,
+            attempts: message.attempts,
+            body: &message.body,
         },
         Outcome::Stats(stats) => Reply::Stats {
             totals: stats.totals,
@@ -74,9 +69,9 @@ fn queue_stats(figures: &Figures) -> QueueStats<'_> {
 /// copies it.
 pub(crate) fn long_body(outcome: &Outcome) -> Option<Arc<LongBody>> {
     let body = match outcome {
-        Outcome::Delivered(delivered) => &delivered.body,
-        Outcome::Reserved(reserved) => &reserved.message.body,
-        Outcome::Peeked(peeked) => &peeked.body,
+        Outcome::Delivered(message)
+        | Outcome::Reserved(Reserved { message, .. })
+        | Outcome::Peeked(message) => &message.body,
         Outcome::Stored(_) | Outcome::Empty | Outcome::Done(_) | Outcome::Stats(_) => return None,
     };
     match body {
@@ -86,7 +81,7 @@ pub(crate) fn long_body(outcome: &Outcome) -> Option<Arc<LongBody>> {
 }
 
 /// Appends the reply to a request, without its body if that is long.
-pub(crate) fn put(result: Result<&Outcome, &QueueError>, out: &mut Vec<u8>) {
+pub(crate) fn put_reply(result: Result<&Outcome, &QueueError>, out: &mut Vec<u8>) {
     match result {
         Ok(outcome) if long_body(outcome).is_some() => reply(outcome).encode_before_body(out),
         Ok(outcome) => reply(outcome).encode(out),

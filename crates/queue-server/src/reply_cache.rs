@@ -102,11 +102,7 @@ impl ReplyCache {
     }
 
     /// Whether there is room for one more reply to this address.
-    pub(crate) fn has_room(&mut self, ip: IpAddr) -> bool {
-        self.has_room_at(Instant::now(), ip)
-    }
-
-    fn has_room_at(&mut self, now: Instant, ip: IpAddr) -> bool {
+    pub(crate) fn has_room(&mut self, now: Instant, ip: IpAddr) -> bool {
         while let Some(&(answered, peer)) = self.oldest_first.first()
             && now.duration_since(answered) > AGE_MAX
         {
@@ -118,11 +114,7 @@ impl ReplyCache {
     }
 
     /// Keeps a reply.
-    pub(crate) fn insert(&mut self, request: RequestKey, reply: Vec<u8>) {
-        self.insert_at(Instant::now(), request, reply);
-    }
-
-    fn insert_at(&mut self, now: Instant, (addr, id): RequestKey, mut reply: Vec<u8>) {
+    pub(crate) fn insert(&mut self, now: Instant, (addr, id): RequestKey, mut reply: Vec<u8>) {
         reply.shrink_to_fit();
         let cached = Cached { at: now, id, reply };
         let mut more = cached.bytes();
@@ -183,48 +175,48 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_is_forgotten() {
+    fn what_is_old_is_removed() {
         let start = Instant::now();
         let mut cache = ReplyCache::default();
         let (one, two) = (peer(1, 1), peer(1, 2));
-        cache.insert_at(start, (one, 1), b"one".to_vec());
-        cache.insert_at(start + AGE_MAX, (two, 2), b"two".to_vec());
-        assert!(cache.has_room_at(start + AGE_MAX, one.ip()));
+        cache.insert(start, (one, 1), b"one".to_vec());
+        cache.insert(start + AGE_MAX, (two, 2), b"two".to_vec());
+        assert!(cache.has_room(start + AGE_MAX, one.ip()));
         assert_eq!(cache.get(&(one, 1)), Some(b"one".as_slice()));
         let later = start + AGE_MAX + Duration::from_millis(1);
-        assert!(cache.has_room_at(later, one.ip()));
+        assert!(cache.has_room(later, one.ip()));
         assert_eq!(cache.get(&(one, 1)), None);
         assert_eq!(cache.get(&(two, 2)), Some(b"two".as_slice()));
-        assert!(cache.has_room_at(later + AGE_MAX, one.ip()));
+        assert!(cache.has_room(later + AGE_MAX, one.ip()));
         assert_eq!((cache.bytes, cache.sources.len()), (0, 0));
         assert!(cache.peers.is_empty() && cache.oldest_first.is_empty());
     }
 
     #[test]
-    fn no_source_takes_the_room_of_another_and_nothing_is_forgotten_for_want_of_it() {
+    fn no_source_takes_the_room_of_another_and_nothing_is_evicted_for_want_of_it() {
         let now = Instant::now();
         let mut cache = ReplyCache::default();
         let honest = (peer(1, 1), 1);
-        cache.insert_at(now, honest, b"once".to_vec());
+        cache.insert(now, honest, b"once".to_vec());
         let flood = |cache: &mut ReplyCache, ip| {
             let mut answered = 0;
             for port in 1.. {
                 let addr = peer(ip, port);
-                if !cache.has_room_at(now, addr.ip()) {
+                if !cache.has_room(now, addr.ip()) {
                     return answered;
                 }
-                cache.insert_at(now, (addr, 1), vec![b'x'; 65_000]);
+                cache.insert(now, (addr, 1), vec![b'x'; 65_000]);
                 answered += 1;
             }
             answered
         };
         assert_eq!(flood(&mut cache, 2), SOURCE_BYTES_MAX.div_ceil(65_320));
-        assert!(cache.has_room_at(now, honest.0.ip()));
+        assert!(cache.has_room(now, honest.0.ip()));
         for ip in 3..20 {
             flood(&mut cache, ip);
         }
         // Now there is none left, for nobody; but what was answered is known.
-        assert!(!cache.has_room_at(now, honest.0.ip()));
+        assert!(!cache.has_room(now, honest.0.ip()));
         assert_eq!(cache.get(&honest), Some(b"once".as_slice()));
         assert!(cache.bytes < BYTES_MAX + 70_000);
     }
@@ -250,10 +242,10 @@ mod tests {
         let mut cache = ReplyCache::default();
         for number in 0..100_000_u32 {
             let addr = SocketAddr::from(([127, 0, (number >> 16) as u8, 1], number as u16));
-            assert!(cache.has_room_at(now, addr.ip()), "{number}");
-            cache.insert_at(now, (addr, 1), vec![0; 14]);
+            assert!(cache.has_room(now, addr.ip()), "{number}");
+            cache.insert(now, (addr, 1), vec![0; 14]);
         }
-        assert!(cache.has_room_at(now, peer(1, 1).ip()));
+        assert!(cache.has_room(now, peer(1, 1).ip()));
     }
 
     #[test]
@@ -262,9 +254,9 @@ mod tests {
         let mut cache = ReplyCache::default();
         let one = peer(1, 1);
         for id in 0..1000 {
-            assert!(cache.has_room_at(now, one.ip()));
-            cache.insert_at(now, (one, id), vec![b'x'; 65_000]);
-            cache.insert_at(now, (one, id + 5000), b"short".to_vec());
+            assert!(cache.has_room(now, one.ip()));
+            cache.insert(now, (one, id), vec![b'x'; 65_000]);
+            cache.insert(now, (one, id + 5000), b"short".to_vec());
         }
         assert_eq!(cache.get(&(one, 999)), Some(b"".as_slice()));
         assert_eq!(cache.get(&(one, 5999)), Some(b"short".as_slice()));

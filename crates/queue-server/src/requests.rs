@@ -16,7 +16,7 @@ use crate::queues::{Handout, Operation, Outcome, Pending, Queues};
 const NO_RESERVING: &str = "only a connection can reserve a message; lease it";
 const NO_WAITING: &str = "only a connection can wait for a message";
 
-/// Who asks.
+/// Where a request comes from.
 pub(crate) enum Requester<'r> {
     /// A TCP connection.
     Connection {
@@ -32,6 +32,15 @@ pub(crate) enum Requester<'r> {
     },
 }
 
+impl Requester<'_> {
+    fn room(&mut self) -> Option<&mut Room> {
+        match self {
+            Self::Connection { room, .. } => Some(room),
+            Self::Datagram { .. } => None,
+        }
+    }
+}
+
 type Applied = Result<Pending, QueueError>;
 
 /// Does what a request asks, or submits it to the journal.
@@ -42,7 +51,7 @@ pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requeste
             queue,
             delay_millis,
             body,
-        } => send(queues, queue, millis(delay_millis), body, requester),
+        } => queues.send(queue, millis(delay_millis), body, requester.room()),
         Request::Receive {
             queue,
             wait_millis,
@@ -70,20 +79,6 @@ pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requeste
         Request::Kick { queue } => done(queues.kick(queue)),
         Request::Drain { on } => done(Ok(queues.drain(on))),
     }
-}
-
-fn send(
-    queues: &Queues,
-    queue: QueueName,
-    delay: Duration,
-    body: &[u8],
-    requester: &mut Requester,
-) -> Applied {
-    let room = match requester {
-        Requester::Connection { room, .. } => Some(&mut **room),
-        Requester::Datagram { .. } => None,
-    };
-    queues.send(queue, delay, body, room)
 }
 
 /// Receives without waiting. A connection waits itself, and then asks again.
@@ -143,32 +138,30 @@ fn unreserve_all(queues: &Queues, requester: &mut Requester) -> Result<u64, Queu
 }
 
 fn stats(queues: &Queues, requester: &mut Requester) -> Applied {
-    if let Requester::Connection { room, .. } = requester
-        && !room.grow_for_look(queues.count())
+    if let Some(room) = requester.room()
+        && !room.grow_for_stats(queues.count())
     {
         return Err(queues.memory().full());
     }
     Ok(Pending::Done(Outcome::Stats(queues.stats())))
 }
 
-/// Whether a request must see all changes that its connection has submitted before it.
+/// Whether a request must see all changes that its connection has submitted before it: every one but
+/// those about a single message, which reaches the journal in its order.
 pub(crate) fn sees_all(request: &Request) -> bool {
-    match request {
+    let is_of_one_message = matches!(
+        request,
         Request::Send { .. }
-        | Request::Ack { .. }
-        | Request::Release { .. }
-        | Request::Unreserve { .. }
-        | Request::Extend { .. } => false,
-        Request::Receive { delivery, .. } => *delivery == Delivery::AtLeastOnce,
-        Request::UnreserveAll
-        | Request::Peek { .. }
-        | Request::Stats
-        | Request::Purge { .. }
-        | Request::Pause { .. }
-        | Request::Resume { .. }
-        | Request::Kick { .. }
-        | Request::Drain { .. } => true,
-    }
+            | Request::Ack { .. }
+            | Request::Release { .. }
+            | Request::Unreserve { .. }
+            | Request::Extend { .. }
+            | Request::Receive {
+                delivery: Delivery::AtMostOnce | Delivery::Lease { .. },
+                ..
+            }
+    );
+    !is_of_one_message
 }
 
 /// The request as an operation that can wait for others of the same queue, to be acted on together: in

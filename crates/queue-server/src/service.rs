@@ -1,58 +1,354 @@
-//! What a TCP connection asks of the queues: in frames, or in the text protocol.
+//! A TCP connection in frames: one [`Session`] each, which acts on its requests in their order.
+//!
+//! In memory, requests that arrive together are acted on together, under one lock. With a database,
+//! each change is submitted to the journal's thread, which replies when it is committed; meanwhile the
+//! session continues.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use daemon::{Connection, FrameHandler, FrameSession, TextHandler};
-use proto::queue::FIELD_BYTES_MAX;
+use daemon::{
+    Connection, FrameHandler, FrameSession, Next, SharedBytes, TextHandler, Waited, Wakeup,
+};
+use proto::frame::{FrameError, Message as _};
+use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, Request};
 
-use crate::queues::Queues;
-use crate::session::Session;
-use crate::text::serve_text;
+use crate::error::QueueError;
+use crate::memory::Room;
+use crate::message::Reserved;
+use crate::queues::{Operation, Outcome, Pending, Queues, Wake};
+use crate::replies::{long_body, put_error, put_reply};
+use crate::requests::{self, Requester, millis};
+use crate::text;
 
-/// A frame must be whole this long after its first byte, plus a second for each
-/// [`FRAME_BYTES_A_SECOND`] that a message may have.
+/// How long a frame may take from its first byte on...
 const FRAME_WAIT: Duration = Duration::from_secs(10);
 
-/// See [`FRAME_WAIT`], in bytes.
+/// ...plus a second for each of this many bytes that a message may have.
 const FRAME_BYTES_A_SECOND: usize = 64 * 1024;
 
-const BUSY: &str = "Error - the server has as many connections as it accepts; try again later\n";
+/// How many operations are acted on under one lock...
+const BATCH_MAX: usize = 32;
 
-/// The queues over TCP.
-pub(crate) struct QueueService {
-    queues: Arc<Queues>,
-}
+/// ...and how many bytes their messages may have.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
 
-impl QueueService {
-    pub(crate) fn new(queues: Arc<Queues>) -> Self {
-        Self { queues }
-    }
-}
+const TEXT_BUSY: &str =
+    "Error - the server has as many connections as it accepts; try again later\n";
 
-impl FrameHandler for QueueService {
+/// The queues behind a TCP port.
+pub(crate) struct Service(pub(crate) Arc<Queues>);
+
+impl FrameHandler for Service {
     fn session(&self, _peer: SocketAddr) -> Box<dyn FrameSession + '_> {
-        Box::new(Session::new(&self.queues))
+        let queues = &*self.0;
+        Box::new(Session {
+            queues,
+            reserved: VecDeque::new(),
+            batch: VecDeque::new(),
+            batch_queue: String::new(),
+            batch_bytes: 0,
+            outcomes: Vec::new(),
+            room: Room::new(queues.memory()),
+            next: Next::Request,
+        })
     }
 
     fn payload_bytes_max(&self) -> usize {
-        self.queues.body_bytes_max() + FIELD_BYTES_MAX
+        self.0.body_bytes_max() + FIELD_BYTES_MAX
     }
 
     fn frame_wait(&self) -> Duration {
-        let body_secs = self.queues.body_bytes_max() / FRAME_BYTES_A_SECOND;
+        let body_secs = self.0.body_bytes_max() / FRAME_BYTES_A_SECOND;
         FRAME_WAIT + Duration::from_secs(body_secs as u64)
     }
 }
 
-impl TextHandler for QueueService {
+impl TextHandler for Service {
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
-        serve_text(connection, &self.queues)
+        text::serve(connection, &self.0)
     }
 
     fn busy_reply(&self) -> Vec<u8> {
-        BUSY.as_bytes().to_vec()
+        TEXT_BUSY.as_bytes().to_vec()
     }
+}
+
+impl Wake for Wakeup {
+    fn wake(&self) {
+        self.wake();
+    }
+}
+
+/// One connection's requests. Dropping it requeues what the connection has reserved.
+struct Session<'q> {
+    queues: &'q Queues,
+    reserved: VecDeque<Reserved>,
+    /// Operations on one queue that have arrived together and are not acted on yet.
+    batch: VecDeque<Operation>,
+    batch_queue: String,
+    /// How many bytes the messages among them have.
+    batch_bytes: usize,
+    /// Their outcomes. Empty between two batches, and kept for its capacity.
+    outcomes: Vec<Result<Pending, QueueError>>,
+    /// What a long frame takes while it is read, and a long reply while it is gathered.
+    room: Room,
+    /// What follows the present request.
+    next: Next,
+}
+
+impl FrameSession for Session<'_> {
+    fn handle(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        connection: &mut Connection,
+    ) -> io::Result<Next> {
+        match Request::decode(kind, payload) {
+            Ok(request) => self.act(&request, connection)?,
+            Err(error) => self.refuse(&error.into(), connection)?,
+        }
+        // To lose what it has reserved would count as an attempt.
+        connection.set_evictable(self.reserved.is_empty());
+        Ok(self.next)
+    }
+
+    fn refuse(&mut self, error: &FrameError, connection: &mut Connection) -> io::Result<()> {
+        self.act_on_batch(connection)?;
+        match error {
+            FrameError::NoRoom => {
+                let full = self.queues.memory().full();
+                put_reply(Err(&full), connection.output());
+            }
+            error => put_error(error.code(), &error.to_string(), connection.output()),
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: usize) -> bool {
+        self.room.grow_to(bytes)
+    }
+
+    fn release(&mut self) {
+        self.room.clear();
+    }
+
+    fn before_wait(&mut self, connection: &mut Connection) -> io::Result<()> {
+        self.act_on_batch(connection)
+    }
+
+    fn stopping(&mut self, connection: &mut Connection) -> io::Result<()> {
+        // What the client asks from now on is not done, and this tells it so.
+        put_reply(Err(&QueueError::ShuttingDown), connection.output());
+        Ok(())
+    }
+}
+
+impl Session<'_> {
+    /// Acts on a request, or puts it off to act on it together with others.
+    fn act(&mut self, request: &Request, connection: &mut Connection) -> io::Result<()> {
+        log::debug!("{}", requests::shown(request));
+        if let Some((queue, operation)) = requests::batchable(self.queues, request) {
+            return self.put_off(queue, operation, connection);
+        }
+        self.act_on_batch(connection)?;
+        if requests::sees_all(request) {
+            connection.wait_for_replies()?;
+        }
+        let applied = match *request {
+            Request::Receive {
+                queue,
+                wait_millis,
+                delivery,
+            } => self.receive(request, queue, millis(wait_millis), delivery, connection)?,
+            _ => self.apply(request),
+        };
+        match applied {
+            Ok(pending @ Pending::Submitted(..)) => self.reply_later(request, pending, connection),
+            Ok(Pending::Done(outcome)) => self.reply(Ok(outcome), connection),
+            Err(error) => self.reply(Err(error), connection),
+        }
+    }
+
+    fn apply(&mut self, request: &Request) -> Result<Pending, QueueError> {
+        let mut requester = Requester::Connection {
+            reserved: &mut self.reserved,
+            room: &mut self.room,
+        };
+        requests::apply(self.queues, request, &mut requester)
+    }
+
+    fn put_off(
+        &mut self,
+        queue: QueueName,
+        operation: Operation,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let is_full = self.batch.len() >= BATCH_MAX || self.batch_bytes >= BATCH_BYTES_MAX;
+        if is_full || self.batch_queue != queue.as_str() {
+            self.act_on_batch(connection)?;
+            queue.as_str().clone_into(&mut self.batch_queue);
+        }
+        if let Operation::Send(message, _) = &operation {
+            self.batch_bytes += message.body.len();
+        }
+        self.batch.push_back(operation);
+        Ok(())
+    }
+
+    /// Acts on what was put off, and sends the replies if they are many bytes.
+    fn act_on_batch(&mut self, connection: &mut Connection) -> io::Result<()> {
+        while !self.batch.is_empty()
+            && let Ok(queue) = QueueName::new(&self.batch_queue)
+        {
+            self.batch_bytes = 0;
+            let mut outcomes = std::mem::take(&mut self.outcomes);
+            self.queues
+                .run(queue, &mut self.batch, &mut outcomes, BATCH_BYTES_MAX);
+            for outcome in outcomes.drain(..) {
+                let outcome = outcome.and_then(|pending| self.queues.wait(pending));
+                self.reply(outcome, connection)?;
+            }
+            self.outcomes = outcomes;
+            connection.flush_if_large()?;
+        }
+        Ok(())
+    }
+
+    /// Replies to a request that is done or refused.
+    fn reply(
+        &mut self,
+        result: Result<Outcome, QueueError>,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let long = result.as_ref().ok().and_then(long_body);
+        put_reply(result.as_ref(), connection.output());
+        match result {
+            Ok(Outcome::Reserved(reserved)) if reserved.lease.is_none() => {
+                self.reserved.push_back(reserved);
+            }
+            Ok(Outcome::Reserved(leased)) => {
+                connection.must_arrive();
+                self.queues.start_lease(leased);
+            }
+            // It is no longer in its queue.
+            Ok(Outcome::Delivered(_)) => connection.must_arrive(),
+            Ok(_) | Err(_) => {}
+        }
+        match long {
+            Some(long) => connection.send_behind(&long),
+            None => Ok(()),
+        }
+    }
+
+    /// Has the journal's thread reply when a change is committed.
+    fn reply_later(
+        &self,
+        request: &Request,
+        pending: Pending,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let delivered_bytes = pending.delivered_bytes();
+        let sent_bytes = match request {
+            Request::Send { body, .. } => body.len(),
+            _ => 0,
+        };
+        let reply = connection.pending_reply(sent_bytes + delivered_bytes.unwrap_or(0))?;
+        if delivered_bytes.is_some() {
+            connection.must_arrive();
+        }
+        let encode = |result: Result<&Outcome, &QueueError>| {
+            let mut out = Vec::new();
+            put_reply(result, &mut out);
+            (out, result.ok().and_then(long_body))
+        };
+        self.queues
+            .on_complete(pending, encode, move |(out, long)| {
+                reply.complete_with(out, long.map(|long| long as SharedBytes));
+            });
+        Ok(())
+    }
+
+    /// Receives, and waits for a message if there is none.
+    fn receive(
+        &mut self,
+        request: &Request,
+        queue: QueueName,
+        wait: Duration,
+        delivery: Delivery,
+        connection: &mut Connection,
+    ) -> io::Result<Result<Pending, QueueError>> {
+        if delivery == Delivery::AtLeastOnce
+            && let Err(error) = connection.become_waiter()
+        {
+            return Ok(Err(cannot_wait(&error)));
+        }
+        let mut received = self.apply(request);
+        // It must be able to receive what it has sent or released before.
+        if is_nothing(&received) && connection.wait_for_replies()? {
+            received = self.apply(request);
+        }
+        if !is_nothing(&received) || wait.is_zero() {
+            return Ok(received);
+        }
+        let deadline = Instant::now() + wait;
+        let counted = connection.become_waiter();
+        let wakeup = match counted.and_then(|()| connection.wakeup()) {
+            Ok(wakeup) => wakeup,
+            Err(error) => return Ok(Err(cannot_wait(&error))),
+        };
+        loop {
+            let queues = self.queues;
+            let waiter = match queues.add_waiter(queue, Arc::clone(&wakeup) as _) {
+                Ok(waiter) => waiter,
+                Err(error) => return Ok(Err(error)),
+            };
+            // It is dropped after the message is received: before, that would wake the next waiter.
+            let waited = match &waiter {
+                Some(_) => connection.wait(deadline)?,
+                None => Waited::Woken,
+            };
+            match waited {
+                Waited::Woken => {}
+                Waited::TimedOut => return Ok(self.apply(request)),
+                Waited::Stopping => {
+                    self.next = Next::Close;
+                    return Ok(Err(QueueError::ShuttingDown));
+                }
+                Waited::HungUp => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+            let received = self.apply(request);
+            if !is_nothing(&received) {
+                return Ok(received);
+            }
+        }
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        // What is still in the batch is not done: nobody would be told.
+        for reserved in self.reserved.drain(..) {
+            match self.queues.is_stopping() {
+                true => self.queues.requeue_at_stop(reserved),
+                false => self.queues.requeue(reserved),
+            }
+        }
+    }
+}
+
+/// Whether a receiver that may wait has to.
+fn is_nothing(received: &Result<Pending, QueueError>) -> bool {
+    matches!(
+        received,
+        Ok(Pending::Done(Outcome::Empty)) | Err(QueueError::Paused(_))
+    )
+}
+
+fn cannot_wait(error: &io::Error) -> QueueError {
+    log::warn!("A receiver is refused: {error}");
+    QueueError::CannotWait
 }

@@ -19,7 +19,7 @@ use crate::queues::{Outcome, Pending, Queues};
 const TEXT_WAIT: Duration = Duration::from_secs(10);
 
 /// Serves one request.
-pub(crate) fn serve_text(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
+pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
     connection.set_deadline(Deadline::Within(TEXT_WAIT));
     let bytes_max = queues.body_bytes_max().max(QUEUE_GET.len());
     let mut body = Vec::new();

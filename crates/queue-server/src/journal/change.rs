@@ -57,26 +57,19 @@ pub(super) enum Written {
 impl Written {
     pub(super) fn write(&self, transaction: &Transaction) -> rusqlite::Result<()> {
         match self {
-            Self::Update(row) => row.update(transaction),
-            Self::Extend { row, .. } => row.extend(transaction),
+            Self::Update(row) | Self::Extend { row, .. } => row.update(transaction),
             Self::Delete(id, _) => {
                 let delete = "DELETE FROM messages WHERE id = ?1";
                 let mut delete = transaction.prepare_cached(delete)?;
                 delete.execute([id.cast_signed()]).map(drop)
             }
-            Self::Pause(queue, true) => {
-                let pause = "INSERT OR IGNORE INTO paused VALUES (?1)";
-                transaction
-                    .prepare_cached(pause)?
-                    .execute([queue])
-                    .map(drop)
-            }
-            Self::Pause(queue, false) => {
-                let resume = "DELETE FROM paused WHERE queue = ?1";
-                transaction
-                    .prepare_cached(resume)?
-                    .execute([queue])
-                    .map(drop)
+            Self::Pause(queue, is_paused) => {
+                let pause = match is_paused {
+                    true => "INSERT OR IGNORE INTO paused VALUES (?1)",
+                    false => "DELETE FROM paused WHERE queue = ?1",
+                };
+                let mut pause = transaction.prepare_cached(pause)?;
+                pause.execute([queue]).map(drop)
             }
         }
     }

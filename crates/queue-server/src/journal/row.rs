@@ -152,20 +152,6 @@ impl Row {
         Ok(())
     }
 
-    /// Writes when a lease expires, if it is still the same lease.
-    pub(super) fn extend(&self, transaction: &Transaction) -> rusqlite::Result<()> {
-        let update = "UPDATE messages SET until = ?3, remaining = ?4, crc = ?5
-                      WHERE id = ?1 AND token = ?2";
-        transaction.prepare_cached(update)?.execute(params![
-            self.id.cast_signed(),
-            self.token(),
-            self.expires_at(),
-            self.remaining(),
-            self.crc()
-        ])?;
-        Ok(())
-    }
-
     /// Reads a message: the columns are those of [`COLUMNS`].
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::timeline::{Moment, Note};
 use crate::error::Error;
 use crate::message::Message;
 
-/// What the file says of itself in its header (`PRAGMA application_id`): "Qrtt".
+/// The mark in the header of the file (`PRAGMA application_id`): "Qrtt".
 const APPLICATION_ID: i64 = 0x5172_7474;
 
 /// The version of the tables (`PRAGMA user_version`).
@@ -21,16 +21,16 @@ pub(super) const SCHEMA_VERSION: i64 = 3;
 /// Free pages can be given back to the disk a few at a time (`PRAGMA auto_vacuum`).
 const INCREMENTAL: i64 = 2;
 
-/// How version 2 was made. All times are in microseconds.
+/// The tables of version 2. All times are in microseconds.
 const SCHEMA_2: &str = "
     CREATE TABLE messages (
         id INTEGER PRIMARY KEY,
         queue TEXT NOT NULL,
         place INTEGER NOT NULL,     -- when it entered its queue; the lowest is next
-        delayed INTEGER NOT NULL,   -- 1: its place may be in the future
-        attempts INTEGER NOT NULL,  -- how often it was handed out and given back
+        delayed INTEGER NOT NULL,   -- 1: it is delayed until its place
+        attempts INTEGER NOT NULL,  -- how often it was handed out and requeued
         token BLOB,                 -- the lease, if there is one...
-        until INTEGER,              -- ...and when it runs out
+        until INTEGER,              -- ...and when it expires
         crc INTEGER NOT NULL,       -- CRC-32 of all the rest
         body BLOB NOT NULL
     );
@@ -38,7 +38,7 @@ const SCHEMA_2: &str = "
     CREATE TABLE damaged (id, queue, place, delayed, attempts, token, until, crc, body, found);
 ";
 
-/// What version 3 has beside that.
+/// What version 3 adds.
 const SCHEMA_3: &str = "
     -- How much of the lease or the delay was left when the row was written.
     ALTER TABLE messages ADD COLUMN remaining INTEGER;
@@ -46,10 +46,10 @@ const SCHEMA_3: &str = "
     CREATE TABLE state (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         last_id INTEGER NOT NULL,   -- the ids up to this one may have been given
-        clock INTEGER NOT NULL,     -- what the queues' own clock said, by which all places are...
+        clock INTEGER NOT NULL,     -- what the queues' clock showed, which gives all places...
         boot TEXT NOT NULL,         -- ...in this run of the machine...
-        uptime INTEGER NOT NULL,    -- ...so long after its start...
-        wall INTEGER NOT NULL,      -- ...when the system's clock said so much since 1970
+        uptime INTEGER NOT NULL,    -- ...this long after its start...
+        wall INTEGER NOT NULL,      -- ...when the system's clock showed this much since 1970
         crc INTEGER NOT NULL        -- CRC-32 of all the rest
     );
 ";
@@ -165,7 +165,7 @@ pub(super) fn prepare(db: &mut Connection, fsync: Fsync, path: &Path) -> Result<
     let check = "PRAGMA quick_check(1)";
     let found: String = db.query_row(check, [], |row| row.get(0)).map_err(&failed)?;
     if found != "ok" {
-        // What is said of a file has a line for each finding.
+        // The check has a line for each finding.
         let found = found.replace('\n', " ");
         return Err(Error::Damaged {
             path: path.to_owned(),
@@ -189,7 +189,7 @@ pub(super) fn can_shrink(db: &Connection) -> rusqlite::Result<bool> {
     Ok(number(db, "auto_vacuum")? == INCREMENTAL)
 }
 
-/// Writes the whole database anew, so that its free pages can be given back from then on.
+/// Rewrites the database, so that its free pages can be given back from then on.
 pub(super) fn make_shrinkable(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(&format!("PRAGMA auto_vacuum = {INCREMENTAL}; VACUUM;"))
 }
@@ -273,7 +273,7 @@ fn from_2_to_3(transaction: &Transaction) -> rusqlite::Result<()> {
     let state = State {
         // Of those that are there alone it is known that they were given.
         last_id: last_id_there(transaction)?,
-        // Places were by the system's clock.
+        // Positions were by the system's clock.
         note: Note {
             clock: moment.wall,
             moment,

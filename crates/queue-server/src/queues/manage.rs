@@ -26,13 +26,14 @@ impl Queues {
     /// Tells the figures of all queues.
     pub(crate) fn stats(&self) -> Stats {
         let shared = &*self.shared;
-        let figures = shared.lock().figures();
+        let figures = shared.lock().figures(shared.clock.now());
         let totals = Totals {
-            memory_bytes: shared.memory.taken() as u64,
+            memory_bytes: shared.memory.allocated() as u64,
             memory_bytes_max: shared.limits.memory_bytes_max as u64,
+            uptime_millis: shared.clock.uptime().as_millis() as u64,
             ..figures.totals
         };
-        Stats { totals, ..figures }.complete(shared.clock.now(), shared.clock.uptime())
+        Stats { totals, ..figures }.sorted()
     }
 
     /// How many queues there are.

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use proto::queue::{Delivery, MessageId, Token};
 
-use super::figures::{Peeked, Stats};
+use super::figures::Stats;
 use crate::clock::Clock;
-use crate::memory::Body;
 use crate::message::{Lease, Message, Reserved};
 
 /// What is asked of a queue. Those that arrive together are acted on together.
@@ -23,23 +22,23 @@ impl Operation {
     }
 }
 
-/// How a message is handed out: a [`Delivery`] of which the lease has its token and its end.
+/// How a message is handed out: a [`Delivery`] whose lease has its token and its end.
 #[derive(Clone, Copy)]
 pub(crate) enum Handout {
-    AtLeastOnce,
     AtMostOnce,
-    Lease(Lease),
+    /// It stays reserved, for a connection or under a lease.
+    Reserve(Option<Lease>),
 }
 
 impl Handout {
     pub(super) fn new(delivery: Delivery, clock: &Clock) -> Self {
         match delivery {
-            Delivery::AtLeastOnce => Self::AtLeastOnce,
+            Delivery::AtLeastOnce => Self::Reserve(None),
             Delivery::AtMostOnce => Self::AtMostOnce,
-            Delivery::Lease { lease_millis } => Self::Lease(Lease {
+            Delivery::Lease { lease_millis } => Self::Reserve(Some(Lease {
                 token: Token::new_v4(),
                 expires_at: clock.after(Duration::from_millis(lease_millis.into())),
-            }),
+            })),
         }
     }
 }
@@ -49,38 +48,17 @@ impl Handout {
 pub(crate) enum Outcome {
     /// The message is in the queue.
     Stored(MessageId),
-    /// A message for a receiver that is told nothing more: it is acknowledged, or leased.
-    Delivered(Delivered),
-    /// A message that the caller has to acknowledge or requeue.
+    /// A message that needs no acknowledgement.
+    Delivered(Message),
+    /// A message for the caller to acknowledge or requeue. If it is leased, the caller writes the
+    /// reply, and then starts the lease ([`super::Queues::start_lease`]).
     Reserved(Reserved),
     /// There is no message.
     Empty,
     /// It is done, to this many messages. A release says 0 if the message is among the dead letters.
     Done(u64),
     /// A message that stays where it is.
-    Peeked(Peeked),
+    Peeked(Message),
     /// The figures of all queues.
     Stats(Stats),
-}
-
-/// What a receiver is told of its message.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Delivered {
-    /// If it is leased, what it is acknowledged by.
-    pub(crate) token: Option<Token>,
-    pub(crate) id: MessageId,
-    /// How often it was handed out, this time included.
-    pub(crate) attempt: u32,
-    pub(crate) body: Body,
-}
-
-impl Delivered {
-    pub(crate) fn new(message: &Message, token: Option<Token>) -> Self {
-        Self {
-            token,
-            id: message.id,
-            attempt: message.attempts,
-            body: message.body.clone(),
-        }
-    }
 }

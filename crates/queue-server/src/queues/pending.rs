@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use storage::NotStored;
 
-use super::operation::{Delivered, Outcome};
+use super::operation::Outcome;
 use super::shared::Shared;
 use super::state::State;
 use crate::clock::{Micros, Position};
@@ -31,7 +31,7 @@ pub(crate) enum Effect {
     Deliver(Reserved),
     /// A message is acknowledged.
     Ack(Reserved),
-    /// A message is handed out, and its lease starts.
+    /// A message is handed out under its lease.
     Lease(Reserved),
     /// A message goes to a position in a queue.
     Move {
@@ -43,13 +43,13 @@ pub(crate) enum Effect {
 }
 
 impl Pending {
-    /// The body of the message that is handed out with this, in bytes; 0 if there is none.
-    pub(crate) fn body_bytes(&self) -> usize {
+    /// The length of the body that is handed out when this is committed, in bytes.
+    pub(crate) fn delivered_bytes(&self) -> Option<usize> {
         match self {
             Self::Submitted(_, Some(Effect::Deliver(reserved) | Effect::Lease(reserved))) => {
-                reserved.message.body.len()
+                Some(reserved.message.body.len())
             }
-            Self::Submitted(..) | Self::Done(_) => 0,
+            Self::Submitted(..) | Self::Done(_) => None,
         }
     }
 }
@@ -81,18 +81,13 @@ impl State {
         match effect {
             Effect::Deliver(reserved) => {
                 self.ack(&reserved);
-                Outcome::Delivered(Delivered::new(&reserved.message, None))
+                Outcome::Delivered(reserved.message)
             }
             Effect::Ack(reserved) => {
                 self.ack(&reserved);
                 Outcome::Done(1)
             }
-            Effect::Lease(reserved) => {
-                let token = reserved.lease.map(|lease| lease.token);
-                let delivered = Delivered::new(&reserved.message, token);
-                self.common.start_lease(reserved);
-                Outcome::Delivered(delivered)
-            }
+            Effect::Lease(reserved) => Outcome::Reserved(reserved),
             Effect::Move {
                 mut reserved,
                 queue,
@@ -133,6 +128,9 @@ impl Shared {
         match (applied, effect) {
             (Ok(Applied::Stored(id)), _) => Ok(Outcome::Stored(id)),
             (Ok(Applied::NoLease), _) => Err(QueueError::NoLease),
+            (Ok(Applied::Changed(_)), Some(Effect::Lease(reserved))) => {
+                Ok(Outcome::Reserved(reserved))
+            }
             (Ok(Applied::Changed(_)), Some(effect)) => Ok(self.lock().commit(effect)),
             (Ok(Applied::Changed(_)), None) => Ok(Outcome::Done(1)),
             (Err(error), effect) => {

@@ -1,4 +1,4 @@
-//! One queue: the order of its messages, and who waits for one.
+//! One queue: the order of its messages, and its waiters.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) struct Queue {
     pub(super) arriving: usize,
     /// What all of them cost, in bytes.
     pub(super) bytes: usize,
-    /// Who waits for a message, the longest first.
+    /// The one that waits longest is first.
     waiters: VecDeque<Arc<dyn Wake>>,
     pub(super) is_paused: bool,
 }

@@ -4,8 +4,8 @@
 //! [`Entry::admit`] and [`Entry::arrive`], those of a receive [`Entry::reserve`] and [`Entry::ack`]. In
 //! memory, both halves happen under one lock. With a database, the journal's commit lies between them.
 //!
-//! No rule waits for anything or wakes anybody: who is to be woken is collected, and woken when the
-//! lock is released ([`super::shared::Locked`]).
+//! No rule waits, and none wakes a thread: the waiters to wake are collected, and woken when the lock is
+//! released ([`super::shared::Locked`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use proto::queue::{MessageId, QueueName, Token, Totals};
 
-use super::operation::{Delivered, Handout, Outcome};
+use super::operation::{Handout, Outcome};
 use super::queue::{Queue, Wake};
 use crate::clock::{Clock, Micros};
 use crate::error::{QUEUES_MAX, QueueError};
@@ -38,8 +38,8 @@ pub struct Limits {
 
 /// All queues.
 pub(crate) struct State {
-    /// By their names. Peers choose those, so the hash is that of std, which promises that nobody can
-    /// choose names that collide.
+    /// By their names. Peers choose those, so the hash is that of std, whose collisions
+    /// nobody can provoke.
     pub(super) queues: HashMap<Arc<str>, Queue, RandomState>,
     pub(super) common: Common,
 }
@@ -86,7 +86,7 @@ impl Entry<'_> {
         if self.queue.bytes + cost > limits.queue_bytes_max {
             return Err(QueueError::TooManyBytes(limits.queue_bytes_max));
         }
-        self.common.memory.take(cost)?;
+        self.common.memory.allocate(cost)?;
         self.queue.bytes += cost;
         self.queue.arriving += 1;
         Ok(())
@@ -143,36 +143,30 @@ impl Entry<'_> {
         Ok(Some(message))
     }
 
-    /// Hands out a message that was just reserved, without waiting for anything.
+    /// The outcome for a message that was just reserved, in memory.
     pub(super) fn hand_out(&mut self, message: Message, handout: Handout) -> Outcome {
-        let reserved = |message, lease| Reserved {
-            queue: Arc::clone(self.name),
-            message,
-            lease,
-        };
         match handout {
             Handout::AtMostOnce => {
                 self.ack(&message);
-                Outcome::Delivered(Delivered::new(&message, None))
+                Outcome::Delivered(message)
             }
-            Handout::AtLeastOnce => Outcome::Reserved(reserved(message, None)),
-            Handout::Lease(lease) => {
-                let delivered = Delivered::new(&message, Some(lease.token));
-                self.common.start_lease(reserved(message, Some(lease)));
-                Outcome::Delivered(delivered)
-            }
+            Handout::Reserve(lease) => Outcome::Reserved(Reserved {
+                queue: Arc::clone(self.name),
+                message,
+                lease,
+            }),
         }
     }
 
     /// Takes a reserved message off the account.
     pub(super) fn ack(&mut self, message: &Message) {
         self.common.totals.acked += 1;
-        self.common.memory.give(message.own_cost());
+        self.common.memory.free(message.own_cost());
         self.queue.reserved -= 1;
         self.queue.bytes -= message.cost();
     }
 
-    /// Wakes who waits, as far as there are messages.
+    /// Wakes a waiter for each message.
     pub(super) fn wake_waiters(&mut self) {
         let waiters = (0..self.queue.ready()).map_while(|_| self.queue.next_waiter());
         self.common.woken.extend(waiters);
@@ -291,7 +285,7 @@ impl State {
     /// Takes messages off the account that were not committed.
     pub(super) fn refused(&mut self, messages: Vec<Arriving>) {
         for (name, message, _) in messages {
-            self.common.memory.give(message.own_cost());
+            self.common.memory.free(message.own_cost());
             let queue = self.entry(&name).queue;
             queue.arriving -= 1;
             queue.bytes -= message.cost();
@@ -302,7 +296,7 @@ impl State {
     /// Puts a message where the database says that it is.
     pub(super) fn restore(&mut self, found: Reserved, is_delayed: bool, clock: &Clock) {
         let cost = found.message.cost();
-        self.common.memory.take_in_any_case(cost);
+        self.common.memory.allocate_always(cost);
         let found = Reserved {
             message: found.message.counted(&self.common.memory),
             ..found

@@ -57,7 +57,11 @@ impl Queues {
         let lease_millis = lease.as_millis() as u32;
         let pending = self.receive(queue, Delivery::Lease { lease_millis }, usize::MAX);
         match self.wait(pending.unwrap()) {
-            Ok(Outcome::Delivered(delivered)) => delivered.token.unwrap(),
+            Ok(Outcome::Reserved(leased)) => {
+                let token = leased.lease.unwrap().token;
+                self.start_lease(leased);
+                token
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -152,8 +156,8 @@ fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
     assert!(batch.is_empty());
     let shown = |outcome: Result<Pending, QueueError>| match outcome {
         Ok(Pending::Done(Outcome::Stored(id))) => id.to_string(),
-        Ok(Pending::Done(Outcome::Delivered(delivered))) => {
-            String::from_utf8(delivered.body.to_vec()).unwrap()
+        Ok(Pending::Done(Outcome::Delivered(message))) => {
+            String::from_utf8(message.body.to_vec()).unwrap()
         }
         Ok(Pending::Done(Outcome::Empty)) => "-".to_owned(),
         Ok(_) => panic!("no other outcome"),
@@ -844,7 +848,7 @@ fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
     drop(queues);
     let queues = disk.open().unwrap();
     let next = |after: &Position| match queues.peek(Q, *after) {
-        Outcome::Peeked(peeked) => Some(peeked.position),
+        Outcome::Peeked(message) => Some(message.position),
         _ => None,
     };
     let seen = std::iter::successors(Some(0), next).count() - 1;
@@ -873,7 +877,7 @@ fn a_paused_queue_without_a_name_is_passed_over() {
     ));
     let queues = disk.open().unwrap();
     let stats = Outcome::Stats(queues.stats());
-    crate::replies::put(Ok(&stats), &mut Vec::new());
+    crate::replies::put_reply(Ok(&stats), &mut Vec::new());
     stats_of(&queues, |_, queues| {
         let names: Vec<_> = queues.iter().map(|queue| &*queue.name).collect();
         assert_eq!(names, ["default", "p"]);
@@ -894,14 +898,14 @@ fn what_a_message_is_read_into_has_room_until_the_message_has() {
     assert!(room.grow_to(60_000));
     let sent = queues.send(Q, Duration::ZERO, &[b'x'; 60_000], Some(&mut room));
     finish(&queues, sent.unwrap());
-    assert_eq!(memory.taken(), 60_064);
+    assert_eq!(memory.allocated(), 60_064);
     assert!(room.grow_to(50_000));
-    let taken = memory.taken();
+    let taken = memory.allocated();
     // What is refused before it could need room leaves that to whoever has it.
     let too_large = queues.send(Q, Duration::ZERO, &[b'x'; 70_001], Some(&mut room));
     assert!(matches!(too_large, Err(QueueError::TooLarge { .. })));
-    assert_eq!(memory.taken(), taken);
+    assert_eq!(memory.allocated(), taken);
     let full = queues.send(Q, Duration::ZERO, &[b'x'; 50_000], Some(&mut room));
     assert_eq!(full.err(), Some(QueueError::TooManyBytes(65_000)));
-    assert_eq!(memory.taken(), 60_064);
+    assert_eq!(memory.allocated(), 60_064);
 }

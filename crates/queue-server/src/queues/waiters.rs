@@ -8,7 +8,7 @@ use super::queue::Wake;
 use super::shared::Shared;
 use crate::error::QueueError;
 
-/// A place among the waiters of a queue. Dropping it gives it up, and passes a wake-up on if its
+/// One of the waiters of a queue. Dropping it ends that, and wakes the next one if it was woken and its
 /// message is still there.
 #[must_use = "a waiter that is dropped is not woken"]
 pub(crate) struct Waiter<'q> {
