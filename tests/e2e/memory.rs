@@ -13,6 +13,9 @@ use queue_client::{Client, Error, Transport};
 
 use crate::harness::{Server, eventually, program, send_request};
 
+/// [`proto::ErrorCode::Full`] on the wire.
+const FULL: u8 = 8;
+
 const MIB: usize = 1 << 20;
 
 fn start(options: &[&str]) -> Server {
@@ -72,7 +75,7 @@ fn frames_that_do_not_end_are_held_to_the_limit() {
         match reply[4..6] {
             [0x41, _] => {}
             [0x7f, code] => {
-                assert_eq!(code, ErrorCode::Full as u8);
+                assert_eq!(code, FULL);
                 refused += 1;
             }
             _ => panic!("{reply:?}"),
