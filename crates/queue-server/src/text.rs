@@ -1,7 +1,7 @@
 //! The text protocol: one request a connection or datagram, `<<GET>>` or a message.
 //!
-//! Over TCP a message is everything up to the end of the stream. Over UDP it is the datagram
-//! ([`crate::datagram`]).
+//! Over TCP a message is everything up to the end of the stream. Over UDP it is the datagram, which
+//! `datagram` serves.
 
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
