@@ -20,7 +20,7 @@ use super::wal::checkpoint;
 use super::{Batch, Journal, LOCKED_WAIT, LiveQueues, Refused};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::message::{Lease, Reserved};
+use crate::message::Reserved;
 
 /// A database that is open and not read yet.
 pub(crate) struct Opened {
@@ -136,6 +136,17 @@ impl Opened {
     }
 }
 
+/// What was found in a database.
+#[derive(Default)]
+struct Loaded {
+    messages: usize,
+    last_id: u64,
+    /// The ids of damaged rows.
+    damaged: Vec<i64>,
+    /// Rows of leases and delays that are over at another moment than they say.
+    moved: Vec<Row>,
+}
+
 impl Journal {
     fn load(
         &mut self,
@@ -144,72 +155,93 @@ impl Journal {
         resumed: Resumed,
     ) -> rusqlite::Result<()> {
         let shown = path.display();
-        let now = resumed.now;
-        let (mut damaged, mut moved) = (Vec::new(), Vec::new());
-        let (mut messages, mut last_id) = (0, 0);
-        {
-            let select = format!("SELECT {COLUMNS} FROM messages ORDER BY id");
-            let mut select = self.db.prepare(&select)?;
-            let mut rows = select.query([])?;
-            while let Some(row) = rows.next()? {
-                let id: i64 = row.get(0)?;
-                let Ok(mut found) = Row::read(id, row) else {
-                    damaged.push(id);
-                    continue;
-                };
-                let reserved = &mut found.reserved;
-                last_id = last_id.max(reserved.message.id);
-                let due_max = now.saturating_add(found.remaining_max);
-                if let Some(Lease { expires_at, .. }) = &mut reserved.lease {
-                    let due = expires_at.saturating_add(resumed.lease_pause).min(due_max);
-                    if std::mem::replace(expires_at, due) != due {
-                        moved.push(Row::of(reserved, now));
-                    }
-                } else if found.is_delayed && reserved.message.position > due_max {
-                    let Reserved { message, queue, .. } = reserved;
-                    message.position = due_max;
-                    moved.push(Row::moved(message, queue, due_max, true, now));
-                }
-                self.queues.restore(found.reserved, found.is_delayed);
-                messages += 1;
-            }
-            let mut select = self.db.prepare("SELECT queue FROM paused")?;
-            let mut rows = select.query([])?;
-            while let Some(row) = rows.next()? {
-                match row.get_ref(0)?.as_str().map(QueueName::new) {
-                    Ok(Ok(name)) => self.queues.pause(&name.as_str().into(), true),
-                    _ => log::error!("A pause in {shown} has no queue"),
-                }
-            }
-        }
-        let last_id = match state {
-            Some(state) => last_id.max(state.last_id),
+        let mut loaded = self.read_messages(resumed)?;
+        self.read_pauses(path)?;
+        match state {
+            Some(state) => loaded.last_id = loaded.last_id.max(state.last_id),
             None => {
                 log::error!(
                     "{shown} has lost its last id; ids of messages that are gone may be given again"
                 );
-                schema::last_id_there(&self.db)?
+                loaded.last_id = schema::last_id_there(&self.db)?;
             }
-        };
-        self.next_id = last_id + 1;
-        let state = self.state(last_id);
-        let transaction = self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for id in damaged {
+        }
+        self.next_id = loaded.last_id + 1;
+        self.record(&loaded, path)?;
+        self.reserved_id = loaded.last_id;
+        log::info!("{} messages read from {shown}", loaded.messages);
+        Ok(())
+    }
+
+    /// Puts the messages into their queues.
+    fn read_messages(&self, resumed: Resumed) -> rusqlite::Result<Loaded> {
+        let now = resumed.now;
+        let mut loaded = Loaded::default();
+        let select = format!("SELECT {COLUMNS} FROM messages ORDER BY id");
+        let mut select = self.db.prepare(&select)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            let Ok(mut found) = Row::read(id, row) else {
+                loaded.damaged.push(id);
+                continue;
+            };
+            let due_max = now.saturating_add(found.remaining_max);
+            let Reserved {
+                queue,
+                message,
+                lease,
+            } = &mut found.reserved;
+            loaded.last_id = loaded.last_id.max(message.id);
+            loaded.messages += 1;
+            if let Some(lease) = lease {
+                let due = lease.expires_at.saturating_add(resumed.lease_pause);
+                let due = due.min(due_max);
+                if std::mem::replace(&mut lease.expires_at, due) != due {
+                    loaded.moved.push(Row::of(&found.reserved, now));
+                }
+            } else if found.is_delayed && message.position > due_max {
+                message.position = due_max;
+                let row = Row::moved(message, queue, due_max, true, now);
+                loaded.moved.push(row);
+            }
+            self.queues.restore(found.reserved, found.is_delayed);
+        }
+        Ok(loaded)
+    }
+
+    fn read_pauses(&self, path: &Path) -> rusqlite::Result<()> {
+        let mut select = self.db.prepare("SELECT queue FROM paused")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            match row.get_ref(0)?.as_str().map(QueueName::new) {
+                Ok(Ok(name)) => self.queues.pause(&name.as_str().into(), true),
+                Ok(Err(_)) | Err(_) => {
+                    log::error!("A pause in {} has no queue", path.display());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets damaged rows aside, and records the others that have changed.
+    fn record(&mut self, loaded: &Loaded, path: &Path) -> rusqlite::Result<()> {
+        let state = self.state(loaded.last_id);
+        let immediate = TransactionBehavior::Immediate;
+        let transaction = self.db.transaction_with_behavior(immediate)?;
+        let set_aside = format!(
+            "INSERT INTO damaged ({COLUMNS}, found)
+             SELECT {COLUMNS}, datetime('now') FROM messages WHERE id = ?1"
+        );
+        let shown = path.display();
+        for id in &loaded.damaged {
             log::error!(
                 "Message {id} in {shown} is damaged; it was set aside in the table 'damaged'"
             );
-            transaction.execute(
-                &format!(
-                    "INSERT INTO damaged ({COLUMNS}, found)
-                     SELECT {COLUMNS}, datetime('now') FROM messages WHERE id = ?1"
-                ),
-                [id],
-            )?;
+            transaction.execute(&set_aside, [id])?;
             transaction.execute("DELETE FROM messages WHERE id = ?1", [id])?;
         }
-        for row in moved {
+        for row in &loaded.moved {
             row.update(&transaction)?;
         }
         state.write(&transaction)?;
@@ -217,12 +249,10 @@ impl Journal {
             // The database is as it was, and can be read and emptied.
             Err(error) if is_lack_of_room(&error) => {
                 log::error!("There is no room in {shown} to record what was found: {error}");
+                Ok(())
             }
-            committed => committed?,
+            committed => committed,
         }
-        self.reserved_id = last_id;
-        log::info!("{messages} messages read from {shown}");
-        Ok(())
     }
 
     /// What is recorded beside the messages, if this is the last id.
