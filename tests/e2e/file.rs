@@ -631,7 +631,7 @@ fn a_read_only_server_takes_nothing() {
     for target in ["/new", "/plain/a.txt", "/plain"] {
         let refused = ask(&server, post(target, "x"));
         assert_eq!(refused.status, 403, "{target}");
-        assert_eq!(refused.text(), "this server takes no uploads\n");
+        assert_eq!(refused.text(), "this server accepts no uploads\n");
     }
     let delete = "DELETE /new HTTP/1.1\r\nHost: h\r\n\r\n";
     assert_eq!(ask(&server, delete).field("Allow"), "GET, HEAD, OPTIONS");

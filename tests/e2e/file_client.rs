@@ -184,7 +184,7 @@ fn the_client_posts() {
 fn an_upload_to_a_read_only_server_exits_1() {
     let sides = sides(&["--read-only"]);
     let says = "file-client: mine.txt: the server refused: 403 Forbidden, \
-                this server takes no uploads";
+                this server accepts no uploads";
     sides.check(&["post", "mine.txt"], 1, says, &[]);
 }
 

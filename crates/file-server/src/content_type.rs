@@ -176,7 +176,7 @@ mod tests {
         check("a.txt", b"cut off: \xc3", "text/plain");
         check("a.txt", b"\xff\xfea\0", "text/plain");
         check("a.xml", b"\xe4", "text/xml");
-        // A character may lie across two pieces, and a byte that is none behind many.
+        // A character may lie across two pieces, and a wrong byte may come late.
         for length in [PIECE_BYTES - 1, PIECE_BYTES, 3 * PIECE_BYTES - 1] {
             let text = "x".repeat(length) + "ä€🦀";
             check("a.txt", text.as_bytes(), UTF8);
@@ -191,7 +191,7 @@ mod tests {
         let mut long = vec![b'x'; WHOLE_BYTES_MAX as usize + 1];
         long[2 * BEGINNING_BYTES as usize] = 0xe4;
         check("a.txt", &long, UTF8);
-        // A character that is cut off at the end of what is looked at is none that is wrong.
+        // A character that is cut off at the end of the examined part is not wrong.
         let end = BEGINNING_BYTES as usize;
         for start in end - 1..end + 2 {
             long[start - 1..=start].copy_from_slice("ä".as_bytes());
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_read_is_shown() {
+    fn files_for_people_are_shown() {
         for name in [
             "README",
             "LICENSE",
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_not() {
+    fn binary_files_are_not_shown() {
         check("a", b"\x7fELF\0", UNKNOWN);
         check("a.java", b"\0", UNKNOWN);
         check("a", b"\x1f\x8b\x08\xff", UNKNOWN);

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_too_long_has_no_digest() {
+    fn a_file_that_takes_too_long_has_no_digest() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let digest = |until| {
             let input = &b"short"[..];
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_fails_or_panics_makes_room() {
+    fn a_reader_that_fails_or_panics_frees_its_place() {
         let digests = Digests::default();
         let identity = long_files(1)[0];
         thread::scope(|scope| {

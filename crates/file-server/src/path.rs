@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_dangerous_is_a_name() {
+    fn a_name_that_only_looks_dangerous_is_accepted() {
         check("/...", Ok(b"..."));
         check("/..a", Ok(b"..a"));
         check("/a..", Ok(b"a.."));

@@ -307,14 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chunked_upload_is_limited_as_it_comes() {
+    fn a_chunked_upload_is_limited_as_it_arrives() {
         let (root, service) = service(6);
         check(&service, "POST /x", "chunked", 413);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "the site");
     }
 
     #[test]
-    fn a_read_only_server_takes_nothing() {
+    fn a_read_only_server_accepts_no_uploads() {
         let (_root, mut service) = service(10);
         service.config.read_only = true;
         check(&service, "POST /x", "x", 403);

@@ -48,8 +48,7 @@ impl FileService {
         let mut upload = self.files.upload(&path, length)?;
         // Conditions come after all other reasons to refuse (RFC 9110 section 13.2.1).
         let current = upload.replaced();
-        let create = self.files.check_create(current.is_some());
-        create?;
+        self.files.check_create(current.is_some())?;
         if conditional::judge(request, current.as_ref()) != Verdict::Go {
             return Err(FilesError::Changed.into());
         }
@@ -71,12 +70,12 @@ impl FileService {
     /// Checks what all requests that upload have in common.
     pub(crate) fn check_upload(&self, request: &RequestHead) -> Result<(), Refusal> {
         if self.config.read_only {
-            let sentence = "this server takes no uploads";
+            let sentence = "this server accepts no uploads";
             return Err(Refusal::new(Status::Forbidden, sentence));
         }
         let coding = request.fields("content-encoding").next();
         if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-            let sentence = "an upload is taken without a Content-Encoding";
+            let sentence = "an upload must not have a Content-Encoding";
             return Err(Refusal::new(Status::UnsupportedMediaType, sentence));
         }
         Ok(())

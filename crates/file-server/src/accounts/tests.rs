@@ -1,4 +1,4 @@
-//! Who is let in, who has to wait, and which files are refused.
+//! Which logins are granted, which must wait, and which files of accounts are refused.
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ fn check(accounts: &Accounts, from: Network, credentials: &str, want: Access) {
 }
 
 #[test]
-fn who_knows_the_password_is_let_in() {
+fn the_right_password_is_granted() {
     let text = format!("# Us.\n\nann:{SHA_256}\r\nbob:{SHA_512}\neve:a:b c\n");
     let accounts = accounts(&text, 0o600).unwrap();
     assert!(!accounts.is_proven("ann", "sesame"));
@@ -62,9 +62,9 @@ fn who_knows_the_password_is_let_in() {
 }
 
 #[test]
-fn how_long_it_takes_does_not_tell_who_has_an_account() {
+fn the_time_does_not_tell_which_accounts_exist() {
     let accounts = accounts(format!("ann:{SHA_512}\nbob:1\neve:2\nflo:3\n"), 0o600).unwrap();
-    // The shortest of three, because whatever else the machine has to do only makes it longer.
+    // The shortest of three: a busy machine only makes it longer.
     let least = |user: &str| {
         let took = (0..3).map(|_| {
             let started = Instant::now();
@@ -80,7 +80,7 @@ fn how_long_it_takes_does_not_tell_who_has_an_account() {
 }
 
 #[test]
-fn an_address_that_guesses_wrong_has_to_wait_and_no_other() {
+fn an_address_that_guesses_wrong_must_wait_and_no_other() {
     let accounts = accounts("ann:sesame\nbob:secret\n", 0o600).unwrap();
     check(&accounts, here(), "ann:sesame", Access::Granted);
     let denied = || accounts.check(here(), "ann", "guess") == Access::Denied;
@@ -89,13 +89,13 @@ fn an_address_that_guesses_wrong_has_to_wait_and_no_other() {
     assert!(guessed < 1000, "it never has to wait");
     check(&accounts, there(), "ann:guess", Access::Denied);
     check(&accounts, there(), "bob:secret", Access::Granted);
-    // Who has proven it does not wait.
+    // A user with a proven password does not wait.
     check(&accounts, here(), "ann:sesame", Access::Granted);
     check(&accounts, here(), "bob:secret", Access::Granted);
 }
 
 #[test]
-fn of_many_connections_with_one_new_password_none_has_to_wait() {
+fn many_connections_with_one_new_password_need_not_wait() {
     const CONNECTIONS: usize = 64;
     let accounts = accounts(format!("ann:{SHA_512}\n"), 0o600).unwrap();
     let start = Barrier::new(CONNECTIONS);
@@ -227,7 +227,7 @@ fn a_hash_that_no_password_has_is_refused() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_once() {
+fn a_pipe_or_a_folder_is_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();

@@ -17,7 +17,6 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::destination::Destination;
 use super::identity::{Identity, seconds_now};
 use super::record::Stage;
 use super::root::FileId;
@@ -85,8 +84,8 @@ impl Upload<'_> {
         &mut self,
         is_wanted: &dyn Fn(Option<&Version>) -> bool,
     ) -> Result<bool, FilesError> {
-        let given = self.to_give(&self.destination);
-        if self.give(given) && self.is_resumable() {
+        let permissions = self.permissions_at(&self.destination);
+        if self.set_permissions(permissions) && self.is_resumable() {
             // Its bytes may all be on the disk already.
             self.files.disk.sync_all(&self.file)?;
         }
@@ -124,7 +123,7 @@ impl Upload<'_> {
         if !is_wanted(now.version().as_ref()) {
             return Err(FilesError::Changed);
         }
-        if self.give(self.to_give(&now)) {
+        if self.set_permissions(self.permissions_at(&now)) {
             self.files.disk.sync_all(&self.file)?;
         }
         let folder = match self.make_missing() {
@@ -134,10 +133,7 @@ impl Upload<'_> {
         };
         self.update_record(|progress| progress.stage = Stage::Placing)?;
         let (from, temporary) = (&self.destination.folder, &self.temporary);
-        let (to, name) = (
-            folder.as_ref().unwrap_or(from),
-            self.destination.name.as_os_str(),
-        );
+        let (to, name) = (folder.as_ref().unwrap_or(from), &self.destination.name);
         let renamed = match &now.current {
             None => rename_new(from, temporary, to, name),
             Some(current) => {
@@ -164,22 +160,15 @@ impl Upload<'_> {
     /// Checks that the path still leads to the folder that the upload is in. Otherwise nobody would
     /// ever see the file.
     fn check_folder(&self) -> Result<(), FilesError> {
-        let Destination {
-            root: root_before,
-            folder_id,
-            folder_path,
-            ..
-        } = &self.destination;
-        let root = self.files.root()?;
-        let is_same = match folder_path.as_os_str().is_empty() {
+        let (root, ours) = (self.files.root()?, &self.destination);
+        let there = match ours.folder_path.as_os_str().is_empty() {
             // The root itself, which was just compared.
-            true => root.id == *folder_id,
+            true => Ok(root.id),
             false => root
-                .open_dir(folder_path)
-                .and_then(|folder| FileId::of(&folder))
-                .is_ok_and(|id| id == *folder_id),
+                .open_dir(&ours.folder_path)
+                .and_then(|folder| FileId::of(&folder)),
         };
-        match is_same && root.id == root_before.id {
+        match there.is_ok_and(|id| id == ours.folder_id) && root.id == ours.root.id {
             true => Ok(()),
             false => Err(FilesError::Moved),
         }

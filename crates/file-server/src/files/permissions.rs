@@ -2,7 +2,7 @@
 //! the mode that the umask gives, or the access control list that its folder gives. Until a file has its
 //! final name, nobody but the server may use it.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -22,13 +22,13 @@ const MODE_NEW: u32 = 0o666;
 /// must not keep them when its contents change.
 const MODE_KEPT: u32 = 0o777;
 
-/// What an upload gives its file.
+/// The permissions of an uploaded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Given {
+pub(super) enum Permissions {
     /// The mode of a new file.
-    Mode(u32),
+    New(u32),
     /// The ownership of the file that it replaces.
-    Ownership(Ownership),
+    Inherited(Ownership),
 }
 
 /// The mode of a new file of this process.
@@ -51,15 +51,15 @@ pub(super) fn mode_temporary(has_default_acl: bool) -> u32 {
 }
 
 impl Upload<'_> {
-    /// What to give the file at this destination; `None` if the folder has given it already.
-    pub(super) fn to_give(&self, destination: &Destination) -> Option<Given> {
+    /// The permissions of the file at this destination; `None` if the folder has set them.
+    pub(super) fn permissions_at(&self, destination: &Destination) -> Option<Permissions> {
         match &destination.current {
             Some(there) => {
-                let folder =
-                    Path::new("/proc/self/fd").join(destination.folder.as_raw_fd().to_string());
+                let folder = destination.folder.as_raw_fd().to_string();
+                let folder = Path::new("/proc/self/fd").join(folder);
                 // The file need not be readable, so it is not opened.
                 let acl = acl_of(&folder.join(&destination.name));
-                Some(Given::Ownership(Ownership {
+                Some(Permissions::Inherited(Ownership {
                     user: there.st_uid,
                     group: there.st_gid,
                     mode: there.st_mode & MODE_KEPT,
@@ -67,27 +67,30 @@ impl Upload<'_> {
                 }))
             }
             None if self.has_default_acl => None,
-            None => Some(Given::Mode(self.files.mode_new)),
+            None => Some(Permissions::New(self.files.mode_new)),
         }
     }
 
-    /// Gives it to the file, as far as the system allows; returns whether the file had it not.
-    pub(super) fn give(&mut self, given: Option<Given>) -> bool {
-        if given.is_none() || self.given == given {
+    /// Sets the permissions, as far as the system allows. Returns whether they were others.
+    pub(super) fn set_permissions(&mut self, permissions: Option<Permissions>) -> bool {
+        if self.permissions == permissions {
             return false;
         }
-        let result = match &given {
-            Some(Given::Ownership(ownership)) => {
+        let set = match &permissions {
+            None => return false,
+            Some(Permissions::New(mode)) => {
+                let mode = fs::Permissions::from_mode(*mode);
+                self.file.set_permissions(mode)
+            }
+            Some(Permissions::Inherited(ownership)) => {
                 ownership.give_to(&self.file, self.has_default_acl)
             }
-            Some(Given::Mode(mode)) => self.file.set_permissions(Permissions::from_mode(*mode)),
-            None => Ok(()),
         };
         // Some file systems have no modes.
-        if let Err(error) = result {
+        if let Err(error) = set {
             log::debug!("{}: the mode stays as it is: {error}", self.temporary);
         }
-        self.given = given;
+        self.permissions = permissions;
         true
     }
 }

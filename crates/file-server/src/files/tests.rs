@@ -35,10 +35,10 @@ pub(super) fn version(files: &Files, path: &str) -> Result<Option<Version>, File
     Ok(upload.replaced())
 }
 
-/// What a killed server has left.
+/// A temporary file of a killed server.
 const LEFTOVER: &str = "root/site/.quartet-upload-67e55044-10b1-426f-9247-bb680e5fe0c8";
 
-/// `outside` beside the root is what must never be reached.
+/// `outside` is beside the root and must never be reached.
 pub(super) struct Tree {
     pub(super) top: TempDir,
     pub(super) files: Arc<Files>,
@@ -72,7 +72,7 @@ impl Tree {
         batch
     }
 
-    /// The names that are listed of a folder, in their order.
+    /// The names in the list of a folder, in order.
     pub(super) fn names(&self, path: &str) -> Vec<String> {
         let entries = self.list(path).into_iter();
         entries
@@ -88,7 +88,7 @@ impl Tree {
         symlink(target, self.root().join(link)).unwrap();
     }
 
-    /// What a GET of the path would give.
+    /// The file that a GET of the path would send.
     pub(super) fn get(&self, path: &str) -> Result<String, FilesError> {
         match self.files.find(&TreePath::decode(path).unwrap())? {
             Found::FolderWithoutSlash { .. } => Ok("to the slash".to_owned()),
@@ -145,7 +145,7 @@ impl Tree {
 }
 
 #[test]
-fn what_a_killed_server_left_is_removed_and_nothing_else() {
+fn the_sweeper_removes_what_a_killed_server_left_and_nothing_else() {
     let tree = tree();
     let mut upload = tree.begin("/site/under way").unwrap();
     let before = tree.listing().len();
@@ -157,14 +157,14 @@ fn what_a_killed_server_left_is_removed_and_nothing_else() {
 }
 
 #[test]
-fn a_pass_ends_when_it_is_told_to() {
+fn a_sweep_ends_when_it_is_told_to() {
     let tree = tree();
     tree.files.sweep(&|| false);
     assert!(tree.top.path().join(LEFTOVER).exists());
 }
 
 #[test]
-fn what_is_due_is_removed_without_another_pass() {
+fn an_expired_upload_is_removed_without_another_search() {
     let root = tempfile::tempdir().unwrap();
     let files = Files::open(root.path(), 0, Duration::ZERO).unwrap();
     files.sweep(&|| true);
@@ -181,7 +181,7 @@ fn what_is_due_is_removed_without_another_pass() {
 }
 
 #[test]
-fn another_root_is_looked_through_too() {
+fn a_new_root_is_searched_too() {
     let tree = tree();
     tree.files.sweep(&|| true);
     assert!(!tree.top.path().join(LEFTOVER).exists());
@@ -193,7 +193,7 @@ fn another_root_is_looked_through_too() {
 }
 
 #[test]
-fn each_upload_is_kept_as_long_as_the_server_said_where_it_began() {
+fn an_upload_is_kept_as_long_as_its_first_server_said() {
     let root = tempfile::tempdir().unwrap();
     let files = Files::open(root.path(), 0, DAY).unwrap();
     let short = Files::open(root.path(), 0, Duration::ZERO).unwrap();
@@ -213,7 +213,7 @@ fn each_upload_is_kept_as_long_as_the_server_said_where_it_began() {
 }
 
 #[test]
-fn what_has_just_reopened_is_not_swept_away_by_any_server() {
+fn no_server_sweeps_an_upload_that_has_just_begun() {
     let root = tempfile::tempdir().unwrap();
     let files = Files::open(root.path(), 0, DAY).unwrap();
     let other = Files::open(root.path(), 0, DAY).unwrap();
@@ -239,7 +239,7 @@ fn what_has_just_reopened_is_not_swept_away_by_any_server() {
 }
 
 #[test]
-fn an_upload_that_another_server_holds_is_in_use() {
+fn an_upload_that_another_server_has_locked_is_in_use() {
     let tree = tree();
     let mut upload = tree.begin("/new").unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -259,7 +259,7 @@ fn an_upload_that_another_server_holds_is_in_use() {
 }
 
 #[test]
-fn a_record_that_is_never_due_ends_no_pass() {
+fn a_record_that_never_expires_ends_no_sweep() {
     let tree = tree();
     let record = tree.top.path().join(format!("{LEFTOVER}.head"));
     let line = format!("{:<8} {:>20} {:>20} {:>20}\n", "arriving", 0, "-", u64::MAX);
@@ -269,7 +269,7 @@ fn a_record_that_is_never_due_ends_no_pass() {
 }
 
 #[test]
-fn what_only_has_such_a_name_is_not_swept_away() {
+fn a_file_with_such_a_name_is_not_always_swept() {
     let tree = tree();
     // The client's, of an upload to another server.
     let state = tree.root().join(".quartet-upload-a.txt");
@@ -279,7 +279,7 @@ fn what_only_has_such_a_name_is_not_swept_away() {
 }
 
 #[test]
-fn a_folder_lists_what_can_be_asked_for() {
+fn a_folder_lists_what_can_be_requested() {
     let tree = tree();
     symlink("../outside/secret", tree.root().join("site/out")).unwrap();
     symlink("index.html", tree.root().join("site/in")).unwrap();
@@ -321,7 +321,7 @@ fn a_folder_serves_its_index_behind_a_slash() {
 }
 
 #[test]
-fn links_are_followed_inside_and_nowhere_else() {
+fn links_are_followed_inside_the_root_alone() {
     let tree = tree();
     tree.link("a.txt", "inside");
     tree.link("../a.txt", "site/up");
@@ -369,7 +369,7 @@ fn links_are_followed_inside_and_nowhere_else() {
 }
 
 #[test]
-fn only_regular_files_are_given() {
+fn only_regular_files_are_served() {
     let tree = tree();
     let fifo = tree.root().join("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
@@ -379,13 +379,13 @@ fn only_regular_files_are_given() {
 }
 
 #[test]
-fn names_of_uploads_under_way_are_the_servers_own() {
+fn names_of_temporary_files_are_reserved() {
     let tree = tree();
     tree.check("/site/.quartet-upload-1", "NotFound");
     tree.check("/site/%2equartet-upload-1", "NotFound");
     tree.check_upload("/.quartet-upload-2", "Reserved");
     tree.check_upload("/site/.quartet-upload-/x", "Reserved");
-    // Nor does a condition tell whether there is one.
+    // A condition does not tell either whether there is one.
     for path in ["/site/.quartet-upload-1", "/site/.quartet-upload-2"] {
         let version = version(&tree.files, path);
         assert!(matches!(version, Err(FilesError::Reserved)), "{path}");
@@ -411,7 +411,7 @@ fn an_upload_appears_when_it_is_finished() {
 }
 
 #[test]
-fn an_upload_needs_a_place_for_a_file() {
+fn an_upload_needs_a_destination_for_a_file() {
     let tree = tree();
     tree.link("site", "linked");
     let before = tree.listing();
@@ -449,7 +449,7 @@ fn an_upload_that_fails_at_the_end_leaves_nothing() {
     let left: Vec<_> = tree.listing().into_iter().filter(|p| !is_ours(p)).collect();
     assert_eq!(left, before_it);
 
-    // A file has come to stand where the second of two folders was to be made.
+    // A file stands where the second of two missing folders should be made.
     let mut upload = tree.begin("/new/file/x").unwrap();
     fs::create_dir(tree.root().join("new")).unwrap();
     fs::write(tree.root().join("new/file"), "").unwrap();

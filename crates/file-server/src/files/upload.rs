@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::destination::Destination;
 use super::keyed_locks::{Abort, KeyedLock};
-use super::permissions::{self, Given};
+use super::permissions::{self, Permissions};
 use super::record::{self, Progress, Record, Stage};
 use super::temporary;
 use super::tree::Files;
@@ -52,8 +52,8 @@ pub(crate) struct Upload<'f> {
     pub(super) made: Vec<PathBuf>,
     /// Whether the folder gives new files an access control list.
     pub(super) has_default_acl: bool,
-    /// The mode or ownership that the file was given.
-    pub(super) given: Option<Given>,
+    /// The permissions that were set.
+    pub(super) permissions: Option<Permissions>,
     pub(super) is_renamed: bool,
     resumable: Option<Resumable<'f>>,
 }
@@ -143,7 +143,7 @@ impl<'f> Upload<'f> {
             destination,
             made: Vec::new(),
             has_default_acl,
-            given: None,
+            permissions: None,
             is_renamed: false,
             resumable: None,
         }

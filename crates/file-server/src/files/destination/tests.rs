@@ -16,7 +16,7 @@ fn mode_of(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_link_is_followed_inside_and_stays() {
+fn a_link_inside_the_root_is_followed_and_stays() {
     let tree = tree();
     tree.link("a.txt", "inside");
     tree.link("../inside", "site/twice");
@@ -33,7 +33,7 @@ fn a_link_is_followed_inside_and_stays() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_not_replaced() {
+fn only_regular_files_are_replaced() {
     let tree = tree();
     tree.link("../outside/secret", "out");
     tree.link("../outside/gone", "dangling-out");
@@ -65,13 +65,13 @@ fn what_is_no_regular_file_is_not_replaced() {
 }
 
 #[test]
-fn what_is_write_protected_is_not_replaced() {
+fn a_write_protected_file_is_not_replaced() {
     let tree = tree();
     let file = tree.root().join("a.txt");
     fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
     tree.check_upload("/a.txt", "WriteProtected");
     tree.check("/a.txt", "root/a.txt");
-    // Also if it becomes so while the upload comes.
+    // Also if it becomes write-protected during the upload.
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     let mut upload = tree.begin("/a.txt").unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
@@ -83,7 +83,7 @@ fn what_is_write_protected_is_not_replaced() {
 }
 
 #[test]
-fn the_mode_and_the_owner_of_what_is_replaced_are_kept() {
+fn the_mode_and_the_owner_of_a_replaced_file_are_kept() {
     let tree = tree();
     let file = tree.root().join("a.txt");
     for mode in [0o755, 0o600, 0o200, 0o666, 0o640] {
@@ -91,7 +91,7 @@ fn the_mode_and_the_owner_of_what_is_replaced_are_kept() {
         tree.check_upload("/a.txt", "saved");
         assert_eq!(mode_of(&file), mode, "{mode:o}");
     }
-    // Only root may give files away, and here to nobody.
+    // Only root may give files to other users.
     if chown(&file, Some(4711), Some(4712)).is_ok() {
         tree.check_upload("/a.txt", "saved");
         let there = fs::metadata(&file).unwrap();
@@ -103,7 +103,7 @@ fn the_mode_and_the_owner_of_what_is_replaced_are_kept() {
 }
 
 #[test]
-fn a_new_file_has_the_mode_of_the_umask_and_none_before() {
+fn a_new_file_gets_the_mode_of_the_umask_with_its_name() {
     let tree = tree();
     let usual = tree.root().join("usual");
     fs::write(&usual, "").unwrap();
@@ -114,7 +114,7 @@ fn a_new_file_has_the_mode_of_the_umask_and_none_before() {
     assert_eq!(mode_of(&tree.root().join("x/new")), mode_of(&usual));
 }
 
-/// Sets the list of who may use a file, of tags and rights; returns whether there are such lists here.
+/// Sets an access control list of tags and rights; returns whether this disk has such lists.
 fn set_acl(path: &Path, kind: &str, entries: &[(u8, u8)]) -> bool {
     // Version 2.
     let mut acl = vec![2, 0, 0, 0];
@@ -131,10 +131,10 @@ fn set_acl(path: &Path, kind: &str, entries: &[(u8, u8)]) -> bool {
     set.is_ok()
 }
 
-/// The tag of a user who is named.
+/// The tag of a named user.
 const NAMED_USER: u8 = 2;
 
-/// What the list of a file has.
+/// The access control list of a file.
 fn acl_bytes(path: &Path) -> Vec<u8> {
     let file = fs::File::open(path).unwrap();
     let mut acl = vec![0; 256];
@@ -144,10 +144,10 @@ fn acl_bytes(path: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn who_else_may_use_a_file_may_use_what_replaces_it() {
+fn the_access_control_list_of_a_replaced_file_is_kept() {
     let tree = tree();
     let file = tree.root().join("a.txt");
-    // A user who is named may write, and the group may not even read: the mode shows the mask.
+    // A named user may write, and the group may not even read: the mode shows the mask.
     let entries = [(1, 6), (NAMED_USER, 6), (4, 0), (0x10, 6), (0x20, 0)];
     if !set_acl(&file, "access", &entries) {
         return;
@@ -156,7 +156,7 @@ fn who_else_may_use_a_file_may_use_what_replaces_it() {
     assert_eq!(before.0, 0o660);
     tree.check_upload("/a.txt", "saved");
     assert_eq!((mode_of(&file), acl_bytes(&file)), before);
-    // What has no list gets none, whatever the folder gives new files.
+    // A file without a list gets none, whatever the folder gives new files.
     let plain = tree.root().join("plain");
     fs::write(&plain, "").unwrap();
     fs::set_permissions(&plain, Permissions::from_mode(0o640)).unwrap();
@@ -166,7 +166,7 @@ fn who_else_may_use_a_file_may_use_what_replaces_it() {
 }
 
 #[test]
-fn a_folder_that_says_who_may_use_new_files_is_obeyed() {
+fn the_default_list_of_a_folder_is_obeyed() {
     let tree = tree();
     let folder = tree.root().join("empty");
     // User and group have read and write, and others nothing.
@@ -186,8 +186,8 @@ fn two(tree: &Tree) -> [Files; 2] {
     [0; 2].map(|_| Files::open(&tree.root(), 0, DAY).unwrap())
 }
 
-/// Has four uploads, two by each server, put in one place at the same moment, if the version there
-/// is wanted; returns how many were.
+/// Commits four uploads, two of each server, to one path at the same moment, if `is_wanted` agrees;
+/// returns how many were committed.
 fn race(
     servers: &[Files; 2],
     path: &str,
@@ -213,7 +213,7 @@ fn race(
 }
 
 #[test]
-fn of_those_who_create_a_file_one_wins() {
+fn of_many_uploads_that_create_a_file_one_wins() {
     let tree = tree();
     let servers = two(&tree);
     for round in 0..ROUNDS {
@@ -223,7 +223,7 @@ fn of_those_who_create_a_file_one_wins() {
 }
 
 #[test]
-fn of_those_who_replace_a_version_one_wins() {
+fn of_many_uploads_that_replace_a_version_one_wins() {
     let tree = tree();
     let servers = two(&tree);
     for round in 0..ROUNDS {
@@ -234,7 +234,7 @@ fn of_those_who_replace_a_version_one_wins() {
 }
 
 #[test]
-fn of_those_who_ask_one_server_to_replace_a_version_one_wins_and_the_others_are_told() {
+fn of_many_uploads_to_one_server_one_wins_and_the_others_are_told() {
     let tree = tree();
     for round in 0..ROUNDS {
         let before = version(&tree.files, "/a.txt").unwrap();
@@ -255,7 +255,7 @@ fn of_those_who_ask_one_server_to_replace_a_version_one_wins_and_the_others_are_
 }
 
 #[test]
-fn uploads_that_give_up_take_no_folder_from_another() {
+fn an_interrupted_upload_removes_no_folder_of_another() {
     let tree = tree();
     let mut first = tree.begin("/x/y/1").unwrap();
     let mut second = tree.begin("/x/y/2").unwrap();

@@ -51,7 +51,7 @@ fn many_lists_at_once_have_memory_for_thousands_of_names_each() {
 }
 
 #[test]
-fn folders_come_first_and_the_rest_as_asked() {
+fn folders_come_first_and_the_rest_in_the_order() {
     let (root, files) = files([]);
     for (name, bytes, modified) in [("b", 1, 9), ("a", 2, 8), ("c", 3, 7)] {
         let path = root.path().join(name);
@@ -79,7 +79,7 @@ fn folders_come_first_and_the_rest_as_asked() {
 }
 
 #[test]
-fn with_little_room_comes_the_same_as_with_much() {
+fn with_little_memory_the_list_is_the_same() {
     let all: Vec<_> = (0..1500).map(|number| format!("{number:04}")).collect();
     let (root, files) = files(all.iter().cloned());
     fs::write(root.path().join("0123"), "longest").unwrap();
@@ -94,7 +94,7 @@ fn with_little_room_comes_the_same_as_with_much() {
         let mut little = list(&files, order);
         assert!(little.window.len() < 1000 && little.last.is_some());
         assert_eq!(little.batch().unwrap().len(), BATCH_ENTRIES);
-        // Room that is there again is used.
+        // Memory that is free again is used.
         drop(held);
         assert_eq!(names_of(little), much[BATCH_ENTRIES..]);
     }
@@ -102,7 +102,7 @@ fn with_little_room_comes_the_same_as_with_much() {
 }
 
 #[test]
-fn what_is_gone_is_not_listed() {
+fn a_file_that_is_gone_is_not_listed() {
     let (root, files) = files(["a".to_owned(), "b".to_owned()]);
     let mut entries = list(&files, Order::default());
     fs::remove_file(root.path().join("a")).unwrap();
@@ -113,7 +113,7 @@ fn what_is_gone_is_not_listed() {
 }
 
 #[test]
-fn a_folder_that_goes_away_is_an_error_and_no_end() {
+fn a_folder_that_is_removed_is_an_error_and_no_end() {
     let (root, files) = files([]);
     let folder = root.path().join("f");
     fs::create_dir(&folder).unwrap();

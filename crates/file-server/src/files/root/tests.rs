@@ -14,7 +14,7 @@ fn exchange_root(tree: &Tree) {
 }
 
 #[test]
-fn a_root_that_is_another_folder_is_the_one_that_is_served() {
+fn the_folder_that_is_at_the_path_now_is_served() {
     let tree = tree();
     tree.check("/a.txt", "root/a.txt");
     exchange_root(&tree);
@@ -34,7 +34,7 @@ fn a_root_that_is_another_folder_is_the_one_that_is_served() {
 }
 
 #[test]
-fn a_root_that_is_removed_unseen_is_found_again() {
+fn a_root_that_is_removed_and_made_again_is_found() {
     let tree = tree();
     for _ in 0..10 {
         fs::remove_dir_all(tree.root()).unwrap();
@@ -45,7 +45,7 @@ fn a_root_that_is_removed_unseen_is_found_again() {
 }
 
 #[test]
-fn a_root_is_wherever_the_link_leads() {
+fn the_root_is_where_its_link_leads_now() {
     let top = tempfile::tempdir().unwrap();
     for version in ["one", "two"] {
         fs::create_dir(top.path().join(version)).unwrap();
@@ -67,7 +67,7 @@ fn a_root_is_wherever_the_link_leads() {
 }
 
 #[test]
-fn an_upload_is_not_saved_where_nobody_sees_it() {
+fn an_upload_into_a_folder_that_moved_is_refused() {
     let tree = tree();
     let mut in_root = tree.begin("/new").unwrap();
     let mut in_site = tree.begin("/site/new").unwrap();

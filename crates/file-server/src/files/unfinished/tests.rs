@@ -4,9 +4,9 @@ use std::path::Path;
 use super::*;
 use crate::files::tests::{Tree, no_abort, target_of, tree, version};
 
-/// An upload to `/new` that is kept, with these bytes in it, is broken off and taken up again.
+/// Interrupts a resumable upload to `/new` with these bytes, and reopens it.
 #[track_caller]
-fn with_taken_up(tree: &Tree, bytes: &[u8], act: impl FnOnce(&mut Upload, &Path)) {
+fn with_reopened(tree: &Tree, bytes: &[u8], act: impl FnOnce(&mut Upload, &Path)) {
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
     upload.hash();
@@ -25,10 +25,10 @@ fn with_taken_up(tree: &Tree, bytes: &[u8], act: impl FnOnce(&mut Upload, &Path)
 }
 
 #[test]
-fn an_upload_in_parts_is_hashed_as_it_comes() {
+fn an_upload_in_parts_is_hashed_as_it_arrives() {
     let digest_of = |bytes: &[u8]| proto::http::digest::Hasher::digest_of(bytes).unwrap();
-    with_taken_up(&tree(), b"abc", |upload, path| {
-        // Whoever reads it finds something else.
+    with_reopened(&tree(), b"abc", |upload, path| {
+        // A reader finds something else.
         fs::write(path, "???").unwrap();
         upload.write(b"def").unwrap();
         assert_eq!(upload.digest().unwrap(), digest_of(b"abcdef"));
@@ -40,12 +40,12 @@ fn an_upload_in_parts_is_hashed_as_it_comes() {
 }
 
 #[test]
-fn what_is_taken_back_is_not_counted_as_synced() {
-    with_taken_up(&tree(), b"abc", |upload, path| {
+fn what_is_rolled_back_is_not_counted_as_synced() {
+    with_reopened(&tree(), b"abc", |upload, path| {
         let record = || fs::read_to_string(path.with_extension("head")).unwrap();
         let counts = |bytes: &str| record().split_whitespace().nth(1) == Some(bytes);
         let checkpoint = upload.checkpoint();
-        // More than what comes between two syncs.
+        // More than between two syncs.
         let piece = vec![b'd'; 1 << 20];
         (0..40).for_each(|_| upload.write(&piece).unwrap());
         assert!(!counts("3"), "{}", record());
@@ -56,7 +56,7 @@ fn what_is_taken_back_is_not_counted_as_synced() {
 }
 
 #[test]
-fn a_link_that_stands_for_an_upload_leads_nowhere() {
+fn a_link_in_place_of_a_temporary_file_is_not_followed() {
     let tree = tree();
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
@@ -76,9 +76,9 @@ fn a_link_that_stands_for_an_upload_leads_nowhere() {
 }
 
 #[test]
-fn what_cannot_be_placed_now_can_be_later() {
+fn an_upload_that_cannot_be_committed_now_can_be_later() {
     let tree = tree();
-    with_taken_up(&tree, b"abc", |upload, path| {
+    with_reopened(&tree, b"abc", |upload, path| {
         let away = tree.top.path().join("away");
         fs::rename(tree.root(), &away).unwrap();
         let placed = upload.commit(|_| true);
@@ -88,8 +88,8 @@ fn what_cannot_be_placed_now_can_be_later() {
         assert!(upload.commit(|_| true).unwrap());
     });
     tree.check("/new", "abc");
-    // Also if it has met something on the last step.
-    with_taken_up(&tree, b"def", |upload, path| {
+    // Also if something was in the way at the last step.
+    with_reopened(&tree, b"def", |upload, path| {
         let new = fs::File::open(tree.root().join("new")).unwrap();
         new.lock().unwrap();
         let before = version(&tree.files, "/new");
@@ -99,8 +99,8 @@ fn what_cannot_be_placed_now_can_be_later() {
         let record = fs::read_to_string(path.with_extension("head")).unwrap();
         assert!(record.starts_with("arriving "), "{record}");
     });
-    // But not if it is wanted no more.
-    with_taken_up(&tree, b"def", |upload, path| {
+    // But not if its condition is not met any more.
+    with_reopened(&tree, b"def", |upload, path| {
         let placed = upload.commit(|_| false);
         assert!(matches!(placed, Err(FilesError::Changed)), "{placed:?}");
         assert!(!upload.is_resumable());
@@ -109,7 +109,7 @@ fn what_cannot_be_placed_now_can_be_later() {
 }
 
 #[test]
-fn what_is_gone_altogether_is_not_in_its_place() {
+fn an_upload_that_is_gone_is_not_complete() {
     let tree = tree();
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
@@ -128,19 +128,19 @@ fn what_is_gone_altogether_is_not_in_its_place() {
     let path = TreePath::decode(&format!("/{}", resource.display())).unwrap();
     let reopen = || tree.files.reopen(&path, no_abort(), target_of);
     assert!(matches!(reopen(), Err(FilesError::NotFound)));
-    // As after the rename of a server that was killed then.
+    // As if the server was killed after the rename.
     fs::rename(&moved, tree.root().join("new")).unwrap();
     assert!(matches!(reopen(), Ok(Reopened::Complete { bytes: 3, .. })));
 }
 
 #[test]
-fn only_what_was_being_placed_and_is_missing_is_in_its_place() {
+fn only_an_upload_that_was_being_renamed_and_is_gone_is_complete() {
     let tree = tree();
     let path = TreePath::decode("/new").unwrap();
     let mut upload = tree.files.upload(&path, 0).unwrap();
     let head = b"PUT /new HTTP/1.1\r\nHost: h\r\n\r\n";
     upload.make_resumable(head, None, no_abort()).unwrap();
-    // As a server leaves it that is killed before the rename.
+    // As if the server was killed before the rename.
     upload
         .update_record(|progress| progress.stage = Stage::Placing)
         .unwrap();
