@@ -16,7 +16,7 @@ use lexopt::Arg;
 use crate::UsageError;
 
 pub use options::{Opt, Options};
-pub use value::{DURATION_MAX, duration, number, port, size, value};
+pub use value::{DURATION_MAX, choice, duration, number, port, size, value};
 pub use words::{Verbs, Words};
 
 use nearest::nearest;

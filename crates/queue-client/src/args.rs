@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cli::args::{Opt, Options, Verbs, duration, value};
+use cli::args::{Opt, Options, Verbs, choice, duration, value};
 use cli::{App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, NAME_BYTES_MAX, QueueName};
 
@@ -197,7 +197,8 @@ fn named_transport(words: &mut Words) -> Result<Transport, UsageError> {
 }
 
 fn transport(word: &OsStr) -> Result<Transport, UsageError> {
-    value("the transport", word, "TCP or UDP")
+    let table = [("TCP", Transport::Tcp), ("UDP", Transport::Udp)];
+    choice("the transport", word, &table, "TCP or UDP")
 }
 
 /// The queue that a verb is about, if it is about one.

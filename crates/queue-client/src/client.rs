@@ -12,6 +12,8 @@ use crate::tcp::AbortHandle;
 mod queues;
 mod reserve;
 
+pub use queues::Stats;
+
 /// A connection to a queue server.
 ///
 /// Each method waits for the server's reply, at most [`Endpoint::timeout`]. Durations are sent in

@@ -1,7 +1,6 @@
 //! A server at the other end of a [`Connection`] or of [`Datagrams`]: where TCP and UDP differ, the
 //! difference ends here.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use cli::{ClientError, Endpoint};
@@ -19,18 +18,6 @@ pub enum Transport {
     Tcp,
     /// Over UDP.
     Udp,
-}
-
-impl FromStr for Transport {
-    type Err = ();
-
-    fn from_str(word: &str) -> Result<Self, ()> {
-        match word.to_ascii_uppercase().as_str() {
-            "TCP" => Ok(Self::Tcp),
-            "UDP" => Ok(Self::Udp),
-            _ => Err(()),
-        }
-    }
 }
 
 /// The way to a server, and the memory for one request and one reply.

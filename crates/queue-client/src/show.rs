@@ -18,10 +18,7 @@ pub(crate) fn peek(
     let mut position = 0;
     for seen in 0..count {
         let Some(message) = client.peek_after(position)? else {
-            return match seen {
-                0 => Err(Error::Empty),
-                _ => Ok(()),
-            };
+            return if seen == 0 { Err(Error::Empty) } else { Ok(()) };
         };
         position = message.position;
         log::debug!("{} was handed out {} times", message.id, message.attempts);

@@ -87,26 +87,18 @@ impl Work {
 
     fn run_threads(&self, config: &Config, pool: &Pool) -> Result<(), Error> {
         thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for number in 0..self.jobs {
-                let work = move || {
-                    let worker = Worker {
-                        work: self,
-                        config,
-                        pool,
-                        member: pool.member(number),
-                    };
-                    worker.work().inspect_err(|_| pool.stop())
+            let spawn = |number| {
+                let worker = Worker {
+                    work: self,
+                    config,
+                    member: pool.member(number),
                 };
+                let work = move || worker.work().inspect_err(|_| pool.stop());
                 let named = thread::Builder::new().name(format!("worker {number}"));
-                match named.spawn_scoped(scope, work) {
-                    Ok(thread) => threads.push(thread),
-                    Err(error) => {
-                        pool.stop();
-                        return Err(Error::Setup(error));
-                    }
-                }
-            }
+                named.spawn_scoped(scope, work)
+            };
+            let threads: io::Result<Vec<_>> = (0..self.jobs).map(spawn).collect();
+            let threads = threads.map_err(Error::Setup).inspect_err(|_| pool.stop())?;
             let panicked = |_| Err(Error::Setup(io::Error::other("a worker panicked")));
             let ended = threads
                 .into_iter()
@@ -128,7 +120,6 @@ impl Work {
 struct Worker<'w> {
     work: &'w Work,
     config: &'w Config,
-    pool: &'w Pool,
     member: Member<'w>,
 }
 
@@ -141,12 +132,12 @@ impl Worker<'_> {
             let served = self.serve(&mut client);
             self.member.set(Activity::Away);
             match served {
-                Err(error) if self.pool.is_stopping() && error.is_server_away() => break,
+                Err(error) if self.member.pool.is_stopping() && error.is_server_away() => break,
                 Err(error) => {
                     let pause = losses.pause_before_next(self.config, connected_at, &error);
                     let may_wait = error.is_server_away() && self.has_others();
                     match pause.or_else(|| may_wait.then_some(BUSY_PAUSE)) {
-                        Some(pause) => self.pool.pause(pause),
+                        Some(pause) => self.member.pool.pause(pause),
                         None => return Err(error),
                     }
                 }
@@ -158,14 +149,15 @@ impl Worker<'_> {
 
     /// Connects; `None` when nothing is left to do.
     fn connect(&self) -> Result<Option<Client>, Error> {
-        while !self.pool.is_over() {
+        while !self.member.pool.is_over() {
             let connected = self.config.connect_while(|pause| {
-                self.pool.pause(pause);
-                !self.pool.is_over()
+                self.member.pool.pause(pause);
+                !self.member.pool.is_over()
             });
             match connected {
                 Err(error)
-                    if error.is_server_away() && (self.pool.is_over() || self.has_others()) => {}
+                    if error.is_server_away()
+                        && (self.member.pool.is_over() || self.has_others()) => {}
                 connected => return connected.map(Some),
             }
         }
@@ -175,13 +167,13 @@ impl Worker<'_> {
     /// Whether another thread has a connection. Then the server is there, but may have none left for
     /// this one, and the others do its work.
     fn has_others(&self) -> bool {
-        self.config.waits_for_server() && self.pool.has_connected()
+        self.config.waits_for_server() && self.member.pool.has_connected()
     }
 
     /// Receives messages over one connection, and runs the command for each.
     fn serve(&self, client: &mut Client) -> Result<(), Error> {
         while let Some(message) = self.next(client)? {
-            if self.pool.is_stopping() {
+            if self.member.pool.is_stopping() {
                 // It was handed out at that moment.
                 return client.unreserve(&message);
             }
@@ -191,7 +183,7 @@ impl Worker<'_> {
             }
             self.member.set(Activity::Connected);
         }
-        match self.work.once && !self.pool.is_stopping() {
+        match self.work.once && !self.member.pool.is_stopping() {
             true => Err(Error::Empty),
             false => Ok(()),
         }
@@ -202,12 +194,12 @@ impl Worker<'_> {
     fn next(&self, client: &mut Client) -> Result<Option<Received>, Error> {
         let mut wait = match (self.work.drain, self.work.wait) {
             (true, _) => Duration::ZERO,
-            (false, Some(wait)) => self.pool.left_of(wait),
+            (false, Some(wait)) => self.member.pool.left_of(wait),
             (false, None) => LONG_WAIT,
         };
         loop {
             let is_skipping = match self.ask(client, wait)? {
-                Some(message) if !self.pool.is_skipped(message.id) => {
+                Some(message) if !self.member.pool.is_skipped(message.id) => {
                     self.member.runs(message.id);
                     return Ok(Some(message));
                 }
@@ -219,13 +211,13 @@ impl Worker<'_> {
             };
             self.member.set(Activity::Connected);
             wait = loop {
-                if self.pool.is_stopping() {
+                if self.member.pool.is_stopping() {
                     return Ok(None);
                 }
                 let next = match (self.work.drain, self.work.wait) {
-                    (true, _) => self.pool.next_of_drain(is_skipping),
+                    (true, _) => self.member.pool.next_of_drain(is_skipping),
                     // An older server replies too early when it shuts down.
-                    (false, Some(wait)) => self.pool.next_within(wait),
+                    (false, Some(wait)) => self.member.pool.next_within(wait),
                     (false, None) => Next::Ask(LONG_WAIT),
                 };
                 match next {
@@ -248,7 +240,7 @@ impl Worker<'_> {
         self.member.set(Activity::Asking(None));
         match asked {
             // The stop has aborted the wait.
-            Err(_) if self.pool.is_stopping() => Ok(None),
+            Err(_) if self.member.pool.is_stopping() => Ok(None),
             asked => asked,
         }
     }
@@ -267,10 +259,10 @@ impl Worker<'_> {
             return client.ack(message);
         }
         if job::was_stopped(status) {
-            self.pool.pause(job::SIGNALS_APART);
+            self.member.pool.pause(job::SIGNALS_APART);
         }
-        let is_stopped = self.pool.is_stopping() && job::was_stopped(status);
-        if is_stopped || self.pool.is_aborting() {
+        let is_stopped = self.member.pool.is_stopping() && job::was_stopped(status);
+        if is_stopped || self.member.pool.is_aborting() {
             client.unreserve(message)?;
             if self.work.once {
                 return Err(Error::JobStopped(status));
@@ -296,17 +288,17 @@ impl Worker<'_> {
                 "Message {id} is a dead letter: its command failed ({status}) at attempt {attempt}"
             );
             if self.work.drain {
-                self.pool.died();
+                self.member.pool.died();
             }
         } else {
             log::warn!("Message {id} is released because its command failed ({status})");
         }
         if stays_dead && self.work.drain {
-            self.pool.skip(id);
+            self.member.pool.skip(id);
         } else if stays_dead && !self.work.once {
-            self.pool.pause(DEAD_LETTER_PAUSE);
+            self.member.pool.pause(DEAD_LETTER_PAUSE);
         } else if released == Released::Queued && !self.work.retry_delay.is_zero() {
-            self.pool.retries(id, self.work.retry_delay);
+            self.member.pool.retries(id, self.work.retry_delay);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The queue server's command line.
 
-use cli::args::{Opt, Options, value};
+use cli::args::{Opt, Options, choice};
 use cli::{App, Args, ServerOptions, UsageError};
 use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
@@ -85,8 +85,14 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let fsync = options.value("--fsync", "always or never")?;
     let port = words.port("PORT")?.unwrap_or(PORT_DEFAULT);
+    let transports = [
+        ("TCP", Transport::Tcp),
+        ("UDP", Transport::Udp),
+        ("BOTH", Transport::Both),
+    ];
     let transport = words.next_word();
-    let transport = transport.map(|word| value("the transport", &word, "TCP, UDP or BOTH"));
+    let transport =
+        transport.map(|word| choice("the transport", &word, &transports, "TCP, UDP or BOTH"));
     Ok(Config {
         ip: server.ip,
         connections_max: server.connections_max,

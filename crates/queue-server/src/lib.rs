@@ -23,7 +23,6 @@ mod timer;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use daemon::{Daemon, Handle, Protocols, StartError};
@@ -67,19 +66,6 @@ pub enum Transport {
     Udp,
     /// TCP and UDP, on the same port number.
     Both,
-}
-
-impl FromStr for Transport {
-    type Err = ();
-
-    fn from_str(word: &str) -> Result<Self, ()> {
-        match word.to_ascii_uppercase().as_str() {
-            "TCP" => Ok(Self::Tcp),
-            "UDP" => Ok(Self::Udp),
-            "BOTH" => Ok(Self::Both),
-            _ => Err(()),
-        }
-    }
 }
 
 /// A queue server that listens.

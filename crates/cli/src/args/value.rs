@@ -40,6 +40,24 @@ pub fn value<T: FromStr>(
     parsed.ok_or_else(|| UsageError::value(what, word, want))
 }
 
+/// Finds a word in a table, in any case; `want` says which there are ("TCP or UDP").
+///
+/// # Errors
+/// [`UsageError::Value`].
+pub fn choice<T: Copy>(
+    what: &'static str,
+    word: &OsStr,
+    table: &[(&str, T)],
+    want: &str,
+) -> Result<T, UsageError> {
+    let found = table
+        .iter()
+        .find(|(name, _)| word.eq_ignore_ascii_case(name));
+    found
+        .map(|(_, choice)| *choice)
+        .ok_or_else(|| UsageError::value(what, word, want))
+}
+
 /// Parses a whole number within a range.
 ///
 /// # Errors

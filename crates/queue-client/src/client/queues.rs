@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
-use proto::queue::{QueueName, QueueStats, Reply, Request};
+use proto::queue::{QueueName, QueueStats, Reply, Request, Totals};
 
 use super::{Client, name};
 use crate::Error;
 use crate::link::unexpected;
 use crate::message::Peeked;
-use crate::stats::Stats;
+
+/// The counts of a server and of its queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// Over all queues, since the server started.
+    pub totals: Totals,
+    /// Each queue, sorted by name.
+    pub queues: Vec<QueueStats<'static>>,
+}
 
 impl Client {
     /// Looks at the messages at the front of the queue, at most `messages_max` of them.
