@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use cli::escape::Escaped;
 use storage::{
-    Committer, DataFolder, Fsync, LegacyLock, Limits, Line, NotStored, ReopenSignal, Space,
-    StorageError, TextFile, lock,
+    Committer, DataFolder, Fsync, LegacyLock, Limits, Line, NotStored, Pending, ReopenSignal,
+    Space, StorageError, TextFile, lock,
 };
 
 pub use snapshot::Snapshot;
@@ -97,21 +97,14 @@ impl History {
     /// # Errors
     /// [`HistoryError::NotStored`].
     pub fn append(&self, record: &str, space: Space) -> Result<(), HistoryError> {
-        let line = line_of(record);
-        self.commit(Change::Append { line, space })
+        let appended = self.submit(record, space).wait();
+        appended.map_err(HistoryError::NotStored)
     }
 
-    /// Appends a record as [`History::append`] does, but does not wait. The writer thread calls
-    /// `callback` with the outcome.
-    pub fn append_later(
-        &self,
-        record: &str,
-        callback: impl FnOnce(Result<(), HistoryError>) + Send + 'static,
-    ) {
+    /// Appends a record as [`History::append`] does, but does not wait for the disk.
+    pub fn submit(&self, record: &str, space: Space) -> Pending<()> {
         let line = line_of(record);
-        let space = Space::Usual;
-        let pending = self.writer.submit(Change::Append { line, space });
-        pending.on_complete(|outcome| callback(outcome.map_err(HistoryError::NotStored)));
+        self.writer.submit(Change::Append { line, space })
     }
 
     /// Deletes a line, by its number from 1. It is gone from the disk when this returns. The calling

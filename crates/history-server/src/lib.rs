@@ -1,12 +1,13 @@
 //! The history server: who asked what, in a file that its users can read and prune.
 //!
-//! [`args`] reads the command line; `history` is the file and its rules; `users` is who may;
-//! `connection` is the life of a connection in either dialect.
+//! [`args`] reads the command line. `service` handles the requests of both protocols, and `reply`
+//! writes their replies. `history` is the noun, `users` says who may use it.
 
 pub mod args;
-mod connection;
 mod error;
 mod history;
+mod reply;
+mod service;
 mod users;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +21,7 @@ pub use error::{Error, HistoryError};
 pub use history::{History, Snapshot};
 pub use users::Users;
 
-use connection::Connections;
+use service::Service;
 
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,15 +30,15 @@ pub struct Config {
     pub ip: IpAddr,
     /// The port; 0 is any free one.
     pub port: u16,
-    /// The folder of `history.txt`; it is made if it is missing.
+    /// The folder of `history.txt`; it is created if it is missing.
     pub data_dir: PathBuf,
-    /// The file that names the users who may; `None` lets anyone.
+    /// The file of the users who may use the history; `None` allows everyone.
     pub users: Option<PathBuf>,
     /// Whether replies wait for the disk.
     pub fsync: Fsync,
-    /// How long the history may become, and what it leaves of the disk.
+    /// The longest the history may become, and how much of the disk stays free.
     pub limits: Limits,
-    /// Connections open at once.
+    /// The most connections open at once.
     pub connections_max: usize,
 }
 
@@ -57,8 +58,8 @@ impl Server {
     /// Reads the users, opens the history, and listens.
     ///
     /// # Errors
-    /// If any of that fails, or if the address can be reached from other machines and there is no
-    /// file of users.
+    /// If any of that fails. [`Error::Exposed`] if other machines can reach the address and there is
+    /// no file of users.
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.fsync.warn();
         if config.users.is_none() && !config.ip.is_loopback() {
@@ -76,7 +77,7 @@ impl Server {
             config.limits,
             stop,
         )?);
-        let service = Arc::new(Connections::new(Arc::clone(&history), users));
+        let service = Arc::new(Service::new(Arc::clone(&history), users));
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
             text: Some(service),
@@ -100,9 +101,9 @@ impl Server {
         self.daemon.handle()
     }
 
-    /// What SIGHUP calls: reads and opens again what can be.
+    /// What SIGHUP calls: it reopens the history.
     pub fn reload(&self) -> impl Fn() + Send + Sync + 'static {
-        // Not to keep it open when the server has ended.
+        // Weak, so that it does not keep the history open after the server has ended.
         let history = Arc::downgrade(&self.history);
         move || {
             if let Some(history) = history.upgrade() {
@@ -114,7 +115,7 @@ impl Server {
     /// Serves until it is stopped.
     ///
     /// # Errors
-    /// If it cannot start its threads, or had to stop because of its disk.
+    /// If it cannot start its threads, or if a commit was lost.
     pub fn run(self) -> Result<(), Error> {
         self.daemon.run()?;
         let failure = self.history.failure();

@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader};
 
 use memchr::memchr;
-use proto::history::TEXT_BYTES_MAX;
 
 use super::file_range::{BLOCK_BYTES, FileRange};
 use super::number::{NUMBER_BYTES_MAX, Number};
@@ -29,13 +28,13 @@ impl Snapshot {
         }
     }
 
-    /// Appends the next piece, of at most [`TEXT_BYTES_MAX`] bytes, to `out`; nothing at the end. The
-    /// pieces together are the lines, each behind its number and a space.
+    /// Appends the next piece, of at most `bytes_max` bytes, to `out`; nothing at the end. The pieces
+    /// together are the lines, each behind its number and a space.
     ///
     /// # Errors
     /// [`HistoryError::Read`].
-    pub fn put_piece(&mut self, out: &mut Vec<u8>) -> Result<(), HistoryError> {
-        let end = out.len() + TEXT_BYTES_MAX;
+    pub fn put_piece(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), HistoryError> {
+        let end = out.len() + bytes_max;
         loop {
             let block = self.input.fill_buf().map_err(HistoryError::Read)?;
             let mut rest = block;

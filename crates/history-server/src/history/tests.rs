@@ -61,7 +61,7 @@ fn read(mut snapshot: Snapshot) -> String {
     let mut text = Vec::new();
     loop {
         let before = text.len();
-        snapshot.put_piece(&mut text).unwrap();
+        snapshot.put_piece(TEXT_BYTES_MAX, &mut text).unwrap();
         assert!(text.len() - before <= TEXT_BYTES_MAX);
         if text.len() == before {
             break;

@@ -1,0 +1,241 @@
+//! The handlers of the history's requests, in frames and as text: one function for each request.
+//!
+//! A request is appended to the history before it is acted on, so nothing happens that is not on
+//! record. Bytes that are no request go to the server's log alone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cli::escape::{Escaped, EscapedBytes};
+use daemon::{Connection, Deadline, FrameHandler, FrameSession, Next, TextHandler};
+use jiff::Timestamp;
+use proto::ErrorCode;
+use proto::frame::{FrameError, Message as _};
+use proto::history::{Operation, REQUEST_BYTES_MAX, Request};
+use proto::text::{parse_history_line, read_history_line};
+use storage::{NotStored, Space};
+
+use crate::HistoryError;
+use crate::history::History;
+use crate::reply::{Format, REPLY_BYTES};
+use crate::users::Users;
+
+/// How long a request may take from its first byte on.
+const REQUEST_WAIT: Duration = Duration::from_secs(10);
+
+/// How much of a malformed line the log shows, in bytes.
+const SHOWN_BYTES_MAX: usize = 100;
+
+const BUSY: &str = "The server has as many connections as it accepts; try again later.\n";
+
+const TOO_SLOW: &str = "The request did not end within 10 s; nothing was done.";
+
+/// What the handlers of both protocols need.
+pub(crate) struct Service {
+    history: Arc<History>,
+    users: Option<Users>,
+}
+
+/// What is put on record about a request.
+struct Asked {
+    record: String,
+    is_allowed: bool,
+}
+
+impl Service {
+    pub(crate) fn new(history: Arc<History>, users: Option<Users>) -> Self {
+        Self { history, users }
+    }
+
+    fn handle(
+        &self,
+        request: &Request,
+        format: Format,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let asked = self.asked(request, connection.peer());
+        let outcome = match request.operation {
+            Operation::Hello => return self.hello(asked, format, connection),
+            Operation::Get => return self.get(&asked, format, connection),
+            Operation::Delete(line) => self.delete(&asked, line, connection),
+            Operation::Clear => self.clear(&asked, request.user, connection.peer()),
+        };
+        format.put_reply(outcome, connection.output());
+        Ok(())
+    }
+
+    /// Greets. The writer thread completes the reply.
+    fn hello(&self, asked: Asked, format: Format, connection: &mut Connection) -> io::Result<()> {
+        let reply = connection.pending_reply(REPLY_BYTES)?;
+        let appended = self.history.submit(&asked.record, Space::Usual);
+        appended.on_complete(move |appended| {
+            let appended = appended.map_err(HistoryError::NotStored);
+            let outcome = appended.and_then(|()| asked.check());
+            let mut out = Vec::new();
+            format.put_reply(outcome.map(|()| String::new()), &mut out);
+            reply.complete(out);
+        });
+        Ok(())
+    }
+
+    /// Shows the history.
+    fn get(&self, asked: &Asked, format: Format, connection: &mut Connection) -> io::Result<()> {
+        format.put_about(connection.output());
+        let sent = match self.append_if_space(asked, Space::Usual) {
+            Ok(()) => format.send_history(self.history.snapshot(), connection)?,
+            Err(refusal) => Err(refusal),
+        };
+        format.put_outcome(sent.map(|()| String::new()), connection.output());
+        Ok(())
+    }
+
+    /// Deletes a line.
+    fn delete(
+        &self,
+        asked: &Asked,
+        line: u64,
+        connection: &Connection,
+    ) -> Result<String, HistoryError> {
+        self.append(asked, Space::Reserved)?;
+        self.history.delete(line, || connection.is_stopping())?;
+        Ok(format!("Line {line} deleted."))
+    }
+
+    /// Clears the history.
+    fn clear(&self, asked: &Asked, user: &str, peer: SocketAddr) -> Result<String, HistoryError> {
+        self.append_if_space(asked, Space::Reserved)?;
+        let record = record_of(peer, user, "deleted the history");
+        self.history.clear(&record)?;
+        Ok("History deleted.".to_owned())
+    }
+
+    /// What is put on record about a request; logs it.
+    fn asked(&self, request: &Request, peer: SocketAddr) -> Asked {
+        let Request { user, operation } = *request;
+        let mut what = match operation {
+            Operation::Hello => "hello".to_owned(),
+            Operation::Get | Operation::Delete(_) | Operation::Clear => operation.to_string(),
+        };
+        let users = self.users.as_ref();
+        let is_allowed = users.is_none_or(|users| users.contains(user));
+        if !is_allowed {
+            what.insert_str(0, "refused: ");
+        }
+        log::info!("{user} {what}");
+        Asked {
+            record: record_of(peer, user, &what),
+            is_allowed,
+        }
+    }
+
+    /// Puts a request on record. One that is refused may not use the reserved space.
+    ///
+    /// # Errors
+    /// [`HistoryError::NotStored`], [`HistoryError::NotAUser`].
+    fn append(&self, asked: &Asked, space: Space) -> Result<(), HistoryError> {
+        let space = if asked.is_allowed {
+            space
+        } else {
+            Space::Usual
+        };
+        self.history.append(&asked.record, space)?;
+        asked.check()
+    }
+
+    /// Puts a request on record that a full history must not prevent: reading needs no space, and
+    /// clearing leaves a line that says the same.
+    ///
+    /// # Errors
+    /// [`HistoryError::NotStored`], [`HistoryError::NotAUser`].
+    fn append_if_space(&self, asked: &Asked, space: Space) -> Result<(), HistoryError> {
+        match self.append(asked, space) {
+            Err(HistoryError::NotStored(NotStored::Refused(_))) if asked.is_allowed => Ok(()),
+            appended => appended,
+        }
+    }
+}
+
+impl Asked {
+    fn check(&self) -> Result<(), HistoryError> {
+        match self.is_allowed {
+            true => Ok(()),
+            false => Err(HistoryError::NotAUser),
+        }
+    }
+}
+
+/// A record: when, from where, who, what.
+fn record_of(peer: SocketAddr, user: &str, what: &str) -> String {
+    format!("{:.3} {peer} {user} {what}", Timestamp::now())
+}
+
+impl FrameHandler for Service {
+    fn session(&self, _peer: SocketAddr) -> Box<dyn FrameSession + '_> {
+        Box::new(self)
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        REQUEST_BYTES_MAX
+    }
+
+    fn frame_wait(&self) -> Duration {
+        REQUEST_WAIT
+    }
+}
+
+/// A connection holds nothing between its requests.
+impl FrameSession for &Service {
+    fn handle(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        connection: &mut Connection,
+    ) -> io::Result<Next> {
+        match Request::decode(kind, payload) {
+            Ok(request) => Service::handle(self, &request, Format::Frames, connection)?,
+            Err(error) => self.refuse(&error.into(), connection)?,
+        }
+        Ok(Next::Request)
+    }
+
+    fn refuse(&mut self, error: &FrameError, connection: &mut Connection) -> io::Result<()> {
+        let sentence = error.to_string();
+        log::warn!("Not a request: {}", Escaped(&sentence));
+        Format::Frames.put_refusal(error.code(), &sentence, connection.output());
+        Ok(())
+    }
+}
+
+/// One line is one request, and its reply ends the connection.
+impl TextHandler for Service {
+    fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+        connection.set_deadline(Deadline::Within(REQUEST_WAIT));
+        let refused = match read_history_line(&mut *connection) {
+            Ok(line) => match parse_history_line(&line) {
+                Ok(request) => return self.handle(&request, Format::Text, connection),
+                Err(error) => {
+                    let bytes_max = SHOWN_BYTES_MAX;
+                    let bytes = &line;
+                    log::warn!(
+                        "Not a request: '{}'. {error}",
+                        EscapedBytes { bytes, bytes_max }
+                    );
+                    error.to_string()
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                log::warn!("A request did not end within 10 s");
+                TOO_SLOW.to_owned()
+            }
+            Err(error) => return Err(error),
+        };
+        Format::Text.put_refusal(ErrorCode::BadRequest, &refused, connection.output());
+        Ok(())
+    }
+
+    fn busy_reply(&self) -> Vec<u8> {
+        BUSY.as_bytes().to_vec()
+    }
+}
