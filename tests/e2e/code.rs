@@ -209,13 +209,13 @@ fn what_is_wrong_with_a_request_is_told_apart() {
     let stranger = message(&unknown.to_string(), &right, "\"x\"");
     check(&server, 1, &stranger, 403, "no code was handed out");
     let wrong = message(&known, &format!("\"{unknown}\""), "\"x\"");
-    check(&server, 1, &wrong, 403, "the unique code is not the one");
+    check(&server, 1, &wrong, 403, "wrong code for this UUID");
     check(
         &server,
         1,
         &message(&known, "\"x\"", "\"x\""),
         403,
-        "the unique code is not the one",
+        "wrong code for this UUID",
     );
     assert_eq!(fs::read(dir.path().join("messages.log")).unwrap(), b"");
 }
@@ -326,11 +326,7 @@ fn the_program_is_fifty_clients_unless_told_otherwise() {
     )
     .expect(0);
     let refused = run("code-client", &with(&["send", &uuid, "wrong", "x"]), b"").expect(1);
-    assert!(
-        refused
-            .stderr
-            .contains("the unique code is not the one of this uuid")
-    );
+    assert!(refused.stderr.contains("wrong code for this UUID"));
     let log = fs::read_to_string(dir.path().join("messages.log")).unwrap();
     let newest: Vec<_> = log.lines().rev().take(2).collect();
     assert!(

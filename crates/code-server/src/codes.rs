@@ -1,11 +1,10 @@
-//! Who has which code, and `codes.txt`, where that is kept: one line a code, `UUID CODE CRC`, the
-//! CRC-32 of what stands before it in eight hexadecimal digits.
+//! The codes and their file, `codes.txt`: one line a code, `UUID CODE CRC`. The CRC-32 of what is
+//! before it is written in eight hexadecimal digits.
 //!
-//! The writer thread alone makes codes, so that two connections that ask for the same UUID at once
-//! get the same one, and nobody is told a code before it is on the disk.
+//! The writer thread alone makes codes. So two connections that ask for the same UUID at once get the
+//! same code, and no client learns a code before it is on the disk.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -32,25 +31,16 @@ const CRC_BYTES: usize = 8;
 const LINE_BYTES: usize = UUID_BYTES + 1 + UUID_BYTES + 1 + CRC_BYTES;
 
 /// Why there is no code.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodesError {
-    /// As many codes as may be are handed out; with the limit.
+    /// The limit is reached.
+    #[error("all {0} codes have been handed out")]
     TooMany(usize),
     /// The code is not stored.
+    #[error("the code is {0}")]
     NotStored(NotStored),
 }
-
-impl fmt::Display for CodesError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooMany(max) => write!(f, "all {max} codes have been handed out"),
-            Self::NotStored(error) => write!(f, "the code is {error}"),
-        }
-    }
-}
-
-impl std::error::Error for CodesError {}
 
 /// All codes handed out so far. Any number of threads may use it at once.
 pub struct Codes {

@@ -1,9 +1,9 @@
-//! The codes that are known, where any number of threads may look them up at once.
+//! The codes in memory, where any number of threads may look them up at once.
 //!
-//! A hash table that is full moves into one twice as large, and whoever wants something of it waits:
-//! with millions of codes, for a second or more. So there are many small tables, each with a lock of
-//! its own. One that grows moves a thousandth of the codes, in less than a millisecond, and holds up
-//! only those who ask for one of these.
+//! A hash table that is full moves into one twice as large, and each lookup waits meanwhile: with
+//! millions of codes, for a second or more. So there are many small tables, each with a lock of its own.
+//! One that grows moves a thousandth of the codes, in less than a millisecond, and only lookups of these
+//! wait.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{PoisonError, RwLock};
@@ -24,8 +24,8 @@ type Pair = (Uuid, Uuid);
 
 /// UUIDs and their codes.
 pub(crate) struct Known {
-    /// UUIDs come from peers, who must not be able to choose some that collide. So this is the hash
-    /// of std, which promises that; the one of hashbrown does not.
+    /// UUIDs come from peers, which must not be able to choose some that collide. The hash of std
+    /// promises that; the one of hashbrown does not.
     hasher: RandomState,
     shards: Box<[RwLock<HashTable<Pair>>]>,
 }
@@ -56,13 +56,13 @@ impl Known {
     }
 }
 
-/// How many codes of one table are added to it at once, when a file of them is read.
+/// How many codes are added to one table at once when a file is read.
 const LOAD_CODES: usize = 256;
 
-/// Codes that are read, millions in a row. To add each to its table at once would wait for memory
-/// each time, for neighbours in the file are far from each other there; so they are gathered, and
-/// each table takes many.
-#[must_use = "what was added last is there only at its end"]
+/// Codes that are read, millions in a row. Neighbours in the file are far from each other in memory, so
+/// adding each to its table at once would wait for memory each time. Instead they are gathered, and each
+/// table gets many at once.
+#[must_use = "the last codes are added by `end`"]
 pub(crate) struct Loading<'a> {
     known: &'a mut Known,
     /// For each table, the hash of a UUID, the number of its line, and the codes.
@@ -73,8 +73,8 @@ pub(crate) struct Loading<'a> {
 }
 
 impl Known {
-    /// Begins to read codes: about so many, for which room is made at once, for a table that grows
-    /// moves all that it has each time.
+    /// Begins to read about `expected` codes. Room for them is made at once, because a table that grows
+    /// moves all of its codes each time.
     pub(crate) fn load(&mut self, expected: usize) -> Loading<'_> {
         let Self { hasher, shards } = self;
         for shard in shards.iter_mut() {

@@ -1,15 +1,15 @@
-//! The code server: one unique code per UUID on one HTTP port, and a log of messages from whoever
-//! holds a code on another.
+//! The code server: hands out one unique code per UUID on one HTTP port, and logs messages from holders
+//! of a code on another.
 //!
-//! [`args`] reads the command line; `codes` knows who has which code and keeps that on disk, `known` is
-//! the part of it in memory; `messages` is the log; `connection` answers the requests on both ports.
+//! [`args`] reads the command line; `service` has the handlers of both ports; `codes` is the codes and
+//! their file, `known` the part of them in memory; `messages` is the log.
 
 pub mod args;
 mod codes;
-mod connection;
 mod error;
 mod known;
 mod messages;
+mod service;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -23,9 +23,9 @@ pub use codes::{Codes, CodesError};
 pub use error::Error;
 pub use messages::Messages;
 
-use connection::{CodePort, MessagePort, Port};
+use service::{CodePort, MessagePort, Port};
 
-/// The file in the data folder by which earlier versions kept a second server away.
+/// The file in the data folder that earlier versions locked against a second server.
 const LEGACY_LOCK_NAME: &str = ".code-server.lock";
 
 /// How a server is set up.
@@ -41,13 +41,13 @@ pub struct Config {
     pub message_port: u16,
     /// Where `codes.txt` and `messages.log` are kept; made if it does not exist.
     pub data_dir: PathBuf,
-    /// How many codes are handed out at the most.
+    /// The most codes that are handed out.
     pub codes_max: usize,
     /// Whether to reply as the original Python client expects.
     pub python_replies: bool,
     /// Whether replies wait for the disk.
     pub fsync: Fsync,
-    /// How long `messages.log` may become, and what both files leave of the disk.
+    /// The longest `messages.log`, and how much of the disk both files leave free.
     pub limits: Limits,
     /// Connections open at once, over both ports.
     pub connections_max: usize,
@@ -62,7 +62,7 @@ pub struct Server {
     _legacy_lock: LegacyLock,
     code_addr: SocketAddr,
     message_addr: SocketAddr,
-    // Last, for it goes when the files in it are gone.
+    // Last, because the folder is removed only when the files in it are gone.
     _folders: DataFolder,
 }
 
@@ -77,7 +77,7 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.fsync.warn();
         let path = &config.data_dir;
-        // First, for if something fails, it goes last, behind all that has the files.
+        // First, so that it is dropped last if something fails, after everything that uses the files.
         let folders = DataFolder::create(path)?;
         let mut daemon = Daemon::new(config.connections_max, EXPOSURE)?;
         let legacy_lock = LegacyLock::acquire(&path.join(LEGACY_LOCK_NAME))?;
@@ -91,27 +91,25 @@ impl Server {
         let codes = Arc::new(codes);
         let messages = Messages::open(path, config.fsync, config.limits, stop())?;
         let messages = Arc::new(messages);
-        let python_replies = config.python_replies;
         let hosts = Hosts::new(config.hosts);
-        let code_port = Http {
-            handler: Arc::new(Port {
-                service: CodePort {
-                    codes: Arc::clone(&codes),
-                },
-                python_replies,
-            }),
+        let http = |handler| Http {
+            handler,
             hosts: hosts.clone(),
         };
-        let message_port = Http {
-            handler: Arc::new(Port {
-                service: MessagePort {
-                    codes: Arc::clone(&codes),
-                    messages: Arc::clone(&messages),
-                },
-                python_replies,
-            }),
-            hosts,
-        };
+        let python_replies = config.python_replies;
+        let code_port = http(Arc::new(Port {
+            service: CodePort {
+                codes: Arc::clone(&codes),
+            },
+            python_replies,
+        }));
+        let message_port = http(Arc::new(Port {
+            service: MessagePort {
+                codes: Arc::clone(&codes),
+                messages: Arc::clone(&messages),
+            },
+            python_replies,
+        }));
         let ip = config.ip;
         let code_addr = daemon.listen(ip, config.code_port, "codes", code_port.into())?;
         let message_addr =

@@ -44,8 +44,8 @@ impl Messages {
         })
     }
 
-    /// Opens the log again by its name, from where a program that rotates logs has moved it. The
-    /// messages that come meanwhile are in one of the two files.
+    /// Opens the log again by its name, after a program that rotates logs has moved it. Messages that
+    /// arrive meanwhile are in one of the two files.
     pub fn reopen(&self) {
         self.reopen_signal.raise();
         self.writer.wake();

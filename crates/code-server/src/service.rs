@@ -1,4 +1,7 @@
-//! What the two ports answer.
+//! The handlers of the two ports: a request's body in, a reply out.
+//!
+//! A code is replied at once, or after a wait for the disk if it is new. The reply to a message is left to
+//! the thread that writes the log. What is not a POST of a small body to `/` is refused.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -15,13 +18,13 @@ use uuid::Uuid;
 use crate::codes::{Codes, CodesError};
 use crate::messages::Messages;
 
-/// A kept-alive connection may be idle so long.
+/// How long a connection may be idle between two requests.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Room for a body is made for so many bytes at once, and for more as they come.
+/// The room that is made for a body at once, in bytes. A longer one gets more as its bytes arrive.
 const USUAL_BODY_BYTES: usize = 1024;
 
-/// One of the two ports. They differ in what a body asks for and nothing else.
+/// One of the two ports. They differ only in what the body of a request asks for.
 pub(crate) struct Port<S> {
     pub(crate) service: S,
     pub(crate) python_replies: bool,
@@ -32,11 +35,11 @@ pub(crate) trait Answer: Send + Sync + 'static {
     fn answer(&self, body: &[u8]) -> Result<Answered, Refusal>;
 }
 
-/// What comes of the body of a request.
+/// The answer to the body of a request.
 pub(crate) enum Answered {
     /// The code that was asked for.
     Code(Uuid),
-    /// A message is being logged.
+    /// The message will be in the log when this change is committed.
     Logging(Pending<()>),
 }
 
@@ -66,9 +69,9 @@ impl<S: Answer> HttpHandler for Port<S> {
             let response = self.refuse(&refusal).with_field("Allow", "POST");
             return Ok(Handled::Now(response));
         }
-        // There is no version of a code that a client could have seen.
+        // A reply here has no validator that a client could name.
         if conditional::judge(request, None) != Verdict::Go {
-            let sentence = "what the request is made conditional on is not so";
+            let sentence = "the request's condition is false";
             return Err(Refusal::new(Status::PreconditionFailed, sentence));
         }
         let pending = match self.service.answer(&read_body(request, body)?)? {
@@ -78,7 +81,7 @@ impl<S: Answer> HttpHandler for Port<S> {
             }
             Answered::Logging(pending) => pending,
         };
-        // Where the reply ends the connection, its own thread has to see to that.
+        // The bare reply of the original ends the connection, which its own thread must do.
         if self.python_replies {
             return Ok(Handled::Now(logged(pending.wait(), true)));
         }
@@ -109,7 +112,7 @@ fn refuse(refusal: &Refusal, python_replies: bool) -> Response {
     respond(refusal.status, &reply, python_replies)
 }
 
-/// The reply to a message, by what became of it.
+/// The reply to a message when its change is committed or refused.
 fn logged(outcome: Result<(), NotStored>, python_replies: bool) -> Response {
     match outcome {
         Ok(()) => respond(Status::Ok, &Reply::Logged, python_replies),
@@ -135,9 +138,9 @@ impl Answer for MessagePort {
         let message = MessageRequest::decode(body).map_err(bad_body)?;
         let forbidden = |sentence| Refusal::new(Status::Forbidden, sentence);
         let code = self.codes.get(message.uuid);
-        let code = code.ok_or(forbidden("no code was handed out for this uuid"))?;
+        let code = code.ok_or(forbidden("no code was handed out for this UUID"))?;
         if Uuid::try_parse(&message.unique) != Ok(code) {
-            return Err(forbidden("the unique code is not the one of this uuid"));
+            return Err(forbidden("wrong code for this UUID"));
         }
         log::debug!("{} leaves a message", message.uuid);
         let pending = self.messages.add(message.uuid, message.text);
@@ -147,7 +150,7 @@ impl Answer for MessagePort {
 
 fn read_body(request: &RequestHead, body: &mut dyn RequestBody) -> Result<Vec<u8>, Refusal> {
     let too_large = || {
-        let sentence = format!("a body may have {BODY_BYTES_MAX} bytes");
+        let sentence = format!("the body exceeds {BODY_BYTES_MAX} bytes");
         Refusal::new(Status::ContentTooLarge, sentence)
     };
     let expected = match request.body {
@@ -159,10 +162,10 @@ fn read_body(request: &RequestHead, body: &mut dyn RequestBody) -> Result<Vec<u8
         }
         _ => 0,
     };
-    // A promise costs little.
+    // What a client announces costs no memory beyond this.
     let mut bytes = Vec::with_capacity(expected.min(USUAL_BODY_BYTES));
     let read = match expected {
-        // The end is known, and need not be looked for.
+        // One read to a known end; read_to_end would look for it with another.
         1..=USUAL_BODY_BYTES => {
             bytes.resize(expected, 0);
             body.read_exact(&mut bytes)
