@@ -22,10 +22,14 @@ use crate::output::{OUTPUT_BYTES, Output};
 use crate::pending_reply::{Pending, PendingReply, Replies};
 use crate::registry::{Entry, Registration};
 use crate::stream::{PeerStream, SLOW_MILLIS, evicted};
-use crate::wakeup::{Polled, Wakeup};
+use crate::wakeup::Polled;
 
 #[cfg(test)]
 mod tests;
+mod waiting;
+
+pub use waiting::Waited;
+use waiting::Waiting;
 
 /// A connection, as the service sees it: read it through [`io::BufRead`], write to it through
 /// [`io::Write`].
@@ -37,28 +41,6 @@ pub struct Connection<'a> {
     pending: Option<Arc<Replies>>,
     waiting: Waiting,
     has_asked: bool,
-}
-
-/// What a connection needs that waits for other threads.
-#[derive(Default)]
-struct Waiting {
-    /// Made when it is first needed.
-    wakeup: Option<Arc<Wakeup>>,
-    /// Whether the connection counts among those that may wait for something else than their peer.
-    is_counted: bool,
-}
-
-/// Why a wait for something else than the peer is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
-    /// The connection was woken.
-    Woken,
-    /// The deadline has come.
-    TimedOut,
-    /// The peer has ended the connection, or its half of it.
-    HungUp,
-    /// The server is shutting down.
-    Stopping,
 }
 
 /// Aborts a connection from another thread.
@@ -444,64 +426,5 @@ impl Connection<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Waiting for something else than the peer.
-impl Connection<'_> {
-    /// Waits for something else than the peer's next request: until [`Connection::wakeup`] is woken.
-    /// Everything written so far is sent before the wait.
-    ///
-    /// # Errors
-    /// Those of the stream; also if there are no more descriptors.
-    pub fn wait(&mut self, deadline: Instant) -> io::Result<Waited> {
-        self.flush()?;
-        self.shrink();
-        let wakeup = self.wakeup()?;
-        let eviction = &self.entry().eviction;
-        eviction.set(State::Waiting);
-        let socket = (self.stream.tcp(), PollFlags::RDHUP);
-        let polled = match self.is_stopping() {
-            true => Ok(Polled::Socket),
-            false => wakeup.wait(Some(socket), Some(deadline)),
-        };
-        // Only its own thread ends this wait.
-        eviction.set(State::Busy);
-        Ok(match polled? {
-            Polled::Woken => Waited::Woken,
-            Polled::TimedOut => Waited::TimedOut,
-            // The thread that stops the server ends the input, as the peer may too.
-            Polled::Socket if self.is_stopping() => Waited::Stopping,
-            Polled::Socket => Waited::HungUp,
-        })
-    }
-
-    /// Counts this connection among those that are not evicted because they wait, or have something
-    /// reserved. To be called before either; once is enough.
-    ///
-    /// # Errors
-    /// If there are too many of them, or too many from that address, and none is idle.
-    pub fn become_waiter(&mut self) -> io::Result<()> {
-        let waiting = &mut self.waiting;
-        waiting.is_counted = waiting.is_counted || self.stream.registration().become_waiter();
-        match waiting.is_counted {
-            true => Ok(()),
-            false => Err(io::Error::new(
-                io::ErrorKind::QuotaExceeded,
-                "as many connections wait or have something reserved as --max-connections allows",
-            )),
-        }
-    }
-
-    /// What wakes this connection's thread in [`Connection::wait`].
-    ///
-    /// # Errors
-    /// If there are no more descriptors.
-    pub fn wakeup(&mut self) -> io::Result<Arc<Wakeup>> {
-        let wakeup = match self.waiting.wakeup.take() {
-            Some(wakeup) => wakeup,
-            None => Arc::new(Wakeup::new()?),
-        };
-        Ok(Arc::clone(self.waiting.wakeup.insert(wakeup)))
     }
 }
