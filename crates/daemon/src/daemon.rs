@@ -83,7 +83,7 @@ impl Daemon {
         })
     }
 
-    /// Makes [`Daemon::run`] return by itself when no request was made for so long.
+    /// Makes [`Daemon::run`] return by itself when no request was made for this long.
     pub fn exit_when_idle(&mut self, idle: Duration) {
         self.registry.watch_requests();
         self.idle_exit = Some(idle);
@@ -174,7 +174,7 @@ impl Daemon {
     }
 
     /// Serves until [`Handle::stop`] is called or the server was idle for too long; then waits for
-    /// the requests in flight, 10 s at most. That it has started is logged when it is so.
+    /// the requests in flight, at most 10 s. Logs when it has started.
     ///
     /// # Errors
     /// If a thread cannot be started. Then nobody was served.

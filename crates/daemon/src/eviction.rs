@@ -1,6 +1,5 @@
-//! Whether a connection may be ended from elsewhere: to make room for a new one, or because the
-//! server stops. Its own thread and the thread that looks for such connections agree about that in
-//! one atomic.
+//! Whether a connection may be ended by another thread: evicted for a new connection, or because the
+//! server stops. That thread and the connection's own agree in one atomic.
 //!
 //! ```text
 //!             set                 claim              end
@@ -9,10 +8,10 @@
 //!    └────── resume ──────┴─────── resume ────┘
 //! ```
 //!
-//! Who claims a connection looks once more whether a request has arrived, and then ends it or lets it
-//! go. The connection's thread resumes before it acts on what it has read. Each of these is one
-//! atomic step, so one of the two is first, and the other does nothing: a request is never acted on
-//! whose reply cannot be sent any more.
+//! The thread that claims a connection looks once more whether a request has arrived, and then ends the
+//! connection or releases it. The connection's thread resumes before it acts on what it has read. Each
+//! of these is one atomic step, so one of the two threads is first, and the other does nothing: no
+//! request is acted on whose reply cannot be sent any more.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -23,14 +22,14 @@ pub(crate) enum State {
     Busy,
     /// It waits for a request, and may be ended from this moment on, unless the request has come.
     Resting(u64),
-    /// It waits for a request, but would lose by being ended: it is only when the server stops.
+    /// It waits for a request, and would lose something if it were evicted. Only a stop ends it.
     Kept,
     /// It waits for another thread.
     Waiting,
     /// In the middle of a request or a reply, it waits for its peer, and may be ended from this moment
     /// on.
     Slow(u64),
-    /// Somebody else is about to end it.
+    /// Another thread is about to end it.
     Claimed,
     /// It was ended.
     Ended,
@@ -40,7 +39,7 @@ pub(crate) enum State {
 const KIND_BITS: u32 = 3;
 
 impl State {
-    /// That of a connection that waits for a request, by whether it may be evicted, and from when on.
+    /// The state of a connection that waits for a request: whether it may be evicted, and from when on.
     pub(crate) fn resting(is_evictable: bool, from: u64) -> Self {
         match is_evictable {
             true => Self::Resting(from),
@@ -75,8 +74,9 @@ impl State {
         }
     }
 
-    /// Who is ended first of those that may be at this time: who waits for a request before who is
-    /// slow, who may only have a slow peer; then who has been at it the longest.
+    /// The lowest rank is evicted first; `None` is not evicted at this time. A connection that waits
+    /// for a request comes before one that is slow, whose network may be the reason; then the one that
+    /// has waited longest.
     pub(crate) fn rank(self, now: u64) -> Option<(bool, u64)> {
         match self {
             Self::Resting(from) if from <= now => Some((false, from)),
@@ -92,7 +92,7 @@ impl State {
 pub(crate) struct Eviction(AtomicU64);
 
 impl Eviction {
-    /// That of a connection whose thread is about to start.
+    /// The state of a connection whose thread is about to start.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(State::Kept.encode()))
     }
@@ -101,16 +101,16 @@ impl Eviction {
         State::decode(self.0.load(Ordering::SeqCst))
     }
 
-    /// What the connection is at from now on; for its own thread, while it is busy.
+    /// Sets the state; for the connection's own thread, while it is busy.
     pub(crate) fn set(&self, state: State) {
-        // Who waits for a request then looks whether the server is stopping, and who stops it looks
-        // who waits: one of them has to see the other.
+        // A thread that is about to wait then looks whether the server stops, and the thread that stops
+        // it then looks at the states. Sequential order makes one of the two see the other.
         self.0.store(state.encode(), Ordering::SeqCst);
     }
 
-    /// Makes the connection busy again; for its own thread, before it acts on anything. Returns
-    /// whether it may: else it was ended.
-    #[must_use = "who was ended must not act"]
+    /// Makes the connection busy again; for its own thread, before it acts on anything. Returns false
+    /// if it was ended.
+    #[must_use = "a connection that was ended must not act"]
     pub(crate) fn resume(&self) -> bool {
         let before = self.0.swap(State::Busy.encode(), Ordering::AcqRel);
         if State::decode(before) == State::Ended {
@@ -137,7 +137,7 @@ impl Eviction {
 }
 
 /// A connection that is about to be ended, unless it resumes first.
-#[must_use = "it is ended or let go"]
+#[must_use = "it is ended or released"]
 pub(crate) struct Claim<'a> {
     eviction: &'a Eviction,
     seen: State,
@@ -145,14 +145,14 @@ pub(crate) struct Claim<'a> {
 
 impl Claim<'_> {
     /// Ends it; returns whether it had not resumed.
-    #[must_use = "who resumed goes on"]
+    #[must_use = "a connection that has resumed continues"]
     pub(crate) fn end(self) -> bool {
         self.eviction.replace(State::Claimed, State::Ended)
     }
 
-    /// Lets it go back to what it was at.
-    pub(crate) fn let_go(self) {
-        // If it has resumed, it goes on.
+    /// Puts it back to the state that it was seen in.
+    pub(crate) fn release(self) {
+        // If it has resumed, it stays busy.
         self.eviction.replace(State::Claimed, self.seen);
     }
 }

@@ -12,9 +12,9 @@ use proto::ErrorCode;
 use proto::ErrorReply;
 use proto::frame::{self, FrameError};
 
+use crate::BUSY;
 use crate::connection::Connection;
 use crate::input::Deadline;
-use crate::protocol::BUSY;
 
 /// How much of the buffer for a payload is kept between two frames, in bytes.
 const PAYLOAD_KEPT_BYTES: usize = 16 * 1024;

@@ -11,10 +11,10 @@ use proto::http::{Refusal, RequestHead, Status, request};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::BUSY;
 use crate::connection::{AbortHandle, Connection};
 use crate::input::Deadline;
 use crate::pending_reply::PendingReply;
-use crate::protocol::BUSY;
 
 mod incoming;
 mod response;
@@ -47,8 +47,8 @@ pub trait HttpHandler: Send + Sync + 'static {
     /// The reply that tells a client why its request was refused.
     fn refuse(&self, refusal: &Refusal) -> Response;
 
-    /// Called when a reply was sent, unless another thread gives it: for a log of who asked for what.
-    /// The head is as it came, and empty if none came; `bytes` is the length of the reply's body.
+    /// Called when a reply was sent, unless another thread completes it: for an access log. The head is
+    /// as it arrived, and empty if none did; `bytes` is the length of the reply's body.
     fn replied(&self, _peer: SocketAddr, _head: &[u8], _status: Status, _bytes: u64) {}
 
     /// How long a connection may be idle, by how many are open.
@@ -60,7 +60,7 @@ pub trait HttpHandler: Send + Sync + 'static {
     }
 }
 
-/// The body of a request, and what goes with waiting for it.
+/// The body of a request.
 pub trait RequestBody: Read {
     /// Sends an interim response (RFC 9110 section 15.2) before the one that ends the request.
     ///
@@ -70,7 +70,7 @@ pub trait RequestBody: Read {
         Ok(())
     }
 
-    /// What ends the request from another thread, so that whoever reads its body gets an error.
+    /// Aborts the request from another thread: a read of its body fails.
     fn abort_handle(&mut self) -> AbortHandle {
         AbortHandle::default()
     }
@@ -125,9 +125,9 @@ pub fn body_refusal(error: &io::Error) -> Refusal {
 /// HTTP on a port.
 #[derive(Clone)]
 pub struct Http {
-    /// What answers the requests.
+    /// Handles the requests.
     pub handler: Arc<dyn HttpHandler>,
-    /// For which hosts.
+    /// The hosts it answers for.
     pub hosts: Hosts,
 }
 
@@ -172,7 +172,7 @@ impl Http {
                     sent?
                 }
                 Handled::Later(hand_over) => {
-                    // So that it is not formatted anew for each of them.
+                    // Formatted here once a second, and not for each reply.
                     date.now();
                     hand_over(PendingResponse {
                         reply: connection.pending_reply(PENDING_BYTES)?,

@@ -61,6 +61,9 @@ pub const CONNECTIONS_DEFAULT: usize = 4096;
 /// threads (two memory mappings each, 65,530 allowed) the Rust runtime aborts the process.
 pub const CONNECTIONS_MAX: usize = 15_000;
 
+/// What a connection over the limit is told.
+const BUSY: &str = "the server has as many connections as it accepts; try again later";
+
 /// The stack of every thread, in bytes.
 pub const STACK_BYTES: usize = 128 * 1024;
 

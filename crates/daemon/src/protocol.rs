@@ -25,9 +25,6 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// The first half of the version behind it, in all versions there are.
 const TLS_MAJOR: u8 = 3;
 
-/// What a connection at the limit is told.
-pub(crate) const BUSY: &str = "the server has as many connections as it accepts; try again later";
-
 /// The protocols of one port, at least one. Text and HTTP are not told apart on one port yet.
 #[derive(Clone, Default)]
 pub struct Protocols {

@@ -1,5 +1,5 @@
-//! Who is connected: the count behind `--max-connections`, who is evicted when it is reached, and
-//! the list that shutting down needs.
+//! The open connections: the count behind `--max-connections`, the choice of one to evict at the limit,
+//! and the list that a shutdown needs.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -19,10 +19,10 @@ use crate::waiters::{Network, Room, Waiters};
 pub(crate) struct Registry {
     connections_max: usize,
     open: AtomicUsize,
-    /// Connections over the limit that are being told so.
+    /// How many connections over the limit are being turned away.
     pub(crate) turned_away: AtomicUsize,
     stopping: AtomicBool,
-    /// Whether anybody wants to know when the newest request was made.
+    /// Whether the time of the newest request matters.
     watches_requests: AtomicBool,
     /// When that was, by [`Registry::millis`].
     last_request_millis: AtomicU64,
@@ -57,8 +57,8 @@ pub(crate) struct Entry {
 /// Connections that were evicted, and have not gone yet, at most.
 pub(crate) const LEAVING_MAX: usize = 64;
 
-/// How many connections are looked at for one that can be evicted. That the next request of so many
-/// arrives at the same moment is unlikely; the new connection is then told to try again.
+/// How many connections are tried until one can be evicted. It is unlikely that the next request of
+/// all of them arrives at the same moment; the new connection is then turned away.
 const EVICTIONS_TRIED_MAX: usize = 16;
 
 /// A connection that is counted. Dropping it takes it off the count.
@@ -186,7 +186,7 @@ impl Registry {
         drop(self.changed.wait_timeout_while(connected, pause, goes_on));
     }
 
-    /// Closes the idle connections at once and waits for the others, `grace` at most; then cuts
+    /// Closes the idle connections at once and waits for the others, at most `grace`; then aborts
     /// those off too, and gives their threads a moment to clean up.
     pub(crate) fn close_all(&self, grace: Duration) {
         for place in lock(&self.connected).places.values() {
@@ -239,7 +239,7 @@ impl Connected {
                 return false;
             };
             if place.entry.end(state) {
-                log::debug!("{} makes room for another", place.entry.peer);
+                log::debug!("{} is evicted for another", place.entry.peer);
                 place.entry.abort();
                 if let Some(from) = place.waits_from.take() {
                     self.waiters.remove(from);
@@ -305,7 +305,7 @@ impl Entry {
             return false;
         };
         if !matches!(seen, State::Slow(_)) && self.has_input() {
-            claim.let_go();
+            claim.release();
             return false;
         }
         claim.end()
@@ -328,7 +328,7 @@ impl Entry {
 
     /// Makes every read and write of the connection fail from now on.
     pub(crate) fn abort(&self) {
-        // Before the stream, so that who reads its end knows that it is not the peer's doing.
+        // Before the stream, so that a thread that reads its end knows that the peer did not end it.
         self.is_aborted.store(true, Ordering::SeqCst);
         let _ = self.stream.shutdown(Shutdown::Both);
     }

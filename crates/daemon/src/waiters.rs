@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// How many of so many connections may wait, or have something reserved, at once: an eighth of the
-/// places is for those that do neither.
+/// How many connections may wait, or have something reserved, at once. An eighth of all is for those
+/// that do neither.
 pub(crate) fn waiters_max(connections_max: usize) -> usize {
     (connections_max - connections_max.div_ceil(8)).max(1)
 }
@@ -17,7 +17,7 @@ fn waiters_of_one_max(connections_max: usize) -> usize {
     (connections_max * 3 / 4).max(1)
 }
 
-/// What counts as one address: of IPv6, the 64 bits that one customer is given at least.
+/// What counts as one address: in IPv6 the first 64 bits, because a customer gets at least those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
@@ -30,7 +30,7 @@ impl From<SocketAddr> for Network {
     }
 }
 
-/// The count of them.
+/// How many connections wait, by address.
 #[derive(Debug)]
 pub(crate) struct Waiters {
     connections_max: usize,
@@ -50,7 +50,7 @@ pub(crate) enum Room {
 }
 
 impl Waiters {
-    /// None yet, of so many connections.
+    /// None yet, of at most `connections_max` connections.
     pub(crate) fn new(connections_max: usize) -> Self {
         Self {
             connections_max,

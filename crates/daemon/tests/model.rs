@@ -36,7 +36,7 @@ fn evict(connection: &Connection) -> bool {
         return false;
     };
     if connection.has_input.load(Ordering::SeqCst) {
-        claim.let_go();
+        claim.release();
         return false;
     }
     claim.end()
@@ -80,7 +80,7 @@ fn who_has_resumed_is_not_ended_and_who_was_ended_does_not_act() {
 }
 
 #[test]
-fn who_has_input_is_let_go() {
+fn who_has_input_is_release() {
     loom::model(|| {
         let connection = Arc::new(Connection {
             eviction: Eviction::new(),

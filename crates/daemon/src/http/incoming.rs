@@ -1,4 +1,4 @@
-//! The body of a request, as it comes: how long its sender may take, and when he is asked for it.
+//! The body of a request as it arrives: how long its sender may take, and when it is asked to continue.
 
 use std::io::{self, Read, Write as _};
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use super::RequestBody;
 use crate::connection::{AbortHandle, Connection};
 use crate::input::Deadline;
 
-/// A body's sender may be silent this long, unless the service says otherwise...
+/// How long the sender of a body may be silent, unless the service says otherwise.
 pub const BODY_STALL: Duration = Duration::from_secs(10);
 
-/// ...and so many times as long in all, for the whole body...
+/// The whole body may take this many times as long, plus a second for each [`BODY_BYTES_A_SECOND`].
 const BODY_STALLS_MAX: u32 = 10;
 
-/// ...plus a second for so many bytes that have come: the least rate.
+/// The least rate at which a body must arrive.
 const BODY_BYTES_A_SECOND: u64 = 1024;
 
 /// A request's body. If the client waits for `100 Continue`, it is sent when the service first
@@ -30,7 +30,7 @@ pub(super) struct Incoming<'a, 'c> {
     /// When the body was first waited for.
     started: Option<Instant>,
     received_bytes: u64,
-    /// What has come of a read behind bytes that were to be given first.
+    /// The error of a read whose bytes before it were returned first.
     failed: Option<io::Error>,
     body: Body<&'a mut Connection<'c>>,
 }

@@ -162,7 +162,7 @@ pub(super) struct Exchange {
 /// What says that a body comes in chunks.
 const CHUNKED: Field = ("Transfer-Encoding", Cow::Borrowed("chunked"));
 
-/// Sends a reply; returns whether the connection goes on.
+/// Sends a reply; returns whether the connection continues.
 pub(super) fn send(
     connection: &mut Connection,
     response: &mut Response,
