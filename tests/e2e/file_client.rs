@@ -253,7 +253,7 @@ fn a_download_that_is_cut_short_leaves_nothing() {
     check_lost(
         "{'success': True}\r\n\r\n",
         Then::Close,
-        "file-client: x: the server's answer makes no sense: the reply is not HTTP",
+        "file-client: x: the server's reply is malformed: the reply is not HTTP",
     );
     check_lost(
         &format!("{ok}Content-Length: x\r\n\r\n"),
@@ -264,7 +264,7 @@ fn a_download_that_is_cut_short_leaves_nothing() {
     check_lost(
         empty,
         Then::Close,
-        "x: the server's answer, 204, is not to what was asked",
+        "x: the server's reply, 204, does not match the request",
     );
 }
 

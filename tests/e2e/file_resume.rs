@@ -632,7 +632,7 @@ fn an_upload_is_not_sent_to_another_server() {
         let port = fake_server(reply.into_bytes(), Then::Close);
         let here = tempfile::tempdir().unwrap();
         fs::write(here.path().join("mine"), "mine").unwrap();
-        let says = "folder/a: the server's answer, 201, is not to what was asked\n";
+        let says = "folder/a: the server's reply, 201, does not match the request\n";
         check_says(port, here.path(), SEND, 3, says);
         assert_eq!(names(here.path()), ["mine"]);
     }

@@ -987,7 +987,7 @@ fn check_lost(reply: &[u8], then: Then, want: &str) {
 #[test]
 fn a_client_that_gets_no_sense_exits_3() {
     let lost = "history-client: the connection to the server was lost";
-    let nonsense = "history-client: the server's answer makes no sense: ";
+    let nonsense = "history-client: the server's reply is malformed: ";
     check_lost(b"", Then::Close, lost);
     check_lost(b"\0\0\0\x09\x61abc", Then::Close, lost);
     check_lost(b"HTTP/1.1 400 Bad Request\r\n\r\n", Then::Close, nonsense);

@@ -121,10 +121,10 @@ pub enum ClientError {
     #[error("the connection to the server was lost")]
     Lost(#[source] io::Error),
     /// The reply violates its protocol.
-    #[error("the server's answer makes no sense")]
+    #[error("the server's reply is malformed")]
     Malformed(#[source] Box<dyn Error + Send + Sync>),
     /// The reply is a valid one, but not to this request.
-    #[error("the server's answer is not to what was asked")]
+    #[error("the server's reply does not match the request")]
     Unexpected,
     /// Standard input could not be read.
     #[error("cannot read standard input")]

@@ -132,7 +132,7 @@ pub enum Error {
     /// A standard stream failed, or the server cannot be reached.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The server was lost, or its answer makes no sense.
+    /// The server was lost, or its reply is malformed.
     #[error("{path}")]
     Server {
         /// What was asked for.
@@ -142,7 +142,7 @@ pub enum Error {
         cause: ClientError,
     },
     /// The server's answer does not fit the request.
-    #[error("{path}: the server's answer, {status}, is not to what was asked")]
+    #[error("{path}: the server's reply, {status}, does not match the request")]
     Unexpected {
         /// What was asked for.
         path: String,

@@ -253,17 +253,17 @@ mod tests {
         let digests = Digests::default();
         // In this crate's own folder nothing was changed in the last moments.
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        let settled = Identity::from(rustix::fs::stat(path).unwrap());
+        let stable = Identity::from(rustix::fs::stat(path).unwrap());
         let fresh = long_files(1)[0];
-        for (identity, is_cached) in [(settled, true), (fresh, false)] {
+        for (identity, is_cached) in [(stable, true), (fresh, false)] {
             let read = || Ok((DIGEST, identity));
             assert_eq!(digests.of_identity(identity, read).unwrap(), Some(DIGEST));
             assert_eq!(lock(&digests.cached).contains_key(&identity), is_cached);
         }
-        let again = digests.of_identity(settled, || unreachable!("it is known"));
+        let again = digests.of_identity(stable, || unreachable!("it is known"));
         assert_eq!(again.unwrap(), Some(DIGEST));
         // What is changed while it is read has none.
-        let changed = digests.of_identity(fresh, || Ok((DIGEST, settled)));
+        let changed = digests.of_identity(fresh, || Ok((DIGEST, stable)));
         assert_eq!(changed.unwrap(), None);
         for _ in 0..2 * CACHED_MAX / 100 {
             for identity in long_files(100) {

@@ -211,7 +211,7 @@ mod tests {
             for id in replies(id) {
                 let mut datagram = Vec::new();
                 put_datagram(&mut datagram, id, &Reply::Empty);
-                // What makes no sense is passed over, too.
+                // A malformed reply is passed over, too.
                 server.send_to(b"\0\0", peer).unwrap();
                 server.send_to(&datagram, peer).unwrap();
             }

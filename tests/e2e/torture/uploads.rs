@@ -89,7 +89,7 @@ impl Uploads<'_> {
         }
     }
 
-    /// Goes on with what was begun, and begins anew; in parts.
+    /// Resumes unfinished uploads and starts new ones, in parts.
     fn send_parts(&self, server: &Server, life: usize) {
         let mut begun = self.begun.lock().unwrap();
         let mut number = 0;

@@ -303,7 +303,7 @@ impl<R: Read> Read for Part<'_, R> {
 mod tests {
     use super::*;
 
-    /// An input of which no read gets more than so many bytes.
+    /// An input whose reads return at most this many bytes.
     struct Pieces<'a>(&'a [u8], usize);
 
     impl Read for Pieces<'_> {
@@ -316,7 +316,7 @@ mod tests {
     /// What each part is called and holds.
     type Parts = Vec<(Option<Vec<u8>>, Vec<u8>)>;
 
-    /// The parts of a form that is read and comes in pieces of so many bytes.
+    /// The parts of a form that arrives in pieces of this many bytes.
     fn parts(form: &[u8], piece_bytes: usize) -> io::Result<Parts> {
         let mut form = Form::new(Pieces(form, piece_bytes), "x-y");
         let mut parts = Vec::new();
