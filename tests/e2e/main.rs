@@ -44,6 +44,7 @@ mod resume;
 mod roots;
 mod strangers;
 mod streams;
+mod style;
 mod torture;
 mod udp;
 mod verbs;
