@@ -180,22 +180,24 @@ impl Queues {
     }
 
     /// Acts on several operations for one queue, in their order, and adds their outcomes to `done`. In
-    /// memory that is done under one lock. Stops when the messages that are received have `bytes_max`
-    /// bytes; what was not acted on stays in the batch.
+    /// memory that is done under one lock, and stops when the messages that are received have `bytes_max`
+    /// bytes; what was not acted on stays in the batch. With a database, all share their commits.
     pub(crate) fn run(
         &self,
         queue: QueueName,
         batch: &mut VecDeque<Operation>,
-        done: &mut Vec<Result<Pending, QueueError>>,
+        done: &mut Vec<Result<Outcome, QueueError>>,
         bytes_max: usize,
     ) {
         let Some(journal) = &self.journal else {
             let sends = batch.iter().filter(|one| one.is_send()).count();
-            let push = |one: Result<Outcome, QueueError>| done.push(one.map(Pending::Done));
+            let push = |outcome| done.push(outcome);
             return self.act_at_once(queue, sends, bytes_max, || batch.pop_front(), push);
         };
         let submit = |operation| self.submit_operation(journal, queue, operation);
-        done.extend(batch.drain(..).map(submit));
+        let pending: Vec<_> = batch.drain(..).map(submit).collect();
+        let wait = |one: Result<Pending, QueueError>| one.and_then(|pending| self.wait(pending));
+        done.extend(pending.into_iter().map(wait));
     }
 
     /// Acts on operations in memory, of which this many are sends.

@@ -143,7 +143,7 @@ fn stats(queues: &Queues, requester: &mut Requester) -> Applied {
     {
         return Err(queues.memory().full());
     }
-    Ok(Pending::Done(Outcome::Stats(queues.stats())))
+    Ok(Pending::Done(Outcome::Stats(Box::new(queues.stats()))))
 }
 
 /// Whether a request must see all changes that its connection has submitted before it: every one but

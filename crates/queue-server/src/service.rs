@@ -93,7 +93,7 @@ struct Session<'q> {
     /// How many bytes the messages among them have.
     batch_bytes: usize,
     /// Their outcomes. Empty between two batches, and kept for its capacity.
-    outcomes: Vec<Result<Pending, QueueError>>,
+    outcomes: Vec<Result<Outcome, QueueError>>,
     /// What a long frame takes while it is read, and a long reply while it is gathered.
     room: Room,
     /// What follows the present request.
@@ -209,7 +209,6 @@ impl Session<'_> {
             self.queues
                 .run(queue, &mut self.batch, &mut outcomes, BATCH_BYTES_MAX);
             for outcome in outcomes.drain(..) {
-                let outcome = outcome.and_then(|pending| self.queues.wait(pending));
                 self.reply(outcome, connection)?;
             }
             self.outcomes = outcomes;

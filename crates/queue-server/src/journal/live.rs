@@ -32,9 +32,6 @@ pub(crate) trait LiveQueues: Send + Sync {
     /// expired; `None` if there is no such lease.
     fn extend(&self, token: Token, expires_at: Micros) -> Option<(Row, Micros)>;
 
-    /// Makes a lease expire when it did before, if it is still there.
-    fn undo_extend(&self, token: Token, before: Micros);
-
     /// Pauses or resumes a queue.
     fn pause(&self, queue: &Arc<str>, is_paused: bool);
 }

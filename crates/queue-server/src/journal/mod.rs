@@ -257,7 +257,8 @@ impl Journal {
         }
         // From the last to the first, so that the first state is restored.
         for (token, before) in undone.into_iter().rev() {
-            self.queues.undo_extend(token, before);
+            // If the lease is still there.
+            let _ = self.queues.extend(token, before);
         }
     }
 

@@ -22,7 +22,7 @@ impl Disk {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// A database that some version of the server has left.
+    /// A database of an earlier version of the server.
     fn of_schema(version: u32) -> Self {
         let disk = Self::new();
         let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data");
@@ -56,7 +56,7 @@ impl Disk {
         self.sql().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Has the database say that it was left so much earlier, in an earlier run of the machine.
+    /// Makes the database say that it was left that much earlier, before a restart of the machine.
     fn age(&self, by: Duration) {
         note(self, |state| {
             state.note.moment.boot = "another".to_owned();
@@ -95,7 +95,7 @@ fn all(queues: &Queues) -> Vec<(MessageId, String)> {
     std::iter::from_fn(next).collect()
 }
 
-/// How many messages there are in all queues, whatever becomes of them.
+/// How many messages there are in all queues, in any state.
 fn count(disk: &Disk) -> i64 {
     disk.number("SELECT count(*) FROM messages")
 }
@@ -173,7 +173,7 @@ fn no_id_is_given_twice() {
     all(&queues);
     drop(queues);
     assert!(send(&copy.open(), b"x") > last);
-    // What is damaged had an id too.
+    // A damaged message had an id too.
     let queues = copy.open();
     last = send(&queues, b"x");
     drop(queues);
@@ -212,7 +212,7 @@ fn an_id_that_is_there_is_not_given_again_when_the_last_one_is_not_known() {
 }
 
 #[test]
-fn an_id_that_cannot_have_been_given_is_not_gone_on_from() {
+fn an_id_that_cannot_have_been_given_is_not_continued_from() {
     for last_id in [u64::MAX, u64::MAX >> 1, u64::MAX >> 2] {
         let disk = Disk::new();
         drop_used(&disk);
@@ -226,11 +226,11 @@ fn an_id_that_cannot_have_been_given_is_not_gone_on_from() {
 }
 
 #[test]
-fn what_is_set_aside_follows_the_size_of_a_page() {
+fn the_reserved_room_follows_the_size_of_a_page() {
     for page_bytes in [512, 65536] {
         let disk = Disk::new();
         drop_used(&disk);
-        // As others do who vacuum a database at rest.
+        // As another program does that vacuums a database at rest.
         let vacuum =
             format!("PRAGMA journal_mode = DELETE; PRAGMA page_size = {page_bytes}; VACUUM");
         disk.sql().execute_batch(&vacuum).unwrap();
@@ -272,7 +272,7 @@ fn two_extensions_at_once_have_one_order() {
         let on_disk = disk.number("SELECT until FROM messages");
         assert_eq!(in_memory, on_disk.cast_unsigned(), "pair {pair}");
     }
-    // Nobody can extend what is not there.
+    // A lease that has ended cannot be extended.
     finish(&queues, queues.ack(queues.claim(token).unwrap()));
     let late = queues.extend(token, HOUR).unwrap();
     assert_eq!(queues.wait(late), Err(QueueError::NoLease));
@@ -304,7 +304,7 @@ fn after_a_restart_of_the_machine_a_lease_lasts_as_long_as_was_left_of_it() {
 }
 
 #[test]
-fn after_a_restart_of_the_machine_a_delay_has_gone_on() {
+fn after_a_restart_of_the_machine_a_delay_has_continued() {
     let disk = Disk::new();
     let queues = disk.open();
     finish(&queues, queues.submit_body(Q, 2 * HOUR, b"x").unwrap());

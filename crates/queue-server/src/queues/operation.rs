@@ -60,5 +60,5 @@ pub(crate) enum Outcome {
     /// A message that stays where it is.
     Peeked(Message),
     /// The figures of all queues.
-    Stats(Stats),
+    Stats(Box<Stats>),
 }

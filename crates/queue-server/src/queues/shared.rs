@@ -136,10 +136,6 @@ impl LiveQueues for Shared {
         Some((Row::of(leased, self.clock.now()), before))
     }
 
-    fn undo_extend(&self, token: Token, before: Micros) {
-        self.lock().extend(token, before);
-    }
-
     fn pause(&self, queue: &Arc<str>, is_paused: bool) {
         self.lock().pause(queue, is_paused);
     }

@@ -28,7 +28,7 @@ fn name(name: &str) -> QueueName<'_> {
 }
 
 impl Queues {
-    /// What is handed out next, also if that is nothing because of a pause.
+    /// Reserves the oldest message; `None` also if the queue is paused.
     pub(crate) fn reserve(&self, queue: QueueName) -> Option<Reserved> {
         match self.receive(queue, Delivery::AtLeastOnce, usize::MAX) {
             Ok(Pending::Done(Outcome::Reserved(reserved))) => Some(reserved),
@@ -154,20 +154,18 @@ fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
     let mut done = Vec::new();
     queues.run(queue, &mut batch, &mut done, usize::MAX);
     assert!(batch.is_empty());
-    let shown = |outcome: Result<Pending, QueueError>| match outcome {
-        Ok(Pending::Done(Outcome::Stored(id))) => id.to_string(),
-        Ok(Pending::Done(Outcome::Delivered(message))) => {
-            String::from_utf8(message.body.to_vec()).unwrap()
-        }
-        Ok(Pending::Done(Outcome::Empty)) => "-".to_owned(),
-        Ok(_) => panic!("no other outcome"),
+    let shown = |outcome: Result<Outcome, QueueError>| match outcome {
+        Ok(Outcome::Stored(id)) => id.to_string(),
+        Ok(Outcome::Delivered(message)) => String::from_utf8(message.body.to_vec()).unwrap(),
+        Ok(Outcome::Empty) => "-".to_owned(),
+        Ok(other) => panic!("{other:?}"),
         Err(error) => format!("{error:?}"),
     };
     done.into_iter().map(shown).collect()
 }
 
 #[test]
-fn a_run_ends_when_what_is_received_is_enough() {
+fn a_batch_ends_when_what_is_received_is_enough() {
     let queues = queues_of(&["abc", "def", "ghi"]);
     let mut batch = (0..3).map(|_| receive()).collect();
     for (bytes_max, want, left) in [(4, 2, 1), (3, 1, 0)] {
@@ -178,7 +176,7 @@ fn a_run_ends_when_what_is_received_is_enough() {
 }
 
 #[test]
-fn a_run_of_requests_is_acted_on_in_order() {
+fn a_batch_is_acted_on_in_order() {
     let queues = queues_of(&["a"]);
     let other = queues.reserve(Q).unwrap();
     assert_eq!(
@@ -197,7 +195,7 @@ fn a_run_of_requests_is_acted_on_in_order() {
 }
 
 #[test]
-fn a_run_is_held_to_the_limits() {
+fn a_batch_is_subject_to_the_limits() {
     let limits = Limits {
         messages_max: 2,
         ..limits()
@@ -215,7 +213,7 @@ fn a_run_is_held_to_the_limits() {
 }
 
 #[test]
-fn a_run_wakes_a_waiter() {
+fn a_batch_wakes_a_waiter() {
     let queues = queues_of(&[]);
     let (wake, woken) = waiting();
     let waiter = queues.add_waiter(Q, wake).unwrap();
@@ -272,7 +270,7 @@ fn what_is_requeued_goes_to_its_old_position_and_what_is_released_to_the_end() {
 }
 
 #[test]
-fn what_could_not_be_begun_with_is_no_attempt() {
+fn what_is_unreserved_was_no_attempt() {
     let disk = Disk::with(&["a", "b"]);
     let queues = disk.open().unwrap();
     for _ in 0..2 * limits().attempts_max {
@@ -295,7 +293,7 @@ fn what_could_not_be_begun_with_is_no_attempt() {
 }
 
 #[test]
-fn a_restart_is_an_attempt_that_nothing_dies_of() {
+fn a_restart_is_an_attempt_that_makes_no_dead_letter() {
     let disk = Disk::with(&["a"]);
     for attempt in 1..=2 * limits().attempts_max {
         let queues = disk.open().unwrap();
@@ -306,7 +304,7 @@ fn a_restart_is_an_attempt_that_nothing_dies_of() {
 }
 
 #[test]
-fn a_release_tells_what_has_died_of_it() {
+fn a_release_tells_whether_the_message_is_a_dead_letter() {
     let queues = queues_of(&["a"]);
     let release = |queue| {
         let pending = queues.release(queues.reserve(queue).unwrap(), Duration::ZERO);
@@ -316,18 +314,18 @@ fn a_release_tells_what_has_died_of_it() {
     };
     assert!(release(Q).unwrap());
     assert!(!release(Q).unwrap());
-    // What is dead already stays there.
+    // A dead letter stays where it is.
     assert!(release(name("default.dead")).unwrap());
 }
 
 #[test]
-fn what_was_handed_out_too_often_goes_to_the_dead_until_it_is_kicked() {
+fn what_was_handed_out_too_often_is_a_dead_letter_until_it_is_kicked() {
     let queues = queues_of(&["bad", "good"]);
     queues.requeue(queues.reserve(Q).unwrap());
     finish(&queues, queues.release(queues.reserve(Q).unwrap(), LONG));
     assert_eq!(all(&queues, Q), ["good"]);
     let dead = name("default.dead");
-    // There it can be looked at as often as one likes.
+    // There it can be received any number of times.
     for _ in 0..5 {
         queues.requeue(queues.reserve(dead).unwrap());
     }
@@ -396,7 +394,7 @@ fn the_timer_ends_leases_and_delays() {
 }
 
 #[test]
-fn nobody_waits_for_what_is_there() {
+fn there_is_no_waiter_for_what_is_ready() {
     let queues = queues_of(&["a"]);
     let (wake, _woken) = waiting();
     assert!(queues.add_waiter(Q, Arc::clone(&wake)).unwrap().is_none());
@@ -406,7 +404,7 @@ fn nobody_waits_for_what_is_there() {
 }
 
 #[test]
-fn limits_are_said() {
+fn limits_are_named_in_refusals() {
     #[track_caller]
     fn check(limits: Limits, want: &str) {
         let queues = Queues::in_memory(limits);
@@ -447,7 +445,7 @@ fn limits_are_said() {
 }
 
 #[test]
-fn there_are_only_so_many_queues() {
+fn there_is_a_limit_on_queues() {
     let queues = Queues::in_memory(limits());
     for n in 0..QUEUES_MAX {
         send(&queues, name(&n.to_string()), "x").unwrap();
@@ -469,7 +467,7 @@ fn a_drain_refuses_what_is_new_and_hands_out_the_rest() {
 }
 
 #[test]
-fn purging_leaves_what_is_held() {
+fn a_purge_leaves_what_is_reserved() {
     let queues = queues_of(&["a", "b", "c"]);
     finish(&queues, queues.submit_body(Q, LONG, b"d").unwrap());
     let reserved = queues.reserve(Q).unwrap();
@@ -491,12 +489,12 @@ fn a_pause_holds_messages_back() {
 }
 
 #[test]
-fn there_is_a_queue_while_something_would_be_missed_without_it() {
+fn a_queue_exists_while_something_would_be_lost_without_it() {
     #[track_caller]
     fn check(queues: &Queues, is_there: bool) {
         let refused = || QueueError::NoQueue("default".to_owned());
         let want = |messages| is_there.then_some(messages).ok_or_else(refused);
-        // Whatever is ready stays: these tell how many there are to be had by somebody else.
+        // A pause and a kick concern no message here; a purge leaves what is reserved.
         assert_eq!(queues.pause(Q, true), want(0));
         assert_eq!(queues.pause(Q, false), want(0));
         assert_eq!(queues.kick(Q).is_ok(), is_there);
@@ -533,7 +531,7 @@ fn there_is_a_queue_while_something_would_be_missed_without_it() {
     assert_eq!((queues.purge(Q), queues.kick(Q)), (Ok(0), Ok(0)));
     assert_eq!(queues.pause(Q, false), Ok(0));
     check(&queues, false);
-    // Somebody waits.
+    // A waiter.
     let (wake, _woken) = waiting();
     let waiter = queues.add_waiter(Q, wake).unwrap();
     check(&queues, true);
@@ -602,7 +600,7 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
         queues.wait_until_due(|| true);
     }
     assert_eq!(all(&queues, Q).len(), 2500);
-    // What is purged is not due any more.
+    // A purged message is not due.
     assert_eq!(queues.purge(name("long")), Ok(1));
     assert_eq!(shared.lock().first_due(), None);
 }
@@ -737,7 +735,7 @@ fn what_is_not_our_database_is_refused() {
     std::fs::write(disk.path(), text).unwrap();
     let error = disk.open().err().unwrap();
     assert!(error.to_string().starts_with("cannot open"), "{error}");
-    // What SQLite calls its memory is the name of a file here.
+    // The name by which SQLite means memory is that of a file here.
     let path = disk.dir.path().join(":memory:");
     let queues = Queues::open(&path, limits(), Fsync::Always, || {}).unwrap();
     send(&queues, Q, "x").unwrap();
@@ -779,7 +777,7 @@ fn a_damaged_message_is_set_aside_and_not_delivered() {
     }
 }
 
-/// Has the database refuse a kind of change.
+/// Makes the database refuse a kind of change.
 fn refuse(disk: &Disk, change: &str) {
     disk.sql(&format!(
         "DROP TRIGGER IF EXISTS refuse;
@@ -876,7 +874,7 @@ fn a_paused_queue_without_a_name_is_passed_over() {
         "INSERT INTO paused VALUES ('{long}'), (x'00'), ('p')"
     ));
     let queues = disk.open().unwrap();
-    let stats = Outcome::Stats(queues.stats());
+    let stats = Outcome::Stats(Box::new(queues.stats()));
     crate::replies::put_reply(Ok(&stats), &mut Vec::new());
     stats_of(&queues, |_, queues| {
         let names: Vec<_> = queues.iter().map(|queue| &*queue.name).collect();
@@ -885,7 +883,7 @@ fn a_paused_queue_without_a_name_is_passed_over() {
 }
 
 #[test]
-fn what_a_message_is_read_into_has_room_until_the_message_has() {
+fn a_frame_is_on_the_account_until_its_message_is() {
     let queues = Queues::in_memory(Limits {
         body_bytes_max: 70_000,
         queue_bytes_max: 65_000,
@@ -894,14 +892,14 @@ fn what_a_message_is_read_into_has_room_until_the_message_has() {
     });
     let memory = &queues.shared.memory;
     let mut room = Room::new(memory);
-    // There is not enough for both at once.
+    // There is no room for both at once.
     assert!(room.grow_to(60_000));
     let sent = queues.send(Q, Duration::ZERO, &[b'x'; 60_000], Some(&mut room));
     finish(&queues, sent.unwrap());
     assert_eq!(memory.allocated(), 60_064);
     assert!(room.grow_to(50_000));
     let taken = memory.allocated();
-    // What is refused before it could need room leaves that to whoever has it.
+    // A message that is refused for its length leaves the frame on the account.
     let too_large = queues.send(Q, Duration::ZERO, &[b'x'; 70_001], Some(&mut room));
     assert!(matches!(too_large, Err(QueueError::TooLarge { .. })));
     assert_eq!(memory.allocated(), taken);
