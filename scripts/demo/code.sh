@@ -24,7 +24,7 @@ run 0 "printf 'first\nsecond' | code-client $code send $uuid $unique -"
 run 0 'tail -n 2 codes/messages.log'
 expect "$uuid Hello from the demo" "$uuid first\\nsecond"
 
-step 'What the server refuses' 'A wrong code, and a UUID without a code: exit code 1.' crates/code-server/src/connection.rs
+step 'What the server refuses' 'A wrong code, and a UUID without a code: exit code 1.' crates/code-server/src/service.rs
 run 1 "code-client $code send $uuid $uuid 'Let me in'"
 expect 'the server refused: '
 run 1 "code-client $code send 00000000-0000-0000-0000-000000000000 $unique 'Let me in'"

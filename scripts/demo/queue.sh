@@ -66,7 +66,7 @@ end_client 0 "$client" waiting
 expect 'here it is'
 
 step 'Pipelining' 'A thousand requests in one write. The replies come in their order, without a round trip for each.' \
-    crates/daemon/src/connection.rs
+    crates/daemon/src/frames.rs
 run 0 "python3 pipelining.py $queue 1000"
 expect '1000 replies, in order'
 run 0 "queue-client $queue purge"
