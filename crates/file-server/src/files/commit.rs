@@ -17,7 +17,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::destination::Destination;
 use super::identity::{Identity, seconds_now};
+use super::permissions::Permissions;
 use super::record::Stage;
 use super::root::FileId;
 use super::upload::Upload;
@@ -101,6 +103,28 @@ impl Upload<'_> {
             }
         }
         Err(FilesError::Moved)
+    }
+
+    /// The permissions of the file at this destination; `None` if its folder has set them.
+    fn permissions_at(&self, destination: &Destination) -> Option<Permissions> {
+        let Destination { folder, name, .. } = destination;
+        match &destination.current {
+            Some(there) => Some(Permissions::inherited(folder, name, there)),
+            None if self.has_default_acl => None,
+            None => Some(Permissions::New(self.files.mode_new)),
+        }
+    }
+
+    /// Sets the permissions; returns whether they were others.
+    fn set_permissions(&mut self, permissions: Option<Permissions>) -> bool {
+        let Some(new) = permissions.filter(|new| self.permissions.as_ref() != Some(new)) else {
+            return false;
+        };
+        if let Err(error) = new.give_to(&self.file, self.has_default_acl) {
+            log::debug!("{}: the mode stays as it is: {error}", self.temporary);
+        }
+        self.permissions = Some(new);
+        true
     }
 
     /// Renames the file; returns whether it replaces none, or `None` if something came in between.

@@ -2,18 +2,17 @@
 //! the mode that the umask gives, or the access control list that its folder gives. Until a file has its
 //! final name, nobody but the server may use it.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use cap_std::fs::Dir;
-use rustix::fs::fgetxattr;
+use rustix::fs::{Stat, fgetxattr};
 use rustix::io::Errno;
 use storage::{Ownership, acl_of};
-
-use super::destination::Destination;
-use super::upload::Upload;
 
 /// The mode of a new file, before the umask.
 const MODE_NEW: u32 = 0o666;
@@ -50,47 +49,28 @@ pub(super) fn mode_temporary(has_default_acl: bool) -> u32 {
     if has_default_acl { MODE_NEW } else { 0o600 }
 }
 
-impl Upload<'_> {
-    /// The permissions of the file at this destination; `None` if the folder has set them.
-    pub(super) fn permissions_at(&self, destination: &Destination) -> Option<Permissions> {
-        match &destination.current {
-            Some(there) => {
-                let folder = destination.folder.as_raw_fd().to_string();
-                let folder = Path::new("/proc/self/fd").join(folder);
-                // The file need not be readable, so it is not opened.
-                let acl = acl_of(&folder.join(&destination.name));
-                Some(Permissions::Inherited(Ownership {
-                    user: there.st_uid,
-                    group: there.st_gid,
-                    mode: there.st_mode & MODE_KEPT,
-                    acl: acl.unwrap_or_default(),
-                }))
-            }
-            None if self.has_default_acl => None,
-            None => Some(Permissions::New(self.files.mode_new)),
-        }
+impl Permissions {
+    /// The permissions of a file that replaces the one with this name in a folder.
+    pub(super) fn inherited(folder: &Dir, name: &OsStr, there: &Stat) -> Self {
+        let folder = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+        Self::Inherited(Ownership {
+            user: there.st_uid,
+            group: there.st_gid,
+            mode: there.st_mode & MODE_KEPT,
+            // The file need not be readable, so it is not opened.
+            acl: acl_of(&folder.join(name)).unwrap_or_default(),
+        })
     }
 
-    /// Sets the permissions, as far as the system allows. Returns whether they were others.
-    pub(super) fn set_permissions(&mut self, permissions: Option<Permissions>) -> bool {
-        if self.permissions == permissions {
-            return false;
+    /// Gives them to a file, as far as the system allows. `has_default_acl` is whether the file may
+    /// have got an access control list from its folder.
+    ///
+    /// # Errors
+    /// If the mode cannot be set. Some file systems have no modes.
+    pub(super) fn give_to(&self, file: &File, has_default_acl: bool) -> io::Result<()> {
+        match self {
+            Self::New(mode) => file.set_permissions(fs::Permissions::from_mode(*mode)),
+            Self::Inherited(ownership) => ownership.give_to(file, has_default_acl),
         }
-        let set = match &permissions {
-            None => return false,
-            Some(Permissions::New(mode)) => {
-                let mode = fs::Permissions::from_mode(*mode);
-                self.file.set_permissions(mode)
-            }
-            Some(Permissions::Inherited(ownership)) => {
-                ownership.give_to(&self.file, self.has_default_acl)
-            }
-        };
-        // Some file systems have no modes.
-        if let Err(error) = set {
-            log::debug!("{}: the mode stays as it is: {error}", self.temporary);
-        }
-        self.permissions = permissions;
-        true
     }
 }
