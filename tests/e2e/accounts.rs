@@ -69,11 +69,7 @@ fn a_file_of_accounts_that_cannot_be_right_stops_the_start() {
             0o600,
             "line 1: a hashed password is a SHA-crypt one",
         ),
-        (
-            "ann:plain\n",
-            0o644,
-            "nobody but its owner may be able to read it",
-        ),
+        ("ann:plain\n", 0o644, "only its owner may read it"),
     ] {
         let ran = start(text, mode);
         assert!(ran.stderr.contains(want), "{text}: {}", ran.stderr);

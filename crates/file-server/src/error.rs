@@ -30,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     Accounts(#[from] AccountsError),
     /// The file of accounts is in the folder that is served.
-    #[error("{} is in the folder that is served, so that anybody could get it", .0.display())]
+    #[error("{} is in the folder that is served, where anybody could download it", .0.display())]
     AccountsServed(PathBuf),
     /// Standard output cannot take the access log.
     #[error("cannot write the access log")]
@@ -90,8 +90,7 @@ pub enum AccountsError {
     },
     /// It holds a plain password, and others than its owner may use it.
     #[error(
-        "{path} holds a plain password, so nobody but its owner may be able to read it: \
-         chmod 600 {path}",
+        "{path} holds a plain password, so only its owner may read it: chmod 600 {path}",
         path = .0.display()
     )]
     Exposed(PathBuf),

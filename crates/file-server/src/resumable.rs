@@ -185,7 +185,7 @@ impl FileService {
                 Ok(Response::empty(Status::NoContent))
             }
             Reopened::Complete { .. } => {
-                let sentence = "the upload is complete, and its file is in its place";
+                let sentence = "the upload is complete and cannot be cancelled";
                 Err(Refusal::new(Status::Conflict, sentence))
             }
         }

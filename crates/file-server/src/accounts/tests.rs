@@ -146,7 +146,7 @@ fn check_refused(text: impl AsRef<[u8]>, mode: u32, want: &str) {
 
 #[test]
 fn a_file_that_is_wrong_is_refused() {
-    let exposed = "FILE holds a plain password, so nobody but its owner may be able to read it: chmod 600 FILE";
+    let exposed = "FILE holds a plain password, so only its owner may read it: chmod 600 FILE";
     check_refused("ann:secret\n", 0o644, exposed);
     check_refused("ann:secret\n", 0o640, exposed);
     check_refused(format!("ann:{SHA_512}\nbob:secret\n"), 0o604, exposed);
