@@ -20,8 +20,8 @@ impl Journal {
     pub(super) fn shrink(&mut self) -> Result<(), Failed> {
         self.freed_bytes = 0;
         let was_shrinking = self.is_shrinking;
-        let given_back = self.give_back();
-        self.is_shrinking = given_back.map_err(|error| self.failed(error.into()))?;
+        let freed = self.free_pages();
+        self.is_shrinking = freed.map_err(|error| self.failed(error.into()))?;
         // The file gets shorter when the log is copied into it.
         match was_shrinking && !self.is_shrinking {
             true => self.shorten_log(0),
@@ -30,7 +30,7 @@ impl Journal {
     }
 
     /// Cuts some free pages off, if there are too many. Returns whether there were.
-    fn give_back(&self) -> rusqlite::Result<bool> {
+    fn free_pages(&self) -> rusqlite::Result<bool> {
         let free = schema::number(&self.db, "freelist_count")?;
         let pages = schema::number(&self.db, "page_count")?;
         let used = pages - free;

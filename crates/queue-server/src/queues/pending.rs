@@ -102,7 +102,7 @@ impl State {
         }
     }
 
-    /// Undoes what was begun for a change that is not committed.
+    /// Undoes the first half of a change that is not committed.
     fn undo(&mut self, effect: Effect) {
         match effect {
             Effect::Deliver(reserved) | Effect::Lease(reserved) => self.unreserve(reserved),
