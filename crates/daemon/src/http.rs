@@ -21,7 +21,7 @@ mod response;
 mod visitors;
 
 pub use incoming::BODY_STALL;
-pub use response::{Content, Pieces, Response, Stream};
+pub use response::{Content, PieceStream, Pieces, Response};
 pub use visitors::Hosts;
 
 use incoming::Incoming;

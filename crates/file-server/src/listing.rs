@@ -10,7 +10,7 @@ use std::mem;
 
 use cli::escape::Escaped;
 use cli::exit::with_causes;
-use daemon::http::{Content, Pieces, Response, Stream};
+use daemon::http::{Content, PieceStream, Pieces, Response};
 use percent_encoding::percent_decode_str;
 use proto::http::{RequestHead, Status};
 use serde_json::json;
@@ -69,7 +69,7 @@ pub(crate) fn response(
     let mut first = start.into_bytes();
     response.body = match listing.put_batch(&mut first)? {
         false => Content::Bytes(first),
-        true => Content::Stream(Stream::new(Listing { first, ..listing })),
+        true => Content::Stream(PieceStream::new(Listing { first, ..listing })),
     };
     Ok(response)
 }

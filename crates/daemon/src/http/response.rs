@@ -44,7 +44,7 @@ pub enum Content {
         bytes: u64,
     },
     /// A body that is made while it is sent, of a length that is not known before.
-    Stream(Stream),
+    Stream(PieceStream),
     /// Bytes that are sent without any head, and close the connection: not HTTP, but what the
     /// original clients of the code service expect.
     Bare(Vec<u8>),
@@ -63,13 +63,13 @@ pub trait Pieces: Send {
 
 /// A body that is made while it is sent: in chunks, or to an HTTP/1.0 client up to the end of the
 /// connection.
-pub struct Stream {
+pub struct PieceStream {
     pieces: Box<dyn Pieces>,
     /// What was made so far, in bytes.
     made_bytes: u64,
 }
 
-impl Stream {
+impl PieceStream {
     /// A body of these pieces.
     pub fn new(pieces: impl Pieces + 'static) -> Self {
         Self {
@@ -103,9 +103,9 @@ impl Stream {
     }
 }
 
-impl fmt::Debug for Stream {
+impl fmt::Debug for PieceStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stream({} bytes so far)", self.made_bytes)
+        write!(f, "PieceStream({} bytes so far)", self.made_bytes)
     }
 }
 

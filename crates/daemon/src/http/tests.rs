@@ -42,11 +42,11 @@ impl HttpHandler for Answers {
                 ..text("")
             }),
             "/pieces" => Handled::Now(Response {
-                body: Content::Stream(Stream::new(Letters("a-b"))),
+                body: Content::Stream(PieceStream::new(Letters("a-b"))),
                 ..text("")
             }),
             "/broken" => Handled::Now(Response {
-                body: Content::Stream(Stream::new(Letters("a!"))),
+                body: Content::Stream(PieceStream::new(Letters("a!"))),
                 ..text("")
             }),
             "/later" => Handled::Later(Box::new(move |pending| {
