@@ -220,13 +220,15 @@ fn a_reply_that_comes_when_the_server_stops_is_the_last() {
 
 #[test]
 fn what_is_pending_is_bounded() {
+    const LONG: usize = 2 << 20;
     let (registered, mut peer) = registered();
     let mut connection = Connection::new(&registered);
-    let first = connection.pending_reply(usize::MAX / 2).unwrap();
+    let first = connection.pending_reply(LONG).unwrap();
     thread::scope(|scope| {
         let owner = scope.spawn(|| connection.pending_reply(1));
-        first.complete(b"first".to_vec());
-        peer.read_exact(&mut [0; 5]).unwrap();
+        first.complete(vec![0; LONG]);
+        // The owner sends it before there is room for another.
+        peer.read_exact(&mut vec![0; LONG]).unwrap();
         owner.join().unwrap().unwrap().complete(Vec::new());
     });
 }
