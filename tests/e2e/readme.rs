@@ -61,8 +61,7 @@ impl Page {
         let mut is_run = false;
         let mut lines = self.text.lines();
         while let Some(line) = lines.next() {
-            // The page of the repository says it by a heading.
-            is_run = (is_run && !line.starts_with("## ")) || line == RUN || line == "### File";
+            is_run = (is_run && !line.starts_with("## ")) || line == RUN;
             if line.starts_with("```") {
                 let inside: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
                 if is_run && line == "```console" {
@@ -359,19 +358,149 @@ fn the_python_programs_on_the_pages_print_what_the_pages_say() {
     assert!(programs > 2, "{programs} programs");
 }
 
+/// A link of a page: the words, the path from the page, and the place in it.
+struct Link<'a> {
+    words: &'a str,
+    path: PathBuf,
+    place: Option<&'a str>,
+}
+
+impl Page {
+    /// The links to files in some lines of this page.
+    fn links<'a>(&self, lines: &'a str) -> Vec<Link<'a>> {
+        let mut links = Vec::new();
+        for (before, behind) in lines.match_indices("](").map(|(at, _)| lines.split_at(at)) {
+            let words = before.rsplit('[').next().unwrap_or_default();
+            let target = behind[2..].split(')').next().unwrap_or_default();
+            if target.contains("://") {
+                continue;
+            }
+            let (path, place) = match target.split_once('#') {
+                Some((path, place)) => (path, Some(place)),
+                None => (target, None),
+            };
+            let path = match path {
+                "" => self.path.clone(),
+                path => self.path.with_file_name(path),
+            };
+            links.push(Link { words, path, place });
+        }
+        links
+    }
+}
+
+/// The place in a page that a heading makes, as a forge that shows the page names it.
+fn place_of(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept.chars().filter_map(|c| match c {
+        ' ' | '-' => Some('-'),
+        '_' => Some('_'),
+        c => c.is_alphanumeric().then_some(c),
+    });
+    kept.collect()
+}
+
+impl Link<'_> {
+    /// Whether it leads to something: a file, and in it a heading, or a line that has the words.
+    fn leads_somewhere(&self) -> bool {
+        let Some(place) = self.place else {
+            return self.path.exists();
+        };
+        let Ok(text) = fs::read_to_string(&self.path) else {
+            return false;
+        };
+        match place.strip_prefix('L').map(str::parse::<usize>) {
+            Some(Ok(number)) => {
+                let line = text.lines().nth(number - 1).unwrap_or_default();
+                let name = self.words.trim_matches('`');
+                let name = name.rsplit("::").next().unwrap_or_default();
+                !self.words.starts_with('`') || line.contains(name)
+            }
+            Some(Err(_)) | None => {
+                let mut headings = text.lines().filter(|line| line.starts_with('#'));
+                headings.any(|heading| place_of(heading) == place)
+            }
+        }
+    }
+}
+
 #[test]
 fn the_links_on_the_pages_lead_somewhere() {
     let mut missing = Vec::new();
-    // The page of the repository names files that have moved.
-    let is_crates = |page: &Page| page.path.parent() != Some(root());
-    for page in pages().into_iter().filter(is_crates) {
-        for link in page.text.split("](").skip(1) {
-            let target = link.split([')', '#']).next().unwrap_or_default();
-            let is_here = !target.is_empty() && !target.contains("://");
-            if is_here && !page.path.with_file_name(target).exists() {
-                missing.push(format!("{}: {target}", page.path.display()));
+    for page in pages() {
+        for link in page.links(&page.text) {
+            if !link.leads_somewhere() {
+                let (page, to) = (page.path.display(), link.path.display());
+                missing.push(format!(
+                    "{page}: [{}] {to} {:?}",
+                    link.words,
+                    link.place.unwrap_or_default()
+                ));
             }
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// The lines of a file without its tests.
+fn lines_of(path: &Path) -> usize {
+    let text = fs::read_to_string(path).unwrap();
+    let tests = text
+        .match_indices("\n#[cfg(test)]\nmod ")
+        .find(|(at, start)| {
+            text[at + start.len()..]
+                .lines()
+                .next()
+                .is_some_and(is_block)
+        });
+    let code = tests.map_or(text.as_str(), |(at, _)| &text[..at]);
+    code.lines().count()
+}
+
+/// Whether a line opens a block.
+fn is_block(line: &str) -> bool {
+    line.ends_with('{')
+}
+
+/// A row of a table tells how long the files are that it names, unless it names a part of one.
+#[test]
+fn the_counts_on_the_pages_are_true() {
+    /// How far a count may be off before it misleads, of a hundred.
+    const OFF_MAX: usize = 5;
+    let mut wrong = Vec::new();
+    let mut rows = 0;
+    for page in pages() {
+        // The head of the table that a row belongs to.
+        let mut head = None;
+        for row in page.text.lines() {
+            head = row.starts_with('|').then(|| head.unwrap_or(row));
+            if !head.is_some_and(|head| head.contains("lines")) {
+                continue;
+            }
+            let mut cells = row.split('|').map(|cell| cell.trim().replace(',', ""));
+            let Some(count) = cells.find_map(|cell| cell.parse::<usize>().ok()) else {
+                continue;
+            };
+            let links = page.links(row);
+            let is_whole = |link: &Link| {
+                link.place.is_none() && link.path.extension().is_some_and(|is| is == "rs")
+            };
+            if links.is_empty() || !links.iter().all(is_whole) || row.contains(", lines ") {
+                continue;
+            }
+            rows += 1;
+            let lines: usize = links.iter().map(|link| lines_of(&link.path)).sum();
+            if lines.abs_diff(count) * 100 > lines * OFF_MAX {
+                wrong.push(format!("{}: {lines} lines: {row}", page.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(rows > 20, "{rows} rows");
+}
+
+#[test]
+fn the_first_page_is_short() {
+    let page = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(page.lines().count() <= 300);
 }
