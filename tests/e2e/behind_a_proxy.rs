@@ -18,7 +18,7 @@ fn curl(proxy: &Nginx, args: &[&str], path: &str) -> String {
 }
 
 #[test]
-fn whoever_is_sent_elsewhere_stays_below_the_prefix() {
+fn a_redirected_client_stays_below_the_prefix() {
     if !has_program("curl") {
         return;
     }

@@ -39,7 +39,7 @@ fn silent_connections_lock_nobody_out() {
 }
 
 #[test]
-fn whoever_waits_or_has_something_reserved_stays() {
+fn a_connection_that_waits_or_has_something_reserved_stays() {
     let (server, _dir) = start("queue-server", &["--max-connections", "8"]);
     let mut holder = server.connect();
     ask(&mut holder, &send_request(b"first"));
@@ -93,7 +93,7 @@ fn who_has_received_and_is_idle_keeps_nobody_from_receiving() {
 }
 
 #[test]
-fn half_a_message_of_whoever_was_evicted_is_no_message() {
+fn half_a_message_of_an_evicted_client_is_no_message() {
     let (server, _dir) = start("queue-server", &["--max-connections", "2"]);
     let halves = [(); 2].map(|()| begin(&server, b"half a mess"));
     let empty = QUEUE_EMPTY.as_bytes();
@@ -138,7 +138,7 @@ const CLIENTS: usize = 12;
 const MESSAGES: usize = 60;
 
 #[test]
-fn for_whoever_was_evicted_nothing_was_done() {
+fn for_an_evicted_client_nothing_was_done() {
     // Few connections; and a number with which the thread that writes to the disk sends the replies.
     for connections_max in [4, 40] {
         let max = connections_max.to_string();

@@ -132,7 +132,7 @@ pub fn error_code(reply: &[u8]) -> Option<ErrorCode> {
 const LARGE: &[u8] = b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n";
 
 #[test]
-fn over_the_limit_whoever_gets_nowhere_is_evicted() {
+fn over_the_limit_a_client_that_gets_nowhere_is_evicted() {
     let beginnings: [(&str, &[u8]); 4] = [
         // Kept alive after a good answer, and idle since.
         ("idle", GOOD[3].1),
@@ -169,7 +169,7 @@ pub fn begin(server: &Server, beginning: &[u8]) -> TcpStream {
 }
 
 #[test]
-fn over_the_limit_whoever_sends_a_byte_now_and_then_is_evicted() {
+fn over_the_limit_a_client_that_sends_a_byte_now_and_then_is_evicted() {
     for beginning in [
         "GET / HTTP/1.1\r\nHost: ",
         "PUT /new HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n",
@@ -193,7 +193,7 @@ fn over_the_limit_whoever_sends_a_byte_now_and_then_is_evicted() {
 }
 
 #[test]
-fn over_the_limit_whoever_was_refused_and_goes_on_sending_is_evicted() {
+fn over_the_limit_a_refused_client_that_sends_on_is_evicted() {
     let (server, _dir) = start("file-server", &["--max-connections", "3"]);
     let refused = || {
         let mut stream = server.connect();

@@ -48,7 +48,7 @@ fn receive(wait_millis: u32, delivery: Delivery) -> Request<'static> {
 }
 
 #[test]
-fn whoever_waits_when_the_server_stops_is_told_so_and_not_that_there_is_nothing() {
+fn a_waiting_client_is_told_that_the_server_stops_and_not_that_there_is_nothing() {
     let server = Server::start("queue-server", &["0"]);
     let lease = Delivery::Lease { lease_millis: 1000 };
     let deliveries = [Delivery::AtLeastOnce, Delivery::AtMostOnce, lease];

@@ -102,7 +102,7 @@ fn a_page_of_another_site_gets_no_code() {
 const NO_TLS: i32 = 35;
 
 #[test]
-fn whoever_speaks_tls_is_told_at_once_that_nobody_does() {
+fn a_client_that_speaks_tls_is_told_at_once_that_nobody_does() {
     if !has_program("curl") {
         return;
     }

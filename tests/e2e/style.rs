@@ -47,21 +47,26 @@ fn has_word(line: &str, word: &str) -> bool {
 }
 
 #[test]
-#[ignore = "not until every crate is rewritten"]
 fn one_word_stands_for_one_thing() {
     let mut places = Vec::new();
-    for folder in ["crates", "tests", "scripts"] {
-        for path in files(&root().join(folder), &[".rs", ".md", ".py", ".sh", ".js"]) {
-            if path.ends_with("e2e/style.rs") {
-                continue;
-            }
-            let text = fs::read_to_string(&path).unwrap();
-            for (number, line) in (1..).zip(text.lines()) {
-                for (word, better) in WORDS {
-                    if has_word(line, word) {
-                        let path = path.strip_prefix(root()).unwrap().display();
-                        places.push(format!("{path}:{number}: {word} -> {better}"));
-                    }
+    let ends = [".rs", ".md", ".py", ".sh", ".js", ".html"];
+    let folders = ["crates", "tests", "scripts"];
+    let mut paths = vec![root().join("README.md")];
+    paths.extend(
+        folders
+            .iter()
+            .flat_map(|name| files(&root().join(name), &ends)),
+    );
+    for path in paths {
+        if path.ends_with("e2e/style.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in (1..).zip(text.lines()) {
+            for (word, better) in WORDS {
+                if has_word(line, word) {
+                    let path = path.strip_prefix(root()).unwrap().display();
+                    places.push(format!("{path}:{number}: {word} -> {better}"));
                 }
             }
         }

@@ -200,7 +200,7 @@ fn a_request_that_comes_again_is_answered_again_but_not_acted_on() {
 }
 
 #[test]
-fn whoever_looks_does_not_have_the_replies_of_others_forgotten() {
+fn peeking_does_not_push_the_replies_of_others_out_of_the_cache() {
     let line = ["0", "udp", "--max-message", "64000"];
     let server = Server::start("queue-server", &line);
     let sender = socket(&server);

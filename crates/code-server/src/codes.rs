@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn one_uuid_has_one_code_whoever_asks_and_when() {
+    fn one_uuid_has_one_code_for_every_client_at_any_time() {
         let dir = tempfile::tempdir().unwrap();
         let codes = open(dir.path(), 100).unwrap();
         let asked: Vec<Uuid> = thread::scope(|scope| {

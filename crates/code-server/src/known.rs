@@ -143,7 +143,7 @@ fn shard_of(hash: u64) -> usize {
 mod tests {
     use super::*;
 
-    /// So many UUIDs, in a row as a peer may choose them.
+    /// This many UUIDs, in a row as a peer may choose them.
     fn filled(count: u128) -> Known {
         let known = Known::new();
         for n in 0..count {

@@ -201,7 +201,7 @@ fn model_replies(owner: Owner) {
 }
 
 #[test]
-fn every_reply_is_sent_once_whoever_waits_for_what() {
+fn every_reply_is_sent_once_whatever_the_owner_waits_for() {
     model_replies(Owner::WaitsForRequest { is_evictable: true });
     model_replies(Owner::WaitsForRequest {
         is_evictable: false,

@@ -81,7 +81,7 @@ fn has_python() -> bool {
 }
 
 #[test]
-fn whoever_looks_at_the_queue_costs_it_nothing() {
+fn programs_that_read_the_queue_cost_it_nothing() {
     if !has_program("sqlite3") {
         return;
     }

@@ -108,7 +108,7 @@ fn read_all(mut client: TcpStream) -> String {
 }
 
 #[test]
-fn whoever_is_turned_away_is_answered_by_what_it_sent_first() {
+fn a_client_that_is_turned_away_is_answered_in_its_protocol() {
     let server = Server::serving(1, |_| {
         Arc::new(Protocols {
             frames: Some(Arc::new(NoFrames)),

@@ -62,7 +62,7 @@ fn a_reply_is_sent_by_another_thread_while_its_own_waits() {
 }
 
 #[test]
-fn replies_come_in_the_order_of_the_requests_whoever_knows_them_first() {
+fn replies_come_in_the_order_of_the_requests_however_they_are_completed() {
     for owner_waits in [true, false] {
         let (registered, mut peer) = registered();
         let mut connection = Connection::new(&registered);
@@ -234,7 +234,7 @@ fn what_is_pending_is_bounded() {
 }
 
 #[test]
-fn whoever_was_evicted_gets_nothing_done() {
+fn for_an_evicted_connection_nothing_is_done() {
     let (registered, mut peer) = registered();
     let entry = &registered.entry;
     let mut connection = Connection::new(&registered);

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_keep_the_order_of_the_requests_whoever_is_faster() {
+    fn replies_keep_the_order_of_the_requests_in_any_order_of_completion() {
         let mut slots = Slots::default();
         let mut early = b"nothing is pending".to_vec();
         slots.add_behind(&mut early);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn who_completes_the_last_sends_or_wakes_whoever_waits() {
+    fn the_last_completion_sends_or_wakes_the_owner() {
         let waits = Owner::WaitsForRequest { is_evictable: true };
         let sends = Duty::Send { is_evictable: true };
         let check = |owner: Owner, has_body: bool, want: Duty| {

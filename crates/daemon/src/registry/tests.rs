@@ -138,7 +138,7 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     };
     assert!(!newcomer.become_waiter());
     assert_eq!(is_evicted(), [false; 3]);
-    // All shares are taken, so whoever is idle goes.
+    // All shares are taken, so an idle connection goes.
     waiters[2].0.entry.eviction.set(State::Resting(0));
     assert!(newcomer.become_waiter());
     assert_eq!(is_evicted(), [false, false, true]);
