@@ -2,14 +2,15 @@
 //! server stops. That thread and the connection's own agree in one atomic.
 //!
 //! ```text
-//!             set                 claim              end
-//!   Busy ────────────▶ Resting ──────────▶ Claimed ────────▶ Ended
-//!    ▲                  or Slow               │
-//!    └────── resume ──────┴─────── resume ────┘
+//!            set              claim            end
+//!   Busy ──────────▶ Resting ─────────▶ Claimed ─────▶ Ended
+//!    ▲               or Slow ◀──────────┘   │
+//!    │                  │      release      │
+//!    └────── resume ────┴───────────────────┘
 //! ```
 //!
-//! The thread that claims a connection looks once more whether a request has arrived, and then ends the
-//! connection or releases it. The connection's thread resumes before it acts on what it has read. Each
+//! The thread that claims a connection that rests looks once more whether a request has arrived, and then
+//! ends the connection or releases it. The connection's thread resumes before it acts on what it has read. Each
 //! of these is one atomic step, so one of the two threads is first, and the other does nothing: no
 //! request is acted on whose reply cannot be sent any more.
 

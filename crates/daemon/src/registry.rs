@@ -186,8 +186,8 @@ impl Registry {
         drop(self.changed.wait_timeout_while(connected, pause, goes_on));
     }
 
-    /// Closes the idle connections at once and waits for the others, at most `grace`; then aborts
-    /// those off too, and gives their threads a moment to clean up.
+    /// Closes the idle connections at once and waits for the others, at most `grace`. Then aborts those
+    /// too, and gives their threads a moment to clean up.
     pub(crate) fn close_all(&self, grace: Duration) {
         for place in lock(&self.connected).places.values() {
             place.entry.end_wait();
@@ -272,7 +272,7 @@ impl Registration {
     }
 }
 
-/// How long a connection that was cut off may take to undo what it had begun.
+/// How long a connection that was aborted may take to undo what it had begun.
 const CLEAN_UP_WAIT: Duration = Duration::from_secs(1);
 
 impl Entry {

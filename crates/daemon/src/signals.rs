@@ -92,7 +92,7 @@ fn hang_up(state: &Mutex<State>) {
             drop(state);
             (server.reload)();
         }
-        // What is open was opened before, perhaps.
+        // The server may open its files before it is attached here, so it reloads then.
         None => state.is_hung_up = true,
     }
 }
@@ -100,7 +100,7 @@ fn hang_up(state: &Mutex<State>) {
 /// SIGINT or SIGTERM; `is_stopped` says whether there was one before.
 fn stop(signal: i32, server: Option<&Server>, is_stopped: &mut bool) {
     let Some(server) = server else {
-        // It does not come back from there.
+        // This ends the process.
         let _ = emulate_default_handler(signal);
         process::exit(EXIT_CUT_SHORT);
     };

@@ -39,7 +39,8 @@ pub(crate) fn channel<S: Store>() -> (Sender<Job<S>>, Receiver<Job<S>>) {
 /// Submits a change; waits while the channel is full.
 pub(crate) fn submit<S: Store>(jobs: &Sender<Job<S>>, change: S::Change) -> Pending<S::Outcome> {
     let (pending, completer) = pending();
-    // If the writer thread has ended, the job comes back, and dropping it completes it.
+    // If the writer thread has ended, the channel returns the job. Dropping the job completes its change
+    // as not known to be stored.
     drop(jobs.send(Job::Change(change, completer)));
     pending
 }
