@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use cli::Parsed;
-use queue_server::Server;
+use queue_server::{Serve, Server};
 
 use crate::args::Measure;
 use crate::conversation::{Dialect, Work};

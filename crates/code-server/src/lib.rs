@@ -15,11 +15,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use daemon::Daemon;
 use daemon::http::{Hosts, Http};
-use daemon::{Daemon, Handle};
 use storage::{DataFolder, Fsync, LegacyLock, Limits};
 
 pub use codes::{Codes, CodesError};
+pub use daemon::Serve;
 pub use error::Error;
 pub use messages::Messages;
 
@@ -134,28 +135,26 @@ impl Server {
     pub fn message_addr(&self) -> SocketAddr {
         self.message_addr
     }
+}
 
-    /// Stops the server from elsewhere.
-    pub fn handle(&self) -> Handle {
-        self.daemon.handle()
+impl Serve for Server {
+    type Error = Error;
+
+    fn daemon(&self) -> &Daemon {
+        &self.daemon
     }
 
-    /// What SIGHUP calls: reads and opens again what can be.
-    pub fn reload(&self) -> impl Fn() + Send + Sync + 'static {
+    fn reload(&self) -> Box<dyn Fn() + Send + Sync> {
         // Not to keep it open when the server has ended.
         let messages = Arc::downgrade(&self.messages);
-        move || {
+        Box::new(move || {
             if let Some(messages) = messages.upgrade() {
                 messages.reopen();
             }
-        }
+        })
     }
 
-    /// Serves until it is stopped.
-    ///
-    /// # Errors
-    /// If it cannot start its threads, or had to end because the disk failed.
-    pub fn run(self) -> Result<(), Error> {
+    fn run(self) -> Result<(), Error> {
         self.daemon.run()?;
         let failure = self.codes.failure().or_else(|| self.messages.failure());
         failure.map_or(Ok(()), |lost| Err(lost.into()))

@@ -19,7 +19,7 @@ use crate::threads::spawn;
 const EXIT_CUT_SHORT: i32 = 2;
 
 /// The signals of a process that is, or becomes, a server.
-pub struct Signals(Arc<Mutex<State>>);
+pub(crate) struct Signals(Arc<Mutex<State>>);
 
 /// What the signals are for.
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl Signals {
     ///
     /// # Errors
     /// If the handlers cannot be set.
-    pub fn handle() -> Result<Self, StartError> {
+    pub(crate) fn handle() -> Result<Self, StartError> {
         let state = Arc::new(Mutex::new(State::default()));
         let signalled = Arc::clone(&state);
         let set = || -> io::Result<()> {
@@ -71,8 +71,7 @@ impl Signals {
 
     /// From now on, SIGINT or SIGTERM stops the server behind `handle`, and SIGHUP calls `reload`,
     /// from the thread that waits for signals; if there was one before, `reload` is called here.
-    pub fn serve(self, handle: Handle, reload: impl Fn() + Send + Sync + 'static) {
-        let reload = Box::new(reload);
+    pub(crate) fn serve(self, handle: Handle, reload: Box<dyn Fn() + Send + Sync>) {
         let server = Arc::new(Server { handle, reload });
         let mut state = lock(&self.0);
         state.server = Some(Arc::clone(&server));
@@ -128,9 +127,10 @@ mod tests {
         hang_up(&state);
         hang_up(&state);
         let handle = Daemon::new(1, "").unwrap().handle();
-        signals.serve(handle, move || {
+        let reload = move || {
             counted.fetch_add(1, Ordering::SeqCst);
-        });
+        };
+        signals.serve(handle, Box::new(reload));
         assert_eq!(reloads.load(Ordering::SeqCst), 1);
         hang_up(&state);
         assert_eq!(reloads.load(Ordering::SeqCst), 2);

@@ -31,8 +31,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use daemon::http::{Hosts, Http};
-use daemon::{Daemon, Handle, StartError};
+use daemon::{Daemon, StartError};
 
+pub use daemon::Serve;
 pub use error::{AccountsError, Error};
 
 use access_log::AccessLog;
@@ -148,22 +149,16 @@ impl Server {
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
+}
 
-    /// Stops the server from elsewhere.
-    pub fn handle(&self) -> Handle {
-        self.daemon.handle()
+impl Serve for Server {
+    type Error = Error;
+
+    fn daemon(&self) -> &Daemon {
+        &self.daemon
     }
 
-    /// What SIGHUP calls: reads and opens again what can be.
-    pub fn reload(&self) -> impl Fn() + Send + Sync + 'static {
-        || log::info!("Nothing to reload")
-    }
-
-    /// Serves until it is stopped, or idle for too long.
-    ///
-    /// # Errors
-    /// If it cannot start its threads, or had to stop because a sync failed.
-    pub fn run(self) -> Result<(), Error> {
+    fn run(self) -> Result<(), Error> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let service = Arc::clone(&self.service);
         let sweeper = thread::Builder::new().name("sweeper".to_owned());

@@ -14,9 +14,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use daemon::{Daemon, Handle, Protocols};
+use daemon::{Daemon, Protocols};
 use storage::{Fsync, Limits};
 
+pub use daemon::Serve;
 pub use error::{Error, HistoryError};
 pub use history::{History, Snapshot};
 pub use users::Users;
@@ -95,28 +96,26 @@ impl Server {
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
+}
 
-    /// Stops the server from elsewhere.
-    pub fn handle(&self) -> Handle {
-        self.daemon.handle()
+impl Serve for Server {
+    type Error = Error;
+
+    fn daemon(&self) -> &Daemon {
+        &self.daemon
     }
 
-    /// What SIGHUP calls: it reopens the history.
-    pub fn reload(&self) -> impl Fn() + Send + Sync + 'static {
+    fn reload(&self) -> Box<dyn Fn() + Send + Sync> {
         // Weak, so that it does not keep the history open after the server has ended.
         let history = Arc::downgrade(&self.history);
-        move || {
+        Box::new(move || {
             if let Some(history) = history.upgrade() {
                 history.reopen();
             }
-        }
+        })
     }
 
-    /// Serves until it is stopped.
-    ///
-    /// # Errors
-    /// If it cannot start its threads, or if a commit was lost.
-    pub fn run(self) -> Result<(), Error> {
+    fn run(self) -> Result<(), Error> {
         self.daemon.run()?;
         let failure = self.history.failure();
         failure.map_or(Ok(()), |lost| Err(lost.into()))

@@ -25,9 +25,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use daemon::{Daemon, Handle, Protocols, StartError};
+use daemon::{Daemon, Protocols, StartError};
 use storage::Fsync;
 
+pub use daemon::Serve;
 pub use error::Error;
 pub use queues::Limits;
 
@@ -124,22 +125,16 @@ impl Server {
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
+}
 
-    /// Stops the server from elsewhere.
-    pub fn handle(&self) -> Handle {
-        self.daemon.handle()
+impl Serve for Server {
+    type Error = Error;
+
+    fn daemon(&self) -> &Daemon {
+        &self.daemon
     }
 
-    /// What SIGHUP calls: reads and opens again what can be.
-    pub fn reload(&self) -> impl Fn() + Send + Sync + 'static {
-        || log::info!("Nothing to reload")
-    }
-
-    /// Serves until it is stopped.
-    ///
-    /// # Errors
-    /// If it cannot start its threads, or had to end because the disk failed.
-    pub fn run(self) -> Result<(), Error> {
+    fn run(self) -> Result<(), Error> {
         let handle = self.handle();
         self.queues.serve(Box::new(move || handle.is_stopping()));
         self.daemon.run()?;

@@ -2,14 +2,8 @@
 
 use std::process::ExitCode;
 
-use daemon::Signals;
 use queue_server::{Server, args};
 
 fn main() -> ExitCode {
-    args::APP.serve(|config| {
-        let signals = Signals::handle()?;
-        let server = Server::bind(config)?;
-        signals.serve(server.handle(), server.reload());
-        server.run()
-    })
+    args::APP.serve(|config| daemon::run(|| Server::bind(config)))
 }

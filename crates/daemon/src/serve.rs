@@ -1,0 +1,41 @@
+//! The life of a server's process.
+
+use crate::daemon::{Daemon, Handle};
+use crate::error::StartError;
+use crate::signals::Signals;
+
+/// A server that listens, and serves when it is run.
+pub trait Serve: Sized {
+    /// Why it cannot start, or cannot continue.
+    type Error: From<StartError>;
+
+    /// What it listens with.
+    fn daemon(&self) -> &Daemon;
+
+    /// What SIGHUP calls: it reads and opens again what can be.
+    fn reload(&self) -> Box<dyn Fn() + Send + Sync> {
+        Box::new(|| log::info!("Nothing to reload"))
+    }
+
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    /// If it cannot start its threads, or cannot continue.
+    fn run(self) -> Result<(), Self::Error>;
+
+    /// Stops the server from elsewhere.
+    fn handle(&self) -> Handle {
+        self.daemon().handle()
+    }
+}
+
+/// Handles signals, binds a server, and runs it until a signal stops it.
+///
+/// # Errors
+/// Those of `bind` and [`Serve::run`], or if signals cannot be handled.
+pub fn run<S: Serve>(bind: impl FnOnce() -> Result<S, S::Error>) -> Result<(), S::Error> {
+    let signals = Signals::handle()?;
+    let server = bind()?;
+    signals.serve(server.handle(), server.reload());
+    server.run()
+}
