@@ -2,7 +2,7 @@
 //!
 //! A thread that waits for a commit only to send a few bytes would be woken for that, and then sleep
 //! again until the next request. So a connection's thread, the owner, does not wait. It takes a
-//! [`PendingReply`], hands it to the thread that commits, and waits for the next request at once. What
+//! [`PendingReply`], hands it to the writer thread, and waits for the next request at once. What
 //! keeps the replies in order is a queue of slots, one for each reply:
 //!
 //! ```text
@@ -12,17 +12,17 @@
 //!  slots:       │ completed │   open    │ completed │   open    │ ◀─ the owner adds at this end
 //!               └───────────┴─────▲─────┴───────────┴─────▲─────┘
 //!                                 └────── complete() ─────┘
-//!                                   by the thread that commits
+//!                                   by the writer thread
 //!
 //!  When no slot is open any more:
 //!
 //!    the owner waits for a request ──▶ the completing thread sends all of it, as much as fits
-//!                                      without waiting; if a rest remains, it wakes the owner
+//!                                      without waiting; if bytes remain, it wakes the owner
 //!    the owner waits for replies ────▶ it wakes the owner, which sends them
 //!    the owner is busy ──────────────▶ the owner sends them before it next waits
 //! ```
 //!
-//! The owner waits in poll(2), for its socket and its [`Wakeup`] alike. A slot that is open waits for a
+//! The owner waits in poll(2), for its socket or its [`Wakeup`]. A slot that is open waits for a
 //! commit, and so does each one behind it: a completed reply is kept back for at most one more commit.
 //!
 //! On a stream that only its owner may touch, an encrypted one, the completing thread would never

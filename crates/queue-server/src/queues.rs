@@ -1,7 +1,7 @@
 //! All queues of a server: handing messages out, acknowledging and requeueing them.
 //!
 //! A change counts when it is committed. Every change is a [`Pending`]: [`Queues::wait`] waits for its
-//! commit, and [`Queues::on_complete`] has the journal's thread tell its outcome. Changes that are submitted
+//! commit, and [`Queues::on_complete`] has the writer thread tell its outcome. Changes that are submitted
 //! meanwhile share the commit. A message that is [`Reserved`] is in no queue, so nobody else can change
 //! it, and the journal hears of its changes in their order.
 //!
@@ -334,7 +334,7 @@ impl Queues {
                 Some(_) => Ok(Pending::Done(Outcome::Done(1))),
                 None => Err(QueueError::NoLease),
             },
-            // The journal's thread does it, so that there is one order in memory and on the disk.
+            // The writer thread does it, so that there is one order in memory and on the disk.
             Some(journal) => {
                 let change = Change::Extend(Lease { token, expires_at });
                 Ok(Self::submit_to(journal, change, None))
@@ -443,7 +443,7 @@ impl Queues {
         self.shared.lock().common.start_lease(reserved);
     }
 
-    /// Has `encode` make a reply of the outcome of a change, and `send` send it. The journal's thread
+    /// Has `encode` make a reply of the outcome of a change, and `send` send it. The writer thread
     /// calls them when the change is committed.
     pub(crate) fn on_complete<R>(
         &self,

@@ -1,7 +1,7 @@
 //! A TCP connection in frames: one [`Session`] each, which acts on its requests in their order.
 //!
 //! In memory, requests that arrive together are acted on together, under one lock. With a database,
-//! each change is submitted to the journal's thread, which replies when it is committed; meanwhile the
+//! each change is submitted to the writer thread, which replies when it is committed; meanwhile the
 //! session continues.
 
 use std::collections::VecDeque;
@@ -243,7 +243,7 @@ impl Session<'_> {
         }
     }
 
-    /// Has the journal's thread reply when a change is committed.
+    /// Has the writer thread reply when a change is committed.
     fn reply_later(
         &self,
         request: &Request,

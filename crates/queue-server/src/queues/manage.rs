@@ -104,7 +104,7 @@ impl Queues {
         match &self.journal {
             None => self.shared.lock().pause(&name, is_paused),
             Some(journal) => {
-                // The journal's thread does it, so that two at once do not leave memory and disk
+                // The writer thread does it, so that two at once do not leave memory and disk
                 // at odds.
                 let change = Change::Pause(Arc::clone(&name), is_paused);
                 let paused = self.wait(Self::submit_to(journal, change, None));
