@@ -16,7 +16,7 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// What a connection is at. Times are those of `Registry::millis`.
+/// The state of a connection. Times are those of `Registry::millis`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// Its request is worked on.
@@ -88,7 +88,7 @@ impl State {
     }
 }
 
-/// The state of one connection.
+/// The state of one connection, which two threads may change.
 #[derive(Debug)]
 pub(crate) struct Eviction(AtomicU64);
 
@@ -104,8 +104,9 @@ impl Eviction {
 
     /// Sets the state; for the connection's own thread, while it is busy.
     pub(crate) fn set(&self, state: State) {
-        // A thread that is about to wait then looks whether the server stops, and the thread that stops
-        // it then looks at the states. Sequential order makes one of the two see the other.
+        // A thread that is about to wait sets its state and then reads whether the server stops. The thread
+        // that stops the server says so and then reads the states. Sequential order makes one of the two
+        // see the other.
         self.0.store(state.encode(), Ordering::SeqCst);
     }
 
@@ -121,7 +122,7 @@ impl Eviction {
         true
     }
 
-    /// Claims a connection to end it, if it is still at what it was seen at.
+    /// Claims a connection to end it, if its state is still `seen`.
     pub(crate) fn claim(&self, seen: State) -> Option<Claim<'_>> {
         let claim = Claim {
             eviction: self,

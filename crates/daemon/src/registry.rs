@@ -54,7 +54,7 @@ pub(crate) struct Entry {
     is_aborted: AtomicBool,
 }
 
-/// Connections that were evicted, and have not gone yet, at most.
+/// The most connections that were evicted and have not gone yet.
 pub(crate) const LEAVING_MAX: usize = 64;
 
 /// How many connections are tried until one can be evicted. It is unlikely that the next request of
@@ -83,7 +83,7 @@ impl Registry {
         })
     }
 
-    /// Counts a connection in; gives it back if there are as many as may be.
+    /// Counts a connection. Returns its stream if there is no room, and no other connection can be evicted.
     pub(crate) fn register(
         self: &Arc<Self>,
         stream: TcpStream,
@@ -253,8 +253,8 @@ impl Connected {
 }
 
 impl Registration {
-    /// Counts this connection among those that may wait, until it ends; once. Returns whether there is
-    /// room for it: where there is none, one that counts but is idle again is evicted.
+    /// Counts this connection once among those that may wait, until it ends. Returns whether there is
+    /// room for it. If there is none, one that counts but is idle again is evicted.
     pub(crate) fn become_waiter(&self) -> bool {
         let from = Network::from(self.entry.peer);
         let now = self.registry.millis();
@@ -298,8 +298,8 @@ impl Entry {
         recv(&self.stream, &mut [0_u8; 1], peek).is_ok_and(|(_, bytes)| bytes > 0)
     }
 
-    /// Ends the connection if it is still at what it was seen at, and, where that is a wait for a
-    /// request, none has arrived. Returns whether that is so: its thread then does nothing more.
+    /// Ends the connection if its state is still `seen` and, unless it is slow, no request has arrived.
+    /// Returns whether it was ended: its thread then does nothing more.
     fn end(&self, seen: State) -> bool {
         let Some(claim) = self.eviction.claim(seen) else {
             return false;
@@ -311,8 +311,8 @@ impl Entry {
         claim.end()
     }
 
-    /// Ends what the connection waits for, if it is not its peer in the middle of a request: because
-    /// the server stops. What the connection still has to write it can write.
+    /// Ends the connection's wait because the server stops, unless it waits for the rest of a request.
+    /// The connection can still write.
     pub(crate) fn end_wait(&self) {
         let is_over = match self.eviction.state() {
             // Its thread is woken, and finds out why.
