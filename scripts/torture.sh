@@ -3,7 +3,7 @@
 # again and again: kills the three servers that keep things, with others looking at the database and
 # with the logs rotated; moves their files away; sets their clocks wrong; restarts them while clients
 # wait; makes their disks fail, and that of the file server under uploads of all kinds, which is mounted
-# anew before it is looked at. Prints what they went through and what was lost. tests/e2e/cuts.rs,
+# anew before it is looked at. Prints what they went through and what was lost. tests/e2e/interrupted_uploads.rs,
 # tests/e2e/torture and tests/e2e/faults are what it runs.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,7 +22,7 @@ run() {
 }
 
 # A gigabyte that is uploaded, and cut off a hundred times.
-QUARTET_CUTS=1000:100 run cuts::
+QUARTET_CUTS=1000:100 run interrupted_uploads::
 end=$(($(date +%s) + minutes * 60))
 
 # Each of the torture tests fills the time it is given; the failing disks go on until then.

@@ -10,9 +10,9 @@ use proto::text::QUEUE_EMPTY;
 use proto::{ErrorCode, code};
 use uuid::Uuid;
 
-use crate::deferred::{code_of, post, read_http};
 use crate::harness::{connect, eventually, exchange, receive_request, send_request};
 use crate::limits::{GOOD, begin, error_code, is_closed, start};
+use crate::pending_replies::{code_of, post, read_http};
 use crate::work::count_waiters;
 
 #[test]

@@ -3,10 +3,10 @@
 
 use super::failing_disk::has_strace;
 use super::*;
-use crate::begun::check_finished;
 use crate::file::{Http, Reply, ask, get, post};
 use crate::harness::ThinDisk;
-use crate::resume::{append, append_last, begin, check_complete, head, offset, resource_of};
+use crate::resumable::{append, append_last, begin, check_complete, head, offset, resource_of};
+use crate::upload_records::check_finished;
 
 /// So long is a piece of a file: more pages than one.
 const PIECE_BYTES: usize = 1 << 20;

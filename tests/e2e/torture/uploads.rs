@@ -9,7 +9,7 @@ use std::process::Command;
 use super::*;
 use crate::file::{Http, Reply};
 use crate::harness::{ThinDisk, program, run_command};
-use crate::resume::{append, append_last, begin, head, resource_of};
+use crate::resumable::{append, append_last, begin, head, resource_of};
 
 /// How often the disk fails, unless there is a time to fill.
 const FAILURES: usize = 3;

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::file::{Http, Tree, ask};
 use crate::harness::{Server, eventually};
-use crate::resume::{
+use crate::resumable::{
     PIECE_BYTES, append_last, begin, check_complete, check_refused, head, offset, resource_of,
 };
 
