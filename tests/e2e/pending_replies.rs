@@ -4,6 +4,8 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 
 use proto::ErrorCode;
@@ -264,6 +266,55 @@ fn a_stop_waits_for_the_disk_and_for_nothing_else() {
         let (code, log) = server.server.wait();
         assert_eq!(code, Some(0), "{log}");
         // That it waited in vain.
+        assert!(!log.contains("were not finished"), "{log}");
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_client_that_asks_without_pause() {
+    const WINDOW: usize = 300;
+    for kind in [Kind::Queue, Kind::History] {
+        let server = Crowded::start(kind);
+        let (request, stream) = (server.request(true), connect(server.addr));
+        // How many requests were answered; the writer is never more than a window ahead.
+        let answered = Mutex::new(0);
+        let changed = Condvar::new();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for asked in 0.. {
+                    let seen = answered.lock().unwrap();
+                    let is_ahead = |seen: &mut usize| {
+                        asked >= *seen + WINDOW && !is_over.load(Ordering::SeqCst)
+                    };
+                    drop(changed.wait_while(seen, is_ahead).unwrap());
+                    if (&stream).write_all(&request).is_err() {
+                        break;
+                    }
+                }
+            });
+            scope.spawn(|| {
+                let mut replies = BufReader::new(&stream);
+                let ended = loop {
+                    match server.read_reply(&mut replies) {
+                        Ok(Some(keeps)) => assert!(keeps),
+                        other => break other,
+                    }
+                    *answered.lock().unwrap() += 1;
+                    changed.notify_one();
+                };
+                is_over.store(true, Ordering::SeqCst);
+                drop(answered.lock().unwrap());
+                changed.notify_one();
+                // Every reply that was sent arrives, and none by halves.
+                assert_eq!(ended.unwrap(), None);
+                let _ = stream.shutdown(Shutdown::Both);
+            });
+            eventually("it asks", || *answered.lock().unwrap() > 2 * WINDOW);
+            server.server.signal("TERM");
+        });
+        let (code, log) = server.server.wait();
+        assert_eq!(code, Some(0), "{log}");
         assert!(!log.contains("were not finished"), "{log}");
     }
 }

@@ -132,6 +132,7 @@ impl Drop for TurnedAway {
 /// The whole life of a connection's thread. A panic unwinds through here, takes the connection off the
 /// registry, and ends this thread alone.
 pub(crate) fn serve(registration: Registration, protocols: Arc<Protocols>) {
+    let registration = Arc::new(registration);
     let mut connection = Connection::new(&registration);
     log::debug!("Connected");
     let served = protocols.serve(&mut connection);

@@ -57,7 +57,7 @@ impl AbortHandle {
 }
 
 impl<'a> Connection<'a> {
-    pub(crate) fn new(registration: &'a Registration) -> Self {
+    pub(crate) fn new(registration: &'a Arc<Registration>) -> Self {
         Self {
             stream: PeerStream::new(registration),
             input: Input::new(),
@@ -113,7 +113,7 @@ impl<'a> Connection<'a> {
         self.entry().eviction.set(State::Slow(from));
     }
 
-    fn registration(&self) -> &'a Registration {
+    fn registration(&self) -> &'a Arc<Registration> {
         self.stream.registration()
     }
 
@@ -186,13 +186,24 @@ impl Connection<'_> {
         replies: &Replies,
         idle: Option<Duration>,
     ) -> io::Result<Option<bool>> {
-        let deadline = idle.map(|idle| Instant::now() + idle);
+        let from_now = || idle.map(|idle| Instant::now() + idle);
+        let mut deadline = from_now();
         let wakeup = self.wakeup()?;
         loop {
+            // No new request begins. What is owed is sent before the connection ends.
+            if self.is_stopping() {
+                return Ok(None);
+            }
             match replies.begin_request_wait(self.stream.is_evictable(), &mut self.output.bytes) {
                 Pending::None => return Ok(None),
                 Pending::Completed => {
                     self.send_completed(replies)?;
+                    deadline = from_now();
+                    continue;
+                }
+                // It reads no more before there is room for the replies.
+                Pending::Full => {
+                    self.flush()?;
                     continue;
                 }
                 Pending::Open => {}
@@ -200,13 +211,19 @@ impl Connection<'_> {
             self.shrink();
             let socket = (self.stream.tcp(), PollFlags::IN);
             let polled = wakeup.wait(Some(socket), deadline);
-            replies.end_wait();
+            let is_empty = replies.end_wait();
             if !self.resume()? {
                 return Ok(Some(false));
             }
+            if is_empty {
+                self.output.set_must_arrive(false);
+            }
             match polled? {
                 Polled::Woken => {}
-                Polled::TimedOut => return Ok(Some(false)),
+                Polled::Socket if self.is_stopping() => return Ok(None),
+                Polled::TimedOut if is_empty => return Ok(Some(false)),
+                // The peer is not silent: it waits for a reply.
+                Polled::TimedOut => return Ok(None),
                 Polled::Socket => {
                     self.input.refill(&mut self.stream, Wait::ForRequest)?;
                     return Ok(Some(true));
@@ -364,8 +381,7 @@ impl Connection<'_> {
         let replies = match &self.pending {
             Some(replies) => Arc::clone(replies),
             None => {
-                let registry = &self.registration().registry;
-                let replies = Replies::new(registry, self.entry(), self.wakeup()?);
+                let replies = Replies::new(self.registration(), self.wakeup()?);
                 Arc::clone(self.pending.insert(Arc::new(replies)))
             }
         };
@@ -381,7 +397,7 @@ impl Connection<'_> {
     /// Returns whether there were any.
     ///
     /// # Errors
-    /// If there is no memory for the wait.
+    /// If the connection was aborted or reset, or if there is no memory for the wait.
     pub fn wait_for_replies(&mut self) -> io::Result<bool> {
         let (Some(replies), Some(wakeup)) = (&self.pending, &self.waiting.wakeup) else {
             return Ok(false);
@@ -390,10 +406,13 @@ impl Connection<'_> {
             match replies.begin_reply_wait() {
                 Pending::None => return Ok(false),
                 Pending::Completed => return Ok(true),
-                Pending::Open => {
-                    let waited = wakeup.wait(None, None);
+                Pending::Open | Pending::Full => {
+                    let aborted = (self.stream.tcp(), PollFlags::empty());
+                    let waited = wakeup.wait(Some(aborted), None);
                     replies.end_wait();
-                    waited?;
+                    if waited? == Polled::Socket {
+                        return Err(io::ErrorKind::ConnectionAborted.into());
+                    }
                 }
             }
         }
@@ -408,10 +427,14 @@ impl Connection<'_> {
         }
     }
 
-    /// Sends the completed replies up to the first that is open.
+    /// Sends the completed replies up to the first that is open. While one is open, the connection is
+    /// not evicted.
     fn send_completed(&mut self, replies: &Replies) -> io::Result<()> {
-        self.gather_completed(replies)?;
-        self.output.send(&mut self.stream, SendFlags::empty())
+        self.output.set_has_open(replies.has_open());
+        let gathered = self.gather_completed(replies);
+        let sent = gathered.and_then(|()| self.output.send(&mut self.stream, SendFlags::empty()));
+        self.output.set_has_open(false);
+        sent
     }
 
     /// Gathers the completed replies up to the first that is open; sends them where they are many.

@@ -92,6 +92,10 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
     loop {
         if !frame::starts_with_whole(connection.buffered()) {
             session.before_wait(connection)?;
+            // What has not arrived whole is not begun.
+            if connection.is_stopping() {
+                return session.stopping(connection);
+            }
         }
         if connection.next_request(None)?.is_none() {
             return match connection.is_stopping() {

@@ -36,6 +36,8 @@ pub(crate) struct Output {
     pub(crate) bytes: Vec<u8>,
     /// Whether the connection must not be evicted until all replies are sent.
     must_arrive: bool,
+    /// Whether another thread still owes a reply, so that the connection is busy.
+    has_open: bool,
 }
 
 impl Output {
@@ -46,6 +48,11 @@ impl Output {
     /// Sets whether the connection must not be evicted until all replies are sent.
     pub(crate) fn set_must_arrive(&mut self, must_arrive: bool) {
         self.must_arrive = must_arrive;
+    }
+
+    /// Sets whether another thread still owes a reply.
+    pub(crate) fn set_has_open(&mut self, has_open: bool) {
+        self.has_open = has_open;
     }
 
     /// Frees what only a busy connection needs.
@@ -138,7 +145,7 @@ impl Output {
         let mut rate = WriteRate::default();
         while !rest.is_empty() {
             let send_rest = |stream: &TcpStream| Ok(send(stream, rest, flags)?);
-            let sent = stream.wait_for_peer(self.must_arrive, send_rest)?;
+            let sent = stream.wait_for_peer(self.must_arrive || self.has_open, send_rest)?;
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }

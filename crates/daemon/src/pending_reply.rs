@@ -22,8 +22,13 @@
 //!    the owner is busy ──────────────▶ the owner sends them before it next waits
 //! ```
 //!
-//! The owner waits in poll(2), for its socket or its [`Wakeup`]. A slot that is open waits for a
-//! commit, and so does each one behind it: a completed reply is kept back for at most one more commit.
+//! The owner waits in poll(2), for its socket or its [`Wakeup`]. Before each wait it sends the
+//! completed replies in front of the first open slot. So a reply that is completed during a wait is kept
+//! back only for changes that were submitted before that wait began: usually one more commit, and more
+//! only if those changes fill more than one batch.
+//!
+//! What is pending is bounded. Beyond, the owner reads no more requests until all replies are sent. A
+//! completing thread sends at most 64 KiB, and never a body; beyond, it wakes the owner.
 //!
 //! On a stream that only its owner may touch, an encrypted one, the completing thread would never
 //! send; it would always wake the owner.
@@ -34,7 +39,7 @@ use rustix::net::{SendFlags, send};
 
 use crate::eviction::State;
 use crate::lock;
-use crate::registry::{Entry, Registry};
+use crate::registry::Registration;
 use crate::wakeup::Wakeup;
 
 mod slots;
@@ -66,14 +71,14 @@ impl PendingReply {
 
     /// Whether the server is shutting down, so that this should be the connection's last reply.
     pub(crate) fn is_stopping(&self) -> bool {
-        self.replies.registry.is_stopping()
+        self.replies.registration.registry.is_stopping()
     }
 }
 
 impl Drop for PendingReply {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.replies.entry.abort();
+            self.replies.registration.entry.abort();
             self.replies.complete(slot, Completed::default());
         }
     }
@@ -81,18 +86,18 @@ impl Drop for PendingReply {
 
 /// The replies of one connection, as its owner and the completing threads share them.
 pub(crate) struct Replies {
-    registry: Arc<Registry>,
-    entry: Arc<Entry>,
+    /// The connection counts until it has no open slot any more, though its thread may have ended: a
+    /// slot keeps its socket.
+    registration: Arc<Registration>,
     /// Wakes the owner.
     wakeup: Arc<Wakeup>,
     slots: Mutex<Slots>,
 }
 
 impl Replies {
-    pub(crate) fn new(registry: &Arc<Registry>, entry: &Arc<Entry>, wakeup: Arc<Wakeup>) -> Self {
+    pub(crate) fn new(registration: &Arc<Registration>, wakeup: Arc<Wakeup>) -> Self {
         Self {
-            registry: Arc::clone(registry),
-            entry: Arc::clone(entry),
+            registration: Arc::clone(registration),
             wakeup,
             slots: Mutex::default(),
         }
@@ -125,8 +130,8 @@ impl Replies {
         lock(&self.slots).has_much_completed(bytes)
     }
 
-    /// Says that the owner is about to wait for a request, unless there is something to be sent, or
-    /// nothing is open. Adds what is in `output` behind the slots, if there are any.
+    /// Says that the owner is about to wait for a request, unless there is something to be sent,
+    /// nothing is open, or too much is pending. Adds what is in `output` behind the slots, if there are any.
     pub(crate) fn begin_request_wait(&self, is_evictable: bool, output: &mut Vec<u8>) -> Pending {
         let mut slots = lock(&self.slots);
         slots.add_behind(output);
@@ -138,9 +143,14 @@ impl Replies {
         lock(&self.slots).begin_wait(Owner::WaitsForReplies)
     }
 
-    /// Says that the owner does not wait any more.
-    pub(crate) fn end_wait(&self) {
-        lock(&self.slots).end_wait();
+    /// Says that the owner does not wait any more. Returns whether nothing is pending.
+    pub(crate) fn end_wait(&self) -> bool {
+        lock(&self.slots).end_wait()
+    }
+
+    /// Whether a reply is not completed yet.
+    pub(crate) fn has_open(&self) -> bool {
+        lock(&self.slots).has_open()
     }
 
     fn complete(&self, slot: u64, reply: Completed) {
@@ -155,19 +165,23 @@ impl Replies {
     /// Sends all replies, as much as fits. If that is all, the connection waits for a request, and for
     /// nothing else.
     fn send(&self, slots: &mut Slots, is_evictable: bool) {
-        let gathered = slots.gather();
+        let Registration {
+            registry, entry, ..
+        } = &*self.registration;
+        let mut gathered = slots.gather();
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         // The owner meets the error, if there is one.
-        let sent = send(&self.entry.stream, &gathered, flags).unwrap_or(0);
+        let sent = send(&entry.stream, &gathered, flags).unwrap_or(0);
         if sent < gathered.len() {
-            slots.put_back(gathered[sent..].to_vec());
+            gathered.drain(..sent);
+            slots.put_back(gathered);
             return self.wakeup.wake();
         }
-        let state = State::resting(is_evictable, self.registry.millis());
-        self.entry.eviction.set(state);
+        let state = State::resting(is_evictable, registry.millis());
+        entry.eviction.set(state);
         // The thread that stops the server has passed over a connection that was not idle.
-        if self.registry.is_stopping() {
-            self.entry.end_wait();
+        if registry.is_stopping() {
+            entry.end_wait();
         }
     }
 }

@@ -254,7 +254,8 @@ impl Connected {
 
 impl Registration {
     /// Counts this connection once among those that may wait, until it ends. Returns whether there is
-    /// room for it. If there is none, one that counts but is idle again is evicted.
+    /// room for it. If there is no room, a connection that once waited and is idle now is
+    /// evicted.
     pub(crate) fn become_waiter(&self) -> bool {
         let from = Network::from(self.entry.peer);
         let now = self.registry.millis();

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use crate::eviction::State;
 use crate::registry::Registration;
@@ -19,7 +20,7 @@ const SLOW_BYTES: u64 = 16 * 1024;
 
 /// A connection's stream.
 pub(crate) struct PeerStream<'a> {
-    registration: &'a Registration,
+    registration: &'a Arc<Registration>,
     /// Whether the connection may be evicted while it waits for a request, or for its peer.
     is_evictable: bool,
     /// How long it has waited for `moved_bytes` to move either way. The time that the service itself
@@ -29,7 +30,7 @@ pub(crate) struct PeerStream<'a> {
 }
 
 impl<'a> PeerStream<'a> {
-    pub(crate) fn new(registration: &'a Registration) -> Self {
+    pub(crate) fn new(registration: &'a Arc<Registration>) -> Self {
         Self {
             registration,
             is_evictable: true,
@@ -38,7 +39,7 @@ impl<'a> PeerStream<'a> {
         }
     }
 
-    pub(crate) fn registration(&self) -> &'a Registration {
+    pub(crate) fn registration(&self) -> &'a Arc<Registration> {
         self.registration
     }
 

@@ -1,6 +1,6 @@
 //! Model-checks the eviction and the pending replies: loom runs them in every order in which a
-//! connection's thread, one that looks for room and one that completes a reply can meet. It finds a
-//! request that is acted on though its connection was ended, and a reply that nobody sends.
+//! connection's thread, one that looks for room or stops the server, and one that completes a reply
+//! can meet. It finds a request that is acted on though its connection was ended, and a reply that nobody sends.
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ mod sync {
 }
 
 use eviction::{Eviction, State};
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use slots::{Completed, Duty, Owner, Pending, Slots};
@@ -105,6 +105,11 @@ struct Replying {
     woken: Condvar,
     /// How many replies the peer has.
     sent: AtomicUsize,
+    /// Whether the completing thread can send one reply only.
+    has_little_room: bool,
+    /// Whether the server stops. If not, a next request ends the owner's wait.
+    stops: bool,
+    is_stopping: AtomicBool,
 }
 
 impl Replying {
@@ -119,12 +124,37 @@ impl Replying {
             Duty::None => {}
             Duty::Wake => self.wake(),
             Duty::Send { is_evictable } => {
-                let gathered = slots.gather().len();
-                self.sent.fetch_add(gathered, Ordering::SeqCst);
+                let mut gathered = slots.gather();
+                let sent = match self.has_little_room {
+                    true => 1,
+                    false => gathered.len(),
+                };
+                self.sent.fetch_add(sent, Ordering::SeqCst);
+                if sent < gathered.len() {
+                    gathered.drain(..sent);
+                    slots.put_back(gathered);
+                    return self.wake();
+                }
                 self.eviction.set(State::resting(is_evictable, 0));
-                // Where the owner waits for a request, the test ends the wait.
-                self.wake();
+                // As in the program, where the accesses themselves are sequentially consistent, which
+                // loom does not model.
+                fence(Ordering::SeqCst);
+                if !self.stops {
+                    self.wake();
+                } else if self.is_stopping.load(Ordering::SeqCst) {
+                    self.end_wait();
+                }
             }
+        }
+    }
+
+    /// What `Entry::end_wait` does.
+    fn end_wait(&self) {
+        let seen = self.eviction.state();
+        if let State::Resting(_) | State::Kept = seen
+            && self.eviction.claim(seen).is_some_and(|claim| claim.end())
+        {
+            self.wake();
         }
     }
 
@@ -141,9 +171,12 @@ impl Replying {
         *is_woken = false;
     }
 
-    /// What the owner does until all replies are sent; returns whether it was evicted then.
-    fn wait_for_all(&self, owner: Owner) -> bool {
+    /// What the owner does until all replies are sent; returns whether it was ended then.
+    fn wait_for_all(&self, mut owner: Owner) -> bool {
         loop {
+            if self.is_stopping.load(Ordering::SeqCst) {
+                owner = Owner::WaitsForReplies;
+            }
             let pending = self.slots.lock().unwrap().begin_wait(owner);
             match pending {
                 Pending::None => return false,
@@ -151,6 +184,7 @@ impl Replying {
                     let completed = self.slots.lock().unwrap().take_completed().len();
                     self.sent.fetch_add(completed, Ordering::SeqCst);
                 }
+                Pending::Full => panic!("two replies are few"),
                 Pending::Open => {
                     self.wait();
                     self.slots.lock().unwrap().end_wait();
@@ -163,8 +197,9 @@ impl Replying {
     }
 }
 
-/// Two replies are completed by other threads while the owner waits, and somebody wants its place.
-fn model_replies(owner: Owner) {
+/// Two replies are completed by other threads while the owner waits, and somebody wants its place or
+/// stops the server.
+fn model_replies(owner: Owner, has_little_room: bool, stops: bool) {
     let mut model = loom::model::Builder::new();
     // More changes of the running thread than this find nothing new, and take minutes.
     model.preemption_bound = Some(3);
@@ -177,6 +212,9 @@ fn model_replies(owner: Owner) {
             is_woken: Mutex::new(false),
             woken: Condvar::new(),
             sent: AtomicUsize::new(0),
+            has_little_room,
+            stops,
+            is_stopping: AtomicBool::new(false),
         });
         assert!(replying.eviction.resume());
         let completing = Arc::clone(&replying);
@@ -185,7 +223,13 @@ fn model_replies(owner: Owner) {
             completing.complete(second);
         });
         let seen = Arc::clone(&replying);
-        let evictor = thread::spawn(move || {
+        let ender = thread::spawn(move || {
+            if stops {
+                seen.is_stopping.store(true, Ordering::SeqCst);
+                fence(Ordering::SeqCst);
+                seen.end_wait();
+                return true;
+            }
             let state = seen.eviction.state();
             let may_be = state.rank(0).is_some();
             let ended = may_be && seen.eviction.claim(state).is_some_and(|claim| claim.end());
@@ -193,18 +237,28 @@ fn model_replies(owner: Owner) {
             assert!(!ended || seen.sent.load(Ordering::SeqCst) == 2);
             ended
         });
-        let was_evicted = replying.wait_for_all(owner);
+        let was_ended = replying.wait_for_all(owner);
         completes.join().unwrap();
         assert_eq!(replying.sent.load(Ordering::SeqCst), 2);
-        assert!(evictor.join().unwrap() || !was_evicted);
+        assert!(ender.join().unwrap() || !was_ended);
     });
 }
 
 #[test]
 fn every_reply_is_sent_once_whatever_the_owner_waits_for() {
-    model_replies(Owner::WaitsForRequest { is_evictable: true });
-    model_replies(Owner::WaitsForRequest {
-        is_evictable: false,
-    });
-    model_replies(Owner::WaitsForReplies);
+    for is_evictable in [true, false] {
+        let owner = Owner::WaitsForRequest { is_evictable };
+        model_replies(owner, false, false);
+        model_replies(owner, true, false);
+    }
+    model_replies(Owner::WaitsForReplies, false, false);
+}
+
+#[test]
+fn a_stop_ends_the_wait_when_all_replies_are_sent() {
+    for is_evictable in [true, false] {
+        let owner = Owner::WaitsForRequest { is_evictable };
+        model_replies(owner, false, true);
+        model_replies(owner, true, true);
+    }
 }

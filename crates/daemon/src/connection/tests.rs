@@ -1,6 +1,7 @@
 //! Whole connections over loopback.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::net::send;
@@ -10,10 +11,11 @@ use crate::pending_reply::SharedBytes;
 use crate::registry::Registry;
 
 /// The only connection there may be, and its peer.
-fn registered() -> (Registration, TcpStream) {
+fn registered() -> (Arc<Registration>, TcpStream) {
     let (stream, peer) = connected();
     let from = peer.local_addr().unwrap();
-    (Registry::new(1).register(stream, from).unwrap(), peer)
+    let registration = Registry::new(1).register(stream, from).unwrap();
+    (Arc::new(registration), peer)
 }
 
 fn connected() -> (TcpStream, TcpStream) {
@@ -283,4 +285,147 @@ fn what_must_arrive_is_not_cut_short() {
             sent.join().unwrap().unwrap();
         });
     }
+}
+
+#[test]
+fn a_peer_that_asks_without_pause_does_not_keep_the_server_from_stopping() {
+    let (registered, mut peer) = registered();
+    let mut connection = Connection::new(&registered);
+    connection.ask(&mut peer, b'1');
+    let pending = connection.pending();
+    peer.write_all(b"2").unwrap();
+    registered.registry.stop();
+    thread::scope(|scope| {
+        let last = scope.spawn(|| {
+            assert_eq!(connection.next_request(None).unwrap(), None);
+        });
+        pending.complete(b"reply".to_vec());
+        last.join().unwrap();
+        peer.read_exact(&mut [0; 5]).unwrap();
+    });
+}
+
+#[test]
+fn replies_that_are_known_at_once_are_bounded_too() {
+    const REPLY: &[u8] = &[0; 10_000];
+    let (registered, mut peer) = registered();
+    let mut connection = Connection::new(&registered);
+    let pending = connection.pending();
+    let handled = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let owner = scope.spawn(|| {
+            while connection.next_request(None).unwrap().is_some() {
+                connection.consume(1);
+                connection.write_all(REPLY).unwrap();
+                handled.fetch_add(1, Ordering::SeqCst);
+            }
+            connection.flush().unwrap();
+        });
+        // One after the other, while it reads on.
+        let mut asked = 0;
+        while handled.load(Ordering::SeqCst) == asked && asked < 1000 {
+            peer.write_all(b"x").unwrap();
+            asked += 1;
+            let soon = Instant::now() + Duration::from_millis(200);
+            wait_until(|| handled.load(Ordering::SeqCst) == asked || Instant::now() > soon);
+        }
+        assert!((100..200).contains(&asked), "{asked}");
+        peer.shutdown(Shutdown::Write).unwrap();
+        pending.complete(Vec::new());
+        peer.read_exact(&mut vec![0; asked * REPLY.len()]).unwrap();
+        owner.join().unwrap();
+    });
+}
+
+#[test]
+fn while_a_reply_is_open_a_slow_peer_is_not_evicted() {
+    const LONG: usize = 16 << 20;
+    let (registered, mut peer) = registered();
+    let mut connection = Connection::new(&registered);
+    let [first, pending] = [(); 2].map(|()| connection.pending());
+    first.complete(vec![0; LONG]);
+    registered.entry.eviction.set(State::Busy);
+    thread::scope(|scope| {
+        let next = scope.spawn(|| connection.next_request(None));
+        // The owner sends, and waits for a peer that reads slowly.
+        for piece in vec![0; LONG].chunks_mut(1 << 20) {
+            peer.read_exact(piece).unwrap();
+            assert_eq!(registered.entry.eviction.state(), State::Busy);
+        }
+        pending.complete(Vec::new());
+        peer.write_all(b"x").unwrap();
+        assert_eq!(next.join().unwrap().unwrap(), Some(b'x'));
+    });
+}
+
+#[test]
+fn an_abort_ends_the_wait_for_replies() {
+    let (registered, _peer) = registered();
+    let mut connection = Connection::new(&registered);
+    let _pending = connection.pending();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| connection.wait_for_replies());
+        registered.entry.abort();
+        let error = waits.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    });
+}
+
+#[test]
+fn what_must_arrive_has_arrived_when_another_thread_has_sent_it() {
+    let (registered, mut peer) = registered();
+    let mut connection = Connection::new(&registered);
+    let state = || registered.entry.eviction.state();
+    let pending = connection.pending();
+    connection.must_arrive();
+    thread::scope(|scope| {
+        let next = scope.spawn(|| {
+            let next = connection.next_request(None);
+            connection.consume(1);
+            connection.output().resize(16 << 20, b'x');
+            // The peer reads none of it.
+            let sent = connection.flush();
+            (next, sent)
+        });
+        // The owner may have been too late to wait.
+        pending.complete(b"reply".to_vec());
+        peer.read_exact(&mut [0; 5]).unwrap();
+        peer.write_all(b"x").unwrap();
+        wait_until(|| matches!(state(), State::Slow(_)) || next.is_finished());
+        registered.entry.abort();
+        let (next, sent) = next.join().unwrap();
+        assert_eq!(next.unwrap(), Some(b'x'));
+        sent.unwrap_err();
+    });
+}
+
+#[test]
+fn a_peer_that_waits_for_a_reply_is_not_idle() {
+    const IDLE: Duration = Duration::from_millis(500);
+    let (registered, mut peer) = registered();
+    let mut connection = Connection::new(&registered);
+    let pending = connection.pending();
+    thread::scope(|scope| {
+        let next = scope.spawn(|| {
+            let started = Instant::now();
+            (connection.next_request(Some(IDLE)), started.elapsed())
+        });
+        thread::sleep(2 * IDLE);
+        pending.complete(b"reply".to_vec());
+        peer.read_exact(&mut [0; 5]).unwrap();
+        let (next, waited) = next.join().unwrap();
+        assert_eq!(next.unwrap(), None);
+        assert!(waited >= 3 * IDLE, "{waited:?}");
+    });
+}
+
+#[test]
+fn a_connection_counts_as_long_as_a_reply_is_open() {
+    let (registered, _peer) = registered();
+    let registry = Arc::clone(&registered.registry);
+    let pending = Connection::new(&registered).pending();
+    drop(registered);
+    assert_eq!(registry.open(), 1);
+    pending.complete(Vec::new());
+    assert_eq!(registry.open(), 0);
 }

@@ -15,12 +15,22 @@ const SLOTS_MAX: usize = 256;
 /// How many bytes pending replies may keep in memory before the owner waits for them.
 const BYTES_MAX: usize = 1 << 20;
 
+/// The most bytes that a completing thread sends; more is sent by the owner.
+const SENT_BYTES_MAX: usize = 64 * 1024;
+
 /// A completed reply.
 #[derive(Default)]
 pub(crate) struct Completed {
     pub(crate) bytes: Vec<u8>,
     /// What is sent behind them.
     pub(crate) body: Option<SharedBytes>,
+}
+
+impl Completed {
+    fn len(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, |body| (**body).as_ref().len());
+        self.bytes.len() + body
+    }
 }
 
 /// The queue of slots.
@@ -79,6 +89,8 @@ pub(crate) enum Pending {
     Completed,
     /// An open slot in front. The owner waits from now on.
     Open,
+    /// An open slot in front, and as much behind it as may be.
+    Full,
 }
 
 impl Slots {
@@ -86,14 +98,18 @@ impl Slots {
     /// already.
     pub(crate) fn open(&mut self, output: &mut Vec<u8>, bytes: usize) -> Option<u64> {
         self.add(output);
-        let is_full = self.slots.len() >= SLOTS_MAX || self.bytes + bytes > BYTES_MAX;
-        if is_full && !self.slots.is_empty() {
+        if self.is_full(bytes) && !self.slots.is_empty() {
             return None;
         }
         self.slots.push_back(Slot { bytes, reply: None });
         self.bytes += bytes;
         self.open += 1;
         Some(self.first + self.slots.len() as u64 - 1)
+    }
+
+    /// Whether there is no room for a slot more with this many bytes.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.slots.len() >= SLOTS_MAX || self.bytes + bytes > BYTES_MAX
     }
 
     /// Adds what is in `output`, replies that were known at once, if others are before them.
@@ -120,8 +136,8 @@ impl Slots {
     /// Completes the reply of a slot. Returns what the completing thread must do.
     pub(crate) fn complete(&mut self, number: u64, reply: Completed) -> Duty {
         let slot = &mut self.slots[(number - self.first) as usize];
-        self.bytes = self.bytes - slot.bytes + reply.bytes.len();
-        slot.bytes = reply.bytes.len();
+        self.bytes = self.bytes - slot.bytes + reply.len();
+        slot.bytes = reply.len();
         slot.reply = Some(reply);
         self.open -= 1;
         if self.open > 0 {
@@ -135,8 +151,11 @@ impl Slots {
         match self.owner {
             Owner::Busy => Duty::None,
             Owner::WaitsForReplies => Duty::Wake,
-            // To send a long body may take a while.
-            Owner::WaitsForRequest { .. } if self.slots.iter().any(has_body) => Duty::Wake,
+            Owner::WaitsForRequest { .. }
+                if self.bytes > SENT_BYTES_MAX || self.slots.iter().any(has_body) =>
+            {
+                Duty::Wake
+            }
             Owner::WaitsForRequest { is_evictable } => Duty::Send { is_evictable },
         }
     }
@@ -192,14 +211,22 @@ impl Slots {
             Pending::None
         } else if self.open == 0 || (can_send && owner != Owner::WaitsForReplies) {
             Pending::Completed
+        } else if owner != Owner::WaitsForReplies && self.is_full(0) {
+            Pending::Full
         } else {
             self.owner = owner;
             Pending::Open
         }
     }
 
-    pub(crate) fn end_wait(&mut self) {
+    /// The owner does not wait any more. Returns whether nothing is pending.
+    pub(crate) fn end_wait(&mut self) -> bool {
         self.owner = Owner::Busy;
+        self.slots.is_empty()
+    }
+
+    pub(crate) fn has_open(&self) -> bool {
+        self.open > 0
     }
 }
 
