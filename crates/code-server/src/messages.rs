@@ -68,7 +68,7 @@ struct MessagesFile {
 }
 
 impl Store for MessagesFile {
-    /// A message. The writer makes the line, for escaped it takes six times the memory; and it puts
+    /// A message. The writer makes the line, because escaped text can be six times as long. It puts
     /// the time in front, so that, as long as the clock is not set back, times and lines have the
     /// same order.
     type Change = (Uuid, String);

@@ -69,7 +69,7 @@ impl<S: Answer> HttpHandler for Port<S> {
             let response = self.refuse(&refusal).with_field("Allow", "POST");
             return Ok(Handled::Now(response));
         }
-        // A reply here has no validator that a client could name.
+        // Replies have no ETag or Last-Modified, so a precondition can never hold.
         if conditional::judge(request, None) != Verdict::Go {
             let sentence = "the request's condition is false";
             return Err(Refusal::new(Status::PreconditionFailed, sentence));

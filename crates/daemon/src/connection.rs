@@ -179,8 +179,8 @@ impl Connection<'_> {
     }
 
     /// Waits for input while replies are pending; returns whether the connection continues. `None` if
-    /// nothing is pending any more. Meanwhile the connection is busy. It may be evicted from the moment
-    /// on when the thread that completes the last reply has sent it.
+    /// nothing is pending any more, or the server stops. Meanwhile the connection is busy. It may be
+    /// evicted once the last reply has been sent.
     fn wait_beside_pending(
         &mut self,
         replies: &Replies,
@@ -416,6 +416,10 @@ impl Connection<'_> {
                 }
             }
         }
+    }
+
+    fn has_open_reply(&self) -> bool {
+        (self.pending.as_ref()).is_some_and(|replies| replies.has_open())
     }
 
     /// Waits for all pending replies and gathers them, in front of what was written behind them.

@@ -75,9 +75,8 @@ impl State {
         }
     }
 
-    /// The lowest rank is evicted first; `None` is not evicted at this time. A connection that waits
-    /// for a request comes before one that is slow, whose network may be the reason; then the one that
-    /// has waited longest.
+    /// The lowest rank is evicted first; `None` is not evicted at this time. Idle before slow (a slow
+    /// one may only have a bad network); within each, the longest first.
     pub(crate) fn rank(self, now: u64) -> Option<(bool, u64)> {
         match self {
             Self::Resting(from) if from <= now => Some((false, from)),

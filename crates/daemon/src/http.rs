@@ -225,7 +225,7 @@ impl Http {
             Ok(false) => return Ok(None),
             Err(refusal) => Err(refusal),
         };
-        // Also what is refused before it is understood gets no body it did not ask for.
+        // A HEAD request gets no body, even if its head could not be parsed.
         exchange.is_head = head.starts_with(b"HEAD ");
         let request = match request {
             Ok(request) => request,

@@ -1,5 +1,5 @@
 //! Signals: the first SIGINT or SIGTERM stops the server gracefully, the second ends it at once;
-//! SIGHUP has it read and open again what it can, and never stops it; a file that grows over a limit
+//! SIGHUP makes it reload its files, and never stops it; a file that grows over a limit
 //! is an error of the write, not the end of the process.
 
 use std::io;

@@ -136,7 +136,7 @@ impl Datagrams {
                 return reply_with(&origin.refusal(error.code(), &error.to_string()));
             }
         };
-        let changes_nothing = matches!(request, Request::Peek { .. } | Request::Stats);
+        let changes_nothing = requests::changes_nothing(&request);
         if !changes_nothing && !state.replies.has_room(Instant::now(), peer.ip()) {
             log::warn!("A request of {peer} was dropped: the reply cache is full");
             return Ok(());

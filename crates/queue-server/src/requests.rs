@@ -190,7 +190,39 @@ pub(crate) fn batchable<'r>(
             let receive = Operation::Receive(Handout::AtMostOnce, usize::MAX);
             Some((queue, receive))
         }
-        _ => None,
+        Request::Send { .. }
+        | Request::Receive { .. }
+        | Request::Ack { .. }
+        | Request::Release { .. }
+        | Request::Extend { .. }
+        | Request::Peek { .. }
+        | Request::Stats
+        | Request::Purge { .. }
+        | Request::Pause { .. }
+        | Request::Resume { .. }
+        | Request::Kick { .. }
+        | Request::Drain { .. }
+        | Request::Unreserve { .. }
+        | Request::UnreserveAll => None,
+    }
+}
+
+/// Whether a request only reads, so that doing it twice does no harm.
+pub(crate) fn changes_nothing(request: &Request) -> bool {
+    match request {
+        Request::Peek { .. } | Request::Stats => true,
+        Request::Send { .. }
+        | Request::Receive { .. }
+        | Request::Ack { .. }
+        | Request::Release { .. }
+        | Request::Extend { .. }
+        | Request::Purge { .. }
+        | Request::Pause { .. }
+        | Request::Resume { .. }
+        | Request::Kick { .. }
+        | Request::Drain { .. }
+        | Request::Unreserve { .. }
+        | Request::UnreserveAll => false,
     }
 }
 

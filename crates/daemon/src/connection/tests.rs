@@ -401,7 +401,7 @@ fn what_must_arrive_has_arrived_when_another_thread_has_sent_it() {
 
 #[test]
 fn a_peer_that_waits_for_a_reply_is_not_idle() {
-    const IDLE: Duration = Duration::from_millis(500);
+    const IDLE: Duration = Duration::from_millis(100);
     let (registered, mut peer) = registered();
     let mut connection = Connection::new(&registered);
     let pending = connection.pending();
@@ -410,7 +410,8 @@ fn a_peer_that_waits_for_a_reply_is_not_idle() {
             let started = Instant::now();
             (connection.next_request(Some(IDLE)), started.elapsed())
         });
-        thread::sleep(2 * IDLE);
+        let later = Instant::now() + 2 * IDLE;
+        wait_until(|| next.is_finished() || Instant::now() > later);
         pending.complete(b"reply".to_vec());
         peer.read_exact(&mut [0; 5]).unwrap();
         let (next, waited) = next.join().unwrap();

@@ -34,11 +34,15 @@ pub enum Waited {
 
 impl Connection<'_> {
     /// Waits for something else than the peer's next request: until [`Connection::wakeup`] is woken.
-    /// Everything written so far is sent before the wait.
+    /// Everything written so far is sent before the wait. No reply may be pending: see
+    /// [`Connection::wait_for_replies`].
     ///
     /// # Errors
     /// Those of the stream; also if there are no more descriptors.
     pub fn wait(&mut self, deadline: Instant) -> io::Result<Waited> {
+        // Pending replies wake the same eventfd, and a wait for them would take a wakeup that is meant
+        // for this one. So the caller waits for them before anyone may wake it.
+        debug_assert!(!self.has_open_reply(), "replies are pending");
         self.flush()?;
         self.shrink();
         let wakeup = self.wakeup()?;

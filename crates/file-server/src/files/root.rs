@@ -79,7 +79,7 @@ impl RootPath {
         })
     }
 
-    /// The path of a file below the root, for what needs no resolution beneath it.
+    /// The path of a file below the root, for a log line or a cache key.
     pub(super) fn join(&self, path: &Path) -> PathBuf {
         self.path.join(path)
     }
@@ -255,8 +255,8 @@ impl Root {
     }
 }
 
-/// Whether this error means that a path leads out of the root: `cap-std` itself makes it, without a
-/// number.
+/// Whether this error means that a path leads out of the root: `cap-std` creates this error itself, so
+/// it has no errno.
 pub(super) fn leads_out(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }

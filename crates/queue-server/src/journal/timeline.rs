@@ -3,9 +3,9 @@
 //! The system's clock may be set while the server is not running. So the queues' clock does not start
 //! from it again: it continues from what was noted in the database, by the time that has passed since.
 //! While the machine runs, its uptime says how long that was, and nobody can set the uptime. After a
-//! restart of the machine only the system's clock can say. It is then trusted for delays, as far as it
-//! went forward. A lease lasts for all that was left of it, because its worker may run on another
-//! machine.
+//! restart of the machine only the system's clock can say. For delays, wall time that passed counts; a
+//! clock set back counts as zero. A lease lasts for all that was left of it, because its worker may run
+//! on another machine.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +20,7 @@ const UPTIME_STEP: Duration = Duration::from_millis(10);
 pub(super) struct Moment {
     /// Which start of the machine this is. Empty if it does not tell.
     pub(super) boot: String,
-    /// How long ago that was, in microseconds.
+    /// Time since that boot, in microseconds.
     pub(super) uptime: u64,
     /// The system's clock, in microseconds since 1970.
     pub(super) wall: u64,
@@ -43,8 +43,8 @@ pub(super) struct Resumed {
 }
 
 impl Moment {
-    /// What the clocks show now. The files are read directly, because a library may be one that shifts a
-    /// program's time.
+    /// What the clocks show now. The files are read directly, because libfaketime and the like shift
+    /// `clock_gettime`.
     pub(super) fn now() -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
