@@ -257,8 +257,6 @@ fn every_reply_is_sent_once_whatever_the_owner_waits_for() {
 #[test]
 fn a_stop_ends_the_wait_when_all_replies_are_sent() {
     for is_evictable in [true, false] {
-        let owner = Owner::WaitsForRequest { is_evictable };
-        model_replies(owner, false, true);
-        model_replies(owner, true, true);
+        model_replies(Owner::WaitsForRequest { is_evictable }, false, true);
     }
 }
