@@ -12,7 +12,8 @@ const DESCRIPTORS_RESERVED: usize = 128;
 
 /// How many descriptors a server may need with this many connections: a socket for each, an eventfd
 /// for each, because it may wait for other threads, one for each that is leaving, and some for
-/// everything else.
+/// everything else. A connection counts until its pending replies are completed, though its peer may
+/// have gone before.
 pub(crate) fn descriptors_needed(connections_max: usize) -> usize {
     2 * connections_max + LEAVING_MAX + TURNED_AWAY_MAX + DESCRIPTORS_RESERVED
 }

@@ -79,7 +79,7 @@ impl RootPath {
         })
     }
 
-    /// The path of a file below the root, for a log line or a cache key.
+    /// The path of a file below the root; the file cache looks at it without resolving it beneath.
     pub(super) fn join(&self, path: &Path) -> PathBuf {
         self.path.join(path)
     }
