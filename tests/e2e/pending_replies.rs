@@ -273,6 +273,8 @@ fn a_stop_waits_for_the_disk_and_for_nothing_else() {
 #[test]
 fn a_stop_does_not_wait_for_a_client_that_asks_without_pause() {
     const WINDOW: usize = 300;
+    /// How many requests are written at once.
+    const PIECE: usize = 20;
     for kind in [Kind::Queue, Kind::History] {
         let server = Crowded::start(kind);
         let (request, stream) = (server.request(true), connect(server.addr));
@@ -282,13 +284,17 @@ fn a_stop_does_not_wait_for_a_client_that_asks_without_pause() {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                for asked in 0.. {
+                // Each write ends in the middle of a request, so that another one has always begun.
+                let (start, rest) = request.split_at(request.len() / 2);
+                let piece = [rest, start].concat().repeat(PIECE);
+                (&stream).write_all(start).unwrap();
+                for asked in (0..).step_by(PIECE) {
                     let seen = answered.lock().unwrap();
                     let is_ahead = |seen: &mut usize| {
                         asked >= *seen + WINDOW && !is_over.load(Ordering::SeqCst)
                     };
                     drop(changed.wait_while(seen, is_ahead).unwrap());
-                    if (&stream).write_all(&request).is_err() {
+                    if (&stream).write_all(&piece).is_err() {
                         break;
                     }
                 }
