@@ -6,7 +6,8 @@ use std::process::Command;
 use proto::frame::Message;
 use proto::queue::{Delivery, QueueName, Request};
 
-use crate::harness::{Running, Server, program, send_request};
+use crate::harness::{Running, Server, eventually, program, send_request};
+use crate::work::count_waiters;
 
 #[test]
 fn a_history_client_that_may_wait_waits_for_a_connection() {
@@ -45,6 +46,7 @@ fn a_receiver_without_a_place_tries_again_now_and_then_and_not_for_ever() {
         waiter.write_all(&waits).unwrap();
         waiter
     });
+    eventually("all wait", || count_waiters(&server) == 3);
     let verbs: [&[&str]; 2] = [
         &["receive", "--wait", "60"],
         &["work", "--wait", "60", "--", "true"],
