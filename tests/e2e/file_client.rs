@@ -535,7 +535,7 @@ fn a_download_that_is_not_what_was_sent_is_not_saved() {
     let saved = dir.path().join("a").display().to_string();
     let line = ["127.0.0.1", &port, "get", "a", "-o", &saved];
     let ran = run("file-client", &line, b"").expect(3);
-    let want = "a: what arrived does not have the digest that the server gave";
+    let want = "a: the file does not match the server's digest";
     assert!(ran.stderr.contains(want), "{}", ran.stderr);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

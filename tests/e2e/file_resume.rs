@@ -159,7 +159,7 @@ fn a_part_that_is_damaged_is_not_kept() {
     let port = sides.server.addr().port();
     let kept = killed_get(&sides);
     fs::write(sides.here.path().join(PART), vec![b'x'; kept]).unwrap();
-    let says = "what arrived does not have the digest that the server gave\n";
+    let says = "the file does not match the server's digest\n";
     check_says(port, sides.here.path(), GET_PHOTO, 3, says);
     assert_eq!(names(sides.here.path()), ["folder", "mine.txt"]);
 }

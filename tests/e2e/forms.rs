@@ -151,7 +151,7 @@ fn files_of_one_name_in_a_form_are_all_kept() {
     ];
     only_new.extend(["-F", "file=@3/image.jpg"]);
     let reply = here.curl(&server, &only_new, "/phone/").out();
-    let refused = "image.jpg: what is there is not what the request expects to be there";
+    let refused = "image.jpg: the file does not meet the request's condition";
     assert_eq!(reply, format!("{refused}; files saved before that: 1\n412"));
     let files = here.files("phone");
     assert_eq!(

@@ -238,7 +238,7 @@ fn a_server_that_only_creates_overwrites_nothing() {
     let tree = Tree::new();
     let server = tree.start(&["--create-only"]);
     check(&server, &put("/new", "", "first"), 201, SAVED);
-    let sentence = "there is such a file, and this server overwrites none\n";
+    let sentence = "the file exists, and this server overwrites none\n";
     check(&server, &put("/new", "", "second"), 409, sentence);
     check(
         &server,
@@ -279,14 +279,14 @@ fn what_is_in_the_way_of_an_upload_is_said() {
     let tree = Tree::new();
     let server = tree.start(&[]);
     fs::set_permissions(tree.root("plain/a.txt"), fs::Permissions::from_mode(0o444)).unwrap();
-    let sentence = "the file that stands there is write-protected\n";
+    let sentence = "the file there is write-protected\n";
     check(&server, &put("/plain/a.txt", "", "x"), 403, sentence);
     symlink("/etc/hostname", tree.root("out")).unwrap();
     check(
         &server,
         &put("/out", "", "x"),
         409,
-        "what stands there is not a regular file\n",
+        "the path names something that is not a regular file\n",
     );
 }
 
@@ -326,7 +326,7 @@ fn a_disk_that_refuses_a_name_is_not_said_to_have_failed() {
     let tree = Tree::new();
     let server = serve(strace, &tree);
     let before = tree.inside();
-    let sentence = "the server's disk takes no such name\n";
+    let sentence = "the server's disk refuses this name\n";
     check(&server, &put("/a:b", "", "x"), 400, sentence);
     assert_eq!(tree.inside(), before);
 }
@@ -341,7 +341,7 @@ fn a_file_that_the_disk_cannot_hold_is_refused_as_too_large() {
     sh.arg(tree.path("root"));
     let server = Server::spawn(sh);
     let before = tree.inside();
-    let sentence = "the server's disk takes no file of this size\n";
+    let sentence = "the server's disk refuses a file of this size\n";
     check(
         &server,
         &put("/large", "", &"x".repeat(2048)),

@@ -108,7 +108,7 @@ pub enum Error {
     #[error("{0}: the list is not complete: there is more in that folder than the server lists")]
     ListIncomplete(String),
     /// What was received does not have the digest that the server gave.
-    #[error("{0}: what arrived does not have the digest that the server gave")]
+    #[error("{0}: the file does not match the server's digest")]
     WrongDigest(String),
     /// Other users can read the file with the password.
     #[error("{path} holds a password and others can read it; chmod 600 {path} ends that", path = escaped(.0))]

@@ -146,22 +146,22 @@ pub enum FilesError {
     #[error("the path, or a name in it, is too long")]
     NameTooLong,
     /// The file system refuses the name.
-    #[error("the server's disk takes no such name")]
+    #[error("the server's disk refuses this name")]
     NameRefused(#[source] io::Error),
     /// The file exceeds the limit of the file system or of the server's process (`ulimit -f`).
-    #[error("the server's disk takes no file of this size")]
+    #[error("the server's disk refuses a file of this size")]
     TooLarge(#[source] io::Error),
     /// The server keeps the name for its temporary files.
     #[error("names that start with .quartet-upload- are reserved")]
     Reserved,
     /// The path of an upload names something that is neither a regular file nor a link to one.
-    #[error("what stands there is not a regular file")]
+    #[error("the path names something that is not a regular file")]
     NotAFile,
     /// The file that an upload would replace is write-protected.
-    #[error("the file that stands there is write-protected")]
+    #[error("the file there is write-protected")]
     WriteProtected,
     /// An upload would replace a file, and the server replaces none.
-    #[error("there is such a file, and this server overwrites none")]
+    #[error("the file exists, and this server overwrites none")]
     Exists,
     /// The folder to serve does not exist now.
     #[error("the folder that is served is gone; try again later")]
@@ -173,7 +173,7 @@ pub enum FilesError {
     #[error("the server has too many files open; try again later")]
     Busy(#[source] io::Error),
     /// Another request, server or program holds the lock of the file and does not release it.
-    #[error("another request is still at this file; try again later")]
+    #[error("another request is using this file; try again later")]
     InUse,
     /// The limit of lists at a time is reached, and none of them ends.
     #[error("too many folders are being listed; try again later")]
@@ -185,7 +185,7 @@ pub enum FilesError {
     #[error("the server's disk is full")]
     NoRoom,
     /// The file does not meet the conditions of the request.
-    #[error("what is there is not what the request expects to be there")]
+    #[error("the file does not meet the request's condition")]
     Changed,
     /// The disk failed.
     #[error("the server's disk failed")]

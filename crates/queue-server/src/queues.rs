@@ -210,9 +210,10 @@ impl Queues {
         mut done: impl FnMut(Result<Outcome, QueueError>),
     ) {
         let clock = &self.shared.clock;
-        let mut positions = clock.next_positions(sends);
         let mut bytes = 0;
         let mut state = self.shared.lock();
+        // Under the lock, so that positions come in the order in which they are used.
+        let mut positions = clock.next_positions(sends);
         // Only a send makes a queue. If it cannot, there are too many.
         if sends > 0 {
             let _ = state.make(queue);
@@ -342,14 +343,14 @@ impl Queues {
         }
     }
 
-    /// Gives a message back on purpose: it goes to the end of its queue after a delay, or to the dead
+    /// Releases a message: it goes to the end of its queue after a delay, or to the dead
     /// letters if it was handed out too often.
     pub(crate) fn release(&self, reserved: Reserved, delay: Duration) -> Pending {
         self.shared.lock().common.totals.released += 1;
         self.submit(self.move_on(reserved, Some(delay)))
     }
 
-    /// Gives a message back that its receiver could not begin with: it goes to its old position, and
+    /// Unreserves a message that its receiver could not begin with: it goes to its old position, and
     /// the attempt does not count.
     pub(crate) fn unreserve(&self, mut reserved: Reserved) -> Pending {
         self.shared.lock().common.totals.released += 1;

@@ -158,13 +158,15 @@ impl Session<'_> {
         if requests::sees_all(request) {
             connection.wait_for_replies()?;
         }
-        let applied = match *request {
-            Request::Receive {
-                queue,
-                wait_millis,
-                delivery,
-            } => self.receive(request, queue, millis(wait_millis), delivery, connection)?,
-            _ => self.apply(request),
+        let applied = if let Request::Receive {
+            queue,
+            wait_millis,
+            delivery,
+        } = *request
+        {
+            self.receive(request, queue, millis(wait_millis), delivery, connection)?
+        } else {
+            self.apply(request)
         };
         match applied {
             Ok(pending @ Pending::Submitted(..)) => self.reply_later(request, pending, connection),
@@ -251,11 +253,19 @@ impl Session<'_> {
         connection: &mut Connection,
     ) -> io::Result<()> {
         let delivered_bytes = pending.delivered_bytes();
-        let sent_bytes = match request {
-            Request::Send { body, .. } => body.len(),
-            _ => 0,
+        let sent_bytes = if let Request::Send { body, .. } = request {
+            body.len()
+        } else {
+            0
         };
-        let reply = connection.pending_reply(sent_bytes + delivered_bytes.unwrap_or(0))?;
+        let reply = match connection.pending_reply(sent_bytes + delivered_bytes.unwrap_or(0)) {
+            Ok(reply) => reply,
+            Err(error) => {
+                // No client is told, but what is in memory must follow the disk.
+                self.queues.on_complete(pending, |_| (), |()| ());
+                return Err(error);
+            }
+        };
         if delivered_bytes.is_some() {
             connection.must_arrive();
         }

@@ -10,7 +10,7 @@ use storage::lock;
 
 use crate::error::FilesError;
 
-/// How long to wait for a lock. Its holder may be syncing a large file.
+/// How long to wait for a holder that was aborted. It may be syncing a large file.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
 
 /// Ends the request that holds a lock, as soon as that waits for its client.
@@ -24,11 +24,11 @@ pub(super) struct KeyedLocks<K> {
 }
 
 impl<K: Clone + Eq + Hash> KeyedLocks<K> {
-    /// Waits for the lock of a key. The holder in the way is aborted, if it can be; `abort` aborts the
-    /// new holder.
+    /// Waits for the lock of a key. A holder that may wait for its client is aborted, if it can be;
+    /// one without `abort` works on the disk alone, and ends by itself.
     ///
     /// # Errors
-    /// [`FilesError::InUse`] if the lock is not released in time.
+    /// [`FilesError::InUse`] if an aborted holder does not release the lock in time.
     pub(super) fn lock(
         &self,
         key: K,
@@ -37,9 +37,12 @@ impl<K: Clone + Eq + Hash> KeyedLocks<K> {
         let deadline = Instant::now() + LOCK_WAIT;
         let mut held = lock(&self.held);
         while let Some(holder) = held.get(&key) {
-            if let Some(abort) = holder {
-                abort();
-            }
+            let Some(abort) = holder else {
+                let waited = self.released.wait(held);
+                held = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            abort();
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(FilesError::InUse);

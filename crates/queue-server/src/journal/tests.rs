@@ -121,7 +121,7 @@ fn every_earlier_schema_is_converted() {
         // One is leased and one delayed, unless that is over by now.
         let two = queues.reserve(Q).unwrap();
         assert_eq!(&*two.message.body, b"two");
-        queues.put_back(two);
+        queues.reinsert(two);
         let other = queues.reserve(QueueName::new("other").unwrap()).unwrap();
         assert_eq!(
             (&*other.message.body, other.message.attempts),
@@ -129,7 +129,7 @@ fn every_earlier_schema_is_converted() {
         );
         assert!(queues.reserve(QueueName::new("paused").unwrap()).is_none());
         assert!(send(&queues, b"new") > 7);
-        queues.put_back(other);
+        queues.reinsert(other);
         drop(queues);
         assert_eq!(disk.number("PRAGMA auto_vacuum"), 2);
         assert_eq!(disk.open().purge(QueueName::new("other").unwrap()), Ok(1));

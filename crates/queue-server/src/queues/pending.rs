@@ -109,7 +109,7 @@ impl State {
             Effect::Ack(reserved) | Effect::Move { reserved, .. } => match reserved.lease {
                 // Its token is good for another try.
                 Some(_) => self.common.start_lease(reserved),
-                None => self.put_back(reserved),
+                None => self.reinsert(reserved),
             },
         }
     }

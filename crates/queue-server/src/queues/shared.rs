@@ -50,7 +50,7 @@ impl Shared {
     }
 }
 
-/// The locked state. Dropping it releases the lock, and then wakes whom the rules have to wake.
+/// The locked state. Dropping it releases the lock, and then wakes the waiters for which there is a message.
 pub(super) struct Locked<'s> {
     /// `None` while it is dropped.
     guard: Option<MutexGuard<'s, State>>,

@@ -340,7 +340,7 @@ impl State {
     pub(super) fn unreserve(&mut self, mut reserved: Reserved) {
         reserved.message.attempts -= 1;
         self.common.totals.received -= 1;
-        self.put_back(reserved);
+        self.reinsert(reserved);
     }
 
     pub(super) fn ack(&mut self, reserved: &Reserved) {
@@ -352,7 +352,7 @@ impl State {
     }
 
     /// Puts a reserved message at its position, as it is.
-    pub(super) fn put_back(&mut self, reserved: Reserved) {
+    pub(super) fn reinsert(&mut self, reserved: Reserved) {
         let queue = Arc::clone(&reserved.queue);
         self.put_into(reserved, &queue, false);
     }

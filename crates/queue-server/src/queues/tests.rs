@@ -47,7 +47,7 @@ impl Queues {
     }
 
     /// Undoes a reservation.
-    pub(crate) fn put_back(&self, reserved: Reserved) {
+    pub(crate) fn reinsert(&self, reserved: Reserved) {
         self.shared.lock().unreserve(reserved);
     }
 
@@ -819,7 +819,7 @@ fn what_is_not_stored_is_not_done() {
         (body(&reserved).as_str(), reserved.message.attempts),
         ("b", 2)
     );
-    queues.put_back(reserved);
+    queues.reinsert(reserved);
     assert_eq!(all(&queues, Q), ["b", "c"]);
     let leased = queues.claim(token).unwrap();
     assert_eq!(body(&leased), "a");
