@@ -354,3 +354,38 @@ fn what_was_asked_for_is_done_also_when_nobody_is_there_for_the_reply() {
     }
     assert_eq!(received, CLIENTS);
 }
+
+/// A client pipelines more than may wait for replies, and resets the connection: the change whose
+/// reply has no place is committed all the same, and done in memory too.
+#[test]
+fn what_a_client_has_leased_that_resets_its_connection_comes_back() {
+    const BODY_BYTES: usize = 600 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    let data = data.to_str().unwrap();
+    let server = crate::work::start(&["tcp", "--max-message", "700K", "--data", data]);
+    let mut client = crate::work::client(&server);
+    for _ in 0..2 {
+        client.send(&[b'x'; BODY_BYTES]).unwrap();
+    }
+    let mut lost = server.connect();
+    let mut requests = Vec::new();
+    Request::Stats.encode(&mut requests);
+    lost.write_all(&requests).unwrap();
+    // What is not read when a socket is closed makes a reset of it.
+    lost.peek(&mut [0]).unwrap();
+    requests.clear();
+    let delivery = Delivery::Lease { lease_millis: 1000 };
+    for _ in 0..2 {
+        receive_request(delivery).encode(&mut requests);
+    }
+    lost.write_all(&requests).unwrap();
+    drop(lost);
+    let attempts = std::cell::Cell::new(0);
+    eventually("both are leased, and ready again", || {
+        let stats = crate::work::client(&server).stats().unwrap();
+        let queue = &stats.queues[0];
+        attempts.set(attempts.get().max(queue.reserved));
+        (queue.ready, queue.reserved) == (2, 0) && attempts.get() > 0
+    });
+}
