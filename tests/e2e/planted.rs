@@ -85,7 +85,7 @@ fn check_real(sides: &Sides) {
 fn a_planted_part_as_long_as_the_file_is_not_the_file() {
     for digest in [None, Some(digest_of(EVIL)), Some(digest_of(REAL))] {
         let sides = planted(digest.as_deref());
-        check(&sides, 3, "does not have the digest that the server gave\n");
+        check(&sides, 3, "does not match the server's digest\n");
         assert_eq!(names(sides.here.path()), ["folder", "mine.txt"]);
         check(&sides, 0, "Saved real: 20 bytes");
         check_real(&sides);
