@@ -313,7 +313,7 @@ fn a_server_that_cannot_have_its_descriptors_does_not_start() {
         command.args(["-c", FEW_DESCRIPTORS]).arg(program(name));
         command.args(server_line(name, dir.path()));
         let ran = run_command(command, b"").expect(2);
-        let needed = "4096 connections (--max-connections) need 8448 descriptors (ulimit -n), and 270 are \
+        let needed = "4096 connections (--max-connections) need 7936 descriptors (ulimit -n), and 270 are \
              allowed, enough for --max-connections 7\n";
         assert!(ran.stderr.contains(needed), "{}", ran.stderr);
         assert!(!ran.stderr.contains("Server started"), "{}", ran.stderr);

@@ -5,23 +5,30 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::CONNECTIONS_MAX;
 use crate::accept::TURNED_AWAY_MAX;
 use crate::registry::LEAVING_MAX;
+use crate::waiters::waiters_max;
 
 /// Descriptors for everything but connections: listeners, files, and connections that were accepted
 /// and are not counted yet.
 const DESCRIPTORS_RESERVED: usize = 128;
 
-/// How many descriptors a server may need with this many connections: a socket for each, an eventfd
-/// for each, because it may wait for other threads, one for each that is leaving, and some for
-/// everything else. A connection counts until its pending replies are completed, though its peer may
-/// have gone before.
+/// How many descriptors a server needs with this many connections: a socket for each, an eventfd for
+/// each that may wait for another thread, one for each that is leaving, and some for everything else.
+/// A connection counts until its pending replies are completed, though its peer may have gone before.
+///
+/// Connections that wait for a message are at most [`waiters_max`]. One that waits for the disk while
+/// all of these do, and no descriptor is left, is closed.
 pub(crate) fn descriptors_needed(connections_max: usize) -> usize {
-    2 * connections_max + LEAVING_MAX + TURNED_AWAY_MAX + DESCRIPTORS_RESERVED
+    let leaving = LEAVING_MAX + TURNED_AWAY_MAX;
+    connections_max + waiters_max(connections_max) + leaving + DESCRIPTORS_RESERVED
 }
 
 /// The most connections for which this many descriptors are enough.
 pub(crate) fn connections_within(descriptors: usize) -> usize {
-    let spare = descriptors.saturating_sub(descriptors_needed(0));
-    (spare / 2).min(CONNECTIONS_MAX)
+    let mut fit = 0;
+    while fit < CONNECTIONS_MAX && descriptors_needed(fit + 1) <= descriptors {
+        fit += 1;
+    }
+    fit
 }
 
 /// Raises the limit on descriptors to what is allowed, and returns it.
@@ -61,8 +68,8 @@ mod tests {
             );
             assert_eq!(error.to_string(), why + want);
         }
-        check(4096, 1024, ", enough for --max-connections 384");
-        for (allowed, fit) in [(1024, 384), (258, 1), (257, 0), (1 << 40, CONNECTIONS_MAX)] {
+        check(4096, 1024, ", enough for --max-connections 410");
+        for (allowed, fit) in [(1024, 410), (258, 1), (257, 0), (1 << 40, CONNECTIONS_MAX)] {
             assert_eq!(connections_within(allowed), fit, "{allowed}");
         }
         check(1, 100, "");
