@@ -27,10 +27,24 @@ impl Disk {
 
     /// Follows what a server did.
     fn follow(&mut self, trace: &str, file: &str) {
+        // Calls that another thread's came in between of, by thread; strace writes such a call in two.
+        let mut begun = std::collections::HashMap::new();
         for line in trace.lines() {
-            let Some((_, call)) = line.split_once(' ') else {
+            let Some((thread, call)) = line.split_once(' ') else {
                 continue;
             };
+            if let Some(call) = call.strip_suffix("<unfinished ...>") {
+                begun.insert(thread, call);
+                continue;
+            }
+            let whole = match call.trim_start().strip_prefix("<... ") {
+                Some(rest) => {
+                    let rest = rest.split_once("resumed>").map_or("", |(_, rest)| rest);
+                    begun.remove(thread).unwrap_or_default().to_owned() + rest
+                }
+                None => call.to_owned(),
+            };
+            let (line, call) = (whole.as_str(), whole.as_str());
             let is_ours = call.contains(&format!("/{file}>"));
             let Some((name, rest)) = call.trim_start().split_once('(').filter(|_| is_ours) else {
                 continue;
