@@ -146,22 +146,47 @@ fn stats(queues: &Queues, requester: &mut Requester) -> Applied {
     Ok(Pending::Done(Outcome::Stats(Box::new(queues.stats()))))
 }
 
-/// Whether a request must see all changes that its connection has submitted before it: every one but
-/// those about a single message, which reaches the journal in its order.
-pub(crate) fn sees_all(request: &Request) -> bool {
-    let is_of_one_message = matches!(
-        request,
+/// What a request touches.
+#[derive(PartialEq, Eq)]
+enum Scope {
+    /// One message, whose changes reach the journal in their order.
+    OneMessage,
+    /// Whatever its connection has changed before.
+    All,
+    /// The same, but it only reads.
+    Reads,
+}
+
+/// What each verb touches; a new one is named here.
+fn scope(request: &Request) -> Scope {
+    match request {
         Request::Send { .. }
-            | Request::Ack { .. }
-            | Request::Release { .. }
-            | Request::Unreserve { .. }
-            | Request::Extend { .. }
-            | Request::Receive {
-                delivery: Delivery::AtMostOnce | Delivery::Lease { .. },
-                ..
-            }
-    );
-    !is_of_one_message
+        | Request::Ack { .. }
+        | Request::Release { .. }
+        | Request::Unreserve { .. }
+        | Request::Extend { .. } => Scope::OneMessage,
+        Request::Receive { delivery, .. } => match delivery {
+            Delivery::AtMostOnce | Delivery::Lease { .. } => Scope::OneMessage,
+            Delivery::AtLeastOnce => Scope::All,
+        },
+        Request::Peek { .. } | Request::Stats => Scope::Reads,
+        Request::Purge { .. }
+        | Request::Pause { .. }
+        | Request::Resume { .. }
+        | Request::Kick { .. }
+        | Request::Drain { .. }
+        | Request::UnreserveAll => Scope::All,
+    }
+}
+
+/// Whether a request must see all changes that its connection has submitted before it.
+pub(crate) fn sees_all(request: &Request) -> bool {
+    scope(request) != Scope::OneMessage
+}
+
+/// Whether a request only reads, so that doing it twice does no harm.
+pub(crate) fn changes_nothing(request: &Request) -> bool {
+    scope(request) == Scope::Reads
 }
 
 /// The request as an operation that can wait for others of the same queue, to be acted on together: in
@@ -173,56 +198,25 @@ pub(crate) fn batchable<'r>(
     if queues.is_durable() {
         return None;
     }
-    match *request {
-        Request::Send {
-            queue,
-            delay_millis: 0,
-            body,
-        } if body.len() <= FREE_BYTES => {
-            let message = queues.message(body).ok()?;
-            Some((queue, Operation::Send(message, Duration::ZERO)))
-        }
-        Request::Receive {
-            queue,
-            wait_millis: 0,
-            delivery: Delivery::AtMostOnce,
-        } => {
-            let receive = Operation::Receive(Handout::AtMostOnce, usize::MAX);
-            Some((queue, receive))
-        }
-        Request::Send { .. }
-        | Request::Receive { .. }
-        | Request::Ack { .. }
-        | Request::Release { .. }
-        | Request::Extend { .. }
-        | Request::Peek { .. }
-        | Request::Stats
-        | Request::Purge { .. }
-        | Request::Pause { .. }
-        | Request::Resume { .. }
-        | Request::Kick { .. }
-        | Request::Drain { .. }
-        | Request::Unreserve { .. }
-        | Request::UnreserveAll => None,
-    }
-}
-
-/// Whether a request only reads, so that doing it twice does no harm.
-pub(crate) fn changes_nothing(request: &Request) -> bool {
-    match request {
-        Request::Peek { .. } | Request::Stats => true,
-        Request::Send { .. }
-        | Request::Receive { .. }
-        | Request::Ack { .. }
-        | Request::Release { .. }
-        | Request::Extend { .. }
-        | Request::Purge { .. }
-        | Request::Pause { .. }
-        | Request::Resume { .. }
-        | Request::Kick { .. }
-        | Request::Drain { .. }
-        | Request::Unreserve { .. }
-        | Request::UnreserveAll => false,
+    if let Request::Send {
+        queue,
+        delay_millis: 0,
+        body,
+    } = *request
+        && body.len() <= FREE_BYTES
+    {
+        let message = queues.message(body).ok()?;
+        Some((queue, Operation::Send(message, Duration::ZERO)))
+    } else if let Request::Receive {
+        queue,
+        wait_millis: 0,
+        delivery: Delivery::AtMostOnce,
+    } = *request
+    {
+        let receive = Operation::Receive(Handout::AtMostOnce, usize::MAX);
+        Some((queue, receive))
+    } else {
+        None
     }
 }
 
