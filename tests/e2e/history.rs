@@ -504,10 +504,7 @@ fn with_a_users_file_others_are_refused_and_it_is_on_record() {
         for user in ["bob", "Alice", "alic", "alicee", "on"] {
             let asked = request(user, operation);
             let replies = ask_framed(&service.server, &[asked]);
-            assert_eq!(
-                replies,
-                [(refusal.clone(), Some(ErrorCode::Authentication))]
-            );
+            assert_eq!(replies, [(refusal.clone(), Some(ErrorCode::Forbidden))]);
             assert_eq!(ask_line(&service.server, &line_of(&asked)), refusal);
             want.push_str(&format!("{user} refused: {shown}\n").repeat(2));
         }

@@ -21,7 +21,7 @@ tagged! {
         /// The server could not write to its disk. The request was not carried out.
         5 => Storage,
         /// The user may not do this.
-        6 => Authentication,
+        6 => Forbidden,
         /// The request names something that does not exist: a line, a message or a lease.
         7 => NotFound,
         /// The queue, or all queues together, hold as much as they may.
@@ -32,6 +32,10 @@ tagged! {
         10 => ShuttingDown,
         /// The queue is paused: it hands out no messages.
         11 => Paused,
+        /// The server has accounts, and the connection is not logged in; or its login is wrong.
+        12 => Unauthorized,
+        /// Too many wrong logins came from this address. The sentence says how long to wait.
+        13 => TooManyLogins,
         /// A code that this version does not know. The sentence says what it means.
         255 => Unknown,
     }

@@ -68,7 +68,7 @@ impl<'a> Fields<'a> {
 /// # Panics
 /// If the name is longer than 255 bytes; names are checked where they are made.
 pub(crate) fn put_name(out: &mut Vec<u8>, name: &str) {
-    let length = u8::try_from(name.len()).expect("a name is at most 69 bytes");
+    let length = u8::try_from(name.len()).expect("a name is at most 255 bytes");
     out.push(length);
     out.extend_from_slice(name.as_bytes());
 }

@@ -1,6 +1,7 @@
 //! What goes over the wire: bytes to types and back.
 //!
 //! - [`frame`], [`queue`] and [`history`]: frames and the messages in them;
+//! - [`login`]: the account that a connection acts for;
 //! - [`http`]: HTTP/1.1 heads and bodies; [`code`]: the JSON bodies of the code service;
 //! - [`text`]: the text protocols that `nc` can speak.
 //!
@@ -19,6 +20,7 @@ pub mod frame;
 pub mod history;
 pub mod http;
 mod interrupted;
+pub mod login;
 mod message;
 pub mod queue;
 pub mod text;
@@ -26,3 +28,4 @@ pub mod text;
 pub use error::{DecodeError, FrameError};
 pub use error_reply::{ErrorCode, ErrorReply};
 pub use interrupted::retry_interrupted;
+pub use login::{Login, LoginReply};

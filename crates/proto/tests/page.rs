@@ -5,7 +5,7 @@
 use proto::frame::Message;
 use proto::history::{self, Operation};
 use proto::queue::{Claim, Delivery, QueueName, Reply, Request, Token, put_datagram};
-use proto::{ErrorCode, ErrorReply};
+use proto::{ErrorCode, ErrorReply, Login, LoginReply};
 
 const PAGE: &str = include_str!("../README.md");
 
@@ -85,6 +85,10 @@ fn the_dumps_are_what_is_sent() {
         0xb736_33f4_e288_5e01,
         0xb1f6_3e33_6800_5d98,
     ];
+    let login = Login {
+        user: "alice",
+        password: "secret",
+    };
     let delete = history::Request {
         user: "alice",
         operation: Operation::Delete(9),
@@ -111,6 +115,8 @@ fn the_dumps_are_what_is_sent() {
             },
         ),
         datagram(ids[2], done()),
+        frame(login),
+        frame(LoginReply::LoggedIn),
         frame(delete),
         frame(history::Reply::Error(no_line)),
     ];
