@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use cli::Parsed;
+use daemon::Address;
 use queue_server::{Serve, Server};
 
 use crate::args::Measure;
@@ -36,10 +37,10 @@ fn check_plausible(outcome: &Outcome) {
 }
 
 #[track_caller]
-fn v4(addr: SocketAddr) -> SocketAddrV4 {
+fn v4(addr: &Address) -> SocketAddrV4 {
     match addr {
-        SocketAddr::V4(addr) => addr,
-        SocketAddr::V6(addr) => panic!("{addr}"),
+        Address::Ip(SocketAddr::V4(addr)) => *addr,
+        other => panic!("{other}"),
     }
 }
 
@@ -51,13 +52,13 @@ fn start_queue() -> (SocketAddrV4, impl FnOnce()) {
         panic!("{line:?} is not understood");
     };
     let server = Server::bind(config).unwrap();
-    let (handle, addr) = (server.handle(), server.local_addr());
+    let (handle, addr) = (server.handle(), v4(server.local_addr()));
     let running = thread::spawn(|| server.run().unwrap());
     let stop = move || {
         handle.stop();
         running.join().unwrap();
     };
-    (v4(addr), stop)
+    (addr, stop)
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn a_message_that_nobody_sent_is_noticed() {
 #[test]
 fn a_round_against_the_bare_responder() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let addr = v4(listener.local_addr().unwrap());
+    let addr = v4(&Address::Ip(listener.local_addr().unwrap()));
     // Has no end but that of the process.
     thread::spawn(move || floors::respond_on(&listener, b"whatever".to_vec(), 4));
     let run = |reply| {
@@ -121,7 +122,7 @@ fn a_round_against_the_bare_responder() {
 #[test]
 fn a_server_that_falls_silent_is_given_up() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let addr = v4(listener.local_addr().unwrap());
+    let addr = v4(&Address::Ip(listener.local_addr().unwrap()));
     // One connection, two on a thread each, and two on one thread.
     for (connections, threads) in [(1, 1), (2, 2), (2, 1)] {
         let load = Load {

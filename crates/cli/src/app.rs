@@ -82,7 +82,8 @@ impl<C> App<C> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let words = self.help.split(|c| !is_part(c));
         let in_help = words.filter(|word| word.len() > 2 && word.starts_with("--"));
-        let known = args::known(self.options).map(|option| option.name);
+        let known = args::known(self.options).filter(|option| option.gone.is_none());
+        let known = known.map(|option| option.name);
         let (in_help, known): (BTreeSet<_>, BTreeSet<_>) = (in_help.collect(), known.collect());
         assert_eq!(in_help, known, "{}", self.name);
     }

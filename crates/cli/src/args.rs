@@ -103,6 +103,10 @@ pub(crate) fn parse<C>(
             }
         };
         match option {
+            Some(Opt {
+                gone: Some(sentence),
+                ..
+            }) => return Err(UsageError::Conflict(sentence)),
             Some(option) if option.name == "--help" => return Ok(Parsed::Help),
             Some(option) if option.name == "--version" => return Ok(Parsed::Version),
             Some(option) if option.has_value => args.options.add(option, parser.value()?)?,

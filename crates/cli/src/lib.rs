@@ -16,6 +16,7 @@ mod limiter;
 mod line_writer;
 mod logger;
 mod options;
+mod server_options;
 mod server_stream;
 pub mod stream;
 
@@ -25,5 +26,6 @@ pub use endpoint::{Endpoint, HOST_DEFAULT, pause, unbracketed};
 pub use error::{ClientError, UsageError};
 pub use exit::{Exit, Failure};
 pub use line_writer::{LineWriter, Note};
-pub use options::{ClientOptions, ServerOptions};
+pub use options::ClientOptions;
+pub use server_options::{Auth, Bind, ServerOptions, ServerTls};
 pub use server_stream::{ServerStream, is_timeout};

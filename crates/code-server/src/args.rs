@@ -12,7 +12,7 @@ pub const APP: App<Config> = App {
     name: "code-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
-    options: &[ServerOptions::TABLE, ServerOptions::HOST, OPTIONS],
+    options: &[ServerOptions::TABLE, OPTIONS],
     read: config,
 };
 
@@ -48,10 +48,19 @@ Options:
                          free [default: 16M, or a tenth of a smaller disk]
   --python-replies       reply with a bare Python dict instead of HTTP and JSON,
                          for the original Python client
-  --bind ADDR            the address to listen on [default: 127.0.0.1]
+  --bind ADDR            listen on this IP address, host name, or unix:PATH; may be
+                         repeated [default: 127.0.0.1]
+  --socket-mode MODE     the mode of a unix:PATH [default: 0600]
+  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
+  --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
+  --tls-key FILE         the certificate's private key, which only its owner may read
+  --tls-client-ca FILE   refuse clients without a certificate from these authorities
+  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on each
+                         line; the hash is made by openssl passwd -6, the ROLE is read,
+                         write (default) or admin
   --host NAME            answer for this host name too, besides IP addresses, localhost
                          and the machine's own name; may be repeated
-  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
+  --metrics-free         with --auth-file, /metrics needs no account
   -v, --verbose          log a line for every request
   -h, --help             print this help
   -V, --version          print the version
@@ -79,16 +88,14 @@ const OPTIONS: &[Opt] = &[
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
-    let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let fsync = options.value("--fsync", "always or never")?;
     let (code_port, message_port) = match words.port("CODE_PORT")? {
         Some(code_port) => (code_port, words.port("MESSAGE_PORT")?),
         None => (CODE_PORT_DEFAULT, Some(MESSAGE_PORT_DEFAULT)),
     };
     Ok(Config {
-        ip: server.ip,
-        connections_max: server.connections_max,
-        hosts: ServerOptions::hosts(options)?,
+        door,
         code_port,
         message_port: message_port.ok_or(UsageError::Missing("MESSAGE_PORT"))?,
         data_dir: options.path("--data-dir").unwrap_or_else(|| ".".into()),

@@ -11,12 +11,12 @@ mod known;
 mod messages;
 mod service;
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use daemon::Daemon;
+use cli::ServerOptions;
 use daemon::http::{Hosts, Http};
+use daemon::{Address, Daemon};
 use storage::{DataFolder, Fsync, LegacyLock, Limits};
 
 pub use codes::{Codes, CodesError};
@@ -32,10 +32,8 @@ const LEGACY_LOCK_NAME: &str = ".code-server.lock";
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The address to listen on.
-    pub ip: IpAddr,
-    /// The host names that it answers for, besides its own.
-    pub hosts: Vec<String>,
+    /// Its front door.
+    pub door: ServerOptions,
     /// The port for codes; 0 is any free one.
     pub code_port: u16,
     /// The port for messages; 0 is any free one.
@@ -50,8 +48,6 @@ pub struct Config {
     pub fsync: Fsync,
     /// The longest `messages.log`, and how much of the disk both files leave free.
     pub limits: Limits,
-    /// Connections open at once, over both ports.
-    pub connections_max: usize,
 }
 
 /// A code server that listens.
@@ -61,8 +57,8 @@ pub struct Server {
     codes: Arc<Codes>,
     messages: Arc<Messages>,
     _legacy_lock: LegacyLock,
-    code_addr: SocketAddr,
-    message_addr: SocketAddr,
+    code_addr: Address,
+    message_addr: Address,
     // Last, because the folder is removed only when the files in it are gone.
     _folders: DataFolder,
 }
@@ -80,7 +76,8 @@ impl Server {
         let path = &config.data_dir;
         // First, so that it is dropped last if something fails, after everything that uses the files.
         let folders = DataFolder::create(path)?;
-        let mut daemon = Daemon::new(config.connections_max, EXPOSURE)?;
+        let hosts = Hosts::new(config.door.hosts.clone());
+        let mut daemon = Daemon::new(config.door, EXPOSURE)?;
         let legacy_lock = LegacyLock::acquire(&path.join(LEGACY_LOCK_NAME))?;
         let stop = || {
             let handle = daemon.handle();
@@ -92,7 +89,6 @@ impl Server {
         let codes = Arc::new(codes);
         let messages = Messages::open(path, config.fsync, config.limits, stop())?;
         let messages = Arc::new(messages);
-        let hosts = Hosts::new(config.hosts);
         let http = |handler| Http {
             handler,
             hosts: hosts.clone(),
@@ -111,10 +107,8 @@ impl Server {
             },
             python_replies,
         }));
-        let ip = config.ip;
-        let code_addr = daemon.listen(ip, config.code_port, "codes", code_port.into())?;
-        let message_addr =
-            daemon.listen(ip, config.message_port, "messages", message_port.into())?;
+        let code_addr = daemon.listen(config.code_port, "codes", code_port.into())?;
+        let message_addr = daemon.listen(config.message_port, "messages", message_port.into())?;
         Ok(Self {
             daemon,
             codes,
@@ -127,13 +121,13 @@ impl Server {
     }
 
     /// The address for codes, with the port it took.
-    pub fn code_addr(&self) -> SocketAddr {
-        self.code_addr
+    pub fn code_addr(&self) -> &Address {
+        &self.code_addr
     }
 
     /// The address for messages, with the port it took.
-    pub fn message_addr(&self) -> SocketAddr {
-        self.message_addr
+    pub fn message_addr(&self) -> &Address {
+        &self.message_addr
     }
 }
 

@@ -4,10 +4,10 @@
 //! the thread that writes the log. What is not a POST of a small body to `/` is refused.
 
 use std::io::Read;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::Caller;
 use daemon::http::{Content, Handled, HttpHandler, RequestBody, Response, body_refusal};
 use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
 use proto::http::conditional::{self, Verdict};
@@ -57,7 +57,7 @@ pub(crate) struct MessagePort {
 impl<S: Answer> HttpHandler for Port<S> {
     fn handle(
         &self,
-        _peer: SocketAddr,
+        _caller: &Caller,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {

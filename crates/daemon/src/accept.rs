@@ -1,15 +1,19 @@
 //! Accepting connections, the thread of each, and turning connections away at the limit.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
 use crate::connection::Connection;
+use crate::peer::Peer;
 use crate::protocol::Protocols;
 use crate::registry::{Registration, Registry};
+use crate::socket::Socket;
 use crate::threads::spawn;
 
 /// After a failed `accept`, most likely for want of descriptors, the next try waits this long.
@@ -31,7 +35,7 @@ const LINGER_STALL: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(10);
 
 /// A connection that was accepted, and who is at the other end.
-pub(crate) type Accepted = (TcpStream, SocketAddr);
+pub(crate) type Accepted = (Socket, Peer);
 
 impl Registry {
     /// Accepts until the server stops, and hands on what it has accepted. To accept is quick, but to
@@ -42,10 +46,10 @@ impl Registry {
         while !self.is_stopping() {
             match listener.accept() {
                 Ok(_) if self.is_stopping() => return,
-                Ok((stream, peer)) => {
+                Ok((socket, peer)) => {
                     failing = false;
                     // The receiving thread ends only when this one has ended.
-                    let _ = accepted.send((stream, peer));
+                    let _ = accepted.send((socket.into(), peer.into()));
                 }
                 Err(_) if self.is_stopping() => return,
                 Err(error) if is_of_the_connection(&error) => {}
@@ -66,52 +70,48 @@ impl Registry {
         accepted: &Receiver<Accepted>,
         protocols: &Arc<Protocols>,
     ) {
-        for (stream, peer) in accepted {
+        for (socket, peer) in accepted {
             if !self.is_stopping() {
-                self.admit(stream, peer, protocols);
+                self.admit(socket, peer, protocols);
             }
         }
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, protocols: &Arc<Protocols>) {
-        let registration = match self.register(stream, peer) {
+    fn admit(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
+        let registration = match self.register(socket, peer) {
             Ok(registration) => registration,
-            Err(stream) => return self.turn_away(stream, peer, protocols),
+            Err(socket) => return self.turn_away(socket, peer, protocols),
         };
         let entry = Arc::clone(&registration.entry);
         let served = Arc::clone(protocols);
         if let Err(error) = spawn(peer.to_string(), move || serve(registration, served)) {
             log::warn!("Cannot start a thread for {peer}: {error}");
-            let reply = protocols.busy_reply(arrived_byte(&entry.stream));
-            let _ = (&entry.stream).write(&reply);
+            let reply = protocols.busy_reply(arrived_byte(&entry.socket));
+            let _ = entry.socket.send(&reply, SendFlags::DONTWAIT);
         }
     }
 
-    fn turn_away(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        protocols: &Arc<Protocols>,
-    ) {
+    fn turn_away(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
         log::warn!("Too many connections, turning away {peer}");
         let guard = TurnedAway(Arc::clone(self));
         if self.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
-            let _ = (&stream).write(&protocols.busy_reply(arrived_byte(&stream)));
+            let reply = protocols.busy_reply(arrived_byte(&socket));
+            let _ = socket.send(&reply, SendFlags::DONTWAIT);
             return;
         }
         let patient = Arc::downgrade(protocols);
         let spawned = spawn(format!("busy {peer}"), move || {
             let _guard = guard;
-            let _ = stream.set_read_timeout(Some(FIRST_BYTE_WAIT));
-            let first = peek(&stream);
+            let _ = socket.set_read_timeout(Some(FIRST_BYTE_WAIT));
+            let first = peek(&socket, RecvFlags::empty());
             // The shutdown does not wait for this thread, so it must not keep the service.
             let Some(protocols) = patient.upgrade() else {
                 return;
             };
             let reply = protocols.busy_reply(first);
             drop(protocols);
-            if (&stream).write_all(&reply).is_ok() {
-                linger(&stream);
+            if socket.send(&reply, SendFlags::empty()).is_ok() {
+                linger(&socket);
             }
         });
         if let Err(error) = spawned {
@@ -142,7 +142,7 @@ pub(crate) fn serve(registration: Registration, protocols: Arc<Protocols>) {
         Ok(()) => {
             if !connection.peer_has_closed() {
                 connection.linger_from_now();
-                linger(&registration.entry.stream);
+                linger(&registration.entry.socket);
             }
             log::debug!("Closed");
         }
@@ -168,30 +168,29 @@ fn is_of_the_connection(error: &std::io::Error) -> bool {
 }
 
 /// The first byte, if it has arrived.
-fn arrived_byte(stream: &TcpStream) -> Option<u8> {
-    stream.set_nonblocking(true).ok()?;
-    peek(stream)
+fn arrived_byte(socket: &Socket) -> Option<u8> {
+    peek(socket, RecvFlags::DONTWAIT)
 }
 
-fn peek(stream: &TcpStream) -> Option<u8> {
+fn peek(socket: &Socket, flags: RecvFlags) -> Option<u8> {
     let mut first = [0];
-    match stream.peek(&mut first) {
+    match socket.receive(&mut first, flags | RecvFlags::PEEK) {
         Ok(1) => Some(first[0]),
         Ok(_) | Err(_) => None,
     }
 }
 
 /// Ends our half of the connection and reads on until the peer ends its own.
-fn linger(mut stream: &TcpStream) {
+fn linger(socket: &Socket) {
     let deadline = Instant::now() + LINGER;
     let mut scratch = vec![0; 1 << 16];
-    if stream.shutdown(Shutdown::Write).is_err()
-        || stream.set_read_timeout(Some(LINGER_STALL)).is_err()
+    if socket.shutdown(Shutdown::Write).is_err()
+        || socket.set_read_timeout(Some(LINGER_STALL)).is_err()
     {
         return;
     }
     while Instant::now() < deadline {
-        if let Ok(0) | Err(_) = stream.read(&mut scratch) {
+        if let Ok(0) | Err(_) = socket.receive(&mut scratch, RecvFlags::empty()) {
             return;
         }
     }

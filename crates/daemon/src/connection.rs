@@ -9,7 +9,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use rustix::net::SendFlags;
 use crate::eviction::State;
 use crate::input::{Deadline, INPUT_BYTES_MAX, Input, Wait};
 use crate::output::{OUTPUT_BYTES, Output};
+use crate::peer::Peer;
 use crate::pending_reply::{Pending, PendingReply, Replies};
 use crate::registry::{Entry, Registration};
 use crate::stream::{PeerStream, SLOW_MILLIS, evicted};
@@ -69,7 +69,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Who is at the other end.
-    pub fn peer(&self) -> SocketAddr {
+    pub fn peer(&self) -> Peer {
         self.entry().peer
     }
 
@@ -209,7 +209,7 @@ impl Connection<'_> {
                 Pending::Open => {}
             }
             self.shrink();
-            let socket = (self.stream.tcp(), PollFlags::IN);
+            let socket = (self.stream.socket(), PollFlags::IN);
             let polled = wakeup.wait(Some(socket), deadline);
             let is_empty = replies.end_wait();
             if !self.resume()? {
@@ -407,7 +407,7 @@ impl Connection<'_> {
                 Pending::None => return Ok(false),
                 Pending::Completed => return Ok(true),
                 Pending::Open | Pending::Full => {
-                    let aborted = (self.stream.tcp(), PollFlags::empty());
+                    let aborted = (self.stream.socket(), PollFlags::empty());
                     let waited = wakeup.wait(Some(aborted), None);
                     replies.end_wait();
                     if waited? == Polled::Socket {

@@ -1,15 +1,18 @@
 //! A server: its ports, its threads, and its life from the first connection to the last.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
+
+use cli::{Bind, ServerOptions};
 
 use crate::datagrams::DatagramService;
 use crate::descriptors::{descriptors_allowed, descriptors_needed};
 use crate::error::StartError;
 use crate::listen::{self, Listening, Socket};
+use crate::peer::Address;
 use crate::protocol::Protocols;
 use crate::registry::Registry;
 use crate::threads::{self, Job};
@@ -27,6 +30,7 @@ const ACCEPTED_MIN: usize = 16;
 /// A server's sockets and its connections.
 #[must_use = "a daemon listens, but serves nobody until it runs"]
 pub struct Daemon {
+    options: ServerOptions,
     registry: Arc<Registry>,
     listeners: Vec<Listening>,
     idle_exit: Option<Duration>,
@@ -59,12 +63,13 @@ impl Handle {
 }
 
 impl Daemon {
-    /// A server that keeps up to `connections_max` connections open at once. `exposure` says who can
-    /// do what with it, in half a sentence: the warning when other machines can reach it.
+    /// A server behind a front door as `options` say. `exposure` says who can do what with it, in half a
+    /// sentence: the warning when other machines can reach it.
     ///
     /// # Errors
     /// If the system does not allow as many descriptors as these may need.
-    pub fn new(connections_max: usize, exposure: impl Into<String>) -> Result<Self, StartError> {
+    pub fn new(options: ServerOptions, exposure: impl Into<String>) -> Result<Self, StartError> {
+        let connections_max = options.connections_max;
         let allowed = descriptors_allowed();
         let needed = descriptors_needed(connections_max);
         if allowed < needed {
@@ -75,6 +80,7 @@ impl Daemon {
             });
         }
         Ok(Self {
+            options,
             registry: Registry::new(connections_max),
             listeners: Vec::new(),
             idle_exit: None,
@@ -89,80 +95,116 @@ impl Daemon {
         self.idle_exit = Some(idle);
     }
 
-    /// Listens on a TCP port; 0 is any free one. Returns the address with the port. In the log, `note`
-    /// tells the port from the server's others.
+    /// Listens on a TCP port at each place that the options name; 0 is any free one. Returns the first
+    /// address, with the port. In the log, `note` tells the port from the server's others.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// If an address cannot be bound.
     pub fn listen(
         &mut self,
-        ip: IpAddr,
         port: u16,
         note: &'static str,
         protocols: Protocols,
-    ) -> Result<SocketAddr, StartError> {
-        self.add(ip, port, note, |address| {
+    ) -> Result<Address, StartError> {
+        let protocols = Arc::new(protocols);
+        self.listen_at_all(port, note, |address| {
             let listener = listen::tcp(address)?;
             let local = listener.local_addr()?;
-            Ok((local, Socket::Tcp(Arc::new(listener), Arc::new(protocols))))
+            Ok((
+                local,
+                Socket::Tcp(Arc::new(listener), Arc::clone(&protocols)),
+            ))
         })
     }
 
-    /// Receives on a UDP port; 0 is any free one. Returns the address taken.
+    /// Receives on a UDP port at each place that the options name; 0 is any free one. Returns the first
+    /// address, with the port.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// If an address cannot be bound.
     pub fn listen_udp(
         &mut self,
-        ip: IpAddr,
         port: u16,
         service: Arc<dyn DatagramService>,
-    ) -> Result<SocketAddr, StartError> {
-        self.add(ip, port, "", |address| {
+    ) -> Result<Address, StartError> {
+        self.listen_at_all(port, "", |address| {
             let socket = UdpSocket::bind(address)?;
             let local = socket.local_addr()?;
-            Ok((local, Socket::Udp(Arc::new(socket), service)))
+            Ok((local, Socket::Udp(Arc::new(socket), Arc::clone(&service))))
         })
     }
 
-    fn add(
+    fn listen_at_all(
         &mut self,
-        ip: IpAddr,
         port: u16,
         note: &'static str,
-        bind: impl FnOnce(SocketAddr) -> io::Result<(SocketAddr, Socket)>,
-    ) -> Result<SocketAddr, StartError> {
-        let address = SocketAddr::new(ip, port);
-        let bound = bind(address).map_err(|source| StartError::Bind { address, source })?;
-        let (address, socket) = bound;
-        self.listeners.push(Listening {
-            address,
-            note,
-            socket,
-        });
-        Ok(address)
+        bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, Socket)>,
+    ) -> Result<Address, StartError> {
+        let before = self.listeners.len();
+        let mut port = port;
+        for ip in self.addresses()? {
+            let address = SocketAddr::new(ip, port);
+            let bound = bind(address).map_err(|source| StartError::Bind {
+                address: Address::Ip(address),
+                source,
+            });
+            let (address, socket) = bound.inspect_err(|_| self.listeners.truncate(before))?;
+            // The same port everywhere.
+            port = address.port();
+            self.listeners.push(Listening {
+                address: Address::Ip(address),
+                note,
+                socket,
+            });
+        }
+        Ok(self.listeners[before].address.clone())
+    }
+
+    /// The addresses of the places to listen at.
+    fn addresses(&self) -> Result<Vec<IpAddr>, StartError> {
+        let mut addresses = Vec::new();
+        for bind in &self.options.binds {
+            match bind {
+                Bind::Ip(ip) => addresses.push(*ip),
+                Bind::Name(name) => {
+                    let found = (name.as_str(), 0).to_socket_addrs();
+                    let found = found.map_err(|source| StartError::Resolve {
+                        name: name.clone(),
+                        source,
+                    })?;
+                    addresses.extend(found.map(|address| address.ip()));
+                }
+                Bind::Unix(_) => {}
+            }
+        }
+        addresses.dedup();
+        Ok(addresses)
     }
 
     /// Listens on a TCP port and receives on the UDP port of the same number; 0 is a number that
-    /// is free for both. Returns the address taken.
+    /// is free for both. Returns the first address.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// If an address cannot be bound.
     pub fn listen_both(
         &mut self,
-        ip: IpAddr,
         port: u16,
         protocols: Protocols,
         udp: Arc<dyn DatagramService>,
-    ) -> Result<SocketAddr, StartError> {
+    ) -> Result<Address, StartError> {
         /// How often to look for a number that is free for both.
         const TRIES: usize = 20;
         let mut tries = if port == 0 { TRIES } else { 1 };
+        let before = self.listeners.len();
         loop {
             tries -= 1;
-            let address = self.listen(ip, port, "", protocols.clone())?;
-            match self.listen_udp(ip, address.port(), Arc::clone(&udp)) {
-                Err(_) if tries > 0 => drop(self.listeners.pop()),
+            let address = self.listen(port, "", protocols.clone())?;
+            let port = match &address {
+                Address::Ip(address) => address.port(),
+                Address::Unix(_) => port,
+            };
+            match self.listen_udp(port, Arc::clone(&udp)) {
+                Err(_) if tries > 0 => self.listeners.truncate(before),
                 other => return other,
             }
         }
@@ -200,7 +242,7 @@ impl Daemon {
     /// What serves a socket.
     fn jobs(&self, listening: &Listening) -> Vec<Job> {
         let registry = Arc::clone(&self.registry);
-        let port = listening.address.port();
+        let address = &listening.address;
         match &listening.socket {
             Socket::Tcp(listener, protocols) => {
                 let (listener, protocols) = (Arc::clone(listener), Arc::clone(protocols));
@@ -209,13 +251,13 @@ impl Daemon {
                 let admitting = Arc::clone(&registry);
                 let admit = move || admitting.admit_all(&admitted, &protocols);
                 let accept = move || registry.accept_all(&listener, &accepted);
-                let name = format!("tcp {port}");
+                let name = format!("tcp {address}");
                 vec![(name.clone(), Box::new(admit)), (name, Box::new(accept))]
             }
             Socket::Udp(socket, service) => {
                 let (socket, service) = (Arc::clone(socket), Arc::clone(service));
                 let receive = move || registry.receive_all(&socket, &*service);
-                vec![(format!("udp {port}"), Box::new(receive))]
+                vec![(format!("udp {address}"), Box::new(receive))]
             }
         }
     }
@@ -227,7 +269,7 @@ impl Daemon {
             if logged.replace(address) == Some(address) {
                 continue;
             }
-            if !address.ip().is_loopback() {
+            if !address.is_local() {
                 let exposure = &self.exposure;
                 log::warn!("{address} can be reached from other machines: {exposure}");
             }

@@ -1,9 +1,9 @@
 //! Why a server could not start.
 
 use std::io;
-use std::net::SocketAddr;
 
 use crate::descriptors::connections_within;
+use crate::peer::Address;
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,15 @@ pub enum StartError {
     #[error("cannot listen on {address}")]
     Bind {
         /// The address.
-        address: SocketAddr,
+        address: Address,
+        /// Why.
+        source: io::Error,
+    },
+    /// The name of a place to listen at has no address.
+    #[error("cannot find an address of '{name}' (--bind)")]
+    Resolve {
+        /// The name.
+        name: String,
         /// Why.
         source: io::Error,
     },
@@ -42,7 +50,7 @@ impl StartError {
     /// Whether it is the network that keeps the server from starting, and not its own machine.
     pub fn is_of_network(&self) -> bool {
         match self {
-            Self::Bind { .. } => true,
+            Self::Bind { .. } | Self::Resolve { .. } => true,
             Self::Descriptors { .. } | Self::Thread(_) | Self::Signals(_) => false,
         }
     }

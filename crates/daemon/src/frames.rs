@@ -5,7 +5,6 @@
 //! where the next one starts.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::ErrorCode;
@@ -13,6 +12,7 @@ use proto::ErrorReply;
 use proto::frame::{self, FrameError};
 
 use crate::BUSY;
+use crate::caller::{Caller, Role};
 use crate::connection::Connection;
 use crate::input::Deadline;
 
@@ -22,7 +22,10 @@ const PAYLOAD_KEPT_BYTES: usize = 16 * 1024;
 /// A service that speaks in frames.
 pub trait FrameHandler: Send + Sync + 'static {
     /// The state of a new connection. Dropping it undoes what the connection holds.
-    fn session(&self, peer: SocketAddr) -> Box<dyn FrameSession + '_>;
+    fn session(&self, caller: &Caller) -> Box<dyn FrameSession + '_>;
+
+    /// The role that a request needs. One that cannot be read needs [`Role::Read`]: it is refused.
+    fn needs(&self, kind: u8, payload: &[u8]) -> Role;
 
     /// The longest payload of a frame, in bytes.
     fn payload_bytes_max(&self) -> usize;
@@ -87,7 +90,8 @@ pub enum Next {
 
 /// Serves a connection until it ends.
 pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> io::Result<()> {
-    let mut session = handler.session(connection.peer());
+    let caller = Caller::anyone(connection.peer());
+    let mut session = handler.session(&caller);
     let mut payload = Vec::new();
     loop {
         if !frame::starts_with_whole(connection.buffered()) {

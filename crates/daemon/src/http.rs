@@ -2,7 +2,6 @@
 //! handle the request, writes the reply, and reads the next head while both sides want to continue.
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use proto::http::{Refusal, RequestHead, Status, request};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::BUSY;
+use crate::caller::{Caller, Role};
 use crate::connection::{AbortHandle, Connection};
 use crate::input::Deadline;
 use crate::pending_reply::PendingReply;
@@ -32,24 +32,32 @@ pub const HEAD_WAIT: Duration = Duration::from_secs(10);
 
 /// A service that speaks HTTP.
 pub trait HttpHandler: Send + Sync + 'static {
-    /// Answers one request of a peer. A body that is not read to its end closes the connection after
+    /// Answers one request. A body that is not read to its end closes the connection after
     /// the reply. Errors of `body` turn into refusals with [`body_refusal`].
     ///
     /// # Errors
     /// A refusal, which [`HttpHandler::refuse`] puts into words.
     fn handle(
         &self,
-        peer: SocketAddr,
+        caller: &Caller,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal>;
+
+    /// The role that a request needs.
+    fn needs(&self, request: &RequestHead<'_>) -> Role {
+        match request.method {
+            "GET" | "HEAD" | "OPTIONS" => Role::Read,
+            _ => Role::Write,
+        }
+    }
 
     /// The reply that tells a client why its request was refused.
     fn refuse(&self, refusal: &Refusal) -> Response;
 
     /// Called when a reply was sent, unless another thread completes it: for an access log. The head is
     /// as it arrived, and empty if none did; `bytes` is the length of the reply's body.
-    fn replied(&self, _peer: SocketAddr, _head: &[u8], _status: Status, _bytes: u64) {}
+    fn replied(&self, _caller: &Caller, _head: &[u8], _status: Status, _bytes: u64) {}
 
     /// How long a connection may be idle, by how many are open.
     fn idle_timeout(&self, open_connections: usize) -> Duration;
@@ -167,8 +175,8 @@ impl Http {
                         true => 0,
                         false => response.body.bytes(),
                     };
-                    let (peer, status) = (connection.peer(), response.status);
-                    self.handler.replied(peer, &head, status, bytes);
+                    let caller = Caller::anyone(connection.peer());
+                    self.handler.replied(&caller, &head, response.status, bytes);
                     sent?
                 }
                 Handled::Later(hand_over) => {
@@ -236,10 +244,10 @@ impl Http {
         if let Err(refusal) = self.hosts.check(&request) {
             return Ok(Some((exchange, Err(refusal))));
         }
-        let peer = connection.peer();
+        let caller = Caller::anyone(connection.peer());
         let stall = self.handler.body_timeout();
         let mut body = Incoming::new(connection, &request, stall);
-        let handled = self.handler.handle(peer, &request, &mut body);
+        let handled = self.handler.handle(&caller, &request, &mut body);
         if body.is_done() {
             exchange.persistence = request.persistence;
         }

@@ -2,11 +2,11 @@
 //! take.
 
 use std::io;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvFlags, recv};
+use rustix::net::RecvFlags;
 
+use crate::socket::Socket;
 use crate::stream::{PeerStream, retry};
 
 /// The size of the buffer of a connection that asks little, in bytes.
@@ -117,10 +117,10 @@ impl Input {
         out: &mut [u8],
         wait: Wait,
     ) -> io::Result<usize> {
-        self.set_timeout(stream.tcp())?;
-        let receive = |stream: &TcpStream| Ok(recv(stream, &mut *out, RecvFlags::empty())?.1);
+        self.set_timeout(stream.socket())?;
+        let receive = |socket: &Socket| socket.receive(&mut *out, RecvFlags::empty());
         let read = match wait {
-            Wait::ForRequest => retry(stream.tcp(), receive),
+            Wait::ForRequest => retry(stream.socket(), receive),
             Wait::WithinRequest => stream.wait_for_peer(false, receive),
         }?;
         if read == 0 && stream.registration().entry.is_aborted() {
@@ -131,7 +131,7 @@ impl Input {
     }
 
     /// Has the next read end with the deadline.
-    fn set_timeout(&mut self, stream: &TcpStream) -> io::Result<()> {
+    fn set_timeout(&mut self, socket: &Socket) -> io::Result<()> {
         if let Deadline::Within(wait) = self.deadline {
             self.deadline = Deadline::At(Instant::now() + wait);
         }
@@ -146,7 +146,7 @@ impl Input {
             return Err(io::ErrorKind::TimedOut.into());
         }
         if timeout != self.read_timeout {
-            stream.set_read_timeout(timeout)?;
+            socket.set_read_timeout(timeout)?;
             self.read_timeout = timeout;
         }
         Ok(())

@@ -16,6 +16,7 @@
 //! space for its stack, and a few KiB of memory.
 
 mod accept;
+mod caller;
 mod connection;
 mod daemon;
 mod datagrams;
@@ -27,11 +28,13 @@ pub mod http;
 mod input;
 mod listen;
 mod output;
+mod peer;
 mod pending_reply;
 mod protocol;
 mod registry;
 mod serve;
 mod signals;
+mod socket;
 mod stream;
 mod sync;
 mod text;
@@ -41,6 +44,7 @@ mod wakeup;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use caller::{Caller, Role};
 pub use connection::{AbortHandle, Connection, Waited};
 pub use daemon::{Daemon, Handle};
 pub use datagrams::DatagramService;
@@ -48,11 +52,11 @@ pub use error::StartError;
 pub use frames::{FrameHandler, FrameSession, Next, put_error};
 pub use http::HttpHandler;
 pub use input::Deadline;
+pub use peer::{Address, Peer, Source};
 pub use pending_reply::{PendingReply, SharedBytes};
 pub use protocol::Protocols;
 pub use serve::{Serve, run};
 pub use text::TextHandler;
-pub use waiters::Network;
 pub use wakeup::Wakeup;
 
 /// How many connections a server keeps open unless told otherwise (`--max-connections`).

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::datagrams::DatagramService;
+use crate::peer::Address;
 use crate::protocol::Protocols;
 
 /// How many connections the kernel keeps until they are accepted. std asks for 128, too few for a
@@ -33,7 +34,7 @@ pub(crate) const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// A socket, where it listens, and for whom.
 pub(crate) struct Listening {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// What tells it from the others in the log; empty if it is the only one.
     pub(crate) note: &'static str,
     pub(crate) socket: Socket,

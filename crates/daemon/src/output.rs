@@ -2,17 +2,17 @@
 //! has a least rate at which it must read.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::net::TcpStream;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use rustix::fs::sendfile;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use rustix::net::SendFlags;
 
 use crate::input::BUFFER_BYTES_MIN;
 use crate::listen::WRITE_STALL;
+use crate::socket::Socket;
 use crate::stream::PeerStream;
 
 /// Output is sent when this many bytes have gathered, even while there is more input. On loopback a
@@ -109,11 +109,11 @@ impl Output {
         let mut rate = WriteRate::default();
         while at < end {
             let piece = (end - at).min(FILE_PIECE_BYTES);
-            let sent = stream.wait_for_peer(false, |stream| {
-                match sendfile(stream, file, Some(&mut at), piece as usize) {
+            let sent = stream.wait_for_peer(false, |socket| {
+                match sendfile(socket, file, Some(&mut at), piece as usize) {
                     // Not every file system has it.
                     Err(Errno::INVAL | Errno::NOSYS) => {
-                        let sent = copy_piece(stream, file, at, piece)?;
+                        let sent = copy_piece(socket, file, at, piece)?;
                         at += sent as u64;
                         Ok(sent)
                     }
@@ -134,9 +134,8 @@ impl Output {
         bytes: &[u8],
         flags: SendFlags,
     ) -> io::Result<()> {
-        let flags = flags | SendFlags::NOSIGNAL;
         // Nearly always there is room for all of it.
-        let sent = send(stream.tcp(), bytes, flags | SendFlags::DONTWAIT);
+        let sent = stream.socket().send(bytes, flags | SendFlags::DONTWAIT);
         let mut rest = &bytes[sent.unwrap_or(0)..];
         if rest.is_empty() {
             return Ok(());
@@ -144,7 +143,7 @@ impl Output {
         stream.restart_count();
         let mut rate = WriteRate::default();
         while !rest.is_empty() {
-            let send_rest = |stream: &TcpStream| Ok(send(stream, rest, flags)?);
+            let send_rest = |socket: &Socket| socket.send(rest, flags);
             let sent = stream.wait_for_peer(self.must_arrive || self.has_open, send_rest)?;
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -191,10 +190,10 @@ impl WriteRate {
 }
 
 /// Copies the next piece of a file to the peer by way of a buffer.
-fn copy_piece(mut stream: &TcpStream, file: &File, at: u64, bytes: u64) -> io::Result<usize> {
+fn copy_piece(socket: &Socket, file: &File, at: u64, bytes: u64) -> io::Result<usize> {
     let mut piece = vec![0; bytes as usize];
     let read = file.read_at(&mut piece, at)?;
-    stream.write(&piece[..read])
+    socket.send(&piece[..read], SendFlags::empty())
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use rustix::net::{SendFlags, send};
+use rustix::net::SendFlags;
 
 use crate::eviction::State;
 use crate::lock;
@@ -169,9 +169,9 @@ impl Replies {
             registry, entry, ..
         } = &*self.registration;
         let mut gathered = slots.gather();
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         // The owner meets the error, if there is one.
-        let sent = send(&entry.stream, &gathered, flags).unwrap_or(0);
+        let sent = entry.socket.send(&gathered, SendFlags::DONTWAIT);
+        let sent = sent.unwrap_or(0);
         if sent < gathered.len() {
             gathered.drain(..sent);
             slots.put_back(gathered);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use proto::frame;
 
+use crate::BUSY;
 use crate::connection::Connection;
 use crate::frames::{self, FrameHandler};
 use crate::http::Http;
@@ -88,7 +89,7 @@ impl Protocols {
         if self.frames.is_some() && first == Some(frame::FIRST_BYTE) {
             return frames::busy_reply();
         }
-        let text = self.text.as_ref().map(|text| text.busy_reply());
+        let text = self.text.as_ref().map(|text| text.error_reply(BUSY));
         let http = || self.http.as_ref().map(Http::busy_reply);
         text.or_else(http).unwrap_or_else(frames::busy_reply)
     }

@@ -2,17 +2,18 @@
 //! and the list that a shutdown needs.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, Shutdown};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::eviction::{Eviction, State};
 use crate::lock;
-use crate::waiters::{Network, Room, Waiters};
+use crate::peer::{Peer, Source};
+use crate::socket::Socket;
+use crate::waiters::{Room, Waiters};
 
 /// All connections of one server, over all its ports.
 #[derive(Debug)]
@@ -42,14 +43,14 @@ struct Connected {
 struct Place {
     entry: Arc<Entry>,
     /// Where it comes from, if it counts as one that may wait.
-    waits_from: Option<Network>,
+    waits_from: Option<Source>,
 }
 
 /// One connection, as its own thread and those that may end it share it.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) socket: Socket,
+    pub(crate) peer: Peer,
     pub(crate) eviction: Eviction,
     is_aborted: AtomicBool,
 }
@@ -83,23 +84,23 @@ impl Registry {
         })
     }
 
-    /// Counts a connection. Returns its stream if there is no room, and no other connection can be evicted.
+    /// Counts a connection. Returns its socket if there is no room, and no other connection can be evicted.
     pub(crate) fn register(
         self: &Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-    ) -> Result<Registration, TcpStream> {
+        socket: Socket,
+        peer: Peer,
+    ) -> Result<Registration, Socket> {
         let mut connected = lock(&self.connected);
         let open = connected.places.len();
         let has_room = open < self.connections_max
             || (open < self.connections_max + LEAVING_MAX
                 && connected.evict_one(self.millis(), |_| true));
         if !has_room {
-            return Err(stream);
+            return Err(socket);
         }
         let id = connected.next_id;
         connected.next_id += 1;
-        let entry = Arc::new(Entry::new(stream, peer));
+        let entry = Arc::new(Entry::new(socket, peer));
         let place = Place {
             entry: Arc::clone(&entry),
             waits_from: None,
@@ -257,7 +258,7 @@ impl Registration {
     /// room for it. If there is no room, a connection that once waited and is idle now is
     /// evicted.
     pub(crate) fn become_waiter(&self) -> bool {
-        let from = Network::from(self.entry.peer);
+        let from = Source::from(self.entry.peer);
         let now = self.registry.millis();
         let mut connected = lock(&self.registry.connected);
         let has_room = match connected.waiters.room(from) {
@@ -277,9 +278,9 @@ impl Registration {
 const CLEAN_UP_WAIT: Duration = Duration::from_secs(1);
 
 impl Entry {
-    fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+    fn new(socket: Socket, peer: Peer) -> Self {
         Self {
-            stream,
+            socket,
             peer,
             eviction: Eviction::new(),
             is_aborted: AtomicBool::new(false),
@@ -296,7 +297,9 @@ impl Entry {
     /// Whether its next request has arrived, though its thread may not know yet.
     fn has_input(&self) -> bool {
         let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        recv(&self.stream, &mut [0_u8; 1], peek).is_ok_and(|(_, bytes)| bytes > 0)
+        self.socket
+            .receive(&mut [0], peek)
+            .is_ok_and(|bytes| bytes > 0)
     }
 
     /// Ends the connection if its state is still `seen` and, unless it is slow, no request has arrived.
@@ -323,7 +326,7 @@ impl Entry {
         };
         if is_over {
             // An error means that the peer was faster.
-            let _ = self.stream.shutdown(Shutdown::Read);
+            let _ = self.socket.shutdown(Shutdown::Read);
         }
     }
 
@@ -331,7 +334,7 @@ impl Entry {
     pub(crate) fn abort(&self) {
         // Before the stream, so that a thread that reads its end knows that the peer did not end it.
         self.is_aborted.store(true, Ordering::SeqCst);
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Whether that was done.

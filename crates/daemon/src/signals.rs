@@ -115,6 +115,8 @@ fn stop(signal: i32, server: Option<&Server>, is_stopped: &mut bool) {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use cli::ServerOptions;
+
     use super::*;
     use crate::Daemon;
 
@@ -126,7 +128,7 @@ mod tests {
         let counted = Arc::clone(&reloads);
         hang_up(&state);
         hang_up(&state);
-        let handle = Daemon::new(1, "").unwrap().handle();
+        let handle = Daemon::new(ServerOptions::new(1), "").unwrap().handle();
         let reload = move || {
             counted.fetch_add(1, Ordering::SeqCst);
         };

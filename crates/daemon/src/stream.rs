@@ -5,11 +5,11 @@
 //! gets hardly anywhere, its connection may be evicted for another.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 
 use crate::eviction::State;
 use crate::registry::Registration;
+use crate::socket::Socket;
 
 /// At the connection limit, a connection may be evicted in the middle of a request or a reply, or
 /// before its first request, when it has moved less than [`SLOW_BYTES`] in this many milliseconds.
@@ -43,8 +43,8 @@ impl<'a> PeerStream<'a> {
         self.registration
     }
 
-    pub(crate) fn tcp(&self) -> &'a TcpStream {
-        &self.registration.entry.stream
+    pub(crate) fn socket(&self) -> &'a Socket {
+        &self.registration.entry.socket
     }
 
     pub(crate) fn is_evictable(&self) -> bool {
@@ -69,17 +69,17 @@ impl<'a> PeerStream<'a> {
     pub(crate) fn wait_for_peer(
         &mut self,
         must_stay: bool,
-        move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
+        move_bytes: impl FnMut(&Socket) -> io::Result<usize>,
     ) -> io::Result<usize> {
         if !self.is_evictable || must_stay {
-            return retry(self.tcp(), move_bytes);
+            return retry(self.socket(), move_bytes);
         }
         let registry = &self.registration.registry;
         let eviction = &self.registration.entry.eviction;
         let since = registry.millis();
         let patience = SLOW_MILLIS.saturating_sub(self.waited_millis);
         eviction.set(State::Slow(since + patience));
-        let moved = retry(self.tcp(), move_bytes);
+        let moved = retry(self.socket(), move_bytes);
         if !eviction.resume() {
             return Err(evicted());
         }
@@ -94,11 +94,11 @@ impl<'a> PeerStream<'a> {
 
 /// Moves bytes, again if a signal interrupts it.
 pub(crate) fn retry(
-    stream: &TcpStream,
-    mut move_bytes: impl FnMut(&TcpStream) -> io::Result<usize>,
+    socket: &Socket,
+    mut move_bytes: impl FnMut(&Socket) -> io::Result<usize>,
 ) -> io::Result<usize> {
     loop {
-        match move_bytes(stream) {
+        match move_bytes(socket) {
             // A socket's own timeout is reported as EAGAIN.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(io::ErrorKind::TimedOut.into());

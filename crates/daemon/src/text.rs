@@ -13,6 +13,6 @@ pub trait TextHandler: Send + Sync + 'static {
     /// Those of the connection; they are logged for `-v` and end the connection alone.
     fn serve(&self, connection: &mut Connection) -> io::Result<()>;
 
-    /// What a connection over the limit is told.
-    fn busy_reply(&self) -> Vec<u8>;
+    /// What a connection is told that is not served: the sentence as this protocol says it.
+    fn error_reply(&self, sentence: &str) -> Vec<u8>;
 }

@@ -4,7 +4,8 @@
 //! that was one of them counts until it ends; one that is idle again may be evicted for another.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::peer::Source;
 
 /// How many connections may wait, or have something reserved, at once. An eighth of all is for those
 /// that do neither.
@@ -17,25 +18,12 @@ fn waiters_of_one_max(connections_max: usize) -> usize {
     (connections_max * 3 / 4).max(1)
 }
 
-/// What counts as one address: in IPv6 the first 64 bits, because a customer gets at least those.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Network(IpAddr);
-
-impl From<SocketAddr> for Network {
-    fn from(peer: SocketAddr) -> Self {
-        Self(match peer.ip().to_canonical() {
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-            ip @ IpAddr::V4(_) => ip,
-        })
-    }
-}
-
 /// How many connections wait, by address.
 #[derive(Debug)]
 pub(crate) struct Waiters {
     connections_max: usize,
     total: usize,
-    by_network: HashMap<Network, usize>,
+    by_source: HashMap<Source, usize>,
 }
 
 /// Whether there is room for another one.
@@ -55,13 +43,13 @@ impl Waiters {
         Self {
             connections_max,
             total: 0,
-            by_network: HashMap::new(),
+            by_source: HashMap::new(),
         }
     }
 
     /// Whether there is room for one more from there.
-    pub(crate) fn room(&self, from: Network) -> Room {
-        let of_one = self.by_network.get(&from).copied().unwrap_or(0);
+    pub(crate) fn room(&self, from: Source) -> Room {
+        let of_one = self.by_source.get(&from).copied().unwrap_or(0);
         if of_one >= waiters_of_one_max(self.connections_max) {
             Room::NoneForThis
         } else if self.total >= waiters_max(self.connections_max) {
@@ -71,17 +59,17 @@ impl Waiters {
         }
     }
 
-    pub(crate) fn add(&mut self, from: Network) {
+    pub(crate) fn add(&mut self, from: Source) {
         self.total += 1;
-        *self.by_network.entry(from).or_default() += 1;
+        *self.by_source.entry(from).or_default() += 1;
     }
 
-    pub(crate) fn remove(&mut self, from: Network) {
+    pub(crate) fn remove(&mut self, from: Source) {
         self.total -= 1;
-        if let Some(of_one) = self.by_network.get_mut(&from) {
+        if let Some(of_one) = self.by_source.get_mut(&from) {
             *of_one -= 1;
             if *of_one == 0 {
-                self.by_network.remove(&from);
+                self.by_source.remove(&from);
             }
         }
     }
@@ -90,13 +78,14 @@ impl Waiters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::Peer;
 
     #[test]
     fn each_address_has_a_share_and_there_is_a_reserve() {
         #[track_caller]
         fn check(connections_max: usize, of_one: usize, of_all: usize) {
             let mut waiters = Waiters::new(connections_max);
-            let of = |peer: &str| Network::from(peer.parse::<SocketAddr>().unwrap());
+            let of = |peer: &str| Source::from(Peer::Ip(peer.parse().unwrap()));
             let mut fill = |peer: &str| {
                 let mut added = 0;
                 while waiters.room(of(peer)) == Room::Some {
@@ -116,7 +105,7 @@ mod tests {
             for _ in 0..rest {
                 waiters.remove(of("[2001:db8::3]:1"));
             }
-            assert_eq!((waiters.by_network.len(), waiters.total), (0, 0));
+            assert_eq!((waiters.by_source.len(), waiters.total), (0, 0));
         }
         check(1, 1, 1);
         check(2, 1, 1);

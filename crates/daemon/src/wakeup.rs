@@ -5,8 +5,7 @@
 //! its socket and on an eventfd(2) that the other thread writes to.
 
 use std::io;
-use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -51,24 +50,24 @@ impl Wakeup {
     /// # Errors
     /// If there is no memory for the wait (poll(2)).
     pub fn wait_until(&self, deadline: Instant) -> io::Result<bool> {
-        Ok(self.wait(None, Some(deadline))? == Polled::Woken)
+        Ok(self.wait(None::<(&OwnedFd, _)>, Some(deadline))? == Polled::Woken)
     }
 
-    /// Waits until it is woken, `events` happen at `stream`, or the deadline has come. A peer that
+    /// Waits until it is woken, `events` happen at `socket`, or the deadline has come. A peer that
     /// resets the connection ends the wait whatever is waited for; the socket comes before the wakeup.
     ///
     /// # Errors
     /// If there is no memory for the wait (poll(2)).
     pub(crate) fn wait(
         &self,
-        stream: Option<(&TcpStream, PollFlags)>,
+        socket: Option<(&impl AsFd, PollFlags)>,
         deadline: Option<Instant>,
     ) -> io::Result<Polled> {
         let wakeup = PollFd::new(&self.event, PollFlags::IN);
         let mut both = [wakeup.clone(), wakeup];
-        let polled = match stream {
-            Some((stream, events)) => {
-                both[0] = PollFd::new(stream, events);
+        let polled = match socket {
+            Some((socket, events)) => {
+                both[0] = PollFd::new(socket, events);
                 &mut both[..]
             }
             None => &mut both[1..],
@@ -82,7 +81,7 @@ impl Wakeup {
                 Ok(_) => break,
             }
         }
-        if stream.is_some() && !polled[0].revents().is_empty() {
+        if socket.is_some() && !polled[0].revents().is_empty() {
             return Ok(Polled::Socket);
         }
         // Takes all that it was woken, so that it can be woken anew.
@@ -101,7 +100,7 @@ fn timespec(wait: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     fn long() -> Option<Instant> {
         Some(Instant::now() + Duration::from_secs(30))

@@ -1,8 +1,7 @@
 //! Access control in HTTP: which requests need an account, how others are refused, and what no shared
 //! cache may keep.
 
-use std::net::SocketAddr;
-
+use daemon::Peer;
 use daemon::http::Response;
 use proto::http::response::Field;
 use proto::http::{Refusal, RequestHead, Status, basic};
@@ -17,13 +16,13 @@ impl FileService {
     /// Refuses a request that needs an account and comes without one.
     pub(crate) fn check_access(
         &self,
-        peer: SocketAddr,
+        peer: Peer,
         request: &RequestHead,
         is_resource: bool,
     ) -> Option<Response> {
         let accounts = self.accounts.as_ref()?;
         let is_read = matches!(request.method, "GET" | "HEAD" | "OPTIONS") && !is_resource;
-        if is_read && !self.config.auth_all {
+        if is_read && !self.config.is_reading_closed() {
             return None;
         }
         let access = match basic::credentials(request) {
@@ -70,7 +69,7 @@ impl FileService {
 
     /// Adds the fields that keep a reply out of shared caches, if it needed a password.
     pub(crate) fn make_private(&self, fields: &mut Vec<Field>) {
-        if !self.config.auth_all {
+        if !self.config.is_reading_closed() {
             return;
         }
         for (name, value) in [("Cache-Control", "private"), ("Vary", "Authorization")] {

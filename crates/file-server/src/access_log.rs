@@ -1,10 +1,10 @@
 //! The access log: a line for each reply, on standard output, in the common log format.
 
 use std::io;
-use std::net::IpAddr;
 
 use cli::LineWriter;
 use cli::stream::Output;
+use daemon::Peer;
 use proto::http::{Status, date};
 
 /// The longest request line that is shown, in bytes.
@@ -42,7 +42,7 @@ impl AccessLog {
 
 /// The line for a reply, which was sent in this second since 1970.
 pub(crate) fn line(
-    peer: IpAddr,
+    peer: Peer,
     user: Option<&str>,
     second: u64,
     request_line: &[u8],
@@ -53,7 +53,11 @@ pub(crate) fn line(
     // A space would end the field.
     let user = shown(user.unwrap_or_default().as_bytes(), USER_BYTES_MAX).replace(' ', "\\x20");
     let (time, code) = (date::format_log(second), status.code());
-    format!("{peer} - {user} [{time}] \"{request_line}\" {code} {bytes}\n")
+    let host = match peer {
+        Peer::Ip(peer) => peer.ip().to_string(),
+        Peer::Unix { .. } => peer.to_string(),
+    };
+    format!("{host} - {user} [{time}] \"{request_line}\" {code} {bytes}\n")
 }
 
 /// A client's text for the log: quotes, line breaks and escapes are escaped, and the end is cut off.
@@ -72,7 +76,7 @@ mod tests {
     fn a_request_is_one_line_whatever_is_in_it() {
         let check = |request_line: &[u8], want: &str| {
             let line = line(
-                [127, 0, 0, 1].into(),
+                Peer::Ip(([127, 0, 0, 1], 80).into()),
                 None,
                 784_111_777,
                 request_line,
@@ -94,7 +98,7 @@ mod tests {
     #[test]
     fn a_user_is_one_field_whatever_it_is_called() {
         let check = |user: &str, want: &str| {
-            let peer = [127, 0, 0, 1].into();
+            let peer = Peer::Ip(([127, 0, 0, 1], 80).into());
             let line = line(peer, Some(user), 784_111_777, b"x", Status::Ok, 5);
             let want = format!("127.0.0.1 - {want} [06/Nov/1994:08:49:37 +0000] \"x\" 200 5\n");
             assert_eq!(line, want);

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use daemon::{Network, lock};
+use daemon::{Source, lock};
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -138,7 +138,7 @@ impl Accounts {
     }
 
     /// Checks a user and a password that come from this address.
-    pub(crate) fn check(&self, from: Network, user: &str, password: &str) -> Access {
+    pub(crate) fn check(&self, from: Source, user: &str, password: &str) -> Access {
         // Hashing takes longer for a longer password, and no account has one this long.
         if password.len() > PASSWORD_BYTES_MAX {
             return Access::Denied;

@@ -13,7 +13,7 @@ pub const APP: App<Config> = App {
     name: "file-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
-    options: &[ServerOptions::TABLE, ServerOptions::HOST, OPTIONS],
+    options: &[ServerOptions::TABLE, ServerOptions::READ_FREE, OPTIONS],
     read: config,
 };
 
@@ -65,17 +65,23 @@ Options:
   --resume-keep TIME     keep an unfinished upload for TIME, so that the client can resume
                          it [default: 1d]
   --body-timeout TIME    end an upload whose sender is silent for TIME [default: 60]
-  --auth-file FILE       only the accounts in FILE may upload, USER:PASSWORD on each line; a
-                         password is hashed (openssl passwd -6), or plain, of at most 256
-                         bytes, if the file's mode is 0600; FILE must not be in the folder
-                         that is served
-  --auth-all             only these accounts may read, too
   --access-log           write a line for each request to standard output, in the common
                          log format; with --auth-file, it has the user
-  --bind ADDR            the address to listen on [default: 127.0.0.1]
+  --bind ADDR            listen on this IP address, host name, or unix:PATH; may be
+                         repeated [default: 127.0.0.1]
+  --socket-mode MODE     the mode of a unix:PATH [default: 0600]
+  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
+  --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
+  --tls-key FILE         the certificate's private key, which only its owner may read
+  --tls-client-ca FILE   refuse clients without a certificate from these authorities
+  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on each
+                         line; the hash is made by openssl passwd -6, the ROLE is read,
+                         write (default) or admin; FILE must not be in the folder that
+                         is served
+  --auth-read-free       with --auth-file, reading needs no account
   --host NAME            answer for this host name too, besides IP addresses, localhost
                          and the machine's own name; may be repeated
-  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
+  --metrics-free         with --auth-file, /metrics needs no account
   -v, --verbose          log a line for every request
   -h, --help             print this help
   -V, --version          print the version
@@ -104,19 +110,15 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--keep-free"),
     Opt::value("--resume-keep"),
     Opt::value("--body-timeout"),
-    Opt::value("--auth-file"),
-    Opt::flag("--auth-all"),
     Opt::flag("--access-log"),
 ];
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
-    let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let idle_exit = options.duration("--idle-exit", Duration::ZERO..=DURATION_MAX)?;
     let config = Config {
-        ip: server.ip,
-        connections_max: server.connections_max,
-        hosts: ServerOptions::hosts(options)?,
+        door,
         port: words.port("PORT")?.unwrap_or(PORT_DEFAULT),
         root: options.path("--root").unwrap_or_else(|| ".".into()),
         idle_exit: Some(idle_exit.unwrap_or(IDLE_EXIT_DEFAULT)).filter(|idle| !idle.is_zero()),
@@ -135,13 +137,8 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         body_timeout: options
             .duration("--body-timeout", BODY_TIMEOUT_MIN..=DURATION_MAX)?
             .unwrap_or(BODY_TIMEOUT_DEFAULT),
-        auth_file: options.path("--auth-file"),
-        auth_all: options.flag("--auth-all"),
         has_access_log: options.flag("--access-log"),
     };
-    if config.auth_all && config.auth_file.is_none() {
-        return Err(UsageError::Conflict("--auth-all goes with --auth-file"));
-    }
     if config.create_only && config.read_only {
         let sentence = "--create-only does not go with --read-only";
         return Err(UsageError::Conflict(sentence));
@@ -151,10 +148,9 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
     use std::path::PathBuf;
 
-    use cli::Parsed;
+    use cli::{Bind, Parsed};
 
     use super::*;
 
@@ -175,12 +171,11 @@ mod tests {
     fn everything_has_a_default() {
         let config = parse("").unwrap();
         assert_eq!(config.port, PORT_DEFAULT);
-        assert_eq!(config.ip, IpAddr::V4(Ipv4Addr::LOCALHOST));
         assert_eq!(config.root, PathBuf::from("."));
         assert_eq!(config.idle_exit, Some(IDLE_EXIT_DEFAULT));
         assert_eq!(config.upload_bytes_max, 10_737_418_240);
         assert_eq!(config.body_timeout, Duration::from_secs(60));
-        assert!(config.hosts.is_empty());
+        assert!(config.door.hosts.is_empty());
         assert!(!config.read_only);
     }
 
@@ -191,13 +186,13 @@ mod tests {
              --max-connections=7 --host a.example --body-timeout 5m --host b",
         )
         .unwrap();
-        assert_eq!(config.hosts, ["a.example", "b"]);
+        assert_eq!(config.door.hosts, ["a.example", "b"]);
         assert_eq!(config.body_timeout, Duration::from_secs(300));
-        assert_eq!((config.port, config.connections_max), (0, 7));
+        assert_eq!((config.port, config.door.connections_max), (0, 7));
         assert_eq!(config.root, PathBuf::from("a/b"));
         assert_eq!(config.idle_exit, Some(Duration::from_millis(1500)));
         assert_eq!((config.read_only, config.upload_bytes_max), (true, 7));
-        assert_eq!(config.ip.to_string(), "::1");
+        assert_eq!(config.door.binds, [Bind::Ip("::1".parse().unwrap())]);
     }
 
     #[test]
@@ -223,7 +218,11 @@ mod tests {
             "--max-upload must be a size in bytes from 1 to 9223372036854775807, such as 4096, 64K, \
              10M or 2G, not '0'",
         );
-        check_refused("--auth-all", "--auth-all goes with --auth-file");
+        check_refused(
+            "--auth-file f --auth-all",
+            "--auth-all is gone: --auth-file alone closes reading, too, and --auth-read-free opens it",
+        );
+        check_refused("--auth-read-free", "--auth-read-free goes with --auth-file");
         check_refused(
             "--create-only --read-only",
             "--create-only does not go with --read-only",

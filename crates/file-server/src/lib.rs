@@ -23,15 +23,15 @@ mod resumable;
 mod service;
 mod upload;
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use cli::ServerOptions;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use daemon::http::{Hosts, Http};
-use daemon::{Daemon, StartError};
+use daemon::{Address, Daemon, StartError};
 
 pub use daemon::Serve;
 pub use error::{AccountsError, Error};
@@ -51,10 +51,8 @@ const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The address to listen on.
-    pub ip: IpAddr,
-    /// The host names that it answers for, besides its own.
-    pub hosts: Vec<String>,
+    /// Its front door.
+    pub door: ServerOptions,
     /// The port; 0 is any free one.
     pub port: u16,
     /// The folder that is served.
@@ -75,21 +73,23 @@ pub struct Config {
     pub resume_keep: Duration,
     /// How long the sender of an upload may be silent.
     pub body_timeout: Duration,
-    /// The file of the accounts that may upload; without it, everybody may.
-    pub auth_file: Option<PathBuf>,
-    /// Whether only these accounts may read, too.
-    pub auth_all: bool,
     /// Whether a line for each request is written to standard output.
     pub has_access_log: bool,
-    /// The most connections at a time.
-    pub connections_max: usize,
+}
+
+impl Config {
+    /// Whether reading needs an account.
+    pub(crate) fn is_reading_closed(&self) -> bool {
+        let auth = self.door.auth.as_ref();
+        auth.is_some_and(|auth| !auth.is_read_free)
+    }
 }
 
 /// A file server that listens.
 #[must_use = "a server listens, but serves nobody until it runs"]
 pub struct Server {
     daemon: Daemon,
-    local_addr: SocketAddr,
+    local_addr: Address,
     service: Arc<FileService>,
 }
 
@@ -99,7 +99,7 @@ impl Server {
     /// # Errors
     /// If the root cannot be opened, the accounts are wrong, or the port is not free.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let mut daemon = Daemon::new(config.connections_max, exposure(&config))?;
+        let mut daemon = Daemon::new(config.door.clone(), exposure(&config))?;
         let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
         let files = files.map_err(|cause| Error::Root {
             path: config.root.clone(),
@@ -111,9 +111,10 @@ impl Server {
             handle.stop();
         });
         let accounts = config
-            .auth_file
-            .as_deref()
-            .map(|path| accounts(path, &config.root))
+            .door
+            .auth
+            .as_ref()
+            .map(|auth| accounts(&auth.file, &config.root))
             .transpose()?;
         let access_log = match config.has_access_log {
             true => {
@@ -125,8 +126,8 @@ impl Server {
         if let Some(idle) = config.idle_exit {
             daemon.exit_when_idle(idle);
         }
-        let (ip, port) = (config.ip, config.port);
-        let hosts = Hosts::new(config.hosts.clone());
+        let port = config.port;
+        let hosts = Hosts::new(config.door.hosts.clone());
         let service = Arc::new(FileService {
             config,
             files: Arc::new(files),
@@ -137,7 +138,7 @@ impl Server {
         });
         let handler = Arc::clone(&service) as _;
         let http = Http { handler, hosts };
-        let local_addr = daemon.listen(ip, port, "", http.into())?;
+        let local_addr = daemon.listen(port, "", http.into())?;
         Ok(Self {
             daemon,
             local_addr,
@@ -146,8 +147,8 @@ impl Server {
     }
 
     /// The address it listens on.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    pub fn local_addr(&self) -> &Address {
+        &self.local_addr
     }
 }
 
@@ -196,8 +197,12 @@ fn accounts(path: &Path, root: &Path) -> Result<Accounts, Error> {
 fn exposure(config: &Config) -> String {
     const ALL: &str = "everyone";
     const USERS: &str = "everyone with an account";
-    let has_accounts = config.auth_file.is_some();
-    let readers = if config.auth_all { USERS } else { ALL };
+    let has_accounts = config.door.auth.is_some();
+    let readers = if config.is_reading_closed() {
+        USERS
+    } else {
+        ALL
+    };
     let writers = if has_accounts { USERS } else { ALL };
     let write = if config.create_only {
         "add to"
@@ -287,22 +292,22 @@ pub(crate) mod tests {
             "everyone can read and add to the files in /",
         );
         check(
-            "--auth-file f",
+            "--auth-file f --auth-read-free",
             "everyone can read the files in /, and everyone with an account can write them; \
              passwords and files travel unencrypted",
         );
         check(
-            "--auth-file f --create-only",
+            "--auth-file f --auth-read-free --create-only",
             "everyone can read the files in /, and everyone with an account can add to them; \
              passwords and files travel unencrypted",
         );
         check(
-            "--auth-file f --auth-all",
+            "--auth-file f",
             "everyone with an account can read and write the files in /; \
              passwords and files travel unencrypted",
         );
         check(
-            "--auth-file f --auth-all --read-only",
+            "--auth-file f --read-only",
             "everyone with an account can read the files in /; \
              passwords and files travel unencrypted",
         );

@@ -5,11 +5,11 @@
 //! interrupted upload.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cli::exit::with_causes;
+use daemon::Caller;
 use daemon::http::{Handled, HttpHandler, RequestBody, Response};
 use proto::http::response::Field;
 use proto::http::resumable::LIMIT;
@@ -60,12 +60,12 @@ pub(crate) struct FileService {
 impl HttpHandler for FileService {
     fn handle(
         &self,
-        peer: SocketAddr,
+        caller: &Caller,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
         let response = self
-            .dispatch(peer, request, body)
+            .dispatch(caller, request, body)
             .unwrap_or_else(|refusal| {
                 log::debug!("Refused: {refusal}");
                 self.refused(request, &refusal)
@@ -78,11 +78,11 @@ impl HttpHandler for FileService {
         self.keep_private(with_always(Response::new(refusal.status, TEXT, body)))
     }
 
-    fn replied(&self, peer: SocketAddr, head: &[u8], status: Status, bytes: u64) {
+    fn replied(&self, caller: &Caller, head: &[u8], status: Status, bytes: u64) {
         if let Some(log) = &self.access_log {
             let request_line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
             let user = self.user_of(head, status);
-            let (peer, user, now) = (peer.ip(), user.as_deref(), seconds_now());
+            let (peer, user, now) = (caller.peer, user.as_deref(), seconds_now());
             log.add(&line(peer, user, now, request_line, status, bytes));
         }
     }
@@ -100,13 +100,13 @@ impl HttpHandler for FileService {
 impl FileService {
     fn dispatch(
         &self,
-        peer: SocketAddr,
+        caller: &Caller,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Reply {
         let is_resource = may_be_hidden(request.path)
             && path_of(request).is_ok_and(|path| self.files.is_resource(&path));
-        if let Some(refused) = self.check_access(peer, request, is_resource) {
+        if let Some(refused) = self.check_access(caller.peer, request, is_resource) {
             return Ok(refused);
         }
         match request.method {
@@ -223,6 +223,8 @@ mod tests {
     use std::fs;
 
     use proto::http::response::put_fields;
+    use std::net::SocketAddr;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -263,7 +265,8 @@ mod tests {
         };
         let head = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}{framing}\r\n");
         let request = RequestHead::parse(head.as_bytes()).unwrap();
-        match service.dispatch(([127, 0, 0, 1], 1).into(), &request, &mut body.as_bytes()) {
+        let caller = Caller::anyone(SocketAddr::from(([127, 0, 0, 1], 1)));
+        match service.dispatch(&caller, &request, &mut body.as_bytes()) {
             Ok(response) => {
                 let mut lines = Vec::new();
                 put_fields(&mut lines, &response.fields);

@@ -35,9 +35,20 @@ Options:
   --keep-free SIZE       refuse lines that would leave less of the disk free
                          [default: 16M, or a tenth of a smaller disk]
   --users FILE           serve only the users in FILE, one name a line [default: all]
-  --bind ADDR            the address to listen on; one that other machines can reach
-                         requires --users [default: 127.0.0.1]
+  --bind ADDR            listen on this IP address, host name, or unix:PATH; may be
+                         repeated; one that other machines can reach needs --auth-file
+                         or --users [default: 127.0.0.1]
+  --socket-mode MODE     the mode of a unix:PATH [default: 0600]
   --max-connections N    connections open at once, 1 to 15000 [default: 4096]
+  --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
+  --tls-key FILE         the certificate's private key, which only its owner may read
+  --tls-client-ca FILE   refuse clients without a certificate from these authorities
+  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on each
+                         line; the hash is made by openssl passwd -6, the ROLE is read,
+                         write (default) or admin
+  --host NAME            answer for this host name too, besides IP addresses, localhost
+                         and the machine's own name; may be repeated
+  --metrics-free         with --auth-file, /metrics needs no account
   -v, --verbose          log connections too
   -h, --help             print this help
   -V, --version          print the version
@@ -64,11 +75,10 @@ const OPTIONS: &[Opt] = &[
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
-    let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let fsync = options.value("--fsync", "always or never")?;
     Ok(Config {
-        ip: server.ip,
-        connections_max: server.connections_max,
+        door,
         port: words.port("PORT")?.unwrap_or(PORT_DEFAULT),
         users: options.path("--users"),
         data_dir: options.path("--data-dir").unwrap_or_else(|| ".".into()),
@@ -84,7 +94,7 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
 mod tests {
     use std::path::Path;
 
-    use cli::Parsed;
+    use cli::{Bind, Parsed};
 
     use super::*;
 
@@ -104,10 +114,10 @@ mod tests {
     #[test]
     fn options_may_stand_anywhere() {
         let config = parse("--data-dir d 0 --users=u --bind ::1 --max-connections 7").unwrap();
-        assert_eq!((config.port, config.connections_max), (0, 7));
+        assert_eq!((config.port, config.door.connections_max), (0, 7));
         assert_eq!(config.data_dir, Path::new("d"));
         assert_eq!(config.users.as_deref(), Some(Path::new("u")));
-        assert_eq!(config.ip.to_string(), "::1");
+        assert_eq!(config.door.binds, [Bind::Ip("::1".parse().unwrap())]);
     }
 
     #[test]
@@ -115,7 +125,7 @@ mod tests {
         let config = parse("").unwrap();
         assert_eq!((config.port, config.users), (PORT_DEFAULT, None));
         assert_eq!(config.data_dir, Path::new("."));
-        assert!(config.ip.is_loopback());
+        assert_eq!(config.door.exposed(), None);
         assert_eq!(config.limits, Limits::default());
         let limits = parse("--max-file 2M --keep-free 1G").unwrap().limits;
         assert_eq!(limits.file_bytes_max, 2 << 20);

@@ -1,11 +1,10 @@
 //! What can go wrong in the history server.
 
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use cli::escape::EscapedBytes;
-use cli::{Exit, Failure};
+use cli::{Bind, Exit, Failure};
 use daemon::StartError;
 use proto::text::AUTHENTICATION_ERROR;
 use storage::{NotStored, StorageError};
@@ -18,8 +17,10 @@ const SHOWN_BYTES_MAX: usize = 100;
 #[non_exhaustive]
 pub enum Error {
     /// Other machines can reach it, and there is no file of users.
-    #[error("{0} can be reached from other machines: --users must say who may use the history")]
-    Exposed(IpAddr),
+    #[error(
+        "{0} can be reached from other machines: --auth-file or --users must say who may use the history"
+    )]
+    Exposed(Bind),
     /// The file of users cannot be read.
     #[error("cannot read the users in {}", path.display())]
     ReadUsers {

@@ -10,11 +10,11 @@ mod reply;
 mod service;
 mod users;
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use daemon::{Daemon, Protocols};
+use cli::ServerOptions;
+use daemon::{Address, Daemon, Protocols};
 use storage::{Fsync, Limits};
 
 pub use daemon::Serve;
@@ -27,8 +27,8 @@ use service::Service;
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The address to listen on.
-    pub ip: IpAddr,
+    /// Its front door.
+    pub door: ServerOptions,
     /// The port; 0 is any free one.
     pub port: u16,
     /// The folder of `history.txt`; it is created if it is missing.
@@ -39,8 +39,6 @@ pub struct Config {
     pub fsync: Fsync,
     /// The longest the history may become, and how much of the disk stays free.
     pub limits: Limits,
-    /// The most connections open at once.
-    pub connections_max: usize,
 }
 
 /// A history server that listens.
@@ -48,7 +46,7 @@ pub struct Config {
 pub struct Server {
     daemon: Daemon,
     history: Arc<History>,
-    local_addr: SocketAddr,
+    local_addr: Address,
 }
 
 /// What other machines can do, if they can reach it.
@@ -63,11 +61,14 @@ impl Server {
     /// no file of users.
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.fsync.warn();
-        if config.users.is_none() && !config.ip.is_loopback() {
-            return Err(Error::Exposed(config.ip));
+        if config.users.is_none()
+            && config.door.auth.is_none()
+            && let Some(exposed) = config.door.exposed()
+        {
+            return Err(Error::Exposed(exposed.clone()));
         }
         let users = config.users.as_deref().map(Users::read).transpose()?;
-        let mut daemon = Daemon::new(config.connections_max, EXPOSURE)?;
+        let mut daemon = Daemon::new(config.door, EXPOSURE)?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();
@@ -84,7 +85,7 @@ impl Server {
             text: Some(service),
             http: None,
         };
-        let local_addr = daemon.listen(config.ip, config.port, "", protocols)?;
+        let local_addr = daemon.listen(config.port, "", protocols)?;
         Ok(Self {
             daemon,
             history,
@@ -93,8 +94,8 @@ impl Server {
     }
 
     /// The address it listens on, with the port it took.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    pub fn local_addr(&self) -> &Address {
+        &self.local_addr
     }
 }
 
@@ -124,7 +125,7 @@ impl Serve for Server {
 
 #[cfg(test)]
 mod tests {
-    use cli::{Exit, Failure};
+    use cli::{Bind, Exit, Failure};
 
     use super::*;
 
@@ -132,13 +133,15 @@ mod tests {
     fn an_exposed_server_needs_users() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config {
-            ip: IpAddr::from([0, 0, 0, 0]),
+            door: ServerOptions {
+                binds: vec![Bind::Ip([0, 0, 0, 0].into())],
+                ..ServerOptions::new(1)
+            },
             port: 0,
             data_dir: dir.path().join("data"),
             users: None,
             fsync: Fsync::Always,
             limits: Limits::default(),
-            connections_max: 1,
         };
         let Err(error) = Server::bind(config.clone()) else {
             panic!("it listens");

@@ -4,12 +4,13 @@
 //! record. Bytes that are no request go to the server's log alone.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cli::escape::{Escaped, EscapedBytes};
-use daemon::{Connection, Deadline, FrameHandler, FrameSession, Next, TextHandler};
+use daemon::{
+    Caller, Connection, Deadline, FrameHandler, FrameSession, Next, Peer, Role, TextHandler,
+};
 use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::frame::{FrameError, Message as _};
@@ -27,8 +28,6 @@ const REQUEST_WAIT: Duration = Duration::from_secs(10);
 
 /// How much of a malformed line the log shows, in bytes.
 const SHOWN_BYTES_MAX: usize = 100;
-
-const BUSY: &str = "The server has as many connections as it accepts; try again later.\n";
 
 const TOO_SLOW: &str = "The request did not end within 10 s; nothing was done.";
 
@@ -104,7 +103,7 @@ impl Service {
     }
 
     /// Clears the history.
-    fn clear(&self, asked: &Asked, user: &str, peer: SocketAddr) -> Result<String, HistoryError> {
+    fn clear(&self, asked: &Asked, user: &str, peer: Peer) -> Result<String, HistoryError> {
         self.append_if_space(asked, Space::Reserved)?;
         let record = record_of(peer, user, "deleted the history");
         self.history.clear(&record)?;
@@ -112,7 +111,7 @@ impl Service {
     }
 
     /// What is put on record about a request; logs it.
-    fn asked(&self, request: &Request, peer: SocketAddr) -> Asked {
+    fn asked(&self, request: &Request, peer: Peer) -> Asked {
         let Request { user, operation } = *request;
         let mut what = match operation {
             Operation::Hello => "hello".to_owned(),
@@ -167,13 +166,20 @@ impl Asked {
 }
 
 /// A record: when, from where, who, what.
-fn record_of(peer: SocketAddr, user: &str, what: &str) -> String {
+fn record_of(peer: Peer, user: &str, what: &str) -> String {
     format!("{:.3} {peer} {user} {what}", Timestamp::now())
 }
 
 impl FrameHandler for Service {
-    fn session(&self, _peer: SocketAddr) -> Box<dyn FrameSession + '_> {
+    fn session(&self, _caller: &Caller) -> Box<dyn FrameSession + '_> {
         Box::new(self)
+    }
+
+    fn needs(&self, kind: u8, payload: &[u8]) -> Role {
+        match Request::decode(kind, payload).map(|request| request.operation) {
+            Ok(Operation::Hello | Operation::Delete(_) | Operation::Clear) => Role::Write,
+            Ok(Operation::Get) | Err(_) => Role::Read,
+        }
     }
 
     fn payload_bytes_max(&self) -> usize {
@@ -235,7 +241,9 @@ impl TextHandler for Service {
         Ok(())
     }
 
-    fn busy_reply(&self) -> Vec<u8> {
-        BUSY.as_bytes().to_vec()
+    fn error_reply(&self, sentence: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        Format::Text.put_refusal(ErrorCode::Busy, sentence, &mut out);
+        out
     }
 }

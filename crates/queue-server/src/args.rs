@@ -12,7 +12,7 @@ pub const APP: App<Config> = App {
     name: "queue-server",
     version: env!("CARGO_PKG_VERSION"),
     help: HELP,
-    options: &[ServerOptions::TABLE, OPTIONS],
+    options: &[ServerOptions::TABLE, ServerOptions::READ_FREE, OPTIONS],
     read: config,
 };
 
@@ -51,8 +51,20 @@ Options:
                          NAME.dead [default: 5]
   --udp-text             accept the text protocol over UDP also from other machines, whose
                          addresses may be forged
-  --bind ADDR            the address to listen on [default: 127.0.0.1]
+  --bind ADDR            listen on this IP address, host name, or unix:PATH; may be
+                         repeated [default: 127.0.0.1]
+  --socket-mode MODE     the mode of a unix:PATH [default: 0600]
   --max-connections N    connections open at once, 1 to 15000 [default: 4096]
+  --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
+  --tls-key FILE         the certificate's private key, which only its owner may read
+  --tls-client-ca FILE   refuse clients without a certificate from these authorities
+  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on each
+                         line; the hash is made by openssl passwd -6, the ROLE is read,
+                         write (default) or admin
+  --auth-read-free       with --auth-file, reading needs no account
+  --host NAME            answer for this host name too, besides IP addresses, localhost
+                         and the machine's own name; may be repeated
+  --metrics-free         with --auth-file, /metrics needs no account
   -v, --verbose          log a line for every request
   -h, --help             print this help
   -V, --version          print the version
@@ -82,7 +94,7 @@ const OPTIONS: &[Opt] = &[
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
-    let server = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let fsync = options.value("--fsync", "always or never")?;
     let port = words.port("PORT")?.unwrap_or(PORT_DEFAULT);
     let transports = [
@@ -93,11 +105,14 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     let transport = words.next_word();
     let transport =
         transport.map(|word| choice("the transport", &word, &transports, "TCP, UDP or BOTH"));
+    let transport = transport.transpose()?.unwrap_or(Transport::Tcp);
+    if transport != Transport::Tcp {
+        door.check_udp()?;
+    }
     Ok(Config {
-        ip: server.ip,
-        connections_max: server.connections_max,
+        door,
         port,
-        transport: transport.transpose()?.unwrap_or(Transport::Tcp),
+        transport,
         udp_text: options.flag("--udp-text"),
         data: options.path("--data"),
         fsync: fsync.unwrap_or_default(),
@@ -127,7 +142,7 @@ fn limits(options: &mut Options) -> Result<Limits, UsageError> {
 
 #[cfg(test)]
 mod tests {
-    use cli::Parsed;
+    use cli::{Bind, Parsed};
 
     use super::*;
 
@@ -149,10 +164,10 @@ mod tests {
         let config = parse("--max-message 9 0 --bind ::1 both --max-connections=7").unwrap();
         assert_eq!((config.port, config.transport), (0, Transport::Both));
         assert_eq!(
-            (config.limits.body_bytes_max, config.connections_max),
+            (config.limits.body_bytes_max, config.door.connections_max),
             (9, 7)
         );
-        assert_eq!(config.ip.to_string(), "::1");
+        assert_eq!(config.door.binds, [Bind::Ip("::1".parse().unwrap())]);
         assert_eq!(parse("").unwrap().port, PORT_DEFAULT);
         assert_eq!(parse("1 udp").unwrap().transport, Transport::Udp);
     }
@@ -175,7 +190,10 @@ mod tests {
             "--max-message must be a size in bytes from 1 to 16776190, such as 4096, 64K, 10M or 2G, \
              not '0'",
         );
-        check_refused("--bind here", "--bind must be an IP address, not 'here'");
+        check_refused(
+            "--bind 1.2.3",
+            "--bind must be an IP address, a host name, or unix:PATH, not '1.2.3'",
+        );
         check_refused("--frobnicate", "unknown option '--frobnicate'");
     }
 }

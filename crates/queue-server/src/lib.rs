@@ -21,11 +21,11 @@ mod service;
 mod text;
 mod timer;
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use daemon::{Daemon, Protocols, StartError};
+use cli::ServerOptions;
+use daemon::{Address, Daemon, Protocols, StartError};
 use storage::Fsync;
 
 pub use daemon::Serve;
@@ -40,8 +40,8 @@ use timer::Timer;
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The address to listen on.
-    pub ip: IpAddr,
+    /// Its front door.
+    pub door: ServerOptions,
     /// The port; 0 is any free one.
     pub port: u16,
     /// TCP, UDP or both.
@@ -54,8 +54,6 @@ pub struct Config {
     pub fsync: Fsync,
     /// How much the queues may hold.
     pub limits: Limits,
-    /// Connections open at once.
-    pub connections_max: usize,
 }
 
 /// What a server listens on.
@@ -75,7 +73,7 @@ pub struct Server {
     daemon: Daemon,
     queues: Arc<Queues>,
     _timer: Timer,
-    local_addr: SocketAddr,
+    local_addr: Address,
 }
 
 /// What other machines can do, if they can reach it.
@@ -87,7 +85,7 @@ impl Server {
     /// # Errors
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let mut daemon = Daemon::new(config.connections_max, EXPOSURE)?;
+        let mut daemon = Daemon::new(config.door, EXPOSURE)?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();
@@ -100,7 +98,7 @@ impl Server {
             None => Queues::in_memory(config.limits),
         });
         let timer = Timer::start(&queues).map_err(StartError::Thread)?;
-        let (ip, port) = (config.ip, config.port);
+        let port = config.port;
         let service = Arc::new(Service(Arc::clone(&queues)));
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
@@ -109,9 +107,9 @@ impl Server {
         };
         let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues), config.udp_text));
         let local_addr = match config.transport {
-            Transport::Tcp => daemon.listen(ip, port, "", protocols)?,
-            Transport::Udp => daemon.listen_udp(ip, port, datagrams)?,
-            Transport::Both => daemon.listen_both(ip, port, protocols, datagrams)?,
+            Transport::Tcp => daemon.listen(port, "", protocols)?,
+            Transport::Udp => daemon.listen_udp(port, datagrams)?,
+            Transport::Both => daemon.listen_both(port, protocols, datagrams)?,
         };
         Ok(Self {
             daemon,
@@ -121,9 +119,9 @@ impl Server {
         })
     }
 
-    /// The address it listens on, with the port it took; the same for TCP and UDP.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    /// The first address it listens on, with the port it took; the same for TCP and UDP.
+    pub fn local_addr(&self) -> &Address {
+        &self.local_addr
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use daemon::Role;
 use proto::queue::{Claim, Delivery, QueueName, Request};
 
 use crate::error::{QueueError, RESERVED_MAX};
@@ -176,6 +177,25 @@ fn scope(request: &Request) -> Scope {
         | Request::Kick { .. }
         | Request::Drain { .. }
         | Request::UnreserveAll => Scope::All,
+    }
+}
+
+/// The role that each verb needs; a new one is named here.
+pub(crate) fn role(request: &Request) -> Role {
+    match request {
+        Request::Peek { .. } | Request::Stats => Role::Read,
+        Request::Send { .. }
+        | Request::Receive { .. }
+        | Request::Ack { .. }
+        | Request::Release { .. }
+        | Request::Unreserve { .. }
+        | Request::UnreserveAll
+        | Request::Extend { .. } => Role::Write,
+        Request::Purge { .. }
+        | Request::Pause { .. }
+        | Request::Resume { .. }
+        | Request::Kick { .. }
+        | Request::Drain { .. } => Role::Admin,
     }
 }
 

@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::{
-    Connection, FrameHandler, FrameSession, Next, SharedBytes, TextHandler, Waited, Wakeup,
+    Caller, Connection, FrameHandler, FrameSession, Next, Role, SharedBytes, TextHandler, Waited,
+    Wakeup,
 };
 use proto::frame::{FrameError, Message as _};
 use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, Request};
@@ -36,14 +36,11 @@ const BATCH_MAX: usize = 32;
 /// ...and how many bytes their messages may have.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
-const TEXT_BUSY: &str =
-    "Error - the server has as many connections as it accepts; try again later\n";
-
 /// The queues behind a TCP port.
 pub(crate) struct Service(pub(crate) Arc<Queues>);
 
 impl FrameHandler for Service {
-    fn session(&self, _peer: SocketAddr) -> Box<dyn FrameSession + '_> {
+    fn session(&self, _caller: &Caller) -> Box<dyn FrameSession + '_> {
         let queues = &*self.0;
         Box::new(Session {
             queues,
@@ -55,6 +52,10 @@ impl FrameHandler for Service {
             room: Room::new(queues.memory()),
             next: Next::Request,
         })
+    }
+
+    fn needs(&self, kind: u8, payload: &[u8]) -> Role {
+        Request::decode(kind, payload).map_or(Role::Read, |request| requests::role(&request))
     }
 
     fn payload_bytes_max(&self) -> usize {
@@ -72,8 +73,8 @@ impl TextHandler for Service {
         text::serve(connection, &self.0)
     }
 
-    fn busy_reply(&self) -> Vec<u8> {
-        TEXT_BUSY.as_bytes().to_vec()
+    fn error_reply(&self, sentence: &str) -> Vec<u8> {
+        format!("Error - {sentence}\n").into_bytes()
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Opt {
     pub(super) short: Option<char>,
     pub(super) has_value: bool,
     pub(super) may_repeat: bool,
+    /// What an option is told that is no longer there.
+    pub(crate) gone: Option<&'static str>,
 }
 
 impl Opt {
@@ -27,6 +29,7 @@ impl Opt {
             short: None,
             has_value: false,
             may_repeat: false,
+            gone: None,
         }
     }
 
@@ -43,6 +46,14 @@ impl Opt {
         Self {
             may_repeat: true,
             ..Self::value(name)
+        }
+    }
+
+    /// An option that is no longer there; the sentence names what is there instead.
+    pub const fn gone(name: &'static str, sentence: &'static str) -> Self {
+        Self {
+            gone: Some(sentence),
+            ..Self::flag(name)
         }
     }
 

@@ -1,10 +1,12 @@
 //! Accepting, turning away, and that one connection's trouble is not another's.
 
-use std::io;
+use std::io::{self, Read};
+use std::net::TcpStream;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::*;
+use crate::caller::{Caller, Role};
 use crate::eviction::State;
 use crate::frames::{self, FrameHandler, FrameSession};
 use crate::text::TextHandler;
@@ -24,7 +26,7 @@ impl TextHandler for Echo {
         Ok(())
     }
 
-    fn busy_reply(&self) -> Vec<u8> {
+    fn error_reply(&self, _sentence: &str) -> Vec<u8> {
         b"busy".to_vec()
     }
 }
@@ -33,7 +35,11 @@ impl TextHandler for Echo {
 struct NoFrames;
 
 impl FrameHandler for NoFrames {
-    fn session(&self, _peer: SocketAddr) -> Box<dyn FrameSession + '_> {
+    fn session(&self, _caller: &Caller) -> Box<dyn FrameSession + '_> {
+        unreachable!("no frame is sent")
+    }
+
+    fn needs(&self, _kind: u8, _payload: &[u8]) -> Role {
         unreachable!("no frame is sent")
     }
 
@@ -87,7 +93,8 @@ impl Server {
         if !sent.is_empty() {
             stream.peek(&mut [0]).unwrap();
         }
-        self.registry.admit(stream, peer, &self.protocols);
+        self.registry
+            .admit(stream.into(), peer.into(), &self.protocols);
         client
     }
 
@@ -95,7 +102,7 @@ impl Server {
     fn fill(&self) -> (Registration, TcpStream) {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = self.listener.accept().unwrap();
-        let registration = self.registry.register(stream, peer).unwrap();
+        let registration = self.registry.register(stream.into(), peer.into()).unwrap();
         registration.entry.eviction.set(State::Kept);
         (registration, client)
     }
@@ -151,7 +158,7 @@ fn who_waits_for_the_connections_to_end_has_the_service_alone() {
             Echo.serve(connection)
         }
 
-        fn busy_reply(&self) -> Vec<u8> {
+        fn error_reply(&self, _sentence: &str) -> Vec<u8> {
             Vec::new()
         }
     }
@@ -187,7 +194,7 @@ fn accepting_ends_with_the_server() {
         scope.spawn(|| server.registry.accept_all(&server.listener, &accepted));
         let client = TcpStream::connect(address).unwrap();
         let (_, peer) = admitted.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(peer, client.local_addr().unwrap());
+        assert_eq!(peer, Peer::Ip(client.local_addr().unwrap()));
         server.registry.stop();
         let how = rustix::net::Shutdown::Both;
         rustix::net::shutdown(&server.listener, how).unwrap();
@@ -222,21 +229,24 @@ fn a_connection_that_ends_first_is_read_to_its_end() {
             connection.next_request(None)?;
             connection.write_all(b"no")
         }
-        fn busy_reply(&self) -> Vec<u8> {
+        fn error_reply(&self, _sentence: &str) -> Vec<u8> {
             Vec::new()
         }
     }
     let server = Server::new(1);
     let mut client = TcpStream::connect(server.listener.local_addr().unwrap()).unwrap();
     let (stream, peer) = server.listener.accept().unwrap();
-    let registration = server.registry.register(stream, peer).unwrap();
+    let registration = server
+        .registry
+        .register(stream.into(), peer.into())
+        .unwrap();
     thread::scope(|scope| {
         scope.spawn(|| super::serve(registration, text(Refuse)));
         // Far more than a socket takes: were it not read, the reply would be lost to a reset.
         for _ in 0..100 {
             client.write_all(&[0; 1 << 16]).unwrap();
         }
-        client.shutdown(Shutdown::Write).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(read_all(client), "no");
     });
     assert_eq!(server.registry.open(), 0);

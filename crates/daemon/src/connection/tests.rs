@@ -4,8 +4,6 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use rustix::net::send;
-
 use super::*;
 use crate::pending_reply::SharedBytes;
 use crate::registry::Registry;
@@ -14,7 +12,9 @@ use crate::registry::Registry;
 fn registered() -> (Arc<Registration>, TcpStream) {
     let (stream, peer) = connected();
     let from = peer.local_addr().unwrap();
-    let registration = Registry::new(1).register(stream, from).unwrap();
+    let registration = Registry::new(1)
+        .register(stream.into(), from.into())
+        .unwrap();
     (Arc::new(registration), peer)
 }
 
@@ -106,9 +106,9 @@ fn a_reply_for_which_there_is_no_room_is_sent_by_its_own_thread() {
         let (registered, mut peer) = registered();
         let mut connection = Connection::new(&registered);
         connection.ask(&mut peer, b'1');
-        let stream = &registered.entry.stream;
+        let socket = &registered.entry.socket;
         let mut filled = 0;
-        while let Ok(sent) = send(stream, &[0; 10_000], SendFlags::DONTWAIT) {
+        while let Ok(sent) = socket.send(&[0; 10_000], SendFlags::DONTWAIT) {
             filled += sent;
         }
         let body_bytes = body.as_ref().map_or(0, |body| (**body).as_ref().len());
@@ -198,7 +198,7 @@ fn a_connection_whose_replies_were_sent_by_another_thread_can_be_evicted() {
         let next = scope.spawn(|| connection.next_request(None));
         pending.complete(b"reply".to_vec());
         wait_until(|| matches!(entry.eviction.state(), State::Resting(_)));
-        let newcomer = registry.register(connected().0, entry.peer);
+        let newcomer = registry.register(connected().0.into(), entry.peer);
         assert!(newcomer.is_ok(), "there is room for it");
         let error = next.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);

@@ -48,7 +48,7 @@ impl Connection<'_> {
         let wakeup = self.wakeup()?;
         let eviction = &self.entry().eviction;
         eviction.set(State::Waiting);
-        let socket = (self.stream.tcp(), PollFlags::RDHUP);
+        let socket = (self.stream.socket(), PollFlags::RDHUP);
         let polled = match self.is_stopping() {
             true => Ok(Polled::Socket),
             false => wakeup.wait(Some(socket), Some(deadline)),

@@ -25,7 +25,7 @@ struct Answers {
 impl HttpHandler for Answers {
     fn handle(
         &self,
-        _peer: SocketAddr,
+        _caller: &Caller,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
@@ -66,7 +66,7 @@ impl HttpHandler for Answers {
         Response::new(refusal.status, "text/plain", &*refusal.sentence)
     }
 
-    fn replied(&self, _peer: SocketAddr, _head: &[u8], status: Status, bytes: u64) {
+    fn replied(&self, _caller: &Caller, _head: &[u8], status: Status, bytes: u64) {
         lock(&self.replied).push((status.code(), bytes));
     }
 
@@ -109,7 +109,7 @@ fn talk(registry: &Arc<Registry>, http: Arc<Answers>, sent: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, peer) = listener.accept().unwrap();
-    let registration = registry.register(stream, peer).unwrap();
+    let registration = registry.register(stream.into(), peer.into()).unwrap();
     let protocols = Arc::new(port(http));
     let served = thread::spawn(move || serve(registration, protocols));
     client.set_read_timeout(Some(PATIENCE)).unwrap();

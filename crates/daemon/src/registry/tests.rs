@@ -1,7 +1,9 @@
 //! Who is evicted, and how many may wait.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+
+use rustix::net::SendFlags;
 
 use super::*;
 
@@ -20,7 +22,7 @@ fn resting_connections_are_evicted_before_slow_ones() {
         State::Slow(70),
     ];
     let entries = states.map(|state| {
-        let entry = Entry::new(TcpStream::connect(addr).unwrap(), addr);
+        let entry = Entry::new(TcpStream::connect(addr).unwrap().into(), addr.into());
         entry.eviction.set(state);
         Arc::new(entry)
     });
@@ -48,10 +50,10 @@ fn full() -> (Registration, TcpStream, impl Fn() -> bool) {
     let peer = TcpStream::connect(addr).unwrap();
     let (stream, from) = listener.accept().unwrap();
     let registry = Registry::new(1);
-    let registration = registry.register(stream, from).unwrap();
+    let registration = registry.register(stream.into(), from.into()).unwrap();
     let gets_in = move || {
         let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        registry.register(other, addr).is_ok()
+        registry.register(other.into(), addr.into()).is_ok()
     };
     (registration, peer, gets_in)
 }
@@ -62,11 +64,20 @@ fn a_connection_whose_next_request_has_arrived_is_not_evicted() {
     let entry = &registration.entry;
     entry.eviction.set(State::Resting(0));
     peer.write_all(b"next").unwrap();
-    assert_eq!(entry.stream.peek(&mut [0; 4]).unwrap(), 4);
+    assert_eq!(
+        entry.socket.receive(&mut [0; 4], RecvFlags::PEEK).unwrap(),
+        4
+    );
     assert!(!gets_in());
     assert_eq!(entry.eviction.state(), State::Resting(0));
     // Its thread reads that, and waits for another request.
-    (&entry.stream).read_exact(&mut [0; 4]).unwrap();
+    assert_eq!(
+        entry
+            .socket
+            .receive(&mut [0; 4], RecvFlags::empty())
+            .unwrap(),
+        4
+    );
     assert!(entry.eviction.resume());
     assert!(!gets_in());
     entry.eviction.set(State::Resting(0));
@@ -81,7 +92,13 @@ fn who_was_evicted_just_when_its_request_came_does_not_act() {
     entry.eviction.set(State::Resting(0));
     peer.write_all(b"next").unwrap();
     // Its thread has read it, and was not quick enough.
-    (&entry.stream).read_exact(&mut [0; 4]).unwrap();
+    assert_eq!(
+        entry
+            .socket
+            .receive(&mut [0; 4], RecvFlags::empty())
+            .unwrap(),
+        4
+    );
     assert!(gets_in());
     assert!(!entry.eviction.resume());
     assert!(!entry.eviction.resume(), "it stays so");
@@ -98,18 +115,33 @@ fn a_stop_ends_waits_and_not_requests() {
         assert_eq!(entry.eviction.state(), state);
     }
     peer.write_all(b"next").unwrap();
-    assert_eq!(entry.stream.peek(&mut [0; 4]).unwrap(), 4);
+    assert_eq!(
+        entry.socket.receive(&mut [0; 4], RecvFlags::PEEK).unwrap(),
+        4
+    );
     for state in [State::Resting(u64::MAX >> 3), State::Kept] {
         entry.eviction.set(state);
         entry.end_wait();
         assert_eq!(entry.eviction.state(), state, "its request has arrived");
     }
-    (&entry.stream).read_exact(&mut [0; 4]).unwrap();
+    assert_eq!(
+        entry
+            .socket
+            .receive(&mut [0; 4], RecvFlags::empty())
+            .unwrap(),
+        4
+    );
     entry.end_wait();
     assert!(!entry.eviction.resume());
-    assert_eq!((&entry.stream).read(&mut [0; 4]).unwrap(), 0);
+    assert_eq!(
+        entry
+            .socket
+            .receive(&mut [0; 4], RecvFlags::empty())
+            .unwrap(),
+        0
+    );
     // What it still has to say it can say.
-    (&entry.stream).write_all(b"last").unwrap();
+    entry.socket.send(b"last", SendFlags::empty()).unwrap();
     peer.read_exact(&mut [0; 4]).unwrap();
 }
 
@@ -121,7 +153,7 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         // Its peer is there, and says nothing.
         let (peer, _) = listener.accept().unwrap();
-        let registered = registry.register(stream, from.parse().unwrap());
+        let registered = registry.register(stream.into(), Peer::Ip(from.parse().unwrap()));
         (registered.unwrap(), peer)
     };
     let (one, other) = ("10.0.0.1:1", "10.0.0.2:1");

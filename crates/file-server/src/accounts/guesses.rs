@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use daemon::{Network, lock};
+use daemon::{Source, lock};
 
 /// The wrong passwords that an address may send before it has to wait...
 const WRONG_MAX: u32 = 16;
@@ -16,7 +16,7 @@ const NETWORKS_MAX: usize = 4096;
 
 /// The wrong guesses of all addresses.
 #[derive(Default)]
-pub(super) struct Guesses(Mutex<HashMap<Network, Arc<Mutex<Wrong>>>>);
+pub(super) struct Guesses(Mutex<HashMap<Source, Arc<Mutex<Wrong>>>>);
 
 /// The wrong guesses of one address.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub(super) struct Wrong {
 
 impl Guesses {
     /// The wrong guesses of an address. Its lock is held while a guess is checked.
-    pub(super) fn of(&self, from: Network) -> Arc<Mutex<Wrong>> {
+    pub(super) fn of(&self, from: Source) -> Arc<Mutex<Wrong>> {
         let mut all = lock(&self.0);
         if all.len() >= NETWORKS_MAX && !all.contains_key(&from) {
             let other = all.keys().next().copied();
@@ -61,12 +61,12 @@ impl Wrong {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
 
-    fn network(number: u32) -> Network {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(number)), 1).into()
+    fn network(number: u32) -> Source {
+        Source::Ip(IpAddr::V4(Ipv4Addr::from_bits(number)))
     }
 
     #[test]

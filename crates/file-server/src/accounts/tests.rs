@@ -1,7 +1,6 @@
 //! Which logins are granted, which must wait, and which files of accounts are refused.
 
 use std::fs::{self, Permissions};
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::sync::Barrier;
 use std::thread;
@@ -21,16 +20,16 @@ fn accounts(text: impl AsRef<[u8]>, mode: u32) -> Result<Accounts, String> {
     Accounts::read(&path).map_err(|error| error.to_string().replace(&shown, "FILE"))
 }
 
-fn here() -> Network {
-    SocketAddr::from(([127, 0, 0, 1], 1)).into()
+fn here() -> Source {
+    Source::Ip([127, 0, 0, 1].into())
 }
 
-fn there() -> Network {
-    SocketAddr::from(([127, 0, 0, 2], 1)).into()
+fn there() -> Source {
+    Source::Ip([127, 0, 0, 2].into())
 }
 
 #[track_caller]
-fn check(accounts: &Accounts, from: Network, credentials: &str, want: Access) {
+fn check(accounts: &Accounts, from: Source, credentials: &str, want: Access) {
     let (user, password) = credentials.split_once(':').unwrap();
     let got = accounts.check(from, user, password);
     assert_eq!(got, want, "{credentials:.60}");
