@@ -50,15 +50,15 @@ fn check_copy(path: &Path, bytes: u64) -> Result<(), Error> {
 /// If it is not installed.
 pub fn download(lab: &Lab, web: Web) -> Result<Box<dyn Contestant>, Error> {
     let dir = lab.dir()?;
-    let process = start_web(web, dir.path())?;
+    let (process, target) = start_web(web, dir.path())?;
     let megabytes = lab.scale.file_megabytes;
     store(&dir.path().join("root/file.bin"), megabytes)?;
-    let (addr, bytes) = (process.addr(), megabytes * MEGABYTE_BYTES as u64);
-    let get = request(addr, "GET", "/file.bin", "");
+    let bytes = megabytes * MEGABYTE_BYTES as u64;
+    let get = request(target.addr, "GET", "/file.bin", "");
     let mut piece = vec![0; MEGABYTE_BYTES];
     let round = move || {
         let begun = Instant::now();
-        let mut stream = connect(addr)?;
+        let mut stream = target.connect()?;
         stream.write_all(&get).map_err(Error::io("send"))?;
         let mut input = BufReader::new(stream);
         let head = ResponseHead::read(&mut input, "GET");
@@ -81,7 +81,7 @@ pub fn download(lab: &Lab, web: Web) -> Result<Box<dyn Contestant>, Error> {
 /// If it cannot be started.
 pub fn upload(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
     let dir = lab.dir()?;
-    let process = start_web(Web::Ours, dir.path())?;
+    let (process, _) = start_web(Web::Ours, dir.path())?;
     let stored = dir.path().join("root/file.bin");
     let megabytes = lab.scale.file_megabytes;
     let (addr, bytes) = (process.addr(), megabytes * MEGABYTE_BYTES as u64);

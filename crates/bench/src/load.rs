@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::conversation::{Conversation, Wrong};
 use crate::error::Error;
+use crate::target::{Stream, Target};
 
 /// How long a server may be silent before the run is given up, in seconds.
 const SILENCE_SECS: u64 = if cfg!(test) { 1 } else { 20 };
@@ -106,7 +107,7 @@ pub fn latencies() -> Histogram<u64> {
 /// # Errors
 /// At the first wrong answer, or if a connection is lost or no answer comes.
 pub fn run(
-    addr: SocketAddrV4,
+    target: &Target,
     load: Load,
     talk: &mut dyn FnMut() -> Box<dyn Conversation>,
 ) -> Result<Outcome, Error> {
@@ -116,7 +117,9 @@ pub fn run(
     let driver = || Driver::new(load, begun);
     drivers.resize_with(load.threads.min(load.connections), driver);
     for (number, talk) in talks.into_iter().enumerate() {
-        let stream = begin_connect(addr).map_err(Error::io(format!("connect to {addr}")))?;
+        let addr = target.addr;
+        let tcp = begin_connect(addr).map_err(Error::io(format!("connect to {addr}")))?;
+        let stream = target.over(tcp)?;
         let share = number % drivers.len();
         drivers[share]
             .outcome
@@ -158,7 +161,7 @@ fn begin_connect(addr: SocketAddrV4) -> io::Result<TcpStream> {
 
 /// One connection of the load.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     talk: Box<dyn Conversation>,
     /// Requests, of which the first `sent` bytes are sent.
     requests: Vec<u8>,
@@ -175,7 +178,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, talk: Box<dyn Conversation>) -> Self {
+    fn new(stream: Stream, talk: Box<dyn Conversation>) -> Self {
         Self {
             stream,
             talk,
@@ -204,7 +207,7 @@ impl Connection {
     /// Sends what the socket has room for.
     fn send(&mut self) -> Result<(), Error> {
         while self.has_unsent() {
-            match (&self.stream).write(&self.requests[self.sent..]) {
+            match self.stream.write(&self.requests[self.sent..]) {
                 Ok(bytes) => self.sent += bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -312,12 +315,12 @@ impl Driver {
     fn read(&mut self, number: usize) -> Result<bool, Error> {
         let connection = &mut self.outcome.connections[number];
         loop {
-            match (&connection.stream).read(&mut self.input) {
+            match connection.stream.read(&mut self.input) {
                 Ok(0) => return Err(Error::io("read")(ErrorKind::UnexpectedEof.into())),
                 Ok(bytes) => {
                     connection.replies.extend_from_slice(&self.input[..bytes]);
                     // A read that is not full has emptied the socket (epoll(7)).
-                    if bytes < self.input.len() {
+                    if bytes < self.input.len() && connection.stream.is_emptied_by_short_read() {
                         break;
                     }
                 }

@@ -22,6 +22,7 @@ mod queues;
 mod rows;
 mod served;
 mod table;
+mod target;
 #[cfg(test)]
 mod tests;
 mod web;

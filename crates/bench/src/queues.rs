@@ -109,7 +109,7 @@ fn connect_crowd(process: &Process, batches: u64) -> Result<Outcome, Error> {
         until: Until::Batches(batches),
     };
     let mut talk = queue_talk(Dialect::Quartet, Work::SendAndReceive);
-    load::run(process.addr(), load, &mut talk)
+    load::run(&process.addr().into(), load, &mut talk)
 }
 
 /// What is measured on a crowd. Each round has a new server.
@@ -185,7 +185,7 @@ pub fn durable_start(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error
         until: Until::Batches(MANY / (CONNECTIONS * IN_FLIGHT) as u64),
     };
     load::run(
-        process.addr(),
+        &process.addr().into(),
         load,
         &mut queue_talk(Dialect::Quartet, Work::Fill),
     )?;

@@ -57,7 +57,8 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         megabytes => format!("{megabytes} MB"),
     };
     let (down, up) = (format!("file {size} down"), format!("file {size} up"));
-    let (down, up) = (down.as_str(), up.as_str());
+    let down_tls = format!("{down} over TLS");
+    let (down, up, down_tls) = (down.as_str(), up.as_str(), down_tls.as_str());
     let (memory, durable) = ("queue in memory, 100 B", "queue durable, 100 B");
     let always = "Redis appendfsync always";
     let (known, stored) = ("code-server, a known UUID", "code-server, messages on disk");
@@ -74,6 +75,10 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let nginx: Start = |lab, clients| small_file(lab, clients, Web::Nginx);
     let our_download: Start = |lab, _| download(lab, Web::Ours);
     let nginx_download: Start = |lab, _| download(lab, Web::Nginx);
+    let file_tls: Start = |lab, clients| small_file(lab, clients, Web::OursTls);
+    let nginx_tls: Start = |lab, clients| small_file(lab, clients, Web::NginxTls);
+    let our_download_tls: Start = |lab, _| download(lab, Web::OursTls);
+    let nginx_download_tls: Start = |lab, _| download(lab, Web::NginxTls);
     let idle: Start = |lab, _| crowd(lab, Crowd::Idle);
     let burst: Start = |lab, _| crowd(lab, Crowd::Burst);
     #[rustfmt::skip]
@@ -93,6 +98,8 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         two("file 600 B", "nginx", (64, 1), file, nginx, 1.0),
         two("file 600 B", "bare responder", (64, 1), file, known_file, 0.9),
         two(down, "nginx", (1, 1), our_download, nginx_download, 0.95),
+        two("file 600 B over TLS", "nginx", (64, 1), file_tls, nginx_tls, 0.9),
+        two(down_tls, "nginx", (1, 1), our_download_tls, nginx_download_tls, 0.9),
         two(up, "dd conv=fsync", (1, 1), upload, dd, 0.8),
         two(busy, "without the idle", (64, 1), queue_beside_crowd, ours, 0.7),
         one("10,000 idle connections", "resident memory each", CROWD, idle, (20.0, "KiB")),

@@ -1,7 +1,6 @@
 //! A server under load: what most sides of most rows are.
 
 use std::fs;
-use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use crate::conversation::{Conversation, FixedTalk, SameReply, Wrong};
 use crate::error::Error;
 use crate::load::{self, Connection, Load, Until};
 use crate::process::Process;
+use crate::target::Target;
 
 /// Makes the conversation of a new connection.
 pub type NewTalk = Box<dyn FnMut() -> Box<dyn Conversation>>;
@@ -21,7 +21,7 @@ pub type NewTalk = Box<dyn FnMut() -> Box<dyn Conversation>>;
 pub struct Served {
     _process: Process,
     /// Where the load goes: to its first port, unless told otherwise.
-    pub addr: SocketAddrV4,
+    pub target: Target,
     load: Load,
     talk: NewTalk,
     /// The file that must have a line for each operation, and the lines that it should have.
@@ -50,7 +50,7 @@ impl Served {
             },
         };
         Self {
-            addr: process.addr(),
+            target: process.addr().into(),
             _process: process,
             load,
             talk,
@@ -63,7 +63,7 @@ impl Served {
 
 impl Contestant for Served {
     fn round(&mut self) -> Result<Sample, Error> {
-        let outcome = load::run(self.addr, self.load, &mut self.talk)?;
+        let outcome = load::run(&self.target, self.load, &mut self.talk)?;
         if let Some((_, lines)) = &mut self.lines {
             *lines += outcome.operations_in_all;
         }

@@ -70,7 +70,7 @@ fn a_round_against_our_queue() {
             connections,
             ..LOAD
         };
-        check_plausible(&load::run(addr, load, &mut talk).unwrap());
+        check_plausible(&load::run(&addr.into(), load, &mut talk).unwrap());
     }
     let burst = Load {
         connections: 50,
@@ -78,7 +78,7 @@ fn a_round_against_our_queue() {
         threads: 1,
         until: Until::Batches(2),
     };
-    let outcome = load::run(addr, burst, &mut talk).unwrap();
+    let outcome = load::run(&addr.into(), burst, &mut talk).unwrap();
     assert_eq!(outcome.connections.len(), 50);
     stop();
 }
@@ -92,7 +92,7 @@ fn a_message_that_nobody_sent_is_noticed() {
     // The server closes the connection when it has stored the message.
     stream.read_to_end(&mut Vec::new()).unwrap();
     let mut talk = queue_talk(Dialect::Quartet, Work::SendAndReceive);
-    let wrong = load::run(addr, LOAD, &mut talk);
+    let wrong = load::run(&addr.into(), LOAD, &mut talk);
     stop();
     assert!(matches!(wrong, Err(Error::Wrong(_))));
 }
@@ -105,7 +105,7 @@ fn a_round_against_the_bare_responder() {
     thread::spawn(move || floors::respond_on(&listener, b"whatever".to_vec(), 4));
     let run = |reply| {
         let request = b"GET / HTTP/1.1\r\n\r\nbody".to_vec();
-        load::run(addr, LOAD, &mut fixed_talk(request, reply))
+        load::run(&addr.into(), LOAD, &mut fixed_talk(request, reply))
     };
     check_plausible(&run(b"whatever").unwrap());
     match run(b"whatsoever") {
@@ -132,7 +132,7 @@ fn a_server_that_falls_silent_is_given_up() {
         };
         let (done, outcome) = mpsc::channel();
         thread::spawn(move || {
-            let outcome = load::run(addr, load, &mut fixed_talk(b"?".to_vec(), b"!"));
+            let outcome = load::run(&addr.into(), load, &mut fixed_talk(b"?".to_vec(), b"!"));
             let _ = done.send(outcome.map(|outcome| outcome.operations));
         });
         let outcome = outcome.recv_timeout(Duration::from_secs(10));

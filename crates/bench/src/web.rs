@@ -15,9 +15,9 @@ use uuid::Uuid;
 use crate::contestant::{Clients, Contestant, Lab};
 use crate::conversation::Wrong;
 use crate::error::Error;
-use crate::frames::connect;
 use crate::process::{Process, free_addr};
 use crate::served::{Served, fixed_talk};
+use crate::target::{Target, certify};
 
 /// The small file, in bytes.
 const SMALL_BYTES: usize = 600;
@@ -32,6 +32,10 @@ pub enum Web {
     Ours,
     /// nginx.
     Nginx,
+    /// Ours over TLS.
+    OursTls,
+    /// nginx over TLS.
+    NginxTls,
 }
 
 /// The configuration of nginx. `USER` is a line that only root may have, and must.
@@ -52,39 +56,57 @@ http {
     fastcgi_temp_path DIR/fastcgi;
     uwsgi_temp_path DIR/uwsgi;
     scgi_temp_path DIR/scgi;
-    server { listen 127.0.0.1:PORT; root DIR/root; }
+    server { listen 127.0.0.1:PORTSSL; root DIR/root; }
 }
 ";
+
+/// What stands behind the port of nginx for TLS.
+const NGINX_SSL: &str =
+    " ssl; ssl_certificate DIR/cert.pem; ssl_certificate_key DIR/key.pem; ssl_protocols TLSv1.3";
 
 /// Starts a web server on the folder `root` in `dir`, which is made.
 ///
 /// # Errors
 /// If it is not installed or cannot be started.
-pub fn start_web(web: Web, dir: &Path) -> Result<Process, Error> {
+pub fn start_web(web: Web, dir: &Path) -> Result<(Process, Target), Error> {
+    const PLAIN: [&str; 5] = ["PORT", "--root", "DIR/root", "--idle-exit", "0"];
+    const SECURED: [&str; 4] = ["--tls-cert", "DIR/cert.pem", "--tls-key", "DIR/key.pem"];
     fs::create_dir(dir.join("root")).map_err(Error::io("make the root"))?;
-    match web {
-        Web::Ours => {
-            let args = ["PORT", "--root", "DIR/root", "--idle-exit", "0"];
-            Process::start("file-server", &args, dir)
+    let (process, tls) = match web {
+        Web::Ours => (Process::start("file-server", &PLAIN, dir)?, None),
+        Web::OursTls => {
+            let tls = certify(dir)?;
+            let args = [&PLAIN[..], &SECURED].concat();
+            (Process::start("file-server", &args, dir)?, Some(tls))
         }
-        Web::Nginx => {
-            let addr = free_addr()?;
-            let user = match rustix::process::geteuid().is_root() {
-                true => "user root;",
-                false => "",
-            };
-            let config = NGINX_CONF
-                .replace("USER", user)
-                .replace("PORT", &addr.port().to_string())
-                .replace("DIR", &dir.to_string_lossy());
-            let written = fs::write(dir.join("nginx.conf"), config);
-            written.map_err(Error::io("write a configuration"))?;
-            let args = ["-c", "DIR/nginx.conf", "-e", "DIR/error.log"];
-            let mut nginx = Process::spawn("nginx", &args, dir, addr, Stdio::null())?;
-            nginx.connect()?;
-            Ok(nginx)
+        Web::Nginx => (start_nginx("", dir)?, None),
+        Web::NginxTls => {
+            let tls = certify(dir)?;
+            (start_nginx(NGINX_SSL, dir)?, Some(tls))
         }
-    }
+    };
+    let addr = process.addr();
+    Ok((process, Target { addr, tls }))
+}
+
+/// Starts nginx; `ssl` is what stands behind its port.
+fn start_nginx(ssl: &str, dir: &Path) -> Result<Process, Error> {
+    let addr = free_addr()?;
+    let user = match rustix::process::geteuid().is_root() {
+        true => "user root;",
+        false => "",
+    };
+    let config = NGINX_CONF
+        .replace("USER", user)
+        .replace("SSL", ssl)
+        .replace("PORT", &addr.port().to_string())
+        .replace("DIR", &dir.to_string_lossy());
+    let written = fs::write(dir.join("nginx.conf"), config);
+    written.map_err(Error::io("write a configuration"))?;
+    let args = ["-c", "DIR/nginx.conf", "-e", "DIR/error.log"];
+    let mut nginx = Process::spawn("nginx", &args, dir, addr, Stdio::null())?;
+    nginx.connect()?;
+    Ok(nginx)
 }
 
 /// A request with this body; a `GET` has none.
@@ -102,8 +124,8 @@ pub fn request(addr: SocketAddrV4, method: &str, path: &str, body: &str) -> Vec<
 }
 
 /// Asks once; returns the whole reply, and where its body begins.
-fn exchange(addr: SocketAddrV4, request: &[u8]) -> Result<(Vec<u8>, usize), Error> {
-    let mut stream = connect(addr)?;
+fn exchange(target: &Target, request: &[u8]) -> Result<(Vec<u8>, usize), Error> {
+    let mut stream = target.connect()?;
     stream.write_all(request).map_err(Error::io("send"))?;
     let mut reply = Vec::new();
     let mut piece = [0; 16 * 1024];
@@ -133,6 +155,7 @@ fn exchange(addr: SocketAddrV4, request: &[u8]) -> Result<(Vec<u8>, usize), Erro
 /// A server that always gives the same reply to the same request, and the first exchange with it.
 struct Asked {
     process: Process,
+    target: Target,
     request: Vec<u8>,
     reply: Vec<u8>,
     /// Where the reply's body begins.
@@ -140,10 +163,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(process: Process, request: Vec<u8>) -> Result<Self, Error> {
-        let (reply, body) = exchange(process.addr(), &request)?;
+    fn new(process: Process, target: Target, request: Vec<u8>) -> Result<Self, Error> {
+        let (reply, body) = exchange(&target, &request)?;
         Ok(Self {
             process,
+            target,
             request,
             reply,
             body,
@@ -152,12 +176,12 @@ impl Asked {
 
     /// A web server, asked for a small file.
     fn small_file(dir: &Path, web: Web) -> Result<Self, Error> {
-        let process = start_web(web, dir)?;
+        let (process, target) = start_web(web, dir)?;
         let content: Vec<u8> = (0..=250).cycle().take(SMALL_BYTES).collect();
         let written = fs::write(dir.join("root/file.bin"), &content);
         written.map_err(Error::io("write the file to serve"))?;
-        let get = request(process.addr(), "GET", "/file.bin", "");
-        let asked = Self::new(process, get)?;
+        let get = request(target.addr, "GET", "/file.bin", "");
+        let asked = Self::new(process, target, get)?;
         match asked.reply[asked.body..] == content {
             true => Ok(asked),
             false => Err(Wrong::new("the file", &asked.reply).into()),
@@ -169,13 +193,15 @@ impl Asked {
         let port = messages.port().to_string();
         let process = Process::start("code-server", &["PORT", &port, "--data-dir", "DIR"], dir)?;
         let body = CodeRequest { uuid: UUID }.encode();
-        let request = request(process.addr(), "POST", "/", &body);
-        Self::new(process, request)
+        let target = Target::from(process.addr());
+        let request = request(target.addr, "POST", "/", &body);
+        Self::new(process, target, request)
     }
 
     fn under_load(self, lab: &Lab, clients: Clients, dir: TempDir) -> Box<dyn Contestant> {
         let talk = fixed_talk(self.request, &self.reply);
-        let served = Served::new(lab, clients, self.process, talk, dir);
+        let mut served = Served::new(lab, clients, self.process, talk, dir);
+        served.target = self.target;
         Box::new(served)
     }
 }
@@ -214,12 +240,12 @@ pub fn code_messages(lab: &Lab, clients: Clients) -> Result<Box<dyn Contestant>,
         text: "A message as a client leaves it".to_owned(),
     };
     let request = request(addr, "POST", "/", &message.encode());
-    let (reply, _) = exchange(addr, &request)?;
+    let (reply, _) = exchange(&addr.into(), &request)?;
     // The first is there already.
     let lines = (dir.path().join("messages.log"), 1);
     let talk = fixed_talk(request, &reply);
     let mut served = Served::new(lab, clients, asked.process, talk, dir);
-    served.addr = addr;
+    served.target = addr.into();
     served.lines = Some(lines);
     Ok(Box::new(served))
 }
@@ -254,5 +280,6 @@ pub fn responder(
     let body_bytes = head.map_or(0, |end| request.len() - end - 4).to_string();
     let args = ["respond", "PORT", "DIR/reply", &body_bytes];
     let process = Process::start("bench", &args, dir.path())?;
-    Asked::new(process, request).map(|asked| asked.under_load(lab, clients, dir))
+    let target = process.addr().into();
+    Asked::new(process, target, request).map(|asked| asked.under_load(lab, clients, dir))
 }
