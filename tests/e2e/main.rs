@@ -44,6 +44,7 @@ mod resumable;
 mod roots;
 mod streams;
 mod style;
+mod system;
 mod torture;
 mod udp;
 mod udp_reply_size;

@@ -15,6 +15,7 @@ use crate::listen::{self, Listening, Socket};
 use crate::peer::Address;
 use crate::protocol::Protocols;
 use crate::registry::Registry;
+use crate::service_manager;
 use crate::threads::{self, Job};
 
 /// How long requests in flight may continue once a server was told to stop.
@@ -227,8 +228,10 @@ impl Daemon {
             .flat_map(|listening| self.jobs(listening));
         let threads = threads::start_all(jobs.collect()).map_err(StartError::Thread)?;
         self.log_start();
+        service_manager::ready(self.listeners.iter().map(|listening| listening.address));
         self.registry.wait_until_stopped(self.idle_exit);
         log::info!("Shutting down server");
+        service_manager::stopping();
         for listening in &self.listeners {
             listening.socket.wake();
         }

@@ -33,6 +33,7 @@ mod pending_reply;
 mod protocol;
 mod registry;
 mod serve;
+mod service_manager;
 mod signals;
 mod socket;
 mod stream;

@@ -13,6 +13,7 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::daemon::Handle;
 use crate::error::StartError;
 use crate::lock;
+use crate::service_manager;
 use crate::threads::spawn;
 
 /// The exit code when a second signal cuts the shutdown short.
@@ -89,7 +90,7 @@ fn hang_up(state: &Mutex<State>) {
     match state.server.clone() {
         Some(server) => {
             drop(state);
-            (server.reload)();
+            service_manager::reloading(&server.reload);
         }
         // The server may open its files before it is attached here, so it reloads then.
         None => state.is_hung_up = true,

@@ -43,6 +43,8 @@ pub(super) fn run(
         .env("QUEUE_NAME", queue)
         .env("QUEUE_MESSAGE_ID", message.id.to_string())
         .env("QUEUE_ATTEMPT", message.attempt.to_string())
+        // A command must not speak for the worker to its service manager (sd_notify(3)).
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::from(OwnedFd::from(guardian)))
         .process_group(0)
         .spawn()?;

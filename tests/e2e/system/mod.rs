@@ -1,0 +1,3 @@
+//! A place in the system: what a service manager is told.
+
+mod notifications;
