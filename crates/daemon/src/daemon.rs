@@ -228,7 +228,7 @@ impl Daemon {
             .flat_map(|listening| self.jobs(listening));
         let threads = threads::start_all(jobs.collect()).map_err(StartError::Thread)?;
         self.log_start();
-        service_manager::ready(self.listeners.iter().map(|listening| listening.address));
+        service_manager::ready(self.listeners.iter().map(|listening| &listening.address));
         self.registry.wait_until_stopped(self.idle_exit);
         log::info!("Shutting down server");
         service_manager::stopping();
