@@ -529,7 +529,7 @@ fn check_does_not_start(options: &[&str], want: &str) {
 
 #[test]
 fn a_server_that_others_can_reach_insists_on_users() {
-    let insists = "can be reached from other machines: --users must say who may";
+    let insists = "can be reached from other machines: --auth-file or --users must say who may";
     check_does_not_start(&["--bind", "0.0.0.0"], insists);
     check_does_not_start(&["--bind", "::"], insists);
     let dir = tempfile::tempdir().unwrap();
