@@ -1,13 +1,21 @@
 //! Where a client finds its server, and how it connects.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use std::vec;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+
+use crate::address::Address;
+use crate::channel::Channel;
 use crate::error::ClientError;
+use crate::security::Security;
 use crate::server_stream::ServerStream;
+use crate::socket::Socket;
+use crate::tls_error::TlsError;
 
 /// The server of a client that is not told one.
 pub const HOST_DEFAULT: &str = "127.0.0.1";
@@ -18,75 +26,93 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// The pause between two attempts to connect (`--wait-for-server`).
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// A server's address, and how long its client waits.
+/// A server: where it is, how long its client waits, and how the two know each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// A name or an address; IPv6 without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
+    /// Where it listens.
+    pub address: Address,
     /// Bounds every wait: for the connection, and for a whole reply, unless its bytes keep coming
     /// ([`ServerStream`]).
     pub timeout: Duration,
     /// How long to keep trying while the server cannot be reached; zero is one attempt.
     pub wait_for_server: Duration,
-}
-
-/// A host as an [`Endpoint`] has it: an IPv6 address may be written in brackets, as in a URL.
-pub fn unbracketed(host: &str) -> &str {
-    let address = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    address.unwrap_or(host)
+    /// TLS and the account.
+    pub security: Security,
 }
 
 impl Endpoint {
-    /// A server with the defaults: 30 s for each wait, one attempt to connect.
-    pub fn new(host: impl Into<String>, port: u16) -> Self {
+    /// A server with the defaults: 30 s for each wait, one attempt to connect, neither TLS nor an
+    /// account. A host `unix:/path` is a Unix socket, which has no port.
+    pub fn new(host: impl AsRef<str>, port: u16) -> Self {
         Self {
-            host: host.into(),
-            port,
+            address: Address::new(host.as_ref(), port),
             timeout: TIMEOUT_DEFAULT,
             wait_for_server: Duration::ZERO,
+            security: Security::default(),
         }
     }
 
     /// The same server at another port.
     pub fn with_port(&self, port: u16) -> Self {
+        self.at(self.address.with_port(port))
+    }
+
+    /// Another address, reached in the same way.
+    pub fn at(&self, address: Address) -> Self {
         Self {
-            port,
+            address,
             ..self.clone()
         }
     }
 
-    /// The host and the port, as in a URL: an IPv6 address stands in brackets.
-    fn address(&self) -> String {
-        let Self { host, port, .. } = self;
-        match host.contains(':') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
-        }
-    }
-
-    /// Connects over TCP, with Nagle's delay off.
+    /// Connects, over TCP with Nagle's delay off, or to a Unix socket; and begins TLS.
     ///
     /// # Errors
-    /// [`ClientError::Connect`] if no address of the host answers in time.
+    /// [`ClientError::Connect`] if the server does not answer in time at any address of the host;
+    /// [`ClientError::Tls`] if it is not to be trusted, or does not trust this client;
+    /// [`ClientError::File`] if a file of [`Endpoint::security`] cannot be used.
     pub fn connect(&self) -> Result<ServerStream, ClientError> {
-        self.reach(|addresses| {
-            let mut last = no_address();
-            // `localhost` may have two addresses, and a server usually listens on one of them.
-            for address in addresses {
-                match TcpStream::connect_timeout(&address, self.timeout) {
-                    Ok(stream) => {
-                        stream.set_nodelay(true)?;
-                        return Ok(ServerStream::new(stream, self.timeout));
-                    }
-                    Err(error) => last = error,
-                }
+        let tls = self.security.tls()?;
+        self.reach(|| match &self.address {
+            Address::Unix(_) if tls.is_some() => Err(TlsError::UnixSocket.into()),
+            Address::Unix(path) => {
+                let socket = Socket::unix(path, self.timeout)?;
+                Ok(ServerStream::new(Channel::plain(socket), self.timeout))
             }
-            Err(last)
+            Address::Tcp { host, port } => {
+                let mut last = no_address();
+                // `localhost` may have two addresses, and a server usually listens on one of them.
+                for address in (host.as_str(), *port).to_socket_addrs()? {
+                    match self.connect_to(address, host, tls.as_ref()) {
+                        Err(error) if TlsError::of(&error).is_none() => last = error,
+                        connected => return connected,
+                    }
+                }
+                Err(last)
+            }
         })
+    }
+
+    fn connect_to(
+        &self,
+        address: SocketAddr,
+        host: &str,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<ServerStream> {
+        let socket = Socket::tcp(address, self.timeout)?;
+        let Some(config) = tls else {
+            return Ok(ServerStream::new(Channel::plain(socket), self.timeout));
+        };
+        // A certificate knows nothing of the interface behind an IPv6 address.
+        let name = host.split('%').next().unwrap_or(host).to_owned();
+        let not_a_name = |_| TlsError::NotAName(host.to_owned());
+        let name = ServerName::try_from(name).map_err(not_a_name)?;
+        let state = ClientConnection::new(Arc::clone(config), name);
+        let state = state.map_err(|error| TlsError::new(&error, host))?;
+        let channel = Channel::encrypted(socket, state, host.to_owned());
+        let mut stream = ServerStream::new(channel, self.timeout);
+        stream.shake_hands()?;
+        Ok(stream)
     }
 
     /// UDP sockets that send to the server and receive from nobody else: one for each address of the
@@ -95,10 +121,14 @@ impl Endpoint {
     /// # Errors
     /// [`ClientError::Connect`] if the host has no address that can be sent to.
     pub fn connect_udp(&self) -> Result<Vec<UdpSocket>, ClientError> {
-        self.reach(|addresses| {
+        self.reach(|| {
             let mut last = no_address();
             let mut sockets = Vec::new();
-            for address in addresses {
+            let (host, port) = match &self.address {
+                Address::Tcp { host, port } => (host.as_str(), *port),
+                Address::Unix(_) => return Err(last),
+            };
+            for address in (host, port).to_socket_addrs()? {
                 match connected_udp(address) {
                     Ok(socket) => sockets.push(socket),
                     Err(error) => last = error,
@@ -111,18 +141,16 @@ impl Endpoint {
         })
     }
 
-    /// Calls `connect` with the addresses of the host until it succeeds or
-    /// [`Endpoint::wait_for_server`] is over.
-    fn reach<T>(
-        &self,
-        connect: impl Fn(vec::IntoIter<SocketAddr>) -> io::Result<T>,
-    ) -> Result<T, ClientError> {
-        let server = (self.host.as_str(), self.port);
-        let connect = |_: &Self| server.to_socket_addrs().and_then(&connect);
-        let connected = self.retry(|_| true, pause, connect);
-        connected.map_err(|cause| ClientError::Connect {
-            address: self.address(),
-            cause,
+    /// Calls `connect` until it succeeds, or fails for good, or [`Endpoint::wait_for_server`] is over.
+    fn reach<T>(&self, connect: impl Fn() -> io::Result<T>) -> Result<T, ClientError> {
+        let is_temporary = |error: &io::Error| TlsError::of(error).is_none();
+        let connected = self.retry(is_temporary, pause, |_| connect());
+        connected.map_err(|cause| match cause.downcast() {
+            Ok(error) => ClientError::Tls(error),
+            Err(cause) => ClientError::Connect {
+                address: self.address.to_string(),
+                cause,
+            },
         })
     }
 
@@ -180,6 +208,7 @@ fn connected_udp(address: SocketAddr) -> io::Result<UdpSocket> {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
 
@@ -200,7 +229,7 @@ mod tests {
         let mut read = [0; 2];
         stream.read_exact(&mut read).unwrap();
         assert_eq!(&read, b"hi");
-        assert!(stream.socket().nodelay().unwrap());
+        assert!(stream.channel().socket().has_no_delay());
     }
 
     #[test]
@@ -220,10 +249,46 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_be_in_brackets() {
-        for (host, want) in [("[::1]", "::1"), ("::1", "::1"), ("[a", "[a"), ("h]", "h]")] {
-            assert_eq!(unbracketed(host), want);
-        }
+    fn a_server_is_reached_by_its_socket() {
+        let path = std::env::temp_dir().join(format!("quartet-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let host = format!("unix:{}", path.display());
+        let endpoint = Endpoint::new(&host, 0);
+        let error = endpoint.connect().unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot connect to {host}"));
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut stream = endpoint.connect().unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        stream.write_all(b"hi").unwrap();
+        let mut read = [0; 2];
+        server.read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"hi");
+        drop(server);
+        assert_eq!(stream.read(&mut read).unwrap(), 0);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_nobody_accepts_from_is_given_up() {
+        let path = std::env::temp_dir().join(format!("quartet-full-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let _listener = UnixListener::bind(&path).unwrap();
+        let endpoint = Endpoint {
+            timeout: Duration::from_millis(20),
+            ..Endpoint::new(format!("unix:{}", path.display()), 0)
+        };
+        let mut connected = Vec::new();
+        let error = loop {
+            match endpoint.connect() {
+                Ok(stream) => connected.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            crate::exit::with_causes(&error).ends_with("timed out"),
+            "{error:?}"
+        );
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
@@ -250,7 +315,7 @@ mod tests {
             ..Endpoint::new("h", 1)
         };
         let other = endpoint.with_port(2);
-        assert_eq!((other.host.as_str(), other.port), ("h", 2));
+        assert_eq!(other.address, Address::new("h", 2));
         assert_eq!(other.timeout, endpoint.timeout);
         assert_eq!(other.wait_for_server, endpoint.wait_for_server);
         assert_eq!(Endpoint::new("h", 1).timeout, TIMEOUT_DEFAULT);

@@ -7,9 +7,11 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::io;
+use std::path::PathBuf;
 
 use crate::exit::{Exit, Failure};
 use crate::server_stream::is_timeout;
+use crate::tls_error::TlsError;
 
 /// What is wrong with a command line. All of them end the program with [`Exit::Local`].
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +103,83 @@ fn right_verbs(verbs: &[&str], server: Option<&str>) -> String {
     }
 }
 
+/// Why a file with a secret, or with certificates, is not used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// It is a folder, a pipe or a device.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// It is longer than any file of its kind.
+    #[error("{} exceeds {bytes_max} bytes", path.display())]
+    TooLong {
+        /// Its path.
+        path: PathBuf,
+        /// The limit, in bytes.
+        bytes_max: u64,
+    },
+    /// Others can read the secret in it.
+    #[error("{path} holds {secret} and others can read it; chmod 600 {path} ends that", path = path.display())]
+    Exposed {
+        /// Its path.
+        path: PathBuf,
+        /// What it holds.
+        secret: &'static str,
+    },
+    /// Its first line is no account.
+    #[error("the first line of {} {sentence}", path.display())]
+    NotAnAccount {
+        /// Its path.
+        path: PathBuf,
+        /// What it is or has.
+        sentence: &'static str,
+    },
+    /// It is not PEM.
+    #[error("{} is not in PEM format, or is cut off", .0.display())]
+    NotPem(PathBuf),
+    /// There is no certificate in it.
+    #[error("{} holds no certificate (-----BEGIN CERTIFICATE-----)", .0.display())]
+    NoCertificate(PathBuf),
+    /// A certificate in it is malformed.
+    #[error("{} holds a malformed certificate", .0.display())]
+    BadCertificate(PathBuf),
+    /// There is no private key in it.
+    #[error("{} holds no private key (-----BEGIN PRIVATE KEY-----)", .0.display())]
+    NoKey(PathBuf),
+    /// Its key has a passphrase.
+    #[error(
+        "the key in {path} has a passphrase; openssl pkey -in {path} -out FILE removes it",
+        path = .0.display()
+    )]
+    EncryptedKey(PathBuf),
+    /// Its key is of a kind that is not supported.
+    #[error("the key in {} is neither ECDSA (P-256, P-384), Ed25519 nor RSA", .0.display())]
+    UnknownKey(PathBuf),
+    /// The key is that of another certificate.
+    #[error("the key in {} is not that of the certificate in {}", key.display(), cert.display())]
+    OtherKey {
+        /// The file of the certificate.
+        cert: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+    },
+}
+
+impl Failure for FileError {
+    fn exit(&self) -> Exit {
+        Exit::Local
+    }
+}
+
 /// Why a client could not reach its server, understand its reply, or use a standard stream.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -114,6 +193,12 @@ pub enum ClientError {
         #[source]
         cause: io::Error,
     },
+    /// The server was reached, but not over TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A file with a secret or with certificates cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The server sent nothing, or too little, before the timeout.
     #[error("the server did not answer in time")]
     TimedOut,
@@ -136,8 +221,12 @@ pub enum ClientError {
 
 impl ClientError {
     /// What an error of the connection means: [`ClientError::TimedOut`], [`ClientError::Malformed`] or
-    /// [`ClientError::Lost`].
+    /// [`ClientError::Lost`]; or [`ClientError::Tls`].
     pub fn lost(cause: io::Error) -> Self {
+        let cause = match cause.downcast::<TlsError>() {
+            Ok(error) => return Self::Tls(error),
+            Err(cause) => cause,
+        };
         match cause.kind() {
             _ if is_timeout(&cause) => Self::TimedOut,
             io::ErrorKind::InvalidData => Self::Malformed(Box::new(cause)),
@@ -160,10 +249,12 @@ impl Failure for ClientError {
     fn exit(&self) -> Exit {
         match self {
             Self::Connect { .. }
+            | Self::Tls(_)
             | Self::TimedOut
             | Self::Lost(_)
             | Self::Malformed(_)
             | Self::Unexpected => Exit::Network,
+            Self::File(error) => error.exit(),
             Self::Input(_) => Exit::Local,
             // The reader has seen enough and is gone. That is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,

@@ -6,8 +6,11 @@
 //! Data goes to standard output and nothing else does; everything for a person goes to standard
 //! error.
 
+mod account;
+mod address;
 mod app;
 pub mod args;
+mod channel;
 mod endpoint;
 mod error;
 pub mod escape;
@@ -16,16 +19,27 @@ mod limiter;
 mod line_writer;
 mod logger;
 mod options;
+mod secret_file;
+mod security;
 mod server_options;
 mod server_stream;
+mod socket;
 pub mod stream;
+pub mod tls;
+mod tls_error;
 
+pub use account::{Account, AccountSource};
+pub use address::{Address, unbracketed};
 pub use app::App;
 pub use args::{Args, Parsed, Verbosity, Words};
-pub use endpoint::{Endpoint, HOST_DEFAULT, pause, unbracketed};
-pub use error::{ClientError, UsageError};
+pub use channel::Channel;
+pub use endpoint::{Endpoint, HOST_DEFAULT, pause};
+pub use error::{ClientError, FileError, UsageError};
 pub use exit::{Exit, Failure};
 pub use line_writer::{LineWriter, Note};
 pub use options::ClientOptions;
+pub use secret_file::SecretFile;
+pub use security::Security;
 pub use server_options::{Auth, Bind, ServerOptions, ServerTls};
 pub use server_stream::{ServerStream, is_timeout};
+pub use tls_error::TlsError;

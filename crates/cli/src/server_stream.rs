@@ -6,61 +6,96 @@
 //! coming is read to its end, and a reply that trickles times out.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::channel::{Channel, Tls};
+use crate::tls_error::TlsError;
 
 /// The rate at which the time budget stays constant, in bytes a second. A slower server uses it up.
 const LEAST_RATE: u64 = 1024;
 
-/// A TCP connection to a server.
+/// A connection to a server: over TCP or a Unix socket, with TLS or without.
 #[derive(Debug)]
 pub struct ServerStream {
-    stream: Arc<TcpStream>,
+    channel: Arc<Channel>,
+    budget: Budget,
+}
+
+/// How much longer this client waits for the current reply.
+#[derive(Debug)]
+struct Budget {
     timeout: Duration,
-    /// How much longer this client waits for the current reply.
-    budget: Duration,
+    left: Duration,
 }
 
 impl ServerStream {
-    pub(crate) fn new(stream: TcpStream, timeout: Duration) -> Self {
+    pub(crate) fn new(channel: Channel, timeout: Duration) -> Self {
+        let left = timeout;
         Self {
-            stream: Arc::new(stream),
-            timeout,
-            budget: timeout,
+            channel: Arc::new(channel),
+            budget: Budget { timeout, left },
         }
+    }
+
+    /// Begins TLS, within the budget.
+    ///
+    /// # Errors
+    /// Those of the connection, and a [`TlsError`](crate::TlsError) in an [`io::Error`].
+    pub(crate) fn shake_hands(&mut self) -> io::Result<()> {
+        let Self { channel, budget } = self;
+        let Some(tls) = channel.tls() else {
+            return Ok(());
+        };
+        while tls.is_handshaking() {
+            let moved = match tls.wants_write() {
+                true => budget.spend(|left| tls.send(channel.socket(), left)),
+                false => budget.spend(|left| tls.fill(channel.socket(), left)),
+            };
+            match moved {
+                Ok(0) => return Err(no_handshake(io::ErrorKind::UnexpectedEof)),
+                Ok(_) => {}
+                Err(error) if TlsError::of(&error).is_some() => return Err(error),
+                Err(error) => return Err(no_handshake(error.kind())),
+            }
+        }
+        budget.send_all(channel, tls)
     }
 
     /// Gives the next transfer a new time budget: the timeout, and `extra` if the server is asked to
     /// wait before it replies.
     pub fn reset_timeout(&mut self, extra: Duration) {
-        self.budget = self.timeout.saturating_add(extra);
+        self.budget.left = self.budget.timeout.saturating_add(extra);
     }
 
-    /// The socket, for a thread that ends the connection from elsewhere, or that polls it.
-    pub fn socket(&self) -> &Arc<TcpStream> {
-        &self.stream
+    /// The connection, for a thread that ends it from elsewhere.
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.channel
     }
 
-    /// Reads or writes within the budget that is left.
-    fn within_budget(
-        &mut self,
-        set_timeout: impl FnOnce(&TcpStream, Option<Duration>) -> io::Result<()>,
-        transfer: impl FnOnce(&TcpStream) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        if self.budget.is_zero() {
+    /// What the next read would return, without a wait.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if it would wait; else those of the connection.
+    pub fn peek(&self, out: &mut [u8]) -> io::Result<usize> {
+        self.channel.peek(out)
+    }
+}
+
+impl Budget {
+    /// Reads or writes within what is left.
+    fn spend(&mut self, transfer: impl FnOnce(Duration) -> io::Result<usize>) -> io::Result<usize> {
+        if self.left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        set_timeout(&self.stream, Some(self.budget))?;
         let started = Instant::now();
-        let transferred = transfer(&self.stream);
-        self.budget = self.budget.saturating_sub(started.elapsed());
+        let transferred = transfer(self.left);
+        self.left = self.left.saturating_sub(started.elapsed());
         match transferred {
             Ok(bytes) => {
                 let earned = Duration::from_micros(bytes as u64 * 1_000_000 / LEAST_RATE);
-                let most = self.budget.max(self.timeout);
-                self.budget = self.budget.saturating_add(earned).min(most);
+                let most = self.left.max(self.timeout);
+                self.left = self.left.saturating_add(earned).min(most);
                 Ok(bytes)
             }
             // The system reports "would block", which means nothing to a person.
@@ -68,19 +103,40 @@ impl ServerStream {
             Err(error) => Err(error),
         }
     }
+
+    /// Sends all that TLS has to send.
+    fn send_all(&mut self, channel: &Channel, tls: &Tls) -> io::Result<()> {
+        while tls.wants_write() {
+            self.spend(|left| tls.send(channel.socket(), left))?;
+        }
+        Ok(())
+    }
 }
 
 impl Read for ServerStream {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.within_budget(TcpStream::set_read_timeout, |mut stream| stream.read(out))
+        let Self { channel, budget } = self;
+        let Some(tls) = channel.tls() else {
+            return budget.spend(|left| channel.socket().read(out, left));
+        };
+        loop {
+            if let Some(bytes) = tls.read(out)? {
+                return Ok(bytes);
+            }
+            budget.spend(|left| tls.fill(channel.socket(), left))?;
+        }
     }
 }
 
 impl Write for ServerStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.within_budget(TcpStream::set_write_timeout, |mut stream| {
-            stream.write(bytes)
-        })
+        let Self { channel, budget } = self;
+        let Some(tls) = channel.tls() else {
+            return budget.spend(|left| channel.socket().write(bytes, left));
+        };
+        let written = tls.write(bytes)?;
+        budget.send_all(channel, tls)?;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -88,10 +144,23 @@ impl Write for ServerStream {
     }
 }
 
-impl AsFd for ServerStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+/// Tells a server with TLS that the stream ends here.
+impl Drop for ServerStream {
+    fn drop(&mut self) {
+        if let Some(tls) = self.channel.tls() {
+            tls.close(self.channel.socket());
+        }
     }
+}
+
+/// A server that does not speak TLS ends the connection, or waits for more.
+fn no_handshake(kind: io::ErrorKind) -> io::Error {
+    let what = match kind {
+        io::ErrorKind::TimedOut => "the server did not begin TLS in time",
+        _ => "the server ended the connection when TLS was to begin",
+    };
+    let sentence = format!("{what}; if it speaks none on this port, leave out --tls");
+    io::Error::new(kind, sentence)
 }
 
 /// Whether an error of a stream is a timeout. Sockets report one as "would block".
@@ -104,17 +173,19 @@ pub fn is_timeout(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
 
     use super::*;
+    use crate::socket::Socket;
 
     /// A connection, and its other end.
     fn pair(timeout: Duration) -> (ServerStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let channel = Channel::plain(Socket::from(stream));
         (
-            ServerStream::new(stream, timeout),
+            ServerStream::new(channel, timeout),
             listener.accept().unwrap().0,
         )
     }
@@ -155,15 +226,15 @@ mod tests {
     #[test]
     fn what_keeps_coming_is_read_to_its_end() {
         let (mut stream, mut server) = pair(Duration::from_millis(500));
-        stream.budget = Duration::from_millis(200);
+        stream.budget.left = Duration::from_millis(200);
         server.write_all(&[0; 1024]).unwrap();
         stream.read_exact(&mut [0; 1024]).unwrap();
         // A second is earned, but no more than the timeout is kept.
-        assert_eq!(stream.budget, Duration::from_millis(500));
+        assert_eq!(stream.budget.left, Duration::from_millis(500));
         stream.reset_timeout(Duration::MAX);
         server.write_all(b"x").unwrap();
         stream.read_exact(&mut [0]).unwrap();
-        assert!(stream.budget > Duration::from_secs(3600));
+        assert!(stream.budget.left > Duration::from_secs(3600));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The code client's command line.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use cli::args::{Opt, Verbs, value};
-use cli::{App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
+use cli::{Address, App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
 use uuid::Uuid;
 
 use crate::{Action, Config, Sender, Text};
@@ -22,6 +23,9 @@ pub const CODE_PORT_DEFAULT: u16 = 8000;
 
 /// The server's default port for messages.
 pub const MESSAGE_PORT_DEFAULT: u16 = 8001;
+
+/// What is behind the path of the Unix socket for codes in that of the one for messages.
+pub const MESSAGE_SOCKET_SUFFIX: &str = "-messages";
 
 /// How many clients `run` is by default.
 pub const CLIENTS_DEFAULT: u64 = 50;
@@ -49,10 +53,13 @@ Usage: code-client [HOST CODE_PORT MESSAGE_PORT] [run [-n COUNT]] [OPTIONS]
        code-client [HOST CODE_PORT MESSAGE_PORT] request [UUID] [OPTIONS]
        code-client [HOST CODE_PORT MESSAGE_PORT] send UUID CODE TEXT|- [OPTIONS]
        code-client [HOST CODE_PORT MESSAGE_PORT] send - TEXT|- [OPTIONS]
+       code-client unix:/path [VERB ...] [OPTIONS]
 
 Arguments:
   HOST CODE_PORT MESSAGE_PORT
                          the server [default: 127.0.0.1 8000 8001]
+  unix:/path             a server's Unix socket for codes; the one for messages is
+                         /path-messages
   run                    acts as COUNT clients, each with a UUID of its own, that request
                          a code and send a message [default, with 50 clients]
   request [UUID]         prints UUID and its code on one line [default: a new UUID]
@@ -65,6 +72,12 @@ Options:
   -n, --count COUNT      how many clients run is, 1 to 1000000 [default: 50]
   --timeout TIME         the longest wait for anything [default: 30]
   --wait-for-server TIME keep trying to connect for this long [default: 0]
+  --tls                  encrypt with TLS; the server's certificate must be for HOST
+  --tls-ca FILE          trust the certificates in FILE [default: the system's]
+  --tls-cert FILE, --tls-key FILE
+                         the certificate of this client, and its key
+  --auth-file FILE|-     the account: the first line of FILE is USER:PASSWORD, and only its
+                         owner may read FILE
   -q, --quiet            say nothing but errors
   -v, --verbose          log more
   -h, --help             print this help
@@ -74,9 +87,10 @@ A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d.
 
 Exit codes:
   0  done
-  1  the server refused
+  1  the server refused: a wrong code, a wrong password
   2  wrong usage, or trouble with standard input or output
-  3  cannot connect, timed out, connection lost, or a malformed reply
+  3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
+     malformed reply
 
 Examples:
   code-client
@@ -89,13 +103,14 @@ const OPTIONS: &[Opt] = &[Opt::value("--count").short('n')];
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let client = ClientOptions::read(options)?;
-    let (host, ports) = words
-        .server(["CODE_PORT", "MESSAGE_PORT"], VERBS)?
-        .unwrap_or((
-            HOST_DEFAULT.into(),
-            [CODE_PORT_DEFAULT, MESSAGE_PORT_DEFAULT],
-        ));
-    let [code_port, message_port] = ports;
+    let server = words.server(["CODE_PORT", "MESSAGE_PORT"], VERBS)?;
+    let [codes, messages] = server.unwrap_or(
+        [CODE_PORT_DEFAULT, MESSAGE_PORT_DEFAULT].map(|port| Address::new(HOST_DEFAULT, port)),
+    );
+    let messages = match &codes {
+        Address::Tcp { .. } => messages,
+        Address::Unix(path) => Address::Unix(message_socket(path).into()),
+    };
     let action = match words.verb(VERBS)?.unwrap_or(Verb::Run) {
         Verb::Run => Action::Run {
             clients: options
@@ -107,11 +122,19 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         },
         Verb::Send => send(words)?,
     };
+    client.check_stdin(action.reads_stdin())?;
     Ok(Config {
-        endpoint: client.endpoint(host, code_port),
-        message_port,
+        endpoint: client.endpoint(codes)?,
+        messages,
         action,
     })
+}
+
+/// The socket for messages, beside the one for codes.
+fn message_socket(codes: &Path) -> OsString {
+    let mut path = codes.as_os_str().to_owned();
+    path.push(MESSAGE_SOCKET_SUFFIX);
+    path
 }
 
 fn send(words: &mut Words) -> Result<Action, UsageError> {
@@ -158,11 +181,30 @@ mod tests {
     fn no_verb_is_fifty_clients() {
         let config = parse("").unwrap();
         assert_eq!(config.action, Action::Run { clients: 50 });
-        assert_eq!((config.endpoint.port, config.message_port), (8000, 8001));
+        assert_eq!(config.endpoint.address, Address::new("127.0.0.1", 8000));
+        assert_eq!(config.messages, Address::new("127.0.0.1", 8001));
         let config = parse("h 1 2 run -n 3").unwrap();
         assert_eq!(config.action, Action::Run { clients: 3 });
-        assert_eq!((config.endpoint.port, config.message_port), (1, 2));
+        assert_eq!(config.endpoint.address, Address::new("h", 1));
+        assert_eq!(config.messages, Address::new("h", 2));
         assert_eq!(parse("h 1 2").unwrap().action, Action::Run { clients: 50 });
+    }
+
+    #[test]
+    fn a_unix_socket_has_another_one_beside_it() {
+        let config = parse("unix:/run/codes request").unwrap();
+        assert_eq!(config.endpoint.address, Address::new("unix:/run/codes", 0));
+        assert_eq!(config.messages, Address::new("unix:/run/codes-messages", 0));
+    }
+
+    #[test]
+    fn standard_input_is_for_one_thing() {
+        let uuid = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+        for verb in ["send - text", &format!("send {uuid} code -")] {
+            let refused = parse(&format!("{verb} --auth-file -")).unwrap_err();
+            assert!(refused.starts_with("standard input is for one thing: "));
+        }
+        parse("request --auth-file -").unwrap();
     }
 
     #[track_caller]

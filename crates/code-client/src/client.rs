@@ -3,16 +3,23 @@
 use std::io::{self, BufReader, Read, Write};
 use std::time::Duration;
 
-use cli::{ClientError, Endpoint, ServerStream};
+use cli::escape::EscapedBytes;
+use cli::{Account, ClientError, Endpoint, ServerStream};
 use proto::code::{CodeRequest, MessageRequest, Reply};
 use proto::http::request::{host_field, put_head};
-use proto::http::{Body, ResponseHead};
+use proto::http::{Body, ResponseHead, basic};
 use uuid::Uuid;
 
 use crate::Error;
 
 /// The longest reply that is read, in bytes.
 const REPLY_BYTES_MAX: u64 = 64 * 1024;
+
+/// The longest sentence of a server that is shown, in bytes.
+const SENTENCE_BYTES_MAX: usize = 200;
+
+/// The status of a request whose account is missing or wrong.
+const UNAUTHORIZED: u16 = 401;
 
 /// Talks to one code server. It connects when the first request needs it.
 ///
@@ -92,18 +99,38 @@ impl Link {
             Some(stream) => stream,
             None => BufReader::new(self.server.connect()?),
         };
-        let reply = self.exchange(stream, body).map_err(ClientError::lost)?;
-        Ok(Reply::decode(&reply).map_err(ClientError::malformed)?)
+        let account = self.server.security.account()?;
+        let exchanged = self.exchange(stream, body, account.as_ref());
+        let (status, reply) = exchanged.map_err(ClientError::lost)?;
+        match Reply::decode(&reply) {
+            Ok(Reply::Refused(sentence)) if status == UNAUTHORIZED => {
+                Err(Error::Unauthorized(sentence))
+            }
+            Ok(reply) => Ok(reply),
+            // What the front door refuses has not reached the service, and is told in plain text.
+            Err(_) if status == UNAUTHORIZED => Err(Error::Unauthorized(first_line(&reply))),
+            Err(_) if status >= 400 => Err(Error::Refused(first_line(&reply))),
+            Err(error) => Err(ClientError::malformed(error).into()),
+        }
     }
 
-    /// Sends a request and reads the body of its reply. Keeps the connection if the server does.
-    fn exchange(&mut self, mut stream: BufReader<ServerStream>, body: &str) -> io::Result<Vec<u8>> {
-        let host = host_field(&self.server.host, self.server.port);
+    /// Sends a request and reads the status and the body of its reply. Keeps the connection if the
+    /// server does.
+    fn exchange(
+        &mut self,
+        mut stream: BufReader<ServerStream>,
+        body: &str,
+        account: Option<&Account>,
+    ) -> io::Result<(u16, Vec<u8>)> {
+        let (host, port) = self.server.address.host_and_port();
+        let host = host_field(host, port);
         let length = body.len().to_string();
-        let fields = [
+        let authorization = account.map(|a| basic::authorization(a.user(), a.password()));
+        let mut fields = vec![
             ("Content-Type", "application/json"),
             ("Content-Length", length.as_str()),
         ];
+        fields.extend(authorization.iter().map(|a| ("Authorization", a.as_str())));
         let mut request = Vec::new();
         put_head(&mut request, "POST", "/", &host, &fields);
         request.extend_from_slice(body.as_bytes());
@@ -125,6 +152,16 @@ impl Link {
         if head.keep_alive {
             self.stream = Some(stream);
         }
-        Ok(reply)
+        Ok((head.status, reply))
     }
+}
+
+/// The first line of a reply in plain text, safe to stand in a line.
+fn first_line(reply: &[u8]) -> String {
+    let line = reply.split(|b| *b == b'\n').next().unwrap_or_default();
+    let sentence = EscapedBytes {
+        bytes: line.trim_ascii(),
+        bytes_max: SENTENCE_BYTES_MAX,
+    };
+    sentence.to_string()
 }

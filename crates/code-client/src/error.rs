@@ -10,6 +10,9 @@ pub enum Error {
     /// The server refused; with its sentence.
     #[error("the server refused: {0}")]
     Refused(String),
+    /// The server has accounts, and the client none, or one that is wrong; with its sentence.
+    #[error("the server refused: {0}; --auth-file FILE says who asks")]
+    Unauthorized(String),
     /// The first line of standard input is not a UUID and a code.
     #[error("the first line of standard input must be UUID CODE, as request prints it")]
     NotASender,
@@ -24,7 +27,7 @@ pub enum Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Refused(_) => Exit::Refused,
+            Self::Refused(_) | Self::Unauthorized(_) => Exit::Refused,
             Self::NotASender | Self::TooLong => Exit::Local,
             Self::Client(error) => error.exit(),
         }

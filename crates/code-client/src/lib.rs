@@ -5,8 +5,8 @@ mod client;
 mod error;
 mod input;
 
-use cli::Endpoint;
 use cli::stream::output;
+use cli::{Address, Endpoint};
 use uuid::Uuid;
 
 pub use client::Client;
@@ -15,10 +15,10 @@ pub use error::Error;
 /// What the program does, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The server, at its port for codes.
+    /// The server, at its port or socket for codes.
     pub endpoint: Endpoint,
-    /// The server's port for messages.
-    pub message_port: u16,
+    /// Where the server is for messages.
+    pub messages: Address,
     /// What it does.
     pub action: Action,
 }
@@ -43,6 +43,16 @@ pub enum Action {
         /// The message.
         text: Text,
     },
+}
+
+impl Action {
+    /// Whether it reads standard input.
+    fn reads_stdin(&self) -> bool {
+        match self {
+            Self::Run { .. } | Self::Request { .. } => false,
+            Self::Send { sender, text } => *sender == Sender::Stdin || *text == Text::Stdin,
+        }
+    }
 }
 
 /// Who sends a message.
@@ -73,7 +83,8 @@ pub enum Text {
 /// # Errors
 /// With the exit code that belongs to it.
 pub fn run(config: Config) -> Result<(), Error> {
-    let message_server = config.endpoint.with_port(config.message_port);
+    config.endpoint.security.read().map_err(Error::from)?;
+    let message_server = config.endpoint.at(config.messages);
     let mut client = Client::new(config.endpoint, message_server);
     match config.action {
         Action::Run { clients } => {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use cli::args::{Opt, Options, Verbs};
-use cli::{App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
+use cli::{Address, App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
 
 use crate::{Action, Config, Input, Output, Transfer};
 
@@ -46,7 +46,6 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--create-only"),
     Opt::flag("--resume"),
     Opt::value("--jobs").short('j'),
-    Opt::value("--auth-file"),
 ];
 
 const HELP: &str = "\
@@ -58,10 +57,12 @@ Usage: file-client [HOST PORT] [OPTIONS]
        file-client [HOST PORT] head PATH [OPTIONS]
        file-client [HOST PORT] list [PATH] [OPTIONS]
        file-client [HOST PORT] batch FILE|- [-j N] [--resume] [OPTIONS]
+       file-client unix:/path [VERB ...] [OPTIONS]
 
 Arguments:
   HOST PORT              the server [default: 127.0.0.1 8080]; an IPv6 address as ::1 or
                          [::1], behind which PORT may be left out
+  unix:/path             a server's Unix socket; in a batch it is a HOST without a PORT
   get PATH               downloads the file at PATH, or the index.html of the folder PATH
   post FILE [PATH]       uploads FILE to PATH [default: FILE's base name], or into the
                          folder PATH if it ends in a slash; put is the same; - is standard
@@ -93,9 +94,13 @@ Options:
                          removed at the end, and are used only if no other user can open
                          them
   -j, --jobs N           run N lines of a batch at once, 1 to 64 [default: 1]
+  --tls                  encrypt with TLS; the server's certificate must be for HOST
+  --tls-ca FILE          trust the certificates in FILE [default: the system's]
+  --tls-cert FILE, --tls-key FILE
+                         the certificate of this client, and its key
   --auth-file FILE|-     the account: the first line of FILE is USER:PASSWORD, and only its
-                         owner may read FILE; it is sent, unencrypted, to HOST and PORT and
-                         not to other servers of a batch
+                         owner may read FILE; it is sent to HOST and PORT and not to other
+                         servers of a batch, and is encrypted with --tls only
   -q, --quiet            say nothing but errors: no prompt, no progress
   --timeout TIME         the longest wait for anything [default: 30]
   --wait-for-server TIME keep trying to connect for this long [default: 0]
@@ -109,7 +114,8 @@ Exit codes:
   0  done; also at the end of the prompt, which reports errors itself
   1  the server refused: no such file, uploads forbidden, file too large, wrong password
   2  wrong usage, or trouble with a file, standard input or standard output
-  3  cannot connect, timed out, connection lost, or a malformed reply
+  3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
+     malformed reply
 A batch ends with the highest code of its lines.
 
 A long transfer shows its progress if standard error is a terminal.
@@ -124,27 +130,21 @@ Examples:
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let client = ClientOptions::read(options)?;
-    let (host, [port]) = match words.bracketed_host() {
-        Some(host) => (host, [PORT_DEFAULT]),
+    let [address] = match words.bracketed_host() {
+        Some(host) => [Address::new(&host, PORT_DEFAULT)],
         None => words
             .server(["PORT"], VERBS)?
-            .unwrap_or((HOST_DEFAULT.into(), [PORT_DEFAULT])),
+            .unwrap_or([Address::new(HOST_DEFAULT, PORT_DEFAULT)]),
     };
-    let auth_file = options.raw("--auth-file").map(Input::new);
     let (resume, action) = match words.verb(VERBS)? {
         Some(verb) => action(verb, words, options)?,
         None => (false, Action::Prompt),
     };
-    if auth_file == Some(Input::Stdin) && action.reads_stdin() {
-        let sentence =
-            "standard input is for one thing: --auth-file, or what is to be sent or done";
-        return Err(UsageError::Conflict(sentence));
-    }
+    client.check_stdin(action.reads_stdin())?;
     Ok(Config {
-        endpoint: client.endpoint(host, port),
         is_quiet: client.is_quiet,
+        endpoint: client.endpoint(address)?,
         resume,
-        auth_file,
         action,
     })
 }
@@ -208,7 +208,7 @@ fn post(resume: bool, words: &mut Words, options: &mut Options) -> Result<Transf
 mod tests {
     use std::time::Duration;
 
-    use cli::{Endpoint, Parsed};
+    use cli::{AccountSource, Endpoint, Parsed, Security};
 
     use super::*;
 
@@ -275,13 +275,15 @@ mod tests {
         check("", Action::Prompt);
         check("h 7", Action::Prompt);
         for (line, host, port) in [
+            ("unix:/f", "unix:/f", 0),
+            ("unix:/f list", "unix:/f", 0),
             ("[::1]", "::1", PORT_DEFAULT),
             ("[::1] list", "::1", PORT_DEFAULT),
             ("[::1] 7 list", "::1", 7),
             ("::1 7 list", "::1", 7),
         ] {
             let endpoint = parse(line).unwrap().endpoint;
-            assert_eq!((endpoint.host.as_str(), endpoint.port), (host, port));
+            assert_eq!(endpoint.address, Address::new(host, port));
         }
         check("batch x", batch("x", 1));
         assert_eq!(
@@ -291,7 +293,7 @@ mod tests {
         let endpoint = parse("h 7 --timeout 1 get a --wait-for-server 2")
             .unwrap()
             .endpoint;
-        assert_eq!((endpoint.host.as_str(), endpoint.port), ("h", 7));
+        assert_eq!(endpoint.address, Address::new("h", 7));
         assert_eq!(endpoint.timeout, Duration::from_secs(1));
         assert_eq!(endpoint.wait_for_server, Duration::from_secs(2));
     }
@@ -302,10 +304,13 @@ mod tests {
         check("batch x --jobs=2", batch("x", 2));
         let config = parse("get a --resume --auth-file b/c").unwrap();
         assert!(config.resume && !config.is_quiet);
-        assert_eq!(config.auth_file, Some(Input::File("b/c".into())));
+        let auth_file = AccountSource::File("b/c".into());
+        let security = Security::new(None, Some(auth_file));
+        assert_eq!(config.endpoint.security, security);
         for line in ["put a --resume --create-only", "batch a --resume"] {
             let config = parse(line).unwrap();
-            assert!(config.resume && config.auth_file.is_none(), "{line}");
+            assert!(config.resume, "{line}");
+            assert_eq!(config.endpoint.security, Security::default(), "{line}");
         }
     }
 
@@ -319,7 +324,7 @@ mod tests {
         let all = "the verbs are get, post, put, head, list, batch";
         check_refused(
             "ls",
-            &format!("unknown verb 'ls', {all}; a server is HOST PORT"),
+            &format!("unknown verb 'ls', {all}; a server is HOST PORT or unix:/path"),
         );
         check_refused("lst", "unknown verb 'lst', did you mean list?");
         check_refused("h x get a", "PORT must be a port from 0 to 65535, not 'x'");

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use cli::exit::with_causes;
-use cli::{Endpoint, Exit, Failure, stream, unbracketed};
-use proto::http::request::host_field;
+use cli::{Address, Endpoint, Exit, Failure, stream};
 
+use crate::args::PORT_DEFAULT;
 use crate::progress::above_bars;
 use crate::source::{BYTE_ORDER_MARK, STDIN};
 use crate::{Client, Error, Input, Options, Transfer, shell_words};
@@ -40,13 +40,12 @@ struct Line {
 #[derive(Debug, PartialEq, Eq)]
 struct Request {
     transfer: Transfer,
-    host: String,
-    port: u16,
+    server: Address,
 }
 
 /// Reads all lines and then makes their requests, `jobs` at once. A line that fails or is malformed is
 /// logged, and does not stop the rest. `defaults` has the timeouts, and the port for lines without one.
-/// The credentials go to that server and to no other.
+/// The account goes to that server and to no other.
 ///
 /// # Errors
 /// If the file cannot be read; at the end, if any line failed.
@@ -61,7 +60,7 @@ pub(crate) fn run(
         Input::Stdin => (Path::new(STDIN), read(stream::input()?)),
     };
     let text = text.map_err(Error::read(path))?;
-    let lines = parse(&text, defaults.port);
+    let lines = parse(&text, &defaults.address);
     let worker = Worker {
         lines: &lines,
         next: &AtomicUsize::new(0),
@@ -119,12 +118,11 @@ impl Worker<'_> {
                     continue;
                 }
             };
-            let server = client.server();
-            if (server.host.as_str(), server.port) != (request.host.as_str(), request.port) {
+            if client.server().address != request.server {
                 client = self.client_for(request);
             }
             if let Err(error) = request.transfer.run(&mut client) {
-                let hint = self.credentials_hint(&error).unwrap_or_default();
+                let hint = self.account_hint(&error).unwrap_or_default();
                 above_bars(|| log::error!("Line {number}: {}{hint}", with_causes(&error)));
                 failures.push(error.exit());
             }
@@ -133,19 +131,15 @@ impl Worker<'_> {
     }
 
     fn client_for(&self, request: &Request) -> Client {
-        let server = Endpoint {
-            host: request.host.clone(),
-            ..self.defaults.with_port(request.port)
-        };
-        let mut options = self.options.clone();
+        let mut server = self.defaults.at(request.server.clone());
         if server != *self.defaults {
-            options.credentials = None;
+            server.security = server.security.without_account();
         }
-        Client::new(server, options)
+        Client::new(server, self.options.clone())
     }
 
     /// What is added to an error that mentions `--auth-file`: it is for the default server.
-    fn credentials_hint(&self, error: &Error) -> Option<String> {
+    fn account_hint(&self, error: &Error) -> Option<String> {
         let is_anonymous = matches!(
             error,
             Error::Refused {
@@ -154,8 +148,9 @@ impl Worker<'_> {
                 ..
             }
         );
-        let server = host_field(&self.defaults.host, self.defaults.port);
-        (is_anonymous && self.options.credentials.is_some()).then(|| format!(", to {server} alone"))
+        let server = &self.defaults.address;
+        let has_account = self.defaults.security.has_account();
+        (is_anonymous && has_account).then(|| format!(", to {server} alone"))
     }
 
     /// The same on N threads.
@@ -187,17 +182,17 @@ impl Worker<'_> {
     }
 }
 
-fn parse(text: &[u8], port_default: u16) -> Vec<Line> {
+fn parse(text: &[u8], default: &Address) -> Vec<Line> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let lines = text.split(|byte| *byte == b'\n').zip(1..);
     let line = |(line, number): (&[u8], usize)| {
-        let request = parse_line(line, port_default).transpose()?;
+        let request = parse_line(line, default).transpose()?;
         Some(Line { number, request })
     };
     lines.filter_map(line).collect()
 }
 
-fn parse_line(line: &[u8], port_default: u16) -> Result<Option<Request>, &'static str> {
+fn parse_line(line: &[u8], default: &Address) -> Result<Option<Request>, &'static str> {
     let line = line.trim_ascii();
     if line.is_empty() || line.starts_with(b"#") {
         return Ok(None);
@@ -208,11 +203,11 @@ fn parse_line(line: &[u8], port_default: u16) -> Result<Option<Request>, &'stati
         _ => return Err(SHAPE),
     };
     let port = match (words.next(), words.next()) {
-        (None, _) => port_default,
-        (Some(port), None) => port
-            .to_str()
-            .and_then(|port| port.parse().ok())
-            .ok_or(BAD_PORT)?,
+        (None, _) => None,
+        (Some(port), None) => {
+            let port = port.to_str().and_then(|port| port.parse::<u16>().ok());
+            Some(port.ok_or(BAD_PORT)?)
+        }
         (Some(_), Some(_)) => return Err(SHAPE),
     };
     let transfer = match verb.as_bytes() {
@@ -221,11 +216,14 @@ fn parse_line(line: &[u8], port_default: u16) -> Result<Option<Request>, &'stati
         _ => return Err(SHAPE),
     };
     let host = host.to_str().ok_or("the host is not UTF-8")?;
-    Ok(Some(Request {
-        transfer,
-        host: unbracketed(host).to_owned(),
-        port,
-    }))
+    let server = match (Address::unix(host), port, default) {
+        (Some(socket), None, _) => socket,
+        (Some(_), Some(_), _) => return Err("a Unix socket has no port"),
+        (None, Some(port), _) => Address::new(host, port),
+        (None, None, Address::Tcp { port, .. }) => Address::new(host, *port),
+        (None, None, Address::Unix(_)) => Address::new(host, PORT_DEFAULT),
+    };
+    Ok(Some(Request { transfer, server }))
 }
 
 #[cfg(test)]
@@ -234,12 +232,8 @@ mod tests {
 
     #[track_caller]
     fn check(text: &[u8], want: &[(usize, &str, &str, u16)]) {
-        let got = parse(text, 7).into_iter().map(|line| {
-            let Request {
-                transfer,
-                host,
-                port,
-            } = line.request.unwrap();
+        let got = parse(text, &Address::new("h", 7)).into_iter().map(|line| {
+            let Request { transfer, server } = line.request.unwrap();
             let transfer = match transfer {
                 Transfer::Get { path, .. } => format!("get {}", path.display()),
                 Transfer::Post { file, .. } => match file {
@@ -247,10 +241,10 @@ mod tests {
                     Input::Stdin => "standard input".to_owned(),
                 },
             };
-            (line.number, transfer, host, port)
+            (line.number, transfer, server)
         });
         let want = want.iter().map(|&(line, transfer, host, port)| {
-            (line, transfer.to_owned(), host.to_owned(), port)
+            (line, transfer.to_owned(), Address::new(host, port))
         });
         assert_eq!(got.collect::<Vec<_>>(), want.collect::<Vec<_>>());
     }
@@ -263,6 +257,7 @@ mod tests {
         );
         check(b"client_get a #h 1", &[(1, "get a", "#h", 1)]);
         check(b"client_get a [::1] 1", &[(1, "get a", "::1", 1)]);
+        check(b"client_get a unix:/f", &[(1, "get a", "unix:/f", 0)]);
         // Standard input has the lines, if anything.
         check(b"client_post - h", &[(1, "post -", "h", 7)]);
         // Some editors begin a text like this.
@@ -288,7 +283,7 @@ mod tests {
     fn a_malformed_line_stands_alone() {
         let check = |line: &str, want: &str| {
             let text = format!("client_get a h\n{line}\nclient_post a h\n");
-            let lines = parse(text.as_bytes(), 7);
+            let lines = parse(text.as_bytes(), &Address::new("unix:/f", 0));
             assert!(
                 lines[0].request.is_ok() && lines[2].request.is_ok(),
                 "{line}"
@@ -303,6 +298,7 @@ mod tests {
         ] {
             check(line, SHAPE);
         }
+        check("client_get a unix:/f 1", "a Unix socket has no port");
         check("CLIENT_GET a h", SHAPE);
         check("'' a h", SHAPE);
         for port in ["x", "65536", "-1", "''"] {

@@ -8,7 +8,6 @@ use cli::Endpoint;
 
 use crate::Error;
 use crate::connection::{Connection, Request, target};
-use crate::credentials::Credentials;
 use crate::escaped::escaped;
 use crate::list::{self, Entry, ListError};
 use crate::location::leads_to_folder;
@@ -49,15 +48,13 @@ pub struct Options {
     pub resume: bool,
     /// Whether a transfer that takes a while shows a progress bar, if standard error is a terminal.
     pub show_progress: bool,
-    /// The user and the password that each request carries. They are not encrypted.
-    pub credentials: Option<Credentials>,
 }
 
 impl Client {
     /// A client of this server.
     pub fn new(server: Endpoint, options: Options) -> Self {
         Self {
-            connection: Connection::new(server, options.credentials.clone()),
+            connection: Connection::new(server),
             options,
         }
     }

@@ -10,10 +10,9 @@ use cli::exit::with_causes;
 use cli::{Endpoint, ServerStream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use proto::http::request::{host_field, put_head};
-use proto::http::{Body, ResponseHead};
+use proto::http::{Body, ResponseHead, basic};
 
 use crate::Error;
-use crate::credentials::Credentials;
 use crate::escaped::escaped;
 use crate::peek::{has_answered, is_open};
 use crate::progress::above_bars;
@@ -109,18 +108,14 @@ impl Reply {
 /// closed it.
 pub(crate) struct Connection {
     server: Endpoint,
-    credentials: Option<Credentials>,
     stream: Option<BufReader<ServerStream>>,
 }
 
 impl Connection {
-    /// To a server, which gets these credentials with each request.
-    pub(crate) fn new(server: Endpoint, credentials: Option<Credentials>) -> Self {
-        Self {
-            server,
-            credentials,
-            stream: None,
-        }
+    /// To a server, which gets the account with each request, if there is one.
+    pub(crate) fn new(server: Endpoint) -> Self {
+        let stream = None;
+        Self { server, stream }
     }
 
     /// The server.
@@ -130,10 +125,12 @@ impl Connection {
 
     /// Sends a request and reads the head of its reply.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply, Error> {
-        let host = host_field(&self.server.host, self.server.port);
+        let (host, port) = self.server.address.host_and_port();
+        let host = host_field(host, port);
+        let account = self.server.security.account()?;
+        let authorization = account.map(|a| basic::authorization(a.user(), a.password()));
         let mut fields = vec![("User-Agent", crate::args::APP.name)];
-        let credentials = self.credentials.as_ref();
-        fields.extend(credentials.map(|c| ("Authorization", c.field())));
+        fields.extend(authorization.iter().map(|a| ("Authorization", a.as_str())));
         fields.extend(request.fields.iter().map(|(name, value)| (*name, &**value)));
         let mut head = Vec::new();
         put_head(&mut head, request.method, &request.target, &host, &fields);
@@ -171,7 +168,7 @@ impl Connection {
             status,
             phrase,
             sentence: self.sentence(reply),
-            is_anonymous: self.credentials.is_none(),
+            is_anonymous: !self.server.security.has_account(),
         }
     }
 

@@ -7,7 +7,6 @@ use std::thread;
 
 use cli::ClientError;
 use cli::exit::with_causes;
-use proto::http::request::host_field;
 use proto::http::{BodyLength, ResponseHead};
 use proto::retry_interrupted;
 
@@ -107,8 +106,7 @@ impl Client {
     }
 
     fn resume_download(&mut self, path: &OsStr, to: &Path) -> Result<u64, Error> {
-        let server = self.server();
-        let server = host_field(&server.host, server.port);
+        let server = self.server().address.to_string();
         let mut file = ResumableFile::open(to, server, target(path))?;
         let received = file.received()?;
         if received.bytes > 0 {

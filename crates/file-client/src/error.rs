@@ -110,12 +110,6 @@ pub enum Error {
     /// What was received does not have the digest that the server gave.
     #[error("{0}: the file does not match the server's digest")]
     WrongDigest(String),
-    /// Other users can read the file with the password.
-    #[error("{path} holds a password and others can read it; chmod 600 {path} ends that", path = escaped(.0))]
-    AuthFileIsOpen(PathBuf),
-    /// The file with the password holds something else.
-    #[error("the first line of {} is not USER:PASSWORD", escaped(.0))]
-    AuthFileIsMalformed(PathBuf),
     /// Standard input could not be stored in a temporary file.
     #[error("cannot store standard input in a temporary file")]
     Temporary(#[source] io::Error),
@@ -251,8 +245,6 @@ impl Failure for Error {
             | Self::InUse(_)
             | Self::NotOurs(_)
             | Self::NotPrivate(_)
-            | Self::AuthFileIsOpen(_)
-            | Self::AuthFileIsMalformed(_)
             | Self::Temporary(_) => Exit::Local,
             Self::Client(cause) | Self::Server { cause, .. } => cause.exit(),
             Self::Failed { worst, .. } => *worst,

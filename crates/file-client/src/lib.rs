@@ -2,8 +2,8 @@
 //!
 //! - `transfer` is one file, there or back, as the command line, the `prompt` and the lines of a `batch`
 //!   ask for it; `shell_words` splits such a line. `print` is the verbs that transfer nothing.
-//! - `client` makes requests over a `connection`, with `credentials`; `peek` looks at a reply before it
-//!   is read, `location` at where it leads, and `list` reads the list of a folder.
+//! - `client` makes requests over a `connection`; `peek` looks at a reply before it is read, `location`
+//!   at where it leads, and `list` reads the list of a folder.
 //! - `download` gets a file. `received` is how far it is, `replacement` the file that it becomes, with the
 //!   `ownership` of the one that it replaces, and `resumable_download` one that a later try can resume.
 //! - `upload` sends a `source` in one request, and `resumable_upload` in several.
@@ -15,7 +15,6 @@ mod batch;
 mod cleanup;
 mod client;
 mod connection;
-mod credentials;
 mod download;
 mod error;
 mod escaped;
@@ -43,7 +42,6 @@ use std::num::NonZeroUsize;
 use cli::Endpoint;
 
 pub use client::{Client, Options};
-pub use credentials::Credentials;
 pub use error::{Error, Kept};
 pub use list::Entry;
 pub use source::Input;
@@ -59,8 +57,6 @@ pub struct Config {
     pub is_quiet: bool,
     /// Whether transfers continue where earlier ones were cut off.
     pub resume: bool,
-    /// The file with the user and the password.
-    pub auth_file: Option<Input>,
     /// The verb.
     pub action: Action,
 }
@@ -103,7 +99,7 @@ impl Action {
 /// # Errors
 /// Each has its exit code.
 pub fn run(config: Config) -> Result<(), Error> {
-    let credentials = config.auth_file.as_ref().map(Credentials::read);
+    config.endpoint.security.read().map_err(Error::from)?;
     // A terminal cannot show both the file and a progress bar.
     let prints_file = io::stdout().is_terminal()
         && matches!(
@@ -116,7 +112,6 @@ pub fn run(config: Config) -> Result<(), Error> {
     let options = Options {
         resume: config.resume,
         show_progress: !(config.is_quiet || prints_file),
-        credentials: credentials.transpose()?,
     };
     let client = || Client::new(config.endpoint.clone(), options.clone());
     match &config.action {

@@ -15,7 +15,6 @@ use std::thread;
 use cli::exit::with_causes;
 use proto::http::ResponseHead;
 use proto::http::digest;
-use proto::http::request::host_field;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -133,9 +132,8 @@ impl<'a> ResumableUpload<'a> {
 
     /// The state of this upload.
     fn state(&self, url: &str) -> State {
-        let server = self.client.server();
         State {
-            server: host_field(&server.host, server.port),
+            server: self.client.server().address.to_string(),
             target: target(self.upload.path),
             is_new: self.upload.is_new,
             digest: digest::format(&self.upload.digest),

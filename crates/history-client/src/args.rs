@@ -1,7 +1,7 @@
 //! The history client's command line.
 
 use cli::args::Verbs;
-use cli::{App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
+use cli::{Address, App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
 use proto::history::{Operation, is_user_name};
 use proto::text::parse_line_number;
 
@@ -41,11 +41,13 @@ Reads and prunes the history of a history server.
 
 Usage: history-client [HOST PORT] [OPTIONS]
        history-client [HOST PORT] VERB ... [OPTIONS]
+       history-client unix:/path [VERB ...] [OPTIONS]
 
 Without a verb it asks for a line ('Enter authentication: ') and sends it.
 
 Arguments:
   HOST PORT              the server [default: 127.0.0.1 5007]
+  unix:/path             a server's Unix socket
   send LINE|-            sends 'USER', 'USER 1 N', 'USER 2' or 'USER 3'; - reads the line
                          from standard input
   hello USER             sends 'USER': greets the server
@@ -56,6 +58,13 @@ Arguments:
 Options:
   --timeout TIME         the longest wait for anything [default: 30]
   --wait-for-server TIME keep trying to connect for this long [default: 0]
+  --tls                  encrypt with TLS; the server's certificate must be for HOST
+  --tls-ca FILE          trust the certificates in FILE [default: the system's]
+  --tls-cert FILE, --tls-key FILE
+                         the certificate of this client, and its key
+  --auth-file FILE|-     the account: the first line of FILE is USER:PASSWORD, and only its
+                         owner may read FILE; on a server with accounts, USER must be the
+                         same as in the request
   -q, --quiet            say nothing but errors: no greeting, no prompt
   -v, --verbose          log more
   -h, --help             print this help
@@ -65,9 +74,10 @@ A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d.
 
 Exit codes:
   0  done
-  1  the server refused: an authentication error, no such line
+  1  the server refused: an authentication error, a wrong password, no such line
   2  wrong usage, the line is not a request, or trouble with standard input or output
-  3  cannot connect, timed out, connection lost, or a malformed reply
+  3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
+     malformed reply
 
 Examples:
   history-client get alice
@@ -78,14 +88,15 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let client = ClientOptions::read(options)?;
     let server = words.server(["PORT"], VERBS)?;
-    let (host, [port]) = server.unwrap_or((HOST_DEFAULT.into(), [PORT_DEFAULT]));
+    let [address] = server.unwrap_or([Address::new(HOST_DEFAULT, PORT_DEFAULT)]);
     let action = match words.verb(VERBS)? {
         Some(verb) => action(verb, words)?,
         None => Action::Prompt,
     };
+    client.check_stdin(matches!(action, Action::Prompt | Action::Stdin))?;
     Ok(Config {
-        endpoint: client.endpoint(host, port),
         is_quiet: client.is_quiet,
+        endpoint: client.endpoint(address)?,
         action,
     })
 }
@@ -189,7 +200,16 @@ mod tests {
         let config = parse("--timeout 2 h 7 get --wait-for-server=1.5 al").unwrap();
         assert_eq!(config.endpoint.timeout.as_secs(), 2);
         assert_eq!(config.endpoint.wait_for_server.as_millis(), 1500);
-        assert_eq!(config.endpoint.port, 7);
+        assert_eq!(config.endpoint.address, Address::new("h", 7));
+    }
+
+    #[test]
+    fn standard_input_is_for_one_thing() {
+        for line in ["--auth-file -", "send - --auth-file -"] {
+            let refused = parse(line).unwrap_err();
+            assert!(refused.starts_with("standard input is for one thing: "));
+        }
+        parse("get al --auth-file -").unwrap();
     }
 
     #[track_caller]
@@ -202,7 +222,7 @@ mod tests {
         let all = "the verbs are send, hello, delete, get, clear";
         check_refused(
             "h",
-            &format!("unknown verb 'h', {all}; a server is HOST PORT"),
+            &format!("unknown verb 'h', {all}; a server is HOST PORT or unix:/path"),
         );
         check_refused("delte al 3", "unknown verb 'delte', did you mean delete?");
         check_refused("h 7 claer al", "unknown verb 'claer', did you mean clear?");

@@ -3,10 +3,11 @@
 use std::io::{self, BufReader, Write};
 use std::time::Duration;
 
-use cli::{ClientError, Endpoint, ServerStream};
+use cli::{Account, ClientError, Endpoint, ServerStream};
 use proto::frame::{self, Message as _, PAYLOAD_BYTES_MAX};
 use proto::history::{Operation, Reply, Request, is_user_name};
 use proto::text::HistoryLineError;
+use proto::{ErrorReply, Login, LoginReply};
 
 use crate::Error;
 
@@ -26,6 +27,8 @@ const INPUT_BYTES: usize = 64 * 1024;
 /// ```
 pub struct Client {
     stream: BufReader<ServerStream>,
+    /// Who is to be logged in before the next request.
+    login: Option<Account>,
     request: Vec<u8>,
     payload: Vec<u8>,
 }
@@ -47,6 +50,7 @@ impl Client {
     pub fn connect(server: &Endpoint) -> Result<Self, Error> {
         Ok(Self {
             stream: BufReader::with_capacity(INPUT_BYTES, server.connect()?),
+            login: server.security.account()?,
             request: Vec::new(),
             payload: Vec::new(),
         })
@@ -115,7 +119,7 @@ impl Client {
             return Err(HistoryLineError::NotAUser.into());
         }
         log::debug!("Asking: {} {}", request.user, request.operation);
-        self.send(request).map_err(ClientError::lost)?;
+        self.send(request)?;
         let mut has_begun = false;
         loop {
             let kind = self.read_frame().map_err(ClientError::lost)?;
@@ -125,31 +129,49 @@ impl Client {
                 Reply::Text(bytes) if request.operation == Operation::Get => Part::Text(bytes),
                 Reply::About(_) | Reply::Text(_) => return Err(ClientError::Unexpected.into()),
                 Reply::Done(sentence) => return Ok(sentence.to_owned()),
-                Reply::Error(error) => {
-                    return Err(Error::Refused {
-                        code: error.code,
-                        sentence: error.sentence.to_owned(),
-                    });
-                }
+                Reply::Error(error) => return Err(refused(error)),
             };
             has_begun = true;
             on_part(part).map_err(ClientError::Output)?;
         }
     }
 
-    fn send(&mut self, request: &Request) -> io::Result<()> {
+    /// Sends a request; the first one behind the login, in the same write, so that the login costs no
+    /// round trip.
+    fn send(&mut self, request: &Request) -> Result<(), Error> {
         self.request.clear();
+        let login = self.login.take();
+        if let Some(account) = &login {
+            let (user, password) = (account.user(), account.password());
+            Login { user, password }.encode(&mut self.request);
+        }
         request.encode(&mut self.request);
         let stream = self.stream.get_mut();
         stream.reset_timeout(Duration::ZERO);
-        stream.write_all(&self.request)?;
+        let written = stream.write_all(&self.request);
         stream.reset_timeout(Duration::ZERO);
-        Ok(())
+        if login.is_none() {
+            return Ok(written.map_err(ClientError::lost)?);
+        }
+        // A server that refuses the login may close while this still writes, and says why.
+        let answered = self.read_frame();
+        let kind = answered.map_err(|error| ClientError::lost(written.err().unwrap_or(error)))?;
+        match LoginReply::decode(kind, &self.payload).map_err(ClientError::malformed)? {
+            LoginReply::LoggedIn => Ok(()),
+            LoginReply::Refused(error) => Err(refused(error)),
+        }
     }
 
     /// Reads the next frame of a reply; returns its kind.
     fn read_frame(&mut self) -> io::Result<u8> {
         let kind = frame::read(&mut self.stream, PAYLOAD_BYTES_MAX, &mut self.payload)?;
         kind.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn refused(error: ErrorReply) -> Error {
+    Error::Refused {
+        code: error.code,
+        sentence: error.sentence.to_owned(),
     }
 }

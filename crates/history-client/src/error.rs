@@ -12,7 +12,10 @@ pub enum Error {
     #[error(transparent)]
     Line(#[from] HistoryLineError),
     /// The server refused.
-    #[error("{sentence}")]
+    #[error(
+        "{sentence}{}",
+        if *code == ErrorCode::Unauthorized { "; --auth-file FILE says who asks" } else { "" }
+    )]
     Refused {
         /// For programs.
         code: ErrorCode,

@@ -50,6 +50,7 @@ pub enum Action {
 /// # Errors
 /// With the exit code that belongs to it.
 pub fn run(config: Config) -> Result<(), Error> {
+    config.endpoint.security.read()?;
     match &config.action {
         Action::Prompt => {
             // Before the prompt: a person must not be asked for a line that cannot be read.

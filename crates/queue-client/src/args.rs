@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cli::args::{Opt, Options, Verbs, choice, duration, value};
-use cli::{App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
+use cli::{Address, App, Args, ClientOptions, HOST_DEFAULT, Security, UsageError, Words};
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, NAME_BYTES_MAX, QueueName};
 
 use crate::work::JOBS_MAX;
@@ -87,9 +87,11 @@ const HELP: &str = "\
 Sends messages to a queue server, receives them, and runs commands for them.
 
 Usage: queue-client [HOST PORT [TCP|UDP]] VERB [OPTIONS]
+       queue-client unix:/path VERB [OPTIONS]
 
 Arguments:
   HOST PORT              the server [default: 127.0.0.1 55556]
+  unix:/path             a server's Unix socket
   TCP|UDP                the transport, in any case [default: TCP]
 
 Verbs:
@@ -143,6 +145,12 @@ Options:
   --timeout TIME         the longest wait for an answer [default: 30]
   --wait-for-server TIME keep trying to connect for this long; a client that waits for
                          messages also connects again [default: 0]
+  --tls                  encrypt with TLS; the server's certificate must be for HOST
+  --tls-ca FILE          trust the certificates in FILE [default: the system's]
+  --tls-cert FILE, --tls-key FILE
+                         the certificate of this client, and its key
+  --auth-file FILE|-     the account: the first line of FILE is USER:PASSWORD, and only its
+                         owner may read FILE
   -q, --quiet            say nothing but errors
   -v, --verbose          log more
   -h, --help             print this help
@@ -154,7 +162,8 @@ Exit codes:
      'work --drain' leaves dead letters
   2  wrong usage, a file cannot be read or written, or is over the limit, or the command of
      'work' cannot be started
-  3  cannot connect, timed out, connection lost, or a malformed reply
+  3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
+     malformed reply
 
 Examples:
   queue-client send data/message1.txt
@@ -164,21 +173,29 @@ Examples:
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let client = ClientOptions::read(&mut args.options)?;
-    let (host, port, transport) = match args.words.server(["PORT"], VERBS)? {
-        Some((host, [port])) => (host, port, named_transport(&mut args.words)?),
-        None => (HOST_DEFAULT.to_owned(), PORT_DEFAULT, Transport::Tcp),
+    let (address, transport) = match args.words.server(["PORT"], VERBS)? {
+        Some([address]) => {
+            let transport = named_transport(&mut args.words)?;
+            if transport.is_some() && matches!(address, Address::Unix(_)) {
+                let sentence = "a Unix socket has neither TCP nor UDP: leave it out";
+                return Err(UsageError::Conflict(sentence));
+            }
+            (address, transport.unwrap_or(Transport::Tcp))
+        }
+        None => (Address::new(HOST_DEFAULT, PORT_DEFAULT), Transport::Tcp),
     };
     let missing = UsageError::Missing("the verb");
     let verb = args.words.verb(VERBS)?.ok_or(missing)?;
     let queue = queue(verb, args)?;
     let action = action(verb, args)?;
     if transport == Transport::Udp
-        && let Some(sentence) = needs_tcp(&action)
+        && let Some(sentence) = needs_tcp(&action).or(needs_connection(&client.security))
     {
         return Err(UsageError::Conflict(sentence));
     }
+    client.check_stdin(action.reads_stdin())?;
     Ok(Config {
-        endpoint: client.endpoint(host, port),
+        endpoint: client.endpoint(address)?,
         transport,
         queue,
         action,
@@ -187,12 +204,12 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
 
 /// The transport, if one is named: a word that is not a verb and has a verb behind it, or is TCP or
 /// UDP.
-fn named_transport(words: &mut Words) -> Result<Transport, UsageError> {
+fn named_transport(words: &mut Words) -> Result<Option<Transport>, UsageError> {
     let is_named = !words.starts_with_verb(VERBS)
         && (words.peek().is_some_and(|word| transport(word).is_ok()) || words.has_verb(VERBS));
     match is_named {
-        true => transport(&words.required("the transport")?),
-        false => Ok(Transport::Tcp),
+        true => transport(&words.required("the transport")?).map(Some),
+        false => Ok(None),
     }
 }
 
@@ -377,6 +394,17 @@ fn needs_tcp(action: &Action) -> Option<&'static str> {
         | Action::Resume
         | Action::Kick
         | Action::Drain(_) => None,
+    }
+}
+
+/// Says of what a connection carries that datagrams do not.
+fn needs_connection(security: &Security) -> Option<&'static str> {
+    if security.has_tls() {
+        Some("--tls needs TCP")
+    } else if security.has_account() {
+        Some("--auth-file needs TCP")
+    } else {
+        None
     }
 }
 

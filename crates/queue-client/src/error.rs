@@ -20,7 +20,10 @@ pub enum Error {
     #[error("{QUEUE_EMPTY}")]
     Empty,
     /// The server refused.
-    #[error("the server refused: {sentence}")]
+    #[error(
+        "the server refused: {sentence}{}",
+        if *code == ErrorCode::Unauthorized { "; --auth-file FILE says who asks" } else { "" }
+    )]
     Refused {
         /// For programs.
         code: ErrorCode,

@@ -86,6 +86,29 @@ pub enum Action {
     Drain(bool),
 }
 
+impl Action {
+    /// Whether it reads standard input.
+    fn reads_stdin(&self) -> bool {
+        match self {
+            Self::Send(send) => send.source == Source::Stdin,
+            Self::Ack(token) | Self::Release(token, _) | Self::Extend(token, _) => {
+                *token == TokenSource::Stdin
+            }
+            Self::Receive(_)
+            | Self::Work(_)
+            | Self::Lease(_)
+            | Self::Peek(..)
+            | Self::List
+            | Self::Stats { .. }
+            | Self::Purge
+            | Self::Pause
+            | Self::Resume
+            | Self::Kick
+            | Self::Drain(_) => false,
+        }
+    }
+}
+
 impl Config {
     fn queue(&self) -> QueueName<'_> {
         QueueName::new(&self.queue).expect("the command line was checked")
@@ -98,6 +121,7 @@ impl Config {
 /// # Errors
 /// If it was not done; the error knows its exit code.
 pub fn run(config: Config) -> Result<(), Error> {
+    config.endpoint.security.read().map_err(Error::from)?;
     match &config.action {
         Action::Send(send) => send.run(&config)?,
         Action::Receive(receive) => receive.run(&config)?,

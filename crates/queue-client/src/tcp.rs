@@ -3,28 +3,33 @@
 //! Nothing in a reply says which request it belongs to. So a connection is useless once a reply has
 //! not come in time: it may still come, and pass for the reply to the next request. The connection is
 //! ended instead, and the server requeues what was reserved over it.
+//!
+//! A client with an account logs in with the first request, in the same write: that costs no round
+//! trip.
 
 use std::io::{self, BufReader, Write};
-use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cli::{Endpoint, ServerStream};
+use cli::{Account, Channel, ClientError, Endpoint, ServerStream};
 use proto::frame::{self, Message as _, PAYLOAD_BYTES_MAX};
 use proto::queue::Request;
+use proto::{Login, LoginReply};
 
 use crate::Error;
 
-/// A TCP connection to a server.
+/// A connection to a server, over TCP or a Unix socket.
 pub(crate) struct Connection {
     stream: BufReader<ServerStream>,
+    /// Who is to be logged in before the next request.
+    login: Option<Account>,
     is_lost: bool,
 }
 
 /// Ends a client's connection from another thread; see
 /// [`Client::abort_handle`](crate::Client::abort_handle).
 #[derive(Debug, Clone)]
-pub struct AbortHandle(Arc<TcpStream>);
+pub struct AbortHandle(Arc<Channel>);
 
 impl AbortHandle {
     /// Makes every wait of the client, now or later, fail as a lost connection does. The server
@@ -37,8 +42,7 @@ impl AbortHandle {
     /// # Ok::<(), queue_client::Error>(())
     /// ```
     pub fn abort(&self) {
-        // An error means that it has ended already.
-        let _ = self.0.shutdown(Shutdown::Both);
+        self.0.abort();
     }
 
     /// The same for a client that does nothing but wait for a message: one that is handed out at this
@@ -47,7 +51,7 @@ impl AbortHandle {
         let mut request = Vec::new();
         Request::UnreserveAll.encode(&mut request);
         // A server that does not support this refuses it, and the wait ends all the same.
-        let _ = (&*self.0).write_all(&request);
+        let _ = self.0.try_write(&request);
         self.abort();
     }
 }
@@ -56,12 +60,13 @@ impl Connection {
     pub(crate) fn new(server: &Endpoint) -> Result<Self, Error> {
         Ok(Self {
             stream: BufReader::new(server.connect()?),
+            login: server.security.account()?,
             is_lost: false,
         })
     }
 
     pub(crate) fn abort_handle(&self) -> AbortHandle {
-        AbortHandle(Arc::clone(self.stream.get_ref().socket()))
+        AbortHandle(Arc::clone(self.stream.get_ref().channel()))
     }
 
     /// Sends requests, and has `read` read their replies. A server that refuses a long message may
@@ -71,7 +76,38 @@ impl Connection {
         requests: &[u8],
         read: impl FnOnce(&mut Self) -> io::Result<T>,
     ) -> Result<T, Error> {
-        let written = self.write(requests);
+        let Some(account) = self.login.take() else {
+            let written = self.write(requests);
+            return self.finish(written, read);
+        };
+        let mut login = Vec::new();
+        let (user, password) = (account.user(), account.password());
+        Login { user, password }.encode(&mut login);
+        let written = self.write(&[&login, requests].concat());
+        let mut payload = Vec::new();
+        let answered = self.read(Duration::ZERO, &mut payload);
+        match answered.map(|kind| LoginReply::decode(kind, &payload)) {
+            Ok(Ok(LoginReply::LoggedIn)) => self.finish(written, read),
+            Ok(Ok(LoginReply::Refused(error))) => {
+                self.lose();
+                Err(Error::Refused {
+                    code: error.code,
+                    sentence: error.sentence.to_owned(),
+                })
+            }
+            Ok(Err(error)) => {
+                self.lose();
+                Err(ClientError::malformed(error).into())
+            }
+            Err(error) => Err(written.err().unwrap_or(error).into()),
+        }
+    }
+
+    fn finish<T>(
+        &mut self,
+        written: io::Result<()>,
+        read: impl FnOnce(&mut Self) -> io::Result<T>,
+    ) -> Result<T, Error> {
         let read = read(self);
         if written.is_err() {
             self.lose();

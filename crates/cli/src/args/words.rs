@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::nearest::nearest;
 use super::value::{port, value};
-use crate::{UsageError, unbracketed};
+use crate::{Address, UsageError, unbracketed};
 
 /// The verbs of a program: each name, in lower case, and what it means.
 pub type Verbs<V> = [(&'static str, V)];
@@ -74,11 +74,12 @@ impl Words {
         words.nth(index).map(OsString::as_os_str)
     }
 
-    /// The host and the ports of the server, if it is named in front of the verb. `ports` are the names
-    /// of the ports in messages.
+    /// The addresses of the server, if it is named in front of the verb, one for each of its ports.
+    /// `ports` are their names in messages.
     ///
     /// A host is a word that is not a verb and has a port behind it. A misspelt verb is not taken for a
-    /// host. An address in brackets is always a host, and is returned without its brackets.
+    /// host. An address in brackets is always a host, and so is `unix:/path`, which has no port: all
+    /// addresses are that socket then.
     ///
     /// # Errors
     /// [`UsageError::UnknownVerb`], [`UsageError::Missing`] or [`UsageError::Value`].
@@ -86,12 +87,16 @@ impl Words {
         &mut self,
         ports: [&'static str; N],
         verbs: &Verbs<V>,
-    ) -> Result<Option<(String, [u16; N])>, UsageError> {
+    ) -> Result<Option<[Address; N]>, UsageError> {
         let Some(first) = self.peek() else {
             return Ok(None);
         };
         if find(first, verbs).is_some() {
             return Ok(None);
+        }
+        if let Some(socket) = first.to_str().and_then(Address::unix) {
+            self.next_word();
+            return Ok(Some([(); N].map(|()| socket.clone())));
         }
         let has_port = self.get(1).is_some_and(|word| port("", word).is_ok());
         let mut behind = self.words.iter().skip(1 + N).peekable();
@@ -99,15 +104,15 @@ impl Words {
         let has_verb = behind.any(|word| find(word, verbs).is_some());
         let is_near = nearest_verb(first, verbs).is_some();
         if !(has_verb || has_port && (ends || !is_near) || is_bracketed(first)) {
-            let server = format!("HOST {}", ports.join(" "));
+            let server = format!("HOST {} or unix:/path", ports.join(" "));
             return Err(unknown(first, verbs, Some(server)));
         }
-        let host = unbracketed(&self.required_text("HOST")?).to_owned();
-        let mut numbers = [0; N];
-        for (number, what) in numbers.iter_mut().zip(ports) {
-            *number = port(what, &self.required(what)?)?;
+        let host = self.required_text("HOST")?;
+        let mut addresses = [(); N].map(|()| Address::new(&host, 0));
+        for (address, what) in addresses.iter_mut().zip(ports) {
+            *address = address.with_port(port(what, &self.required(what)?)?);
         }
-        Ok(Some((host, numbers)))
+        Ok(Some(addresses))
     }
 
     /// The host, if it is an address in brackets without a port behind it.
@@ -225,7 +230,8 @@ mod tests {
     fn check(line: &str, host: Option<&str>, verb: Option<&'static str>) {
         let mut words = words(line);
         let got = words.server(["PORT"], VERBS).unwrap();
-        assert_eq!(got.as_ref().map(|(got, _)| got.as_str()), host, "{line}");
+        let want = host.map(|host| [Address::new(host, 80)]);
+        assert_eq!(got, want, "{line}");
         words.verb(VERBS).unwrap();
         let got = words.verb_name();
         assert_eq!(got, verb, "{line}");
@@ -243,6 +249,9 @@ mod tests {
         check("[::1] 80", Some("::1"), None);
         check("[::1] 80 send", Some("::1"), Some("send"));
         check("::1 80 send", Some("::1"), Some("send"));
+        check("unix:/q", Some("unix:/q"), None);
+        check("unix:/q send", Some("unix:/q"), Some("send"));
+        check("unix:q receive", Some("unix:q"), Some("receive"));
     }
 
     #[track_caller]
@@ -262,10 +271,14 @@ mod tests {
         check_refused("h 80 recieve", receive);
         check_refused("sned 80 f", "unknown verb 'sned', did you mean send?");
         let all = "the verbs are send, receive, post";
-        let server = "; a server is HOST PORT";
+        let server = "; a server is HOST PORT or unix:/path";
         check_refused("ls", &format!("unknown verb 'ls', {all}{server}"));
         check_refused("h 80 ls", &format!("unknown verb 'ls', {all}"));
         check_refused("[::1]", "PORT is missing");
+        check_refused(
+            "unix: send",
+            &format!("unknown verb 'unix:', {all}{server}"),
+        );
         check_refused("h x send", "PORT must be a port from 0 to 65535, not 'x'");
     }
 }

@@ -5,6 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::RequestHead;
 
+/// The value of the `Authorization` field of this user, who has no colon in the name.
+pub fn authorization(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
 /// The user and the password of a request; `None` if it carries none, or if the field is malformed or
 /// repeated.
 pub fn credentials(request: &RequestHead) -> Option<(String, String)> {
@@ -43,6 +48,8 @@ mod tests {
         check(ALADDIN, aladdin);
         check(&ALADDIN.replace("Basic", "bAsIc"), aladdin);
         check(&ALADDIN.replace("Basic ", "Basic   "), aladdin);
+        let field = authorization("Aladdin", "open sesame");
+        assert_eq!(ALADDIN, format!("Authorization: {field}\r\n"));
         let encoded = |text: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(text));
         check(&encoded("a:b:c"), Some(("a", "b:c")));
         check(&encoded(":"), Some(("", "")));

@@ -1,4 +1,4 @@
-use cli::{Endpoint, Parsed};
+use cli::Parsed;
 use proto::queue::Token;
 
 use super::*;
@@ -42,13 +42,16 @@ fn the_help_has_each_option() {
 #[test]
 fn the_server_may_be_left_out() {
     let config = parse("LIST").unwrap();
-    assert_eq!(config.endpoint.port, PORT_DEFAULT);
+    let default = Address::new(HOST_DEFAULT, PORT_DEFAULT);
+    assert_eq!(config.endpoint.address, default);
     assert_eq!(config.queue, "default");
     let config = parse("h 7 udp --queue jobs.dead peek").unwrap();
     assert_eq!(config.transport, Transport::Udp);
-    let Endpoint { host, port, .. } = &config.endpoint;
-    assert_eq!((host.as_str(), *port), ("h", 7));
+    assert_eq!(config.endpoint.address, Address::new("h", 7));
     assert_eq!(config.queue, "jobs.dead");
+    let config = parse("unix:/q peek --auth-file -").unwrap();
+    assert_eq!(config.endpoint.address, Address::new("unix:/q", 0));
+    assert_eq!(config.transport, Transport::Tcp);
 }
 
 #[test]
@@ -233,6 +236,15 @@ fn what_waits_or_holds_needs_tcp() {
     check_refused("h 1 udp receive --follow", "--follow needs TCP");
     check_refused("h 1 udp lease 5 f --wait 1", "--wait needs TCP");
     check_refused("h 1 udp work -- cat", "work needs TCP");
+    check_refused("h 1 udp list --tls", "--tls needs TCP");
+    check_refused("h 1 udp list --auth-file a", "--auth-file needs TCP");
+    let neither = "a Unix socket has neither TCP nor UDP: leave it out";
+    check_refused("unix:/q udp list", neither);
+    check_refused("unix:/q TCP list", neither);
+    for line in ["send -", "ack -", "release -", "extend - 5"] {
+        let refused = parse(&format!("{line} --auth-file -")).unwrap_err();
+        assert!(refused.starts_with("standard input is for one thing: "));
+    }
     assert_eq!(parse("h 1 udp receive").unwrap().transport, Transport::Udp);
 }
 
