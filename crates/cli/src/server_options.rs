@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::address::unbracketed;
 use crate::args::{Opt, Options};
-use crate::endpoint::unbracketed;
 use crate::error::UsageError;
 
 /// How a server's front door is set up.
