@@ -3,6 +3,7 @@
 mod completions;
 mod generated;
 mod help;
+mod install;
 mod manual;
 mod notifications;
 mod shells;
