@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage::{
-    CommitError, Committer, Fsync, Limits, Line, NotStored, Scanned, Space, StorageError, Store,
-    TextFile,
+    CommitError, CommitFigures, Committer, Fsync, Limits, Line, NotStored, Scanned, Space,
+    StorageError, Store, TextFile,
 };
 use uuid::Uuid;
 
@@ -114,6 +114,21 @@ impl Codes {
         let made = self.writer.submit(uuid).wait();
         made.map_err(CodesError::NotStored)?
             .ok_or(CodesError::TooMany(self.codes_max))
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.known.count() as u64
+    }
+
+    /// How many there may be.
+    pub(crate) fn codes_max(&self) -> usize {
+        self.codes_max
+    }
+
+    /// What was measured of their commits.
+    pub(crate) fn commit_figures(&self) -> &CommitFigures {
+        self.writer.figures()
     }
 
     /// The code of a UUID, if it has one.

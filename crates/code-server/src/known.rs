@@ -47,6 +47,14 @@ impl Known {
         pair.map(|(_, code)| *code)
     }
 
+    /// How many codes there are.
+    pub(crate) fn count(&self) -> usize {
+        let count = |shard: &RwLock<HashTable<Pair>>| {
+            shard.read().unwrap_or_else(PoisonError::into_inner).len()
+        };
+        self.shards.iter().map(count).sum()
+    }
+
     /// Adds the code of a UUID that has none yet.
     pub(crate) fn add(&self, uuid: Uuid, code: Uuid) {
         let hash = hash_of(&self.hasher, uuid);

@@ -9,13 +9,14 @@ mod codes;
 mod error;
 mod known;
 mod messages;
+mod metrics;
 mod service;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cli::ServerOptions;
-use daemon::http::{Hosts, Http};
+use daemon::http::{Hosts, Http, Probes};
 use daemon::{Address, Daemon};
 use storage::{DataFolder, Fsync, LegacyLock, Limits};
 
@@ -24,6 +25,7 @@ pub use daemon::Serve;
 pub use error::Error;
 pub use messages::Messages;
 
+use metrics::CodeFigures;
 use service::{CodePort, MessagePort, Port};
 
 /// The file in the data folder that earlier versions locked against a second server.
@@ -89,9 +91,15 @@ impl Server {
         let codes = Arc::new(codes);
         let messages = Messages::open(path, config.fsync, config.limits, stop())?;
         let messages = Arc::new(messages);
+        let figures = Arc::new(CodeFigures {
+            codes: Arc::clone(&codes),
+            messages: Arc::clone(&messages),
+        });
+        let probes = Probes::new("", figures);
         let http = |handler| Http {
             handler,
             hosts: hosts.clone(),
+            probes: probes.clone(),
         };
         let python_replies = config.python_replies;
         let code_port = http(Arc::new(Port {

@@ -2,12 +2,14 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cli::escape::Escaped;
 use jiff::Timestamp;
 use storage::{
-    CommitError, Committer, Fsync, Limits, NotStored, Pending, ReopenSignal, Space, StorageError,
-    Store, TextFile,
+    CommitError, CommitFigures, Committer, Fsync, Limits, NotStored, Pending, ReopenSignal, Space,
+    StorageError, Store, TextFile,
 };
 use uuid::Uuid;
 
@@ -18,6 +20,7 @@ const FILE_NAME: &str = "messages.log";
 pub struct Messages {
     writer: Committer<MessagesFile>,
     reopen_signal: ReopenSignal,
+    logged: Arc<AtomicU64>,
 }
 
 impl Messages {
@@ -36,11 +39,17 @@ impl Messages {
         let file = TextFile::open_at_end(&data_dir.join(FILE_NAME), fsync)?;
         let mut file = file.with_limits(limits);
         let reopen_signal = file.allow_rotation();
-        let store = MessagesFile { file };
+        let logged = Arc::default();
+        let store = MessagesFile {
+            file,
+            applied: 0,
+            logged: Arc::clone(&logged),
+        };
         let writer = Committer::start(FILE_NAME, store, on_failure)?;
         Ok(Self {
             writer,
             reopen_signal,
+            logged,
         })
     }
 
@@ -56,6 +65,16 @@ impl Messages {
         self.writer.submit((uuid, text))
     }
 
+    /// How many were added since it was opened.
+    pub(crate) fn logged(&self) -> u64 {
+        self.logged.load(Ordering::Relaxed)
+    }
+
+    /// What was measured of its commits.
+    pub(crate) fn commit_figures(&self) -> &CommitFigures {
+        self.writer.figures()
+    }
+
     /// Why the disk failed in a way that leaves open what is on it, if it did. Tells it once.
     pub fn failure(&self) -> Option<StorageError> {
         self.writer.failure()
@@ -65,6 +84,10 @@ impl Messages {
 /// What the writer thread owns.
 struct MessagesFile {
     file: TextFile,
+    /// Messages since the last commit.
+    applied: u64,
+    /// Messages that are committed.
+    logged: Arc<AtomicU64>,
 }
 
 impl Store for MessagesFile {
@@ -81,8 +104,9 @@ impl Store for MessagesFile {
         writeln!(pending, "{now:.3} {uuid} {}", Escaped(&text)).expect("a Vec takes it");
         let after = pending.len();
         let space = self.file.check_space(after, Space::Usual);
-        if space.is_err() {
-            self.file.pending().truncate(before);
+        match space {
+            Ok(()) => self.applied += 1,
+            Err(_) => self.file.pending().truncate(before),
         }
         space
     }
@@ -92,7 +116,10 @@ impl Store for MessagesFile {
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
-        self.file.commit()
+        let applied = std::mem::take(&mut self.applied);
+        self.file.commit()?;
+        self.logged.fetch_add(applied, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -121,7 +148,11 @@ mod tests {
         const BATCH_BYTES_MAX: usize = 2 << 20;
         let dir = tempfile::tempdir().unwrap();
         let file = TextFile::open_at_end(&dir.path().join(FILE_NAME), Fsync::Never).unwrap();
-        let mut store = MessagesFile { file };
+        let mut store = MessagesFile {
+            file,
+            applied: 0,
+            logged: Arc::default(),
+        };
         let text = "\u{1}".repeat(64 * 1024);
         let mut messages = 0;
         while !store.is_batch_full() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use crate::connection::Connection;
+use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::protocol::Protocols;
 use crate::registry::{Registration, Registry};
@@ -93,6 +94,7 @@ impl Registry {
 
     fn turn_away(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
         log::warn!("Too many connections, turning away {peer}");
+        Metrics::count(&self.metrics.refused);
         let guard = TurnedAway(Arc::clone(self));
         if self.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
             let reply = protocols.busy_reply(arrived_byte(&socket));

@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -17,10 +18,11 @@ use rustix::net::SendFlags;
 
 use crate::eviction::State;
 use crate::input::{Deadline, INPUT_BYTES_MAX, Input, Wait};
+use crate::metrics::{Kind, Meter, Outcome};
 use crate::output::{OUTPUT_BYTES, Output};
 use crate::peer::Peer;
 use crate::pending_reply::{Pending, PendingReply, Replies};
-use crate::registry::{Entry, Registration};
+use crate::registry::{Entry, Registration, Registry};
 use crate::stream::{PeerStream, SLOW_MILLIS, evicted};
 use crate::wakeup::Polled;
 
@@ -41,6 +43,7 @@ pub struct Connection<'a> {
     pending: Option<Arc<Replies>>,
     waiting: Waiting,
     has_asked: bool,
+    meter: Meter<'a>,
 }
 
 /// Aborts a connection from another thread.
@@ -65,6 +68,7 @@ impl<'a> Connection<'a> {
             pending: None,
             waiting: Waiting::default(),
             has_asked: false,
+            meter: Meter::new(registration.shard()),
         }
     }
 
@@ -113,6 +117,11 @@ impl<'a> Connection<'a> {
         self.entry().eviction.set(State::Slow(from));
     }
 
+    /// What it is registered with.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registration().registry)
+    }
+
     fn registration(&self) -> &'a Arc<Registration> {
         self.stream.registration()
     }
@@ -133,7 +142,7 @@ impl Connection<'_> {
     pub fn next_request(&mut self, idle: Option<Duration>) -> io::Result<Option<u8>> {
         let first = self.first_byte(idle)?;
         self.has_asked |= first.is_some();
-        self.note_request();
+        self.set_probing(false);
         Ok(first)
     }
 
@@ -152,6 +161,7 @@ impl Connection<'_> {
     fn wait_for_request(&mut self, idle: Option<Duration>) -> io::Result<bool> {
         self.input
             .set_deadline(idle.map_or(Deadline::None, Deadline::Stall));
+        self.meter.flush();
         self.note_request();
         if let Some(replies) = self.pending.clone()
             && let Some(continues) = self.wait_beside_pending(&replies, idle)?
@@ -169,6 +179,7 @@ impl Connection<'_> {
             true => Ok(()),
             false => self.input.refill(&mut self.stream, Wait::ForRequest),
         };
+        self.meter.arrived();
         if !self.resume()? {
             return Ok(false);
         }
@@ -226,6 +237,7 @@ impl Connection<'_> {
                 Polled::TimedOut => return Ok(None),
                 Polled::Socket => {
                     self.input.refill(&mut self.stream, Wait::ForRequest)?;
+                    self.meter.arrived();
                     return Ok(Some(true));
                 }
             }
@@ -250,12 +262,34 @@ impl Connection<'_> {
         if self.has_asked { 0 } else { SLOW_MILLIS }
     }
 
-    /// Notes that a request begins or has ended; a connection that never asked anything does not
-    /// count.
+    /// Notes that a request begins or has ended, for the server that ends when there are none. A probe
+    /// is none.
     fn note_request(&self) {
-        if self.has_asked {
+        if self.has_asked && !self.entry().is_probing.load(Ordering::Relaxed) {
             self.registration().registry.note_request();
         }
+    }
+
+    fn set_probing(&self, is_probing: bool) {
+        self.entry().is_probing.store(is_probing, Ordering::Relaxed);
+    }
+
+    /// A request has arrived, and this is what it asks.
+    pub(crate) fn begin(&mut self, kind: Kind) {
+        self.meter.begin(kind);
+        self.note_request();
+    }
+
+    /// A request has arrived, and it is a probe.
+    pub(crate) fn begin_probe(&mut self, kind: Kind) {
+        self.set_probing(true);
+        self.meter.begin(kind);
+    }
+
+    /// Says that the reply to the oldest request that is not answered yet is written. Pending replies
+    /// say so themselves.
+    pub fn answered(&mut self, outcome: Outcome) {
+        self.meter.answered(outcome);
     }
 
     /// Frees what only a busy connection needs.
@@ -283,9 +317,9 @@ impl Read for Connection<'_> {
         // A large read need not go through the buffer.
         if self.input.is_empty() && out.len() >= INPUT_BYTES_MAX {
             self.flush()?;
-            return self
-                .input
-                .receive(&mut self.stream, out, Wait::WithinRequest);
+            let read = (self.input).receive(&mut self.stream, out, Wait::WithinRequest);
+            self.meter.arrived();
+            return read;
         }
         let read = self.fill_buf()?.read(out)?;
         self.consume(read);
@@ -299,6 +333,7 @@ impl BufRead for Connection<'_> {
         if self.input.is_empty() {
             self.flush()?;
             self.input.refill(&mut self.stream, Wait::WithinRequest)?;
+            self.meter.arrived();
         }
         Ok(self.input.buffered())
     }
@@ -385,8 +420,9 @@ impl Connection<'_> {
                 Arc::clone(self.pending.insert(Arc::new(replies)))
             }
         };
+        let asked = self.meter.hand_over();
         loop {
-            match replies.open(&mut self.output.bytes, bytes) {
+            match replies.open(&mut self.output.bytes, bytes, asked) {
                 Some(reply) => return Ok(reply),
                 None => self.flush()?,
             }
@@ -424,6 +460,7 @@ impl Connection<'_> {
 
     /// Waits for all pending replies and gathers them, in front of what was written behind them.
     fn gather_pending(&mut self) -> io::Result<()> {
+        self.meter.flush();
         self.wait_for_replies()?;
         match self.pending.clone() {
             Some(replies) => self.gather_completed(&replies),

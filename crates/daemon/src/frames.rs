@@ -15,6 +15,7 @@ use crate::BUSY;
 use crate::caller::{Caller, Role};
 use crate::connection::Connection;
 use crate::input::Deadline;
+use crate::metrics::{Kind, Outcome};
 
 /// How much of the buffer for a payload is kept between two frames, in bytes.
 const PAYLOAD_KEPT_BYTES: usize = 16 * 1024;
@@ -37,7 +38,7 @@ pub trait FrameHandler: Send + Sync + 'static {
 /// One connection's requests, in their order.
 pub trait FrameSession {
     /// Acts on a request. The reply is written to the connection, or left to another thread by
-    /// [`Connection::pending_reply`].
+    /// [`Connection::pending_reply`]; [`Connection::answered`] says how.
     ///
     /// # Errors
     /// Those of the connection.
@@ -50,6 +51,7 @@ pub trait FrameSession {
     /// Those of the connection.
     fn refuse(&mut self, error: &FrameError, connection: &mut Connection) -> io::Result<()> {
         put_error(error.code(), &error.to_string(), connection.output());
+        connection.answered(Outcome::Error);
         Ok(())
     }
 
@@ -112,16 +114,21 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
         let has_room = |bytes| session.reserve(bytes);
         let read = frame::read_within(connection, payload_bytes_max, &mut payload, has_room);
         let next = match read {
-            Ok(Some(kind)) => session.handle(kind, &payload, connection)?,
+            Ok(Some(kind)) => {
+                connection.begin(Kind::frame(kind));
+                session.handle(kind, &payload, connection)?
+            }
             Ok(None) => Next::Close,
             Err(FrameError::Io(error)) => return Err(error),
             // The frame was passed over.
             Err(error @ FrameError::NoRoom) => {
+                connection.begin(Kind::OTHER_FRAME);
                 session.refuse(&error, connection)?;
                 Next::Request
             }
             // Where the next frame starts is not known.
             Err(error) => {
+                connection.begin(Kind::OTHER_FRAME);
                 session.refuse(&error, connection)?;
                 Next::Close
             }

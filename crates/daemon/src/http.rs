@@ -14,13 +14,17 @@ use crate::BUSY;
 use crate::caller::{Caller, Role};
 use crate::connection::{AbortHandle, Connection};
 use crate::input::Deadline;
+use crate::metrics::{Kind, Outcome};
 use crate::pending_reply::PendingReply;
 
 mod incoming;
+mod probes;
+mod probes_only;
 mod response;
 mod visitors;
 
 pub use incoming::BODY_STALL;
+pub use probes::Probes;
 pub use response::{Content, PieceStream, Pieces, Response};
 pub use visitors::Hosts;
 
@@ -114,6 +118,7 @@ impl PendingResponse {
         };
         let mut out = Vec::new();
         let date = self.date.now();
+        self.reply.set_outcome(Outcome::Status(response.status));
         put(&mut out, response, self.is_head, persistence, date);
         self.reply.complete(out);
     }
@@ -137,6 +142,8 @@ pub struct Http {
     pub handler: Arc<dyn HttpHandler>,
     /// The hosts it answers for.
     pub hosts: Hosts,
+    /// What it tells programs that watch it.
+    pub probes: Probes,
 }
 
 /// How much memory a reply keeps that another thread completes, in bytes: a head and a line.
@@ -170,6 +177,7 @@ impl Http {
             }
             let continues = match handled {
                 Handled::Now(mut response) => {
+                    connection.answered(Outcome::Status(response.status));
                     let sent = send(connection, &mut response, &exchange, date.now());
                     let bytes = match exchange.is_head {
                         true => 0,
@@ -237,17 +245,33 @@ impl Http {
         exchange.is_head = head.starts_with(b"HEAD ");
         let request = match request {
             Ok(request) => request,
-            Err(refusal) => return Ok(Some((exchange, Err(refusal)))),
+            Err(refusal) => {
+                connection.begin(Kind::http(""));
+                return Ok(Some((exchange, Err(refusal))));
+            }
         };
         exchange.can_chunk = request.minor_version > 0;
         log::debug!("{} {}", request.method, request.path);
+        let kind = Kind::http(request.method);
+        let probe = self.probes.find(&request);
+        match probe {
+            Some(_) => connection.begin_probe(kind),
+            None => connection.begin(kind),
+        }
         if let Err(refusal) = self.hosts.check(&request) {
             return Ok(Some((exchange, Err(refusal))));
         }
         let caller = Caller::anyone(connection.peer());
         let stall = self.handler.body_timeout();
+        let probe = probe.map(|probe| (probe, connection.registry()));
         let mut body = Incoming::new(connection, &request, stall);
-        let handled = self.handler.handle(&caller, &request, &mut body);
+        let handled = match probe {
+            Some((probe, registry)) => {
+                let reply = self.probes.reply(probe, &request, &registry);
+                reply.map(Handled::Now)
+            }
+            None => self.handler.handle(&caller, &request, &mut body),
+        };
         if body.is_done() {
             exchange.persistence = request.persistence;
         }

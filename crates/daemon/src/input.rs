@@ -127,6 +127,7 @@ impl Input {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         self.has_ended |= read == 0;
+        stream.registration().shard().received(read);
         Ok(read)
     }
 

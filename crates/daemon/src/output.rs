@@ -123,6 +123,7 @@ impl Output {
             if sent == 0 {
                 break;
             }
+            stream.registration().shard().sent(sent);
             rate.note(sent)?;
         }
         Ok(at - start)
@@ -136,7 +137,9 @@ impl Output {
     ) -> io::Result<()> {
         // Nearly always there is room for all of it.
         let sent = stream.socket().send(bytes, flags | SendFlags::DONTWAIT);
-        let mut rest = &bytes[sent.unwrap_or(0)..];
+        let sent = sent.unwrap_or(0);
+        stream.registration().shard().sent(sent);
+        let mut rest = &bytes[sent..];
         if rest.is_empty() {
             return Ok(());
         }
@@ -148,6 +151,7 @@ impl Output {
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            stream.registration().shard().sent(sent);
             rest = &rest[sent..];
             if !rest.is_empty() {
                 rate.note(sent)?;

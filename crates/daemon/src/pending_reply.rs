@@ -39,6 +39,7 @@ use rustix::net::SendFlags;
 
 use crate::eviction::State;
 use crate::lock;
+use crate::metrics::{Asked, Outcome};
 use crate::registry::Registration;
 use crate::wakeup::Wakeup;
 
@@ -54,9 +55,17 @@ pub struct PendingReply {
     replies: Arc<Replies>,
     /// The number of its slot; `None` once it is completed.
     slot: Option<u64>,
+    /// The request that it replies to, and how.
+    asked: Option<Asked>,
+    outcome: Outcome,
 }
 
 impl PendingReply {
+    /// Says how the reply answers its request, if it is not [`Outcome::Ok`].
+    pub fn set_outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
     /// Completes the reply. This never waits for the peer.
     pub fn complete(self, bytes: Vec<u8>) {
         self.complete_with(bytes, None);
@@ -65,6 +74,10 @@ impl PendingReply {
     /// Completes the reply with a body that is sent behind `bytes`, by the owner, without a copy.
     pub fn complete_with(mut self, bytes: Vec<u8>, body: Option<SharedBytes>) {
         if let Some(slot) = self.slot.take() {
+            if let Some(asked) = self.asked.take() {
+                let shard = self.replies.registration.shard();
+                shard.answered(asked, self.outcome);
+            }
             self.replies.complete(slot, Completed { bytes, body });
         }
     }
@@ -109,9 +122,12 @@ impl Replies {
         self: &Arc<Self>,
         output: &mut Vec<u8>,
         bytes: usize,
+        asked: Option<Asked>,
     ) -> Option<PendingReply> {
         let slot = lock(&self.slots).open(output, bytes)?;
         Some(PendingReply {
+            asked,
+            outcome: Outcome::Ok,
             slot: Some(slot),
             replies: Arc::clone(self),
         })
@@ -172,6 +188,7 @@ impl Replies {
         // The owner meets the error, if there is one.
         let sent = entry.socket.send(&gathered, SendFlags::DONTWAIT);
         let sent = sent.unwrap_or(0);
+        self.registration.shard().sent(sent);
         if sent < gathered.len() {
             gathered.drain(..sent);
             slots.put_back(gathered);

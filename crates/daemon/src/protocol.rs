@@ -18,6 +18,7 @@ use crate::BUSY;
 use crate::connection::Connection;
 use crate::frames::{self, FrameHandler};
 use crate::http::Http;
+use crate::metrics::{Kind, Outcome};
 use crate::text::TextHandler;
 
 /// How the first record of a TLS connection begins (RFC 8446 section 5.1): with its type.
@@ -50,7 +51,9 @@ impl Protocols {
     /// Serves a connection until it ends.
     pub(crate) fn serve(&self, connection: &mut Connection) -> io::Result<()> {
         let open = connection.open_connections();
-        let idle = self.http.as_ref().map(|http| http.idle_timeout(open));
+        // A connection in frames may be idle for ever, also before its first.
+        let http = self.http.as_ref().filter(|_| self.frames.is_none());
+        let idle = http.map(|http| http.idle_timeout(open));
         let Some(first) = connection.first_byte(idle)? else {
             return Ok(());
         };
@@ -67,7 +70,16 @@ impl Protocols {
             Self {
                 text: Some(handler),
                 ..
-            } => handler.serve(connection),
+            } => {
+                connection.begin(Kind::TEXT);
+                let served = handler.serve(connection);
+                connection.answered(if served.is_ok() {
+                    Outcome::Ok
+                } else {
+                    Outcome::Error
+                });
+                served
+            }
             Self {
                 http: Some(http), ..
             } => http.serve(connection),

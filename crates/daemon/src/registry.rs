@@ -11,6 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::eviction::{Eviction, State};
 use crate::lock;
+use crate::metrics::{Metrics, Shard};
 use crate::peer::{Peer, Source};
 use crate::socket::Socket;
 use crate::waiters::{Room, Waiters};
@@ -29,6 +30,7 @@ pub(crate) struct Registry {
     last_request_millis: AtomicU64,
     connected: Mutex<Connected>,
     changed: Condvar,
+    pub(crate) metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(crate) struct Entry {
     pub(crate) peer: Peer,
     pub(crate) eviction: Eviction,
     is_aborted: AtomicBool,
+    /// Whether it works on a request that does not keep a server from being idle.
+    pub(crate) is_probing: AtomicBool,
 }
 
 /// The most connections that were evicted and have not gone yet.
@@ -81,6 +85,7 @@ impl Registry {
             last_request_millis: AtomicU64::new(0),
             connected: Mutex::new(Connected::new(connections_max)),
             changed: Condvar::new(),
+            metrics: Metrics::default(),
         })
     }
 
@@ -94,7 +99,7 @@ impl Registry {
         let open = connected.places.len();
         let has_room = open < self.connections_max
             || (open < self.connections_max + LEAVING_MAX
-                && connected.evict_one(self.millis(), |_| true));
+                && self.evict_one(&mut connected, |_| true));
         if !has_room {
             return Err(socket);
         }
@@ -108,11 +113,25 @@ impl Registry {
         connected.places.insert(id, place);
         let open = connected.places.len();
         self.open.store(open, Ordering::Relaxed);
+        Metrics::count(&self.metrics.accepted);
         Ok(Registration {
             registry: Arc::clone(self),
             entry,
             id,
         })
+    }
+
+    /// Evicts one of these connections; returns whether there was one that could be.
+    fn evict_one(&self, connected: &mut Connected, may_be: impl Fn(&Place) -> bool) -> bool {
+        let is_evicted = connected.evict_one(self.millis(), may_be);
+        if is_evicted {
+            Metrics::count(&self.metrics.evicted);
+        }
+        is_evicted
+    }
+
+    pub(crate) fn connections_max(&self) -> usize {
+        self.connections_max
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -163,7 +182,7 @@ impl Registry {
             if connected
                 .places
                 .values()
-                .any(|place| !place.entry.is_idle())
+                .any(|place| place.entry.works_on_request())
             {
                 self.note_request();
             }
@@ -227,7 +246,7 @@ impl Connected {
         }
     }
 
-    /// Evicts one of these connections; returns whether there was one that could be.
+    /// See [`Registry::evict_one`].
     fn evict_one(&mut self, now: u64, may_be: impl Fn(&Place) -> bool) -> bool {
         let mut tried = None;
         for _ in 0..EVICTIONS_TRIED_MAX {
@@ -254,17 +273,24 @@ impl Connected {
 }
 
 impl Registration {
+    /// Where this connection counts what it does.
+    pub(crate) fn shard(&self) -> &Shard {
+        self.registry.metrics.shard(self.id)
+    }
+
     /// Counts this connection once among those that may wait, until it ends. Returns whether there is
     /// room for it. If there is no room, a connection that once waited and is idle now is
     /// evicted.
     pub(crate) fn become_waiter(&self) -> bool {
         let from = Source::from(self.entry.peer);
-        let now = self.registry.millis();
-        let mut connected = lock(&self.registry.connected);
+        let registry = &self.registry;
+        let mut connected = lock(&registry.connected);
         let has_room = match connected.waiters.room(from) {
             Room::Some => true,
-            Room::NoneForThis => connected.evict_one(now, |place| place.waits_from == Some(from)),
-            Room::None => connected.evict_one(now, |place| place.waits_from.is_some()),
+            Room::NoneForThis => {
+                registry.evict_one(&mut connected, |place| place.waits_from == Some(from))
+            }
+            Room::None => registry.evict_one(&mut connected, |place| place.waits_from.is_some()),
         };
         if has_room && let Some(place) = connected.places.get_mut(&self.id) {
             place.waits_from = Some(from);
@@ -284,13 +310,17 @@ impl Entry {
             peer,
             eviction: Eviction::new(),
             is_aborted: AtomicBool::new(false),
+            is_probing: AtomicBool::new(false),
         }
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether a request is under way, or what may become one. A probe is none.
+    fn works_on_request(&self) -> bool {
         match self.eviction.state() {
-            State::Resting(_) | State::Kept | State::Waiting => true,
-            State::Busy | State::Slow(_) | State::Claimed | State::Ended => false,
+            State::Resting(_) | State::Kept | State::Waiting => false,
+            State::Busy | State::Slow(_) | State::Claimed | State::Ended => {
+                !self.is_probing.load(Ordering::Relaxed)
+            }
         }
     }
 

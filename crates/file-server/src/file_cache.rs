@@ -107,6 +107,16 @@ impl FileCache {
         drop((evicted, replaced));
     }
 
+    /// How many files it has, and how many bytes their contents have in memory.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let files = self.read();
+        let bytes = |file: &Arc<CachedFile>| match &file.contents {
+            Contents::Read(bytes) => bytes.len() as u64,
+            Contents::Open(_) => 0,
+        };
+        (files.len() as u64, files.values().map(bytes).sum())
+    }
+
     /// Evicts the files that have changed or are gone.
     pub(crate) fn evict_changed(&self) {
         let files = self.read();

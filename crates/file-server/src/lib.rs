@@ -17,6 +17,7 @@ mod file_cache;
 mod files;
 mod form;
 mod listing;
+mod metrics;
 mod page;
 mod path;
 mod resumable;
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use cli::ServerOptions;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
-use daemon::http::{Hosts, Http};
+use daemon::http::{Hosts, Http, Probes};
 use daemon::{Address, Daemon, StartError};
 
 pub use daemon::Serve;
@@ -41,12 +42,16 @@ use accounts::Accounts;
 use digests::Digests;
 use file_cache::FileCache;
 use files::Files;
+use metrics::FileFigures;
 use service::FileService;
 
 /// The sweeper runs as often as an interrupted upload is kept long, but at most this often...
 const SWEEP_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// ...and at least this often.
 const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+/// Where probes are answered: `/metrics` may be somebody's file.
+const PROBES_BELOW: &str = "/.quartet";
 
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +142,12 @@ impl Server {
             access_log,
         });
         let handler = Arc::clone(&service) as _;
-        let http = Http { handler, hosts };
+        let figures = Arc::new(FileFigures(Arc::clone(&service)));
+        let http = Http {
+            handler,
+            hosts,
+            probes: Probes::new(PROBES_BELOW, figures),
+        };
         let local_addr = daemon.listen(port, "", http.into())?;
         Ok(Self {
             daemon,

@@ -13,12 +13,13 @@ mod number;
 mod snapshot;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use cli::escape::Escaped;
 use storage::{
-    Committer, DataFolder, Fsync, LegacyLock, Limits, Line, NotStored, Pending, ReopenSignal,
-    Space, StorageError, TextFile, lock,
+    CommitFigures, Committer, DataFolder, Fsync, LegacyLock, Limits, Line, NotStored, Pending,
+    ReopenSignal, Space, StorageError, TextFile, lock,
 };
 
 pub use snapshot::Snapshot;
@@ -37,6 +38,8 @@ const LEGACY_LOCK_NAME: &str = ".history-server.lock";
 /// A history that any number of threads may use at once.
 pub struct History {
     committed: Committed,
+    /// How many lines are committed.
+    lines: Arc<AtomicU64>,
     writer: Committer<HistoryFile>,
     reopen_signal: ReopenSignal,
     _legacy_lock: LegacyLock,
@@ -74,9 +77,16 @@ impl History {
         }
         let reopen_signal = file.allow_rotation();
         let committed = Arc::new(Mutex::new(FileRange::committed(&file)));
-        let store = HistoryFile::new(file, lines, Arc::clone(&committed));
+        let committed_lines = Arc::new(AtomicU64::new(lines));
+        let store = HistoryFile::new(
+            file,
+            lines,
+            Arc::clone(&committed),
+            Arc::clone(&committed_lines),
+        );
         Ok(Self {
             committed,
+            lines: committed_lines,
             writer: Committer::start(FILE_NAME, store, on_failure)?,
             reopen_signal,
             _legacy_lock: legacy_lock,
@@ -156,6 +166,21 @@ impl History {
     /// The history as it is now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(lock(&self.committed).clone())
+    }
+
+    /// How many lines it has.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
+    }
+
+    /// How long it is, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        lock(&self.committed).range.end
+    }
+
+    /// What was measured of its commits.
+    pub(crate) fn commit_figures(&self) -> &CommitFigures {
+        self.writer.figures()
     }
 
     /// [`StorageError::Lost`] if a commit was lost. It is returned once.

@@ -6,6 +6,7 @@
 pub mod args;
 mod error;
 mod history;
+mod metrics;
 mod reply;
 mod service;
 mod users;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cli::ServerOptions;
+use daemon::http::{Hosts, Http, Probes};
 use daemon::{Address, Daemon, Protocols};
 use storage::{Fsync, Limits};
 
@@ -22,6 +24,7 @@ pub use error::{Error, HistoryError};
 pub use history::{History, Snapshot};
 pub use users::Users;
 
+use metrics::HistoryFigures;
 use service::Service;
 
 /// How a server is set up.
@@ -53,6 +56,9 @@ pub struct Server {
 const EXPOSURE: &str =
     "everyone who knows a user's name can read the history, add to it and delete it";
 
+/// What its port is for, for those who try HTTP.
+const WHAT_FOR: &str = "a shared history, for history-client and nc";
+
 impl Server {
     /// Reads the users, opens the history, and listens.
     ///
@@ -68,6 +74,7 @@ impl Server {
             return Err(Error::Exposed(exposed.clone()));
         }
         let users = config.users.as_deref().map(Users::read).transpose()?;
+        let hosts = Hosts::new(config.door.hosts.clone());
         let mut daemon = Daemon::new(config.door, EXPOSURE)?;
         let handle = daemon.handle();
         let stop = move || {
@@ -80,10 +87,11 @@ impl Server {
             stop,
         )?);
         let service = Arc::new(Service::new(Arc::clone(&history), users));
+        let probes = Probes::new("", Arc::new(HistoryFigures(Arc::clone(&history))));
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
             text: Some(service),
-            http: None,
+            http: Some(Http::probes_only(hosts, probes, WHAT_FOR)),
         };
         let local_addr = daemon.listen(config.port, "", protocols)?;
         Ok(Self {

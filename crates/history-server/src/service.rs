@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use cli::escape::{Escaped, EscapedBytes};
 use daemon::{
-    Caller, Connection, Deadline, FrameHandler, FrameSession, Next, Peer, Role, TextHandler,
+    Caller, Connection, Deadline, FrameHandler, FrameSession, Next, Outcome, Peer, Role,
+    TextHandler,
 };
 use jiff::Timestamp;
 use proto::ErrorCode;
@@ -61,17 +62,20 @@ impl Service {
             Operation::Delete(line) => self.delete(&asked, line, connection),
             Operation::Clear => self.clear(&asked, request.user, connection.peer()),
         };
+        let answer = answer(&outcome);
         format.put_reply(outcome, connection.output());
+        connection.answered(answer);
         Ok(())
     }
 
     /// Greets. The writer thread completes the reply.
     fn hello(&self, asked: Asked, format: Format, connection: &mut Connection) -> io::Result<()> {
-        let reply = connection.pending_reply(REPLY_BYTES)?;
+        let mut reply = connection.pending_reply(REPLY_BYTES)?;
         let appended = self.history.submit(&asked.record, Space::Usual);
         appended.on_complete(move |appended| {
             let appended = appended.map_err(HistoryError::NotStored);
             let outcome = appended.and_then(|()| asked.check());
+            reply.set_outcome(answer(&outcome));
             let mut out = Vec::new();
             format.put_reply(outcome.map(|()| String::new()), &mut out);
             reply.complete(out);
@@ -86,6 +90,7 @@ impl Service {
             Ok(()) => format.send_history(self.history.snapshot(), connection)?,
             Err(refusal) => Err(refusal),
         };
+        connection.answered(answer(&sent));
         format.put_outcome(sent.map(|()| String::new()), connection.output());
         Ok(())
     }
@@ -165,6 +170,14 @@ impl Asked {
     }
 }
 
+/// How a request is answered, as it is counted.
+fn answer<T>(result: &Result<T, HistoryError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Ok,
+        Err(_) => Outcome::Error,
+    }
+}
+
 /// A record: when, from where, who, what.
 fn record_of(peer: Peer, user: &str, what: &str) -> String {
     format!("{:.3} {peer} {user} {what}", Timestamp::now())
@@ -210,6 +223,7 @@ impl FrameSession for &Service {
         let sentence = error.to_string();
         log::warn!("Not a request: {}", Escaped(&sentence));
         Format::Frames.put_refusal(error.code(), &sentence, connection.output());
+        connection.answered(Outcome::Error);
         Ok(())
     }
 }
@@ -238,6 +252,7 @@ impl TextHandler for Service {
             Err(error) => return Err(error),
         };
         Format::Text.put_refusal(ErrorCode::BadRequest, &refused, connection.output());
+        connection.answered(Outcome::Error);
         Ok(())
     }
 

@@ -14,6 +14,9 @@ pub(crate) trait Tagged<'a>: Sized {
     /// Appends the variant's fields.
     fn write_fields(&self, out: &mut Vec<u8>);
 
+    /// The name of the variant with this tag; `None` if no variant has it.
+    fn name(tag: u8) -> Option<&'static str>;
+
     /// Reads the fields of the variant with this tag; `None` if no variant has it.
     fn read_fields(tag: u8, fields: &mut Fields<'a>) -> Result<Option<Self>, DecodeError>;
 }
@@ -54,6 +57,13 @@ macro_rules! tagged {
                         $($crate::fields::Field::write($value, out);)?
                         $($($crate::fields::Field::write($field, out);)*)?
                     })*
+                }
+            }
+
+            fn name(tag: u8) -> Option<&'static str> {
+                match tag {
+                    $($tag => Some(stringify!($variant)),)*
+                    _ => None,
                 }
             }
 

@@ -13,6 +13,7 @@ mod error;
 mod journal;
 mod memory;
 mod message;
+mod metrics;
 mod queues;
 mod replies;
 mod reply_cache;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cli::ServerOptions;
+use daemon::http::{Hosts, Http, Probes};
 use daemon::{Address, Daemon, Protocols, StartError};
 use storage::Fsync;
 
@@ -33,6 +35,7 @@ pub use error::Error;
 pub use queues::Limits;
 
 use datagram::Datagrams;
+use metrics::QueueFigures;
 use queues::Queues;
 use service::Service;
 use timer::Timer;
@@ -79,12 +82,16 @@ pub struct Server {
 /// What other machines can do, if they can reach it.
 const EXPOSURE: &str = "everyone can send and receive messages";
 
+/// What its port is for, for those who try HTTP.
+const WHAT_FOR: &str = "a queue of messages, for queue-client and nc";
+
 impl Server {
     /// Opens the queues and listens.
     ///
     /// # Errors
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
+        let hosts = Hosts::new(config.door.hosts.clone());
         let mut daemon = Daemon::new(config.door, EXPOSURE)?;
         let handle = daemon.handle();
         let stop = move || {
@@ -100,10 +107,11 @@ impl Server {
         let timer = Timer::start(&queues).map_err(StartError::Thread)?;
         let port = config.port;
         let service = Arc::new(Service(Arc::clone(&queues)));
+        let probes = Probes::new("", Arc::new(QueueFigures(Arc::clone(&queues))));
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
             text: Some(service),
-            http: None,
+            http: Some(Http::probes_only(hosts, probes, WHAT_FOR)),
         };
         let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues), config.udp_text));
         let local_addr = match config.transport {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::queue::{Delivery, QueueName, Token};
-use storage::{Committer, Fsync, StorageError};
+use storage::{CommitFigures, Committer, Fsync, StorageError};
 
 use crate::clock::{Clock, Position};
 use crate::error::{Error, QueueError};
@@ -110,6 +110,11 @@ impl Queues {
     /// Why the disk failed so that it is not known what is on it, if it did. Tells it once.
     pub(crate) fn failure(&self) -> Option<StorageError> {
         self.journal.as_ref()?.failure()
+    }
+
+    /// What was measured of the commits; `None` in memory.
+    pub(crate) fn commit_figures(&self) -> Option<&CommitFigures> {
+        self.journal.as_ref().map(Committer::figures)
     }
 
     /// A message to be sent.

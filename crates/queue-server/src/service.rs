@@ -126,6 +126,7 @@ impl FrameSession for Session<'_> {
             }
             error => put_error(error.code(), &error.to_string(), connection.output()),
         }
+        connection.answered(daemon::Outcome::Error);
         Ok(())
     }
 
@@ -228,6 +229,7 @@ impl Session<'_> {
     ) -> io::Result<()> {
         let long = result.as_ref().ok().and_then(long_body);
         put_reply(result.as_ref(), connection.output());
+        connection.answered(answer(&result));
         match result {
             Ok(Outcome::Reserved(reserved)) if reserved.lease.is_none() => {
                 self.reserved.push_back(reserved);
@@ -259,7 +261,7 @@ impl Session<'_> {
         } else {
             0
         };
-        let reply = match connection.pending_reply(sent_bytes + delivered_bytes.unwrap_or(0)) {
+        let mut reply = match connection.pending_reply(sent_bytes + delivered_bytes.unwrap_or(0)) {
             Ok(reply) => reply,
             Err(error) => {
                 // No client is told, but what is in memory must follow the disk.
@@ -273,10 +275,11 @@ impl Session<'_> {
         let encode = |result: Result<&Outcome, &QueueError>| {
             let mut out = Vec::new();
             put_reply(result, &mut out);
-            (out, result.ok().and_then(long_body))
+            (answer(&result), out, result.ok().and_then(long_body))
         };
         self.queues
-            .on_complete(pending, encode, move |(out, long)| {
+            .on_complete(pending, encode, move |(answer, out, long)| {
+                reply.set_outcome(answer);
                 reply.complete_with(out, long.map(|long| long as SharedBytes));
             });
         Ok(())
@@ -356,6 +359,14 @@ fn is_nothing(received: &Result<Pending, QueueError>) -> bool {
         received,
         Ok(Pending::Done(Outcome::Empty)) | Err(QueueError::Paused(_))
     )
+}
+
+/// How a request is answered, as it is counted.
+fn answer<T, E>(result: &Result<T, E>) -> daemon::Outcome {
+    match result {
+        Ok(_) => daemon::Outcome::Ok,
+        Err(_) => daemon::Outcome::Error,
+    }
 }
 
 fn cannot_wait(error: &io::Error) -> QueueError {

@@ -8,12 +8,14 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::Sender;
 
 use crate::group_commit::{self, Job};
+use crate::measured::{CommitFigures, Measured};
 use crate::{Pending, StorageError, Store, lock};
 
 /// A writer thread that owns a [`Store`]. Any number of threads may submit changes at once. Dropping
 /// it commits what is submitted and joins the thread.
 pub struct Committer<S: Store> {
-    jobs: Option<Sender<Job<S>>>,
+    jobs: Option<Sender<Job<Measured<S>>>>,
+    figures: CommitFigures,
     thread: Option<JoinHandle<()>>,
     failure: Arc<Mutex<Option<io::Error>>>,
 }
@@ -26,10 +28,12 @@ impl<S: Store> Committer<S> {
     /// [`StorageError::Thread`].
     pub fn start(
         name: &str,
-        mut store: S,
+        store: S,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, StorageError> {
         let (sender, jobs) = group_commit::channel();
+        let figures = CommitFigures::new();
+        let mut store = Measured::new(store, figures.clone());
         let failure = Arc::new(Mutex::new(None));
         let failed = Arc::clone(&failure);
         let run = move || {
@@ -47,6 +51,7 @@ impl<S: Store> Committer<S> {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
         Ok(Self {
             jobs: Some(sender),
+            figures,
             thread: Some(thread.map_err(StorageError::Thread)?),
             failure,
         })
@@ -65,7 +70,12 @@ impl<S: Store> Committer<S> {
         let _ = self.jobs().try_send(Job::Wake);
     }
 
-    fn jobs(&self) -> &Sender<Job<S>> {
+    /// What was measured of its commits so far.
+    pub fn figures(&self) -> &CommitFigures {
+        &self.figures
+    }
+
+    fn jobs(&self) -> &Sender<Job<Measured<S>>> {
         self.jobs.as_ref().expect("only drop takes it")
     }
 

@@ -53,6 +53,7 @@ impl Connection<'_> {
             true => Ok(Polled::Socket),
             false => wakeup.wait(Some(socket), Some(deadline)),
         };
+        self.meter.arrived();
         // Only its own thread ends this wait.
         eviction.set(State::Busy);
         Ok(match polled? {

@@ -99,7 +99,11 @@ fn http() -> Arc<Answers> {
 fn port(handler: Arc<Answers>) -> Protocols {
     let hosts = Hosts::new(vec!["h".to_owned()]);
     Protocols {
-        http: Some(Http { handler, hosts }),
+        http: Some(Http {
+            handler,
+            hosts,
+            probes: Probes::new("", Arc::new(())),
+        }),
         ..Protocols::default()
     }
 }

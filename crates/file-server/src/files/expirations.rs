@@ -24,6 +24,11 @@ impl Expirations {
         }
     }
 
+    /// How many uploads are remembered.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
+
     /// Removes the uploads that have expired, and returns their paths.
     pub(super) fn remove_expired(&self) -> Vec<PathBuf> {
         let now = Instant::now();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(crate) struct Files {
     pub(super) hashers: Hashers,
     pub(super) disk: Disk,
     pub(super) expirations: Expirations,
+    /// How many uploads arrive now.
+    pub(super) uploads_open: AtomicUsize,
     /// The root that was searched for unfinished uploads.
     pub(super) swept: Mutex<Option<FileId>>,
 }
@@ -96,6 +99,7 @@ impl Files {
             hashers: Hashers::default(),
             disk: Disk::default(),
             expirations: Expirations::default(),
+            uploads_open: AtomicUsize::new(0),
             swept: Mutex::default(),
         })
     }
@@ -105,6 +109,16 @@ impl Files {
     pub(crate) fn create_only(mut self, create_only: bool) -> Self {
         self.create_only = create_only;
         self
+    }
+
+    /// How many uploads arrive now.
+    pub(crate) fn uploads_open(&self) -> usize {
+        self.uploads_open.load(Ordering::Relaxed)
+    }
+
+    /// How many resumable uploads are remembered.
+    pub(crate) fn uploads_kept(&self) -> usize {
+        self.expirations.len()
     }
 
     /// The folder that is at the root's path now.

@@ -7,6 +7,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Seek, Write};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
@@ -132,6 +133,7 @@ impl<'f> Upload<'f> {
         (file, temporary): (File, String),
         has_default_acl: bool,
     ) -> Self {
+        files.uploads_open.fetch_add(1, Ordering::Relaxed);
         Self {
             files,
             path,
@@ -404,6 +406,7 @@ impl<'f> Upload<'f> {
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
+        self.files.uploads_open.fetch_sub(1, Ordering::Relaxed);
         if self.is_resumable() {
             let expirations = &self.files.expirations;
             expirations.insert(self.resource(), self.keep_time());

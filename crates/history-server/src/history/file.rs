@@ -8,6 +8,7 @@
 use std::io::{self, BufRead, BufReader};
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 use storage::{CommitError, NotStored, Replacement, Space, Store, TextFile, lock};
@@ -39,6 +40,8 @@ pub(super) enum Change {
 pub(super) struct HistoryFile {
     file: TextFile,
     committed: Committed,
+    /// The number of lines that are committed, for others to see.
+    committed_lines: Arc<AtomicU64>,
     /// The number of lines in the file.
     lines: u64,
     batch: Batch,
@@ -71,10 +74,16 @@ impl RunningCopy {
 }
 
 impl HistoryFile {
-    pub(super) fn new(file: TextFile, lines: u64, committed: Committed) -> Self {
+    pub(super) fn new(
+        file: TextFile,
+        lines: u64,
+        committed: Committed,
+        committed_lines: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             file,
             committed,
+            committed_lines,
             lines,
             batch: Batch::default(),
             next: Deletions::default(),
@@ -182,6 +191,7 @@ impl HistoryFile {
     /// Lets readers see what is committed.
     fn publish(&self) {
         *lock(&self.committed) = FileRange::committed(&self.file);
+        self.committed_lines.store(self.lines, Ordering::Relaxed);
     }
 
     /// Has a requester copy the lines that stay. If no line is to be deleted, the requesters are done.

@@ -52,7 +52,7 @@ impl Driven {
         let file = TextFile::open(&path, Fsync::Never, |_, _| Line::Sound).unwrap();
         let committed = Arc::new(Mutex::new(FileRange::committed(&file)));
         let lines = text.lines().count() as u64;
-        let store = HistoryFile::new(file, lines, committed);
+        let store = HistoryFile::new(file, lines, committed, Arc::default());
         Self { dir, store }
     }
 

@@ -1,0 +1,140 @@
+//! What programs that watch a server ask: `/metrics`, how it does, and `/healthz`, whether it serves.
+//!
+//! The HTTP loop answers both before the service sees them, on every port alike. A page of metrics can
+//! be long, so only a few are made and sent at the same time.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proto::http::{Refusal, RequestHead, Status};
+
+use super::response::{PieceStream, Pieces, Response};
+use crate::metrics::page::{CONTENT_TYPE, Figures, Sources};
+use crate::registry::Registry;
+
+/// How many pages of metrics may be on their way at once. A further request is told to come again.
+const PAGES_MAX: usize = 8;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Where a server answers probes, and what a page of metrics says about its service.
+#[derive(Clone)]
+pub struct Probes {
+    /// What stands in front of `/metrics` and `/healthz`.
+    prefix: &'static str,
+    figures: Arc<dyn Figures>,
+    /// The pages on their way.
+    pages: Arc<AtomicUsize>,
+}
+
+/// What a probe asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// Whether the server serves.
+    Health,
+    /// How it does.
+    Metrics,
+}
+
+impl Probes {
+    /// Answers below `prefix`, which is empty or a path without a slash at its end.
+    pub fn new(prefix: &'static str, figures: Arc<dyn Figures>) -> Self {
+        Self {
+            prefix,
+            figures,
+            pages: Arc::default(),
+        }
+    }
+
+    /// What a request asks, if it is a probe.
+    pub(super) fn find(&self, request: &RequestHead) -> Option<Probe> {
+        match request.path.strip_prefix(self.prefix)? {
+            "/healthz" => Some(Probe::Health),
+            "/metrics" => Some(Probe::Metrics),
+            _ => None,
+        }
+    }
+
+    /// The reply to a probe.
+    pub(super) fn reply(
+        &self,
+        probe: Probe,
+        request: &RequestHead,
+        registry: &Arc<Registry>,
+    ) -> Result<Response, Refusal> {
+        if !matches!(request.method, "GET" | "HEAD") {
+            let mut refused = text(
+                Status::MethodNotAllowed,
+                "the methods here are GET and HEAD",
+            );
+            refused.fields.push(("Allow", Cow::Borrowed("GET, HEAD")));
+            return Ok(refused);
+        }
+        match probe {
+            Probe::Health if registry.is_stopping() => {
+                Ok(text(Status::ServiceUnavailable, "stopping"))
+            }
+            Probe::Health => Ok(text(Status::Ok, "ok")),
+            Probe::Metrics => self.page(registry),
+        }
+    }
+
+    fn page(&self, registry: &Arc<Registry>) -> Result<Response, Refusal> {
+        let place = Place::of(&self.pages).ok_or_else(|| {
+            let sentence =
+                format!("{PAGES_MAX} pages of metrics are on their way; try again later");
+            Refusal::new(Status::ServiceUnavailable, sentence)
+        })?;
+        let page = MetricsPage {
+            sources: Some(Sources {
+                registry: Arc::clone(registry),
+                figures: Arc::clone(&self.figures),
+            }),
+            _place: place,
+        };
+        let body = super::Content::Stream(PieceStream::new(page));
+        Ok(Response {
+            body,
+            ..Response::new(Status::Ok, CONTENT_TYPE, "")
+        }
+        .with_field("Cache-Control", "no-store"))
+    }
+}
+
+fn text(status: Status, word: &str) -> Response {
+    Response::new(status, TEXT, format!("{word}\n")).with_field("Cache-Control", "no-store")
+}
+
+/// A page on its way. It is made only when it is sent, so a request with HEAD costs nothing.
+struct MetricsPage {
+    sources: Option<Sources>,
+    _place: Place,
+}
+
+impl Pieces for MetricsPage {
+    fn next(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+        if let Some(sources) = self.sources.take() {
+            let page = sources.page().map_err(io::Error::other)?;
+            out.extend(page.into_bytes());
+        }
+        Ok(false)
+    }
+}
+
+/// One of the places for pages on their way. Dropping it frees it.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn of(pages: &Arc<AtomicUsize>) -> Option<Self> {
+        let place = Self(Arc::clone(pages));
+        (pages.fetch_add(1, Ordering::Relaxed) < PAGES_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

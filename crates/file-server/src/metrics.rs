@@ -1,0 +1,40 @@
+//! What `/metrics` tells of the files.
+
+use std::fmt;
+use std::sync::Arc;
+
+use daemon::{Figures, Page};
+
+use crate::service::FileService;
+
+/// The file service's figures.
+pub(crate) struct FileFigures(pub(crate) Arc<FileService>);
+
+impl Figures for FileFigures {
+    fn add_to(&self, page: &mut Page) -> fmt::Result {
+        let FileService {
+            files, file_cache, ..
+        } = &*self.0;
+        let help = "Uploads that arrive now";
+        page.gauge(
+            "quartet_file_uploads_open",
+            help,
+            files.uploads_open() as u64,
+        )?;
+        let help =
+            "Resumable uploads that are remembered: interrupted, or finished a short while ago";
+        page.gauge(
+            "quartet_file_uploads_kept",
+            help,
+            files.uploads_kept() as u64,
+        )?;
+        let (cached, bytes) = file_cache.size();
+        page.gauge(
+            "quartet_file_cache_files",
+            "Files in the file cache",
+            cached,
+        )?;
+        let help = "Contents of files in the file cache";
+        page.gauge("quartet_file_cache_bytes", help, bytes)
+    }
+}

@@ -1,0 +1,39 @@
+//! The kinds of the framed requests of all services, by name: for what counts them.
+
+use crate::history::Operation;
+use crate::login::Login;
+use crate::message::Tagged as _;
+use crate::queue::Request;
+
+/// The kinds of requests are below this. No two services have the same kind for different requests.
+pub const KINDS: u8 = 0x40;
+
+/// What a request of this kind is called, as the documentation has it; `None` if there is none.
+pub fn kind_name(kind: u8) -> Option<&'static str> {
+    let login = (kind == Login::KIND).then_some("Login");
+    Request::name(kind).or(Operation::name(kind)).or(login)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_the_names_of_their_requests() {
+        assert_eq!(kind_name(0x01), Some("Send"));
+        assert_eq!(kind_name(0x0e), Some("UnreserveAll"));
+        assert_eq!(kind_name(0x22), Some("Get"));
+        assert_eq!(kind_name(0x30), Some("Login"));
+        assert_eq!(kind_name(0x3f), None);
+        assert!((KINDS..=u8::MAX).all(|kind| kind_name(kind).is_none()));
+    }
+
+    #[test]
+    fn no_two_services_share_a_kind() {
+        for kind in 0..KINDS {
+            let services = [Request::name(kind), Operation::name(kind)];
+            let named = services.iter().flatten().count() + usize::from(kind == Login::KIND);
+            assert!(named <= 1, "{kind:#x}");
+        }
+    }
+}
