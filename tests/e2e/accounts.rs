@@ -9,8 +9,7 @@ use std::thread;
 
 use crate::file::{Http, Tree, ask, get};
 use crate::harness::{
-    Nginx, Ran, Server, connect, eventually, has_program, is_installed, program, run, run_command,
-    skipped,
+    Nginx, Ran, Server, eventually, has_program, is_installed, program, run, run_command, skipped,
 };
 
 /// Of "sesame", as `openssl passwd -6` makes it.
@@ -263,7 +262,7 @@ fn a_caching_proxy_gives_nothing_to_who_has_no_password() {
         return;
     };
     let ask = |who: &str, path: &str| {
-        let mut http = Http::over(connect(proxy.addr));
+        let mut http = Http::over(proxy.connect());
         http.send(format!(
             "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{who}\r\n"
         ));

@@ -10,7 +10,7 @@ use code_client::Client;
 use proto::code::Reply;
 use uuid::Uuid;
 
-use crate::harness::{Server, exchange, has_program, python, run};
+use crate::harness::{Needs, Server, exchange, has_door, has_program, python, run};
 
 fn start(dir: &Path, options: &[&str]) -> Server {
     let mut line = vec!["0", "0", "--data-dir", dir.to_str().unwrap()];
@@ -19,9 +19,7 @@ fn start(dir: &Path, options: &[&str]) -> Server {
 }
 
 fn client(server: &Server) -> Client {
-    let codes = server.endpoint();
-    let messages = codes.with_port(server.addrs[1].port());
-    Client::new(codes, messages)
+    Client::new(server.endpoint(), server.addrs[1].endpoint())
 }
 
 /// Posts a body to the server's first or second port; the status and the body of the reply.
@@ -255,6 +253,9 @@ fn past_the_limit_known_codes_still_work() {
 
 #[test]
 fn the_original_client_gets_a_bare_dict() {
+    if !has_door(Needs::Plain, "the original client knows plain TCP alone") {
+        return;
+    }
     if !has_program("python3") {
         return;
     }
@@ -280,6 +281,9 @@ fn the_original_client_gets_a_bare_dict() {
 
 #[test]
 fn the_original_clients_dict_works_without_a_flag_too() {
+    if !has_door(Needs::Plain, "the original client knows plain TCP alone") {
+        return;
+    }
     if !has_program("python3") {
         return;
     }

@@ -13,10 +13,9 @@ use crate::harness::{Server, has_program, run_command};
 #[track_caller]
 fn curl(server: &Server, args: &[&str]) -> String {
     let (target, args) = args.split_last().unwrap();
-    let mut command = Command::new("curl");
+    let mut command = server.curl(target);
     command.args(["--silent", "--show-error", "--max-time", "30"]);
     command.args(args);
-    command.arg(format!("http://{}{target}", server.addr()));
     run_command(command, b"").expect(0).out()
 }
 
@@ -149,10 +148,11 @@ fn an_upload_whose_source_pauses_is_waited_for() {
     }
     let tree = Tree::new();
     let upload = |server: &Server, name: &str| {
-        let script = "(echo a; sleep 1; echo b) | curl --silent --max-time 30 -T - \"$0\"";
+        let script = "(echo a; sleep 1; echo b) | \"$0\" \"$@\" --silent --max-time 30 -T -";
+        let curl = server.curl(&format!("/{name}"));
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        command.arg(format!("http://{}/{name}", server.addr()));
+        command.arg(curl.get_program()).args(curl.get_args());
         run_command(command, b"").expect(0).out()
     };
     let impatient = tree.start(&["--body-timeout", "0.2"]);

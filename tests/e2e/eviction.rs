@@ -1,7 +1,6 @@
 //! Who is evicted for a new connection when there are as many as may be, and who is not.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
 use proto::frame::{self, Message};
@@ -10,7 +9,9 @@ use proto::text::QUEUE_EMPTY;
 use proto::{ErrorCode, code};
 use uuid::Uuid;
 
-use crate::harness::{connect, eventually, exchange, receive_request, send_request};
+use crate::harness::{
+    Address, Stream, connect, eventually, exchange, receive_request, send_request,
+};
 use crate::limits::{GOOD, begin, error_code, is_closed, start};
 use crate::pending_replies::{code_of, post, read_http};
 use crate::work::count_waiters;
@@ -128,7 +129,7 @@ fn read_frame(stream: &mut impl Read) -> Vec<u8> {
     reply
 }
 
-fn ask(stream: &mut TcpStream, request: &Request) -> Vec<u8> {
+fn ask(stream: &mut Stream, request: &Request) -> Vec<u8> {
     tell(&mut *stream, request);
     read_frame(stream)
 }
@@ -160,7 +161,7 @@ fn for_an_evicted_client_nothing_was_done() {
 }
 
 /// Leaves messages, three on a connection if it lasts; returns how many were acknowledged.
-fn leave_messages(addr: SocketAddr, uuid: Uuid, unique: &str) -> usize {
+fn leave_messages(addr: Address, uuid: Uuid, unique: &str) -> usize {
     let message = code::MessageRequest {
         uuid,
         unique: unique.to_owned(),

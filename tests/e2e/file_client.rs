@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::file::{Tree, contents, copy_files, large_file};
 use crate::harness::{
-    Ran, Running, Server, Then, data, eventually, fake_server, program, run, run_command,
+    Address, Ran, Running, Server, Then, data, eventually, fake_server, program, run, run_command,
 };
 
 /// `file-client HOST PORT ...`, in a folder.
@@ -469,13 +469,13 @@ fn a_client_connects_again_when_the_server_has_closed() {
 
 /// Passes connections on to a server, and cuts the reply to each after a number of bytes, as often as
 /// is said. Returns the port.
-pub fn cutting_proxy(server: SocketAddr, cuts: Vec<u64>) -> u16 {
+pub fn cutting_proxy(server: Address, cuts: Vec<u64>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for cut in cuts {
             let (client, _) = listener.accept().unwrap();
-            let upstream = TcpStream::connect(server).unwrap();
+            let upstream = TcpStream::connect(server.tcp()).unwrap();
             thread::scope(|scope| {
                 scope.spawn(|| {
                     // Ends when either side does.

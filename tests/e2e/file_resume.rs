@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::file_client::{
     Asked, Sides, check_says, client, command, cutting_proxy, names, read_request, said, sides,
 };
-use crate::harness::{Noise, Running, Then, eventually, fake_server, run_command};
+use crate::harness::{Address, Noise, Running, Then, eventually, fake_server, run_command};
 use crate::planted::plant;
 
 /// Where `photo` is kept while it arrives, and its state.
@@ -24,12 +24,12 @@ const PART_STATE: &str = ".quartet-resume-photo";
 const GET_PHOTO: &[&str] = &["get", "site/photoServer.jpg", "-o", "photo", "--resume"];
 
 /// Passes one connection on to a server, and stops passing on the reply after a number of bytes.
-fn stalling_proxy(server: SocketAddr, bytes: u64) -> u16 {
+fn stalling_proxy(server: Address, bytes: u64) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         let (client, _) = listener.accept().unwrap();
-        let upstream = TcpStream::connect(server).unwrap();
+        let upstream = TcpStream::connect(server.tcp()).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| std::io::copy(&mut (&upstream).take(bytes), &mut &client));
             // Ends when the client does.

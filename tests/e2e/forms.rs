@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 
 use crate::file::{SAVED, Tree, ask};
 use crate::harness::{Ran, Server, has_program, python, run_command, skipped};
@@ -33,18 +32,10 @@ impl Here {
     /// curl, from there; behind what it prints stands the status of the reply.
     #[track_caller]
     fn curl(&self, server: &Server, args: &[&str], target: &str) -> Ran {
-        let mut command = Command::new("curl");
+        let mut command = server.curl(target);
         command.current_dir(self.tree.path("here"));
-        command.args([
-            "-q",
-            "--silent",
-            "--noproxy",
-            "*",
-            "--write-out",
-            "%{http_code}",
-        ]);
+        command.args(["--silent", "--noproxy", "*", "--write-out", "%{http_code}"]);
         command.args(args);
-        command.arg(format!("http://{}{target}", server.addr()));
         run_command(command, b"").expect(0)
     }
 

@@ -20,8 +20,8 @@ use proto::text::AUTHENTICATION_ERROR;
 use tempfile::TempDir;
 
 use crate::harness::{
-    PATIENCE, Ran, Running, Server, Then, exchange, fake_server, has_program, program, python,
-    read_to_end, run, run_command,
+    Needs, PATIENCE, Ran, Running, Server, Then, door, exchange, fake_server, has_door,
+    has_program, program, python, read_to_end, run, run_command,
 };
 
 /// A server and its data folder.
@@ -185,10 +185,16 @@ const DIALECTS: [(&str, Ask); 2] = [
     }),
 ];
 
+/// The dialects that can be spoken through the door.
+fn dialects() -> &'static [(&'static str, Ask)] {
+    // The text protocol cannot log in.
+    &DIALECTS[usize::from(door().has_accounts)..]
+}
+
 /// Asks in each dialect; the result, and what the history is afterwards.
 #[track_caller]
 fn check(text: &str, operation: Operation, want: &str, after: &str) {
-    for (dialect, ask) in DIALECTS {
+    for (dialect, ask) in dialects() {
         let service = start_with(text);
         let got = ask(&service.server, request("alice", operation));
         assert_eq!(bare(&got), want, "{dialect} {operation}");
@@ -245,6 +251,12 @@ fn a_request_is_logged_before_it_is_acted_on() {
 
 #[test]
 fn a_line_of_the_history_has_time_peer_user_and_request() {
+    if !has_door(Needs::NoAccounts, "it asks under several names") {
+        return;
+    }
+    if !has_door(Needs::Tcp, "a Unix socket has no address to show") {
+        return;
+    }
     let service = start_with("");
     let mut peers = Vec::new();
     let before = Timestamp::now();
@@ -253,7 +265,7 @@ fn a_line_of_the_history_has_time_peer_user_and_request() {
     }
     for end in ["\n", "\r\n", ""] {
         let mut stream = service.server.connect();
-        peers.push(stream.local_addr().unwrap());
+        peers.push(stream.local_addr());
         stream
             .write_all(format!("al.i-c_e 2{end}").as_bytes())
             .unwrap();
@@ -280,6 +292,12 @@ fn a_line_of_the_history_has_time_peer_user_and_request() {
 
 #[test]
 fn a_request_is_shown_on_the_servers_terminal() {
+    if !has_door(Needs::NoAccounts, "it asks under several names") {
+        return;
+    }
+    if !has_door(Needs::Tcp, "a Unix socket has no address to show") {
+        return;
+    }
     let service = start_for("alice\n");
     for (user, operation) in [
         ("alice", Operation::Hello),
@@ -324,6 +342,9 @@ fn a_line_that_is_not_there_says_how_many_are() {
 /// What operation 2 shows as line N is what `1 N` deletes, although a line is added in between.
 #[test]
 fn lines_are_counted_as_operation_2_shows_them() {
+    if !has_door(Needs::NoAccounts, "the text protocol cannot log in") {
+        return;
+    }
     let service = start_with(&(1..=30).map(|n| format!("old {n}\n")).collect::<String>());
     for target in ["old 30", "old 1", "old 17", "alice 2"] {
         let shown = ask_line(&service.server, "alice 2");
@@ -347,6 +368,9 @@ fn lines_are_counted_as_operation_2_shows_them() {
 
 #[test]
 fn clearing_says_who_and_when() {
+    if !has_door(Needs::NoAccounts, "it asks under several names") {
+        return;
+    }
     let service = start_with(THREE_LINES);
     let mut client = service.client();
     assert_eq!(client.clear("alice").unwrap(), "History deleted.");
@@ -370,6 +394,9 @@ fn warnings(log: &str) -> usize {
 
 #[test]
 fn a_malformed_line_gets_one_sentence_and_changes_nothing() {
+    if !has_door(Needs::NoAccounts, "the text protocol cannot log in") {
+        return;
+    }
     let service = start_with(THREE_LINES);
     let not_a_user = "A request starts with a user name: 1 to 64 of A-Z a-z 0-9 . _ - \
                       (as in 'alice 2').\n";
@@ -483,6 +510,9 @@ fn a_malformed_frame_gets_one_sentence_and_changes_nothing() {
 
 #[test]
 fn a_malformed_line_is_escaped_in_the_log() {
+    if !has_door(Needs::NoAccounts, "the text protocol cannot log in") {
+        return;
+    }
     let service = start_with(THREE_LINES);
     exchange(service.server.addr(), b"alice\x1b[2J 3\n");
     let want = r"Not a request: 'alice\u{1b}[2J 3'. ";
@@ -491,6 +521,9 @@ fn a_malformed_line_is_escaped_in_the_log() {
 
 #[test]
 fn with_a_users_file_others_are_refused_and_it_is_on_record() {
+    if !has_door(Needs::NoAccounts, "it asks under several names") {
+        return;
+    }
     let service = start_for("# Staff\nalice\ncarol # on leave\n");
     service.client().get("alice", &mut Vec::new()).unwrap();
     let mut want = "alice 2\n".to_owned();
@@ -529,6 +562,12 @@ fn check_does_not_start(options: &[&str], want: &str) {
 
 #[test]
 fn a_server_that_others_can_reach_insists_on_users() {
+    if !has_door(
+        Needs::Plain,
+        "it is about servers that are reached over plain TCP",
+    ) {
+        return;
+    }
     let insists = "can be reached from other machines: --auth-file or --users must say who may";
     check_does_not_start(&["--bind", "0.0.0.0"], insists);
     check_does_not_start(&["--bind", "::"], insists);
@@ -578,6 +617,9 @@ fn pipelined_requests_on_one_connection_are_answered_in_order() {
 
 #[test]
 fn many_clients_at_once_have_exactly_one_line_for_each_request() {
+    if !has_door(Needs::NoAccounts, "it asks under several names") {
+        return;
+    }
     const CLIENTS: usize = 64;
     const REQUESTS: usize = 50;
     let service = start_with("");
@@ -614,6 +656,9 @@ fn many_clients_at_once_have_exactly_one_line_for_each_request() {
 /// Lines from the top are deleted while others append below them, and somebody reads.
 #[test]
 fn deleting_while_others_append_loses_nothing() {
+    if !has_door(Needs::NoAccounts, "it asks under several names") {
+        return;
+    }
     const OLD: usize = 2000;
     const APPENDERS: usize = 4;
     const APPENDS: usize = 250;
@@ -674,6 +719,9 @@ fn deleting_while_others_append_loses_nothing() {
 
 #[test]
 fn a_history_of_30_megabytes_arrives_whole() {
+    if !has_door(Needs::NoAccounts, "the text protocol cannot log in") {
+        return;
+    }
     const LINES: usize = 400_000;
     let mut text = String::new();
     let mut want = String::new();
@@ -725,6 +773,9 @@ fn a_history_of_30_megabytes_arrives_whole() {
 
 #[test]
 fn a_restart_keeps_the_history() {
+    if !has_door(Needs::NoAccounts, "it asks under several names") {
+        return;
+    }
     let mut service = start_with("");
     let mut want = String::new();
     for user in ["a", "b", "c"] {
@@ -806,6 +857,9 @@ fn a_crash_while_deleting_leaves_the_old_history_or_the_new_one() {
 
 #[test]
 fn an_unfinished_last_line_is_cut_off_with_a_warning() {
+    if !has_door(Needs::NoAccounts, "the text protocol cannot log in") {
+        return;
+    }
     let service = start_with("old 1\nold 2\nhalf a li");
     let log = service.server.log();
     let warning = "history.txt is not whole and is cut off: half a li\n";
@@ -817,6 +871,9 @@ fn an_unfinished_last_line_is_cut_off_with_a_warning() {
 
 #[test]
 fn the_original_client_gets_the_reply_in_one_recv() {
+    if !has_door(Needs::Plain, "the original client knows plain TCP alone") {
+        return;
+    }
     if !has_program("python3") {
         return;
     }
@@ -899,6 +956,9 @@ fn every_verb_of_the_client_has_its_output_and_exit_code() {
 
 #[test]
 fn a_client_that_is_not_a_user_exits_1() {
+    if !has_door(Needs::NoAccounts, "it asks under several names") {
+        return;
+    }
     let service = start_for("alice\n");
     for args in [&["get", "bob"][..], &["send", "bob 3"], &["hello", "bob"]] {
         let ran = client_program(&service.server, args, b"").expect(1);
@@ -999,6 +1059,9 @@ fn a_client_that_gets_no_sense_exits_3() {
 /// Nobody holds a place with half a request.
 #[test]
 fn a_request_that_does_not_end_is_given_up() {
+    if !has_door(Needs::NoAccounts, "the text protocol cannot log in") {
+        return;
+    }
     let service = start_with(THREE_LINES);
     let mut plain = service.server.connect();
     let mut framed = service.server.connect();

@@ -2,7 +2,7 @@
 //! that leaks.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -16,7 +16,8 @@ use proto::text::QUEUE_EMPTY;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::harness::{
-    Server, connect, eventually, exchange, program, read_to_end, run_command, send_request, skipped,
+    Server, Stream, connect, eventually, exchange, program, read_to_end, run_command, send_request,
+    skipped,
 };
 use crate::programs::server_line;
 
@@ -96,7 +97,7 @@ fn over_the_limit_a_connection_is_told_so() {
         let (server, _dir) = start(name, &["--max-connections", "3"]);
         // Silent connections make room, but not in their first moment.
         let told = |request: &[u8]| {
-            let _held: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+            let _held: Vec<Stream> = (0..3).map(|_| server.connect()).collect();
             exchange(server.addr(), request)
         };
         let is_told_so = |request: &[u8], is_so: &dyn Fn(&[u8]) -> bool| {
@@ -161,7 +162,7 @@ fn over_the_limit_a_client_that_gets_nowhere_is_evicted() {
 }
 
 /// A connection that does not block, and has sent the beginning of something.
-pub fn begin(server: &Server, beginning: &[u8]) -> TcpStream {
+pub fn begin(server: &Server, beginning: &[u8]) -> Stream {
     let mut stream = server.connect();
     stream.write_all(beginning).unwrap();
     stream.set_nonblocking(true).unwrap();
@@ -215,7 +216,7 @@ fn over_the_limit_a_refused_client_that_sends_on_is_evicted() {
 }
 
 /// Whether the server has closed it; `stream` does not block.
-pub fn is_closed(mut stream: &TcpStream) -> bool {
+pub fn is_closed(mut stream: &Stream) -> bool {
     let mut scratch = vec![0; 1 << 16];
     loop {
         match stream.read(&mut scratch) {
@@ -285,10 +286,10 @@ fn two_thousand_slow_connections_keep_nobody_waiting() {
 fn a_flood_over_the_limit_is_answered_and_survived() {
     let (name, request, answer) = GOOD[1];
     let (server, _dir) = start(name, &["--max-connections", "10"]);
-    let held: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
+    let held: Vec<Stream> = (0..10).map(|_| server.connect()).collect();
     eventually("they are admitted", || server.descriptors() >= 10);
     // All silent, so that each is waited for, and there are more than are waited for at once.
-    let flood: Vec<TcpStream> = (0..500).map(|_| server.connect()).collect();
+    let flood: Vec<Stream> = (0..500).map(|_| server.connect()).collect();
     for mut stream in flood {
         let _ = stream.shutdown(Shutdown::Write);
         let reply = read_to_end(&mut stream);
@@ -333,7 +334,7 @@ fn running_out_of_descriptors_is_survived() {
         prlimit(pid, Resource::Nofile, limit).unwrap();
     };
     allowed(20);
-    let held: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
+    let held: Vec<Stream> = (0..60).map(|_| server.connect()).collect();
     server.wait_for_log(|log| log.contains("Cannot accept connections, trying on"));
     drop(held);
     eventually("it accepts again", || {

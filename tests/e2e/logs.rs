@@ -3,20 +3,21 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::harness::{PATIENCE, Server, exchange, name_host, program};
+use crate::harness::{Address, Opened, PATIENCE, Server, addresses, door, exchange, program};
 use crate::limits::GOOD;
 use crate::programs::server_line;
 
 /// A server whose log is a pipe, and where it listens.
 struct Piped {
     child: Child,
-    addr: SocketAddr,
+    addr: Address,
+    _opened: Opened,
     /// Nobody reads it on.
     _log: BufReader<std::process::ChildStderr>,
 }
@@ -27,7 +28,7 @@ impl Piped {
         std::fs::write(dir.path().join("hello.txt"), "hello\n").unwrap();
         let mut command = Command::new(program(name));
         command.args(server_line(name, dir.path())).args(options);
-        name_host(&mut command);
+        let opened = door().open(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(Stdio::piped()).env_remove("RUST_LOG");
         let mut child = command.spawn().unwrap();
@@ -35,13 +36,14 @@ impl Piped {
         let addr = loop {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "it has ended");
-            if let Some((_, addr)) = line.split_once("Server started on ") {
-                break addr.split_whitespace().next().unwrap().parse().unwrap();
+            if let [addr, ..] = addresses(&line)[..] {
+                break addr;
             }
         };
         let piped = Self {
             child,
             addr,
+            _opened: opened,
             _log: log,
         };
         (piped, dir)
@@ -146,7 +148,9 @@ fn rubbish_datagrams_are_a_line_a_second() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let started = Instant::now();
     for _ in 0..FLOOD {
-        socket.send_to(b"\0\0\0\x01\xff", server.addr()).unwrap();
+        socket
+            .send_to(b"\0\0\0\x01\xff", server.addr().tcp())
+            .unwrap();
     }
     server.wait_for_log(|log| told(log, "[WARN]").0 >= 10);
     let (_, lines) = told(&server.log(), "[WARN]");

@@ -2,14 +2,14 @@
 //! answered.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, UdpSocket};
+use std::net::{Shutdown, UdpSocket};
 
 use proto::frame::Message;
 use proto::history;
 use proto::queue::{Delivery, Reply, put_datagram};
 
 use crate::harness::{
-    Noise, PATIENCE, Server, connect, exchange, read_to_end, receive_request, send_request,
+    Address, Noise, PATIENCE, Server, connect, exchange, read_to_end, receive_request, send_request,
 };
 use crate::programs::server_line;
 
@@ -100,7 +100,7 @@ impl Target {
         }
     }
 
-    fn addrs(&self) -> &[SocketAddr] {
+    fn addrs(&self) -> &[Address] {
         &self.server.addrs
     }
 }
@@ -131,7 +131,7 @@ fn a_million_random_bytes() {
 fn random_datagrams() {
     let server = Server::start("queue-server", &["0", "UDP"]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(server.addr()).unwrap();
+    socket.connect(server.addr().tcp()).unwrap();
     let mut noise = Noise::new(3);
     let mut sent = 0;
     while sent < BYTES {

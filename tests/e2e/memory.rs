@@ -2,7 +2,7 @@
 //! replies that are not read.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::process::Command;
 use std::thread;
 
@@ -11,7 +11,7 @@ use proto::frame::Message;
 use proto::queue::{QueueName, Request};
 use queue_client::{Client, Error, Transport};
 
-use crate::harness::{Server, eventually, program, send_request};
+use crate::harness::{Server, Stream, eventually, program, send_request};
 
 /// [`proto::ErrorCode::Full`] on the wire.
 const FULL: u8 = 8;
@@ -50,7 +50,7 @@ fn frames_that_do_not_end_are_held_to_the_limit() {
     let mut frame = Vec::new();
     send_request(&vec![b'x'; 4 * MIB]).encode(&mut frame);
     let cut = &frame[..frame.len() - 1];
-    let streams: Vec<TcpStream> = thread::scope(|scope| {
+    let streams: Vec<Stream> = thread::scope(|scope| {
         let one = || {
             let mut stream = server.connect();
             stream.write_all(cut).unwrap();

@@ -2,7 +2,7 @@
 //! nobody gets less than he would from the thread of his own connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -16,7 +16,10 @@ use proto::queue::{Delivery, QueueName, Reply, Request};
 use proto::{code, history};
 use uuid::Uuid;
 
-use crate::harness::{Noise, Server, connect, crowd, eventually, receive_request, send_request};
+use crate::harness::{
+    Address, Noise, Server, Stream, connect, crowd, eventually, receive_request, send_request,
+    signed,
+};
 use crate::programs::server_line;
 
 /// The services that keep something.
@@ -33,11 +36,11 @@ const KINDS: [Kind; 3] = [Kind::Queue, Kind::History, Kind::Messages];
 struct Crowded {
     kind: Kind,
     server: Server,
-    addr: SocketAddr,
+    addr: Address,
     /// Who leaves messages, and the code that goes with it.
     uuid: Uuid,
     unique: String,
-    crowd: Vec<TcpStream>,
+    crowd: Vec<Stream>,
     _dir: tempfile::TempDir,
 }
 
@@ -92,7 +95,9 @@ impl Crowded {
                 };
                 out = post(&message.encode());
             }
-            Kind::Messages => out.extend_from_slice(b"GET /other HTTP/1.1\r\nHost: h\r\n\r\n"),
+            Kind::Messages => {
+                out.extend_from_slice(&signed(b"GET /other HTTP/1.1\r\nHost: h\r\n\r\n"))
+            }
         }
         out
     }
@@ -162,7 +167,8 @@ fn start(kind: Kind, dir: &Path) -> Server {
 
 pub fn post(body: &str) -> Vec<u8> {
     let bytes = body.len();
-    format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {bytes}\r\n\r\n{body}").into_bytes()
+    let request = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {bytes}\r\n\r\n{body}");
+    signed(request.as_bytes()).into_owned()
 }
 
 /// The status and the body of a reply.
@@ -179,7 +185,7 @@ pub fn read_http(input: &mut impl BufRead) -> io::Result<(u16, String)> {
     Ok((head.status, String::from_utf8(body).unwrap()))
 }
 
-pub fn code_of(addr: SocketAddr, uuid: Uuid) -> String {
+pub fn code_of(addr: Address, uuid: Uuid) -> String {
     let mut stream = connect(addr);
     let request = post(&code::CodeRequest { uuid }.encode());
     stream.write_all(&request).unwrap();
@@ -373,7 +379,7 @@ fn what_a_client_has_leased_that_resets_its_connection_comes_back() {
     Request::Stats.encode(&mut requests);
     lost.write_all(&requests).unwrap();
     // What is not read when a socket is closed makes a reset of it.
-    lost.peek(&mut [0]).unwrap();
+    lost.peek().unwrap();
     requests.clear();
     let delivery = Delivery::Lease { lease_millis: 1000 };
     for _ in 0..2 {

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
-use crate::harness::{Server, program, run};
+use crate::harness::{Server, program, run, udp_too};
 
 const CLIENTS: [&str; 4] = [
     "code-client",
@@ -24,7 +24,7 @@ pub fn server_line<'a>(name: &str, dir: &'a Path) -> Vec<&'a str> {
     let dir = dir.to_str().unwrap();
     match name {
         "code-server" => vec!["0", "0", "--data-dir", dir],
-        "queue-server" => vec!["0", "BOTH"],
+        "queue-server" => vec!["0", udp_too()],
         "history-server" => vec!["0", "--data-dir", dir],
         _ => vec!["0", "--root", dir],
     }

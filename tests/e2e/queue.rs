@@ -13,8 +13,8 @@ use proto::text::QUEUE_EMPTY;
 use queue_client::{Client, Error, Transport};
 
 use crate::harness::{
-    Server, connect, data, eventually, exchange, has_program, python, read_to_end, receive_request,
-    run, run_command, send_request,
+    Needs, Server, connect, data, eventually, exchange, has_door, has_program, python, read_to_end,
+    receive_request, run, run_command, send_request, udp_too,
 };
 
 fn start(transport: &str) -> Server {
@@ -43,7 +43,7 @@ fn program(server: &Server, transport: &str, args: &[&str]) -> crate::harness::R
 
 #[track_caller]
 fn check_files_come_back_in_order(transport: &str) {
-    let server = start("both");
+    let server = start(udp_too());
     for name in ["message0.txt", "message1.txt", "message2.txt"] {
         let file = data(name);
         let length = std::fs::metadata(&file).unwrap().len();
@@ -94,13 +94,19 @@ fn files_sent_over_tcp_come_back_in_order() {
 
 #[test]
 fn files_sent_over_udp_come_back_in_order() {
+    if !has_door(Needs::Plain, "UDP has no door") {
+        return;
+    }
     check_files_come_back_in_order("udp");
 }
 
 /// The test of the course original: its four files, by its clients, in order.
 #[track_caller]
 fn check_the_original_files(transport: &str) {
-    let server = start("both");
+    if !has_door(Needs::Plain, "the original client knows plain TCP alone") {
+        return;
+    }
+    let server = start(udp_too());
     let port = server.addr().port().to_string();
     let address = ["127.0.0.1", &port, transport];
     let files = [
@@ -149,7 +155,10 @@ fn the_originals_four_files_come_back_in_order_over_udp() {
 
 #[test]
 fn tcp_and_udp_share_one_queue() {
-    let server = start("BOTH");
+    if !has_door(Needs::Plain, "UDP has no door") {
+        return;
+    }
+    let server = start(udp_too());
     let mut udp = Client::connect(&server.endpoint(), Transport::Udp).unwrap();
     client(&server).send(b"over tcp").unwrap();
     udp.send(b"over udp").unwrap();
@@ -429,7 +438,7 @@ fn a_receiver_that_does_not_read_empties_no_queue() {
 
 #[track_caller]
 fn check_refused(request: &Request, code: ErrorCode, sentence: &str) {
-    let server = start("both");
+    let server = start(udp_too());
     let mut bytes = Vec::new();
     request.encode(&mut bytes);
     let reply = exchange(server.addr(), &bytes);
@@ -455,6 +464,9 @@ fn refusals_say_why() {
 
 #[test]
 fn a_datagram_over_the_limit_is_refused_or_cut_with_a_warning() {
+    if !has_door(Needs::Plain, "UDP has no door") {
+        return;
+    }
     let server = start("udp");
     let mut udp = Client::connect(&server.endpoint(), Transport::Udp).unwrap();
     match udp.send(&[b'x'; 3001]) {
@@ -465,7 +477,7 @@ fn a_datagram_over_the_limit_is_refused_or_cut_with_a_warning() {
         other => panic!("{other:?}"),
     }
     let plain = UdpSocket::bind("127.0.0.1:0").unwrap();
-    plain.send_to(&[b'x'; 3001], server.addr()).unwrap();
+    plain.send_to(&[b'x'; 3001], server.addr().tcp()).unwrap();
     server.wait_for_log(|log| log.contains("was cut to 3000 bytes, 1 more were dropped"));
     let cut = receive(&mut udp).unwrap();
     assert!(cut.len() == 3000 && cut.bytes().all(|byte| byte == b'x'));
@@ -473,6 +485,9 @@ fn a_datagram_over_the_limit_is_refused_or_cut_with_a_warning() {
 
 #[test]
 fn a_udp_client_whose_server_is_silent_gives_up() {
+    if !has_door(Needs::Plain, "UDP has no door") {
+        return;
+    }
     let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = mute.local_addr().unwrap().port().to_string();
     let line = ["127.0.0.1", &port, "UDP", "receive", "--timeout", "0.7"];
@@ -492,6 +507,9 @@ fn a_udp_client_whose_server_is_silent_gives_up() {
 
 #[test]
 fn plain_tcp_in_any_number_of_pieces() {
+    if !has_door(Needs::NoAccounts, "the text protocol cannot log in") {
+        return;
+    }
     let server = start("tcp");
     let get = |addr| String::from_utf8(exchange(addr, b"<<GET>>")).unwrap();
     assert_eq!(get(server.addr()), QUEUE_EMPTY);
@@ -513,6 +531,9 @@ fn plain_tcp_in_any_number_of_pieces() {
 
 #[test]
 fn a_plain_message_over_the_limit_is_cut_with_a_warning() {
+    if !has_door(Needs::NoAccounts, "the text protocol cannot log in") {
+        return;
+    }
     let server = start("tcp");
     exchange(server.addr(), &[b'x'; 5000]);
     server.wait_for_log(|log| log.contains("cut to 3000 bytes, 2000 more were dropped"));
@@ -521,9 +542,12 @@ fn a_plain_message_over_the_limit_is_cut_with_a_warning() {
 
 #[test]
 fn plain_udp() {
+    if !has_door(Needs::Plain, "UDP has no door") {
+        return;
+    }
     let server = start("udp");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(server.addr()).unwrap();
+    socket.connect(server.addr().tcp()).unwrap();
     socket
         .set_read_timeout(Some(crate::harness::PATIENCE))
         .unwrap();
@@ -542,6 +566,9 @@ fn plain_udp() {
 
 #[track_caller]
 fn check_original_client(transport: &str) {
+    if !has_door(Needs::Plain, "the original client knows plain TCP alone") {
+        return;
+    }
     if !has_program("python3") {
         return;
     }
@@ -588,6 +615,9 @@ fn two_receivers_never_get_the_same_message() {
 
 #[test]
 fn the_limit_can_be_set() {
+    if !has_door(Needs::NoAccounts, "the text protocol cannot log in") {
+        return;
+    }
     let server = Server::start("queue-server", &["--max-message", "5", "0"]);
     let mut client = client(&server);
     client.send(b"12345").unwrap();

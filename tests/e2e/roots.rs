@@ -264,10 +264,8 @@ fn a_server_that_only_creates_overwrites_nothing() {
     assert_eq!(send(["twice", "twice"]), 303);
     assert!(tree.root("twice (1)").exists());
     if has_program("curl") {
-        let url = format!("http://{}/new", server.addr());
-        let mut curl = Command::new("curl");
+        let mut curl = server.curl("/new");
         curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "-T", "-"]);
-        curl.arg(url);
         let ran = run_command(curl, b"third");
         assert_eq!(ran.out(), "409");
         assert_eq!(fs::read(tree.root("new")).unwrap(), b"first");

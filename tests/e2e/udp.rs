@@ -125,7 +125,7 @@ fn check_nothing_lost_and_nothing_twice(options: &[&str]) {
         let one = |me: usize| {
             let server = &server;
             scope.spawn(move || {
-                let network = BadNetwork::start(server.addr(), 2 * me as u64 + 1);
+                let network = BadNetwork::start(server.addr().tcp(), 2 * me as u64 + 1);
                 let mut client = network.client();
                 let mut received = Vec::new();
                 for n in 0..MESSAGES {
@@ -174,7 +174,7 @@ fn ask(socket: &UdpSocket, id: u64, request: &Request) -> Vec<u8> {
 
 fn socket(server: &Server) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(server.addr()).unwrap();
+    socket.connect(server.addr().tcp()).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -15,7 +14,7 @@ use proto::queue::{Claim, Delivery, QueueName, Reply, Request, Token};
 use queue_client::{Client, Error, Transport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::{Noise, Ran, Running, Server, eventually, program, run, run_command};
+use crate::harness::{Noise, Ran, Running, Server, Stream, eventually, program, run, run_command};
 
 pub fn start(args: &[&str]) -> Server {
     let line = [&["0"], args].concat();
@@ -287,10 +286,10 @@ fn a_thousand_waiting_receivers_cost_nothing_and_a_send_wakes_one() {
     let idle = eventually_idle(&server);
     let before = switches(&server);
     sender.send(b"for one").unwrap();
-    let woken = || -> Vec<&TcpStream> {
-        let is_woken = |stream: &&TcpStream| {
+    let woken = || -> Vec<&Stream> {
+        let is_woken = |stream: &&Stream| {
             stream.set_nonblocking(true).unwrap();
-            stream.peek(&mut [0]).is_ok()
+            stream.peek().is_ok()
         };
         receivers.iter().filter(is_woken).collect()
     };
@@ -347,7 +346,7 @@ fn switches(server: &Server) -> u64 {
 }
 
 /// A connection that waits for a message, for an hour.
-fn waiting(server: &Server) -> TcpStream {
+fn waiting(server: &Server) -> Stream {
     let mut stream = server.connect();
     let mut request = Vec::new();
     Request::Receive {

@@ -47,7 +47,7 @@ fn check_damaged(
         process.check_gave_up(Queue);
         return None;
     }
-    let mut client = QueueClient::connect(&endpoint(process.addrs[0]), Transport::Tcp).unwrap();
+    let mut client = QueueClient::connect(&process.addrs[0].endpoint(), Transport::Tcp).unwrap();
     let mut there = Vec::new();
     loop {
         match of_queue(client.receive_at_most_once()) {

@@ -327,7 +327,7 @@ fn what_is_deleted_is_synced_before_it_is_renamed_and_the_folder_after_it() {
     command.args(["-e", calls]).arg(program(History.name()));
     command.args(History.args(&data));
     let process = Process::start(command);
-    let mut client = HistoryClient::connect(&endpoint(process.addrs[0])).unwrap();
+    let mut client = HistoryClient::connect(&process.addrs[0].endpoint()).unwrap();
     client.hello("alice").unwrap();
     client.delete("alice", 1).unwrap();
     let steps = steps(&fs::read_to_string(&trace).unwrap());
@@ -384,7 +384,7 @@ fn a_call_that_a_signal_interrupts_is_made_again() {
         ledger.check(dir.path());
         if kind == History {
             let traced = Traced::start(kind, dir.path(), &faults);
-            let client = HistoryClient::connect(&endpoint(traced.process.addrs[0]));
+            let client = HistoryClient::connect(&traced.process.addrs[0].endpoint());
             client.unwrap().get("reader", &mut io::sink()).unwrap();
         }
     }

@@ -56,8 +56,9 @@ impl Holder {
     #[track_caller]
     fn start(server: &Server) -> Self {
         let mut command = Command::new(program("queue-client"));
-        command.arg(server.addr().ip().to_string());
-        command.args([&server.addr().port().to_string(), "tcp", "receive"]);
+        command
+            .args(server.host_and_ports())
+            .args(["tcp", "receive"]);
         let (client, mut stdout) = Running::start_unread(command);
         stdout.read_exact(&mut [0; 1]).unwrap();
         Self(client, stdout)

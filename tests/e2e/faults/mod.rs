@@ -26,13 +26,11 @@ use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use cli::Endpoint;
 use history_client::Client as HistoryClient;
 use proto::ErrorCode;
 use queue_client::{Client as QueueClient, Transport};
@@ -40,7 +38,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use uuid::Uuid;
 
 use crate::harness::{
-    Noise, PATIENCE, Running, Server, addresses, eventually, listeners, name_host, program,
+    Address, Noise, Opened, Running, Server, addresses, door, eventually, listening, program,
     run_command,
 };
 
@@ -169,16 +167,11 @@ fn outcome<T>(asked: Result<T, Outcome>) -> Outcome {
     asked.map_or_else(|outcome| outcome, |_| Done)
 }
 
-fn endpoint(addr: SocketAddr) -> Endpoint {
-    Endpoint::new(addr.ip().to_string(), addr.port())
-}
-
 /// Posts a body; the JSON in the reply.
 #[track_caller]
-fn post(addr: SocketAddr, body: &str) -> Result<String, Outcome> {
+fn post(addr: Address, body: &str) -> Result<String, Outcome> {
     let ask = || -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = door().connect(addr)?;
         let length = body.len();
         let head = format!("POST / HTTP/1.0\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
         stream.write_all(format!("{head}{body}").as_bytes())?;
@@ -196,7 +189,7 @@ fn post(addr: SocketAddr, body: &str) -> Result<String, Outcome> {
 
 /// Somebody with a connection to a server.
 enum Client {
-    Code(Vec<SocketAddr>),
+    Code(Vec<Address>),
     Queue(QueueClient),
     History(HistoryClient),
     /// There is no server any more.
@@ -204,8 +197,8 @@ enum Client {
 }
 
 impl Client {
-    fn connect(kind: Kind, addrs: &[SocketAddr]) -> Self {
-        let server = endpoint(addrs[0]);
+    fn connect(kind: Kind, addrs: &[Address]) -> Self {
+        let server = addrs[0].endpoint();
         match kind {
             Code => Self::Code(addrs.to_owned()),
             Queue => {
@@ -267,7 +260,7 @@ impl Ledger {
     #[track_caller]
     fn leave_message(
         &mut self,
-        addrs: &[SocketAddr],
+        addrs: &[Address],
         number: usize,
         text: &str,
     ) -> Result<(), Outcome> {
@@ -359,7 +352,7 @@ fn short(long: &[u8]) -> String {
 }
 
 #[track_caller]
-fn code_of(addr: SocketAddr, uuid: Uuid) -> Result<String, Outcome> {
+fn code_of(addr: Address, uuid: Uuid) -> Result<String, Outcome> {
     let reply = post(addr, &format!(r#"{{"uuid": "{uuid}"}}"#))?;
     let reply = proto::code::Reply::decode(reply.as_bytes()).unwrap();
     match reply {
@@ -370,8 +363,8 @@ fn code_of(addr: SocketAddr, uuid: Uuid) -> Result<String, Outcome> {
 
 /// Takes everything out of a queue.
 #[track_caller]
-fn drain(addr: SocketAddr) -> Vec<Vec<u8>> {
-    let mut client = QueueClient::connect(&endpoint(addr), Transport::Tcp).unwrap();
+fn drain(addr: Address) -> Vec<Vec<u8>> {
+    let mut client = QueueClient::connect(&addr.endpoint(), Transport::Tcp).unwrap();
     let next = || client.receive_at_most_once().unwrap();
     std::iter::from_fn(next)
         .map(|message| message.body)
@@ -381,21 +374,25 @@ fn drain(addr: SocketAddr) -> Vec<Vec<u8>> {
 /// A server that may end before it serves, or at any moment after. Dropping it ends it.
 struct Process {
     running: Running,
-    addrs: Vec<SocketAddr>,
+    addrs: Vec<Address>,
+    _opened: Opened,
 }
 
 impl Process {
     /// Starts a server, and waits until it listens or has ended.
     #[track_caller]
     fn start(mut command: Command) -> Self {
-        let listening = listeners(&command);
-        name_host(&mut command);
+        let opened = door().open(&mut command);
         let running = Running::start(command);
         eventually("the server listens or has ended", || {
-            addresses(&running.stderr.text()).len() == listening || running.ended().is_some()
+            listening(&running.stderr.text()) == opened.listeners || running.ended().is_some()
         });
         let addrs = addresses(&running.stderr.text());
-        Self { running, addrs }
+        Self {
+            running,
+            addrs,
+            _opened: opened,
+        }
     }
 
     fn pid(&self) -> u32 {
@@ -431,7 +428,7 @@ impl Process {
 /// Sends records, and takes some, until the server answers no more; the answers. Beyond the first
 /// that was not `Done` it asks a few more times.
 #[track_caller]
-fn load(ledger: &mut Ledger, addrs: &[SocketAddr]) -> Vec<Outcome> {
+fn load(ledger: &mut Ledger, addrs: &[Address]) -> Vec<Outcome> {
     const ROUNDS: usize = 4;
     let mut client = Client::connect(ledger.kind, addrs);
     let mut outcomes = Vec::new();

@@ -40,8 +40,8 @@ struct Books {
 }
 
 /// Sends and takes until the server is gone.
-fn load(addr: SocketAddr, round: usize, books: &Books, acks: &AtomicUsize) {
-    let connect = || QueueClient::connect(&endpoint(addr), Transport::Tcp);
+fn load(addr: Address, round: usize, books: &Books, acks: &AtomicUsize) {
+    let connect = || QueueClient::connect(&addr.endpoint(), Transport::Tcp);
     thread::scope(|scope| {
         for sender in 0..3 {
             scope.spawn(move || {

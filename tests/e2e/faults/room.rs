@@ -50,7 +50,7 @@ fn a_log_of_messages_that_is_full_refuses_until_it_is_rotated() {
     assert_eq!(ledger.put(&mut client), Done);
 }
 
-fn raw_post(addr: SocketAddr, body: &str) -> String {
+fn raw_post(addr: Address, body: &str) -> String {
     let length = body.len();
     let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
     let reply = crate::harness::exchange(addr, format!("{head}{body}").as_bytes());

@@ -38,7 +38,7 @@ fn check_rotation(kind: Kind, rotate: impl Fn(&Server, &Path, usize)) {
     let acked = Mutex::new(HashSet::new());
     let is_over = AtomicBool::new(false);
     let write = |writer: usize| {
-        let mut history = HistoryClient::connect(&endpoint(server.addrs[0])).ok();
+        let mut history = HistoryClient::connect(&server.addrs[0].endpoint()).ok();
         let uuid = Uuid::from_u128(writer as u128);
         let code = (kind == Code).then(|| code_of(server.addrs[0], uuid).unwrap());
         for number in 0.. {

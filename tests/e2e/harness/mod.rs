@@ -1,11 +1,17 @@
 //! Starts the programs, waits for them, and says what they said when a test fails.
 
+mod account;
+mod certificates;
+mod door;
 mod nginx;
 mod peers;
 mod run;
 mod server;
+mod stream;
 mod thin_disk;
+mod tls_stream;
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,10 +21,13 @@ use std::time::{Duration, Instant};
 
 use proto::queue::{Delivery, QueueName, Request};
 
+pub use account::signed;
+pub use door::{Address, Needs, Opened, addresses, door, has_door, listening, udp_too};
 pub use nginx::Nginx;
 pub use peers::{Then, connect, crowd, exchange, fake_server, read_to_end};
 pub use run::{Ran, Running, descendants, python, run, run_command};
-pub use server::{Server, addresses, listeners, name_host};
+pub use server::Server;
+pub use stream::{Carried, Stream};
 pub use thin_disk::ThinDisk;
 
 /// How long anything may take before a test gives up. Long, because the machine may
@@ -54,6 +63,23 @@ pub fn root() -> &'static Path {
 /// A file below `data/`.
 pub fn data(name: &str) -> PathBuf {
     root().join("data").join(name)
+}
+
+/// A folder for files of this run, which the next run removes.
+fn run_folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let runs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("runs");
+        let folder = runs.join(std::process::id().to_string());
+        fs::create_dir_all(&folder).unwrap();
+        for run in fs::read_dir(runs).unwrap().map_while(Result::ok) {
+            if !Path::new("/proc").join(run.file_name()).exists() {
+                // Another run may remove it at the same time.
+                let _ = fs::remove_dir_all(run.path());
+            }
+        }
+        folder
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

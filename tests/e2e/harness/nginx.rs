@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{Running, eventually, skipped};
+use super::door::connect_tcp;
+use super::{Carried, Running, Stream, eventually, skipped};
 
 /// Debian has it where only root looks.
 const NGINX: &str = "/usr/sbin/nginx";
@@ -56,5 +57,9 @@ impl Nginx {
             _dir: dir,
             addr,
         })
+    }
+    /// A connection to it.
+    pub fn connect(&self) -> Stream {
+        Stream::new(Carried::Tcp(connect_tcp(self.addr).unwrap()), false)
     }
 }

@@ -1,40 +1,38 @@
 //! The other side of a connection: clients of a few bytes, and a server that says what it is told.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::thread;
 
-use super::PATIENCE;
+use super::door::{Address, door};
+use super::{PATIENCE, Stream, signed};
 
-/// A connection that gives up in time.
+/// A connection through the door, which gives up in time.
 #[track_caller]
-pub fn connect(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+pub fn connect(addr: Address) -> Stream {
+    door().connect(addr).unwrap()
 }
 
 /// Idle connections, so that the one under test is not alone.
 #[track_caller]
-pub fn crowd(addr: SocketAddr) -> Vec<TcpStream> {
+pub fn crowd(addr: Address) -> Vec<Stream> {
     (0..32).map(|_| connect(addr)).collect()
 }
 
-/// Sends bytes, ends our half, and reads all that comes back. A reset counts as the end.
+/// Sends bytes, signed if they are HTTP, ends our half, and reads all that comes back. A reset counts
+/// as the end.
 #[track_caller]
-pub fn exchange(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
+pub fn exchange(addr: Address, request: &[u8]) -> Vec<u8> {
     let mut stream = connect(addr);
     // A server that has refused may have closed before it was all written.
-    let _ = stream.write_all(request);
+    let _ = stream.write_all(&signed(request));
     let _ = stream.shutdown(Shutdown::Write);
-    read_to_end(&mut stream)
+    read_to_end(stream)
 }
 
 /// Reads all that comes, up to the end or a reset.
 #[track_caller]
-pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+pub fn read_to_end(mut stream: impl Read) -> Vec<u8> {
     let mut reply = Vec::new();
     let mut piece = [0; 4096];
     loop {

@@ -2,19 +2,21 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use cli::Endpoint;
 
-use super::{Running, connect, program};
+use super::door::{self, Address, Door, Opened};
+use super::{Running, Stream, program};
 
 /// A server process, listening. Dropping it ends the process, and shows its log if the test has
 /// failed.
 pub struct Server {
     running: Running,
+    door: Door,
     /// The addresses it listens on, in the order in which it says so.
-    pub addrs: Vec<SocketAddr>,
+    pub addrs: Vec<Address>,
+    _opened: Opened,
 }
 
 impl Server {
@@ -28,37 +30,48 @@ impl Server {
 
     /// Starts a server with this command, and waits until it listens.
     #[track_caller]
-    pub fn spawn(mut command: Command) -> Self {
-        let listening = listeners(&command);
-        name_host(&mut command);
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_behind(door::door(), command)
+    }
+
+    #[track_caller]
+    fn spawn_behind(door: Door, mut command: Command) -> Self {
+        let opened = door.open(&mut command);
         let running = Running::start(command);
-        running.wait_for_stderr(|log| addresses(log).len() == listening);
-        let addrs = addresses(&running.stderr.text());
-        Self { running, addrs }
+        running.wait_for_stderr(|log| door::listening(log) == opened.listeners);
+        let addrs = door::addresses(&running.stderr.text());
+        Self {
+            running,
+            door,
+            addrs,
+            _opened: opened,
+        }
     }
 
     /// The first address it listens on.
-    pub fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> Address {
         self.addrs[0]
     }
 
     /// The same, for a client.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint::new(self.addr().ip().to_string(), self.addr().port())
+        self.addr().endpoint()
     }
 
-    /// `HOST PORT...`, as the clients' command lines have it.
+    /// `HOST PORT...` and the options of the door, as our clients' command lines have them.
     pub fn host_and_ports(&self) -> Vec<String> {
-        let ports = self.addrs.iter().map(|addr| addr.port().to_string());
-        std::iter::once(self.addr().ip().to_string())
-            .chain(ports)
-            .collect()
+        self.door.client_words(&self.addrs)
+    }
+
+    /// curl, for this path at the first address.
+    pub fn curl(&self, path: &str) -> Command {
+        self.door.curl(self.addr(), path)
     }
 
     /// A connection to the first address, which gives up in time.
     #[track_caller]
-    pub fn connect(&self) -> TcpStream {
-        connect(self.addr())
+    pub fn connect(&self) -> Stream {
+        self.door.connect(self.addr()).unwrap()
     }
 
     /// What it has logged so far.
@@ -133,38 +146,6 @@ impl Server {
     pub fn wait(&self) -> (Option<i32>, String) {
         (self.running.wait(), self.log())
     }
-}
-
-/// How many addresses a server listens on that is started like this, by itself or by way of another
-/// program: the code server on two, the others on one.
-pub fn listeners(command: &Command) -> usize {
-    1 + usize::from(starts(command, "code-server"))
-}
-
-/// Has a server that is started like this answer for the host `h`, as requests in bytes call it.
-pub fn name_host(command: &mut Command) {
-    if ["code-server", "file-server"]
-        .iter()
-        .any(|name| starts(command, name))
-    {
-        command.args(["--host", "h"]);
-    }
-}
-
-/// Whether a command starts one of our programs, by itself or by way of another.
-fn starts(command: &Command, name: &str) -> bool {
-    let program = program(name);
-    let mut words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.any(|word| word == program)
-}
-
-/// The addresses that a server listens on, by its log.
-pub fn addresses(log: &str) -> Vec<SocketAddr> {
-    let started = |line: &str| {
-        let (_, rest) = line.split_once("Server started on ")?;
-        rest.split_whitespace().next()?.parse().ok()
-    };
-    log.lines().filter_map(started).collect()
 }
 
 fn entries(folder: &str) -> usize {

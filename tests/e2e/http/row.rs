@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 use std::io::{BufReader, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use super::reply::Reply;
-use crate::harness::{Server, connect};
+use crate::harness::{Address, Server, Stream, connect};
 
 /// What is posted, where nothing else is said: 48 bytes, 30 in hexadecimal. It is a request for a
 /// code; a file may hold anything.
@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// `$ETAG` the entity tag of `/digits.txt`.
 pub struct Host {
     _server: Server,
-    addr: SocketAddr,
+    addr: Address,
     target: &'static str,
     good: String,
     etag: String,
@@ -329,10 +329,10 @@ impl Want {
 }
 
 /// Our end of a connection.
-struct Peer(BufReader<TcpStream>);
+struct Peer(BufReader<Stream>);
 
 impl Peer {
-    fn to(addr: SocketAddr) -> Self {
+    fn to(addr: Address) -> Self {
         let stream = connect(addr);
         stream.set_read_timeout(Some(SILENCE)).unwrap();
         Self(BufReader::new(stream))

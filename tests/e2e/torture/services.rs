@@ -149,7 +149,7 @@ pub struct Codes {
 
 fn code_client(server: &Server) -> code_client::Client {
     let codes = server.endpoint();
-    let messages = codes.with_port(server.addrs[1].port());
+    let messages = server.addrs[1].endpoint();
     code_client::Client::new(codes, messages)
 }
 

@@ -1,7 +1,6 @@
 //! Messages that were handed out and reached nobody: that is no attempt.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
 use proto::frame::Message as _;
@@ -65,7 +64,7 @@ fn a_connection_gives_back_at_once_all_that_it_has_reserved() {
         for _ in 0..2 {
             Request::UnreserveAll.encode(&mut requests);
         }
-        let mut stream = TcpStream::connect(place.server.addr()).unwrap();
+        let mut stream = place.server.connect();
         stream.write_all(&requests).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut replies = Vec::new();
