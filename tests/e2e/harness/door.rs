@@ -12,7 +12,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{fmt, io};
 
-use cli::Endpoint;
+use cli::tls::{KeyPair, TlsFiles};
+use cli::{AccountSource, Endpoint, Security};
 use tempfile::TempDir;
 
 use super::certificates::{Certificates, Identity};
@@ -166,6 +167,20 @@ impl Door {
             options.extend(option("--auth-file", account::file_of_client()));
         }
         options
+    }
+
+    /// The same for a client in this process.
+    fn security(self) -> Security {
+        let tls = self.is_encrypted().then(|| TlsFiles {
+            ca: Some(Certificates::get().authority.cert.clone()),
+            client: self.shown().map(|client| KeyPair {
+                cert: client.cert.clone(),
+                key: client.key.clone(),
+            }),
+        });
+        let account = self.has_accounts.then(account::file_of_client);
+        let account = account.map(|file| AccountSource::File(file.to_owned()));
+        Security::new(tls, account)
     }
 
     /// What a client shows of itself, if it is asked.
@@ -323,9 +338,15 @@ impl Address {
         self.tcp().port()
     }
 
-    /// The same, for a client.
+    /// The same for a client, and how it gets through the door of the run.
     pub fn endpoint(self) -> Endpoint {
-        Endpoint::new(self.tcp().ip().to_string(), self.port())
+        let mut endpoint = match self {
+            Self::Tcp(addr) => Endpoint::new(addr.ip().to_string(), addr.port()),
+            Self::Unix(_) => Endpoint::new(self.to_string(), 0),
+        };
+        static SECURITY: OnceLock<Security> = OnceLock::new();
+        endpoint.security = SECURITY.get_or_init(|| door().security()).clone();
+        endpoint
     }
 }
 

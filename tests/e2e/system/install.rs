@@ -8,8 +8,8 @@ use std::process::Command;
 
 use super::PROGRAMS;
 use crate::harness::{
-    PATIENCE, Ran, Running, addresses, data, descendants, eventually, has_program, program, root,
-    run_command,
+    Address, PATIENCE, Ran, Running, addresses, data, descendants, eventually, has_program,
+    program, root, run_command,
 };
 
 /// Exposure of 2.0, as `systemd-analyze security` counts it.
@@ -291,10 +291,10 @@ fn call(line: &str) -> Option<&str> {
 }
 
 /// Has a server do what writes and reads its data.
-fn work_with(unit: &Path, addrs: &[std::net::SocketAddr]) {
+fn work_with(unit: &Path, addrs: &[Address]) {
     let name = unit.file_stem().unwrap().to_str().unwrap();
     let client = name.replace("server", "client");
-    let mut address = vec![addrs[0].ip().to_string()];
+    let mut address = vec![addrs[0].tcp().ip().to_string()];
     address.extend(addrs.iter().map(|addr| addr.port().to_string()));
     let jobs: &[&[&str]] = match name {
         "code-server" => &[&["run", "-n", "2"]],
