@@ -146,14 +146,14 @@ impl Serve for Server {
         &self.daemon
     }
 
-    fn reload(&self) -> Box<dyn Fn() + Send + Sync> {
+    fn reload(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
         // Not to keep it open when the server has ended.
         let messages = Arc::downgrade(&self.messages);
-        Box::new(move || {
+        Some(Box::new(move || {
             if let Some(messages) = messages.upgrade() {
                 messages.reopen();
             }
-        })
+        }))
     }
 
     fn run(self) -> Result<(), Error> {

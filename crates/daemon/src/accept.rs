@@ -1,6 +1,6 @@
 //! Accepting connections, the thread of each, and turning connections away at the limit.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,14 +8,18 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustls::ServerConfig;
 
 use crate::connection::Connection;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
-use crate::protocol::Protocols;
+use crate::protocol::{Protocols, TLS_HANDSHAKE, Unserved};
 use crate::registry::{Registration, Registry};
 use crate::socket::Socket;
+use crate::stream::retry;
 use crate::threads::spawn;
+use crate::tls::Tls;
+use crate::tls_session::TlsSession;
 
 /// After a failed `accept`, most likely for want of descriptors, the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -24,7 +28,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// answer in their protocol. Any more are answered and closed on the spot.
 pub(crate) const TURNED_AWAY_MAX: usize = 64;
 
-/// How long a connection over the limit may take for its first byte.
+/// How long a connection over the limit may take for its first byte, the TLS handshake before it
+/// included.
 const FIRST_BYTE_WAIT: Duration = Duration::from_secs(1);
 
 /// A server that closes first reads on, until the peer is silent for this long. Otherwise the peer
@@ -87,9 +92,19 @@ impl Registry {
         let served = Arc::clone(protocols);
         if let Err(error) = spawn(peer.to_string(), move || serve(registration, served)) {
             log::warn!("Cannot start a thread for {peer}: {error}");
-            let reply = protocols.busy_reply(arrived_byte(&entry.socket));
-            let _ = entry.socket.send(&reply, SendFlags::DONTWAIT);
+            self.refuse_at_once(&entry.socket, peer, protocols);
         }
+    }
+
+    /// Answers as far as that needs no wait. There is no time for a handshake.
+    fn refuse_at_once(&self, socket: &Socket, peer: Peer, protocols: &Protocols) {
+        let first = peek(socket, RecvFlags::DONTWAIT);
+        let why = match self.tls(peer) {
+            None => Unserved::Busy,
+            Some(_) if first.is_none() || first == Some(TLS_HANDSHAKE) => return,
+            Some(_) => Unserved::Unencrypted,
+        };
+        let _ = socket.send(&protocols.refusal(first, why), SendFlags::DONTWAIT);
     }
 
     fn turn_away(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
@@ -97,22 +112,18 @@ impl Registry {
         Metrics::count(&self.metrics.refused);
         let guard = TurnedAway(Arc::clone(self));
         if self.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
-            let reply = protocols.busy_reply(arrived_byte(&socket));
-            let _ = socket.send(&reply, SendFlags::DONTWAIT);
-            return;
+            return self.refuse_at_once(&socket, peer, protocols);
         }
         let patient = Arc::downgrade(protocols);
+        let settings = self.tls(peer).map(|tls| tls.settings());
         let spawned = spawn(format!("busy {peer}"), move || {
             let _guard = guard;
-            let _ = socket.set_read_timeout(Some(FIRST_BYTE_WAIT));
-            let first = peek(&socket, RecvFlags::empty());
             // The shutdown does not wait for this thread, so it must not keep the service.
-            let Some(protocols) = patient.upgrade() else {
-                return;
+            let refusal = |first, why| match patient.upgrade() {
+                Some(protocols) => protocols.refusal(first, why),
+                None => Vec::new(),
             };
-            let reply = protocols.busy_reply(first);
-            drop(protocols);
-            if socket.send(&reply, SendFlags::empty()).is_ok() {
+            if refuse(&socket, settings, refusal).is_ok() {
                 linger(&socket);
             }
         });
@@ -120,6 +131,60 @@ impl Registry {
             log::warn!("Cannot start a thread for {peer}: {error}");
         }
     }
+}
+
+/// Answers a connection over the limit in its protocol, which may take [`FIRST_BYTE_WAIT`] to show. It
+/// has to be encrypted if there are settings of TLS.
+fn refuse(
+    socket: &Socket,
+    settings: Option<Arc<ServerConfig>>,
+    refusal: impl Fn(Option<u8>, Unserved) -> Vec<u8>,
+) -> io::Result<()> {
+    let deadline = Instant::now() + FIRST_BYTE_WAIT;
+    let set_timeout = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => socket.set_read_timeout(Some(left)),
+        }
+    };
+    set_timeout()?;
+    let first = peek(socket, RecvFlags::empty());
+    let settings = match settings {
+        Some(settings) if first == Some(TLS_HANDSHAKE) => settings,
+        Some(_) if first.is_none() => return Err(io::ErrorKind::TimedOut.into()),
+        Some(_) => return send_all(socket, &refusal(first, Unserved::Unencrypted)),
+        None => return send_all(socket, &refusal(first, Unserved::Busy)),
+    };
+    let mut tls = TlsSession::new(settings)?;
+    tls.handshake(|move_bytes| {
+        set_timeout()?;
+        retry(socket, move_bytes)
+    })?;
+    let mut receive = || {
+        while !tls.has_input() {
+            set_timeout()?;
+            if tls.receive(socket, RecvFlags::empty())? == 0 {
+                break;
+            }
+        }
+        let mut first = [0];
+        let read = tls.read(&mut first)?;
+        io::Result::Ok((read == Some(1)).then_some(first[0]))
+    };
+    // A client that says nothing yet is answered, too.
+    let first = receive().unwrap_or(None);
+    tls.encrypt(&refusal(first, Unserved::Busy))?;
+    tls.end();
+    while tls.has_unsent() {
+        retry(socket, |socket| tls.send(socket, SendFlags::empty()))?;
+    }
+    Ok(())
+}
+
+/// Sends a refusal, for which a new connection has room.
+fn send_all(socket: &Socket, refusal: &[u8]) -> io::Result<()> {
+    socket.send(refusal, SendFlags::empty()).map(drop)
 }
 
 /// Dropping it ends the count of one connection that is being turned away.
@@ -137,10 +202,13 @@ pub(crate) fn serve(registration: Registration, protocols: Arc<Protocols>) {
     let registration = Arc::new(registration);
     let mut connection = Connection::new(&registration);
     log::debug!("Connected");
-    let served = protocols.serve(&mut connection);
+    let served = match registration.registry.tls(registration.entry.peer) {
+        None => protocols.serve(&mut connection),
+        Some(tls) => serve_encrypted(tls, &mut connection, &protocols),
+    };
     // Before the registration: a shutdown waits for that, and then has the service alone.
     drop(protocols);
-    match served.and_then(|()| connection.flush()) {
+    match served.and_then(|()| connection.end()) {
         Ok(()) => {
             if !connection.peer_has_closed() {
                 connection.linger_from_now();
@@ -152,10 +220,35 @@ pub(crate) fn serve(registration: Registration, protocols: Arc<Protocols>) {
     }
 }
 
+/// Does the handshake first. A client that does not speak TLS is told to.
+fn serve_encrypted(
+    tls: &Tls,
+    connection: &mut Connection,
+    protocols: &Protocols,
+) -> io::Result<()> {
+    match connection.peek()? {
+        None => return Ok(()),
+        Some(TLS_HANDSHAKE) => {}
+        Some(first) => {
+            log::debug!("Not encrypted");
+            return connection.write_all(&protocols.refusal(Some(first), Unserved::Unencrypted));
+        }
+    }
+    match connection.encrypt(tls) {
+        // It was told why, and reads that only if nothing is left unread when the connection ends.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            log::info!("The TLS handshake failed: {error}");
+            Ok(())
+        }
+        Err(error) => Err(error),
+        Ok(()) => protocols.serve(connection),
+    }
+}
+
 /// Errors of `accept` that concern one connection and not the listener (accept(2), "Error
 /// handling").
-fn is_of_the_connection(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::*;
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
     matches!(
         error.kind(),
         ConnectionAborted
@@ -169,11 +262,7 @@ fn is_of_the_connection(error: &std::io::Error) -> bool {
     )
 }
 
-/// The first byte, if it has arrived.
-fn arrived_byte(socket: &Socket) -> Option<u8> {
-    peek(socket, RecvFlags::DONTWAIT)
-}
-
+/// The first byte, if it arrives.
 fn peek(socket: &Socket, flags: RecvFlags) -> Option<u8> {
     let mut first = [0];
     match socket.receive(&mut first, flags | RecvFlags::PEEK) {

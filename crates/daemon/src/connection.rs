@@ -17,14 +17,18 @@ use rustix::event::PollFlags;
 use rustix::net::SendFlags;
 
 use crate::eviction::State;
-use crate::input::{Deadline, INPUT_BYTES_MAX, Input, Wait};
+use crate::input::{Deadline, INPUT_BYTES_MAX, Input};
 use crate::metrics::{Kind, Meter, Outcome};
 use crate::output::{OUTPUT_BYTES, Output};
 use crate::peer::Peer;
 use crate::pending_reply::{Pending, PendingReply, Replies};
 use crate::registry::{Entry, Registration, Registry};
-use crate::stream::{PeerStream, SLOW_MILLIS, evicted};
+use crate::stream::{PeerStream, SLOW_MILLIS, Wait, evicted};
+use crate::tls::Tls;
 use crate::wakeup::Polled;
+
+/// A TLS handshake must be done this long after the connection was accepted.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;
@@ -131,6 +135,37 @@ impl<'a> Connection<'a> {
     }
 }
 
+/// TLS.
+impl Connection<'_> {
+    /// The first byte below TLS; `None` at the end of the stream. Meanwhile, and during the handshake,
+    /// the connection may be evicted as one that is slow.
+    ///
+    /// # Errors
+    /// Those of the stream; [`io::ErrorKind::TimedOut`] after [`HANDSHAKE_WAIT`].
+    pub(crate) fn peek(&mut self) -> io::Result<Option<u8>> {
+        self.input.set_deadline(Deadline::Within(HANDSHAKE_WAIT));
+        self.input.peek(&mut self.stream)
+    }
+
+    /// Does the handshake that begins with this byte, and is encrypted from then on.
+    ///
+    /// # Errors
+    /// As [`Connection::peek`], whose deadline continues; [`io::ErrorKind::InvalidData`] if the two
+    /// cannot agree, of which the peer is told.
+    pub(crate) fn encrypt(&mut self, tls: &Tls) -> io::Result<()> {
+        self.input.encrypt(&mut self.stream, tls.settings())
+    }
+
+    /// Sends what has been gathered, and that it is all.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.stream.end()
+    }
+}
+
 /// Waiting for requests.
 impl Connection<'_> {
     /// Waits for the first byte of the next request, and returns it without consuming it. `None` is
@@ -149,11 +184,19 @@ impl Connection<'_> {
     /// The same, but does not count as a request yet.
     pub(crate) fn first_byte(&mut self, idle: Option<Duration>) -> io::Result<Option<u8>> {
         self.flush_if_large()?;
-        if self.input.is_empty() && !self.wait_for_request(idle)? {
+        if !self.has_input()? && !self.wait_for_request(idle)? {
             return Ok(None);
         }
         self.stream.restart_count();
         Ok(self.buffered().first().copied())
+    }
+
+    /// Whether there is input, so that nothing need be sent or waited for first.
+    fn has_input(&mut self) -> io::Result<bool> {
+        if self.input.is_empty() && self.stream.has_input() {
+            self.input.refill(&mut self.stream, Wait::WithinRequest)?;
+        }
+        Ok(!self.input.is_empty())
     }
 
     /// Waits for input; returns whether the connection continues: the peer was not silent for `idle`,
@@ -235,6 +278,8 @@ impl Connection<'_> {
                 Polled::TimedOut if is_empty => return Ok(Some(false)),
                 // The peer is not silent: it waits for a reply.
                 Polled::TimedOut => return Ok(None),
+                // A part of a record. Meanwhile a reply may be completed.
+                Polled::Socket if !self.stream.receive_arrived()? => {}
                 Polled::Socket => {
                     self.input.refill(&mut self.stream, Wait::ForRequest)?;
                     self.meter.arrived();
@@ -330,7 +375,7 @@ impl Read for Connection<'_> {
 impl BufRead for Connection<'_> {
     /// Everything written so far is sent before a wait.
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.input.is_empty() {
+        if !self.has_input()? {
             self.flush()?;
             self.input.refill(&mut self.stream, Wait::WithinRequest)?;
             self.meter.arrived();
@@ -416,7 +461,11 @@ impl Connection<'_> {
         let replies = match &self.pending {
             Some(replies) => Arc::clone(replies),
             None => {
-                let replies = Replies::new(self.registration(), self.wakeup()?);
+                let replies = Replies::new(
+                    self.registration(),
+                    self.wakeup()?,
+                    self.stream.is_encrypted(),
+                );
                 Arc::clone(self.pending.insert(Arc::new(replies)))
             }
         };

@@ -17,6 +17,7 @@ use crate::protocol::Protocols;
 use crate::registry::Registry;
 use crate::service_manager;
 use crate::threads::{self, Job};
+use crate::tls::Tls;
 
 /// How long requests in flight may continue once a server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -68,7 +69,8 @@ impl Daemon {
     /// sentence: the warning when other machines can reach it.
     ///
     /// # Errors
-    /// If the system does not allow as many descriptors as these may need.
+    /// If the system does not allow as many descriptors as these may need, or the files for TLS are not
+    /// right.
     pub fn new(options: ServerOptions, exposure: impl Into<String>) -> Result<Self, StartError> {
         let connections_max = options.connections_max;
         let allowed = descriptors_allowed();
@@ -80,9 +82,10 @@ impl Daemon {
                 connections: connections_max,
             });
         }
+        let tls = options.tls.clone().map(Tls::new).transpose()?;
         Ok(Self {
             options,
-            registry: Registry::new(connections_max),
+            registry: Registry::with_tls(connections_max, tls.map(Arc::new)),
             listeners: Vec::new(),
             idle_exit: None,
             exposure: exposure.into(),
@@ -216,6 +219,13 @@ impl Daemon {
         Handle(Arc::clone(&self.registry))
     }
 
+    /// What SIGHUP calls for the front door: it reads the certificates again, and says what it did.
+    /// Returns whether there was anything to read.
+    pub(crate) fn reload(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let registry = Arc::clone(&self.registry);
+        move || registry.reload()
+    }
+
     /// Serves until [`Handle::stop`] is called or the server was idle for too long; then waits for
     /// the requests in flight, at most 10 s. Logs when it has started.
     ///
@@ -267,7 +277,12 @@ impl Daemon {
 
     fn log_start(&self) {
         let mut logged = None;
-        for Listening { address, note, .. } in &self.listeners {
+        for Listening {
+            address,
+            note,
+            socket,
+        } in &self.listeners
+        {
             // The same port over TCP and UDP is one.
             if logged.replace(address) == Some(address) {
                 continue;
@@ -280,7 +295,12 @@ impl Daemon {
                 let secs = idle.as_secs_f64();
                 format!("ends after {secs}s without a request")
             });
-            let notes = [*note, ends.as_deref().unwrap_or_default()];
+            let is_encrypted = match (address, socket) {
+                (Address::Ip(_), Socket::Tcp(..)) => self.options.tls.is_some(),
+                (Address::Ip(_), Socket::Udp(..)) | (Address::Unix(_), _) => false,
+            };
+            let tls = if is_encrypted { "tls" } else { "" };
+            let notes = [*note, tls, ends.as_deref().unwrap_or_default()];
             let notes: Vec<_> = notes.into_iter().filter(|note| !note.is_empty()).collect();
             match notes.join(", ").as_str() {
                 "" => log::info!("Server started on {address}"),

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use cli::FileError;
+
 use crate::descriptors::connections_within;
 use crate::peer::Address;
 
@@ -25,6 +27,12 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A file for TLS cannot be read, or is not right.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The kernel has no random bytes for the keys of session tickets.
+    #[error("cannot read random bytes for TLS")]
+    NoRandomness,
     /// The system allows fewer descriptors than the server may need.
     #[error(
         "{connections} connections (--max-connections) need {needed} descriptors (ulimit -n), and \
@@ -51,6 +59,7 @@ impl StartError {
     pub fn is_of_network(&self) -> bool {
         match self {
             Self::Bind { .. } | Self::Resolve { .. } => true,
+            Self::File(_) | Self::NoRandomness => false,
             Self::Descriptors { .. } | Self::Thread(_) | Self::Signals(_) => false,
         }
     }

@@ -11,7 +11,6 @@ use proto::ErrorCode;
 use proto::ErrorReply;
 use proto::frame::{self, FrameError};
 
-use crate::BUSY;
 use crate::caller::{Caller, Role};
 use crate::connection::Connection;
 use crate::input::Deadline;
@@ -146,11 +145,4 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
 /// Appends an error reply as a frame.
 pub fn put_error(code: ErrorCode, sentence: &str, out: &mut Vec<u8>) {
     out.extend(ErrorReply { code, sentence }.to_frame());
-}
-
-/// The frame that tells a connection over the limit so.
-pub(crate) fn busy_reply() -> Vec<u8> {
-    let mut out = Vec::new();
-    put_error(ErrorCode::Busy, BUSY, &mut out);
-    out
 }

@@ -10,7 +10,6 @@ use proto::http::{Refusal, RequestHead, Status, request};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::BUSY;
 use crate::caller::{Caller, Role};
 use crate::connection::{AbortHandle, Connection};
 use crate::input::Deadline;
@@ -205,9 +204,9 @@ impl Http {
         }
     }
 
-    /// The reply to a connection over the limit.
-    pub(crate) fn busy_reply(&self) -> Vec<u8> {
-        let refusal = Refusal::new(Status::ServiceUnavailable, BUSY);
+    /// The reply to a connection that is not served.
+    pub(crate) fn refusal(&self, status: Status, sentence: &'static str) -> Vec<u8> {
+        let refusal = Refusal::new(status, sentence);
         let response = self.handler.refuse(&refusal);
         let mut out = Vec::new();
         let mut date = Date::default();

@@ -2,12 +2,14 @@
 //! take.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::RecvFlags;
+use rustls::ServerConfig;
 
 use crate::socket::Socket;
-use crate::stream::{PeerStream, retry};
+use crate::stream::{PeerStream, Wait};
 
 /// The size of the buffer of a connection that asks little, in bytes.
 pub(crate) const BUFFER_BYTES_MIN: usize = 4 * 1024;
@@ -31,13 +33,14 @@ pub enum Deadline {
     StallUntil(Duration, Instant),
 }
 
-/// What a read waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// The next request. That the connection waits is known already.
-    ForRequest,
-    /// More of the present one.
-    WithinRequest,
+impl Deadline {
+    /// How long the peer may be silent.
+    fn stall(self) -> Option<Duration> {
+        match self {
+            Self::Stall(stall) | Self::StallUntil(stall, _) => Some(stall),
+            Self::None | Self::Within(_) | Self::At(_) => None,
+        }
+    }
 }
 
 /// The bytes that have arrived and are not consumed.
@@ -117,22 +120,66 @@ impl Input {
         out: &mut [u8],
         wait: Wait,
     ) -> io::Result<usize> {
-        self.set_timeout(stream.socket())?;
-        let receive = |socket: &Socket| socket.receive(&mut *out, RecvFlags::empty());
-        let read = match wait {
-            Wait::ForRequest => retry(stream.socket(), receive),
-            Wait::WithinRequest => stream.wait_for_peer(false, receive),
-        }?;
-        if read == 0 && stream.registration().entry.is_aborted() {
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
+        let received = self.receive_some(stream, out, wait);
+        let is_aborted = || stream.registration().entry.is_aborted();
+        let read = match received {
+            Ok(0) if is_aborted() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => match wait {
+                _ if is_aborted() => return Err(io::ErrorKind::ConnectionAborted.into()),
+                // No request is cut short by it.
+                Wait::ForRequest => 0,
+                Wait::WithinRequest => return Err(error),
+            },
+            received => received?,
+        };
         self.has_ended |= read == 0;
-        stream.registration().shard().received(read);
         Ok(read)
     }
 
-    /// Has the next read end with the deadline.
-    fn set_timeout(&mut self, socket: &Socket) -> io::Result<()> {
+    fn receive_some(
+        &mut self,
+        stream: &mut PeerStream,
+        out: &mut [u8],
+        wait: Wait,
+    ) -> io::Result<usize> {
+        if let Some(read) = stream.read_decrypted(out)? {
+            return Ok(read);
+        }
+        let mut stall_end = None;
+        loop {
+            self.set_timeout(stream.socket(), stall_end)?;
+            if let Some(read) = stream.receive(out, wait)? {
+                return Ok(read);
+            }
+            // The rest of a record, however many reads it takes.
+            stall_end = stall_end.or_else(|| Some(Instant::now() + self.deadline.stall()?));
+        }
+    }
+
+    /// Exchanges the messages of a TLS handshake, before the deadline.
+    ///
+    /// # Errors
+    /// As [`PeerStream::encrypt`].
+    pub(crate) fn encrypt(
+        &mut self,
+        stream: &mut PeerStream,
+        settings: Arc<ServerConfig>,
+    ) -> io::Result<()> {
+        stream.encrypt(settings, |socket| self.set_timeout(socket, None))
+    }
+
+    /// The first byte, which is not consumed; `None` at the end of the stream. Not behind a handshake.
+    pub(crate) fn peek(&mut self, stream: &mut PeerStream) -> io::Result<Option<u8>> {
+        self.set_timeout(stream.socket(), None)?;
+        let mut first = [0];
+        let read =
+            stream.wait_for_peer(false, |socket| socket.receive(&mut first, RecvFlags::PEEK))?;
+        self.has_ended = read == 0;
+        Ok((read > 0).then_some(first[0]))
+    }
+
+    /// Has the next read end with the deadline, and before `stall_end`.
+    fn set_timeout(&mut self, socket: &Socket, stall_end: Option<Instant>) -> io::Result<()> {
         if let Deadline::Within(wait) = self.deadline {
             self.deadline = Deadline::At(Instant::now() + wait);
         }
@@ -142,6 +189,10 @@ impl Input {
             Deadline::Stall(wait) | Deadline::Within(wait) => Some(wait),
             Deadline::At(moment) => Some(until(moment)),
             Deadline::StallUntil(stall, moment) => Some(until(moment).min(stall)),
+        };
+        let timeout = match stall_end.map(until) {
+            Some(left) => Some(timeout.unwrap_or(left).min(left)),
+            None => timeout,
         };
         if timeout == Some(Duration::ZERO) {
             return Err(io::ErrorKind::TimedOut.into());

@@ -1,9 +1,9 @@
 //! The front door of every server: what all four have in common happens here, once.
 //!
 //! ```text
-//!  accept ─▶ limits and eviction ─▶ which protocol? ─┬─▶ frames loop ─▶ FrameHandler
-//!                                                    ├─▶ HTTP loop   ─▶ HttpHandler
-//!                                                    └─▶ text        ─▶ TextHandler
+//!  accept ─▶ limits and eviction ─▶ [TLS] ─▶ which protocol? ─┬─▶ frames loop ─▶ FrameHandler
+//!                                                            ├─▶ HTTP loop   ─▶ HttpHandler
+//!                                                            └─▶ text        ─▶ TextHandler
 //! ```
 //!
 //! A [`Daemon`] listens, gives every connection a named thread of its own, counts them, evicts one or
@@ -41,8 +41,11 @@ mod stream;
 mod sync;
 mod text;
 mod threads;
+mod tls;
+mod tls_session;
 mod waiters;
 mod wakeup;
+mod write_rate;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -69,9 +72,6 @@ pub const CONNECTIONS_DEFAULT: usize = 4096;
 /// The most connections that a server can be told to keep. Each is a thread, and past about 16,000
 /// threads (two memory mappings each, 65,530 allowed) the Rust runtime aborts the process.
 pub const CONNECTIONS_MAX: usize = 15_000;
-
-/// What a connection over the limit is told.
-const BUSY: &str = "the server has as many connections as it accepts; try again later";
 
 /// The stack of every thread, in bytes.
 pub const STACK_BYTES: usize = 128 * 1024;

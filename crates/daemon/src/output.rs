@@ -4,16 +4,15 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::time::Instant;
 
 use rustix::fs::sendfile;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use crate::input::BUFFER_BYTES_MIN;
-use crate::listen::WRITE_STALL;
 use crate::socket::Socket;
 use crate::stream::PeerStream;
+use crate::write_rate::WriteRate;
 
 /// Output is sent when this many bytes have gathered, even while there is more input. On loopback a
 /// segment holds nearly 64 KiB, and each send leaves a rest that is a segment of its own, and hardly
@@ -24,11 +23,12 @@ pub(crate) const OUTPUT_BYTES: usize = 128 * 1024;
 /// was a lot, and one reply more.
 const OUTPUT_KEPT_BYTES: usize = 2 * OUTPUT_BYTES;
 
-/// What a peer must read of a reply within [`WRITE_STALL`], in bytes: 1 KiB a second.
-const WRITE_STALL_BYTES: u64 = 1024 * WRITE_STALL.as_secs();
-
 /// A file is sent in pieces of at most this many bytes.
 const FILE_PIECE_BYTES: u64 = 256 * 1024;
+
+/// A file is read in pieces of at most this many bytes if it is encrypted on the way: a few whole
+/// records, which the processor's cache holds.
+const ENCRYPTED_PIECE_BYTES: usize = 64 * 1024;
 
 /// The replies that are gathered and not sent yet.
 #[derive(Default)]
@@ -104,6 +104,9 @@ impl Output {
         };
         self.send(stream, more)?;
         stream.restart_count();
+        if stream.is_encrypted() {
+            return self.send_file_encrypted(stream, file, start, bytes);
+        }
         let mut at = start;
         let end = start.saturating_add(bytes);
         let mut rate = WriteRate::default();
@@ -135,61 +138,35 @@ impl Output {
         bytes: &[u8],
         flags: SendFlags,
     ) -> io::Result<()> {
-        // Nearly always there is room for all of it.
-        let sent = stream.socket().send(bytes, flags | SendFlags::DONTWAIT);
-        let sent = sent.unwrap_or(0);
-        stream.registration().shard().sent(sent);
-        let mut rest = &bytes[sent..];
-        if rest.is_empty() {
-            return Ok(());
-        }
-        stream.restart_count();
-        let mut rate = WriteRate::default();
-        while !rest.is_empty() {
-            let send_rest = |socket: &Socket| socket.send(rest, flags);
-            let sent = stream.wait_for_peer(self.must_arrive || self.has_open, send_rest)?;
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            stream.registration().shard().sent(sent);
-            rest = &rest[sent..];
-            if !rest.is_empty() {
-                rate.note(sent)?;
-            }
-        }
-        Ok(())
+        stream.send_all(bytes, flags, self.must_arrive || self.has_open)
     }
-}
 
-/// How fast a peer reads a reply.
-struct WriteRate {
-    since: Instant,
-    bytes: u64,
-}
-
-impl Default for WriteRate {
-    fn default() -> Self {
-        Self {
-            since: Instant::now(),
-            bytes: 0,
-        }
-    }
-}
-
-impl WriteRate {
-    /// Notes what the peer has read.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if it was less than [`WRITE_STALL_BYTES`] in [`WRITE_STALL`].
-    fn note(&mut self, bytes: usize) -> io::Result<()> {
-        self.bytes += bytes as u64;
-        if self.since.elapsed() >= WRITE_STALL {
-            if self.bytes < WRITE_STALL_BYTES {
-                return Err(io::ErrorKind::TimedOut.into());
+    /// The same as [`Output::send_file`] where the kernel cannot send the file, because it is encrypted
+    /// on the way.
+    fn send_file_encrypted(
+        &mut self,
+        stream: &mut PeerStream,
+        file: &File,
+        start: u64,
+        bytes: u64,
+    ) -> io::Result<u64> {
+        let mut at = start;
+        let end = start.saturating_add(bytes);
+        let mut piece = vec![0; bytes.min(ENCRYPTED_PIECE_BYTES as u64) as usize];
+        while at < end {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let piece = &mut piece[..left.min(ENCRYPTED_PIECE_BYTES)];
+            let read = match file.read_at(piece, at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            if read == 0 {
+                break;
             }
-            *self = Self::default();
+            at += read as u64;
+            stream.send_all(&piece[..read], SendFlags::empty(), false)?;
         }
-        Ok(())
+        Ok(at - start)
     }
 }
 
@@ -198,26 +175,4 @@ fn copy_piece(socket: &Socket, file: &File, at: u64, bytes: u64) -> io::Result<u
     let mut piece = vec![0; bytes as usize];
     let read = file.read_at(&mut piece, at)?;
     socket.send(&piece[..read], SendFlags::empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_peer_that_takes_too_little_for_too_long_is_given_up() {
-        let rate = |bytes: u64, ago: Duration| WriteRate {
-            since: Instant::now() - ago,
-            bytes,
-        };
-        rate(0, Duration::ZERO).note(1).unwrap();
-        rate(WRITE_STALL_BYTES, WRITE_STALL).note(1).unwrap();
-        let slow = rate(WRITE_STALL_BYTES / 2, WRITE_STALL).note(1);
-        assert_eq!(slow.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        let mut steady = rate(WRITE_STALL_BYTES, WRITE_STALL);
-        steady.note(1).unwrap();
-        steady.note(1).expect("the next 30 s have only begun");
-    }
 }

@@ -30,8 +30,8 @@
 //! What is pending is bounded. Beyond, the owner reads no more requests until all replies are sent. A
 //! completing thread sends at most 64 KiB, and never a body; beyond, it wakes the owner.
 //!
-//! On a stream that only its owner may touch, an encrypted one, the completing thread would never
-//! send; it would always wake the owner.
+//! An encrypted stream is touched by its owner alone. There a completing thread never sends; it wakes
+//! the owner.
 
 use std::sync::{Arc, Mutex};
 
@@ -108,11 +108,16 @@ pub(crate) struct Replies {
 }
 
 impl Replies {
-    pub(crate) fn new(registration: &Arc<Registration>, wakeup: Arc<Wakeup>) -> Self {
+    /// `is_encrypted` says that only the owner may write to the stream.
+    pub(crate) fn new(
+        registration: &Arc<Registration>,
+        wakeup: Arc<Wakeup>,
+        is_encrypted: bool,
+    ) -> Self {
         Self {
             registration: Arc::clone(registration),
             wakeup,
-            slots: Mutex::default(),
+            slots: Mutex::new(Slots::new(is_encrypted)),
         }
     }
 

@@ -3,18 +3,22 @@
 //! | first byte | protocol |
 //! |---|---|
 //! | 0 | frames, where the port offers them |
-//! | 0x16, and then 3 if there is a second byte | a TLS handshake: closed at once, with a line in the log |
+//! | 0x16, and then 3 if there is a second byte | a TLS handshake, on a port that speaks none: closed at once, with a line in the log |
 //! | anything else | what else the port offers: text, or HTTP |
 //!
 //! Text never begins with NUL, so frames and text can share a port. To look takes one byte, so no
 //! client waits for a server that waits for more.
+//!
+//! On a port that speaks TLS, the first byte below it is 0x16, and this looks at the first one that is
+//! decrypted. A client that begins with something else is told to speak TLS, in its protocol.
 
 use std::io;
 use std::sync::Arc;
 
+use proto::ErrorCode;
 use proto::frame;
+use proto::http::Status;
 
-use crate::BUSY;
 use crate::connection::Connection;
 use crate::frames::{self, FrameHandler};
 use crate::http::Http;
@@ -22,7 +26,7 @@ use crate::metrics::{Kind, Outcome};
 use crate::text::TextHandler;
 
 /// How the first record of a TLS connection begins (RFC 8446 section 5.1): with its type.
-const TLS_HANDSHAKE: u8 = 0x16;
+pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The first half of the version behind it, in all versions there are.
 const TLS_MAJOR: u8 = 3;
@@ -95,14 +99,52 @@ impl Protocols {
         }
     }
 
-    /// What to answer a connection over the limit, by the first byte it sent (`None` if it sent
+    /// What to answer a connection that is not served, by the first byte it sent (`None` if it sent
     /// nothing yet).
-    pub(crate) fn busy_reply(&self, first: Option<u8>) -> Vec<u8> {
+    pub(crate) fn refusal(&self, first: Option<u8>, why: Unserved) -> Vec<u8> {
+        let sentence = why.sentence();
+        let frame = || {
+            let mut out = Vec::new();
+            frames::put_error(why.code(), sentence, &mut out);
+            out
+        };
         if self.frames.is_some() && first == Some(frame::FIRST_BYTE) {
-            return frames::busy_reply();
+            return frame();
         }
-        let text = self.text.as_ref().map(|text| text.error_reply(BUSY));
-        let http = || self.http.as_ref().map(Http::busy_reply);
-        text.or_else(http).unwrap_or_else(frames::busy_reply)
+        let text = self.text.as_ref().map(|text| text.error_reply(sentence));
+        let http = || Some(self.http.as_ref()?.refusal(why.status(), sentence));
+        text.or_else(http).unwrap_or_else(frame)
+    }
+}
+
+/// Why a connection is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unserved {
+    /// There are as many as may be.
+    Busy,
+    /// It is not encrypted, on a port where it must be.
+    Unencrypted,
+}
+
+impl Unserved {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Busy => "the server has as many connections as it accepts; try again later",
+            Self::Unencrypted => "this port speaks TLS: use https:// or --tls",
+        }
+    }
+
+    fn code(self) -> ErrorCode {
+        match self {
+            Self::Busy => ErrorCode::Busy,
+            Self::Unencrypted => ErrorCode::BadRequest,
+        }
+    }
+
+    fn status(self) -> Status {
+        match self {
+            Self::Busy => Status::ServiceUnavailable,
+            Self::Unencrypted => Status::BadRequest,
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::lock;
 use crate::metrics::{Metrics, Shard};
 use crate::peer::{Peer, Source};
 use crate::socket::Socket;
+use crate::tls::Tls;
 use crate::waiters::{Room, Waiters};
 
 /// All connections of one server, over all its ports.
@@ -31,6 +32,7 @@ pub(crate) struct Registry {
     connected: Mutex<Connected>,
     changed: Condvar,
     pub(crate) metrics: Metrics,
+    tls: Option<Arc<Tls>>,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,13 @@ pub(crate) struct Registration {
 }
 
 impl Registry {
+    /// One of a server without TLS.
+    #[cfg(test)]
     pub(crate) fn new(connections_max: usize) -> Arc<Self> {
+        Self::with_tls(connections_max, None)
+    }
+
+    pub(crate) fn with_tls(connections_max: usize, tls: Option<Arc<Tls>>) -> Arc<Self> {
         Arc::new(Self {
             connections_max,
             open: AtomicUsize::new(0),
@@ -86,7 +94,29 @@ impl Registry {
             connected: Mutex::new(Connected::new(connections_max)),
             changed: Condvar::new(),
             metrics: Metrics::default(),
+            tls,
         })
+    }
+
+    /// How connections of this peer are encrypted. A socket in the file system is not: its mode says who
+    /// may connect, and nobody can listen in.
+    pub(crate) fn tls(&self, peer: Peer) -> Option<&Arc<Tls>> {
+        match peer {
+            Peer::Ip(_) => self.tls.as_ref(),
+            Peer::Unix { .. } => None,
+        }
+    }
+
+    /// Reads again what new connections need; what cannot be read stays as it is. Returns whether there
+    /// is anything of that kind.
+    pub(crate) fn reload(&self) -> bool {
+        if let Some(tls) = &self.tls {
+            match tls.reload() {
+                Ok(()) => log::info!("Read the certificate and the key again"),
+                Err(error) => log::error!("The certificate and the key stay as they were: {error}"),
+            }
+        }
+        self.tls.is_some()
     }
 
     /// Counts a connection. Returns its socket if there is no room, and no other connection can be evicted.

@@ -12,9 +12,10 @@ pub trait Serve: Sized {
     /// What it listens with.
     fn daemon(&self) -> &Daemon;
 
-    /// What SIGHUP calls: it reads and opens again what can be.
-    fn reload(&self) -> Box<dyn Fn() + Send + Sync> {
-        Box::new(|| log::info!("Nothing to reload"))
+    /// What SIGHUP calls, behind the front door's own: it reads and opens again what can be. `None` if
+    /// there is nothing.
+    fn reload(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        None
     }
 
     /// Serves until it is stopped.
@@ -36,6 +37,12 @@ pub trait Serve: Sized {
 pub fn run<S: Serve>(bind: impl FnOnce() -> Result<S, S::Error>) -> Result<(), S::Error> {
     let signals = Signals::handle()?;
     let server = bind()?;
-    signals.serve(server.handle(), server.reload());
+    let (door, service) = (server.daemon().reload(), server.reload());
+    let reload = move || match (door(), &service) {
+        (_, Some(reload)) => reload(),
+        (true, None) => {}
+        (false, None) => log::info!("Nothing to reload"),
+    };
+    signals.serve(server.handle(), Box::new(reload));
     server.run()
 }

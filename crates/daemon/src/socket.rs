@@ -1,11 +1,11 @@
 //! The socket of a connection, over TCP or in the file system alike: the system calls are the same.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -33,6 +33,13 @@ impl Socket {
     pub(crate) fn send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
         let flags = flags | SendFlags::NOSIGNAL;
         Ok(rustix::net::send(&self.0, bytes, flags)?)
+    }
+
+    /// One sendmsg(2) of several pieces, without SIGPIPE.
+    pub(crate) fn send_vectored(&self, pieces: &[IoSlice], flags: SendFlags) -> io::Result<usize> {
+        let flags = flags | SendFlags::NOSIGNAL;
+        let mut control = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(&self.0, pieces, &mut control, flags)?)
     }
 
     /// Bounds each wait of [`Socket::receive`] from now on. It must not be zero.

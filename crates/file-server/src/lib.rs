@@ -228,7 +228,7 @@ fn exposure(config: &Config) -> String {
         }
         false => format!("{readers} can read the files in {root}, and {writers} can {write} them"),
     };
-    match has_accounts {
+    match has_accounts && config.door.tls.is_none() {
         true => format!("{open}; passwords and files travel unencrypted"),
         false => open,
     }
@@ -315,6 +315,10 @@ pub(crate) mod tests {
             "--auth-file f",
             "everyone with an account can read and write the files in /; \
              passwords and files travel unencrypted",
+        );
+        check(
+            "--auth-file f --tls-cert c --tls-key k",
+            "everyone with an account can read and write the files in /",
         );
         check(
             "--auth-file f --read-only",

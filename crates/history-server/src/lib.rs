@@ -114,14 +114,14 @@ impl Serve for Server {
         &self.daemon
     }
 
-    fn reload(&self) -> Box<dyn Fn() + Send + Sync> {
+    fn reload(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
         // Weak, so that it does not keep the history open after the server has ended.
         let history = Arc::downgrade(&self.history);
-        Box::new(move || {
+        Some(Box::new(move || {
             if let Some(history) = history.upgrade() {
                 history.reopen();
             }
-        })
+        }))
     }
 
     fn run(self) -> Result<(), Error> {

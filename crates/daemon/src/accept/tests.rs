@@ -124,7 +124,10 @@ fn a_client_that_is_turned_away_is_answered_in_its_protocol() {
         })
     });
     let _place = server.fill();
-    let frame = String::from_utf8(frames::busy_reply()).unwrap();
+    let mut frame = Vec::new();
+    let sentence = "the server has as many connections as it accepts; try again later";
+    frames::put_error(proto::ErrorCode::Busy, sentence, &mut frame);
+    let frame = String::from_utf8(frame).unwrap();
     for (sent, want) in [("x", "busy"), ("", "busy"), ("\0", &*frame)] {
         let client = server.admit(sent.as_bytes());
         assert_eq!(read_all(client), want, "{sent:?}");

@@ -43,6 +43,8 @@ pub(crate) struct Slots {
     /// What all of them keep in memory, about.
     bytes: usize,
     owner: Owner,
+    /// Whether only the owner may send.
+    is_encrypted: bool,
 }
 
 struct Slot {
@@ -76,7 +78,7 @@ pub(crate) enum Duty {
         /// Whether the connection may then be evicted.
         is_evictable: bool,
     },
-    /// Wake the owner.
+    /// Wake the owner, which sends.
     Wake,
 }
 
@@ -94,6 +96,13 @@ pub(crate) enum Pending {
 }
 
 impl Slots {
+    pub(crate) fn new(is_encrypted: bool) -> Self {
+        Self {
+            is_encrypted,
+            ..Self::default()
+        }
+    }
+
     /// Adds an open slot behind what is in `output`; returns its number. `None` if there are too many
     /// already.
     pub(crate) fn open(&mut self, output: &mut Vec<u8>, bytes: usize) -> Option<u64> {
@@ -152,7 +161,9 @@ impl Slots {
             Owner::Busy => Duty::None,
             Owner::WaitsForReplies => Duty::Wake,
             Owner::WaitsForRequest { .. }
-                if self.bytes > SENT_BYTES_MAX || self.slots.iter().any(has_body) =>
+                if self.is_encrypted
+                    || self.bytes > SENT_BYTES_MAX
+                    || self.slots.iter().any(has_body) =>
             {
                 Duty::Wake
             }
