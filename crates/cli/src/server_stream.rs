@@ -3,7 +3,8 @@
 //! A timeout of the socket bounds a single read, so a server that sends one byte now and then could
 //! keep its client for ever. Here a whole reply has a time budget. It starts at the timeout; waiting
 //! uses it up, and each byte adds to it what a byte takes at the least rate. A large file that keeps
-//! coming is read to its end, and a reply that trickles times out.
+//! coming is read to its end, and a reply that trickles times out. With TLS, the encrypted bytes count:
+//! most of a record comes before its first byte can be decrypted.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
