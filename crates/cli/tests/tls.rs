@@ -273,7 +273,7 @@ fn a_port_without_tls_is_told_from_one_with_it() {
     };
     check(
         |mut stream| {
-            stream.read(&mut [0; 4096]).unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
             stream
                 .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 .unwrap();
@@ -282,7 +282,7 @@ fn a_port_without_tls_is_told_from_one_with_it() {
     );
     check(
         |mut stream| {
-            stream.read(&mut [0; 4096]).unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
         },
         "cannot connect to 127.0.0.1:PORT: the server ended the connection when TLS was to begin; if \
          it speaks none on this port, leave out --tls",
