@@ -1,7 +1,8 @@
 # Made of `queue-client --help` (data/README.md).
-set -l verbs send receive work lease ack release extend peek list stats purge pause resume kick drain
+set -l verbs unix:/path send receive work lease ack release extend peek list stats purge pause resume kick drain
 complete -c queue-client -f
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a 'TCP UDP'
+complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a unix:/path -d 'a server\'s Unix socket'
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a send -d 'sends the file\'s contents as a message'
 complete -c queue-client -n '__fish_seen_subcommand_from send' -F
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a receive -d 'prints the oldest message'
@@ -45,6 +46,11 @@ complete -c queue-client -n '__fish_seen_subcommand_from drain' -l off -d 'it ac
 complete -c queue-client -l queue -x -d 'the queue, 1 to 64 of A-Z a-z 0-9 . _ -'
 complete -c queue-client -l timeout -x -d 'the longest wait for an answer'
 complete -c queue-client -l wait-for-server -x -d 'keep trying to connect for this long'
+complete -c queue-client -l tls -d 'encrypt with TLS'
+complete -c queue-client -l tls-ca -r -F -d 'trust the certificates in FILE'
+complete -c queue-client -l tls-cert -r -F -d 'the certificate of this client, and its key'
+complete -c queue-client -l tls-key -r -F -d 'the certificate of this client, and its key'
+complete -c queue-client -l auth-file -r -F -d 'the account'
 complete -c queue-client -s q -l quiet -d 'say nothing but errors'
 complete -c queue-client -s v -l verbose -d 'log more'
 complete -c queue-client -s h -l help -d 'print this help'
