@@ -35,7 +35,11 @@ struct Page {
 fn pages() -> Vec<Page> {
     let crates = fs::read_dir(root().join("crates")).unwrap();
     let mut folders: Vec<_> = crates.map(|entry| entry.unwrap().path()).collect();
-    folders.extend([root().to_owned(), root().join("tests")]);
+    folders.extend([
+        root().to_owned(),
+        root().join("data/systemd"),
+        root().join("tests"),
+    ]);
     folders.sort();
     let paths = folders.into_iter().map(|folder| folder.join("README.md"));
     let read = |path: PathBuf| {
@@ -273,7 +277,7 @@ fn the_examples_on_the_pages_are_true() {
     let repository = || {
         (
             fs::read_dir(root()).unwrap().count(),
-            contents(&root().join("data")),
+            contents(&root().join("data/systemd")),
         )
     };
     let before = repository();
@@ -287,7 +291,7 @@ fn the_examples_on_the_pages_are_true() {
         let folder = tempfile::tempdir().unwrap();
         let copied = Command::new("cp")
             .arg("-R")
-            .arg(root().join("data"))
+            .arg(root().join("data/systemd"))
             .arg(folder.path())
             .status();
         assert!(copied.unwrap().success());

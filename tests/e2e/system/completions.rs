@@ -216,7 +216,7 @@ pub fn fish(help: &Help) -> String {
 }
 
 fn made_of(name: &str) -> String {
-    format!("# Made of `{name} --help` (data/README.md).\n")
+    format!("# Made of `{name} --help` (data/systemd/README.md).\n")
 }
 
 /// `-q` and `--quiet`.

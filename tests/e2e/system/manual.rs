@@ -13,7 +13,7 @@ pub fn page(help: &Help) -> String {
     let about = about.split(". ").next().unwrap_or(about);
     let (first, rest) = about.split_at(1);
     let mut page = format!(
-        ".\\\" Made of `{name} --help` (data/README.md).\n\
+        ".\\\" Made of `{name} --help` (data/systemd/README.md).\n\
          .TH {} 1 {DATE} \"Quartet {}\" Quartet\n.SH NAME\n{} \\- {}{}\n",
         name.to_uppercase(),
         env!("CARGO_PKG_VERSION"),
