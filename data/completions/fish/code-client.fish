@@ -1,4 +1,4 @@
-# Made of `code-client --help` (data/README.md).
+# Made of `code-client --help` (data/systemd/README.md).
 set -l verbs unix:/path run request send
 complete -c code-client -f
 complete -c code-client -n "not __fish_seen_subcommand_from $verbs" -a unix:/path -d 'a server\'s Unix socket for codes'

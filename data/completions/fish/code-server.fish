@@ -1,4 +1,4 @@
-# Made of `code-server --help` (data/README.md).
+# Made of `code-server --help` (data/systemd/README.md).
 complete -c code-server -f
 complete -c code-server -l data-dir -x -a '(__fish_complete_directories)' -d 'the folder of codes.txt and messages.log'
 complete -c code-server -l fsync -x -a 'always never' -d 'whether a reply waits until the disk has it'

@@ -1,4 +1,4 @@
-# Made of `file-client --help` (data/README.md).
+# Made of `file-client --help` (data/systemd/README.md).
 set -l verbs unix:/path get post head list batch
 complete -c file-client -f
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a unix:/path -d 'a server\'s Unix socket'

@@ -1,4 +1,4 @@
-# Made of `file-server --help` (data/README.md).
+# Made of `file-server --help` (data/systemd/README.md).
 complete -c file-server -f
 complete -c file-server -l root -x -a '(__fish_complete_directories)' -d 'the folder that is served'
 complete -c file-server -l idle-exit -x -d 'end after TIME without a request, 0 for never'

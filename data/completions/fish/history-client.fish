@@ -1,4 +1,4 @@
-# Made of `history-client --help` (data/README.md).
+# Made of `history-client --help` (data/systemd/README.md).
 set -l verbs unix:/path send hello delete get clear
 complete -c history-client -f
 complete -c history-client -n "not __fish_seen_subcommand_from $verbs" -a unix:/path -d 'a server\'s Unix socket'

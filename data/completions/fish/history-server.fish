@@ -1,4 +1,4 @@
-# Made of `history-server --help` (data/README.md).
+# Made of `history-server --help` (data/systemd/README.md).
 complete -c history-server -f
 complete -c history-server -l data-dir -x -a '(__fish_complete_directories)' -d 'the folder of history.txt, created if missing'
 complete -c history-server -l fsync -x -a 'always never' -d 'whether a reply waits until the disk has it'

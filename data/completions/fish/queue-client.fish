@@ -1,4 +1,4 @@
-# Made of `queue-client --help` (data/README.md).
+# Made of `queue-client --help` (data/systemd/README.md).
 set -l verbs unix:/path send receive work lease ack release extend peek list stats purge pause resume kick drain
 complete -c queue-client -f
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a 'TCP UDP'

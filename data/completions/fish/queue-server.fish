@@ -1,4 +1,4 @@
-# Made of `queue-server --help` (data/README.md).
+# Made of `queue-server --help` (data/systemd/README.md).
 complete -c queue-server -f
 complete -c queue-server -a 'TCP UDP BOTH'
 complete -c queue-server -l data -r -F -d 'keep the queues in this SQLite database, created if missing'
