@@ -277,7 +277,7 @@ fn the_examples_on_the_pages_are_true() {
     let repository = || {
         (
             fs::read_dir(root()).unwrap().count(),
-            contents(&root().join("data/systemd")),
+            contents(&root().join("data")),
         )
     };
     let before = repository();
@@ -291,7 +291,7 @@ fn the_examples_on_the_pages_are_true() {
         let folder = tempfile::tempdir().unwrap();
         let copied = Command::new("cp")
             .arg("-R")
-            .arg(root().join("data/systemd"))
+            .arg(root().join("data"))
             .arg(folder.path())
             .status();
         assert!(copied.unwrap().success());
