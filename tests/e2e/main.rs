@@ -32,6 +32,7 @@ mod long_history;
 mod malformed_replies;
 mod malformed_requests;
 mod memory;
+mod metrics;
 mod other_clients;
 mod other_origins;
 mod pending_replies;

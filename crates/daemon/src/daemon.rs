@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cli::{Bind, ServerOptions};
 
-use crate::datagrams::DatagramService;
+use crate::datagrams::{DatagramCounter, DatagramService};
 use crate::descriptors::{descriptors_allowed, descriptors_needed};
 use crate::error::StartError;
 use crate::listen::{self, Listening, Socket};
@@ -183,6 +183,11 @@ impl Daemon {
         }
         addresses.dedup();
         Ok(addresses)
+    }
+
+    /// Counts what a service does that receives on a UDP port.
+    pub fn datagram_counter(&self) -> DatagramCounter {
+        DatagramCounter::new(&self.registry.metrics)
     }
 
     /// Listens on a TCP port and receives on the UDP port of the same number; 0 is a number that

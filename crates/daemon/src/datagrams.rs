@@ -3,10 +3,12 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
+use crate::metrics::{Asked, Kind, Metrics, Outcome};
 use crate::registry::Registry;
 
 /// How many datagrams are served before the replies that are owed must be sent.
@@ -14,6 +16,9 @@ const OWED_MAX: usize = 256;
 
 /// After a failed receive, the next try waits this long.
 const RECEIVE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Where datagrams are counted.
+const SHARD: u64 = 0;
 
 /// A service over UDP: one datagram is one request.
 pub trait DatagramService: Send + Sync + 'static {
@@ -24,6 +29,31 @@ pub trait DatagramService: Send + Sync + 'static {
     /// Sends the replies that are still owed. No more datagrams are waiting, or a good number was
     /// served since the last call.
     fn flush(&self, socket: &UdpSocket);
+}
+
+/// Counts what a [`DatagramService`] does, for `/metrics`.
+#[derive(Debug, Clone, Default)]
+pub struct DatagramCounter(Arc<Metrics>);
+
+impl DatagramCounter {
+    pub(crate) fn new(metrics: &Arc<Metrics>) -> Self {
+        Self(Arc::clone(metrics))
+    }
+
+    /// A framed request of this kind has arrived, or one of a text protocol.
+    pub fn begin(&self, kind: Option<u8>) -> Asked {
+        Asked::now(kind.map_or(Kind::TEXT, Kind::frame))
+    }
+
+    /// A request is answered.
+    pub fn answered(&self, asked: Asked, outcome: Outcome) {
+        self.0.shard(SHARD).answered(asked, outcome);
+    }
+
+    /// A reply with this many bytes is sent.
+    pub fn sent(&self, bytes: usize) {
+        self.0.shard(SHARD).sent(bytes);
+    }
 }
 
 impl Registry {
@@ -40,6 +70,7 @@ impl Registry {
                 Ok(_) if self.is_stopping() => break,
                 Ok((bytes, peer)) => {
                     let datagram = &datagram[..bytes];
+                    self.metrics.shard(SHARD).received(bytes);
                     let serve = || service.serve_datagram(datagram, peer, socket);
                     // The panic hook has logged it.
                     let _ = panic::catch_unwind(AssertUnwindSafe(serve));

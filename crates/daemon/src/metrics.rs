@@ -100,6 +100,14 @@ impl Outcome {
     /// How many there are of one kind.
     const COUNT: usize = 4;
 
+    /// What a result is to the one who asked.
+    pub fn of<T, E>(result: &Result<T, E>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(_) => Self::Error,
+        }
+    }
+
     /// The number of the outcome among those of its kind.
     fn number(self) -> usize {
         match self {
@@ -177,10 +185,18 @@ impl Shard {
 }
 
 /// A request that is not answered yet.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
     kind: Kind,
     arrived: Instant,
+}
+
+impl Asked {
+    /// A request that has arrived now.
+    pub(crate) fn now(kind: Kind) -> Self {
+        let arrived = Instant::now();
+        Self { kind, arrived }
+    }
 }
 
 /// What one connection counts.

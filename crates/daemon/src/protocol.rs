@@ -77,11 +77,7 @@ impl Protocols {
             } => {
                 connection.begin(Kind::TEXT);
                 let served = handler.serve(connection);
-                connection.answered(if served.is_ok() {
-                    Outcome::Ok
-                } else {
-                    Outcome::Error
-                });
+                connection.answered(Outcome::of(&served));
                 served
             }
             Self {

@@ -31,7 +31,7 @@ pub(crate) struct Registry {
     last_request_millis: AtomicU64,
     connected: Mutex<Connected>,
     changed: Condvar,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     tls: Option<Arc<Tls>>,
 }
 
@@ -93,7 +93,7 @@ impl Registry {
             last_request_millis: AtomicU64::new(0),
             connected: Mutex::new(Connected::new(connections_max)),
             changed: Condvar::new(),
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
             tls,
         })
     }

@@ -62,7 +62,7 @@ impl Service {
             Operation::Delete(line) => self.delete(&asked, line, connection),
             Operation::Clear => self.clear(&asked, request.user, connection.peer()),
         };
-        let answer = answer(&outcome);
+        let answer = Outcome::of(&outcome);
         format.put_reply(outcome, connection.output());
         connection.answered(answer);
         Ok(())
@@ -75,7 +75,7 @@ impl Service {
         appended.on_complete(move |appended| {
             let appended = appended.map_err(HistoryError::NotStored);
             let outcome = appended.and_then(|()| asked.check());
-            reply.set_outcome(answer(&outcome));
+            reply.set_outcome(Outcome::of(&outcome));
             let mut out = Vec::new();
             format.put_reply(outcome.map(|()| String::new()), &mut out);
             reply.complete(out);
@@ -90,7 +90,7 @@ impl Service {
             Ok(()) => format.send_history(self.history.snapshot(), connection)?,
             Err(refusal) => Err(refusal),
         };
-        connection.answered(answer(&sent));
+        connection.answered(Outcome::of(&sent));
         format.put_outcome(sent.map(|()| String::new()), connection.output());
         Ok(())
     }
@@ -167,14 +167,6 @@ impl Asked {
             true => Ok(()),
             false => Err(HistoryError::NotAUser),
         }
-    }
-}
-
-/// How a request is answered, as it is counted.
-fn answer<T>(result: &Result<T, HistoryError>) -> Outcome {
-    match result {
-        Ok(_) => Outcome::Ok,
-        Err(_) => Outcome::Error,
     }
 }
 

@@ -13,7 +13,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use daemon::{DatagramService, lock};
+use daemon::{Asked, DatagramCounter, DatagramService, lock};
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
 use proto::queue::{
     DATAGRAM_BYTES_MAX, FIELD_BYTES_MAX, QueueName, Request, is_reply, split_datagram,
@@ -34,6 +34,7 @@ pub(crate) struct Datagrams {
     queues: Arc<Queues>,
     /// Whether other machines may use the text protocol.
     takes_text: bool,
+    counter: DatagramCounter,
     state: Mutex<State>,
 }
 
@@ -41,14 +42,15 @@ pub(crate) struct Datagrams {
 struct State {
     replies: ReplyCache,
     /// Changes that are not committed yet. Those from the text protocol have no reply.
-    pending: Vec<(Option<Origin>, Pending)>,
+    pending: Vec<(Asked, Option<Origin>, Pending)>,
 }
 
 impl Datagrams {
-    pub(crate) fn new(queues: Arc<Queues>, takes_text: bool) -> Self {
+    pub(crate) fn new(queues: Arc<Queues>, takes_text: bool, counter: DatagramCounter) -> Self {
         Self {
             queues,
             takes_text,
+            counter,
             state: Mutex::default(),
         }
     }
@@ -56,7 +58,7 @@ impl Datagrams {
 
 impl DatagramService for Datagrams {
     fn serve_datagram(&self, datagram: &[u8], peer: SocketAddr, socket: &UdpSocket) {
-        let reply_with = |reply: &[u8]| socket.send_to(reply, peer).map(drop);
+        let reply_with = |reply: &[u8]| self.send(socket, reply, peer);
         let served = match datagram.first() {
             Some(&FIRST_BYTE) => self.serve_frame(datagram, peer, reply_with),
             Some(_) | None if !self.takes_text && !is_local(peer) => {
@@ -76,8 +78,9 @@ impl DatagramService for Datagrams {
 
     fn flush(&self, socket: &UdpSocket) {
         let mut state = lock(&self.state);
-        for (origin, pending) in std::mem::take(&mut state.pending) {
+        for (asked, origin, pending) in std::mem::take(&mut state.pending) {
             let result = self.queues.wait(pending);
+            self.counter.answered(asked, daemon::Outcome::of(&result));
             let Some(origin) = origin else {
                 if let Err(error) = result {
                     log::warn!("A message was dropped: {error}");
@@ -85,7 +88,7 @@ impl DatagramService for Datagrams {
                 continue;
             };
             let reply = self.reply(&origin, result);
-            if let Err(error) = socket.send_to(&reply, origin.peer) {
+            if let Err(error) = self.send(socket, &reply, origin.peer) {
                 log::warn!("No reply to {}: {error}", origin.peer);
             }
             let request = (origin.peer, origin.id);
@@ -95,6 +98,11 @@ impl DatagramService for Datagrams {
 }
 
 impl Datagrams {
+    fn send(&self, socket: &UdpSocket, reply: &[u8], peer: SocketAddr) -> io::Result<()> {
+        self.counter.sent(socket.send_to(reply, peer)?);
+        Ok(())
+    }
+
     fn serve_frame(
         &self,
         datagram: &[u8],
@@ -125,13 +133,15 @@ impl Datagrams {
         let mut origins = state
             .pending
             .iter()
-            .filter_map(|(origin, _)| origin.as_ref());
+            .filter_map(|(_, origin, _)| origin.as_ref());
         if origins.any(is_same) {
             return Ok(());
         }
+        let asked = self.counter.begin(Some(kind));
         let request = match Request::decode(kind, payload) {
             Ok(request) => request,
             Err(error) => {
+                self.counter.answered(asked, daemon::Outcome::Error);
                 let error = FrameError::from(error);
                 return reply_with(&origin.refusal(error.code(), &error.to_string()));
             }
@@ -143,12 +153,13 @@ impl Datagrams {
         }
         let result = match self.apply(&origin, &request) {
             Ok(pending @ Pending::Submitted(..)) => {
-                state.pending.push((Some(origin), pending));
+                state.pending.push((asked, Some(origin), pending));
                 return Ok(());
             }
             Ok(Pending::Done(outcome)) => Ok(outcome),
             Err(error) => Err(error),
         };
+        self.counter.answered(asked, daemon::Outcome::of(&result));
         let is_kept = !changes_nothing && !is_refused_forever(&result);
         let reply = self.reply(&origin, result);
         let sent = reply_with(&reply);
@@ -176,6 +187,7 @@ impl Datagrams {
 
     /// Puts a message at the end of the default queue, cut at the limit as over TCP.
     fn serve_text_send(&self, body: &[u8], peer: SocketAddr) {
+        let asked = self.counter.begin(None);
         let (kept, cut) = body.split_at(body.len().min(self.queues.body_bytes_max()));
         if !cut.is_empty() {
             log::warn!(
@@ -188,8 +200,11 @@ impl Datagrams {
             .queues
             .send(QueueName::DEFAULT, Duration::ZERO, kept, None);
         match sent {
-            Ok(pending) => lock(&self.state).pending.push((None, pending)),
-            Err(error) => log::warn!("A message from {peer} was dropped: {error}"),
+            Ok(pending) => lock(&self.state).pending.push((asked, None, pending)),
+            Err(error) => {
+                log::warn!("A message from {peer} was dropped: {error}");
+                self.counter.answered(asked, daemon::Outcome::Error);
+            }
         }
     }
 
@@ -198,6 +213,7 @@ impl Datagrams {
         socket: &UdpSocket,
         reply_with: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
+        let asked = self.counter.begin(None);
         let oldest = || text::oldest(&self.queues, DATAGRAM_BYTES_MAX - FIELD_BYTES_MAX);
         let mut reserved = oldest();
         if let Ok(None) = reserved {
@@ -205,6 +221,7 @@ impl Datagrams {
             self.flush(socket);
             reserved = oldest();
         }
+        self.counter.answered(asked, daemon::Outcome::of(&reserved));
         match reserved {
             Ok(Some(reserved)) => text::hand_out(&self.queues, reserved, reply_with),
             Ok(None) => reply_with(QUEUE_EMPTY.as_bytes()),
@@ -258,7 +275,7 @@ mod tests {
     fn what_was_sent_as_text_before_can_be_received() {
         let dir = tempfile::tempdir().unwrap();
         let queues = durable(&dir.path().join("queue.db"));
-        let datagrams = Datagrams::new(Arc::new(queues), false);
+        let datagrams = Datagrams::new(Arc::new(queues), false, DatagramCounter::default());
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let peer = client.local_addr().unwrap();
@@ -304,7 +321,7 @@ mod tests {
         let body = [b'x'; 3000];
         let sent = queues.send(Q, Duration::ZERO, &body, None).unwrap();
         queues.wait(sent).unwrap();
-        let datagrams = Datagrams::new(Arc::new(queues), false);
+        let datagrams = Datagrams::new(Arc::new(queues), false, DatagramCounter::default());
         let pad_it = |sentence| {
             let code = ErrorCode::BadRequest;
             Reply::Error(ErrorReply { code, sentence })
@@ -347,7 +364,8 @@ mod tests {
     #[test]
     fn two_servers_do_not_reply_to_each_other() {
         let servers = [(); 2].map(|()| {
-            let datagrams = Datagrams::new(Arc::new(in_memory(100)), false);
+            let datagrams =
+                Datagrams::new(Arc::new(in_memory(100)), false, DatagramCounter::default());
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.set_nonblocking(true).unwrap();
             let addr = socket.local_addr().unwrap();
@@ -370,7 +388,11 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let afar = SocketAddr::from(([192, 0, 2, 1], 9));
         for (takes_text, want) in [(false, None), (true, Some(5))] {
-            let datagrams = Datagrams::new(Arc::new(in_memory(100)), takes_text);
+            let datagrams = Datagrams::new(
+                Arc::new(in_memory(100)),
+                takes_text,
+                DatagramCounter::default(),
+            );
             datagrams.serve_datagram(b"hello", afar, &socket);
             datagrams.flush(&socket);
             let reserved = text::oldest(&datagrams.queues, usize::MAX).unwrap();

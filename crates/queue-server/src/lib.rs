@@ -113,7 +113,11 @@ impl Server {
             text: Some(service),
             http: Some(Http::probes_only(hosts, probes, WHAT_FOR)),
         };
-        let datagrams = Arc::new(Datagrams::new(Arc::clone(&queues), config.udp_text));
+        let datagrams = Arc::new(Datagrams::new(
+            Arc::clone(&queues),
+            config.udp_text,
+            daemon.datagram_counter(),
+        ));
         let local_addr = match config.transport {
             Transport::Tcp => daemon.listen(port, "", protocols)?,
             Transport::Udp => daemon.listen_udp(port, datagrams)?,

@@ -229,7 +229,7 @@ impl Session<'_> {
     ) -> io::Result<()> {
         let long = result.as_ref().ok().and_then(long_body);
         put_reply(result.as_ref(), connection.output());
-        connection.answered(answer(&result));
+        connection.answered(daemon::Outcome::of(&result));
         match result {
             Ok(Outcome::Reserved(reserved)) if reserved.lease.is_none() => {
                 self.reserved.push_back(reserved);
@@ -275,7 +275,11 @@ impl Session<'_> {
         let encode = |result: Result<&Outcome, &QueueError>| {
             let mut out = Vec::new();
             put_reply(result, &mut out);
-            (answer(&result), out, result.ok().and_then(long_body))
+            (
+                daemon::Outcome::of(&result),
+                out,
+                result.ok().and_then(long_body),
+            )
         };
         self.queues
             .on_complete(pending, encode, move |(answer, out, long)| {
@@ -359,14 +363,6 @@ fn is_nothing(received: &Result<Pending, QueueError>) -> bool {
         received,
         Ok(Pending::Done(Outcome::Empty)) | Err(QueueError::Paused(_))
     )
-}
-
-/// How a request is answered, as it is counted.
-fn answer<T, E>(result: &Result<T, E>) -> daemon::Outcome {
-    match result {
-        Ok(_) => daemon::Outcome::Ok,
-        Err(_) => daemon::Outcome::Error,
-    }
 }
 
 fn cannot_wait(error: &io::Error) -> QueueError {

@@ -41,6 +41,7 @@ pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<
                 .min(bytes_max);
             if !room.grow_to(bytes) {
                 log::warn!("A message was dropped: {}", queues.memory().full());
+                connection.answered(daemon::Outcome::Error);
                 drop(body);
                 drain(connection);
                 return Ok(());
@@ -67,7 +68,10 @@ pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<
     );
     match sent.and_then(|pending| queues.wait(pending)) {
         Ok(_) => log::debug!("Send: {body_bytes} bytes"),
-        Err(error) => log::warn!("A message was dropped: {error}"),
+        Err(error) => {
+            log::warn!("A message was dropped: {error}");
+            connection.answered(daemon::Outcome::Error);
+        }
     }
     if !has_ended {
         let beyond = (body.len() - body_bytes) as u64;
