@@ -32,6 +32,8 @@ const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 mod waiting;
 
 pub use waiting::Waited;

@@ -86,3 +86,8 @@ fn read(files: &ServerTls) -> Result<Arc<ServerConfig>, StartError> {
     settings.ticketer = Ticketer::new().map_err(|_| StartError::NoRandomness)?;
     Ok(Arc::new(settings))
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

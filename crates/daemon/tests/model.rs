@@ -96,6 +96,17 @@ fn who_has_input_is_release() {
     });
 }
 
+/// What is different from one model to the other.
+#[derive(Clone, Copy, Default)]
+struct Case {
+    /// Whether the completing thread can send one reply only.
+    has_little_room: bool,
+    /// Whether the server stops. If not, a next request ends the owner's wait.
+    stops: bool,
+    /// Whether only the owner may send.
+    is_encrypted: bool,
+}
+
 /// A connection with pending replies.
 struct Replying {
     eviction: Eviction,
@@ -105,10 +116,7 @@ struct Replying {
     woken: Condvar,
     /// How many replies the peer has.
     sent: AtomicUsize,
-    /// Whether the completing thread can send one reply only.
-    has_little_room: bool,
-    /// Whether the server stops. If not, a next request ends the owner's wait.
-    stops: bool,
+    case: Case,
     is_stopping: AtomicBool,
 }
 
@@ -124,8 +132,9 @@ impl Replying {
             Duty::None => {}
             Duty::Wake => self.wake(),
             Duty::Send { is_evictable } => {
+                assert!(!self.case.is_encrypted);
                 let mut gathered = slots.gather();
-                let sent = match self.has_little_room {
+                let sent = match self.case.has_little_room {
                     true => 1,
                     false => gathered.len(),
                 };
@@ -139,7 +148,7 @@ impl Replying {
                 // As in the program, where the accesses themselves are sequentially consistent, which
                 // loom does not model.
                 fence(Ordering::SeqCst);
-                if !self.stops {
+                if !self.case.stops {
                     self.wake();
                 } else if self.is_stopping.load(Ordering::SeqCst) {
                     self.end_wait();
@@ -199,12 +208,12 @@ impl Replying {
 
 /// Two replies are completed by other threads while the owner waits, and somebody wants its place or
 /// stops the server.
-fn model_replies(owner: Owner, has_little_room: bool, stops: bool) {
+fn model_replies(owner: Owner, case: Case) {
     let mut model = loom::model::Builder::new();
     // More changes of the running thread than this find nothing new, and take minutes.
     model.preemption_bound = Some(3);
     model.check(move || {
-        let mut slots = Slots::default();
+        let mut slots = Slots::new(case.is_encrypted);
         let [first, second] = [(); 2].map(|()| slots.open(&mut Vec::new(), 0).unwrap());
         let replying = Arc::new(Replying {
             eviction: Eviction::new(),
@@ -212,8 +221,7 @@ fn model_replies(owner: Owner, has_little_room: bool, stops: bool) {
             is_woken: Mutex::new(false),
             woken: Condvar::new(),
             sent: AtomicUsize::new(0),
-            has_little_room,
-            stops,
+            case,
             is_stopping: AtomicBool::new(false),
         });
         assert!(replying.eviction.resume());
@@ -224,7 +232,7 @@ fn model_replies(owner: Owner, has_little_room: bool, stops: bool) {
         });
         let seen = Arc::clone(&replying);
         let ender = thread::spawn(move || {
-            if stops {
+            if case.stops {
                 seen.is_stopping.store(true, Ordering::SeqCst);
                 fence(Ordering::SeqCst);
                 seen.end_wait();
@@ -246,17 +254,33 @@ fn model_replies(owner: Owner, has_little_room: bool, stops: bool) {
 
 #[test]
 fn every_reply_is_sent_once_whatever_the_owner_waits_for() {
-    for is_evictable in [true, false] {
-        let owner = Owner::WaitsForRequest { is_evictable };
-        model_replies(owner, false, false);
-        model_replies(owner, true, false);
+    let cases = [
+        Case::default(),
+        Case {
+            has_little_room: true,
+            ..Case::default()
+        },
+        Case {
+            is_encrypted: true,
+            ..Case::default()
+        },
+    ];
+    for case in cases {
+        for is_evictable in [true, false] {
+            model_replies(Owner::WaitsForRequest { is_evictable }, case);
+        }
     }
-    model_replies(Owner::WaitsForReplies, false, false);
+    model_replies(Owner::WaitsForReplies, Case::default());
 }
 
 #[test]
 fn a_stop_ends_the_wait_when_all_replies_are_sent() {
-    for is_evictable in [true, false] {
-        model_replies(Owner::WaitsForRequest { is_evictable }, false, true);
+    for (is_encrypted, is_evictable) in [(false, true), (false, false), (true, true)] {
+        let case = Case {
+            stops: true,
+            is_encrypted,
+            ..Case::default()
+        };
+        model_replies(Owner::WaitsForRequest { is_evictable }, case);
     }
 }

@@ -5,11 +5,17 @@ use std::net::TcpStream;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use proto::ErrorCode;
+use rustls::version;
+
 use super::*;
 use crate::caller::{Caller, Role};
 use crate::eviction::State;
 use crate::frames::{self, FrameHandler, FrameSession};
 use crate::text::TextHandler;
+use crate::tls::testing::{Authority, VERSIONS, connect, read_all as read_decrypted, send_last};
+
+const BUSY: &str = "the server has as many connections as it accepts; try again later";
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -60,6 +66,22 @@ fn text(handler: impl TextHandler) -> Arc<Protocols> {
     })
 }
 
+/// A port for frames and text.
+fn frames_and_text() -> Arc<Protocols> {
+    Arc::new(Protocols {
+        frames: Some(Arc::new(NoFrames)),
+        text: Some(Arc::new(Echo)),
+        http: None,
+    })
+}
+
+/// What a client of frames reads that is not served.
+fn refusing_frame(code: ErrorCode, sentence: &str) -> String {
+    let mut frame = Vec::new();
+    frames::put_error(code, sentence, &mut frame);
+    String::from_utf8(frame).unwrap()
+}
+
 /// A server of one port, with room for this many, and a way to get in.
 struct Server {
     registry: Arc<Registry>,
@@ -77,6 +99,18 @@ impl Server {
         protocols: impl FnOnce(&Arc<Registry>) -> Arc<Protocols>,
     ) -> Self {
         let registry = Registry::new(connections_max);
+        Self::of(registry, protocols)
+    }
+
+    fn encrypted(connections_max: usize, tls: &Arc<Tls>, protocols: Arc<Protocols>) -> Self {
+        let registry = Registry::with_tls(connections_max, Some(Arc::clone(tls)));
+        Self::of(registry, |_| protocols)
+    }
+
+    fn of(
+        registry: Arc<Registry>,
+        protocols: impl FnOnce(&Arc<Registry>) -> Arc<Protocols>,
+    ) -> Self {
         Self {
             protocols: protocols(&registry),
             registry,
@@ -116,18 +150,9 @@ fn read_all(mut client: TcpStream) -> String {
 
 #[test]
 fn a_client_that_is_turned_away_is_answered_in_its_protocol() {
-    let server = Server::serving(1, |_| {
-        Arc::new(Protocols {
-            frames: Some(Arc::new(NoFrames)),
-            text: Some(Arc::new(Echo)),
-            http: None,
-        })
-    });
+    let server = Server::serving(1, |_| frames_and_text());
     let _place = server.fill();
-    let mut frame = Vec::new();
-    let sentence = "the server has as many connections as it accepts; try again later";
-    frames::put_error(proto::ErrorCode::Busy, sentence, &mut frame);
-    let frame = String::from_utf8(frame).unwrap();
+    let frame = refusing_frame(ErrorCode::Busy, BUSY);
     for (sent, want) in [("x", "busy"), ("", "busy"), ("\0", &*frame)] {
         let client = server.admit(sent.as_bytes());
         assert_eq!(read_all(client), want, "{sent:?}");
@@ -253,4 +278,71 @@ fn a_connection_that_ends_first_is_read_to_its_end() {
         assert_eq!(read_all(client), "no");
     });
     assert_eq!(server.registry.open(), 0);
+}
+
+#[test]
+fn a_client_that_speaks_no_tls_is_told_to_in_its_protocol() {
+    const SENTENCE: &str = "this port speaks TLS: use https:// or --tls";
+    let authority = Authority::new();
+    let server = Server::encrypted(1, &authority.tls(), frames_and_text());
+    let frame = refusing_frame(ErrorCode::BadRequest, SENTENCE);
+    for (sent, want) in [("x", "busy"), ("\0", &*frame)] {
+        let client = server.admit(sent.as_bytes());
+        assert_eq!(read_all(client), want, "{sent:?}");
+    }
+    let _place = server.fill();
+    assert_eq!(read_all(server.admit(b"\0")), frame);
+}
+
+#[test]
+fn a_client_is_turned_away_over_tls_and_in_its_protocol() {
+    let authority = Authority::new();
+    let server = Server::encrypted(1, &authority.tls(), frames_and_text());
+    let _place = server.fill();
+    let frame = refusing_frame(ErrorCode::Busy, BUSY);
+    for version in VERSIONS {
+        let config = authority.client(version, None);
+        for (sent, want) in [("x", "busy"), ("", "busy"), ("\0", &*frame)] {
+            let mut client = connect(&config, server.admit(b""));
+            client.write_all(sent.as_bytes()).unwrap();
+            client.flush().unwrap();
+            assert_eq!(read_decrypted(&mut client), want, "{sent:?}");
+        }
+        // One that says nothing at all.
+        assert_eq!(read_all(server.admit(b"")), "");
+    }
+}
+
+#[test]
+fn a_client_is_served_over_tls_and_knows_that_the_end_is_the_end() {
+    let authority = Authority::new();
+    let server = Server::encrypted(1, &authority.tls(), text(Echo));
+    for version in VERSIONS {
+        let mut client = connect(&authority.client(version, None), server.admit(b""));
+        send_last(&mut client, b"hello");
+        assert_eq!(read_decrypted(&mut client), "hello");
+        while server.registry.open() > 0 {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_client_reads_why_its_handshake_fails_whatever_it_has_sent() {
+    let [authority, clients] = [(); 2].map(|()| Authority::new());
+    let tls = Arc::new(Tls::new(authority.files(Some(&clients))).unwrap());
+    let server = Server::encrypted(1, &tls, text(Echo));
+    // With TLS 1.3, a client takes its handshake for done before the server has seen the certificate.
+    let config = authority.client(&version::TLS13, None);
+    let mut client = connect(&config, server.admit(b""));
+    while client.conn.is_handshaking() {
+        client.conn.complete_io(&mut client.sock).unwrap();
+    }
+    for _ in 0..100 {
+        client.write_all(&[0; 10_000]).unwrap();
+    }
+    let error = client.read(&mut [0]).unwrap_err();
+    let alert = rustls::AlertDescription::CertificateRequired;
+    let want = rustls::Error::AlertReceived(alert).to_string();
+    assert_eq!(error.to_string(), want);
 }
