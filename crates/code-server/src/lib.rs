@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cli::ServerOptions;
-use daemon::http::{Hosts, Http, Probes};
+use daemon::http::{Http, Probes};
 use daemon::{Address, Daemon};
 use storage::{DataFolder, Fsync, LegacyLock, Limits};
 
@@ -78,7 +78,6 @@ impl Server {
         let path = &config.data_dir;
         // First, so that it is dropped last if something fails, after everything that uses the files.
         let folders = DataFolder::create(path)?;
-        let hosts = Hosts::new(config.door.hosts.clone());
         let mut daemon = Daemon::new(config.door, EXPOSURE)?;
         let legacy_lock = LegacyLock::acquire(&path.join(LEGACY_LOCK_NAME))?;
         let stop = || {
@@ -98,7 +97,6 @@ impl Server {
         let probes = Probes::new("", figures);
         let http = |handler| Http {
             handler,
-            hosts: hosts.clone(),
             probes: probes.clone(),
         };
         let python_replies = config.python_replies;

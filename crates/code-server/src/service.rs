@@ -7,8 +7,8 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::Caller;
 use daemon::http::{Content, Handled, HttpHandler, RequestBody, Response, body_refusal};
+use daemon::{Caller, Role};
 use proto::code::{BODY_BYTES_MAX, BodyError, CodeRequest, MessageRequest, Reply};
 use proto::http::conditional::{self, Verdict};
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
@@ -88,6 +88,10 @@ impl<S: Answer> HttpHandler for Port<S> {
         Ok(Handled::Later(Box::new(|reply| {
             pending.on_complete(move |outcome| reply.complete(&logged(outcome, false)));
         })))
+    }
+
+    fn needs(&self, _request: &RequestHead<'_>) -> Role {
+        Role::Write
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response {

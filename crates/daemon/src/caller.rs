@@ -1,5 +1,6 @@
 //! Who makes a request, and what it may do.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::peer::Peer;
@@ -13,6 +14,28 @@ pub enum Role {
     Write,
     /// Also what concerns others.
     Admin,
+}
+
+/// The words for the roles.
+const ROLES: [(Role, &str); 3] = [
+    (Role::Read, "read"),
+    (Role::Write, "write"),
+    (Role::Admin, "admin"),
+];
+
+impl Role {
+    /// The role that a word stands for.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        let found = ROLES.into_iter().find(|(_, name)| *name == word);
+        found.map(|(role, _)| role)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = ROLES.iter().find(|(role, _)| role == self);
+        f.write_str(name.map_or("", |(_, name)| name))
+    }
 }
 
 /// Who makes a request.
@@ -33,6 +56,15 @@ impl Caller {
             peer: peer.into(),
             user: None,
             role: Role::Admin,
+        }
+    }
+
+    /// A caller that has not logged in.
+    pub(crate) fn stranger(peer: Peer) -> Self {
+        Self {
+            peer,
+            user: None,
+            role: Role::Read,
         }
     }
 }

@@ -16,9 +16,12 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::net::SendFlags;
 
+use crate::access::Access;
+use crate::accounts::{Account, Accounts, LoginError};
+use crate::caller::Caller;
 use crate::eviction::State;
 use crate::input::{Deadline, INPUT_BYTES_MAX, Input};
-use crate::metrics::{Kind, Meter, Outcome};
+use crate::metrics::{Kind, Meter, Metrics, Outcome};
 use crate::output::{OUTPUT_BYTES, Output};
 use crate::peer::Peer;
 use crate::pending_reply::{Pending, PendingReply, Replies};
@@ -81,6 +84,54 @@ impl<'a> Connection<'a> {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.entry().peer
+    }
+
+    /// Who may use the server.
+    pub(crate) fn access(&self) -> &'a Access {
+        &self.registration().registry.access
+    }
+
+    /// Has the connection act for a user, if the password is right, until it acts for another or
+    /// [`Connection::log_out`].
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub(crate) fn log_in(
+        &self,
+        accounts: &Accounts,
+        user: &str,
+        password: &str,
+    ) -> Result<Caller, LoginError> {
+        let account = accounts.log_in(self.peer(), user, password);
+        let caller = account.and_then(|account| self.act_for(accounts, &account));
+        if caller == Err(LoginError::Wrong) {
+            Metrics::count(&self.registration().registry.metrics.logins_failed);
+        }
+        caller
+    }
+
+    /// The same without a password.
+    ///
+    /// # Errors
+    /// [`LoginError::Wrong`] if the account has changed meanwhile.
+    pub(crate) fn act_for(
+        &self,
+        accounts: &Accounts,
+        account: &Arc<Account>,
+    ) -> Result<Caller, LoginError> {
+        self.entry().set_account(Some(Arc::clone(account)));
+        match accounts.has(account) {
+            true => Ok(account.caller(self.peer())),
+            false => {
+                self.log_out();
+                Err(LoginError::Wrong)
+            }
+        }
+    }
+
+    /// Ends that.
+    pub(crate) fn log_out(&self) {
+        self.entry().set_account(None);
     }
 
     /// The connections open at the moment, this one included.
@@ -351,6 +402,16 @@ impl Connection<'_> {
     /// What has arrived and is not consumed.
     pub fn buffered(&self) -> &[u8] {
         self.input.buffered()
+    }
+
+    /// Reads more behind what has arrived, which the caller bounds; returns false at the end of the
+    /// stream.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub(crate) fn read_ahead(&mut self) -> io::Result<bool> {
+        self.flush()?;
+        self.input.extend(&mut self.stream)
     }
 
     /// Sets how long the reads from now on may take.

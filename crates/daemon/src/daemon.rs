@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cli::{Bind, ServerOptions};
 
+use crate::access::Access;
 use crate::datagrams::{DatagramCounter, DatagramService};
 use crate::descriptors::{descriptors_allowed, descriptors_needed};
 use crate::error::StartError;
@@ -69,8 +70,8 @@ impl Daemon {
     /// sentence: the warning when other machines can reach it.
     ///
     /// # Errors
-    /// If the system does not allow as many descriptors as these may need, or the files for TLS are not
-    /// right.
+    /// If the system does not allow as many descriptors as these may need, or the file of accounts or
+    /// those for TLS are not right.
     pub fn new(options: ServerOptions, exposure: impl Into<String>) -> Result<Self, StartError> {
         let connections_max = options.connections_max;
         let allowed = descriptors_allowed();
@@ -82,10 +83,11 @@ impl Daemon {
                 connections: connections_max,
             });
         }
+        let access = Access::open(&options)?;
         let tls = options.tls.clone().map(Tls::new).transpose()?;
         Ok(Self {
             options,
-            registry: Registry::with_tls(connections_max, tls.map(Arc::new)),
+            registry: Registry::with(connections_max, access, tls.map(Arc::new)),
             listeners: Vec::new(),
             idle_exit: None,
             exposure: exposure.into(),

@@ -1,6 +1,7 @@
 //! Why a server could not start.
 
 use std::io;
+use std::path::PathBuf;
 
 use cli::FileError;
 
@@ -46,6 +47,9 @@ pub enum StartError {
         /// For how many connections.
         connections: usize,
     },
+    /// The file of accounts is wrong.
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -59,10 +63,32 @@ impl StartError {
     pub fn is_of_network(&self) -> bool {
         match self {
             Self::Bind { .. } | Self::Resolve { .. } => true,
-            Self::File(_) | Self::NoRandomness => false,
+            Self::File(_) | Self::NoRandomness | Self::Accounts(_) => false,
             Self::Descriptors { .. } | Self::Thread(_) | Self::Signals(_) => false,
         }
     }
+}
+
+/// What is wrong with the file of accounts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountsError {
+    /// It cannot be read, or others can read a plain password in it.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A line is no account. The text does not show the line: it may hold a password.
+    #[error("{}, line {line}: {sentence}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        sentence: &'static str,
+    },
+    /// It holds no account.
+    #[error("{} holds no account", .0.display())]
+    Empty(PathBuf),
 }
 
 /// What would be right.

@@ -1,4 +1,9 @@
-//! The frames loop: reads a frame, has the service handle it, and reads the next one.
+//! The frames loop: reads a frame, checks whether its sender may ask for that, has the service handle it,
+//! and reads the next one.
+//!
+//! A connection may log in by its first frame, and acts for that user from then on. The services never
+//! see a login. Where there are accounts, a frame of a connection that has not logged in is passed over
+//! if it is longer than a login, so that it takes no memory.
 //!
 //! Replies keep the order of the requests, and what is written is sent before the loop waits for more
 //! input. A frame that cannot be read ends the connection after an error reply, because it is not known
@@ -7,10 +12,13 @@
 use std::io;
 use std::time::Duration;
 
+use cli::escape::Escaped;
 use proto::ErrorCode;
 use proto::ErrorReply;
-use proto::frame::{self, FrameError};
+use proto::frame::{self, FrameError, Message as _};
+use proto::{Login, LoginReply};
 
+use crate::access::{Access, Denied};
 use crate::caller::{Caller, Role};
 use crate::connection::Connection;
 use crate::input::Deadline;
@@ -19,12 +27,14 @@ use crate::metrics::{Kind, Outcome};
 /// How much of the buffer for a payload is kept between two frames, in bytes.
 const PAYLOAD_KEPT_BYTES: usize = 16 * 1024;
 
+const LATE_LOGIN: &str = "a login is the first frame of a connection";
+
 /// A service that speaks in frames.
 pub trait FrameHandler: Send + Sync + 'static {
     /// The state of a new connection. Dropping it undoes what the connection holds.
     fn session(&self, caller: &Caller) -> Box<dyn FrameSession + '_>;
 
-    /// The role that a request needs. One that cannot be read needs [`Role::Read`]: it is refused.
+    /// The role that a request needs; asked only where there are accounts. One that cannot be read needs [`Role::Read`]: it is refused.
     fn needs(&self, kind: u8, payload: &[u8]) -> Role;
 
     /// The longest payload of a frame, in bytes.
@@ -91,9 +101,11 @@ pub enum Next {
 
 /// Serves a connection until it ends.
 pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> io::Result<()> {
-    let caller = Caller::anyone(connection.peer());
+    let access = connection.access();
+    let mut caller = access.newcomer(connection.peer());
     let mut session = handler.session(&caller);
     let mut payload = Vec::new();
+    let mut is_first = true;
     loop {
         if !frame::starts_with_whole(connection.buffered()) {
             session.before_wait(connection)?;
@@ -110,15 +122,68 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
         }
         connection.set_deadline(Deadline::Within(handler.frame_wait()));
         let payload_bytes_max = handler.payload_bytes_max();
-        let has_room = |bytes| session.reserve(bytes);
-        let read = frame::read_within(connection, payload_bytes_max, &mut payload, has_room);
+        let is_stranger = access.accounts.is_some() && caller.user.is_none();
+        let is_kept = |bytes| !is_stranger || bytes <= Login::PAYLOAD_BYTES_MAX;
+        let has_room = |bytes| is_kept(bytes) && session.reserve(bytes);
+        // A login may be longer than any request.
+        let bytes_max = match std::mem::take(&mut is_first) {
+            true => Some(payload_bytes_max.max(Login::PAYLOAD_BYTES_MAX)),
+            false => None,
+        };
+        let read = frame::read_within(
+            connection,
+            bytes_max.unwrap_or(payload_bytes_max),
+            &mut payload,
+            has_room,
+        );
         let next = match read {
+            Ok(Some(Login::KIND)) if bytes_max.is_some() => {
+                connection.begin(Kind::frame(Login::KIND));
+                match log_in(&payload, connection) {
+                    Ok(user) => {
+                        caller = user;
+                        session = handler.session(&caller);
+                        Next::Request
+                    }
+                    Err(Refused) => Next::Close,
+                }
+            }
+            Ok(Some(Login::KIND)) => {
+                connection.begin(Kind::frame(Login::KIND));
+                session.before_wait(connection)?;
+                refuse(ErrorCode::BadRequest, LATE_LOGIN, connection);
+                Next::Request
+            }
+            Ok(Some(kind)) if payload.len() > payload_bytes_max => {
+                connection.begin(Kind::frame(kind));
+                let payload_bytes = payload.len();
+                let error = FrameError::TooLong {
+                    payload_bytes,
+                    payload_bytes_max,
+                };
+                session.refuse(&error, connection)?;
+                Next::Close
+            }
             Ok(Some(kind)) => {
                 connection.begin(Kind::frame(kind));
-                session.handle(kind, &payload, connection)?
+                match check(access, &caller, handler, kind, &payload) {
+                    Ok(()) => session.handle(kind, &payload, connection)?,
+                    Err(denied) => {
+                        session.before_wait(connection)?;
+                        refuse(denied.code(), &denied.sentence(), connection);
+                        Next::Request
+                    }
+                }
             }
             Ok(None) => Next::Close,
             Err(FrameError::Io(error)) => return Err(error),
+            Err(FrameError::NoRoom) if is_stranger => {
+                connection.begin(Kind::OTHER_FRAME);
+                session.before_wait(connection)?;
+                let denied = Denied::NoLogin;
+                refuse(denied.code(), &denied.sentence(), connection);
+                Next::Request
+            }
             // The frame was passed over.
             Err(error @ FrameError::NoRoom) => {
                 connection.begin(Kind::OTHER_FRAME);
@@ -140,6 +205,59 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
         connection.flush_if_large()?;
         session.release();
     }
+}
+
+/// Checks whether a caller may make a request.
+fn check(
+    access: &Access,
+    caller: &Caller,
+    handler: &dyn FrameHandler,
+    kind: u8,
+    payload: &[u8],
+) -> Result<(), Denied> {
+    match access.accounts {
+        Some(_) => access.check(caller, handler.needs(kind, payload)),
+        None => Ok(()),
+    }
+}
+
+/// A login was refused, and the reply says why.
+struct Refused;
+
+/// Replies to a login. Returns who the connection acts for from now on.
+fn log_in(payload: &[u8], connection: &mut Connection) -> Result<Caller, Refused> {
+    let login = match Login::decode(Login::KIND, payload) {
+        Ok(login) => login,
+        Err(error) => {
+            let error = FrameError::from(error);
+            refuse(error.code(), &error.to_string(), connection);
+            return Err(Refused);
+        }
+    };
+    let peer = connection.peer();
+    let caller = match &connection.access().accounts {
+        None => Ok(Caller::anyone(peer)),
+        Some(accounts) => connection.log_in(accounts, login.user, login.password),
+    };
+    match caller {
+        Ok(caller) => {
+            log::debug!("Logged in as '{}'", Escaped(login.user));
+            LoginReply::LoggedIn.encode(connection.output());
+            connection.answered(Outcome::Ok);
+            Ok(caller)
+        }
+        Err(error) => {
+            let denied = Denied::from(error);
+            refuse(denied.code(), &denied.sentence(), connection);
+            Err(Refused)
+        }
+    }
+}
+
+fn refuse(code: ErrorCode, sentence: &str, connection: &mut Connection) {
+    log::debug!("Refused: {sentence}");
+    put_error(code, sentence, connection.output());
+    connection.answered(Outcome::Error);
 }
 
 /// Appends an error reply as a frame.

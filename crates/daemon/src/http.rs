@@ -1,5 +1,6 @@
-//! The HTTP loop: reads a head, checks which host and page it comes from (`visitors`), has the service
-//! handle the request, writes the reply, and reads the next head while both sides want to continue.
+//! The HTTP loop: reads a head, checks which host and page it comes from (`visitors`) and who makes it
+//! (`login`), has the service handle the request, writes the reply, and reads the next head while both
+//! sides want to continue.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -17,17 +18,17 @@ use crate::metrics::{Kind, Outcome};
 use crate::pending_reply::PendingReply;
 
 mod incoming;
+mod login;
 mod probes;
 mod probes_only;
 mod response;
-mod visitors;
 
 pub use incoming::BODY_STALL;
 pub use probes::Probes;
 pub use response::{Content, PieceStream, Pieces, Response};
-pub use visitors::Hosts;
 
 use incoming::Incoming;
+use probes::Probe;
 use response::{Exchange, put, send};
 
 /// A head must be whole this long after its first byte.
@@ -47,7 +48,7 @@ pub trait HttpHandler: Send + Sync + 'static {
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal>;
 
-    /// The role that a request needs.
+    /// The role that a request needs; asked only where there are accounts.
     fn needs(&self, request: &RequestHead<'_>) -> Role {
         match request.method {
             "GET" | "HEAD" | "OPTIONS" => Role::Read,
@@ -57,6 +58,11 @@ pub trait HttpHandler: Send + Sync + 'static {
 
     /// The reply that tells a client why its request was refused.
     fn refuse(&self, refusal: &Refusal) -> Response;
+
+    /// The same, where the request is known: a browser may want a page.
+    fn refuse_request(&self, _request: &RequestHead<'_>, refusal: &Refusal) -> Response {
+        self.refuse(refusal)
+    }
 
     /// Called when a reply was sent, unless another thread completes it: for an access log. The head is
     /// as it arrived, and empty if none did; `bytes` is the length of the reply's body.
@@ -139,8 +145,6 @@ pub fn body_refusal(error: &io::Error) -> Refusal {
 pub struct Http {
     /// Handles the requests.
     pub handler: Arc<dyn HttpHandler>,
-    /// The hosts it answers for.
-    pub hosts: Hosts,
     /// What it tells programs that watch it.
     pub probes: Probes,
 }
@@ -163,14 +167,18 @@ impl Http {
             if connection.next_request(Some(idle))?.is_none() {
                 return Ok(());
             }
-            let (mut exchange, handled) = match self.exchange(connection, &mut head)? {
-                None => return Ok(()),
-                Some((exchange, Ok(handled))) => (exchange, handled),
-                Some((exchange, Err(refusal))) => {
-                    log::debug!("Refused: {refusal}");
-                    (exchange, Handled::Now(self.handler.refuse(&refusal)))
-                }
+            let Some(handling) = self.exchange(connection, &mut head)? else {
+                return Ok(());
             };
+            let Handling {
+                mut exchange,
+                caller,
+                handled,
+            } = handling;
+            let handled = handled.unwrap_or_else(|refusal| {
+                log::debug!("Refused: {refusal}");
+                Handled::Now(self.handler.refuse(&refusal))
+            });
             if connection.is_stopping() {
                 exchange.persistence = Persistence::Close;
             }
@@ -182,7 +190,6 @@ impl Http {
                         true => 0,
                         false => response.body.bytes(),
                     };
-                    let caller = Caller::anyone(connection.peer());
                     self.handler.replied(&caller, &head, response.status, bytes);
                     sent?
                 }
@@ -198,6 +205,10 @@ impl Http {
                     exchange.persistence != Persistence::Close
                 }
             };
+            // The next request may be another user's.
+            if caller.user.is_some() {
+                connection.log_out();
+            }
             if !continues {
                 return Ok(());
             }
@@ -220,12 +231,21 @@ impl Http {
         &self,
         connection: &mut Connection,
         head: &mut Vec<u8>,
-    ) -> io::Result<Option<(Exchange, Result<Handled, Refusal>)>> {
+    ) -> io::Result<Option<Handling>> {
         let mut exchange = Exchange {
             is_head: false,
             can_chunk: false,
             persistence: Persistence::Close,
         };
+        let refused = |exchange, caller, refusal| {
+            let handled = Err(refusal);
+            Ok(Some(Handling {
+                exchange,
+                caller,
+                handled,
+            }))
+        };
+        let newcomer = connection.access().newcomer(connection.peer());
         connection.set_deadline(Deadline::Within(HEAD_WAIT));
         let whole = match request::read_head(connection, head) {
             Ok(whole) => whole,
@@ -246,7 +266,7 @@ impl Http {
             Ok(request) => request,
             Err(refusal) => {
                 connection.begin(Kind::http(""));
-                return Ok(Some((exchange, Err(refusal))));
+                return refused(exchange, newcomer, refusal);
             }
         };
         exchange.can_chunk = request.minor_version > 0;
@@ -257,25 +277,53 @@ impl Http {
             Some(_) => connection.begin_probe(kind),
             None => connection.begin(kind),
         }
-        if let Err(refusal) = self.hosts.check(&request) {
-            return Ok(Some((exchange, Err(refusal))));
+        if let Err(refusal) = connection.access().hosts.check(&request) {
+            return refused(exchange, newcomer, refusal);
         }
-        let caller = Caller::anyone(connection.peer());
+        let access = connection.access();
+        let needs = match probe {
+            Some(Probe::Health) => None,
+            Some(Probe::Metrics) if access.is_metrics_free => None,
+            Some(Probe::Metrics) => Some(Role::Read),
+            None if access.accounts.is_none() => None,
+            None => Some(self.handler.needs(&request)).filter(|needs| !access.is_free(*needs)),
+        };
+        let caller = login::caller(needs, &request, connection);
         let stall = self.handler.body_timeout();
         let probe = probe.map(|probe| (probe, connection.registry()));
         let mut body = Incoming::new(connection, &request, stall);
-        let handled = match probe {
-            Some((probe, registry)) => {
-                let reply = self.probes.reply(probe, &request, &registry);
-                reply.map(Handled::Now)
+        let (caller, handled) = match caller {
+            Ok(caller) => {
+                let handled = match probe {
+                    Some((probe, registry)) => {
+                        let reply = self.probes.reply(probe, &request, &registry);
+                        reply.map(Handled::Now)
+                    }
+                    None => self.handler.handle(&caller, &request, &mut body),
+                };
+                (caller, handled)
             }
-            None => self.handler.handle(&caller, &request, &mut body),
+            Err((caller, denied)) => {
+                let response = login::refuse(&*self.handler, &request, &denied);
+                (caller, Ok(Handled::Now(response)))
+            }
         };
         if body.is_done() {
             exchange.persistence = request.persistence;
         }
-        Ok(Some((exchange, handled)))
+        Ok(Some(Handling {
+            exchange,
+            caller,
+            handled,
+        }))
     }
+}
+
+/// A request that was handled or refused.
+struct Handling {
+    exchange: Exchange,
+    caller: Caller,
+    handled: Result<Handled, Refusal>,
 }
 
 /// The value of the `Date` field, formatted anew only when the second has changed.

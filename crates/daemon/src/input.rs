@@ -113,6 +113,22 @@ impl Input {
         Ok(())
     }
 
+    /// Appends one read to the input that is not consumed; returns false at the end of the stream.
+    pub(crate) fn extend(&mut self, stream: &mut PeerStream) -> io::Result<bool> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.copy_within(self.consumed..self.filled, 0);
+        self.filled -= self.consumed;
+        self.consumed = 0;
+        if self.filled == bytes.len() {
+            bytes.resize((bytes.len() * 2).max(BUFFER_BYTES_MIN), 0);
+        }
+        let read = self.receive(stream, &mut bytes[self.filled..], Wait::WithinRequest);
+        self.bytes = bytes;
+        let read = read?;
+        self.filled += read;
+        Ok(read > 0)
+    }
+
     /// One read from the peer, before the deadline.
     pub(crate) fn receive(
         &mut self,

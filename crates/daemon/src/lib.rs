@@ -16,6 +16,8 @@
 //! space for its stack, and a few KiB of memory.
 
 mod accept;
+mod access;
+mod accounts;
 mod caller;
 mod connection;
 mod daemon;
@@ -43,6 +45,7 @@ mod text;
 mod threads;
 mod tls;
 mod tls_session;
+mod visitors;
 mod waiters;
 mod wakeup;
 mod write_rate;
@@ -53,7 +56,7 @@ pub use caller::{Caller, Role};
 pub use connection::{AbortHandle, Connection, Waited};
 pub use daemon::{Daemon, Handle};
 pub use datagrams::{DatagramCounter, DatagramService};
-pub use error::StartError;
+pub use error::{AccountsError, StartError};
 pub use frames::{FrameHandler, FrameSession, Next, put_error};
 pub use http::HttpHandler;
 pub use input::Deadline;

@@ -1,13 +1,15 @@
-//! Which protocol a connection speaks: its first byte decides.
+//! Which protocol a connection speaks: how it begins decides.
 //!
-//! | first byte | protocol |
+//! | it begins with | protocol |
 //! |---|---|
-//! | 0 | frames, where the port offers them |
-//! | 0x16, and then 3 if there is a second byte | a TLS handshake, on a port that speaks none: closed at once, with a line in the log |
-//! | anything else | what else the port offers: text, or HTTP |
+//! | the byte 0 | frames, where the port offers them |
+//! | the byte 0x16, and then 3 if there is a second byte | a TLS handshake, on a port that speaks none: closed at once, with a line in the log |
+//! | a first line that is HTTP ([`FirstLine`]) | HTTP |
+//! | anything else | the port's text protocol, if it has one; else HTTP |
 //!
-//! Text never begins with NUL, so frames and text can share a port. To look takes one byte, so no
-//! client waits for a server that waits for more.
+//! Text never begins with NUL, so frames and text can share a port. Nothing waits for more bytes that
+//! one byte has decided. A line that may still become HTTP is waited for as long as the text protocol
+//! waits for a request: a web page's request must never be taken for a text.
 //!
 //! On a port that speaks TLS, the first byte below it is 0x16, and this looks at the first one that is
 //! decrypted. A client that begins with something else is told to speak TLS, in its protocol.
@@ -17,11 +19,12 @@ use std::sync::Arc;
 
 use proto::ErrorCode;
 use proto::frame;
-use proto::http::Status;
+use proto::http::{FIRST_LINE_BYTES_MAX, FirstLine, Status, begins_like_http};
 
 use crate::connection::Connection;
 use crate::frames::{self, FrameHandler};
 use crate::http::Http;
+use crate::input::Deadline;
 use crate::metrics::{Kind, Outcome};
 use crate::text::TextHandler;
 
@@ -31,7 +34,11 @@ pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 /// The first half of the version behind it, in all versions there are.
 const TLS_MAJOR: u8 = 3;
 
-/// The protocols of one port, at least one. Text and HTTP are not told apart on one port yet.
+/// What a text client is told where there are accounts.
+const NO_TEXT: &str = "this server has accounts (--auth-file), and the text protocol has no logins; use \
+                       a client that has them";
+
+/// The protocols of one port, at least one.
 #[derive(Clone, Default)]
 pub struct Protocols {
     /// Messages in frames.
@@ -66,32 +73,20 @@ impl Protocols {
             log::warn!("A TLS handshake, which is not spoken on this port; closing the connection");
             return Ok(());
         }
-        match self {
-            Self {
-                frames: Some(handler),
-                ..
-            } if first == frame::FIRST_BYTE => frames::serve(&**handler, connection),
-            Self {
-                text: Some(handler),
-                ..
-            } => {
-                connection.begin(Kind::TEXT);
-                let served = handler.serve(connection);
-                connection.answered(Outcome::of(&served));
-                served
+        match (&self.frames, &self.text, &self.http) {
+            (Some(handler), ..) if first == frame::FIRST_BYTE => {
+                frames::serve(&**handler, connection)
             }
-            Self {
-                http: Some(http), ..
-            } => http.serve(connection),
-            Self {
-                frames: Some(handler),
-                ..
-            } => frames::serve(&**handler, connection),
-            Self {
-                frames: None,
-                http: None,
-                text: None,
-            } => Ok(()),
+            (_, Some(text), http) => {
+                connection.set_deadline(Deadline::Within(text.request_wait()));
+                match http {
+                    Some(http) if is_http(&**text, connection)? => http.serve(connection),
+                    Some(_) | None => serve_text(&**text, connection),
+                }
+            }
+            (_, None, Some(http)) => http.serve(connection),
+            (Some(handler), None, None) => frames::serve(&**handler, connection),
+            (None, None, None) => Ok(()),
         }
     }
 
@@ -143,4 +138,46 @@ impl Unserved {
             Self::Unencrypted => Status::BadRequest,
         }
     }
+}
+
+/// Whether a connection speaks HTTP, at a port where it may also be text. What decides has arrived when
+/// this returns, or no more will.
+fn is_http(text: &dyn TextHandler, connection: &mut Connection) -> io::Result<bool> {
+    let mut is_whole = false;
+    loop {
+        let start = connection.buffered();
+        match FirstLine::of(start, is_whole) {
+            FirstLine::Http => return Ok(true),
+            FirstLine::Other => return Ok(false),
+            FirstLine::Undecided => {}
+        }
+        let begins_like_http = begins_like_http(start);
+        let bytes_max = match begins_like_http {
+            true => FIRST_LINE_BYTES_MAX,
+            false => text.request_bytes_max().min(FIRST_LINE_BYTES_MAX),
+        };
+        if start.len() >= bytes_max {
+            return Ok(begins_like_http);
+        }
+        is_whole = match connection.read_ahead() {
+            Ok(has_more) => !has_more,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => true,
+            Err(error) => return Err(error),
+        };
+    }
+}
+
+fn serve_text(text: &dyn TextHandler, connection: &mut Connection) -> io::Result<()> {
+    connection.begin(Kind::TEXT);
+    if connection.access().accounts.is_none() {
+        let served = text.serve(connection);
+        connection.answered(Outcome::of(&served));
+        return served;
+    }
+    log::warn!(
+        "The text protocol has no logins, and the server has accounts; closing the connection"
+    );
+    connection.output().extend(text.error_reply(NO_TEXT));
+    connection.answered(Outcome::Error);
+    Ok(())
 }

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use cli::exit::with_causes;
 use rustix::net::{RecvFlags, Shutdown};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::access::Access;
+use crate::accounts::{Account, Accounts};
 use crate::eviction::{Eviction, State};
 use crate::lock;
 use crate::metrics::{Metrics, Shard};
@@ -18,9 +21,10 @@ use crate::tls::Tls;
 use crate::waiters::{Room, Waiters};
 
 /// All connections of one server, over all its ports.
-#[derive(Debug)]
 pub(crate) struct Registry {
     connections_max: usize,
+    /// Who may use the server.
+    pub(crate) access: Access,
     open: AtomicUsize,
     /// How many connections over the limit are being turned away.
     pub(crate) turned_away: AtomicUsize,
@@ -35,7 +39,6 @@ pub(crate) struct Registry {
     tls: Option<Arc<Tls>>,
 }
 
-#[derive(Debug)]
 struct Connected {
     next_id: u64,
     places: HashMap<u64, Place>,
@@ -43,7 +46,6 @@ struct Connected {
 }
 
 /// What one connection takes up.
-#[derive(Debug)]
 struct Place {
     entry: Arc<Entry>,
     /// Where it comes from, if it counts as one that may wait.
@@ -51,11 +53,12 @@ struct Place {
 }
 
 /// One connection, as its own thread and those that may end it share it.
-#[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) socket: Socket,
     pub(crate) peer: Peer,
     pub(crate) eviction: Eviction,
+    /// Whom it acts for.
+    account: Mutex<Option<Arc<Account>>>,
     is_aborted: AtomicBool,
     /// Whether it works on a request that does not keep a server from being idle.
     pub(crate) is_probing: AtomicBool,
@@ -77,15 +80,16 @@ pub(crate) struct Registration {
 }
 
 impl Registry {
-    /// One of a server without TLS.
+    /// One of a server without TLS and accounts.
     #[cfg(test)]
     pub(crate) fn new(connections_max: usize) -> Arc<Self> {
-        Self::with_tls(connections_max, None)
+        Self::with(connections_max, Access::default(), None)
     }
 
-    pub(crate) fn with_tls(connections_max: usize, tls: Option<Arc<Tls>>) -> Arc<Self> {
+    pub(crate) fn with(connections_max: usize, access: Access, tls: Option<Arc<Tls>>) -> Arc<Self> {
         Arc::new(Self {
             connections_max,
+            access,
             open: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -110,13 +114,32 @@ impl Registry {
     /// Reads again what new connections need; what cannot be read stays as it is. Returns whether there
     /// is anything of that kind.
     pub(crate) fn reload(&self) -> bool {
+        if let Some(accounts) = &self.access.accounts {
+            self.reload_accounts(accounts);
+        }
         if let Some(tls) = &self.tls {
             match tls.reload() {
                 Ok(()) => log::info!("Read the certificate and the key again"),
                 Err(error) => log::error!("The certificate and the key stay as they were: {error}"),
             }
         }
-        self.tls.is_some()
+        self.tls.is_some() || self.access.accounts.is_some()
+    }
+
+    /// Reads the accounts again, and aborts the connections whose account is gone or has changed.
+    fn reload_accounts(&self, accounts: &Accounts) {
+        if let Err(error) = accounts.reload() {
+            log::error!("The accounts stay as they were: {}", with_causes(&error));
+            return;
+        }
+        for place in lock(&self.connected).places.values() {
+            let entry = &place.entry;
+            let is_stale = |account: &Arc<Account>| !accounts.has(account);
+            if lock(&entry.account).as_ref().is_some_and(is_stale) {
+                log::info!("{} is disconnected: its account has changed", entry.peer);
+                entry.abort();
+            }
+        }
     }
 
     /// Counts a connection. Returns its socket if there is no room, and no other connection can be evicted.
@@ -339,9 +362,17 @@ impl Entry {
             socket,
             peer,
             eviction: Eviction::new(),
+            account: Mutex::default(),
             is_aborted: AtomicBool::new(false),
             is_probing: AtomicBool::new(false),
         }
+    }
+
+    /// Says whom the connection acts for from now on. The caller then looks whether the accounts still
+    /// have the account: they are changed first, and the connections looked at then, so one of the two
+    /// sees the other.
+    pub(crate) fn set_account(&self, account: Option<Arc<Account>>) {
+        *lock(&self.account) = account;
     }
 
     /// Whether a request is under way, or what may become one. A probe is none.

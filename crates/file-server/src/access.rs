@@ -1,60 +1,30 @@
-//! Access control in HTTP: which requests need an account, how others are refused, and what no shared
-//! cache may keep.
+//! Access control: which role a request needs, and what no shared cache may keep.
 
-use daemon::Peer;
 use daemon::http::Response;
+use daemon::{Caller, Role};
 use proto::http::response::Field;
-use proto::http::{Refusal, RequestHead, Status, basic};
+use proto::http::{RequestHead, Status, basic};
 
-use crate::accounts::Access;
 use crate::service::FileService;
 
-/// How a client logs in (RFC 7617).
-const CHALLENGE: &str = "Basic realm=\"files\", charset=\"UTF-8\"";
-
 impl FileService {
-    /// Refuses a request that needs an account and comes without one.
-    pub(crate) fn check_access(
-        &self,
-        peer: Peer,
-        request: &RequestHead,
-        is_resource: bool,
-    ) -> Option<Response> {
-        let accounts = self.accounts.as_ref()?;
-        let is_read = matches!(request.method, "GET" | "HEAD" | "OPTIONS") && !is_resource;
-        if is_read && !self.config.is_reading_closed() {
-            return None;
-        }
-        let access = match basic::credentials(request) {
-            Some((user, password)) => accounts.check(peer.into(), &user, &password),
-            None => Access::Denied,
-        };
-        match access {
-            Access::Granted => None,
-            Access::Denied => {
-                let sentence = "this needs a user and a password";
-                let refusal = Refusal::new(Status::Unauthorized, sentence);
-                let refused = self.refused(request, &refusal);
-                Some(refused.with_field("WWW-Authenticate", CHALLENGE))
-            }
-            Access::Wait(wait) => {
-                let secs = wait.as_secs_f64().ceil();
-                let sentence =
-                    format!("too many wrong passwords from this address; try again in {secs} s");
-                let refusal = Refusal::new(Status::TooManyRequests, sentence);
-                let refused = self.refused(request, &refusal);
-                Some(refused.with_field("Retry-After", secs.to_string()))
-            }
+    /// The role that a request needs. What asks about an unfinished upload is part of writing.
+    pub(crate) fn role(&self, request: &RequestHead) -> Role {
+        match request.method {
+            "GET" | "HEAD" | "OPTIONS" if !self.is_resource(request) => Role::Read,
+            _ => Role::Write,
         }
     }
 
-    /// The user of a request, for the access log. The password is right, or it is why the request was
-    /// refused.
-    pub(crate) fn user_of(&self, head: &[u8], status: Status) -> Option<String> {
-        let accounts = self.accounts.as_ref()?;
-        let (user, password) = basic::credentials(&RequestHead::parse(head).ok()?)?;
-        let is_refused = matches!(status, Status::Unauthorized | Status::TooManyRequests);
-        (is_refused || accounts.is_proven(&user, &password)).then_some(user)
+    /// The user of a request, for the access log: the one that has logged in, or that tried to.
+    pub(crate) fn user_of(&self, caller: &Caller, head: &[u8], status: Status) -> Option<String> {
+        let user = caller.user.as_deref().map(str::to_owned);
+        let tried = || {
+            let is_refused = matches!(status, Status::Unauthorized | Status::TooManyRequests);
+            let head = RequestHead::parse(head).ok().filter(|_| is_refused)?;
+            basic::credentials(&head).map(|(user, _)| user)
+        };
+        user.or_else(tried)
     }
 
     /// The same reply. If it needed a password, it is kept out of shared caches, which would serve it to

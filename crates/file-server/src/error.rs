@@ -26,9 +26,6 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
-    /// The file of accounts is wrong.
-    #[error(transparent)]
-    Accounts(#[from] AccountsError),
     /// The file of accounts is in the folder that is served.
     #[error("{} is in the folder that is served, where anybody could download it", .0.display())]
     AccountsServed(PathBuf),
@@ -46,57 +43,11 @@ impl Failure for Error {
             Self::Start(error) if error.is_of_network() => Exit::Network,
             Self::Start(_)
             | Self::Root { .. }
-            | Self::Accounts(_)
             | Self::AccountsServed(_)
             | Self::Output(_)
             | Self::Disk(_) => Exit::Local,
         }
     }
-}
-
-/// What is wrong with the file of accounts.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AccountsError {
-    /// It cannot be read.
-    #[error("cannot read the accounts in {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        #[source]
-        cause: io::Error,
-    },
-    /// It is a folder, a pipe or a device.
-    #[error("{} is not a regular file", .0.display())]
-    NotAFile(PathBuf),
-    /// It is too long.
-    #[error("{} exceeds {bytes_max} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-        /// The longest such file, in bytes.
-        bytes_max: u64,
-    },
-    /// A line is not a user and a password. The text does not show the line: it may hold a password.
-    #[error("{}, line {line}: {sentence}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line's number, from 1.
-        line: usize,
-        /// What is wrong with it.
-        sentence: &'static str,
-    },
-    /// It holds a plain password, and others than its owner may use it.
-    #[error(
-        "{path} holds a plain password, so only its owner may read it: chmod 600 {path}",
-        path = .0.display()
-    )]
-    Exposed(PathBuf),
-    /// It holds no account.
-    #[error("{} holds no account", .0.display())]
-    Empty(PathBuf),
 }
 
 /// Why a request target, or the name of a file in a form, is no path below the root.

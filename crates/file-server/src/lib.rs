@@ -2,12 +2,11 @@
 //!
 //! [`args`] reads the command line and `service` answers the requests: `download` with `file_cache`,
 //! `content_type` and `digests`; `upload` with `form`; `resumable`; and `listing` with `page`. `path`
-//! turns request targets into paths, and `files` is the tree on disk and its rules. `access` says who
-//! may do what, `accounts` knows their passwords, and `access_log` writes a line for each request.
+//! turns request targets into paths, and `files` is the tree on disk and its rules. `access` says which
+//! role a request needs, and `access_log` writes a line for each.
 
 mod access;
 mod access_log;
-mod accounts;
 pub mod args;
 mod content_type;
 mod digests;
@@ -31,14 +30,13 @@ use std::time::Duration;
 
 use cli::ServerOptions;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
-use daemon::http::{Hosts, Http, Probes};
+use daemon::http::{Http, Probes};
 use daemon::{Address, Daemon, StartError};
 
 pub use daemon::Serve;
-pub use error::{AccountsError, Error};
+pub use error::Error;
 
 use access_log::AccessLog;
-use accounts::Accounts;
 use digests::Digests;
 use file_cache::FileCache;
 use files::Files;
@@ -104,6 +102,9 @@ impl Server {
     /// # Errors
     /// If the root cannot be opened, the accounts are wrong, or the port is not free.
     pub fn bind(config: Config) -> Result<Self, Error> {
+        if let Some(auth) = &config.door.auth {
+            check_not_served(&auth.file, &config.root)?;
+        }
         let mut daemon = Daemon::new(config.door.clone(), exposure(&config))?;
         let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
         let files = files.map_err(|cause| Error::Root {
@@ -115,12 +116,6 @@ impl Server {
         files.on_sync_failure(move || {
             handle.stop();
         });
-        let accounts = config
-            .door
-            .auth
-            .as_ref()
-            .map(|auth| accounts(&auth.file, &config.root))
-            .transpose()?;
         let access_log = match config.has_access_log {
             true => {
                 let out = cli::stream::output().map_err(Error::Output)?;
@@ -132,20 +127,17 @@ impl Server {
             daemon.exit_when_idle(idle);
         }
         let port = config.port;
-        let hosts = Hosts::new(config.door.hosts.clone());
         let service = Arc::new(FileService {
             config,
             files: Arc::new(files),
             file_cache: FileCache::default(),
             digests: Digests::default(),
-            accounts,
             access_log,
         });
         let handler = Arc::clone(&service) as _;
         let figures = Arc::new(FileFigures(Arc::clone(&service)));
         let http = Http {
             handler,
-            hosts,
             probes: Probes::new(PROBES_BELOW, figures),
         };
         let local_addr = daemon.listen(port, "", http.into())?;
@@ -189,17 +181,14 @@ impl Serve for Server {
     }
 }
 
-/// Reads the accounts from a file that nobody can download.
-fn accounts(path: &Path, root: &Path) -> Result<Accounts, Error> {
-    let accounts = Accounts::read(path)?;
-    let is_served = match (path.canonicalize(), root.canonicalize()) {
-        (Ok(path), Ok(root)) => path.starts_with(root),
-        // A moment ago it was there; now it may be anywhere.
-        (Err(_), _) | (_, Err(_)) => true,
-    };
-    match is_served {
-        true => Err(Error::AccountsServed(path.to_owned())),
-        false => Ok(accounts),
+/// Refuses a file of accounts that anybody could download. One that is not there is refused later, for
+/// that reason.
+fn check_not_served(path: &Path, root: &Path) -> Result<(), Error> {
+    match (path.canonicalize(), root.canonicalize()) {
+        (Ok(canonical), Ok(root)) if canonical.starts_with(&root) => {
+            Err(Error::AccountsServed(path.to_owned()))
+        }
+        (Ok(_), Ok(_)) | (Err(_), _) | (_, Err(_)) => Ok(()),
     }
 }
 
@@ -276,17 +265,17 @@ pub(crate) mod tests {
         fs::write(&path, format!("ann:{hash}\n")).unwrap();
         symlink("root", top.path().join("link")).unwrap();
         for root in [root.clone(), top.path().join("link"), root.join("sub/..")] {
-            let read = accounts(&path, &root).map(drop);
-            assert!(matches!(read, Err(Error::AccountsServed(_))), "{root:?}");
+            let checked = check_not_served(&path, &root);
+            assert!(matches!(checked, Err(Error::AccountsServed(_))), "{root:?}");
         }
         let beside = top.path().join("root-accounts");
         fs::rename(&path, &beside).unwrap();
-        accounts(&beside, &root).unwrap();
+        check_not_served(&beside, &root).unwrap();
         symlink("root-accounts", top.path().join("other")).unwrap();
-        accounts(&top.path().join("other"), &root).unwrap();
+        check_not_served(&top.path().join("other"), &root).unwrap();
         // Nobody can download through a link out of the root.
         symlink("../root-accounts", root.join("link")).unwrap();
-        accounts(&root.join("link"), &root).unwrap();
+        check_not_served(&root.join("link"), &root).unwrap();
     }
 
     #[test]

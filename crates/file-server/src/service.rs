@@ -9,15 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cli::exit::with_causes;
-use daemon::Caller;
 use daemon::http::{Handled, HttpHandler, RequestBody, Response};
+use daemon::{Caller, Role};
 use proto::http::response::Field;
 use proto::http::resumable::LIMIT;
 use proto::http::{Refusal, RequestHead, Status};
 
 use crate::Config;
 use crate::access_log::{AccessLog, line};
-use crate::accounts::Accounts;
 use crate::digests::Digests;
 use crate::error::FilesError;
 use crate::file_cache::FileCache;
@@ -52,25 +51,25 @@ pub(crate) struct FileService {
     pub(crate) files: Arc<Files>,
     pub(crate) file_cache: FileCache,
     pub(crate) digests: Digests,
-    /// Who may upload; `None` is everybody.
-    pub(crate) accounts: Option<Accounts>,
     pub(crate) access_log: Option<AccessLog>,
 }
 
 impl HttpHandler for FileService {
     fn handle(
         &self,
-        caller: &Caller,
+        _caller: &Caller,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
-        let response = self
-            .dispatch(caller, request, body)
-            .unwrap_or_else(|refusal| {
-                log::debug!("Refused: {refusal}");
-                self.refused(request, &refusal)
-            });
+        let response = self.dispatch(request, body).unwrap_or_else(|refusal| {
+            log::debug!("Refused: {refusal}");
+            self.refused(request, &refusal)
+        });
         Ok(Handled::Now(self.keep_private(response)))
+    }
+
+    fn needs(&self, request: &RequestHead<'_>) -> Role {
+        self.role(request)
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response {
@@ -78,10 +77,14 @@ impl HttpHandler for FileService {
         self.keep_private(with_always(Response::new(refusal.status, TEXT, body)))
     }
 
+    fn refuse_request(&self, request: &RequestHead<'_>, refusal: &Refusal) -> Response {
+        self.keep_private(self.refused(request, refusal))
+    }
+
     fn replied(&self, caller: &Caller, head: &[u8], status: Status, bytes: u64) {
         if let Some(log) = &self.access_log {
             let request_line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            let user = self.user_of(head, status);
+            let user = self.user_of(caller, head, status);
             let (peer, user, now) = (caller.peer, user.as_deref(), seconds_now());
             log.add(&line(peer, user, now, request_line, status, bytes));
         }
@@ -98,17 +101,8 @@ impl HttpHandler for FileService {
 }
 
 impl FileService {
-    fn dispatch(
-        &self,
-        caller: &Caller,
-        request: &RequestHead<'_>,
-        body: &mut dyn RequestBody,
-    ) -> Reply {
-        let is_resource = may_be_hidden(request.path)
-            && path_of(request).is_ok_and(|path| self.files.is_resource(&path));
-        if let Some(refused) = self.check_access(caller.peer, request, is_resource) {
-            return Ok(refused);
-        }
+    fn dispatch(&self, request: &RequestHead<'_>, body: &mut dyn RequestBody) -> Reply {
+        let is_resource = self.is_resource(request);
         match request.method {
             "OPTIONS" => Ok(self.options(is_resource)),
             _ if is_resource => self.resource(request, body),
@@ -116,6 +110,12 @@ impl FileService {
             "POST" | "PUT" => self.upload(request, body),
             _ => Ok(self.not_allowed(self.allowed())),
         }
+    }
+
+    /// Whether a request is about an unfinished upload.
+    pub(crate) fn is_resource(&self, request: &RequestHead) -> bool {
+        may_be_hidden(request.path)
+            && path_of(request).is_ok_and(|path| self.files.is_resource(&path))
     }
 
     fn options(&self, is_resource: bool) -> Response {
@@ -157,7 +157,7 @@ impl FileService {
         let rules = UploadRules {
             bytes_max: self.config.upload_bytes_max,
             create_only: self.config.create_only,
-            needs_password: self.accounts.is_some(),
+            needs_password: self.config.door.auth.is_some(),
         };
         (!self.config.read_only).then_some(rules)
     }
@@ -223,8 +223,6 @@ mod tests {
     use std::fs;
 
     use proto::http::response::put_fields;
-    use std::net::SocketAddr;
-
     use tempfile::TempDir;
 
     use super::*;
@@ -245,7 +243,6 @@ mod tests {
             files: Files::open(root.path(), 0, DAY).unwrap().into(),
             file_cache: FileCache::default(),
             digests: Digests::default(),
-            accounts: None,
             access_log: None,
         };
         (root, service)
@@ -265,8 +262,7 @@ mod tests {
         };
         let head = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}{framing}\r\n");
         let request = RequestHead::parse(head.as_bytes()).unwrap();
-        let caller = Caller::anyone(SocketAddr::from(([127, 0, 0, 1], 1)));
-        match service.dispatch(&caller, &request, &mut body.as_bytes()) {
+        match service.dispatch(&request, &mut body.as_bytes()) {
             Ok(response) => {
                 let mut lines = Vec::new();
                 put_fields(&mut lines, &response.fields);

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cli::ServerOptions;
-use daemon::http::{Hosts, Http, Probes};
+use daemon::http::{Http, Probes};
 use daemon::{Address, Daemon, Protocols};
 use storage::{Fsync, Limits};
 
@@ -74,7 +74,6 @@ impl Server {
             return Err(Error::Exposed(exposed.clone()));
         }
         let users = config.users.as_deref().map(Users::read).transpose()?;
-        let hosts = Hosts::new(config.door.hosts.clone());
         let mut daemon = Daemon::new(config.door, EXPOSURE)?;
         let handle = daemon.handle();
         let stop = move || {
@@ -91,7 +90,7 @@ impl Server {
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
             text: Some(service),
-            http: Some(Http::probes_only(hosts, probes, WHAT_FOR)),
+            http: Some(Http::probes_only(probes, WHAT_FOR)),
         };
         let local_addr = daemon.listen(config.port, "", protocols)?;
         Ok(Self {

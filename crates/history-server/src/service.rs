@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use cli::escape::{Escaped, EscapedBytes};
 use daemon::{
-    Caller, Connection, Deadline, FrameHandler, FrameSession, Next, Outcome, Peer, Role,
-    TextHandler,
+    Caller, Connection, FrameHandler, FrameSession, Next, Outcome, Peer, Role, TextHandler,
 };
 use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::frame::{FrameError, Message as _};
 use proto::history::{Operation, REQUEST_BYTES_MAX, Request};
-use proto::text::{parse_history_line, read_history_line};
+use proto::text::{HISTORY_LINE_BYTES_MAX, parse_history_line, read_history_line};
 use storage::{NotStored, Space};
 
 use crate::HistoryError;
@@ -223,7 +222,6 @@ impl FrameSession for &Service {
 /// One line is one request, and its reply ends the connection.
 impl TextHandler for Service {
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
-        connection.set_deadline(Deadline::Within(REQUEST_WAIT));
         let refused = match read_history_line(&mut *connection) {
             Ok(line) => match parse_history_line(&line) {
                 Ok(request) => return self.handle(&request, Format::Text, connection),
@@ -246,6 +244,15 @@ impl TextHandler for Service {
         Format::Text.put_refusal(ErrorCode::BadRequest, &refused, connection.output());
         connection.answered(Outcome::Error);
         Ok(())
+    }
+
+    fn request_wait(&self) -> Duration {
+        REQUEST_WAIT
+    }
+
+    fn request_bytes_max(&self) -> usize {
+        // One more shows that a line is too long.
+        HISTORY_LINE_BYTES_MAX + 1
     }
 
     fn error_reply(&self, sentence: &str) -> Vec<u8> {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use daemon::{Asked, DatagramCounter, DatagramService, lock};
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
+use proto::http::FirstLine;
 use proto::queue::{
     DATAGRAM_BYTES_MAX, FIELD_BYTES_MAX, QueueName, Request, is_reply, split_datagram,
 };
@@ -63,6 +64,10 @@ impl DatagramService for Datagrams {
             Some(&FIRST_BYTE) => self.serve_frame(datagram, peer, reply_with),
             Some(_) | None if !self.takes_text && !is_local(peer) => {
                 log::warn!("Text from {peer} was dropped; --udp-text takes it");
+                Ok(())
+            }
+            Some(_) | None if FirstLine::of(datagram, true) == FirstLine::Http => {
+                log::warn!("A datagram from {peer} was dropped: it is HTTP");
                 Ok(())
             }
             Some(_) if datagram.starts_with(QUEUE_GET) => self.serve_text_get(socket, reply_with),

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cli::ServerOptions;
-use daemon::http::{Hosts, Http, Probes};
+use daemon::http::{Http, Probes};
 use daemon::{Address, Daemon, Protocols, StartError};
 use storage::Fsync;
 
@@ -91,7 +91,6 @@ impl Server {
     /// # Errors
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let hosts = Hosts::new(config.door.hosts.clone());
         let mut daemon = Daemon::new(config.door, EXPOSURE)?;
         let handle = daemon.handle();
         let stop = move || {
@@ -111,7 +110,7 @@ impl Server {
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
             text: Some(service),
-            http: Some(Http::probes_only(hosts, probes, WHAT_FOR)),
+            http: Some(Http::probes_only(probes, WHAT_FOR)),
         };
         let datagrams = Arc::new(Datagrams::new(
             Arc::clone(&queues),

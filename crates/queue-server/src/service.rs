@@ -73,6 +73,14 @@ impl TextHandler for Service {
         text::serve(connection, &self.0)
     }
 
+    fn request_wait(&self) -> Duration {
+        text::TEXT_WAIT
+    }
+
+    fn request_bytes_max(&self) -> usize {
+        text::bytes_max(&self.0)
+    }
+
     fn error_reply(&self, sentence: &str) -> Vec<u8> {
         format!("Error - {sentence}\n").into_bytes()
     }

@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
-use daemon::{Connection, Deadline};
+use daemon::Connection;
 use proto::queue::{Delivery, QueueName};
 use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
@@ -15,13 +15,17 @@ use crate::memory::Room;
 use crate::message::Reserved;
 use crate::queues::{Outcome, Pending, Queues};
 
-/// How long a request may take after its first byte.
-const TEXT_WAIT: Duration = Duration::from_secs(10);
+/// How long a request may take from its first byte on.
+pub(crate) const TEXT_WAIT: Duration = Duration::from_secs(10);
+
+/// How much of a request is looked at, in bytes.
+pub(crate) fn bytes_max(queues: &Queues) -> usize {
+    queues.body_bytes_max().max(QUEUE_GET.len())
+}
 
 /// Serves one request.
 pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
-    connection.set_deadline(Deadline::Within(TEXT_WAIT));
-    let bytes_max = queues.body_bytes_max().max(QUEUE_GET.len());
+    let bytes_max = bytes_max(queues);
     let mut body = Vec::new();
     let mut room = Room::new(queues.memory());
     let mut has_ended = false;

@@ -32,6 +32,14 @@ impl TextHandler for Echo {
         Ok(())
     }
 
+    fn request_wait(&self) -> Duration {
+        PATIENCE
+    }
+
+    fn request_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     fn error_reply(&self, _sentence: &str) -> Vec<u8> {
         b"busy".to_vec()
     }
@@ -186,6 +194,14 @@ fn who_waits_for_the_connections_to_end_has_the_service_alone() {
             Echo.serve(connection)
         }
 
+        fn request_wait(&self) -> Duration {
+            PATIENCE
+        }
+
+        fn request_bytes_max(&self) -> usize {
+            usize::MAX
+        }
+
         fn error_reply(&self, _sentence: &str) -> Vec<u8> {
             Vec::new()
         }
@@ -257,6 +273,14 @@ fn a_connection_that_ends_first_is_read_to_its_end() {
             connection.next_request(None)?;
             connection.write_all(b"no")
         }
+        fn request_wait(&self) -> Duration {
+            PATIENCE
+        }
+
+        fn request_bytes_max(&self) -> usize {
+            usize::MAX
+        }
+
         fn error_reply(&self, _sentence: &str) -> Vec<u8> {
             Vec::new()
         }

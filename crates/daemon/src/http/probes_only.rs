@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::http::{Refusal, RequestHead, Status};
 
-use super::{Handled, Hosts, Http, HttpHandler, Probes, RequestBody, Response};
+use super::{Handled, Http, HttpHandler, Probes, RequestBody, Response};
 use crate::caller::Caller;
 
 /// How long a connection may be idle between two probes: longer than most programs wait between them.
@@ -20,13 +20,9 @@ struct ProbesOnly {
 impl Http {
     /// HTTP on a port that only answers probes. To other requests it says what the port is for:
     /// "this port is ...".
-    pub fn probes_only(hosts: Hosts, probes: Probes, what_for: &'static str) -> Self {
+    pub fn probes_only(probes: Probes, what_for: &'static str) -> Self {
         let handler = Arc::new(ProbesOnly { what_for });
-        Self {
-            handler,
-            hosts,
-            probes,
-        }
+        Self { handler, probes }
     }
 }
 

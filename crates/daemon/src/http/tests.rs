@@ -7,9 +7,11 @@ use std::thread;
 
 use super::*;
 use crate::accept::serve;
+use crate::access::Access;
 use crate::lock;
 use crate::protocol::{Protocols, Unserved};
 use crate::registry::Registry;
+use crate::visitors::Hosts;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -91,17 +93,23 @@ impl Pieces for Letters {
     }
 }
 
+/// A server that answers for the host `h`.
+fn registry() -> Arc<Registry> {
+    let access = Access {
+        hosts: Hosts::new(vec!["h".to_owned()]),
+        ..Access::default()
+    };
+    Registry::with(10, access, None)
+}
+
 fn http() -> Arc<Answers> {
     Arc::default()
 }
 
-/// A port where it answers for the host `h`.
 fn port(handler: Arc<Answers>) -> Protocols {
-    let hosts = Hosts::new(vec!["h".to_owned()]);
     Protocols {
         http: Some(Http {
             handler,
-            hosts,
             probes: Probes::new("", Arc::new(())),
         }),
         ..Protocols::default()
@@ -152,7 +160,7 @@ fn in_short(mut got: &str, is_head: bool) -> Vec<String> {
 #[track_caller]
 fn check(sent: &str, want: &[&str]) {
     let http = http();
-    let got = talk(&Registry::new(10), Arc::clone(&http), sent);
+    let got = talk(&registry(), Arc::clone(&http), sent);
     assert_eq!(in_short(&got, sent.starts_with("HEAD")), want, "{sent}");
 }
 
@@ -180,7 +188,7 @@ fn replies_come_in_the_order_of_the_requests() {
 
 #[test]
 fn a_body_that_is_made_while_it_is_sent_ends_visibly() {
-    let answer = |sent: &str| talk(&Registry::new(10), http(), sent);
+    let answer = |sent: &str| talk(&registry(), http(), sent);
     let head = "Transfer-Encoding: chunked\r\n\r\n";
     let got = answer(&[get("/pieces"), get("/a")].concat());
     let (_, chunks) = got.split_once(head).unwrap();
@@ -253,7 +261,7 @@ fn what_is_refused_ends_the_connection() {
         ),
     ] {
         let http = http();
-        let got = talk(&Registry::new(10), http, &format!("{refused}{next}"));
+        let got = talk(&registry(), http, &format!("{refused}{next}"));
         let replies = in_short(&got, false);
         assert_eq!(replies.len(), 1, "{refused}: {got}");
         assert!(replies[0].starts_with(status), "{refused}: {got}");
@@ -266,16 +274,16 @@ fn a_head_has_no_body_but_its_length() {
     check(&head, &["200"]);
     check(&head.replace("/a", "/later"), &["200"]);
     let http = http();
-    let got = talk(&Registry::new(10), Arc::clone(&http), &head);
+    let got = talk(&registry(), Arc::clone(&http), &head);
     assert!(got.contains("Content-Length: 2\r\n"), "{got}");
     assert_eq!(*lock(&http.replied), [(200, 0)]);
 }
 
 #[test]
 fn a_stopping_server_ends_each_connection_after_its_reply() {
-    let registry = Registry::new(10);
+    let registry = registry();
     let http = http();
-    http.server.set(Arc::clone(&registry)).unwrap();
+    assert!(http.server.set(Arc::clone(&registry)).is_ok());
     let sent = get("/a") + &get("/stop") + &get("/a");
     let got = talk(&registry, Arc::clone(&http), &sent);
     assert_eq!(in_short(&got, false), ["200 /a", "200 close stopping"]);
@@ -284,7 +292,7 @@ fn a_stopping_server_ends_each_connection_after_its_reply() {
 
 #[test]
 fn what_happens_to_one_connection_happens_to_it_alone() {
-    let registry = Registry::new(10);
+    let registry = registry();
     let http = http();
     for path in ["/panic", "/dropped"] {
         let sent = get("/before") + &get(path) + &get("/after");
@@ -312,7 +320,7 @@ fn a_client_that_is_turned_away_is_told_in_http() {
 fn every_reply_is_logged_as_it_was_sent() {
     let http = http();
     let sent = get("/four") + &get("/none") + "nonsense\r\n\r\n";
-    talk(&Registry::new(10), Arc::clone(&http), &sent);
+    talk(&registry(), Arc::clone(&http), &sent);
     let replied = lock(&http.replied);
     assert_eq!(replied[..2], [(200, 5), (204, 0)]);
     assert_eq!((replied.len(), replied[2].0), (3, 400));

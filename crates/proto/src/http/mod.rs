@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`request`], [`response`] | heads: parsing, checking and writing them |
+//! | [`FirstLine`] | whether a stream is HTTP at all |
 //! | [`body`] | where a body ends: a length, chunks, or the end of the connection |
 //! | [`Status`], [`date`] | status codes and dates |
 //! | [`Range`], [`conditional`] | parts of a file, and "only if it has changed" |
@@ -19,6 +20,7 @@ pub mod body;
 pub mod conditional;
 pub mod date;
 pub mod digest;
+mod first_line;
 mod head;
 pub mod multipart;
 mod parameters;
@@ -32,6 +34,7 @@ mod target;
 mod tests;
 
 pub use body::{Body, BodyError, BodyLength};
+pub use first_line::{FIRST_LINE_BYTES_MAX, FirstLine, begins_like_http};
 pub use head::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 pub use range::Range;
 pub use request::{Refusal, RequestHead};

@@ -1,9 +1,12 @@
 //! Which logins are granted, which must wait, and which files of accounts are refused.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Barrier;
 use std::thread;
+use std::time::Instant;
+
+use cli::FileError;
 
 use super::*;
 
@@ -20,30 +23,36 @@ fn accounts(text: impl AsRef<[u8]>, mode: u32) -> Result<Accounts, String> {
     Accounts::read(&path).map_err(|error| error.to_string().replace(&shown, "FILE"))
 }
 
-fn here() -> Source {
-    Source::Ip([127, 0, 0, 1].into())
+fn here() -> Peer {
+    Peer::Ip(([127, 0, 0, 1], 1).into())
 }
 
-fn there() -> Source {
-    Source::Ip([127, 0, 0, 2].into())
+fn there() -> Peer {
+    Peer::Ip(([127, 0, 0, 2], 1).into())
 }
 
 #[track_caller]
-fn check(accounts: &Accounts, from: Source, credentials: &str, want: Access) {
+fn check(accounts: &Accounts, from: Peer, credentials: &str, want: Result<Role, LoginError>) {
     let (user, password) = credentials.split_once(':').unwrap();
-    let got = accounts.check(from, user, password);
+    let got = accounts.log_in(from, user, password);
+    let got = got.map(|account| account.role());
     assert_eq!(got, want, "{credentials:.60}");
 }
+
+const MAY_WRITE: Result<Role, LoginError> = Ok(Role::Write);
+
+const WRONG: Result<Role, LoginError> = Err(LoginError::Wrong);
 
 #[test]
 fn the_right_password_is_granted() {
     let text = format!("# Us.\n\nann:{SHA_256}\r\nbob:{SHA_512}\neve:a:b c\n");
     let accounts = accounts(&text, 0o600).unwrap();
-    assert!(!accounts.is_proven("ann", "sesame"));
+    let is_proven = |user: &str, password: &str| accounts.proven(user, password).is_some();
+    assert!(!is_proven("ann", "sesame"));
     for _ in 0..2 {
-        check(&accounts, here(), "ann:sesame", Access::Granted);
-        check(&accounts, here(), "bob:sesame", Access::Granted);
-        check(&accounts, here(), "eve:a:b c", Access::Granted);
+        check(&accounts, here(), "ann:sesame", MAY_WRITE);
+        check(&accounts, here(), "bob:sesame", MAY_WRITE);
+        check(&accounts, here(), "eve:a:b c", MAY_WRITE);
         for wrong in [
             "ann:sesam",
             "ann:",
@@ -53,11 +62,11 @@ fn the_right_password_is_granted() {
             "dan:sesame",
             ":",
         ] {
-            check(&accounts, here(), wrong, Access::Denied);
+            check(&accounts, here(), wrong, WRONG);
         }
     }
-    assert!(accounts.is_proven("ann", "sesame") && accounts.is_proven("eve", "a:b c"));
-    assert!(!accounts.is_proven("ann", "sesam") && !accounts.is_proven("dan", "sesame"));
+    assert!(is_proven("ann", "sesame") && is_proven("eve", "a:b c"));
+    assert!(!is_proven("ann", "sesam") && !is_proven("dan", "sesame"));
 }
 
 #[test]
@@ -67,7 +76,7 @@ fn the_time_does_not_tell_which_accounts_exist() {
     let least = |user: &str| {
         let took = (0..3).map(|_| {
             let started = Instant::now();
-            assert!(!accounts.is_right(user, "guess"));
+            assert!(accounts.find(user, "guess").is_none());
             started.elapsed()
         });
         took.min().unwrap()
@@ -81,16 +90,20 @@ fn the_time_does_not_tell_which_accounts_exist() {
 #[test]
 fn an_address_that_guesses_wrong_must_wait_and_no_other() {
     let accounts = accounts("ann:sesame\nbob:secret\n", 0o600).unwrap();
-    check(&accounts, here(), "ann:sesame", Access::Granted);
-    let denied = || accounts.check(here(), "ann", "guess") == Access::Denied;
-    // One more for each second that this takes.
-    let guessed = (0..1000).take_while(|_| denied()).count();
-    assert!(guessed < 1000, "it never has to wait");
-    check(&accounts, there(), "ann:guess", Access::Denied);
-    check(&accounts, there(), "bob:secret", Access::Granted);
-    // A user with a proven password does not wait.
-    check(&accounts, here(), "ann:sesame", Access::Granted);
-    check(&accounts, here(), "bob:secret", Access::Granted);
+    check(&accounts, here(), "ann:sesame", MAY_WRITE);
+    for _ in 0..16 {
+        check(&accounts, here(), "ann:guess", WRONG);
+    }
+    for right_or_not in ["ann:guess", "bob:secret"] {
+        let (user, password) = right_or_not.split_once(':').unwrap();
+        let refused = accounts.log_in(here(), user, password).map(drop);
+        assert!(matches!(refused, Err(LoginError::Wait(_))), "{refused:?}");
+    }
+    check(&accounts, there(), "ann:guess", WRONG);
+    check(&accounts, there(), "bob:secret", MAY_WRITE);
+    // Users whose passwords are proven do not wait, wherever that was.
+    check(&accounts, here(), "ann:sesame", MAY_WRITE);
+    check(&accounts, here(), "bob:secret", MAY_WRITE);
 }
 
 #[test]
@@ -102,7 +115,7 @@ fn many_connections_with_one_new_password_need_not_wait() {
         for _ in 0..CONNECTIONS {
             scope.spawn(|| {
                 start.wait();
-                check(&accounts, here(), "ann:sesame", Access::Granted);
+                check(&accounts, here(), "ann:sesame", MAY_WRITE);
             });
         }
     });
@@ -112,24 +125,14 @@ fn many_connections_with_one_new_password_need_not_wait() {
 fn a_password_that_is_too_long_is_not_hashed() {
     let longest = "x".repeat(PASSWORD_BYTES_MAX);
     let accounts = accounts(format!("ann:{SHA_512}\nbob:{longest}\n"), 0o600).unwrap();
-    check(
-        &accounts,
-        here(),
-        &format!("bob:{longest}"),
-        Access::Granted,
-    );
+    check(&accounts, here(), &format!("bob:{longest}"), MAY_WRITE);
     // So it is no guess either.
     for _ in 0..1000 {
         for user in ["ann", "bob", "dan"] {
-            check(
-                &accounts,
-                here(),
-                &format!("{user}:{longest}x"),
-                Access::Denied,
-            );
+            check(&accounts, here(), &format!("{user}:{longest}x"), WRONG);
         }
     }
-    check(&accounts, here(), "ann:sesame", Access::Granted);
+    check(&accounts, here(), "ann:sesame", MAY_WRITE);
     check_refused(
         format!("# Us.\nann:{longest}x\n"),
         0o600,
@@ -145,15 +148,27 @@ fn check_refused(text: impl AsRef<[u8]>, mode: u32, want: &str) {
 
 #[test]
 fn a_file_that_is_wrong_is_refused() {
-    let exposed = "FILE holds a plain password, so only its owner may read it: chmod 600 FILE";
+    let exposed = "FILE holds a plain password and others can read it; chmod 600 FILE ends that";
     check_refused("ann:secret\n", 0o644, exposed);
     check_refused("ann:secret\n", 0o640, exposed);
     check_refused(format!("ann:{SHA_512}\nbob:secret\n"), 0o604, exposed);
     accounts(format!("ann:{SHA_512}\n"), 0o644).unwrap();
     check_refused("# Nobody.\n", 0o600, "FILE holds no account");
-    check_refused("\nann\n", 0o600, "FILE, line 2: a line is USER:PASSWORD");
-    check_refused(":x\n", 0o600, "FILE, line 1: a line is USER:PASSWORD");
-    check_refused("ann:\n", 0o600, "FILE, line 1: a line is USER:PASSWORD");
+    check_refused(
+        "\nann\n",
+        0o600,
+        "FILE, line 2: a line is USER:HASH[:ROLE] or USER:PASSWORD",
+    );
+    check_refused(
+        ":x\n",
+        0o600,
+        "FILE, line 1: a line is USER:HASH[:ROLE] or USER:PASSWORD",
+    );
+    check_refused(
+        "ann:\n",
+        0o600,
+        "FILE, line 1: a line is USER:HASH[:ROLE] or USER:PASSWORD",
+    );
     check_refused(
         "ann:1\nann:2\n",
         0o600,
@@ -168,7 +183,7 @@ fn a_file_that_is_wrong_is_refused() {
     check_refused("an\x1bn:1\n", 0o600, control);
     check_refused("ann:a\tb\n", 0o600, control);
     check_refused(
-        vec![b'#'; FILE_BYTES_MAX as usize + 1],
+        vec![b'#'; (1 << 20) + 1],
         0o600,
         "FILE exceeds 1048576 bytes",
     );
@@ -177,7 +192,7 @@ fn a_file_that_is_wrong_is_refused() {
 #[test]
 fn an_editor_may_have_marked_the_file_as_utf_8() {
     let accounts = accounts("\u{feff}ann:secret\r\n", 0o600).unwrap();
-    check(&accounts, here(), "ann:secret", Access::Granted);
+    check(&accounts, here(), "ann:secret", MAY_WRITE);
 }
 
 #[test]
@@ -226,6 +241,67 @@ fn a_hash_that_no_password_has_is_refused() {
 }
 
 #[test]
+fn a_role_stands_behind_a_hash() {
+    let text = format!(
+        "ann:{SHA_256}:read\nbob:{SHA_256}:write\neve:{SHA_256}:admin\ndan:{SHA_256}\nflo:x:admin\n"
+    );
+    let accounts = accounts(&text, 0o600).unwrap();
+    check(&accounts, here(), "ann:sesame", Ok(Role::Read));
+    check(&accounts, here(), "bob:sesame", MAY_WRITE);
+    check(&accounts, here(), "eve:sesame", Ok(Role::Admin));
+    check(&accounts, here(), "dan:sesame", MAY_WRITE);
+    // A plain password is the rest of the line.
+    check(&accounts, here(), "flo:x:admin", MAY_WRITE);
+    check(&accounts, here(), "flo:x", WRONG);
+    for role in ["", "Read", "root", "admin ", "admin:write"] {
+        let want = "FILE, line 1: a role is read, write or admin";
+        check_refused(format!("ann:{SHA_256}:{role}"), 0o600, want);
+    }
+    let long = "u".repeat(256);
+    let want = "FILE, line 1: a user's name has at most 255 bytes";
+    check_refused(format!("{long}:x"), 0o600, want);
+}
+
+/// A file of accounts that changes.
+struct Changing(tempfile::NamedTempFile);
+
+impl Changing {
+    fn write(&self, text: &str) {
+        fs::write(self.0.path(), text).unwrap();
+    }
+}
+
+#[test]
+fn accounts_that_are_read_again_are_the_same_if_their_lines_are() {
+    let file = Changing(tempfile::NamedTempFile::new().unwrap());
+    file.write(&format!("ann:{SHA_512}\nbob:1\neve:{SHA_256}\nflo:1\n"));
+    let accounts = Accounts::read(file.0.path()).unwrap();
+    let log_in = |user, password| accounts.log_in(here(), user, password);
+    let [ann, bob, eve, flo] = [
+        ("ann", "sesame"),
+        ("bob", "1"),
+        ("eve", "sesame"),
+        ("flo", "1"),
+    ]
+    .map(|(user, password)| log_in(user, password).ok().unwrap());
+    file.write(&format!(
+        "# New.\nann:{SHA_512}\nbob:2\neve:{SHA_256}:read\n"
+    ));
+    accounts.reload().unwrap();
+    assert!(accounts.has(&ann) && accounts.proven("ann", "sesame").is_some());
+    assert!(!accounts.has(&bob) && !accounts.has(&eve) && !accounts.has(&flo));
+    assert_eq!(log_in("bob", "1").err(), Some(LoginError::Wrong));
+    assert_eq!(log_in("flo", "1").err(), Some(LoginError::Wrong));
+    check(&accounts, here(), "eve:sesame", Ok(Role::Read));
+    // A file that is wrong changes nothing.
+    for wrong in ["", "ann\n"] {
+        file.write(wrong);
+        assert!(accounts.reload().is_err());
+        assert!(accounts.has(&ann));
+    }
+}
+
+#[test]
 fn a_pipe_or_a_folder_is_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
@@ -233,8 +309,14 @@ fn a_pipe_or_a_folder_is_refused_at_once() {
     symlink("fifo", folder.path().join("link")).unwrap();
     for path in [&fifo, &folder.path().join("link"), folder.path()] {
         let read = Accounts::read(path).map(drop);
-        assert!(matches!(read, Err(AccountsError::NotAFile(_))), "{path:?}");
+        assert!(
+            matches!(read, Err(AccountsError::File(FileError::NotAFile(_)))),
+            "{path:?}"
+        );
     }
     let read = Accounts::read(&folder.path().join("gone")).map(drop);
-    assert!(matches!(read, Err(AccountsError::Read { .. })));
+    assert!(matches!(
+        read,
+        Err(AccountsError::File(FileError::Read { .. }))
+    ));
 }

@@ -2,11 +2,12 @@
 //!
 //! A hash is checked when it is read, so that no login can fail because of it.
 
+use proto::login::PASSWORD_BYTES_MAX;
 use sha_crypt::{ROUNDS_DEFAULT, Sha256Params, Sha512Params, sha256_crypt_b64, sha512_crypt_b64};
 use subtle::ConstantTimeEq;
 
-/// The longest password, in bytes.
-pub(super) const PASSWORD_BYTES_MAX: usize = 256;
+/// The fewest rounds of a hash.
+const ROUNDS_MIN: usize = 1000;
 
 /// The most rounds of a hash. More would take a processor over a second for each guess.
 const ROUNDS_MAX: usize = 1_000_000;
@@ -14,29 +15,38 @@ const ROUNDS_MAX: usize = 1_000_000;
 /// The longest salt, in bytes.
 const SALT_BYTES_MAX: usize = 16;
 
+#[derive(PartialEq, Eq)]
 pub(super) enum Password {
     Plain(String),
     Hash(Hash),
 }
 
 /// `$5$` or `$6$`, the rounds if they are not the default, the salt and the hash.
+#[derive(PartialEq, Eq)]
 pub(super) struct Hash {
-    params: Params,
+    scheme: Scheme,
+    rounds: usize,
     salt: String,
     /// The hash, as it is written.
     hash: String,
 }
 
-enum Params {
-    Sha256(Sha256Params),
-    Sha512(Sha512Params),
+#[derive(PartialEq, Eq)]
+enum Scheme {
+    Sha256,
+    Sha512,
 }
 
 impl Password {
+    /// Whether a text is meant to be a hash. Hashes of other kinds, and behind a space, are no plain
+    /// passwords either.
+    pub(super) fn looks_hashed(text: &str) -> bool {
+        text.trim_start().starts_with('$') || text.starts_with("{SHA}")
+    }
+
     /// Reads the password of a line. The error is what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        // Other hashes, and hashes behind a space, are no plain passwords either.
-        if text.trim_start().starts_with('$') || text.starts_with("{SHA}") {
+        if Self::looks_hashed(text) {
             return Hash::parse(text).map(Self::Hash);
         }
         if text.len() > PASSWORD_BYTES_MAX {
@@ -66,20 +76,16 @@ impl Hash {
             Some(rounds) => {
                 let number = rounds.strip_prefix("rounds=").ok_or(SCHEME)?;
                 let number = number.parse().map_err(|_| ROUNDS)?;
-                Some(number).filter(|n| *n <= ROUNDS_MAX).ok_or(ROUNDS)?
+                let is_right = (ROUNDS_MIN..=ROUNDS_MAX).contains(&number);
+                is_right.then_some(number).ok_or(ROUNDS)?
             }
         };
         // A digit has six bits; four or two are left for the last one.
-        let (params, length, last_digits) = match scheme {
-            "5" => (
-                Sha256Params::new(rounds).map(Params::Sha256),
-                43,
-                "./0123456789ABCD",
-            ),
-            "6" => (Sha512Params::new(rounds).map(Params::Sha512), 86, "./01"),
+        let (scheme, length, last_digits) = match scheme {
+            "5" => (Scheme::Sha256, 43, "./0123456789ABCD"),
+            "6" => (Scheme::Sha512, 86, "./01"),
             _ => return Err(SCHEME),
         };
-        let params = params.map_err(|_| ROUNDS)?;
         let is_salt = (1..=SALT_BYTES_MAX).contains(&salt.len())
             && salt.bytes().all(|b| b.is_ascii_graphic() && b != b':');
         let is_digit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/');
@@ -90,7 +96,8 @@ impl Hash {
             return Err("this hash is not whole: no password has it");
         }
         Ok(Self {
-            params,
+            scheme,
+            rounds,
             salt: salt.to_owned(),
             hash: hash.to_owned(),
         })
@@ -99,9 +106,11 @@ impl Hash {
     /// Whether this is the password.
     pub(super) fn is_of(&self, password: &str) -> bool {
         let (password, salt) = (password.as_bytes(), self.salt.as_bytes());
-        let made = match &self.params {
-            Params::Sha256(params) => sha256_crypt_b64(password, salt, params),
-            Params::Sha512(params) => sha512_crypt_b64(password, salt, params),
+        let made = match self.scheme {
+            Scheme::Sha256 => Sha256Params::new(self.rounds)
+                .and_then(|params| sha256_crypt_b64(password, salt, &params)),
+            Scheme::Sha512 => Sha512Params::new(self.rounds)
+                .and_then(|params| sha512_crypt_b64(password, salt, &params)),
         };
         made.is_ok_and(|made| made.as_bytes().ct_eq(self.hash.as_bytes()).into())
     }

@@ -13,11 +13,11 @@ use rustix::system::uname;
 /// Which hosts an HTTP server answers for: every IP address, `localhost`, what the machine is called,
 /// alone and with `.local`, and the names that it was started with.
 #[derive(Debug, Clone, Default)]
-pub struct Hosts(Vec<String>);
+pub(crate) struct Hosts(Vec<String>);
 
 impl Hosts {
     /// Those that any server answers for, and these names.
-    pub fn new(names: Vec<String>) -> Self {
+    pub(crate) fn new(names: Vec<String>) -> Self {
         Self(names)
     }
 

@@ -1,0 +1,283 @@
+//! Whose password is hashed next, and how long an address waits that has sent wrong ones.
+//!
+//! One password is hashed at a time, so that guesses use at most one processor. Among those that wait,
+//! the source with the fewest wrong passwords is first. So somebody who logs in waits for one guess, and
+//! not for all that arrived before, and many connections of one address guess no faster than one.
+//!
+//! After 16 wrong passwords a source must wait before the next one is hashed: a second, then two, four,
+//! up to a minute. A wrong password is forgiven after a minute.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crate::lock;
+use crate::peer::Source;
+
+/// The wrong passwords that a source may send before it has to wait...
+const WRONG_FREE: u32 = 16;
+
+/// ...for this long, and twice as long after each further one...
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// ...up to this...
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// ...which is also how long it takes until one is forgiven.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// The most sources that are remembered. One more replaces the one that is forgiven first.
+const SOURCES_MAX: usize = 4096;
+
+/// The guesses of all sources.
+#[derive(Default)]
+pub(super) struct Guesses(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    wrong: HashMap<Source, Wrong>,
+    /// The ticket whose password is hashed now.
+    turn: Option<u64>,
+    waiting: Vec<Ticket>,
+    next_number: u64,
+}
+
+/// A thread that waits for its turn. There are at most as many as connections.
+struct Ticket {
+    number: u64,
+    from: Source,
+    thread: Thread,
+}
+
+/// The wrong passwords of one source.
+struct Wrong {
+    /// When the last one was sent.
+    last: Instant,
+    /// When all of them are forgiven.
+    forgiven_at: Instant,
+}
+
+/// A password that is checked now. Dropping it counts it as wrong, and lets the next one have its turn.
+#[must_use = "it is right, or it counts as wrong"]
+pub(super) struct Guess<'g> {
+    guesses: &'g Guesses,
+    from: Source,
+    is_right: bool,
+}
+
+impl Guesses {
+    /// Waits until a password of this source may be checked.
+    ///
+    /// # Errors
+    /// How long the source has to wait first.
+    pub(super) fn begin(&self, from: Source) -> Result<Guess<'_>, Duration> {
+        let mut state = lock(&self.0);
+        state.check(from)?;
+        let number = state.next_number;
+        state.next_number += 1;
+        if state.turn.is_none() {
+            state.turn = Some(number);
+        } else {
+            let thread = thread::current();
+            state.waiting.push(Ticket {
+                number,
+                from,
+                thread,
+            });
+        }
+        while state.turn != Some(number) {
+            drop(state);
+            thread::park();
+            state = lock(&self.0);
+        }
+        // Its other connections may have failed meanwhile.
+        if let Err(wait) = state.check(from) {
+            state.pass_turn();
+            return Err(wait);
+        }
+        Ok(Guess {
+            guesses: self,
+            from,
+            is_right: false,
+        })
+    }
+}
+
+impl Guess<'_> {
+    /// The password is right, and does not count.
+    pub(super) fn forgive(mut self) {
+        self.is_right = true;
+    }
+}
+
+impl Drop for Guess<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.guesses.0);
+        if !self.is_right {
+            state.add_wrong(self.from, Instant::now());
+        }
+        state.pass_turn();
+    }
+}
+
+impl State {
+    /// Whether this source may guess; the error is how long it must wait.
+    fn check(&self, from: Source) -> Result<(), Duration> {
+        let now = Instant::now();
+        let wrong = self.wrong.get(&from);
+        let wait = wrong.map_or(Duration::ZERO, |wrong| wrong.wait(now));
+        if wait.is_zero() { Ok(()) } else { Err(wait) }
+    }
+
+    /// Wakes the thread whose turn is next.
+    fn pass_turn(&mut self) {
+        let now = Instant::now();
+        let count = |from| {
+            self.wrong
+                .get(&from)
+                .map_or(0, |wrong: &Wrong| wrong.count(now))
+        };
+        let next = (self.waiting.iter().enumerate())
+            .min_by_key(|(_, ticket)| (count(ticket.from), ticket.number))
+            .map(|(at, _)| at);
+        let next = next.map(|at| self.waiting.swap_remove(at));
+        self.turn = next.as_ref().map(|ticket| ticket.number);
+        if let Some(ticket) = next {
+            ticket.thread.unpark();
+        }
+    }
+
+    fn add_wrong(&mut self, from: Source, now: Instant) {
+        if self.wrong.len() >= SOURCES_MAX && !self.wrong.contains_key(&from) {
+            self.wrong.retain(|_, wrong| wrong.forgiven_at > now);
+            let first = self.wrong.iter().min_by_key(|(_, wrong)| wrong.forgiven_at);
+            if let Some(first) = first.map(|(from, _)| *from)
+                && self.wrong.len() >= SOURCES_MAX
+            {
+                self.wrong.remove(&first);
+            }
+        }
+        let wrong = self.wrong.entry(from).or_insert(Wrong {
+            last: now,
+            forgiven_at: now,
+        });
+        wrong.last = now;
+        wrong.forgiven_at = wrong.forgiven_at.max(now) + FORGIVEN_AFTER;
+    }
+}
+
+impl Wrong {
+    /// How many are not forgiven.
+    fn count(&self, now: Instant) -> u32 {
+        let left = self.forgiven_at.saturating_duration_since(now);
+        left.as_millis().div_ceil(FORGIVEN_AFTER.as_millis()) as u32
+    }
+
+    /// How long this source must wait before it may guess.
+    fn wait(&self, now: Instant) -> Duration {
+        let Some(further) = self.count(now).checked_sub(WRONG_FREE) else {
+            return Duration::ZERO;
+        };
+        let pause = 1u32
+            .checked_shl(further)
+            .map_or(PAUSE_MAX, |times| PAUSE_MIN * times);
+        let since = now.saturating_duration_since(self.last);
+        pause.min(PAUSE_MAX).saturating_sub(since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn source(number: u32) -> Source {
+        Source::Ip(IpAddr::V4(Ipv4Addr::from_bits(number)))
+    }
+
+    #[test]
+    fn the_pause_grows_and_is_forgiven() {
+        let start = Instant::now();
+        let after = |secs| start + Duration::from_secs(secs);
+        let mut state = State::default();
+        for _ in 0..WRONG_FREE {
+            let wrong = state.wrong.get(&source(1));
+            assert!(wrong.is_none_or(|wrong| wrong.wait(start).is_zero()));
+            state.add_wrong(source(1), start);
+        }
+        let wait = |state: &State, now| state.wrong[&source(1)].wait(now).as_secs();
+        assert_eq!(wait(&state, start), 1);
+        for secs in [2, 4, 8, 16, 32, 60, 60] {
+            state.add_wrong(source(1), start);
+            assert_eq!(wait(&state, start), secs);
+        }
+        assert_eq!(wait(&state, after(50)), 10);
+        assert_eq!(wait(&state, after(60)), 0);
+        // One a minute from then on.
+        state.add_wrong(source(1), after(60));
+        assert_eq!(wait(&state, after(60)), 60);
+        assert_eq!(state.wrong[&source(1)].count(after(60)), WRONG_FREE + 7);
+        assert_eq!(state.wrong[&source(1)].count(after(3600)), 0);
+    }
+
+    #[test]
+    fn what_is_right_does_not_count_and_what_is_dropped_is_wrong() {
+        let guesses = Guesses::default();
+        for _ in 0..2 * WRONG_FREE {
+            guesses.begin(source(1)).ok().unwrap().forgive();
+        }
+        for _ in 0..WRONG_FREE {
+            drop(guesses.begin(source(1)).ok().unwrap());
+        }
+        assert!(guesses.begin(source(1)).is_err());
+        assert!(guesses.begin(source(2)).is_ok());
+    }
+
+    #[test]
+    fn the_source_with_the_fewest_wrong_passwords_is_first() {
+        let guesses = Guesses::default();
+        let (done, order) = mpsc::channel();
+        for (number, wrong) in [(1, 3), (2, 1), (3, 2)] {
+            for _ in 0..wrong {
+                drop(guesses.begin(source(number)).ok().unwrap());
+            }
+        }
+        let running = guesses.begin(source(9)).ok().unwrap();
+        thread::scope(|scope| {
+            // Each in the queue before the next, so that the order is not theirs.
+            for (waiting, number) in [1, 1, 2, 3, 4].into_iter().enumerate() {
+                let (guesses, done) = (&guesses, done.clone());
+                scope.spawn(move || {
+                    let guess = guesses.begin(source(number)).ok().unwrap();
+                    done.send(number).unwrap();
+                    drop(guess);
+                });
+                while lock(&guesses.0).waiting.len() <= waiting {
+                    thread::yield_now();
+                }
+            }
+            drop(running);
+        });
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), [4, 2, 3, 1, 1]);
+        assert_eq!(lock(&guesses.0).turn, None);
+    }
+
+    #[test]
+    fn the_number_of_sources_is_limited() {
+        let start = Instant::now();
+        let mut state = State::default();
+        state.add_wrong(source(0), start);
+        for number in 0..SOURCES_MAX as u32 + 99 {
+            state.add_wrong(source(number), start);
+        }
+        assert_eq!(state.wrong.len(), SOURCES_MAX);
+        // It has two, so others are forgiven first.
+        assert!(state.wrong.contains_key(&source(0)));
+        let later = start + FORGIVEN_AFTER;
+        state.add_wrong(source(u32::MAX), later);
+        assert_eq!(state.wrong.len(), 2);
+    }
+}
