@@ -109,7 +109,11 @@ fn a_browser_shows_and_uploads() {
     let servers = [
         tree.start(&["--max-upload", "1000000"]),
         tree.start(&["--create-only"]),
-        tree.start(&["--auth-file", accounts.to_str().unwrap()]),
+        tree.start(&[
+            "--auth-file",
+            accounts.to_str().unwrap(),
+            "--auth-read-free",
+        ]),
     ];
     let mut args = vec![(*browser).to_owned(), here.to_string_lossy().into_owned()];
     let urls = servers

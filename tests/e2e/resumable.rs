@@ -395,7 +395,7 @@ const NOT_ANN: &str = "Authorization: Basic YW5uOndyb25n\r\n";
 #[test]
 fn only_who_has_an_account_may_upload() {
     let tree = Tree::new();
-    let server = start_for_ann(&tree, &[]);
+    let server = start_for_ann(&tree, &["--auth-read-free"]);
     let before = tree.inside();
     let resource = resource_of(&ask(&server, begin("/part", ANN, "abc")));
     let with_part = tree.inside();
@@ -411,7 +411,7 @@ fn only_who_has_an_account_may_upload() {
                 &server,
                 head(line, wrong, 1) + "x",
                 401,
-                "WWW-Authenticate: Basic realm=\"files\", charset=\"UTF-8\"",
+                "WWW-Authenticate: Basic realm=\"quartet\", charset=\"UTF-8\"",
             );
         }
         for method in ["HEAD", "DELETE", "PATCH"] {
@@ -432,9 +432,9 @@ fn only_who_has_an_account_may_upload() {
 }
 
 #[test]
-fn only_who_has_an_account_may_read_if_it_is_so() {
+fn only_who_has_an_account_may_read_unless_reading_is_free() {
     let tree = Tree::new();
-    let server = start_for_ann(&tree, &["--auth-all"]);
+    let server = start_for_ann(&tree, &[]);
     for line in [
         "GET /plain/a.txt",
         "HEAD /plain/a.txt",
