@@ -132,11 +132,11 @@ expect 'POST 201 Upload-Offset: 9' 'GET 404' 'HEAD 204 Upload-Offset: 9' 'PATCH 
 run 0 'cat data/parts.txt'
 expect 'one part and another'
 
-step 'Accounts' 'USER:PASSWORD on each line, hashed as openssl passwd -6 does; a plain password wants mode 600. Without one no client may write.' \
-    crates/file-server/src/accounts.rs
+step 'Accounts' 'USER:PASSWORD on each line, hashed as openssl passwd -6 does; a plain password wants mode 600. Without one no client may read or write.' \
+    crates/daemon/src/accounts.rs
 run 0 "printf 'alice:correct horse\n' > accounts; chmod 644 accounts"
 run 2 'file-server 0 --root data --auth-file accounts'
-expect 'accounts holds a plain password, so only its owner may read it'
+expect 'accounts holds a plain password and others can read it'
 run 0 'chmod 600 accounts'
 start_server accounts 1 file-server 0 --root data --auth-file accounts
 run 1 "file-client $server put data/message1.txt"
@@ -151,15 +151,21 @@ run 0 "file-client $server get sent.txt -o -"
 expect "$(cat data/message1.txt)"
 stop_server accounts
 
-step 'Closed' 'With --auth-all no client may read without an account either; with --read-only none may write.' \
+step 'Roles' 'Behind a hash stands what its user may do; with --auth-read-free reading needs no account; with --read-only no client may write.' \
     crates/file-server/src/access.rs
-run 0 "echo 'alice:\$6\$quartet\$r3/98rv3XK4RtpUJA5kB9oAOMDyN3WQurT2EosspR/wCj4mjZKEDPkozAf7gMkmbAhXGGu6JEIksimE4GOADR/' > hashed"
-start_server all 1 file-server 0 --root data --auth-file hashed --auth-all
+run 0 "echo 'alice:\$6\$quartet\$r3/98rv3XK4RtpUJA5kB9oAOMDyN3WQurT2EosspR/wCj4mjZKEDPkozAf7gMkmbAhXGGu6JEIksimE4GOADR/:read' > hashed"
+start_server all 1 file-server 0 --root data --auth-file hashed
 run 1 "file-client $server list"
 expect '401 Unauthorized'
 run 0 "file-client $server get sent.txt -o - --auth-file accounts"
 expect "$(cat data/message1.txt)"
+run 1 "file-client $server put data/message1.txt --auth-file accounts"
+expect "403 Forbidden, this needs the role write, and the user 'alice' has the role read"
 stop_server all
+start_server free 1 file-server 0 --root data --auth-file hashed --auth-read-free
+run 0 "file-client $server get sent.txt -o -"
+expect "$(cat data/message1.txt)"
+stop_server free
 start_server readonly 1 file-server 0 --root data --read-only
 run 1 "file-client $server post data/client/testClient.txt"
 expect '403 Forbidden, this server accepts no uploads'
