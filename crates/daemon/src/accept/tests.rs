@@ -9,6 +9,7 @@ use proto::ErrorCode;
 use rustls::version;
 
 use super::*;
+use crate::access::Access;
 use crate::caller::{Caller, Role};
 use crate::eviction::State;
 use crate::frames::{self, FrameHandler, FrameSession};
@@ -111,7 +112,7 @@ impl Server {
     }
 
     fn encrypted(connections_max: usize, tls: &Arc<Tls>, protocols: Arc<Protocols>) -> Self {
-        let registry = Registry::with_tls(connections_max, Some(Arc::clone(tls)));
+        let registry = Registry::with(connections_max, Access::default(), Some(Arc::clone(tls)));
         Self::of(registry, |_| protocols)
     }
 
