@@ -1,6 +1,6 @@
 //! `/metrics` and `/healthz` of all four services, as programs that watch them see them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use proto::queue::{Claim, Delivery, QueueName, Request};
 
 use crate::harness::{
     Needs, PATIENCE, Server, eventually, exchange, has_door, has_program, python, read_to_end,
-    receive_request, run, run_command, send_request, signed, skipped,
+    receive_request, root, run, run_command, send_request, signed, skipped,
 };
 
 /// The exit code of a Python script that lacks what it needs.
@@ -242,6 +242,32 @@ fn the_strict_parser_of_prometheus_reads_the_pages() {
             );
         }
     }
+}
+
+#[test]
+fn the_page_about_the_front_door_has_every_metric() {
+    let mut names = BTreeSet::new();
+    for name in SERVERS {
+        let Started { server, pages, .. } = &start(name, &[]);
+        let (port, prefix) = pages[0];
+        let page = get(server, port, &format!("{prefix}/metrics"));
+        for typed in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            names.insert(
+                typed
+                    .replace(" counter", "_total")
+                    .split(' ')
+                    .next()
+                    .unwrap()
+                    .to_owned(),
+            );
+        }
+    }
+    let readme = fs::read_to_string(root().join("crates/daemon/README.md")).unwrap();
+    let rows = readme.lines().filter(|line| line.starts_with("| "));
+    let words = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let words = words.filter(|word| word.starts_with("quartet_"));
+    let told = words.map(|word| word.split('{').next().unwrap().to_owned());
+    assert_eq!(told.collect::<BTreeSet<_>>(), names);
 }
 
 #[test]

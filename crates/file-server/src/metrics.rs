@@ -28,6 +28,8 @@ impl Figures for FileFigures {
             help,
             files.uploads_kept() as u64,
         )?;
+        let help = "How long one sync of an upload or its folder took";
+        page.metric("quartet_file_sync_seconds", help, files.sync_seconds())?;
         let (cached, bytes) = file_cache.size();
         page.gauge(
             "quartet_file_cache_files",

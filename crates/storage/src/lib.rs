@@ -43,7 +43,7 @@ pub use fsync::Fsync;
 pub use legacy_lock::LegacyLock;
 pub use limits::{FILE_BYTES_DEFAULT, FILE_BYTES_MAX, Limits, Space};
 pub use lock::lock;
-pub use measured::CommitFigures;
+pub use measured::{CommitFigures, Histogram, seconds_histogram};
 pub use ownership::{Ownership, acl_of};
 pub use pending::Pending;
 pub use recovery::{Line, Scanned};

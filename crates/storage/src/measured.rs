@@ -3,10 +3,17 @@
 use std::io;
 use std::time::Instant;
 
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::exponential_buckets;
 
 use crate::error::{CommitError, NotStored};
 use crate::store::Store;
+
+pub use prometheus_client::metrics::histogram::Histogram;
+
+/// A histogram for the time that writing to a disk takes, in seconds: 0.1 ms to 26 s.
+pub fn seconds_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_1, 4.0, 10))
+}
 
 /// What was measured of all commits of a store so far.
 #[derive(Debug, Clone)]
@@ -22,8 +29,7 @@ impl CommitFigures {
         Self {
             // Up to the largest batch.
             changes: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
-            // 0.1 ms to 26 s.
-            seconds: Histogram::new(exponential_buckets(0.000_1, 4.0, 10)),
+            seconds: seconds_histogram(),
         }
     }
 }

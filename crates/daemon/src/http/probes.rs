@@ -1,16 +1,17 @@
 //! What programs that watch a server ask: `/metrics`, how it does, and `/healthz`, whether it serves.
 //!
 //! The HTTP loop answers both before the service sees them, on every port alike. A page of metrics can
-//! be long, so only a few are made and sent at the same time.
+//! be long, so only a few are on their way at the same time, and one is made after the other.
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use proto::http::{Refusal, RequestHead, Status};
 
 use super::response::{PieceStream, Pieces, Response};
+use crate::lock;
 use crate::metrics::page::{CONTENT_TYPE, Figures, Sources};
 use crate::registry::Registry;
 
@@ -25,8 +26,16 @@ pub struct Probes {
     /// What stands in front of `/metrics` and `/healthz`.
     prefix: &'static str,
     figures: Arc<dyn Figures>,
-    /// The pages on their way.
-    pages: Arc<AtomicUsize>,
+    pages: Arc<Pages>,
+}
+
+/// The pages of metrics of a server.
+#[derive(Default)]
+struct Pages {
+    /// How many are on their way.
+    count: AtomicUsize,
+    /// Held while one is made: the service's figures are copied for that.
+    making: Mutex<()>,
 }
 
 /// What a probe asks.
@@ -92,7 +101,7 @@ impl Probes {
                 registry: Arc::clone(registry),
                 figures: Arc::clone(&self.figures),
             }),
-            _place: place,
+            place,
         };
         let body = super::Content::Stream(PieceStream::new(page));
         Ok(Response {
@@ -110,12 +119,13 @@ fn text(status: Status, word: &str) -> Response {
 /// A page on its way. It is made only when it is sent, so a request with HEAD costs nothing.
 struct MetricsPage {
     sources: Option<Sources>,
-    _place: Place,
+    place: Place,
 }
 
 impl Pieces for MetricsPage {
     fn next(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         if let Some(sources) = self.sources.take() {
+            let _making = lock(&self.place.0.making);
             let page = sources.page().map_err(io::Error::other)?;
             out.extend(page.into_bytes());
         }
@@ -124,17 +134,52 @@ impl Pieces for MetricsPage {
 }
 
 /// One of the places for pages on their way. Dropping it frees it.
-struct Place(Arc<AtomicUsize>);
+struct Place(Arc<Pages>);
 
 impl Place {
-    fn of(pages: &Arc<AtomicUsize>) -> Option<Self> {
+    fn of(pages: &Arc<Pages>) -> Option<Self> {
         let place = Self(Arc::clone(pages));
-        (pages.fetch_add(1, Ordering::Relaxed) < PAGES_MAX).then_some(place)
+        (pages.count.fetch_add(1, Ordering::Relaxed) < PAGES_MAX).then_some(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_pages_may_be_on_their_way_at_once() {
+        let pages = Arc::default();
+        let mut places: Vec<_> = (0..PAGES_MAX).map(|_| Place::of(&pages)).collect();
+        assert!(places.iter().all(Option::is_some));
+        assert!(Place::of(&pages).is_none());
+        assert!(Place::of(&pages).is_none());
+        places.pop();
+        assert!(Place::of(&pages).is_some());
+    }
+
+    #[test]
+    fn probes_are_told_from_what_only_begins_like_them() {
+        let check = |prefix, target: &str, want| {
+            let head = format!("GET {target} HTTP/1.0\r\n\r\n");
+            let request = RequestHead::parse(head.as_bytes()).unwrap();
+            let found = Probes::new(prefix, Arc::new(())).find(&request);
+            assert_eq!(found, want, "{prefix} {target}");
+        };
+        check("", "/metrics", Some(Probe::Metrics));
+        check("", "/healthz?verbose", Some(Probe::Health));
+        check("", "/healthz/", None);
+        check("", "//metrics", None);
+        check("", "/.quartet/metrics", None);
+        check("/.quartet", "/.quartet/metrics", Some(Probe::Metrics));
+        check("/.quartet", "/.quartet/healthz", Some(Probe::Health));
+        check("/.quartet", "/metrics", None);
+        check("/.quartet", "/.quartetmetrics", None);
     }
 }

@@ -7,18 +7,31 @@
 use std::fs::File;
 use std::io;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use cap_std::fs::Dir;
 use rustix::fs::fsync;
 use rustix::io::Errno;
+use storage::{Histogram, seconds_histogram};
 
 use crate::error::FilesError;
 
 /// The syncs of one tree of files.
-#[derive(Default)]
 pub(super) struct Disk {
+    /// How long they took.
+    pub(super) seconds: Histogram,
     failure: OnceLock<Errno>,
     stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            seconds: seconds_histogram(),
+            failure: OnceLock::new(),
+            stop: OnceLock::new(),
+        }
+    }
 }
 
 impl Disk {
@@ -51,7 +64,11 @@ impl Disk {
     }
 
     fn sync(&self, sync: impl FnOnce() -> io::Result<()>) -> Result<(), FilesError> {
+        let begun = Instant::now();
         let synced = self.failure().map_or_else(sync, Err);
+        if synced.is_ok() {
+            self.seconds.observe(begun.elapsed().as_secs_f64());
+        }
         synced.map_err(|error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
             self.failure.get_or_init(|| errno);

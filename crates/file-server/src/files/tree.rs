@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cap_std::fs::{OpenOptions, OpenOptionsExt};
 use rustix::fs::OFlags;
+use storage::Histogram;
 
 use super::disk::Disk;
 use super::expirations::Expirations;
@@ -119,6 +120,11 @@ impl Files {
     /// How many resumable uploads are remembered.
     pub(crate) fn uploads_kept(&self) -> usize {
         self.expirations.len()
+    }
+
+    /// How long its syncs took, in seconds.
+    pub(crate) fn sync_seconds(&self) -> &Histogram {
+        &self.disk.seconds
     }
 
     /// The folder that is at the root's path now.
