@@ -296,7 +296,7 @@ fn curl_sees_the_numbers_of_the_file_service_move() {
     assert_eq!(requests("GET", "2xx"), 3.0);
     assert_eq!(requests("GET", "4xx"), 1.0);
     assert_eq!(requests("PUT", "2xx"), 1.0);
-    assert_eq!(requests("other", "4xx"), 1.0);
+    assert_eq!(requests("other", "5xx"), 1.0);
     assert_eq!(moved("quartet_request_seconds_count"), 6.0);
     assert_eq!(moved("quartet_connections_accepted_total"), 6.0);
     assert!(moved("quartet_sent_bytes_total") > 2000.0);
