@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use cli::ServerOptions;
 use daemon::http::{Http, Probes};
-use daemon::{Address, Daemon};
+use daemon::{Address, Audience, Daemon};
 use storage::{DataFolder, Fsync, LegacyLock, Limits};
 
 pub use codes::{Codes, CodesError};
@@ -66,7 +66,10 @@ pub struct Server {
 }
 
 /// What other machines can do, if they can reach it.
-const EXPOSURE: &str = "everyone can ask for codes and leave messages";
+fn exposure(door: &ServerOptions) -> String {
+    let writers = Audience::of(door).writers;
+    format!("{writers} can ask for codes and leave messages")
+}
 
 impl Server {
     /// Opens the data folder and listens on both ports.
@@ -78,7 +81,7 @@ impl Server {
         let path = &config.data_dir;
         // First, so that it is dropped last if something fails, after everything that uses the files.
         let folders = DataFolder::create(path)?;
-        let mut daemon = Daemon::new(config.door, EXPOSURE)?;
+        let mut daemon = Daemon::new(config.door.clone(), exposure(&config.door))?;
         let legacy_lock = LegacyLock::acquire(&path.join(LEGACY_LOCK_NAME))?;
         let stop = || {
             let handle = daemon.handle();

@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::datagrams::{DatagramCounter, DatagramService};
 use crate::descriptors::{descriptors_allowed, descriptors_needed};
 use crate::error::StartError;
+use crate::exposure;
 use crate::listen::{self, Listening, Socket};
 use crate::peer::Address;
 use crate::protocol::Protocols;
@@ -66,8 +67,8 @@ impl Handle {
 }
 
 impl Daemon {
-    /// A server behind a front door as `options` say. `exposure` says who can do what with it, in half a
-    /// sentence: the warning when other machines can reach it.
+    /// A server behind a front door as `options` say. `exposure` says who can do what with it
+    /// ([`Audience`](crate::Audience)), in half a sentence: the warning when other machines can reach it.
     ///
     /// # Errors
     /// If the system does not allow as many descriptors as these may need, or the file of accounts or
@@ -294,9 +295,10 @@ impl Daemon {
             if logged.replace(address) == Some(address) {
                 continue;
             }
-            if !address.is_local() {
-                let exposure = &self.exposure;
-                log::warn!("{address} can be reached from other machines: {exposure}");
+            if !address.is_local()
+                && let Some(warning) = exposure::warning(&self.options, &self.exposure)
+            {
+                log::warn!("{address} can be reached from other machines: {warning}");
             }
             let ends = self.idle_exit.map(|idle| {
                 let secs = idle.as_secs_f64();

@@ -239,7 +239,10 @@ mod tests {
             check_refused(&line, &format!("{want}, not '{host}'"));
         }
         check_refused("--root", "missing argument for option '--root'");
-        check_refused("--bind here", "--bind must be an IP address, not 'here'");
+        check_refused(
+            "--bind 1.2.3",
+            "--bind must be an IP address, a host name, or unix:PATH, not '1.2.3'",
+        );
         check_refused("--frobnicate", "unknown option '--frobnicate'");
     }
 }

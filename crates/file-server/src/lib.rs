@@ -31,7 +31,7 @@ use std::time::Duration;
 use cli::ServerOptions;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use daemon::http::{Http, Probes};
-use daemon::{Address, Daemon, StartError};
+use daemon::{Address, Audience, Daemon, StartError};
 
 pub use daemon::Serve;
 pub use error::Error;
@@ -194,15 +194,7 @@ fn check_not_served(path: &Path, root: &Path) -> Result<(), Error> {
 
 /// What everybody who reaches the server can do with it.
 fn exposure(config: &Config) -> String {
-    const ALL: &str = "everyone";
-    const USERS: &str = "everyone with an account";
-    let has_accounts = config.door.auth.is_some();
-    let readers = if config.is_reading_closed() {
-        USERS
-    } else {
-        ALL
-    };
-    let writers = if has_accounts { USERS } else { ALL };
+    let Audience { readers, writers } = Audience::of(&config.door);
     let write = if config.create_only {
         "add to"
     } else {
@@ -210,16 +202,12 @@ fn exposure(config: &Config) -> String {
     };
     let root = config.root.canonicalize();
     let root = root.as_deref().unwrap_or(&config.root).display();
-    let open = match config.read_only {
+    match config.read_only {
         true => format!("{readers} can read the files in {root}"),
         false if readers == writers => {
             format!("{readers} can read and {write} the files in {root}")
         }
         false => format!("{readers} can read the files in {root}, and {writers} can {write} them"),
-    };
-    match has_accounts && config.door.tls.is_none() {
-        true => format!("{open}; passwords and files travel unencrypted"),
-        false => open,
     }
 }
 
@@ -292,18 +280,15 @@ pub(crate) mod tests {
         );
         check(
             "--auth-file f --auth-read-free",
-            "everyone can read the files in /, and everyone with an account can write them; \
-             passwords and files travel unencrypted",
+            "everyone can read the files in /, and everyone with an account can write them",
         );
         check(
             "--auth-file f --auth-read-free --create-only",
-            "everyone can read the files in /, and everyone with an account can add to them; \
-             passwords and files travel unencrypted",
+            "everyone can read the files in /, and everyone with an account can add to them",
         );
         check(
             "--auth-file f",
-            "everyone with an account can read and write the files in /; \
-             passwords and files travel unencrypted",
+            "everyone with an account can read and write the files in /",
         );
         check(
             "--auth-file f --tls-cert c --tls-key k",
@@ -311,8 +296,7 @@ pub(crate) mod tests {
         );
         check(
             "--auth-file f --read-only",
-            "everyone with an account can read the files in /; \
-             passwords and files travel unencrypted",
+            "everyone with an account can read the files in /",
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cli::escape::EscapedBytes;
 use cli::{Bind, Exit, Failure};
@@ -72,6 +73,17 @@ pub enum HistoryError {
     /// The user is not in the file of users.
     #[error("{AUTHENTICATION_ERROR}")]
     NotAUser,
+    /// The request is made in the name of somebody else.
+    #[error("You have logged in as '{user}', and cannot ask as '{name}'.")]
+    OtherName {
+        /// Who has logged in.
+        user: Arc<str>,
+        /// The name in the request.
+        name: String,
+    },
+    /// What is to be deleted is not the user's own.
+    #[error("Others have written that; '{0}' needs the role admin to delete it.")]
+    NotOwn(String),
     /// There is no line with this number.
     #[error(
         "There is no line {line}; the history has {lines} line{}.",

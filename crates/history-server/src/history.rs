@@ -10,11 +10,13 @@ mod deletions;
 mod file;
 mod file_range;
 mod number;
+mod own;
 mod snapshot;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
 use cli::escape::Escaped;
 use storage::{
@@ -42,6 +44,9 @@ pub struct History {
     lines: Arc<AtomicU64>,
     writer: Committer<HistoryFile>,
     reopen_signal: ReopenSignal,
+    /// Held alone by who looks whose lines they are before it deletes them, and by others that delete
+    /// together, so that no number changes in between.
+    numbers: RwLock<()>,
     _legacy_lock: LegacyLock,
     // Last, so that it is dropped after the file in it.
     _folder: DataFolder,
@@ -89,6 +94,7 @@ impl History {
             lines: committed_lines,
             writer: Committer::start(FILE_NAME, store, on_failure)?,
             reopen_signal,
+            numbers: RwLock::new(()),
             _legacy_lock: legacy_lock,
             _folder: folder,
         })
@@ -124,9 +130,36 @@ impl History {
     /// # Errors
     /// [`HistoryError::NoSuchLine`], [`HistoryError::NotStored`].
     pub fn delete(&self, line: u64, is_stopping: impl Fn() -> bool) -> Result<(), HistoryError> {
+        let _shared = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
+        self.delete_of(None, line, is_stopping)
+    }
+
+    /// Deletes a line as [`History::delete`] does, if it is a record of this user.
+    ///
+    /// # Errors
+    /// Also [`HistoryError::NotOwn`], [`HistoryError::Read`].
+    pub fn delete_own(
+        &self,
+        line: u64,
+        user: &str,
+        is_stopping: impl Fn() -> bool,
+    ) -> Result<(), HistoryError> {
+        let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
+        let there = lock(&self.committed).clone();
+        own::check_line(there.clone(), line, user)?;
+        self.delete_of(Some(&there.file), line, is_stopping)
+    }
+
+    fn delete_of(
+        &self,
+        file: Option<&Arc<File>>,
+        line: u64,
+        is_stopping: impl Fn() -> bool,
+    ) -> Result<(), HistoryError> {
         let (sender, notices) = mpsc::channel();
         self.commit(Change::Delete {
             line,
+            of: file.cloned(),
             notices: sender,
         })?;
         // The last thread that drops a long file waits until the disk has freed it. That must not be
@@ -152,10 +185,24 @@ impl History {
     /// # Errors
     /// [`HistoryError::NotStored`].
     pub fn clear(&self, record: &str) -> Result<(), HistoryError> {
+        let _shared = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
         let line = line_of(record);
         // This thread drops the old file last, as in a deletion.
         let _old = lock(&self.committed).clone();
-        self.commit(Change::Clear { line })
+        self.commit(Change::Clear { line, only: None })
+    }
+
+    /// Clears the history as [`History::clear`] does, if every line is a record of this user.
+    ///
+    /// # Errors
+    /// Also [`HistoryError::NotOwn`], [`HistoryError::Read`].
+    pub fn clear_own(&self, record: &str, user: &str) -> Result<(), HistoryError> {
+        let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
+        let line = line_of(record);
+        let old = lock(&self.committed).clone();
+        own::check_all(old.clone(), user)?;
+        let only = Some(old.clone());
+        self.commit(Change::Clear { line, only })
     }
 
     fn commit(&self, change: Change) -> Result<(), HistoryError> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use cli::ServerOptions;
 use daemon::http::{Http, Probes};
-use daemon::{Address, Daemon, Protocols};
+use daemon::{Address, Audience, Daemon, Protocols};
 use storage::{Fsync, Limits};
 
 pub use daemon::Serve;
@@ -53,8 +53,15 @@ pub struct Server {
 }
 
 /// What other machines can do, if they can reach it.
-const EXPOSURE: &str =
-    "everyone who knows a user's name can read the history, add to it and delete it";
+fn exposure(door: &ServerOptions) -> String {
+    let writers = Audience::of(door).writers;
+    match door.auth {
+        Some(_) => format!("{writers} can read the history and add to it"),
+        None => format!(
+            "{writers} who knows a user's name can read the history, add to it and delete it"
+        ),
+    }
+}
 
 /// What its port is for, for those who try HTTP.
 const WHAT_FOR: &str = "a shared history, for history-client and nc";
@@ -74,7 +81,7 @@ impl Server {
             return Err(Error::Exposed(exposed.clone()));
         }
         let users = config.users.as_deref().map(Users::read).transpose()?;
-        let mut daemon = Daemon::new(config.door, EXPOSURE)?;
+        let mut daemon = Daemon::new(config.door.clone(), exposure(&config.door))?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();

@@ -165,7 +165,9 @@ fn put_line(sentence: &str, out: &mut Vec<u8>) {
 /// The code of an error reply.
 fn code_of(refusal: &HistoryError) -> ErrorCode {
     match refusal {
-        HistoryError::NotAUser => ErrorCode::Forbidden,
+        HistoryError::NotAUser | HistoryError::OtherName { .. } | HistoryError::NotOwn(_) => {
+            ErrorCode::Forbidden
+        }
         HistoryError::NoSuchLine { .. } => ErrorCode::NotFound,
         HistoryError::NotStored(_) | HistoryError::Read(_) => ErrorCode::Storage,
     }

@@ -50,16 +50,26 @@ impl Service {
 
     fn handle(
         &self,
+        caller: &Caller,
         request: &Request,
         format: Format,
         connection: &mut Connection,
     ) -> io::Result<()> {
-        let asked = self.asked(request, connection.peer());
-        let outcome = match request.operation {
-            Operation::Hello => return self.hello(asked, format, connection),
-            Operation::Get => return self.get(&asked, format, connection),
-            Operation::Delete(line) => self.delete(&asked, line, connection),
-            Operation::Clear => self.clear(&asked, request.user, connection.peer()),
+        let outcome = match check_name(caller, request.user) {
+            Ok(()) => {
+                let asked = self.asked(request, caller.peer);
+                match request.operation {
+                    Operation::Hello => return self.hello(asked, format, connection),
+                    Operation::Get => return self.get(&asked, format, connection),
+                    Operation::Delete(line) => self.delete(&asked, caller, line, connection),
+                    Operation::Clear => self.clear(&asked, caller, request.user),
+                }
+            }
+            // Nothing is put on record in another's name.
+            Err(refusal) => {
+                log::warn!("Refused: {refusal}");
+                Err(refusal)
+            }
         };
         let answer = Outcome::of(&outcome);
         format.put_reply(outcome, connection.output());
@@ -98,19 +108,27 @@ impl Service {
     fn delete(
         &self,
         asked: &Asked,
+        caller: &Caller,
         line: u64,
         connection: &Connection,
     ) -> Result<String, HistoryError> {
         self.append(asked, Space::Reserved)?;
-        self.history.delete(line, || connection.is_stopping())?;
+        let is_stopping = || connection.is_stopping();
+        match only_own(caller) {
+            None => self.history.delete(line, is_stopping)?,
+            Some(user) => self.history.delete_own(line, user, is_stopping)?,
+        }
         Ok(format!("Line {line} deleted."))
     }
 
     /// Clears the history.
-    fn clear(&self, asked: &Asked, user: &str, peer: Peer) -> Result<String, HistoryError> {
+    fn clear(&self, asked: &Asked, caller: &Caller, user: &str) -> Result<String, HistoryError> {
         self.append_if_space(asked, Space::Reserved)?;
-        let record = record_of(peer, user, "deleted the history");
-        self.history.clear(&record)?;
+        let record = record_of(caller.peer, user, "deleted the history");
+        match only_own(caller) {
+            None => self.history.clear(&record)?,
+            Some(user) => self.history.clear_own(&record, user)?,
+        }
         Ok("History deleted.".to_owned())
     }
 
@@ -169,14 +187,34 @@ impl Asked {
     }
 }
 
+/// Where there are accounts, names are real.
+fn check_name(caller: &Caller, name: &str) -> Result<(), HistoryError> {
+    match &caller.user {
+        Some(user) if **user != *name => Err(HistoryError::OtherName {
+            user: Arc::clone(user),
+            name: name.to_owned(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The user whose records alone a caller may delete; `None` if it may delete all.
+fn only_own(caller: &Caller) -> Option<&str> {
+    let user = caller.user.as_deref();
+    user.filter(|_| caller.role < Role::Admin)
+}
+
 /// A record: when, from where, who, what.
 fn record_of(peer: Peer, user: &str, what: &str) -> String {
     format!("{:.3} {peer} {user} {what}", Timestamp::now())
 }
 
 impl FrameHandler for Service {
-    fn session(&self, _caller: &Caller) -> Box<dyn FrameSession + '_> {
-        Box::new(self)
+    fn session(&self, caller: &Caller) -> Box<dyn FrameSession + '_> {
+        Box::new(Session {
+            service: self,
+            caller: caller.clone(),
+        })
     }
 
     fn needs(&self, kind: u8, payload: &[u8]) -> Role {
@@ -195,8 +233,13 @@ impl FrameHandler for Service {
     }
 }
 
-/// A connection holds nothing between its requests.
-impl FrameSession for &Service {
+/// A connection's requests. It holds nothing between them.
+struct Session<'s> {
+    service: &'s Service,
+    caller: Caller,
+}
+
+impl FrameSession for Session<'_> {
     fn handle(
         &mut self,
         kind: u8,
@@ -204,7 +247,10 @@ impl FrameSession for &Service {
         connection: &mut Connection,
     ) -> io::Result<Next> {
         match Request::decode(kind, payload) {
-            Ok(request) => Service::handle(self, &request, Format::Frames, connection)?,
+            Ok(request) => {
+                let (service, caller) = (self.service, &self.caller);
+                service.handle(caller, &request, Format::Frames, connection)?;
+            }
             Err(error) => self.refuse(&error.into(), connection)?,
         }
         Ok(Next::Request)
@@ -224,7 +270,10 @@ impl TextHandler for Service {
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
         let refused = match read_history_line(&mut *connection) {
             Ok(line) => match parse_history_line(&line) {
-                Ok(request) => return self.handle(&request, Format::Text, connection),
+                Ok(request) => {
+                    let caller = Caller::anyone(connection.peer());
+                    return self.handle(&caller, &request, Format::Text, connection);
+                }
                 Err(error) => {
                     let bytes_max = SHOWN_BYTES_MAX;
                     let bytes = &line;

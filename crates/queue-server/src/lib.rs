@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use cli::ServerOptions;
 use daemon::http::{Http, Probes};
-use daemon::{Address, Daemon, Protocols, StartError};
+use daemon::{Address, Audience, Daemon, Protocols, StartError};
 use storage::Fsync;
 
 pub use daemon::Serve;
@@ -80,7 +80,17 @@ pub struct Server {
 }
 
 /// What other machines can do, if they can reach it.
-const EXPOSURE: &str = "everyone can send and receive messages";
+fn exposure(door: &ServerOptions) -> String {
+    let audience = Audience::of(door);
+    let writers = audience.writers;
+    match audience.is_one() {
+        true => format!("{writers} can send and receive messages"),
+        false => format!(
+            "{} can look at messages, and {writers} can send and receive them",
+            audience.readers
+        ),
+    }
+}
 
 /// What its port is for, for those who try HTTP.
 const WHAT_FOR: &str = "a queue of messages, for queue-client and nc";
@@ -91,7 +101,7 @@ impl Server {
     /// # Errors
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let mut daemon = Daemon::new(config.door, EXPOSURE)?;
+        let mut daemon = Daemon::new(config.door.clone(), exposure(&config.door))?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();

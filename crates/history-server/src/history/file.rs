@@ -5,6 +5,7 @@
 //! the file's place. Readers see the line until then, but the line numbers of later requests do not
 //! count it any more.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::mem;
 use std::sync::Arc;
@@ -23,14 +24,17 @@ pub(super) enum Change {
         line: String,
         space: Space,
     },
-    /// The requester gets notices until its deletion is done.
+    /// The requester gets notices until its deletion is done. It is refused if `of` is not the file any
+    /// more.
     Delete {
         line: u64,
+        of: Option<Arc<File>>,
         notices: Sender<Notice>,
     },
-    /// Leaves this line alone.
+    /// Leaves this line alone. It is refused if `only` is not all there is any more.
     Clear {
         line: String,
+        only: Option<FileRange>,
     },
     /// The copy that a requester was told to make.
     Copied(FinishedCopy),
@@ -91,6 +95,14 @@ impl HistoryFile {
         }
     }
 
+    /// Whether a range is all of the history, also with the changes that are pending.
+    fn is_all(&mut self, range: &FileRange) -> bool {
+        let committed = lock(&self.committed).clone();
+        Arc::ptr_eq(&committed.file, &range.file)
+            && committed.range == range.range
+            && self.file.pending().is_empty()
+    }
+
     /// The number of lines after all changes so far, also those that are pending.
     fn lines_after_changes(&self) -> u64 {
         let copying = self.copying.as_ref();
@@ -115,11 +127,17 @@ impl Store for HistoryFile {
                 self.file.pending().extend_from_slice(line.as_bytes());
                 self.batch.appended += 1;
             }
-            Change::Delete { line, notices } => {
+            Change::Delete { line, of, notices } => {
+                if of.is_some_and(|file| !Arc::ptr_eq(&file, &lock(&self.committed).file)) {
+                    return Err(meanwhile());
+                }
                 let lines = self.lines_after_changes();
                 self.batch.deletions.add(line, lines, notices);
             }
-            Change::Clear { line } => {
+            Change::Clear { line, only } => {
+                if only.is_some_and(|only| !self.is_all(&only)) {
+                    return Err(meanwhile());
+                }
                 let pending = self.file.pending();
                 pending.clear();
                 pending.extend_from_slice(line.as_bytes());
@@ -277,6 +295,10 @@ impl HistoryFile {
         self.publish();
         Ok(())
     }
+}
+
+fn meanwhile() -> NotStored {
+    NotStored::Refused("the history has changed meanwhile; try again".to_owned())
 }
 
 fn count_lines(file: FileRange) -> io::Result<u64> {

@@ -177,6 +177,52 @@ fn clearing_leaves_one_line() {
     assert_eq!(dir.text(), "alice deleted\\nthe history\nbob 2\n");
 }
 
+/// Two lines of alice, and one of bob in between.
+const OF_TWO: &str = "t p alice hello\nt p bob hello\nt p alice 2\n";
+
+#[test]
+fn a_user_deletes_only_its_own_lines() {
+    let dir = Dir::with(OF_TWO);
+    let history = dir.open();
+    let delete = |line, user| {
+        let deleted = history.delete_own(line, user, || false);
+        deleted.map_err(|error| error.to_string())
+    };
+    let not_own = |user| {
+        Err(format!(
+            "Others have written that; '{user}' needs the role admin to delete it."
+        ))
+    };
+    assert_eq!(delete(2, "alice"), not_own("alice"));
+    assert_eq!(delete(1, "bob"), not_own("bob"));
+    assert_eq!(delete(1, "ali"), not_own("ali"));
+    for line in [0, 4, u64::MAX] {
+        let none = format!("There is no line {line}; the history has 3 lines.");
+        assert_eq!(delete(line, "alice"), Err(none));
+    }
+    assert_eq!(delete(1, "alice"), Ok(()));
+    assert_eq!(delete(1, "bob"), Ok(()));
+    assert_eq!(dir.text(), "t p alice 2\n");
+    // A line without a user is nobody's, however long it is.
+    add(&history, &"x".repeat(9999)).unwrap();
+    add(&history, "t p alice hello").unwrap();
+    assert_eq!(delete(2, "alice"), not_own("alice"));
+    assert_eq!(delete(3, "alice"), Ok(()));
+}
+
+#[test]
+fn a_user_clears_only_a_history_of_its_own() {
+    let dir = Dir::with(OF_TWO);
+    let history = dir.open();
+    let clear = |user| history.clear_own("t p x cleared", user).is_ok();
+    assert!(!clear("alice") && !clear("bob"));
+    assert_eq!(dir.text(), OF_TWO);
+    delete(&history, 2).unwrap();
+    assert!(!clear("bob"));
+    assert!(clear("alice"));
+    assert_eq!(dir.text(), "t p x cleared\n");
+}
+
 #[test]
 fn a_stale_new_file_is_overwritten() {
     let dir = Dir::with("a\nb\n");

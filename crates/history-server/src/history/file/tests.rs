@@ -65,13 +65,21 @@ impl Driven {
     fn delete(&mut self, line: u64) -> Waiter {
         let (sender, receiver) = mpsc::channel();
         let notices = sender;
-        self.store.apply(Change::Delete { line, notices }).unwrap();
+        self.store
+            .apply(Change::Delete {
+                line,
+                of: None,
+                notices,
+            })
+            .unwrap();
         Waiter(receiver)
     }
 
     fn clear(&mut self, line: &str) {
         let line = format!("{line}\n");
-        self.store.apply(Change::Clear { line }).unwrap();
+        self.store
+            .apply(Change::Clear { line, only: None })
+            .unwrap();
     }
 
     fn commit(&mut self) {
