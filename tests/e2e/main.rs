@@ -35,6 +35,7 @@ mod memory;
 mod metrics;
 mod other_clients;
 mod other_origins;
+mod other_servers;
 mod pending_replies;
 mod planted;
 mod programs;

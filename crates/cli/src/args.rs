@@ -9,6 +9,7 @@
 mod nearest;
 mod options;
 mod value;
+mod variable;
 mod words;
 
 use lexopt::Arg;
@@ -17,6 +18,7 @@ use crate::UsageError;
 
 pub use options::{Opt, Options};
 pub use value::{DURATION_MAX, choice, duration, number, port, size, value};
+pub use variable::server_default;
 pub use words::{Verbs, Words};
 
 use nearest::nearest;

@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use cli::args::{Opt, Verbs, value};
-use cli::{Address, App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
+use cli::args::{Opt, Verbs, server_default, value};
+use cli::{Address, App, Args, ClientOptions, UsageError, Words};
 use uuid::Uuid;
 
 use crate::{Action, Config, Sender, Text};
@@ -57,7 +57,7 @@ Usage: code-client [HOST CODE_PORT MESSAGE_PORT] [run [-n COUNT]] [OPTIONS]
 
 Arguments:
   HOST CODE_PORT MESSAGE_PORT
-                         the server [default: 127.0.0.1 8000 8001]
+                         the server [default: $QUARTET_CODE, else 127.0.0.1 8000 8001]
   unix:/path             a server's Unix socket for codes; the one for messages is
                          /path-messages
   run                    acts as COUNT clients, each with a UUID of its own, that request
@@ -103,10 +103,14 @@ const OPTIONS: &[Opt] = &[Opt::value("--count").short('n')];
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let client = ClientOptions::read(options)?;
-    let server = words.server(["CODE_PORT", "MESSAGE_PORT"], VERBS)?;
-    let [codes, messages] = server.unwrap_or(
-        [CODE_PORT_DEFAULT, MESSAGE_PORT_DEFAULT].map(|port| Address::new(HOST_DEFAULT, port)),
-    );
+    const PORTS: [(&str, u16); 2] = [
+        ("CODE_PORT", CODE_PORT_DEFAULT),
+        ("MESSAGE_PORT", MESSAGE_PORT_DEFAULT),
+    ];
+    let [codes, messages] = match words.server(PORTS.map(|(name, _)| name), VERBS)? {
+        Some(server) => server,
+        None => server_default("$QUARTET_CODE", PORTS)?,
+    };
     let messages = match &codes {
         Address::Tcp { .. } => messages,
         Address::Unix(path) => Address::Unix(message_socket(path).into()),

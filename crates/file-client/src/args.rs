@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use cli::args::{Opt, Options, Verbs};
-use cli::{Address, App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
+use cli::args::{Opt, Options, Verbs, server_default};
+use cli::{Address, App, Args, ClientOptions, UsageError, Words};
 
 use crate::{Action, Config, Input, Output, Transfer};
 
@@ -60,8 +60,8 @@ Usage: file-client [HOST PORT] [OPTIONS]
        file-client unix:/path [VERB ...] [OPTIONS]
 
 Arguments:
-  HOST PORT              the server [default: 127.0.0.1 8080]; an IPv6 address as ::1 or
-                         [::1], behind which PORT may be left out
+  HOST PORT              the server [default: $QUARTET_FILE, else 127.0.0.1 8080]; an IPv6
+                         address as ::1 or [::1], behind which PORT may be left out
   unix:/path             a server's Unix socket; in a batch it is a HOST without a PORT
   get PATH               downloads the file at PATH, or the index.html of the folder PATH
   post FILE [PATH]       uploads FILE to PATH [default: FILE's base name], or into the
@@ -132,9 +132,10 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     let client = ClientOptions::read(options)?;
     let [address] = match words.bracketed_host() {
         Some(host) => [Address::new(&host, PORT_DEFAULT)],
-        None => words
-            .server(["PORT"], VERBS)?
-            .unwrap_or([Address::new(HOST_DEFAULT, PORT_DEFAULT)]),
+        None => match words.server(["PORT"], VERBS)? {
+            Some(server) => server,
+            None => server_default("$QUARTET_FILE", [("PORT", PORT_DEFAULT)])?,
+        },
     };
     let (resume, action) = match words.verb(VERBS)? {
         Some(verb) => action(verb, words, options)?,

@@ -1,7 +1,7 @@
 //! The history client's command line.
 
-use cli::args::Verbs;
-use cli::{Address, App, Args, ClientOptions, HOST_DEFAULT, UsageError, Words};
+use cli::args::{Verbs, server_default};
+use cli::{App, Args, ClientOptions, UsageError, Words};
 use proto::history::{Operation, is_user_name};
 use proto::text::parse_line_number;
 
@@ -46,7 +46,7 @@ Usage: history-client [HOST PORT] [OPTIONS]
 Without a verb it asks for a line ('Enter authentication: ') and sends it.
 
 Arguments:
-  HOST PORT              the server [default: 127.0.0.1 5007]
+  HOST PORT              the server [default: $QUARTET_HISTORY, else 127.0.0.1 5007]
   unix:/path             a server's Unix socket
   send LINE|-            sends 'USER', 'USER 1 N', 'USER 2' or 'USER 3'; - reads the line
                          from standard input
@@ -87,8 +87,10 @@ Examples:
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let client = ClientOptions::read(options)?;
-    let server = words.server(["PORT"], VERBS)?;
-    let [address] = server.unwrap_or([Address::new(HOST_DEFAULT, PORT_DEFAULT)]);
+    let [address] = match words.server(["PORT"], VERBS)? {
+        Some(server) => server,
+        None => server_default("$QUARTET_HISTORY", [("PORT", PORT_DEFAULT)])?,
+    };
     let action = match words.verb(VERBS)? {
         Some(verb) => action(verb, words)?,
         None => Action::Prompt,
@@ -141,7 +143,7 @@ fn line(words: &mut Words) -> Result<u64, UsageError> {
 
 #[cfg(test)]
 mod tests {
-    use cli::Endpoint;
+    use cli::{Address, Endpoint};
 
     use cli::Parsed;
 

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cli::args::{Opt, Options, Verbs, choice, duration, value};
-use cli::{Address, App, Args, ClientOptions, HOST_DEFAULT, Security, UsageError, Words};
+use cli::args::{Opt, Options, Verbs, choice, duration, server_default, value};
+use cli::{Address, App, Args, ClientOptions, Security, UsageError, Words};
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, NAME_BYTES_MAX, QueueName};
 
 use crate::work::JOBS_MAX;
@@ -90,7 +90,7 @@ Usage: queue-client [HOST PORT [TCP|UDP]] VERB [OPTIONS]
        queue-client unix:/path VERB [OPTIONS]
 
 Arguments:
-  HOST PORT              the server [default: 127.0.0.1 55556]
+  HOST PORT              the server [default: $QUARTET_QUEUE, else 127.0.0.1 55556]
   unix:/path             a server's Unix socket
   TCP|UDP                the transport, in any case [default: TCP]
 
@@ -182,7 +182,10 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
             }
             (address, transport.unwrap_or(Transport::Tcp))
         }
-        None => (Address::new(HOST_DEFAULT, PORT_DEFAULT), Transport::Tcp),
+        None => {
+            let [address] = server_default("$QUARTET_QUEUE", [("PORT", PORT_DEFAULT)])?;
+            (address, Transport::Tcp)
+        }
     };
     let missing = UsageError::Missing("the verb");
     let verb = args.words.verb(VERBS)?.ok_or(missing)?;

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use proto::queue::{Delivery, QueueName, Request};
 
 pub use account::signed;
+pub use certificates::Certificates;
 pub use door::{Address, Needs, Opened, addresses, door, has_door, listening, udp_too};
 pub use nginx::Nginx;
 pub use peers::{Then, connect, crowd, exchange, fake_server, read_to_end};

@@ -42,7 +42,7 @@ fn the_help_has_each_option() {
 #[test]
 fn the_server_may_be_left_out() {
     let config = parse("LIST").unwrap();
-    let default = Address::new(HOST_DEFAULT, PORT_DEFAULT);
+    let default = Address::new("127.0.0.1", PORT_DEFAULT);
     assert_eq!(config.endpoint.address, default);
     assert_eq!(config.queue, "default");
     let config = parse("h 7 udp --queue jobs.dead peek").unwrap();
