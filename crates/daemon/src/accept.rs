@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use crate::connection::Connection;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
-use crate::protocol::{Protocols, TLS_HANDSHAKE, Unserved};
+use crate::protocol::{Protocols, START_BYTES, TLS_HANDSHAKE, Unserved};
 use crate::registry::{Registration, Registry};
 use crate::socket::Socket;
 use crate::stream::retry;
@@ -98,13 +98,13 @@ impl Registry {
 
     /// Answers as far as that needs no wait. There is no time for a handshake.
     fn refuse_at_once(&self, socket: &Socket, peer: Peer, protocols: &Protocols) {
-        let first = peek(socket, RecvFlags::DONTWAIT);
-        let why = match self.tls(peer) {
-            None => Unserved::Busy,
-            Some(_) if first.is_none() || first == Some(TLS_HANDSHAKE) => return,
-            Some(_) => Unserved::Unencrypted,
+        let start = peek(socket, RecvFlags::DONTWAIT);
+        let why = match (self.tls(peer), start.first()) {
+            (None, _) => Unserved::Busy,
+            (Some(_), None | Some(&TLS_HANDSHAKE)) => return,
+            (Some(_), Some(_)) => Unserved::Unencrypted,
         };
-        let _ = socket.send(&protocols.refusal(first, why), SendFlags::DONTWAIT);
+        let _ = socket.send(&protocols.refusal(&start, why), SendFlags::DONTWAIT);
     }
 
     fn turn_away(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
@@ -119,8 +119,8 @@ impl Registry {
         let spawned = spawn(format!("busy {peer}"), move || {
             let _guard = guard;
             // The shutdown does not wait for this thread, so it must not keep the service.
-            let refusal = |first, why| match patient.upgrade() {
-                Some(protocols) => protocols.refusal(first, why),
+            let refusal = |start: &[u8], why| match patient.upgrade() {
+                Some(protocols) => protocols.refusal(start, why),
                 None => Vec::new(),
             };
             if refuse(&socket, settings, refusal).is_ok() {
@@ -138,7 +138,7 @@ impl Registry {
 fn refuse(
     socket: &Socket,
     settings: Option<Arc<ServerConfig>>,
-    refusal: impl Fn(Option<u8>, Unserved) -> Vec<u8>,
+    refusal: impl Fn(&[u8], Unserved) -> Vec<u8>,
 ) -> io::Result<()> {
     let deadline = Instant::now() + FIRST_BYTE_WAIT;
     let set_timeout = || {
@@ -149,18 +149,19 @@ fn refuse(
         }
     };
     set_timeout()?;
-    let first = peek(socket, RecvFlags::empty());
-    let settings = match settings {
-        Some(settings) if first == Some(TLS_HANDSHAKE) => settings,
-        Some(_) if first.is_none() => return Err(io::ErrorKind::TimedOut.into()),
-        Some(_) => return send_all(socket, &refusal(first, Unserved::Unencrypted)),
-        None => return send_all(socket, &refusal(first, Unserved::Busy)),
+    let start = peek(socket, RecvFlags::empty());
+    let settings = match (settings, start.first()) {
+        (None, _) => return send_all(socket, &refusal(&start, Unserved::Busy)),
+        (Some(settings), Some(&TLS_HANDSHAKE)) => settings,
+        (Some(_), Some(_)) => return send_all(socket, &refusal(&start, Unserved::Unencrypted)),
+        (Some(_), None) => return Err(io::ErrorKind::TimedOut.into()),
     };
     let mut tls = TlsSession::new(settings)?;
     tls.handshake(|move_bytes| {
         set_timeout()?;
         retry(socket, move_bytes)
     })?;
+    let mut start = [0; START_BYTES];
     let mut receive = || {
         while !tls.has_input() {
             set_timeout()?;
@@ -168,13 +169,11 @@ fn refuse(
                 break;
             }
         }
-        let mut first = [0];
-        let read = tls.read(&mut first)?;
-        io::Result::Ok((read == Some(1)).then_some(first[0]))
+        tls.read(&mut start)
     };
     // A client that says nothing yet is answered, too.
-    let first = receive().unwrap_or(None);
-    tls.encrypt(&refusal(first, Unserved::Busy))?;
+    let read = receive().ok().flatten().unwrap_or(0);
+    tls.encrypt(&refusal(&start[..read], Unserved::Busy))?;
     tls.end();
     while tls.has_unsent() {
         retry(socket, |socket| tls.send(socket, SendFlags::empty()))?;
@@ -226,12 +225,13 @@ fn serve_encrypted(
     connection: &mut Connection,
     protocols: &Protocols,
 ) -> io::Result<()> {
-    match connection.peek()? {
+    let start = connection.peek(START_BYTES)?;
+    match start.first() {
         None => return Ok(()),
-        Some(TLS_HANDSHAKE) => {}
-        Some(first) => {
+        Some(&TLS_HANDSHAKE) => {}
+        Some(_) => {
             log::debug!("Not encrypted");
-            return connection.write_all(&protocols.refusal(Some(first), Unserved::Unencrypted));
+            return connection.write_all(&protocols.refusal(&start, Unserved::Unencrypted));
         }
     }
     match connection.encrypt(tls) {
@@ -262,13 +262,12 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-/// The first byte, if it arrives.
-fn peek(socket: &Socket, flags: RecvFlags) -> Option<u8> {
-    let mut first = [0];
-    match socket.receive(&mut first, flags | RecvFlags::PEEK) {
-        Ok(1) => Some(first[0]),
-        Ok(_) | Err(_) => None,
-    }
+/// How it begins, as far as that has arrived; nothing if nothing arrives.
+fn peek(socket: &Socket, flags: RecvFlags) -> Vec<u8> {
+    let mut start = vec![0; START_BYTES];
+    let peeked = socket.receive(&mut start, flags | RecvFlags::PEEK);
+    start.truncate(peeked.unwrap_or(0));
+    start
 }
 
 /// Ends our half of the connection and reads on until the peer ends its own.

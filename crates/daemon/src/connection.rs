@@ -190,17 +190,17 @@ impl<'a> Connection<'a> {
 
 /// TLS.
 impl Connection<'_> {
-    /// The first byte below TLS; `None` at the end of the stream. Meanwhile, and during the handshake,
+    /// How the stream begins below TLS, up to this many bytes; nothing at its end. Meanwhile, and during the handshake,
     /// the connection may be evicted as one that is slow.
     ///
     /// # Errors
     /// Those of the stream; [`io::ErrorKind::TimedOut`] after [`HANDSHAKE_WAIT`].
-    pub(crate) fn peek(&mut self) -> io::Result<Option<u8>> {
+    pub(crate) fn peek(&mut self, bytes: usize) -> io::Result<Vec<u8>> {
         self.input.set_deadline(Deadline::Within(HANDSHAKE_WAIT));
-        self.input.peek(&mut self.stream)
+        self.input.peek(&mut self.stream, bytes)
     }
 
-    /// Does the handshake that begins with this byte, and is encrypted from then on.
+    /// Does the handshake that the peer begins, and is encrypted from then on.
     ///
     /// # Errors
     /// As [`Connection::peek`], whose deadline continues; [`io::ErrorKind::InvalidData`] if the two

@@ -184,14 +184,16 @@ impl Input {
         stream.encrypt(settings, |socket| self.set_timeout(socket, None))
     }
 
-    /// The first byte, which is not consumed; `None` at the end of the stream. Not behind a handshake.
-    pub(crate) fn peek(&mut self, stream: &mut PeerStream) -> io::Result<Option<u8>> {
+    /// The first bytes of the stream, up to this many, which stay in the socket; none at its end. Not
+    /// behind a handshake.
+    pub(crate) fn peek(&mut self, stream: &mut PeerStream, bytes: usize) -> io::Result<Vec<u8>> {
         self.set_timeout(stream.socket(), None)?;
-        let mut first = [0];
-        let read =
-            stream.wait_for_peer(false, |socket| socket.receive(&mut first, RecvFlags::PEEK))?;
-        self.has_ended = read == 0;
-        Ok((read > 0).then_some(first[0]))
+        let mut start = vec![0; bytes];
+        let receive = |socket: &Socket| socket.receive(&mut start, RecvFlags::PEEK);
+        let peeked = stream.wait_for_peer(false, receive)?;
+        self.has_ended = peeked == 0;
+        start.truncate(peeked);
+        Ok(start)
     }
 
     /// Has the next read end with the deadline, and before `stall_end`.

@@ -90,23 +90,27 @@ impl Protocols {
         }
     }
 
-    /// What to answer a connection that is not served, by the first byte it sent (`None` if it sent
-    /// nothing yet).
-    pub(crate) fn refusal(&self, first: Option<u8>, why: Unserved) -> Vec<u8> {
+    /// What to answer a connection that is not served, by how it begins. Nothing more is waited for.
+    pub(crate) fn refusal(&self, start: &[u8], why: Unserved) -> Vec<u8> {
         let sentence = why.sentence();
         let frame = || {
             let mut out = Vec::new();
             frames::put_error(why.code(), sentence, &mut out);
             out
         };
-        if self.frames.is_some() && first == Some(frame::FIRST_BYTE) {
-            return frame();
+        match (&self.frames, &self.text, &self.http) {
+            (Some(_), ..) if start.first() == Some(&frame::FIRST_BYTE) => frame(),
+            (_, Some(text), None) => text.error_reply(sentence),
+            (_, Some(text), Some(_)) if !begins_like_http(start) => text.error_reply(sentence),
+            (_, _, Some(http)) => http.refusal(why.status(), sentence),
+            (_, None, None) => frame(),
         }
-        let text = self.text.as_ref().map(|text| text.error_reply(sentence));
-        let http = || Some(self.http.as_ref()?.refusal(why.status(), sentence));
-        text.or_else(http).unwrap_or_else(frame)
     }
 }
+
+/// How many bytes of a connection's start [`Protocols::refusal`] looks at: a method and the start of its
+/// target.
+pub(crate) const START_BYTES: usize = 64;
 
 /// Why a connection is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

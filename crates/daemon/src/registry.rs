@@ -120,7 +120,10 @@ impl Registry {
         if let Some(tls) = &self.tls {
             match tls.reload() {
                 Ok(()) => log::info!("Read the certificate and the key again"),
-                Err(error) => log::error!("The certificate and the key stay as they were: {error}"),
+                Err(error) => log::error!(
+                    "The certificate and the key stay as they were: {}",
+                    with_causes(&error)
+                ),
             }
         }
         self.tls.is_some() || self.access.accounts.is_some()
@@ -386,6 +389,10 @@ impl Entry {
     }
 
     /// Whether its next request has arrived, though its thread may not know yet.
+    ///
+    /// Over TLS these bytes may be something else, or a part of a request: then its thread reads them,
+    /// and the connection can be ended in the next moment. What is decrypted is not looked at, because
+    /// the thread does not rest while there is any.
     fn has_input(&self) -> bool {
         let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         self.socket

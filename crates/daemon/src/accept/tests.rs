@@ -13,6 +13,7 @@ use crate::access::Access;
 use crate::caller::{Caller, Role};
 use crate::eviction::State;
 use crate::frames::{self, FrameHandler, FrameSession};
+use crate::http::{Http, Probes};
 use crate::text::TextHandler;
 use crate::tls::testing::{Authority, VERSIONS, connect, read_all as read_decrypted, send_last};
 
@@ -75,12 +76,13 @@ fn text(handler: impl TextHandler) -> Arc<Protocols> {
     })
 }
 
-/// A port for frames and text.
-fn frames_and_text() -> Arc<Protocols> {
+/// A port for everything.
+fn all_protocols() -> Arc<Protocols> {
+    let probes = Probes::new("", Arc::new(()));
     Arc::new(Protocols {
         frames: Some(Arc::new(NoFrames)),
         text: Some(Arc::new(Echo)),
-        http: None,
+        http: Some(Http::probes_only(probes, "a test")),
     })
 }
 
@@ -159,7 +161,7 @@ fn read_all(mut client: TcpStream) -> String {
 
 #[test]
 fn a_client_that_is_turned_away_is_answered_in_its_protocol() {
-    let server = Server::serving(1, |_| frames_and_text());
+    let server = Server::serving(1, |_| all_protocols());
     let _place = server.fill();
     let frame = refusing_frame(ErrorCode::Busy, BUSY);
     for (sent, want) in [("x", "busy"), ("", "busy"), ("\0", &*frame)] {
@@ -309,12 +311,16 @@ fn a_connection_that_ends_first_is_read_to_its_end() {
 fn a_client_that_speaks_no_tls_is_told_to_in_its_protocol() {
     const SENTENCE: &str = "this port speaks TLS: use https:// or --tls";
     let authority = Authority::new();
-    let server = Server::encrypted(1, &authority.tls(), frames_and_text());
+    let server = Server::encrypted(1, &authority.tls(), all_protocols());
     let frame = refusing_frame(ErrorCode::BadRequest, SENTENCE);
     for (sent, want) in [("x", "busy"), ("\0", &*frame)] {
         let client = server.admit(sent.as_bytes());
         assert_eq!(read_all(client), want, "{sent:?}");
     }
+    let reply = read_all(server.admit(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    assert!(reply.starts_with("HTTP/1.1 400 "), "{reply}");
+    assert!(reply.contains("Connection: close\r\n"), "{reply}");
+    assert!(reply.ends_with(&format!("\r\n\r\n{SENTENCE}\n")), "{reply}");
     let _place = server.fill();
     assert_eq!(read_all(server.admit(b"\0")), frame);
 }
@@ -322,7 +328,7 @@ fn a_client_that_speaks_no_tls_is_told_to_in_its_protocol() {
 #[test]
 fn a_client_is_turned_away_over_tls_and_in_its_protocol() {
     let authority = Authority::new();
-    let server = Server::encrypted(1, &authority.tls(), frames_and_text());
+    let server = Server::encrypted(1, &authority.tls(), all_protocols());
     let _place = server.fill();
     let frame = refusing_frame(ErrorCode::Busy, BUSY);
     for version in VERSIONS {

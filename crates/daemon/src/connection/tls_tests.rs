@@ -38,7 +38,7 @@ fn serve<S: Send>(
         thread::scope(|scope| {
             let served = scope.spawn(|| {
                 let mut connection = Connection::new(&registered);
-                assert_eq!(connection.peek().unwrap(), Some(0x16));
+                assert_eq!(connection.peek(9).unwrap()[0], 0x16);
                 connection.encrypt(&tls).unwrap();
                 server(&mut connection)
             });

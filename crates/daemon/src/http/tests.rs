@@ -307,7 +307,7 @@ fn what_happens_to_one_connection_happens_to_it_alone() {
 
 #[test]
 fn a_client_that_is_turned_away_is_told_in_http() {
-    let busy = port(http()).refusal(None, Unserved::Busy);
+    let busy = port(http()).refusal(b"", Unserved::Busy);
     let busy = in_short(str::from_utf8(&busy).unwrap(), false);
     assert_eq!(busy.len(), 1);
     assert!(
