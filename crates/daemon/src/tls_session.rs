@@ -4,8 +4,8 @@
 //! threads could not write at once anyway.
 //!
 //! Every buffer is bounded. rustls keeps one record of input, what it decrypted of that, and
-//! [`ENCRYPTED_BYTES_MAX`] of output. It refuses renegotiation and long rows of empty records itself;
-//! what else a peer can send without any data in it is bounded here.
+//! [`ENCRYPTED_BYTES_MAX`] of output. It refuses renegotiation, and more than a few records in a row
+//! that carry no data: empty ones, key updates and warnings.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -18,10 +18,6 @@ use crate::socket::Socket;
 /// How many bytes may be encrypted and not sent. One sendmsg(2) takes eight whole records.
 const ENCRYPTED_BYTES_MAX: usize = 128 * 1024;
 
-/// How many bytes a peer may send behind its handshake without any data in them: a record, and a few
-/// key updates.
-const WITHOUT_DATA_BYTES_MAX: usize = 64 * 1024;
-
 /// The TLS of one connection.
 pub(crate) struct TlsSession {
     tls: ServerConnection,
@@ -29,8 +25,6 @@ pub(crate) struct TlsSession {
     decrypted_bytes: usize,
     /// Whether the peer has said that it sends no more.
     has_ended: bool,
-    /// What the peer has sent since there was data in it last, in bytes.
-    without_data_bytes: usize,
 }
 
 impl TlsSession {
@@ -41,7 +35,6 @@ impl TlsSession {
             tls,
             decrypted_bytes: 0,
             has_ended: false,
-            without_data_bytes: 0,
         })
     }
 
@@ -97,28 +90,19 @@ impl TlsSession {
     /// peer is told.
     pub(crate) fn receive(&mut self, socket: &Socket, flags: RecvFlags) -> io::Result<usize> {
         let received = self.tls.read_tls(&mut Incoming(socket, flags))?;
-        let refused = match self.tls.process_new_packets() {
-            Ok(state) => {
-                self.decrypted_bytes = state.plaintext_bytes_to_read();
-                self.has_ended = state.peer_has_closed();
-                self.is_too_much_without_data(received)
-                    .then(|| io::ErrorKind::InvalidData.into())
-            }
-            Err(error) => Some(io::Error::new(io::ErrorKind::InvalidData, error)),
-        };
+        let processed = self.tls.process_new_packets();
+        if let Ok(state) = &processed {
+            self.decrypted_bytes = state.plaintext_bytes_to_read();
+            self.has_ended = state.peer_has_closed();
+        }
         // The answer to a key update, or an alert. What does not fit goes with the next reply.
-        if self.has_unsent() && !self.tls.is_handshaking() || refused.is_some() {
+        if self.has_unsent() && (processed.is_err() || !self.tls.is_handshaking()) {
             let _ = self.send(socket, SendFlags::DONTWAIT);
         }
-        refused.map_or(Ok(received), Err)
-    }
-
-    fn is_too_much_without_data(&mut self, received: usize) -> bool {
-        match self.decrypted_bytes > 0 || self.tls.is_handshaking() {
-            true => self.without_data_bytes = 0,
-            false => self.without_data_bytes += received,
+        match processed {
+            Ok(_) => Ok(received),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
-        self.without_data_bytes > WITHOUT_DATA_BYTES_MAX
     }
 
     /// Encrypts the start of `bytes`, as much as may wait to be sent; returns how many bytes those

@@ -40,7 +40,7 @@ impl Connection<'_> {
 }
 
 /// Gives a connection's thread the time to wait, which nothing shows. Less if it has ended.
-fn give_time(has_ended: impl Fn() -> bool) {
+pub(super) fn give_time(has_ended: impl Fn() -> bool) {
     let soon = Instant::now() + Duration::from_millis(50);
     wait_until(|| has_ended() || Instant::now() > soon);
 }

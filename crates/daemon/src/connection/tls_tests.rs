@@ -7,6 +7,7 @@ use std::thread::{self, ScopedJoinHandle};
 use rustix::net::RecvFlags;
 use rustls::version;
 
+use super::tests::give_time;
 use super::*;
 use crate::pending_reply::SharedBytes;
 use crate::registry::Registry;
@@ -92,6 +93,7 @@ fn a_reply_is_sent_by_the_owner_which_another_thread_wakes() {
                 let pending = connection.pending_reply(0).unwrap();
                 thread::scope(|scope| {
                     let next = scope.spawn(|| connection.next_request(None).unwrap());
+                    give_time(|| next.is_finished());
                     pending.complete_with(b"reply".to_vec(), body);
                     assert_eq!(next.join().unwrap(), Some(b'x'));
                 });
@@ -139,6 +141,7 @@ fn a_part_of_a_record_keeps_no_reply_back() {
             let entry = Arc::clone(connection.entry());
             thread::scope(|scope| {
                 let next = scope.spawn(|| connection.next_request(None).unwrap());
+                give_time(|| next.is_finished());
                 both.wait();
                 both.wait();
                 // The owner reads the part, and waits again.
