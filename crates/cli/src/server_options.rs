@@ -15,6 +15,8 @@ use crate::error::UsageError;
 pub struct ServerOptions {
     /// Where to listen (`--bind`), at least one place; loopback unless told otherwise.
     pub binds: Vec<Bind>,
+    /// Whether the command line says where, by `--bind` or a port.
+    pub is_place_given: bool,
     /// The mode of sockets in the file system (`--socket-mode`).
     pub socket_mode: u32,
     /// Connections open at once (`--max-connections`).
@@ -90,6 +92,7 @@ impl ServerOptions {
     pub fn new(connections_max: usize) -> Self {
         Self {
             binds: vec![Bind::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST))],
+            is_place_given: false,
             socket_mode: SOCKET_MODE_DEFAULT,
             connections_max,
             tls: None,
@@ -113,6 +116,7 @@ impl ServerOptions {
         let binds = all(options, "--bind", Bind::parse)?;
         if !binds.is_empty() {
             read.binds = binds;
+            read.is_place_given = true;
         }
         if let Some(mode) = options.raw("--socket-mode") {
             read.socket_mode = socket_mode(&mode)?;
@@ -132,6 +136,22 @@ impl ServerOptions {
             return Err(UsageError::Conflict(sentence));
         }
         Ok(read)
+    }
+
+    /// The port to listen on, of a command line that may name one; 0 is any free one, and no more than
+    /// that.
+    ///
+    /// # Errors
+    /// [`UsageError::Conflict`] if one is named and there is no address.
+    pub fn port(&mut self, named: Option<u16>, default: u16) -> Result<u16, UsageError> {
+        if named.is_some_and(|port| port != 0) {
+            if self.binds.iter().all(|bind| matches!(bind, Bind::Unix(_))) {
+                let sentence = "unix:PATH has no port; a port goes with --bind and an address";
+                return Err(UsageError::Conflict(sentence));
+            }
+            self.is_place_given = true;
+        }
+        Ok(named.unwrap_or(default))
     }
 
     /// The first place to listen at that other machines may reach. A name is taken for one, unless it is

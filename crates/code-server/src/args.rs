@@ -88,16 +88,17 @@ const OPTIONS: &[Opt] = &[
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
-    let door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let mut door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let fsync = options.value("--fsync", "always or never")?;
-    let (code_port, message_port) = match words.port("CODE_PORT")? {
-        Some(code_port) => (code_port, words.port("MESSAGE_PORT")?),
-        None => (CODE_PORT_DEFAULT, Some(MESSAGE_PORT_DEFAULT)),
-    };
+    let code_port = words.port("CODE_PORT")?;
+    let message_port = words.port("MESSAGE_PORT")?;
+    if code_port.is_some() && message_port.is_none() {
+        return Err(UsageError::Missing("MESSAGE_PORT"));
+    }
     Ok(Config {
+        code_port: door.port(code_port, CODE_PORT_DEFAULT)?,
+        message_port: door.port(message_port, MESSAGE_PORT_DEFAULT)?,
         door,
-        code_port,
-        message_port: message_port.ok_or(UsageError::Missing("MESSAGE_PORT"))?,
         data_dir: options.path("--data-dir").unwrap_or_else(|| ".".into()),
         codes_max: options
             .number("--max-codes", 1..=CODES_MAX)?

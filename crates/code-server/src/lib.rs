@@ -81,7 +81,7 @@ impl Server {
         let path = &config.data_dir;
         // First, so that it is dropped last if something fails, after everything that uses the files.
         let folders = DataFolder::create(path)?;
-        let mut daemon = Daemon::new(config.door.clone(), exposure(&config.door))?;
+        let mut daemon = Daemon::new(config.door.clone(), 2, exposure(&config.door))?;
         let legacy_lock = LegacyLock::acquire(&path.join(LEGACY_LOCK_NAME))?;
         let stop = || {
             let handle = daemon.handle();

@@ -1,7 +1,6 @@
 //! Accepting connections, the thread of each, and turning connections away at the limit.
 
 use std::io::{self, Write as _};
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -11,6 +10,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustls::ServerConfig;
 
 use crate::connection::Connection;
+use crate::listener::{Accepted, Listener};
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::protocol::{Protocols, START_BYTES, TLS_HANDSHAKE, Unserved};
@@ -40,24 +40,21 @@ const LINGER_STALL: Duration = Duration::from_secs(2);
 /// The longest time that a server reads on for.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// A connection that was accepted, and who is at the other end.
-pub(crate) type Accepted = (Socket, Peer);
-
 impl Registry {
     /// Accepts until the server stops, and hands on what it has accepted. To accept is quick, but to
     /// start a thread is not. A thread that did both would let the kernel's queue run over in a burst,
     /// and then TCP tries again a second later.
-    pub(crate) fn accept_all(&self, listener: &TcpListener, accepted: &SyncSender<Accepted>) {
+    pub(crate) fn accept_all(&self, listener: &Listener, accepted: &SyncSender<Accepted>) {
         let mut failing = false;
         while !self.is_stopping() {
             match listener.accept() {
-                Ok(_) if self.is_stopping() => return,
-                Ok((socket, peer)) => {
+                // It is served even if the server stops now: no other server can accept it any more.
+                Ok(Some(connection)) => {
                     failing = false;
                     // The receiving thread ends only when this one has ended.
-                    let _ = accepted.send((socket.into(), peer.into()));
+                    let _ = accepted.send(connection);
                 }
-                Err(_) if self.is_stopping() => return,
+                Ok(None) => {}
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
                     if !failing {
@@ -77,9 +74,7 @@ impl Registry {
         protocols: &Arc<Protocols>,
     ) {
         for (socket, peer) in accepted {
-            if !self.is_stopping() {
-                self.admit(socket, peer, protocols);
-            }
+            self.admit(socket, peer, protocols);
         }
     }
 

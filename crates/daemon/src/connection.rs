@@ -19,14 +19,14 @@ use rustix::net::SendFlags;
 use crate::access::Access;
 use crate::accounts::{Account, Accounts, LoginError};
 use crate::caller::Caller;
-use crate::eviction::State;
+use crate::eviction::{SLOW_MILLIS, State};
 use crate::input::{Deadline, INPUT_BYTES_MAX, Input};
 use crate::metrics::{Kind, Meter, Metrics, Outcome};
 use crate::output::{OUTPUT_BYTES, Output};
 use crate::peer::Peer;
 use crate::pending_reply::{Pending, PendingReply, Replies};
 use crate::registry::{Entry, Registration, Registry};
-use crate::stream::{PeerStream, SLOW_MILLIS, Wait, evicted};
+use crate::stream::{PeerStream, Wait, evicted};
 use crate::tls::Tls;
 use crate::wakeup::Polled;
 
@@ -142,6 +142,17 @@ impl<'a> Connection<'a> {
     /// Whether the server is shutting down, so that this should be the connection's last reply.
     pub fn is_stopping(&self) -> bool {
         self.registration().registry.is_stopping()
+    }
+
+    /// Whether the server is shutting down and this connection has had a request. One that was accepted
+    /// just before still has its first: its peer cannot know that it should ask another server.
+    pub(crate) fn begins_no_other(&self) -> bool {
+        self.has_asked && self.is_stopping()
+    }
+
+    /// What it has asked was only who it is: its first request is still to come.
+    pub(crate) fn expect_first_request(&mut self) {
+        self.has_asked = false;
     }
 
     /// Whether the peer has ended its half of the connection.
@@ -271,7 +282,7 @@ impl Connection<'_> {
         eviction.set(State::resting(self.stream.is_evictable(), from));
         // The state is set before this look, and the thread that stops the server looks at the states
         // after it has said so: one of the two sees the other.
-        let waited = match self.is_stopping() {
+        let waited = match self.begins_no_other() {
             true => Ok(()),
             false => self.input.refill(&mut self.stream, Wait::ForRequest),
         };

@@ -1,7 +1,6 @@
 //! A server: its ports, its threads, and its life from the first connection to the last.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -13,11 +12,14 @@ use crate::datagrams::{DatagramCounter, DatagramService};
 use crate::descriptors::{descriptors_allowed, descriptors_needed};
 use crate::error::StartError;
 use crate::exposure;
-use crate::listen::{self, Listening, Socket};
+use crate::inherited::Inherited;
+use crate::listen::{self, HostAddress, Listening, Socket};
+use crate::listener::Listener;
 use crate::peer::Address;
 use crate::protocol::Protocols;
 use crate::registry::Registry;
 use crate::service_manager;
+use crate::socket_file::SocketFile;
 use crate::threads::{self, Job};
 use crate::tls::Tls;
 
@@ -31,12 +33,17 @@ const ACCEPTED_MAX: usize = 4096;
 /// How many may do so on each port in any case, out of the reserved descriptors.
 const ACCEPTED_MIN: usize = 16;
 
+/// How often to look for a port that is free at all addresses, over TCP and UDP.
+const PORT_TRIES: usize = 20;
+
 /// A server's sockets and its connections.
 #[must_use = "a daemon listens, but serves nobody until it runs"]
 pub struct Daemon {
     options: ServerOptions,
     registry: Arc<Registry>,
     listeners: Vec<Listening>,
+    /// The sockets that were passed to this process, until they are listened on.
+    inherited: Option<Inherited>,
     idle_exit: Option<Duration>,
     /// What other machines can do with it.
     exposure: String,
@@ -67,13 +74,22 @@ impl Handle {
 }
 
 impl Daemon {
-    /// A server behind a front door as `options` say. `exposure` says who can do what with it
-    /// ([`Audience`](crate::Audience)), in half a sentence: the warning when other machines can reach it.
+    /// A server with this many ports, behind a front door as `options` say. `exposure` says who can do what
+    /// with it ([`Audience`](crate::Audience)), in half a sentence: the warning when other machines can
+    /// reach it.
     ///
     /// # Errors
-    /// If the system does not allow as many descriptors as these may need, or the file of accounts or
-    /// those for TLS are not right.
-    pub fn new(options: ServerOptions, exposure: impl Into<String>) -> Result<Self, StartError> {
+    /// If the sockets that were passed to this process do not fit, the system does not allow as many
+    /// descriptors as the connections may need, or the file of accounts or those for TLS are not right.
+    pub fn new(
+        options: ServerOptions,
+        ports: usize,
+        exposure: impl Into<String>,
+    ) -> Result<Self, StartError> {
+        let inherited = Inherited::take(ports)?;
+        if inherited.is_some() && options.is_place_given {
+            return Err(StartError::InheritedAndBind);
+        }
         let connections_max = options.connections_max;
         let allowed = descriptors_allowed();
         let needed = descriptors_needed(connections_max);
@@ -90,6 +106,7 @@ impl Daemon {
             options,
             registry: Registry::with(connections_max, access, tls.map(Arc::new)),
             listeners: Vec::new(),
+            inherited,
             idle_exit: None,
             exposure: exposure.into(),
             descriptors_spare: allowed - needed,
@@ -102,11 +119,22 @@ impl Daemon {
         self.idle_exit = Some(idle);
     }
 
-    /// Listens on a TCP port at each place that the options name; 0 is any free one. Returns the first
-    /// address, with the port. In the log, `note` tells the port from the server's others.
+    /// The first place it will listen at that other machines may reach.
+    pub fn exposed(&self) -> Option<String> {
+        match &self.inherited {
+            Some(inherited) => inherited.exposed().map(Address::to_string),
+            None => self.options.exposed().map(Bind::to_string),
+        }
+    }
+
+    /// Listens for one of the server's ports: on its share of the sockets that were passed to this
+    /// process, if any were; else at each place that the options name. An address has the TCP port of this
+    /// number; 0 is any that is free at all of them. Returns the first address. `note` tells the port from
+    /// the server's others, in the log, and in the path of a Unix socket: all but the first port have it
+    /// behind the path.
     ///
     /// # Errors
-    /// If an address cannot be bound.
+    /// If a place cannot be listened at.
     pub fn listen(
         &mut self,
         port: u16,
@@ -114,78 +142,32 @@ impl Daemon {
         protocols: Protocols,
     ) -> Result<Address, StartError> {
         let protocols = Arc::new(protocols);
-        self.listen_at_all(port, note, |address| {
-            let listener = listen::tcp(address)?;
-            let local = listener.local_addr()?;
-            Ok((
-                local,
-                Socket::Tcp(Arc::new(listener), Arc::clone(&protocols)),
-            ))
-        })
+        let first = self.listeners.len();
+        if let Some(inherited) = &mut self.inherited {
+            let listeners = inherited.next_port();
+            let listening = listeners.map(|one| Listening::stream(one, note, &protocols));
+            self.listeners.extend(listening);
+        } else {
+            self.at_one_port(port, |daemon, port| daemon.bind_tcp(port, note, &protocols))?;
+            let suffix = if first == 0 { "" } else { note };
+            self.bind_unix(suffix, note, &protocols)?;
+        }
+        Ok(self.listeners[first].address.clone())
     }
 
-    /// Receives on a UDP port at each place that the options name; 0 is any free one. Returns the first
-    /// address, with the port.
+    /// Receives on a UDP port at each address that the options name; 0 is any that is free at all of
+    /// them. Returns the first address.
     ///
     /// # Errors
-    /// If an address cannot be bound.
+    /// If an address cannot be bound, or sockets were passed to this process.
     pub fn listen_udp(
         &mut self,
         port: u16,
         service: Arc<dyn DatagramService>,
     ) -> Result<Address, StartError> {
-        self.listen_at_all(port, "", |address| {
-            let socket = UdpSocket::bind(address)?;
-            let local = socket.local_addr()?;
-            Ok((local, Socket::Udp(Arc::new(socket), Arc::clone(&service))))
-        })
-    }
-
-    fn listen_at_all(
-        &mut self,
-        port: u16,
-        note: &'static str,
-        bind: impl Fn(SocketAddr) -> io::Result<(SocketAddr, Socket)>,
-    ) -> Result<Address, StartError> {
-        let before = self.listeners.len();
-        let mut port = port;
-        for ip in self.addresses()? {
-            let address = SocketAddr::new(ip, port);
-            let bound = bind(address).map_err(|source| StartError::Bind {
-                address: Address::Ip(address),
-                source,
-            });
-            let (address, socket) = bound.inspect_err(|_| self.listeners.truncate(before))?;
-            // The same port everywhere.
-            port = address.port();
-            self.listeners.push(Listening {
-                address: Address::Ip(address),
-                note,
-                socket,
-            });
-        }
-        Ok(self.listeners[before].address.clone())
-    }
-
-    /// The addresses of the places to listen at.
-    fn addresses(&self) -> Result<Vec<IpAddr>, StartError> {
-        let mut addresses = Vec::new();
-        for bind in &self.options.binds {
-            match bind {
-                Bind::Ip(ip) => addresses.push(*ip),
-                Bind::Name(name) => {
-                    let found = (name.as_str(), 0).to_socket_addrs();
-                    let found = found.map_err(|source| StartError::Resolve {
-                        name: name.clone(),
-                        source,
-                    })?;
-                    addresses.extend(found.map(|address| address.ip()));
-                }
-                Bind::Unix(_) => {}
-            }
-        }
-        addresses.dedup();
-        Ok(addresses)
+        let first = self.listeners.len();
+        self.at_one_port(port, |daemon, port| daemon.bind_udp(port, &service))?;
+        Ok(self.listeners[first].address.clone())
     }
 
     /// Counts what a service does that receives on a UDP port.
@@ -197,29 +179,125 @@ impl Daemon {
     /// is free for both. Returns the first address.
     ///
     /// # Errors
-    /// If an address cannot be bound.
+    /// Those of [`Daemon::listen_udp`].
     pub fn listen_both(
         &mut self,
         port: u16,
         protocols: Protocols,
         udp: Arc<dyn DatagramService>,
     ) -> Result<Address, StartError> {
-        /// How often to look for a number that is free for both.
-        const TRIES: usize = 20;
-        let mut tries = if port == 0 { TRIES } else { 1 };
+        let protocols = Arc::new(protocols);
+        let first = self.listeners.len();
+        self.at_one_port(port, |daemon, port| {
+            let port = daemon.bind_tcp(port, "", &protocols)?;
+            daemon.bind_udp(port, &udp)
+        })?;
+        Ok(self.listeners[first].address.clone())
+    }
+
+    /// Binds sockets to a port. If any is to be found and the first socket's is not free for the others, looks
+    /// for another.
+    fn at_one_port(
+        &mut self,
+        port: u16,
+        bind: impl Fn(&mut Self, u16) -> Result<u16, StartError>,
+    ) -> Result<(), StartError> {
+        let mut tries = if port == 0 { PORT_TRIES } else { 1 };
         let before = self.listeners.len();
         loop {
             tries -= 1;
-            let address = self.listen(port, "", protocols.clone())?;
-            let port = match &address {
-                Address::Ip(address) => address.port(),
-                Address::Unix(_) => port,
-            };
-            match self.listen_udp(port, Arc::clone(&udp)) {
-                Err(_) if tries > 0 => self.listeners.truncate(before),
-                other => return other,
+            match bind(self, port) {
+                Err(StartError::Bind { source, .. })
+                    if tries > 0 && source.kind() == io::ErrorKind::AddrInUse =>
+                {
+                    self.listeners.truncate(before);
+                }
+                bound => return bound.map(drop),
             }
         }
+    }
+
+    fn bind_tcp(
+        &mut self,
+        port: u16,
+        note: &'static str,
+        protocols: &Arc<Protocols>,
+    ) -> Result<u16, StartError> {
+        self.bind_addresses(port, |host| {
+            let listener = listen::tcp(host)?;
+            Ok(Listening::stream(listener, note, protocols))
+        })
+    }
+
+    fn bind_udp(
+        &mut self,
+        port: u16,
+        service: &Arc<dyn DatagramService>,
+    ) -> Result<u16, StartError> {
+        if self.inherited.is_some() {
+            return Err(StartError::InheritedAndUdp);
+        }
+        self.bind_addresses(port, |host| Listening::udp(listen::udp(host)?, service))
+    }
+
+    /// Binds a socket to each address that the options name, all to the port of the first.
+    fn bind_addresses(
+        &mut self,
+        mut port: u16,
+        bind: impl Fn(HostAddress) -> io::Result<Listening>,
+    ) -> Result<u16, StartError> {
+        for host in listen::hosts(&self.options.binds)? {
+            let before = self.listeners.len();
+            let mut lacking = None;
+            for address in host {
+                let address = address.at(port);
+                let failed = |source| StartError::Bind {
+                    address: Address::Ip(address.address),
+                    source,
+                };
+                match bind(address) {
+                    Ok(listening) => {
+                        port = listening.address.port().unwrap_or(port);
+                        self.listeners.push(listening);
+                    }
+                    // A name may stand for more addresses than this machine has.
+                    Err(error) if listen::is_lacking(&error) => lacking = Some(failed(error)),
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            if let Some(error) = lacking {
+                if self.listeners.len() == before {
+                    return Err(error);
+                }
+                log::warn!("{error}: this machine lacks the address");
+            }
+        }
+        Ok(port)
+    }
+
+    /// Listens at each path that the options name, with this suffix.
+    fn bind_unix(
+        &mut self,
+        suffix: &str,
+        note: &'static str,
+        protocols: &Arc<Protocols>,
+    ) -> Result<(), StartError> {
+        for bind in &self.options.binds {
+            let Bind::Unix(path) = bind else { continue };
+            let mut path = path.clone();
+            if !suffix.is_empty() {
+                path.as_mut_os_string().push(format!("-{suffix}"));
+            }
+            let listener = SocketFile::listen(&path, self.options.socket_mode)
+                .and_then(|(socket, file)| Listener::unix(socket, file));
+            let listener = listener.map_err(|source| StartError::Bind {
+                address: Address::Unix(path),
+                source,
+            })?;
+            let listening = Listening::stream(listener, note, protocols);
+            self.listeners.push(listening);
+        }
+        Ok(())
     }
 
     /// Stops this daemon from elsewhere.
@@ -265,14 +343,17 @@ impl Daemon {
         let registry = Arc::clone(&self.registry);
         let address = &listening.address;
         match &listening.socket {
-            Socket::Tcp(listener, protocols) => {
+            Socket::Stream(listener, protocols) => {
                 let (listener, protocols) = (Arc::clone(listener), Arc::clone(protocols));
                 let spare = self.descriptors_spare.min(ACCEPTED_MAX) / self.listeners.len();
                 let (accepted, admitted) = sync_channel(spare.max(ACCEPTED_MIN));
                 let admitting = Arc::clone(&registry);
                 let admit = move || admitting.admit_all(&admitted, &protocols);
                 let accept = move || registry.accept_all(&listener, &accepted);
-                let name = format!("tcp {address}");
+                let name = match address {
+                    Address::Ip(_) => format!("tcp {address}"),
+                    Address::Unix(_) => address.to_string(),
+                };
                 vec![(name.clone(), Box::new(admit)), (name, Box::new(accept))]
             }
             Socket::Udp(socket, service) => {
@@ -305,7 +386,7 @@ impl Daemon {
                 format!("ends after {secs}s without a request")
             });
             let is_encrypted = match (address, socket) {
-                (Address::Ip(_), Socket::Tcp(..)) => self.options.tls.is_some(),
+                (Address::Ip(_), Socket::Stream(..)) => self.options.tls.is_some(),
                 (Address::Ip(_), Socket::Udp(..)) | (Address::Unix(_), _) => false,
             };
             let tls = if is_encrypted { "tls" } else { "" };

@@ -34,6 +34,44 @@ pub enum StartError {
     /// The kernel has no random bytes for the keys of session tickets.
     #[error("cannot read random bytes for TLS")]
     NoRandomness,
+    /// A descriptor that was passed is not a stream socket.
+    #[error(
+        "descriptor {fd} (LISTEN_FDS) is not a TCP socket or a Unix stream socket; UDP cannot be passed"
+    )]
+    InheritedNoStream {
+        /// The descriptor.
+        fd: usize,
+    },
+    /// A socket that was passed does not listen: it may be a connection.
+    #[error("descriptor {fd} (LISTEN_FDS) does not listen; with systemd, Accept=no is right")]
+    InheritedNotListening {
+        /// The descriptor.
+        fd: usize,
+    },
+    /// A socket that was passed cannot be used.
+    #[error("cannot use descriptor {fd} (LISTEN_FDS)")]
+    Inherited {
+        /// The descriptor.
+        fd: usize,
+        /// Why.
+        source: io::Error,
+    },
+    /// The sockets that were passed cannot be shared out among the ports.
+    #[error(
+        "{count} sockets were passed (LISTEN_FDS), and the server's {ports} ports need as many each"
+    )]
+    InheritedCount {
+        /// How many were passed.
+        count: usize,
+        /// How many ports the server has.
+        ports: usize,
+    },
+    /// Sockets were passed, and the command line says where to listen, too.
+    #[error("LISTEN_FDS says where to listen, so --bind and a port cannot")]
+    InheritedAndBind,
+    /// Sockets were passed to a server of UDP.
+    #[error("sockets were passed (LISTEN_FDS), and UDP sockets cannot be; use TCP")]
+    InheritedAndUdp,
     /// The system allows fewer descriptors than the server may need.
     #[error(
         "{connections} connections (--max-connections) need {needed} descriptors (ulimit -n), and \
@@ -63,6 +101,12 @@ impl StartError {
     pub fn is_of_network(&self) -> bool {
         match self {
             Self::Bind { .. } | Self::Resolve { .. } => true,
+            Self::InheritedNoStream { .. }
+            | Self::InheritedNotListening { .. }
+            | Self::Inherited { .. }
+            | Self::InheritedCount { .. }
+            | Self::InheritedAndBind
+            | Self::InheritedAndUdp => false,
             Self::File(_) | Self::NoRandomness | Self::Accounts(_) => false,
             Self::Descriptors { .. } | Self::Thread(_) | Self::Signals(_) => false,
         }

@@ -16,12 +16,18 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
+/// At the connection limit, a connection may be evicted in the middle of a request or a reply when it
+/// has hardly moved a byte in this many milliseconds, or before its first request when it has had this long
+/// for it. A stop leaves it this long, too.
+pub(crate) const SLOW_MILLIS: u64 = 1000;
+
 /// The state of a connection. Times are those of `Registry::millis`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// Its request is worked on.
     Busy,
-    /// It waits for a request, and may be ended from this moment on, unless the request has come.
+    /// It waits for a request, and may be ended from this moment on, unless the request has come. For a new
+    /// connection, that is a moment in the future.
     Resting(u64),
     /// It waits for a request, and would lose something if it were evicted. Only a stop ends it.
     Kept,
@@ -92,9 +98,10 @@ impl State {
 pub(crate) struct Eviction(AtomicU64);
 
 impl Eviction {
-    /// The state of a connection whose thread is about to start.
+    /// The state of a connection whose thread is about to start: that thread finds out by itself whether
+    /// the server stops.
     pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(State::Kept.encode()))
+        Self(AtomicU64::new(State::Busy.encode()))
     }
 
     pub(crate) fn state(&self) -> State {

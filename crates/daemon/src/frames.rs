@@ -110,7 +110,7 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
         if !frame::starts_with_whole(connection.buffered()) {
             session.before_wait(connection)?;
             // What has not arrived whole is not begun.
-            if connection.is_stopping() {
+            if connection.begins_no_other() {
                 return session.stopping(connection);
             }
         }
@@ -142,6 +142,7 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
                 match log_in(&payload, connection) {
                     Ok(user) => {
                         caller = user;
+                        connection.expect_first_request();
                         session = handler.session(&caller);
                         Next::Request
                     }

@@ -21,6 +21,14 @@ impl Address {
             Self::Unix(_) => true,
         }
     }
+
+    /// The port, if it has one.
+    pub(crate) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Ip(address) => Some(address.port()),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Address {

@@ -203,7 +203,7 @@ impl Replies {
         entry.eviction.set(state);
         // The thread that stops the server has passed over a connection that was not idle.
         if registry.is_stopping() {
-            entry.end_wait();
+            entry.end_wait(registry.millis());
         }
     }
 }

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::access::Access;
 use crate::accounts::{Account, Accounts};
-use crate::eviction::{Eviction, State};
+use crate::eviction::{Eviction, SLOW_MILLIS, State};
 use crate::lock;
 use crate::metrics::{Metrics, Shard};
 use crate::peer::{Peer, Source};
@@ -265,10 +265,19 @@ impl Registry {
     /// Closes the idle connections at once and waits for the others, at most `grace`. Then aborts those
     /// too, and gives their threads a moment to clean up.
     pub(crate) fn close_all(&self, grace: Duration) {
-        for place in lock(&self.connected).places.values() {
-            place.entry.end_wait();
-        }
-        let unfinished = self.wait_until_empty(grace);
+        let deadline = Instant::now() + grace;
+        let unfinished = loop {
+            let now = self.millis();
+            for place in lock(&self.connected).places.values() {
+                place.entry.end_wait(now);
+            }
+            // By then, the moment is over that a new connection has for its first request.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let unfinished = self.wait_until_empty(left.min(Duration::from_millis(SLOW_MILLIS)));
+            if unfinished == 0 || left.is_zero() {
+                break unfinished;
+            }
+        };
         if unfinished > 0 {
             log::warn!("{unfinished} requests were not finished");
             for place in lock(&self.connected).places.values() {
@@ -413,12 +422,13 @@ impl Entry {
         claim.end()
     }
 
-    /// Ends the connection's wait because the server stops, unless it waits for the rest of a request.
-    /// The connection can still write.
-    pub(crate) fn end_wait(&self) {
+    /// Ends the connection's wait because the server stops, unless it waits for the rest of a request, or
+    /// is so new that its first request may be on its way. The connection can still write.
+    pub(crate) fn end_wait(&self, now: u64) {
         let is_over = match self.eviction.state() {
             // Its thread is woken, and finds out why.
             State::Waiting => true,
+            State::Resting(from) if from > now => false,
             seen @ (State::Resting(_) | State::Kept) => self.end(seen),
             State::Busy | State::Slow(_) | State::Claimed | State::Ended => false,
         };

@@ -129,7 +129,7 @@ mod tests {
         let counted = Arc::clone(&reloads);
         hang_up(&state);
         hang_up(&state);
-        let handle = Daemon::new(ServerOptions::new(1), "").unwrap().handle();
+        let handle = Daemon::new(ServerOptions::new(1), 1, "").unwrap().handle();
         let reload = move || {
             counted.fetch_add(1, Ordering::SeqCst);
         };

@@ -10,17 +10,13 @@ use std::sync::Arc;
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::ServerConfig;
 
-use crate::eviction::State;
+use crate::eviction::{SLOW_MILLIS, State};
 use crate::registry::Registration;
 use crate::socket::Socket;
 use crate::tls_session::TlsSession;
 use crate::write_rate::WriteRate;
 
-/// At the connection limit, a connection may be evicted in the middle of a request or a reply, or
-/// before its first request, when it has moved less than [`SLOW_BYTES`] in this many milliseconds.
-pub(crate) const SLOW_MILLIS: u64 = 1000;
-
-/// See [`SLOW_MILLIS`], in bytes.
+/// A peer that moves this many bytes in [`SLOW_MILLIS`] is not slow.
 const SLOW_BYTES: u64 = 16 * 1024;
 
 /// What a read waits for.

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use crate::listen::WRITE_STALL;
+use crate::socket_options::WRITE_STALL;
 
 /// What a peer must read of a reply within [`WRITE_STALL`], in bytes: 1 KiB a second.
 const WRITE_STALL_BYTES: u64 = 1024 * WRITE_STALL.as_secs();

@@ -115,11 +115,11 @@ const OPTIONS: &[Opt] = &[
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
-    let door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let mut door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let idle_exit = options.duration("--idle-exit", Duration::ZERO..=DURATION_MAX)?;
     let config = Config {
+        port: door.port(words.port("PORT")?, PORT_DEFAULT)?,
         door,
-        port: words.port("PORT")?.unwrap_or(PORT_DEFAULT),
         root: options.path("--root").unwrap_or_else(|| ".".into()),
         idle_exit: Some(idle_exit.unwrap_or(IDLE_EXIT_DEFAULT)).filter(|idle| !idle.is_zero()),
         read_only: options.flag("--read-only"),

@@ -105,7 +105,7 @@ impl Server {
         if let Some(auth) = &config.door.auth {
             check_not_served(&auth.file, &config.root)?;
         }
-        let mut daemon = Daemon::new(config.door.clone(), exposure(&config))?;
+        let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config))?;
         let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
         let files = files.map_err(|cause| Error::Root {
             path: config.root.clone(),

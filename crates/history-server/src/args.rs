@@ -75,11 +75,11 @@ const OPTIONS: &[Opt] = &[
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
-    let door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let mut door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let fsync = options.value("--fsync", "always or never")?;
     Ok(Config {
+        port: door.port(words.port("PORT")?, PORT_DEFAULT)?,
         door,
-        port: words.port("PORT")?.unwrap_or(PORT_DEFAULT),
         users: options.path("--users"),
         data_dir: options.path("--data-dir").unwrap_or_else(|| ".".into()),
         fsync: fsync.unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cli::escape::EscapedBytes;
-use cli::{Bind, Exit, Failure};
+use cli::{Exit, Failure};
 use daemon::StartError;
 use proto::text::AUTHENTICATION_ERROR;
 use storage::{NotStored, StorageError};
@@ -21,7 +21,7 @@ pub enum Error {
     #[error(
         "{0} can be reached from other machines: --auth-file or --users must say who may use the history"
     )]
-    Exposed(Bind),
+    Exposed(String),
     /// The file of users cannot be read.
     #[error("cannot read the users in {}", path.display())]
     ReadUsers {

@@ -74,14 +74,14 @@ impl Server {
     /// no file of users.
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.fsync.warn();
+        let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config.door))?;
         if config.users.is_none()
             && config.door.auth.is_none()
-            && let Some(exposed) = config.door.exposed()
+            && let Some(exposed) = daemon.exposed()
         {
-            return Err(Error::Exposed(exposed.clone()));
+            return Err(Error::Exposed(exposed));
         }
         let users = config.users.as_deref().map(Users::read).transpose()?;
-        let mut daemon = Daemon::new(config.door.clone(), exposure(&config.door))?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();

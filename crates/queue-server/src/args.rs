@@ -94,9 +94,9 @@ const OPTIONS: &[Opt] = &[
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
-    let door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+    let mut door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let fsync = options.value("--fsync", "always or never")?;
-    let port = words.port("PORT")?.unwrap_or(PORT_DEFAULT);
+    let port = door.port(words.port("PORT")?, PORT_DEFAULT)?;
     let transports = [
         ("TCP", Transport::Tcp),
         ("UDP", Transport::Udp),

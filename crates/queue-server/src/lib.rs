@@ -101,7 +101,7 @@ impl Server {
     /// # Errors
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        let mut daemon = Daemon::new(config.door.clone(), exposure(&config.door))?;
+        let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config.door))?;
         let handle = daemon.handle();
         let stop = move || {
             handle.stop();

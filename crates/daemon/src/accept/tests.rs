@@ -1,7 +1,7 @@
 //! Accepting, turning away, and that one connection's trouble is not another's.
 
 use std::io::{self, Read};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -125,7 +125,7 @@ impl Server {
         Self {
             protocols: protocols(&registry),
             registry,
-            listener: crate::listen::tcp("127.0.0.1:0".parse().unwrap()).unwrap(),
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
         }
     }
 
@@ -236,18 +236,52 @@ fn who_waits_for_the_connections_to_end_has_the_service_alone() {
 fn accepting_ends_with_the_server() {
     let server = Server::new(10);
     let address = server.listener.local_addr().unwrap();
+    let parents = server.listener.try_clone().unwrap();
+    let listener = Listener::inherited(parents.into()).unwrap();
     let (accepted, admitted) = sync_channel(1);
     thread::scope(|scope| {
-        scope.spawn(|| server.registry.accept_all(&server.listener, &accepted));
+        scope.spawn(|| server.registry.accept_all(&listener, &accepted));
         let client = TcpStream::connect(address).unwrap();
         let (_, peer) = admitted.recv_timeout(PATIENCE).unwrap();
         assert_eq!(peer, Peer::Ip(client.local_addr().unwrap()));
         server.registry.stop();
-        let how = rustix::net::Shutdown::Both;
-        rustix::net::shutdown(&server.listener, how).unwrap();
+        listener.wake();
     });
-    // Nothing was handed on that came with the end.
-    assert!(admitted.try_recv().is_err());
+    drop(listener);
+    // Who comes now is left for the next server.
+    let client = TcpStream::connect(address).unwrap();
+    let (_, peer) = server.listener.accept().unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+}
+
+#[test]
+fn who_was_accepted_just_before_the_stop_has_one_request() {
+    let server = Server::new(10);
+    let accept = || {
+        let client = TcpStream::connect(server.listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (stream, peer) = server.listener.accept().unwrap();
+        (client, (stream.into(), peer.into()))
+    };
+    let (accepted, admitted) = sync_channel(3);
+    let (mut before, mut after, silent) = (accept(), accept(), accept());
+    before.0.write_all(b"before").unwrap();
+    for connection in [before.1, after.1, silent.1] {
+        accepted.send(connection).unwrap();
+    }
+    drop(accepted);
+    server.registry.stop();
+    server.registry.admit_all(&admitted, &server.protocols);
+    assert_eq!(server.registry.open(), 3);
+    thread::scope(|scope| {
+        scope.spawn(|| server.registry.close_all(PATIENCE));
+        after.0.write_all(b"after").unwrap();
+        assert_eq!(read_all(before.0), "before");
+        assert_eq!(read_all(after.0), "after");
+        // It does not keep the server for long.
+        assert_eq!(read_all(silent.0), "");
+    });
+    assert_eq!(server.registry.open(), 0);
 }
 
 #[test]

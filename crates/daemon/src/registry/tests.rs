@@ -111,7 +111,7 @@ fn a_stop_ends_waits_and_not_requests() {
     let entry = &registration.entry;
     for state in [State::Busy, State::Slow(0)] {
         entry.eviction.set(state);
-        entry.end_wait();
+        entry.end_wait(u64::MAX >> 3);
         assert_eq!(entry.eviction.state(), state);
     }
     peer.write_all(b"next").unwrap();
@@ -121,7 +121,7 @@ fn a_stop_ends_waits_and_not_requests() {
     );
     for state in [State::Resting(u64::MAX >> 3), State::Kept] {
         entry.eviction.set(state);
-        entry.end_wait();
+        entry.end_wait(u64::MAX >> 3);
         assert_eq!(entry.eviction.state(), state, "its request has arrived");
     }
     assert_eq!(
@@ -131,7 +131,11 @@ fn a_stop_ends_waits_and_not_requests() {
             .unwrap(),
         4
     );
-    entry.end_wait();
+    // A new connection has its moment.
+    entry.eviction.set(State::Resting(9));
+    entry.end_wait(8);
+    assert_eq!(entry.eviction.state(), State::Resting(9));
+    entry.end_wait(9);
     assert!(!entry.eviction.resume());
     assert_eq!(
         entry
