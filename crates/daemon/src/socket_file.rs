@@ -213,7 +213,6 @@ mod tests {
         assert_eq!(refused(), "another server listens there");
         // Also when it has no room.
         rustix::net::listen(&socket, 0).unwrap();
-        let _waits = UnixStream::connect(&path).unwrap();
         assert_eq!(refused(), "another server listens there");
         drop((socket, file));
         let datagrams = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
@@ -261,12 +260,12 @@ mod tests {
         let fits = dir
             .path()
             .join("n".repeat(PATH_BYTES_MAX - folder_bytes - 1));
-        SocketFile::listen(&fits, 0o600).unwrap();
+        let (_socket, _file) = SocketFile::listen(&fits, 0o600).unwrap();
         let folder = dir
             .path()
             .join("f".repeat(FOLDER_BYTES_MAX - folder_bytes - 1));
         fs::create_dir(&folder).unwrap();
-        SocketFile::listen(&folder.join("s"), 0o600).unwrap();
+        let (_socket, _file) = SocketFile::listen(&folder.join("s"), 0o600).unwrap();
         let mut longer = fits.into_os_string();
         longer.push("n");
         let error = SocketFile::listen(longer.as_ref(), 0o600).unwrap_err();

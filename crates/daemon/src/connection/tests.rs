@@ -285,7 +285,7 @@ fn what_must_arrive_is_not_cut_short() {
             }
             let mut rest = vec![0; large.len() - 1];
             for piece in rest.chunks_mut(1 << 20) {
-                assert!(!must_arrive || state() == State::Kept, "{:?}", state());
+                assert!(!must_arrive || state() == State::Busy, "{:?}", state());
                 peer.read_exact(piece).unwrap();
             }
             sent.join().unwrap().unwrap();
