@@ -33,7 +33,7 @@ impl Inherited {
         if count == 0 {
             return Ok(None);
         }
-        if count % ports != 0 {
+        if !count.is_multiple_of(ports) {
             return Err(StartError::InheritedCount { count, ports });
         }
         let listeners = (0..count).map(|at| take(&mut passed, at));
