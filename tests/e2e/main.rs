@@ -27,6 +27,7 @@ mod http;
 mod interrupted_uploads;
 mod limits;
 mod lists;
+mod logins;
 mod logs;
 mod long_history;
 mod malformed_replies;
