@@ -3,9 +3,10 @@
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use super::*;
-use crate::pending_reply::SharedBytes;
+use crate::pending_reply::{PendingReply, SharedBytes};
 use crate::registry::Registry;
 
 /// The only connection there may be, and its peer.

@@ -3,6 +3,7 @@
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Barrier;
 use std::thread::{self, ScopedJoinHandle};
+use std::time::Instant;
 
 use rustix::net::RecvFlags;
 use rustls::version;
