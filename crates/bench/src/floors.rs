@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::load::latencies;
 
 /// As much stack as a connection has in our servers, in bytes.
-const STACK_BYTES: usize = 128 * 1024;
+const STACK_BYTES: usize = 192 * 1024;
 
 /// The end of a request's head.
 const HEAD_END: &[u8] = b"\r\n\r\n";
