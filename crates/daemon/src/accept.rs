@@ -232,7 +232,7 @@ fn serve_encrypted(
     match connection.encrypt(tls) {
         // It was told why, and reads that only if nothing is left unread when the connection ends.
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            log::info!("The TLS handshake failed: {error}");
+            log::warn!("The TLS handshake failed: {error}");
             Ok(())
         }
         Err(error) => Err(error),
