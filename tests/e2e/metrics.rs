@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use proto::frame::Message as _;
@@ -517,4 +518,56 @@ fn a_probe_does_not_keep_a_server_from_ending() {
     let (code, log) = server.wait();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("No request for 2 s"), "{log}");
+}
+
+/// The reply to a GET by somebody, or by `USER:PASSWORD` in base64.
+#[track_caller]
+fn get_as(server: &Server, login: Option<&str>, path: &str) -> String {
+    let login = login.map_or(String::new(), |login| {
+        format!("Authorization: Basic {login}\r\n")
+    });
+    let request = format!("GET {path} HTTP/1.0\r\n{login}\r\n");
+    String::from_utf8(exchange(server.addr(), request.as_bytes())).unwrap()
+}
+
+#[test]
+fn metrics_are_behind_the_accounts_and_health_is_not() {
+    if !has_door(Needs::NoAccounts, "the accounts are those of this test") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let accounts = dir.path().join("accounts");
+    fs::write(&accounts, "ann:secret\n").unwrap();
+    fs::set_permissions(&accounts, fs::Permissions::from_mode(0o600)).unwrap();
+    let auth = ["--auth-file", accounts.to_str().unwrap()];
+    let (right, wrong) = (Some("YW5uOnNlY3JldA=="), Some("YW5uOndyb25n"));
+    let status = |reply: &str| reply[9..12].to_owned();
+    for (name, options) in [
+        ("code-server", &[][..]),
+        ("file-server", &[]),
+        ("file-server", &["--auth-read-free"]),
+        ("history-server", &[]),
+        ("queue-server", &[]),
+        ("queue-server", &["--auth-read-free"]),
+    ] {
+        let Started { server, pages, .. } = &start(name, &[&auth, options].concat());
+        let (_, prefix) = pages[0];
+        let (metrics, health) = (format!("{prefix}/metrics"), format!("{prefix}/healthz"));
+        let refused = get_as(server, None, &metrics);
+        assert_eq!(status(&refused), "401", "{name} {options:?}: {refused}");
+        assert!(
+            refused.contains("\r\nWWW-Authenticate: Basic "),
+            "{refused}"
+        );
+        assert_eq!(status(&get_as(server, wrong, &metrics)), "401");
+        for login in [None, right, wrong] {
+            let health = get_as(server, login, &health);
+            assert!(health.ends_with("\r\n\r\nok\n"), "{name}: {health}");
+        }
+        let page = Page::parse(&get_as(server, right, &metrics));
+        assert_eq!(page.get("quartet_logins_failed_total"), 1.0);
+        assert_eq!(page.requests("GET", "4xx"), 2.0);
+        let free = start(name, &[&auth, options, &["--metrics-free"]].concat());
+        Page::of(&free.server, 0, prefix);
+    }
 }
