@@ -414,7 +414,6 @@ fn a_malformed_line_gets_one_sentence_and_changes_nothing() {
         (b"alice\0 2\n", not_a_user),
         (b"alice\x1b[2J 3\n", not_a_user),
         (b"<<GET>>\n", not_a_user),
-        (b"GET / HTTP/1.1\r\n\r\n", not_an_operation),
         (name_65.as_bytes(), not_a_user),
         (name_300.as_bytes(), not_a_line),
         (b"alice \xff\xfe\n", not_a_line),
@@ -506,6 +505,22 @@ fn a_malformed_frame_gets_one_sentence_and_changes_nothing() {
     check(b"\0\xff\xff\xff\x23", TooLarge, "16777214 bytes", false);
     check(b"\0\0\0\0", BadRequest, "length 0", false);
     service.server.wait_for_log(|log| warnings(log) == 14);
+}
+
+/// A web page's request, whatever its first word is, is no line of the history.
+#[test]
+fn a_request_of_http_is_answered_in_http_and_changes_nothing() {
+    let service = start_with(THREE_LINES);
+    for request in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "POST /alice HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nalice 3\n",
+        "ALICE 3 HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        let reply = exchange(service.server.addr(), request.as_bytes());
+        let reply = String::from_utf8(reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 4"), "{request}: {reply}");
+    }
+    assert_eq!(service.file(), THREE_LINES);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod busy;
 mod code;
 mod command_lines;
 mod demo;
+mod doors;
 mod downloads;
 mod escape;
 mod eviction;

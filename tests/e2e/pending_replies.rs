@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
@@ -236,6 +236,7 @@ fn a_stop_waits_for_the_disk_and_for_nothing_else() {
     for kind in KINDS {
         let server = Crowded::start(kind);
         let request = server.request(true);
+        let busy = AtomicUsize::new(0);
         thread::scope(|scope| {
             let clients: Vec<_> = (0..8)
                 .map(|_| {
@@ -247,7 +248,10 @@ fn a_stop_waits_for_the_disk_and_for_nothing_else() {
                         // comes by halves.
                         while (&stream).write_all(&request).is_ok() {
                             match server.read_reply(&mut replies) {
-                                Ok(Some(keeps)) => answered += usize::from(keeps),
+                                Ok(Some(keeps)) => {
+                                    busy.fetch_add(usize::from(answered == 0), Ordering::SeqCst);
+                                    answered += usize::from(keeps);
+                                }
                                 Ok(None) => break,
                                 Err(error) => {
                                     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -259,9 +263,7 @@ fn a_stop_waits_for_the_disk_and_for_nothing_else() {
                     })
                 })
                 .collect();
-            eventually("they are busy", || {
-                server.server.connections() == server.crowd.len() + 8
-            });
+            eventually("they are busy", || busy.load(Ordering::SeqCst) == 8);
             server.server.signal("TERM");
             let answered: Vec<_> = clients.into_iter().map(|c| c.join().unwrap()).collect();
             assert!(
@@ -288,12 +290,13 @@ fn a_stop_does_not_wait_for_a_client_that_asks_without_pause() {
         let answered = Mutex::new(0);
         let changed = Condvar::new();
         let is_over = AtomicBool::new(false);
+        // Each write ends in the middle of a request, so that another one has always begun.
+        let (start, rest) = request.split_at(request.len() / 2);
+        let piece = [rest, start].concat().repeat(PIECE);
+        // Before anybody reads: it may log in first.
+        (&stream).write_all(start).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
-                // Each write ends in the middle of a request, so that another one has always begun.
-                let (start, rest) = request.split_at(request.len() / 2);
-                let piece = [rest, start].concat().repeat(PIECE);
-                (&stream).write_all(start).unwrap();
                 for asked in (0..).step_by(PIECE) {
                     let seen = answered.lock().unwrap();
                     let is_ahead = |seen: &mut usize| {

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Server, eventually, program, run_command};
+use crate::harness::{Needs, Server, eventually, has_door, program, run_command};
 use crate::work::{check, check_refused, client, say, start};
 
 /// A server with these messages in the default queue.
@@ -220,6 +220,9 @@ fn a_lease_survives_both_client_and_server() {
 
 #[test]
 fn a_lease_works_over_udp() {
+    if !has_door(Needs::Plain, "UDP has no door") {
+        return;
+    }
     let server = start(&["both"]);
     let mut tcp = client(&server);
     tcp.send(b"job").unwrap();

@@ -23,7 +23,10 @@ use proto::queue::{Delivery, QueueName, Request};
 
 pub use account::signed;
 pub use certificates::Certificates;
-pub use door::{Address, Needs, Opened, addresses, door, has_door, listening, udp_too};
+pub use door::{
+    Address, Needs, Opened, VARIABLE as DOOR_VARIABLE, addresses, door, has_door, listening,
+    udp_too,
+};
 pub use nginx::Nginx;
 pub use peers::{Then, connect, crowd, exchange, fake_server, read_to_end};
 pub use run::{Ran, Running, descendants, python, run, run_command};
@@ -35,6 +38,9 @@ pub use thin_disk::ThinDisk;
 /// have other things to do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Set in the runs that a run starts: the programs are built already.
+pub const BUILT_VARIABLE: &str = "QUARTET_TEST_BUILT";
+
 /// The path of one of the workspace's programs. The first call has cargo build them all: cargo
 /// builds the programs of other packages for a test run only when it is told to.
 pub fn program(name: &str) -> PathBuf {
@@ -43,6 +49,9 @@ pub fn program(name: &str) -> PathBuf {
         let test = std::env::current_exe().unwrap();
         // target/debug/deps/e2e-0123456789abcdef
         let folder = test.parent().and_then(Path::parent).unwrap().to_owned();
+        if std::env::var_os(BUILT_VARIABLE).is_some() {
+            return folder;
+        }
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         cargo.args(["build", "--quiet", "--workspace", "--bins"]);
         cargo.current_dir(root());

@@ -1,7 +1,7 @@
 //! The client's side of a TLS connection, for tests that say each byte themselves.
 //!
-//! One thread may read while another writes: no lock is held while the socket blocks, except that
-//! of the writers among each other.
+//! One thread may read while another writes: the lock of the state is not held while the socket
+//! blocks, only those of the readers and the writers among themselves.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,13 +12,15 @@ use rustls::{ClientConfig, ClientConnection};
 
 use super::lock;
 
-/// How much is read from the socket at once. rustls has room for what is in it.
-const PIECE_BYTES: usize = 4096;
+/// How much is read from the socket at once.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// A TLS connection to a server.
 pub struct TlsStream {
     socket: TcpStream,
     tls: Mutex<ClientConnection>,
+    /// What has arrived while rustls had no room for it.
+    arrived: Mutex<Vec<u8>>,
     /// Held by the thread that writes, so that records reach the socket in their order.
     writing: Mutex<()>,
 }
@@ -37,6 +39,7 @@ impl TlsStream {
         Ok(Self {
             socket,
             tls: Mutex::new(tls),
+            arrived: Mutex::default(),
             writing: Mutex::new(()),
         })
     }
@@ -83,6 +86,7 @@ impl TlsStream {
 impl Read for &TlsStream {
     /// A stream that ends without a close_notify was reset, as far as anybody can tell.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut arrived = lock(&self.arrived);
         loop {
             match lock(&self.tls).reader().read(out) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -91,17 +95,16 @@ impl Read for &TlsStream {
                 }
                 done => return done,
             }
-            let mut piece = [0; PIECE_BYTES];
-            let bytes = (&self.socket).read(&mut piece)?;
-            let mut tls = lock(&self.tls);
-            let mut rest = &piece[..bytes];
-            loop {
-                tls.read_tls(&mut rest)?;
-                tls.process_new_packets().map_err(io::Error::other)?;
-                if rest.is_empty() {
-                    break;
-                }
+            // There is room now that everything decrypted has been read.
+            if arrived.is_empty() {
+                let mut piece = [0; PIECE_BYTES];
+                let bytes = (&self.socket).read(&mut piece)?;
+                arrived.extend_from_slice(&piece[..bytes]);
             }
+            let mut tls = lock(&self.tls);
+            let fed = tls.read_tls(&mut arrived.as_slice())?;
+            arrived.drain(..fed);
+            tls.process_new_packets().map_err(io::Error::other)?;
         }
     }
 }

@@ -1,0 +1,88 @@
+//! The suites of the four services, through every door: TCP, TLS, TLS with client certificates and a Unix
+//! socket, each with and without accounts.
+//!
+//! Which door a run has is a parameter of the harness, so each test here runs this test program once more,
+//! with another parameter. Plain TCP without accounts is the door of the run that starts them.
+
+use std::process::Command;
+
+use crate::harness::{BUILT_VARIABLE, DOOR_VARIABLE, Needs, has_door, program};
+
+/// What runs through every door: the tests whose names have one of these in them, ...
+const SUITES: [&str; 6] = [
+    "code::",
+    "file::",
+    "history::",
+    "pending_replies::",
+    "queue::",
+    "verbs::",
+];
+
+/// ... but for these, which are slow and know no door, or less of it than others that are quick.
+const SLOW: &[&str] = &[
+    "long_history::",
+    "code::a_damaged_file",
+    "file::a_download_under_way",
+    "file::a_large_file",
+    "file::a_server_without_requests",
+    "file::an_idle_connection",
+    "file::of_files_sent_at_once",
+    "history::a_crash_while_deleting",
+    "history::a_history_of_30_megabytes",
+    "history::a_line_that_is_not_there",
+    "history::a_request_that_does_not_end",
+    "history::an_unfinished_last_line",
+    "history::deleting_while_others",
+    "history::lines_are_counted",
+    "history::many_clients_at_once",
+    "queue::a_receiver_that_does_not_read",
+    "queue::many_clients_at_once",
+    "verbs::a_lease_survives",
+    "verbs::send_many_lines",
+];
+
+#[track_caller]
+fn check(door: &str) {
+    if !has_door(Needs::Plain, "one run goes through every door") {
+        return;
+    }
+    let mut tests = Command::new(std::env::current_exe().unwrap());
+    program("");
+    tests.env(BUILT_VARIABLE, "").env(DOOR_VARIABLE, door);
+    tests.args(SUITES);
+    for slow in SLOW {
+        tests.args(["--skip", slow]);
+    }
+    // No test among them waits for ever, so this ends.
+    let ran = tests.output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{DOOR_VARIABLE}={door}\n{said}");
+    // A filter that finds nothing would pass, too.
+    let passed = said.matches(" ... ok\n").count();
+    assert!(passed > 50, "only {passed} tests have run:\n{said}");
+}
+
+#[test]
+fn through_tls() {
+    check("tls");
+}
+
+#[test]
+fn through_tls_with_client_certificates() {
+    check("client-cert");
+}
+
+#[test]
+fn with_accounts() {
+    check("tcp+accounts");
+}
+
+#[test]
+fn through_tls_with_accounts() {
+    check("tls+accounts");
+}
+
+#[test]
+fn through_tls_with_client_certificates_and_accounts() {
+    check("client-cert+accounts");
+}
