@@ -38,6 +38,7 @@ const SLOW: &[&str] = &[
     "queue::a_receiver_that_does_not_read",
     "queue::many_clients_at_once",
     "verbs::a_lease_survives",
+    "verbs::send_later",
     "verbs::send_many_lines",
 ];
 
@@ -73,6 +74,11 @@ fn through_tls_with_client_certificates() {
 }
 
 #[test]
+fn through_a_unix_socket() {
+    check("unix");
+}
+
+#[test]
 fn with_accounts() {
     check("tcp+accounts");
 }
@@ -85,4 +91,9 @@ fn through_tls_with_accounts() {
 #[test]
 fn through_tls_with_client_certificates_and_accounts() {
     check("client-cert+accounts");
+}
+
+#[test]
+fn through_a_unix_socket_with_accounts() {
+    check("unix+accounts");
 }
