@@ -13,8 +13,8 @@ use proto::text::QUEUE_EMPTY;
 use queue_client::{Client, Error, Transport};
 
 use crate::harness::{
-    Needs, Server, connect, data, eventually, exchange, has_door, has_program, python, read_to_end,
-    receive_request, run, run_command, send_request, udp_too,
+    Address, Needs, Server, connect, data, eventually, exchange, has_door, has_program, python,
+    read_to_end, receive_request, run, run_command, send_request, udp_too,
 };
 
 fn start(transport: &str) -> Server {
@@ -36,7 +36,10 @@ fn receive(client: &mut Client) -> Option<String> {
 #[track_caller]
 fn program(server: &Server, transport: &str, args: &[&str]) -> crate::harness::Ran {
     let mut line = server.host_and_ports();
-    line.push(transport.to_owned());
+    // A Unix socket has but one.
+    if let Address::Tcp(_) = server.addr() {
+        line.push(transport.to_owned());
+    }
     line.extend(args.iter().map(|arg| arg.to_string()));
     run("queue-client", &line, b"")
 }

@@ -104,7 +104,12 @@ impl Server {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid()));
         let names = tasks.into_iter().flatten().flatten();
         let names = names.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
-        names.filter(|name| name.starts_with("127.0.0.1:")).count()
+        // A thread that listens at a Unix socket is named by its path.
+        let is_user = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+        let is_peer = |name: &String| {
+            name.starts_with("127.0.0.1:") || name.strip_prefix("unix:").is_some_and(is_user)
+        };
+        names.filter(is_peer).count()
     }
 
     /// How many threads it has.
