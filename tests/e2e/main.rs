@@ -49,6 +49,7 @@ mod roots;
 mod streams;
 mod style;
 mod system;
+mod text_or_http;
 mod torture;
 mod udp;
 mod udp_reply_size;
