@@ -50,6 +50,7 @@ mod streams;
 mod style;
 mod system;
 mod text_or_http;
+mod tls;
 mod torture;
 mod udp;
 mod udp_reply_size;

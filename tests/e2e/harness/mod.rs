@@ -24,8 +24,8 @@ use proto::queue::{Delivery, QueueName, Request};
 pub use account::signed;
 pub use certificates::Certificates;
 pub use door::{
-    Address, Needs, Opened, VARIABLE as DOOR_VARIABLE, addresses, door, has_door, listening,
-    udp_too,
+    Address, Carrier, Door, Needs, Opened, VARIABLE as DOOR_VARIABLE, addresses, connect_tcp, door,
+    has_door, listening, udp_too,
 };
 pub use nginx::Nginx;
 pub use peers::{Then, connect, crowd, exchange, fake_server, read_to_end};

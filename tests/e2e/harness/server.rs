@@ -28,6 +28,14 @@ impl Server {
         Self::spawn(command)
     }
 
+    /// Starts a server that opens another door than that of the run.
+    #[track_caller]
+    pub fn start_behind<S: AsRef<OsStr>>(door: Door, name: &str, args: &[S]) -> Self {
+        let mut command = Command::new(program(name));
+        command.args(args);
+        Self::spawn_behind(door, command)
+    }
+
     /// Starts a server with this command, and waits until it listens.
     #[track_caller]
     pub fn spawn(command: Command) -> Self {
