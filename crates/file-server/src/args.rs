@@ -74,10 +74,10 @@ Options:
   --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
   --tls-key FILE         the certificate's private key, which only its owner may read
   --tls-client-ca FILE   refuse clients without a certificate from these authorities
-  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on each
-                         line; the hash is made by openssl passwd -6, the ROLE is read,
-                         write (default) or admin; FILE must not be in the folder that
-                         is served
+  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on
+                         each line; the hash is made by openssl passwd -6, the ROLE is
+                         read, write (default) or admin; FILE must not be in the folder
+                         that is served
   --auth-read-free       with --auth-file, reading needs no account
   --host NAME            answer for this host name too, besides IP addresses, localhost
                          and the machine's own name; may be repeated

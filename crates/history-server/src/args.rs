@@ -43,9 +43,9 @@ Options:
   --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
   --tls-key FILE         the certificate's private key, which only its owner may read
   --tls-client-ca FILE   refuse clients without a certificate from these authorities
-  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on each
-                         line; the hash is made by openssl passwd -6, the ROLE is read,
-                         write (default) or admin
+  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on
+                         each line; the hash is made by openssl passwd -6, the ROLE is
+                         read, write (default) or admin
   --host NAME            answer for this host name too, besides IP addresses, localhost
                          and the machine's own name; may be repeated
   --metrics-free         with --auth-file, /metrics needs no account

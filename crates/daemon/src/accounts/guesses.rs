@@ -27,6 +27,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// ...which is also how long it takes until one is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
+/// The most passwords of one source that wait for their turn. Each holds a connection.
+const WAITING_MAX: usize = 256;
+
 /// The most sources that are remembered. One more replaces the one that is forgiven first.
 const SOURCES_MAX: usize = 4096;
 
@@ -43,7 +46,7 @@ struct State {
     next_number: u64,
 }
 
-/// A thread that waits for its turn. There are at most as many as connections.
+/// A thread that waits for its turn.
 struct Ticket {
     number: u64,
     from: Source,
@@ -74,6 +77,10 @@ impl Guesses {
     pub(super) fn begin(&self, from: Source) -> Result<Guess<'_>, Duration> {
         let mut state = lock(&self.0);
         state.check(from)?;
+        let waiting = state.waiting.iter().filter(|ticket| ticket.from == from);
+        if waiting.count() >= WAITING_MAX {
+            return Err(PAUSE_MIN);
+        }
         let number = state.next_number;
         state.next_number += 1;
         if state.turn.is_none() {
