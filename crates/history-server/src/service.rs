@@ -305,8 +305,6 @@ impl TextHandler for Service {
     }
 
     fn error_reply(&self, sentence: &str) -> Vec<u8> {
-        let mut out = Vec::new();
-        Format::Text.put_refusal(ErrorCode::Busy, sentence, &mut out);
-        out
+        format!("{sentence}\n").into_bytes()
     }
 }
