@@ -365,3 +365,31 @@ fn a_key_that_others_may_read_stops_the_start() {
         assert!(!ran.stderr.contains("Server started"), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn a_message_whose_end_is_held_back_is_not_stored() {
+    let (server, _dir) = start(TLS, "queue-server");
+    let mut cut = TLS.connect(server.addr()).unwrap();
+    cut.write_all(b"pay 100").unwrap();
+    // The server waits 10 s for the rest.
+    assert_eq!(cut.read(&mut [0]).unwrap_or(0), 0);
+    let mut asks = TLS.connect(server.addr()).unwrap();
+    asks.write_all(b"<<GET>>").unwrap();
+    let mut reply = String::new();
+    asks.read_to_string(&mut reply).unwrap();
+    assert_eq!(reply, "Error - no messages in queue.");
+}
+
+#[test]
+fn a_key_that_would_be_served_stops_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| root.path().join(name));
+    for path in [&cert, &key] {
+        fs::write(path, "").unwrap();
+    }
+    let [dir, cert, key] = [root.path(), &cert, &key].map(|path| path.to_str().unwrap());
+    let line = ["0", "--root", dir, "--tls-cert", cert, "--tls-key", key];
+    let ran = run("file-server", &line, b"").expect(2);
+    let want = format!("{key} is in the folder that is served");
+    assert!(ran.stderr.contains(&want), "{}", ran.stderr);
+}

@@ -154,6 +154,12 @@ impl<'a> Connection<'a> {
         self.has_asked = false;
     }
 
+    /// Whether what it reads is encrypted. Then only the peer can end its half of the connection, and
+    /// what somebody on the way holds back is missing.
+    pub fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
+    }
+
     /// Whether the peer has ended its half of the connection.
     pub fn peer_has_closed(&self) -> bool {
         self.input.has_ended()

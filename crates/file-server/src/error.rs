@@ -26,9 +26,9 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
-    /// The file of accounts is in the folder that is served.
+    /// The file of accounts, or the key, is in the folder that is served.
     #[error("{} is in the folder that is served, where anybody could download it", .0.display())]
-    AccountsServed(PathBuf),
+    SecretServed(PathBuf),
     /// Standard output cannot take the access log.
     #[error("cannot write the access log")]
     Output(#[source] cli::ClientError),
@@ -43,7 +43,7 @@ impl Failure for Error {
             Self::Start(error) if error.is_of_network() => Exit::Network,
             Self::Start(_)
             | Self::Root { .. }
-            | Self::AccountsServed(_)
+            | Self::SecretServed(_)
             | Self::Output(_)
             | Self::Disk(_) => Exit::Local,
         }

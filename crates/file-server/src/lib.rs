@@ -102,8 +102,10 @@ impl Server {
     /// # Errors
     /// If the root cannot be opened, the accounts are wrong, or the port is not free.
     pub fn bind(config: Config) -> Result<Self, Error> {
-        if let Some(auth) = &config.door.auth {
-            check_not_served(&auth.file, &config.root)?;
+        let accounts = config.door.auth.as_ref().map(|auth| &auth.file);
+        let key = config.door.tls.as_ref().map(|tls| &tls.key);
+        for secret in accounts.into_iter().chain(key) {
+            check_not_served(secret, &config.root)?;
         }
         let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config))?;
         let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
@@ -181,12 +183,12 @@ impl Serve for Server {
     }
 }
 
-/// Refuses a file of accounts that anybody could download. One that is not there is refused later, for
+/// Refuses a file with secrets that anybody could download. One that is not there is refused later, for
 /// that reason.
 fn check_not_served(path: &Path, root: &Path) -> Result<(), Error> {
     match (path.canonicalize(), root.canonicalize()) {
         (Ok(canonical), Ok(root)) if canonical.starts_with(&root) => {
-            Err(Error::AccountsServed(path.to_owned()))
+            Err(Error::SecretServed(path.to_owned()))
         }
         (Ok(_), Ok(_)) | (Err(_), _) | (_, Err(_)) => Ok(()),
     }
@@ -254,7 +256,7 @@ pub(crate) mod tests {
         symlink("root", top.path().join("link")).unwrap();
         for root in [root.clone(), top.path().join("link"), root.join("sub/..")] {
             let checked = check_not_served(&path, &root);
-            assert!(matches!(checked, Err(Error::AccountsServed(_))), "{root:?}");
+            assert!(matches!(checked, Err(Error::SecretServed(_))), "{root:?}");
         }
         let beside = top.path().join("root-accounts");
         fs::rename(&path, &beside).unwrap();

@@ -29,10 +29,12 @@ pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<
     let mut body = Vec::new();
     let mut room = Room::new(queues.memory());
     let mut has_ended = false;
+    let is_encrypted = connection.is_encrypted();
     while !has_ended && body.len() < bytes_max && !body.starts_with(QUEUE_GET) {
         let input = match connection.fill_buf() {
             Ok(input) => input,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            // Over TLS a message ends where its sender says so: what is missing may be held back.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_encrypted => {
                 log::warn!("A message did not end within 10 s, taking what has arrived");
                 break;
             }
