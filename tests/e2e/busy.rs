@@ -33,7 +33,7 @@ fn a_history_client_that_may_wait_waits_for_a_connection() {
 
 #[test]
 fn a_receiver_without_a_place_tries_again_now_and_then_and_not_for_ever() {
-    let server = Server::start("queue-server", &["0", "TCP", "--max-connections", "4"]);
+    let server = Server::start("queue-server", &["0", "TCP", "--max-connections", "12"]);
     let mut waits = Vec::new();
     Request::Receive {
         queue: QueueName::new("other").unwrap(),

@@ -89,7 +89,7 @@ fn ten_thousand_connections_leak_nothing() {
 }
 
 /// What a plain connection over the limit is told.
-const BUSY: &str = "server has as many connections as it accepts";
+pub const BUSY: &str = "server has as many connections as it accepts";
 
 #[test]
 fn over_the_limit_a_connection_is_told_so() {

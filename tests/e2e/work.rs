@@ -278,8 +278,8 @@ fn a_thousand_waiting_receivers_cost_nothing_and_a_send_wakes_one() {
         ..limit
     };
     setrlimit(Resource::Nofile, raised).unwrap();
-    // Three quarters of them may wait.
-    let server = start(&["tcp", "--max-connections", "1400"]);
+    // A quarter of them may wait.
+    let server = start(&["tcp", "--max-connections", "4000"]);
     let receivers: Vec<_> = (0..RECEIVERS).map(|_| waiting(&server)).collect();
     eventually("all wait", || count_waiters(&server) == RECEIVERS as u64);
     let mut sender = client(&server);
@@ -572,10 +572,9 @@ fn whatever_is_done_nothing_is_left_behind_on_the_disk() {
 #[test]
 fn waiting_receivers_do_not_use_up_the_connections() {
     let server = start(&["tcp", "--max-connections", "16"]);
-    // A quarter of them is for those who do not wait.
     let waiting: Vec<_> = (0..14).map(|_| waiting(&server)).collect();
-    // Not all of them can wait, and whom they wait for can come.
-    eventually("as many wait as may", || count_waiters(&server) == 12);
+    // A quarter of all may wait from one address, and whom they wait for can come.
+    eventually("as many wait as may", || count_waiters(&server) == 4);
     for _ in 0..3 {
         say(&server, "stats", b"").expect(0);
     }

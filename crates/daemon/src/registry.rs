@@ -2,6 +2,7 @@
 //! and the list that a shutdown needs.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -343,25 +344,32 @@ impl Registration {
         self.registry.metrics.shard(self.id)
     }
 
-    /// Counts this connection once among those that may wait, until it ends. Returns whether there is
-    /// room for it. If there is no room, a connection that once waited and is idle now is
-    /// evicted.
-    pub(crate) fn become_waiter(&self) -> bool {
+    /// Counts this connection once among those that may wait, until it ends. If there is no room, a
+    /// connection that once waited and is idle now is evicted.
+    ///
+    /// # Errors
+    /// If there is no room and none is idle: [`io::ErrorKind::QuotaExceeded`], with a sentence.
+    pub(crate) fn become_waiter(&self) -> io::Result<()> {
         let from = Source::from(self.entry.peer);
         let registry = &self.registry;
         let mut connected = lock(&registry.connected);
-        let has_room = match connected.waiters.room(from) {
+        let room = connected.waiters.room(from);
+        let has_room = match room {
             Room::Some => true,
             Room::NoneForThis => {
                 registry.evict_one(&mut connected, |place| place.waits_from == Some(from))
             }
             Room::None => registry.evict_one(&mut connected, |place| place.waits_from.is_some()),
         };
-        if has_room && let Some(place) = connected.places.get_mut(&self.id) {
+        if !has_room {
+            let sentence = connected.waiters.refusal(room);
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, sentence));
+        }
+        if let Some(place) = connected.places.get_mut(&self.id) {
             place.waits_from = Some(from);
             connected.waiters.add(from);
         }
-        has_room
+        Ok(())
     }
 }
 

@@ -13,9 +13,9 @@ pub(crate) fn waiters_max(connections_max: usize) -> usize {
     (connections_max - connections_max.div_ceil(8)).max(1)
 }
 
-/// How many of those may come from one address: three quarters of all places.
+/// How many of those may come from one address: a quarter of all places.
 fn waiters_of_one_max(connections_max: usize) -> usize {
-    (connections_max * 3 / 4).max(1)
+    (connections_max / 4).max(1)
 }
 
 /// How many connections wait, by address.
@@ -59,6 +59,22 @@ impl Waiters {
         }
     }
 
+    /// What one is told that there is no room for.
+    pub(crate) fn refusal(&self, room: Room) -> String {
+        let (count, whose, share) = match room {
+            Room::NoneForThis => (
+                waiters_of_one_max(self.connections_max),
+                "of this address or user ",
+                "a quarter",
+            ),
+            Room::Some | Room::None => (waiters_max(self.connections_max), "", "seven eighths"),
+        };
+        format!(
+            "{count} connections {whose}wait or have something reserved, {share} of --max-connections: \
+             close some, try again later, or raise it"
+        )
+    }
+
     pub(crate) fn add(&mut self, from: Source) {
         self.total += 1;
         *self.by_source.entry(from).or_default() += 1;
@@ -86,31 +102,61 @@ mod tests {
         fn check(connections_max: usize, of_one: usize, of_all: usize) {
             let mut waiters = Waiters::new(connections_max);
             let of = |peer: &str| Source::from(Peer::Ip(peer.parse().unwrap()));
-            let mut fill = |peer: &str| {
+            let mut fill = |from: Source| {
                 let mut added = 0;
-                while waiters.room(of(peer)) == Room::Some {
-                    waiters.add(of(peer));
+                while waiters.room(from) == Room::Some {
+                    waiters.add(from);
                     added += 1;
                 }
-                (added, waiters.room(of(peer)))
+                (added, waiters.room(from))
             };
-            assert_eq!(fill("10.0.0.1:1"), (of_one, Room::NoneForThis));
-            assert_eq!(fill("[::ffff:10.0.0.1]:1"), (0, Room::NoneForThis));
-            let rest = of_all - of_one;
-            assert_eq!(fill("[2001:db8::1]:1"), (rest, Room::None));
-            assert_eq!(fill("[2001:db8::2]:2"), (0, Room::None));
+            assert_eq!(fill(of("10.0.0.1:1")), (of_one, Room::NoneForThis));
+            assert_eq!(fill(of("[::ffff:10.0.0.1]:1")), (0, Room::NoneForThis));
+            // A network of IPv6 is one, a user of this machine too.
+            assert_eq!(fill(of("[2001:db8::1]:1")), (of_one, Room::NoneForThis));
+            assert_eq!(fill(of("[2001:db8::2]:2")), (0, Room::NoneForThis));
+            assert_eq!(fill(Source::User(7)), (of_one, Room::NoneForThis));
+            let rest = of_all - 3 * of_one;
+            assert_eq!(fill(Source::User(8)), (rest, Room::None));
             for _ in 0..of_one {
                 waiters.remove(of("10.0.0.1:2"));
+                waiters.remove(of("[2001:db8::3]:1"));
+                waiters.remove(Source::User(7));
             }
             for _ in 0..rest {
-                waiters.remove(of("[2001:db8::3]:1"));
+                waiters.remove(Source::User(8));
             }
             assert_eq!((waiters.by_source.len(), waiters.total), (0, 0));
         }
-        check(1, 1, 1);
-        check(2, 1, 1);
-        check(4, 3, 3);
-        check(100, 75, 87);
-        check(4096, 3072, 3584);
+        check(4, 1, 3);
+        check(8, 2, 7);
+        check(100, 25, 87);
+        check(4096, 1024, 3584);
+    }
+
+    #[test]
+    fn in_a_small_server_there_is_room_for_one() {
+        for connections_max in [1, 2] {
+            let mut waiters = Waiters::new(connections_max);
+            assert_eq!(waiters.room(Source::User(1)), Room::Some);
+            waiters.add(Source::User(1));
+            assert_eq!(waiters.room(Source::User(1)), Room::NoneForThis);
+            assert_eq!(waiters.room(Source::User(2)), Room::None);
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_which_limit_it_is() {
+        let waiters = Waiters::new(4096);
+        assert_eq!(
+            waiters.refusal(Room::NoneForThis),
+            "1024 connections of this address or user wait or have something reserved, a quarter of \
+             --max-connections: close some, try again later, or raise it"
+        );
+        assert_eq!(
+            waiters.refusal(Room::None),
+            "3584 connections wait or have something reserved, seven eighths of --max-connections: \
+             close some, try again later, or raise it"
+        );
     }
 }

@@ -71,15 +71,11 @@ impl Connection<'_> {
     /// # Errors
     /// If there are too many of them, or too many from that address, and none is idle.
     pub fn become_waiter(&mut self) -> io::Result<()> {
-        let waiting = &mut self.waiting;
-        waiting.is_counted = waiting.is_counted || self.stream.registration().become_waiter();
-        match waiting.is_counted {
-            true => Ok(()),
-            false => Err(io::Error::new(
-                io::ErrorKind::QuotaExceeded,
-                "as many connections wait or have something reserved as --max-connections allows",
-            )),
+        if !self.waiting.is_counted {
+            self.stream.registration().become_waiter()?;
+            self.waiting.is_counted = true;
         }
+        Ok(())
     }
 
     /// What wakes this connection's thread in [`Connection::wait`].

@@ -152,7 +152,7 @@ fn a_stop_ends_waits_and_not_requests() {
 #[test]
 fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let registry = Registry::new(4);
+    let registry = Registry::new(8);
     let register = |from: &str| {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         // Its peer is there, and says nothing.
@@ -160,34 +160,48 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
         let registered = registry.register(stream.into(), Peer::Ip(from.parse().unwrap()));
         (registered.unwrap(), peer)
     };
-    let (one, other) = ("10.0.0.1:1", "10.0.0.2:1");
-    let waiters = [one, one, other].map(register);
+    let one = "10.0.0.1:1";
+    let others = ["10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"];
+    // Seven of eight, at most two of one.
+    let all = [
+        one, one, others[0], others[0], others[1], others[1], others[2],
+    ];
+    let waiters = all.map(register);
     for (waiter, _) in &waiters {
-        assert!(waiter.become_waiter());
+        waiter.become_waiter().unwrap();
         waiter.entry.eviction.set(State::Waiting);
     }
-    let (newcomer, _peer) = register(one);
-    let is_evicted = || {
+    let (newcomer, _peer) = register(others[2]);
+    let evicted = || {
         waiters
-            .each_ref()
-            .map(|(waiter, _)| waiter.entry.is_aborted())
+            .iter()
+            .filter(|(waiter, _)| waiter.entry.is_aborted())
+            .count()
     };
-    assert!(!newcomer.become_waiter());
-    assert_eq!(is_evicted(), [false; 3]);
+    let error = newcomer.become_waiter().unwrap_err().to_string();
+    assert!(error.starts_with("7 connections wait "), "{error}");
+    assert_eq!(evicted(), 0);
     // All shares are taken, so an idle connection goes.
     waiters[2].0.entry.eviction.set(State::Resting(0));
-    assert!(newcomer.become_waiter());
-    assert_eq!(is_evicted(), [false, false, true]);
+    newcomer.become_waiter().unwrap();
+    assert!(waiters[2].0.entry.is_aborted());
+    assert_eq!(evicted(), 1);
     drop(waiters);
     drop(newcomer);
     // Nobody is counted any more, nor was anybody uncounted twice.
-    let waiters = [one, one, one].map(register);
-    assert!(waiters.iter().all(|(waiter, _)| waiter.become_waiter()));
+    let waiters = [one, one].map(register);
+    for (waiter, _) in &waiters {
+        waiter.become_waiter().unwrap();
+    }
     // Of one address the share is taken, so one of its own goes.
     let (newcomer, _peer) = register(one);
-    assert!(!newcomer.become_waiter());
+    let error = newcomer.become_waiter().unwrap_err().to_string();
+    assert!(
+        error.starts_with("2 connections of this address "),
+        "{error}"
+    );
     let idle = &waiters[1].0.entry;
     idle.eviction.set(State::Resting(0));
-    assert!(newcomer.become_waiter());
+    newcomer.become_waiter().unwrap();
     assert!(idle.is_aborted());
 }
