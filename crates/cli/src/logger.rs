@@ -8,10 +8,12 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::panic::{self, PanicHookInfo};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 use std::thread;
 use std::time::Instant;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::args::Verbosity;
@@ -31,6 +33,10 @@ struct Logger {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
+/// The local time zone, read once, when the logger starts: reading it takes more stack than the thread of a
+/// connection has.
+static TIME_ZONE: LazyLock<TimeZone> = LazyLock::new(TimeZone::system);
+
 /// Starts the logger; `RUST_LOG` overrides the level. A line reads
 /// `2026-11-20 17:37:53.230 [INFO] [main] Server started on 127.0.0.1:55556`, with the local time
 /// and the thread's name. A panic is logged the same way, as an error.
@@ -39,6 +45,7 @@ pub(crate) fn init(verbosity: Verbosity) {
         Verbosity::Verbose => LevelFilter::Debug,
         Verbosity::Normal | Verbosity::Quiet => LevelFilter::Info,
     };
+    LazyLock::force(&TIME_ZONE);
     let mut filter = env_logger::Builder::new();
     // It logs a certificate that it refuses, which is then reported once more, and for a person.
     filter.filter_module("rustls_platform_verifier", LevelFilter::Off);
@@ -155,7 +162,7 @@ impl Log for Logger {
 }
 
 fn line(level: Level, thread: &str, message: &str) -> String {
-    let now = jiff::Zoned::now();
+    let now = Timestamp::now().to_zoned(TIME_ZONE.clone());
     let now = now.strftime("%Y-%m-%d %H:%M:%S%.3f");
     format!("{now} [{level}] [{thread}] {message}\n")
 }
