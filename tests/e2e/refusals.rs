@@ -12,7 +12,7 @@ use proto::frame::{self, Message};
 use proto::queue::{Delivery, QueueName, Reply, Request};
 use queue_client::{Client, Error, Transport};
 
-use crate::harness::{Ran, Server, eventually, exchange, run, send_request};
+use crate::harness::{Needs, Ran, Server, eventually, exchange, has_door, run, send_request};
 
 fn client(server: &Server) -> Client {
     Client::connect(&server.endpoint(), Transport::Tcp).unwrap()
@@ -121,6 +121,9 @@ fn what_is_held_when_the_server_stops_does_not_die_of_that() {
 
 #[test]
 fn who_waits_for_longer_than_the_pause_is_served_and_who_does_not_hears_of_it() {
+    if !has_door(Needs::Plain, "it speaks UDP, too") {
+        return;
+    }
     let server = Server::start("queue-server", &["0", "both"]);
     let paused = "the queue 'jobs' is paused";
     program(&server, &["send", "--queue", "jobs", "/dev/null"]).expect(0);
@@ -175,6 +178,9 @@ fn a_follower_waits_for_the_end_of_a_pause() {
 
 #[test]
 fn a_queue_that_is_not_there_is_not_made_by_asking() {
+    if !has_door(Needs::Plain, "it speaks UDP, too") {
+        return;
+    }
     let server = Server::start("queue-server", &["0", "both"]);
     let nosuch = "there is no queue 'nosuch'";
     for verb in ["pause", "resume", "purge"] {
