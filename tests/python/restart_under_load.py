@@ -16,7 +16,7 @@ from pass_sockets import become, make
 
 CLIENTS = 4
 PATIENCE = 60
-# So many answers come between two restarts, at least.
+# At least this many answers come between two restarts.
 ANSWERS_PER_SERVER = 20
 
 
