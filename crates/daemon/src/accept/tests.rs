@@ -355,6 +355,10 @@ fn a_client_that_speaks_no_tls_is_told_to_in_its_protocol() {
     assert!(reply.starts_with("HTTP/1.1 400 "), "{reply}");
     assert!(reply.contains("Connection: close\r\n"), "{reply}");
     assert!(reply.ends_with(&format!("\r\n\r\n{SENTENCE}\n")), "{reply}");
+    // The threads of those end a moment after their replies.
+    while server.registry.open() > 0 {
+        thread::yield_now();
+    }
     let _place = server.fill();
     assert_eq!(read_all(server.admit(b"\0")), frame);
 }
