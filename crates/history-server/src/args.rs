@@ -141,7 +141,10 @@ mod tests {
     fn a_wrong_command_line_is_one_sentence() {
         check_refused("x", "PORT must be a port from 0 to 65535, not 'x'");
         check_refused("1 2", "there is one argument too many: '2'");
-        check_refused("--bind here", "--bind must be an IP address, not 'here'");
+        check_refused(
+            "--bind 1.2.3",
+            "--bind must be an IP address, a host name, or unix:PATH, not '1.2.3'",
+        );
         check_refused("--users", "missing argument for option '--users'");
         check_refused(
             "--max-connections 0",
