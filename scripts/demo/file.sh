@@ -147,7 +147,7 @@ expect '401 Unauthorized'
 run 1 'test -e data/data/message1.txt'
 run 0 "file-client $server put data/message1.txt sent.txt --auth-file accounts"
 expect 'Sent message1.txt: 41 bytes'
-run 0 "file-client $server get sent.txt -o -"
+run 0 "file-client $server get sent.txt -o - --auth-file accounts"
 expect "$(cat data/message1.txt)"
 stop_server accounts
 
