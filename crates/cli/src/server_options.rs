@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::address::unbracketed;
 use crate::args::{Opt, Options};
 use crate::error::UsageError;
+use crate::tls::KeyPair;
 
 /// How a server's front door is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,10 +46,8 @@ pub enum Bind {
 /// The files of a server that speaks TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
-    /// The certificate and what leads to its root, in PEM (`--tls-cert`).
-    pub certificate: PathBuf,
-    /// Its private key, in PEM (`--tls-key`).
-    pub key: PathBuf,
+    /// The certificate and its key (`--tls-cert`, `--tls-key`).
+    pub pair: KeyPair,
     /// The roots of the certificates that clients must have, in PEM (`--tls-client-ca`).
     pub client_ca: Option<PathBuf>,
 }
@@ -251,9 +250,8 @@ fn socket_mode(word: &OsStr) -> Result<u32, UsageError> {
 fn tls(options: &mut Options) -> Result<Option<ServerTls>, UsageError> {
     let paths = ["--tls-cert", "--tls-key", "--tls-client-ca"].map(|name| options.path(name));
     match paths {
-        [Some(certificate), Some(key), client_ca] => Ok(Some(ServerTls {
-            certificate,
-            key,
+        [Some(cert), Some(key), client_ca] => Ok(Some(ServerTls {
+            pair: KeyPair { cert, key },
             client_ca,
         })),
         [None, None, None] => Ok(None),

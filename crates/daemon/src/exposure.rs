@@ -48,6 +48,7 @@ pub(crate) fn warning(options: &ServerOptions, can: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use cli::tls::KeyPair;
     use cli::{Auth, ServerTls};
 
     use super::*;
@@ -62,8 +63,10 @@ mod tests {
                     is_read_free,
                 }),
                 tls: tls.map(|has_ca| ServerTls {
-                    certificate: "c".into(),
-                    key: "k".into(),
+                    pair: KeyPair {
+                        cert: "c".into(),
+                        key: "k".into(),
+                    },
                     client_ca: has_ca.then(|| "a".into()),
                 }),
                 ..ServerOptions::new(1)

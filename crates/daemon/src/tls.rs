@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use cli::tls::{self, KeyPair};
+use cli::tls;
 use cli::{FileError, ServerTls};
 use rustls::ServerConfig;
 use rustls::crypto::ring::Ticketer;
@@ -56,11 +56,7 @@ impl Tls {
 }
 
 fn read(files: &ServerTls) -> Result<Arc<ServerConfig>, StartError> {
-    let ServerTls {
-        certificate,
-        key,
-        client_ca,
-    } = files;
+    let ServerTls { pair, client_ca } = files;
     let builder = ServerConfig::builder_with_provider(tls::provider());
     let builder = builder
         .with_safe_default_protocol_versions()
@@ -75,12 +71,8 @@ fn read(files: &ServerTls) -> Result<Arc<ServerConfig>, StartError> {
             builder.with_client_cert_verifier(verifier.build().map_err(malformed)?)
         }
     };
-    let pair = KeyPair {
-        cert: certificate.clone(),
-        key: key.clone(),
-    };
-    let chain = tls::certificates(certificate)?;
-    let settings = builder.with_single_cert(chain, tls::key(key)?);
+    let chain = tls::certificates(&pair.cert)?;
+    let settings = builder.with_single_cert(chain, tls::key(&pair.key)?);
     let mut settings = settings.map_err(|error| pair.refused(&error))?;
     settings.alpn_protocols = ALPN.map(Vec::from).to_vec();
     settings.ticketer = Ticketer::new().map_err(|_| StartError::NoRandomness)?;

@@ -103,7 +103,7 @@ impl Server {
     /// If the root cannot be opened, the accounts are wrong, or the port is not free.
     pub fn bind(config: Config) -> Result<Self, Error> {
         let accounts = config.door.auth.as_ref().map(|auth| &auth.file);
-        let key = config.door.tls.as_ref().map(|tls| &tls.key);
+        let key = config.door.tls.as_ref().map(|tls| &tls.pair.key);
         for secret in accounts.into_iter().chain(key) {
             check_not_served(secret, &config.root)?;
         }

@@ -18,7 +18,7 @@ use crate::registry::Registry;
 /// How many pages of metrics may be on their way at once. A further request is told to come again.
 const PAGES_MAX: usize = 8;
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Where a server answers probes, and what a page of metrics says about its service.
 #[derive(Clone)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proto::http::{Refusal, RequestHead, Status};
 
+use super::probes::TEXT;
 use super::{Handled, Http, HttpHandler, Probes, RequestBody, Response};
 use crate::caller::Caller;
 
@@ -41,7 +42,7 @@ impl HttpHandler for ProbesOnly {
 
     fn refuse(&self, refusal: &Refusal) -> Response {
         let body = format!("{}\n", refusal.sentence);
-        Response::new(refusal.status, "text/plain; charset=utf-8", body)
+        Response::new(refusal.status, TEXT, body)
     }
 
     fn idle_timeout(&self, _open_connections: usize) -> Duration {

@@ -68,8 +68,10 @@ impl Authority {
     /// Its files; clients must have a certificate of the authority in `client_ca`.
     pub(crate) fn files(&self, client_ca: Option<&Authority>) -> ServerTls {
         ServerTls {
-            certificate: self.path("server.pem"),
-            key: self.path("server.key"),
+            pair: cli::tls::KeyPair {
+                cert: self.path("server.pem"),
+                key: self.path("server.key"),
+            },
             client_ca: client_ca.map(|authority| authority.path("ca.pem")),
         }
     }

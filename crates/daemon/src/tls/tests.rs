@@ -62,10 +62,10 @@ fn what_is_wrong_with_the_files_is_said() {
         assert!(sentence.contains(want), "{sentence}");
     };
     let mut files = authority.files(None);
-    files.key = other.path("server.key");
+    files.pair.key = other.path("server.key");
     check(files, "is not that of the certificate in");
     let mut files = authority.files(None);
-    files.certificate = authority.path("none.pem");
+    files.pair.cert = authority.path("none.pem");
     check(files, "cannot read");
     let mut files = authority.files(Some(&other));
     files.client_ca = Some(authority.path("server.key"));
