@@ -2,14 +2,18 @@
 //! replies that no cache gives to others, and who did what in the log.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use proto::http::basic;
+
 use crate::file::{Http, Tree, ask, get};
 use crate::harness::{
-    Nginx, Ran, Server, eventually, has_program, is_installed, program, run, run_command, skipped,
+    Carrier, Certificates, Door, Nginx, Ran, Server, eventually, has_program, is_installed,
+    program, run, run_command, skipped,
 };
 
 /// Of "sesame", as `openssl passwd -6` makes it.
@@ -116,6 +120,67 @@ fn hashes_that_others_can_read_or_change_are_warned_of() {
             warnings.iter().all(|warning| warning.ends_with(&says)),
             "{log}"
         );
+    }
+}
+
+#[test]
+fn a_plain_password_that_ends_like_a_role_is_warned_of() {
+    let tree = Tree::new();
+    let accounts = write_accounts(&tree, "ann:sesame:admin\nbob:sesame\n", 0o600);
+    let server = tree.start(&["--auth-file", &accounts]);
+    let warning = |user: &str| {
+        format!("{accounts}: '{user}' may write, because a plain password is the rest of its line")
+    };
+    let log = server.log();
+    assert!(log.contains(&warning("ann")), "{log}");
+    assert!(!log.contains(&warning("bob")), "{log}");
+    for (password, want) in [("sesame", 401), ("sesame:admin", 201)] {
+        let who = basic::authorization("ann", password);
+        let request = put(&format!("Authorization: {who}\r\n"));
+        assert_eq!(ask(&server, request).status, want);
+    }
+    write_accounts(&tree, "bob:sesame:read\n", 0o600);
+    server.signal("HUP");
+    server.wait_for_log(|log| log.contains(&warning("bob")));
+    assert!(!server.log().contains("sesame"), "{}", server.log());
+}
+
+/// What is checked at the start is checked again, and what was read before stays in use.
+#[test]
+fn a_secret_in_the_root_is_neither_read_again_nor_served() {
+    let tree = Tree::new();
+    let accounts = write_accounts(&tree, ANN, 0o600);
+    let authority = &Certificates::get().authority;
+    let pair = authority.server(&tree.path(""), "server");
+    let root = tree.root("");
+    let [cert, key, root] = [&pair.cert, &pair.key, &root].map(|path| path.to_str().unwrap());
+    let mut options = vec!["--root", root, "--auth-file", &accounts];
+    options.extend(["--tls-cert", cert, "--tls-key", key]);
+    // It has a key, and yet a test can speak to it as it is.
+    let door = Door {
+        carrier: Carrier::Unix,
+        has_accounts: false,
+    };
+    let server = Server::start_behind(door, "file-server", &options);
+    let status = |name: &str| {
+        let mut stream = server.connect();
+        let request = format!("GET /{name} HTTP/1.1\r\nHost: localhost\r\n{IS_ANN}\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        Http::over(stream).reply().status
+    };
+    assert_eq!(status("plain/a.txt"), 200);
+    fs::hard_link(key, tree.root("linked")).unwrap();
+    assert_eq!(status("linked"), 404);
+    for (secret, kept) in [
+        (key, "The certificate and the key stay as they were"),
+        (&accounts, "The accounts stay as they were"),
+    ] {
+        fs::rename(secret, tree.root("moved")).unwrap();
+        symlink(tree.root("moved"), secret).unwrap();
+        assert_eq!(status("moved"), 404);
+        server.signal("HUP");
+        let says = format!("{kept}: {secret} is in the folder that is served");
+        server.wait_for_log(|log| log.contains(&says));
     }
 }
 

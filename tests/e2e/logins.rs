@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io::{BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,7 @@ use rustix::net::{AddressFamily, SocketType};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Needs, PATIENCE, Ran, Server, eventually, has_door, read_to_end, receive_request, run,
-    send_request,
+    Needs, PATIENCE, Ran, Server, has_door, read_to_end, receive_request, run, send_request,
 };
 
 /// Of "sesame", as `openssl passwd -6` makes it.
@@ -357,10 +356,10 @@ fn read_to_end_or_reset(mut stream: impl Read) -> Vec<u8> {
     all
 }
 
-/// A connection from 127.0.0.`host`.
-fn connect_from(host: u8, to: SocketAddr) -> TcpStream {
+/// A connection from this address.
+fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0));
+    let from = SocketAddr::from((from, 0));
     rustix::net::bind(&socket, &from).unwrap();
     rustix::net::connect(&socket, &to).unwrap();
     let stream = TcpStream::from(socket);
@@ -377,43 +376,55 @@ const GUESSES: usize = 200;
 /// The longest that somebody with the right password may wait.
 const RIGHT_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Has many addresses guess while `log_in` logs in with the right password from other ones, each for the
-/// first time, which tells whether it may. `guess` tells whether a guess was checked at all.
+/// Has many addresses guess. Meanwhile, and from other ones, each user logs in with the right password for the
+/// first time, and in between with one that is known, from where they guess. `guess` tells whether a guess
+/// was checked at all, `log_in` whether a user may.
 #[track_caller]
 fn check_guessing(
     guess: impl Fn(u8, usize) -> bool + Sync,
     log_in: impl Fn(&str, u8) -> bool,
     users: &[String],
 ) {
-    let (checked, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let may_begin = AtomicBool::new(false);
+    let (asked, checked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let all = usize::from(GUESSERS) * GUESSES;
+    let mut longest = [Duration::ZERO; 2];
     thread::scope(|scope| {
         for host in 2..2 + GUESSERS {
-            let (guess, checked, done) = (&guess, &checked, &done);
-            let may_begin = &may_begin;
+            let (guess, asked, checked) = (&guess, &asked, &checked);
             scope.spawn(move || {
                 for number in 0..GUESSES {
                     checked.fetch_add(usize::from(guess(host, number)), Ordering::Relaxed);
-                    may_begin.store(true, Ordering::Relaxed);
+                    asked.fetch_add(1, Ordering::Relaxed);
                 }
-                done.fetch_add(1, Ordering::Relaxed);
             });
         }
-        eventually("they guess", || may_begin.load(Ordering::Relaxed));
-        let mut logins = 0;
-        while done.load(Ordering::Relaxed) < usize::from(GUESSERS) || logins < users.len() {
-            // At first somebody new, then one of those whose password is known, from where they guess.
-            let (user, host) = match users.get(logins) {
-                Some(user) => (user, 200),
-                None => (&users[logins % users.len()], 2),
-            };
+        let log_in = |user: &str, host, longest: &mut Duration| {
             let began = Instant::now();
             assert!(log_in(user, host), "{user} is refused");
-            let took = began.elapsed();
-            assert!(took < RIGHT_WAIT_MAX, "{user} waits for {took:?}");
-            logins += 1;
+            *longest = began.elapsed().max(*longest);
+        };
+        // Most passwords are checked at the beginning, and later most must wait.
+        for (number, user) in users.iter().enumerate() {
+            while asked.load(Ordering::Relaxed) < all >> (users.len() - number) {
+                match number {
+                    0 => thread::yield_now(),
+                    _ => log_in(&users[0], 2, &mut longest[1]),
+                }
+            }
+            log_in(user, 200, &mut longest[0]);
+        }
+        while asked.load(Ordering::Relaxed) < all {
+            log_in(&users[0], 2, &mut longest[1]);
         }
     });
+    println!(
+        "longest waits: {:?} for a first login, {:?} for a later one",
+        longest[0], longest[1]
+    );
+    assert!(
+        longest.iter().all(|wait| *wait < RIGHT_WAIT_MAX),
+        "{longest:?}"
+    );
     let checked = checked.into_inner();
     // 16 each, and a few more in the time that this takes.
     let most = usize::from(GUESSERS) * 24;
@@ -438,7 +449,7 @@ fn ten_thousand_guesses_delay_nobody_who_logs_in_by_a_frame() {
     let server = accounts.start("queue-server", &[]);
     let addr = server.addr().tcp();
     let log_in = |user: &str, password: &str, host| {
-        let stream = connect_from(host, addr);
+        let stream = connect_from([127, 0, 0, host], addr);
         exchange(stream, &[login(user, password)])
     };
     check_guessing(
@@ -466,7 +477,7 @@ fn ten_thousand_guesses_delay_nobody_who_logs_in_over_http() {
     let server = accounts.start("file-server", &["--root", root.path().to_str().unwrap()]);
     let addr = server.addr().tcp();
     let ask = |user: &str, password: &str, host| {
-        let mut stream = connect_from(host, addr);
+        let mut stream = connect_from([127, 0, 0, host], addr);
         let who = basic::authorization(user, password);
         let request = format!(
             "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: {who}\r\n\r\n"
@@ -483,5 +494,46 @@ fn ten_thousand_guesses_delay_nobody_who_logs_in_over_http() {
         },
         |user, host| ask(user, "sesame", host) == "200",
         &users,
+    );
+}
+
+/// Each of them is new, so none has fewer wrong passwords than the user who logs in.
+#[test]
+fn a_crowd_of_new_addresses_delays_nobody_who_logs_in() {
+    if !has_door(Needs::Plain, WHY) {
+        return;
+    }
+    let accounts = Accounts::new();
+    let users = right_users(&accounts);
+    let server = accounts.start("queue-server", &[]);
+    let addr = server.addr().tcp();
+    let mut crowd = Vec::new();
+    let guess = |network: u8, crowd: &mut Vec<TcpStream>| {
+        for host in 1..=200 {
+            let mut stream = connect_from([127, 0, network, host], addr);
+            stream.write_all(&login("admin", "guess")).unwrap();
+            crowd.push(stream);
+        }
+    };
+    let check_login = |user: &str| {
+        let began = Instant::now();
+        let stream = connect_from([127, 0, 9, 9], addr);
+        assert_eq!(exchange(stream, &[login(user, "sesame")]), [LOGGED_IN]);
+        let took = began.elapsed();
+        println!("{user} waits for {took:?}");
+        assert!(took < RIGHT_WAIT_MAX, "{user} waits for {took:?}");
+    };
+    for network in 1..=4 {
+        guess(network, &mut crowd);
+        check_login(&users[usize::from(network)]);
+    }
+    let answered = crowd.iter().filter(|stream| {
+        stream.set_nonblocking(true).unwrap();
+        stream.peek(&mut [0]).is_ok()
+    });
+    let answered = answered.count();
+    assert!(
+        answered < crowd.len(),
+        "the crowd is gone before the last login"
     );
 }

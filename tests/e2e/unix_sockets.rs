@@ -263,7 +263,7 @@ fn a_port_without_an_address_is_refused() {
     let long = format!("unix:{}", dir.path().join("l".repeat(100)).display());
     let refused = run("queue-server", &["--bind", &long], b"").expect(3);
     assert!(
-        refused.stderr.contains("a socket's may have 107"),
+        refused.stderr.contains("a socket's may have 102"),
         "{}",
         refused.stderr
     );

@@ -135,6 +135,9 @@ pub enum FileError {
         /// What it holds.
         secret: &'static str,
     },
+    /// Clients could download it.
+    #[error("{} is in the folder that is served, where anybody could download it", .0.display())]
+    Served(PathBuf),
     /// Its first line is no account.
     #[error("the first line of {} {sentence}", path.display())]
     NotAnAccount {

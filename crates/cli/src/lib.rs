@@ -38,7 +38,7 @@ pub use error::{ClientError, FileError, UsageError};
 pub use exit::{Exit, Failure};
 pub use line_writer::{LineWriter, Note};
 pub use options::ClientOptions;
-pub use secret_file::SecretFile;
+pub use secret_file::{SecretFile, check_not_served};
 pub use security::Security;
 pub use server_options::{Auth, Bind, ServerOptions, ServerTls};
 pub use server_stream::{ServerStream, is_timeout};

@@ -7,7 +7,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
@@ -81,6 +81,23 @@ impl SecretFile {
     }
 }
 
+/// Refuses a file with a secret in the folder that is served, if one is. A file that is not there is refused
+/// when it is read, for that reason.
+///
+/// # Errors
+/// [`FileError::Served`].
+pub fn check_not_served(path: &Path, served: Option<&Path>) -> Result<(), FileError> {
+    let served = served.and_then(|folder| folder.canonicalize().ok());
+    let is_in = |folder: PathBuf| {
+        path.canonicalize()
+            .is_ok_and(|path| path.starts_with(folder))
+    };
+    match served.is_some_and(is_in) {
+        true => Err(FileError::Served(path.to_owned())),
+        false => Ok(()),
+    }
+}
+
 fn open(path: &Path) -> io::Result<File> {
     // Without O_NONBLOCK, opening a pipe waits for its writer.
     let at_once = OFlags::NONBLOCK.bits() as i32;
@@ -101,7 +118,7 @@ fn is_private(mode: u32, owner: u32, user: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -152,5 +169,28 @@ mod tests {
             let refused = SecretFile::read(Path::new(other), 4).map(drop).unwrap_err();
             assert!(matches!(refused, FileError::NotAFile(_)), "{other}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_would_be_served_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let root = top.path().join("root");
+        let path = root.join("sub/key");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        fs::write(&path, "").unwrap();
+        symlink("root", top.path().join("link")).unwrap();
+        for root in [root.clone(), top.path().join("link"), root.join("sub/..")] {
+            let checked = check_not_served(&path, Some(&root));
+            assert!(matches!(checked, Err(FileError::Served(_))), "{root:?}");
+        }
+        check_not_served(&path, None).unwrap();
+        let beside = top.path().join("root-key");
+        fs::rename(&path, &beside).unwrap();
+        check_not_served(&beside, Some(&root)).unwrap();
+        symlink("root-key", top.path().join("other")).unwrap();
+        check_not_served(&top.path().join("other"), Some(&root)).unwrap();
+        // Nobody can download through a link out of the root.
+        symlink("../root-key", root.join("link")).unwrap();
+        check_not_served(&root.join("link"), Some(&root)).unwrap();
     }
 }

@@ -30,6 +30,9 @@ pub struct ServerOptions {
     pub hosts: Vec<String>,
     /// Whether `/metrics` needs no account (`--metrics-free`).
     pub is_metrics_free: bool,
+    /// The folder whose files clients can download, if there is one: the accounts and the key must not be
+    /// in it. No option says so, but the server.
+    pub served: Option<PathBuf>,
 }
 
 /// A place to listen at (`--bind`).
@@ -98,6 +101,7 @@ impl ServerOptions {
             auth: None,
             hosts: Vec::new(),
             is_metrics_free: false,
+            served: None,
         }
     }
 

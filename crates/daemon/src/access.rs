@@ -54,7 +54,9 @@ impl Access {
         let auth = options.auth.as_ref();
         Ok(Self {
             hosts: Hosts::new(options.hosts.clone()),
-            accounts: auth.map(|auth| Accounts::read(&auth.file)).transpose()?,
+            accounts: auth
+                .map(|auth| Accounts::read(&auth.file, options.served.as_deref()))
+                .transpose()?,
             is_read_free: auth.is_some_and(|auth| auth.is_read_free),
             is_metrics_free: options.is_metrics_free,
         })

@@ -1,7 +1,8 @@
 //! The accounts: who may use the server, and what for, from the file of `--auth-file`.
 //!
 //! A hash is slow to check on purpose, so that nobody can guess fast. A password that was right once is
-//! remembered, and its user never waits. All others are guesses, and take turns (`guesses`).
+//! remembered, and its user never waits. All others are guesses, and take turns (`guesses`). How long one
+//! takes does not depend on the user, so nobody can tell by the time which users there are.
 //!
 //! The file can be read again while the server runs. A line that stays as it was stays the same
 //! [`Account`], so a connection that has logged in can be told from one whose account is gone.
@@ -31,19 +32,24 @@ use crate::peer::Peer;
 
 use file::Line;
 use guesses::Guesses;
-use password::Password;
+use password::{Cost, Password};
 
 /// The accounts in a file.
 pub(crate) struct Accounts {
     path: PathBuf,
-    /// By their users.
+    /// The folder that it must not be in.
+    served: Option<PathBuf>,
     known: Mutex<Arc<Known>>,
     /// The key of this process, so that the proofs are of no use elsewhere.
     key: Uuid,
     guesses: Guesses,
 }
 
-type Known = HashMap<Arc<str>, Arc<Account>>;
+struct Known {
+    by_user: HashMap<Arc<str>, Arc<Account>>,
+    /// One account for each cost of a check that there is.
+    decoys: Vec<Arc<Account>>,
+}
 
 /// One account.
 pub(crate) struct Account {
@@ -80,21 +86,39 @@ impl Account {
     pub(crate) fn role(&self) -> Role {
         self.line.role
     }
+
+    fn cost(&self) -> Cost {
+        self.line.password.cost()
+    }
+}
+
+impl FromIterator<Arc<Account>> for Known {
+    fn from_iter<T: IntoIterator<Item = Arc<Account>>>(accounts: T) -> Self {
+        let (mut by_user, mut decoys) = (HashMap::new(), Vec::<Arc<Account>>::new());
+        for account in accounts {
+            if !decoys.iter().any(|decoy| decoy.cost() == account.cost()) {
+                decoys.push(Arc::clone(&account));
+            }
+            by_user.insert(Arc::clone(account.user()), account);
+        }
+        Self { by_user, decoys }
+    }
 }
 
 impl Accounts {
-    /// Reads a file of accounts. Warns if others can change it, or if everybody can read its hashes.
+    /// Reads a file of accounts, which must not be in the folder that is served. Warns of what may be a
+    /// mistake in it.
     ///
     /// # Errors
-    /// If it cannot be read, a line is wrong, or others can read a plain password in it.
-    pub(crate) fn read(path: &Path) -> Result<Self, AccountsError> {
-        let known = file::read(path)?.into_iter().map(|line| {
-            let account = Arc::new(Account::new(line));
-            (Arc::clone(account.user()), account)
-        });
+    /// If it cannot be read, a line is wrong, others can read a plain password in it, or clients
+    /// could download it.
+    pub(crate) fn read(path: &Path, served: Option<&Path>) -> Result<Self, AccountsError> {
+        let lines = file::read(path, served)?;
+        let accounts = lines.into_iter().map(|line| Arc::new(Account::new(line)));
         Ok(Self {
             path: path.to_owned(),
-            known: Mutex::new(Arc::new(known.collect())),
+            served: served.map(Path::to_owned),
+            known: Mutex::new(Arc::new(accounts.collect())),
             key: Uuid::new_v4(),
             guesses: Guesses::default(),
         })
@@ -105,19 +129,17 @@ impl Accounts {
     /// # Errors
     /// As [`Accounts::read`].
     pub(crate) fn reload(&self) -> Result<(), AccountsError> {
-        let lines = file::read(&self.path)?;
+        let lines = file::read(&self.path, self.served.as_deref())?;
         let before = self.known();
-        let known = lines.into_iter().map(|line| {
-            let same = before
-                .get(&line.user)
-                .filter(|account| account.line == line);
-            let account = same
-                .cloned()
-                .unwrap_or_else(|| Arc::new(Account::new(line)));
-            (Arc::clone(account.user()), account)
+        let accounts = lines.into_iter().map(|line| {
+            let same = before.by_user.get(&line.user);
+            let same = same.filter(|account| account.line == line);
+            same.cloned()
+                .unwrap_or_else(|| Arc::new(Account::new(line)))
         });
-        let known = Arc::new(known.collect::<Known>());
-        log::info!("{} holds {} accounts now", self.path.display(), known.len());
+        let known = Arc::new(accounts.collect::<Known>());
+        let (path, count) = (self.path.display(), known.by_user.len());
+        log::info!("{path} holds {count} accounts now");
         *lock(&self.known) = known;
         Ok(())
     }
@@ -125,7 +147,7 @@ impl Accounts {
     /// Whether an account is still in the file, as it was.
     pub(crate) fn has(&self, account: &Arc<Account>) -> bool {
         let known = self.known();
-        let there = known.get(account.user());
+        let there = known.by_user.get(account.user());
         there.is_some_and(|there| Arc::ptr_eq(there, account))
     }
 
@@ -170,31 +192,33 @@ impl Accounts {
 
     /// The account of a user with a password that was right before.
     pub(crate) fn proven(&self, user: &str, password: &str) -> Option<Arc<Account>> {
-        let known = self.known();
-        let account = known.get(user)?;
-        let proven = (*lock(&account.proven))?;
         if password.len() > PASSWORD_BYTES_MAX {
             return None;
         }
-        is_same(&proven, &self.proof(user, password)).then(|| Arc::clone(account))
+        let proof = self.proof(user, password);
+        let known = self.known();
+        let account = known.by_user.get(user)?;
+        let proven = (*lock(&account.proven))?;
+        is_same(&proven, &proof).then(|| Arc::clone(account))
     }
 
     fn known(&self) -> Arc<Known> {
         Arc::clone(&lock(&self.known))
     }
 
-    /// The account of a user, if this is the password.
+    /// The account of a user, if this is the password. It takes equally long for each user, and for one
+    /// that there is not: a password of each cost is checked, the user's own in its place.
     fn find(&self, user: &str, password: &str) -> Option<Arc<Account>> {
         let known = self.known();
-        let account = known.get(user);
-        let is_right = |account: &Account| self.is_password(&account.line.password, user, password);
-        let right = account.filter(|account| is_right(account));
-        // An unknown user takes as long to refuse as a wrong password.
-        if !account.is_some_and(|account| account.line.password.is_hash()) {
-            let decoy = known.values().find(|other| other.line.password.is_hash());
-            hint::black_box(decoy.map(|decoy| is_right(decoy)));
+        let account = known.by_user.get(user);
+        let mut is_right = false;
+        for decoy in &known.decoys {
+            let own = account.filter(|account| account.cost() == decoy.cost());
+            let checked = &own.unwrap_or(decoy).line.password;
+            let is_this = hint::black_box(self.is_password(checked, user, password));
+            is_right |= is_this && own.is_some();
         }
-        right.cloned()
+        account.filter(|_| is_right).cloned()
     }
 
     fn is_password(&self, right: &Password, user: &str, password: &str) -> bool {

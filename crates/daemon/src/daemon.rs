@@ -101,7 +101,9 @@ impl Daemon {
             });
         }
         let access = Access::open(&options)?;
-        let tls = options.tls.clone().map(Tls::new).transpose()?;
+        let tls = options.tls.clone();
+        let tls = tls.map(|files| Tls::new(files, options.served.clone()));
+        let tls = tls.transpose()?;
         Ok(Self {
             options,
             registry: Registry::with(connections_max, access, tls.map(Arc::new)),

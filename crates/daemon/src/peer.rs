@@ -1,7 +1,7 @@
 //! Where a server listens, who is at the other end of a connection, and what counts as one source.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Where a server listens.
@@ -77,11 +77,31 @@ pub enum Source {
     User(u32),
 }
 
+impl Source {
+    /// The sources that it may have in common with one owner: the first 24 bits of an IPv4 address,
+    /// or 48 bits of an IPv6 address, which are a site's.
+    pub(crate) fn network(self) -> Self {
+        match self {
+            Self::Ip(IpAddr::V4(ip)) => {
+                Self::Ip(Ipv4Addr::from_bits(ip.to_bits() >> 8 << 8).into())
+            }
+            Self::Ip(IpAddr::V6(ip)) => Self::Ip(ipv6_start(ip, 48)),
+            Self::User(_) => self,
+        }
+    }
+}
+
+/// The first bits of an address.
+fn ipv6_start(ip: Ipv6Addr, bits: u32) -> IpAddr {
+    let rest = Ipv6Addr::BITS - bits;
+    Ipv6Addr::from_bits(ip.to_bits() >> rest << rest).into()
+}
+
 impl From<Peer> for Source {
     fn from(peer: Peer) -> Self {
         match peer {
             Peer::Ip(peer) => Self::Ip(match peer.ip().to_canonical() {
-                IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+                IpAddr::V6(ip) => ipv6_start(ip, 64),
                 ip @ IpAddr::V4(_) => ip,
             }),
             Peer::Unix { uid } => Self::User(uid),

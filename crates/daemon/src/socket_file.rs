@@ -1,38 +1,42 @@
 //! Listening at a socket in the file system (unix(7)), and the file that stands for it.
 //!
 //! The file appears at its path when the server listens and its mode is set, because it is renamed there from a
-//! folder that only this server can open. Looking what is at the path and renaming happen under a lock
-//! of the folder (flock(2)), so that of two servers that start at the same time one is refused. What is there
-//! is replaced if it is a socket that nobody listens on any more, as a server leaves it that was
+//! folder beside it, which only the server's user can open. Looking what is at the path and renaming
+//! happen under a lock of that folder (flock(2)), so that of two servers that start at the same time one is
+//! refused. Nobody else can hold that lock: to lock a folder, one must open it. What is at the path is
+//! replaced if it is a socket that nobody listens on any more, as a server leaves it that was
 //! killed. At the end the file is removed if it is still this server's own.
 
-use std::fs::{self, File, Permissions};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::geteuid;
 
 use crate::socket_options::BACKLOG;
 
-/// The longest path of a socket, in bytes: a zero byte follows it in sockaddr_un (unix(7)).
-const PATH_BYTES_MAX: usize = 107;
+/// The longest path of a socket, in bytes. `sockaddr_un` has room for 107 (unix(7)), and the path at which a
+/// socket is made is longer by the name of its folder.
+const PATH_BYTES_MAX: usize = 107 - ".q-/s".len();
 
-/// How the folder is called in which a socket is made, without the six random characters behind it.
+/// How the folder in which a socket is made is called, in front of the socket's own name.
 const FOLDER_PREFIX: &str = ".q-";
 
 /// How the socket is called in it.
 const NAME: &str = "s";
 
-/// The longest path of the folder that a socket is in: its first path is `FOLDER/.q-XXXXXX/s`.
-const FOLDER_BYTES_MAX: usize = PATH_BYTES_MAX - "/.q-XXXXXX/s".len();
+/// The rights of all but the owner.
+const MODE_OF_OTHERS: u32 = 0o077;
 
-/// How long another program may keep the folder locked.
+/// How long another server may keep the folder locked while it starts.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// How often the lock is tried meanwhile. flock(2) has no deadline.
@@ -57,16 +61,9 @@ impl SocketFile {
     /// # Errors
     /// If anything but a dead socket is there, the path is too long, or the system refuses.
     pub(crate) fn listen(path: &Path, mode: u32) -> io::Result<(OwnedFd, Self)> {
-        let folder = folder_of(path);
-        check_length(path, folder)?;
-        let _lock = lock(folder)?;
+        let folder = OwnFolder::lock(path)?;
         check_free(path)?;
-        // Dropped in the end, and with it what is still in it.
-        let made = tempfile::Builder::new()
-            .prefix(FOLDER_PREFIX)
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(folder)?;
-        let first_path = made.path().join(NAME);
+        let first_path = folder.path.join(NAME);
         let socket = stream_socket(SocketFlags::CLOEXEC)?;
         rustix::net::bind(&socket, &SocketAddrUnix::new(&first_path)?)?;
         fs::set_permissions(&first_path, Permissions::from_mode(mode))?;
@@ -96,45 +93,115 @@ impl Drop for SocketFile {
 
 impl FileId {
     fn at(path: &Path) -> io::Result<Self> {
-        let file = fs::symlink_metadata(path)?;
-        Ok(Self(file.dev(), file.ino()))
+        Ok(Self::of(&fs::symlink_metadata(path)?))
+    }
+
+    fn of(there: &Metadata) -> Self {
+        Self(there.dev(), there.ino())
     }
 }
 
-/// The folder that a path is in.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        Some(_) | None => Path::new("."),
-    }
+/// The folder in which a socket is made: locked, and nobody else's. Dropping it removes it, and ends the lock.
+struct OwnFolder {
+    path: PathBuf,
+    /// Open, which is the lock.
+    _folder: File,
 }
 
-fn check_length(path: &Path, folder: &Path) -> io::Result<()> {
-    let [bytes, folder_bytes] = [path, folder].map(|path| path.as_os_str().len());
-    if bytes <= PATH_BYTES_MAX && folder_bytes <= FOLDER_BYTES_MAX {
-        return Ok(());
-    }
-    let sentence = format!(
-        "the path has {bytes} bytes, {folder_bytes} of them for the folder, and a socket's may have \
-         {PATH_BYTES_MAX}, {FOLDER_BYTES_MAX} of them for the folder"
-    );
-    Err(io::Error::new(io::ErrorKind::InvalidFilename, sentence))
-}
-
-/// Locks a folder against other servers that make a socket in it, until the file is dropped.
-fn lock(folder: &Path) -> io::Result<File> {
-    let file = File::open(folder)?;
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::park_timeout(LOCK_PAUSE),
-            Err(Errno::WOULDBLOCK) => {
-                let sentence = "another program keeps the folder locked (flock)";
-                return Err(io::Error::new(io::ErrorKind::TimedOut, sentence));
+impl OwnFolder {
+    /// Makes the folder beside the path of a socket, and locks it. A server that was killed may have left it.
+    fn lock(socket: &Path) -> io::Result<Self> {
+        let path = first_folder(socket)?;
+        let deadline = Instant::now() + LOCK_WAIT;
+        while Instant::now() < deadline {
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made?,
             }
-            other => return Ok(other.map(|()| file)?),
+            let folder = match open_folder(&path) {
+                // The server that had it has removed it just now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => thread::park_timeout(LOCK_PAUSE),
+                Err(error) => return Err(error.into()),
+                // Or it has done so before this lock was there.
+                Ok(()) if FileId::at(&path).ok() != Some(FileId::of(&folder.metadata()?)) => {}
+                Ok(()) => {
+                    let own = Self {
+                        path,
+                        _folder: folder,
+                    };
+                    own.clear()?;
+                    return Ok(own);
+                }
+            }
+        }
+        let secs = LOCK_WAIT.as_secs();
+        let sentence = format!(
+            "another server has been starting there for {secs} s: it keeps {} locked",
+            path.display()
+        );
+        Err(io::Error::new(io::ErrorKind::TimedOut, sentence))
+    }
+
+    /// Removes the socket in it, if there is one.
+    fn clear(&self) -> io::Result<()> {
+        match fs::remove_file(self.path.join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+impl Drop for OwnFolder {
+    fn drop(&mut self) {
+        if let Err(error) = self.clear().and_then(|()| fs::remove_dir(&self.path)) {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// The path of the folder in which a socket is made.
+fn first_folder(socket: &Path) -> io::Result<PathBuf> {
+    let Some(name) = socket.file_name() else {
+        let sentence = "the path has no name at its end";
+        return Err(io::Error::new(io::ErrorKind::InvalidFilename, sentence));
+    };
+    let bytes = socket.as_os_str().len();
+    if bytes > PATH_BYTES_MAX {
+        let sentence =
+            format!("the path has {bytes} bytes, and a socket's may have {PATH_BYTES_MAX}");
+        return Err(io::Error::new(io::ErrorKind::InvalidFilename, sentence));
+    }
+    let mut own_name = OsString::from(FOLDER_PREFIX);
+    own_name.push(name);
+    Ok(socket.with_file_name(own_name))
+}
+
+/// Opens a folder that nobody else can open.
+fn open_folder(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    let opened = options
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path);
+    let is_own = match &opened {
+        Ok(folder) => {
+            let there = folder.metadata()?;
+            there.uid() == geteuid().as_raw() && there.mode() & MODE_OF_OTHERS == 0
+        }
+        Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
+    };
+    if is_own {
+        return opened;
+    }
+    let shown = path.display();
+    let sentence =
+        format!("{shown} is not a folder that this server's user alone can open; remove it");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence))
 }
 
 /// Checks that there is nothing at the path, or a socket that nobody listens on.
@@ -253,6 +320,29 @@ mod tests {
         UnixStream::connect(&path).unwrap();
     }
 
+    /// Anybody who can read a folder can lock it.
+    #[test]
+    fn nobody_else_can_hold_up_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let held = File::open(dir.path()).unwrap();
+        flock(&held, FlockOperation::LockExclusive).unwrap();
+        let (_socket, file) = SocketFile::listen(&path, 0o600).unwrap();
+        drop(file);
+        // Of the folder that it locks, others can have made one.
+        let folder = dir.path().join(".q-socket");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        let error = SocketFile::listen(&path, 0o600).unwrap_err().to_string();
+        let want = ".q-socket is not a folder that this server's user alone can open; remove it";
+        assert!(error.ends_with(want), "{error}");
+        // A killed server leaves its own.
+        fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+        drop(UnixListener::bind(folder.join(NAME)).unwrap());
+        let (_socket, _file) = SocketFile::listen(&path, 0o600).unwrap();
+        assert_eq!(names(dir.path()), ["socket"]);
+    }
+
     #[test]
     fn a_path_that_is_too_long_is_refused_with_its_length() {
         let dir = tempfile::tempdir().unwrap();
@@ -261,15 +351,10 @@ mod tests {
             .path()
             .join("n".repeat(PATH_BYTES_MAX - folder_bytes - 1));
         let (_socket, _file) = SocketFile::listen(&fits, 0o600).unwrap();
-        let folder = dir
-            .path()
-            .join("f".repeat(FOLDER_BYTES_MAX - folder_bytes - 1));
-        fs::create_dir(&folder).unwrap();
-        let (_socket, _file) = SocketFile::listen(&folder.join("s"), 0o600).unwrap();
         let mut longer = fits.into_os_string();
         longer.push("n");
         let error = SocketFile::listen(longer.as_ref(), 0o600).unwrap_err();
-        let want = format!("the path has 108 bytes, {folder_bytes} of them for the folder, and ");
-        assert!(error.to_string().starts_with(&want), "{error}");
+        let want = "the path has 103 bytes, and a socket's may have 102";
+        assert_eq!(error.to_string(), want);
     }
 }

@@ -7,6 +7,7 @@
 //! TLS 1.2 and 1.3 by rustls, with its ring provider. There is no renegotiation, no compression, no
 //! early data, and nothing older.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use cli::tls;
@@ -26,17 +27,23 @@ const ALPN: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
 #[derive(Debug)]
 pub(crate) struct Tls {
     files: ServerTls,
+    /// The folder that the key must not be in.
+    served: Option<PathBuf>,
     settings: Mutex<Arc<ServerConfig>>,
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the files. The key must not be in the folder that is served.
     ///
     /// # Errors
-    /// If one cannot be read, or they do not go together, or others can read the key.
-    pub(crate) fn new(files: ServerTls) -> Result<Self, StartError> {
-        let settings = Mutex::new(read(&files)?);
-        Ok(Self { files, settings })
+    /// If one cannot be read, or they do not go together, or others can read or download the key.
+    pub(crate) fn new(files: ServerTls, served: Option<PathBuf>) -> Result<Self, StartError> {
+        let settings = Mutex::new(read(&files, served.as_deref())?);
+        Ok(Self {
+            files,
+            served,
+            settings,
+        })
     }
 
     /// The settings of a new connection.
@@ -49,14 +56,15 @@ impl Tls {
     /// # Errors
     /// As [`Tls::new`].
     pub(crate) fn reload(&self) -> Result<(), StartError> {
-        let settings = read(&self.files)?;
+        let settings = read(&self.files, self.served.as_deref())?;
         *lock(&self.settings) = settings;
         Ok(())
     }
 }
 
-fn read(files: &ServerTls) -> Result<Arc<ServerConfig>, StartError> {
+fn read(files: &ServerTls, served: Option<&Path>) -> Result<Arc<ServerConfig>, StartError> {
     let ServerTls { pair, client_ca } = files;
+    cli::check_not_served(&pair.key, served)?;
     let builder = ServerConfig::builder_with_provider(tls::provider());
     let builder = builder
         .with_safe_default_protocol_versions()

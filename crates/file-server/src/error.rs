@@ -26,9 +26,6 @@ pub enum Error {
         #[source]
         cause: io::Error,
     },
-    /// The file of accounts, or the key, is in the folder that is served.
-    #[error("{} is in the folder that is served, where anybody could download it", .0.display())]
-    SecretServed(PathBuf),
     /// Standard output cannot take the access log.
     #[error("cannot write the access log")]
     Output(#[source] cli::ClientError),
@@ -41,11 +38,7 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Start(error) if error.is_of_network() => Exit::Network,
-            Self::Start(_)
-            | Self::Root { .. }
-            | Self::SecretServed(_)
-            | Self::Output(_)
-            | Self::Disk(_) => Exit::Local,
+            Self::Start(_) | Self::Root { .. } | Self::Output(_) | Self::Disk(_) => Exit::Local,
         }
     }
 }

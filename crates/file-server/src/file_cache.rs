@@ -12,7 +12,6 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use daemon::http::{Content, Response};
 use hashbrown::HashMap;
 use proto::http::Status;
-use rustix::fs::{AtFlags, CWD, statat};
 
 use crate::files::Identity;
 
@@ -70,8 +69,7 @@ impl CachedFile {
     /// Whether the file at the path is still the cached one. The path is not resolved beneath the
     /// root, which would take three system calls: outside the root there is only another file.
     fn is_current(&self) -> bool {
-        let there = statat(CWD, &self.path, AtFlags::empty());
-        there.is_ok_and(|there| Identity::from(there) == self.identity)
+        Identity::at(&self.path).is_ok_and(|there| there == self.identity)
     }
 
     fn is_open(&self) -> bool {

@@ -399,7 +399,7 @@ fn a_client_is_served_over_tls_and_knows_that_the_end_is_the_end() {
 #[test]
 fn a_client_reads_why_its_handshake_fails_whatever_it_has_sent() {
     let [authority, clients] = [(); 2].map(|()| Authority::new());
-    let tls = Arc::new(Tls::new(authority.files(Some(&clients))).unwrap());
+    let tls = Arc::new(Tls::new(authority.files(Some(&clients)), None).unwrap());
     let server = Server::encrypted(1, &tls, text(Echo));
     // With TLS 1.3, a client takes its handshake for done before the server has seen the certificate.
     let config = authority.client(&version::TLS13, None);

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use cli::escape::Escaped;
 use cli::{FileError, SecretFile};
 use proto::login::USER_BYTES_MAX;
 
@@ -30,11 +31,14 @@ pub(super) struct Line {
     pub(super) role: Role,
 }
 
-/// Reads a file of accounts. Warns if others can change it, or if everybody can read its hashes.
+/// Reads a file of accounts. Warns if others can change it, if everybody can read its hashes, and of a plain
+/// password that ends like a role.
 ///
 /// # Errors
-/// If it cannot be read, a line is wrong, or others can read a plain password in it.
-pub(super) fn read(path: &Path) -> Result<Vec<Line>, AccountsError> {
+/// If it cannot be read, a line is wrong, others can read a plain password in it, or it is in the
+/// folder that is served.
+pub(super) fn read(path: &Path, served: Option<&Path>) -> Result<Vec<Line>, AccountsError> {
+    cli::check_not_served(path, served)?;
     let file = SecretFile::read(path, FILE_BYTES_MAX)?;
     let lines = parse(&file.bytes).map_err(|(line, sentence)| AccountsError::Line {
         path: path.to_owned(),
@@ -56,7 +60,30 @@ pub(super) fn read(path: &Path) -> Result<Vec<Line>, AccountsError> {
     } else if file.everybody_may_read() {
         log::warn!("{shown} can be read by others, who can guess at its hashes: chmod 600 {shown}");
     }
+    for line in lines
+        .iter()
+        .filter(|line| line.may_be_meant_to_have_a_role())
+    {
+        log::warn!(
+            "{shown}: '{}' may {}, because a plain password is the rest of its line; a role stands \
+             behind a hash: openssl passwd -6",
+            Escaped(&line.user),
+            line.role,
+        );
+    }
     Ok(lines)
+}
+
+impl Line {
+    /// Whether it has a plain password that ends in a colon and a role.
+    fn may_be_meant_to_have_a_role(&self) -> bool {
+        match &self.password {
+            Password::Plain(password) => password
+                .rsplit_once(':')
+                .is_some_and(|(_, role)| Role::parse(role).is_some()),
+            Password::Hash(_) => false,
+        }
+    }
 }
 
 /// Reads the accounts of a text. The error is the number of the first wrong line, and what is wrong.

@@ -31,11 +31,16 @@ pub(super) struct Hash {
     hash: String,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     Sha256,
     Sha512,
 }
+
+/// What a check of a password costs, apart from what is checked: the scheme, the rounds and the length of
+/// the salt, if it is a hash.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cost(Option<(Scheme, usize, usize)>);
 
 impl Password {
     /// Whether a text is meant to be a hash. Hashes of other kinds, and behind a space, are no plain
@@ -53,6 +58,13 @@ impl Password {
             return Err("a password has at most 256 bytes");
         }
         Ok(Self::Plain(text.to_owned()))
+    }
+
+    pub(super) fn cost(&self) -> Cost {
+        Cost(match self {
+            Self::Plain(_) => None,
+            Self::Hash(hash) => Some((hash.scheme, hash.rounds, hash.salt.len())),
+        })
     }
 
     pub(super) fn is_hash(&self) -> bool {

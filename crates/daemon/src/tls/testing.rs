@@ -77,7 +77,7 @@ impl Authority {
     }
 
     pub(crate) fn tls(&self) -> Arc<Tls> {
-        Arc::new(Tls::new(self.files(None)).unwrap())
+        Arc::new(Tls::new(self.files(None), None).unwrap())
     }
 
     /// How a client connects to its server, with a certificate that `identity` signs.

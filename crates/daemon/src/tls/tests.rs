@@ -39,7 +39,7 @@ fn shake(tls: &Tls, client: &Arc<ClientConfig>) -> Result<HandshakeKind, rustls:
 /// What is wrong with these files.
 #[track_caller]
 fn refused(files: ServerTls) -> String {
-    Tls::new(files).unwrap_err().to_string()
+    Tls::new(files, None).unwrap_err().to_string()
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_ticket_is_good_until_the_files_are_read_again() {
 #[test]
 fn a_client_needs_a_certificate_where_one_is_asked_for() {
     let [authority, clients, others] = [(); 3].map(|()| Authority::new());
-    let tls = Tls::new(authority.files(Some(&clients))).unwrap();
+    let tls = Tls::new(authority.files(Some(&clients)), None).unwrap();
     for version in VERSIONS {
         let shake = |identity| shake(&tls, &authority.client(version, identity));
         assert!(shake(Some(&clients)).is_ok(), "{version:?}");

@@ -1,10 +1,12 @@
 //! What tells a file from any other, and from itself after a change.
 
+use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cap_std::fs::{Metadata, MetadataExt};
 use proto::http::conditional::Version;
-use rustix::fs::Stat;
+use rustix::fs::{AtFlags, CWD, Stat, statat};
 
 /// A file is stable when its last change is at least this old. A younger one may change again within
 /// the same tick of the file system's clock.
@@ -24,6 +26,11 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// The identity of the file that a path leads to, wherever that is.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self::from(statat(CWD, path, AtFlags::empty())?))
+    }
+
     /// The file's length, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

@@ -35,6 +35,8 @@ pub(crate) struct Files {
     pub(super) resume_keep: Duration,
     /// Whether uploads replace no file.
     create_only: bool,
+    /// Files that nobody may download, wherever they are: the server's own secrets.
+    withheld: Vec<PathBuf>,
     /// The mode of a new file.
     pub(super) mode_new: u32,
     /// Held while a file gets its final name, by the path of the destination.
@@ -93,6 +95,7 @@ impl Files {
             keep_free_bytes,
             resume_keep,
             create_only: false,
+            withheld: Vec::new(),
             mode_new: permissions::mode_new(),
             destination_locks: KeyedLocks::default(),
             upload_locks: KeyedLocks::default(),
@@ -109,6 +112,13 @@ impl Files {
     #[must_use]
     pub(crate) fn create_only(mut self, create_only: bool) -> Self {
         self.create_only = create_only;
+        self
+    }
+
+    /// Sets which files nobody may download, also by another of their names (hard links).
+    #[must_use]
+    pub(crate) fn withhold(mut self, files: Vec<PathBuf>) -> Self {
+        self.withheld = files;
         self
     }
 
@@ -157,11 +167,11 @@ impl Files {
             return Err(FilesError::NotFound);
         }
         let root = self.root()?;
-        match open_to_read(&root, path.as_path())? {
+        match self.open_to_read(&root, path.as_path())? {
             Some(_) if path.has_final_slash() => Err(FilesError::NotFound),
             Some(file) => Ok(Found::File(file)),
             None => {
-                let index = match open_to_read(&root, &path.as_path().join(INDEX)) {
+                let index = match self.open_to_read(&root, &path.as_path().join(INDEX)) {
                     Err(FilesError::NotFound) => None,
                     opened => opened?,
                 };
@@ -186,30 +196,36 @@ impl Files {
             false => Ok(()),
         }
     }
-}
 
-/// Opens the regular file at a path; `None` if it is a folder.
-fn open_to_read(root: &Root, path: &Path) -> Result<Option<FoundFile>, FilesError> {
-    // Without O_NONBLOCK, opening a fifo waits for its writer, and the connection with it.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(flags.bits() as i32);
-    let opened = root.open_with(path, &options);
-    let file = opened.map_err(|error| match FilesError::from(error) {
-        FilesError::NotAFolder => FilesError::NotFound,
-        other => other,
-    })?;
-    // The metadata of the open file, not of the path, where another file may stand by now.
-    let there = file.metadata()?;
-    if there.is_file() {
-        Ok(Some(FoundFile {
-            file: file.into_std(),
-            identity: Identity::from(&there),
-            path: path.to_owned(),
-        }))
-    } else if there.is_dir() {
-        Ok(None)
-    } else {
-        Err(FilesError::NotFound)
+    /// Opens the regular file at a path; `None` if it is a folder.
+    fn open_to_read(&self, root: &Root, path: &Path) -> Result<Option<FoundFile>, FilesError> {
+        // Without O_NONBLOCK, opening a fifo waits for its writer, and the connection with it.
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags.bits() as i32);
+        let opened = root.open_with(path, &options);
+        let file = opened.map_err(|error| match FilesError::from(error) {
+            FilesError::NotAFolder => FilesError::NotFound,
+            other => other,
+        })?;
+        // The metadata of the open file, not of the path, where another file may stand by now.
+        let there = file.metadata()?;
+        let identity = Identity::from(&there);
+        if there.is_file() && !self.is_withheld(identity) {
+            Ok(Some(FoundFile {
+                file: file.into_std(),
+                identity,
+                path: path.to_owned(),
+            }))
+        } else if there.is_dir() {
+            Ok(None)
+        } else {
+            Err(FilesError::NotFound)
+        }
+    }
+
+    fn is_withheld(&self, file: Identity) -> bool {
+        let is_this = |path: &PathBuf| Identity::at(path).is_ok_and(|withheld| withheld == file);
+        self.withheld.iter().any(is_this)
     }
 }
