@@ -1,7 +1,6 @@
 # Made of `code-client --help` (data/systemd/README.md).
-set -l verbs unix:/path run request send
+set -l verbs run request send
 complete -c code-client -f
-complete -c code-client -n "not __fish_seen_subcommand_from $verbs" -a unix:/path -d 'a server\'s Unix socket for codes'
 complete -c code-client -n "not __fish_seen_subcommand_from $verbs" -a run -d 'acts as COUNT clients, each with a UUID of its own, that request a code and send a message'
 complete -c code-client -n "not __fish_seen_subcommand_from $verbs" -a request -d 'prints UUID and its code on one line'
 complete -c code-client -n "not __fish_seen_subcommand_from $verbs" -a send -d 'sends a message'

@@ -1,7 +1,6 @@
 # Made of `file-client --help` (data/systemd/README.md).
-set -l verbs unix:/path get post head list batch
+set -l verbs get post head list batch
 complete -c file-client -f
-complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a unix:/path -d 'a server\'s Unix socket'
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a get -d 'downloads the file at PATH, or the index.html of the folder PATH'
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a post -d 'uploads FILE to PATH'
 complete -c file-client -n '__fish_seen_subcommand_from post' -F

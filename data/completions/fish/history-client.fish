@@ -1,7 +1,6 @@
 # Made of `history-client --help` (data/systemd/README.md).
-set -l verbs unix:/path send hello delete get clear
+set -l verbs send hello delete get clear
 complete -c history-client -f
-complete -c history-client -n "not __fish_seen_subcommand_from $verbs" -a unix:/path -d 'a server\'s Unix socket'
 complete -c history-client -n "not __fish_seen_subcommand_from $verbs" -a send -d 'sends \'USER\', \'USER 1 N\', \'USER 2\' or \'USER 3\''
 complete -c history-client -n "not __fish_seen_subcommand_from $verbs" -a hello -d 'sends \'USER\''
 complete -c history-client -n "not __fish_seen_subcommand_from $verbs" -a delete -d 'sends \'USER 1 N\''

@@ -1,8 +1,7 @@
 # Made of `queue-client --help` (data/systemd/README.md).
-set -l verbs unix:/path send receive work lease ack release extend peek list stats purge pause resume kick drain
+set -l verbs send receive work lease ack release extend peek list stats purge pause resume kick drain
 complete -c queue-client -f
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a 'TCP UDP'
-complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a unix:/path -d 'a server\'s Unix socket'
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a send -d 'sends the file\'s contents as a message'
 complete -c queue-client -n '__fish_seen_subcommand_from send' -F
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a receive -d 'prints the oldest message'

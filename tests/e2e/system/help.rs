@@ -208,9 +208,10 @@ impl Verb {
     }
 }
 
+/// A word with a colon is a place: `unix:/path`.
 fn is_verb(entry: &Entry) -> bool {
     let is_named = entry.tag.starts_with(|c: char| c.is_ascii_lowercase());
-    !entry.is_nested && is_named && entry.tag != "no verb"
+    !entry.is_nested && is_named && entry.tag != "no verb" && !entry.tag.contains(':')
 }
 
 /// The names in `-q, --quiet` or `pause, resume`.

@@ -196,6 +196,15 @@ fn a_server_starts_with_the_command_line_of_its_unit() {
     }
 }
 
+#[test]
+fn a_unit_lets_its_server_tell_the_users_of_the_machine_apart() {
+    for unit in units("-server.service") {
+        // With a user namespace, all who connect to a Unix socket are the user 65534.
+        let hides = settings(&unit, "PrivateUsers");
+        assert!(hides.is_empty(), "{}: {hides:?}", unit.display());
+    }
+}
+
 /// The system calls in each of systemd's groups, by the group's name.
 fn groups() -> BTreeMap<String, BTreeSet<String>> {
     let mut command = Command::new("systemd-analyze");

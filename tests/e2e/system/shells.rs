@@ -12,6 +12,9 @@ const LINES: &[(&str, Want)] = &[
     ("queue-client rec", Want::Word("receive")),
     ("queue-client localhost 55556 purg", Want::Word("purge")),
     ("queue-client UD", Want::Word("UDP")),
+    // A place is not a verb, and a verb follows it.
+    ("queue-client unix", Want::Nothing),
+    ("queue-client unix:/s purg", Want::Word("purge")),
     ("queue-client --qui", Want::Word("--quiet")),
     ("queue-client send --trunc", Want::Word("--truncate")),
     ("queue-client receive --trunc", Want::Nothing),
