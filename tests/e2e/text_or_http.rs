@@ -103,6 +103,31 @@ fn http_is_neither_a_message_nor_a_line() {
     servers.check_untouched();
 }
 
+/// A limit that is shorter than a method cuts nothing, and neither does the end of the stream.
+#[test]
+fn the_start_of_a_request_is_neither_a_message_nor_a_line() {
+    if !has_door(Needs::Plain, WHY) {
+        return;
+    }
+    let mut servers = Servers::start();
+    let line = ["0", "TCP", "-v", "--max-message", "7"];
+    servers.queue = Server::start("queue-server", &line);
+    for start in ["POST /x", "GET / HTTP/1.1", "GET http://x", "OPTIONS / HT"] {
+        for server in [&servers.queue, &servers.history] {
+            let reply = Servers::exchange(server, &[start.as_bytes()]);
+            assert!(reply.starts_with("HTTP/1.1 400 "), "{start}: {reply}");
+            let why = "a text that begins so must end with a line break\n";
+            assert!(reply.ends_with(why), "{start}: {reply}");
+        }
+    }
+    let request = ["OPTIONS", " / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"].map(str::as_bytes);
+    let reply = Servers::exchange(&servers.queue, &request);
+    assert!(reply.starts_with("HTTP/1.1 404 "), "{reply}");
+    servers.check_untouched();
+    Servers::exchange(&servers.queue, &[b"POST /x\n"]);
+    assert_eq!(servers.oldest(), "POST /x");
+}
+
 #[test]
 fn a_datagram_with_http_is_no_message() {
     if !has_door(Needs::Plain, WHY) {

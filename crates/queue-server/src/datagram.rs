@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use daemon::{Asked, DatagramCounter, DatagramService, lock};
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
-use proto::http::FirstLine;
+use proto::http::is_http;
 use proto::queue::{
     DATAGRAM_BYTES_MAX, FIELD_BYTES_MAX, QueueName, Request, is_reply, split_datagram,
 };
@@ -66,7 +66,7 @@ impl DatagramService for Datagrams {
                 log::warn!("Text from {peer} was dropped; --udp-text takes it");
                 Ok(())
             }
-            Some(_) | None if FirstLine::of(datagram, true) == FirstLine::Http => {
+            Some(_) | None if is_http(datagram) => {
                 log::warn!("A datagram from {peer} was dropped: it is HTTP");
                 Ok(())
             }

@@ -2,13 +2,14 @@
 //!
 //! Any web page can have a browser send HTTP to such a port, and none of it may be taken for a text. So a
 //! first line is HTTP if it begins with a word in capitals and its last word is `HTTP/` and a digit,
-//! whether or not HTTP allows the rest of it.
+//! whether or not HTTP allows the rest of it; and one that is cut off is HTTP if a browser may have begun
+//! it: with a word in capitals, a path or a URL, and at most the start of `HTTP/` behind that.
 
 use memchr::{memchr, memrchr};
 
 use super::head::HEAD_BYTES_MAX;
 
-/// The longest first line that is waited for, in bytes. What is longer is judged by how it begins.
+/// The longest first line that is waited for, in bytes. What is longer is cut off there.
 pub const FIRST_LINE_BYTES_MAX: usize = HEAD_BYTES_MAX;
 
 /// What the beginning of a stream is.
@@ -16,42 +17,61 @@ pub const FIRST_LINE_BYTES_MAX: usize = HEAD_BYTES_MAX;
 pub enum FirstLine {
     /// HTTP, of whichever version.
     Http,
+    /// HTTP, unless what has not arrived shows that it is something else.
+    HttpSoFar,
+    /// Something else, unless what has not arrived shows that it is HTTP.
+    OtherSoFar,
     /// Something else.
     Other,
-    /// It depends on bytes that have not arrived.
-    Undecided,
 }
 
 impl FirstLine {
-    /// What begins with these bytes. Nothing follows them if they are `whole`.
-    pub fn of(start: &[u8], whole: bool) -> Self {
-        let undecided = if whole { Self::Other } else { Self::Undecided };
-        match start.iter().position(|b| !is_of_method(*b)) {
-            None => return undecided,
-            Some(end) if end > 0 && start[end] == b' ' => {}
-            Some(_) => return Self::Other,
-        }
-        let line = match memchr(b'\n', start) {
-            Some(end) => &start[..end],
-            None if whole => start,
-            None => return Self::Undecided,
-        };
-        let line = line.trim_ascii_end();
-        let last_word = memrchr(b' ', line).map_or(line, |space| &line[space + 1..]);
-        match last_word {
-            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', ..] => Self::Http,
-            _ => Self::Other,
+    /// What begins with these bytes.
+    pub fn of(start: &[u8]) -> Self {
+        let line = first_line(start);
+        let has_end = line.len() < start.len();
+        match line.iter().position(|b| !is_of_method(*b)) {
+            None if !has_end => Self::OtherSoFar,
+            Some(end) if end > 0 && line[end] == b' ' => match ends_like_http(line) {
+                true if has_end => Self::Http,
+                true => Self::HttpSoFar,
+                false if has_end => Self::Other,
+                false if is_begun_by_browser(line) => Self::HttpSoFar,
+                false => Self::OtherSoFar,
+            },
+            Some(_) | None => Self::Other,
         }
     }
 }
 
-/// Whether these bytes begin as all requests of browsers do: with a word in capitals and a target, which
-/// is a path or a URL. A line that is too long is HTTP if it begins like that.
-pub fn begins_like_http(start: &[u8]) -> bool {
-    let word = start.iter().take_while(|b| is_of_method(**b)).count();
-    let target = start[word..].strip_prefix(b" ").unwrap_or_default();
-    let scheme = target.get(..4).unwrap_or_default();
-    word > 0 && (target.starts_with(b"/") || scheme.eq_ignore_ascii_case(b"http"))
+/// Whether these bytes begin with HTTP, if they are all there are.
+pub fn is_http(whole: &[u8]) -> bool {
+    let line = first_line(whole);
+    ends_like_http(line) && FirstLine::of(line) == FirstLine::HttpSoFar
+}
+
+/// The first line, or what there is of it, without its end.
+fn first_line(start: &[u8]) -> &[u8] {
+    memchr(b'\n', start).map_or(start, |end| &start[..end])
+}
+
+fn ends_like_http(line: &[u8]) -> bool {
+    let line = line.trim_ascii_end();
+    let last_word = memrchr(b' ', line).map_or(line, |space| &line[space + 1..]);
+    matches!(last_word, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', ..])
+}
+
+/// Whether a line is the start of a request as browsers send it, at least up to the start of its target.
+fn is_begun_by_browser(line: &[u8]) -> bool {
+    let mut words = line.split(|b| *b == b' ').skip(1);
+    let [target, version] = [(); 2].map(|()| words.next().unwrap_or_default());
+    let has_scheme = |scheme: &[u8]| {
+        let start = target.get(..scheme.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    (target.starts_with(b"/") || has_scheme(b"http:") || has_scheme(b"https:"))
+        && b"HTTP/".starts_with(version)
+        && words.next().is_none()
 }
 
 /// Whether a method may have this byte. Those that browsers send are letters alone; others, like
@@ -68,9 +88,13 @@ mod tests {
     fn check(line: &str, want: FirstLine) {
         for end in ["\n", "\r\n", "\r\nHost: x\r\n"] {
             let start = format!("{line}{end}");
-            assert_eq!(FirstLine::of(start.as_bytes(), false), want, "{start:?}");
+            assert_eq!(FirstLine::of(start.as_bytes()), want, "{start:?}");
         }
-        assert_eq!(FirstLine::of(line.as_bytes(), true), want, "{line:?}");
+        assert_eq!(
+            is_http(line.as_bytes()),
+            want == FirstLine::Http,
+            "{line:?}"
+        );
     }
 
     #[test]
@@ -116,25 +140,52 @@ mod tests {
         let line = b"GET /a HTTP/1.1\n".len();
         for length in 0..=request.len() {
             let want = match length {
+                // The start of the target.
+                _ if length <= b"GET ".len() => FirstLine::OtherSoFar,
                 // The line feed is what decides.
-                _ if length <= line => FirstLine::Undecided,
+                _ if length <= line => FirstLine::HttpSoFar,
                 _ => FirstLine::Http,
             };
-            assert_eq!(FirstLine::of(&request[..length], false), want, "{length}");
+            assert_eq!(FirstLine::of(&request[..length]), want, "{length}");
         }
         for start in ["g", "<", "GEt", "HELLO\r", "HELLO,", "1", " ", "\u{e4}"] {
-            let first_line = FirstLine::of(start.as_bytes(), false);
+            let first_line = FirstLine::of(start.as_bytes());
             assert_eq!(first_line, FirstLine::Other, "{start:?}");
         }
     }
 
     #[test]
-    fn a_line_without_an_end_is_judged_by_how_it_begins() {
-        for http in ["GET /", "POST /xyz", "GET http://x", "CONNECT HTTPS"] {
-            assert!(begins_like_http(http.as_bytes()), "{http}");
+    fn a_line_that_is_cut_off_is_http_if_a_browser_may_have_begun_it() {
+        for http in [
+            "GET /",
+            "POST /xyz",
+            "GET http://x",
+            "CONNECT HTTPS:",
+            "GET / ",
+            "GET / H",
+            "GET / HTTP/",
+            "PRI * HTTP/2.0",
+        ] {
+            let first_line = FirstLine::of(http.as_bytes());
+            assert_eq!(first_line, FirstLine::HttpSoFar, "{http}");
         }
-        for other in ["", "GET", "GET ", "GET x", "GET htt", "get /", " /", "/"] {
-            assert!(!begins_like_http(other.as_bytes()), "{other}");
+        for other in [
+            "",
+            "GET",
+            "GET ",
+            "GET x",
+            "GET http",
+            "RESTART httpd",
+            "ERROR /var/log is full",
+            "GET / HTTX",
+            "GET / HTTP/x",
+            "GET / H ",
+        ] {
+            let first_line = FirstLine::of(other.as_bytes());
+            assert_eq!(first_line, FirstLine::OtherSoFar, "{other}");
+        }
+        for other in ["get /", " /", "/"] {
+            assert_eq!(FirstLine::of(other.as_bytes()), FirstLine::Other, "{other}");
         }
     }
 }

@@ -34,7 +34,7 @@ mod target;
 mod tests;
 
 pub use body::{Body, BodyError, BodyLength};
-pub use first_line::{FIRST_LINE_BYTES_MAX, FirstLine, begins_like_http};
+pub use first_line::{FIRST_LINE_BYTES_MAX, FirstLine, is_http};
 pub use head::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 pub use range::Range;
 pub use request::{Refusal, RequestHead};
