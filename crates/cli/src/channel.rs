@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustls::ClientConnection;
 
 use crate::socket::Socket;
@@ -33,13 +34,13 @@ struct AtOnce<'a>(&'a Socket);
 
 impl Read for AtOnce<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(out)
+        self.0.receive(out, RecvFlags::DONTWAIT)
     }
 }
 
 impl Write for AtOnce<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        self.0.send(bytes, SendFlags::DONTWAIT)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -64,7 +65,8 @@ impl Channel {
 
     /// Ends the connection from any thread: each wait of it ends.
     pub fn abort(&self) {
-        self.socket.shutdown();
+        // An error means that it has ended already.
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Writes what can be written at once, from any thread.
@@ -73,7 +75,7 @@ impl Channel {
     /// Those of the connection; [`io::ErrorKind::WouldBlock`] if not all could be written.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
         let Some(tls) = &self.tls else {
-            return match self.socket.try_write(bytes)? == bytes.len() {
+            return match self.socket.send(bytes, SendFlags::DONTWAIT)? == bytes.len() {
                 true => Ok(()),
                 false => Err(io::ErrorKind::WouldBlock.into()),
             };
@@ -102,7 +104,9 @@ impl Channel {
     /// [`io::ErrorKind::WouldBlock`] if it would wait.
     pub(crate) fn peek(&self, out: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
-            return self.socket.peek(out);
+            return self
+                .socket
+                .receive(out, RecvFlags::PEEK | RecvFlags::DONTWAIT);
         };
         let mut state = tls.lock();
         loop {

@@ -210,6 +210,8 @@ mod tests {
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
 
+    use rustix::net::sockopt::tcp_nodelay;
+
     use super::*;
 
     /// A port that nobody listens on.
@@ -229,7 +231,7 @@ mod tests {
         let mut read = [0; 2];
         stream.read_exact(&mut read).unwrap();
         assert_eq!(&read, b"hi");
-        assert!(stream.channel().socket().has_no_delay());
+        assert!(tcp_nodelay(stream.channel().socket()).unwrap());
     }
 
     #[test]

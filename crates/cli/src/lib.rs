@@ -42,4 +42,5 @@ pub use secret_file::{SecretFile, check_not_served};
 pub use security::Security;
 pub use server_options::{Auth, Bind, ServerOptions, ServerTls};
 pub use server_stream::{ServerStream, is_timeout};
+pub use socket::Socket;
 pub use tls_error::TlsError;

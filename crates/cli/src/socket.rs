@@ -1,8 +1,8 @@
-//! A connected stream socket, over TCP or in the file system: what the two do alike.
+//! A connected stream socket, over TCP or in the file system alike: the system calls are the same.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,25 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
-    connect, recv, send, shutdown, socket_with,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix,
+    SocketFlags, SocketType, connect, recv, send, sendmsg, shutdown, socket_with,
 };
 
-/// A socket with a server at its other end. Any thread may use it.
+/// A connected stream socket, of a client or a server. Any thread may use it.
 #[derive(Debug)]
-pub(crate) struct Socket(OwnedFd);
+pub struct Socket(OwnedFd);
+
+impl<S: Into<OwnedFd>> From<S> for Socket {
+    fn from(socket: S) -> Self {
+        Self(socket.into())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Socket {
     /// Connects over TCP, with Nagle's delay off.
@@ -38,32 +50,46 @@ impl Socket {
         }
     }
 
+    /// One recv(2); 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// Those of the system call, here and below.
+    pub fn receive(&self, out: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        Ok(recv(&self.0, out, flags)?.1)
+    }
+
+    /// One send(2), without SIGPIPE.
+    pub fn send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        Ok(send(&self.0, bytes, flags | SendFlags::NOSIGNAL)?)
+    }
+
+    /// One sendmsg(2) of several pieces, without SIGPIPE.
+    pub fn send_vectored(&self, pieces: &[IoSlice], flags: SendFlags) -> io::Result<usize> {
+        let mut control = SendAncillaryBuffer::default();
+        let flags = flags | SendFlags::NOSIGNAL;
+        Ok(sendmsg(&self.0, pieces, &mut control, flags)?)
+    }
+
+    /// Bounds each wait of [`Socket::receive`] from now on. It must not be zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Recv, timeout)?)
+    }
+
+    /// Ends one half of the stream, or both, in all threads. An error means that the peer was faster.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        Ok(shutdown(&self.0, how)?)
+    }
+
     /// Reads, and waits at most this long for the first byte.
     pub(crate) fn read(&self, out: &mut [u8], timeout: Duration) -> io::Result<usize> {
-        set_socket_timeout(&self.0, Timeout::Recv, Some(timeout))?;
-        Ok(recv(&self.0, out, RecvFlags::empty())?.0)
+        self.set_read_timeout(Some(timeout))?;
+        self.receive(out, RecvFlags::empty())
     }
 
     /// Writes, and waits at most this long until a byte can be written.
     pub(crate) fn write(&self, bytes: &[u8], timeout: Duration) -> io::Result<usize> {
         set_socket_timeout(&self.0, Timeout::Send, Some(timeout))?;
-        Ok(send(&self.0, bytes, SendFlags::NOSIGNAL)?)
-    }
-
-    /// The same without a wait.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        Ok(send(&self.0, bytes, flags)?)
-    }
-
-    /// Reads without a wait.
-    pub(crate) fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
-        Ok(recv(&self.0, out, RecvFlags::DONTWAIT)?.0)
-    }
-
-    /// What the next read would return, without a wait.
-    pub(crate) fn peek(&self, out: &mut [u8]) -> io::Result<usize> {
-        Ok(recv(&self.0, out, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+        self.send(bytes, SendFlags::empty())
     }
 
     /// Waits until it can be read.
@@ -91,23 +117,5 @@ impl Socket {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    /// Ends both directions: every wait of every thread ends.
-    pub(crate) fn shutdown(&self) {
-        // An error means that it has ended already.
-        let _ = shutdown(&self.0, Shutdown::Both);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn has_no_delay(&self) -> bool {
-        rustix::net::sockopt::tcp_nodelay(&self.0).unwrap()
-    }
-}
-
-#[cfg(test)]
-impl From<TcpStream> for Socket {
-    fn from(stream: TcpStream) -> Self {
-        Self(stream.into())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use cli::Socket;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustls::ServerConfig;
 
@@ -15,7 +16,6 @@ use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::protocol::{Protocols, START_BYTES, TLS_HANDSHAKE, Unserved};
 use crate::registry::{Registration, Registry};
-use crate::socket::Socket;
 use crate::stream::retry;
 use crate::threads::spawn;
 use crate::tls::Tls;

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cli::Socket;
 use rustix::net::RecvFlags;
 use rustls::ServerConfig;
 
-use crate::socket::Socket;
 use crate::stream::{PeerStream, Wait};
 
 /// The size of the buffer of a connection that asks little, in bytes.

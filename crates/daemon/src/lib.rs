@@ -41,7 +41,6 @@ mod registry;
 mod serve;
 mod service_manager;
 mod signals;
-mod socket;
 mod socket_file;
 mod socket_options;
 mod stream;

@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 
+use cli::Socket;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, sockopt};
 
 use crate::peer::{Address, Peer};
-use crate::socket::Socket;
 use crate::socket_file::SocketFile;
 use crate::socket_options::{set_tcp_options, set_unix_options};
 use crate::wakeup::Wakeup;

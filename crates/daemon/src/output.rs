@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use crate::input::BUFFER_BYTES_MIN;
-use crate::socket::Socket;
 use crate::stream::PeerStream;
 use crate::write_rate::WriteRate;
 
@@ -26,9 +25,9 @@ const OUTPUT_KEPT_BYTES: usize = 2 * OUTPUT_BYTES;
 /// A file is sent in pieces of at most this many bytes.
 const FILE_PIECE_BYTES: u64 = 256 * 1024;
 
-/// A file is read in pieces of at most this many bytes if it is encrypted on the way: a few whole
-/// records, which the processor's cache holds.
-const ENCRYPTED_PIECE_BYTES: usize = 64 * 1024;
+/// A file is read in pieces of at most this many bytes if it is encrypted on the way, or the kernel cannot
+/// send it: a few whole records, which the processor's cache holds.
+const COPIED_PIECE_BYTES: usize = 64 * 1024;
 
 /// The replies that are gathered and not sent yet.
 #[derive(Default)]
@@ -104,32 +103,12 @@ impl Output {
         };
         self.send(stream, more)?;
         stream.restart_count();
-        if stream.is_encrypted() {
-            return self.send_file_encrypted(stream, file, start, bytes);
-        }
-        let mut at = start;
         let end = start.saturating_add(bytes);
-        let mut rate = WriteRate::default();
-        while at < end {
-            let piece = (end - at).min(FILE_PIECE_BYTES);
-            let sent = stream.wait_for_peer(false, |socket| {
-                match sendfile(socket, file, Some(&mut at), piece as usize) {
-                    // Not every file system has it.
-                    Err(Errno::INVAL | Errno::NOSYS) => {
-                        let sent = copy_piece(socket, file, at, piece)?;
-                        at += sent as u64;
-                        Ok(sent)
-                    }
-                    other => Ok(other?),
-                }
-            })?;
-            if sent == 0 {
-                break;
-            }
-            stream.registration().shard().sent(sent);
-            rate.note(sent)?;
-        }
-        Ok(at - start)
+        let sent_to = match stream.is_encrypted() {
+            true => start,
+            false => send_by_kernel(stream, file, start, end)?,
+        };
+        Ok(send_copied(stream, file, sent_to, end)? - start)
     }
 
     fn send_all(
@@ -140,39 +119,45 @@ impl Output {
     ) -> io::Result<()> {
         stream.send_all(bytes, flags, self.must_arrive || self.has_open)
     }
-
-    /// The same as [`Output::send_file`] where the kernel cannot send the file, because it is encrypted
-    /// on the way.
-    fn send_file_encrypted(
-        &mut self,
-        stream: &mut PeerStream,
-        file: &File,
-        start: u64,
-        bytes: u64,
-    ) -> io::Result<u64> {
-        let mut at = start;
-        let end = start.saturating_add(bytes);
-        let mut piece = vec![0; bytes.min(ENCRYPTED_PIECE_BYTES as u64) as usize];
-        while at < end {
-            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
-            let piece = &mut piece[..left.min(ENCRYPTED_PIECE_BYTES)];
-            let read = match file.read_at(piece, at) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read?,
-            };
-            if read == 0 {
-                break;
-            }
-            at += read as u64;
-            stream.send_all(&piece[..read], SendFlags::empty(), false)?;
-        }
-        Ok(at - start)
-    }
 }
 
-/// Copies the next piece of a file to the peer by way of a buffer.
-fn copy_piece(socket: &Socket, file: &File, at: u64, bytes: u64) -> io::Result<usize> {
-    let mut piece = vec![0; bytes as usize];
-    let read = file.read_at(&mut piece, at)?;
-    socket.send(&piece[..read], SendFlags::empty())
+/// Sends a file from `at` to `end` without a copy. Returns up to where it did, which is `at` if the file
+/// system cannot do that.
+fn send_by_kernel(stream: &mut PeerStream, file: &File, mut at: u64, end: u64) -> io::Result<u64> {
+    let mut rate = WriteRate::default();
+    while at < end {
+        let piece = (end - at).min(FILE_PIECE_BYTES) as usize;
+        let sent = stream.wait_for_peer(false, |socket| {
+            match sendfile(socket, file, Some(&mut at), piece) {
+                Err(Errno::INVAL | Errno::NOSYS) => Ok(0),
+                sent => Ok(sent?),
+            }
+        })?;
+        if sent == 0 {
+            break;
+        }
+        stream.registration().shard().sent(sent);
+        rate.note(sent)?;
+    }
+    Ok(at)
+}
+
+/// Sends a file from `at` to `end` by way of a buffer. Returns up to where, which is less if the file
+/// ended early.
+fn send_copied(stream: &mut PeerStream, file: &File, mut at: u64, end: u64) -> io::Result<u64> {
+    let left = |at| usize::try_from(end - at).unwrap_or(usize::MAX);
+    let mut piece = vec![0; left(at).min(COPIED_PIECE_BYTES)];
+    while at < end {
+        let piece_bytes = left(at).min(COPIED_PIECE_BYTES);
+        let read = match file.read_at(&mut piece[..piece_bytes], at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read == 0 {
+            break;
+        }
+        at += read as u64;
+        stream.send_all(&piece[..read], SendFlags::empty(), false)?;
+    }
+    Ok(at)
 }

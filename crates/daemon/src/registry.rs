@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use cli::Socket;
 use cli::exit::with_causes;
 use rustix::net::{RecvFlags, Shutdown};
 use rustix::time::{ClockId, clock_gettime};
@@ -17,7 +18,6 @@ use crate::eviction::{Eviction, SLOW_MILLIS, State};
 use crate::lock;
 use crate::metrics::{Metrics, Shard};
 use crate::peer::{Peer, Source};
-use crate::socket::Socket;
 use crate::tls::Tls;
 use crate::waiters::{Room, Waiters};
 

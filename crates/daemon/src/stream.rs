@@ -7,12 +7,12 @@
 use std::io;
 use std::sync::Arc;
 
+use cli::Socket;
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::ServerConfig;
 
 use crate::eviction::{SLOW_MILLIS, State};
 use crate::registry::Registration;
-use crate::socket::Socket;
 use crate::tls_session::TlsSession;
 use crate::write_rate::WriteRate;
 

@@ -10,10 +10,9 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
+use cli::Socket;
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::{ServerConfig, ServerConnection};
-
-use crate::socket::Socket;
 
 /// How many bytes may be encrypted and not sent. One sendmsg(2) takes eight whole records.
 const ENCRYPTED_BYTES_MAX: usize = 128 * 1024;

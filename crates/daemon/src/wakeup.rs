@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
@@ -73,7 +73,9 @@ impl Wakeup {
             None => &mut both[1..],
         };
         loop {
-            let left = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            // A wait that is too long for the system has no end either.
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
             match poll(polled, left.as_ref()) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -90,17 +92,12 @@ impl Wakeup {
     }
 }
 
-fn timespec(wait: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: wait.subsec_nanos().into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
 
     fn long() -> Option<Instant> {
         Some(Instant::now() + Duration::from_secs(30))
