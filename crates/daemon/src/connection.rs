@@ -87,7 +87,7 @@ impl<'a> Connection<'a> {
 
     /// Who may use the server.
     pub(crate) fn access(&self) -> &'a Access {
-        &self.registration().registry.access
+        &self.registry().access
     }
 
     /// Has the connection act for a user, if the password is right, until it acts for another or
@@ -104,7 +104,7 @@ impl<'a> Connection<'a> {
         let account = accounts.log_in(self.peer(), user, password);
         let caller = account.and_then(|account| self.act_for(accounts, &account));
         if caller == Err(LoginError::Wrong) {
-            Metrics::count(&self.registration().registry.metrics.logins_failed);
+            Metrics::count(&self.registry().metrics.logins_failed);
         }
         caller
     }
@@ -135,12 +135,12 @@ impl<'a> Connection<'a> {
 
     /// The connections open at the moment, this one included.
     pub fn open_connections(&self) -> usize {
-        self.registration().registry.open()
+        self.registry().open()
     }
 
     /// Whether the server is shutting down, so that this should be the connection's last reply.
     pub fn is_stopping(&self) -> bool {
-        self.registration().registry.is_stopping()
+        self.registry().is_stopping()
     }
 
     /// Whether the server is shutting down and this connection has had a request. One that was accepted
@@ -186,13 +186,13 @@ impl<'a> Connection<'a> {
 
     /// The peer was sent everything. From now on the connection waits only for the peer to read it.
     pub(crate) fn linger_from_now(&self) {
-        let from = self.registration().registry.millis() + SLOW_MILLIS;
+        let from = self.registry().millis() + SLOW_MILLIS;
         self.entry().eviction.set(State::Slow(from));
     }
 
     /// What it is registered with.
-    pub(crate) fn registry(&self) -> Arc<Registry> {
-        Arc::clone(&self.registration().registry)
+    pub(crate) fn registry(&self) -> &'a Arc<Registry> {
+        &self.registration().registry
     }
 
     fn registration(&self) -> &'a Arc<Registration> {
@@ -283,7 +283,7 @@ impl Connection<'_> {
         self.flush()?;
         self.shrink();
         let eviction = &self.entry().eviction;
-        let from = self.registration().registry.millis() + self.patience_millis();
+        let from = self.registry().millis() + self.patience_millis();
         eviction.set(State::resting(self.stream.is_evictable(), from));
         // The state is set before this look, and the thread that stops the server looks at the states
         // after it has said so: one of the two sees the other.
@@ -323,7 +323,7 @@ impl Connection<'_> {
     /// is none.
     fn note_request(&self) {
         if self.has_asked && !self.entry().is_probing.load(Ordering::Relaxed) {
-            self.registration().registry.note_request();
+            self.registry().note_request();
         }
     }
 

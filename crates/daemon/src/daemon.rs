@@ -145,15 +145,17 @@ impl Daemon {
     ) -> Result<Address, StartError> {
         let protocols = Arc::new(protocols);
         let first = self.listeners.len();
-        if let Some(inherited) = &mut self.inherited {
-            let listeners = inherited.next_port();
-            let listening = listeners.map(|one| Listening::stream(one, note, &protocols));
-            self.listeners.extend(listening);
-        } else {
-            self.at_one_port(port, |daemon, port| daemon.bind_tcp(port, note, &protocols))?;
-            let suffix = if first == 0 { "" } else { note };
-            self.bind_unix(suffix, note, &protocols)?;
-        }
+        let suffix = if first == 0 { "" } else { note };
+        let Some(inherited) = &mut self.inherited else {
+            return self.at_one_port(port, |daemon, port| {
+                let port = daemon.bind_tcp(port, note, &protocols)?;
+                daemon.bind_unix(suffix, note, &protocols)?;
+                Ok(port)
+            });
+        };
+        let listeners = inherited.next_port();
+        let listening = listeners.map(|one| Listening::stream(one, note, &protocols));
+        self.listeners.extend(listening);
         Ok(self.listeners[first].address.clone())
     }
 
@@ -167,9 +169,7 @@ impl Daemon {
         port: u16,
         service: Arc<dyn DatagramService>,
     ) -> Result<Address, StartError> {
-        let first = self.listeners.len();
-        self.at_one_port(port, |daemon, port| daemon.bind_udp(port, &service))?;
-        Ok(self.listeners[first].address.clone())
+        self.at_one_port(port, |daemon, port| daemon.bind_udp(port, &service))
     }
 
     /// Counts what a service does that receives on a UDP port.
@@ -189,32 +189,31 @@ impl Daemon {
         udp: Arc<dyn DatagramService>,
     ) -> Result<Address, StartError> {
         let protocols = Arc::new(protocols);
-        let first = self.listeners.len();
         self.at_one_port(port, |daemon, port| {
             let port = daemon.bind_tcp(port, "", &protocols)?;
             daemon.bind_udp(port, &udp)
-        })?;
-        Ok(self.listeners[first].address.clone())
+        })
     }
 
-    /// Binds sockets to a port. If any is to be found and the first socket's is not free for the others, looks
-    /// for another.
+    /// Binds sockets to a port, and returns the address of the first. If any is to be found and the first
+    /// socket's is not free for the others, looks for another.
     fn at_one_port(
         &mut self,
         port: u16,
         bind: impl Fn(&mut Self, u16) -> Result<u16, StartError>,
-    ) -> Result<(), StartError> {
+    ) -> Result<Address, StartError> {
         let mut tries = if port == 0 { PORT_TRIES } else { 1 };
         let before = self.listeners.len();
         loop {
             tries -= 1;
             match bind(self, port) {
-                Err(StartError::Bind { source, .. })
-                    if tries > 0 && source.kind() == io::ErrorKind::AddrInUse =>
-                {
+                Err(StartError::Bind {
+                    address: Address::Ip(_),
+                    source,
+                }) if tries > 0 && source.kind() == io::ErrorKind::AddrInUse => {
                     self.listeners.truncate(before);
                 }
-                bound => return bound.map(drop),
+                bound => return bound.map(|_| self.listeners[before].address.clone()),
             }
         }
     }

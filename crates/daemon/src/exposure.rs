@@ -25,11 +25,6 @@ impl Audience {
         };
         Self { readers, writers }
     }
-
-    /// Whether both are the same.
-    pub fn is_one(&self) -> bool {
-        self.readers == self.writers
-    }
 }
 
 /// What the log warns of, where other machines can reach the server: what they can do with it, in half a

@@ -121,81 +121,65 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
             };
         }
         connection.set_deadline(Deadline::Within(handler.frame_wait()));
-        let payload_bytes_max = handler.payload_bytes_max();
+        let may_log_in = std::mem::take(&mut is_first);
         let is_stranger = access.accounts.is_some() && caller.user.is_none();
+        let payload_bytes_max = handler.payload_bytes_max();
+        let bytes_max = match may_log_in {
+            // A login may be longer than any request.
+            true => payload_bytes_max.max(Login::PAYLOAD_BYTES_MAX),
+            false => payload_bytes_max,
+        };
         let is_kept = |bytes| !is_stranger || bytes <= Login::PAYLOAD_BYTES_MAX;
         let has_room = |bytes| is_kept(bytes) && session.reserve(bytes);
-        // A login may be longer than any request.
-        let bytes_max = match std::mem::take(&mut is_first) {
-            true => Some(payload_bytes_max.max(Login::PAYLOAD_BYTES_MAX)),
-            false => None,
-        };
-        let read = frame::read_within(
-            connection,
-            bytes_max.unwrap_or(payload_bytes_max),
-            &mut payload,
-            has_room,
-        );
-        let next = match read {
-            Ok(Some(Login::KIND)) if bytes_max.is_some() => {
-                connection.begin(Kind::frame(Login::KIND));
-                match log_in(&payload, connection) {
-                    Ok(user) => {
-                        caller = user;
-                        connection.expect_first_request();
-                        session = handler.session(&caller);
-                        Next::Request
-                    }
-                    Err(Refused) => Next::Close,
-                }
-            }
-            Ok(Some(Login::KIND)) => {
-                connection.begin(Kind::frame(Login::KIND));
-                session.before_wait(connection)?;
-                refuse(ErrorCode::BadRequest, LATE_LOGIN, connection);
-                Next::Request
-            }
-            Ok(Some(kind)) if payload.len() > payload_bytes_max => {
-                connection.begin(Kind::frame(kind));
+        let read = frame::read_within(connection, bytes_max, &mut payload, has_room);
+        let (read, kind) = match read {
+            Ok(None) => return Ok(()),
+            Ok(Some(kind)) if kind != Login::KIND && payload.len() > payload_bytes_max => {
                 let payload_bytes = payload.len();
                 let error = FrameError::TooLong {
                     payload_bytes,
                     payload_bytes_max,
                 };
-                session.refuse(&error, connection)?;
-                Next::Close
+                (Err(error), Kind::frame(kind))
             }
-            Ok(Some(kind)) => {
-                connection.begin(Kind::frame(kind));
-                match check(access, &caller, handler, kind, &payload) {
-                    Ok(()) => session.handle(kind, &payload, connection)?,
-                    Err(denied) => {
-                        session.before_wait(connection)?;
-                        refuse(denied.code(), &denied.sentence(), connection);
-                        Next::Request
-                    }
-                }
-            }
-            Ok(None) => Next::Close,
+            Ok(Some(kind)) => (Ok(kind), Kind::frame(kind)),
             Err(FrameError::Io(error)) => return Err(error),
-            Err(FrameError::NoRoom) if is_stranger => {
-                connection.begin(Kind::OTHER_FRAME);
-                session.before_wait(connection)?;
-                let denied = Denied::NoLogin;
-                refuse(denied.code(), &denied.sentence(), connection);
-                Next::Request
-            }
-            // The frame was passed over.
-            Err(error @ FrameError::NoRoom) => {
-                connection.begin(Kind::OTHER_FRAME);
-                session.refuse(&error, connection)?;
-                Next::Request
-            }
-            // Where the next frame starts is not known.
+            Err(error) => (Err(error), Kind::OTHER_FRAME),
+        };
+        connection.begin(kind);
+        let handled = match read {
+            Ok(Login::KIND) if may_log_in => match log_in(&payload, connection) {
+                Ok(user) => {
+                    caller = user;
+                    connection.expect_first_request();
+                    session = handler.session(&caller);
+                    Ok(Next::Request)
+                }
+                Err(refused) => Err((refused, Next::Close)),
+            },
+            Ok(kind) => match check(access, &caller, handler, kind, &payload) {
+                Ok(()) => Ok(session.handle(kind, &payload, connection)?),
+                Err(refused) => Err((refused, Next::Request)),
+            },
+            Err(FrameError::NoRoom) if is_stranger => Err((Denied::NoLogin.into(), Next::Request)),
             Err(error) => {
-                connection.begin(Kind::OTHER_FRAME);
                 session.refuse(&error, connection)?;
-                Next::Close
+                Ok(match matches!(error, FrameError::NoRoom) {
+                    // The frame was passed over.
+                    true => Next::Request,
+                    // Where the next frame starts is not known.
+                    false => Next::Close,
+                })
+            }
+        };
+        let next = match handled {
+            Ok(next) => next,
+            Err((Refused { code, sentence }, next)) => {
+                session.before_wait(connection)?;
+                log::debug!("Refused: {sentence}");
+                put_error(code, &sentence, connection.output());
+                connection.answered(Outcome::Error);
+                next
             }
         };
         payload.clear();
@@ -208,6 +192,21 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
     }
 }
 
+/// Why a request does not reach the service.
+struct Refused {
+    code: ErrorCode,
+    sentence: String,
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Self {
+            code: denied.code(),
+            sentence: denied.sentence(),
+        }
+    }
+}
+
 /// Checks whether a caller may make a request.
 fn check(
     access: &Access,
@@ -215,50 +214,39 @@ fn check(
     handler: &dyn FrameHandler,
     kind: u8,
     payload: &[u8],
-) -> Result<(), Denied> {
+) -> Result<(), Refused> {
+    if kind == Login::KIND {
+        return Err(Refused {
+            code: ErrorCode::BadRequest,
+            sentence: LATE_LOGIN.to_owned(),
+        });
+    }
     match access.accounts {
-        Some(_) => access.check(caller, handler.needs(kind, payload)),
+        Some(_) => Ok(access.check(caller, handler.needs(kind, payload))?),
         None => Ok(()),
     }
 }
 
-/// A login was refused, and the reply says why.
-struct Refused;
-
-/// Replies to a login. Returns who the connection acts for from now on.
+/// Replies to a login, unless it is refused. Returns who the connection acts for from now on.
 fn log_in(payload: &[u8], connection: &mut Connection) -> Result<Caller, Refused> {
-    let login = match Login::decode(Login::KIND, payload) {
-        Ok(login) => login,
-        Err(error) => {
-            let error = FrameError::from(error);
-            refuse(error.code(), &error.to_string(), connection);
-            return Err(Refused);
+    let login = Login::decode(Login::KIND, payload).map_err(|error| {
+        let error = FrameError::from(error);
+        Refused {
+            code: error.code(),
+            sentence: error.to_string(),
         }
-    };
-    let peer = connection.peer();
+    })?;
     let caller = match &connection.access().accounts {
-        None => Ok(Caller::anyone(peer)),
-        Some(accounts) => connection.log_in(accounts, login.user, login.password),
+        None => Caller::anyone(connection.peer()),
+        Some(accounts) => {
+            let caller = connection.log_in(accounts, login.user, login.password);
+            caller.map_err(Denied::from)?
+        }
     };
-    match caller {
-        Ok(caller) => {
-            log::debug!("Logged in as '{}'", Escaped(login.user));
-            LoginReply::LoggedIn.encode(connection.output());
-            connection.answered(Outcome::Ok);
-            Ok(caller)
-        }
-        Err(error) => {
-            let denied = Denied::from(error);
-            refuse(denied.code(), &denied.sentence(), connection);
-            Err(Refused)
-        }
-    }
-}
-
-fn refuse(code: ErrorCode, sentence: &str, connection: &mut Connection) {
-    log::debug!("Refused: {sentence}");
-    put_error(code, sentence, connection.output());
-    connection.answered(Outcome::Error);
+    log::debug!("Logged in as '{}'", Escaped(login.user));
+    LoginReply::LoggedIn.encode(connection.output());
+    connection.answered(Outcome::Ok);
+    Ok(caller)
 }
 
 /// Appends an error reply as a frame.

@@ -149,6 +149,9 @@ pub struct Http {
     pub probes: Probes,
 }
 
+/// A request that was handled or refused: what its head means for the reply, and who makes it.
+type Handling = (Exchange, Caller, Result<Handled, Refusal>);
+
 /// How much memory a reply keeps that another thread completes, in bytes: a head and a line.
 const PENDING_BYTES: usize = 512;
 
@@ -167,14 +170,10 @@ impl Http {
             if connection.next_request(Some(idle))?.is_none() {
                 return Ok(());
             }
-            let Some(handling) = self.exchange(connection, &mut head)? else {
+            let Some((mut exchange, caller, handled)) = self.exchange(connection, &mut head)?
+            else {
                 return Ok(());
             };
-            let Handling {
-                mut exchange,
-                caller,
-                handled,
-            } = handling;
             let handled = handled.unwrap_or_else(|refusal| {
                 log::debug!("Refused: {refusal}");
                 Handled::Now(self.handler.refuse(&refusal))
@@ -237,15 +236,8 @@ impl Http {
             can_chunk: false,
             persistence: Persistence::Close,
         };
-        let refused = |exchange, caller, refusal| {
-            let handled = Err(refusal);
-            Ok(Some(Handling {
-                exchange,
-                caller,
-                handled,
-            }))
-        };
-        let newcomer = connection.access().newcomer(connection.peer());
+        let access = connection.access();
+        let newcomer = access.newcomer(connection.peer());
         connection.set_deadline(Deadline::Within(HEAD_WAIT));
         let whole = match request::read_head(connection, head) {
             Ok(whole) => whole,
@@ -266,7 +258,7 @@ impl Http {
             Ok(request) => request,
             Err(refusal) => {
                 connection.begin(Kind::http(""));
-                return refused(exchange, newcomer, refusal);
+                return Ok(Some((exchange, newcomer, Err(refusal))));
             }
         };
         exchange.can_chunk = request.minor_version > 0;
@@ -277,10 +269,9 @@ impl Http {
             Some(_) => connection.begin_probe(kind),
             None => connection.begin(kind),
         }
-        if let Err(refusal) = connection.access().hosts.check(&request) {
-            return refused(exchange, newcomer, refusal);
+        if let Err(refusal) = access.hosts.check(&request) {
+            return Ok(Some((exchange, newcomer, Err(refusal))));
         }
-        let access = connection.access();
         let needs = match probe {
             Some(Probe::Health) => None,
             Some(Probe::Metrics) if access.is_metrics_free => None,
@@ -290,13 +281,13 @@ impl Http {
         };
         let caller = login::caller(needs, &request, connection);
         let stall = self.handler.body_timeout();
-        let probe = probe.map(|probe| (probe, connection.registry()));
+        let registry = connection.registry();
         let mut body = Incoming::new(connection, &request, stall);
         let (caller, handled) = match caller {
             Ok(caller) => {
                 let handled = match probe {
-                    Some((probe, registry)) => {
-                        let reply = self.probes.reply(probe, &request, &registry);
+                    Some(probe) => {
+                        let reply = self.probes.reply(probe, &request, registry);
                         reply.map(Handled::Now)
                     }
                     None => self.handler.handle(&caller, &request, &mut body),
@@ -311,19 +302,8 @@ impl Http {
         if body.is_done() {
             exchange.persistence = request.persistence;
         }
-        Ok(Some(Handling {
-            exchange,
-            caller,
-            handled,
-        }))
+        Ok(Some((exchange, caller, handled)))
     }
-}
-
-/// A request that was handled or refused.
-struct Handling {
-    exchange: Exchange,
-    caller: Caller,
-    handled: Result<Handled, Refusal>,
 }
 
 /// The value of the `Date` field, formatted anew only when the second has changed.

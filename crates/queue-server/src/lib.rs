@@ -81,14 +81,12 @@ pub struct Server {
 
 /// What other machines can do, if they can reach it.
 fn exposure(door: &ServerOptions) -> String {
-    let audience = Audience::of(door);
-    let writers = audience.writers;
-    match audience.is_one() {
+    let Audience { readers, writers } = Audience::of(door);
+    match readers == writers {
         true => format!("{writers} can send and receive messages"),
-        false => format!(
-            "{} can look at messages, and {writers} can send and receive them",
-            audience.readers
-        ),
+        false => {
+            format!("{readers} can look at messages, and {writers} can send and receive them")
+        }
     }
 }
 

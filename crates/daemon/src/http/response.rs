@@ -179,27 +179,20 @@ pub(super) fn send(
         }
     }
     put(connection.output(), response, is_head, persistence, date);
-    let file = match &mut response.body {
+    match &mut response.body {
         Content::Bare(_) => return Ok(false),
-        Content::Stream(stream) => {
-            if !is_head {
-                stream.send(connection, can_chunk)?;
-            }
-            None
-        }
-        Content::File { file, start, bytes } => Some((&*file, *start, *bytes)),
-        Content::Bytes(_) | Content::Shared(_) | Content::None => None,
-    };
-    match file {
-        // A file that shrinks while it is sent leaves the reply incomplete; closing is the only way
-        // left to say so.
-        Some((file, start, bytes)) if !is_head => {
-            if connection.send_file(file, start, bytes)? < bytes {
+        Content::Stream(stream) if !is_head => stream.send(connection, can_chunk)?,
+        Content::File { file, start, bytes } if !is_head => {
+            // A file that shrinks while it is sent leaves the reply incomplete; closing is the only way
+            // left to say so.
+            if connection.send_file(file, *start, *bytes)? < *bytes {
                 return Ok(false);
             }
         }
-        Some(_) | None => connection.flush_if_large()?,
+        Content::Stream(_) | Content::File { .. } => {}
+        Content::Bytes(_) | Content::Shared(_) | Content::None => {}
     }
+    connection.flush_if_large()?;
     Ok(persistence != Persistence::Close)
 }
 
@@ -217,12 +210,8 @@ pub(super) fn put(
         Content::Shared(bytes) => bytes,
         Content::None | Content::File { .. } | Content::Stream(_) => &[],
     };
-    let length = match response.body {
-        Content::None | Content::Stream(_) => None,
-        Content::Bytes(_) | Content::Shared(_) | Content::File { .. } | Content::Bare(_) => {
-            Some(response.body.bytes())
-        }
-    };
+    let has_length = !matches!(response.body, Content::None | Content::Stream(_));
+    let length = has_length.then(|| response.body.bytes());
     let (status, fields) = (response.status, &response.fields);
     let shared_fields = response.shared_fields.as_deref().unwrap_or_default();
     response::put_head(
