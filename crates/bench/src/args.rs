@@ -9,7 +9,7 @@ use cli::{App, Args, UsageError, Words};
 pub const APP: App<Command> = App {
     name: "bench",
     version: env!("CARGO_PKG_VERSION"),
-    help: HELP,
+    help: &[HELP],
     options: &[OPTIONS],
     read: command,
 };

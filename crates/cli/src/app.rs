@@ -18,8 +18,8 @@ pub struct App<C> {
     pub name: &'static str,
     /// What `--version` prints behind the name.
     pub version: &'static str,
-    /// What `--help` prints.
-    pub help: &'static str,
+    /// What `--help` prints, in parts: those about shared options stand beside their tables.
+    pub help: &'static [&'static str],
     /// The options that it knows besides `--help`, `--version` and `--verbose`.
     pub options: &'static [&'static [Opt]],
     /// Makes its configuration of the arguments. What it leaves unread is refused.
@@ -51,7 +51,7 @@ impl<C> App<C> {
                     Err(error) => self.refuse(format_args!("cannot start a thread: {error}")),
                 }
             }
-            Ok(Parsed::Help) => self.print(self.help),
+            Ok(Parsed::Help) => self.print(&self.help.concat()),
             Ok(Parsed::Version) => self.print(&format!("{} {}\n", self.name, self.version)),
             Err(error) => self.refuse(format_args!("{error} (see {} --help)", self.name)),
         };
@@ -72,6 +72,23 @@ impl<C> App<C> {
         args::parse(lexopt::Parser::from_args(words), self.options, self.read)
     }
 
+    /// For the program's tests: the configuration that a command line makes, or what is said of one that
+    /// is wrong.
+    ///
+    /// # Panics
+    /// If it asks for the help or the version.
+    #[track_caller]
+    pub fn config_of<W: Into<OsString>>(
+        &self,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<C, String> {
+        match self.parse(words) {
+            Ok(Parsed::Run { config, .. }) => Ok(config),
+            Ok(Parsed::Help | Parsed::Version) => panic!("nothing is to be run"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// For the program's tests: checks that the help has the options that the program knows, and no
     /// others.
     ///
@@ -80,7 +97,8 @@ impl<C> App<C> {
     #[track_caller]
     pub fn check_help(&self) {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        let words = self.help.split(|c| !is_part(c));
+        let help = self.help.concat();
+        let words = help.split(|c| !is_part(c));
         let in_help = words.filter(|word| word.len() > 2 && word.starts_with("--"));
         let known = args::known(self.options).filter(|option| option.gone.is_none());
         let known = known.map(|option| option.name);
@@ -119,7 +137,7 @@ mod tests {
         let app = App {
             name: "app",
             version: "0",
-            help: "",
+            help: &[],
             options: &[],
             read: |_| Ok(()),
         };

@@ -111,22 +111,18 @@ fn tls(options: &mut Options) -> Result<Option<TlsFiles>, UsageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{App, Parsed};
+    use crate::App;
 
     const APP: App<ClientOptions> = App {
         name: "app",
         version: "0",
-        help: "",
+        help: &[],
         options: &[ClientOptions::TABLE],
         read: |args| ClientOptions::read(&mut args.options),
     };
 
     fn parse(line: &str) -> Result<ClientOptions, String> {
-        match APP.parse(line.split_whitespace()) {
-            Ok(Parsed::Run { config, .. }) => Ok(config),
-            Ok(other) => panic!("{line}: {other:?}"),
-            Err(error) => Err(error.to_string()),
-        }
+        APP.config_of(line.split_whitespace())
     }
 
     #[track_caller]

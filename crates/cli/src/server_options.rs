@@ -81,6 +81,23 @@ impl ServerOptions {
         Opt::flag("--metrics-free"),
     ];
 
+    /// The help for these.
+    pub const HELP: &str =
+        "  --bind ADDR            listen on this IP address, host name, or unix:PATH; may be
+                         repeated [default: 127.0.0.1]
+  --socket-mode MODE     the mode of a unix:PATH [default: 0600]
+  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
+  --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
+  --tls-key FILE         the certificate's private key, which only its owner may read
+  --tls-client-ca FILE   refuse clients without a certificate from these authorities
+  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on
+                         each line; the hash is made by openssl passwd -6, the ROLE is
+                         read, write (default) or admin
+  --host NAME            answer for this host name too, besides IP addresses, localhost
+                         and the machine's own name; may be repeated
+  --metrics-free         with --auth-file, /metrics needs no account
+";
+
     /// What it reads at a server where reading can be free.
     pub const READ_FREE: &[Opt] = &[
         Opt::flag("--auth-read-free"),
@@ -89,6 +106,10 @@ impl ServerOptions {
             "--auth-all is gone: --auth-file alone closes reading, too, and --auth-read-free opens it",
         ),
     ];
+
+    /// The help for those.
+    pub const READ_FREE_HELP: &str =
+        "  --auth-read-free       with --auth-file, reading needs no account\n";
 
     /// A server on loopback with nothing but a limit to its connections.
     pub fn new(connections_max: usize) -> Self {

@@ -13,7 +13,7 @@ use crate::{Action, Config, Sender, Text};
 pub const APP: App<Config> = App {
     name: "code-client",
     version: env!("CARGO_PKG_VERSION"),
-    help: HELP,
+    help: &[HELP],
     options: &[ClientOptions::TABLE, OPTIONS],
     read: config,
 };
@@ -164,16 +164,10 @@ fn uuid(word: &OsStr) -> Result<Uuid, UsageError> {
 
 #[cfg(test)]
 mod tests {
-    use cli::Parsed;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        match APP.parse(line.split_whitespace()) {
-            Ok(Parsed::Run { config, .. }) => Ok(config),
-            Ok(other) => panic!("{line}: {other:?}"),
-            Err(error) => Err(error.to_string()),
-        }
+        APP.config_of(line.split_whitespace())
     }
 
     #[test]

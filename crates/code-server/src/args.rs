@@ -11,7 +11,7 @@ use crate::Config;
 pub const APP: App<Config> = App {
     name: "code-server",
     version: env!("CARGO_PKG_VERSION"),
-    help: HELP,
+    help: &[HELP, ServerOptions::HELP, HELP_END],
     options: &[ServerOptions::TABLE, OPTIONS],
     read: config,
 };
@@ -48,20 +48,9 @@ Options:
                          free [default: 16M, or a tenth of a smaller disk]
   --python-replies       reply with a bare Python dict instead of HTTP and JSON,
                          for the original Python client
-  --bind ADDR            listen on this IP address, host name, or unix:PATH; may be
-                         repeated [default: 127.0.0.1]
-  --socket-mode MODE     the mode of a unix:PATH [default: 0600]
-  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
-  --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
-  --tls-key FILE         the certificate's private key, which only its owner may read
-  --tls-client-ca FILE   refuse clients without a certificate from these authorities
-  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on
-                         each line; the hash is made by openssl passwd -6, the ROLE is
-                         read, write (default) or admin
-  --host NAME            answer for this host name too, besides IP addresses, localhost
-                         and the machine's own name; may be repeated
-  --metrics-free         with --auth-file, /metrics needs no account
-  -v, --verbose          log a line for every request
+";
+
+const HELP_END: &str = "  -v, --verbose          log a line for every request
   -h, --help             print this help
   -V, --version          print the version
 
@@ -116,16 +105,10 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
 mod tests {
     use std::path::PathBuf;
 
-    use cli::Parsed;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        match APP.parse(line.split_whitespace()) {
-            Ok(Parsed::Run { config, .. }) => Ok(config),
-            Ok(other) => panic!("{line}: {other:?}"),
-            Err(error) => Err(error.to_string()),
-        }
+        APP.config_of(line.split_whitespace())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{Action, Config, Input, Output, Transfer};
 pub const APP: App<Config> = App {
     name: "file-client",
     version: env!("CARGO_PKG_VERSION"),
-    help: HELP,
+    help: &[HELP],
     options: &[ClientOptions::TABLE, OPTIONS],
     read: config,
 };
@@ -209,16 +209,12 @@ fn post(resume: bool, words: &mut Words, options: &mut Options) -> Result<Transf
 mod tests {
     use std::time::Duration;
 
-    use cli::{AccountSource, Endpoint, Parsed, Security};
+    use cli::{AccountSource, Endpoint, Security};
 
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        match APP.parse(line.split_whitespace()) {
-            Ok(Parsed::Run { config, .. }) => Ok(config),
-            Ok(other) => panic!("{line}: {other:?}"),
-            Err(error) => Err(error.to_string()),
-        }
+        APP.config_of(line.split_whitespace())
     }
 
     #[track_caller]

@@ -230,10 +230,7 @@ pub(crate) mod tests {
 
     /// The configuration that these options make.
     pub(crate) fn config_of(options: &str) -> Config {
-        match args::APP.parse(options.split_whitespace()) {
-            Ok(cli::Parsed::Run { config, .. }) => config,
-            other => panic!("{options}: {other:?}"),
-        }
+        args::APP.config_of(options.split_whitespace()).unwrap()
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{Action, Config};
 pub const APP: App<Config> = App {
     name: "history-client",
     version: env!("CARGO_PKG_VERSION"),
-    help: HELP,
+    help: &[HELP],
     options: &[ClientOptions::TABLE],
     read: config,
 };
@@ -145,16 +145,10 @@ fn line(words: &mut Words) -> Result<u64, UsageError> {
 mod tests {
     use cli::{Address, Endpoint};
 
-    use cli::Parsed;
-
     use super::*;
 
     fn parse_words(words: &[&str]) -> Result<Config, String> {
-        match APP.parse(words) {
-            Ok(Parsed::Run { config, .. }) => Ok(config),
-            Ok(other) => panic!("{words:?}: {other:?}"),
-            Err(error) => Err(error.to_string()),
-        }
+        APP.config_of(words)
     }
 
     fn parse(line: &str) -> Result<Config, String> {

@@ -11,7 +11,7 @@ use crate::Config;
 pub const APP: App<Config> = App {
     name: "history-server",
     version: env!("CARGO_PKG_VERSION"),
-    help: HELP,
+    help: &[HELP, ServerOptions::HELP, HELP_END],
     options: &[ServerOptions::TABLE, OPTIONS],
     read: config,
 };
@@ -34,22 +34,11 @@ Options:
   --max-file SIZE        the longest that history.txt may become [default: 1G]
   --keep-free SIZE       refuse lines that would leave less of the disk free
                          [default: 16M, or a tenth of a smaller disk]
-  --users FILE           serve only the users in FILE, one name a line [default: all]
-  --bind ADDR            listen on this IP address, host name, or unix:PATH; may be
-                         repeated; one that other machines can reach needs --auth-file
-                         or --users [default: 127.0.0.1]
-  --socket-mode MODE     the mode of a unix:PATH [default: 0600]
-  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
-  --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
-  --tls-key FILE         the certificate's private key, which only its owner may read
-  --tls-client-ca FILE   refuse clients without a certificate from these authorities
-  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on
-                         each line; the hash is made by openssl passwd -6, the ROLE is
-                         read, write (default) or admin
-  --host NAME            answer for this host name too, besides IP addresses, localhost
-                         and the machine's own name; may be repeated
-  --metrics-free         with --auth-file, /metrics needs no account
-  -v, --verbose          log connections too
+  --users FILE           serve only the users in FILE, one name a line [default: all]; a
+                         --bind that other machines can reach needs it, or --auth-file
+";
+
+const HELP_END: &str = "  -v, --verbose          log connections too
   -h, --help             print this help
   -V, --version          print the version
 
@@ -94,16 +83,12 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
 mod tests {
     use std::path::Path;
 
-    use cli::{Bind, Parsed};
+    use cli::Bind;
 
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        match APP.parse(line.split_whitespace()) {
-            Ok(Parsed::Run { config, .. }) => Ok(config),
-            Ok(other) => panic!("{line}: {other:?}"),
-            Err(error) => Err(error.to_string()),
-        }
+        APP.config_of(line.split_whitespace())
     }
 
     #[test]

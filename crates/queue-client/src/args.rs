@@ -16,7 +16,7 @@ use crate::{Action, Config, Ending, Lease, Receive, Send, Source, TokenSource, T
 pub const APP: App<Config> = App {
     name: "queue-client",
     version: env!("CARGO_PKG_VERSION"),
-    help: HELP,
+    help: &[HELP],
     options: &[ClientOptions::TABLE, OPTIONS],
     read: config,
 };

@@ -11,7 +11,12 @@ use crate::{Config, Limits, Transport};
 pub const APP: App<Config> = App {
     name: "queue-server",
     version: env!("CARGO_PKG_VERSION"),
-    help: HELP,
+    help: &[
+        HELP,
+        ServerOptions::HELP,
+        ServerOptions::READ_FREE_HELP,
+        HELP_END,
+    ],
     options: &[ServerOptions::TABLE, ServerOptions::READ_FREE, OPTIONS],
     read: config,
 };
@@ -51,21 +56,9 @@ Options:
                          NAME.dead [default: 5]
   --udp-text             accept the text protocol over UDP also from other machines, whose
                          addresses may be forged
-  --bind ADDR            listen on this IP address, host name, or unix:PATH; may be
-                         repeated [default: 127.0.0.1]
-  --socket-mode MODE     the mode of a unix:PATH [default: 0600]
-  --max-connections N    connections open at once, 1 to 15000 [default: 4096]
-  --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
-  --tls-key FILE         the certificate's private key, which only its owner may read
-  --tls-client-ca FILE   refuse clients without a certificate from these authorities
-  --auth-file FILE       only the accounts in FILE may use the server, USER:HASH[:ROLE] on
-                         each line; the hash is made by openssl passwd -6, the ROLE is
-                         read, write (default) or admin
-  --auth-read-free       with --auth-file, reading needs no account
-  --host NAME            answer for this host name too, besides IP addresses, localhost
-                         and the machine's own name; may be repeated
-  --metrics-free         with --auth-file, /metrics needs no account
-  -v, --verbose          log a line for every request
+";
+
+const HELP_END: &str = "  -v, --verbose          log a line for every request
   -h, --help             print this help
   -V, --version          print the version
 
@@ -142,16 +135,12 @@ fn limits(options: &mut Options) -> Result<Limits, UsageError> {
 
 #[cfg(test)]
 mod tests {
-    use cli::{Bind, Parsed};
+    use cli::Bind;
 
     use super::*;
 
     fn parse(line: &str) -> Result<Config, String> {
-        match APP.parse(line.split_whitespace()) {
-            Ok(Parsed::Run { config, .. }) => Ok(config),
-            Ok(other) => panic!("{line}: {other:?}"),
-            Err(error) => Err(error.to_string()),
-        }
+        APP.config_of(line.split_whitespace())
     }
 
     #[test]

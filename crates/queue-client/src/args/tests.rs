@@ -1,14 +1,9 @@
-use cli::Parsed;
 use proto::queue::Token;
 
 use super::*;
 
 fn parse(line: &str) -> Result<Config, String> {
-    match APP.parse(line.split_whitespace()) {
-        Ok(Parsed::Run { config, .. }) => Ok(config),
-        Ok(other) => panic!("{line}: {other:?}"),
-        Err(error) => Err(error.to_string()),
-    }
+    APP.config_of(line.split_whitespace())
 }
 
 #[track_caller]
