@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cli::escape::Escaped;
-use proto::login::PASSWORD_BYTES_MAX;
+use proto::login::{PASSWORD_BYTES_MAX, USER_BYTES_MAX};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -161,14 +161,14 @@ impl Accounts {
         user: &str,
         password: &str,
     ) -> Result<Arc<Account>, LoginError> {
-        // Hashing takes longer for a longer password, and no account has one this long.
-        if password.len() > PASSWORD_BYTES_MAX {
+        // No account has a user or a password this long, and hashing takes longer for a longer password.
+        if user.len() > USER_BYTES_MAX || password.len() > PASSWORD_BYTES_MAX {
             return Err(LoginError::Wrong);
         }
         if let Some(account) = self.proven(user, password) {
             return Ok(account);
         }
-        let guess = match self.guesses.begin(peer.into()) {
+        let guess = match self.guesses.begin(peer.into(), password.len()) {
             Ok(guess) => guess,
             Err(wait) => {
                 log::debug!("{peer} has sent too many wrong passwords, and must wait {wait:?}");

@@ -108,3 +108,26 @@ impl From<Peer> for Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_what_one_owner_has_at_least_and_a_network_what_it_may_have() {
+        let check = |peer: &str, source: &str, network: &str| {
+            let [source, network] = [source, network].map(|ip| Source::Ip(ip.parse().unwrap()));
+            let got = Source::from(Peer::Ip(peer.parse().unwrap()));
+            assert_eq!((got, got.network()), (source, network), "{peer}");
+        };
+        check("192.0.2.9:80", "192.0.2.9", "192.0.2.0");
+        check("[::ffff:192.0.2.9]:80", "192.0.2.9", "192.0.2.0");
+        check(
+            "[2001:db8:1:2:3:4:5:6]:80",
+            "2001:db8:1:2::",
+            "2001:db8:1::",
+        );
+        let user = Source::from(Peer::Unix { uid: 7 });
+        assert_eq!(user.network(), user);
+    }
+}

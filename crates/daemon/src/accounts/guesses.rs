@@ -3,12 +3,14 @@
 //! One password is hashed at a time, so that guesses use at most one processor. Of those that wait, the
 //! source with the fewest wrong passwords is first: two connections of one address guess no faster
 //! than one. Of those with equally few, the network with the fewest is first, because many addresses of
-//! one owner are neighbours. Of a crowd from everywhere that is all new, the oldest and the
+//! one owner are neighbours. A long password takes several times as long to hash, so the short ones are
+//! first of what is left. Of a crowd from everywhere that is all new, the oldest and the
 //! newest are first in turn, so it delays neither who came before it nor who comes behind it.
 //!
 //! **How long a first login waits.** If its network has sent no wrong password, for at most one guess
 //! of each other such network: for 50, if 50 addresses in as many networks guess, and for 4, if 800
-//! addresses in 4 networks do. A guess takes a few milliseconds at the usual 5,000 rounds.
+//! addresses in 4 networks do. A guess takes a few milliseconds at the usual 5,000 rounds. Of guesses with
+//! longer passwords it waits for the one that is being checked alone.
 //!
 //! After 16 wrong passwords a source must wait before the next one is hashed: a second, then two, four,
 //! up to a minute. A wrong password is forgiven after a minute.
@@ -32,6 +34,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// ...which is also how long it takes until one is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// Passwords are as dear as others if they have as many whole pieces of this length, in bytes. Each takes about
+/// one more block of SHA-512 in each round.
+const PASSWORD_PIECE_BYTES: usize = 64;
 
 /// The most passwords of one source that wait for their turn. Each holds a connection.
 const WAITING_MAX: usize = 256;
@@ -65,6 +71,8 @@ struct Tally(HashMap<Source, Wrong>);
 struct Ticket {
     number: u64,
     from: Source,
+    /// How many pieces the password has.
+    pieces: usize,
     thread: Thread,
 }
 
@@ -85,11 +93,11 @@ pub(super) struct Guess<'g> {
 }
 
 impl Guesses {
-    /// Waits until a password of this source may be checked.
+    /// Waits until a password of this source and this length may be checked.
     ///
     /// # Errors
     /// How long the source has to wait first.
-    pub(super) fn begin(&self, from: Source) -> Result<Guess<'_>, Duration> {
+    pub(super) fn begin(&self, from: Source, password_bytes: usize) -> Result<Guess<'_>, Duration> {
         let mut state = lock(&self.0);
         state.check(from)?;
         let waiting = state.waiting.iter().filter(|ticket| ticket.from == from);
@@ -105,6 +113,7 @@ impl Guesses {
             state.waiting.push(Ticket {
                 number,
                 from,
+                pieces: password_bytes / PASSWORD_PIECE_BYTES,
                 thread,
             });
         }
@@ -166,7 +175,7 @@ impl State {
                 true => u64::MAX - ticket.number,
                 false => ticket.number,
             };
-            (of_source, of_network, age)
+            (of_source, of_network, ticket.pieces, age)
         };
         let next = (self.waiting.iter().enumerate())
             .min_by_key(|(_, ticket)| rank(ticket))
@@ -264,24 +273,25 @@ mod tests {
     fn what_is_right_does_not_count_and_what_is_dropped_is_wrong() {
         let guesses = Guesses::default();
         for _ in 0..2 * WRONG_FREE {
-            guesses.begin(source(1)).ok().unwrap().forgive();
+            guesses.begin(source(1), 8).ok().unwrap().forgive();
         }
         for _ in 0..WRONG_FREE {
-            drop(guesses.begin(source(1)).ok().unwrap());
+            drop(guesses.begin(source(1), 8).ok().unwrap());
         }
-        assert!(guesses.begin(source(1)).is_err());
-        assert!(guesses.begin(source(2)).is_ok());
+        assert!(guesses.begin(source(1), 8).is_err());
+        assert!(guesses.begin(source(2), 8).is_ok());
     }
 
     /// In which order these sources have their turns, if they begin to wait one after the other.
-    fn order(guesses: &Guesses, sources: &[u32]) -> Vec<u32> {
+    fn order(guesses: &Guesses, sources: &[u32], bytes: impl Fn(u32) -> usize) -> Vec<u32> {
         let (done, order) = mpsc::channel();
-        let running = guesses.begin(source(u32::MAX)).ok().unwrap();
+        let running = guesses.begin(source(u32::MAX), 8).ok().unwrap();
         thread::scope(|scope| {
             for (waiting, &number) in sources.iter().enumerate() {
                 let done = done.clone();
+                let bytes = bytes(number);
                 scope.spawn(move || {
-                    let guess = guesses.begin(source(number)).ok().unwrap();
+                    let guess = guesses.begin(source(number), bytes).ok().unwrap();
                     done.send(number).unwrap();
                     drop(guess);
                 });
@@ -300,10 +310,10 @@ mod tests {
         let guesses = Guesses::default();
         for (number, wrong) in [(1, 3), (2, 1), (3, 2)] {
             for _ in 0..wrong {
-                drop(guesses.begin(source(number)).ok().unwrap());
+                drop(guesses.begin(source(number), 8).ok().unwrap());
             }
         }
-        assert_eq!(order(&guesses, &[1, 1, 2, 3, 4]), [4, 2, 3, 1, 1]);
+        assert_eq!(order(&guesses, &[1, 1, 2, 3, 4], |_| 8), [4, 2, 3, 1, 1]);
     }
 
     #[test]
@@ -311,7 +321,7 @@ mod tests {
         let (crowd, somebody) = (0x0a00_0000, 0x0a00_0100);
         let mut sources: Vec<_> = (crowd..crowd + 100).collect();
         sources.insert(50, somebody);
-        let order = order(&Guesses::default(), &sources);
+        let order = order(&Guesses::default(), &sources, |_| 8);
         let turn = order.iter().position(|number| *number == somebody);
         assert_eq!(turn, Some(1), "{order:?}");
     }
@@ -319,10 +329,19 @@ mod tests {
     #[test]
     fn a_crowd_from_everywhere_delays_neither_the_first_nor_the_last() {
         let networks: Vec<_> = (1..=100).map(|network| network << 8).collect();
-        let order = order(&Guesses::default(), &networks);
+        let order = order(&Guesses::default(), &networks, |_| 63);
         let mut first = [order[0], order[1]];
         first.sort_unstable();
         assert_eq!(first, [networks[0], networks[99]], "{order:?}");
+    }
+
+    #[test]
+    fn long_passwords_of_a_crowd_delay_no_short_one() {
+        let networks: Vec<_> = (1..=100).map(|network| network << 8).collect();
+        let somebody = networks[50];
+        let bytes = |number| if number == somebody { 63 } else { 256 };
+        let order = order(&Guesses::default(), &networks, bytes);
+        assert_eq!(order[0], somebody, "{order:?}");
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn a_password_that_is_too_long_is_not_hashed() {
         for user in ["ann", "bob", "dan"] {
             check(&accounts, here(), &format!("{user}:{longest}x"), WRONG);
         }
+        check(&accounts, here(), &format!("{}:x", "u".repeat(256)), WRONG);
     }
     check(&accounts, here(), "ann:sesame", MAY_WRITE);
     check_refused(
