@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 use crate::file::{Tree, contents, copy_files, large_file};
 use crate::harness::{
-    Address, Ran, Running, Server, Then, data, eventually, fake_server, program, run, run_command,
+    Address, Needs, Ran, Running, Server, Then, data, door, eventually, fake_server, has_door,
+    program, run, run_command,
 };
 
 /// `file-client HOST PORT ...`, in a folder.
@@ -61,6 +62,22 @@ pub fn sides(options: &[&str]) -> Sides {
 }
 
 impl Sides {
+    /// Runs the client at the server; its exit code, and what it says.
+    #[track_caller]
+    pub fn check_says(&self, args: &[&str], code: i32, says: &str) {
+        client(&self.server, self.here.path(), args)
+            .expect(code)
+            .check_says(says);
+    }
+
+    /// The same through a proxy.
+    #[track_caller]
+    pub fn check_says_through(&self, proxy: u16, args: &[&str], code: i32, says: &str) {
+        run_command(through_proxy(proxy, self.here.path(), args), b"")
+            .expect(code)
+            .check_says(says);
+    }
+
     /// Runs the client; its exit code, what it says, and which files are new on either side.
     #[track_caller]
     fn check(&self, args: &[&str], code: i32, says: &str, new: &[(&str, &[u8])]) -> Ran {
@@ -323,6 +340,15 @@ fn check_samples(here: &Path, tree: &Tree) {
 
 #[test]
 fn the_batch_file_of_the_repository_works() {
+    if !has_door(Needs::Tcp, "a batch names a host and a port") {
+        return;
+    }
+    if !has_door(
+        Needs::NoAccounts,
+        "it has two names for the host, and the account is for one",
+    ) {
+        return;
+    }
     let tree = Tree::new();
     let server = start_of_data(&tree, &["--verbose"]);
     let here = repository();
@@ -372,6 +398,9 @@ fn check_batch(lines: &str, code: i32, says: &[&str]) {
 
 #[test]
 fn a_batch_goes_on_after_a_failure_and_ends_with_the_highest_code() {
+    if !has_door(Needs::Tcp, "a batch names a host and a port") {
+        return;
+    }
     let saved = "[INFO] [main] Saved a.txt: 1 bytes";
     let sent = "[INFO] [main] Sent mine.txt: 5 bytes, File received and saved";
     check_batch(
@@ -467,15 +496,15 @@ fn a_client_connects_again_when_the_server_has_closed() {
     }
 }
 
-/// Passes connections on to a server, and cuts the reply to each after a number of bytes, as often as
-/// is said. Returns the port.
+/// Passes plain connections on to a server, through the door of the run, and cuts the reply to each
+/// after a number of bytes, as often as is said. Returns the port.
 pub fn cutting_proxy(server: Address, cuts: Vec<u64>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for cut in cuts {
             let (client, _) = listener.accept().unwrap();
-            let upstream = TcpStream::connect(server.tcp()).unwrap();
+            let upstream = door().connect(server).unwrap();
             thread::scope(|scope| {
                 scope.spawn(|| {
                     // Ends when either side does.
@@ -498,11 +527,9 @@ fn a_download_that_loses_its_connection_goes_on_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let saved = dir.path().join("photo");
     let get = |cuts: &[u64]| {
-        let port = cutting_proxy(server.addr(), cuts.to_vec()).to_string();
-        let line = ["127.0.0.1", &port, "get", "site/photoServer.jpg", "-o"];
-        let mut line = line.map(str::to_owned).to_vec();
-        line.push(saved.display().to_string());
-        run("file-client", &line, b"")
+        let port = cutting_proxy(server.addr(), cuts.to_vec());
+        let line = ["get", "site/photoServer.jpg", "-o", saved.to_str().unwrap()];
+        run_command(through_proxy(port, dir.path(), &line), b"")
     };
     let ran = get(&[20_000, 0, 1000, 30_000, u64::MAX]).expect(0);
     assert_eq!(
@@ -601,11 +628,18 @@ pub fn command(port: u16, folder: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The same at a proxy, which opens the door itself; what is left is to log in.
+pub fn through_proxy(port: u16, folder: &Path, args: &[&str]) -> Command {
+    let mut command = command(port, folder, args);
+    command.args(door().login_options());
+    command
+}
+
 /// Runs the client to its end; its exit code, and what it says.
 #[track_caller]
 pub fn check_says(port: u16, folder: &Path, args: &[&str], code: i32, says: &str) {
     let ran = run_command(command(port, folder, args), b"").expect(code);
-    assert!(ran.stderr.contains(says), "no {says:?} in:\n{}", ran.stderr);
+    ran.check_says(says);
 }
 
 /// The names in a folder, in order.
@@ -654,6 +688,9 @@ fn a_batch_does_several_lines_at_once() {
 
 #[test]
 fn a_batch_of_many_lines_says_which_failed() {
+    if !has_door(Needs::Tcp, "a batch names a host and a port") {
+        return;
+    }
     const LINES: usize = 60;
     let sides = sides(&[]);
     let line = |n| match n % 3 {

@@ -12,8 +12,11 @@ use tempfile::TempDir;
 
 use crate::file_client::{
     Asked, Sides, check_says, client, command, cutting_proxy, names, read_request, said, sides,
+    through_proxy,
 };
-use crate::harness::{Address, Noise, Running, Then, eventually, fake_server, run_command};
+use crate::harness::{
+    Address, Needs, Noise, Running, Then, door, eventually, fake_server, has_door, run_command,
+};
 use crate::planted::plant;
 
 /// Where `photo` is kept while it arrives, and its state.
@@ -29,7 +32,7 @@ fn stalling_proxy(server: Address, bytes: u64) -> u16 {
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         let (client, _) = listener.accept().unwrap();
-        let upstream = TcpStream::connect(server.tcp()).unwrap();
+        let upstream = door().connect(server).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| std::io::copy(&mut (&upstream).take(bytes), &mut &client));
             // Ends when the client does.
@@ -43,7 +46,7 @@ fn stalling_proxy(server: Address, bytes: u64) -> u16 {
 /// A client that has got a part of the photograph, and waits for more.
 fn stalled_get(sides: &Sides) -> Running {
     let port = stalling_proxy(sides.server.addr(), 30_000);
-    let client = Running::start(command(port, sides.here.path(), GET_PHOTO));
+    let client = Running::start(through_proxy(port, sides.here.path(), GET_PHOTO));
     let part = sides.here.path().join(PART);
     let has_begun = || fs::metadata(&part).is_ok_and(|part| part.len() > 20_000);
     eventually("a part has arrived", has_begun);
@@ -76,7 +79,7 @@ fn a_killed_download_goes_on_where_it_was() {
     // So much is the rest and its head, and there is no second connection.
     let rest = photo(&sides).len() - kept + 1000;
     let port = cutting_proxy(sides.server.addr(), vec![rest as u64]);
-    check_says(port, sides.here.path(), GET_PHOTO, 0, "Saved photo: ");
+    sides.check_says_through(port, GET_PHOTO, 0, "Saved photo: ");
     check_photo(&sides);
 }
 
@@ -86,14 +89,13 @@ fn a_download_starts_over_when_the_file_has_changed() {
     killed_get(&sides);
     let changed = [b"new".to_vec(), photo(&sides)].concat();
     fs::write(sides.tree.root("site/photoServer.jpg"), changed).unwrap();
-    let port = sides.server.addr().port();
-    check_says(port, sides.here.path(), GET_PHOTO, 0, "starting over");
+    sides.check_says(GET_PHOTO, 0, "starting over");
     check_photo(&sides);
     // Nor is another file gone on with.
     fs::remove_file(sides.here.path().join("photo")).unwrap();
     killed_get(&sides);
     let other = ["get", "site/index.html", "-o", "photo", "--resume"];
-    check_says(port, sides.here.path(), &other, 0, "Saved photo: ");
+    sides.check_says(&other, 0, "Saved photo: ");
     let page = fs::read(sides.tree.root("site/index.html")).unwrap();
     assert_eq!(fs::read(sides.here.path().join("photo")).unwrap(), page);
 }
@@ -102,11 +104,10 @@ fn a_download_starts_over_when_the_file_has_changed() {
 fn one_client_at_a_time_goes_on_with_a_download() {
     let sides = sides(&[]);
     let first = stalled_get(&sides);
-    let port = sides.server.addr().port();
     let says = "file-client: another client is writing .quartet-download-photo\n";
-    check_says(port, sides.here.path(), GET_PHOTO, 2, says);
+    sides.check_says(GET_PHOTO, 2, says);
     first.kill();
-    check_says(port, sides.here.path(), GET_PHOTO, 0, "Saved photo: ");
+    sides.check_says(GET_PHOTO, 0, "Saved photo: ");
     check_photo(&sides);
 }
 
@@ -114,7 +115,7 @@ fn one_client_at_a_time_goes_on_with_a_download() {
 fn a_download_that_fails_says_what_is_kept() {
     let sides = sides(&[]);
     let port = cutting_proxy(sides.server.addr(), vec![10_000; 5]);
-    let ran = run_command(command(port, sides.here.path(), GET_PHOTO), b"").expect(3);
+    let ran = run_command(through_proxy(port, sides.here.path(), GET_PHOTO), b"").expect(3);
     let kept = fs::read(sides.here.path().join(PART)).unwrap().len();
     assert!((40_000..50_000).contains(&kept), "{kept}");
     let want = format!("; {kept} bytes are kept, and --resume continues from there\n");
@@ -123,53 +124,49 @@ fn a_download_that_fails_says_what_is_kept() {
     let said = ran.stderr.lines().last().unwrap();
     assert!(said.starts_with(start), "{said}");
     // Without the option it begins anew, and leaves the part alone.
-    let port = sides.server.addr().port();
     let anew = &GET_PHOTO[..4];
-    check_says(port, sides.here.path(), anew, 0, "Saved photo: ");
+    sides.check_says(anew, 0, "Saved photo: ");
     assert_eq!(
         names(sides.here.path()),
         [PART, PART_STATE, "folder", "mine.txt", "photo"]
     );
-    check_says(port, sides.here.path(), GET_PHOTO, 0, "Saved photo: ");
+    sides.check_says(GET_PHOTO, 0, "Saved photo: ");
     check_photo(&sides);
 }
 
 #[test]
 fn a_download_that_has_all_arrived_is_finished() {
     let sides = sides(&[]);
-    let port = sides.server.addr().port();
     killed_get(&sides);
     // Killed behind the last byte.
     fs::write(sides.here.path().join(PART), photo(&sides)).unwrap();
     let proxy = cutting_proxy(sides.server.addr(), vec![1000]);
-    check_says(proxy, sides.here.path(), GET_PHOTO, 0, "Saved photo: ");
+    sides.check_says_through(proxy, GET_PHOTO, 0, "Saved photo: ");
     check_photo(&sides);
     // There cannot be more than all of it.
     fs::remove_file(sides.here.path().join("photo")).unwrap();
     killed_get(&sides);
     let more = [photo(&sides), photo(&sides)].concat();
     fs::write(sides.here.path().join(PART), more).unwrap();
-    check_says(port, sides.here.path(), GET_PHOTO, 0, "starting over");
+    sides.check_says(GET_PHOTO, 0, "starting over");
     check_photo(&sides);
 }
 
 #[test]
 fn a_part_that_is_damaged_is_not_kept() {
     let sides = sides(&[]);
-    let port = sides.server.addr().port();
     let kept = killed_get(&sides);
     fs::write(sides.here.path().join(PART), vec![b'x'; kept]).unwrap();
     let says = "the file does not match the server's digest\n";
-    check_says(port, sides.here.path(), GET_PHOTO, 3, says);
+    sides.check_says(GET_PHOTO, 3, says);
     assert_eq!(names(sides.here.path()), ["folder", "mine.txt"]);
 }
 
 #[test]
 fn what_cannot_be_gone_on_with_is_refused() {
     let sides = sides(&[]);
-    let port = sides.server.addr().port();
     let check = |args: &[&str], code, says: &str| {
-        check_says(port, sides.here.path(), args, code, says);
+        sides.check_says(args, code, says);
         assert_eq!(names(sides.here.path()), ["folder", "mine.txt"], "{args:?}");
     };
     let other = tempfile::tempdir().unwrap();
@@ -189,6 +186,9 @@ fn what_cannot_be_gone_on_with_is_refused() {
 
 #[test]
 fn the_lines_of_a_batch_can_be_gone_on_with() {
+    if !has_door(Needs::Tcp, "a batch names a host and a port") {
+        return;
+    }
     let sides = sides(&[]);
     killed_get(&sides);
     // Its part is of another path, that this one is not mistaken for.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use crate::file::{SAVED, Tree, ask};
-use crate::harness::{Ran, Server, has_program, python, run_command, skipped};
+use crate::harness::{Needs, Ran, Server, has_door, has_program, python, run_command, skipped};
 
 /// The exit code of a Python script that lacks what it needs.
 const NO_PACKAGE: Option<i32> = Some(77);
@@ -190,6 +190,9 @@ fn a_file_is_called_in_a_form_as_curl_has_it() {
 
 #[test]
 fn python_sends_forms() {
+    if !has_door(Needs::Plain, "the script knows plain TCP alone") {
+        return;
+    }
     if !has_program("python3") {
         return;
     }

@@ -8,7 +8,9 @@ use std::process::Command;
 use std::thread;
 
 use crate::file::{Tree, ask, get};
-use crate::harness::{Then, fake_server, has_program, program, python, run, run_command};
+use crate::harness::{
+    Needs, Then, fake_server, has_door, has_program, program, python, run, run_command,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -51,7 +53,7 @@ fn a_list_that_lacks_some_names_says_so() {
     line[host.len() + 1] = "plain";
     let ran = run("file-client", &line, b"").expect(0);
     assert!(ran.out().starts_with("a.txt\t1\t"), "{}", ran.out());
-    if has_program("python3") {
+    if has_door(Needs::Plain, "the script knows plain TCP alone") && has_program("python3") {
         python("lists.py", &[format!("http://{}", server.addr())]).expect(0);
     }
 }
@@ -96,6 +98,9 @@ fn lists_that_nobody_reads_take_little_memory_and_keep_nobody_waiting() {
 
 #[test]
 fn who_follows_all_links_gets_each_folder_once() {
+    if !has_door(Needs::Plain, "wget is told of no door") {
+        return;
+    }
     if !has_program("wget") {
         return;
     }

@@ -7,6 +7,7 @@ mod accounts;
 mod behind_a_proxy;
 mod browser;
 mod busy;
+mod client_certificates;
 mod code;
 mod command_lines;
 mod demo;

@@ -68,8 +68,7 @@ fn plant_download(sides: &Sides, bytes: &str, digest: Option<&str>) {
 
 #[track_caller]
 fn check(sides: &Sides, code: i32, says: &str) {
-    let port = sides.server.addr().port();
-    check_says(port, sides.here.path(), GET, code, says);
+    sides.check_says(GET, code, says);
 }
 
 /// The file is here as the server has it, and ours.
@@ -225,16 +224,9 @@ fn plant_upload(sides: &Sides) -> PathBuf {
 #[test]
 fn an_upload_that_was_led_elsewhere_is_made_where_it_was_asked_for() {
     let sides = sides(&[]);
-    let port = sides.server.addr().port();
     let put = ["put", "mine.txt", "--resume"];
     plant_upload(&sides);
-    check_says(
-        port,
-        sides.here.path(),
-        &put,
-        0,
-        "mine.txt: the server has nothing of it; starting",
-    );
+    sides.check_says(&put, 0, "mine.txt: the server has nothing of it; starting");
     assert_eq!(fs::read(sides.tree.root("mine.txt")).unwrap(), b"mine\n");
     assert_eq!(names(sides.here.path()), ["folder", "mine.txt"]);
 
@@ -242,18 +234,12 @@ fn an_upload_that_was_led_elsewhere_is_made_where_it_was_asked_for() {
     fs::remove_file(sides.tree.root("elsewhere")).unwrap();
     let state = plant_upload(&sides);
     fs::set_permissions(&state, fs::Permissions::from_mode(0o644)).unwrap();
-    check_says(port, sides.here.path(), &put, 0, NOT_USED);
+    sides.check_says(&put, 0, NOT_USED);
     assert!(!sides.tree.root("elsewhere").exists());
     let state = plant_upload(&sides);
     if chown(&state, Some(NOBODY), None).is_ok() {
         let before = fs::read(&state).unwrap();
-        check_says(
-            port,
-            sides.here.path(),
-            &put,
-            0,
-            "it belongs to another user",
-        );
+        sides.check_says(&put, 0, "it belongs to another user");
         assert!(!sides.tree.root("elsewhere").exists());
         assert_eq!(fs::read(&state).unwrap(), before);
     }
@@ -279,7 +265,6 @@ fn stalled(here: &Path, args: &[&str]) -> (Running, PathBuf) {
 fn a_download_is_nobody_elses_before_it_has_its_place() {
     for resume in [&["--resume"][..], &[]] {
         let sides = sides(&[]);
-        let port = sides.server.addr().port();
         let keep = sides.here.path().join("keep");
         let plain = sides.here.path().join("mine.txt");
         for (to, before, after) in [
@@ -296,7 +281,7 @@ fn a_download_is_nobody_elses_before_it_has_its_place() {
             let (client, part) = stalled(sides.here.path(), &args);
             assert_eq!(mode(&part), 0o600, "{part:?}");
             client.kill();
-            check_says(port, sides.here.path(), &args, 0, "Saved");
+            sides.check_says(&args, 0, "Saved");
             let there = sides.here.path().join(to);
             assert_eq!(fs::read(&there).unwrap(), b"a");
             assert_eq!(mode(&there), after, "{args:?} {before:?}");
@@ -312,13 +297,7 @@ fn a_download_keeps_the_owner_of_what_it_replaces() {
         return; // Only root can try this.
     }
     let args = ["get", "plain/a.txt", "-o", "mine.txt"];
-    check_says(
-        sides.server.addr().port(),
-        sides.here.path(),
-        &args,
-        0,
-        "Saved",
-    );
+    sides.check_says(&args, 0, "Saved");
     let there = fs::metadata(&mine).unwrap();
     assert_eq!((there.uid(), there.gid(), there.len()), (NOBODY, NOBODY, 1));
 }
@@ -330,9 +309,8 @@ fn a_file_that_is_read_only_is_not_replaced() {
     fs::set_permissions(&mine, fs::Permissions::from_mode(0o444)).unwrap();
     for resume in [&["--resume"][..], &[]] {
         let args = [&["get", "plain/a.txt", "-o", "mine.txt"], resume].concat();
-        let port = sides.server.addr().port();
         let says = "file-client: cannot write mine.txt: permission denied";
-        check_says(port, sides.here.path(), &args, 2, says);
+        sides.check_says(&args, 2, says);
         assert_eq!(fs::read(&mine).unwrap(), b"mine\n");
     }
     assert_eq!(names(sides.here.path()), ["folder", "mine.txt"]);
@@ -357,26 +335,14 @@ fn what_a_killed_client_has_left_is_removed_when_it_is_old() {
     plant(&sides.here.path().join(PART_STATE), b"{}");
     age(&sides.here.path().join(PART));
     let args = ["get", "plain/a.txt"];
-    check_says(
-        sides.server.addr().port(),
-        sides.here.path(),
-        &args,
-        0,
-        "Saved",
-    );
+    sides.check_says(&args, 0, "Saved");
     assert!(!old.exists() && young.exists());
     assert!(sides.here.path().join(PART).exists());
     // Of a client that is still at it, nothing is removed.
     fs::remove_file(&young).unwrap();
     let (_client, slow) = stalled(sides.here.path(), &["get", "a", "-o", "slow"]);
     age(&slow);
-    check_says(
-        sides.server.addr().port(),
-        sides.here.path(),
-        &args,
-        0,
-        "Saved",
-    );
+    sides.check_says(&args, 0, "Saved");
     assert!(slow.exists());
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -72,30 +72,38 @@ impl Authority {
 
     /// A certificate for a server on this machine.
     pub fn server(&self, folder: &Path, name: &str) -> Identity {
-        let usage = ExtendedKeyUsagePurpose::ServerAuth;
-        self.sign(folder, name, &SERVER_NAMES, usage)
+        let params = for_usage(
+            named(name, &SERVER_NAMES),
+            ExtendedKeyUsagePurpose::ServerAuth,
+        );
+        self.sign(folder, name, params)
     }
 
     /// A certificate for a client.
     pub fn client(&self, folder: &Path, name: &str) -> Identity {
-        self.sign(folder, name, &[], ExtendedKeyUsagePurpose::ClientAuth)
+        let params = for_usage(named(name, &[]), ExtendedKeyUsagePurpose::ClientAuth);
+        self.sign(folder, name, params)
     }
 
-    /// A certificate for a server with these names.
-    pub fn sign(
-        &self,
-        folder: &Path,
-        name: &str,
-        names: &[&str],
-        usage: ExtendedKeyUsagePurpose,
-    ) -> Identity {
-        let mut params = named(name, names);
-        params.extended_key_usages = vec![usage];
-        params.use_authority_key_identifier_extension = true;
+    /// A certificate for a client that is valid no longer.
+    pub fn expired_client(&self, folder: &Path, name: &str) -> Identity {
+        let mut params = for_usage(named(name, &[]), ExtendedKeyUsagePurpose::ClientAuth);
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        self.sign(folder, name, params)
+    }
+
+    fn sign(&self, folder: &Path, name: &str, params: CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         Identity::write(folder, name, cert.pem(), &key)
     }
+}
+
+fn for_usage(mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
+    params.extended_key_usages = vec![usage];
+    params.use_authority_key_identifier_extension = true;
+    params
 }
 
 fn named(name: &str, names: &[&str]) -> CertificateParams {

@@ -163,10 +163,16 @@ impl Door {
             options.extend(option("--tls-cert", &client.cert));
             options.extend(option("--tls-key", &client.key));
         }
-        if self.has_accounts {
-            options.extend(option("--auth-file", account::file_of_client()));
-        }
+        options.extend(self.login_options());
         options
+    }
+
+    /// Those of them that log in.
+    pub fn login_options(self) -> Vec<String> {
+        match self.has_accounts {
+            true => option("--auth-file", account::file_of_client()).into(),
+            false => Vec::new(),
+        }
     }
 
     /// The same for a client in this process.

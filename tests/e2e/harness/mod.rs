@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use proto::queue::{Delivery, QueueName, Request};
 
 pub use account::signed;
-pub use certificates::Certificates;
+pub use certificates::{Authority, Certificates, Identity};
 pub use door::{
     Address, Carrier, Door, Needs, Opened, VARIABLE as DOOR_VARIABLE, addresses, connect_tcp, door,
     has_door, listening, udp_too,

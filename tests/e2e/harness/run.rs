@@ -270,6 +270,16 @@ impl Ran {
         );
         self
     }
+
+    /// Checks that its standard error has this in it.
+    #[track_caller]
+    pub fn check_says(&self, says: &str) {
+        assert!(
+            self.stderr.contains(says),
+            "no {says:?} in:\n{}",
+            self.stderr
+        );
+    }
 }
 
 /// Runs one of the workspace's programs to its end, with `input` on its standard input.
