@@ -229,7 +229,7 @@ fn a_bad_line_of_a_batch_fails_alone() {
     }
     let sides = sides(&[]);
     let bytes = b"client_get plain/a.txt 127.0.0.1\nwhat?\nclient_get 'plain 127.0.0.1\n\
-                  client_get \xff\xfe 127.0.0.1\nclient_get a \xff 1\nclient_post mine.txt localhost\n";
+                  client_get \xff\xfe 127.0.0.1\nclient_get a \xff 1\nclient_post mine.txt 127.0.0.1\n";
     fs::write(sides.here.path().join("batch"), bytes).unwrap();
     for jobs in ["1", "4"] {
         let mut said = sides.ask(&["batch", "batch", "-j", jobs], "", 2);

@@ -5,13 +5,16 @@ use std::fs;
 use std::process::Command;
 
 use crate::file::Tree;
-use crate::harness::{Noise, has_program, python, run_command, skipped};
+use crate::harness::{Needs, Noise, has_door, has_program, python, run_command, skipped};
 
 /// The exit code of a Python script that lacks what it needs.
 const NO_PACKAGE: Option<i32> = Some(77);
 
 #[test]
 fn requests_uploads_and_downloads() {
+    if !has_door(Needs::Plain, "the script knows plain TCP alone") {
+        return;
+    }
     if !has_program("python3") {
         return;
     }
@@ -27,6 +30,9 @@ fn requests_uploads_and_downloads() {
 
 #[test]
 fn wget_downloads_resumes_and_mirrors() {
+    if !has_door(Needs::Plain, "wget is told of no door") {
+        return;
+    }
     if !has_program("wget") {
         return;
     }

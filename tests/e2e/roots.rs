@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::file::{Http, Tree, ask, get};
-use crate::harness::{Server, data, eventually, has_program, program, run_command, skipped};
+use crate::harness::{
+    Needs, Server, data, eventually, has_door, has_program, program, run_command, skipped,
+};
 
 fn put(target: &str, fields: &str, body: &str) -> String {
     let length = body.len();
@@ -356,6 +358,12 @@ const OTHER: u32 = 65534;
 /// What is in it then could not be synced.
 #[test]
 fn nothing_is_put_in_a_folder_that_cannot_be_read() {
+    if !has_door(
+        Needs::Plain,
+        "the user of its server cannot read the files of the door",
+    ) {
+        return;
+    }
     let tree = Tree::new();
     let root = tree.path("root");
     let folder = tree.root("drop");

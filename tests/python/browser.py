@@ -130,9 +130,11 @@ class Browser:
 
     def choose(self, files, selector="input[type=file]"):
         """Chooses files in the form of the page."""
-        root = self.call("DOM.getDocument")["root"]["nodeId"]
-        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", nodeId=node, files=files)
+        # A page that still arrives may show all its names, and has another form in a moment.
+        eventually("the page", lambda: self.value("document.readyState === 'complete'"))
+        form = self.call("Runtime.evaluate",
+                         expression=f"document.querySelector({json.dumps(selector)})")
+        self.call("DOM.setFileInputFiles", objectId=form["result"]["objectId"], files=files)
 
     def click(self, selector, text=""):
         """Clicks on the first element of a kind that is seen and has this text."""

@@ -23,11 +23,10 @@ def ask(host, port, line, read_all):
         sock.settimeout(TIMEOUT_SECS)
         sock.connect((host, port))
         sock.sendall(line + b"\n")
-        reply = piece = sock.recv(BUFFER_BYTES)
-        while read_all and piece:
-            piece = sock.recv(BUFFER_BYTES)
-            reply += piece
-        return reply
+        pieces = [sock.recv(BUFFER_BYTES)]
+        while read_all and pieces[-1]:
+            pieces.append(sock.recv(BUFFER_BYTES))
+        return b"".join(pieces)
 
 
 def main():

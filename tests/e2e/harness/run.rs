@@ -3,13 +3,16 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{PATIENCE, eventually, lock, program, root};
+
+/// How much is read at once of what a program writes.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What a program writes to one of its streams, line by line.
 #[derive(Default)]
@@ -25,16 +28,31 @@ struct OutputState {
 }
 
 impl Output {
-    fn collect(stream: impl Read + Send + 'static) -> Arc<Self> {
+    /// Whole lines at once, as many as there are: who looks at them sees no half ones, and is not woken
+    /// for each of a million.
+    fn collect(mut stream: impl Read + Send + 'static) -> Arc<Self> {
         let output = Arc::new(Self::default());
         let collected = Arc::clone(&output);
         thread::spawn(move || {
-            let (mut stream, mut line) = (BufReader::new(stream), Vec::new());
-            while matches!(stream.read_until(b'\n', &mut line), Ok(1..)) {
-                lock(&collected.state).bytes.append(&mut line);
+            let (mut piece, mut rest) = (vec![0; PIECE_BYTES], Vec::new());
+            while let Ok(bytes @ 1..) = stream.read(&mut piece) {
+                let piece = &piece[..bytes];
+                let Some(end) = piece.iter().rposition(|byte| *byte == b'\n') else {
+                    rest.extend_from_slice(piece);
+                    continue;
+                };
+                let (lines, begun) = piece.split_at(end + 1);
+                let mut state = lock(&collected.state);
+                state.bytes.append(&mut rest);
+                state.bytes.extend_from_slice(lines);
+                drop(state);
                 collected.changed.notify_all();
+                rest.extend_from_slice(begun);
             }
-            lock(&collected.state).has_ended = true;
+            let mut state = lock(&collected.state);
+            state.bytes.append(&mut rest);
+            state.has_ended = true;
+            drop(state);
             collected.changed.notify_all();
         });
         output

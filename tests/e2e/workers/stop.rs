@@ -1,5 +1,6 @@
 //! Signals: to the worker, to its group, to everybody, to the command, to its guardian.
 
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread;
@@ -71,9 +72,17 @@ fn check_service_stop(name: &str, is_worker_last: bool) {
     for round in 1..=3 {
         let worker = place.work("", ENDLESS);
         eventually("it runs", || place.read("running").lines().count() == round);
-        // A guardian, the shell, and what that runs.
-        eventually("all run", || descendants(worker.pid()).len() == 3);
-        let mut all = descendants(worker.pid());
+        // A guardian, the shell, and what that runs: before the shell's child has become `sleep`, it has
+        // the shell's handlers, and swallows a signal.
+        let family = || descendants(worker.pid());
+        let is_sleep = |pid: u32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+        };
+        eventually(
+            "all run",
+            || matches!(family()[..], [_, _, last] if is_sleep(last)),
+        );
+        let mut all = family();
         all.insert(if is_worker_last { all.len() } else { 0 }, worker.pid());
         let all: Vec<_> = all.iter().map(u32::to_string).collect();
         let sent = Command::new("kill").args(["-s", name]).args(&all).status();
