@@ -67,7 +67,7 @@ const SLOW: &[&str] = &[
     "verbs::send_later",
     "verbs::send_many_lines",
     "work::a_thousand_waiting",
-    "work::ten_thousand_jobs",
+    "work::thousands_of_jobs",
     "work::whatever_is_done",
     "workers::death::",
 ];
