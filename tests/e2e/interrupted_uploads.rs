@@ -122,15 +122,20 @@ fn an_upload_that_is_cut_off_again_and_again_arrives() {
             client.kill();
         } else {
             server.kill();
-            assert_ne!(client.wait(), Some(0));
+            client.wait();
             server = restart();
+        }
+        if let Ok(there) = fs::metadata(tree.root("large")) {
+            // The client has come to the end before this thread was woken to kill anything.
+            assert_eq!(there.len(), bytes, "cut {cut} at {point}");
+            assert!(cut > cuts / 2, "only {cut} of {cuts} cuts");
+            break;
         }
         assert_eq!(
             ask(&server, get("/large")).status,
             404,
             "cut {cut} at {point}"
         );
-        assert!(!tree.root("large").exists(), "cut {cut} at {point}");
         // What has come is not sent again.
         let now = arrived(&tree);
         let server_was_killed = cut > 0 && cut % 2 == 0;
@@ -141,7 +146,10 @@ fn an_upload_that_is_cut_off_again_and_again_arrives() {
         );
         farthest = now;
     }
-    run_command(upload(&server, here.path()), b"").expect(0);
+    let has_state = fs::read_dir(here.path()).unwrap().count() > 1;
+    if has_state || !tree.root("large").exists() {
+        run_command(upload(&server, here.path()), b"").expect(0);
+    }
     let digest = |path: &Path| Hasher::digest_of(File::open(path).unwrap()).unwrap();
     assert_eq!(
         digest(&tree.root("large")),
