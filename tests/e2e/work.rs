@@ -90,7 +90,7 @@ fn done(path: &Path) -> Vec<(u32, usize, usize)> {
 fn thousands_of_jobs_survive_their_workers_and_their_server() {
     const SENDERS: usize = 4;
     const JOBS: usize = 1000;
-    /// A worker is killed when so many more jobs are done.
+    /// How many jobs are done between two workers that are killed.
     const KILL_EVERY: usize = 25;
     const SERVER_KILLS: usize = 5;
     let dir = tempfile::tempdir().unwrap();
