@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,15 +14,14 @@ use proto::frame::{self, Message};
 use proto::http::basic;
 use proto::queue::{Delivery, QueueName, Request};
 use proto::{ErrorCode, Login};
-use rustix::net::{AddressFamily, SocketType};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Needs, PATIENCE, Ran, Server, has_door, read_to_end, receive_request, run, send_request,
+    Needs, Ran, Server, connect_from, has_door, read_to_end, receive_request, run, send_request,
 };
 
 /// Of "sesame", as `openssl passwd -6` makes it.
-const HASH: &str = "$6$quartet$tOFfjOUJjT8tUEFbjfHa7RKvFURczCKqKXZOeTA7C6YVbwu73zbAF8hWAr.HmymC3dKxDWAtXaIK9CIGE/h3G/";
+pub const HASH: &str = "$6$quartet$tOFfjOUJjT8tUEFbjfHa7RKvFURczCKqKXZOeTA7C6YVbwu73zbAF8hWAr.HmymC3dKxDWAtXaIK9CIGE/h3G/";
 
 /// The users, by their roles. The password of all is `sesame`.
 const USERS: [&str; 4] = ["read", "write", "admin", "other"];
@@ -354,17 +353,6 @@ fn read_to_end_or_reset(mut stream: impl Read) -> Vec<u8> {
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all);
     all
-}
-
-/// A connection from this address.
-fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    let from = SocketAddr::from((from, 0));
-    rustix::net::bind(&socket, &from).unwrap();
-    rustix::net::connect(&socket, &to).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
 }
 
 /// How many addresses guess...

@@ -48,6 +48,7 @@ mod readme;
 mod refusals;
 mod resumable;
 mod roots;
+mod shares;
 mod streams;
 mod style;
 mod system;

@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::protocol::{Protocols, START_BYTES, TLS_HANDSHAKE, Unserved};
 use crate::registry::{Registration, Registry};
-use crate::stream::retry;
+use crate::stream::{evicted, retry};
 use crate::threads::spawn;
 use crate::tls::Tls;
 use crate::tls_session::TlsSession;
@@ -24,9 +24,13 @@ use crate::tls_session::TlsSession;
 /// After a failed `accept`, most likely for want of descriptors, the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections over the limit get a short-lived thread, which waits for their first byte to
-/// answer in their protocol. Any more are answered and closed on the spot.
+/// How many connections over the limit get a short-lived thread, which waits for a place, and then for their
+/// first byte to answer in their protocol. Any more are answered and closed on the spot.
 pub(crate) const TURNED_AWAY_MAX: usize = 64;
+
+/// How long a connection over the limit waits for a place, if its source has less than its share. At
+/// this moment all others may be worked on.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a connection over the limit may take for its first byte, the TLS handshake before it
 /// included.
@@ -102,18 +106,29 @@ impl Registry {
         let _ = socket.send(&protocols.refusal(&start, why), SendFlags::DONTWAIT);
     }
 
+    /// A short-lived thread waits for a place, and then says that there is none.
     fn turn_away(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
-        log::warn!("Too many connections, turning away {peer}");
-        Metrics::count(&self.metrics.refused);
         let guard = TurnedAway(Arc::clone(self));
         if self.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
+            self.note_refused(peer);
             return self.refuse_at_once(&socket, peer, protocols);
         }
+        // The shutdown does not wait for this thread, so it must not keep the service.
         let patient = Arc::downgrade(protocols);
-        let settings = self.tls(peer).map(|tls| tls.settings());
-        let spawned = spawn(format!("busy {peer}"), move || {
-            let _guard = guard;
-            // The shutdown does not wait for this thread, so it must not keep the service.
+        let spawned = spawn(peer.to_string(), move || {
+            let registry = &guard.0;
+            let socket = match registry.register_within(socket, peer, PLACE_WAIT) {
+                Ok(registration) => {
+                    drop(guard);
+                    if let Some(protocols) = patient.upgrade() {
+                        serve(registration, protocols);
+                    }
+                    return;
+                }
+                Err(socket) => socket,
+            };
+            registry.note_refused(peer);
+            let settings = registry.tls(peer).map(|tls| tls.settings());
             let refusal = |start: &[u8], why| match patient.upgrade() {
                 Some(protocols) => protocols.refusal(start, why),
                 None => Vec::new(),
@@ -125,6 +140,11 @@ impl Registry {
         if let Err(error) = spawned {
             log::warn!("Cannot start a thread for {peer}: {error}");
         }
+    }
+
+    fn note_refused(&self, peer: Peer) {
+        log::warn!("Too many connections, turning away {peer}");
+        Metrics::count(&self.metrics.refused);
     }
 }
 
@@ -194,6 +214,9 @@ impl Drop for TurnedAway {
 /// registry, and ends this thread alone.
 pub(crate) fn serve(registration: Registration, protocols: Arc<Protocols>) {
     let registration = Arc::new(registration);
+    if !registration.entry.eviction.resume() {
+        return log::debug!("Lost: {}", evicted());
+    }
     let mut connection = Connection::new(&registration);
     log::debug!("Connected");
     let served = match registration.registry.tls(registration.entry.peer) {

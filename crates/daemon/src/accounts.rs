@@ -151,7 +151,8 @@ impl Accounts {
         there.is_some_and(|there| Arc::ptr_eq(there, account))
     }
 
-    /// Checks a user and a password that come from this peer. This may wait for others.
+    /// Checks a user and a password that come from this peer. This may wait for others, unless the peer is gone;
+    /// then its thread is to be unparked.
     ///
     /// # Errors
     /// [`LoginError`].
@@ -160,6 +161,7 @@ impl Accounts {
         peer: Peer,
         user: &str,
         password: &str,
+        is_gone: &dyn Fn() -> bool,
     ) -> Result<Arc<Account>, LoginError> {
         // No account has a user or a password this long, and hashing takes longer for a longer password.
         if user.len() > USER_BYTES_MAX || password.len() > PASSWORD_BYTES_MAX {
@@ -168,7 +170,7 @@ impl Accounts {
         if let Some(account) = self.proven(user, password) {
             return Ok(account);
         }
-        let guess = match self.guesses.begin(peer.into(), password.len()) {
+        let guess = match self.guesses.begin(peer.into(), password.len(), is_gone) {
             Ok(guess) => guess,
             Err(wait) => {
                 log::debug!("{peer} has sent too many wrong passwords, and must wait {wait:?}");

@@ -18,13 +18,14 @@ use rustix::net::SendFlags;
 use crate::access::Access;
 use crate::accounts::{Account, Accounts, LoginError};
 use crate::caller::Caller;
+use crate::entry::Entry;
 use crate::eviction::{SLOW_MILLIS, State};
 use crate::input::{Deadline, INPUT_BYTES_MAX, Input};
 use crate::metrics::{Kind, Meter, Metrics, Outcome};
 use crate::output::{OUTPUT_BYTES, Output};
 use crate::peer::Peer;
 use crate::pending_reply::Replies;
-use crate::registry::{Entry, Registration, Registry};
+use crate::registry::{Registration, Registry};
 use crate::stream::{PeerStream, Wait, evicted};
 use crate::tls::Tls;
 
@@ -101,12 +102,35 @@ impl<'a> Connection<'a> {
         user: &str,
         password: &str,
     ) -> Result<Caller, LoginError> {
-        let account = accounts.log_in(self.peer(), user, password);
+        let account = match accounts.proven(user, password) {
+            Some(account) => Ok(account),
+            None => self.while_evictable(|entry| {
+                let is_gone = || entry.is_aborted();
+                accounts.log_in(self.peer(), user, password, &is_gone)
+            }),
+        };
         let caller = account.and_then(|account| self.act_for(accounts, &account));
         if caller == Err(LoginError::Wrong) {
             Metrics::count(&self.registry().metrics.logins_failed);
         }
         caller
+    }
+
+    /// Waits for the turn of a password, without effect on anything. It may be evicted meanwhile, because many of
+    /// those that guess wait, and then does not act.
+    fn while_evictable(
+        &self,
+        log_in: impl FnOnce(&Entry) -> Result<Arc<Account>, LoginError>,
+    ) -> Result<Arc<Account>, LoginError> {
+        let (registry, entry) = (&self.registration().registry, self.entry());
+        entry.unpark_on_abort();
+        entry.eviction.set(State::Slow(registry.millis()));
+        let account = log_in(entry);
+        match entry.eviction.resume() {
+            true => account,
+            // Nobody reads why.
+            false => Err(LoginError::Wait(Duration::ZERO)),
+        }
     }
 
     /// The same without a password.
@@ -177,17 +201,11 @@ impl<'a> Connection<'a> {
         self.stream.set_evictable(is_evictable);
     }
 
-    /// Keeps this connection from being evicted until every reply so far is sent: the peer cannot ask
-    /// for it again.
-    pub fn must_arrive(&mut self) {
-        let is_owed = !self.output.bytes.is_empty() || self.pending.is_some();
-        self.output.set_must_arrive(is_owed);
-    }
-
-    /// The peer was sent everything. From now on the connection waits only for the peer to read it.
+    /// The peer was sent everything. From now on the connection waits only for the peer to read it, and may
+    /// be evicted.
     pub(crate) fn linger_from_now(&self) {
-        let from = self.registry().millis() + SLOW_MILLIS;
-        self.entry().eviction.set(State::Slow(from));
+        let now = self.registry().millis();
+        self.entry().eviction.set(State::Slow(now));
     }
 
     /// What it is registered with.
@@ -195,7 +213,8 @@ impl<'a> Connection<'a> {
         &self.registration().registry
     }
 
-    fn registration(&self) -> &'a Arc<Registration> {
+    /// What it is registered as.
+    pub(crate) fn registration(&self) -> &'a Arc<Registration> {
         self.stream.registration()
     }
 
@@ -281,6 +300,7 @@ impl Connection<'_> {
             return Ok(continues);
         }
         self.flush()?;
+        self.registration().has_arrived();
         self.shrink();
         let eviction = &self.entry().eviction;
         let from = self.registry().millis() + self.patience_millis();
@@ -449,9 +469,7 @@ impl Connection<'_> {
     /// Those of the stream; [`io::ErrorKind::TimedOut`] if the peer reads too little.
     pub fn send_behind(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.gather_pending()?;
-        let sent = self.output.send_behind(&mut self.stream, bytes);
-        self.output.set_must_arrive(false);
-        sent
+        self.output.send_behind(&mut self.stream, bytes)
     }
 }
 
@@ -465,8 +483,6 @@ impl Write for Connection<'_> {
     /// Waits until every pending reply is completed, and sends everything.
     fn flush(&mut self) -> io::Result<()> {
         self.gather_pending()?;
-        let sent = self.output.send(&mut self.stream, SendFlags::empty());
-        self.output.set_must_arrive(false);
-        sent
+        self.output.send(&mut self.stream, SendFlags::empty())
     }
 }

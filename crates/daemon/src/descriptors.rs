@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::CONNECTIONS_MAX;
 use crate::accept::TURNED_AWAY_MAX;
 use crate::registry::LEAVING_MAX;
-use crate::waiters::waiters_max;
+use crate::shares::Scarce;
 
 /// Descriptors for everything but connections: listeners, files, and connections that were accepted
 /// and are not counted yet.
@@ -15,11 +15,11 @@ const DESCRIPTORS_RESERVED: usize = 128;
 /// each that may wait for another thread, one for each that is leaving, and some for everything else.
 /// A connection counts until its pending replies are completed, though its peer may have gone before.
 ///
-/// Connections that wait for a message are at most [`waiters_max`]. One that waits for the disk while
+/// Connections that wait for a message are at most [`Scarce::Wait`]. One that waits for the disk while
 /// all of these do, and no descriptor is left, is closed.
 pub(crate) fn descriptors_needed(connections_max: usize) -> usize {
     let leaving = LEAVING_MAX + TURNED_AWAY_MAX;
-    connections_max + waiters_max(connections_max) + leaving + DESCRIPTORS_RESERVED
+    connections_max + Scarce::Wait.max(connections_max) + leaving + DESCRIPTORS_RESERVED
 }
 
 /// The most connections for which this many descriptors are enough.

@@ -81,16 +81,31 @@ impl State {
         }
     }
 
-    /// The lowest rank is evicted first; `None` is not evicted at this time. Idle before slow (a slow
-    /// one may only have a bad network); within each, the longest first.
-    pub(crate) fn rank(self, now: u64) -> Option<(bool, u64)> {
+    /// Why a connection may be evicted at this time, and since or from when; `None` if it may not.
+    pub(crate) fn ease(self, now: u64) -> Option<(Ease, u64)> {
         match self {
-            Self::Resting(from) if from <= now => Some((false, from)),
-            Self::Slow(from) if from <= now => Some((true, from)),
-            Self::Resting(_) | Self::Slow(_) => None,
+            Self::Resting(from) if from <= now => Some((Ease::Idle, from)),
+            Self::Slow(from) if from <= now => Some((Ease::Slow, from)),
+            Self::Resting(from) => Some((Ease::New, from)),
+            Self::Slow(from) => Some((Ease::Moving, from)),
             Self::Busy | Self::Kept | Self::Waiting | Self::Claimed | Self::Ended => None,
         }
     }
+}
+
+/// How easily a connection is evicted. A slow one comes after those that are idle, because it may only have
+/// a bad network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ease {
+    /// It waits for a request.
+    Idle,
+    /// It waits for its peer, and hardly moves a byte.
+    Slow,
+    /// It is new, and has a moment for its first request. It is spared, unless its source has more than its
+    /// share.
+    New,
+    /// It waits for its peer at this moment. It is spared in the same way.
+    Moving,
 }
 
 /// The state of one connection, which two threads may change.
@@ -98,8 +113,7 @@ impl State {
 pub(crate) struct Eviction(AtomicU64);
 
 impl Eviction {
-    /// The state of a connection whose thread is about to start: that thread finds out by itself whether
-    /// the server stops.
+    /// The state of a connection whose thread is about to work on it.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(State::Busy.encode()))
     }

@@ -281,13 +281,13 @@ impl Http {
         };
         let caller = login::caller(needs, &request, connection);
         let stall = self.handler.body_timeout();
-        let registry = connection.registry();
+        let registration = connection.registration();
         let mut body = Incoming::new(connection, &request, stall);
         let (caller, handled) = match caller {
             Ok(caller) => {
                 let handled = match probe {
                     Some(probe) => {
-                        let reply = self.probes.reply(probe, &request, registry);
+                        let reply = self.probes.reply(probe, &request, registration);
                         reply.map(Handled::Now)
                     }
                     None => self.handler.handle(&caller, &request, &mut body),

@@ -190,7 +190,7 @@ impl Input {
         self.set_timeout(stream.socket(), None)?;
         let mut start = vec![0; bytes];
         let receive = |socket: &Socket| socket.receive(&mut start, RecvFlags::PEEK);
-        let peeked = stream.wait_for_peer(false, receive)?;
+        let peeked = stream.wait_for_peer(receive)?;
         self.has_ended = peeked == 0;
         start.truncate(peeked);
         Ok(start)

@@ -33,25 +33,11 @@ const COPIED_PIECE_BYTES: usize = 64 * 1024;
 #[derive(Default)]
 pub(crate) struct Output {
     pub(crate) bytes: Vec<u8>,
-    /// Whether the connection must not be evicted until all replies are sent.
-    must_arrive: bool,
-    /// Whether another thread still owes a reply, so that the connection is busy.
-    has_open: bool,
 }
 
 impl Output {
     pub(crate) fn is_large(&self) -> bool {
         self.bytes.len() >= OUTPUT_BYTES
-    }
-
-    /// Sets whether the connection must not be evicted until all replies are sent.
-    pub(crate) fn set_must_arrive(&mut self, must_arrive: bool) {
-        self.must_arrive = must_arrive;
-    }
-
-    /// Sets whether another thread still owes a reply.
-    pub(crate) fn set_has_open(&mut self, has_open: bool) {
-        self.has_open = has_open;
     }
 
     /// Frees what only a busy connection needs.
@@ -68,7 +54,7 @@ impl Output {
             return Ok(());
         }
         let mut gathered = std::mem::take(&mut self.bytes);
-        let sent = self.send_all(stream, &gathered, flags);
+        let sent = stream.send_all(&gathered, flags);
         gathered.clear();
         gathered.shrink_to(OUTPUT_KEPT_BYTES);
         self.bytes = gathered;
@@ -81,7 +67,7 @@ impl Output {
     /// As [`Output::send`].
     pub(crate) fn send_behind(&mut self, stream: &mut PeerStream, bytes: &[u8]) -> io::Result<()> {
         self.send(stream, SendFlags::MORE)?;
-        self.send_all(stream, bytes, SendFlags::empty())
+        stream.send_all(bytes, SendFlags::empty())
     }
 
     /// Sends what has been gathered, then `bytes` bytes of `file` from `start`. Returns how many
@@ -110,15 +96,6 @@ impl Output {
         };
         Ok(send_copied(stream, file, sent_to, end)? - start)
     }
-
-    fn send_all(
-        &mut self,
-        stream: &mut PeerStream,
-        bytes: &[u8],
-        flags: SendFlags,
-    ) -> io::Result<()> {
-        stream.send_all(bytes, flags, self.must_arrive || self.has_open)
-    }
 }
 
 /// Sends a file from `at` to `end` without a copy. Returns up to where it did, which is `at` if the file
@@ -127,12 +104,13 @@ fn send_by_kernel(stream: &mut PeerStream, file: &File, mut at: u64, end: u64) -
     let mut rate = WriteRate::default();
     while at < end {
         let piece = (end - at).min(FILE_PIECE_BYTES) as usize;
-        let sent = stream.wait_for_peer(false, |socket| {
-            match sendfile(socket, file, Some(&mut at), piece) {
-                Err(Errno::INVAL | Errno::NOSYS) => Ok(0),
-                sent => Ok(sent?),
-            }
-        })?;
+        let sent =
+            stream.wait_for_peer(
+                |socket| match sendfile(socket, file, Some(&mut at), piece) {
+                    Err(Errno::INVAL | Errno::NOSYS) => Ok(0),
+                    sent => Ok(sent?),
+                },
+            )?;
         if sent == 0 {
             break;
         }
@@ -157,7 +135,7 @@ fn send_copied(stream: &mut PeerStream, file: &File, mut at: u64, end: u64) -> i
             break;
         }
         at += read as u64;
-        stream.send_all(&piece[..read], SendFlags::empty(), false)?;
+        stream.send_all(&piece[..read], SendFlags::empty())?;
     }
     Ok(at)
 }

@@ -169,6 +169,11 @@ impl Replies {
         lock(&self.slots).end_wait()
     }
 
+    /// Whether nothing is pending.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.slots).is_empty()
+    }
+
     /// Whether a reply is not completed yet.
     pub(crate) fn has_open(&self) -> bool {
         lock(&self.slots).has_open()
@@ -199,6 +204,7 @@ impl Replies {
             slots.put_back(gathered);
             return self.wakeup.wake();
         }
+        self.registration.has_arrived();
         let state = State::resting(is_evictable, registry.millis());
         entry.eviction.set(state);
         // The thread that stops the server has passed over a connection that was not idle.

@@ -1,25 +1,25 @@
-//! The open connections: the count behind `--max-connections`, the choice of one to evict at the limit,
-//! and the list that a shutdown needs.
+//! The open connections of a server: the count behind `--max-connections`, what one connection takes from the
+//! others, and the list that a shutdown needs.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use cli::Socket;
 use cli::exit::with_causes;
-use rustix::net::{RecvFlags, Shutdown};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::access::Access;
-use crate::accounts::{Account, Accounts};
-use crate::eviction::{Eviction, SLOW_MILLIS, State};
+use crate::accounts::Accounts;
+use crate::entry::Entry;
+use crate::eviction::{SLOW_MILLIS, State};
 use crate::lock;
 use crate::metrics::{Metrics, Shard};
-use crate::peer::{Peer, Source};
+use crate::peer::Peer;
+use crate::places::Places;
+use crate::shares::Scarce;
 use crate::tls::Tls;
-use crate::waiters::{Room, Waiters};
 
 /// All connections of one server, over all its ports.
 pub(crate) struct Registry {
@@ -34,43 +34,14 @@ pub(crate) struct Registry {
     watches_requests: AtomicBool,
     /// When that was, by [`Registry::millis`].
     last_request_millis: AtomicU64,
-    connected: Mutex<Connected>,
+    places: Mutex<Places>,
     changed: Condvar,
     pub(crate) metrics: Arc<Metrics>,
     tls: Option<Arc<Tls>>,
 }
 
-struct Connected {
-    next_id: u64,
-    places: HashMap<u64, Place>,
-    waiters: Waiters,
-}
-
-/// What one connection takes up.
-struct Place {
-    entry: Arc<Entry>,
-    /// Where it comes from, if it counts as one that may wait.
-    waits_from: Option<Source>,
-}
-
-/// One connection, as its own thread and those that may end it share it.
-pub(crate) struct Entry {
-    pub(crate) socket: Socket,
-    pub(crate) peer: Peer,
-    pub(crate) eviction: Eviction,
-    /// Whom it acts for.
-    account: Mutex<Option<Arc<Account>>>,
-    is_aborted: AtomicBool,
-    /// Whether it works on a request that does not keep a server from being idle.
-    pub(crate) is_probing: AtomicBool,
-}
-
 /// The most connections that were evicted and have not gone yet.
 pub(crate) const LEAVING_MAX: usize = 64;
-
-/// How many connections are tried until one can be evicted. It is unlikely that the next request of
-/// all of them arrives at the same moment; the new connection is then turned away.
-const EVICTIONS_TRIED_MAX: usize = 16;
 
 /// A connection that is counted. Dropping it takes it off the count.
 #[must_use = "the connection counts as long as this lives"]
@@ -96,7 +67,7 @@ impl Registry {
             stopping: AtomicBool::new(false),
             watches_requests: AtomicBool::new(false),
             last_request_millis: AtomicU64::new(0),
-            connected: Mutex::new(Connected::new(connections_max)),
+            places: Mutex::new(Places::new(connections_max)),
             changed: Condvar::new(),
             metrics: Arc::default(),
             tls,
@@ -136,10 +107,11 @@ impl Registry {
             log::error!("The accounts stay as they were: {}", with_causes(&error));
             return;
         }
-        for place in lock(&self.connected).places.values() {
-            let entry = &place.entry;
-            let is_stale = |account: &Arc<Account>| !accounts.has(account);
-            if lock(&entry.account).as_ref().is_some_and(is_stale) {
+        for entry in lock(&self.places).entries() {
+            if entry
+                .account()
+                .is_some_and(|account| !accounts.has(&account))
+            {
                 log::info!("{} is disconnected: its account has changed", entry.peer);
                 entry.abort();
             }
@@ -152,24 +124,68 @@ impl Registry {
         socket: Socket,
         peer: Peer,
     ) -> Result<Registration, Socket> {
-        let mut connected = lock(&self.connected);
-        let open = connected.places.len();
+        self.register_in(&mut lock(&self.places), socket, peer)
+    }
+
+    /// The same, and waits for a place to become free, at most this long, if the source has less than its
+    /// share.
+    pub(crate) fn register_within(
+        self: &Arc<Self>,
+        mut socket: Socket,
+        peer: Peer,
+        wait: Duration,
+    ) -> Result<Registration, Socket> {
+        let deadline = Instant::now() + wait;
+        let mut places = lock(&self.places);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let is_within = places.shares.is_within(Scarce::Place, peer.into());
+            if !is_within || left.is_zero() || self.is_stopping() {
+                return Err(socket);
+            }
+            places = self.wait_for_change(places, left);
+            socket = match self.register_in(&mut places, socket, peer) {
+                Err(socket) => socket,
+                registered => return registered,
+            };
+        }
+    }
+
+    /// Waits until a place is free, or something else that is scarce.
+    fn wait_for_change<'a>(
+        &self,
+        mut places: MutexGuard<'a, Places>,
+        wait: Duration,
+    ) -> MutexGuard<'a, Places> {
+        places.waiting += 1;
+        let waited = self.changed.wait_timeout(places, wait);
+        let mut places = waited.unwrap_or_else(|e| e.into_inner()).0;
+        places.waiting -= 1;
+        places
+    }
+
+    fn register_in(
+        self: &Arc<Self>,
+        places: &mut Places,
+        socket: Socket,
+        peer: Peer,
+    ) -> Result<Registration, Socket> {
+        let open = places.len();
         let has_room = open < self.connections_max
             || (open < self.connections_max + LEAVING_MAX
-                && self.evict_one(&mut connected, |_| true));
+                && places.evict_for(peer.into(), self.millis()));
         if !has_room {
             return Err(socket);
         }
-        let id = connected.next_id;
-        connected.next_id += 1;
+        if open >= self.connections_max {
+            self.note_evicted(places);
+        }
         let entry = Arc::new(Entry::new(socket, peer));
-        let place = Place {
-            entry: Arc::clone(&entry),
-            waits_from: None,
-        };
-        connected.places.insert(id, place);
-        let open = connected.places.len();
-        self.open.store(open, Ordering::Relaxed);
+        // Its thread may be slow to start.
+        let from = self.millis() + SLOW_MILLIS;
+        entry.eviction.set(State::Resting(from));
+        let id = places.add(&entry);
+        self.open.store(places.len(), Ordering::Relaxed);
         Metrics::count(&self.metrics.accepted);
         Ok(Registration {
             registry: Arc::clone(self),
@@ -178,13 +194,17 @@ impl Registry {
         })
     }
 
-    /// Evicts one of these connections; returns whether there was one that could be.
-    fn evict_one(&self, connected: &mut Connected, may_be: impl Fn(&Place) -> bool) -> bool {
-        let is_evicted = connected.evict_one(self.millis(), may_be);
-        if is_evicted {
-            Metrics::count(&self.metrics.evicted);
+    /// A connection was evicted.
+    fn note_evicted(&self, places: &Places) {
+        Metrics::count(&self.metrics.evicted);
+        self.wake_waiting(places);
+    }
+
+    /// Has the threads look again that wait for something scarce.
+    fn wake_waiting(&self, places: &Places) {
+        if places.waiting > 0 {
+            self.changed.notify_all();
         }
-        is_evicted
     }
 
     pub(crate) fn connections_max(&self) -> usize {
@@ -202,7 +222,7 @@ impl Registry {
     pub(crate) fn stop(&self) -> bool {
         let first = !self.stopping.swap(true, Ordering::SeqCst);
         // Under the lock, or a waiter between its check and its wait would miss the call.
-        let _connected = lock(&self.connected);
+        let _places = lock(&self.places);
         self.changed.notify_all();
         first
     }
@@ -229,18 +249,14 @@ impl Registry {
 
     /// Waits until [`Registry::stop`], or until no request was made or under way for `idle_exit`.
     pub(crate) fn wait_until_stopped(&self, idle_exit: Option<Duration>) {
-        let mut connected = lock(&self.connected);
+        let mut places = lock(&self.places);
         while !self.is_stopping() {
             let Some(idle_exit) = idle_exit else {
-                let waited = self.changed.wait(connected);
-                connected = waited.unwrap_or_else(|e| e.into_inner());
+                let waited = self.changed.wait(places);
+                places = waited.unwrap_or_else(|e| e.into_inner());
                 continue;
             };
-            if connected
-                .places
-                .values()
-                .any(|place| place.entry.works_on_request())
-            {
+            if places.entries().any(|entry| entry.works_on_request()) {
                 self.note_request();
             }
             let last = self.last_request_millis.load(Ordering::Relaxed);
@@ -251,16 +267,16 @@ impl Registry {
                 self.stopping.store(true, Ordering::SeqCst);
                 return;
             }
-            let waited = self.changed.wait_timeout(connected, left);
-            connected = waited.unwrap_or_else(|e| e.into_inner()).0;
+            let waited = self.changed.wait_timeout(places, left);
+            places = waited.unwrap_or_else(|e| e.into_inner()).0;
         }
     }
 
     /// Waits for `pause`, or less if the server stops.
     pub(crate) fn pause(&self, pause: Duration) {
-        let goes_on = |_: &mut Connected| !self.is_stopping();
-        let connected = lock(&self.connected);
-        drop(self.changed.wait_timeout_while(connected, pause, goes_on));
+        let goes_on = |_: &mut Places| !self.is_stopping();
+        let places = lock(&self.places);
+        drop(self.changed.wait_timeout_while(places, pause, goes_on));
     }
 
     /// Closes the idle connections at once and waits for the others, at most `grace`. Then aborts those
@@ -269,8 +285,8 @@ impl Registry {
         let deadline = Instant::now() + grace;
         let unfinished = loop {
             let now = self.millis();
-            for place in lock(&self.connected).places.values() {
-                place.entry.end_wait(now);
+            for entry in lock(&self.places).entries() {
+                entry.end_wait(now);
             }
             // By then, the moment is over that a new connection has for its first request.
             let left = deadline.saturating_duration_since(Instant::now());
@@ -281,8 +297,8 @@ impl Registry {
         };
         if unfinished > 0 {
             log::warn!("{unfinished} requests were not finished");
-            for place in lock(&self.connected).places.values() {
-                place.entry.abort();
+            for entry in lock(&self.places).entries() {
+                entry.abort();
             }
             self.wait_until_empty(CLEAN_UP_WAIT);
         }
@@ -291,50 +307,15 @@ impl Registry {
     /// Waits until no connection is left; returns how many are after `wait`.
     fn wait_until_empty(&self, wait: Duration) -> usize {
         let deadline = Instant::now() + wait;
-        let mut connected = lock(&self.connected);
+        let mut places = lock(&self.places);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if connected.places.is_empty() || left.is_zero() {
-                return connected.places.len();
+            if places.len() == 0 || left.is_zero() {
+                return places.len();
             }
-            let waited = self.changed.wait_timeout(connected, left);
-            connected = waited.unwrap_or_else(|e| e.into_inner()).0;
+            let waited = self.changed.wait_timeout(places, left);
+            places = waited.unwrap_or_else(|e| e.into_inner()).0;
         }
-    }
-}
-
-impl Connected {
-    fn new(connections_max: usize) -> Self {
-        Self {
-            next_id: 0,
-            places: HashMap::new(),
-            waiters: Waiters::new(connections_max),
-        }
-    }
-
-    /// See [`Registry::evict_one`].
-    fn evict_one(&mut self, now: u64, may_be: impl Fn(&Place) -> bool) -> bool {
-        let mut tried = None;
-        for _ in 0..EVICTIONS_TRIED_MAX {
-            let evictable = self.places.iter_mut().filter_map(|(id, place)| {
-                let state = place.entry.eviction.state();
-                let rank = (state.rank(now)?, *id);
-                (Some(rank) > tried && may_be(place)).then_some((rank, state, place))
-            });
-            let Some((rank, state, place)) = evictable.min_by_key(|(rank, ..)| *rank) else {
-                return false;
-            };
-            if place.entry.end(state) {
-                log::debug!("{} is evicted for another", place.entry.peer);
-                place.entry.abort();
-                if let Some(from) = place.waits_from.take() {
-                    self.waiters.remove(from);
-                }
-                return true;
-            }
-            tried = Some(rank);
-        }
-        false
     }
 }
 
@@ -344,133 +325,77 @@ impl Registration {
         self.registry.metrics.shard(self.id)
     }
 
-    /// Counts this connection once among those that may wait, until it ends. If there is no room, a
-    /// connection that once waited and is idle now is evicted.
+    /// Counts that this connection has one of what is scarce, until it ends or [`Registration::release`]. If
+    /// there is no room, a connection that has one and is idle or slow is evicted.
     ///
     /// # Errors
-    /// If there is no room and none is idle: [`io::ErrorKind::QuotaExceeded`], with a sentence.
-    pub(crate) fn become_waiter(&self) -> io::Result<()> {
-        let from = Source::from(self.entry.peer);
+    /// If there is no room and none can be evicted: [`io::ErrorKind::QuotaExceeded`], with a sentence.
+    pub(crate) fn acquire(&self, what: Scarce) -> io::Result<()> {
+        self.acquire_one(&mut lock(&self.registry.places), what)
+    }
+
+    fn acquire_one(&self, places: &mut Places, what: Scarce) -> io::Result<()> {
         let registry = &self.registry;
-        let mut connected = lock(&registry.connected);
-        let room = connected.waiters.room(from);
-        let has_room = match room {
-            Room::Some => true,
-            Room::NoneForThis => {
-                registry.evict_one(&mut connected, |place| place.waits_from == Some(from))
+        let from = self.entry.peer.into();
+        match places.make_room(what, from, registry.millis()) {
+            Ok(false) => {}
+            Ok(true) => registry.note_evicted(places),
+            Err(room) => {
+                let sentence = places.shares.refusal(what, room);
+                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, sentence));
             }
-            Room::None => registry.evict_one(&mut connected, |place| place.waits_from.is_some()),
-        };
-        if !has_room {
-            let sentence = connected.waiters.refusal(room);
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, sentence));
         }
-        if let Some(place) = connected.places.get_mut(&self.id) {
-            place.waits_from = Some(from);
-            connected.waiters.add(from);
-        }
+        places.acquire(self.id, what);
         Ok(())
+    }
+
+    /// The same, and waits for it, at most this long, unless the connection is aborted or the server stops.
+    ///
+    /// # Errors
+    /// As [`Registration::acquire`].
+    pub(crate) fn wait_to_acquire(&self, what: Scarce, wait: Duration) -> io::Result<()> {
+        let registry = &self.registry;
+        let deadline = Instant::now() + wait;
+        let mut places = lock(&registry.places);
+        loop {
+            let acquired = self.acquire_one(&mut places, what);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let is_over = left.is_zero() || registry.is_stopping() || self.entry.is_aborted();
+            if acquired.is_ok() || is_over {
+                return acquired;
+            }
+            places = registry.wait_for_change(places, left);
+        }
+    }
+
+    /// Ends what [`Registration::acquire`] began.
+    pub(crate) fn release(&self, what: Scarce) {
+        let mut places = lock(&self.registry.places);
+        places.release(self.id, what);
+        self.registry.wake_waiting(&places);
+    }
+
+    /// Says that every message that the connection owes is sent.
+    pub(crate) fn has_arrived(&self) {
+        if self.entry.must_arrive.swap(false, Ordering::SeqCst) {
+            self.release(Scarce::Arrival);
+        }
     }
 }
 
 /// How long a connection that was aborted may take to undo what it had begun.
 const CLEAN_UP_WAIT: Duration = Duration::from_secs(1);
 
-impl Entry {
-    fn new(socket: Socket, peer: Peer) -> Self {
-        Self {
-            socket,
-            peer,
-            eviction: Eviction::new(),
-            account: Mutex::default(),
-            is_aborted: AtomicBool::new(false),
-            is_probing: AtomicBool::new(false),
-        }
-    }
-
-    /// Says whom the connection acts for from now on. The caller then looks whether the accounts still
-    /// have the account: they are changed first, and the connections looked at then, so one of the two
-    /// sees the other.
-    pub(crate) fn set_account(&self, account: Option<Arc<Account>>) {
-        *lock(&self.account) = account;
-    }
-
-    /// Whether a request is under way, or what may become one. A probe is none.
-    fn works_on_request(&self) -> bool {
-        match self.eviction.state() {
-            State::Resting(_) | State::Kept | State::Waiting => false,
-            State::Busy | State::Slow(_) | State::Claimed | State::Ended => {
-                !self.is_probing.load(Ordering::Relaxed)
-            }
-        }
-    }
-
-    /// Whether its next request has arrived, though its thread may not know yet.
-    ///
-    /// Over TLS these bytes may be something else, or a part of a request: then its thread reads them,
-    /// and the connection can be ended in the next moment. What is decrypted is not looked at, because
-    /// the thread does not rest while there is any.
-    fn has_input(&self) -> bool {
-        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        self.socket
-            .receive(&mut [0], peek)
-            .is_ok_and(|bytes| bytes > 0)
-    }
-
-    /// Ends the connection if its state is still `seen` and, unless it is slow, no request has arrived.
-    /// Returns whether it was ended: its thread then does nothing more.
-    fn end(&self, seen: State) -> bool {
-        let Some(claim) = self.eviction.claim(seen) else {
-            return false;
-        };
-        if !matches!(seen, State::Slow(_)) && self.has_input() {
-            claim.release();
-            return false;
-        }
-        claim.end()
-    }
-
-    /// Ends the connection's wait because the server stops, unless it waits for the rest of a request, or
-    /// is so new that its first request may be on its way. The connection can still write.
-    pub(crate) fn end_wait(&self, now: u64) {
-        let is_over = match self.eviction.state() {
-            // Its thread is woken, and finds out why.
-            State::Waiting => true,
-            State::Resting(from) if from > now => false,
-            seen @ (State::Resting(_) | State::Kept) => self.end(seen),
-            State::Busy | State::Slow(_) | State::Claimed | State::Ended => false,
-        };
-        if is_over {
-            // An error means that the peer was faster.
-            let _ = self.socket.shutdown(Shutdown::Read);
-        }
-    }
-
-    /// Makes every read and write of the connection fail from now on.
-    pub(crate) fn abort(&self) {
-        // Before the stream, so that a thread that reads its end knows that the peer did not end it.
-        self.is_aborted.store(true, Ordering::SeqCst);
-        let _ = self.socket.shutdown(Shutdown::Both);
-    }
-
-    /// Whether that was done.
-    pub(crate) fn is_aborted(&self) -> bool {
-        self.is_aborted.load(Ordering::SeqCst)
-    }
-}
-
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut connected = lock(&self.registry.connected);
-        let place = connected.places.remove(&self.id);
-        if let Some(from) = place.and_then(|place| place.waits_from) {
-            connected.waiters.remove(from);
-        }
-        let open = connected.places.len();
+        let mut places = lock(&self.registry.places);
+        places.remove(self.id);
+        let open = places.len();
         self.registry.open.store(open, Ordering::Relaxed);
         if open == 0 {
             self.registry.changed.notify_all();
         }
+        self.registry.wake_waiting(&places);
     }
 }
 

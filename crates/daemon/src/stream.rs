@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cli::Socket;
 use rustix::net::{RecvFlags, SendFlags};
@@ -72,10 +73,9 @@ impl<'a> PeerStream<'a> {
     /// Moves bytes past the encryption. See [`Patience::wait_for_peer`].
     pub(crate) fn wait_for_peer(
         &mut self,
-        must_stay: bool,
         move_bytes: impl FnMut(&Socket) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        self.patience.wait_for_peer(must_stay, move_bytes)
+        self.patience.wait_for_peer(move_bytes)
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {
@@ -96,7 +96,7 @@ impl<'a> PeerStream<'a> {
         let patience = &mut self.patience;
         tls.handshake(|move_bytes| {
             set_timeout(patience.socket())?;
-            patience.wait_for_peer(false, move_bytes)
+            patience.wait_for_peer(move_bytes)
         })
     }
 
@@ -150,20 +150,14 @@ impl<'a> PeerStream<'a> {
         tls.read(out)
     }
 
-    /// Sends all of it. Meanwhile the connection may be evicted, unless it `must_stay`. What is
-    /// encrypted and sent with [`SendFlags::MORE`] may leave with what is sent next.
+    /// Sends all of it. What is encrypted and sent with [`SendFlags::MORE`] may leave with what is sent next.
     ///
     /// # Errors
-    /// Those of the stream; [`io::ErrorKind::TimedOut`] if the peer reads too little.
-    pub(crate) fn send_all(
-        &mut self,
-        mut bytes: &[u8],
-        flags: SendFlags,
-        must_stay: bool,
-    ) -> io::Result<()> {
+    /// As [`Patience::wait_for_peer`]; [`io::ErrorKind::TimedOut`] if the peer reads too little.
+    pub(crate) fn send_all(&mut self, mut bytes: &[u8], flags: SendFlags) -> io::Result<()> {
         let patience = &mut self.patience;
         let Some(tls) = &mut self.tls else {
-            return patience.send_all(&mut bytes, flags, must_stay);
+            return patience.send_all(&mut bytes, flags);
         };
         loop {
             let encrypted = tls.encrypt(bytes)?;
@@ -171,7 +165,7 @@ impl<'a> PeerStream<'a> {
             if bytes.is_empty() && flags.contains(SendFlags::MORE) {
                 return Ok(());
             }
-            patience.send_all(&mut **tls, flags, must_stay)?;
+            patience.send_all(&mut **tls, flags)?;
             if bytes.is_empty() {
                 return Ok(());
             }
@@ -188,7 +182,7 @@ impl<'a> PeerStream<'a> {
             return Ok(());
         };
         tls.end();
-        (self.patience).send_all(&mut **tls, SendFlags::empty(), false)
+        (self.patience).send_all(&mut **tls, SendFlags::empty())
     }
 }
 
@@ -251,23 +245,23 @@ impl<'a> Patience<'a> {
     ) -> io::Result<usize> {
         let received = match wait {
             Wait::ForRequest => retry(self.socket(), receive),
-            Wait::WithinRequest => self.wait_for_peer(false, receive),
+            Wait::WithinRequest => self.wait_for_peer(receive),
         }?;
         self.registration.shard().received(received);
         Ok(received)
     }
 
     /// Moves bytes to the peer or from it in the middle of a request or a reply. Meanwhile the
-    /// connection may be evicted, unless it `must_stay`.
+    /// connection may be evicted, unless something would be lost by it.
     ///
     /// # Errors
     /// Those of the stream; [`io::ErrorKind::ConnectionAborted`] if it was evicted.
     fn wait_for_peer(
         &mut self,
-        must_stay: bool,
         move_bytes: impl FnMut(&Socket) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        if !self.is_evictable || must_stay {
+        let must_arrive = &self.registration.entry.must_arrive;
+        if !self.is_evictable || must_arrive.load(Ordering::SeqCst) {
             return retry(self.socket(), move_bytes);
         }
         let registry = &self.registration.registry;
@@ -287,12 +281,7 @@ impl<'a> Patience<'a> {
         moved
     }
 
-    fn send_all(
-        &mut self,
-        unsent: &mut impl Unsent,
-        flags: SendFlags,
-        must_stay: bool,
-    ) -> io::Result<()> {
+    fn send_all(&mut self, unsent: &mut impl Unsent, flags: SendFlags) -> io::Result<()> {
         // Nearly always there is room for all of it. An error comes again below.
         let sent = unsent.send(self.socket(), flags | SendFlags::DONTWAIT);
         self.registration.shard().sent(sent.unwrap_or(0));
@@ -302,7 +291,7 @@ impl<'a> Patience<'a> {
         self.restart_count();
         let mut rate = WriteRate::default();
         while !unsent.is_empty() {
-            let sent = self.wait_for_peer(must_stay, |socket| unsent.send(socket, flags))?;
+            let sent = self.wait_for_peer(|socket| unsent.send(socket, flags))?;
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }

@@ -29,7 +29,7 @@ struct Connection {
 /// Claims, looks, and ends or lets go; returns whether it has ended the connection.
 fn evict(connection: &Connection) -> bool {
     let seen = connection.eviction.state();
-    if seen.rank(0).is_none() {
+    if seen.ease(0).is_none() {
         return false;
     }
     let Some(claim) = connection.eviction.claim(seen) else {
@@ -239,7 +239,7 @@ fn model_replies(owner: Owner, case: Case) {
                 return true;
             }
             let state = seen.eviction.state();
-            let may_be = state.rank(0).is_some();
+            let may_be = state.ease(0).is_some();
             let ended = may_be && seen.eviction.claim(state).is_some_and(|claim| claim.end());
             // A connection is evicted only when its peer has all replies.
             assert!(!ended || seen.sent.load(Ordering::SeqCst) == 2);

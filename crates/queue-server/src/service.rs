@@ -168,6 +168,12 @@ impl Session<'_> {
         if requests::sees_all(request) {
             connection.wait_for_replies()?;
         }
+        if let Request::Receive { delivery, .. } = request
+            && *delivery != Delivery::AtLeastOnce
+            && let Err(error) = must_arrive(connection)?
+        {
+            return self.reply(Err(error), connection);
+        }
         let applied = if let Request::Receive {
             queue,
             wait_millis,
@@ -204,8 +210,14 @@ impl Session<'_> {
             self.act_on_batch(connection)?;
             queue.as_str().clone_into(&mut self.batch_queue);
         }
-        if let Operation::Send(message, _) = &operation {
-            self.batch_bytes += message.body.len();
+        match &operation {
+            Operation::Send(message, _) => self.batch_bytes += message.body.len(),
+            Operation::Receive(..) => {
+                if let Err(error) = must_arrive(connection)? {
+                    self.act_on_batch(connection)?;
+                    return self.reply(Err(error), connection);
+                }
+            }
         }
         self.batch.push_back(operation);
         Ok(())
@@ -226,6 +238,7 @@ impl Session<'_> {
             self.outcomes = outcomes;
             connection.flush_if_large()?;
         }
+        connection.has_arrived();
         Ok(())
     }
 
@@ -242,12 +255,7 @@ impl Session<'_> {
             Ok(Outcome::Reserved(reserved)) if reserved.lease.is_none() => {
                 self.reserved.push_back(reserved);
             }
-            Ok(Outcome::Reserved(leased)) => {
-                connection.must_arrive();
-                self.queues.start_lease(leased);
-            }
-            // It is no longer in its queue.
-            Ok(Outcome::Delivered(_)) => connection.must_arrive(),
+            Ok(Outcome::Reserved(leased)) => self.queues.start_lease(leased),
             Ok(_) | Err(_) => {}
         }
         match long {
@@ -277,9 +285,6 @@ impl Session<'_> {
                 return Err(error);
             }
         };
-        if delivered_bytes.is_some() {
-            connection.must_arrive();
-        }
         let encode = |result: Result<&Outcome, &QueueError>| {
             let mut out = Vec::new();
             put_reply(result, &mut out);
@@ -371,6 +376,18 @@ fn is_nothing(received: &Result<Pending, QueueError>) -> bool {
         received,
         Ok(Pending::Done(Outcome::Empty)) | Err(QueueError::Paused(_))
     )
+}
+
+/// Has the next message arrive, though others may need the place: it is in no queue any more when it is
+/// handed out. The inner error says that it cannot.
+///
+/// # Errors
+/// Those of the stream.
+fn must_arrive(connection: &mut Connection) -> io::Result<Result<(), QueueError>> {
+    match connection.must_arrive() {
+        Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => Ok(Err(cannot_wait(&error))),
+        other => other.map(Ok),
+    }
 }
 
 fn cannot_wait(error: &io::Error) -> QueueError {

@@ -28,7 +28,9 @@ pub use door::{
     has_door, listening, udp_too,
 };
 pub use nginx::Nginx;
-pub use peers::{Then, connect, crowd, exchange, fake_server, read_to_end};
+pub use peers::{
+    Then, connect, connect_from, connect_narrow, crowd, exchange, fake_server, read_to_end,
+};
 pub use run::{Ran, Running, descendants, python, run, run_command};
 pub use server::Server;
 pub use stream::{Carried, Stream};

@@ -1,8 +1,10 @@
 //! The other side of a connection: clients of a few bytes, and a server that says what it is told.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::door::{Address, door};
 use super::{PATIENCE, Stream, signed};
@@ -11,6 +13,33 @@ use super::{PATIENCE, Stream, signed};
 #[track_caller]
 pub fn connect(addr: Address) -> Stream {
     door().connect(addr).unwrap()
+}
+
+/// A connection from this address, which gives up in time.
+#[track_caller]
+pub fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    connect_with(from, to, None)
+}
+
+/// A connection from this address that has room for next to nothing that is not read.
+#[track_caller]
+pub fn connect_narrow(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    const NARROW_BYTES: usize = 2304;
+    connect_with(from, to, Some(NARROW_BYTES))
+}
+
+#[track_caller]
+fn connect_with(from: [u8; 4], to: SocketAddr, receive_buffer: Option<usize>) -> TcpStream {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    if let Some(bytes) = receive_buffer {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes).unwrap();
+    }
+    let from = SocketAddr::from((from, 0));
+    rustix::net::bind(&socket, &from).unwrap();
+    rustix::net::connect(&socket, &to).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
 /// Idle connections, so that the one under test is not alone.

@@ -93,11 +93,17 @@ pub(super) struct Guess<'g> {
 }
 
 impl Guesses {
-    /// Waits until a password of this source and this length may be checked.
+    /// Waits until a password of this source and this length may be checked, or until its connection is gone; the thread is
+    /// unparked then.
     ///
     /// # Errors
     /// How long the source has to wait first.
-    pub(super) fn begin(&self, from: Source, password_bytes: usize) -> Result<Guess<'_>, Duration> {
+    pub(super) fn begin(
+        &self,
+        from: Source,
+        password_bytes: usize,
+        is_gone: &dyn Fn() -> bool,
+    ) -> Result<Guess<'_>, Duration> {
         let mut state = lock(&self.0);
         state.check(from)?;
         let waiting = state.waiting.iter().filter(|ticket| ticket.from == from);
@@ -118,6 +124,10 @@ impl Guesses {
             });
         }
         while state.turn != Some(number) {
+            if is_gone() {
+                state.waiting.retain(|ticket| ticket.number != number);
+                return Err(Duration::ZERO);
+            }
             drop(state);
             thread::park();
             state = lock(&self.0);
@@ -273,25 +283,32 @@ mod tests {
     fn what_is_right_does_not_count_and_what_is_dropped_is_wrong() {
         let guesses = Guesses::default();
         for _ in 0..2 * WRONG_FREE {
-            guesses.begin(source(1), 8).ok().unwrap().forgive();
+            guesses
+                .begin(source(1), 8, &|| false)
+                .ok()
+                .unwrap()
+                .forgive();
         }
         for _ in 0..WRONG_FREE {
-            drop(guesses.begin(source(1), 8).ok().unwrap());
+            drop(guesses.begin(source(1), 8, &|| false).ok().unwrap());
         }
-        assert!(guesses.begin(source(1), 8).is_err());
-        assert!(guesses.begin(source(2), 8).is_ok());
+        assert!(guesses.begin(source(1), 8, &|| false).is_err());
+        assert!(guesses.begin(source(2), 8, &|| false).is_ok());
     }
 
     /// In which order these sources have their turns, if they begin to wait one after the other.
     fn order(guesses: &Guesses, sources: &[u32], bytes: impl Fn(u32) -> usize) -> Vec<u32> {
         let (done, order) = mpsc::channel();
-        let running = guesses.begin(source(u32::MAX), 8).ok().unwrap();
+        let running = guesses.begin(source(u32::MAX), 8, &|| false).ok().unwrap();
         thread::scope(|scope| {
             for (waiting, &number) in sources.iter().enumerate() {
                 let done = done.clone();
                 let bytes = bytes(number);
                 scope.spawn(move || {
-                    let guess = guesses.begin(source(number), bytes).ok().unwrap();
+                    let guess = guesses
+                        .begin(source(number), bytes, &|| false)
+                        .ok()
+                        .unwrap();
                     done.send(number).unwrap();
                     drop(guess);
                 });
@@ -310,7 +327,7 @@ mod tests {
         let guesses = Guesses::default();
         for (number, wrong) in [(1, 3), (2, 1), (3, 2)] {
             for _ in 0..wrong {
-                drop(guesses.begin(source(number), 8).ok().unwrap());
+                drop(guesses.begin(source(number), 8, &|| false).ok().unwrap());
             }
         }
         assert_eq!(order(&guesses, &[1, 1, 2, 3, 4], |_| 8), [4, 2, 3, 1, 1]);

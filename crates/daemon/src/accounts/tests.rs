@@ -34,7 +34,7 @@ fn there() -> Peer {
 #[track_caller]
 fn check(accounts: &Accounts, from: Peer, credentials: &str, want: Result<Role, LoginError>) {
     let (user, password) = credentials.split_once(':').unwrap();
-    let got = accounts.log_in(from, user, password);
+    let got = accounts.log_in(from, user, password, &|| false);
     let got = got.map(|account| account.role());
     assert_eq!(got, want, "{credentials:.60}");
 }
@@ -100,7 +100,7 @@ fn an_address_that_guesses_wrong_must_wait_and_no_other() {
     }
     for right_or_not in ["ann:guess", "bob:secret"] {
         let (user, password) = right_or_not.split_once(':').unwrap();
-        let refused = accounts.log_in(here(), user, password).map(drop);
+        let refused = accounts.log_in(here(), user, password, &|| false).map(drop);
         assert!(matches!(refused, Err(LoginError::Wait(_))), "{refused:?}");
     }
     check(&accounts, there(), "ann:guess", WRONG);
@@ -281,7 +281,7 @@ fn accounts_that_are_read_again_are_the_same_if_their_lines_are() {
     let file = Changing(tempfile::NamedTempFile::new().unwrap());
     file.write(&format!("ann:{SHA_512}\nbob:1\neve:{SHA_256}\nflo:1\n"));
     let accounts = Accounts::read(file.0.path(), None).unwrap();
-    let log_in = |user, password| accounts.log_in(here(), user, password);
+    let log_in = |user, password| accounts.log_in(here(), user, password, &|| false);
     let [ann, bob, eve, flo] = [
         ("ann", "sesame"),
         ("bob", "1"),

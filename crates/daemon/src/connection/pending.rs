@@ -79,14 +79,10 @@ impl Connection<'_> {
         }
     }
 
-    /// Sends the completed replies up to the first that is open. While one is open, the connection is
-    /// not evicted.
+    /// Sends the completed replies up to the first that is open.
     pub(super) fn send_completed(&mut self, replies: &Replies) -> io::Result<()> {
-        self.output.set_has_open(replies.has_open());
-        let gathered = self.gather_completed(replies);
-        let sent = gathered.and_then(|()| self.output.send(&mut self.stream, SendFlags::empty()));
-        self.output.set_has_open(false);
-        sent
+        self.gather_completed(replies)?;
+        self.output.send(&mut self.stream, SendFlags::empty())
     }
 
     /// Gathers the completed replies up to the first that is open; sends them where they are many.
@@ -139,9 +135,6 @@ impl Connection<'_> {
             let is_empty = replies.end_wait();
             if !self.resume()? {
                 return Ok(Some(false));
-            }
-            if is_empty {
-                self.output.set_must_arrive(false);
             }
             match polled? {
                 Polled::Woken => {}

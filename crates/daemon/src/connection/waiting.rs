@@ -2,13 +2,18 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
 use super::Connection;
-use crate::eviction::State;
+use crate::eviction::{SLOW_MILLIS, State};
+use crate::shares::Scarce;
 use crate::wakeup::{Polled, Wakeup};
+
+/// How long a connection waits until it may owe a message.
+const ARRIVAL_WAIT: Duration = Duration::from_secs(10);
 
 /// What a connection needs that waits for other threads.
 #[derive(Default)]
@@ -66,16 +71,56 @@ impl Connection<'_> {
     }
 
     /// Counts this connection among those that are not evicted because they wait, or have something
-    /// reserved. To be called before either; once is enough.
+    /// reserved or owed. To be called before either; once is enough.
     ///
     /// # Errors
     /// If there are too many of them, or too many from that address, and none is idle.
     pub fn become_waiter(&mut self) -> io::Result<()> {
         if !self.waiting.is_counted {
-            self.stream.registration().become_waiter()?;
+            let registration = self.registration();
+            registration.acquire(Scarce::Wait)?;
             self.waiting.is_counted = true;
+            // It is counted for that already, should it be one that must arrive.
+            registration.release(Scarce::Arrival);
         }
         Ok(())
+    }
+
+    /// Keeps this connection from being evicted while it sends, until [`Connection::has_arrived`] or the wait for
+    /// the next request. To be called before something is taken that would be lost with its reply. The number
+    /// of such connections is limited, too: if there are too many, this sends what is gathered, and waits
+    /// for at most [`ARRIVAL_WAIT`].
+    ///
+    /// # Errors
+    /// If there are still too many then: [`io::ErrorKind::QuotaExceeded`]; else those of the stream.
+    pub fn must_arrive(&mut self) -> io::Result<()> {
+        let (registration, entry) = (self.registration(), self.entry());
+        if entry.must_arrive.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if !self.waiting.is_counted && registration.acquire(Scarce::Arrival).is_err() {
+            self.flush()?;
+            let from = registration.registry.millis() + SLOW_MILLIS;
+            entry.eviction.set(State::Slow(from));
+            let acquired = registration.wait_to_acquire(Scarce::Arrival, ARRIVAL_WAIT);
+            if !self.resume()? {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            acquired?;
+        }
+        entry.must_arrive.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Ends that if every reply so far is sent.
+    pub fn has_arrived(&self) {
+        let is_pending = self
+            .pending
+            .as_ref()
+            .is_some_and(|replies| !replies.is_empty());
+        if self.output.bytes.is_empty() && !is_pending {
+            self.registration().has_arrived();
+        }
     }
 
     /// What wakes this connection's thread in [`Connection::wait`].

@@ -1,11 +1,11 @@
 //! What programs that watch a server ask: `/metrics`, how it does, and `/healthz`, whether it serves.
 //!
 //! The HTTP loop answers both before the service sees them, on every port alike. A page of metrics can
-//! be long, so only a few are on their way at the same time, and one is made after the other.
+//! be long, so only a few are on their way at the same time, of which each source has a share, and one is
+//! made after the other.
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proto::http::{Refusal, RequestHead, Status};
@@ -13,10 +13,8 @@ use proto::http::{Refusal, RequestHead, Status};
 use super::response::{PieceStream, Pieces, Response};
 use crate::lock;
 use crate::metrics::page::{CONTENT_TYPE, Figures, Sources};
-use crate::registry::Registry;
-
-/// How many pages of metrics may be on their way at once. A further request is told to come again.
-const PAGES_MAX: usize = 8;
+use crate::registry::Registration;
+use crate::shares::Scarce;
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -26,16 +24,8 @@ pub struct Probes {
     /// What stands in front of `/metrics` and `/healthz`.
     prefix: &'static str,
     figures: Arc<dyn Figures>,
-    pages: Arc<Pages>,
-}
-
-/// The pages of metrics of a server.
-#[derive(Default)]
-struct Pages {
-    /// How many are on their way.
-    count: AtomicUsize,
-    /// Held while one is made: the service's figures are copied for that.
-    making: Mutex<()>,
+    /// Held while a page is made: the service's figures are copied for that.
+    making: Arc<Mutex<()>>,
 }
 
 /// What a probe asks.
@@ -53,7 +43,7 @@ impl Probes {
         Self {
             prefix,
             figures,
-            pages: Arc::default(),
+            making: Arc::default(),
         }
     }
 
@@ -71,7 +61,7 @@ impl Probes {
         &self,
         probe: Probe,
         request: &RequestHead,
-        registry: &Arc<Registry>,
+        registration: &Arc<Registration>,
     ) -> Result<Response, Refusal> {
         if !matches!(request.method, "GET" | "HEAD") {
             let mut refused = text(
@@ -82,26 +72,25 @@ impl Probes {
             return Ok(refused);
         }
         match probe {
-            Probe::Health if registry.is_stopping() => {
+            Probe::Health if registration.registry.is_stopping() => {
                 Ok(text(Status::ServiceUnavailable, "stopping"))
             }
             Probe::Health => Ok(text(Status::Ok, "ok")),
-            Probe::Metrics => self.page(registry),
+            Probe::Metrics => self.page(registration),
         }
     }
 
-    fn page(&self, registry: &Arc<Registry>) -> Result<Response, Refusal> {
-        let place = Place::of(&self.pages).ok_or_else(|| {
-            let sentence =
-                format!("{PAGES_MAX} pages of metrics are on their way; try again later");
-            Refusal::new(Status::ServiceUnavailable, sentence)
-        })?;
+    fn page(&self, registration: &Arc<Registration>) -> Result<Response, Refusal> {
+        if let Err(error) = registration.acquire(Scarce::Page) {
+            return Err(Refusal::new(Status::ServiceUnavailable, error.to_string()));
+        }
         let page = MetricsPage {
             sources: Some(Sources {
-                registry: Arc::clone(registry),
+                registry: Arc::clone(&registration.registry),
                 figures: Arc::clone(&self.figures),
             }),
-            place,
+            making: Arc::clone(&self.making),
+            registration: Arc::clone(registration),
         };
         let body = super::Content::Stream(PieceStream::new(page));
         Ok(Response {
@@ -116,16 +105,18 @@ fn text(status: Status, word: &str) -> Response {
     Response::new(status, TEXT, format!("{word}\n")).with_field("Cache-Control", "no-store")
 }
 
-/// A page on its way. It is made only when it is sent, so a request with HEAD costs nothing.
+/// A page on its way. It is made only when it is sent, so a request with HEAD costs nothing. Dropping it makes
+/// room for another.
 struct MetricsPage {
     sources: Option<Sources>,
-    place: Place,
+    making: Arc<Mutex<()>>,
+    registration: Arc<Registration>,
 }
 
 impl Pieces for MetricsPage {
     fn next(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         if let Some(sources) = self.sources.take() {
-            let _making = lock(&self.place.0.making);
+            let _making = lock(&self.making);
             let page = sources.page().map_err(io::Error::other)?;
             out.extend(page.into_bytes());
         }
@@ -133,36 +124,15 @@ impl Pieces for MetricsPage {
     }
 }
 
-/// One of the places for pages on their way. Dropping it frees it.
-struct Place(Arc<Pages>);
-
-impl Place {
-    fn of(pages: &Arc<Pages>) -> Option<Self> {
-        let place = Self(Arc::clone(pages));
-        (pages.count.fetch_add(1, Ordering::Relaxed) < PAGES_MAX).then_some(place)
-    }
-}
-
-impl Drop for Place {
+impl Drop for MetricsPage {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.registration.release(Scarce::Page);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_few_pages_may_be_on_their_way_at_once() {
-        let pages = Arc::default();
-        let mut places: Vec<_> = (0..PAGES_MAX).map(|_| Place::of(&pages)).collect();
-        assert!(places.iter().all(Option::is_some));
-        assert!(Place::of(&pages).is_none());
-        assert!(Place::of(&pages).is_none());
-        places.pop();
-        assert!(Place::of(&pages).is_some());
-    }
 
     #[test]
     fn probes_are_told_from_what_only_begins_like_them() {

@@ -233,6 +233,10 @@ impl Slots {
     /// The owner does not wait any more. Returns whether nothing is pending.
     pub(crate) fn end_wait(&mut self) -> bool {
         self.owner = Owner::Busy;
+        self.is_empty()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 

@@ -1,47 +1,12 @@
-//! Who is evicted, and how many may wait.
+//! What an eviction and a stop do to a connection, and how many may wait.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::*;
-
-#[test]
-fn resting_connections_are_evicted_before_slow_ones() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let states = [
-        State::Slow(10),
-        State::Resting(50),
-        State::Resting(30),
-        State::Busy,
-        State::Kept,
-        State::Waiting,
-        State::Resting(70),
-        State::Slow(70),
-    ];
-    let entries = states.map(|state| {
-        let entry = Entry::new(TcpStream::connect(addr).unwrap().into(), addr.into());
-        entry.eviction.set(state);
-        Arc::new(entry)
-    });
-    let mut connected = Connected::new(states.len());
-    let places = entries.iter().map(|entry| Place {
-        entry: Arc::clone(entry),
-        waits_from: None,
-    });
-    connected.places = (0..).zip(places).collect();
-    let mut evicted = Vec::new();
-    while connected.evict_one(60, |_| true) {
-        let is_new = |at: &usize| entries[*at].is_aborted() && !evicted.contains(at);
-        evicted.extend((0..entries.len()).find(is_new));
-    }
-    assert_eq!(evicted, [2, 1, 0]);
-    for (entry, state) in entries.iter().zip(states).skip(3) {
-        assert_eq!(entry.eviction.state(), state);
-    }
-}
+use crate::eviction::State;
 
 /// A server with room for one connection that is there, its peer, and what tries to get in.
 fn full() -> (Registration, TcpStream, impl Fn() -> bool) {
@@ -168,7 +133,7 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     ];
     let waiters = all.map(register);
     for (waiter, _) in &waiters {
-        waiter.become_waiter().unwrap();
+        waiter.acquire(Scarce::Wait).unwrap();
         waiter.entry.eviction.set(State::Waiting);
     }
     let (newcomer, _peer) = register(others[2]);
@@ -178,12 +143,12 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
             .filter(|(waiter, _)| waiter.entry.is_aborted())
             .count()
     };
-    let error = newcomer.become_waiter().unwrap_err().to_string();
+    let error = newcomer.acquire(Scarce::Wait).unwrap_err().to_string();
     assert!(error.starts_with("7 connections wait "), "{error}");
     assert_eq!(evicted(), 0);
     // All shares are taken, so an idle connection goes.
     waiters[2].0.entry.eviction.set(State::Resting(0));
-    newcomer.become_waiter().unwrap();
+    newcomer.acquire(Scarce::Wait).unwrap();
     assert!(waiters[2].0.entry.is_aborted());
     assert_eq!(evicted(), 1);
     drop(waiters);
@@ -191,17 +156,17 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     // Nobody is counted any more, nor was anybody uncounted twice.
     let waiters = [one, one].map(register);
     for (waiter, _) in &waiters {
-        waiter.become_waiter().unwrap();
+        waiter.acquire(Scarce::Wait).unwrap();
     }
     // Of one address the share is taken, so one of its own goes.
     let (newcomer, _peer) = register(one);
-    let error = newcomer.become_waiter().unwrap_err().to_string();
+    let error = newcomer.acquire(Scarce::Wait).unwrap_err().to_string();
     assert!(
         error.starts_with("2 connections of this address "),
         "{error}"
     );
     let idle = &waiters[1].0.entry;
     idle.eviction.set(State::Resting(0));
-    newcomer.become_waiter().unwrap();
+    newcomer.acquire(Scarce::Wait).unwrap();
     assert!(idle.is_aborted());
 }

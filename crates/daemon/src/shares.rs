@@ -1,0 +1,249 @@
+//! How much of what is scarce each source has, and how much it may have.
+//!
+//! Scarce are the places for connections, and what keeps a connection in its place: to wait, to owe a
+//! message, to be sent a page. Of each, a quarter is the share of one source. So it takes more than one peer
+//! to hold all of it.
+
+use std::collections::HashMap;
+
+use crate::peer::Source;
+
+/// What a connection may have one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scarce {
+    /// A place. Every connection has one, and at the limit the share says whose is taken first.
+    Place,
+    /// That it waits for a message, or has one reserved, now and then. It is not evicted meanwhile.
+    Wait,
+    /// That it owes its peer a message that is in no queue any more. It is not evicted meanwhile.
+    Arrival,
+    /// A page of metrics that is sent. It takes memory.
+    Page,
+}
+
+impl Scarce {
+    pub(crate) const ALL: [Self; 4] = [Self::Place, Self::Wait, Self::Arrival, Self::Page];
+
+    /// How many there are at a server with this many places. An eighth of the places is for those that do
+    /// not wait, half of that for those that owe no message either.
+    pub(crate) fn max(self, connections_max: usize) -> usize {
+        match self {
+            Self::Place => connections_max,
+            Self::Wait => (connections_max - connections_max.div_ceil(8)).max(1),
+            Self::Arrival => connections_max - connections_max / 16,
+            Self::Page => PAGES_MAX,
+        }
+    }
+
+    /// How many of those one source may have.
+    fn share(self, connections_max: usize) -> usize {
+        let all = match self {
+            Self::Place | Self::Wait | Self::Arrival => connections_max,
+            Self::Page => PAGES_MAX,
+        };
+        (all / 4).max(1)
+    }
+}
+
+/// How many pages of metrics may be on their way at once.
+const PAGES_MAX: usize = 8;
+
+/// How much of it each source has.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    connections_max: usize,
+    by_source: HashMap<Source, Counts>,
+    total: Counts,
+}
+
+/// How many of each thing, in the order of [`Scarce::ALL`].
+type Counts = [usize; Scarce::ALL.len()];
+
+/// Whether there is room for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// There is.
+    Some,
+    /// There is when one from the same source goes.
+    NoneForThis,
+    /// There is when any goes.
+    None,
+}
+
+impl Shares {
+    /// Nobody has anything yet.
+    pub(crate) fn new(connections_max: usize) -> Self {
+        Self {
+            connections_max,
+            by_source: HashMap::new(),
+            total: Counts::default(),
+        }
+    }
+
+    fn of_one(&self, what: Scarce, from: Source) -> usize {
+        let counts = self.by_source.get(&from);
+        counts.map_or(0, |counts| counts[what as usize])
+    }
+
+    /// Whether there is room for one more from there.
+    pub(crate) fn room(&self, what: Scarce, from: Source) -> Room {
+        let mut total = self.total[what as usize];
+        if what == Scarce::Arrival {
+            total += self.total[Scarce::Wait as usize];
+        }
+        if !self.is_within(what, from) {
+            Room::NoneForThis
+        } else if total >= what.max(self.connections_max) {
+            Room::None
+        } else {
+            Room::Some
+        }
+    }
+
+    /// Whether a source would not exceed its share with one more.
+    pub(crate) fn is_within(&self, what: Scarce, from: Source) -> bool {
+        self.of_one(what, from) < what.share(self.connections_max)
+    }
+
+    /// The sources that exceed their share. They are at most three, because a share is a quarter, unless there are so
+    /// few places that each source has one.
+    pub(crate) fn beyond(&self, what: Scarce) -> Vec<Source> {
+        let share = what.share(self.connections_max);
+        let counts = self.by_source.iter();
+        let beyond = counts.filter(|(_, counts)| counts[what as usize] > share);
+        beyond.map(|(from, _)| *from).collect()
+    }
+
+    pub(crate) fn add(&mut self, what: Scarce, from: Source) {
+        self.total[what as usize] += 1;
+        self.by_source.entry(from).or_default()[what as usize] += 1;
+    }
+
+    pub(crate) fn remove(&mut self, what: Scarce, from: Source) {
+        self.total[what as usize] -= 1;
+        if let Some(counts) = self.by_source.get_mut(&from) {
+            counts[what as usize] -= 1;
+            if *counts == Counts::default() {
+                self.by_source.remove(&from);
+            }
+        }
+    }
+
+    /// What one is told that there is no room for.
+    pub(crate) fn refusal(&self, what: Scarce, room: Room) -> String {
+        let (count, whose) = match room {
+            Room::NoneForThis => (what.share(self.connections_max), "of this address or user "),
+            Room::Some | Room::None => (what.max(self.connections_max), ""),
+        };
+        let verb = match what {
+            Scarce::Place => "are open",
+            Scarce::Wait => "wait or have something reserved",
+            Scarce::Arrival => "have not read what they received",
+            Scarce::Page => "are sent a page of metrics",
+        };
+        format!("{count} connections {whose}{verb}, as many as may: close some, or try again later")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::Peer;
+
+    #[test]
+    fn each_address_has_a_share_and_there_is_a_reserve() {
+        #[track_caller]
+        fn check(what: Scarce, connections_max: usize, of_one: usize, of_all: usize) {
+            let mut shares = Shares::new(connections_max);
+            let of = |peer: &str| Source::from(Peer::Ip(peer.parse().unwrap()));
+            let mut fill = |from: Source| {
+                let mut added = 0;
+                while shares.room(what, from) == Room::Some {
+                    shares.add(what, from);
+                    added += 1;
+                }
+                (added, shares.room(what, from))
+            };
+            assert_eq!(fill(of("10.0.0.1:1")), (of_one, Room::NoneForThis));
+            assert_eq!(fill(of("[::ffff:10.0.0.1]:1")), (0, Room::NoneForThis));
+            // A network of IPv6 is one, a user of this machine too.
+            assert_eq!(fill(of("[2001:db8::1]:1")), (of_one, Room::NoneForThis));
+            assert_eq!(fill(of("[2001:db8::2]:2")), (0, Room::NoneForThis));
+            assert_eq!(fill(Source::User(7)), (of_one, Room::NoneForThis));
+            let rest = of_all - 3 * of_one;
+            assert_eq!(fill(Source::User(8)).0, rest);
+            assert_eq!(fill(Source::User(9)), (0, Room::None));
+            for _ in 0..of_one {
+                shares.remove(what, of("10.0.0.1:2"));
+                shares.remove(what, of("[2001:db8::3]:1"));
+                shares.remove(what, Source::User(7));
+            }
+            for _ in 0..rest {
+                shares.remove(what, Source::User(8));
+            }
+            assert_eq!((shares.by_source.len(), shares.total), (0, [0; 4]));
+        }
+        check(Scarce::Wait, 4, 1, 3);
+        check(Scarce::Wait, 8, 2, 7);
+        check(Scarce::Wait, 100, 25, 87);
+        check(Scarce::Wait, 4096, 1024, 3584);
+        check(Scarce::Arrival, 8, 2, 8);
+        check(Scarce::Arrival, 4096, 1024, 3840);
+        check(Scarce::Page, 1, 2, 8);
+        check(Scarce::Place, 16, 4, 16);
+    }
+
+    #[test]
+    fn those_that_wait_leave_room_for_those_that_receive() {
+        let mut shares = Shares::new(16);
+        for user in 0..14 {
+            assert_eq!(shares.room(Scarce::Wait, Source::User(user)), Room::Some);
+            shares.add(Scarce::Wait, Source::User(user));
+        }
+        assert_eq!(shares.room(Scarce::Wait, Source::User(99)), Room::None);
+        assert_eq!(shares.room(Scarce::Arrival, Source::User(99)), Room::Some);
+        shares.add(Scarce::Arrival, Source::User(99));
+        assert_eq!(shares.room(Scarce::Arrival, Source::User(98)), Room::None);
+    }
+
+    #[test]
+    fn in_a_small_server_there_is_room_for_one() {
+        for connections_max in [1, 2] {
+            let mut shares = Shares::new(connections_max);
+            assert_eq!(shares.room(Scarce::Wait, Source::User(1)), Room::Some);
+            shares.add(Scarce::Wait, Source::User(1));
+            let of_one = shares.room(Scarce::Wait, Source::User(1));
+            assert_eq!(of_one, Room::NoneForThis);
+            assert_eq!(shares.room(Scarce::Wait, Source::User(2)), Room::None);
+        }
+    }
+
+    #[test]
+    fn who_has_more_than_a_share_is_known() {
+        let mut shares = Shares::new(16);
+        for _ in 0..4 {
+            shares.add(Scarce::Place, Source::User(1));
+        }
+        assert!(!shares.is_within(Scarce::Place, Source::User(1)));
+        assert_eq!(shares.beyond(Scarce::Place), []);
+        shares.add(Scarce::Place, Source::User(1));
+        shares.add(Scarce::Place, Source::User(2));
+        assert_eq!(shares.beyond(Scarce::Place), [Source::User(1)]);
+        assert!(shares.is_within(Scarce::Place, Source::User(2)));
+    }
+
+    #[test]
+    fn a_refusal_says_which_limit_it_is() {
+        let shares = Shares::new(4096);
+        assert_eq!(
+            shares.refusal(Scarce::Wait, Room::NoneForThis),
+            "1024 connections of this address or user wait or have something reserved, as many as \
+             may: close some, or try again later"
+        );
+        assert_eq!(
+            shares.refusal(Scarce::Arrival, Room::None),
+            "3840 connections have not read what they received, as many as may: close some, or try \
+             again later"
+        );
+    }
+}
