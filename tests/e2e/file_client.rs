@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::file::{Tree, contents, copy_files, large_file};
 use crate::harness::{
     Address, Needs, Ran, Running, Server, Then, data, door, eventually, fake_server, has_door,
-    program, run, run_command,
+    has_door_of_batches, program, run, run_command,
 };
 
 /// `file-client HOST PORT ...`, in a folder.
@@ -340,13 +340,7 @@ fn check_samples(here: &Path, tree: &Tree) {
 
 #[test]
 fn the_batch_file_of_the_repository_works() {
-    if !has_door(Needs::Tcp, "a batch names a host and a port") {
-        return;
-    }
-    if !has_door(
-        Needs::NoAccounts,
-        "it has two names for the host, and the account is for one",
-    ) {
+    if !has_door_of_batches() {
         return;
     }
     let tree = Tree::new();

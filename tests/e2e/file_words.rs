@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use crate::file_client::{Sides, client, names, said, sides};
-use crate::harness::{Needs, Server, has_door, program, run, run_command, skipped};
+use crate::harness::{
+    Needs, Server, has_door, has_door_of_batches, program, run, run_command, skipped,
+};
 
 impl Sides {
     /// Runs the client with something on its standard input; what it says.
@@ -121,13 +123,7 @@ fn a_path_that_ends_in_a_slash_gets_the_name_of_the_file() {
 
 #[test]
 fn a_dash_is_standard_input() {
-    if !has_door(Needs::Tcp, "a batch names a host and a port") {
-        return;
-    }
-    if !has_door(
-        Needs::NoAccounts,
-        "it has two names for the host, and the account is for one",
-    ) {
+    if !has_door_of_batches() {
         return;
     }
     let sides = sides(&[]);

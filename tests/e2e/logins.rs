@@ -419,12 +419,14 @@ fn check_guessing(
     assert!((16..=most).contains(&checked), "{checked}");
 }
 
-/// Users with a right password, and accounts for them.
-fn right_users(accounts: &Accounts) -> Vec<String> {
+/// Accounts, a server that has them, and those of their users who have a right password.
+fn with_right_users(name: &str, args: &[&str]) -> (Accounts, Server, Vec<String>) {
+    let accounts = Accounts::new();
     let users: Vec<_> = (0..10).map(|number| format!("right{number}")).collect();
     let lines = users.iter().map(|user| format!("{user}:{HASH}\n"));
     accounts.write("all", &lines.collect::<String>());
-    users
+    let server = accounts.start(name, args);
+    (accounts, server, users)
 }
 
 #[test]
@@ -432,9 +434,7 @@ fn ten_thousand_guesses_delay_nobody_who_logs_in_by_a_frame() {
     if !has_door(Needs::Plain, WHY) {
         return;
     }
-    let accounts = Accounts::new();
-    let users = right_users(&accounts);
-    let server = accounts.start("queue-server", &[]);
+    let (_accounts, server, users) = with_right_users("queue-server", &[]);
     let addr = server.addr().tcp();
     let log_in = |user: &str, password: &str, host| {
         let stream = connect_from([127, 0, 0, host], addr);
@@ -459,10 +459,9 @@ fn ten_thousand_guesses_delay_nobody_who_logs_in_over_http() {
     if !has_door(Needs::Plain, WHY) {
         return;
     }
-    let accounts = Accounts::new();
-    let users = right_users(&accounts);
     let root = tempfile::tempdir().unwrap();
-    let server = accounts.start("file-server", &["--root", root.path().to_str().unwrap()]);
+    let args = ["--root", root.path().to_str().unwrap()];
+    let (_accounts, server, users) = with_right_users("file-server", &args);
     let addr = server.addr().tcp();
     let ask = |user: &str, password: &str, host| {
         let mut stream = connect_from([127, 0, 0, host], addr);
@@ -491,9 +490,7 @@ fn a_crowd_of_new_addresses_delays_nobody_who_logs_in() {
     if !has_door(Needs::Plain, WHY) {
         return;
     }
-    let accounts = Accounts::new();
-    let users = right_users(&accounts);
-    let server = accounts.start("queue-server", &[]);
+    let (_accounts, server, users) = with_right_users("queue-server", &[]);
     let addr = server.addr().tcp();
     let mut crowd = Vec::new();
     let guess = |network: u8, crowd: &mut Vec<TcpStream>| {

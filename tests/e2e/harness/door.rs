@@ -111,6 +111,12 @@ pub fn has_door(needs: Needs, why: &str) -> bool {
     has_it
 }
 
+/// Whether this run has the door that a batch of the file client needs whose lines name the server.
+pub fn has_door_of_batches() -> bool {
+    let why = "it has two names for the host, and the account is for one";
+    has_door(Needs::Tcp, "a batch names a host and a port") && has_door(Needs::NoAccounts, why)
+}
+
 /// The transports of a queue server: TCP, and UDP too where the door allows it.
 pub fn udp_too() -> &'static str {
     match door().is_plain() {

@@ -25,7 +25,7 @@ pub use account::signed;
 pub use certificates::{Authority, Certificates, Identity};
 pub use door::{
     Address, Carrier, Door, Needs, Opened, VARIABLE as DOOR_VARIABLE, addresses, connect_tcp, door,
-    has_door, listening, udp_too,
+    has_door, has_door_of_batches, listening, udp_too,
 };
 pub use nginx::Nginx;
 pub use peers::{
