@@ -151,8 +151,8 @@ impl Accounts {
         there.is_some_and(|there| Arc::ptr_eq(there, account))
     }
 
-    /// Checks a user and a password that come from this peer. This may wait for others, unless the peer is gone;
-    /// then its thread is to be unparked.
+    /// Checks a user and a password that come from this peer. This may wait for others, unless the peer is
+    /// gone; then its thread is to be unparked.
     ///
     /// # Errors
     /// [`LoginError`].

@@ -116,8 +116,8 @@ impl<'a> Connection<'a> {
         caller
     }
 
-    /// Waits for the turn of a password, without effect on anything. It may be evicted meanwhile, because many of
-    /// those that guess wait, and then does not act.
+    /// Waits for the turn of a password, without effect on anything. It may be evicted meanwhile, because
+    /// many of those that guess wait, and then does not act.
     fn while_evictable(
         &self,
         log_in: impl FnOnce(&Entry) -> Result<Arc<Account>, LoginError>,

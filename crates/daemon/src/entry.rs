@@ -22,8 +22,9 @@ pub(crate) struct Entry {
     is_aborted: AtomicBool,
     /// Whether it works on a request that does not keep a server from being idle.
     pub(crate) is_probing: AtomicBool,
-    /// Whether it owes its peer a message that is in no queue any more, so that it must not be evicted while it
-    /// sends.
+    /// Whether it owes its peer a message that is in no queue any more, so that it must not be evicted while
+    /// it sends. How many such connections there are is counted elsewhere (`shares`): one that waits counts
+    /// for that alone.
     pub(crate) must_arrive: AtomicBool,
     /// Its thread, if that waits for something else than its socket.
     thread: OnceLock<Thread>,

@@ -1,8 +1,8 @@
 //! The places of a server's connections, and whose is taken for another.
 //!
-//! An idle connection goes first, then one that is slow. If there is none, it depends on who needs the place. A
-//! source that has its share of the places does not get another. One that has less gets the place of a source
-//! that has more, if that connection is not worked on at this moment, or else waits for one.
+//! An idle connection goes first, then one that is slow. If there is none, it depends on who needs the
+//! place. A source that has its share of the places does not get another. One that has less gets the place
+//! of a source that has more, if that connection is not worked on at this moment, or else waits for one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -101,8 +101,9 @@ impl Places {
         self.evict(now, is_entitled, |_| true)
     }
 
-    /// Makes room for one from there that needs something else than a place, if there is none. For that, one that has
-    /// it is evicted; it must be idle or slow, and from the same source if that has its share.
+    /// Makes room for one from there that needs something else than a place, if there is none. For that, one
+    /// that has it is evicted; it must be idle or slow, and from the same source if that has its share.
+    /// Returns whether one was.
     ///
     /// # Errors
     /// For whom there is no room.

@@ -18,7 +18,7 @@ use crate::lock;
 use crate::metrics::{Metrics, Shard};
 use crate::peer::Peer;
 use crate::places::Places;
-use crate::shares::Scarce;
+use crate::shares::{Room, Scarce};
 use crate::tls::Tls;
 
 /// All connections of one server, over all its ports.
@@ -358,11 +358,12 @@ impl Registration {
         let deadline = Instant::now() + wait;
         let mut places = lock(&registry.places);
         loop {
-            let acquired = self.acquire_one(&mut places, what);
             let left = deadline.saturating_duration_since(Instant::now());
+            // Many may wait: each change wakes them all, so they look for one to evict at the end alone.
+            let has_room = places.shares.room(what, self.entry.peer.into()) == Room::Some;
             let is_over = left.is_zero() || registry.is_stopping() || self.entry.is_aborted();
-            if acquired.is_ok() || is_over {
-                return acquired;
+            if has_room || is_over {
+                return self.acquire_one(&mut places, what);
             }
             places = registry.wait_for_change(places, left);
         }

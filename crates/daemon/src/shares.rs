@@ -105,8 +105,8 @@ impl Shares {
         self.of_one(what, from) < what.share(self.connections_max)
     }
 
-    /// The sources that exceed their share. They are at most three, because a share is a quarter, unless there are so
-    /// few places that each source has one.
+    /// The sources that exceed their share. They are at most three, because a share is a quarter, unless
+    /// there are so few places that each source has one.
     pub(crate) fn beyond(&self, what: Scarce) -> Vec<Source> {
         let share = what.share(self.connections_max);
         let counts = self.by_source.iter();

@@ -4,8 +4,8 @@
 //! source with the fewest wrong passwords is first: two connections of one address guess no faster
 //! than one. Of those with equally few, the network with the fewest is first, because many addresses of
 //! one owner are neighbours. A long password takes several times as long to hash, so the short ones are
-//! first of what is left. Of a crowd from everywhere that is all new, the oldest and the
-//! newest are first in turn, so it delays neither who came before it nor who comes behind it.
+//! first of what is left. Of a crowd from everywhere that is all new, the oldest and the newest are first
+//! in turn, so it delays neither who came before it nor who comes behind it.
 //!
 //! **How long a first login waits.** If its network has sent no wrong password, for at most one guess
 //! of each other such network: for 50, if 50 addresses in as many networks guess, and for 4, if 800
@@ -35,8 +35,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// ...which is also how long it takes until one is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
-/// Passwords are as dear as others if they have as many whole pieces of this length, in bytes. Each takes about
-/// one more block of SHA-512 in each round.
+/// Passwords are as dear as others if they have as many whole pieces of this length, in bytes. Each takes
+/// about one more block of SHA-512 in each round.
 const PASSWORD_PIECE_BYTES: usize = 64;
 
 /// The most passwords of one source that wait for their turn. Each holds a connection.
@@ -93,8 +93,8 @@ pub(super) struct Guess<'g> {
 }
 
 impl Guesses {
-    /// Waits until a password of this source and this length may be checked, or until its connection is gone; the thread is
-    /// unparked then.
+    /// Waits until a password of this source and this length may be checked, or until its connection is
+    /// gone; the thread is unparked then.
     ///
     /// # Errors
     /// How long the source has to wait first.

@@ -86,10 +86,10 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Keeps this connection from being evicted while it sends, until [`Connection::has_arrived`] or the wait for
-    /// the next request. To be called before something is taken that would be lost with its reply. The number
-    /// of such connections is limited, too: if there are too many, this sends what is gathered, and waits
-    /// for at most [`ARRIVAL_WAIT`].
+    /// Keeps this connection from being evicted while it sends, until [`Connection::has_arrived`] or the
+    /// wait for the next request. To be called before something is taken that would be lost with its reply.
+    /// The number of such connections is limited, too: if there are too many, this sends what is gathered,
+    /// and waits for at most [`ARRIVAL_WAIT`].
     ///
     /// # Errors
     /// If there are still too many then: [`io::ErrorKind::QuotaExceeded`]; else those of the stream.
