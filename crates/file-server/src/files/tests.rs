@@ -145,6 +145,27 @@ impl Tree {
 }
 
 #[test]
+fn a_withheld_file_stays_so_when_it_changes_between_two_looks_at_it() {
+    let tree = tree();
+    let secret = tree.top.path().join("outside/secret");
+    let files = Files::open(&tree.root(), 0, DAY).unwrap();
+    let files = files.withhold(vec![secret.clone()]);
+    let linked = tree.root().join("linked");
+    // The link changes the time of the file, the write its length.
+    let first = Identity::at(&secret).unwrap();
+    fs::hard_link(&secret, &linked).unwrap();
+    let second = Identity::at(&linked).unwrap();
+    fs::write(&secret, "another password").unwrap();
+    let third = Identity::at(&linked).unwrap();
+    assert!(first.bytes() != third.bytes());
+    for identity in [first, second, third] {
+        assert!(files.is_withheld(identity), "{identity:?}");
+    }
+    let other = Identity::at(&tree.root().join("a.txt")).unwrap();
+    assert!(!files.is_withheld(other));
+}
+
+#[test]
 fn the_sweeper_removes_what_a_killed_server_left_and_nothing_else() {
     let tree = tree();
     let mut upload = tree.begin("/site/under way").unwrap();

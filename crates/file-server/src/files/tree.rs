@@ -224,8 +224,11 @@ impl Files {
         }
     }
 
-    fn is_withheld(&self, file: Identity) -> bool {
-        let is_this = |path: &PathBuf| Identity::at(path).is_ok_and(|withheld| withheld == file);
+    /// Whether nobody may download a file. It may be written to between the look at it and this one, so
+    /// neither its length nor its times count.
+    pub(super) fn is_withheld(&self, file: Identity) -> bool {
+        let is_file = |withheld: Identity| withheld.is_same_file(&file);
+        let is_this = |path: &PathBuf| Identity::at(path).is_ok_and(is_file);
         self.withheld.iter().any(is_this)
     }
 }
