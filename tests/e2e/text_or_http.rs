@@ -112,7 +112,14 @@ fn the_start_of_a_request_is_neither_a_message_nor_a_line() {
     let mut servers = Servers::start();
     let line = ["0", "TCP", "-v", "--max-message", "7"];
     servers.queue = Server::start("queue-server", &line);
-    for start in ["POST /x", "GET / HTTP/1.1", "GET http://x", "OPTIONS / HT"] {
+    for start in [
+        "POST /x",
+        "GET / HTTP/1.1",
+        "GET http://x",
+        "OPTIONS / HT",
+        "POST ",
+        "DELETE http",
+    ] {
         for server in [&servers.queue, &servers.history] {
             let reply = Servers::exchange(server, &[start.as_bytes()]);
             assert!(reply.starts_with("HTTP/1.1 400 "), "{start}: {reply}");
@@ -161,6 +168,8 @@ fn what_only_looks_like_http_is_text() {
         "HELLO",
         "HELLO ",
         "HELLO world",
+        "POST",
+        "POST hello",
         "GET me a coffee",
         "GET / HTTP/x",
         "ERROR /var/log is full",

@@ -283,8 +283,20 @@ mod tests {
 
     #[test]
     fn what_a_browser_may_have_begun_is_no_text_however_it_is_cut_off() {
-        let http = [["POST /", "x"], ["GET / HT", ""], ["GET ", "http://x"]];
-        let text = [["GET", " x"], ["HELLO", ""], ["ERROR /var/log", " is full"]];
+        let http = [
+            ["POST /", "x"],
+            ["GET / HT", ""],
+            ["GET ", "http://x"],
+            ["POST", " "],
+            ["DELETE", " http"],
+        ];
+        let text = [
+            ["GET", " x"],
+            ["POST ", "hello"],
+            ["HELLO", ""],
+            ["HELLO", " "],
+            ["ERROR /var/log", " is full"],
+        ];
         for pieces in http.into_iter().chain(text) {
             let whole = pieces.concat();
             for reply in [

@@ -2,12 +2,19 @@
 //!
 //! Any web page can have a browser send HTTP to such a port, and none of it may be taken for a text. So a
 //! first line is HTTP if it begins with a word in capitals and its last word is `HTTP/` and a digit,
-//! whether or not HTTP allows the rest of it; and one that is cut off is HTTP if a browser may have begun
-//! it: with a word in capitals, a path or a URL, and at most the start of `HTTP/` behind that.
+//! whether or not HTTP allows the rest of it. One that is cut off is HTTP if it may be the start of such a
+//! line (RFC 9112 section 3):
+//!
+//! - a word in capitals, a path or a URL, and at most the start of `HTTP/` behind that;
+//! - the same with a target that is cut off, also before its first byte, behind a method of HTTP. The
+//!   target of `CONNECT` may be any word.
+//!
+//! A word that is cut off itself is a text: `GET` is one, `GET` and a space is not.
 
 use memchr::{memchr, memrchr};
 
 use super::head::HEAD_BYTES_MAX;
+use super::request::METHODS;
 
 /// The longest first line that is waited for, in bytes. What is longer is cut off there.
 pub const FIRST_LINE_BYTES_MAX: usize = HEAD_BYTES_MAX;
@@ -36,7 +43,7 @@ impl FirstLine {
                 true if has_end => Self::Http,
                 true => Self::HttpSoFar,
                 false if has_end => Self::Other,
-                false if is_begun_by_browser(line) => Self::HttpSoFar,
+                false if is_begun_request(line) => Self::HttpSoFar,
                 false => Self::OtherSoFar,
             },
             Some(_) | None => Self::Other,
@@ -61,17 +68,21 @@ fn ends_like_http(line: &[u8]) -> bool {
     matches!(last_word, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', ..])
 }
 
-/// Whether a line is the start of a request as browsers send it, at least up to the start of its target.
-fn is_begun_by_browser(line: &[u8]) -> bool {
-    let mut words = line.split(|b| *b == b' ').skip(1);
-    let [target, version] = [(); 2].map(|()| words.next().unwrap_or_default());
-    let has_scheme = |scheme: &[u8]| {
-        let start = target.get(..scheme.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+/// Whether a line is the start of a request, at least up to the space behind its method.
+fn is_begun_request(line: &[u8]) -> bool {
+    let mut words = line.split(|b| *b == b' ');
+    let [method, target, version] = [(); 3].map(|()| words.next().unwrap_or_default());
+    let is_connect = method == b"CONNECT";
+    let is_known = is_connect || METHODS.iter().any(|known| known.as_bytes() == method);
+    let begins_like = |form: &&str| {
+        let both = target.len().min(form.len());
+        let is_alike = target[..both].eq_ignore_ascii_case(&form.as_bytes()[..both]);
+        is_alike && (both == form.len() || is_known)
     };
-    (target.starts_with(b"/") || has_scheme(b"http:") || has_scheme(b"https:"))
-        && b"HTTP/".starts_with(version)
-        && words.next().is_none()
+    let is_target = ["/", "http:", "https:"].iter().any(begins_like)
+        || (is_known && target == b"*")
+        || is_connect;
+    is_target && b"HTTP/".starts_with(version) && words.next().is_none()
 }
 
 /// Whether a method may have this byte. Those that browsers send are letters alone; others, like
@@ -140,8 +151,8 @@ mod tests {
         let line = b"GET /a HTTP/1.1\n".len();
         for length in 0..=request.len() {
             let want = match length {
-                // The start of the target.
-                _ if length <= b"GET ".len() => FirstLine::OtherSoFar,
+                // A word in capitals alone.
+                _ if length <= b"GET".len() => FirstLine::OtherSoFar,
                 // The line feed is what decides.
                 _ if length <= line => FirstLine::HttpSoFar,
                 _ => FirstLine::Http,
@@ -155,8 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_cut_off_is_http_if_a_browser_may_have_begun_it() {
+    fn a_line_that_is_cut_off_is_http_if_it_may_be_the_start_of_a_request() {
         for http in [
+            "GET ",
+            "POST ",
+            "DELETE h",
+            "DELETE http",
+            "PUT HTTPS",
+            "OPTIONS *",
+            "CONNECT example.com:4",
+            "HELLO /",
+            "HELLO https:",
             "GET /",
             "POST /xyz",
             "GET http://x",
@@ -172,10 +192,15 @@ mod tests {
         for other in [
             "",
             "GET",
-            "GET ",
+            "HELLO ",
+            "HELLO h",
+            "HELLO http",
+            "HELLO *",
             "GET x",
-            "GET http",
+            "POST hello",
+            "GET *.txt",
             "RESTART httpd",
+            "CONNECT to it",
             "ERROR /var/log is full",
             "GET / HTTX",
             "GET / HTTP/x",

@@ -342,7 +342,7 @@ fn parse_fields(lines: &[u8]) -> Result<Vec<Header<'_>>, Refusal> {
 
 /// The methods of RFC 9110 section 9.3 and RFC 5789, but for `CONNECT`, which is for proxies.
 /// Each service says which of them a resource has.
-const METHODS: [&str; 8] = [
+pub(super) const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
 ];
 
