@@ -43,6 +43,10 @@ pub(crate) struct Registry {
 /// The most connections that were evicted and have not gone yet.
 pub(crate) const LEAVING_MAX: usize = 64;
 
+/// How often one that waits for a place looks whether another can be evicted. Those that end tell it, but one
+/// that becomes idle does not: with each request that would cost a lock.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// A connection that is counted. Dropping it takes it off the count.
 #[must_use = "the connection counts as long as this lives"]
 pub(crate) struct Registration {
@@ -143,7 +147,7 @@ impl Registry {
             if !is_within || left.is_zero() || self.is_stopping() {
                 return Err(socket);
             }
-            places = self.wait_for_change(places, left);
+            places = self.wait_for_change(places, left.min(LOOK_AGAIN));
             socket = match self.register_in(&mut places, socket, peer) {
                 Err(socket) => socket,
                 registered => return registered,
