@@ -152,5 +152,5 @@ impl Denied {
 
 /// A wait in seconds, not less.
 pub(crate) fn whole_secs(wait: Duration) -> u64 {
-    wait.as_millis().div_ceil(1000) as u64
+    wait.as_nanos().div_ceil(1_000_000_000) as u64
 }

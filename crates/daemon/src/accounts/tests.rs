@@ -9,6 +9,7 @@ use cli::FileError;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::*;
+use crate::access::whole_secs;
 
 /// Of "sesame", as `openssl passwd -5` and `-6` make them.
 const SHA_256: &str = "$5$quartet$K7C2DS9Dq7yQ/l93/AD8dVYZWK6a57uqo5Az3wsic64";
@@ -324,4 +325,11 @@ fn a_pipe_or_a_folder_is_refused_at_once() {
         read,
         Err(AccountsError::File(FileError::Read { .. }))
     ));
+}
+
+#[test]
+fn a_wait_in_seconds_is_not_less_than_the_wait() {
+    for (wait, secs) in [(1, 1), (999_999, 1), (1_000_000_000, 1), (1_000_000_001, 2)] {
+        assert_eq!(whole_secs(Duration::from_nanos(wait)), secs, "{wait} ns");
+    }
 }
