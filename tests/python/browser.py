@@ -25,7 +25,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-PATIENCE_SECS = 30
+PATIENCE_SECS = 60
 
 
 class Browser:
@@ -34,6 +34,8 @@ class Browser:
     def __init__(self, program, profile):
         self.process = subprocess.Popen(
             [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+             # Where there is little shared memory, a page would crash.
+             "--disable-dev-shm-usage",
              "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             # What it keeps, it keeps in there, and what it starts ends with it.

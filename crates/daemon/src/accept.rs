@@ -1,9 +1,8 @@
 //! Accepting connections, the thread of each, and turning connections away at the limit.
 
 use std::io::{self, Write as _};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use cli::Socket;
@@ -15,7 +14,7 @@ use crate::listener::{Accepted, Listener};
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::protocol::{Protocols, START_BYTES, TLS_HANDSHAKE, Unserved};
-use crate::registry::{Registration, Registry};
+use crate::registry::{Registration, Registry, Surplus};
 use crate::stream::{evicted, retry};
 use crate::threads::spawn;
 use crate::tls::Tls;
@@ -23,10 +22,6 @@ use crate::tls_session::TlsSession;
 
 /// After a failed `accept`, most likely for want of descriptors, the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How many connections over the limit get a short-lived thread, which waits for a place, and then for their
-/// first byte to answer in their protocol. Any more are answered and closed on the spot.
-pub(crate) const TURNED_AWAY_MAX: usize = 64;
 
 /// How long a connection over the limit waits for a place, if its source has less than its share. At
 /// this moment all others may be worked on.
@@ -85,7 +80,7 @@ impl Registry {
     fn admit(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
         let registration = match self.register(socket, peer) {
             Ok(registration) => registration,
-            Err(socket) => return self.turn_away(socket, peer, protocols),
+            Err(surplus) => return self.admit_or_turn_away(surplus, peer, protocols),
         };
         let entry = Arc::clone(&registration.entry);
         let served = Arc::clone(protocols);
@@ -106,39 +101,55 @@ impl Registry {
         let _ = socket.send(&protocols.refusal(&start, why), SendFlags::DONTWAIT);
     }
 
-    /// A short-lived thread waits for a place, and then says that there is none.
-    fn turn_away(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
-        let guard = TurnedAway(Arc::clone(self));
-        if self.turned_away.fetch_add(1, Ordering::Relaxed) >= TURNED_AWAY_MAX {
+    /// A short-lived thread waits for a place, and then says that there is none. A source that has its
+    /// share is told at once, so it keeps no other from waiting.
+    fn admit_or_turn_away(
+        self: &Arc<Self>,
+        surplus: Surplus,
+        peer: Peer,
+        protocols: &Arc<Protocols>,
+    ) {
+        let Surplus { socket, may_wait } = surplus;
+        let threads = match may_wait {
+            true => &self.waiting_for_place,
+            false => &self.turned_away,
+        };
+        let Some(permit) = threads.acquire() else {
             self.note_refused(peer);
             return self.refuse_at_once(&socket, peer, protocols);
-        }
+        };
+        let registry = Arc::clone(self);
         // The shutdown does not wait for this thread, so it must not keep the service.
         let patient = Arc::downgrade(protocols);
         let spawned = spawn(peer.to_string(), move || {
-            let registry = &guard.0;
-            let socket = match registry.register_within(socket, peer, PLACE_WAIT) {
+            let registered = match may_wait {
+                true => registry.register_within(socket, peer, PLACE_WAIT),
+                false => Err(socket),
+            };
+            match registered {
                 Ok(registration) => {
-                    drop(guard);
+                    drop(permit);
                     if let Some(protocols) = patient.upgrade() {
                         serve(registration, protocols);
                     }
-                    return;
                 }
-                Err(socket) => socket,
-            };
-            registry.note_refused(peer);
-            let settings = registry.tls(peer).map(|tls| tls.settings());
-            let refusal = |start: &[u8], why| match patient.upgrade() {
-                Some(protocols) => protocols.refusal(start, why),
-                None => Vec::new(),
-            };
-            if refuse(&socket, settings, refusal).is_ok() {
-                linger(&socket);
+                Err(socket) => registry.turn_away(&socket, peer, &patient),
             }
         });
         if let Err(error) = spawned {
             log::warn!("Cannot start a thread for {peer}: {error}");
+        }
+    }
+
+    fn turn_away(&self, socket: &Socket, peer: Peer, protocols: &Weak<Protocols>) {
+        self.note_refused(peer);
+        let settings = self.tls(peer).map(|tls| tls.settings());
+        let refusal = |start: &[u8], why| match protocols.upgrade() {
+            Some(protocols) => protocols.refusal(start, why),
+            None => Vec::new(),
+        };
+        if refuse(socket, settings, refusal).is_ok() {
+            linger(socket);
         }
     }
 
@@ -199,15 +210,6 @@ fn refuse(
 /// Sends a refusal, for which a new connection has room.
 fn send_all(socket: &Socket, refusal: &[u8]) -> io::Result<()> {
     socket.send(refusal, SendFlags::empty()).map(drop)
-}
-
-/// Dropping it ends the count of one connection that is being turned away.
-struct TurnedAway(Arc<Registry>);
-
-impl Drop for TurnedAway {
-    fn drop(&mut self) {
-        self.0.turned_away.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// The whole life of a connection's thread. A panic unwinds through here, takes the connection off the

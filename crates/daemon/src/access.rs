@@ -37,6 +37,8 @@ pub(crate) enum Denied {
     WrongLogin,
     /// Its password is not checked now, but may be after this time.
     Wait(Duration),
+    /// Its password is not checked: too many others are.
+    Busy,
     /// Its user may do less.
     Role {
         user: Arc<str>,
@@ -109,6 +111,7 @@ impl From<LoginError> for Denied {
         match error {
             LoginError::Wrong => Self::WrongLogin,
             LoginError::Wait(wait) => Self::Wait(wait),
+            LoginError::Busy | LoginError::Gone => Self::Busy,
         }
     }
 }
@@ -125,6 +128,7 @@ impl Denied {
                 let secs = whole_secs(*wait);
                 format!("too many wrong passwords from this address; try again in {secs} s")
             }
+            Self::Busy => "too many passwords are being checked; try again in 1 s".to_owned(),
             Self::Role { user, has, needs } => {
                 format!("this needs the role {needs}, and the user '{user}' has the role {has}")
             }
@@ -135,7 +139,7 @@ impl Denied {
     pub(crate) fn status(&self) -> Status {
         match self {
             Self::NoLogin | Self::WrongLogin => Status::Unauthorized,
-            Self::Wait(_) => Status::TooManyRequests,
+            Self::Wait(_) | Self::Busy => Status::TooManyRequests,
             Self::Role { .. } => Status::Forbidden,
         }
     }
@@ -144,7 +148,7 @@ impl Denied {
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::NoLogin | Self::WrongLogin => ErrorCode::Unauthorized,
-            Self::Wait(_) => ErrorCode::TooManyLogins,
+            Self::Wait(_) | Self::Busy => ErrorCode::TooManyLogins,
             Self::Role { .. } => ErrorCode::Forbidden,
         }
     }

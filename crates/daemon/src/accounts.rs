@@ -11,7 +11,7 @@ mod file;
 mod guesses;
 mod password;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::hint;
@@ -69,6 +69,10 @@ pub(crate) enum LoginError {
     /// The password was not checked: its source has sent too many wrong ones. The next one is checked
     /// after this time.
     Wait(Duration),
+    /// The password was not checked: too many others were before it.
+    Busy,
+    /// The password was not checked, because the connection is gone. Nobody reads why.
+    Gone,
 }
 
 impl Account {
@@ -151,8 +155,8 @@ impl Accounts {
         there.is_some_and(|there| Arc::ptr_eq(there, account))
     }
 
-    /// Checks a user and a password that come from this peer. This may wait for others, unless the peer is
-    /// gone; then its thread is to be unparked.
+    /// Checks a user and a password that come from this peer and are not [`Accounts::proven`]. This may wait
+    /// for others, unless the peer is gone; then its thread is to be unparked.
     ///
     /// # Errors
     /// [`LoginError`].
@@ -167,16 +171,10 @@ impl Accounts {
         if user.len() > USER_BYTES_MAX || password.len() > PASSWORD_BYTES_MAX {
             return Err(LoginError::Wrong);
         }
-        if let Some(account) = self.proven(user, password) {
-            return Ok(account);
-        }
-        let guess = match self.guesses.begin(peer.into(), password.len(), is_gone) {
-            Ok(guess) => guess,
-            Err(wait) => {
-                log::debug!("{peer} has sent too many wrong passwords, and must wait {wait:?}");
-                return Err(LoginError::Wait(wait));
-            }
-        };
+        let guess = self
+            .guesses
+            .begin(peer.into(), password.len(), is_gone)
+            .inspect_err(|error| log::debug!("No password of {peer} is checked now: {error:?}"))?;
         // Another connection of the user may have proven it meanwhile.
         if let Some(account) = self.proven(user, password) {
             guess.forgive();

@@ -92,12 +92,12 @@ impl<'a> Connection<'a> {
     }
 
     /// Has the connection act for a user, if the password is right, until it acts for another or
-    /// [`Connection::log_out`].
+    /// [`Connection::log_out`]. If the password has to be checked, everything written so far is sent first.
     ///
     /// # Errors
     /// [`LoginError`].
     pub(crate) fn log_in(
-        &self,
+        &mut self,
         accounts: &Accounts,
         user: &str,
         password: &str,
@@ -105,8 +105,8 @@ impl<'a> Connection<'a> {
         let account = match accounts.proven(user, password) {
             Some(account) => Ok(account),
             None => self.while_evictable(|entry| {
-                let is_gone = || entry.is_aborted();
-                accounts.log_in(self.peer(), user, password, &is_gone)
+                let is_gone = || entry.is_lost();
+                accounts.log_in(entry.peer, user, password, &is_gone)
             }),
         };
         let caller = account.and_then(|account| self.act_for(accounts, &account));
@@ -117,19 +117,19 @@ impl<'a> Connection<'a> {
     }
 
     /// Waits for the turn of a password, without effect on anything. It may be evicted meanwhile, because
-    /// many of those that guess wait, and then does not act.
+    /// many of those that guess wait, and then does not act. So it must not owe anything then.
     fn while_evictable(
-        &self,
+        &mut self,
         log_in: impl FnOnce(&Entry) -> Result<Arc<Account>, LoginError>,
     ) -> Result<Arc<Account>, LoginError> {
-        let (registry, entry) = (&self.registration().registry, self.entry());
+        self.flush().map_err(|_| LoginError::Gone)?;
+        let (registry, entry) = (self.registry(), self.entry());
         entry.unpark_on_abort();
         entry.eviction.set(State::Slow(registry.millis()));
         let account = log_in(entry);
         match entry.eviction.resume() {
             true => account,
-            // Nobody reads why.
-            false => Err(LoginError::Wait(Duration::ZERO)),
+            false => Err(LoginError::Gone),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, Thread};
 
 use cli::Socket;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, Shutdown};
 
 use crate::accounts::Account;
@@ -120,6 +121,14 @@ impl Entry {
     /// Has [`Entry::abort`] unpark the present thread, which is the connection's own.
     pub(crate) fn unpark_on_abort(&self) {
         self.thread.get_or_init(thread::current);
+    }
+
+    /// Whether nothing can be sent any more: it was aborted, or the peer has reset it. A peer that has ended
+    /// its half may still read.
+    pub(crate) fn is_lost(&self) -> bool {
+        let mut socket = [PollFd::new(&self.socket, PollFlags::empty())];
+        // Both are told without being asked for (poll(2), POLLERR and POLLHUP).
+        poll(&mut socket, Some(&Timespec::default())).is_ok_and(|told| told > 0)
     }
 
     /// Whether that was done.

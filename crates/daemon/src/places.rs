@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::entry::Entry;
 use crate::eviction::Ease;
 use crate::peer::Source;
-use crate::shares::{Room, Scarce, Shares};
+use crate::shares::{Full, Scarce, Shares};
 
 /// How many connections are tried until one can be evicted. It is unlikely that the next request of
 /// all of them arrives at the same moment; the new connection is then turned away.
@@ -31,6 +31,12 @@ struct Place {
     from: Source,
     /// Which of [`Scarce::ALL`].
     has: [bool; Scarce::ALL.len()],
+}
+
+impl Place {
+    fn has_one_of(&self, these: &[Scarce]) -> bool {
+        these.iter().any(|&what| self.has[what as usize])
+    }
 }
 
 impl Places {
@@ -79,13 +85,16 @@ impl Places {
         }
     }
 
-    /// Ends that.
-    pub(crate) fn release(&mut self, id: u64, what: Scarce) {
-        if let Some(place) = self.by_id.get_mut(&id)
-            && std::mem::take(&mut place.has[what as usize])
-        {
+    /// Ends that; returns whether it had it.
+    pub(crate) fn release(&mut self, id: u64, what: Scarce) -> bool {
+        let Some(place) = self.by_id.get_mut(&id) else {
+            return false;
+        };
+        let had = std::mem::take(&mut place.has[what as usize]);
+        if had {
             self.shares.remove(what, place.from);
         }
+        had
     }
 
     fn release_all(&mut self, id: u64) {
@@ -106,17 +115,18 @@ impl Places {
     /// Returns whether one was.
     ///
     /// # Errors
-    /// For whom there is no room.
-    pub(crate) fn make_room(&mut self, what: Scarce, from: Source, now: u64) -> Result<bool, Room> {
-        let room = self.shares.room(what, from);
-        let is_evicted = match room {
-            Room::Some => return Ok(false),
-            Room::NoneForThis => self.evict(now, false, |place| {
-                place.has[what as usize] && place.from == from
-            }),
-            Room::None => self.evict(now, false, |place| place.has[what as usize]),
+    /// Why there is no room.
+    pub(crate) fn make_room(&mut self, what: Scarce, from: Source, now: u64) -> Result<bool, Full> {
+        let Err(full) = self.shares.room(what, from) else {
+            return Ok(false);
         };
-        if is_evicted { Ok(true) } else { Err(room) }
+        let is_evicted = match full {
+            Full::Share => self.evict(now, false, |place| {
+                place.has_one_of(what.shared()) && place.from == from
+            }),
+            Full::All => self.evict(now, false, |place| place.has_one_of(what.limited())),
+        };
+        if is_evicted { Ok(true) } else { Err(full) }
     }
 
     /// Evicts one of these connections; returns whether there was one that could be.

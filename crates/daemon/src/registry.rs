@@ -11,14 +11,15 @@ use cli::exit::with_causes;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::access::Access;
-use crate::accounts::Accounts;
+use crate::accounts::{Account, Accounts};
 use crate::entry::Entry;
 use crate::eviction::{SLOW_MILLIS, State};
 use crate::lock;
 use crate::metrics::{Metrics, Shard};
 use crate::peer::Peer;
 use crate::places::Places;
-use crate::shares::{Room, Scarce};
+use crate::shares::Scarce;
+use crate::threads::Permits;
 use crate::tls::Tls;
 
 /// All connections of one server, over all its ports.
@@ -27,8 +28,10 @@ pub(crate) struct Registry {
     /// Who may use the server.
     pub(crate) access: Access,
     open: AtomicUsize,
-    /// How many connections over the limit are being turned away.
-    pub(crate) turned_away: AtomicUsize,
+    /// For connections over the limit that wait for a place...
+    pub(crate) waiting_for_place: Arc<Permits>,
+    /// ...and those that are told that there is none.
+    pub(crate) turned_away: Arc<Permits>,
     stopping: AtomicBool,
     /// Whether the time of the newest request matters.
     watches_requests: AtomicBool,
@@ -39,6 +42,18 @@ pub(crate) struct Registry {
     pub(crate) metrics: Arc<Metrics>,
     tls: Option<Arc<Tls>>,
 }
+
+/// A connection for which there is no room.
+#[derive(Debug)]
+pub(crate) struct Surplus {
+    pub(crate) socket: Socket,
+    /// Whether its source has less than its share, so that it may wait for a place.
+    pub(crate) may_wait: bool,
+}
+
+/// How many connections over the limit get a short-lived thread that waits for a place, and as many one that
+/// waits for their first byte, to answer in their protocol. Any more are answered and closed on the spot.
+pub(crate) const SHORT_LIVED_MAX: usize = 32;
 
 /// The most connections that were evicted and have not gone yet.
 pub(crate) const LEAVING_MAX: usize = 64;
@@ -67,7 +82,8 @@ impl Registry {
             connections_max,
             access,
             open: AtomicUsize::new(0),
-            turned_away: AtomicUsize::new(0),
+            waiting_for_place: Permits::new(SHORT_LIVED_MAX),
+            turned_away: Permits::new(SHORT_LIVED_MAX),
             stopping: AtomicBool::new(false),
             watches_requests: AtomicBool::new(false),
             last_request_millis: AtomicU64::new(0),
@@ -111,24 +127,32 @@ impl Registry {
             log::error!("The accounts stay as they were: {}", with_causes(&error));
             return;
         }
-        for entry in lock(&self.places).entries() {
-            if entry
-                .account()
-                .is_some_and(|account| !accounts.has(&account))
-            {
+        // An abort may take a moment, in which nobody else should wait for the lock.
+        let entries: Vec<_> = lock(&self.places).entries().cloned().collect();
+        let is_gone = |account: &Arc<Account>| !accounts.has(account);
+        for entry in entries {
+            if entry.account().as_ref().is_some_and(is_gone) {
                 log::info!("{} is disconnected: its account has changed", entry.peer);
                 entry.abort();
             }
         }
     }
 
-    /// Counts a connection. Returns its socket if there is no room, and no other connection can be evicted.
+    /// Counts a connection.
+    ///
+    /// # Errors
+    /// If there is no room, and no other connection can be evicted.
     pub(crate) fn register(
         self: &Arc<Self>,
         socket: Socket,
         peer: Peer,
-    ) -> Result<Registration, Socket> {
-        self.register_in(&mut lock(&self.places), socket, peer)
+    ) -> Result<Registration, Surplus> {
+        let mut places = lock(&self.places);
+        self.register_in(&mut places, socket, peer)
+            .map_err(|socket| Surplus {
+                socket,
+                may_wait: places.shares.is_within(Scarce::Place, peer.into()),
+            })
     }
 
     /// The same, and waits for a place to become free, at most this long, if the source has less than its
@@ -340,12 +364,16 @@ impl Registration {
 
     fn acquire_one(&self, places: &mut Places, what: Scarce) -> io::Result<()> {
         let registry = &self.registry;
-        let from = self.entry.peer.into();
-        match places.make_room(what, from, registry.millis()) {
+        // One that waits for its next message counts for that alone.
+        let owes = what == Scarce::Wait && places.release(self.id, Scarce::Arrival);
+        match places.make_room(what, self.entry.peer.into(), registry.millis()) {
             Ok(false) => {}
             Ok(true) => registry.note_evicted(places),
-            Err(room) => {
-                let sentence = places.shares.refusal(what, room);
+            Err(full) => {
+                if owes {
+                    places.acquire(self.id, Scarce::Arrival);
+                }
+                let sentence = places.shares.refusal(what, full);
                 return Err(io::Error::new(io::ErrorKind::QuotaExceeded, sentence));
             }
         }
@@ -364,7 +392,7 @@ impl Registration {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             // Many may wait: each change wakes them all, so they look for one to evict at the end alone.
-            let has_room = places.shares.room(what, self.entry.peer.into()) == Room::Some;
+            let has_room = places.shares.room(what, self.entry.peer.into()).is_ok();
             let is_over = left.is_zero() || registry.is_stopping() || self.entry.is_aborted();
             if has_room || is_over {
                 return self.acquire_one(&mut places, what);

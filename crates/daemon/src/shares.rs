@@ -43,6 +43,23 @@ impl Scarce {
         };
         (all / 4).max(1)
     }
+
+    /// What is one share together: a connection is kept from eviction by either.
+    pub(crate) fn shared(self) -> &'static [Self] {
+        match self {
+            Self::Place => &[Self::Place],
+            Self::Wait | Self::Arrival => &[Self::Wait, Self::Arrival],
+            Self::Page => &[Self::Page],
+        }
+    }
+
+    /// What is limited together. Those that wait leave room for those that owe a message.
+    pub(crate) fn limited(self) -> &'static [Self] {
+        match self {
+            Self::Wait => &[Self::Wait],
+            Self::Place | Self::Arrival | Self::Page => self.shared(),
+        }
+    }
 }
 
 /// How many pages of metrics may be on their way at once.
@@ -59,15 +76,13 @@ pub(crate) struct Shares {
 /// How many of each thing, in the order of [`Scarce::ALL`].
 type Counts = [usize; Scarce::ALL.len()];
 
-/// Whether there is room for another one.
+/// Why there is no room for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// There is.
-    Some,
-    /// There is when one from the same source goes.
-    NoneForThis,
-    /// There is when any goes.
-    None,
+pub(crate) enum Full {
+    /// The source has its share: there is room when one of its own goes.
+    Share,
+    /// There is room when any goes.
+    All,
 }
 
 impl Shares {
@@ -80,29 +95,25 @@ impl Shares {
         }
     }
 
-    fn of_one(&self, what: Scarce, from: Source) -> usize {
-        let counts = self.by_source.get(&from);
-        counts.map_or(0, |counts| counts[what as usize])
-    }
-
     /// Whether there is room for one more from there.
-    pub(crate) fn room(&self, what: Scarce, from: Source) -> Room {
-        let mut total = self.total[what as usize];
-        if what == Scarce::Arrival {
-            total += self.total[Scarce::Wait as usize];
-        }
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn room(&self, what: Scarce, from: Source) -> Result<(), Full> {
         if !self.is_within(what, from) {
-            Room::NoneForThis
-        } else if total >= what.max(self.connections_max) {
-            Room::None
-        } else {
-            Room::Some
+            return Err(Full::Share);
+        }
+        match sum(&self.total, what.limited()) < what.max(self.connections_max) {
+            true => Ok(()),
+            false => Err(Full::All),
         }
     }
 
     /// Whether a source would not exceed its share with one more.
     pub(crate) fn is_within(&self, what: Scarce, from: Source) -> bool {
-        self.of_one(what, from) < what.share(self.connections_max)
+        let counts = self.by_source.get(&from);
+        let has = counts.map_or(0, |counts| sum(counts, what.shared()));
+        has < what.share(self.connections_max)
     }
 
     /// The sources that exceed their share. They are at most three, because a share is a quarter, unless
@@ -130,19 +141,26 @@ impl Shares {
     }
 
     /// What one is told that there is no room for.
-    pub(crate) fn refusal(&self, what: Scarce, room: Room) -> String {
-        let (count, whose) = match room {
-            Room::NoneForThis => (what.share(self.connections_max), "of this address or user "),
-            Room::Some | Room::None => (what.max(self.connections_max), ""),
+    pub(crate) fn refusal(&self, what: Scarce, full: Full) -> String {
+        let (count, whose) = match full {
+            Full::Share => (what.share(self.connections_max), " of one address or user"),
+            Full::All => (what.max(self.connections_max), ""),
         };
-        let verb = match what {
-            Scarce::Place => "are open",
+        let what = match what {
+            Scarce::Place => "be open",
             Scarce::Wait => "wait or have something reserved",
-            Scarce::Arrival => "have not read what they received",
-            Scarce::Page => "are sent a page of metrics",
+            Scarce::Arrival => "owe a message that is not read yet, or wait",
+            Scarce::Page => "be sent a page of metrics",
         };
-        format!("{count} connections {whose}{verb}, as many as may: close some, or try again later")
+        format!(
+            "at most {count} connections{whose} may {what}, and there are as many: close some, or try again later"
+        )
     }
+}
+
+/// How many there are of these together.
+fn sum(counts: &Counts, these: &[Scarce]) -> usize {
+    these.iter().map(|&what| counts[what as usize]).sum()
 }
 
 #[cfg(test)]
@@ -158,21 +176,21 @@ mod tests {
             let of = |peer: &str| Source::from(Peer::Ip(peer.parse().unwrap()));
             let mut fill = |from: Source| {
                 let mut added = 0;
-                while shares.room(what, from) == Room::Some {
+                while shares.room(what, from) == Ok(()) {
                     shares.add(what, from);
                     added += 1;
                 }
                 (added, shares.room(what, from))
             };
-            assert_eq!(fill(of("10.0.0.1:1")), (of_one, Room::NoneForThis));
-            assert_eq!(fill(of("[::ffff:10.0.0.1]:1")), (0, Room::NoneForThis));
+            assert_eq!(fill(of("10.0.0.1:1")), (of_one, Err(Full::Share)));
+            assert_eq!(fill(of("[::ffff:10.0.0.1]:1")), (0, Err(Full::Share)));
             // A network of IPv6 is one, a user of this machine too.
-            assert_eq!(fill(of("[2001:db8::1]:1")), (of_one, Room::NoneForThis));
-            assert_eq!(fill(of("[2001:db8::2]:2")), (0, Room::NoneForThis));
-            assert_eq!(fill(Source::User(7)), (of_one, Room::NoneForThis));
+            assert_eq!(fill(of("[2001:db8::1]:1")), (of_one, Err(Full::Share)));
+            assert_eq!(fill(of("[2001:db8::2]:2")), (0, Err(Full::Share)));
+            assert_eq!(fill(Source::User(7)), (of_one, Err(Full::Share)));
             let rest = of_all - 3 * of_one;
             assert_eq!(fill(Source::User(8)).0, rest);
-            assert_eq!(fill(Source::User(9)), (0, Room::None));
+            assert_eq!(fill(Source::User(9)), (0, Err(Full::All)));
             for _ in 0..of_one {
                 shares.remove(what, of("10.0.0.1:2"));
                 shares.remove(what, of("[2001:db8::3]:1"));
@@ -197,24 +215,41 @@ mod tests {
     fn those_that_wait_leave_room_for_those_that_receive() {
         let mut shares = Shares::new(16);
         for user in 0..14 {
-            assert_eq!(shares.room(Scarce::Wait, Source::User(user)), Room::Some);
+            assert_eq!(shares.room(Scarce::Wait, Source::User(user)), Ok(()));
             shares.add(Scarce::Wait, Source::User(user));
         }
-        assert_eq!(shares.room(Scarce::Wait, Source::User(99)), Room::None);
-        assert_eq!(shares.room(Scarce::Arrival, Source::User(99)), Room::Some);
+        assert_eq!(shares.room(Scarce::Wait, Source::User(99)), Err(Full::All));
+        assert_eq!(shares.room(Scarce::Arrival, Source::User(99)), Ok(()));
         shares.add(Scarce::Arrival, Source::User(99));
-        assert_eq!(shares.room(Scarce::Arrival, Source::User(98)), Room::None);
+        assert_eq!(
+            shares.room(Scarce::Arrival, Source::User(98)),
+            Err(Full::All)
+        );
+    }
+
+    #[test]
+    fn those_that_wait_and_those_that_receive_are_one_share() {
+        let mut shares = Shares::new(16);
+        let from = Source::User(1);
+        for what in [Scarce::Wait, Scarce::Arrival, Scarce::Wait, Scarce::Arrival] {
+            assert_eq!(shares.room(what, from), Ok(()));
+            shares.add(what, from);
+        }
+        for what in [Scarce::Wait, Scarce::Arrival] {
+            assert_eq!(shares.room(what, from), Err(Full::Share));
+            assert_eq!(shares.room(what, Source::User(2)), Ok(()));
+        }
     }
 
     #[test]
     fn in_a_small_server_there_is_room_for_one() {
         for connections_max in [1, 2] {
             let mut shares = Shares::new(connections_max);
-            assert_eq!(shares.room(Scarce::Wait, Source::User(1)), Room::Some);
+            assert_eq!(shares.room(Scarce::Wait, Source::User(1)), Ok(()));
             shares.add(Scarce::Wait, Source::User(1));
             let of_one = shares.room(Scarce::Wait, Source::User(1));
-            assert_eq!(of_one, Room::NoneForThis);
-            assert_eq!(shares.room(Scarce::Wait, Source::User(2)), Room::None);
+            assert_eq!(of_one, Err(Full::Share));
+            assert_eq!(shares.room(Scarce::Wait, Source::User(2)), Err(Full::All));
         }
     }
 
@@ -236,14 +271,14 @@ mod tests {
     fn a_refusal_says_which_limit_it_is() {
         let shares = Shares::new(4096);
         assert_eq!(
-            shares.refusal(Scarce::Wait, Room::NoneForThis),
-            "1024 connections of this address or user wait or have something reserved, as many as \
-             may: close some, or try again later"
+            shares.refusal(Scarce::Wait, Full::Share),
+            "at most 1024 connections of one address or user may wait or have something reserved, and \
+             there are as many: close some, or try again later"
         );
         assert_eq!(
-            shares.refusal(Scarce::Arrival, Room::None),
-            "3840 connections have not read what they received, as many as may: close some, or try \
-             again later"
+            shares.refusal(Scarce::Arrival, Full::All),
+            "at most 3840 connections may owe a message that is not read yet, or wait, and there are \
+             as many: close some, or try again later"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! The threads of a server: all of them run, or none does.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
@@ -51,6 +52,32 @@ pub(crate) fn join_all(threads: Vec<JoinHandle<()>>) {
     }
 }
 
+/// How many threads of one kind there may be.
+pub(crate) struct Permits(AtomicUsize);
+
+/// Dropping it gives it back.
+#[must_use = "the thread counts as long as this lives"]
+pub(crate) struct Permit(Arc<Permits>);
+
+impl Permits {
+    pub(crate) fn new(threads_max: usize) -> Arc<Self> {
+        Arc::new(Self(AtomicUsize::new(threads_max)))
+    }
+
+    /// A permit for one thread, if there is one left.
+    pub(crate) fn acquire(self: &Arc<Self>) -> Option<Permit> {
+        let less_one = |left: usize| left.checked_sub(1);
+        let taken = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one);
+        taken.is_ok().then(|| Permit(Arc::clone(self)))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Starts one thread, with a small stack.
 pub(crate) fn spawn(
     name: String,
@@ -62,8 +89,6 @@ pub(crate) fn spawn(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
 
     /// How many of three jobs run if a thread can be started so often.

@@ -14,6 +14,7 @@ use crate::caller::{Caller, Role};
 use crate::eviction::State;
 use crate::frames::{self, FrameHandler, FrameSession};
 use crate::http::{Http, Probes};
+use crate::registry::SHORT_LIVED_MAX;
 use crate::text::TextHandler;
 use crate::tls::testing::{Authority, VERSIONS, connect, read_all as read_decrypted, send_last};
 
@@ -131,6 +132,11 @@ impl Server {
 
     /// A client that has sent this when it is admitted or turned away.
     fn admit(&self, sent: &[u8]) -> TcpStream {
+        self.admit_from(None, sent)
+    }
+
+    /// The same, as if it came from elsewhere.
+    fn admit_from(&self, elsewhere: Option<Peer>, sent: &[u8]) -> TcpStream {
         let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.write_all(sent).unwrap();
@@ -138,8 +144,8 @@ impl Server {
         if !sent.is_empty() {
             stream.peek(&mut [0]).unwrap();
         }
-        self.registry
-            .admit(stream.into(), peer.into(), &self.protocols);
+        let peer = elsewhere.unwrap_or(peer.into());
+        self.registry.admit(stream.into(), peer, &self.protocols);
         client
     }
 
@@ -174,16 +180,21 @@ fn a_client_that_is_turned_away_is_answered_in_its_protocol() {
 fn a_flood_is_turned_away_without_a_thread_for_each() {
     let server = Server::new(1);
     let place = server.fill();
-    let patient: Vec<_> = (0..TURNED_AWAY_MAX).map(|_| server.admit(b"")).collect();
+    let patient: Vec<_> = (0..SHORT_LIVED_MAX).map(|_| server.admit(b"")).collect();
     // None of those has gone, so nobody waits for what this one sends.
     let mut at_once = server.admit(b"");
     at_once.set_nonblocking(true).unwrap();
     at_once.read_exact(&mut [0; 4]).unwrap();
+    // They keep nobody waiting from elsewhere, who has not its share.
+    let elsewhere = Peer::Ip(([10, 0, 0, 1], 1).into());
+    let mut waits = server.admit_from(Some(elsewhere), b"hello");
+    drop(place);
+    waits.read_exact(&mut [0; 5]).unwrap();
+    drop(waits);
     for client in patient {
         assert_eq!(read_all(client), "busy");
     }
     // Then there is room again.
-    drop(place);
     let mut client = server.admit(b"hello");
     client.read_exact(&mut [0; 5]).unwrap();
 }

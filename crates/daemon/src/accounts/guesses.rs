@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 use crate::lock;
 use crate::peer::Source;
 
+use super::LoginError;
+
 /// The wrong passwords that a source may send before it has to wait...
 const WRONG_FREE: u32 = 16;
 
@@ -41,6 +43,9 @@ const PASSWORD_PIECE_BYTES: usize = 64;
 
 /// The most passwords of one source that wait for their turn. Each holds a connection.
 const WAITING_MAX: usize = 256;
+
+/// The longest wait for a turn. So long nobody waits who types.
+const TURN_WAIT: Duration = Duration::from_secs(30);
 
 /// The most sources that are remembered, and as many networks. One more replaces the one that is
 /// forgiven first.
@@ -97,18 +102,18 @@ impl Guesses {
     /// gone; the thread is unparked then.
     ///
     /// # Errors
-    /// How long the source has to wait first.
+    /// [`LoginError::Wait`], [`LoginError::Busy`] or [`LoginError::Gone`].
     pub(super) fn begin(
         &self,
         from: Source,
         password_bytes: usize,
         is_gone: &dyn Fn() -> bool,
-    ) -> Result<Guess<'_>, Duration> {
+    ) -> Result<Guess<'_>, LoginError> {
         let mut state = lock(&self.0);
         state.check(from)?;
         let waiting = state.waiting.iter().filter(|ticket| ticket.from == from);
         if waiting.count() >= WAITING_MAX {
-            return Err(PAUSE_MIN);
+            return Err(LoginError::Busy);
         }
         let number = state.next_number;
         state.next_number += 1;
@@ -123,19 +128,30 @@ impl Guesses {
                 thread,
             });
         }
+        let deadline = Instant::now() + TURN_WAIT;
         while state.turn != Some(number) {
-            if is_gone() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ended = match left.is_zero() {
+                true => Err(LoginError::Busy),
+                false if is_gone() => Err(LoginError::Gone),
+                false => Ok(()),
+            };
+            if ended.is_err() {
                 state.waiting.retain(|ticket| ticket.number != number);
-                return Err(Duration::ZERO);
+                ended?;
             }
             drop(state);
-            thread::park();
+            thread::park_timeout(left);
             state = lock(&self.0);
         }
-        // Its other connections may have failed meanwhile.
-        if let Err(wait) = state.check(from) {
+        // Its other connections may have failed meanwhile, and this one may be lost.
+        let checked = match is_gone() {
+            true => Err(LoginError::Gone),
+            false => state.check(from),
+        };
+        if let Err(error) = checked {
             state.pass_turn();
-            return Err(wait);
+            return Err(error);
         }
         Ok(Guess {
             guesses: self,
@@ -166,11 +182,14 @@ impl Drop for Guess<'_> {
 
 impl State {
     /// Whether this source may guess; the error is how long it must wait.
-    fn check(&self, from: Source) -> Result<(), Duration> {
+    fn check(&self, from: Source) -> Result<(), LoginError> {
         let now = Instant::now();
         let wrong = self.sources.0.get(&from);
         let wait = wrong.map_or(Duration::ZERO, |wrong| wrong.wait(now));
-        if wait.is_zero() { Ok(()) } else { Err(wait) }
+        match wait.is_zero() {
+            true => Ok(()),
+            false => Err(LoginError::Wait(wait)),
+        }
     }
 
     /// Wakes the thread whose turn is next.
@@ -359,6 +378,20 @@ mod tests {
         let bytes = |number| if number == somebody { 63 } else { 256 };
         let order = order(&Guesses::default(), &networks, bytes);
         assert_eq!(order[0], somebody, "{order:?}");
+    }
+
+    #[test]
+    fn who_is_gone_when_its_turn_comes_passes_it_on() {
+        let guesses = Guesses::default();
+        let gone = guesses.begin(source(1), 8, &|| true).map(drop);
+        assert_eq!(gone.unwrap_err(), LoginError::Gone);
+        assert_eq!(lock(&guesses.0).turn, None);
+        let other = guesses.begin(source(2), 8, &|| false).ok().unwrap();
+        // Nobody is checked that is gone before that either.
+        let gone = guesses.begin(source(1), 8, &|| true).map(drop);
+        assert_eq!(gone.unwrap_err(), LoginError::Gone);
+        assert_eq!(lock(&guesses.0).waiting.len(), 0);
+        other.forgive();
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
+use crate::accounts::tests::accounts;
 use crate::pending_reply::{PendingReply, SharedBytes};
 use crate::registry::Registry;
 
@@ -334,6 +335,54 @@ fn who_owes_too_much_waits_until_something_has_arrived() {
         let error = waiting.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     });
+}
+
+#[test]
+fn who_was_aborted_or_reset_while_it_waited_owes_nothing() {
+    for is_reset in [true, false] {
+        let registry = Registry::new(4);
+        let ((first, _peer), (second, other)) =
+            (registered_at(&registry), registered_at(&registry));
+        let [mut owes, mut waits] = [&first, &second].map(Connection::new);
+        owes.must_arrive().unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| waits.must_arrive());
+            wait_until(|| matches!(second.entry.eviction.state(), State::Slow(_)));
+            if is_reset {
+                // What is closed with unread input is reset.
+                second.entry.socket.send(b"x", SendFlags::empty()).unwrap();
+                other.peek(&mut [0]).unwrap();
+                drop(other);
+                wait_until(|| second.entry.is_lost());
+            } else {
+                second.entry.abort();
+            }
+            owes.has_arrived();
+            let error = waiting.join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        });
+        assert!(!second.entry.must_arrive.load(Ordering::SeqCst));
+    }
+}
+
+#[test]
+fn what_is_written_is_sent_before_a_password_is_checked() {
+    let accounts = accounts("ann:secret\n", 0o600).unwrap();
+    let (registered, mut peer) = registered();
+    let mut connection = Connection::new(&registered);
+    connection.write_all(b"stored").unwrap();
+    let wrong = connection.log_in(&accounts, "ann", "wrong");
+    assert_eq!(wrong, Err(LoginError::Wrong));
+    peer.set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let mut read = [0; 6];
+    peer.read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"stored");
+    // One that is lost meanwhile has not logged in.
+    connection.write_all(b"more").unwrap();
+    registered.entry.abort();
+    let lost = connection.log_in(&accounts, "ann", "secret");
+    assert_eq!(lost, Err(LoginError::Gone));
 }
 
 #[test]

@@ -77,11 +77,8 @@ impl Connection<'_> {
     /// If there are too many of them, or too many from that address, and none is idle.
     pub fn become_waiter(&mut self) -> io::Result<()> {
         if !self.waiting.is_counted {
-            let registration = self.registration();
-            registration.acquire(Scarce::Wait)?;
+            self.registration().acquire(Scarce::Wait)?;
             self.waiting.is_counted = true;
-            // It is counted for that already, should it be one that must arrive.
-            registration.release(Scarce::Arrival);
         }
         Ok(())
     }
@@ -92,7 +89,8 @@ impl Connection<'_> {
     /// and waits for at most [`ARRIVAL_WAIT`].
     ///
     /// # Errors
-    /// If there are still too many then: [`io::ErrorKind::QuotaExceeded`]; else those of the stream.
+    /// If there are still too many then: [`io::ErrorKind::QuotaExceeded`]; else those of the stream. A
+    /// connection that was aborted while it waited takes nothing more: [`io::ErrorKind::ConnectionAborted`].
     pub fn must_arrive(&mut self) -> io::Result<()> {
         let (registration, entry) = (self.registration(), self.entry());
         if entry.must_arrive.load(Ordering::SeqCst) {
@@ -103,7 +101,7 @@ impl Connection<'_> {
             let from = registration.registry.millis() + SLOW_MILLIS;
             entry.eviction.set(State::Slow(from));
             let acquired = registration.wait_to_acquire(Scarce::Arrival, ARRIVAL_WAIT);
-            if !self.resume()? {
+            if !self.resume()? || entry.is_lost() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             acquired?;

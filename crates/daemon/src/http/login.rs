@@ -17,10 +17,10 @@ const CHALLENGE: &str = "Basic realm=\"quartet\", charset=\"UTF-8\"";
 pub(super) fn caller(
     needs: Option<Role>,
     request: &RequestHead,
-    connection: &Connection,
+    connection: &mut Connection,
 ) -> Result<Caller, (Caller, Denied)> {
-    let access = connection.access();
-    let newcomer = || access.newcomer(connection.peer());
+    let (access, peer) = (connection.access(), connection.peer());
+    let newcomer = || access.newcomer(peer);
     let Some(accounts) = &access.accounts else {
         return Ok(newcomer());
     };
@@ -54,6 +54,7 @@ pub(super) fn refuse(
     match denied {
         Denied::NoLogin | Denied::WrongLogin => response.with_field("WWW-Authenticate", CHALLENGE),
         Denied::Wait(wait) => response.with_field("Retry-After", whole_secs(*wait).to_string()),
+        Denied::Busy => response.with_field("Retry-After", "1"),
         Denied::Role { .. } => response,
     }
 }

@@ -144,7 +144,10 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
             .count()
     };
     let error = newcomer.acquire(Scarce::Wait).unwrap_err().to_string();
-    assert!(error.starts_with("7 connections wait "), "{error}");
+    assert!(
+        error.starts_with("at most 7 connections may wait "),
+        "{error}"
+    );
     assert_eq!(evicted(), 0);
     // All shares are taken, so an idle connection goes.
     waiters[2].0.entry.eviction.set(State::Resting(0));
@@ -162,11 +165,34 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     let (newcomer, _peer) = register(one);
     let error = newcomer.acquire(Scarce::Wait).unwrap_err().to_string();
     assert!(
-        error.starts_with("2 connections of this address "),
+        error.starts_with("at most 2 connections of one address "),
         "{error}"
     );
     let idle = &waiters[1].0.entry;
     idle.eviction.set(State::Resting(0));
     newcomer.acquire(Scarce::Wait).unwrap();
     assert!(idle.is_aborted());
+}
+
+#[test]
+fn who_owes_a_message_and_waits_for_the_next_counts_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // A share is one connection.
+    let registry = Registry::new(4);
+    let register = || {
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, from) = listener.accept().unwrap();
+        (registry.register(stream.into(), from.into()).unwrap(), peer)
+    };
+    let (one, other) = (register(), register());
+    one.0.acquire(Scarce::Arrival).unwrap();
+    one.0.acquire(Scarce::Wait).unwrap();
+    let refused = other.0.acquire(Scarce::Arrival);
+    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+    one.0.release(Scarce::Wait);
+    other.0.acquire(Scarce::Arrival).unwrap();
+    // What is refused leaves it with what it has.
+    assert!(one.0.acquire(Scarce::Wait).is_err());
+    other.0.release(Scarce::Arrival);
+    one.0.acquire(Scarce::Wait).unwrap();
 }
