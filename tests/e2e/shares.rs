@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use proto::Login;
 use proto::frame::{self, Message};
 use proto::queue::{Delivery, QueueName, Reply, Request};
+use proto::{ErrorCode, Login};
 use rustix::net::sockopt;
 
 use crate::harness::{
@@ -162,11 +162,38 @@ fn encoded<'a>(message: &impl Message<'a>) -> Vec<u8> {
     out
 }
 
-/// How many messages there are...
-const MESSAGES: usize = 3 * PLACES;
+/// How many messages there are, enough for each connection...
+const MESSAGES: usize = PLACES + PLACES / 4;
 
-/// ...and how long each is, which is more than the system keeps for a peer that does not read.
-const MESSAGE_BYTES: usize = 256 << 10;
+/// ...and how long each is. The system keeps 2.4 MB for a peer of this machine that does not read.
+const MESSAGE_BYTES: usize = 3 << 20;
+
+/// The reply to a message that is sent.
+const STORED_BYTES: usize = 13;
+
+/// A queue with few places and long messages.
+fn start_with_messages(options: &[&str]) -> Server {
+    let max = PLACES.to_string();
+    let mut line = vec!["0", "TCP", "--max-message", "3M", "--max-connections", &max];
+    line.extend(options);
+    let server = Server::start("queue-server", &line);
+    let mut sender = server.connect();
+    for _ in 0..MESSAGES {
+        let request = encoded(&send_request(&[b'x'; MESSAGE_BYTES]));
+        sender.write_all(&request).unwrap();
+        sender.read_exact(&mut [0; STORED_BYTES]).unwrap();
+    }
+    drop(sender);
+    eventually("the sender has gone", || server.connections() == 0);
+    server
+}
+
+/// Those that have their share of this take messages, and get no further.
+fn wait_until_taken(addr: SocketAddr) {
+    eventually("messages are taken", || {
+        ready(addr) <= MESSAGES - PLACES / 4
+    });
+}
 
 #[test]
 fn messages_that_are_not_read_keep_no_other_out_and_are_not_lost() {
@@ -185,27 +212,12 @@ fn messages_that_are_not_read_keep_no_other_out_and_are_not_lost() {
     for (has_database, delivery) in cases {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("queue.db");
-        let max = PLACES.to_string();
-        let mut line = vec!["0", "TCP", "--max-message", "1M", "--max-connections", &max];
-        if has_database {
-            line.extend(["--data", database.to_str().unwrap()]);
-        }
-        let server = Server::start("queue-server", &line);
+        let options = ["--data", database.to_str().unwrap()];
+        let server = start_with_messages(if has_database { &options } else { &[] });
         let addr = server.addr().tcp();
-        let mut sender = server.connect();
-        for _ in 0..MESSAGES {
-            let request = encoded(&send_request(&[b'x'; MESSAGE_BYTES]));
-            sender.write_all(&request).unwrap();
-            sender.read_exact(&mut [0; 13]).unwrap();
-        }
-        drop(sender);
-        eventually("the sender has gone", || server.connections() == 0);
         let receives = encoded(&receive_request(delivery)).repeat(2);
         let hogs = hog(&server, &receives);
-        // Those that have their share of this take messages, and get no further.
-        eventually("messages are taken", || {
-            ready(addr) <= MESSAGES - PLACES / 4
-        });
+        wait_until_taken(addr);
         let stats = encoded(&Request::Stats);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(1500) {
@@ -213,7 +225,7 @@ fn messages_that_are_not_read_keep_no_other_out_and_are_not_lost() {
             assert_eq!(reply.get(4), Some(&0x47), "{delivery:?}");
         }
         // They read after all. A message is either with them, or in the queue.
-        let received: usize = hogs.into_iter().map(read_messages).sum();
+        let received: usize = at_once(&hogs, count_messages).iter().sum();
         assert!(received >= PLACES / 4, "{received}");
         assert_eq!(received + ready(addr), MESSAGES, "{delivery:?}");
     }
@@ -229,14 +241,26 @@ fn ready(addr: SocketAddr) -> usize {
     }
 }
 
+/// Reads from all connections at once, as fast as it can.
+fn at_once<T: Send>(streams: &[TcpStream], read: impl Fn(&TcpStream) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let readers = streams.iter().map(|stream| {
+            sockopt::set_socket_recv_buffer_size(stream, 1 << 20).unwrap();
+            scope.spawn(|| read(stream))
+        });
+        let readers: Vec<_> = readers.collect();
+        let read = readers.into_iter().map(|reader| reader.join().unwrap());
+        read.collect()
+    })
+}
+
 /// Reads all replies, and counts the messages among them.
-fn read_messages(stream: TcpStream) -> usize {
-    sockopt::set_socket_recv_buffer_size(&stream, 1 << 20).unwrap();
+fn count_messages(stream: &TcpStream) -> usize {
     let _ = stream.shutdown(Shutdown::Write);
     let mut input = BufReader::new(stream);
     let mut payload = Vec::new();
     let mut messages = 0;
-    while let Ok(Some(kind)) = frame::read(&mut input, 1 << 20, &mut payload) {
+    while let Ok(Some(kind)) = frame::read(&mut input, 4 << 20, &mut payload) {
         let reply = Reply::decode(kind, &payload).unwrap();
         messages += usize::from(matches!(
             reply,
@@ -244,6 +268,77 @@ fn read_messages(stream: TcpStream) -> usize {
         ));
     }
     messages
+}
+
+/// Others need its place, and still a text client that takes its time gets its message whole. One that
+/// would be one too many is told so, in words.
+#[test]
+fn a_text_client_that_reads_slowly_gets_its_message_whole() {
+    if !has_door(Needs::Plain, WHY) {
+        return;
+    }
+    let server = start_with_messages(&[]);
+    let addr = server.addr().tcp();
+    let hogs = hog(&server, b"<<GET>>");
+    wait_until_taken(addr);
+    check_served(&server, &encoded(&Request::Stats), b"\0\0\0", "slow texts");
+    let replies = at_once(&hogs, |mut stream| {
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        reply
+    });
+    let messages = replies.iter().filter(|reply| reply.len() == MESSAGE_BYTES);
+    let messages = messages.count();
+    assert!(messages >= PLACES / 4, "{messages}");
+    for reply in replies {
+        let shown = String::from_utf8_lossy(&reply[..reply.len().min(200)]);
+        let is_refused = shown.starts_with("Error - ") && shown.ends_with(A_QUARTER);
+        let is_known = reply.is_empty() || reply.len() == MESSAGE_BYTES || is_refused;
+        assert!(is_known, "{} bytes: {shown}", reply.len());
+    }
+    assert_eq!(messages + ready(addr), MESSAGES);
+}
+
+/// How a refusal ends.
+const A_QUARTER: &str =
+    "(one address or user may have a quarter of the server's --max-connections)\n";
+
+#[test]
+fn what_is_sent_does_not_wait_with_a_receive_behind_it_and_a_stop_ends_that() {
+    if !has_door(Needs::Plain, WHY) {
+        return;
+    }
+    let server = start_with_messages(&[]);
+    let addr = server.addr().tcp();
+    let receive = encoded(&receive_request(Delivery::AtMostOnce));
+    let holders: Vec<_> = (0..PLACES / 4)
+        .map(|_| {
+            let mut holder = connect_narrow(HOG, addr);
+            holder.write_all(&receive).unwrap();
+            holder
+        })
+        .collect();
+    wait_until_taken(addr);
+    let mut client = connect_from(HOG, addr);
+    let requests = [encoded(&send_request(b"x")), receive].concat();
+    let begun = Instant::now();
+    client.write_all(&requests).unwrap();
+    let stored = read_reply(&mut client).unwrap();
+    assert!(matches!(
+        Reply::decode(stored[0], &stored[1..]),
+        Ok(Reply::Stored { .. })
+    ));
+    // Not the ten seconds that the receive may wait.
+    assert!(begun.elapsed() < Duration::from_secs(8));
+    server.signal("TERM");
+    let refused = read_reply(&mut client).unwrap();
+    let Ok(Reply::Error(refused)) = Reply::decode(refused[0], &refused[1..]) else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(refused.code, ErrorCode::ShuttingDown, "{refused:?}");
+    assert_eq!(read_reply(&mut client), None);
+    drop(holders);
+    assert_eq!(server.wait().0, Some(0));
 }
 
 #[test]

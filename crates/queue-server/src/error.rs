@@ -134,12 +134,10 @@ pub(crate) enum QueueError {
     /// There are as many queues as there may be.
     #[error("there are {QUEUES_MAX} queues already")]
     TooManyQueues,
-    /// As many connections wait, or have messages reserved, as may.
-    #[error(
-        "too many receivers wait or have messages reserved (--max-connections of the server); \
-         try again later"
-    )]
-    CannotWait,
+    /// As many connections wait, have messages reserved, or do not read theirs, as may; the front door
+    /// says how many.
+    #[error("{0} (one address or user may have a quarter of the server's --max-connections)")]
+    CannotWait(String),
     /// No new messages are taken.
     #[error("the server is draining and takes no new messages")]
     Draining,

@@ -7,6 +7,7 @@
 //! the text protocol, `datagram` a UDP request, and `reply_cache` what was replied over UDP.
 
 pub mod args;
+mod arrival;
 mod clock;
 mod datagram;
 mod error;

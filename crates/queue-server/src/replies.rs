@@ -104,7 +104,7 @@ pub(crate) fn code(error: &QueueError) -> ErrorCode {
         | QueueError::NoMemory(_)
         | QueueError::TooManyQueues
         | QueueError::TooManyReserved => ErrorCode::Full,
-        QueueError::CannotWait => ErrorCode::Busy,
+        QueueError::CannotWait(_) => ErrorCode::Busy,
         QueueError::Draining => ErrorCode::Draining,
         QueueError::NotReserved(_)
         | QueueError::NoLease

@@ -16,6 +16,7 @@ use daemon::{
 use proto::frame::{FrameError, Message as _};
 use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, Request};
 
+use crate::arrival::{become_waiter, must_arrive, wakeup};
 use crate::error::QueueError;
 use crate::memory::Room;
 use crate::message::Reserved;
@@ -82,7 +83,7 @@ impl TextHandler for Service {
     }
 
     fn error_reply(&self, sentence: &str) -> Vec<u8> {
-        format!("Error - {sentence}\n").into_bytes()
+        text::error_reply(sentence)
     }
 }
 
@@ -212,12 +213,15 @@ impl Session<'_> {
         }
         match &operation {
             Operation::Send(message, _) => self.batch_bytes += message.body.len(),
-            Operation::Receive(..) => {
+            // The first one may have to wait. What was sent before does not wait with it.
+            Operation::Receive(..) if self.batch.iter().all(Operation::is_send) => {
+                self.act_on_batch(connection)?;
                 if let Err(error) = must_arrive(connection)? {
-                    self.act_on_batch(connection)?;
                     return self.reply(Err(error), connection);
                 }
             }
+            // It arrives together with the first one.
+            Operation::Receive(..) => {}
         }
         self.batch.push_back(operation);
         Ok(())
@@ -256,6 +260,7 @@ impl Session<'_> {
                 self.reserved.push_back(reserved);
             }
             Ok(Outcome::Reserved(leased)) => self.queues.start_lease(leased),
+            Err(QueueError::ShuttingDown) => self.next = Next::Close,
             Ok(_) | Err(_) => {}
         }
         match long {
@@ -312,9 +317,9 @@ impl Session<'_> {
         connection: &mut Connection,
     ) -> io::Result<Result<Pending, QueueError>> {
         if delivery == Delivery::AtLeastOnce
-            && let Err(error) = connection.become_waiter()
+            && let Err(error) = become_waiter(connection)
         {
-            return Ok(Err(cannot_wait(&error)));
+            return Ok(Err(error));
         }
         let mut received = self.apply(request);
         // It must be able to receive what it has sent or released before.
@@ -325,10 +330,9 @@ impl Session<'_> {
             return Ok(received);
         }
         let deadline = Instant::now() + wait;
-        let counted = connection.become_waiter();
-        let wakeup = match counted.and_then(|()| connection.wakeup()) {
+        let wakeup = match wakeup(connection) {
             Ok(wakeup) => wakeup,
-            Err(error) => return Ok(Err(cannot_wait(&error))),
+            Err(error) => return Ok(Err(error)),
         };
         loop {
             let queues = self.queues;
@@ -344,10 +348,7 @@ impl Session<'_> {
             match waited {
                 Waited::Woken => {}
                 Waited::TimedOut => return Ok(self.apply(request)),
-                Waited::Stopping => {
-                    self.next = Next::Close;
-                    return Ok(Err(QueueError::ShuttingDown));
-                }
+                Waited::Stopping => return Ok(Err(QueueError::ShuttingDown)),
                 Waited::HungUp => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
             let received = self.apply(request);
@@ -376,21 +377,4 @@ fn is_nothing(received: &Result<Pending, QueueError>) -> bool {
         received,
         Ok(Pending::Done(Outcome::Empty)) | Err(QueueError::Paused(_))
     )
-}
-
-/// Has the next message arrive, though others may need the place: it is in no queue any more when it is
-/// handed out. The inner error says that it cannot.
-///
-/// # Errors
-/// Those of the stream.
-fn must_arrive(connection: &mut Connection) -> io::Result<Result<(), QueueError>> {
-    match connection.must_arrive() {
-        Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => Ok(Err(cannot_wait(&error))),
-        other => other.map(Ok),
-    }
-}
-
-fn cannot_wait(error: &io::Error) -> QueueError {
-    log::warn!("A receiver is refused: {error}");
-    QueueError::CannotWait
 }

@@ -10,6 +10,7 @@ use daemon::Connection;
 use proto::queue::{Delivery, QueueName};
 use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
+use crate::arrival::must_arrive;
 use crate::error::QueueError;
 use crate::memory::Room;
 use crate::message::Reserved;
@@ -59,10 +60,7 @@ pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<
         connection.consume(consumed);
     }
     if body.starts_with(QUEUE_GET) {
-        return match oldest(queues, usize::MAX) {
-            Ok(Some(reserved)) => hand_out(queues, reserved, |body| connection.send_behind(body)),
-            Ok(None) | Err(_) => connection.write_all(QUEUE_EMPTY.as_bytes()),
-        };
+        return receive(connection, queues);
     }
     let body_bytes = body.len().min(queues.body_bytes_max());
     let body_sent = &body[..body_bytes];
@@ -88,6 +86,29 @@ pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<
             log::warn!("A message was cut to {body_bytes} bytes, {dropped} more were dropped");
         }
     }
+    Ok(())
+}
+
+/// The text for a request that is refused.
+pub(crate) fn error_reply(sentence: &str) -> Vec<u8> {
+    format!("Error - {sentence}\n").into_bytes()
+}
+
+/// Sends the oldest message, which a slow reader gets whole. Who finds no message does not wait until it
+/// may be sent one.
+fn receive(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
+    if let Outcome::Empty = queues.peek(QueueName::DEFAULT, 0) {
+        return connection.write_all(QUEUE_EMPTY.as_bytes());
+    }
+    if let Err(refused) = must_arrive(connection)? {
+        connection.answered(daemon::Outcome::Error);
+        return connection.write_all(&error_reply(&refused.to_string()));
+    }
+    match oldest(queues, usize::MAX) {
+        Ok(Some(reserved)) => hand_out(queues, reserved, |body| connection.send_behind(body))?,
+        Ok(None) | Err(_) => connection.write_all(QUEUE_EMPTY.as_bytes())?,
+    }
+    connection.has_arrived();
     Ok(())
 }
 

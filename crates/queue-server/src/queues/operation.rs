@@ -17,7 +17,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    pub(super) fn is_send(&self) -> bool {
+    pub(crate) fn is_send(&self) -> bool {
         matches!(self, Self::Send(..))
     }
 }
