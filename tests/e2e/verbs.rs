@@ -94,7 +94,7 @@ fn a_line_that_is_too_long_is_named_and_those_before_it_are_sent() {
 fn send_later() {
     let server = start(&["tcp"]);
     check(&server, "send --delay 3600 -", "never", 0, "");
-    check(&server, "send --delay 0.2 -", "soon", 0, "");
+    check(&server, "send --delay 2 -", "soon", 0, "");
     check(&server, "receive", "", 1, "");
     assert_eq!(listed(&server), ["default 0 0 2 0"]);
     check(&server, "receive --wait 10", "", 0, "soon");

@@ -15,7 +15,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::{Running, Server, descendants, eventually, program};
+use crate::harness::{PATIENCE, Running, Server, descendants, eventually, program};
 use crate::work::{client, say};
 
 /// A queue server, and a folder in which jobs leave their traces.
@@ -84,10 +84,11 @@ impl Place {
         self.wait_for(name).trim().parse().unwrap()
     }
 
-    /// Checks that the message at the front was handed out so often, this time included.
+    /// Checks that the message at the front was handed out so often, this time included. The server may not
+    /// know yet that its worker is gone.
     #[track_caller]
     fn check_attempt(&self, body: &str, attempt: u32) {
-        let message = client(&self.server).receive().unwrap();
+        let message = client(&self.server).receive_wait(PATIENCE).unwrap();
         let message = message.expect("there is a message");
         assert_eq!(String::from_utf8_lossy(&message.body), body);
         assert_eq!(message.attempt, attempt);
