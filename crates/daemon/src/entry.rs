@@ -24,8 +24,7 @@ pub(crate) struct Entry {
     /// Whether it works on a request that does not keep a server from being idle.
     pub(crate) is_probing: AtomicBool,
     /// Whether it owes its peer a message that is in no queue any more, so that it must not be evicted while
-    /// it sends. How many such connections there are is counted elsewhere (`shares`): one that waits counts
-    /// for that alone.
+    /// it sends. How many such connections there are is counted elsewhere (`shares`).
     pub(crate) must_arrive: AtomicBool,
     /// Its thread, if that waits for something else than its socket.
     thread: OnceLock<Thread>,
@@ -128,7 +127,9 @@ impl Entry {
     pub(crate) fn is_lost(&self) -> bool {
         let mut socket = [PollFd::new(&self.socket, PollFlags::empty())];
         // Both are told without being asked for (poll(2), POLLERR and POLLHUP).
-        poll(&mut socket, Some(&Timespec::default())).is_ok_and(|told| told > 0)
+        let mut is_told =
+            || poll(&mut socket, Some(&Timespec::default())).is_ok_and(|told| told > 0);
+        self.is_aborted() || is_told()
     }
 
     /// Whether that was done.

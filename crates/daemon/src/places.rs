@@ -33,12 +33,6 @@ struct Place {
     has: [bool; Scarce::ALL.len()],
 }
 
-impl Place {
-    fn has_one_of(&self, these: &[Scarce]) -> bool {
-        these.iter().any(|&what| self.has[what as usize])
-    }
-}
-
 impl Places {
     pub(crate) fn new(connections_max: usize) -> Self {
         Self {
@@ -76,6 +70,12 @@ impl Places {
         self.by_id.remove(&id);
     }
 
+    /// Whether a connection has one of these.
+    pub(crate) fn has(&self, id: u64, what: Scarce) -> bool {
+        let place = self.by_id.get(&id);
+        place.is_some_and(|place| place.has[what as usize])
+    }
+
     /// Counts that a connection has something from now on.
     pub(crate) fn acquire(&mut self, id: u64, what: Scarce) {
         if let Some(place) = self.by_id.get_mut(&id)
@@ -85,16 +85,13 @@ impl Places {
         }
     }
 
-    /// Ends that; returns whether it had it.
-    pub(crate) fn release(&mut self, id: u64, what: Scarce) -> bool {
-        let Some(place) = self.by_id.get_mut(&id) else {
-            return false;
-        };
-        let had = std::mem::take(&mut place.has[what as usize]);
-        if had {
+    /// Ends that.
+    pub(crate) fn release(&mut self, id: u64, what: Scarce) {
+        if let Some(place) = self.by_id.get_mut(&id)
+            && std::mem::take(&mut place.has[what as usize])
+        {
             self.shares.remove(what, place.from);
         }
-        had
     }
 
     fn release_all(&mut self, id: u64) {
@@ -122,9 +119,9 @@ impl Places {
         };
         let is_evicted = match full {
             Full::Share => self.evict(now, false, |place| {
-                place.has_one_of(what.shared()) && place.from == from
+                place.has[what as usize] && place.from == from
             }),
-            Full::All => self.evict(now, false, |place| place.has_one_of(what.limited())),
+            Full::All => self.evict(now, false, |place| place.has[what as usize]),
         };
         if is_evicted { Ok(true) } else { Err(full) }
     }

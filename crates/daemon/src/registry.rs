@@ -359,26 +359,39 @@ impl Registration {
     /// # Errors
     /// If there is no room and none can be evicted: [`io::ErrorKind::QuotaExceeded`], with a sentence.
     pub(crate) fn acquire(&self, what: Scarce) -> io::Result<()> {
-        self.acquire_one(&mut lock(&self.registry.places), what)
+        self.acquire_in(&mut lock(&self.registry.places), what)
     }
 
-    fn acquire_one(&self, places: &mut Places, what: Scarce) -> io::Result<()> {
+    fn acquire_in(&self, places: &mut Places, what: Scarce) -> io::Result<()> {
+        if places.has(self.id, what) {
+            return Ok(());
+        }
         let registry = &self.registry;
-        // One that waits for its next message counts for that alone.
-        let owes = what == Scarce::Wait && places.release(self.id, Scarce::Arrival);
         match places.make_room(what, self.entry.peer.into(), registry.millis()) {
             Ok(false) => {}
             Ok(true) => registry.note_evicted(places),
             Err(full) => {
-                if owes {
-                    places.acquire(self.id, Scarce::Arrival);
-                }
                 let sentence = places.shares.refusal(what, full);
                 return Err(io::Error::new(io::ErrorKind::QuotaExceeded, sentence));
             }
         }
         places.acquire(self.id, what);
         Ok(())
+    }
+
+    /// Counts that this connection waits now and then, and is kept for that.
+    ///
+    /// # Errors
+    /// As [`Registration::acquire`].
+    pub(crate) fn become_waiter(&self) -> io::Result<()> {
+        let mut places = lock(&self.registry.places);
+        let is_kept = places.has(self.id, Scarce::Kept);
+        self.acquire_in(&mut places, Scarce::Kept)?;
+        let counted = self.acquire_in(&mut places, Scarce::Wait);
+        if counted.is_err() && !is_kept {
+            places.release(self.id, Scarce::Kept);
+        }
+        counted
     }
 
     /// The same, and waits for it, at most this long, unless the connection is aborted or the server stops.
@@ -395,7 +408,7 @@ impl Registration {
             let has_room = places.shares.room(what, self.entry.peer.into()).is_ok();
             let is_over = left.is_zero() || registry.is_stopping() || self.entry.is_aborted();
             if has_room || is_over {
-                return self.acquire_one(&mut places, what);
+                return self.acquire_in(&mut places, what);
             }
             places = registry.wait_for_change(places, left);
         }
@@ -408,10 +421,14 @@ impl Registration {
         self.registry.wake_waiting(&places);
     }
 
-    /// Says that every message that the connection owes is sent.
+    /// Says that every message that the connection owes is sent. One that waits now and then stays kept.
     pub(crate) fn has_arrived(&self) {
         if self.entry.must_arrive.swap(false, Ordering::SeqCst) {
-            self.release(Scarce::Arrival);
+            let mut places = lock(&self.registry.places);
+            if !places.has(self.id, Scarce::Wait) {
+                places.release(self.id, Scarce::Kept);
+                self.registry.wake_waiting(&places);
+            }
         }
     }
 }

@@ -13,52 +13,38 @@ use crate::peer::Source;
 pub(crate) enum Scarce {
     /// A place. Every connection has one, and at the limit the share says whose is taken first.
     Place,
-    /// That it waits for a message, or has one reserved, now and then. It is not evicted meanwhile.
+    /// That it is not evicted now and then: it waits, or owes its peer a message that is in no queue any more.
+    Kept,
+    /// That it waits for a message, or has one reserved, now and then. It is kept for that.
     Wait,
-    /// That it owes its peer a message that is in no queue any more. It is not evicted meanwhile.
-    Arrival,
     /// A page of metrics that is sent. It takes memory.
     Page,
 }
 
 impl Scarce {
-    pub(crate) const ALL: [Self; 4] = [Self::Place, Self::Wait, Self::Arrival, Self::Page];
+    pub(crate) const ALL: [Self; 4] = [Self::Place, Self::Kept, Self::Wait, Self::Page];
 
-    /// How many there are at a server with this many places. An eighth of the places is for those that do
-    /// not wait, half of that for those that owe no message either.
+    /// How many there are at a server with this many places. A sixteenth of the places is for those that
+    /// can be evicted, and another one for those that do not wait.
     pub(crate) fn max(self, connections_max: usize) -> usize {
         match self {
             Self::Place => connections_max,
+            Self::Kept => connections_max - connections_max / 16,
             Self::Wait => (connections_max - connections_max.div_ceil(8)).max(1),
-            Self::Arrival => connections_max - connections_max / 16,
             Self::Page => PAGES_MAX,
         }
     }
 
-    /// How many of those one source may have.
+    /// How many of those one source may have. While it has its share of those that wait, it can still
+    /// receive; and three that have all of theirs leave room for a fourth.
     fn share(self, connections_max: usize) -> usize {
-        let all = match self {
-            Self::Place | Self::Wait | Self::Arrival => connections_max,
-            Self::Page => PAGES_MAX,
+        let quarter = connections_max / 4;
+        let share = match self {
+            Self::Place | Self::Wait => quarter,
+            Self::Kept => quarter + connections_max / 16,
+            Self::Page => PAGES_MAX / 4,
         };
-        (all / 4).max(1)
-    }
-
-    /// What is one share together: a connection is kept from eviction by either.
-    pub(crate) fn shared(self) -> &'static [Self] {
-        match self {
-            Self::Place => &[Self::Place],
-            Self::Wait | Self::Arrival => &[Self::Wait, Self::Arrival],
-            Self::Page => &[Self::Page],
-        }
-    }
-
-    /// What is limited together. Those that wait leave room for those that owe a message.
-    pub(crate) fn limited(self) -> &'static [Self] {
-        match self {
-            Self::Wait => &[Self::Wait],
-            Self::Place | Self::Arrival | Self::Page => self.shared(),
-        }
+        share.max(1)
     }
 }
 
@@ -103,7 +89,7 @@ impl Shares {
         if !self.is_within(what, from) {
             return Err(Full::Share);
         }
-        match sum(&self.total, what.limited()) < what.max(self.connections_max) {
+        match self.total[what as usize] < what.max(self.connections_max) {
             true => Ok(()),
             false => Err(Full::All),
         }
@@ -112,7 +98,7 @@ impl Shares {
     /// Whether a source would not exceed its share with one more.
     pub(crate) fn is_within(&self, what: Scarce, from: Source) -> bool {
         let counts = self.by_source.get(&from);
-        let has = counts.map_or(0, |counts| sum(counts, what.shared()));
+        let has = counts.map_or(0, |counts| counts[what as usize]);
         has < what.share(self.connections_max)
     }
 
@@ -146,22 +132,26 @@ impl Shares {
             Full::Share => (what.share(self.connections_max), " of one address or user"),
             Full::All => (what.max(self.connections_max), ""),
         };
-        let what = match what {
-            Scarce::Place => "be open",
-            Scarce::Wait => "wait or have something reserved",
-            Scarce::Arrival => "owe a message that is not read yet, or wait",
-            Scarce::Page => "be sent a page of metrics",
+        let (may, part) = match (what, full) {
+            (Scarce::Place, Full::Share) => ("be open", "a quarter of --max-connections"),
+            (Scarce::Place, Full::All) => ("be open", "--max-connections"),
+            (Scarce::Wait, Full::Share) => (WAIT, "a quarter of --max-connections"),
+            (Scarce::Wait, Full::All) => (WAIT, "seven eighths of --max-connections"),
+            (Scarce::Kept, Full::Share) => (KEPT, "five sixteenths of --max-connections"),
+            (Scarce::Kept, Full::All) => (KEPT, "fifteen sixteenths of --max-connections"),
+            (Scarce::Page, Full::Share | Full::All) => ("be sent a page of metrics", "at once"),
         };
         format!(
-            "at most {count} connections{whose} may {what}, and there are as many: close some, or try again later"
+            "at most {count} connections{whose} may {may} ({part}), and there are as many: close some, or try again later"
         )
     }
 }
 
-/// How many there are of these together.
-fn sum(counts: &Counts, these: &[Scarce]) -> usize {
-    these.iter().map(|&what| counts[what as usize]).sum()
-}
+/// What they do that wait for a message...
+const WAIT: &str = "wait or have something reserved";
+
+/// ...and those that are kept for that or another reason.
+const KEPT: &str = "wait, have something reserved, or owe a message that is not read yet";
 
 #[cfg(test)]
 mod tests {
@@ -205,40 +195,10 @@ mod tests {
         check(Scarce::Wait, 8, 2, 7);
         check(Scarce::Wait, 100, 25, 87);
         check(Scarce::Wait, 4096, 1024, 3584);
-        check(Scarce::Arrival, 8, 2, 8);
-        check(Scarce::Arrival, 4096, 1024, 3840);
+        check(Scarce::Kept, 8, 2, 8);
+        check(Scarce::Kept, 4096, 1280, 3840);
         check(Scarce::Page, 1, 2, 8);
         check(Scarce::Place, 16, 4, 16);
-    }
-
-    #[test]
-    fn those_that_wait_leave_room_for_those_that_receive() {
-        let mut shares = Shares::new(16);
-        for user in 0..14 {
-            assert_eq!(shares.room(Scarce::Wait, Source::User(user)), Ok(()));
-            shares.add(Scarce::Wait, Source::User(user));
-        }
-        assert_eq!(shares.room(Scarce::Wait, Source::User(99)), Err(Full::All));
-        assert_eq!(shares.room(Scarce::Arrival, Source::User(99)), Ok(()));
-        shares.add(Scarce::Arrival, Source::User(99));
-        assert_eq!(
-            shares.room(Scarce::Arrival, Source::User(98)),
-            Err(Full::All)
-        );
-    }
-
-    #[test]
-    fn those_that_wait_and_those_that_receive_are_one_share() {
-        let mut shares = Shares::new(16);
-        let from = Source::User(1);
-        for what in [Scarce::Wait, Scarce::Arrival, Scarce::Wait, Scarce::Arrival] {
-            assert_eq!(shares.room(what, from), Ok(()));
-            shares.add(what, from);
-        }
-        for what in [Scarce::Wait, Scarce::Arrival] {
-            assert_eq!(shares.room(what, from), Err(Full::Share));
-            assert_eq!(shares.room(what, Source::User(2)), Ok(()));
-        }
     }
 
     #[test]
@@ -272,13 +232,14 @@ mod tests {
         let shares = Shares::new(4096);
         assert_eq!(
             shares.refusal(Scarce::Wait, Full::Share),
-            "at most 1024 connections of one address or user may wait or have something reserved, and \
-             there are as many: close some, or try again later"
+            "at most 1024 connections of one address or user may wait or have something reserved (a \
+             quarter of --max-connections), and there are as many: close some, or try again later"
         );
         assert_eq!(
-            shares.refusal(Scarce::Arrival, Full::All),
-            "at most 3840 connections may owe a message that is not read yet, or wait, and there are \
-             as many: close some, or try again later"
+            shares.refusal(Scarce::Kept, Full::All),
+            "at most 3840 connections may wait, have something reserved, or owe a message that is \
+             not read yet (fifteen sixteenths of --max-connections), and there are as many: close \
+             some, or try again later"
         );
     }
 }

@@ -136,7 +136,7 @@ pub(crate) enum QueueError {
     TooManyQueues,
     /// As many connections wait, have messages reserved, or do not read theirs, as may; the front door
     /// says how many.
-    #[error("{0} (one address or user may have a quarter of the server's --max-connections)")]
+    #[error("{0}")]
     CannotWait(String),
     /// No new messages are taken.
     #[error("the server is draining and takes no new messages")]

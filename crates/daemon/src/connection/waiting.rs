@@ -77,7 +77,7 @@ impl Connection<'_> {
     /// If there are too many of them, or too many from that address, and none is idle.
     pub fn become_waiter(&mut self) -> io::Result<()> {
         if !self.waiting.is_counted {
-            self.registration().acquire(Scarce::Wait)?;
+            self.registration().become_waiter()?;
             self.waiting.is_counted = true;
         }
         Ok(())
@@ -96,11 +96,11 @@ impl Connection<'_> {
         if entry.must_arrive.load(Ordering::SeqCst) {
             return Ok(());
         }
-        if !self.waiting.is_counted && registration.acquire(Scarce::Arrival).is_err() {
+        if !self.waiting.is_counted && registration.acquire(Scarce::Kept).is_err() {
             self.flush()?;
             let from = registration.registry.millis() + SLOW_MILLIS;
             entry.eviction.set(State::Slow(from));
-            let acquired = registration.wait_to_acquire(Scarce::Arrival, ARRIVAL_WAIT);
+            let acquired = registration.wait_to_acquire(Scarce::Kept, ARRIVAL_WAIT);
             if !self.resume()? || entry.is_lost() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }

@@ -133,7 +133,7 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     ];
     let waiters = all.map(register);
     for (waiter, _) in &waiters {
-        waiter.acquire(Scarce::Wait).unwrap();
+        waiter.become_waiter().unwrap();
         waiter.entry.eviction.set(State::Waiting);
     }
     let (newcomer, _peer) = register(others[2]);
@@ -143,7 +143,7 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
             .filter(|(waiter, _)| waiter.entry.is_aborted())
             .count()
     };
-    let error = newcomer.acquire(Scarce::Wait).unwrap_err().to_string();
+    let error = newcomer.become_waiter().unwrap_err().to_string();
     assert!(
         error.starts_with("at most 7 connections may wait "),
         "{error}"
@@ -151,7 +151,7 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     assert_eq!(evicted(), 0);
     // All shares are taken, so an idle connection goes.
     waiters[2].0.entry.eviction.set(State::Resting(0));
-    newcomer.acquire(Scarce::Wait).unwrap();
+    newcomer.become_waiter().unwrap();
     assert!(waiters[2].0.entry.is_aborted());
     assert_eq!(evicted(), 1);
     drop(waiters);
@@ -159,40 +159,50 @@ fn who_waited_and_is_idle_makes_room_for_another_that_waits() {
     // Nobody is counted any more, nor was anybody uncounted twice.
     let waiters = [one, one].map(register);
     for (waiter, _) in &waiters {
-        waiter.acquire(Scarce::Wait).unwrap();
+        waiter.become_waiter().unwrap();
     }
     // Of one address the share is taken, so one of its own goes.
     let (newcomer, _peer) = register(one);
-    let error = newcomer.acquire(Scarce::Wait).unwrap_err().to_string();
+    let error = newcomer.become_waiter().unwrap_err().to_string();
     assert!(
         error.starts_with("at most 2 connections of one address "),
         "{error}"
     );
     let idle = &waiters[1].0.entry;
     idle.eviction.set(State::Resting(0));
-    newcomer.acquire(Scarce::Wait).unwrap();
+    newcomer.become_waiter().unwrap();
     assert!(idle.is_aborted());
 }
 
 #[test]
-fn who_owes_a_message_and_waits_for_the_next_counts_once() {
+fn who_has_its_share_of_those_that_wait_can_still_receive() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // A share is one connection.
-    let registry = Registry::new(4);
-    let register = || {
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (stream, from) = listener.accept().unwrap();
-        (registry.register(stream.into(), from.into()).unwrap(), peer)
+    // Four may wait, and one more may owe a message.
+    let registry = Registry::new(16);
+    let connections: Vec<_> = (0..7)
+        .map(|_| {
+            let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (stream, from) = listener.accept().unwrap();
+            let registration = registry.register(stream.into(), from.into()).unwrap();
+            (registration, peer)
+        })
+        .collect();
+    let owe = |at: usize| {
+        let (registration, _) = &connections[at];
+        registration.entry.must_arrive.store(true, Ordering::SeqCst);
+        registration.acquire(Scarce::Kept).is_ok()
     };
-    let (one, other) = (register(), register());
-    one.0.acquire(Scarce::Arrival).unwrap();
-    one.0.acquire(Scarce::Wait).unwrap();
-    let refused = other.0.acquire(Scarce::Arrival);
-    assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
-    one.0.release(Scarce::Wait);
-    other.0.acquire(Scarce::Arrival).unwrap();
-    // What is refused leaves it with what it has.
-    assert!(one.0.acquire(Scarce::Wait).is_err());
-    other.0.release(Scarce::Arrival);
-    one.0.acquire(Scarce::Wait).unwrap();
+    let waits = |at: usize| connections[at].0.become_waiter().is_ok();
+    let has_arrived = |at: usize| connections[at].0.has_arrived();
+    assert!(waits(0) && waits(1) && waits(2) && waits(3) && !waits(4));
+    assert!(owe(4) && !owe(5));
+    has_arrived(4);
+    assert!(owe(5));
+    // It counts once for both, and stays counted for the one when the other is over.
+    assert!(owe(0) && waits(0));
+    has_arrived(0);
+    assert!(!owe(6));
+    has_arrived(5);
+    // What is refused leaves it with what it had.
+    assert!(owe(4) && !waits(4) && !owe(5));
 }
