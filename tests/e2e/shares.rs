@@ -311,7 +311,7 @@ fn what_is_sent_does_not_wait_with_a_receive_behind_it_and_a_stop_ends_that() {
     let server = start_with_messages(&[]);
     let addr = server.addr().tcp();
     let receive = encoded(&receive_request(Delivery::AtMostOnce));
-    let holders: Vec<_> = (0..PLACES / 4)
+    let holders: Vec<_> = (0..PLACES / 4 + PLACES / 16)
         .map(|_| {
             let mut holder = connect_narrow(HOG, addr);
             holder.write_all(&receive).unwrap();
