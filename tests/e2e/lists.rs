@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::file::{Tree, ask, get};
 use crate::harness::{
-    Needs, Then, fake_server, has_door, has_program, program, python, run, run_command,
+    Needs, Then, fake_server, has_door, has_program, program, python, run, run_command, signed,
 };
 
 const MIB: usize = 1 << 20;
@@ -66,7 +66,7 @@ fn lists_that_nobody_reads_take_little_memory_and_keep_nobody_waiting() {
     let at_start = server.peak_bytes();
     let open = |target: &str| {
         let mut stream = server.connect();
-        stream.write_all(get(target).as_bytes()).unwrap();
+        stream.write_all(&signed(get(target).as_bytes())).unwrap();
         // The list has begun.
         stream.read_exact(&mut [0; 20]).unwrap();
         stream
