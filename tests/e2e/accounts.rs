@@ -10,7 +10,7 @@ use std::thread;
 
 use proto::http::basic;
 
-use crate::file::{Http, Tree, ask, get};
+use crate::file::{Http, Reply, Tree, ask, get};
 use crate::harness::{
     Carrier, Certificates, Door, Nginx, Ran, Server, eventually, has_program, is_installed,
     program, run, run_command, skipped,
@@ -145,42 +145,109 @@ fn a_plain_password_that_ends_like_a_role_is_warned_of() {
     assert!(!server.log().contains("sesame"), "{}", server.log());
 }
 
+/// A file server that has read two secrets, which are beside its root.
+struct WithSecrets {
+    tree: Tree,
+    key: String,
+    accounts: String,
+    server: Server,
+}
+
+impl WithSecrets {
+    fn start() -> Self {
+        let tree = Tree::new();
+        let accounts = write_accounts(&tree, ANN, 0o600);
+        let authority = &Certificates::get().authority;
+        let pair = authority.server(&tree.path(""), "server");
+        let root = tree.root("");
+        let [cert, key, root] = [&pair.cert, &pair.key, &root].map(|path| path.to_str().unwrap());
+        let mut options = vec!["--root", root, "--auth-file", &accounts];
+        options.extend(["--tls-cert", cert, "--tls-key", key]);
+        // It has a key, and yet a test can speak to it as it is.
+        let door = Door {
+            carrier: Carrier::Unix,
+            has_accounts: false,
+        };
+        let server = Server::start_behind(door, "file-server", &options);
+        Self {
+            key: key.to_owned(),
+            tree,
+            accounts,
+            server,
+        }
+    }
+
+    fn get(&self, target: &str) -> Reply {
+        let mut stream = self.server.connect();
+        let request = format!("GET /{target} HTTP/1.1\r\nHost: localhost\r\n{IS_ANN}\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        Http::over(stream).reply()
+    }
+
+    /// Checks that this name in the root is neither served nor listed.
+    #[track_caller]
+    fn check_withheld(&self, name: &str) {
+        assert!(self.tree.root(name).exists(), "{name}");
+        assert_eq!(self.get(name).status, 404, "{name}");
+        for list in ["", "?json", "?sort=size", "?json&sort=time"] {
+            let list = self.get(list).text();
+            let has = |name: &str| list.contains(&format!("\"./{name}\""));
+            assert!(has("plain/") && !has(name), "{name}: {list}");
+        }
+    }
+}
+
 /// What is checked at the start is checked again, and what was read before stays in use.
 #[test]
 fn a_secret_in_the_root_is_neither_read_again_nor_served() {
-    let tree = Tree::new();
-    let accounts = write_accounts(&tree, ANN, 0o600);
-    let authority = &Certificates::get().authority;
-    let pair = authority.server(&tree.path(""), "server");
-    let root = tree.root("");
-    let [cert, key, root] = [&pair.cert, &pair.key, &root].map(|path| path.to_str().unwrap());
-    let mut options = vec!["--root", root, "--auth-file", &accounts];
-    options.extend(["--tls-cert", cert, "--tls-key", key]);
-    // It has a key, and yet a test can speak to it as it is.
-    let door = Door {
-        carrier: Carrier::Unix,
-        has_accounts: false,
-    };
-    let server = Server::start_behind(door, "file-server", &options);
-    let status = |name: &str| {
-        let mut stream = server.connect();
-        let request = format!("GET /{name} HTTP/1.1\r\nHost: localhost\r\n{IS_ANN}\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        Http::over(stream).reply().status
-    };
-    assert_eq!(status("plain/a.txt"), 200);
-    fs::hard_link(key, tree.root("linked")).unwrap();
-    assert_eq!(status("linked"), 404);
+    let with = WithSecrets::start();
+    let WithSecrets { tree, server, .. } = &with;
+    assert_eq!(with.get("plain/a.txt").status, 200);
+    fs::hard_link(&with.key, tree.root("linked")).unwrap();
+    with.check_withheld("linked");
     for (secret, kept) in [
-        (key, "The certificate and the key stay as they were"),
-        (&accounts, "The accounts stay as they were"),
+        (&with.key, "The certificate and the key stay as they were"),
+        (&with.accounts, "The accounts stay as they were"),
     ] {
         fs::rename(secret, tree.root("moved")).unwrap();
+        with.check_withheld("moved");
         symlink(tree.root("moved"), secret).unwrap();
-        assert_eq!(status("moved"), 404);
+        with.check_withheld("moved");
         server.signal("HUP");
         let says = format!("{kept}: {secret} is in the folder that is served");
         server.wait_for_log(|log| log.contains(&says));
+    }
+}
+
+#[test]
+fn a_secret_that_was_renewed_or_moved_is_still_withheld() {
+    let with = WithSecrets::start();
+    let WithSecrets { tree, server, .. } = &with;
+    for secret in [&with.key, &with.accounts] {
+        for name in ["old", "new"] {
+            let _ = fs::remove_file(tree.root(name));
+        }
+        fs::hard_link(secret, tree.root("old")).unwrap();
+        let renewed = tree.path("renewed");
+        fs::copy(secret, &renewed).unwrap();
+        fs::rename(&renewed, secret).unwrap();
+        with.check_withheld("old");
+        fs::hard_link(secret, tree.root("new")).unwrap();
+        // The second signal is handled when the first one has been, wholly.
+        for _ in 0..2 {
+            let count = |log: &str| {
+                log.matches("Read the certificate and the key again")
+                    .count()
+            };
+            let before = count(&server.log());
+            server.signal("HUP");
+            server.wait_for_log(|log| count(log) > before);
+        }
+        fs::rename(secret, tree.root("moved")).unwrap();
+        for name in ["old", "new", "moved"] {
+            with.check_withheld(name);
+        }
+        fs::rename(tree.root("moved"), secret).unwrap();
     }
 }
 

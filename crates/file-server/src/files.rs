@@ -11,6 +11,7 @@
 //! | `record`, `unfinished` | what is left of an interrupted upload, and how it continues |
 //! | `sweep`, `expirations` | the removal of what nobody continues |
 //! | `permissions` | who may use a file that replaces another |
+//! | `secrets` | the files that are for nobody |
 //! | `disk`, `hashers`, `identity`, `keyed_locks`, `temporary` | syncs, digests, identities, locks, names |
 //!
 //! Several servers may serve one root.
@@ -27,6 +28,7 @@ mod list_limits;
 mod permissions;
 mod record;
 mod root;
+mod secrets;
 mod sweep;
 mod temporary;
 mod tree;

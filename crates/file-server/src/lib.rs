@@ -168,6 +168,12 @@ impl Serve for Server {
         &self.daemon
     }
 
+    fn reload(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        let service = Arc::clone(&self.service);
+        let has_secrets = !service.config.secrets().is_empty();
+        has_secrets.then(|| Box::new(move || service.files.remember_secrets()) as _)
+    }
+
     fn run(self) -> Result<(), Error> {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let service = Arc::clone(&self.service);

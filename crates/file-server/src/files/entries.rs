@@ -15,7 +15,7 @@ use std::vec;
 use cap_std::fs::{DirEntry, Metadata, MetadataExt};
 
 use super::list_limits::Memory;
-use super::root::Root;
+use super::root::{FileId, Root};
 use super::temporary::is_reserved;
 use super::tree::Files;
 use crate::error::FilesError;
@@ -134,18 +134,22 @@ impl Files {
     }
 }
 
-/// An entry of a folder, if it can be requested.
-fn entry(root: &Root, folder: &Path, name: OsString) -> Option<Entry> {
+/// An entry of a folder, if it can be requested: it is none of the secrets.
+fn entry(root: &Root, folder: &Path, name: OsString, secrets: &[FileId]) -> Option<Entry> {
     // A link is followed from the root; one that leads outside is not listed.
     let there = root.metadata(&folder.join(&name)).ok()?;
-    entry_of(name, &there)
+    match secrets.contains(&FileId::from(&there)) {
+        true => None,
+        false => entry_of(name, &there),
+    }
 }
 
-/// The same for a name that was just read. Only a link is followed from the root.
+/// The same for a name that was just read. Only a link is followed from the root. Which files are secret
+/// is asked when it is listed.
 fn entry_listed(root: &Root, folder: &Path, listed: &DirEntry) -> Option<Entry> {
     let there = listed.metadata().ok()?;
     match there.is_symlink() {
-        true => entry(root, folder, listed.file_name()),
+        true => entry(root, folder, listed.file_name(), &[]),
         false => entry_of(listed.file_name(), &there),
     }
 }
@@ -168,13 +172,14 @@ impl Entries {
         let files = Arc::clone(&self.files);
         let _permit = files.list_limits.permit()?;
         let root = files.root()?;
+        let secrets = files.secrets.ids();
         let mut batch = Vec::new();
         let mut name_bytes = 0;
         while batch.len() < BATCH_ENTRIES && name_bytes < BATCH_NAME_BYTES {
             match self.window.next() {
                 Some(position) => {
                     name_bytes += position.name.len();
-                    batch.extend(entry(&root, &self.folder, position.name));
+                    batch.extend(entry(&root, &self.folder, position.name, &secrets));
                 }
                 None if self.last.is_some() => self.fill()?,
                 None => break,

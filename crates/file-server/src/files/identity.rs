@@ -46,11 +46,6 @@ impl Identity {
         }
     }
 
-    /// Whether it is the same file, by whichever name, and whatever has been written to it.
-    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
-    }
-
     /// Whether the contents are those of `other`, as far as the file's metadata tells. The time of the
     /// last change of the metadata may differ: it changes when another file replaces this one.
     pub(crate) fn has_contents_of(&self, other: &Self) -> bool {

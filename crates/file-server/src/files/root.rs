@@ -18,11 +18,12 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, File, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
 use cli::escape::Escaped;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat};
 use rustix::io::Errno;
@@ -32,7 +33,7 @@ use crate::error::FilesError;
 /// The most links on the way to a file, as in the kernel.
 pub(super) const LINKS_MAX: usize = 40;
 
-/// What tells a folder from all others, as long as it is open.
+/// What tells a file or a folder from all others, as long as it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -41,12 +42,12 @@ pub(super) struct FileId {
 
 impl FileId {
     /// The id of what a path leads to, wherever that is.
-    fn at(path: &Path) -> io::Result<Self> {
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
         Ok(Self::from(statat(CWD, path, AtFlags::empty())?))
     }
 
-    pub(super) fn of(folder: &Dir) -> io::Result<Self> {
-        Ok(Self::from(fstat(folder)?))
+    pub(super) fn of(open: impl AsFd) -> io::Result<Self> {
+        Ok(Self::from(fstat(open)?))
     }
 }
 
@@ -55,6 +56,15 @@ impl From<Stat> for FileId {
         Self {
             device: there.st_dev,
             inode: there.st_ino,
+        }
+    }
+}
+
+impl From<&Metadata> for FileId {
+    fn from(there: &Metadata) -> Self {
+        Self {
+            device: there.dev(),
+            inode: there.ino(),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::keyed_locks::KeyedLocks;
 use super::list_limits::ListLimits;
 use super::permissions;
 use super::root::{FileId, Root, RootPath};
+use super::secrets::Secrets;
 use super::temporary::is_reserved;
 use crate::error::FilesError;
 use crate::path::TreePath;
@@ -35,8 +36,7 @@ pub(crate) struct Files {
     pub(super) resume_keep: Duration,
     /// Whether uploads replace no file.
     create_only: bool,
-    /// Files that nobody may download, wherever they are: the server's own secrets.
-    withheld: Vec<PathBuf>,
+    pub(super) secrets: Secrets,
     /// The mode of a new file.
     pub(super) mode_new: u32,
     /// Held while a file gets its final name, by the path of the destination.
@@ -95,7 +95,7 @@ impl Files {
             keep_free_bytes,
             resume_keep,
             create_only: false,
-            withheld: Vec::new(),
+            secrets: Secrets::default(),
             mode_new: permissions::mode_new(),
             destination_locks: KeyedLocks::default(),
             upload_locks: KeyedLocks::default(),
@@ -115,11 +115,17 @@ impl Files {
         self
     }
 
-    /// Sets which files nobody may download, also by another of their names (hard links).
+    /// Sets the paths of the files that nobody may download, also by another of their names (hard
+    /// links), and remembers the files that are there now.
     #[must_use]
-    pub(crate) fn withhold(mut self, files: Vec<PathBuf>) -> Self {
-        self.withheld = files;
+    pub(crate) fn withhold(mut self, secrets: Vec<PathBuf>) -> Self {
+        self.secrets = Secrets::at(secrets);
         self
+    }
+
+    /// Remembers the secrets that the server has just read.
+    pub(crate) fn remember_secrets(&self) {
+        self.secrets.remember();
     }
 
     /// How many uploads arrive now.
@@ -210,11 +216,10 @@ impl Files {
         })?;
         // The metadata of the open file, not of the path, where another file may stand by now.
         let there = file.metadata()?;
-        let identity = Identity::from(&there);
-        if there.is_file() && !self.is_withheld(identity) {
+        if there.is_file() && !self.secrets.ids().contains(&FileId::from(&there)) {
             Ok(Some(FoundFile {
                 file: file.into_std(),
-                identity,
+                identity: Identity::from(&there),
                 path: path.to_owned(),
             }))
         } else if there.is_dir() {
@@ -222,13 +227,5 @@ impl Files {
         } else {
             Err(FilesError::NotFound)
         }
-    }
-
-    /// Whether nobody may download a file. It may be written to between the look at it and this one, so
-    /// neither its length nor its times count.
-    pub(super) fn is_withheld(&self, file: Identity) -> bool {
-        let is_file = |withheld: Identity| withheld.is_same_file(&file);
-        let is_this = |path: &PathBuf| Identity::at(path).is_ok_and(is_file);
-        self.withheld.iter().any(is_this)
     }
 }
