@@ -12,8 +12,11 @@ pub(super) const COUNT_BYTES: u64 = 1 << 20;
 /// How many free pages are always kept: 1 MiB.
 const FREE_PAGES_MIN: i64 = 256;
 
-/// How many pages are given back in one step.
-const STEP_PAGES: u64 = 64;
+/// How many pages are given back in one step at most...
+const STEP_PAGES_MAX: usize = 64;
+
+/// ...and of the pages that the log may have, one part in this many: each may take a few pages in the log.
+const STEP_PART: usize = 16;
 
 impl Journal {
     /// Gives one step of pages back, if there are too many.
@@ -43,8 +46,18 @@ impl Journal {
         }
         // It waits for nobody.
         self.db.busy_timeout(Duration::ZERO)?;
-        let vacuum = format!("PRAGMA incremental_vacuum({STEP_PAGES})");
-        self.db.execute_batch(&vacuum)?;
+        let step_pages = self
+            .files
+            .log_pages_max()
+            .div_ceil(STEP_PART)
+            .min(STEP_PAGES_MAX);
+        let mut vacuum = self
+            .db
+            .prepare(&format!("PRAGMA incremental_vacuum({step_pages})"))?;
+        // It makes a row of each page, and is committed behind the last: only then, SQLite says how long
+        // the log is.
+        let mut given_back = vacuum.query([])?;
+        while given_back.next()?.is_some() {}
         Ok(true)
     }
 }
