@@ -4,7 +4,7 @@
 //! place. A source that has its share of the places does not get another. One that has less gets the place
 //! of a source that has more, if that connection is not worked on at this moment, or else waits for one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::entry::Entry;
@@ -23,6 +23,15 @@ pub(crate) struct Places {
     pub(crate) shares: Shares,
     /// How many threads wait for something scarce.
     pub(crate) waiting: usize,
+    futile: Futile,
+}
+
+/// For what and for whom no connection could be evicted at this time. To look at all of them is dear, and a
+/// peer must not cause that with each of its requests.
+#[derive(Default)]
+struct Futile {
+    at: u64,
+    looks: HashSet<(Scarce, Source)>,
 }
 
 /// What one connection has.
@@ -40,6 +49,7 @@ impl Places {
             by_id: HashMap::new(),
             shares: Shares::new(connections_max),
             waiting: 0,
+            futile: Futile::default(),
         }
     }
 
@@ -109,7 +119,7 @@ impl Places {
 
     /// Makes room for one from there that needs something else than a place, if there is none. For that, one
     /// that has it is evicted; it must be idle or slow, and from the same source if that has its share.
-    /// Returns whether one was.
+    /// Returns whether one was. What was in vain is not tried again at the same time.
     ///
     /// # Errors
     /// Why there is no room.
@@ -117,13 +127,24 @@ impl Places {
         let Err(full) = self.shares.room(what, from) else {
             return Ok(false);
         };
+        if self.futile.at != now {
+            self.futile.at = now;
+            self.futile.looks.clear();
+        }
+        if self.futile.looks.contains(&(what, from)) {
+            return Err(full);
+        }
         let is_evicted = match full {
             Full::Share => self.evict(now, false, |place| {
                 place.has[what as usize] && place.from == from
             }),
             Full::All => self.evict(now, false, |place| place.has[what as usize]),
         };
-        if is_evicted { Ok(true) } else { Err(full) }
+        if is_evicted {
+            return Ok(true);
+        }
+        self.futile.looks.insert((what, from));
+        Err(full)
     }
 
     /// Evicts one of these connections; returns whether there was one that could be.

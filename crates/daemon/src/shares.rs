@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::peer::Source;
 
 /// What a connection may have one of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Scarce {
     /// A place. Every connection has one, and at the limit the share says whose is taken first.
     Place,

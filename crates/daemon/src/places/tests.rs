@@ -110,3 +110,24 @@ fn what_one_has_is_counted_once_and_until_it_ends() {
     assert!(places.shares.is_within(Scarce::Place, from));
     assert_eq!(places.len(), 0);
 }
+
+#[test]
+fn what_was_in_vain_is_not_tried_again_at_the_same_time() {
+    // A share is one connection.
+    let mut crowd = Crowd::new(&[
+        (1, State::Waiting),
+        (2, State::Waiting),
+        (3, State::Waiting),
+    ]);
+    let from = |peer_number| Source::from(peer(peer_number));
+    for id in 0..3 {
+        crowd.places.acquire(id, Scarce::Wait);
+    }
+    let mut make_room = |from, now| crowd.places.make_room(Scarce::Wait, from, now);
+    assert!(make_room(from(1), NOW).is_err());
+    crowd.entries[0].eviction.set(State::Resting(0));
+    assert!(make_room(from(1), NOW).is_err());
+    // Another one looks for itself.
+    assert_eq!(make_room(from(2), NOW), Err(Full::Share));
+    assert_eq!(make_room(from(1), NOW + 1), Ok(true));
+}
