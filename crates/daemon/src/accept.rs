@@ -1,8 +1,8 @@
 //! Accepting connections, the thread of each, and turning connections away at the limit.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use cli::Socket;
@@ -78,15 +78,65 @@ impl Registry {
     }
 
     fn admit(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
-        let registration = match self.register(socket, peer) {
-            Ok(registration) => registration,
-            Err(surplus) => return self.admit_or_turn_away(surplus, peer, protocols),
+        match self.register(socket, peer) {
+            Ok(registration) => {
+                let entry = Arc::clone(&registration.entry);
+                let served = Arc::clone(protocols);
+                if let Err(error) = spawn(peer.to_string(), move || serve(registration, served)) {
+                    log::warn!("Cannot start a thread for {peer}: {error}");
+                    self.refuse_at_once(&entry.socket, peer, protocols);
+                }
+            }
+            Err(Surplus { socket, may_wait }) if may_wait => {
+                self.wait_for_place(socket, peer, protocols);
+            }
+            Err(Surplus { socket, .. }) => self.turn_away(socket, peer, protocols),
+        }
+    }
+
+    /// A short-lived thread waits for a place, and serves the connection when it has one.
+    fn wait_for_place(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
+        let Some(permit) = self.waiting_for_place.acquire(peer.into()) else {
+            return self.turn_away(socket, peer, protocols);
         };
-        let entry = Arc::clone(&registration.entry);
-        let served = Arc::clone(protocols);
-        if let Err(error) = spawn(peer.to_string(), move || serve(registration, served)) {
+        let registry = Arc::clone(self);
+        // The shutdown does not wait for this thread, so it must not keep the service.
+        let protocols = Arc::downgrade(protocols);
+        let spawned = spawn(peer.to_string(), move || {
+            let registered = registry.register_within(socket, peer, PLACE_WAIT);
+            drop(permit);
+            match (registered, protocols.upgrade()) {
+                (_, None) => {}
+                (Ok(registration), Some(protocols)) => serve(registration, protocols),
+                (Err(socket), Some(protocols)) => registry.turn_away(socket, peer, &protocols),
+            }
+        });
+        if let Err(error) = spawned {
             log::warn!("Cannot start a thread for {peer}: {error}");
-            self.refuse_at_once(&entry.socket, peer, protocols);
+        }
+    }
+
+    /// A short-lived thread says that there is no place.
+    fn turn_away(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
+        log::warn!("Too many connections, turning away {peer}");
+        Metrics::count(&self.metrics.refused);
+        let Some(permit) = self.turned_away.acquire(peer.into()) else {
+            return self.refuse_at_once(&socket, peer, protocols);
+        };
+        let settings = self.tls(peer).map(|tls| tls.settings());
+        let protocols = Arc::downgrade(protocols);
+        let spawned = spawn(peer.to_string(), move || {
+            let _permit = permit;
+            let refusal = |start: &[u8], why| match protocols.upgrade() {
+                Some(protocols) => protocols.refusal(start, why),
+                None => Vec::new(),
+            };
+            if refuse(&socket, settings, refusal).is_ok() {
+                linger(&socket);
+            }
+        });
+        if let Err(error) = spawned {
+            log::warn!("Cannot start a thread for {peer}: {error}");
         }
     }
 
@@ -99,63 +149,6 @@ impl Registry {
             (Some(_), Some(_)) => Unserved::Unencrypted,
         };
         let _ = socket.send(&protocols.refusal(&start, why), SendFlags::DONTWAIT);
-    }
-
-    /// A short-lived thread waits for a place, and then says that there is none. A source that has its
-    /// share is told at once, so it keeps no other from waiting.
-    fn admit_or_turn_away(
-        self: &Arc<Self>,
-        surplus: Surplus,
-        peer: Peer,
-        protocols: &Arc<Protocols>,
-    ) {
-        let Surplus { socket, may_wait } = surplus;
-        let threads = match may_wait {
-            true => &self.waiting_for_place,
-            false => &self.turned_away,
-        };
-        let Some(permit) = threads.acquire() else {
-            self.note_refused(peer);
-            return self.refuse_at_once(&socket, peer, protocols);
-        };
-        let registry = Arc::clone(self);
-        // The shutdown does not wait for this thread, so it must not keep the service.
-        let patient = Arc::downgrade(protocols);
-        let spawned = spawn(peer.to_string(), move || {
-            let registered = match may_wait {
-                true => registry.register_within(socket, peer, PLACE_WAIT),
-                false => Err(socket),
-            };
-            match registered {
-                Ok(registration) => {
-                    drop(permit);
-                    if let Some(protocols) = patient.upgrade() {
-                        serve(registration, protocols);
-                    }
-                }
-                Err(socket) => registry.turn_away(&socket, peer, &patient),
-            }
-        });
-        if let Err(error) = spawned {
-            log::warn!("Cannot start a thread for {peer}: {error}");
-        }
-    }
-
-    fn turn_away(&self, socket: &Socket, peer: Peer, protocols: &Weak<Protocols>) {
-        self.note_refused(peer);
-        let settings = self.tls(peer).map(|tls| tls.settings());
-        let refusal = |start: &[u8], why| match protocols.upgrade() {
-            Some(protocols) => protocols.refusal(start, why),
-            None => Vec::new(),
-        };
-        if refuse(socket, settings, refusal).is_ok() {
-            linger(socket);
-        }
-    }
-
-    fn note_refused(&self, peer: Peer) {
-        log::warn!("Too many connections, turning away {peer}");
-        Metrics::count(&self.metrics.refused);
     }
 }
 

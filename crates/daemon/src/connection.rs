@@ -167,6 +167,17 @@ impl<'a> Connection<'a> {
         self.registry().is_stopping()
     }
 
+    /// Whether this should be the connection's last reply, because the server is shutting down or somebody
+    /// else needs the place.
+    pub(crate) fn ends_next(&self) -> bool {
+        self.is_stopping() || self.is_leaving()
+    }
+
+    /// Whether somebody else needs the place, and nothing that is reserved would be lost.
+    fn is_leaving(&self) -> bool {
+        self.entry().is_leaving() && self.stream.is_evictable()
+    }
+
     /// Whether the server is shutting down and this connection has had a request. One that was accepted
     /// just before still has its first: its peer cannot know that it should ask another server.
     pub(crate) fn begins_no_other(&self) -> bool {
@@ -272,6 +283,10 @@ impl Connection<'_> {
     /// The same, but does not count as a request yet.
     pub(crate) fn first_byte(&mut self, idle: Option<Duration>) -> io::Result<Option<u8>> {
         self.flush_if_large()?;
+        if self.has_asked && self.is_leaving() {
+            log::debug!("Leaves for another");
+            return Ok(None);
+        }
         if !self.has_input()? && !self.wait_for_request(idle)? {
             return Ok(None);
         }

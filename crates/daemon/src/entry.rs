@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     /// Whom it acts for.
     account: Mutex<Option<Arc<Account>>>,
     is_aborted: AtomicBool,
+    /// Whether it is to end behind the present request, because somebody who is entitled to it needs the place.
+    is_leaving: AtomicBool,
     /// Whether it works on a request that does not keep a server from being idle.
     pub(crate) is_probing: AtomicBool,
     /// Whether it owes its peer a message that is in no queue any more, so that it must not be evicted while
@@ -38,6 +40,7 @@ impl Entry {
             eviction: Eviction::new(),
             account: Mutex::default(),
             is_aborted: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
             is_probing: AtomicBool::new(false),
             must_arrive: AtomicBool::new(false),
             thread: OnceLock::new(),
@@ -105,6 +108,16 @@ impl Entry {
             // An error means that the peer was faster.
             let _ = self.socket.shutdown(Shutdown::Read);
         }
+    }
+
+    /// Has the connection end behind its present request; returns whether nobody had said so before.
+    pub(crate) fn leave(&self) -> bool {
+        !self.is_leaving.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether that was said.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
     }
 
     /// Makes every read and write of the connection fail from now on.

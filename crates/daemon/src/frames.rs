@@ -117,7 +117,8 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
         if connection.next_request(None)?.is_none() {
             return match connection.is_stopping() {
                 true => session.stopping(connection),
-                false => Ok(()),
+                // What it has asked is done, also if it ends because somebody else needs its place.
+                false => session.before_wait(connection),
             };
         }
         connection.set_deadline(Deadline::Within(handler.frame_wait()));

@@ -178,7 +178,7 @@ impl Http {
                 log::debug!("Refused: {refusal}");
                 Handled::Now(self.handler.refuse(&refusal))
             });
-            if connection.is_stopping() {
+            if connection.ends_next() {
                 exchange.persistence = Persistence::Close;
             }
             let continues = match handled {

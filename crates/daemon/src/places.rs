@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::entry::Entry;
-use crate::eviction::Ease;
+use crate::eviction::{Ease, State};
 use crate::peer::Source;
 use crate::shares::{Full, Scarce, Shares};
 
@@ -111,10 +111,19 @@ impl Places {
     }
 
     /// Evicts a connection for one from there that needs a place; returns whether there was one that could
-    /// be.
+    /// be. If none can, but it has less than its share, one of a source that has more is to leave when its
+    /// present request is done: a peer that always has a next request is never idle.
     pub(crate) fn evict_for(&mut self, from: Source, now: u64) -> bool {
         let is_entitled = self.shares.is_within(Scarce::Place, from);
-        self.evict(now, is_entitled, |_| true)
+        let is_evicted = self.evict(now, is_entitled, |_| true);
+        if !is_evicted && is_entitled {
+            let beyond = self.shares.beyond(Scarce::Place);
+            let busy = self.by_id.values().filter(|place| {
+                beyond.contains(&place.from) && place.entry.eviction.state() == State::Busy
+            });
+            let _ = busy.map(|place| &place.entry).find(|entry| entry.leave());
+        }
+        is_evicted
     }
 
     /// Makes room for one from there that needs something else than a place, if there is none. For that, one

@@ -136,6 +136,7 @@ impl Registry {
                 entry.abort();
             }
         }
+        self.wake_waiting(&lock(&self.places));
     }
 
     /// Counts a connection.
@@ -406,7 +407,10 @@ impl Registration {
             let left = deadline.saturating_duration_since(Instant::now());
             // Many may wait: each change wakes them all, so they look for one to evict at the end alone.
             let has_room = places.shares.room(what, self.entry.peer.into()).is_ok();
-            let is_over = left.is_zero() || registry.is_stopping() || self.entry.is_aborted();
+            let is_over = left.is_zero() || registry.is_stopping();
+            if self.entry.is_aborted() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
             if has_room || is_over {
                 return self.acquire_in(&mut places, what);
             }

@@ -1,11 +1,12 @@
 //! The threads of a server: all of them run, or none does.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use crate::STACK_BYTES;
+use crate::peer::Source;
+use crate::{STACK_BYTES, lock};
 
 /// What a thread is to do, and its name.
 pub(crate) type Job = (String, Box<dyn FnOnce() + Send>);
@@ -52,29 +53,50 @@ pub(crate) fn join_all(threads: Vec<JoinHandle<()>>) {
     }
 }
 
-/// How many threads of one kind there may be.
-pub(crate) struct Permits(AtomicUsize);
+/// How many threads of one kind there may be. A quarter of them is the share of one source.
+pub(crate) struct Permits {
+    threads_max: usize,
+    by_source: Mutex<HashMap<Source, usize>>,
+}
 
 /// Dropping it gives it back.
 #[must_use = "the thread counts as long as this lives"]
-pub(crate) struct Permit(Arc<Permits>);
+pub(crate) struct Permit {
+    permits: Arc<Permits>,
+    from: Source,
+}
 
 impl Permits {
     pub(crate) fn new(threads_max: usize) -> Arc<Self> {
-        Arc::new(Self(AtomicUsize::new(threads_max)))
+        Arc::new(Self {
+            threads_max,
+            by_source: Mutex::default(),
+        })
     }
 
-    /// A permit for one thread, if there is one left.
-    pub(crate) fn acquire(self: &Arc<Self>) -> Option<Permit> {
-        let less_one = |left: usize| left.checked_sub(1);
-        let taken = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one);
-        taken.is_ok().then(|| Permit(Arc::clone(self)))
+    /// A permit for one thread that works for a source, if there is one left for that.
+    pub(crate) fn acquire(self: &Arc<Self>, from: Source) -> Option<Permit> {
+        let mut by_source = lock(&self.by_source);
+        let all: usize = by_source.values().sum();
+        let of_one = by_source.get(&from).copied().unwrap_or(0);
+        if all >= self.threads_max || of_one >= self.threads_max / 4 {
+            return None;
+        }
+        by_source.insert(from, of_one + 1);
+        let permits = Arc::clone(self);
+        Some(Permit { permits, from })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
+        let mut by_source = lock(&self.permits.by_source);
+        if let Some(of_one) = by_source.get_mut(&self.from) {
+            *of_one -= 1;
+            if *of_one == 0 {
+                by_source.remove(&self.from);
+            }
+        }
     }
 }
 
@@ -89,6 +111,8 @@ pub(crate) fn spawn(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     /// How many of three jobs run if a thread can be started so often.
@@ -118,5 +142,20 @@ mod tests {
             assert_eq!(started.unwrap_err().kind(), io::ErrorKind::WouldBlock);
             assert_eq!(ran, 0, "{startable}");
         }
+    }
+
+    #[test]
+    fn no_source_has_more_than_a_quarter_of_the_permits() {
+        let permits = Permits::new(8);
+        let acquire = |user| permits.acquire(Source::User(user));
+        let held: Vec<_> = [1, 1, 2, 2, 3, 3, 4].into_iter().map(acquire).collect();
+        assert!(held.iter().all(Option::is_some));
+        assert!(acquire(1).is_none());
+        let last = acquire(4);
+        assert!(last.is_some() && acquire(5).is_none());
+        drop(held);
+        assert!(acquire(5).is_some());
+        drop(last);
+        assert!(lock(&permits.by_source).is_empty());
     }
 }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc::sync_channel;
+use std::sync::Mutex;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use proto::ErrorCode;
@@ -14,6 +15,7 @@ use crate::caller::{Caller, Role};
 use crate::eviction::State;
 use crate::frames::{self, FrameHandler, FrameSession};
 use crate::http::{Http, Probes};
+use crate::lock;
 use crate::registry::SHORT_LIVED_MAX;
 use crate::text::TextHandler;
 use crate::tls::testing::{Authority, VERSIONS, connect, read_all as read_decrypted, send_last};
@@ -180,7 +182,10 @@ fn a_client_that_is_turned_away_is_answered_in_its_protocol() {
 fn a_flood_is_turned_away_without_a_thread_for_each() {
     let server = Server::new(1);
     let place = server.fill();
-    let patient: Vec<_> = (0..SHORT_LIVED_MAX).map(|_| server.admit(b"")).collect();
+    // A quarter of the threads are for one source.
+    let patient: Vec<_> = (0..SHORT_LIVED_MAX / 4)
+        .map(|_| server.admit(b""))
+        .collect();
     // None of those has gone, so nobody waits for what this one sends.
     let mut at_once = server.admit(b"");
     at_once.set_nonblocking(true).unwrap();
@@ -197,6 +202,66 @@ fn a_flood_is_turned_away_without_a_thread_for_each() {
     // Then there is room again.
     let mut client = server.admit(b"hello");
     client.read_exact(&mut [0; 5]).unwrap();
+}
+
+#[test]
+fn who_always_has_a_next_request_keeps_no_other_out() {
+    /// Works on each `x` until it may go on, and says that it does.
+    struct Gated(SyncSender<()>, Mutex<Receiver<()>>);
+
+    impl TextHandler for Gated {
+        fn serve(&self, connection: &mut Connection) -> io::Result<()> {
+            while let Some(request) = connection.next_request(None)? {
+                if request == b'x' {
+                    let _ = self.0.send(());
+                    let _ = lock(&self.1).recv();
+                }
+                io::BufRead::consume(connection, 1);
+                connection.write_all(&[request])?;
+            }
+            Ok(())
+        }
+
+        fn request_wait(&self) -> Duration {
+            PATIENCE
+        }
+
+        fn request_bytes_max(&self) -> usize {
+            usize::MAX
+        }
+
+        fn error_reply(&self, _sentence: &str) -> Vec<u8> {
+            b"busy".to_vec()
+        }
+    }
+
+    let (begins, begun) = sync_channel(100);
+    let (go_on, gate) = sync_channel(100);
+    // A share is one place.
+    let server = Server::serving(4, |_| text(Gated(begins, Mutex::new(gate))));
+    let busy: Vec<_> = (0..4).map(|_| server.admit(&[b'x'; 32])).collect();
+    for _ in 0..4 {
+        begun.recv().unwrap();
+    }
+    let elsewhere = Peer::Ip(([10, 0, 0, 1], 1).into());
+    let mut client = server.admit_from(Some(elsewhere), b"hello");
+    // One request after the other is done, and each of them has more that have arrived.
+    client
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    let mut got = [0; 5];
+    let is_served = (0..31).any(|_| {
+        go_on.send(()).unwrap();
+        client.read_exact(&mut got).is_ok()
+    });
+    assert!(is_served && &got == b"hello", "{got:?}");
+    drop(client);
+    drop(go_on);
+    for client in busy {
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let answered = read_all(client).len();
+        assert!((1..=32).contains(&answered), "{answered}");
+    }
 }
 
 #[test]
