@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
+use crate::accounts::LoginError;
 use crate::accounts::tests::accounts;
 use crate::pending_reply::{PendingReply, SharedBytes};
 use crate::registry::Registry;
