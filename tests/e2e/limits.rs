@@ -279,7 +279,7 @@ fn two_thousand_slow_connections_keep_nobody_waiting() {
         }
         // A second on a machine that does nothing else.
         println!("slow: a normal client waited {longest:?} at most");
-        assert!(longest < Duration::from_secs(5), "{longest:?}");
+        assert!(longest < Duration::from_secs(10), "{longest:?}");
     }
 }
 

@@ -313,7 +313,7 @@ fn handshakes_that_never_end_keep_nobody_waiting() {
             let waited = begun.elapsed();
             println!("{what}: a normal client waited {waited:?}");
             // A second on a machine that does nothing else.
-            assert!(waited < Duration::from_secs(5), "{what}: {waited:?}");
+            assert!(waited < Duration::from_secs(10), "{what}: {waited:?}");
         }
     }
 }

@@ -65,7 +65,7 @@ fn send_lines() {
 
 #[test]
 fn send_many_lines() {
-    const LINES: usize = 50_000;
+    const LINES: usize = 20_000;
     let server = start(&["tcp"]);
     let input: String = (0..LINES).map(|n| format!("line {n}\n")).collect();
     say(&server, "send --lines -", input.as_bytes()).expect(0);

@@ -86,8 +86,8 @@ impl ServerOptions {
         "  --bind ADDR            listen on this IP address, host name, or unix:PATH; may be
                          repeated [default: 127.0.0.1]
   --socket-mode MODE     the mode of a unix:PATH [default: 0600]
-  --max-connections N    connections open at once, 1 to 15000 [default: 4096]; a quarter is the
-                         share of one address or user when others come
+  --max-connections N    connections open at once, 1 to 15000 [default: 4096]; a quarter is
+                         the share of one address or user when others come
   --tls-cert FILE        speak TLS over TCP, with the certificates in this PEM file
   --tls-key FILE         the certificate's private key, which only its owner may read
   --tls-client-ca FILE   refuse clients without a certificate from these authorities

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::CONNECTIONS_MAX;
-use crate::registry::{LEAVING_MAX, SHORT_LIVED_MAX};
+use crate::registry::{LEAVING_MAX, TURNED_AWAY_MAX, WAITING_FOR_PLACE_MAX};
 use crate::shares::Scarce;
 
 /// Descriptors for everything but connections: listeners, files, and connections that were accepted
@@ -17,7 +17,7 @@ const DESCRIPTORS_RESERVED: usize = 128;
 /// Connections that wait for a message are at most [`Scarce::Wait`]. One that waits for the disk while
 /// all of these do, and no descriptor is left, is closed.
 pub(crate) fn descriptors_needed(connections_max: usize) -> usize {
-    let leaving = LEAVING_MAX + 2 * SHORT_LIVED_MAX;
+    let leaving = LEAVING_MAX + WAITING_FOR_PLACE_MAX + TURNED_AWAY_MAX;
     connections_max + Scarce::Wait.max(connections_max) + leaving + DESCRIPTORS_RESERVED
 }
 

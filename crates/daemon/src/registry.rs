@@ -51,12 +51,15 @@ pub(crate) struct Surplus {
     pub(crate) may_wait: bool,
 }
 
-/// How many connections over the limit get a short-lived thread that waits for a place, and as many one that
-/// waits for their first byte, to answer in their protocol. Any more are answered and closed on the spot.
-pub(crate) const SHORT_LIVED_MAX: usize = 32;
+/// How many connections over the limit get a short-lived thread that waits for a place...
+pub(crate) const WAITING_FOR_PLACE_MAX: usize = 64;
+
+/// ...and how many one that waits for their first byte, to answer in their protocol. Any more are answered and
+/// closed on the spot.
+pub(crate) const TURNED_AWAY_MAX: usize = 16;
 
 /// The most connections that were evicted and have not gone yet.
-pub(crate) const LEAVING_MAX: usize = 64;
+pub(crate) const LEAVING_MAX: usize = 48;
 
 /// How often one that waits for a place looks whether another can be evicted. Those that end tell it, but one
 /// that becomes idle does not: with each request that would cost a lock.
@@ -82,8 +85,8 @@ impl Registry {
             connections_max,
             access,
             open: AtomicUsize::new(0),
-            waiting_for_place: Permits::new(SHORT_LIVED_MAX),
-            turned_away: Permits::new(SHORT_LIVED_MAX),
+            waiting_for_place: Permits::new(WAITING_FOR_PLACE_MAX),
+            turned_away: Permits::new(TURNED_AWAY_MAX),
             stopping: AtomicBool::new(false),
             watches_requests: AtomicBool::new(false),
             last_request_millis: AtomicU64::new(0),

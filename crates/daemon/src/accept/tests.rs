@@ -16,7 +16,7 @@ use crate::eviction::State;
 use crate::frames::{self, FrameHandler, FrameSession};
 use crate::http::{Http, Probes};
 use crate::lock;
-use crate::registry::SHORT_LIVED_MAX;
+use crate::registry::TURNED_AWAY_MAX;
 use crate::text::TextHandler;
 use crate::tls::testing::{Authority, VERSIONS, connect, read_all as read_decrypted, send_last};
 
@@ -183,7 +183,7 @@ fn a_flood_is_turned_away_without_a_thread_for_each() {
     let server = Server::new(1);
     let place = server.fill();
     // A quarter of the threads are for one source.
-    let patient: Vec<_> = (0..SHORT_LIVED_MAX / 4)
+    let patient: Vec<_> = (0..TURNED_AWAY_MAX / 4)
         .map(|_| server.admit(b""))
         .collect();
     // None of those has gone, so nobody waits for what this one sends.
