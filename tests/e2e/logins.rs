@@ -362,7 +362,7 @@ const GUESSERS: u8 = 50;
 const GUESSES: usize = 200;
 
 /// The longest that somebody with the right password may wait.
-const RIGHT_WAIT_MAX: Duration = Duration::from_secs(1);
+const RIGHT_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Has many addresses guess. Meanwhile, and from other ones, each user logs in with the right password for the
 /// first time, and in between with one that is known, from where they guess. `guess` tells whether a guess
