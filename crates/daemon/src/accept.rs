@@ -82,8 +82,7 @@ impl Registry {
             Ok(registration) => {
                 let entry = Arc::clone(&registration.entry);
                 let served = Arc::clone(protocols);
-                if let Err(error) = spawn(peer.to_string(), move || serve(registration, served)) {
-                    log::warn!("Cannot start a thread for {peer}: {error}");
+                if !start(peer, move || serve(registration, served)) {
                     self.refuse_at_once(&entry.socket, peer, protocols);
                 }
             }
@@ -102,7 +101,7 @@ impl Registry {
         let registry = Arc::clone(self);
         // The shutdown does not wait for this thread, so it must not keep the service.
         let protocols = Arc::downgrade(protocols);
-        let spawned = spawn(peer.to_string(), move || {
+        start(peer, move || {
             let registered = registry.register_within(socket, peer, PLACE_WAIT);
             drop(permit);
             match (registered, protocols.upgrade()) {
@@ -111,9 +110,6 @@ impl Registry {
                 (Err(socket), Some(protocols)) => registry.turn_away(socket, peer, &protocols),
             }
         });
-        if let Err(error) = spawned {
-            log::warn!("Cannot start a thread for {peer}: {error}");
-        }
     }
 
     /// A short-lived thread says that there is no place.
@@ -125,7 +121,7 @@ impl Registry {
         };
         let settings = self.tls(peer).map(|tls| tls.settings());
         let protocols = Arc::downgrade(protocols);
-        let spawned = spawn(peer.to_string(), move || {
+        start(peer, move || {
             let _permit = permit;
             let refusal = |start: &[u8], why| match protocols.upgrade() {
                 Some(protocols) => protocols.refusal(start, why),
@@ -135,9 +131,6 @@ impl Registry {
                 linger(&socket);
             }
         });
-        if let Err(error) = spawned {
-            log::warn!("Cannot start a thread for {peer}: {error}");
-        }
     }
 
     /// Answers as far as that needs no wait. There is no time for a handshake.
@@ -150,6 +143,15 @@ impl Registry {
         };
         let _ = socket.send(&protocols.refusal(&start, why), SendFlags::DONTWAIT);
     }
+}
+
+/// Starts the thread of a connection; returns whether that was possible.
+fn start(peer: Peer, run: impl FnOnce() + Send + 'static) -> bool {
+    let spawned = spawn(peer.to_string(), run);
+    if let Err(error) = &spawned {
+        log::warn!("Cannot start a thread for {peer}: {error}");
+    }
+    spawned.is_ok()
 }
 
 /// Answers a connection over the limit in its protocol, which may take [`FIRST_BYTE_WAIT`] to show. It

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use proto::ErrorCode;
@@ -24,17 +24,12 @@ const BUSY: &str = "the server has as many connections as it accepts; try again 
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Echoes what it gets.
-struct Echo;
+/// Text that is served like this.
+struct Text<F>(F);
 
-impl TextHandler for Echo {
+impl<F: Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static> TextHandler for Text<F> {
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
-        while connection.next_request(None)?.is_some() {
-            let bytes = connection.buffered().to_vec();
-            io::BufRead::consume(connection, bytes.len());
-            connection.write_all(&bytes)?;
-        }
-        Ok(())
+        self.0(connection)
     }
 
     fn request_wait(&self) -> Duration {
@@ -48,6 +43,16 @@ impl TextHandler for Echo {
     fn error_reply(&self, _sentence: &str) -> Vec<u8> {
         b"busy".to_vec()
     }
+}
+
+/// Echoes what it gets.
+fn echo(connection: &mut Connection) -> io::Result<()> {
+    while connection.next_request(None)?.is_some() {
+        let bytes = connection.buffered().to_vec();
+        io::BufRead::consume(connection, bytes.len());
+        connection.write_all(&bytes)?;
+    }
+    Ok(())
 }
 
 /// Frames that nobody sends.
@@ -84,7 +89,7 @@ fn all_protocols() -> Arc<Protocols> {
     let probes = Probes::new("", Arc::new(()));
     Arc::new(Protocols {
         frames: Some(Arc::new(NoFrames)),
-        text: Some(Arc::new(Echo)),
+        text: Some(Arc::new(Text(echo))),
         http: Some(Http::probes_only(probes, "a test")),
     })
 }
@@ -105,7 +110,7 @@ struct Server {
 
 impl Server {
     fn new(connections_max: usize) -> Self {
-        Self::serving(connections_max, |_| text(Echo))
+        Self::serving(connections_max, |_| text(Text(echo)))
     }
 
     fn serving(
@@ -206,39 +211,23 @@ fn a_flood_is_turned_away_without_a_thread_for_each() {
 
 #[test]
 fn who_always_has_a_next_request_keeps_no_other_out() {
-    /// Works on each `x` until it may go on, and says that it does.
-    struct Gated(SyncSender<()>, Mutex<Receiver<()>>);
-
-    impl TextHandler for Gated {
-        fn serve(&self, connection: &mut Connection) -> io::Result<()> {
-            while let Some(request) = connection.next_request(None)? {
-                if request == b'x' {
-                    let _ = self.0.send(());
-                    let _ = lock(&self.1).recv();
-                }
-                io::BufRead::consume(connection, 1);
-                connection.write_all(&[request])?;
-            }
-            Ok(())
-        }
-
-        fn request_wait(&self) -> Duration {
-            PATIENCE
-        }
-
-        fn request_bytes_max(&self) -> usize {
-            usize::MAX
-        }
-
-        fn error_reply(&self, _sentence: &str) -> Vec<u8> {
-            b"busy".to_vec()
-        }
-    }
-
     let (begins, begun) = sync_channel(100);
     let (go_on, gate) = sync_channel(100);
+    let gate = Mutex::new(gate);
+    // Works on each `x` until it may go on, and says that it does.
+    let gated = Text(move |connection: &mut Connection| {
+        while let Some(request) = connection.next_request(None)? {
+            if request == b'x' {
+                let _ = begins.send(());
+                let _ = lock(&gate).recv();
+            }
+            io::BufRead::consume(connection, 1);
+            connection.write_all(&[request])?;
+        }
+        Ok(())
+    });
     // A share is one place.
-    let server = Server::serving(4, |_| text(Gated(begins, Mutex::new(gate))));
+    let server = Server::serving(4, |_| text(gated));
     let busy: Vec<_> = (0..4).map(|_| server.admit(&[b'x'; 32])).collect();
     for _ in 0..4 {
         begun.recv().unwrap();
@@ -268,23 +257,6 @@ fn who_always_has_a_next_request_keeps_no_other_out() {
 fn who_waits_for_the_connections_to_end_has_the_service_alone() {
     /// Tells, when the last that serves with it has gone, how many connections still count.
     struct Watched(Arc<Registry>, std::sync::mpsc::Sender<usize>);
-    impl TextHandler for Watched {
-        fn serve(&self, connection: &mut Connection) -> io::Result<()> {
-            Echo.serve(connection)
-        }
-
-        fn request_wait(&self) -> Duration {
-            PATIENCE
-        }
-
-        fn request_bytes_max(&self) -> usize {
-            usize::MAX
-        }
-
-        fn error_reply(&self, _sentence: &str) -> Vec<u8> {
-            Vec::new()
-        }
-    }
     impl Drop for Watched {
         fn drop(&mut self) {
             let _ = self.1.send(self.0.open());
@@ -293,7 +265,13 @@ fn who_waits_for_the_connections_to_end_has_the_service_alone() {
     let (gone, open) = std::sync::mpsc::channel();
     let start = || {
         let gone = gone.clone();
-        Server::serving(1, |registry| text(Watched(Arc::clone(registry), gone)))
+        Server::serving(1, |registry| {
+            let watched = Watched(Arc::clone(registry), gone);
+            text(Text(move |connection: &mut Connection| {
+                let _watched = &watched;
+                echo(connection)
+            }))
+        })
     };
     let server = start();
     let client = server.admit(b"hello");
@@ -380,24 +358,10 @@ fn what_is_wrong_with_one_connection_does_not_stop_the_listener() {
 
 #[test]
 fn a_connection_that_ends_first_is_read_to_its_end() {
-    struct Refuse;
-    impl TextHandler for Refuse {
-        fn serve(&self, connection: &mut Connection) -> io::Result<()> {
-            connection.next_request(None)?;
-            connection.write_all(b"no")
-        }
-        fn request_wait(&self) -> Duration {
-            PATIENCE
-        }
-
-        fn request_bytes_max(&self) -> usize {
-            usize::MAX
-        }
-
-        fn error_reply(&self, _sentence: &str) -> Vec<u8> {
-            Vec::new()
-        }
-    }
+    let refuse = Text(|connection: &mut Connection| {
+        connection.next_request(None)?;
+        connection.write_all(b"no")
+    });
     let server = Server::new(1);
     let mut client = TcpStream::connect(server.listener.local_addr().unwrap()).unwrap();
     let (stream, peer) = server.listener.accept().unwrap();
@@ -406,7 +370,7 @@ fn a_connection_that_ends_first_is_read_to_its_end() {
         .register(stream.into(), peer.into())
         .unwrap();
     thread::scope(|scope| {
-        scope.spawn(|| super::serve(registration, text(Refuse)));
+        scope.spawn(|| super::serve(registration, text(refuse)));
         // Far more than a socket takes: were it not read, the reply would be lost to a reset.
         for _ in 0..100 {
             client.write_all(&[0; 1 << 16]).unwrap();
@@ -461,7 +425,7 @@ fn a_client_is_turned_away_over_tls_and_in_its_protocol() {
 #[test]
 fn a_client_is_served_over_tls_and_knows_that_the_end_is_the_end() {
     let authority = Authority::new();
-    let server = Server::encrypted(1, &authority.tls(), text(Echo));
+    let server = Server::encrypted(1, &authority.tls(), text(Text(echo)));
     for version in VERSIONS {
         let mut client = connect(&authority.client(version, None), server.admit(b""));
         send_last(&mut client, b"hello");
@@ -476,7 +440,7 @@ fn a_client_is_served_over_tls_and_knows_that_the_end_is_the_end() {
 fn a_client_reads_why_its_handshake_fails_whatever_it_has_sent() {
     let [authority, clients] = [(); 2].map(|()| Authority::new());
     let tls = Arc::new(Tls::new(authority.files(Some(&clients)), None).unwrap());
-    let server = Server::encrypted(1, &tls, text(Echo));
+    let server = Server::encrypted(1, &tls, text(Text(echo)));
     // With TLS 1.3, a client takes its handshake for done before the server has seen the certificate.
     let config = authority.client(&version::TLS13, None);
     let mut client = connect(&config, server.admit(b""));

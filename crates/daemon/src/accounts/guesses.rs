@@ -131,14 +131,12 @@ impl Guesses {
         let deadline = Instant::now() + TURN_WAIT;
         while state.turn != Some(number) {
             let left = deadline.saturating_duration_since(Instant::now());
-            let ended = match left.is_zero() {
-                true => Err(LoginError::Busy),
-                false if is_gone() => Err(LoginError::Gone),
-                false => Ok(()),
-            };
-            if ended.is_err() {
+            if left.is_zero() || is_gone() {
                 state.waiting.retain(|ticket| ticket.number != number);
-                ended?;
+                return Err(match left.is_zero() {
+                    true => LoginError::Busy,
+                    false => LoginError::Gone,
+                });
             }
             drop(state);
             thread::park_timeout(left);
