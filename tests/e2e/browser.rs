@@ -106,13 +106,16 @@ fn a_browser_shows_and_uploads() {
     let accounts = tree.path("accounts");
     write(accounts.clone(), "ann:secret\n");
     fs::set_permissions(&accounts, Permissions::from_mode(0o600)).unwrap();
+    let accounts = accounts.to_str().unwrap();
     let servers = [
-        tree.start(&["--max-upload", "1000000"]),
-        tree.start(&["--create-only"]),
+        tree.start(&["--max-upload", "1000000", "--idle-exit", "0"]),
+        tree.start(&["--create-only", "--idle-exit", "0"]),
         tree.start(&[
             "--auth-file",
-            accounts.to_str().unwrap(),
+            accounts,
             "--auth-read-free",
+            "--idle-exit",
+            "0",
         ]),
     ];
     let mut args = vec![(*browser).to_owned(), here.to_string_lossy().into_owned()];

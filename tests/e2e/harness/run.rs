@@ -310,7 +310,12 @@ pub fn run<S: AsRef<OsStr>>(name: &str, args: &[S], input: &[u8]) -> Ran {
 
 /// Runs a command to its end, with `input` on its standard input.
 #[track_caller]
-pub fn run_command(mut command: Command, input: &[u8]) -> Ran {
+pub fn run_command(command: Command, input: &[u8]) -> Ran {
+    run_at_most(PATIENCE, command, input)
+}
+
+#[track_caller]
+fn run_at_most(patience: Duration, mut command: Command, input: &[u8]) -> Ran {
     command.stdin(Stdio::piped());
     let mut running = Running::spawn(command);
     running.collect_stdout();
@@ -319,7 +324,7 @@ pub fn run_command(mut command: Command, input: &[u8]) -> Ran {
     // From a thread of its own, or a program that prints before it reads could block us both. A
     // program that does not read ends it, at the latest when it is killed.
     thread::spawn(move || drop(stdin.write_all(&input)));
-    let code = running.wait();
+    let code = running.wait_at_most(patience);
     Ran {
         command: running.command.clone(),
         code,
@@ -328,14 +333,16 @@ pub fn run_command(mut command: Command, input: &[u8]) -> Ran {
     }
 }
 
-/// Runs one of the Python clients of `tests/python/`.
+/// Runs one of the Python clients of `tests/python/`, which are patient with each of their steps.
 #[track_caller]
 pub fn python<S: AsRef<OsStr>>(script: &str, args: &[S]) -> Ran {
     let mut command = Command::new("python3");
+    // Unbuffered: what one that does not end has said until then is shown.
     command
+        .arg("-u")
         .arg(root().join("tests/python").join(script))
         .args(args);
-    run_command(command, b"")
+    run_at_most(PATIENCE * 4, command, b"")
 }
 
 #[test]
