@@ -15,13 +15,13 @@ use history_client::Client;
 use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::frame::{self, Message};
-use proto::history::{Operation, Reply, Request, TEXT_BYTES_MAX};
+use proto::history::{Filter, Operation, Reply, Request, TEXT_BYTES_MAX};
 use proto::text::AUTHENTICATION_ERROR;
 use tempfile::TempDir;
 
 use crate::harness::{
     Needs, PATIENCE, Ran, Running, Server, Then, door, exchange, fake_server, has_door,
-    has_program, program, python, read_to_end, run, run_command,
+    has_program, program, python, read_to_end, records, run, run_command,
 };
 
 /// A server and its data folder.
@@ -73,7 +73,7 @@ impl Service {
 }
 
 fn raw(dir: &Path) -> String {
-    fs::read_to_string(dir.join("history.txt")).unwrap()
+    records(dir)
 }
 
 /// A text without the words that are times or addresses, which differ every time.
@@ -101,7 +101,7 @@ fn result_of(reply: &str) -> &str {
     rest
 }
 
-fn request(user: &str, operation: Operation) -> Request<'_> {
+fn request<'a>(user: &'a str, operation: Operation<'a>) -> Request<'a> {
     Request { user, operation }
 }
 
@@ -214,19 +214,19 @@ fn each_operation_answers_and_leaves_what_it_should() {
     );
     check(
         three,
-        Operation::Get,
+        Operation::Get(Filter::ALL),
         "1 old 1\n2 old 2\n3 old 3\n4 alice 2\n",
         "old 1\nold 2\nold 3\nalice 2\n",
     );
     check(
         three,
-        Operation::Delete(2),
+        Operation::delete_line(2),
         "Line 2 deleted.\n",
         "old 1\nold 3\nalice 1 2\n",
     );
     check(
         three,
-        Operation::Delete(1),
+        Operation::delete_line(1),
         "Line 1 deleted.\n",
         "old 2\nold 3\nalice 1 1\n",
     );
@@ -236,7 +236,7 @@ fn each_operation_answers_and_leaves_what_it_should() {
         "History deleted.\n",
         "alice deleted the history\n",
     );
-    check("", Operation::Get, "1 alice 2\n", "alice 2\n");
+    check("", Operation::Get(Filter::ALL), "1 alice 2\n", "alice 2\n");
 }
 
 /// The request's own line is there to be deleted: it was put down first.
@@ -244,7 +244,7 @@ fn each_operation_answers_and_leaves_what_it_should() {
 fn a_request_is_logged_before_it_is_acted_on() {
     check(
         THREE_LINES,
-        Operation::Delete(4),
+        Operation::delete_line(4),
         "Line 4 deleted.\n",
         THREE_LINES,
     );
@@ -262,7 +262,10 @@ fn a_line_of_the_history_has_time_peer_user_and_request() {
     let mut peers = Vec::new();
     let before = Timestamp::now();
     for (_, ask) in DIALECTS {
-        ask(&service.server, request("al.i-c_e", Operation::Get));
+        ask(
+            &service.server,
+            request("al.i-c_e", Operation::Get(Filter::ALL)),
+        );
     }
     for end in ["\n", "\r\n", ""] {
         let mut stream = service.server.connect();
@@ -302,7 +305,7 @@ fn a_request_is_shown_on_the_servers_terminal() {
     let service = start_for("alice\n");
     for (user, operation) in [
         ("alice", Operation::Hello),
-        ("alice", Operation::Delete(7)),
+        ("alice", Operation::delete_line(7)),
         ("bob", Operation::Clear),
     ] {
         let replies = ask_framed(&service.server, &[request(user, operation)]);
@@ -318,7 +321,7 @@ fn a_request_is_shown_on_the_servers_terminal() {
 /// As in [`check`], and the code that a program sees.
 #[track_caller]
 fn check_no_such_line(text: &str, line: u64, want: &str) {
-    let operation = Operation::Delete(line);
+    let operation = Operation::delete_line(line);
     let after = format!("{text}alice {operation}\n");
     // The text protocol knows no line 0.
     if line > 0 {
@@ -493,19 +496,20 @@ fn a_malformed_frame_gets_one_sentence_and_changes_nothing() {
     check(&frame(0x23, b"\x05al\xffce"), BadRequest, "user", true);
     check(&frame(0x23, &long_name), BadRequest, "user", true);
     check(&frame(0x23, b"\x05alice\0"), BadRequest, "", true);
-    check(&frame(0x21, b"\x05alice"), BadRequest, "line", true);
+    check(&frame(0x21, b"\x05alice"), BadRequest, "first", true);
     check(
         &frame(0x21, b"\x05alice\0\0\0\0\0\0\0"),
         BadRequest,
-        "line",
+        "first",
         true,
     );
-    check(&frame(0x24, b"\x05alice"), Unsupported, "0x24", true);
+    check(&frame(0x24, b"\x05alice"), BadRequest, "text", true);
+    check(&frame(0x2f, b"\x05alice"), Unsupported, "0x2f", true);
     check(&frame(0x61, b"\x05alice"), Unsupported, "0x61", true);
-    check(&frame(0x23, &[5; 1000]), TooLarge, "1000 bytes", false);
+    check(&frame(0x23, &[5; 10_000]), TooLarge, "10000 bytes", false);
     check(b"\0\xff\xff\xff\x23", TooLarge, "16777214 bytes", false);
     check(b"\0\0\0\0", BadRequest, "length 0", false);
-    service.server.wait_for_log(|log| warnings(log) == 14);
+    service.server.wait_for_log(|log| warnings(log) == 15);
 }
 
 /// A web page's request, whatever its first word is, is no line of the history.
@@ -549,8 +553,8 @@ fn with_a_users_file_others_are_refused_and_it_is_on_record() {
     let refusal = format!("{AUTHENTICATION_ERROR}\n");
     for (operation, shown) in [
         (Operation::Hello, "hello"),
-        (Operation::Delete(1), "1 1"),
-        (Operation::Get, "2"),
+        (Operation::delete_line(1), "1 1"),
+        (Operation::Get(Filter::ALL), "2"),
         (Operation::Clear, "3"),
     ] {
         for user in ["bob", "Alice", "alic", "alicee", "on"] {
@@ -613,19 +617,22 @@ fn a_users_file_that_cannot_be_read_stops_the_start() {
 
 #[test]
 fn pipelined_requests_on_one_connection_are_answered_in_order() {
-    use Operation::{Clear, Delete, Get, Hello};
+    use Operation::{Clear, Get, Hello};
     let service = start_with(THREE_LINES);
     let script = [
         (Hello, ""),
-        (Delete(1), "Line 1 deleted.\n"),
+        (Operation::delete_line(1), "Line 1 deleted.\n"),
         (
             Get,
             "1 old 2\n2 old 3\n3 alice hello\n4 alice 1 1\n5 alice 2\n",
         ),
-        (Delete(7), "There is no line 7; the history has 6 lines.\n"),
+        (
+            Operation::delete_line(7),
+            "There is no line 7; the history has 6 lines.\n",
+        ),
         (Clear, "History deleted.\n"),
         (Get, "1 alice deleted the history\n2 alice 2\n"),
-        (Delete(1), "Line 1 deleted.\n"),
+        (Operation::delete_line(1), "Line 1 deleted.\n"),
         (Get, "1 alice 2\n2 alice 1 1\n3 alice 2\n"),
     ];
     let requests = script.map(|(operation, _)| request("alice", operation));
@@ -769,7 +776,7 @@ fn a_history_of_30_megabytes_arrives_whole() {
         assert_eq!(bare(rest), own);
     };
     check(&ask_line(&service.server, "alice 2"));
-    let get = request("alice", Operation::Get);
+    let get = request("alice", Operation::Get(Filter::ALL));
     check(&ask_framed(&service.server, &[get])[0].0);
     let ran = client_program(&service.server, &["get", "alice"], b"").expect(0);
     check(&ran.out());
@@ -828,7 +835,8 @@ fn a_crash_while_deleting_leaves_the_old_history_or_the_new_one() {
         let service = start_with(&(0..OLD).map(old).collect::<String>());
         let file = service.dir.path().join("history.txt");
         let new_file = service.dir.path().join(".history.txt.new");
-        let (bytes, line_bytes) = (fs::metadata(&file).unwrap().len(), old(OLD).len());
+        let bytes = fs::metadata(&file).unwrap().len();
+        let line_bytes = "#00000 ".len() + old(OLD).len();
         let deleted = AtomicUsize::new(0);
         let mut client = service.client();
         let dir = thread::scope(|scope| {
@@ -869,7 +877,7 @@ fn a_crash_while_deleting_leaves_the_old_history_or_the_new_one() {
         let names = fs::read_dir(service.dir.path()).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name());
         let names: Vec<_> = names
-            .filter(|name| name != ".history-server.lock")
+            .filter(|name| name != ".history-server.lock" && name != "sequence.txt")
             .collect();
         assert_eq!(names, ["history.txt"]);
     }

@@ -9,7 +9,7 @@ use std::thread;
 use history_client::Client;
 use tempfile::TempDir;
 
-use crate::harness::{Needs, Server, eventually, has_door};
+use crate::harness::{Needs, Server, eventually, has_door, records};
 
 /// How many lines the history has, of [`line`]'s length: 32 MB together.
 const LINES: usize = 320_000;
@@ -46,7 +46,7 @@ impl Service {
     }
 
     fn text(&self) -> String {
-        fs::read_to_string(self.dir.path().join("history.txt")).unwrap()
+        records(self.dir.path())
     }
 
     /// Checks that the old lines that are left are these, and returns the lines behind them without

@@ -72,7 +72,7 @@ impl Crowded {
         let mut out = Vec::new();
         let operation = match keeps {
             true => history::Operation::Hello,
-            false => history::Operation::Delete(u64::MAX),
+            false => history::Operation::delete_line(u64::MAX),
         };
         match self.kind {
             Kind::Queue if keeps => send_request(b"kept").encode(&mut out),

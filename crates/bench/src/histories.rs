@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use proto::frame::{self, Message as _};
-use proto::history::{Operation, Reply, Request};
+use proto::history::{Filter, Operation, Reply, Request};
 
 use crate::contestant::{Clients, Contestant, Lab, Sample, rounds};
 use crate::conversation::Wrong;
@@ -26,7 +26,7 @@ fn start(dir: &Path) -> Result<Process, Error> {
     Process::start("history-server", &["PORT", "--data-dir", "DIR"], dir)
 }
 
-fn request(operation: Operation) -> Request<'static> {
+fn request(operation: Operation<'static>) -> Request<'static> {
     let user = "alice";
     Request { user, operation }
 }
@@ -103,7 +103,7 @@ pub fn read_history(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error>
         let mut frames = Frames::new(connect(addr)?);
         let mut text_bytes = 0;
         let begun = Instant::now();
-        frames.send(&request(Operation::Get))?;
+        frames.send(&request(Operation::Get(Filter::ALL)))?;
         read_reply(&mut frames, |_, reply, _| {
             if let Reply::Text(text) = reply {
                 text_bytes += text.len() as u64;

@@ -2,7 +2,7 @@
 
 use cli::args::{Verbs, server_default};
 use cli::{App, Args, ClientOptions, UsageError, Words};
-use proto::history::{Operation, is_user_name};
+use proto::history::{Filter, Operation, is_user_name};
 use proto::text::parse_line_number;
 
 use crate::{Action, Config};
@@ -113,9 +113,9 @@ fn action(verb: Verb, words: &mut Words) -> Result<Action, UsageError> {
         Verb::Hello => ask(user(words)?, Operation::Hello),
         Verb::Delete => {
             let user = user(words)?;
-            ask(user, Operation::Delete(line(words)?))
+            ask(user, Operation::delete_line(line(words)?))
         }
-        Verb::Get => ask(user(words)?, Operation::Get),
+        Verb::Get => ask(user(words)?, Operation::Get(Filter::ALL)),
         Verb::Clear => ask(user(words)?, Operation::Clear),
     })
 }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_asks(line: &str, want: Operation) {
+    fn check_asks(line: &str, want: Operation<'static>) {
         let user = "al".to_owned();
         let want = Action::Ask {
             user,
@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn verbs() {
         check_asks("hello al", Operation::Hello);
-        check_asks("delete al 3", Operation::Delete(3));
-        check_asks("get al", Operation::Get);
+        check_asks("delete al 3", Operation::delete_line(3));
+        check_asks("get al", Operation::Get(Filter::ALL));
         check_asks("CLEAR al", Operation::Clear);
         let config = parse_words(&["send", "alice 1 3"]).unwrap();
         assert_eq!(config.action, Action::Line("alice 1 3".to_owned()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cli::{Account, ClientError, Endpoint, ServerStream};
 use proto::frame::{self, Message as _, PAYLOAD_BYTES_MAX};
-use proto::history::{Operation, Reply, Request, is_user_name};
+use proto::history::{Filter, Operation, Reply, Request, is_user_name};
 use proto::text::HistoryLineError;
 use proto::{ErrorReply, Login, LoginReply};
 
@@ -77,7 +77,7 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost; if it is lost, the line may or may not be deleted.
     pub fn delete(&mut self, user: &str, line: u64) -> Result<String, Error> {
-        let operation = Operation::Delete(line);
+        let operation = Operation::delete_line(line);
         self.ask(&Request { user, operation }, |_| Ok(()))
     }
 
@@ -87,7 +87,7 @@ impl Client {
     /// If the server refuses or is lost, or if `out` cannot be written. A part of the history may have been
     /// written by then.
     pub fn get(&mut self, user: &str, out: &mut impl Write) -> Result<(), Error> {
-        let operation = Operation::Get;
+        let operation = Operation::Get(Filter::ALL);
         self.ask(&Request { user, operation }, |part| match part {
             Part::About(_) => Ok(()),
             Part::Text(bytes) => out.write_all(bytes),
@@ -126,8 +126,12 @@ impl Client {
             let reply = Reply::decode(kind, &self.payload);
             let part = match reply.map_err(ClientError::malformed)? {
                 Reply::About(text) if !has_begun => Part::About(text),
-                Reply::Text(bytes) if request.operation == Operation::Get => Part::Text(bytes),
-                Reply::About(_) | Reply::Text(_) => return Err(ClientError::Unexpected.into()),
+                Reply::Text(bytes) if matches!(request.operation, Operation::Get(_)) => {
+                    Part::Text(bytes)
+                }
+                Reply::About(_) | Reply::Text(_) | Reply::Line { .. } | Reply::Deleted { .. } => {
+                    return Err(ClientError::Unexpected.into());
+                }
                 Reply::Done(sentence) => return Ok(sentence.to_owned()),
                 Reply::Error(error) => return Err(refused(error)),
             };

@@ -41,7 +41,7 @@ pub enum Action {
         /// Who asks.
         user: String,
         /// What for.
-        operation: Operation,
+        operation: Operation<'static>,
     },
 }
 
@@ -78,7 +78,11 @@ impl Config {
         let out = match request.operation {
             // A greeting is for a person, so it goes to standard error.
             Operation::Hello => None,
-            Operation::Delete(_) | Operation::Get | Operation::Clear => Some(output()),
+            Operation::Delete { .. }
+            | Operation::Get(_)
+            | Operation::Clear
+            | Operation::Note(_)
+            | Operation::Follow { .. } => Some(output()),
         };
         let mut out = out.transpose()?;
         // After a part has been shown, the request is not repeated: it would be shown twice.

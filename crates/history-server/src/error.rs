@@ -84,6 +84,17 @@ pub enum HistoryError {
     /// What is to be deleted is not the user's own.
     #[error("Others have written that; '{0}' needs the role admin to delete it.")]
     NotOwn(String),
+    /// A line that is to be deleted does not contain the text that it must.
+    #[error("Line {line} does not contain '{text}'; nothing was deleted.")]
+    NoMatch {
+        /// The number of the line.
+        line: u64,
+        /// The text.
+        text: String,
+    },
+    /// The server is shutting down, and a follower with it.
+    #[error("The server is shutting down.")]
+    Stopping,
     /// There is no line with this number.
     #[error(
         "There is no line {line}; the history has {lines} line{}.",

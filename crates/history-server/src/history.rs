@@ -5,31 +5,43 @@
 //! that its [`Snapshot`] was taken from: reading delays no other request, and nothing changes under
 //! the reader.
 
+mod condition;
 mod copy;
 mod deletions;
 mod file;
 mod file_range;
+mod follower;
+mod followers;
+mod line;
 mod number;
-mod own;
+mod seek;
+
+mod sequence;
 mod snapshot;
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
 
 use cli::escape::Escaped;
 use storage::{
-    CommitFigures, Committer, DataFolder, Fsync, LegacyLock, Limits, Line, NotStored, Pending,
-    ReopenSignal, Space, StorageError, TextFile, lock,
+    CommitError, CommitFigures, Committer, DataFolder, Fsync, LegacyLock, Limits, Line, NotStored,
+    Pending, ReopenSignal, Space, StorageError, TextFile, lock,
 };
 
+pub use condition::Condition;
+pub use deletions::Lines;
+pub use file_range::Removed;
+pub use follower::{Begin, Event, Follower};
 pub use snapshot::Snapshot;
 
 use crate::HistoryError;
 use deletions::Notice;
 use file::{Change, HistoryFile};
-use file_range::{Committed, FileRange};
+use file_range::Committed;
+use followers::{Announcer, Followers};
+use line::Numbering;
+use sequence::Sequence;
 
 /// The file in the data folder.
 const FILE_NAME: &str = "history.txt";
@@ -40,11 +52,11 @@ const LEGACY_LOCK_NAME: &str = ".history-server.lock";
 /// A history that any number of threads may use at once.
 pub struct History {
     committed: Committed,
-    /// How many lines are committed.
-    lines: Arc<AtomicU64>,
     writer: Committer<HistoryFile>,
     reopen_signal: ReopenSignal,
-    /// Held alone by who looks whose lines they are before it deletes them, and by others that delete
+    followers: Followers,
+    _announcer: Announcer,
+    /// Held alone by who looks at lines before it deletes them, and by others that delete
     /// together, so that no number changes in between.
     numbers: RwLock<()>,
     _legacy_lock: LegacyLock,
@@ -67,9 +79,11 @@ impl History {
     ) -> Result<Self, StorageError> {
         let folder = DataFolder::create(dir)?;
         let legacy_lock = LegacyLock::acquire(&dir.join(LEGACY_LOCK_NAME))?;
-        let mut lines = 0;
-        let count = |_: &[u8], is_whole| {
-            lines += u64::from(is_whole);
+        let mut numbering = Numbering::default();
+        let count = |line: &[u8], is_whole| {
+            if is_whole {
+                numbering.add(line);
+            }
             Line::Sound
         };
         let file = TextFile::open(&dir.join(FILE_NAME), fsync, count)?;
@@ -81,19 +95,21 @@ impl History {
             );
         }
         let reopen_signal = file.allow_rotation();
-        let committed = Arc::new(Mutex::new(FileRange::committed(&file)));
-        let committed_lines = Arc::new(AtomicU64::new(lines));
-        let store = HistoryFile::new(
-            file,
-            lines,
-            Arc::clone(&committed),
-            Arc::clone(&committed_lines),
-        );
+        let path = file.path().to_owned();
+        let sequence = Sequence::open(dir, fsync)?;
+        let followers = Followers::default();
+        let announcer = Announcer::start(followers.clone()).map_err(StorageError::Thread)?;
+        let store = HistoryFile::new(file, &numbering, sequence, followers.clone());
+        let store = store.map_err(|error| match error {
+            CommitError::Refused(cause) => StorageError::Open { path, cause },
+            CommitError::Lost(cause) => StorageError::Lost(cause),
+        })?;
         Ok(Self {
-            committed,
-            lines: committed_lines,
+            committed: store.committed(),
             writer: Committer::start(FILE_NAME, store, on_failure)?,
             reopen_signal,
+            followers,
+            _announcer: announcer,
             numbers: RwLock::new(()),
             _legacy_lock: legacy_lock,
             _folder: folder,
@@ -119,47 +135,44 @@ impl History {
 
     /// Appends a record as [`History::append`] does, but does not wait for the disk.
     pub fn submit(&self, record: &str, space: Space) -> Pending<()> {
-        let line = line_of(record);
-        self.writer.submit(Change::Append { line, space })
+        let record = line_of(record);
+        self.writer.submit(Change::Append { record, space })
     }
 
-    /// Deletes a line, by its number from 1. It is gone from the disk when this returns. The calling
-    /// thread may have to copy the history, for itself and for others. If the server is stopping, the
-    /// copy is given up after a while.
+    /// Deletes lines, by their numbers from 1, if each meets a condition. They are gone from the disk when
+    /// this returns. The calling thread may have to copy the history, for itself and for others. If the
+    /// server is stopping, the copy is given up after a while.
     ///
     /// # Errors
-    /// [`HistoryError::NoSuchLine`], [`HistoryError::NotStored`].
-    pub fn delete(&self, line: u64, is_stopping: impl Fn() -> bool) -> Result<(), HistoryError> {
-        let _shared = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
-        self.delete_of(None, line, is_stopping)
-    }
-
-    /// Deletes a line as [`History::delete`] does, if it is a record of this user.
-    ///
-    /// # Errors
-    /// Also [`HistoryError::NotOwn`], [`HistoryError::Read`].
-    pub fn delete_own(
+    /// [`HistoryError::NoSuchLine`], [`HistoryError::NotStored`]; those of the condition:
+    /// [`HistoryError::NotOwn`], [`HistoryError::NoMatch`], [`HistoryError::Read`].
+    pub fn delete(
         &self,
-        line: u64,
-        user: &str,
+        lines: Lines,
+        condition: &Condition,
         is_stopping: impl Fn() -> bool,
     ) -> Result<(), HistoryError> {
+        if condition.is_none() {
+            let _shared = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
+            return self.delete_of(None, lines, is_stopping);
+        }
         let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
         let there = lock(&self.committed).clone();
-        own::check_line(there.clone(), line, user)?;
-        self.delete_of(Some(&there.file), line, is_stopping)
+        let file = Arc::clone(&there.file.file);
+        condition::check_lines(there, lines, condition)?;
+        self.delete_of(Some(file), lines, is_stopping)
     }
 
     fn delete_of(
         &self,
-        file: Option<&Arc<File>>,
-        line: u64,
+        of: Option<Arc<File>>,
+        lines: Lines,
         is_stopping: impl Fn() -> bool,
     ) -> Result<(), HistoryError> {
         let (sender, notices) = mpsc::channel();
         self.commit(Change::Delete {
-            line,
-            of: file.cloned(),
+            lines,
+            of,
             notices: sender,
         })?;
         // The last thread that drops a long file waits until the disk has freed it. That must not be
@@ -180,29 +193,24 @@ impl History {
         }
     }
 
-    /// Deletes everything and leaves one record. It is on the disk when this returns.
+    /// Deletes everything and leaves one record, if each line meets a condition. It is on the disk when
+    /// this returns.
     ///
     /// # Errors
-    /// [`HistoryError::NotStored`].
-    pub fn clear(&self, record: &str) -> Result<(), HistoryError> {
-        let _shared = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
-        let line = line_of(record);
-        // This thread drops the old file last, as in a deletion.
-        let _old = lock(&self.committed).clone();
-        self.commit(Change::Clear { line, only: None })
-    }
-
-    /// Clears the history as [`History::clear`] does, if every line is a record of this user.
-    ///
-    /// # Errors
-    /// Also [`HistoryError::NotOwn`], [`HistoryError::Read`].
-    pub fn clear_own(&self, record: &str, user: &str) -> Result<(), HistoryError> {
+    /// [`HistoryError::NotStored`]; those of the condition, as in [`History::delete`].
+    pub fn clear(&self, record: &str, condition: &Condition) -> Result<(), HistoryError> {
+        let record = line_of(record);
+        if condition.is_none() {
+            let _shared = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
+            // This thread drops the old file last, as in a deletion.
+            let _old = lock(&self.committed).clone();
+            return self.commit(Change::Clear { record, only: None });
+        }
         let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
-        let line = line_of(record);
-        let old = lock(&self.committed).clone();
-        own::check_all(old.clone(), user)?;
+        let old = lock(&self.committed).file.clone();
+        condition::check_all(old.clone(), condition)?;
         let only = Some(old.clone());
-        self.commit(Change::Clear { line, only })
+        self.commit(Change::Clear { record, only })
     }
 
     fn commit(&self, change: Change) -> Result<(), HistoryError> {
@@ -210,19 +218,35 @@ impl History {
         committed.map_err(HistoryError::NotStored)
     }
 
+    /// Follows the history. `wake` is called when there may be new lines, by a thread that wakes all
+    /// others too, so it must not block.
+    ///
+    /// # Errors
+    /// [`HistoryError::Read`].
+    pub fn follow(
+        &self,
+        begin: Begin,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Follower, HistoryError> {
+        // Before it looks what is there, so that it misses nothing.
+        let following = self.followers.add(Box::new(wake));
+        let follower = Follower::new(&self.committed, begin, following);
+        follower.map_err(HistoryError::Read)
+    }
+
     /// The history as it is now.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::of(lock(&self.committed).clone())
+        Snapshot::of(lock(&self.committed).file.clone())
     }
 
     /// How many lines it has.
     pub(crate) fn lines(&self) -> u64 {
-        self.lines.load(Ordering::Relaxed)
+        lock(&self.committed).lines
     }
 
     /// How long it is, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        lock(&self.committed).range.end
+        lock(&self.committed).file.range.end
     }
 
     /// What was measured of its commits.

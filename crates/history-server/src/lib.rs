@@ -5,6 +5,7 @@
 
 pub mod args;
 mod error;
+mod follow;
 mod history;
 mod metrics;
 mod reply;
@@ -21,7 +22,7 @@ use storage::{Fsync, Limits};
 
 pub use daemon::Serve;
 pub use error::{Error, HistoryError};
-pub use history::{History, Snapshot};
+pub use history::{Begin, Condition, Event, Follower, History, Lines, Removed, Snapshot};
 pub use users::Users;
 
 use metrics::HistoryFigures;

@@ -168,7 +168,8 @@ fn code_of(refusal: &HistoryError) -> ErrorCode {
         HistoryError::NotAUser | HistoryError::OtherName { .. } | HistoryError::NotOwn(_) => {
             ErrorCode::Forbidden
         }
-        HistoryError::NoSuchLine { .. } => ErrorCode::NotFound,
+        HistoryError::NoSuchLine { .. } | HistoryError::NoMatch { .. } => ErrorCode::NotFound,
+        HistoryError::Stopping => ErrorCode::ShuttingDown,
         HistoryError::NotStored(_) | HistoryError::Read(_) => ErrorCode::Storage,
     }
 }

@@ -19,7 +19,8 @@ use proto::text::{HISTORY_LINE_BYTES_MAX, parse_history_line, read_history_line}
 use storage::{NotStored, Space};
 
 use crate::HistoryError;
-use crate::history::History;
+use crate::follow::follow;
+use crate::history::{Begin, Condition, History, Lines};
 use crate::reply::{Format, REPLY_BYTES};
 use crate::users::Users;
 
@@ -59,9 +60,28 @@ impl Service {
             Ok(()) => {
                 let asked = self.asked(request, caller.peer);
                 match request.operation {
-                    Operation::Hello => return self.hello(asked, format, connection),
-                    Operation::Get => return self.get(&asked, format, connection),
-                    Operation::Delete(line) => self.delete(&asked, caller, line, connection),
+                    Operation::Hello => return self.record(asked, "", format, connection),
+                    Operation::Note(_) => {
+                        return self.record(asked, "Noted.", format, connection);
+                    }
+                    Operation::Get(_) => return self.get(&asked, format, connection),
+                    Operation::Follow { last, behind } => {
+                        let begin = match behind {
+                            0 => Begin::Last(last),
+                            _ => Begin::Behind(behind),
+                        };
+                        return self.follow(&asked, begin, format, connection);
+                    }
+                    Operation::Delete {
+                        first,
+                        last,
+                        contains,
+                    } => {
+                        let lines = Lines { first, last };
+                        let user = only_own(caller);
+                        let condition = Condition { user, contains };
+                        self.delete(&asked, lines, &condition, connection)
+                    }
                     Operation::Clear => self.clear(&asked, caller, request.user),
                 }
             }
@@ -77,8 +97,15 @@ impl Service {
         Ok(())
     }
 
-    /// Greets. The writer thread completes the reply.
-    fn hello(&self, asked: Asked, format: Format, connection: &mut Connection) -> io::Result<()> {
+    /// Puts on record what was asked, which is all that was asked for. The writer thread completes the
+    /// reply, with this sentence.
+    fn record(
+        &self,
+        asked: Asked,
+        sentence: &'static str,
+        format: Format,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
         let mut reply = connection.pending_reply(REPLY_BYTES)?;
         let appended = self.history.submit(&asked.record, Space::Usual);
         appended.on_complete(move |appended| {
@@ -86,7 +113,7 @@ impl Service {
             let outcome = appended.and_then(|()| asked.check());
             reply.set_outcome(Outcome::of(&outcome));
             let mut out = Vec::new();
-            format.put_reply(outcome.map(|()| String::new()), &mut out);
+            format.put_reply(outcome.map(|()| sentence.to_owned()), &mut out);
             reply.complete(out);
         });
         Ok(())
@@ -104,31 +131,51 @@ impl Service {
         Ok(())
     }
 
-    /// Deletes a line.
+    /// Shows lines as they come.
+    fn follow(
+        &self,
+        asked: &Asked,
+        begin: Begin,
+        format: Format,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        format.put_about(connection.output());
+        let followed = match self.append_if_space(asked, Space::Usual) {
+            Ok(()) => follow(&self.history, begin, connection)?,
+            Err(refusal) => Err(refusal),
+        };
+        connection.answered(Outcome::of(&followed));
+        format.put_outcome(followed.map(|()| String::new()), connection.output());
+        Ok(())
+    }
+
+    /// Deletes lines.
     fn delete(
         &self,
         asked: &Asked,
-        caller: &Caller,
-        line: u64,
+        lines: Lines,
+        condition: &Condition,
         connection: &Connection,
     ) -> Result<String, HistoryError> {
         self.append(asked, Space::Reserved)?;
         let is_stopping = || connection.is_stopping();
-        match only_own(caller) {
-            None => self.history.delete(line, is_stopping)?,
-            Some(user) => self.history.delete_own(line, user, is_stopping)?,
-        }
-        Ok(format!("Line {line} deleted."))
+        self.history.delete(lines, condition, is_stopping)?;
+        let Lines { first, last } = lines;
+        Ok(match first == last {
+            true => format!("Line {first} deleted."),
+            false => format!("Lines {first} to {last} deleted."),
+        })
     }
 
     /// Clears the history.
     fn clear(&self, asked: &Asked, caller: &Caller, user: &str) -> Result<String, HistoryError> {
         self.append_if_space(asked, Space::Reserved)?;
         let record = record_of(caller.peer, user, "deleted the history");
-        match only_own(caller) {
-            None => self.history.clear(&record)?,
-            Some(user) => self.history.clear_own(&record, user)?,
-        }
+        let condition = Condition {
+            user: only_own(caller),
+            ..Condition::default()
+        };
+        self.history.clear(&record, &condition)?;
         Ok("History deleted.".to_owned())
     }
 
@@ -137,14 +184,18 @@ impl Service {
         let Request { user, operation } = *request;
         let mut what = match operation {
             Operation::Hello => "hello".to_owned(),
-            Operation::Get | Operation::Delete(_) | Operation::Clear => operation.to_string(),
+            Operation::Get(_)
+            | Operation::Delete { .. }
+            | Operation::Clear
+            | Operation::Note(_)
+            | Operation::Follow { .. } => operation.to_string(),
         };
         let users = self.users.as_ref();
         let is_allowed = users.is_none_or(|users| users.contains(user));
         if !is_allowed {
             what.insert_str(0, "refused: ");
         }
-        log::info!("{user} {what}");
+        log::info!("{user} {}", Escaped(&what));
         Asked {
             record: record_of(peer, user, &what),
             is_allowed,
@@ -219,8 +270,10 @@ impl FrameHandler for Service {
 
     fn needs(&self, kind: u8, payload: &[u8]) -> Role {
         match Request::decode(kind, payload).map(|request| request.operation) {
-            Ok(Operation::Hello | Operation::Delete(_) | Operation::Clear) => Role::Write,
-            Ok(Operation::Get) | Err(_) => Role::Read,
+            Ok(
+                Operation::Hello | Operation::Delete { .. } | Operation::Clear | Operation::Note(_),
+            ) => Role::Write,
+            Ok(Operation::Get(_) | Operation::Follow { .. }) | Err(_) => Role::Read,
         }
     }
 

@@ -136,6 +136,20 @@ impl Field<'_> for Uuid {
     }
 }
 
+/// A text of at most 255 bytes that is not the last field: a name, or nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name<'a>(pub &'a str);
+
+impl<'a> Field<'a> for Name<'a> {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_name(out, self.0);
+    }
+
+    fn read(fields: &mut Fields<'a>, name: &'static str) -> Result<Self, DecodeError> {
+        fields.name(name).map(Self)
+    }
+}
+
 impl<'a> Field<'a> for &'a [u8] {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);

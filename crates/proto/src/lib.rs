@@ -28,6 +28,7 @@ pub mod text;
 
 pub use error::{DecodeError, FrameError};
 pub use error_reply::{ErrorCode, ErrorReply};
+pub use fields::Name;
 pub use interrupted::retry_interrupted;
 pub use kind::{KINDS, kind_name};
 pub use login::{Login, LoginReply};

@@ -6,7 +6,7 @@
 use std::io::{self, BufRead};
 
 use crate::digits;
-use crate::history::{Operation, Request, is_user_name};
+use crate::history::{Filter, Operation, Request, is_user_name};
 
 /// What a text client of the queue sends to receive the oldest message.
 pub const QUEUE_GET: &[u8] = b"<<GET>>";
@@ -80,9 +80,9 @@ pub fn parse_history_line(line: &[u8]) -> Result<Request<'_>, HistoryLineError> 
         None => Operation::Hello,
         Some("1") => {
             let number = words.next().ok_or(HistoryLineError::NoLineNumber)?;
-            Operation::Delete(parse_line_number(number)?)
+            Operation::delete_line(parse_line_number(number)?)
         }
-        Some("2") => Operation::Get,
+        Some("2") => Operation::Get(Filter::ALL),
         Some("3") => Operation::Clear,
         Some(_) => return Err(HistoryLineError::NotAnOperation),
     };
@@ -119,11 +119,11 @@ mod tests {
     #[test]
     fn requests() {
         check(b"alice", Ok(Operation::Hello));
-        check(b"alice 1 3\r\n", Ok(Operation::Delete(3)));
-        check(b"  alice\t2 \n", Ok(Operation::Get));
+        check(b"alice 1 3\r\n", Ok(Operation::delete_line(3)));
+        check(b"  alice\t2 \n", Ok(Operation::Get(Filter::ALL)));
         check(b"alice 3", Ok(Operation::Clear));
         let longest = format!("alice{}2", " ".repeat(HISTORY_LINE_BYTES_MAX - 6));
-        check(longest.as_bytes(), Ok(Operation::Get));
+        check(longest.as_bytes(), Ok(Operation::Get(Filter::ALL)));
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn the_dumps_are_what_is_sent() {
     };
     let delete = history::Request {
         user: "alice",
-        operation: Operation::Delete(9),
+        operation: Operation::delete_line(9),
     };
     let no_line = ErrorReply {
         code: ErrorCode::NotFound,

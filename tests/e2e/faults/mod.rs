@@ -336,7 +336,7 @@ impl Ledger {
         };
         match self.kind {
             Code => words("messages.log", 2),
-            History => words("history.txt", 2),
+            History => words("history.txt", 3),
             Queue => drain(server.addr())
                 .iter()
                 .map(|body| short(body))

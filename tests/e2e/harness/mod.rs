@@ -3,6 +3,7 @@
 mod account;
 mod certificates;
 mod door;
+mod history_file;
 mod nginx;
 mod peers;
 mod run;
@@ -27,6 +28,7 @@ pub use door::{
     Address, Carrier, Door, Needs, Opened, VARIABLE as DOOR_VARIABLE, addresses, connect_tcp, door,
     has_door, has_door_of_batches, listening, udp_too,
 };
+pub use history_file::records;
 pub use nginx::Nginx;
 pub use peers::{
     Then, connect, connect_from, connect_narrow, crowd, exchange, fake_server, read_to_end,

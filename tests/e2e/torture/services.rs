@@ -245,7 +245,7 @@ impl Service for History {
 
     fn check(&self, what: &str, ledger: &Ledger) {
         drop(self.start());
-        let there = words(self.dir(), "history.txt", 2);
+        let there = words(self.dir(), "history.txt", 3);
         ledger.check_all_there(what, &there, &HashSet::new());
     }
 }

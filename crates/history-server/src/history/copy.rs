@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use rustix::fs::fstatvfs;
 use rustix::io::retry_on_intr;
 use storage::{CommitError, lock};
 
-use super::file_range::{BLOCK_BYTES, Committed, FileRange};
+use super::file_range::{BLOCK_BYTES, Committed, FileRange, Removed};
+use super::line::Numbering;
 
 /// How much is written before it is synced, in bytes. The sync of an append waits until the disk has
 /// what was written before, so this is small.
@@ -39,15 +41,23 @@ pub(super) struct CopyJob {
     /// The new file. The writer thread cancels the copy by removing its name.
     pub(super) target: Arc<File>,
     /// The numbers of the lines that are left out, in ascending order.
-    pub(super) deleted: Vec<u64>,
+    pub(super) deleted: Vec<Range<u64>>,
 }
 
 /// A copy that was made, or failed.
 pub(super) struct FinishedCopy {
     /// The new file.
     pub(super) target: Arc<File>,
+    /// What is copied.
+    pub(super) copied: Result<Copied, CommitError>,
+}
+
+/// What a copy has of the old file, and has not.
+pub(super) struct Copied {
     /// Up to where the old file is copied.
-    pub(super) end: Result<u64, CommitError>,
+    pub(super) end: u64,
+    /// The lines that are left out.
+    pub(super) removed: Vec<Removed>,
 }
 
 impl CopyJob {
@@ -61,7 +71,7 @@ impl CopyJob {
         let copied = panic::catch_unwind(AssertUnwindSafe(run));
         FinishedCopy {
             target: Arc::clone(&self.target),
-            end: copied.unwrap_or_else(|_| Err(refused("the copy panicked"))),
+            copied: copied.unwrap_or_else(|_| Err(refused("the copy panicked"))),
         }
     }
 
@@ -69,7 +79,7 @@ impl CopyJob {
         &self,
         committed: &Committed,
         is_stopping: &dyn Fn() -> bool,
-    ) -> Result<u64, CommitError> {
+    ) -> Result<Copied, CommitError> {
         self.check_free_space()?;
         let mut output = Output {
             file: &self.target,
@@ -79,16 +89,18 @@ impl CopyJob {
         };
         let mut input = BufReader::with_capacity(BLOCK_BYTES, self.source.clone());
         let mut next = 1;
-        for line in &self.deleted {
-            copy_lines(&mut input, line - next, &mut output)?;
-            input.skip_until(b'\n').map_err(CommitError::Refused)?;
-            next = line + 1;
+        let mut removed = Vec::new();
+        for lines in &self.deleted {
+            copy_lines(&mut input, lines.start - next, &mut output)?;
+            let skipped = skip_lines(&mut input, lines.end - lines.start);
+            removed.push(skipped.map_err(CommitError::Refused)?);
+            next = lines.end;
         }
         copy_all(&mut input, &mut output)?;
         let mut end = self.source.range.end;
         for _ in 0..CATCH_UPS_MAX {
             output.sync_if_more_than(REST_BYTES_MAX)?;
-            let FileRange { file, range } = lock(committed).clone();
+            let FileRange { file, range } = lock(committed).file.clone();
             if !Arc::ptr_eq(&file, &self.source.file) || range.end - end <= REST_BYTES_MAX {
                 break;
             }
@@ -100,7 +112,7 @@ impl CopyJob {
                 &mut output,
             )?;
         }
-        Ok(end)
+        Ok(Copied { end, removed })
     }
 
     /// Checks that the disk has space for the copy. Otherwise the copy would fill it before it fails,
@@ -159,6 +171,24 @@ fn refused(sentence: &str) -> CommitError {
     CommitError::Refused(io::Error::other(sentence))
 }
 
+/// Skips this many lines, one or more.
+fn skip_lines(input: &mut impl BufRead, lines: u64) -> io::Result<Removed> {
+    let mut numbers = Numbering::default();
+    let mut line = Vec::new();
+    for _ in 0..lines {
+        line.clear();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            // Another program has shortened the file.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        numbers.add(&line);
+    }
+    Ok(Removed {
+        first: numbers.first,
+        last: numbers.last,
+    })
+}
+
 /// Copies this many lines, block by block.
 fn copy_lines(
     input: &mut impl BufRead,
@@ -199,10 +229,12 @@ fn copy_all(input: &mut impl BufRead, output: &mut Output) -> Result<(), CommitE
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::history::file_range::{Removals, State};
 
     #[track_caller]
     fn check_refused(output: &mut Output, want: &str) {
@@ -242,13 +274,19 @@ mod tests {
             file: Arc::clone(&file),
             range: 0..u64::MAX,
         };
-        let committed = Arc::new(Mutex::new(source.clone()));
+        let committed = Arc::new(Mutex::new(State {
+            file: source.clone(),
+            lines: 1,
+            next: 1,
+            generation: 0,
+            removals: Removals::default(),
+        }));
         let copy = CopyJob {
             source,
             target: file,
-            deleted: vec![1],
+            deleted: iter::once(1..2).collect(),
         };
-        let error = copy.run(&committed, &|| false).end.unwrap_err();
+        let error = copy.run(&committed, &|| false).copied.err().unwrap();
         let CommitError::Refused(cause) = error else {
             panic!("{error:?}");
         };

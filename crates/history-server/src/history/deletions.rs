@@ -1,6 +1,7 @@
 //! Deletions that are requested and not yet done: the lines, and the threads that wait.
 
 use std::mem;
+use std::ops::Range;
 use std::sync::mpsc::{SendError, Sender};
 
 use storage::NotStored;
@@ -16,6 +17,42 @@ pub(super) enum Notice {
     Done(Result<(), HistoryError>),
 }
 
+/// Lines of the history, by their numbers from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lines {
+    /// The first one.
+    pub first: u64,
+    /// The last one, which is not before the first.
+    pub last: u64,
+}
+
+impl Lines {
+    /// One line.
+    pub fn one(line: u64) -> Self {
+        Self {
+            first: line,
+            last: line,
+        }
+    }
+
+    fn count(self) -> u64 {
+        self.last - self.first + 1
+    }
+
+    /// Checks that a history of `lines` lines has them.
+    ///
+    /// # Errors
+    /// [`HistoryError::NoSuchLine`].
+    pub(super) fn check(self, lines: u64) -> Result<(), HistoryError> {
+        for line in [self.first, self.last] {
+            if !(1..=lines).contains(&line) {
+                return Err(HistoryError::NoSuchLine { line, lines });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A thread that requested a deletion, and waits.
 struct Requester {
     /// What it is told when its deletion and those before it are on the disk.
@@ -26,52 +63,61 @@ struct Requester {
 /// Deletions that one copy of the file does together.
 #[derive(Default)]
 pub(super) struct Deletions {
-    /// The lines in the order of the requests: each by the number that it has when those before it
-    /// are deleted.
-    lines: Vec<u64>,
+    /// The lines in the order of the requests: the number that the first has when those before it are
+    /// deleted, and how many there are.
+    ranges: Vec<(u64, u64)>,
     requesters: Vec<Requester>,
 }
 
 impl Deletions {
     /// The number of lines that are deleted.
     pub(super) fn lines(&self) -> u64 {
-        self.lines.len() as u64
+        self.ranges.iter().map(|(_, lines)| lines).sum()
     }
 
-    /// Adds the deletion of a line from a history that has `lines` lines by then.
-    pub(super) fn add(&mut self, line: u64, lines: u64, notices: Sender<Notice>) {
-        let exists = (1..=lines).contains(&line);
-        if exists {
-            self.lines.push(line);
+    /// Adds the deletion of a range of lines from a history that has `lines` lines by then.
+    pub(super) fn add(&mut self, range: Lines, lines: u64, notices: Sender<Notice>) {
+        let outcome = range.check(lines);
+        if outcome.is_ok() {
+            self.ranges.push((range.first, range.count()));
         }
-        let no_such_line = HistoryError::NoSuchLine { line, lines };
-        let outcome = exists.then_some(()).ok_or(no_such_line);
         self.requesters.push(Requester { outcome, notices });
     }
 
     /// Adds the deletions that were requested after these.
     pub(super) fn append(&mut self, mut later: Self) {
-        self.lines.append(&mut later.lines);
+        self.ranges.append(&mut later.ranges);
         self.requesters.append(&mut later.requesters);
     }
 
     /// Drops the lines, because the history was cleared. The requesters still wait.
     pub(super) fn clear_lines(&mut self) {
-        self.lines.clear();
+        self.ranges.clear();
     }
 
     /// The lines by their numbers in the file, in ascending order.
-    pub(super) fn in_file(&self) -> Vec<u64> {
-        let mut in_file = Vec::with_capacity(self.lines.len());
-        for line in &self.lines {
-            // Each deleted line before this one has moved its number down by one.
-            let mut number = *line;
+    pub(super) fn in_file(&self) -> Vec<Range<u64>> {
+        let mut in_file: Vec<Range<u64>> = Vec::with_capacity(self.ranges.len());
+        for &(mut number, mut left) in &self.ranges {
             let mut at = 0;
-            while in_file.get(at).is_some_and(|deleted| *deleted <= number) {
-                number += 1;
+            // Each deleted line before this one has moved its number down by one.
+            while let Some(deleted) = in_file.get(at).filter(|there| there.start <= number) {
+                number += deleted.end - deleted.start;
                 at += 1;
             }
-            in_file.insert(at, number);
+            while left > 0 {
+                let end = in_file.get(at).map_or(u64::MAX, |deleted| deleted.start);
+                let lines = left.min(end - number);
+                if lines > 0 {
+                    in_file.insert(at, number..number + lines);
+                    at += 1;
+                    left -= lines;
+                }
+                if let Some(deleted) = in_file.get(at) {
+                    number = deleted.end;
+                    at += 1;
+                }
+            }
         }
         in_file
     }

@@ -6,34 +6,36 @@
 //! count it any more.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, Write as _};
 use std::mem;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 
 use storage::{CommitError, NotStored, Replacement, Space, Store, TextFile, lock};
 
-use super::copy::{CopyJob, FinishedCopy};
-use super::deletions::{Deletions, Notice};
-use super::file_range::{BLOCK_BYTES, Committed, FileRange};
+use super::copy::{Copied, CopyJob, FinishedCopy};
+use super::deletions::{Deletions, Lines, Notice};
+use super::file_range::{Committed, FileRange, Removals, Removed, State};
+use super::followers::Followers;
+use super::line::{self, NUMBER_BYTES_MAX, Numbering};
+use super::sequence::Sequence;
 
-/// A change of the history. A line has its line feed.
+/// A change of the history. A record has its line feed, and gets its sequence number here.
 pub(super) enum Change {
     Append {
-        line: String,
+        record: String,
         space: Space,
     },
     /// The requester gets notices until its deletion is done. It is refused if `of` is not the file any
     /// more.
     Delete {
-        line: u64,
+        lines: Lines,
         of: Option<Arc<File>>,
         notices: Sender<Notice>,
     },
-    /// Leaves this line alone. It is refused if `only` is not all there is any more.
+    /// Leaves this record alone. It is refused if `only` is not all there is any more.
     Clear {
-        line: String,
+        record: String,
         only: Option<FileRange>,
     },
     /// The copy that a requester was told to make.
@@ -44,8 +46,11 @@ pub(super) enum Change {
 pub(super) struct HistoryFile {
     file: TextFile,
     committed: Committed,
-    /// The number of lines that are committed, for others to see.
-    committed_lines: Arc<AtomicU64>,
+    followers: Followers,
+    sequence: Sequence,
+    /// How often the file was replaced.
+    generation: u64,
+    removals: Removals,
     /// The number of lines in the file.
     lines: u64,
     batch: Batch,
@@ -61,6 +66,8 @@ struct Batch {
     cleared: bool,
     /// The number of lines to append.
     appended: u64,
+    /// The number of sequence numbers that are given out.
+    numbered: u64,
     deletions: Deletions,
     copied: Option<FinishedCopy>,
 }
@@ -78,28 +85,78 @@ impl RunningCopy {
 }
 
 impl HistoryFile {
+    /// `numbering` is what was found in the file. If a line has no number, all get new ones.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub(super) fn new(
         file: TextFile,
-        lines: u64,
-        committed: Committed,
-        committed_lines: Arc<AtomicU64>,
-    ) -> Self {
-        Self {
+        numbering: &Numbering,
+        sequence: Sequence,
+        followers: Followers,
+    ) -> Result<Self, CommitError> {
+        let state = State {
+            file: FileRange::committed(&file),
+            lines: numbering.lines,
+            next: sequence.next(),
+            generation: 0,
+            removals: Removals::default(),
+        };
+        let mut store = Self {
             file,
-            committed,
-            committed_lines,
-            lines,
+            committed: Arc::new(Mutex::new(state)),
+            followers,
+            sequence,
+            generation: 0,
+            removals: Removals::default(),
+            lines: 0,
             batch: Batch::default(),
             next: Deletions::default(),
             copying: None,
+        };
+        store.take_over(numbering)?;
+        Ok(store)
+    }
+
+    /// What is committed, for other threads.
+    pub(super) fn committed(&self) -> Committed {
+        Arc::clone(&self.committed)
+    }
+
+    /// Makes the file's lines those of the history. If they have no growing numbers, they get some.
+    fn take_over(&mut self, numbering: &Numbering) -> Result<(), CommitError> {
+        self.sequence
+            .continue_from(numbering.last.saturating_add(1));
+        if numbering.is_broken {
+            log::info!("The {} lines of the history get numbers", numbering.lines);
+            self.sequence.reserve(numbering.lines)?;
+            let new = self.file.replacement()?;
+            let source = FileRange::committed(&self.file);
+            let renumbered = line::renumber(source, new.file(), self.sequence.next());
+            self.sequence
+                .continue_from(renumbered.map_err(CommitError::Refused)?);
+            self.file.replace(new)?;
+            self.replaced(None);
         }
+        self.lines = numbering.lines;
+        self.publish();
+        Ok(())
+    }
+
+    /// Adds a record to the pending lines, with the next sequence number.
+    fn put(&mut self, record: &str) {
+        let number = self.sequence.next() + self.batch.numbered;
+        let pending = self.file.pending();
+        let _ = write!(pending, "#{number} {record}");
+        self.batch.numbered += 1;
+        self.batch.appended += 1;
     }
 
     /// Whether a range is all of the history, also with the changes that are pending.
     fn is_all(&mut self, range: &FileRange) -> bool {
         let committed = lock(&self.committed).clone();
-        Arc::ptr_eq(&committed.file, &range.file)
-            && committed.range == range.range
+        Arc::ptr_eq(&committed.file.file, &range.file)
+            && committed.file.range == range.range
             && self.file.pending().is_empty()
     }
 
@@ -121,28 +178,26 @@ impl Store for HistoryFile {
 
     fn apply(&mut self, change: Change) -> Result<(), NotStored> {
         match change {
-            Change::Append { line, space } => {
-                let pending_bytes = self.file.pending().len() + line.len();
+            Change::Append { record, space } => {
+                let pending_bytes = self.file.pending().len() + NUMBER_BYTES_MAX + record.len();
                 self.file.check_space(pending_bytes, space)?;
-                self.file.pending().extend_from_slice(line.as_bytes());
-                self.batch.appended += 1;
+                self.put(&record);
             }
-            Change::Delete { line, of, notices } => {
-                if of.is_some_and(|file| !Arc::ptr_eq(&file, &lock(&self.committed).file)) {
+            Change::Delete { lines, of, notices } => {
+                if of.is_some_and(|file| !Arc::ptr_eq(&file, &lock(&self.committed).file.file)) {
                     return Err(meanwhile());
                 }
-                let lines = self.lines_after_changes();
-                self.batch.deletions.add(line, lines, notices);
+                let all = self.lines_after_changes();
+                self.batch.deletions.add(lines, all, notices);
             }
-            Change::Clear { line, only } => {
+            Change::Clear { record, only } => {
                 if only.is_some_and(|only| !self.is_all(&only)) {
                     return Err(meanwhile());
                 }
-                let pending = self.file.pending();
-                pending.clear();
-                pending.extend_from_slice(line.as_bytes());
+                self.file.pending().clear();
                 self.batch.cleared = true;
-                self.batch.appended = 1;
+                self.batch.appended = 0;
+                self.put(&record);
                 self.batch.deletions.clear_lines();
             }
             Change::Copied(copied) => {
@@ -178,7 +233,9 @@ impl HistoryFile {
         if let Err(CommitError::Lost(_)) = committed {
             return committed;
         }
+        // Before readers see the lines: those of a reopened file may have no numbers yet.
         self.recount_if_reopened()?;
+        self.publish();
         if let Some(copied) = copied {
             self.replace(copied)?;
         }
@@ -191,25 +248,46 @@ impl HistoryFile {
 
     /// Appends lines, or clears the history, and accepts deletions.
     fn commit_lines(&mut self, batch: Batch) -> Result<(), CommitError> {
+        if let Err(error) = self.sequence.reserve(batch.numbered) {
+            self.file.pending().clear();
+            return Err(error);
+        }
         if batch.cleared {
             self.cancel_copy();
             let empty = self.file.replacement()?;
             self.file.replace(empty)?;
+            let last = self.sequence.next() - 1;
+            self.replaced(Some(Removed { first: 1, last }));
             self.next.clear_lines();
             self.lines = 0;
         } else {
             self.file.commit()?;
         }
+        self.sequence
+            .continue_from(self.sequence.next() + batch.numbered);
         self.lines += batch.appended;
         self.next.append(batch.deletions);
-        self.publish();
         Ok(())
+    }
+
+    /// Notes that the file is another one, without these lines.
+    fn replaced(&mut self, removed: impl IntoIterator<Item = Removed>) {
+        self.generation += 1;
+        for removed in removed {
+            self.removals.add(self.generation, removed);
+        }
     }
 
     /// Lets readers see what is committed.
     fn publish(&self) {
-        *lock(&self.committed) = FileRange::committed(&self.file);
-        self.committed_lines.store(self.lines, Ordering::Relaxed);
+        *lock(&self.committed) = State {
+            file: FileRange::committed(&self.file),
+            lines: self.lines,
+            next: self.sequence.next(),
+            generation: self.generation,
+            removals: self.removals.clone(),
+        };
+        self.followers.announce();
     }
 
     /// Has a requester copy the lines that stay. If no line is to be deleted, the requesters are done.
@@ -259,15 +337,17 @@ impl HistoryFile {
             replacement,
             mut deletions,
         } = copying;
-        let replaced = copied.end.and_then(|end| {
+        let replaced = copied.copied.and_then(|Copied { end, removed }| {
             let mut rest = FileRange::committed(&self.file);
             rest.range.start = end;
             let added = io::copy(&mut rest, &mut &**replacement.file());
             added.map_err(CommitError::Refused)?;
-            self.file.replace(replacement)
+            self.file.replace(replacement)?;
+            Ok(removed)
         });
         match replaced {
-            Ok(()) => {
+            Ok(removed) => {
+                self.replaced(removed);
                 self.lines -= deletions.lines();
                 self.publish();
                 deletions.complete();
@@ -287,27 +367,22 @@ impl HistoryFile {
         if !self.file.was_reopened() {
             return Ok(());
         }
+        self.replaced(None);
         self.cancel_copy();
         self.next.refuse("the history was reopened; try again");
-        let lines = count_lines(FileRange::committed(&self.file));
-        self.lines = lines.map_err(CommitError::Lost)?;
+        let numbering = Numbering::of(FileRange::committed(&self.file));
+        let taken_over = self.take_over(&numbering.map_err(CommitError::Lost)?);
+        // What is in the file is acknowledged, so it cannot be refused any more.
+        taken_over.map_err(|error| match error {
+            CommitError::Refused(cause) | CommitError::Lost(cause) => CommitError::Lost(cause),
+        })?;
         log::info!("The history has {} lines now", self.lines);
-        self.publish();
         Ok(())
     }
 }
 
 fn meanwhile() -> NotStored {
     NotStored::Refused("the history has changed meanwhile; try again".to_owned())
-}
-
-fn count_lines(file: FileRange) -> io::Result<u64> {
-    let mut input = BufReader::with_capacity(BLOCK_BYTES, file);
-    let mut lines = 0;
-    while input.skip_until(b'\n')? > 0 {
-        lines += 1;
-    }
-    Ok(lines)
 }
 
 #[cfg(test)]

@@ -16,7 +16,16 @@ pub struct Snapshot {
     input: BufReader<FileRange>,
     /// The number of the next line.
     number: Number,
-    at_line_start: bool,
+    place: Place,
+}
+
+/// Where in a line the next byte is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Start,
+    /// In the sequence number, which is not shown.
+    Sequence,
+    Record,
 }
 
 impl Snapshot {
@@ -24,7 +33,7 @@ impl Snapshot {
         Self {
             input: BufReader::with_capacity(BLOCK_BYTES, committed),
             number: Number::one(),
-            at_line_start: true,
+            place: Place::Start,
         }
     }
 
@@ -39,15 +48,26 @@ impl Snapshot {
             let block = self.input.fill_buf().map_err(HistoryError::Read)?;
             let mut rest = block;
             while !rest.is_empty() && end - out.len() > NUMBER_BYTES_MAX {
-                if self.at_line_start {
+                if self.place == Place::Start {
                     self.number.put(out);
                     self.number.count_up();
+                    self.place = Place::Sequence;
+                }
+                if self.place == Place::Sequence {
+                    let Some(end) = rest.iter().position(|byte| *byte == b' ') else {
+                        rest = &[];
+                        break;
+                    };
+                    rest = &rest[end + 1..];
+                    self.place = Place::Record;
                 }
                 let line = &rest[..rest.len().min(end - out.len())];
                 let line_end = memchr(b'\n', line);
                 let (line, after) = rest.split_at(line_end.map_or(line.len(), |at| at + 1));
                 out.extend_from_slice(line);
-                self.at_line_start = line_end.is_some();
+                if line_end.is_some() {
+                    self.place = Place::Start;
+                }
                 rest = after;
             }
             let consumed = block.len() - rest.len();

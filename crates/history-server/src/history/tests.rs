@@ -8,7 +8,7 @@ use std::thread;
 use proto::history::TEXT_BYTES_MAX;
 use tempfile::TempDir;
 
-use super::file_range::BLOCK_BYTES;
+use super::file_range::{BLOCK_BYTES, FileRange};
 use super::number::Number;
 use super::*;
 
@@ -22,7 +22,7 @@ fn add(history: &History, record: &str) -> Result<(), HistoryError> {
 }
 
 fn delete(history: &History, line: u64) -> Result<(), HistoryError> {
-    history.delete(line, || false)
+    history.delete(Lines::one(line), &Condition::default(), || false)
 }
 
 struct Dir(TempDir);
@@ -42,18 +42,32 @@ impl Dir {
         self.0.path().join(name)
     }
 
-    /// The file, byte for byte. Nothing else may be left in the folder.
+    /// The records in the file, byte for byte, whose numbers grow. Nothing else may be left in the
+    /// folder.
     #[track_caller]
     fn text(&self) -> String {
         let names = fs::read_dir(self.0.path()).unwrap();
         let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
         let names: Vec<_> = names
             .into_iter()
-            .filter(|name| name != LEGACY_LOCK_NAME)
+            .filter(|name| name != LEGACY_LOCK_NAME && name != sequence::FILE_NAME)
             .collect();
         assert_eq!(names, [FILE_NAME]);
-        fs::read_to_string(self.path(FILE_NAME)).unwrap()
+        records(&fs::read_to_string(self.path(FILE_NAME)).unwrap())
     }
+}
+
+/// The records of a file, whose lines have growing numbers.
+#[track_caller]
+pub(super) fn records(text: &str) -> String {
+    let mut last = 0;
+    let record = |line: &'_ str| {
+        let (number, _) = line::split(line.as_bytes()).expect("each line has a number");
+        assert!(number > last, "{number} is not above {last}");
+        last = number;
+        line.split_once(' ').unwrap().1.to_owned()
+    };
+    text.split_inclusive('\n').map(record).collect()
 }
 
 /// Reads a snapshot to its end. No piece is too long for a frame.
@@ -98,7 +112,7 @@ fn a_missing_folder_is_created() {
     let history = open(&below).unwrap();
     assert_eq!(read(history.snapshot()), "");
     add(&history, "x").unwrap();
-    assert_eq!(fs::read_to_string(below.join(FILE_NAME)).unwrap(), "x\n");
+    assert_eq!(fs::read_to_string(below.join(FILE_NAME)).unwrap(), "#1 x\n");
 }
 
 #[test]
@@ -172,7 +186,9 @@ fn a_line_that_is_not_there_says_how_many_are() {
 fn clearing_leaves_one_line() {
     let dir = Dir::with("a\nb\n");
     let history = dir.open();
-    history.clear("alice deleted\nthe history").unwrap();
+    history
+        .clear("alice deleted\nthe history", &Condition::default())
+        .unwrap();
     add(&history, "bob 2").unwrap();
     assert_eq!(dir.text(), "alice deleted\\nthe history\nbob 2\n");
 }
@@ -185,7 +201,11 @@ fn a_user_deletes_only_its_own_lines() {
     let dir = Dir::with(OF_TWO);
     let history = dir.open();
     let delete = |line, user| {
-        let deleted = history.delete_own(line, user, || false);
+        let condition = Condition {
+            user: Some(user),
+            contains: "",
+        };
+        let deleted = history.delete(Lines::one(line), &condition, || false);
         deleted.map_err(|error| error.to_string())
     };
     let not_own = |user| {
@@ -214,13 +234,86 @@ fn a_user_deletes_only_its_own_lines() {
 fn a_user_clears_only_a_history_of_its_own() {
     let dir = Dir::with(OF_TWO);
     let history = dir.open();
-    let clear = |user| history.clear_own("t p x cleared", user).is_ok();
+    let clear = |user| {
+        let condition = Condition {
+            user: Some(user),
+            contains: "",
+        };
+        history.clear("t p x cleared", &condition).is_ok()
+    };
     assert!(!clear("alice") && !clear("bob"));
     assert_eq!(dir.text(), OF_TWO);
     delete(&history, 2).unwrap();
     assert!(!clear("bob"));
     assert!(clear("alice"));
     assert_eq!(dir.text(), "t p x cleared\n");
+}
+
+#[test]
+fn lines_are_deleted_if_they_contain_what_they_must() {
+    let dir = Dir::with("t p alice backup\nt p bob backup of a\nt p alice done\n");
+    let history = dir.open();
+    let delete = |first, last, contains| {
+        let condition = Condition {
+            user: None,
+            contains,
+        };
+        let deleted = history.delete(Lines { first, last }, &condition, || false);
+        deleted.map_err(|error| error.to_string())
+    };
+    let refused = |line, text| {
+        Err(format!(
+            "Line {line} does not contain '{text}'; nothing was deleted."
+        ))
+    };
+    assert_eq!(delete(3, 3, "backup"), refused(3, "backup"));
+    assert_eq!(delete(1, 3, "backup"), refused(3, "backup"));
+    // The sequence number is not part of it.
+    assert_eq!(delete(1, 1, "#1"), refused(1, "#1"));
+    let none = |line| Err(format!("There is no line {line}; the history has 3 lines."));
+    assert_eq!(delete(2, 4, "b"), none(4));
+    assert_eq!(delete(0, 1, "b"), none(0));
+    assert_eq!(delete(2, 4, ""), none(4));
+    assert_eq!(delete(1, 2, "backup"), Ok(()));
+    assert_eq!(dir.text(), "t p alice done\n");
+}
+
+#[test]
+fn a_history_without_numbers_gets_some() {
+    let path = |dir: &Dir| dir.path(FILE_NAME);
+    for (before, after) in [
+        ("a\n", "#1 a\n"),
+        ("a\nb\n\n", "#1 a\n#2 b\n#3 \n"),
+        ("#5 a\n#9 b\n", "#5 a\n#9 b\n"),
+        ("#5 a\n#5 b\n#7 c\n", "#8 a\n#9 b\n#10 c\n"),
+        ("#5 a\nb\n", "#6 a\n#7 b\n"),
+    ] {
+        let dir = Dir::with(before);
+        drop(dir.open());
+        assert_eq!(fs::read_to_string(path(&dir)).unwrap(), after);
+    }
+}
+
+#[test]
+fn a_number_is_never_used_again() {
+    let dir = Dir::with("");
+    let text = || fs::read_to_string(dir.path(FILE_NAME)).unwrap();
+    let history = dir.open();
+    for record in ["a", "b", "c"] {
+        add(&history, record).unwrap();
+    }
+    delete(&history, 3).unwrap();
+    drop(history);
+    let history = dir.open();
+    add(&history, "d").unwrap();
+    assert_eq!(text(), "#1 a\n#2 b\n#10002 d\n");
+    history.clear("e", &Condition::default()).unwrap();
+    assert_eq!(text(), "#10003 e\n");
+    // As logrotate does.
+    fs::rename(dir.path(FILE_NAME), dir.path("history.txt.1")).unwrap();
+    history.reopen();
+    add(&history, "f").unwrap();
+    assert_eq!(text(), "#10004 f\n");
 }
 
 #[test]
@@ -247,7 +340,10 @@ fn a_history_that_cannot_be_replaced_stays() {
     let history = dir.open();
     // A folder in the new file's place cannot be overwritten.
     fs::create_dir(dir.path(".history.txt.new")).unwrap();
-    for failed in [delete(&history, 1), history.clear("x")] {
+    for failed in [
+        delete(&history, 1),
+        history.clear("x", &Condition::default()),
+    ] {
         assert!(matches!(failed, Err(HistoryError::NotStored(_))));
     }
     fs::remove_dir(dir.path(".history.txt.new")).unwrap();
@@ -274,9 +370,14 @@ fn pieces_end_anywhere() {
     for length in TEXT_BYTES_MAX - 100..=TEXT_BYTES_MAX {
         let first = "x".repeat(length);
         let text = format!("{first}\n{}the last", "a line\n\n".repeat(60));
-        let dir = Dir::with(&text);
+        let lines = (1..).zip(text.split_inclusive('\n'));
+        let dir = Dir::with(
+            lines
+                .map(|(n, line)| format!("#{n} {line}"))
+                .collect::<String>(),
+        );
         let file = Arc::new(File::open(dir.path(FILE_NAME)).unwrap());
-        let range = 0..text.len() as u64;
+        let range = 0..file.metadata().unwrap().len();
         assert_eq!(
             read(Snapshot::of(FileRange { file, range })),
             numbered(&text)
@@ -304,7 +405,9 @@ fn a_snapshot_stays_as_it_was() {
     add(&history, "later").unwrap();
     let with_later = history.snapshot();
     delete(&history, 1).unwrap();
-    history.clear("alice deleted the history").unwrap();
+    history
+        .clear("alice deleted the history", &Condition::default())
+        .unwrap();
     assert_eq!(read(snapshot), numbered(&text));
     assert_eq!(read(with_later), numbered(&format!("{text}later\n")));
     assert_eq!(read(history.snapshot()), "1 alice deleted the history\n");

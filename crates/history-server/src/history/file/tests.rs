@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 
 use storage::{Fsync, Line};
@@ -13,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::HistoryError;
 use crate::history::FILE_NAME;
+use crate::history::tests::records;
 
 /// The requester of a deletion.
 struct Waiter(Receiver<Notice>);
@@ -50,16 +50,20 @@ impl Driven {
         let path = dir.path().join(FILE_NAME);
         fs::write(&path, text).unwrap();
         let file = TextFile::open(&path, Fsync::Never, |_, _| Line::Sound).unwrap();
-        let committed = Arc::new(Mutex::new(FileRange::committed(&file)));
-        let lines = text.lines().count() as u64;
-        let store = HistoryFile::new(file, lines, committed, Arc::default());
+        let numbering = Numbering {
+            lines: text.lines().count() as u64,
+            last: 0,
+            is_broken: !text.is_empty(),
+        };
+        let sequence = Sequence::open(dir.path(), Fsync::Never).unwrap();
+        let store = HistoryFile::new(file, &numbering, sequence, Followers::default()).unwrap();
         Self { dir, store }
     }
 
     fn append(&mut self, line: &str) {
-        let line = format!("{line}\n");
+        let record = format!("{line}\n");
         let space = Space::Usual;
-        self.store.apply(Change::Append { line, space }).unwrap();
+        self.store.apply(Change::Append { record, space }).unwrap();
     }
 
     fn delete(&mut self, line: u64) -> Waiter {
@@ -67,7 +71,7 @@ impl Driven {
         let notices = sender;
         self.store
             .apply(Change::Delete {
-                line,
+                lines: Lines::one(line),
                 of: None,
                 notices,
             })
@@ -76,9 +80,9 @@ impl Driven {
     }
 
     fn clear(&mut self, line: &str) {
-        let line = format!("{line}\n");
+        let record = format!("{line}\n");
         self.store
-            .apply(Change::Clear { line, only: None })
+            .apply(Change::Clear { record, only: None })
             .unwrap();
     }
 
@@ -98,7 +102,7 @@ impl Driven {
     }
 
     fn text(&self) -> String {
-        fs::read_to_string(self.dir.path().join(FILE_NAME)).unwrap()
+        records(&fs::read_to_string(self.dir.path().join(FILE_NAME)).unwrap())
     }
 
     fn new_path(&self) -> PathBuf {
@@ -113,7 +117,9 @@ impl Driven {
         assert_eq!(self.store.lines_after_changes(), self.store.lines);
         assert!(!self.new_path().exists());
         let committed = lock(&self.store.committed).clone();
-        assert_eq!(committed.range, 0..want.len() as u64);
+        let bytes = fs::metadata(self.dir.path().join(FILE_NAME)).unwrap().len();
+        assert_eq!(committed.file.range, 0..bytes);
+        assert_eq!(committed.lines, self.store.lines);
     }
 }
 
@@ -201,7 +207,10 @@ fn a_copy_catches_up() {
     }
     driven.commit();
     let copied = driven.make(&copy);
-    assert_eq!(copied.end.as_ref().unwrap(), &(2 + want.len() as u64));
+    let bytes = fs::metadata(driven.dir.path().join(FILE_NAME))
+        .unwrap()
+        .len();
+    assert_eq!(copied.copied.as_ref().ok().unwrap().end, bytes);
     driven.store.apply(Change::Copied(copied)).unwrap();
     driven.commit();
     driven.check(&want);
@@ -270,7 +279,7 @@ fn a_copy_that_fails_refuses_the_deletions_that_counted_on_it() {
     driven.commit();
     let copied = FinishedCopy {
         target: Arc::clone(&copy.target),
-        end: Err(CommitError::Refused(io::ErrorKind::StorageFull.into())),
+        copied: Err(CommitError::Refused(io::ErrorKind::StorageFull.into())),
     };
     driven.store.apply(Change::Copied(copied)).unwrap();
     driven.append("e");
@@ -311,7 +320,7 @@ fn after_a_lost_commit_no_requester_waits_for_ever() {
     let copy = first.copy();
     let copied = FinishedCopy {
         target: copy.target,
-        end: Err(CommitError::Lost(io::ErrorKind::Other.into())),
+        copied: Err(CommitError::Lost(io::ErrorKind::Other.into())),
     };
     driven.store.apply(Change::Copied(copied)).unwrap();
     let third = driven.delete(1);

@@ -1,0 +1,62 @@
+//! Sends a follower what it follows.
+
+use std::io::{self, Write as _};
+use std::time::{Duration, Instant};
+
+use daemon::{Connection, Waited};
+use proto::frame::Message as _;
+use proto::history::Reply;
+
+use crate::HistoryError;
+use crate::history::{Begin, Event, History, Removed};
+
+/// How long nothing is sent before an empty piece shows the client that the server is there, and the
+/// server that the client is.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Sends lines as they come, until the client ends the connection or the server stops.
+///
+/// # Errors
+/// Those of the connection. Inside, [`HistoryError::Stopping`], [`HistoryError::Read`].
+pub(crate) fn follow(
+    history: &History,
+    begin: Begin,
+    connection: &mut Connection,
+) -> io::Result<Result<(), HistoryError>> {
+    // A wakeup that is meant for a reply must not end a wait for lines.
+    connection.flush()?;
+    connection.become_waiter()?;
+    let wakeup = connection.wakeup()?;
+    let wake = move || wakeup.wake();
+    let mut follower = match history.follow(begin, wake) {
+        Ok(follower) => follower,
+        Err(error) => return Ok(Err(error)),
+    };
+    loop {
+        loop {
+            let out = connection.output();
+            match follower.next(|event| put(event, out)) {
+                Ok(true) => connection.flush_if_large()?,
+                Ok(false) => break,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        match connection.wait(Instant::now() + HEARTBEAT)? {
+            Waited::Woken => {}
+            Waited::TimedOut => Reply::Text(b"").encode(connection.output()),
+            Waited::HungUp => return Ok(Ok(())),
+            Waited::Stopping => return Ok(Err(HistoryError::Stopping)),
+        }
+    }
+}
+
+fn put(event: Event, out: &mut Vec<u8>) {
+    match event {
+        Event::Line { sequence, record } => Reply::Line {
+            sequence,
+            text: record,
+        },
+        Event::Deleted(Removed { first, last }) => Reply::Deleted { first, last },
+    }
+    .encode(out);
+}

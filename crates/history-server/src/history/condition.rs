@@ -1,0 +1,101 @@
+//! What lines must be so that they may be deleted: a user's own, or lines that contain a text.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use memchr::memmem;
+
+use super::deletions::Lines;
+use super::file_range::{BLOCK_BYTES, FileRange, State};
+use super::line;
+use crate::HistoryError;
+
+/// How much of a line is looked at, in bytes. Ours are shorter.
+const LINE_BYTES_MAX: u64 = 64 << 10;
+
+/// What each line must be. Both or one of them may be left out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Condition<'a> {
+    /// It must be a record of this user.
+    pub user: Option<&'a str>,
+    /// It must contain this text, its sequence number apart. All lines contain the empty text.
+    pub contains: &'a str,
+}
+
+impl Condition<'_> {
+    /// Whether all lines meet it.
+    pub(super) fn is_none(&self) -> bool {
+        self.user.is_none() && self.contains.is_empty()
+    }
+
+    /// Checks one line, by its number from 1.
+    fn check(&self, number: u64, line: &[u8]) -> Result<(), HistoryError> {
+        let record = line::split(line).map_or(line, |(_, record)| record);
+        if let Some(user) = self.user
+            && line::user(record) != Some(user.as_bytes())
+        {
+            return Err(HistoryError::NotOwn(user.to_owned()));
+        }
+        match memmem::find(record, self.contains.as_bytes()) {
+            Some(_) => Ok(()),
+            None => Err(HistoryError::NoMatch {
+                line: number,
+                text: self.contains.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Checks lines against a condition.
+///
+/// # Errors
+/// [`HistoryError::NoSuchLine`], [`HistoryError::Read`], and those of the condition:
+/// [`HistoryError::NotOwn`], [`HistoryError::NoMatch`].
+pub(super) fn check_lines(
+    state: State,
+    lines: Lines,
+    condition: &Condition,
+) -> Result<(), HistoryError> {
+    lines.check(state.lines)?;
+    let mut input = BufReader::with_capacity(BLOCK_BYTES, state.file);
+    for _ in 1..lines.first {
+        input.skip_until(b'\n').map_err(HistoryError::Read)?;
+    }
+    let mut line = Vec::new();
+    for number in lines.first..=lines.last {
+        if !read_line(&mut input, &mut line).map_err(HistoryError::Read)? {
+            // Another program has shortened the file.
+            return Err(HistoryError::Read(io::ErrorKind::UnexpectedEof.into()));
+        }
+        condition.check(number, &line)?;
+    }
+    Ok(())
+}
+
+/// Checks that every line meets a condition.
+///
+/// # Errors
+/// As [`check_lines`].
+pub(super) fn check_all(file: FileRange, condition: &Condition) -> Result<(), HistoryError> {
+    let mut input = BufReader::with_capacity(BLOCK_BYTES, file);
+    let mut line = Vec::new();
+    for number in 1.. {
+        if !read_line(&mut input, &mut line).map_err(HistoryError::Read)? {
+            break;
+        }
+        condition.check(number, &line)?;
+    }
+    Ok(())
+}
+
+/// Reads the next line without its line feed, and of a very long one only the start. Returns whether
+/// there was one.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    if input.take(LINE_BYTES_MAX).read_until(b'\n', line)? == 0 {
+        return Ok(false);
+    }
+    if line.pop_if(|byte| *byte == b'\n').is_none() {
+        input.skip_until(b'\n')?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,151 @@
+//! Who follows the history: reads each new line when it is committed.
+//!
+//! A follower reads the file from where it is, in blocks. One that is slow reads later, and delays
+//! nobody. When the file is replaced, it reads the old one to its end, and finds its place in the new
+//! one by the sequence number of the last line that it has.
+
+use std::io::{self, BufRead, BufReader};
+use std::sync::Arc;
+
+use storage::lock;
+
+use super::file_range::{Committed, FileRange, Removed, State};
+use super::followers::Following;
+use super::{line, seek};
+use crate::HistoryError;
+
+/// How much of the file is read at once, in bytes: little, because there may be many followers.
+const BLOCK_BYTES: usize = 16 * 1024;
+
+/// The longest line that is shown whole, in bytes. Ours are shorter.
+const LINE_BYTES_MAX: u64 = 64 * 1024 - 64;
+
+/// What a follower sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A line was added.
+    Line {
+        /// Its sequence number.
+        sequence: u64,
+        /// The line, without its line feed.
+        record: &'a [u8],
+    },
+    /// Lines were deleted.
+    Deleted(Removed),
+}
+
+/// Where a follower begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// With the last lines, this many.
+    Last(u64),
+    /// Behind the line with this sequence number.
+    Behind(u64),
+}
+
+/// Reads the lines of a history as they come.
+pub struct Follower {
+    committed: Committed,
+    /// The file, and what of it is still to be read.
+    rest: FileRange,
+    /// How often the history had been replaced when this file was its own.
+    generation: u64,
+    /// The sequence number of the last line that was read.
+    last: u64,
+    _following: Following,
+}
+
+impl Follower {
+    pub(super) fn new(
+        committed: &Committed,
+        begin: Begin,
+        following: Following,
+    ) -> io::Result<Self> {
+        let State {
+            mut file,
+            generation,
+            next,
+            ..
+        } = lock(committed).clone();
+        let last = match begin {
+            Begin::Last(lines) => {
+                file.range.start = seek::start_of_last(&file, lines)?;
+                let first = seek::number_at_start(&file)?;
+                first.map_or(next, |first| first) - 1
+            }
+            Begin::Behind(last) => {
+                file.range.start = seek::start_above(&file, last)?;
+                last.min(next - 1)
+            }
+        };
+        Ok(Self {
+            committed: Arc::clone(committed),
+            rest: file,
+            generation,
+            last,
+            _following: following,
+        })
+    }
+
+    /// Shows the next events to `show`, those of one block of the file. Returns whether there were any;
+    /// otherwise all that is committed has been shown.
+    ///
+    /// # Errors
+    /// [`HistoryError::Read`].
+    pub fn next(&mut self, mut show: impl FnMut(Event)) -> Result<bool, HistoryError> {
+        self.try_next(&mut show).map_err(HistoryError::Read)
+    }
+
+    fn try_next(&mut self, show: &mut impl FnMut(Event)) -> io::Result<bool> {
+        if self.read_block(show)? {
+            return Ok(true);
+        }
+        let state = lock(&self.committed).clone();
+        if Arc::ptr_eq(&state.file.file, &self.rest.file) {
+            self.rest.range.end = state.file.range.end;
+            return self.read_block(show);
+        }
+        // Nothing is added to the old file any more.
+        self.rest.range.end = self.rest.file.metadata()?.len();
+        if self.read_block(show)? {
+            return Ok(true);
+        }
+        for removed in state.removals.since(self.generation) {
+            if removed.first <= self.last {
+                show(Event::Deleted(removed));
+            }
+        }
+        self.generation = state.generation;
+        self.rest = state.file;
+        self.rest.range.start = seek::start_above(&self.rest, self.last)?;
+        Ok(true)
+    }
+
+    /// Shows the lines of the next block; returns whether there were any.
+    fn read_block(&mut self, show: &mut impl FnMut(Event)) -> io::Result<bool> {
+        if self.rest.range.is_empty() {
+            return Ok(false);
+        }
+        let mut input = BufReader::with_capacity(BLOCK_BYTES, self.rest.clone());
+        let mut line = Vec::new();
+        let mut shown = 0;
+        while shown < BLOCK_BYTES as u64 {
+            line.clear();
+            let mut bytes =
+                io::Read::take(&mut input, LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+            if bytes == 0 {
+                break;
+            }
+            if line.pop_if(|byte| *byte == b'\n').is_none() {
+                bytes += input.skip_until(b'\n')?;
+            }
+            shown += bytes as u64;
+            if let Some((sequence, record)) = line::split(&line) {
+                self.last = sequence;
+                show(Event::Line { sequence, record });
+            }
+        }
+        self.rest.range.start += shown;
+        Ok(shown > 0)
+    }
+}
