@@ -146,6 +146,7 @@ fn framed_replies(mut frames: &[u8]) -> Vec<Framed> {
                 so_far.push_str(std::str::from_utf8(bytes).unwrap());
                 continue;
             }
+            Reply::Line { .. } | Reply::Deleted { .. } => panic!("nobody follows"),
             Reply::Done("") => None,
             Reply::Done(sentence) => {
                 so_far.push_str(&format!("{sentence}\n"));
@@ -623,7 +624,7 @@ fn pipelined_requests_on_one_connection_are_answered_in_order() {
         (Hello, ""),
         (Operation::delete_line(1), "Line 1 deleted.\n"),
         (
-            Get,
+            Get(Filter::ALL),
             "1 old 2\n2 old 3\n3 alice hello\n4 alice 1 1\n5 alice 2\n",
         ),
         (
@@ -631,9 +632,9 @@ fn pipelined_requests_on_one_connection_are_answered_in_order() {
             "There is no line 7; the history has 6 lines.\n",
         ),
         (Clear, "History deleted.\n"),
-        (Get, "1 alice deleted the history\n2 alice 2\n"),
+        (Get(Filter::ALL), "1 alice deleted the history\n2 alice 2\n"),
         (Operation::delete_line(1), "Line 1 deleted.\n"),
-        (Get, "1 alice 2\n2 alice 1 1\n3 alice 2\n"),
+        (Get(Filter::ALL), "1 alice 2\n2 alice 1 1\n3 alice 2\n"),
     ];
     let requests = script.map(|(operation, _)| request("alice", operation));
     let replies = ask_framed(&service.server, &requests);
