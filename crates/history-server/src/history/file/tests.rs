@@ -52,8 +52,8 @@ impl Driven {
         let file = TextFile::open(&path, Fsync::Never, |_, _| Line::Sound).unwrap();
         let numbering = Numbering {
             lines: text.lines().count() as u64,
-            last: 0,
             is_broken: !text.is_empty(),
+            ..Numbering::default()
         };
         let sequence = Sequence::open(dir.path(), Fsync::Never).unwrap();
         let store = HistoryFile::new(file, &numbering, sequence, Followers::default()).unwrap();
@@ -425,7 +425,7 @@ fn any_interleaving_leaves_what_the_changes_leave_one_by_one() {
                     let copy = copies.swap_remove(dice.below(copies.len() as u64) as usize);
                     let mut copied = driven.make(&copy);
                     if dice.below(5) == 0 {
-                        copied.end = Err(CommitError::Refused(io::ErrorKind::Other.into()));
+                        copied.copied = Err(CommitError::Refused(io::ErrorKind::Other.into()));
                     }
                     driven.store.apply(Change::Copied(copied)).unwrap();
                 }
