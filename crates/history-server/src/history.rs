@@ -10,20 +10,22 @@ mod copy;
 mod deletions;
 mod file;
 mod file_range;
+mod find;
 mod follower;
 mod followers;
 mod line;
 mod number;
 mod seek;
-
 mod sequence;
 mod snapshot;
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 
 use cli::escape::Escaped;
+use proto::history::Filter;
 use storage::{
     CommitError, CommitFigures, Committer, DataFolder, Fsync, LegacyLock, Limits, Line, NotStored,
     Pending, ReopenSignal, Space, StorageError, TextFile, lock,
@@ -33,12 +35,13 @@ pub use condition::Condition;
 pub use deletions::Lines;
 pub use file_range::Removed;
 pub use follower::{Begin, Event, Follower};
-pub use snapshot::Snapshot;
+pub use snapshot::{Pieces, Snapshot};
 
 use crate::HistoryError;
 use deletions::Notice;
 use file::{Change, HistoryFile};
-use file_range::Committed;
+use file_range::{Committed, State};
+use find::Found;
 use followers::{Announcer, Followers};
 use line::Numbering;
 use sequence::Sequence;
@@ -237,6 +240,27 @@ impl History {
     /// The history as it is now.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(lock(&self.committed).file.clone())
+    }
+
+    /// The lines of the history as it is now that meet a filter.
+    ///
+    /// # Errors
+    /// [`HistoryError::Read`].
+    pub fn find<'f>(&self, filter: Filter<'f>) -> Result<Box<dyn Pieces + 'f>, HistoryError> {
+        let State { file, lines, .. } = lock(&self.committed).clone();
+        let last = filter.last;
+        let found: io::Result<Box<dyn Pieces + 'f>> = if (filter
+            != Filter {
+                last,
+                ..Filter::ALL
+            }) {
+            Found::of(filter, file, lines).map(|found| Box::new(found) as _)
+        } else if last > 0 {
+            Snapshot::of_last(last, file, lines).map(|snapshot| Box::new(snapshot) as _)
+        } else {
+            Ok(Box::new(Snapshot::of(file)))
+        };
+        found.map_err(HistoryError::Read)
     }
 
     /// How many lines it has.

@@ -10,7 +10,7 @@ use proto::history::{Reply, TEXT_BYTES_MAX, put_text};
 use proto::{ErrorCode, ErrorReply};
 
 use crate::HistoryError;
-use crate::history::Snapshot;
+use crate::history::Pieces;
 
 /// What every reply begins with.
 const ABOUT: &str = "\
@@ -84,33 +84,33 @@ impl Format {
     }
 
     /// Appends a piece of the history; returns whether there was one.
-    fn put_piece(self, snapshot: &mut Snapshot, out: &mut Vec<u8>) -> Result<bool, HistoryError> {
+    fn put_piece(self, lines: &mut dyn Pieces, out: &mut Vec<u8>) -> Result<bool, HistoryError> {
         let before = out.len();
         match self {
-            Self::Frames => put_text(out, |out| snapshot.put_piece(TEXT_BYTES_MAX, out))?,
-            Self::Text => snapshot.put_piece(TEXT_BYTES_MAX, out)?,
+            Self::Frames => put_text(out, |out| lines.put_piece(TEXT_BYTES_MAX, out))?,
+            Self::Text => lines.put_piece(TEXT_BYTES_MAX, out)?,
         }
         Ok(out.len() > before)
     }
 
-    /// Sends a history.
+    /// Sends the history, or some of its lines.
     ///
     /// # Errors
     /// Those of the connection; inside, [`HistoryError::Read`].
     pub(crate) fn send_history(
         self,
-        mut snapshot: Snapshot,
+        mut lines: Box<dyn Pieces + '_>,
         connection: &mut Connection,
     ) -> io::Result<Result<(), HistoryError>> {
         let mut pieces = 0;
         loop {
             if pieces == PIECES_ALONE
                 && connection.open_connections() <= AHEAD_CONNECTIONS_MAX
-                && let Some(sent) = self.send_ahead(&mut snapshot, connection)?
+                && let Some(sent) = self.send_ahead(&mut *lines, connection)?
             {
                 return Ok(sent);
             }
-            match self.put_piece(&mut snapshot, connection.output()) {
+            match self.put_piece(&mut *lines, connection.output()) {
                 Ok(true) => connection.flush_if_large()?,
                 Ok(false) => return Ok(Ok(())),
                 Err(error) => return Ok(Err(error)),
@@ -124,14 +124,14 @@ impl Format {
     /// nothing is sent.
     fn send_ahead(
         self,
-        snapshot: &mut Snapshot,
+        lines: &mut dyn Pieces,
         connection: &mut Connection,
     ) -> io::Result<Option<Result<(), HistoryError>>> {
         let (sender, pieces) = mpsc::sync_channel(PIECES_AHEAD);
         let make = move || {
             loop {
                 let mut piece = Vec::with_capacity(TEXT_BYTES_MAX + frame::HEADER_BYTES);
-                let put = self.put_piece(snapshot, &mut piece);
+                let put = self.put_piece(lines, &mut piece);
                 let is_last = !matches!(put, Ok(true));
                 // Sending fails if the connection has ended.
                 if sender.send(put.map(|_| piece)).is_err() || is_last {

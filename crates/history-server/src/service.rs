@@ -14,7 +14,7 @@ use daemon::{
 use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::frame::{FrameError, Message as _};
-use proto::history::{Operation, REQUEST_BYTES_MAX, Request};
+use proto::history::{Filter, Operation, REQUEST_BYTES_MAX, Request};
 use proto::text::{HISTORY_LINE_BYTES_MAX, parse_history_line, read_history_line};
 use storage::{NotStored, Space};
 
@@ -64,7 +64,7 @@ impl Service {
                     Operation::Note(_) => {
                         return self.record(asked, "Noted.", format, connection);
                     }
-                    Operation::Get(_) => return self.get(&asked, format, connection),
+                    Operation::Get(filter) => return self.get(&asked, filter, format, connection),
                     Operation::Follow { last, behind } => {
                         let begin = match behind {
                             0 => Begin::Last(last),
@@ -119,11 +119,18 @@ impl Service {
         Ok(())
     }
 
-    /// Shows the history.
-    fn get(&self, asked: &Asked, format: Format, connection: &mut Connection) -> io::Result<()> {
+    /// Shows the history, or some of its lines.
+    fn get(
+        &self,
+        asked: &Asked,
+        filter: Filter,
+        format: Format,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
         format.put_about(connection.output());
-        let sent = match self.append_if_space(asked, Space::Usual) {
-            Ok(()) => format.send_history(self.history.snapshot(), connection)?,
+        let appended = self.append_if_space(asked, Space::Usual);
+        let sent = match appended.and_then(|()| self.history.find(filter)) {
+            Ok(lines) => format.send_history(lines, connection)?,
             Err(refusal) => Err(refusal),
         };
         connection.answered(Outcome::of(&sent));

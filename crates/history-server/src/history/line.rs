@@ -7,6 +7,8 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 
+use jiff::Timestamp;
+
 use super::file_range::{BLOCK_BYTES, FileRange};
 
 /// The most bytes of a sequence number, with its sign and the space behind it.
@@ -28,6 +30,13 @@ pub(super) fn split(line: &[u8]) -> Option<(u64, &[u8])> {
 /// The user of a record, as `TIME PEER USER WHAT` has it; `None` if the record has no user.
 pub(super) fn user(record: &[u8]) -> Option<&[u8]> {
     record.split(|byte| *byte == b' ').nth(2)
+}
+
+/// The time of a record, in milliseconds since 1970; `None` if it does not begin with one.
+pub(super) fn time(record: &[u8]) -> Option<u64> {
+    let word = record.split(|byte| *byte == b' ').next()?;
+    let time: Timestamp = std::str::from_utf8(word).ok()?.parse().ok()?;
+    time.as_millisecond().try_into().ok()
 }
 
 /// Watches that each line of a file has a number, and that the numbers grow.
@@ -115,6 +124,23 @@ mod tests {
             "2026-11-26T21:43:42Z p u hello",
         ] {
             assert_eq!(split(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_the_first_word() {
+        assert_eq!(time(b"1970-01-01T00:00:01.234Z p u hello"), Some(1234));
+        assert_eq!(time(b"1970-01-01T00:00:01.234Z"), Some(1234));
+        assert_eq!(time(b"1970-01-01T02:00:01+02:00 p"), Some(1000));
+        for bad in [
+            "",
+            " 1970-01-01T00:00:01Z",
+            "1970-01-01 00:00:01Z",
+            "old 1970-01-01T00:00:01Z",
+            "1969-12-31T23:59:59Z p",
+            "1234 p",
+        ] {
+            assert_eq!(time(bad.as_bytes()), None, "{bad}");
         }
     }
 

@@ -19,11 +19,17 @@ pub(super) struct Number {
 }
 
 impl Number {
-    pub(super) fn one() -> Self {
+    pub(super) fn new(number: u64) -> Self {
+        let mut tens = [b'0'; NUMBER_BYTES_MAX];
+        let digits = match number / 10 {
+            0 => String::new(),
+            number => number.to_string(),
+        };
+        tens[..digits.len()].copy_from_slice(digits.as_bytes());
         Self {
-            tens: [b'0'; NUMBER_BYTES_MAX],
-            tens_len: 0,
-            ones: b'1',
+            tens,
+            tens_len: digits.len(),
+            ones: b'0' + (number % 10) as u8,
         }
     }
 

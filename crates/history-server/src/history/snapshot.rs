@@ -1,12 +1,23 @@
 //! The history as it was at one moment, for a reader.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 
 use memchr::memchr;
 
 use super::file_range::{BLOCK_BYTES, FileRange};
 use super::number::{NUMBER_BYTES_MAX, Number};
+use super::seek;
 use crate::HistoryError;
+
+/// Lines of the history for a reader, each behind its number and a space.
+pub trait Pieces: Send {
+    /// Appends the next piece, of at most `bytes_max` bytes, to `out`; nothing at the end. The pieces
+    /// together are the lines.
+    ///
+    /// # Errors
+    /// [`HistoryError::Read`].
+    fn put_piece(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), HistoryError>;
+}
 
 /// The history as it was at one moment, with its lines numbered from 1.
 ///
@@ -30,19 +41,26 @@ enum Place {
 
 impl Snapshot {
     pub(super) fn of(committed: FileRange) -> Self {
+        Self::from_line(1, committed)
+    }
+
+    /// The last lines of a file that has `lines` lines.
+    pub(super) fn of_last(last: u64, mut file: FileRange, lines: u64) -> io::Result<Self> {
+        file.range.start = seek::start_of_last(&file, last)?;
+        Ok(Self::from_line(lines.saturating_sub(last) + 1, file))
+    }
+
+    fn from_line(number: u64, lines: FileRange) -> Self {
         Self {
-            input: BufReader::with_capacity(BLOCK_BYTES, committed),
-            number: Number::one(),
+            input: BufReader::with_capacity(BLOCK_BYTES, lines),
+            number: Number::new(number),
             place: Place::Start,
         }
     }
+}
 
-    /// Appends the next piece, of at most `bytes_max` bytes, to `out`; nothing at the end. The pieces
-    /// together are the lines, each behind its number and a space.
-    ///
-    /// # Errors
-    /// [`HistoryError::Read`].
-    pub fn put_piece(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), HistoryError> {
+impl Pieces for Snapshot {
+    fn put_piece(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), HistoryError> {
         let end = out.len() + bytes_max;
         loop {
             let block = self.input.fill_buf().map_err(HistoryError::Read)?;
