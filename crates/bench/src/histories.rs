@@ -1,9 +1,10 @@
-//! The history: appends under load, and a long one read as a whole, of which a megabyte is an
-//! operation.
+//! The history: appends under load, and a long one that is read as a whole and searched, of which a
+//! megabyte is an operation.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Instant;
 
 use proto::frame::{self, Message as _};
@@ -18,6 +19,10 @@ use crate::served::{Served, fixed_talk};
 
 /// The history that is read, in megabytes.
 const READ_MEGABYTES: u64 = 100;
+
+/// What is searched for, and how many lines are between two that contain it.
+const RARE: &str = "note the disk is full";
+const RARE_LINES: u64 = 100_000;
 
 /// How much `nc` is read at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
@@ -70,7 +75,7 @@ pub fn appends(lab: &Lab, clients: Clients) -> Result<Box<dyn Contestant>, Error
     Ok(Box::new(served))
 }
 
-/// Writes the history that is read; its length in bytes.
+/// Writes the history that is read; returns its length in bytes.
 fn write_history(path: &Path) -> Result<u64, Error> {
     let write = || -> std::io::Result<u64> {
         let mut out = BufWriter::new(File::create(path)?);
@@ -80,7 +85,11 @@ fn write_history(path: &Path) -> Result<u64, Error> {
                 break;
             }
             let (millis, port) = (line % 1000, 30_000 + line % 10_000);
-            let line = format!("2026-11-21T01:46:05.{millis:03}Z 127.0.0.1:{port} alice hello\n");
+            let what = match line % RARE_LINES {
+                0 => RARE,
+                _ => "hello",
+            };
+            let line = format!("2026-11-21T01:46:05.{millis:03}Z 127.0.0.1:{port} alice {what}\n");
             out.write_all(line.as_bytes())?;
             bytes += line.len() as u64;
         }
@@ -88,6 +97,20 @@ fn write_history(path: &Path) -> Result<u64, Error> {
         Ok(bytes)
     };
     write().map_err(Error::io("write the history"))
+}
+
+/// Requests lines of the history; hands over each piece of them.
+fn get(
+    frames: &mut Frames,
+    filter: Filter<'static>,
+    mut each: impl FnMut(&[u8]),
+) -> Result<(), Error> {
+    frames.send(&request(Operation::Get(filter)))?;
+    read_reply(frames, |_, reply, _| {
+        if let Reply::Text(text) = reply {
+            each(text);
+        }
+    })
 }
 
 /// Our history, read as a whole.
@@ -100,14 +123,11 @@ pub fn read_history(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error>
     let process = start(dir.path())?;
     let addr = process.addr();
     let round = move || {
-        let mut frames = Frames::new(connect(addr)?);
         let mut text_bytes = 0;
+        let mut frames = Frames::new(connect(addr)?);
         let begun = Instant::now();
-        frames.send(&request(Operation::Get(Filter::ALL)))?;
-        read_reply(&mut frames, |_, reply, _| {
-            if let Reply::Text(text) = reply {
-                text_bytes += text.len() as u64;
-            }
+        get(&mut frames, Filter::ALL, |text| {
+            text_bytes += text.len() as u64;
         })?;
         let elapsed = begun.elapsed();
         if text_bytes < bytes {
@@ -146,6 +166,60 @@ pub fn nc(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
             true => Ok(Sample::transfer(bytes, elapsed)),
             false => Err(Wrong::new("the whole file", got.to_string().as_bytes()).into()),
         }
+    };
+    Ok(rounds(None, dir, round))
+}
+
+/// Checks that all rare lines were found. Those that asked for them may be more.
+fn check_found(text: &[u8], bytes: u64, begun: Instant) -> Result<Sample, Error> {
+    let elapsed = begun.elapsed();
+    let found = text.split(|byte| *byte == b'\n');
+    let found = found.filter(|line| line.ends_with(RARE.as_bytes()));
+    // A line has less than 100 bytes.
+    match found.count() as u64 > bytes / 100 / RARE_LINES {
+        true => Ok(Sample::transfer(bytes, elapsed)),
+        false => Err(Wrong::new("all lines with the text", text).into()),
+    }
+}
+
+/// Our history, searched for a text that few lines contain.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn find(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
+    let dir = lab.dir()?;
+    let bytes = write_history(&dir.path().join("history.txt"))?;
+    let process = start(dir.path())?;
+    let addr = process.addr();
+    let filter = Filter {
+        contains: RARE,
+        ..Filter::ALL
+    };
+    let round = move || {
+        let mut found = Vec::new();
+        let begun = Instant::now();
+        let mut frames = Frames::new(connect(addr)?);
+        get(&mut frames, filter, |text| found.extend_from_slice(text))?;
+        check_found(&found, bytes, begun)
+    };
+    Ok(rounds(Some(process), dir, round))
+}
+
+/// `grep`, searching the same file.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn grep(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
+    const ARGS: &[&str] = &["LC_ALL=C", "grep", "-F", RARE, "history.txt"];
+    let dir = lab.dir()?;
+    let path = dir.path().to_owned();
+    let bytes = write_history(&path.join("history.txt"))?;
+    let round = move || {
+        let addr = free_addr()?;
+        let begun = Instant::now();
+        Process::spawn("env", ARGS, &path, addr, Stdio::null())?.wait()?;
+        let found = fs::read(path.join("log")).map_err(Error::io("the output of grep"))?;
+        check_found(&found, bytes, begun)
     };
     Ok(rounds(None, dir, round))
 }

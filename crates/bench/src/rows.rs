@@ -4,7 +4,7 @@ use crate::contestant::{Clients, Contestant, Lab, Scale};
 use crate::conversation::Dialect::{Beanstalkd, Quartet, Redis};
 use crate::error::Error;
 use crate::floors::sync_each;
-use crate::histories::{appends, nc, read_history};
+use crate::histories::{appends, find, grep, nc, read_history};
 use crate::large::{dd, download, upload};
 use crate::queues::{CROWD, Crowd, crowd, durable_start, queue, queue_beside_crowd};
 use crate::web::{Repeated, Web, code_messages, codes, responder, small_file};
@@ -95,6 +95,7 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         two(stored, "one fdatasync a message", (64, 1), code_messages, sync_each, 10.0),
         two("history, appends", "one fdatasync a line", (64, 1), appends, sync_each, 10.0),
         two("history, reading 100 MB", "nc of the same file", (1, 1), read_history, nc, 0.8),
+        two("history, a text in 100 MB", "grep -F", (1, 1), find, grep, 0.67),
         two("file 600 B", "nginx", (64, 1), file, nginx, 1.0),
         two("file 600 B", "bare responder", (64, 1), file, known_file, 0.9),
         two(down, "nginx", (1, 1), our_download, nginx_download, 0.95),
