@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use proto::frame::Message;
-use proto::history::{self, Operation};
+use proto::history::{self, Filter, Operation};
 use proto::queue::{Claim, Delivery, QueueName, Reply, Request, Token, put_datagram};
 use proto::{ErrorCode, ErrorReply, Login, LoginReply};
 
@@ -89,9 +89,14 @@ fn the_dumps_are_what_is_sent() {
         user: "alice",
         password: "secret",
     };
-    let delete = history::Request {
-        user: "alice",
-        operation: Operation::delete_line(9),
+    let ask = |operation| {
+        let user = "alice";
+        frame(history::Request { user, operation })
+    };
+    let filter = Filter {
+        last: 2,
+        contains: "pump",
+        ..Filter::ALL
     };
     let no_line = ErrorReply {
         code: ErrorCode::NotFound,
@@ -117,8 +122,15 @@ fn the_dumps_are_what_is_sent() {
         datagram(ids[2], done()),
         frame(login),
         frame(LoginReply::LoggedIn),
-        frame(delete),
+        ask(Operation::delete_line(9)),
         frame(history::Reply::Error(no_line)),
+        ask(Operation::Get(filter)),
+        ask(Operation::Follow { last: 0, behind: 7 }),
+        frame(history::Reply::Line {
+            sequence: 8,
+            text: b"2026-11-26T21:43:43.087Z 127.0.0.1:35266 bob note hi",
+        }),
+        frame(history::Reply::Deleted { first: 3, last: 8 }),
     ];
     let dumps = dumps();
     assert_eq!(dumps.len(), want.len());
