@@ -19,13 +19,14 @@ use crate::pending_reply::PendingReply;
 
 mod incoming;
 mod login;
+pub mod page;
 mod probes;
 mod probes_only;
 mod response;
 
 pub use incoming::BODY_STALL;
 pub use probes::Probes;
-pub use response::{Content, PieceStream, Pieces, Response};
+pub use response::{Content, Live, PieceStream, Pieces, Response};
 
 use incoming::Incoming;
 use probes::Probe;
@@ -183,6 +184,13 @@ impl Http {
             }
             let continues = match handled {
                 Handled::Now(mut response) => {
+                    if let (Content::Live(_), false) = (&response.body, exchange.is_head)
+                        && let Err(no_room) = connection.become_waiter()
+                    {
+                        let status = Status::ServiceUnavailable;
+                        let refusal = Refusal::new(status, no_room.to_string());
+                        response = self.handler.refuse(&refusal);
+                    }
                     connection.answered(Outcome::Status(response.status));
                     let sent = send(connection, &mut response, &exchange, date.now());
                     let bytes = match exchange.is_head {

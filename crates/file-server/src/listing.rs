@@ -10,6 +10,7 @@ use std::mem;
 
 use cli::escape::Escaped;
 use cli::exit::with_causes;
+use daemon::http::page::quality;
 use daemon::http::{Content, PieceStream, Pieces, Response};
 use percent_encoding::percent_decode_str;
 use proto::http::{RequestHead, Status};
@@ -86,8 +87,8 @@ pub(crate) fn is_asked_for(request: &RequestHead) -> bool {
 /// Whether the request prefers JSON, by name, to a page. A browser asks for pages, and other programs
 /// accept anything.
 fn wants_json(request: &RequestHead) -> bool {
-    let json = page::quality(request, b"application/json");
-    is_asked_for(request) || json > 0.0 && json >= page::quality(request, b"text/html")
+    let json = quality(request, b"application/json");
+    is_asked_for(request) || json > 0.0 && json >= quality(request, b"text/html")
 }
 
 /// The format of a list.

@@ -1,7 +1,7 @@
 //! The pages for people: the frame of a folder's list, with the form for uploads, and refusals.
 //!
 //! A page works without the script. A browser runs no other script and follows no other style, whatever
-//! a file's name holds: the policy that is sent along has the digests of both.
+//! a file's name holds: the policy that is sent along has their digests.
 
 mod escape;
 
@@ -9,13 +9,15 @@ use std::sync::LazyLock;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use daemon::http::Response;
+use daemon::http::page::STYLE;
 use percent_encoding::percent_decode_str;
 use proto::http::{Refusal, RequestHead, Status};
 use sha2::{Digest, Sha256};
 
 pub(crate) use escape::{LINK_ESCAPES, escape};
 
-const STYLE: &str = include_str!("page/style.css");
+/// The style of what other servers' pages do not have.
+const OWN_STYLE: &str = include_str!("page/style.css");
 const UPLOAD_FORM: &str = include_str!("page/upload.html");
 const UPLOAD_SCRIPT: &str = include_str!("page/upload.js");
 
@@ -23,9 +25,10 @@ const UPLOAD_SCRIPT: &str = include_str!("page/upload.js");
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let digest = |text| BASE64_STANDARD.encode(Sha256::digest(text));
     format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
-         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        "default-src 'none'; style-src 'sha256-{}' 'sha256-{}'; script-src 'sha256-{}'; \
+         connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         digest(STYLE),
+        digest(OWN_STYLE),
         digest(UPLOAD_SCRIPT)
     )
 });
@@ -71,33 +74,6 @@ pub(crate) fn response(status: Status, text: impl Into<Vec<u8>>) -> Response {
         .with_field("Vary", "Accept")
 }
 
-/// Whether a refusal is a page. Browsers accept `text/html` by name; other programs, and scripts on a
-/// page, accept anything.
-pub(crate) fn is_wanted(request: &RequestHead) -> bool {
-    quality(request, b"text/html") > 0.0
-}
-
-/// The weight of a type in `Accept`, if it is named there: from 0, not acceptable, to 1 (RFC 9110 section
-/// 12.4.2).
-pub(crate) fn quality(request: &RequestHead, content_type: &[u8]) -> f32 {
-    let members = request
-        .fields("accept")
-        .flat_map(|value| value.split(|byte| *byte == b','));
-    let quality = |member: &[u8]| {
-        let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let is_meant = parts.next()?.eq_ignore_ascii_case(content_type);
-        let weight = parts.find_map(|part| {
-            part.strip_prefix(b"q=")
-                .or_else(|| part.strip_prefix(b"Q="))
-        });
-        let number = |weight| std::str::from_utf8(weight).ok()?.parse().ok();
-        let is_weight = |number: &f32| (0.0..=1.0).contains(number);
-        let weight = weight.map_or(Some(1.0), |weight| number(weight).filter(is_weight));
-        weight.filter(|_| is_meant)
-    };
-    members.filter_map(quality).fold(0.0, f32::max)
-}
-
 /// The page that says why a request is refused, with a link to the folder.
 pub(crate) fn refusal(request: &RequestHead, refusal: &Refusal) -> Response {
     let (code, phrase) = (refusal.status.code(), refusal.status.phrase());
@@ -122,7 +98,7 @@ fn start(title: &str, path: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n<h1>{}</h1>\n",
+         <style>{STYLE}</style>\n<style>{OWN_STYLE}</style>\n</head>\n<body>\n<h1>{}</h1>\n",
         escape(title),
         breadcrumbs(path)
     )

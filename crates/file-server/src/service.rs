@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cli::exit::with_causes;
+use daemon::http::page::is_wanted;
 use daemon::http::{Handled, HttpHandler, RequestBody, Response};
 use daemon::{Caller, Role};
 use proto::http::response::Field;
@@ -146,7 +147,7 @@ impl FileService {
 
     /// The reply that refuses a request: a page for a browser, a line of text for others.
     pub(crate) fn refused(&self, request: &RequestHead, refusal: &Refusal) -> Response {
-        match page::is_wanted(request) {
+        match is_wanted(request) {
             true => with_always(page::refusal(request, refusal)),
             false => self.refuse(refusal),
         }

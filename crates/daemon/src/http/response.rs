@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use proto::http::Status;
@@ -45,6 +45,8 @@ pub enum Content {
     },
     /// A body that is made while it is sent, of a length that is not known before.
     Stream(PieceStream),
+    /// A body that lasts as long as the peer wants more of it.
+    Live(Live),
     /// Bytes that are sent without any head, and close the connection: not HTTP, but what the
     /// original clients of the code service expect.
     Bare(Vec<u8>),
@@ -109,6 +111,26 @@ impl fmt::Debug for PieceStream {
     }
 }
 
+/// A body that is written when there is something to say, and ends with the connection. In between the
+/// connection waits, and counts among the waiters; if there is no room for another, the reply is 503.
+pub struct Live(Box<WriteBody>);
+
+/// What writes the body. It is all that the connection's thread does then.
+type WriteBody = dyn Fn(&mut Connection) -> io::Result<()> + Send;
+
+impl Live {
+    /// A body that this writes. The head of the reply is sent before.
+    pub fn new(write: impl Fn(&mut Connection) -> io::Result<()> + Send + 'static) -> Self {
+        Self(Box::new(write))
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Live")
+    }
+}
+
 impl Content {
     /// How long it is, in bytes; of a stream, what was made of it so far.
     pub(super) fn bytes(&self) -> u64 {
@@ -118,6 +140,8 @@ impl Content {
             Self::Shared(bytes) => bytes.len() as u64,
             Self::File { bytes, .. } => *bytes,
             Self::Stream(stream) => stream.made_bytes,
+            // Nobody counts.
+            Self::Live(_) => 0,
         }
     }
 }
@@ -171,17 +195,21 @@ pub(super) fn send(
 ) -> io::Result<bool> {
     let (is_head, can_chunk) = (exchange.is_head, exchange.can_chunk);
     let mut persistence = exchange.persistence;
-    if let Content::Stream(_) = response.body {
-        match can_chunk {
-            true => response.fields.push(CHUNKED),
-            // Nothing else says where it ends.
-            false => persistence = Persistence::Close,
-        }
+    match response.body {
+        Content::Stream(_) if can_chunk => response.fields.push(CHUNKED),
+        // Nothing else says where it ends.
+        Content::Stream(_) | Content::Live(_) => persistence = Persistence::Close,
+        Content::None | Content::Bytes(_) | Content::Shared(_) => {}
+        Content::File { .. } | Content::Bare(_) => {}
     }
     put(connection.output(), response, is_head, persistence, date);
     match &mut response.body {
         Content::Bare(_) => return Ok(false),
         Content::Stream(stream) if !is_head => stream.send(connection, can_chunk)?,
+        Content::Live(Live(write)) if !is_head => {
+            connection.flush()?;
+            write(connection)?;
+        }
         Content::File { file, start, bytes } if !is_head => {
             // A file that shrinks while it is sent leaves the reply incomplete; closing is the only way
             // left to say so.
@@ -189,7 +217,7 @@ pub(super) fn send(
                 return Ok(false);
             }
         }
-        Content::Stream(_) | Content::File { .. } => {}
+        Content::Stream(_) | Content::Live(_) | Content::File { .. } => {}
         Content::Bytes(_) | Content::Shared(_) | Content::None => {}
     }
     connection.flush_if_large()?;
@@ -208,9 +236,12 @@ pub(super) fn put(
         Content::Bare(bytes) => return out.extend_from_slice(bytes),
         Content::Bytes(bytes) => bytes.as_slice(),
         Content::Shared(bytes) => bytes,
-        Content::None | Content::File { .. } | Content::Stream(_) => &[],
+        Content::None | Content::File { .. } | Content::Stream(_) | Content::Live(_) => &[],
     };
-    let has_length = !matches!(response.body, Content::None | Content::Stream(_));
+    let has_length = !matches!(
+        response.body,
+        Content::None | Content::Stream(_) | Content::Live(_)
+    );
     let length = has_length.then(|| response.body.bytes());
     let (status, fields) = (response.status, &response.fields);
     let shared_fields = response.shared_fields.as_deref().unwrap_or_default();
