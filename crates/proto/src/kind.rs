@@ -4,14 +4,19 @@ use crate::history::Operation;
 use crate::login::Login;
 use crate::message::Tagged as _;
 use crate::queue::Request;
+use crate::register::Register;
 
 /// The kinds of requests are below this. No two services have the same kind for different requests.
 pub const KINDS: u8 = 0x40;
 
 /// What a request of this kind is called, as the documentation has it; `None` if there is none.
 pub fn kind_name(kind: u8) -> Option<&'static str> {
-    let login = (kind == Login::KIND).then_some("Login");
-    Request::name(kind).or(Operation::name(kind)).or(login)
+    let alone = match kind {
+        Login::KIND => Some("Login"),
+        Register::KIND => Some("Register"),
+        _ => None,
+    };
+    Request::name(kind).or(Operation::name(kind)).or(alone)
 }
 
 #[cfg(test)]
@@ -23,6 +28,7 @@ mod tests {
         assert_eq!(kind_name(0x01), Some("Send"));
         assert_eq!(kind_name(0x0e), Some("UnreserveAll"));
         assert_eq!(kind_name(0x22), Some("Get"));
+        assert_eq!(kind_name(0x26), Some("Register"));
         assert_eq!(kind_name(0x30), Some("Login"));
         assert_eq!(kind_name(0x3f), None);
         assert!((KINDS..=u8::MAX).all(|kind| kind_name(kind).is_none()));
@@ -32,8 +38,9 @@ mod tests {
     fn no_two_services_share_a_kind() {
         for kind in 0..KINDS {
             let services = [Request::name(kind), Operation::name(kind)];
-            let named = services.iter().flatten().count() + usize::from(kind == Login::KIND);
-            assert!(named <= 1, "{kind:#x}");
+            let alone = [Login::KIND, Register::KIND].into_iter();
+            let alone = alone.filter(|of| *of == kind).count();
+            assert!(services.iter().flatten().count() + alone <= 1, "{kind:#x}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What goes over the wire: bytes to types and back.
 //!
 //! - [`frame`], [`queue`] and [`history`]: frames and the messages in them;
-//! - [`login`]: the account that a connection acts for;
+//! - [`login`]: the account that a connection acts for; [`register`]: a user name that nobody has;
 //! - [`http`]: HTTP/1.1 heads and bodies; [`code`]: the JSON bodies of the code service;
 //! - [`text`]: the text protocols that `nc` can speak.
 //!
@@ -24,6 +24,7 @@ mod kind;
 pub mod login;
 mod message;
 pub mod queue;
+pub mod register;
 pub mod text;
 
 pub use error::{DecodeError, FrameError};
@@ -32,3 +33,4 @@ pub use fields::Name;
 pub use interrupted::retry_interrupted;
 pub use kind::{KINDS, kind_name};
 pub use login::{Login, LoginReply};
+pub use register::Register;
