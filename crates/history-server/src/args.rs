@@ -5,7 +5,7 @@ use cli::{App, Args, ServerOptions, UsageError};
 use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use storage::{FILE_BYTES_MAX, Limits};
 
-use crate::Config;
+use crate::{Config, Keep};
 
 /// The program.
 pub const APP: App<Config> = App {
@@ -18,6 +18,12 @@ pub const APP: App<Config> = App {
 
 /// The default port.
 pub const PORT_DEFAULT: u16 = 5007;
+
+/// The highest number of lines that can be told to stay. There is no space for more.
+const KEEP_LINES_MAX: u64 = 1_000_000_000_000;
+
+/// The highest number of days: a century.
+const KEEP_DAYS_MAX: u32 = 36_500;
 
 const HELP: &str = "\
 Keeps a shared, numbered history of who asked what, that its users can read and prune.
@@ -36,6 +42,10 @@ Options:
                          [default: 16M, or a tenth of a smaller disk]
   --users FILE           serve only the users in FILE, one name a line [default: all]; a
                          --bind that other machines can reach needs it, or --auth-file
+  --register             with --users, also serve those who ask the server for a name; the
+                         names are in users.txt in the data folder
+  --keep-lines N         forget the oldest lines, so that N stay and at most an eighth more
+  --keep-days D          forget lines that are older than D days, an eighth later at most
 ";
 
 const HELP_END: &str = "  -v, --verbose          log connections too
@@ -57,6 +67,9 @@ Examples:
 const OPTIONS: &[Opt] = &[
     Opt::value("--data-dir"),
     Opt::value("--users"),
+    Opt::flag("--register"),
+    Opt::value("--keep-lines"),
+    Opt::value("--keep-days"),
     Opt::value("--fsync"),
     Opt::value("--max-file"),
     Opt::value("--keep-free"),
@@ -66,10 +79,20 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let mut door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let fsync = options.value("--fsync", "always or never")?;
+    let register = options.flag("--register");
+    if register && door.auth.is_some() {
+        let sentence = "--register does not go with --auth-file, where a name is a login";
+        return Err(UsageError::Conflict(sentence));
+    }
     Ok(Config {
         port: door.port(words.port("PORT")?, PORT_DEFAULT)?,
         door,
         users: options.path("--users"),
+        register,
+        keep: Keep {
+            lines: options.number("--keep-lines", 1..=KEEP_LINES_MAX)?,
+            days: options.number("--keep-days", 1..=KEEP_DAYS_MAX)?,
+        },
         data_dir: options.path("--data-dir").unwrap_or_else(|| ".".into()),
         fsync: fsync.unwrap_or_default(),
         limits: Limits::new(
@@ -117,6 +140,23 @@ mod tests {
         assert_eq!(limits.keep_free_bytes, Some(1 << 30));
     }
 
+    #[test]
+    fn what_stays_can_be_told() {
+        assert_eq!(parse("").unwrap().keep, Keep::default());
+        let keep = parse("--keep-lines 1000 --keep-days 30").unwrap().keep;
+        assert_eq!((keep.lines, keep.days), (Some(1000), Some(30)));
+    }
+
+    #[test]
+    fn names_are_given_where_they_are_no_logins() {
+        assert!(!parse("--users u").unwrap().register);
+        assert!(parse("--users u --register").unwrap().register);
+        check_refused(
+            "--register --auth-file a",
+            "--register does not go with --auth-file, where a name is a login",
+        );
+    }
+
     #[track_caller]
     fn check_refused(line: &str, want: &str) {
         assert_eq!(parse(line).unwrap_err(), want);
@@ -134,6 +174,14 @@ mod tests {
         check_refused(
             "--max-connections 0",
             "--max-connections must be a number from 1 to 15000, not '0'",
+        );
+        check_refused(
+            "--keep-lines 0",
+            "--keep-lines must be a number from 1 to 1000000000000, not '0'",
+        );
+        check_refused(
+            "--keep-days 1h",
+            "--keep-days must be a number from 1 to 36500, not '1h'",
         );
         check_refused("--frobnicate", "unknown option '--frobnicate'");
     }

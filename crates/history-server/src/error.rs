@@ -45,6 +45,15 @@ pub enum Error {
         /// The line, without its comment.
         text: Vec<u8>,
     },
+    /// The file of users is the one in which the server stores the names that it gives.
+    #[error(
+        "{} is the server's own: --users must name another file",
+        .0.display()
+    )]
+    OwnUsers(PathBuf),
+    /// The thread that prunes cannot be started.
+    #[error("cannot start the pruner")]
+    Pruner(#[source] io::Error),
     /// It cannot use its files.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -60,6 +69,8 @@ impl Failure for Error {
             Self::Exposed(_)
             | Self::ReadUsers { .. }
             | Self::NotAName { .. }
+            | Self::OwnUsers(_)
+            | Self::Pruner(_)
             | Self::Storage(_)
             | Self::Start(_) => Exit::Local,
         }
@@ -70,7 +81,7 @@ impl Failure for Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HistoryError {
-    /// The user is not in the file of users.
+    /// The user is not in the file of users, and the server has not given the name.
     #[error("{AUTHENTICATION_ERROR}")]
     NotAUser,
     /// The request is made in the name of somebody else.
@@ -81,6 +92,12 @@ pub enum HistoryError {
         /// The name in the request.
         name: String,
     },
+    /// Names are logins, so the server gives none.
+    #[error("A name is a login here; the administrator adds one to the file of --auth-file.")]
+    NamesAreLogins,
+    /// The server gives no names.
+    #[error("This server gives no names; it needs --register to do that.")]
+    NoRegister,
     /// What is to be deleted is not the user's own.
     #[error("Others have written that; '{0}' needs the role admin to delete it.")]
     NotOwn(String),

@@ -13,6 +13,7 @@ mod file_range;
 mod find;
 mod follower;
 mod followers;
+mod keep;
 mod line;
 mod number;
 mod seek;
@@ -23,8 +24,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::time::Duration;
 
 use cli::escape::Escaped;
+use jiff::Timestamp;
 use proto::history::Filter;
 use storage::{
     CommitError, CommitFigures, Committer, DataFolder, Fsync, LegacyLock, Limits, Line, NotStored,
@@ -35,9 +38,12 @@ pub use condition::Condition;
 pub use deletions::Lines;
 pub use file_range::Removed;
 pub use follower::{Begin, Event, Follower};
+pub(crate) use followers::Following;
+pub use keep::Keep;
 pub use snapshot::{Pieces, Snapshot};
 
 use crate::HistoryError;
+use copy::STOPPING_WAIT;
 use deletions::Notice;
 use file::{Change, HistoryFile};
 use file_range::{Committed, State};
@@ -157,13 +163,53 @@ impl History {
     ) -> Result<(), HistoryError> {
         if condition.is_none() {
             let _shared = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
-            return self.delete_of(None, lines, is_stopping);
+            return self.delete_of(None, lines, is_stopping, STOPPING_WAIT);
         }
         let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
         let there = lock(&self.committed).clone();
         let file = Arc::clone(&there.file.file);
         condition::check_lines(there, lines, condition)?;
-        self.delete_of(Some(file), lines, is_stopping)
+        self.delete_of(Some(file), lines, is_stopping, STOPPING_WAIT)
+    }
+
+    /// Deletes the oldest lines, those that need not stay; returns how many. If the server is stopping,
+    /// it gives up at once.
+    ///
+    /// # Errors
+    /// [`HistoryError::NotStored`], [`HistoryError::Read`].
+    pub(crate) fn prune(
+        &self,
+        keep: &Keep,
+        is_stopping: &dyn Fn() -> bool,
+    ) -> Result<u64, HistoryError> {
+        // No line moves up while they are counted.
+        let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
+        let there = lock(&self.committed).clone();
+        let file = Arc::clone(&there.file.file);
+        let excess = keep.excess(there, Timestamp::now(), is_stopping);
+        let last = excess.map_err(HistoryError::Read)?;
+        if last > 0 {
+            let oldest = Lines { first: 1, last };
+            self.delete_of(Some(file), oldest, is_stopping, Duration::ZERO)?;
+        }
+        Ok(last)
+    }
+
+    /// Has `wake` called, as for [`History::follow`], when there are too many lines. `None` if no number
+    /// is too many.
+    pub(crate) fn wake_to_prune(
+        &self,
+        keep: &Keep,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Option<Following> {
+        let lines_max = keep.lines_max()?;
+        let committed = Arc::clone(&self.committed);
+        let wake = move || {
+            if lock(&committed).lines > lines_max {
+                wake();
+            }
+        };
+        Some(self.followers.add(Box::new(wake)))
     }
 
     fn delete_of(
@@ -171,6 +217,7 @@ impl History {
         of: Option<Arc<File>>,
         lines: Lines,
         is_stopping: impl Fn() -> bool,
+        stopping_wait: Duration,
     ) -> Result<(), HistoryError> {
         let (sender, notices) = mpsc::channel();
         self.commit(Change::Delete {
@@ -185,7 +232,7 @@ impl History {
             match notices.recv() {
                 Ok(Notice::MakeCopy(copy)) => {
                     let copy = copied.insert(copy);
-                    let finished = copy.run(&self.committed, &is_stopping);
+                    let finished = copy.run(&self.committed, &is_stopping, stopping_wait);
                     // The outcome arrives as a notice.
                     drop(self.writer.submit(Change::Copied(finished)));
                 }

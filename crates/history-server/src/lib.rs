@@ -1,13 +1,15 @@
 //! The history server: who asked what, in a file that its users can read and prune.
 //!
 //! [`args`] reads the command line. `service` handles the requests of both protocols, and `reply`
-//! writes their replies. `history` is the noun, `users` says who may use it.
+//! writes their replies. `history` is the noun, `users` says who may use it, `pruner` forgets
+//! the oldest lines.
 
 pub mod args;
 mod error;
 mod follow;
 mod history;
 mod metrics;
+mod pruner;
 mod reply;
 mod service;
 mod users;
@@ -22,11 +24,12 @@ use storage::{Fsync, Limits};
 
 pub use daemon::Serve;
 pub use error::{Error, HistoryError};
-pub use history::{Begin, Condition, Event, Follower, History, Lines, Removed, Snapshot};
-pub use users::Users;
+pub use history::{Begin, Condition, Event, Follower, History, Keep, Lines, Removed, Snapshot};
 
 use metrics::HistoryFigures;
+use pruner::Pruner;
 use service::Service;
+use users::{Listed, Users};
 
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +38,14 @@ pub struct Config {
     pub door: ServerOptions,
     /// The port; 0 is any free one.
     pub port: u16,
-    /// The folder of `history.txt`; it is created if it is missing.
+    /// The folder of `history.txt` and `users.txt`; it is created if it is missing.
     pub data_dir: PathBuf,
     /// The file of the users who may use the history; `None` allows everyone.
     pub users: Option<PathBuf>,
+    /// Whether names are given to those who ask, also if there is a file of users.
+    pub register: bool,
+    /// How much of the history stays.
+    pub keep: Keep,
     /// Whether replies wait for the disk.
     pub fsync: Fsync,
     /// The longest the history may become, and how much of the disk stays free.
@@ -49,15 +56,22 @@ pub struct Config {
 #[must_use = "a server listens, but serves nobody until it runs"]
 pub struct Server {
     daemon: Daemon,
+    /// Before the history, which it uses.
+    _pruner: Option<Pruner>,
+    users: Arc<Users>,
     history: Arc<History>,
     local_addr: Address,
 }
 
 /// What other machines can do, if they can reach it.
-fn exposure(door: &ServerOptions) -> String {
+fn exposure(config: &Config) -> String {
+    let door = &config.door;
     let writers = Audience::of(door).writers;
     match door.auth {
         Some(_) => format!("{writers} can read the history and add to it"),
+        None if config.register => {
+            format!("{writers} can get a name, read the history, add to it and delete it")
+        }
         None => format!(
             "{writers} who knows a user's name can read the history, add to it and delete it"
         ),
@@ -75,25 +89,28 @@ impl Server {
     /// no file of users.
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.fsync.warn();
-        let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config.door))?;
+        let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config))?;
         if config.users.is_none()
             && config.door.auth.is_none()
             && let Some(exposed) = daemon.exposed()
         {
             return Err(Error::Exposed(exposed));
         }
-        let users = config.users.as_deref().map(Users::read).transpose()?;
-        let handle = daemon.handle();
-        let stop = move || {
-            handle.stop();
+        let listed = config.users.as_deref().map(Listed::read).transpose()?;
+        let stop = || {
+            let handle = daemon.handle();
+            move || {
+                handle.stop();
+            }
         };
         let history = Arc::new(History::open(
             &config.data_dir,
             config.fsync,
             config.limits,
-            stop,
+            stop(),
         )?);
-        let service = Arc::new(Service::new(Arc::clone(&history), users));
+        let users = Arc::new(Users::open(listed, &config, stop())?);
+        let service = Arc::new(Service::new(Arc::clone(&history), Arc::clone(&users)));
         let probes = Probes::new("", Arc::new(HistoryFigures(Arc::clone(&history))));
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
@@ -101,8 +118,19 @@ impl Server {
             http: Some(Http::probes_only(probes, WHAT_FOR)),
         };
         let local_addr = daemon.listen(config.port, "", protocols)?;
+        let pruner = match config.keep.is_all() {
+            true => None,
+            false => {
+                let handle = daemon.handle();
+                let is_stopping = move || handle.is_stopping();
+                let pruner = Pruner::start(Arc::clone(&history), config.keep, is_stopping);
+                Some(pruner.map_err(Error::Pruner)?)
+            }
+        };
         Ok(Self {
             daemon,
+            _pruner: pruner,
+            users,
             history,
             local_addr,
         })
@@ -124,7 +152,11 @@ impl Serve for Server {
     fn reload(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
         // Weak, so that it does not keep the history open after the server has ended.
         let history = Arc::downgrade(&self.history);
+        let users = Arc::downgrade(&self.users);
         Some(Box::new(move || {
+            if let Some(users) = users.upgrade() {
+                users.reload();
+            }
             if let Some(history) = history.upgrade() {
                 history.reopen();
             }
@@ -133,7 +165,7 @@ impl Serve for Server {
 
     fn run(self) -> Result<(), Error> {
         self.daemon.run()?;
-        let failure = self.history.failure();
+        let failure = self.history.failure().or_else(|| self.users.failure());
         failure.map_or(Ok(()), |lost| Err(lost.into()))
     }
 }
@@ -155,6 +187,8 @@ mod tests {
             port: 0,
             data_dir: dir.path().join("data"),
             users: None,
+            register: false,
+            keep: Keep::default(),
             fsync: Fsync::Always,
             limits: Limits::default(),
         };

@@ -165,9 +165,11 @@ fn put_line(sentence: &str, out: &mut Vec<u8>) {
 /// The code of an error reply.
 fn code_of(refusal: &HistoryError) -> ErrorCode {
     match refusal {
-        HistoryError::NotAUser | HistoryError::OtherName { .. } | HistoryError::NotOwn(_) => {
-            ErrorCode::Forbidden
-        }
+        HistoryError::NotAUser
+        | HistoryError::OtherName { .. }
+        | HistoryError::NotOwn(_)
+        | HistoryError::NamesAreLogins
+        | HistoryError::NoRegister => ErrorCode::Forbidden,
         HistoryError::NoSuchLine { .. } | HistoryError::NoMatch { .. } => ErrorCode::NotFound,
         HistoryError::Stopping => ErrorCode::ShuttingDown,
         HistoryError::NotStored(_) | HistoryError::Read(_) => ErrorCode::Storage,

@@ -12,10 +12,10 @@ use daemon::{
     Caller, Connection, FrameHandler, FrameSession, Next, Outcome, Peer, Role, TextHandler,
 };
 use jiff::Timestamp;
-use proto::ErrorCode;
 use proto::frame::{FrameError, Message as _};
 use proto::history::{Filter, Operation, REQUEST_BYTES_MAX, Request};
 use proto::text::{HISTORY_LINE_BYTES_MAX, parse_history_line, read_history_line};
+use proto::{ErrorCode, Register};
 use storage::{NotStored, Space};
 
 use crate::HistoryError;
@@ -35,7 +35,7 @@ const TOO_SLOW: &str = "The request did not end within 10 s; nothing was done.";
 /// What the handlers of both protocols need.
 pub(crate) struct Service {
     history: Arc<History>,
-    users: Option<Users>,
+    users: Arc<Users>,
 }
 
 /// What is put on record about a request.
@@ -45,7 +45,7 @@ struct Asked {
 }
 
 impl Service {
-    pub(crate) fn new(history: Arc<History>, users: Option<Users>) -> Self {
+    pub(crate) fn new(history: Arc<History>, users: Arc<Users>) -> Self {
         Self { history, users }
     }
 
@@ -97,23 +97,50 @@ impl Service {
         Ok(())
     }
 
+    /// Gives a name that nobody has, and puts that on record.
+    fn register(
+        &self,
+        caller: &Caller,
+        prefix: &str,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let format = Format::Frames;
+        match self.users.register(prefix) {
+            Ok(name) => {
+                log::info!("{name} registered");
+                let asked = Asked {
+                    record: record_of(caller.peer, &name, "registered"),
+                    is_allowed: true,
+                };
+                self.record(asked, name, format, connection)
+            }
+            Err(refusal) => {
+                log::warn!("Refused: {refusal}");
+                format.put_reply(Err(refusal), connection.output());
+                connection.answered(Outcome::Error);
+                Ok(())
+            }
+        }
+    }
+
     /// Puts on record what was asked, which is all that was asked for. The writer thread completes the
     /// reply, with this sentence.
     fn record(
         &self,
         asked: Asked,
-        sentence: &'static str,
+        sentence: impl Into<String>,
         format: Format,
         connection: &mut Connection,
     ) -> io::Result<()> {
         let mut reply = connection.pending_reply(REPLY_BYTES)?;
+        let sentence = sentence.into();
         let appended = self.history.submit(&asked.record, Space::Usual);
         appended.on_complete(move |appended| {
             let appended = appended.map_err(HistoryError::NotStored);
             let outcome = appended.and_then(|()| asked.check());
             reply.set_outcome(Outcome::of(&outcome));
             let mut out = Vec::new();
-            format.put_reply(outcome.map(|()| sentence.to_owned()), &mut out);
+            format.put_reply(outcome.map(|()| sentence), &mut out);
             reply.complete(out);
         });
         Ok(())
@@ -197,8 +224,7 @@ impl Service {
             | Operation::Note(_)
             | Operation::Follow { .. } => operation.to_string(),
         };
-        let users = self.users.as_ref();
-        let is_allowed = users.is_none_or(|users| users.contains(user));
+        let is_allowed = self.users.may(user);
         if !is_allowed {
             what.insert_str(0, "refused: ");
         }
@@ -276,6 +302,9 @@ impl FrameHandler for Service {
     }
 
     fn needs(&self, kind: u8, payload: &[u8]) -> Role {
+        if kind == Register::KIND {
+            return Role::Write;
+        }
         match Request::decode(kind, payload).map(|request| request.operation) {
             Ok(
                 Operation::Hello | Operation::Delete { .. } | Operation::Clear | Operation::Note(_),
@@ -306,9 +335,16 @@ impl FrameSession for Session<'_> {
         payload: &[u8],
         connection: &mut Connection,
     ) -> io::Result<Next> {
+        let (service, caller) = (self.service, &self.caller);
+        if kind == Register::KIND {
+            match Register::decode(kind, payload) {
+                Ok(Register { prefix }) => service.register(caller, prefix, connection)?,
+                Err(error) => self.refuse(&error.into(), connection)?,
+            }
+            return Ok(Next::Request);
+        }
         match Request::decode(kind, payload) {
             Ok(request) => {
-                let (service, caller) = (self.service, &self.caller);
                 service.handle(caller, &request, Format::Frames, connection)?;
             }
             Err(error) => self.refuse(&error.into(), connection)?,

@@ -1,124 +1,103 @@
-//! Who may use the history: the file of the option `--users`.
-//!
-//! It has one name a line. Blank lines and what follows a `#` are ignored. Any other line stops the
-//! start, because a mistyped name would lock a user out without a word.
+//! Who may use the history: the users whom the administrator lists, and those to whom the server has
+//! given a name. Without a list everyone may, under any name.
 
-use std::collections::HashSet;
-use std::fs;
+mod listed;
+mod registered;
+
 use std::path::Path;
+use std::sync::Arc;
 
-use proto::history::is_user_name;
+use storage::StorageError;
 
-use crate::Error;
+use crate::{Config, Error, HistoryError};
 
-/// The users who may use the history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Users(HashSet<String>);
+pub(crate) use listed::Listed;
+use registered::Registered;
+
+/// Who may use the history.
+pub(crate) struct Users {
+    /// `None` allows everyone.
+    listed: Option<Arc<Listed>>,
+    /// `None` where names are logins.
+    registered: Option<Registered>,
+    /// Whether new names are given.
+    may_register: bool,
+}
 
 impl Users {
-    /// Reads a file of names.
+    /// Opens the names that were given, in a data folder that exists. `on_failure` is called when the
+    /// disk fails in a way that leaves open what is on it.
     ///
     /// # Errors
-    /// [`Error::ReadUsers`], [`Error::NotAName`].
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read(path).map_err(|cause| Error::ReadUsers {
-            path: path.to_owned(),
-            cause,
-        })?;
-        let users = parse(&text).map_err(|(line, text)| Error::NotAName {
-            path: path.to_owned(),
-            line,
-            text: text.to_owned(),
-        })?;
-        if users.is_empty() {
-            log::warn!("{} names nobody, so nobody is served", path.display());
+    /// [`Error::OwnUsers`], [`Error::Storage`].
+    pub(crate) fn open(
+        listed: Option<Listed>,
+        config: &Config,
+        on_failure: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, Error> {
+        let listed = listed.map(Arc::new);
+        let mut users = Self {
+            may_register: config.register || listed.is_none(),
+            registered: None,
+            listed,
+        };
+        if config.door.auth.is_some() {
+            return Ok(users);
         }
-        Ok(Self(users))
+        let path = config.data_dir.join(registered::FILE_NAME);
+        let is_listed = match users.listed.clone() {
+            None => Box::new(|_: &str| false) as registered::IsTaken,
+            Some(listed) if is_same_file(listed.path(), &path) => {
+                return Err(Error::OwnUsers(listed.path().to_owned()));
+            }
+            Some(listed) => Box::new(move |name: &str| listed.contains(name)),
+        };
+        let (fsync, limits) = (config.fsync, config.limits);
+        let registered = Registered::open(&path, is_listed, fsync, limits, on_failure)?;
+        users.registered = Some(registered);
+        Ok(users)
     }
 
     /// Whether this user may use the history.
-    pub fn contains(&self, user: &str) -> bool {
-        self.0.contains(user)
+    pub(crate) fn may(&self, user: &str) -> bool {
+        let Some(listed) = &self.listed else {
+            return true;
+        };
+        let is_registered = |registered: &Registered| registered.contains(user);
+        listed.contains(user) || self.registered.as_ref().is_some_and(is_registered)
     }
-}
 
-/// The names in a text; or the first line that is not a name, with its number.
-fn parse(text: &[u8]) -> Result<HashSet<String>, (usize, &[u8])> {
-    let mut users = HashSet::new();
-    for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
-        let before_comment = line.split(|byte| *byte == b'#').next().unwrap_or_default();
-        match before_comment.trim_ascii() {
-            [] => {}
-            word => match std::str::from_utf8(word) {
-                Ok(user) if is_user_name(user) => drop(users.insert(user.to_owned())),
-                _ => return Err((number, word)),
-            },
+    /// Gives a name that nobody has, which begins with this prefix, or with two words if it is empty.
+    /// The name is on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`HistoryError::NamesAreLogins`], [`HistoryError::NoRegister`], [`HistoryError::NotStored`].
+    pub(crate) fn register(&self, prefix: &str) -> Result<String, HistoryError> {
+        let registered = self.registered.as_ref();
+        let registered = registered.ok_or(HistoryError::NamesAreLogins)?;
+        match self.may_register {
+            true => registered.add(prefix).map_err(HistoryError::NotStored),
+            false => Err(HistoryError::NoRegister),
         }
     }
-    Ok(users)
+
+    /// Reads the administrator's list again.
+    pub(crate) fn reload(&self) {
+        if let Some(listed) = &self.listed {
+            listed.reload();
+        }
+    }
+
+    /// [`StorageError::Lost`] if a commit was lost. It is returned once.
+    pub(crate) fn failure(&self) -> Option<StorageError> {
+        self.registered.as_ref().and_then(Registered::failure)
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(text: &[u8], want: &[&str]) {
-        let users = parse(text).unwrap();
-        let mut users: Vec<_> = users.iter().map(String::as_str).collect();
-        users.sort_unstable();
-        assert_eq!(users, want);
-    }
-
-    #[test]
-    fn one_name_a_line() {
-        check(b"", &[]);
-        check(b"alice", &["alice"]);
-        check(b"bob\nalice\nbob\n", &["alice", "bob"]);
-        check(
-            b"# Staff\r\n\r\n  alice \r\nb.o_b-2 # on leave\n\n",
-            &["alice", "b.o_b-2"],
-        );
-    }
-
-    #[track_caller]
-    fn check_refused(text: &[u8], want: &str) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("users");
-        fs::write(&path, text).unwrap();
-        let error = Users::read(&path).unwrap_err().to_string();
-        let want = format!("{}, {want}", path.display());
-        assert_eq!(error, want);
-    }
-
-    #[test]
-    fn a_line_that_is_not_a_name_is_refused_with_its_number() {
-        let rule = "a user name is 1 to 64 of A-Z a-z 0-9 . _ -";
-        check_refused(
-            b"alice\nbob carol\n",
-            &format!("line 2: {rule}, not 'bob carol'"),
-        );
-        check_refused(
-            b"\n\n\xff\x1b[",
-            &format!(r"line 3: {rule}, not '\xff\u{{1b}}['"),
-        );
-        check_refused(
-            &[b'a'; 101],
-            &format!("line 1: {rule}, not '{}…'", "a".repeat(100)),
-        );
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = Users::read(Path::new("/nowhere/users")).unwrap_err();
-        assert_eq!(error.to_string(), "cannot read the users in /nowhere/users");
-    }
-
-    #[test]
-    fn only_named_users_may() {
-        let users = Users(parse(b"alice\n").unwrap());
-        assert!(users.contains("alice"));
-        assert!(!users.contains("Alice"));
-        assert!(!users.contains("alic"));
+/// Whether both paths lead to one file that exists.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(_), _) | (_, Err(_)) => false,
     }
 }

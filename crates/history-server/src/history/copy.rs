@@ -31,8 +31,8 @@ const REST_BYTES_MAX: u64 = 128 << 10;
 /// The most times a copy catches up. Then the writer thread appends the rest, however long it is.
 const CATCH_UPS_MAX: usize = 16;
 
-/// How long a copy continues in a server that shuts down: half of the time that requests have.
-const STOPPING_WAIT: Duration = Duration::from_secs(5);
+/// How long the copy that a user waits for continues in a server that shuts down: half of the time that requests have.
+pub(super) const STOPPING_WAIT: Duration = Duration::from_secs(5);
 
 /// A copy to be made.
 pub(super) struct CopyJob {
@@ -61,13 +61,14 @@ pub(super) struct Copied {
 }
 
 impl CopyJob {
-    /// Makes the copy. A panic is a failure of it, because the other requesters wait for it too.
+    /// Makes the copy; for `stopping_wait` also in a server that shuts down. A panic is a failure of it, because the other requesters wait for it too.
     pub(super) fn run(
         &self,
         committed: &Committed,
         is_stopping: &dyn Fn() -> bool,
+        stopping_wait: Duration,
     ) -> FinishedCopy {
-        let run = || self.try_to_run(committed, is_stopping);
+        let run = || self.try_to_run(committed, is_stopping, stopping_wait);
         let copied = panic::catch_unwind(AssertUnwindSafe(run));
         FinishedCopy {
             target: Arc::clone(&self.target),
@@ -79,12 +80,14 @@ impl CopyJob {
         &self,
         committed: &Committed,
         is_stopping: &dyn Fn() -> bool,
+        stopping_wait: Duration,
     ) -> Result<Copied, CommitError> {
         self.check_free_space()?;
         let mut output = Output {
             file: &self.target,
             unsynced_bytes: 0,
             is_stopping,
+            stopping_wait,
             stopping_since: None,
         };
         let mut input = BufReader::with_capacity(BLOCK_BYTES, self.source.clone());
@@ -136,6 +139,7 @@ struct Output<'a> {
     file: &'a File,
     unsynced_bytes: u64,
     is_stopping: &'a dyn Fn() -> bool,
+    stopping_wait: Duration,
     stopping_since: Option<Instant>,
 }
 
@@ -159,7 +163,7 @@ impl Output<'_> {
         }
         if (self.is_stopping)() {
             let since = *self.stopping_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > STOPPING_WAIT {
+            if since.elapsed() >= self.stopping_wait {
                 return Err(refused("the server is shutting down"));
             }
         }
@@ -253,6 +257,7 @@ mod tests {
             file: new.as_file(),
             unsynced_bytes: 0,
             is_stopping: &|| is_stopping.load(Ordering::SeqCst),
+            stopping_wait: STOPPING_WAIT,
             stopping_since: None,
         };
         let step = vec![b'x'; STEP_BYTES as usize + 1];
@@ -286,7 +291,11 @@ mod tests {
             target: file,
             deleted: iter::once(1..2).collect(),
         };
-        let error = copy.run(&committed, &|| false).copied.err().unwrap();
+        let error = copy
+            .run(&committed, &|| false, STOPPING_WAIT)
+            .copied
+            .err()
+            .unwrap();
         let CommitError::Refused(cause) = error else {
             panic!("{error:?}");
         };

@@ -41,7 +41,7 @@ struct State {
 
 /// A follower that is woken until this is dropped.
 #[must_use = "nobody is woken when it is dropped"]
-pub(super) struct Following {
+pub(crate) struct Following {
     shared: Arc<Shared>,
     key: u64,
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::time::Duration;
 
 use storage::{Fsync, Line};
 use tempfile::TempDir;
@@ -91,7 +92,7 @@ impl Driven {
     }
 
     fn make(&self, copy: &CopyJob) -> FinishedCopy {
-        copy.run(&self.store.committed, &|| false)
+        copy.run(&self.store.committed, &|| false, Duration::ZERO)
     }
 
     /// Makes a copy and has it put in the file's place.

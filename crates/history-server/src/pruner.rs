@@ -1,0 +1,230 @@
+//! Forgets the oldest lines of the history: what the options `--keep-lines` and `--keep-days` are for.
+//!
+//! A thread of its own makes the copies, as the thread of a user does who deletes lines. Commits wake
+//! it when there are too many lines. That lines grow old is no event, so it also looks once an hour.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cli::exit::with_causes;
+use storage::lock;
+
+use crate::history::{Following, History, Keep};
+
+/// How often it looks for lines that have grown old.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+
+/// How long it waits after a failure, which may be a full disk.
+const RETRY_WAIT: Duration = Duration::from_secs(60);
+
+/// The thread that prunes. Dropping it ends the thread.
+#[must_use = "nothing is pruned after it is dropped"]
+pub(crate) struct Pruner {
+    signal: Arc<Signal>,
+    thread: Option<JoinHandle<()>>,
+    _following: Option<Following>,
+}
+
+/// What the thread waits for.
+#[derive(Default)]
+struct Signal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct SignalState {
+    has_news: bool,
+    is_over: bool,
+}
+
+impl Signal {
+    fn change(&self, change: impl FnOnce(&mut SignalState)) {
+        change(&mut lock(&self.state));
+        self.changed.notify_one();
+    }
+
+    /// Waits, at most this long. Returns whether the thread is to continue.
+    fn wait(&self, timeout: Duration, is_over: impl Fn(&SignalState) -> bool) -> bool {
+        let state = lock(&self.state);
+        let waited = (self.changed).wait_timeout_while(state, timeout, |state| !is_over(state));
+        !waited.unwrap_or_else(PoisonError::into_inner).0.is_over
+    }
+}
+
+impl Pruner {
+    /// Starts the thread, which prunes at once what has gathered. When the server stops, a copy that is
+    /// being made is given up.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(crate) fn start(
+        history: Arc<History>,
+        keep: Keep,
+        is_stopping: impl Fn() -> bool + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let signal = Arc::new(Signal::default());
+        let (wakes, waits) = (Arc::clone(&signal), Arc::clone(&signal));
+        let wake = move || wakes.change(|state| state.has_news = true);
+        let following = history.wake_to_prune(&keep, wake);
+        let run = move || {
+            let is_over = || is_stopping() || lock(&waits.state).is_over;
+            run(&waits, &history, &keep, &is_over);
+        };
+        let thread = thread::Builder::new().name("pruner".to_owned());
+        Ok(Self {
+            signal,
+            thread: Some(thread.spawn(run)?),
+            _following: following,
+        })
+    }
+}
+
+impl Drop for Pruner {
+    fn drop(&mut self) {
+        self.signal.change(|state| state.is_over = true);
+        if let Some(thread) = self.thread.take() {
+            // A panic there is in the log, and nothing is pruned any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(signal: &Signal, history: &History, keep: &Keep, is_over: &dyn Fn() -> bool) {
+    loop {
+        lock(&signal.state).has_news = false;
+        match history.prune(keep, is_over) {
+            Ok(0) => {}
+            Ok(1) => log::info!("Pruned the oldest line"),
+            Ok(lines) => log::info!("Pruned the oldest {lines} lines"),
+            Err(_) if is_over() => {}
+            Err(error) => {
+                log::error!("The oldest lines are not pruned: {}", with_causes(&error));
+                if !signal.wait(RETRY_WAIT, |state| state.is_over) {
+                    return;
+                }
+            }
+        }
+        if !signal.wait(LOOK_EVERY, |state| state.has_news || state.is_over) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::Instant;
+
+    use storage::{Fsync, Limits, Space};
+
+    use super::*;
+    use crate::history::{Condition, Lines};
+
+    fn open(dir: &Path) -> Arc<History> {
+        let limits = Limits::default();
+        let history = History::open(dir, Fsync::Never, limits, || panic!("the disk failed"));
+        Arc::new(history.unwrap())
+    }
+
+    fn lines(lines: u64) -> Keep {
+        Keep {
+            lines: Some(lines),
+            days: None,
+        }
+    }
+
+    fn start(history: &Arc<History>, keep: Keep) -> Pruner {
+        Pruner::start(Arc::clone(history), keep, || false).unwrap()
+    }
+
+    /// Follows the history until it has this many lines.
+    #[track_caller]
+    fn wait_for(history: &History, lines: u64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while history.lines() != lines {
+            assert!(Instant::now() < deadline, "{} lines", history.lines());
+            thread::yield_now();
+        }
+    }
+
+    fn text(dir: &Path) -> String {
+        let text = fs::read_to_string(dir.join("history.txt")).unwrap();
+        let records = text.lines().map(|line| line.split_once(' ').unwrap().1);
+        records.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn commits_wake_it_and_the_newest_lines_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = open(dir.path());
+        let pruner = start(&history, lines(8));
+        for n in 1..=9 {
+            history.append(&n.to_string(), Space::Usual).unwrap();
+        }
+        assert_eq!(history.lines(), 9);
+        history.append("10", Space::Usual).unwrap();
+        wait_for(&history, 8);
+        assert_eq!(text(dir.path()), "3 4 5 6 7 8 9 10");
+        drop(pruner);
+        for n in 11..=20 {
+            history.append(&n.to_string(), Space::Usual).unwrap();
+        }
+        assert_eq!(history.lines(), 18);
+        // What has gathered is pruned at the start.
+        let _pruner = start(&history, lines(1));
+        wait_for(&history, 1);
+        assert_eq!(text(dir.path()), "20");
+    }
+
+    #[test]
+    fn nobody_loses_a_wrong_line_to_it() {
+        const LINES: u64 = 2000;
+        let dir = tempfile::tempdir().unwrap();
+        let history = open(dir.path());
+        let _pruner = start(&history, lines(50));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 1..=LINES {
+                    history.append(&n.to_string(), Space::Usual).unwrap();
+                }
+            });
+            // Others delete meanwhile, which shifts the numbers that it counts.
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let first = Lines::one(1);
+                        // There may be no line yet.
+                        let _ = history.delete(first, &Condition::default(), || false);
+                    }
+                });
+            }
+        });
+        let eighth_more = 50 + 50 / 8;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while history.lines() > eighth_more {
+            assert!(Instant::now() < deadline, "{} lines", history.lines());
+            thread::yield_now();
+        }
+        let text = text(dir.path());
+        let left: Vec<u64> = text.split(' ').map(|n| n.parse().unwrap()).collect();
+        assert!(left.is_sorted_by(|one, next| one + 1 == *next), "{text}");
+        assert_eq!(left.last(), Some(&LINES));
+    }
+
+    #[test]
+    fn it_gives_up_at_once_when_the_server_stops() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = format!("{}\n", "x".repeat(1023));
+        fs::write(dir.path().join("history.txt"), line.repeat(16 << 10)).unwrap();
+        let history = open(dir.path());
+        let outcome = history.prune(&lines(16_000), &|| true);
+        let want = "The request is not stored: the server is shutting down.";
+        assert_eq!(outcome.unwrap_err().to_string(), want);
+        assert_eq!(history.lines(), 16 << 10);
+        drop(Pruner::start(Arc::clone(&history), lines(16_000), || true).unwrap());
+        assert_eq!(history.lines(), 16 << 10);
+    }
+}
