@@ -7,6 +7,7 @@
 //! most of a record comes before its first byte can be decrypted.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,30 @@ impl ServerStream {
     /// The connection, for a thread that ends it from elsewhere.
     pub fn channel(&self) -> &Arc<Channel> {
         &self.channel
+    }
+
+    /// Waits within the budget until a read need not wait, or until nobody reads `out` any more; returns
+    /// whether somebody does. Without this, a client that follows a quiet server would outlive the program
+    /// that reads what it prints.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`], or one of the system. Those of the connection are left to the read.
+    pub fn wait_while_read(&mut self, out: impl AsFd) -> io::Result<bool> {
+        let Self { channel, budget } = self;
+        let mut is_read = true;
+        while is_read && is_empty(channel.peek(&mut [0])) {
+            budget.spend(|left| {
+                let deadline = Instant::now().checked_add(left);
+                is_read = (channel.socket()).wait_readable_while_read(&out, deadline)?;
+                Ok(0)
+            })?;
+        }
+        Ok(is_read)
+    }
+
+    /// Whether the server has neither sent anything that was not read, nor ended the connection.
+    pub fn is_quiet(&self) -> bool {
+        is_empty(self.peek(&mut [0]))
     }
 
     /// What the next read would return, without a wait.
@@ -143,6 +168,10 @@ impl Write for ServerStream {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn is_empty(peeked: io::Result<usize>) -> bool {
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Tells a server with TLS that the stream ends here.
@@ -251,5 +280,30 @@ mod tests {
             assert!(is_timeout(&kind.into()));
         }
         assert!(!is_timeout(&io::ErrorKind::ConnectionReset.into()));
+    }
+
+    #[test]
+    fn a_wait_ends_with_bytes_or_with_the_reader_of_the_output() {
+        let (mut stream, mut server) = pair(Duration::from_secs(60));
+        let (reader, writer) = io::pipe().unwrap();
+        assert!(stream.is_quiet());
+        server.write_all(b"x").unwrap();
+        assert!(stream.wait_while_read(&writer).unwrap());
+        assert!(!stream.is_quiet());
+        stream.read_exact(&mut [0]).unwrap();
+        drop(reader);
+        assert!(!stream.wait_while_read(&writer).unwrap());
+        // The end of the connection is left to the read.
+        drop(server);
+        let (_reader, writer) = io::pipe().unwrap();
+        assert!(stream.wait_while_read(&writer).unwrap());
+        assert!(!stream.is_quiet());
+    }
+
+    #[test]
+    fn a_wait_is_bounded() {
+        let (mut stream, _server) = pair(Duration::from_millis(20));
+        let (_reader, writer) = io::pipe().unwrap();
+        assert!(is_timeout(&stream.wait_while_read(&writer).unwrap_err()));
     }
 }

@@ -105,17 +105,37 @@ impl Socket {
         self.wait(PollFlags::OUT, deadline)
     }
 
+    /// Waits until it can be read, or until nobody reads `out` any more; returns whether somebody does.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn wait_readable_while_read(
+        &self,
+        out: impl AsFd,
+        deadline: Option<Instant>,
+    ) -> io::Result<bool> {
+        // A descriptor of which no event is asked is ready when its other end is gone.
+        let (readable, gone) = (PollFlags::IN, PollFlags::empty());
+        let mut either = [PollFd::new(&self.0, readable), PollFd::new(&out, gone)];
+        wait_for(&mut either, deadline)?;
+        Ok(either[1].revents().is_empty())
+    }
+
     fn wait(&self, event: PollFlags, deadline: Option<Instant>) -> io::Result<()> {
-        loop {
-            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            // A wait that is too long for the system has no end either.
-            let left = left.and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut [PollFd::new(&self.0, event)], left.as_ref()) {
-                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+        wait_for(&mut [PollFd::new(&self.0, event)], deadline)
+    }
+}
+
+fn wait_for(events: &mut [PollFd], deadline: Option<Instant>) -> io::Result<()> {
+    loop {
+        let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        // A wait that is too long for the system has no end either.
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(events, left.as_ref()) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! before it asks a server for anything. A verb that does not use a stream does not check it.
 
 use std::fs::{File, Metadata};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
@@ -148,6 +148,33 @@ impl Write for Output {
     }
 }
 
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Reads the next piece of an input without its end, and never more than one byte over the limit. Returns
+/// whether there was one. The last piece may lack its end.
+///
+/// # Errors
+/// Those of the input.
+pub fn read_piece(
+    input: &mut impl BufRead,
+    end: u8,
+    bytes_max: usize,
+    piece: &mut Vec<u8>,
+) -> io::Result<bool> {
+    piece.clear();
+    // One for the end.
+    let mut input = input.take(bytes_max as u64 + 1);
+    let bytes = input.read_until(end, piece)?;
+    if piece.last() == Some(&end) {
+        piece.pop();
+    }
+    Ok(bytes > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::OpenOptions;
@@ -183,5 +210,30 @@ mod tests {
         check_both(null(true, true), false, false);
         check_both(null(true, false), true, false);
         check_both(null(false, true), false, true);
+    }
+
+    #[track_caller]
+    fn check_pieces(input: &str, want: &[&str]) {
+        let mut input = input.as_bytes();
+        let mut piece = Vec::new();
+        let mut pieces = Vec::new();
+        while read_piece(&mut input, b'\n', 5, &mut piece).unwrap() {
+            pieces.push(String::from_utf8(piece.clone()).unwrap());
+            if piece.len() > 5 {
+                break;
+            }
+        }
+        assert_eq!(pieces, want);
+    }
+
+    #[test]
+    fn an_input_is_cut_into_pieces() {
+        check_pieces("", &[]);
+        check_pieces("a", &["a"]);
+        check_pieces("a\n", &["a"]);
+        check_pieces("\n\nb\n", &["", "", "b"]);
+        check_pieces("12345\n12345", &["12345", "12345"]);
+        check_pieces("1\n123456\n2", &["1", "123456"]);
+        check_pieces("1234567890", &["123456"]);
     }
 }

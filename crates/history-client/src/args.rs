@@ -1,43 +1,70 @@
 //! The history client's command line.
 
-use cli::args::{Verbs, server_default};
+mod moment;
+
+use std::ffi::OsStr;
+
+use cli::args::{Opt, Options, Verbs, server_default};
 use cli::{App, Args, ClientOptions, UsageError, Words};
-use proto::history::{Filter, Operation, is_user_name};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use proto::history::{MATCH_BYTES_MAX, USER_BYTES_MAX, is_user_name};
+use proto::register::{PREFIX_BYTES_MAX, is_prefix};
 use proto::text::parse_line_number;
 
-use crate::{Action, Config};
+use crate::{Action, Config, Follow, Get, Note, Source};
 
 /// The program.
 pub const APP: App<Config> = App {
     name: "history-client",
     version: env!("CARGO_PKG_VERSION"),
     help: &[HELP],
-    options: &[ClientOptions::TABLE],
+    options: &[ClientOptions::TABLE, OPTIONS],
     read: config,
 };
 
 /// The server's default port.
 pub const PORT_DEFAULT: u16 = 5007;
 
+/// How many of the last lines a follower is shown first.
+const FOLLOW_LAST_DEFAULT: u64 = 10;
+
 #[derive(Debug, Clone, Copy)]
 enum Verb {
     Send,
     Hello,
-    Delete,
+    Note,
     Get,
+    Follow,
+    Delete,
     Clear,
+    Register,
 }
 
 const VERBS: &Verbs<Verb> = &[
     ("send", Verb::Send),
     ("hello", Verb::Hello),
-    ("delete", Verb::Delete),
+    ("note", Verb::Note),
     ("get", Verb::Get),
+    ("follow", Verb::Follow),
+    ("delete", Verb::Delete),
     ("clear", Verb::Clear),
+    ("register", Verb::Register),
+];
+
+const OPTIONS: &[Opt] = &[
+    Opt::flag("--lines"),
+    Opt::value("--last"),
+    Opt::value("--since"),
+    Opt::value("--until"),
+    Opt::value("--by"),
+    Opt::value("--match"),
+    Opt::flag("--json"),
+    Opt::value("--if"),
 ];
 
 const HELP: &str = "\
-Reads and prunes the history of a history server.
+Writes notes into the history of a history server, finds lines in it, follows and prunes it.
 
 Usage: history-client [HOST PORT] [OPTIONS]
        history-client [HOST PORT] VERB ... [OPTIONS]
@@ -48,16 +75,38 @@ Without a verb it asks for a line ('Enter authentication: ') and sends it.
 Arguments:
   HOST PORT              the server [default: $QUARTET_HISTORY, else 127.0.0.1 5007]
   unix:/path             a server's Unix socket
+
+Verbs:
   send LINE|-            sends 'USER', 'USER 1 N', 'USER 2' or 'USER 3'; - reads the line
                          from standard input
   hello USER             sends 'USER': greets the server
-  delete USER N          sends 'USER 1 N': deletes line N, as get counts them
-  get USER               sends 'USER 2': prints the history
+  note USER TEXT|-       adds a note, at most 8 KiB of UTF-8; - is all of standard input,
+                         without its last line feed
+      --lines            each line of standard input is a note, as it comes; an empty
+                         one is none
+  get USER               sends 'USER 2': prints the history, or the lines that meet all of
+                         the options
+      --last N           the last N of them
+      --since WHEN       of this time or later
+      --until WHEN       before this time
+      --by NAME          records of this user
+      --match TEXT       lines that contain TEXT, in this case, as they are printed
+      --json             each line as a JSON object: line, time, from, user, text
+  follow USER            prints lines and each new one as it comes, as '#SEQUENCE TIME
+                         PEER USER WHAT'; what is deleted as '#17 deleted' or '#17-19
+                         deleted'; no other line ever has the same sequence number
+      --last N           begin with the last N lines [default: 10]
+  delete USER N|N-M      sends 'USER 1 N': deletes line N, or N to M, as get counts them
+      --if TEXT          only if each of them contains TEXT: line numbers shift when
+                         others delete lines
   clear USER             sends 'USER 3': deletes everything
+  register [PREFIX]      prints a user name that nobody has had: PREFIX or two words, and
+                         digits
 
 Options:
   --timeout TIME         the longest wait for anything [default: 30]
-  --wait-for-server TIME keep trying to connect for this long [default: 0]
+  --wait-for-server TIME keep trying to connect for this long; one who follows also
+                         connects again, and misses nothing [default: 0]
   --tls                  encrypt with TLS; the server's certificate must be for HOST
   --tls-ca FILE          trust the certificates in FILE [default: the system's]
   --tls-cert FILE, --tls-key FILE
@@ -66,36 +115,41 @@ Options:
                          owner may read FILE; on a server with accounts, USER must be the
                          same as in the request
   -q, --quiet            say nothing but errors: no greeting, no prompt
-  -v, --verbose          log more
+  -v, --verbose          log more, and show the greeting, which is otherwise shown only on a
+                         terminal
   -h, --help             print this help
   -V, --version          print the version
 
-A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d.
+A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d. A WHEN is a TIME, for that long ago,
+or a date or a date and a time, as 2026-11-27, '2026-11-27 10:00' or 2026-11-27T09:00:00Z;
+without an offset it is local.
 
 Exit codes:
   0  done
-  1  the server refused: an authentication error, a wrong password, no such line
-  2  wrong usage, the line is not a request, or trouble with standard input or output
+  1  the server refused: an authentication error, a wrong password, no such line, a line
+     without the TEXT of --if, or it registers nobody
+  2  wrong usage, the line is not a request, the text is not a note, or trouble with standard
+     input or output
   3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
      malformed reply
 
 Examples:
-  history-client get alice
-  history-client localhost 5007 send 'alice 1 3'
+  history-client get alice --by bob --since 2h
+  history-client localhost 5007 note alice 'pump 2 replaced'
+  tail -F pump.log | history-client note alice --lines -
 ";
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
-    let Args { words, options } = args;
-    let client = ClientOptions::read(options)?;
-    let [address] = match words.server(["PORT"], VERBS)? {
+    let client = ClientOptions::read(&mut args.options)?;
+    let [address] = match args.words.server(["PORT"], VERBS)? {
         Some(server) => server,
         None => server_default("$QUARTET_HISTORY", [("PORT", PORT_DEFAULT)])?,
     };
-    let action = match words.verb(VERBS)? {
-        Some(verb) => action(verb, words)?,
+    let action = match args.words.verb(VERBS)? {
+        Some(verb) => action(verb, args)?,
         None => Action::Prompt,
     };
-    client.check_stdin(matches!(action, Action::Prompt | Action::Stdin))?;
+    client.check_stdin(action.reads_stdin())?;
     Ok(Config {
         is_quiet: client.is_quiet,
         endpoint: client.endpoint(address)?,
@@ -103,143 +157,134 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     })
 }
 
-fn action(verb: Verb, words: &mut Words) -> Result<Action, UsageError> {
-    let ask = |user, operation| Action::Ask { user, operation };
+fn action(verb: Verb, args: &mut Args) -> Result<Action, UsageError> {
+    let Args { words, options } = args;
     Ok(match verb {
         Verb::Send => match words.required_text("the LINE to send")? {
             line if line == "-" => Action::Stdin,
             line => Action::Line(line),
         },
-        Verb::Hello => ask(user(words)?, Operation::Hello),
+        Verb::Hello => Action::Hello(user(words)?),
+        Verb::Note => note(words, options)?,
+        Verb::Get => get(words, options)?,
+        Verb::Follow => Action::Follow(Follow {
+            user: user(words)?,
+            last: options
+                .number("--last", 0..=u64::MAX)?
+                .unwrap_or(FOLLOW_LAST_DEFAULT),
+        }),
         Verb::Delete => {
             let user = user(words)?;
-            ask(user, Operation::delete_line(line(words)?))
+            let (first, last) = lines(words)?;
+            Action::Delete {
+                user,
+                first,
+                last,
+                contains: contained(options, "--if")?,
+            }
         }
-        Verb::Get => ask(user(words)?, Operation::Get(Filter::ALL)),
-        Verb::Clear => ask(user(words)?, Operation::Clear),
+        Verb::Clear => Action::Clear(user(words)?),
+        Verb::Register => Action::Register(prefix(words)?),
     })
+}
+
+fn note(words: &mut Words, options: &mut Options) -> Result<Action, UsageError> {
+    let user = user(words)?;
+    let text = words.required_text("the TEXT to note")?;
+    let source = match (text.as_str(), options.flag("--lines")) {
+        ("-", true) => Source::Lines,
+        ("-", false) => Source::Stdin,
+        (_, true) => {
+            let sentence = "--lines is for standard input: note USER --lines -";
+            return Err(UsageError::Conflict(sentence));
+        }
+        (_, false) => Source::Text(text),
+    };
+    Ok(Action::Note(Note { user, source }))
+}
+
+fn get(words: &mut Words, options: &mut Options) -> Result<Action, UsageError> {
+    let all = Get::all(user(words)?);
+    let now = Timestamp::now();
+    let mut when = |name| match options.raw(name) {
+        Some(word) => moment::millis(name, &word, now, &TimeZone::system()).map(Some),
+        None => Ok(None),
+    };
+    let since = when("--since")?.unwrap_or(all.since);
+    let until = when("--until")?.unwrap_or(all.until);
+    if since >= until {
+        let sentence = "--since must be a time before --until";
+        return Err(UsageError::Conflict(sentence));
+    }
+    let by = options.raw("--by");
+    Ok(Action::Get(Get {
+        last: options.number("--last", 1..=u64::MAX)?.unwrap_or(all.last),
+        since,
+        until,
+        by: by.map_or(Ok(all.by), |word| user_name("--by", &word))?,
+        contains: contained(options, "--match")?,
+        json: options.flag("--json"),
+        user: all.user,
+    }))
 }
 
 fn user(words: &mut Words) -> Result<String, UsageError> {
-    let user = words.required_text("USER")?;
-    if is_user_name(&user) {
-        return Ok(user);
+    user_name("USER", &words.required("USER")?)
+}
+
+fn user_name(what: &'static str, word: &OsStr) -> Result<String, UsageError> {
+    match word.to_str() {
+        Some(name) if is_user_name(name) => Ok(name.to_owned()),
+        Some(_) | None => {
+            let want = format!("1 to {USER_BYTES_MAX} of A-Z a-z 0-9 . _ -");
+            Err(UsageError::value(what, word, want))
+        }
     }
-    Err(UsageError::Value {
-        what: "USER",
-        value: user,
-        want: "1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
+}
+
+fn prefix(words: &mut Words) -> Result<String, UsageError> {
+    let Some(word) = words.next_word() else {
+        return Ok(String::new());
+    };
+    match word.to_str() {
+        Some(prefix) if !prefix.is_empty() && is_prefix(prefix) => Ok(prefix.to_owned()),
+        Some(_) | None => {
+            let want = format!("1 to {PREFIX_BYTES_MAX} of A-Z a-z 0-9 . _ -");
+            Err(UsageError::value("PREFIX", &word, want))
+        }
+    }
+}
+
+/// The first and the last of the lines that a word names.
+fn lines(words: &mut Words) -> Result<(u64, u64), UsageError> {
+    let word = words.required("N, the line to delete,")?;
+    let lines = word.to_str().and_then(|word| {
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        let lines = (
+            parse_line_number(first).ok()?,
+            parse_line_number(last).ok()?,
+        );
+        (lines.0 <= lines.1).then_some(lines)
+    });
+    lines.ok_or_else(|| {
+        let want = "the number of a line, 1 or more, or a range, as 3-5";
+        UsageError::value("N", &word, want)
     })
 }
 
-fn line(words: &mut Words) -> Result<u64, UsageError> {
-    let word = words.required_text("N, the line to delete,")?;
-    parse_line_number(&word).map_err(|_| UsageError::Value {
-        what: "N",
-        value: word,
-        want: "the number of a line, 1 or more".to_owned(),
-    })
+/// The text that lines must contain; empty if none is named.
+fn contained(options: &mut Options, name: &'static str) -> Result<String, UsageError> {
+    let Some(word) = options.raw(name) else {
+        return Ok(String::new());
+    };
+    match word.to_str() {
+        Some(text) if (1..=MATCH_BYTES_MAX).contains(&text.len()) => Ok(text.to_owned()),
+        Some(_) | None => {
+            let want = format!("a text of 1 to {MATCH_BYTES_MAX} bytes");
+            Err(UsageError::value(name, &word, want))
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use cli::{Address, Endpoint};
-
-    use super::*;
-
-    fn parse_words(words: &[&str]) -> Result<Config, String> {
-        APP.config_of(words)
-    }
-
-    fn parse(line: &str) -> Result<Config, String> {
-        parse_words(&line.split_whitespace().collect::<Vec<_>>())
-    }
-
-    #[track_caller]
-    fn check_asks(line: &str, want: Operation<'static>) {
-        let user = "al".to_owned();
-        let want = Action::Ask {
-            user,
-            operation: want,
-        };
-        assert_eq!(parse(line).unwrap().action, want);
-    }
-
-    #[test]
-    fn the_help_has_each_option() {
-        APP.check_help();
-    }
-
-    #[test]
-    fn verbs() {
-        check_asks("hello al", Operation::Hello);
-        check_asks("delete al 3", Operation::delete_line(3));
-        check_asks("get al", Operation::Get(Filter::ALL));
-        check_asks("CLEAR al", Operation::Clear);
-        let config = parse_words(&["send", "alice 1 3"]).unwrap();
-        assert_eq!(config.action, Action::Line("alice 1 3".to_owned()));
-        assert_eq!(parse("send -").unwrap().action, Action::Stdin);
-    }
-
-    #[test]
-    fn the_server_and_the_verb_may_be_left_out() {
-        let config = parse("").unwrap();
-        assert_eq!(config.action, Action::Prompt);
-        assert_eq!(config.endpoint, Endpoint::new("127.0.0.1", PORT_DEFAULT));
-        let config = parse("h 7").unwrap();
-        assert_eq!(config.action, Action::Prompt);
-        assert_eq!(config.endpoint, Endpoint::new("h", 7));
-    }
-
-    #[test]
-    fn options_may_stand_anywhere() {
-        let config = parse("--timeout 2 h 7 get --wait-for-server=1.5 al").unwrap();
-        assert_eq!(config.endpoint.timeout.as_secs(), 2);
-        assert_eq!(config.endpoint.wait_for_server.as_millis(), 1500);
-        assert_eq!(config.endpoint.address, Address::new("h", 7));
-    }
-
-    #[test]
-    fn standard_input_is_for_one_thing() {
-        for line in ["--auth-file -", "send - --auth-file -"] {
-            let refused = parse(line).unwrap_err();
-            assert!(refused.starts_with("standard input is for one thing: "));
-        }
-        parse("get al --auth-file -").unwrap();
-    }
-
-    #[track_caller]
-    fn check_refused(line: &str, want: &str) {
-        assert_eq!(parse(line).unwrap_err(), want);
-    }
-
-    #[test]
-    fn a_wrong_command_line_is_one_sentence() {
-        let all = "the verbs are send, hello, delete, get, clear";
-        check_refused(
-            "h",
-            &format!("unknown verb 'h', {all}; a server is HOST PORT or unix:/path"),
-        );
-        check_refused("delte al 3", "unknown verb 'delte', did you mean delete?");
-        check_refused("h 7 claer al", "unknown verb 'claer', did you mean clear?");
-        check_refused("h x get al", "PORT must be a port from 0 to 65535, not 'x'");
-        check_refused("h 7 show al", &format!("unknown verb 'show', {all}"));
-        check_refused("send", "the LINE to send is missing");
-        check_refused("send alice 2", "there is one argument too many: '2'");
-        check_refused("get", "USER is missing");
-        check_refused(
-            "get a/b",
-            "USER must be 1 to 64 of A-Z a-z 0-9 . _ -, not 'a/b'",
-        );
-        check_refused("delete al", "N, the line to delete, is missing");
-        check_refused(
-            "delete al 0",
-            "N must be the number of a line, 1 or more, not '0'",
-        );
-        check_refused("clear al x", "there is one argument too many: 'x'");
-        check_refused(
-            "get al --timeout 0",
-            "--timeout must be a duration from 0.001s to 365d, such as 90, 90s, 15m, 2h or 7d, not '0'",
-        );
-    }
-}
+mod tests;

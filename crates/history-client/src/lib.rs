@@ -1,20 +1,30 @@
-//! The history client: [`Client`] talks to a history server, and [`run`] is the program.
+//! The history client: [`Client`] talks to a history server, and [`run`] is the program, which gives each
+//! larger verb a file of its own.
 
 pub mod args;
+mod batch;
 mod client;
 mod error;
+mod follow;
+mod get;
+mod note;
+mod text;
 
 use std::cell::Cell;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, IsTerminal, Write};
 
 use cli::escape;
-use cli::stream::{Input, input, output};
+use cli::stream::{Input, Output, input, output};
 use cli::{ClientError, Endpoint};
 use proto::history::{Operation, Request};
 use proto::text::{parse_history_line, read_history_line};
 
-pub use client::{Client, Part};
-pub use error::Error;
+pub use batch::Batch;
+pub use client::{Begin, Client, Event, Part};
+pub use error::{Error, NotANote};
+pub use follow::Follow;
+pub use get::Get;
+pub use note::{Note, Source};
 
 /// What the program does, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +46,46 @@ pub enum Action {
     Stdin,
     /// Send a line of the text protocol.
     Line(String),
-    /// Send a request.
-    Ask {
-        /// Who asks.
+    /// Greet the server, as this user.
+    Hello(String),
+    /// Add notes.
+    Note(Note),
+    /// Show lines.
+    Get(Get),
+    /// Show lines as they come.
+    Follow(Follow),
+    /// Delete lines.
+    Delete {
+        /// Who deletes them.
         user: String,
-        /// What for.
-        operation: Operation<'static>,
+        /// The first line, counted from 1.
+        first: u64,
+        /// The last one.
+        last: u64,
+        /// What each must contain; empty for anything.
+        contains: String,
     },
+    /// Delete everything, as this user.
+    Clear(String),
+    /// Ask for a user name that begins with this, which may be empty.
+    Register(String),
+}
+
+impl Action {
+    /// Whether it reads standard input.
+    fn reads_stdin(&self) -> bool {
+        match self {
+            Self::Prompt | Self::Stdin => true,
+            Self::Note(note) => !matches!(note.source, Source::Text(_)),
+            Self::Line(_)
+            | Self::Hello(_)
+            | Self::Get(_)
+            | Self::Follow(_)
+            | Self::Delete { .. }
+            | Self::Clear(_)
+            | Self::Register(_) => false,
+        }
+    }
 }
 
 /// Does what the command line says.
@@ -55,14 +98,39 @@ pub fn run(config: Config) -> Result<(), Error> {
         Action::Prompt => {
             // Before the prompt: a person must not be asked for a line that cannot be read.
             let input = input()?;
-            config.tell("Enter authentication: ");
+            config.prompt("Enter authentication: ");
             config.ask_line(input)
         }
         Action::Stdin => config.ask_line(input()?),
-        Action::Line(line) => config.ask(&parse_history_line(line.as_bytes())?),
-        Action::Ask { user, operation } => {
-            let operation = *operation;
-            config.ask(&Request { user, operation })
+        Action::Line(line) => config.ask_and_print(&parse_history_line(line.as_bytes())?),
+        Action::Hello(user) => config.ask_and_print(&Request {
+            user,
+            operation: Operation::Hello,
+        }),
+        Action::Note(note) => note.run(&config),
+        Action::Get(get) => get.run(&config),
+        Action::Follow(follow) => follow.run(&config),
+        Action::Delete {
+            user,
+            first,
+            last,
+            contains,
+        } => config.ask_and_print(&Request {
+            user,
+            operation: Operation::Delete {
+                first: *first,
+                last: *last,
+                contains,
+            },
+        }),
+        Action::Clear(user) => config.ask_and_print(&Request {
+            user,
+            operation: Operation::Clear,
+        }),
+        Action::Register(prefix) => {
+            let out = output()?;
+            let name = config.ask(|client, _| client.register(prefix), |_| Ok(()))?;
+            print_line(out, &name)
         }
     }
 }
@@ -71,56 +139,79 @@ impl Config {
     /// Sends the first line of an input.
     fn ask_line(&self, input: Input) -> Result<(), Error> {
         let line = read_history_line(BufReader::new(input)).map_err(ClientError::Input)?;
-        self.ask(&parse_history_line(&line)?)
+        self.ask_and_print(&parse_history_line(&line)?)
     }
 
-    fn ask(&self, request: &Request) -> Result<(), Error> {
-        let out = match request.operation {
-            // A greeting is for a person, so it goes to standard error.
-            Operation::Hello => None,
-            Operation::Delete { .. }
-            | Operation::Get(_)
-            | Operation::Clear
-            | Operation::Note(_)
-            | Operation::Follow { .. } => Some(output()),
-        };
-        let mut out = out.transpose()?;
+    /// Sends a request, and prints the reply.
+    fn ask_and_print(&self, request: &Request) -> Result<(), Error> {
+        // A greeting is for a person, so it goes to standard error.
+        if request.operation == Operation::Hello {
+            self.ask(|client, on_part| client.ask(request, on_part), |_| Ok(()))?;
+            return Ok(());
+        }
+        let mut out = output()?;
+        let sentence = self.ask(
+            |client, on_part| client.ask(request, on_part),
+            |piece| out.write_all(piece),
+        )?;
+        print_line(out, &sentence)
+    }
+
+    /// Connects, has `ask` send a request, and passes the pieces of the history in the reply to `on_text`.
+    /// Returns the sentence at its end. While it is certain that the server has not done what it was asked,
+    /// tries again for as long as `--wait-for-server` says.
+    fn ask(
+        &self,
+        ask: impl Fn(&mut Client, &mut dyn FnMut(Part) -> io::Result<()>) -> Result<String, Error>,
+        mut on_text: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<String, Error> {
         // After a part has been shown, the request is not repeated: it would be shown twice.
         let has_begun = Cell::new(false);
         let may_pass = |error: &Error| !has_begun.get() && error.may_pass();
-        let sentence = self.endpoint.retry(may_pass, cli::pause, |server| {
-            Client::connect(server)?.ask(request, |part| {
+        self.endpoint.retry(may_pass, cli::pause, |server| {
+            ask(&mut Client::connect(server)?, &mut |part| {
                 has_begun.set(true);
                 match part {
                     Part::About(text) => {
                         self.tell(text);
                         Ok(())
                     }
-                    Part::Text(bytes) => out.as_mut().map_or(Ok(()), |out| out.write_all(bytes)),
+                    Part::Text(bytes) => on_text(bytes),
                 }
             })
-        })?;
-        let line = match sentence.as_str() {
-            "" => String::new(),
-            sentence => format!("{sentence}\n"),
-        };
-        match out {
-            Some(mut out) => {
-                let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-                written.map_err(ClientError::Output)?;
-            }
-            None => self.tell(&line),
-        }
-        Ok(())
+        })
     }
 
-    /// Writes to standard error, for a person. It ignores a failure: the data is not concerned.
-    fn tell(&self, text: &str) {
-        if self.is_quiet {
-            return;
+    /// Asks a person for something.
+    fn prompt(&self, text: &str) {
+        if !self.is_quiet {
+            show(text);
         }
-        let mut shown = String::new();
-        escape::show_text(&mut shown, text);
-        let _ = io::stderr().write_all(shown.as_bytes());
     }
+
+    /// Tells a person what no script needs: a greeting, that all went well. Nobody is told where standard
+    /// error goes into a file, or into the mail of a cron job, unless `-v` asks for it.
+    fn tell(&self, text: &str) {
+        let is_verbose = log::log_enabled!(log::Level::Debug);
+        if !self.is_quiet && (is_verbose || io::stderr().is_terminal()) {
+            show(text);
+        }
+    }
+}
+
+/// Writes to standard error. It ignores a failure: the data is not concerned.
+fn show(text: &str) {
+    let mut shown = String::new();
+    escape::show_text(&mut shown, text);
+    let _ = io::stderr().write_all(shown.as_bytes());
+}
+
+/// Prints a sentence, if there is one.
+fn print_line(mut out: Output, sentence: &str) -> Result<(), Error> {
+    let line = match sentence {
+        "" => String::new(),
+        sentence => format!("{sentence}\n"),
+    };
+    let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    Ok(written.map_err(ClientError::Output)?)
 }

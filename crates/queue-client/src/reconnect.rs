@@ -2,17 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cli::pause;
+use cli::{Losses, pause};
 
 use crate::{Client, Config, Error, Received, Transport};
-
-/// A connection that has lasted this long was not lost at once.
-const LASTING: Duration = Duration::from_secs(1);
-
-/// The pause before a client connects again, because a server that accepts connections only to end them
-/// must not be flooded. It grows up to the longest while that continues.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The pause after a server has ended a wait too early.
 const TOO_EARLY_PAUSE: Duration = Duration::from_millis(50);
@@ -84,7 +76,7 @@ impl Config {
                     pause(TOO_EARLY_PAUSE);
                 }
                 Err(error) if !wait.is_zero() => {
-                    match losses.pause_before_next(self, asked, &error) {
+                    match self.pause_before_next(&mut losses, asked, &error) {
                         Some(length) => pause(length),
                         None => return Err(error),
                     };
@@ -98,39 +90,21 @@ impl Config {
     /// Whether the client connects again after this error; logs it if so.
     pub(crate) fn may_reconnect(&self, error: &Error) -> bool {
         let mut losses = Losses::default();
-        let pause = losses.pause_before_next(self, Instant::now(), error);
+        let pause = self.pause_before_next(&mut losses, Instant::now(), error);
         pause.is_some()
     }
-}
 
-/// Connections that were lost one after another, each soon after it was made: the server shuts down, or
-/// has too many that wait.
-#[derive(Debug, Default)]
-pub(crate) struct Losses {
-    first: Option<Instant>,
-}
-
-impl Losses {
-    /// How long to pause before connecting again after this error; `None` if `--wait-for-server` does
-    /// not allow it, or no longer. `asked` is when the connection last worked. Logs the first loss.
+    /// How long to pause before connecting again after this error, as [`Losses::pause_before_next`] says;
+    /// `None` also if the server is not away.
     pub(crate) fn pause_before_next(
-        &mut self,
-        config: &Config,
+        &self,
+        losses: &mut Losses,
         asked: Instant,
         error: &Error,
     ) -> Option<Duration> {
-        if !config.waits_for_server() || !error.is_server_away() {
-            return None;
+        match error.is_server_away() {
+            true => losses.pause_before_next(&self.endpoint, asked, error),
+            false => None,
         }
-        if asked.elapsed() >= LASTING {
-            self.first = None;
-        }
-        let first = *self.first.get_or_insert_with(|| {
-            log::warn!("Trying again: {}", cli::exit::with_causes(error));
-            Instant::now()
-        });
-        let since = first.elapsed();
-        let may_continue = since < config.endpoint.wait_for_server;
-        may_continue.then_some(since.clamp(RECONNECT_PAUSE, RECONNECT_PAUSE_MAX))
     }
 }

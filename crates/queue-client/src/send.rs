@@ -1,9 +1,11 @@
 //! `send`: an input is one message, or each of its pieces is one.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use cli::stream::read_piece;
 
 use crate::{Config, Error};
 
@@ -125,53 +127,5 @@ impl Send {
         }
         // Its length is unknown: the input may have no end.
         Err(Error::TooLong { path, bytes_max })
-    }
-}
-
-/// Reads the next piece without its end, and never more than one byte over the limit. Returns whether
-/// there was one. The last piece may lack its end.
-fn read_piece(
-    input: &mut impl BufRead,
-    end: u8,
-    bytes_max: usize,
-    piece: &mut Vec<u8>,
-) -> io::Result<bool> {
-    piece.clear();
-    // One for the end.
-    let mut input = input.take(bytes_max as u64 + 1);
-    let bytes = input.read_until(end, piece)?;
-    if piece.last() == Some(&end) {
-        piece.pop();
-    }
-    Ok(bytes > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(input: &str, want: &[&str]) {
-        let mut input = input.as_bytes();
-        let mut piece = Vec::new();
-        let mut pieces = Vec::new();
-        while read_piece(&mut input, b'\n', 5, &mut piece).unwrap() {
-            pieces.push(String::from_utf8(piece.clone()).unwrap());
-            if piece.len() > 5 {
-                break;
-            }
-        }
-        assert_eq!(pieces, want);
-    }
-
-    #[test]
-    fn the_input_is_cut_into_pieces() {
-        check("", &[]);
-        check("a", &["a"]);
-        check("a\n", &["a"]);
-        check("\n\nb\n", &["", "", "b"]);
-        check("12345\n12345", &["12345", "12345"]);
-        check("1\n123456\n2", &["1", "123456"]);
-        check("1234567890", &["123456"]);
     }
 }

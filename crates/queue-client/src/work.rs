@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cli::Losses;
+
 use crate::receive::LONG_WAIT;
-use crate::reconnect::Losses;
 use crate::{Client, Config, Error, Received, Released};
 
 use pool::{Activity, Member, Next, Pool};
@@ -134,7 +135,9 @@ impl Worker<'_> {
             match served {
                 Err(error) if self.member.pool.is_stopping() && error.is_server_away() => break,
                 Err(error) => {
-                    let pause = losses.pause_before_next(self.config, connected_at, &error);
+                    let pause = self
+                        .config
+                        .pause_before_next(&mut losses, connected_at, &error);
                     let may_wait = error.is_server_away() && self.has_others();
                     match pause.or_else(|| may_wait.then_some(BUSY_PAUSE)) {
                         Some(pause) => self.member.pool.pause(pause),

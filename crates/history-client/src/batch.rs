@@ -1,0 +1,161 @@
+//! Pipelining: many notes are sent one behind the other, and their replies read together.
+
+use std::collections::VecDeque;
+
+use proto::frame::Message as _;
+use proto::history::{Operation, Request};
+
+use crate::client::{Client, check_user};
+use crate::text::check_note;
+use crate::{Error, NotANote};
+
+/// The most notes that a [`Batch`] writes before it reads the replies, and the most bytes. The replies to
+/// that many fit into a socket's buffer, so the server can always write them.
+const UNANSWERED_MAX: usize = 512;
+const UNANSWERED_BYTES_MAX: usize = 256 * 1024;
+
+/// Notes that are sent one behind the other; see [`Client::batch`]. Those that are not flushed when it is
+/// dropped are not sent.
+#[must_use = "a batch is sent when it is finished"]
+pub struct Batch<'c> {
+    client: &'c mut Client,
+    user: &'c str,
+    /// The requests that are not written yet.
+    output: Vec<u8>,
+    /// The lines of the notes without a reply.
+    unanswered: VecDeque<u64>,
+    noted: u64,
+    /// The first refusal, and the line of the note.
+    refused: Option<(u64, Error)>,
+}
+
+impl Client {
+    /// Begins to send many notes, pipelined: without waiting for the reply to each.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 5007);
+    /// # let mut client = history_client::Client::connect(&server)?;
+    /// let mut batch = client.batch("alice")?;
+    /// for line in 1..=10_000 {
+    ///     batch.send(line, "the pump runs")?;
+    /// }
+    /// let noted = batch.finish()?;
+    /// # Ok::<(), history_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If this cannot be the name of a user.
+    pub fn batch<'c>(&'c mut self, user: &'c str) -> Result<Batch<'c>, Error> {
+        check_user(user)?;
+        Ok(Batch {
+            client: self,
+            user,
+            output: Vec::new(),
+            unanswered: VecDeque::new(),
+            noted: 0,
+            refused: None,
+        })
+    }
+}
+
+impl Batch<'_> {
+    /// Sends one more note, together with others. `line` is what it is called in errors.
+    ///
+    /// # Errors
+    /// [`Error::LineNotNoted`] if this or one of the notes so far was refused: those that were sent together
+    /// with it may be there, and are counted; no more are sent. [`Error::LinesLost`] if the server is lost.
+    pub fn send(&mut self, line: u64, text: &str) -> Result<(), Error> {
+        let text = match check_note(text) {
+            Ok(text) => text,
+            Err(cause) => return Err(self.refuse(line, cause)),
+        };
+        let (user, operation) = (self.user, Operation::Note(text));
+        Request { user, operation }.encode(&mut self.output);
+        self.unanswered.push_back(line);
+        let is_full =
+            self.unanswered.len() >= UNANSWERED_MAX || self.output.len() >= UNANSWERED_BYTES_MAX;
+        if is_full { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends at once what is not sent yet, for instance before a wait for more input, and reads the replies.
+    ///
+    /// # Errors
+    /// As [`Batch::send`].
+    pub fn flush(&mut self) -> Result<(), Error> {
+        let Self {
+            client,
+            user: _,
+            output,
+            unanswered,
+            noted,
+            refused,
+        } = self;
+        if unanswered.is_empty() {
+            return Ok(());
+        }
+        // Nothing is on its way now, so none of this can be noted twice.
+        client.connect_again_if_ended()?;
+        let read = client.exchange(output, |client| {
+            while let Some(line) = unanswered.front() {
+                client.reset_timeout();
+                match client.read_reply(false, &mut |_| Ok(())) {
+                    Ok(_) => *noted += 1,
+                    Err(error @ Error::Refused { .. }) => {
+                        refused.get_or_insert((*line, error));
+                    }
+                    Err(error) => return Err(error),
+                }
+                unanswered.pop_front();
+            }
+            Ok(())
+        });
+        output.clear();
+        self.report(read)
+    }
+
+    /// Sends what is not sent yet; returns how many lines were noted.
+    ///
+    /// # Errors
+    /// As [`Batch::send`].
+    pub fn finish(mut self) -> Result<u64, Error> {
+        self.flush()?;
+        Ok(self.noted)
+    }
+
+    /// Sends what is not sent yet, and returns the error for this line, which is no note.
+    pub(crate) fn refuse(&mut self, line: u64, cause: NotANote) -> Error {
+        let flushed = self.flush();
+        let refusal = || Error::LineNotNoted {
+            line,
+            noted: self.noted,
+            unanswered: None,
+            cause: Box::new(cause.into()),
+        };
+        flushed.err().unwrap_or_else(refusal)
+    }
+
+    /// Reports a refusal if there was one, else a loss.
+    fn report(&mut self, read: Result<(), Error>) -> Result<(), Error> {
+        let noted = self.noted;
+        let first_and_last = self.unanswered.front().zip(self.unanswered.back());
+        let unanswered = first_and_last.map(|(first, last)| (*first, *last));
+        // A refusal came first, and may be why the connection ended.
+        if let Some((line, cause)) = self.refused.take() {
+            return Err(Error::LineNotNoted {
+                line,
+                noted,
+                unanswered,
+                cause: Box::new(cause),
+            });
+        }
+        read.map_err(|cause| match (cause, unanswered) {
+            // A refused login or connection: none of them was read.
+            (cause @ Error::Refused { .. }, _) | (cause, None) => cause,
+            (cause, Some(unanswered)) => Error::LinesLost {
+                noted,
+                unanswered,
+                cause: Box::new(cause),
+            },
+        })
+    }
+}
