@@ -4,8 +4,8 @@ step 'Start the history server' 'Its history is a text file in the folder it is 
 start_server history 1 history-server 0 --data-dir history
 history=$server
 
-step 'Say hello' 'The server says where its source is and what it can do.' crates/proto/src/history.rs
-run 0 "history-client $history hello alice"
+step 'Say hello' 'The server says where its source is and what it can do, to a person: at a terminal, or with -v.' crates/proto/src/history.rs
+run 0 "history-client $history hello alice -v"
 expect 'Source: ' '1 N: delete line N' '2: show the history' '3: delete everything'
 
 step 'Read the history' 'Each request is recorded before it is executed, this one too. The log shows it as well.' \

@@ -25,6 +25,7 @@ mod file_words;
 mod forms;
 mod harness;
 mod history;
+mod history_client;
 mod history_find;
 mod history_follow;
 mod http;

@@ -93,21 +93,30 @@ impl Batch<'_> {
         if unanswered.is_empty() {
             return Ok(());
         }
-        // Nothing is on its way now, so none of this can be noted twice.
-        client.connect_again_if_ended()?;
-        let read = client.exchange(output, |client| {
-            while let Some(line) = unanswered.front() {
-                client.reset_timeout();
-                match client.read_reply(false, &mut |_| Ok(())) {
-                    Ok(_) => *noted += 1,
-                    Err(error @ Error::Refused { .. }) => {
-                        refused.get_or_insert((*line, error));
-                    }
-                    Err(error) => return Err(error),
-                }
-                unanswered.pop_front();
+        let server = client.server().clone();
+        let mut is_turned_away = false;
+        let read = server.retry(Error::may_pass, cli::pause, |server| {
+            // Nothing is on its way now, so none of this can be noted twice.
+            if is_turned_away || client.has_ended() {
+                client.connect_again(server)?;
             }
-            Ok(())
+            is_turned_away = true;
+            client.exchange(output, |client| {
+                while let Some(line) = unanswered.front() {
+                    client.reset_timeout();
+                    match client.read_reply(false, &mut |_| Ok(())) {
+                        Ok(_) => *noted += 1,
+                        // It has no connection for this client, and reads none of this.
+                        Err(error) if error.is_busy() => return Err(error),
+                        Err(error @ Error::Refused { .. }) => {
+                            refused.get_or_insert((*line, error));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                    unanswered.pop_front();
+                }
+                Ok(())
+            })
         });
         output.clear();
         self.report(read)
@@ -148,14 +157,24 @@ impl Batch<'_> {
                 cause: Box::new(cause),
             });
         }
-        read.map_err(|cause| match (cause, unanswered) {
-            // A refused login or connection: none of them was read.
-            (cause @ Error::Refused { .. }, _) | (cause, None) => cause,
-            (cause, Some(unanswered)) => Error::LinesLost {
-                noted,
-                unanswered,
-                cause: Box::new(cause),
-            },
+        read.map_err(|cause| {
+            let was_read = !matches!(cause, Error::Refused { .. }) && !cause.may_pass();
+            let cause = Box::new(cause);
+            match unanswered {
+                Some(unanswered) if was_read => Error::LinesLost {
+                    noted,
+                    unanswered,
+                    cause,
+                },
+                // There is no connection, or no login: the server has read none of them.
+                Some((line, _)) => Error::LineNotNoted {
+                    line,
+                    noted,
+                    unanswered: None,
+                    cause,
+                },
+                None => *cause,
+            }
         })
     }
 }

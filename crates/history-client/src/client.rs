@@ -24,12 +24,11 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// ```no_run
 /// use cli::Endpoint;
 /// use history_client::Client;
-/// use proto::history::Filter;
 ///
 /// let mut client = Client::connect(&Endpoint::new("127.0.0.1", 5007))?;
 /// client.note("alice", "the pump runs again")?;
 /// client.delete("alice", 3)?;
-/// client.get("alice", Filter::ALL, &mut std::io::stdout())?;
+/// client.get("alice", &mut std::io::stdout())?;
 /// # Ok::<(), history_client::Error>(())
 /// ```
 pub struct Client {
@@ -132,12 +131,20 @@ impl Client {
         self.ask(&Request { user, operation }, |_| Ok(()))
     }
 
+    /// Writes the history to `out`, each line behind its number and a space.
+    ///
+    /// # Errors
+    /// As [`Client::find`].
+    pub fn get(&mut self, user: &str, out: &mut impl Write) -> Result<(), Error> {
+        self.find(user, Filter::ALL, out)
+    }
+
     /// Writes the lines that meet a filter to `out`, each behind its number and a space.
     ///
     /// # Errors
-    /// If the server refuses or is lost, or if `out` cannot be written. A part of the history may have been
+    /// If the server refuses or is lost, or if `out` cannot be written. A part of the lines may have been
     /// written by then.
-    pub fn get(&mut self, user: &str, filter: Filter, out: &mut impl Write) -> Result<(), Error> {
+    pub fn find(&mut self, user: &str, filter: Filter, out: &mut impl Write) -> Result<(), Error> {
         let operation = Operation::Get(filter);
         self.ask(&Request { user, operation }, |part| match part {
             Part::About(_) => Ok(()),
@@ -245,12 +252,21 @@ impl Client {
         Ok(stream.wait_while_read(out).map_err(ClientError::lost)?)
     }
 
-    /// Connects again if the server has ended the connection while no reply was due, as one does that is
-    /// restarted or needs room for others.
-    pub(crate) fn connect_again_if_ended(&mut self) -> Result<(), Error> {
-        if !self.stream.get_ref().is_quiet() {
-            *self = Self::connect(&self.server)?;
-        }
+    /// The server.
+    pub(crate) fn server(&self) -> &Endpoint {
+        &self.server
+    }
+
+    /// Whether the server has ended the connection while no reply was due, as one does that is restarted or
+    /// needs room for others.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.stream.get_ref().is_quiet()
+    }
+
+    /// Connects to the same server once more, reached in this way.
+    pub(crate) fn connect_again(&mut self, server: &Endpoint) -> Result<(), Error> {
+        let client = Self::connect(server)?;
+        (self.stream, self.login) = (client.stream, client.login);
         Ok(())
     }
 

@@ -99,6 +99,12 @@ impl Error {
         }
     }
 
+    /// Whether the server has as many connections as it accepts.
+    pub(crate) fn is_busy(&self) -> bool {
+        let busy = ErrorCode::Busy;
+        matches!(self, Self::Refused { code, .. } if *code == busy)
+    }
+
     /// Whether the server is away and may be back, so that one who follows can go on: as above, or it was
     /// lost.
     pub(crate) fn is_server_away(&self) -> bool {

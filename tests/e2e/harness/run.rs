@@ -3,8 +3,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -117,6 +117,16 @@ impl Running {
         let running = Self::spawn(command);
         let stdout = running.child().stdout.take().unwrap();
         (running, stdout)
+    }
+
+    /// Starts a program that reads what the caller writes.
+    #[track_caller]
+    pub fn start_fed(mut command: Command) -> (Self, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut running = Self::spawn(command);
+        running.collect_stdout();
+        let stdin = running.child().stdin.take().unwrap();
+        (running, stdin)
     }
 
     #[track_caller]
