@@ -98,8 +98,12 @@ fn an_input_without_end_is_too_long() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     let file = Server::start("file-server", &["0", "--root", path]);
+    let history = Server::start("history-server", &["0", "--data-dir", path]);
     let too_long = "standard input exceeds 3000 bytes";
+    let no_note = "the note exceeds 8192 bytes";
     for (name, server, verb, sentence) in [
+        ("history-client", &history, "note al -", no_note),
+        ("history-client", &history, "note al - --lines", no_note),
         ("queue-client", &server, "send -", too_long),
         ("file-client", &file, "", "a line exceeds 65535 bytes"),
         (
@@ -148,7 +152,7 @@ fn the_other_clients_look_at_their_streams() {
         for verb in ["request", "run -n 1"] {
             check_refused("code-client", &code, verb, redirection, sentence);
         }
-        for verb in ["get al", "delete al 1", "clear al"] {
+        for verb in ["get al", "follow al", "register", "delete al 1", "clear al"] {
             check_refused("history-client", &history, verb, redirection, sentence);
         }
         for verb in ["get codes.txt -o -", "head codes.txt", "list"] {
@@ -165,7 +169,9 @@ fn the_other_clients_look_at_their_streams() {
     for (redirection, sentence) in BAD_INPUTS {
         let send = format!("send {uuid} {uuid} -");
         check_refused("code-client", &code, &send, redirection, sentence);
-        check_refused("history-client", &history, "", redirection, sentence);
+        for verb in ["", "send -", "note al -", "note al - --lines"] {
+            check_refused("history-client", &history, verb, redirection, sentence);
+        }
         check_refused("file-client", &file, "", redirection, sentence);
     }
     // Nothing was asked for.

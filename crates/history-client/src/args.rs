@@ -77,31 +77,29 @@ Arguments:
   unix:/path             a server's Unix socket
 
 Verbs:
-  send LINE|-            sends 'USER', 'USER 1 N', 'USER 2' or 'USER 3'; - reads the line
-                         from standard input
-  hello USER             sends 'USER': greets the server
+  send LINE|-            sends a line of the text protocol: 'USER', 'USER 1 N', 'USER 2' or
+                         'USER 3'; - reads the line from standard input
+  hello USER             greets the server
   note USER TEXT|-       adds a note, at most 8 KiB of UTF-8; - is all of standard input,
                          without its last line feed
-      --lines            each line of standard input is a note, as it comes; an empty
-                         one is none
-  get USER               sends 'USER 2': prints the history, or the lines that meet all of
-                         the options
+      --lines            each line of standard input is a note, sent as it comes; an empty
+                         line is none
+  get USER               prints the history, or the lines that meet all of these:
       --last N           the last N of them
       --since WHEN       of this time or later
       --until WHEN       before this time
       --by NAME          records of this user
-      --match TEXT       lines that contain TEXT, in this case, as they are printed
-      --json             each line as a JSON object: line, time, from, user, text
+      --match TEXT       lines that contain TEXT as it is printed, in the same case
+      --json             prints each as a JSON object: line, time, from, user, text
   follow USER            prints lines and each new one as it comes, as '#SEQUENCE TIME
-                         PEER USER WHAT'; what is deleted as '#17 deleted' or '#17-19
-                         deleted'; no other line ever has the same sequence number
+                         PEER USER WHAT', and what is deleted as '#17 deleted' or '#17-19
+                         deleted'; a sequence number is never used again
       --last N           begin with the last N lines [default: 10]
-  delete USER N|N-M      sends 'USER 1 N': deletes line N, or N to M, as get counts them
-      --if TEXT          only if each of them contains TEXT: line numbers shift when
-                         others delete lines
-  clear USER             sends 'USER 3': deletes everything
-  register [PREFIX]      prints a user name that nobody has had: PREFIX or two words, and
-                         digits
+  delete USER N|N-M      deletes line N, or the lines N to M, as get counts them
+      --if TEXT          only if each of them contains TEXT, because line numbers shift
+                         when others delete lines
+  clear USER             deletes everything
+  register [PREFIX]      prints a user name that nobody has: PREFIX or two words, and digits
 
 Options:
   --timeout TIME         the longest wait for anything [default: 30]

@@ -178,3 +178,162 @@ impl Batch<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+    use std::time::Duration;
+
+    use cli::Endpoint;
+    use proto::frame;
+    use proto::history::Reply;
+    use proto::{ErrorCode, ErrorReply};
+
+    use super::*;
+
+    /// What a server does with a connection.
+    #[derive(Clone, Copy)]
+    enum Serve {
+        /// Refuses it.
+        Busy,
+        /// Notes everything but `no`, and ends it at `end`, or when `until` are noted.
+        Notes { until: usize },
+    }
+
+    const ALL: Serve = Serve::Notes { until: usize::MAX };
+
+    fn write(mut stream: &TcpStream, replies: &[Reply]) {
+        let mut output = Vec::new();
+        replies.iter().for_each(|reply| reply.encode(&mut output));
+        // The client may be gone.
+        let _ = stream.write_all(&output);
+    }
+
+    fn error(code: ErrorCode, sentence: &str) -> Reply<'_> {
+        Reply::Error(ErrorReply { code, sentence })
+    }
+
+    /// Serves a connection; returns what was noted.
+    fn serve(stream: &TcpStream, until: usize) -> Vec<String> {
+        let mut input = BufReader::new(stream);
+        let (mut payload, mut notes) = (Vec::new(), Vec::new());
+        while notes.len() < until
+            && let Ok(Some(kind)) = frame::read(&mut input, frame::PAYLOAD_BYTES_MAX, &mut payload)
+        {
+            let Operation::Note(text) = Request::decode(kind, &payload).unwrap().operation else {
+                panic!("no note");
+            };
+            let end = match text {
+                "end" => break,
+                "no" => error(ErrorCode::Storage, "full"),
+                _ => Reply::Done("Noted."),
+            };
+            if text != "no" {
+                notes.push(text.to_owned());
+            }
+            write(stream, &[Reply::About("hello"), end]);
+        }
+        notes
+    }
+
+    /// Has a client talk to a server that serves one connection after the other. What the client got, and
+    /// what was noted.
+    fn with_server(
+        script: &[Serve],
+        talk: impl FnOnce(&mut Client) -> Result<u64, Error>,
+    ) -> (Result<u64, String>, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint {
+            wait_for_server: Duration::from_secs(60),
+            ..Endpoint::new("127.0.0.1", listener.local_addr().unwrap().port())
+        };
+        thread::scope(|scope| {
+            let server = scope.spawn(move || {
+                let mut noted = Vec::new();
+                for serves in script {
+                    let stream = listener.accept().unwrap().0;
+                    match *serves {
+                        Serve::Busy => write(&stream, &[error(ErrorCode::Busy, "busy")]),
+                        Serve::Notes { until } => noted.extend(serve(&stream, until)),
+                    }
+                }
+                noted
+            });
+            let mut client = Client::connect(&endpoint).unwrap();
+            let sent = talk(&mut client);
+            drop(client);
+            let sent = sent.map_err(|error| cli::exit::with_causes(&error));
+            (sent, server.join().unwrap())
+        })
+    }
+
+    fn send_all(client: &mut Client, notes: &[&str]) -> Result<u64, Error> {
+        let mut batch = client.batch("al")?;
+        for (line, note) in (1..).zip(notes) {
+            batch.send(line, note)?;
+        }
+        batch.finish()
+    }
+
+    #[track_caller]
+    fn check(script: &[Serve], notes: &[&str], want: Result<u64, &str>, noted: &[&str]) {
+        let got = with_server(script, |client| send_all(client, notes));
+        assert_eq!(got.0, want.map_err(str::to_owned));
+        assert_eq!(got.1, noted);
+    }
+
+    #[test]
+    fn all_are_noted_in_order() {
+        check(&[ALL], &[], Ok(0), &[]);
+        check(&[ALL], &["a", "b", "a"], Ok(3), &["a", "b", "a"]);
+        let many = vec!["x"; 2000];
+        check(&[ALL], &many, Ok(2000), &many);
+    }
+
+    #[test]
+    fn what_is_refused_is_named_and_the_rest_is_counted() {
+        let sentence = "line 2 was not noted; 2 were: full";
+        check(&[ALL], &["a", "no", "b", "no"], Err(sentence), &["a", "b"]);
+        let sentence = "line 3 was not noted; 2 were: the note is empty";
+        check(&[ALL], &["a", "b", "", "c"], Err(sentence), &["a", "b"]);
+    }
+
+    #[test]
+    fn when_the_server_is_lost_it_is_said_what_is_known() {
+        let ends = |notes: &[&str], want: &str, noted: &[&str]| {
+            let (sent, all) = with_server(&[ALL], |client| send_all(client, notes));
+            let sentence = sent.unwrap_err();
+            assert!(sentence.starts_with(want), "{sentence}");
+            assert_eq!(all, noted);
+        };
+        let sentence = "it is not known whether lines 3 to 4 were noted; 2 were: ";
+        ends(&["a", "b", "end", "c"], sentence, &["a", "b"]);
+        let sentence =
+            "line 1 was not noted; 1 were; it is not known whether line 3 was noted: full";
+        ends(&["no", "b", "end"], sentence, &["b"]);
+    }
+
+    #[test]
+    fn who_is_turned_away_tries_again_and_sends_nothing_twice() {
+        let script = [Serve::Busy, Serve::Busy, ALL];
+        check(&script, &["a", "b"], Ok(2), &["a", "b"]);
+    }
+
+    #[test]
+    fn a_connection_that_ends_between_two_notes_is_made_again() {
+        let script = [Serve::Notes { until: 1 }, ALL];
+        let (sent, noted) = with_server(&script, |client| {
+            let mut batch = client.batch("al")?;
+            batch.send(1, "a")?;
+            batch.flush()?;
+            while !batch.client.has_ended() {
+                thread::yield_now();
+            }
+            batch.send(2, "b")?;
+            batch.finish()
+        });
+        assert_eq!((sent, noted.join(" ").as_str()), (Ok(2), "a b"));
+    }
+}
