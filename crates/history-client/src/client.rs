@@ -200,6 +200,21 @@ impl Client {
 
     /// Follows the history: [`Client::next_event`] returns what is there and what comes.
     ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 5007);
+    /// # let mut client = history_client::Client::connect(&server)?;
+    /// use history_client::{Begin, Event};
+    ///
+    /// client.follow("alice", Begin::Last(10))?;
+    /// loop {
+    ///     if let Event::Line { sequence, text } = client.next_event()? {
+    ///         println!("#{sequence} {}", text.escape_ascii());
+    ///     }
+    /// }
+    /// # #[allow(unreachable_code)]
+    /// # Ok::<(), history_client::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the server refuses the login or is lost.
     pub fn follow(&mut self, user: &str, begin: Begin) -> Result<(), Error> {
