@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use proto::ErrorCode;
 use proto::ErrorReply;
 use proto::frame::Message as _;
-use proto::history::Reply;
+use proto::history::{Reply, is_user_name};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -499,6 +499,47 @@ fn a_follower_that_cannot_begin_says_why() {
     let ran = run("history-client", &["127.0.0.1", &port, "follow", "al"], b"").expect(3);
     let lost = "history-client: the connection to the server was lost: ";
     assert!(ran.stderr.starts_with(lost), "{}", ran.stderr);
+}
+
+#[test]
+fn a_name_is_printed_that_nobody_has() {
+    let service = Service::start();
+    let see = "(see history-client --help)";
+    let wrong =
+        format!("history-client: PREFIX must be 1 to 40 of A-Z a-z 0-9 . _ -, not 'a/b' {see}\n");
+    service.check(&["register", "a/b"], 2, "", &wrong);
+    let wrong = format!("history-client: --last does not go with register {see}\n");
+    service.check(&["register", "--last", "1"], 2, "", &wrong);
+    if !has_door(Needs::NoAccounts, "a name is a login there") {
+        let refused = service.run(&["register", "lab"], b"", 1);
+        assert!(
+            refused.stderr.contains("A name is a login here"),
+            "{}",
+            refused.stderr
+        );
+        return;
+    }
+    let register = |line: &[&str]| {
+        let ran = service.run(&[&["register"], line].concat(), b"", 0);
+        assert_eq!(ran.stderr, "");
+        let out = ran.out();
+        let name = out.strip_suffix('\n').unwrap();
+        assert!(is_user_name(name), "{name}");
+        name.to_owned()
+    };
+    let names = [register(&[]), register(&["lab"]), register(&["lab"])];
+    assert!(names[1].starts_with("lab-") && names[2].starts_with("lab-"));
+    assert_ne!(names[1], names[2]);
+    service.run(&["note", &names[0], "here"], b"", 0);
+    let given = fs::read_to_string(service.dir.path().join("users.txt")).unwrap();
+    assert_eq!(given, names.map(|name| name + "\n").concat());
+
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("who");
+    fs::write(&users, "alice\n").unwrap();
+    let service = Service::over(dir, "0", &["--users", users.to_str().unwrap()]);
+    let none = "history-client: This server gives no names; it needs --register to do that.\n";
+    service.check(&["register"], 1, "", none);
 }
 
 #[test]

@@ -125,7 +125,7 @@ without an offset it is local.
 Exit codes:
   0  done
   1  the server refused: an authentication error, a wrong password, no such line, a line
-     without the TEXT of --if, or it registers nobody
+     without the TEXT of --if, or it gives no names
   2  wrong usage, the line is not a request, the text is not a note, or trouble with standard
      input or output
   3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
