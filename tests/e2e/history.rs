@@ -47,7 +47,7 @@ fn start_with(text: &str) -> Service {
 /// A server without a history that serves only these users.
 fn start_for(users: &str) -> Service {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("users.txt");
+    let file = dir.path().join("listed");
     fs::write(&file, users).unwrap();
     start(dir, &["--users", file.to_str().unwrap()])
 }
@@ -596,7 +596,7 @@ fn a_server_that_others_can_reach_insists_on_users() {
     check_does_not_start(&["--bind", "0.0.0.0"], insists);
     check_does_not_start(&["--bind", "::"], insists);
     let dir = tempfile::tempdir().unwrap();
-    let users = dir.path().join("users.txt");
+    let users = dir.path().join("listed");
     fs::write(&users, "alice\n").unwrap();
     let service = start(
         dir,

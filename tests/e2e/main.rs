@@ -28,6 +28,8 @@ mod history;
 mod history_client;
 mod history_find;
 mod history_follow;
+mod history_names;
+mod history_pruned;
 mod http;
 mod inherited;
 mod interrupted_uploads;

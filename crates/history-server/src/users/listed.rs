@@ -33,11 +33,20 @@ impl Listed {
         })
     }
 
-    /// Reads the file again. If that fails, the names stay as they were.
+    /// Reads the file again. If that fails, the names stay as they were. A pipe is not read again: it may
+    /// never have anything, and signals would wait for it.
     pub(super) fn reload(&self) {
-        match read(&self.path) {
+        let path = &self.path;
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            log::warn!(
+                "{} is no regular file, and is not read again",
+                path.display()
+            );
+            return;
+        }
+        match read(path) {
             Ok(names) => {
-                log::info!("{} names {} users now", self.path.display(), names.len());
+                log::info!("{} names {} users now", path.display(), names.len());
                 *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
             }
             Err(error) => log::error!("The users stay as they were: {}", with_causes(&error)),
