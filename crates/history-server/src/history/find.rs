@@ -193,7 +193,7 @@ fn around_last(
             }
             around.range.start = file.range.end + start as u64;
             lines_before = lines + line_feeds(&block[..start]);
-            found += starts.len() as u64 - more;
+            found += starts.len() as u64;
         }
     }
     Ok((around, lines_before))

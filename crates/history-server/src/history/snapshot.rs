@@ -28,6 +28,8 @@ pub struct Snapshot {
     /// The number of the next line.
     number: Number,
     place: Place,
+    /// How long the last sequence number is at least, with its sign, in bytes.
+    sequence_bytes: usize,
 }
 
 /// Where in a line the next byte is.
@@ -55,6 +57,7 @@ impl Snapshot {
             input: BufReader::with_capacity(BLOCK_BYTES, lines),
             number: Number::new(number),
             place: Place::Start,
+            sequence_bytes: 0,
         }
     }
 }
@@ -70,12 +73,16 @@ impl Pieces for Snapshot {
                     self.number.put(out);
                     self.number.count_up();
                     self.place = Place::Sequence;
+                    // The numbers grow, so this one is not shorter than the one before.
+                    rest = &rest[self.sequence_bytes.min(rest.len())..];
                 }
                 if self.place == Place::Sequence {
                     let Some(end) = rest.iter().position(|byte| *byte == b' ') else {
+                        self.sequence_bytes = 0;
                         rest = &[];
                         break;
                     };
+                    self.sequence_bytes += end;
                     rest = &rest[end + 1..];
                     self.place = Place::Record;
                 }
