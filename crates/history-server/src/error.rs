@@ -109,6 +109,9 @@ pub enum HistoryError {
         /// The text.
         text: String,
     },
+    /// The line that was seen is not there any more.
+    #[error("Line #{0} is not what it was any more; nothing was deleted.")]
+    Changed(u64),
     /// The server is shutting down, and a follower with it.
     #[error("The server is shutting down.")]
     Stopping,

@@ -14,7 +14,8 @@ use crate::history::{Begin, Event, History, Removed};
 /// server that the client is.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Sends lines as they come, until the client ends the connection or the server stops.
+/// Sends lines as they come, until the client ends the connection or the server stops. `put` writes an
+/// event, and without one what shows that the other end is there.
 ///
 /// # Errors
 /// Those of the connection. Inside, [`HistoryError::Stopping`], [`HistoryError::Read`].
@@ -22,6 +23,7 @@ pub(crate) fn follow(
     history: &History,
     begin: Begin,
     connection: &mut Connection,
+    put: impl Fn(Option<Event>, &mut Vec<u8>),
 ) -> io::Result<Result<(), HistoryError>> {
     // A wakeup that is meant for a reply must not end a wait for lines.
     connection.flush()?;
@@ -35,7 +37,7 @@ pub(crate) fn follow(
     loop {
         loop {
             let out = connection.output();
-            match follower.next(|event| put(event, out)) {
+            match follower.next(|event| put(Some(event), out)) {
                 Ok(true) => connection.flush_if_large()?,
                 Ok(false) => break,
                 Err(error) => return Ok(Err(error)),
@@ -43,20 +45,22 @@ pub(crate) fn follow(
         }
         match connection.wait(Instant::now() + HEARTBEAT)? {
             Waited::Woken => {}
-            Waited::TimedOut => Reply::Text(b"").encode(connection.output()),
+            Waited::TimedOut => put(None, connection.output()),
             Waited::HungUp => return Ok(Ok(())),
             Waited::Stopping => return Ok(Err(HistoryError::Stopping)),
         }
     }
 }
 
-fn put(event: Event, out: &mut Vec<u8>) {
+/// Writes an event as a frame.
+pub(crate) fn put(event: Option<Event>, out: &mut Vec<u8>) {
     match event {
-        Event::Line { sequence, record } => Reply::Line {
+        None => Reply::Text(b""),
+        Some(Event::Line { sequence, record }) => Reply::Line {
             sequence,
             text: record,
         },
-        Event::Deleted(Removed { first, last }) => Reply::Deleted { first, last },
+        Some(Event::Deleted(Removed { first, last })) => Reply::Deleted { first, last },
     }
     .encode(out);
 }

@@ -15,7 +15,9 @@ mod follower;
 mod followers;
 mod keep;
 mod line;
+mod newest;
 mod number;
+mod record;
 mod seek;
 mod sequence;
 mod snapshot;
@@ -34,12 +36,15 @@ use storage::{
     Pending, ReopenSignal, Space, StorageError, TextFile, lock,
 };
 
-pub use condition::Condition;
+pub use condition::{Condition, Exact};
 pub use deletions::Lines;
 pub use file_range::Removed;
+pub use find::Finder;
 pub use follower::{Begin, Event, Follower};
 pub(crate) use followers::Following;
 pub use keep::Keep;
+pub use newest::Newest;
+pub use record::Record;
 pub use snapshot::{Pieces, Snapshot};
 
 use crate::HistoryError;
@@ -212,6 +217,24 @@ impl History {
         Some(self.followers.add(Box::new(wake)))
     }
 
+    /// Deletes the line with a sequence number if it is still what it was, as [`History::delete`] does.
+    ///
+    /// # Errors
+    /// [`HistoryError::Changed`]; those of [`History::delete`].
+    pub fn delete_exact(
+        &self,
+        exact: &Exact,
+        is_stopping: impl Fn() -> bool,
+    ) -> Result<(), HistoryError> {
+        let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
+        let there = lock(&self.committed).clone();
+        let file = Arc::clone(&there.file.file);
+        let before = exact.sequence.saturating_add(1);
+        let mut newest = Newest::of(there, before).map_err(HistoryError::Read)?;
+        let line = exact.check(newest.next()?)?;
+        self.delete_of(Some(file), Lines::one(line), is_stopping, STOPPING_WAIT)
+    }
+
     fn delete_of(
         &self,
         of: Option<Arc<File>>,
@@ -308,6 +331,16 @@ impl History {
             Ok(Box::new(Snapshot::of(file)))
         };
         found.map_err(HistoryError::Read)
+    }
+
+    /// The lines of the history as it is now, from the last to the first, as far as their sequence number
+    /// is below `before`.
+    ///
+    /// # Errors
+    /// [`HistoryError::Read`].
+    pub fn newest(&self, before: u64) -> Result<Newest, HistoryError> {
+        let state = lock(&self.committed).clone();
+        Newest::of(state, before).map_err(HistoryError::Read)
     }
 
     /// How many lines it has.

@@ -9,6 +9,7 @@ mod error;
 mod follow;
 mod history;
 mod metrics;
+mod page;
 mod pruner;
 mod reply;
 mod service;
@@ -27,6 +28,7 @@ pub use error::{Error, HistoryError};
 pub use history::{Begin, Condition, Event, Follower, History, Keep, Lines, Removed, Snapshot};
 
 use metrics::HistoryFigures;
+use page::HistoryPage;
 use pruner::Pruner;
 use service::Service;
 use users::{Listed, Users};
@@ -78,9 +80,6 @@ fn exposure(config: &Config) -> String {
     }
 }
 
-/// What its port is for, for those who try HTTP.
-const WHAT_FOR: &str = "a shared history, for history-client and nc";
-
 impl Server {
     /// Reads the users, opens the history, and listens.
     ///
@@ -114,8 +113,14 @@ impl Server {
         let probes = Probes::new("", Arc::new(HistoryFigures(Arc::clone(&history))));
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
-            text: Some(service),
-            http: Some(Http::probes_only(probes, WHAT_FOR)),
+            text: Some(Arc::clone(&service) as _),
+            http: Some(Http {
+                handler: Arc::new(HistoryPage {
+                    service,
+                    server: daemon.handle(),
+                }),
+                probes,
+            }),
         };
         let local_addr = daemon.listen(config.port, "", protocols)?;
         let pruner = match config.keep.is_all() {

@@ -170,7 +170,9 @@ fn code_of(refusal: &HistoryError) -> ErrorCode {
         | HistoryError::NotOwn(_)
         | HistoryError::NamesAreLogins
         | HistoryError::NoRegister => ErrorCode::Forbidden,
-        HistoryError::NoSuchLine { .. } | HistoryError::NoMatch { .. } => ErrorCode::NotFound,
+        HistoryError::NoSuchLine { .. }
+        | HistoryError::NoMatch { .. }
+        | HistoryError::Changed(_) => ErrorCode::NotFound,
         HistoryError::Stopping => ErrorCode::ShuttingDown,
         HistoryError::NotStored(_) | HistoryError::Read(_) => ErrorCode::Storage,
     }

@@ -19,7 +19,7 @@ use proto::{ErrorCode, Register};
 use storage::{NotStored, Space};
 
 use crate::HistoryError;
-use crate::follow::follow;
+use crate::follow::{follow, put};
 use crate::history::{Begin, Condition, History, Lines};
 use crate::reply::{Format, REPLY_BYTES};
 use crate::users::Users;
@@ -34,12 +34,12 @@ const TOO_SLOW: &str = "The request did not end within 10 s; nothing was done.";
 
 /// What the handlers of both protocols need.
 pub(crate) struct Service {
-    history: Arc<History>,
-    users: Arc<Users>,
+    pub(crate) history: Arc<History>,
+    pub(crate) users: Arc<Users>,
 }
 
 /// What is put on record about a request.
-struct Asked {
+pub(crate) struct Asked {
     record: String,
     is_allowed: bool,
 }
@@ -58,7 +58,15 @@ impl Service {
     ) -> io::Result<()> {
         let outcome = match check_name(caller, request.user) {
             Ok(()) => {
-                let asked = self.asked(request, caller.peer);
+                let what = match request.operation {
+                    Operation::Hello => "hello".to_owned(),
+                    Operation::Get(_)
+                    | Operation::Delete { .. }
+                    | Operation::Clear
+                    | Operation::Note(_)
+                    | Operation::Follow { .. } => request.operation.to_string(),
+                };
+                let asked = self.asked(request.user, what, caller.peer);
                 match request.operation {
                     Operation::Hello => return self.record(asked, "", format, connection),
                     Operation::Note(_) => {
@@ -175,7 +183,7 @@ impl Service {
     ) -> io::Result<()> {
         format.put_about(connection.output());
         let followed = match self.append_if_space(asked, Space::Usual) {
-            Ok(()) => follow(&self.history, begin, connection)?,
+            Ok(()) => follow(&self.history, begin, connection, put)?,
             Err(refusal) => Err(refusal),
         };
         connection.answered(Outcome::of(&followed));
@@ -213,17 +221,8 @@ impl Service {
         Ok("History deleted.".to_owned())
     }
 
-    /// What is put on record about a request; logs it.
-    fn asked(&self, request: &Request, peer: Peer) -> Asked {
-        let Request { user, operation } = *request;
-        let mut what = match operation {
-            Operation::Hello => "hello".to_owned(),
-            Operation::Get(_)
-            | Operation::Delete { .. }
-            | Operation::Clear
-            | Operation::Note(_)
-            | Operation::Follow { .. } => operation.to_string(),
-        };
+    /// What is put on record about what a user asks; logs it.
+    pub(crate) fn asked(&self, user: &str, mut what: String, peer: Peer) -> Asked {
         let is_allowed = self.users.may(user);
         if !is_allowed {
             what.insert_str(0, "refused: ");
@@ -239,7 +238,7 @@ impl Service {
     ///
     /// # Errors
     /// [`HistoryError::NotStored`], [`HistoryError::NotAUser`].
-    fn append(&self, asked: &Asked, space: Space) -> Result<(), HistoryError> {
+    pub(crate) fn append(&self, asked: &Asked, space: Space) -> Result<(), HistoryError> {
         let space = if asked.is_allowed {
             space
         } else {
@@ -272,7 +271,7 @@ impl Asked {
 }
 
 /// Where there are accounts, names are real.
-fn check_name(caller: &Caller, name: &str) -> Result<(), HistoryError> {
+pub(crate) fn check_name(caller: &Caller, name: &str) -> Result<(), HistoryError> {
     match &caller.user {
         Some(user) if **user != *name => Err(HistoryError::OtherName {
             user: Arc::clone(user),
@@ -283,7 +282,7 @@ fn check_name(caller: &Caller, name: &str) -> Result<(), HistoryError> {
 }
 
 /// The user whose records alone a caller may delete; `None` if it may delete all.
-fn only_own(caller: &Caller) -> Option<&str> {
+pub(crate) fn only_own(caller: &Caller) -> Option<&str> {
     let user = caller.user.as_deref();
     user.filter(|_| caller.role < Role::Admin)
 }

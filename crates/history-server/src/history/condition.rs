@@ -1,4 +1,5 @@
-//! What lines must be so that they may be deleted: a user's own, or lines that contain a text.
+//! What lines must be so that they may be deleted: a user's own, lines that contain a text, or exactly the
+//! line that somebody has seen.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -6,7 +7,8 @@ use memchr::memmem;
 
 use super::deletions::Lines;
 use super::file_range::{BLOCK_BYTES, FileRange, State};
-use super::line;
+use super::newest::Numbered;
+use super::{Record, line};
 use crate::HistoryError;
 
 /// How much of a line is looked at, in bytes. Ours are shorter.
@@ -41,6 +43,41 @@ impl Condition<'_> {
                 line: number,
                 text: self.contains.to_owned(),
             }),
+        }
+    }
+}
+
+/// A line that somebody has seen, and wants to delete.
+#[derive(Debug, Clone, Copy)]
+pub struct Exact<'a> {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// The time that it must have.
+    pub time: &'a str,
+    /// The text that it must have.
+    pub text: &'a str,
+    /// The user whose record it must be, if any.
+    pub user: Option<&'a str>,
+}
+
+impl Exact<'_> {
+    /// The number of the line, if it is this one.
+    ///
+    /// # Errors
+    /// [`HistoryError::Changed`], [`HistoryError::NotOwn`].
+    pub(super) fn check(&self, found: Option<Numbered>) -> Result<u64, HistoryError> {
+        let changed = HistoryError::Changed(self.sequence);
+        let Some(found) = found.filter(|found| found.sequence == self.sequence) else {
+            return Err(changed);
+        };
+        let record = String::from_utf8_lossy(found.record);
+        let record = Record::parse(&record);
+        if (record.time, record.text) != (self.time, self.text) {
+            return Err(changed);
+        }
+        match self.user {
+            Some(user) if record.user != user => Err(HistoryError::NotOwn(user.to_owned())),
+            Some(_) | None => Ok(found.line),
         }
     }
 }

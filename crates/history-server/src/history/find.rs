@@ -23,7 +23,7 @@ use crate::HistoryError;
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// Tells whether lines meet a filter.
-struct Finder<'f> {
+pub struct Finder<'f> {
     filter: Filter<'f>,
     contains: memmem::Finder<'f>,
     /// What each line contains that meets the filter, and most others do not.
@@ -31,7 +31,8 @@ struct Finder<'f> {
 }
 
 impl<'f> Finder<'f> {
-    fn new(filter: Filter<'f>) -> Self {
+    /// For this filter.
+    pub fn new(filter: Filter<'f>) -> Self {
         let mark = match filter.contains {
             // A user stands behind a space. For all users this is the space that each line has.
             "" => format!(" {}", filter.by.0),
@@ -45,7 +46,7 @@ impl<'f> Finder<'f> {
     }
 
     /// Whether a line meets the filter, its number of lines apart.
-    fn is_met(&self, line: &[u8]) -> bool {
+    pub fn is_met(&self, line: &[u8]) -> bool {
         let Filter {
             since,
             until,
@@ -219,7 +220,10 @@ fn read_first_lines(range: &FileRange, block: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// Reads the last lines of a range: those in one block, or one that is longer.
-fn read_last_lines<'b>(range: &FileRange, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
+pub(super) fn read_last_lines<'b>(
+    range: &FileRange,
+    buffer: &'b mut Vec<u8>,
+) -> io::Result<&'b [u8]> {
     let FileRange { file, range } = range;
     let mut bytes = BLOCK_BYTES;
     loop {
@@ -248,7 +252,7 @@ fn longer(bytes: usize) -> io::Result<usize> {
     }
 }
 
-fn line_feeds(block: &[u8]) -> u64 {
+pub(super) fn line_feeds(block: &[u8]) -> u64 {
     memchr_iter(b'\n', block).count() as u64
 }
 

@@ -1,0 +1,65 @@
+//! New lines as server-sent events (WHATWG HTML, "Server-sent events"): each a row of the table, whose
+//! id is its sequence number. A deletion is an event `deleted`, with the first and the last number.
+
+use std::io::{self, Write as _};
+
+use askama::Template as _;
+use daemon::{Caller, Connection};
+use proto::http::{Refusal, RequestHead, Status};
+
+use super::query::Query;
+use super::rows::{Row, Single};
+use crate::follow::follow;
+use crate::history::{Begin, Event, Finder, History};
+
+/// Where a page begins: behind the last line that it has.
+pub(super) fn begin(request: &RequestHead, behind: Option<u64>) -> Result<Begin, Refusal> {
+    let last = match request.single("Last-Event-ID") {
+        None => behind,
+        Some(id) => {
+            let id = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok());
+            let sentence = "Last-Event-ID must be the sequence number of a line";
+            Some(id.ok_or(Refusal::new(Status::BadRequest, sentence))?)
+        }
+    };
+    Ok(last.map_or(Begin::Last(0), Begin::Behind))
+}
+
+/// Sends lines as they come.
+pub(super) fn send(
+    history: &History,
+    begin: Begin,
+    caller: &Caller,
+    query: &Query,
+    connection: &mut Connection,
+) -> io::Result<()> {
+    let finder = Finder::new(query.filter());
+    // So that the browser knows that it is connected.
+    connection.write_all(b": lines as they come\n\n")?;
+    let put = |event: Option<Event>, out: &mut Vec<u8>| match event {
+        None => out.extend_from_slice(b":\n\n"),
+        Some(Event::Deleted(removed)) => {
+            let _ = write!(
+                out,
+                "event: deleted\ndata: {}-{}\n\n",
+                removed.first, removed.last
+            );
+        }
+        Some(Event::Line { sequence, record }) if finder.is_met(record) => {
+            let row = Row::of(sequence, record, caller, &query.user);
+            let Ok(text) = (Single { row: &row }).render() else {
+                return;
+            };
+            let _ = writeln!(out, "id: {sequence}");
+            // A line of an event ends at any of these.
+            for line in text.split(['\r', '\n']) {
+                let _ = writeln!(out, "data: {line}");
+            }
+            out.push(b'\n');
+        }
+        Some(Event::Line { .. }) => {}
+    };
+    // The end of the stream says that it is over, whatever the cause.
+    let _ = follow(history, begin, connection, put)?;
+    Ok(())
+}
