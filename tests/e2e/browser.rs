@@ -10,10 +10,10 @@ use crate::file::{Tree, contents};
 use crate::harness::{Noise, has_program, is_installed, python, skipped};
 
 /// What a Chromium may be called.
-const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+pub const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// Where screenshots go, if anywhere.
-const PICTURES_VARIABLE: &str = "QUARTET_PICTURES";
+pub const PICTURES_VARIABLE: &str = "QUARTET_PICTURES";
 
 /// Names that mean something elsewhere: in HTML, in a URL, in a form, in a line of text.
 const ODD_NAMES: [&str; 8] = [

@@ -29,6 +29,7 @@ mod history_client;
 mod history_find;
 mod history_follow;
 mod history_names;
+mod history_page;
 mod history_pruned;
 mod http;
 mod inherited;
