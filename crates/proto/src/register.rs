@@ -1,6 +1,6 @@
 //! Asking the history for a user name that nobody has.
 //!
-//! A [`Register`] is no [`Request`](crate::history::Request), because whoever sends it has no name yet.
+//! A [`Register`] is no [`Request`](crate::history::Request), because the client has no name yet.
 //! The reply is the same: [`About`](crate::history::Reply::About), and then
 //! [`Done`](crate::history::Reply::Done) with the name alone, or
 //! [`Error`](crate::history::Reply::Error).
