@@ -878,7 +878,7 @@ fn a_crash_while_deleting_leaves_the_old_history_or_the_new_one() {
         let names = fs::read_dir(service.dir.path()).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name());
         let names: Vec<_> = names
-            .filter(|name| name != ".history-server.lock" && name != "sequence.txt")
+            .filter(|name| name == "history.txt" || name == ".history.txt.new")
             .collect();
         assert_eq!(names, ["history.txt"]);
     }

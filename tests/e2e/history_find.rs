@@ -189,7 +189,7 @@ fn the_last_lines_are_the_last_of_those_that_meet_the_rest() {
         numbers.map(|number| number.parse().unwrap()).collect()
     };
     let all = Filter::ALL;
-    // Each request is the last line of its own reply.
+    // A request for a number of lines is the last line of its own reply.
     assert_eq!(numbers(Filter { last: 1, ..all }), [6]);
     assert_eq!(numbers(Filter { last: 4, ..all }), [4, 5, 6, 7]);
     assert_eq!(
@@ -215,8 +215,9 @@ fn the_last_lines_are_the_last_of_those_that_meet_the_rest() {
         contains: "pump",
         ..all
     };
-    assert_eq!(numbers(Filter { last: 2, ..pump }), [4, 13]);
-    assert_eq!(numbers(Filter { last: 3, ..pump }), [4, 13, 14]);
+    // A search finds those before it, and not itself.
+    assert_eq!(numbers(Filter { last: 2, ..pump }), [2, 4]);
+    assert_eq!(numbers(Filter { last: 3, ..pump }), [2, 4, 13]);
 }
 
 #[test]
@@ -270,9 +271,9 @@ fn what_is_found_is_what_grep_finds() {
         };
         let got = service.get(filter);
         assert!(got.lines().eq(&want), "{contains}: {} lines", want.len());
-        // Each search finds itself too.
         let all = service.get_all(filter);
         let last = service.get_all(Filter { last: 10, ..filter });
+        // Each search finds the one before it, and not itself.
         let before: Vec<_> = all.lines().rev().take(9).collect();
         assert!(last.lines().rev().skip(1).eq(before), "{contains}: {last}");
     }

@@ -6,6 +6,7 @@
 //! [`Args`]: options by name, words in order. An argument that is left at the end is an error, so no
 //! option is ever ignored.
 
+mod moment;
 mod nearest;
 mod options;
 mod value;
@@ -16,6 +17,7 @@ use lexopt::Arg;
 
 use crate::UsageError;
 
+pub use moment::moment_millis;
 pub use options::{Opt, Options};
 pub use value::{DURATION_MAX, choice, duration, number, port, size, value};
 pub use variable::server_default;

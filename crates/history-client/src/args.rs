@@ -1,10 +1,8 @@
 //! The history client's command line.
 
-mod moment;
-
 use std::ffi::OsStr;
 
-use cli::args::{Opt, Options, Verbs, server_default};
+use cli::args::{Opt, Options, Verbs, moment_millis, server_default};
 use cli::{App, Args, ClientOptions, UsageError, Words};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -94,7 +92,8 @@ Verbs:
   follow USER            prints lines and each new one as it comes, as '#SEQUENCE TIME
                          PEER USER WHAT', and what is deleted as '#17 deleted' or '#17-19
                          deleted'; a sequence number is never used again
-      --last N           begin with the last N lines [default: 10]
+      --last N           begin with the last N lines [default: 10]; new ones begin with
+                         that of this request
   delete USER N|N-M      deletes line N, or the lines N to M, as get counts them
       --if TEXT          only if each of them contains TEXT, because line numbers shift
                          when others delete lines
@@ -118,16 +117,16 @@ Options:
   -h, --help             print this help
   -V, --version          print the version
 
-A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d. A WHEN is a TIME, for that long ago,
-or a date or a date and a time, as 2026-11-27, '2026-11-27 10:00' or 2026-11-27T09:00:00Z;
-without an offset it is local.
+A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d. A WHEN is a TIME, for that long
+ago, or a date or a date and a time, as 2026-11-27, '2026-11-27 10:00' or
+2026-11-27T09:00:00Z; without an offset it is local.
 
 Exit codes:
   0  done
   1  the server refused: an authentication error, a wrong password, no such line, a line
-     without the TEXT of --if, or it gives no names
-  2  wrong usage, the line is not a request, the text is not a note, or trouble with standard
-     input or output
+     without the TEXT of --if, or it gives no names, or no more for now
+  2  wrong usage, the line is not a request, the text is not a note, or trouble with
+     standard input or output
   3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
      malformed reply
 
@@ -205,7 +204,7 @@ fn get(words: &mut Words, options: &mut Options) -> Result<Action, UsageError> {
     let all = Get::all(user(words)?);
     let now = Timestamp::now();
     let mut when = |name| match options.raw(name) {
-        Some(word) => moment::millis(name, &word, now, &TimeZone::system()).map(Some),
+        Some(word) => moment_millis(name, &word, now, &TimeZone::system()).map(Some),
         None => Ok(None),
     };
     let since = when("--since")?.unwrap_or(all.since);

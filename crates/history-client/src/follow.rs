@@ -27,8 +27,6 @@ struct Printer {
     text: Vec<u8>,
     /// The sequence number of the last line, if there was one.
     last: Option<u64>,
-    /// Whether the next line is only the place to begin behind.
-    skips_next: bool,
     has_greeted: bool,
 }
 
@@ -38,7 +36,6 @@ impl Follow {
             out: output()?,
             text: Vec::new(),
             last: None,
-            skips_next: self.last == 0,
             has_greeted: false,
         };
         let mut losses = Losses::default();
@@ -66,10 +63,9 @@ impl Follow {
         config: &Config,
         printer: &mut Printer,
     ) -> Result<(), Error> {
-        // Even if no old line is wanted, one says where to continue after a loss.
         let begin = match printer.last {
             Some(last) => Begin::Behind(last),
-            None => Begin::Last(self.last.max(1)),
+            None => Begin::Last(self.last),
         };
         client.follow(&self.user, begin)?;
         loop {
@@ -95,9 +91,6 @@ impl Follow {
 impl Printer {
     fn put_line(&mut self, sequence: u64, text: &[u8]) {
         self.last = Some(sequence);
-        if std::mem::take(&mut self.skips_next) {
-            return;
-        }
         self.put(&format!("#{sequence} "));
         self.text.extend_from_slice(text);
         self.put("\n");

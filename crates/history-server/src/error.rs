@@ -98,6 +98,9 @@ pub enum HistoryError {
     /// The server gives no names.
     #[error("This server gives no names; it needs --register to do that.")]
     NoRegister,
+    /// The client's address has asked for too many names.
+    #[error("Too many names were asked for from there; try again in 10 seconds.")]
+    TooManyNames,
     /// What is to be deleted is not the user's own.
     #[error("Others have written that; '{0}' needs the role admin to delete it.")]
     NotOwn(String),

@@ -8,20 +8,20 @@ use proto::frame::Message as _;
 use proto::history::Reply;
 
 use crate::HistoryError;
-use crate::history::{Begin, Event, History, Removed};
+use crate::history::{Event, History, Removed};
 
 /// How long nothing is sent before an empty piece shows the client that the server is there, and the
 /// server that the client is.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Sends lines as they come, until the client ends the connection or the server stops. `put` writes an
-/// event, and without one what shows that the other end is there.
+/// Sends the lines behind one with a sequence number, and each new one when it is there, until the client
+/// ends the connection or the server stops. `put` writes an event, and without one what shows that the other end is there.
 ///
 /// # Errors
 /// Those of the connection. Inside, [`HistoryError::Stopping`], [`HistoryError::Read`].
 pub(crate) fn follow(
     history: &History,
-    begin: Begin,
+    behind: u64,
     connection: &mut Connection,
     put: impl Fn(Option<Event>, &mut Vec<u8>),
 ) -> io::Result<Result<(), HistoryError>> {
@@ -30,7 +30,7 @@ pub(crate) fn follow(
     connection.become_waiter()?;
     let wakeup = connection.wakeup()?;
     let wake = move || wakeup.wake();
-    let mut follower = match history.follow(begin, wake) {
+    let mut follower = match history.follow(behind, wake) {
         Ok(follower) => follower,
         Err(error) => return Ok(Err(error)),
     };

@@ -25,8 +25,7 @@ mod snapshot;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
 
 use cli::escape::Escaped;
 use jiff::Timestamp;
@@ -40,7 +39,7 @@ pub use condition::{Condition, Exact};
 pub use deletions::Lines;
 pub use file_range::Removed;
 pub use find::Finder;
-pub use follower::{Begin, Event, Follower};
+pub use follower::{Event, Follower};
 pub(crate) use followers::Following;
 pub use keep::Keep;
 pub use newest::Newest;
@@ -48,7 +47,6 @@ pub use record::Record;
 pub use snapshot::{Pieces, Snapshot};
 
 use crate::HistoryError;
-use copy::STOPPING_WAIT;
 use deletions::Notice;
 use file::{Change, HistoryFile};
 use file_range::{Committed, State};
@@ -63,6 +61,9 @@ const FILE_NAME: &str = "history.txt";
 /// The lock file of earlier versions in the data folder.
 const LEGACY_LOCK_NAME: &str = ".history-server.lock";
 
+/// How often lines are looked for before a deletion, because the file was replaced meanwhile.
+const LOOKS_MAX: usize = 16;
+
 /// A history that any number of threads may use at once.
 pub struct History {
     committed: Committed,
@@ -70,9 +71,6 @@ pub struct History {
     reopen_signal: ReopenSignal,
     followers: Followers,
     _announcer: Announcer,
-    /// Held alone by who looks at lines before it deletes them, and by others that delete
-    /// together, so that no number changes in between.
-    numbers: RwLock<()>,
     _legacy_lock: LegacyLock,
     // Last, so that it is dropped after the file in it.
     _folder: DataFolder,
@@ -124,7 +122,6 @@ impl History {
             reopen_signal,
             followers,
             _announcer: announcer,
-            numbers: RwLock::new(()),
             _legacy_lock: legacy_lock,
             _folder: folder,
         })
@@ -167,37 +164,34 @@ impl History {
         is_stopping: impl Fn() -> bool,
     ) -> Result<(), HistoryError> {
         if condition.is_none() {
-            let _shared = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
-            return self.delete_of(None, lines, is_stopping, STOPPING_WAIT);
+            return self.delete_of(None, lines, false, &is_stopping);
         }
-        let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
-        let there = lock(&self.committed).clone();
-        let file = Arc::clone(&there.file.file);
-        condition::check_lines(there, lines, condition)?;
-        self.delete_of(Some(file), lines, is_stopping, STOPPING_WAIT)
+        let check = |there| {
+            condition::check_lines(there, lines, condition)?;
+            Ok(Some(lines))
+        };
+        self.delete_found(check, false, &is_stopping)?;
+        Ok(())
     }
 
     /// Deletes the oldest lines, those that need not stay; returns how many. If the server is stopping,
-    /// it gives up at once.
+    /// it gives up at once. `now` is what their age is told by.
     ///
     /// # Errors
     /// [`HistoryError::NotStored`], [`HistoryError::Read`].
     pub(crate) fn prune(
         &self,
         keep: &Keep,
+        now: Timestamp,
         is_stopping: &dyn Fn() -> bool,
     ) -> Result<u64, HistoryError> {
-        // No line moves up while they are counted.
-        let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
-        let there = lock(&self.committed).clone();
-        let file = Arc::clone(&there.file.file);
-        let excess = keep.excess(there, Timestamp::now(), is_stopping);
-        let last = excess.map_err(HistoryError::Read)?;
-        if last > 0 {
-            let oldest = Lines { first: 1, last };
-            self.delete_of(Some(file), oldest, is_stopping, Duration::ZERO)?;
-        }
-        Ok(last)
+        let oldest = |there| {
+            let excess = keep.excess(there, now, is_stopping);
+            let last = excess.map_err(HistoryError::Read)?;
+            Ok((last > 0).then_some(Lines { first: 1, last }))
+        };
+        let pruned = self.delete_found(oldest, true, is_stopping)?;
+        Ok(pruned.map_or(0, |oldest| oldest.last))
     }
 
     /// Has `wake` called, as for [`History::follow`], when there are too many lines. `None` if no number
@@ -226,26 +220,58 @@ impl History {
         exact: &Exact,
         is_stopping: impl Fn() -> bool,
     ) -> Result<(), HistoryError> {
-        let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
-        let there = lock(&self.committed).clone();
-        let file = Arc::clone(&there.file.file);
-        let before = exact.sequence.saturating_add(1);
-        let mut newest = Newest::of(there, before).map_err(HistoryError::Read)?;
-        let line = exact.check(newest.next()?)?;
-        self.delete_of(Some(file), Lines::one(line), is_stopping, STOPPING_WAIT)
+        let find = |there| {
+            let before = exact.sequence.saturating_add(1);
+            let mut newest = Newest::of(there, before).map_err(HistoryError::Read)?;
+            let line = exact.check(newest.next()?)?;
+            Ok(Some(Lines::one(line)))
+        };
+        self.delete_found(find, false, &is_stopping)?;
+        Ok(())
+    }
+
+    /// Deletes the lines that `find` finds in the history as it is. If the file is replaced before the
+    /// deletion is accepted, they are looked for in the new one. Returns the lines, if there are any.
+    fn delete_found(
+        &self,
+        find: impl Fn(State) -> Result<Option<Lines>, HistoryError>,
+        is_pruner: bool,
+        is_stopping: &dyn Fn() -> bool,
+    ) -> Result<Option<Lines>, HistoryError> {
+        let mut looks = 1;
+        loop {
+            let there = lock(&self.committed).clone();
+            // Until the end, because the last thread that drops it may wait for the disk.
+            let file = Arc::clone(&there.file.file);
+            let Some(lines) = find(there)? else {
+                return Ok(None);
+            };
+            let deleted = self.delete_of(Some(Arc::clone(&file)), lines, is_pruner, is_stopping);
+            let is_replaced = !Arc::ptr_eq(&file, &lock(&self.committed).file.file);
+            match deleted {
+                Ok(()) => return Ok(Some(lines)),
+                Err(HistoryError::NotStored(NotStored::Refused(_)))
+                    if is_replaced && looks < LOOKS_MAX =>
+                {
+                    looks += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn delete_of(
         &self,
         of: Option<Arc<File>>,
         lines: Lines,
-        is_stopping: impl Fn() -> bool,
-        stopping_wait: Duration,
+        is_pruner: bool,
+        is_stopping: &dyn Fn() -> bool,
     ) -> Result<(), HistoryError> {
         let (sender, notices) = mpsc::channel();
         self.commit(Change::Delete {
             lines,
             of,
+            is_pruner,
             notices: sender,
         })?;
         // The last thread that drops a long file waits until the disk has freed it. That must not be
@@ -255,7 +281,7 @@ impl History {
             match notices.recv() {
                 Ok(Notice::MakeCopy(copy)) => {
                     let copy = copied.insert(copy);
-                    let finished = copy.run(&self.committed, &is_stopping, stopping_wait);
+                    let finished = copy.run(&self.committed, is_stopping);
                     // The outcome arrives as a notice.
                     drop(self.writer.submit(Change::Copied(finished)));
                 }
@@ -274,12 +300,10 @@ impl History {
     pub fn clear(&self, record: &str, condition: &Condition) -> Result<(), HistoryError> {
         let record = line_of(record);
         if condition.is_none() {
-            let _shared = self.numbers.read().unwrap_or_else(PoisonError::into_inner);
             // This thread drops the old file last, as in a deletion.
             let _old = lock(&self.committed).clone();
             return self.commit(Change::Clear { record, only: None });
         }
-        let _alone = self.numbers.write().unwrap_or_else(PoisonError::into_inner);
         let old = lock(&self.committed).file.clone();
         condition::check_all(old.clone(), condition)?;
         let only = Some(old.clone());
@@ -291,19 +315,19 @@ impl History {
         committed.map_err(HistoryError::NotStored)
     }
 
-    /// Follows the history. `wake` is called when there may be new lines, by a thread that wakes all
-    /// others too, so it must not block.
+    /// Follows the history, from behind the line with a sequence number on. `wake` is called when there may
+    /// be new lines, by a thread that wakes all others too, so it must not block.
     ///
     /// # Errors
     /// [`HistoryError::Read`].
     pub fn follow(
         &self,
-        begin: Begin,
+        behind: u64,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Follower, HistoryError> {
         // Before it looks what is there, so that it misses nothing.
         let following = self.followers.add(Box::new(wake));
-        let follower = Follower::new(&self.committed, begin, following);
+        let follower = Follower::new(&self.committed, behind, following);
         follower.map_err(HistoryError::Read)
     }
 
@@ -312,25 +336,9 @@ impl History {
         Snapshot::of(lock(&self.committed).file.clone())
     }
 
-    /// The lines of the history as it is now that meet a filter.
-    ///
-    /// # Errors
-    /// [`HistoryError::Read`].
-    pub fn find<'f>(&self, filter: Filter<'f>) -> Result<Box<dyn Pieces + 'f>, HistoryError> {
-        let State { file, lines, .. } = lock(&self.committed).clone();
-        let last = filter.last;
-        let found: io::Result<Box<dyn Pieces + 'f>> = if (filter
-            != Filter {
-                last,
-                ..Filter::ALL
-            }) {
-            Found::of(filter, file, lines).map(|found| Box::new(found) as _)
-        } else if last > 0 {
-            Snapshot::of_last(last, file, lines).map(|snapshot| Box::new(snapshot) as _)
-        } else {
-            Ok(Box::new(Snapshot::of(file)))
-        };
-        found.map_err(HistoryError::Read)
+    /// The history as it is now, to be read later.
+    pub fn now(&self) -> Moment {
+        Moment(lock(&self.committed).clone())
     }
 
     /// The lines of the history as it is now, from the last to the first, as far as their sequence number
@@ -361,6 +369,40 @@ impl History {
     /// [`StorageError::Lost`] if a commit was lost. It is returned once.
     pub fn failure(&self) -> Option<StorageError> {
         self.writer.failure()
+    }
+}
+
+/// The history as it was at one moment.
+pub struct Moment(State);
+
+impl Moment {
+    /// The lines that meet a filter.
+    ///
+    /// # Errors
+    /// [`HistoryError::Read`].
+    pub fn find<'f>(self, filter: Filter<'f>) -> Result<Box<dyn Pieces + 'f>, HistoryError> {
+        let State { file, lines, .. } = self.0;
+        let found: io::Result<Box<dyn Pieces + 'f>> = if filter.is_search() {
+            Found::of(filter, file, lines).map(|found| Box::new(found) as _)
+        } else if filter.last > 0 {
+            Snapshot::of_last(filter.last, file, lines).map(|snapshot| Box::new(snapshot) as _)
+        } else {
+            Ok(Box::new(Snapshot::of(file)))
+        };
+        found.map_err(HistoryError::Read)
+    }
+
+    /// The sequence number behind which the last lines are, this many.
+    ///
+    /// # Errors
+    /// [`HistoryError::Read`].
+    pub fn before_last(self, lines: u64) -> Result<u64, HistoryError> {
+        let State { mut file, next, .. } = self.0;
+        let first = seek::start_of_last(&file, lines).and_then(|start| {
+            file.range.start = start;
+            seek::number_at_start(&file)
+        });
+        Ok(first.map_err(HistoryError::Read)?.unwrap_or(next) - 1)
     }
 }
 

@@ -25,7 +25,7 @@ use storage::{Fsync, Limits};
 
 pub use daemon::Serve;
 pub use error::{Error, HistoryError};
-pub use history::{Begin, Condition, Event, Follower, History, Keep, Lines, Removed, Snapshot};
+pub use history::{Condition, Event, Follower, History, Keep, Lines, Moment, Removed, Snapshot};
 
 use metrics::HistoryFigures;
 use page::HistoryPage;

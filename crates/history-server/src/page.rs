@@ -228,10 +228,13 @@ impl HistoryPage {
     fn events(&self, caller: &Caller, request: &RequestHead) -> Result<Response, Refusal> {
         let query = Query::of(request, &["behind"])?;
         self.check_reader(caller, &query.user)?;
-        let begin = events::begin(request, query.behind)?;
         let (history, caller) = (Arc::clone(&self.service.history), caller.clone());
+        let behind = match events::begin(request, query.behind)? {
+            Some(behind) => behind,
+            None => history.now().before_last(0)?,
+        };
         let write = move |connection: &mut Connection<'_>| {
-            events::send(&history, begin, &caller, &query, connection)
+            events::send(&history, behind, &caller, &query, connection)
         };
         let response = Response::new(Status::Ok, "text/event-stream", "");
         let body = Content::Live(Live::new(write));
@@ -357,6 +360,7 @@ impl From<HistoryError> for Refusal {
             | HistoryError::NamesAreLogins
             | HistoryError::NoRegister
             | HistoryError::NotOwn(_) => Status::Forbidden,
+            HistoryError::TooManyNames => Status::TooManyRequests,
             HistoryError::NoSuchLine { .. } => Status::NotFound,
             HistoryError::NoMatch { .. } | HistoryError::Changed(_) => Status::Conflict,
             HistoryError::Stopping => Status::ServiceUnavailable,

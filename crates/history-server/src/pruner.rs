@@ -8,12 +8,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cli::exit::with_causes;
+use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 use storage::lock;
 
 use crate::history::{Following, History, Keep};
 
 /// How often it looks for lines that have grown old.
-const LOOK_EVERY: Duration = Duration::from_secs(3600);
+const LOOK_EVERY: Duration = HOUR;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// How long it waits after a failure, which may be a full disk.
 const RETRY_WAIT: Duration = Duration::from_secs(60);
@@ -53,6 +57,45 @@ impl Signal {
     }
 }
 
+/// The time of day, unless the clock was set forward since the start. Then it is what it would be
+/// otherwise, so that lines do not grow old at once.
+#[derive(Clone, Copy)]
+struct Clock {
+    start: Timestamp,
+    uptime_at_start: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            start: Timestamp::now(),
+            uptime_at_start: uptime(),
+        }
+    }
+
+    /// The time, if the clock shows `shown` after the machine was up for `uptime`.
+    fn time(&self, shown: Timestamp, uptime: Duration) -> Timestamp {
+        let time = self.start + uptime.saturating_sub(self.uptime_at_start);
+        if shown.duration_since(time).as_secs() >= HOUR.as_secs().cast_signed() {
+            log::warn!(
+                "The clock was set forward to {shown:.0}; for --keep-days it is {time:.0}, until the \
+                 server starts again"
+            );
+        }
+        shown.min(time)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.time(Timestamp::now(), uptime())
+    }
+}
+
+/// How long the machine has been up, also when it slept.
+fn uptime() -> Duration {
+    let uptime = clock_gettime(ClockId::Boottime);
+    uptime.try_into().unwrap_or_default()
+}
+
 impl Pruner {
     /// Starts the thread, which prunes at once what has gathered. When the server stops, a copy that is
     /// being made is given up.
@@ -68,9 +111,10 @@ impl Pruner {
         let (wakes, waits) = (Arc::clone(&signal), Arc::clone(&signal));
         let wake = move || wakes.change(|state| state.has_news = true);
         let following = history.wake_to_prune(&keep, wake);
+        let clock = Clock::start();
         let run = move || {
             let is_over = || is_stopping() || lock(&waits.state).is_over;
-            run(&waits, &history, &keep, &is_over);
+            run(&waits, &history, &keep, clock, &is_over);
         };
         let thread = thread::Builder::new().name("pruner".to_owned());
         Ok(Self {
@@ -91,10 +135,10 @@ impl Drop for Pruner {
     }
 }
 
-fn run(signal: &Signal, history: &History, keep: &Keep, is_over: &dyn Fn() -> bool) {
+fn run(signal: &Signal, history: &History, keep: &Keep, clock: Clock, is_over: &dyn Fn() -> bool) {
     loop {
         lock(&signal.state).has_news = false;
-        match history.prune(keep, is_over) {
+        match history.prune(keep, clock.now(), is_over) {
             Ok(0) => {}
             Ok(1) => log::info!("Pruned the oldest line"),
             Ok(lines) => log::info!("Pruned the oldest {lines} lines"),
@@ -216,12 +260,30 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_makes_no_line_old() {
+        let clock = Clock::start();
+        let time = |shown_hours: i64, uptime_hours: u32| {
+            let shown = clock.start + HOUR * u32::try_from(shown_hours.abs()).unwrap();
+            let shown = match shown_hours < 0 {
+                true => clock.start - shown.duration_since(clock.start),
+                false => shown,
+            };
+            let time = clock.time(shown, clock.uptime_at_start + HOUR * uptime_hours);
+            time.duration_since(clock.start).as_hours()
+        };
+        assert_eq!(time(5, 5), 5);
+        assert_eq!(time(5000, 5), 5);
+        assert_eq!(time(-5000, 5), -5000);
+        assert_eq!(time(4, 5), 4);
+    }
+
+    #[test]
     fn it_gives_up_at_once_when_the_server_stops() {
         let dir = tempfile::tempdir().unwrap();
         let line = format!("{}\n", "x".repeat(1023));
         fs::write(dir.path().join("history.txt"), line.repeat(16 << 10)).unwrap();
         let history = open(dir.path());
-        let outcome = history.prune(&lines(14_000), &|| true);
+        let outcome = history.prune(&lines(14_000), Timestamp::now(), &|| true);
         let want = "The request is not stored: the server is shutting down.";
         assert_eq!(outcome.unwrap_err().to_string(), want);
         assert_eq!(history.lines(), 16 << 10);

@@ -169,7 +169,8 @@ fn code_of(refusal: &HistoryError) -> ErrorCode {
         | HistoryError::OtherName { .. }
         | HistoryError::NotOwn(_)
         | HistoryError::NamesAreLogins
-        | HistoryError::NoRegister => ErrorCode::Forbidden,
+        | HistoryError::NoRegister
+        | HistoryError::TooManyNames => ErrorCode::Forbidden,
         HistoryError::NoSuchLine { .. }
         | HistoryError::NoMatch { .. }
         | HistoryError::Changed(_) => ErrorCode::NotFound,

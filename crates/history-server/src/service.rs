@@ -20,7 +20,7 @@ use storage::{NotStored, Space};
 
 use crate::HistoryError;
 use crate::follow::{follow, put};
-use crate::history::{Begin, Condition, History, Lines};
+use crate::history::{Condition, History, Lines};
 use crate::reply::{Format, REPLY_BYTES};
 use crate::users::Users;
 
@@ -74,11 +74,7 @@ impl Service {
                     }
                     Operation::Get(filter) => return self.get(&asked, filter, format, connection),
                     Operation::Follow { last, behind } => {
-                        let begin = match behind {
-                            0 => Begin::Last(last),
-                            _ => Begin::Behind(behind),
-                        };
-                        return self.follow(&asked, begin, format, connection);
+                        return self.follow(&asked, last, behind, format, connection);
                     }
                     Operation::Delete {
                         first,
@@ -113,7 +109,7 @@ impl Service {
         connection: &mut Connection,
     ) -> io::Result<()> {
         let format = Format::Frames;
-        match self.users.register(prefix) {
+        match self.users.register(caller.peer.into(), prefix) {
             Ok(name) => {
                 log::info!("{name} registered");
                 let asked = Asked {
@@ -154,7 +150,8 @@ impl Service {
         Ok(())
     }
 
-    /// Shows the history, or some of its lines.
+    /// Shows the history, or some of its lines. A search looks at what was there before it, so that it does
+    /// not find its own record.
     fn get(
         &self,
         asked: &Asked,
@@ -163,8 +160,10 @@ impl Service {
         connection: &mut Connection,
     ) -> io::Result<()> {
         format.put_about(connection.output());
+        let before = filter.is_search().then(|| self.history.now());
         let appended = self.append_if_space(asked, Space::Usual);
-        let sent = match appended.and_then(|()| self.history.find(filter)) {
+        let there = || before.unwrap_or_else(|| self.history.now());
+        let sent = match appended.and_then(|()| there().find(filter)) {
             Ok(lines) => format.send_history(lines, connection)?,
             Err(refusal) => Err(refusal),
         };
@@ -173,17 +172,24 @@ impl Service {
         Ok(())
     }
 
-    /// Shows lines as they come.
+    /// Shows the last lines, or those behind a sequence number that is not 0, and then each line as it comes.
+    /// Its own record is the first of the new lines, and none of the last.
     fn follow(
         &self,
         asked: &Asked,
-        begin: Begin,
+        last: u64,
+        behind: u64,
         format: Format,
         connection: &mut Connection,
     ) -> io::Result<()> {
         format.put_about(connection.output());
-        let followed = match self.append_if_space(asked, Space::Usual) {
-            Ok(()) => follow(&self.history, begin, connection, put)?,
+        let begin = match behind {
+            0 => self.history.now().before_last(last),
+            _ => Ok(behind),
+        };
+        let appended = self.append_if_space(asked, Space::Usual);
+        let followed = match appended.and(begin) {
+            Ok(behind) => follow(&self.history, behind, connection, put)?,
             Err(refusal) => Err(refusal),
         };
         connection.answered(Outcome::of(&followed));

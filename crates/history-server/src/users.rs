@@ -1,16 +1,20 @@
 //! Who may use the history: the users whom the administrator lists, and those to whom the server has
 //! given a name. Without a list everyone may, under any name.
 
+mod allowance;
 mod listed;
 mod registered;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
+use daemon::Source;
 use storage::StorageError;
 
 use crate::{Config, Error, HistoryError};
 
+use allowance::Allowance;
 pub(crate) use listed::Listed;
 use registered::Registered;
 
@@ -22,6 +26,7 @@ pub(crate) struct Users {
     registered: Option<Registered>,
     /// Whether new names are given.
     may_register: bool,
+    allowance: Allowance,
 }
 
 impl Users {
@@ -40,6 +45,7 @@ impl Users {
             may_register: config.register || listed.is_none(),
             registered: None,
             listed,
+            allowance: Allowance::default(),
         };
         if config.door.auth.is_some() {
             return Ok(users);
@@ -71,14 +77,18 @@ impl Users {
     /// The name is on the disk when this returns.
     ///
     /// # Errors
-    /// [`HistoryError::NamesAreLogins`], [`HistoryError::NoRegister`], [`HistoryError::NotStored`].
-    pub(crate) fn register(&self, prefix: &str) -> Result<String, HistoryError> {
+    /// [`HistoryError::NamesAreLogins`], [`HistoryError::NoRegister`], [`HistoryError::TooManyNames`],
+    /// [`HistoryError::NotStored`].
+    pub(crate) fn register(&self, from: Source, prefix: &str) -> Result<String, HistoryError> {
         let registered = self.registered.as_ref();
         let registered = registered.ok_or(HistoryError::NamesAreLogins)?;
-        match self.may_register {
-            true => registered.add(prefix).map_err(HistoryError::NotStored),
-            false => Err(HistoryError::NoRegister),
+        if !self.may_register {
+            return Err(HistoryError::NoRegister);
         }
+        if !self.allowance.spend(from, Instant::now()) {
+            return Err(HistoryError::TooManyNames);
+        }
+        registered.add(prefix).map_err(HistoryError::NotStored)
     }
 
     /// Reads the administrator's list again.

@@ -71,6 +71,16 @@ impl Filter<'_> {
         by: Name(""),
         contains: "",
     };
+
+    /// Whether it asks for more than a number of lines.
+    pub fn is_search(&self) -> bool {
+        let last = self.last;
+        *self
+            != Filter {
+                last,
+                ..Filter::ALL
+            }
+    }
 }
 
 impl fmt::Display for Filter<'_> {

@@ -31,7 +31,8 @@ const REST_BYTES_MAX: u64 = 128 << 10;
 /// The most times a copy catches up. Then the writer thread appends the rest, however long it is.
 const CATCH_UPS_MAX: usize = 16;
 
-/// How long the copy that a user waits for continues in a server that shuts down: half of the time that requests have.
+/// How long the copy that a user waits for continues in a server that shuts down: half of the time that
+/// requests have.
 pub(super) const STOPPING_WAIT: Duration = Duration::from_secs(5);
 
 /// A copy to be made.
@@ -42,6 +43,8 @@ pub(super) struct CopyJob {
     pub(super) target: Arc<File>,
     /// The numbers of the lines that are left out, in ascending order.
     pub(super) deleted: Vec<Range<u64>>,
+    /// How long it continues in a server that shuts down.
+    pub(super) stopping_wait: Duration,
 }
 
 /// A copy that was made, or failed.
@@ -61,14 +64,13 @@ pub(super) struct Copied {
 }
 
 impl CopyJob {
-    /// Makes the copy; for `stopping_wait` also in a server that shuts down. A panic is a failure of it, because the other requesters wait for it too.
+    /// Makes the copy. A panic is a failure of it, because the other requesters wait for it too.
     pub(super) fn run(
         &self,
         committed: &Committed,
         is_stopping: &dyn Fn() -> bool,
-        stopping_wait: Duration,
     ) -> FinishedCopy {
-        let run = || self.try_to_run(committed, is_stopping, stopping_wait);
+        let run = || self.try_to_run(committed, is_stopping);
         let copied = panic::catch_unwind(AssertUnwindSafe(run));
         FinishedCopy {
             target: Arc::clone(&self.target),
@@ -80,14 +82,13 @@ impl CopyJob {
         &self,
         committed: &Committed,
         is_stopping: &dyn Fn() -> bool,
-        stopping_wait: Duration,
     ) -> Result<Copied, CommitError> {
         self.check_free_space()?;
         let mut output = Output {
             file: &self.target,
             unsynced_bytes: 0,
             is_stopping,
-            stopping_wait,
+            stopping_wait: self.stopping_wait,
             stopping_since: None,
         };
         let mut input = BufReader::with_capacity(BLOCK_BYTES, self.source.clone());
@@ -290,12 +291,9 @@ mod tests {
             source,
             target: file,
             deleted: iter::once(1..2).collect(),
+            stopping_wait: STOPPING_WAIT,
         };
-        let error = copy
-            .run(&committed, &|| false, STOPPING_WAIT)
-            .copied
-            .err()
-            .unwrap();
+        let error = copy.run(&committed, &|| false).copied.err().unwrap();
         let CommitError::Refused(cause) = error else {
             panic!("{error:?}");
         };

@@ -57,6 +57,7 @@ impl Lines {
 struct Requester {
     /// What it is told when its deletion and those before it are on the disk.
     outcome: Result<(), HistoryError>,
+    is_pruner: bool,
     notices: Sender<Notice>,
 }
 
@@ -75,13 +76,49 @@ impl Deletions {
         self.ranges.iter().map(|(_, lines)| lines).sum()
     }
 
+    /// Whether only the pruner waits for them.
+    pub(super) fn are_pruners(&self) -> bool {
+        self.requesters.iter().all(|requester| requester.is_pruner)
+    }
+
     /// Adds the deletion of a range of lines from a history that has `lines` lines by then.
-    pub(super) fn add(&mut self, range: Lines, lines: u64, notices: Sender<Notice>) {
+    pub(super) fn add(
+        &mut self,
+        range: Lines,
+        lines: u64,
+        is_pruner: bool,
+        notices: Sender<Notice>,
+    ) {
         let outcome = range.check(lines);
         if outcome.is_ok() {
             self.ranges.push((range.first, range.count()));
         }
-        self.requesters.push(Requester { outcome, notices });
+        self.requesters.push(Requester {
+            outcome,
+            is_pruner,
+            notices,
+        });
+    }
+
+    /// The numbers that lines have after these deletions; `None` if all of them are deleted.
+    pub(super) fn moved(&self, mut lines: Lines) -> Option<Lines> {
+        for &(start, count) in &self.ranges {
+            let last = start + count - 1;
+            lines = Lines {
+                first: match lines.first > last {
+                    true => lines.first - count,
+                    false => lines.first.min(start),
+                },
+                last: match lines.last > last {
+                    true => lines.last - count,
+                    false => lines.last.min(start - 1),
+                },
+            };
+            if lines.first > lines.last {
+                return None;
+            }
+        }
+        Some(lines)
     }
 
     /// Adds the deletions that were requested after these.
@@ -136,9 +173,9 @@ impl Deletions {
 
     /// Tells all requesters that their deletions are on the disk.
     pub(super) fn complete(&mut self) {
-        for Requester { outcome, notices } in mem::take(self).requesters {
+        for requester in mem::take(self).requesters {
             // It fails if the requester does not wait any more.
-            let _ = notices.send(Notice::Done(outcome));
+            let _ = requester.notices.send(Notice::Done(requester.outcome));
         }
     }
 

@@ -10,10 +10,11 @@ use std::io::{self, Write as _};
 use std::mem;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use storage::{CommitError, NotStored, Replacement, Space, Store, TextFile, lock};
 
-use super::copy::{Copied, CopyJob, FinishedCopy};
+use super::copy::{Copied, CopyJob, FinishedCopy, STOPPING_WAIT};
 use super::deletions::{Deletions, Lines, Notice};
 use super::file_range::{Committed, FileRange, Removals, Removed, State};
 use super::followers::Followers;
@@ -26,11 +27,13 @@ pub(super) enum Change {
         record: String,
         space: Space,
     },
-    /// The requester gets notices until its deletion is done. It is refused if `of` is not the file any
-    /// more.
+    /// The requester gets notices until its deletion is done.
     Delete {
         lines: Lines,
+        /// The file in which the lines have these numbers; the deletion is refused if another has taken
+        /// its place. Without one the numbers are those behind all changes before this one.
         of: Option<Arc<File>>,
+        is_pruner: bool,
         notices: Sender<Notice>,
     },
     /// Leaves this record alone. It is refused if `only` is not all there is any more.
@@ -160,6 +163,17 @@ impl HistoryFile {
             && self.file.pending().is_empty()
     }
 
+    /// The numbers that lines of a file have after all changes so far. `None` if that is not the file
+    /// any more, or all of the lines are deleted.
+    fn moved(&self, lines: Lines, file: &Arc<File>) -> Option<Lines> {
+        let is_there = Arc::ptr_eq(file, &lock(&self.committed).file.file) && !self.batch.cleared;
+        let copying = self.copying.iter().map(|copying| &copying.deletions);
+        copying
+            .chain([&self.next, &self.batch.deletions])
+            .try_fold(lines, |lines, earlier| earlier.moved(lines))
+            .filter(|_| is_there)
+    }
+
     /// The number of lines after all changes so far, also those that are pending.
     fn lines_after_changes(&self) -> u64 {
         let copying = self.copying.as_ref();
@@ -183,12 +197,19 @@ impl Store for HistoryFile {
                 self.file.check_space(pending_bytes, space)?;
                 self.put(&record);
             }
-            Change::Delete { lines, of, notices } => {
-                if of.is_some_and(|file| !Arc::ptr_eq(&file, &lock(&self.committed).file.file)) {
-                    return Err(meanwhile());
-                }
+            Change::Delete {
+                lines,
+                of,
+                is_pruner,
+                notices,
+            } => {
+                let lines = match of {
+                    Some(file) => self.moved(lines, &file).ok_or_else(meanwhile)?,
+                    None => lines,
+                };
                 let all = self.lines_after_changes();
-                self.batch.deletions.add(lines, all, notices);
+                let deletions = &mut self.batch.deletions;
+                deletions.add(lines, all, is_pruner, notices);
             }
             Change::Clear { record, only } => {
                 if only.is_some_and(|only| !self.is_all(&only)) {
@@ -267,6 +288,11 @@ impl HistoryFile {
             .continue_from(self.sequence.next() + batch.numbered);
         self.lines += batch.appended;
         self.next.append(batch.deletions);
+        let is_pruning = |copying: &RunningCopy| copying.deletions.are_pruners();
+        if self.copying.as_ref().is_some_and(is_pruning) && !self.next.are_pruners() {
+            // A user does not wait for two copies: the next one does both.
+            self.cancel_copy();
+        }
         Ok(())
     }
 
@@ -308,6 +334,10 @@ impl HistoryFile {
             source: FileRange::committed(&self.file),
             target: Arc::clone(replacement.file()),
             deleted: self.next.in_file(),
+            stopping_wait: match self.next.are_pruners() {
+                true => Duration::ZERO,
+                false => STOPPING_WAIT,
+            },
         };
         let deletions = mem::take(&mut self.next);
         if deletions.hand_out(copy) {

@@ -34,15 +34,6 @@ pub enum Event<'a> {
     Deleted(Removed),
 }
 
-/// Where a follower begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// With the last lines, this many.
-    Last(u64),
-    /// Behind the line with this sequence number.
-    Behind(u64),
-}
-
 /// Reads the lines of a history as they come.
 pub struct Follower {
     committed: Committed,
@@ -56,9 +47,10 @@ pub struct Follower {
 }
 
 impl Follower {
+    /// Begins behind the line with a sequence number.
     pub(super) fn new(
         committed: &Committed,
-        begin: Begin,
+        behind: u64,
         following: Following,
     ) -> io::Result<Self> {
         let State {
@@ -67,22 +59,12 @@ impl Follower {
             next,
             ..
         } = lock(committed).clone();
-        let last = match begin {
-            Begin::Last(lines) => {
-                file.range.start = seek::start_of_last(&file, lines)?;
-                let first = seek::number_at_start(&file)?;
-                first.map_or(next, |first| first) - 1
-            }
-            Begin::Behind(last) => {
-                file.range.start = seek::start_above(&file, last)?;
-                last.min(next - 1)
-            }
-        };
+        file.range.start = seek::start_above(&file, behind)?;
         Ok(Self {
             committed: Arc::clone(committed),
             rest: file,
             generation,
-            last,
+            last: behind.min(next - 1),
             _following: following,
         })
     }

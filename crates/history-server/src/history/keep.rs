@@ -30,8 +30,9 @@ const LINES_PER_LOOK: u64 = 1 << 16;
 pub struct Keep {
     /// The most lines, at least 1.
     pub lines: Option<u64>,
-    /// The most days that a line stays, at least 1. A line without a time, or with one that has not come
-    /// yet, goes with those behind it.
+    /// The most days that a line stays, at least 1. A line whose time does not tell its age goes with
+    /// those behind it: one without a time, with one that has not come yet, or with one before that of an
+    /// earlier line, because the clock was set back then.
     pub days: Option<u32>,
 }
 
@@ -80,6 +81,7 @@ fn too_old(
         now.as_millisecond().saturating_sub(age)
     };
     let (now, oldest, first_oldest) = (eighths(0), eighths(8), eighths(9));
+    let mut newest = i64::MIN;
     let mut input = BufReader::with_capacity(BLOCK_BYTES, state.file);
     let mut start = Vec::new();
     let mut too_old = 0;
@@ -96,9 +98,11 @@ fn too_old(
             input.skip_until(b'\n')?;
         }
         let time = line::split(&start).and_then(|(_, record)| line::time(record));
-        let Some(time) = time.map(u64::cast_signed).filter(|time| *time <= now) else {
+        let time = time.map(u64::cast_signed);
+        let Some(time) = time.filter(|time| (newest..=now).contains(time)) else {
             continue;
         };
+        newest = time;
         let limit = if too_old == 0 { first_oldest } else { oldest };
         if time >= limit {
             break;
@@ -195,6 +199,11 @@ mod tests {
         check_days(&[-1, -1, 9 * 24 + 1, 9 * 24, -1, 8 * 24 + 1, -1, 0], 6);
         check_days(&[-1, 0, 0], 0);
         check_days(&[-1, -1], 0);
+        // The clock was set back for a while.
+        check_days(&[9 * 24 + 2, 700 * 24, 699 * 24, 8 * 24 - 1, 0], 1);
+        check_days(&[9 * 24 + 2, 700 * 24, 699 * 24, 8 * 24 + 1, 0], 4);
+        // It still is.
+        check_days(&[9 * 24 + 2, 700 * 24, 699 * 24], 1);
         // A line of the future neither.
         let now = Timestamp::now();
         let keep = Keep {

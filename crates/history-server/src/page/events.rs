@@ -10,25 +10,25 @@ use proto::http::{Refusal, RequestHead, Status};
 use super::query::Query;
 use super::rows::{Row, Single};
 use crate::follow::follow;
-use crate::history::{Begin, Event, Finder, History};
+use crate::history::{Event, Finder, History};
 
-/// Where a page begins: behind the last line that it has.
-pub(super) fn begin(request: &RequestHead, behind: Option<u64>) -> Result<Begin, Refusal> {
-    let last = match request.single("Last-Event-ID") {
-        None => behind,
+/// Where a page begins: behind the last line that it has; `None` for new lines alone.
+pub(super) fn begin(request: &RequestHead, behind: Option<u64>) -> Result<Option<u64>, Refusal> {
+    match request.single("Last-Event-ID") {
+        None => Ok(behind),
         Some(id) => {
             let id = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok());
             let sentence = "Last-Event-ID must be the sequence number of a line";
-            Some(id.ok_or(Refusal::new(Status::BadRequest, sentence))?)
+            id.ok_or(Refusal::new(Status::BadRequest, sentence))
+                .map(Some)
         }
-    };
-    Ok(last.map_or(Begin::Last(0), Begin::Behind))
+    }
 }
 
 /// Sends lines as they come.
 pub(super) fn send(
     history: &History,
-    begin: Begin,
+    behind: u64,
     caller: &Caller,
     query: &Query,
     connection: &mut Connection,
@@ -60,6 +60,6 @@ pub(super) fn send(
         Some(Event::Line { .. }) => {}
     };
     // The end of the stream says that it is over, whatever the cause.
-    let _ = follow(history, begin, connection, put)?;
+    let _ = follow(history, behind, connection, put)?;
     Ok(())
 }

@@ -2,14 +2,12 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::time::Duration;
 
-use cli::args::{DURATION_MAX, duration};
+use cli::args::moment_millis;
 use cli::escape::Escaped;
 use daemon::http::{RequestBody, body_refusal};
 use form_urlencoded::Serializer;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use proto::Name;
 use proto::history::{Filter, MATCH_BYTES_MAX, is_user_name};
@@ -58,27 +56,14 @@ impl Parameters {
         }
     }
 
+    /// A date without an offset is of UTC, as the times on the page.
     fn moment(&self, name: &'static str) -> Result<Option<u64>, Refusal> {
         let word = self.get(name);
         if word.is_empty() {
             return Ok(None);
         }
-        let ago = duration(name, OsStr::new(word), Duration::ZERO..=DURATION_MAX);
-        let moment = match ago {
-            Ok(ago) => Timestamp::now().checked_sub(ago).ok(),
-            Err(_) => word.parse().ok().or_else(|| {
-                let utc: DateTime = word.parse().ok()?;
-                Some(TimeZone::UTC.to_zoned(utc).ok()?.timestamp())
-            }),
-        };
-        let millis = moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok());
-        millis.map(Some).ok_or_else(|| {
-            bad(format!(
-                "{name} must be a time (UTC) as 2026-11-27, '2026-11-27 10:00' or 2026-11-27T10:00:00Z, \
-                 or how long ago, as 15m, 2h or 7d, not '{}'",
-                Escaped(word)
-            ))
-        })
+        let millis = moment_millis(name, OsStr::new(word), Timestamp::now(), &TimeZone::UTC);
+        millis.map(Some).map_err(|error| bad(error.to_string()))
     }
 }
 

@@ -68,16 +68,28 @@ impl Driven {
     }
 
     fn delete(&mut self, line: u64) -> Waiter {
+        self.delete_lines(Lines::one(line), None, false).unwrap()
+    }
+
+    fn delete_lines(
+        &mut self,
+        lines: Lines,
+        of: Option<Arc<File>>,
+        is_pruner: bool,
+    ) -> Result<Waiter, NotStored> {
         let (sender, receiver) = mpsc::channel();
-        let notices = sender;
-        self.store
-            .apply(Change::Delete {
-                lines: Lines::one(line),
-                of: None,
-                notices,
-            })
-            .unwrap();
-        Waiter(receiver)
+        self.store.apply(Change::Delete {
+            lines,
+            of,
+            is_pruner,
+            notices: sender,
+        })?;
+        Ok(Waiter(receiver))
+    }
+
+    /// The file that readers see.
+    fn there(&self) -> Option<Arc<File>> {
+        Some(Arc::clone(&lock(&self.store.committed).file.file))
     }
 
     fn clear(&mut self, line: &str) {
@@ -92,7 +104,7 @@ impl Driven {
     }
 
     fn make(&self, copy: &CopyJob) -> FinishedCopy {
-        copy.run(&self.store.committed, &|| false, Duration::ZERO)
+        copy.run(&self.store.committed, &|| false)
     }
 
     /// Makes a copy and has it put in the file's place.
@@ -242,6 +254,69 @@ fn deletions_requested_meanwhile_share_the_next_copy() {
     assert_eq!(later[2].done(), Some(Err(none.to_owned())));
     assert_eq!(last.done(), Some(Ok(())));
     driven.check("a\nd\ng\n");
+}
+
+#[test]
+fn lines_of_a_file_are_found_behind_all_deletions_before() {
+    let mut driven = Driven::with("a\nb\nc\nd\ne\nf\ng\n");
+    let there = driven.there();
+    let first = driven.delete(2);
+    driven.commit();
+    let copy = first.copy();
+    // Of the lines from b to d, c and d are left.
+    let lines = Lines { first: 2, last: 4 };
+    let next = driven.delete_lines(lines, there.clone(), false).unwrap();
+    driven.commit();
+    // All of them are deleted by now.
+    for lines in [lines, Lines::one(2), Lines { first: 3, last: 4 }] {
+        let refused = driven.delete_lines(lines, there.clone(), false);
+        let want = "not stored: the history has changed meanwhile; try again";
+        assert_eq!(
+            refused.err().map(|refused| refused.to_string()),
+            Some(want.to_owned())
+        );
+    }
+    let last = driven
+        .delete_lines(Lines::one(6), there.clone(), false)
+        .unwrap();
+    driven.commit();
+    driven.finish(&copy);
+    assert_eq!(driven.text(), "a\nc\nd\ne\nf\ng\n");
+    driven.finish(&next.copy());
+    for waiter in [first, next, last] {
+        assert_eq!(waiter.done(), Some(Ok(())));
+    }
+    driven.check("a\ne\ng\n");
+    // It is another file now.
+    assert!(driven.delete_lines(Lines::one(1), there, false).is_err());
+}
+
+#[test]
+fn a_user_does_not_wait_for_the_copy_of_the_pruner() {
+    let mut driven = Driven::with("a\nb\nc\nd\ne\n");
+    let oldest = Lines { first: 1, last: 2 };
+    let pruner = driven.delete_lines(oldest, driven.there(), true).unwrap();
+    driven.commit();
+    let cancelled = pruner.copy();
+    assert_eq!(cancelled.stopping_wait, Duration::ZERO);
+    let user = driven
+        .delete_lines(Lines::one(4), driven.there(), false)
+        .unwrap();
+    driven.commit();
+    driven.finish(&cancelled);
+    assert_eq!(driven.text(), "a\nb\nc\nd\ne\n");
+    let copy = pruner.copy();
+    assert_eq!(copy.stopping_wait, STOPPING_WAIT);
+    // This one is a user's, too, so it is not cancelled.
+    let later = driven.delete(1);
+    driven.commit();
+    driven.finish(&copy);
+    assert_eq!(pruner.done(), Some(Ok(())));
+    assert_eq!(user.done(), Some(Ok(())));
+    assert_eq!(driven.text(), "c\ne\n");
+    driven.finish(&later.copy());
+    assert_eq!(later.done(), Some(Ok(())));
+    driven.check("e\n");
 }
 
 #[test]
@@ -421,6 +496,29 @@ fn any_interleaving_leaves_what_the_changes_leave_one_by_one() {
                     driven.clear(&line);
                     model.going.extend(model.lines.drain(..));
                     model.lines.push(line);
+                }
+                7 => {
+                    // Lines as a reader sees them, some of which may be deleted by now.
+                    let there = driven.text();
+                    let there: Vec<_> = there.lines().collect();
+                    let first = dice.below(there.len() as u64 + 1) as usize;
+                    let last = (first + dice.below(3) as usize).min(there.len());
+                    if first == last {
+                        continue;
+                    }
+                    let lines = Lines {
+                        first: first as u64 + 1,
+                        last: last as u64,
+                    };
+                    let is_pruner = dice.below(2) == 0;
+                    let waiter = driven.delete_lines(lines, driven.there(), is_pruner);
+                    let is_meant = |line: &mut String| there[first..last].contains(&line.as_str());
+                    let gone: Vec<_> = model.lines.extract_if(.., is_meant).collect();
+                    assert_eq!(waiter.is_ok(), !gone.is_empty());
+                    if let Ok(waiter) = waiter {
+                        deleting.push((waiter, true));
+                    }
+                    model.going.extend(gone);
                 }
                 8 if !copies.is_empty() => {
                     let copy = copies.swap_remove(dice.below(copies.len() as u64) as usize);

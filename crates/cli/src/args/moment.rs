@@ -1,19 +1,22 @@
-//! A moment on a command line: a duration, for that long ago, or a date, with a time or without.
+//! A moment, on a command line or in a query: a duration, for that long ago, or a date, with a time or
+//! without.
 
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use cli::UsageError;
-use cli::args::{DURATION_MAX, duration};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
-/// The moment that a word names, in milliseconds since 1970; 0 for one before that.
+use super::value::{DURATION_MAX, duration};
+use crate::UsageError;
+
+/// The moment that a word names, in milliseconds since 1970; 0 for one before that. A date without an
+/// offset is of this zone.
 ///
 /// # Errors
 /// [`UsageError::Value`], naming `what`.
-pub(super) fn millis(
+pub fn moment_millis(
     what: &'static str,
     word: &OsStr,
     now: Timestamp,
@@ -58,7 +61,7 @@ mod tests {
 
     fn moment(word: &str) -> Result<String, String> {
         let zone = TimeZone::fixed(tz::offset(1));
-        let millis = millis("--since", OsStr::new(word), NOW.parse().unwrap(), &zone);
+        let millis = moment_millis("--since", OsStr::new(word), NOW.parse().unwrap(), &zone);
         let moment = millis.map(|millis| Timestamp::from_millisecond(millis as i64).unwrap());
         moment
             .map(|moment| moment.to_string())
