@@ -6,6 +6,7 @@
 
 mod clock;
 mod crash;
+mod everything;
 mod moved;
 mod onlookers;
 mod restarts;
