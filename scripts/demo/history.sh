@@ -51,6 +51,36 @@ expect ' alice deleted the history'
 run 0 'wc -l < history/history.txt'
 expect 1
 
+step 'A name from the server, and a note' 'Nobody else has the name, and it is stored before it is printed. A note is on the disk when the client ends.' \
+    crates/history-server/src/users/registered.rs
+run 0 "history-client $history register dave > name"
+run 0 "history-client $history note \$(cat name) 'the pump is on'"
+
+step 'Follow, and find' 'In a second window, follow shows each new line. A search shows the lines that meet all of it.' \
+    crates/history-server/src/history/follower.rs
+run 0 "history-client $history follow alice --last 1 | head -n 1"
+expect ' note the pump is on'
+run 0 "history-client $history get bob --match pump --since 1h"
+expect '3 20' ' note the pump is on'
+
+step 'Delete what was meant' 'Line numbers shift when others delete, so a line can be deleted only if it contains a text.' \
+    crates/history-server/src/history/condition.rs
+run 1 "history-client $history delete bob 2 --if pump"
+expect "Line 2 does not contain 'pump'; nothing was deleted."
+run 0 "history-client $history delete bob 3 --if 'the pump'"
+expect 'Line 3 deleted.'
+
+if command -v curl >/dev/null; then
+    step 'The page' 'A browser shows the same, live, with a form for a note. Scripts get JSON.' crates/history-server/src/page.rs
+    url=http://127.0.0.1:${history#* }
+    run 0 "curl -s --noproxy '*' -d user=carol -d text='the pump is off' $url/notes"
+    expect 'Noted.'
+    run 0 "curl -s --noproxy '*' '$url/history?q=off'"
+    expect '"user":"carol"' '"text":"note the pump is off"'
+    run 0 "curl -s --noproxy '*' '$url/?q=off' | grep -o 'the pump is off'"
+    expect 'the pump is off'
+fi
+
 step 'A server with a list of users' 'It serves only those on the list.' crates/history-server/src/users.rs
 run 0 "printf 'alice\nbob\n' > users.txt"
 start_server members 1 history-server 0 --data-dir members --users users.txt

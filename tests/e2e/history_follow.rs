@@ -180,7 +180,10 @@ fn each_line_comes_once_and_in_order() {
     const FOLLOWERS: usize = 100;
     const WRITERS: usize = 4;
     const NOTES: usize = 200;
+    const MEMORY_BYTES: usize = 64 << 10;
     let service = Service::start();
+    drop(service.follow(0, 0));
+    let before = service.server.peak_bytes();
     thread::scope(|scope| {
         let tails: Vec<_> = (0..FOLLOWERS).map(|_| service.follow(0, 0)).collect();
         let readers: Vec<_> = tails
@@ -205,6 +208,8 @@ fn each_line_comes_once_and_in_order() {
             writer.join().unwrap();
         }
         note(&mut client, "the end");
+        let each = (service.server.peak_bytes() - before) / FOLLOWERS;
+        assert!(each < MEMORY_BYTES, "{each} bytes for each that follows");
         for reader in readers {
             let lines = reader.join().unwrap();
             assert!(lines.is_sorted_by(|a, b| a.0 < b.0), "not in order");
@@ -222,19 +227,27 @@ fn each_line_comes_once_and_in_order() {
 
 #[test]
 fn one_that_does_not_read_delays_nobody_and_misses_nothing() {
-    const NOTES: usize = 2000;
+    const WRITERS: usize = 8;
+    const NOTES: usize = 250;
     let service = Service::start();
     let mut slow = service.follow(0, 0);
     let mut client = service.client();
     let long = "x".repeat(8000);
-    for n in 0..NOTES {
-        note(&mut client, &format!("{n} {long}"));
-    }
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (mut client, long) = (service.client(), &long);
+            scope.spawn(move || {
+                for n in 0..NOTES {
+                    note(&mut client, &format!("{writer} {n} {long}"));
+                }
+            });
+        }
+    });
     client.delete(USER, 1).unwrap();
     note(&mut client, "the end");
     let lines = slow.up_to("the end");
     let notes = lines.iter().filter(|(_, record)| record.contains(&long));
-    assert_eq!(notes.count(), NOTES);
+    assert_eq!(notes.count(), WRITERS * NOTES);
     assert!(lines.is_sorted_by(|a, b| a.0 < b.0), "not in order");
 }
 

@@ -35,10 +35,19 @@ pub(crate) fn follow(
         Err(error) => return Ok(Err(error)),
     };
     loop {
+        let mut blocks_left = follower.blocks_max();
         loop {
             let out = connection.output();
             match follower.next(|event| put(Some(event), out)) {
-                Ok(true) => connection.flush_if_large()?,
+                // Block by block, so that one that lags behind takes no more memory.
+                Ok(true) => {
+                    connection.flush()?;
+                    blocks_left -= 1;
+                    if blocks_left == 0 {
+                        follower.wake_again();
+                        break;
+                    }
+                }
                 Ok(false) => break,
                 Err(error) => return Ok(Err(error)),
             }

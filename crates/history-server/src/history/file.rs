@@ -282,7 +282,9 @@ impl HistoryFile {
             self.next.clear_lines();
             self.lines = 0;
         } else {
+            let bytes = self.file.pending().len();
             self.file.commit()?;
+            self.followers.appended(bytes);
         }
         self.sequence
             .continue_from(self.sequence.next() + batch.numbered);

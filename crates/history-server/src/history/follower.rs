@@ -15,7 +15,7 @@ use super::{line, seek};
 use crate::HistoryError;
 
 /// How much of the file is read at once, in bytes: little, because there may be many followers.
-const BLOCK_BYTES: usize = 16 * 1024;
+const BLOCK_BYTES: usize = 8 * 1024;
 
 /// The longest line that is shown whole, in bytes. Ours are shorter.
 const LINE_BYTES_MAX: u64 = 64 * 1024 - 64;
@@ -43,7 +43,7 @@ pub struct Follower {
     generation: u64,
     /// The sequence number of the last line that was read.
     last: u64,
-    _following: Following,
+    following: Following,
 }
 
 impl Follower {
@@ -65,7 +65,7 @@ impl Follower {
             rest: file,
             generation,
             last: behind.min(next - 1),
-            _following: following,
+            following,
         })
     }
 
@@ -76,6 +76,16 @@ impl Follower {
     /// [`HistoryError::Read`].
     pub fn next(&mut self, mut show: impl FnMut(Event)) -> Result<bool, HistoryError> {
         self.try_next(&mut show).map_err(HistoryError::Read)
+    }
+
+    /// After this many blocks it is to show no more, and is woken again soon.
+    pub fn blocks_max(&self) -> usize {
+        self.following.blocks_max()
+    }
+
+    /// Has it woken again, because there is more to show.
+    pub fn wake_again(&self) {
+        self.following.wake_again();
     }
 
     fn try_next(&mut self, show: &mut impl FnMut(Event)) -> io::Result<bool> {

@@ -14,7 +14,7 @@ const AT_ONCE: u32 = 128;
 /// ...of which it has one back after this.
 const BACK_AFTER: Duration = Duration::from_secs(10);
 
-/// The most sources that are remembered. While so many have asked lately, no other gets a name.
+/// The most sources that are remembered. While that many have asked lately, no other gets a name.
 const SOURCES_MAX: usize = 4096;
 
 /// The names that each source may still ask for.

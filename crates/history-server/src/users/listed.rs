@@ -46,8 +46,9 @@ impl Listed {
         }
         match read(path) {
             Ok(names) => {
-                log::info!("{} names {} users now", path.display(), names.len());
+                let users = names.len();
                 *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+                log::info!("{} names {users} users now", path.display());
             }
             Err(error) => log::error!("The users stay as they were: {}", with_causes(&error)),
         }
