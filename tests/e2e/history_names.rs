@@ -121,6 +121,25 @@ fn many_who_register_at_once_get_different_names() {
 }
 
 #[test]
+fn one_address_does_not_get_all_names() {
+    if !gives_names() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), &["--fsync", "never"]);
+    let mut connected = connect(&server);
+    let mut ask = || ask(&mut connected, &Register { prefix: "" }).unwrap();
+    let names = (0..1000).map_while(|_| ask().ok()).count();
+    // One comes back after 10 s, and the test may take that long.
+    assert!((128..160).contains(&names), "{names}");
+    let (code, sentence) = ask().unwrap_err();
+    assert_eq!(code, ErrorCode::Forbidden);
+    let want = "Too many names were asked for from there; try again in 10 seconds.";
+    assert_eq!(sentence, want);
+    assert_eq!(names_of(dir.path()).len(), names);
+}
+
+#[test]
 fn a_name_that_was_told_is_nobody_elses_however_often_the_server_crashes() {
     if !gives_names() {
         return;

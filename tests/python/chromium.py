@@ -128,6 +128,8 @@ class Browser:
 
     def click(self, selector, text=""):
         """Clicks on the first element of a kind that is seen and has this text."""
+        # What moves while the page still arrives would be missed.
+        eventually("the page", lambda: self.value("document.readyState === 'complete'"))
         place = self.value(
             f"(() => {{ const seen = [...document.querySelectorAll({json.dumps(selector)})].filter("
             f"(one) => one.offsetParent && one.textContent.includes({json.dumps(text)}));"
