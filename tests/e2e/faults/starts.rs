@@ -94,7 +94,7 @@ fn new_files_are_their_owners_alone_and_there_is_no_lock_file() {
         let (dir, _) = some_records(kind);
         let files: &[_] = match kind {
             Code => kind.files(),
-            History => &["history.txt", "sequence.txt"],
+            History => &["history.txt", "sequence.txt", "users.txt"],
             Queue => &["queue.db", "queue.db-shm", "queue.db-wal"],
         };
         let files: Vec<_> = files.iter().filter(|file| !file.starts_with('.')).collect();
