@@ -52,6 +52,7 @@ use file::{Change, HistoryFile};
 use file_range::{Committed, State};
 use find::Found;
 use followers::{Announcer, Followers};
+use keep::Excess;
 use line::Numbering;
 use sequence::Sequence;
 
@@ -164,13 +165,14 @@ impl History {
         is_stopping: impl Fn() -> bool,
     ) -> Result<(), HistoryError> {
         if condition.is_none() {
-            return self.delete_of(None, lines, false, &is_stopping);
+            self.delete_of(None, lines, None, &is_stopping)?;
+            return Ok(());
         }
         let check = |there| {
             condition::check_lines(there, lines, condition)?;
-            Ok(Some(lines))
+            Ok(Some((lines, None)))
         };
-        self.delete_found(check, false, &is_stopping)?;
+        self.delete_found(check, &is_stopping)?;
         Ok(())
     }
 
@@ -187,11 +189,14 @@ impl History {
     ) -> Result<u64, HistoryError> {
         let oldest = |there| {
             let excess = keep.excess(there, now, is_stopping);
-            let last = excess.map_err(HistoryError::Read)?;
-            Ok((last > 0).then_some(Lines { first: 1, last }))
+            let Excess { lines, staying_min } = excess.map_err(HistoryError::Read)?;
+            let oldest = Lines {
+                first: 1,
+                last: lines,
+            };
+            Ok((lines > 0).then_some((oldest, Some(staying_min))))
         };
-        let pruned = self.delete_found(oldest, true, is_stopping)?;
-        Ok(pruned.map_or(0, |oldest| oldest.last))
+        self.delete_found(oldest, is_stopping)
     }
 
     /// Has `wake` called, as for [`History::follow`], when there are too many lines. `None` if no number
@@ -224,32 +229,32 @@ impl History {
             let before = exact.sequence.saturating_add(1);
             let mut newest = Newest::of(there, before).map_err(HistoryError::Read)?;
             let line = exact.check(newest.next()?)?;
-            Ok(Some(Lines::one(line)))
+            Ok(Some((Lines::one(line), None)))
         };
-        self.delete_found(find, false, &is_stopping)?;
+        self.delete_found(find, &is_stopping)?;
         Ok(())
     }
 
     /// Deletes the lines that `find` finds in the history as it is. If the file is replaced before the
-    /// deletion is accepted, they are looked for in the new one. Returns the lines, if there are any.
+    /// deletion is accepted, they are looked for in the new one. What it returns with them is how many lines
+    /// the pruner must leave. Returns how many were deleted.
     fn delete_found(
         &self,
-        find: impl Fn(State) -> Result<Option<Lines>, HistoryError>,
-        is_pruner: bool,
+        find: impl Fn(State) -> Result<Option<(Lines, Option<u64>)>, HistoryError>,
         is_stopping: &dyn Fn() -> bool,
-    ) -> Result<Option<Lines>, HistoryError> {
+    ) -> Result<u64, HistoryError> {
         let mut looks = 1;
         loop {
             let there = lock(&self.committed).clone();
             // Until the end, because the last thread that drops it may wait for the disk.
             let file = Arc::clone(&there.file.file);
-            let Some(lines) = find(there)? else {
-                return Ok(None);
+            let Some((lines, staying_min)) = find(there)? else {
+                return Ok(0);
             };
-            let deleted = self.delete_of(Some(Arc::clone(&file)), lines, is_pruner, is_stopping);
+            let deleted = self.delete_of(Some(Arc::clone(&file)), lines, staying_min, is_stopping);
             let is_replaced = !Arc::ptr_eq(&file, &lock(&self.committed).file.file);
             match deleted {
-                Ok(()) => return Ok(Some(lines)),
+                Ok(deleted) => return Ok(deleted),
                 Err(HistoryError::NotStored(NotStored::Refused(_)))
                     if is_replaced && looks < LOOKS_MAX =>
                 {
@@ -264,14 +269,14 @@ impl History {
         &self,
         of: Option<Arc<File>>,
         lines: Lines,
-        is_pruner: bool,
+        staying_min: Option<u64>,
         is_stopping: &dyn Fn() -> bool,
-    ) -> Result<(), HistoryError> {
+    ) -> Result<u64, HistoryError> {
         let (sender, notices) = mpsc::channel();
         self.commit(Change::Delete {
             lines,
             of,
-            is_pruner,
+            staying_min,
             notices: sender,
         })?;
         // The last thread that drops a long file waits until the disk has freed it. That must not be

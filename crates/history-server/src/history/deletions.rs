@@ -13,8 +13,8 @@ use crate::HistoryError;
 pub(super) enum Notice {
     /// Make this copy, for yourself and for the others that wait.
     MakeCopy(CopyJob),
-    /// The deletion is done, or is refused.
-    Done(Result<(), HistoryError>),
+    /// The deletion is done, of this many lines, or is refused.
+    Done(Result<u64, HistoryError>),
 }
 
 /// Lines of the history, by their numbers from 1.
@@ -35,7 +35,7 @@ impl Lines {
         }
     }
 
-    fn count(self) -> u64 {
+    pub(super) fn count(self) -> u64 {
         self.last - self.first + 1
     }
 
@@ -56,7 +56,7 @@ impl Lines {
 /// A thread that requested a deletion, and waits.
 struct Requester {
     /// What it is told when its deletion and those before it are on the disk.
-    outcome: Result<(), HistoryError>,
+    outcome: Result<u64, HistoryError>,
     is_pruner: bool,
     notices: Sender<Notice>,
 }
@@ -89,7 +89,7 @@ impl Deletions {
         is_pruner: bool,
         notices: Sender<Notice>,
     ) {
-        let outcome = range.check(lines);
+        let outcome = range.check(lines).map(|()| range.count());
         if outcome.is_ok() {
             self.ranges.push((range.first, range.count()));
         }

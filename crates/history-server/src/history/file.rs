@@ -33,7 +33,8 @@ pub(super) enum Change {
         /// The file in which the lines have these numbers; the deletion is refused if another has taken
         /// its place. Without one the numbers are those behind all changes before this one.
         of: Option<Arc<File>>,
-        is_pruner: bool,
+        /// The pruner deletes no line that would leave fewer than this many; `None` for a user, who may.
+        staying_min: Option<u64>,
         notices: Sender<Notice>,
     },
     /// Leaves this record alone. It is refused if `only` is not all there is any more.
@@ -200,16 +201,24 @@ impl Store for HistoryFile {
             Change::Delete {
                 lines,
                 of,
-                is_pruner,
+                staying_min,
                 notices,
             } => {
-                let lines = match of {
+                let mut lines = match of {
                     Some(file) => self.moved(lines, &file).ok_or_else(meanwhile)?,
                     None => lines,
                 };
                 let all = self.lines_after_changes();
+                if let Some(staying_min) = staying_min {
+                    lines.last = lines.last.min(all.saturating_sub(staying_min));
+                    if lines.last < lines.first {
+                        // It fails if the requester does not wait any more.
+                        let _ = notices.send(Notice::Done(Ok(0)));
+                        return Ok(());
+                    }
+                }
                 let deletions = &mut self.batch.deletions;
-                deletions.add(lines, all, is_pruner, notices);
+                deletions.add(lines, all, staying_min.is_some(), notices);
             }
             Change::Clear { record, only } => {
                 if only.is_some_and(|only| !self.is_all(&only)) {

@@ -36,6 +36,14 @@ pub struct Keep {
     pub days: Option<u32>,
 }
 
+/// Lines at the front that are to be pruned.
+pub(super) struct Excess {
+    /// How many they are.
+    pub(super) lines: u64,
+    /// How many lines must stay. Others may be about to delete some, which are counted until that is done.
+    pub(super) staying_min: u64,
+}
+
 impl Keep {
     /// Whether all of it stays.
     pub(crate) fn is_all(&self) -> bool {
@@ -48,14 +56,14 @@ impl Keep {
         Some(lines.saturating_add(lines / EXCESS_PART))
     }
 
-    /// How many lines are to be pruned now: 0, or enough to be worth a copy. The newest line is never
+    /// How many lines are to be pruned now: none, or enough to be worth a copy. The newest line is never
     /// among them.
     pub(super) fn excess(
         &self,
         state: State,
         now: Timestamp,
         is_stopping: &dyn Fn() -> bool,
-    ) -> io::Result<u64> {
+    ) -> io::Result<Excess> {
         let too_many = match self.lines {
             Some(lines) if Some(state.lines) > self.lines_max() => state.lines - lines,
             Some(_) | None => 0,
@@ -64,7 +72,16 @@ impl Keep {
             Some(days) => too_old(state, days, now, is_stopping)?,
             None => 0,
         };
-        Ok(too_many.max(too_old))
+        Ok(match too_old < too_many {
+            true => Excess {
+                lines: too_many,
+                staying_min: self.lines.unwrap_or(0),
+            },
+            false => Excess {
+                lines: too_old,
+                staying_min: 0,
+            },
+        })
     }
 }
 
@@ -157,7 +174,7 @@ mod tests {
         };
         let state = State { lines, ..state("") };
         let excess = keep.excess(state, Timestamp::now(), &|| false);
-        assert_eq!(excess.unwrap(), want);
+        assert_eq!(excess.unwrap().lines, want);
     }
 
     #[test]
@@ -180,7 +197,7 @@ mod tests {
             days: Some(8),
         };
         let excess = keep.excess(aged(now, hours), now, &|| false);
-        assert_eq!(excess.unwrap(), want, "{hours:?}");
+        assert_eq!(excess.unwrap().lines, want, "{hours:?}");
     }
 
     #[test]
@@ -214,6 +231,7 @@ mod tests {
             "#1 9999-01-01T00:00:00Z p a b\n#2 {:.3} p a b\n#3 {now:.3} p a b\n",
             now - HOUR * 28
         );
-        assert_eq!(keep.excess(state(&text), now, &|| false).unwrap(), 2);
+        let excess = keep.excess(state(&text), now, &|| false);
+        assert_eq!(excess.unwrap().lines, 2);
     }
 }

@@ -32,7 +32,7 @@ impl Waiter {
     #[track_caller]
     fn done(&self) -> Option<Result<(), String>> {
         match self.0.try_recv() {
-            Ok(Notice::Done(done)) => Some(done.map_err(|error| error.to_string())),
+            Ok(Notice::Done(done)) => Some(done.map(drop).map_err(|error| error.to_string())),
             Ok(Notice::MakeCopy(_)) => panic!("it is to make a copy"),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => panic!("it gets no notice any more"),
@@ -68,20 +68,20 @@ impl Driven {
     }
 
     fn delete(&mut self, line: u64) -> Waiter {
-        self.delete_lines(Lines::one(line), None, false).unwrap()
+        self.delete_lines(Lines::one(line), None, None).unwrap()
     }
 
     fn delete_lines(
         &mut self,
         lines: Lines,
         of: Option<Arc<File>>,
-        is_pruner: bool,
+        staying_min: Option<u64>,
     ) -> Result<Waiter, NotStored> {
         let (sender, receiver) = mpsc::channel();
         self.store.apply(Change::Delete {
             lines,
             of,
-            is_pruner,
+            staying_min,
             notices: sender,
         })?;
         Ok(Waiter(receiver))
@@ -265,11 +265,11 @@ fn lines_of_a_file_are_found_behind_all_deletions_before() {
     let copy = first.copy();
     // Of the lines from b to d, c and d are left.
     let lines = Lines { first: 2, last: 4 };
-    let next = driven.delete_lines(lines, there.clone(), false).unwrap();
+    let next = driven.delete_lines(lines, there.clone(), None).unwrap();
     driven.commit();
     // All of them are deleted by now.
     for lines in [lines, Lines::one(2), Lines { first: 3, last: 4 }] {
-        let refused = driven.delete_lines(lines, there.clone(), false);
+        let refused = driven.delete_lines(lines, there.clone(), None);
         let want = "not stored: the history has changed meanwhile; try again";
         assert_eq!(
             refused.err().map(|refused| refused.to_string()),
@@ -277,7 +277,7 @@ fn lines_of_a_file_are_found_behind_all_deletions_before() {
         );
     }
     let last = driven
-        .delete_lines(Lines::one(6), there.clone(), false)
+        .delete_lines(Lines::one(6), there.clone(), None)
         .unwrap();
     driven.commit();
     driven.finish(&copy);
@@ -288,19 +288,19 @@ fn lines_of_a_file_are_found_behind_all_deletions_before() {
     }
     driven.check("a\ne\ng\n");
     // It is another file now.
-    assert!(driven.delete_lines(Lines::one(1), there, false).is_err());
+    assert!(driven.delete_lines(Lines::one(1), there, None).is_err());
 }
 
 #[test]
 fn a_user_does_not_wait_for_the_copy_of_the_pruner() {
     let mut driven = Driven::with("a\nb\nc\nd\ne\n");
     let oldest = Lines { first: 1, last: 2 };
-    let pruner = driven.delete_lines(oldest, driven.there(), true).unwrap();
+    let pruner = driven.delete_lines(oldest, driven.there(), Some(1)).unwrap();
     driven.commit();
     let cancelled = pruner.copy();
     assert_eq!(cancelled.stopping_wait, Duration::ZERO);
     let user = driven
-        .delete_lines(Lines::one(4), driven.there(), false)
+        .delete_lines(Lines::one(4), driven.there(), None)
         .unwrap();
     driven.commit();
     driven.finish(&cancelled);
@@ -317,6 +317,29 @@ fn a_user_does_not_wait_for_the_copy_of_the_pruner() {
     driven.finish(&later.copy());
     assert_eq!(later.done(), Some(Ok(())));
     driven.check("e\n");
+}
+
+#[test]
+fn the_pruner_counts_what_others_are_about_to_delete() {
+    let mut driven = Driven::with("a\nb\nc\nd\ne\nf\n");
+    let user = driven.delete_lines(Lines { first: 5, last: 6 }, None, None);
+    let user = user.unwrap();
+    driven.commit();
+    let copy = user.copy();
+    // It has seen all six.
+    let oldest = Lines { first: 1, last: 3 };
+    let mut prune = |staying_min| {
+        let pruner = driven.delete_lines(oldest, driven.there(), Some(staying_min));
+        pruner.unwrap().0
+    };
+    assert!(matches!(prune(4).try_recv(), Ok(Notice::Done(Ok(0)))));
+    let pruner = prune(3);
+    driven.commit();
+    driven.finish(&copy);
+    let pruner = Waiter(pruner);
+    driven.finish(&pruner.copy());
+    assert!(matches!(pruner.0.try_recv(), Ok(Notice::Done(Ok(1)))));
+    driven.check("b\nc\nd\n");
 }
 
 #[test]
@@ -439,7 +462,7 @@ fn receive(driven: &Driven, deleting: &mut Vec<Deleting>, model: &mut Model) -> 
         loop {
             match waiter.0.try_recv() {
                 Ok(Notice::MakeCopy(copy)) => copies.push(copy),
-                Ok(Notice::Done(Ok(()))) => assert!(exists),
+                Ok(Notice::Done(Ok(_))) => assert!(exists),
                 Ok(Notice::Done(Err(HistoryError::NoSuchLine { .. }))) => assert!(!exists),
                 Ok(Notice::Done(Err(_))) => refused = true,
                 Err(TryRecvError::Empty) => return true,
@@ -511,7 +534,7 @@ fn any_interleaving_leaves_what_the_changes_leave_one_by_one() {
                         last: last as u64,
                     };
                     let is_pruner = dice.below(2) == 0;
-                    let waiter = driven.delete_lines(lines, driven.there(), is_pruner);
+                    let waiter = driven.delete_lines(lines, driven.there(), is_pruner.then_some(0));
                     let is_meant = |line: &mut String| there[first..last].contains(&line.as_str());
                     let gone: Vec<_> = model.lines.extract_if(.., is_meant).collect();
                     assert_eq!(waiter.is_ok(), !gone.is_empty());
