@@ -27,7 +27,12 @@ impl Service {
     }
 
     fn over(dir: TempDir) -> Self {
+        Self::with(dir, &[])
+    }
+
+    fn with(dir: TempDir, options: &[&str]) -> Self {
         let line = ["0", "--data-dir", dir.path().to_str().unwrap()];
+        let line = [&line, options].concat();
         let server = Server::start("history-server", &line);
         Self { server, dir }
     }
@@ -260,6 +265,28 @@ fn a_stop_ends_those_who_follow_at_once() {
     assert_eq!(tail.next(), Shown::Refused(ErrorCode::ShuttingDown));
     let (code, log) = service.server.wait();
     assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn one_too_many_is_refused_and_not_recorded() {
+    // A quarter of the connections, if they are of one source.
+    const FOLLOWERS: usize = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::with(dir, &["--max-connections", "16"]);
+    let mut tails: Vec<_> = (0..FOLLOWERS).map(|_| service.follow(0, 0)).collect();
+    for tail in &mut tails {
+        assert!(matches!(tail.next(), Shown::Line(..)));
+    }
+    for _ in 0..3 {
+        let mut refused = service.follow(0, 0);
+        assert_eq!(refused.next(), Shown::Refused(ErrorCode::Busy));
+    }
+    let text = records(service.dir.path());
+    assert_eq!(text.matches("follow").count(), FOLLOWERS, "{text}");
+    drop(tails);
+    eventually("there is room again", || {
+        matches!(service.follow(0, 0).next(), Shown::Line(..))
+    });
 }
 
 #[test]

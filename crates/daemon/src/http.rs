@@ -185,7 +185,9 @@ impl Http {
             let continues = match handled {
                 Handled::Now(mut response) => {
                     if let (Content::Live(_), false) = (&response.body, exchange.is_head)
-                        && let Err(no_room) = connection.become_waiter()
+                        && let Err(no_room) = connection
+                            .become_waiter()
+                            .and_then(|()| connection.wakeup())
                     {
                         let status = Status::ServiceUnavailable;
                         let refusal = Refusal::new(status, no_room.to_string());

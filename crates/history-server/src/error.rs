@@ -115,6 +115,9 @@ pub enum HistoryError {
     /// The line that was seen is not there any more.
     #[error("Line #{0} is not what it was any more; nothing was deleted.")]
     Changed(u64),
+    /// As many follow as may.
+    #[error("Nobody else can follow now: {0}.")]
+    Busy(io::Error),
     /// The server is shutting down, and a follower with it.
     #[error("The server is shutting down.")]
     Stopping,

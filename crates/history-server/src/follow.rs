@@ -14,8 +14,24 @@ use crate::history::{Event, History, Removed};
 /// server that the client is.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// Has the connection keep its place while it follows.
+///
+/// # Errors
+/// [`HistoryError::Busy`], [`HistoryError::Stopping`].
+pub(crate) fn make_room(connection: &mut Connection) -> Result<(), HistoryError> {
+    let counted = connection.become_waiter();
+    match counted.and_then(|()| connection.wakeup()) {
+        Ok(_) => Ok(()),
+        Err(_) if connection.is_stopping() => Err(HistoryError::Stopping),
+        Err(error) => {
+            log::warn!("A follower is refused: {error}");
+            Err(HistoryError::Busy(error))
+        }
+    }
+}
+
 /// Sends the lines behind one with a sequence number, and each new one when it is there, until the client
-/// ends the connection or the server stops. `put` writes an event, and without one what shows that the other end is there.
+/// ends the connection or the server stops. The connection has its place by then. `put` writes an event, and without one what shows that the other end is there.
 ///
 /// # Errors
 /// Those of the connection. Inside, [`HistoryError::Stopping`], [`HistoryError::Read`].
@@ -27,7 +43,6 @@ pub(crate) fn follow(
 ) -> io::Result<Result<(), HistoryError>> {
     // A wakeup that is meant for a reply must not end a wait for lines.
     connection.flush()?;
-    connection.become_waiter()?;
     let wakeup = connection.wakeup()?;
     let wake = move || wakeup.wake();
     let mut follower = match history.follow(behind, wake) {

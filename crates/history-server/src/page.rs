@@ -363,7 +363,7 @@ impl From<HistoryError> for Refusal {
             HistoryError::TooManyNames => Status::TooManyRequests,
             HistoryError::NoSuchLine { .. } => Status::NotFound,
             HistoryError::NoMatch { .. } | HistoryError::Changed(_) => Status::Conflict,
-            HistoryError::Stopping => Status::ServiceUnavailable,
+            HistoryError::Busy(_) | HistoryError::Stopping => Status::ServiceUnavailable,
             HistoryError::NotStored(NotStored::Refused(_)) => Status::InsufficientStorage,
             HistoryError::NotStored(_) | HistoryError::Read(_) => Status::InternalServerError,
         };

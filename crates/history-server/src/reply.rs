@@ -174,6 +174,7 @@ fn code_of(refusal: &HistoryError) -> ErrorCode {
         HistoryError::NoSuchLine { .. }
         | HistoryError::NoMatch { .. }
         | HistoryError::Changed(_) => ErrorCode::NotFound,
+        HistoryError::Busy(_) => ErrorCode::Busy,
         HistoryError::Stopping => ErrorCode::ShuttingDown,
         HistoryError::NotStored(_) | HistoryError::Read(_) => ErrorCode::Storage,
     }

@@ -19,7 +19,7 @@ use proto::{ErrorCode, Register};
 use storage::{NotStored, Space};
 
 use crate::HistoryError;
-use crate::follow::{follow, put};
+use crate::follow::{follow, make_room, put};
 use crate::history::{Condition, History, Lines};
 use crate::reply::{Format, REPLY_BYTES};
 use crate::users::Users;
@@ -187,7 +187,12 @@ impl Service {
             0 => self.history.now().before_last(last),
             _ => Ok(behind),
         };
-        let appended = self.append_if_space(asked, Space::Usual);
+        // First, because who is refused comes again, and the record would fill up with that.
+        let room = match asked.is_allowed {
+            true => make_room(connection),
+            false => Ok(()),
+        };
+        let appended = room.and_then(|()| self.append_if_space(asked, Space::Usual));
         let followed = match appended.and(begin) {
             Ok(behind) => follow(&self.history, behind, connection, put)?,
             Err(refusal) => Err(refusal),

@@ -295,7 +295,9 @@ fn lines_of_a_file_are_found_behind_all_deletions_before() {
 fn a_user_does_not_wait_for_the_copy_of_the_pruner() {
     let mut driven = Driven::with("a\nb\nc\nd\ne\n");
     let oldest = Lines { first: 1, last: 2 };
-    let pruner = driven.delete_lines(oldest, driven.there(), Some(1)).unwrap();
+    let pruner = driven
+        .delete_lines(oldest, driven.there(), Some(1))
+        .unwrap();
     driven.commit();
     let cancelled = pruner.copy();
     assert_eq!(cancelled.stopping_wait, Duration::ZERO);
