@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufReader, Write};
 use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use history_client::Client;
 use proto::ErrorCode;
@@ -265,6 +266,25 @@ fn a_stop_ends_those_who_follow_at_once() {
     assert_eq!(tail.next(), Shown::Refused(ErrorCode::ShuttingDown));
     let (code, log) = service.server.wait();
     assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_one_that_does_not_read() {
+    // More than the buffers of a connection hold.
+    const LINES: usize = 2000;
+    let dir = tempfile::tempdir().unwrap();
+    let line = format!("{}\n", "x".repeat(8000));
+    fs::write(dir.path().join("history.txt"), line.repeat(LINES)).unwrap();
+    let service = Service::over(dir);
+    let _slow = service.follow(LINES as u64, 0);
+    let begun = Instant::now();
+    service.server.signal("TERM");
+    let (code, log) = service.server.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("were not finished"), "{log}");
+    // Requests have 10 s.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     /// Whether it owes its peer a message that is in no queue any more, so that it must not be evicted while
     /// it sends. How many such connections there are is counted elsewhere (`shares`).
     pub(crate) must_arrive: AtomicBool,
+    /// Whether what it sends has no end, so that a stop does not wait for it.
+    pub(crate) is_endless: AtomicBool,
     /// Its thread, if that waits for something else than its socket.
     thread: OnceLock<Thread>,
 }
@@ -43,6 +45,7 @@ impl Entry {
             is_leaving: AtomicBool::new(false),
             is_probing: AtomicBool::new(false),
             must_arrive: AtomicBool::new(false),
+            is_endless: AtomicBool::new(false),
             thread: OnceLock::new(),
         }
     }
@@ -95,13 +98,18 @@ impl Entry {
     }
 
     /// Ends the connection's wait because the server stops, unless it waits for the rest of a request, or
-    /// is so new that its first request may be on its way. The connection can still write.
+    /// is so new that its first request may be on its way. The connection can still write. One that sends
+    /// without end, to a peer that does not read, is aborted.
     pub(crate) fn end_wait(&self, now: u64) {
         let is_over = match self.eviction.state() {
             // Its thread is woken, and finds out why.
             State::Waiting => true,
             State::Resting(from) if from > now => false,
             seen @ (State::Resting(_) | State::Kept) => self.end(seen),
+            State::Slow(from) if from <= now && self.is_endless.load(Ordering::Relaxed) => {
+                self.abort();
+                false
+            }
             State::Busy | State::Slow(_) | State::Claimed | State::Ended => false,
         };
         if is_over {

@@ -43,6 +43,7 @@ pub(crate) fn follow(
 ) -> io::Result<Result<(), HistoryError>> {
     // A wakeup that is meant for a reply must not end a wait for lines.
     connection.flush()?;
+    connection.send_without_end();
     let wakeup = connection.wakeup()?;
     let wake = move || wakeup.wake();
     let mut follower = match history.follow(behind, wake) {

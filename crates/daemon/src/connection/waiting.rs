@@ -83,6 +83,12 @@ impl Connection<'_> {
         Ok(())
     }
 
+    /// Says that what is sent from now on has no end. A stop of the server ends the connection then, also in
+    /// the middle of that, if the peer does not read.
+    pub fn send_without_end(&mut self) {
+        self.entry().is_endless.store(true, Ordering::Relaxed);
+    }
+
     /// Keeps this connection from being evicted while it sends, until [`Connection::has_arrived`] or the
     /// wait for the next request. To be called before something is taken that would be lost with its reply.
     /// The number of such connections is limited, too: if there are too many, this sends what is gathered,

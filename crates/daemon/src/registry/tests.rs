@@ -71,6 +71,20 @@ fn who_was_evicted_just_when_its_request_came_does_not_act() {
 }
 
 #[test]
+fn a_stop_ends_what_has_no_end_and_is_not_read() {
+    let (registration, _peer, _) = full();
+    let entry = &registration.entry;
+    entry.is_endless.store(true, Ordering::Relaxed);
+    for state in [State::Busy, State::Slow(9)] {
+        entry.eviction.set(state);
+        entry.end_wait(8);
+        assert!(!entry.is_aborted(), "it gets on");
+    }
+    entry.end_wait(9);
+    assert!(entry.is_aborted());
+}
+
+#[test]
 fn a_stop_ends_waits_and_not_requests() {
     let (registration, mut peer, _) = full();
     let entry = &registration.entry;
