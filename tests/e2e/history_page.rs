@@ -179,6 +179,27 @@ fn no_other_page_reads_or_writes_the_history() {
     page.check(&[cross, note].concat(), "/delete", 403, "may not change");
     let frame = ["--header", "Sec-Fetch-Site: cross-site"];
     page.check(&[frame, note].concat(), "/notes", 403, "");
+    // A picture there shows nothing of this history, and a link opens it.
+    let neighbour = ["--header", "Sec-Fetch-Site: same-site"];
+    for other in [frame, neighbour] {
+        for target in [
+            "/?q=x",
+            "/history",
+            "/events",
+            "/delete?sequence=1",
+            "/page.js",
+        ] {
+            page.check(&other, target, 403, "may only open the page");
+        }
+        let link = [other, ["--header", "Sec-Fetch-Mode: navigate"]].concat();
+        page.check(&link, "/", 200, "");
+        page.check(&link, "/?q=x", 200, "");
+        page.check(&link, "/history", 403, "may only open the page");
+    }
+    for own in ["same-origin", "none"] {
+        let own = format!("Sec-Fetch-Site: {own}");
+        page.check(&["--header", &own], "/history", 200, "[");
+    }
     assert_eq!(records(page.dir.path()), "");
     let (_, head) = page.curl(&["--head"], "/");
     assert!(head.contains("script-src 'self'"), "{head}");

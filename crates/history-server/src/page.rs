@@ -139,6 +139,7 @@ impl HistoryPage {
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Response, Refusal> {
+        check_site(request)?;
         let (allowed, is_get) = (
             match request.path {
                 "/" | "/history" | "/events" | "/style.css" | "/page.js" => "GET, HEAD",
@@ -312,6 +313,19 @@ impl HistoryPage {
             false => Err(HistoryError::NotAUser.into()),
         }
     }
+}
+
+/// A page of another site may open this one, and neither show nor read any of it: how long a reply takes, or
+/// whether it comes, tells such a page what a search has found. Browsers say where a request comes from (W3C
+/// Fetch Metadata); other programs say nothing.
+fn check_site(request: &RequestHead<'_>) -> Result<(), Refusal> {
+    let is = |name, wanted: &[&[u8]]| request.fields(name).any(|value| wanted.contains(&value));
+    let is_opened = request.path == "/" && is("sec-fetch-mode", &[b"navigate"]);
+    if is_opened || !is("sec-fetch-site", &[b"cross-site", b"same-site"]) {
+        return Ok(());
+    }
+    let sentence = "a page of another site may only open the page at /";
+    Err(Refusal::new(Status::Forbidden, sentence))
 }
 
 /// The name of who changes something: that of the login, or of the form.
