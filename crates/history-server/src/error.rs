@@ -115,6 +115,9 @@ pub enum HistoryError {
     /// The line that was seen is not there any more.
     #[error("Line #{0} is not what it was any more; nothing was deleted.")]
     Changed(u64),
+    /// Others have deleted the line, or all lines, since it was looked at.
+    #[error("The history has changed meanwhile; try again.")]
+    Meanwhile,
     /// As many follow as may.
     #[error("Nobody else can follow now: {0}.")]
     Busy(io::Error),

@@ -156,7 +156,7 @@ impl History {
     /// server is stopping, the copy is given up after a while.
     ///
     /// # Errors
-    /// [`HistoryError::NoSuchLine`], [`HistoryError::NotStored`]; those of the condition:
+    /// [`HistoryError::NoSuchLine`], [`HistoryError::Meanwhile`], [`HistoryError::NotStored`]; those of the condition:
     /// [`HistoryError::NotOwn`], [`HistoryError::NoMatch`], [`HistoryError::Read`].
     pub fn delete(
         &self,
@@ -255,11 +255,7 @@ impl History {
             let is_replaced = !Arc::ptr_eq(&file, &lock(&self.committed).file.file);
             match deleted {
                 Ok(deleted) => return Ok(deleted),
-                Err(HistoryError::NotStored(NotStored::Refused(_)))
-                    if is_replaced && looks < LOOKS_MAX =>
-                {
-                    looks += 1;
-                }
+                Err(HistoryError::Meanwhile) if is_replaced && looks < LOOKS_MAX => looks += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -301,7 +297,8 @@ impl History {
     /// this returns.
     ///
     /// # Errors
-    /// [`HistoryError::NotStored`]; those of the condition, as in [`History::delete`].
+    /// [`HistoryError::NotStored`]; with a condition, also [`HistoryError::Meanwhile`] and those of it, as in
+    /// [`History::delete`].
     pub fn clear(&self, record: &str, condition: &Condition) -> Result<(), HistoryError> {
         let record = line_of(record);
         if condition.is_none() {
@@ -311,8 +308,13 @@ impl History {
         }
         let old = lock(&self.committed).file.clone();
         condition::check_all(old.clone(), condition)?;
-        let only = Some(old.clone());
-        self.commit(Change::Clear { record, only })
+        let (sender, refusals) = mpsc::channel();
+        let only = Some((old.clone(), sender));
+        self.commit(Change::Clear { record, only })?;
+        match refusals.try_recv() {
+            Ok(Notice::Done(Err(refusal))) => Err(refusal),
+            Ok(Notice::Done(Ok(_)) | Notice::MakeCopy(_)) | Err(_) => Ok(()),
+        }
     }
 
     fn commit(&self, change: Change) -> Result<(), HistoryError> {

@@ -376,11 +376,27 @@ impl From<HistoryError> for Refusal {
             | HistoryError::NotOwn(_) => Status::Forbidden,
             HistoryError::TooManyNames => Status::TooManyRequests,
             HistoryError::NoSuchLine { .. } => Status::NotFound,
-            HistoryError::NoMatch { .. } | HistoryError::Changed(_) => Status::Conflict,
+            HistoryError::NoMatch { .. } | HistoryError::Changed(_) | HistoryError::Meanwhile => {
+                Status::Conflict
+            }
             HistoryError::Busy(_) | HistoryError::Stopping => Status::ServiceUnavailable,
             HistoryError::NotStored(NotStored::Refused(_)) => Status::InsufficientStorage,
             HistoryError::NotStored(_) | HistoryError::Read(_) => Status::InternalServerError,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_changed_is_a_conflict_and_no_lack_of_space() {
+        let status = |error: HistoryError| Refusal::from(error).status.code();
+        assert_eq!(status(HistoryError::Meanwhile), 409);
+        assert_eq!(status(HistoryError::Changed(1)), 409);
+        let full = NotStored::Refused("the disk is full".to_owned());
+        assert_eq!(status(HistoryError::NotStored(full)), 507);
     }
 }

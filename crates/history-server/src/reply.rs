@@ -173,6 +173,7 @@ fn code_of(refusal: &HistoryError) -> ErrorCode {
         | HistoryError::TooManyNames => ErrorCode::Forbidden,
         HistoryError::NoSuchLine { .. }
         | HistoryError::NoMatch { .. }
+        | HistoryError::Meanwhile
         | HistoryError::Changed(_) => ErrorCode::NotFound,
         HistoryError::Busy(_) => ErrorCode::Busy,
         HistoryError::Stopping => ErrorCode::ShuttingDown,

@@ -1,5 +1,6 @@
 //! Deletions that are requested and not yet done: the lines, and the threads that wait.
 
+use std::io;
 use std::mem;
 use std::ops::Range;
 use std::sync::mpsc::{SendError, Sender};
@@ -180,14 +181,21 @@ impl Deletions {
     }
 
     /// Tells all requesters that nothing was deleted.
-    pub(super) fn refuse(&mut self, cause: &str) {
+    pub(super) fn refuse(&mut self, cause: &io::Error) {
         let refused = mem::take(self).requesters;
         if !refused.is_empty() {
             log::error!("{} changes refused: cannot write: {cause}", refused.len());
         }
         for requester in refused {
-            let refused = HistoryError::NotStored(NotStored::Refused(cause.to_owned()));
+            let refused = HistoryError::NotStored(NotStored::Refused(cause.to_string()));
             let _ = requester.notices.send(Notice::Done(Err(refused)));
+        }
+    }
+
+    /// Tells them that the lines are not there any more.
+    pub(super) fn refuse_meanwhile(&mut self) {
+        for requester in mem::take(self).requesters {
+            let _ = (requester.notices).send(Notice::Done(Err(HistoryError::Meanwhile)));
         }
     }
 }

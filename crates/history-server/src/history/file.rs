@@ -20,6 +20,7 @@ use super::file_range::{Committed, FileRange, Removals, Removed, State};
 use super::followers::Followers;
 use super::line::{self, NUMBER_BYTES_MAX, Numbering};
 use super::sequence::Sequence;
+use crate::HistoryError;
 
 /// A change of the history. A record has its line feed, and gets its sequence number here.
 pub(super) enum Change {
@@ -37,10 +38,11 @@ pub(super) enum Change {
         staying_min: Option<u64>,
         notices: Sender<Notice>,
     },
-    /// Leaves this record alone. It is refused if `only` is not all there is any more.
+    /// Leaves this record alone. The requester is told if it is refused because the file in `only` is not
+    /// all there is any more.
     Clear {
         record: String,
-        only: Option<FileRange>,
+        only: Option<(FileRange, Sender<Notice>)>,
     },
     /// The copy that a requester was told to make.
     Copied(FinishedCopy),
@@ -204,9 +206,13 @@ impl Store for HistoryFile {
                 staying_min,
                 notices,
             } => {
-                let mut lines = match of {
-                    Some(file) => self.moved(lines, &file).ok_or_else(meanwhile)?,
-                    None => lines,
+                let lines = match of {
+                    Some(file) => self.moved(lines, &file),
+                    None => Some(lines),
+                };
+                let Some(mut lines) = lines else {
+                    refuse_meanwhile(&notices);
+                    return Ok(());
                 };
                 let all = self.lines_after_changes();
                 if let Some(staying_min) = staying_min {
@@ -221,8 +227,11 @@ impl Store for HistoryFile {
                 deletions.add(lines, all, staying_min.is_some(), notices);
             }
             Change::Clear { record, only } => {
-                if only.is_some_and(|only| !self.is_all(&only)) {
-                    return Err(meanwhile());
+                if let Some((only, notices)) = only
+                    && !self.is_all(&only)
+                {
+                    refuse_meanwhile(&notices);
+                    return Ok(());
                 }
                 self.file.pending().clear();
                 self.batch.cleared = true;
@@ -336,7 +345,7 @@ impl HistoryFile {
         let replacement = match self.file.replacement() {
             Ok(replacement) => replacement,
             Err(CommitError::Refused(cause)) => {
-                self.next.refuse(&cause.to_string());
+                self.next.refuse(&cause);
                 return Ok(());
             }
             Err(lost) => return Err(lost),
@@ -396,7 +405,7 @@ impl HistoryFile {
             Err(CommitError::Refused(cause)) => {
                 // The line numbers of the later deletions count on these.
                 deletions.append(mem::take(&mut self.next));
-                deletions.refuse(&cause.to_string());
+                deletions.refuse(&cause);
             }
             Err(lost) => return Err(lost),
         }
@@ -410,7 +419,7 @@ impl HistoryFile {
         }
         self.replaced(None);
         self.cancel_copy();
-        self.next.refuse("the history was reopened; try again");
+        self.next.refuse_meanwhile();
         let numbering = Numbering::of(FileRange::committed(&self.file));
         let taken_over = self.take_over(&numbering.map_err(CommitError::Lost)?);
         // What is in the file is acknowledged, so it cannot be refused any more.
@@ -422,8 +431,9 @@ impl HistoryFile {
     }
 }
 
-fn meanwhile() -> NotStored {
-    NotStored::Refused("the history has changed meanwhile; try again".to_owned())
+fn refuse_meanwhile(notices: &Sender<Notice>) {
+    // It fails if the requester does not wait any more.
+    let _ = notices.send(Notice::Done(Err(HistoryError::Meanwhile)));
 }
 
 #[cfg(test)]

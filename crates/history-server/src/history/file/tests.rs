@@ -76,15 +76,20 @@ impl Driven {
         lines: Lines,
         of: Option<Arc<File>>,
         staying_min: Option<u64>,
-    ) -> Result<Waiter, NotStored> {
+    ) -> Result<Waiter, Result<u64, HistoryError>> {
         let (sender, receiver) = mpsc::channel();
-        self.store.apply(Change::Delete {
+        let deletion = Change::Delete {
             lines,
             of,
             staying_min,
             notices: sender,
-        })?;
-        Ok(Waiter(receiver))
+        };
+        self.store.apply(deletion).unwrap();
+        match receiver.try_recv() {
+            Ok(Notice::Done(done)) => Err(done),
+            Ok(Notice::MakeCopy(_)) => panic!("it is not committed yet"),
+            Err(_) => Ok(Waiter(receiver)),
+        }
     }
 
     /// The file that readers see.
@@ -270,11 +275,7 @@ fn lines_of_a_file_are_found_behind_all_deletions_before() {
     // All of them are deleted by now.
     for lines in [lines, Lines::one(2), Lines { first: 3, last: 4 }] {
         let refused = driven.delete_lines(lines, there.clone(), None);
-        let want = "not stored: the history has changed meanwhile; try again";
-        assert_eq!(
-            refused.err().map(|refused| refused.to_string()),
-            Some(want.to_owned())
-        );
+        assert!(matches!(refused, Err(Err(HistoryError::Meanwhile))));
     }
     let last = driven
         .delete_lines(Lines::one(6), there.clone(), None)
@@ -330,15 +331,11 @@ fn the_pruner_counts_what_others_are_about_to_delete() {
     let copy = user.copy();
     // It has seen all six.
     let oldest = Lines { first: 1, last: 3 };
-    let mut prune = |staying_min| {
-        let pruner = driven.delete_lines(oldest, driven.there(), Some(staying_min));
-        pruner.unwrap().0
-    };
-    assert!(matches!(prune(4).try_recv(), Ok(Notice::Done(Ok(0)))));
-    let pruner = prune(3);
+    let mut prune = |staying_min| driven.delete_lines(oldest, driven.there(), Some(staying_min));
+    assert!(matches!(prune(4), Err(Ok(0))));
+    let pruner = prune(3).unwrap();
     driven.commit();
     driven.finish(&copy);
-    let pruner = Waiter(pruner);
     driven.finish(&pruner.copy());
     assert!(matches!(pruner.0.try_recv(), Ok(Notice::Done(Ok(1)))));
     driven.check("b\nc\nd\n");
@@ -390,6 +387,27 @@ fn a_copy_that_fails_refuses_the_deletions_that_counted_on_it() {
         assert_eq!(waiter.done(), Some(Err(refused.to_owned())));
     }
     driven.check("a\nb\nc\nd\ne\n");
+}
+
+#[test]
+fn what_has_grown_meanwhile_is_not_cleared() {
+    let mut driven = Driven::with("a\n");
+    let only = lock(&driven.store.committed).file.clone();
+    driven.append("b");
+    driven.commit();
+    let (sender, refusals) = mpsc::channel();
+    let clear = Change::Clear {
+        record: "cleared\n".to_owned(),
+        only: Some((only, sender)),
+    };
+    driven.store.apply(clear).unwrap();
+    driven.commit();
+    let refusal = refusals.try_recv();
+    assert!(matches!(
+        refusal,
+        Ok(Notice::Done(Err(HistoryError::Meanwhile)))
+    ));
+    driven.check("a\nb\n");
 }
 
 #[test]
