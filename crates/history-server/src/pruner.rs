@@ -114,7 +114,7 @@ impl Pruner {
         let clock = Clock::start();
         let run = move || {
             let is_over = || is_stopping() || lock(&waits.state).is_over;
-            run(&waits, &history, &keep, clock, &is_over);
+            run(&waits, &history, &keep, clock, RETRY_WAIT, &is_over);
         };
         let thread = thread::Builder::new().name("pruner".to_owned());
         Ok(Self {
@@ -135,7 +135,14 @@ impl Drop for Pruner {
     }
 }
 
-fn run(signal: &Signal, history: &History, keep: &Keep, clock: Clock, is_over: &dyn Fn() -> bool) {
+fn run(
+    signal: &Signal,
+    history: &History,
+    keep: &Keep,
+    clock: Clock,
+    retry_wait: Duration,
+    is_over: &dyn Fn() -> bool,
+) {
     loop {
         lock(&signal.state).has_news = false;
         match history.prune(keep, clock.now(), is_over) {
@@ -145,9 +152,11 @@ fn run(signal: &Signal, history: &History, keep: &Keep, clock: Clock, is_over: &
             Err(_) if is_over() => {}
             Err(error) => {
                 log::error!("The oldest lines are not pruned: {}", with_causes(&error));
-                if !signal.wait(RETRY_WAIT, |state| state.is_over) {
+                if !signal.wait(retry_wait, |state| state.is_over) {
                     return;
                 }
+                // Nobody may add a line for long.
+                continue;
             }
         }
         if !signal.wait(LOOK_EVERY, |state| state.has_news || state.is_over) {
@@ -160,6 +169,7 @@ fn run(signal: &Signal, history: &History, keep: &Keep, clock: Clock, is_over: &
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Instant;
 
     use storage::{Fsync, Limits, Space};
@@ -257,6 +267,40 @@ mod tests {
         assert!(left.is_sorted_by(|one, next| one + 1 == *next), "{text}");
         assert_eq!(left.last(), Some(&LINES));
         assert!(left.len() as u64 >= LEFT, "{text}");
+    }
+
+    #[test]
+    fn it_tries_again_after_a_failure_though_nobody_adds_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = open(dir.path());
+        for n in 1..=20 {
+            history.append(&n.to_string(), Space::Usual).unwrap();
+        }
+        // A folder in the new file's place cannot be overwritten.
+        let obstacle = dir.path().join(".history.txt.new");
+        fs::create_dir(&obstacle).unwrap();
+        let (signal, failures) = (Signal::default(), AtomicUsize::new(0));
+        // It asks this after a failure.
+        let is_over = || {
+            failures.fetch_add(1, Ordering::SeqCst);
+            false
+        };
+        let (clock, retry_wait) = (Clock::start(), Duration::from_millis(10));
+        thread::scope(|scope| {
+            let run = || run(&signal, &history, &lines(8), clock, retry_wait, &is_over);
+            scope.spawn(run);
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while failures.load(Ordering::SeqCst) == 0 && Instant::now() < deadline {
+                thread::yield_now();
+            }
+            fs::remove_dir(&obstacle).unwrap();
+            while history.lines() != 8 && Instant::now() < deadline {
+                thread::yield_now();
+            }
+            signal.change(|state| state.is_over = true);
+        });
+        assert!(failures.load(Ordering::SeqCst) > 0);
+        assert_eq!(history.lines(), 8);
     }
 
     #[test]
