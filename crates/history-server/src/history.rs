@@ -213,7 +213,7 @@ impl History {
                 wake();
             }
         };
-        Some(self.followers.add(Box::new(wake)))
+        Some(self.followers.add(Arc::new(wake)))
     }
 
     /// Deletes the line with a sequence number if it is still what it was, as [`History::delete`] does.
@@ -333,7 +333,7 @@ impl History {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Follower, HistoryError> {
         // Before it looks what is there, so that it misses nothing.
-        let following = self.followers.add(Box::new(wake));
+        let following = self.followers.add(Arc::new(wake));
         let follower = Follower::new(&self.committed, behind, following);
         follower.map_err(HistoryError::Read)
     }
