@@ -133,19 +133,25 @@ impl HistoryFile {
     fn take_over(&mut self, numbering: &Numbering) -> Result<(), CommitError> {
         self.sequence
             .continue_from(numbering.last.saturating_add(1));
-        if numbering.is_broken {
-            log::info!("The {} lines of the history get numbers", numbering.lines);
-            self.sequence.reserve(numbering.lines)?;
-            let new = self.file.replacement()?;
-            let source = FileRange::committed(&self.file);
-            let renumbered = line::renumber(source, new.file(), self.sequence.next());
-            self.sequence
-                .continue_from(renumbered.map_err(CommitError::Refused)?);
-            self.file.replace(new)?;
-            self.replaced(None);
-        }
+        let renumbered = match numbering.is_broken {
+            true => self.renumber(numbering.lines),
+            false => Ok(()),
+        };
         self.lines = numbering.lines;
         self.publish();
+        renumbered
+    }
+
+    fn renumber(&mut self, lines: u64) -> Result<(), CommitError> {
+        log::info!("The {lines} lines of the history get numbers");
+        self.sequence.reserve(lines)?;
+        let new = self.file.replacement()?;
+        let source = FileRange::committed(&self.file);
+        let renumbered = line::renumber(source, new.file(), self.sequence.next());
+        self.sequence
+            .continue_from(renumbered.map_err(CommitError::Refused)?);
+        self.file.replace(new)?;
+        self.replaced(None);
         Ok(())
     }
 
@@ -421,11 +427,13 @@ impl HistoryFile {
         self.cancel_copy();
         self.next.refuse_meanwhile();
         let numbering = Numbering::of(FileRange::committed(&self.file));
-        let taken_over = self.take_over(&numbering.map_err(CommitError::Lost)?);
-        // What is in the file is acknowledged, so it cannot be refused any more.
-        taken_over.map_err(|error| match error {
-            CommitError::Refused(cause) | CommitError::Lost(cause) => CommitError::Lost(cause),
-        })?;
+        match self.take_over(&numbering.map_err(CommitError::Lost)?) {
+            Err(CommitError::Refused(cause)) => log::error!(
+                "Lines of the history have no numbers, and followers miss them, until it is opened \
+                 again: cannot write: {cause}"
+            ),
+            taken_over => taken_over?,
+        }
         log::info!("The history has {} lines now", self.lines);
         Ok(())
     }

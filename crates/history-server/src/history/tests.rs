@@ -317,6 +317,26 @@ fn a_number_is_never_used_again() {
 }
 
 #[test]
+fn a_rotation_is_no_end_also_if_lines_cannot_be_numbered() {
+    let dir = Dir::with("");
+    let history = dir.open();
+    add(&history, "a").unwrap();
+    // Another program puts its own file there, and a folder in the new file's place cannot be overwritten.
+    fs::rename(dir.path(FILE_NAME), dir.path("history.txt.1")).unwrap();
+    fs::write(dir.path(FILE_NAME), "x\ny\n").unwrap();
+    fs::create_dir(dir.path(".history.txt.new")).unwrap();
+    history.reopen();
+    add(&history, "b").unwrap();
+    assert_eq!(history.lines(), 3);
+    add(&history, "c").unwrap();
+    fs::remove_dir(dir.path(".history.txt.new")).unwrap();
+    fs::remove_file(dir.path("history.txt.1")).unwrap();
+    drop(history);
+    drop(dir.open());
+    assert_eq!(dir.text(), "x\ny\nb\nc\n");
+}
+
+#[test]
 fn a_stale_new_file_is_overwritten() {
     let dir = Dir::with("a\nb\n");
     fs::write(dir.path(".history.txt.new"), "left by a crash").unwrap();
