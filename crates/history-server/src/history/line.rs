@@ -5,9 +5,10 @@
 //! read, and change when lines are deleted.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 
 use jiff::Timestamp;
+use memchr::memchr;
 
 use super::file_range::{BLOCK_BYTES, FileRange};
 
@@ -72,7 +73,10 @@ impl Numbering {
         let mut input = BufReader::with_capacity(BLOCK_BYTES, file);
         let mut numbering = Self::default();
         let mut line = Vec::new();
-        while read_line(&mut input, &mut line)? {
+        while read_start(&mut input, &mut line)? {
+            if line.last() != Some(&b'\n') {
+                input.skip_until(b'\n')?;
+            }
             numbering.add(&line);
         }
         Ok(numbering)
@@ -84,24 +88,45 @@ pub(super) fn renumber(source: FileRange, target: &File, mut next: u64) -> io::R
     let mut input = BufReader::with_capacity(BLOCK_BYTES, source);
     let mut output = BufWriter::with_capacity(BLOCK_BYTES, target);
     let mut line = Vec::new();
-    while read_line(&mut input, &mut line)? {
+    while read_start(&mut input, &mut line)? {
         let record = split(&line).map_or(line.as_slice(), |(_, record)| record);
         write!(output, "#{next} ")?;
         output.write_all(record)?;
+        if line.last() != Some(&b'\n') {
+            copy_line(&mut input, &mut output)?;
+        }
         next += 1;
     }
     output.flush()?;
     Ok(next)
 }
 
-/// Reads the next line, with its line feed; returns whether there was one.
-fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    Ok(input.read_until(b'\n', line)? > 0)
+/// Reads the start of the next line, as far as its sequence number may reach, or all of it with its line
+/// feed; returns whether there was one. Another program may have left a line of any length.
+pub(super) fn read_start(input: &mut impl BufRead, start: &mut Vec<u8>) -> io::Result<bool> {
+    start.clear();
+    let mut input = input.take(NUMBER_BYTES_MAX as u64);
+    Ok(input.read_until(b'\n', start)? > 0)
+}
+
+/// Copies the rest of a line.
+fn copy_line(input: &mut impl BufRead, output: &mut impl Write) -> io::Result<()> {
+    loop {
+        let block = input.fill_buf()?;
+        let feed = memchr(b'\n', block);
+        let bytes = feed.map_or(block.len(), |feed| feed + 1);
+        output.write_all(&block[..bytes])?;
+        input.consume(bytes);
+        if feed.is_some() || bytes == 0 {
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -142,6 +167,37 @@ mod tests {
         ] {
             assert_eq!(time(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_counted_and_numbered_in_little_memory() {
+        /// Lines without end, which counts what is read.
+        struct Endless(usize);
+        impl io::Read for Endless {
+            fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+                out.fill(b'x');
+                self.0 += out.len();
+                Ok(out.len())
+            }
+        }
+        let mut start = Vec::new();
+        let mut input = BufReader::with_capacity(BLOCK_BYTES, Endless(0));
+        assert!(read_start(&mut input, &mut start).unwrap());
+        assert!(start.len() <= NUMBER_BYTES_MAX && input.get_ref().0 <= BLOCK_BYTES);
+        let long = "x".repeat(3 * BLOCK_BYTES);
+        let text = format!("a\n#7 {long}\n{long}\n\n#{} b\n", u64::MAX);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let source = FileRange {
+            file: Arc::new(file),
+            range: 0..text.len() as u64,
+        };
+        let numbering = Numbering::of(source.clone()).unwrap();
+        assert_eq!((numbering.lines, numbering.last), (5, u64::MAX));
+        let target = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(renumber(source, target.as_file(), 3).unwrap(), 8);
+        let want = format!("#3 a\n#4 {long}\n#5 {long}\n#6 \n#7 b\n");
+        assert!(std::fs::read_to_string(target.path()).unwrap() == want);
     }
 
     #[test]
