@@ -28,8 +28,6 @@ pub struct Snapshot {
     /// The number of the next line.
     number: Number,
     place: Place,
-    /// How long the last sequence number is at least, with its sign, in bytes.
-    sequence_bytes: usize,
 }
 
 /// Where in a line the next byte is.
@@ -57,7 +55,6 @@ impl Snapshot {
             input: BufReader::with_capacity(BLOCK_BYTES, lines),
             number: Number::new(number),
             place: Place::Start,
-            sequence_bytes: 0,
         }
     }
 }
@@ -72,18 +69,19 @@ impl Pieces for Snapshot {
                 if self.place == Place::Start {
                     self.number.put(out);
                     self.number.count_up();
-                    self.place = Place::Sequence;
-                    // The numbers grow, so this one is not shorter than the one before.
-                    rest = &rest[self.sequence_bytes.min(rest.len())..];
+                    // One that another program left has none, if there was no space to give it one.
+                    self.place = match rest[0] {
+                        b'#' => Place::Sequence,
+                        _ => Place::Record,
+                    };
                 }
                 if self.place == Place::Sequence {
-                    let Some(end) = rest.iter().position(|byte| *byte == b' ') else {
-                        self.sequence_bytes = 0;
+                    let is_end = |byte: &u8| matches!(byte, b' ' | b'\n');
+                    let Some(end) = rest.iter().position(is_end) else {
                         rest = &[];
                         break;
                     };
-                    self.sequence_bytes += end;
-                    rest = &rest[end + 1..];
+                    rest = &rest[end + usize::from(rest[end] == b' ')..];
                     self.place = Place::Record;
                 }
                 let line = &rest[..rest.len().min(end - out.len())];

@@ -323,17 +323,18 @@ fn a_rotation_is_no_end_also_if_lines_cannot_be_numbered() {
     add(&history, "a").unwrap();
     // Another program puts its own file there, and a folder in the new file's place cannot be overwritten.
     fs::rename(dir.path(FILE_NAME), dir.path("history.txt.1")).unwrap();
-    fs::write(dir.path(FILE_NAME), "x\ny\n").unwrap();
+    fs::write(dir.path(FILE_NAME), "x\n2026 y\n").unwrap();
     fs::create_dir(dir.path(".history.txt.new")).unwrap();
     history.reopen();
     add(&history, "b").unwrap();
     assert_eq!(history.lines(), 3);
-    add(&history, "c").unwrap();
+    add(&history, "c d").unwrap();
+    assert_eq!(read(history.snapshot()), "1 x\n2 2026 y\n3 b\n4 c d\n");
     fs::remove_dir(dir.path(".history.txt.new")).unwrap();
     fs::remove_file(dir.path("history.txt.1")).unwrap();
     drop(history);
     drop(dir.open());
-    assert_eq!(dir.text(), "x\ny\nb\nc\n");
+    assert_eq!(dir.text(), "x\n2026 y\nb\nc d\n");
 }
 
 #[test]
