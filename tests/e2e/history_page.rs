@@ -3,9 +3,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use history_client::Client;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -275,6 +279,31 @@ fn events_come_as_lines_do_and_continue_where_they_were() {
     page.server.signal("TERM");
     other.read_to_string(&mut continued).unwrap();
     stream.read_to_string(&mut new).unwrap();
+}
+
+#[test]
+fn a_page_that_shows_none_of_many_lines_is_told_that_the_server_is_there() {
+    if !is_ready() {
+        return;
+    }
+    let page = Page::start(tempfile::tempdir().unwrap(), &[]);
+    let stream = page.server.connect();
+    let request = "GET /events?q=rare HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    (&stream).write_all(request.as_bytes()).unwrap();
+    let mut client = Client::connect(&page.server.endpoint()).unwrap();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut text = String::new();
+            read_until(&mut &stream, &mut text, ": lines as they come\n\n");
+            read_until(&mut &stream, &mut text, ":\n\n");
+        });
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !reader.is_finished() && Instant::now() < deadline {
+            client.hello("al").unwrap();
+        }
+        stream.shutdown(Shutdown::Both).unwrap();
+        reader.join().unwrap();
+    });
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub(crate) fn follow(
         Ok(follower) => follower,
         Err(error) => return Ok(Err(error)),
     };
+    let mut quiet_since = Instant::now();
     loop {
         let mut blocks_left = follower.blocks_max();
         loop {
@@ -57,7 +58,11 @@ pub(crate) fn follow(
             match follower.next(|event| put(Some(event), out)) {
                 // Block by block, so that one that lags behind takes no more memory.
                 Ok(true) => {
-                    connection.flush()?;
+                    // A page may show none of them.
+                    if !connection.output().is_empty() {
+                        quiet_since = Instant::now();
+                        connection.flush()?;
+                    }
                     blocks_left -= 1;
                     if blocks_left == 0 {
                         follower.wake_again();
@@ -68,9 +73,13 @@ pub(crate) fn follow(
                 Err(error) => return Ok(Err(error)),
             }
         }
-        match connection.wait(Instant::now() + HEARTBEAT)? {
-            Waited::Woken => {}
-            Waited::TimedOut => put(None, connection.output()),
+        // Also if it is woken again and again.
+        if quiet_since.elapsed() >= HEARTBEAT {
+            put(None, connection.output());
+            quiet_since = Instant::now();
+        }
+        match connection.wait(quiet_since + HEARTBEAT)? {
+            Waited::Woken | Waited::TimedOut => {}
             Waited::HungUp => return Ok(Ok(())),
             Waited::Stopping => return Ok(Err(HistoryError::Stopping)),
         }
