@@ -151,7 +151,9 @@ impl History {
         self.writer.submit(Change::Append { record, space })
     }
 
-    /// Deletes lines, by their numbers from 1, if each meets a condition. They are gone from the disk when
+    /// Deletes lines, by their numbers from 1, if each meets a condition. The numbers are those that readers
+    /// see. Lines that others are about to delete are not deleted again: without a condition, if those are
+    /// all, it is as if this was asked when they are gone. They are gone from the disk when
     /// this returns. The calling thread may have to copy the history, for itself and for others. If the
     /// server is stopping, the copy is given up after a while.
     ///
@@ -164,15 +166,21 @@ impl History {
         condition: &Condition,
         is_stopping: impl Fn() -> bool,
     ) -> Result<(), HistoryError> {
-        if condition.is_none() {
-            self.delete_of(None, lines, None, &is_stopping)?;
-            return Ok(());
-        }
-        let check = |there| {
-            condition::check_lines(there, lines, condition)?;
+        let check = |there: State| {
+            match condition.is_none() {
+                true => lines.check(there.lines)?,
+                false => condition::check_lines(there, lines, condition)?,
+            }
             Ok(Some((lines, None)))
         };
-        self.delete_found(check, &is_stopping)?;
+        match self.delete_found(check, &is_stopping) {
+            Err(HistoryError::Meanwhile) if condition.is_none() => {
+                self.delete_of(None, lines, None, &is_stopping)?;
+            }
+            deleted => {
+                deleted?;
+            }
+        }
         Ok(())
     }
 

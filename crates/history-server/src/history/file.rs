@@ -2,8 +2,7 @@
 //!
 //! A commit appends lines, or clears the history, by itself. A deletion takes two commits: the first
 //! accepts it and has a connection's thread copy the lines that stay, the second puts that copy in
-//! the file's place. Readers see the line until then, but the line numbers of later requests do not
-//! count it any more.
+//! the file's place. Readers see the line until then, and name the others by the numbers in that file.
 
 use std::fs::File;
 use std::io::{self, Write as _};

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::thread;
 
 use proto::history::TEXT_BYTES_MAX;
@@ -335,6 +336,44 @@ fn a_rotation_is_no_end_also_if_lines_cannot_be_numbered() {
     drop(history);
     drop(dir.open());
     assert_eq!(dir.text(), "x\n2026 y\nb\nc d\n");
+}
+
+/// Deletes line 3, and this one too while that is being copied; returns the first lines that are left.
+fn delete_two_at_once(second: u64) -> String {
+    let line = |n| format!("{n} {}\n", "x".repeat(1023));
+    let dir = Dir::with((1..=2000).map(line).collect::<String>());
+    let history = dir.open();
+    thread::scope(|scope| {
+        let once = Once::new();
+        // The copy asks this now and then.
+        let is_stopping = || {
+            once.call_once(|| {
+                let commits = || format!("{:?}", history.commit_figures().changes);
+                let before = commits();
+                let history = &history;
+                scope.spawn(move || delete(history, second).unwrap());
+                while commits() == before {
+                    thread::yield_now();
+                }
+            });
+            false
+        };
+        let first = history.delete(Lines::one(3), &Condition::default(), is_stopping);
+        first.unwrap();
+        assert!(once.is_completed());
+    });
+    assert_eq!(history.lines(), 1998);
+    let text = dir.text();
+    let numbers = text.lines().take(5).map(|line| line.split(' ').next());
+    numbers.map(Option::unwrap).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_line_is_deleted_by_the_number_that_readers_see() {
+    assert_eq!(delete_two_at_once(5), "1 2 4 6 7");
+    assert_eq!(delete_two_at_once(2), "1 4 5 6 7");
+    // The line is gone by then, so it means the next one.
+    assert_eq!(delete_two_at_once(3), "1 2 5 6 7");
 }
 
 #[test]
