@@ -295,3 +295,47 @@ fn the_servers_own_file_is_not_the_administrators() {
     assert!(refused.stderr.contains(sentence), "{}", refused.stderr);
     assert_eq!(fs::read_to_string(&own).unwrap(), "# Staff\nalice\n");
 }
+
+#[test]
+fn one_that_is_taken_off_the_list_follows_no_more() {
+    if !gives_names() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("users");
+    fs::write(&users, "alice\nbob\n").unwrap();
+    let data = dir.path().join("data");
+    let server = start(&data, &["--users", users.to_str().unwrap()]);
+    let follow = |user| {
+        let mut connected = connect(&server);
+        let (last, behind) = (0, 0);
+        let operation = Operation::Follow { last, behind };
+        let mut bytes = Vec::new();
+        Request { user, operation }.encode(&mut bytes);
+        connected.get_mut().write_all(&bytes).unwrap();
+        connected
+    };
+    let mut payload = Vec::new();
+    let mut next = |connected: &mut Connected| {
+        let kind = frame::read(connected, TEXT_BYTES_MAX, &mut payload).unwrap();
+        match Reply::decode(kind.expect("it ends"), &payload).unwrap() {
+            Reply::Error(error) => Some(error.code),
+            _ => None,
+        }
+    };
+    let [mut alice, mut bob] = [follow("alice"), follow("bob")];
+    for connected in [&mut alice, &mut bob] {
+        // The greeting, and a line.
+        assert_eq!((next(connected), next(connected)), (None, None));
+    }
+    fs::write(&users, "alice\n").unwrap();
+    server.signal("HUP");
+    let end = loop {
+        if let Some(code) = next(&mut bob) {
+            break code;
+        }
+    };
+    assert_eq!(end, ErrorCode::Forbidden);
+    hello(&server, "alice").unwrap();
+    assert_eq!(next(&mut alice), None);
+}

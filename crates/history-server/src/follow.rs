@@ -34,11 +34,13 @@ pub(crate) fn make_room(connection: &mut Connection) -> Result<(), HistoryError>
 /// ends the connection or the server stops. The connection has its place by then. `put` writes an event, and without one what shows that the other end is there.
 ///
 /// # Errors
-/// Those of the connection. Inside, [`HistoryError::Stopping`], [`HistoryError::Read`].
+/// Those of the connection. Inside, [`HistoryError::NotAUser`] as soon as it may not follow any more,
+/// [`HistoryError::Stopping`], [`HistoryError::Read`].
 pub(crate) fn follow(
     history: &History,
     behind: u64,
     connection: &mut Connection,
+    may_follow: impl Fn() -> bool,
     put: impl Fn(Option<Event>, &mut Vec<u8>),
 ) -> io::Result<Result<(), HistoryError>> {
     // A wakeup that is meant for a reply must not end a wait for lines.
@@ -52,6 +54,10 @@ pub(crate) fn follow(
     };
     let mut quiet_since = Instant::now();
     loop {
+        // The administrator may have taken the user off the list.
+        if !may_follow() {
+            return Ok(Err(HistoryError::NotAUser));
+        }
         let mut blocks_left = follower.blocks_max();
         loop {
             let out = connection.output();

@@ -145,10 +145,7 @@ impl HistoryPage {
                 "/" | "/history" | "/events" | "/style.css" | "/page.js" => "GET, HEAD",
                 "/notes" => "POST",
                 "/delete" => "GET, HEAD, POST",
-                _ => {
-                    let sentence = "there is no such page; the history is at /";
-                    return Err(Refusal::new(Status::NotFound, sentence));
-                }
+                _ => return Err(no_such_page()),
             },
             matches!(request.method, "GET" | "HEAD"),
         );
@@ -174,7 +171,8 @@ impl HistoryPage {
             }
             "/history" => self.json(caller, request),
             "/events" => self.events(caller, request),
-            _ => self.show(caller, request),
+            "/" => self.show(caller, request),
+            _ => Err(no_such_page()),
         }
     }
 
@@ -229,13 +227,14 @@ impl HistoryPage {
     fn events(&self, caller: &Caller, request: &RequestHead) -> Result<Response, Refusal> {
         let query = Query::of(request, &["behind"])?;
         self.check_reader(caller, &query.user)?;
-        let (history, caller) = (Arc::clone(&self.service.history), caller.clone());
+        let (service, caller) = (Arc::clone(&self.service), caller.clone());
+        let history = &service.history;
         let behind = match events::begin(request, query.behind)? {
             Some(behind) => behind,
             None => history.now().before_last(0)?,
         };
         let write = move |connection: &mut Connection<'_>| {
-            events::send(&history, behind, &caller, &query, connection)
+            events::send(&service, behind, &caller, &query, connection)
         };
         let response = Response::new(Status::Ok, "text/event-stream", "");
         let body = Content::Live(Live::new(write));
@@ -307,8 +306,7 @@ impl HistoryPage {
 
     /// Checks the name of who only looks, where not everyone may.
     fn check_reader(&self, caller: &Caller, user: &str) -> Result<(), Refusal> {
-        let user = caller.user.as_deref().unwrap_or(user);
-        match self.service.users.may(user) {
+        match self.service.may_look(caller, user) {
             true => Ok(()),
             false => Err(HistoryError::NotAUser.into()),
         }
@@ -326,6 +324,11 @@ fn check_site(request: &RequestHead<'_>) -> Result<(), Refusal> {
     }
     let sentence = "a page of another site may only open the page at /";
     Err(Refusal::new(Status::Forbidden, sentence))
+}
+
+fn no_such_page() -> Refusal {
+    let sentence = "there is no such page; the history is at /";
+    Refusal::new(Status::NotFound, sentence)
 }
 
 /// The name of who changes something: that of the login, or of the form.

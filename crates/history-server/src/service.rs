@@ -49,6 +49,11 @@ impl Service {
         Self { history, users }
     }
 
+    /// Whether a caller may look at the page, under the name of its login or else this one.
+    pub(crate) fn may_look(&self, caller: &Caller, user: &str) -> bool {
+        self.users.may(caller.user.as_deref().unwrap_or(user))
+    }
+
     fn handle(
         &self,
         caller: &Caller,
@@ -74,7 +79,7 @@ impl Service {
                     }
                     Operation::Get(filter) => return self.get(&asked, filter, format, connection),
                     Operation::Follow { last, behind } => {
-                        return self.follow(&asked, last, behind, format, connection);
+                        return self.follow(&asked, request.user, last, behind, format, connection);
                     }
                     Operation::Delete {
                         first,
@@ -177,6 +182,7 @@ impl Service {
     fn follow(
         &self,
         asked: &Asked,
+        user: &str,
         last: u64,
         behind: u64,
         format: Format,
@@ -194,7 +200,10 @@ impl Service {
         };
         let appended = room.and_then(|()| self.append_if_space(asked, Space::Usual));
         let followed = match appended.and(begin) {
-            Ok(behind) => follow(&self.history, behind, connection, put)?,
+            Ok(behind) => {
+                let may_follow = || self.users.may(user);
+                follow(&self.history, behind, connection, may_follow, put)?
+            }
             Err(refusal) => Err(refusal),
         };
         connection.answered(Outcome::of(&followed));

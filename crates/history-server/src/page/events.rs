@@ -10,7 +10,8 @@ use proto::http::{Refusal, RequestHead, Status};
 use super::query::Query;
 use super::rows::{Row, Single};
 use crate::follow::follow;
-use crate::history::{Event, Finder, History};
+use crate::history::{Event, Finder};
+use crate::service::Service;
 
 /// Where a page begins: behind the last line that it has; `None` for new lines alone.
 pub(super) fn begin(request: &RequestHead, behind: Option<u64>) -> Result<Option<u64>, Refusal> {
@@ -27,7 +28,7 @@ pub(super) fn begin(request: &RequestHead, behind: Option<u64>) -> Result<Option
 
 /// Sends lines as they come.
 pub(super) fn send(
-    history: &History,
+    service: &Service,
     behind: u64,
     caller: &Caller,
     query: &Query,
@@ -60,6 +61,7 @@ pub(super) fn send(
         Some(Event::Line { .. }) => {}
     };
     // The end of the stream says that it is over, whatever the cause.
-    let _ = follow(history, behind, connection, put)?;
+    let may_follow = || service.may_look(caller, &query.user);
+    let _ = follow(&service.history, behind, connection, may_follow, put)?;
     Ok(())
 }
