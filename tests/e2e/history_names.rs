@@ -291,7 +291,7 @@ fn the_servers_own_file_is_not_the_administrators() {
     command.args(["0", "--data-dir"]).arg(dir.path());
     command.arg("--users").arg(&own);
     let refused = run_command(command, b"").expect(2);
-    let sentence = "users.txt is the server's own: --users must name another file";
+    let sentence = "users.txt is where this server stores the names that it gives: --users must name another file";
     assert!(refused.stderr.contains(sentence), "{}", refused.stderr);
     assert_eq!(fs::read_to_string(&own).unwrap(), "# Staff\nalice\n");
 }

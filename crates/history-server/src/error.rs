@@ -47,7 +47,8 @@ pub enum Error {
     },
     /// The file of users is the one in which the server stores the names that it gives.
     #[error(
-        "{} is the server's own: --users must name another file",
+        "{} is where this server stores the names that it gives: --users must name another file, or \
+         --data-dir another folder",
         .0.display()
     )]
     OwnUsers(PathBuf),

@@ -10,8 +10,8 @@ use proto::history::Reply;
 use crate::HistoryError;
 use crate::history::{Event, History, Removed};
 
-/// How long nothing is sent before an empty piece shows the client that the server is there, and the
-/// server that the client is.
+/// If nothing was sent for this long, an empty piece is. It shows the client that the server is there, and
+/// the server that the client is.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Has the connection keep its place while it follows.

@@ -1,8 +1,9 @@
-//! The history server: who asked what, in a file that its users can read and prune.
+//! The history server: who asked what, and notes, in a file that its users read, follow, search and
+//! prune.
 //!
 //! [`args`] reads the command line. `service` handles the requests of both protocols, and `reply`
-//! writes their replies. `history` is the noun, `users` says who may use it, `pruner` forgets
-//! the oldest lines.
+//! writes their replies; `follow` sends new lines as they come, and `page` is all of that over HTTP.
+//! `history` is the noun, `users` says who may use it, `pruner` forgets the oldest lines.
 
 pub mod args;
 mod error;

@@ -3,6 +3,7 @@
 //! A thread of its own makes the copies, as the thread of a user does who deletes lines. Commits wake
 //! it when there are too many lines. That lines grow old is no event, so it also looks once an hour.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -59,10 +60,11 @@ impl Signal {
 
 /// The time of day, unless the clock was set forward since the start. Then it is what it would be
 /// otherwise, so that lines do not grow old at once.
-#[derive(Clone, Copy)]
 struct Clock {
     start: Timestamp,
     uptime_at_start: Duration,
+    /// Whether the log says that it was set forward.
+    is_told: AtomicBool,
 }
 
 impl Clock {
@@ -70,13 +72,15 @@ impl Clock {
         Self {
             start: Timestamp::now(),
             uptime_at_start: uptime(),
+            is_told: AtomicBool::new(false),
         }
     }
 
     /// The time, if the clock shows `shown` after the machine was up for `uptime`.
     fn time(&self, shown: Timestamp, uptime: Duration) -> Timestamp {
         let time = self.start + uptime.saturating_sub(self.uptime_at_start);
-        if shown.duration_since(time).as_secs() >= HOUR.as_secs().cast_signed() {
+        let is_forward = shown.duration_since(time).as_secs() >= HOUR.as_secs().cast_signed();
+        if is_forward && !self.is_told.swap(true, Ordering::Relaxed) {
             log::warn!(
                 "The clock was set forward to {shown:.0}; for --keep-days it is {time:.0}, until the \
                  server starts again"
@@ -114,7 +118,7 @@ impl Pruner {
         let clock = Clock::start();
         let run = move || {
             let is_over = || is_stopping() || lock(&waits.state).is_over;
-            run(&waits, &history, &keep, clock, RETRY_WAIT, &is_over);
+            run(&waits, &history, &keep, &clock, RETRY_WAIT, &is_over);
         };
         let thread = thread::Builder::new().name("pruner".to_owned());
         Ok(Self {
@@ -139,7 +143,7 @@ fn run(
     signal: &Signal,
     history: &History,
     keep: &Keep,
-    clock: Clock,
+    clock: &Clock,
     retry_wait: Duration,
     is_over: &dyn Fn() -> bool,
 ) {
@@ -169,7 +173,7 @@ fn run(
 mod tests {
     use std::fs;
     use std::path::Path;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::time::Instant;
 
     use storage::{Fsync, Limits, Space};
@@ -287,7 +291,7 @@ mod tests {
         };
         let (clock, retry_wait) = (Clock::start(), Duration::from_millis(10));
         thread::scope(|scope| {
-            let run = || run(&signal, &history, &lines(8), clock, retry_wait, &is_over);
+            let run = || run(&signal, &history, &lines(8), &clock, retry_wait, &is_over);
             scope.spawn(run);
             let deadline = Instant::now() + Duration::from_secs(30);
             while failures.load(Ordering::SeqCst) == 0 && Instant::now() < deadline {
@@ -316,7 +320,9 @@ mod tests {
             time.duration_since(clock.start).as_hours()
         };
         assert_eq!(time(5, 5), 5);
+        assert!(!clock.is_told.load(Ordering::Relaxed));
         assert_eq!(time(5000, 5), 5);
+        assert!(clock.is_told.load(Ordering::Relaxed), "once is enough");
         assert_eq!(time(-5000, 5), -5000);
         assert_eq!(time(4, 5), 4);
     }

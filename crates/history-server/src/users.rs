@@ -60,6 +60,13 @@ impl Users {
         };
         let (fsync, limits) = (config.fsync, config.limits);
         let registered = Registered::open(&path, is_listed, fsync, limits, on_failure)?;
+        if users.listed.is_some() && registered.names() > 0 {
+            log::info!(
+                "{} names {} users, who may use the history too",
+                path.display(),
+                registered.names()
+            );
+        }
         users.registered = Some(registered);
         Ok(users)
     }

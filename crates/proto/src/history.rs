@@ -2,7 +2,9 @@
 //!
 //! A reply is a sequence of frames: one [`Reply::About`], then any number of [`Reply::Text`] that
 //! together are the history, and at last [`Reply::Done`] or [`Reply::Error`]. So a history of any
-//! size arrives whole, and the server never holds more of it than one frame.
+//! size arrives whole, and the server never holds more of it than one frame. One that follows gets
+//! [`Reply::Line`] and [`Reply::Deleted`] instead, and an empty [`Reply::Text`] now and then; its reply
+//! ends with an error or with the connection.
 
 use std::fmt;
 

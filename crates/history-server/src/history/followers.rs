@@ -21,7 +21,7 @@ use storage::lock;
 /// How long the pause is for each follower.
 const PAUSE_EACH: Duration = Duration::from_micros(100);
 
-/// The longest pause: what is committed is on its way to all after this, however many they are.
+/// The longest pause, however many follow: what is committed is on its way to all of them by then.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// From this many appended bytes a second on, it is a flood: well above a thousand lines.

@@ -64,6 +64,7 @@ async function reload() {
     if (!response.ok) throw new Error(response.statusText);
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const loaded = page.querySelector("tbody[data-events]");
+    if (!loaded) throw new Error("no table");
     body.replaceWith(loaded);
     body = loaded;
     follow();

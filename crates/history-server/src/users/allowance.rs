@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_sources_are_remembered() {
+    fn the_number_of_sources_that_are_remembered_is_limited() {
         let (allowance, now) = (Allowance::default(), Instant::now());
         for source in 0..SOURCES_MAX as u32 {
             assert!(allowance.spend(Source::User(source), now));

@@ -103,6 +103,12 @@ impl Registered {
         self.writer.submit(prefix.to_owned()).wait()
     }
 
+    /// How many names were given.
+    pub(super) fn names(&self) -> usize {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.len()
+    }
+
     /// Whether this name was given.
     pub(super) fn contains(&self, name: &str) -> bool {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
