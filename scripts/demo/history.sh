@@ -56,10 +56,11 @@ step 'A name from the server, and a note' 'Nobody else has the name, and it is s
 run 0 "history-client $history register dave > name"
 run 0 "history-client $history note \$(cat name) 'the pump is on'"
 
-step 'Follow, and find' 'In a second window, follow shows each new line. A search shows the lines that meet all of it.' \
+step 'Follow, and find' 'Who follows sees the line that another adds meanwhile. A search shows the lines that meet all of it.' \
     crates/history-server/src/history/follower.rs
-run 0 "history-client $history follow alice --last 1 | head -n 1"
-expect ' note the pump is on'
+run 0 "history-client $history follow alice --last 0 |
+    { read -r own; history-client $history note bob 'pressure 3.1 bar'; read -r line; echo \"\$line\"; }"
+expect ' bob note pressure 3.1 bar'
 run 0 "history-client $history get bob --match pump --since 1h"
 expect '3 20' ' note the pump is on'
 
