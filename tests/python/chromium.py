@@ -13,7 +13,7 @@ import subprocess
 import time
 import urllib.request
 
-PATIENCE_SECS = 30
+PATIENCE_SECS = 60
 
 
 class Browser:
@@ -24,12 +24,18 @@ class Browser:
         self.folder = folder
         self.process = subprocess.Popen(
             [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+             # Where there is little shared memory, a page would crash.
+             "--disable-dev-shm-usage",
+             # It asks nobody but the servers of this test.
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             "--no-first-run", "--disable-quic",
              "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             # What it keeps, it keeps in there, and what it starts ends with it.
             env={**os.environ, "HOME": profile, "TMPDIR": profile}, start_new_session=True)
         port_file = pathlib.Path(profile, "DevToolsActivePort")
-        eventually("the browser starts", lambda: port_file.exists() and port_file.read_text())
+        eventually("the browser starts", lambda: port_file.exists() and port_file.read_text(),
+                   patience=2 * PATIENCE_SECS)
         port = int(port_file.read_text().split()[0])
         pages = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json"))
         path = next(p for p in pages if p["type"] == "page")["webSocketDebuggerUrl"]
@@ -188,8 +194,8 @@ class Browser:
     def text(self):
         return self.value("document.body?.innerText ?? ''")
 
-def eventually(what, holds, shown=lambda: ""):
-    deadline = time.monotonic() + PATIENCE_SECS
+def eventually(what, holds, shown=lambda: "", patience=PATIENCE_SECS):
+    deadline = time.monotonic() + patience
     while not holds():
-        assert time.monotonic() < deadline, f"not in {PATIENCE_SECS} s: {what}; {shown()}"
+        assert time.monotonic() < deadline, f"not in {patience} s: {what}; {shown()}"
         time.sleep(0.02)
