@@ -1,4 +1,4 @@
-//! The queues' clock: microseconds since 1970 that never jump, and positions that are never given twice.
+//! The queues' clock: microseconds since 1970 that never jump, and moments that are never given twice.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,15 +7,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// A moment of the queues' clock, in microseconds since 1970.
 pub(crate) type Micros = u64;
 
-/// Where a message stands in its queue: the moment it entered, made unique. The lowest is next.
-pub(crate) type Position = Micros;
-
 /// The clock. It starts from the system's clock, or from what the journal noted, and then follows
 /// nothing but the time that passes.
 pub(crate) struct Clock {
     started: Instant,
     started_at: Micros,
-    last_position: AtomicU64,
+    /// The last moment that was given to a message.
+    last_moment: AtomicU64,
     /// When the last delay began.
     last_delay: AtomicU64,
 }
@@ -31,7 +29,7 @@ impl Clock {
         Self {
             started: Instant::now(),
             started_at: now,
-            last_position: AtomicU64::new(0),
+            last_moment: AtomicU64::new(0),
             last_delay: AtomicU64::new(0),
         }
     }
@@ -50,24 +48,24 @@ impl Clock {
         self.now() + micros(wait)
     }
 
-    /// The next position at the end of a queue.
-    pub(crate) fn next_position(&self) -> Position {
-        self.advance(&self.last_position, 1)
+    /// The moment at which a message enters a queue: now, made unique.
+    pub(crate) fn next_moment(&self) -> Micros {
+        self.advance(&self.last_moment, 1)
     }
 
-    /// The next `count` positions at the end of a queue.
-    pub(crate) fn next_positions(&self, count: usize) -> Range<Position> {
+    /// The next `count` of these moments.
+    pub(crate) fn next_moments(&self, count: usize) -> Range<Micros> {
         let count = count as u64;
-        let first = self.advance(&self.last_position, count);
+        let first = self.advance(&self.last_moment, count);
         first..first + count
     }
 
-    /// The next position at the end, or the moment at which a delay that begins now is over. No two
-    /// delays of the same length are over at the same moment.
-    pub(crate) fn position_after(&self, delay: Duration) -> Position {
+    /// The same after a delay: the moment at which one that begins now is over. No two delays of the
+    /// same length are over at the same moment.
+    pub(crate) fn moment_after(&self, delay: Duration) -> Micros {
         match delay.is_zero() {
-            true => self.next_position(),
-            // Not behind the last position, because that may be ahead of the time.
+            true => self.next_moment(),
+            // Not behind the last moment, because that may be ahead of the time.
             false => self.advance(&self.last_delay, 1) + micros(delay),
         }
     }
@@ -81,9 +79,9 @@ impl Clock {
         next(update.unwrap_or_else(|last| last))
     }
 
-    /// Makes all further positions follow this one, which an earlier run of the server gave.
-    pub(crate) fn skip(&self, position: Position) {
-        self.last_position.fetch_max(position, Ordering::Relaxed);
+    /// Makes all further moments follow this one, which an earlier run of the server gave.
+    pub(crate) fn skip(&self, moment: Micros) {
+        self.last_moment.fetch_max(moment, Ordering::Relaxed);
     }
 }
 
@@ -97,15 +95,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_positions_are_the_same_and_a_delay_begins_now() {
+    fn no_two_moments_are_the_same_and_a_delay_begins_now() {
         const HOUR: u64 = 3_600_000_000;
         let delay = Duration::from_secs(1);
         let clock = Clock::new();
         // The system's clock was set back while the server was not running.
         clock.skip(clock.now() + HOUR);
-        let positions: Vec<_> = (0..1000).map(|_| clock.next_position()).collect();
-        assert!(positions.is_sorted_by(|a, b| a < b) && positions[0] > clock.now());
-        let delayed: Vec<_> = (0..1000).map(|_| clock.position_after(delay)).collect();
+        let moments: Vec<_> = (0..1000).map(|_| clock.next_moment()).collect();
+        assert!(moments.is_sorted_by(|a, b| a < b) && moments[0] > clock.now());
+        let delayed: Vec<_> = (0..1000).map(|_| clock.moment_after(delay)).collect();
         assert!(delayed.is_sorted_by(|a, b| a < b));
         assert!(delayed[999] < clock.now() + HOUR);
     }

@@ -1,7 +1,8 @@
 //! The queue server: first-in, first-out queues of messages, over TCP, UDP or both at once.
 //!
 //! [`args`] reads the command line. `queues` is the queues and their rules, without sockets:
-//! `message` is a message, `clock` gives it its position, `memory` the account of what all of it takes.
+//! `message` is a message, `position` where it stands, `clock` the time, `memory` the account of what all of
+//! it takes.
 //! `journal` is the database, and `timer` the thread for what is due. `requests` does what a request
 //! asks and `replies` tells the outcome, over TCP and UDP alike. `service` is a TCP connection, `text`
 //! the text protocol, `datagram` a UDP request, and `reply_cache` what was replied over UDP.
@@ -15,6 +16,7 @@ mod journal;
 mod memory;
 mod message;
 mod metrics;
+mod position;
 mod queues;
 mod replies;
 mod reply_cache;

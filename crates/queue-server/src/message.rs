@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use proto::queue::{MessageId, Token};
+use proto::queue::{MessageId, Priority, Token};
 
-use crate::clock::{Micros, Position};
+use crate::clock::Micros;
 use crate::memory::{Body, Memory};
+use crate::position::Position;
 
 /// What a message costs beside its body, in bytes: its fields, its slot in a queue, and the
 /// allocator's share.
@@ -25,11 +26,11 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// A new message. Its id and position are given later.
+    /// A new message. Its id and the moment of its position are given later.
     pub(crate) fn new(body: &[u8]) -> Self {
         Self {
             id: 0,
-            position: 0,
+            position: Position::new(Priority::default(), 0),
             body: Body::Short(Box::from(body)),
             attempts: 0,
             body_crc: 0,

@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use proto::queue::{Delivery, QueueName, Token};
 use storage::{CommitFigures, Committer, Fsync, StorageError};
 
-use crate::clock::{Clock, Position};
+use crate::clock::Clock;
 use crate::error::{Error, QueueError};
 use crate::journal::{Change, Journal, LiveQueues as _, Opened, Submission};
 use crate::memory::{Memory, Room};
 use crate::message::{Lease, Message, Reserved};
+use crate::position::Position;
 
 mod due;
 mod figures;
@@ -217,8 +218,8 @@ impl Queues {
         let clock = &self.shared.clock;
         let mut bytes = 0;
         let mut state = self.shared.lock();
-        // Under the lock, so that positions come in the order in which they are used.
-        let mut positions = clock.next_positions(sends);
+        // Under the lock, so that moments come in the order in which they are used.
+        let mut moments = clock.next_moments(sends);
         // Only a send makes a queue. If it cannot, there are too many.
         if sends > 0 {
             let _ = state.make(queue);
@@ -232,11 +233,12 @@ impl Queues {
                 (Operation::Receive(..), None) => Ok(Outcome::Empty),
                 (Operation::Send(message, delay), Some(entry)) => {
                     let is_delayed = !delay.is_zero();
-                    let position = match positions.next() {
-                        Some(position) if !is_delayed => position,
-                        Some(_) | None => clock.position_after(delay),
+                    let moment = match moments.next() {
+                        Some(moment) if !is_delayed => moment,
+                        Some(_) | None => clock.moment_after(delay),
                     };
                     entry.admit(message.cost()).map(|()| {
+                        let position = message.position.at(moment);
                         let message = Message {
                             position,
                             ..message
@@ -396,7 +398,7 @@ impl Queues {
             None => Self::move_back(reserved),
             Some(delay) => Effect::Move {
                 queue: Arc::clone(&reserved.queue),
-                position: self.shared.clock.position_after(delay),
+                position: (reserved.message.position).at(self.shared.clock.moment_after(delay)),
                 is_delayed: !delay.is_zero(),
                 reserved,
             },
@@ -410,7 +412,12 @@ impl Queues {
     }
 
     fn move_to_end(&self, reserved: Reserved, queue: Arc<str>) -> Effect {
-        Self::move_to(reserved, queue, self.shared.clock.next_position())
+        let position = reserved.message.position;
+        Self::move_to(
+            reserved,
+            queue,
+            position.at(self.shared.clock.next_moment()),
+        )
     }
 
     fn move_to(reserved: Reserved, queue: Arc<str>, position: Position) -> Effect {

@@ -40,7 +40,7 @@ pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
             messages: *messages,
         },
         Outcome::Peeked(message) => Reply::Peeked {
-            position: message.position,
+            position: message.position.to_wire(),
             id: message.id,
             attempts: message.attempts,
             body: &message.body,

@@ -12,6 +12,7 @@ use proto::queue::{Claim, Delivery, QueueName, Request};
 use crate::error::{QueueError, RESERVED_MAX};
 use crate::memory::{FREE_BYTES, Room};
 use crate::message::Reserved;
+use crate::position::Position;
 use crate::queues::{Handout, Operation, Outcome, Pending, Queues};
 
 const NO_RESERVING: &str = "only a connection can reserve a message; lease it";
@@ -72,7 +73,10 @@ pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requeste
             token,
             lease_millis,
         } => queues.extend(token, millis(lease_millis)),
-        Request::Peek { queue, after } => Ok(Pending::Done(queues.peek(queue, after))),
+        Request::Peek { queue, after } => {
+            let after = Position::from_wire(after);
+            Ok(Pending::Done(queues.peek(queue, after)))
+        }
         Request::Stats => stats(queues, requester),
         Request::Purge { queue } => done(queues.purge(queue)),
         Request::Pause { queue } => done(queues.pause(queue, true)),

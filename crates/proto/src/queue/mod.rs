@@ -9,6 +9,7 @@
 
 mod datagram;
 mod name;
+mod properties;
 mod reply;
 mod request;
 
@@ -20,6 +21,7 @@ pub use datagram::{
     put_datagram, split_datagram,
 };
 pub use name::{BadName, NAME_BYTES_MAX, QueueName};
+pub use properties::Priority;
 pub use reply::{QueueStats, Reply, Totals};
 pub use request::{Claim, Delivery, Request};
 

@@ -323,7 +323,8 @@ impl Store for Journal {
             Change::Insert(queue, mut message, delay) => {
                 message.id = self.next_id;
                 self.next_id += 1;
-                message.position = self.queues.clock().position_after(delay);
+                let moment = self.queues.clock().moment_after(delay);
+                message.position = message.position.at(moment);
                 let is_delayed = !delay.is_zero();
                 let id = message.id;
                 batch.inserted_bytes += message.body.len();

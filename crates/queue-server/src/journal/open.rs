@@ -200,9 +200,9 @@ impl Journal {
                 if std::mem::replace(&mut lease.expires_at, due) != due {
                     loaded.moved.push(Row::of(&found.reserved, now));
                 }
-            } else if found.is_delayed && message.position > due_max {
-                message.position = due_max;
-                let row = Row::moved(message, queue, due_max, true, now);
+            } else if found.is_delayed && message.position.moment() > due_max {
+                message.position = message.position.at(due_max);
+                let row = Row::moved(message, queue, message.position, true, now);
                 loaded.moved.push(row);
             }
             self.queues.restore(found.reserved, found.is_delayed);

@@ -7,8 +7,9 @@ use proto::queue::{MessageId, QueueName, Token};
 use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Statement, Transaction, params};
 
-use crate::clock::{Micros, Position, micros};
+use crate::clock::{Micros, micros};
 use crate::message::{Lease, Message, Reserved};
+use crate::position::Position;
 
 /// The longest that a delay or a lease can have left when it is read: the milliseconds of a request
 /// have 32 bits.
@@ -62,7 +63,7 @@ impl Row {
     ) -> Self {
         Self {
             position,
-            remaining: is_delayed.then(|| position.saturating_sub(now)),
+            remaining: is_delayed.then(|| position.moment().saturating_sub(now)),
             ..Self::new(queue, message, is_delayed, None, now)
         }
     }
@@ -76,7 +77,7 @@ impl Row {
     ) -> Self {
         let due = match lease {
             Some(lease) => Some(lease.expires_at),
-            None => is_delayed.then_some(message.position),
+            None => is_delayed.then_some(message.position.moment()),
         };
         Self {
             id: message.id,
@@ -94,7 +95,7 @@ impl Row {
         let Lease { token, expires_at } = self.lease.unwrap_or_default();
         let mut crc = crc32fast::Hasher::new();
         crc.update(&self.id.to_be_bytes());
-        crc.update(&self.position.to_be_bytes());
+        crc.update(&self.position.to_number().to_be_bytes());
         crc.update(&[u8::from(self.is_delayed), u8::from(self.lease.is_some())]);
         crc.update(&self.attempts.to_be_bytes());
         crc.update(token.as_bytes());
@@ -125,7 +126,7 @@ impl Row {
         insert.execute(params![
             self.id.cast_signed(),
             self.queue,
-            self.position.cast_signed(),
+            self.position.to_number(),
             self.is_delayed,
             self.attempts,
             self.remaining(),
@@ -141,7 +142,7 @@ impl Row {
         transaction.prepare_cached(update)?.execute(params![
             self.id.cast_signed(),
             self.queue,
-            self.position.cast_signed(),
+            self.position.to_number(),
             self.is_delayed,
             self.attempts,
             self.token(),
@@ -162,7 +163,8 @@ impl Row {
         }
         let column = |at| row.get_ref(at).map_err(|_| FromSqlError::InvalidType);
         let queue = column(1)?.as_str()?;
-        let position = column(2)?.as_i64()?.cast_unsigned();
+        let position = column(2)?.as_i64()?;
+        let position = Position::from_number(position).ok_or(FromSqlError::OutOfRange(position))?;
         let delayed = column(3)?.as_i64()?;
         let attempts = column(4)?.as_i64()?;
         let lease = match (column(5)?, column(6)?) {

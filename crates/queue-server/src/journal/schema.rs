@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use proto::queue::QueueName;
+use proto::queue::{Priority, QueueName};
 use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, Transaction, TransactionBehavior, params};
 use storage::Fsync;
@@ -11,6 +11,7 @@ use super::row::{ID_MAX, Row};
 use super::timeline::{Moment, Note};
 use crate::error::Error;
 use crate::message::Message;
+use crate::position::Position;
 
 /// The mark in the header of the file (`PRAGMA application_id`): "Qrtt".
 const APPLICATION_ID: i64 = 0x5172_7474;
@@ -247,7 +248,7 @@ fn from_1_to_2(transaction: &Transaction) -> rusqlite::Result<()> {
             (Ok(crc), Ok(body)) if crc == crc_1(id, body) => {
                 let message = Message {
                     id: id.cast_unsigned(),
-                    position: id.cast_unsigned(),
+                    position: Position::new(Priority::default(), id.cast_unsigned()),
                     ..Message::new(body).with_checksum()
                 };
                 Row::new(&name, &message, false, None, 0).crc()

@@ -6,8 +6,9 @@ use proto::queue::{QueueName, Totals};
 
 use super::queue::Queue;
 use super::state::State;
-use crate::clock::{Micros, Position};
+use crate::clock::Micros;
 use crate::message::Message;
+use crate::position::Position;
 
 /// The figures of all queues, by name, and what they add up to since the server started.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(crate) struct Figures {
 
 impl Figures {
     fn of(name: &Arc<str>, queue: &Queue, now: Micros) -> Self {
-        let waited = |oldest: &Message| now.saturating_sub(oldest.position) / 1000;
+        let waited = |oldest: &Message| now.saturating_sub(oldest.position.moment()) / 1000;
         Self {
             name: Arc::clone(name),
             ready: queue.ready(),
@@ -41,7 +42,7 @@ impl Figures {
             delayed: queue.delayed.len(),
             dead_letters: 0,
             waiters: queue.waiting(),
-            oldest_millis: queue.first_behind(0).map_or(0, waited),
+            oldest_millis: queue.front().map_or(0, waited),
             is_paused: queue.is_paused,
         }
     }

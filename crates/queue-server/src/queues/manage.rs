@@ -8,10 +8,10 @@ use super::Queues;
 use super::figures::Stats;
 use super::operation::Outcome;
 use super::pending::Effect;
-use crate::clock::Position;
 use crate::error::QueueError;
 use crate::journal::Change;
 use crate::message::Reserved;
+use crate::position::Position;
 
 /// How many messages are moved or acknowledged at once when a whole queue is.
 const CHUNK: usize = 1024;

@@ -10,10 +10,11 @@ use storage::NotStored;
 use super::operation::Outcome;
 use super::shared::Shared;
 use super::state::State;
-use crate::clock::{Micros, Position};
+use crate::clock::Micros;
 use crate::error::QueueError;
 use crate::journal::{Applied, Change, Row};
 use crate::message::Reserved;
+use crate::position::Position;
 
 /// A change that was submitted. [`super::Queues::wait`] waits for its outcome, and
 /// [`super::Queues::on_complete`] has it told.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use proto::queue::MessageId;
 
-use crate::clock::Position;
+use crate::clock::Micros;
 use crate::message::Message;
+use crate::position::Position;
 
 /// Wakes a thread that waits for a message.
 pub(crate) trait Wake: Send + Sync {
@@ -18,11 +19,12 @@ pub(crate) trait Wake: Send + Sync {
 #[derive(Default)]
 pub(super) struct Queue {
     /// Nearly all messages: those that came in order. Positions grow from front to back.
-    ready: VecDeque<Message>,
-    /// Those whose position is before the last of `ready`: most were requeued.
-    requeued: BTreeMap<(Position, MessageId), Message>,
-    /// Those that are delayed; their position is the moment at which that is over.
-    pub(super) delayed: BTreeMap<(Position, MessageId), Message>,
+    in_order: VecDeque<Message>,
+    /// Those whose position is before the last of `in_order`: they were requeued, or have a higher
+    /// priority.
+    out_of_order: BTreeMap<(Position, MessageId), Message>,
+    /// Those that are delayed; the moment of their position is that at which the delay is over.
+    pub(super) delayed: BTreeMap<(Micros, MessageId), Message>,
     /// How many are reserved, leased, or on their way to another position until that is committed.
     pub(super) reserved: usize,
     /// How many were sent and are not committed.
@@ -37,7 +39,7 @@ pub(super) struct Queue {
 impl Queue {
     /// How many messages can be received.
     pub(super) fn ready(&self) -> usize {
-        self.ready.len() + self.requeued.len()
+        self.in_order.len() + self.out_of_order.len()
     }
 
     /// How many messages there are, in any state.
@@ -56,38 +58,45 @@ impl Queue {
 
     /// Puts a message at its position. Returns the waiter to wake.
     pub(super) fn insert(&mut self, message: Message) -> Option<Arc<dyn Wake>> {
-        let last = self.ready.back();
+        let last = self.in_order.back();
         if last.is_none_or(|last| last.position < message.position) {
-            self.ready.push_back(message);
+            self.in_order.push_back(message);
         } else {
             let key = (message.position, message.id);
-            self.requeued.insert(key, message);
+            self.out_of_order.insert(key, message);
         }
         self.next_waiter()
     }
 
     /// Takes the message at the front, also if the queue is paused.
     pub(super) fn pop(&mut self) -> Option<Message> {
-        let requeued = self.requeued.first_key_value().map(|(key, _)| key.0);
-        let ready = self.ready.front().map(|message| message.position);
-        match (requeued, ready) {
-            (Some(requeued), Some(ready)) if ready < requeued => self.ready.pop_front(),
-            (Some(_), _) => self.requeued.pop_first().map(|(_, message)| message),
-            (None, _) => self.ready.pop_front(),
+        let out_of_order = self.out_of_order.first_key_value().map(|(key, _)| key.0);
+        let in_order = self.in_order.front().map(|message| message.position);
+        match (out_of_order, in_order) {
+            (Some(out_of_order), Some(in_order)) if in_order < out_of_order => {
+                self.in_order.pop_front()
+            }
+            (Some(_), _) => self.out_of_order.pop_first().map(|(_, message)| message),
+            (None, _) => self.in_order.pop_front(),
         }
+    }
+
+    /// The message at the front.
+    pub(super) fn front(&self) -> Option<&Message> {
+        self.first_behind(Position::FRONT)
     }
 
     /// The first message behind a position.
     pub(super) fn first_behind(&self, position: Position) -> Option<&Message> {
-        let at = self.ready.partition_point(|m| m.position <= position);
-        let ready = self.ready.get(at);
+        let at = self.in_order.partition_point(|m| m.position <= position);
+        let in_order = self.in_order.get(at);
         let behind = (position, MessageId::MAX)..;
-        let requeued = self
-            .requeued
+        let out_of_order = self
+            .out_of_order
             .range(behind)
             .find(|(key, _)| key.0 > position)
             .map(|(_, message)| message);
-        [ready, requeued]
+        [in_order, out_of_order]
             .into_iter()
             .flatten()
             .min_by_key(|m| m.position)
@@ -127,32 +136,34 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use proto::queue::Priority;
+
     use super::*;
 
-    fn message(position: Position) -> Message {
+    fn message(priority: u8, moment: Micros) -> Message {
         Message {
-            id: position,
-            position,
+            id: moment,
+            position: Position::new(Priority::new(priority).unwrap(), moment),
             ..Message::new(b"x")
         }
     }
 
-    fn queue_of(positions: &[Position]) -> Queue {
+    fn queue_of(moments: &[Micros]) -> Queue {
         let mut queue = Queue::default();
-        for position in positions {
-            queue.insert(message(*position));
+        for moment in moments {
+            queue.insert(message(0, *moment));
         }
         queue
     }
 
-    fn positions(mut queue: Queue) -> Vec<Position> {
-        std::iter::from_fn(|| queue.pop().map(|m| m.position)).collect()
+    fn moments(mut queue: Queue) -> Vec<Micros> {
+        std::iter::from_fn(|| queue.pop().map(|m| m.position.moment())).collect()
     }
 
     #[test]
     fn the_lower_position_is_taken_first() {
-        assert_eq!(positions(queue_of(&[1, 2, 3])), [1, 2, 3]);
-        assert_eq!(positions(queue_of(&[5, 2, 7, 3, 6, 1])), [1, 2, 3, 5, 6, 7]);
+        assert_eq!(moments(queue_of(&[1, 2, 3])), [1, 2, 3]);
+        assert_eq!(moments(queue_of(&[5, 2, 7, 3, 6, 1])), [1, 2, 3, 5, 6, 7]);
     }
 
     #[test]
@@ -163,18 +174,26 @@ mod tests {
         queue.pop().unwrap();
         queue.insert(second);
         queue.insert(first);
-        assert_eq!(positions(queue), [1, 2, 4]);
+        assert_eq!(moments(queue), [1, 2, 4]);
     }
 
     #[test]
     fn looking_goes_from_position_to_position() {
         let queue = queue_of(&[5, 9, 2, 7]);
-        let mut seen = vec![0];
-        while let Some(message) = queue.first_behind(seen[seen.len() - 1]) {
-            seen.push(message.position);
-        }
-        assert_eq!(seen, [0, 2, 5, 7, 9]);
+        let next = |seen: &&Message| queue.first_behind(seen.position);
+        let seen = std::iter::successors(queue.front(), next);
+        let seen: Vec<_> = seen.map(|message| message.position.moment()).collect();
+        assert_eq!(seen, [2, 5, 7, 9]);
         assert_eq!(queue.ready(), 4);
+    }
+
+    #[test]
+    fn the_higher_priority_is_taken_first_and_within_it_the_first_in() {
+        let mut queue = Queue::default();
+        for (priority, moment) in [(0, 1), (9, 2), (0, 3), (9, 4), (5, 5), (9, 6)] {
+            queue.insert(message(priority, moment));
+        }
+        assert_eq!(moments(queue), [2, 4, 6, 5, 1, 3]);
     }
 
     #[test]
@@ -198,7 +217,7 @@ mod tests {
         let [one, two] = [(); 2].map(|()| -> Arc<dyn Wake> { Arc::new(Waiter) });
         queue.add_waiter(Arc::clone(&one));
         queue.add_waiter(Arc::clone(&two));
-        let woken = queue.insert(message(1)).unwrap();
+        let woken = queue.insert(message(0, 1)).unwrap();
         assert!(is_same(&woken, &one));
         // It has gone without the message, so the next one is woken.
         let woken = queue.remove_waiter(&one).unwrap();
@@ -214,7 +233,7 @@ mod tests {
         queue.is_paused = true;
         assert!(queue.must_wait());
         queue.add_waiter(Arc::new(Waiter));
-        assert!(queue.insert(message(2)).is_none());
+        assert!(queue.insert(message(0, 2)).is_none());
         queue.is_paused = false;
         assert!(queue.next_waiter().is_some());
     }

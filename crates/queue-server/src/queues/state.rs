@@ -110,7 +110,7 @@ impl Entry<'_> {
 
     fn put(&mut self, message: Message, is_delayed: bool) {
         if is_delayed {
-            let key = (message.position, message.id);
+            let key = (message.position.moment(), message.id);
             self.common
                 .due
                 .insert((key.0, key.1, Arc::clone(self.name)));
@@ -127,7 +127,7 @@ impl Entry<'_> {
             return Err(QueueError::Paused(self.name.to_string()));
         }
         if body_bytes_max < usize::MAX
-            && let Some(first) = self.queue.first_behind(0)
+            && let Some(first) = self.queue.front()
             && first.body.len() > body_bytes_max
         {
             return Err(QueueError::TooLong {
@@ -302,9 +302,10 @@ impl State {
             ..found
         };
         // What was promoted before the server ended has its position among the others already.
-        let is_delayed = is_delayed && found.message.position > clock.now();
+        let moment = found.message.position.moment();
+        let is_delayed = is_delayed && moment > clock.now();
         if !is_delayed {
-            clock.skip(found.message.position);
+            clock.skip(moment);
         }
         let mut entry = self.entry(&found.queue);
         entry.queue.bytes += cost;
@@ -413,8 +414,8 @@ impl State {
         while reserved.len() < messages_max {
             let next = queue.pop().or_else(|| {
                 let delayed = with_delayed.then(|| queue.delayed.pop_first());
-                let ((position, id), message) = delayed.flatten()?;
-                common.due.remove(&(position, id, Arc::clone(name)));
+                let ((due, id), message) = delayed.flatten()?;
+                common.due.remove(&(due, id, Arc::clone(name)));
                 Some(message)
             });
             let Some(message) = next else {
@@ -450,7 +451,7 @@ impl State {
             }
             let mut entry = self.entry(&name);
             if let Some(mut message) = entry.queue.delayed.remove(&(due, id)) {
-                message.position = clock.next_position();
+                message.position = message.position.at(clock.next_moment());
                 entry.put(message, false);
             }
             promoted += 1;

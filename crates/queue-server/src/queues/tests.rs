@@ -849,7 +849,7 @@ fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
         Outcome::Peeked(message) => Some(message.position),
         _ => None,
     };
-    let seen = std::iter::successors(Some(0), next).count() - 1;
+    let seen = std::iter::successors(Some(Position::FRONT), next).count() - 1;
     assert_eq!(seen, 3, "each has a position of its own");
     assert_eq!(all(&queues, Q), ["a", "b", "c"]);
 }
