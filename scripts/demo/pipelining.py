@@ -4,8 +4,8 @@ import socket, struct, sys
 host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 requests = b""
 for number in range(count):
-    # The queue's name, a delay of 0, the body; in front the length and the kind.
-    fields = b"\x07default" + bytes(4) + str(number).encode()
+    # The queue's name, no properties, the body; in front the length and the kind.
+    fields = b"\x07default" + bytes(14) + str(number).encode()
     requests += struct.pack(">IB", 1 + len(fields), 0x01) + fields
 
 with socket.create_connection((host, port), 30) as connection, connection.makefile("rb") as replies:

@@ -47,15 +47,15 @@ run 0 "kill -TERM $client"
 end_client 0 "$client" worker
 expect 'Receiving no more messages' 'one more job'
 
-step 'A failing job' 'It is released, and tried again by the next worker, five times in all. Then it is in sums.dead.' \
-    crates/queue-server/src/queues/state.rs
+step 'A failing job' 'It is released, and tried again by the next worker, five times in all. Then it is in sums.dead, and says why.' \
+    crates/queue-server/src/queues/requeue.rs
 run 0 "echo 'not a number' | queue-client $jobs send --queue sums -"
-run 1 "queue-client $jobs work --queue sums --drain -- false"
-expect 'is released because its command failed (exit status: 1)' 'is a dead letter' 'at attempt 5'
+run 1 "queue-client $jobs work --queue sums --drain --backoff 0s -- sh -c 'echo no digits in it >&2; exit 3'"
+expect 'is released because its command failed (exit status: 3)' 'is a dead letter' 'at attempt 5' 'in sums.dead)'
 run 0 "queue-client $jobs list"
 expect $'sums.dead\t1\t0\t0\t0\t'
 run 0 "queue-client $jobs peek --queue sums.dead"
-expect 'not a number'
+expect 'not a number' 'attempts: 5, the last: exit status: 3: no digits in it'
 run 0 "queue-client $jobs kick sums"
 expect 'Messages kicked: 1'
 run 0 "queue-client $jobs work --queue sums --once -- tr a-z A-Z"

@@ -36,7 +36,7 @@ fn a_receiver_without_a_place_tries_again_now_and_then_and_not_for_ever() {
     let server = Server::start("queue-server", &["0", "TCP", "--max-connections", "12"]);
     let mut waits = Vec::new();
     Request::Receive {
-        queue: QueueName::new("other").unwrap(),
+        queues: QueueName::new("other").unwrap().into(),
         wait_millis: 60_000,
         delivery: Delivery::AtMostOnce,
     }

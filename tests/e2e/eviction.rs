@@ -110,7 +110,7 @@ fn half_a_message_of_an_evicted_client_is_no_message() {
 
 fn wait_in(queue: QueueName<'_>, wait_millis: u32) -> Request<'_> {
     Request::Receive {
-        queue,
+        queues: queue.into(),
         wait_millis,
         delivery: Delivery::AtMostOnce,
     }

@@ -31,7 +31,7 @@ pub const GOOD: [(&str, &[u8], &[u8]); 4] = [
     // A framed receive; the answer is that the queue is empty.
     (
         "queue-server",
-        b"\0\0\0\x0e\x02\x07default\0\0\0\0\0",
+        b"\0\0\0\x0f\x02\x01\x07default\0\0\0\0\0",
         b"\0\0\0\x01\x44",
     ),
     ("history-server", b"alice\n", b"Source: "),

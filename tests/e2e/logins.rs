@@ -313,7 +313,7 @@ fn a_connection_ends_when_its_account_does() {
     let accounts = Accounts::new();
     let server = accounts.start("queue-server", &[]);
     let wait = encoded(&Request::Receive {
-        queue: QueueName::DEFAULT,
+        queues: QueueName::DEFAULT.into(),
         wait_millis: 60_000,
         delivery: Delivery::AtMostOnce,
     });

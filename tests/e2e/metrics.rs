@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use proto::frame::Message as _;
-use proto::queue::{Claim, Delivery, QueueName, Request};
+use proto::queue::{Claim, Delivery, Properties, QueueName, Request};
 
 use crate::harness::{
     Needs, PATIENCE, Server, eventually, exchange, has_door, has_program, python, read_to_end,
@@ -366,7 +366,7 @@ fn a_receiver_that_waits_is_no_slow_request() {
     let mut receiver = server.connect();
     let mut frame = Vec::new();
     Request::Receive {
-        queue: QueueName::DEFAULT,
+        queues: QueueName::DEFAULT.into(),
         wait_millis: 1_500,
         delivery: Delivery::AtMostOnce,
     }
@@ -451,7 +451,7 @@ fn at_most_a_thousand_queues_are_told_by_name() {
         .iter()
         .map(|name| Request::Send {
             queue: QueueName::new(name).unwrap(),
-            delay_millis: 0,
+            properties: Properties::default(),
             body: b"x",
         })
         .collect();

@@ -77,7 +77,7 @@ impl Crowded {
         match self.kind {
             Kind::Queue if keeps => send_request(b"kept").encode(&mut out),
             Kind::Queue => Request::Receive {
-                queue: QueueName::new("empty").unwrap(),
+                queues: QueueName::new("empty").unwrap().into(),
                 wait_millis: 0,
                 delivery: Delivery::AtMostOnce,
             }

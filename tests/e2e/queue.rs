@@ -8,7 +8,7 @@ use std::thread;
 
 use proto::ErrorCode;
 use proto::frame::{self, Message};
-use proto::queue::{Claim, Delivery, QueueName, Reply, Request};
+use proto::queue::{Claim, Delivery, Properties, QueueName, Reason, Reply, Request, Retry};
 use proto::text::QUEUE_EMPTY;
 use queue_client::{Client, Error, Transport};
 
@@ -339,7 +339,8 @@ fn what_a_connection_did_before_it_can_receive() {
         let server = Server::start("queue-server", &[&["0"], options].concat());
         let release = Request::Release {
             claim: Claim::Reserved(1),
-            delay_millis: 0,
+            retry: Retry::Counted { delay_millis: 0 },
+            reason: Reason::default(),
         };
         let requests = [
             send_request(b"a"),
@@ -375,7 +376,7 @@ fn requests_of_all_kinds_that_arrive_together_are_answered_in_order() {
         let mut waiting = server.connect();
         let mut wait = Vec::new();
         let receive = Request::Receive {
-            queue,
+            queues: queue.into(),
             wait_millis: 20_000,
             delivery: Delivery::AtMostOnce,
         };
@@ -397,7 +398,7 @@ fn requests_of_all_kinds_that_arrive_together_are_answered_in_order() {
         }
         requests.push(Request::Send {
             queue,
-            delay_millis: 0,
+            properties: Properties::default(),
             body: b"for him who waits",
         });
         want.push("Stored { id: 101 }".to_owned());
@@ -457,7 +458,7 @@ fn refusals_say_why() {
     let sentence = "a message of 3001 bytes exceeds the limit of 3000 bytes";
     let body = &[b'x'; 3001];
     check_refused(&send_request(body), ErrorCode::TooLarge, sentence);
-    let sentence = "a frame of 10012 bytes exceeds the limit of 4024 bytes";
+    let sentence = "a frame of 10022 bytes exceeds the limit of 7096 bytes";
     let body = &[b'x'; 10_000];
     check_refused(&send_request(body), ErrorCode::TooLarge, sentence);
     let sentence = "this connection has not reserved message 7";

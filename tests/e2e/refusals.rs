@@ -9,7 +9,7 @@ use cli::ClientError;
 use proto::ErrorCode;
 use proto::ErrorReply;
 use proto::frame::{self, Message};
-use proto::queue::{Delivery, QueueName, Reply, Request};
+use proto::queue::{Delivery, Properties, QueueName, Reply, Request};
 use queue_client::{Client, Error, Transport};
 
 use crate::harness::{Needs, Ran, Server, eventually, exchange, has_door, run, send_request};
@@ -41,7 +41,7 @@ fn check_refused(server: &Server, args: &[&str], want: &str) {
 
 fn receive(wait_millis: u32, delivery: Delivery) -> Request<'static> {
     Request::Receive {
-        queue: QueueName::DEFAULT,
+        queues: QueueName::DEFAULT.into(),
         wait_millis,
         delivery,
     }
@@ -214,12 +214,15 @@ fn a_time_that_would_be_cut_is_refused_at_both_ends() {
     let server = Server::start("queue-server", &["0"]);
     let year = Duration::from_secs(31_536_000);
     let mut client = client(&server);
-    let too_long = |error: Error| match error {
-        Error::DurationTooLong(duration) => assert_eq!(duration, year),
+    let exceeds = |error: Error, want: Duration| match error {
+        Error::DurationTooLong(duration) => assert_eq!(duration, want),
         other => panic!("{other}"),
     };
+    let too_long = |error| exceeds(error, year);
     too_long(client.send_delayed(b"x", year).unwrap_err());
-    too_long(client.batch(year).send(b"x").unwrap_err());
+    let longest = Properties::delayed(u32::MAX);
+    let refused = client.batch(longest).send(b"x").unwrap_err();
+    exceeds(refused, Duration::from_millis(u32::MAX.into()));
     too_long(client.receive_wait(year).unwrap_err());
     too_long(client.lease(year, Duration::ZERO).unwrap_err());
     let ran = program(&server, &["send", "/dev/null", "--delay", "31536000"]).expect(2);
@@ -228,7 +231,7 @@ fn a_time_that_would_be_cut_is_refused_at_both_ends() {
     let mut request = Vec::new();
     Request::Send {
         queue: QueueName::DEFAULT,
-        delay_millis: u32::MAX,
+        properties: longest,
         body: b"x",
     }
     .encode(&mut request);

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use proto::frame::{self, Message};
-use proto::queue::{Delivery, QueueName, Reply, Request};
+use proto::queue::{Delivery, Properties, QueueName, Reply, Request};
 use proto::{ErrorCode, Login};
 use rustix::net::sockopt;
 
@@ -354,7 +354,7 @@ fn pages_of_metrics_that_are_not_read_keep_no_other_from_reading_them() {
         let name = format!("{number:060}");
         let request = Request::Send {
             queue: QueueName::new(&name).unwrap(),
-            delay_millis: 0,
+            properties: Properties::default(),
             body: b"x",
         };
         sender.write_all(&encoded(&request)).unwrap();

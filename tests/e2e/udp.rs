@@ -233,9 +233,9 @@ fn what_needs_a_connection_is_refused_over_udp() {
     };
     let wait = match receive_request(Delivery::AtMostOnce) {
         Request::Receive {
-            queue, delivery, ..
+            queues, delivery, ..
         } => Request::Receive {
-            queue,
+            queues,
             wait_millis: 1,
             delivery,
         },

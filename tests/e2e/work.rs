@@ -232,7 +232,12 @@ fn a_failing_job_ends_among_the_dead() {
     let server = start(&["tcp", "--max-attempts", "3"]);
     say(&server, "send --queue jobs --lines -", b"bad\n").expect(0);
     for _ in 0..3 {
-        let ran = say(&server, "work --queue jobs --once -- false", b"").expect(1);
+        let ran = say(
+            &server,
+            "work --queue jobs --once --backoff 0s -- false",
+            b"",
+        )
+        .expect(1);
         assert!(ran.stderr.contains("exit status: 1"), "{}", ran.stderr);
     }
     check_refused(&server, "work --queue jobs --once -- cat", 1, "no messages");
@@ -368,7 +373,7 @@ fn waiting(server: &Server) -> Stream {
     let mut stream = server.connect();
     let mut request = Vec::new();
     Request::Receive {
-        queue: QueueName::DEFAULT,
+        queues: QueueName::DEFAULT.into(),
         wait_millis: 3_600_000,
         delivery: Delivery::AtLeastOnce,
     }
@@ -427,7 +432,7 @@ fn the_first_to_wait_is_the_first_to_be_served() {
     let mut sender = client(&server);
     for (n, stream) in waiting.iter_mut().enumerate() {
         sender.send(n.to_string().as_bytes()).unwrap();
-        let mut reply = [0; 18];
+        let mut reply = [0; 19];
         stream.read_exact(&mut reply).unwrap();
         let (kind, payload) = frame::split(&reply).unwrap();
         match Reply::decode(kind, payload).unwrap() {

@@ -41,10 +41,10 @@ def main():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(TIMEOUT_SECS)
         sock.connect((host, port))
-        kind, _ = ask(sock, 0x01, queue + bytes(4) + b"x" * 3000)
+        kind, _ = ask(sock, 0x01, queue + bytes(14) + b"x" * 3000)
         assert kind == 0x41, kind
-        kind, payload = ask(sock, 0x02, queue + bytes(4) + b"\x01")
-        assert kind == 0x42 and payload[12:] == b"x" * 3000, kind
+        kind, payload = ask(sock, 0x02, b"\x01" + queue + bytes(4) + b"\x01")
+        assert kind == 0x42 and payload[13:] == b"x" * 3000, kind
         kind, _ = ask(sock, 0x07, b"")
         assert kind == 0x47, kind
         sock.send(b"<<GET>>")

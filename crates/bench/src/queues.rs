@@ -197,7 +197,7 @@ pub fn durable_start(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error
         let mut frames = Frames::new(process.connect()?);
         // It is not acknowledged, and returns to the queue.
         frames.send(&Request::Receive {
-            queue: QueueName::DEFAULT,
+            queues: QueueName::DEFAULT.into(),
             wait_millis: 0,
             delivery: Delivery::AtLeastOnce,
         })?;

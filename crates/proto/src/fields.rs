@@ -48,7 +48,16 @@ impl<'a> Fields<'a> {
     /// A u8 length and that many bytes of UTF-8.
     pub(crate) fn name(&mut self, name: &'static str) -> Result<&'a str, DecodeError> {
         let length = u8::read(self, name)?;
-        let split = self.rest.split_at_checked(length.into());
+        self.text(length.into(), name)
+    }
+
+    /// This many bytes of UTF-8.
+    pub(crate) fn text(
+        &mut self,
+        length: usize,
+        name: &'static str,
+    ) -> Result<&'a str, DecodeError> {
+        let split = self.rest.split_at_checked(length);
         let (text, rest) = split.ok_or(DecodeError::Incomplete(name))?;
         self.rest = rest;
         std::str::from_utf8(text).map_err(|_| DecodeError::Invalid(name))
@@ -76,6 +85,16 @@ pub(crate) fn put_name(out: &mut Vec<u8>, name: &str) {
 impl Field<'_> for u8 {
     fn write(&self, out: &mut Vec<u8>) {
         out.push(*self);
+    }
+
+    fn read(fields: &mut Fields, name: &'static str) -> Result<Self, DecodeError> {
+        Ok(Self::from_be_bytes(fields.array(name)?))
+    }
+}
+
+impl Field<'_> for u16 {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_be_bytes());
     }
 
     fn read(fields: &mut Fields, name: &'static str) -> Result<Self, DecodeError> {

@@ -4,7 +4,7 @@
 
 use proto::frame::Message;
 use proto::history::{self, Filter, Operation};
-use proto::queue::{Claim, Delivery, QueueName, Reply, Request, Token, put_datagram};
+use proto::queue::{Claim, Delivery, Properties, QueueName, Reply, Request, Token, put_datagram};
 use proto::{ErrorCode, ErrorReply, Login, LoginReply};
 
 const PAGE: &str = include_str!("../README.md");
@@ -54,14 +54,14 @@ fn datagram<'a>(id: u64, message: impl Message<'a>) -> Vec<u8> {
 fn send() -> Request<'static> {
     Request::Send {
         queue: QueueName::DEFAULT,
-        delay_millis: 0,
+        properties: Properties::default(),
         body: b"hi\n",
     }
 }
 
 fn receive(delivery: Delivery) -> Request<'static> {
     Request::Receive {
-        queue: QueueName::DEFAULT,
+        queues: QueueName::DEFAULT.into(),
         wait_millis: 0,
         delivery,
     }
@@ -69,7 +69,7 @@ fn receive(delivery: Delivery) -> Request<'static> {
 
 #[test]
 fn the_dumps_are_what_is_sent() {
-    let (id, attempt, body) = (1, 1, &b"hi\n"[..]);
+    let (id, queue_index, attempt, body) = (1, 0, 1, &b"hi\n"[..]);
     let claim = Claim::Reserved(id);
     let done = || Reply::Done { messages: 1 };
     let token: Token = "63fc2234-6c2b-4d28-baea-e539fdc698c0".parse().unwrap();
@@ -77,6 +77,7 @@ fn the_dumps_are_what_is_sent() {
     let leased = Reply::Leased {
         token,
         id: 2,
+        queue_index,
         attempt,
         body,
     };
@@ -106,7 +107,12 @@ fn the_dumps_are_what_is_sent() {
         frame(send()),
         frame(Reply::Stored { id }),
         frame(receive(Delivery::AtLeastOnce)),
-        frame(Reply::Message { id, attempt, body }),
+        frame(Reply::Message {
+            id,
+            queue_index,
+            attempt,
+            body,
+        }),
         frame(Request::Ack { claim }),
         frame(done()),
         datagram(ids[0], send()),

@@ -2,15 +2,26 @@
 
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cli::args::{Opt, Options, Verbs, choice, duration, server_default, value};
+use cli::args::{Opt, Options, Verbs, choice, duration, number, server_default, value};
 use cli::{Address, App, Args, ClientOptions, Security, UsageError, Words};
-use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, NAME_BYTES_MAX, QueueName};
+use proto::queue::{
+    BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, NAME_BYTES_MAX, Priority, Properties,
+    QUEUES_ASKED_MAX, QueueName,
+};
+
+use help::HELP;
 
 use crate::work::JOBS_MAX;
-use crate::{Action, Config, Ending, Lease, Receive, Send, Source, TokenSource, Transport, Work};
+use crate::{
+    Action, Backoff, Config, Ending, Lease, Peek, Receive, Send, Source, TokenSource, Transport,
+    Work,
+};
+
+mod help;
 
 /// The program.
 pub const APP: App<Config> = App {
@@ -26,6 +37,10 @@ pub const PORT_DEFAULT: u16 = 55556;
 
 /// The shortest and the longest delay, wait or lease.
 const TIMES: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
+
+/// The shortest expiry, and the shortest time limit: 0 would be none.
+const TIME_LIMIT_MIN: Duration = Duration::from_millis(1);
+const EXPIRY_MIN: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone, Copy)]
 enum Verb {
@@ -69,6 +84,9 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--lines"),
     Opt::flag("--null"),
     Opt::value("--delay"),
+    Opt::value("--priority"),
+    Opt::value("--expires"),
+    Opt::value("--max-attempts"),
     Opt::value("--max-message"),
     Opt::flag("--truncate"),
     Opt::value("--wait"),
@@ -78,98 +96,14 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--jobs"),
     Opt::flag("--once"),
     Opt::flag("--drain"),
+    Opt::value("--backoff"),
     Opt::value("--retry-delay"),
+    Opt::value("--dead-on"),
+    Opt::value("--uncounted-on"),
+    Opt::value("--time-limit"),
     Opt::flag("--json"),
     Opt::flag("--off"),
 ];
-
-const HELP: &str = "\
-Sends messages to a queue server, receives them, and runs commands for them.
-
-Usage: queue-client [HOST PORT [TCP|UDP]] VERB [OPTIONS]
-       queue-client unix:/path VERB [OPTIONS]
-
-Arguments:
-  HOST PORT              the server [default: $QUARTET_QUEUE, else 127.0.0.1 55556]
-  unix:/path             a server's Unix socket
-  TCP|UDP                the transport, in any case [default: TCP]
-
-Verbs:
-  send FILE|-            sends the file's contents as a message; - is standard input
-      --lines            send each line as a message
-      --null             send each piece that ends with a NUL as a message
-      --delay TIME       the messages become ready after TIME [default: 0]
-      --max-message SIZE the longest message that is sent [default: 3000]
-      --truncate         send the first --max-message bytes of a longer file
-  receive                prints the oldest message
-      --wait TIME        if there is none, wait up to TIME for one, over TCP [default: 0]
-      --count N          receive up to N messages, each on a line of its own
-      --follow           receive without end, each message on a line of its own, over TCP
-      --delimiter TEXT   print TEXT behind each message
-      --null             print a NUL behind each message
-  work -- COMMAND [ARGS] runs the command for each message, over TCP; the message is on its
-                         standard input, QUEUE_NAME, QUEUE_MESSAGE_ID and QUEUE_ATTEMPT in
-                         its environment; a message whose command succeeds is acknowledged;
-                         SIGTERM lets running commands finish, a second one stops them
-      --jobs N           commands at once, 1 to 256 [default: 1]
-      --once             end after one message
-      --drain            end when the queue is empty, no command runs and no message is
-                         delayed; exit code 1 if there are dead letters then
-      --wait TIME        end when no message came for TIME [default: never]
-      --retry-delay TIME the delay of a message whose command failed [default: 0]
-  lease TIME FILE        leases the oldest message for TIME, writes it to FILE, and prints
-                         the token of the lease
-      --wait TIME        if there is none, wait up to TIME for one [default: 0]
-  ack TOKEN|-            acknowledges a leased message; - reads the token from standard
-                         input, because other users can see a command line
-  release TOKEN|-        releases a leased message, to the end of its queue
-      --retry-delay TIME its delay [default: 0]
-  extend TOKEN|- TIME    the lease expires TIME from now
-  peek                   prints the oldest message, and leaves it where it is
-      --count N, --delimiter TEXT, --null   as with receive
-  list                   the queues, one a line: name, ready, reserved, delayed and dead
-                         messages, age of the oldest in seconds, and whether it is paused
-  stats                  the same and totals, one number a line
-      --json             as JSON
-  purge                  removes all messages that are not reserved
-  pause, resume          the queue hands out nothing, or hands out messages again
-  kick NAME              moves the dead letters in NAME.dead to the end of NAME
-  drain                  the server accepts no new messages in any queue
-      --off              it accepts them again
-
-A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d; a --delay, --wait, --retry-delay
-or lease is at most 49d. A SIZE is in bytes, as 4096, or in units of 1024, as 64K or 10M.
-
-Options:
-  --queue NAME           the queue, 1 to 64 of A-Z a-z 0-9 . _ - [default: default]
-  --timeout TIME         the longest wait for an answer [default: 30]
-  --wait-for-server TIME keep trying to connect for this long; a client that waits for
-                         messages also connects again [default: 0]
-  --tls                  encrypt with TLS; the server's certificate must be for HOST
-  --tls-ca FILE          trust the certificates in FILE [default: the system's]
-  --tls-cert FILE, --tls-key FILE
-                         the certificate of this client, and its key
-  --auth-file FILE|-     the account: the first line of FILE is USER:PASSWORD, and only its
-                         owner may read FILE
-  -q, --quiet            say nothing but errors
-  -v, --verbose          log more
-  -h, --help             print this help
-  -V, --version          print the version
-
-Exit codes:
-  0  done
-  1  the queue is empty, the server refused, the command of 'work --once' failed, or
-     'work --drain' leaves dead letters
-  2  wrong usage, a file cannot be read or written, or is over the limit, or the command of
-     'work' cannot be started
-  3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
-     malformed reply
-
-Examples:
-  queue-client send data/message1.txt
-  find . -name '*.jpg' | queue-client send --queue pictures --lines -
-  queue-client work --queue pictures --jobs 2 -- sh -c 'f=$(cat); convert \"$f\" \"$f.png\"'
-";
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let client = ClientOptions::read(&mut args.options)?;
@@ -189,8 +123,17 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     };
     let missing = UsageError::Missing("the verb");
     let verb = args.words.verb(VERBS)?.ok_or(missing)?;
-    let queue = queue(verb, args)?;
+    let queues = queues(verb, args)?;
     let action = action(verb, args)?;
+    if let Action::Work(Work { drain: true, .. }) = action
+        && let [_, _, ..] = &queues[..]
+        && queues
+            .iter()
+            .any(|name| name.ends_with(QueueName::DEAD_SUFFIX))
+    {
+        let sentence = "--drain tries each dead letter once, so name their queue alone";
+        return Err(UsageError::Conflict(sentence));
+    }
     if transport == Transport::Udp
         && let Some(sentence) = needs_tcp(&action).or(needs_connection(&client.security))
     {
@@ -200,7 +143,7 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     Ok(Config {
         endpoint: client.endpoint(address)?,
         transport,
-        queue,
+        queues,
         action,
     })
 }
@@ -221,26 +164,29 @@ fn transport(word: &OsStr) -> Result<Transport, UsageError> {
     choice("the transport", word, &table, "TCP or UDP")
 }
 
-/// The queue that a verb is about, if it is about one.
-fn queue(verb: Verb, args: &mut Args) -> Result<String, UsageError> {
+/// The queues that a verb is about, if it is about any.
+fn queues(verb: Verb, args: &mut Args) -> Result<Vec<String>, UsageError> {
     let named = match verb {
-        Verb::Send
-        | Verb::Receive
-        | Verb::Work
-        | Verb::Lease
-        | Verb::Peek
-        | Verb::Purge
-        | Verb::Pause
-        | Verb::Resume => args.options.raw("--queue").map(|word| ("--queue", word)),
+        Verb::Receive | Verb::Work | Verb::Lease => {
+            let word = args.options.raw("--queue");
+            return word.map_or(Ok(default_queue()), |word| queue_names(&word));
+        }
+        Verb::Send | Verb::Peek | Verb::Purge | Verb::Pause | Verb::Resume => {
+            args.options.raw("--queue").map(|word| ("--queue", word))
+        }
         Verb::Kick => Some(("NAME", args.words.required("the NAME of the queue")?)),
         // A token says which message it is, and so which queue.
         Verb::Ack | Verb::Release | Verb::Extend => None,
         Verb::List | Verb::Stats | Verb::Drain => None,
     };
     match named {
-        Some((what, word)) => queue_name(what, &word),
-        None => Ok(QueueName::DEFAULT.as_str().to_owned()),
+        Some((what, word)) => Ok(vec![queue_name(what, &word)?]),
+        None => Ok(default_queue()),
     }
+}
+
+fn default_queue() -> Vec<String> {
+    vec![QueueName::DEFAULT.as_str().to_owned()]
 }
 
 fn action(verb: Verb, args: &mut Args) -> Result<Action, UsageError> {
@@ -272,7 +218,17 @@ fn action(verb: Verb, args: &mut Args) -> Result<Action, UsageError> {
         Verb::Extend => Action::Extend(token(words)?, lease_time(words)?),
         Verb::Peek => {
             let count = options.number("--count", 1..=u64::MAX)?;
-            Action::Peek(count.unwrap_or(1), ending(options, count.is_some())?)
+            let ending = ending(options, count.is_some())?;
+            let json = options.flag("--json");
+            if json && matches!(ending, Ending::Always(_)) {
+                let sentence = "--json has a line for each message, without --delimiter and --null";
+                return Err(UsageError::Conflict(sentence));
+            }
+            Action::Peek(Peek {
+                count: count.unwrap_or(1),
+                ending,
+                json,
+            })
         }
         Verb::List => Action::List,
         Verb::Stats => Action::Stats {
@@ -311,10 +267,29 @@ fn send(args: &mut Args) -> Result<Action, UsageError> {
             false => Source::File(PathBuf::from(word)),
         },
         piece_end,
-        delay: options.duration("--delay", TIMES)?.unwrap_or_default(),
+        properties: properties(options)?,
         body_bytes_max: bytes_max.unwrap_or(BODY_BYTES_DEFAULT),
         truncate,
     }))
+}
+
+fn properties(options: &mut Options) -> Result<Properties<'static>, UsageError> {
+    let mut millis = |option, range| -> Result<u32, UsageError> {
+        let time = options.duration(option, range)?.unwrap_or_default();
+        Ok(u32::try_from(time.as_millis()).expect("49 days fit"))
+    };
+    Ok(Properties {
+        delay_millis: millis("--delay", TIMES)?,
+        expiry_millis: millis("--expires", EXPIRY_MIN..=DURATION_MAX)?,
+        priority: options
+            .number("--priority", 0..=u32::from(Priority::MAX))?
+            .and_then(|priority| Priority::new(priority as u8))
+            .unwrap_or_default(),
+        attempts_max: options
+            .number("--max-attempts", 1..=u32::MAX)?
+            .unwrap_or_default(),
+        key: None,
+    })
 }
 
 fn receive(options: &mut Options) -> Result<Action, UsageError> {
@@ -362,6 +337,12 @@ fn work(options: &mut Options, command: Vec<OsString>) -> Result<Action, UsageEr
         let sentence = "--once takes one message, so --jobs is 1";
         return Err(UsageError::Conflict(sentence));
     }
+    let dead_on = exit_codes("--dead-on", options)?;
+    let uncounted_on = exit_codes("--uncounted-on", options)?;
+    if dead_on.iter().any(|code| uncounted_on.contains(code)) {
+        let sentence = "no exit code can be in both --dead-on and --uncounted-on";
+        return Err(UsageError::Conflict(sentence));
+    }
     let mut command = command.into_iter();
     let missing = UsageError::Missing("the COMMAND, behind --,");
     Ok(Action::Work(Work {
@@ -369,12 +350,52 @@ fn work(options: &mut Options, command: Vec<OsString>) -> Result<Action, UsageEr
         once,
         drain,
         wait: wait.or((once || drain).then_some(Duration::ZERO)),
-        retry_delay: options
-            .duration("--retry-delay", TIMES)?
-            .unwrap_or_default(),
+        backoff: backoff(options)?,
+        dead_on,
+        uncounted_on,
+        time_limit: options.duration("--time-limit", TIME_LIMIT_MIN..=DURATION_MAX)?,
         command: command.next().ok_or(missing)?,
         args: command.collect(),
     }))
+}
+
+/// How long a failed message is delayed, as one duration or two.
+fn backoff(options: &mut Options) -> Result<Backoff, UsageError> {
+    let delay = options.duration("--retry-delay", TIMES)?;
+    let word = options.raw("--backoff");
+    let word = match (word, delay) {
+        (Some(word), None) => word,
+        (None, delay) => return Ok(delay.map(Backoff::constant).unwrap_or_default()),
+        (Some(_), Some(_)) => {
+            let sentence = "--retry-delay D is --backoff D..D, so give one of them";
+            return Err(UsageError::Conflict(sentence));
+        }
+    };
+    let one = |word: &str| duration("--backoff", OsStr::new(word), TIMES);
+    let text = word.to_str().unwrap_or_default();
+    let (min, max) = match text.split_once("..") {
+        Some((min, max)) => (one(min)?, one(max)?),
+        None => (one(text)?, one(text)?),
+    };
+    match min <= max {
+        true => Ok(Backoff { min, max }),
+        false => {
+            let want = "the shortest delay before the longest, such as 5s..10m";
+            Err(UsageError::value("--backoff", &word, want))
+        }
+    }
+}
+
+fn exit_codes(option: &'static str, options: &mut Options) -> Result<Vec<u8>, UsageError> {
+    let Some(word) = options.raw(option) else {
+        return Ok(Vec::new());
+    };
+    let codes = word.as_bytes().split(|byte| *byte == b',');
+    let code = |code| -> Result<u8, UsageError> {
+        let code = number(option, OsStr::from_bytes(code), 1..=u32::from(u8::MAX))?;
+        Ok(u8::try_from(code).expect("it is in the range"))
+    };
+    codes.map(code).collect()
 }
 
 /// Says of what waits or holds a message that it needs a connection.
@@ -389,7 +410,7 @@ fn needs_tcp(action: &Action) -> Option<&'static str> {
         | Action::Ack(_)
         | Action::Release(..)
         | Action::Extend(..)
-        | Action::Peek(..)
+        | Action::Peek(_)
         | Action::List
         | Action::Stats { .. }
         | Action::Purge
@@ -422,6 +443,24 @@ fn token(words: &mut Words) -> Result<TokenSource, UsageError> {
 
 fn lease_time(words: &mut Words) -> Result<Duration, UsageError> {
     duration("TIME", &words.required("the TIME of the lease")?, TIMES)
+}
+
+fn queue_names(word: &OsStr) -> Result<Vec<String>, UsageError> {
+    let names = word.as_bytes().split(|byte| *byte == b',');
+    let names: Vec<_> = names
+        .map(|name| queue_name("--queue", OsStr::from_bytes(name)))
+        .collect::<Result<_, _>>()?;
+    match names.len() {
+        ..=QUEUES_ASKED_MAX => Ok(names),
+        count => {
+            let want = format!("at most {QUEUES_ASKED_MAX} names");
+            Err(UsageError::value(
+                "--queue",
+                OsStr::new(&count.to_string()),
+                want,
+            ))
+        }
+    }
 }
 
 fn queue_name(what: &'static str, word: &OsStr) -> Result<String, UsageError> {

@@ -4,9 +4,9 @@ use std::mem;
 use std::time::Duration;
 
 use proto::frame::Message;
-use proto::queue::Reply;
+use proto::queue::{Properties, Reply};
 
-use crate::client::{Client, send_request};
+use crate::client::{Client, name, send_request};
 use crate::link::{Socket, decode, unexpected};
 use crate::{Error, Unanswered};
 
@@ -20,7 +20,7 @@ const UNANSWERED_BYTES_MAX: usize = 256 * 1024;
 #[must_use = "a batch is sent when it is finished"]
 pub struct Batch<'c> {
     client: &'c mut Client,
-    delay: Duration,
+    properties: Properties<'c>,
     /// The requests that are not written yet...
     output: Vec<u8>,
     /// ...and how many they are.
@@ -43,17 +43,17 @@ impl Client {
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// let mut batch = client.batch(std::time::Duration::ZERO);
+    /// let mut batch = client.batch(proto::queue::Properties::default());
     /// for n in 0..10_000 {
     ///     batch.send(format!("job {n}").as_bytes())?;
     /// }
     /// let stored = batch.finish()?;
     /// # Ok::<(), queue_client::Error>(())
     /// ```
-    pub fn batch(&mut self, delay: Duration) -> Batch<'_> {
+    pub fn batch<'c>(&'c mut self, properties: Properties<'c>) -> Batch<'c> {
         Batch {
             client: self,
-            delay,
+            properties,
             output: Vec::new(),
             unwritten: 0,
             tally: Tally::default(),
@@ -67,7 +67,7 @@ impl Client {
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
     /// let jobs = (0..10_000).map(|n| format!("job {n}"));
-    /// let stored = client.send_all(jobs, std::time::Duration::ZERO)?;
+    /// let stored = client.send_all(jobs, proto::queue::Properties::default())?;
     /// assert_eq!(stored, 10_000);
     /// # Ok::<(), queue_client::Error>(())
     /// ```
@@ -79,9 +79,9 @@ impl Client {
     pub fn send_all<B: AsRef<[u8]>>(
         &mut self,
         bodies: impl IntoIterator<Item = B>,
-        delay: Duration,
+        properties: Properties,
     ) -> Result<u64, Error> {
-        let mut batch = self.batch(delay);
+        let mut batch = self.batch(properties);
         for body in bodies {
             batch.send(body.as_ref())?;
         }
@@ -95,7 +95,7 @@ impl Batch<'_> {
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// let mut batch = client.batch(std::time::Duration::ZERO);
+    /// let mut batch = client.batch(proto::queue::Properties::default());
     /// batch.send(b"one")?;
     /// batch.send(b"two")?;
     /// assert_eq!(batch.finish()?, 2);
@@ -106,7 +106,7 @@ impl Batch<'_> {
     /// [`Error::BatchRefused`] if one of the messages so far was refused, [`Error::BatchLost`] if
     /// the server is lost.
     pub fn send(&mut self, body: &[u8]) -> Result<(), Error> {
-        let request = match send_request(&self.client.queue, body, self.delay) {
+        let request = match send_request(name(&self.client.queues[0]), body, &self.properties) {
             Err(error @ Error::BodyTooLong(_)) => {
                 self.flush()?;
                 self.tally.count(Err(error));
@@ -137,7 +137,7 @@ impl Batch<'_> {
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// let mut batch = client.batch(std::time::Duration::ZERO);
+    /// let mut batch = client.batch(proto::queue::Properties::default());
     /// batch.send(b"now, please")?;
     /// batch.flush()?;
     /// # batch.finish()?;
@@ -170,7 +170,7 @@ impl Batch<'_> {
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// let mut batch = client.batch(std::time::Duration::ZERO);
+    /// let mut batch = client.batch(proto::queue::Properties::default());
     /// batch.send(b"one")?;
     /// println!("{} messages", batch.finish()?);
     /// # Ok::<(), queue_client::Error>(())
@@ -230,7 +230,6 @@ mod tests {
     use std::io::{BufReader, Write};
     use std::net::{TcpListener, TcpStream};
     use std::thread;
-    use std::time::Duration;
 
     use cli::Endpoint;
     use proto::ErrorCode;
@@ -283,7 +282,7 @@ mod tests {
     #[track_caller]
     fn check(bodies: &[&str], want: Result<u64, &str>) {
         with_server(|client| {
-            let sent = client.send_all(bodies, Duration::ZERO);
+            let sent = client.send_all(bodies, Properties::default());
             let sent = sent.map_err(|error| cli::exit::with_causes(&error));
             assert_eq!(sent, want.map_err(str::to_owned));
         });
@@ -312,7 +311,7 @@ mod tests {
     fn when_the_server_is_lost_it_is_said_what_is_known() {
         let ended = |sentence: &str, bodies: &[&str]| {
             with_server(|client| {
-                let error = client.send_all(bodies, Duration::ZERO).unwrap_err();
+                let error = client.send_all(bodies, Properties::default()).unwrap_err();
                 assert_eq!(error.to_string(), sentence);
             });
         };
@@ -327,10 +326,13 @@ mod tests {
     fn a_batch_sends_nothing_but_its_own() {
         let requests = with_server(|client| {
             client.send(b"a").unwrap();
-            let mut dropped = client.batch(Duration::ZERO);
+            let mut dropped = client.batch(Properties::default());
             dropped.send(b"never").unwrap();
             drop(dropped);
-            assert_eq!(client.send_all(["b", "c"], Duration::ZERO).unwrap(), 2);
+            assert_eq!(
+                client.send_all(["b", "c"], Properties::default()).unwrap(),
+                2
+            );
             assert_eq!(client.send(b"d").unwrap(), 4);
         });
         assert_eq!(requests, 4);
@@ -344,7 +346,7 @@ mod tests {
                 panic!("another error")
             };
             let bodies = [b"a".as_slice(), &long, b"b"];
-            let error = client.send_all(bodies, Duration::ZERO).unwrap_err();
+            let error = client.send_all(bodies, Properties::default()).unwrap_err();
             let want = "message 2 was not stored; 1 were";
             assert_eq!(error.to_string(), want);
         });

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use cli::Endpoint;
-use proto::queue::{BODY_BYTES_MAX, DURATION_MAX, MessageId, QueueName, Reply, Request};
+use proto::queue::{
+    BODY_BYTES_MAX, DURATION_MAX, MessageId, Properties, QueueName, QueueNames, Reply, Request,
+};
 
 use crate::Error;
 use crate::link::{Link, Socket, Transport, unexpected};
@@ -37,7 +39,8 @@ pub use queues::Stats;
 /// ```
 pub struct Client {
     pub(crate) link: Link,
-    pub(crate) queue: String,
+    /// At least one, and at most as many as one request may name.
+    pub(crate) queues: Vec<String>,
 }
 
 impl Client {
@@ -55,7 +58,7 @@ impl Client {
     pub fn connect(server: &Endpoint, transport: Transport) -> Result<Self, Error> {
         Ok(Self {
             link: Link::new(server, transport)?,
-            queue: QueueName::DEFAULT.as_str().to_owned(),
+            queues: vec![QueueName::DEFAULT.as_str().to_owned()],
         })
     }
 
@@ -70,7 +73,28 @@ impl Client {
     /// # Ok::<(), queue_client::Error>(())
     /// ```
     pub fn set_queue(&mut self, queue: QueueName) {
-        self.queue = queue.as_str().to_owned();
+        self.set_queues(&queue.into());
+    }
+
+    /// Chooses several queues. A message is received from the first of them that has one; all other
+    /// requests are about the first alone.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// use proto::queue::{QueueName, QueueNames};
+    ///
+    /// let names = ["urgent", "default"].map(|name| QueueName::new(name).expect("a good name"));
+    /// client.set_queues(&QueueNames::new(names).expect("not too many"));
+    /// if let Some(message) = client.receive()? {
+    ///     println!("from {}", message.queue);
+    ///     client.ack(&message)?;
+    /// }
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    pub fn set_queues(&mut self, queues: &QueueNames) {
+        let owned = |queue: QueueName| queue.as_str().to_owned();
+        self.queues = queues.iter().map(owned).collect();
     }
 
     /// A handle that ends this client's waits from another thread. `None` over UDP.
@@ -117,7 +141,29 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn send_delayed(&mut self, body: &[u8], delay: Duration) -> Result<MessageId, Error> {
-        let request = send_request(&self.queue, body, delay)?;
+        let delay_millis = millis(delay)?;
+        self.send_with(body, &Properties::delayed(delay_millis))
+    }
+
+    /// Puts a message at the end of the queue, with a priority, an expiry or what else it may have.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// use proto::queue::{Priority, Properties};
+    ///
+    /// let urgent = Properties {
+    ///     priority: Priority::new(9).expect("0 to 9"),
+    ///     ..Properties::default()
+    /// };
+    /// client.send_with(b"now", &urgent)?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses or is lost.
+    pub fn send_with(&mut self, body: &[u8], properties: &Properties) -> Result<MessageId, Error> {
+        let request = send_request(name(&self.queues[0]), body, properties)?;
         match self.link.ask(&request, Duration::ZERO)? {
             Reply::Stored { id } => Ok(id),
             other => Err(unexpected(&other)),
@@ -125,29 +171,32 @@ impl Client {
     }
 }
 
-fn name(queue: &str) -> QueueName<'_> {
+pub(crate) fn name(queue: &str) -> QueueName<'_> {
     QueueName::new(queue).expect("it is made of a name")
 }
 
 /// The request that puts a message into the queue. No server takes a body that exceeds
 /// [`BODY_BYTES_MAX`].
 pub(crate) fn send_request<'r>(
-    queue: &'r str,
+    queue: QueueName<'r>,
     body: &'r [u8],
-    delay: Duration,
+    properties: &Properties<'r>,
 ) -> Result<Request<'r>, Error> {
     if body.len() > BODY_BYTES_MAX {
         return Err(Error::BodyTooLong(body.len()));
     }
+    for time in [properties.delay_millis, properties.expiry_millis] {
+        millis(Duration::from_millis(time.into()))?;
+    }
     Ok(Request::Send {
-        queue: name(queue),
-        delay_millis: millis(delay)?,
+        queue,
+        properties: *properties,
         body,
     })
 }
 
 /// A duration in milliseconds, as requests carry it.
-fn millis(duration: Duration) -> Result<u32, Error> {
+pub(crate) fn millis(duration: Duration) -> Result<u32, Error> {
     let millis = u32::try_from(duration.as_millis()).ok();
     millis
         .filter(|_| duration <= DURATION_MAX)
@@ -200,7 +249,7 @@ mod tests {
         drop(client);
         let want = [
             "Unreserve { claim: Reserved(7) }",
-            "Release { claim: Reserved(7), delay_millis: 0 }",
+            "Release { claim: Reserved(7), retry: Counted { delay_millis: 0 }, reason: Reason(\"\") }",
         ];
         assert_eq!(server.join().unwrap(), want);
     }

@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use cli::{ClientError, Exit, Failure};
 use proto::ErrorCode;
-use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX, DURATION_MAX};
+use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX, DURATION_MAX, MessageId};
 use proto::text::QUEUE_EMPTY;
 
 /// Why a client did not do what it was asked.
@@ -66,18 +65,19 @@ pub enum Error {
         /// The longest message, in bytes.
         bytes_max: usize,
     },
-    /// A command failed, and its message was released.
+    /// A command failed, and its message was released; with how it has ended.
     #[error("the command failed ({0}), the message was released")]
-    JobFailed(ExitStatus),
-    /// A command failed, and its message is a dead letter.
-    #[error("the command failed ({0}), the message is a dead letter: it was handed out too often")]
-    JobDied(ExitStatus),
-    /// A command was stopped together with its worker, and its message was unreserved.
+    JobFailed(String),
+    /// A command failed, and its message is a dead letter; with how it has ended.
+    #[error("the command failed ({0}), the message is a dead letter")]
+    JobDied(String),
+    /// A command was stopped together with its worker, and its message was unreserved; with how it has
+    /// ended.
     #[error("the command was stopped ({0}), and this attempt does not count")]
-    JobStopped(ExitStatus),
-    /// While a queue was drained, this many messages became dead letters.
+    JobStopped(String),
+    /// While a worker ran, messages became dead letters because their commands failed.
     #[error("dead letters: {0}")]
-    DeadLetters(u64),
+    DeadLetters(DeadLetters),
     /// A second signal has aborted the commands that ran.
     #[error("stopped before all commands had ended")]
     Aborted,
@@ -173,6 +173,42 @@ impl fmt::Display for Unanswered {
         match messages {
             0 | 1 => f.write_str(" was stored"),
             2.. => write!(f, " and the {} behind it were stored", messages - 1),
+        }
+    }
+}
+
+/// How many dead letters are named.
+const NAMED_MAX: usize = 20;
+
+/// The messages that became dead letters while a worker ran.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// How many they are.
+    pub count: u64,
+    /// The first of them, with the queues that they are in now.
+    pub first: Vec<(MessageId, String)>,
+}
+
+impl DeadLetters {
+    pub(crate) fn add(&mut self, id: MessageId, queue: String) {
+        self.count += 1;
+        if self.first.len() < NAMED_MAX {
+            self.first.push((id, queue));
+        }
+    }
+}
+
+impl fmt::Display for DeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = self
+            .first
+            .iter()
+            .map(|(id, queue)| format!("{id} in {queue}"));
+        let named: Vec<_> = named.collect();
+        write!(f, "{} ({}", self.count, named.join(", "))?;
+        match self.count - named.len() as u64 {
+            0 => f.write_str(")"),
+            more => write!(f, " and {more} more)"),
         }
     }
 }

@@ -21,19 +21,23 @@ use std::time::Duration;
 
 // What the methods of a client take and return.
 pub use cli::Endpoint;
-pub use proto::queue::{Claim, MessageId, QueueName, QueueStats, Token, Totals};
+pub use proto::queue::{
+    Claim, MessageId, Priority, Properties, QueueName, QueueNames, QueueStats, Reason, Retry,
+    Token, Totals,
+};
 
 pub use batch::Batch;
 pub use client::{Client, Stats};
-pub use error::{Error, Unanswered};
+pub use error::{DeadLetters, Error, Unanswered};
 pub use lease::Lease;
 pub use link::Transport;
 pub use message::{Peeked, Received, Released};
 pub use receive::{Ending, Receive};
 pub use send::{Send, Source};
+pub use show::Peek;
 pub use tcp::AbortHandle;
 pub use token::TokenSource;
-pub use work::{Work, guard};
+pub use work::{Backoff, Work, guard};
 
 /// What the program does, and with which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +46,9 @@ pub struct Config {
     pub endpoint: Endpoint,
     /// How it is reached.
     pub transport: Transport,
-    /// The queue's name, which must be valid for [`QueueName::new`].
-    pub queue: String,
+    /// The queues' names, which must be valid for [`QueueName::new`] and [`QueueNames::new`]. Only what
+    /// receives may have several.
+    pub queues: Vec<String>,
     /// The verb and its options.
     pub action: Action,
 }
@@ -65,8 +70,8 @@ pub enum Action {
     Release(TokenSource, Duration),
     /// Let a lease end this long from now.
     Extend(TokenSource, Duration),
-    /// Show this many messages at the front, and leave them there.
-    Peek(u64, Ending),
+    /// Show the messages at the front, and leave them there.
+    Peek(Peek),
     /// Show the queues.
     List,
     /// Show the queues and the server's totals, as text or as JSON.
@@ -97,7 +102,7 @@ impl Action {
             Self::Receive(_)
             | Self::Work(_)
             | Self::Lease(_)
-            | Self::Peek(..)
+            | Self::Peek(_)
             | Self::List
             | Self::Stats { .. }
             | Self::Purge
@@ -110,8 +115,10 @@ impl Action {
 }
 
 impl Config {
-    fn queue(&self) -> QueueName<'_> {
-        QueueName::new(&self.queue).expect("the command line was checked")
+    fn queues(&self) -> QueueNames<'_> {
+        let name = |queue| QueueName::new(queue).expect("the command line was checked");
+        let names = self.queues.iter().map(|queue| name(queue));
+        QueueNames::new(names).expect("the command line was checked")
     }
 }
 
@@ -139,10 +146,7 @@ pub fn run(config: Config) -> Result<(), Error> {
             let token = token.token()?;
             config.ask(|client| client.extend(token, *lease))?;
         }
-        Action::Peek(count, ending) => {
-            let out = cli::stream::output()?;
-            show::peek(&mut config.connect()?, out, *count, ending)?;
-        }
+        Action::Peek(peek) => peek.run(&config)?,
         Action::List => {
             let out = cli::stream::output()?;
             show::list(&config.ask(Client::stats)?, out)?;
@@ -157,11 +161,11 @@ pub fn run(config: Config) -> Result<(), Error> {
         }
         Action::Pause => {
             config.ask(Client::pause)?;
-            log::info!("Queue paused: {}", config.queue);
+            log::info!("Queue paused: {}", config.queues().first());
         }
         Action::Resume => {
             config.ask(Client::resume)?;
-            log::info!("Queue resumed: {}", config.queue);
+            log::info!("Queue resumed: {}", config.queues().first());
         }
         Action::Kick => {
             let messages = config.ask(Client::kick)?;

@@ -1,6 +1,6 @@
 //! Messages as a client gets them.
 
-use proto::queue::{Claim, MessageId};
+use proto::queue::{Claim, MessageId, Priority};
 
 /// A message that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,6 +8,8 @@ use proto::queue::{Claim, MessageId};
 pub struct Received {
     /// The number that the server has given it.
     pub id: MessageId,
+    /// The queue that it comes from.
+    pub queue: String,
     /// How often it was handed out, this time included.
     pub attempt: u32,
     /// What was sent.
@@ -40,6 +42,20 @@ pub struct Peeked {
     pub id: MessageId,
     /// How often it was handed out.
     pub attempts: u32,
+    /// How long it has been in the queue, in milliseconds; 0 if it is delayed.
+    pub age_millis: u64,
+    /// How long it is still delayed, in milliseconds.
+    pub delay_millis: u32,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// What makes it the same message when it is sent again.
+    pub key: Option<String>,
+    /// How long until it becomes a dead letter if nobody receives it, in milliseconds; 0 is for ever.
+    pub expiry_millis: u32,
+    /// How often it is handed out at most; 0 is as often as any other.
+    pub attempts_max: u32,
+    /// Why its last attempt ended without an acknowledgement; empty if that is not known.
+    pub reason: String,
     /// What was sent.
     pub body: Vec<u8>,
 }

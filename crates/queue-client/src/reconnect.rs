@@ -46,7 +46,7 @@ impl Config {
     ) -> Result<(Client, T), Error> {
         self.endpoint.retry(may_pass, pause, |server| {
             let mut client = Client::connect(server, self.transport)?;
-            client.set_queue(self.queue());
+            client.set_queues(&self.queues());
             let done = act(&mut client)?;
             Ok((client, done))
         })

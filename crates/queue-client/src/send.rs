@@ -1,9 +1,9 @@
 //! `send`: an input is one message, or each of its pieces is one.
 
+use proto::queue::Properties;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use cli::stream::read_piece;
 
@@ -19,8 +19,8 @@ pub struct Send {
     pub source: Source,
     /// The byte that ends each message, if the input has more than one.
     pub piece_end: Option<u8>,
-    /// How long the queue delays them.
-    pub delay: Duration,
+    /// What each message has beside its body.
+    pub properties: Properties<'static>,
     /// The longest message, in bytes.
     pub body_bytes_max: usize,
     /// Whether the beginning of a longer one is sent.
@@ -62,7 +62,7 @@ impl Send {
             return self.send_pieces(config, end, path, input);
         }
         let body = self.read_message(path, input)?;
-        config.ask(|client| client.send_delayed(&body, self.delay))?;
+        config.ask(|client| client.send_with(&body, &self.properties))?;
         log::info!("Sent: {} bytes", body.len());
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Send {
         mut input: BufReader<impl Read>,
     ) -> Result<(), Error> {
         let mut client = config.connect()?;
-        let mut batch = client.batch(self.delay);
+        let mut batch = client.batch(self.properties);
         let mut piece = Vec::new();
         let mut bytes = 0;
         loop {

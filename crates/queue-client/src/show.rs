@@ -1,31 +1,88 @@
 //! `peek`, `list` and `stats`: what looks and changes nothing.
 
+use std::str;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use cli::ClientError;
 use cli::stream::Output;
 use proto::queue::QueueStats;
 use serde_json::{Value, json};
 
-use crate::{Client, Ending, Error, Stats};
+use crate::{Config, Ending, Error, Peeked, Stats};
 
-/// Writes the messages at the front of the queue. Each is written before the next one is fetched,
-/// because all of them together may not fit into memory.
-pub(crate) fn peek(
-    client: &mut Client,
-    mut out: Output,
-    count: u64,
-    ending: &Ending,
-) -> Result<(), Error> {
-    let mut position = 0;
-    for seen in 0..count {
-        let Some(message) = client.peek_after(position)? else {
-            return if seen == 0 { Err(Error::Empty) } else { Ok(()) };
-        };
-        position = message.position;
-        log::debug!("{} was handed out {} times", message.id, message.attempts);
-        let written = ending.write(&mut out, &message.body);
-        written.map_err(ClientError::Output)?;
+/// What to look at, and how it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peek {
+    /// How many messages.
+    pub count: u64,
+    /// What ends each of them.
+    pub ending: Ending,
+    /// Whether each is a line of JSON instead, with all that is known of it.
+    pub json: bool,
+}
+
+impl Peek {
+    /// Writes the messages at the front of the queue. Each is written before the next one is fetched,
+    /// because all of them together may not fit into memory.
+    pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
+        let mut out = cli::stream::output()?;
+        let mut client = config.connect()?;
+        let mut position = 0;
+        for seen in 0..self.count {
+            let Some(message) = client.peek_after(position)? else {
+                return if seen == 0 { Err(Error::Empty) } else { Ok(()) };
+            };
+            position = message.position;
+            let written = match self.json {
+                true => Ending::Line.write(&mut out, message_json(&message).to_string().as_bytes()),
+                false => self.ending.write(&mut out, &message.body),
+            };
+            written.map_err(ClientError::Output)?;
+            if !self.json {
+                tell_attempts(&message);
+            }
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Tells a person what the attempts of a message have come to, if there was one.
+fn tell_attempts(message: &Peeked) {
+    let Peeked {
+        id,
+        attempts,
+        reason,
+        ..
+    } = message;
+    match (attempts, reason.trim_end()) {
+        (0, "") => log::debug!("Message {id} was never handed out"),
+        (_, "") => log::info!("Message {id}, attempts: {attempts}"),
+        (_, reason) => log::info!("Message {id}, attempts: {attempts}, the last: {reason}"),
+    }
+}
+
+/// All that is known of a message. What it does not have is null; a body that is no UTF-8 is in Base64,
+/// under another name.
+fn message_json(message: &Peeked) -> Value {
+    let number = |number: u32| (number > 0).then_some(number);
+    let mut json = json!({
+        "id": message.id,
+        "position": message.position,
+        "priority": message.priority.get(),
+        "key": message.key,
+        "attempts": message.attempts,
+        "attempts_max": number(message.attempts_max),
+        "age_millis": message.age_millis,
+        "delay_millis": number(message.delay_millis),
+        "expiry_millis": number(message.expiry_millis),
+        "reason": (!message.reason.is_empty()).then_some(&message.reason),
+    });
+    match str::from_utf8(&message.body) {
+        Ok(body) => json["body"] = body.into(),
+        Err(_) => json["body_base64"] = BASE64_STANDARD.encode(&message.body).into(),
+    }
+    json
 }
 
 const HEAD: &str = "name\tready\treserved\tdelayed\tdead\toldest";
@@ -99,7 +156,34 @@ fn to_text(stats: &Stats) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proto::queue::Priority;
+
     use super::*;
+
+    #[test]
+    fn a_message_as_json_has_all_that_is_known_of_it() {
+        let mut message = Peeked {
+            position: 1 << 63,
+            id: 7,
+            attempts: 2,
+            age_millis: 3,
+            delay_millis: 0,
+            priority: Priority::new(9).unwrap(),
+            key: None,
+            expiry_millis: 5,
+            attempts_max: 0,
+            reason: "exit status: 1: no\n".to_owned(),
+            body: b"two\nlines".to_vec(),
+        };
+        let want = r#"{"age_millis":3,"attempts":2,"attempts_max":null,"body":"two\nlines","delay_millis":null,"expiry_millis":5,"id":7,"key":null,"position":9223372036854775808,"priority":9,"reason":"exit status: 1: no\n"}"#;
+        assert_eq!(message_json(&message).to_string(), want);
+        message.body = b"\xff".to_vec();
+        let json = message_json(&message);
+        assert_eq!(
+            (json.get("body"), &json["body_base64"]),
+            (None, &"/w==".into())
+        );
+    }
 
     #[test]
     fn a_list_for_people_is_aligned() {

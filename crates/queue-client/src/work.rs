@@ -2,30 +2,37 @@
 //!
 //! The worker's connection keeps a message reserved while its command runs, so the server requeues it
 //! when the worker dies. It is acknowledged when the command has succeeded, and released when it has
-//! failed. What was never begun, or was ended because the worker stops, is unreserved: that attempt
+//! failed, with the reason: how it ended, and what it said last. What was never begun, or was ended because the worker stops, is unreserved: that attempt
 //! does not count.
 
+mod backoff;
 mod guardian;
 mod init;
 mod job;
 mod lookup;
 mod pool;
 mod signals;
+mod stderr;
 
 use std::ffi::OsString;
 use std::io;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cli::Losses;
+use proto::queue::{QueueName, Reason, Retry};
 
+use crate::client::millis;
 use crate::receive::LONG_WAIT;
 use crate::{Client, Config, Error, Received, Released};
 
+use job::Ended;
 use pool::{Activity, Member, Next, Pool};
 use signals::StopOnSignals;
+
+pub use backoff::Backoff;
 
 /// The most commands that run at once.
 pub const JOBS_MAX: usize = 256;
@@ -48,8 +55,14 @@ pub struct Work {
     pub drain: bool,
     /// How long without a message until the worker ends; `None` is for ever.
     pub wait: Option<Duration>,
-    /// The delay with which a message is released when its command has failed.
-    pub retry_delay: Duration,
+    /// How long a message is delayed when its command has failed.
+    pub backoff: Backoff,
+    /// The exit codes after which a message is not tried again.
+    pub dead_on: Vec<u8>,
+    /// The exit codes after which an attempt does not count.
+    pub uncounted_on: Vec<u8>,
+    /// How long a command may run.
+    pub time_limit: Option<Duration>,
     /// The command.
     pub command: OsString,
     /// Its arguments.
@@ -80,9 +93,10 @@ impl Work {
         if pool.is_aborting() {
             return Err(Error::Aborted);
         }
-        match pool.dead_letters() {
+        let dead_letters = pool.dead_letters();
+        match dead_letters.count {
             0 => Ok(()),
-            messages => Err(Error::DeadLetters(messages)),
+            1.. => Err(Error::DeadLetters(dead_letters)),
         }
     }
 
@@ -251,57 +265,88 @@ impl Worker<'_> {
     /// Runs the command for a message, and acknowledges, releases or unreserves it.
     fn execute(&self, client: &mut Client, message: &Received) -> Result<(), Error> {
         let id = message.id;
-        let status = match job::run(self.work, &self.config.queue, message, &self.member) {
-            Ok(status) => status,
+        let ended = match job::run(self.work, message, &self.member) {
+            Ok(ended) => ended,
             Err(cause) => {
                 client.unreserve_or_warn(message);
                 return Err(self.work.cannot_start(cause));
             }
         };
-        if status.success() {
+        if ended.status.success() && !ended.is_over_time() {
             return client.ack(message);
         }
-        if job::was_stopped(status) {
+        if ended.was_stopped() {
             self.member.pool.pause(job::SIGNALS_APART);
         }
-        let is_stopped = self.member.pool.is_stopping() && job::was_stopped(status);
+        let is_stopped = self.member.pool.is_stopping() && ended.was_stopped();
         if is_stopped || self.member.pool.is_aborting() {
             client.unreserve(message)?;
             if self.work.once {
-                return Err(Error::JobStopped(status));
+                return Err(Error::JobStopped(ended.to_string()));
             }
-            log::info!("Message {id} is unreserved because its command was stopped ({status})");
+            log::info!("Message {id} is unreserved because its command was stopped ({ended})");
             return Ok(());
         }
-        let released = client.release(message, self.work.retry_delay)?;
-        self.note_failure(message, status, released);
+        let retry = self.retry(message, &ended)?;
+        let released = client.release_with(message, retry, Reason::new(&ended.reason()))?;
+        self.note_failure(message, &ended, retry, released);
         match released {
-            Released::Queued if self.work.once => Err(Error::JobFailed(status)),
-            Released::Dead if self.work.once => Err(Error::JobDied(status)),
+            Released::Queued if self.work.once => Err(Error::JobFailed(ended.to_string())),
+            Released::Dead if self.work.once => Err(Error::JobDied(ended.to_string())),
             Released::Queued | Released::Dead => Ok(()),
         }
     }
 
-    fn note_failure(&self, message: &Received, status: ExitStatus, released: Released) {
+    /// What becomes of a message whose command has failed.
+    fn retry(&self, message: &Received, ended: &Ended) -> Result<Retry, Error> {
+        // A dead letter stays where it can be seen.
+        let delay = match is_dead_letter(message) {
+            true => Duration::ZERO,
+            false => self.work.backoff.delay(message.attempt),
+        };
+        let delay_millis = millis(delay)?;
+        let is_among = |codes: &[u8]| ended.code().is_some_and(|code| codes.contains(&code));
+        Ok(if is_among(&self.work.dead_on) {
+            Retry::Never
+        } else if is_among(&self.work.uncounted_on) {
+            Retry::Uncounted { delay_millis }
+        } else {
+            Retry::Counted { delay_millis }
+        })
+    }
+
+    fn note_failure(&self, message: &Received, ended: &Ended, retry: Retry, released: Released) {
         let id = message.id;
         let attempt = message.attempt;
-        let stays_dead = self.config.queue().is_dead();
+        let stays_dead = is_dead_letter(message);
         if released == Released::Dead || (stays_dead && self.work.drain) {
             log::error!(
-                "Message {id} is a dead letter: its command failed ({status}) at attempt {attempt}"
+                "Message {id} is a dead letter: its command failed ({ended}) at attempt {attempt}"
             );
-            if self.work.drain {
-                self.member.pool.died();
-            }
+            let suffix = if stays_dead {
+                ""
+            } else {
+                QueueName::DEAD_SUFFIX
+            };
+            let queue = format!("{}{suffix}", message.queue);
+            self.member.pool.died(id, queue);
         } else {
-            log::warn!("Message {id} is released because its command failed ({status})");
+            log::warn!("Message {id} is released because its command failed ({ended})");
         }
         if stays_dead && self.work.drain {
             self.member.pool.skip(id);
         } else if stays_dead && !self.work.once {
             self.member.pool.pause(DEAD_LETTER_PAUSE);
-        } else if released == Released::Queued && !self.work.retry_delay.is_zero() {
-            self.member.pool.retries(id, self.work.retry_delay);
+        } else if released == Released::Queued
+            && let Retry::Counted { delay_millis } | Retry::Uncounted { delay_millis } = retry
+            && delay_millis > 0
+        {
+            let delay = Duration::from_millis(delay_millis.into());
+            self.member.pool.retries(id, delay);
         }
     }
+}
+
+fn is_dead_letter(message: &Received) -> bool {
+    QueueName::new(&message.queue).is_ok_and(QueueName::is_dead)
 }

@@ -47,7 +47,7 @@ Options:
                          [default: in memory]
   --fsync always|never   whether a reply waits until the disk has it [default: always];
                          with never, a power cut can lose the newest changes
-  --max-message SIZE     the longest message, 1 to 16776190 [default: 3000]
+  --max-message SIZE     the longest message, 1 to 16773118 [default: 3000]
   --max-messages N       the most messages in one queue [default: no limit]
   --max-bytes SIZE       the most memory for the messages of one queue; each counts 64 bytes
                          and its body [default: no limit]
@@ -176,7 +176,7 @@ mod tests {
         check_refused("1 tcp 2", "there is one argument too many: '2'");
         check_refused(
             "--max-message 0",
-            "--max-message must be a size in bytes from 1 to 16776190, such as 4096, 64K, 10M or 2G, \
+            "--max-message must be a size in bytes from 1 to 16773118, such as 4096, 64K, 10M or 2G, \
              not '0'",
         );
         check_refused(

@@ -11,14 +11,12 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use daemon::{Asked, DatagramCounter, DatagramService, lock};
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
 use proto::http::is_http;
-use proto::queue::{
-    DATAGRAM_BYTES_MAX, FIELD_BYTES_MAX, QueueName, Request, is_reply, split_datagram,
-};
+use proto::queue::{DATAGRAM_BYTES_MAX, Properties, QueueName, Request, is_reply, split_datagram};
 use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
 use crate::error::QueueError;
@@ -203,7 +201,7 @@ impl Datagrams {
         }
         let sent = self
             .queues
-            .send(QueueName::DEFAULT, Duration::ZERO, kept, None);
+            .send(QueueName::DEFAULT, &Properties::default(), kept, None);
         match sent {
             Ok(pending) => lock(&self.state).pending.push((asked, None, pending)),
             Err(error) => {
@@ -219,7 +217,7 @@ impl Datagrams {
         reply_with: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         let asked = self.counter.begin(None);
-        let oldest = || text::oldest(&self.queues, DATAGRAM_BYTES_MAX - FIELD_BYTES_MAX);
+        let oldest = || text::oldest(&self.queues, DATAGRAM_BYTES_MAX);
         let mut reserved = oldest();
         if let Ok(None) = reserved {
             // A sender is not told when its message is in the queue, so it has to be there.
@@ -324,7 +322,7 @@ mod tests {
         const Q: QueueName = QueueName::DEFAULT;
         let queues = in_memory(60_000);
         let body = [b'x'; 3000];
-        let sent = queues.send(Q, Duration::ZERO, &body, None).unwrap();
+        let sent = queues.send(Q, &Properties::default(), &body, None).unwrap();
         queues.wait(sent).unwrap();
         let datagrams = Datagrams::new(Arc::new(queues), false, DatagramCounter::default());
         let pad_it = |sentence| {
@@ -332,16 +330,16 @@ mod tests {
             Reply::Error(ErrorReply { code, sentence })
         };
         let receive = Request::Receive {
-            queue: Q,
+            queues: Q.into(),
             wait_millis: 0,
             delivery: Delivery::AtMostOnce,
         };
         let peek = Request::Peek { queue: Q, after: 0 };
-        for request in [&receive, &peek] {
+        for (request, want) in [(&receive, "pad it to 101"), (&peek, "pad it to 102")] {
             let reply = ask_from_afar(&datagrams, request, 0);
             let (_, kind, payload) = split_datagram(&reply).unwrap();
             match Reply::decode(kind, payload).unwrap() {
-                Reply::Error(error) => assert!(error.sentence.starts_with("pad it to 101")),
+                Reply::Error(error) => assert!(error.sentence.starts_with(want)),
                 other => panic!("{other:?}"),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::queue::{MessageId, Priority, Token};
+use proto::queue::{Key, MessageId, Priority, Properties, Token};
 
 use crate::clock::Micros;
 use crate::memory::{Body, Memory};
@@ -11,6 +11,15 @@ use crate::position::Position;
 /// What a message costs beside its body, in bytes: its fields, its slot in a queue, and the
 /// allocator's share.
 const OVERHEAD_BYTES: usize = 64;
+
+/// What a priority costs, because such a message is kept in a tree...
+const PRIORITY_BYTES: usize = 72;
+
+/// ...what [`Extras`] cost beside their texts...
+const EXTRAS_BYTES: usize = 112;
+
+/// ...and what an expiry costs: a place in the tree, and one in the schedule.
+const EXPIRY_BYTES: usize = 160;
 
 /// A message. There may be millions, so it is small. A clone shares a long body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +32,50 @@ pub(crate) struct Message {
     pub(crate) attempts: u32,
     /// The CRC-32 of the body; 0 without a database.
     pub(crate) body_crc: u32,
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// What few messages have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Extras {
+    /// What makes it the same message when it is sent again.
+    pub(crate) key: Option<Box<str>>,
+    /// How often it is handed out at most; 0 is as often as any other.
+    pub(crate) attempts_max: u32,
+    /// When it becomes a dead letter if it was not handed out by then.
+    pub(crate) expires_at: Option<Micros>,
+    /// Why its last attempt ended without an acknowledgement; empty if that is not known.
+    pub(crate) reason: Box<str>,
+}
+
+impl Extras {
+    /// The same behind a pointer, if there is anything.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+
+    fn cost(&self) -> usize {
+        let expiry = self.expires_at.map_or(0, |_| EXPIRY_BYTES);
+        let key = self.key.as_ref().map_or(0, |key| key.len());
+        EXTRAS_BYTES + expiry + key + self.reason.len()
+    }
 }
 
 impl Message {
-    /// A new message. Its id and the moment of its position are given later.
-    pub(crate) fn new(body: &[u8]) -> Self {
+    /// A new message. Its id and the moment of its position are given later, and when it expires.
+    pub(crate) fn new(body: &[u8], properties: &Properties) -> Self {
+        let extras = Extras {
+            key: properties.key.map(|key| key.as_str().into()),
+            attempts_max: properties.attempts_max,
+            ..Extras::default()
+        };
         Self {
             id: 0,
-            position: Position::new(Priority::default(), 0),
+            position: Position::new(properties.priority, 0),
             body: Body::Short(Box::from(body)),
             attempts: 0,
             body_crc: 0,
+            extras: extras.boxed(),
         }
     }
 
@@ -55,15 +97,52 @@ impl Message {
 
     /// What it takes, in bytes of memory.
     pub(crate) fn cost(&self) -> usize {
-        OVERHEAD_BYTES + self.body.len()
+        self.overhead() + self.body.len()
     }
 
     /// What of the cost its queue takes off the account, in bytes; a long body does the rest itself.
     pub(crate) fn own_cost(&self) -> usize {
         match &self.body {
-            Body::Short(bytes) => OVERHEAD_BYTES + bytes.len(),
-            Body::Long(_) => OVERHEAD_BYTES,
+            Body::Short(bytes) => self.overhead() + bytes.len(),
+            Body::Long(_) => self.overhead(),
         }
+    }
+
+    fn overhead(&self) -> usize {
+        let extras = self.extras.as_ref().map_or(0, |extras| extras.cost());
+        let priority = match self.position.priority() == Priority::NORMAL {
+            true => 0,
+            false => PRIORITY_BYTES,
+        };
+        OVERHEAD_BYTES + priority + extras
+    }
+
+    /// What makes it the same message when it is sent again.
+    pub(crate) fn key(&self) -> Option<Key<'_>> {
+        self.extras.as_ref()?.key.as_deref().and_then(Key::new)
+    }
+
+    /// How often it is handed out at most, if that is said of this one.
+    pub(crate) fn attempts_max(&self) -> Option<u32> {
+        let attempts_max = self.extras.as_ref()?.attempts_max;
+        (attempts_max > 0).then_some(attempts_max)
+    }
+
+    /// When it becomes a dead letter if it was not handed out by then.
+    pub(crate) fn expires_at(&self) -> Option<Micros> {
+        self.extras.as_ref()?.expires_at
+    }
+
+    /// Why its last attempt ended without an acknowledgement; empty if that is not known.
+    pub(crate) fn reason(&self) -> &str {
+        self.extras.as_ref().map_or("", |extras| &extras.reason)
+    }
+
+    /// Changes what few messages have.
+    pub(crate) fn change_extras(&mut self, change: impl FnOnce(&mut Extras)) {
+        let mut extras = self.extras.take().map(|extras| *extras).unwrap_or_default();
+        change(&mut extras);
+        self.extras = extras.boxed();
     }
 }
 
@@ -85,6 +164,8 @@ pub(crate) struct Lease {
 pub(crate) struct Reserved {
     /// The queue that counts it.
     pub(crate) queue: Arc<str>,
+    /// Which of the queues that were asked that is, counted from 0.
+    pub(crate) queue_index: u8,
     pub(crate) message: Message,
     /// `None` if it belongs to a connection.
     pub(crate) lease: Option<Lease>,

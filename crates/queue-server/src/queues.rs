@@ -6,15 +6,17 @@
 //! it, and the journal hears of its changes in their order.
 //!
 //! [`state`] is the rules, [`queue`] the order in one queue, [`operation`] what is asked and its
-//! outcome, [`pending`] the change between the two, [`waiters`] who waits for a message, [`manage`] what
-//! concerns whole queues, [`due`] what the timer does, [`figures`] what can be looked at, [`shared`] the lock around all of it.
+//! outcome, [`pending`] the change between the two, [`requeue`] what becomes of a message that was not
+//! acknowledged, [`waiters`] who waits for a message, [`manage`] what concerns whole queues, [`schedule`]
+//! what is due and [`due`] what the timer does then, [`figures`] what can be looked at, [`shared`] the
+//! lock around all of it.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::queue::{Delivery, QueueName, Token};
+use proto::queue::{Delivery, Properties, QueueName, QueueNames, Token};
 use storage::{CommitFigures, Committer, Fsync, StorageError};
 
 use crate::clock::Clock;
@@ -22,7 +24,6 @@ use crate::error::{Error, QueueError};
 use crate::journal::{Change, Journal, LiveQueues as _, Opened, Submission};
 use crate::memory::{Memory, Room};
 use crate::message::{Lease, Message, Reserved};
-use crate::position::Position;
 
 mod due;
 mod figures;
@@ -30,19 +31,24 @@ mod manage;
 mod operation;
 mod pending;
 mod queue;
+mod requeue;
+mod schedule;
 mod shared;
 mod state;
 mod waiters;
 
 pub(crate) use figures::Figures;
-pub(crate) use operation::{Handout, Operation, Outcome};
+pub(crate) use operation::{Handout, Operation, Outcome, Receive};
 pub(crate) use pending::Pending;
 pub(crate) use queue::Wake;
+pub(crate) use requeue::CONNECTION_ENDED;
 pub use state::Limits;
 pub(crate) use waiters::Waiter;
 
 use pending::Effect;
 use shared::{IsStopping, Shared};
+
+const NO_KEYS: &str = "this server does not support keys; send the message without one";
 
 /// Any number of queues, which any number of threads may use at once.
 pub(crate) struct Queues {
@@ -118,11 +124,15 @@ impl Queues {
         self.journal.as_ref().map(Committer::figures)
     }
 
-    /// A message to be sent.
+    /// The operation that puts a message at the end of a queue.
     ///
     /// # Errors
-    /// [`QueueError::TooLarge`].
-    pub(crate) fn message(&self, body: &[u8]) -> Result<Message, QueueError> {
+    /// [`QueueError::TooLarge`]; [`QueueError::Unsupported`], if it has a key.
+    pub(crate) fn send_operation(
+        &self,
+        body: &[u8],
+        properties: &Properties,
+    ) -> Result<Operation, QueueError> {
         let body_bytes_max = self.body_bytes_max();
         if body.len() > body_bytes_max {
             return Err(QueueError::TooLarge {
@@ -130,11 +140,19 @@ impl Queues {
                 body_bytes_max,
             });
         }
-        let message = Message::new(body);
-        Ok(match self.journal {
+        if properties.key.is_some() {
+            return Err(QueueError::Unsupported(NO_KEYS));
+        }
+        let mut message = Message::new(body, properties);
+        if properties.expiry_millis > 0 {
+            let expires_at = self.shared.clock.after(millis(properties.expiry_millis));
+            message.change_extras(|extras| extras.expires_at = Some(expires_at));
+        }
+        let message = match self.journal {
             Some(_) => message.with_checksum(),
             None => message,
-        })
+        };
+        Ok(Operation::Send(message, millis(properties.delay_millis)))
     }
 
     /// Puts a message at the end of a queue, after a delay.
@@ -143,34 +161,48 @@ impl Queues {
     /// not before, so that other connections do not read more meanwhile than there is room for.
     ///
     /// # Errors
-    /// [`QueueError::TooLarge`], [`QueueError::Draining`], and those of a full queue or server.
+    /// Those of [`Queues::send_operation`], [`QueueError::Draining`], and those of a full queue or server.
     pub(crate) fn send(
         &self,
         queue: QueueName,
-        delay: Duration,
+        properties: &Properties,
         body: &[u8],
         room: Option<&mut Room>,
     ) -> Result<Pending, QueueError> {
-        let message = self.message(body)?;
+        let send = self.send_operation(body, properties)?;
         if let Some(room) = room {
             room.clear();
         }
-        self.act(queue, Operation::Send(message, delay))
+        self.act(queue, send)
     }
 
-    /// Hands out the oldest message, if there is one and its body is at most this long.
+    /// Hands out the oldest message of the first of these queues that has one, if its body is at most this
+    /// long.
     ///
     /// # Errors
-    /// [`QueueError::Paused`], [`QueueError::TooLong`].
+    /// [`QueueError::Paused`], if one of them is paused and the others are empty; [`QueueError::TooLong`].
     pub(crate) fn receive(
         &self,
-        queue: QueueName,
+        queues: &QueueNames,
         delivery: Delivery,
         body_bytes_max: usize,
     ) -> Result<Pending, QueueError> {
         // The token is made here because nobody waits for that.
         let handout = Handout::new(delivery, &self.shared.clock);
-        self.act(queue, Operation::Receive(handout, body_bytes_max))
+        let mut nothing = Ok(Pending::Done(Outcome::Empty));
+        for (queue_index, queue) in (0..).zip(queues.iter()) {
+            let receive = Receive {
+                handout,
+                body_bytes_max,
+                queue_index,
+            };
+            match self.act(queue, Operation::Receive(receive)) {
+                Ok(Pending::Done(Outcome::Empty)) => {}
+                Err(error @ QueueError::Paused(_)) => nothing = nothing.and(Err(error)),
+                received => return received,
+            }
+        }
+        nothing
     }
 
     /// A batch of one operation.
@@ -246,13 +278,13 @@ impl Queues {
                         Outcome::Stored(entry.arrive_unnumbered(message, is_delayed))
                     })
                 }
-                (Operation::Receive(handout, body_bytes_max), Some(entry)) => {
-                    let reserved = entry.reserve(body_bytes_max);
+                (Operation::Receive(receive), Some(entry)) => {
+                    let reserved = entry.reserve(receive.body_bytes_max);
                     reserved.map(|message| match message {
                         None => Outcome::Empty,
                         Some(message) => {
                             bytes += message.body.len();
-                            entry.hand_out(message, handout)
+                            entry.hand_out(message, receive)
                         }
                     })
                 }
@@ -275,12 +307,12 @@ impl Queues {
                 let change = Change::Insert(name, message.counted(&shared.memory), delay);
                 Ok(Self::submit_to(journal, change, None))
             }
-            Operation::Receive(handout, body_bytes_max) => {
-                let reserved = shared.lock().reserve(queue, body_bytes_max)?;
+            Operation::Receive(receive) => {
+                let reserved = shared.lock().reserve(queue, receive)?;
                 let Some(mut reserved) = reserved else {
                     return Ok(Pending::Done(Outcome::Empty));
                 };
-                Ok(match handout {
+                Ok(match receive.handout {
                     Handout::AtMostOnce => self.submit(Effect::Deliver(reserved)),
                     Handout::Reserve(None) => Pending::Done(Outcome::Reserved(reserved)),
                     Handout::Reserve(lease) => {
@@ -350,85 +382,6 @@ impl Queues {
         }
     }
 
-    /// Releases a message: it goes to the end of its queue after a delay, or to the dead
-    /// letters if it was handed out too often.
-    pub(crate) fn release(&self, reserved: Reserved, delay: Duration) -> Pending {
-        self.shared.lock().common.totals.released += 1;
-        self.submit(self.move_on(reserved, Some(delay)))
-    }
-
-    /// Unreserves a message that its receiver could not begin with: it goes to its old position, and
-    /// the attempt does not count.
-    pub(crate) fn unreserve(&self, mut reserved: Reserved) -> Pending {
-        self.shared.lock().common.totals.released += 1;
-        let attempts = &mut reserved.message.attempts;
-        *attempts = attempts.saturating_sub(1);
-        self.submit(Self::move_back(reserved))
-    }
-
-    /// Requeues a message because the server stops. The attempt counts, but it does not make the
-    /// message a dead letter.
-    pub(crate) fn requeue_at_stop(&self, reserved: Reserved) {
-        self.shared.lock().common.totals.requeued += 1;
-        self.submit_unwaited(Self::move_back(reserved));
-    }
-
-    /// Requeues a message because its receiver is gone or its lease expired: it goes to its old
-    /// position, or to the dead letters if it was handed out too often. Nobody waits until the disk
-    /// knows of the attempt.
-    pub(crate) fn requeue(&self, reserved: Reserved) {
-        log::debug!("Message {} is requeued", reserved.message.id);
-        self.shared.lock().common.totals.requeued += 1;
-        self.submit_unwaited(self.move_on(reserved, None));
-    }
-
-    /// Moves a message to where it belongs now: to the dead letters, to its old position, or to the end
-    /// after a delay.
-    fn move_on(&self, reserved: Reserved, delay: Option<Duration>) -> Effect {
-        let attempts = reserved.message.attempts;
-        let is_dead_letter = reserved.queue.ends_with(QueueName::DEAD_SUFFIX);
-        if attempts >= self.shared.limits.attempts_max && !is_dead_letter {
-            let dead = format!("{}{}", reserved.queue, QueueName::DEAD_SUFFIX);
-            let id = reserved.message.id;
-            log::warn!("Message {id} was handed out {attempts} times and goes to {dead}");
-            self.shared.lock().common.totals.dead_lettered += 1;
-            return self.move_to_end(reserved, dead.into());
-        }
-        match delay {
-            None => Self::move_back(reserved),
-            Some(delay) => Effect::Move {
-                queue: Arc::clone(&reserved.queue),
-                position: (reserved.message.position).at(self.shared.clock.moment_after(delay)),
-                is_delayed: !delay.is_zero(),
-                reserved,
-            },
-        }
-    }
-
-    fn move_back(reserved: Reserved) -> Effect {
-        let position = reserved.message.position;
-        let queue = Arc::clone(&reserved.queue);
-        Self::move_to(reserved, queue, position)
-    }
-
-    fn move_to_end(&self, reserved: Reserved, queue: Arc<str>) -> Effect {
-        let position = reserved.message.position;
-        Self::move_to(
-            reserved,
-            queue,
-            position.at(self.shared.clock.next_moment()),
-        )
-    }
-
-    fn move_to(reserved: Reserved, queue: Arc<str>, position: Position) -> Effect {
-        Effect::Move {
-            reserved,
-            queue,
-            position,
-            is_delayed: false,
-        }
-    }
-
     /// Waits for the outcome of a change.
     ///
     /// # Errors
@@ -483,17 +436,22 @@ impl Queues {
         }
     }
 
-    /// Waits for a message of this queue; `None` if there is one.
+    /// Waits for a message of any of these queues; `None` if there is one.
     ///
     /// # Errors
     /// [`QueueError::TooManyQueues`].
     pub(crate) fn add_waiter(
         &self,
-        queue: QueueName,
+        queues: &QueueNames,
         waiter: Arc<dyn Wake>,
     ) -> Result<Option<Waiter<'_>>, QueueError> {
-        Waiter::new(&self.shared, queue, waiter)
+        Waiter::new(&self.shared, queues, waiter)
     }
+}
+
+/// A duration as requests have it.
+pub(crate) fn millis(millis: u32) -> Duration {
+    Duration::from_millis(millis.into())
 }
 
 #[cfg(test)]

@@ -3,35 +3,40 @@
 use std::sync::Arc;
 
 use proto::frame::Message as _;
-use proto::queue::{QueueStats, Reply};
+use proto::queue::{Properties, QueueStats, Reason, Reply};
 use proto::{ErrorCode, ErrorReply};
 
+use crate::clock::Micros;
 use crate::error::QueueError;
 use crate::memory::{Body, LongBody};
-use crate::message::Reserved;
+use crate::message::{Message, Reserved};
 use crate::queues::{Figures, Outcome};
 
 /// The reply that tells an outcome.
 pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
     match outcome {
         Outcome::Stored(id) => Reply::Stored { id: *id },
-        Outcome::Delivered(message)
+        Outcome::Delivered(message, queue_index)
         | Outcome::Reserved(Reserved {
             message,
+            queue_index,
             lease: None,
             ..
         }) => Reply::Message {
             id: message.id,
+            queue_index: *queue_index,
             attempt: message.attempts,
             body: &message.body,
         },
         Outcome::Reserved(Reserved {
             message,
+            queue_index,
             lease: Some(lease),
             ..
         }) => Reply::Leased {
             token: lease.token,
             id: message.id,
+            queue_index: *queue_index,
             attempt: message.attempts,
             body: &message.body,
         },
@@ -39,16 +44,33 @@ pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
         Outcome::Done(messages) => Reply::Done {
             messages: *messages,
         },
-        Outcome::Peeked(message) => Reply::Peeked {
-            position: message.position.to_wire(),
-            id: message.id,
-            attempts: message.attempts,
-            body: &message.body,
-        },
+        Outcome::Peeked(message, now) => peeked(message, *now),
         Outcome::Stats(stats) => Reply::Stats {
             totals: stats.totals,
             queues: stats.queues.iter().map(queue_stats).collect(),
         },
+    }
+}
+
+fn peeked(message: &Message, now: Micros) -> Reply<'_> {
+    let moment = message.position.moment();
+    let left = |until: Micros| u32::try_from(until.saturating_sub(now) / 1000).unwrap_or(u32::MAX);
+    let properties = Properties {
+        delay_millis: left(moment),
+        priority: message.position.priority(),
+        key: message.key(),
+        // It is there, though it may be over: 0 would be none.
+        expiry_millis: message.expires_at().map_or(0, |at| left(at).max(1)),
+        attempts_max: message.attempts_max().unwrap_or(0),
+    };
+    Reply::Peeked {
+        position: message.position.to_wire(),
+        id: message.id,
+        attempts: message.attempts,
+        age_millis: now.saturating_sub(moment) / 1000,
+        properties,
+        reason: Reason::new(message.reason()),
+        body: &message.body,
     }
 }
 
@@ -69,9 +91,9 @@ fn queue_stats(figures: &Figures) -> QueueStats<'_> {
 /// copies it.
 pub(crate) fn long_body(outcome: &Outcome) -> Option<Arc<LongBody>> {
     let body = match outcome {
-        Outcome::Delivered(message)
+        Outcome::Delivered(message, _)
         | Outcome::Reserved(Reserved { message, .. })
-        | Outcome::Peeked(message) => &message.body,
+        | Outcome::Peeked(message, _) => &message.body,
         Outcome::Stored(_) | Outcome::Empty | Outcome::Done(_) | Outcome::Stats(_) => return None,
     };
     match body {

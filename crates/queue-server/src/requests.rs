@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use daemon::Role;
-use proto::queue::{Claim, Delivery, QueueName, Request};
+use proto::queue::{Claim, Delivery, QueueName, QueueNames, Request};
 
 use crate::error::{QueueError, RESERVED_MAX};
 use crate::memory::{FREE_BYTES, Room};
 use crate::message::Reserved;
 use crate::position::Position;
-use crate::queues::{Handout, Operation, Outcome, Pending, Queues};
+use crate::queues::{Handout, Operation, Outcome, Pending, Queues, Receive, millis};
 
 const NO_RESERVING: &str = "only a connection can reserve a message; lease it";
 const NO_WAITING: &str = "only a connection can wait for a message";
@@ -51,21 +51,22 @@ pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requeste
     match *request {
         Request::Send {
             queue,
-            delay_millis,
+            ref properties,
             body,
-        } => queues.send(queue, millis(delay_millis), body, requester.room()),
+        } => queues.send(queue, properties, body, requester.room()),
         Request::Receive {
-            queue,
+            queues: ref asked,
             wait_millis,
             delivery,
-        } => receive(queues, queue, millis(wait_millis), delivery, requester),
+        } => receive(queues, asked, millis(wait_millis), delivery, requester),
         Request::Ack { claim } => Ok(queues.ack(claimed(queues, claim, requester)?)),
         Request::Release {
             claim,
-            delay_millis,
+            retry,
+            reason,
         } => {
             let reserved = claimed(queues, claim, requester)?;
-            Ok(queues.release(reserved, millis(delay_millis)))
+            Ok(queues.release(reserved, retry, reason))
         }
         Request::Unreserve { claim } => Ok(queues.unreserve(claimed(queues, claim, requester)?)),
         Request::UnreserveAll => done(unreserve_all(queues, requester)),
@@ -89,7 +90,7 @@ pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requeste
 /// Receives without waiting. A connection waits itself, and then asks again.
 fn receive(
     queues: &Queues,
-    queue: QueueName,
+    asked: &QueueNames,
     wait: Duration,
     delivery: Delivery,
     requester: &mut Requester,
@@ -109,7 +110,7 @@ fn receive(
         }
         Requester::Datagram { body_bytes_max } => *body_bytes_max,
     };
-    queues.receive(queue, delivery, body_bytes_max)
+    queues.receive(asked, delivery, body_bytes_max)
 }
 
 /// The message that a requester was handed.
@@ -224,21 +225,21 @@ pub(crate) fn batchable<'r>(
     }
     if let Request::Send {
         queue,
-        delay_millis: 0,
+        ref properties,
         body,
     } = *request
+        && properties.delay_millis == 0
         && body.len() <= FREE_BYTES
     {
-        let message = queues.message(body).ok()?;
-        Some((queue, Operation::Send(message, Duration::ZERO)))
+        Some((queue, queues.send_operation(body, properties).ok()?))
     } else if let Request::Receive {
-        queue,
+        queues: asked,
         wait_millis: 0,
         delivery: Delivery::AtMostOnce,
-    } = *request
+    } = request
     {
-        let receive = Operation::Receive(Handout::AtMostOnce, usize::MAX);
-        Some((queue, receive))
+        let receive = Receive::any(Handout::AtMostOnce);
+        Some((asked.only()?, Operation::Receive(receive)))
     } else {
         None
     }
@@ -250,8 +251,4 @@ pub(crate) fn shown(request: &Request) -> String {
         Request::Send { queue, body, .. } => format!("Send to {queue}: {} bytes", body.len()),
         other => format!("{other:?}"),
     }
-}
-
-pub(crate) fn millis(millis: u32) -> Duration {
-    Duration::from_millis(millis.into())
 }

@@ -14,15 +14,15 @@ use daemon::{
     Wakeup,
 };
 use proto::frame::{FrameError, Message as _};
-use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, Request};
+use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, QueueNames, Request};
 
 use crate::arrival::{become_waiter, must_arrive, wakeup};
 use crate::error::QueueError;
 use crate::memory::Room;
 use crate::message::Reserved;
-use crate::queues::{Operation, Outcome, Pending, Queues, Wake};
+use crate::queues::{CONNECTION_ENDED, Operation, Outcome, Pending, Queues, Wake, millis};
 use crate::replies::{long_body, put_error, put_reply};
-use crate::requests::{self, Requester, millis};
+use crate::requests::{self, Requester};
 use crate::text;
 
 /// How long a frame may take from its first byte on...
@@ -176,12 +176,12 @@ impl Session<'_> {
             return self.reply(Err(error), connection);
         }
         let applied = if let Request::Receive {
-            queue,
+            queues,
             wait_millis,
             delivery,
-        } = *request
+        } = request
         {
-            self.receive(request, queue, millis(wait_millis), delivery, connection)?
+            self.receive(request, queues, millis(*wait_millis), *delivery, connection)?
         } else {
             self.apply(request)
         };
@@ -311,7 +311,7 @@ impl Session<'_> {
     fn receive(
         &mut self,
         request: &Request,
-        queue: QueueName,
+        asked: &QueueNames,
         wait: Duration,
         delivery: Delivery,
         connection: &mut Connection,
@@ -336,7 +336,7 @@ impl Session<'_> {
         };
         loop {
             let queues = self.queues;
-            let waiter = match queues.add_waiter(queue, Arc::clone(&wakeup) as _) {
+            let waiter = match queues.add_waiter(asked, Arc::clone(&wakeup) as _) {
                 Ok(waiter) => waiter,
                 Err(error) => return Ok(Err(error)),
             };
@@ -365,7 +365,7 @@ impl Drop for Session<'_> {
         for reserved in self.reserved.drain(..) {
             match self.queues.is_stopping() {
                 true => self.queues.requeue_at_stop(reserved),
-                false => self.queues.requeue(reserved),
+                false => self.queues.requeue(reserved, CONNECTION_ENDED),
             }
         }
     }

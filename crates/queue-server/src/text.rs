@@ -7,14 +7,15 @@ use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
 use daemon::Connection;
-use proto::queue::{Delivery, QueueName};
+use proto::queue::{Delivery, Properties, QueueName};
 use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
 use crate::arrival::must_arrive;
 use crate::error::QueueError;
 use crate::memory::Room;
 use crate::message::Reserved;
-use crate::queues::{Outcome, Pending, Queues};
+use crate::position::Position;
+use crate::queues::{CONNECTION_ENDED, Outcome, Pending, Queues};
 
 /// How long a request may take from its first byte on.
 pub(crate) const TEXT_WAIT: Duration = Duration::from_secs(10);
@@ -66,7 +67,7 @@ pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<
     let body_sent = &body[..body_bytes];
     let sent = queues.send(
         QueueName::DEFAULT,
-        Duration::ZERO,
+        &Properties::default(),
         body_sent,
         Some(&mut room),
     );
@@ -97,7 +98,7 @@ pub(crate) fn error_reply(sentence: &str) -> Vec<u8> {
 /// Sends the oldest message, which a slow reader gets whole. Who finds no message does not wait until it
 /// may be sent one.
 fn receive(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
-    if let Outcome::Empty = queues.peek(QueueName::DEFAULT, 0) {
+    if let Outcome::Empty = queues.peek(QueueName::DEFAULT, Position::FRONT) {
         return connection.write_all(QUEUE_EMPTY.as_bytes());
     }
     if let Err(refused) = must_arrive(connection)? {
@@ -121,7 +122,8 @@ pub(crate) fn oldest(
     queues: &Queues,
     body_bytes_max: usize,
 ) -> Result<Option<Reserved>, QueueError> {
-    match queues.receive(QueueName::DEFAULT, Delivery::AtLeastOnce, body_bytes_max) {
+    let default = QueueName::DEFAULT.into();
+    match queues.receive(&default, Delivery::AtLeastOnce, body_bytes_max) {
         Ok(Pending::Done(Outcome::Reserved(reserved))) => Ok(Some(reserved)),
         Ok(_) | Err(QueueError::Paused(_)) => Ok(None),
         Err(error) => Err(error),
@@ -136,7 +138,7 @@ pub(crate) fn hand_out(
 ) -> io::Result<()> {
     let id = reserved.message.id;
     if let Err(error) = send(&reserved.message.body) {
-        queues.requeue(reserved);
+        queues.requeue(reserved, CONNECTION_ENDED);
         return Err(error);
     }
     if let Err(error) = queues.wait(queues.ack(reserved)) {

@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use proto::queue::{Delivery, QueueName, Request};
+use proto::queue::{Delivery, Properties, QueueName, Request};
 
 pub use account::signed;
 pub use certificates::{Authority, Certificates, Identity};
@@ -137,7 +137,7 @@ pub fn eventually(what: &str, holds: impl Fn() -> bool) {
 pub fn send_request(body: &[u8]) -> Request<'_> {
     Request::Send {
         queue: QueueName::DEFAULT,
-        delay_millis: 0,
+        properties: Properties::default(),
         body,
     }
 }
@@ -145,7 +145,7 @@ pub fn send_request(body: &[u8]) -> Request<'_> {
 /// The request to take a message out of the default queue, if there is one.
 pub fn receive_request(delivery: Delivery) -> Request<'static> {
     Request::Receive {
-        queue: QueueName::DEFAULT,
+        queues: QueueName::DEFAULT.into(),
         wait_millis: 0,
         delivery,
     }

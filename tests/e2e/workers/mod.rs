@@ -4,6 +4,7 @@
 mod away;
 mod death;
 mod drain;
+mod retries;
 mod start;
 mod stop;
 mod unreserved;
@@ -41,7 +42,8 @@ impl Place {
         place
     }
 
-    /// `queue-client HOST PORT work OPTIONS -- sh -c SCRIPT`, run in the folder by `runner`.
+    /// `queue-client HOST PORT work OPTIONS -- sh -c SCRIPT`, run in the folder by `runner`. What fails is
+    /// tried again at once, unless the options say when.
     fn command(&self, runner: &[&str], options: &str, script: &str) -> Command {
         let client = program("queue-client");
         let words = runner.iter().map(OsStr::new).chain([client.as_os_str()]);
@@ -49,6 +51,9 @@ impl Place {
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(self.server.host_and_ports());
         command.arg("work").args(options.split_whitespace());
+        if !options.contains("--backoff") && !options.contains("--retry-delay") {
+            command.args(["--backoff", "0"]);
+        }
         command.args(["--", "sh", "-c", script]);
         command.current_dir(self.folder.path());
         command

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::Command;
 
 use proto::frame::Message as _;
-use proto::queue::{Delivery, QueueName, Request};
+use proto::queue::{Delivery, Properties, QueueName, Request};
 
 use super::Place;
 use crate::harness::{eventually, program, run_command};
@@ -25,7 +25,7 @@ fn workers_that_are_stopped_at_the_moment_when_messages_come_lose_no_attempt() {
         worker.signal("STOP");
         let jobs = (0..JOBS).map(|n| n.to_string());
         let mut sender = client(&place.server);
-        sender.send_all(jobs, std::time::Duration::ZERO).unwrap();
+        sender.send_all(jobs, Properties::default()).unwrap();
         eventually("all are handed out", || {
             client(&place.server).stats().unwrap().totals.received == received + JOBS
         });
@@ -55,7 +55,7 @@ fn a_connection_gives_back_at_once_all_that_it_has_reserved() {
         let mut requests = Vec::new();
         for _ in 0..2 {
             let receive = Request::Receive {
-                queue: QueueName::DEFAULT,
+                queues: QueueName::DEFAULT.into(),
                 wait_millis: 0,
                 delivery: Delivery::AtLeastOnce,
             };

@@ -6,7 +6,7 @@
 //! `reserve`s, and when all are answered, 16 `delete`s; the time runs from the `reserve`.
 
 use proto::frame::{HEADER_BYTES, Message as _, starts_with_whole};
-use proto::queue::{Delivery, QueueName, Reply, Request};
+use proto::queue::{Delivery, Properties, QueueName, Reply, Request};
 
 use super::{Checked, Conversation, Wrong};
 
@@ -62,7 +62,7 @@ impl Dialect {
             Self::Quartet => {
                 let request = Request::Send {
                     queue: QueueName::DEFAULT,
-                    delay_millis: 0,
+                    properties: Properties::default(),
                     body: BODY,
                 };
                 let mut send = Vec::new();
@@ -78,7 +78,7 @@ impl Dialect {
             Self::Beanstalkd => b"reserve\r\n".to_vec(),
             Self::Quartet => {
                 let request = Request::Receive {
-                    queue: QueueName::DEFAULT,
+                    queues: QueueName::DEFAULT.into(),
                     wait_millis: 0,
                     delivery: Delivery::AtMostOnce,
                 };

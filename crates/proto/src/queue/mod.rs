@@ -10,6 +10,7 @@
 mod datagram;
 mod name;
 mod properties;
+mod reason;
 mod reply;
 mod request;
 
@@ -20,17 +21,19 @@ pub use datagram::{
     DATAGRAM, DATAGRAM_BYTES_MAX, PADDED_BYTES, REPLY_BYTES_FACTOR, is_reply, pad_datagram,
     put_datagram, split_datagram,
 };
-pub use name::{BadName, NAME_BYTES_MAX, QueueName};
-pub use properties::Priority;
+pub use name::{BadName, NAME_BYTES_MAX, QUEUES_ASKED_MAX, QueueName, QueueNames};
+pub use properties::{KEY_BYTES_MAX, Key, Priority, Properties};
+pub use reason::{REASON_BYTES_MAX, Reason};
 pub use reply::{QueueStats, Reply, Totals};
-pub use request::{Claim, Delivery, Request};
+pub use request::{Claim, Delivery, Request, Retry};
 
 /// The longest message body that a server can be configured to accept, in bytes: what a frame can carry,
 /// less the room for the fields in front of the body.
 pub const BODY_BYTES_MAX: usize = frame::PAYLOAD_BYTES_MAX - FIELD_BYTES_MAX;
 
-/// Room for the fields that stand in front of a body, in bytes.
-pub const FIELD_BYTES_MAX: usize = 1024;
+/// Room for the fields that stand in front of a body, in bytes: a reason is the longest of them. Also a
+/// request without a body is no longer.
+pub const FIELD_BYTES_MAX: usize = 4096;
 
 /// The longest message body unless configured otherwise, in bytes.
 pub const BODY_BYTES_DEFAULT: usize = 3000;

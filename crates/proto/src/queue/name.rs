@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::iter;
 
 use crate::error::DecodeError;
 use crate::fields::{Field, Fields, put_name};
@@ -69,6 +70,71 @@ impl<'a> Field<'a> for QueueName<'a> {
     }
 }
 
+/// The most queues that one request may name.
+pub const QUEUES_ASKED_MAX: usize = 16;
+
+/// The queues that a receiver asks, in this order: 1 to [`QUEUES_ASKED_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueNames<'a> {
+    first: QueueName<'a>,
+    /// Nearly always empty, and then it takes no memory.
+    others: Vec<QueueName<'a>>,
+}
+
+impl<'a> QueueNames<'a> {
+    /// `None` if there are none, or too many.
+    pub fn new(names: impl IntoIterator<Item = QueueName<'a>>) -> Option<Self> {
+        let mut names = names.into_iter();
+        let first = names.next()?;
+        let others: Vec<_> = names.take(QUEUES_ASKED_MAX).collect();
+        (others.len() < QUEUES_ASKED_MAX).then_some(Self { first, others })
+    }
+
+    /// The one that is asked first.
+    pub fn first(&self) -> QueueName<'a> {
+        self.first
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = QueueName<'a>> + '_ {
+        iter::once(self.first).chain(self.others.iter().copied())
+    }
+
+    /// The only one, if there are no others.
+    pub fn only(&self) -> Option<QueueName<'a>> {
+        self.others.is_empty().then_some(self.first)
+    }
+}
+
+impl<'a> From<QueueName<'a>> for QueueNames<'a> {
+    fn from(first: QueueName<'a>) -> Self {
+        let others = Vec::new();
+        Self { first, others }
+    }
+}
+
+/// A u8 with how many there are, and that many names.
+impl<'a> Field<'a> for QueueNames<'a> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let count = u8::try_from(1 + self.others.len()).expect("there are at most 16");
+        count.write(out);
+        self.iter().for_each(|name| name.write(out));
+    }
+
+    fn read(fields: &mut Fields<'a>, name: &'static str) -> Result<Self, DecodeError> {
+        let count = usize::from(u8::read(fields, name)?);
+        if !(1..=QUEUES_ASKED_MAX).contains(&count) {
+            return Err(DecodeError::Invalid(name));
+        }
+        Ok(Self {
+            first: QueueName::read(fields, name)?,
+            others: (1..count)
+                .map(|_| QueueName::read(fields, name))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 /// The name of a queue, once it has been checked.
 impl<'a> Field<'a> for Cow<'a, str> {
     fn write(&self, out: &mut Vec<u8>) {
@@ -96,6 +162,17 @@ mod tests {
         for bad in ["", ".dead", "a b", "a/b", "ä", "a\n", &too_long, &dead] {
             assert_eq!(QueueName::new(bad), Err(BadName), "{bad}");
         }
+    }
+
+    #[test]
+    fn as_many_queues_are_asked_as_may() {
+        let names = |count| QueueNames::new(iter::repeat_n(QueueName::DEFAULT, count));
+        assert_eq!(names(0), None);
+        assert_eq!(names(1), Some(QueueName::DEFAULT.into()));
+        assert_eq!(names(1).unwrap().only(), Some(QueueName::DEFAULT));
+        let most = names(QUEUES_ASKED_MAX).unwrap();
+        assert_eq!((most.iter().count(), most.only()), (QUEUES_ASKED_MAX, None));
+        assert_eq!(names(QUEUES_ASKED_MAX + 1), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::mem;
 
 use serde::Serialize;
 
-use super::{MessageId, Token};
+use super::{MessageId, Properties, Reason, Token};
 use crate::error_reply::ErrorReply;
 use crate::frame;
 use crate::message::{Tagged, record, tagged};
@@ -23,6 +23,8 @@ tagged! {
         0x42 => Message {
             /// The message's id.
             id: MessageId,
+            /// Which of the queues that were asked it comes from, counted from 0.
+            queue_index: u8,
             /// How often it has been handed out, this time included.
             attempt: u32,
             /// What was sent.
@@ -34,6 +36,8 @@ tagged! {
             token: Token,
             /// The message's id.
             id: MessageId,
+            /// Which of the queues that were asked it comes from, counted from 0.
+            queue_index: u8,
             /// How often it has been handed out, this time included.
             attempt: u32,
             /// What was sent.
@@ -55,6 +59,13 @@ tagged! {
             id: MessageId,
             /// How often it has been handed out.
             attempts: u32,
+            /// How long it has been in the queue; 0 if it is delayed.
+            age_millis: u64,
+            /// What it was sent with. Of its delay and its expiry, what is left.
+            properties: Properties<'a>,
+            /// Why its last attempt ended without an acknowledgement; empty if that is not known, or
+            /// there was none.
+            reason: Reason<'a>,
             /// What was sent.
             body: &'a [u8],
         },
@@ -159,6 +170,7 @@ mod tests {
     use crate::ErrorCode;
     use crate::frame::Message as _;
     use crate::frame::check::{self, same_message};
+    use crate::queue::{Key, Priority};
 
     same_message!(Reply);
 
@@ -168,22 +180,24 @@ mod tests {
         check::message(Reply::Stored { id }, b"\0\0\0\x09\x41\0\0\0\0\0\0\x01\x02");
         let message = Reply::Message {
             id,
+            queue_index: 1,
             attempt: 3,
             body: b"hi",
         };
         check::message(
             message.clone(),
-            b"\0\0\0\x0f\x42\0\0\0\0\0\0\x01\x02\0\0\0\x03hi",
+            b"\0\0\0\x10\x42\0\0\0\0\0\0\x01\x02\x01\0\0\0\x03hi",
         );
         let leased = Reply::Leased {
             token: Uuid::from_bytes(*b"abcdefghijklmnop"),
             id,
+            queue_index: 0,
             attempt: 3,
             body: b"hi",
         };
         check::message(
             leased,
-            b"\0\0\0\x1f\x43abcdefghijklmnop\0\0\0\0\0\0\x01\x02\0\0\0\x03hi",
+            b"\0\0\0\x20\x43abcdefghijklmnop\0\0\0\0\0\0\x01\x02\0\0\0\0\x03hi",
         );
         check::message(Reply::Empty, b"\0\0\0\x01\x44");
         check::message(
@@ -193,12 +207,20 @@ mod tests {
         let peeked = Reply::Peeked {
             position: 7,
             id,
-            attempts: 0,
+            attempts: 5,
+            age_millis: 6,
+            properties: Properties {
+                priority: Priority::new(4).unwrap(),
+                key: Key::new("k"),
+                ..Properties::default()
+            },
+            reason: Reason::new("why"),
             body: b"",
         };
         check::message(
             peeked,
-            b"\0\0\0\x15\x46\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x01\x02\0\0\0\0",
+            b"\0\0\0\x31\x46\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x01\x02\0\0\0\x05\
+              \0\0\0\0\0\0\0\x06\0\0\0\0\x04\x01k\0\0\0\0\0\0\0\0\0\x03why",
         );
         let mut whole = Vec::new();
         message.encode(&mut whole);

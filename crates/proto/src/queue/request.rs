@@ -1,6 +1,6 @@
 //! What a client asks of the queue.
 
-use super::{MessageId, QueueName, Token};
+use super::{MessageId, Properties, QueueName, QueueNames, Reason, Token};
 use crate::message::tagged;
 
 tagged! {
@@ -12,16 +12,16 @@ tagged! {
         0x01 => Send {
             /// Which queue.
             queue: QueueName<'a>,
-            /// How long the message is delayed before it is ready.
-            delay_millis: u32,
+            /// What the message has beside its body.
+            properties: Properties<'a>,
             /// The message, at most the server's `--max-message` bytes.
             body: &'a [u8],
         },
-        /// Hands out the message at the front of a queue.
+        /// Hands out the message at the front of a queue: of several, the first that has one.
         0x02 => Receive {
-            /// Which queue.
-            queue: QueueName<'a>,
-            /// How long to wait for a message if there is none. Only over TCP.
+            /// Which queues.
+            queues: QueueNames<'a>,
+            /// How long to wait for a message if there is none, in all of them at once. Only over TCP.
             wait_millis: u32,
             /// What the server keeps of the message.
             delivery: Delivery,
@@ -31,13 +31,14 @@ tagged! {
             /// Which message.
             claim: Claim,
         },
-        /// Gives up a message on purpose: it goes to the end of its queue, or to the dead letters if
-        /// it has been handed out too often.
+        /// Gives up a message on purpose.
         0x04 => Release {
             /// Which message.
             claim: Claim,
-            /// How long the message is delayed before it is ready.
-            delay_millis: u32,
+            /// What becomes of it.
+            retry: Retry,
+            /// Why. It is kept with the message.
+            reason: Reason<'a>,
         },
         /// Lets a lease end later.
         0x05 => Extend {
@@ -114,6 +115,26 @@ tagged! {
 }
 
 tagged! {
+    /// Whether a message that was given up is tried again.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Retry {
+        /// It goes to the end of its queue, or to the dead letters if it has been handed out too often.
+        0 => Counted {
+            /// How long it is delayed before it is ready.
+            delay_millis: u32,
+        },
+        /// It goes to the end of its queue, and the attempt does not count: what failed was not the
+        /// message's fault.
+        1 => Uncounted {
+            /// How long it is delayed before it is ready.
+            delay_millis: u32,
+        },
+        /// It goes to the dead letters, because it would fail again.
+        2 => Never,
+    }
+}
+
+tagged! {
     /// How a client names a message that was handed out to it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum Claim {
@@ -138,7 +159,7 @@ mod tests {
     use crate::error::DecodeError;
     use crate::frame::Message as _;
     use crate::frame::check::{self, same_message};
-    use crate::queue::DURATION_MAX;
+    use crate::queue::{DURATION_MAX, Key, Priority};
 
     same_message!(Request);
 
@@ -146,32 +167,57 @@ mod tests {
 
     #[test]
     fn requests_on_the_wire() {
-        let send = |body| Request::Send {
+        let send = |properties, body| Request::Send {
             queue: QUEUE,
-            delay_millis: 500,
+            properties,
             body,
         };
-        check::message(send(b"hi"), b"\0\0\0\x0f\x01\x07default\0\0\x01\xf4hi");
-        check::message(send(b""), b"\0\0\0\x0d\x01\x07default\0\0\x01\xf4");
+        let delayed = Properties::delayed(500);
+        check::message(
+            send(delayed, b"hi"),
+            b"\0\0\0\x19\x01\x07default\0\0\x01\xf4\0\0\0\0\0\0\0\0\0\0hi",
+        );
+        check::message(
+            send(delayed, b""),
+            b"\0\0\0\x17\x01\x07default\0\0\x01\xf4\0\0\0\0\0\0\0\0\0\0",
+        );
+        let all = Properties {
+            delay_millis: 1,
+            priority: Priority::new(9).unwrap(),
+            key: Key::new("k1"),
+            expiry_millis: 2,
+            attempts_max: 3,
+        };
+        check::message(
+            send(all, b"hi"),
+            b"\0\0\0\x1b\x01\x07default\0\0\0\x01\x09\x02k1\0\0\0\x02\0\0\0\x03hi",
+        );
         let receive = |delivery| Request::Receive {
-            queue: QUEUE,
+            queues: QUEUE.into(),
             wait_millis: 7,
             delivery,
         };
         check::message(
             receive(Delivery::AtLeastOnce),
-            b"\0\0\0\x0e\x02\x07default\0\0\0\x07\0",
+            b"\0\0\0\x0f\x02\x01\x07default\0\0\0\x07\0",
         );
         check::message(
             receive(Delivery::AtMostOnce),
-            b"\0\0\0\x0e\x02\x07default\0\0\0\x07\x01",
+            b"\0\0\0\x0f\x02\x01\x07default\0\0\0\x07\x01",
         );
         check::message(
             receive(Delivery::Lease {
                 lease_millis: 0x0102,
             }),
-            b"\0\0\0\x12\x02\x07default\0\0\0\x07\x02\0\0\x01\x02",
+            b"\0\0\0\x13\x02\x01\x07default\0\0\0\x07\x02\0\0\x01\x02",
         );
+        let two = ["a", "bc"].map(|name| QueueName::new(name).unwrap());
+        let of_two = Request::Receive {
+            queues: QueueNames::new(two).unwrap(),
+            wait_millis: 7,
+            delivery: Delivery::AtLeastOnce,
+        };
+        check::message(of_two, b"\0\0\0\x0c\x02\x02\x01a\x02bc\0\0\0\x07\0");
     }
 
     #[test]
@@ -187,11 +233,23 @@ mod tests {
             Request::Ack { claim },
             b"\0\0\0\x12\x03\x01abcdefghijklmnop",
         );
-        let release = Request::Release {
+        let release = |retry, reason| Request::Release {
             claim: held,
-            delay_millis: 9,
+            retry,
+            reason: Reason::new(reason),
         };
-        check::message(release, b"\0\0\0\x0e\x04\0\0\0\0\0\0\0\x01\x02\0\0\0\x09");
+        check::message(
+            release(Retry::Counted { delay_millis: 9 }, "why"),
+            b"\0\0\0\x14\x04\0\0\0\0\0\0\0\x01\x02\0\0\0\0\x09\0\x03why",
+        );
+        check::message(
+            release(Retry::Uncounted { delay_millis: 9 }, ""),
+            b"\0\0\0\x11\x04\0\0\0\0\0\0\0\x01\x02\x01\0\0\0\x09\0\0",
+        );
+        check::message(
+            release(Retry::Never, ""),
+            b"\0\0\0\x0d\x04\0\0\0\0\0\0\0\x01\x02\x02\0\0",
+        );
         check::message(
             Request::Unreserve { claim: held },
             b"\0\0\0\x0a\x0d\0\0\0\0\0\0\0\x01\x02",
@@ -231,8 +289,8 @@ mod tests {
     #[test]
     fn no_time_is_longer_than_the_longest() {
         let longest = DURATION_MAX.as_millis() as u32;
-        let check = |payload: &[u8], kind, field| {
-            let with = |millis: u32| [payload, &millis.to_be_bytes()].concat();
+        let check = |payload: &[u8], rest: &[u8], kind, field| {
+            let with = |millis: u32| [payload, &millis.to_be_bytes(), rest].concat();
             Request::decode(kind, &with(longest)).unwrap();
             for millis in [longest + 1, u32::MAX] {
                 let refused = Request::decode(kind, &with(millis)).unwrap_err();
@@ -240,18 +298,36 @@ mod tests {
                 assert_eq!(refused.to_string(), format!("the {field} exceeds 49 days"));
             }
         };
-        check(b"\x01q", 0x01, "delay");
-        check(b"\x01q\0\0\0\0\x02", 0x02, "lease");
-        check(b"\0\0\0\0\0\0\0\0\x01", 0x04, "delay");
-        check(b"abcdefghijklmnop", 0x05, "lease");
-        let wait = [b"\x01q", &u32::MAX.to_be_bytes()[..], b"\0"].concat();
-        let refused = Request::decode(0x02, &wait).unwrap_err();
-        assert_eq!(refused, DecodeError::DurationTooLong("wait"));
+        check(b"\x01q", &[0; 10], 0x01, "delay");
+        check(b"\x01q\0\0\0\0\0\0", &[0; 4], 0x01, "expiry");
+        check(b"\x01\x01q", b"\0", 0x02, "wait");
+        check(b"\x01\x01q\0\0\0\0\x02", b"", 0x02, "lease");
+        check(b"\0\0\0\0\0\0\0\0\x01\0", b"\0\0", 0x04, "delay");
+        check(b"\0\0\0\0\0\0\0\0\x01\x01", b"\0\0", 0x04, "delay");
+        check(b"abcdefghijklmnop", b"", 0x05, "lease");
+    }
+
+    #[test]
+    fn what_no_property_can_be_is_refused() {
+        let refused = |priority: u8, key: &[u8]| {
+            let length = [key.len() as u8];
+            let fields = [b"\x01q\0\0\0\0", &[priority][..], &length, key, &[0; 8]].concat();
+            Request::decode(0x01, &fields).err()
+        };
+        assert_eq!(refused(9, b"key"), None);
+        assert_eq!(refused(10, b""), Some(DecodeError::Invalid("priority")));
+        assert_eq!(refused(0, b"a\nb"), Some(DecodeError::Invalid("key")));
+        assert_eq!(refused(0, b"\xff"), Some(DecodeError::Invalid("key")));
     }
 
     #[test]
     fn a_bad_name_is_refused() {
         let error = Request::decode(0x08, b"\x03a/b").unwrap_err();
         assert_eq!(error, DecodeError::Invalid("queue"));
+        for queues in [&b"\0"[..], b"\x01\x03a/b", b"\x11"] {
+            let request = [queues, &[0; 5]].concat();
+            let error = Request::decode(0x02, &request).unwrap_err();
+            assert_eq!(error, DecodeError::Invalid("queues"));
+        }
     }
 }

@@ -15,10 +15,18 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+const NO_PROPERTIES: Properties = Properties {
+    delay_millis: 0,
+    priority: Priority::NORMAL,
+    key: None,
+    expiry_millis: 0,
+    attempts_max: 0,
+};
+
 const SEND: Send = Send {
     source: Source::Stdin,
     piece_end: None,
-    delay: Duration::ZERO,
+    properties: NO_PROPERTIES,
     body_bytes_max: BODY_BYTES_DEFAULT,
     truncate: false,
 };
@@ -39,11 +47,13 @@ fn the_server_may_be_left_out() {
     let config = parse("LIST").unwrap();
     let default = Address::new("127.0.0.1", PORT_DEFAULT);
     assert_eq!(config.endpoint.address, default);
-    assert_eq!(config.queue, "default");
+    assert_eq!(config.queues, ["default"]);
     let config = parse("h 7 udp --queue jobs.dead peek").unwrap();
     assert_eq!(config.transport, Transport::Udp);
     assert_eq!(config.endpoint.address, Address::new("h", 7));
-    assert_eq!(config.queue, "jobs.dead");
+    assert_eq!(config.queues, ["jobs.dead"]);
+    let several = parse("receive --queue urgent,default").unwrap();
+    assert_eq!(several.queues, ["urgent", "default"]);
     let config = parse("unix:/q peek --auth-file -").unwrap();
     assert_eq!(config.endpoint.address, Address::new("unix:/q", 0));
     assert_eq!(config.transport, Transport::Tcp);
@@ -61,10 +71,17 @@ fn sending() {
     check("--truncate send --max-message=5 f", Action::Send(cut));
     let lines = Send {
         piece_end: Some(b'\n'),
-        delay: secs(2),
+        properties: Properties {
+            delay_millis: 2000,
+            priority: Priority::new(9).unwrap(),
+            expiry_millis: 3_600_000,
+            attempts_max: 3,
+            key: None,
+        },
         ..SEND
     };
-    check("send - --lines --delay 2", Action::Send(lines));
+    let line = "send - --lines --delay 2 --priority 9 --expires 1h --max-attempts 3";
+    check(line, Action::Send(lines));
     let null = Send {
         piece_end: Some(0),
         ..SEND
@@ -97,8 +114,19 @@ fn receiving() {
         ..RECEIVE
     };
     check("receive --delimiter=--", Action::Receive(delimited));
-    check("peek", Action::Peek(1, Ending::None));
-    check("peek --count 1", Action::Peek(1, Ending::Line));
+    let peek = Peek {
+        count: 1,
+        ending: Ending::None,
+        json: false,
+    };
+    check("peek", Action::Peek(peek.clone()));
+    let lines = Peek {
+        ending: Ending::Line,
+        ..peek.clone()
+    };
+    check("peek --count 1", Action::Peek(lines));
+    let json = Peek { json: true, ..peek };
+    check("peek --json", Action::Peek(json));
 }
 
 #[test]
@@ -108,7 +136,13 @@ fn working() {
         once: false,
         drain: false,
         wait: None,
-        retry_delay: Duration::ZERO,
+        backoff: Backoff {
+            min: secs(1),
+            max: secs(300),
+        },
+        dead_on: Vec::new(),
+        uncounted_on: Vec::new(),
+        time_limit: None,
         command: "cat".into(),
         args: Vec::new(),
     };
@@ -117,12 +151,29 @@ fn working() {
         jobs: 8,
         drain: true,
         wait: Some(Duration::ZERO),
-        retry_delay: secs(1),
+        backoff: Backoff::constant(secs(1)),
         args: vec!["--jobs".into(), "--".into()],
         ..work.clone()
     };
     let line = "work --jobs 8 --drain --retry-delay 1 -- cat --jobs --";
     check(line, Action::Work(many));
+    let careful = Work {
+        backoff: Backoff {
+            min: secs(5),
+            max: secs(600),
+        },
+        dead_on: vec![65, 78],
+        uncounted_on: vec![75],
+        time_limit: Some(secs(600)),
+        ..work.clone()
+    };
+    let line = "work --backoff 5s..10m --dead-on 65,78 --uncounted-on 75 --time-limit 10m -- cat";
+    check(line, Action::Work(careful));
+    let at_once = Work {
+        backoff: Backoff::constant(Duration::ZERO),
+        ..work.clone()
+    };
+    check("work --backoff 0s -- cat", Action::Work(at_once));
     let once = Work {
         once: true,
         wait: Some(secs(9)),
@@ -153,7 +204,7 @@ fn looking_after_it() {
     check("stats --json", Action::Stats { json: true });
     check("drain", Action::Drain(true));
     check("drain --off", Action::Drain(false));
-    assert_eq!(parse("kick jobs").unwrap().queue, "jobs");
+    assert_eq!(parse("kick jobs").unwrap().queues, ["jobs"]);
 }
 
 #[track_caller]
@@ -209,11 +260,40 @@ fn a_wrong_command_line_is_one_sentence() {
         "work --jobs 0 -- cat",
         "--jobs must be a number from 1 to 256, not '0'",
     );
+    check_refused(
+        "work --backoff 10m..5s -- cat",
+        "--backoff must be the shortest delay before the longest, such as 5s..10m, not '10m..5s'",
+    );
+    check_refused(
+        "work --dead-on 1,x -- cat",
+        "--dead-on must be a number from 1 to 255, not 'x'",
+    );
     check_refused("ack 7", "TOKEN must be what lease has printed, not '7'");
     check_refused("kick", "the NAME of the queue is missing");
     check_refused(
         "peek --queue a/b",
         "--queue must be 1 to 64 of A-Z a-z 0-9 . _ -, not 'a/b'",
+    );
+    check_refused(
+        "receive --queue a,,b",
+        "--queue must be 1 to 64 of A-Z a-z 0-9 . _ -, not ''",
+    );
+    check_refused(
+        "send - --queue a,b",
+        "--queue must be 1 to 64 of A-Z a-z 0-9 . _ -, not 'a,b'",
+    );
+    let many = ["q"; 17].join(",");
+    check_refused(
+        &format!("receive --queue {many}"),
+        "--queue must be at most 16 names, not '17'",
+    );
+    check_refused(
+        "send - --priority 10",
+        "--priority must be a number from 0 to 9, not '10'",
+    );
+    check_refused(
+        "send - --expires 0",
+        "--expires must be a duration from 0.001s to 49d, such as 90, 90s, 15m, 2h or 7d, not '0'",
     );
     check_refused(
         "kick a/b",
@@ -249,8 +329,12 @@ fn what_excludes_each_other_is_said() {
         "send - --lines --null",
         "send - --lines --truncate",
         "receive --null --delimiter x",
+        "peek --json --null",
         "receive --follow --count 2",
         "receive --follow --wait 2",
+        "work --backoff 1 --retry-delay 1 -- cat",
+        "work --dead-on 1,2 --uncounted-on 2 -- cat",
+        "work --drain --queue a,a.dead -- cat",
         "work --drain --once -- cat",
         "work --drain --wait 1 -- cat",
         "work --once --jobs 2 -- cat",

@@ -57,7 +57,7 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn peek_after(&mut self, after: u64) -> Result<Option<Peeked>, Error> {
-        let queue = name(&self.queue);
+        let queue = name(&self.queues[0]);
         let request = Request::Peek { queue, after };
         match self.link.ask(&request, Duration::ZERO)? {
             Reply::Empty => Ok(None),
@@ -65,11 +65,21 @@ impl Client {
                 position,
                 id,
                 attempts,
+                age_millis,
+                properties,
+                reason,
                 body,
             } => Ok(Some(Peeked {
                 position,
                 id,
                 attempts,
+                age_millis,
+                delay_millis: properties.delay_millis,
+                priority: properties.priority,
+                key: properties.key.map(|key| key.as_str().to_owned()),
+                expiry_millis: properties.expiry_millis,
+                attempts_max: properties.attempts_max,
+                reason: reason.as_str().to_owned(),
                 body: body.to_vec(),
             })),
             other => Err(unexpected(&other)),
@@ -175,6 +185,7 @@ impl Client {
     }
 
     fn of_queue(&mut self, request: impl Fn(QueueName<'_>) -> Request<'_>) -> Result<u64, Error> {
-        self.link.ask_done(&request(name(&self.queue)))
+        let queue = name(&self.queues[0]);
+        self.link.ask_done(&request(queue))
     }
 }

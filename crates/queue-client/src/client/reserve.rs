@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use cli::ClientError;
 use proto::ErrorCode;
-use proto::queue::{Claim, Delivery, Reply, Request, Token};
+use proto::queue::{Claim, Delivery, QueueNames, Reason, Reply, Request, Retry, Token};
 
 use super::{Client, millis, name};
 use crate::Error;
@@ -125,24 +126,33 @@ impl Client {
     }
 
     fn reserve(&mut self, delivery: Delivery, wait: Duration) -> Result<Option<Received>, Error> {
+        let names = self.queues.iter().map(|queue| name(queue));
         let request = Request::Receive {
-            queue: name(&self.queue),
+            queues: QueueNames::new(names).expect("they were one"),
             wait_millis: millis(wait)?,
             delivery,
         };
-        let (id, attempt, body, claim) = match self.link.ask(&request, wait)? {
+        let (id, queue_index, attempt, body, claim) = match self.link.ask(&request, wait)? {
             Reply::Empty => return Ok(None),
-            Reply::Message { id, attempt, body } => (id, attempt, body, Claim::Reserved(id)),
+            Reply::Message {
+                id,
+                queue_index,
+                attempt,
+                body,
+            } => (id, queue_index, attempt, body, Claim::Reserved(id)),
             Reply::Leased {
                 token,
                 id,
+                queue_index,
                 attempt,
                 body,
-            } => (id, attempt, body, Claim::Leased(token)),
+            } => (id, queue_index, attempt, body, Claim::Leased(token)),
             other => return Err(unexpected(&other)),
         };
+        let queue = self.queues.get(usize::from(queue_index));
         Ok(Some(Received {
             id,
+            queue: queue.ok_or(ClientError::Unexpected)?.clone(),
             attempt,
             body: body.to_vec(),
             claim,
@@ -182,11 +192,36 @@ impl Client {
     /// # Errors
     /// If the server refuses or is lost.
     pub fn release(&mut self, claim: impl Into<Claim>, delay: Duration) -> Result<Released, Error> {
-        let claim = claim.into();
         let delay_millis = millis(delay)?;
+        self.release_with(claim, Retry::Counted { delay_millis }, Reason::default())
+    }
+
+    /// Releases a message, and says what becomes of it and why. The reason is kept with the message.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// use proto::queue::{Reason, Retry};
+    ///
+    /// if let Some(message) = client.receive()? {
+    ///     client.release_with(&message, Retry::Never, Reason::new("no such customer"))?;
+    /// }
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses or is lost.
+    pub fn release_with(
+        &mut self,
+        claim: impl Into<Claim>,
+        retry: Retry,
+        reason: Reason,
+    ) -> Result<Released, Error> {
+        let claim = claim.into();
         let release = Request::Release {
             claim,
-            delay_millis,
+            retry,
+            reason,
         };
         match self.link.ask_done(&release)? {
             0 => Ok(Released::Dead),

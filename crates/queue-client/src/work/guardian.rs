@@ -4,10 +4,12 @@
 //! worker's group do not reach the command. Its standard input is a socket to the worker, from which
 //! it reads the message, and later signals for the command. When the socket ends, the worker is gone,
 //! by SIGKILL perhaps, and the guardian ends the whole group: by SIGTERM, and after [`GRACE`] by
-//! SIGKILL. Over the same socket it reports how the command has ended.
+//! SIGKILL. It does the same when the command exceeds its time limit, with [`LIMIT_GRACE`]. Over the same
+//! socket it reports how the command has ended, and the end of its standard error.
 //!
 //! There is one loop and no thread: the message is written as fast as the command reads it, so nothing
-//! waits for a command that does not read, or for a daemon that it leaves behind.
+//! waits for a command that does not read. A daemon that it leaves behind with its standard error keeps
+//! the guardian, which shows that, but not the worker.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -29,6 +31,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::signals::stop_signals;
+use super::stderr::Stderr;
 
 /// The first argument of a guardian; the command follows.
 pub(super) const ARG: &str = "--as-guardian";
@@ -36,8 +39,11 @@ pub(super) const ARG: &str = "--as-guardian";
 /// Its name in a list of processes.
 const NAME: &str = "queue-guardian";
 
-/// How long a command may take to end after SIGTERM.
+/// How long a command may take to end after SIGTERM...
 const GRACE: Duration = Duration::from_secs(5);
+
+/// ...and how long if it has exceeded its time limit: nobody waits for the worker to stop then.
+const LIMIT_GRACE: Duration = Duration::from_secs(10);
 
 /// What a guardian reports to its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +54,13 @@ pub(super) enum Report {
     Signalled(i32),
     /// The command wanted the terminal, and is ended.
     WantsTerminal,
-    /// The command ended, with this status as `waitpid` tells it.
+    /// The command exceeded its time limit, and is ended.
+    OverTime,
+    /// As many bytes follow, which are the end of the command's standard error.
+    Stderr(i32),
+    /// The guardian stays behind, because somebody still has the command's standard error.
+    Stays,
+    /// The command ended, with this status as `waitpid` tells it. That is the last report.
     Ended(i32),
 }
 
@@ -62,6 +74,9 @@ impl Report {
             Self::Signalled(signal) => (2, signal),
             Self::WantsTerminal => (3, 0),
             Self::Ended(status) => (4, status),
+            Self::OverTime => (5, 0),
+            Self::Stderr(bytes) => (6, bytes),
+            Self::Stays => (7, 0),
         };
         let [a, b, c, d] = number.to_be_bytes();
         [kind, a, b, c, d]
@@ -74,16 +89,21 @@ impl Report {
             2 => Some(Self::Signalled(number)),
             3 => Some(Self::WantsTerminal),
             4 => Some(Self::Ended(number)),
+            5 => Some(Self::OverTime),
+            6 => Some(Self::Stderr(number)),
+            7 => Some(Self::Stays),
             _ => None,
         }
     }
 }
 
-/// What precedes the message on the socket.
-pub(super) fn header(body: &[u8]) -> [u8; 4] {
-    u32::try_from(body.len())
-        .expect("a message is at most BODY_BYTES_MAX long")
-        .to_be_bytes()
+/// What precedes the message on the socket: its length, and the time limit in milliseconds, 0 if there is
+/// none.
+pub(super) fn header(body: &[u8], time_limit: Option<Duration>) -> [u8; 8] {
+    let bytes = u32::try_from(body.len()).expect("a message is at most BODY_BYTES_MAX long");
+    let limit = time_limit.unwrap_or_default().as_millis();
+    let limit = u32::try_from(limit).expect("a time limit is at most DURATION_MAX");
+    (u64::from(bytes) << 32 | u64::from(limit)).to_be_bytes()
 }
 
 /// The worker that has started this process, if standard input is a socket to one.
@@ -100,7 +120,9 @@ pub(super) fn guard(mut worker: UnixStream, mut words: impl Iterator<Item = OsSt
     };
     let mut command = Command::new(command);
     command.args(words).stdin(Stdio::piped());
-    let started = read_body(&mut worker).and_then(|body| Guardian::start(&worker, command, body));
+    command.stderr(Stdio::piped());
+    let job = read_job(&mut worker);
+    let started = job.and_then(|(body, limit)| Guardian::start(&worker, command, body, limit));
     match started {
         Ok(mut guardian) => guardian.run(),
         Err(error) => {
@@ -111,16 +133,19 @@ pub(super) fn guard(mut worker: UnixStream, mut words: impl Iterator<Item = OsSt
     ExitCode::SUCCESS
 }
 
-fn read_body(worker: &mut UnixStream) -> io::Result<Vec<u8>> {
-    let mut header = [0; 4];
+/// Reads the message and the time limit.
+fn read_job(worker: &mut UnixStream) -> io::Result<(Vec<u8>, Option<Duration>)> {
+    let mut header = [0; 8];
     worker.read_exact(&mut header)?;
-    let bytes = u32::from_be_bytes(header) as usize;
+    let header = u64::from_be_bytes(header);
+    let bytes = (header >> 32) as usize;
+    let limit = Duration::from_millis(header & u64::from(u32::MAX));
     if bytes > BODY_BYTES_MAX {
         return Err(Errno::INVAL.into());
     }
     let mut body = vec![0; bytes];
     worker.read_exact(&mut body)?;
-    Ok(body)
+    Ok((body, (!limit.is_zero()).then_some(limit)))
 }
 
 fn report(mut worker: &UnixStream, report: Report) {
@@ -142,12 +167,20 @@ struct Guardian<'w> {
     stdin: Option<ChildStdin>,
     body: Vec<u8>,
     written: usize,
+    stderr: Stderr,
+    /// When the command is told to end.
+    limit: Option<Instant>,
     /// When the group is killed, once it was told to end.
     deadline: Option<Instant>,
 }
 
 impl<'w> Guardian<'w> {
-    fn start(worker: &'w UnixStream, mut command: Command, body: Vec<u8>) -> io::Result<Self> {
+    fn start(
+        worker: &'w UnixStream,
+        mut command: Command,
+        body: Vec<u8>,
+        limit: Option<Duration>,
+    ) -> io::Result<Self> {
         // The name is for people only, so a failure does not matter.
         let _ = std::fs::write("/proc/self/comm", NAME);
         let (read, write) = UnixStream::pair()?;
@@ -174,6 +207,8 @@ impl<'w> Guardian<'w> {
             stdin,
             body,
             written: 0,
+            stderr: Stderr::new(child.stderr.take())?,
+            limit: limit.and_then(|limit| Instant::now().checked_add(limit)),
             deadline: None,
         })
     }
@@ -184,19 +219,66 @@ impl<'w> Guardian<'w> {
             self.listen();
             self.note_signals();
             self.reap();
+            if self.stderr.wants_terminal() {
+                self.refuse_terminal();
+            }
+            self.stderr.show();
             if let Some(status) = self.status
+                && self.stderr.is_shown()
                 && (self.deadline.is_none() || !self.has_children)
             {
-                return report(self.worker, Report::Ended(status));
+                self.report_end(status);
+                return self.stay();
             }
-            let left = self
+            if self.limit.is_some_and(|limit| limit <= Instant::now()) {
+                self.limit = None;
+                report(self.worker, Report::OverTime);
+                self.end(LIMIT_GRACE);
+            }
+            let next = [self.deadline, self.limit].into_iter().flatten().min();
+            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+            let is_over = self
                 .deadline
-                .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                .is_some_and(|deadline| deadline <= Instant::now());
             // If poll fails, nothing else can be done either.
-            if left == Some(Duration::ZERO) || self.sleep(left).is_err() {
+            if is_over || self.sleep(left).is_err() {
+                match self.status {
+                    Some(status) => self.report_end(status),
+                    None => self.report_stderr(),
+                }
                 // This process included.
                 self.signal(Signal::KILL);
             }
+        }
+    }
+
+    fn report_end(&self, status: i32) {
+        self.report_stderr();
+        if self.stderr.is_open() {
+            report(self.worker, Report::Stays);
+        }
+        report(self.worker, Report::Ended(status));
+    }
+
+    fn report_stderr(&self) {
+        let tail = self.stderr.tail();
+        let bytes = i32::try_from(tail.len()).expect("it is short");
+        report(self.worker, Report::Stderr(bytes));
+        // If the worker is gone, nobody reads it.
+        let _ = (&*self.worker).write_all(tail);
+    }
+
+    /// Shows what is still written to the command's standard error, until nobody can, or this process is to
+    /// end.
+    fn stay(&mut self) {
+        self.is_worker_gone = true;
+        while self.stderr.is_open() && !self.stderr.wants_terminal() && self.sleep(None).is_ok() {
+            let mut signals = self.signals.pending();
+            if signals.any(|signal| signal != SIGCHLD) {
+                return;
+            }
+            self.reap();
+            self.stderr.show();
         }
     }
 
@@ -211,6 +293,7 @@ impl<'w> Guardian<'w> {
         if let Some(stdin) = &self.stdin {
             events.push(PollFd::new(stdin, PollFlags::OUT));
         }
+        events.extend(self.stderr.event());
         match poll(&mut events, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -246,7 +329,7 @@ impl<'w> Guardian<'w> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => {
                     self.is_worker_gone = true;
-                    self.end();
+                    self.end(GRACE);
                 }
             }
         }
@@ -259,8 +342,7 @@ impl<'w> Guardian<'w> {
                 continue;
             }
             if signal == SIGTTIN || signal == SIGTTOU {
-                report(self.worker, Report::WantsTerminal);
-                self.end();
+                self.refuse_terminal();
             } else {
                 report(self.worker, Report::Signalled(signal));
             }
@@ -272,7 +354,8 @@ impl<'w> Guardian<'w> {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.command => {
                     self.status = Some(status.as_raw());
-                    self.stdin = None;
+                    (self.stdin, self.limit) = (None, None);
+                    self.stderr.note_end();
                 }
                 Ok(Some(_)) | Err(Errno::INTR) => {}
                 Ok(None) => return,
@@ -284,12 +367,22 @@ impl<'w> Guardian<'w> {
         }
     }
 
-    /// Tells the command and all that it has started to end.
-    fn end(&mut self) {
-        if self.deadline.is_some() {
+    fn refuse_terminal(&mut self) {
+        if self.deadline.is_none() {
+            report(self.worker, Report::WantsTerminal);
+        }
+        self.end(GRACE);
+    }
+
+    /// Tells the command and all that it has started to end within this time.
+    fn end(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        let is_told = self.deadline.is_some();
+        // The shorter time counts.
+        self.deadline = self.deadline.into_iter().chain([deadline]).min();
+        if is_told {
             return;
         }
-        self.deadline = Some(Instant::now() + GRACE);
         self.signalled.insert(SIGTERM);
         self.signal(Signal::TERM);
         // A stopped process handles no SIGTERM until it continues.
@@ -322,6 +415,9 @@ mod tests {
             Report::NotStarted(2),
             Report::Signalled(15),
             Report::WantsTerminal,
+            Report::OverTime,
+            Report::Stderr(2048),
+            Report::Stays,
             Report::Ended(0x0100),
             Report::Ended(-1),
         ];

@@ -12,13 +12,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use proto::queue::MessageId;
 
-use crate::AbortHandle;
+use crate::{AbortHandle, DeadLetters};
 
 /// The longest wait of a thread that drains a queue, for a message or for another thread.
 const PIECE: Duration = Duration::from_millis(200);
@@ -41,7 +42,9 @@ struct State {
     retries: BTreeMap<MessageId, Instant>,
     /// Messages of a queue of dead letters that have failed once more.
     skipped: HashSet<MessageId>,
-    dead_letters: u64,
+    dead_letters: DeadLetters,
+    /// Guardians that stay behind, with what their commands have left behind.
+    left: Vec<Child>,
 }
 
 /// How far the worker is; it never goes back.
@@ -123,7 +126,8 @@ impl Pool {
                 idle_since: Instant::now(),
                 retries: BTreeMap::new(),
                 skipped: HashSet::new(),
-                dead_letters: 0,
+                dead_letters: DeadLetters::default(),
+                left: Vec::new(),
             }),
             changed: Condvar::new(),
         }
@@ -191,14 +195,27 @@ impl Pool {
         }
     }
 
-    /// Notes that a message has become a dead letter.
-    pub(super) fn died(&self) {
-        self.lock().dead_letters += 1;
+    /// Notes that a message has become a dead letter, in this queue.
+    pub(super) fn died(&self, id: MessageId, queue: String) {
+        self.lock().dead_letters.add(id, queue);
     }
 
-    /// How many messages have become dead letters.
-    pub(super) fn dead_letters(&self) -> u64 {
-        self.lock().dead_letters
+    /// The messages that have become dead letters.
+    pub(super) fn dead_letters(&self) -> DeadLetters {
+        self.lock().dead_letters.clone()
+    }
+
+    /// Leaves a guardian behind, which may outlive the worker.
+    pub(super) fn leave(&self, guardian: Child) {
+        self.lock().left.push(guardian);
+        // It may have ended before it was one of them.
+        self.reap();
+    }
+
+    /// Waits for the guardians that were left behind and have ended, so that none stays as a zombie.
+    pub(super) fn reap(&self) {
+        let is_running = |left: &mut Child| matches!(left.try_wait(), Ok(None));
+        self.lock().left.retain_mut(is_running);
     }
 
     /// Notes that a dead letter has failed once more, and stays where it is.

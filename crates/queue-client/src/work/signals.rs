@@ -1,4 +1,4 @@
-//! The signals that stop a worker, and the thread that waits for them.
+//! The signals that stop a worker or tell of its children, and the thread that waits for them.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::pool::Pool;
@@ -49,11 +49,17 @@ impl StopOnSignals {
     /// From now on the first signal stops the worker, the second one ends its commands too, and the
     /// third one ends the program at once.
     pub(super) fn new(pool: Arc<Pool>) -> io::Result<Self> {
-        let mut signals = Signals::new(stop_signals())?;
+        let mut listened_to = stop_signals();
+        listened_to.push(SIGCHLD);
+        let mut signals = Signals::new(listened_to)?;
         let handle = signals.handle();
         let wait = move || {
             let mut last: Option<Instant> = None;
-            for _ in signals.forever() {
+            for signal in signals.forever() {
+                if signal == SIGCHLD {
+                    pool.reap();
+                    continue;
+                }
                 if last.is_some_and(|last| last.elapsed() < SAME_SIGNAL) {
                     continue;
                 }

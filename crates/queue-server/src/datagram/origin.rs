@@ -12,7 +12,7 @@ use crate::queues::Outcome;
 use crate::replies;
 
 /// What stands in a reply in front of a message, in bytes...
-const MESSAGE_HEAD_BYTES: usize = 42;
+const MESSAGE_HEAD_BYTES: usize = 43;
 
 /// ...and in front of a sentence.
 const SENTENCE_HEAD_BYTES: usize = 15;

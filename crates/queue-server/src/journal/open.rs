@@ -13,14 +13,13 @@ use storage::Fsync;
 
 use super::causes::{is_failed_sync, is_lack_of_room};
 use super::files::{Database, Files};
-use super::row::{COLUMNS, Row};
+use super::row::{COLUMNS, Found, Row};
 use super::schema::{self, State};
 use super::timeline::{Moment, Note, Resumed};
 use super::wal::checkpoint;
 use super::{Batch, Journal, LOCKED_WAIT, LiveQueues, Refused};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::message::Reserved;
 
 /// A database that is open and not read yet.
 pub(crate) struct Opened {
@@ -136,6 +135,31 @@ impl Opened {
     }
 }
 
+impl Found {
+    /// Moves what is due to when that is by the clock of this run, and no later than it can be. Returns the
+    /// row that says so, if that is another moment.
+    fn resume(&mut self, resumed: Resumed) -> Option<Row> {
+        let now = resumed.now;
+        let due_max = now.saturating_add(self.remaining_max);
+        let expires_max = now.saturating_add(self.expires_left_max);
+        let message = &mut self.reserved.message;
+        let mut is_moved = false;
+        if let Some(lease) = &mut self.reserved.lease {
+            let due = lease.expires_at.saturating_add(resumed.lease_pause);
+            let due = due.min(due_max);
+            is_moved |= std::mem::replace(&mut lease.expires_at, due) != due;
+        } else if self.is_delayed && message.position.moment() > due_max {
+            message.position = message.position.at(due_max);
+            is_moved = true;
+        }
+        if message.expires_at() > Some(expires_max) {
+            message.change_extras(|extras| extras.expires_at = Some(expires_max));
+            is_moved = true;
+        }
+        is_moved.then(|| Row::found(self, now))
+    }
+}
+
 /// What was found in a database.
 #[derive(Default)]
 struct Loaded {
@@ -175,7 +199,6 @@ impl Journal {
 
     /// Puts the messages into their queues.
     fn read_messages(&self, resumed: Resumed) -> rusqlite::Result<Loaded> {
-        let now = resumed.now;
         let mut loaded = Loaded::default();
         let select = format!("SELECT {COLUMNS} FROM messages ORDER BY id");
         let mut select = self.db.prepare(&select)?;
@@ -186,25 +209,9 @@ impl Journal {
                 loaded.damaged.push(id);
                 continue;
             };
-            let due_max = now.saturating_add(found.remaining_max);
-            let Reserved {
-                queue,
-                message,
-                lease,
-            } = &mut found.reserved;
-            loaded.last_id = loaded.last_id.max(message.id);
+            loaded.last_id = loaded.last_id.max(found.reserved.message.id);
             loaded.messages += 1;
-            if let Some(lease) = lease {
-                let due = lease.expires_at.saturating_add(resumed.lease_pause);
-                let due = due.min(due_max);
-                if std::mem::replace(&mut lease.expires_at, due) != due {
-                    loaded.moved.push(Row::of(&found.reserved, now));
-                }
-            } else if found.is_delayed && message.position.moment() > due_max {
-                message.position = message.position.at(due_max);
-                let row = Row::moved(message, queue, message.position, true, now);
-                loaded.moved.push(row);
-            }
+            loaded.moved.extend(found.resume(resumed));
             self.queues.restore(found.reserved, found.is_delayed);
         }
         Ok(loaded)

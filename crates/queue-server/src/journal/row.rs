@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::queue::{MessageId, QueueName, Token};
-use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
+use proto::queue::{MessageId, Properties, QueueName, Token};
+use rusqlite::types::{FromSqlError, FromSqlResult, Value, ValueRef};
 use rusqlite::{Statement, Transaction, params};
 
 use crate::clock::{Micros, micros};
-use crate::message::{Lease, Message, Reserved};
+use crate::message::{Extras, Lease, Message, Reserved};
 use crate::position::Position;
 
-/// The longest that a delay or a lease can have left when it is read: the milliseconds of a request
+/// The longest that a delay, a lease or an expiry can have left when it is read: the milliseconds of a request
 /// have 32 bits.
 pub(super) const REMAINING_MAX: Duration = Duration::from_millis(u32::MAX as u64);
 
@@ -30,6 +30,9 @@ pub(crate) struct Row {
     /// How much of the lease or the delay was left when this was written, in microseconds.
     remaining: Option<u64>,
     body_crc: u32,
+    extras: Option<Box<Extras>>,
+    /// How much of the expiry was left when this was written, in microseconds.
+    expires_left: Option<u64>,
 }
 
 /// A message as it was found.
@@ -39,6 +42,8 @@ pub(super) struct Found {
     pub(super) is_delayed: bool,
     /// How much of its lease or delay is left at most, in microseconds.
     pub(super) remaining_max: u64,
+    /// How much of its expiry is.
+    pub(super) expires_left_max: u64,
 }
 
 impl Row {
@@ -51,6 +56,17 @@ impl Row {
             reserved.lease,
             now,
         )
+    }
+
+    /// The row of a message that was found, as it is now.
+    pub(super) fn found(found: &Found, now: Micros) -> Self {
+        let Reserved {
+            queue,
+            message,
+            lease,
+            ..
+        } = &found.reserved;
+        Self::new(queue, message, found.is_delayed, *lease, now)
     }
 
     /// The row of a message that goes to a position in a queue.
@@ -88,6 +104,8 @@ impl Row {
             lease,
             remaining: due.map(|due| due.saturating_sub(now)),
             body_crc: message.body_crc,
+            extras: message.extras.clone(),
+            expires_left: message.expires_at().map(|at| at.saturating_sub(now)),
         }
     }
 
@@ -106,7 +124,56 @@ impl Row {
         }
         crc.update(&self.body_crc.to_be_bytes());
         crc.update(self.queue.as_bytes());
+        self.update_with_extras(&mut crc);
         i64::from(crc.finalize())
+    }
+
+    /// Covers what is there. Rows of schema 3 have none, and keep their CRC-32. Each part has a number in
+    /// front that no queue's name has in it, so that none passes for another.
+    fn update_with_extras(&self, crc: &mut crc32fast::Hasher) {
+        let Some(extras) = &self.extras else {
+            return;
+        };
+        let attempts_max = u64::from(extras.attempts_max);
+        let numbers = [
+            (1, (attempts_max > 0).then_some(attempts_max)),
+            (2, extras.expires_at),
+            (3, self.expires_left),
+        ];
+        for (part, number) in numbers {
+            if let Some(number) = number {
+                crc.update(&[part]);
+                crc.update(&number.to_be_bytes());
+            }
+        }
+        let reason = (!extras.reason.is_empty()).then_some(&*extras.reason);
+        for (part, text) in [(4, extras.key.as_deref()), (5, reason)] {
+            if let Some(text) = text {
+                crc.update(&[part]);
+                crc.update(&(text.len() as u64).to_be_bytes());
+                crc.update(text.as_bytes());
+            }
+        }
+    }
+
+    /// The values of the columns that schema 4 has added, in the order of [`COLUMNS`].
+    fn extras(&self) -> [Value; 5] {
+        let Some(extras) = &self.extras else {
+            return [const { Value::Null }; 5];
+        };
+        let number = |number: Option<u64>| number.map(u64::cast_signed).into();
+        let text = |text: &str| Value::Text(text.to_owned());
+        let attempts_max = extras.attempts_max;
+        [
+            extras.key.as_deref().map_or(Value::Null, text),
+            number((attempts_max > 0).then_some(attempts_max.into())),
+            number(extras.expires_at),
+            number(self.expires_left),
+            match &*extras.reason {
+                "" => Value::Null,
+                reason => text(reason),
+            },
+        ]
     }
 
     fn token(&self) -> Option<&[u8; 16]> {
@@ -123,6 +190,7 @@ impl Row {
 
     /// Adds a message; the statement is [`INSERT`].
     pub(super) fn insert(&self, insert: &mut Statement, body: &[u8]) -> rusqlite::Result<()> {
+        let [key, attempts_max, expires, expires_left, reason] = self.extras();
         insert.execute(params![
             self.id.cast_signed(),
             self.queue,
@@ -131,14 +199,22 @@ impl Row {
             self.attempts,
             self.remaining(),
             self.crc(),
-            body
+            body,
+            key,
+            attempts_max,
+            expires,
+            expires_left,
+            reason
         ])?;
         Ok(())
     }
 
     pub(super) fn update(&self, transaction: &Transaction) -> rusqlite::Result<()> {
         let update = "UPDATE messages SET queue = ?2, place = ?3, delayed = ?4, attempts = ?5,
-                      token = ?6, until = ?7, remaining = ?8, crc = ?9 WHERE id = ?1";
+                      token = ?6, until = ?7, remaining = ?8, crc = ?9, expires = ?10,
+                      expires_left = ?11, reason = ?12 WHERE id = ?1";
+        // The others are as they were sent.
+        let [_, _, expires, expires_left, reason] = self.extras();
         transaction.prepare_cached(update)?.execute(params![
             self.id.cast_signed(),
             self.queue,
@@ -148,7 +224,10 @@ impl Row {
             self.token(),
             self.expires_at(),
             self.remaining(),
-            self.crc()
+            self.crc(),
+            expires,
+            expires_left,
+            reason
         ])?;
         Ok(())
     }
@@ -162,6 +241,9 @@ impl Row {
             return Err(FromSqlError::OutOfRange(id));
         }
         let column = |at| row.get_ref(at).map_err(|_| FromSqlError::InvalidType);
+        let moment = |at| -> FromSqlResult<Option<u64>> {
+            Ok(option(column(at)?, ValueRef::as_i64)?.map(i64::cast_unsigned))
+        };
         let queue = column(1)?.as_str()?;
         let position = column(2)?.as_i64()?;
         let position = Position::from_number(position).ok_or(FromSqlError::OutOfRange(position))?;
@@ -176,22 +258,28 @@ impl Row {
                 Some(Lease { token, expires_at })
             }
         };
-        let remaining = match column(7)? {
-            ValueRef::Null => None,
-            remaining => Some(remaining.as_i64()?.cast_unsigned()),
-        };
+        let remaining = moment(7)?;
         let crc = column(8)?.as_i64()?;
+        let expires_left = moment(13)?;
         let message = Message {
             id: id.cast_unsigned(),
             position,
-            attempts: u32::try_from(attempts).map_err(|_| FromSqlError::OutOfRange(attempts))?,
-            ..Message::new(column(9)?.as_blob()?).with_checksum()
+            attempts: count(attempts)?,
+            extras: Extras {
+                key: option(column(10)?, ValueRef::as_str)?.map(Into::into),
+                attempts_max: count(option(column(11)?, ValueRef::as_i64)?.unwrap_or(0))?,
+                expires_at: moment(12)?,
+                reason: (option(column(14)?, ValueRef::as_str)?.unwrap_or_default()).into(),
+            }
+            .boxed(),
+            ..Message::new(column(9)?.as_blob()?, &Properties::default()).with_checksum()
         };
         let is_delayed = delayed == 1;
         let name = QueueName::new(queue).map_err(|_| FromSqlError::InvalidType)?;
         let queue = name.as_str().into();
         let row = Self {
             remaining,
+            expires_left,
             ..Self::new(&queue, &message, is_delayed, lease, 0)
         };
         if row.crc() != crc || !(0..=1).contains(&delayed) {
@@ -199,22 +287,42 @@ impl Row {
         }
         let reserved = Reserved {
             queue,
+            queue_index: 0,
             message,
             lease,
         };
+        let bounded = |left: Option<u64>| left.unwrap_or(u64::MAX).min(micros(REMAINING_MAX));
         Ok(Found {
             reserved,
             is_delayed,
-            remaining_max: remaining.unwrap_or(u64::MAX).min(micros(REMAINING_MAX)),
+            remaining_max: bounded(remaining),
+            expires_left_max: bounded(expires_left),
         })
     }
 }
 
+/// What a column holds, if it is not NULL.
+fn option<'r, T>(
+    column: ValueRef<'r>,
+    read: impl FnOnce(&ValueRef<'r>) -> FromSqlResult<T>,
+) -> FromSqlResult<Option<T>> {
+    match column {
+        ValueRef::Null => Ok(None),
+        column => read(&column).map(Some),
+    }
+}
+
+fn count(number: i64) -> FromSqlResult<u32> {
+    u32::try_from(number).map_err(|_| FromSqlError::OutOfRange(number))
+}
+
 /// The columns of a message, in the order in which [`Row::read`] has them.
 pub(super) const COLUMNS: &str =
-    "id, queue, place, delayed, attempts, token, until, remaining, crc, body";
+    "id, queue, place, delayed, attempts, token, until, remaining, crc,
+    body, key, attempts_max, expires, expires_left, reason";
 
 /// The statement of [`Row::insert`].
 pub(super) const INSERT: &str = "
-    INSERT INTO messages (id, queue, place, delayed, attempts, remaining, crc, body)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    INSERT INTO messages (id, queue, place, delayed, attempts, remaining, crc, body, key, attempts_max,
+                          expires, expires_left, reason)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";

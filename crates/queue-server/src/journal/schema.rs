@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use proto::queue::{Priority, QueueName};
+use proto::queue::{Priority, Properties, QueueName};
 use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, Transaction, TransactionBehavior, params};
 use storage::Fsync;
@@ -17,7 +17,7 @@ use crate::position::Position;
 const APPLICATION_ID: i64 = 0x5172_7474;
 
 /// The version of the tables (`PRAGMA user_version`).
-pub(super) const SCHEMA_VERSION: i64 = 3;
+pub(super) const SCHEMA_VERSION: i64 = 4;
 
 /// Free pages can be given back to the disk a few at a time (`PRAGMA auto_vacuum`).
 const INCREMENTAL: i64 = 2;
@@ -27,8 +27,8 @@ const SCHEMA_2: &str = "
     CREATE TABLE messages (
         id INTEGER PRIMARY KEY,
         queue TEXT NOT NULL,
-        place INTEGER NOT NULL,     -- when it entered its queue; the lowest is next
-        delayed INTEGER NOT NULL,   -- 1: it is delayed until its place
+        place INTEGER NOT NULL,     -- its position; the lowest is next
+        delayed INTEGER NOT NULL,   -- 1: it is delayed until the moment of its position
         attempts INTEGER NOT NULL,  -- how often it was handed out and requeued
         token BLOB,                 -- the lease, if there is one...
         until INTEGER,              -- ...and when it expires
@@ -53,6 +53,26 @@ const SCHEMA_3: &str = "
         wall INTEGER NOT NULL,      -- ...when the system's clock showed this much since 1970
         crc INTEGER NOT NULL        -- CRC-32 of all the rest
     );
+";
+
+/// What version 4 adds. Most messages have none of it. The position has a priority from now on: those of
+/// earlier versions are positions without one.
+const SCHEMA_4: &str = "
+    -- What makes it the same message when it is sent again.
+    ALTER TABLE messages ADD COLUMN key TEXT;
+    -- How often it is handed out before it is a dead letter, if that is said of this one.
+    ALTER TABLE messages ADD COLUMN attempts_max INTEGER;
+    -- When it is a dead letter if it was not handed out by then...
+    ALTER TABLE messages ADD COLUMN expires INTEGER;
+    -- ...and how much of that was left when the row was written.
+    ALTER TABLE messages ADD COLUMN expires_left INTEGER;
+    -- Why its last attempt ended without an acknowledgement.
+    ALTER TABLE messages ADD COLUMN reason TEXT;
+    ALTER TABLE damaged ADD COLUMN key;
+    ALTER TABLE damaged ADD COLUMN attempts_max;
+    ALTER TABLE damaged ADD COLUMN expires;
+    ALTER TABLE damaged ADD COLUMN expires_left;
+    ALTER TABLE damaged ADD COLUMN reason;
 ";
 
 /// What the database knows beside the messages.
@@ -220,7 +240,10 @@ fn convert(db: &mut Connection, version: i64) -> rusqlite::Result<()> {
     if version == 1 {
         from_1_to_2(&transaction)?;
     }
-    from_2_to_3(&transaction)?;
+    if version < 3 {
+        from_2_to_3(&transaction)?;
+    }
+    transaction.execute_batch(SCHEMA_4)?;
     transaction.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION}"))?;
     transaction.commit()
 }
@@ -249,7 +272,7 @@ fn from_1_to_2(transaction: &Transaction) -> rusqlite::Result<()> {
                 let message = Message {
                     id: id.cast_unsigned(),
                     position: Position::new(Priority::default(), id.cast_unsigned()),
-                    ..Message::new(body).with_checksum()
+                    ..Message::new(body, &Properties::default()).with_checksum()
                 };
                 Row::new(&name, &message, false, None, 0).crc()
             }

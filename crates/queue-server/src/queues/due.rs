@@ -1,28 +1,97 @@
-//! What is due: delays that are over, and leases that expire.
+//! What is due: delays that are over, leases that expire, and messages that nobody has received in time.
 
 use std::time::Duration;
 
 use super::Queues;
+use super::requeue::LEASE_EXPIRED;
+use super::schedule::Due;
+use super::state::State;
+use crate::clock::{Clock, Micros};
+use crate::message::Reserved;
 
-/// How many messages are promoted, and how many leases are ended, under one lock. Others wait no longer
-/// than that takes.
+/// How much of what is due is done under one lock. Others wait no longer than that takes.
 const DUE_MAX: usize = 1000;
 
+/// What was due.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// How many messages were promoted.
+    pub(super) promoted: usize,
+    /// Those whose lease has expired.
+    pub(super) leased: Vec<Reserved>,
+    /// Those that have expired.
+    pub(super) expired: Vec<Reserved>,
+}
+
+impl Taken {
+    fn count(&self) -> usize {
+        self.promoted + self.leased.len() + self.expired.len()
+    }
+}
+
+impl State {
+    /// Takes at most `count_max` of what is due: promotes messages, each to the end of its queue, and ends
+    /// leases.
+    pub(super) fn take_due(&mut self, now: Micros, clock: &Clock, count_max: usize) -> Taken {
+        let mut taken = Taken::default();
+        for _ in 0..count_max {
+            let Some((at, due)) = self.common.schedule.pop(now) else {
+                break;
+            };
+            match due {
+                Due::Lease(token) => taken.leased.extend(self.end_lease(token)),
+                Due::Delay(id, name) => {
+                    let mut entry = self.entry(&name);
+                    if let Some(mut message) = entry.queue.delayed.remove(&(at, id)) {
+                        entry.unschedule(&message);
+                        message.position = message.position.at(clock.next_moment());
+                        entry.put(message, false);
+                    }
+                    taken.promoted += 1;
+                }
+                Due::Expiry(position, id, name) => {
+                    let mut entry = self.entry(&name);
+                    if let Some(message) = entry.queue.take(position, id) {
+                        entry.queue.reserved += 1;
+                        entry.undelay(&message);
+                        taken.expired.push(entry.reserved(message));
+                    }
+                }
+            }
+        }
+        taken
+    }
+}
+
 impl Queues {
-    /// Promotes the messages whose delay is over, and requeues those whose lease has expired. Then waits
-    /// until something more is due, or `is_stopped` after [`Queues::wake_timer`].
+    /// Promotes the messages whose delay is over, requeues those whose lease has expired, and makes dead
+    /// letters of those that have expired. Then waits until something more is due, or `is_stopped` after
+    /// [`Queues::wake_timer`].
     pub(crate) fn wait_until_due(&self, is_stopped: impl Fn() -> bool) {
-        let mut expired = 0;
-        while let done = self.do_what_is_due(&mut expired)
-            && done > 0
-            && !is_stopped()
-        {}
-        if expired > 0 {
-            log::info!("Expired leases: {expired}");
+        let (mut leases, mut messages) = (0, 0);
+        while let taken = self.do_what_is_due()
+            && taken.count() > 0
+        {
+            leases += taken.leased.len();
+            messages += taken.expired.len();
+            for leased in taken.leased {
+                self.requeue(leased, LEASE_EXPIRED);
+            }
+            for expired in taken.expired {
+                self.expire(expired);
+            }
+            if is_stopped() {
+                break;
+            }
+        }
+        if leases > 0 {
+            log::info!("Expired leases: {leases}");
+        }
+        if messages > 0 {
+            log::info!("Expired messages: {messages}");
         }
         let mut state = self.shared.lock();
-        let due = state.first_due();
-        state.common.next_due = due;
+        let due = state.common.schedule.sleep();
         let now = self.shared.clock.now();
         let wait = due.map(|due| Duration::from_micros(due.saturating_sub(now)));
         if !is_stopped() && wait != Some(Duration::ZERO) {
@@ -30,24 +99,15 @@ impl Queues {
         }
     }
 
-    /// Does some of what is due, and counts the leases that have expired. Returns how much there was.
-    fn do_what_is_due(&self, expired_count: &mut usize) -> usize {
-        let (promoted, expired) = {
-            let mut state = self.shared.lock();
-            let clock = &self.shared.clock;
-            let now = clock.now();
-            let promoted = state.promote(now, clock, DUE_MAX);
-            (promoted, state.expire(now, DUE_MAX))
-        };
-        let due = promoted + expired.len();
-        *expired_count += expired.len();
-        expired.into_iter().for_each(|leased| self.requeue(leased));
-        due
+    fn do_what_is_due(&self) -> Taken {
+        let clock = &self.shared.clock;
+        let mut state = self.shared.lock();
+        state.take_due(clock.now(), clock, DUE_MAX)
     }
 
     /// Ends the present [`Queues::wait_until_due`].
     pub(crate) fn wake_timer(&self) {
         // Under the lock, because the timer would miss it between its check and its wait.
-        self.shared.lock().common.is_due_earlier = true;
+        self.shared.lock().common.schedule.wake();
     }
 }

@@ -19,8 +19,9 @@ const CHUNK: usize = 1024;
 impl Queues {
     /// Shows the first message behind a position.
     pub(crate) fn peek(&self, queue: QueueName, after: Position) -> Outcome {
+        let now = self.shared.clock.now();
         let peeked = self.shared.lock().peek(queue, after);
-        peeked.map_or(Outcome::Empty, Outcome::Peeked)
+        peeked.map_or(Outcome::Empty, |message| Outcome::Peeked(message, now))
     }
 
     /// Tells the figures of all queues.
@@ -64,7 +65,7 @@ impl Queues {
         let name = self.shared.lock().existing(queue)?;
         self.for_all(&queue.dead(), false, |mut reserved| {
             reserved.message.attempts = 0;
-            self.move_to_end(reserved, Arc::clone(&name))
+            self.move_into(reserved, Arc::clone(&name))
         })
     }
 

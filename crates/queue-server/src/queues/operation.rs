@@ -5,15 +5,36 @@ use std::time::Duration;
 use proto::queue::{Delivery, MessageId, Token};
 
 use super::figures::Stats;
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::message::{Lease, Message, Reserved};
 
 /// What is asked of a queue. Those that arrive together are acted on together.
 pub(crate) enum Operation {
     /// Put a message at the end of the queue, after a delay.
     Send(Message, Duration),
-    /// Hand out the oldest message, if its body is at most this long.
-    Receive(Handout, usize),
+    /// Hand out the oldest message.
+    Receive(Receive),
+}
+
+/// How a message is to be received.
+#[derive(Clone, Copy)]
+pub(crate) struct Receive {
+    pub(crate) handout: Handout,
+    /// The longest body, in bytes.
+    pub(crate) body_bytes_max: usize,
+    /// Which of the queues that are asked this is, counted from 0.
+    pub(crate) queue_index: u8,
+}
+
+impl Receive {
+    /// Receives from the only queue that is asked, whatever there is.
+    pub(crate) fn any(handout: Handout) -> Self {
+        Self {
+            handout,
+            body_bytes_max: usize::MAX,
+            queue_index: 0,
+        }
+    }
 }
 
 impl Operation {
@@ -48,8 +69,8 @@ impl Handout {
 pub(crate) enum Outcome {
     /// The message is in the queue.
     Stored(MessageId),
-    /// A message that needs no acknowledgement.
-    Delivered(Message),
+    /// A message that needs no acknowledgement, from which of the queues that were asked.
+    Delivered(Message, u8),
     /// A message for the caller to acknowledge or requeue. If it is leased, the caller writes the
     /// reply, and then starts the lease ([`super::Queues::start_lease`]).
     Reserved(Reserved),
@@ -57,8 +78,8 @@ pub(crate) enum Outcome {
     Empty,
     /// It is done, to this many messages. A release says 0 if the message is among the dead letters.
     Done(u64),
-    /// A message that stays where it is.
-    Peeked(Message),
+    /// A message that stays where it is, and the moment of this.
+    Peeked(Message, Micros),
     /// The figures of all queues.
     Stats(Box<Stats>),
 }

@@ -82,7 +82,7 @@ impl State {
         match effect {
             Effect::Deliver(reserved) => {
                 self.ack(&reserved);
-                Outcome::Delivered(reserved.message)
+                Outcome::Delivered(reserved.message, reserved.queue_index)
             }
             Effect::Ack(reserved) => {
                 self.ack(&reserved);

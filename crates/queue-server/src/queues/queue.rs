@@ -20,8 +20,8 @@ pub(crate) trait Wake: Send + Sync {
 pub(super) struct Queue {
     /// Nearly all messages: those that came in order. Positions grow from front to back.
     in_order: VecDeque<Message>,
-    /// Those whose position is before the last of `in_order`: they were requeued, or have a higher
-    /// priority.
+    /// Those whose position is before the last of `in_order`, because they were requeued or have a higher
+    /// priority; and all that expire, because they are taken from anywhere.
     out_of_order: BTreeMap<(Position, MessageId), Message>,
     /// Those that are delayed; the moment of their position is that at which the delay is over.
     pub(super) delayed: BTreeMap<(Micros, MessageId), Message>,
@@ -59,7 +59,8 @@ impl Queue {
     /// Puts a message at its position. Returns the waiter to wake.
     pub(super) fn insert(&mut self, message: Message) -> Option<Arc<dyn Wake>> {
         let last = self.in_order.back();
-        if last.is_none_or(|last| last.position < message.position) {
+        let is_behind = last.is_none_or(|last| last.position < message.position);
+        if is_behind && message.expires_at().is_none() {
             self.in_order.push_back(message);
         } else {
             let key = (message.position, message.id);
@@ -79,6 +80,12 @@ impl Queue {
             (Some(_), _) => self.out_of_order.pop_first().map(|(_, message)| message),
             (None, _) => self.in_order.pop_front(),
         }
+    }
+
+    /// Takes a message that expires, ready or delayed.
+    pub(super) fn take(&mut self, position: Position, id: MessageId) -> Option<Message> {
+        let ready = self.out_of_order.remove(&(position, id));
+        ready.or_else(|| self.delayed.remove(&(position.moment(), id)))
     }
 
     /// The message at the front.
@@ -136,7 +143,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use proto::queue::Priority;
+    use proto::queue::{Priority, Properties};
 
     use super::*;
 
@@ -144,7 +151,7 @@ mod tests {
         Message {
             id: moment,
             position: Position::new(Priority::new(priority).unwrap(), moment),
-            ..Message::new(b"x")
+            ..Message::new(b"x", &Properties::default())
         }
     }
 
@@ -198,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_message_is_small() {
-        assert!(size_of::<Message>() <= 40, "{}", size_of::<Message>());
+        assert!(size_of::<Message>() <= 48, "{}", size_of::<Message>());
     }
 
     struct Waiter;

@@ -94,7 +94,7 @@ impl Drop for Locked<'_> {
             return;
         };
         let woken = std::mem::take(&mut state.common.woken);
-        let is_due_earlier = std::mem::take(&mut state.common.is_due_earlier);
+        let is_due_earlier = state.common.schedule.must_wake();
         drop(state);
         if is_due_earlier {
             self.due_earlier.notify_all();

@@ -7,19 +7,20 @@
 //! No rule waits, and none wakes a thread: the waiters to wake are collected, and woken when the lock is
 //! released ([`super::shared::Locked`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::RandomState;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use proto::queue::{MessageId, QueueName, Token, Totals};
 
-use super::operation::{Handout, Outcome};
+use super::operation::{Handout, Outcome, Receive};
 use super::queue::{Queue, Wake};
+use super::schedule::{Due, Schedule};
 use crate::clock::{Clock, Micros};
 use crate::error::{QUEUES_MAX, QueueError};
 use crate::memory::Memory;
-use crate::message::{Arriving, Lease, Message, Reserved};
+use crate::message::{Arriving, Extras, Lease, Message, Reserved};
 
 /// How much the queues may hold, and how often they hand a message out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,18 +51,11 @@ pub(super) struct Common {
     /// A full hash table moves into a larger one, and with a million leases everybody would wait for
     /// that. A tree grows in small steps.
     pub(super) leases: BTreeMap<Token, Reserved>,
-    /// When the delays are over, and where the messages are.
-    pub(super) due: BTreeSet<(Micros, MessageId, Arc<str>)>,
-    /// When the leases expire.
-    pub(super) expiries: BTreeSet<(Micros, Token)>,
+    pub(super) schedule: Schedule,
     /// The id of the next message, if there is no database to give it.
     next_id: MessageId,
     pub(super) totals: Totals,
     memory: Arc<Memory>,
-    /// When the timer wakes by itself.
-    pub(super) next_due: Option<Micros>,
-    /// Whether it must wake earlier than that.
-    pub(super) is_due_earlier: bool,
     /// Who is woken when the lock is released.
     pub(super) woken: Vec<Arc<dyn Wake>>,
 }
@@ -70,7 +64,7 @@ pub(super) struct Common {
 pub(super) struct Entry<'s> {
     pub(super) name: &'s Arc<str>,
     pub(super) queue: &'s mut Queue,
-    common: &'s mut Common,
+    pub(super) common: &'s mut Common,
 }
 
 impl Entry<'_> {
@@ -108,17 +102,40 @@ impl Entry<'_> {
         id
     }
 
-    fn put(&mut self, message: Message, is_delayed: bool) {
+    /// Puts a message at its position.
+    pub(super) fn put(&mut self, message: Message, is_delayed: bool) {
+        if let Some((expires_at, expiry)) = self.expiry(&message) {
+            self.common.schedule.insert(expires_at, expiry);
+        }
         if is_delayed {
             let key = (message.position.moment(), message.id);
-            self.common
-                .due
-                .insert((key.0, key.1, Arc::clone(self.name)));
+            let schedule = &mut self.common.schedule;
+            schedule.insert(key.0, Due::Delay(key.1, Arc::clone(self.name)));
             self.queue.delayed.insert(key, message);
-            self.common.set_timer(key.0);
         } else {
             self.common.woken.extend(self.queue.insert(message));
         }
+    }
+
+    /// When a message of this queue expires.
+    fn expiry(&self, message: &Message) -> Option<(Micros, Due)> {
+        let expires_at = message.expires_at()?;
+        let name = Arc::clone(self.name);
+        Some((expires_at, Due::Expiry(message.position, message.id, name)))
+    }
+
+    /// Unschedules the expiry of a message that was in this queue.
+    pub(super) fn unschedule(&mut self, message: &Message) {
+        if let Some((expires_at, expiry)) = self.expiry(message) {
+            self.common.schedule.remove(expires_at, expiry);
+        }
+    }
+
+    /// Unschedules the end of a delay, if a message that was in this queue had one.
+    pub(super) fn undelay(&mut self, message: &Message) {
+        let delay = Due::Delay(message.id, Arc::clone(self.name));
+        let over_at = message.position.moment();
+        self.common.schedule.remove(over_at, delay);
     }
 
     /// Takes the oldest message, if there is one and its body is at most this long.
@@ -137,6 +154,7 @@ impl Entry<'_> {
         let Some(mut message) = self.queue.pop() else {
             return Ok(None);
         };
+        self.unschedule(&message);
         self.queue.reserved += 1;
         message.attempts += 1;
         self.common.totals.received += 1;
@@ -144,17 +162,29 @@ impl Entry<'_> {
     }
 
     /// The outcome for a message that was just reserved, in memory.
-    pub(super) fn hand_out(&mut self, message: Message, handout: Handout) -> Outcome {
-        match handout {
+    pub(super) fn hand_out(&mut self, message: Message, receive: Receive) -> Outcome {
+        let queue_index = receive.queue_index;
+        match receive.handout {
             Handout::AtMostOnce => {
                 self.ack(&message);
-                Outcome::Delivered(message)
+                Outcome::Delivered(message, queue_index)
             }
             Handout::Reserve(lease) => Outcome::Reserved(Reserved {
                 queue: Arc::clone(self.name),
+                queue_index,
                 message,
                 lease,
             }),
+        }
+    }
+
+    /// A message that was taken out of this queue, and belongs to the caller.
+    pub(super) fn reserved(&self, message: Message) -> Reserved {
+        Reserved {
+            queue: Arc::clone(self.name),
+            queue_index: 0,
+            message,
+            lease: None,
         }
     }
 
@@ -177,16 +207,8 @@ impl Common {
     /// Starts the lease that a reserved message has.
     pub(super) fn start_lease(&mut self, reserved: Reserved) {
         if let Some(Lease { token, expires_at }) = reserved.lease {
-            self.expiries.insert((expires_at, token));
+            self.schedule.insert(expires_at, Due::Lease(token));
             self.leases.insert(token, reserved);
-            self.set_timer(expires_at);
-        }
-    }
-
-    fn set_timer(&mut self, due: Micros) {
-        if self.next_due.is_none_or(|next| due < next) {
-            self.next_due = Some(due);
-            self.is_due_earlier = true;
         }
     }
 }
@@ -199,13 +221,10 @@ impl State {
             common: Common {
                 limits,
                 leases: BTreeMap::new(),
-                due: BTreeSet::new(),
-                expiries: BTreeSet::new(),
+                schedule: Schedule::default(),
                 next_id: 1,
                 totals: Totals::default(),
                 memory,
-                next_due: None,
-                is_due_earlier: false,
                 woken: Vec::new(),
             },
         }
@@ -324,14 +343,15 @@ impl State {
     pub(super) fn reserve(
         &mut self,
         queue: QueueName,
-        body_bytes_max: usize,
+        receive: Receive,
     ) -> Result<Option<Reserved>, QueueError> {
         let Some(mut entry) = self.find(queue.as_str()) else {
             return Ok(None);
         };
-        let message = entry.reserve(body_bytes_max)?;
+        let message = entry.reserve(receive.body_bytes_max)?;
         Ok(message.map(|message| Reserved {
             queue: Arc::clone(entry.name),
+            queue_index: receive.queue_index,
             message,
             lease: None,
         }))
@@ -374,7 +394,7 @@ impl State {
     pub(super) fn end_lease(&mut self, token: Token) -> Option<Reserved> {
         let reserved = self.common.leases.remove(&token)?;
         if let Some(Lease { token, expires_at }) = reserved.lease {
-            self.common.expiries.remove(&(expires_at, token));
+            self.common.schedule.remove(expires_at, Due::Lease(token));
         }
         Some(reserved)
     }
@@ -389,9 +409,9 @@ impl State {
         let reserved = self.common.leases.get_mut(&token)?;
         let lease = reserved.lease.as_mut()?;
         let before = std::mem::replace(&mut lease.expires_at, expires_at);
-        self.common.expiries.remove(&(before, token));
-        self.common.expiries.insert((expires_at, token));
-        self.common.set_timer(expires_at);
+        let schedule = &mut self.common.schedule;
+        schedule.remove(before, Due::Lease(token));
+        schedule.insert(expires_at, Due::Lease(token));
         Some((self.common.leases.get(&token)?, before))
     }
 
@@ -402,33 +422,44 @@ impl State {
         with_delayed: bool,
         messages_max: usize,
     ) -> Vec<Reserved> {
-        let Some(Entry {
-            name,
-            queue,
-            common,
-        }) = self.find(queue)
-        else {
+        let Some(mut entry) = self.find(queue) else {
             return Vec::new();
         };
         let mut reserved = Vec::new();
         while reserved.len() < messages_max {
-            let next = queue.pop().or_else(|| {
-                let delayed = with_delayed.then(|| queue.delayed.pop_first());
-                let ((due, id), message) = delayed.flatten()?;
-                common.due.remove(&(due, id, Arc::clone(name)));
+            let next = entry.queue.pop().or_else(|| {
+                let delayed = with_delayed.then(|| entry.queue.delayed.pop_first());
+                let (_, message) = delayed.flatten()?;
+                entry.undelay(&message);
                 Some(message)
             });
             let Some(message) = next else {
                 break;
             };
-            queue.reserved += 1;
-            reserved.push(Reserved {
-                queue: Arc::clone(name),
-                message,
-                lease: None,
-            });
+            entry.unschedule(&message);
+            entry.queue.reserved += 1;
+            reserved.push(entry.reserved(message));
         }
         reserved
+    }
+
+    /// Changes what few messages have, and its cost. If there is no room for that, the reason is left out.
+    pub(super) fn change_extras(
+        &mut self,
+        reserved: &mut Reserved,
+        change: impl FnOnce(&mut Extras),
+    ) {
+        let message = &mut reserved.message;
+        let before = message.cost();
+        message.change_extras(change);
+        let more = message.cost().saturating_sub(before);
+        if more > 0 && self.common.memory.allocate(more).is_err() {
+            message.change_extras(|extras| extras.reason = Box::default());
+        }
+        let after = message.cost();
+        self.common.memory.free(before.saturating_sub(after));
+        let queue = self.entry(&reserved.queue).queue;
+        queue.bytes = queue.bytes + after - before;
     }
 
     pub(super) fn pause(&mut self, name: &Arc<str>, is_paused: bool) {
@@ -436,45 +467,5 @@ impl State {
         entry.queue.is_paused = is_paused;
         entry.wake_waiters();
         self.remove_if_unused(name);
-    }
-
-    /// Promotes at most `messages_max` delayed messages: each goes to the end of its queue. Returns how
-    /// many there were.
-    pub(super) fn promote(&mut self, now: Micros, clock: &Clock, messages_max: usize) -> usize {
-        let mut promoted = 0;
-        while promoted < messages_max
-            && let Some((due, id, name)) = self.common.due.pop_first()
-        {
-            if due > now {
-                self.common.due.insert((due, id, name));
-                break;
-            }
-            let mut entry = self.entry(&name);
-            if let Some(mut message) = entry.queue.delayed.remove(&(due, id)) {
-                message.position = message.position.at(clock.next_moment());
-                entry.put(message, false);
-            }
-            promoted += 1;
-        }
-        promoted
-    }
-
-    /// Ends at most `leases_max` leases that have expired.
-    pub(super) fn expire(&mut self, now: Micros, leases_max: usize) -> Vec<Reserved> {
-        let mut expired = Vec::new();
-        while expired.len() < leases_max
-            && let Some(&(expires_at, token)) = self.common.expiries.first()
-            && expires_at <= now
-        {
-            expired.extend(self.end_lease(token));
-        }
-        expired
-    }
-
-    /// When the next delay is over, or the next lease expires.
-    pub(super) fn first_due(&self) -> Option<Micros> {
-        let delay = self.common.due.first().map(|(due, _, _)| *due);
-        let expiry = self.common.expiries.first().map(|(due, _)| *due);
-        [delay, expiry].into_iter().flatten().min()
     }
 }

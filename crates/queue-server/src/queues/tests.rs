@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use proto::queue::{MessageId, Totals};
+use proto::queue::{MessageId, Reason, Retry, Totals};
 
 use super::*;
 use crate::clock::Micros;
 use crate::error::QUEUES_MAX;
+use crate::position::Position;
 use crate::timer::Timer;
 
 const Q: QueueName = QueueName::DEFAULT;
@@ -30,7 +31,7 @@ fn name(name: &str) -> QueueName<'_> {
 impl Queues {
     /// Reserves the oldest message; `None` also if the queue is paused.
     pub(crate) fn reserve(&self, queue: QueueName) -> Option<Reserved> {
-        match self.receive(queue, Delivery::AtLeastOnce, usize::MAX) {
+        match self.receive(&queue.into(), Delivery::AtLeastOnce, usize::MAX) {
             Ok(Pending::Done(Outcome::Reserved(reserved))) => Some(reserved),
             _ => None,
         }
@@ -43,7 +44,29 @@ impl Queues {
         delay: Duration,
         body: &[u8],
     ) -> Result<Pending, QueueError> {
-        self.send(queue, delay, body, None)
+        let operation = match self.send_operation(body, &Properties::default())? {
+            Operation::Send(message, _) => Operation::Send(message, delay),
+            other @ Operation::Receive(_) => other,
+        };
+        self.act(queue, operation)
+    }
+
+    /// Requeues a message, as when its receiver is gone.
+    pub(crate) fn lose(&self, reserved: Reserved) {
+        self.requeue(reserved, CONNECTION_ENDED);
+    }
+
+    /// Releases a message for no reason.
+    fn give_back(&self, reserved: Reserved, delay: Duration) -> Pending {
+        let delay_millis = delay.as_millis() as u32;
+        self.release(reserved, Retry::Counted { delay_millis }, Reason::default())
+    }
+
+    /// Does at most this much of what is due by then.
+    fn do_due(&self, now: Micros, count_max: usize) -> due::Taken {
+        self.shared
+            .lock()
+            .take_due(now, &self.shared.clock, count_max)
     }
 
     /// Undoes a reservation.
@@ -55,7 +78,7 @@ impl Queues {
     #[track_caller]
     pub(crate) fn lease(&self, queue: QueueName, lease: Duration) -> Token {
         let lease_millis = lease.as_millis() as u32;
-        let pending = self.receive(queue, Delivery::Lease { lease_millis }, usize::MAX);
+        let pending = self.receive(&queue.into(), Delivery::Lease { lease_millis }, usize::MAX);
         match self.wait(pending.unwrap()) {
             Ok(Outcome::Reserved(leased)) => {
                 let token = leased.lease.unwrap().token;
@@ -141,14 +164,17 @@ fn first_in_first_out() {
 }
 
 fn receive() -> Operation {
-    Operation::Receive(Handout::AtMostOnce, usize::MAX)
+    Operation::Receive(Receive::any(Handout::AtMostOnce))
 }
 
 /// Acts on a batch: a body to send, or nothing to receive. Tells the outcome of each.
 fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
     let operation = |request: &&str| match *request {
         "" => receive(),
-        body => Operation::Send(Message::new(body.as_bytes()), Duration::ZERO),
+        body => Operation::Send(
+            Message::new(body.as_bytes(), &Properties::default()),
+            Duration::ZERO,
+        ),
     };
     let mut batch = requests.iter().map(operation).collect();
     let mut done = Vec::new();
@@ -156,7 +182,7 @@ fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
     assert!(batch.is_empty());
     let shown = |outcome: Result<Outcome, QueueError>| match outcome {
         Ok(Outcome::Stored(id)) => id.to_string(),
-        Ok(Outcome::Delivered(message)) => String::from_utf8(message.body.to_vec()).unwrap(),
+        Ok(Outcome::Delivered(message, _)) => String::from_utf8(message.body.to_vec()).unwrap(),
         Ok(Outcome::Empty) => "-".to_owned(),
         Ok(other) => panic!("{other:?}"),
         Err(error) => format!("{error:?}"),
@@ -184,7 +210,7 @@ fn a_batch_is_acted_on_in_order() {
         ["2", "b", "-", "3", "4"]
     );
     // What is reserved counts, and comes back to its position.
-    queues.requeue(other);
+    queues.lose(other);
     assert_eq!(run(&queues, Q, &["e", "", ""]), ["5", "a", "c"]);
     assert_eq!(all(&queues, Q), ["d", "e"]);
     assert_eq!(run(&queues, name("jobs"), &["", "f", ""]), ["-", "6", "f"]);
@@ -216,7 +242,7 @@ fn a_batch_is_subject_to_the_limits() {
 fn a_batch_wakes_a_waiter() {
     let queues = queues_of(&[]);
     let (wake, woken) = waiting();
-    let waiter = queues.add_waiter(Q, wake).unwrap();
+    let waiter = queues.add_waiter(&Q.into(), wake).unwrap();
     let waiting = || stats_of(&queues, |_, queues| queues[0].waiters);
     assert_eq!(waiting(), 1);
     run(&queues, Q, &["a"]);
@@ -264,8 +290,8 @@ fn what_is_requeued_goes_to_its_old_position_and_what_is_released_to_the_end() {
     let queues = queues_of(&["a", "b", "c"]);
     let (first, second) = (queues.reserve(Q).unwrap(), queues.reserve(Q).unwrap());
     assert_eq!(first.message.attempts, 1);
-    queues.requeue(second);
-    finish(&queues, queues.release(first, Duration::ZERO));
+    queues.lose(second);
+    finish(&queues, queues.give_back(first, Duration::ZERO));
     assert_eq!(all(&queues, Q), ["b", "c", "a"]);
 }
 
@@ -307,7 +333,7 @@ fn a_restart_is_an_attempt_that_makes_no_dead_letter() {
 fn a_release_tells_whether_the_message_is_a_dead_letter() {
     let queues = queues_of(&["a"]);
     let release = |queue| {
-        let pending = queues.release(queues.reserve(queue).unwrap(), Duration::ZERO);
+        let pending = queues.give_back(queues.reserve(queue).unwrap(), Duration::ZERO);
         queues
             .wait(pending)
             .map(|outcome| outcome == Outcome::Done(1))
@@ -321,13 +347,13 @@ fn a_release_tells_whether_the_message_is_a_dead_letter() {
 #[test]
 fn what_was_handed_out_too_often_is_a_dead_letter_until_it_is_kicked() {
     let queues = queues_of(&["bad", "good"]);
-    queues.requeue(queues.reserve(Q).unwrap());
-    finish(&queues, queues.release(queues.reserve(Q).unwrap(), LONG));
+    queues.lose(queues.reserve(Q).unwrap());
+    finish(&queues, queues.give_back(queues.reserve(Q).unwrap(), LONG));
     assert_eq!(all(&queues, Q), ["good"]);
     let dead = name("default.dead");
     // There it can be received any number of times.
     for _ in 0..5 {
-        queues.requeue(queues.reserve(dead).unwrap());
+        queues.lose(queues.reserve(dead).unwrap());
     }
     stats_of(&queues, |totals, queues| {
         assert_eq!((&*queues[0].name, queues[0].ready), ("default.dead", 1));
@@ -342,7 +368,7 @@ fn what_was_handed_out_too_often_is_a_dead_letter_until_it_is_kicked() {
         (body(&reserved).as_str(), reserved.message.attempts),
         ("bad", 1)
     );
-    queues.requeue(reserved);
+    queues.lose(reserved);
     assert_eq!(queues.reserve(dead), None);
 }
 
@@ -378,7 +404,7 @@ fn the_timer_ends_leases_and_delays() {
                 finish(&queues, queues.ack(reserved));
                 return body;
             }
-            let waiter = queues.add_waiter(Q, Arc::clone(&wake)).unwrap();
+            let waiter = queues.add_waiter(&Q.into(), Arc::clone(&wake)).unwrap();
             if waiter.is_some() {
                 woken.recv_timeout(LONG).unwrap();
             }
@@ -397,9 +423,14 @@ fn the_timer_ends_leases_and_delays() {
 fn there_is_no_waiter_for_what_is_ready() {
     let queues = queues_of(&["a"]);
     let (wake, _woken) = waiting();
-    assert!(queues.add_waiter(Q, Arc::clone(&wake)).unwrap().is_none());
+    assert!(
+        queues
+            .add_waiter(&Q.into(), Arc::clone(&wake))
+            .unwrap()
+            .is_none()
+    );
     assert_eq!(all(&queues, Q), ["a"]);
-    drop(queues.add_waiter(Q, wake).unwrap().unwrap());
+    drop(queues.add_waiter(&Q.into(), wake).unwrap().unwrap());
     stats_of(&queues, |_, queues| assert!(queues.is_empty()));
 }
 
@@ -472,7 +503,7 @@ fn a_purge_leaves_what_is_reserved() {
     finish(&queues, queues.submit_body(Q, LONG, b"d").unwrap());
     let reserved = queues.reserve(Q).unwrap();
     assert_eq!(queues.purge(Q), Ok(3));
-    queues.requeue(reserved);
+    queues.lose(reserved);
     assert_eq!(all(&queues, Q), ["a"]);
 }
 
@@ -481,7 +512,7 @@ fn a_pause_holds_messages_back() {
     let queues = queues_of(&["a"]);
     queues.pause(Q, true).unwrap();
     send(&queues, Q, "b").unwrap();
-    let paused = queues.receive(Q, Delivery::AtLeastOnce, usize::MAX);
+    let paused = queues.receive(&Q.into(), Delivery::AtLeastOnce, usize::MAX);
     let paused = paused.err().unwrap();
     assert_eq!(paused.to_string(), "the queue 'default' is paused");
     queues.pause(Q, false).unwrap();
@@ -518,7 +549,10 @@ fn a_queue_exists_while_something_would_be_lost_without_it() {
     send(&queues, Q, "a").unwrap();
     let token = lease(&queues, LONG);
     check(&queues, true);
-    finish(&queues, queues.release(queues.claim(token).unwrap(), LONG));
+    finish(
+        &queues,
+        queues.give_back(queues.claim(token).unwrap(), LONG),
+    );
     check(&queues, true);
     check(&queues, false);
     // Paused.
@@ -533,14 +567,14 @@ fn a_queue_exists_while_something_would_be_lost_without_it() {
     check(&queues, false);
     // A waiter.
     let (wake, _woken) = waiting();
-    let waiter = queues.add_waiter(Q, wake).unwrap();
+    let waiter = queues.add_waiter(&Q.into(), wake).unwrap();
     check(&queues, true);
     drop(waiter);
     check(&queues, false);
     // Nothing but dead letters.
     send(&queues, Q, "a").unwrap();
     for _ in 0..limits().attempts_max {
-        queues.requeue(queues.reserve(Q).unwrap());
+        queues.lose(queues.reserve(Q).unwrap());
     }
     stats_of(&queues, |_, queues| assert_eq!(queues.len(), 1));
     assert_eq!(queues.purge(Q), Ok(0));
@@ -568,33 +602,30 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
     finish(&queues, long);
     let shared = &queues.shared;
     let now = shared.clock.after(Duration::from_secs(1));
-    {
-        let mut state = shared.lock();
-        assert_eq!(
-            state.first_due(),
-            state
-                .common
-                .due
-                .first()
-                .map(|due| due.0)
-                .min(state.common.expiries.first().map(|e| e.0))
-        );
-        let promoted = state.promote(now, &shared.clock, 1000);
-        assert_eq!((promoted, state.common.due.len()), (1000, 1501));
+    let due = || shared.lock().common.schedule.len();
+    assert_eq!(due(), 5001);
+    let (mut promoted, mut expired) = (0, 0);
+    while promoted + expired < 3000 {
+        let taken = queues.do_due(now, 1000);
+        assert_eq!(taken.promoted + taken.leased.len(), 1000);
+        promoted += taken.promoted;
+        expired += taken.leased.len();
+        assert_eq!(due(), 5001 - promoted - expired);
+        let (least, most) = (promoted / 50 - 2, promoted / 50 + 3);
+        let state = shared.lock();
         let ready: Vec<_> = names
             .iter()
-            .map(|n| state.queues[n.as_str()].ready())
+            .map(|name| state.queues[name.as_str()].ready())
             .collect();
         assert!(
-            ready.iter().all(|ready| (18..=22).contains(ready)),
+            ready.iter().all(|ready| (least..=most).contains(ready)),
             "{ready:?}"
         );
+        drop(state);
+        for leased in taken.leased {
+            queues.lose(leased);
+        }
     }
-    let expired = shared.lock().expire(now, 1000);
-    assert_eq!(expired.len(), 1000);
-    expired
-        .into_iter()
-        .for_each(|reserved| queues.requeue(reserved));
     // The rest.
     for _ in 0..2 {
         queues.wait_until_due(|| true);
@@ -602,8 +633,10 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
     assert_eq!(all(&queues, Q).len(), 2500);
     // A purged message is not due.
     assert_eq!(queues.purge(name("long")), Ok(1));
-    assert_eq!(shared.lock().first_due(), None);
+    assert_eq!(due(), 0);
 }
+
+mod properties;
 
 // ---- With a database.
 
@@ -650,12 +683,12 @@ fn a_database_keeps_what_is_not_acknowledged_in_its_old_position() {
     let second = queues.reserve(Q).unwrap();
     finish(&queues, queues.ack(second));
     assert!(disk.open().is_err(), "two servers on one file");
-    queues.requeue(first);
+    queues.lose(first);
     drop(queues);
     let queues = disk.open().unwrap();
     let first = queues.reserve(Q).unwrap();
     assert_eq!((body(&first).as_str(), first.message.attempts), ("a", 2));
-    queues.requeue(first);
+    queues.lose(first);
     send(&queues, Q, "e").unwrap();
     drop(queues);
     let queues = disk.open().unwrap();
@@ -670,7 +703,7 @@ fn a_database_keeps_positions_leases_delays_and_pauses() {
     let token = lease(&queues, LONG);
     let short = lease(&queues, LONG);
     finish(&queues, queues.extend(short, Duration::ZERO).unwrap());
-    finish(&queues, queues.release(queues.reserve(Q).unwrap(), LONG));
+    finish(&queues, queues.give_back(queues.reserve(Q).unwrap(), LONG));
     send(&queues, Q, "d").unwrap();
     let soon = queues
         .submit_body(Q, Duration::from_micros(1), b"e")
@@ -706,7 +739,7 @@ fn a_kick_and_a_purge_are_kept() {
     let disk = Disk::with(&["a", "b", "c"]);
     let queues = disk.open().unwrap();
     for _ in 0..4 {
-        queues.requeue(queues.reserve(Q).unwrap());
+        queues.lose(queues.reserve(Q).unwrap());
     }
     assert_eq!(queues.kick(Q), Ok(2));
     drop(queues);
@@ -724,7 +757,7 @@ fn check_refused_at_start(sql: &str, want: &str) {
 
 #[test]
 fn what_is_not_our_database_is_refused() {
-    check_refused_at_start("PRAGMA user_version = 4", "schema version 4");
+    check_refused_at_start("PRAGMA user_version = 5", "schema version 5");
     check_refused_at_start("PRAGMA application_id = 7", "is not a queue's database");
     for no_file in ["", "/", "/no/such/folder/queue.db"] {
         let open = Queues::open(Path::new(no_file), limits(), Fsync::Always, || {});
@@ -799,8 +832,8 @@ fn what_is_not_stored_is_not_done() {
     check(&queues, queues.extend(token, Duration::ZERO).unwrap());
     queues.wait_until_due(|| true);
     let leased = queues.claim(token).unwrap();
-    check(&queues, queues.release(leased, Duration::ZERO));
-    let receive = |delivery| queues.receive(Q, delivery, usize::MAX).unwrap();
+    check(&queues, queues.give_back(leased, Duration::ZERO));
+    let receive = |delivery| queues.receive(&Q.into(), delivery, usize::MAX).unwrap();
     check(
         &queues,
         receive(Delivery::Lease {
@@ -808,7 +841,7 @@ fn what_is_not_stored_is_not_done() {
         }),
     );
     let reserved = queues.reserve(Q).unwrap();
-    check(&queues, queues.release(reserved, Duration::ZERO));
+    check(&queues, queues.give_back(reserved, Duration::ZERO));
     refuse(&disk, "DELETE ON messages");
     check(&queues, receive(Delivery::AtMostOnce));
     let leased = queues.claim(token).unwrap();
@@ -846,7 +879,7 @@ fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
     drop(queues);
     let queues = disk.open().unwrap();
     let next = |after: &Position| match queues.peek(Q, *after) {
-        Outcome::Peeked(message) => Some(message.position),
+        Outcome::Peeked(message, _) => Some(message.position),
         _ => None,
     };
     let seen = std::iter::successors(Some(Position::FRONT), next).count() - 1;
@@ -894,16 +927,18 @@ fn a_frame_is_on_the_account_until_its_message_is() {
     let mut room = Room::new(memory);
     // There is no room for both at once.
     assert!(room.grow_to(60_000));
-    let sent = queues.send(Q, Duration::ZERO, &[b'x'; 60_000], Some(&mut room));
+    let send =
+        |body: &[u8], room: &mut Room| queues.send(Q, &Properties::default(), body, Some(room));
+    let sent = send(&[b'x'; 60_000], &mut room);
     finish(&queues, sent.unwrap());
     assert_eq!(memory.allocated(), 60_064);
     assert!(room.grow_to(50_000));
     let taken = memory.allocated();
     // A message that is refused for its length leaves the frame on the account.
-    let too_large = queues.send(Q, Duration::ZERO, &[b'x'; 70_001], Some(&mut room));
+    let too_large = send(&[b'x'; 70_001], &mut room);
     assert!(matches!(too_large, Err(QueueError::TooLarge { .. })));
     assert_eq!(memory.allocated(), taken);
-    let full = queues.send(Q, Duration::ZERO, &[b'x'; 50_000], Some(&mut room));
+    let full = send(&[b'x'; 50_000], &mut room);
     assert_eq!(full.err(), Some(QueueError::TooManyBytes(65_000)));
     assert_eq!(memory.allocated(), 60_064);
 }
