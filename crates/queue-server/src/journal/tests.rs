@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread;
 
-use proto::queue::{QueueName, Token};
+use proto::queue::{Priority, Properties, QueueName, Reason, Retry, Token};
 use storage::Fsync;
 
 use super::schema::{SCHEMA_VERSION, State};
@@ -133,6 +133,97 @@ fn every_earlier_schema_is_converted() {
         drop(queues);
         assert_eq!(disk.number("PRAGMA auto_vacuum"), 2);
         assert_eq!(disk.open().purge(QueueName::new("other").unwrap()), Ok(1));
+    }
+}
+
+#[test]
+fn rows_of_schema_3_are_messages_without_a_priority_and_stay_as_they_are() {
+    let disk = Disk::of_schema(3);
+    let plain = || {
+        let plain = "SELECT group_concat(id || ':' || place || ':' || crc) FROM messages
+                     WHERE token IS NULL AND delayed = 0 AND queue = 'default'";
+        let sql = disk.sql();
+        sql.query_row(plain, [], |row| row.get::<_, String>(0))
+            .unwrap()
+    };
+    let before = plain();
+    drop(disk.open());
+    assert_eq!(plain(), before);
+    let queues = disk.open();
+    let urgent = Properties {
+        priority: Priority::new(1).unwrap(),
+        ..Properties::default()
+    };
+    finish(&queues, queues.send(Q, &urgent, b"urgent", None).unwrap());
+    send(&queues, b"last");
+    let bodies: Vec<_> = all(&queues).into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, ["urgent", "two", "three", "four", "last"]);
+}
+
+#[test]
+fn what_few_messages_have_is_covered_by_the_checksum() {
+    for change in [
+        "attempts_max = 4",
+        "attempts_max = NULL",
+        "attempts_max = -1",
+        "expires = expires + 1",
+        "expires = NULL",
+        "expires_left = expires_left + 1",
+        "reason = 'because'",
+        "reason = NULL",
+        "reason = x'00'",
+        "key = 'k'",
+        // None passes for another.
+        "key = reason, reason = NULL",
+    ] {
+        let disk = Disk::new();
+        let queues = disk.open();
+        let properties = Properties {
+            expiry_millis: 3_600_000,
+            attempts_max: 3,
+            ..Properties::default()
+        };
+        finish(&queues, queues.send(Q, &properties, b"x", None).unwrap());
+        let reserved = queues.reserve(Q).unwrap();
+        let again = Retry::Uncounted { delay_millis: 0 };
+        finish(&queues, queues.release(reserved, again, Reason::new("why")));
+        drop(queues);
+        let found = |disk: &Disk| (count(disk), disk.number("SELECT count(*) FROM damaged"));
+        drop(disk.open());
+        assert_eq!(found(&disk), (1, 0));
+        let change = format!("UPDATE messages SET {change}");
+        disk.sql().execute_batch(&change).unwrap();
+        drop(disk.open());
+        assert_eq!(found(&disk), (0, 1), "{change}");
+    }
+}
+
+#[test]
+fn an_expiry_goes_on_while_the_machine_is_off_and_is_bounded_however_far_ahead_the_clock_was() {
+    let with_expiry = || {
+        let disk = Disk::new();
+        let queues = disk.open();
+        let properties = Properties {
+            expiry_millis: 7_200_000,
+            ..Properties::default()
+        };
+        finish(&queues, queues.send(Q, &properties, b"x", None).unwrap());
+        drop(queues);
+        disk
+    };
+    let disk = with_expiry();
+    disk.age(HOUR);
+    drop(disk.open());
+    let left_then = left(&disk, "expires");
+    assert!(left_then <= HOUR && left_then > HOUR / 2, "{left_then:?}");
+    let disk = with_expiry();
+    note(&disk, |state| {
+        state.note.clock -= crate::clock::micros(3650 * DAY);
+    });
+    for _ in 0..2 {
+        drop(disk.open());
+        let left = left(&disk, "expires");
+        assert!(left <= 2 * HOUR && left > HOUR, "{left:?}");
     }
 }
 
