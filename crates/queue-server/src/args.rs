@@ -50,7 +50,7 @@ Options:
   --max-message SIZE     the longest message, 1 to 16773118 [default: 3000]
   --max-messages N       the most messages in one queue [default: no limit]
   --max-bytes SIZE       the most memory for the messages of one queue; each counts 64 bytes
-                         and its body [default: no limit]
+                         and its body, and what else it has [default: no limit]
   --max-memory SIZE      the most memory for the messages of all queues [default: 1G]
   --max-attempts N       how often a message is handed out before it goes to the queue
                          NAME.dead [default: 5]

@@ -13,10 +13,10 @@ use crate::position::Position;
 const OVERHEAD_BYTES: usize = 64;
 
 /// What a priority costs, because such a message is kept in a tree...
-const PRIORITY_BYTES: usize = 72;
+const PRIORITY_BYTES: usize = 80;
 
 /// ...what [`Extras`] cost beside their texts...
-const EXTRAS_BYTES: usize = 112;
+const EXTRAS_BYTES: usize = 80;
 
 /// ...and what an expiry costs: a place in the tree, and one in the schedule.
 const EXPIRY_BYTES: usize = 160;
