@@ -98,6 +98,7 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--drain"),
     Opt::value("--backoff"),
     Opt::value("--retry-delay"),
+    Opt::value("--reason"),
     Opt::value("--dead-on"),
     Opt::value("--uncounted-on"),
     Opt::value("--time-limit"),
@@ -214,6 +215,7 @@ fn action(verb: Verb, args: &mut Args) -> Result<Action, UsageError> {
             options
                 .duration("--retry-delay", TIMES)?
                 .unwrap_or_default(),
+            reason(options)?,
         ),
         Verb::Extend => Action::Extend(token(words)?, lease_time(words)?),
         Verb::Peek => {
@@ -430,6 +432,11 @@ fn needs_connection(security: &Security) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+fn reason(options: &mut Options) -> Result<String, UsageError> {
+    let text = options.value("--reason", "a text in UTF-8")?;
+    Ok(text.unwrap_or_default())
 }
 
 fn token(words: &mut Words) -> Result<TokenSource, UsageError> {

@@ -66,8 +66,8 @@ pub enum Action {
     Lease(Lease),
     /// Acknowledge a leased message.
     Ack(TokenSource),
-    /// Release a leased message, with this delay.
-    Release(TokenSource, Duration),
+    /// Release a leased message, with this delay, for this reason.
+    Release(TokenSource, Duration, String),
     /// Let a lease end this long from now.
     Extend(TokenSource, Duration),
     /// Show the messages at the front, and leave them there.
@@ -96,7 +96,7 @@ impl Action {
     fn reads_stdin(&self) -> bool {
         match self {
             Self::Send(send) => send.source == Source::Stdin,
-            Self::Ack(token) | Self::Release(token, _) | Self::Extend(token, _) => {
+            Self::Ack(token) | Self::Release(token, ..) | Self::Extend(token, _) => {
                 *token == TokenSource::Stdin
             }
             Self::Receive(_)
@@ -138,9 +138,13 @@ pub fn run(config: Config) -> Result<(), Error> {
             let token = token.token()?;
             config.ask(|client| client.ack(token))?;
         }
-        Action::Release(token, delay) => {
+        Action::Release(token, delay, reason) => {
             let token = token.token()?;
-            config.ask(|client| client.release(token, *delay))?;
+            let retry = Retry::Counted {
+                delay_millis: client::millis(*delay)?,
+            };
+            let reason = Reason::new(reason);
+            config.ask(|client| client.release_with(token, retry, reason))?;
         }
         Action::Extend(token, lease) => {
             let token = token.token()?;

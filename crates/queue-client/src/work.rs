@@ -331,7 +331,11 @@ impl Worker<'_> {
             let queue = format!("{}{suffix}", message.queue);
             self.member.pool.died(id, queue);
         } else {
-            log::warn!("Message {id} is released because its command failed ({ended})");
+            let uncounted = match retry {
+                Retry::Uncounted { .. } => "; this attempt does not count",
+                Retry::Counted { .. } | Retry::Never => "",
+            };
+            log::warn!("Message {id} is released because its command failed ({ended}){uncounted}");
         }
         if stays_dead && self.work.drain {
             self.member.pool.skip(id);

@@ -118,7 +118,7 @@ impl QueueFigures {
             .map(|queue| (&*queue.name, queue.oldest_millis))
             .chain(oldest.map(|millis| (REST, millis)))
             .map(|(name, millis)| ([name], millis as f64 / 1000.0));
-        let help = "How long the first message has been in its queue";
+        let help = "How long the oldest ready message has been in its queue";
         page.gauges("quartet_queue_oldest_seconds", help, ["queue"], oldest)
     }
 }

@@ -245,10 +245,18 @@ pub(crate) fn batchable<'r>(
     }
 }
 
-/// A request for the log, with the length of its body instead of the body.
+/// A request for the log, with the length of its body or its reason instead of the text.
 pub(crate) fn shown(request: &Request) -> String {
     match request {
         Request::Send { queue, body, .. } => format!("Send to {queue}: {} bytes", body.len()),
+        Request::Release {
+            claim,
+            retry,
+            reason,
+        } => {
+            let bytes = reason.as_str().len();
+            format!("Release {claim:?}, {retry:?}, a reason of {bytes} bytes")
+        }
         other => format!("{other:?}"),
     }
 }

@@ -44,6 +44,7 @@ complete -c queue-client -n '__fish_seen_subcommand_from work' -l uncounted-on -
 complete -c queue-client -n '__fish_seen_subcommand_from work' -l time-limit -x -d 'how long a command may run'
 complete -c queue-client -n '__fish_seen_subcommand_from lease' -l wait -x -d 'if there is none, wait up to TIME for one'
 complete -c queue-client -n '__fish_seen_subcommand_from release' -l retry-delay -x -d 'its delay'
+complete -c queue-client -n '__fish_seen_subcommand_from release' -l reason -x -d 'why'
 complete -c queue-client -n '__fish_seen_subcommand_from peek' -l count -x -d 'as with receive'
 complete -c queue-client -n '__fish_seen_subcommand_from peek' -l delimiter -x -d 'as with receive'
 complete -c queue-client -n '__fish_seen_subcommand_from peek' -l null -d 'as with receive'

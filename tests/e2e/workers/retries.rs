@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Place, is_alive, signal};
 use crate::harness::{Ran, eventually, run_command};
-use crate::work::{check, client, say};
+use crate::work::{check, client, count_waiters, say};
 
 /// How late a message may be on a machine that is busy.
 const LATE: Duration = Duration::from_secs(5);
@@ -218,6 +218,31 @@ fn urgent_messages_and_urgent_queues_are_worked_on_first() {
     );
     let all = "receive --queue urgent,default --count 9";
     check(&place.server, all, "", 0, "a\nb\n");
+}
+
+#[test]
+fn a_worker_waits_in_all_its_queues_at_once() {
+    let place = Place::new("", "");
+    let worker = place.work("--once --wait 60 --queue urgent,default", "cat > done");
+    eventually("it waits", || count_waiters(&place.server) == 2);
+    check(&place.server, "send -", "job", 0, "");
+    assert_eq!(worker.wait(), Some(0));
+    assert_eq!(place.read("done"), "job");
+}
+
+#[test]
+fn who_releases_a_lease_may_say_why() {
+    let place = Place::new("", "job\n");
+    let file = place.path("job");
+    let token = say(&place.server, &format!("lease 1h {}", file.display()), b"").expect(0);
+    check(
+        &place.server,
+        "release - --reason no-time",
+        &token.out(),
+        0,
+        "",
+    );
+    check_only(&place, "default", 1, "no-time");
 }
 
 #[test]

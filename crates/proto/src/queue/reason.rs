@@ -8,7 +8,7 @@ use crate::fields::{Field, Fields};
 /// The longest reason, in bytes.
 pub const REASON_BYTES_MAX: usize = 2048;
 
-/// Why a message was given up: what failed, in the words of whoever had it. Empty if that was not said.
+/// Why a message was given up, in the words of the client that had it. Empty if that was not said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reason<'a>(&'a str);
 

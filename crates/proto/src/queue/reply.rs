@@ -124,8 +124,8 @@ record! {
         pub dead: u64,
         /// Receivers that wait for a message.
         pub waiters: u64,
-        /// How long the message at the front has been in the queue, in milliseconds; 0 if there is
-        /// none.
+        /// How long the oldest message that can be received has been in the queue, in milliseconds; 0 if
+        /// there is none.
         pub oldest_millis: u64,
         /// Whether it is paused.
         pub is_paused: bool,

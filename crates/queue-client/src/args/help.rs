@@ -56,6 +56,7 @@ Verbs:
                          input, because other users can see a command line
   release TOKEN|-        releases a leased message, to the end of its queue
       --retry-delay TIME its delay [default: 0]
+      --reason TEXT      why; it is kept with the message, and shown by peek
   extend TOKEN|- TIME    the lease expires TIME from now
   peek                   prints the oldest message, and leaves it where it is; if it was
                          handed out before, says how often and why that failed

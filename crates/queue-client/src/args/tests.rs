@@ -194,8 +194,10 @@ fn leasing() {
     let given = TokenSource::Given(token);
     check(&format!("ack {token}"), Action::Ack(given));
     check("ack -", Action::Ack(TokenSource::Stdin));
-    let release = Action::Release(given, secs(4));
+    let release = Action::Release(given, secs(4), String::new());
     check(&format!("release {token} --retry-delay 4"), release);
+    let explained = Action::Release(given, secs(0), "ill".to_owned());
+    check(&format!("release {token} --reason ill"), explained);
     check(&format!("extend {token} 5"), Action::Extend(given, secs(5)));
 }
 

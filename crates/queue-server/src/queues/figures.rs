@@ -27,14 +27,14 @@ pub(crate) struct Figures {
     /// Messages in its queue of dead letters.
     pub(crate) dead_letters: usize,
     pub(crate) waiters: usize,
-    /// How long the message at the front has been in the queue, in milliseconds.
+    /// How long the oldest message that is ready has been in the queue, in milliseconds.
     pub(crate) oldest_millis: u64,
     pub(crate) is_paused: bool,
 }
 
 impl Figures {
     fn of(name: &Arc<str>, queue: &Queue, now: Micros) -> Self {
-        let waited = |oldest: &Message| now.saturating_sub(oldest.position.moment()) / 1000;
+        let waited = |oldest: Micros| now.saturating_sub(oldest) / 1000;
         Self {
             name: Arc::clone(name),
             ready: queue.ready(),
@@ -42,7 +42,7 @@ impl Figures {
             delayed: queue.delayed.len(),
             dead_letters: 0,
             waiters: queue.waiting(),
-            oldest_millis: queue.front().map_or(0, waited),
+            oldest_millis: queue.oldest().map_or(0, waited),
             is_paused: queue.is_paused,
         }
     }

@@ -93,6 +93,14 @@ impl Queue {
         self.first_behind(Position::FRONT)
     }
 
+    /// When the oldest message that is ready has entered.
+    pub(super) fn oldest(&self) -> Option<Micros> {
+        // The first of each priority; nearly always there is one.
+        let next = |first: &&Message| self.first_behind(first.position.at(Micros::MAX));
+        let firsts = std::iter::successors(self.front(), next);
+        firsts.map(|first| first.position.moment()).min()
+    }
+
     /// The first message behind a position.
     pub(super) fn first_behind(&self, position: Position) -> Option<&Message> {
         let at = self.in_order.partition_point(|m| m.position <= position);
@@ -200,7 +208,9 @@ mod tests {
         for (priority, moment) in [(0, 1), (9, 2), (0, 3), (9, 4), (5, 5), (9, 6)] {
             queue.insert(message(priority, moment));
         }
+        assert_eq!(queue.oldest(), Some(1));
         assert_eq!(moments(queue), [2, 4, 6, 5, 1, 3]);
+        assert_eq!(Queue::default().oldest(), None);
     }
 
     #[test]

@@ -108,8 +108,8 @@ impl Queues {
         let reserved = self.without_expiry(reserved);
         let dead = format!("{}{}", reserved.queue, QueueName::DEAD_SUFFIX);
         let (id, attempts) = (reserved.message.id, reserved.message.attempts);
-        let reason = reserved.message.reason();
-        log::warn!("Message {id} was handed out {attempts} times and goes to {dead}: {reason}");
+        // Why is for those who may look at the message.
+        log::warn!("Message {id} was handed out {attempts} times and goes to {dead}");
         self.shared.lock().common.totals.dead_lettered += 1;
         self.move_into(reserved, dead.into())
     }
