@@ -218,6 +218,8 @@ fn what_expires_undelivered_is_a_dead_letter_with_its_reason() {
     finish(&queues, queues.send(purged, &delayed, b"", None).unwrap());
     assert_eq!(queues.purge(purged), Ok(1));
     let mut received: Vec<_> = (0..5).map_while(|_| queues.reserve(Q)).collect();
+    let due = queues.shared.lock().common.schedule.len();
+    assert_eq!(due, 2, "the delay and the expiry of what is not reserved");
     let reserved = received.pop().unwrap();
     finish(&queues, queues.ack(received.pop().unwrap()));
     received.into_iter().for_each(|one| queues.reinsert(one));
