@@ -58,6 +58,7 @@ fn tell_attempts(message: &Peeked) {
     match (attempts, reason.trim_end()) {
         (0, "") => log::debug!("Message {id} was never handed out"),
         (_, "") => log::info!("Message {id}, attempts: {attempts}"),
+        (0, reason) => log::info!("Message {id}, attempts: 0; {reason}"),
         (_, reason) => log::info!("Message {id}, attempts: {attempts}, the last: {reason}"),
     }
 }

@@ -38,9 +38,9 @@ Verbs:
       --drain            end when the queue is empty, no command runs and no message is
                          delayed
       --wait TIME        end when no message came for TIME [default: never]
-      --backoff MIN..MAX the delay of a message whose command failed: MIN after the first
-                         attempt, doubled for each further one up to MAX, and up to twice
-                         that at random; 0 is none [default: 1s..5m]
+      --backoff MIN..MAX the delay of a message whose command failed: at random MIN to twice
+                         MIN after the first attempt, doubled after each further one, and
+                         never more than MAX; 0 is none [default: 1s..5m]
       --retry-delay TIME the same as --backoff TIME..TIME
       --dead-on CODE,... the exit codes after which a message is not tried again, but goes to
                          the queue NAME.dead
