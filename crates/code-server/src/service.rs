@@ -85,9 +85,12 @@ impl<S: Answer> HttpHandler for Port<S> {
         if self.python_replies {
             return Ok(Handled::Now(logged(pending.wait(), true)));
         }
-        Ok(Handled::Later(Box::new(|reply| {
-            pending.on_complete(move |outcome| reply.complete(&logged(outcome, false)));
-        })))
+        Ok(Handled::Later {
+            body_bytes: 0,
+            hand_over: Box::new(|reply| {
+                pending.on_complete(move |outcome| reply.complete(&logged(outcome, false)));
+            }),
+        })
     }
 
     fn needs(&self, _request: &RequestHead<'_>) -> Role {

@@ -20,11 +20,13 @@ use crate::pending_reply::PendingReply;
 mod incoming;
 mod login;
 pub mod page;
+mod parameters;
 mod probes;
 mod probes_only;
 mod response;
 
 pub use incoming::BODY_STALL;
+pub use parameters::{Parameters, query};
 pub use probes::Probes;
 pub use response::{Content, Live, PieceStream, Pieces, Response};
 
@@ -101,9 +103,24 @@ impl RequestBody for &[u8] {}
 pub enum Handled {
     /// A reply.
     Now(Response),
-    /// A reply that another thread completes. This is called at once, and hands it to that thread.
-    Later(Box<dyn FnOnce(PendingResponse)>),
+    /// A reply that another thread completes.
+    Later {
+        /// About how long its body is, in bytes.
+        body_bytes: usize,
+        /// Called at once, hands it to that thread.
+        hand_over: Box<dyn FnOnce(PendingResponse)>,
+    },
+    /// A reply that is made on the connection, because that has to wait for something else than its
+    /// peer's body.
+    OnConnection(OnConnection),
 }
+
+/// What makes a reply on a connection. The body of the request was read before.
+///
+/// # Errors
+/// Those of the connection. Inside, a refusal.
+pub type OnConnection =
+    Box<dyn FnOnce(&mut Connection<'_>) -> io::Result<Result<Handled, Refusal>>>;
 
 /// The reply to a request, to be completed by another thread. Dropping it aborts the connection.
 #[must_use = "the peer waits for its reply"]
@@ -118,6 +135,11 @@ impl PendingResponse {
     /// Completes the reply; neither a file nor a stream can be its body. This never waits for the
     /// peer.
     pub fn complete(mut self, response: &Response) {
+        let kept = match &response.body {
+            Content::Kept(bytes) if !self.is_head => Some(Arc::clone(bytes)),
+            Content::Kept(_) | Content::None | Content::Bytes(_) | Content::Shared(_) => None,
+            Content::File { .. } | Content::Stream(_) | Content::Live(_) | Content::Bare(_) => None,
+        };
         let persistence = match self.reply.is_stopping() {
             true => Persistence::Close,
             false => self.persistence,
@@ -126,7 +148,7 @@ impl PendingResponse {
         let date = self.date.now();
         self.reply.set_outcome(Outcome::Status(response.status));
         put(&mut out, response, self.is_head, persistence, date);
-        self.reply.complete(out);
+        self.reply.complete_with(out, kept);
     }
 }
 
@@ -153,7 +175,8 @@ pub struct Http {
 /// A request that was handled or refused: what its head means for the reply, and who makes it.
 type Handling = (Exchange, Caller, Result<Handled, Refusal>);
 
-/// How much memory a reply keeps that another thread completes, in bytes: a head and a line.
+/// How much memory a reply keeps that another thread completes, in bytes, beside its body: a head and a
+/// line.
 const PENDING_BYTES: usize = 512;
 
 impl Http {
@@ -175,43 +198,38 @@ impl Http {
             else {
                 return Ok(());
             };
-            let handled = handled.unwrap_or_else(|refusal| {
-                log::debug!("Refused: {refusal}");
-                Handled::Now(self.handler.refuse(&refusal))
-            });
-            if connection.ends_next() {
-                exchange.persistence = Persistence::Close;
-            }
-            let continues = match handled {
-                Handled::Now(mut response) => {
-                    if let (Content::Live(_), false) = (&response.body, exchange.is_head)
-                        && let Err(no_room) = connection
-                            .become_waiter()
-                            .and_then(|()| connection.wakeup())
-                    {
-                        let status = Status::ServiceUnavailable;
-                        let refusal = Refusal::new(status, no_room.to_string());
-                        response = self.handler.refuse(&refusal);
-                    }
-                    connection.answered(Outcome::Status(response.status));
-                    let sent = send(connection, &mut response, &exchange, date.now());
-                    let bytes = match exchange.is_head {
-                        true => 0,
-                        false => response.body.bytes(),
-                    };
-                    self.handler.replied(&caller, &head, response.status, bytes);
-                    sent?
+            let mut handled = handled;
+            let continues = loop {
+                let is_refused = |refusal: Refusal| {
+                    log::debug!("Refused: {refusal}");
+                    Handled::Now(self.handler.refuse(&refusal))
+                };
+                let ready = handled.unwrap_or_else(is_refused);
+                if connection.ends_next() {
+                    exchange.persistence = Persistence::Close;
                 }
-                Handled::Later(hand_over) => {
-                    // Formatted here once a second, and not for each reply.
-                    date.now();
-                    hand_over(PendingResponse {
-                        reply: connection.pending_reply(PENDING_BYTES)?,
-                        is_head: exchange.is_head,
-                        persistence: exchange.persistence,
-                        date: date.clone(),
-                    });
-                    exchange.persistence != Persistence::Close
+                match ready {
+                    Handled::OnConnection(act) => handled = act(connection)?,
+                    Handled::Now(response) => {
+                        let (sent, status, bytes) =
+                            self.reply(connection, response, &exchange, date.now());
+                        self.handler.replied(&caller, &head, status, bytes);
+                        break sent?;
+                    }
+                    Handled::Later {
+                        body_bytes,
+                        hand_over,
+                    } => {
+                        // Formatted here once a second, and not for each reply.
+                        date.now();
+                        hand_over(PendingResponse {
+                            reply: connection.pending_reply(PENDING_BYTES + body_bytes)?,
+                            is_head: exchange.is_head,
+                            persistence: exchange.persistence,
+                            date: date.clone(),
+                        });
+                        break exchange.persistence != Persistence::Close;
+                    }
                 }
             };
             // The next request may be another user's.
@@ -222,6 +240,33 @@ impl Http {
                 return Ok(());
             }
         }
+    }
+
+    /// Sends a reply. Returns whether the connection continues, and for the log the status and the length
+    /// of the body.
+    fn reply(
+        &self,
+        connection: &mut Connection,
+        mut response: Response,
+        exchange: &Exchange,
+        date: &str,
+    ) -> (io::Result<bool>, Status, u64) {
+        if let (Content::Live(_), false) = (&response.body, exchange.is_head)
+            && let Err(no_room) = connection
+                .become_waiter()
+                .and_then(|()| connection.wakeup())
+        {
+            let status = Status::ServiceUnavailable;
+            let refusal = Refusal::new(status, no_room.to_string());
+            response = self.handler.refuse(&refusal);
+        }
+        connection.answered(Outcome::Status(response.status));
+        let sent = send(connection, &mut response, exchange, date);
+        let bytes = match exchange.is_head {
+            true => 0,
+            false => response.body.bytes(),
+        };
+        (sent, response.status, bytes)
     }
 
     /// The reply to a connection that is not served.

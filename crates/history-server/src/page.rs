@@ -7,23 +7,23 @@ mod events;
 mod query;
 mod rows;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
-use daemon::http::page::{STYLE, is_wanted};
-use daemon::http::{Content, Handled, HttpHandler, Live, PieceStream, RequestBody, Response};
+use daemon::http::page::{self, TEXT, check_site, is_wanted, with_always};
+use daemon::http::{
+    Content, Handled, HttpHandler, Live, Parameters, PieceStream, RequestBody, Response,
+};
 use daemon::{Caller, Connection, Handle, Role};
 use proto::history::{NOTE_BYTES_MAX, is_user_name};
-use proto::http::response::Field;
 use proto::http::{Refusal, RequestHead, Status};
 use storage::{NotStored, Space};
 
 use crate::HistoryError;
 use crate::history::{Exact, Finder};
 use crate::service::{Service, check_name, only_own};
-use query::{Parameters, Query, read_form};
+use query::{FORM_BYTES_MAX, Query};
 use rows::{JsonLines, Row};
 
 /// How long a connection may be idle between two requests.
@@ -35,24 +35,8 @@ const ROWS_MAX: usize = 200;
 /// A page has no further line after this many bytes of them.
 const PAGE_BYTES: usize = 64 * 1024;
 
-const HTML: &str = "text/html; charset=utf-8";
-const TEXT: &str = "text/plain; charset=utf-8";
 const OWN_STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = include_str!("page/page.js");
-
-/// The fields of every reply. A browser runs no script and follows no style but those of this server,
-/// whatever a line holds.
-const ALWAYS: [Field; 3] = [
-    (
-        "Content-Security-Policy",
-        Cow::Borrowed(
-            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
-             form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-        ),
-    ),
-    ("Cache-Control", Cow::Borrowed("no-store")),
-    ("X-Content-Type-Options", Cow::Borrowed("nosniff")),
-];
+const OWN_SCRIPT: &str = include_str!("page/page.js");
 
 /// The handler of HTTP.
 pub(crate) struct HistoryPage {
@@ -124,7 +108,7 @@ impl HttpHandler for HistoryPage {
             asks_user: refusal.sentence == HistoryError::NotAUser.to_string(),
             home: String::new(),
         };
-        page(refusal.status, &refused).unwrap_or_else(|refusal| self.refuse(&refusal))
+        page::html(refusal.status, refused.render()).unwrap_or_else(|refusal| self.refuse(&refusal))
     }
 
     fn idle_timeout(&self, _open_connections: usize) -> Duration {
@@ -158,15 +142,17 @@ impl HistoryPage {
                 .with_field("Allow", allowed));
         }
         match request.path {
-            "/style.css" => Ok(asset(
-                "text/css; charset=utf-8",
-                format!("{STYLE}{OWN_STYLE}"),
-            )),
-            "/page.js" => Ok(asset("text/javascript; charset=utf-8", SCRIPT)),
-            "/notes" => self.note(caller, &read_form(request, body, &["user", "text"])?),
+            "/style.css" => Ok(page::style(OWN_STYLE)),
+            "/page.js" => Ok(page::script(OWN_SCRIPT)),
+            "/notes" => {
+                let known = ["user", "text"];
+                let form = Parameters::of_form(request, body, &known, FORM_BYTES_MAX)?;
+                self.note(caller, &form)
+            }
             "/delete" if is_get => self.confirm(caller, request),
             "/delete" => {
-                let form = read_form(request, body, &["user", "sequence", "time", "text"])?;
+                let known = ["user", "sequence", "time", "text"];
+                let form = Parameters::of_form(request, body, &known, FORM_BYTES_MAX)?;
                 self.delete(caller, &form)
             }
             "/history" => self.json(caller, request),
@@ -196,9 +182,9 @@ impl HistoryPage {
             rows.push(Row::of(line.sequence, line.record, caller, &query.user));
         }
         let first = rows.last().map_or(0, |row| row.sequence);
-        page(
+        page::html(
             Status::Ok,
-            &Page {
+            Page {
                 login: caller.user.as_deref(),
                 can_write: caller.role >= Role::Write,
                 rows: &rows,
@@ -209,7 +195,8 @@ impl HistoryPage {
                 json: query.link(&[]),
                 events: format!("events{}", query.link(&[("behind", last)])),
                 query: &query,
-            },
+            }
+            .render(),
         )
     }
 
@@ -264,21 +251,22 @@ impl HistoryPage {
         let parameters = Parameters::of_query(request, &["user", "sequence"])?;
         let user = parameters.get("user");
         self.check_reader(caller, user)?;
-        let sequence = parameters.number("sequence")?.unwrap_or(0);
+        let sequence = parameters.number("sequence")?.unwrap_or(0_u64);
         let mut newest = self.service.history.newest(sequence.saturating_add(1))?;
         let line = newest.next()?.filter(|line| line.sequence == sequence);
         let gone = Refusal::new(Status::NotFound, format!("there is no line #{sequence}"));
         let line = line.ok_or(gone)?;
         let mut row = Row::of(sequence, line.record, caller, user);
         row.can_delete = false;
-        page(
+        page::html(
             Status::Ok,
-            &Confirm {
+            Confirm {
                 login: caller.user.as_deref(),
                 row: &row,
                 user,
                 home: query::home(user),
-            },
+            }
+            .render(),
         )
     }
 
@@ -313,19 +301,6 @@ impl HistoryPage {
     }
 }
 
-/// A page of another site may open this one, and neither show nor read any of it: how long a reply takes, or
-/// whether it comes, tells such a page what a search has found. Browsers say where a request comes from (W3C
-/// Fetch Metadata); other programs say nothing.
-fn check_site(request: &RequestHead<'_>) -> Result<(), Refusal> {
-    let is = |name, wanted: &[&[u8]]| request.fields(name).any(|value| wanted.contains(&value));
-    let is_opened = request.path == "/" && is("sec-fetch-mode", &[b"navigate"]);
-    if is_opened || !is("sec-fetch-site", &[b"cross-site", b"same-site"]) {
-        return Ok(());
-    }
-    let sentence = "a page of another site may only open the page at /";
-    Err(Refusal::new(Status::Forbidden, sentence))
-}
-
 fn no_such_page() -> Refusal {
     let sentence = "there is no such page; the history is at /";
     Refusal::new(Status::NotFound, sentence)
@@ -350,23 +325,6 @@ fn name<'a>(caller: &'a Caller, form: &'a Parameters) -> Result<&'a str, Refusal
 fn done(user: &str, sentence: &'static str) -> Response {
     let response = Response::new(Status::SeeOther, TEXT, sentence);
     with_always(response.with_field("Location", format!("./{}", query::home(user))))
-}
-
-fn page(status: Status, template: &impl Template) -> Result<Response, Refusal> {
-    let text = template.render().map_err(|error| {
-        log::error!("Cannot make the page: {error}");
-        Refusal::new(Status::InternalServerError, "the page cannot be made")
-    })?;
-    Ok(with_always(Response::new(status, HTML, text)).with_field("Vary", "Accept"))
-}
-
-fn asset(content_type: &'static str, text: impl Into<Vec<u8>>) -> Response {
-    with_always(Response::new(Status::Ok, content_type, text))
-}
-
-fn with_always(mut response: Response) -> Response {
-    response.fields.extend(ALWAYS);
-    response
 }
 
 impl From<HistoryError> for Refusal {

@@ -41,6 +41,18 @@ tagged! {
     }
 }
 
+impl ErrorCode {
+    /// The number on the wire.
+    pub fn number(self) -> u8 {
+        self.tag()
+    }
+
+    /// The name, as it is declared here.
+    pub fn name(self) -> &'static str {
+        <Self as Tagged>::name(self.tag()).unwrap_or_default()
+    }
+}
+
 /// An error reply: a code and a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorReply<'a> {

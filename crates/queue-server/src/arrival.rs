@@ -1,12 +1,77 @@
-//! What a connection asks of the front door before it waits for a message, or takes one out of its queue:
-//! it must not be evicted then, and few may be spared.
+//! Waiting for a message, and what a connection asks of the front door before it does so, or takes one out
+//! of its queue: it must not be evicted then, and few may be spared.
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use daemon::{Connection, Wakeup};
+use daemon::{Connection, Waited, Wakeup};
+use proto::queue::QueueNames;
 
 use crate::error::QueueError;
+use crate::queues::{Outcome, Pending, Queues, Wake};
+
+impl Wake for Wakeup {
+    fn wake(&self) {
+        self.wake();
+    }
+}
+
+/// Receives by `attempt`, and waits for a message of these queues if there is none.
+///
+/// # Errors
+/// Those of the connection, also if its peer hangs up meanwhile. Inside, why there is no message:
+/// [`QueueError::ShuttingDown`], [`QueueError::CannotWait`] and those of `attempt`.
+pub(crate) fn receive(
+    queues: &Queues,
+    asked: &QueueNames,
+    wait: Duration,
+    connection: &mut Connection,
+    mut attempt: impl FnMut() -> Result<Pending, QueueError>,
+) -> io::Result<Result<Pending, QueueError>> {
+    let mut received = attempt();
+    // It must be able to receive what it has sent or released before.
+    if is_nothing(&received) && connection.wait_for_replies()? {
+        received = attempt();
+    }
+    if !is_nothing(&received) || wait.is_zero() {
+        return Ok(received);
+    }
+    let deadline = Instant::now() + wait;
+    let wakeup = match wakeup(connection) {
+        Ok(wakeup) => wakeup,
+        Err(error) => return Ok(Err(error)),
+    };
+    loop {
+        let waiter = match queues.add_waiter(asked, Arc::clone(&wakeup) as _) {
+            Ok(waiter) => waiter,
+            Err(error) => return Ok(Err(error)),
+        };
+        // It is dropped after the message is received: before, that would wake the next waiter.
+        let waited = match &waiter {
+            Some(_) => connection.wait(deadline)?,
+            None => Waited::Woken,
+        };
+        match waited {
+            Waited::Woken => {}
+            Waited::TimedOut => return Ok(attempt()),
+            Waited::Stopping => return Ok(Err(QueueError::ShuttingDown)),
+            Waited::HungUp => return Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+        let received = attempt();
+        if !is_nothing(&received) {
+            return Ok(received);
+        }
+    }
+}
+
+/// Whether a receiver that may wait has to.
+fn is_nothing(received: &Result<Pending, QueueError>) -> bool {
+    matches!(
+        received,
+        Ok(Pending::Done(Outcome::Empty)) | Err(QueueError::Paused(_))
+    )
+}
 
 /// Has the next message arrive, though others may need the place: it is in no queue any more when it is
 /// handed out. The inner error says that it cannot.
@@ -35,7 +100,7 @@ pub(crate) fn become_waiter(connection: &mut Connection) -> Result<(), QueueErro
 ///
 /// # Errors
 /// As [`become_waiter`].
-pub(crate) fn wakeup(connection: &mut Connection) -> Result<Arc<Wakeup>, QueueError> {
+fn wakeup(connection: &mut Connection) -> Result<Arc<Wakeup>, QueueError> {
     become_waiter(connection)?;
     let wakeup = connection.wakeup();
     wakeup.map_err(|error| cannot_wait(&error, connection))

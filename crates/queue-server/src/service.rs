@@ -7,20 +7,19 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use daemon::{
-    Caller, Connection, FrameHandler, FrameSession, Next, Role, SharedBytes, TextHandler, Waited,
-    Wakeup,
+    Caller, Connection, FrameHandler, FrameSession, Next, Role, SharedBytes, TextHandler,
 };
 use proto::frame::{FrameError, Message as _};
 use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, QueueNames, Request};
 
-use crate::arrival::{become_waiter, must_arrive, wakeup};
+use crate::arrival::{become_waiter, must_arrive, receive};
 use crate::error::QueueError;
 use crate::memory::Room;
 use crate::message::Reserved;
-use crate::queues::{CONNECTION_ENDED, Operation, Outcome, Pending, Queues, Wake, millis};
+use crate::queues::{CONNECTION_ENDED, Operation, Outcome, Pending, Queues, millis};
 use crate::replies::{long_body, put_error, put_reply};
 use crate::requests::{self, Requester};
 use crate::text;
@@ -84,12 +83,6 @@ impl TextHandler for Service {
 
     fn error_reply(&self, sentence: &str) -> Vec<u8> {
         text::error_reply(sentence)
-    }
-}
-
-impl Wake for Wakeup {
-    fn wake(&self) {
-        self.wake();
     }
 }
 
@@ -307,7 +300,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Receives, and waits for a message if there is none.
+    /// Receives. What stays reserved for the connection counts as waited for.
     fn receive(
         &mut self,
         request: &Request,
@@ -321,41 +314,8 @@ impl Session<'_> {
         {
             return Ok(Err(error));
         }
-        let mut received = self.apply(request);
-        // It must be able to receive what it has sent or released before.
-        if is_nothing(&received) && connection.wait_for_replies()? {
-            received = self.apply(request);
-        }
-        if !is_nothing(&received) || wait.is_zero() {
-            return Ok(received);
-        }
-        let deadline = Instant::now() + wait;
-        let wakeup = match wakeup(connection) {
-            Ok(wakeup) => wakeup,
-            Err(error) => return Ok(Err(error)),
-        };
-        loop {
-            let queues = self.queues;
-            let waiter = match queues.add_waiter(asked, Arc::clone(&wakeup) as _) {
-                Ok(waiter) => waiter,
-                Err(error) => return Ok(Err(error)),
-            };
-            // It is dropped after the message is received: before, that would wake the next waiter.
-            let waited = match &waiter {
-                Some(_) => connection.wait(deadline)?,
-                None => Waited::Woken,
-            };
-            match waited {
-                Waited::Woken => {}
-                Waited::TimedOut => return Ok(self.apply(request)),
-                Waited::Stopping => return Ok(Err(QueueError::ShuttingDown)),
-                Waited::HungUp => return Err(io::ErrorKind::ConnectionAborted.into()),
-            }
-            let received = self.apply(request);
-            if !is_nothing(&received) {
-                return Ok(received);
-            }
-        }
+        let queues = self.queues;
+        receive(queues, asked, wait, connection, || self.apply(request))
     }
 }
 
@@ -369,12 +329,4 @@ impl Drop for Session<'_> {
             }
         }
     }
-}
-
-/// Whether a receiver that may wait has to.
-fn is_nothing(received: &Result<Pending, QueueError>) -> bool {
-    matches!(
-        received,
-        Ok(Pending::Done(Outcome::Empty)) | Err(QueueError::Paused(_))
-    )
 }

@@ -10,6 +10,7 @@ use proto::http::Status;
 use proto::http::response::{self, CHUNK_END, Field, LAST_CHUNK, Persistence};
 
 use crate::connection::Connection;
+use crate::pending_reply::SharedBytes;
 
 /// A reply.
 #[derive(Debug)]
@@ -26,7 +27,6 @@ pub struct Response {
 }
 
 /// The body of a reply.
-#[derive(Debug)]
 pub enum Content {
     /// None, and no length of one either, as 204 and 304 have it.
     None,
@@ -34,6 +34,8 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// Bytes at hand that many replies share.
     Shared(Arc<[u8]>),
+    /// Bytes that stay where they are, however many replies share them.
+    Kept(SharedBytes),
     /// A part of a file.
     File {
         /// The file, which many replies may share.
@@ -131,6 +133,12 @@ impl fmt::Debug for Live {
     }
 }
 
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({} bytes)", self.bytes())
+    }
+}
+
 impl Content {
     /// How long it is, in bytes; of a stream, what was made of it so far.
     pub(super) fn bytes(&self) -> u64 {
@@ -138,6 +146,7 @@ impl Content {
             Self::None => 0,
             Self::Bytes(bytes) | Self::Bare(bytes) => bytes.len() as u64,
             Self::Shared(bytes) => bytes.len() as u64,
+            Self::Kept(bytes) => (**bytes).as_ref().len() as u64,
             Self::File { bytes, .. } => *bytes,
             Self::Stream(stream) => stream.made_bytes,
             // Nobody counts.
@@ -199,7 +208,7 @@ pub(super) fn send(
         Content::Stream(_) if can_chunk => response.fields.push(CHUNKED),
         // Nothing else says where it ends.
         Content::Stream(_) | Content::Live(_) => persistence = Persistence::Close,
-        Content::None | Content::Bytes(_) | Content::Shared(_) => {}
+        Content::None | Content::Bytes(_) | Content::Shared(_) | Content::Kept(_) => {}
         Content::File { .. } | Content::Bare(_) => {}
     }
     put(connection.output(), response, is_head, persistence, date);
@@ -217,14 +226,15 @@ pub(super) fn send(
                 return Ok(false);
             }
         }
-        Content::Stream(_) | Content::Live(_) | Content::File { .. } => {}
+        Content::Kept(bytes) if !is_head => connection.send_behind((**bytes).as_ref())?,
+        Content::Stream(_) | Content::Live(_) | Content::File { .. } | Content::Kept(_) => {}
         Content::Bytes(_) | Content::Shared(_) | Content::None => {}
     }
     connection.flush_if_large()?;
     Ok(persistence != Persistence::Close)
 }
 
-/// Gathers a reply, up to the file that may be its body.
+/// Gathers a reply, up to the file or the bytes elsewhere that may be its body.
 pub(super) fn put(
     out: &mut Vec<u8>,
     response: &Response,
@@ -236,7 +246,8 @@ pub(super) fn put(
         Content::Bare(bytes) => return out.extend_from_slice(bytes),
         Content::Bytes(bytes) => bytes.as_slice(),
         Content::Shared(bytes) => bytes,
-        Content::None | Content::File { .. } | Content::Stream(_) | Content::Live(_) => &[],
+        Content::None | Content::Kept(_) | Content::File { .. } => &[],
+        Content::Stream(_) | Content::Live(_) => &[],
     };
     let has_length = !matches!(
         response.body,

@@ -51,10 +51,28 @@ impl HttpHandler for Answers {
                 body: Content::Stream(PieceStream::new(Letters("a!"))),
                 ..text("")
             }),
-            "/later" => Handled::Later(Box::new(move |pending| {
+            "/later" => later(Box::new(move |pending| {
                 thread::spawn(move || pending.complete(&text("later")));
             })),
-            "/dropped" => Handled::Later(Box::new(drop)),
+            "/dropped" => later(Box::new(drop)),
+            "/kept" => Handled::Now(Response {
+                body: Content::Kept(Arc::new("kept")),
+                ..text("")
+            }),
+            "/kept-later" => later(Box::new(move |pending| {
+                let body = Content::Kept(Arc::new("kept later"));
+                thread::spawn(move || pending.complete(&Response { body, ..text("") }));
+            })),
+            "/on-connection" => Handled::OnConnection(Box::new(move |connection| {
+                let peer = connection.peer().to_string();
+                Ok(Ok(later(Box::new(move |pending| {
+                    let is_peer = peer.starts_with("127.0.0.1");
+                    pending.complete(&text(if is_peer { "its peer" } else { "no peer" }));
+                }))))
+            })),
+            "/refused-on-connection" => Handled::OnConnection(Box::new(|_| {
+                Ok(Err(Refusal::new(Status::Conflict, "not now")))
+            })),
             "/stop" => {
                 self.server.get().unwrap().stop();
                 Handled::Now(text("stopping"))
@@ -74,6 +92,13 @@ impl HttpHandler for Answers {
 
     fn idle_timeout(&self, _open_connections: usize) -> Duration {
         PATIENCE
+    }
+}
+
+fn later(hand_over: Box<dyn FnOnce(PendingResponse)>) -> Handled {
+    Handled::Later {
+        body_bytes: 0,
+        hand_over,
     }
 }
 
@@ -184,6 +209,34 @@ fn replies_come_in_the_order_of_the_requests() {
         a,
     ];
     check(&bodies.concat(), &["200 one", "200 two", "200 /a"]);
+}
+
+#[test]
+fn a_reply_may_need_the_connection_and_its_body_may_stay_where_it_is() {
+    let paths = [
+        "/later",
+        "/kept-later",
+        "/kept",
+        "/on-connection",
+        "/refused-on-connection",
+        "/a",
+    ];
+    let want = [
+        "200 later",
+        "200 kept later",
+        "200 kept",
+        "200 its peer",
+        "409 not now",
+        "200 /a",
+    ];
+    check(&paths.map(get).concat(), &want);
+    for path in ["/kept", "/kept-later"] {
+        let got = talk(&registry(), http(), &get(path).replace("GET", "HEAD"));
+        assert!(
+            got.contains("Content-Length: ") && got.ends_with("\r\n\r\n"),
+            "{got}"
+        );
+    }
 }
 
 #[test]

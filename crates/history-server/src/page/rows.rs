@@ -3,11 +3,11 @@
 use std::io;
 
 use askama::Template;
-use daemon::http::Pieces;
+use daemon::http::{Pieces, query};
 use daemon::{Caller, Role};
 use serde::Serialize;
 
-use super::query::{Query, link};
+use super::query::Query;
 use crate::history::{Finder, Newest, Record};
 use crate::service::only_own;
 
@@ -46,7 +46,7 @@ impl Row {
             user: record.user.to_owned(),
             text: record.text.to_owned(),
             can_delete: is_own && caller.role >= Role::Write,
-            link: link(&[("sequence", &sequence.to_string()), ("user", user)]),
+            link: query(&[("sequence", &sequence.to_string()), ("user", user)]),
         }
     }
 

@@ -1,0 +1,102 @@
+//! The parameters of requests: those of a query, and those of a form.
+
+use std::io::Read as _;
+use std::str::FromStr;
+
+use cli::escape::Escaped;
+use proto::http::{Refusal, RequestHead, Status};
+
+use super::{RequestBody, body_refusal};
+
+/// Parameters by their names.
+pub struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// The parameters in a text, which may have these names.
+    ///
+    /// # Errors
+    /// If there is one with another name.
+    pub fn parse(text: &[u8], known: &[&str]) -> Result<Self, Refusal> {
+        let mut parameters = Vec::new();
+        for (name, value) in form_urlencoded::parse(text) {
+            if !known.contains(&&*name) {
+                let name = Escaped(&name);
+                return Err(bad(match known {
+                    [] => format!("unknown parameter '{name}'; there are none here"),
+                    known => format!("unknown parameter '{name}'; here are {}", known.join(", ")),
+                }));
+            }
+            parameters.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self(parameters))
+    }
+
+    /// Those of a request's query.
+    ///
+    /// # Errors
+    /// As [`Parameters::parse`].
+    pub fn of_query(request: &RequestHead, known: &[&str]) -> Result<Self, Refusal> {
+        Self::parse(request.query.unwrap_or_default().as_bytes(), known)
+    }
+
+    /// Those of the form in a request's body, of at most this many bytes.
+    ///
+    /// # Errors
+    /// If the body is longer, or no form; as [`Parameters::parse`]; those of the body.
+    pub fn of_form(
+        request: &RequestHead,
+        body: &mut dyn RequestBody,
+        known: &[&str],
+        bytes_max: usize,
+    ) -> Result<Self, Refusal> {
+        const FORM: &[u8] = b"application/x-www-form-urlencoded";
+        let content_type = request.single("Content-Type").unwrap_or_default();
+        let kind = content_type.split(|byte| *byte == b';').next();
+        if !kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(FORM)) {
+            let sentence = "the body must be a form: application/x-www-form-urlencoded";
+            return Err(Refusal::new(Status::UnsupportedMediaType, sentence));
+        }
+        let mut text = Vec::new();
+        let read = body.take(bytes_max as u64 + 1).read_to_end(&mut text);
+        read.map_err(|error| body_refusal(&error))?;
+        if text.len() > bytes_max {
+            let sentence = format!("the form exceeds {bytes_max} bytes");
+            return Err(Refusal::new(Status::ContentTooLarge, sentence));
+        }
+        Self::parse(&text, known)
+    }
+
+    /// The first value with this name; empty if there is none.
+    pub fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The number with this name; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it is no number, or too large for its type.
+    pub fn number<N: FromStr>(&self, name: &str) -> Result<Option<N>, Refusal> {
+        match self.get(name) {
+            "" => Ok(None),
+            value => value
+                .parse()
+                .map(Some)
+                .map_err(|_| bad(format!("{name} must be a number, not '{}'", Escaped(value)))),
+        }
+    }
+}
+
+/// A query that names these values, with its question mark; without those that are empty.
+pub fn query(parameters: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(parameters.iter().filter(|(_, value)| !value.is_empty()));
+    match query.finish() {
+        none if none.is_empty() => none,
+        some => format!("?{some}"),
+    }
+}
+
+fn bad(sentence: String) -> Refusal {
+    Refusal::new(Status::BadRequest, sentence)
+}
