@@ -166,6 +166,7 @@ fn what_was_not_asked_for_is_no_answer() {
         dead: 0,
         waiters: 0,
         oldest_millis: 0,
+        oldest_reserved_millis: 0,
         is_paused: false,
     };
     let reply = queue::Reply::Stats {

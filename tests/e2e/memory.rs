@@ -95,6 +95,7 @@ fn check_replies_that_are_not_read(options: &[&str]) {
     sender.send(&body).unwrap();
     let peek = Request::Peek {
         queue: QueueName::DEFAULT,
+        state: proto::queue::MessageState::Ready,
         after: 0,
     };
     let mut request = Vec::new();

@@ -209,6 +209,7 @@ fn peeking_does_not_push_the_replies_of_others_out_of_the_cache() {
     ask(&looking, 0, &send_request(&[b'x'; 64_000]));
     let peek = |after| Request::Peek {
         queue: QueueName::DEFAULT,
+        state: proto::queue::MessageState::Ready,
         after,
     };
     let look = ask(&looking, 1, &peek(0));

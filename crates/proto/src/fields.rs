@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::DecodeError;
@@ -156,7 +157,7 @@ impl Field<'_> for Uuid {
 }
 
 /// A text of at most 255 bytes that is not the last field: a name, or nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Name<'a>(pub &'a str);
 
 impl<'a> Field<'a> for Name<'a> {

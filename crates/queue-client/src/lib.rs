@@ -22,8 +22,8 @@ use std::time::Duration;
 // What the methods of a client take and return.
 pub use cli::Endpoint;
 pub use proto::queue::{
-    Claim, MessageId, Priority, Properties, QueueName, QueueNames, QueueStats, Reason, Retry,
-    Token, Totals,
+    Claim, MessageId, MessageState, Priority, Properties, QueueName, QueueNames, QueueStats,
+    Reason, Retry, Token, Totals,
 };
 
 pub use batch::Batch;
@@ -31,7 +31,7 @@ pub use client::{Client, Stats};
 pub use error::{DeadLetters, Error, Unanswered};
 pub use lease::Lease;
 pub use link::Transport;
-pub use message::{Peeked, Received, Released};
+pub use message::{HeldBy, Peeked, Received, Released};
 pub use receive::{Ending, Receive};
 pub use send::{Send, Source};
 pub use show::Peek;

@@ -1,6 +1,6 @@
 //! Messages as a client gets them.
 
-use proto::queue::{Claim, MessageId, Priority};
+use proto::queue::{Claim, MessageId, MessageState, Priority};
 
 /// A message that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +33,44 @@ pub enum Released {
     Dead,
 }
 
+impl Released {
+    /// What a count of messages says that are in their queue again.
+    pub(crate) fn of(messages: u64) -> Self {
+        match messages {
+            0 => Self::Dead,
+            1.. => Self::Queued,
+        }
+    }
+}
+
+/// Who has a reserved message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldBy {
+    /// A connection.
+    Connection {
+        /// Its number, for [`crate::Client::release_holder`].
+        id: u64,
+        /// Its other end, for people.
+        peer: String,
+    },
+    /// Whoever knows the token.
+    Lease {
+        /// What is left of the lease, in milliseconds.
+        left_millis: u32,
+    },
+}
+
 /// A message that was looked at, and stays in its queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peeked {
+    /// The queue that it is in.
+    pub queue: String,
     /// Its position in the queue; the next message has a higher one.
     pub position: u64,
+    /// Where it is on its way.
+    pub state: MessageState,
+    /// Who has it, if it is reserved.
+    pub holder: Option<HeldBy>,
     /// The number that the server has given it.
     pub id: MessageId,
     /// How often it was handed out.

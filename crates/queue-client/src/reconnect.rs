@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cli::{Losses, pause};
 
-use crate::{Client, Config, Error, Received, Transport};
+use crate::{Client, Config, Error, MessageState, Received, Transport};
 
 /// The pause after a server has ended a wait too early.
 const TOO_EARLY_PAUSE: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ impl Config {
         // A server at its connection limit, or one that shuts down, accepts a connection to say so.
         let is_probed = self.waits_for_server() && self.transport == Transport::Tcp;
         let probe = |client: &mut Client| match is_probed {
-            true => client.peek_after(u64::MAX).map(drop),
+            true => client.peek_after(MessageState::Ready, u64::MAX).map(drop),
             false => Ok(()),
         };
         let connected = self.retry(pause, Error::is_server_away, probe);

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use cli::ClientError;
 use cli::stream::Output;
-use proto::queue::QueueStats;
+use proto::queue::{MessageState, QueueStats};
 use serde_json::{Value, json};
 
 use crate::{Config, Ending, Error, Peeked, Stats};
@@ -30,7 +30,7 @@ impl Peek {
         let mut client = config.connect()?;
         let mut position = 0;
         for seen in 0..self.count {
-            let Some(message) = client.peek_after(position)? else {
+            let Some(message) = client.peek_after(MessageState::Ready, position)? else {
                 return if seen == 0 { Err(Error::Empty) } else { Ok(()) };
             };
             position = message.position;
@@ -159,11 +159,19 @@ fn to_text(stats: &Stats) -> String {
 mod tests {
     use proto::queue::Priority;
 
+    use crate::HeldBy;
+
     use super::*;
 
     #[test]
     fn a_message_as_json_has_all_that_is_known_of_it() {
         let mut message = Peeked {
+            queue: "jobs".to_owned(),
+            state: MessageState::Reserved,
+            holder: Some(HeldBy::Connection {
+                id: 4,
+                peer: "127.0.0.1:5".to_owned(),
+            }),
             position: 1 << 63,
             id: 7,
             attempts: 2,
@@ -196,6 +204,7 @@ mod tests {
             dead: 4,
             waiters: 0,
             oldest_millis: 65_999,
+            oldest_reserved_millis: 0,
             is_paused: true,
         };
         let empty = QueueStats {

@@ -248,7 +248,7 @@ mod tests {
 
     use proto::ErrorCode;
     use proto::ErrorReply;
-    use proto::queue::{Claim, Delivery, Reply, put_datagram};
+    use proto::queue::{Claim, Delivery, MessageState, Reply, put_datagram};
 
     use super::*;
     use crate::Limits;
@@ -334,7 +334,11 @@ mod tests {
             wait_millis: 0,
             delivery: Delivery::AtMostOnce,
         };
-        let peek = Request::Peek { queue: Q, after: 0 };
+        let peek = Request::Peek {
+            queue: Q,
+            state: MessageState::Ready,
+            after: 0,
+        };
         for (request, want) in [(&receive, "pad it to 101"), (&peek, "pad it to 102")] {
             let reply = ask_from_afar(&datagrams, request, 0);
             let (_, kind, payload) = split_datagram(&reply).unwrap();
@@ -346,8 +350,8 @@ mod tests {
         let reply = ask_from_afar(&datagrams, &peek, 1200);
         assert!(reply.ends_with(&body));
         let stats = ask_from_afar(&datagrams, &Request::Stats, 0);
-        check_reply(&stats, &pad_it("pad it to 48 bytes"));
-        ask_from_afar(&datagrams, &Request::Stats, 48);
+        check_reply(&stats, &pad_it("pad it to 51 bytes"));
+        ask_from_afar(&datagrams, &Request::Stats, 51);
         let kick = Request::Kick {
             queue: QueueName::new("a").unwrap(),
         };

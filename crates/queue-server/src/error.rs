@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cli::{Exit, Failure};
 use daemon::StartError;
-use proto::queue::{MessageId, QueueName};
+use proto::queue::{MessageId, MessageState, QueueName};
 use storage::{NotStored, StorageError};
 
 /// How many queues there may be.
@@ -153,6 +153,23 @@ pub(crate) enum QueueError {
          expired"
     )]
     NoLease,
+    /// The connection has reserved that message, but somebody has taken it away.
+    #[error(
+        "message {0} is not reserved any more: it was deleted, moved or released by an operator"
+    )]
+    Taken(MessageId),
+    /// No queue has that message, at least none of those that were named.
+    #[error("there is no message {id} in '{queue}' nor among its dead letters")]
+    NoMessage { id: MessageId, queue: String },
+    /// A message is neither delayed nor dead.
+    #[error("message {id} is {state}, and only a delayed or a dead message can be kicked")]
+    NotKickable { id: MessageId, state: MessageState },
+    /// Nobody has reserved that message.
+    #[error("nobody has reserved message {0}")]
+    NotHeld(MessageId),
+    /// No connection of this number has reserved anything.
+    #[error("no connection {0} has reserved a message")]
+    NoHolder(u64),
     /// There is no queue of this name.
     #[error("there is no queue '{0}'")]
     NoQueue(String),

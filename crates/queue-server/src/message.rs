@@ -170,3 +170,46 @@ pub(crate) struct Reserved {
     /// `None` if it belongs to a connection.
     pub(crate) lease: Option<Lease>,
 }
+
+/// A connection that has reserved messages.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Connected {
+    /// Its number, which no other has.
+    pub(crate) id: u64,
+    /// Who is at the other end, for people.
+    pub(crate) peer: Box<str>,
+}
+
+/// Who has reserved a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// A connection, until it ends.
+    Connection(Arc<Connected>),
+    /// Anyone who knows the token, until the lease expires.
+    Lease(Lease),
+}
+
+/// A reserved message while its holder has it.
+pub(crate) struct Held {
+    pub(crate) message: Message,
+    pub(crate) holder: Holder,
+}
+
+/// Where a message is found while its holder has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reservation {
+    pub(crate) queue: Arc<str>,
+    pub(crate) position: Position,
+    pub(crate) id: MessageId,
+}
+
+impl Reserved {
+    /// Where it is found once its holder has it.
+    pub(crate) fn reservation(&self) -> Reservation {
+        Reservation {
+            queue: Arc::clone(&self.queue),
+            position: self.message.position,
+            id: self.message.id,
+        }
+    }
+}

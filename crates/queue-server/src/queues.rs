@@ -7,9 +7,9 @@
 //!
 //! [`state`] is the rules, [`queue`] the order in one queue, [`operation`] what is asked and its
 //! outcome, [`pending`] the change between the two, [`requeue`] what becomes of a message that was not
-//! acknowledged, [`waiters`] who waits for a message, [`manage`] what concerns whole queues, [`schedule`]
-//! what is due and [`due`] what the timer does then, [`figures`] what can be looked at, [`shared`] the
-//! lock around all of it.
+//! acknowledged, [`holding`] who has a reserved one, [`waiters`] who waits for a message, [`manage`] what
+//! concerns whole queues and [`one`] what an operator does to one message, [`schedule`] what is due and
+//! [`due`] what the timer does then, [`figures`] what can be looked at, [`shared`] the lock around all of it.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -27,7 +27,9 @@ use crate::message::{Lease, Message, Reserved};
 
 mod due;
 mod figures;
+mod holding;
 mod manage;
+mod one;
 mod operation;
 mod pending;
 mod queue;
@@ -37,7 +39,8 @@ mod shared;
 mod state;
 mod waiters;
 
-pub(crate) use figures::Figures;
+pub(crate) use figures::{Figures, Peeked};
+pub(crate) use holding::Holding;
 pub(crate) use operation::{Handout, Operation, Outcome, Receive};
 pub(crate) use pending::Pending;
 pub(crate) use queue::Wake;
@@ -406,7 +409,7 @@ impl Queues {
 
     /// Starts the lease of a message, after the reply is written that hands it out.
     pub(crate) fn start_lease(&self, reserved: Reserved) {
-        self.shared.lock().common.start_lease(reserved);
+        self.shared.lock().start_lease(reserved);
     }
 
     /// Has `encode` make a reply of the outcome of a change, and `send` send it. The writer thread
@@ -420,7 +423,7 @@ impl Queues {
         let complete = |shared: &Shared, result: Result<Outcome, QueueError>| {
             let reply = encode(result.as_ref());
             if let Ok(Outcome::Reserved(leased)) = result {
-                shared.lock().common.start_lease(leased);
+                shared.lock().start_lease(leased);
             }
             send(reply);
         };

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use proto::frame::Message as _;
-use proto::queue::{Properties, QueueStats, Reason, Reply};
+use proto::queue::{Name, Properties, QueueName, QueueStats, Reason, Reply};
 use proto::{ErrorCode, ErrorReply};
 
 use crate::clock::Micros;
 use crate::error::QueueError;
 use crate::memory::{Body, LongBody};
-use crate::message::{Message, Reserved};
-use crate::queues::{Figures, Outcome};
+use crate::message::{Holder, Reserved};
+use crate::queues::{Figures, Outcome, Peeked};
 
 /// The reply that tells an outcome.
 pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
@@ -44,7 +44,7 @@ pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
         Outcome::Done(messages) => Reply::Done {
             messages: *messages,
         },
-        Outcome::Peeked(message, now) => peeked(message, *now),
+        Outcome::Peeked(one) => peeked(one),
         Outcome::Stats(stats) => Reply::Stats {
             totals: stats.totals,
             queues: stats.queues.iter().map(queue_stats).collect(),
@@ -52,7 +52,9 @@ pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
     }
 }
 
-fn peeked(message: &Message, now: Micros) -> Reply<'_> {
+fn peeked(peeked: &Peeked) -> Reply<'_> {
+    let message = &peeked.message;
+    let now = peeked.now;
     let moment = message.position.moment();
     let left = |until: Micros| u32::try_from(until.saturating_sub(now) / 1000).unwrap_or(u32::MAX);
     let properties = Properties {
@@ -63,8 +65,23 @@ fn peeked(message: &Message, now: Micros) -> Reply<'_> {
         expiry_millis: message.expires_at().map_or(0, |at| left(at).max(1)),
         attempts_max: message.attempts_max().unwrap_or(0),
     };
+    let holder = match &peeked.holder {
+        None => proto::queue::Holder::default(),
+        Some(Holder::Connection(connected)) => proto::queue::Holder {
+            id: connected.id,
+            peer: Name(&connected.peer),
+            lease_millis: 0,
+        },
+        Some(Holder::Lease(lease)) => proto::queue::Holder {
+            lease_millis: left(lease.expires_at).max(1),
+            ..proto::queue::Holder::default()
+        },
+    };
     Reply::Peeked {
+        queue: QueueName::new(&peeked.queue).unwrap_or(QueueName::DEFAULT),
         position: message.position.to_wire(),
+        state: peeked.state,
+        holder,
         id: message.id,
         attempts: message.attempts,
         age_millis: now.saturating_sub(moment) / 1000,
@@ -83,6 +100,7 @@ fn queue_stats(figures: &Figures) -> QueueStats<'_> {
         dead: figures.dead_letters as u64,
         waiters: figures.waiters as u64,
         oldest_millis: figures.oldest_millis,
+        oldest_reserved_millis: figures.oldest_reserved_millis,
         is_paused: figures.is_paused,
     }
 }
@@ -91,9 +109,10 @@ fn queue_stats(figures: &Figures) -> QueueStats<'_> {
 /// copies it.
 pub(crate) fn long_body(outcome: &Outcome) -> Option<Arc<LongBody>> {
     let body = match outcome {
-        Outcome::Delivered(message, _)
-        | Outcome::Reserved(Reserved { message, .. })
-        | Outcome::Peeked(message, _) => &message.body,
+        Outcome::Delivered(message, _) | Outcome::Reserved(Reserved { message, .. }) => {
+            &message.body
+        }
+        Outcome::Peeked(peeked) => &peeked.message.body,
         Outcome::Stored(_) | Outcome::Empty | Outcome::Done(_) | Outcome::Stats(_) => return None,
     };
     match body {
@@ -129,6 +148,11 @@ pub(crate) fn code(error: &QueueError) -> ErrorCode {
         QueueError::CannotWait(_) => ErrorCode::Busy,
         QueueError::Draining => ErrorCode::Draining,
         QueueError::NotReserved(_)
+        | QueueError::Taken(_)
+        | QueueError::NoMessage { .. }
+        | QueueError::NotKickable { .. }
+        | QueueError::NotHeld(_)
+        | QueueError::NoHolder(_)
         | QueueError::NoLease
         | QueueError::NoQueue(_)
         | QueueError::OfDeadLetters { .. } => ErrorCode::NotFound,

@@ -3,7 +3,6 @@
 //! [`apply`] is the table of verbs. What differs between the transports is the [`Requester`]: a
 //! connection can hold a reservation, a datagram cannot.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use daemon::Role;
@@ -13,17 +12,17 @@ use crate::error::{QueueError, RESERVED_MAX};
 use crate::memory::{FREE_BYTES, Room};
 use crate::message::Reserved;
 use crate::position::Position;
-use crate::queues::{Handout, Operation, Outcome, Pending, Queues, Receive, millis};
+use crate::queues::{Handout, Holding, Operation, Outcome, Pending, Queues, Receive, millis};
 
 const NO_RESERVING: &str = "only a connection can reserve a message; lease it";
 const NO_WAITING: &str = "only a connection can wait for a message";
 
 /// Where a request comes from.
-pub(crate) enum Requester<'r> {
+pub(crate) enum Requester<'r, 'q> {
     /// A TCP connection.
     Connection {
         /// What it has reserved.
-        reserved: &'r mut VecDeque<Reserved>,
+        holding: &'r mut Holding<'q>,
         /// The room on the account that its frame takes.
         room: &'r mut Room,
     },
@@ -34,7 +33,7 @@ pub(crate) enum Requester<'r> {
     },
 }
 
-impl Requester<'_> {
+impl Requester<'_, '_> {
     fn room(&mut self) -> Option<&mut Room> {
         match self {
             Self::Connection { room, .. } => Some(room),
@@ -74,9 +73,13 @@ pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requeste
             token,
             lease_millis,
         } => queues.extend(token, millis(lease_millis)),
-        Request::Peek { queue, after } => {
+        Request::Peek {
+            queue,
+            state,
+            after,
+        } => {
             let after = Position::from_wire(after);
-            Ok(Pending::Done(queues.peek(queue, after)))
+            Ok(Pending::Done(queues.peek(queue, state, after)))
         }
         Request::Stats => stats(queues, requester),
         Request::Purge { queue } => done(queues.purge(queue)),
@@ -84,6 +87,15 @@ pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requeste
         Request::Resume { queue } => done(queues.pause(queue, false)),
         Request::Kick { queue } => done(queues.kick(queue)),
         Request::Drain { on } => done(Ok(queues.drain(on))),
+        Request::PeekOne { queue, id } => {
+            let peeked = queues.peek_one(queue, id)?;
+            Ok(Pending::Done(Outcome::Peeked(Box::new(peeked))))
+        }
+        Request::Delete { queue, id } => queues.delete(queue, id),
+        Request::KickOne { queue, id } => queues.kick_one(queue, id),
+        Request::Move { queue, id, to } => queues.move_one(queue, id, to),
+        Request::ReleaseOne { queue, id } => queues.release_one(queue, id),
+        Request::ReleaseHolder { holder } => done(queues.release_holder(holder)),
     }
 }
 
@@ -96,8 +108,8 @@ fn receive(
     requester: &mut Requester,
 ) -> Applied {
     let body_bytes_max = match requester {
-        Requester::Connection { reserved, .. } => {
-            if delivery == Delivery::AtLeastOnce && reserved.len() >= RESERVED_MAX {
+        Requester::Connection { holding, .. } => {
+            if delivery == Delivery::AtLeastOnce && holding.len() >= RESERVED_MAX {
                 return Err(QueueError::TooManyReserved);
             }
             usize::MAX
@@ -121,11 +133,7 @@ fn claimed(
 ) -> Result<Reserved, QueueError> {
     match (claim, requester) {
         (Claim::Leased(token), _) => queues.claim(token),
-        (Claim::Reserved(id), Requester::Connection { reserved, .. }) => {
-            let at = reserved.iter().position(|one| one.message.id == id);
-            let found = at.and_then(|at| reserved.remove(at));
-            found.ok_or(QueueError::NotReserved(id))
-        }
+        (Claim::Reserved(id), Requester::Connection { holding, .. }) => holding.claim(id),
         (Claim::Reserved(_), Requester::Datagram { .. }) => {
             Err(QueueError::Unsupported(NO_RESERVING))
         }
@@ -135,9 +143,9 @@ fn claimed(
 /// Unreserves all that a connection has reserved, in one commit. Returns how many messages that were.
 fn unreserve_all(queues: &Queues, requester: &mut Requester) -> Result<u64, QueueError> {
     match requester {
-        Requester::Connection { reserved, .. } => {
+        Requester::Connection { holding, .. } => {
             let unreserve = |one| queues.unreserve(one);
-            queues.wait_for_all(reserved.drain(..).map(unreserve).collect())
+            queues.wait_for_all(holding.claim_all().into_iter().map(unreserve).collect())
         }
         Requester::Datagram { .. } => Err(QueueError::Unsupported(NO_RESERVING)),
     }
@@ -175,8 +183,13 @@ fn scope(request: &Request) -> Scope {
             Delivery::AtMostOnce | Delivery::Lease { .. } => Scope::OneMessage,
             Delivery::AtLeastOnce => Scope::All,
         },
-        Request::Peek { .. } | Request::Stats => Scope::Reads,
+        Request::Peek { .. } | Request::PeekOne { .. } | Request::Stats => Scope::Reads,
         Request::Purge { .. }
+        | Request::Delete { .. }
+        | Request::KickOne { .. }
+        | Request::Move { .. }
+        | Request::ReleaseOne { .. }
+        | Request::ReleaseHolder { .. }
         | Request::Pause { .. }
         | Request::Resume { .. }
         | Request::Kick { .. }
@@ -188,7 +201,7 @@ fn scope(request: &Request) -> Scope {
 /// The role that each verb needs; a new one is named here.
 pub(crate) fn role(request: &Request) -> Role {
     match request {
-        Request::Peek { .. } | Request::Stats => Role::Read,
+        Request::Peek { .. } | Request::PeekOne { .. } | Request::Stats => Role::Read,
         Request::Send { .. }
         | Request::Receive { .. }
         | Request::Ack { .. }
@@ -200,7 +213,12 @@ pub(crate) fn role(request: &Request) -> Role {
         | Request::Pause { .. }
         | Request::Resume { .. }
         | Request::Kick { .. }
-        | Request::Drain { .. } => Role::Admin,
+        | Request::Drain { .. }
+        | Request::Delete { .. }
+        | Request::KickOne { .. }
+        | Request::Move { .. }
+        | Request::ReleaseOne { .. }
+        | Request::ReleaseHolder { .. } => Role::Admin,
     }
 }
 

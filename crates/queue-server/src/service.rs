@@ -18,8 +18,7 @@ use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, QueueNames, Request};
 use crate::arrival::{become_waiter, must_arrive, receive};
 use crate::error::QueueError;
 use crate::memory::Room;
-use crate::message::Reserved;
-use crate::queues::{CONNECTION_ENDED, Operation, Outcome, Pending, Queues, millis};
+use crate::queues::{Holding, Operation, Outcome, Pending, Queues, millis};
 use crate::replies::{long_body, put_error, put_reply};
 use crate::requests::{self, Requester};
 use crate::text;
@@ -40,11 +39,11 @@ const BATCH_BYTES_MAX: usize = 128 * 1024;
 pub(crate) struct Service(pub(crate) Arc<Queues>);
 
 impl FrameHandler for Service {
-    fn session(&self, _caller: &Caller) -> Box<dyn FrameSession + '_> {
+    fn session(&self, caller: &Caller) -> Box<dyn FrameSession + '_> {
         let queues = &*self.0;
         Box::new(Session {
             queues,
-            reserved: VecDeque::new(),
+            holding: Holding::new(queues, &caller.peer.to_string()),
             batch: VecDeque::new(),
             batch_queue: String::new(),
             batch_bytes: 0,
@@ -86,10 +85,12 @@ impl TextHandler for Service {
     }
 }
 
-/// One connection's requests. Dropping it requeues what the connection has reserved.
+/// One connection's requests. What is still in the batch when it is dropped is not done: nobody would be
+/// told.
 struct Session<'q> {
     queues: &'q Queues,
-    reserved: VecDeque<Reserved>,
+    /// What the connection has reserved.
+    holding: Holding<'q>,
     /// Operations on one queue that have arrived together and are not acted on yet.
     batch: VecDeque<Operation>,
     batch_queue: String,
@@ -115,7 +116,7 @@ impl FrameSession for Session<'_> {
             Err(error) => self.refuse(&error.into(), connection)?,
         }
         // To lose what it has reserved would count as an attempt.
-        connection.set_evictable(self.reserved.is_empty());
+        connection.set_evictable(self.holding.is_empty());
         Ok(self.next)
     }
 
@@ -187,7 +188,7 @@ impl Session<'_> {
 
     fn apply(&mut self, request: &Request) -> Result<Pending, QueueError> {
         let mut requester = Requester::Connection {
-            reserved: &mut self.reserved,
+            holding: &mut self.holding,
             room: &mut self.room,
         };
         requests::apply(self.queues, request, &mut requester)
@@ -250,7 +251,7 @@ impl Session<'_> {
         connection.answered(daemon::Outcome::of(&result));
         match result {
             Ok(Outcome::Reserved(reserved)) if reserved.lease.is_none() => {
-                self.reserved.push_back(reserved);
+                self.holding.hold(reserved);
             }
             Ok(Outcome::Reserved(leased)) => self.queues.start_lease(leased),
             Err(QueueError::ShuttingDown) => self.next = Next::Close,
@@ -316,17 +317,5 @@ impl Session<'_> {
         }
         let queues = self.queues;
         receive(queues, asked, wait, connection, || self.apply(request))
-    }
-}
-
-impl Drop for Session<'_> {
-    fn drop(&mut self) {
-        // What is still in the batch is not done: nobody would be told.
-        for reserved in self.reserved.drain(..) {
-            match self.queues.is_stopping() {
-                true => self.queues.requeue_at_stop(reserved),
-                false => self.queues.requeue(reserved, CONNECTION_ENDED),
-            }
-        }
     }
 }

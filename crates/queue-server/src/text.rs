@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
 use daemon::Connection;
-use proto::queue::{Delivery, Properties, QueueName};
+use proto::queue::{Delivery, MessageState, Properties, QueueName};
 use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
 use crate::arrival::must_arrive;
@@ -98,7 +98,7 @@ pub(crate) fn error_reply(sentence: &str) -> Vec<u8> {
 /// Sends the oldest message, which a slow reader gets whole. Who finds no message does not wait until it
 /// may be sent one.
 fn receive(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
-    if let Outcome::Empty = queues.peek(QueueName::DEFAULT, Position::FRONT) {
+    if let Outcome::Empty = queues.peek(QueueName::DEFAULT, MessageState::Ready, Position::FRONT) {
         return connection.write_all(QUEUE_EMPTY.as_bytes());
     }
     if let Err(refused) = must_arrive(connection)? {

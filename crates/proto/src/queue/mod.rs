@@ -16,7 +16,7 @@ mod request;
 
 use crate::frame;
 
-pub use crate::fields::DURATION_MAX;
+pub use crate::fields::{DURATION_MAX, Name};
 pub use datagram::{
     DATAGRAM, DATAGRAM_BYTES_MAX, PADDED_BYTES, REPLY_BYTES_FACTOR, is_reply, pad_datagram,
     put_datagram, split_datagram,
@@ -24,8 +24,8 @@ pub use datagram::{
 pub use name::{BadName, NAME_BYTES_MAX, QUEUES_ASKED_MAX, QueueName, QueueNames};
 pub use properties::{KEY_BYTES_MAX, Key, Priority, Properties};
 pub use reason::{REASON_BYTES_MAX, Reason};
-pub use reply::{QueueStats, Reply, Totals};
-pub use request::{Claim, Delivery, Request, Retry};
+pub use reply::{Holder, QueueStats, Reply, Totals};
+pub use request::{Claim, Delivery, MessageState, Request, Retry};
 
 /// The longest message body that a server can be configured to accept, in bytes: what a frame can carry,
 /// less the room for the fields in front of the body.

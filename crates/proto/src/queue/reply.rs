@@ -5,8 +5,9 @@ use std::mem;
 
 use serde::Serialize;
 
-use super::{MessageId, Properties, Reason, Token};
+use super::{MessageId, MessageState, Properties, QueueName, Reason, Token};
 use crate::error_reply::ErrorReply;
+use crate::fields::Name;
 use crate::frame;
 use crate::message::{Tagged, record, tagged};
 
@@ -47,14 +48,20 @@ tagged! {
         0x44 => Empty,
         /// The request is carried out.
         0x45 => Done {
-            /// How many messages it changed. After a release: 1 if the message is in its queue again,
-            /// 0 if it is a dead letter now.
+            /// How many messages it changed. If a message was to go to a queue: 1 if that is the one it comes
+            /// from, 0 if it is another. So a release tells whether it is a dead letter now.
             messages: u64,
         },
         /// A message that stays in its queue.
         0x46 => Peeked {
+            /// Which queue that is: also `NAME.dead`, if `NAME` was asked.
+            queue: QueueName<'a>,
             /// Where it is; to ask for the next one.
             position: u64,
+            /// In which state it is.
+            state: MessageState,
+            /// Who has it, if it is reserved.
+            holder: Holder<'a>,
             /// The message's id.
             id: MessageId,
             /// How often it has been handed out.
@@ -78,6 +85,19 @@ tagged! {
         },
         /// The request is refused.
         0x7f => Error(error: ErrorReply<'a>),
+    }
+}
+
+record! {
+    /// Who has a reserved message. By default it is nobody.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+    pub struct Holder<'a> {
+        /// The connection's number; 0 if the message is leased.
+        pub id: u64,
+        /// The other end of the connection, for people.
+        pub peer: Name<'a>,
+        /// What is left of the lease; 0 if it belongs to a connection.
+        pub lease_millis: u32,
     }
 }
 
@@ -127,6 +147,8 @@ record! {
         /// How long the oldest message that can be received has been in the queue, in milliseconds; 0 if
         /// there is none.
         pub oldest_millis: u64,
+        /// The same of the oldest message that is reserved or leased.
+        pub oldest_reserved_millis: u64,
         /// Whether it is paused.
         pub is_paused: bool,
     }
@@ -205,7 +227,14 @@ mod tests {
             b"\0\0\0\x09\x45\0\0\0\0\0\0\0\x02",
         );
         let peeked = Reply::Peeked {
+            queue: QueueName::new("q").unwrap(),
             position: 7,
+            state: MessageState::Reserved,
+            holder: Holder {
+                id: 8,
+                peer: Name("me"),
+                lease_millis: 9,
+            },
             id,
             attempts: 5,
             age_millis: 6,
@@ -219,7 +248,8 @@ mod tests {
         };
         check::message(
             peeked,
-            b"\0\0\0\x31\x46\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x01\x02\0\0\0\x05\
+            b"\0\0\0\x43\x46\x01q\0\0\0\0\0\0\0\x07\x01\0\0\0\0\0\0\0\x08\x02me\0\0\0\x09\
+              \0\0\0\0\0\0\x01\x02\0\0\0\x05\
               \0\0\0\0\0\0\0\x06\0\0\0\0\x04\x01k\0\0\0\0\0\0\0\0\0\x03why",
         );
         let mut whole = Vec::new();
@@ -250,14 +280,15 @@ mod tests {
             dead: 6,
             waiters: 7,
             oldest_millis: 8,
+            oldest_reserved_millis: 9,
             is_paused: false,
         };
-        let mut want = b"\0\0\0\x7d\x47".to_vec();
+        let mut want = b"\0\0\0\x85\x47".to_vec();
         for count in [1_u64, 0, 0, 0, 0, 0, 0, 0, 2] {
             want.extend(count.to_be_bytes());
         }
         want.extend(b"\x01\x01q");
-        for count in [3_u64, 4, 5, 6, 7, 8] {
+        for count in [3_u64, 4, 5, 6, 7, 8, 9] {
             want.extend(count.to_be_bytes());
         }
         want.push(0);

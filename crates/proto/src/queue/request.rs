@@ -1,5 +1,9 @@
 //! What a client asks of the queue.
 
+use std::fmt;
+
+use serde::Serialize;
+
 use super::{MessageId, Properties, QueueName, QueueNames, Reason, Token};
 use crate::message::tagged;
 
@@ -47,10 +51,13 @@ tagged! {
             /// How long from now.
             lease_millis: u32,
         },
-        /// Shows the first message of a queue whose position is behind `after`, and leaves it there.
+        /// Shows the first message of a queue in a state whose position is behind `after`, and leaves it
+        /// there.
         0x06 => Peek {
             /// Which queue.
             queue: QueueName<'a>,
+            /// In which state.
+            state: MessageState,
             /// A position; 0 is in front of all.
             after: u64,
         },
@@ -90,6 +97,72 @@ tagged! {
         /// Undoes all reservations of this connection. For a client that ends its wait and cannot
         /// know whether a message is on its way. Only over TCP.
         0x0e => UnreserveAll,
+        /// Shows one message, whatever its state.
+        0x11 => PeekOne {
+            /// The queue `NAME` that has it, or whose dead letters have it.
+            queue: QueueName<'a>,
+            /// Which message.
+            id: MessageId,
+        },
+        /// Deletes one message, whatever its state.
+        0x12 => Delete {
+            /// The queue `NAME` that has it, or whose dead letters have it.
+            queue: QueueName<'a>,
+            /// Which message.
+            id: MessageId,
+        },
+        /// Makes one message ready that is delayed or dead, at the end of its queue.
+        0x13 => KickOne {
+            /// The queue `NAME` that has it, or whose dead letters have it.
+            queue: QueueName<'a>,
+            /// Which message.
+            id: MessageId,
+        },
+        /// Moves one message to the end of another queue, whatever its state.
+        0x14 => Move {
+            /// The queue `NAME` that has it, or whose dead letters have it.
+            queue: QueueName<'a>,
+            /// Which message.
+            id: MessageId,
+            /// Where it goes.
+            to: QueueName<'a>,
+        },
+        /// Requeues one message that is reserved or leased, as if its holder were gone.
+        0x15 => ReleaseOne {
+            /// The queue that has it.
+            queue: QueueName<'a>,
+            /// Which message.
+            id: MessageId,
+        },
+        /// Requeues all that a connection has reserved, as if the connection were gone.
+        0x16 => ReleaseHolder {
+            /// The connection's number, as a look at a reserved message has shown it.
+            holder: u64,
+        },
+    }
+}
+
+tagged! {
+    /// Where a message is on its way through a queue.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum MessageState {
+        /// It can be received.
+        0 => Ready,
+        /// A connection or a lease has it.
+        1 => Reserved,
+        /// It becomes ready later.
+        2 => Delayed,
+    }
+}
+
+impl fmt::Display for MessageState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ready => "ready",
+            Self::Reserved => "reserved",
+            Self::Delayed => "delayed",
+        })
     }
 }
 
@@ -266,9 +339,10 @@ mod tests {
     fn requests_about_queues() {
         let peek = Request::Peek {
             queue: QUEUE,
+            state: MessageState::Delayed,
             after: 1,
         };
-        check::message(peek, b"\0\0\0\x11\x06\x07default\0\0\0\0\0\0\0\x01");
+        check::message(peek, b"\0\0\0\x12\x06\x07default\x02\0\0\0\0\0\0\0\x01");
         check::message(Request::Stats, b"\0\0\0\x01\x07");
         check::message(
             Request::Purge { queue: QUEUE },
@@ -284,6 +358,24 @@ mod tests {
         );
         check::message(Request::Kick { queue: QUEUE }, b"\0\0\0\x09\x0b\x07default");
         check::message(Request::Drain { on: true }, b"\0\0\0\x02\x0c\x01");
+    }
+
+    #[test]
+    fn requests_about_one_message() {
+        let (queue, id) = (QueueName::new("q").unwrap(), 0x0102);
+        let to = QueueName::new("to").unwrap();
+        let check = |request, kind: u8, rest: &[u8]| {
+            let fields = [b"\x01q\0\0\0\0\0\0\x01\x02", rest].concat();
+            let head = [0, 0, 0, fields.len() as u8 + 1, kind];
+            check::message(request, &[&head[..], &fields].concat());
+        };
+        check(Request::PeekOne { queue, id }, 0x11, b"");
+        check(Request::Delete { queue, id }, 0x12, b"");
+        check(Request::KickOne { queue, id }, 0x13, b"");
+        check(Request::Move { queue, id, to }, 0x14, b"\x02to");
+        check(Request::ReleaseOne { queue, id }, 0x15, b"");
+        let release = Request::ReleaseHolder { holder: 7 };
+        check::message(release, b"\0\0\0\x09\x16\0\0\0\0\0\0\0\x07");
     }
 
     #[test]

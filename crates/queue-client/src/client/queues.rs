@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use proto::queue::{QueueName, QueueStats, Reply, Request, Totals};
+use proto::queue::{
+    Holder, MessageId, MessageState, QueueName, QueueStats, Reply, Request, Totals,
+};
 
 use super::{Client, name};
 use crate::Error;
 use crate::link::unexpected;
-use crate::message::Peeked;
+use crate::message::{HeldBy, Peeked, Released};
 
 /// The counts of a server and of its queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +38,7 @@ impl Client {
         let mut after = 0;
         let mut messages = Vec::new();
         for _ in 0..messages_max {
-            let Some(message) = self.peek_after(after)? else {
+            let Some(message) = self.peek_after(MessageState::Ready, after)? else {
                 break;
             };
             after = message.position;
@@ -45,45 +47,142 @@ impl Client {
         Ok(messages)
     }
 
-    /// Looks at the first message whose [`Peeked::position`] is behind `after`; 0 is in front of all.
+    /// Looks at the first message in a state whose [`Peeked::position`] is behind `after`; 0 is in front of
+    /// all.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// let first = client.peek_after(0)?;
+    /// use queue_client::MessageState;
+    ///
+    /// let first_reserved = client.peek_after(MessageState::Reserved, 0)?;
     /// # Ok::<(), queue_client::Error>(())
     /// ```
     ///
     /// # Errors
     /// If the server refuses or is lost.
-    pub fn peek_after(&mut self, after: u64) -> Result<Option<Peeked>, Error> {
-        let queue = name(&self.queues[0]);
-        let request = Request::Peek { queue, after };
+    pub fn peek_after(&mut self, state: MessageState, after: u64) -> Result<Option<Peeked>, Error> {
+        let request = Request::Peek {
+            queue: name(&self.queues[0]),
+            state,
+            after,
+        };
         match self.link.ask(&request, Duration::ZERO)? {
             Reply::Empty => Ok(None),
-            Reply::Peeked {
-                position,
-                id,
-                attempts,
-                age_millis,
-                properties,
-                reason,
-                body,
-            } => Ok(Some(Peeked {
-                position,
-                id,
-                attempts,
-                age_millis,
-                delay_millis: properties.delay_millis,
-                priority: properties.priority,
-                key: properties.key.map(|key| key.as_str().to_owned()),
-                expiry_millis: properties.expiry_millis,
-                attempts_max: properties.attempts_max,
-                reason: reason.as_str().to_owned(),
-                body: body.to_vec(),
-            })),
-            other => Err(unexpected(&other)),
+            reply => peeked(&reply).map(Some),
         }
+    }
+
+    /// Looks at one message of the queue or of its dead letters, whatever its state.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let id = client.send(b"hello")?;
+    /// println!("{}", client.peek_one(id)?.state);
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses, because there is no such message, or is lost.
+    pub fn peek_one(&mut self, id: MessageId) -> Result<Peeked, Error> {
+        let queue = name(&self.queues[0]);
+        let request = Request::PeekOne { queue, id };
+        peeked(&self.link.ask(&request, Duration::ZERO)?)
+    }
+
+    /// Deletes one message of the queue or of its dead letters, whatever its state. The ack of who has it reserved
+    /// is refused then.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let id = client.send(b"hello")?;
+    /// client.delete(id)?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses, because there is no such message, or is lost.
+    pub fn delete(&mut self, id: MessageId) -> Result<(), Error> {
+        self.of_queue(|queue| Request::Delete { queue, id })
+            .map(drop)
+    }
+
+    /// Makes one message ready that is delayed or dead, at the end of the queue.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let id = client.send_delayed(b"later", std::time::Duration::from_secs(3600))?;
+    /// client.kick_one(id)?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses, because there is no such message, or is lost.
+    pub fn kick_one(&mut self, id: MessageId) -> Result<(), Error> {
+        self.of_queue(|queue| Request::KickOne { queue, id })
+            .map(drop)
+    }
+
+    /// Moves one message of the queue or of its dead letters to the end of another queue, whatever its state. The
+    /// ack of who has it reserved is refused then.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// let id = client.send(b"hello")?;
+    /// client.move_to(id, queue_client::QueueName::new("other").expect("a good name"))?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses, because there is no such message, or is lost.
+    pub fn move_to(&mut self, id: MessageId, to: QueueName) -> Result<(), Error> {
+        let queue = name(&self.queues[0]);
+        self.link
+            .ask_done(&Request::Move { queue, id, to })
+            .map(drop)
+    }
+
+    /// Requeues one message that is reserved or leased, as if its holder were gone. The holder's ack is refused
+    /// then.
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// client.release_one(7)?;
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses, because the message is not reserved, or is lost.
+    pub fn release_one(&mut self, id: MessageId) -> Result<Released, Error> {
+        let released = self.of_queue(|queue| Request::ReleaseOne { queue, id })?;
+        Ok(Released::of(released))
+    }
+
+    /// Requeues all that a connection has reserved, as if it were gone; returns how many messages that were. Its
+    /// number is that of [`Peeked::holder`].
+    ///
+    /// ```no_run
+    /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
+    /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
+    /// use queue_client::{HeldBy, MessageState};
+    ///
+    /// if let Some(message) = client.peek_after(MessageState::Reserved, 0)?
+    ///     && let Some(HeldBy::Connection { id, .. }) = message.holder
+    /// {
+    ///     client.release_holder(id)?;
+    /// }
+    /// # Ok::<(), queue_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the server refuses, because there is no such connection, or is lost.
+    pub fn release_holder(&mut self, holder: u64) -> Result<u64, Error> {
+        self.link.ask_done(&Request::ReleaseHolder { holder })
     }
 
     /// Counts the messages of the server and of each queue.
@@ -187,5 +286,51 @@ impl Client {
     fn of_queue(&mut self, request: impl Fn(QueueName<'_>) -> Request<'_>) -> Result<u64, Error> {
         let queue = name(&self.queues[0]);
         self.link.ask_done(&request(queue))
+    }
+}
+
+fn peeked(reply: &Reply) -> Result<Peeked, Error> {
+    let Reply::Peeked {
+        queue,
+        position,
+        state,
+        holder,
+        id,
+        attempts,
+        age_millis,
+        properties,
+        reason,
+        body,
+    } = *reply
+    else {
+        return Err(unexpected(reply));
+    };
+    Ok(Peeked {
+        queue: queue.as_str().to_owned(),
+        position,
+        state,
+        holder: (state == MessageState::Reserved).then(|| held_by(holder)),
+        id,
+        attempts,
+        age_millis,
+        delay_millis: properties.delay_millis,
+        priority: properties.priority,
+        key: properties.key.map(|key| key.as_str().to_owned()),
+        expiry_millis: properties.expiry_millis,
+        attempts_max: properties.attempts_max,
+        reason: reason.as_str().to_owned(),
+        body: body.to_vec(),
+    })
+}
+
+fn held_by(holder: Holder) -> HeldBy {
+    match holder.id {
+        0 => HeldBy::Lease {
+            left_millis: holder.lease_millis,
+        },
+        id => HeldBy::Connection {
+            id,
+            peer: holder.peer.0.to_owned(),
+        },
     }
 }

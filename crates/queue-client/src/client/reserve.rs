@@ -223,10 +223,7 @@ impl Client {
             retry,
             reason,
         };
-        match self.link.ask_done(&release)? {
-            0 => Ok(Released::Dead),
-            1.. => Ok(Released::Queued),
-        }
+        self.link.ask_done(&release).map(Released::of)
     }
 
     /// Undoes the delivery of a message: it keeps its position, and the attempt does not count. A

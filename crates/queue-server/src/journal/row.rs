@@ -84,7 +84,8 @@ impl Row {
         }
     }
 
-    pub(super) fn new(
+    /// The row of a message in a queue, or of one that is leased.
+    pub(crate) fn new(
         queue: &Arc<str>,
         message: &Message,
         is_delayed: bool,

@@ -51,7 +51,7 @@ impl State {
                 }
                 Due::Expiry(position, id, name) => {
                     let mut entry = self.entry(&name);
-                    if let Some(message) = entry.queue.take(position, id) {
+                    if let Some(message) = entry.queue.take((position, id)) {
                         entry.queue.reserved += 1;
                         entry.undelay(&message);
                         taken.expired.push(entry.reserved(message));

@@ -2,13 +2,50 @@
 
 use std::sync::Arc;
 
-use proto::queue::{QueueName, Totals};
+use proto::queue::{MessageState, QueueName, Totals};
 
-use super::queue::Queue;
+use super::queue::{Key, Queue, Shelf};
 use super::state::State;
 use crate::clock::Micros;
-use crate::message::Message;
+use crate::message::{Held, Holder, Message};
 use crate::position::Position;
+
+/// A message that stays where it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Peeked {
+    /// The queue that has it: also the dead letters, if it is one.
+    pub(crate) queue: Arc<str>,
+    pub(crate) message: Message,
+    pub(crate) state: MessageState,
+    /// Who has it, if it is reserved.
+    pub(crate) holder: Option<Holder>,
+    /// When it was looked at.
+    pub(crate) now: Micros,
+}
+
+impl Peeked {
+    fn new(
+        queue: &Arc<str>,
+        message: &Message,
+        state: MessageState,
+        holder: Option<&Holder>,
+        now: Micros,
+    ) -> Self {
+        Self {
+            queue: Arc::clone(queue),
+            message: message.clone(),
+            state,
+            holder: holder.cloned(),
+            now,
+        }
+    }
+}
+
+impl Held {
+    fn parts(&self) -> (&Message, Option<&Holder>) {
+        (&self.message, Some(&self.holder))
+    }
+}
 
 /// The figures of all queues, by name, and what they add up to since the server started.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +66,8 @@ pub(crate) struct Figures {
     pub(crate) waiters: usize,
     /// How long the oldest message that is ready has been in the queue, in milliseconds.
     pub(crate) oldest_millis: u64,
+    /// The same of the oldest message that somebody has reserved.
+    pub(crate) oldest_reserved_millis: u64,
     pub(crate) is_paused: bool,
 }
 
@@ -43,16 +82,45 @@ impl Figures {
             dead_letters: 0,
             waiters: queue.waiting(),
             oldest_millis: queue.oldest().map_or(0, waited),
+            oldest_reserved_millis: queue.oldest_held().map_or(0, waited),
             is_paused: queue.is_paused,
         }
     }
 }
 
 impl State {
-    /// The first message behind a position.
-    pub(super) fn peek(&self, queue: QueueName, after: Position) -> Option<Message> {
-        let queue = self.queues.get(queue.as_str())?;
-        queue.first_behind(after).cloned()
+    /// The first message in a state, behind a position. Those that are on their way from one position to another
+    /// are in none.
+    pub(super) fn peek(
+        &self,
+        queue: &str,
+        state: MessageState,
+        after: Position,
+        now: Micros,
+    ) -> Option<Peeked> {
+        let (name, queue) = self.queues.get_key_value(queue)?;
+        let (message, holder) = match state {
+            MessageState::Ready => (queue.first_behind(after)?, None),
+            MessageState::Delayed => (queue.first_delayed_behind(after)?, None),
+            MessageState::Reserved => queue.first_held_behind(after)?.parts(),
+        };
+        Some(Peeked::new(name, message, state, holder, now))
+    }
+
+    /// The message in a state at a position.
+    pub(super) fn peek_at(
+        &self,
+        queue: &str,
+        state: MessageState,
+        at: Key,
+        now: Micros,
+    ) -> Option<Peeked> {
+        let (name, queue) = self.queues.get_key_value(queue)?;
+        let (message, holder) = match state {
+            MessageState::Ready | MessageState::Delayed => (queue.get(at)?, None),
+            MessageState::Reserved => queue.held.get(&at)?.parts(),
+        };
+        Some(Peeked::new(name, message, state, holder, now))
     }
 
     /// A copy of the numbers, in any order. Nothing is made of them under the lock.
@@ -64,6 +132,17 @@ impl State {
                 .iter()
                 .map(|(n, q)| Figures::of(n, q, now))
                 .collect(),
+        }
+    }
+}
+
+impl Shelf {
+    /// The state of the messages on it.
+    pub(super) fn state(self) -> MessageState {
+        match self {
+            Self::Delayed => MessageState::Delayed,
+            Self::OutOfOrder | Self::InOrder => MessageState::Ready,
+            Self::Held => MessageState::Reserved,
         }
     }
 }

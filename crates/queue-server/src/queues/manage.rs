@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::queue::{QueueName, Totals};
+use proto::queue::{MessageState, QueueName, Totals};
 
 use super::Queues;
 use super::figures::Stats;
@@ -17,11 +17,11 @@ use crate::position::Position;
 const CHUNK: usize = 1024;
 
 impl Queues {
-    /// Shows the first message behind a position.
-    pub(crate) fn peek(&self, queue: QueueName, after: Position) -> Outcome {
+    /// Shows the first message of a queue in a state, behind a position.
+    pub(crate) fn peek(&self, queue: QueueName, state: MessageState, after: Position) -> Outcome {
         let now = self.shared.clock.now();
-        let peeked = self.shared.lock().peek(queue, after);
-        peeked.map_or(Outcome::Empty, |message| Outcome::Peeked(message, now))
+        let peeked = self.shared.lock().peek(queue.as_str(), state, after, now);
+        peeked.map_or(Outcome::Empty, |peeked| Outcome::Peeked(Box::new(peeked)))
     }
 
     /// Tells the figures of all queues.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use proto::queue::{Delivery, MessageId, Token};
 
-use super::figures::Stats;
-use crate::clock::{Clock, Micros};
+use super::figures::{Peeked, Stats};
+use crate::clock::Clock;
 use crate::message::{Lease, Message, Reserved};
 
 /// What is asked of a queue. Those that arrive together are acted on together.
@@ -78,8 +78,8 @@ pub(crate) enum Outcome {
     Empty,
     /// It is done, to this many messages. A release says 0 if the message is among the dead letters.
     Done(u64),
-    /// A message that stays where it is, and the moment of this.
-    Peeked(Message, Micros),
+    /// A message that stays where it is.
+    Peeked(Box<Peeked>),
     /// The figures of all queues.
     Stats(Box<Stats>),
 }

@@ -109,7 +109,7 @@ impl State {
             Effect::Deliver(reserved) | Effect::Lease(reserved) => self.unreserve(reserved),
             Effect::Ack(reserved) | Effect::Move { reserved, .. } => match reserved.lease {
                 // Its token is good for another try.
-                Some(_) => self.common.start_lease(reserved),
+                Some(_) => self.start_lease(reserved),
                 None => self.reinsert(reserved),
             },
         }

@@ -1,13 +1,18 @@
 //! One queue: the order of its messages, and its waiters.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
-use proto::queue::MessageId;
+use proto::queue::{MessageId, Properties};
 
 use crate::clock::Micros;
-use crate::message::Message;
+use crate::message::{Held, Message};
 use crate::position::Position;
+
+/// One in this many places in a queue may be a gap. So nobody skips many of them under the lock, and few
+/// removals in a million have the gaps closed.
+const GAPS_SHARE: usize = 16;
 
 /// Wakes a thread that waits for a message.
 pub(crate) trait Wake: Send + Sync {
@@ -20,12 +25,17 @@ pub(crate) trait Wake: Send + Sync {
 pub(super) struct Queue {
     /// Nearly all messages: those that came in order. Positions grow from front to back.
     in_order: VecDeque<Message>,
+    /// How many of these were taken from the middle. Their places stay until the front comes by, because to
+    /// close a gap among a million messages takes milliseconds. The first is none of them.
+    gaps: usize,
     /// Those whose position is before the last of `in_order`, because they were requeued or have a higher
     /// priority; and all that expire, because they are taken from anywhere.
     out_of_order: BTreeMap<(Position, MessageId), Message>,
     /// Those that are delayed; the moment of their position is that at which the delay is over.
     pub(super) delayed: BTreeMap<(Micros, MessageId), Message>,
-    /// How many are reserved, leased, or on their way to another position until that is committed.
+    /// Those that a connection or a lease has.
+    pub(super) held: BTreeMap<(Position, MessageId), Held>,
+    /// How many are held, or on their way to another position until that is committed.
     pub(super) reserved: usize,
     /// How many were sent and are not committed.
     pub(super) arriving: usize,
@@ -39,7 +49,7 @@ pub(super) struct Queue {
 impl Queue {
     /// How many messages can be received.
     pub(super) fn ready(&self) -> usize {
-        self.in_order.len() + self.out_of_order.len()
+        self.in_order.len() - self.gaps + self.out_of_order.len()
     }
 
     /// How many messages there are, in any state.
@@ -74,18 +84,58 @@ impl Queue {
         let out_of_order = self.out_of_order.first_key_value().map(|(key, _)| key.0);
         let in_order = self.in_order.front().map(|message| message.position);
         match (out_of_order, in_order) {
-            (Some(out_of_order), Some(in_order)) if in_order < out_of_order => {
-                self.in_order.pop_front()
-            }
+            (Some(out_of_order), Some(in_order)) if in_order < out_of_order => self.pop_in_order(),
             (Some(_), _) => self.out_of_order.pop_first().map(|(_, message)| message),
-            (None, _) => self.in_order.pop_front(),
+            (None, _) => self.pop_in_order(),
         }
     }
 
-    /// Takes a message that expires, ready or delayed.
-    pub(super) fn take(&mut self, position: Position, id: MessageId) -> Option<Message> {
+    fn pop_in_order(&mut self) -> Option<Message> {
+        let first = self.in_order.pop_front();
+        while self.gaps > 0 && self.in_order.front().is_some_and(is_gap) {
+            self.in_order.pop_front();
+            self.gaps -= 1;
+        }
+        first
+    }
+
+    /// Takes a message that is ready or delayed.
+    pub(super) fn take(&mut self, (position, id): Key) -> Option<Message> {
         let ready = self.out_of_order.remove(&(position, id));
-        ready.or_else(|| self.delayed.remove(&(position.moment(), id)))
+        ready
+            .or_else(|| self.delayed.remove(&(position.moment(), id)))
+            .or_else(|| self.take_in_order((position, id)))
+    }
+
+    /// A message that is ready or delayed.
+    pub(super) fn get(&self, (position, id): Key) -> Option<&Message> {
+        let ready = self.out_of_order.get(&(position, id));
+        let in_order = || {
+            let at = self.in_order.partition_point(|m| m.position < position);
+            self.in_order.get(at).filter(|m| m.id == id)
+        };
+        ready
+            .or_else(|| self.delayed.get(&(position.moment(), id)))
+            .or_else(in_order)
+    }
+
+    fn take_in_order(&mut self, (position, id): Key) -> Option<Message> {
+        let at = self.in_order.partition_point(|m| m.position < position);
+        let message = self.in_order.get_mut(at).filter(|m| m.id == id)?;
+        if at == 0 {
+            return self.pop_in_order();
+        }
+        let gap = Message {
+            position,
+            ..Message::new(b"", &Properties::default())
+        };
+        let message = std::mem::replace(message, gap);
+        self.gaps += 1;
+        if self.gaps > self.in_order.len() / GAPS_SHARE {
+            self.in_order.retain(|one| !is_gap(one));
+            self.gaps = 0;
+        }
+        Some(message)
     }
 
     /// The message at the front.
@@ -95,26 +145,68 @@ impl Queue {
 
     /// When the oldest message that is ready has entered.
     pub(super) fn oldest(&self) -> Option<Micros> {
-        // The first of each priority; nearly always there is one.
-        let next = |first: &&Message| self.first_behind(first.position.at(Micros::MAX));
-        let firsts = std::iter::successors(self.front(), next);
-        firsts.map(|first| first.position.moment()).min()
+        oldest(|position| self.first_behind(position))
     }
 
     /// The first message behind a position.
     pub(super) fn first_behind(&self, position: Position) -> Option<&Message> {
         let at = self.in_order.partition_point(|m| m.position <= position);
-        let in_order = self.in_order.get(at);
-        let behind = (position, MessageId::MAX)..;
-        let out_of_order = self
-            .out_of_order
-            .range(behind)
-            .find(|(key, _)| key.0 > position)
-            .map(|(_, message)| message);
+        let in_order = self.in_order.range(at..).find(|one| !is_gap(one));
+        let out_of_order = first_behind(&self.out_of_order, position);
         [in_order, out_of_order]
             .into_iter()
             .flatten()
             .min_by_key(|m| m.position)
+    }
+
+    /// The first delayed message behind a position: in the order in which the delays are over.
+    pub(super) fn first_delayed_behind(&self, position: Position) -> Option<&Message> {
+        first_behind(&self.delayed, position.moment())
+    }
+
+    /// The first held message behind a position.
+    pub(super) fn first_held_behind(&self, position: Position) -> Option<&Held> {
+        first_behind(&self.held, position)
+    }
+
+    /// When the oldest message that is held has entered.
+    pub(super) fn oldest_held(&self) -> Option<Micros> {
+        oldest(|position| self.first_held_behind(position).map(|held| &held.message))
+    }
+
+    /// Looks for a message by its id among the next `count_max` of one shelf, behind a key.
+    pub(super) fn search(
+        &self,
+        shelf: Shelf,
+        after: Key,
+        id: MessageId,
+        count_max: usize,
+    ) -> Search {
+        match shelf {
+            Shelf::Delayed => {
+                let from = (after.0.moment(), after.1);
+                let behind = (Bound::Excluded(from), Bound::Unbounded);
+                search(
+                    self.delayed.range(behind).map(|(_, one)| one),
+                    id,
+                    count_max,
+                )
+            }
+            Shelf::OutOfOrder => {
+                let behind = (Bound::Excluded(after), Bound::Unbounded);
+                let behind = self.out_of_order.range(behind);
+                search(behind.map(|(_, one)| one), id, count_max)
+            }
+            Shelf::InOrder => {
+                let at = self.in_order.partition_point(|m| m.position <= after.0);
+                search(self.in_order.range(at..), id, count_max)
+            }
+            Shelf::Held => {
+                let behind = (Bound::Excluded(after), Bound::Unbounded);
+                let behind = self.held.range(behind);
+                search(behind.map(|(_, held)| &held.message), id, count_max)
+            }
+        }
     }
 
     /// The waiter to wake if there is a message: the one that waits longest. It waits no more.
@@ -149,9 +241,72 @@ impl Queue {
     }
 }
 
+/// Where a message can be in a queue, in the order in which it goes from one to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shelf {
+    Delayed,
+    OutOfOrder,
+    InOrder,
+    Held,
+}
+
+impl Shelf {
+    pub(super) const ALL: [Self; 4] = [Self::Delayed, Self::OutOfOrder, Self::InOrder, Self::Held];
+}
+
+/// What orders the messages of a shelf.
+pub(super) type Key = (Position, MessageId);
+
+/// How far a search has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// The message is at this position.
+    Found(Position),
+    /// It is not among those up to this one.
+    NotUpTo(Key),
+    /// It is not there.
+    End,
+}
+
+fn search<'m>(
+    mut behind: impl Iterator<Item = &'m Message>,
+    id: MessageId,
+    count_max: usize,
+) -> Search {
+    let mut last = None;
+    for message in behind.by_ref().take(count_max) {
+        if message.id == id {
+            return Search::Found(message.position);
+        }
+        last = Some((message.position, message.id));
+    }
+    last.map_or(Search::End, Search::NotUpTo)
+}
+
+/// Whether a message was taken from this place.
+fn is_gap(message: &Message) -> bool {
+    message.id == GAP
+}
+
+/// The id of a place without a message. Ids are given from 1 on.
+const GAP: MessageId = 0;
+
+fn first_behind<P: Ord + Copy, T>(tree: &BTreeMap<(P, MessageId), T>, position: P) -> Option<&T> {
+    let mut behind = tree.range((position, MessageId::MAX)..);
+    behind.find(|(key, _)| key.0 > position).map(|(_, one)| one)
+}
+
+/// When the oldest message has entered of those that `first_behind` finds.
+fn oldest<'m>(first_behind: impl Fn(Position) -> Option<&'m Message>) -> Option<Micros> {
+    // The first of each priority; nearly always there is one.
+    let next = |first: &&Message| first_behind(first.position.at(Micros::MAX));
+    let firsts = std::iter::successors(first_behind(Position::FRONT), next);
+    firsts.map(|first| first.position.moment()).min()
+}
+
 #[cfg(test)]
 mod tests {
-    use proto::queue::{Priority, Properties};
+    use proto::queue::Priority;
 
     use super::*;
 

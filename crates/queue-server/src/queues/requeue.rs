@@ -14,6 +14,7 @@ use crate::position::Position;
 /// The reasons that no receiver gives.
 pub(crate) const CONNECTION_ENDED: &str = "the connection ended before it was acknowledged";
 pub(super) const LEASE_EXPIRED: &str = "the lease expired before it was acknowledged";
+const TAKEN_FROM_HOLDER: &str = "an operator has released it from its holder";
 const SERVER_STOPPED: &str = "the server stopped before it was acknowledged";
 
 impl Queues {
@@ -52,15 +53,24 @@ impl Queues {
     /// Requeues a message because its receiver is gone or its lease expired: it goes to its old
     /// position, or to the dead letters if it was handed out too often. Nobody waits until the disk
     /// knows of the attempt.
-    pub(crate) fn requeue(&self, mut reserved: Reserved, reason: &'static str) {
+    pub(crate) fn requeue(&self, reserved: Reserved, reason: &'static str) {
+        self.submit_unwaited(self.requeued(reserved, reason));
+    }
+
+    /// The same because an operator has released it from its holder, who waits for that.
+    pub(super) fn release_from_holder(&self, reserved: Reserved) -> Pending {
+        self.submit(self.requeued(reserved, TAKEN_FROM_HOLDER))
+    }
+
+    fn requeued(&self, mut reserved: Reserved, reason: &'static str) -> Effect {
         log::debug!("Message {} is requeued: {reason}", reserved.message.id);
         let reason = Reason::new(reason);
         self.note(&mut reserved, reason, |totals| totals.requeued += 1);
         let is_dead = self.was_handed_out_too_often(&reserved) && !is_dead_letter(&reserved);
-        self.submit_unwaited(match is_dead {
+        match is_dead {
             true => self.bury(reserved),
             false => move_back(reserved),
-        });
+        }
     }
 
     /// Makes a dead letter of a message that nobody has received in time.

@@ -1,6 +1,7 @@
 //! What connections, the timer and the journal share: the state behind its lock, the clock, the limits.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::state::{Limits, State};
 use crate::clock::{Clock, Micros};
 use crate::journal::{LiveQueues, Row};
 use crate::memory::Memory;
-use crate::message::{Arriving, Reserved};
+use crate::message::{Arriving, Lease, Reserved};
 
 /// Whether the server is shutting down.
 pub(crate) type IsStopping = Box<dyn Fn() -> bool + Send + Sync>;
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) memory: Arc<Memory>,
     state: Mutex<State>,
+    /// How many connections have had a number.
+    holders: AtomicU64,
     /// Something is due earlier than it was.
     due_earlier: Condvar,
     /// Set when the server begins to serve.
@@ -36,9 +39,15 @@ impl Shared {
             clock,
             memory,
             limits,
+            holders: AtomicU64::new(0),
             due_earlier: Condvar::new(),
             is_stopping: OnceLock::new(),
         }
+    }
+
+    /// A number for a connection, which no other has.
+    pub(super) fn next_holder(&self) -> u64 {
+        self.holders.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Locks the state, also after a thread has panicked under the lock.
@@ -132,8 +141,10 @@ impl LiveQueues for Shared {
 
     fn extend(&self, token: Token, expires_at: Micros) -> Option<(Row, Micros)> {
         let mut state = self.lock();
-        let (leased, before) = state.extend(token, expires_at)?;
-        Some((Row::of(leased, self.clock.now()), before))
+        let (queue, message, before) = state.extend(token, expires_at)?;
+        let lease = Lease { token, expires_at };
+        let row = Row::new(queue, message, false, Some(lease), self.clock.now());
+        Some((row, before))
     }
 
     fn pause(&self, queue: &Arc<str>, is_paused: bool) {

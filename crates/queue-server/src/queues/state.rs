@@ -20,7 +20,7 @@ use super::schedule::{Due, Schedule};
 use crate::clock::{Clock, Micros};
 use crate::error::{QUEUES_MAX, QueueError};
 use crate::memory::Memory;
-use crate::message::{Arriving, Extras, Lease, Message, Reserved};
+use crate::message::{Arriving, Extras, Message, Reservation, Reserved};
 
 /// How much the queues may hold, and how often they hand a message out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(super) struct Common {
     limits: Limits,
     /// A full hash table moves into a larger one, and with a million leases everybody would wait for
     /// that. A tree grows in small steps.
-    pub(super) leases: BTreeMap<Token, Reserved>,
+    pub(super) leases: BTreeMap<Token, Reservation>,
     pub(super) schedule: Schedule,
     /// The id of the next message, if there is no database to give it.
     next_id: MessageId,
@@ -70,19 +70,25 @@ pub(super) struct Entry<'s> {
 impl Entry<'_> {
     /// Counts a message that is to be sent, if there is room for it.
     pub(super) fn admit(&mut self, cost: usize) -> Result<(), QueueError> {
-        let limits = &self.common.limits;
         if self.common.totals.is_draining {
             return Err(QueueError::Draining);
         }
+        self.has_room(cost)?;
+        self.common.memory.allocate(cost)?;
+        self.queue.bytes += cost;
+        self.queue.arriving += 1;
+        Ok(())
+    }
+
+    /// Whether the queue may have another message.
+    pub(super) fn has_room(&self, cost: usize) -> Result<(), QueueError> {
+        let limits = &self.common.limits;
         if self.queue.messages() >= limits.messages_max {
             return Err(QueueError::TooManyMessages(limits.messages_max));
         }
         if self.queue.bytes + cost > limits.queue_bytes_max {
             return Err(QueueError::TooManyBytes(limits.queue_bytes_max));
         }
-        self.common.memory.allocate(cost)?;
-        self.queue.bytes += cost;
-        self.queue.arriving += 1;
         Ok(())
     }
 
@@ -203,16 +209,6 @@ impl Entry<'_> {
     }
 }
 
-impl Common {
-    /// Starts the lease that a reserved message has.
-    pub(super) fn start_lease(&mut self, reserved: Reserved) {
-        if let Some(Lease { token, expires_at }) = reserved.lease {
-            self.schedule.insert(expires_at, Due::Lease(token));
-            self.leases.insert(token, reserved);
-        }
-    }
-}
-
 impl State {
     /// No messages.
     pub(super) fn new(limits: Limits, memory: Arc<Memory>) -> Self {
@@ -330,7 +326,7 @@ impl State {
         entry.queue.bytes += cost;
         if found.lease.is_some() {
             entry.queue.reserved += 1;
-            self.common.start_lease(found);
+            self.start_lease(found);
         } else {
             entry.put(found.message, is_delayed);
         }
@@ -388,31 +384,6 @@ impl State {
         to.queue.bytes += cost;
         to.put(reserved.message, is_delayed);
         self.remove_if_unused(&reserved.queue);
-    }
-
-    /// Ends a lease. The message stays reserved, for the caller.
-    pub(super) fn end_lease(&mut self, token: Token) -> Option<Reserved> {
-        let reserved = self.common.leases.remove(&token)?;
-        if let Some(Lease { token, expires_at }) = reserved.lease {
-            self.common.schedule.remove(expires_at, Due::Lease(token));
-        }
-        Some(reserved)
-    }
-
-    /// Makes a lease expire at another time. Returns the leased message, and when the lease would have
-    /// expired; `None` if there is no such lease.
-    pub(super) fn extend(
-        &mut self,
-        token: Token,
-        expires_at: Micros,
-    ) -> Option<(&Reserved, Micros)> {
-        let reserved = self.common.leases.get_mut(&token)?;
-        let lease = reserved.lease.as_mut()?;
-        let before = std::mem::replace(&mut lease.expires_at, expires_at);
-        let schedule = &mut self.common.schedule;
-        schedule.remove(before, Due::Lease(token));
-        schedule.insert(expires_at, Due::Lease(token));
-        Some((self.common.leases.get(&token)?, before))
     }
 
     /// Reserves at most `messages_max` messages, also if the queue is paused.

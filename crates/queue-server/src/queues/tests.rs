@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use proto::queue::{MessageId, Reason, Retry, Totals};
+use proto::queue::{MessageId, MessageState, Reason, Retry, Totals};
 
 use super::*;
 use crate::clock::Micros;
 use crate::error::QUEUES_MAX;
+use crate::message::Holder;
 use crate::position::Position;
 use crate::timer::Timer;
 
@@ -91,10 +92,16 @@ impl Queues {
 
     /// When the lease with this token expires.
     pub(crate) fn expires_at(&self, token: Token) -> Micros {
-        self.shared.lock().common.leases[&token]
-            .lease
-            .unwrap()
-            .expires_at
+        let state = self.shared.lock();
+        let held = |queue: &queue::Queue| {
+            let leases = queue.held.values().filter_map(|held| match held.holder {
+                Holder::Lease(lease) => Some(lease),
+                Holder::Connection(_) => None,
+            });
+            leases.into_iter().find(|lease| lease.token == token)
+        };
+        let lease = state.queues.values().find_map(held);
+        lease.expect("it is leased").expires_at
     }
 }
 
@@ -636,6 +643,7 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
     assert_eq!(due(), 0);
 }
 
+mod one;
 mod properties;
 
 // ---- With a database.
@@ -878,8 +886,8 @@ fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
     send(&queues, Q, "c").unwrap();
     drop(queues);
     let queues = disk.open().unwrap();
-    let next = |after: &Position| match queues.peek(Q, *after) {
-        Outcome::Peeked(message, _) => Some(message.position),
+    let next = |after: &Position| match queues.peek(Q, MessageState::Ready, *after) {
+        Outcome::Peeked(peeked) => Some(peeked.message.position),
         _ => None,
     };
     let seen = std::iter::successors(Some(Position::FRONT), next).count() - 1;

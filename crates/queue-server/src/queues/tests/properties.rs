@@ -49,8 +49,11 @@ fn pass(queues: &Queues, time: Duration) {
 
 /// The first message of a queue as a peer sees it: its attempts, and why the last one ended.
 fn peeked(queues: &Queues, queue: QueueName) -> Option<(u32, String)> {
-    match queues.peek(queue, Position::FRONT) {
-        Outcome::Peeked(message, _) => Some((message.attempts, message.reason().to_owned())),
+    match queues.peek(queue, MessageState::Ready, Position::FRONT) {
+        Outcome::Peeked(peeked) => {
+            let message = &peeked.message;
+            Some((message.attempts, message.reason().to_owned()))
+        }
         _ => None,
     }
 }

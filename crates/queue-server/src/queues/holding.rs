@@ -1,0 +1,170 @@
+//! Who has a reserved message: a connection or a lease.
+//!
+//! The messages themselves stay in their queue, by their positions, so that an operator can look at them and
+//! take them from a holder that does nothing more. A holder knows no more than where its messages are. If one is
+//! not there any more when the holder comes for it, somebody has taken it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use proto::queue::{MessageId, Token};
+
+use super::Queues;
+use super::requeue::CONNECTION_ENDED;
+use super::schedule::Due;
+use super::state::State;
+use crate::clock::Micros;
+use crate::error::QueueError;
+use crate::message::{Connected, Held, Holder, Lease, Message, Reservation, Reserved};
+
+impl State {
+    /// Gives a reserved message to a holder.
+    fn hold(&mut self, reserved: Reserved, holder: Holder) -> Reservation {
+        let reservation = reserved.reservation();
+        let message = reserved.message;
+        let key = (message.position, message.id);
+        let queue = self.entry(&reservation.queue).queue;
+        queue.held.insert(key, Held { message, holder });
+        reservation
+    }
+
+    /// Takes a reserved message from its holder. It stays reserved, for the caller. `None` if it is not there any
+    /// more.
+    pub(super) fn take_held(&mut self, reservation: &Reservation) -> Option<Reserved> {
+        let Reservation {
+            queue,
+            position,
+            id,
+        } = reservation;
+        let entry = self.find(queue)?;
+        let Held { message, holder } = entry.queue.held.remove(&(*position, *id))?;
+        let lease = match holder {
+            Holder::Connection(_) => None,
+            Holder::Lease(lease) => {
+                let Lease { token, expires_at } = lease;
+                self.common.leases.remove(&token);
+                self.common.schedule.remove(expires_at, Due::Lease(token));
+                Some(lease)
+            }
+        };
+        Some(Reserved {
+            queue: Arc::clone(queue),
+            queue_index: 0,
+            message,
+            lease,
+        })
+    }
+
+    /// Starts the lease that a reserved message has.
+    pub(super) fn start_lease(&mut self, reserved: Reserved) {
+        if let Some(lease) = reserved.lease {
+            let Lease { token, expires_at } = lease;
+            self.common.schedule.insert(expires_at, Due::Lease(token));
+            let reservation = self.hold(reserved, Holder::Lease(lease));
+            self.common.leases.insert(token, reservation);
+        }
+    }
+
+    /// Ends a lease. The message stays reserved, for the caller.
+    pub(super) fn end_lease(&mut self, token: Token) -> Option<Reserved> {
+        let reservation = self.common.leases.get(&token)?.clone();
+        self.take_held(&reservation)
+    }
+
+    /// Makes a lease expire at another time. Returns the queue, its leased message, and when the lease would have
+    /// expired; `None` if there is no such lease.
+    pub(super) fn extend(
+        &mut self,
+        token: Token,
+        expires_at: Micros,
+    ) -> Option<(&Arc<str>, &Message, Micros)> {
+        let Reservation {
+            queue,
+            position,
+            id,
+        } = self.common.leases.get(&token)?;
+        let queues = self.queues.get_mut(queue)?;
+        let Held { message, holder } = queues.held.get_mut(&(*position, *id))?;
+        let Holder::Lease(lease) = holder else {
+            return None;
+        };
+        let before = std::mem::replace(&mut lease.expires_at, expires_at);
+        let schedule = &mut self.common.schedule;
+        schedule.remove(before, Due::Lease(token));
+        schedule.insert(expires_at, Due::Lease(token));
+        Some((queue, message, before))
+    }
+}
+
+/// What one connection has reserved. Dropping it requeues that.
+pub(crate) struct Holding<'q> {
+    queues: &'q Queues,
+    connected: Arc<Connected>,
+    reservations: VecDeque<Reservation>,
+}
+
+impl<'q> Holding<'q> {
+    /// Nothing yet. `peer` is for people.
+    pub(crate) fn new(queues: &'q Queues, peer: &str) -> Self {
+        let connected = Arc::new(Connected {
+            id: queues.shared.next_holder(),
+            peer: peer.into(),
+        });
+        Self {
+            queues,
+            connected,
+            reservations: VecDeque::new(),
+        }
+    }
+
+    /// How many messages it has reserved.
+    pub(crate) fn len(&self) -> usize {
+        self.reservations.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reservations.is_empty()
+    }
+
+    /// Holds a message that was handed out to this connection.
+    pub(crate) fn hold(&mut self, reserved: Reserved) {
+        let holder = Holder::Connection(Arc::clone(&self.connected));
+        let reservation = self.queues.shared.lock().hold(reserved, holder);
+        self.reservations.push_back(reservation);
+    }
+
+    /// Takes the message that the connection acknowledges or gives up.
+    ///
+    /// # Errors
+    /// [`QueueError::NotReserved`], and [`QueueError::Taken`].
+    pub(crate) fn claim(&mut self, id: MessageId) -> Result<Reserved, QueueError> {
+        let at = self.reservations.iter().position(|one| one.id == id);
+        let reservation = at.and_then(|at| self.reservations.remove(at));
+        let reservation = reservation.ok_or(QueueError::NotReserved(id))?;
+        let reserved = self.queues.shared.lock().take_held(&reservation);
+        reserved.ok_or(QueueError::Taken(id))
+    }
+
+    /// Takes all of them that are there, the first that was handed out first.
+    pub(crate) fn claim_all(&mut self) -> Vec<Reserved> {
+        let mut state = self.queues.shared.lock();
+        let reservations = self.reservations.drain(..);
+        reservations
+            .filter_map(|one| state.take_held(&one))
+            .collect()
+    }
+}
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        for reserved in self.claim_all() {
+            match self.queues.is_stopping() {
+                true => self.queues.requeue_at_stop(reserved),
+                false => self.queues.requeue(reserved, CONNECTION_ENDED),
+            }
+        }
+    }
+}
