@@ -12,6 +12,7 @@ mod arrival;
 mod clock;
 mod datagram;
 mod error;
+mod http;
 mod journal;
 mod memory;
 mod message;
@@ -38,6 +39,7 @@ pub use error::Error;
 pub use queues::Limits;
 
 use datagram::Datagrams;
+use http::QueueHttp;
 use metrics::QueueFigures;
 use queues::Queues;
 use service::Service;
@@ -93,9 +95,6 @@ fn exposure(door: &ServerOptions) -> String {
     }
 }
 
-/// What its port is for, for those who try HTTP.
-const WHAT_FOR: &str = "a queue of messages, for queue-client and nc";
-
 impl Server {
     /// Opens the queues and listens.
     ///
@@ -121,7 +120,10 @@ impl Server {
         let protocols = Protocols {
             frames: Some(Arc::clone(&service) as _),
             text: Some(service),
-            http: Some(Http::probes_only(probes, WHAT_FOR)),
+            http: Some(Http {
+                handler: Arc::new(QueueHttp::new(&queues)),
+                probes,
+            }),
         };
         let datagrams = Arc::new(Datagrams::new(
             Arc::clone(&queues),

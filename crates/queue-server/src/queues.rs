@@ -39,7 +39,7 @@ mod shared;
 mod state;
 mod waiters;
 
-pub(crate) use figures::{Figures, Peeked};
+pub(crate) use figures::{Figures, Peeked, Stats};
 pub(crate) use holding::Holding;
 pub(crate) use operation::{Handout, Operation, Outcome, Receive};
 pub(crate) use pending::Pending;

@@ -91,7 +91,7 @@ fn peeked(peeked: &Peeked) -> Reply<'_> {
     }
 }
 
-fn queue_stats(figures: &Figures) -> QueueStats<'_> {
+pub(crate) fn queue_stats(figures: &Figures) -> QueueStats<'_> {
     QueueStats {
         name: (&*figures.name).into(),
         ready: figures.ready as u64,

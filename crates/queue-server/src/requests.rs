@@ -1,4 +1,4 @@
-//! What each request does, one function a verb, over TCP and UDP alike.
+//! What each request does, one function a verb, over TCP, UDP and HTTP alike.
 //!
 //! [`apply`] is the table of verbs. What differs between the transports is the [`Requester`]: a
 //! connection can hold a reservation, a datagram cannot.
@@ -26,6 +26,11 @@ pub(crate) enum Requester<'r, 'q> {
         /// The room on the account that its frame takes.
         room: &'r mut Room,
     },
+    /// A request over HTTP, whose connection can wait, and reserves nothing.
+    Http {
+        /// The room on the account that its body takes.
+        room: &'r mut Room,
+    },
     /// A datagram.
     Datagram {
         /// The longest body that fits into the reply, in bytes.
@@ -36,7 +41,7 @@ pub(crate) enum Requester<'r, 'q> {
 impl Requester<'_, '_> {
     fn room(&mut self) -> Option<&mut Room> {
         match self {
-            Self::Connection { room, .. } => Some(room),
+            Self::Connection { room, .. } | Self::Http { room } => Some(room),
             Self::Datagram { .. } => None,
         }
     }
@@ -114,11 +119,14 @@ fn receive(
             }
             usize::MAX
         }
+        Requester::Http { .. } | Requester::Datagram { .. }
+            if delivery == Delivery::AtLeastOnce =>
+        {
+            return Err(QueueError::Unsupported(NO_RESERVING));
+        }
+        Requester::Http { .. } => usize::MAX,
         Requester::Datagram { .. } if !wait.is_zero() => {
             return Err(QueueError::Unsupported(NO_WAITING));
-        }
-        Requester::Datagram { .. } if delivery == Delivery::AtLeastOnce => {
-            return Err(QueueError::Unsupported(NO_RESERVING));
         }
         Requester::Datagram { body_bytes_max } => *body_bytes_max,
     };
@@ -134,7 +142,7 @@ fn claimed(
     match (claim, requester) {
         (Claim::Leased(token), _) => queues.claim(token),
         (Claim::Reserved(id), Requester::Connection { holding, .. }) => holding.claim(id),
-        (Claim::Reserved(_), Requester::Datagram { .. }) => {
+        (Claim::Reserved(_), Requester::Http { .. } | Requester::Datagram { .. }) => {
             Err(QueueError::Unsupported(NO_RESERVING))
         }
     }
@@ -147,7 +155,9 @@ fn unreserve_all(queues: &Queues, requester: &mut Requester) -> Result<u64, Queu
             let unreserve = |one| queues.unreserve(one);
             queues.wait_for_all(holding.claim_all().into_iter().map(unreserve).collect())
         }
-        Requester::Datagram { .. } => Err(QueueError::Unsupported(NO_RESERVING)),
+        Requester::Http { .. } | Requester::Datagram { .. } => {
+            Err(QueueError::Unsupported(NO_RESERVING))
+        }
     }
 }
 

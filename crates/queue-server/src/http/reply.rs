@@ -1,0 +1,189 @@
+//! Outcomes and refusals as HTTP replies.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use daemon::http::page::with_always;
+use daemon::http::{Content, Response};
+use proto::ErrorCode;
+use proto::http::{Refusal, Status};
+use proto::queue::Reply;
+use serde_json::{Value, json};
+
+use super::Denied;
+use super::asked::Asked;
+use super::route::Verb;
+use crate::queues::Outcome;
+use crate::replies::{code, long_body, reply};
+
+pub(super) const JSON: &str = "application/json";
+const BYTES: &str = "application/octet-stream";
+
+/// The reply to a request that was carried out.
+pub(super) fn response(asked: &Asked, outcome: &Outcome) -> Response {
+    let response = match reply(outcome) {
+        Reply::Stored { id } => {
+            let location = format!("messages/{id}");
+            to_json(Status::Created, &json!({"id": id})).with_field("Location", location)
+        }
+        Reply::Leased {
+            token,
+            id,
+            queue_index,
+            attempt,
+            body,
+        } => bytes(outcome, body)
+            .with_field("Queue-Token", token.to_string())
+            .with_field("Queue-Id", id.to_string())
+            .with_field("Queue-Name", asked.name_of(queue_index).to_owned())
+            .with_field("Queue-Attempt", attempt.to_string()),
+        Reply::Message { id, body, .. } => {
+            bytes(outcome, body).with_field("Queue-Id", id.to_string())
+        }
+        Reply::Peeked { id, body, .. } if asked.verb == Verb::Body => {
+            bytes(outcome, body).with_field("Queue-Id", id.to_string())
+        }
+        peeked @ Reply::Peeked { .. } => {
+            let bytes = asked.start_bytes().unwrap_or_default();
+            to_json(Status::Ok, &message_json(&peeked, bytes))
+        }
+        Reply::Empty => Response::empty(Status::NoContent),
+        Reply::Done { messages } => to_json(Status::Ok, &json!({"messages": messages})),
+        Reply::Stats { totals, queues } => {
+            let mut all = json!(totals);
+            all["queues"] = json!(queues);
+            to_json(Status::Ok, &all)
+        }
+        Reply::Error(error) => error_json(status(error.code), error.code, error.sentence),
+    };
+    with_always(response)
+}
+
+fn bytes(outcome: &Outcome, body: &[u8]) -> Response {
+    let response = Response::new(Status::Ok, BYTES, "");
+    let body = match long_body(outcome) {
+        Some(long) => Content::Kept(long as Arc<_>),
+        None => Content::Bytes(body.to_vec()),
+    };
+    Response { body, ..response }
+}
+
+pub(super) fn to_json(status: Status, value: &Value) -> Response {
+    Response::new(status, JSON, format!("{value}\n"))
+}
+
+/// All that is known of a message, with the first `bytes` bytes of its body. What it does not have is null; a
+/// body that is no UTF-8 is in Base64, under another name.
+pub(super) fn message_json(peeked: &Reply, bytes: usize) -> Value {
+    let Reply::Peeked {
+        queue,
+        position,
+        state,
+        holder,
+        id,
+        attempts,
+        age_millis,
+        properties,
+        reason,
+        body,
+    } = peeked
+    else {
+        return Value::Null;
+    };
+    let number = |number: u32| (number > 0).then_some(number);
+    let mut json = json!({
+        "id": id,
+        "queue": queue.as_str(),
+        "position": position,
+        "state": state,
+        "priority": properties.priority.get(),
+        "key": properties.key.map(|key| key.as_str()),
+        "attempts": attempts,
+        "attempts_max": number(properties.attempts_max),
+        "age_millis": age_millis,
+        "delay_millis": number(properties.delay_millis),
+        "expiry_millis": number(properties.expiry_millis),
+        "lease_millis": number(holder.lease_millis),
+        "holder": (holder.id > 0).then_some(holder.id),
+        "peer": (!holder.peer.0.is_empty()).then_some(holder.peer.0),
+        "reason": (!reason.is_empty()).then_some(reason.as_str()),
+        "body_bytes": body.len(),
+    });
+    let start = &body[..body.len().min(bytes)];
+    // A start may end in the middle of a character.
+    let is_text = match str::from_utf8(start) {
+        Ok(text) => Some(text),
+        Err(error) if error.error_len().is_none() && start.len() < body.len() => {
+            str::from_utf8(&start[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    };
+    match is_text {
+        Some(text) => json["body"] = text.into(),
+        None => json["body_base64"] = BASE64_STANDARD.encode(start).into(),
+    }
+    json
+}
+
+/// The reply to a request that is refused.
+pub(super) fn refused(denied: &Denied) -> Response {
+    log::debug!("Refused: {denied}");
+    let (status, code) = match denied {
+        Denied::Refusal(refusal) => (refusal.status, code_of(refusal.status)),
+        Denied::Queue(error) => (status(code(error)), code(error)),
+    };
+    with_always(error_json(status, code, &denied.to_string()))
+}
+
+/// The refusal that says the same as a page.
+pub(super) fn refusal(denied: &Denied) -> Refusal {
+    match denied {
+        Denied::Refusal(refusal) => refusal.clone(),
+        Denied::Queue(error) => Refusal::new(status(code(error)), error.to_string()),
+    }
+}
+
+fn error_json(status: Status, code: ErrorCode, sentence: &str) -> Response {
+    let (name, code) = (code.name(), code.number());
+    to_json(
+        status,
+        &json!({"code": code, "name": name, "error": sentence}),
+    )
+}
+
+/// The status of each code; a new one is named here.
+fn status(code: ErrorCode) -> Status {
+    match code {
+        ErrorCode::BadRequest | ErrorCode::Unsupported | ErrorCode::Unknown => Status::BadRequest,
+        ErrorCode::TooLarge => Status::ContentTooLarge,
+        ErrorCode::Busy | ErrorCode::Draining | ErrorCode::ShuttingDown => {
+            Status::ServiceUnavailable
+        }
+        ErrorCode::Storage => Status::InternalServerError,
+        ErrorCode::Forbidden => Status::Forbidden,
+        ErrorCode::NotFound => Status::NotFound,
+        ErrorCode::Full => Status::InsufficientStorage,
+        ErrorCode::Paused => Status::Conflict,
+        ErrorCode::Unauthorized => Status::Unauthorized,
+        ErrorCode::TooManyLogins => Status::TooManyRequests,
+    }
+}
+
+/// The code of what the front door refuses, or what is wrong with HTTP itself.
+fn code_of(status: Status) -> ErrorCode {
+    match status {
+        Status::Unauthorized => ErrorCode::Unauthorized,
+        Status::Forbidden | Status::MisdirectedRequest => ErrorCode::Forbidden,
+        Status::NotFound => ErrorCode::NotFound,
+        Status::TooManyRequests => ErrorCode::TooManyLogins,
+        Status::ContentTooLarge | Status::UriTooLong | Status::HeaderFieldsTooLarge => {
+            ErrorCode::TooLarge
+        }
+        Status::ServiceUnavailable => ErrorCode::Busy,
+        Status::MethodNotAllowed | Status::NotImplemented | Status::HttpVersionNotSupported => {
+            ErrorCode::Unsupported
+        }
+        _ => ErrorCode::BadRequest,
+    }
+}
