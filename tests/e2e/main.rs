@@ -43,6 +43,7 @@ mod malformed_replies;
 mod malformed_requests;
 mod memory;
 mod metrics;
+mod one_message;
 mod other_clients;
 mod other_origins;
 mod other_servers;

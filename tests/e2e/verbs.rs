@@ -32,7 +32,7 @@ fn listed(server: &Server) -> Vec<String> {
     let out = say(server, "list", b"").expect(0).out();
     let line = |line: &str| {
         let mut words: Vec<_> = line.split('\t').collect();
-        words.remove(5);
+        words.drain(5..7);
         words.join(" ")
     };
     out.lines().map(line).collect()
@@ -255,7 +255,7 @@ fn list() {
         "list",
         "",
         0,
-        "b.2\t1\t0\t0\t0\t0\ndefault\t2\t0\t0\t0\t0\n",
+        "b.2\t1\t0\t0\t0\t0\t-\ndefault\t2\t0\t0\t0\t0\t-\n",
     );
     assert_eq!(out.stderr, "");
     say(&server, "send --queue p -", b"x").expect(0);

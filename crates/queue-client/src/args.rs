@@ -9,16 +9,16 @@ use std::time::Duration;
 use cli::args::{Opt, Options, Verbs, choice, duration, number, server_default, value};
 use cli::{Address, App, Args, ClientOptions, Security, UsageError, Words};
 use proto::queue::{
-    BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, NAME_BYTES_MAX, Priority, Properties,
-    QUEUES_ASKED_MAX, QueueName,
+    BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, MessageId, MessageState, NAME_BYTES_MAX,
+    Priority, Properties, QUEUES_ASKED_MAX, QueueName,
 };
 
 use help::HELP;
 
 use crate::work::JOBS_MAX;
 use crate::{
-    Action, Backoff, Config, Ending, Lease, Peek, Receive, Send, Source, TokenSource, Transport,
-    Work,
+    Action, Backoff, Config, Ending, Lease, List, Peek, Receive, Send, Source, TokenSource,
+    Transport, Which, Work,
 };
 
 mod help;
@@ -54,6 +54,8 @@ enum Verb {
     Peek,
     List,
     Stats,
+    Delete,
+    Move,
     Purge,
     Pause,
     Resume,
@@ -72,6 +74,8 @@ const VERBS: &Verbs<Verb> = &[
     ("peek", Verb::Peek),
     ("list", Verb::List),
     ("stats", Verb::Stats),
+    ("delete", Verb::Delete),
+    ("move", Verb::Move),
     ("purge", Verb::Purge),
     ("pause", Verb::Pause),
     ("resume", Verb::Resume),
@@ -103,6 +107,13 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--uncounted-on"),
     Opt::value("--time-limit"),
     Opt::flag("--json"),
+    Opt::value("--id"),
+    Opt::flag("--reserved"),
+    Opt::flag("--delayed"),
+    Opt::flag("--dead"),
+    Opt::value("--holder"),
+    Opt::value("--max-ready"),
+    Opt::value("--max-age"),
     Opt::flag("--off"),
 ];
 
@@ -124,8 +135,9 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     };
     let missing = UsageError::Missing("the verb");
     let verb = args.words.verb(VERBS)?.ok_or(missing)?;
-    let queues = queues(verb, args)?;
-    let action = action(verb, args)?;
+    let id = id(verb, &mut args.options)?;
+    let queues = queues(verb, id, args)?;
+    let action = action(verb, id, args)?;
     if let Action::Work(Work { drain: true, .. }) = action
         && let [_, _, ..] = &queues[..]
         && queues
@@ -165,14 +177,37 @@ fn transport(word: &OsStr) -> Result<Transport, UsageError> {
     choice("the transport", word, &table, "TCP or UDP")
 }
 
+/// The id of the message that a verb is about, if it is about one. It is an option, because a queue may have a
+/// number for its name.
+fn id(verb: Verb, options: &mut Options) -> Result<Option<MessageId>, UsageError> {
+    match verb {
+        Verb::Peek | Verb::Release | Verb::Kick => options.number("--id", 1..=MessageId::MAX),
+        Verb::Delete | Verb::Move => {
+            let id = options.number("--id", 1..=MessageId::MAX)?;
+            id.map(Some)
+                .ok_or(UsageError::Missing("the --id ID of the message"))
+        }
+        Verb::Send | Verb::Receive | Verb::Work | Verb::Lease | Verb::Ack | Verb::Extend => {
+            Ok(None)
+        }
+        Verb::List | Verb::Stats | Verb::Purge | Verb::Pause | Verb::Resume | Verb::Drain => {
+            Ok(None)
+        }
+    }
+}
+
 /// The queues that a verb is about, if it is about any.
-fn queues(verb: Verb, args: &mut Args) -> Result<Vec<String>, UsageError> {
+fn queues(verb: Verb, id: Option<MessageId>, args: &mut Args) -> Result<Vec<String>, UsageError> {
     let named = match verb {
         Verb::Receive | Verb::Work | Verb::Lease => {
             let word = args.options.raw("--queue");
             return word.map_or(Ok(default_queue()), |word| queue_names(&word));
         }
         Verb::Send | Verb::Peek | Verb::Purge | Verb::Pause | Verb::Resume => {
+            args.options.raw("--queue").map(|word| ("--queue", word))
+        }
+        Verb::Delete | Verb::Move => args.options.raw("--queue").map(|word| ("--queue", word)),
+        Verb::Kick | Verb::Release if id.is_some() => {
             args.options.raw("--queue").map(|word| ("--queue", word))
         }
         Verb::Kick => Some(("NAME", args.words.required("the NAME of the queue")?)),
@@ -190,7 +225,7 @@ fn default_queue() -> Vec<String> {
     vec![QueueName::DEFAULT.as_str().to_owned()]
 }
 
-fn action(verb: Verb, args: &mut Args) -> Result<Action, UsageError> {
+fn action(verb: Verb, id: Option<MessageId>, args: &mut Args) -> Result<Action, UsageError> {
     let Args { words, options } = args;
     Ok(match verb {
         Verb::Send => send(args)?,
@@ -210,6 +245,7 @@ fn action(verb: Verb, args: &mut Args) -> Result<Action, UsageError> {
             })
         }
         Verb::Ack => Action::Ack(token(words)?),
+        Verb::Release if id.is_some() || options.has("--holder") => release(id, options)?,
         Verb::Release => Action::Release(
             token(words)?,
             options
@@ -218,30 +254,71 @@ fn action(verb: Verb, args: &mut Args) -> Result<Action, UsageError> {
             reason(options)?,
         ),
         Verb::Extend => Action::Extend(token(words)?, lease_time(words)?),
-        Verb::Peek => {
-            let count = options.number("--count", 1..=u64::MAX)?;
-            let ending = ending(options, count.is_some())?;
-            let json = options.flag("--json");
-            if json && matches!(ending, Ending::Always(_)) {
-                let sentence = "--json has a line for each message, without --delimiter and --null";
-                return Err(UsageError::Conflict(sentence));
-            }
-            Action::Peek(Peek {
-                count: count.unwrap_or(1),
-                ending,
-                json,
-            })
-        }
-        Verb::List => Action::List,
+        Verb::Peek => peek(id, options)?,
+        Verb::List => Action::List(List {
+            json: options.flag("--json"),
+            ready_max: options.number("--max-ready", 0..=u64::MAX)?,
+            age_max: options.duration("--max-age", Duration::ZERO..=Duration::MAX)?,
+        }),
         Verb::Stats => Action::Stats {
             json: options.flag("--json"),
         },
+        Verb::Delete => Action::Delete(id.unwrap_or_default()),
+        Verb::Move => {
+            let word = words.required("the QUEUE that it goes to")?;
+            Action::Move(id.unwrap_or_default(), queue_name("QUEUE", &word)?)
+        }
         Verb::Purge => Action::Purge,
         Verb::Pause => Action::Pause,
         Verb::Resume => Action::Resume,
-        Verb::Kick => Action::Kick,
+        Verb::Kick => id.map_or(Action::Kick, Action::KickOne),
         Verb::Drain => Action::Drain(!options.flag("--off")),
     })
+}
+
+/// What an operator releases from its holder.
+fn release(id: Option<MessageId>, options: &mut Options) -> Result<Action, UsageError> {
+    let holder = options.number("--holder", 1..=u64::MAX)?;
+    match (id, holder) {
+        (Some(id), None) => Ok(Action::ReleaseOne(id)),
+        (None, Some(holder)) => Ok(Action::ReleaseHolder(holder)),
+        (Some(_), Some(_)) | (None, None) => {
+            let sentence =
+                "--id releases one message and --holder all of a connection, so give one";
+            Err(UsageError::Conflict(sentence))
+        }
+    }
+}
+
+fn peek(id: Option<MessageId>, options: &mut Options) -> Result<Action, UsageError> {
+    let states = [
+        ("--reserved", Which::First(MessageState::Reserved)),
+        ("--delayed", Which::First(MessageState::Delayed)),
+        ("--dead", Which::Dead),
+    ];
+    let mut which: Vec<_> = states
+        .into_iter()
+        .filter_map(|(option, which)| options.flag(option).then_some(which))
+        .chain(id.map(Which::One))
+        .collect();
+    let count = options.number("--count", 1..=u64::MAX)?;
+    if which.len() > 1 || (id.is_some() && count.is_some()) {
+        let sentence =
+            "give one of --id, --reserved, --delayed and --dead, and no --count with --id";
+        return Err(UsageError::Conflict(sentence));
+    }
+    let ending = ending(options, count.is_some())?;
+    let json = options.flag("--json");
+    if json && matches!(ending, Ending::Always(_)) {
+        let sentence = "--json has a line for each message, without --delimiter and --null";
+        return Err(UsageError::Conflict(sentence));
+    }
+    Ok(Action::Peek(Peek {
+        which: which.pop().unwrap_or(Which::First(MessageState::Ready)),
+        count: count.unwrap_or(1),
+        ending,
+        json,
+    }))
 }
 
 fn send(args: &mut Args) -> Result<Action, UsageError> {
@@ -412,8 +489,13 @@ fn needs_tcp(action: &Action) -> Option<&'static str> {
         | Action::Ack(_)
         | Action::Release(..)
         | Action::Extend(..)
+        | Action::ReleaseOne(_)
+        | Action::ReleaseHolder(_)
         | Action::Peek(_)
-        | Action::List
+        | Action::List(_)
+        | Action::Delete(_)
+        | Action::KickOne(_)
+        | Action::Move(..)
         | Action::Stats { .. }
         | Action::Purge
         | Action::Pause

@@ -78,6 +78,9 @@ pub enum Error {
     /// While a worker ran, messages became dead letters because their commands failed.
     #[error("dead letters: {0}")]
     DeadLetters(DeadLetters),
+    /// Queues have more messages than they may have, or older ones; what each has.
+    #[error("{}", .0.join("; "))]
+    Beyond(Vec<String>),
     /// A second signal has aborted the commands that ran.
     #[error("stopped before all commands had ended")]
     Aborted,
@@ -219,6 +222,17 @@ impl Error {
         matches!(self, Self::Client(error) if error.is_loss())
     }
 
+    /// Whether the server refused because there is no such message, or no more.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: ErrorCode::NotFound,
+                ..
+            }
+        )
+    }
+
     /// Whether the server is away, or about to be, and may be back: it was lost or cannot be
     /// reached, it shuts down, or its connection limit is met.
     pub(crate) fn is_server_away(&self) -> bool {
@@ -250,7 +264,8 @@ impl Failure for Error {
             | Self::JobFailed(_)
             | Self::JobDied(_)
             | Self::JobStopped(_)
-            | Self::DeadLetters(_) => Exit::Refused,
+            | Self::DeadLetters(_)
+            | Self::Beyond(_) => Exit::Refused,
             Self::BatchRefused { cause, .. } | Self::BatchLost { cause, .. } => cause.exit(),
             Self::TooLong { .. }
             | Self::PieceTooLong { .. }

@@ -8,6 +8,7 @@ mod error;
 mod lease;
 mod link;
 mod message;
+mod peek;
 mod receive;
 mod reconnect;
 mod send;
@@ -32,9 +33,10 @@ pub use error::{DeadLetters, Error, Unanswered};
 pub use lease::Lease;
 pub use link::Transport;
 pub use message::{HeldBy, Peeked, Received, Released};
+pub use peek::{Peek, Which};
 pub use receive::{Ending, Receive};
 pub use send::{Send, Source};
-pub use show::Peek;
+pub use show::List;
 pub use tcp::AbortHandle;
 pub use token::TokenSource;
 pub use work::{Backoff, Work, guard};
@@ -68,12 +70,22 @@ pub enum Action {
     Ack(TokenSource),
     /// Release a leased message, with this delay, for this reason.
     Release(TokenSource, Duration, String),
+    /// Requeue one message that is reserved, as if its holder were gone.
+    ReleaseOne(MessageId),
+    /// Requeue all that this connection has reserved, as if it were gone.
+    ReleaseHolder(u64),
     /// Let a lease end this long from now.
     Extend(TokenSource, Duration),
-    /// Show the messages at the front, and leave them there.
+    /// Show messages, and leave them where they are.
     Peek(Peek),
     /// Show the queues.
-    List,
+    List(List),
+    /// Delete one message.
+    Delete(MessageId),
+    /// Make one message ready that is delayed or dead.
+    KickOne(MessageId),
+    /// Move one message to the end of this queue.
+    Move(MessageId, String),
     /// Show the queues and the server's totals, as text or as JSON.
     Stats {
         /// As JSON.
@@ -102,8 +114,13 @@ impl Action {
             Self::Receive(_)
             | Self::Work(_)
             | Self::Lease(_)
+            | Self::ReleaseOne(_)
+            | Self::ReleaseHolder(_)
             | Self::Peek(_)
-            | Self::List
+            | Self::List(_)
+            | Self::Delete(_)
+            | Self::KickOne(_)
+            | Self::Move(..)
             | Self::Stats { .. }
             | Self::Purge
             | Self::Pause
@@ -146,15 +163,35 @@ pub fn run(config: Config) -> Result<(), Error> {
             let reason = Reason::new(reason);
             config.ask(|client| client.release_with(token, retry, reason))?;
         }
+        Action::ReleaseOne(id) => {
+            let released = config.ask(|client| client.release_one(*id))?;
+            match released {
+                Released::Queued => log::info!("Message released: {id}"),
+                Released::Dead => log::info!("Message released, and a dead letter now: {id}"),
+            }
+        }
+        Action::ReleaseHolder(holder) => {
+            let messages = config.ask(|client| client.release_holder(*holder))?;
+            log::info!("Messages released: {messages}");
+        }
+        Action::Delete(id) => {
+            config.ask(|client| client.delete(*id))?;
+            log::info!("Message deleted: {id}");
+        }
+        Action::KickOne(id) => {
+            config.ask(|client| client.kick_one(*id))?;
+            log::info!("Message kicked: {id}");
+        }
+        Action::Move(id, to) => {
+            config.ask(|client| client.move_to(*id, client::name(to)))?;
+            log::info!("Message moved: {id}");
+        }
         Action::Extend(token, lease) => {
             let token = token.token()?;
             config.ask(|client| client.extend(token, *lease))?;
         }
         Action::Peek(peek) => peek.run(&config)?,
-        Action::List => {
-            let out = cli::stream::output()?;
-            show::list(&config.ask(Client::stats)?, out)?;
-        }
+        Action::List(list) => list.run(&config)?,
         Action::Stats { json } => {
             let out = cli::stream::output()?;
             show::stats(&config.ask(Client::stats)?, out, *json)?;

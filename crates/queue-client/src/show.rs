@@ -1,124 +1,124 @@
-//! `peek`, `list` and `stats`: what looks and changes nothing.
+//! `list` and `stats`: what looks at the queues and changes nothing.
 
-use std::str;
+use std::fmt::Write as _;
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use cli::ClientError;
 use cli::stream::Output;
-use proto::queue::{MessageState, QueueStats};
+use proto::queue::{QueueName, QueueStats};
 use serde_json::{Value, json};
 
-use crate::{Config, Ending, Error, Peeked, Stats};
+use crate::{Client, Config, Error, Stats};
 
-/// What to look at, and how it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peek {
-    /// How many messages.
-    pub count: u64,
-    /// What ends each of them.
-    pub ending: Ending,
-    /// Whether each is a line of JSON instead, with all that is known of it.
+/// How the queues are shown, and what there may be of their messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct List {
+    /// Whether each queue is a line of JSON.
     pub json: bool,
+    /// How many messages a queue may have ready.
+    pub ready_max: Option<u64>,
+    /// How old a message may be that is ready or reserved.
+    pub age_max: Option<Duration>,
 }
 
-impl Peek {
-    /// Writes the messages at the front of the queue. Each is written before the next one is fetched,
-    /// because all of them together may not fit into memory.
+impl List {
     pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
         let mut out = cli::stream::output()?;
-        let mut client = config.connect()?;
-        let mut position = 0;
-        for seen in 0..self.count {
-            let Some(message) = client.peek_after(MessageState::Ready, position)? else {
-                return if seen == 0 { Err(Error::Empty) } else { Ok(()) };
-            };
-            position = message.position;
-            let written = match self.json {
-                true => Ending::Line.write(&mut out, message_json(&message).to_string().as_bytes()),
-                false => self.ending.write(&mut out, &message.body),
-            };
-            written.map_err(ClientError::Output)?;
-            if !self.json {
-                tell_attempts(&message);
+        let stats = config.ask(Client::stats)?;
+        out.print(&self.text(&stats, out.is_terminal()))?;
+        let beyond: Vec<_> = stats
+            .queues
+            .iter()
+            .filter_map(|queue| self.beyond(queue))
+            .collect();
+        match beyond.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Beyond(beyond)),
+        }
+    }
+
+    /// A line for each queue: aligned below a head on a terminal, else separated by tabs.
+    fn text(&self, stats: &Stats, is_terminal: bool) -> String {
+        let lines = || stats.queues.iter().map(line).collect::<Vec<_>>();
+        match (self.json, is_terminal) {
+            (true, _) => stats
+                .queues
+                .iter()
+                .map(|queue| format!("{}\n", json!(queue)))
+                .collect(),
+            (false, true) => aligned(&lines()),
+            (false, false) => lines().concat(),
+        }
+    }
+
+    /// Why a queue has more than it may have, or older. Dead letters wait for a person, as long as that takes.
+    fn beyond(&self, queue: &QueueStats) -> Option<String> {
+        let is_dead = QueueName::new(&queue.name).is_ok_and(QueueName::is_dead);
+        let mut why = Vec::new();
+        if let Some(max) = self.ready_max.filter(|max| queue.ready > *max) {
+            why.push(format!("{} are ready (--max-ready {max})", queue.ready));
+        }
+        if let Some(max) = self.age_max {
+            let ages = [
+                ("ready", queue.oldest_millis),
+                ("reserved", queue.oldest_reserved_millis),
+            ];
+            for (state, millis) in ages {
+                if Duration::from_millis(millis) > max {
+                    let (age, max) = (millis / 1000, max.as_secs());
+                    why.push(format!("the oldest {state} has {age} s (--max-age {max}s)"));
+                }
             }
         }
-        Ok(())
+        let is_beyond = !is_dead && !why.is_empty();
+        is_beyond.then(|| format!("in '{}' {}", queue.name, why.join(", ")))
     }
 }
 
-/// Tells a person what the attempts of a message have come to, if there was one.
-fn tell_attempts(message: &Peeked) {
-    let Peeked {
-        id,
-        attempts,
-        reason,
-        ..
-    } = message;
-    match (attempts, reason.trim_end()) {
-        (0, "") => log::debug!("Message {id} was never handed out"),
-        (_, "") => log::info!("Message {id}, attempts: {attempts}"),
-        (0, reason) => log::info!("Message {id}, attempts: 0; {reason}"),
-        (_, reason) => log::info!("Message {id}, attempts: {attempts}, the last: {reason}"),
-    }
-}
+const HEAD: &str = "name\tready\treserved\tdelayed\tdead\toldest ready\toldest reserved";
 
-/// All that is known of a message. What it does not have is null; a body that is no UTF-8 is in Base64,
-/// under another name.
-fn message_json(message: &Peeked) -> Value {
-    let number = |number: u32| (number > 0).then_some(number);
-    let mut json = json!({
-        "id": message.id,
-        "position": message.position,
-        "priority": message.priority.get(),
-        "key": message.key,
-        "attempts": message.attempts,
-        "attempts_max": number(message.attempts_max),
-        "age_millis": message.age_millis,
-        "delay_millis": number(message.delay_millis),
-        "expiry_millis": number(message.expiry_millis),
-        "reason": (!message.reason.is_empty()).then_some(&message.reason),
-    });
-    match str::from_utf8(&message.body) {
-        Ok(body) => json["body"] = body.into(),
-        Err(_) => json["body_base64"] = BASE64_STANDARD.encode(&message.body).into(),
-    }
-    json
-}
-
-const HEAD: &str = "name\tready\treserved\tdelayed\tdead\toldest";
-
-/// Writes a line for each queue: aligned below a head on a terminal, else separated by tabs.
-pub(crate) fn list(stats: &Stats, mut out: Output) -> Result<(), Error> {
-    let lines: Vec<_> = stats.queues.iter().map(line).collect();
-    let text = match out.is_terminal() {
-        true => aligned(&lines),
-        false => lines.concat(),
-    };
-    Ok(out.print(&text)?)
-}
-
-/// A queue's name, its counts, and the age of its oldest message in whole seconds.
+/// A queue's name, its counts, and the ages of its oldest messages that are ready and reserved, in whole seconds.
 fn line(queue: &QueueStats) -> String {
-    let oldest = match queue.ready {
+    let age = |count, millis: u64| match count {
         0 => "-".to_owned(),
-        1.. => (queue.oldest_millis / 1000).to_string(),
+        1.. => (millis / 1000).to_string(),
     };
     let counts = [queue.ready, queue.reserved, queue.delayed, queue.dead];
-    let counts = counts.map(|count| count.to_string()).join("\t");
+    let counts = counts.map(|count| count.to_string());
+    let ages = [
+        age(queue.ready, queue.oldest_millis),
+        age(queue.reserved, queue.oldest_reserved_millis),
+    ];
+    let mut line = queue.name.to_string();
+    for word in counts.iter().chain(&ages) {
+        let _ = write!(line, "\t{word}");
+    }
     let paused = if queue.is_paused { "\tpaused" } else { "" };
-    format!("{}\t{counts}\t{oldest}{paused}\n", queue.name)
+    format!("{line}{paused}\n")
 }
 
 fn aligned(lines: &[String]) -> String {
-    let all = || std::iter::once(HEAD).chain(lines.iter().map(String::as_str));
-    let rows = || all().filter_map(|line| line.trim_end().split_once('\t'));
-    let name_width = rows().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let row = |(name, rest): (&str, &str)| {
-        let rest: String = rest.split('\t').map(|word| format!("{word:>9}")).collect();
-        format!("{name:name_width$}{rest}\n")
-    };
-    rows().map(row).collect()
+    let all = std::iter::once(HEAD).chain(lines.iter().map(String::as_str));
+    let rows: Vec<Vec<_>> = all
+        .map(|line| line.trim_end().split('\t').collect())
+        .collect();
+    let mut widths = Vec::new();
+    for row in &rows {
+        widths.resize(row.len().max(widths.len()), 0);
+        for (width, word) in widths.iter_mut().zip(row) {
+            *width = word.len().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        for (at, (word, width)) in row.iter().zip(&widths).enumerate() {
+            let _ = match at {
+                0 => write!(text, "{word:width$}"),
+                1.. => write!(text, "  {word:>width$}"),
+            };
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// Writes the server's totals and its queues.
@@ -157,68 +157,63 @@ fn to_text(stats: &Stats) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::queue::Priority;
-
-    use crate::HeldBy;
-
     use super::*;
 
-    #[test]
-    fn a_message_as_json_has_all_that_is_known_of_it() {
-        let mut message = Peeked {
-            queue: "jobs".to_owned(),
-            state: MessageState::Reserved,
-            holder: Some(HeldBy::Connection {
-                id: 4,
-                peer: "127.0.0.1:5".to_owned(),
-            }),
-            position: 1 << 63,
-            id: 7,
-            attempts: 2,
-            age_millis: 3,
-            delay_millis: 0,
-            priority: Priority::new(9).unwrap(),
-            key: None,
-            expiry_millis: 5,
-            attempts_max: 0,
-            reason: "exit status: 1: no\n".to_owned(),
-            body: b"two\nlines".to_vec(),
-        };
-        let want = r#"{"age_millis":3,"attempts":2,"attempts_max":null,"body":"two\nlines","delay_millis":null,"expiry_millis":5,"id":7,"key":null,"position":9223372036854775808,"priority":9,"reason":"exit status: 1: no\n"}"#;
-        assert_eq!(message_json(&message).to_string(), want);
-        message.body = b"\xff".to_vec();
-        let json = message_json(&message);
-        assert_eq!(
-            (json.get("body"), &json["body_base64"]),
-            (None, &"/w==".into())
-        );
-    }
-
-    #[test]
-    fn a_list_for_people_is_aligned() {
-        let queue = QueueStats {
-            name: "a-long-name".into(),
+    fn queue(name: &'static str) -> QueueStats<'static> {
+        QueueStats {
+            name: name.into(),
             ready: 10,
             reserved: 2,
             delayed: 3,
             dead: 4,
             waiters: 0,
             oldest_millis: 65_999,
-            oldest_reserved_millis: 0,
+            oldest_reserved_millis: 601_000,
             is_paused: true,
-        };
+        }
+    }
+
+    #[test]
+    fn a_list_for_people_is_aligned() {
         let empty = QueueStats {
             name: "b".into(),
             ready: 0,
+            reserved: 0,
             is_paused: false,
-            ..queue.clone()
+            ..queue("")
         };
-        let text = aligned(&[line(&queue), line(&empty)]);
+        let text = aligned(&[line(&queue("a-long-name")), line(&empty)]);
         let want = "\
-name           ready reserved  delayed     dead   oldest
-a-long-name       10        2        3        4       65   paused
-b                  0        2        3        4        -
+name         ready  reserved  delayed  dead  oldest ready  oldest reserved
+a-long-name     10         2        3     4            65              601  paused
+b                0         0        3     4             -                -
 ";
         assert_eq!(text, want);
+    }
+
+    #[test]
+    fn what_is_beyond_the_limits_is_said() {
+        let check = |ready_max, age_max: Option<u64>, name, want: Option<&str>| {
+            let list = List {
+                json: false,
+                ready_max,
+                age_max: age_max.map(Duration::from_secs),
+            };
+            assert_eq!(list.beyond(&queue(name)).as_deref(), want);
+        };
+        check(None, None, "q", None);
+        check(Some(10), Some(601), "q", None);
+        check(Some(9), None, "q.dead", None);
+        check(
+            Some(9),
+            None,
+            "q",
+            Some("in 'q' 10 are ready (--max-ready 9)"),
+        );
+        let old = "in 'q' the oldest reserved has 601 s (--max-age 600s)";
+        check(None, Some(600), "q", Some(old));
+        let both = "in 'q' 10 are ready (--max-ready 0), the oldest ready has 65 s (--max-age 0s), \
+                    the oldest reserved has 601 s (--max-age 0s)";
+        check(Some(0), Some(0), "q", Some(both));
     }
 }

@@ -273,14 +273,14 @@ impl Worker<'_> {
             }
         };
         if ended.status.success() && !ended.is_over_time() {
-            return client.ack(message);
+            return unless_taken(client.ack(message), message);
         }
         if ended.was_stopped() {
             self.member.pool.pause(job::SIGNALS_APART);
         }
         let is_stopped = self.member.pool.is_stopping() && ended.was_stopped();
         if is_stopped || self.member.pool.is_aborting() {
-            client.unreserve(message)?;
+            unless_taken(client.unreserve(message), message)?;
             if self.work.once {
                 return Err(Error::JobStopped(ended.to_string()));
             }
@@ -288,7 +288,11 @@ impl Worker<'_> {
             return Ok(());
         }
         let retry = self.retry(message, &ended)?;
-        let released = client.release_with(message, retry, Reason::new(&ended.reason()))?;
+        let released = client.release_with(message, retry, Reason::new(&ended.reason()));
+        let released = match released {
+            Err(error) if error.is_not_found() => return unless_taken(Err(error), message),
+            released => released?,
+        };
         self.note_failure(message, &ended, retry, released);
         match released {
             Released::Queued if self.work.once => Err(Error::JobFailed(ended.to_string())),
@@ -348,6 +352,17 @@ impl Worker<'_> {
             let delay = Duration::from_millis(delay_millis.into());
             self.member.pool.retries(id, delay);
         }
+    }
+}
+
+/// An operator may have taken the message away while its command ran. Then nothing is left to do for it.
+fn unless_taken(done: Result<(), Error>, message: &Received) -> Result<(), Error> {
+    match done {
+        Err(error) if error.is_not_found() => {
+            log::warn!("Message {}: {error}", message.id);
+            Ok(())
+        }
+        done => done,
     }
 }
 

@@ -57,7 +57,7 @@ fn a_dead_letter_says_why_and_the_command_is_still_heard() {
     assert_eq!(ran.out(), "out\nout\nout\n");
     check_only(&place, "default.dead", 2, "exit status: 1: bad: try 2");
     let ran = check(&place.server, "peek --queue default.dead", "", 0, "bad");
-    let want = "Message 2, attempts: 2, the last: exit status: 1: bad: try 2\n";
+    let want = ", attempts: 2, the last: exit status: 1: bad: try 2\n";
     assert!(ran.stderr.ends_with(want), "{}", ran.stderr);
 }
 

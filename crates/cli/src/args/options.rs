@@ -86,7 +86,8 @@ impl Options {
         }
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    /// Whether an option was given and not read yet.
+    pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(given, _)| *given == name)
     }
 

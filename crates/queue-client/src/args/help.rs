@@ -58,17 +58,30 @@ Verbs:
       --retry-delay TIME its delay [default: 0]
       --reason TEXT      why; it is kept with the message, and shown by peek
   extend TOKEN|- TIME    the lease expires TIME from now
-  peek                   prints the oldest message, and leaves it where it is; if it was
-                         handed out before, says how often and why that failed
+  release --id ID        frees a message that somebody has reserved, as if its holder were gone
+      --holder ID        frees all that a connection has reserved; peek --reserved tells its ID
+  peek                   prints the oldest message, and leaves it where it is; says in which
+                         state it is, its age, its attempts, and why the last one failed
+      --reserved, --delayed, --dead
+                         the oldest that is reserved, delayed, or a dead letter
+      --id ID            this message, in any state
       --count N, --delimiter TEXT, --null   as with receive
       --json             print a line of JSON for each message, with all that is known of it
   list                   the queues, one a line: name, ready, reserved, delayed and dead
-                         messages, age of the oldest in seconds, and whether it is paused
+                         messages, age of the oldest ready and of the oldest reserved one in
+                         seconds, and whether it is paused
+      --json             print a line of JSON for each queue
+      --max-ready N, --max-age TIME
+                         exit with 1 if a queue has more messages ready, or one that is ready
+                         or reserved is older; queues of dead letters are not looked at
   stats                  the same and totals, one number a line
       --json             as JSON
+  delete --id ID         removes a message, in any state
+  move --id ID QUEUE     moves a message to the end of QUEUE, from any state
   purge                  removes all messages that are not reserved
   pause, resume          the queue hands out nothing, or hands out messages again
   kick NAME              moves the dead letters in NAME.dead to the end of NAME
+  kick --id ID           makes a message ready that is delayed or a dead letter
   drain                  the server accepts no new messages in any queue
       --off              it accepts them again
 
@@ -76,7 +89,8 @@ A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d; a delay, wait, limit
 or lease is at most 49d. A SIZE is in bytes, as 4096, or in units of 1024, as 64K or 10M.
 
 Options:
-  --queue NAME           the queue, 1 to 64 of A-Z a-z 0-9 . _ - [default: default]
+  --queue NAME           the queue, 1 to 64 of A-Z a-z 0-9 . _ - [default: default]; a message
+                         with an ID is looked for in it and among its dead letters
   --queue NAME,NAME...   for receive, work and lease: at most 16 queues; a message is
                          received from the first that has one
   --timeout TIME         the longest wait for an answer [default: 30]

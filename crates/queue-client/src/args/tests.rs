@@ -115,6 +115,7 @@ fn receiving() {
     };
     check("receive --delimiter=--", Action::Receive(delimited));
     let peek = Peek {
+        which: Which::First(MessageState::Ready),
         count: 1,
         ending: Ending::None,
         json: false,
@@ -125,8 +126,23 @@ fn receiving() {
         ..peek.clone()
     };
     check("peek --count 1", Action::Peek(lines));
-    let json = Peek { json: true, ..peek };
+    let json = Peek {
+        json: true,
+        ..peek.clone()
+    };
     check("peek --json", Action::Peek(json));
+    for (option, which) in [
+        ("--id 42", Which::One(42)),
+        ("--reserved", Which::First(MessageState::Reserved)),
+        ("--delayed", Which::First(MessageState::Delayed)),
+        ("--dead", Which::Dead),
+    ] {
+        let one = Peek {
+            which,
+            ..peek.clone()
+        };
+        check(&format!("peek {option}"), Action::Peek(one));
+    }
 }
 
 #[test]
@@ -202,7 +218,35 @@ fn leasing() {
 }
 
 #[test]
+fn one_message() {
+    check("delete --id 7", Action::Delete(7));
+    check("kick --id 7 --queue jobs", Action::KickOne(7));
+    check("move --id 7 42", Action::Move(7, "42".to_owned()));
+    check("release --id 7", Action::ReleaseOne(7));
+    check("release --holder 4", Action::ReleaseHolder(4));
+    let config = parse("move --queue jobs --id 7 other").unwrap();
+    assert_eq!(config.queues, ["jobs"]);
+    check_refused("delete", "the --id ID of the message is missing");
+    check_refused("move other", "the --id ID of the message is missing");
+    check_refused("move --id 7", "the QUEUE that it goes to is missing");
+    check_refused("delete 7", "the --id ID of the message is missing");
+    check_refused("kick jobs --id 7", "there is one argument too many: 'jobs'");
+    let number = "--id must be a number from 1 to 18446744073709551615, not '0'";
+    check_refused("delete --id 0", number);
+    check_refused("purge --id 1", "--id does not go with purge");
+    check_refused("ack - --holder 1", "--holder does not go with ack");
+}
+
+#[test]
 fn looking_after_it() {
+    check("list", Action::List(List::default()));
+    let list = List {
+        json: true,
+        ready_max: Some(100),
+        age_max: Some(secs(600)),
+    };
+    let line = "list --json --max-ready 100 --max-age 10m";
+    check(line, Action::List(list));
     check("stats --json", Action::Stats { json: true });
     check("drain", Action::Drain(true));
     check("drain --off", Action::Drain(false));
@@ -332,6 +376,10 @@ fn what_excludes_each_other_is_said() {
         "send - --lines --truncate",
         "receive --null --delimiter x",
         "peek --json --null",
+        "peek --id 1 --dead",
+        "peek --reserved --delayed",
+        "peek --id 1 --count 2",
+        "release --id 1 --holder 2",
         "receive --follow --count 2",
         "receive --follow --wait 2",
         "work --backoff 1 --retry-delay 1 -- cat",

@@ -1,0 +1,234 @@
+//! `peek`: messages that stay where they are, and all that is known of them.
+
+use std::fmt;
+use std::str;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use cli::ClientError;
+use cli::stream::Output;
+use proto::queue::{MessageId, MessageState};
+use serde_json::{Value, json};
+
+use crate::{Client, Config, Ending, Error, HeldBy, Peeked};
+
+/// What to look at, and how it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peek {
+    /// Which messages.
+    pub which: Which,
+    /// How many messages.
+    pub count: u64,
+    /// What ends each of them.
+    pub ending: Ending,
+    /// Whether each is a line of JSON instead, with all that is known of it.
+    pub json: bool,
+}
+
+/// Which messages to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The first of the queue in this state.
+    First(MessageState),
+    /// The first dead letters of the queue.
+    Dead,
+    /// This one.
+    One(MessageId),
+}
+
+impl Peek {
+    /// Writes messages. Each is written before the next one is fetched, because all of them together may not
+    /// fit into memory.
+    pub(crate) fn run(&self, config: &Config) -> Result<(), Error> {
+        let mut out = cli::stream::output()?;
+        let mut client = config.connect()?;
+        match self.which {
+            Which::One(id) => self.show(&client.peek_one(id)?, &mut out),
+            Which::First(state) => self.run_in(&mut client, state, &mut out),
+            Which::Dead => {
+                let queue = config.queues().first();
+                if !queue.is_dead() {
+                    client.queues = vec![queue.dead()];
+                }
+                self.run_in(&mut client, MessageState::Ready, &mut out)
+            }
+        }
+    }
+
+    fn run_in(
+        &self,
+        client: &mut Client,
+        state: MessageState,
+        out: &mut Output,
+    ) -> Result<(), Error> {
+        let mut position = 0;
+        for seen in 0..self.count {
+            let Some(message) = client.peek_after(state, position)? else {
+                return if seen == 0 { Err(Error::Empty) } else { Ok(()) };
+            };
+            position = message.position;
+            self.show(&message, out)?;
+        }
+        Ok(())
+    }
+
+    fn show(&self, message: &Peeked, out: &mut Output) -> Result<(), Error> {
+        let written = match self.json {
+            true => Ending::Line.write(out, message_json(message).to_string().as_bytes()),
+            false => self.ending.write(out, &message.body),
+        };
+        written.map_err(ClientError::Output)?;
+        if !self.json {
+            log::info!("{message}");
+        }
+        Ok(())
+    }
+}
+
+/// All that is known of a message but its body, in one line for a person.
+impl fmt::Display for Peeked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secs = |millis: u32| millis.div_ceil(1000);
+        write!(f, "Message {}: {} in {}", self.id, self.state, self.queue)?;
+        match &self.holder {
+            None => {}
+            Some(HeldBy::Connection { id, peer }) => write!(f, " by connection {id} ({peer})")?,
+            Some(HeldBy::Lease { left_millis }) => {
+                write!(f, " under a lease for {} s more", secs(*left_millis))?;
+            }
+        }
+        match self.state {
+            MessageState::Delayed => write!(f, " for {} s more", secs(self.delay_millis))?,
+            MessageState::Ready | MessageState::Reserved => {
+                write!(f, ", age {} s", self.age_millis / 1000)?;
+            }
+        }
+        write!(f, ", attempts: {}", self.attempts)?;
+        if self.attempts_max > 0 {
+            write!(f, " of {}", self.attempts_max)?;
+        }
+        if self.priority.get() > 0 {
+            write!(f, ", priority {}", self.priority.get())?;
+        }
+        if self.expiry_millis > 0 {
+            write!(f, ", expires in {} s", secs(self.expiry_millis))?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ", key '{key}'")?;
+        }
+        match self.reason.trim_end() {
+            "" => Ok(()),
+            reason => write!(f, ", the last: {reason}"),
+        }
+    }
+}
+
+/// All that is known of a message. What it does not have is null; a body that is no UTF-8 is in Base64,
+/// under another name.
+fn message_json(message: &Peeked) -> Value {
+    let number = |number: u32| (number > 0).then_some(number);
+    let mut json = json!({
+        "id": message.id,
+        "queue": message.queue,
+        "state": message.state,
+        "position": message.position,
+        "priority": message.priority.get(),
+        "key": message.key,
+        "attempts": message.attempts,
+        "attempts_max": number(message.attempts_max),
+        "age_millis": message.age_millis,
+        "delay_millis": number(message.delay_millis),
+        "expiry_millis": number(message.expiry_millis),
+        "holder": Value::Null,
+        "reason": (!message.reason.is_empty()).then_some(&message.reason),
+    });
+    match &message.holder {
+        None => {}
+        Some(HeldBy::Connection { id, peer }) => {
+            json["holder"] = json!({"id": id, "peer": peer});
+        }
+        Some(HeldBy::Lease { left_millis }) => {
+            json["holder"] = json!({"lease_millis": left_millis});
+        }
+    }
+    match str::from_utf8(&message.body) {
+        Ok(body) => json["body"] = body.into(),
+        Err(_) => json["body_base64"] = BASE64_STANDARD.encode(&message.body).into(),
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::queue::Priority;
+
+    use super::*;
+
+    fn message() -> Peeked {
+        Peeked {
+            queue: "jobs".to_owned(),
+            state: MessageState::Reserved,
+            holder: Some(HeldBy::Connection {
+                id: 4,
+                peer: "127.0.0.1:5".to_owned(),
+            }),
+            position: 1 << 63,
+            id: 7,
+            attempts: 2,
+            age_millis: 3000,
+            delay_millis: 0,
+            priority: Priority::new(9).unwrap(),
+            key: None,
+            expiry_millis: 5,
+            attempts_max: 0,
+            reason: "exit status: 1: no\n".to_owned(),
+            body: b"two\nlines".to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_message_as_json_has_all_that_is_known_of_it() {
+        let mut message = message();
+        let want = r#"{"age_millis":3000,"attempts":2,"attempts_max":null,"body":"two\nlines","delay_millis":null,"expiry_millis":5,"holder":{"id":4,"peer":"127.0.0.1:5"},"id":7,"key":null,"position":9223372036854775808,"priority":9,"queue":"jobs","reason":"exit status: 1: no\n","state":"reserved"}"#;
+        assert_eq!(message_json(&message).to_string(), want);
+        message.body = b"\xff".to_vec();
+        message.holder = Some(HeldBy::Lease { left_millis: 8 });
+        let json = message_json(&message);
+        assert_eq!(
+            (json.get("body"), &json["body_base64"]),
+            (None, &"/w==".into())
+        );
+        assert_eq!(json["holder"], json!({"lease_millis": 8}));
+    }
+
+    #[test]
+    fn a_message_for_people_is_one_line() {
+        let reserved = message();
+        let want = "Message 7: reserved in jobs by connection 4 (127.0.0.1:5), age 3 s, attempts: 2, \
+                    priority 9, expires in 1 s, the last: exit status: 1: no";
+        assert_eq!(reserved.to_string(), want);
+        let delayed = Peeked {
+            state: MessageState::Delayed,
+            holder: None,
+            attempts: 0,
+            attempts_max: 3,
+            delay_millis: 1500,
+            priority: Priority::NORMAL,
+            expiry_millis: 0,
+            key: Some("k 1".to_owned()),
+            reason: String::new(),
+            ..message()
+        };
+        let want = "Message 7: delayed in jobs for 2 s more, attempts: 0 of 3, key 'k 1'";
+        assert_eq!(delayed.to_string(), want);
+        let leased = Peeked {
+            state: MessageState::Reserved,
+            holder: Some(HeldBy::Lease { left_millis: 9000 }),
+            key: None,
+            ..delayed
+        };
+        let want =
+            "Message 7: reserved in jobs under a lease for 9 s more, age 3 s, attempts: 0 of 3";
+        assert_eq!(leased.to_string(), want);
+    }
+}
