@@ -123,7 +123,8 @@ const DIFFERENT: &[&str] = &[
     r"s/^(Upload-Offset:) [0-9]{8,}/\1 N/",
     r"s/max-age=8639[0-9]/max-age=86400/",
     r#"s/^ETag: "[^"]*"/ETag: TAG/"#,
-    r"s/Message [0-9]+([ ,])/Message N\1/",
+    r"s/Message [0-9]+([ ,:])/Message N\1/",
+    r"s/, age [0-9]+ s/, age N s/",
     r"s/dead letters: 1 \([0-9]+ /dead letters: 1 (N /",
 ];
 
