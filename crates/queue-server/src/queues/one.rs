@@ -2,8 +2,8 @@
 //!
 //! A message is found by its id. No index of ids is kept: it would cost each message some forty bytes, and every
 //! send and ack a change of it, for what a person does now and then. Instead the operator names the queue, and it
-//! is searched from its beginning, a slice under one lock and then the next, so that a queue of a million messages
-//! takes some milliseconds of one thread and nobody waits for longer than a slice takes.
+//! is searched from its beginning, a slice under one lock and then the next. A million messages take about 12 ms of
+//! one thread, and a slice of them 0.1 ms, which is what others wait (`how_long_a_search_takes` in the tests).
 
 use std::sync::Arc;
 use std::thread;
