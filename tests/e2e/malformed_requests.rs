@@ -6,7 +6,7 @@ use std::net::{Shutdown, UdpSocket};
 
 use proto::frame::Message;
 use proto::history;
-use proto::queue::{Delivery, Reply, put_datagram};
+use proto::queue::{Delivery, Reply, RequestId, Token, put_datagram};
 
 use crate::harness::{
     Address, Noise, PATIENCE, Server, connect, exchange, read_to_end, receive_request, send_request,
@@ -142,7 +142,11 @@ fn random_datagrams() {
         sent += length;
     }
     let mut good = Vec::new();
-    put_datagram(&mut good, 1, &send_request(b"x"));
+    let id = RequestId {
+        session: Token::from_u128(1),
+        number: 1,
+    };
+    put_datagram(&mut good, id, &send_request(b"x"));
     for at in 0..good.len() {
         socket.send(&good[..at]).unwrap();
         let mut flipped = good.clone();

@@ -9,7 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cli::Endpoint;
-use proto::queue::{Claim, Delivery, QueueName, Reply, Request, put_datagram, split_datagram};
+use proto::queue::{
+    Claim, Delivery, QueueName, Reply, Request, RequestId, Token, put_datagram, split_datagram,
+};
 use proto::{ErrorCode, frame::Message};
 use queue_client::{Client, Transport};
 
@@ -161,10 +163,16 @@ fn over_a_bad_network_a_database_loses_nothing_either() {
     check_nothing_lost_and_nothing_twice(&["--data", path.to_str().unwrap()]);
 }
 
-/// Sends a request under an id, and returns the datagram that comes back.
-fn ask(socket: &UdpSocket, id: u64, request: &Request) -> Vec<u8> {
+/// Sends a request under a number, in a session of this socket, and returns the datagram that comes back.
+fn ask(socket: &UdpSocket, number: u64, request: &Request) -> Vec<u8> {
+    let port = socket.local_addr().unwrap().port();
+    let session = Token::from_u128(port.into());
+    ask_in(session, socket, number, request)
+}
+
+fn ask_in(session: Token, socket: &UdpSocket, number: u64, request: &Request) -> Vec<u8> {
     let mut datagram = Vec::new();
-    put_datagram(&mut datagram, id, request);
+    put_datagram(&mut datagram, RequestId { session, number }, request);
     socket.send(&datagram).unwrap();
     let mut reply = vec![0; 65_536];
     let bytes = socket.recv(&mut reply).unwrap();
@@ -185,9 +193,12 @@ fn a_request_that_comes_again_is_answered_again_but_not_acted_on() {
     let socket = socket(&server);
     let first = ask(&socket, 7, &send_request(b"once"));
     assert_eq!(ask(&socket, 7, &send_request(b"once")), first);
-    // The same id from somebody else is another request.
+    // The same number of another session is another request.
     let other = self::socket(&server);
     assert_ne!(ask(&other, 7, &send_request(b"twice")), first);
+    // The session counts, and not the port.
+    let session = Token::from_u128(socket.local_addr().unwrap().port().into());
+    assert_eq!(ask_in(session, &other, 7, &send_request(b"once")), first);
     let receive = receive_request(Delivery::AtMostOnce);
     let message = ask(&socket, 8, &receive);
     assert!(message.ends_with(b"once"));
@@ -195,12 +206,12 @@ fn a_request_that_comes_again_is_answered_again_but_not_acted_on() {
     assert!(ask(&socket, 9, &receive).ends_with(b"twice"));
     let empty = ask(&socket, 10, &receive);
     let (id, kind, payload) = split_datagram(&empty).unwrap();
-    assert_eq!(id, 10);
+    assert_eq!(id.number, 10);
     assert_eq!(Reply::decode(kind, payload).unwrap(), Reply::Empty);
 }
 
 #[test]
-fn peeking_does_not_push_the_replies_of_others_out_of_the_cache() {
+fn peeking_does_not_make_the_server_forget_the_answers_to_others() {
     let line = ["0", "udp", "--max-message", "64000"];
     let server = Server::start("queue-server", &line);
     let sender = socket(&server);

@@ -7,6 +7,7 @@ Prints for each how long the request was, and how long the reply; a dash is no r
 Usage: queue_udp.py HOST PORT
 """
 
+import itertools
 import os
 import socket
 import struct
@@ -17,8 +18,12 @@ SILENCE_SECS = 0.5
 BAD_REQUEST = 1
 
 
+SESSION = os.urandom(16)
+NUMBERS = itertools.count()
+
+
 def datagram(kind, payload, padded_bytes=0):
-    payload = os.urandom(8) + bytes([kind]) + payload
+    payload = SESSION + struct.pack(">Q", next(NUMBERS)) + bytes([kind]) + payload
     frame = struct.pack(">IB", len(payload) + 1, 0x10) + payload
     return frame.ljust(padded_bytes, b"\0")
 
@@ -29,9 +34,9 @@ def ask(sock, kind, payload):
         sock.send(request)
         reply = sock.recv(65536)
         print(len(request), len(reply))
-        assert reply[5:13] == request[5:13]
-        if reply[13:15] != bytes([0x7F, BAD_REQUEST]):
-            return reply[13], reply[14:]
+        assert reply[5:29] == request[5:29]
+        if reply[29:31] != bytes([0x7F, BAD_REQUEST]):
+            return reply[29], reply[30:]
     raise SystemExit("refused")
 
 

@@ -64,6 +64,9 @@ pub trait FrameSession {
         Ok(())
     }
 
+    /// The front door has refused a frame itself: its sender may not ask for that.
+    fn denied(&mut self) {}
+
     /// Asks whether the frame that arrives may take this much memory, in bytes. If not, the frame is
     /// passed over and refused.
     fn reserve(&mut self, _bytes: usize) -> bool {
@@ -177,6 +180,7 @@ pub(crate) fn serve(handler: &dyn FrameHandler, connection: &mut Connection) -> 
             Ok(next) => next,
             Err((Refused { code, sentence }, next)) => {
                 session.before_wait(connection)?;
+                session.denied();
                 log::debug!("Refused: {sentence}");
                 put_error(code, &sentence, connection.output());
                 connection.answered(Outcome::Error);

@@ -36,6 +36,8 @@ tagged! {
         12 => Unauthorized,
         /// Too many wrong logins came from this address. The sentence says how long to wait.
         13 => TooManyLogins,
+        /// A message with the same key was sent with another body.
+        14 => Conflict,
         /// A code that this version does not know. The sentence says what it means.
         255 => Unknown,
     }

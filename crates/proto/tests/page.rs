@@ -4,7 +4,9 @@
 
 use proto::frame::Message;
 use proto::history::{self, Filter, Operation};
-use proto::queue::{Claim, Delivery, Properties, QueueName, Reply, Request, Token, put_datagram};
+use proto::queue::{
+    Claim, Delivery, Properties, QueueName, Reply, Request, RequestId, Token, put_datagram,
+};
 use proto::{ErrorCode, ErrorReply, Login, LoginReply};
 
 const PAGE: &str = include_str!("../README.md");
@@ -45,9 +47,10 @@ fn frame<'a>(message: impl Message<'a>) -> Vec<u8> {
     out
 }
 
-fn datagram<'a>(id: u64, message: impl Message<'a>) -> Vec<u8> {
+fn datagram<'a>(number: u64, message: impl Message<'a>) -> Vec<u8> {
+    let session = "1c6f0f3e-9d5b-4a52-8f0e-6f4d2b7a9c10".parse().unwrap();
     let mut out = Vec::new();
-    put_datagram(&mut out, id, &message);
+    put_datagram(&mut out, RequestId { session, number }, &message);
     out
 }
 
@@ -81,11 +84,7 @@ fn the_dumps_are_what_is_sent() {
         attempt,
         body,
     };
-    let ids = [
-        0x87b3_ac73_52ef_8b01,
-        0xb736_33f4_e288_5e01,
-        0xb1f6_3e33_6800_5d98,
-    ];
+    let ids = [0, 1, 2];
     let login = Login {
         user: "alice",
         password: "secret",

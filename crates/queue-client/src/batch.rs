@@ -1,18 +1,18 @@
 //! Pipelining: many messages are sent one behind the other, and their replies read together.
 
 use std::mem;
-use std::time::Duration;
 
 use proto::frame::Message;
-use proto::queue::{Properties, Reply};
+use proto::queue::{Properties, REMEMBERED_MAX, Reply};
 
 use crate::client::{Client, name, send_request};
 use crate::link::{Socket, decode, unexpected};
 use crate::{Error, Unanswered};
 
 /// The most requests that a [`Batch`] writes before it reads the replies, and the most bytes. The
-/// replies to that many fit into a socket's buffer, so the server can always write them.
-const UNANSWERED_MAX: u64 = 512;
+/// replies to that many fit into a socket's buffer, so the server can always write them; and it remembers
+/// as many, so that all can be asked again.
+const UNANSWERED_MAX: u64 = REMEMBERED_MAX as u64;
 const UNANSWERED_BYTES_MAX: usize = 256 * 1024;
 
 /// Messages that are sent one behind the other; see [`Client::batch`]. Those that are not flushed
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    /// Sends many messages. Over TCP they are pipelined, at most 512 of them or 256 KiB at once; over
+    /// Sends many messages. Over TCP they are pipelined, at most 256 of them or 256 KiB at once; over
     /// UDP each is sent when the one before is stored. Returns how many there were.
     ///
     /// ```no_run
@@ -115,7 +115,7 @@ impl Batch<'_> {
             request => request?,
         };
         if let Socket::Udp(_) = self.client.link.socket {
-            let reply = self.client.link.ask(&request, Duration::ZERO);
+            let reply = self.client.link.ask_again(&request);
             return match reply.and_then(stored) {
                 Err(cause) if cause.is_loss() => self.tally.report(1, Err(cause)),
                 stored => {
@@ -147,19 +147,11 @@ impl Batch<'_> {
     /// # Errors
     /// As [`Batch::send`].
     pub fn flush(&mut self) -> Result<(), Error> {
-        let Socket::Tcp(connection) = &mut self.client.link.socket else {
-            return Ok(());
-        };
         let mut unanswered = mem::take(&mut self.unwritten);
         let tally = &mut self.tally;
-        let read = connection.exchange(&self.output, |connection| {
-            let mut payload = Vec::new();
-            while unanswered > 0 {
-                let kind = connection.read(Duration::ZERO, &mut payload)?;
-                tally.count(decode(kind, &payload).and_then(stored));
-                unanswered -= 1;
-            }
-            Ok(())
+        let read = self.client.link.ask_all(&self.output, |kind, payload| {
+            tally.count(decode(kind, payload).and_then(stored));
+            unanswered -= 1;
         });
         self.output.clear();
         tally.report(unanswered, read)
@@ -220,7 +212,7 @@ impl Tally {
 
 fn stored(reply: Reply) -> Result<(), Error> {
     match reply {
-        Reply::Stored { .. } => Ok(()),
+        Reply::Stored { .. } | Reply::StoredBefore { .. } => Ok(()),
         other => Err(unexpected(&other)),
     }
 }
@@ -302,8 +294,8 @@ mod tests {
         check(&["a", "no", "b", "no"], Err(sentence));
         let mut bodies = vec!["x"; 1000];
         bodies[600] = "no";
-        // Not the whole second batch is sent.
-        let sentence = "message 601 was not stored; 999 were: the server refused: full";
+        // Not the whole input is sent.
+        let sentence = "message 601 was not stored; 767 were: the server refused: full";
         check(&bodies, Err(sentence));
     }
 

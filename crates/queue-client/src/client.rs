@@ -11,9 +11,11 @@ use crate::Error;
 use crate::link::{Link, Socket, Transport, unexpected};
 use crate::tcp::AbortHandle;
 
+mod done;
 mod queues;
 mod reserve;
 
+pub(crate) use done::Done;
 pub use queues::Stats;
 
 /// A connection to a queue server.
@@ -41,6 +43,9 @@ pub struct Client {
     pub(crate) link: Link,
     /// At least one, and at most as many as one request may name.
     pub(crate) queues: Vec<String>,
+    pub(crate) done: Done,
+    /// Over which connection the last message was reserved.
+    reserved_over: u64,
 }
 
 impl Client {
@@ -59,6 +64,8 @@ impl Client {
         Ok(Self {
             link: Link::new(server, transport)?,
             queues: vec![QueueName::DEFAULT.as_str().to_owned()],
+            done: Done::default(),
+            reserved_over: 0,
         })
     }
 
@@ -95,6 +102,11 @@ impl Client {
     pub fn set_queues(&mut self, queues: &QueueNames) {
         let owned = |queue: QueueName| queue.as_str().to_owned();
         self.queues = queues.iter().map(owned).collect();
+    }
+
+    /// Continues over the connection of another client, in the same session.
+    pub(crate) fn continue_over(&mut self, other: Self) {
+        self.link.continue_over(other.link);
     }
 
     /// A handle that ends this client's waits from another thread. `None` over UDP.
@@ -164,8 +176,12 @@ impl Client {
     /// If the server refuses or is lost.
     pub fn send_with(&mut self, body: &[u8], properties: &Properties) -> Result<MessageId, Error> {
         let request = send_request(name(&self.queues[0]), body, properties)?;
-        match self.link.ask(&request, Duration::ZERO)? {
+        match self.link.ask_again(&request)? {
             Reply::Stored { id } => Ok(id),
+            Reply::StoredBefore { id } => {
+                log::info!("Message {id} was stored before with this key");
+                Ok(id)
+            }
             other => Err(unexpected(&other)),
         }
     }

@@ -66,13 +66,9 @@ impl Receive {
             }
             log::info!("Received: {} bytes", message.body.len());
             received += 1;
-            match client.ack(&message) {
-                // A receiver that wants more can connect again.
-                Err(error) if self.wants_more(received) && config.may_reconnect(&error) => {
-                    log::warn!("Message {} may come once more", message.id);
-                    client = config.connect()?;
-                }
-                acked => acked?,
+            match self.wants_more(received) {
+                true => client.ack_done(&message)?,
+                false => client.ack(&message)?,
             }
         }
         match received {

@@ -11,7 +11,7 @@ const TOO_EARLY_PAUSE: Duration = Duration::from_millis(50);
 
 impl Config {
     /// Connects and does one thing. While it is certain that the server did not execute it, tries again
-    /// for as long as `--wait-for-server` says.
+    /// for as long as `--wait-for-server` says; what changes something is asked again also if it is not.
     pub(crate) fn ask<T>(
         &self,
         request: impl FnMut(&mut Client) -> Result<T, Error>,
@@ -80,18 +80,11 @@ impl Config {
                         Some(length) => pause(length),
                         None => return Err(error),
                     };
-                    *client = self.connect()?;
+                    client.continue_over(self.connect()?);
                 }
                 received => return received,
             }
         }
-    }
-
-    /// Whether the client connects again after this error; logs it if so.
-    pub(crate) fn may_reconnect(&self, error: &Error) -> bool {
-        let mut losses = Losses::default();
-        let pause = self.pause_before_next(&mut losses, Instant::now(), error);
-        pause.is_some()
     }
 
     /// How long to pause before connecting again after this error, as [`Losses::pause_before_next`] says;

@@ -10,11 +10,12 @@ use cli::Endpoint;
 use proto::ErrorCode;
 use proto::frame::Message;
 use proto::queue::{
-    DATAGRAM_BYTES_MAX, PADDED_BYTES, Reply, Request, pad_datagram, put_datagram, split_datagram,
+    DATAGRAM_BYTES_MAX, PADDED_BYTES, Reply, Request, RequestId, pad_datagram, put_datagram,
+    split_datagram,
 };
-use uuid::Uuid;
 
 use crate::Error;
+use crate::session::Session;
 
 /// How long the first try waits when the round trip is not known yet...
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -55,29 +56,38 @@ impl Datagrams {
         })
     }
 
-    /// Sends a request, and repeats it while no reply comes; the server executes it once. Returns the
-    /// reply's kind and leaves its payload in `payload`.
-    pub(crate) fn ask(&mut self, request: &Request, payload: &mut Vec<u8>) -> Result<u8, Error> {
-        let (mut sent, mut kind) = self.ask_padded(request, 0, payload)?;
+    /// Sends a request, and repeats it while no reply comes; the server executes it once. One that is to be
+    /// padded gets another number, because what was refused was not executed. Returns the reply's kind and
+    /// leaves its payload in `payload`.
+    pub(crate) fn ask(
+        &mut self,
+        request: &Request,
+        session: &mut Session,
+        number: &mut u64,
+        payload: &mut Vec<u8>,
+    ) -> Result<u8, Error> {
+        let id = session.request(*number);
+        let (mut sent, mut kind) = self.ask_padded(request, id, 0, payload)?;
         for bytes in PADDED_BYTES {
             if sent >= bytes || !is_to_be_padded(kind, payload) {
                 break;
             }
-            (sent, kind) = self.ask_padded(request, bytes, payload)?;
+            // A late refusal of the old one must not pass for a reply to this one.
+            *number = session.take(1);
+            let id = session.request(*number);
+            (sent, kind) = self.ask_padded(request, id, bytes, payload)?;
         }
         Ok(kind)
     }
 
-    /// Does so under a new id, with a datagram of at least `bytes_min`: what was refused was not
-    /// executed, and the server would repeat its refusal to the old id. Returns the datagram's length
-    /// and the reply's kind.
+    /// Does so with a datagram of at least `bytes_min`. Returns the datagram's length and the reply's kind.
     fn ask_padded(
         &mut self,
         request: &Request,
+        id: RequestId,
         bytes_min: usize,
         payload: &mut Vec<u8>,
     ) -> Result<(usize, u8), Error> {
-        let id = Uuid::new_v4().as_u64_pair().0;
         let mut datagram = Vec::new();
         put_datagram(&mut datagram, id, request);
         pad_datagram(&mut datagram, bytes_min);
@@ -111,7 +121,12 @@ impl Datagrams {
 
     /// Sends a datagram to the server, and waits for the reply until `until`. As long as no address of
     /// the server has replied, one that refuses is followed by the next, as with TCP.
-    fn send_anywhere(&mut self, id: u64, datagram: &[u8], until: Instant) -> io::Result<Payload> {
+    fn send_anywhere(
+        &mut self,
+        id: RequestId,
+        datagram: &[u8],
+        until: Instant,
+    ) -> io::Result<Payload> {
         let mut others = match self.has_replied {
             true => 0,
             false => self.sockets.len() - 1,
@@ -135,7 +150,7 @@ impl Datagrams {
 
     /// Waits for the reply to a request. If there is no other address, a refusal is ignored, because
     /// the server may be starting.
-    fn receive(&mut self, id: u64, until: Instant, has_others: bool) -> io::Result<Payload> {
+    fn receive(&mut self, id: RequestId, until: Instant, has_others: bool) -> io::Result<Payload> {
         let socket = &self.sockets[self.at];
         loop {
             let wait = until.saturating_duration_since(Instant::now());
@@ -180,11 +195,31 @@ mod tests {
     use super::*;
 
     /// What a server does with each datagram that comes: the replies' ids, made of the request's.
-    type Replies = fn(u64) -> Vec<u64>;
+    type Replies = fn(RequestId) -> Vec<RequestId>;
+
+    impl Datagrams {
+        fn say(&mut self, request: &Request, payload: &mut Vec<u8>) -> Result<u8, Error> {
+            let mut session = Session::new();
+            let mut number = session.take(1);
+            self.ask(request, &mut session, &mut number, payload)
+        }
+    }
+
+    fn other(id: RequestId) -> RequestId {
+        let number = !id.number;
+        RequestId { number, ..id }
+    }
+
+    fn of_another_session(id: RequestId) -> RequestId {
+        RequestId {
+            session: proto::queue::Token::nil(),
+            ..id
+        }
+    }
 
     /// Sends one request to a server that does with each datagram what its line of the script
     /// says, and ends with the script. Returns the ids that came, and what the client got.
-    fn ask(timeout: Duration, script: &[Replies]) -> (Vec<u64>, Result<u8, Error>, Duration) {
+    fn ask(timeout: Duration, script: &[Replies]) -> (Vec<RequestId>, Result<u8, Error>, Duration) {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = server.local_addr().unwrap().port();
         let endpoint = Endpoint {
@@ -195,12 +230,12 @@ mod tests {
         thread::scope(|scope| {
             let serving = scope.spawn(|| serve(&server, script));
             let mut payload = Vec::new();
-            let kind = client.ask(&Request::Stats, &mut payload);
+            let kind = client.say(&Request::Stats, &mut payload);
             (serving.join().unwrap(), kind, client.first_wait)
         })
     }
 
-    fn serve(server: &UdpSocket, script: &[Replies]) -> Vec<u64> {
+    fn serve(server: &UdpSocket, script: &[Replies]) -> Vec<RequestId> {
         let mut buffer = [0; 100];
         let mut ids = Vec::new();
         for replies in script {
@@ -232,7 +267,10 @@ mod tests {
 
     #[test]
     fn replies_to_other_requests_are_passed_over() {
-        let (_, kind, first_wait) = ask(LONG, &[|id| vec![!id, id ^ 1, id, id]]);
+        let (_, kind, first_wait) = ask(
+            LONG,
+            &[|id| vec![other(id), of_another_session(id), id, id]],
+        );
         assert_eq!(kind.unwrap(), Reply::Empty.kind());
         assert!((FIRST_WAIT_MIN..=FIRST_WAIT_MAX).contains(&first_wait));
     }
@@ -262,12 +300,12 @@ mod tests {
                 asked
             });
             let mut payload = Vec::new();
-            client.ask(&Request::Stats, &mut payload).unwrap();
+            client.say(&Request::Stats, &mut payload).unwrap();
             assert_eq!(payload, b"\x08pad it");
             serving.join().unwrap()
         });
         let lengths: Vec<_> = asked.iter().map(|(_, bytes)| *bytes).collect();
-        assert_eq!(lengths, [14, 1200, 21_836]);
+        assert_eq!(lengths, [30, 1200, 21_836]);
         assert!(asked[0].0 != asked[1].0 && asked[1].0 != asked[2].0);
     }
 
@@ -289,7 +327,7 @@ mod tests {
         thread::scope(|scope| {
             let serving = scope.spawn(|| serve(&server, &[|id| vec![id], |id| vec![id]]));
             for _ in 0..2 {
-                let kind = client.ask(&Request::Stats, &mut Vec::new()).unwrap();
+                let kind = client.say(&Request::Stats, &mut Vec::new()).unwrap();
                 assert_eq!(kind, Reply::Empty.kind());
                 assert_eq!((client.at, client.has_replied), (2, true));
             }
@@ -299,7 +337,7 @@ mod tests {
 
     #[test]
     fn without_a_reply_the_server_is_lost_in_time() {
-        let (_, kind, _) = ask(Duration::from_millis(30), &[|id| vec![!id]]);
+        let (_, kind, _) = ask(Duration::from_millis(30), &[|id| vec![other(id)]]);
         let error = kind.unwrap_err();
         assert_eq!(error.to_string(), "the server did not answer in time");
     }

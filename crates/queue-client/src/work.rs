@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use cli::Losses;
 use proto::queue::{QueueName, Reason, Retry};
 
-use crate::client::millis;
+use crate::client::{Done, millis};
 use crate::receive::LONG_WAIT;
 use crate::{Client, Config, Error, Received, Released};
 
@@ -100,13 +100,16 @@ impl Work {
         }
     }
 
-    fn run_threads(&self, config: &Config, pool: &Pool) -> Result<(), Error> {
+    fn run_threads(&self, config: &Config, pool: &Arc<Pool>) -> Result<(), Error> {
+        let done = Done::default();
         thread::scope(|scope| {
             let spawn = |number| {
                 let worker = Worker {
                     work: self,
                     config,
                     member: pool.member(number),
+                    pool,
+                    done: done.clone(),
                 };
                 let work = move || worker.work().inspect_err(|_| pool.stop());
                 let named = thread::Builder::new().name(format!("worker {number}"));
@@ -136,12 +139,21 @@ struct Worker<'w> {
     work: &'w Work,
     config: &'w Config,
     member: Member<'w>,
+    pool: &'w Arc<Pool>,
+    /// What any of the threads has done.
+    done: Done,
 }
 
 impl Worker<'_> {
     fn work(&self) -> Result<(), Error> {
         let mut losses = Losses::default();
         while let Some(mut client) = self.connect()? {
+            client.done = self.done.clone();
+            let pool = Arc::clone(self.pool);
+            client.link.pause = Box::new(move |length| {
+                pool.pause(length);
+                !pool.is_stopping()
+            });
             let connected_at = Instant::now();
             self.member.set(Activity::Connected);
             let served = self.serve(&mut client);
@@ -273,7 +285,7 @@ impl Worker<'_> {
             }
         };
         if ended.status.success() && !ended.is_over_time() {
-            return unless_taken(client.ack(message), message);
+            return unless_taken(client.ack_done(message), message);
         }
         if ended.was_stopped() {
             self.member.pool.pause(job::SIGNALS_APART);

@@ -1,7 +1,7 @@
 //! The requests over UDP, in frames or as text.
 //!
-//! A datagram may be lost, doubled or late. So a framed request has an id, and one that comes again is
-//! given the same reply from the reply cache; a request that changes nothing is done again instead. A
+//! A datagram may be lost, doubled or late. So a framed request says its session and its number in that, and
+//! one that comes again is answered as it was; a request that changes nothing is done again instead. A
 //! datagram cannot hold a reservation: it leases.
 //!
 //! The source of a datagram from another machine may be forged. So a reply to it is at most
@@ -11,9 +11,8 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
-use daemon::{Asked, DatagramCounter, DatagramService, lock};
+use daemon::{Asked, DatagramCounter, DatagramService, Peer, lock};
 use proto::frame::{FIRST_BYTE, FrameError, Message as _};
 use proto::http::is_http;
 use proto::queue::{DATAGRAM_BYTES_MAX, Properties, QueueName, Request, is_reply, split_datagram};
@@ -21,8 +20,8 @@ use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
 use crate::error::QueueError;
 use crate::queues::{Outcome, Pending, Queues};
-use crate::reply_cache::ReplyCache;
 use crate::requests::{self, Requester};
+use crate::sessions::{Begun, Session, Stamp};
 use crate::text;
 use origin::{MESSAGE_TOO_LONG, Origin, is_local};
 
@@ -34,15 +33,11 @@ pub(crate) struct Datagrams {
     /// Whether other machines may use the text protocol.
     takes_text: bool,
     counter: DatagramCounter,
-    state: Mutex<State>,
+    pending: Mutex<Vec<Submitted>>,
 }
 
-#[derive(Default)]
-struct State {
-    replies: ReplyCache,
-    /// Changes that are not committed yet. Those from the text protocol have no reply.
-    pending: Vec<(Asked, Option<Origin>, Pending)>,
-}
+/// A change that is not committed yet. One from the text protocol has no reply.
+type Submitted = (Asked, Option<(Origin, Option<Arc<Session>>)>, Pending);
 
 impl Datagrams {
     pub(crate) fn new(queues: Arc<Queues>, takes_text: bool, counter: DatagramCounter) -> Self {
@@ -50,7 +45,7 @@ impl Datagrams {
             queues,
             takes_text,
             counter,
-            state: Mutex::default(),
+            pending: Mutex::default(),
         }
     }
 }
@@ -80,22 +75,19 @@ impl DatagramService for Datagrams {
     }
 
     fn flush(&self, socket: &UdpSocket) {
-        let mut state = lock(&self.state);
-        for (asked, origin, pending) in std::mem::take(&mut state.pending) {
+        for (asked, origin, pending) in std::mem::take(&mut *lock(&self.pending)) {
             let result = self.queues.wait(pending);
             self.counter.answered(asked, daemon::Outcome::of(&result));
-            let Some(origin) = origin else {
+            let Some((origin, session)) = origin else {
                 if let Err(error) = result {
                     log::warn!("A message was dropped: {error}");
                 }
                 continue;
             };
-            let reply = self.reply(&origin, result);
+            let reply = self.reply(&origin, session.as_deref(), result);
             if let Err(error) = self.send(socket, &reply, origin.peer) {
                 log::warn!("No reply to {}: {error}", origin.peer);
             }
-            let request = (origin.peer, origin.id);
-            state.replies.insert(Instant::now(), request, reply);
         }
     }
 }
@@ -125,21 +117,6 @@ impl Datagrams {
             return Ok(());
         }
         let origin = Origin::new(peer, id, datagram.len());
-        let mut state = lock(&self.state);
-        if let Some(reply) = state.replies.get(&(peer, id)) {
-            return match reply.len() {
-                1.. if reply.len() <= origin.reply_bytes_max => reply_with(reply),
-                _ => Ok(()),
-            };
-        }
-        let is_same = |one: &Origin| (one.peer, one.id) == (peer, id);
-        let mut origins = state
-            .pending
-            .iter()
-            .filter_map(|(_, origin, _)| origin.as_ref());
-        if origins.any(is_same) {
-            return Ok(());
-        }
         let asked = self.counter.begin(Some(kind));
         let request = match Request::decode(kind, payload) {
             Ok(request) => request,
@@ -149,43 +126,89 @@ impl Datagrams {
                 return reply_with(&origin.refusal(error.code(), &error.to_string()));
             }
         };
-        let changes_nothing = requests::changes_nothing(&request);
-        if !changes_nothing && !state.replies.has_room(Instant::now(), peer.ip()) {
-            log::warn!("A request of {peer} was dropped: the reply cache is full");
-            return Ok(());
-        }
-        let result = match self.apply(&origin, &request) {
-            Ok(pending @ Pending::Submitted(..)) => {
-                state.pending.push((asked, Some(origin), pending));
+        let mut session = None;
+        let result = if requests::is_remembered(&request) {
+            match self.begin(&origin) {
+                Ok((in_session, Known::Nothing(stamp))) => {
+                    session = Some(in_session);
+                    self.apply(&origin, &request, Some(stamp))
+                }
+                Ok((_, Known::Outcome(outcome))) => Ok(Pending::Done(outcome)),
+                Ok((_, Known::Reply(reply))) => {
+                    self.counter.answered(asked, daemon::Outcome::Ok);
+                    return match reply.len() <= origin.reply_bytes_max {
+                        true => reply_with(&reply),
+                        false => Ok(()),
+                    };
+                }
+                Ok((_, Known::Late)) => return Ok(()),
+                Err(error) => Err(error),
+            }
+        } else {
+            self.apply(&origin, &request, None)
+        };
+        let result = match result {
+            Ok(Pending::Done(outcome)) => Ok(outcome),
+            Ok(pending) => {
+                let origin = Some((origin, session));
+                lock(&self.pending).push((asked, origin, pending));
                 return Ok(());
             }
-            Ok(Pending::Done(outcome)) => Ok(outcome),
             Err(error) => Err(error),
         };
         self.counter.answered(asked, daemon::Outcome::of(&result));
-        let is_kept = !changes_nothing && !is_refused_forever(&result);
-        let reply = self.reply(&origin, result);
-        let sent = reply_with(&reply);
-        if is_kept {
-            state.replies.insert(Instant::now(), (peer, id), reply);
-        }
-        sent
+        reply_with(&self.reply(&origin, session.as_deref(), result))
     }
 
-    /// Writes a reply. A lease starts with that.
-    fn reply(&self, origin: &Origin, result: Result<Outcome, QueueError>) -> Vec<u8> {
+    /// Begins a request in its session.
+    fn begin(&self, origin: &Origin) -> Result<(Arc<Session>, Known), QueueError> {
+        let (number, now) = (origin.id.number, self.queues.now());
+        let from = Peer::from(origin.peer).into();
+        let session = self.queues.sessions().get(origin.id.session, from, now)?;
+        let known = match (session.begin(number, now)?, session.kept(number)) {
+            (Begun::New(stamp), _) => Known::Nothing(stamp),
+            (Begun::Known(_) | Begun::Refused, Some(reply)) => Known::Reply(reply),
+            (Begun::Known(answer), None) => Known::Outcome(self.queues.outcome_of(answer)?),
+            // Its sender knows, because it has asked for something else since.
+            (Begun::Refused, None) => Known::Late,
+            (Begun::Pending, _) => Known::Late,
+        };
+        Ok((session, known))
+    }
+
+    /// Writes a reply. A lease starts with that. What nobody could say again is kept in the session until the
+    /// next such reply.
+    fn reply(
+        &self,
+        origin: &Origin,
+        session: Option<&Session>,
+        result: Result<Outcome, QueueError>,
+    ) -> Vec<u8> {
         let reply = origin.reply(result.as_ref());
-        if let Ok(Outcome::Reserved(leased)) = result {
-            self.queues.start_lease(leased);
+        match result {
+            Ok(Outcome::Reserved(leased)) => self.queues.start_lease(leased),
+            Ok(Outcome::Delivered(..)) => {
+                session.inspect(|session| session.keep(origin.id.number, &reply));
+            }
+            Ok(Outcome::Empty) | Err(_) => {
+                session.inspect(|session| session.refuse(origin.id.number, &reply));
+            }
+            Ok(_) => {}
         }
         reply
     }
 
-    fn apply(&self, origin: &Origin, request: &Request) -> Result<Pending, QueueError> {
+    fn apply(
+        &self,
+        origin: &Origin,
+        request: &Request,
+        stamp: Option<Stamp>,
+    ) -> Result<Pending, QueueError> {
         let mut requester = Requester::Datagram {
             body_bytes_max: origin.body_bytes_max(),
         };
-        requests::apply(&self.queues, request, &mut requester)
+        let pending = requests::apply(&self.queues, request, &mut requester)?;
+        Ok(self.queues.submit(pending, stamp))
     }
 
     /// Puts a message at the end of the default queue, cut at the limit as over TCP.
@@ -203,7 +226,10 @@ impl Datagrams {
             .queues
             .send(QueueName::DEFAULT, &Properties::default(), kept, None);
         match sent {
-            Ok(pending) => lock(&self.state).pending.push((asked, None, pending)),
+            Ok(pending) => {
+                let pending = self.queues.submit(pending, None);
+                lock(&self.pending).push((asked, None, pending));
+            }
             Err(error) => {
                 log::warn!("A message from {peer} was dropped: {error}");
                 self.counter.answered(asked, daemon::Outcome::Error);
@@ -233,13 +259,16 @@ impl Datagrams {
     }
 }
 
-/// Whether a request is refused whenever it comes, so that its reply need not be remembered.
-fn is_refused_forever(result: &Result<Outcome, QueueError>) -> bool {
-    let refusal = result.as_ref().err();
-    matches!(
-        refusal,
-        Some(QueueError::TooLarge { .. } | QueueError::Unsupported(_))
-    )
+/// What is known of a request.
+enum Known {
+    /// It has not come before.
+    Nothing(Stamp),
+    /// Nothing is to be said: its reply comes when it is committed, or came before.
+    Late,
+    /// It was carried out.
+    Outcome(Outcome),
+    /// It was answered with these bytes, and nothing else is left of what it handed out.
+    Reply(Vec<u8>),
 }
 
 #[cfg(test)]
@@ -248,7 +277,7 @@ mod tests {
 
     use proto::ErrorCode;
     use proto::ErrorReply;
-    use proto::queue::{Claim, Delivery, MessageState, Reply, put_datagram};
+    use proto::queue::{Claim, Delivery, MessageState, Reply, RequestId, put_datagram};
 
     use super::*;
     use crate::Limits;
@@ -289,23 +318,28 @@ mod tests {
         assert_eq!(reply[..bytes].escape_ascii().to_string(), "hello");
     }
 
+    const ID: RequestId = RequestId {
+        session: uuid::Uuid::from_u128(7),
+        number: 7,
+    };
+
     /// Serves one datagram as if it came from `peer`, which is ours at the moment. Returns the reply.
     fn reply_to(datagrams: &Datagrams, datagram: &[u8], origin: Origin) -> Vec<u8> {
         let (_, kind, payload) = split_datagram(datagram).unwrap();
         let request = Request::decode(kind, payload).unwrap();
-        let applied = datagrams.apply(&origin, &request);
+        let applied = datagrams.apply(&origin, &request, None);
         let result = applied.and_then(|pending| datagrams.queues.wait(pending));
-        datagrams.reply(&origin, result)
+        datagrams.reply(&origin, None, result)
     }
 
     /// Asks from another machine, with a request of at least `bytes` bytes.
     #[track_caller]
     fn ask_from_afar(datagrams: &Datagrams, request: &Request, bytes: usize) -> Vec<u8> {
         let mut datagram = Vec::new();
-        put_datagram(&mut datagram, 7, request);
+        put_datagram(&mut datagram, ID, request);
         proto::queue::pad_datagram(&mut datagram, bytes);
         let peer = SocketAddr::from(([192, 0, 2, 1], 9));
-        let origin = Origin::new(peer, 7, datagram.len());
+        let origin = Origin::new(peer, ID, datagram.len());
         let reply = reply_to(datagrams, &datagram, origin);
         assert!(reply.len() <= 3 * datagram.len(), "{request:?}");
         reply
@@ -339,19 +373,19 @@ mod tests {
             state: MessageState::Ready,
             after: 0,
         };
-        for (request, want) in [(&receive, "pad it to 101"), (&peek, "pad it to 102")] {
+        for (request, want) in [(&receive, "pad it to 1020 "), (&peek, "pad it to 103")] {
             let reply = ask_from_afar(&datagrams, request, 0);
             let (_, kind, payload) = split_datagram(&reply).unwrap();
             match Reply::decode(kind, payload).unwrap() {
-                Reply::Error(error) => assert!(error.sentence.starts_with(want)),
+                Reply::Error(error) => assert!(error.sentence.starts_with(want), "{error:?}"),
                 other => panic!("{other:?}"),
             }
         }
         let reply = ask_from_afar(&datagrams, &peek, 1200);
         assert!(reply.ends_with(&body));
         let stats = ask_from_afar(&datagrams, &Request::Stats, 0);
-        check_reply(&stats, &pad_it("pad it to 51 bytes"));
-        ask_from_afar(&datagrams, &Request::Stats, 51);
+        check_reply(&stats, &pad_it("pad it to 56 bytes"));
+        ask_from_afar(&datagrams, &Request::Stats, 56);
         let kick = Request::Kick {
             queue: QueueName::new("a").unwrap(),
         };
@@ -380,7 +414,7 @@ mod tests {
         });
         let [(one, socket, addr), (other, other_socket, other_addr)] = &servers;
         let mut forged = Vec::new();
-        put_datagram(&mut forged, 7, &Request::Stats);
+        put_datagram(&mut forged, ID, &Request::Stats);
         one.serve_datagram(&forged, *other_addr, socket);
         let mut reply = [0; 1000];
         // On loopback, what was sent is there.

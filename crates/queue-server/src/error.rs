@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cli::{Exit, Failure};
 use daemon::StartError;
-use proto::queue::{MessageId, MessageState, QueueName};
+use proto::queue::{MessageId, MessageState, QueueName, REMEMBERED_MAX};
 use storage::{NotStored, StorageError};
 
 /// How many queues there may be.
@@ -182,6 +182,27 @@ pub(crate) enum QueueError {
     /// The queue of this name hands out nothing.
     #[error("the queue '{0}' is paused")]
     Paused(String),
+    /// As many sessions are remembered as may be, for this source or in all.
+    #[error(
+        "the server remembers as many sessions as it may, for your address or for all; each is \
+         forgotten ten minutes after its last request, so try again later"
+    )]
+    TooManySessions,
+    /// Another connection has named this session since.
+    #[error("another connection has taken this session over")]
+    TakenOver,
+    /// The connection before is still busy.
+    #[error("what this session has asked over another connection is still being done; try again")]
+    SessionBusy,
+    /// The number is older than those that are remembered.
+    #[error(
+        "request {0} of this session is older than the {REMEMBERED_MAX} that are remembered, so it is \
+         not known whether it was carried out"
+    )]
+    TooOld(u64),
+    /// The message was handed out and deleted.
+    #[error("message {0} was delivered at most once, and its reply is gone")]
+    ReplyGone(MessageId),
     /// The transport cannot do that.
     #[error("{0}")]
     Unsupported(&'static str),

@@ -5,7 +5,8 @@
 //! it takes.
 //! `journal` is the database, and `timer` the thread for what is due. `requests` does what a request
 //! asks and `replies` tells the outcome, over TCP and UDP alike. `service` is a TCP connection, `text`
-//! the text protocol, `datagram` a UDP request, and `reply_cache` what was replied over UDP.
+//! the text protocol, `datagram` a UDP request, `sessions` what was answered to whom, and
+//! `quota` how much of that is kept.
 
 pub mod args;
 mod arrival;
@@ -19,10 +20,11 @@ mod message;
 mod metrics;
 mod position;
 mod queues;
+mod quota;
 mod replies;
-mod reply_cache;
 mod requests;
 mod service;
+mod sessions;
 mod text;
 mod timer;
 

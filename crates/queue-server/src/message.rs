@@ -204,6 +204,15 @@ pub(crate) struct Reservation {
 }
 
 impl Reserved {
+    /// A copy for a reply; a long body is shared.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            queue: Arc::clone(&self.queue),
+            message: self.message.clone(),
+            ..*self
+        }
+    }
+
     /// Where it is found once its holder has it.
     pub(crate) fn reservation(&self) -> Reservation {
         Reservation {

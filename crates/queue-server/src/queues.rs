@@ -17,13 +17,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::queue::{Delivery, Properties, QueueName, QueueNames, Token};
-use storage::{CommitFigures, Committer, Fsync, StorageError};
+use storage::{CommitFigures, Committer, Fsync, NotStored, StorageError};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::error::{Error, QueueError};
 use crate::journal::{Change, Journal, LiveQueues as _, Opened, Submission};
 use crate::memory::{Memory, Room};
 use crate::message::{Lease, Message, Reserved};
+use crate::sessions::{Answer, Sessions, Stamp};
 
 mod due;
 mod figures;
@@ -210,14 +211,14 @@ impl Queues {
 
     /// A batch of one operation.
     fn act(&self, queue: QueueName, operation: Operation) -> Result<Pending, QueueError> {
-        let Some(journal) = &self.journal else {
+        if self.journal.is_none() {
             let sends = usize::from(operation.is_send());
             let (mut batch, mut outcome) = (Some(operation), Ok(Outcome::Empty));
             let done = |one| outcome = one;
             self.act_at_once(queue, sends, usize::MAX, || batch.take(), done);
             return outcome.map(Pending::Done);
-        };
-        self.submit_operation(journal, queue, operation)
+        }
+        self.prepare(queue, operation)
     }
 
     /// Acts on several operations for one queue, in their order, and adds their outcomes to `done`. In
@@ -230,12 +231,15 @@ impl Queues {
         done: &mut Vec<Result<Outcome, QueueError>>,
         bytes_max: usize,
     ) {
-        let Some(journal) = &self.journal else {
+        if self.journal.is_none() {
             let sends = batch.iter().filter(|one| one.is_send()).count();
             let push = |outcome| done.push(outcome);
             return self.act_at_once(queue, sends, bytes_max, || batch.pop_front(), push);
+        }
+        let submit = |operation| {
+            let prepared = self.prepare(queue, operation)?;
+            Ok(self.submit(prepared, None))
         };
-        let submit = |operation| self.submit_operation(journal, queue, operation);
         let pending: Vec<_> = batch.drain(..).map(submit).collect();
         let wait = |one: Result<Pending, QueueError>| one.and_then(|pending| self.wait(pending));
         done.extend(pending.into_iter().map(wait));
@@ -296,19 +300,14 @@ impl Queues {
         state.remove_if_unused(queue.as_str());
     }
 
-    /// Submits an operation to the journal.
-    fn submit_operation(
-        &self,
-        journal: &Committer<Journal>,
-        queue: QueueName,
-        operation: Operation,
-    ) -> Result<Pending, QueueError> {
+    /// Does the first half of an operation, with a database.
+    fn prepare(&self, queue: QueueName, operation: Operation) -> Result<Pending, QueueError> {
         let shared = &*self.shared;
         match operation {
             Operation::Send(message, delay) => {
                 let name = shared.lock().admit(queue, message.cost())?;
                 let change = Change::Insert(name, message.counted(&shared.memory), delay);
-                Ok(Self::submit_to(journal, change, None))
+                Ok(Pending::Prepared(change, None))
             }
             Operation::Receive(receive) => {
                 let reserved = shared.lock().reserve(queue, receive)?;
@@ -316,45 +315,110 @@ impl Queues {
                     return Ok(Pending::Done(Outcome::Empty));
                 };
                 Ok(match receive.handout {
-                    Handout::AtMostOnce => self.submit(Effect::Deliver(reserved)),
+                    Handout::AtMostOnce => self.prepared(Effect::Deliver(reserved)),
                     Handout::Reserve(None) => Pending::Done(Outcome::Reserved(reserved)),
                     Handout::Reserve(lease) => {
                         reserved.lease = lease;
-                        self.submit(Effect::Lease(reserved))
+                        self.prepared(Effect::Lease(reserved))
                     }
                 })
             }
         }
     }
 
-    /// Submits a change to the journal; in memory it is done at once.
-    fn submit(&self, effect: Effect) -> Pending {
+    /// The change that has an effect; in memory it is done at once.
+    fn prepared(&self, effect: Effect) -> Pending {
         match &self.journal {
             None => Pending::Done(self.shared.lock().commit(effect)),
-            Some(journal) => {
+            Some(_) => {
                 let change = effect.change(self.shared.clock.now());
-                Self::submit_to(journal, change, Some(effect))
+                Pending::Prepared(change, Some(effect))
             }
         }
     }
 
-    fn submit_to(journal: &Committer<Journal>, change: Change, effect: Option<Effect>) -> Pending {
-        let since = Instant::now();
-        Pending::Submitted(journal.submit(Submission { change, since }), effect)
+    /// Submits a change to the journal, with the stamp of its request: the answer is written together
+    /// with the change. What is done already has its answer remembered.
+    pub(crate) fn submit(&self, pending: Pending, stamp: Option<Stamp>) -> Pending {
+        match (pending, &self.journal, stamp) {
+            (Pending::Prepared(change, effect), Some(journal), stamp) => {
+                Self::submit_to(journal, change, effect, stamp)
+            }
+            (Pending::Done(outcome), Some(journal), Some(stamp)) if outcome.answer().is_some() => {
+                let effect = Some(Effect::Answer(outcome));
+                Self::submit_to(journal, Change::Nothing, effect, Some(stamp))
+            }
+            (Pending::Done(outcome), None, Some(stamp)) => {
+                Pending::Done(self.shared.remember(outcome, stamp))
+            }
+            (pending, _, _) => pending,
+        }
+    }
+
+    fn submit_to(
+        journal: &Committer<Journal>,
+        change: Change,
+        effect: Option<Effect>,
+        stamp: Option<Stamp>,
+    ) -> Pending {
+        // Of a send the journal says the id; an extension has no effect but itself.
+        let answer = match (&change, &effect) {
+            (Change::Insert(..), _) => Some(Answer::Stored(0)),
+            (_, Some(effect)) => effect.answer(),
+            (_, None) => Some(Answer::Done(1)),
+        };
+        let answered = stamp.as_ref().zip(answer);
+        let answered = answered.map(|(stamp, answer)| stamp.answered(answer));
+        let submission = Submission {
+            change,
+            answered,
+            since: Instant::now(),
+        };
+        Pending::Submitted(journal.submit(submission), effect, stamp)
+    }
+
+    /// All sessions.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    /// What the queues' clock shows.
+    pub(crate) fn now(&self) -> Micros {
+        self.shared.clock.now()
+    }
+
+    /// The outcome of a request that was carried out before, as it was told then.
+    ///
+    /// # Errors
+    /// [`QueueError::NoLease`], if what it has leased is not leased any more; [`QueueError::ReplyGone`].
+    pub(crate) fn outcome_of(&self, answer: Answer) -> Result<Outcome, QueueError> {
+        Ok(match answer {
+            Answer::Stored(id) => Outcome::Stored(id),
+            Answer::StoredBefore(id) => Outcome::StoredBefore(id),
+            Answer::Done(messages) => Outcome::Done(messages),
+            Answer::Delivered(id) => return Err(QueueError::ReplyGone(id)),
+            Answer::Leased(token, queue_index) => {
+                let leased = self.shared.lock().leased(token);
+                Outcome::LeasedBefore(Reserved {
+                    queue_index,
+                    ..leased.ok_or(QueueError::NoLease)?
+                })
+            }
+        })
     }
 
     /// Submits a change and does it at once, because nobody has to be told when it is committed.
     fn submit_unwaited(&self, effect: Effect) {
         if let Some(journal) = &self.journal {
             let change = effect.change(self.shared.clock.now());
-            drop(Self::submit_to(journal, change, None));
+            drop(Self::submit_to(journal, change, None, None));
         }
         self.shared.lock().commit(effect);
     }
 
     /// Acknowledges a message.
     pub(crate) fn ack(&self, reserved: Reserved) -> Pending {
-        self.submit(Effect::Ack(reserved))
+        self.prepared(Effect::Ack(reserved))
     }
 
     /// Ends a lease, so that its message can be acknowledged, released or unreserved.
@@ -378,9 +442,9 @@ impl Queues {
                 None => Err(QueueError::NoLease),
             },
             // The writer thread does it, so that there is one order in memory and on the disk.
-            Some(journal) => {
+            Some(_) => {
                 let change = Change::Extend(Lease { token, expires_at });
-                Ok(Self::submit_to(journal, change, None))
+                Ok(Pending::Prepared(change, None))
             }
         }
     }
@@ -391,9 +455,12 @@ impl Queues {
     /// [`QueueError::NotStored`]. Its message then stays leased if it was, and goes back to its
     /// position if not.
     pub(crate) fn wait(&self, pending: Pending) -> Result<Outcome, QueueError> {
-        match pending {
+        match self.submit(pending, None) {
             Pending::Done(outcome) => Ok(outcome),
-            Pending::Submitted(commit, effect) => self.shared.conclude(effect, commit.wait()),
+            Pending::Submitted(commit, effect, stamp) => {
+                self.shared.conclude(effect, stamp, commit.wait())
+            }
+            Pending::Prepared(..) => Err(QueueError::NotStored(NotStored::Unknown)),
         }
     }
 
@@ -403,6 +470,9 @@ impl Queues {
     /// [`QueueError::NotStored`] if one of them is not; all are waited for.
     pub(crate) fn wait_for_all(&self, pending: Vec<Pending>) -> Result<u64, QueueError> {
         let count = pending.len() as u64;
+        // All are submitted before the first is waited for, so that they share a commit.
+        let submit = |one| self.submit(one, None);
+        let pending: Vec<_> = pending.into_iter().map(submit).collect();
         let waited = pending.into_iter().map(|one| self.wait(one).map(drop));
         waited.fold(Ok(()), Result::and).map(|()| count)
     }
@@ -427,12 +497,16 @@ impl Queues {
             }
             send(reply);
         };
-        match pending {
+        match self.submit(pending, None) {
             Pending::Done(outcome) => complete(&self.shared, Ok(outcome)),
-            Pending::Submitted(commit, effect) => {
+            Pending::Prepared(..) => {
+                let unknown = QueueError::NotStored(NotStored::Unknown);
+                complete(&self.shared, Err(unknown));
+            }
+            Pending::Submitted(commit, effect, stamp) => {
                 let shared = Arc::clone(&self.shared);
                 commit.on_complete(move |applied| {
-                    let result = shared.conclude(effect, applied);
+                    let result = shared.conclude(effect, stamp, applied);
                     complete(&shared, result);
                 });
             }

@@ -16,8 +16,15 @@ use crate::queues::{Figures, Outcome, Peeked};
 pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
     match outcome {
         Outcome::Stored(id) => Reply::Stored { id: *id },
+        Outcome::StoredBefore(id) => Reply::StoredBefore { id: *id },
         Outcome::Delivered(message, queue_index)
         | Outcome::Reserved(Reserved {
+            message,
+            queue_index,
+            lease: None,
+            ..
+        })
+        | Outcome::LeasedBefore(Reserved {
             message,
             queue_index,
             lease: None,
@@ -29,6 +36,12 @@ pub(crate) fn reply(outcome: &Outcome) -> Reply<'_> {
             body: &message.body,
         },
         Outcome::Reserved(Reserved {
+            message,
+            queue_index,
+            lease: Some(lease),
+            ..
+        })
+        | Outcome::LeasedBefore(Reserved {
             message,
             queue_index,
             lease: Some(lease),
@@ -109,11 +122,15 @@ pub(crate) fn queue_stats(figures: &Figures) -> QueueStats<'_> {
 /// copies it.
 pub(crate) fn long_body(outcome: &Outcome) -> Option<Arc<LongBody>> {
     let body = match outcome {
-        Outcome::Delivered(message, _) | Outcome::Reserved(Reserved { message, .. }) => {
-            &message.body
-        }
+        Outcome::Delivered(message, _)
+        | Outcome::Reserved(Reserved { message, .. })
+        | Outcome::LeasedBefore(Reserved { message, .. }) => &message.body,
         Outcome::Peeked(peeked) => &peeked.message.body,
-        Outcome::Stored(_) | Outcome::Empty | Outcome::Done(_) | Outcome::Stats(_) => return None,
+        Outcome::Stored(_)
+        | Outcome::StoredBefore(_)
+        | Outcome::Empty
+        | Outcome::Done(_)
+        | Outcome::Stats(_) => return None,
     };
     match body {
         Body::Short(_) => None,
@@ -144,8 +161,10 @@ pub(crate) fn code(error: &QueueError) -> ErrorCode {
         | QueueError::TooManyBytes(_)
         | QueueError::NoMemory(_)
         | QueueError::TooManyQueues
-        | QueueError::TooManyReserved => ErrorCode::Full,
-        QueueError::CannotWait(_) => ErrorCode::Busy,
+        | QueueError::TooManyReserved
+        | QueueError::TooManySessions => ErrorCode::Full,
+        QueueError::TakenOver => ErrorCode::Conflict,
+        QueueError::CannotWait(_) | QueueError::SessionBusy => ErrorCode::Busy,
         QueueError::Draining => ErrorCode::Draining,
         QueueError::NotReserved(_)
         | QueueError::Taken(_)
@@ -153,6 +172,8 @@ pub(crate) fn code(error: &QueueError) -> ErrorCode {
         | QueueError::NotKickable { .. }
         | QueueError::NotHeld(_)
         | QueueError::NoHolder(_)
+        | QueueError::TooOld(_)
+        | QueueError::ReplyGone(_)
         | QueueError::NoLease
         | QueueError::NoQueue(_)
         | QueueError::OfDeadLetters { .. } => ErrorCode::NotFound,

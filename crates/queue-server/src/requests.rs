@@ -15,6 +15,7 @@ use crate::position::Position;
 use crate::queues::{Handout, Holding, Operation, Outcome, Pending, Queues, Receive, millis};
 
 const NO_RESERVING: &str = "only a connection can reserve a message; lease it";
+const NO_SESSION: &str = "each datagram says its session; only a connection begins one";
 const NO_WAITING: &str = "only a connection can wait for a message";
 
 /// Where a request comes from.
@@ -101,6 +102,8 @@ pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requeste
         Request::Move { queue, id, to } => queues.move_one(queue, id, to),
         Request::ReleaseOne { queue, id } => queues.release_one(queue, id),
         Request::ReleaseHolder { holder } => done(queues.release_holder(holder)),
+        // A connection begins one itself.
+        Request::Session { .. } => Err(QueueError::Unsupported(NO_SESSION)),
     }
 }
 
@@ -193,7 +196,10 @@ fn scope(request: &Request) -> Scope {
             Delivery::AtMostOnce | Delivery::Lease { .. } => Scope::OneMessage,
             Delivery::AtLeastOnce => Scope::All,
         },
-        Request::Peek { .. } | Request::PeekOne { .. } | Request::Stats => Scope::Reads,
+        Request::Peek { .. }
+        | Request::PeekOne { .. }
+        | Request::Stats
+        | Request::Session { .. } => Scope::Reads,
         Request::Purge { .. }
         | Request::Delete { .. }
         | Request::KickOne { .. }
@@ -211,7 +217,10 @@ fn scope(request: &Request) -> Scope {
 /// The role that each verb needs; a new one is named here.
 pub(crate) fn role(request: &Request) -> Role {
     match request {
-        Request::Peek { .. } | Request::PeekOne { .. } | Request::Stats => Role::Read,
+        Request::Peek { .. }
+        | Request::PeekOne { .. }
+        | Request::Stats
+        | Request::Session { .. } => Role::Read,
         Request::Send { .. }
         | Request::Receive { .. }
         | Request::Ack { .. }
@@ -240,6 +249,21 @@ pub(crate) fn sees_all(request: &Request) -> bool {
 /// Whether a request only reads, so that doing it twice does no harm.
 pub(crate) fn changes_nothing(request: &Request) -> bool {
     scope(request) == Scope::Reads
+}
+
+/// Whether the answer is remembered in its session. What only reads is done again; and what a connection
+/// has reserved is requeued when it ends, so that a request that comes again over another one finds it in
+/// its queue.
+pub(crate) fn is_remembered(request: &Request) -> bool {
+    let ends_with_connection = matches!(
+        request,
+        Request::UnreserveAll
+            | Request::Receive {
+                delivery: Delivery::AtLeastOnce,
+                ..
+            }
+    );
+    !ends_with_connection && !changes_nothing(request)
 }
 
 /// The request as an operation that can wait for others of the same queue, to be acted on together: in

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::{
-    Caller, Connection, FrameHandler, FrameSession, Next, Role, SharedBytes, TextHandler,
+    Caller, Connection, FrameHandler, FrameSession, Next, Role, SharedBytes, Source, TextHandler,
 };
 use proto::frame::{FrameError, Message as _};
 use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, QueueNames, Request};
+use uuid::Uuid;
 
 use crate::arrival::{become_waiter, must_arrive, receive};
 use crate::error::QueueError;
@@ -21,6 +22,7 @@ use crate::memory::Room;
 use crate::queues::{Holding, Operation, Outcome, Pending, Queues, millis};
 use crate::replies::{long_body, put_error, put_reply};
 use crate::requests::{self, Requester};
+use crate::sessions::{Attached, Begun, Stamp};
 use crate::text;
 
 /// How long a frame may take from its first byte on...
@@ -43,6 +45,9 @@ impl FrameHandler for Service {
         let queues = &*self.0;
         Box::new(Session {
             queues,
+            from: caller.peer.into(),
+            attached: None,
+            batch_first: None,
             holding: Holding::new(queues, &caller.peer.to_string()),
             batch: VecDeque::new(),
             batch_queue: String::new(),
@@ -89,6 +94,11 @@ impl TextHandler for Service {
 /// told.
 struct Session<'q> {
     queues: &'q Queues,
+    from: Source,
+    /// Whose requests these are, if it has said that.
+    attached: Option<Attached>,
+    /// The number of the first request in the batch.
+    batch_first: Option<u64>,
     /// What the connection has reserved.
     holding: Holding<'q>,
     /// Operations on one queue that have arrived together and are not acted on yet.
@@ -112,7 +122,11 @@ impl FrameSession for Session<'_> {
         connection: &mut Connection,
     ) -> io::Result<Next> {
         match Request::decode(kind, payload) {
-            Ok(request) => self.act(&request, connection)?,
+            Ok(Request::Session { id, next }) => self.attach(id, next, connection)?,
+            Ok(request) => {
+                let number = self.take_number();
+                self.act(&request, number, connection)?;
+            }
             Err(error) => self.refuse(&error.into(), connection)?,
         }
         // To lose what it has reserved would count as an attempt.
@@ -121,6 +135,7 @@ impl FrameSession for Session<'_> {
     }
 
     fn refuse(&mut self, error: &FrameError, connection: &mut Connection) -> io::Result<()> {
+        self.take_number();
         self.act_on_batch(connection)?;
         match error {
             FrameError::NoRoom => {
@@ -131,6 +146,10 @@ impl FrameSession for Session<'_> {
         }
         connection.answered(daemon::Outcome::Error);
         Ok(())
+    }
+
+    fn denied(&mut self) {
+        self.take_number();
     }
 
     fn reserve(&mut self, bytes: usize) -> bool {
@@ -153,11 +172,43 @@ impl FrameSession for Session<'_> {
 }
 
 impl Session<'_> {
+    /// The number of the present request, if it is one of a session.
+    fn take_number(&mut self) -> Option<u64> {
+        self.attached.as_mut().map(Attached::take_number)
+    }
+
+    /// Begins or continues a session.
+    fn attach(&mut self, id: Uuid, next: u64, connection: &mut Connection) -> io::Result<()> {
+        self.act_on_batch(connection)?;
+        connection.wait_for_replies()?;
+        let sessions = self.queues.sessions();
+        // What it had is free before it is charged again.
+        self.attached = None;
+        let attached = sessions.attach(id, next, self.from, self.queues.now());
+        let result = attached.map(|attached| {
+            self.attached = Some(attached);
+            Outcome::Done(0)
+        });
+        // What stands behind it must not act as if it were of no session.
+        if result.is_err() {
+            self.next = Next::Close;
+        }
+        self.reply(result, connection)
+    }
+
     /// Acts on a request, or puts it off to act on it together with others.
-    fn act(&mut self, request: &Request, connection: &mut Connection) -> io::Result<()> {
+    fn act(
+        &mut self,
+        request: &Request,
+        number: Option<u64>,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
         log::debug!("{}", requests::shown(request));
-        if let Some((queue, operation)) = requests::batchable(self.queues, request) {
-            return self.put_off(queue, operation, connection);
+        let is_new = |attached: &Attached| number.is_none_or(|number| attached.is_new(number));
+        if self.attached.as_ref().is_none_or(is_new)
+            && let Some((queue, operation)) = requests::batchable(self.queues, request)
+        {
+            return self.put_off(queue, operation, number, connection);
         }
         self.act_on_batch(connection)?;
         if requests::sees_all(request) {
@@ -175,29 +226,43 @@ impl Session<'_> {
             delivery,
         } = request
         {
-            self.receive(request, queues, millis(*wait_millis), *delivery, connection)?
+            let wait = millis(*wait_millis);
+            self.receive((request, number), queues, wait, *delivery, connection)?
         } else {
-            self.apply(request)
+            self.apply(request, number)
         };
         match applied {
-            Ok(pending @ Pending::Submitted(..)) => self.reply_later(request, pending, connection),
             Ok(Pending::Done(outcome)) => self.reply(Ok(outcome), connection),
+            Ok(pending) => self.reply_later(request, pending, connection),
             Err(error) => self.reply(Err(error), connection),
         }
     }
 
-    fn apply(&mut self, request: &Request) -> Result<Pending, QueueError> {
+    /// Does what a request asks, or submits it to the journal. One that was carried out before is not
+    /// done again.
+    fn apply(&mut self, request: &Request, number: Option<u64>) -> Result<Pending, QueueError> {
+        let stamp = match (&self.attached, number) {
+            (Some(attached), Some(number)) if requests::is_remembered(request) => {
+                match begin(self.queues, attached, number)? {
+                    Ok(stamp) => Some(stamp),
+                    Err(outcome) => return Ok(Pending::Done(outcome)),
+                }
+            }
+            (Some(_) | None, Some(_) | None) => None,
+        };
         let mut requester = Requester::Connection {
             holding: &mut self.holding,
             room: &mut self.room,
         };
-        requests::apply(self.queues, request, &mut requester)
+        let pending = requests::apply(self.queues, request, &mut requester)?;
+        Ok(self.queues.submit(pending, stamp))
     }
 
     fn put_off(
         &mut self,
         queue: QueueName,
         operation: Operation,
+        number: Option<u64>,
         connection: &mut Connection,
     ) -> io::Result<()> {
         let is_full = self.batch.len() >= BATCH_MAX || self.batch_bytes >= BATCH_BYTES_MAX;
@@ -217,12 +282,29 @@ impl Session<'_> {
             // It arrives together with the first one.
             Operation::Receive(..) => {}
         }
+        if self.batch.is_empty() {
+            self.batch_first = number;
+        }
         self.batch.push_back(operation);
         Ok(())
     }
 
     /// Acts on what was put off, and sends the replies if they are many bytes.
     fn act_on_batch(&mut self, connection: &mut Connection) -> io::Result<()> {
+        let mut stamp = match (&self.attached, self.batch_first.take()) {
+            (Some(attached), Some(first)) if !self.batch.is_empty() => {
+                match attached.begin_new(first, self.batch.len(), self.queues.now()) {
+                    Ok(stamp) => Some(stamp),
+                    Err(error) => {
+                        for _ in std::mem::take(&mut self.batch) {
+                            self.reply(Err(error.clone()), connection)?;
+                        }
+                        None
+                    }
+                }
+            }
+            (Some(_) | None, Some(_) | None) => None,
+        };
         while !self.batch.is_empty()
             && let Ok(queue) = QueueName::new(&self.batch_queue)
         {
@@ -230,6 +312,10 @@ impl Session<'_> {
             let mut outcomes = std::mem::take(&mut self.outcomes);
             self.queues
                 .run(queue, &mut self.batch, &mut outcomes, BATCH_BYTES_MAX);
+            if let Some(stamp) = &mut stamp {
+                let answer = |one: &Result<Outcome, _>| one.as_ref().ok().and_then(Outcome::answer);
+                stamp.remember(outcomes.iter().map(answer));
+            }
             for outcome in outcomes.drain(..) {
                 self.reply(outcome, connection)?;
             }
@@ -254,7 +340,7 @@ impl Session<'_> {
                 self.holding.hold(reserved);
             }
             Ok(Outcome::Reserved(leased)) => self.queues.start_lease(leased),
-            Err(QueueError::ShuttingDown) => self.next = Next::Close,
+            Err(QueueError::ShuttingDown | QueueError::TakenOver) => self.next = Next::Close,
             Ok(_) | Err(_) => {}
         }
         match long {
@@ -304,7 +390,7 @@ impl Session<'_> {
     /// Receives. What stays reserved for the connection counts as waited for.
     fn receive(
         &mut self,
-        request: &Request,
+        (request, number): (&Request, Option<u64>),
         asked: &QueueNames,
         wait: Duration,
         delivery: Delivery,
@@ -316,6 +402,22 @@ impl Session<'_> {
             return Ok(Err(error));
         }
         let queues = self.queues;
-        receive(queues, asked, wait, connection, || self.apply(request))
+        receive(queues, asked, wait, connection, || {
+            self.apply(request, number)
+        })
+    }
+}
+
+/// Begins a request of a session. The inner error is its outcome, if it was carried out before.
+fn begin(
+    queues: &Queues,
+    attached: &Attached,
+    number: u64,
+) -> Result<Result<Stamp, Outcome>, QueueError> {
+    match attached.begin(number, queues.now())? {
+        Begun::New(stamp) => Ok(Ok(stamp)),
+        Begun::Known(answer) => queues.outcome_of(answer).map(Err),
+        // Only if datagrams ask in the same session.
+        Begun::Pending | Begun::Refused => Err(QueueError::SessionBusy),
     }
 }

@@ -8,6 +8,19 @@
 use crate::error::{DecodeError, FrameError};
 use crate::fields::{Field as _, Fields};
 use crate::frame::{self, Message};
+use crate::message::record;
+
+record! {
+    /// What makes a request that comes again the same request: its session, and its number in that. The
+    /// reply repeats it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct RequestId {
+        /// 128 bits that a client chooses at random, once.
+        pub session: uuid::Uuid,
+        /// It grows from request to request.
+        pub number: u64,
+    }
+}
 
 /// The largest payload of a UDP datagram over IPv4, in bytes (RFC 768, RFC 791).
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
@@ -19,7 +32,7 @@ pub const REPLY_BYTES_FACTOR: usize = 3;
 /// room for a message of the usual length, the second for the longest datagram.
 pub const PADDED_BYTES: [usize; 2] = [1200, DATAGRAM_BYTES_MAX.div_ceil(REPLY_BYTES_FACTOR)];
 
-/// The kind of the frame a datagram consists of: `id` (u64), then a message's kind and payload.
+/// The kind of the frame a datagram consists of: a [`RequestId`], then a message's kind and payload.
 pub const DATAGRAM: u8 = 0x10;
 
 /// Whether a message of this kind is a reply. A server drops replies: otherwise a datagram with the forged
@@ -32,9 +45,9 @@ pub fn is_reply(kind: u8) -> bool {
 const REPLY_BIT: u8 = 0x40;
 
 /// Appends the one frame that a datagram consists of: `message`, wrapped with the request's id.
-pub fn put_datagram<'a>(out: &mut Vec<u8>, id: u64, message: &impl Message<'a>) {
+pub fn put_datagram<'a>(out: &mut Vec<u8>, id: RequestId, message: &impl Message<'a>) {
     frame::put(out, DATAGRAM, |out| {
-        out.extend_from_slice(&id.to_be_bytes());
+        id.write(out);
         out.push(message.kind());
         message.encode_payload(out);
     });
@@ -49,11 +62,11 @@ pub fn pad_datagram(datagram: &mut Vec<u8>, bytes: usize) {
 ///
 /// # Errors
 /// If the datagram is not exactly one frame of the kind [`DATAGRAM`] and zeros.
-pub fn split_datagram(datagram: &[u8]) -> Result<(u64, u8, &[u8]), FrameError> {
+pub fn split_datagram(datagram: &[u8]) -> Result<(RequestId, u8, &[u8]), FrameError> {
     match frame::split_first(datagram)? {
         (DATAGRAM, payload, padding) if padding.iter().all(|byte| *byte == 0) => {
             let mut fields = Fields::new(payload);
-            let id = u64::read(&mut fields, "id")?;
+            let id = RequestId::read(&mut fields, "id")?;
             Ok((id, u8::read(&mut fields, "kind")?, fields.rest()))
         }
         (DATAGRAM, _, padding) => Err(DecodeError::LeftOver(padding.len()).into()),
@@ -85,10 +98,17 @@ mod tests {
     #[test]
     fn a_datagram_is_exactly_one_wrapped_message() {
         let mut datagram = Vec::new();
-        put_datagram(&mut datagram, 0x0a, &Request::Drain { on: true });
-        assert_eq!(datagram, b"\0\0\0\x0b\x10\0\0\0\0\0\0\0\x0a\x0c\x01");
+        let want = RequestId {
+            session: uuid::Uuid::from_bytes(*b"abcdefghijklmnop"),
+            number: 0x0a,
+        };
+        put_datagram(&mut datagram, want, &Request::Drain { on: true });
+        assert_eq!(
+            datagram,
+            b"\0\0\0\x1b\x10abcdefghijklmnop\0\0\0\0\0\0\0\x0a\x0c\x01"
+        );
         let (id, kind, payload) = split_datagram(&datagram).unwrap();
-        assert_eq!(id, 0x0a);
+        assert_eq!(id, want);
         let request = Request::decode(kind, payload).unwrap();
         assert_eq!(request, Request::Drain { on: true });
         for length in 0..datagram.len() {
@@ -100,7 +120,7 @@ mod tests {
         pad_datagram(&mut datagram, 100);
         assert_eq!(datagram.len(), 100);
         let (id, kind, payload) = split_datagram(&datagram).unwrap();
-        assert_eq!((id, kind, payload), (0x0a, 0x0c, &[1_u8][..]));
+        assert_eq!((id, kind, payload), (want, 0x0c, &[1_u8][..]));
         datagram.push(1);
         split_datagram(&datagram).unwrap_err();
     }

@@ -3,9 +3,10 @@
 //! Over TCP each frame is one message, and replies come in the order of the requests.
 //!
 //! Over UDP a datagram is one frame of the kind [`DATAGRAM`], padded with zeros if it has to be longer.
-//! The frame wraps a message together with an id that the client chooses, and the reply repeats the id.
-//! A client that gets no reply sends the same datagram again. The server keeps its replies for a while
-//! and repeats one instead of acting twice.
+//! The frame wraps a message together with a [`RequestId`], which the reply repeats. A client that gets no
+//! reply sends the same datagram again, and the server answers as it did, instead of acting twice. Over TCP
+//! [`Request::Session`] does the same: a client that has lost its connection says its session on the next
+//! one, and asks again what has no reply.
 
 mod datagram;
 mod name;
@@ -18,8 +19,8 @@ use crate::frame;
 
 pub use crate::fields::{DURATION_MAX, Name};
 pub use datagram::{
-    DATAGRAM, DATAGRAM_BYTES_MAX, PADDED_BYTES, REPLY_BYTES_FACTOR, is_reply, pad_datagram,
-    put_datagram, split_datagram,
+    DATAGRAM, DATAGRAM_BYTES_MAX, PADDED_BYTES, REPLY_BYTES_FACTOR, RequestId, is_reply,
+    pad_datagram, put_datagram, split_datagram,
 };
 pub use name::{BadName, NAME_BYTES_MAX, QUEUES_ASKED_MAX, QueueName, QueueNames};
 pub use properties::{KEY_BYTES_MAX, Key, Priority, Properties};
@@ -37,6 +38,9 @@ pub const FIELD_BYTES_MAX: usize = 4096;
 
 /// The longest message body unless configured otherwise, in bytes.
 pub const BODY_BYTES_DEFAULT: usize = 3000;
+
+/// How many requests of a session a server remembers: as many as a client may have without a reply.
+pub const REMEMBERED_MAX: usize = 256;
 
 /// The number of a message. A server never gives the same number to two messages.
 pub type MessageId = u64;

@@ -83,6 +83,11 @@ tagged! {
             /// One by one, by name.
             queues: Vec<QueueStats<'a>>,
         },
+        /// A message with this key and body was stored before, and is not stored again.
+        0x48 => StoredBefore {
+            /// That message's id.
+            id: MessageId,
+        },
         /// The request is refused.
         0x7f => Error(error: ErrorReply<'a>),
     }
@@ -174,6 +179,7 @@ impl Reply<'_> {
                 mem::take(body)
             }
             Self::Stored { .. }
+            | Self::StoredBefore { .. }
             | Self::Empty
             | Self::Done { .. }
             | Self::Stats { .. }
@@ -200,6 +206,10 @@ mod tests {
     fn replies_on_the_wire() {
         let id = 0x0102;
         check::message(Reply::Stored { id }, b"\0\0\0\x09\x41\0\0\0\0\0\0\x01\x02");
+        check::message(
+            Reply::StoredBefore { id },
+            b"\0\0\0\x09\x48\0\0\0\0\0\0\x01\x02",
+        );
         let message = Reply::Message {
             id,
             queue_index: 1,

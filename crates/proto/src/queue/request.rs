@@ -139,6 +139,15 @@ tagged! {
             /// The connection's number, as a look at a reserved message has shown it.
             holder: u64,
         },
+        /// Begins or continues a session: the requests behind it on this connection have the numbers from
+        /// `next` on, and one whose number has been carried out already is answered as it was then. Only
+        /// over TCP; a datagram has both in front.
+        0x17 => Session {
+            /// 128 bits that a client chooses at random, once.
+            id: uuid::Uuid,
+            /// The number of the next request.
+            next: u64,
+        },
     }
 }
 
@@ -328,6 +337,8 @@ mod tests {
             b"\0\0\0\x0a\x0d\0\0\0\0\0\0\0\x01\x02",
         );
         check::message(Request::UnreserveAll, b"\0\0\0\x01\x0e");
+        let session = Request::Session { id: token, next: 9 };
+        check::message(session, b"\0\0\0\x19\x17abcdefghijklmnop\0\0\0\0\0\0\0\x09");
         let extend = Request::Extend {
             token,
             lease_millis: 9,

@@ -1,6 +1,6 @@
 //! Requests about single messages: reserving or leasing the oldest one, and ending that.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cli::ClientError;
 use proto::ErrorCode;
@@ -126,6 +126,22 @@ impl Client {
     }
 
     fn reserve(&mut self, delivery: Delivery, wait: Duration) -> Result<Option<Received>, Error> {
+        let start = Instant::now();
+        loop {
+            let left = wait.saturating_sub(start.elapsed());
+            match self.reserve_next(delivery, left)? {
+                // What is to be done for it is done.
+                Some(message) if self.done.remove(message.id) => self.ack(&message)?,
+                reserved => return Ok(reserved),
+            }
+        }
+    }
+
+    fn reserve_next(
+        &mut self,
+        delivery: Delivery,
+        wait: Duration,
+    ) -> Result<Option<Received>, Error> {
         let names = self.queues.iter().map(|queue| name(queue));
         let request = Request::Receive {
             queues: QueueNames::new(names).expect("they were one"),
@@ -149,12 +165,14 @@ impl Client {
             } => (id, queue_index, attempt, body, Claim::Leased(token)),
             other => return Err(unexpected(&other)),
         };
+        let body = body.to_vec();
+        self.reserved_over = self.link.connections;
         let queue = self.queues.get(usize::from(queue_index));
         Ok(Some(Received {
             id,
             queue: queue.ok_or(ClientError::Unexpected)?.clone(),
             attempt,
-            body: body.to_vec(),
+            body,
             claim,
         }))
     }
@@ -175,6 +193,25 @@ impl Client {
     pub fn ack(&mut self, claim: impl Into<Claim>) -> Result<(), Error> {
         let claim = claim.into();
         self.link.ask_done(&Request::Ack { claim }).map(drop)
+    }
+
+    /// Acknowledges a message for which all is done. If its reservation has ended with its connection, it
+    /// comes again, and is acknowledged then.
+    pub(crate) fn ack_done(&mut self, message: &Received) -> Result<(), Error> {
+        match self.ack(message) {
+            Err(Error::Refused {
+                code: ErrorCode::NotFound,
+                ..
+            }) if self.reserved_over != self.link.connections => {
+                let id = message.id;
+                log::warn!(
+                    "Message {id} was requeued before it was acknowledged; it is when it comes again"
+                );
+                self.done.insert(id);
+                Ok(())
+            }
+            acked => acked,
+        }
     }
 
     /// Releases a message: after a delay it goes to the end of its queue, or to the dead letters if

@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 
 use proto::ErrorCode;
 use proto::ErrorReply;
-use proto::queue::{DATAGRAM_BYTES_MAX, REPLY_BYTES_FACTOR, Reply, put_datagram};
+use proto::queue::{DATAGRAM_BYTES_MAX, REPLY_BYTES_FACTOR, Reply, RequestId, put_datagram};
 
 use crate::error::QueueError;
 use crate::queues::Outcome;
 use crate::replies;
 
 /// What stands in a reply in front of a message, in bytes...
-const MESSAGE_HEAD_BYTES: usize = 43;
+const MESSAGE_HEAD_BYTES: usize = 59;
 
 /// ...and in front of a sentence.
-const SENTENCE_HEAD_BYTES: usize = 15;
+const SENTENCE_HEAD_BYTES: usize = 31;
 
 const TOO_LONG: &str = "the reply is too long for a datagram; ask over TCP";
 pub(super) const MESSAGE_TOO_LONG: &str =
@@ -25,7 +25,7 @@ pub(super) const MESSAGE_TOO_LONG: &str =
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) peer: SocketAddr,
-    pub(super) id: u64,
+    pub(super) id: RequestId,
     pub(super) reply_bytes_max: usize,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn is_local(peer: SocketAddr) -> bool {
 }
 
 impl Origin {
-    pub(super) fn new(peer: SocketAddr, id: u64, request_bytes: usize) -> Self {
+    pub(super) fn new(peer: SocketAddr, id: RequestId, request_bytes: usize) -> Self {
         let reply_bytes_max = match is_local(peer) {
             true => DATAGRAM_BYTES_MAX,
             false => DATAGRAM_BYTES_MAX.min(REPLY_BYTES_FACTOR * request_bytes),
@@ -103,10 +103,15 @@ impl Origin {
 mod tests {
     use super::*;
 
+    const ID: RequestId = RequestId {
+        session: uuid::Uuid::nil(),
+        number: 1,
+    };
+
     #[test]
     fn a_request_is_local_or_from_another_machine() {
         let reply_bytes_max =
-            |peer: &str| Origin::new(peer.parse().unwrap(), 1, 100).reply_bytes_max;
+            |peer: &str| Origin::new(peer.parse().unwrap(), ID, 100).reply_bytes_max;
         for here in [
             "127.0.0.1:1",
             "127.9.9.9:1",
@@ -123,7 +128,7 @@ mod tests {
         ] {
             assert_eq!(reply_bytes_max(afar), 300, "{afar}");
         }
-        let long = Origin::new("192.0.2.1:1".parse().unwrap(), 1, 65_507);
+        let long = Origin::new("192.0.2.1:1".parse().unwrap(), ID, 65_507);
         assert_eq!(long.reply_bytes_max, DATAGRAM_BYTES_MAX);
     }
 }

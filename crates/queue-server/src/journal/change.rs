@@ -9,6 +9,7 @@ use rusqlite::Transaction;
 use super::row::Row;
 use crate::clock::Micros;
 use crate::message::{Lease, Message};
+use crate::sessions::Answered;
 
 /// A change that is to be made durable.
 pub(crate) enum Change {
@@ -22,11 +23,15 @@ pub(crate) enum Change {
     Delete(MessageId, usize),
     /// A queue is paused, or resumed.
     Pause(Arc<str>, bool),
+    /// What a request has asked is done already, and only its answer is written.
+    Nothing,
 }
 
 /// A change, and when it was submitted.
 pub(crate) struct Submission {
     pub(crate) change: Change,
+    /// The answer to its request, if that is remembered. It is written together with the change.
+    pub(crate) answered: Option<Answered>,
     pub(crate) since: Instant,
 }
 
@@ -52,6 +57,7 @@ pub(super) enum Written {
     },
     Delete(MessageId, usize),
     Pause(Arc<str>, bool),
+    Nothing,
 }
 
 impl Written {
@@ -71,6 +77,7 @@ impl Written {
                 let mut pause = transaction.prepare_cached(pause)?;
                 pause.execute([queue]).map(drop)
             }
+            Self::Nothing => Ok(()),
         }
     }
 }

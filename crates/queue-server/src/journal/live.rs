@@ -7,6 +7,7 @@ use proto::queue::Token;
 use super::row::Row;
 use crate::clock::{Clock, Micros};
 use crate::message::{Arriving, Reserved};
+use crate::sessions::Answered;
 
 /// The queues in memory. The journal tells them what it found at the start and what it has committed.
 pub(crate) trait LiveQueues: Send + Sync {
@@ -31,6 +32,15 @@ pub(crate) trait LiveQueues: Send + Sync {
     /// Makes a lease expire at another time. Returns the row that says so, and when the lease would have
     /// expired; `None` if there is no such lease.
     fn extend(&self, token: Token, expires_at: Micros) -> Option<(Row, Micros)>;
+
+    /// Remembers the answer to a request that was found at the start.
+    fn restore_answer(&self, found: &Answered);
+
+    /// Whether that request may still be asked again.
+    fn may_repeat(&self, answered: &Answered) -> bool;
+
+    /// How many of those there are at most.
+    fn answers_max(&self) -> usize;
 
     /// Pauses or resumes a queue.
     fn pause(&self, queue: &Arc<str>, is_paused: bool);

@@ -9,11 +9,12 @@
 //! in the table `damaged` and reported, never delivered.
 //!
 //! [`open`] opens and reads the database, [`change`] is what is written, [`schema`] its tables,
-//! [`row`] one row of them, [`timeline`] the queues' clock from one run to the next. [`files`]
+//! [`row`] one row of them, [`answers`] what was answered to whom, [`timeline`] the queues' clock from one run to the next. [`files`]
 //! locks, watches and allocates the files, [`wal`] is the write-ahead log, [`shrink`] gives room back to
 //! the disk, [`causes`] says what an error of SQLite means. [`live`] is what the journal knows of the
 //! queues.
 
+mod answers;
 mod causes;
 mod change;
 mod files;
@@ -25,7 +26,9 @@ mod shrink;
 mod timeline;
 mod wal;
 
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -35,6 +38,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use storage::{CommitError, NotStored, Store};
 
 use crate::message::{Arriving, Lease};
+use crate::sessions::{Answer, Answered};
+use answers::Answers;
 use causes::{Failed, WriteError, io_error, is_failed_sync, is_lack_of_room, is_locked};
 use change::Written;
 use files::Files;
@@ -67,9 +72,43 @@ const IDS_RESERVED: u64 = 1024;
 struct Batch {
     inserted: Vec<Arriving>,
     inserted_bytes: usize,
+    /// The answers to those who have sent them.
+    sent: Vec<Answered>,
     changed: Vec<Written>,
+    /// The answers to those who have asked for the changes, by their numbers.
+    asked: BTreeMap<usize, Answered>,
     /// When the first of it was submitted.
     since: Option<Instant>,
+}
+
+/// Some changes of a batch, one behind the other.
+#[derive(Clone, Copy)]
+struct Part<'b> {
+    changed: &'b [Written],
+    /// The number of the first of them.
+    first: usize,
+    asked: &'b BTreeMap<usize, Answered>,
+}
+
+impl Batch {
+    fn part(&self, numbers: Range<usize>) -> Part<'_> {
+        Part {
+            first: numbers.start,
+            changed: self.changed.get(numbers).unwrap_or_default(),
+            asked: &self.asked,
+        }
+    }
+
+    fn changes(&self) -> Part<'_> {
+        self.part(0..self.changed.len())
+    }
+}
+
+impl Part<'_> {
+    fn asked(&self) -> impl Iterator<Item = &Answered> {
+        let numbers = self.first..self.first + self.changed.len();
+        self.asked.range(numbers).map(|(_, answered)| answered)
+    }
 }
 
 /// What of the last batch was refused; the rest is written.
@@ -96,6 +135,7 @@ pub(crate) struct Journal {
     /// How long the write-ahead log was after the last commit.
     log_pages: Arc<AtomicUsize>,
     stuck: Option<Stuck>,
+    answers: Answers,
     /// It is not known what is on the disk.
     is_lost: bool,
     /// What was deleted since free pages were counted, in bytes.
@@ -112,7 +152,7 @@ impl Journal {
         if !batch.inserted.is_empty() {
             let written = self
                 .make_room()
-                .and_then(|()| self.transact(&batch.inserted, &batch.changed, locked_until));
+                .and_then(|()| self.transact(batch, batch.changes(), locked_until));
             match written {
                 Err(Failed::NoRoom(cause)) if !batch.changed.is_empty() => {
                     let messages = batch.inserted.len();
@@ -123,7 +163,7 @@ impl Journal {
                 written => return written,
             }
         }
-        self.write_changes(&batch.changed, 0, locked_until)?;
+        self.write_changes(batch, 0..batch.changed.len(), locked_until)?;
         let changes = self.refused.changes.len();
         if changes > 0 {
             let why = &self.refused.why;
@@ -132,23 +172,23 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes changes, of which the first has this number in its batch: all at once, or in halves if
-    /// there is no room for that. What cannot be written alone either is refused.
+    /// Writes the changes with these numbers: all at once, or in halves if there is no room for that. What
+    /// cannot be written alone either is refused.
     fn write_changes(
         &mut self,
-        changed: &[Written],
-        number: usize,
+        batch: &Batch,
+        numbers: Range<usize>,
         locked_until: Option<Instant>,
     ) -> Result<(), Failed> {
-        match self.transact(&[], changed, locked_until) {
-            Err(Failed::NoRoom(_)) if changed.len() > 1 => {
-                let half = changed.len() / 2;
-                let (first, rest) = changed.split_at(half);
-                self.write_changes(first, number, locked_until)?;
-                self.write_changes(rest, number + half, locked_until)
+        let part = batch.part(numbers.clone());
+        match self.transact(&Batch::default(), part, locked_until) {
+            Err(Failed::NoRoom(_)) if numbers.len() > 1 => {
+                let half = numbers.start + numbers.len() / 2;
+                self.write_changes(batch, numbers.start..half, locked_until)?;
+                self.write_changes(batch, half..numbers.end, locked_until)
             }
             Err(Failed::NoRoom(cause) | Failed::Refused(cause)) => {
-                self.refused.changes.extend(number..number + changed.len());
+                self.refused.changes.extend(numbers);
                 self.refused.why = cause.to_string();
                 Ok(())
             }
@@ -156,19 +196,20 @@ impl Journal {
         }
     }
 
-    /// Writes in one transaction, and tries once more if a shorter log may make room.
+    /// Writes the messages of a batch and some changes in one transaction, and tries once more if a
+    /// shorter log may make room.
     fn transact(
         &mut self,
-        inserted: &[Arriving],
-        changed: &[Written],
+        messages: &Batch,
+        changes: Part,
         locked_until: Option<Instant>,
     ) -> Result<(), Failed> {
-        let written = self.try_transact(inserted, changed, locked_until);
+        let written = self.try_transact(messages, changes, locked_until);
         match written.map_err(|error| self.failed(error)) {
             Err(Failed::NoRoom(_)) if self.log_pages.load(Ordering::Relaxed) > 0 => {
                 // There may be room when the log is written from its start again.
                 self.shorten_log(0)?;
-                let written = self.try_transact(inserted, changed, locked_until);
+                let written = self.try_transact(messages, changes, locked_until);
                 written.map_err(|error| self.failed(error))
             }
             written => written,
@@ -177,8 +218,8 @@ impl Journal {
 
     fn try_transact(
         &mut self,
-        inserted: &[Arriving],
-        changed: &[Written],
+        messages: &Batch,
+        changes: Part,
         locked_until: Option<Instant>,
     ) -> Result<(), WriteError> {
         let last_id = self.next_id - 1;
@@ -191,20 +232,24 @@ impl Journal {
             state.write(&transaction)?;
         }
         let mut insert = transaction.prepare_cached(INSERT)?;
-        for (queue, message, is_delayed) in inserted {
+        for (queue, message, is_delayed) in &messages.inserted {
             Row::new(queue, message, *is_delayed, None, now).insert(&mut insert, &message.body)?;
         }
         drop(insert);
-        for change in changed {
+        for change in changes.changed {
             change.write(&transaction)?;
         }
-        if !inserted.is_empty() {
+        let answers = messages.sent.iter().chain(changes.asked()).copied();
+        let answers = answers.collect();
+        let step = self.answers.write(&transaction, &*self.queues, answers)?;
+        if !messages.inserted.is_empty() {
             let pages = schema::number(&transaction, "page_count")?;
             self.files
                 .grow(pages.unsigned_abs())
                 .map_err(WriteError::NoRoom)?;
         }
         transaction.commit()?;
+        self.answers.note(&step);
         if is_short_of_ids {
             self.reserved_id = reserved_id;
         }
@@ -252,7 +297,8 @@ impl Journal {
                 Written::Update(_)
                 | Written::Extend { .. }
                 | Written::Delete(..)
-                | Written::Pause(..) => {}
+                | Written::Pause(..)
+                | Written::Nothing => {}
             }
         }
         // From the last to the first, so that the first state is restored.
@@ -329,6 +375,10 @@ impl Store for Journal {
                 let id = message.id;
                 batch.inserted_bytes += message.body.len();
                 batch.inserted.push((queue, message, is_delayed));
+                batch.sent.extend(submission.answered.map(|one| Answered {
+                    answer: Answer::Stored(id),
+                    ..one
+                }));
                 return Ok(Applied::Stored(id));
             }
             // Done here, so that there is one order in memory and on the disk.
@@ -341,7 +391,11 @@ impl Store for Journal {
             Change::Update(row) => Written::Update(row),
             Change::Delete(id, bytes) => Written::Delete(id, bytes),
             Change::Pause(queue, is_paused) => Written::Pause(queue, is_paused),
+            Change::Nothing => Written::Nothing,
         };
+        if let Some(answered) = submission.answered {
+            batch.asked.insert(batch.changed.len(), answered);
+        }
         batch.changed.push(change);
         Ok(Applied::Changed(batch.changed.len() - 1))
     }

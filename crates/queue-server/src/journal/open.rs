@@ -11,6 +11,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use storage::Fsync;
 
+use super::answers::{self, Answers};
 use super::causes::{is_failed_sync, is_lack_of_room};
 use super::files::{Database, Files};
 use super::row::{COLUMNS, Found, Row};
@@ -121,6 +122,7 @@ impl Opened {
             reserved_id: 0,
             batch: Batch::default(),
             refused: Refused::default(),
+            answers: Answers::default(),
             is_lost: false,
             // The free pages are counted at once.
             freed_bytes: u64::MAX,
@@ -167,6 +169,8 @@ struct Loaded {
     last_id: u64,
     /// The ids of damaged rows.
     damaged: Vec<i64>,
+    /// Rows of answers that are damaged.
+    damaged_answers: Vec<i64>,
     /// Rows of leases and delays that are over at another moment than they say.
     moved: Vec<Row>,
 }
@@ -181,6 +185,7 @@ impl Journal {
         let shown = path.display();
         let mut loaded = self.read_messages(resumed)?;
         self.read_pauses(path)?;
+        (self.answers, loaded.damaged_answers) = Answers::read(&self.db, &*self.queues)?;
         match state {
             Some(state) => loaded.last_id = loaded.last_id.max(state.last_id),
             None => {
@@ -247,6 +252,13 @@ impl Journal {
             );
             transaction.execute(&set_aside, [id])?;
             transaction.execute("DELETE FROM messages WHERE id = ?1", [id])?;
+        }
+        if !loaded.damaged_answers.is_empty() {
+            let rows = loaded.damaged_answers.len();
+            log::error!(
+                "{rows} rows of answers in {shown} are damaged; what was asked there acts again if it is asked again"
+            );
+            answers::remove(&transaction, &loaded.damaged_answers)?;
         }
         for row in &loaded.moved {
             row.update(&transaction)?;

@@ -68,6 +68,12 @@ const SCHEMA_4: &str = "
     ALTER TABLE messages ADD COLUMN expires_left INTEGER;
     -- Why its last attempt ended without an acknowledgement.
     ALTER TABLE messages ADD COLUMN reason TEXT;
+    -- What was answered to the last requests of each session; a row is what one transaction adds.
+    CREATE TABLE answers (
+        row INTEGER PRIMARY KEY,
+        crc INTEGER NOT NULL,       -- CRC-32 of the row's number and the answers
+        answers BLOB NOT NULL
+    );
     ALTER TABLE damaged ADD COLUMN key;
     ALTER TABLE damaged ADD COLUMN attempts_max;
     ALTER TABLE damaged ADD COLUMN expires;

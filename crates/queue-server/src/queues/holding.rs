@@ -65,6 +65,25 @@ impl State {
         }
     }
 
+    /// A copy of a leased message; `None` if there is no such lease.
+    pub(super) fn leased(&self, token: Token) -> Option<Reserved> {
+        let Reservation {
+            queue,
+            position,
+            id,
+        } = self.common.leases.get(&token)?;
+        let held = self.queues.get(queue)?.held.get(&(*position, *id))?;
+        let Holder::Lease(lease) = held.holder else {
+            return None;
+        };
+        Some(Reserved {
+            queue: Arc::clone(queue),
+            queue_index: 0,
+            message: held.message.clone(),
+            lease: Some(lease),
+        })
+    }
+
     /// Ends a lease. The message stays reserved, for the caller.
     pub(super) fn end_lease(&mut self, token: Token) -> Option<Reserved> {
         let reservation = self.common.leases.get(&token)?.clone();

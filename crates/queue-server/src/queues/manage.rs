@@ -7,7 +7,7 @@ use proto::queue::{MessageState, QueueName, Totals};
 use super::Queues;
 use super::figures::Stats;
 use super::operation::Outcome;
-use super::pending::Effect;
+use super::pending::{Effect, Pending};
 use crate::error::QueueError;
 use crate::journal::Change;
 use crate::message::Reserved;
@@ -89,7 +89,7 @@ impl Queues {
                 break;
             }
             left -= chunk.len();
-            let submit = |reserved| self.submit(effect(reserved));
+            let submit = |reserved| self.prepared(effect(reserved));
             let pending: Vec<_> = chunk.into_iter().map(submit).collect();
             done += self.wait_for_all(pending)?;
         }
@@ -104,11 +104,11 @@ impl Queues {
         let name = self.shared.lock().existing(queue)?;
         match &self.journal {
             None => self.shared.lock().pause(&name, is_paused),
-            Some(journal) => {
+            Some(_) => {
                 // The writer thread does it, so that two at once do not leave memory and disk
                 // at odds.
                 let change = Change::Pause(Arc::clone(&name), is_paused);
-                let paused = self.wait(Self::submit_to(journal, change, None));
+                let paused = self.wait(Pending::Prepared(change, None));
                 self.shared.lock().remove_if_unused(&name);
                 paused?;
             }

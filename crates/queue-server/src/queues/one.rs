@@ -126,7 +126,7 @@ impl Queues {
     /// [`QueueError::NoMessage`].
     pub(crate) fn delete(&self, queue: QueueName, id: MessageId) -> Result<Pending, QueueError> {
         let taken = self.find(queue, id, State::take)?;
-        Ok(self.submit(Effect::Ack(taken)))
+        Ok(self.prepared(Effect::Ack(taken)))
     }
 
     /// Makes a message ready that is delayed, or dead: at the end of its queue.
@@ -152,7 +152,7 @@ impl Queues {
             }
             None => Arc::clone(&taken.queue),
         };
-        Ok(self.submit(self.move_into(taken, to)))
+        Ok(self.prepared(self.move_into(taken, to)))
     }
 
     /// Moves a message to the end of another queue, where its attempts are counted anew. If somebody has it reserved,
@@ -178,7 +178,7 @@ impl Queues {
         });
         let (mut taken, to) = moved??;
         taken.message.attempts = 0;
-        Ok(self.submit(self.move_into(taken, to)))
+        Ok(self.prepared(self.move_into(taken, to)))
     }
 
     /// Requeues a message that somebody has reserved, as if its holder were gone. Its ack is refused then.

@@ -7,6 +7,7 @@ use proto::queue::{Delivery, MessageId, Token};
 use super::figures::{Peeked, Stats};
 use crate::clock::Clock;
 use crate::message::{Lease, Message, Reserved};
+use crate::sessions::Answer;
 
 /// What is asked of a queue. Those that arrive together are acted on together.
 pub(crate) enum Operation {
@@ -69,11 +70,15 @@ impl Handout {
 pub(crate) enum Outcome {
     /// The message is in the queue.
     Stored(MessageId),
+    /// A message with this key was stored before.
+    StoredBefore(MessageId),
     /// A message that needs no acknowledgement, from which of the queues that were asked.
     Delivered(Message, u8),
     /// A message for the caller to acknowledge or requeue. If it is leased, the caller writes the
     /// reply, and then starts the lease ([`super::Queues::start_lease`]).
     Reserved(Reserved),
+    /// A message that is leased already: a copy, for the reply to a request that came again.
+    LeasedBefore(Reserved),
     /// There is no message.
     Empty,
     /// It is done, to this many messages. A release says 0 if the message is among the dead letters.
@@ -82,4 +87,27 @@ pub(crate) enum Outcome {
     Peeked(Box<Peeked>),
     /// The figures of all queues.
     Stats(Box<Stats>),
+}
+
+impl Outcome {
+    /// What is remembered of it, in case its request comes again. What changes nothing, or ends with its
+    /// connection, is not.
+    pub(crate) fn answer(&self) -> Option<Answer> {
+        match self {
+            Self::Stored(id) => Some(Answer::Stored(*id)),
+            Self::StoredBefore(id) => Some(Answer::StoredBefore(*id)),
+            Self::Done(messages) => Some(Answer::Done(*messages)),
+            Self::Delivered(message, _) => Some(Answer::Delivered(message.id)),
+            Self::Reserved(Reserved {
+                lease: Some(lease),
+                queue_index,
+                ..
+            }) => Some(Answer::Leased(lease.token, *queue_index)),
+            Self::Reserved(_)
+            | Self::LeasedBefore(_)
+            | Self::Empty
+            | Self::Peeked(..)
+            | Self::Stats(_) => None,
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::error::QueueError;
 use crate::journal::{Applied, Change, Row};
 use crate::message::Reserved;
 use crate::position::Position;
+use crate::sessions::{Answer, Stamp};
 
 /// A change that was submitted. [`super::Queues::wait`] waits for its outcome, and
 /// [`super::Queues::on_complete`] has it told.
@@ -22,8 +23,11 @@ use crate::position::Position;
 pub(crate) enum Pending {
     /// The outcome is known.
     Done(Outcome),
-    /// The journal commits the change. The effect is what remains to be done then.
-    Submitted(storage::Pending<Applied>, Option<Effect>),
+    /// A change that the journal has not been given yet. The effect is what remains to be done when it is
+    /// committed.
+    Prepared(Change, Option<Effect>),
+    /// The journal commits the change. The stamp is that of its request.
+    Submitted(storage::Pending<Applied>, Option<Effect>, Option<Stamp>),
 }
 
 /// What is done when a change is committed.
@@ -41,16 +45,21 @@ pub(crate) enum Effect {
         position: Position,
         is_delayed: bool,
     },
+    /// It is done already, and only its answer is written.
+    Answer(Outcome),
 }
 
 impl Pending {
     /// The length of the body that is handed out when this is committed, in bytes.
     pub(crate) fn delivered_bytes(&self) -> Option<usize> {
         match self {
-            Self::Submitted(_, Some(Effect::Deliver(reserved) | Effect::Lease(reserved))) => {
-                Some(reserved.message.body.len())
-            }
-            Self::Submitted(..) | Self::Done(_) => None,
+            Self::Prepared(_, effect) | Self::Submitted(_, effect, _) => match effect {
+                Some(Effect::Deliver(reserved) | Effect::Lease(reserved)) => {
+                    Some(reserved.message.body.len())
+                }
+                Some(Effect::Ack(_) | Effect::Move { .. } | Effect::Answer(_)) | None => None,
+            },
+            Self::Done(_) => None,
         }
     }
 }
@@ -72,6 +81,22 @@ impl Effect {
                 let message = &reserved.message;
                 Change::Update(Row::moved(message, queue, *position, *is_delayed, now))
             }
+            Self::Answer(_) => Change::Nothing,
+        }
+    }
+
+    /// The answer that is known before the commit.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        match self {
+            Self::Deliver(reserved) => Some(Answer::Delivered(reserved.message.id)),
+            Self::Ack(_) => Some(Answer::Done(1)),
+            Self::Lease(Reserved {
+                lease, queue_index, ..
+            }) => lease.map(|lease| Answer::Leased(lease.token, *queue_index)),
+            Self::Move {
+                reserved, queue, ..
+            } => Some(Answer::Done(u64::from(reserved.queue == *queue))),
+            Self::Answer(outcome) => outcome.answer(),
         }
     }
 }
@@ -100,6 +125,7 @@ impl State {
                 self.put_into(reserved, &queue, is_delayed);
                 Outcome::Done(u64::from(is_in_its_queue))
             }
+            Effect::Answer(outcome) => outcome,
         }
     }
 
@@ -112,16 +138,47 @@ impl State {
                 Some(_) => self.start_lease(reserved),
                 None => self.reinsert(reserved),
             },
+            // It is done again when it comes again.
+            Effect::Answer(_) => {}
         }
     }
 }
 
 impl Shared {
-    /// Concludes a change that the journal has committed or refused.
+    /// Concludes a change that the journal has committed or refused, and remembers the answer.
     ///
     /// # Errors
     /// [`QueueError::NotStored`], and [`QueueError::NoLease`] if there was none to extend.
     pub(super) fn conclude(
+        &self,
+        effect: Option<Effect>,
+        stamp: Option<Stamp>,
+        applied: Result<Applied, NotStored>,
+    ) -> Result<Outcome, QueueError> {
+        let result = self.outcome(effect, applied);
+        match stamp {
+            Some(stamp) => result.map(|outcome| self.remember(outcome, stamp)),
+            None => result,
+        }
+    }
+
+    /// Remembers the answer to a request. A lease starts before that, because the request may come again
+    /// at once.
+    pub(super) fn remember(&self, outcome: Outcome, mut stamp: Stamp) -> Outcome {
+        let answer = outcome.answer();
+        let outcome = match outcome {
+            Outcome::Reserved(leased) if leased.lease.is_some() => {
+                let copy = leased.copy();
+                self.lock().start_lease(leased);
+                Outcome::LeasedBefore(copy)
+            }
+            outcome => outcome,
+        };
+        stamp.remember(std::iter::once(answer));
+        outcome
+    }
+
+    fn outcome(
         &self,
         effect: Option<Effect>,
         applied: Result<Applied, NotStored>,

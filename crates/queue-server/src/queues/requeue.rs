@@ -21,7 +21,7 @@ impl Queues {
     /// Releases a message on purpose.
     pub(crate) fn release(&self, mut reserved: Reserved, retry: Retry, reason: Reason) -> Pending {
         self.note(&mut reserved, reason, |totals| totals.released += 1);
-        self.submit(match retry {
+        self.prepared(match retry {
             Retry::Counted { delay_millis } if self.was_handed_out_too_often(&reserved) => {
                 self.bury_or(reserved, millis(delay_millis))
             }
@@ -39,7 +39,7 @@ impl Queues {
     pub(crate) fn unreserve(&self, mut reserved: Reserved) -> Pending {
         self.shared.lock().common.totals.released += 1;
         uncount(&mut reserved);
-        self.submit(move_back(reserved))
+        self.prepared(move_back(reserved))
     }
 
     /// Requeues a message because the server stops. The attempt counts, but it does not make the
@@ -59,7 +59,7 @@ impl Queues {
 
     /// The same because an operator has released it from its holder, who waits for that.
     pub(super) fn release_from_holder(&self, reserved: Reserved) -> Pending {
-        self.submit(self.requeued(reserved, TAKEN_FROM_HOLDER))
+        self.prepared(self.requeued(reserved, TAKEN_FROM_HOLDER))
     }
 
     fn requeued(&self, mut reserved: Reserved, reason: &'static str) -> Effect {

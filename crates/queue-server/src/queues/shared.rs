@@ -12,6 +12,7 @@ use crate::clock::{Clock, Micros};
 use crate::journal::{LiveQueues, Row};
 use crate::memory::Memory;
 use crate::message::{Arriving, Lease, Reserved};
+use crate::sessions::{Answered, Sessions};
 
 /// Whether the server is shutting down.
 pub(crate) type IsStopping = Box<dyn Fn() -> bool + Send + Sync>;
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) sessions: Sessions,
     state: Mutex<State>,
     /// How many connections have had a number.
     holders: AtomicU64,
@@ -38,6 +40,7 @@ impl Shared {
             state: Mutex::new(State::new(limits.clone(), Arc::clone(&memory))),
             clock,
             memory,
+            sessions: Sessions::new(),
             limits,
             holders: AtomicU64::new(0),
             due_earlier: Condvar::new(),
@@ -145,6 +148,18 @@ impl LiveQueues for Shared {
         let lease = Lease { token, expires_at };
         let row = Row::new(queue, message, false, Some(lease), self.clock.now());
         Some((row, before))
+    }
+
+    fn restore_answer(&self, found: &Answered) {
+        self.sessions.restore(found, self.clock.now());
+    }
+
+    fn may_repeat(&self, answered: &Answered) -> bool {
+        self.sessions.may_repeat(answered.session, answered.number)
+    }
+
+    fn answers_max(&self) -> usize {
+        self.sessions.answers_max()
     }
 
     fn pause(&self, queue: &Arc<str>, is_paused: bool) {
