@@ -211,7 +211,9 @@ impl Call {
             attempt()
         };
         Ok(match applied {
-            Ok(pending @ Pending::Submitted(..)) => self.reply_later(pending),
+            Ok(pending @ (Pending::Prepared(..) | Pending::Submitted(..))) => {
+                self.reply_later(pending)
+            }
             Ok(Pending::Done(outcome)) => self.reply(Ok(outcome)),
             Err(error) => self.reply(Err(error.into())),
         })
@@ -265,7 +267,8 @@ impl Call {
 
 /// Does what a request asks.
 fn apply(queues: &Queues, request: &Request, room: &mut Room) -> Result<Pending, QueueError> {
-    requests::apply(queues, request, &mut Requester::Http { room })
+    let pending = requests::apply(queues, request, &mut Requester::Http { room })?;
+    Ok(queues.submit(pending, None))
 }
 
 /// A change that nobody may be told of any more. Dropping it has what is in memory follow the disk.

@@ -27,6 +27,11 @@ pub(super) fn response(asked: &Asked, outcome: &Outcome) -> Response {
             let location = format!("messages/{id}");
             to_json(Status::Created, &json!({"id": id})).with_field("Location", location)
         }
+        // It is there, but was not made by this request.
+        Reply::StoredBefore { id } => {
+            let location = format!("messages/{id}");
+            to_json(Status::Ok, &json!({"id": id})).with_field("Location", location)
+        }
         Reply::Leased {
             token,
             id,
@@ -164,7 +169,7 @@ fn status(code: ErrorCode) -> Status {
         ErrorCode::Forbidden => Status::Forbidden,
         ErrorCode::NotFound => Status::NotFound,
         ErrorCode::Full => Status::InsufficientStorage,
-        ErrorCode::Paused => Status::Conflict,
+        ErrorCode::Paused | ErrorCode::Conflict => Status::Conflict,
         ErrorCode::Unauthorized => Status::Unauthorized,
         ErrorCode::TooManyLogins => Status::TooManyRequests,
     }
