@@ -441,6 +441,65 @@ fn codes_and_messages_are_counted() {
 }
 
 #[test]
+fn what_happened_in_a_queue_is_counted_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("queue.db");
+    let args = ["0", "TCP", "--data", data.to_str().unwrap()];
+    let server = Server::start("queue-server", &args);
+    let count = |server: &Server, name: &str, queue: &str| {
+        let page = Page::of(server, 0, "");
+        page.get(&format!("quartet_queue_{name}_total{{queue=\"{queue}\"}}"))
+    };
+    let ask = |server: &Server, line: &str, input: &[u8], code| {
+        let mut args = server.host_and_ports();
+        args.extend(line.split_whitespace().map(str::to_owned));
+        run("queue-client", &args, input).expect(code);
+    };
+    ask(&server, "send --queue jobs --lines -", b"a\nb\nc\nd\n", 0);
+    // One is acknowledged, one fails twice and dies at once, one is deleted.
+    ask(&server, "receive --queue jobs", b"", 0);
+    ask(
+        &server,
+        "work --queue jobs --once --backoff 0 -- false",
+        b"",
+        1,
+    );
+    ask(&server, "purge --queue jobs", b"", 0);
+    ask(&server, "send --queue jobs --expires 0.01 -", b"late", 0);
+    ask(&server, "send --queue jobs -", b"e", 0);
+    ask(
+        &server,
+        "work --queue jobs --drain --dead-on 1 -- false",
+        b"",
+        1,
+    );
+    let want = [
+        ("messages_sent", 6.0),
+        ("messages_acked", 1.0),
+        ("attempts_failed", 2.0),
+        ("messages_died", 2.0),
+        ("messages_expired", 1.0),
+    ];
+    eventually("the expiry", || {
+        count(&server, "messages_expired", "jobs") == 1.0
+    });
+    let check = |server: &Server| {
+        for (name, count_of) in want {
+            assert_eq!(count(server, name, "jobs"), count_of, "{name}");
+        }
+    };
+    check(&server);
+    server.end();
+    let server = Server::start("queue-server", &args);
+    check(&server);
+    let page = Page::of(&server, 0, "");
+    let oldest = page.get("quartet_queue_oldest_reserved_seconds{queue=\"jobs.dead\"}");
+    assert_eq!(oldest, 0.0);
+    ask(&server, "send --queue jobs -", b"f", 0);
+    assert_eq!(count(&server, "messages_sent", "jobs"), 7.0);
+}
+
+#[test]
 fn at_most_a_thousand_queues_are_told_by_name() {
     const QUEUES: usize = 1500;
     let server = Server::start("queue-server", &["0", "TCP"]);
@@ -467,6 +526,13 @@ fn at_most_a_thousand_queues_are_told_by_name() {
     assert_eq!(ready("queue0999"), 1.0);
     assert_eq!(ready("queue1000"), 0.0);
     assert_eq!(ready("(other)"), 500.0);
+    let sent = |queue: &str| {
+        page.get(&format!(
+            "quartet_queue_messages_sent_total{{queue=\"{queue}\"}}"
+        ))
+    };
+    assert_eq!((sent("queue0999"), sent("(other)")), (1.0, 500.0));
+    assert_eq!(page.count("quartet_queue_messages_sent_total{"), 1001);
     assert_eq!(page.requests("Send", "ok"), QUEUES as f64);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`args`] reads the command line. `queues` is the queues and their rules, without sockets:
 //! `message` is a message, `position` where it stands, `clock` the time, `memory` the account of what all of
-//! it takes.
+//! it takes, `totals` what happened to them.
 //! `journal` is the database, and `timer` the thread for what is due. `requests` does what a request
 //! asks and `replies` tells the outcome, over TCP and UDP alike. `service` is a TCP connection, `text`
 //! the text protocol, `datagram` a UDP request, `sessions` what was answered to whom, and
@@ -27,6 +27,7 @@ mod service;
 mod sessions;
 mod text;
 mod timer;
+mod totals;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -6,18 +6,37 @@ use std::sync::Arc;
 use daemon::Page;
 
 use crate::queues::{Figures, Queues};
-
-/// The most queues that are told by name. The rest are summed up.
-const QUEUES_MAX: usize = 1000;
-
-/// The name of the rest, which no queue can have.
-const REST: &str = "(other)";
+use crate::totals::{NAMED_MAX, REST};
 
 /// The queues' figures.
 pub(crate) struct QueueFigures(pub(crate) Arc<Queues>);
 
 /// A figure of one queue that makes sense as a sum.
 type Figure = fn(&Figures) -> usize;
+
+/// An age in milliseconds.
+type Age = fn(&Figures) -> u64;
+
+/// The names of what is counted in each queue, in the order of [`Counts::to_array`](crate::totals::Counts::to_array).
+const COUNTS: [(&str, &str); 5] = [
+    ("quartet_queue_messages_sent", "Messages sent to a queue"),
+    (
+        "quartet_queue_messages_acked",
+        "Messages of a queue that were acknowledged, or delivered at most once",
+    ),
+    (
+        "quartet_queue_attempts_failed",
+        "Attempts with messages of a queue that ended without an acknowledgement, and count",
+    ),
+    (
+        "quartet_queue_messages_died",
+        "Messages of a queue that became dead letters",
+    ),
+    (
+        "quartet_queue_messages_expired",
+        "Messages of a queue that became dead letters because nobody received them in time",
+    ),
+];
 
 impl daemon::Figures for QueueFigures {
     fn add_to(&self, page: &mut Page) -> fmt::Result {
@@ -69,6 +88,7 @@ impl daemon::Figures for QueueFigures {
             stats.queues.len() as u64,
         )?;
         self.add_queues(&stats.queues, page)?;
+        self.add_counts(page)?;
         match self.0.commit_figures() {
             Some(figures) => page.commits(&[("queues", &figures.changes, &figures.seconds)]),
             None => Ok(()),
@@ -79,7 +99,8 @@ impl daemon::Figures for QueueFigures {
 impl QueueFigures {
     /// Adds the figures of each queue. They are sorted by name.
     fn add_queues(&self, queues: &[Figures], page: &mut Page) -> fmt::Result {
-        let (named, rest) = queues.split_at(queues.len().min(QUEUES_MAX));
+        // The rest are summed up.
+        let (named, rest) = queues.split_at(queues.len().min(NAMED_MAX));
         let states: [(&str, Figure); 3] = [
             ("ready", |queue| queue.ready),
             ("delayed", |queue| queue.delayed),
@@ -111,15 +132,41 @@ impl QueueFigures {
             let rows = rows(named, rest, figure).map(|(name, sum)| ([name], sum));
             page.gauges(name, help, ["queue"], rows)?;
         }
-        // The oldest of all the rest.
-        let oldest = rest.iter().map(|queue| queue.oldest_millis).max();
-        let oldest = named
-            .iter()
-            .map(|queue| (&*queue.name, queue.oldest_millis))
-            .chain(oldest.map(|millis| (REST, millis)))
-            .map(|(name, millis)| ([name], millis as f64 / 1000.0));
-        let help = "How long the oldest ready message has been in its queue";
-        page.gauges("quartet_queue_oldest_seconds", help, ["queue"], oldest)
+        let ages: [(&str, &str, Age); 2] = [
+            (
+                "quartet_queue_oldest_seconds",
+                "How long the oldest ready message has been in its queue",
+                |queue| queue.oldest_millis,
+            ),
+            (
+                "quartet_queue_oldest_reserved_seconds",
+                "How long the oldest reserved message has been in its queue",
+                |queue| queue.oldest_reserved_millis,
+            ),
+        ];
+        for (name, help, age) in ages {
+            // The oldest of all the rest.
+            let oldest = rest.iter().map(age).max();
+            let oldest = named
+                .iter()
+                .map(|queue| (&*queue.name, age(queue)))
+                .chain(oldest.map(|millis| (REST, millis)))
+                .map(|(name, millis)| ([name], millis as f64 / 1000.0));
+            page.gauges(name, help, ["queue"], oldest)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what happened in each queue since it was first used, also in those that are not there any more.
+    fn add_counts(&self, page: &mut Page) -> fmt::Result {
+        let counts = self.0.counts();
+        for (at, (name, help)) in COUNTS.into_iter().enumerate() {
+            let rows = counts
+                .iter()
+                .map(|(queue, counts)| ([&**queue], counts.to_array()[at]));
+            page.counters(name, help, ["queue"], rows)?;
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use super::row::Row;
 use crate::clock::{Clock, Micros};
 use crate::message::{Arriving, Reserved};
 use crate::sessions::Answered;
+use crate::totals::CountsByName;
 
 /// The queues in memory. The journal tells them what it found at the start and what it has committed.
 pub(crate) trait LiveQueues: Send + Sync {
@@ -41,6 +42,12 @@ pub(crate) trait LiveQueues: Send + Sync {
 
     /// How many of those there are at most.
     fn answers_max(&self) -> usize;
+
+    /// What happened to the messages of each queue.
+    fn counts(&self) -> CountsByName;
+
+    /// Adds what happened in earlier runs.
+    fn restore_counts(&self, counts: &CountsByName);
 
     /// Pauses or resumes a queue.
     fn pause(&self, queue: &Arc<str>, is_paused: bool);

@@ -9,7 +9,8 @@
 //! in the table `damaged` and reported, never delivered.
 //!
 //! [`open`] opens and reads the database, [`change`] is what is written, [`schema`] its tables,
-//! [`row`] one row of them, [`answers`] what was answered to whom, [`timeline`] the queues' clock from one run to the next. [`files`]
+//! [`row`] one row of them, [`answers`] what was answered to whom, [`totals`] what happened in each
+//! queue, [`timeline`] the queues' clock from one run to the next. [`files`]
 //! locks, watches and allocates the files, [`wal`] is the write-ahead log, [`shrink`] gives room back to
 //! the disk, [`causes`] says what an error of SQLite means. [`live`] is what the journal knows of the
 //! queues.
@@ -24,6 +25,7 @@ mod row;
 mod schema;
 mod shrink;
 mod timeline;
+mod totals;
 mod wal;
 
 use std::collections::BTreeMap;
@@ -45,6 +47,7 @@ use change::Written;
 use files::Files;
 use row::INSERT;
 use shrink::COUNT_BYTES;
+use totals::Totals;
 use wal::{Stuck, checkpoint};
 
 pub(crate) use change::{Applied, Change, Submission};
@@ -136,6 +139,7 @@ pub(crate) struct Journal {
     log_pages: Arc<AtomicUsize>,
     stuck: Option<Stuck>,
     answers: Answers,
+    totals: Totals,
     /// It is not known what is on the disk.
     is_lost: bool,
     /// What was deleted since free pages were counted, in bytes.
@@ -231,6 +235,7 @@ impl Journal {
         if let Some(state) = &state {
             state.write(&transaction)?;
         }
+        let totals = self.totals.write_if_due(&transaction, &*self.queues)?;
         let mut insert = transaction.prepare_cached(INSERT)?;
         for (queue, message, is_delayed) in &messages.inserted {
             Row::new(queue, message, *is_delayed, None, now).insert(&mut insert, &message.body)?;
@@ -250,6 +255,9 @@ impl Journal {
         }
         transaction.commit()?;
         self.answers.note(&step);
+        if let Some(totals) = totals {
+            self.totals = totals;
+        }
         if is_short_of_ids {
             self.reserved_id = reserved_id;
         }
@@ -335,6 +343,7 @@ impl Journal {
         let immediate = TransactionBehavior::Immediate;
         let transaction = self.db.transaction_with_behavior(immediate)?;
         state.write(&transaction)?;
+        let _ = self.totals.write(&transaction, &*self.queues)?;
         transaction.commit()?;
         checkpoint(&self.db, "TRUNCATE")
     }

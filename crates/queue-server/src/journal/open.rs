@@ -17,6 +17,7 @@ use super::files::{Database, Files};
 use super::row::{COLUMNS, Found, Row};
 use super::schema::{self, State};
 use super::timeline::{Moment, Note, Resumed};
+use super::totals::Totals;
 use super::wal::checkpoint;
 use super::{Batch, Journal, LOCKED_WAIT, LiveQueues, Refused};
 use crate::clock::Clock;
@@ -114,6 +115,7 @@ impl Opened {
         let failed = Error::sqlite(path);
         let mut journal = Journal {
             stuck: None,
+            totals: Totals::default(),
             db: self.db,
             files: self.files,
             queues,
@@ -186,6 +188,14 @@ impl Journal {
         let mut loaded = self.read_messages(resumed)?;
         self.read_pauses(path)?;
         (self.answers, loaded.damaged_answers) = Answers::read(&self.db, &*self.queues)?;
+        let (totals, damaged) = Totals::read(&self.db)?;
+        if damaged > 0 {
+            log::error!(
+                "The totals of {damaged} queues in {shown} are damaged, and begin at 0 again"
+            );
+        }
+        self.queues.restore_counts(totals.counts());
+        self.totals = totals;
         match state {
             Some(state) => loaded.last_id = loaded.last_id.max(state.last_id),
             None => {

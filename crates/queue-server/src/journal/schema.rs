@@ -74,6 +74,16 @@ const SCHEMA_4: &str = "
         crc INTEGER NOT NULL,       -- CRC-32 of the row's number and the answers
         answers BLOB NOT NULL
     );
+    -- What happened to the messages of each queue.
+    CREATE TABLE totals (
+        queue TEXT PRIMARY KEY,
+        sent INTEGER NOT NULL,
+        acked INTEGER NOT NULL,
+        failed INTEGER NOT NULL,    -- attempts that ended without an acknowledgement
+        died INTEGER NOT NULL,      -- became dead letters...
+        expired INTEGER NOT NULL,   -- ...of these, because nobody received them in time
+        crc INTEGER NOT NULL        -- CRC-32 of all the rest
+    ) WITHOUT ROWID;
     ALTER TABLE damaged ADD COLUMN key;
     ALTER TABLE damaged ADD COLUMN attempts_max;
     ALTER TABLE damaged ADD COLUMN expires;

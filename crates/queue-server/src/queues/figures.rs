@@ -9,6 +9,7 @@ use super::state::State;
 use crate::clock::Micros;
 use crate::message::{Held, Holder, Message};
 use crate::position::Position;
+use crate::totals::{Counts, CountsByName};
 
 /// A message that stays where it is.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +53,29 @@ impl Held {
 pub(crate) struct Stats {
     pub(crate) totals: Totals,
     pub(crate) queues: Vec<Figures>,
+}
+
+/// What happened to messages: in queues that are there, and in those that were.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CountsSeen {
+    queues: Vec<(Arc<str>, Counts)>,
+    past: CountsByName,
+}
+
+impl CountsSeen {
+    /// All of them by name.
+    pub(crate) fn sum(self) -> CountsByName {
+        let Self {
+            mut queues,
+            mut past,
+        } = self;
+        // So that the same ones have a name next time.
+        queues.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        for (queue, counts) in &queues {
+            past.add(queue, *counts);
+        }
+        past
+    }
 }
 
 /// The figures of one queue.
@@ -121,6 +145,18 @@ impl State {
             MessageState::Reserved => queue.held.get(&at)?.parts(),
         };
         Some(Peeked::new(name, message, state, holder, now))
+    }
+
+    /// A copy of what happened to messages.
+    pub(super) fn counts(&self) -> CountsSeen {
+        let queues = self.queues.iter();
+        let counted = queues.filter(|(_, queue)| queue.counts != Counts::default());
+        CountsSeen {
+            queues: counted
+                .map(|(name, queue)| (Arc::clone(name), queue.counts))
+                .collect(),
+            past: self.common.past.clone(),
+        }
     }
 
     /// A copy of the numbers, in any order. Nothing is made of them under the lock.

@@ -9,9 +9,10 @@ use super::figures::Stats;
 use super::operation::Outcome;
 use super::pending::{Effect, Pending};
 use crate::error::QueueError;
-use crate::journal::Change;
+use crate::journal::{Change, LiveQueues};
 use crate::message::Reserved;
 use crate::position::Position;
+use crate::totals::CountsByName;
 
 /// How many messages are moved or acknowledged at once when a whole queue is.
 const CHUNK: usize = 1024;
@@ -37,6 +38,11 @@ impl Queues {
         Stats { totals, ..figures }.sorted()
     }
 
+    /// What happened to the messages of each queue, since it was first used.
+    pub(crate) fn counts(&self) -> CountsByName {
+        LiveQueues::counts(&*self.shared)
+    }
+
     /// How many queues there are.
     pub(crate) fn count(&self) -> usize {
         self.shared.lock().queues.len()
@@ -48,7 +54,7 @@ impl Queues {
     /// [`QueueError::NoQueue`]; [`QueueError::NotStored`], then some of them may be gone.
     pub(crate) fn purge(&self, queue: QueueName) -> Result<u64, QueueError> {
         self.shared.lock().existing(queue)?;
-        self.for_all(queue.as_str(), true, Effect::Ack)
+        self.for_all(queue.as_str(), true, Effect::Delete)
     }
 
     /// Moves the dead letters of a queue back to its end. Returns how many there were.

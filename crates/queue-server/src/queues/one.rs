@@ -126,7 +126,7 @@ impl Queues {
     /// [`QueueError::NoMessage`].
     pub(crate) fn delete(&self, queue: QueueName, id: MessageId) -> Result<Pending, QueueError> {
         let taken = self.find(queue, id, State::take)?;
-        Ok(self.prepared(Effect::Ack(taken)))
+        Ok(self.prepared(Effect::Delete(taken)))
     }
 
     /// Makes a message ready that is delayed, or dead: at the end of its queue.

@@ -36,6 +36,8 @@ pub(crate) enum Effect {
     Deliver(Reserved),
     /// A message is acknowledged.
     Ack(Reserved),
+    /// A message is deleted that nobody has acknowledged.
+    Delete(Reserved),
     /// A message is handed out under its lease.
     Lease(Reserved),
     /// A message goes to a position in a queue.
@@ -57,7 +59,10 @@ impl Pending {
                 Some(Effect::Deliver(reserved) | Effect::Lease(reserved)) => {
                     Some(reserved.message.body.len())
                 }
-                Some(Effect::Ack(_) | Effect::Move { .. } | Effect::Answer(_)) | None => None,
+                Some(
+                    Effect::Ack(_) | Effect::Delete(_) | Effect::Move { .. } | Effect::Answer(_),
+                )
+                | None => None,
             },
             Self::Done(_) => None,
         }
@@ -68,9 +73,9 @@ impl Effect {
     /// What the journal has to write for it.
     pub(super) fn change(&self, now: Micros) -> Change {
         match self {
-            Self::Deliver(Reserved { message, .. }) | Self::Ack(Reserved { message, .. }) => {
-                Change::Delete(message.id, message.cost())
-            }
+            Self::Deliver(Reserved { message, .. })
+            | Self::Ack(Reserved { message, .. })
+            | Self::Delete(Reserved { message, .. }) => Change::Delete(message.id, message.cost()),
             Self::Lease(reserved) => Change::Update(Row::of(reserved, now)),
             Self::Move {
                 reserved,
@@ -89,7 +94,7 @@ impl Effect {
     pub(super) fn answer(&self) -> Option<Answer> {
         match self {
             Self::Deliver(reserved) => Some(Answer::Delivered(reserved.message.id)),
-            Self::Ack(_) => Some(Answer::Done(1)),
+            Self::Ack(_) | Self::Delete(_) => Some(Answer::Done(1)),
             Self::Lease(Reserved {
                 lease, queue_index, ..
             }) => lease.map(|lease| Answer::Leased(lease.token, *queue_index)),
@@ -113,6 +118,10 @@ impl State {
                 self.ack(&reserved);
                 Outcome::Done(1)
             }
+            Effect::Delete(reserved) => {
+                self.delete(&reserved);
+                Outcome::Done(1)
+            }
             Effect::Lease(reserved) => Outcome::Reserved(reserved),
             Effect::Move {
                 mut reserved,
@@ -133,11 +142,13 @@ impl State {
     fn undo(&mut self, effect: Effect) {
         match effect {
             Effect::Deliver(reserved) | Effect::Lease(reserved) => self.unreserve(reserved),
-            Effect::Ack(reserved) | Effect::Move { reserved, .. } => match reserved.lease {
-                // Its token is good for another try.
-                Some(_) => self.start_lease(reserved),
-                None => self.reinsert(reserved),
-            },
+            Effect::Ack(reserved) | Effect::Delete(reserved) | Effect::Move { reserved, .. } => {
+                match reserved.lease {
+                    // Its token is good for another try.
+                    Some(_) => self.start_lease(reserved),
+                    None => self.reinsert(reserved),
+                }
+            }
             // It is done again when it comes again.
             Effect::Answer(_) => {}
         }

@@ -9,6 +9,7 @@ use proto::queue::{MessageId, Properties};
 use crate::clock::Micros;
 use crate::message::{Held, Message};
 use crate::position::Position;
+use crate::totals::Counts;
 
 /// One in this many places in a queue may be a gap. So nobody skips many of them under the lock, and few
 /// removals in a million have the gaps closed.
@@ -39,6 +40,8 @@ pub(super) struct Queue {
     pub(super) reserved: usize,
     /// How many were sent and are not committed.
     pub(super) arriving: usize,
+    /// What happened to its messages since it was made.
+    pub(super) counts: Counts,
     /// What all of them cost, in bytes.
     pub(super) bytes: usize,
     /// The one that waits longest is first.

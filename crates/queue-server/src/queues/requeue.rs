@@ -10,6 +10,7 @@ use super::pending::{Effect, Pending};
 use super::{Queues, millis};
 use crate::message::Reserved;
 use crate::position::Position;
+use crate::totals::Counts;
 
 /// The reasons that no receiver gives.
 pub(crate) const CONNECTION_ENDED: &str = "the connection ended before it was acknowledged";
@@ -17,10 +18,34 @@ pub(super) const LEASE_EXPIRED: &str = "the lease expired before it was acknowle
 const TAKEN_FROM_HOLDER: &str = "an operator has released it from its holder";
 const SERVER_STOPPED: &str = "the server stopped before it was acknowledged";
 
+/// What is counted when an attempt fails...
+const FAILED: Counts = Counts {
+    failed: 1,
+    ..Counts::NONE
+};
+
+/// ...when a message becomes a dead letter...
+const DIED: Counts = Counts {
+    died: 1,
+    ..Counts::NONE
+};
+
+/// ...and when that is because it has expired.
+const EXPIRED: Counts = Counts {
+    expired: 1,
+    ..Counts::NONE
+};
+
 impl Queues {
     /// Releases a message on purpose.
     pub(crate) fn release(&self, mut reserved: Reserved, retry: Retry, reason: Reason) -> Pending {
-        self.note(&mut reserved, reason, |totals| totals.released += 1);
+        let failed = match retry {
+            Retry::Counted { .. } | Retry::Never => FAILED,
+            Retry::Uncounted { .. } => Counts::NONE,
+        };
+        self.note(&mut reserved, reason, failed, |totals| {
+            totals.released += 1;
+        });
         self.prepared(match retry {
             Retry::Counted { delay_millis } if self.was_handed_out_too_often(&reserved) => {
                 self.bury_or(reserved, millis(delay_millis))
@@ -46,7 +71,9 @@ impl Queues {
     /// message a dead letter.
     pub(crate) fn requeue_at_stop(&self, mut reserved: Reserved) {
         let reason = Reason::new(SERVER_STOPPED);
-        self.note(&mut reserved, reason, |totals| totals.requeued += 1);
+        self.note(&mut reserved, reason, FAILED, |totals| {
+            totals.requeued += 1;
+        });
         self.submit_unwaited(move_back(reserved));
     }
 
@@ -65,7 +92,9 @@ impl Queues {
     fn requeued(&self, mut reserved: Reserved, reason: &'static str) -> Effect {
         log::debug!("Message {} is requeued: {reason}", reserved.message.id);
         let reason = Reason::new(reason);
-        self.note(&mut reserved, reason, |totals| totals.requeued += 1);
+        self.note(&mut reserved, reason, FAILED, |totals| {
+            totals.requeued += 1;
+        });
         let is_dead = self.was_handed_out_too_often(&reserved) && !is_dead_letter(&reserved);
         match is_dead {
             true => self.bury(reserved),
@@ -82,21 +111,38 @@ impl Queues {
         if !message.reason().is_empty() {
             reason = format!("{reason}; before that: {}", message.reason());
         }
-        self.note(&mut reserved, Reason::new(&reason), |_| ());
+        let reason = Reason::new(&reason);
+        self.note(&mut reserved, reason, Counts::NONE, |_| ());
         self.submit_unwaited(match is_dead_letter(&reserved) {
             // It stays where it is.
             true => move_back(self.without_expiry(reserved)),
-            false => self.bury(reserved),
+            false => {
+                self.count_one(&reserved, EXPIRED);
+                self.bury(reserved)
+            }
         });
     }
 
     /// Notes why a message was given up, and counts that.
-    fn note(&self, reserved: &mut Reserved, reason: Reason, count: impl FnOnce(&mut Totals)) {
+    fn note(
+        &self,
+        reserved: &mut Reserved,
+        reason: Reason,
+        counts: Counts,
+        count: impl FnOnce(&mut Totals),
+    ) {
         let mut state = self.shared.lock();
         count(&mut state.common.totals);
+        state.entry(&reserved.queue).queue.counts.add(counts);
         if reserved.message.reason() != reason.as_str() {
             state.change_extras(reserved, |extras| extras.reason = reason.as_str().into());
         }
+    }
+
+    /// Counts what happened to a message of its queue.
+    fn count_one(&self, reserved: &Reserved, counts: Counts) {
+        let mut state = self.shared.lock();
+        state.entry(&reserved.queue).queue.counts.add(counts);
     }
 
     fn was_handed_out_too_often(&self, reserved: &Reserved) -> bool {
@@ -121,6 +167,7 @@ impl Queues {
         // Why is for those who may look at the message.
         log::warn!("Message {id} was handed out {attempts} times and goes to {dead}");
         self.shared.lock().common.totals.dead_lettered += 1;
+        self.count_one(&reserved, DIED);
         self.move_into(reserved, dead.into())
     }
 

@@ -13,6 +13,7 @@ use crate::journal::{LiveQueues, Row};
 use crate::memory::Memory;
 use crate::message::{Arriving, Lease, Reserved};
 use crate::sessions::{Answered, Sessions};
+use crate::totals::CountsByName;
 
 /// Whether the server is shutting down.
 pub(crate) type IsStopping = Box<dyn Fn() -> bool + Send + Sync>;
@@ -160,6 +161,18 @@ impl LiveQueues for Shared {
 
     fn answers_max(&self) -> usize {
         self.sessions.answers_max()
+    }
+
+    fn counts(&self) -> CountsByName {
+        let counts = self.lock().counts();
+        counts.sum()
+    }
+
+    fn restore_counts(&self, counts: &CountsByName) {
+        let mut state = self.lock();
+        for (queue, counts) in counts.iter() {
+            state.common.past.add(queue, *counts);
+        }
     }
 
     fn pause(&self, queue: &Arc<str>, is_paused: bool) {

@@ -21,6 +21,7 @@ use crate::clock::{Clock, Micros};
 use crate::error::{QUEUES_MAX, QueueError};
 use crate::memory::Memory;
 use crate::message::{Arriving, Extras, Message, Reservation, Reserved};
+use crate::totals::CountsByName;
 
 /// How much the queues may hold, and how often they hand a message out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(super) struct Common {
     /// The id of the next message, if there is no database to give it.
     next_id: MessageId,
     pub(super) totals: Totals,
+    /// What happened to the messages of queues that are not there any more, and in earlier runs.
+    pub(super) past: CountsByName,
     memory: Arc<Memory>,
     /// Who is woken when the lock is released.
     pub(super) woken: Vec<Arc<dyn Wake>>,
@@ -96,6 +99,7 @@ impl Entry<'_> {
     pub(super) fn arrive(&mut self, message: Message, is_delayed: bool) {
         self.queue.arriving -= 1;
         self.common.totals.sent += 1;
+        self.queue.counts.sent += 1;
         self.put(message, is_delayed);
     }
 
@@ -197,6 +201,12 @@ impl Entry<'_> {
     /// Takes a reserved message off the account.
     pub(super) fn ack(&mut self, message: &Message) {
         self.common.totals.acked += 1;
+        self.queue.counts.acked += 1;
+        self.delete(message);
+    }
+
+    /// The same for a message that nobody has acknowledged.
+    pub(super) fn delete(&mut self, message: &Message) {
         self.common.memory.free(message.own_cost());
         self.queue.reserved -= 1;
         self.queue.bytes -= message.cost();
@@ -220,6 +230,7 @@ impl State {
                 schedule: Schedule::default(),
                 next_id: 1,
                 totals: Totals::default(),
+                past: CountsByName::default(),
                 memory,
                 woken: Vec::new(),
             },
@@ -274,9 +285,16 @@ impl State {
         }
     }
 
+    /// Removes a queue, whose counts stay.
+    fn remove(&mut self, name: &str) {
+        if let Some((name, queue)) = self.queues.remove_entry(name) {
+            self.common.past.add(&name, queue.counts);
+        }
+    }
+
     pub(super) fn remove_if_unused(&mut self, name: &str) {
         if self.queues.get(name).is_some_and(Queue::is_unused) {
-            self.queues.remove(name);
+            self.remove(name);
         }
     }
 
@@ -361,11 +379,14 @@ impl State {
     }
 
     pub(super) fn ack(&mut self, reserved: &Reserved) {
-        let mut entry = self.entry(&reserved.queue);
-        entry.ack(&reserved.message);
-        if entry.queue.is_unused() {
-            self.queues.remove(&reserved.queue);
-        }
+        self.entry(&reserved.queue).ack(&reserved.message);
+        self.remove_if_unused(&reserved.queue);
+    }
+
+    /// The same for a message that nobody has acknowledged.
+    pub(super) fn delete(&mut self, reserved: &Reserved) {
+        self.entry(&reserved.queue).delete(&reserved.message);
+        self.remove_if_unused(&reserved.queue);
     }
 
     /// Puts a reserved message at its position, as it is.

@@ -1,0 +1,126 @@
+//! What happened to the messages of each queue, counted since it was first used.
+//!
+//! A queue is forgotten when it is empty, and its counts are not. So that names that are never used again do not
+//! fill the memory, only [`NAMED_MAX`] queues are counted by name; all others are counted together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The most queues that are counted, and told, by name.
+pub(crate) const NAMED_MAX: usize = 1000;
+
+/// The name of all other queues together, which no queue can have.
+pub(crate) const REST: &str = "(other)";
+
+/// What happened to the messages of a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Sent to it.
+    pub(crate) sent: u64,
+    /// Acknowledged, or delivered at most once.
+    pub(crate) acked: u64,
+    /// Attempts that ended without an acknowledgement, and count.
+    pub(crate) failed: u64,
+    /// Became dead letters.
+    pub(crate) died: u64,
+    /// Of these, because nobody received them in time.
+    pub(crate) expired: u64,
+}
+
+impl Counts {
+    /// Nothing happened.
+    pub(crate) const NONE: Self = Self {
+        sent: 0,
+        acked: 0,
+        failed: 0,
+        died: 0,
+        expired: 0,
+    };
+
+    /// All of them, in the order of the fields.
+    pub(crate) fn to_array(self) -> [u64; 5] {
+        [self.sent, self.acked, self.failed, self.died, self.expired]
+    }
+
+    pub(crate) fn from_array([sent, acked, failed, died, expired]: [u64; 5]) -> Self {
+        Self {
+            sent,
+            acked,
+            failed,
+            died,
+            expired,
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        let (mut sums, others) = (self.to_array(), other.to_array());
+        for (sum, other) in sums.iter_mut().zip(others) {
+            *sum = sum.saturating_add(other);
+        }
+        *self = Self::from_array(sums);
+    }
+}
+
+/// The counts of queues by name, the rest under [`REST`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CountsByName(BTreeMap<Arc<str>, Counts>);
+
+impl CountsByName {
+    /// Adds to the counts of a queue; of one too many, to those of the rest.
+    pub(crate) fn add(&mut self, queue: &Arc<str>, counts: Counts) {
+        if counts == Counts::default() {
+            return;
+        }
+        let is_full = self.0.len() >= NAMED_MAX;
+        match self.0.get_mut(queue) {
+            Some(sum) => sum.add(counts),
+            None if is_full => self.0.entry(REST.into()).or_default().add(counts),
+            None => self.0.entry(Arc::clone(queue)).or_default().add(counts),
+        }
+    }
+
+    /// Those of one queue.
+    #[cfg(test)]
+    pub(crate) fn get(&self, queue: &str) -> Counts {
+        self.0.get(queue).copied().unwrap_or_default()
+    }
+
+    /// Sorted by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Counts)> {
+        self.0.iter()
+    }
+
+    /// Those that are not the same as before.
+    pub(crate) fn changed_since(
+        &self,
+        before: &Self,
+    ) -> impl Iterator<Item = (&Arc<str>, &Counts)> {
+        self.iter()
+            .filter(|(queue, counts)| before.0.get(*queue) != Some(*counts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_queue_too_many_is_counted_with_the_rest() {
+        let sent = |sent| Counts {
+            sent,
+            ..Counts::default()
+        };
+        let mut all = CountsByName::default();
+        all.add(&"none".into(), Counts::default());
+        for number in 0..NAMED_MAX + 5 {
+            all.add(&number.to_string().into(), sent(1));
+        }
+        let before = all.clone();
+        all.add(&"7".into(), sent(2));
+        assert_eq!(all.iter().count(), NAMED_MAX + 1);
+        assert_eq!((all.get("7"), all.get(REST)), (sent(3), sent(5)));
+        assert_eq!(all.get("1004"), Counts::default());
+        let changed: Vec<_> = all.changed_since(&before).collect();
+        assert_eq!(changed, [(&"7".into(), &sent(3))]);
+    }
+}
