@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::browser::{BROWSERS, PICTURES_VARIABLE};
 use crate::harness::{
-    Needs, Server, has_door, has_program, is_installed, python, records, run_command, skipped,
+    Needs, Server, has_door, has_program, is_installed, python, records, skipped,
 };
 
 const WHY: &str = "curl and the browser know nothing of the door";
@@ -37,27 +36,14 @@ impl Page {
         Self { server, dir }
     }
 
-    fn url(&self) -> String {
-        format!("http://{}", self.server.addr())
-    }
-
-    /// The status and the body of the reply to what curl asks with these arguments.
     #[track_caller]
     fn curl(&self, args: &[&str], target: &str) -> (u16, String) {
-        let mut command = Command::new("curl");
-        command.args(["--silent", "--show-error", "--noproxy", "*"]);
-        command.args(["--max-time", "20", "--write-out", "%{http_code}"]);
-        command.args(args).arg(self.url() + target);
-        let said = run_command(command, b"").expect(0).out();
-        let (body, status) = said.split_at(said.len() - 3);
-        (status.parse().unwrap(), body.to_owned())
+        self.server.ask(args, target)
     }
 
     #[track_caller]
     fn check(&self, args: &[&str], target: &str, status: u16, part: &str) {
-        let (code, body) = self.curl(args, target);
-        assert_eq!(code, status, "{target} {args:?}: {body}");
-        assert!(body.contains(part), "{target} {args:?}: {body}");
+        self.server.check_ask(args, target, status, part);
     }
 
     /// All lines, the newest first.
@@ -374,7 +360,7 @@ fn a_browser_does_all_of_the_page() {
         return;
     }
     let page = Page::start(tempfile::tempdir().unwrap(), &[]);
-    let mut args = vec![(*browser).to_owned(), page.url()];
+    let mut args = vec![(*browser).to_owned(), page.server.url()];
     args.extend(std::env::var(PICTURES_VARIABLE));
     python("history_page.py", &args).expect(0);
 }

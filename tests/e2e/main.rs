@@ -51,6 +51,8 @@ mod pending_replies;
 mod planted;
 mod programs;
 mod queue;
+mod queue_http;
+mod queue_page;
 mod readme;
 mod refusals;
 mod resumable;

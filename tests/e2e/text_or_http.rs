@@ -123,13 +123,13 @@ fn the_start_of_a_request_is_neither_a_message_nor_a_line() {
         for server in [&servers.queue, &servers.history] {
             let reply = Servers::exchange(server, &[start.as_bytes()]);
             assert!(reply.starts_with("HTTP/1.1 400 "), "{start}: {reply}");
-            let why = "a text that begins so must end with a line break\n";
-            assert!(reply.ends_with(why), "{start}: {reply}");
+            let why = "a text that begins so must end with a line break";
+            assert!(reply.contains(why), "{start}: {reply}");
         }
     }
     let request = ["OPTIONS", " / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"].map(str::as_bytes);
     let reply = Servers::exchange(&servers.queue, &request);
-    assert!(reply.starts_with("HTTP/1.1 404 "), "{reply}");
+    assert!(reply.starts_with("HTTP/1.1 405 "), "{reply}");
     servers.check_untouched();
     Servers::exchange(&servers.queue, &[b"POST /x\n"]);
     assert_eq!(servers.oldest(), "POST /x");

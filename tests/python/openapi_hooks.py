@@ -10,11 +10,8 @@ def map_query(context, query):
     if query:
         if "wait" in query:
             query["wait"] = "0"
-        if query.get("dead") in [True, "true"]:
+        if query.get("retry") == "never":
             query.pop("delay", None)
-            query.pop("uncounted", None)
-        if "queue" not in query:
-            query.pop("ask", None)
     return query
 
 

@@ -324,8 +324,9 @@ pub fn run_command(command: Command, input: &[u8]) -> Ran {
     run_at_most(PATIENCE, command, input)
 }
 
+/// The same, for one that may take longer.
 #[track_caller]
-fn run_at_most(patience: Duration, mut command: Command, input: &[u8]) -> Ran {
+pub fn run_at_most(patience: Duration, mut command: Command, input: &[u8]) -> Ran {
     command.stdin(Stdio::piped());
     let mut running = Running::spawn(command);
     running.collect_stdout();

@@ -1,9 +1,9 @@
 //! The parameters of requests: those of a query, and those of a form.
 
 use std::io::Read as _;
-use std::str::FromStr;
 
 use cli::escape::Escaped;
+use proto::digits;
 use proto::http::{Refusal, RequestHead, Status};
 
 use super::{RequestBody, body_refusal};
@@ -76,14 +76,15 @@ impl Parameters {
     ///
     /// # Errors
     /// If it is no number, or too large for its type.
-    pub fn number<N: FromStr>(&self, name: &str) -> Result<Option<N>, Refusal> {
-        match self.get(name) {
-            "" => Ok(None),
-            value => value
-                .parse()
-                .map(Some)
-                .map_err(|_| bad(format!("{name} must be a number, not '{}'", Escaped(value)))),
+    pub fn number<N: TryFrom<u64>>(&self, name: &str) -> Result<Option<N>, Refusal> {
+        let value = self.get(name);
+        if value.is_empty() {
+            return Ok(None);
         }
+        let number = digits::parse(value.as_bytes()).ok();
+        let number = number.and_then(|number| N::try_from(number).ok());
+        let wrong = || bad(format!("{name} must be a number, not '{}'", Escaped(value)));
+        number.map(Some).ok_or_else(wrong)
     }
 }
 

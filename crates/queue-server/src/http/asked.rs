@@ -8,6 +8,7 @@ use std::time::Duration;
 use cli::args::duration;
 use cli::escape::Escaped;
 use daemon::http::{Parameters, RequestBody, body_refusal};
+use proto::digits;
 use proto::http::{BodyLength, Refusal, RequestHead, Status};
 use proto::queue::{
     DURATION_MAX, Delivery, Key, MessageId, MessageState, Priority, Properties, QUEUES_ASKED_MAX,
@@ -271,7 +272,7 @@ impl Asked {
                 Escaped(&self.id)
             ))
         };
-        self.id.parse().map_err(|_| wrong())
+        digits::parse(self.id.as_bytes()).map_err(|_| wrong())
     }
 
     fn token(&self) -> Result<Token, Refusal> {
@@ -291,9 +292,8 @@ impl Asked {
         };
         let priority = match priority.as_str() {
             "" => Priority::NORMAL,
-            word => word
-                .parse()
-                .ok()
+            word => number(word)
+                .and_then(|number| u8::try_from(number).ok())
                 .and_then(Priority::new)
                 .ok_or_else(|| refused("priority", "a number from 0 to 9", word))?,
         };
@@ -306,9 +306,8 @@ impl Asked {
         };
         let attempts_max = match attempts_max.as_str() {
             "" => 0,
-            word => word
-                .parse()
-                .ok()
+            word => number(word)
+                .and_then(|number| u32::try_from(number).ok())
                 .filter(|count| *count > 0)
                 .ok_or_else(|| refused("max-attempts", "a number from 1 to 4294967295", word))?,
         };
@@ -328,25 +327,18 @@ impl Asked {
     }
 
     fn retry(&self) -> Result<Retry, Refusal> {
-        let is = |name| match self.parameters.get(name) {
-            "" | "false" => Ok(false),
-            "true" => Ok(true),
-            word => Err(bad(format!(
-                "{name} must be true or false, not '{}'",
-                Escaped(word)
-            ))),
-        };
         let delay_millis = self.millis("delay", "0")?;
-        match (is("dead")?, is("uncounted")?) {
-            (true, true) => Err(bad(
-                "an attempt that does not count kills no message: dead or uncounted",
-            )),
-            (true, false) if delay_millis > 0 => {
-                Err(bad("a dead letter has no delay: dead or delay"))
+        match self.parameters.get("retry") {
+            "" | "counted" => Ok(Retry::Counted { delay_millis }),
+            "uncounted" => Ok(Retry::Uncounted { delay_millis }),
+            "never" if delay_millis > 0 => Err(bad("what is never tried again has no delay")),
+            "never" => Ok(Retry::Never),
+            other => {
+                let other = Escaped(other);
+                Err(bad(format!(
+                    "retry must be counted, uncounted or never, not '{other}'"
+                )))
             }
-            (true, false) => Ok(Retry::Never),
-            (false, true) => Ok(Retry::Uncounted { delay_millis }),
-            (false, false) => Ok(Retry::Counted { delay_millis }),
         }
     }
 
@@ -384,6 +376,10 @@ fn property_of(
 pub(super) fn name(name: &str) -> Result<QueueName<'_>, Refusal> {
     let wrong = |error| bad(format!("{error}, not '{}'", Escaped(name)));
     QueueName::new(name).map_err(wrong)
+}
+
+fn number(word: &str) -> Option<u64> {
+    digits::parse(word.as_bytes()).ok()
 }
 
 /// The state that a parameter names.

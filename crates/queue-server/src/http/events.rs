@@ -11,7 +11,7 @@ use daemon::http::{Content, Live, Response};
 use daemon::{Connection, Waited, lock};
 use proto::http::Status;
 
-use super::rows::View;
+use super::rows::{QueueRow, View};
 use crate::queues::{Queues, Stats};
 
 /// How often one looks for changes. However many look, the figures are made once.
@@ -73,47 +73,39 @@ pub(super) fn follow(watched: &Arc<Watched>, view: View) -> Response {
 /// Sends rows until the browser hangs up, or the server stops.
 fn send(watched: &Watched, view: &View, connection: &mut Connection) -> io::Result<()> {
     connection.send_without_end();
-    // The names and the rows that the browser has; of a row, its hash.
-    let mut had: Vec<(Arc<str>, u64)> = Vec::new();
+    // The names of the rows that the browser has, and a hash of each row.
+    let mut had: Option<Vec<(Arc<str>, u64)>> = None;
     let mut quiet_since = Instant::now();
-    let mut is_first = true;
     loop {
         let rows = view.rows(&watched.recent()).rows;
-        let mut has = Vec::with_capacity(rows.len());
-        let mut changed = Vec::new();
-        for row in &rows {
-            let text = row.render();
-            let mut hasher = DefaultHasher::new();
-            text.hash(&mut hasher);
-            let one = (Arc::clone(&row.name), hasher.finish());
-            changed.push(had.get(has.len()) != Some(&one));
-            has.push(one);
-        }
-        let are_same = had
+        let has: Vec<_> = rows
             .iter()
-            .map(|one| &one.0)
-            .eq(has.iter().map(|one| &one.0));
-        if is_first || !are_same {
-            let all = rows.iter().map(|row| row.render());
-            put("table", all, connection.output());
-        } else if changed.contains(&true) {
-            let changed = rows
-                .iter()
-                .zip(changed)
-                .filter(|(_, is_changed)| *is_changed);
-            put(
-                "rows",
-                changed.map(|(row, _)| row.render()),
-                connection.output(),
-            );
+            .map(|row| (Arc::clone(&row.name), hash(row)))
+            .collect();
+        let names =
+            |all: &[(Arc<str>, u64)]| -> Vec<_> { all.iter().map(|one| one.0.clone()).collect() };
+        let is_changed = match &had {
+            Some(had) if names(had) == names(&has) => {
+                let changed = had.iter().zip(&has).map(|(had, has)| had != has);
+                let changed: Vec<_> = rows.iter().zip(changed).filter(|(_, is)| *is).collect();
+                if !changed.is_empty() {
+                    put("rows", changed.iter().map(|(row, _)| *row), connection)?;
+                }
+                !changed.is_empty()
+            }
+            Some(_) | None => {
+                put("table", rows.iter(), connection)?;
+                true
+            }
+        };
+        had = Some(has);
+        if is_changed {
+            quiet_since = Instant::now();
         } else if quiet_since.elapsed() >= HEARTBEAT {
             connection.write_all(b":\n\n")?;
-        }
-        is_first = false;
-        if !connection.output().is_empty() {
             quiet_since = Instant::now();
         }
-        had = has;
+        drop(rows);
         match connection.wait(Instant::now() + INTERVAL)? {
             Waited::Woken | Waited::TimedOut => {}
             Waited::HungUp | Waited::Stopping => return Ok(()),
@@ -121,20 +113,30 @@ fn send(watched: &Watched, view: &View, connection: &mut Connection) -> io::Resu
     }
 }
 
-fn put(event: &str, rows: impl Iterator<Item = String>, out: &mut Vec<u8>) {
-    // Writing to memory cannot fail.
-    let _ = writeln!(out, "event: {event}");
+fn hash(row: &QueueRow) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    row.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Writes an event, a row after the other.
+fn put<'r>(
+    event: &str,
+    rows: impl Iterator<Item = &'r QueueRow>,
+    connection: &mut Connection,
+) -> io::Result<()> {
+    writeln!(connection, "event: {event}")?;
     let mut is_empty = true;
     for row in rows {
         is_empty = false;
         // A line of an event ends at any of these.
-        for line in row.split(['\r', '\n']) {
-            let _ = writeln!(out, "data: {line}");
+        for line in row.render().split(['\r', '\n']) {
+            writeln!(connection, "data: {line}")?;
         }
     }
     // Without data there would be no event.
     if is_empty {
-        out.extend_from_slice(b"data:\n");
+        writeln!(connection, "data:")?;
     }
-    out.push(b'\n');
+    writeln!(connection)
 }

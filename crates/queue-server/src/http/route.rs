@@ -62,7 +62,7 @@ pub(super) const PROPERTIES: [(&str, &str); 5] = [
 
 const SEND: &[&str] = &["delay", "priority", "key", "expires", "max-attempts"];
 const MESSAGES: &[&str] = &["state", "after", "limit", "bytes"];
-const RELEASE: &[&str] = &["delay", "uncounted", "dead"];
+const RELEASE: &[&str] = &["delay", "retry"];
 /// Where a browser goes then.
 const BACK: &[&str] = &["back"];
 

@@ -86,7 +86,7 @@ impl View {
 }
 
 /// The row of a queue.
-#[derive(Template)]
+#[derive(Template, Hash)]
 #[template(path = "queue_row.html")]
 pub(super) struct QueueRow {
     pub(super) name: Arc<str>,
@@ -197,7 +197,8 @@ impl MessageRow {
                 shown
             },
             body: EscapedBytes {
-                bytes: body,
+                // What ends a line shows nothing.
+                bytes: body.strip_suffix(b"\n").unwrap_or(body),
                 bytes_max: BODY_BYTES,
             }
             .to_string(),
