@@ -9,7 +9,7 @@ use std::time::Duration;
 use cli::args::{Opt, Options, Verbs, choice, duration, number, server_default, value};
 use cli::{Address, App, Args, ClientOptions, Security, UsageError, Words};
 use proto::queue::{
-    BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, MessageId, MessageState, NAME_BYTES_MAX,
+    BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, Key, MessageId, MessageState, NAME_BYTES_MAX,
     Priority, Properties, QUEUES_ASKED_MAX, QueueName,
 };
 
@@ -89,6 +89,7 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--null"),
     Opt::value("--delay"),
     Opt::value("--priority"),
+    Opt::value("--key"),
     Opt::value("--expires"),
     Opt::value("--max-attempts"),
     Opt::value("--max-message"),
@@ -347,9 +348,27 @@ fn send(args: &mut Args) -> Result<Action, UsageError> {
         },
         piece_end,
         properties: properties(options)?,
+        key: key(options, piece_end.is_some())?,
         body_bytes_max: bytes_max.unwrap_or(BODY_BYTES_DEFAULT),
         truncate,
     }))
+}
+
+/// A key is what makes one message the same message.
+fn key(options: &mut Options, is_of_pieces: bool) -> Result<Option<String>, UsageError> {
+    let Some(key) = options.value::<String>("--key", "text")? else {
+        return Ok(None);
+    };
+    if is_of_pieces {
+        return Err(UsageError::Conflict("--key is for a single message"));
+    }
+    match Key::new(&key) {
+        Some(_) => Ok(Some(key)),
+        None => {
+            let sentence = "--key must be 1 to 255 bytes of text without control characters";
+            Err(UsageError::Conflict(sentence))
+        }
+    }
 }
 
 fn properties(options: &mut Options) -> Result<Properties<'static>, UsageError> {

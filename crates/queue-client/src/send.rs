@@ -1,6 +1,6 @@
 //! `send`: an input is one message, or each of its pieces is one.
 
-use proto::queue::Properties;
+use proto::queue::{Key, Properties};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
@@ -21,6 +21,8 @@ pub struct Send {
     pub piece_end: Option<u8>,
     /// What each message has beside its body.
     pub properties: Properties<'static>,
+    /// What makes it the same message when it is sent again.
+    pub key: Option<String>,
     /// The longest message, in bytes.
     pub body_bytes_max: usize,
     /// Whether the beginning of a longer one is sent.
@@ -62,7 +64,11 @@ impl Send {
             return self.send_pieces(config, end, path, input);
         }
         let body = self.read_message(path, input)?;
-        config.ask(|client| client.send_with(&body, &self.properties))?;
+        let properties = Properties {
+            key: self.key.as_deref().and_then(Key::new),
+            ..self.properties
+        };
+        config.ask(|client| client.send_with(&body, &properties))?;
         log::info!("Sent: {} bytes", body.len());
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! The queue server's command line.
 
+use std::time::Duration;
+
 use cli::args::{Opt, Options, choice};
 use cli::{App, Args, ServerOptions, UsageError};
 use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
-use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX};
+use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX};
 
 use crate::{Config, Limits, Transport};
 
@@ -30,6 +32,9 @@ const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
 /// How often a message is handed out by default before it is a dead letter.
 const ATTEMPTS_DEFAULT: u32 = 5;
 
+/// How long an acknowledged message holds its key by default.
+const KEY_WINDOW_DEFAULT: Duration = Duration::from_secs(600);
+
 /// The highest limit that can be set: far beyond any memory.
 const COUNT_MAX: usize = 1 << 50;
 
@@ -54,6 +59,8 @@ Options:
   --max-memory SIZE      the most memory for the messages of all queues [default: 1G]
   --max-attempts N       how often a message is handed out before it goes to the queue
                          NAME.dead [default: 5]
+  --key-window TIME      how long another message with the same key is not stored after the first
+                         was acknowledged [default: 10m]
   --udp-text             accept the text protocol over UDP also from other machines, whose
                          addresses may be forged
 ";
@@ -82,6 +89,7 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--max-bytes"),
     Opt::value("--max-memory"),
     Opt::value("--max-attempts"),
+    Opt::value("--key-window"),
     Opt::flag("--udp-text"),
 ];
 
@@ -130,6 +138,9 @@ fn limits(options: &mut Options) -> Result<Limits, UsageError> {
         attempts_max: options
             .number("--max-attempts", 1..=u32::MAX)?
             .unwrap_or(ATTEMPTS_DEFAULT),
+        key_window: options
+            .duration("--key-window", Duration::ZERO..=DURATION_MAX)?
+            .unwrap_or(KEY_WINDOW_DEFAULT),
     })
 }
 

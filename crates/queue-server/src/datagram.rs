@@ -19,6 +19,7 @@ use proto::queue::{DATAGRAM_BYTES_MAX, Properties, QueueName, Request, is_reply,
 use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
 use crate::error::QueueError;
+use crate::keys::Sender;
 use crate::queues::{Outcome, Pending, Queues};
 use crate::requests::{self, Requester};
 use crate::sessions::{Begun, Session, Stamp};
@@ -163,7 +164,7 @@ impl Datagrams {
     /// Begins a request in its session.
     fn begin(&self, origin: &Origin) -> Result<(Arc<Session>, Known), QueueError> {
         let (number, now) = (origin.id.number, self.queues.now());
-        let from = Peer::from(origin.peer).into();
+        let from = Some(Peer::from(origin.peer).into());
         let session = self.queues.sessions().get(origin.id.session, from, now)?;
         let known = match (session.begin(number, now)?, session.kept(number)) {
             (Begun::New(stamp), _) => Known::Nothing(stamp),
@@ -204,10 +205,14 @@ impl Datagrams {
         request: &Request,
         stamp: Option<Stamp>,
     ) -> Result<Pending, QueueError> {
+        let sender = Sender {
+            user: None,
+            from: Some(Peer::from(origin.peer).into()),
+        };
         let mut requester = Requester::Datagram {
             body_bytes_max: origin.body_bytes_max(),
         };
-        let pending = requests::apply(&self.queues, request, &mut requester)?;
+        let pending = requests::apply(&self.queues, &sender, request, &mut requester)?;
         Ok(self.queues.submit(pending, stamp))
     }
 
@@ -222,9 +227,13 @@ impl Datagrams {
                 cut.len()
             );
         }
-        let sent = self
-            .queues
-            .send(QueueName::DEFAULT, &Properties::default(), kept, None);
+        let sent = self.queues.send(
+            &Sender::default(),
+            QueueName::DEFAULT,
+            &Properties::default(),
+            kept,
+            None,
+        );
         match sent {
             Ok(pending) => {
                 let pending = self.queues.submit(pending, None);
@@ -289,6 +298,7 @@ mod tests {
             queue_bytes_max: usize::MAX,
             memory_bytes_max: usize::MAX,
             attempts_max: 5,
+            key_window: std::time::Duration::from_secs(600),
         };
         Queues::open(path, limits, storage::Fsync::Never, || {}).unwrap()
     }
@@ -300,6 +310,7 @@ mod tests {
             queue_bytes_max: usize::MAX,
             memory_bytes_max: usize::MAX,
             attempts_max: 5,
+            key_window: std::time::Duration::from_secs(600),
         })
     }
 
@@ -356,7 +367,9 @@ mod tests {
         const Q: QueueName = QueueName::DEFAULT;
         let queues = in_memory(60_000);
         let body = [b'x'; 3000];
-        let sent = queues.send(Q, &Properties::default(), &body, None).unwrap();
+        let sent = queues
+            .send(&Sender::default(), Q, &Properties::default(), &body, None)
+            .unwrap();
         queues.wait(sent).unwrap();
         let datagrams = Datagrams::new(Arc::new(queues), false, DatagramCounter::default());
         let pad_it = |sentence| {

@@ -182,6 +182,15 @@ pub(crate) enum QueueError {
     /// The queue of this name hands out nothing.
     #[error("the queue '{0}' is paused")]
     Paused(String),
+    /// A message holds this key, and has another body.
+    #[error("message {id} has the key '{key}' and another body")]
+    KeyTaken { key: String, id: MessageId },
+    /// As many keys are held as may be, for this source or in all.
+    #[error(
+        "the server remembers as many keys as it may, for your address or for all; a key is free --key-window \
+         after its message is acknowledged, so try again later"
+    )]
+    TooManyKeys,
     /// As many sessions are remembered as may be, for this source or in all.
     #[error(
         "the server remembers as many sessions as it may, for your address or for all; each is \

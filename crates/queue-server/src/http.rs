@@ -26,6 +26,7 @@ use proto::queue::Request;
 
 use crate::arrival::{must_arrive, receive};
 use crate::error::QueueError;
+use crate::keys::Sender;
 use crate::memory::Room;
 use crate::queues::{Outcome, Pending, Queues, millis};
 use crate::requests::{self, Requester};
@@ -84,7 +85,7 @@ impl QueueHttp {
         Ok(Handled::Now(match route.row.target {
             Target::Verb(verb) => {
                 let asked = Asked::of(request, &route, verb)?;
-                return self.ask(asked, request, body);
+                return self.ask(caller, asked, request, body);
             }
             Target::Page => page::show(&self.queues, &self.watched, caller, request, &route)?,
             Target::Events => events::follow(&self.watched, View::of(request, &route)?),
@@ -98,6 +99,7 @@ impl QueueHttp {
     /// Reads the rest of a request, which is then acted on where it can wait.
     fn ask(
         &self,
+        caller: &Caller,
         mut asked: Asked,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
@@ -108,6 +110,7 @@ impl QueueHttp {
         asked.read_body(request, body, &self.queues, &mut room)?;
         let call = Call {
             queues: Arc::clone(&self.queues),
+            sender: caller.into(),
             asked: Arc::new(asked),
             room,
             wants_page: is_wanted(request),
@@ -172,6 +175,7 @@ impl HttpHandler for QueueHttp {
 /// A request that was read whole.
 struct Call {
     queues: Arc<Queues>,
+    sender: Sender,
     asked: Arc<Asked>,
     /// What its body takes on the account, and then its reply.
     room: Room,
@@ -192,8 +196,8 @@ impl Call {
         if asked.verb == Verb::Peek {
             return Ok(Handled::Now(lists::messages(queues, asked)));
         }
-        let room = &mut self.room;
-        let mut attempt = || apply(&queues, &request, room);
+        let (room, sender) = (&mut self.room, self.sender.clone());
+        let mut attempt = || apply(&queues, &sender, &request, room);
         let applied = if let Request::Receive {
             queues: names,
             wait_millis,
@@ -266,8 +270,13 @@ impl Call {
 }
 
 /// Does what a request asks.
-fn apply(queues: &Queues, request: &Request, room: &mut Room) -> Result<Pending, QueueError> {
-    let pending = requests::apply(queues, request, &mut Requester::Http { room })?;
+fn apply(
+    queues: &Queues,
+    sender: &Sender,
+    request: &Request,
+    room: &mut Room,
+) -> Result<Pending, QueueError> {
+    let pending = requests::apply(queues, sender, request, &mut Requester::Http { room })?;
     Ok(queues.submit(pending, None))
 }
 

@@ -15,6 +15,7 @@ mod datagram;
 mod error;
 mod http;
 mod journal;
+mod keys;
 mod memory;
 mod message;
 mod metrics;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proto::queue::{Key, MessageId, Priority, Properties, Token};
 
 use crate::clock::Micros;
+use crate::keys::{Acked, Keyed, Sender};
 use crate::memory::{Body, Memory};
 use crate::position::Position;
 
@@ -39,7 +40,7 @@ pub(crate) struct Message {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Extras {
     /// What makes it the same message when it is sent again.
-    pub(crate) key: Option<Box<str>>,
+    pub(crate) keyed: Option<Arc<Keyed>>,
     /// How often it is handed out at most; 0 is as often as any other.
     pub(crate) attempts_max: u32,
     /// When it becomes a dead letter if it was not handed out by then.
@@ -56,16 +57,17 @@ impl Extras {
 
     fn cost(&self) -> usize {
         let expiry = self.expires_at.map_or(0, |_| EXPIRY_BYTES);
-        let key = self.key.as_ref().map_or(0, |key| key.len());
-        EXTRAS_BYTES + expiry + key + self.reason.len()
+        // A key is on an account of its own.
+        EXTRAS_BYTES + expiry + self.reason.len()
     }
 }
 
 impl Message {
     /// A new message. Its id and the moment of its position are given later, and when it expires.
-    pub(crate) fn new(body: &[u8], properties: &Properties) -> Self {
+    pub(crate) fn new(body: &[u8], properties: &Properties, sender: &Sender) -> Self {
+        let keyed = |key| Arc::new(Keyed::new(key, body, sender));
         let extras = Extras {
-            key: properties.key.map(|key| key.as_str().into()),
+            keyed: properties.key.map(keyed),
             attempts_max: properties.attempts_max,
             ..Extras::default()
         };
@@ -77,6 +79,11 @@ impl Message {
             body_crc: 0,
             extras: extras.boxed(),
         }
+    }
+
+    /// A message that has nothing but its body.
+    pub(crate) fn plain(body: &[u8]) -> Self {
+        Self::new(body, &Properties::default(), &Sender::default())
     }
 
     /// The same message with its body's CRC-32, for the database.
@@ -119,7 +126,22 @@ impl Message {
 
     /// What makes it the same message when it is sent again.
     pub(crate) fn key(&self) -> Option<Key<'_>> {
-        self.extras.as_ref()?.key.as_deref().and_then(Key::new)
+        self.keyed().and_then(|keyed| Key::new(&keyed.key))
+    }
+
+    /// The same, with whose it is.
+    pub(crate) fn keyed(&self) -> Option<&Arc<Keyed>> {
+        self.extras.as_ref()?.keyed.as_ref()
+    }
+
+    /// What it holds its key by after it was acknowledged, if it has one.
+    pub(crate) fn acked_key(&self, queue: &Arc<str>, until: Micros) -> Option<Acked> {
+        self.keyed().map(|keyed| Acked {
+            queue: Arc::clone(queue),
+            keyed: Arc::clone(keyed),
+            id: self.id,
+            until,
+        })
     }
 
     /// How often it is handed out at most, if that is said of this one.

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 use proto::queue::{Delivery, Properties, QueueName, QueueNames, Token};
 use storage::{CommitFigures, Committer, Fsync, NotStored, StorageError};
 
-use crate::clock::{Clock, Micros};
+use crate::clock::{Clock, Micros, micros};
 use crate::error::{Error, QueueError};
 use crate::journal::{Change, Journal, LiveQueues as _, Opened, Submission};
+use crate::keys::Sender;
 use crate::memory::{Memory, Room};
 use crate::message::{Lease, Message, Reserved};
 use crate::sessions::{Answer, Sessions, Stamp};
@@ -51,8 +52,6 @@ pub(crate) use waiters::Waiter;
 
 use pending::Effect;
 use shared::{IsStopping, Shared};
-
-const NO_KEYS: &str = "this server does not support keys; send the message without one";
 
 /// Any number of queues, which any number of threads may use at once.
 pub(crate) struct Queues {
@@ -131,9 +130,10 @@ impl Queues {
     /// The operation that puts a message at the end of a queue.
     ///
     /// # Errors
-    /// [`QueueError::TooLarge`]; [`QueueError::Unsupported`], if it has a key.
+    /// [`QueueError::TooLarge`].
     pub(crate) fn send_operation(
         &self,
+        sender: &Sender,
         body: &[u8],
         properties: &Properties,
     ) -> Result<Operation, QueueError> {
@@ -144,10 +144,7 @@ impl Queues {
                 body_bytes_max,
             });
         }
-        if properties.key.is_some() {
-            return Err(QueueError::Unsupported(NO_KEYS));
-        }
-        let mut message = Message::new(body, properties);
+        let mut message = Message::new(body, properties, sender);
         if properties.expiry_millis > 0 {
             let expires_at = self.shared.clock.after(millis(properties.expiry_millis));
             message.change_extras(|extras| extras.expires_at = Some(expires_at));
@@ -165,15 +162,17 @@ impl Queues {
     /// not before, so that other connections do not read more meanwhile than there is room for.
     ///
     /// # Errors
-    /// Those of [`Queues::send_operation`], [`QueueError::Draining`], and those of a full queue or server.
+    /// Those of [`Queues::send_operation`], [`QueueError::Draining`], those of a full queue or server, and those of
+    /// the message's key.
     pub(crate) fn send(
         &self,
+        sender: &Sender,
         queue: QueueName,
         properties: &Properties,
         body: &[u8],
         room: Option<&mut Room>,
     ) -> Result<Pending, QueueError> {
-        let send = self.send_operation(body, properties)?;
+        let send = self.send_operation(sender, body, properties)?;
         if let Some(room) = room {
             room.clear();
         }
@@ -256,6 +255,7 @@ impl Queues {
     ) {
         let clock = &self.shared.clock;
         let mut bytes = 0;
+        let now = clock.now();
         let mut state = self.shared.lock();
         // Under the lock, so that moments come in the order in which they are used.
         let mut moments = clock.next_moments(sends);
@@ -276,7 +276,22 @@ impl Queues {
                         Some(moment) if !is_delayed => moment,
                         Some(_) | None => clock.moment_after(delay),
                     };
-                    entry.admit(message.cost()).map(|()| {
+                    match entry.claim_key(&message, now) {
+                        Ok(None) => {}
+                        Ok(Some(id)) => {
+                            done(Ok(Outcome::StoredBefore(id)));
+                            continue;
+                        }
+                        Err(error) => {
+                            done(Err(error));
+                            continue;
+                        }
+                    }
+                    let admitted = entry.admit(message.cost());
+                    if admitted.is_err() {
+                        entry.release_key(&message);
+                    }
+                    admitted.map(|()| {
                         let position = message.position.at(moment);
                         let message = Message {
                             position,
@@ -291,7 +306,7 @@ impl Queues {
                         None => Outcome::Empty,
                         Some(message) => {
                             bytes += message.body.len();
-                            entry.hand_out(message, receive)
+                            entry.hand_out(message, receive, now)
                         }
                     })
                 }
@@ -305,7 +320,12 @@ impl Queues {
         let shared = &*self.shared;
         match operation {
             Operation::Send(message, delay) => {
-                let name = shared.lock().admit(queue, message.cost())?;
+                let mut state = shared.lock();
+                if let Some(id) = state.key_holder(queue, &message, self.now())? {
+                    return Ok(Pending::Done(Outcome::StoredBefore(id)));
+                }
+                let name = state.admit(queue, message.cost())?;
+                drop(state);
                 let change = Change::Insert(name, message.counted(&shared.memory), delay);
                 Ok(Pending::Prepared(change, None))
             }
@@ -329,12 +349,18 @@ impl Queues {
     /// The change that has an effect; in memory it is done at once.
     fn prepared(&self, effect: Effect) -> Pending {
         match &self.journal {
-            None => Pending::Done(self.shared.lock().commit(effect)),
+            None => Pending::Done(self.shared.lock().commit(effect, self.now())),
             Some(_) => {
-                let change = effect.change(self.shared.clock.now());
+                let change = self.change(&effect);
                 Pending::Prepared(change, Some(effect))
             }
         }
+    }
+
+    fn change(&self, effect: &Effect) -> Change {
+        let now = self.now();
+        let key_until = now.saturating_add(micros(self.shared.limits.key_window));
+        effect.change(now, key_until)
     }
 
     /// Submits a change to the journal, with the stamp of its request: the answer is written together
@@ -410,10 +436,10 @@ impl Queues {
     /// Submits a change and does it at once, because nobody has to be told when it is committed.
     fn submit_unwaited(&self, effect: Effect) {
         if let Some(journal) = &self.journal {
-            let change = effect.change(self.shared.clock.now());
+            let change = self.change(&effect);
             drop(Self::submit_to(journal, change, None, None));
         }
-        self.shared.lock().commit(effect);
+        self.shared.lock().commit(effect, self.now());
     }
 
     /// Acknowledges a message.

@@ -162,8 +162,9 @@ pub(crate) fn code(error: &QueueError) -> ErrorCode {
         | QueueError::NoMemory(_)
         | QueueError::TooManyQueues
         | QueueError::TooManyReserved
+        | QueueError::TooManyKeys
         | QueueError::TooManySessions => ErrorCode::Full,
-        QueueError::TakenOver => ErrorCode::Conflict,
+        QueueError::TakenOver | QueueError::KeyTaken { .. } => ErrorCode::Conflict,
         QueueError::CannotWait(_) | QueueError::SessionBusy => ErrorCode::Busy,
         QueueError::Draining => ErrorCode::Draining,
         QueueError::NotReserved(_)

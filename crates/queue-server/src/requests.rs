@@ -9,6 +9,7 @@ use daemon::Role;
 use proto::queue::{Claim, Delivery, QueueName, QueueNames, Request};
 
 use crate::error::{QueueError, RESERVED_MAX};
+use crate::keys::Sender;
 use crate::memory::{FREE_BYTES, Room};
 use crate::message::Reserved;
 use crate::position::Position;
@@ -51,14 +52,19 @@ impl Requester<'_, '_> {
 type Applied = Result<Pending, QueueError>;
 
 /// Does what a request asks, or submits it to the journal.
-pub(crate) fn apply(queues: &Queues, request: &Request, requester: &mut Requester) -> Applied {
+pub(crate) fn apply(
+    queues: &Queues,
+    sender: &Sender,
+    request: &Request,
+    requester: &mut Requester,
+) -> Applied {
     let done = |messages: Result<u64, QueueError>| messages.map(Outcome::Done).map(Pending::Done);
     match *request {
         Request::Send {
             queue,
             ref properties,
             body,
-        } => queues.send(queue, properties, body, requester.room()),
+        } => queues.send(sender, queue, properties, body, requester.room()),
         Request::Receive {
             queues: ref asked,
             wait_millis,
@@ -270,6 +276,7 @@ pub(crate) fn is_remembered(request: &Request) -> bool {
 /// memory, with a short message and nothing to wait for.
 pub(crate) fn batchable<'r>(
     queues: &Queues,
+    sender: &Sender,
     request: &Request<'r>,
 ) -> Option<(QueueName<'r>, Operation)> {
     if queues.is_durable() {
@@ -283,7 +290,7 @@ pub(crate) fn batchable<'r>(
         && properties.delay_millis == 0
         && body.len() <= FREE_BYTES
     {
-        Some((queue, queues.send_operation(body, properties).ok()?))
+        Some((queue, queues.send_operation(sender, body, properties).ok()?))
     } else if let Request::Receive {
         queues: asked,
         wait_millis: 0,

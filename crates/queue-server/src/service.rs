@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::{
-    Caller, Connection, FrameHandler, FrameSession, Next, Role, SharedBytes, Source, TextHandler,
+    Caller, Connection, FrameHandler, FrameSession, Next, Role, SharedBytes, TextHandler,
 };
 use proto::frame::{FrameError, Message as _};
 use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, QueueNames, Request};
@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::arrival::{become_waiter, must_arrive, receive};
 use crate::error::QueueError;
+use crate::keys::Sender;
 use crate::memory::Room;
 use crate::queues::{Holding, Operation, Outcome, Pending, Queues, millis};
 use crate::replies::{long_body, put_error, put_reply};
@@ -45,7 +46,7 @@ impl FrameHandler for Service {
         let queues = &*self.0;
         Box::new(Session {
             queues,
-            from: caller.peer.into(),
+            sender: caller.into(),
             attached: None,
             batch_first: None,
             holding: Holding::new(queues, &caller.peer.to_string()),
@@ -94,7 +95,7 @@ impl TextHandler for Service {
 /// told.
 struct Session<'q> {
     queues: &'q Queues,
-    from: Source,
+    sender: Sender,
     /// Whose requests these are, if it has said that.
     attached: Option<Attached>,
     /// The number of the first request in the batch.
@@ -184,7 +185,7 @@ impl Session<'_> {
         let sessions = self.queues.sessions();
         // What it had is free before it is charged again.
         self.attached = None;
-        let attached = sessions.attach(id, next, self.from, self.queues.now());
+        let attached = sessions.attach(id, next, self.sender.from, self.queues.now());
         let result = attached.map(|attached| {
             self.attached = Some(attached);
             Outcome::Done(0)
@@ -206,7 +207,8 @@ impl Session<'_> {
         log::debug!("{}", requests::shown(request));
         let is_new = |attached: &Attached| number.is_none_or(|number| attached.is_new(number));
         if self.attached.as_ref().is_none_or(is_new)
-            && let Some((queue, operation)) = requests::batchable(self.queues, request)
+            && let Some((queue, operation)) =
+                requests::batchable(self.queues, &self.sender, request)
         {
             return self.put_off(queue, operation, number, connection);
         }
@@ -254,7 +256,7 @@ impl Session<'_> {
             holding: &mut self.holding,
             room: &mut self.room,
         };
-        let pending = requests::apply(self.queues, request, &mut requester)?;
+        let pending = requests::apply(self.queues, &self.sender, request, &mut requester)?;
         Ok(self.queues.submit(pending, stamp))
     }
 

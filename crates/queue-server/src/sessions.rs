@@ -143,7 +143,7 @@ impl Sessions {
     pub(crate) fn get(
         &self,
         id: Uuid,
-        from: Source,
+        from: Option<Source>,
         now: Micros,
     ) -> Result<Arc<Session>, QueueError> {
         let mut table = lock(&self.table);
@@ -151,7 +151,7 @@ impl Sessions {
             return Ok(Arc::clone(session));
         }
         table.forget(now);
-        let session = Session::new(id, Some(from), &self.quota, now);
+        let session = Session::new(id, from, &self.quota, now);
         if !session.charge(&mut lock(&session.state), ANSWERS_MIN) {
             return Err(QueueError::TooManySessions);
         }
@@ -167,7 +167,7 @@ impl Sessions {
         &self,
         id: Uuid,
         next: u64,
-        from: Source,
+        from: Option<Source>,
         now: Micros,
     ) -> Result<Attached, QueueError> {
         let session = self.get(id, from, now)?;

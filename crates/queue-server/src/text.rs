@@ -12,6 +12,7 @@ use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 
 use crate::arrival::must_arrive;
 use crate::error::QueueError;
+use crate::keys::Sender;
 use crate::memory::Room;
 use crate::message::Reserved;
 use crate::position::Position;
@@ -66,6 +67,7 @@ pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<
     let body_bytes = body.len().min(queues.body_bytes_max());
     let body_sent = &body[..body_bytes];
     let sent = queues.send(
+        &Sender::default(),
         QueueName::DEFAULT,
         &Properties::default(),
         body_sent,

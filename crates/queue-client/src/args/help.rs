@@ -17,6 +17,8 @@ Verbs:
       --null             send each piece that ends with a NUL as a message
       --delay TIME       the messages become ready after TIME [default: 0]
       --priority N       0 to 9, the higher first [default: 0]
+      --key KEY          store no other message with this key, while this one is there or was
+                         acknowledged lately
       --expires TIME     a message that is not received within TIME goes to the queue
                          NAME.dead [default: never]
       --max-attempts N   how often a message is handed out before it goes to the queue

@@ -29,6 +29,7 @@ const SEND: Send = Send {
     properties: NO_PROPERTIES,
     body_bytes_max: BODY_BYTES_DEFAULT,
     truncate: false,
+    key: None,
 };
 
 const RECEIVE: Receive = Receive {
@@ -66,6 +67,7 @@ fn sending() {
         source: Source::File("f".into()),
         body_bytes_max: 5,
         truncate: true,
+        key: None,
         ..SEND
     };
     check("--truncate send --max-message=5 f", Action::Send(cut));

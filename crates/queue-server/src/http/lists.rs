@@ -12,6 +12,7 @@ use serde_json::json;
 use super::asked::Asked;
 use super::reply::{JSON, message_json, refused};
 use super::{Denied, apply};
+use crate::keys::Sender;
 use crate::memory::Room;
 use crate::queues::{Outcome, Pending, Queues, Stats};
 use crate::replies::{queue_stats, reply};
@@ -108,7 +109,7 @@ impl MessagesJson {
 
     fn peek(&self, request: &Request) -> Result<Option<Outcome>, Denied> {
         let mut room = Room::new(self.queues.memory());
-        match apply(&self.queues, request, &mut room)? {
+        match apply(&self.queues, &Sender::default(), request, &mut room)? {
             Pending::Done(outcome @ Outcome::Peeked(..)) => Ok(Some(outcome)),
             Pending::Done(_) | Pending::Prepared(..) | Pending::Submitted(..) => Ok(None),
         }

@@ -17,6 +17,7 @@ use super::events::Watched;
 use super::route::Route;
 use super::rows::{MessageRow, QueueRow, View};
 use super::{Denied, apply};
+use crate::keys::Sender;
 use crate::memory::Room;
 use crate::queues::{Outcome, Pending, Queues, Stats};
 use crate::replies::reply;
@@ -259,7 +260,7 @@ fn found<'a>(view: &'a View, stats: &Stats) -> Result<(QueueName<'a>, QueueRow),
 
 fn peeked(queues: &Queues, peek: &Request) -> Result<Option<MessageRow>, Denied> {
     let mut room = Room::new(queues.memory());
-    match apply(queues, peek, &mut room)? {
+    match apply(queues, &Sender::default(), peek, &mut room)? {
         Pending::Done(outcome @ Outcome::Peeked(..)) => Ok(MessageRow::of(&reply(&outcome))),
         Pending::Done(_) | Pending::Prepared(..) | Pending::Submitted(..) => Ok(None),
     }

@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use proto::queue::{MessageId, Token};
 use rusqlite::Transaction;
 
+use super::keys;
 use super::row::Row;
 use crate::clock::Micros;
+use crate::error::QueueError;
+use crate::keys::Acked;
 use crate::message::{Lease, Message};
 use crate::sessions::Answered;
 
@@ -19,8 +22,8 @@ pub(crate) enum Change {
     Update(Row),
     /// A lease expires at another time.
     Extend(Lease),
-    /// A message is acknowledged that costs this many bytes.
-    Delete(MessageId, usize),
+    /// A message is deleted that costs this many bytes. If it was acknowledged and has a key, that is held on.
+    Delete(MessageId, usize, Option<Acked>),
     /// A queue is paused, or resumed.
     Pause(Arc<str>, bool),
     /// What a request has asked is done already, and only its answer is written.
@@ -36,14 +39,18 @@ pub(crate) struct Submission {
 }
 
 /// The outcome of a change, if its batch is committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Applied {
     /// A message is stored, with this id.
     Stored(MessageId),
     /// The change has this number in its batch.
     Changed(usize),
+    /// The message with this id was stored before with the same key.
+    StoredBefore(MessageId),
     /// There is no such lease.
     NoLease,
+    /// The message is not stored, because of its key.
+    Refused(Box<QueueError>),
 }
 
 /// What is written to a row or beside the rows.
@@ -55,7 +62,7 @@ pub(super) enum Written {
         token: Token,
         before: Micros,
     },
-    Delete(MessageId, usize),
+    Delete(MessageId, usize, Option<Acked>),
     Pause(Arc<str>, bool),
     Nothing,
 }
@@ -64,7 +71,10 @@ impl Written {
     pub(super) fn write(&self, transaction: &Transaction) -> rusqlite::Result<()> {
         match self {
             Self::Update(row) | Self::Extend { row, .. } => row.update(transaction),
-            Self::Delete(id, _) => {
+            Self::Delete(id, _, acked) => {
+                if let Some(acked) = acked {
+                    keys::insert(acked, transaction)?;
+                }
                 let delete = "DELETE FROM messages WHERE id = ?1";
                 let mut delete = transaction.prepare_cached(delete)?;
                 delete.execute([id.cast_signed()]).map(drop)

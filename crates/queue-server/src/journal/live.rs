@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use proto::queue::Token;
+use proto::queue::{MessageId, Token};
 
 use super::row::Row;
 use crate::clock::{Clock, Micros};
+use crate::error::QueueError;
+use crate::keys::{Acked, Holder, Keyed};
 use crate::message::{Arriving, Reserved};
 use crate::sessions::Answered;
 use crate::totals::CountsByName;
@@ -33,6 +35,20 @@ pub(crate) trait LiveQueues: Send + Sync {
     /// Makes a lease expire at another time. Returns the row that says so, and when the lease would have
     /// expired; `None` if there is no such lease.
     fn extend(&self, token: Token, expires_at: Micros) -> Option<(Row, Micros)>;
+
+    /// Has a message that is about to be stored hold its key, if no other does.
+    ///
+    /// # Errors
+    /// [`QueueError::KeyTaken`]; [`QueueError::TooManyKeys`].
+    fn claim_key(
+        &self,
+        queue: &Arc<str>,
+        keyed: &Arc<Keyed>,
+        id: MessageId,
+    ) -> Result<Holder, QueueError>;
+
+    /// Holds the key of an acknowledged message that was found at the start.
+    fn restore_key(&self, found: &Acked);
 
     /// Remembers the answer to a request that was found at the start.
     fn restore_answer(&self, found: &Answered);

@@ -19,6 +19,7 @@ mod answers;
 mod causes;
 mod change;
 mod files;
+mod keys;
 mod live;
 mod open;
 mod row;
@@ -39,6 +40,7 @@ use proto::queue::MessageId;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use storage::{CommitError, NotStored, Store};
 
+use crate::keys::Holder;
 use crate::message::{Arriving, Lease};
 use crate::sessions::{Answer, Answered};
 use answers::Answers;
@@ -153,7 +155,7 @@ impl Journal {
     fn write(&mut self, batch: &Batch) -> Result<(), Failed> {
         self.refused = Refused::default();
         let locked_until = batch.since.map(|since| since + LOCKED_WAIT);
-        if !batch.inserted.is_empty() {
+        if !batch.inserted.is_empty() || !batch.sent.is_empty() {
             let written = self
                 .make_room()
                 .and_then(|()| self.transact(batch, batch.changes(), locked_until));
@@ -244,6 +246,10 @@ impl Journal {
         for change in changes.changed {
             change.write(&transaction)?;
         }
+        let has_acked = |one: &Written| matches!(one, Written::Delete(_, _, Some(_)));
+        if changes.changed.iter().any(has_acked) {
+            keys::remove_free(&transaction, now)?;
+        }
         let answers = messages.sent.iter().chain(changes.asked()).copied();
         let answers = answers.collect();
         let step = self.answers.write(&transaction, &*self.queues, answers)?;
@@ -299,7 +305,7 @@ impl Journal {
                 Written::Pause(queue, is_paused) if !is_refused => {
                     self.queues.pause(&queue, is_paused);
                 }
-                Written::Delete(_, bytes) if !is_refused => {
+                Written::Delete(_, bytes, _) if !is_refused => {
                     self.freed_bytes = self.freed_bytes.saturating_add(bytes as u64);
                 }
                 Written::Update(_)
@@ -377,11 +383,29 @@ impl Store for Journal {
         let change = match submission.change {
             Change::Insert(queue, mut message, delay) => {
                 message.id = self.next_id;
-                self.next_id += 1;
+                let keyed = message.keyed();
+                let claim = |keyed| self.queues.claim_key(&queue, keyed, message.id);
+                let refused = match keyed.map(claim) {
+                    None | Some(Ok(Holder::Itself)) => None,
+                    // It is committed by then, or together with this.
+                    Some(Ok(Holder::Before { id, .. })) => {
+                        batch.sent.extend(submission.answered.map(|one| Answered {
+                            answer: Answer::StoredBefore(id),
+                            ..one
+                        }));
+                        Some(Applied::StoredBefore(id))
+                    }
+                    Some(Err(error)) => Some(Applied::Refused(Box::new(error))),
+                };
+                if let Some(refused) = refused {
+                    self.queues.refused(vec![(queue, message, false)]);
+                    return Ok(refused);
+                }
                 let moment = self.queues.clock().moment_after(delay);
                 message.position = message.position.at(moment);
                 let is_delayed = !delay.is_zero();
                 let id = message.id;
+                self.next_id += 1;
                 batch.inserted_bytes += message.body.len();
                 batch.inserted.push((queue, message, is_delayed));
                 batch.sent.extend(submission.answered.map(|one| Answered {
@@ -398,7 +422,7 @@ impl Store for Journal {
                 }
             }
             Change::Update(row) => Written::Update(row),
-            Change::Delete(id, bytes) => Written::Delete(id, bytes),
+            Change::Delete(id, bytes, acked) => Written::Delete(id, bytes, acked),
             Change::Pause(queue, is_paused) => Written::Pause(queue, is_paused),
             Change::Nothing => Written::Nothing,
         };
@@ -415,7 +439,8 @@ impl Store for Journal {
 
     fn commit(&mut self) -> Result<(), CommitError> {
         let batch = std::mem::take(&mut self.batch);
-        if batch.inserted.is_empty() && batch.changed.is_empty() {
+        if batch.inserted.is_empty() && batch.changed.is_empty() && batch.sent.is_empty() {
+            self.refused = Refused::default();
             return Ok(());
         }
         self.files.database.is_unused = false;
@@ -425,10 +450,10 @@ impl Store for Journal {
     }
 
     fn confirm(&self, applied: Applied) -> Result<Applied, NotStored> {
-        let is_refused = match applied {
-            Applied::Stored(_) => self.refused.messages,
-            Applied::Changed(number) => self.refused.changes.binary_search(&number).is_ok(),
-            Applied::NoLease => false,
+        let is_refused = match &applied {
+            Applied::Stored(_) | Applied::StoredBefore(_) => self.refused.messages,
+            Applied::Changed(number) => self.refused.changes.binary_search(number).is_ok(),
+            Applied::NoLease | Applied::Refused(_) => false,
         };
         match is_refused {
             true => Err(NotStored::Refused(self.refused.why.clone())),

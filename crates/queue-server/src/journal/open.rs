@@ -14,6 +14,7 @@ use storage::Fsync;
 use super::answers::{self, Answers};
 use super::causes::{is_failed_sync, is_lack_of_room};
 use super::files::{Database, Files};
+use super::keys;
 use super::row::{COLUMNS, Found, Row};
 use super::schema::{self, State};
 use super::timeline::{Moment, Note, Resumed};
@@ -171,6 +172,8 @@ struct Loaded {
     last_id: u64,
     /// The ids of damaged rows.
     damaged: Vec<i64>,
+    /// The ids of messages whose keys are damaged.
+    damaged_keys: Vec<i64>,
     /// Rows of answers that are damaged.
     damaged_answers: Vec<i64>,
     /// Rows of leases and delays that are over at another moment than they say.
@@ -187,6 +190,7 @@ impl Journal {
         let shown = path.display();
         let mut loaded = self.read_messages(resumed)?;
         self.read_pauses(path)?;
+        loaded.damaged_keys = keys::read(&self.db, &*self.queues)?;
         (self.answers, loaded.damaged_answers) = Answers::read(&self.db, &*self.queues)?;
         let (totals, damaged) = Totals::read(&self.db)?;
         if damaged > 0 {
@@ -270,6 +274,11 @@ impl Journal {
             );
             answers::remove(&transaction, &loaded.damaged_answers)?;
         }
+        for id in &loaded.damaged_keys {
+            log::error!("The key of message {id} in {shown} is damaged and free from now on");
+            transaction.execute("DELETE FROM keys WHERE id = ?1", [id])?;
+        }
+        keys::remove_free(&transaction, self.queues.clock().now())?;
         for row in &loaded.moved {
             row.update(&transaction)?;
         }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::queue::{MessageId, Properties, QueueName, Token};
+use proto::queue::{Key, MessageId, QueueName, Token};
 use rusqlite::types::{FromSqlError, FromSqlResult, Value, ValueRef};
 use rusqlite::{Statement, Transaction, params};
 
 use crate::clock::{Micros, micros};
+use crate::keys::{self, Keyed};
 use crate::message::{Extras, Lease, Message, Reserved};
 use crate::position::Position;
 
@@ -148,7 +149,10 @@ impl Row {
             }
         }
         let reason = (!extras.reason.is_empty()).then_some(&*extras.reason);
-        for (part, text) in [(4, extras.key.as_deref()), (5, reason)] {
+        let keyed = extras.keyed.as_deref();
+        let key = keyed.map(|keyed| &*keyed.key);
+        let account = keyed.and_then(|keyed| keyed.account.as_deref());
+        for (part, text) in [(4, key), (5, reason), (6, account)] {
             if let Some(text) = text {
                 crc.update(&[part]);
                 crc.update(&(text.len() as u64).to_be_bytes());
@@ -158,15 +162,19 @@ impl Row {
     }
 
     /// The values of the columns that schema 4 has added, in the order of [`COLUMNS`].
-    fn extras(&self) -> [Value; 5] {
+    fn extras(&self) -> [Value; 6] {
         let Some(extras) = &self.extras else {
-            return [const { Value::Null }; 5];
+            return [const { Value::Null }; 6];
         };
         let number = |number: Option<u64>| number.map(u64::cast_signed).into();
         let text = |text: &str| Value::Text(text.to_owned());
         let attempts_max = extras.attempts_max;
+        let keyed = extras.keyed.as_deref();
         [
-            extras.key.as_deref().map_or(Value::Null, text),
+            keyed.map_or(Value::Null, |keyed| text(&keyed.key)),
+            keyed
+                .and_then(|keyed| keyed.account.as_deref())
+                .map_or(Value::Null, text),
             number((attempts_max > 0).then_some(attempts_max.into())),
             number(extras.expires_at),
             number(self.expires_left),
@@ -191,7 +199,7 @@ impl Row {
 
     /// Adds a message; the statement is [`INSERT`].
     pub(super) fn insert(&self, insert: &mut Statement, body: &[u8]) -> rusqlite::Result<()> {
-        let [key, attempts_max, expires, expires_left, reason] = self.extras();
+        let [key, account, attempts_max, expires, expires_left, reason] = self.extras();
         insert.execute(params![
             self.id.cast_signed(),
             self.queue,
@@ -202,6 +210,7 @@ impl Row {
             self.crc(),
             body,
             key,
+            account,
             attempts_max,
             expires,
             expires_left,
@@ -215,7 +224,7 @@ impl Row {
                       token = ?6, until = ?7, remaining = ?8, crc = ?9, expires = ?10,
                       expires_left = ?11, reason = ?12 WHERE id = ?1";
         // The others are as they were sent.
-        let [_, _, expires, expires_left, reason] = self.extras();
+        let [_, _, _, expires, expires_left, reason] = self.extras();
         transaction.prepare_cached(update)?.execute(params![
             self.id.cast_signed(),
             self.queue,
@@ -267,13 +276,21 @@ impl Row {
             position,
             attempts: count(attempts)?,
             extras: Extras {
-                key: option(column(10)?, ValueRef::as_str)?.map(Into::into),
+                keyed: match option(column(10)?, ValueRef::as_str)? {
+                    None => None,
+                    Some(key) => {
+                        let key = Key::new(key).ok_or(FromSqlError::InvalidType)?;
+                        let account = option(column(15)?, ValueRef::as_str)?;
+                        let digest = keys::digest(column(9)?.as_blob()?);
+                        Some(Arc::new(Keyed::found(key, account, digest)))
+                    }
+                },
                 attempts_max: count(option(column(11)?, ValueRef::as_i64)?.unwrap_or(0))?,
                 expires_at: moment(12)?,
                 reason: (option(column(14)?, ValueRef::as_str)?.unwrap_or_default()).into(),
             }
             .boxed(),
-            ..Message::new(column(9)?.as_blob()?, &Properties::default()).with_checksum()
+            ..Message::plain(column(9)?.as_blob()?).with_checksum()
         };
         let is_delayed = delayed == 1;
         let name = QueueName::new(queue).map_err(|_| FromSqlError::InvalidType)?;
@@ -320,10 +337,10 @@ fn count(number: i64) -> FromSqlResult<u32> {
 /// The columns of a message, in the order in which [`Row::read`] has them.
 pub(super) const COLUMNS: &str =
     "id, queue, place, delayed, attempts, token, until, remaining, crc,
-    body, key, attempts_max, expires, expires_left, reason";
+    body, key, attempts_max, expires, expires_left, reason, account";
 
 /// The statement of [`Row::insert`].
 pub(super) const INSERT: &str = "
-    INSERT INTO messages (id, queue, place, delayed, attempts, remaining, crc, body, key, attempts_max,
-                          expires, expires_left, reason)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    INSERT INTO messages (id, queue, place, delayed, attempts, remaining, crc, body, key, account,
+                          attempts_max, expires, expires_left, reason)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use proto::queue::{Priority, Properties, QueueName};
+use proto::queue::{Priority, QueueName};
 use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, Transaction, TransactionBehavior, params};
 use storage::Fsync;
@@ -60,6 +60,8 @@ const SCHEMA_3: &str = "
 const SCHEMA_4: &str = "
     -- What makes it the same message when it is sent again.
     ALTER TABLE messages ADD COLUMN key TEXT;
+    -- The account that the key belongs to, if there are any.
+    ALTER TABLE messages ADD COLUMN account TEXT;
     -- How often it is handed out before it is a dead letter, if that is said of this one.
     ALTER TABLE messages ADD COLUMN attempts_max INTEGER;
     -- When it is a dead letter if it was not handed out by then...
@@ -84,7 +86,19 @@ const SCHEMA_4: &str = "
         expired INTEGER NOT NULL,   -- ...of these, because nobody received them in time
         crc INTEGER NOT NULL        -- CRC-32 of all the rest
     ) WITHOUT ROWID;
+    -- The keys that acknowledged messages hold on.
+    CREATE TABLE keys (
+        id INTEGER PRIMARY KEY,     -- of the message
+        queue TEXT NOT NULL,
+        account TEXT,
+        key TEXT NOT NULL,
+        digest BLOB NOT NULL,       -- the first half of the SHA-256 of the body
+        until INTEGER NOT NULL,     -- when it is free
+        crc INTEGER NOT NULL        -- CRC-32 of all the rest
+    );
+    CREATE INDEX keys_until ON keys (until);
     ALTER TABLE damaged ADD COLUMN key;
+    ALTER TABLE damaged ADD COLUMN account;
     ALTER TABLE damaged ADD COLUMN attempts_max;
     ALTER TABLE damaged ADD COLUMN expires;
     ALTER TABLE damaged ADD COLUMN expires_left;
@@ -288,7 +302,7 @@ fn from_1_to_2(transaction: &Transaction) -> rusqlite::Result<()> {
                 let message = Message {
                     id: id.cast_unsigned(),
                     position: Position::new(Priority::default(), id.cast_unsigned()),
-                    ..Message::new(body, &Properties::default()).with_checksum()
+                    ..Message::plain(body).with_checksum()
                 };
                 Row::new(&name, &message, false, None, 0).crc()
             }

@@ -9,6 +9,7 @@ use super::schema::{SCHEMA_VERSION, State};
 use super::timeline::Note;
 use super::*;
 use crate::error::QueueError;
+use crate::keys::Sender;
 use crate::queues::{Limits, Outcome, Pending, Queues};
 use crate::sessions::Begun;
 
@@ -43,6 +44,7 @@ impl Disk {
             queue_bytes_max: usize::MAX,
             memory_bytes_max: 1 << 30,
             attempts_max: 5,
+            key_window: Duration::from_secs(600),
         };
         let lost = || panic!("the disk failed");
         Queues::open(&self.path(), limits, Fsync::Always, lost).unwrap()
@@ -155,7 +157,12 @@ fn rows_of_schema_3_are_messages_without_a_priority_and_stay_as_they_are() {
         priority: Priority::new(1).unwrap(),
         ..Properties::default()
     };
-    finish(&queues, queues.send(Q, &urgent, b"urgent", None).unwrap());
+    finish(
+        &queues,
+        queues
+            .send(&Sender::default(), Q, &urgent, b"urgent", None)
+            .unwrap(),
+    );
     send(&queues, b"last");
     let bodies: Vec<_> = all(&queues).into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies, ["urgent", "two", "three", "four", "last"]);
@@ -184,7 +191,12 @@ fn what_few_messages_have_is_covered_by_the_checksum() {
             attempts_max: 3,
             ..Properties::default()
         };
-        finish(&queues, queues.send(Q, &properties, b"x", None).unwrap());
+        finish(
+            &queues,
+            queues
+                .send(&Sender::default(), Q, &properties, b"x", None)
+                .unwrap(),
+        );
         let reserved = queues.reserve(Q).unwrap();
         let again = Retry::Uncounted { delay_millis: 0 };
         finish(&queues, queues.release(reserved, again, Reason::new("why")));
@@ -208,7 +220,12 @@ fn an_expiry_goes_on_while_the_machine_is_off_and_is_bounded_however_far_ahead_t
             expiry_millis: 7_200_000,
             ..Properties::default()
         };
-        finish(&queues, queues.send(Q, &properties, b"x", None).unwrap());
+        finish(
+            &queues,
+            queues
+                .send(&Sender::default(), Q, &properties, b"x", None)
+                .unwrap(),
+        );
         drop(queues);
         disk
     };
@@ -451,7 +468,7 @@ fn ask(
     number: u64,
     act: impl FnOnce() -> Pending,
 ) -> Result<Outcome, QueueError> {
-    let from = daemon::Source::User(7);
+    let from = Some(daemon::Source::User(7));
     let attached = queues
         .sessions()
         .attach(session, number, from, queues.now());
@@ -469,7 +486,7 @@ fn a_request_that_comes_again_after_a_restart_is_answered_as_before() {
     let sent = |queues: &Queues| {
         ask(queues, session, 1, || {
             queues
-                .send(Q, &Properties::default(), b"once", None)
+                .send(&Sender::default(), Q, &Properties::default(), b"once", None)
                 .unwrap()
         })
     };
@@ -525,13 +542,15 @@ fn the_answers_of_many_requests_do_not_grow_for_ever_and_none_is_lost() {
     let queues = disk.open();
     let ask_once = |queues: &Queues, session, number| {
         ask(queues, session, number, || {
-            queues.send(Q, &Properties::default(), b"x", None).unwrap()
+            queues
+                .send(&Sender::default(), Q, &Properties::default(), b"x", None)
+                .unwrap()
         })
     };
     let first = ask_once(&queues, sessions[0], 0);
     let mut last = None;
     // More than the table holds, in few commits.
-    let from = daemon::Source::User(7);
+    let from = Some(daemon::Source::User(7));
     for round in 0..40 {
         let attached = queues.sessions().attach(sessions[1], 0, from, 0).unwrap();
         let pending: Vec<_> = (0..250)
@@ -539,7 +558,7 @@ fn the_answers_of_many_requests_do_not_grow_for_ever_and_none_is_lost() {
                 let Ok(Begun::New(stamp)) = attached.begin(1000 * round + at, 0) else {
                     panic!("it is new")
                 };
-                let sent = queues.send(Q, &Properties::default(), b"x", None);
+                let sent = queues.send(&Sender::default(), Q, &Properties::default(), b"x", None);
                 queues.submit(sent.unwrap(), Some(stamp))
             })
             .collect();
@@ -562,7 +581,9 @@ fn damaged_answers_are_removed_and_the_others_stay() {
     let [one, two] = [1, 2].map(uuid::Uuid::from_u128);
     let ask_once = |queues: &Queues, session| {
         ask(queues, session, 1, || {
-            queues.send(Q, &Properties::default(), b"x", None).unwrap()
+            queues
+                .send(&Sender::default(), Q, &Properties::default(), b"x", None)
+                .unwrap()
         })
     };
     let answers = [one, two].map(|session| ask_once(&queues, session));

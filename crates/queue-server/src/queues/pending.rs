@@ -71,11 +71,17 @@ impl Pending {
 
 impl Effect {
     /// What the journal has to write for it.
-    pub(super) fn change(&self, now: Micros) -> Change {
+    /// `key_until` is when a key is free whose message is acknowledged now.
+    pub(super) fn change(&self, now: Micros, key_until: Micros) -> Change {
         match self {
-            Self::Deliver(Reserved { message, .. })
-            | Self::Ack(Reserved { message, .. })
-            | Self::Delete(Reserved { message, .. }) => Change::Delete(message.id, message.cost()),
+            Self::Deliver(Reserved { message, queue, .. })
+            | Self::Ack(Reserved { message, queue, .. }) => {
+                let acked = message.acked_key(queue, key_until);
+                Change::Delete(message.id, message.cost(), acked)
+            }
+            Self::Delete(Reserved { message, .. }) => {
+                Change::Delete(message.id, message.cost(), None)
+            }
             Self::Lease(reserved) => Change::Update(Row::of(reserved, now)),
             Self::Move {
                 reserved,
@@ -108,17 +114,20 @@ impl Effect {
 
 impl State {
     /// Does what remains to be done when a change is committed.
-    pub(super) fn commit(&mut self, effect: Effect) -> Outcome {
+    pub(super) fn commit(&mut self, effect: Effect, now: Micros) -> Outcome {
         match effect {
             Effect::Deliver(reserved) => {
+                self.entry(&reserved.queue).keep_key(&reserved.message, now);
                 self.ack(&reserved);
                 Outcome::Delivered(reserved.message, reserved.queue_index)
             }
             Effect::Ack(reserved) => {
+                self.entry(&reserved.queue).keep_key(&reserved.message, now);
                 self.ack(&reserved);
                 Outcome::Done(1)
             }
             Effect::Delete(reserved) => {
+                self.entry(&reserved.queue).release_key(&reserved.message);
                 self.delete(&reserved);
                 Outcome::Done(1)
             }
@@ -196,11 +205,16 @@ impl Shared {
     ) -> Result<Outcome, QueueError> {
         match (applied, effect) {
             (Ok(Applied::Stored(id)), _) => Ok(Outcome::Stored(id)),
+            (Ok(Applied::StoredBefore(id)), _) => Ok(Outcome::StoredBefore(id)),
             (Ok(Applied::NoLease), _) => Err(QueueError::NoLease),
+            (Ok(Applied::Refused(error)), _) => Err(*error),
             (Ok(Applied::Changed(_)), Some(Effect::Lease(reserved))) => {
                 Ok(Outcome::Reserved(reserved))
             }
-            (Ok(Applied::Changed(_)), Some(effect)) => Ok(self.lock().commit(effect)),
+            (Ok(Applied::Changed(_)), Some(effect)) => {
+                let now = self.clock.now();
+                Ok(self.lock().commit(effect, now))
+            }
             (Ok(Applied::Changed(_)), None) => Ok(Outcome::Done(1)),
             (Err(error), effect) => {
                 if let Some(effect) = effect {

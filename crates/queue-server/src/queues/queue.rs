@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use proto::queue::{MessageId, Properties};
+use proto::queue::MessageId;
 
 use crate::clock::Micros;
 use crate::message::{Held, Message};
@@ -130,7 +130,7 @@ impl Queue {
         }
         let gap = Message {
             position,
-            ..Message::new(b"", &Properties::default())
+            ..Message::plain(b"")
         };
         let message = std::mem::replace(message, gap);
         self.gaps += 1;
@@ -317,7 +317,7 @@ mod tests {
         Message {
             id: moment,
             position: Position::new(Priority::new(priority).unwrap(), moment),
-            ..Message::new(b"x", &Properties::default())
+            ..Message::plain(b"x")
         }
     }
 

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use proto::queue::Token;
+use proto::queue::{MessageId, Token};
 
 use super::state::{Limits, State};
 use crate::clock::{Clock, Micros};
+use crate::error::QueueError;
 use crate::journal::{LiveQueues, Row};
+use crate::keys::{Acked, Holder, Keyed};
 use crate::memory::Memory;
 use crate::message::{Arriving, Lease, Reserved};
 use crate::sessions::{Answered, Sessions};
@@ -149,6 +151,21 @@ impl LiveQueues for Shared {
         let lease = Lease { token, expires_at };
         let row = Row::new(queue, message, false, Some(lease), self.clock.now());
         Some((row, before))
+    }
+
+    fn claim_key(
+        &self,
+        queue: &Arc<str>,
+        keyed: &Arc<Keyed>,
+        id: MessageId,
+    ) -> Result<Holder, QueueError> {
+        let now = self.clock.now();
+        self.lock().common.keys.claim(queue, keyed, id, now)
+    }
+
+    fn restore_key(&self, found: &Acked) {
+        let now = self.clock.now();
+        self.lock().common.keys.restore(found, now);
     }
 
     fn restore_answer(&self, found: &Answered) {

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::hash::RandomState;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use proto::queue::{MessageId, QueueName, Token, Totals};
@@ -19,6 +20,7 @@ use super::queue::{Queue, Wake};
 use super::schedule::{Due, Schedule};
 use crate::clock::{Clock, Micros};
 use crate::error::{QUEUES_MAX, QueueError};
+use crate::keys::{Holder, Keys};
 use crate::memory::Memory;
 use crate::message::{Arriving, Extras, Message, Reservation, Reserved};
 use crate::totals::CountsByName;
@@ -36,6 +38,8 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// How often a message is handed out before it is moved to the dead letters.
     pub attempts_max: u32,
+    /// How long an acknowledged message holds its key.
+    pub key_window: Duration,
 }
 
 /// All queues.
@@ -59,6 +63,7 @@ pub(super) struct Common {
     /// What happened to the messages of queues that are not there any more, and in earlier runs.
     pub(super) past: CountsByName,
     memory: Arc<Memory>,
+    pub(super) keys: Keys,
     /// Who is woken when the lock is released.
     pub(super) woken: Vec<Arc<dyn Wake>>,
 }
@@ -100,6 +105,9 @@ impl Entry<'_> {
         self.queue.arriving -= 1;
         self.common.totals.sent += 1;
         self.queue.counts.sent += 1;
+        if let Some(keyed) = message.keyed() {
+            self.common.keys.stored(self.name, keyed, message.id);
+        }
         self.put(message, is_delayed);
     }
 
@@ -172,10 +180,11 @@ impl Entry<'_> {
     }
 
     /// The outcome for a message that was just reserved, in memory.
-    pub(super) fn hand_out(&mut self, message: Message, receive: Receive) -> Outcome {
+    pub(super) fn hand_out(&mut self, message: Message, receive: Receive, now: Micros) -> Outcome {
         let queue_index = receive.queue_index;
         match receive.handout {
             Handout::AtMostOnce => {
+                self.keep_key(&message, now);
                 self.ack(&message);
                 Outcome::Delivered(message, queue_index)
             }
@@ -212,6 +221,46 @@ impl Entry<'_> {
         self.queue.bytes -= message.cost();
     }
 
+    /// Has a message that is sent hold its key. Returns the one that holds it already.
+    pub(super) fn claim_key(
+        &mut self,
+        message: &Message,
+        now: Micros,
+    ) -> Result<Option<MessageId>, QueueError> {
+        let Some(keyed) = message.keyed() else {
+            return Ok(None);
+        };
+        let keys = &mut self.common.keys;
+        match keys.claim(self.name, keyed, message.id, now)? {
+            Holder::Itself => Ok(None),
+            Holder::Before { id, .. } => Ok(Some(id)),
+        }
+    }
+
+    /// Has the key of an acknowledged message held for a while.
+    pub(super) fn keep_key(&mut self, message: &Message, now: Micros) {
+        let until = self.common.keys.until(now);
+        if let Some(acked) = message.acked_key(self.name, until) {
+            self.common.keys.acked(&acked);
+        }
+    }
+
+    /// Has a message hold its key no more.
+    pub(super) fn release_key(&mut self, message: &Message) {
+        if let Some(keyed) = message.keyed() {
+            self.common.keys.release(self.name, keyed, message.id);
+        }
+    }
+
+    /// Has a message hold its key that enters this queue from another one; a dead letter holds none.
+    fn hold_key(&mut self, message: &Message) {
+        if let Some(keyed) = message.keyed()
+            && !self.name.ends_with(QueueName::DEAD_SUFFIX)
+        {
+            self.common.keys.hold(self.name, keyed, message.id);
+        }
+    }
+
     /// Wakes a waiter for each message.
     pub(super) fn wake_waiters(&mut self) {
         let waiters = (0..self.queue.ready()).map_while(|_| self.queue.next_waiter());
@@ -225,6 +274,7 @@ impl State {
         Self {
             queues: HashMap::default(),
             common: Common {
+                keys: Keys::new(limits.key_window),
                 limits,
                 leases: BTreeMap::new(),
                 schedule: Schedule::default(),
@@ -308,6 +358,29 @@ impl State {
         admitted.map(|()| name)
     }
 
+    /// The committed message that holds the key of one that is sent.
+    pub(super) fn key_holder(
+        &mut self,
+        queue: QueueName,
+        message: &Message,
+        now: Micros,
+    ) -> Result<Option<MessageId>, QueueError> {
+        let Some(keyed) = message.keyed() else {
+            return Ok(None);
+        };
+        match self
+            .common
+            .keys
+            .holder(&queue.as_str().into(), keyed, now)?
+        {
+            Some(Holder::Before {
+                id,
+                is_stored: true,
+            }) => Ok(Some(id)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
     /// Puts committed messages into their queues.
     pub(super) fn arrived(&mut self, messages: Vec<Arriving>) {
         for (name, message, is_delayed) in messages {
@@ -322,6 +395,7 @@ impl State {
             let queue = self.entry(&name).queue;
             queue.arriving -= 1;
             queue.bytes -= message.cost();
+            self.entry(&name).release_key(&message);
             self.remove_if_unused(&name);
         }
     }
@@ -341,6 +415,7 @@ impl State {
             clock.skip(moment);
         }
         let mut entry = self.entry(&found.queue);
+        entry.hold_key(&found.message);
         entry.queue.bytes += cost;
         if found.lease.is_some() {
             entry.queue.reserved += 1;
@@ -401,6 +476,11 @@ impl State {
         let from = self.entry(&reserved.queue).queue;
         from.reserved -= 1;
         from.bytes -= cost;
+        let is_another = reserved.queue != *queue;
+        if is_another {
+            self.entry(&reserved.queue).release_key(&reserved.message);
+            self.entry(queue).hold_key(&reserved.message);
+        }
         let mut to = self.entry(queue);
         to.queue.bytes += cost;
         to.put(reserved.message, is_delayed);

@@ -22,6 +22,7 @@ fn limits() -> Limits {
         queue_bytes_max: usize::MAX,
         memory_bytes_max: 1 << 20,
         attempts_max: 2,
+        key_window: Duration::from_secs(600),
     }
 }
 
@@ -45,10 +46,11 @@ impl Queues {
         delay: Duration,
         body: &[u8],
     ) -> Result<Pending, QueueError> {
-        let operation = match self.send_operation(body, &Properties::default())? {
-            Operation::Send(message, _) => Operation::Send(message, delay),
-            other @ Operation::Receive(_) => other,
-        };
+        let operation =
+            match self.send_operation(&Sender::default(), body, &Properties::default())? {
+                Operation::Send(message, _) => Operation::Send(message, delay),
+                other @ Operation::Receive(_) => other,
+            };
         self.act(queue, operation)
     }
 
@@ -178,10 +180,7 @@ fn receive() -> Operation {
 fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
     let operation = |request: &&str| match *request {
         "" => receive(),
-        body => Operation::Send(
-            Message::new(body.as_bytes(), &Properties::default()),
-            Duration::ZERO,
-        ),
+        body => Operation::Send(Message::plain(body.as_bytes()), Duration::ZERO),
     };
     let mut batch = requests.iter().map(operation).collect();
     let mut done = Vec::new();
@@ -935,8 +934,15 @@ fn a_frame_is_on_the_account_until_its_message_is() {
     let mut room = Room::new(memory);
     // There is no room for both at once.
     assert!(room.grow_to(60_000));
-    let send =
-        |body: &[u8], room: &mut Room| queues.send(Q, &Properties::default(), body, Some(room));
+    let send = |body: &[u8], room: &mut Room| {
+        queues.send(
+            &Sender::default(),
+            Q,
+            &Properties::default(),
+            body,
+            Some(room),
+        )
+    };
     let sent = send(&[b'x'; 60_000], &mut room);
     finish(&queues, sent.unwrap());
     assert_eq!(memory.allocated(), 60_064);

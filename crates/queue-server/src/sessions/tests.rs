@@ -7,12 +7,18 @@ use super::*;
 
 const SECOND: Micros = 1_000_000;
 
-fn from(ip: u8) -> Source {
-    Source::from(Peer::Ip(SocketAddr::from(([192, 0, 2, ip], 1))))
+fn from(ip: u8) -> Option<Source> {
+    Some(Source::from(Peer::Ip(SocketAddr::from((
+        [192, 0, 2, ip],
+        1,
+    )))))
 }
 
-fn here() -> Source {
-    Source::from(Peer::Ip(SocketAddr::from(([127, 0, 0, 1], 1))))
+fn here() -> Option<Source> {
+    Some(Source::from(Peer::Ip(SocketAddr::from((
+        [127, 0, 0, 1],
+        1,
+    )))))
 }
 
 fn id(number: u128) -> Uuid {
