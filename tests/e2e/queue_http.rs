@@ -453,6 +453,30 @@ fn what_was_answered_201_is_there_after_a_kill() {
 }
 
 #[test]
+fn a_key_makes_a_repeat_the_same_message() {
+    if !is_ready() {
+        return;
+    }
+    for (server, _dir) in servers(&[]) {
+        let field = ["--header", "Queue-Key: job 7/ä"];
+        let once = [&["--data", "one"], &field[..]].concat();
+        server.check_ask(&once, "/queues/a/messages", 201, "{\"id\":1}");
+        server.check_ask(&once, "/queues/a/messages", 200, "{\"id\":1}");
+        let query = "/queues/a/messages?key=job+7%2F%C3%A4";
+        server.check_ask(&["--data", "one"], query, 200, "{\"id\":1}");
+        server.check_ask(&["--data", "two"], query, 409, "\"name\":\"Conflict\"");
+        assert_eq!(figures(&server, "a"), Some([1, 0, 0, 0]));
+        let listed = json(&server, "/queues/a/messages");
+        assert_eq!(listed["messages"][0]["key"], "job 7/ä");
+        // Also when it was acknowledged a moment ago.
+        let (token, ..) = lease(&server, "a");
+        server.check_ask(&DELETE, &format!("/leases/{token}"), 200, "");
+        server.check_ask(&once, "/queues/a/messages", 200, "{\"id\":1}");
+        assert_eq!(figures(&server, "a"), None);
+    }
+}
+
+#[test]
 fn no_page_of_another_site_changes_or_sees_anything() {
     if !is_ready() {
         return;

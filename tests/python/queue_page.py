@@ -99,7 +99,7 @@ def a_failed_job_says_why_and_is_kicked(browser):
         (2, b"signal: 9: killed after 10m, its time limit"),
         (3, b"exit status: 65: line 12: the sum is wrong\nexpected 1,204.00, found 1,240.00"),
     ]:
-        send("nightly", f"convert /data/in/{number:04}.csv\n".encode(), Queue_Priority=str(number))
+        send("nightly", f"convert /data/in/{number:04}.csv\n".encode(), Queue_Key=f"job-{number}")
         fail("nightly", reason, "?retry=never")
     send("nightly", b"convert /data/in/0004.csv\n", Queue_Priority="5", Queue_Expires="2h")
     send("nightly", b"convert /data/in/0005.csv\n", Queue_Delay="5m")
