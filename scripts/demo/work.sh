@@ -47,19 +47,41 @@ run 0 "kill -TERM $client"
 end_client 0 "$client" worker
 expect 'Receiving no more messages' 'one more job'
 
-step 'A failing job' 'It is released, and tried again by the next worker, five times in all. Then it is in sums.dead, and says why.' \
+step 'A failing job, explained' 'It is tried five times, later and later unless --backoff says 0s. Then it is in sums.dead, and says why.' \
     crates/queue-server/src/queues/requeue.rs
 run 0 "echo 'not a number' | queue-client $jobs send --queue sums -"
 run 1 "queue-client $jobs work --queue sums --drain --backoff 0s -- sh -c 'echo no digits in it >&2; exit 3'"
 expect 'is released because its command failed (exit status: 3)' 'is a dead letter' 'at attempt 5' 'in sums.dead)'
 run 0 "queue-client $jobs list"
 expect $'sums.dead\t1\t0\t0\t0\t'
-run 0 "queue-client $jobs peek --queue sums.dead"
+run 0 "queue-client $jobs peek --dead --queue sums"
 expect 'not a number' 'attempts: 5, the last: exit status: 3: no digits in it'
 run 0 "queue-client $jobs kick sums"
 expect 'Messages kicked: 1'
 run 0 "queue-client $jobs work --queue sums --once -- tr a-z A-Z"
 expect 'NOT A NUMBER'
+
+step 'One message' 'An operator names a message by its id, whatever its state. Whoever had it reserved is told when it acknowledges it.' \
+    crates/queue-server/src/queues/one.rs
+run 0 "echo 'in an hour' | queue-client $jobs send --queue later --delay 1h -; queue-client $jobs peek --queue later --delayed"
+expect 'in an hour' 'delayed in later for 3600 s more'
+run 0 "id=\$(queue-client $jobs peek --queue later --delayed --json -q | python3 -c 'import json; print(json.loads(input())[\"id\"])')
+queue-client $jobs kick --queue later --id \$id; queue-client $jobs move --queue later --id \$id 42"
+expect 'Message kicked' 'Message moved'
+run 1 "queue-client $jobs list --max-ready 0"
+expect "in '42' 1 are ready (--max-ready 0)"
+run 0 "queue-client $jobs receive --queue 42"
+expect 'in an hour'
+
+if command -v curl >/dev/null; then
+    step 'The page' 'A browser shows the queues, live, and their messages. Scripts get JSON, and curl can send and receive.' \
+        crates/queue-server/src/http/page.rs
+    url=http://127.0.0.1:${jobs#* }
+    run 0 "curl -s --noproxy '*' --data-binary 'over HTTP' $url/queues/web/messages; curl -s --noproxy '*' $url/queues"
+    expect '"name":"web"'
+    run 0 "curl -s --noproxy '*' $url/ | grep -o '<title>.*</title>'; queue-client $jobs receive --queue web"
+    expect '<title>Queues</title>' 'over HTTP'
+fi
 
 step 'A lease outlives its process' 'Any client that has the token may acknowledge, release or extend it.' crates/queue-client/src/lease.rs
 run 0 "echo 'no hurry' | queue-client $jobs send -"

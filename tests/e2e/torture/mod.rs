@@ -9,6 +9,7 @@ mod crash;
 mod everything;
 mod moved;
 mod onlookers;
+mod operators;
 mod restarts;
 mod services;
 mod uploads;

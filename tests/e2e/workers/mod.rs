@@ -4,6 +4,8 @@
 mod away;
 mod death;
 mod drain;
+mod nightly;
+mod priorities;
 mod retries;
 mod start;
 mod stop;
