@@ -57,6 +57,7 @@ mod readme;
 mod refusals;
 mod resumable;
 mod roots;
+mod sessions;
 mod shares;
 mod streams;
 mod style;

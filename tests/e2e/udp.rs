@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,13 +16,14 @@ use proto::{ErrorCode, frame::Message};
 use queue_client::{Client, Transport};
 
 use crate::harness::{Noise, PATIENCE, Server, receive_request, send_request};
+use crate::sessions::Upstream;
 
 /// How often the proxy looks whether it is to end.
 const TICK: Duration = Duration::from_millis(20);
 
 /// A bad network in front of a server: of all datagrams, each way, it drops 20 %, sends 10 % twice,
 /// and sends 10 % after the next one. Dropping it ends it.
-struct BadNetwork {
+pub struct BadNetwork {
     addr: SocketAddr,
     is_stopped: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -30,15 +31,14 @@ struct BadNetwork {
 
 impl BadNetwork {
     /// A proxy with a socket towards the server for one client.
-    fn start(server: SocketAddr, seed: u64) -> Self {
+    pub fn start(server: Upstream, seed: u64) -> Self {
         let outside = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
         let inside = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-        inside.connect(server).unwrap();
         outside.set_read_timeout(Some(TICK)).unwrap();
         inside.set_read_timeout(Some(TICK)).unwrap();
         let addr = outside.local_addr().unwrap();
         let is_stopped = Arc::new(AtomicBool::new(false));
-        let client = Arc::new(std::sync::Mutex::new(None));
+        let client = Arc::new(Mutex::new(None));
         let (from, to, peer, stop) = (
             Arc::clone(&outside),
             Arc::clone(&inside),
@@ -53,7 +53,7 @@ impl BadNetwork {
             };
             forward(&stop, Noise::new(seed), receive, |datagram| {
                 // The server may be gone.
-                let _ = to.send(datagram);
+                let _ = to.send_to(datagram, *server.lock().unwrap());
             });
         });
         let stop = Arc::clone(&is_stopped);
@@ -71,7 +71,7 @@ impl BadNetwork {
         }
     }
 
-    fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         let server = Endpoint::new(self.addr.ip().to_string(), self.addr.port());
         Client::connect(&server, Transport::Udp).unwrap()
     }
@@ -127,7 +127,8 @@ fn check_nothing_lost_and_nothing_twice(options: &[&str]) {
         let one = |me: usize| {
             let server = &server;
             scope.spawn(move || {
-                let network = BadNetwork::start(server.addr().tcp(), 2 * me as u64 + 1);
+                let network =
+                    BadNetwork::start(Arc::new(Mutex::new(server.addr().tcp())), 2 * me as u64 + 1);
                 let mut client = network.client();
                 let mut received = Vec::new();
                 for n in 0..MESSAGES {

@@ -32,7 +32,7 @@ pub(crate) type Pause = Box<dyn Fn(Duration) -> bool + Send>;
 
 /// The way to a server, and the memory for one request and one reply.
 pub(crate) struct Link {
-    server: Endpoint,
+    pub(crate) server: Endpoint,
     pub(crate) socket: Socket,
     session: Session,
     /// The number that the server gives the next request of this connection, if it was told the session.

@@ -46,6 +46,8 @@ impl Config {
     ) -> Result<(Client, T), Error> {
         self.endpoint.retry(may_pass, pause, |server| {
             let mut client = Client::connect(server, self.transport)?;
+            // It is the attempt that does not wait, and not what follows.
+            client.link.server = self.endpoint.clone();
             client.set_queues(&self.queues());
             let done = act(&mut client)?;
             Ok((client, done))
