@@ -14,21 +14,21 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::queue::{Delivery, Properties, QueueName, QueueNames, Token};
 use storage::{CommitFigures, Committer, Fsync, NotStored, StorageError};
 
-use crate::clock::{Clock, Micros, micros};
+use crate::clock::Clock;
 use crate::error::{Error, QueueError};
-use crate::journal::{Change, Journal, LiveQueues as _, Opened, Submission};
+use crate::journal::{Change, Journal, LiveQueues as _, Opened};
 use crate::keys::Sender;
 use crate::memory::{Memory, Room};
 use crate::message::{Lease, Message, Reserved};
-use crate::sessions::{Answer, Sessions, Stamp};
 
 mod due;
 mod figures;
+mod held_keys;
 mod holding;
 mod manage;
 mod one;
@@ -39,6 +39,7 @@ mod requeue;
 mod schedule;
 mod shared;
 mod state;
+mod submit;
 mod waiters;
 
 pub(crate) use figures::{Figures, Peeked, Stats};
@@ -344,102 +345,6 @@ impl Queues {
                 })
             }
         }
-    }
-
-    /// The change that has an effect; in memory it is done at once.
-    fn prepared(&self, effect: Effect) -> Pending {
-        match &self.journal {
-            None => Pending::Done(self.shared.lock().commit(effect, self.now())),
-            Some(_) => {
-                let change = self.change(&effect);
-                Pending::Prepared(change, Some(effect))
-            }
-        }
-    }
-
-    fn change(&self, effect: &Effect) -> Change {
-        let now = self.now();
-        let key_until = now.saturating_add(micros(self.shared.limits.key_window));
-        effect.change(now, key_until)
-    }
-
-    /// Submits a change to the journal, with the stamp of its request: the answer is written together
-    /// with the change. What is done already has its answer remembered.
-    pub(crate) fn submit(&self, pending: Pending, stamp: Option<Stamp>) -> Pending {
-        match (pending, &self.journal, stamp) {
-            (Pending::Prepared(change, effect), Some(journal), stamp) => {
-                Self::submit_to(journal, change, effect, stamp)
-            }
-            (Pending::Done(outcome), Some(journal), Some(stamp)) if outcome.answer().is_some() => {
-                let effect = Some(Effect::Answer(outcome));
-                Self::submit_to(journal, Change::Nothing, effect, Some(stamp))
-            }
-            (Pending::Done(outcome), None, Some(stamp)) => {
-                Pending::Done(self.shared.remember(outcome, stamp))
-            }
-            (pending, _, _) => pending,
-        }
-    }
-
-    fn submit_to(
-        journal: &Committer<Journal>,
-        change: Change,
-        effect: Option<Effect>,
-        stamp: Option<Stamp>,
-    ) -> Pending {
-        // Of a send the journal says the id; an extension has no effect but itself.
-        let answer = match (&change, &effect) {
-            (Change::Insert(..), _) => Some(Answer::Stored(0)),
-            (_, Some(effect)) => effect.answer(),
-            (_, None) => Some(Answer::Done(1)),
-        };
-        let answered = stamp.as_ref().zip(answer);
-        let answered = answered.map(|(stamp, answer)| stamp.answered(answer));
-        let submission = Submission {
-            change,
-            answered,
-            since: Instant::now(),
-        };
-        Pending::Submitted(journal.submit(submission), effect, stamp)
-    }
-
-    /// All sessions.
-    pub(crate) fn sessions(&self) -> &Sessions {
-        &self.shared.sessions
-    }
-
-    /// What the queues' clock shows.
-    pub(crate) fn now(&self) -> Micros {
-        self.shared.clock.now()
-    }
-
-    /// The outcome of a request that was carried out before, as it was told then.
-    ///
-    /// # Errors
-    /// [`QueueError::NoLease`], if what it has leased is not leased any more; [`QueueError::ReplyGone`].
-    pub(crate) fn outcome_of(&self, answer: Answer) -> Result<Outcome, QueueError> {
-        Ok(match answer {
-            Answer::Stored(id) => Outcome::Stored(id),
-            Answer::StoredBefore(id) => Outcome::StoredBefore(id),
-            Answer::Done(messages) => Outcome::Done(messages),
-            Answer::Delivered(id) => return Err(QueueError::ReplyGone(id)),
-            Answer::Leased(token, queue_index) => {
-                let leased = self.shared.lock().leased(token);
-                Outcome::LeasedBefore(Reserved {
-                    queue_index,
-                    ..leased.ok_or(QueueError::NoLease)?
-                })
-            }
-        })
-    }
-
-    /// Submits a change and does it at once, because nobody has to be told when it is committed.
-    fn submit_unwaited(&self, effect: Effect) {
-        if let Some(journal) = &self.journal {
-            let change = self.change(&effect);
-            drop(Self::submit_to(journal, change, None, None));
-        }
-        self.shared.lock().commit(effect, self.now());
     }
 
     /// Acknowledges a message.

@@ -11,17 +11,22 @@
 //! what the one before has begun is done, and the one before can begin nothing more. So of two that ask
 //! the same, one acts.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use daemon::{Source, lock};
-use proto::queue::{MessageId, REMEMBERED_MAX, Token};
+use proto::queue::REMEMBERED_MAX;
 use uuid::Uuid;
 
 use crate::clock::{Micros, micros};
 use crate::error::QueueError;
 use crate::quota::Quota;
+
+mod window;
+
+pub(crate) use window::{Answer, Answered};
+use window::{Slot, Window};
 
 /// How long a session is remembered after its last request, or after a start of the server.
 pub(crate) const KEPT: Duration = Duration::from_secs(600);
@@ -41,41 +46,6 @@ const ANSWERS_MIN: usize = 4;
 /// How long a connection waits at most for what the one before it has begun: longer than a change waits for
 /// a locked database.
 const TAKEOVER_WAIT: Duration = Duration::from_secs(30);
-
-/// What is remembered of a reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// A message was stored.
-    Stored(MessageId),
-    /// It was stored before.
-    StoredBefore(MessageId),
-    /// It was done, to this many messages.
-    Done(u64),
-    /// A message was handed out at most once.
-    Delivered(MessageId),
-    /// A message was leased, from which of the queues that were asked.
-    Leased(Token, u8),
-}
-
-/// The answer to one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Answered {
-    pub(crate) session: Uuid,
-    pub(crate) number: u64,
-    pub(crate) answer: Answer,
-}
-
-/// What is known of one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    /// Nothing was changed by it.
-    Free,
-    /// It was refused, or found nothing, over UDP: if it comes late, it must not act.
-    Refused,
-    /// It is being carried out.
-    Begun,
-    Answered(Answer),
-}
 
 /// All sessions.
 pub(crate) struct Sessions {
@@ -105,9 +75,7 @@ struct State {
     takeovers: u64,
     /// How many requests are being carried out.
     begun: usize,
-    /// The number of the first slot.
-    first: u64,
-    slots: VecDeque<Slot>,
+    window: Window,
     last_request: Micros,
     /// The last reply of which nothing else is left, and its number.
     kept: Option<(u64, Vec<u8>)>,
@@ -186,7 +154,7 @@ impl Sessions {
         if waited.timed_out() {
             return Err(QueueError::SessionBusy);
         }
-        let unknown = state.end().max(next);
+        let unknown = state.window.end().max(next);
         drop(state);
         Ok(Attached {
             session,
@@ -205,8 +173,8 @@ impl Sessions {
         };
         drop(table);
         let mut state = lock(&session.state);
-        if let Some(at) = state.slot(found.number) {
-            state.slots[at] = Slot::Answered(found.answer);
+        if let Some(at) = state.window.slot(found.number) {
+            state.window.slots[at] = Slot::Answered(found.answer);
         }
         session.charge_always(&mut state);
     }
@@ -215,13 +183,13 @@ impl Sessions {
     pub(crate) fn may_repeat(&self, session: Uuid, number: u64) -> bool {
         let table = lock(&self.table);
         let found = table.sessions.get(&session);
-        found.is_some_and(|session| lock(&session.state).is_remembered(number))
+        found.is_some_and(|session| lock(&session.state).window.is_remembered(number))
     }
 
     /// How many answers are remembered at most.
     pub(crate) fn answers_max(&self) -> usize {
         let table = lock(&self.table);
-        let slots = |session: &Arc<Session>| lock(&session.state).slots.len();
+        let slots = |session: &Arc<Session>| lock(&session.state).window.slots.len();
         table.sessions.values().map(slots).sum()
     }
 }
@@ -255,51 +223,8 @@ impl Table {
 }
 
 impl State {
-    /// The number behind the last slot.
-    fn end(&self) -> u64 {
-        self.first + self.slots.len() as u64
-    }
-
     fn kept_bytes(&self) -> usize {
         self.kept.as_ref().map_or(0, |(_, reply)| reply.len())
-    }
-
-    fn is_remembered(&self, number: u64) -> bool {
-        number.saturating_add(REMEMBERED_MAX as u64) >= self.end()
-    }
-
-    /// The slot of a number, made if there is none; `None` if the number is too old.
-    fn slot(&mut self, number: u64) -> Option<usize> {
-        if !self.is_remembered(number) {
-            return None;
-        }
-        if self.slots.is_empty() || number - self.first.min(number) >= 2 * REMEMBERED_MAX as u64 {
-            self.slots.clear();
-            self.first = number;
-        }
-        // What was found at the start comes in any order.
-        while number < self.first {
-            self.first -= 1;
-            self.slots.push_front(Slot::Free);
-        }
-        while self.end() <= number {
-            self.slots.push_back(Slot::Free);
-        }
-        while self.slots.len() > REMEMBERED_MAX {
-            self.slots.pop_front();
-            self.first += 1;
-        }
-        usize::try_from(number - self.first).ok()
-    }
-
-    fn set(&mut self, number: u64, slot: Slot) {
-        let at = number.checked_sub(self.first).map(usize::try_from);
-        // It may be older by now than what is remembered.
-        if let Some(Ok(at)) = at
-            && let Some(found) = self.slots.get_mut(at)
-        {
-            *found = slot;
-        }
     }
 }
 
@@ -312,8 +237,7 @@ impl Session {
             state: Mutex::new(State {
                 takeovers: 0,
                 begun: 0,
-                first: 0,
-                slots: VecDeque::new(),
+                window: Window::default(),
                 last_request: now,
                 kept: None,
                 charged: 0,
@@ -334,7 +258,7 @@ impl Session {
     }
 
     fn charge_always(&self, state: &mut State) {
-        let wanted = SESSION_BYTES + state.slots.len().max(ANSWERS_MIN) * ANSWER_BYTES;
+        let wanted = SESSION_BYTES + state.window.slots.len().max(ANSWERS_MIN) * ANSWER_BYTES;
         let more = wanted.saturating_sub(state.charged);
         lock(&self.quota).charge_always(self.from, more);
         state.charged += more;
@@ -355,19 +279,22 @@ impl Session {
         now: Micros,
     ) -> Result<Begun, QueueError> {
         state.last_request = now;
-        let answers = (state.slots.len() + 1)
+        let answers = (state.window.slots.len() + 1)
             .next_power_of_two()
             .min(REMEMBERED_MAX);
-        if number >= state.end() && !self.charge(&mut state, answers.max(ANSWERS_MIN)) {
+        if number >= state.window.end() && !self.charge(&mut state, answers.max(ANSWERS_MIN)) {
             return Err(QueueError::TooManySessions);
         }
-        let at = state.slot(number).ok_or(QueueError::TooOld(number))?;
-        Ok(match state.slots[at] {
+        let at = state
+            .window
+            .slot(number)
+            .ok_or(QueueError::TooOld(number))?;
+        Ok(match state.window.slots[at] {
             Slot::Answered(answer) => Begun::Known(answer),
             Slot::Begun => Begun::Pending,
             Slot::Refused => Begun::Refused,
             Slot::Free => {
-                state.slots[at] = Slot::Begun;
+                state.window.slots[at] = Slot::Begun;
                 state.begun += 1;
                 Begun::New(Stamp {
                     session: Arc::clone(self),
@@ -380,7 +307,7 @@ impl Session {
 
     /// Remembers that a request of a datagram was refused, or has found nothing, and keeps the reply.
     pub(crate) fn refuse(&self, number: u64, reply: &[u8]) {
-        lock(&self.state).set(number, Slot::Refused);
+        lock(&self.state).window.set(number, Slot::Refused);
         self.keep(number, reply);
     }
 
@@ -455,8 +382,8 @@ impl Attached {
         let mut state = self.lock()?;
         state.last_request = now;
         for number in first..first + count as u64 {
-            if let Some(at) = state.slot(number) {
-                state.slots[at] = Slot::Begun;
+            if let Some(at) = state.window.slot(number) {
+                state.window.slots[at] = Slot::Begun;
             }
         }
         state.begun += count;
@@ -483,8 +410,13 @@ impl Drop for Attached {
             return;
         }
         // What it has not used.
-        state.slots.shrink_to(ANSWERS_MIN);
-        let answers = state.slots.len().next_power_of_two().max(ANSWERS_MIN);
+        state.window.slots.shrink_to(ANSWERS_MIN);
+        let answers = state
+            .window
+            .slots
+            .len()
+            .next_power_of_two()
+            .max(ANSWERS_MIN);
         let used = SESSION_BYTES + answers * ANSWER_BYTES;
         let unused = state.charged.saturating_sub(used);
         state.charged -= unused;
@@ -514,7 +446,9 @@ impl Stamp {
     pub(crate) fn remember(&mut self, answers: impl Iterator<Item = Option<Answer>>) {
         let mut state = lock(&self.session.state);
         for answer in answers.take(self.count) {
-            state.set(self.first, answer.map_or(Slot::Free, Slot::Answered));
+            state
+                .window
+                .set(self.first, answer.map_or(Slot::Free, Slot::Answered));
             self.first += 1;
             self.count -= 1;
             state.begun -= 1;

@@ -16,6 +16,7 @@
 //! queues.
 
 mod answers;
+mod batch;
 mod causes;
 mod change;
 mod files;
@@ -29,7 +30,6 @@ mod timeline;
 mod totals;
 mod wal;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,9 +41,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use storage::{CommitError, NotStored, Store};
 
 use crate::keys::Holder;
-use crate::message::{Arriving, Lease};
+use crate::message::Lease;
 use crate::sessions::{Answer, Answered};
 use answers::Answers;
+use batch::{Batch, Part};
 use causes::{Failed, WriteError, io_error, is_failed_sync, is_lack_of_room, is_locked};
 use change::Written;
 use files::Files;
@@ -71,50 +72,6 @@ const KEPT_LOG: &str = "The database needs its log, which stays beside it";
 
 /// How many ids are recorded as given at once, before the first of them is.
 const IDS_RESERVED: u64 = 1024;
-
-/// What was submitted since the last commit.
-#[derive(Default)]
-struct Batch {
-    inserted: Vec<Arriving>,
-    inserted_bytes: usize,
-    /// The answers to those who have sent them.
-    sent: Vec<Answered>,
-    changed: Vec<Written>,
-    /// The answers to those who have asked for the changes, by their numbers.
-    asked: BTreeMap<usize, Answered>,
-    /// When the first of it was submitted.
-    since: Option<Instant>,
-}
-
-/// Some changes of a batch, one behind the other.
-#[derive(Clone, Copy)]
-struct Part<'b> {
-    changed: &'b [Written],
-    /// The number of the first of them.
-    first: usize,
-    asked: &'b BTreeMap<usize, Answered>,
-}
-
-impl Batch {
-    fn part(&self, numbers: Range<usize>) -> Part<'_> {
-        Part {
-            first: numbers.start,
-            changed: self.changed.get(numbers).unwrap_or_default(),
-            asked: &self.asked,
-        }
-    }
-
-    fn changes(&self) -> Part<'_> {
-        self.part(0..self.changed.len())
-    }
-}
-
-impl Part<'_> {
-    fn asked(&self) -> impl Iterator<Item = &Answered> {
-        let numbers = self.first..self.first + self.changed.len();
-        self.asked.range(numbers).map(|(_, answered)| answered)
-    }
-}
 
 /// What of the last batch was refused; the rest is written.
 #[derive(Default)]

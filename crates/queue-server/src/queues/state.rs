@@ -20,7 +20,7 @@ use super::queue::{Queue, Wake};
 use super::schedule::{Due, Schedule};
 use crate::clock::{Clock, Micros};
 use crate::error::{QUEUES_MAX, QueueError};
-use crate::keys::{Holder, Keys};
+use crate::keys::Keys;
 use crate::memory::Memory;
 use crate::message::{Arriving, Extras, Message, Reservation, Reserved};
 use crate::totals::CountsByName;
@@ -221,46 +221,6 @@ impl Entry<'_> {
         self.queue.bytes -= message.cost();
     }
 
-    /// Has a message that is sent hold its key. Returns the one that holds it already.
-    pub(super) fn claim_key(
-        &mut self,
-        message: &Message,
-        now: Micros,
-    ) -> Result<Option<MessageId>, QueueError> {
-        let Some(keyed) = message.keyed() else {
-            return Ok(None);
-        };
-        let keys = &mut self.common.keys;
-        match keys.claim(self.name, keyed, message.id, now)? {
-            Holder::Itself => Ok(None),
-            Holder::Before { id, .. } => Ok(Some(id)),
-        }
-    }
-
-    /// Has the key of an acknowledged message held for a while.
-    pub(super) fn keep_key(&mut self, message: &Message, now: Micros) {
-        let until = self.common.keys.until(now);
-        if let Some(acked) = message.acked_key(self.name, until) {
-            self.common.keys.acked(&acked);
-        }
-    }
-
-    /// Has a message hold its key no more.
-    pub(super) fn release_key(&mut self, message: &Message) {
-        if let Some(keyed) = message.keyed() {
-            self.common.keys.release(self.name, keyed, message.id);
-        }
-    }
-
-    /// Has a message hold its key that enters this queue from another one; a dead letter holds none.
-    fn hold_key(&mut self, message: &Message) {
-        if let Some(keyed) = message.keyed()
-            && !self.name.ends_with(QueueName::DEAD_SUFFIX)
-        {
-            self.common.keys.hold(self.name, keyed, message.id);
-        }
-    }
-
     /// Wakes a waiter for each message.
     pub(super) fn wake_waiters(&mut self) {
         let waiters = (0..self.queue.ready()).map_while(|_| self.queue.next_waiter());
@@ -356,29 +316,6 @@ impl State {
             self.remove_if_unused(&name);
         }
         admitted.map(|()| name)
-    }
-
-    /// The committed message that holds the key of one that is sent.
-    pub(super) fn key_holder(
-        &mut self,
-        queue: QueueName,
-        message: &Message,
-        now: Micros,
-    ) -> Result<Option<MessageId>, QueueError> {
-        let Some(keyed) = message.keyed() else {
-            return Ok(None);
-        };
-        match self
-            .common
-            .keys
-            .holder(&queue.as_str().into(), keyed, now)?
-        {
-            Some(Holder::Before {
-                id,
-                is_stored: true,
-            }) => Ok(Some(id)),
-            Some(_) | None => Ok(None),
-        }
     }
 
     /// Puts committed messages into their queues.

@@ -98,7 +98,7 @@ fn the_last_256_are_remembered_and_an_older_one_is_refused() {
     assert_eq!(too_old.to_string(), sentence);
     act(&session, u64::MAX - 1);
     assert!(session.begin(999, 0).is_err());
-    let table = lock(&session.state).slots.len();
+    let table = lock(&session.state).window.slots.len();
     assert_eq!(table, 1);
 }
 
