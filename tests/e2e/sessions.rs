@@ -113,9 +113,10 @@ impl Cutting {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(upstream)) else {
                     continue;
                 };
+                let (client, server) = (Arc::new(client), Arc::new(server));
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let bytes = noise.below(bytes_max);
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let (from, to) = (Arc::clone(from), Arc::clone(to));
                     let count = Arc::clone(&count);
                     carrying.push(thread::spawn(move || {
                         if carry(&from, &to, bytes).is_ok_and(|carried| carried == bytes as u64) {
