@@ -204,15 +204,13 @@ fn every_port_answers_probes() {
 }
 
 #[test]
-fn a_port_that_is_not_for_browsers_says_what_it_is_for() {
+fn the_page_of_the_queues_stands_beside_what_is_measured() {
     let started = start("queue-server", &[]);
     let reply = get(&started.server, 0, "/");
-    assert!(reply.starts_with("HTTP/1.1 404 Not Found\r\n"), "{reply}");
-    let says = "this port is a queue of messages";
-    assert!(
-        reply.contains(says) && reply.contains("/metrics and /healthz"),
-        "{reply}"
-    );
+    assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+    assert!(reply.contains("<h1>Queues</h1>"), "{reply}");
+    let reply = get(&started.server, 0, "/healthz");
+    assert!(reply.ends_with("\r\n\r\nok\n"), "{reply}");
 }
 
 #[test]

@@ -304,9 +304,12 @@ fn the_examples_on_the_pages_are_true() {
             servers: BTreeMap::new(),
         };
         boxes += runs.len();
-        for (name, _, start) in SERVICES {
+        for (name, ports, start) in SERVICES {
             let shown = |example: &Example| is_server(example) && example.command.contains(name);
-            let used = |example: &Example| example.command.contains(&format!("{name}-client "));
+            let used = |example: &Example| {
+                example.command.contains(&format!("{name}-client "))
+                    || example.command.contains(&format!("localhost:{}", ports[0]))
+            };
             if runs.iter().flatten().any(used) && !runs.iter().flatten().any(shown) {
                 terminals.start(start);
             }

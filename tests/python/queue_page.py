@@ -105,6 +105,7 @@ def a_failed_job_says_why_and_is_kicked(browser):
     send("nightly", b"convert /data/in/0005.csv\n", Queue_Delay="5m")
     lease("nightly")
     browser.open(URL + "/?queue=nightly")
+    is_live(browser)
     browser.click("nav a", "dead 3")
     eventually("the dead", lambda: len(bodies(browser)) == 3, browser.text)
     assert "signal: 9" in browser.text(), browser.text()
