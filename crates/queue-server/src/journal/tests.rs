@@ -595,3 +595,26 @@ fn damaged_answers_are_removed_and_the_others_stay() {
     assert_ne!(ask_once(&queues, one), answers[0]);
     assert_eq!(ask_once(&queues, two), answers[1]);
 }
+
+/// `schema-4.db` was made by a server with `--key-window 49d`, and stopped: `one`; `two` with a key and the
+/// highest priority, leased; `three` with a limit and an expiry; `four` over UDP; `later`, delayed; `failed` in
+/// the queue `other`, released for a reason; and one with a key that was acknowledged.
+#[test]
+fn the_present_schema_is_read_with_all_that_it_has() {
+    let disk = Disk::of_schema(4);
+    let queues = disk.open();
+    assert_eq!(count(&disk), 6);
+    assert_eq!(disk.number("SELECT count(*) FROM damaged"), 0);
+    assert_eq!(disk.number("SELECT count(*) FROM answers"), 1);
+    assert_eq!(queues.sessions().answers_max(), 1);
+    let two = Properties {
+        key: proto::queue::Key::new("k2"),
+        ..Properties::default()
+    };
+    let again = queues.send(&Sender::default(), Q, &two, b"two", None);
+    let again = again.and_then(|pending| queues.wait(pending));
+    assert_eq!(again, Ok(Outcome::StoredBefore(2)));
+    let failed = queues.reserve(QueueName::new("other").unwrap()).unwrap();
+    assert_eq!(failed.message.reason(), "no such file");
+    queues.reinsert(failed);
+}
