@@ -83,7 +83,8 @@ fn flow(frames: &mut Frames) -> Result<(), Error> {
     let begun = Instant::now();
     for line in (0..FLOW_LINES).step_by(FLOW_BATCH) {
         let due = begun + FLOW_LINE * line;
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        // The schedule is all there is to wait for.
+        thread::park_timeout(due.saturating_duration_since(Instant::now()));
         notes(frames, "pump 2 is on", FLOW_BATCH)?;
     }
     let took = begun.elapsed();
