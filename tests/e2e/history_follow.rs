@@ -274,8 +274,10 @@ fn a_stop_does_not_wait_for_one_that_does_not_read() {
     // More than the buffers of a connection hold.
     const LINES: usize = 4000;
     let dir = tempfile::tempdir().unwrap();
-    let line = format!("{}\n", "x".repeat(8000));
-    fs::write(dir.path().join("history.txt"), line.repeat(LINES)).unwrap();
+    let long = "x".repeat(8000);
+    let line = |number: usize| format!("#{number} {long}\n");
+    let text: String = (1..=LINES).map(line).collect();
+    fs::write(dir.path().join("history.txt"), text).unwrap();
     let service = Service::over(dir);
     let _slow = service.follow(LINES as u64, 0);
     sends_no_more(&service.server);
