@@ -25,13 +25,13 @@ const DESCRIPTORS_SPARE: usize = 400;
 /// Of one address a quarter of the connections may follow.
 const ROOMY: &[&str] = &["--max-connections", "4400"];
 
-/// What is appended while they follow: so many lines...
+/// What is appended while they follow: this many lines...
 const FLOW_LINES: u32 = 5000;
 
 /// ...at this distance: a thousand a second...
 const FLOW_LINE: Duration = Duration::from_millis(1);
 
-/// ...as so many requests at once.
+/// ...as this many requests at once.
 const FLOW_BATCH: usize = 10;
 
 /// Those who follow, on a thread of their own. Each checks that it is told each line once and in order.

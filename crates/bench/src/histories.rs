@@ -58,7 +58,7 @@ fn read_reply(frames: &mut Frames, mut each: impl FnMut(u8, &Reply, &[u8])) -> R
     }
 }
 
-/// Adds a note so many times, without a wait in between, and returns when all are there.
+/// Adds a note `count` times, without a wait in between, and returns when all are there.
 ///
 /// # Errors
 /// If they are not.
