@@ -25,6 +25,8 @@ pub(super) struct Parameters(Vec<(String, String)>);
 impl Parameters {
     fn parse(text: &[u8], known: &[&str]) -> Result<Self, Refusal> {
         let mut parameters = Vec::new();
+        let decoded = percent_encoding::percent_decode(text).decode_utf8();
+        decoded.map_err(|_| bad("the parameters are not UTF-8".to_owned()))?;
         for (name, value) in form_urlencoded::parse(text) {
             if !known.contains(&&*name) {
                 let name = Escaped(&name);
