@@ -20,7 +20,7 @@ use crate::process::{Process, free_addr};
 /// How many of the last lines are asked for.
 const LAST: u64 = 10;
 
-/// So many lines are missing until the oldest are pruned.
+/// This many lines are missing until the oldest are pruned.
 const LINES_BEFORE_PRUNING: u64 = 100;
 
 /// How long pruning may take, in seconds.
