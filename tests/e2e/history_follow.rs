@@ -1,5 +1,6 @@
 //! Following a history: each line once and in order, what is deleted, and nobody waits for a slow one.
 
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io::{BufReader, Write};
 use std::path::Path;
@@ -271,12 +272,15 @@ fn a_stop_ends_those_who_follow_at_once() {
 #[test]
 fn a_stop_does_not_wait_for_one_that_does_not_read() {
     // More than the buffers of a connection hold.
-    const LINES: usize = 2000;
+    const LINES: usize = 4000;
     let dir = tempfile::tempdir().unwrap();
-    let line = format!("{}\n", "x".repeat(8000));
-    fs::write(dir.path().join("history.txt"), line.repeat(LINES)).unwrap();
+    let long = "x".repeat(8000);
+    let line = |number: usize| format!("#{number} {long}\n");
+    let text: String = (1..=LINES).map(line).collect();
+    fs::write(dir.path().join("history.txt"), text).unwrap();
     let service = Service::over(dir);
     let _slow = service.follow(LINES as u64, 0);
+    sends_no_more(&service.server);
     let begun = Instant::now();
     service.server.signal("TERM");
     let (code, log) = service.server.wait();
@@ -285,6 +289,27 @@ fn a_stop_does_not_wait_for_one_that_does_not_read() {
     // Requests have 10 s.
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
+/// Waits until the server reads no more of its files, because what it has read cannot be sent.
+#[track_caller]
+fn sends_no_more(server: &Server) {
+    const LOOKS: u32 = 100;
+    let read = || {
+        let figures = fs::read_to_string(format!("/proc/{}/io", server.pid())).unwrap();
+        figures.lines().next().unwrap().to_owned()
+    };
+    let (last, same) = (RefCell::new(read()), Cell::new(0));
+    eventually("its buffers are full", || {
+        let now = read();
+        same.set(if *last.borrow() == now {
+            same.get() + 1
+        } else {
+            0
+        });
+        *last.borrow_mut() = now;
+        same.get() == LOOKS
+    });
 }
 
 #[test]

@@ -117,6 +117,27 @@ fn notes_and_deletions_are_recorded_and_looks_are_not() {
 }
 
 #[test]
+fn a_line_of_another_program_can_be_deleted_as_a_form_sends_it() {
+    if !is_ready() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let text = "2026-01-01T00:00:00Z peer al note one\rtwo\r\n2026-01-01T00:00:00Z peer al note last\0 \u{7f}\n";
+    fs::write(dir.path().join("history.txt"), text).unwrap();
+    let page = Page::start(dir, &[]);
+    let lines = page.lines(&[]);
+    for (line, text) in [
+        (&lines[1], "note one\r\ntwo\r\n"),
+        (&lines[0], "note last\u{fffd} \u{7f}"),
+    ] {
+        let mut sent = line.clone();
+        sent["text"] = text.into();
+        assert_eq!(page.delete(&[], "al", &sent), 303, "{line}");
+    }
+    assert_eq!(page.lines(&[]).len(), 2, "the deletions");
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     if !is_ready() {
         return;
@@ -133,6 +154,7 @@ fn what_is_wrong_is_said() {
         (vec!["--data", &long], "/notes", 400, "8193"),
         (vec!["--data", &too_long], "/notes", 413, "exceeds"),
         (vec!["--data", "user=al&texd=x"], "/notes", 400, "'texd'"),
+        (vec!["--data", "user=al&text=%ff"], "/notes", 400, "UTF-8"),
         (vec!["--json", "{}"], "/notes", 415, "form"),
         (vec!["--data", "user=al"], "/delete", 400, "sequence"),
         (vec![], "/notes", 405, "POST"),
@@ -181,10 +203,14 @@ fn no_other_page_reads_or_writes_the_history() {
         ] {
             page.check(&other, target, 403, "may only open the page");
         }
-        let link = [other, ["--header", "Sec-Fetch-Mode: navigate"]].concat();
+        let opens = ["--header", "Sec-Fetch-Mode: navigate", "--header"];
+        let link = [&other[..], &opens, &["Sec-Fetch-Dest: document"]].concat();
         page.check(&link, "/", 200, "");
-        page.check(&link, "/?q=x", 200, "");
         page.check(&link, "/history", 403, "may only open the page");
+        // How long a search takes tells what it has found.
+        page.check(&link, "/?q=x", 403, "without a search");
+        let frame = [&other[..], &opens, &["Sec-Fetch-Dest: iframe"]].concat();
+        page.check(&frame, "/", 403, "may only open the page");
     }
     for own in ["same-origin", "none"] {
         let own = format!("Sec-Fetch-Site: {own}");

@@ -517,9 +517,13 @@ fn no_page_of_another_site_changes_or_sees_anything() {
         ] {
             server.check_ask(&site, target, 403, "may only open the page");
         }
-        let opened = [site, ["--header", "Sec-Fetch-Mode: navigate"]].concat();
-        server.check_ask(&opened, "/?queue=a", 200, "secret");
+        let opens = ["--header", "Sec-Fetch-Mode: navigate", "--header"];
+        let opened = [&site[..], &opens, &["Sec-Fetch-Dest: document"]].concat();
+        server.check_ask(&opened, "/", 200, "");
+        server.check_ask(&opened, "/?queue=a", 403, "may only open the page");
         server.check_ask(&opened, "/queues", 403, "");
+        let framed = [&site[..], &opens, &["Sec-Fetch-Dest: iframe"]].concat();
+        server.check_ask(&framed, "/", 403, "may only open the page");
     }
     assert_eq!(figures(&server, "a"), Some([1, 0, 0, 0]));
     let (_, head) = server.ask(&["--head"], "/?queue=a");

@@ -95,6 +95,8 @@ pub struct Scale {
     pub measured: Duration,
     /// The large file, in megabytes.
     pub file_megabytes: u64,
+    /// The long history, in millions of lines.
+    pub history_millions: u64,
 }
 
 impl Scale {
@@ -104,6 +106,7 @@ impl Scale {
         warm_up: Duration::from_millis(500),
         measured: Duration::from_millis(2000),
         file_megabytes: 1000,
+        history_millions: 10,
     };
 
     /// For a look: some minutes.
@@ -111,6 +114,7 @@ impl Scale {
         warm_up: Duration::from_millis(50),
         measured: Duration::from_millis(200),
         file_megabytes: 128,
+        history_millions: 1,
         ..Self::FULL
     };
 }

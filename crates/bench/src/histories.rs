@@ -27,11 +27,18 @@ const RARE_LINES: u64 = 100_000;
 /// How much `nc` is read at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
-fn start(dir: &Path) -> Result<Process, Error> {
-    Process::start("history-server", &["PORT", "--data-dir", "DIR"], dir)
+/// The arguments of the server.
+pub const START: &[&str] = &["PORT", "--data-dir", "DIR"];
+
+/// Starts the server, with these options besides.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn start(dir: &Path, options: &[&str]) -> Result<Process, Error> {
+    Process::start("history-server", &[START, options].concat(), dir)
 }
 
-fn request(operation: Operation<'static>) -> Request<'static> {
+fn request(operation: Operation) -> Request {
     let user = "alice";
     Request { user, operation }
 }
@@ -51,13 +58,30 @@ fn read_reply(frames: &mut Frames, mut each: impl FnMut(u8, &Reply, &[u8])) -> R
     }
 }
 
+/// Adds a note `count` times, without a wait in between, and returns when all are there.
+///
+/// # Errors
+/// If they are not.
+pub fn notes(frames: &mut Frames, text: &str, count: usize) -> Result<(), Error> {
+    (0..count).try_for_each(|_| frames.send(&request(Operation::Note(text))))?;
+    (0..count).try_for_each(|_| read_reply(frames, |_, _, _| {}))
+}
+
 /// The history, greeted again and again; each greeting is a line in it.
 ///
 /// # Errors
 /// If it cannot be started.
 pub fn appends(lab: &Lab, clients: Clients) -> Result<Box<dyn Contestant>, Error> {
+    Ok(Box::new(served_appends(lab, clients, &[])?))
+}
+
+/// The same, of a server with these options.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn served_appends(lab: &Lab, clients: Clients, options: &[&str]) -> Result<Served, Error> {
     let dir = lab.dir()?;
-    let process = start(dir.path())?;
+    let process = start(dir.path(), options)?;
     let hello = request(Operation::Hello);
     let mut frames = Frames::new(connect(process.addr())?);
     frames.send(&hello)?;
@@ -72,7 +96,7 @@ pub fn appends(lab: &Lab, clients: Clients) -> Result<Box<dyn Contestant>, Error
     let talk = fixed_talk(bytes, &reply);
     let mut served = Served::new(lab, clients, process, talk, dir);
     served.lines = Some(lines);
-    Ok(Box::new(served))
+    Ok(served)
 }
 
 /// Writes the history that is read; returns its length in bytes.
@@ -100,7 +124,10 @@ fn write_history(path: &Path) -> Result<u64, Error> {
 }
 
 /// Requests lines of the history; hands over each piece of them.
-fn get(
+///
+/// # Errors
+/// If they do not come.
+pub fn get(
     frames: &mut Frames,
     filter: Filter<'static>,
     mut each: impl FnMut(&[u8]),
@@ -120,7 +147,7 @@ fn get(
 pub fn read_history(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
     let dir = lab.dir()?;
     let bytes = write_history(&dir.path().join("history.txt"))?;
-    let process = start(dir.path())?;
+    let process = start(dir.path(), &[])?;
     let addr = process.addr();
     let round = move || {
         let mut text_bytes = 0;
@@ -189,7 +216,7 @@ fn check_found(text: &[u8], bytes: u64, begun: Instant) -> Result<Sample, Error>
 pub fn find(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
     let dir = lab.dir()?;
     let bytes = write_history(&dir.path().join("history.txt"))?;
-    let process = start(dir.path())?;
+    let process = start(dir.path(), &[])?;
     let addr = process.addr();
     let filter = Filter {
         contains: RARE,

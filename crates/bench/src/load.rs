@@ -230,7 +230,7 @@ impl Connection {
                 break;
             };
             checked += reply.bytes;
-            self.awaited -= 1;
+            self.awaited -= usize::from(reply.is_last);
             completed += u64::from(reply.completes);
         }
         self.replies.drain(..checked);

@@ -3,7 +3,7 @@
 //!
 //! [`rows`] is the table as data. Each row has one or two sides, ours and theirs, that take turns. Most
 //! sides are servers under load ([`served`]): [`load`] generates it in the words of [`conversation`].
-//! [`queues`], [`histories`], [`web`] and [`large`] start them, [`floors`] is the bare responder and the bare
+//! [`queues`], [`histories`], [`long_history`], [`followers`], [`web`] and [`large`] start them, [`floors`] is the bare responder and the bare
 //! `fdatasync`, and [`process`] starts and ends programs. [`table`] makes Markdown of what was measured;
 //! [`against`] compares with another build of ours instead.
 
@@ -13,10 +13,12 @@ mod contestant;
 mod conversation;
 mod error;
 mod floors;
+mod followers;
 mod frames;
 mod histories;
 mod large;
 mod load;
+mod long_history;
 mod process;
 mod queues;
 mod rows;

@@ -211,10 +211,22 @@ impl Process {
     /// # Errors
     /// If it has ended.
     pub fn resident_bytes(&self) -> Result<u64, Error> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory it has had so far (`VmHWM`), in bytes.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn peak_bytes(&self) -> Result<u64, Error> {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> Result<u64, Error> {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(&path).map_err(Error::io(path.as_str()))?;
-        let field = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = field.and_then(|value| value.split_whitespace().next()?.parse().ok());
+        let value = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
         let kib: u64 = kib.ok_or_else(|| Error::io(path)(io::ErrorKind::InvalidData.into()))?;
         Ok(kib * 1024)
     }

@@ -4,8 +4,10 @@ use crate::contestant::{Clients, Contestant, Lab, Scale};
 use crate::conversation::Dialect::{Beanstalkd, Quartet, Redis};
 use crate::error::Error;
 use crate::floors::sync_each;
+use crate::followers::{FOLLOWERS, appends_beside_followers, memory as followers_memory};
 use crate::histories::{appends, find, grep, nc, read_history};
 use crate::large::{dd, download, upload};
+use crate::long_history::{Measure, long_history, pruned};
 use crate::queues::{CROWD, Crowd, crowd, durable_start, queue, queue_beside_crowd};
 use crate::web::{Repeated, Web, code_messages, codes, responder, small_file};
 
@@ -62,6 +64,11 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let (memory, durable) = ("queue in memory, 100 B", "queue durable, 100 B");
     let always = "Redis appendfsync always";
     let (known, stored) = ("code-server, a known UUID", "code-server, messages on disk");
+    let long = format!("history of {},000,000 lines", scale.history_millions);
+    let pruning = format!("{long}, an eighth pruned");
+    let (long, pruning) = (long.as_str(), pruning.as_str());
+    let followed = "history, appends beside 1,000 followers";
+    let following = "1,000 followers, 1,000 lines a second";
     let busy = "64 busy beside 10,000 idle";
     let ours: Start = |lab, clients| queue(lab, clients, Quartet, false);
     let redis: Start = |lab, clients| queue(lab, clients, Redis, false);
@@ -81,6 +88,10 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let nginx_download_tls: Start = |lab, _| download(lab, Web::NginxTls);
     let idle: Start = |lab, _| crowd(lab, Crowd::Idle);
     let burst: Start = |lab, _| crowd(lab, Crowd::Burst);
+    let long_start: Start = |lab, _| long_history(lab, Measure::Start);
+    let long_last: Start = |lab, _| long_history(lab, Measure::Last);
+    let long_memory: Start = |lab, _| long_history(lab, Measure::Memory);
+    let long_pruned: Start = |lab, _| pruned(lab);
     #[rustfmt::skip]
     let rows = vec![
         two(memory, "Redis", (64, 1), ours, redis, 1.0),
@@ -96,6 +107,12 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         two("history, appends", "one fdatasync a line", (64, 1), appends, sync_each, 10.0),
         two("history, reading 100 MB", "nc of the same file", (1, 1), read_history, nc, 0.8),
         two("history, a text in 100 MB", "grep -F", (1, 1), find, grep, 0.67),
+        two(followed, "without them", (64, 1), appends_beside_followers, appends, 0.8),
+        one(following, "memory each", FOLLOWERS, followers_memory, (64.0, "KiB")),
+        one(long, "first reply", 1, long_start, (3.0, "s")),
+        one(long, "the last 10", 1, long_last, (50.0, "ms")),
+        one(long, "memory, all read", 1, long_memory, (16.0, "MiB")),
+        one(pruning, "longest wait of an append", 1, long_pruned, (100.0, "ms")),
         two("file 600 B", "nginx", (64, 1), file, nginx, 1.0),
         two("file 600 B", "bare responder", (64, 1), file, known_file, 0.9),
         two(down, "nginx", (1, 1), our_download, nginx_download, 0.95),

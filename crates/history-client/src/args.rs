@@ -89,11 +89,12 @@ Verbs:
       --by NAME          records of this user
       --match TEXT       lines that contain TEXT as it is printed, in the same case
       --json             prints each as a JSON object: line, time, from, user, text
-  follow USER            prints lines and each new one as it comes, as '#SEQUENCE TIME
-                         PEER USER WHAT', and what is deleted as '#17 deleted' or '#17-19
-                         deleted'; a sequence number is never used again
-      --last N           begin with the last N lines [default: 10]; new ones begin with
-                         that of this request
+  follow USER            prints the last lines, and then each new one as it comes. A line is
+                         '#SEQUENCE TIME PEER USER WHAT'. A sequence number is given to
+                         one line only. Lines that are deleted are told of as '#17
+                         deleted' or '#17-19 deleted'
+      --last N           begins with the last N lines [default: 10]. The request is itself
+                         a line: the first of the new ones
   delete USER N|N-M      deletes line N, or the lines N to M, as get counts them
       --if TEXT          only if each of them contains TEXT, because line numbers shift
                          when others delete lines

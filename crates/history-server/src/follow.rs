@@ -31,7 +31,8 @@ pub(crate) fn make_room(connection: &mut Connection) -> Result<(), HistoryError>
 }
 
 /// Sends the lines behind one with a sequence number, and each new one when it is there, until the client
-/// ends the connection or the server stops. The connection has its place by then. `put` writes an event, and without one what shows that the other end is there.
+/// ends the connection or the server stops. [`make_room`] comes first. `put` writes an event, or if there
+/// is none, what shows that the server is there.
 ///
 /// # Errors
 /// Those of the connection. Inside, [`HistoryError::NotAUser`] as soon as it may not follow any more,

@@ -4,11 +4,13 @@
 //! hands over what arrives; the conversation checks it to the last byte.
 
 mod fixed;
+mod follow;
 mod queue;
 
 use thiserror::Error;
 
 pub use fixed::{FixedTalk, SameReply};
+pub use follow::{END, FollowTalk};
 pub use queue::{BODY, Dialect, QueueTalk, Work};
 
 /// One connection's requests and replies.
@@ -35,6 +37,8 @@ pub struct Checked {
     pub bytes: usize,
     /// Whether it completes an operation. (beanstalkd's `reserve` is half of one.)
     pub completes: bool,
+    /// Whether it is the last to its request. (One that follows a history gets many.)
+    pub is_last: bool,
 }
 
 impl Checked {
@@ -43,6 +47,7 @@ impl Checked {
         Self {
             bytes,
             completes: true,
+            is_last: true,
         }
     }
 }

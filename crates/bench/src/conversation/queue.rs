@@ -189,6 +189,7 @@ impl QueueTalk {
         Ok(Some(Checked {
             bytes,
             completes: reserved.is_none(),
+            is_last: true,
         }))
     }
 }
@@ -281,6 +282,7 @@ mod tests {
         let half = Checked {
             bytes: reply.len(),
             completes: false,
+            is_last: true,
         };
         assert_eq!(talk.check(&reply), Ok(Some(half)));
         assert!(!talk.may_stop());

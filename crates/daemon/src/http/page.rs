@@ -67,18 +67,21 @@ pub fn script(own: &str) -> Response {
 }
 
 /// Checks where a request comes from. A page of another site may open the one at `/`, and neither show nor read
-/// any of it: how long a reply takes, or whether it comes, tells such a page what a search has found.
-/// Browsers say where a request comes from (W3C Fetch Metadata); other programs say nothing.
+/// any of it, nor have it search: how long a reply takes, or whether it comes, tells such a page what was
+/// found. Browsers say where a request comes from (W3C Fetch Metadata); other programs say nothing.
 ///
 /// # Errors
 /// A refusal, if a page of another site asks for more.
 pub fn check_site(request: &RequestHead<'_>) -> Result<(), Refusal> {
     let is = |name, wanted: &[&[u8]]| request.fields(name).any(|value| wanted.contains(&value));
-    let is_opened = request.path == "/" && is("sec-fetch-mode", &[b"navigate"]);
+    let is_opened = request.path == "/"
+        && request.query.is_none()
+        && is("sec-fetch-mode", &[b"navigate"])
+        && is("sec-fetch-dest", &[b"document"]);
     if is_opened || !is("sec-fetch-site", &[b"cross-site", b"same-site"]) {
         return Ok(());
     }
-    let sentence = "a page of another site may only open the page at /";
+    let sentence = "a page of another site may only open the page at /, without a search";
     Err(Refusal::new(Status::Forbidden, sentence))
 }
 

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 
 use cli::escape::Escaped;
+use percent_encoding::percent_decode;
 use proto::digits;
 use proto::http::{Refusal, RequestHead, Status};
 
@@ -15,9 +16,11 @@ impl Parameters {
     /// The parameters in a text, which may have these names.
     ///
     /// # Errors
-    /// If there is one with another name.
+    /// If there is one with another name, or they are not UTF-8.
     pub fn parse(text: &[u8], known: &[&str]) -> Result<Self, Refusal> {
         let mut parameters = Vec::new();
+        let decoded = percent_decode(text).decode_utf8();
+        decoded.map_err(|_| bad("the parameters are not UTF-8".to_owned()))?;
         for (name, value) in form_urlencoded::parse(text) {
             if !known.contains(&&*name) {
                 let name = Escaped(&name);

@@ -72,7 +72,11 @@ impl Exact<'_> {
         };
         let record = String::from_utf8_lossy(found.record);
         let record = Record::parse(&record);
-        if (record.time, record.text) != (self.time, self.text) {
+        let is_same = |(one, other): (&str, &str)| printed(one).eq(printed(other));
+        if ![(record.time, self.time), (record.text, self.text)]
+            .into_iter()
+            .all(is_same)
+        {
             return Err(changed);
         }
         match self.user {
@@ -80,6 +84,13 @@ impl Exact<'_> {
             Some(_) | None => Ok(found.line),
         }
     }
+}
+
+/// What remains of a text that a form has sent: it changes line ends and other control characters, which
+/// a line from elsewhere may have.
+fn printed(text: &str) -> impl Iterator<Item = char> {
+    let is_printed = |one: &char| !one.is_control() && *one != char::REPLACEMENT_CHARACTER;
+    text.chars().filter(is_printed)
 }
 
 /// Checks lines against a condition.

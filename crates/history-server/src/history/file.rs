@@ -133,7 +133,7 @@ impl HistoryFile {
         self.sequence
             .continue_from(numbering.last.saturating_add(1));
         let renumbered = match numbering.is_broken {
-            true => self.renumber(numbering.lines),
+            true => self.renumber(numbering),
             false => Ok(()),
         };
         self.lines = numbering.lines;
@@ -141,12 +141,13 @@ impl HistoryFile {
         renumbered
     }
 
-    fn renumber(&mut self, lines: u64) -> Result<(), CommitError> {
-        log::info!("The {lines} lines of the history get numbers");
-        self.sequence.reserve(lines)?;
+    fn renumber(&mut self, numbering: &Numbering) -> Result<(), CommitError> {
+        log::info!("The {} lines of the history get numbers", numbering.lines);
+        self.sequence.reserve(numbering.lines)?;
         let new = self.file.replacement()?;
         let source = FileRange::committed(&self.file);
-        let renumbered = line::renumber(source, new.file(), self.sequence.next());
+        let has_numbers = numbering.has_numbers();
+        let renumbered = line::renumber(source, new.file(), has_numbers, self.sequence.next());
         self.sequence
             .continue_from(renumbered.map_err(CommitError::Refused)?);
         self.file.replace(new)?;

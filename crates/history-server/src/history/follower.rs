@@ -2,7 +2,9 @@
 //!
 //! A follower reads the file from where it is, in blocks. One that is slow reads later, and delays
 //! nobody. When the file is replaced, it reads the old one to its end, and finds its place in the new
-//! one by the sequence number of the last line that it has.
+//! one by the sequence number of the last line that it has. One that lags many files behind leaves its own
+//! unread, because the disk keeps each old file that somebody reads. So it is not told of the lines that were
+//! deleted or rotated away before it had read them.
 
 use std::io::{self, BufRead, BufReader};
 use std::sync::Arc;
@@ -19,6 +21,9 @@ const BLOCK_BYTES: usize = 8 * 1024;
 
 /// The longest line that is shown whole, in bytes. Ours are shorter.
 const LINE_BYTES_MAX: u64 = 64 * 1024 - 64;
+
+/// A follower reads an old file to its end unless more than this many have followed on that one.
+pub(super) const REPLACED_MAX: u64 = 8;
 
 /// What a follower sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,18 +94,20 @@ impl Follower {
     }
 
     fn try_next(&mut self, show: &mut impl FnMut(Event)) -> io::Result<bool> {
-        if self.read_block(show)? {
-            return Ok(true);
-        }
         let state = lock(&self.committed).clone();
-        if Arc::ptr_eq(&state.file.file, &self.rest.file) {
-            self.rest.range.end = state.file.range.end;
-            return self.read_block(show);
-        }
-        // Nothing is added to the old file any more.
-        self.rest.range.end = self.rest.file.metadata()?.len();
-        if self.read_block(show)? {
-            return Ok(true);
+        if state.generation - self.generation <= REPLACED_MAX {
+            if self.read_block(show)? {
+                return Ok(true);
+            }
+            if Arc::ptr_eq(&state.file.file, &self.rest.file) {
+                self.rest.range.end = state.file.range.end;
+                return self.read_block(show);
+            }
+            // Nothing is added to the old file any more.
+            self.rest.range.end = self.rest.file.metadata()?.len();
+            if self.read_block(show)? {
+                return Ok(true);
+            }
         }
         for removed in state.removals.since(self.generation) {
             if removed.first <= self.last {

@@ -15,6 +15,9 @@ use super::file_range::{BLOCK_BYTES, FileRange};
 /// The most bytes of a sequence number, with its sign and the space behind it.
 pub(super) const NUMBER_BYTES_MAX: usize = 22;
 
+/// The highest sequence number. A higher one in a file is not ours: it is text.
+pub(super) const SEQUENCE_MAX: u64 = 1 << 62;
+
 /// Splits a line into its sequence number and the record; `None` if it has no number.
 pub(super) fn split(line: &[u8]) -> Option<(u64, &[u8])> {
     let digits_and_rest = line.strip_prefix(b"#")?;
@@ -25,7 +28,7 @@ pub(super) fn split(line: &[u8]) -> Option<(u64, &[u8])> {
         return None;
     }
     let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some((number, &rest[1..]))
+    (number <= SEQUENCE_MAX).then_some((number, &rest[1..]))
 }
 
 /// The user of a record, as `TIME PEER USER WHAT` has it; `None` if the record has no user.
@@ -45,6 +48,8 @@ pub(super) fn time(record: &[u8]) -> Option<u64> {
 pub(super) struct Numbering {
     /// How many lines there are.
     pub(super) lines: u64,
+    /// How many of them have a number.
+    pub(super) numbered: u64,
     /// The first number; 0 if there is none.
     pub(super) first: u64,
     /// The last number; 0 if there is none.
@@ -57,7 +62,9 @@ impl Numbering {
     /// Counts a line.
     pub(super) fn add(&mut self, line: &[u8]) {
         self.lines += 1;
-        match split(line) {
+        let number = split(line);
+        self.numbered += u64::from(number.is_some());
+        match number {
             Some((number, _)) if number > self.last => {
                 self.last = number;
                 if self.first == 0 {
@@ -66,6 +73,12 @@ impl Numbering {
             }
             Some(_) | None => self.is_broken = true,
         }
+    }
+
+    /// Whether at least half of the lines have numbers, so that what looks like one is one. In a file that
+    /// never had any, it is text.
+    pub(super) fn has_numbers(&self) -> bool {
+        self.numbered >= self.lines.div_ceil(2)
     }
 
     /// Counts all lines of a file.
@@ -83,13 +96,22 @@ impl Numbering {
     }
 }
 
-/// Copies a file and numbers its lines anew, from `next` on. Returns the number behind the last one.
-pub(super) fn renumber(source: FileRange, target: &File, mut next: u64) -> io::Result<u64> {
+/// Copies a file and numbers its lines anew, from `next` on, in place of the numbers that they have if
+/// `has_numbers`. Returns the number behind the last one.
+pub(super) fn renumber(
+    source: FileRange,
+    target: &File,
+    has_numbers: bool,
+    mut next: u64,
+) -> io::Result<u64> {
     let mut input = BufReader::with_capacity(BLOCK_BYTES, source);
     let mut output = BufWriter::with_capacity(BLOCK_BYTES, target);
     let mut line = Vec::new();
     while read_start(&mut input, &mut line)? {
-        let record = split(&line).map_or(line.as_slice(), |(_, record)| record);
+        let record = match split(&line) {
+            Some((_, record)) if has_numbers => record,
+            Some(_) | None => &line,
+        };
         write!(output, "#{next} ")?;
         output.write_all(record)?;
         if line.last() != Some(&b'\n') {
@@ -132,8 +154,6 @@ mod tests {
     #[test]
     fn a_number_is_written_in_one_way() {
         assert_eq!(split(b"#7 a b"), Some((7, &b"a b"[..])));
-        let most = format!("#{} ", u64::MAX);
-        assert_eq!(split(most.as_bytes()), Some((u64::MAX, &b""[..])));
         for bad in [
             "",
             "#",
@@ -185,7 +205,21 @@ mod tests {
         assert!(read_start(&mut input, &mut start).unwrap());
         assert!(start.len() <= NUMBER_BYTES_MAX && input.get_ref().0 <= BLOCK_BYTES);
         let long = "x".repeat(3 * BLOCK_BYTES);
-        let text = format!("a\n#7 {long}\n{long}\n\n#{} b\n", u64::MAX);
+        let text = format!("a\n#7 {long}\n{long}\n\n#8 b\n");
+        assert_eq!(
+            renumbered(&text, false),
+            format!("#3 a\n#4 #7 {long}\n#5 {long}\n#6 \n#7 #8 b\n")
+        );
+        let text = format!("#6 a\n#7 {long}\n{long}\n\n#8 b\n");
+        assert_eq!(
+            renumbered(&text, true),
+            format!("#3 a\n#4 {long}\n#5 {long}\n#6 \n#7 b\n")
+        );
+    }
+
+    /// Five lines with the numbers that they get, after it was looked whether they have any.
+    #[track_caller]
+    fn renumbered(text: &str, has_numbers: bool) -> String {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let source = FileRange {
@@ -193,11 +227,23 @@ mod tests {
             range: 0..text.len() as u64,
         };
         let numbering = Numbering::of(source.clone()).unwrap();
-        assert_eq!((numbering.lines, numbering.last), (5, u64::MAX));
+        assert_eq!((numbering.lines, numbering.last), (5, 8));
+        assert_eq!(numbering.has_numbers(), has_numbers);
         let target = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(renumber(source, target.as_file(), 3).unwrap(), 8);
-        let want = format!("#3 a\n#4 {long}\n#5 {long}\n#6 \n#7 b\n");
-        assert!(std::fs::read_to_string(target.path()).unwrap() == want);
+        assert_eq!(
+            renumber(source, target.as_file(), has_numbers, 3).unwrap(),
+            8
+        );
+        std::fs::read_to_string(target.path()).unwrap()
+    }
+
+    #[test]
+    fn a_number_that_is_too_high_is_text() {
+        let highest = format!("#{SEQUENCE_MAX} ");
+        assert_eq!(split(highest.as_bytes()), Some((SEQUENCE_MAX, &b""[..])));
+        for number in [SEQUENCE_MAX + 1, u64::MAX] {
+            assert_eq!(split(format!("#{number} a").as_bytes()), None);
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use storage::{CommitError, Fsync, Line, StorageError, TextFile};
 
+use super::line::SEQUENCE_MAX;
+
 /// The file in the data folder.
 pub(super) const FILE_NAME: &str = "sequence.txt";
 
@@ -34,7 +36,8 @@ impl Sequence {
         let file = TextFile::open(&dir.join(FILE_NAME), fsync, |line, _| {
             let number = std::str::from_utf8(line)
                 .ok()
-                .and_then(|line| line.parse().ok());
+                .and_then(|line| line.parse().ok())
+                .filter(|number| *number <= SEQUENCE_MAX);
             number.map_or(Line::Damaged, |number| {
                 reserved = number;
                 Line::Sound
@@ -107,10 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_number_is_damaged() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(FILE_NAME), "x\n").unwrap();
-        let opened = Sequence::open(dir.path(), Fsync::Always);
-        assert!(matches!(opened, Err(StorageError::Damaged { .. })));
+    fn a_file_without_a_number_of_ours_is_damaged() {
+        for text in ["x".to_owned(), u64::MAX.to_string()] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(FILE_NAME), text + "\n").unwrap();
+            let opened = Sequence::open(dir.path(), Fsync::Always);
+            assert!(matches!(opened, Err(StorageError::Damaged { .. })));
+        }
     }
 }

@@ -508,3 +508,30 @@ fn every_snapshot_is_whole_while_others_append_and_delete() {
     });
     assert_eq!(dir.text().lines().count(), 4 * (RECORDS - RECORDS / 10));
 }
+
+#[test]
+fn a_follower_that_lags_many_files_behind_leaves_its_own() {
+    let dir = Dir::with("a line\n".repeat(10_000));
+    let history = dir.open();
+    let mut follower = history.follow(1, || {}).unwrap();
+    let mut first_shown = || {
+        let mut shown = None;
+        let text = |event: Event| match event {
+            Event::Line { sequence, record } => format!("{sequence} {}", record.escape_ascii()),
+            Event::Deleted(Removed { first, last }) => format!("{first}-{last} deleted"),
+        };
+        let show = |event: Event| {
+            shown.get_or_insert_with(|| text(event));
+        };
+        assert!(follower.next(show).unwrap(), "there is nothing");
+        shown.unwrap_or_default()
+    };
+    let clear = || history.clear("cleared", &Condition::default()).unwrap();
+    assert_eq!(first_shown(), "2 a line");
+    (0..follower::REPLACED_MAX).for_each(|_| clear());
+    let old = first_shown();
+    assert!(old.ends_with("a line"), "it reads its own: {old}");
+    clear();
+    assert_eq!(first_shown(), "1-10000 deleted");
+    assert_eq!(first_shown(), "10009 cleared");
+}
