@@ -1,5 +1,5 @@
 # Made of `queue-client --help` (data/systemd/README.md).
-set -l verbs send receive work lease ack release extend peek list stats purge pause resume kick drain
+set -l verbs send receive work lease ack release extend peek list stats delete move purge pause resume kick drain
 complete -c queue-client -f
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a 'TCP UDP'
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a send -d 'sends the file\'s contents as a message'
@@ -15,6 +15,8 @@ complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a extend -
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a peek -d 'prints the oldest message, and leaves it where it is'
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a list -d 'the queues, one a line'
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a stats -d 'the same and totals, one number a line'
+complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a delete -d 'removes a message, in any state'
+complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a move -d 'moves a message to the end of QUEUE, from any state'
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a purge -d 'removes all messages that are not reserved'
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a pause -d 'the queue hands out nothing, or hands out messages again'
 complete -c queue-client -n "not __fish_seen_subcommand_from $verbs" -a resume -d 'the queue hands out nothing, or hands out messages again'
@@ -24,6 +26,7 @@ complete -c queue-client -n '__fish_seen_subcommand_from send' -l lines -d 'send
 complete -c queue-client -n '__fish_seen_subcommand_from send' -l null -d 'send each piece that ends with a NUL as a message'
 complete -c queue-client -n '__fish_seen_subcommand_from send' -l delay -x -d 'the messages become ready after TIME'
 complete -c queue-client -n '__fish_seen_subcommand_from send' -l priority -x -d '0 to 9, the higher first'
+complete -c queue-client -n '__fish_seen_subcommand_from send' -l key -x -d 'store no other message with this key, while this one is there or was acknowledged lately'
 complete -c queue-client -n '__fish_seen_subcommand_from send' -l expires -x -d 'a message that is not received within TIME goes to the queue NAME.dead'
 complete -c queue-client -n '__fish_seen_subcommand_from send' -l max-attempts -x -d 'how often a message is handed out before it goes to the queue NAME.dead'
 complete -c queue-client -n '__fish_seen_subcommand_from send' -l max-message -x -d 'the longest message that is sent'
@@ -45,10 +48,18 @@ complete -c queue-client -n '__fish_seen_subcommand_from work' -l time-limit -x 
 complete -c queue-client -n '__fish_seen_subcommand_from lease' -l wait -x -d 'if there is none, wait up to TIME for one'
 complete -c queue-client -n '__fish_seen_subcommand_from release' -l retry-delay -x -d 'its delay'
 complete -c queue-client -n '__fish_seen_subcommand_from release' -l reason -x -d 'why'
+complete -c queue-client -n '__fish_seen_subcommand_from release' -l holder -x -d 'frees all that a connection has reserved'
+complete -c queue-client -n '__fish_seen_subcommand_from peek' -l reserved -d 'the oldest that is reserved, delayed, or a dead letter'
+complete -c queue-client -n '__fish_seen_subcommand_from peek' -l delayed -d 'the oldest that is reserved, delayed, or a dead letter'
+complete -c queue-client -n '__fish_seen_subcommand_from peek' -l dead -d 'the oldest that is reserved, delayed, or a dead letter'
+complete -c queue-client -n '__fish_seen_subcommand_from peek' -l id -x -d 'this message, in any state'
 complete -c queue-client -n '__fish_seen_subcommand_from peek' -l count -x -d 'as with receive'
 complete -c queue-client -n '__fish_seen_subcommand_from peek' -l delimiter -x -d 'as with receive'
 complete -c queue-client -n '__fish_seen_subcommand_from peek' -l null -d 'as with receive'
 complete -c queue-client -n '__fish_seen_subcommand_from peek' -l json -d 'print a line of JSON for each message, with all that is known of it'
+complete -c queue-client -n '__fish_seen_subcommand_from list' -l json -d 'print a line of JSON for each queue'
+complete -c queue-client -n '__fish_seen_subcommand_from list' -l max-ready -x -d 'exit with 1 if a queue has more messages ready, or one that is ready or reserved is older'
+complete -c queue-client -n '__fish_seen_subcommand_from list' -l max-age -x -d 'exit with 1 if a queue has more messages ready, or one that is ready or reserved is older'
 complete -c queue-client -n '__fish_seen_subcommand_from stats' -l json -d 'as JSON'
 complete -c queue-client -n '__fish_seen_subcommand_from drain' -l off -d 'it accepts them again'
 complete -c queue-client -l queue -x -d 'the queue, 1 to 64 of A-Z a-z 0-9 . _ -'
