@@ -61,7 +61,7 @@ expect 'Messages kicked: 1'
 run 0 "queue-client $jobs work --queue sums --once -- tr a-z A-Z"
 expect 'NOT A NUMBER'
 
-step 'One message' 'An operator names a message by its id, whatever its state. Whoever had it reserved is told when it acknowledges it.' \
+step 'One message' 'An operator names a message by its id, whatever its state. A worker that had it reserved is told when it acknowledges it.' \
     crates/queue-server/src/queues/one.rs
 run 0 "echo 'in an hour' | queue-client $jobs send --queue later --delay 1h -; queue-client $jobs peek --queue later --delayed"
 expect 'in an hour' 'delayed in later for 3600 s more'

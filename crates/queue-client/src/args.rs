@@ -1,27 +1,24 @@
 //! The queue client's command line.
 
-use std::ffi::{OsStr, OsString};
-use std::ops::RangeInclusive;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cli::args::{Opt, Options, Verbs, choice, duration, number, server_default, value};
+use cli::args::{Opt, Options, Verbs, choice, server_default};
 use cli::{Address, App, Args, ClientOptions, Security, UsageError, Words};
-use proto::queue::{
-    BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX, Key, MessageId, MessageState, NAME_BYTES_MAX,
-    Priority, Properties, QUEUES_ASKED_MAX, QueueName,
-};
+use proto::queue::{MessageId, MessageState, QueueName};
 
 use help::HELP;
+use send::send;
+use values::{TIMES, lease_time, queue_name, queue_names, reason, token};
+use work::work;
 
-use crate::work::JOBS_MAX;
-use crate::{
-    Action, Backoff, Config, Ending, Lease, List, Peek, Receive, Send, Source, TokenSource,
-    Transport, Which, Work,
-};
+use crate::{Action, Config, Ending, Lease, List, Peek, Receive, Transport, Which, Work};
 
 mod help;
+mod send;
+mod values;
+mod work;
 
 /// The program.
 pub const APP: App<Config> = App {
@@ -34,13 +31,6 @@ pub const APP: App<Config> = App {
 
 /// The server's default port.
 pub const PORT_DEFAULT: u16 = 55556;
-
-/// The shortest and the longest delay, wait or lease.
-const TIMES: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
-
-/// The shortest expiry, and the shortest time limit: 0 would be none.
-const TIME_LIMIT_MIN: Duration = Duration::from_millis(1);
-const EXPIRY_MIN: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone, Copy)]
 enum Verb {
@@ -322,74 +312,6 @@ fn peek(id: Option<MessageId>, options: &mut Options) -> Result<Action, UsageErr
     }))
 }
 
-fn send(args: &mut Args) -> Result<Action, UsageError> {
-    let Args { words, options } = args;
-    let piece_end = match (options.flag("--lines"), options.flag("--null")) {
-        (true, true) => {
-            return Err(UsageError::Conflict(
-                "--lines and --null exclude each other",
-            ));
-        }
-        (true, false) => Some(b'\n'),
-        (false, true) => Some(0),
-        (false, false) => None,
-    };
-    let truncate = options.flag("--truncate");
-    if truncate && piece_end.is_some() {
-        let sentence = "--truncate is for a single message";
-        return Err(UsageError::Conflict(sentence));
-    }
-    let bytes_max = options.size("--max-message", 1..=BODY_BYTES_MAX)?;
-    let word = words.required("the FILE to send")?;
-    Ok(Action::Send(Send {
-        source: match word == "-" {
-            true => Source::Stdin,
-            false => Source::File(PathBuf::from(word)),
-        },
-        piece_end,
-        properties: properties(options)?,
-        key: key(options, piece_end.is_some())?,
-        body_bytes_max: bytes_max.unwrap_or(BODY_BYTES_DEFAULT),
-        truncate,
-    }))
-}
-
-/// A key is what makes one message the same message.
-fn key(options: &mut Options, is_of_pieces: bool) -> Result<Option<String>, UsageError> {
-    let Some(key) = options.value::<String>("--key", "text")? else {
-        return Ok(None);
-    };
-    if is_of_pieces {
-        return Err(UsageError::Conflict("--key is for a single message"));
-    }
-    match Key::new(&key) {
-        Some(_) => Ok(Some(key)),
-        None => {
-            let sentence = "--key must be 1 to 255 bytes of text without control characters";
-            Err(UsageError::Conflict(sentence))
-        }
-    }
-}
-
-fn properties(options: &mut Options) -> Result<Properties<'static>, UsageError> {
-    let mut millis = |option, range| -> Result<u32, UsageError> {
-        let time = options.duration(option, range)?.unwrap_or_default();
-        Ok(u32::try_from(time.as_millis()).expect("49 days fit"))
-    };
-    Ok(Properties {
-        delay_millis: millis("--delay", TIMES)?,
-        expiry_millis: millis("--expires", EXPIRY_MIN..=DURATION_MAX)?,
-        priority: options
-            .number("--priority", 0..=u32::from(Priority::MAX))?
-            .and_then(|priority| Priority::new(priority as u8))
-            .unwrap_or_default(),
-        attempts_max: options
-            .number("--max-attempts", 1..=u32::MAX)?
-            .unwrap_or_default(),
-        key: None,
-    })
-}
-
 fn receive(options: &mut Options) -> Result<Action, UsageError> {
     let wait = options.duration("--wait", TIMES)?;
     let count = options.number("--count", 1..=u64::MAX)?;
@@ -420,80 +342,6 @@ fn ending(options: &mut Options, are_many: bool) -> Result<Ending, UsageError> {
         (None, false) if are_many => Ok(Ending::Line),
         (None, false) => Ok(Ending::None),
     }
-}
-
-fn work(options: &mut Options, command: Vec<OsString>) -> Result<Action, UsageError> {
-    let jobs = options.number("--jobs", 1..=JOBS_MAX)?;
-    let once = options.flag("--once");
-    let drain = options.flag("--drain");
-    let wait = options.duration("--wait", TIMES)?;
-    if drain && (once || wait.is_some()) {
-        let sentence = "--drain ends when the queue is empty, without --once and --wait";
-        return Err(UsageError::Conflict(sentence));
-    }
-    if once && jobs.is_some_and(|jobs| jobs > 1) {
-        let sentence = "--once takes one message, so --jobs is 1";
-        return Err(UsageError::Conflict(sentence));
-    }
-    let dead_on = exit_codes("--dead-on", options)?;
-    let uncounted_on = exit_codes("--uncounted-on", options)?;
-    if dead_on.iter().any(|code| uncounted_on.contains(code)) {
-        let sentence = "no exit code can be in both --dead-on and --uncounted-on";
-        return Err(UsageError::Conflict(sentence));
-    }
-    let mut command = command.into_iter();
-    let missing = UsageError::Missing("the COMMAND, behind --,");
-    Ok(Action::Work(Work {
-        jobs: jobs.unwrap_or(1),
-        once,
-        drain,
-        wait: wait.or((once || drain).then_some(Duration::ZERO)),
-        backoff: backoff(options)?,
-        dead_on,
-        uncounted_on,
-        time_limit: options.duration("--time-limit", TIME_LIMIT_MIN..=DURATION_MAX)?,
-        command: command.next().ok_or(missing)?,
-        args: command.collect(),
-    }))
-}
-
-/// How long a failed message is delayed, as one duration or two.
-fn backoff(options: &mut Options) -> Result<Backoff, UsageError> {
-    let delay = options.duration("--retry-delay", TIMES)?;
-    let word = options.raw("--backoff");
-    let word = match (word, delay) {
-        (Some(word), None) => word,
-        (None, delay) => return Ok(delay.map(Backoff::constant).unwrap_or_default()),
-        (Some(_), Some(_)) => {
-            let sentence = "--retry-delay D is --backoff D..D, so give one of them";
-            return Err(UsageError::Conflict(sentence));
-        }
-    };
-    let one = |word: &str| duration("--backoff", OsStr::new(word), TIMES);
-    let text = word.to_str().unwrap_or_default();
-    let (min, max) = match text.split_once("..") {
-        Some((min, max)) => (one(min)?, one(max)?),
-        None => (one(text)?, one(text)?),
-    };
-    match min <= max {
-        true => Ok(Backoff { min, max }),
-        false => {
-            let want = "the shortest delay before the longest, such as 5s..10m";
-            Err(UsageError::value("--backoff", &word, want))
-        }
-    }
-}
-
-fn exit_codes(option: &'static str, options: &mut Options) -> Result<Vec<u8>, UsageError> {
-    let Some(word) = options.raw(option) else {
-        return Ok(Vec::new());
-    };
-    let codes = word.as_bytes().split(|byte| *byte == b',');
-    let code = |code| -> Result<u8, UsageError> {
-        let code = number(option, OsStr::from_bytes(code), 1..=u32::from(u8::MAX))?;
-        Ok(u8::try_from(code).expect("it is in the range"))
-    };
-    codes.map(code).collect()
 }
 
 /// Says of what waits or holds a message that it needs a connection.
@@ -532,53 +380,6 @@ fn needs_connection(security: &Security) -> Option<&'static str> {
         Some("--auth-file needs TCP")
     } else {
         None
-    }
-}
-
-fn reason(options: &mut Options) -> Result<String, UsageError> {
-    let text = options.value("--reason", "a text in UTF-8")?;
-    Ok(text.unwrap_or_default())
-}
-
-fn token(words: &mut Words) -> Result<TokenSource, UsageError> {
-    let word = words.required("the TOKEN")?;
-    if word == "-" {
-        return Ok(TokenSource::Stdin);
-    }
-    let token = value("TOKEN", &word, "what lease has printed")?;
-    Ok(TokenSource::Given(token))
-}
-
-fn lease_time(words: &mut Words) -> Result<Duration, UsageError> {
-    duration("TIME", &words.required("the TIME of the lease")?, TIMES)
-}
-
-fn queue_names(word: &OsStr) -> Result<Vec<String>, UsageError> {
-    let names = word.as_bytes().split(|byte| *byte == b',');
-    let names: Vec<_> = names
-        .map(|name| queue_name("--queue", OsStr::from_bytes(name)))
-        .collect::<Result<_, _>>()?;
-    match names.len() {
-        ..=QUEUES_ASKED_MAX => Ok(names),
-        count => {
-            let want = format!("at most {QUEUES_ASKED_MAX} names");
-            Err(UsageError::value(
-                "--queue",
-                OsStr::new(&count.to_string()),
-                want,
-            ))
-        }
-    }
-}
-
-fn queue_name(what: &'static str, word: &OsStr) -> Result<String, UsageError> {
-    let name = word.to_str().unwrap_or_default();
-    match QueueName::new(name) {
-        Ok(name) => Ok(name.as_str().to_owned()),
-        Err(_) => {
-            let want = format!("1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -");
-            Err(UsageError::value(what, word, want))
-        }
     }
 }
 

@@ -53,7 +53,7 @@ pub enum HeldBy {
         /// Its other end, for people.
         peer: String,
     },
-    /// Whoever knows the token.
+    /// Anyone who knows the token.
     Lease {
         /// What is left of the lease, in milliseconds.
         left_millis: u32,

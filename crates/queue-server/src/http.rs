@@ -148,7 +148,7 @@ impl HttpHandler for QueueHttp {
                 // One that cannot be read is refused.
                 role.unwrap_or(Role::Read)
             }
-            // Whoever may only look without an account asks for more by that.
+            // Who may only look without an account asks for more by that.
             Target::Login => Role::Write,
             Target::Page | Target::Events | Target::Style | Target::Script | Target::OpenApi => {
                 Role::Read

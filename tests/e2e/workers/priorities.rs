@@ -96,7 +96,7 @@ fn send_all(server: &Server) {
 }
 
 #[test]
-fn ten_thousand_jobs_are_done_in_order_whoever_is_killed() {
+fn ten_thousand_jobs_are_done_in_order_in_spite_of_kills() {
     if !has_door(Needs::Tcp, "its server starts again on the same port") {
         return;
     }

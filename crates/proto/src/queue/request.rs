@@ -39,7 +39,7 @@ tagged! {
         0x04 => Release {
             /// Which message.
             claim: Claim,
-            /// What becomes of it.
+            /// Whether and when it is tried again.
             retry: Retry,
             /// Why. It is kept with the message.
             reason: Reason<'a>,

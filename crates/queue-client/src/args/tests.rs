@@ -1,6 +1,11 @@
 use proto::queue::Token;
 
+use std::time::Duration;
+
+use proto::queue::{BODY_BYTES_DEFAULT, Priority, Properties};
+
 use super::*;
+use crate::{Backoff, Send, Source, TokenSource};
 
 fn parse(line: &str) -> Result<Config, String> {
     APP.config_of(line.split_whitespace())

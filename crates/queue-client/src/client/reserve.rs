@@ -233,7 +233,7 @@ impl Client {
         self.release_with(claim, Retry::Counted { delay_millis }, Reason::default())
     }
 
-    /// Releases a message, and says what becomes of it and why. The reason is kept with the message.
+    /// Releases a message, and says whether it is tried again and why it was not done. The reason is kept with the message.
     ///
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
