@@ -8,7 +8,7 @@ use std::thread;
 
 use proto::ErrorCode;
 use proto::frame::Message;
-use proto::queue::{QueueName, Request};
+use proto::queue::{Priority, Properties, QueueName, Request};
 use queue_client::{Client, Error, Transport};
 
 use crate::harness::{Server, Stream, eventually, program, send_request};
@@ -189,4 +189,38 @@ fn a_server_that_is_full_says_how_full_it_is() {
     assert_eq!(stats.queues.len(), 300);
     // What the look takes itself may be beyond the limit.
     assert!(stats.totals.memory_bytes + 64 > stats.totals.memory_bytes_max);
+}
+
+/// What messages cost on the account is what they take, also while they are delayed.
+#[track_caller]
+fn check_counted(properties: Properties) {
+    const MESSAGES: usize = 30_000;
+    // What the server needs beside its messages, and what the allocator keeps.
+    const BESIDE_BYTES: usize = 2 * MIB;
+    let server = Server::start("queue-server", &["0"]);
+    let before = server.peak_bytes();
+    let bodies = (0..MESSAGES).map(|_| [b'x'; 100]);
+    client(&server).send_all(bodies, properties).unwrap();
+    let counted = usize::try_from(taken(&server)).unwrap();
+    let resident = server.peak_bytes() - before;
+    let each = (resident / MESSAGES, counted / MESSAGES);
+    assert!(resident < counted + BESIDE_BYTES, "{each:?}");
+}
+
+#[test]
+fn what_messages_take_is_counted() {
+    let plain = Properties::default;
+    check_counted(plain());
+    check_counted(Properties {
+        delay_millis: 3_600_000,
+        ..plain()
+    });
+    check_counted(Properties {
+        priority: Priority::new(3).unwrap(),
+        ..plain()
+    });
+    check_counted(Properties {
+        expiry_millis: 3_600_000,
+        ..plain()
+    });
 }

@@ -22,6 +22,10 @@ const EXTRAS_BYTES: usize = 80;
 /// ...and what an expiry costs: a place in the tree, and one in the schedule.
 const EXPIRY_BYTES: usize = 160;
 
+/// What a delay costs while it lasts, because such a message is kept in a tree and has a place in the
+/// schedule.
+const DELAY_BYTES: usize = 176;
+
 /// A message. There may be millions, so it is small. A clone shares a long body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
@@ -60,6 +64,11 @@ impl Extras {
         // A key is on an account of its own.
         EXTRAS_BYTES + expiry + self.reason.len()
     }
+}
+
+/// What a message costs more while it is delayed.
+pub(crate) fn delay_cost(is_delayed: bool) -> usize {
+    if is_delayed { DELAY_BYTES } else { 0 }
 }
 
 impl Message {
@@ -105,6 +114,11 @@ impl Message {
     /// What it takes, in bytes of memory.
     pub(crate) fn cost(&self) -> usize {
         self.overhead() + self.body.len()
+    }
+
+    /// What it takes while it is delayed, or while it is not.
+    pub(crate) fn cost_while(&self, is_delayed: bool) -> usize {
+        self.cost() + delay_cost(is_delayed)
     }
 
     /// What of the cost its queue takes off the account, in bytes; a long body does the rest itself.

@@ -288,7 +288,7 @@ impl Queues {
                             continue;
                         }
                     }
-                    let admitted = entry.admit(message.cost());
+                    let admitted = entry.admit(message.cost_while(is_delayed));
                     if admitted.is_err() {
                         entry.release_key(&message);
                     }
@@ -325,7 +325,7 @@ impl Queues {
                 if let Some(id) = state.key_holder(queue, &message, self.now())? {
                     return Ok(Pending::Done(Outcome::StoredBefore(id)));
                 }
-                let name = state.admit(queue, message.cost())?;
+                let name = state.admit(queue, message.cost_while(!delay.is_zero()))?;
                 drop(state);
                 let change = Change::Insert(name, message.counted(&shared.memory), delay);
                 Ok(Pending::Prepared(change, None))

@@ -355,7 +355,8 @@ impl Store for Journal {
                     Some(Err(error)) => Some(Applied::Refused(Box::new(error))),
                 };
                 if let Some(refused) = refused {
-                    self.queues.refused(vec![(queue, message, false)]);
+                    self.queues
+                        .refused(vec![(queue, message, !delay.is_zero())]);
                     return Ok(refused);
                 }
                 let moment = self.queues.clock().moment_after(delay);

@@ -44,6 +44,7 @@ impl State {
                     let mut entry = self.entry(&name);
                     if let Some(mut message) = entry.queue.delayed.remove(&(at, id)) {
                         entry.unschedule(&message);
+                        entry.free_delay();
                         message.position = message.position.at(clock.next_moment());
                         entry.put(message, false);
                     }

@@ -38,8 +38,9 @@ impl Schedule {
         }
     }
 
-    pub(super) fn remove(&mut self, at: Micros, due: Due) {
-        self.due.remove(&(at, due));
+    /// Returns whether it was there.
+    pub(super) fn remove(&mut self, at: Micros, due: Due) -> bool {
+        self.due.remove(&(at, due))
     }
 
     /// Takes the first that is due by now, and when it was.

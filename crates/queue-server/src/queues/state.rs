@@ -22,7 +22,7 @@ use crate::clock::{Clock, Micros};
 use crate::error::{QUEUES_MAX, QueueError};
 use crate::keys::Keys;
 use crate::memory::Memory;
-use crate::message::{Arriving, Extras, Message, Reservation, Reserved};
+use crate::message::{Arriving, Extras, Message, Reservation, Reserved, delay_cost};
 use crate::totals::CountsByName;
 
 /// How much the queues may hold, and how often they hand a message out.
@@ -120,7 +120,7 @@ impl Entry<'_> {
         id
     }
 
-    /// Puts a message at its position.
+    /// Puts a message at its position. If it is delayed, what that costs is on the account already.
     pub(super) fn put(&mut self, message: Message, is_delayed: bool) {
         if let Some((expires_at, expiry)) = self.expiry(&message) {
             self.common.schedule.insert(expires_at, expiry);
@@ -153,7 +153,15 @@ impl Entry<'_> {
     pub(super) fn undelay(&mut self, message: &Message) {
         let delay = Due::Delay(message.id, Arc::clone(self.name));
         let over_at = message.position.moment();
-        self.common.schedule.remove(over_at, delay);
+        if self.common.schedule.remove(over_at, delay) {
+            self.free_delay();
+        }
+    }
+
+    /// Takes off the account what a delay has cost.
+    pub(super) fn free_delay(&mut self) {
+        self.common.memory.free(delay_cost(true));
+        self.queue.bytes -= delay_cost(true);
     }
 
     /// Takes the oldest message, if there is one and its body is at most this long.
@@ -327,11 +335,12 @@ impl State {
 
     /// Takes messages off the account that were not committed.
     pub(super) fn refused(&mut self, messages: Vec<Arriving>) {
-        for (name, message, _) in messages {
-            self.common.memory.free(message.own_cost());
+        for (name, message, is_delayed) in messages {
+            let delay_cost = delay_cost(is_delayed);
+            self.common.memory.free(message.own_cost() + delay_cost);
             let queue = self.entry(&name).queue;
             queue.arriving -= 1;
-            queue.bytes -= message.cost();
+            queue.bytes -= message.cost() + delay_cost;
             self.entry(&name).release_key(&message);
             self.remove_if_unused(&name);
         }
@@ -339,15 +348,17 @@ impl State {
 
     /// Puts a message where the database says that it is.
     pub(super) fn restore(&mut self, found: Reserved, is_delayed: bool, clock: &Clock) {
-        let cost = found.message.cost();
+        // What was promoted before the server ended has its position among the others already.
+        let moment = found.message.position.moment();
+        let is_delayed = is_delayed && moment > clock.now();
+        let cost = found
+            .message
+            .cost_while(is_delayed && found.lease.is_none());
         self.common.memory.allocate_always(cost);
         let found = Reserved {
             message: found.message.counted(&self.common.memory),
             ..found
         };
-        // What was promoted before the server ended has its position among the others already.
-        let moment = found.message.position.moment();
-        let is_delayed = is_delayed && moment > clock.now();
         if !is_delayed {
             clock.skip(moment);
         }
@@ -407,7 +418,8 @@ impl State {
         self.put_into(reserved, &queue, false);
     }
 
-    /// Puts a reserved message at its position in a queue, its own or another one.
+    /// Puts a reserved message at its position in a queue, its own or another one. A delay is counted also if
+    /// there is no room for it, because the message is there already.
     pub(super) fn put_into(&mut self, reserved: Reserved, queue: &Arc<str>, is_delayed: bool) {
         let cost = reserved.message.cost();
         let from = self.entry(&reserved.queue).queue;
@@ -419,7 +431,8 @@ impl State {
             self.entry(queue).hold_key(&reserved.message);
         }
         let mut to = self.entry(queue);
-        to.queue.bytes += cost;
+        to.queue.bytes += cost + delay_cost(is_delayed);
+        to.common.memory.allocate_always(delay_cost(is_delayed));
         to.put(reserved.message, is_delayed);
         self.remove_if_unused(&reserved.queue);
     }

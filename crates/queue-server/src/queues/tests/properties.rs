@@ -306,6 +306,83 @@ fn the_timer_moves_what_has_expired() {
     drop(waiter);
 }
 
+/// What the messages of all queues cost, as the account has it and as their queues have it.
+fn cost(queues: &Queues) -> usize {
+    let state = queues.shared.lock();
+    let sum = state.queues.values().map(|queue| queue.bytes).sum();
+    assert_eq!(queues.memory().allocated(), sum);
+    sum
+}
+
+/// A delay costs memory while it lasts, however it ends.
+#[track_caller]
+fn check_delay_cost(open: impl Fn(Limits) -> Queues) {
+    let queues = open(limits());
+    let plain = || Message::plain(b"a").cost();
+    let delayed = || Message::plain(b"a").cost_while(true);
+    let later = Properties {
+        delay_millis: HOUR_MILLIS,
+        ..Properties::default()
+    };
+    let send_later = || send_with(&queues, &later, "a");
+    send_later();
+    assert_eq!(cost(&queues), delayed());
+    pass(&queues, 2 * LONG);
+    assert_eq!(cost(&queues), plain(), "it is promoted");
+    let reserved = queues.reserve(Q).unwrap();
+    assert_eq!(cost(&queues), plain());
+    finish(&queues, queues.give_back(reserved, LONG));
+    assert_eq!(cost(&queues), delayed(), "it is released with a delay");
+    assert_eq!(queues.purge(Q), Ok(1));
+    let id = send_later();
+    let kicked = queues.kick_one(Q, id).unwrap();
+    finish(&queues, kicked);
+    assert_eq!(cost(&queues), plain(), "it is kicked");
+    assert_eq!(queues.purge(Q), Ok(1));
+    let id = send_later();
+    let deleted = queues.delete(Q, id).unwrap();
+    finish(&queues, deleted);
+    send_later();
+    assert_eq!(queues.purge(Q), Ok(1));
+    assert_eq!(cost(&queues), 0, "it is deleted, and purged");
+    let both = Properties {
+        expiry_millis: 1000,
+        ..later
+    };
+    send_with(&queues, &both, "a");
+    pass(&queues, Duration::from_secs(2));
+    assert_eq!(queues.purge(dead()), Ok(1));
+    assert_eq!(cost(&queues), 0, "it expires");
+    // It is counted before it is sent, and not kept of one that is refused.
+    drop(queues);
+    let queues = open(Limits {
+        memory_bytes_max: delayed() - 1,
+        ..limits()
+    });
+    let refused = queues.send(&Sender::default(), Q, &later, b"a", None);
+    assert!(refused.is_err());
+    assert_eq!(cost(&queues), 0);
+    send(&queues, Q, "a").unwrap();
+    assert_eq!(cost(&queues), plain());
+    assert_eq!(queues.purge(Q), Ok(1));
+}
+
+#[test]
+fn a_delay_costs_memory_while_it_lasts() {
+    check_delay_cost(Queues::in_memory);
+    let disk = Disk::new();
+    check_delay_cost(|limits| Queues::open(&disk.path(), limits, Fsync::Never, || {}).unwrap());
+    let later = Properties {
+        delay_millis: HOUR_MILLIS,
+        ..Properties::default()
+    };
+    let queues = disk.open().unwrap();
+    send_with(&queues, &later, "a");
+    let before = cost(&queues);
+    drop(queues);
+    assert_eq!(cost(&disk.open().unwrap()), before, "over a restart");
+}
+
 fn with_key(key: &str) -> Properties<'_> {
     Properties {
         key: proto::queue::Key::new(key),
