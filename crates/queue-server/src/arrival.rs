@@ -1,5 +1,6 @@
 //! Waiting for a message, and what a connection asks of the front door before it does so, or takes one out
-//! of its queue: it must not be evicted then, and few may be spared.
+//! of its queue: it must not be evicted then, and few may be spared. It waits alike for what its session has
+//! begun over another connection.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,11 @@ use proto::queue::QueueNames;
 
 use crate::error::QueueError;
 use crate::queues::{Outcome, Pending, Queues, Wake};
+use crate::sessions::Attached;
+
+/// How long a connection waits at most for what the one before it has begun: longer than a change waits for
+/// a locked database.
+const TAKEOVER_WAIT: Duration = Duration::from_secs(30);
 
 impl Wake for Wakeup {
     fn wake(&self) {
@@ -48,20 +54,67 @@ pub(crate) fn receive(
             Err(error) => return Ok(Err(error)),
         };
         // It is dropped after the message is received: before, that would wake the next waiter.
-        let waited = match &waiter {
-            Some(_) => connection.wait(deadline)?,
-            None => Waited::Woken,
+        let woken = match &waiter {
+            Some(_) => until_woken(connection, deadline)?,
+            None => Ok(true),
         };
-        match waited {
-            Waited::Woken => {}
-            Waited::TimedOut => return Ok(attempt()),
-            Waited::Stopping => return Ok(Err(QueueError::ShuttingDown)),
-            Waited::HungUp => return Err(io::ErrorKind::ConnectionAborted.into()),
+        match woken {
+            Ok(true) => {}
+            Ok(false) => return Ok(attempt()),
+            Err(error) => return Ok(Err(error)),
         }
         let received = attempt();
         if !is_nothing(&received) {
             return Ok(received);
         }
+    }
+}
+
+/// Waits until nothing is being carried out that the session's connection before has begun.
+///
+/// # Errors
+/// As [`receive`]; inside also [`QueueError::TakenOver`], and [`QueueError::SessionBusy`] if it takes too long.
+pub(crate) fn when_idle(
+    mut attached: Attached,
+    connection: &mut Connection,
+) -> io::Result<Result<Attached, QueueError>> {
+    match attached.is_idle(None) {
+        Ok(true) => return Ok(Ok(attached)),
+        Ok(false) => {}
+        Err(error) => return Ok(Err(error)),
+    }
+    let deadline = Instant::now() + TAKEOVER_WAIT;
+    let wakeup = match wakeup(connection) {
+        Ok(wakeup) => wakeup,
+        Err(error) => return Ok(Err(error)),
+    };
+    loop {
+        match attached.is_idle(Some(Arc::clone(&wakeup) as _)) {
+            Ok(true) => return Ok(Ok(attached)),
+            Ok(false) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        match until_woken(connection, deadline)? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Err(QueueError::SessionBusy)),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+/// Waits until the connection is woken, or the deadline; returns whether it was woken.
+///
+/// # Errors
+/// Those of the connection, also if its peer hangs up; inside, [`QueueError::ShuttingDown`].
+fn until_woken(
+    connection: &mut Connection,
+    deadline: Instant,
+) -> io::Result<Result<bool, QueueError>> {
+    match connection.wait(deadline)? {
+        Waited::Woken => Ok(Ok(true)),
+        Waited::TimedOut => Ok(Ok(false)),
+        Waited::Stopping => Ok(Err(QueueError::ShuttingDown)),
+        Waited::HungUp => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }
 

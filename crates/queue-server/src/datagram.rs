@@ -21,12 +21,16 @@ use proto::text::{QUEUE_EMPTY, QUEUE_GET};
 use crate::error::QueueError;
 use crate::keys::Sender;
 use crate::queues::{Outcome, Pending, Queues};
+use crate::replies;
 use crate::requests::{self, Requester};
 use crate::sessions::{Begun, Session, Stamp};
 use crate::text;
 use origin::{MESSAGE_TOO_LONG, Origin, is_local};
 
 mod origin;
+
+/// What is said when a request comes again that was refused. Its first reply has said more.
+const REFUSED_BEFORE: &str = "this request was refused before";
 
 /// The queues' datagrams.
 pub(crate) struct Datagrams {
@@ -168,10 +172,10 @@ impl Datagrams {
         let session = self.queues.sessions().get(origin.id.session, from, now)?;
         let known = match (session.begin(number, now)?, session.kept(number)) {
             (Begun::New(stamp), _) => Known::Nothing(stamp),
-            (Begun::Known(_) | Begun::Refused, Some(reply)) => Known::Reply(reply),
+            (Begun::Known(_), Some(reply)) => Known::Reply(reply),
             (Begun::Known(answer), None) => Known::Outcome(self.queues.outcome_of(answer)?),
-            // Its sender knows, because it has asked for something else since.
-            (Begun::Refused, None) => Known::Late,
+            (Begun::Refused(None), _) => Known::Outcome(Outcome::Empty),
+            (Begun::Refused(Some(code)), _) => Known::Reply(origin.refusal(code, REFUSED_BEFORE)),
             (Begun::Pending, _) => Known::Late,
         };
         Ok((session, known))
@@ -191,8 +195,12 @@ impl Datagrams {
             Ok(Outcome::Delivered(..)) => {
                 session.inspect(|session| session.keep(origin.id.number, &reply));
             }
-            Ok(Outcome::Empty) | Err(_) => {
-                session.inspect(|session| session.refuse(origin.id.number, &reply));
+            Ok(Outcome::Empty) => {
+                session.inspect(|session| session.refuse(origin.id.number, None));
+            }
+            Err(error) => {
+                let code = replies::code(&error);
+                session.inspect(|session| session.refuse(origin.id.number, Some(code)));
             }
             Ok(_) => {}
         }
@@ -272,11 +280,11 @@ impl Datagrams {
 enum Known {
     /// It has not come before.
     Nothing(Stamp),
-    /// Nothing is to be said: its reply comes when it is committed, or came before.
+    /// Nothing is to be said: its reply comes when it is committed.
     Late,
     /// It was carried out.
     Outcome(Outcome),
-    /// It was answered with these bytes, and nothing else is left of what it handed out.
+    /// It is answered with these bytes: it was refused, or nothing else is left of what it handed out.
     Reply(Vec<u8>),
 }
 
@@ -413,6 +421,55 @@ mod tests {
         ask_from_afar(&datagrams, &Request::Ack { claim: token }, 0);
         let reply = ask_from_afar(&datagrams, &receive, 1200);
         assert!(reply.ends_with(&body), "the message was not lost meanwhile");
+    }
+
+    #[test]
+    fn a_refused_request_is_answered_each_time_it_comes_and_a_number_may_not_be_the_last() {
+        let queues = Arc::new(in_memory(100));
+        let datagrams = Datagrams::new(Arc::clone(&queues), false, DatagramCounter::default());
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // On loopback, a reply is there when the request is served.
+        client.set_nonblocking(true).unwrap();
+        let ask = |number, request: &Request| {
+            let mut datagram = Vec::new();
+            put_datagram(&mut datagram, RequestId { number, ..ID }, request);
+            datagrams.serve_datagram(&datagram, client.local_addr().unwrap(), &socket);
+            let mut reply = [0; 1000];
+            let bytes = client.recv(&mut reply).unwrap();
+            let (_, kind, payload) = split_datagram(&reply[..bytes]).unwrap();
+            match Reply::decode(kind, payload).unwrap() {
+                Reply::Error(error) => Some(error.code),
+                Reply::Empty => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        let lease = Request::Receive {
+            queues: QueueName::DEFAULT.into(),
+            wait_millis: 0,
+            delivery: Delivery::Lease { lease_millis: 1000 },
+        };
+        let ack = Request::Ack {
+            claim: Claim::Leased(proto::queue::Token::nil()),
+        };
+        for _ in 0..3 {
+            assert_eq!(ask(1, &lease), None);
+            assert_eq!(ask(2, &ack), Some(ErrorCode::NotFound));
+            let last = ask(u64::MAX, &ack);
+            assert_eq!(last, Some(ErrorCode::BadRequest));
+        }
+        let sent = queues
+            .send(
+                &Sender::default(),
+                QueueName::DEFAULT,
+                &Properties::default(),
+                b"a",
+                None,
+            )
+            .unwrap();
+        queues.wait(sent).unwrap();
+        // It comes late, and its sender would not know of a message.
+        assert_eq!(ask(1, &lease), None);
     }
 
     #[test]

@@ -187,14 +187,14 @@ pub(crate) enum QueueError {
     KeyTaken { key: String, id: MessageId },
     /// As many keys are held as may be, for this source or in all.
     #[error(
-        "the server remembers as many keys as it may, for your address or for all; a key is free --key-window \
-         after its message is acknowledged, so try again later"
+        "the server remembers as many keys as it may: a quarter of --max-memory, and an eighth of that for one \
+         address; a key is free --key-window after its message is acknowledged, so try again later"
     )]
     TooManyKeys,
     /// As many sessions are remembered as may be, for this source or in all.
     #[error(
-        "the server remembers as many sessions as it may, for your address or for all; each is \
-         forgotten ten minutes after its last request, so try again later"
+        "the server remembers as many sessions as it may: an eighth of --max-memory, and an eighth of that for \
+         one address; each is forgotten ten minutes after its last request, so try again later"
     )]
     TooManySessions,
     /// Another connection has named this session since.
@@ -209,6 +209,9 @@ pub(crate) enum QueueError {
          not known whether it was carried out"
     )]
     TooOld(u64),
+    /// There are not enough numbers behind this one.
+    #[error("request {0} of this session has too high a number; count from 0")]
+    NumberTooHigh(u64),
     /// The message was handed out and deleted.
     #[error("message {0} was delivered at most once, and its reply is gone")]
     ReplyGone(MessageId),

@@ -5,8 +5,8 @@
 //! was deleted or purged. While a key is held, a message with it and the same body is not stored, and one with
 //! another body is refused. What is held is bounded, and nothing is forgotten early.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash, Hasher};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +16,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::{Micros, micros};
 use crate::error::QueueError;
+use crate::memory::Memory;
 use crate::quota::Quota;
 
-/// What all keys may take, in bytes of memory. A source has an eighth of it, this machine a half.
-const BYTES_MAX: usize = 256 << 20;
+/// What part of the memory of all queues the keys may take. A source has an eighth of it, this machine a half.
+const MEMORY_PART: usize = 4;
+
+/// How many keys are freed at once at most, because others wait for the queues meanwhile.
+const FREED_MAX: usize = 64;
 
 /// What a key takes beside its text and that of its account, in bytes.
 pub(crate) const KEY_BYTES: usize = 256;
@@ -98,9 +102,15 @@ impl PartialEq for Keyed {
 
 impl Eq for Keyed {}
 
-impl Hash for Keyed {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.key, &self.account).hash(state);
+impl Ord for Keyed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (&self.key, &self.account).cmp(&(&other.key, &other.account))
+    }
+}
+
+impl PartialOrd for Keyed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -140,7 +150,8 @@ pub(crate) enum Holder {
 
 /// The keys that are held.
 pub(crate) struct Keys {
-    held: HashMap<Name, Held>,
+    /// A tree, because a table would grow in one long step.
+    held: BTreeMap<Name, Held>,
     /// Those of acknowledged messages, by when they are free.
     free_at: BTreeMap<(Micros, MessageId), Name>,
     quota: Quota,
@@ -149,11 +160,11 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// None, each of which is held for this long after its message is acknowledged.
-    pub(crate) fn new(window: Duration) -> Self {
+    pub(crate) fn new(window: Duration, memory: &Arc<Memory>) -> Self {
         Self {
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             free_at: BTreeMap::new(),
-            quota: Quota::new(BYTES_MAX),
+            quota: Quota::new(memory.bytes_max() / MEMORY_PART, memory),
             window: micros(window),
         }
     }
@@ -175,6 +186,7 @@ impl Keys {
     ) -> Result<Option<Holder>, QueueError> {
         self.free(now);
         let name = (Arc::clone(queue), Arc::clone(keyed));
+        self.free_before(&name, now.saturating_add(1));
         let Some((held_name, held)) = self.held.get_key_value(&name) else {
             return Ok(None);
         };
@@ -213,8 +225,15 @@ impl Keys {
     }
 
     /// Has a message hold its key that is there already, unless another one does.
-    pub(crate) fn hold(&mut self, queue: &Arc<str>, keyed: &Arc<Keyed>, id: MessageId) {
+    pub(crate) fn hold(
+        &mut self,
+        queue: &Arc<str>,
+        keyed: &Arc<Keyed>,
+        id: MessageId,
+        now: Micros,
+    ) {
         let name = (Arc::clone(queue), Arc::clone(keyed));
+        self.free_before(&name, now.saturating_add(1));
         if !self.held.contains_key(&name) {
             self.quota.charge_always(keyed.from, keyed.bytes());
             self.insert(queue, keyed, id, true, None);
@@ -236,8 +255,7 @@ impl Keys {
     /// Has a message hold its key no more, if it does.
     pub(crate) fn release(&mut self, queue: &Arc<str>, keyed: &Arc<Keyed>, id: MessageId) {
         let name = (Arc::clone(queue), Arc::clone(keyed));
-        let holds = |held: &Held| held.id == id && held.until.is_none();
-        if self.held.get(&name).is_some_and(holds) {
+        if self.holds(queue, keyed, id) {
             self.remove(&name);
         }
     }
@@ -254,9 +272,19 @@ impl Keys {
         }
     }
 
-    /// Has one do so that was found at the start. A moment too far ahead is brought back.
+    /// Whether a message holds its key that is not acknowledged.
+    pub(crate) fn holds(&self, queue: &Arc<str>, keyed: &Arc<Keyed>, id: MessageId) -> bool {
+        let name = (Arc::clone(queue), Arc::clone(keyed));
+        let holds = |held: &Held| held.id == id && held.until.is_none();
+        self.held.get(&name).is_some_and(holds)
+    }
+
+    /// Has one do so that was found at the start. A moment too far ahead is brought back. Of several, the
+    /// one whose moment is the latest holds the key.
     pub(crate) fn restore(&mut self, acked: &Acked, now: Micros) {
-        self.hold(&acked.queue, &acked.keyed, acked.id);
+        let name = (Arc::clone(&acked.queue), Arc::clone(&acked.keyed));
+        self.free_before(&name, acked.until);
+        self.hold(&acked.queue, &acked.keyed, acked.id, now);
         let until = acked.until.min(self.until(now));
         let acked = acked.clone();
         self.acked(&Acked { until, ..acked });
@@ -285,11 +313,24 @@ impl Keys {
         }
     }
 
-    /// Frees the keys whose time is over.
-    fn free(&mut self, now: Micros) {
-        while let Some(first) = self.free_at.first_entry()
-            && first.key().0 <= now
+    /// Frees a key that an acknowledged message holds until an earlier moment than this one.
+    fn free_before(&mut self, name: &Name, moment: Micros) {
+        let held = self.held.get(name);
+        if let Some((until, id)) = held.and_then(|held| Some((held.until?, held.id)))
+            && until < moment
         {
+            self.free_at.remove(&(until, id));
+            self.remove(name);
+        }
+    }
+
+    /// Frees keys whose time is over, a few at once. What is left of them holds nothing.
+    fn free(&mut self, now: Micros) {
+        for _ in 0..FREED_MAX {
+            let first = self.free_at.first_entry();
+            let Some(first) = first.filter(|first| first.key().0 <= now) else {
+                return;
+            };
             let name = first.remove();
             self.remove(&name);
         }
@@ -303,6 +344,13 @@ mod tests {
     use super::*;
 
     const WINDOW: Duration = Duration::from_secs(600);
+
+    /// What all keys may take in these tests.
+    const BYTES_MAX: usize = 1 << 20;
+
+    fn no_keys() -> Keys {
+        Keys::new(WINDOW, &Memory::new(BYTES_MAX * MEMORY_PART))
+    }
 
     fn keyed(key: &str, body: &str, user: Option<&str>, from: Option<Source>) -> Arc<Keyed> {
         let sender = Sender {
@@ -318,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_key_belongs_to_a_queue_and_an_account_and_has_one_body() {
-        let mut keys = Keys::new(WINDOW);
+        let mut keys = no_keys();
         let [q, other] = ["q", "other"].map(Arc::from);
         let one = keyed("k", "body", None, None);
         assert_eq!(keys.claim(&q, &one, 1, 0), Ok(Holder::Itself));
@@ -340,7 +388,7 @@ mod tests {
 
     #[test]
     fn an_acknowledged_message_holds_its_key_for_the_window_and_no_longer() {
-        let mut keys = Keys::new(WINDOW);
+        let mut keys = no_keys();
         let q: Arc<str> = "q".into();
         let one = keyed("k", "body", None, None);
         let until = micros(WINDOW) + 5;
@@ -358,7 +406,7 @@ mod tests {
         assert_eq!(keys.claim(&q, &one, 2, until - 1), before(1, true));
         assert_eq!(keys.claim(&q, &one, 2, until), Ok(Holder::Itself));
         // One that was found at the start, by a clock that was wrong.
-        let mut keys = Keys::new(WINDOW);
+        let mut keys = no_keys();
         let until = Micros::MAX;
         keys.restore(&Acked { until, ..acked }, 7);
         let bounded = micros(WINDOW) + 7;
@@ -369,8 +417,55 @@ mod tests {
     }
 
     #[test]
+    fn many_keys_are_freed_a_few_at_once_and_none_is_held_longer() {
+        let mut keys = no_keys();
+        let q: Arc<str> = "q".into();
+        let all: Vec<_> = (0..200)
+            .map(|n| keyed(&format!("{n}"), "", None, None))
+            .collect();
+        for (id, one) in (1..).zip(&all) {
+            keys.claim(&q, one, id, 0).unwrap();
+            keys.stored(&q, one, id);
+            keys.acked(&Acked {
+                queue: Arc::clone(&q),
+                keyed: Arc::clone(one),
+                id,
+                until: keys.until(id),
+            });
+        }
+        let over = keys.until(1000);
+        // The last one is free as well, though others before it are still there.
+        assert_eq!(keys.claim(&q, &all[199], 999, over), Ok(Holder::Itself));
+        assert_eq!(keys.held.len(), 200 - FREED_MAX);
+        assert_eq!(keys.free_at.len(), 199 - FREED_MAX);
+        keys.release(&q, &all[199], 999);
+        (0..3).for_each(|_| keys.free(over));
+        let left = (keys.held.len(), keys.free_at.len(), keys.quota.bytes());
+        assert_eq!(left, (0, 0, 0));
+    }
+
+    #[test]
+    fn of_two_that_were_found_at_the_start_the_one_that_is_free_last_holds_the_key() {
+        let q: Arc<str> = "q".into();
+        let one = keyed("k", "body", None, None);
+        let acked = |id, until| Acked {
+            queue: Arc::clone(&q),
+            keyed: Arc::clone(&one),
+            id,
+            until,
+        };
+        for found in [[acked(1, 5), acked(2, 9)], [acked(2, 9), acked(1, 5)]] {
+            let mut keys = no_keys();
+            found.iter().for_each(|one| keys.restore(one, 0));
+            assert_eq!(keys.claim(&q, &one, 3, 8), before(2, true));
+            assert_eq!(keys.claim(&q, &one, 3, 9), Ok(Holder::Itself));
+            assert!(keys.free_at.is_empty());
+        }
+    }
+
+    #[test]
     fn a_full_table_refuses_each_source_at_its_share_and_forgets_none() {
-        let mut keys = Keys::new(WINDOW);
+        let mut keys = no_keys();
         let from = |ip| {
             let peer = std::net::SocketAddr::from(([192, 0, 2, ip], 1));
             Some(Source::from(Peer::Ip(peer)))

@@ -34,6 +34,11 @@ impl Memory {
         })
     }
 
+    /// What it may have at most, in bytes.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     pub(crate) fn allocated(&self) -> usize {
         self.allocated.load(Ordering::Relaxed)
     }

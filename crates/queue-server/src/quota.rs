@@ -3,8 +3,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use daemon::Source;
+
+use crate::memory::Memory;
 
 /// The share of one source, as a part of all...
 const SHARE_PART: usize = 8;
@@ -18,15 +21,18 @@ pub(crate) struct Quota {
     bytes_max: usize,
     bytes: usize,
     by_source: HashMap<Source, usize>,
+    /// The account of which they are a part.
+    memory: Arc<Memory>,
 }
 
 impl Quota {
     /// Nothing yet.
-    pub(crate) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize, memory: &Arc<Memory>) -> Self {
         Self {
             bytes_max,
             bytes: 0,
             by_source: HashMap::new(),
+            memory: Arc::clone(memory),
         }
     }
 
@@ -44,6 +50,7 @@ impl Quota {
 
     /// Charges it also beyond the bound: it is there already.
     pub(crate) fn charge_always(&mut self, from: Option<Source>, bytes: usize) {
+        self.memory.allocate_always(bytes);
         self.bytes += bytes;
         if let Some(from) = from {
             *self.by_source.entry(from).or_default() += bytes;
@@ -52,6 +59,7 @@ impl Quota {
 
     /// Undoes a charge.
     pub(crate) fn free(&mut self, from: Option<Source>, bytes: usize) {
+        self.memory.free(bytes);
         self.bytes -= bytes;
         if let Some(from) = from
             && let Some(has) = self.by_source.get_mut(&from)
@@ -94,7 +102,8 @@ mod tests {
 
     #[test]
     fn no_source_takes_the_room_of_another_and_what_is_full_refuses() {
-        let mut quota = Quota::new(8000);
+        let memory = Memory::new(8000);
+        let mut quota = Quota::new(8000, &memory);
         let one = Some(source("192.0.2.1"));
         assert!(quota.charge(one, 1000) && !quota.charge(one, 1));
         // Another address of the same network is the same source.
@@ -109,6 +118,7 @@ mod tests {
         assert!(!quota.charge(Some(source("192.0.2.2")), 1) && !quota.charge(None, 1));
         quota.free(one, 1000);
         assert!(quota.charge(Some(source("192.0.2.2")), 1000));
+        assert_eq!(memory.allocated(), 8000);
         for (from, bytes) in [
             (Some(source("192.0.2.2")), 1000),
             (six, 1000),
@@ -118,5 +128,6 @@ mod tests {
             quota.free(from, bytes);
         }
         assert_eq!((quota.bytes(), quota.by_source.len()), (0, 0));
+        assert_eq!(memory.allocated(), 0);
     }
 }

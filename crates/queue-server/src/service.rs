@@ -16,7 +16,7 @@ use proto::frame::{FrameError, Message as _};
 use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, QueueNames, Request};
 use uuid::Uuid;
 
-use crate::arrival::{become_waiter, must_arrive, receive};
+use crate::arrival::{become_waiter, must_arrive, receive, when_idle};
 use crate::error::QueueError;
 use crate::keys::Sender;
 use crate::memory::Room;
@@ -185,8 +185,11 @@ impl Session<'_> {
         let sessions = self.queues.sessions();
         // What it had is free before it is charged again.
         self.attached = None;
-        let attached = sessions.attach(id, next, self.sender.from, self.queues.now());
-        let result = attached.map(|attached| {
+        let result = match sessions.attach(id, next, self.sender.from, self.queues.now()) {
+            Ok(attached) => when_idle(attached, connection)?,
+            Err(error) => Err(error),
+        };
+        let result = result.map(|attached| {
             self.attached = Some(attached);
             Outcome::Done(0)
         });
@@ -420,6 +423,6 @@ fn begin(
         Begun::New(stamp) => Ok(Ok(stamp)),
         Begun::Known(answer) => queues.outcome_of(answer).map(Err),
         // Only if datagrams ask in the same session.
-        Begun::Pending | Begun::Refused => Err(QueueError::SessionBusy),
+        Begun::Pending | Begun::Refused(_) => Err(QueueError::SessionBusy),
     }
 }

@@ -5,34 +5,42 @@
 //! of the last [`REMEMBERED_MAX`] numbers until [`KEPT`] after the last request. An answer is an id, a
 //! count or a token: a message is looked up, not kept. A refusal has changed nothing, so over TCP it is not
 //! remembered, and the request is tried again. A datagram may come late, when its sender has long been told
-//! that it was refused; so over UDP it is refused again.
+//! that it was refused; so over UDP it is refused again, for the same reason.
 //!
 //! A session belongs to the connection that named it last. When another takes it over, that waits until
 //! what the one before has begun is done, and the one before can begin nothing more. So of two that ask
 //! the same, one acts.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use daemon::{Source, lock};
+use proto::ErrorCode;
 use proto::queue::REMEMBERED_MAX;
 use uuid::Uuid;
 
 use crate::clock::{Micros, micros};
 use crate::error::QueueError;
+use crate::memory::Memory;
+use crate::queues::Wake;
 use crate::quota::Quota;
 
 mod window;
 
 pub(crate) use window::{Answer, Answered};
-use window::{Slot, Window};
+use window::{NUMBER_MAX, Slot, Window};
 
 /// How long a session is remembered after its last request, or after a start of the server.
 pub(crate) const KEPT: Duration = Duration::from_secs(600);
 
-/// What all sessions may take, in bytes of memory. A source has an eighth of it, this machine a half.
-const BYTES_MAX: usize = 128 << 20;
+/// What part of the memory of all queues the sessions may take. A source has an eighth of it, this machine a
+/// half. They may do so when the messages take all of it, because who empties a queue needs a session...
+const MEMORY_PART: usize = 8;
+
+/// ...and this many bytes where an eighth is less.
+const BYTES_MIN: usize = 4 << 20;
 
 /// What a session takes beside its answers: measured.
 const SESSION_BYTES: usize = 352;
@@ -43,14 +51,17 @@ const ANSWER_BYTES: usize = size_of::<Slot>();
 /// For how many answers a session has room at first.
 const ANSWERS_MIN: usize = 4;
 
-/// How long a connection waits at most for what the one before it has begun: longer than a change waits for
-/// a locked database.
-const TAKEOVER_WAIT: Duration = Duration::from_secs(30);
-
 /// All sessions.
 pub(crate) struct Sessions {
     table: Mutex<Table>,
-    quota: Arc<Mutex<Quota>>,
+    account: Arc<Account>,
+}
+
+/// What all sessions take.
+struct Account {
+    quota: Mutex<Quota>,
+    /// How many answers are remembered at most.
+    answers: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -64,10 +75,8 @@ struct Table {
 pub(crate) struct Session {
     id: Uuid,
     from: Option<Source>,
-    quota: Arc<Mutex<Quota>>,
+    account: Arc<Account>,
     state: Mutex<State>,
-    /// Nothing is being carried out any more.
-    idle: Condvar,
 }
 
 struct State {
@@ -75,6 +84,8 @@ struct State {
     takeovers: u64,
     /// How many requests are being carried out.
     begun: usize,
+    /// The connection that waits until none is.
+    waiting: Option<Arc<dyn Wake>>,
     window: Window,
     last_request: Micros,
     /// The last reply of which nothing else is left, and its number.
@@ -89,18 +100,22 @@ pub(crate) enum Begun {
     New(Stamp),
     /// It was, with this answer.
     Known(Answer),
-    /// It was refused.
-    Refused,
+    /// It found nothing, or was refused for this reason.
+    Refused(Option<ErrorCode>),
     /// It is being carried out.
     Pending,
 }
 
 impl Sessions {
     /// None yet.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(memory: &Arc<Memory>) -> Self {
+        let bytes_max = (memory.bytes_max() / MEMORY_PART).max(BYTES_MIN);
         Self {
             table: Mutex::default(),
-            quota: Arc::new(Mutex::new(Quota::new(BYTES_MAX))),
+            account: Arc::new(Account {
+                quota: Mutex::new(Quota::new(bytes_max, memory)),
+                answers: AtomicUsize::new(0),
+            }),
         }
     }
 
@@ -119,18 +134,19 @@ impl Sessions {
             return Ok(Arc::clone(session));
         }
         table.forget(now);
-        let session = Session::new(id, from, &self.quota, now);
+        let session = Session::new(id, from, &self.account, now);
         if !session.charge(&mut lock(&session.state), ANSWERS_MIN) {
             return Err(QueueError::TooManySessions);
         }
         Ok(table.insert(session, now))
     }
 
-    /// Gives a session to a connection, whose next request has this number. All that a request of it may
-    /// need is charged now, so that no acknowledgement is refused for want of it.
+    /// Gives a session to a connection, whose next request has this number, and which then asks
+    /// [`Attached::is_idle`]. All that a request of it may need is charged now, so that no acknowledgement is
+    /// refused for want of it.
     ///
     /// # Errors
-    /// [`QueueError::TooManySessions`]; [`QueueError::SessionBusy`].
+    /// [`QueueError::TooManySessions`]; [`QueueError::NumberTooHigh`].
     pub(crate) fn attach(
         &self,
         id: Uuid,
@@ -138,6 +154,7 @@ impl Sessions {
         from: Option<Source>,
         now: Micros,
     ) -> Result<Attached, QueueError> {
+        check(next)?;
         let session = self.get(id, from, now)?;
         let mut state = lock(&session.state);
         state.last_request = now;
@@ -145,36 +162,31 @@ impl Sessions {
             return Err(QueueError::TooManySessions);
         }
         state.takeovers += 1;
+        state.wake();
         let takeovers = state.takeovers;
-        let is_busy = |state: &mut State| state.begun > 0 && state.takeovers == takeovers;
-        let waited = session
-            .idle
-            .wait_timeout_while(state, TAKEOVER_WAIT, is_busy);
-        let (state, waited) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-        if waited.timed_out() {
-            return Err(QueueError::SessionBusy);
-        }
-        let unknown = state.window.end().max(next);
         drop(state);
         Ok(Attached {
             session,
             takeovers,
             next,
-            unknown,
+            unknown: NUMBER_MAX,
         })
     }
 
     /// Remembers an answer that was found at the start.
     pub(crate) fn restore(&self, found: &Answered, now: Micros) {
+        if check(found.number).is_err() {
+            return;
+        }
         let mut table = lock(&self.table);
         let session = match table.sessions.get(&found.session) {
             Some(session) => Arc::clone(session),
-            None => table.insert(Session::new(found.session, None, &self.quota, now), now),
+            None => table.insert(Session::new(found.session, None, &self.account, now), now),
         };
         drop(table);
         let mut state = lock(&session.state);
-        if let Some(at) = state.window.slot(found.number) {
-            state.window.slots[at] = Slot::Answered(found.answer);
+        if let Some(slot) = session.slot(&mut state, found.number) {
+            *slot = Slot::Answered(found.answer);
         }
         session.charge_always(&mut state);
     }
@@ -188,9 +200,15 @@ impl Sessions {
 
     /// How many answers are remembered at most.
     pub(crate) fn answers_max(&self) -> usize {
-        let table = lock(&self.table);
-        let slots = |session: &Arc<Session>| lock(&session.state).window.slots.len();
-        table.sessions.values().map(slots).sum()
+        self.account.answers.load(Ordering::Relaxed)
+    }
+}
+
+/// Checks that there are numbers behind this one.
+fn check(number: u64) -> Result<(), QueueError> {
+    match number <= NUMBER_MAX {
+        true => Ok(()),
+        false => Err(QueueError::NumberTooHigh(number)),
     }
 }
 
@@ -214,9 +232,12 @@ impl Table {
             let over_at = lock(&session.state).last_request + micros(KEPT);
             // Nobody else gets it meanwhile, because the table is locked.
             let is_in_use = Arc::strong_count(session) > 1;
-            match over_at <= now && !is_in_use {
-                true => drop(self.sessions.remove(&id)),
-                false => drop(self.due.insert((over_at.max(now + 1), id))),
+            // One that is in use is looked at now and then, and not each time.
+            let next = over_at.max(now + micros(KEPT) / 2);
+            match (over_at <= now, is_in_use) {
+                (true, false) => drop(self.sessions.remove(&id)),
+                (true, true) => drop(self.due.insert((next, id))),
+                (false, _) => drop(self.due.insert((over_at, id))),
             }
         }
     }
@@ -226,31 +247,48 @@ impl State {
     fn kept_bytes(&self) -> usize {
         self.kept.as_ref().map_or(0, |(_, reply)| reply.len())
     }
+
+    /// Wakes the connection that waits.
+    fn wake(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
 }
 
 impl Session {
-    fn new(id: Uuid, from: Option<Source>, quota: &Arc<Mutex<Quota>>, now: Micros) -> Self {
+    fn new(id: Uuid, from: Option<Source>, account: &Arc<Account>, now: Micros) -> Self {
         Self {
             id,
             from,
-            quota: Arc::clone(quota),
+            account: Arc::clone(account),
             state: Mutex::new(State {
                 takeovers: 0,
                 begun: 0,
+                waiting: None,
                 window: Window::default(),
                 last_request: now,
                 kept: None,
                 charged: 0,
             }),
-            idle: Condvar::new(),
         }
+    }
+
+    /// The slot of a number, made if there is none; `None` if the number is too old.
+    fn slot<'s>(&self, state: &'s mut State, number: u64) -> Option<&'s mut Slot> {
+        let before = state.window.slots.len();
+        let at = state.window.slot(number);
+        let answers = &self.account.answers;
+        answers.fetch_add(state.window.slots.len(), Ordering::Relaxed);
+        answers.fetch_sub(before, Ordering::Relaxed);
+        state.window.slots.get_mut(at?)
     }
 
     /// Charges the room for this many answers. Returns whether there is.
     fn charge(&self, state: &mut State, answers: usize) -> bool {
         let wanted = SESSION_BYTES + answers * ANSWER_BYTES;
         let more = wanted.saturating_sub(state.charged);
-        let charged = more == 0 || lock(&self.quota).charge(self.from, more);
+        let charged = more == 0 || lock(&self.account.quota).charge(self.from, more);
         if charged {
             state.charged += more;
         }
@@ -260,14 +298,14 @@ impl Session {
     fn charge_always(&self, state: &mut State) {
         let wanted = SESSION_BYTES + state.window.slots.len().max(ANSWERS_MIN) * ANSWER_BYTES;
         let more = wanted.saturating_sub(state.charged);
-        lock(&self.quota).charge_always(self.from, more);
+        lock(&self.account.quota).charge_always(self.from, more);
         state.charged += more;
     }
 
     /// Begins a request of a datagram.
     ///
     /// # Errors
-    /// [`QueueError::TooOld`]; [`QueueError::TooManySessions`].
+    /// [`QueueError::TooOld`]; [`QueueError::NumberTooHigh`]; [`QueueError::TooManySessions`].
     pub(crate) fn begin(self: &Arc<Self>, number: u64, now: Micros) -> Result<Begun, QueueError> {
         self.begin_in(lock(&self.state), number, now)
     }
@@ -278,6 +316,7 @@ impl Session {
         number: u64,
         now: Micros,
     ) -> Result<Begun, QueueError> {
+        check(number)?;
         state.last_request = now;
         let answers = (state.window.slots.len() + 1)
             .next_power_of_two()
@@ -285,16 +324,14 @@ impl Session {
         if number >= state.window.end() && !self.charge(&mut state, answers.max(ANSWERS_MIN)) {
             return Err(QueueError::TooManySessions);
         }
-        let at = state
-            .window
-            .slot(number)
-            .ok_or(QueueError::TooOld(number))?;
-        Ok(match state.window.slots[at] {
+        let slot = self.slot(&mut state, number);
+        let slot = slot.ok_or(QueueError::TooOld(number))?;
+        Ok(match *slot {
             Slot::Answered(answer) => Begun::Known(answer),
             Slot::Begun => Begun::Pending,
-            Slot::Refused => Begun::Refused,
+            Slot::Refused(code) => Begun::Refused(code),
             Slot::Free => {
-                state.window.slots[at] = Slot::Begun;
+                *slot = Slot::Begun;
                 state.begun += 1;
                 Begun::New(Stamp {
                     session: Arc::clone(self),
@@ -305,16 +342,15 @@ impl Session {
         })
     }
 
-    /// Remembers that a request of a datagram was refused, or has found nothing, and keeps the reply.
-    pub(crate) fn refuse(&self, number: u64, reply: &[u8]) {
-        lock(&self.state).window.set(number, Slot::Refused);
-        self.keep(number, reply);
+    /// Remembers that a request of a datagram was refused for this reason, or has found nothing.
+    pub(crate) fn refuse(&self, number: u64, code: Option<ErrorCode>) {
+        lock(&self.state).window.set(number, Slot::Refused(code));
     }
 
     /// Keeps a reply until the next one of which nothing else is left, if there is room.
     pub(crate) fn keep(&self, number: u64, reply: &[u8]) {
         let mut state = lock(&self.state);
-        let mut quota = lock(&self.quota);
+        let mut quota = lock(&self.account.quota);
         quota.free(self.from, state.kept_bytes());
         state.kept = None;
         if quota.charge(self.from, reply.len()) {
@@ -334,7 +370,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         let state = lock(&self.state);
         let bytes = state.charged + state.kept_bytes();
-        lock(&self.quota).free(self.from, bytes);
+        lock(&self.account.quota).free(self.from, bytes);
+        let answers = state.window.slots.len();
+        self.account.answers.fetch_sub(answers, Ordering::Relaxed);
     }
 }
 
@@ -348,6 +386,23 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
+    /// Whether what the connection before has begun is done. Until then nothing may be begun; the connection
+    /// is woken when it is, or when another takes the session over.
+    ///
+    /// # Errors
+    /// [`QueueError::TakenOver`].
+    pub(crate) fn is_idle(&mut self, waiting: Option<Arc<dyn Wake>>) -> Result<bool, QueueError> {
+        let mut state = self.lock()?;
+        let is_idle = state.begun == 0;
+        if !is_idle {
+            state.waiting = waiting;
+        }
+        let end = state.window.end();
+        drop(state);
+        self.unknown = self.next.max(end);
+        Ok(is_idle)
+    }
+
     /// The number of the next request. Each has one, also what only reads or is refused.
     pub(crate) fn take_number(&mut self) -> u64 {
         let number = self.next;
@@ -382,8 +437,8 @@ impl Attached {
         let mut state = self.lock()?;
         state.last_request = now;
         for number in first..first + count as u64 {
-            if let Some(at) = state.window.slot(number) {
-                state.window.slots[at] = Slot::Begun;
+            if let Some(slot) = self.session.slot(&mut state, number) {
+                *slot = Slot::Begun;
             }
         }
         state.begun += count;
@@ -420,7 +475,7 @@ impl Drop for Attached {
         let used = SESSION_BYTES + answers * ANSWER_BYTES;
         let unused = state.charged.saturating_sub(used);
         state.charged -= unused;
-        lock(&self.session.quota).free(self.session.from, unused);
+        lock(&self.session.account.quota).free(self.session.from, unused);
     }
 }
 
@@ -454,7 +509,7 @@ impl Stamp {
             state.begun -= 1;
         }
         if state.begun == 0 {
-            self.session.idle.notify_all();
+            state.wake();
         }
     }
 }

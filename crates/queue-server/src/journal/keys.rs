@@ -27,11 +27,22 @@ pub(super) fn insert(acked: &Acked, transaction: &Transaction) -> rusqlite::Resu
     Ok(())
 }
 
-/// Removes the keys that are free by now.
-pub(super) fn remove_free(transaction: &Transaction, now: Micros) -> rusqlite::Result<()> {
-    let delete = "DELETE FROM keys WHERE until <= ?1";
+/// How many keys are removed in one commit at most, beside as many as it adds.
+const REMOVED_MAX: usize = 1000;
+
+/// Removes keys that are free by now, some at once.
+pub(super) fn remove_free(
+    transaction: &Transaction,
+    now: Micros,
+    added: usize,
+) -> rusqlite::Result<()> {
+    let delete = "DELETE FROM keys WHERE id IN
+                  (SELECT id FROM keys WHERE until <= ?1 ORDER BY until LIMIT ?2)";
     let mut delete = transaction.prepare_cached(delete)?;
-    delete.execute([now.cast_signed()]).map(drop)
+    let limit = REMOVED_MAX + added;
+    delete
+        .execute(params![now.cast_signed(), limit as i64])
+        .map(drop)
 }
 
 /// Tells the queues which keys are held. Returns the ids of the rows that are damaged.

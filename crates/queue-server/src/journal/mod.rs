@@ -204,8 +204,9 @@ impl Journal {
             change.write(&transaction)?;
         }
         let has_acked = |one: &Written| matches!(one, Written::Delete(_, _, Some(_)));
-        if changes.changed.iter().any(has_acked) {
-            keys::remove_free(&transaction, now)?;
+        let acked = changes.changed.iter().filter(|one| has_acked(one)).count();
+        if acked > 0 {
+            keys::remove_free(&transaction, now, acked)?;
         }
         let answers = messages.sent.iter().chain(changes.asked()).copied();
         let answers = answers.collect();

@@ -278,7 +278,7 @@ impl Journal {
             log::error!("The key of message {id} in {shown} is damaged and free from now on");
             transaction.execute("DELETE FROM keys WHERE id = ?1", [id])?;
         }
-        keys::remove_free(&transaction, self.queues.clock().now())?;
+        keys::remove_free(&transaction, self.queues.clock().now(), 0)?;
         for row in &loaded.moved {
             row.update(&transaction)?;
         }

@@ -222,9 +222,9 @@ impl Row {
     pub(super) fn update(&self, transaction: &Transaction) -> rusqlite::Result<()> {
         let update = "UPDATE messages SET queue = ?2, place = ?3, delayed = ?4, attempts = ?5,
                       token = ?6, until = ?7, remaining = ?8, crc = ?9, expires = ?10,
-                      expires_left = ?11, reason = ?12 WHERE id = ?1";
-        // The others are as they were sent.
-        let [_, _, _, expires, expires_left, reason] = self.extras();
+                      expires_left = ?11, reason = ?12, key = ?13, account = ?14 WHERE id = ?1";
+        // The other one is as it was sent.
+        let [key, account, _, expires, expires_left, reason] = self.extras();
         transaction.prepare_cached(update)?.execute(params![
             self.id.cast_signed(),
             self.queue,
@@ -237,7 +237,9 @@ impl Row {
             self.crc(),
             expires,
             expires_left,
-            reason
+            reason,
+            key,
+            account
         ])?;
         Ok(())
     }

@@ -475,7 +475,7 @@ fn ask(
     match attached.unwrap().begin(number, queues.now())? {
         Begun::New(stamp) => queues.wait(queues.submit(act(), Some(stamp))),
         Begun::Known(answer) => queues.outcome_of(answer),
-        Begun::Pending | Begun::Refused => panic!("it is neither"),
+        Begun::Pending | Begun::Refused(_) => panic!("it is neither"),
     }
 }
 

@@ -13,6 +13,7 @@ use super::state::State;
 use crate::clock::Micros;
 use crate::error::QueueError;
 use crate::journal::{Applied, Change, Row};
+use crate::keys::Acked;
 use crate::message::Reserved;
 use crate::position::Position;
 use crate::sessions::{Answer, Stamp};
@@ -71,12 +72,10 @@ impl Pending {
 
 impl Effect {
     /// What the journal has to write for it.
-    /// `key_until` is when a key is free whose message is acknowledged now.
-    pub(super) fn change(&self, now: Micros, key_until: Micros) -> Change {
+    /// `acked` is what becomes of the key of a message that is acknowledged now.
+    pub(super) fn change(&self, now: Micros, acked: Option<Acked>) -> Change {
         match self {
-            Self::Deliver(Reserved { message, queue, .. })
-            | Self::Ack(Reserved { message, queue, .. }) => {
-                let acked = message.acked_key(queue, key_until);
+            Self::Deliver(Reserved { message, .. }) | Self::Ack(Reserved { message, .. }) => {
                 Change::Delete(message.id, message.cost(), acked)
             }
             Self::Delete(Reserved { message, .. }) => {
@@ -149,6 +148,15 @@ impl State {
 
     /// Undoes the first half of a change that is not committed.
     fn undo(&mut self, effect: Effect) {
+        if let Effect::Move {
+            reserved, queue, ..
+        } = &effect
+            && reserved.queue != *queue
+        {
+            // It has claimed its key there already.
+            self.entry(queue).release_key(&reserved.message);
+            self.remove_if_unused(queue);
+        }
         match effect {
             Effect::Deliver(reserved) | Effect::Lease(reserved) => self.unreserve(reserved),
             Effect::Ack(reserved) | Effect::Delete(reserved) | Effect::Move { reserved, .. } => {

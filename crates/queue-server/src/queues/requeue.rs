@@ -190,7 +190,12 @@ impl Queues {
     }
 
     /// Moves a message to the end of a queue.
-    pub(super) fn move_into(&self, reserved: Reserved, queue: Arc<str>) -> Effect {
+    pub(super) fn move_into(&self, mut reserved: Reserved, queue: Arc<str>) -> Effect {
+        if reserved.message.keyed().is_some() {
+            let now = self.now();
+            let mut state = self.shared.lock();
+            state.hold_key_in(&queue, &mut reserved, now);
+        }
         let moment = self.shared.clock.next_moment();
         let position = reserved.message.position.at(moment);
         move_to(reserved, queue, position)

@@ -42,8 +42,8 @@ impl Shared {
         Self {
             state: Mutex::new(State::new(limits.clone(), Arc::clone(&memory))),
             clock,
+            sessions: Sessions::new(&memory),
             memory,
-            sessions: Sessions::new(),
             limits,
             holders: AtomicU64::new(0),
             due_earlier: Condvar::new(),

@@ -242,7 +242,7 @@ impl State {
         Self {
             queues: HashMap::default(),
             common: Common {
-                keys: Keys::new(limits.key_window),
+                keys: Keys::new(limits.key_window, &memory),
                 limits,
                 leases: BTreeMap::new(),
                 schedule: Schedule::default(),
@@ -363,7 +363,7 @@ impl State {
             clock.skip(moment);
         }
         let mut entry = self.entry(&found.queue);
-        entry.hold_key(&found.message);
+        entry.hold_key(&found.message, clock.now());
         entry.queue.bytes += cost;
         if found.lease.is_some() {
             entry.queue.reserved += 1;
@@ -425,10 +425,8 @@ impl State {
         let from = self.entry(&reserved.queue).queue;
         from.reserved -= 1;
         from.bytes -= cost;
-        let is_another = reserved.queue != *queue;
-        if is_another {
+        if reserved.queue != *queue {
             self.entry(&reserved.queue).release_key(&reserved.message);
-            self.entry(queue).hold_key(&reserved.message);
         }
         let mut to = self.entry(queue);
         to.queue.bytes += cost + delay_cost(is_delayed);

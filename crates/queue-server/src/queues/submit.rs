@@ -8,7 +8,7 @@ use storage::Committer;
 use super::Queues;
 use super::operation::Outcome;
 use super::pending::{Effect, Pending};
-use crate::clock::{Micros, micros};
+use crate::clock::Micros;
 use crate::error::QueueError;
 use crate::journal::{Change, Journal, Submission};
 use crate::message::Reserved;
@@ -28,8 +28,20 @@ impl Queues {
 
     fn change(&self, effect: &Effect) -> Change {
         let now = self.now();
-        let key_until = now.saturating_add(micros(self.shared.limits.key_window));
-        effect.change(now, key_until)
+        let acked = match effect {
+            Effect::Ack(reserved) | Effect::Deliver(reserved)
+                if reserved.message.keyed().is_some() =>
+            {
+                self.shared.lock().acked_key(reserved, now)
+            }
+            Effect::Ack(_)
+            | Effect::Deliver(_)
+            | Effect::Delete(_)
+            | Effect::Lease(_)
+            | Effect::Move { .. }
+            | Effect::Answer(_) => None,
+        };
+        effect.change(now, acked)
     }
 
     /// Submits a change to the journal, with the stamp of its request: the answer is written together

@@ -1,11 +1,18 @@
 use std::net::SocketAddr;
-use std::thread;
+use std::sync::atomic::AtomicUsize;
 
 use daemon::Peer;
 
 use super::*;
 
 const SECOND: Micros = 1_000_000;
+
+/// What all sessions may take in these tests.
+const BYTES_MAX: usize = 128 << 20;
+
+fn sessions() -> Sessions {
+    Sessions::new(&Memory::new(BYTES_MAX * MEMORY_PART))
+}
 
 fn from(ip: u8) -> Option<Source> {
     Some(Source::from(Peer::Ip(SocketAddr::from((
@@ -32,14 +39,14 @@ impl Begun {
             Self::New(stamp) => stamp,
             Self::Known(answer) => panic!("it was answered: {answer:?}"),
             Self::Pending => panic!("it is pending"),
-            Self::Refused => panic!("it was refused"),
+            Self::Refused(code) => panic!("it was refused: {code:?}"),
         }
     }
 
     fn answer(self) -> Option<Answer> {
         match self {
             Self::Known(answer) => Some(answer),
-            Self::New(_) | Self::Pending | Self::Refused => None,
+            Self::New(_) | Self::Pending | Self::Refused(_) => None,
         }
     }
 }
@@ -57,13 +64,13 @@ fn known(session: &Arc<Session>, number: u64) -> Option<Answer> {
 
 impl Sessions {
     fn bytes(&self) -> usize {
-        lock(&self.quota).bytes()
+        lock(&self.account.quota).bytes()
     }
 }
 
 #[test]
 fn a_request_that_comes_again_has_its_answer_and_a_refused_one_is_tried_again() {
-    let sessions = Sessions::new();
+    let sessions = sessions();
     let session = sessions.get(id(1), here(), 0).unwrap();
     act(&session, 5);
     assert_eq!(known(&session, 5), Some(Answer::Stored(5)));
@@ -75,17 +82,24 @@ fn a_request_that_comes_again_has_its_answer_and_a_refused_one_is_tried_again() 
     act(&session, 9);
     act(&session, 8);
     // Of a datagram it is known that it was refused.
-    drop(session.begin(10, 0).unwrap().stamp());
-    session.refuse(10, b"no");
-    assert!(matches!(session.begin(10, 0).unwrap(), Begun::Refused));
-    assert_eq!(session.kept(10).as_deref(), Some(&b"no"[..]));
+    for (number, code) in [(10, Some(ErrorCode::NotFound)), (11, None)] {
+        drop(session.begin(number, 0).unwrap().stamp());
+        session.refuse(number, code);
+    }
+    let refused = |number| match session.begin(number, 0).unwrap() {
+        Begun::Refused(code) => Some(code),
+        Begun::New(_) | Begun::Known(_) | Begun::Pending => None,
+    };
+    // Also when another one was refused since.
+    assert_eq!(refused(10), Some(Some(ErrorCode::NotFound)));
+    assert_eq!(refused(11), Some(None));
     // The same number of another session is another request.
     act(&sessions.get(id(2), here(), 0).unwrap(), 5);
 }
 
 #[test]
 fn the_last_256_are_remembered_and_an_older_one_is_refused() {
-    let sessions = Sessions::new();
+    let sessions = sessions();
     let session = sessions.get(id(1), here(), 0).unwrap();
     (0..1000).for_each(|number| act(&session, number));
     for number in 744..1000 {
@@ -96,15 +110,88 @@ fn the_last_256_are_remembered_and_an_older_one_is_refused() {
     let sentence = "request 743 of this session is older than the 256 that are remembered, so it is \
                     not known whether it was carried out";
     assert_eq!(too_old.to_string(), sentence);
-    act(&session, u64::MAX - 1);
+    act(&session, NUMBER_MAX);
     assert!(session.begin(999, 0).is_err());
     let table = lock(&session.state).window.slots.len();
-    assert_eq!(table, 1);
+    assert_eq!((table, sessions.answers_max()), (1, 1));
+}
+
+#[test]
+fn a_number_that_has_none_behind_it_is_refused() {
+    let sessions = sessions();
+    let session = sessions.get(id(1), here(), 0).unwrap();
+    for number in [NUMBER_MAX + 1, u64::MAX - 1, u64::MAX] {
+        let refused = Some(QueueError::NumberTooHigh(number));
+        assert_eq!(session.begin(number, 0).err(), refused);
+        assert_eq!(sessions.attach(id(1), number, here(), 0).err(), refused);
+        let answer = Answer::Done(1);
+        let found = Answered {
+            session: id(1),
+            number,
+            answer,
+        };
+        sessions.restore(&found, 0);
+    }
+    assert_eq!(sessions.answers_max(), 0);
+    // The last one has room for those that follow it.
+    let mut attached = sessions.attach(id(1), NUMBER_MAX, here(), 0).unwrap();
+    assert_eq!(attached.is_idle(None), Ok(true));
+    let stamp = attached.begin_new(attached.next, REMEMBERED_MAX, 0);
+    drop(stamp.unwrap());
+    assert_eq!(sessions.answers_max(), REMEMBERED_MAX);
+}
+
+#[test]
+fn how_many_answers_there_are_is_counted_and_not_searched_for() {
+    let sessions = sessions();
+    let one = sessions.get(id(1), here(), 0).unwrap();
+    (0..300).for_each(|number| act(&one, number));
+    assert_eq!(sessions.answers_max(), REMEMBERED_MAX);
+    let two = sessions.get(id(2), here(), 0).unwrap();
+    act(&two, 7);
+    act(&two, 5);
+    assert_eq!(sessions.answers_max(), REMEMBERED_MAX + 3);
+    drop((one, two));
+    lock(&sessions.table).forget(2 * micros(KEPT));
+    assert_eq!(sessions.answers_max(), 0);
+}
+
+#[test]
+fn a_session_in_use_is_not_looked_at_each_time() {
+    let sessions = sessions();
+    let attached: Vec<_> = (0..3)
+        .map(|number| sessions.attach(id(number), 0, here(), 0).unwrap())
+        .collect();
+    let looked_at = |now| {
+        let mut table = lock(&sessions.table);
+        table.forget(now);
+        table
+            .due
+            .iter()
+            .filter(|(at, _)| *at <= now + SECOND)
+            .count()
+    };
+    assert_eq!(looked_at(2 * micros(KEPT)), 0);
+    drop(attached);
+    looked_at(3 * micros(KEPT));
+    assert!(lock(&sessions.table).sessions.is_empty());
+}
+
+#[test]
+fn sessions_are_a_part_of_the_memory_and_have_some_if_there_is_little() {
+    let memory = Memory::new(1000);
+    let sessions = Sessions::new(&memory);
+    memory.allocate(1000).unwrap();
+    let attached = sessions.attach(id(1), 0, here(), 0).unwrap();
+    assert_eq!(memory.allocated(), 1000 + sessions.bytes());
+    drop(attached);
+    drop(sessions);
+    assert_eq!(memory.allocated(), 1000);
 }
 
 #[test]
 fn a_session_is_forgotten_ten_minutes_after_its_last_request() {
-    let sessions = Sessions::new();
+    let sessions = sessions();
     let ten_minutes = micros(KEPT);
     let begin = |now| {
         let session = sessions.get(id(1), here(), now).unwrap();
@@ -133,7 +220,7 @@ fn a_session_is_forgotten_ten_minutes_after_its_last_request() {
 
 #[test]
 fn a_full_table_refuses_new_sessions_each_source_at_its_share_and_forgets_none() {
-    let sessions = Sessions::new();
+    let sessions = sessions();
     let honest = sessions.get(id(1), from(1), 0).unwrap();
     act(&honest, 1);
     let mut next = 1000;
@@ -163,8 +250,9 @@ fn a_full_table_refuses_new_sessions_each_source_at_its_share_and_forgets_none()
 
 #[test]
 fn what_a_connection_may_need_is_charged_when_it_begins() {
-    let sessions = Sessions::new();
+    let sessions = sessions();
     let mut attached = sessions.attach(id(1), 7, here(), 0).unwrap();
+    assert_eq!(attached.is_idle(None), Ok(true));
     let whole = SESSION_BYTES + REMEMBERED_MAX * ANSWER_BYTES;
     assert_eq!(sessions.bytes(), whole);
     for want in 7..300 {
@@ -176,7 +264,8 @@ fn what_a_connection_may_need_is_charged_when_it_begins() {
     assert_eq!(sessions.bytes(), whole);
     drop(attached);
     assert_eq!(sessions.bytes(), whole, "all of it is used");
-    let other = sessions.attach(id(2), 7, here(), 0).unwrap();
+    let mut other = sessions.attach(id(2), 7, here(), 0).unwrap();
+    assert_eq!(other.is_idle(None), Ok(true));
     let mut stamp = other.begin_new(7, 3, 0).unwrap();
     stamp.remember([Some(Answer::Done(1)), None].into_iter());
     drop(stamp);
@@ -191,31 +280,45 @@ fn what_a_connection_may_need_is_charged_when_it_begins() {
     assert_eq!((known(&session, 8), known(&session, 9)), (None, None));
 }
 
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_session_is_taken_over_when_what_was_begun_is_done() {
-    let sessions = Sessions::new();
+    let sessions = sessions();
     let first = sessions.attach(id(1), 0, here(), 0).unwrap();
     let mut stamp = first.begin(0, 0).unwrap().stamp();
-    thread::scope(|scope| {
-        let taking = scope.spawn(|| sessions.attach(id(1), 0, here(), 0).unwrap());
-        // It waits until the first connection may begin nothing more.
-        while lock(&first.session.state).takeovers < 2 {
-            thread::yield_now();
-        }
-        let late = first.begin(1, 0).err();
-        assert_eq!(late, Some(QueueError::TakenOver));
-        assert_eq!(first.begin_new(1, 3, 0).err(), Some(QueueError::TakenOver));
-        stamp.remember(std::iter::once(Some(Answer::Stored(7))));
-        let second = taking.join().unwrap();
-        let again = second.begin(0, 0).unwrap().answer();
-        assert_eq!(again, Some(Answer::Stored(7)));
-        assert!(!second.is_new(0) && second.is_new(1));
-    });
+    let mut second = sessions.attach(id(1), 0, here(), 0).unwrap();
+    let late = first.begin(1, 0).err();
+    assert_eq!(late, Some(QueueError::TakenOver));
+    assert_eq!(first.begin_new(1, 3, 0).err(), Some(QueueError::TakenOver));
+    let woken = [(); 2].map(|()| Arc::new(Woken::default()));
+    let count = |at: usize| woken[at].0.load(Ordering::Relaxed);
+    let waiting = |at: usize| Some(Arc::clone(&woken[at]) as _);
+    assert_eq!(second.is_idle(waiting(0)), Ok(false));
+    // Another one: the second is told at once, and need not wait to the end.
+    let mut third = sessions.attach(id(1), 0, here(), 0).unwrap();
+    assert_eq!(count(0), 1);
+    assert_eq!(second.is_idle(waiting(0)), Err(QueueError::TakenOver));
+    assert_eq!(third.is_idle(waiting(1)), Ok(false));
+    stamp.remember(std::iter::once(Some(Answer::Stored(7))));
+    assert_eq!((count(0), count(1)), (1, 1));
+    assert_eq!(third.is_idle(waiting(1)), Ok(true));
+    let again = third.begin(0, 0).unwrap().answer();
+    assert_eq!(again, Some(Answer::Stored(7)));
+    assert!(!third.is_new(0) && third.is_new(1));
 }
 
 #[test]
 fn a_reply_of_which_nothing_else_is_left_is_kept_until_the_next_one() {
-    let sessions = Sessions::new();
+    let sessions = sessions();
     let session = sessions.get(id(1), from(1), 0).unwrap();
     let before = sessions.bytes();
     session.keep(1, b"one");
@@ -228,7 +331,7 @@ fn a_reply_of_which_nothing_else_is_left_is_kept_until_the_next_one() {
 
 #[test]
 fn what_was_found_at_the_start_comes_in_any_order() {
-    let sessions = Sessions::new();
+    let sessions = sessions();
     for number in [900, 700, 1, 899, 650, 901] {
         let found = Answered {
             session: id(1),

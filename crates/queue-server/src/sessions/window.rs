@@ -2,8 +2,12 @@
 
 use std::collections::VecDeque;
 
+use proto::ErrorCode;
 use proto::queue::{MessageId, REMEMBERED_MAX, Token};
 use uuid::Uuid;
+
+/// The highest number that a request may have, so that those behind it are numbers too.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// What is remembered of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +37,8 @@ pub(crate) struct Answered {
 pub(super) enum Slot {
     /// Nothing was changed by it.
     Free,
-    /// It was refused, or found nothing, over UDP: if it comes late, it must not act.
-    Refused,
+    /// Over UDP it found nothing, or was refused for this reason: if it comes late, it must not act.
+    Refused(Option<ErrorCode>),
     /// It is being carried out.
     Begun,
     Answered(Answer),

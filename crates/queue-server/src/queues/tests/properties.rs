@@ -456,6 +456,40 @@ fn check_keys(open: impl Fn() -> Queues) {
     drop(queues);
 }
 
+/// A dead letter that was kicked, beside the corrected message with its key.
+fn kicked_beside_its_correction(path: &std::path::Path) -> Queues {
+    let queues = Queues::open(path, limits(), Fsync::Never, || {}).unwrap();
+    assert_eq!(send_key(&queues, "k", "wrong"), new(1));
+    let reserved = queues.reserve(Q).unwrap();
+    let buried = queues.release(reserved, Retry::Never, Reason::default());
+    finish(&queues, buried);
+    assert_eq!(send_key(&queues, "k", "right"), new(2));
+    assert_eq!(queues.kick(Q), Ok(1));
+    drop(queues);
+    Queues::open(path, limits(), Fsync::Never, || {}).unwrap()
+}
+
+#[test]
+fn the_same_message_holds_a_key_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("queue.db");
+    let queues = kicked_beside_its_correction(&path);
+    assert_eq!(send_key(&queues, "k", "right"), before(2));
+    // An acknowledgement of the other one is not remembered in its place.
+    assert_eq!(all(&queues, Q), ["right", "wrong"]);
+    drop(queues);
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let rows = db.prepare("SELECT id FROM keys").unwrap();
+    let ids: Vec<i64> = { rows }
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(ids, [2]);
+    let queues = Queues::open(&path, limits(), Fsync::Never, || {}).unwrap();
+    assert_eq!(send_key(&queues, "k", "right"), before(2));
+}
+
 #[test]
 fn a_message_that_is_sent_again_with_its_key_is_not_stored_again() {
     check_keys(|| queues_of(&[]));
