@@ -23,7 +23,7 @@ use crate::keys::Sender;
 use crate::queues::{Outcome, Pending, Queues};
 use crate::replies;
 use crate::requests::{self, Requester};
-use crate::sessions::{Begun, Session, Stamp};
+use crate::sessions::{Seen, Session, Stamp};
 use crate::text;
 use origin::{MESSAGE_TOO_LONG, Origin, is_local};
 
@@ -171,12 +171,12 @@ impl Datagrams {
         let from = Some(Peer::from(origin.peer).into());
         let session = self.queues.sessions().get(origin.id.session, from, now)?;
         let known = match (session.begin(number, now)?, session.kept(number)) {
-            (Begun::New(stamp), _) => Known::Nothing(stamp),
-            (Begun::Known(_), Some(reply)) => Known::Reply(reply),
-            (Begun::Known(answer), None) => Known::Outcome(self.queues.outcome_of(answer)?),
-            (Begun::Refused(None), _) => Known::Outcome(Outcome::Empty),
-            (Begun::Refused(Some(code)), _) => Known::Reply(origin.refusal(code, REFUSED_BEFORE)),
-            (Begun::Pending, _) => Known::Late,
+            (Seen::New(stamp), _) => Known::Nothing(stamp),
+            (Seen::Known(_), Some(reply)) => Known::Reply(reply),
+            (Seen::Known(answer), None) => Known::Outcome(self.queues.outcome_of(answer)?),
+            (Seen::Refused(None), _) => Known::Outcome(Outcome::Empty),
+            (Seen::Refused(Some(code)), _) => Known::Reply(origin.refusal(code, REFUSED_BEFORE)),
+            (Seen::Pending, _) => Known::Late,
         };
         Ok((session, known))
     }

@@ -23,7 +23,7 @@ use crate::memory::Room;
 use crate::queues::{Holding, Operation, Outcome, Pending, Queues, millis};
 use crate::replies::{long_body, put_error, put_reply};
 use crate::requests::{self, Requester};
-use crate::sessions::{Attached, Begun, Stamp};
+use crate::sessions::{Attached, Seen, Stamp};
 use crate::text;
 
 /// How long a frame may take from its first byte on...
@@ -420,9 +420,9 @@ fn begin(
     number: u64,
 ) -> Result<Result<Stamp, Outcome>, QueueError> {
     match attached.begin(number, queues.now())? {
-        Begun::New(stamp) => Ok(Ok(stamp)),
-        Begun::Known(answer) => queues.outcome_of(answer).map(Err),
+        Seen::New(stamp) => Ok(Ok(stamp)),
+        Seen::Known(answer) => queues.outcome_of(answer).map(Err),
         // Only if datagrams ask in the same session.
-        Begun::Pending | Begun::Refused(_) => Err(QueueError::SessionBusy),
+        Seen::Pending | Seen::Refused(_) => Err(QueueError::SessionBusy),
     }
 }

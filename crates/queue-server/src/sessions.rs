@@ -95,7 +95,7 @@ struct State {
 }
 
 /// What is to be done with a request.
-pub(crate) enum Begun {
+pub(crate) enum Seen {
     /// It is carried out, and the stamp says so.
     New(Stamp),
     /// It was, with this answer.
@@ -306,7 +306,7 @@ impl Session {
     ///
     /// # Errors
     /// [`QueueError::TooOld`]; [`QueueError::NumberTooHigh`]; [`QueueError::TooManySessions`].
-    pub(crate) fn begin(self: &Arc<Self>, number: u64, now: Micros) -> Result<Begun, QueueError> {
+    pub(crate) fn begin(self: &Arc<Self>, number: u64, now: Micros) -> Result<Seen, QueueError> {
         self.begin_in(lock(&self.state), number, now)
     }
 
@@ -315,7 +315,7 @@ impl Session {
         mut state: MutexGuard<State>,
         number: u64,
         now: Micros,
-    ) -> Result<Begun, QueueError> {
+    ) -> Result<Seen, QueueError> {
         check(number)?;
         state.last_request = now;
         let answers = (state.window.slots.len() + 1)
@@ -327,13 +327,13 @@ impl Session {
         let slot = self.slot(&mut state, number);
         let slot = slot.ok_or(QueueError::TooOld(number))?;
         Ok(match *slot {
-            Slot::Answered(answer) => Begun::Known(answer),
-            Slot::Begun => Begun::Pending,
-            Slot::Refused(code) => Begun::Refused(code),
+            Slot::Answered(answer) => Seen::Known(answer),
+            Slot::Pending => Seen::Pending,
+            Slot::Refused(code) => Seen::Refused(code),
             Slot::Free => {
-                *slot = Slot::Begun;
+                *slot = Slot::Pending;
                 state.begun += 1;
-                Begun::New(Stamp {
+                Seen::New(Stamp {
                     session: Arc::clone(self),
                     first: number,
                     count: 1,
@@ -419,7 +419,7 @@ impl Attached {
     ///
     /// # Errors
     /// [`QueueError::TakenOver`]; [`QueueError::TooOld`].
-    pub(crate) fn begin(&self, number: u64, now: Micros) -> Result<Begun, QueueError> {
+    pub(crate) fn begin(&self, number: u64, now: Micros) -> Result<Seen, QueueError> {
         let state = self.lock()?;
         self.session.begin_in(state, number, now)
     }
@@ -438,7 +438,7 @@ impl Attached {
         state.last_request = now;
         for number in first..first + count as u64 {
             if let Some(slot) = self.session.slot(&mut state, number) {
-                *slot = Slot::Begun;
+                *slot = Slot::Pending;
             }
         }
         state.begun += count;

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use proto::ErrorCode;
-use proto::queue::{Priority, Properties, QueueName, Reason, Retry};
+use proto::queue::{Claim, Key, Priority, Properties, QueueName, QueueNames, Reason, Retry};
 use queue_client::{Client, Error, HeldBy, MessageId, MessageState, Received, Transport};
 
 use super::services::{Queue, Service};
@@ -33,7 +33,20 @@ struct Operators {
     gone: Mutex<HashSet<String>>,
     /// How often it was asked to take a message away, without an answer yet, or ever.
     unsure: Mutex<HashMap<String, u32>>,
+    /// What was stored in the queue that is emptied.
+    purgeable: Mutex<Vec<String>>,
+    /// Held during a purge, because one says nothing of what another one takes.
+    purge: Mutex<()>,
+    /// What has a key, with the id that all who have sent it were told.
+    keyed: Mutex<HashMap<String, MessageId>>,
 }
+
+/// A queue from which nobody takes single messages, and one whose messages have keys.
+const EMPTIED: &str = "emptied";
+const KEYED: &str = "keyed";
+
+/// How many different messages with keys there are.
+const KEYS: usize = 300;
 
 fn names() -> [QueueName<'static>; 2] {
     ["default", "42"].map(|name| QueueName::new(name).unwrap())
@@ -102,9 +115,68 @@ impl Operators {
             attempts_max: noise.below(3) as u32,
         };
         ledger.sending(record);
-        let id = client.send_with(record.as_bytes(), &properties)?;
+        // Another one may be draining the server.
+        let Some(id) = refusable(client.send_with(record.as_bytes(), &properties))? else {
+            return Ok(());
+        };
         ledger.acknowledged(record);
         self.known.lock().unwrap().push((id, record.to_owned()));
+        Ok(())
+    }
+
+    /// Sends to the queue that is emptied, or empties it: what was there before a purge is gone.
+    fn purge_or_send(
+        &self,
+        client: &mut Client,
+        record: &str,
+        noise: &mut Noise,
+        ledger: &Ledger,
+    ) -> Result<(), Error> {
+        client.set_queue(QueueName::new(EMPTIED).unwrap());
+        if noise.below(8) > 0 {
+            let properties = Properties {
+                delay_millis: [0, 20, 3_600_000][noise.below(3)],
+                priority: Priority::new(noise.below(10) as u8).unwrap(),
+                ..Properties::default()
+            };
+            ledger.sending(record);
+            self.unsure.lock().unwrap().insert(record.to_owned(), 1);
+            if refusable(client.send_with(record.as_bytes(), &properties))?.is_some() {
+                ledger.acknowledged(record);
+                self.purgeable.lock().unwrap().push(record.to_owned());
+            }
+            return Ok(());
+        }
+        let _alone = self.purge.lock().unwrap();
+        let before = self.purgeable.lock().unwrap().clone();
+        if refusable(client.purge())?.is_some() {
+            self.gone.lock().unwrap().extend(before);
+        }
+        Ok(())
+    }
+
+    /// Sends what others send too, with the same key: all are told of one message.
+    fn send_keyed(
+        &self,
+        client: &mut Client,
+        noise: &mut Noise,
+        ledger: &Ledger,
+    ) -> Result<(), Error> {
+        client.set_queue(QueueName::new(KEYED).unwrap());
+        let record = format!("keyed-{}", noise.below(KEYS));
+        let properties = Properties {
+            key: Key::new(&record),
+            ..Properties::default()
+        };
+        let is_known = ledger.sent.lock().unwrap().contains_key(&record);
+        if !is_known {
+            ledger.sending(&record);
+        }
+        if let Some(id) = refusable(client.send_with(record.as_bytes(), &properties))? {
+            ledger.acknowledged(&record);
+            let mut keyed = self.keyed.lock().unwrap();
+            assert_eq!(*keyed.entry(record.clone()).or_insert(id), id, "{record}");
+        }
         Ok(())
     }
 
@@ -143,11 +215,14 @@ impl Operators {
         for number in 0.. {
             client.set_queue(names()[noise.below(2)]);
             let any = self.any(noise);
-            match (noise.below(16), any) {
+            match (noise.below(21), any) {
                 (0..=4, _) | (_, None) => {
                     self.send(&mut client, &format!("{sender}.{number}"), noise, ledger)?;
                 }
                 (5..=6, Some(_)) => {
+                    if noise.below(2) == 0 {
+                        client.set_queues(&QueueNames::new(names()).unwrap());
+                    }
                     if let Some(Some(message)) = refusable(client.receive())? {
                         self.finish(&mut client, &message, noise)?;
                         kept += 1;
@@ -156,6 +231,10 @@ impl Operators {
                 (7, Some(_)) => {
                     let lease = Duration::from_millis([20, 3_600_000][noise.below(2)]);
                     if let Some(Some(message)) = refusable(client.lease(lease, Duration::ZERO))? {
+                        if let (0, Claim::Leased(token)) = (noise.below(2), message.claim) {
+                            let lease = Duration::from_millis([20, 3_600_000][noise.below(2)]);
+                            done(client.extend(token, lease))?;
+                        }
                         self.finish(&mut client, &message, noise)?;
                     }
                 }
@@ -179,7 +258,16 @@ impl Operators {
                     }
                 }
                 (14, Some(_)) => done(client.pause())?,
-                (_, Some(_)) => done(client.resume())?,
+                (15, Some(_)) => done(client.resume())?,
+                (16..=17, Some(_)) => {
+                    let record = format!("{sender}.{number}");
+                    self.purge_or_send(&mut client, &record, noise, ledger)?;
+                }
+                (18..=19, Some(_)) => self.send_keyed(&mut client, noise, ledger)?,
+                (_, Some(_)) => {
+                    done(client.drain(true))?;
+                    done(client.drain(false))?;
+                }
             }
             if kept > 50 {
                 client = connect(server)?;
@@ -220,9 +308,10 @@ impl Service for Operators {
         let mut client = connect(&server).unwrap();
         let mut there = HashMap::new();
         let mut reserved = Vec::new();
-        let queues = names()
+        let mut queues = names()
             .map(|name| [name.as_str().to_owned(), name.dead()])
             .concat();
+        queues.extend([EMPTIED, KEYED].map(str::to_owned));
         for name in &queues {
             client.set_queue(QueueName::new(name).unwrap());
             for state in STATES {
@@ -263,6 +352,10 @@ impl Service for Operators {
             gone.len()
         );
         assert_eq!((lost, invented, undead), (0, 0, 0));
+        for (record, id) in &*self.keyed.lock().unwrap() {
+            assert_eq!(there.get(record), Some(id), "{record}");
+        }
+        assert!(!gone.is_disjoint(&self.purgeable.lock().unwrap().iter().cloned().collect()));
         assert!(there.len() > 50 && gone.len() > 50 && !reserved.is_empty());
         for (name, id) in reserved {
             client.set_queue(QueueName::new(name).unwrap());

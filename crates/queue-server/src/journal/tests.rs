@@ -11,7 +11,7 @@ use super::*;
 use crate::error::QueueError;
 use crate::keys::Sender;
 use crate::queues::{Limits, Outcome, Pending, Queues};
-use crate::sessions::Begun;
+use crate::sessions::Seen;
 
 const Q: QueueName = QueueName::DEFAULT;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -473,9 +473,9 @@ fn ask(
         .sessions()
         .attach(session, number, from, queues.now());
     match attached.unwrap().begin(number, queues.now())? {
-        Begun::New(stamp) => queues.wait(queues.submit(act(), Some(stamp))),
-        Begun::Known(answer) => queues.outcome_of(answer),
-        Begun::Pending | Begun::Refused(_) => panic!("it is neither"),
+        Seen::New(stamp) => queues.wait(queues.submit(act(), Some(stamp))),
+        Seen::Known(answer) => queues.outcome_of(answer),
+        Seen::Pending | Seen::Refused(_) => panic!("it is neither"),
     }
 }
 
@@ -555,7 +555,7 @@ fn the_answers_of_many_requests_do_not_grow_for_ever_and_none_is_lost() {
         let attached = queues.sessions().attach(sessions[1], 0, from, 0).unwrap();
         let pending: Vec<_> = (0..250)
             .map(|at| {
-                let Ok(Begun::New(stamp)) = attached.begin(1000 * round + at, 0) else {
+                let Ok(Seen::New(stamp)) = attached.begin(1000 * round + at, 0) else {
                     panic!("it is new")
                 };
                 let sent = queues.send(&Sender::default(), Q, &Properties::default(), b"x", None);

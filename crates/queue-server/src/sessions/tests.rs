@@ -32,7 +32,7 @@ fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-impl Begun {
+impl Seen {
     #[track_caller]
     fn stamp(self) -> Stamp {
         match self {
@@ -75,7 +75,7 @@ fn a_request_that_comes_again_has_its_answer_and_a_refused_one_is_tried_again() 
     act(&session, 5);
     assert_eq!(known(&session, 5), Some(Answer::Stored(5)));
     let refused = session.begin(6, 0).unwrap().stamp();
-    assert!(matches!(session.begin(6, 0).unwrap(), Begun::Pending));
+    assert!(matches!(session.begin(6, 0).unwrap(), Seen::Pending));
     drop(refused);
     act(&session, 6);
     // One that has not come in its turn.
@@ -87,8 +87,8 @@ fn a_request_that_comes_again_has_its_answer_and_a_refused_one_is_tried_again() 
         session.refuse(number, code);
     }
     let refused = |number| match session.begin(number, 0).unwrap() {
-        Begun::Refused(code) => Some(code),
-        Begun::New(_) | Begun::Known(_) | Begun::Pending => None,
+        Seen::Refused(code) => Some(code),
+        Seen::New(_) | Seen::Known(_) | Seen::Pending => None,
     };
     // Also when another one was refused since.
     assert_eq!(refused(10), Some(Some(ErrorCode::NotFound)));

@@ -40,7 +40,7 @@ pub(super) enum Slot {
     /// Over UDP it found nothing, or was refused for this reason: if it comes late, it must not act.
     Refused(Option<ErrorCode>),
     /// It is being carried out.
-    Begun,
+    Pending,
     Answered(Answer),
 }
 
