@@ -61,6 +61,17 @@ expect 'Messages kicked: 1'
 run 0 "queue-client $jobs work --queue sums --once -- tr a-z A-Z"
 expect 'NOT A NUMBER'
 
+step 'A doubled send that is one message' 'With a key, what is sent twice is stored once, and -v says so. The same key with something else is refused.' \
+    crates/queue-server/src/keys.rs
+run 0 "for i in 1 2; do echo 'bill 17' | queue-client -v $jobs send --queue bills --key bill-17 -; done"
+expect 'was stored before with this key'
+run 0 "queue-client $jobs list"
+expect $'bills\t1\t0\t0\t0\t'
+run 1 "echo 'bill 18' | queue-client $jobs send --queue bills --key bill-17 -"
+expect "has the key 'bill-17' and another body"
+run 0 "queue-client $jobs receive --queue bills"
+expect 'bill 17'
+
 step 'One message' 'An operator names a message by its id, whatever its state. A worker that had it reserved is told when it acknowledges it.' \
     crates/queue-server/src/queues/one.rs
 run 0 "echo 'in an hour' | queue-client $jobs send --queue later --delay 1h -; queue-client $jobs peek --queue later --delayed"
