@@ -19,8 +19,8 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 pub struct ClientOptions {
     /// Bounds every wait (`--timeout`).
     pub timeout: Duration,
-    /// How long to keep trying to connect (`--wait-for-server`).
-    pub wait_for_server: Duration,
+    /// How long to keep trying to connect (`--wait-for-server`), if that is said.
+    pub wait_for_server: Option<Duration>,
     /// Whether to say nothing but errors (`--quiet`).
     pub is_quiet: bool,
     /// `--tls` and the options with it, and `--auth-file`.
@@ -53,7 +53,7 @@ impl ClientOptions {
         });
         Ok(Self {
             timeout: timeout.unwrap_or(TIMEOUT_DEFAULT),
-            wait_for_server: wait.unwrap_or_default(),
+            wait_for_server: wait,
             is_quiet: options.flag("--quiet"),
             security: Security::new(tls(options)?, account),
         })
@@ -72,7 +72,7 @@ impl ClientOptions {
         Ok(Endpoint {
             address,
             timeout: self.timeout,
-            wait_for_server: self.wait_for_server,
+            wait_for_server: self.wait_for_server.unwrap_or_default(),
             security: self.security,
         })
     }

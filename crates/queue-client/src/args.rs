@@ -108,6 +108,10 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--off"),
 ];
 
+/// How long a client that goes on by itself waits by default for a server that it has reached before: as
+/// long as one needs to start again.
+const RESTART_WAIT: Duration = Duration::from_secs(60);
+
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let client = ClientOptions::read(&mut args.options)?;
     let (address, transport) = match args.words.server(["PORT"], VERBS)? {
@@ -144,8 +148,15 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         return Err(UsageError::Conflict(sentence));
     }
     client.check_stdin(action.reads_stdin())?;
+    let wait_for_server = client.wait_for_server;
+    let mut endpoint = client.endpoint(address)?;
+    let wait_at_first = endpoint.wait_for_server;
+    if wait_for_server.is_none() && action.goes_on() {
+        endpoint.wait_for_server = RESTART_WAIT;
+    }
     Ok(Config {
-        endpoint: client.endpoint(address)?,
+        endpoint,
+        wait_at_first,
         transport,
         queues,
         action,

@@ -101,7 +101,12 @@ impl Client {
     /// ```
     pub fn set_queues(&mut self, queues: &QueueNames) {
         let owned = |queue: QueueName| queue.as_str().to_owned();
-        self.queues = queues.iter().map(owned).collect();
+        let queues: Vec<_> = queues.iter().map(owned).collect();
+        if self.queues != queues {
+            // What was handed out over a lost connection is of other queues, and goes back there.
+            let _ = self.link.session.take_lost_receive();
+        }
+        self.queues = queues;
     }
 
     /// Continues over the connection of another client, in the same session.
@@ -231,6 +236,20 @@ mod tests {
     use proto::queue::Claim;
 
     use super::*;
+
+    #[test]
+    fn what_was_lost_of_one_queue_is_not_asked_for_in_the_name_of_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut client =
+            Client::connect(&Endpoint::new("127.0.0.1", port), Transport::Tcp).unwrap();
+        client.link.session.lose_receive(7);
+        client.set_queue(QueueName::DEFAULT);
+        assert_eq!(client.link.session.take_lost_receive(), Some(7));
+        client.link.session.lose_receive(7);
+        client.set_queue(QueueName::new("other").unwrap());
+        assert_eq!(client.link.session.take_lost_receive(), None);
+    }
 
     #[test]
     fn an_older_server_is_asked_to_release_what_it_cannot_unreserve() {

@@ -47,6 +47,8 @@ pub use work::{Backoff, Work, guard};
 pub struct Config {
     /// The server.
     pub endpoint: Endpoint,
+    /// How long to keep trying to reach it for the first time; [`Endpoint::wait_for_server`] is for the others.
+    pub wait_at_first: Duration,
     /// How it is reached.
     pub transport: Transport,
     /// The queues' names, which must be valid for [`QueueName::new`] and [`QueueNames::new`]. Only what
@@ -105,6 +107,32 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it goes on by itself after a restart of the server: it is there for more than one message.
+    fn goes_on(&self) -> bool {
+        match self {
+            Self::Send(send) => send.piece_end.is_some(),
+            Self::Receive(receive) => receive.count.is_none(),
+            Self::Work(_) => true,
+            Self::Lease(_)
+            | Self::Ack(_)
+            | Self::Release(..)
+            | Self::ReleaseOne(_)
+            | Self::ReleaseHolder(_)
+            | Self::Extend(..)
+            | Self::Peek(_)
+            | Self::List(_)
+            | Self::Delete(_)
+            | Self::KickOne(_)
+            | Self::Move(..)
+            | Self::Stats { .. }
+            | Self::Purge
+            | Self::Pause
+            | Self::Resume
+            | Self::Kick
+            | Self::Drain(_) => false,
+        }
+    }
+
     /// Whether it reads standard input.
     fn reads_stdin(&self) -> bool {
         match self {

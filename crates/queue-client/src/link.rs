@@ -34,7 +34,7 @@ pub(crate) type Pause = Box<dyn Fn(Duration) -> bool + Send>;
 pub(crate) struct Link {
     pub(crate) server: Endpoint,
     pub(crate) socket: Socket,
-    session: Session,
+    pub(crate) session: Session,
     /// The number that the server gives the next request of this connection, if it was told the session.
     expected: Option<u64>,
     /// How many connections there were.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cli::{Losses, pause};
 
-use crate::{Client, Config, Error, MessageState, Received, Transport};
+use crate::{Client, Config, Endpoint, Error, MessageState, Received, Transport};
 
 /// The pause after a server has ended a wait too early.
 const TOO_EARLY_PAUSE: Duration = Duration::from_millis(50);
@@ -17,34 +17,44 @@ impl Config {
         request: impl FnMut(&mut Client) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let was_not_done = |error: &Error| error.is_server_away() && !error.is_loss();
-        self.retry(pause, was_not_done, request)
+        self.retry(self.wait_at_first, pause, was_not_done, request)
             .map(|(_, answer)| answer)
     }
 
-    /// Connects, and tries again for as long as `--wait-for-server` says.
+    /// Connects for the first time, and tries again for as long as `--wait-for-server` says.
     pub(crate) fn connect(&self) -> Result<Client, Error> {
-        self.connect_while(pause)
+        self.connect_within(self.wait_at_first, pause)
     }
 
-    /// The same. `pause` is called between two tries, and ends them by returning false.
-    pub(crate) fn connect_while(&self, pause: impl Fn(Duration) -> bool) -> Result<Client, Error> {
+    /// Connects, and tries again for this long. `pause` is called between two tries, and ends them by returning
+    /// false.
+    pub(crate) fn connect_within(
+        &self,
+        wait: Duration,
+        pause: impl Fn(Duration) -> bool,
+    ) -> Result<Client, Error> {
         // A server at its connection limit, or one that shuts down, accepts a connection to say so.
-        let is_probed = self.waits_for_server() && self.transport == Transport::Tcp;
+        let is_probed = !wait.is_zero() && self.transport == Transport::Tcp;
         let probe = |client: &mut Client| match is_probed {
             true => client.peek_after(MessageState::Ready, u64::MAX).map(drop),
             false => Ok(()),
         };
-        let connected = self.retry(pause, Error::is_server_away, probe);
+        let connected = self.retry(wait, pause, Error::is_server_away, probe);
         connected.map(|(client, ())| client)
     }
 
     fn retry<T>(
         &self,
+        wait: Duration,
         pause: impl Fn(Duration) -> bool,
         may_pass: impl Fn(&Error) -> bool,
         mut act: impl FnMut(&mut Client) -> Result<T, Error>,
     ) -> Result<(Client, T), Error> {
-        self.endpoint.retry(may_pass, pause, |server| {
+        let endpoint = Endpoint {
+            wait_for_server: wait,
+            ..self.endpoint.clone()
+        };
+        endpoint.retry(may_pass, pause, |server| {
             let mut client = Client::connect(server, self.transport)?;
             // It is the attempt that does not wait, and not what follows.
             client.link.server = self.endpoint.clone();
@@ -82,7 +92,8 @@ impl Config {
                         Some(length) => pause(length),
                         None => return Err(error),
                     };
-                    client.continue_over(self.connect()?);
+                    let wait = self.endpoint.wait_for_server;
+                    client.continue_over(self.connect_within(wait, pause)?);
                 }
                 received => return received,
             }

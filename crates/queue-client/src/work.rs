@@ -147,7 +147,9 @@ struct Worker<'w> {
 impl Worker<'_> {
     fn work(&self) -> Result<(), Error> {
         let mut losses = Losses::default();
-        while let Some(mut client) = self.connect()? {
+        let mut wait = self.config.wait_at_first;
+        while let Some(mut client) = self.connect(wait)? {
+            wait = self.config.endpoint.wait_for_server;
             client.done = self.done.clone();
             let pool = Arc::clone(self.pool);
             client.link.pause = Box::new(move |length| {
@@ -177,9 +179,9 @@ impl Worker<'_> {
     }
 
     /// Connects; `None` when nothing is left to do.
-    fn connect(&self) -> Result<Option<Client>, Error> {
+    fn connect(&self, wait: Duration) -> Result<Option<Client>, Error> {
         while !self.member.pool.is_over() {
-            let connected = self.config.connect_while(|pause| {
+            let connected = self.config.connect_within(wait, |pause| {
                 self.member.pool.pause(pause);
                 !self.member.pool.is_over()
             });

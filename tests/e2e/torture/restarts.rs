@@ -39,18 +39,15 @@ fn a_restart_is_never_an_empty_queue() {
         command.args(line.replace("FILE", &file("leased")).split(' '));
         Running::start(command)
     };
-    let works = format!(
-        "work --jobs 2 --wait-for-server 60 -- tee -a {}",
-        file("done")
-    );
+    let works = format!("work --jobs 2 -- tee -a {}", file("done"));
     let stay = [
-        client("receive --follow --wait-for-server 60"),
-        client("receive --follow --wait-for-server 60 --queue other"),
+        client("receive --follow"),
+        client("receive --follow --queue other"),
         client(&works),
     ];
     let mut sent = 0;
     let done = rounds(ROUNDS, |round| {
-        let ended = ENDED.map(|line| client(&format!("--queue empty {line}")));
+        let ended = ENDED.map(|line| client(&format!("--wait-for-server 0 --queue empty {line}")));
         // The worker has two connections.
         eventually("all wait", || {
             count_waiters(&server) as usize == 4 + ended.len()

@@ -35,7 +35,7 @@ fn who_waits_for_a_message_is_never_told_that_there_is_none_by_a_server_that_sto
     let server = start(&["tcp"]);
     let waits = WAITS.map(|words| {
         let words = words.replace(" job ", &format!(" {}/job ", folder.path().display()));
-        wait(&server, &words)
+        wait(&server, &format!("--wait-for-server 0 {words}"))
     });
     eventually("all wait", || waiting(&server) == WAITS.len() as u64);
     server.signal("TERM");
@@ -65,7 +65,12 @@ fn who_may_wait_for_the_server_waits_on_when_it_is_there_again() {
         let server = start(&["tcp"]);
         let port = server.addr().port().to_string();
         let words = words.replace(" job ", &format!(" {} ", job.display()));
-        let client = wait(&server, &format!("--wait-for-server 60 {words}"));
+        // The others do so by themselves.
+        let option = match words.starts_with("work") || words.contains("--follow") {
+            true => "",
+            false => "--wait-for-server 60",
+        };
+        let client = wait(&server, &format!("{option} {words}"));
         eventually("it waits", || waiting(&server) == 1);
         server.signal("TERM");
         assert_eq!(server.wait().0, Some(0));
@@ -77,6 +82,22 @@ fn who_may_wait_for_the_server_waits_on_when_it_is_there_again() {
         } else {
             assert_eq!(client.wait(), Some(0), "{words}: {}", client.stderr.text());
         }
+    }
+}
+
+#[test]
+fn who_has_never_reached_a_server_does_not_wait_for_it() {
+    let server = start(&["tcp"]);
+    let words = ["send /dev/null --lines", "receive --follow", "work -- cat"];
+    let commands = words.map(|words| {
+        let mut command = Command::new(program("queue-client"));
+        command.args(server.host_and_ports()).args(words.split(' '));
+        command
+    });
+    server.signal("TERM");
+    assert_eq!(server.wait().0, Some(0));
+    for command in commands {
+        run_command(command, b"").expect(3);
     }
 }
 

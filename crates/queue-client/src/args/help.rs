@@ -96,8 +96,9 @@ Options:
   --queue NAME,NAME...   for receive, work and lease: at most 16 queues; a message is
                          received from the first that has one
   --timeout TIME         the longest wait for an answer [default: 30]
-  --wait-for-server TIME keep trying to connect for this long; a client that waits for
-                         messages also connects again [default: 0]
+  --wait-for-server TIME keep trying to connect for this long, also after a restart of the
+                         server [default: 0; for work, receive --follow and send --lines
+                         or --null, 1m once the server was reached]
   --tls                  encrypt with TLS; the server's certificate must be for HOST
   --tls-ca FILE          trust the certificates in FILE [default: the system's]
   --tls-cert FILE, --tls-key FILE

@@ -49,6 +49,35 @@ fn the_help_has_each_option() {
 }
 
 #[test]
+fn who_goes_on_by_itself_waits_for_a_server_that_it_has_reached() {
+    let waits = |line: &str| {
+        let config = parse(line).unwrap();
+        (config.wait_at_first, config.endpoint.wait_for_server)
+    };
+    for line in [
+        "work -- cat",
+        "receive --follow",
+        "send - --lines",
+        "send - --null",
+    ] {
+        assert_eq!(waits(line), (secs(0), secs(60)), "{line}");
+        let none = format!("--wait-for-server 0 {line}");
+        assert_eq!(waits(&none), (secs(0), secs(0)), "{line}");
+        let said = format!("--wait-for-server 9 {line}");
+        assert_eq!(waits(&said), (secs(9), secs(9)), "{line}");
+    }
+    for line in [
+        "send -",
+        "receive",
+        "receive --count 2",
+        "lease 9 f",
+        "purge",
+    ] {
+        assert_eq!(waits(line), (secs(0), secs(0)), "{line}");
+    }
+}
+
+#[test]
 fn the_server_may_be_left_out() {
     let config = parse("LIST").unwrap();
     let default = Address::new("127.0.0.1", PORT_DEFAULT);
