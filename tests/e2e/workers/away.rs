@@ -153,7 +153,8 @@ fn who_sends_many_is_told_which_is_the_first_that_may_not_be_stored() {
             .unwrap()
             .success()
     );
-    let sender = wait(&place.server, &format!("send --lines {}", fifo.display()));
+    let words = format!("--wait-for-server 0 send --lines {}", fifo.display());
+    let sender = wait(&place.server, &words);
     let mut lines = fs::File::create(&fifo).unwrap();
     lines.write_all(b"one\ntwo\nthree\n").unwrap();
     let ready = || {

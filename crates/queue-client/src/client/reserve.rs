@@ -126,6 +126,8 @@ impl Client {
     }
 
     fn reserve(&mut self, delivery: Delivery, wait: Duration) -> Result<Option<Received>, Error> {
+        // It is refused as it was said, and not as what is left of it.
+        millis(wait)?;
         let start = Instant::now();
         loop {
             let left = wait.saturating_sub(start.elapsed());
