@@ -378,7 +378,7 @@ mod tests {
         let sent = queues
             .send(&Sender::default(), Q, &Properties::default(), &body, None)
             .unwrap();
-        queues.wait(sent).unwrap();
+        queues.carry_out(sent).unwrap();
         let datagrams = Datagrams::new(Arc::new(queues), false, DatagramCounter::default());
         let pad_it = |sentence| {
             let code = ErrorCode::BadRequest;
@@ -467,7 +467,7 @@ mod tests {
                 None,
             )
             .unwrap();
-        queues.wait(sent).unwrap();
+        queues.carry_out(sent).unwrap();
         // It comes late, and its sender would not know of a message.
         assert_eq!(ask(1, &lease), None);
     }

@@ -215,9 +215,7 @@ impl Call {
             attempt()
         };
         Ok(match applied {
-            Ok(pending @ (Pending::Prepared(..) | Pending::Submitted(..))) => {
-                self.reply_later(pending)
-            }
+            Ok(pending @ Pending::Submitted(..)) => self.reply_later(pending),
             Ok(Pending::Done(outcome)) => self.reply(Ok(outcome)),
             Err(error) => self.reply(Err(error.into())),
         })
@@ -276,8 +274,8 @@ fn apply(
     request: &Request,
     room: &mut Room,
 ) -> Result<Pending, QueueError> {
-    let pending = requests::apply(queues, sender, request, &mut Requester::Http { room })?;
-    Ok(queues.submit(pending, None))
+    let prepared = requests::apply(queues, sender, request, &mut Requester::Http { room })?;
+    Ok(queues.submit(prepared, None))
 }
 
 /// A change that nobody may be told of any more. Dropping it has what is in memory follow the disk.

@@ -1,7 +1,7 @@
 //! All queues of a server: handing messages out, acknowledging and requeueing them.
 //!
-//! A change counts when it is committed. Every change is a [`Pending`]: [`Queues::wait`] waits for its
-//! commit, and [`Queues::on_complete`] has the writer thread tell its outcome. Changes that are submitted
+//! A change counts when it is committed. Every change is [`Prepared`], and then a [`Pending`], when
+//! [`Queues::submit`] has given it to the journal: [`Queues::wait`] waits for its commit, and [`Queues::on_complete`] has the writer thread tell its outcome. Changes that are submitted
 //! meanwhile share the commit. A message that is [`Reserved`] is in no queue, so nobody else can change
 //! it, and the journal hears of its changes in their order.
 //!
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::queue::{Delivery, Properties, QueueName, QueueNames, Token};
-use storage::{CommitFigures, Committer, Fsync, NotStored, StorageError};
+use storage::{CommitFigures, Committer, Fsync, StorageError};
 
 use crate::clock::Clock;
 use crate::error::{Error, QueueError};
@@ -45,7 +45,7 @@ mod waiters;
 pub(crate) use figures::{Figures, Peeked, Stats};
 pub(crate) use holding::Holding;
 pub(crate) use operation::{Handout, Operation, Outcome, Receive};
-pub(crate) use pending::Pending;
+pub(crate) use pending::{Pending, Prepared};
 pub(crate) use queue::Wake;
 pub(crate) use requeue::CONNECTION_ENDED;
 pub use state::Limits;
@@ -172,7 +172,7 @@ impl Queues {
         properties: &Properties,
         body: &[u8],
         room: Option<&mut Room>,
-    ) -> Result<Pending, QueueError> {
+    ) -> Result<Prepared, QueueError> {
         let send = self.send_operation(sender, body, properties)?;
         if let Some(room) = room {
             room.clear();
@@ -190,10 +190,10 @@ impl Queues {
         queues: &QueueNames,
         delivery: Delivery,
         body_bytes_max: usize,
-    ) -> Result<Pending, QueueError> {
+    ) -> Result<Prepared, QueueError> {
         // The token is made here because nobody waits for that.
         let handout = Handout::new(delivery, &self.shared.clock);
-        let mut nothing = Ok(Pending::Done(Outcome::Empty));
+        let mut nothing = Ok(Prepared::Done(Outcome::Empty));
         for (queue_index, queue) in (0..).zip(queues.iter()) {
             let receive = Receive {
                 handout,
@@ -201,7 +201,7 @@ impl Queues {
                 queue_index,
             };
             match self.act(queue, Operation::Receive(receive)) {
-                Ok(Pending::Done(Outcome::Empty)) => {}
+                Ok(Prepared::Done(Outcome::Empty)) => {}
                 Err(error @ QueueError::Paused(_)) => nothing = nothing.and(Err(error)),
                 received => return received,
             }
@@ -210,13 +210,13 @@ impl Queues {
     }
 
     /// A batch of one operation.
-    fn act(&self, queue: QueueName, operation: Operation) -> Result<Pending, QueueError> {
+    fn act(&self, queue: QueueName, operation: Operation) -> Result<Prepared, QueueError> {
         if self.journal.is_none() {
             let sends = usize::from(operation.is_send());
             let (mut batch, mut outcome) = (Some(operation), Ok(Outcome::Empty));
             let done = |one| outcome = one;
             self.act_at_once(queue, sends, usize::MAX, || batch.take(), done);
-            return outcome.map(Pending::Done);
+            return outcome.map(Prepared::Done);
         }
         self.prepare(queue, operation)
     }
@@ -317,27 +317,27 @@ impl Queues {
     }
 
     /// Does the first half of an operation, with a database.
-    fn prepare(&self, queue: QueueName, operation: Operation) -> Result<Pending, QueueError> {
+    fn prepare(&self, queue: QueueName, operation: Operation) -> Result<Prepared, QueueError> {
         let shared = &*self.shared;
         match operation {
             Operation::Send(message, delay) => {
                 let mut state = shared.lock();
                 if let Some(id) = state.key_holder(queue, &message, self.now())? {
-                    return Ok(Pending::Done(Outcome::StoredBefore(id)));
+                    return Ok(Prepared::Done(Outcome::StoredBefore(id)));
                 }
                 let name = state.admit(queue, message.cost_while(!delay.is_zero()))?;
                 drop(state);
                 let change = Change::Insert(name, message.counted(&shared.memory), delay);
-                Ok(Pending::Prepared(change, None))
+                Ok(Prepared::Change(change, None))
             }
             Operation::Receive(receive) => {
                 let reserved = shared.lock().reserve(queue, receive)?;
                 let Some(mut reserved) = reserved else {
-                    return Ok(Pending::Done(Outcome::Empty));
+                    return Ok(Prepared::Done(Outcome::Empty));
                 };
                 Ok(match receive.handout {
                     Handout::AtMostOnce => self.prepared(Effect::Deliver(reserved)),
-                    Handout::Reserve(None) => Pending::Done(Outcome::Reserved(reserved)),
+                    Handout::Reserve(None) => Prepared::Done(Outcome::Reserved(reserved)),
                     Handout::Reserve(lease) => {
                         reserved.lease = lease;
                         self.prepared(Effect::Lease(reserved))
@@ -348,7 +348,7 @@ impl Queues {
     }
 
     /// Acknowledges a message.
-    pub(crate) fn ack(&self, reserved: Reserved) -> Pending {
+    pub(crate) fn ack(&self, reserved: Reserved) -> Prepared {
         self.prepared(Effect::Ack(reserved))
     }
 
@@ -365,17 +365,17 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError::NoLease`].
-    pub(crate) fn extend(&self, token: Token, lease: Duration) -> Result<Pending, QueueError> {
+    pub(crate) fn extend(&self, token: Token, lease: Duration) -> Result<Prepared, QueueError> {
         let expires_at = self.shared.clock.after(lease);
         match &self.journal {
             None => match self.shared.lock().extend(token, expires_at) {
-                Some(_) => Ok(Pending::Done(Outcome::Done(1))),
+                Some(_) => Ok(Prepared::Done(Outcome::Done(1))),
                 None => Err(QueueError::NoLease),
             },
             // The writer thread does it, so that there is one order in memory and on the disk.
             Some(_) => {
                 let change = Change::Extend(Lease { token, expires_at });
-                Ok(Pending::Prepared(change, None))
+                Ok(Prepared::Change(change, None))
             }
         }
     }
@@ -386,24 +386,31 @@ impl Queues {
     /// [`QueueError::NotStored`]. Its message then stays leased if it was, and goes back to its
     /// position if not.
     pub(crate) fn wait(&self, pending: Pending) -> Result<Outcome, QueueError> {
-        match self.submit(pending, None) {
+        match pending {
             Pending::Done(outcome) => Ok(outcome),
             Pending::Submitted(commit, effect, stamp) => {
                 self.shared.conclude(effect, stamp, commit.wait())
             }
-            Pending::Prepared(..) => Err(QueueError::NotStored(NotStored::Unknown)),
         }
     }
 
-    /// Waits for several changes, and counts them.
+    /// Submits a change of no session, and waits for its outcome.
+    ///
+    /// # Errors
+    /// As [`Queues::wait`].
+    pub(crate) fn carry_out(&self, prepared: Prepared) -> Result<Outcome, QueueError> {
+        self.wait(self.submit(prepared, None))
+    }
+
+    /// Submits several changes, waits for them, and counts them.
     ///
     /// # Errors
     /// [`QueueError::NotStored`] if one of them is not; all are waited for.
-    pub(crate) fn wait_for_all(&self, pending: Vec<Pending>) -> Result<u64, QueueError> {
-        let count = pending.len() as u64;
+    pub(crate) fn wait_for_all(&self, prepared: Vec<Prepared>) -> Result<u64, QueueError> {
+        let count = prepared.len() as u64;
         // All are submitted before the first is waited for, so that they share a commit.
         let submit = |one| self.submit(one, None);
-        let pending: Vec<_> = pending.into_iter().map(submit).collect();
+        let pending: Vec<_> = prepared.into_iter().map(submit).collect();
         let waited = pending.into_iter().map(|one| self.wait(one).map(drop));
         waited.fold(Ok(()), Result::and).map(|()| count)
     }
@@ -428,12 +435,8 @@ impl Queues {
             }
             send(reply);
         };
-        match self.submit(pending, None) {
+        match pending {
             Pending::Done(outcome) => complete(&self.shared, Ok(outcome)),
-            Pending::Prepared(..) => {
-                let unknown = QueueError::NotStored(NotStored::Unknown);
-                complete(&self.shared, Err(unknown));
-            }
             Pending::Submitted(commit, effect, stamp) => {
                 let shared = Arc::clone(&self.shared);
                 commit.on_complete(move |applied| {

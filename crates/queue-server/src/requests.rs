@@ -13,7 +13,7 @@ use crate::keys::Sender;
 use crate::memory::{FREE_BYTES, Room};
 use crate::message::Reserved;
 use crate::position::Position;
-use crate::queues::{Handout, Holding, Operation, Outcome, Pending, Queues, Receive, millis};
+use crate::queues::{Handout, Holding, Operation, Outcome, Prepared, Queues, Receive, millis};
 
 const NO_RESERVING: &str = "only a connection can reserve a message; lease it";
 const NO_SESSION: &str = "each datagram says its session; only a connection begins one";
@@ -49,7 +49,7 @@ impl Requester<'_, '_> {
     }
 }
 
-type Applied = Result<Pending, QueueError>;
+type Applied = Result<Prepared, QueueError>;
 
 /// Does what a request asks, or submits it to the journal.
 pub(crate) fn apply(
@@ -58,7 +58,7 @@ pub(crate) fn apply(
     request: &Request,
     requester: &mut Requester,
 ) -> Applied {
-    let done = |messages: Result<u64, QueueError>| messages.map(Outcome::Done).map(Pending::Done);
+    let done = |messages: Result<u64, QueueError>| messages.map(Outcome::Done).map(Prepared::Done);
     match *request {
         Request::Send {
             queue,
@@ -91,7 +91,7 @@ pub(crate) fn apply(
             after,
         } => {
             let after = Position::from_wire(after);
-            Ok(Pending::Done(queues.peek(queue, state, after)))
+            Ok(Prepared::Done(queues.peek(queue, state, after)))
         }
         Request::Stats => stats(queues, requester),
         Request::Purge { queue } => done(queues.purge(queue)),
@@ -101,7 +101,7 @@ pub(crate) fn apply(
         Request::Drain { on } => done(Ok(queues.drain(on))),
         Request::PeekOne { queue, id } => {
             let peeked = queues.peek_one(queue, id)?;
-            Ok(Pending::Done(Outcome::Peeked(Box::new(peeked))))
+            Ok(Prepared::Done(Outcome::Peeked(Box::new(peeked))))
         }
         Request::Delete { queue, id } => queues.delete(queue, id),
         Request::KickOne { queue, id } => queues.kick_one(queue, id),
@@ -176,7 +176,7 @@ fn stats(queues: &Queues, requester: &mut Requester) -> Applied {
     {
         return Err(queues.memory().full());
     }
-    Ok(Pending::Done(Outcome::Stats(Box::new(queues.stats()))))
+    Ok(Prepared::Done(Outcome::Stats(Box::new(queues.stats()))))
 }
 
 /// What a request touches.

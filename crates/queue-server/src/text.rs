@@ -16,7 +16,7 @@ use crate::keys::Sender;
 use crate::memory::Room;
 use crate::message::Reserved;
 use crate::position::Position;
-use crate::queues::{CONNECTION_ENDED, Outcome, Pending, Queues};
+use crate::queues::{CONNECTION_ENDED, Outcome, Prepared, Queues};
 
 /// How long a request may take from its first byte on.
 pub(crate) const TEXT_WAIT: Duration = Duration::from_secs(10);
@@ -73,7 +73,7 @@ pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<
         body_sent,
         Some(&mut room),
     );
-    match sent.and_then(|pending| queues.wait(pending)) {
+    match sent.and_then(|pending| queues.carry_out(pending)) {
         Ok(_) => log::debug!("Send: {body_bytes} bytes"),
         Err(error) => {
             log::warn!("A message was dropped: {error}");
@@ -126,7 +126,7 @@ pub(crate) fn oldest(
 ) -> Result<Option<Reserved>, QueueError> {
     let default = QueueName::DEFAULT.into();
     match queues.receive(&default, Delivery::AtLeastOnce, body_bytes_max) {
-        Ok(Pending::Done(Outcome::Reserved(reserved))) => Ok(Some(reserved)),
+        Ok(Prepared::Done(Outcome::Reserved(reserved))) => Ok(Some(reserved)),
         Ok(_) | Err(QueueError::Paused(_)) => Ok(None),
         Err(error) => Err(error),
     }
@@ -143,7 +143,7 @@ pub(crate) fn hand_out(
         queues.requeue(reserved, CONNECTION_ENDED);
         return Err(error);
     }
-    if let Err(error) = queues.wait(queues.ack(reserved)) {
+    if let Err(error) = queues.carry_out(queues.ack(reserved)) {
         log::error!("Message {id} was sent but stays in the queue: {error}");
     }
     Ok(())

@@ -111,7 +111,7 @@ impl MessagesJson {
         let mut room = Room::new(self.queues.memory());
         match apply(&self.queues, &Sender::default(), request, &mut room)? {
             Pending::Done(outcome @ Outcome::Peeked(..)) => Ok(Some(outcome)),
-            Pending::Done(_) | Pending::Prepared(..) | Pending::Submitted(..) => Ok(None),
+            Pending::Done(_) | Pending::Submitted(..) => Ok(None),
         }
     }
 

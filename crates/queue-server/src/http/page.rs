@@ -262,7 +262,7 @@ fn peeked(queues: &Queues, peek: &Request) -> Result<Option<MessageRow>, Denied>
     let mut room = Room::new(queues.memory());
     match apply(queues, &Sender::default(), peek, &mut room)? {
         Pending::Done(outcome @ Outcome::Peeked(..)) => Ok(MessageRow::of(&reply(&outcome))),
-        Pending::Done(_) | Pending::Prepared(..) | Pending::Submitted(..) => Ok(None),
+        Pending::Done(_) | Pending::Submitted(..) => Ok(None),
     }
 }
 

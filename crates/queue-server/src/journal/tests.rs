@@ -10,7 +10,7 @@ use super::timeline::Note;
 use super::*;
 use crate::error::QueueError;
 use crate::keys::Sender;
-use crate::queues::{Limits, Outcome, Pending, Queues};
+use crate::queues::{Limits, Outcome, Prepared, Queues};
 use crate::sessions::Seen;
 
 const Q: QueueName = QueueName::DEFAULT;
@@ -69,8 +69,8 @@ impl Disk {
 }
 
 #[track_caller]
-fn finish(queues: &Queues, pending: Pending) -> MessageId {
-    match queues.wait(pending).unwrap() {
+fn finish(queues: &Queues, pending: Prepared) -> MessageId {
+    match queues.carry_out(pending).unwrap() {
         Outcome::Stored(id) => id,
         _ => 0,
     }
@@ -384,7 +384,7 @@ fn two_extensions_at_once_have_one_order() {
     // A lease that has ended cannot be extended.
     finish(&queues, queues.ack(queues.claim(token).unwrap()));
     let late = queues.extend(token, HOUR).unwrap();
-    assert_eq!(queues.wait(late), Err(QueueError::NoLease));
+    assert_eq!(queues.carry_out(late), Err(QueueError::NoLease));
 }
 
 /// How much of the only lease or delay in a database is left, by the clock of its last run.
@@ -466,7 +466,7 @@ fn ask(
     queues: &Queues,
     session: uuid::Uuid,
     number: u64,
-    act: impl FnOnce() -> Pending,
+    act: impl FnOnce() -> Prepared,
 ) -> Result<Outcome, QueueError> {
     let from = Some(daemon::Source::User(7));
     let attached = queues
@@ -511,7 +511,7 @@ fn a_request_that_comes_again_after_a_restart_is_answered_as_before() {
     assert_eq!((&sent(&queues), leased(&queues)), (&first, lease));
     let purged = |queues: &Queues| {
         ask(queues, session, 3, || {
-            Pending::Done(Outcome::Done(queues.purge(Q).unwrap()))
+            Prepared::Done(Outcome::Done(queues.purge(Q).unwrap()))
         })
     };
     send(&queues, b"other");
@@ -612,7 +612,7 @@ fn the_present_schema_is_read_with_all_that_it_has() {
         ..Properties::default()
     };
     let again = queues.send(&Sender::default(), Q, &two, b"two", None);
-    let again = again.and_then(|pending| queues.wait(pending));
+    let again = again.and_then(|pending| queues.carry_out(pending));
     assert_eq!(again, Ok(Outcome::StoredBefore(2)));
     let failed = queues.reserve(QueueName::new("other").unwrap()).unwrap();
     assert_eq!(failed.message.reason(), "no such file");

@@ -7,7 +7,7 @@ use proto::queue::{MessageState, QueueName, Totals};
 use super::Queues;
 use super::figures::Stats;
 use super::operation::Outcome;
-use super::pending::{Effect, Pending};
+use super::pending::{Effect, Prepared};
 use crate::error::QueueError;
 use crate::journal::{Change, LiveQueues};
 use crate::message::Reserved;
@@ -114,7 +114,7 @@ impl Queues {
                 // The writer thread does it, so that two at once do not leave memory and disk
                 // at odds.
                 let change = Change::Pause(Arc::clone(&name), is_paused);
-                let paused = self.wait(Pending::Prepared(change, None));
+                let paused = self.carry_out(Prepared::Change(change, None));
                 self.shared.lock().remove_if_unused(&name);
                 paused?;
             }

@@ -12,7 +12,7 @@ use proto::queue::{MessageId, MessageState, QueueName};
 
 use super::Queues;
 use super::figures::Peeked;
-use super::pending::{Effect, Pending};
+use super::pending::{Effect, Prepared};
 use super::queue::{Key, Search, Shelf};
 use super::state::{Entry, State};
 use crate::error::QueueError;
@@ -124,7 +124,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError::NoMessage`].
-    pub(crate) fn delete(&self, queue: QueueName, id: MessageId) -> Result<Pending, QueueError> {
+    pub(crate) fn delete(&self, queue: QueueName, id: MessageId) -> Result<Prepared, QueueError> {
         let taken = self.find(queue, id, State::take)?;
         Ok(self.prepared(Effect::Delete(taken)))
     }
@@ -133,7 +133,7 @@ impl Queues {
     ///
     /// # Errors
     /// [`QueueError::NoMessage`]; [`QueueError::NotKickable`], if it is in another state.
-    pub(crate) fn kick_one(&self, queue: QueueName, id: MessageId) -> Result<Pending, QueueError> {
+    pub(crate) fn kick_one(&self, queue: QueueName, id: MessageId) -> Result<Prepared, QueueError> {
         let taken = self.find(queue, id, |state, name, found| {
             let is_dead = name.ends_with(QueueName::DEAD_SUFFIX);
             match found.state {
@@ -165,7 +165,7 @@ impl Queues {
         queue: QueueName,
         id: MessageId,
         to: QueueName,
-    ) -> Result<Pending, QueueError> {
+    ) -> Result<Prepared, QueueError> {
         let moved = self.find(queue, id, |state, name, found| {
             let to = match state.make(to) {
                 Ok(to) => to,
@@ -189,7 +189,7 @@ impl Queues {
         &self,
         queue: QueueName,
         id: MessageId,
-    ) -> Result<Pending, QueueError> {
+    ) -> Result<Prepared, QueueError> {
         let taken = self.find(queue, id, |state, name, found| match found.state {
             MessageState::Reserved => state.take(name, found).map(Ok),
             MessageState::Ready | MessageState::Delayed => Some(Err(QueueError::NotHeld(id))),

@@ -18,16 +18,22 @@ use crate::message::Reserved;
 use crate::position::Position;
 use crate::sessions::{Answer, Stamp};
 
+/// A request that is done, or whose change the journal has not been given yet: [`super::Queues::submit`] does so.
+#[must_use = "a change that is not submitted never happens, and its message is lost"]
+pub(crate) enum Prepared {
+    /// The outcome is known.
+    Done(Outcome),
+    /// The effect is what remains to be done when the change is committed.
+    Change(Change, Option<Effect>),
+}
+
 /// A change that was submitted. [`super::Queues::wait`] waits for its outcome, and
 /// [`super::Queues::on_complete`] has it told.
 #[must_use = "a message may be lost if nobody waits for its change"]
 pub(crate) enum Pending {
     /// The outcome is known.
     Done(Outcome),
-    /// A change that the journal has not been given yet. The effect is what remains to be done when it is
-    /// committed.
-    Prepared(Change, Option<Effect>),
-    /// The journal commits the change. The stamp is that of its request.
+    /// The journal commits the change, and then the effect is done. The stamp is that of its request.
     Submitted(storage::Pending<Applied>, Option<Effect>, Option<Stamp>),
 }
 
@@ -56,7 +62,7 @@ impl Pending {
     /// The length of the body that is handed out when this is committed, in bytes.
     pub(crate) fn delivered_bytes(&self) -> Option<usize> {
         match self {
-            Self::Prepared(_, effect) | Self::Submitted(_, effect, _) => match effect {
+            Self::Submitted(_, effect, _) => match effect {
                 Some(Effect::Deliver(reserved) | Effect::Lease(reserved)) => {
                     Some(reserved.message.body.len())
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proto::queue::{QueueName, Reason, Retry, Totals};
 
-use super::pending::{Effect, Pending};
+use super::pending::{Effect, Prepared};
 use super::{Queues, millis};
 use crate::message::Reserved;
 use crate::position::Position;
@@ -38,7 +38,7 @@ const EXPIRED: Counts = Counts {
 
 impl Queues {
     /// Releases a message on purpose.
-    pub(crate) fn release(&self, mut reserved: Reserved, retry: Retry, reason: Reason) -> Pending {
+    pub(crate) fn release(&self, mut reserved: Reserved, retry: Retry, reason: Reason) -> Prepared {
         let failed = match retry {
             Retry::Counted { .. } | Retry::Never => FAILED,
             Retry::Uncounted { .. } => Counts::NONE,
@@ -61,7 +61,7 @@ impl Queues {
 
     /// Unreserves a message that its receiver could not begin with: it goes to its old position, and
     /// the attempt does not count.
-    pub(crate) fn unreserve(&self, mut reserved: Reserved) -> Pending {
+    pub(crate) fn unreserve(&self, mut reserved: Reserved) -> Prepared {
         self.shared.lock().common.totals.released += 1;
         uncount(&mut reserved);
         self.prepared(move_back(reserved))
@@ -85,7 +85,7 @@ impl Queues {
     }
 
     /// The same because an operator has released it from its holder, who waits for that.
-    pub(super) fn release_from_holder(&self, reserved: Reserved) -> Pending {
+    pub(super) fn release_from_holder(&self, reserved: Reserved) -> Prepared {
         self.prepared(self.requeued(reserved, TAKEN_FROM_HOLDER))
     }
 

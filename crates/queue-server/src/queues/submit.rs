@@ -7,7 +7,7 @@ use storage::Committer;
 
 use super::Queues;
 use super::operation::Outcome;
-use super::pending::{Effect, Pending};
+use super::pending::{Effect, Pending, Prepared};
 use crate::clock::Micros;
 use crate::error::QueueError;
 use crate::journal::{Change, Journal, Submission};
@@ -16,12 +16,12 @@ use crate::sessions::{Answer, Sessions, Stamp};
 
 impl Queues {
     /// The change that has an effect; in memory it is done at once.
-    pub(super) fn prepared(&self, effect: Effect) -> Pending {
+    pub(super) fn prepared(&self, effect: Effect) -> Prepared {
         match &self.journal {
-            None => Pending::Done(self.shared.lock().commit(effect, self.now())),
+            None => Prepared::Done(self.shared.lock().commit(effect, self.now())),
             Some(_) => {
                 let change = self.change(&effect);
-                Pending::Prepared(change, Some(effect))
+                Prepared::Change(change, Some(effect))
             }
         }
     }
@@ -46,19 +46,25 @@ impl Queues {
 
     /// Submits a change to the journal, with the stamp of its request: the answer is written together
     /// with the change. What is done already has its answer remembered.
-    pub(crate) fn submit(&self, pending: Pending, stamp: Option<Stamp>) -> Pending {
-        match (pending, &self.journal, stamp) {
-            (Pending::Prepared(change, effect), Some(journal), stamp) => {
+    pub(crate) fn submit(&self, prepared: Prepared, stamp: Option<Stamp>) -> Pending {
+        match (prepared, &self.journal, stamp) {
+            (Prepared::Change(change, effect), Some(journal), stamp) => {
                 Self::submit_to(journal, change, effect, stamp)
             }
-            (Pending::Done(outcome), Some(journal), Some(stamp)) if outcome.answer().is_some() => {
+            (Prepared::Done(outcome), Some(journal), Some(stamp)) if outcome.answer().is_some() => {
                 let effect = Some(Effect::Answer(outcome));
                 Self::submit_to(journal, Change::Nothing, effect, Some(stamp))
             }
-            (Pending::Done(outcome), None, Some(stamp)) => {
+            (Prepared::Done(outcome), None, Some(stamp)) => {
                 Pending::Done(self.shared.remember(outcome, stamp))
             }
-            (pending, _, _) => pending,
+            (Prepared::Done(outcome), _, _) => Pending::Done(outcome),
+            // In memory it is done at once, whoever has prepared it.
+            (Prepared::Change(_, effect), None, stamp) => {
+                let commit = |effect| self.shared.lock().commit(effect, self.now());
+                let outcome = effect.map_or(Outcome::Done(1), commit);
+                self.submit(Prepared::Done(outcome), stamp)
+            }
         }
     }
 

@@ -34,7 +34,7 @@ impl Queues {
     /// Reserves the oldest message; `None` also if the queue is paused.
     pub(crate) fn reserve(&self, queue: QueueName) -> Option<Reserved> {
         match self.receive(&queue.into(), Delivery::AtLeastOnce, usize::MAX) {
-            Ok(Pending::Done(Outcome::Reserved(reserved))) => Some(reserved),
+            Ok(Prepared::Done(Outcome::Reserved(reserved))) => Some(reserved),
             _ => None,
         }
     }
@@ -45,7 +45,7 @@ impl Queues {
         queue: QueueName,
         delay: Duration,
         body: &[u8],
-    ) -> Result<Pending, QueueError> {
+    ) -> Result<Prepared, QueueError> {
         let operation =
             match self.send_operation(&Sender::default(), body, &Properties::default())? {
                 Operation::Send(message, _) => Operation::Send(message, delay),
@@ -60,7 +60,7 @@ impl Queues {
     }
 
     /// Releases a message for no reason.
-    fn give_back(&self, reserved: Reserved, delay: Duration) -> Pending {
+    fn give_back(&self, reserved: Reserved, delay: Duration) -> Prepared {
         let delay_millis = delay.as_millis() as u32;
         self.release(reserved, Retry::Counted { delay_millis }, Reason::default())
     }
@@ -82,7 +82,7 @@ impl Queues {
     pub(crate) fn lease(&self, queue: QueueName, lease: Duration) -> Token {
         let lease_millis = lease.as_millis() as u32;
         let pending = self.receive(&queue.into(), Delivery::Lease { lease_millis }, usize::MAX);
-        match self.wait(pending.unwrap()) {
+        match self.carry_out(pending.unwrap()) {
             Ok(Outcome::Reserved(leased)) => {
                 let token = leased.lease.unwrap().token;
                 self.start_lease(leased);
@@ -108,8 +108,8 @@ impl Queues {
 }
 
 #[track_caller]
-fn finish(queues: &Queues, pending: Pending) -> MessageId {
-    match queues.wait(pending).unwrap() {
+fn finish(queues: &Queues, pending: Prepared) -> MessageId {
+    match queues.carry_out(pending).unwrap() {
         Outcome::Stored(id) => id,
         _ => 0,
     }
@@ -341,7 +341,7 @@ fn a_release_tells_whether_the_message_is_a_dead_letter() {
     let release = |queue| {
         let pending = queues.give_back(queues.reserve(queue).unwrap(), Duration::ZERO);
         queues
-            .wait(pending)
+            .carry_out(pending)
             .map(|outcome| outcome == Outcome::Done(1))
     };
     assert!(release(Q).unwrap());
@@ -828,8 +828,8 @@ fn refuse(disk: &Disk, change: &str) {
 #[test]
 fn what_is_not_stored_is_not_done() {
     #[track_caller]
-    fn check(queues: &Queues, pending: Pending) {
-        let refused = queues.wait(pending).unwrap_err();
+    fn check(queues: &Queues, pending: Prepared) {
+        let refused = queues.carry_out(pending).unwrap_err();
         assert!(matches!(refused, QueueError::NotStored(_)), "{refused}");
     }
     let disk = Disk::with(&["a", "b", "c"]);

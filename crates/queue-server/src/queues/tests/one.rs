@@ -4,7 +4,7 @@ use super::*;
 
 /// Searches more than one slice for a message in each state, and does this to it.
 #[track_caller]
-fn of_each_state(act: impl Fn(&Queues, MessageId) -> Result<Pending, QueueError>) -> Vec<String> {
+fn of_each_state(act: impl Fn(&Queues, MessageId) -> Result<Prepared, QueueError>) -> Vec<String> {
     let queues = Queues::in_memory(Limits {
         attempts_max: 1,
         ..limits()
@@ -22,7 +22,7 @@ fn of_each_state(act: impl Fn(&Queues, MessageId) -> Result<Pending, QueueError>
     let ready = send(&queues, Q, "ready").unwrap();
     let outcomes = [ready, delayed, dead, held, leased].map(|id| match act(&queues, id) {
         Ok(pending) => {
-            queues.wait(pending).unwrap();
+            queues.carry_out(pending).unwrap();
             let at = queues.peek_one(Q, id);
             at.map_or("gone".to_owned(), |peeked| {
                 let attempts = peeked.message.attempts;
@@ -47,7 +47,7 @@ fn a_message_is_found_in_every_state() {
     let look = |queues: &Queues, id| {
         let peeked = queues.peek_one(Q, id)?;
         assert_eq!(peeked.message.id, id);
-        Ok(Pending::Done(Outcome::Peeked(Box::new(peeked))))
+        Ok(Prepared::Done(Outcome::Peeked(Box::new(peeked))))
     };
     let want = [
         "ready in default, attempts: 0",
@@ -95,7 +95,7 @@ fn a_message_is_moved_in_every_state() {
     let to = name("other");
     let moved = of_each_state(|queues, id| {
         let moved = queues.move_one(Q, id, to)?;
-        assert!(matches!(moved, Pending::Done(Outcome::Done(0))));
+        assert!(matches!(moved, Prepared::Done(Outcome::Done(0))));
         let peeked = queues.peek_one(to, id)?;
         let is_new = peeked.message.attempts == 0 && peeked.state == MessageState::Ready;
         assert!(is_new, "{peeked:?}");

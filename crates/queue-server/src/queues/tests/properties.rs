@@ -127,7 +127,7 @@ fn a_release_says_what_becomes_of_a_message() {
         for _ in 0..rounds {
             let reserved = queues.reserve(Q).unwrap();
             let pending = queues.release(reserved, retry, Reason::new("why"));
-            queues.wait(pending).unwrap();
+            queues.carry_out(pending).unwrap();
         }
         let (there, other) = if is_dead { (dead(), Q) } else { (Q, dead()) };
         assert_eq!(peeked(&queues, there), Some((attempts, "why".to_owned())));
@@ -136,7 +136,7 @@ fn a_release_says_what_becomes_of_a_message() {
         if is_dead {
             let reserved = queues.reserve(dead()).unwrap();
             let pending = queues.release(reserved, retry, Reason::default());
-            assert_eq!(queues.wait(pending), Ok(Outcome::Done(1)));
+            assert_eq!(queues.carry_out(pending), Ok(Outcome::Done(1)));
         }
         assert_eq!(all(&queues, there), ["a"]);
         check_nothing_is_left(&queues);
@@ -393,7 +393,7 @@ fn with_key(key: &str) -> Properties<'_> {
 #[track_caller]
 fn send_key(queues: &Queues, key: &str, body: &str) -> Result<Outcome, QueueError> {
     let sent = queues.send(&Sender::default(), Q, &with_key(key), body.as_bytes(), None);
-    sent.and_then(|pending| queues.wait(pending))
+    sent.and_then(|pending| queues.carry_out(pending))
 }
 
 fn new(id: MessageId) -> Result<Outcome, QueueError> {
@@ -445,7 +445,7 @@ fn check_keys(open: impl Fn() -> Queues) {
         b"m",
         None,
     );
-    let sent = sent.and_then(|pending| queues.wait(pending));
+    let sent = sent.and_then(|pending| queues.carry_out(pending));
     assert_eq!(sent, before(5));
     // One that was refused holds nothing, and one that is held needs no room.
     queues.drain(true);
@@ -511,7 +511,7 @@ fn a_key_is_held_over_a_restart() {
     };
     let send_as_alice = |queues: &Queues| {
         let sent = queues.send(&of_alice, Q, &with_key("k"), b"alice", None);
-        sent.and_then(|pending| queues.wait(pending))
+        sent.and_then(|pending| queues.carry_out(pending))
     };
     assert_eq!(send_key(&queues, "acked", "a"), new(1));
     assert_eq!(all(&queues, Q), ["a"]);
@@ -568,7 +568,7 @@ fn of_two_that_are_sent_at_once_with_one_key_one_is_stored_and_both_are_on_the_d
 fn of_both(queues: &Queues) -> Result<Option<(String, u8)>, QueueError> {
     let both = QueueNames::new([name("urgent"), Q]).unwrap();
     match queues.receive(&both, Delivery::AtLeastOnce, usize::MAX)? {
-        Pending::Done(Outcome::Reserved(reserved)) => {
+        Prepared::Done(Outcome::Reserved(reserved)) => {
             let found = (body(&reserved), reserved.queue_index);
             finish(queues, queues.ack(reserved));
             Ok(Some(found))
