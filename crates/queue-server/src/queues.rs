@@ -1,9 +1,10 @@
 //! All queues of a server: handing messages out, acknowledging and requeueing them.
 //!
 //! A change counts when it is committed. Every change is [`Prepared`], and then a [`Pending`], when
-//! [`Queues::submit`] has given it to the journal: [`Queues::wait`] waits for its commit, and [`Queues::on_complete`] has the writer thread tell its outcome. Changes that are submitted
-//! meanwhile share the commit. A message that is [`Reserved`] is in no queue, so nobody else can change
-//! it, and the journal hears of its changes in their order.
+//! [`Queues::submit`] has given it to the journal: [`Queues::wait`] waits for its commit, and
+//! [`Queues::on_complete`] has the writer thread tell its outcome. Changes that are submitted meanwhile
+//! share the commit. A message that is [`Reserved`] is in no queue, so nobody else can change it, and the
+//! journal hears of its changes in their order.
 //!
 //! [`state`] is the rules, [`queue`] the order in one queue, [`operation`] what is asked and its
 //! outcome, [`pending`] the change between the two, [`requeue`] what becomes of a message that was not
