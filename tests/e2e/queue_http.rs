@@ -125,7 +125,7 @@ fn a_message_goes_through_all_of_its_life() {
         assert_eq!(dead["messages"][0]["reason"], "never", "{dead}");
         assert_eq!(dead["messages"][0]["attempts"], 2, "{dead}");
         let one = format!("/queues/a/messages/{first}");
-        server.check_ask(&POST, &format!("{one}/kick"), 200, "{\"messages\":");
+        server.check_ask(&POST, &format!("{one}/kick"), 200, "{\"messages\":1}");
         let uncounted = format!(
             "/leases/{}/release?retry=uncounted&delay=0.1s",
             lease(&server, "a").0
@@ -134,12 +134,12 @@ fn a_message_goes_through_all_of_its_life() {
         eventually("it is ready", || {
             figures(&server, "a") == Some([1, 0, 1, 0])
         });
-        server.check_ask(&POST, &format!("{one}/move?to=b"), 200, "");
+        server.check_ask(&POST, &format!("{one}/move?to=b"), 200, "{\"messages\":1}");
         assert_eq!(figures(&server, "b"), Some([1, 0, 0, 0]));
         let moved = format!("/queues/b/messages/{first}");
         server.check_ask(&[], &format!("{moved}/body"), 200, "first");
         lease(&server, "b");
-        server.check_ask(&POST, &format!("{moved}/release"), 200, "");
+        server.check_ask(&POST, &format!("{moved}/release"), 200, "{\"messages\":1}");
         server.check_ask(&DELETE, &moved, 200, "{\"messages\":1}");
         server.check_ask(&[], &moved, 404, "\"code\":7");
         // Whole queues.
@@ -150,6 +150,16 @@ fn a_message_goes_through_all_of_its_life() {
         server.check_ask(&POST, "/queues/a/resume", 200, "");
         server.check_ask(&DELETE, "/queues/a/messages", 200, "{\"messages\":2}");
         server.check_ask(&POST, "/queues/a/kick", 404, "there is no queue 'a'");
+        // A browser is sent back to the queue, and to all of them if it is gone.
+        for (body, target, back) in [
+            ("1", "resume", "Location: ./../../?queue=c\r\n"),
+            ("2", "purge", "Location: ./../../\r\n"),
+        ] {
+            send(&server, "c", body);
+            let page = ["--include", "--header", "Accept: text/html"];
+            let target = format!("/queues/c/{target}?back=%3Fqueue%3Dc");
+            server.check_ask(&[&POST[..], &page].concat(), &target, 303, back);
+        }
         server.check_ask(&POST, "/drain", 200, "");
         server.check_ask(
             &["--data", "x"],

@@ -1,7 +1,7 @@
 //! Nothing acts twice: a client behind a network that cuts its connections, or loses its datagrams, in front of
 //! a server that is killed again and again. What it has sent is in the queue exactly once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -15,7 +15,10 @@ use proto::frame::{self, Message};
 use proto::queue::{Delivery, Properties, Reply, Request, Token};
 use queue_client::{Client, Transport};
 
-use crate::harness::{Needs, Noise, Server, eventually, has_door, receive_request, send_request};
+use crate::harness::{
+    Needs, Noise, Running, Server, eventually, has_door, has_program, receive_request, root,
+    send_request,
+};
 use crate::udp::BadNetwork;
 use crate::work::{check, say};
 
@@ -54,10 +57,10 @@ impl Killed {
     }
 
     /// Kills it five times, spread over what is done.
-    fn kill_while(&mut self, done: &AtomicUsize) {
+    fn kill_while(&mut self, done: impl Fn() -> usize) {
         for kill in 1..=KILLS {
             let enough = kill * MESSAGES / (KILLS + 1);
-            eventually("more was sent", || done.load(Ordering::SeqCst) >= enough);
+            eventually("more was sent", || done() >= enough);
             self.kill();
         }
     }
@@ -81,7 +84,11 @@ impl Killed {
             .count();
         let doubled = times.values().filter(|times| **times > 1).count();
         assert_eq!((lost, doubled), (0, 0), "lost and doubled");
-        assert!(times == sent);
+        let others: Vec<_> = times
+            .keys()
+            .filter(|body| !sent.contains_key(*body))
+            .collect();
+        assert!(others.is_empty(), "nobody has sent {others:?}");
     }
 }
 
@@ -204,7 +211,7 @@ fn what_is_sent_over_connections_that_are_cut_to_a_server_that_is_killed_is_ther
                 }
             });
         }
-        killed.kill_while(&done);
+        killed.kill_while(|| done.load(Ordering::SeqCst));
     });
     let cuts = network.cuts.load(Ordering::SeqCst);
     println!("{cuts} connections were cut");
@@ -236,9 +243,42 @@ fn what_is_sent_over_udp_with_losses_to_a_server_that_is_killed_is_there_once() 
                 }
             });
         }
-        killed.kill_while(&done);
+        killed.kill_while(|| done.load(Ordering::SeqCst));
     });
     let bodies = (0..CLIENTS).flat_map(|me| (0..EACH).map(move |n| format!("{me}.{n}")));
+    killed.check_once(bodies);
+}
+
+#[test]
+fn what_is_sent_over_http_with_keys_to_a_server_that_is_killed_is_there_once() {
+    if !(has_door(Needs::Tcp, "the network in front of the server carries TCP")
+        && has_program("python3"))
+    {
+        return;
+    }
+    const SENDERS: usize = 4;
+    const EACH: usize = MESSAGES / SENDERS;
+    let dir = tempfile::tempdir().unwrap();
+    let mut killed = Killed::start("tcp", dir.path());
+    let network = Cutting::start(Arc::clone(&killed.upstream), 13, 16_000);
+    let mut command = std::process::Command::new("python3");
+    command.arg(root().join("tests/python/queue_keys.py"));
+    command.args(["127.0.0.1", &network.addr.port().to_string()]);
+    command.args([SENDERS, EACH].map(|number| number.to_string()));
+    let sending = Running::start(command);
+    killed.kill_while(|| sending.stdout_text().lines().count());
+    eventually("all is answered", || {
+        sending.stdout_text().lines().count() == MESSAGES
+    });
+    let told = sending.stdout_text();
+    assert_eq!(sending.wait(), Some(0));
+    let ids: BTreeSet<_> = told.lines().map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(ids.len(), MESSAGES, "each has an id of its own");
+    let cuts = network.cuts.load(Ordering::SeqCst);
+    println!("{cuts} connections were cut");
+    assert!(cuts > 10);
+    drop(network);
+    let bodies = (0..SENDERS).flat_map(|sender| (0..EACH).map(move |n| format!("{sender}.{n}")));
     killed.check_once(bodies);
 }
 
@@ -259,7 +299,7 @@ fn who_follows_is_given_each_message_once_though_the_server_is_killed_and_connec
     let mut command = std::process::Command::new(crate::harness::program("queue-client"));
     command.args(["127.0.0.1", &network.addr.port().to_string()]);
     command.args(["--wait-for-server", "60", "receive", "--follow"]);
-    let follower = crate::harness::Running::start(command);
+    let follower = Running::start(command);
     let received = || follower.stdout_text().lines().count();
     for kill in 1..=SERVER_KILLS {
         let enough = kill * COUNT / (SERVER_KILLS + 1);

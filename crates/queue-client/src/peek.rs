@@ -1,14 +1,10 @@
 //! `peek`: messages that stay where they are, and all that is known of them.
 
 use std::fmt;
-use std::str;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use cli::ClientError;
 use cli::stream::Output;
 use proto::queue::{MessageId, MessageState};
-use serde_json::{Value, json};
 
 use crate::{Client, Config, Ending, Error, HeldBy, Peeked};
 
@@ -74,7 +70,7 @@ impl Peek {
 
     fn show(&self, message: &Peeked, out: &mut Output) -> Result<(), Error> {
         let written = match self.json {
-            true => Ending::Line.write(out, message_json(message).to_string().as_bytes()),
+            true => Ending::Line.write(out, message.to_json().as_bytes()),
             false => self.ending.write(out, &message.body),
         };
         written.map_err(ClientError::Output)?;
@@ -123,41 +119,6 @@ impl fmt::Display for Peeked {
     }
 }
 
-/// All that is known of a message. What it does not have is null; a body that is no UTF-8 is in Base64,
-/// under another name.
-fn message_json(message: &Peeked) -> Value {
-    let number = |number: u32| (number > 0).then_some(number);
-    let mut json = json!({
-        "id": message.id,
-        "queue": message.queue,
-        "state": message.state,
-        "position": message.position,
-        "priority": message.priority.get(),
-        "key": message.key,
-        "attempts": message.attempts,
-        "attempts_max": number(message.attempts_max),
-        "age_millis": message.age_millis,
-        "delay_millis": number(message.delay_millis),
-        "expiry_millis": number(message.expiry_millis),
-        "holder": Value::Null,
-        "reason": (!message.reason.is_empty()).then_some(&message.reason),
-    });
-    match &message.holder {
-        None => {}
-        Some(HeldBy::Connection { id, peer }) => {
-            json["holder"] = json!({"id": id, "peer": peer});
-        }
-        Some(HeldBy::Lease { left_millis }) => {
-            json["holder"] = json!({"lease_millis": left_millis});
-        }
-    }
-    match str::from_utf8(&message.body) {
-        Ok(body) => json["body"] = body.into(),
-        Err(_) => json["body_base64"] = BASE64_STANDARD.encode(&message.body).into(),
-    }
-    json
-}
-
 #[cfg(test)]
 mod tests {
     use proto::queue::Priority;
@@ -184,21 +145,6 @@ mod tests {
             reason: "exit status: 1: no\n".to_owned(),
             body: b"two\nlines".to_vec(),
         }
-    }
-
-    #[test]
-    fn a_message_as_json_has_all_that_is_known_of_it() {
-        let mut message = message();
-        let want = r#"{"age_millis":3000,"attempts":2,"attempts_max":null,"body":"two\nlines","delay_millis":null,"expiry_millis":5,"holder":{"id":4,"peer":"127.0.0.1:5"},"id":7,"key":null,"position":9223372036854775808,"priority":9,"queue":"jobs","reason":"exit status: 1: no\n","state":"reserved"}"#;
-        assert_eq!(message_json(&message).to_string(), want);
-        message.body = b"\xff".to_vec();
-        message.holder = Some(HeldBy::Lease { left_millis: 8 });
-        let json = message_json(&message);
-        assert_eq!(
-            (json.get("body"), &json["body_base64"]),
-            (None, &"/w==".into())
-        );
-        assert_eq!(json["holder"], json!({"lease_millis": 8}));
     }
 
     #[test]

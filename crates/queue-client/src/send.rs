@@ -1,11 +1,11 @@
 //! `send`: an input is one message, or each of its pieces is one.
 
-use proto::queue::{Key, Properties};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
 
 use cli::stream::read_piece;
+use proto::queue::{Key, Properties};
 
 use crate::{Config, Error};
 

@@ -2,8 +2,8 @@
 //!
 //! The worker's connection keeps a message reserved while its command runs, so the server requeues it
 //! when the worker dies. It is acknowledged when the command has succeeded, and released when it has
-//! failed, with the reason: how it ended, and what it said last. What was never begun, or was ended because the worker stops, is unreserved: that attempt
-//! does not count.
+//! failed, with the reason: how it ended, and what it said last. What was never begun, or was ended because
+//! the worker stops, is unreserved: that attempt does not count.
 
 mod backoff;
 mod guardian;

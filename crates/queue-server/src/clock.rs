@@ -60,12 +60,12 @@ impl Clock {
         first..first + count
     }
 
-    /// The same after a delay: the moment at which one that begins now is over. No two delays of the
-    /// same length are over at the same moment.
+    /// The moment at which a delay that begins now is over. Two delays of one length end at two moments, in
+    /// the order in which they began. Without a delay it is the next moment.
     pub(crate) fn moment_after(&self, delay: Duration) -> Micros {
         match delay.is_zero() {
             true => self.next_moment(),
-            // Not behind the last moment, because that may be ahead of the time.
+            // It counts from the time. The last moment may be ahead of that.
             false => self.advance(&self.last_delay, 1) + micros(delay),
         }
     }

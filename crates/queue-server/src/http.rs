@@ -130,9 +130,10 @@ impl HttpHandler for QueueHttp {
     ) -> Result<Handled, Refusal> {
         let handled = self.dispatch(caller, request, body);
         Ok(handled.unwrap_or_else(|denied| {
-            Handled::Now(match is_wanted(request) {
-                true => page::refused(&refusal(&denied), &page::home(request.path)),
-                false => refused(&denied),
+            Handled::Now(if is_wanted(request) {
+                page::refused(&refusal(&denied), &page::home(request.path))
+            } else {
+                refused(&denied)
             })
         }))
     }
@@ -161,9 +162,10 @@ impl HttpHandler for QueueHttp {
     }
 
     fn refuse_request(&self, request: &RequestHead<'_>, refusal: &Refusal) -> Response {
-        match is_wanted(request) {
-            true => page::refused(refusal, &page::home(request.path)),
-            false => self.refuse(refusal),
+        if is_wanted(request) {
+            page::refused(refusal, &page::home(request.path))
+        } else {
+            self.refuse(refusal)
         }
     }
 
@@ -241,7 +243,7 @@ impl Call {
         match (result, self.wants_page) {
             (Err(denied), true) => page::refused(&refusal(denied), &self.asked.home),
             (Err(denied), false) => refused(denied),
-            (Ok(Outcome::Done(_)), true) => page::done(&self.asked),
+            (Ok(Outcome::Done(_)), true) => page::done(&self.queues, &self.asked),
             (Ok(outcome), _) => response(&self.asked, outcome),
         }
     }

@@ -1,7 +1,7 @@
 //! What each request does, one function a verb, over TCP, UDP and HTTP alike.
 //!
 //! [`apply`] is the table of verbs. What differs between the transports is the [`Requester`]: a
-//! connection can hold a reservation, a datagram cannot.
+//! connection of frames can reserve and wait, HTTP can wait and lease, a datagram can only lease.
 
 use std::time::Duration;
 

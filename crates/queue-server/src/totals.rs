@@ -28,15 +28,6 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Nothing happened.
-    pub(crate) const NONE: Self = Self {
-        sent: 0,
-        acked: 0,
-        failed: 0,
-        died: 0,
-        expired: 0,
-    };
-
     /// All of them, in the order of the fields.
     pub(crate) fn to_array(self) -> [u64; 5] {
         [self.sent, self.acked, self.failed, self.died, self.expired]

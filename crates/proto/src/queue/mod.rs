@@ -9,6 +9,7 @@
 //! one, and asks again what has no reply.
 
 mod datagram;
+mod message_json;
 mod name;
 mod properties;
 mod reason;
@@ -22,6 +23,7 @@ pub use datagram::{
     DATAGRAM, DATAGRAM_BYTES_MAX, PADDED_BYTES, REPLY_BYTES_FACTOR, RequestId, is_reply,
     pad_datagram, put_datagram, split_datagram,
 };
+pub use message_json::MessageJson;
 pub use name::{BadName, NAME_BYTES_MAX, QUEUES_ASKED_MAX, QueueName, QueueNames};
 pub use properties::{KEY_BYTES_MAX, Key, Priority, Properties};
 pub use reason::{REASON_BYTES_MAX, Reason};

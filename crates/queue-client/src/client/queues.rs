@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use proto::queue::{
-    Holder, MessageId, MessageState, QueueName, QueueStats, Reply, Request, Totals,
+    Holder, Key, MessageId, MessageJson, MessageState, Name, Properties, QueueName, QueueStats,
+    Reason, Reply, Request, Totals,
 };
+use serde_json::json;
 
 use super::{Client, name};
 use crate::Error;
@@ -321,6 +323,49 @@ fn peeked(reply: &Reply) -> Result<Peeked, Error> {
         reason: reason.as_str().to_owned(),
         body: body.to_vec(),
     })
+}
+
+impl Peeked {
+    /// All that is known of it, as JSON.
+    pub(crate) fn to_json(&self) -> String {
+        json!(MessageJson::of(&self.reply(), usize::MAX)).to_string()
+    }
+
+    /// The reply that has said it.
+    fn reply(&self) -> Reply<'_> {
+        Reply::Peeked {
+            queue: name(&self.queue),
+            position: self.position,
+            state: self.state,
+            holder: self.holder.as_ref().map_or_else(Holder::default, holder),
+            id: self.id,
+            attempts: self.attempts,
+            age_millis: self.age_millis,
+            properties: Properties {
+                delay_millis: self.delay_millis,
+                priority: self.priority,
+                key: self.key.as_deref().and_then(Key::new),
+                expiry_millis: self.expiry_millis,
+                attempts_max: self.attempts_max,
+            },
+            reason: Reason::new(&self.reason),
+            body: &self.body,
+        }
+    }
+}
+
+fn holder(held_by: &HeldBy) -> Holder<'_> {
+    match held_by {
+        HeldBy::Lease { left_millis } => Holder {
+            lease_millis: *left_millis,
+            ..Holder::default()
+        },
+        HeldBy::Connection { id, peer } => Holder {
+            id: *id,
+            peer: Name(peer),
+            ..Holder::default()
+        },
+    }
 }
 
 fn held_by(holder: Holder) -> HeldBy {

@@ -133,13 +133,11 @@ impl Asked {
                 body_bytes_max,
             });
         }
-        match bytes_max {
-            0 => bad("this request has no body").into(),
-            _ => {
-                let sentence = format!("a reason exceeds {bytes_max} bytes");
-                Refusal::new(Status::ContentTooLarge, sentence).into()
-            }
+        if bytes_max == 0 {
+            return bad("this request has no body").into();
         }
+        let sentence = format!("a reason exceeds {bytes_max} bytes");
+        Refusal::new(Status::ContentTooLarge, sentence).into()
     }
 
     /// The request of the queues.
@@ -257,12 +255,11 @@ impl Asked {
     ) -> Result<usize, Refusal> {
         let count = self.parameters.number(name)?.unwrap_or(usual);
         let (least, most) = (range.start(), range.end());
-        match range.contains(&count) {
-            true => Ok(count),
-            false => Err(bad(format!(
-                "{name} must be from {least} to {most}, not {count}"
-            ))),
+        if !range.contains(&count) {
+            let sentence = format!("{name} must be from {least} to {most}, not {count}");
+            return Err(bad(sentence));
         }
+        Ok(count)
     }
 
     fn id(&self) -> Result<MessageId, Refusal> {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use daemon::http::page::with_always;
 use daemon::http::{Content, PieceStream, Pieces, Response};
 use proto::http::Status;
-use proto::queue::{Reply, Request};
+use proto::queue::{MessageJson, Reply, Request};
 use serde_json::json;
 
 use super::asked::Asked;
-use super::reply::{JSON, message_json, refused};
+use super::reply::{JSON, refused};
 use super::{Denied, apply};
 use crate::keys::Sender;
 use crate::memory::Room;
@@ -159,7 +159,7 @@ impl Pieces for MessagesJson {
                 self.position = position;
             }
             out.extend_from_slice(separator(self.made));
-            serde_json::to_writer(&mut *out, &message_json(&peeked, self.start_bytes))?;
+            serde_json::to_writer(&mut *out, &MessageJson::of(&peeked, self.start_bytes))?;
             self.made += 1;
         }
         Ok(true)

@@ -3,8 +3,6 @@
 //! What a button does is a `POST` to the path that a program would use, and then the browser is sent back.
 //! All of the page is at `/`, so a page of another site can open it, and nothing else.
 
-use std::sync::Arc;
-
 use askama::Template;
 use daemon::http::page::{TEXT, html, with_always};
 use daemon::http::{Parameters, Response, query};
@@ -213,9 +211,10 @@ fn ask<'a>(
         "purge" => Ok(AskPage {
             question: format!("Delete the messages of {name} that nobody has reserved?"),
             action: format!("queues/{name}/purge{back}"),
-            yes: match row.ready + row.delayed {
-                1 => "Yes, delete it",
-                _ => "Yes, delete all of them",
+            yes: if row.ready + row.delayed == 1 {
+                "Yes, delete it"
+            } else {
+                "Yes, delete all of them"
             },
             ..page
         }),
@@ -286,8 +285,11 @@ pub(super) fn home(path: &str) -> String {
     )
 }
 
-/// The reply to a button: back to the page.
-pub(super) fn done(asked: &Arc<Asked>) -> Response {
+/// The reply to a button: back to the page, or to all queues if that of the page is gone.
+pub(super) fn done(queues: &Queues, asked: &Asked) -> Response {
+    if asked.queue().is_ok_and(|queue| !queues.exists(queue)) {
+        return back(&asked.home);
+    }
     // The address is made anew, so that nothing but a query of the page is in it.
     let parameters = form_urlencoded::parse(
         asked

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use daemon::http::page::with_always;
 use daemon::http::{Content, Response};
 use proto::ErrorCode;
 use proto::http::{Refusal, Status};
-use proto::queue::Reply;
+use proto::queue::{MessageJson, Reply};
 use serde_json::{Value, json};
 
 use super::Denied;
@@ -51,7 +49,7 @@ pub(super) fn response(asked: &Asked, outcome: &Outcome) -> Response {
         }
         peeked @ Reply::Peeked { .. } => {
             let bytes = asked.start_bytes().unwrap_or_default();
-            to_json(Status::Ok, &message_json(&peeked, bytes))
+            to_json(Status::Ok, &json!(MessageJson::of(&peeked, bytes)))
         }
         Reply::Empty => Response::empty(Status::NoContent),
         Reply::Done { messages } => to_json(Status::Ok, &json!({"messages": messages})),
@@ -76,59 +74,6 @@ fn bytes(outcome: &Outcome, body: &[u8]) -> Response {
 
 pub(super) fn to_json(status: Status, value: &Value) -> Response {
     Response::new(status, JSON, format!("{value}\n"))
-}
-
-/// All that is known of a message, with the first `bytes` bytes of its body. What it does not have is null; a
-/// body that is no UTF-8 is in Base64, under another name.
-pub(super) fn message_json(peeked: &Reply, bytes: usize) -> Value {
-    let Reply::Peeked {
-        queue,
-        position,
-        state,
-        holder,
-        id,
-        attempts,
-        age_millis,
-        properties,
-        reason,
-        body,
-    } = peeked
-    else {
-        return Value::Null;
-    };
-    let number = |number: u32| (number > 0).then_some(number);
-    let mut json = json!({
-        "id": id,
-        "queue": queue.as_str(),
-        "position": position,
-        "state": state,
-        "priority": properties.priority.get(),
-        "key": properties.key.map(|key| key.as_str()),
-        "attempts": attempts,
-        "attempts_max": number(properties.attempts_max),
-        "age_millis": age_millis,
-        "delay_millis": number(properties.delay_millis),
-        "expiry_millis": number(properties.expiry_millis),
-        "lease_millis": number(holder.lease_millis),
-        "holder": (holder.id > 0).then_some(holder.id),
-        "peer": (!holder.peer.0.is_empty()).then_some(holder.peer.0),
-        "reason": (!reason.is_empty()).then_some(reason.as_str()),
-        "body_bytes": body.len(),
-    });
-    let start = &body[..body.len().min(bytes)];
-    // A start may end in the middle of a character.
-    let is_text = match str::from_utf8(start) {
-        Ok(text) => Some(text),
-        Err(error) if error.error_len().is_none() && start.len() < body.len() => {
-            str::from_utf8(&start[..error.valid_up_to()]).ok()
-        }
-        Err(_) => None,
-    };
-    match is_text {
-        Some(text) => json["body"] = text.into(),
-        None => json["body_base64"] = BASE64_STANDARD.encode(start).into(),
-    }
-    json
 }
 
 /// The reply to a request that is refused.
@@ -189,6 +134,26 @@ fn code_of(status: Status) -> ErrorCode {
         Status::MethodNotAllowed | Status::NotImplemented | Status::HttpVersionNotSupported => {
             ErrorCode::Unsupported
         }
-        _ => ErrorCode::BadRequest,
+        Status::InternalServerError => ErrorCode::Storage,
+        Status::InsufficientStorage => ErrorCode::Full,
+        Status::Conflict => ErrorCode::Conflict,
+        Status::BadRequest
+        | Status::RequestTimeout
+        | Status::LengthRequired
+        | Status::PreconditionFailed
+        | Status::UnsupportedMediaType
+        | Status::RangeNotSatisfiable
+        | Status::ExpectationFailed
+        | Status::Locked
+        // These refuse nothing.
+        | Status::Continue
+        | Status::UploadResumptionSupported
+        | Status::Ok
+        | Status::Created
+        | Status::NoContent
+        | Status::PartialContent
+        | Status::MovedPermanently
+        | Status::SeeOther
+        | Status::NotModified => ErrorCode::BadRequest,
     }
 }

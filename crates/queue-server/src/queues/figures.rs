@@ -48,7 +48,7 @@ impl Held {
     }
 }
 
-/// The figures of all queues, by name, and what they add up to since the server started.
+/// The figures of all queues, by name, and what has happened in all of them since the server started.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stats {
     pub(crate) totals: Totals,

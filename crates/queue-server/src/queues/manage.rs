@@ -7,7 +7,7 @@ use proto::queue::{MessageState, QueueName, Totals};
 use super::Queues;
 use super::figures::Stats;
 use super::operation::Outcome;
-use super::pending::{Effect, Prepared};
+use super::pending::{Effect, Prepared, Why};
 use crate::error::QueueError;
 use crate::journal::{Change, LiveQueues};
 use crate::message::Reserved;
@@ -48,6 +48,11 @@ impl Queues {
         self.shared.lock().queues.len()
     }
 
+    /// Whether there is a queue of this name.
+    pub(crate) fn exists(&self, queue: QueueName) -> bool {
+        self.shared.lock().queues.contains_key(queue.as_str())
+    }
+
     /// Removes all messages of a queue that nobody has reserved. Returns how many there were.
     ///
     /// # Errors
@@ -71,7 +76,7 @@ impl Queues {
         let name = self.shared.lock().existing(queue)?;
         self.for_all(&queue.dead(), false, |mut reserved| {
             reserved.message.attempts = 0;
-            self.move_into(reserved, Arc::clone(&name))
+            self.move_into(reserved, Arc::clone(&name), Why::Operator)
         })
     }
 

@@ -12,7 +12,7 @@ use proto::queue::{MessageId, MessageState, QueueName};
 
 use super::Queues;
 use super::figures::Peeked;
-use super::pending::{Effect, Prepared};
+use super::pending::{Effect, Prepared, Why};
 use super::queue::{Key, Search, Shelf};
 use super::state::{Entry, State};
 use crate::error::QueueError;
@@ -98,7 +98,7 @@ impl Queues {
                         Search::End => break,
                     }
                     drop(state);
-                    // Those who wait for the lock come first.
+                    // One who waits for the lock may have it in between.
                     thread::yield_now();
                 }
             }
@@ -152,7 +152,7 @@ impl Queues {
             }
             None => Arc::clone(&taken.queue),
         };
-        Ok(self.prepared(self.move_into(taken, to)))
+        Ok(self.prepared(self.move_into(taken, to, Why::Operator)))
     }
 
     /// Moves a message to the end of another queue, where its attempts are counted anew. If somebody has it reserved,
@@ -178,7 +178,7 @@ impl Queues {
         });
         let (mut taken, to) = moved??;
         taken.message.attempts = 0;
-        Ok(self.prepared(self.move_into(taken, to)))
+        Ok(self.prepared(self.move_into(taken, to, Why::Operator)))
     }
 
     /// Requeues a message that somebody has reserved, as if its holder were gone. Its ack is refused then.

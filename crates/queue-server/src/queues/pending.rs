@@ -9,7 +9,7 @@ use storage::NotStored;
 
 use super::operation::Outcome;
 use super::shared::Shared;
-use super::state::State;
+use super::state::{Entry, State};
 use crate::clock::Micros;
 use crate::error::QueueError;
 use crate::journal::{Applied, Change, Row};
@@ -53,9 +53,32 @@ pub(crate) enum Effect {
         queue: Arc<str>,
         position: Position,
         is_delayed: bool,
+        why: Why,
     },
     /// It is done already, and only its answer is written.
     Answer(Outcome),
+}
+
+/// Why a message moves, which is counted when that is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Its receiver has released it.
+    Released,
+    /// The same, and the attempt does not count.
+    Uncounted,
+    /// Its receiver is gone.
+    Requeued,
+    /// Nobody has received it in time.
+    Expired,
+    /// An operator moves it. That is no attempt, so it is not counted.
+    Operator,
+}
+
+impl Why {
+    /// Whether a message that leaves its queue becomes a dead letter by that.
+    fn is_burial(self, from: &Arc<str>, to: &Arc<str>) -> bool {
+        self != Self::Operator && from != to
+    }
 }
 
 impl Pending {
@@ -93,6 +116,7 @@ impl Effect {
                 queue,
                 position,
                 is_delayed,
+                ..
             } => {
                 let message = &reserved.message;
                 Change::Update(Row::moved(message, queue, *position, *is_delayed, now))
@@ -110,8 +134,14 @@ impl Effect {
                 lease, queue_index, ..
             }) => lease.map(|lease| Answer::Leased(lease.token, *queue_index)),
             Self::Move {
-                reserved, queue, ..
-            } => Some(Answer::Done(u64::from(reserved.queue == *queue))),
+                reserved,
+                queue,
+                why,
+                ..
+            } => {
+                let is_buried = why.is_burial(&reserved.queue, queue);
+                Some(Answer::Done(u64::from(!is_buried)))
+            }
             Self::Answer(outcome) => outcome.answer(),
         }
     }
@@ -142,14 +172,37 @@ impl State {
                 queue,
                 position,
                 is_delayed,
+                why,
             } => {
                 reserved.message.position = position;
-                let is_in_its_queue = reserved.queue == queue;
+                let is_buried = why.is_burial(&reserved.queue, &queue);
+                self.count(&reserved.queue, why, is_buried);
                 self.put_into(reserved, &queue, is_delayed);
-                Outcome::Done(u64::from(is_in_its_queue))
+                Outcome::Done(u64::from(!is_buried))
             }
             Effect::Answer(outcome) => outcome,
         }
+    }
+
+    /// Counts what happened to a message of this queue.
+    fn count(&mut self, queue: &Arc<str>, why: Why, is_buried: bool) {
+        let Entry { queue, common, .. } = self.entry(queue);
+        let (counts, totals) = (&mut queue.counts, &mut common.totals);
+        match why {
+            Why::Released => {
+                totals.released += 1;
+                counts.failed += 1;
+            }
+            Why::Uncounted => totals.released += 1,
+            Why::Requeued => {
+                totals.requeued += 1;
+                counts.failed += 1;
+            }
+            Why::Expired => counts.expired += u64::from(is_buried),
+            Why::Operator => {}
+        }
+        totals.dead_lettered += u64::from(is_buried);
+        counts.died += u64::from(is_buried);
     }
 
     /// Undoes the first half of a change that is not committed.

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::queue::{QueueName, Reason, Retry, Totals};
+use proto::queue::{QueueName, Reason, Retry};
 
-use super::pending::{Effect, Prepared};
+use super::pending::{Effect, Prepared, Why};
 use super::{Queues, millis};
 use crate::message::Reserved;
 use crate::position::Position;
-use crate::totals::Counts;
 
 /// The reasons that no receiver gives.
 pub(crate) const CONNECTION_ENDED: &str = "the connection ended before it was acknowledged";
@@ -18,42 +17,20 @@ pub(super) const LEASE_EXPIRED: &str = "the lease expired before it was acknowle
 const TAKEN_FROM_HOLDER: &str = "an operator has released it from its holder";
 const SERVER_STOPPED: &str = "the server stopped before it was acknowledged";
 
-/// What is counted when an attempt fails...
-const FAILED: Counts = Counts {
-    failed: 1,
-    ..Counts::NONE
-};
-
-/// ...when a message becomes a dead letter...
-const DIED: Counts = Counts {
-    died: 1,
-    ..Counts::NONE
-};
-
-/// ...and when that is because it has expired.
-const EXPIRED: Counts = Counts {
-    expired: 1,
-    ..Counts::NONE
-};
-
 impl Queues {
     /// Releases a message on purpose.
     pub(crate) fn release(&self, mut reserved: Reserved, retry: Retry, reason: Reason) -> Prepared {
-        let failed = match retry {
-            Retry::Counted { .. } | Retry::Never => FAILED,
-            Retry::Uncounted { .. } => Counts::NONE,
-        };
-        self.note(&mut reserved, reason, failed, |totals| {
-            totals.released += 1;
-        });
+        self.note(&mut reserved, reason);
         self.prepared(match retry {
             Retry::Counted { delay_millis } if self.was_handed_out_too_often(&reserved) => {
                 self.bury_or(reserved, millis(delay_millis))
             }
-            Retry::Counted { delay_millis } => self.move_to_end(reserved, millis(delay_millis)),
+            Retry::Counted { delay_millis } => {
+                self.move_to_end(reserved, millis(delay_millis), Why::Released)
+            }
             Retry::Uncounted { delay_millis } => {
                 uncount(&mut reserved);
-                self.move_to_end(reserved, millis(delay_millis))
+                self.move_to_end(reserved, millis(delay_millis), Why::Uncounted)
             }
             Retry::Never => self.bury_or(reserved, Duration::ZERO),
         })
@@ -62,19 +39,15 @@ impl Queues {
     /// Unreserves a message that its receiver could not begin with: it goes to its old position, and
     /// the attempt does not count.
     pub(crate) fn unreserve(&self, mut reserved: Reserved) -> Prepared {
-        self.shared.lock().common.totals.released += 1;
         uncount(&mut reserved);
-        self.prepared(move_back(reserved))
+        self.prepared(move_back(reserved, Why::Uncounted))
     }
 
     /// Requeues a message because the server stops. The attempt counts, but it does not make the
     /// message a dead letter.
     pub(crate) fn requeue_at_stop(&self, mut reserved: Reserved) {
-        let reason = Reason::new(SERVER_STOPPED);
-        self.note(&mut reserved, reason, FAILED, |totals| {
-            totals.requeued += 1;
-        });
-        self.submit_unwaited(move_back(reserved));
+        self.note(&mut reserved, Reason::new(SERVER_STOPPED));
+        self.submit_unwaited(move_back(reserved, Why::Requeued));
     }
 
     /// Requeues a message because its receiver is gone or its lease expired: it goes to its old
@@ -91,14 +64,11 @@ impl Queues {
 
     fn requeued(&self, mut reserved: Reserved, reason: &'static str) -> Effect {
         log::debug!("Message {} is requeued: {reason}", reserved.message.id);
-        let reason = Reason::new(reason);
-        self.note(&mut reserved, reason, FAILED, |totals| {
-            totals.requeued += 1;
-        });
-        let is_dead = self.was_handed_out_too_often(&reserved) && !is_dead_letter(&reserved);
-        match is_dead {
-            true => self.bury(reserved),
-            false => move_back(reserved),
+        self.note(&mut reserved, Reason::new(reason));
+        if self.was_handed_out_too_often(&reserved) && !is_dead_letter(&reserved) {
+            self.bury(reserved, Why::Requeued)
+        } else {
+            move_back(reserved, Why::Requeued)
         }
     }
 
@@ -111,38 +81,21 @@ impl Queues {
         if !message.reason().is_empty() {
             reason = format!("{reason}; before that: {}", message.reason());
         }
-        let reason = Reason::new(&reason);
-        self.note(&mut reserved, reason, Counts::NONE, |_| ());
-        self.submit_unwaited(match is_dead_letter(&reserved) {
+        self.note(&mut reserved, Reason::new(&reason));
+        self.submit_unwaited(if is_dead_letter(&reserved) {
             // It stays where it is.
-            true => move_back(self.without_expiry(reserved)),
-            false => {
-                self.count_one(&reserved, EXPIRED);
-                self.bury(reserved)
-            }
+            move_back(self.without_expiry(reserved), Why::Expired)
+        } else {
+            self.bury(reserved, Why::Expired)
         });
     }
 
-    /// Notes why a message was given up, and counts that.
-    fn note(
-        &self,
-        reserved: &mut Reserved,
-        reason: Reason,
-        counts: Counts,
-        count: impl FnOnce(&mut Totals),
-    ) {
-        let mut state = self.shared.lock();
-        count(&mut state.common.totals);
-        state.entry(&reserved.queue).queue.counts.add(counts);
+    /// Notes why a message was given up.
+    fn note(&self, reserved: &mut Reserved, reason: Reason) {
         if reserved.message.reason() != reason.as_str() {
+            let mut state = self.shared.lock();
             state.change_extras(reserved, |extras| extras.reason = reason.as_str().into());
         }
-    }
-
-    /// Counts what happened to a message of its queue.
-    fn count_one(&self, reserved: &Reserved, counts: Counts) {
-        let mut state = self.shared.lock();
-        state.entry(&reserved.queue).queue.counts.add(counts);
     }
 
     fn was_handed_out_too_often(&self, reserved: &Reserved) -> bool {
@@ -151,24 +104,29 @@ impl Queues {
         message.attempts >= attempts_max.unwrap_or(self.shared.limits.attempts_max)
     }
 
-    /// Moves a message to the dead letters, or to the end of its queue if it is one.
+    /// Moves a released message to the dead letters, or to the end of its queue if it is one.
     fn bury_or(&self, reserved: Reserved, delay: Duration) -> Effect {
-        match is_dead_letter(&reserved) {
-            true => self.move_to_end(reserved, delay),
-            false => self.bury(reserved),
+        if is_dead_letter(&reserved) {
+            self.move_to_end(reserved, delay, Why::Released)
+        } else {
+            self.bury(reserved, Why::Released)
         }
     }
 
     /// Moves a message to the dead letters, where it does not expire.
-    fn bury(&self, reserved: Reserved) -> Effect {
+    fn bury(&self, reserved: Reserved, why: Why) -> Effect {
         let reserved = self.without_expiry(reserved);
         let dead = format!("{}{}", reserved.queue, QueueName::DEAD_SUFFIX);
         let (id, attempts) = (reserved.message.id, reserved.message.attempts);
-        // Why is for those who may look at the message.
-        log::warn!("Message {id} was handed out {attempts} times and goes to {dead}");
-        self.shared.lock().common.totals.dead_lettered += 1;
-        self.count_one(&reserved, DIED);
-        self.move_into(reserved, dead.into())
+        // The reason is for those who may look at the message.
+        match why {
+            // Thousands may expire at once.
+            Why::Expired => log::debug!("Message {id} has expired and goes to {dead}"),
+            Why::Released | Why::Uncounted | Why::Requeued | Why::Operator => {
+                log::warn!("Message {id} was handed out {attempts} times and goes to {dead}");
+            }
+        }
+        self.move_into(reserved, dead.into(), why)
     }
 
     fn without_expiry(&self, mut reserved: Reserved) -> Reserved {
@@ -179,18 +137,19 @@ impl Queues {
         reserved
     }
 
-    fn move_to_end(&self, reserved: Reserved, delay: Duration) -> Effect {
+    fn move_to_end(&self, reserved: Reserved, delay: Duration, why: Why) -> Effect {
         let moment = self.shared.clock.moment_after(delay);
         Effect::Move {
             queue: Arc::clone(&reserved.queue),
             position: reserved.message.position.at(moment),
             is_delayed: !delay.is_zero(),
+            why,
             reserved,
         }
     }
 
     /// Moves a message to the end of a queue.
-    pub(super) fn move_into(&self, mut reserved: Reserved, queue: Arc<str>) -> Effect {
+    pub(super) fn move_into(&self, mut reserved: Reserved, queue: Arc<str>, why: Why) -> Effect {
         if reserved.message.keyed().is_some() {
             let now = self.now();
             let mut state = self.shared.lock();
@@ -198,7 +157,7 @@ impl Queues {
         }
         let moment = self.shared.clock.next_moment();
         let position = reserved.message.position.at(moment);
-        move_to(reserved, queue, position)
+        move_to(reserved, queue, position, why)
     }
 }
 
@@ -212,17 +171,18 @@ fn uncount(reserved: &mut Reserved) {
     *attempts = attempts.saturating_sub(1);
 }
 
-fn move_back(reserved: Reserved) -> Effect {
+fn move_back(reserved: Reserved, why: Why) -> Effect {
     let position = reserved.message.position;
     let queue = Arc::clone(&reserved.queue);
-    move_to(reserved, queue, position)
+    move_to(reserved, queue, position, why)
 }
 
-fn move_to(reserved: Reserved, queue: Arc<str>, position: Position) -> Effect {
+fn move_to(reserved: Reserved, queue: Arc<str>, position: Position, why: Why) -> Effect {
     Effect::Move {
         reserved,
         queue,
         position,
         is_delayed: false,
+        why,
     }
 }

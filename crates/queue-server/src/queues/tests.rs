@@ -849,6 +849,12 @@ fn what_is_not_stored_is_not_done() {
     );
     let reserved = queues.reserve(Q).unwrap();
     check(&queues, queues.give_back(reserved, Duration::ZERO));
+    let reserved = queues.reserve(Q).unwrap();
+    let buried = queues.release(reserved, Retry::Never, Reason::default());
+    check(&queues, buried);
+    let totals = queues.stats().totals;
+    assert_eq!((totals.released, totals.dead_lettered), (0, 0));
+    assert_eq!(queues.counts().get("default").died, 0);
     refuse(&disk, "DELETE ON messages");
     check(&queues, receive(Delivery::AtMostOnce));
     let leased = queues.claim(token).unwrap();
@@ -857,7 +863,7 @@ fn what_is_not_stored_is_not_done() {
     let reserved = queues.reserve(Q).unwrap();
     assert_eq!(
         (body(&reserved).as_str(), reserved.message.attempts),
-        ("b", 2)
+        ("b", 3)
     );
     queues.reinsert(reserved);
     assert_eq!(all(&queues, Q), ["b", "c"]);

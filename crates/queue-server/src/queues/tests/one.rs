@@ -95,7 +95,7 @@ fn a_message_is_moved_in_every_state() {
     let to = name("other");
     let moved = of_each_state(|queues, id| {
         let moved = queues.move_one(Q, id, to)?;
-        assert!(matches!(moved, Prepared::Done(Outcome::Done(0))));
+        assert!(matches!(moved, Prepared::Done(Outcome::Done(1))));
         let peeked = queues.peek_one(to, id)?;
         let is_new = peeked.message.attempts == 0 && peeked.state == MessageState::Ready;
         assert!(is_new, "{peeked:?}");
