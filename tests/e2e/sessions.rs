@@ -25,6 +25,9 @@ use crate::work::{check, say};
 const MESSAGES: usize = 10_000;
 const KILLS: usize = 5;
 
+/// A connection that is cut within this may be one of the text protocol: `POS` is a message.
+const METHOD: &str = "POST ";
+
 /// Where the server is at the moment.
 pub type Upstream = Arc<Mutex<SocketAddr>>;
 
@@ -122,7 +125,7 @@ impl Cutting {
                 };
                 let (client, server) = (Arc::new(client), Arc::new(server));
                 for (from, to) in [(&client, &server), (&server, &client)] {
-                    let bytes = noise.below(bytes_max);
+                    let bytes = METHOD.len() + noise.below(bytes_max);
                     let (from, to) = (Arc::clone(from), Arc::clone(to));
                     let count = Arc::clone(&count);
                     carrying.push(thread::spawn(move || {
