@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Needs, Ran, Running, Server, Then, eventually, fake_server, has_door, has_program, program,
-    records, run, run_command,
+    Needs, Ran, Running, Server, Then, eventually, fake_server, has_door, has_program,
+    on_a_terminal, program, records, run, run_command,
 };
 
 /// A server and its data folder.
@@ -542,11 +542,10 @@ fn what_a_script_does_not_need_is_for_a_person_alone() {
         return;
     }
     let terminal = |options: &[&str]| {
-        let mut python = Command::new("python3");
-        python.args(["-c", ON_A_TERMINAL]);
         let client = service.command(&[&["note", "alice", "x"], options].concat());
-        python.arg(client.get_program()).args(client.get_args());
-        run_command(python, b"").expect(0).out()
+        run_command(on_a_terminal("stderr", &client), b"")
+            .expect(0)
+            .out()
     };
     let told = terminal(&[]).replace("\r\n", "\n");
     assert!(
@@ -555,17 +554,3 @@ fn what_a_script_does_not_need_is_for_a_person_alone() {
     );
     assert_eq!(terminal(&["-q"]), "");
 }
-
-/// Runs a program with a terminal as its standard error, and writes what it shows there.
-const ON_A_TERMINAL: &str = "
-import os, pty, subprocess, sys
-here, there = pty.openpty()
-code = subprocess.run(sys.argv[1:], stderr=there).returncode
-os.close(there)
-try:
-    while shown := os.read(here, 4096):
-        sys.stdout.buffer.write(shown)
-except OSError:
-    pass
-sys.stdout.buffer.flush()
-sys.exit(code)";

@@ -13,7 +13,7 @@ use proto::ErrorReply;
 use proto::frame::Message;
 use proto::{history, queue};
 
-use crate::harness::{PATIENCE, Ran, Then, fake_server, program, run, run_command};
+use crate::harness::{PATIENCE, Ran, Then, fake_server, on_a_terminal, program, run, run_command};
 use crate::work::{check, say, start};
 
 /// What would turn the terminal red, rename its window, and write from right to left.
@@ -180,20 +180,6 @@ fn what_was_not_asked_for_is_no_answer() {
     }
 }
 
-/// Runs a program with a terminal as its standard output, and writes what it shows there.
-const ON_A_TERMINAL: &str = "
-import os, pty, subprocess, sys
-here, there = pty.openpty()
-code = subprocess.run(sys.argv[1:], stdout=there).returncode
-os.close(there)
-try:
-    while shown := os.read(here, 4096):
-        sys.stdout.buffer.write(shown)
-except OSError:
-    pass
-sys.stdout.buffer.flush()
-sys.exit(code)";
-
 #[test]
 fn data_is_plain_letters_on_a_terminal_and_as_it_is_in_a_pipe() {
     let server = start(&["tcp"]);
@@ -219,10 +205,9 @@ fn data_is_plain_letters_on_a_terminal_and_as_it_is_in_a_pipe() {
             format!("1 {shown}\r\n"),
         ),
     ] {
-        let mut python = Command::new("python3");
-        python.args(["-c", ON_A_TERMINAL]).arg(program(client));
-        python.args([&host, port]).args(verb.split_whitespace());
-        let ran = run_command(python, b"").expect(0);
+        let mut command = Command::new(program(client));
+        command.args([&host, port]).args(verb.split_whitespace());
+        let ran = run_command(on_a_terminal("stdout", &command), b"").expect(0);
         assert_eq!(ran.out(), want, "{client} {verb}");
     }
 }
@@ -233,14 +218,11 @@ fn a_file_that_is_the_terminal_is_plain_letters_there() {
     let link = dir.path().join("terminal");
     symlink("/proc/self/fd/1", &link).unwrap();
     let port = fake_server(http("200 OK", "text/plain", EVIL), Then::Close).to_string();
-    let mut python = Command::new("python3");
-    python
-        .args(["-c", ON_A_TERMINAL])
-        .arg(program("file-client"));
-    python
+    let mut client = Command::new(program("file-client"));
+    client
         .args(["127.0.0.1", &port, "get", "a", "-o"])
         .arg(&link);
-    let ran = run_command(python, b"").expect(0);
+    let ran = run_command(on_a_terminal("stdout", &client), b"").expect(0);
     assert_eq!(ran.out(), SHOWN.replace(r"\n", "\r\n"));
     assert!(link.is_symlink());
 }

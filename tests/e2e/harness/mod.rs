@@ -34,7 +34,7 @@ pub use nginx::Nginx;
 pub use peers::{
     Then, connect, connect_from, connect_narrow, crowd, exchange, fake_server, read_to_end,
 };
-pub use run::{Ran, Running, descendants, python, run, run_at_most, run_command};
+pub use run::{Ran, Running, descendants, on_a_terminal, python, run, run_at_most, run_command};
 pub use server::Server;
 pub use stream::{Carried, Stream};
 pub use thin_disk::ThinDisk;

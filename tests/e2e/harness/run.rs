@@ -344,6 +344,30 @@ pub fn run_at_most(patience: Duration, mut command: Command, input: &[u8]) -> Ra
     }
 }
 
+/// Runs a program with a terminal as one of its standard streams, and writes what it shows there.
+const ON_A_TERMINAL: &str = "
+import os, pty, subprocess, sys
+here, there = pty.openpty()
+code = subprocess.run(sys.argv[2:], **{sys.argv[1]: there}).returncode
+os.close(there)
+try:
+    while shown := os.read(here, 4096):
+        sys.stdout.buffer.write(shown)
+except OSError:
+    pass
+sys.stdout.buffer.flush()
+sys.exit(code)";
+
+/// A command with a terminal as its `stdout` or `stderr`. What it shows there goes to standard output.
+pub fn on_a_terminal(stream: &str, command: &Command) -> Command {
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", ON_A_TERMINAL, stream])
+        .arg(command.get_program())
+        .args(command.get_args());
+    python
+}
+
 /// Runs one of the Python clients of `tests/python/`, which are patient with each of their steps.
 #[track_caller]
 pub fn python<S: AsRef<OsStr>>(script: &str, args: &[S]) -> Ran {

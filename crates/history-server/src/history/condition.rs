@@ -1,7 +1,7 @@
 //! What lines must be so that they may be deleted: a user's own, lines that contain a text, or exactly the
 //! line that somebody has seen.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 
 use memchr::memmem;
 
@@ -12,7 +12,7 @@ use super::{Record, line};
 use crate::HistoryError;
 
 /// How much of a line is looked at, in bytes. Ours are shorter.
-const LINE_BYTES_MAX: u64 = 64 << 10;
+const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// What each line must be. Both or one of them may be left out.
 #[derive(Debug, Clone, Copy, Default)]
@@ -138,12 +138,7 @@ pub(super) fn check_all(file: FileRange, condition: &Condition) -> Result<(), Hi
 /// Reads the next line without its line feed, and of a very long one only the start. Returns whether
 /// there was one.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    if input.take(LINE_BYTES_MAX).read_until(b'\n', line)? == 0 {
-        return Ok(false);
-    }
-    if line.pop_if(|byte| *byte == b'\n').is_none() {
-        input.skip_until(b'\n')?;
-    }
-    Ok(true)
+    let bytes = line::read(input, LINE_BYTES_MAX, line)?;
+    line.pop_if(|byte| *byte == b'\n');
+    Ok(bytes > 0)
 }

@@ -19,7 +19,7 @@ use rustix::io::retry_on_intr;
 use storage::{CommitError, lock};
 
 use super::file_range::{BLOCK_BYTES, Committed, FileRange, Removed};
-use super::line::{Numbering, read_start};
+use super::line::{self, NUMBER_BYTES_MAX, Numbering};
 
 /// How much is written before it is synced, in bytes. The sync of an append waits until the disk has
 /// what was written before, so this is small.
@@ -181,12 +181,9 @@ fn skip_lines(input: &mut impl BufRead, lines: u64) -> io::Result<Removed> {
     let mut numbers = Numbering::default();
     let mut line = Vec::new();
     for _ in 0..lines {
-        if !read_start(input, &mut line)? {
+        if line::read(input, NUMBER_BYTES_MAX, &mut line)? == 0 {
             // Another program has shortened the file.
             return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if line.last() != Some(&b'\n') {
-            input.skip_until(b'\n')?;
         }
         numbers.add(&line);
     }

@@ -73,6 +73,17 @@ impl Removals {
 pub(super) type Committed = Arc<Mutex<State>>;
 
 impl FileRange {
+    /// A file with this text.
+    #[cfg(test)]
+    pub(super) fn of_text(text: &str) -> Self {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        Self {
+            file: Arc::new(file),
+            range: 0..text.len() as u64,
+        }
+    }
+
     /// All that is committed.
     pub(super) fn committed(file: &TextFile) -> Self {
         let (file, bytes) = file.snapshot();

@@ -6,7 +6,7 @@
 //! unread, because the disk keeps each old file that somebody reads. So it is not told of the lines that were
 //! deleted or rotated away before it had read them.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 use std::sync::Arc;
 
 use storage::lock;
@@ -20,7 +20,7 @@ use crate::HistoryError;
 const BLOCK_BYTES: usize = 8 * 1024;
 
 /// The longest line that is shown whole, in bytes. Ours are shorter.
-const LINE_BYTES_MAX: u64 = 64 * 1024 - 64;
+const LINE_BYTES_MAX: usize = 64 * 1024 - 64;
 
 /// A follower reads an old file to its end unless more than this many have followed on that one.
 pub(super) const REPLACED_MAX: u64 = 8;
@@ -129,15 +129,11 @@ impl Follower {
         let mut line = Vec::new();
         let mut shown = 0;
         while shown < BLOCK_BYTES as u64 {
-            line.clear();
-            let mut bytes =
-                io::Read::take(&mut input, LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+            let bytes = line::read(&mut input, LINE_BYTES_MAX, &mut line)?;
             if bytes == 0 {
                 break;
             }
-            if line.pop_if(|byte| *byte == b'\n').is_none() {
-                bytes += input.skip_until(b'\n')?;
-            }
+            line.pop_if(|byte| *byte == b'\n');
             shown += bytes as u64;
             if let Some((sequence, record)) = line::split(&line) {
                 self.last = sequence;

@@ -111,12 +111,13 @@ impl Followers {
                 state = self.wait(state, due);
                 continue;
             }
+            // Also when nothing is new: they catch up after a flood.
+            if counted.elapsed() >= COUNT_FOR {
+                self.tell_flood(mem::take(&mut state.appended_bytes), counted.elapsed());
+                counted = Instant::now();
+            }
             let wakes: Vec<Wake> = match is_all {
                 true => {
-                    if counted.elapsed() >= COUNT_FOR {
-                        self.tell_flood(mem::take(&mut state.appended_bytes), counted.elapsed());
-                        counted = Instant::now();
-                    }
                     state.has_news = false;
                     state.again.clear();
                     state.followers.values().cloned().collect()
@@ -260,6 +261,29 @@ mod tests {
         assert_eq!(next(), "second");
         drop((second, announcer));
         assert!(woken.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_flood_ends_though_nothing_is_new() {
+        let followers = Followers::default();
+        let _announcer = Announcer::start(followers.clone()).unwrap();
+        let (sender, woken) = mpsc::channel();
+        let following = followers.add(Arc::new(move || sender.send(()).unwrap()));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let next = || {
+            assert!(Instant::now() < deadline, "it does not end");
+            woken.recv_timeout(Duration::from_secs(20)).unwrap();
+        };
+        while following.blocks_max() > 1 {
+            followers.appended(1 << 20);
+            followers.announce();
+            next();
+        }
+        // It catches up.
+        while following.blocks_max() == 1 {
+            following.wake_again();
+            next();
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! To delete lines from the front, the rest is copied. So that not every new line costs a copy, nothing
 //! is pruned until an eighth more than what stays has gathered.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const EIGHTH_OF_DAY: Duration = HOUR.saturating_mul(3);
 
 /// The start of a line, with its number and its time, in bytes.
-const START_BYTES_MAX: u64 = 64;
+const START_BYTES_MAX: usize = 64;
 
 /// After this many lines it is looked whether the server is stopping.
 const LINES_PER_LOOK: u64 = 1 << 16;
@@ -106,14 +106,7 @@ fn too_old(
         if number % LINES_PER_LOOK == 0 && is_stopping() {
             return Ok(0);
         }
-        start.clear();
-        input
-            .by_ref()
-            .take(START_BYTES_MAX)
-            .read_until(b'\n', &mut start)?;
-        if start.last() != Some(&b'\n') {
-            input.skip_until(b'\n')?;
-        }
+        line::read(&mut input, START_BYTES_MAX, &mut start)?;
         let time = line::split(&start).and_then(|(_, record)| line::time(record));
         let time = time.map(u64::cast_signed);
         let Some(time) = time.filter(|time| (newest..=now).contains(time)) else {

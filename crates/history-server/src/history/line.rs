@@ -86,10 +86,7 @@ impl Numbering {
         let mut input = BufReader::with_capacity(BLOCK_BYTES, file);
         let mut numbering = Self::default();
         let mut line = Vec::new();
-        while read_start(&mut input, &mut line)? {
-            if line.last() != Some(&b'\n') {
-                input.skip_until(b'\n')?;
-            }
+        while read(&mut input, NUMBER_BYTES_MAX, &mut line)? > 0 {
             numbering.add(&line);
         }
         Ok(numbering)
@@ -123,9 +120,24 @@ pub(super) fn renumber(
     Ok(next)
 }
 
+/// Reads the next line with its line feed, and of one that exceeds `bytes_max` only the start. Returns how
+/// long the whole line is, in bytes; 0 if there is none.
+pub(super) fn read(
+    input: &mut impl BufRead,
+    bytes_max: usize,
+    start: &mut Vec<u8>,
+) -> io::Result<usize> {
+    start.clear();
+    let bytes = input.take(bytes_max as u64).read_until(b'\n', start)?;
+    if start.last() == Some(&b'\n') {
+        return Ok(bytes);
+    }
+    Ok(bytes + input.skip_until(b'\n')?)
+}
+
 /// Reads the start of the next line, as far as its sequence number may reach, or all of it with its line
 /// feed; returns whether there was one. Another program may have left a line of any length.
-pub(super) fn read_start(input: &mut impl BufRead, start: &mut Vec<u8>) -> io::Result<bool> {
+fn read_start(input: &mut impl BufRead, start: &mut Vec<u8>) -> io::Result<bool> {
     start.clear();
     let mut input = input.take(NUMBER_BYTES_MAX as u64);
     Ok(input.read_until(b'\n', start)? > 0)
@@ -147,8 +159,6 @@ fn copy_line(input: &mut impl BufRead, output: &mut impl Write) -> io::Result<()
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]
@@ -220,12 +230,7 @@ mod tests {
     /// Five lines with the numbers that they get, after it was looked whether they have any.
     #[track_caller]
     fn renumbered(text: &str, has_numbers: bool) -> String {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        let source = FileRange {
-            file: Arc::new(file),
-            range: 0..text.len() as u64,
-        };
+        let source = FileRange::of_text(text);
         let numbering = Numbering::of(source.clone()).unwrap();
         assert_eq!((numbering.lines, numbering.last), (5, 8));
         assert_eq!(numbering.has_numbers(), has_numbers);

@@ -80,19 +80,7 @@ fn read_number(input: &mut impl BufRead) -> io::Result<Option<(u64, u64)>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::Arc;
-
     use super::*;
-
-    fn range_of(text: &str) -> FileRange {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        FileRange {
-            file: Arc::new(file),
-            range: 0..text.len() as u64,
-        }
-    }
 
     /// Lines with every second number, some of them long.
     fn lines(lines: u64) -> Vec<String> {
@@ -110,7 +98,7 @@ mod tests {
     fn each_line_is_found_by_its_number() {
         for count in [0, 1, 2, 500] {
             let lines = lines(count);
-            let range = range_of(&lines.concat());
+            let range = FileRange::of_text(&lines.concat());
             let mut start = 0;
             for (n, line) in (1..).zip(&lines) {
                 for below in [2 * n - 2, 2 * n - 1] {
@@ -128,7 +116,7 @@ mod tests {
     fn the_last_lines_are_found_from_the_end() {
         for count in [0, 1, 2, 1500] {
             let lines = lines(count);
-            let range = range_of(&lines.concat());
+            let range = FileRange::of_text(&lines.concat());
             let mut start = range.range.end;
             for (last, line) in (1..).zip(lines.iter().rev()) {
                 start -= line.len() as u64;

@@ -1,8 +1,5 @@
 //! Tests of what is found, against a simple model.
 
-use std::io::Write;
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::*;
@@ -90,15 +87,6 @@ fn naive(text: &str, filter: Filter) -> String {
     found.into_iter().map(numbered).collect()
 }
 
-fn range_of(text: &str) -> FileRange {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(text.as_bytes()).unwrap();
-    FileRange {
-        file: Arc::new(file),
-        range: 0..text.len() as u64,
-    }
-}
-
 /// Reads to the end, in pieces of at most this many bytes.
 fn read(mut found: Found, bytes_max: usize) -> String {
     let mut text = Vec::new();
@@ -129,7 +117,7 @@ fn any_filter_finds_what_a_simple_search_finds() {
             number += 1 + dice.below(3);
             text.push_str(&line(&mut dice, number));
         }
-        let file = range_of(&text);
+        let file = FileRange::of_text(&text);
         for _ in 0..12 {
             let bytes_max = NUMBER_BYTES_MAX + 1 + dice.below(70_000) as usize;
             check(&text, &file, filter(&mut dice), bytes_max);
@@ -143,7 +131,7 @@ fn lines_of_any_length_are_found() {
     for length in BLOCK_BYTES - 40..BLOCK_BYTES + 10 {
         let first = "x".repeat(length);
         let text = format!("#1 {first}\n#2 t p bob hello\n#3 {first}\n#4 t p bob 7\n");
-        let file = range_of(&text);
+        let file = FileRange::of_text(&text);
         for last in 0..4 {
             for contains in ["", "hello", "x", "7"] {
                 let filter = Filter {
@@ -160,7 +148,7 @@ fn lines_of_any_length_are_found() {
 #[test]
 fn a_line_that_is_too_long_is_an_error() {
     let long = "x".repeat(2 * LINE_BYTES_MAX);
-    let file = range_of(&format!("#1 a\n#2 {long}\n#3 b\n"));
+    let file = FileRange::of_text(&format!("#1 a\n#2 {long}\n#3 b\n"));
     let filter = |last| Filter {
         last,
         contains: "a",
