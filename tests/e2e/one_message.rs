@@ -198,7 +198,7 @@ fn move_puts_a_message_into_another_queue() {
 fn release_frees_what_a_stopped_holder_keeps() {
     let server = in_every_state(&["tcp"]);
     let mut stopped = client(&server);
-    let held: Vec<_> = (0..2)
+    let reserved_two: Vec<_> = (0..2)
         .map(|_| stopped.receive().unwrap().unwrap())
         .collect();
     let reserved = json(&server, "peek --reserved --count 9 --json");
@@ -236,11 +236,11 @@ fn release_frees_what_a_stopped_holder_keeps() {
         "nobody has reserved message 1",
     );
     check(&server, "peek --count 9", "", 0, "leased\nfour\nfive\n");
-    let mut taken = |at: usize| stopped.ack(&held[at]).unwrap_err().to_string();
+    let mut ack = |at: usize| stopped.ack(&reserved_two[at]).unwrap_err().to_string();
     let refused = "the server refused: message 4 is not reserved any more: it was deleted, moved or \
                    released by an operator";
-    assert_eq!(taken(0), refused);
-    assert!(taken(1).contains("message 5 is not reserved any more"));
+    assert_eq!(ack(0), refused);
+    assert!(ack(1).contains("message 5 is not reserved any more"));
     // It may go on.
     let next = stopped.receive().unwrap().unwrap();
     assert_eq!((next.id, next.attempt), (1, 2));

@@ -33,7 +33,7 @@ pub use client::{Client, Stats};
 pub use error::{DeadLetters, Error, Unanswered};
 pub use lease::Lease;
 pub use link::Transport;
-pub use message::{HeldBy, Peeked, Received, Released};
+pub use message::{Peeked, Received, Released, ReservedBy};
 pub use peek::{Peek, Which};
 pub use receive::{Ending, Receive};
 pub use send::{Send, Source};

@@ -45,7 +45,7 @@ impl Released {
 
 /// Who has a reserved message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeldBy {
+pub enum ReservedBy {
     /// A connection.
     Connection {
         /// Its number, for [`crate::Client::release_holder`].
@@ -70,7 +70,7 @@ pub struct Peeked {
     /// Where it is on its way.
     pub state: MessageState,
     /// Who has it, if it is reserved.
-    pub holder: Option<HeldBy>,
+    pub holder: Option<ReservedBy>,
     /// The number that the server has given it.
     pub id: MessageId,
     /// How often it was handed out.

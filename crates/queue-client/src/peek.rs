@@ -6,7 +6,7 @@ use cli::ClientError;
 use cli::stream::Output;
 use proto::queue::{MessageId, MessageState};
 
-use crate::{Client, Config, Ending, Error, HeldBy, Peeked};
+use crate::{Client, Config, Ending, Error, Peeked, ReservedBy};
 
 /// What to look at, and how it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +88,8 @@ impl fmt::Display for Peeked {
         write!(f, "Message {}: {} in {}", self.id, self.state, self.queue)?;
         match &self.holder {
             None => {}
-            Some(HeldBy::Connection { id, peer }) => write!(f, " by connection {id} ({peer})")?,
-            Some(HeldBy::Lease { left_millis }) => {
+            Some(ReservedBy::Connection { id, peer }) => write!(f, " by connection {id} ({peer})")?,
+            Some(ReservedBy::Lease { left_millis }) => {
                 write!(f, " under a lease for {} s more", secs(*left_millis))?;
             }
         }
@@ -129,7 +129,7 @@ mod tests {
         Peeked {
             queue: "jobs".to_owned(),
             state: MessageState::Reserved,
-            holder: Some(HeldBy::Connection {
+            holder: Some(ReservedBy::Connection {
                 id: 4,
                 peer: "127.0.0.1:5".to_owned(),
             }),
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(delayed.to_string(), want);
         let leased = Peeked {
             state: MessageState::Reserved,
-            holder: Some(HeldBy::Lease { left_millis: 9000 }),
+            holder: Some(ReservedBy::Lease { left_millis: 9000 }),
             key: None,
             ..delayed
         };

@@ -287,14 +287,14 @@ impl Worker<'_> {
             }
         };
         if ended.status.success() && !ended.is_over_time() {
-            return unless_taken(client.ack_done(message), message);
+            return unless_gone(client.ack_done(message), message);
         }
         if ended.was_stopped() {
             self.member.pool.pause(job::SIGNALS_APART);
         }
         let is_stopped = self.member.pool.is_stopping() && ended.was_stopped();
         if is_stopped || self.member.pool.is_aborting() {
-            unless_taken(client.unreserve(message), message)?;
+            unless_gone(client.unreserve(message), message)?;
             if self.work.once {
                 return Err(Error::JobStopped(ended.to_string()));
             }
@@ -304,7 +304,7 @@ impl Worker<'_> {
         let retry = self.retry(message, &ended)?;
         let released = client.release_with(message, retry, Reason::new(&ended.reason()));
         let released = match released {
-            Err(error) if error.is_not_found() => return unless_taken(Err(error), message),
+            Err(error) if error.is_not_found() => return unless_gone(Err(error), message),
             released => released?,
         };
         self.note_failure(message, &ended, retry, released);
@@ -369,8 +369,8 @@ impl Worker<'_> {
     }
 }
 
-/// An operator may have taken the message away while its command ran. Then nothing is left to do for it.
-fn unless_taken(done: Result<(), Error>, message: &Received) -> Result<(), Error> {
+/// An operator may have deleted, moved or released the message while its command ran. Then nothing is left to do for it.
+fn unless_gone(done: Result<(), Error>, message: &Received) -> Result<(), Error> {
     match done {
         Err(error) if error.is_not_found() => {
             log::warn!("Message {}: {error}", message.id);

@@ -146,18 +146,18 @@ pub(crate) enum QueueError {
     TooManyReserved,
     /// The connection has not reserved that message.
     #[error("this connection has not reserved message {0}")]
-    NotReserved(MessageId),
+    NotReservedHere(MessageId),
     /// No message is leased under that token.
     #[error(
         "no message is leased under this token: it was acknowledged or released, or the lease \
          expired"
     )]
     NoLease,
-    /// The connection has reserved that message, but somebody has taken it away.
+    /// The connection had reserved that message, and an operator has deleted, moved or released it.
     #[error(
         "message {0} is not reserved any more: it was deleted, moved or released by an operator"
     )]
-    Taken(MessageId),
+    NoLongerReserved(MessageId),
     /// No queue has that message, at least none of those that were named.
     #[error("there is no message {id} in '{queue}' nor among its dead letters")]
     NoMessage { id: MessageId, queue: String },
@@ -166,7 +166,7 @@ pub(crate) enum QueueError {
     NotKickable { id: MessageId, state: MessageState },
     /// Nobody has reserved that message.
     #[error("nobody has reserved message {0}")]
-    NotHeld(MessageId),
+    NotReserved(MessageId),
     /// No connection of this number has reserved anything.
     #[error("no connection {0} has reserved a message")]
     NoHolder(u64),

@@ -225,8 +225,8 @@ pub(crate) enum Holder {
     Lease(Lease),
 }
 
-/// A reserved message while its holder has it.
-pub(crate) struct Held {
+/// A reserved message in its queue, while its holder has it.
+pub(crate) struct ReservedMessage {
     pub(crate) message: Message,
     pub(crate) holder: Holder,
 }

@@ -8,7 +8,7 @@
 //!
 //! [`state`] is the rules, [`queue`] the order in one queue, [`operation`] what is asked and its
 //! outcome, [`pending`] the change between the two, [`requeue`] what becomes of a message that was not
-//! acknowledged, [`holding`] who has a reserved one, [`waiters`] who waits for a message, [`manage`] what
+//! acknowledged, [`reservations`] who has a reserved one, [`waiters`] who waits for a message, [`manage`] what
 //! concerns whole queues and [`one`] what an operator does to one message, [`schedule`] what is due and
 //! [`due`] what the timer does then, [`figures`] what can be looked at, [`shared`] the lock around all of it.
 
@@ -30,13 +30,13 @@ use crate::message::{Lease, Message, Reserved};
 mod due;
 mod figures;
 mod held_keys;
-mod holding;
 mod manage;
 mod one;
 mod operation;
 mod pending;
 mod queue;
 mod requeue;
+mod reservations;
 mod schedule;
 mod shared;
 mod state;
@@ -44,11 +44,11 @@ mod submit;
 mod waiters;
 
 pub(crate) use figures::{Figures, Peeked, Stats};
-pub(crate) use holding::Holding;
 pub(crate) use operation::{Handout, Operation, Outcome, Receive};
 pub(crate) use pending::{Pending, Prepared};
 pub(crate) use queue::Wake;
 pub(crate) use requeue::CONNECTION_ENDED;
+pub(crate) use reservations::Reservations;
 pub use state::Limits;
 pub(crate) use waiters::Waiter;
 

@@ -167,11 +167,11 @@ pub(crate) fn code(error: &QueueError) -> ErrorCode {
         QueueError::TakenOver | QueueError::KeyTaken { .. } => ErrorCode::Conflict,
         QueueError::CannotWait(_) | QueueError::SessionBusy => ErrorCode::Busy,
         QueueError::Draining => ErrorCode::Draining,
-        QueueError::NotReserved(_)
-        | QueueError::Taken(_)
+        QueueError::NotReservedHere(_)
+        | QueueError::NoLongerReserved(_)
         | QueueError::NoMessage { .. }
         | QueueError::NotKickable { .. }
-        | QueueError::NotHeld(_)
+        | QueueError::NotReserved(_)
         | QueueError::NoHolder(_)
         | QueueError::TooOld(_)
         | QueueError::ReplyGone(_)

@@ -13,7 +13,7 @@ use crate::keys::Sender;
 use crate::memory::{FREE_BYTES, Room};
 use crate::message::Reserved;
 use crate::position::Position;
-use crate::queues::{Handout, Holding, Operation, Outcome, Prepared, Queues, Receive, millis};
+use crate::queues::{Handout, Operation, Outcome, Prepared, Queues, Receive, Reservations, millis};
 
 const NO_RESERVING: &str = "only a connection can reserve a message; lease it";
 const NO_SESSION: &str = "each datagram says its session; only a connection begins one";
@@ -24,7 +24,7 @@ pub(crate) enum Requester<'r, 'q> {
     /// A TCP connection.
     Connection {
         /// What it has reserved.
-        holding: &'r mut Holding<'q>,
+        reservations: &'r mut Reservations<'q>,
         /// The room on the account that its frame takes.
         room: &'r mut Room,
     },
@@ -122,8 +122,8 @@ fn receive(
     requester: &mut Requester,
 ) -> Applied {
     let body_bytes_max = match requester {
-        Requester::Connection { holding, .. } => {
-            if delivery == Delivery::AtLeastOnce && holding.len() >= RESERVED_MAX {
+        Requester::Connection { reservations, .. } => {
+            if delivery == Delivery::AtLeastOnce && reservations.len() >= RESERVED_MAX {
                 return Err(QueueError::TooManyReserved);
             }
             usize::MAX
@@ -150,7 +150,7 @@ fn claimed(
 ) -> Result<Reserved, QueueError> {
     match (claim, requester) {
         (Claim::Leased(token), _) => queues.claim(token),
-        (Claim::Reserved(id), Requester::Connection { holding, .. }) => holding.claim(id),
+        (Claim::Reserved(id), Requester::Connection { reservations, .. }) => reservations.claim(id),
         (Claim::Reserved(_), Requester::Http { .. } | Requester::Datagram { .. }) => {
             Err(QueueError::Unsupported(NO_RESERVING))
         }
@@ -160,9 +160,15 @@ fn claimed(
 /// Unreserves all that a connection has reserved, in one commit. Returns how many messages that were.
 fn unreserve_all(queues: &Queues, requester: &mut Requester) -> Result<u64, QueueError> {
     match requester {
-        Requester::Connection { holding, .. } => {
+        Requester::Connection { reservations, .. } => {
             let unreserve = |one| queues.unreserve(one);
-            queues.wait_for_all(holding.claim_all().into_iter().map(unreserve).collect())
+            queues.wait_for_all(
+                reservations
+                    .claim_all()
+                    .into_iter()
+                    .map(unreserve)
+                    .collect(),
+            )
         }
         Requester::Http { .. } | Requester::Datagram { .. } => {
             Err(QueueError::Unsupported(NO_RESERVING))

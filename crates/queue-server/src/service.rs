@@ -20,7 +20,7 @@ use crate::arrival::{become_waiter, must_arrive, receive, when_idle};
 use crate::error::QueueError;
 use crate::keys::Sender;
 use crate::memory::Room;
-use crate::queues::{Holding, Operation, Outcome, Pending, Queues, millis};
+use crate::queues::{Operation, Outcome, Pending, Queues, Reservations, millis};
 use crate::replies::{long_body, put_error, put_reply};
 use crate::requests::{self, Requester};
 use crate::sessions::{Attached, Seen, Stamp};
@@ -49,7 +49,7 @@ impl FrameHandler for Service {
             sender: caller.into(),
             attached: None,
             batch_first: None,
-            holding: Holding::new(queues, &caller.peer.to_string()),
+            reservations: Reservations::new(queues, &caller.peer.to_string()),
             batch: VecDeque::new(),
             batch_queue: String::new(),
             batch_bytes: 0,
@@ -101,7 +101,7 @@ struct Session<'q> {
     /// The number of the first request in the batch.
     batch_first: Option<u64>,
     /// What the connection has reserved.
-    holding: Holding<'q>,
+    reservations: Reservations<'q>,
     /// Operations on one queue that have arrived together and are not acted on yet.
     batch: VecDeque<Operation>,
     batch_queue: String,
@@ -131,7 +131,7 @@ impl FrameSession for Session<'_> {
             Err(error) => self.refuse(&error.into(), connection)?,
         }
         // To lose what it has reserved would count as an attempt.
-        connection.set_evictable(self.holding.is_empty());
+        connection.set_evictable(self.reservations.is_empty());
         Ok(self.next)
     }
 
@@ -256,7 +256,7 @@ impl Session<'_> {
             (Some(_) | None, Some(_) | None) => None,
         };
         let mut requester = Requester::Connection {
-            holding: &mut self.holding,
+            reservations: &mut self.reservations,
             room: &mut self.room,
         };
         let pending = requests::apply(self.queues, &self.sender, request, &mut requester)?;
@@ -342,7 +342,7 @@ impl Session<'_> {
         connection.answered(daemon::Outcome::of(&result));
         match result {
             Ok(Outcome::Reserved(reserved)) if reserved.lease.is_none() => {
-                self.holding.hold(reserved);
+                self.reservations.add(reserved);
             }
             Ok(Outcome::Reserved(leased)) => self.queues.start_lease(leased),
             Err(QueueError::ShuttingDown | QueueError::TakenOver) => self.next = Next::Close,

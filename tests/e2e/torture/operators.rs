@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proto::ErrorCode;
 use proto::queue::{Claim, Key, Priority, Properties, QueueName, QueueNames, Reason, Retry};
-use queue_client::{Client, Error, HeldBy, MessageId, MessageState, Received, Transport};
+use queue_client::{Client, Error, MessageId, MessageState, Received, ReservedBy, Transport};
 
 use super::services::{Queue, Service};
 use super::{Ledger, crash_and_crash};
@@ -253,7 +253,8 @@ impl Operators {
                 }
                 (13, Some(_)) => {
                     let seen = client.peek_after(STATES[noise.below(3)], 0)?;
-                    if let Some(HeldBy::Connection { id, .. }) = seen.and_then(|one| one.holder) {
+                    if let Some(ReservedBy::Connection { id, .. }) = seen.and_then(|one| one.holder)
+                    {
                         done(client.release_holder(id))?;
                     }
                 }

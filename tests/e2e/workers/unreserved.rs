@@ -35,8 +35,8 @@ fn workers_that_are_stopped_at_the_moment_when_messages_come_lose_no_attempt() {
     }
     eventually("all are back or done", || {
         let stats = client(&place.server).stats().unwrap();
-        let held: u64 = stats.queues.iter().map(|queue| queue.reserved).sum();
-        held == 0
+        let reserved: u64 = stats.queues.iter().map(|queue| queue.reserved).sum();
+        reserved == 0
     });
     let mut receiver = client(&place.server);
     while let Some(message) = receiver.receive().unwrap() {

@@ -304,11 +304,11 @@ mod tests {
 
     #[test]
     fn requests_about_what_was_handed_out() {
-        let held = Claim::Reserved(0x0102);
+        let reserved = Claim::Reserved(0x0102);
         let token = Uuid::from_bytes(*b"abcdefghijklmnop");
         let claim = Claim::Leased(token);
         check::message(
-            Request::Ack { claim: held },
+            Request::Ack { claim: reserved },
             b"\0\0\0\x0a\x03\0\0\0\0\0\0\0\x01\x02",
         );
         check::message(
@@ -316,7 +316,7 @@ mod tests {
             b"\0\0\0\x12\x03\x01abcdefghijklmnop",
         );
         let release = |retry, reason| Request::Release {
-            claim: held,
+            claim: reserved,
             retry,
             reason: Reason::new(reason),
         };
@@ -333,7 +333,7 @@ mod tests {
             b"\0\0\0\x0d\x04\0\0\0\0\0\0\0\x01\x02\x02\0\0",
         );
         check::message(
-            Request::Unreserve { claim: held },
+            Request::Unreserve { claim: reserved },
             b"\0\0\0\x0a\x0d\0\0\0\0\0\0\0\x01\x02",
         );
         check::message(Request::UnreserveAll, b"\0\0\0\x01\x0e");

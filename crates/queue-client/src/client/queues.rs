@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Client, name};
 use crate::Error;
 use crate::link::unexpected;
-use crate::message::{HeldBy, Peeked, Released};
+use crate::message::{Peeked, Released, ReservedBy};
 
 /// The counts of a server and of its queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,10 +171,10 @@ impl Client {
     /// ```no_run
     /// # let server = cli::Endpoint::new("127.0.0.1", 55556);
     /// # let mut client = queue_client::Client::connect(&server, queue_client::Transport::Tcp)?;
-    /// use queue_client::{HeldBy, MessageState};
+    /// use queue_client::{ReservedBy, MessageState};
     ///
     /// if let Some(message) = client.peek_after(MessageState::Reserved, 0)?
-    ///     && let Some(HeldBy::Connection { id, .. }) = message.holder
+    ///     && let Some(ReservedBy::Connection { id, .. }) = message.holder
     /// {
     ///     client.release_holder(id)?;
     /// }
@@ -311,7 +311,7 @@ fn peeked(reply: &Reply) -> Result<Peeked, Error> {
         queue: queue.as_str().to_owned(),
         position,
         state,
-        holder: (state == MessageState::Reserved).then(|| held_by(holder)),
+        holder: (state == MessageState::Reserved).then(|| reserved_by(holder)),
         id,
         attempts,
         age_millis,
@@ -354,13 +354,13 @@ impl Peeked {
     }
 }
 
-fn holder(held_by: &HeldBy) -> Holder<'_> {
-    match held_by {
-        HeldBy::Lease { left_millis } => Holder {
+fn holder(reserved_by: &ReservedBy) -> Holder<'_> {
+    match reserved_by {
+        ReservedBy::Lease { left_millis } => Holder {
             lease_millis: *left_millis,
             ..Holder::default()
         },
-        HeldBy::Connection { id, peer } => Holder {
+        ReservedBy::Connection { id, peer } => Holder {
             id: *id,
             peer: Name(peer),
             ..Holder::default()
@@ -368,12 +368,12 @@ fn holder(held_by: &HeldBy) -> Holder<'_> {
     }
 }
 
-fn held_by(holder: Holder) -> HeldBy {
+fn reserved_by(holder: Holder) -> ReservedBy {
     match holder.id {
-        0 => HeldBy::Lease {
+        0 => ReservedBy::Lease {
             left_millis: holder.lease_millis,
         },
-        id => HeldBy::Connection {
+        id => ReservedBy::Connection {
             id,
             peer: holder.peer.0.to_owned(),
         },

@@ -14,7 +14,7 @@ const DUE_MAX: usize = 1000;
 
 /// What was due.
 #[derive(Default)]
-pub(super) struct Taken {
+pub(super) struct WasDue {
     /// How many messages were promoted.
     pub(super) promoted: usize,
     /// Those whose lease has expired.
@@ -23,23 +23,23 @@ pub(super) struct Taken {
     pub(super) expired: Vec<Reserved>,
 }
 
-impl Taken {
+impl WasDue {
     fn count(&self) -> usize {
         self.promoted + self.leased.len() + self.expired.len()
     }
 }
 
 impl State {
-    /// Takes at most `count_max` of what is due: promotes messages, each to the end of its queue, and ends
+    /// Does at most `count_max` of what is due: promotes messages, each to the end of its queue, and ends
     /// leases.
-    pub(super) fn take_due(&mut self, now: Micros, clock: &Clock, count_max: usize) -> Taken {
-        let mut taken = Taken::default();
+    pub(super) fn pop_due(&mut self, now: Micros, clock: &Clock, count_max: usize) -> WasDue {
+        let mut was_due = WasDue::default();
         for _ in 0..count_max {
             let Some((at, due)) = self.common.schedule.pop(now) else {
                 break;
             };
             match due {
-                Due::Lease(token) => taken.leased.extend(self.end_lease(token)),
+                Due::Lease(token) => was_due.leased.extend(self.end_lease(token)),
                 Due::Delay(id, name) => {
                     let mut entry = self.entry(&name);
                     if let Some(mut message) = entry.queue.delayed.remove(&(at, id)) {
@@ -48,19 +48,19 @@ impl State {
                         message.position = message.position.at(clock.next_moment());
                         entry.put(message, false);
                     }
-                    taken.promoted += 1;
+                    was_due.promoted += 1;
                 }
                 Due::Expiry(position, id, name) => {
                     let mut entry = self.entry(&name);
-                    if let Some(message) = entry.queue.take((position, id)) {
-                        entry.queue.reserved += 1;
+                    if let Some(message) = entry.queue.remove((position, id)) {
+                        entry.queue.reserved_count += 1;
                         entry.undelay(&message);
-                        taken.expired.push(entry.reserved(message));
+                        was_due.expired.push(entry.reserved(message));
                     }
                 }
             }
         }
-        taken
+        was_due
     }
 }
 
@@ -70,15 +70,15 @@ impl Queues {
     /// [`Queues::wake_timer`].
     pub(crate) fn wait_until_due(&self, is_stopped: impl Fn() -> bool) {
         let (mut leases, mut messages) = (0, 0);
-        while let taken = self.do_what_is_due()
-            && taken.count() > 0
+        while let was_due = self.do_what_is_due()
+            && was_due.count() > 0
         {
-            leases += taken.leased.len();
-            messages += taken.expired.len();
-            for leased in taken.leased {
+            leases += was_due.leased.len();
+            messages += was_due.expired.len();
+            for leased in was_due.leased {
                 self.requeue(leased, LEASE_EXPIRED);
             }
-            for expired in taken.expired {
+            for expired in was_due.expired {
                 self.expire(expired);
             }
             if is_stopped() {
@@ -100,10 +100,10 @@ impl Queues {
         }
     }
 
-    fn do_what_is_due(&self) -> Taken {
+    fn do_what_is_due(&self) -> WasDue {
         let clock = &self.shared.clock;
         let mut state = self.shared.lock();
-        state.take_due(clock.now(), clock, DUE_MAX)
+        state.pop_due(clock.now(), clock, DUE_MAX)
     }
 
     /// Ends the present [`Queues::wait_until_due`].

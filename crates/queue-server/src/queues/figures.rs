@@ -7,7 +7,7 @@ use proto::queue::{MessageState, QueueName, Totals};
 use super::queue::{Key, Queue, Shelf};
 use super::state::State;
 use crate::clock::Micros;
-use crate::message::{Held, Holder, Message};
+use crate::message::{Holder, Message, ReservedMessage};
 use crate::position::Position;
 use crate::totals::{Counts, CountsByName};
 
@@ -42,7 +42,7 @@ impl Peeked {
     }
 }
 
-impl Held {
+impl ReservedMessage {
     fn parts(&self) -> (&Message, Option<&Holder>) {
         (&self.message, Some(&self.holder))
     }
@@ -101,12 +101,12 @@ impl Figures {
         Self {
             name: Arc::clone(name),
             ready: queue.ready(),
-            reserved: queue.reserved,
+            reserved: queue.reserved_count,
             delayed: queue.delayed.len(),
             dead_letters: 0,
             waiters: queue.waiting(),
             oldest_millis: queue.oldest().map_or(0, waited),
-            oldest_reserved_millis: queue.oldest_held().map_or(0, waited),
+            oldest_reserved_millis: queue.oldest_reserved().map_or(0, waited),
             is_paused: queue.is_paused,
         }
     }
@@ -126,7 +126,7 @@ impl State {
         let (message, holder) = match state {
             MessageState::Ready => (queue.first_behind(after)?, None),
             MessageState::Delayed => (queue.first_delayed_behind(after)?, None),
-            MessageState::Reserved => queue.first_held_behind(after)?.parts(),
+            MessageState::Reserved => queue.first_reserved_behind(after)?.parts(),
         };
         Some(Peeked::new(name, message, state, holder, now))
     }
@@ -142,7 +142,7 @@ impl State {
         let (name, queue) = self.queues.get_key_value(queue)?;
         let (message, holder) = match state {
             MessageState::Ready | MessageState::Delayed => (queue.get(at)?, None),
-            MessageState::Reserved => queue.held.get(&at)?.parts(),
+            MessageState::Reserved => queue.reserved.get(&at)?.parts(),
         };
         Some(Peeked::new(name, message, state, holder, now))
     }
@@ -178,7 +178,7 @@ impl Shelf {
         match self {
             Self::Delayed => MessageState::Delayed,
             Self::OutOfOrder | Self::InOrder => MessageState::Ready,
-            Self::Held => MessageState::Reserved,
+            Self::Reserved => MessageState::Reserved,
         }
     }
 }

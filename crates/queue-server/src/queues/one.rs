@@ -34,22 +34,22 @@ struct Found {
 }
 
 impl Entry<'_> {
-    /// Takes a message that is ready or delayed.
-    fn take(&mut self, at: Key) -> Option<Reserved> {
-        let message = self.queue.take(at)?;
+    /// Reserves a message that is ready or delayed for the caller.
+    fn reserve_at(&mut self, at: Key) -> Option<Reserved> {
+        let message = self.queue.remove(at)?;
         self.unschedule(&message);
         self.undelay(&message);
-        self.queue.reserved += 1;
+        self.queue.reserved_count += 1;
         Some(self.reserved(message))
     }
 }
 
 impl State {
-    /// Takes the message that was found, also from its holder.
-    fn take(&mut self, queue: &str, found: Found) -> Option<Reserved> {
+    /// Reserves the message that was found for the caller, also if it has a holder.
+    fn reserve_found(&mut self, queue: &str, found: Found) -> Option<Reserved> {
         let mut entry = self.find(queue)?;
         match found.state {
-            MessageState::Ready | MessageState::Delayed => entry.take(found.at),
+            MessageState::Ready | MessageState::Delayed => entry.reserve_at(found.at),
             MessageState::Reserved => {
                 let (position, id) = found.at;
                 let reservation = Reservation {
@@ -57,7 +57,7 @@ impl State {
                     position,
                     id,
                 };
-                self.take_held(&reservation)
+                self.end_reservation(&reservation)
             }
         }
     }
@@ -125,8 +125,8 @@ impl Queues {
     /// # Errors
     /// [`QueueError::NoMessage`].
     pub(crate) fn delete(&self, queue: QueueName, id: MessageId) -> Result<Prepared, QueueError> {
-        let taken = self.find(queue, id, State::take)?;
-        Ok(self.prepared(Effect::Delete(taken)))
+        let reserved = self.find(queue, id, State::reserve_found)?;
+        Ok(self.prepared(Effect::Delete(reserved)))
     }
 
     /// Makes a message ready that is delayed, or dead: at the end of its queue.
@@ -134,25 +134,25 @@ impl Queues {
     /// # Errors
     /// [`QueueError::NoMessage`]; [`QueueError::NotKickable`], if it is in another state.
     pub(crate) fn kick_one(&self, queue: QueueName, id: MessageId) -> Result<Prepared, QueueError> {
-        let taken = self.find(queue, id, |state, name, found| {
+        let reserved = self.find(queue, id, |state, name, found| {
             let is_dead = name.ends_with(QueueName::DEAD_SUFFIX);
             match found.state {
-                MessageState::Ready if is_dead => state.take(name, found).map(Ok),
-                MessageState::Delayed => state.take(name, found).map(Ok),
+                MessageState::Ready if is_dead => state.reserve_found(name, found).map(Ok),
+                MessageState::Delayed => state.reserve_found(name, found).map(Ok),
                 state @ (MessageState::Ready | MessageState::Reserved) => {
                     Some(Err(QueueError::NotKickable { id, state }))
                 }
             }
         });
-        let mut taken = taken??;
-        let to = match taken.queue.strip_suffix(QueueName::DEAD_SUFFIX) {
+        let mut reserved = reserved??;
+        let to = match reserved.queue.strip_suffix(QueueName::DEAD_SUFFIX) {
             Some(name) => {
-                taken.message.attempts = 0;
+                reserved.message.attempts = 0;
                 name.into()
             }
-            None => Arc::clone(&taken.queue),
+            None => Arc::clone(&reserved.queue),
         };
-        Ok(self.prepared(self.move_into(taken, to, Why::Operator)))
+        Ok(self.prepared(self.move_into(reserved, to, Why::Operator)))
     }
 
     /// Moves a message to the end of another queue, where its attempts are counted anew. If somebody has it reserved,
@@ -172,29 +172,31 @@ impl Queues {
                 Err(error) => return Some(Err(error)),
             };
             let has_room = state.entry(&to).has_room(0);
-            let taken = has_room.map(|()| state.take(name, found));
+            let reserved = has_room.map(|()| state.reserve_found(name, found));
             state.remove_if_unused(&to);
-            taken.transpose().map(|taken| taken.map(|one| (one, to)))
+            reserved
+                .transpose()
+                .map(|reserved| reserved.map(|one| (one, to)))
         });
-        let (mut taken, to) = moved??;
-        taken.message.attempts = 0;
-        Ok(self.prepared(self.move_into(taken, to, Why::Operator)))
+        let (mut reserved, to) = moved??;
+        reserved.message.attempts = 0;
+        Ok(self.prepared(self.move_into(reserved, to, Why::Operator)))
     }
 
     /// Requeues a message that somebody has reserved, as if its holder were gone. Its ack is refused then.
     ///
     /// # Errors
-    /// [`QueueError::NoMessage`]; [`QueueError::NotHeld`], if it is not reserved.
+    /// [`QueueError::NoMessage`]; [`QueueError::NotReserved`], if it is not reserved.
     pub(crate) fn release_one(
         &self,
         queue: QueueName,
         id: MessageId,
     ) -> Result<Prepared, QueueError> {
-        let taken = self.find(queue, id, |state, name, found| match found.state {
-            MessageState::Reserved => state.take(name, found).map(Ok),
-            MessageState::Ready | MessageState::Delayed => Some(Err(QueueError::NotHeld(id))),
+        let reserved = self.find(queue, id, |state, name, found| match found.state {
+            MessageState::Reserved => state.reserve_found(name, found).map(Ok),
+            MessageState::Ready | MessageState::Delayed => Some(Err(QueueError::NotReserved(id))),
         });
-        Ok(self.release_from_holder(taken??))
+        Ok(self.release_from_holder(reserved??))
     }
 
     /// Requeues all messages that a connection has reserved, as if it were gone. Returns how many there were.
@@ -208,9 +210,13 @@ impl Queues {
             let mut after = Position::FRONT;
             loop {
                 let mut state = self.shared.lock();
-                let (taken, next) = state.take_held_of(&name, holder, after);
+                let (reserved, next) = state.end_reservations_of(&name, holder, after);
                 drop(state);
-                released.extend(taken.into_iter().map(|one| self.release_from_holder(one)));
+                released.extend(
+                    reserved
+                        .into_iter()
+                        .map(|one| self.release_from_holder(one)),
+                );
                 match next {
                     Some(position) => after = position,
                     None => break,
@@ -225,8 +231,8 @@ impl Queues {
 }
 
 impl State {
-    /// Takes what a connection has of the next messages of a queue that are held. Returns where to look next.
-    fn take_held_of(
+    /// Ends the reservations of a connection among the next reserved messages of a queue. Returns where to look next.
+    fn end_reservations_of(
         &mut self,
         queue: &Arc<str>,
         holder: u64,
@@ -237,14 +243,14 @@ impl State {
         };
         let slice = entry
             .queue
-            .held
+            .reserved
             .range((after, MessageId::MAX)..)
             .take(SLICE);
         let mut last = None;
         let mut found = Vec::new();
-        for ((position, id), held) in slice {
+        for ((position, id), one) in slice {
             last = Some(*position);
-            if matches!(&held.holder, Holder::Connection(one) if one.id == holder) {
+            if matches!(&one.holder, Holder::Connection(by) if by.id == holder) {
                 found.push(Reservation {
                     queue: Arc::clone(queue),
                     position: *position,
@@ -252,7 +258,7 @@ impl State {
                 });
             }
         }
-        let taken = found.iter().filter_map(|one| self.take_held(one));
-        (taken.collect(), last)
+        let reserved = found.iter().filter_map(|one| self.end_reservation(one));
+        (reserved.collect(), last)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proto::queue::MessageId;
 
 use crate::clock::Micros;
-use crate::message::{Held, Message};
+use crate::message::{Message, ReservedMessage};
 use crate::position::Position;
 use crate::totals::Counts;
 
@@ -26,18 +26,18 @@ pub(crate) trait Wake: Send + Sync {
 pub(super) struct Queue {
     /// Nearly all messages: those that came in order. Positions grow from front to back.
     in_order: VecDeque<Message>,
-    /// How many of these were taken from the middle. Their places stay until the front comes by, because to
+    /// How many of these were removed from the middle. Their places stay until the front comes by, because to
     /// close a gap among a million messages takes milliseconds. The first is none of them.
     gaps: usize,
     /// Those whose position is before the last of `in_order`, because they were requeued or have a higher
-    /// priority; and all that expire, because they are taken from anywhere.
+    /// priority; and all that expire, because they are removed from anywhere.
     out_of_order: BTreeMap<(Position, MessageId), Message>,
     /// Those that are delayed; the moment of their position is that at which the delay is over.
     pub(super) delayed: BTreeMap<(Micros, MessageId), Message>,
-    /// Those that a connection or a lease has.
-    pub(super) held: BTreeMap<(Position, MessageId), Held>,
-    /// How many are held, or on their way to another position until that is committed.
-    pub(super) reserved: usize,
+    /// Those that are reserved, each with its holder.
+    pub(super) reserved: BTreeMap<(Position, MessageId), ReservedMessage>,
+    /// How many are reserved, or on their way to another position until that is committed.
+    pub(super) reserved_count: usize,
     /// How many were sent and are not committed.
     pub(super) arriving: usize,
     /// What happened to its messages since it was made.
@@ -57,7 +57,7 @@ impl Queue {
 
     /// How many messages there are, in any state.
     pub(super) fn messages(&self) -> usize {
-        self.ready() + self.delayed.len() + self.reserved + self.arriving
+        self.ready() + self.delayed.len() + self.reserved_count + self.arriving
     }
 
     /// Whether nothing would be lost without it.
@@ -82,7 +82,7 @@ impl Queue {
         self.next_waiter()
     }
 
-    /// Takes the message at the front, also if the queue is paused.
+    /// Removes the message at the front, also if the queue is paused.
     pub(super) fn pop(&mut self) -> Option<Message> {
         let out_of_order = self.out_of_order.first_key_value().map(|(key, _)| key.0);
         let in_order = self.in_order.front().map(|message| message.position);
@@ -102,12 +102,12 @@ impl Queue {
         first
     }
 
-    /// Takes a message that is ready or delayed.
-    pub(super) fn take(&mut self, (position, id): Key) -> Option<Message> {
+    /// Removes a message that is ready or delayed.
+    pub(super) fn remove(&mut self, (position, id): Key) -> Option<Message> {
         let ready = self.out_of_order.remove(&(position, id));
         ready
             .or_else(|| self.delayed.remove(&(position.moment(), id)))
-            .or_else(|| self.take_in_order((position, id)))
+            .or_else(|| self.remove_in_order((position, id)))
     }
 
     /// A message that is ready or delayed.
@@ -122,7 +122,7 @@ impl Queue {
             .or_else(in_order)
     }
 
-    fn take_in_order(&mut self, (position, id): Key) -> Option<Message> {
+    fn remove_in_order(&mut self, (position, id): Key) -> Option<Message> {
         let at = self.in_order.partition_point(|m| m.position < position);
         let message = self.in_order.get_mut(at).filter(|m| m.id == id)?;
         if at == 0 {
@@ -167,14 +167,14 @@ impl Queue {
         first_behind(&self.delayed, position.moment())
     }
 
-    /// The first held message behind a position.
-    pub(super) fn first_held_behind(&self, position: Position) -> Option<&Held> {
-        first_behind(&self.held, position)
+    /// The first reserved message behind a position.
+    pub(super) fn first_reserved_behind(&self, position: Position) -> Option<&ReservedMessage> {
+        first_behind(&self.reserved, position)
     }
 
-    /// When the oldest message that is held has entered.
-    pub(super) fn oldest_held(&self) -> Option<Micros> {
-        oldest(|position| self.first_held_behind(position).map(|held| &held.message))
+    /// When the oldest reserved message has entered.
+    pub(super) fn oldest_reserved(&self) -> Option<Micros> {
+        oldest(|position| self.first_reserved_behind(position).map(|one| &one.message))
     }
 
     /// Looks for a message by its id among the next `count_max` of one shelf, behind a key.
@@ -204,10 +204,10 @@ impl Queue {
                 let at = self.in_order.partition_point(|m| m.position <= after.0);
                 search(self.in_order.range(at..), id, count_max)
             }
-            Shelf::Held => {
+            Shelf::Reserved => {
                 let behind = (Bound::Excluded(after), Bound::Unbounded);
-                let behind = self.held.range(behind);
-                search(behind.map(|(_, held)| &held.message), id, count_max)
+                let behind = self.reserved.range(behind);
+                search(behind.map(|(_, one)| &one.message), id, count_max)
             }
         }
     }
@@ -250,11 +250,16 @@ pub(super) enum Shelf {
     Delayed,
     OutOfOrder,
     InOrder,
-    Held,
+    Reserved,
 }
 
 impl Shelf {
-    pub(super) const ALL: [Self; 4] = [Self::Delayed, Self::OutOfOrder, Self::InOrder, Self::Held];
+    pub(super) const ALL: [Self; 4] = [
+        Self::Delayed,
+        Self::OutOfOrder,
+        Self::InOrder,
+        Self::Reserved,
+    ];
 }
 
 /// What orders the messages of a shelf.
@@ -286,7 +291,7 @@ fn search<'m>(
     last.map_or(Search::End, Search::NotUpTo)
 }
 
-/// Whether a message was taken from this place.
+/// Whether a message was removed from this place.
 fn is_gap(message: &Message) -> bool {
     message.id == GAP
 }
@@ -334,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lower_position_is_taken_first() {
+    fn the_lower_position_comes_first() {
         assert_eq!(moments(queue_of(&[1, 2, 3])), [1, 2, 3]);
         assert_eq!(moments(queue_of(&[5, 2, 7, 3, 6, 1])), [1, 2, 3, 5, 6, 7]);
     }
@@ -361,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn the_higher_priority_is_taken_first_and_within_it_the_first_in() {
+    fn the_higher_priority_comes_first_and_within_it_the_first_in() {
         let mut queue = Queue::default();
         for (priority, moment) in [(0, 1), (9, 2), (0, 3), (9, 4), (5, 5), (9, 6)] {
             queue.insert(message(priority, moment));

@@ -164,7 +164,7 @@ impl Entry<'_> {
         self.queue.bytes -= delay_cost(true);
     }
 
-    /// Takes the oldest message, if there is one and its body is at most this long.
+    /// Reserves the oldest message, if there is one and its body is at most this long.
     pub(super) fn reserve(&mut self, body_bytes_max: usize) -> Result<Option<Message>, QueueError> {
         if self.queue.is_paused {
             return Err(QueueError::Paused(self.name.to_string()));
@@ -181,7 +181,7 @@ impl Entry<'_> {
             return Ok(None);
         };
         self.unschedule(&message);
-        self.queue.reserved += 1;
+        self.queue.reserved_count += 1;
         message.attempts += 1;
         self.common.totals.received += 1;
         Ok(Some(message))
@@ -205,7 +205,7 @@ impl Entry<'_> {
         }
     }
 
-    /// A message that was taken out of this queue, and belongs to the caller.
+    /// A message of this queue that was removed from its order, and belongs to the caller.
     pub(super) fn reserved(&self, message: Message) -> Reserved {
         Reserved {
             queue: Arc::clone(self.name),
@@ -225,7 +225,7 @@ impl Entry<'_> {
     /// The same for a message that nobody has acknowledged.
     pub(super) fn delete(&mut self, message: &Message) {
         self.common.memory.free(message.own_cost());
-        self.queue.reserved -= 1;
+        self.queue.reserved_count -= 1;
         self.queue.bytes -= message.cost();
     }
 
@@ -366,7 +366,7 @@ impl State {
         entry.hold_key(&found.message, clock.now());
         entry.queue.bytes += cost;
         if found.lease.is_some() {
-            entry.queue.reserved += 1;
+            entry.queue.reserved_count += 1;
             self.start_lease(found);
         } else {
             entry.put(found.message, is_delayed);
@@ -423,7 +423,7 @@ impl State {
     pub(super) fn put_into(&mut self, reserved: Reserved, queue: &Arc<str>, is_delayed: bool) {
         let cost = reserved.message.cost();
         let from = self.entry(&reserved.queue).queue;
-        from.reserved -= 1;
+        from.reserved_count -= 1;
         from.bytes -= cost;
         if reserved.queue != *queue {
             self.entry(&reserved.queue).release_key(&reserved.message);
@@ -457,7 +457,7 @@ impl State {
                 break;
             };
             entry.unschedule(&message);
-            entry.queue.reserved += 1;
+            entry.queue.reserved_count += 1;
             reserved.push(entry.reserved(message));
         }
         reserved

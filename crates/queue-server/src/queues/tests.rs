@@ -66,10 +66,10 @@ impl Queues {
     }
 
     /// Does at most this much of what is due by then.
-    fn do_due(&self, now: Micros, count_max: usize) -> due::Taken {
+    fn do_due(&self, now: Micros, count_max: usize) -> due::WasDue {
         self.shared
             .lock()
-            .take_due(now, &self.shared.clock, count_max)
+            .pop_due(now, &self.shared.clock, count_max)
     }
 
     /// Undoes a reservation.
@@ -95,14 +95,14 @@ impl Queues {
     /// When the lease with this token expires.
     pub(crate) fn expires_at(&self, token: Token) -> Micros {
         let state = self.shared.lock();
-        let held = |queue: &queue::Queue| {
-            let leases = queue.held.values().filter_map(|held| match held.holder {
+        let leases_of = |queue: &queue::Queue| {
+            let leases = queue.reserved.values().filter_map(|one| match one.holder {
                 Holder::Lease(lease) => Some(lease),
                 Holder::Connection(_) => None,
             });
             leases.into_iter().find(|lease| lease.token == token)
         };
-        let lease = state.queues.values().find_map(held);
+        let lease = state.queues.values().find_map(leases_of);
         lease.expect("it is leased").expires_at
     }
 }
@@ -273,7 +273,11 @@ fn queues_are_made_on_first_use_and_gone_when_unused() {
     };
     assert_eq!(names(&queues), ["default", "jobs"]);
     let reserved = queues.reserve(name("jobs")).unwrap();
-    assert_eq!(names(&queues), ["default", "jobs"], "somebody holds one");
+    assert_eq!(
+        names(&queues),
+        ["default", "jobs"],
+        "somebody has one reserved"
+    );
     finish(&queues, queues.ack(reserved));
     assert_eq!(names(&queues), ["default"]);
     assert_eq!(all(&queues, Q), ["a"]);
@@ -612,10 +616,10 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
     assert_eq!(due(), 5001);
     let (mut promoted, mut expired) = (0, 0);
     while promoted + expired < 3000 {
-        let taken = queues.do_due(now, 1000);
-        assert_eq!(taken.promoted + taken.leased.len(), 1000);
-        promoted += taken.promoted;
-        expired += taken.leased.len();
+        let was_due = queues.do_due(now, 1000);
+        assert_eq!(was_due.promoted + was_due.leased.len(), 1000);
+        promoted += was_due.promoted;
+        expired += was_due.leased.len();
         assert_eq!(due(), 5001 - promoted - expired);
         let (least, most) = (promoted / 50 - 2, promoted / 50 + 3);
         let state = shared.lock();
@@ -628,7 +632,7 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
             "{ready:?}"
         );
         drop(state);
-        for leased in taken.leased {
+        for leased in was_due.leased {
             queues.lose(leased);
         }
     }

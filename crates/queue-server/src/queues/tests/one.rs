@@ -14,13 +14,13 @@ fn of_each_state(act: impl Fn(&Queues, MessageId) -> Result<Prepared, QueueError
     let dead = send(&queues, Q, "dead").unwrap();
     let reserved = queues.reserve(Q).unwrap();
     finish(&queues, queues.give_back(reserved, Duration::ZERO));
-    let held = send(&queues, Q, "held").unwrap();
-    let mut holding = Holding::new(&queues, "me");
-    holding.hold(queues.reserve(Q).unwrap());
+    let reserved = send(&queues, Q, "reserved").unwrap();
+    let mut reservations = Reservations::new(&queues, "me");
+    reservations.add(queues.reserve(Q).unwrap());
     let leased = send(&queues, Q, "leased").unwrap();
     queues.lease(Q, LONG);
     let ready = send(&queues, Q, "ready").unwrap();
-    let outcomes = [ready, delayed, dead, held, leased].map(|id| match act(&queues, id) {
+    let outcomes = [ready, delayed, dead, reserved, leased].map(|id| match act(&queues, id) {
         Ok(pending) => {
             queues.carry_out(pending).unwrap();
             let at = queues.peek_one(Q, id);
@@ -124,19 +124,28 @@ fn no_queue_gets_more_than_it_may_have() {
 #[test]
 fn a_holder_is_told_that_its_message_was_taken() {
     let queues = queues_of(&["a", "b", "c"]);
-    let mut holding = Holding::new(&queues, "me");
+    let mut reservations = Reservations::new(&queues, "me");
     for _ in 0..3 {
-        holding.hold(queues.reserve(Q).unwrap());
+        reservations.add(queues.reserve(Q).unwrap());
     }
     let done = [queues.delete(Q, 1), queues.release_one(Q, 2)];
     for one in done {
         finish(&queues, one.unwrap());
     }
-    assert_eq!(holding.claim(1).err(), Some(QueueError::Taken(1)));
-    assert_eq!(holding.claim(2).err(), Some(QueueError::Taken(2)));
-    assert_eq!(holding.claim(2).err(), Some(QueueError::NotReserved(2)));
-    assert_eq!(holding.len(), 1);
-    drop(holding);
+    assert_eq!(
+        reservations.claim(1).err(),
+        Some(QueueError::NoLongerReserved(1))
+    );
+    assert_eq!(
+        reservations.claim(2).err(),
+        Some(QueueError::NoLongerReserved(2))
+    );
+    assert_eq!(
+        reservations.claim(2).err(),
+        Some(QueueError::NotReservedHere(2))
+    );
+    assert_eq!(reservations.len(), 1);
+    drop(reservations);
     assert_eq!(all(&queues, Q), ["b", "c"]);
     assert_eq!(queues.shared.lock().queues.len(), 0);
     assert_eq!(queues.shared.memory.allocated(), 0);
@@ -157,11 +166,11 @@ fn a_leases_token_is_good_for_nothing_when_its_message_was_taken() {
 fn all_that_a_stopped_holder_keeps_is_released() {
     let queues = queues_of(&["a", "b"]);
     send(&queues, name("other"), "c").unwrap();
-    let mut stopped = Holding::new(&queues, "stopped");
-    let mut other = Holding::new(&queues, "other");
-    stopped.hold(queues.reserve(Q).unwrap());
-    other.hold(queues.reserve(Q).unwrap());
-    stopped.hold(queues.reserve(name("other")).unwrap());
+    let mut stopped = Reservations::new(&queues, "stopped");
+    let mut other = Reservations::new(&queues, "other");
+    stopped.add(queues.reserve(Q).unwrap());
+    other.add(queues.reserve(Q).unwrap());
+    stopped.add(queues.reserve(name("other")).unwrap());
     let holder = match queues.peek_one(Q, 1).unwrap().holder {
         Some(Holder::Connection(connected)) => {
             assert_eq!(&*connected.peer, "stopped");

@@ -36,14 +36,14 @@ fn expiring(expiry_millis: u32) -> Properties<'static> {
 fn pass(queues: &Queues, time: Duration) {
     let now = queues.shared.clock.after(time);
     loop {
-        let taken = queues.do_due(now, 10);
-        if taken.promoted + taken.leased.len() + taken.expired.len() == 0 {
+        let was_due = queues.do_due(now, 10);
+        if was_due.promoted + was_due.leased.len() + was_due.expired.len() == 0 {
             break;
         }
-        for leased in taken.leased {
+        for leased in was_due.leased {
             queues.requeue(leased, requeue::LEASE_EXPIRED);
         }
-        for expired in taken.expired {
+        for expired in was_due.expired {
             queues.expire(expired);
         }
     }

@@ -1,8 +1,8 @@
 //! Who has a reserved message: a connection or a lease.
 //!
 //! The messages themselves stay in their queue, by their positions, so that an operator can look at them and
-//! take them from a holder that does nothing more. A holder knows no more than where its messages are. If one is
-//! not there any more when the holder comes for it, somebody has taken it.
+//! release them when their holder does nothing more. A holder knows no more than where its messages are. If one is
+//! not there any more when the holder acknowledges it, an operator has deleted, moved or released it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,29 +15,30 @@ use super::schedule::Due;
 use super::state::State;
 use crate::clock::Micros;
 use crate::error::QueueError;
-use crate::message::{Connected, Held, Holder, Lease, Message, Reservation, Reserved};
+use crate::message::{Connected, Holder, Lease, Message, Reservation, Reserved, ReservedMessage};
 
 impl State {
-    /// Gives a reserved message to a holder.
-    fn hold(&mut self, reserved: Reserved, holder: Holder) -> Reservation {
+    /// Enters who has reserved a message.
+    fn add_reservation(&mut self, reserved: Reserved, holder: Holder) -> Reservation {
         let reservation = reserved.reservation();
         let message = reserved.message;
         let key = (message.position, message.id);
         let queue = self.entry(&reservation.queue).queue;
-        queue.held.insert(key, Held { message, holder });
+        queue
+            .reserved
+            .insert(key, ReservedMessage { message, holder });
         reservation
     }
 
-    /// Takes a reserved message from its holder. It stays reserved, for the caller. `None` if it is not there any
-    /// more.
-    pub(super) fn take_held(&mut self, reservation: &Reservation) -> Option<Reserved> {
+    /// Ends a reservation: the message stays reserved, for the caller. `None` if it is not there any more.
+    pub(super) fn end_reservation(&mut self, reservation: &Reservation) -> Option<Reserved> {
         let Reservation {
             queue,
             position,
             id,
         } = reservation;
         let entry = self.find(queue)?;
-        let Held { message, holder } = entry.queue.held.remove(&(*position, *id))?;
+        let ReservedMessage { message, holder } = entry.queue.reserved.remove(&(*position, *id))?;
         let lease = match holder {
             Holder::Connection(_) => None,
             Holder::Lease(lease) => {
@@ -60,7 +61,7 @@ impl State {
         if let Some(lease) = reserved.lease {
             let Lease { token, expires_at } = lease;
             self.common.schedule.insert(expires_at, Due::Lease(token));
-            let reservation = self.hold(reserved, Holder::Lease(lease));
+            let reservation = self.add_reservation(reserved, Holder::Lease(lease));
             self.common.leases.insert(token, reservation);
         }
     }
@@ -72,14 +73,14 @@ impl State {
             position,
             id,
         } = self.common.leases.get(&token)?;
-        let held = self.queues.get(queue)?.held.get(&(*position, *id))?;
-        let Holder::Lease(lease) = held.holder else {
+        let reserved = self.queues.get(queue)?.reserved.get(&(*position, *id))?;
+        let Holder::Lease(lease) = reserved.holder else {
             return None;
         };
         Some(Reserved {
             queue: Arc::clone(queue),
             queue_index: 0,
-            message: held.message.clone(),
+            message: reserved.message.clone(),
             lease: Some(lease),
         })
     }
@@ -87,7 +88,7 @@ impl State {
     /// Ends a lease. The message stays reserved, for the caller.
     pub(super) fn end_lease(&mut self, token: Token) -> Option<Reserved> {
         let reservation = self.common.leases.get(&token)?.clone();
-        self.take_held(&reservation)
+        self.end_reservation(&reservation)
     }
 
     /// Makes a lease expire at another time. Returns the queue, its leased message, and when the lease would have
@@ -103,7 +104,7 @@ impl State {
             id,
         } = self.common.leases.get(&token)?;
         let queues = self.queues.get_mut(queue)?;
-        let Held { message, holder } = queues.held.get_mut(&(*position, *id))?;
+        let ReservedMessage { message, holder } = queues.reserved.get_mut(&(*position, *id))?;
         let Holder::Lease(lease) = holder else {
             return None;
         };
@@ -116,13 +117,13 @@ impl State {
 }
 
 /// What one connection has reserved. Dropping it requeues that.
-pub(crate) struct Holding<'q> {
+pub(crate) struct Reservations<'q> {
     queues: &'q Queues,
     connected: Arc<Connected>,
     reservations: VecDeque<Reservation>,
 }
 
-impl<'q> Holding<'q> {
+impl<'q> Reservations<'q> {
     /// Nothing yet. `peer` is for people.
     pub(crate) fn new(queues: &'q Queues, peer: &str) -> Self {
         let connected = Arc::new(Connected {
@@ -145,36 +146,36 @@ impl<'q> Holding<'q> {
         self.reservations.is_empty()
     }
 
-    /// Holds a message that was handed out to this connection.
-    pub(crate) fn hold(&mut self, reserved: Reserved) {
+    /// Adds a message that was handed out to this connection.
+    pub(crate) fn add(&mut self, reserved: Reserved) {
         let holder = Holder::Connection(Arc::clone(&self.connected));
-        let reservation = self.queues.shared.lock().hold(reserved, holder);
+        let reservation = self.queues.shared.lock().add_reservation(reserved, holder);
         self.reservations.push_back(reservation);
     }
 
-    /// Takes the message that the connection acknowledges or gives up.
+    /// Ends the reservation of a message that the connection acknowledges, releases or unreserves.
     ///
     /// # Errors
-    /// [`QueueError::NotReserved`], and [`QueueError::Taken`].
+    /// [`QueueError::NotReservedHere`], and [`QueueError::NoLongerReserved`].
     pub(crate) fn claim(&mut self, id: MessageId) -> Result<Reserved, QueueError> {
         let at = self.reservations.iter().position(|one| one.id == id);
         let reservation = at.and_then(|at| self.reservations.remove(at));
-        let reservation = reservation.ok_or(QueueError::NotReserved(id))?;
-        let reserved = self.queues.shared.lock().take_held(&reservation);
-        reserved.ok_or(QueueError::Taken(id))
+        let reservation = reservation.ok_or(QueueError::NotReservedHere(id))?;
+        let reserved = self.queues.shared.lock().end_reservation(&reservation);
+        reserved.ok_or(QueueError::NoLongerReserved(id))
     }
 
-    /// Takes all of them that are there, the first that was handed out first.
+    /// Ends all of them, and returns the messages that are still there, in the order in which they were handed out.
     pub(crate) fn claim_all(&mut self) -> Vec<Reserved> {
         let mut state = self.queues.shared.lock();
         let reservations = self.reservations.drain(..);
         reservations
-            .filter_map(|one| state.take_held(&one))
+            .filter_map(|one| state.end_reservation(&one))
             .collect()
     }
 }
 
-impl Drop for Holding<'_> {
+impl Drop for Reservations<'_> {
     fn drop(&mut self) {
         if self.is_empty() {
             return;
