@@ -59,7 +59,7 @@ impl Queues {
                 Pending::Done(self.shared.remember(outcome, stamp))
             }
             (Prepared::Done(outcome), _, _) => Pending::Done(outcome),
-            // In memory it is done at once, whoever has prepared it.
+            // In memory it is done at once.
             (Prepared::Change(_, effect), None, stamp) => {
                 let commit = |effect| self.shared.lock().commit(effect, self.now());
                 let outcome = effect.map_or(Outcome::Done(1), commit);

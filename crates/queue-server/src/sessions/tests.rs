@@ -1,9 +1,14 @@
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use daemon::Peer;
+use proto::ErrorCode;
+use proto::queue::REMEMBERED_MAX;
 
+use super::session::{ANSWER_BYTES, ANSWERS_MIN, SESSION_BYTES};
+use super::window::NUMBER_MAX;
 use super::*;
+use crate::queues::Wake;
 
 const SECOND: Micros = 1_000_000;
 
@@ -136,7 +141,7 @@ fn a_number_that_has_none_behind_it_is_refused() {
     // The last one has room for those that follow it.
     let mut attached = sessions.attach(id(1), NUMBER_MAX, here(), 0).unwrap();
     assert_eq!(attached.is_idle(None), Ok(true));
-    let stamp = attached.begin_new(attached.next, REMEMBERED_MAX, 0);
+    let stamp = attached.begin_new(NUMBER_MAX, REMEMBERED_MAX, 0);
     drop(stamp.unwrap());
     assert_eq!(sessions.answers_max(), REMEMBERED_MAX);
 }

@@ -6,8 +6,18 @@ use proto::ErrorCode;
 use proto::queue::{MessageId, REMEMBERED_MAX, Token};
 use uuid::Uuid;
 
+use crate::error::QueueError;
+
 /// The highest number that a request may have, so that those behind it are numbers too.
 pub(crate) const NUMBER_MAX: u64 = u64::MAX / 2;
+
+/// Checks that there are numbers behind this one.
+pub(super) fn check(number: u64) -> Result<(), QueueError> {
+    if number > NUMBER_MAX {
+        return Err(QueueError::NumberTooHigh(number));
+    }
+    Ok(())
+}
 
 /// What is remembered of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
