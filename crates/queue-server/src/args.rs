@@ -59,8 +59,8 @@ Options:
   --max-memory SIZE      the most memory for the messages of all queues [default: 1G]
   --max-attempts N       how often a message is handed out before it goes to the queue
                          NAME.dead [default: 5]
-  --key-window TIME      how long another message with the same key is not stored after the first
-                         was acknowledged [default: 10m]
+  --key-window TIME      how long another message with the same key is not stored after
+                         the first was acknowledged [default: 10m]
   --udp-text             accept the text protocol over UDP also from other machines, whose
                          addresses may be forged
 ";

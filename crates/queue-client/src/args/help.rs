@@ -17,8 +17,8 @@ Verbs:
       --null             send each piece that ends with a NUL as a message
       --delay TIME       the messages become ready after TIME [default: 0]
       --priority N       0 to 9, the higher first [default: 0]
-      --key KEY          store no other message with this key, while this one is there or was
-                         acknowledged lately
+      --key KEY          store no other message with this key, while this one is there or
+                         was acknowledged lately
       --expires TIME     a message that is not received within TIME goes to the queue
                          NAME.dead [default: never]
       --max-attempts N   how often a message is handed out before it goes to the queue
@@ -44,8 +44,8 @@ Verbs:
                          MIN after the first attempt, doubled after each further one, and
                          never more than MAX; 0 is none [default: 1s..5m]
       --retry-delay TIME the same as --backoff TIME..TIME
-      --dead-on CODE,... the exit codes after which a message is not tried again, but goes to
-                         the queue NAME.dead
+      --dead-on CODE,... the exit codes after which a message is not tried again, but goes
+                         to the queue NAME.dead
       --uncounted-on CODE,...
                          the exit codes after which the attempt does not count: not the
                          message failed, but what its command needs
@@ -60,8 +60,10 @@ Verbs:
       --retry-delay TIME its delay [default: 0]
       --reason TEXT      why; it is kept with the message, and shown by peek
   extend TOKEN|- TIME    the lease expires TIME from now
-  release --id ID        frees a message that somebody has reserved, as if its holder were gone
-      --holder ID        frees all that a connection has reserved; peek --reserved tells its ID
+  release --id ID        frees a message that somebody has reserved, as if its holder were
+                         gone
+      --holder ID        frees all that a connection has reserved; peek --reserved tells its
+                         ID
   peek                   prints the oldest message, and leaves it where it is; says in which
                          state it is, its age, its attempts, and why the last one failed
       --reserved, --delayed, --dead
@@ -74,8 +76,8 @@ Verbs:
                          seconds, and whether it is paused
       --json             print a line of JSON for each queue
       --max-ready N, --max-age TIME
-                         exit with 1 if a queue has more messages ready, or one that is ready
-                         or reserved is older; queues of dead letters are not looked at
+                         exit with 1 if a queue has more messages ready, or one that is
+                         ready or reserved is older; queues of dead letters are not looked at
   stats                  the same and totals, one number a line
       --json             as JSON
   delete --id ID         removes a message, in any state
@@ -91,8 +93,8 @@ A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d; a delay, wait, limit
 or lease is at most 49d. A SIZE is in bytes, as 4096, or in units of 1024, as 64K or 10M.
 
 Options:
-  --queue NAME           the queue, 1 to 64 of A-Z a-z 0-9 . _ - [default: default]; a message
-                         with an ID is looked for in it and among its dead letters
+  --queue NAME           the queue, 1 to 64 of A-Z a-z 0-9 . _ - [default: default]; a
+                         message with an ID is looked for in it and among its dead letters
   --queue NAME,NAME...   for receive, work and lease: at most 16 queues; a message is
                          received from the first that has one
   --timeout TIME         the longest wait for an answer [default: 30]
