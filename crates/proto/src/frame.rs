@@ -128,9 +128,10 @@ pub fn read_within(
     }
     let mut kind = [0];
     input.read_exact(&mut kind)?;
-    match read_payload(input, payload_bytes, payload, has_room)? {
-        true => Ok(Some(kind[0])),
-        false => Err(FrameError::NoRoom),
+    if read_payload(input, payload_bytes, payload, has_room)? {
+        Ok(Some(kind[0]))
+    } else {
+        Err(FrameError::NoRoom)
     }
 }
 
@@ -194,9 +195,10 @@ fn read_payload(
             // It never grows beyond what was announced.
             let bytes = (2 * payload.capacity()).max(read_bytes).min(payload_bytes);
             is_kept = has_room(bytes);
-            match is_kept {
-                true => payload.reserve_exact(bytes - payload.len()),
-                false => *payload = Vec::new(),
+            if is_kept {
+                payload.reserve_exact(bytes - payload.len());
+            } else {
+                *payload = Vec::new();
             }
         }
         if is_kept {

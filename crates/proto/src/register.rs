@@ -46,9 +46,10 @@ impl<'a> Message<'a> for Register<'a> {
         let mut fields = Fields::new(payload);
         let prefix = Field::read(&mut fields, "prefix")?;
         fields.end()?;
-        match is_prefix(prefix) {
-            true => Ok(Self { prefix }),
-            false => Err(DecodeError::Invalid("prefix")),
+        if is_prefix(prefix) {
+            Ok(Self { prefix })
+        } else {
+            Err(DecodeError::Invalid("prefix"))
         }
     }
 }

@@ -168,9 +168,10 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
 fn named_transport(words: &mut Words) -> Result<Option<Transport>, UsageError> {
     let is_named = !words.starts_with_verb(VERBS)
         && (words.peek().is_some_and(|word| transport(word).is_ok()) || words.has_verb(VERBS));
-    match is_named {
-        true => transport(&words.required("the transport")?).map(Some),
-        false => Ok(None),
+    if is_named {
+        transport(&words.required("the transport")?).map(Some)
+    } else {
+        Ok(None)
     }
 }
 
@@ -333,9 +334,10 @@ fn receive(options: &mut Options) -> Result<Action, UsageError> {
     }
     let ending = ending(options, follow || count.is_some())?;
     Ok(Action::Receive(Receive {
-        count: match follow {
-            true => None,
-            false => Some(count.unwrap_or(1)),
+        count: if follow {
+            None
+        } else {
+            Some(count.unwrap_or(1))
         },
         wait: wait.unwrap_or_default(),
         ending,

@@ -126,9 +126,10 @@ impl Batch<'_> {
         }
         request.encode(&mut self.output);
         self.unwritten += 1;
-        match self.unwritten >= UNANSWERED_MAX || self.output.len() >= UNANSWERED_BYTES_MAX {
-            true => self.flush(),
-            false => Ok(()),
+        if self.unwritten >= UNANSWERED_MAX || self.output.len() >= UNANSWERED_BYTES_MAX {
+            self.flush()
+        } else {
+            Ok(())
         }
     }
 

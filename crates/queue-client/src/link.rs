@@ -100,9 +100,10 @@ impl Link {
         }
         let mut number = self.session.take(1);
         let asked = self.exchange_one(request, wait, &mut number);
-        match is_receive {
-            true => self.received(asked, number),
-            false => decode(asked?, &self.payload),
+        if is_receive {
+            self.received(asked, number)
+        } else {
+            decode(asked?, &self.payload)
         }
     }
 

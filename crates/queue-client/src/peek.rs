@@ -69,9 +69,10 @@ impl Peek {
     }
 
     fn show(&self, message: &Peeked, out: &mut Output) -> Result<(), Error> {
-        let written = match self.json {
-            true => Ending::Line.write(out, message.to_json().as_bytes()),
-            false => self.ending.write(out, &message.body),
+        let written = if self.json {
+            Ending::Line.write(out, message.to_json().as_bytes())
+        } else {
+            self.ending.write(out, &message.body)
         };
         written.map_err(ClientError::Output)?;
         if !self.json {

@@ -66,9 +66,10 @@ impl Receive {
             }
             log::info!("Received: {} bytes", message.body.len());
             received += 1;
-            match self.wants_more(received) {
-                true => client.ack_done(&message)?,
-                false => client.ack(&message)?,
+            if self.wants_more(received) {
+                client.ack_done(&message)?;
+            } else {
+                client.ack(&message)?;
             }
         }
         match received {
@@ -84,9 +85,10 @@ impl Receive {
     fn next(&self, config: &Config, client: &mut Client) -> Result<Option<Received>, Error> {
         if self.count.is_some() {
             return config.wait_for_message(client, self.wait, |client, left| {
-                match left.is_zero() {
-                    true => client.receive(),
-                    false => client.receive_wait(left),
+                if left.is_zero() {
+                    client.receive()
+                } else {
+                    client.receive_wait(left)
                 }
             });
         }

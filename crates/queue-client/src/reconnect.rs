@@ -35,9 +35,12 @@ impl Config {
     ) -> Result<Client, Error> {
         // A server at its connection limit, or one that shuts down, accepts a connection to say so.
         let is_probed = !wait.is_zero() && self.transport == Transport::Tcp;
-        let probe = |client: &mut Client| match is_probed {
-            true => client.peek_after(MessageState::Ready, u64::MAX).map(drop),
-            false => Ok(()),
+        let probe = |client: &mut Client| {
+            if is_probed {
+                client.peek_after(MessageState::Ready, u64::MAX).map(drop)
+            } else {
+                Ok(())
+            }
         };
         let connected = self.retry(wait, pause, Error::is_server_away, probe);
         connected.map(|(client, ())| client)
@@ -108,9 +111,10 @@ impl Config {
         asked: Instant,
         error: &Error,
     ) -> Option<Duration> {
-        match error.is_server_away() {
-            true => losses.pause_before_next(&self.endpoint, asked, error),
-            false => None,
+        if error.is_server_away() {
+            losses.pause_before_next(&self.endpoint, asked, error)
+        } else {
+            None
         }
     }
 }

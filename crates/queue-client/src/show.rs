@@ -30,9 +30,10 @@ impl List {
             .iter()
             .filter_map(|queue| self.beyond(queue))
             .collect();
-        match beyond.is_empty() {
-            true => Ok(()),
-            false => Err(Error::Beyond(beyond)),
+        if beyond.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Beyond(beyond))
         }
     }
 
@@ -123,9 +124,10 @@ fn aligned(lines: &[String]) -> String {
 
 /// Writes the server's totals and its queues.
 pub(crate) fn stats(stats: &Stats, mut out: Output, as_json: bool) -> Result<(), Error> {
-    let text = match as_json {
-        true => format!("{}\n", to_json(stats)),
-        false => to_text(stats),
+    let text = if as_json {
+        format!("{}\n", to_json(stats))
+    } else {
+        to_text(stats)
     };
     Ok(out.print(&text)?)
 }

@@ -139,9 +139,10 @@ impl Connection {
     }
 
     fn check(&self) -> io::Result<()> {
-        match self.is_lost {
-            true => Err(io::ErrorKind::NotConnected.into()),
-            false => Ok(()),
+        if self.is_lost {
+            Err(io::ErrorKind::NotConnected.into())
+        } else {
+            Ok(())
         }
     }
 }

@@ -127,9 +127,10 @@ impl Datagrams {
         datagram: &[u8],
         until: Instant,
     ) -> io::Result<Payload> {
-        let mut others = match self.has_replied {
-            true => 0,
-            false => self.sockets.len() - 1,
+        let mut others = if self.has_replied {
+            0
+        } else {
+            self.sockets.len() - 1
         };
         loop {
             let has_others = others > 0;

@@ -63,10 +63,11 @@ impl Clock {
     /// The moment at which a delay that begins now is over. Two delays of one length end at two moments, in
     /// the order in which they began. Without a delay it is the next moment.
     pub(crate) fn moment_after(&self, delay: Duration) -> Micros {
-        match delay.is_zero() {
-            true => self.next_moment(),
+        if delay.is_zero() {
+            self.next_moment()
+        } else {
             // It counts from the time. The last moment may be ahead of that.
-            false => self.advance(&self.last_delay, 1) + micros(delay),
+            self.advance(&self.last_delay, 1) + micros(delay)
         }
     }
 

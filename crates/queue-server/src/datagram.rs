@@ -141,9 +141,10 @@ impl Datagrams {
                 Ok((_, Known::Outcome(outcome))) => Ok(Pending::Done(outcome)),
                 Ok((_, Known::Reply(reply))) => {
                     self.counter.answered(asked, daemon::Outcome::Ok);
-                    return match reply.len() <= origin.reply_bytes_max {
-                        true => reply_with(&reply),
-                        false => Ok(()),
+                    return if reply.len() <= origin.reply_bytes_max {
+                        reply_with(&reply)
+                    } else {
+                        Ok(())
                     };
                 }
                 Ok((_, Known::Late)) => return Ok(()),

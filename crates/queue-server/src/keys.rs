@@ -190,15 +190,16 @@ impl Keys {
         let Some((held_name, held)) = self.held.get_key_value(&name) else {
             return Ok(None);
         };
-        match held_name.1.digest == keyed.digest {
-            true => Ok(Some(Holder::Before {
+        if held_name.1.digest == keyed.digest {
+            Ok(Some(Holder::Before {
                 id: held.id,
                 is_stored: held.is_stored,
-            })),
-            false => Err(QueueError::KeyTaken {
+            }))
+        } else {
+            Err(QueueError::KeyTaken {
                 key: keyed.key.to_string(),
                 id: held.id,
-            }),
+            })
         }
     }
 

@@ -91,11 +91,10 @@ pub struct Server {
 /// What other machines can do, if they can reach it.
 fn exposure(door: &ServerOptions) -> String {
     let Audience { readers, writers } = Audience::of(door);
-    match readers == writers {
-        true => format!("{writers} can send and receive messages"),
-        false => {
-            format!("{readers} can look at messages, and {writers} can send and receive them")
-        }
+    if readers == writers {
+        format!("{writers} can send and receive messages")
+    } else {
+        format!("{readers} can look at messages, and {writers} can send and receive them")
     }
 }
 

@@ -106,9 +106,10 @@ impl Room {
     fn grow_within(&mut self, bytes_max: usize, bytes: usize) -> bool {
         let more = bytes.saturating_sub(FREE_BYTES).saturating_sub(self.bytes);
         let grown = self.memory.allocate_within(bytes_max, more).is_ok();
-        match grown {
-            true => self.bytes += more,
-            false => self.clear(),
+        if grown {
+            self.bytes += more;
+        } else {
+            self.clear();
         }
         grown
     }

@@ -131,9 +131,10 @@ impl Message {
 
     fn overhead(&self) -> usize {
         let extras = self.extras.as_ref().map_or(0, |extras| extras.cost());
-        let priority = match self.position.priority() == Priority::NORMAL {
-            true => 0,
-            false => PRIORITY_BYTES,
+        let priority = if self.position.priority() == Priority::NORMAL {
+            0
+        } else {
+            PRIORITY_BYTES
         };
         OVERHEAD_BYTES + priority + extras
     }

@@ -53,12 +53,13 @@ impl Range {
                 (first, last.saturating_add(1).min(file_bytes))
             }
         };
-        Some(match start < end {
-            true => Self::Part {
+        Some(if start < end {
+            Self::Part {
                 start,
                 bytes: end - start,
-            },
-            false => Self::Unsatisfiable,
+            }
+        } else {
+            Self::Unsatisfiable
         })
     }
 }

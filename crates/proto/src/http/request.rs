@@ -347,9 +347,10 @@ pub(super) const METHODS: [&str; 8] = [
 ];
 
 fn check_method(method: &str) -> Result<(), Refusal> {
-    match METHODS.contains(&method) {
-        true => Ok(()),
-        false => Err(unknown_method()),
+    if METHODS.contains(&method) {
+        Ok(())
+    } else {
+        Err(unknown_method())
     }
 }
 

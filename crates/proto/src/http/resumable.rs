@@ -58,10 +58,7 @@ pub fn parse_integer(value: &[u8]) -> Option<u64> {
 
 /// A boolean as the value of a field.
 pub fn format_boolean(value: bool) -> &'static str {
-    match value {
-        true => "?1",
-        false => "?0",
-    }
+    if value { "?1" } else { "?0" }
 }
 
 #[cfg(test)]

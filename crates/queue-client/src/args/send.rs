@@ -33,9 +33,10 @@ pub(super) fn send(args: &mut Args) -> Result<Action, UsageError> {
     let bytes_max = options.size("--max-message", 1..=BODY_BYTES_MAX)?;
     let word = words.required("the FILE to send")?;
     Ok(Action::Send(Send {
-        source: match word == "-" {
-            true => Source::Stdin,
-            false => Source::File(PathBuf::from(word)),
+        source: if word == "-" {
+            Source::Stdin
+        } else {
+            Source::File(PathBuf::from(word))
         },
         piece_end,
         properties: properties(options)?,

@@ -68,12 +68,11 @@ fn backoff(options: &mut Options) -> Result<Backoff, UsageError> {
         Some((min, max)) => (one(min)?, one(max)?),
         None => (one(text)?, one(text)?),
     };
-    match min <= max {
-        true => Ok(Backoff { min, max }),
-        false => {
-            let want = "the shortest delay before the longest, such as 5s..10m";
-            Err(UsageError::value("--backoff", &word, want))
-        }
+    if min <= max {
+        Ok(Backoff { min, max })
+    } else {
+        let want = "the shortest delay before the longest, such as 5s..10m";
+        Err(UsageError::value("--backoff", &word, want))
     }
 }
 

@@ -396,9 +396,10 @@ impl<'w> Guardian<'w> {
             && let Ok(group) = getpgid(Some(self.command))
             && group != getpgrp()
         {
-            let _ = match group == self.command {
-                true => kill_process_group(group, signal),
-                false => kill_process(self.command, signal),
+            let _ = if group == self.command {
+                kill_process_group(group, signal)
+            } else {
+                kill_process(self.command, signal)
             };
         }
         let _ = kill_current_process_group(signal);

@@ -25,9 +25,10 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// If there is no /proc, and no such name in `PATH` either.
 pub(super) fn this_program() -> io::Result<Command> {
     let name = env::args_os().next().unwrap_or_default();
-    let path = match Path::new(THIS_PROGRAM).exists() {
-        true => PathBuf::from(THIS_PROGRAM),
-        false => find(&name)?,
+    let path = if Path::new(THIS_PROGRAM).exists() {
+        PathBuf::from(THIS_PROGRAM)
+    } else {
+        find(&name)?
     };
     let mut command = Command::new(path);
     command.arg0(name);

@@ -36,9 +36,10 @@ pub(super) fn is_local(peer: SocketAddr) -> bool {
 
 impl Origin {
     pub(super) fn new(peer: SocketAddr, id: RequestId, request_bytes: usize) -> Self {
-        let reply_bytes_max = match is_local(peer) {
-            true => DATAGRAM_BYTES_MAX,
-            false => DATAGRAM_BYTES_MAX.min(REPLY_BYTES_FACTOR * request_bytes),
+        let reply_bytes_max = if is_local(peer) {
+            DATAGRAM_BYTES_MAX
+        } else {
+            DATAGRAM_BYTES_MAX.min(REPLY_BYTES_FACTOR * request_bytes)
         };
         Self {
             peer,
@@ -74,9 +75,10 @@ impl Origin {
         match result {
             Ok(outcome) => {
                 let reply = self.wrapped(&replies::reply(outcome));
-                match reply.len() <= self.reply_bytes_max {
-                    true => reply,
-                    false => self.too_long(reply.len(), TOO_LONG),
+                if reply.len() <= self.reply_bytes_max {
+                    reply
+                } else {
+                    self.too_long(reply.len(), TOO_LONG)
                 }
             }
             Err(QueueError::TooLong { body_bytes }) => {

@@ -80,9 +80,10 @@ impl Written {
                 delete.execute([id.cast_signed()]).map(drop)
             }
             Self::Pause(queue, is_paused) => {
-                let pause = match is_paused {
-                    true => "INSERT OR IGNORE INTO paused VALUES (?1)",
-                    false => "DELETE FROM paused WHERE queue = ?1",
+                let pause = if *is_paused {
+                    "INSERT OR IGNORE INTO paused VALUES (?1)"
+                } else {
+                    "DELETE FROM paused WHERE queue = ?1"
                 };
                 let mut pause = transaction.prepare_cached(pause)?;
                 pause.execute([queue]).map(drop)

@@ -84,9 +84,10 @@ fn read_one(row: &Row) -> FromSqlResult<Acked> {
         id: id.cast_unsigned(),
         until: column(5)?.as_i64()?.cast_unsigned(),
     };
-    match column(6)?.as_i64()? == crc(&acked) {
-        true => Ok(acked),
-        false => Err(FromSqlError::InvalidType),
+    if column(6)?.as_i64()? == crc(&acked) {
+        Ok(acked)
+    } else {
+        Err(FromSqlError::InvalidType)
     }
 }
 

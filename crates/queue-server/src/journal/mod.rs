@@ -292,9 +292,10 @@ impl Journal {
         self.conclude(batch.changed);
         // What was written is on the disk, also if the log cannot be shortened.
         let concluded = written.and_then(|()| self.shorten_log(self.files.log_pages_max()));
-        match self.refused.messages {
-            true => self.queues.refused(batch.inserted),
-            false => self.queues.arrived(batch.inserted),
+        if self.refused.messages {
+            self.queues.refused(batch.inserted);
+        } else {
+            self.queues.arrived(batch.inserted);
         }
         concluded
     }
@@ -414,9 +415,10 @@ impl Store for Journal {
             Applied::Changed(number) => self.refused.changes.binary_search(number).is_ok(),
             Applied::NoLease | Applied::Refused(_) => false,
         };
-        match is_refused {
-            true => Err(NotStored::Refused(self.refused.why.clone())),
-            false => Ok(applied),
+        if is_refused {
+            Err(NotStored::Refused(self.refused.why.clone()))
+        } else {
+            Ok(applied)
         }
     }
 

@@ -310,12 +310,13 @@ fn make_shrinkable(db: &Connection, files: &Files, path: &Path) -> Result<(), Er
         .database
         .room()
         .is_ok_and(|(bytes, free)| bytes.saturating_mul(2) < free);
-    let made = match is_room {
-        true => match schema::make_shrinkable(db) {
+    let made = if is_room {
+        match schema::make_shrinkable(db) {
             Err(error) if is_failed_sync(&error) => return Err(Error::sqlite(path)(error)),
             made => made.map_err(|error| error.to_string()),
-        },
-        false => Err("the disk needs twice its size free".to_owned()),
+        }
+    } else {
+        Err("the disk needs twice its size free".to_owned())
     };
     match made {
         Ok(()) => log::info!("{shown} was rewritten; it gives room back from now on"),

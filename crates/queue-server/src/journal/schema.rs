@@ -223,16 +223,14 @@ pub(super) fn prepare(db: &mut Connection, fsync: Fsync, path: &Path) -> Result<
             what: found,
         });
     }
-    match is_new {
-        true => convert(db, 0).map_err(&failed),
-        false if version < SCHEMA_VERSION => {
-            convert(db, version).map_err(&failed)?;
-            let path = path.display();
-            log::info!("{path} was converted from schema {version} to {SCHEMA_VERSION}");
-            Ok(())
-        }
-        false => Ok(()),
+    if is_new {
+        convert(db, 0).map_err(&failed)?;
+    } else if version < SCHEMA_VERSION {
+        convert(db, version).map_err(&failed)?;
+        let path = path.display();
+        log::info!("{path} was converted from schema {version} to {SCHEMA_VERSION}");
     }
+    Ok(())
 }
 
 /// Whether the free pages of the database can be given back to the disk.

@@ -26,9 +26,10 @@ impl Journal {
         let freed = self.free_pages();
         self.is_shrinking = freed.map_err(|error| self.failed(error.into()))?;
         // The file gets shorter when the log is copied into it.
-        match was_shrinking && !self.is_shrinking {
-            true => self.shorten_log(0),
-            false => self.shorten_log(self.files.log_pages_max()),
+        if was_shrinking && !self.is_shrinking {
+            self.shorten_log(0)
+        } else {
+            self.shorten_log(self.files.log_pages_max())
         }
     }
 
@@ -37,9 +38,10 @@ impl Journal {
         let free = schema::number(&self.db, "freelist_count")?;
         let pages = schema::number(&self.db, "page_count")?;
         let used = pages - free;
-        let kept = match self.is_shrinking {
-            true => used / 4,
-            false => used + FREE_PAGES_MIN,
+        let kept = if self.is_shrinking {
+            used / 4
+        } else {
+            used + FREE_PAGES_MIN
         };
         if free <= kept || !schema::can_shrink(&self.db)? {
             return Ok(false);

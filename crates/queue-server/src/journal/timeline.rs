@@ -74,10 +74,11 @@ impl Note {
     pub(super) fn resume(&self, at: &Moment) -> Resumed {
         let is_same_boot =
             !at.boot.is_empty() && at.boot == self.moment.boot && at.uptime >= self.moment.uptime;
-        let passed = match is_same_boot {
+        let passed = if is_same_boot {
             // Rounded down, so that no lease ends early.
-            true => (at.uptime - self.moment.uptime).saturating_sub(micros(UPTIME_STEP)),
-            false => at.wall.saturating_sub(self.moment.wall),
+            (at.uptime - self.moment.uptime).saturating_sub(micros(UPTIME_STEP))
+        } else {
+            at.wall.saturating_sub(self.moment.wall)
         };
         Resumed {
             now: self.clock.saturating_add(passed),

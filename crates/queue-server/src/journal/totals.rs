@@ -51,9 +51,10 @@ impl Totals {
         transaction: &Transaction,
         queues: &dyn LiveQueues,
     ) -> rusqlite::Result<Option<Self>> {
-        match self.written_at.is_none_or(|at| at.elapsed() >= EVERY) {
-            true => self.write(transaction, queues).map(Some),
-            false => Ok(None),
+        if self.written_at.is_none_or(|at| at.elapsed() >= EVERY) {
+            self.write(transaction, queues).map(Some)
+        } else {
+            Ok(None)
         }
     }
 

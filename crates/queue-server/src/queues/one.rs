@@ -223,9 +223,10 @@ impl Queues {
                 }
             }
         }
-        match released.is_empty() {
-            true => Err(QueueError::NoHolder(holder)),
-            false => self.wait_for_all(released),
+        if released.is_empty() {
+            Err(QueueError::NoHolder(holder))
+        } else {
+            self.wait_for_all(released)
         }
     }
 }

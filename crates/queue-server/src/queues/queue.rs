@@ -214,9 +214,10 @@ impl Queue {
 
     /// The waiter to wake if there is a message: the one that waits longest. It waits no more.
     pub(super) fn next_waiter(&mut self) -> Option<Arc<dyn Wake>> {
-        match self.must_wait() {
-            true => None,
-            false => self.waiters.pop_front(),
+        if self.must_wait() {
+            None
+        } else {
+            self.waiters.pop_front()
         }
     }
 

@@ -181,9 +181,10 @@ impl Drop for Reservations<'_> {
             return;
         }
         for reserved in self.claim_all() {
-            match self.queues.is_stopping() {
-                true => self.queues.requeue_at_stop(reserved),
-                false => self.queues.requeue(reserved, CONNECTION_ENDED),
+            if self.queues.is_stopping() {
+                self.queues.requeue_at_stop(reserved);
+            } else {
+                self.queues.requeue(reserved, CONNECTION_ENDED);
             }
         }
     }
