@@ -77,7 +77,7 @@ Verbs:
       --json             print a line of JSON for each queue
       --max-ready N, --max-age TIME
                          exit with 1 if a queue has more messages ready, or one that is
-                         ready or reserved is older; queues of dead letters are not looked at
+                         ready or reserved is older; queues of dead letters do not count
   stats                  the same and totals, one number a line
       --json             as JSON
   delete --id ID         removes a message, in any state
