@@ -204,6 +204,8 @@ pub(crate) struct Reserved {
     /// Which of the queues that were asked that is, counted from 0.
     pub(crate) queue_index: u8,
     pub(crate) message: Message,
+    /// Whether it was delayed when it was reserved. It is again if what was to be done to it is refused.
+    pub(crate) was_delayed: bool,
     /// `None` if it belongs to a connection.
     pub(crate) lease: Option<Lease>,
 }

@@ -62,12 +62,21 @@ impl CountsByName {
         if counts == Counts::default() {
             return;
         }
-        let is_full = self.0.len() >= NAMED_MAX;
-        match self.0.get_mut(queue) {
-            Some(sum) => sum.add(counts),
-            None if is_full => self.0.entry(REST.into()).or_default().add(counts),
-            None => self.0.entry(Arc::clone(queue)).or_default().add(counts),
+        let is_named = self.0.contains_key(queue) || !self.is_full();
+        let name = if is_named { queue } else { &REST.into() };
+        self.0.entry(Arc::clone(name)).or_default().add(counts);
+    }
+
+    /// Has a queue counted by its name from now on, if there is room for another one.
+    pub(crate) fn name(&mut self, queue: &Arc<str>) {
+        if !self.is_full() && !self.0.contains_key(queue) {
+            self.0.insert(Arc::clone(queue), Counts::default());
         }
+    }
+
+    /// Whether it has all the names that it may have, beside that of the rest.
+    fn is_full(&self) -> bool {
+        self.0.len() - usize::from(self.0.contains_key(REST)) >= NAMED_MAX
     }
 
     /// Those of one queue.

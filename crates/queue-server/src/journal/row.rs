@@ -309,6 +309,7 @@ impl Row {
             queue,
             queue_index: 0,
             message,
+            was_delayed: false,
             lease,
         };
         let bounded = |left: Option<u64>| left.unwrap_or(u64::MAX).min(micros(REMAINING_MAX));

@@ -17,6 +17,7 @@ use crate::sessions::Seen;
 
 mod answers;
 mod clock;
+mod freed;
 mod schemas;
 
 const Q: QueueName = QueueName::DEFAULT;

@@ -54,8 +54,8 @@ impl State {
                     let mut entry = self.entry(&name);
                     if let Some(message) = entry.queue.remove((position, id)) {
                         entry.queue.reserved_count += 1;
-                        entry.undelay(&message);
-                        was_due.expired.push(entry.reserved(message));
+                        let was_delayed = entry.undelay(&message);
+                        was_due.expired.push(entry.reserved(message, was_delayed));
                     }
                 }
             }

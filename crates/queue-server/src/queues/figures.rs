@@ -65,12 +65,7 @@ pub(crate) struct CountsSeen {
 impl CountsSeen {
     /// All of them by name.
     pub(crate) fn sum(self) -> CountsByName {
-        let Self {
-            mut queues,
-            mut past,
-        } = self;
-        // So that the same ones have a name next time.
-        queues.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        let Self { queues, mut past } = self;
         for (queue, counts) in &queues {
             past.add(queue, *counts);
         }
@@ -147,15 +142,19 @@ impl State {
         Some(Peeked::new(name, message, state, holder, now))
     }
 
-    /// A copy of what happened to messages.
-    pub(super) fn counts(&self) -> CountsSeen {
+    /// A copy of what happened to messages. A queue that is seen for the first time has a name from then on, or
+    /// never.
+    pub(super) fn counts(&mut self) -> CountsSeen {
         let queues = self.queues.iter();
         let counted = queues.filter(|(_, queue)| queue.counts != Counts::default());
+        let queues: Vec<_> = counted
+            .map(|(name, queue)| (Arc::clone(name), queue.counts))
+            .collect();
+        let past = &mut self.common.past;
+        queues.iter().for_each(|(name, _)| past.name(name));
         CountsSeen {
-            queues: counted
-                .map(|(name, queue)| (Arc::clone(name), queue.counts))
-                .collect(),
-            past: self.common.past.clone(),
+            queues,
+            past: past.clone(),
         }
     }
 

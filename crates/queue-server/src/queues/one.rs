@@ -38,9 +38,9 @@ impl Entry<'_> {
     fn reserve_at(&mut self, at: Key) -> Option<Reserved> {
         let message = self.queue.remove(at)?;
         self.unschedule(&message);
-        self.undelay(&message);
+        let was_delayed = self.undelay(&message);
         self.queue.reserved_count += 1;
-        Some(self.reserved(message))
+        Some(self.reserved(message, was_delayed))
     }
 }
 

@@ -52,6 +52,7 @@ impl State {
             queue: Arc::clone(queue),
             queue_index: 0,
             message,
+            was_delayed: false,
             lease,
         })
     }
@@ -81,6 +82,7 @@ impl State {
             queue: Arc::clone(queue),
             queue_index: 0,
             message: reserved.message.clone(),
+            was_delayed: false,
             lease: Some(lease),
         })
     }

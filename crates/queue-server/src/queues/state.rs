@@ -149,13 +149,17 @@ impl Entry<'_> {
         }
     }
 
-    /// Unschedules the end of a delay, if a message that was in this queue had one.
-    pub(super) fn undelay(&mut self, message: &Message) {
+    /// Unschedules the end of a delay, if a message that was in this queue had one. Returns whether it had.
+    pub(super) fn undelay(&mut self, message: &Message) -> bool {
         let delay = Due::Delay(message.id, Arc::clone(self.name));
-        let over_at = message.position.moment();
-        if self.common.schedule.remove(over_at, delay) {
+        let was_delayed = self
+            .common
+            .schedule
+            .remove(message.position.moment(), delay);
+        if was_delayed {
             self.free_delay();
         }
+        was_delayed
     }
 
     /// Takes off the account what a delay has cost.
@@ -200,17 +204,19 @@ impl Entry<'_> {
                 queue: Arc::clone(self.name),
                 queue_index,
                 message,
+                was_delayed: false,
                 lease,
             }),
         }
     }
 
     /// A message of this queue that was removed from its order, and belongs to the caller.
-    pub(super) fn reserved(&self, message: Message) -> Reserved {
+    pub(super) fn reserved(&self, message: Message, was_delayed: bool) -> Reserved {
         Reserved {
             queue: Arc::clone(self.name),
             queue_index: 0,
             message,
+            was_delayed,
             lease: None,
         }
     }
@@ -390,6 +396,7 @@ impl State {
             queue: Arc::clone(entry.name),
             queue_index: receive.queue_index,
             message,
+            was_delayed: false,
             lease: None,
         }))
     }
@@ -412,10 +419,10 @@ impl State {
         self.remove_if_unused(&reserved.queue);
     }
 
-    /// Puts a reserved message at its position, as it is.
+    /// Puts a reserved message at its position, as it is; delayed, if it was when it was reserved.
     pub(super) fn reinsert(&mut self, reserved: Reserved) {
-        let queue = Arc::clone(&reserved.queue);
-        self.put_into(reserved, &queue, false);
+        let (queue, is_delayed) = (Arc::clone(&reserved.queue), reserved.was_delayed);
+        self.put_into(reserved, &queue, is_delayed);
     }
 
     /// Puts a reserved message at its position in a queue, its own or another one. A delay is counted also if
@@ -449,16 +456,15 @@ impl State {
         while reserved.len() < messages_max {
             let next = entry.queue.pop().or_else(|| {
                 let delayed = with_delayed.then(|| entry.queue.delayed.pop_first());
-                let (_, message) = delayed.flatten()?;
-                entry.undelay(&message);
-                Some(message)
+                delayed.flatten().map(|(_, message)| message)
             });
             let Some(message) = next else {
                 break;
             };
             entry.unschedule(&message);
+            let was_delayed = entry.undelay(&message);
             entry.queue.reserved_count += 1;
-            reserved.push(entry.reserved(message));
+            reserved.push(entry.reserved(message, was_delayed));
         }
         reserved
     }

@@ -16,8 +16,10 @@ mod attempts;
 mod batch;
 mod disk;
 mod keys;
+mod names;
 mod one;
 mod properties;
+mod refused;
 mod whole;
 
 const Q: QueueName = QueueName::DEFAULT;
