@@ -359,7 +359,8 @@ impl Worker<'_> {
             self.member.pool.skip(id);
         } else if stays_dead && !self.work.once {
             self.member.pool.pause(DEAD_LETTER_PAUSE);
-        } else if released == Released::Queued
+        } else if self.work.drain
+            && released == Released::Queued
             && let Retry::Counted { delay_millis } | Retry::Uncounted { delay_millis } = retry
             && delay_millis > 0
         {

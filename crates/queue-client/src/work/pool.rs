@@ -27,6 +27,9 @@ const PIECE: Duration = Duration::from_millis(200);
 /// How late a retry may be. After that, another worker must have it.
 const RETRY_LATE: Duration = Duration::from_secs(2);
 
+/// How many retries are known by their messages.
+const RETRIES_MAX: usize = 10_000;
+
 /// The threads of a worker.
 pub(super) struct Pool {
     state: Mutex<State>,
@@ -40,6 +43,8 @@ struct State {
     idle_since: Instant,
     /// Messages that this worker has released with a delay, and when it no longer waits for them.
     retries: BTreeMap<MessageId, Instant>,
+    /// The same for all beyond [`RETRIES_MAX`] together: whether they have come is not known.
+    retries_beyond: Option<Instant>,
     /// Messages of a queue of dead letters that have failed once more.
     skipped: HashSet<MessageId>,
     dead_letters: DeadLetters,
@@ -125,6 +130,7 @@ impl Pool {
                 threads: (0..threads).map(|_| Activity::Away).collect(),
                 idle_since: Instant::now(),
                 retries: BTreeMap::new(),
+                retries_beyond: None,
                 skipped: HashSet::new(),
                 dead_letters: DeadLetters::default(),
                 left: Vec::new(),
@@ -185,13 +191,16 @@ impl Pool {
         drop(self.changed.wait_timeout_while(state, pause, is_working));
     }
 
-    /// Notes that a message was released with a delay.
+    /// Notes that a message was released with a delay, so that a drain waits for it.
     pub(super) fn retries(&self, id: MessageId, delay: Duration) {
         let until = delay
             .checked_add(RETRY_LATE)
             .and_then(|wait| Instant::now().checked_add(wait));
-        if let Some(until) = until {
-            self.lock().retries.insert(id, until);
+        let mut state = self.lock();
+        if state.retries.len() < RETRIES_MAX {
+            state.retries.extend(until.map(|until| (id, until)));
+        } else {
+            state.retries_beyond = state.retries_beyond.max(until);
         }
     }
 
@@ -250,9 +259,10 @@ impl Pool {
         let mut state = self.lock();
         let now = Instant::now();
         state.retries.retain(|_, until| *until > now);
+        state.retries_beyond.take_if(|until| *until <= now);
         let is_asking = state.any(|activity| matches!(activity, Activity::Asking(_)));
         if !state.is_running() && !is_asking {
-            return match state.retries.values().max() {
+            return match state.retries.values().chain(&state.retries_beyond).max() {
                 Some(until) => Next::Ask(*until - now),
                 None => {
                     state.stage = state.stage.max(Stage::Finished);
@@ -363,6 +373,24 @@ mod tests {
         asking.runs(7);
         drop(asking);
         assert_eq!(pool.next_of_drain(false), Next::End);
+    }
+
+    #[test]
+    fn retries_without_end_take_no_memory_without_end_and_are_waited_for() {
+        const LONG: Duration = Duration::from_secs(3600);
+        let pool = Pool::new(1);
+        let count = RETRIES_MAX as u64;
+        (0..count).for_each(|id| pool.retries(id, Duration::ZERO));
+        pool.retries(count, LONG);
+        pool.retries(count + 1, Duration::ZERO);
+        let member = pool.member(0);
+        (0..count).for_each(|id| member.runs(id));
+        drop(member);
+        assert!(pool.lock().retries.is_empty());
+        let Next::Ask(wait) = pool.next_of_drain(false) else {
+            panic!("it is not waited for")
+        };
+        assert!(wait > LONG, "{wait:?}");
     }
 
     #[test]
