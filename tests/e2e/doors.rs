@@ -67,9 +67,9 @@ const SLOW: &[&str] = &[
     "verbs::send_later",
     "verbs::send_many_lines",
     "work::a_thousand_waiting",
-    "work::thousands_of_jobs",
     "work::whatever_is_done",
     "workers::death::",
+    "workers::priorities::",
 ];
 
 /// How many of its tests a door runs at once, beside those of the other doors: they mostly wait.

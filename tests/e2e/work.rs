@@ -1,10 +1,8 @@
 //! The queue as a work queue: jobs and workers that die, and receivers that wait.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,9 +13,7 @@ use proto::queue::{Claim, Delivery, QueueName, Reply, Request, Token};
 use queue_client::{Client, Error, Transport};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::{
-    Needs, Noise, Ran, Running, Server, Stream, eventually, has_door, program, run, run_command,
-};
+use crate::harness::{Noise, Ran, Running, Server, Stream, eventually, program, run, run_command};
 
 pub fn start(args: &[&str]) -> Server {
     let line = [&["0"], args].concat();
@@ -68,110 +64,6 @@ fn start_worker(server: &Server, options: &str, script: &str) -> Running {
 fn end(worker: &Running, signal: &str) -> Option<i32> {
     worker.signal(signal);
     worker.wait()
-}
-
-/// How often a test looks what the jobs have written.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// The lines that the jobs have written: `ATTEMPT SENDER.NUMBER`.
-fn done(path: &Path) -> Vec<(u32, usize, usize)> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let line = |line: &str| {
-        let (attempt, job) = line.split_once(' ')?;
-        let (sender, number) = job.split_once('.')?;
-        Some((
-            attempt.parse().ok()?,
-            sender.parse().ok()?,
-            number.parse().ok()?,
-        ))
-    };
-    text.lines().filter_map(line).collect()
-}
-
-#[test]
-fn thousands_of_jobs_survive_their_workers_and_their_server() {
-    if !has_door(Needs::Tcp, "its server starts again on the same port") {
-        return;
-    }
-    const SENDERS: usize = 4;
-    const JOBS: usize = 1000;
-    /// How many jobs are done between two workers that are killed.
-    const KILL_EVERY: usize = 25;
-    const SERVER_KILLS: usize = 5;
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("queue.db");
-    let data = data.to_str().unwrap().to_owned();
-    let log = dir.path().join("done");
-    let mut server = start(&["tcp", "--data", &data]);
-    let port = server.addr().port().to_string();
-    thread::scope(|scope| {
-        for sender in 0..SENDERS {
-            let server = &server;
-            scope.spawn(move || {
-                let jobs: Vec<_> = (0..JOBS).map(|n| format!("{sender}.{n}\n")).collect();
-                let mut client = client(server);
-                for job in &jobs {
-                    client.send(job.as_bytes()).unwrap();
-                }
-            });
-        }
-    });
-    let script = format!(
-        "read -r job && echo \"$QUEUE_ATTEMPT $job\" >> {}",
-        log.display()
-    );
-    let worker = |server: &Server| start_worker(server, "--wait-for-server 30", &script);
-    let mut workers: Vec<_> = (0..4).map(|_| worker(&server)).collect();
-    let mut noise = Noise::new(5);
-    let mut server_kills = 0;
-    let is_done = || {
-        let different: BTreeSet<_> = done(&log).iter().map(|(_, s, n)| (*s, *n)).collect();
-        different.len()
-    };
-    let deadline = Instant::now() + Duration::from_secs(120);
-    let mut next_kill = 0;
-    loop {
-        let done = is_done();
-        if done == SENDERS * JOBS {
-            break;
-        }
-        assert!(Instant::now() < deadline, "only {done} jobs were done");
-        if done < next_kill {
-            thread::park_timeout(LOOK_EVERY);
-            continue;
-        }
-        next_kill = done + KILL_EVERY;
-        // Spread over the run.
-        if server_kills < SERVER_KILLS && done > (server_kills + 1) * SENDERS * JOBS / 8 {
-            server.kill();
-            server = Server::start("queue-server", &[&port, "tcp", "--data", &data]);
-            server_kills += 1;
-        }
-        let victim = noise.below(workers.len());
-        workers[victim].kill();
-        workers[victim] = worker(&server);
-    }
-    assert_eq!(server_kills, SERVER_KILLS);
-    for worker in workers {
-        assert_eq!(end(&worker, "TERM"), Some(0));
-    }
-    assert_eq!(
-        say(&server, "list", b"").expect(0).out(),
-        "",
-        "what is left"
-    );
-    // Four at a time, and a few that go on when their worker is dead.
-    const AT_ONCE: usize = 50;
-    let mut newest = BTreeMap::new();
-    for (attempt, sender, number) in done(&log) {
-        let newest = newest.entry(sender).or_insert(0);
-        let is_in_order = number + AT_ONCE > *newest;
-        assert!(
-            is_in_order || attempt > 1,
-            "{sender}.{number} after {newest}"
-        );
-        *newest = number.max(*newest);
-    }
 }
 
 #[test]
@@ -442,7 +334,6 @@ fn the_first_to_wait_is_the_first_to_be_served() {
     }
 }
 
-/// How many receivers wait.
 /// How many receivers wait.
 pub fn count_waiters(server: &Server) -> u64 {
     let queues = client(server).stats().unwrap().queues;
