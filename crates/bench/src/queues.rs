@@ -1,17 +1,19 @@
 //! Queues: ours, Redis and beanstalkd under load, and ours with ten thousand connections and a
 //! million messages.
+//!
+//! Ours is asked first whether it knows sessions, because the other build of a comparison may not.
 
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use proto::frame::Message as _;
-use proto::queue::{Delivery, QueueName, Reply, Request};
+use proto::queue::Reply;
 
 use crate::contestant::{Clients, Contestant, Lab, Sample, require_descriptors, rounds};
-use crate::conversation::{BODY, Dialect, QueueTalk, Work};
+use crate::conversation::{BODY, Dialect, QueueTalk, Work, begin_session};
 use crate::error::Error;
-use crate::frames::Frames;
+use crate::frames::{Frames, connect};
 use crate::load::{self, Load, Outcome, Until};
 use crate::process::{Process, free_addr};
 use crate::served::{NewTalk, Served};
@@ -37,8 +39,8 @@ const OURS_CROWDED: CommandLine = (
 
 fn command_line(dialect: Dialect, is_durable: bool) -> CommandLine {
     match (dialect, is_durable) {
-        (Dialect::Quartet, false) => OURS,
-        (Dialect::Quartet, true) => OURS_DURABLE,
+        (Dialect::Quartet | Dialect::Session | Dialect::Before, false) => OURS,
+        (Dialect::Quartet | Dialect::Session | Dialect::Before, true) => OURS_DURABLE,
         (Dialect::Redis, false) => ("redis-server", REDIS),
         (Dialect::Redis, true) => ("redis-server", REDIS_DURABLE),
         (Dialect::Beanstalkd, false) => ("beanstalkd", &["-l", "127.0.0.1", "-p", "PORT"]),
@@ -65,6 +67,17 @@ pub fn queue_talk(dialect: Dialect, work: Work) -> NewTalk {
     Box::new(move || Box::new(QueueTalk::new(dialect, work)))
 }
 
+/// Makes conversations with our queue, which may be of an earlier build that knows no sessions.
+fn our_talk(process: &Process, dialect: Dialect, work: Work) -> Result<NewTalk, Error> {
+    let mut frames = Frames::new(connect(process.addr())?);
+    frames.send(&begin_session())?;
+    let kind = frames.read()?;
+    Ok(match Reply::decode(kind, &frames.payload) {
+        Ok(Reply::Done { .. }) => queue_talk(dialect, work),
+        Ok(_) | Err(_) => queue_talk(Dialect::Before, work),
+    })
+}
+
 /// A queue under load.
 ///
 /// # Errors
@@ -78,7 +91,11 @@ pub fn queue(
     let dir = lab.dir()?;
     let (program, args) = command_line(dialect, is_durable);
     let process = Process::start(program, args, dir.path())?;
-    let talk = queue_talk(dialect, Work::SendAndReceive);
+    let work = Work::SendAndReceive;
+    let talk = match dialect {
+        Dialect::Redis | Dialect::Beanstalkd => queue_talk(dialect, work),
+        Dialect::Quartet | Dialect::Session | Dialect::Before => our_talk(&process, dialect, work)?,
+    };
     let served = Served::new(lab, clients, process, talk, dir);
     Ok(Box::new(served))
 }
@@ -92,7 +109,7 @@ pub fn queue_beside_crowd(lab: &Lab, clients: Clients) -> Result<Box<dyn Contest
     let dir = lab.dir()?;
     let process = Process::start(program, args, dir.path())?;
     let crowd = connect_crowd(&process, 2)?;
-    let talk = queue_talk(Dialect::Quartet, Work::SendAndReceive);
+    let talk = our_talk(&process, Dialect::Quartet, Work::SendAndReceive)?;
     let mut served = Served::new(lab, clients, process, talk, dir);
     served.idle = crowd.connections;
     Ok(Box::new(served))
@@ -108,7 +125,7 @@ fn connect_crowd(process: &Process, batches: u64) -> Result<Outcome, Error> {
         threads: 1,
         until: Until::Batches(batches),
     };
-    let mut talk = queue_talk(Dialect::Quartet, Work::SendAndReceive);
+    let mut talk = our_talk(process, Dialect::Quartet, Work::SendAndReceive)?;
     load::run(&process.addr().into(), load, &mut talk)
 }
 
@@ -166,48 +183,67 @@ fn least_resident_bytes(process: &Process) -> Result<u64, Error> {
     }
 }
 
-/// How long our queue takes to start on a database of many messages, up to the first reply, in
-/// seconds.
-///
-/// # Errors
-/// If the database cannot be made.
-pub fn durable_start(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
+/// Sends many messages, each connection in a session.
+fn fill(process: &Process) -> Result<Outcome, Error> {
     const CONNECTIONS: usize = 8;
     const IN_FLIGHT: usize = 125;
-    let (program, args) = OURS_DURABLE;
-    let dir = lab.dir()?;
-    let path = dir.path().to_owned();
-    let process = Process::start(program, args, &path)?;
     let load = Load {
         connections: CONNECTIONS,
         in_flight: IN_FLIGHT,
         threads: 1,
         until: Until::Batches(MANY / (CONNECTIONS * IN_FLIGHT) as u64),
     };
-    load::run(
-        &process.addr().into(),
-        load,
-        &mut queue_talk(Dialect::Quartet, Work::Fill),
-    )?;
+    let mut talk = our_talk(process, Dialect::Session, Work::Fill)?;
+    load::run(&process.addr().into(), load, &mut talk)
+}
+
+/// The resident memory that a message takes beside its body when many are queued, in bytes.
+///
+/// # Errors
+/// If no folder can be made.
+pub fn message_memory(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
+    let (program, args) = OURS;
+    let dir = lab.dir()?;
+    let path = dir.path().to_owned();
+    let round = move || {
+        let process = Process::start(program, args, &path)?;
+        let before = process.resident_bytes()?;
+        let outcome = fill(&process)?;
+        let bytes = least_resident_bytes(&process)?.saturating_sub(before);
+        drop(outcome);
+        Ok(Sample::value(
+            bytes as f64 / MANY as f64 - BODY.len() as f64,
+        ))
+    };
+    Ok(rounds(None, dir, round))
+}
+
+/// How long our queue takes to start on a database of many messages, up to the first reply, in
+/// seconds.
+///
+/// # Errors
+/// If the database cannot be made.
+pub fn durable_start(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
+    let (program, args) = OURS_DURABLE;
+    let dir = lab.dir()?;
+    let path = dir.path().to_owned();
+    let process = Process::start(program, args, &path)?;
+    fill(&process)?;
+    let mut talk = our_talk(&process, Dialect::Quartet, Work::Receive)?;
     drop(process);
+    let first = Load {
+        connections: 1,
+        in_flight: 1,
+        threads: 1,
+        until: Until::Batches(1),
+    };
     let round = move || {
         let addr = free_addr()?;
         let begun = Instant::now();
         let mut process = Process::spawn(program, args, &path, addr, Stdio::null())?;
-        let mut frames = Frames::new(process.connect()?);
-        // It is not acknowledged, and returns to the queue.
-        frames.send(&Request::Receive {
-            queues: QueueName::DEFAULT.into(),
-            wait_millis: 0,
-            delivery: Delivery::AtLeastOnce,
-        })?;
-        let kind = frames.read()?;
-        let elapsed = begun.elapsed();
-        match Reply::decode(kind, &frames.payload) {
-            Ok(Reply::Message { body, .. }) if body == BODY => {}
-            Ok(_) | Err(_) => return Err(frames.wrong("the oldest message")),
-        }
-        Ok(Sample::value(elapsed.as_secs_f64()))
+        process.connect()?;
+        load::run(&addr.into(), first, &mut talk)?;
+        Ok(Sample::value(begun.elapsed().as_secs_f64()))
     };
     Ok(rounds(None, dir, round))
 }

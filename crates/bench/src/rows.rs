@@ -1,14 +1,16 @@
 //! The rows of the table, as data: what is measured, against what, and what bar it must reach.
 
 use crate::contestant::{Clients, Contestant, Lab, Scale};
-use crate::conversation::Dialect::{Beanstalkd, Quartet, Redis};
+use crate::conversation::Dialect::{Beanstalkd, Quartet, Redis, Session};
 use crate::error::Error;
 use crate::floors::sync_each;
 use crate::followers::{FOLLOWERS, appends_beside_followers, memory as followers_memory};
 use crate::histories::{appends, find, grep, nc, read_history};
 use crate::large::{dd, download, upload};
 use crate::long_history::{Measure, long_history, pruned};
-use crate::queues::{CROWD, Crowd, crowd, durable_start, queue, queue_beside_crowd};
+use crate::queues::{
+    CROWD, Crowd, crowd, durable_start, message_memory, queue, queue_beside_crowd,
+};
 use crate::web::{Repeated, Web, code_messages, codes, responder, small_file};
 
 /// Starts one side of a row.
@@ -62,6 +64,9 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let down_tls = format!("{down} over TLS");
     let (down, up, down_tls) = (down.as_str(), up.as_str(), down_tls.as_str());
     let (memory, durable) = ("queue in memory, 100 B", "queue durable, 100 B");
+    let memory_session = "queue in memory, 100 B, in sessions";
+    let durable_session = "queue durable, 100 B, in sessions";
+    let without = "without sessions";
     let always = "Redis appendfsync always";
     let (known, stored) = ("code-server, a known UUID", "code-server, messages on disk");
     let long = format!("history of {},000,000 lines", scale.history_millions);
@@ -73,6 +78,8 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let ours: Start = |lab, clients| queue(lab, clients, Quartet, false);
     let redis: Start = |lab, clients| queue(lab, clients, Redis, false);
     let beanstalkd: Start = |lab, clients| queue(lab, clients, Beanstalkd, false);
+    let session: Start = |lab, clients| queue(lab, clients, Session, false);
+    let session_synced: Start = |lab, clients| queue(lab, clients, Session, true);
     let ours_synced: Start = |lab, clients| queue(lab, clients, Quartet, true);
     let redis_synced: Start = |lab, clients| queue(lab, clients, Redis, true);
     let beanstalkd_synced: Start = |lab, clients| queue(lab, clients, Beanstalkd, true);
@@ -102,6 +109,12 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         two(durable, always, (64, 1), ours_synced, redis_synced, 1.1),
         two(durable, always, (64, 16), ours_synced, redis_synced, 1.0),
         two(durable, "beanstalkd -b -f0", (64, 1), ours_synced, beanstalkd_synced, 8.0),
+        two(memory_session, without, (64, 1), session, ours, 0.95),
+        two(memory_session, without, (64, 16), session, ours, 0.95),
+        two(durable_session, without, (1, 1), session_synced, ours_synced, 0.95),
+        two(durable_session, without, (8, 1), session_synced, ours_synced, 0.95),
+        two(durable_session, without, (64, 1), session_synced, ours_synced, 0.95),
+        two(durable_session, without, (64, 16), session_synced, ours_synced, 0.95),
         two(known, "bare responder", (64, 1), codes, known_code, 0.85),
         two(stored, "one fdatasync a message", (64, 1), code_messages, sync_each, 10.0),
         two("history, appends", "one fdatasync a line", (64, 1), appends, sync_each, 10.0),
@@ -122,6 +135,7 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         two(busy, "without the idle", (64, 1), queue_beside_crowd, ours, 0.7),
         one("10,000 idle connections", "resident memory each", CROWD, idle, (20.0, "KiB")),
         one("10,000 connects in a burst", "all answered", CROWD, burst, (3.0, "s")),
+        one("1,000,000 messages of 100 B", "memory beside the body", 1, message_memory, (64.0, "B")),
         one("start with 1,000,000 durable messages", "first reply", 1, durable_start, (3.0, "s")),
     ];
     rows

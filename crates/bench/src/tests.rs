@@ -64,13 +64,16 @@ fn start_queue() -> (SocketAddrV4, impl FnOnce()) {
 #[test]
 fn a_round_against_our_queue() {
     let (addr, stop) = start_queue();
-    let mut talk = queue_talk(Dialect::Quartet, Work::SendAndReceive);
+    let [mut talk, mut in_session] =
+        [Dialect::Quartet, Dialect::Session].map(|it| queue_talk(it, Work::SendAndReceive));
     for connections in [1, 8] {
         let load = Load {
             connections,
             ..LOAD
         };
-        check_plausible(&load::run(&addr.into(), load, &mut talk).unwrap());
+        for talk in [&mut talk, &mut in_session] {
+            check_plausible(&load::run(&addr.into(), load, talk).unwrap());
+        }
     }
     let burst = Load {
         connections: 50,

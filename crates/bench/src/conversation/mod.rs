@@ -11,7 +11,7 @@ use thiserror::Error;
 
 pub use fixed::{FixedTalk, SameReply};
 pub use follow::{END, FollowTalk};
-pub use queue::{BODY, Dialect, QueueTalk, Work};
+pub use queue::{BODY, Dialect, QueueTalk, Work, begin_session};
 
 /// One connection's requests and replies.
 pub trait Conversation: Send {

@@ -5,8 +5,9 @@
 //! receive. A job's number is only known from the reply to `reserve`, so 16 in flight are 16
 //! `reserve`s, and when all are answered, 16 `delete`s; the time runs from the `reserve`.
 
-use proto::frame::{HEADER_BYTES, Message as _, starts_with_whole};
+use proto::frame::{Message as _, split_first, starts_with_whole};
 use proto::queue::{Delivery, Properties, QueueName, Reply, Request};
+use uuid::Uuid;
 
 use super::{Checked, Conversation, Wrong};
 
@@ -19,6 +20,10 @@ pub const BODY: &[u8; 100] =
 pub enum Dialect {
     /// Ours, in frames.
     Quartet,
+    /// The same, each connection in a session of its own.
+    Session,
+    /// Ours before it knew sessions, keys and priorities: for a comparison with such a build.
+    Before,
     /// Redis: `RPUSH` and `LPOP` on one list.
     Redis,
     /// beanstalkd.
@@ -33,6 +38,8 @@ pub enum Work {
     SendAndReceive,
     /// Only sends.
     Fill,
+    /// Only receives.
+    Receive,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +53,9 @@ impl Dialect {
     fn steps(self, work: Work) -> &'static [Step] {
         match (work, self) {
             (Work::Fill, _) => &[Step::Send],
+            (Work::Receive, _) => &[Step::Receive],
             (Work::SendAndReceive, Self::Beanstalkd) => &[Step::Send, Step::Receive, Step::Delete],
-            (Work::SendAndReceive, Self::Quartet | Self::Redis) => &[Step::Send, Step::Receive],
+            (Work::SendAndReceive, _) => &[Step::Send, Step::Receive],
         }
     }
 
@@ -59,16 +67,12 @@ impl Dialect {
             }
             // Priority, delay and time to run (s), and the length (bytes).
             Self::Beanstalkd => [b"put 0 0 3600 100\r\n", &BODY[..], b"\r\n"].concat(),
-            Self::Quartet => {
-                let request = Request::Send {
-                    queue: QueueName::DEFAULT,
-                    properties: Properties::default(),
-                    body: BODY,
-                };
-                let mut send = Vec::new();
-                request.encode(&mut send);
-                send
-            }
+            Self::Quartet | Self::Session => encoded(&Request::Send {
+                queue: QueueName::DEFAULT,
+                properties: Properties::default(),
+                body: BODY,
+            }),
+            Self::Before => [b"\0\0\0\x71\x01\x07default\0\0\0\0", &BODY[..]].concat(),
         }
     }
 
@@ -76,18 +80,28 @@ impl Dialect {
         match self {
             Self::Redis => b"*2\r\n$4\r\nLPOP\r\n$7\r\ndefault\r\n".to_vec(),
             Self::Beanstalkd => b"reserve\r\n".to_vec(),
-            Self::Quartet => {
-                let request = Request::Receive {
-                    queues: QueueName::DEFAULT.into(),
-                    wait_millis: 0,
-                    delivery: Delivery::AtMostOnce,
-                };
-                let mut receive = Vec::new();
-                request.encode(&mut receive);
-                receive
-            }
+            Self::Quartet | Self::Session => encoded(&Request::Receive {
+                queues: QueueName::DEFAULT.into(),
+                wait_millis: 0,
+                delivery: Delivery::AtMostOnce,
+            }),
+            Self::Before => b"\0\0\0\x0e\x02\x07default\0\0\0\0\x01".to_vec(),
         }
     }
+}
+
+/// What begins a session.
+pub fn begin_session() -> Request<'static> {
+    Request::Session {
+        id: Uuid::new_v4(),
+        next: 0,
+    }
+}
+
+fn encoded(request: &Request) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    request.encode(&mut bytes);
+    bytes
 }
 
 /// A connection to a queue.
@@ -96,6 +110,8 @@ pub struct QueueTalk {
     steps: &'static [Step],
     /// The step that is under way.
     step: usize,
+    /// Whether it has its session, if it wants one.
+    has_session: bool,
     send: Vec<u8>,
     receive: Vec<u8>,
     /// Jobs that beanstalkd has reserved for this connection.
@@ -110,26 +126,36 @@ impl QueueTalk {
             dialect,
             steps,
             step: steps.len() - 1,
+            has_session: dialect != Dialect::Session,
             send: dialect.send(),
             receive: dialect.receive(),
             reserved: Vec::new(),
         }
     }
 
-    fn check_frame(&self, input: &[u8]) -> Result<Option<Checked>, Wrong> {
+    fn check_frame(&mut self, input: &[u8]) -> Result<Option<Checked>, Wrong> {
         if !starts_with_whole(input) {
             return Ok(None);
         }
-        let length = u32::from_be_bytes([input[0], input[1], input[2], input[3]]) as usize;
-        let bytes = HEADER_BYTES - 1 + length;
-        let payload = input.get(HEADER_BYTES..bytes);
-        let payload = payload.ok_or_else(|| Wrong::new("a frame", input))?;
-        match (Reply::decode(input[4], payload), self.steps[self.step]) {
-            (Ok(Reply::Stored { .. }), Step::Send) => {}
-            (Ok(Reply::Message { body, .. }), Step::Receive) if body == BODY => {}
-            (_, Step::Send | Step::Receive | Step::Delete) => {
-                return Err(Wrong::new("a queue's reply", input));
+        let wrong = || Wrong::new("a queue's reply", input);
+        let (kind, payload, rest) = split_first(input).map_err(|_| wrong())?;
+        let bytes = input.len() - rest.len();
+        let reply = Reply::decode(kind, payload).map_err(|_| wrong())?;
+        match (self.steps[self.step], reply) {
+            (_, Reply::Done { .. }) if !self.has_session => {
+                self.has_session = true;
+                return Ok(Some(Checked {
+                    bytes,
+                    completes: false,
+                    is_last: false,
+                }));
             }
+            (Step::Send, Reply::Stored { .. }) if self.has_session => {}
+            (Step::Receive, Reply::Message { body, .. }) if body == BODY => {}
+            // The body began a byte earlier.
+            (Step::Receive, Reply::Message { .. })
+                if self.dialect == Dialect::Before && payload.ends_with(BODY) => {}
+            (Step::Send | Step::Receive | Step::Delete, _) => return Err(wrong()),
         }
         Ok(Some(Checked::operation(bytes)))
     }
@@ -196,6 +222,9 @@ impl QueueTalk {
 
 impl Conversation for QueueTalk {
     fn ask(&mut self, in_flight: usize, out: &mut Vec<u8>) {
+        if !self.has_session {
+            begin_session().encode(out);
+        }
         self.step = (self.step + 1) % self.steps.len();
         match self.steps[self.step] {
             Step::Send => (0..in_flight).for_each(|_| out.extend_from_slice(&self.send)),
@@ -210,7 +239,7 @@ impl Conversation for QueueTalk {
 
     fn check(&mut self, input: &[u8]) -> Result<Option<Checked>, Wrong> {
         match self.dialect {
-            Dialect::Quartet => self.check_frame(input),
+            Dialect::Quartet | Dialect::Session | Dialect::Before => self.check_frame(input),
             Dialect::Redis | Dialect::Beanstalkd => self.check_line(input),
         }
     }
@@ -265,6 +294,28 @@ mod tests {
         let damaged = reply.to_ascii_uppercase();
         assert!(talk.check(&damaged).is_err());
         assert!(talk.may_stop());
+    }
+
+    #[test]
+    fn a_session_is_begun_once_and_its_reply_is_no_operation() {
+        let mut talk = start(Dialect::Session);
+        let begun = ask(&mut talk);
+        let send = Dialect::Session.send();
+        assert!(begun.len() > send.len() && begun.ends_with(&send));
+        let frame = |reply: Reply| {
+            let mut frame = Vec::new();
+            reply.encode(&mut frame);
+            frame
+        };
+        let [done, stored] = [Reply::Done { messages: 0 }, Reply::Stored { id: 7 }].map(frame);
+        assert!(talk.check(&stored).is_err());
+        check_prefixes(&mut talk, &done);
+        let reply = talk.check(&[&done[..], &stored].concat()).unwrap().unwrap();
+        assert_eq!((reply.bytes, reply.is_last), (done.len(), false));
+        assert!(!reply.completes && talk.check(&done).is_err());
+        let whole = Ok(Some(Checked::operation(stored.len())));
+        assert_eq!(talk.check(&stored), whole);
+        assert_eq!(ask(&mut talk), Dialect::Session.receive());
     }
 
     #[test]
