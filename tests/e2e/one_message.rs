@@ -256,7 +256,7 @@ fn release_frees_what_a_stopped_holder_keeps() {
 }
 
 #[test]
-fn a_worker_whose_message_was_taken_works_on() {
+fn a_worker_whose_message_was_deleted_or_released_works_on() {
     let server = start(&["tcp"]);
     let dir = tempfile::tempdir().unwrap();
     say(&server, "send --lines -", b"first\nsecond\n").expect(0);

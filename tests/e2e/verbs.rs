@@ -312,10 +312,10 @@ fn purge() {
     say(&server, "send --queue other -", b"x").expect(0);
     say(&server, "send --delay 3600 -", b"later").expect(0);
     let mut holder = client(&server);
-    let held = holder.receive().unwrap().unwrap();
+    let message = holder.receive().unwrap().unwrap();
     let ran = check(&server, "purge", "", 0, "");
     assert!(ran.stderr.contains("Messages purged: 3"), "{}", ran.stderr);
-    holder.release(&held, Duration::ZERO).unwrap();
+    holder.release(&message, Duration::ZERO).unwrap();
     check(&server, "receive --count 9", "", 0, "one\n");
     check(&server, "receive --queue other", "", 0, "x");
     check_refused(&server, "purge x", 2, "one argument too many");

@@ -214,9 +214,10 @@ impl Worker<'_> {
             }
             self.member.set(Activity::Connected);
         }
-        match self.work.once && !self.member.pool.is_stopping() {
-            true => Err(Error::Empty),
-            false => Ok(()),
+        if self.work.once && !self.member.pool.is_stopping() {
+            Err(Error::Empty)
+        } else {
+            Ok(())
         }
     }
 
@@ -264,9 +265,10 @@ impl Worker<'_> {
     fn ask(&self, client: &mut Client, wait: Duration) -> Result<Option<Received>, Error> {
         self.member.set(Activity::Asking(client.abort_handle()));
         // A worker with a limit is told that the queue is paused; others wait until it is resumed.
-        let asked = match self.work.drain || self.work.once {
-            true => client.receive_wait(wait),
-            false => client.receive_patiently(wait),
+        let asked = if self.work.drain || self.work.once {
+            client.receive_wait(wait)
+        } else {
+            client.receive_patiently(wait)
         };
         self.member.set(Activity::Asking(None));
         match asked {
@@ -318,9 +320,10 @@ impl Worker<'_> {
     /// What becomes of a message whose command has failed.
     fn retry(&self, message: &Received, ended: &Ended) -> Result<Retry, Error> {
         // A dead letter stays where it can be seen.
-        let delay = match is_dead_letter(message) {
-            true => Duration::ZERO,
-            false => self.work.backoff.delay(message.attempt),
+        let delay = if is_dead_letter(message) {
+            Duration::ZERO
+        } else {
+            self.work.backoff.delay(message.attempt)
         };
         let delay_millis = millis(delay)?;
         let is_among = |codes: &[u8]| ended.code().is_some_and(|code| codes.contains(&code));

@@ -98,9 +98,10 @@ impl State {
     }
 
     fn left_of(&self, wait: Duration) -> Duration {
-        match self.is_running() {
-            false => wait.saturating_sub(self.idle_since.elapsed()),
-            true => wait,
+        if self.is_running() {
+            wait
+        } else {
+            wait.saturating_sub(self.idle_since.elapsed())
         }
     }
 
