@@ -58,7 +58,6 @@ pub(crate) fn apply(
     request: &Request,
     requester: &mut Requester,
 ) -> Applied {
-    let done = |messages: Result<u64, QueueError>| messages.map(Outcome::Done).map(Prepared::Done);
     match *request {
         Request::Send {
             queue,
@@ -80,7 +79,10 @@ pub(crate) fn apply(
             Ok(queues.release(reserved, retry, reason))
         }
         Request::Unreserve { claim } => Ok(queues.unreserve(claimed(queues, claim, requester)?)),
-        Request::UnreserveAll => done(unreserve_all(queues, requester)),
+        Request::UnreserveAll => {
+            let messages = unreserve_all(queues, requester)?;
+            Ok(Prepared::Done(Outcome::Done(messages)))
+        }
         Request::Extend {
             token,
             lease_millis,
@@ -94,11 +96,14 @@ pub(crate) fn apply(
             Ok(Prepared::Done(queues.peek(queue, state, after)))
         }
         Request::Stats => stats(queues, requester),
-        Request::Purge { queue } => done(queues.purge(queue)),
-        Request::Pause { queue } => done(queues.pause(queue, true)),
-        Request::Resume { queue } => done(queues.pause(queue, false)),
-        Request::Kick { queue } => done(queues.kick(queue)),
-        Request::Drain { on } => done(Ok(queues.drain(on))),
+        Request::Purge { queue } => queues.purge(queue),
+        Request::Pause { queue } => queues.pause(queue, true),
+        Request::Resume { queue } => queues.pause(queue, false),
+        Request::Kick { queue } => queues.kick(queue),
+        Request::Drain { on } => {
+            queues.drain(on);
+            Ok(Prepared::Done(Outcome::Done(0)))
+        }
         Request::PeekOne { queue, id } => {
             let peeked = queues.peek_one(queue, id)?;
             Ok(Prepared::Done(Outcome::Peeked(Box::new(peeked))))
@@ -107,7 +112,7 @@ pub(crate) fn apply(
         Request::KickOne { queue, id } => queues.kick_one(queue, id),
         Request::Move { queue, id, to } => queues.move_one(queue, id, to),
         Request::ReleaseOne { queue, id } => queues.release_one(queue, id),
-        Request::ReleaseHolder { holder } => done(queues.release_holder(holder)),
+        Request::ReleaseHolder { holder } => queues.release_holder(holder),
         // A connection begins one itself.
         Request::Session { .. } => Err(QueueError::Unsupported(NO_SESSION)),
     }

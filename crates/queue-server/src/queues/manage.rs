@@ -8,6 +8,7 @@ use super::Queues;
 use super::figures::Stats;
 use super::operation::Outcome;
 use super::pending::{Effect, Prepared, Why};
+use super::submit::Several;
 use crate::error::QueueError;
 use crate::journal::{Change, LiveQueues};
 use crate::message::Reserved;
@@ -53,21 +54,21 @@ impl Queues {
         self.shared.lock().queues.contains_key(queue.as_str())
     }
 
-    /// Removes all messages of a queue that nobody has reserved. Returns how many there were.
+    /// Removes all messages of a queue that nobody has reserved.
     ///
     /// # Errors
     /// [`QueueError::NoQueue`]; [`QueueError::NotStored`], then some of them may be gone.
-    pub(crate) fn purge(&self, queue: QueueName) -> Result<u64, QueueError> {
+    pub(crate) fn purge(&self, queue: QueueName) -> Result<Prepared, QueueError> {
         self.shared.lock().existing(queue)?;
         self.for_all(queue.as_str(), true, Effect::Delete)
     }
 
-    /// Moves the dead letters of a queue back to its end. Returns how many there were.
+    /// Moves the dead letters of a queue back to its end.
     ///
     /// # Errors
     /// [`QueueError::NoQueue`], [`QueueError::OfDeadLetters`]; [`QueueError::NotStored`], then some of
     /// them may be moved.
-    pub(crate) fn kick(&self, queue: QueueName) -> Result<u64, QueueError> {
+    pub(crate) fn kick(&self, queue: QueueName) -> Result<Prepared, QueueError> {
         if queue.is_dead() {
             return Err(QueueError::OfDeadLetters {
                 name: queue.as_str().to_owned(),
@@ -86,13 +87,13 @@ impl Queues {
         queue: &str,
         with_delayed: bool,
         effect: impl Fn(Reserved) -> Effect,
-    ) -> Result<u64, QueueError> {
+    ) -> Result<Prepared, QueueError> {
         let mut left = match self.shared.lock().queues.get(queue) {
             Some(queue) if with_delayed => queue.ready() + queue.delayed.len(),
             Some(queue) => queue.ready(),
             None => 0,
         };
-        let mut done = 0;
+        let mut several = Several::default();
         while left > 0 {
             let chunk = left.min(CHUNK);
             let chunk = self.shared.lock().reserve_some(queue, with_delayed, chunk);
@@ -100,37 +101,34 @@ impl Queues {
                 break;
             }
             left -= chunk.len();
-            let submit = |reserved| self.prepared(effect(reserved));
-            let pending: Vec<_> = chunk.into_iter().map(submit).collect();
-            done += self.wait_for_all(pending)?;
+            self.carry_out_but_last(&mut several, chunk.into_iter().map(&effect).collect())?;
         }
-        Ok(done)
+        Ok(self.last_of(several))
     }
 
     /// Pauses a queue, or resumes it. A paused queue takes messages, but hands out none.
     ///
     /// # Errors
-    /// [`QueueError::NoQueue`] and [`QueueError::NotStored`].
-    pub(crate) fn pause(&self, queue: QueueName, is_paused: bool) -> Result<u64, QueueError> {
+    /// [`QueueError::NoQueue`].
+    pub(crate) fn pause(&self, queue: QueueName, is_paused: bool) -> Result<Prepared, QueueError> {
+        // That concerns no message.
+        let outcome = Outcome::Done(0);
         let name = self.shared.lock().existing(queue)?;
         match &self.journal {
-            None => self.shared.lock().pause(&name, is_paused),
+            None => {
+                self.shared.lock().pause(&name, is_paused);
+                Ok(Prepared::Done(outcome))
+            }
+            // The writer thread does it, so that two at once do not leave memory and disk at odds.
             Some(_) => {
-                // The writer thread does it, so that two at once do not leave memory and disk
-                // at odds.
-                let change = Change::Pause(Arc::clone(&name), is_paused);
-                let paused = self.carry_out(Prepared::Change(change, None));
-                self.shared.lock().remove_if_unused(&name);
-                paused?;
+                let change = Change::Pause(name, is_paused);
+                Ok(Prepared::Change(change, Some(Effect::Answer(outcome))))
             }
         }
-        // That concerns no message.
-        Ok(0)
     }
 
     /// Has all new messages refused, or accepted again.
-    pub(crate) fn drain(&self, is_draining: bool) -> u64 {
+    pub(crate) fn drain(&self, is_draining: bool) {
         self.shared.lock().common.totals.is_draining = is_draining;
-        0
     }
 }

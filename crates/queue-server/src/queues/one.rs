@@ -15,6 +15,7 @@ use super::figures::Peeked;
 use super::pending::{Effect, Prepared, Why};
 use super::queue::{Key, Search, Shelf};
 use super::state::{Entry, State};
+use super::submit::Several;
 use crate::error::QueueError;
 use crate::message::{Holder, Reservation, Reserved};
 use crate::position::Position;
@@ -196,14 +197,14 @@ impl Queues {
             MessageState::Reserved => state.reserve_found(name, found).map(Ok),
             MessageState::Ready | MessageState::Delayed => Some(Err(QueueError::NotReserved(id))),
         });
-        Ok(self.release_from_holder(reserved??))
+        Ok(self.prepared(self.release_from_holder(reserved??)))
     }
 
-    /// Requeues all messages that a connection has reserved, as if it were gone. Returns how many there were.
+    /// Requeues all messages that a connection has reserved, as if it were gone.
     ///
     /// # Errors
     /// [`QueueError::NoHolder`]; [`QueueError::NotStored`], then some of them may be requeued.
-    pub(crate) fn release_holder(&self, holder: u64) -> Result<u64, QueueError> {
+    pub(crate) fn release_holder(&self, holder: u64) -> Result<Prepared, QueueError> {
         let names: Vec<_> = self.shared.lock().queues.keys().cloned().collect();
         let mut released = Vec::new();
         for name in names {
@@ -224,10 +225,11 @@ impl Queues {
             }
         }
         if released.is_empty() {
-            Err(QueueError::NoHolder(holder))
-        } else {
-            self.wait_for_all(released)
+            return Err(QueueError::NoHolder(holder));
         }
+        let mut several = Several::default();
+        self.carry_out_but_last(&mut several, released)?;
+        Ok(self.last_of(several))
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) enum Effect {
         is_delayed: bool,
         why: Why,
     },
+    /// The last of several, and how many there are.
+    Last(Box<Effect>, u64),
     /// It is done already, and only its answer is written.
     Answer(Outcome),
 }
@@ -90,7 +92,11 @@ impl Pending {
                     Some(reserved.message.body.len())
                 }
                 Some(
-                    Effect::Ack(_) | Effect::Delete(_) | Effect::Move { .. } | Effect::Answer(_),
+                    Effect::Ack(_)
+                    | Effect::Delete(_)
+                    | Effect::Move { .. }
+                    | Effect::Last(..)
+                    | Effect::Answer(_),
                 )
                 | None => None,
             },
@@ -121,6 +127,7 @@ impl Effect {
                 let message = &reserved.message;
                 Change::Update(Row::moved(message, queue, *position, *is_delayed, now))
             }
+            Self::Last(effect, _) => effect.change(now, acked),
             Self::Answer(_) => Change::Nothing,
         }
     }
@@ -142,6 +149,7 @@ impl Effect {
                 let is_buried = why.is_burial(&reserved.queue, queue);
                 Some(Answer::Done(u64::from(!is_buried)))
             }
+            Self::Last(_, count) => Some(Answer::Done(*count)),
             Self::Answer(outcome) => outcome.answer(),
         }
     }
@@ -180,6 +188,10 @@ impl State {
                 self.put_into(reserved, &queue, is_delayed);
                 Outcome::Done(u64::from(!is_buried))
             }
+            Effect::Last(effect, count) => {
+                self.commit(*effect, now);
+                Outcome::Done(count)
+            }
             Effect::Answer(outcome) => outcome,
         }
     }
@@ -206,7 +218,7 @@ impl State {
     }
 
     /// Undoes the first half of a change that is not committed.
-    fn undo(&mut self, effect: Effect) {
+    pub(super) fn undo(&mut self, effect: Effect) {
         if let Effect::Move {
             reserved, queue, ..
         } = &effect
@@ -225,6 +237,7 @@ impl State {
                     None => self.reinsert(reserved),
                 }
             }
+            Effect::Last(effect, _) => self.undo(*effect),
             // It is done again when it comes again.
             Effect::Answer(_) => {}
         }

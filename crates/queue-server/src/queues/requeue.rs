@@ -58,8 +58,8 @@ impl Queues {
     }
 
     /// The same because an operator has released it from its holder, who waits for that.
-    pub(super) fn release_from_holder(&self, reserved: Reserved) -> Prepared {
-        self.prepared(self.requeued(reserved, TAKEN_FROM_HOLDER))
+    pub(super) fn release_from_holder(&self, reserved: Reserved) -> Effect {
+        self.requeued(reserved, TAKEN_FROM_HOLDER)
     }
 
     fn requeued(&self, mut reserved: Reserved, reason: &'static str) -> Effect {

@@ -14,7 +14,46 @@ use crate::journal::{Change, Journal, Submission};
 use crate::message::Reserved;
 use crate::sessions::{Answer, Sessions, Stamp};
 
+/// Effects that are carried out for one request, whose answer is committed with the last of them.
+#[derive(Default)]
+pub(super) struct Several {
+    last: Option<Effect>,
+    done: u64,
+}
+
 impl Queues {
+    /// Carries out all but the last of these effects, and the last of those before.
+    ///
+    /// # Errors
+    /// [`QueueError::NotStored`].
+    pub(super) fn carry_out_but_last(
+        &self,
+        several: &mut Several,
+        effects: Vec<Effect>,
+    ) -> Result<(), QueueError> {
+        let mut effects: Vec<_> = several.last.take().into_iter().chain(effects).collect();
+        several.last = effects.pop();
+        let prepared = effects.into_iter().map(|one| self.prepared(one)).collect();
+        match self.wait_for_all(prepared) {
+            Ok(done) => several.done += done,
+            Err(error) => {
+                if let Some(last) = several.last.take() {
+                    self.shared.lock().undo(last);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last of several effects. Its outcome is how many they are.
+    pub(super) fn last_of(&self, several: Several) -> Prepared {
+        match several.last {
+            Some(last) => self.prepared(Effect::Last(Box::new(last), several.done + 1)),
+            None => Prepared::Done(Outcome::Done(several.done)),
+        }
+    }
+
     /// The change that has an effect; in memory it is done at once.
     pub(super) fn prepared(&self, effect: Effect) -> Prepared {
         match &self.journal {
@@ -39,6 +78,7 @@ impl Queues {
             | Effect::Delete(_)
             | Effect::Lease(_)
             | Effect::Move { .. }
+            | Effect::Last(..)
             | Effect::Answer(_) => None,
         };
         effect.change(now, acked)

@@ -43,6 +43,17 @@ fn name(name: &str) -> QueueName<'_> {
 }
 
 impl Queues {
+    /// Carries it out; to how many messages.
+    pub(crate) fn count_of(
+        &self,
+        prepared: Result<Prepared, QueueError>,
+    ) -> Result<u64, QueueError> {
+        match self.carry_out(prepared?)? {
+            Outcome::Done(messages) => Ok(messages),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Reserves the oldest message; `None` also if the queue is paused.
     pub(crate) fn reserve(&self, queue: QueueName) -> Option<Reserved> {
         match self.receive(&queue.into(), Delivery::AtLeastOnce, usize::MAX) {

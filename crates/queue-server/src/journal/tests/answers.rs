@@ -51,11 +51,7 @@ fn a_request_that_comes_again_after_a_restart_is_answered_as_before() {
     let first = sent(&queues);
     let lease = leased(&queues);
     assert_eq!((&sent(&queues), leased(&queues)), (&first, lease));
-    let purged = |queues: &Queues| {
-        ask(queues, session, 3, || {
-            Prepared::Done(Outcome::Done(queues.purge(Q).unwrap()))
-        })
-    };
+    let purged = |queues: &Queues| ask(queues, session, 3, || queues.purge(Q).unwrap());
     send(&queues, b"other");
     assert_eq!(purged(&queues), Ok(Outcome::Done(1)));
     send(&queues, b"after the purge");
@@ -136,4 +132,18 @@ fn damaged_answers_are_removed_and_the_others_stay() {
     assert_eq!(disk.number("SELECT count(*) FROM answers"), 1);
     assert_ne!(ask_once(&queues, one), answers[0]);
     assert_eq!(ask_once(&queues, two), answers[1]);
+}
+
+#[test]
+fn what_touches_many_messages_is_not_done_before_its_answer_is_written() {
+    let disk = Disk::new();
+    let queues = disk.open();
+    for body in [b"1", b"2", b"3"] {
+        send(&queues, body);
+    }
+    // The server ends before it gives the last of them to the journal.
+    drop(queues.purge(Q).unwrap());
+    drop(queues);
+    let queues = disk.open();
+    assert_eq!(queues.count_of(queues.purge(Q)), Ok(1));
 }

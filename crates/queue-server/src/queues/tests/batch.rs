@@ -46,7 +46,7 @@ fn a_batch_is_subject_to_the_limits() {
     assert_eq!(run(&queues, Q, &["", "e", ""]), ["b", "Draining", "d"]);
     queues.drain(false);
     run(&queues, Q, &["f"]);
-    queues.pause(Q, true).unwrap();
+    queues.count_of(queues.pause(Q, true)).unwrap();
     assert_eq!(run(&queues, Q, &["g", ""]), ["5", "Paused(\"default\")"]);
 }
 

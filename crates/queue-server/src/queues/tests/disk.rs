@@ -37,8 +37,8 @@ fn a_database_keeps_positions_leases_delays_and_pauses() {
         .unwrap();
     finish(&queues, soon);
     send(&queues, name("p"), "p").unwrap();
-    queues.pause(name("p"), true).unwrap();
-    assert_eq!(queues.purge(name("p")), Ok(1));
+    queues.count_of(queues.pause(name("p"), true)).unwrap();
+    assert_eq!(queues.count_of(queues.purge(name("p"))), Ok(1));
     drop(queues);
     let queues = Arc::new(disk.open().unwrap());
     queues.wait_until_due(|| true);
@@ -52,8 +52,8 @@ fn a_database_keeps_positions_leases_delays_and_pauses() {
     let reserved = queues.claim(token).unwrap();
     assert_eq!(body(&reserved), "a");
     finish(&queues, queues.ack(reserved));
-    assert_eq!(queues.purge(Q), Ok(1));
-    queues.pause(name("p"), false).unwrap();
+    assert_eq!(queues.count_of(queues.purge(Q)), Ok(1));
+    queues.count_of(queues.pause(name("p"), false)).unwrap();
     drop(queues);
     let queues = disk.open().unwrap();
     stats_of(&queues, |_, queues| {
@@ -68,7 +68,7 @@ fn a_kick_and_a_purge_are_kept() {
     for _ in 0..4 {
         queues.lose(queues.reserve(Q).unwrap());
     }
-    assert_eq!(queues.kick(Q), Ok(2));
+    assert_eq!(queues.count_of(queues.kick(Q)), Ok(2));
     drop(queues);
     let queues = disk.open().unwrap();
     assert_eq!(all(&queues, Q), ["c", "a", "b"]);
@@ -226,7 +226,7 @@ fn a_pause_that_is_not_stored_is_none() {
     let queues = disk.open().unwrap();
     refuse(&disk, "INSERT ON paused");
     assert!(matches!(
-        queues.pause(Q, true),
+        queues.count_of(queues.pause(Q, true)),
         Err(QueueError::NotStored(_))
     ));
     assert_eq!(all(&queues, Q), ["a"]);

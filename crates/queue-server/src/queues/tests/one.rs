@@ -178,9 +178,9 @@ fn all_that_a_stopped_holder_keeps_is_released() {
         }
         other => panic!("{other:?}"),
     };
-    assert_eq!(queues.release_holder(holder), Ok(2));
+    assert_eq!(queues.count_of(queues.release_holder(holder)), Ok(2));
     assert_eq!(
-        queues.release_holder(holder),
+        queues.count_of(queues.release_holder(holder)),
         Err(QueueError::NoHolder(holder))
     );
     assert_eq!(all(&queues, Q), ["a"]);

@@ -103,7 +103,7 @@ fn there_is_a_limit_on_queues() {
     }
     let refused = send(&queues, Q, "x");
     assert_eq!(refused, Err(QueueError::TooManyQueues));
-    assert_eq!(queues.purge(name("7")), Ok(1));
+    assert_eq!(queues.count_of(queues.purge(name("7"))), Ok(1));
     send(&queues, Q, "x").unwrap();
 }
 
@@ -122,7 +122,7 @@ fn a_purge_leaves_what_is_reserved() {
     let queues = queues_of(&["a", "b", "c"]);
     finish(&queues, queues.submit_body(Q, LONG, b"d").unwrap());
     let reserved = queues.reserve(Q).unwrap();
-    assert_eq!(queues.purge(Q), Ok(3));
+    assert_eq!(queues.count_of(queues.purge(Q)), Ok(3));
     queues.lose(reserved);
     assert_eq!(all(&queues, Q), ["a"]);
 }
@@ -130,12 +130,12 @@ fn a_purge_leaves_what_is_reserved() {
 #[test]
 fn a_pause_holds_messages_back() {
     let queues = queues_of(&["a"]);
-    queues.pause(Q, true).unwrap();
+    queues.count_of(queues.pause(Q, true)).unwrap();
     send(&queues, Q, "b").unwrap();
     let paused = queues.receive(&Q.into(), Delivery::AtLeastOnce, usize::MAX);
     let paused = paused.err().unwrap();
     assert_eq!(paused.to_string(), "the queue 'default' is paused");
-    queues.pause(Q, false).unwrap();
+    queues.count_of(queues.pause(Q, false)).unwrap();
     assert_eq!(all(&queues, Q), ["a", "b"]);
 }
 
@@ -146,10 +146,10 @@ fn a_queue_exists_while_something_would_be_lost_without_it() {
         let refused = || QueueError::NoQueue("default".to_owned());
         let want = |messages| is_there.then_some(messages).ok_or_else(refused);
         // A pause and a kick concern no message here; a purge leaves what is reserved.
-        assert_eq!(queues.pause(Q, true), want(0));
-        assert_eq!(queues.pause(Q, false), want(0));
-        assert_eq!(queues.kick(Q).is_ok(), is_there);
-        assert_eq!(queues.purge(Q).is_ok(), is_there);
+        assert_eq!(queues.count_of(queues.pause(Q, true)), want(0));
+        assert_eq!(queues.count_of(queues.pause(Q, false)), want(0));
+        assert_eq!(queues.count_of(queues.kick(Q)).is_ok(), is_there);
+        assert_eq!(queues.count_of(queues.purge(Q)).is_ok(), is_there);
     }
     let queues = queues_of(&[]);
     check(&queues, false);
@@ -157,7 +157,7 @@ fn a_queue_exists_while_something_would_be_lost_without_it() {
     run(&queues, Q, &[""]);
     stats_of(&queues, |_, queues| assert!(queues.is_empty()));
     assert_eq!(
-        queues.kick(Q).unwrap_err().to_string(),
+        queues.count_of(queues.kick(Q)).unwrap_err().to_string(),
         "there is no queue 'default'"
     );
     // Reserved, leased, delayed.
@@ -177,13 +177,19 @@ fn a_queue_exists_while_something_would_be_lost_without_it() {
     check(&queues, false);
     // Paused.
     send(&queues, Q, "a").unwrap();
-    queues.pause(Q, true).unwrap();
+    queues.count_of(queues.pause(Q, true)).unwrap();
     let last = queues.shared.lock().reserve_some("default", false, 1);
     for last in last {
         finish(&queues, queues.ack(last));
     }
-    assert_eq!((queues.purge(Q), queues.kick(Q)), (Ok(0), Ok(0)));
-    assert_eq!(queues.pause(Q, false), Ok(0));
+    assert_eq!(
+        (
+            queues.count_of(queues.purge(Q)),
+            queues.count_of(queues.kick(Q))
+        ),
+        (Ok(0), Ok(0))
+    );
+    assert_eq!(queues.count_of(queues.pause(Q, false)), Ok(0));
     check(&queues, false);
     // A waiter.
     let (wake, _woken) = waiting();
@@ -197,8 +203,8 @@ fn a_queue_exists_while_something_would_be_lost_without_it() {
         queues.lose(queues.reserve(Q).unwrap());
     }
     stats_of(&queues, |_, queues| assert_eq!(queues.len(), 1));
-    assert_eq!(queues.purge(Q), Ok(0));
-    assert_eq!(queues.kick(Q), Ok(1));
+    assert_eq!(queues.count_of(queues.purge(Q)), Ok(0));
+    assert_eq!(queues.count_of(queues.kick(Q)), Ok(1));
     assert_eq!(all(&queues, Q), ["a"]);
     check(&queues, false);
 }
