@@ -13,6 +13,8 @@ fn a_delayed_message_stays_delayed_when_what_is_done_to_it_is_refused() {
     let queues = disk.open().unwrap();
     let delayed = queues.submit_body(Q, LONG, b"later").unwrap();
     let id = finish(&queues, delayed);
+    let second = queues.submit_body(Q, LONG, b"too").unwrap();
+    finish(&queues, second);
     disk.sql(REFUSE);
     let figures = || {
         let state = queues.shared.lock();
@@ -25,7 +27,7 @@ fn a_delayed_message_stays_delayed_when_what_is_done_to_it_is_refused() {
         &|| carry_out(queues.delete(Q, id)),
         &|| carry_out(queues.kick_one(Q, id)),
         &|| carry_out(queues.move_one(Q, id, name("other"))),
-        &|| queues.purge(Q).map(Outcome::Done),
+        &|| queues.carry_out(queues.purge(Q)?),
     ];
     for act in acts {
         let refused = act().unwrap_err();
@@ -40,8 +42,8 @@ fn a_delayed_message_stays_delayed_when_what_is_done_to_it_is_refused() {
         queues
             .do_due(queues.shared.clock.after(2 * LONG), 9)
             .promoted,
-        1
+        2
     );
-    assert_eq!(all(&queues, Q), ["later"]);
+    assert_eq!(all(&queues, Q), ["later", "too"]);
     assert_eq!(queues.stats().totals.memory_bytes, 0);
 }
