@@ -57,6 +57,7 @@ mod readme;
 mod refusals;
 mod resumable;
 mod roots;
+mod session_faults;
 mod sessions;
 mod shares;
 mod streams;

@@ -325,7 +325,7 @@ fn who_follows_is_given_each_message_once_though_the_server_is_killed_and_connec
 }
 
 /// Sends frames, and returns the replies to them.
-fn ask(server: &Server, requests: &[Request]) -> Vec<String> {
+pub fn ask(server: &Server, requests: &[Request]) -> Vec<String> {
     let mut frames = Vec::new();
     requests.iter().for_each(|one| one.encode(&mut frames));
     let mut stream = server.connect();

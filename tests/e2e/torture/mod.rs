@@ -7,9 +7,12 @@
 mod clock;
 mod crash;
 mod everything;
+mod leases;
 mod moved;
 mod onlookers;
 mod operators;
+mod over_http;
+mod refusable;
 mod restarts;
 mod services;
 mod uploads;

@@ -1,6 +1,6 @@
 //! The queue with everything at once: eight connections that ask at random for all that there is, one message at a
-//! time or whole queues, while the server is killed again and again. In the end every message that was stored and
-//! is not known to be gone is there once, in whatever state; and when all are taken away, nothing is on the account.
+//! time or whole queues, in frames and over HTTP, while the server is killed again and again. In the end every message that was stored and
+//! is not known to be gone is there once, in whatever state; nobody was handed what another one has leased; and when all are taken away, nothing is on the account.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -8,10 +8,12 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use proto::ErrorCode;
 use proto::queue::{Claim, Key, Priority, Properties, QueueName, QueueNames, Reason, Retry};
 use queue_client::{Client, Error, MessageId, MessageState, Received, ReservedBy, Transport};
 
+use super::leases::{Leases, Moment};
+use super::over_http::Http;
+use super::refusable::{done, refusable, said};
 use super::services::{Queue, Service};
 use super::{Ledger, crash_and_crash};
 use crate::harness::{Needs, Noise, Server, has_door};
@@ -39,11 +41,16 @@ struct Operators {
     purge: Mutex<()>,
     /// What has a key, with the id that all who have sent it were told.
     keyed: Mutex<HashMap<String, MessageId>>,
+    leases: Leases,
 }
 
 /// A queue from which nobody takes single messages, and one whose messages have keys.
 const EMPTIED: &str = "emptied";
 const KEYED: &str = "keyed";
+
+/// What a lease lasts at most, and one of which the end is not waited for.
+const SOON: Duration = Duration::from_millis(20);
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// How many different messages with keys there are.
 const KEYS: usize = 300;
@@ -56,26 +63,9 @@ fn connect(server: &Server) -> Result<Client, Error> {
     Client::connect(&server.endpoint(), Transport::Tcp)
 }
 
-/// What may be refused, but not fail.
-fn done<T>(result: Result<T, Error>) -> Result<(), Error> {
-    refusable(result).map(drop)
-}
-
-/// The same; `None` if it was refused.
-fn refusable<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
-    match result {
-        Err(Error::Refused {
-            code: ErrorCode::ShuttingDown,
-            ..
-        }) => result.map(Some),
-        Err(Error::Refused { .. }) => Ok(None),
-        other => other.map(Some),
-    }
-}
-
 impl Operators {
     /// Asks to take a message away.
-    fn remove(&self, record: &str, ask: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    fn remove<T>(&self, record: &str, ask: impl FnOnce() -> Result<T, Error>) -> Result<(), Error> {
         *self
             .unsure
             .lock()
@@ -189,8 +179,12 @@ impl Operators {
     ) -> Result<(), Error> {
         let record = String::from_utf8(message.body.clone()).unwrap();
         let delay_millis = [0, 10][noise.below(2)];
+        let way = noise.below(6);
+        if way < 5 {
+            self.leases.end(message.id);
+        }
         let reason = Reason::new("it is random");
-        match noise.below(6) {
+        match way {
             0 => self.remove(&record, || client.ack(message))?,
             1 => done(client.release_with(message, Retry::Counted { delay_millis }, reason))?,
             2 => done(client.release_with(message, Retry::Uncounted { delay_millis }, reason))?,
@@ -198,6 +192,99 @@ impl Operators {
             4 => done(client.unreserve(message))?,
             // It is kept.
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Notes what somebody was handed under a lease.
+    fn note_lease(&self, id: MessageId, lease: Duration, asked: Moment, who: &str) {
+        if lease == HOUR {
+            self.leases.begin(id, asked, who);
+        }
+    }
+
+    /// Leases a message, and does something with it.
+    fn lease(&self, client: &mut Client, who: &str, noise: &mut Noise) -> Result<(), Error> {
+        let lease = [SOON, HOUR][noise.below(2)];
+        let asked = self.leases.now();
+        let Some(Some(message)) = refusable(client.lease(lease, Duration::ZERO))? else {
+            return Ok(());
+        };
+        self.note_lease(message.id, lease, asked, who);
+        if let (0, Claim::Leased(token)) = (noise.below(2), message.claim) {
+            self.leases.end(message.id);
+            done(client.extend(token, [SOON, HOUR][noise.below(2)]))?;
+        }
+        self.finish(client, &message, noise)
+    }
+
+    /// The same requests over HTTP.
+    fn ask_over_http(
+        &self,
+        http: &Http,
+        record: &str,
+        (id, other): (MessageId, String),
+        noise: &mut Noise,
+        ledger: &Ledger,
+    ) -> Result<(), Error> {
+        let [queue, to] = [(); 2].map(|()| names()[noise.below(2)].as_str());
+        let messages = format!("/queues/{queue}/messages");
+        match noise.below(12) {
+            0..=2 => {
+                let priority = noise.below(10);
+                let delay = ["0", "1h"][noise.below(2)];
+                ledger.sending(record);
+                let path = format!("{messages}?priority={priority}&delay={delay}&max-attempts=2");
+                if let Some(id) = http.send(&path, record)? {
+                    ledger.acknowledged(record);
+                    self.known.lock().unwrap().push((id, record.to_owned()));
+                }
+            }
+            3..=5 => {
+                let asked = self.leases.now();
+                let queues = ["default,42", queue][noise.below(2)];
+                let Some(leased) = http.lease(queues, 3600)? else {
+                    return Ok(());
+                };
+                self.note_lease(leased.id, HOUR, asked, record);
+                let lease = format!("/leases/{}", leased.token);
+                let end = noise.below(4);
+                if end < 3 {
+                    self.leases.end(leased.id);
+                }
+                match end {
+                    0 => self.remove(&leased.record, || {
+                        said(http.done(&format!("DELETE {lease}")))
+                    })?,
+                    1 => drop(http.ask(&format!("POST {lease}/release?retry=uncounted"), "why")?),
+                    2 => drop(http.done(&format!("PATCH {lease}?seconds=1"))?),
+                    // It is kept.
+                    _ => {}
+                }
+            }
+            6 => {
+                self.leases.end(id);
+                let path = format!("DELETE {messages}/{id}");
+                self.remove(&other, || said(http.done(&path)))?;
+            }
+            7 => {
+                self.leases.end(id);
+                http.done(&format!("POST {messages}/{id}/move?to={to}"))?;
+            }
+            8 => {
+                self.leases.end(id);
+                http.done(&format!("POST {messages}/{id}/release"))?;
+            }
+            9 => drop(http.done(&format!("POST {messages}/{id}/kick"))?),
+            10 => {
+                if let Some((_, body)) = http.ask(&format!("GET {messages}/{id}/body"), "")? {
+                    assert_eq!(body, other);
+                }
+            }
+            _ => {
+                http.done(&format!("POST /queues/{queue}/pause"))?;
+                http.done(&format!("POST /queues/{queue}/resume"))?;
+            }
         }
         Ok(())
     }
@@ -215,7 +302,7 @@ impl Operators {
         for number in 0.. {
             client.set_queue(names()[noise.below(2)]);
             let any = self.any(noise);
-            match (noise.below(21), any) {
+            match (noise.below(27), any) {
                 (0..=4, _) | (_, None) => {
                     self.send(&mut client, &format!("{sender}.{number}"), noise, ledger)?;
                 }
@@ -223,28 +310,28 @@ impl Operators {
                     if noise.below(2) == 0 {
                         client.set_queues(&QueueNames::new(names()).unwrap());
                     }
+                    let asked = self.leases.now();
                     if let Some(Some(message)) = refusable(client.receive())? {
+                        self.leases.check(message.id, asked, sender);
                         self.finish(&mut client, &message, noise)?;
                         kept += 1;
                     }
                 }
-                (7, Some(_)) => {
-                    let lease = Duration::from_millis([20, 3_600_000][noise.below(2)]);
-                    if let Some(Some(message)) = refusable(client.lease(lease, Duration::ZERO))? {
-                        if let (0, Claim::Leased(token)) = (noise.below(2), message.claim) {
-                            let lease = Duration::from_millis([20, 3_600_000][noise.below(2)]);
-                            done(client.extend(token, lease))?;
-                        }
-                        self.finish(&mut client, &message, noise)?;
-                    }
+                (7, Some(_)) => self.lease(&mut client, sender, noise)?,
+                (8, Some((id, record))) => {
+                    self.leases.end(id);
+                    self.remove(&record, || client.delete(id))?;
                 }
-                (8, Some((id, record))) => self.remove(&record, || client.delete(id))?,
                 (9, Some((id, _))) => done(client.kick_one(id))?,
                 (10, Some((id, _))) => {
                     let to = names()[noise.below(2)];
+                    self.leases.end(id);
                     done(client.move_to(id, to))?;
                 }
-                (11, Some((id, _))) => done(client.release_one(id))?,
+                (11, Some((id, _))) => {
+                    self.leases.end(id);
+                    done(client.release_one(id))?;
+                }
                 (12, Some((id, record))) => {
                     if let Some(seen) = refusable(client.peek_one(id))? {
                         assert_eq!(seen.body, record.as_bytes());
@@ -255,6 +342,7 @@ impl Operators {
                     let seen = client.peek_after(STATES[noise.below(3)], 0)?;
                     if let Some(ReservedBy::Connection { id, .. }) = seen.and_then(|one| one.holder)
                     {
+                        self.leases.end_of_connection();
                         done(client.release_holder(id))?;
                     }
                 }
@@ -265,9 +353,13 @@ impl Operators {
                     self.purge_or_send(&mut client, &record, noise, ledger)?;
                 }
                 (18..=19, Some(_)) => self.send_keyed(&mut client, noise, ledger)?,
-                (_, Some(_)) => {
+                (20, Some(_)) => {
                     done(client.drain(true))?;
                     done(client.drain(false))?;
+                }
+                (_, Some(any)) => {
+                    let record = format!("{sender}.{number}");
+                    self.ask_over_http(&Http(server), &record, any, noise, ledger)?;
                 }
             }
             if kept > 50 {
@@ -358,6 +450,10 @@ impl Service for Operators {
         }
         assert!(!gone.is_disjoint(&self.purgeable.lock().unwrap().iter().cloned().collect()));
         assert!(there.len() > 50 && gone.len() > 50 && !reserved.is_empty());
+        for id in self.leases.all() {
+            let is_there = reserved.iter().any(|(_, reserved)| *reserved == id);
+            assert!(is_there, "the lease of message {id} is over");
+        }
         for (name, id) in reserved {
             client.set_queue(QueueName::new(name).unwrap());
             // Its lease may have expired by now.

@@ -58,9 +58,9 @@ impl Attached {
         number
     }
 
-    /// Whether a request cannot have come before.
+    /// Whether a request cannot have come before, and is none that is refused for its number.
     pub(crate) fn is_new(&self, number: u64) -> bool {
-        number >= self.unknown
+        number >= self.unknown && number <= NUMBER_MAX
     }
 
     /// Begins a request.
