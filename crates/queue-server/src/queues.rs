@@ -42,6 +42,7 @@ mod shared;
 mod state;
 mod submit;
 mod waiters;
+mod why;
 
 pub(crate) use figures::{Figures, Peeked, Stats};
 pub(crate) use operation::{Handout, Operation, Outcome, Receive};

@@ -12,10 +12,11 @@ use proto::queue::{MessageId, MessageState, QueueName};
 
 use super::Queues;
 use super::figures::Peeked;
-use super::pending::{Effect, Prepared, Why};
+use super::pending::{Effect, Prepared};
 use super::queue::{Key, Search, Shelf};
 use super::state::{Entry, State};
 use super::submit::Several;
+use super::why::Why;
 use crate::error::QueueError;
 use crate::message::{Holder, Reservation, Reserved};
 use crate::position::Position;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use proto::queue::{QueueName, Reason, Retry};
 
-use super::pending::{Effect, Prepared, Why};
+use super::pending::{Effect, Prepared};
+use super::why::Why;
 use super::{Queues, millis};
 use crate::message::Reserved;
 use crate::position::Position;
