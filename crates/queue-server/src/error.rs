@@ -185,6 +185,9 @@ pub(crate) enum QueueError {
     /// A message holds this key, and has another body.
     #[error("message {id} has the key '{key}' and another body")]
     KeyTaken { key: String, id: MessageId },
+    /// A queue of dead letters, where no message holds a key.
+    #[error("a message in '{0}' has no key, because dead letters hold none; send it without")]
+    NoKeys(String),
     /// As many keys are held as may be, for this source or in all.
     #[error(
         "the server remembers as many keys as it may: a quarter of --max-memory, and an eighth of that for one \

@@ -178,7 +178,7 @@ pub(crate) fn code(error: &QueueError) -> ErrorCode {
         | QueueError::NoLease
         | QueueError::NoQueue(_)
         | QueueError::OfDeadLetters { .. } => ErrorCode::NotFound,
-        QueueError::NumberTooHigh(_) => ErrorCode::BadRequest,
+        QueueError::NumberTooHigh(_) | QueueError::NoKeys(_) => ErrorCode::BadRequest,
         QueueError::Paused(_) => ErrorCode::Paused,
         QueueError::Unsupported(_) => ErrorCode::Unsupported,
         QueueError::ShuttingDown => ErrorCode::ShuttingDown,

@@ -177,6 +177,31 @@ fn a_database_longer_than_its_log_fills_the_disk_and_goes_on() {
     client.send(b"there is room again").unwrap();
 }
 
+/// A lease makes the row of its message longer, which may need a page that the disk does not have.
+#[test]
+fn leases_on_a_full_disk_leave_room_to_empty_the_queue() {
+    let Some(disk) = SmallDisk::mount("8m") else {
+        crate::harness::skipped("no file system may be mounted here");
+        return;
+    };
+    let server = Server::spawn(Queue.command(disk.path()));
+    let mut client = QueueClient::connect(&server.endpoint(), Transport::Tcp).unwrap();
+    const LEASE: std::time::Duration = std::time::Duration::from_secs(600);
+    let long = vec![b'x'; 50_000];
+    let mut stored = 0;
+    while client.send(&long).is_ok() {
+        stored += 1;
+    }
+    assert!(stored > 50, "{stored}");
+    for _ in 0..stored {
+        let lease = client.lease(LEASE, std::time::Duration::ZERO);
+        let message = lease.unwrap().unwrap();
+        assert_eq!(message.body, long);
+        client.ack(&message).unwrap();
+    }
+    client.send(&long).unwrap();
+}
+
 #[test]
 fn a_start_without_room_ends_or_refuses() {
     for kind in KINDS {

@@ -69,6 +69,30 @@ fn what_is_wrong_is_said_in_json() {
             "more than one",
         ),
         (
+            vec!["--data", "x"],
+            "/queues/a/messages?priority=2&priority=3",
+            400,
+            "the parameter 'priority' has two values",
+        ),
+        (
+            vec!["--data", "x"],
+            "/queues/a/messages?key=",
+            400,
+            "the key is empty",
+        ),
+        (
+            vec!["--data", "x", "--header", "Queue-Key;"],
+            "/queues/a/messages",
+            400,
+            "the key is empty",
+        ),
+        (
+            vec!["--data", "x"],
+            "/queues/a.dead/messages?key=k",
+            400,
+            "dead letters hold none",
+        ),
+        (
             vec!["--data", "01234567890"],
             "/queues/a/messages",
             413,

@@ -16,9 +16,9 @@ impl Parameters {
     /// The parameters in a text, which may have these names.
     ///
     /// # Errors
-    /// If there is one with another name, or they are not UTF-8.
+    /// If there is one with another name, or one has two values, or they are not UTF-8.
     pub fn parse(text: &[u8], known: &[&str]) -> Result<Self, Refusal> {
-        let mut parameters = Vec::new();
+        let mut parameters: Vec<(String, String)> = Vec::new();
         let decoded = percent_decode(text).decode_utf8();
         decoded.map_err(|_| bad("the parameters are not UTF-8".to_owned()))?;
         for (name, value) in form_urlencoded::parse(text) {
@@ -29,7 +29,13 @@ impl Parameters {
                     known => format!("unknown parameter '{name}'; here are {}", known.join(", ")),
                 }));
             }
-            parameters.push((name.into_owned(), value.into_owned()));
+            match parameters.iter().find(|(known, _)| *known == name) {
+                Some((_, before)) if *before != value => {
+                    return Err(bad(format!("the parameter '{name}' has two values")));
+                }
+                Some(_) => {}
+                None => parameters.push((name.into_owned(), value.into_owned())),
+            }
         }
         Ok(Self(parameters))
     }
@@ -69,7 +75,12 @@ impl Parameters {
         Self::parse(&text, known)
     }
 
-    /// The first value with this name; empty if there is none.
+    /// Whether there is one with this name, be it empty.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+
+    /// The value with this name; empty if there is none.
     pub fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value)

@@ -60,7 +60,7 @@ impl Asked {
         let mut properties: [String; PROPERTIES.len()] = Default::default();
         if verb == Verb::Send {
             for (property, (name, field)) in properties.iter_mut().zip(PROPERTIES) {
-                *property = property_of(request, parameters.get(name), name, field)?;
+                *property = property_of(request, &parameters, name, field)?;
             }
         }
         let queue = if verb == Verb::Lease {
@@ -355,19 +355,25 @@ impl Asked {
 /// A property, from the query or from a field.
 fn property_of(
     request: &RequestHead,
-    parameter: &str,
+    parameters: &Parameters,
     name: &str,
     field: &str,
 ) -> Result<String, Refusal> {
-    let mut property = parameter;
+    let mut property = parameters.get(name);
+    let mut is_said = parameters.has(name);
     for value in request.fields(field) {
+        is_said = true;
         let value = str::from_utf8(value).map_err(|_| bad(format!("{field} is text in UTF-8")))?;
         if !property.is_empty() && property != value {
             return Err(bad(format!("the message has more than one {name}")));
         }
         property = value;
     }
-    Ok(property.to_owned())
+    // A script whose variable is not set must not send what has no key.
+    match is_said && property.is_empty() {
+        true => Err(bad(format!("the {name} is empty; leave it out for none"))),
+        false => Ok(property.to_owned()),
+    }
 }
 
 pub(super) fn name(name: &str) -> Result<QueueName<'_>, Refusal> {

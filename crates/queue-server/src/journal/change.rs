@@ -72,12 +72,12 @@ impl Written {
         match self {
             Self::Update(row) | Self::Extend { row, .. } => row.update(transaction),
             Self::Delete(id, _, acked) => {
-                if let Some(acked) = acked {
-                    keys::insert(acked, transaction)?;
-                }
                 let delete = "DELETE FROM messages WHERE id = ?1";
                 let mut delete = transaction.prepare_cached(delete)?;
-                delete.execute([id.cast_signed()]).map(drop)
+                delete.execute([id.cast_signed()])?;
+                // Behind that, because it may take a page that is free now.
+                let insert = |acked| keys::insert(acked, transaction);
+                acked.as_ref().map_or(Ok(()), insert)
             }
             Self::Pause(queue, is_paused) => {
                 let pause = if *is_paused {

@@ -34,7 +34,8 @@ const RESERVE_BYTES_MAX: u64 = 16 << 20;
 /// ...and of a small disk, one part in this many.
 const RESERVE_PART: u64 = 10;
 
-/// The database grows by one part in this many of the reserve.
+/// The database grows by one part in this many of the reserve. So much, or that part of a short database,
+/// stays free behind its messages: a lease, a reason or a key may need a page when the disk is full.
 const GROWTH_PART: u64 = 16;
 
 /// What is written to find out why writes fail.
@@ -208,16 +209,24 @@ impl Files {
         Ok(())
     }
 
-    /// Allocates this many pages for the database, so that the log can be copied into it.
-    pub(super) fn grow(&mut self, pages: u64) -> io::Result<()> {
+    /// Allocates this many pages for the database, so that the log can be copied into it. A transaction
+    /// that has new messages leaves room behind them.
+    pub(super) fn grow(&mut self, pages: u64, has_messages: bool) -> io::Result<()> {
         let file = self.database.file.file();
-        let (bytes, wanted) = (Stat::of(file)?.bytes, pages * self.page_bytes);
+        let growth = self.reserve_bytes / GROWTH_PART;
+        let used = pages * self.page_bytes;
+        let left = if has_messages {
+            growth.min(used / GROWTH_PART)
+        } else {
+            0
+        };
+        let (bytes, wanted) = (Stat::of(file)?.bytes, used + left);
         if self.reserve_bytes == 0 || bytes >= wanted {
             return Ok(());
         }
         let missing = wanted - bytes;
         let none = FallocateFlags::empty();
-        let ahead = missing + self.reserve_bytes / GROWTH_PART;
+        let ahead = missing + growth;
         let is_possible =
             allocate(file, none, bytes, ahead).or_else(|_| allocate(file, none, bytes, missing))?;
         self.note_allocation(is_possible);

@@ -211,12 +211,11 @@ impl Journal {
         let answers = messages.sent.iter().chain(changes.asked()).copied();
         let answers = answers.collect();
         let step = self.answers.write(&transaction, &*self.queues, answers)?;
-        if !messages.inserted.is_empty() {
-            let pages = schema::number(&transaction, "page_count")?;
-            self.files
-                .grow(pages.unsigned_abs())
-                .map_err(WriteError::NoRoom)?;
-        }
+        let pages = schema::number(&transaction, "page_count")?;
+        let has_messages = !messages.inserted.is_empty();
+        self.files
+            .grow(pages.unsigned_abs(), has_messages)
+            .map_err(WriteError::NoRoom)?;
         transaction.commit()?;
         self.answers.note(&step);
         if let Some(totals) = totals {

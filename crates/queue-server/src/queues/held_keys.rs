@@ -10,6 +10,14 @@ use crate::error::QueueError;
 use crate::keys::{Acked, Holder};
 use crate::message::{Message, Reserved};
 
+/// Refuses a message with a key for a queue of dead letters: it would hold none after a restart.
+fn refuse_dead(name: &str) -> Result<(), QueueError> {
+    match name.ends_with(QueueName::DEAD_SUFFIX) {
+        true => Err(QueueError::NoKeys(name.to_owned())),
+        false => Ok(()),
+    }
+}
+
 impl Entry<'_> {
     /// Has a message that is sent hold its key. Returns the one that holds it already.
     pub(super) fn claim_key(
@@ -20,6 +28,7 @@ impl Entry<'_> {
         let Some(keyed) = message.keyed() else {
             return Ok(None);
         };
+        refuse_dead(self.name)?;
         let keys = &mut self.common.keys;
         match keys.claim(self.name, keyed, message.id, now)? {
             Holder::Itself => Ok(None),
@@ -89,6 +98,7 @@ impl State {
         let Some(keyed) = message.keyed() else {
             return Ok(None);
         };
+        refuse_dead(queue.as_str())?;
         match self
             .common
             .keys

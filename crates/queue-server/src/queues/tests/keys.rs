@@ -74,6 +74,16 @@ fn check_keys(open: impl Fn() -> Queues) {
     assert_eq!(send_key(&queues, "moves", "n"), before(6));
     queues.drain(false);
     assert_eq!(send_key(&queues, "x", "y"), new(7));
+    // A queue of dead letters keeps no keys, and says so.
+    let dead = queues.send(
+        &Sender::default(),
+        name("q.dead"),
+        &with_key("x"),
+        b"",
+        None,
+    );
+    let dead = dead.and_then(|pending| queues.carry_out(pending));
+    assert_eq!(dead, Err(QueueError::NoKeys("q.dead".to_owned())));
     drop(queues);
 }
 
