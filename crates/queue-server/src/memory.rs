@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{QUEUES_MAX, QueueError};
 
+/// What part of the limit reserved messages may go beyond it.
+const RESERVING_PART: usize = 4;
+
 /// What is not counted of the frame that a connection reads, and of the reply that it gathers, in bytes.
 /// So an acknowledgement never needs room.
 pub(crate) const FREE_BYTES: usize = 16 * 1024;
@@ -64,6 +67,15 @@ impl Memory {
     /// Puts this many bytes on the account that are there already, also beyond the limit.
     pub(crate) fn allocate_always(&self, bytes: usize) {
         self.allocated.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether one more message may be reserved. That is so beyond the limit too, and beyond what sessions may
+    /// have there, so that a full server can be emptied.
+    pub(crate) fn has_room_to_reserve(&self) -> bool {
+        self.allocated()
+            < self
+                .bytes_max
+                .saturating_add(self.bytes_max / RESERVING_PART)
     }
 
     /// Takes this many bytes off the account.

@@ -26,6 +26,10 @@ const EXPIRY_BYTES: usize = 160;
 /// schedule.
 const DELAY_BYTES: usize = 176;
 
+/// What it costs to know who has reserved a message: its places among the reserved ones, among the leases and in
+/// the schedule.
+pub(crate) const RESERVATION_BYTES: usize = 352;
+
 /// A message. There may be millions, so it is small. A clone shares a long body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {

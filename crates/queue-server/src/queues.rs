@@ -195,6 +195,10 @@ impl Queues {
     ) -> Result<Prepared, QueueError> {
         // The token is made here because nobody waits for that.
         let handout = Handout::new(delivery, &self.shared.clock);
+        let is_kept = matches!(handout, Handout::Reserve(_));
+        if is_kept && !self.shared.memory.has_room_to_reserve() {
+            return Err(self.shared.memory.full());
+        }
         let mut nothing = Ok(Prepared::Done(Outcome::Empty));
         for (queue_index, queue) in (0..).zip(queues.iter()) {
             let receive = Receive {

@@ -15,11 +15,14 @@ use super::schedule::Due;
 use super::state::State;
 use crate::clock::Micros;
 use crate::error::QueueError;
-use crate::message::{Connected, Holder, Lease, Message, Reservation, Reserved, ReservedMessage};
+use crate::message::{
+    Connected, Holder, Lease, Message, RESERVATION_BYTES, Reservation, Reserved, ReservedMessage,
+};
 
 impl State {
     /// Enters who has reserved a message.
     fn add_reservation(&mut self, reserved: Reserved, holder: Holder) -> Reservation {
+        self.common.memory.allocate_always(RESERVATION_BYTES);
         let reservation = reserved.reservation();
         let message = reserved.message;
         let key = (message.position, message.id);
@@ -39,6 +42,7 @@ impl State {
         } = reservation;
         let entry = self.find(queue)?;
         let ReservedMessage { message, holder } = entry.queue.reserved.remove(&(*position, *id))?;
+        self.common.memory.free(RESERVATION_BYTES);
         let lease = match holder {
             Holder::Connection(_) => None,
             Holder::Lease(lease) => {

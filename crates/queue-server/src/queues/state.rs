@@ -62,7 +62,7 @@ pub(super) struct Common {
     pub(super) totals: Totals,
     /// What happened to the messages of queues that are not there any more, and in earlier runs.
     pub(super) past: CountsByName,
-    memory: Arc<Memory>,
+    pub(super) memory: Arc<Memory>,
     pub(super) keys: Keys,
     /// Who is woken when the lock is released.
     pub(super) woken: Vec<Arc<dyn Wake>>,

@@ -140,6 +140,7 @@ fn the_timer_ends_leases_and_delays() {
 fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
     let limits = Limits {
         attempts_max: 1000,
+        memory_bytes_max: 1 << 24,
         ..limits()
     };
     let queues = Queues::in_memory(limits);
@@ -187,4 +188,39 @@ fn what_is_due_is_done_a_thousand_at_a_time_in_order_over_all_queues() {
     // A purged message is not due.
     assert_eq!(queues.count_of(queues.purge(name("long"))), Ok(1));
     assert_eq!(due(), 0);
+}
+
+#[test]
+fn a_full_server_can_be_emptied_under_leases_and_they_are_bounded() {
+    let queues = Queues::in_memory(limits());
+    while send(&queues, Q, "").is_ok() {}
+    let full = queues.stats().totals.memory_bytes;
+    let lease = || {
+        let delivery = Delivery::Lease {
+            lease_millis: 60_000,
+        };
+        queues.receive(&Q.into(), delivery, usize::MAX)
+    };
+    let mut leased = Vec::new();
+    let refused = loop {
+        match lease() {
+            Ok(Prepared::Done(Outcome::Reserved(reserved))) => {
+                leased.push(reserved.lease.unwrap().token);
+                queues.start_lease(reserved);
+            }
+            Ok(_) => panic!("the queue is not empty"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, QueueError::NoMemory(_)), "{refused}");
+    assert!(queues.stats().totals.memory_bytes <= full * 5 / 4 + 400);
+    assert!(leased.len() > 700, "{}", leased.len());
+    for token in leased {
+        assert_eq!(
+            queues.count_of(queues.claim(token).map(|one| queues.ack(one))),
+            Ok(1)
+        );
+    }
+    queues.count_of(queues.purge(Q)).unwrap();
+    assert_eq!(queues.stats().totals.memory_bytes, 0);
 }
