@@ -14,16 +14,17 @@ use crate::keys::Acked;
 use crate::message::{Lease, Message};
 use crate::sessions::Answered;
 
-/// A change that is to be made durable.
+/// A change that is to be made durable. It is small, because it goes from thread to thread: what few changes
+/// have is behind a pointer.
 pub(crate) enum Change {
     /// A message that is put into this queue, after a delay, when it is committed.
     Insert(Arc<str>, Message, Duration),
     /// A message is now as this row says.
-    Update(Row),
+    Update(Box<Row>),
     /// A lease expires at another time.
     Extend(Lease),
     /// A message is deleted that costs this many bytes. If it was acknowledged and has a key, that is held on.
-    Delete(MessageId, usize, Option<Acked>),
+    Delete(MessageId, usize, Option<Box<Acked>>),
     /// A queue is paused, or resumed.
     Pause(Arc<str>, bool),
     /// What a request has asked is done already, and only its answer is written.
@@ -55,14 +56,14 @@ pub(crate) enum Applied {
 
 /// What is written to a row or beside the rows.
 pub(super) enum Written {
-    Update(Row),
+    Update(Box<Row>),
     /// The row of a lease that would have expired at `before`. In memory it expires as its row says.
     Extend {
-        row: Row,
+        row: Box<Row>,
         token: Token,
         before: Micros,
     },
-    Delete(MessageId, usize, Option<Acked>),
+    Delete(MessageId, usize, Option<Box<Acked>>),
     Pause(Arc<str>, bool),
     Nothing,
 }

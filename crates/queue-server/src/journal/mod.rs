@@ -197,7 +197,8 @@ impl Journal {
         let totals = self.totals.write_if_due(&transaction, &*self.queues)?;
         let mut insert = transaction.prepare_cached(INSERT)?;
         for (queue, message, is_delayed) in &messages.inserted {
-            Row::new(queue, message, *is_delayed, None, now).insert(&mut insert, &message.body)?;
+            let row = Row::new(queue, message, *is_delayed, None, now);
+            row.insert(&transaction, &mut insert, &message.body)?;
         }
         drop(insert);
         for change in changes.changed {
@@ -376,7 +377,11 @@ impl Store for Journal {
             // Done here, so that there is one order in memory and on the disk.
             Change::Extend(Lease { token, expires_at }) => {
                 match self.queues.extend(token, expires_at) {
-                    Some((row, before)) => Written::Extend { row, token, before },
+                    Some((row, before)) => Written::Extend {
+                        row: Box::new(row),
+                        token,
+                        before,
+                    },
                     None => return Ok(Applied::NoLease),
                 }
             }

@@ -87,7 +87,7 @@ impl Pending {
 impl Effect {
     /// What the journal has to write for it.
     /// `acked` is what becomes of the key of a message that is acknowledged now.
-    pub(super) fn change(&self, now: Micros, acked: Option<Acked>) -> Change {
+    pub(super) fn change(&self, now: Micros, acked: Option<Box<Acked>>) -> Change {
         match self {
             Self::Deliver(Reserved { message, .. }) | Self::Ack(Reserved { message, .. }) => {
                 Change::Delete(message.id, message.cost(), acked)
@@ -95,7 +95,7 @@ impl Effect {
             Self::Delete(Reserved { message, .. }) => {
                 Change::Delete(message.id, message.cost(), None)
             }
-            Self::Lease(reserved) => Change::Update(Row::of(reserved, now)),
+            Self::Lease(reserved) => Change::Update(Box::new(Row::of(reserved, now))),
             Self::Move {
                 reserved,
                 queue,
@@ -104,7 +104,8 @@ impl Effect {
                 ..
             } => {
                 let message = &reserved.message;
-                Change::Update(Row::moved(message, queue, *position, *is_delayed, now))
+                let row = Row::moved(message, queue, *position, *is_delayed, now);
+                Change::Update(Box::new(row))
             }
             Self::Last(effect, _) => effect.change(now, acked),
             Self::Answer(_) => Change::Nothing,

@@ -71,7 +71,7 @@ impl Queues {
             Effect::Ack(reserved) | Effect::Deliver(reserved)
                 if reserved.message.keyed().is_some() =>
             {
-                self.shared.lock().acked_key(reserved, now)
+                self.shared.lock().acked_key(reserved, now).map(Box::new)
             }
             Effect::Ack(_)
             | Effect::Deliver(_)

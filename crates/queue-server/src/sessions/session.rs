@@ -162,9 +162,13 @@ impl Session {
     pub(super) fn slot<'s>(&self, state: &'s mut State, number: u64) -> Option<&'s mut Slot> {
         let before = state.window.slots.len();
         let at = state.window.slot(number);
-        let answers = &self.account.answers;
-        answers.fetch_add(state.window.slots.len(), Ordering::Relaxed);
-        answers.fetch_sub(before, Ordering::Relaxed);
+        let after = state.window.slots.len();
+        // A full window has as many as before, and all sessions share the count.
+        if after != before {
+            let answers = &self.account.answers;
+            answers.fetch_add(after, Ordering::Relaxed);
+            answers.fetch_sub(before, Ordering::Relaxed);
+        }
         state.window.slots.get_mut(at?)
     }
 
