@@ -25,8 +25,8 @@ const MEMORY_PART: usize = 4;
 /// How many keys are freed at once at most, because others wait for the queues meanwhile.
 const FREED_MAX: usize = 64;
 
-/// What a key takes beside its text and that of its account, in bytes.
-pub(crate) const KEY_BYTES: usize = 256;
+/// What a key takes beside its text and that of its account, in bytes: measured, when its message is acknowledged.
+pub(crate) const KEY_BYTES: usize = 320;
 
 /// Who sends a message.
 #[derive(Debug, Clone, Default)]

@@ -78,7 +78,7 @@ impl Written {
                 delete.execute([id.cast_signed()])?;
                 // Behind that, because it may take a page that is free now.
                 let insert = |acked| keys::insert(acked, transaction);
-                acked.as_ref().map_or(Ok(()), insert)
+                acked.as_deref().map_or(Ok(()), insert)
             }
             Self::Pause(queue, is_paused) => {
                 let pause = if *is_paused {

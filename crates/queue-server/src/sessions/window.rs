@@ -87,11 +87,12 @@ impl Window {
             self.slots.push_front(Slot::Free);
         }
         while self.end() <= number {
+            // First, or one more than it can have would double its memory.
+            if self.slots.len() == REMEMBERED_MAX {
+                self.slots.pop_front();
+                self.first += 1;
+            }
             self.slots.push_back(Slot::Free);
-        }
-        while self.slots.len() > REMEMBERED_MAX {
-            self.slots.pop_front();
-            self.first += 1;
         }
         usize::try_from(number - self.first).ok()
     }
