@@ -159,6 +159,9 @@ impl Worker<'_> {
             let connected_at = Instant::now();
             self.member.set(Activity::Connected);
             let served = self.serve(&mut client);
+            if served.is_ok() {
+                client.ack_requeued();
+            }
             self.member.set(Activity::Away);
             match served {
                 Err(error) if self.member.pool.is_stopping() && error.is_server_away() => break,

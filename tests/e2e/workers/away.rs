@@ -86,6 +86,44 @@ fn who_may_wait_for_the_server_waits_on_when_it_is_there_again() {
 }
 
 #[test]
+fn what_one_worker_has_done_while_the_server_was_away_is_not_done_again() {
+    if !has_door(
+        Needs::Tcp,
+        "the harness gives each server a socket of its own",
+    ) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (begun, end, data) = (
+        folder.path().join("begun"),
+        folder.path().join("end"),
+        folder.path().join("data"),
+    );
+    let data = data.to_str().unwrap();
+    let server = start(&["tcp", "--data", data]);
+    let port = server.addr().port().to_string();
+    say(&server, "send -", b"job").expect(0);
+    say(&server, "send -", b"other").expect(0);
+    let mut worker = Command::new(program("queue-client"));
+    worker.args(server.host_and_ports());
+    worker.args(["work", "--once", "--", "sh", "-c"]);
+    worker.arg(format!(
+        "touch {}; until [ -e {} ]; do sleep 0.01; done",
+        begun.display(),
+        end.display()
+    ));
+    let worker = Running::start(worker);
+    eventually("it has begun", || begun.exists());
+    server.kill();
+    let server = Server::start("queue-server", &[&port, "tcp", "--data", data]);
+    fs::write(end, "").unwrap();
+    assert_eq!(worker.wait(), Some(0), "{}", worker.stderr.text());
+    let left = say(&server, "receive", b"").expect(0).out();
+    assert_eq!(left, "other");
+    say(&server, "receive", b"").expect(1);
+}
+
+#[test]
 fn who_has_never_reached_a_server_does_not_wait_for_it() {
     let server = start(&["tcp"]);
     let words = ["send /dev/null --lines", "receive --follow", "work -- cat"];

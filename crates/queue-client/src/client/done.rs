@@ -28,6 +28,11 @@ impl Done {
         let at = done.iter().position(|one| *one == id);
         at.and_then(|at| done.remove(at)).is_some()
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        done.is_empty()
+    }
 }
 
 #[cfg(test)]

@@ -216,6 +216,18 @@ impl Client {
         }
     }
 
+    /// Acknowledges what is done and has come again, before the client ends and nobody knows that it is done.
+    pub(crate) fn ack_requeued(&mut self) {
+        if self.done.is_empty() {
+            return;
+        }
+        match self.receive() {
+            Ok(Some(other)) => self.unreserve_or_warn(&other),
+            Ok(None) => {}
+            Err(error) => log::warn!("Messages that are done may come again: {error}"),
+        }
+    }
+
     /// Releases a message: after a delay it goes to the end of its queue, or to the dead letters if
     /// it was handed out too often.
     ///
