@@ -169,7 +169,7 @@ fn who_waits_for_a_session_is_seen_to_hang_up_and_told_of_a_stop() {
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     // The change waits for the lock, at most 20 s.
     let first = ask_on(&server, &[session(1), send_request(b"a")]);
-    assert_eq!(next_reply(&first), "Done { messages: 0 }");
+    assert_eq!(next_reply(&first), "Session { epoch: 0 }");
     drop(who_waits(&server));
     eventually("the others are gone", || server.connections() == 1);
     let waiting = who_waits(&server);

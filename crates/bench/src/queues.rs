@@ -73,7 +73,7 @@ fn our_talk(process: &Process, dialect: Dialect, work: Work) -> Result<NewTalk, 
     frames.send(&begin_session())?;
     let kind = frames.read()?;
     Ok(match Reply::decode(kind, &frames.payload) {
-        Ok(Reply::Done { .. }) => queue_talk(dialect, work),
+        Ok(Reply::Session { .. }) => queue_talk(dialect, work),
         Ok(_) | Err(_) => queue_talk(Dialect::Before, work),
     })
 }

@@ -44,8 +44,8 @@ pub struct Client {
     /// At least one, and at most as many as one request may name.
     pub(crate) queues: Vec<String>,
     pub(crate) done: Done,
-    /// Over which connection the last message was reserved.
-    reserved_over: u64,
+    /// Over which connection the last message was reserved, and in which epoch of the server.
+    reserved_over: (u64, Option<u64>),
 }
 
 impl Client {
@@ -65,7 +65,7 @@ impl Client {
             link: Link::new(server, transport)?,
             queues: vec![QueueName::DEFAULT.as_str().to_owned()],
             done: Done::default(),
-            reserved_over: 0,
+            reserved_over: (0, None),
         })
     }
 

@@ -39,6 +39,9 @@ pub(crate) struct Link {
     expected: Option<u64>,
     /// How many connections there were.
     pub(crate) connections: u64,
+    /// Whose the ids are that the server gives, if it was told the session: in another epoch an id is that of
+    /// another message.
+    pub(crate) epoch: Option<u64>,
     pub(crate) pause: Pause,
     request: Vec<u8>,
     payload: Vec<u8>,
@@ -73,6 +76,7 @@ impl Link {
             session: Session::new(),
             expected: None,
             connections: 1,
+            epoch: None,
             pause: Box::new(cli::pause),
             request: Vec::new(),
             payload: Vec::new(),
@@ -230,13 +234,14 @@ impl Link {
         }
         let requests = if says_session { &begun } else { frames };
         self.expected = None;
+        let epoch = &mut self.epoch;
         let count = frame_lengths(frames).count();
         let mut payload = Vec::new();
         let read = connection.exchange(requests, |connection| {
             if says_session {
                 let kind = connection.read(Duration::ZERO, &mut payload)?;
                 match decode(kind, &payload) {
-                    Ok(Reply::Done { .. }) => {}
+                    Ok(Reply::Session { epoch: told }) => *epoch = Some(told),
                     Ok(other) => return Ok(Err(unexpected(&other))),
                     Err(error) => return Ok(Err(error)),
                 }
@@ -334,6 +339,7 @@ pub(crate) fn unexpected(reply: &Reply) -> Error {
         | Reply::Empty
         | Reply::Done { .. }
         | Reply::Peeked { .. }
-        | Reply::Stats { .. } => ClientError::Unexpected.into(),
+        | Reply::Stats { .. }
+        | Reply::Session { .. } => ClientError::Unexpected.into(),
     }
 }

@@ -120,6 +120,14 @@ impl Queues {
         self.journal.is_some()
     }
 
+    /// Whose the ids of the messages are: within one epoch none is given twice.
+    pub(crate) fn epoch(&self) -> u64 {
+        match self.journal {
+            Some(_) => 0,
+            None => self.shared.epoch,
+        }
+    }
+
     /// Why the disk failed so that it is not known what is on it, if it did. Tells it once.
     pub(crate) fn failure(&self) -> Option<StorageError> {
         self.journal.as_ref()?.failure()

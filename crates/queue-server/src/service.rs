@@ -13,7 +13,7 @@ use daemon::{
     Caller, Connection, FrameHandler, FrameSession, Next, Role, SharedBytes, TextHandler,
 };
 use proto::frame::{FrameError, Message as _};
-use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, QueueNames, Request};
+use proto::queue::{Delivery, FIELD_BYTES_MAX, QueueName, QueueNames, Reply, Request};
 use uuid::Uuid;
 
 use crate::arrival::{become_waiter, must_arrive, receive, when_idle};
@@ -189,15 +189,20 @@ impl Session<'_> {
             Ok(attached) => when_idle(attached, connection)?,
             Err(error) => Err(error),
         };
-        let result = result.map(|attached| {
-            self.attached = Some(attached);
-            Outcome::Done(0)
-        });
-        // What stands behind it must not act as if it were of no session.
-        if result.is_err() {
-            self.next = Next::Close;
+        match result {
+            Ok(attached) => {
+                self.attached = Some(attached);
+                let epoch = self.queues.epoch();
+                Reply::Session { epoch }.encode(connection.output());
+                connection.answered(daemon::Outcome::Ok);
+                Ok(())
+            }
+            Err(error) => {
+                // What stands behind it must not act as if it were of no session.
+                self.next = Next::Close;
+                self.reply(Err(error), connection)
+            }
         }
-        self.reply(result, connection)
     }
 
     /// Acts on a request, or puts it off to act on it together with others.

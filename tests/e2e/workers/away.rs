@@ -124,6 +124,29 @@ fn what_one_worker_has_done_while_the_server_was_away_is_not_done_again() {
 }
 
 #[test]
+fn a_new_message_is_not_taken_for_one_that_is_done_because_the_server_counts_from_1_again() {
+    if !has_door(Needs::Tcp, "its server starts again on the same port") {
+        return;
+    }
+    let place = Place::new("", "old\n");
+    let script =
+        "read -r job; echo $job >> begun; until [ -e go ]; do sleep 0.01; done; echo $job >> done";
+    let worker = place.work("", script);
+    eventually("it has begun", || place.read("begun") == "old\n");
+    let port = place.server.addr().port().to_string();
+    let Place { server, folder } = place;
+    server.kill();
+    let server = Server::start("queue-server", &[&port, "tcp"]);
+    fs::write(folder.path().join("go"), "").unwrap();
+    worker.wait_for_stderr(|said| said.contains("Message 1 is gone with the server"));
+    say(&server, "send -", b"new").expect(0);
+    let done = || fs::read_to_string(folder.path().join("done")).unwrap_or_default();
+    eventually("the new one is done", || done() == "old\nnew\n");
+    worker.signal("TERM");
+    assert_eq!(worker.wait(), Some(0));
+}
+
+#[test]
 fn who_has_never_reached_a_server_does_not_wait_for_it() {
     let server = start(&["tcp"]);
     let words = ["send /dev/null --lines", "receive --follow", "work -- cat"];

@@ -142,7 +142,7 @@ impl QueueTalk {
         let bytes = input.len() - rest.len();
         let reply = Reply::decode(kind, payload).map_err(|_| wrong())?;
         match (self.steps[self.step], reply) {
-            (_, Reply::Done { .. }) if !self.has_session => {
+            (_, Reply::Session { .. }) if !self.has_session => {
                 self.has_session = true;
                 return Ok(Some(Checked {
                     bytes,
@@ -307,7 +307,7 @@ mod tests {
             reply.encode(&mut frame);
             frame
         };
-        let [done, stored] = [Reply::Done { messages: 0 }, Reply::Stored { id: 7 }].map(frame);
+        let [done, stored] = [Reply::Session { epoch: 0 }, Reply::Stored { id: 7 }].map(frame);
         assert!(talk.check(&stored).is_err());
         check_prefixes(&mut talk, &done);
         let reply = talk.check(&[&done[..], &stored].concat()).unwrap().unwrap();

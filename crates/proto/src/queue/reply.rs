@@ -48,8 +48,8 @@ tagged! {
         0x44 => Empty,
         /// The request is carried out.
         0x45 => Done {
-            /// How many messages it changed. If a message was to go to a queue: 1 if that is the one it comes
-            /// from, 0 if it is another. So a release tells whether it is a dead letter now.
+            /// How many messages it changed. What was given up and became a dead letter by that is not one of
+            /// them, so a release tells whether it did.
             messages: u64,
         },
         /// A message that stays in its queue.
@@ -87,6 +87,12 @@ tagged! {
         0x48 => StoredBefore {
             /// That message's id.
             id: MessageId,
+        },
+        /// The session is begun or continued.
+        0x49 => Session {
+            /// Whose the ids are: within one epoch none is used twice. A server without a database begins
+            /// another one with each start, and one with a database is always in 0.
+            epoch: u64,
         },
         /// The request is refused.
         0x7f => Error(error: ErrorReply<'a>),
@@ -183,6 +189,7 @@ impl Reply<'_> {
             | Self::Empty
             | Self::Done { .. }
             | Self::Stats { .. }
+            | Self::Session { .. }
             | Self::Error(_) => &[],
         };
         let put_start = |out: &mut Vec<u8>| start.write_fields(out);
@@ -235,6 +242,10 @@ mod tests {
         check::message(
             Reply::Done { messages: 2 },
             b"\0\0\0\x09\x45\0\0\0\0\0\0\0\x02",
+        );
+        check::message(
+            Reply::Session { epoch: 2 },
+            b"\0\0\0\x09\x49\0\0\0\0\0\0\0\x02",
         );
         let peeked = Reply::Peeked {
             queue: QueueName::new("q").unwrap(),

@@ -133,7 +133,9 @@ impl Client {
             let left = wait.saturating_sub(start.elapsed());
             match self.reserve_next(delivery, left)? {
                 // What is to be done for it is done.
-                Some(message) if self.done.remove(message.id) => self.ack(&message)?,
+                Some(message) if self.done.remove(self.link.epoch, message.id) => {
+                    self.ack(&message)?;
+                }
                 reserved => return Ok(reserved),
             }
         }
@@ -168,7 +170,7 @@ impl Client {
             other => return Err(unexpected(&other)),
         };
         let body = body.to_vec();
-        self.reserved_over = self.link.connections;
+        self.reserved_over = (self.link.connections, self.link.epoch);
         let queue = self.queues.get(usize::from(queue_index));
         Ok(Some(Received {
             id,
@@ -198,21 +200,28 @@ impl Client {
     }
 
     /// Acknowledges a message for which all is done. If its reservation has ended with its connection, it
-    /// comes again, and is acknowledged then.
+    /// comes again, and is acknowledged then; unless it has ended with a server that had it in memory alone.
     pub(crate) fn ack_done(&mut self, message: &Received) -> Result<(), Error> {
+        let id = message.id;
+        let (connection, epoch) = self.reserved_over;
         match self.ack(message) {
-            Err(Error::Refused {
-                code: ErrorCode::NotFound,
-                ..
-            }) if self.reserved_over != self.link.connections => {
-                let id = message.id;
+            Err(error) if !error.is_not_found() || connection == self.link.connections => {
+                Err(error)
+            }
+            Err(_) if epoch != self.link.epoch => {
+                log::warn!(
+                    "Message {id} is gone with the server; what was to be done for it is done"
+                );
+                Ok(())
+            }
+            Err(_) => {
                 log::warn!(
                     "Message {id} was requeued before it was acknowledged; it is when it comes again"
                 );
-                self.done.insert(id);
+                self.done.insert(epoch, id);
                 Ok(())
             }
-            acked => acked,
+            Ok(()) => Ok(()),
         }
     }
 

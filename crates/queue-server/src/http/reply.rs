@@ -51,7 +51,8 @@ pub(super) fn response(asked: &Asked, outcome: &Outcome) -> Response {
             let bytes = asked.start_bytes().unwrap_or_default();
             to_json(Status::Ok, &json!(MessageJson::of(&peeked, bytes)))
         }
-        Reply::Empty => Response::empty(Status::NoContent),
+        // A session is of frames alone.
+        Reply::Empty | Reply::Session { .. } => Response::empty(Status::NoContent),
         Reply::Done { messages } => to_json(Status::Ok, &json!({"messages": messages})),
         Reply::Stats { totals, queues } => {
             let mut all = json!(totals);

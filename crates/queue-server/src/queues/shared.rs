@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use proto::queue::{MessageId, Token};
+use uuid::Uuid;
 
 use super::state::{Limits, State};
 use crate::clock::{Clock, Micros};
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<Memory>,
     pub(crate) sessions: Sessions,
     state: Mutex<State>,
+    /// Whose the ids are that are given in memory, and end with the server.
+    pub(super) epoch: u64,
     /// How many connections have had a number.
     holders: AtomicU64,
     /// Something is due earlier than it was.
@@ -45,6 +48,8 @@ impl Shared {
             sessions: Sessions::new(&memory),
             memory,
             limits,
+            // 0 is that of the ids that a database gives.
+            epoch: Uuid::new_v4().as_u64_pair().1,
             holders: AtomicU64::new(0),
             due_earlier: Condvar::new(),
             is_stopping: OnceLock::new(),
