@@ -45,6 +45,10 @@ const MEMORY_PART: usize = 8;
 /// ...and this many bytes where an eighth is less.
 const BYTES_MIN: usize = 4 << 20;
 
+/// How many sessions are looked at for that at once, because others wait for the table meanwhile; more only
+/// if there is no room otherwise.
+const FORGOTTEN_MAX: usize = 64;
+
 /// All sessions.
 pub(crate) struct Sessions {
     table: Mutex<Table>,
@@ -82,10 +86,15 @@ impl Sessions {
         if let Some(session) = table.sessions.get(&id) {
             return Ok(Arc::clone(session));
         }
-        table.forget(now);
         let session = Session::new(id, from, &self.account, now);
-        session.charge_first()?;
-        Ok(table.insert(session, now))
+        loop {
+            let may_be_more = table.forget(now);
+            match session.charge_first() {
+                Ok(()) => return Ok(table.insert(session, now)),
+                Err(_) if may_be_more => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Gives a session to a connection, whose next request has this number, and which then asks
@@ -141,12 +150,13 @@ impl Table {
         session
     }
 
-    /// Forgets sessions that are over.
-    fn forget(&mut self, now: Micros) {
-        while let Some(&(at, id)) = self.due.first()
-            && at <= now
-        {
-            self.due.pop_first();
+    /// Forgets sessions that are over, some at once. Returns whether there may be more of them.
+    fn forget(&mut self, now: Micros) -> bool {
+        for _ in 0..FORGOTTEN_MAX {
+            let Some(&(at, id)) = self.due.first().filter(|(at, _)| *at <= now) else {
+                return false;
+            };
+            self.due.remove(&(at, id));
             let Some(session) = self.sessions.get(&id) else {
                 continue;
             };
@@ -161,6 +171,7 @@ impl Table {
                 (false, _) => drop(self.due.insert((over_at, id))),
             }
         }
+        true
     }
 }
 

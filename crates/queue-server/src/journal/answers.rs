@@ -168,12 +168,11 @@ fn decode(mut bytes: &[u8]) -> Option<Vec<Answered>> {
     let mut answers: Vec<Answered> = Vec::new();
     while let Some((tag, rest)) = bytes.split_first() {
         bytes = rest;
-        let (session, number) = match tag & IS_NEXT {
-            0 => (take_uuid(&mut bytes)?, take_number(&mut bytes)?),
-            _ => {
-                let last = answers.last()?;
-                (last.session, last.number.checked_add(1)?)
-            }
+        let (session, number) = if tag & IS_NEXT == 0 {
+            (take_uuid(&mut bytes)?, take_number(&mut bytes)?)
+        } else {
+            let last = answers.last()?;
+            (last.session, last.number.checked_add(1)?)
         };
         let value = take_number(&mut bytes)?;
         let answer = match tag & !IS_NEXT {

@@ -224,6 +224,28 @@ fn a_session_is_forgotten_ten_minutes_after_its_last_request() {
 }
 
 #[test]
+fn many_sessions_are_forgotten_some_at_once_and_more_if_there_is_no_room() {
+    const MANY: usize = 3 * FORGOTTEN_MAX;
+    let all = sessions();
+    for one in 0..MANY {
+        all.get(id(one as u128), from(1), 0).unwrap();
+    }
+    let over = micros(KEPT);
+    all.get(id(1000), from(2), over).unwrap();
+    assert_eq!(lock(&all.table).sessions.len(), MANY - FORGOTTEN_MAX + 1);
+    // Those of another source are over first.
+    let all = sessions();
+    for one in 0..MANY {
+        all.get(id(one as u128), from(1), 0).unwrap();
+    }
+    let mut last = 1000;
+    while all.get(id(last), from(2), 1).is_ok() {
+        last += 1;
+    }
+    all.get(id(last), from(2), over + 1).unwrap();
+}
+
+#[test]
 fn a_full_table_refuses_new_sessions_each_source_at_its_share_and_forgets_none() {
     let sessions = sessions();
     let honest = sessions.get(id(1), from(1), 0).unwrap();
