@@ -334,7 +334,8 @@ fn list_says_what_is_beyond_a_limit() {
     );
     eventually("an old message", || {
         let ran = say(&server, "list --max-age 0 --json", b"");
-        let said = "in 'default' the oldest ready has 0 s (--max-age 0s), the oldest reserved has";
+        let said =
+            "in 'default' the oldest ready is 0 s old (--max-age 0s), the oldest reserved is";
         ran.code == Some(1) && ran.stderr.contains(said)
     });
     check_refused(

@@ -112,6 +112,9 @@ const OPTIONS: &[Opt] = &[
 /// long as one needs to start again.
 const RESTART_WAIT: Duration = Duration::from_secs(60);
 
+/// The longest age that `list` is asked about: a year.
+const AGE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let client = ClientOptions::read(&mut args.options)?;
     let (address, transport) = match args.words.server(["PORT"], VERBS)? {
@@ -261,7 +264,7 @@ fn action(verb: Verb, id: Option<MessageId>, args: &mut Args) -> Result<Action, 
         Verb::List => Action::List(List {
             json: options.flag("--json"),
             ready_max: options.number("--max-ready", 0..=u64::MAX)?,
-            age_max: options.duration("--max-age", Duration::ZERO..=Duration::MAX)?,
+            age_max: options.duration("--max-age", Duration::ZERO..=AGE_MAX)?,
         }),
         Verb::Stats => Action::Stats {
             json: options.flag("--json"),

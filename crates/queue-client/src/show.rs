@@ -66,7 +66,9 @@ impl List {
             for (state, millis) in ages {
                 if Duration::from_millis(millis) > max {
                     let (age, max) = (millis / 1000, max.as_secs());
-                    why.push(format!("the oldest {state} has {age} s (--max-age {max}s)"));
+                    why.push(format!(
+                        "the oldest {state} is {age} s old (--max-age {max}s)"
+                    ));
                 }
             }
         }
@@ -212,10 +214,10 @@ b                0         0        3     4             -                -
             "q",
             Some("in 'q' 10 are ready (--max-ready 9)"),
         );
-        let old = "in 'q' the oldest reserved has 601 s (--max-age 600s)";
+        let old = "in 'q' the oldest reserved is 601 s old (--max-age 600s)";
         check(None, Some(600), "q", Some(old));
-        let both = "in 'q' 10 are ready (--max-ready 0), the oldest ready has 65 s (--max-age 0s), \
-                    the oldest reserved has 601 s (--max-age 0s)";
+        let both = "in 'q' 10 are ready (--max-ready 0), the oldest ready is 65 s old (--max-age 0s), \
+                    the oldest reserved is 601 s old (--max-age 0s)";
         check(Some(0), Some(0), "q", Some(both));
     }
 }

@@ -321,6 +321,10 @@ fn a_wrong_command_line_is_one_sentence() {
     );
     check_refused("receive --lines", "--lines does not go with receive");
     check_refused("list -- cat", "there is one argument too many: 'cat'");
+    check_refused(
+        "list --max-age x",
+        "--max-age must be a duration from 0 to 365d, such as 90, 90s, 15m, 2h or 7d, not 'x'",
+    );
     check_refused("list --frobnicate", "unknown option '--frobnicate'");
     check_refused(
         "send - --lnies",
