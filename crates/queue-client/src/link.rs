@@ -295,10 +295,10 @@ impl Link {
 /// The error that a refusal is, if it says that the server is away or about to be.
 fn away(kind: u8, payload: &[u8]) -> Option<Error> {
     match Reply::decode(kind, payload) {
-        Ok(Reply::Error(error)) => match error.code {
-            ErrorCode::ShuttingDown | ErrorCode::Busy => Some(unexpected(&Reply::Error(error))),
-            _ => None,
-        },
+        Ok(Reply::Error(error)) => {
+            let is_away = matches!(error.code, ErrorCode::ShuttingDown | ErrorCode::Busy);
+            is_away.then(|| unexpected(&Reply::Error(error)))
+        }
         Ok(_) | Err(_) => None,
     }
 }

@@ -370,10 +370,10 @@ fn property_of(
         property = value;
     }
     // A script whose variable is not set must not send what has no key.
-    match is_said && property.is_empty() {
-        true => Err(bad(format!("the {name} is empty; leave it out for none"))),
-        false => Ok(property.to_owned()),
+    if is_said && property.is_empty() {
+        return Err(bad(format!("the {name} is empty; leave it out for none")));
     }
+    Ok(property.to_owned())
 }
 
 pub(super) fn name(name: &str) -> Result<QueueName<'_>, Refusal> {

@@ -12,10 +12,10 @@ use crate::message::{Message, Reserved};
 
 /// Refuses a message with a key for a queue of dead letters: it would hold none after a restart.
 fn refuse_dead(name: &str) -> Result<(), QueueError> {
-    match name.ends_with(QueueName::DEAD_SUFFIX) {
-        true => Err(QueueError::NoKeys(name.to_owned())),
-        false => Ok(()),
+    if name.ends_with(QueueName::DEAD_SUFFIX) {
+        return Err(QueueError::NoKeys(name.to_owned()));
     }
+    Ok(())
 }
 
 impl Entry<'_> {
