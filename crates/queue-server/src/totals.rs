@@ -67,10 +67,19 @@ impl CountsByName {
         self.0.entry(Arc::clone(name)).or_default().add(counts);
     }
 
-    /// Has a queue counted by its name from now on, if there is room for another one.
-    pub(crate) fn name(&mut self, queue: &Arc<str>) {
-        if !self.is_full() && !self.0.contains_key(queue) {
-            self.0.insert(Arc::clone(queue), Counts::default());
+    /// Has these queues counted by their names from now on, the first of them if there is no room for all.
+    pub(crate) fn name<'q>(&mut self, queues: impl Iterator<Item = &'q Arc<str>>) {
+        if self.is_full() {
+            return;
+        }
+        let is_new = |queue: &&Arc<str>| !self.0.contains_key(*queue);
+        let mut new: Vec<_> = queues.filter(is_new).map(Arc::clone).collect();
+        new.sort_unstable();
+        for queue in new {
+            if self.is_full() {
+                return;
+            }
+            self.0.insert(queue, Counts::default());
         }
     }
 

@@ -91,10 +91,10 @@ impl Parameters {
     /// # Errors
     /// If it is no number, or too large for its type.
     pub fn number<N: TryFrom<u64>>(&self, name: &str) -> Result<Option<N>, Refusal> {
-        let value = self.get(name);
-        if value.is_empty() {
+        if !self.has(name) {
             return Ok(None);
         }
+        let value = self.get(name);
         let number = digits::parse(value.as_bytes()).ok();
         let number = number.and_then(|number| N::try_from(number).ok());
         let wrong = || bad(format!("{name} must be a number, not '{}'", Escaped(value)));

@@ -326,7 +326,8 @@ impl Asked {
     fn retry(&self) -> Result<Retry, Refusal> {
         let delay_millis = self.millis("delay", "0")?;
         match self.parameters.get("retry") {
-            "" | "counted" => Ok(Retry::Counted { delay_millis }),
+            "" if !self.parameters.has("retry") => Ok(Retry::Counted { delay_millis }),
+            "counted" => Ok(Retry::Counted { delay_millis }),
             "uncounted" => Ok(Retry::Uncounted { delay_millis }),
             "never" if delay_millis > 0 => Err(bad("what is never tried again has no delay")),
             "never" => Ok(Retry::Never),
@@ -345,10 +346,9 @@ impl Asked {
     }
 
     fn millis(&self, parameter: &'static str, usual: &str) -> Result<u32, Refusal> {
-        match self.parameters.get(parameter) {
-            "" => millis(parameter, usual, 0),
-            word => millis(parameter, word, 0),
-        }
+        let is_said = self.parameters.has(parameter);
+        let word = self.parameters.get(parameter);
+        millis(parameter, if is_said { word } else { usual }, 0)
     }
 }
 

@@ -151,7 +151,7 @@ impl State {
             .map(|(name, queue)| (Arc::clone(name), queue.counts))
             .collect();
         let past = &mut self.common.past;
-        queues.iter().for_each(|(name, _)| past.name(name));
+        past.name(queues.iter().map(|(name, _)| name));
         CountsSeen {
             queues,
             past: past.clone(),
