@@ -209,7 +209,7 @@ impl Worker<'_> {
         while let Some(message) = self.next(client)? {
             if self.member.pool.is_stopping() {
                 // It was handed out at that moment.
-                return client.unreserve(&message);
+                return unless_gone(client.unreserve(&message), &message);
             }
             self.execute(client, &message)?;
             if self.work.once {
@@ -239,7 +239,7 @@ impl Worker<'_> {
                     return Ok(Some(message));
                 }
                 Some(message) => {
-                    client.unreserve(&message)?;
+                    unless_gone(client.unreserve(&message), &message)?;
                     true
                 }
                 None => false,
