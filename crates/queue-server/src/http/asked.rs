@@ -42,6 +42,8 @@ pub(super) struct Asked {
     id: String,
     token: String,
     pub(super) parameters: Parameters,
+    /// How much of a body is told in JSON, in bytes.
+    pub(super) start_bytes: usize,
     /// The properties, from the query or from fields.
     properties: [String; PROPERTIES.len()],
     /// A message, or a reason.
@@ -73,6 +75,7 @@ impl Asked {
             queue: route.segment(queue).to_owned(),
             id: route.segment("id").to_owned(),
             token: route.segment("token").to_owned(),
+            start_bytes: count(&parameters, "bytes", START_BYTES_USUAL, 0..=START_BYTES_MAX)?,
             parameters,
             properties,
             body: Vec::new(),
@@ -236,30 +239,7 @@ impl Asked {
     /// # Errors
     /// If the parameter is no such number.
     pub(super) fn limit(&self, usual: usize, most: usize) -> Result<usize, Refusal> {
-        self.count("limit", usual, 1..=most)
-    }
-
-    /// How much of a body is told in JSON, in bytes.
-    ///
-    /// # Errors
-    /// If the parameter is no such number.
-    pub(super) fn start_bytes(&self) -> Result<usize, Refusal> {
-        self.count("bytes", START_BYTES_USUAL, 0..=START_BYTES_MAX)
-    }
-
-    fn count(
-        &self,
-        name: &str,
-        usual: usize,
-        range: RangeInclusive<usize>,
-    ) -> Result<usize, Refusal> {
-        let count = self.parameters.number(name)?.unwrap_or(usual);
-        let (least, most) = (range.start(), range.end());
-        if !range.contains(&count) {
-            let sentence = format!("{name} must be from {least} to {most}, not {count}");
-            return Err(bad(sentence));
-        }
-        Ok(count)
+        count(&self.parameters, "limit", usual, 1..=most)
     }
 
     fn id(&self) -> Result<MessageId, Refusal> {
@@ -350,6 +330,21 @@ impl Asked {
         let word = self.parameters.get(parameter);
         millis(parameter, if is_said { word } else { usual }, 0)
     }
+}
+
+fn count(
+    parameters: &Parameters,
+    name: &str,
+    usual: usize,
+    range: RangeInclusive<usize>,
+) -> Result<usize, Refusal> {
+    let count = parameters.number(name)?.unwrap_or(usual);
+    let (least, most) = (range.start(), range.end());
+    if !range.contains(&count) {
+        let sentence = format!("{name} must be from {least} to {most}, not {count}");
+        return Err(bad(sentence));
+    }
+    Ok(count)
 }
 
 /// A property, from the query or from a field.

@@ -93,7 +93,7 @@ struct MessagesJson {
 impl MessagesJson {
     fn new(queues: Arc<Queues>, asked: Arc<Asked>) -> Result<Self, Denied> {
         let messages_max = asked.limit(MESSAGES_USUAL, MESSAGES_MAX)?;
-        let start_bytes = asked.start_bytes()?;
+        let start_bytes = asked.start_bytes;
         let mut messages = Self {
             position: 0,
             made: 0,

@@ -48,8 +48,8 @@ pub(super) fn response(asked: &Asked, outcome: &Outcome) -> Response {
             bytes(outcome, body).with_field("Queue-Id", id.to_string())
         }
         peeked @ Reply::Peeked { .. } => {
-            let bytes = asked.start_bytes().unwrap_or_default();
-            to_json(Status::Ok, &json!(MessageJson::of(&peeked, bytes)))
+            let message = MessageJson::of(&peeked, asked.start_bytes);
+            to_json(Status::Ok, &json!(message))
         }
         // A session is of frames alone.
         Reply::Empty | Reply::Session { .. } => Response::empty(Status::NoContent),
