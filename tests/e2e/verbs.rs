@@ -356,7 +356,7 @@ fn kick() {
         let message = holder.receive().unwrap().unwrap();
         holder.release(&message, Duration::ZERO).unwrap();
     }
-    assert_eq!(listed(&server), ["default.dead 2 0 0 0"]);
+    assert_eq!(listed(&server), ["default 0 0 0 2", "default.dead 2 0 0 0"]);
     let ran = check(&server, "kick default", "", 0, "");
     assert!(ran.stderr.contains("Messages kicked: 2"), "{}", ran.stderr);
     check(&server, "receive --count 9", "", 0, "one\ntwo\n");

@@ -19,8 +19,8 @@ pub(crate) const FREE_BYTES: usize = 16 * 1024;
 /// server is full: four replies about all the queues that there may be.
 const STATS_BYTES_MAX: usize = 4 * QUEUES_MAX * FIGURES_BYTES;
 
-/// What the figures of one queue take in a reply at most, in bytes.
-const FIGURES_BYTES: usize = 128;
+/// What the figures of one queue take in a reply at most, in bytes; with those of the queue whose dead letters it has.
+const FIGURES_BYTES: usize = 256;
 
 /// The account. Any thread may use it at any time.
 #[derive(Debug)]

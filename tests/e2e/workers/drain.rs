@@ -93,7 +93,7 @@ fn a_drain_of_the_dead_tries_each_once() {
         assert!(last.contains(&format!("{id} in default.dead")), "{last}");
     }
     let listed = say(&place.server, "list", b"").expect(0).out();
-    assert!(listed.starts_with("default.dead\t5\t0\t0\t0\t"), "{listed}");
+    assert!(listed.starts_with("default\t0\t0\t0\t5\t"), "{listed}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Looking at queues: their figures, and messages that stay where they are.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use proto::queue::{MessageState, QueueName, Totals};
@@ -183,9 +184,19 @@ impl Shelf {
 }
 
 impl Stats {
-    /// Sorts the queues by name, and counts the dead letters of each.
+    /// Sorts the queues by name, and counts the dead letters of each. A queue of which nothing else is left is told,
+    /// too.
     pub(super) fn sorted(mut self) -> Self {
         let queues = &mut self.queues;
+        let names: HashSet<_> = queues.iter().map(|one| Arc::clone(&one.name)).collect();
+        let is_gone = |name: &&str| QueueName::new(name).is_ok() && !names.contains(*name);
+        let of = |one: &Figures| {
+            let name = one.name.strip_suffix(QueueName::DEAD_SUFFIX);
+            let name = name.filter(is_gone)?;
+            Some(Figures::of(&name.into(), &Queue::default(), 0))
+        };
+        let gone: Vec<_> = queues.iter().filter_map(of).collect();
+        queues.extend(gone);
         queues.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         for at in 0..queues.len() {
             let dead = format!("{}{}", queues[at].name, QueueName::DEAD_SUFFIX);

@@ -52,7 +52,7 @@ impl Queues {
 
     /// Whether there is a queue of this name.
     pub(crate) fn exists(&self, queue: QueueName) -> bool {
-        self.shared.lock().queues.contains_key(queue.as_str())
+        self.shared.lock().existing(queue).is_ok()
     }
 
     /// Removes all messages of a queue that nobody has reserved.

@@ -73,7 +73,7 @@ fn what_was_handed_out_too_often_is_a_dead_letter_until_it_is_kicked() {
         queues.lose(queues.reserve(dead).unwrap());
     }
     stats_of(&queues, |totals, queues| {
-        assert_eq!((&*queues[0].name, queues[0].ready), ("default.dead", 1));
+        assert_eq!((&*queues[1].name, queues[1].ready), ("default.dead", 1));
         assert_eq!(
             (totals.dead_lettered, totals.released, totals.requeued),
             (1, 1, 6)
