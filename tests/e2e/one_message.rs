@@ -48,9 +48,12 @@ fn peek_finds_each_state() {
     check(&server, "peek", "", 0, "four");
     check(&server, "peek --delayed --count 9", "", 0, "delayed\n");
     let ran = check(&server, "peek --dead", "", 0, "dead");
-    let want =
-        "Message 2: ready in default.dead, age 0 s, attempts: 1 of 1, the last: exit status: 1\n";
-    assert!(ran.stderr.ends_with(want), "{}", ran.stderr);
+    for want in [
+        "Message 2: ready in default.dead, age ",
+        " s, attempts: 1 of 1, the last: exit status: 1\n",
+    ] {
+        assert!(ran.stderr.contains(want), "{}", ran.stderr);
+    }
     check(&server, "peek --dead --queue default.dead", "", 0, "dead");
     let ran = check(&server, "peek --reserved", "", 0, "leased");
     let said = "Message 1: reserved in default under a lease for 3600 s more, age ";

@@ -25,26 +25,44 @@ struct State {
 #[derive(Clone, Copy)]
 pub struct Moment(usize);
 
+/// That an end is asked for, of the lease of a message or of all that a connection has. The server may do so at
+/// any time until there is an answer.
+pub struct Ending<'l>(&'l Leases, Option<MessageId>);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.end(self.1);
+    }
+}
+
 impl Leases {
     /// The present moment, before it is asked for a message.
     pub fn now(&self) -> Moment {
         Moment(self.0.lock().unwrap().ends)
     }
 
-    /// Somebody is about to ask for what may end the lease of this message.
-    pub fn end(&self, id: MessageId) {
+    /// Somebody asks for what may end the lease of this message, until the value is dropped.
+    pub fn ending(&self, id: MessageId) -> Ending<'_> {
+        self.end(Some(id));
+        Ending(self, Some(id))
+    }
+
+    /// Somebody asks for what ends the reservations of a connection.
+    pub fn ending_of_connections(&self) -> Ending<'_> {
+        self.end(None);
+        Ending(self, None)
+    }
+
+    fn end(&self, id: Option<MessageId>) {
         let mut state = self.0.lock().unwrap();
         state.ends += 1;
         let end = state.ends;
-        state.last_end.insert(id, end);
-        state.leased.remove(&id);
-    }
-
-    /// Somebody is about to ask for what ends the reservations of a connection.
-    pub fn end_of_connection(&self) {
-        let mut state = self.0.lock().unwrap();
-        state.ends += 1;
-        state.last_end_of_all = state.ends;
+        if let Some(id) = id {
+            state.last_end.insert(id, end);
+            state.leased.remove(&id);
+        } else {
+            state.last_end_of_all = end;
+        }
     }
 
     /// Somebody was handed this message, as asked at that moment, and has it until it is asked to end that.

@@ -180,9 +180,7 @@ impl Operators {
         let record = String::from_utf8(message.body.clone()).unwrap();
         let delay_millis = [0, 10][noise.below(2)];
         let way = noise.below(6);
-        if way < 5 {
-            self.leases.end(message.id);
-        }
+        let _ending = (way < 5).then(|| self.leases.ending(message.id));
         let reason = Reason::new("it is random");
         match way {
             0 => self.remove(&record, || client.ack(message))?,
@@ -212,7 +210,7 @@ impl Operators {
         };
         self.note_lease(message.id, lease, asked, who);
         if let (0, Claim::Leased(token)) = (noise.below(2), message.claim) {
-            self.leases.end(message.id);
+            let _ending = self.leases.ending(message.id);
             done(client.extend(token, [SOON, HOUR][noise.below(2)]))?;
         }
         self.finish(client, &message, noise)
@@ -249,9 +247,7 @@ impl Operators {
                 self.note_lease(leased.id, HOUR, asked, record);
                 let lease = format!("/leases/{}", leased.token);
                 let end = noise.below(4);
-                if end < 3 {
-                    self.leases.end(leased.id);
-                }
+                let _ending = (end < 3).then(|| self.leases.ending(leased.id));
                 match end {
                     0 => self.remove(&leased.record, || {
                         said(http.done(&format!("DELETE {lease}")))
@@ -263,16 +259,16 @@ impl Operators {
                 }
             }
             6 => {
-                self.leases.end(id);
+                let _ending = self.leases.ending(id);
                 let path = format!("DELETE {messages}/{id}");
                 self.remove(&other, || said(http.done(&path)))?;
             }
             7 => {
-                self.leases.end(id);
+                let _ending = self.leases.ending(id);
                 http.done(&format!("POST {messages}/{id}/move?to={to}"))?;
             }
             8 => {
-                self.leases.end(id);
+                let _ending = self.leases.ending(id);
                 http.done(&format!("POST {messages}/{id}/release"))?;
             }
             9 => drop(http.done(&format!("POST {messages}/{id}/kick"))?),
@@ -319,17 +315,17 @@ impl Operators {
                 }
                 (7, Some(_)) => self.lease(&mut client, sender, noise)?,
                 (8, Some((id, record))) => {
-                    self.leases.end(id);
+                    let _ending = self.leases.ending(id);
                     self.remove(&record, || client.delete(id))?;
                 }
                 (9, Some((id, _))) => done(client.kick_one(id))?,
                 (10, Some((id, _))) => {
                     let to = names()[noise.below(2)];
-                    self.leases.end(id);
+                    let _ending = self.leases.ending(id);
                     done(client.move_to(id, to))?;
                 }
                 (11, Some((id, _))) => {
-                    self.leases.end(id);
+                    let _ending = self.leases.ending(id);
                     done(client.release_one(id))?;
                 }
                 (12, Some((id, record))) => {
@@ -342,7 +338,7 @@ impl Operators {
                     let seen = client.peek_after(STATES[noise.below(3)], 0)?;
                     if let Some(ReservedBy::Connection { id, .. }) = seen.and_then(|one| one.holder)
                     {
-                        self.leases.end_of_connection();
+                        let _ending = self.leases.ending_of_connections();
                         done(client.release_holder(id))?;
                     }
                 }
