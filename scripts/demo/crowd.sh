@@ -39,7 +39,7 @@ start_server load 1 queue-server 0 TCP --data load.db
 load=$server
 start_client receiver "queue-client $load receive --queue other --wait 30"
 receiver=$client
-start_client sender "yes | queue-client $load send --queue load --lines -"
+start_client sender "yes | queue-client $load --wait-for-server 0 send --queue load --lines -"
 sender=$client
 run 0 "queue-client $load receive --queue load --wait 30"
 stop_server load
