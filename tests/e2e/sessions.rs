@@ -148,6 +148,13 @@ impl Cutting {
         }
     }
 
+    /// Ends it, when it has cut enough to be a test.
+    fn end(self) {
+        let cuts = self.cuts.load(Ordering::SeqCst);
+        println!("{cuts} connections were cut");
+        assert!(cuts > 10);
+    }
+
     fn endpoint(&self) -> Endpoint {
         Endpoint {
             wait_for_server: Duration::from_secs(60),
@@ -216,10 +223,7 @@ fn what_is_sent_over_connections_that_are_cut_to_a_server_that_is_killed_is_ther
         }
         killed.kill_while(|| done.load(Ordering::SeqCst));
     });
-    let cuts = network.cuts.load(Ordering::SeqCst);
-    println!("{cuts} connections were cut");
-    assert!(cuts > 10);
-    drop(network);
+    network.end();
     let bodies = (0..SENDERS).flat_map(|sender| (0..EACH).map(move |n| format!("{sender}.{n}")));
     killed.check_once(bodies);
 }
@@ -277,10 +281,7 @@ fn what_is_sent_over_http_with_keys_to_a_server_that_is_killed_is_there_once() {
     assert_eq!(sending.wait(), Some(0));
     let ids: BTreeSet<_> = told.lines().map(|line| line.split(' ').nth(1)).collect();
     assert_eq!(ids.len(), MESSAGES, "each has an id of its own");
-    let cuts = network.cuts.load(Ordering::SeqCst);
-    println!("{cuts} connections were cut");
-    assert!(cuts > 10);
-    drop(network);
+    network.end();
     let bodies = (0..SENDERS).flat_map(|sender| (0..EACH).map(move |n| format!("{sender}.{n}")));
     killed.check_once(bodies);
 }

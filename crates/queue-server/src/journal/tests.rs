@@ -85,7 +85,14 @@ fn finish(queues: &Queues, pending: Prepared) -> MessageId {
 
 #[track_caller]
 fn send(queues: &Queues, body: &[u8]) -> MessageId {
-    finish(queues, queues.submit_body(Q, Duration::ZERO, body).unwrap())
+    finish(queues, send_with(queues, &Properties::default(), body))
+}
+
+/// A message for the queue, which is not submitted yet.
+#[track_caller]
+fn send_with(queues: &Queues, properties: &Properties, body: &[u8]) -> Prepared {
+    let sent = queues.send(&Sender::default(), Q, properties, body, None);
+    sent.unwrap()
 }
 
 #[track_caller]
@@ -137,12 +144,7 @@ fn what_few_messages_have_is_covered_by_the_checksum() {
             attempts_max: 3,
             ..Properties::default()
         };
-        finish(
-            &queues,
-            queues
-                .send(&Sender::default(), Q, &properties, b"x", None)
-                .unwrap(),
-        );
+        finish(&queues, send_with(&queues, &properties, b"x"));
         let reserved = queues.reserve(Q).unwrap();
         let again = Retry::Uncounted { delay_millis: 0 };
         finish(&queues, queues.release(reserved, again, Reason::new("why")));

@@ -1,6 +1,6 @@
 //! Looking at queues: their figures, and messages that stay where they are.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use proto::queue::{MessageState, QueueName, Totals};
@@ -188,21 +188,21 @@ impl Stats {
     /// too.
     pub(super) fn sorted(mut self) -> Self {
         let queues = &mut self.queues;
-        let names: HashSet<_> = queues.iter().map(|one| Arc::clone(&one.name)).collect();
-        let is_gone = |name: &&str| QueueName::new(name).is_ok() && !names.contains(*name);
-        let of = |one: &Figures| {
-            let name = one.name.strip_suffix(QueueName::DEAD_SUFFIX);
-            let name = name.filter(is_gone)?;
-            Some(Figures::of(&name.into(), &Queue::default(), 0))
+        let of = |dead: &Figures| {
+            let name = dead.name.strip_suffix(QueueName::DEAD_SUFFIX)?;
+            Some((Arc::from(name), dead.ready))
         };
-        let gone: Vec<_> = queues.iter().filter_map(of).collect();
-        queues.extend(gone);
-        queues.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        for at in 0..queues.len() {
-            let dead = format!("{}{}", queues[at].name, QueueName::DEAD_SUFFIX);
-            let dead = queues.binary_search_by(|one| (*one.name).cmp(&dead));
-            queues[at].dead_letters = dead.map_or(0, |dead| queues[dead].ready);
+        let mut dead_letters: HashMap<Arc<str>, usize> = queues.iter().filter_map(of).collect();
+        for queue in queues.iter_mut() {
+            queue.dead_letters = dead_letters.remove(&queue.name).unwrap_or(0);
         }
+        let gone = dead_letters.into_iter();
+        let gone = gone.filter(|(name, _)| QueueName::new(name).is_ok());
+        queues.extend(gone.map(|(name, dead_letters)| Figures {
+            dead_letters,
+            ..Figures::of(&name, &Queue::default(), 0)
+        }));
+        queues.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         self
     }
 }

@@ -27,9 +27,7 @@ fn a_request_that_comes_again_after_a_restart_is_answered_as_before() {
     let session = uuid::Uuid::from_u128(7);
     let sent = |queues: &Queues| {
         ask(queues, session, 1, || {
-            queues
-                .send(&Sender::default(), Q, &Properties::default(), b"once", None)
-                .unwrap()
+            send_with(queues, &Properties::default(), b"once")
         })
     };
     let leased = |queues: &Queues| {
@@ -80,9 +78,7 @@ fn the_answers_of_many_requests_do_not_grow_for_ever_and_none_is_lost() {
     let queues = disk.open();
     let ask_once = |queues: &Queues, session, number| {
         ask(queues, session, number, || {
-            queues
-                .send(&Sender::default(), Q, &Properties::default(), b"x", None)
-                .unwrap()
+            send_with(queues, &Properties::default(), b"x")
         })
     };
     let first = ask_once(&queues, sessions[0], 0);
@@ -119,9 +115,7 @@ fn damaged_answers_are_removed_and_the_others_stay() {
     let [one, two] = [1, 2].map(uuid::Uuid::from_u128);
     let ask_once = |queues: &Queues, session| {
         ask(queues, session, 1, || {
-            queues
-                .send(&Sender::default(), Q, &Properties::default(), b"x", None)
-                .unwrap()
+            send_with(queues, &Properties::default(), b"x")
         })
     };
     let answers = [one, two].map(|session| ask_once(&queues, session));

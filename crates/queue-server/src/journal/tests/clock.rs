@@ -11,12 +11,7 @@ fn an_expiry_goes_on_while_the_machine_is_off_and_is_bounded_however_far_ahead_t
             expiry_millis: 7_200_000,
             ..Properties::default()
         };
-        finish(
-            &queues,
-            queues
-                .send(&Sender::default(), Q, &properties, b"x", None)
-                .unwrap(),
-        );
+        finish(&queues, send_with(&queues, &properties, b"x"));
         drop(queues);
         disk
     };

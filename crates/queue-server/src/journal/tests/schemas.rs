@@ -62,12 +62,7 @@ fn rows_of_schema_3_are_messages_without_a_priority_and_stay_as_they_are() {
         priority: Priority::new(1).unwrap(),
         ..Properties::default()
     };
-    finish(
-        &queues,
-        queues
-            .send(&Sender::default(), Q, &urgent, b"urgent", None)
-            .unwrap(),
-    );
+    finish(&queues, send_with(&queues, &urgent, b"urgent"));
     send(&queues, b"last");
     let bodies: Vec<_> = all(&queues).into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies, ["urgent", "two", "three", "four", "last"]);
