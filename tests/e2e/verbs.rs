@@ -196,6 +196,9 @@ fn release_puts_to_the_end() {
 fn a_lease_that_runs_out_gives_the_message_back_to_the_front() {
     let server = server_with("one\ntwo\n");
     let token = lease(&server, 0, "one");
+    eventually("the lease is over", || {
+        listed(&server) == ["default 2 0 0 0"]
+    });
     check(&server, "receive --wait 10 --count 2", "", 0, "one\ntwo\n");
     check(&server, &format!("ack {token}"), "", 1, "");
 }
