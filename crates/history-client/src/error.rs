@@ -85,12 +85,15 @@ fn in_doubt((first, last): (u64, u64)) -> String {
 
 impl Error {
     /// Whether the same request may succeed soon: the server did not carry it out, because it cannot be
-    /// reached, has as many connections as it accepts, or is shutting down.
+    /// reached, has as many connections as it accepts, is shutting down, or stands by.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Client(error) => matches!(error, ClientError::Connect { .. }),
             Self::Refused { code, .. } => {
-                matches!(code, ErrorCode::Busy | ErrorCode::ShuttingDown)
+                matches!(
+                    code,
+                    ErrorCode::Busy | ErrorCode::ShuttingDown | ErrorCode::Standby
+                )
             }
             Self::Line(_)
             | Self::NotANote(_)
@@ -121,7 +124,7 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Refused {
-                code: ErrorCode::ShuttingDown,
+                code: ErrorCode::ShuttingDown | ErrorCode::Standby,
                 ..
             } => Exit::Network,
             Self::Refused { .. } => Exit::Refused,

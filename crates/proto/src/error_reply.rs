@@ -38,6 +38,8 @@ tagged! {
         13 => TooManyLogins,
         /// A message with the same key was sent with another body.
         14 => Conflict,
+        /// The server stands by; another one on the same data is active. The request was not carried out.
+        15 => Standby,
         /// A code that this version does not know. The sentence says what it means.
         255 => Unknown,
     }
@@ -120,6 +122,11 @@ mod tests {
         let decode = |payload| ErrorReply::read(&mut Fields::new(payload), "error").unwrap();
         let refused = decode(b"\x0bthe queue is paused");
         assert_eq!(refused.code, ErrorCode::Paused);
+        let refused = decode(b"\x0fthis server stands by; another one is active");
+        assert_eq!(
+            (refused.code, refused.code.name()),
+            (ErrorCode::Standby, "Standby")
+        );
         let refused = decode(b"\xc8the moon is full");
         assert_eq!(refused.code, ErrorCode::Unknown);
         assert_eq!(refused.sentence, "the moon is full");

@@ -234,16 +234,22 @@ impl Error {
     }
 
     /// Whether the server is away, or about to be, and may be back: it was lost or cannot be
-    /// reached, it shuts down, or its connection limit is met.
+    /// reached, it shuts down or stands by, or its connection limit is met.
     pub(crate) fn is_server_away(&self) -> bool {
         match self {
             Self::Client(ClientError::Connect { .. }) => true,
-            Self::Refused { code, .. } => {
-                matches!(code, ErrorCode::ShuttingDown | ErrorCode::Busy)
-            }
+            Self::Refused { code, .. } => says_away(*code),
             other => other.is_loss(),
         }
     }
+}
+
+/// Whether a server that refuses with this code is away, or about to be, and may be back.
+pub(crate) fn says_away(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ShuttingDown | ErrorCode::Standby | ErrorCode::Busy
+    )
 }
 
 impl From<io::Error> for Error {
@@ -256,7 +262,7 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Refused {
-                code: ErrorCode::ShuttingDown,
+                code: ErrorCode::ShuttingDown | ErrorCode::Standby,
                 ..
             } => Exit::Network,
             Self::Empty

@@ -14,6 +14,7 @@ use proto::frame::{HEADER_BYTES, Message};
 use proto::queue::{Reply, Request};
 
 use crate::Error;
+use crate::error::says_away;
 use crate::session::Session;
 use crate::tcp::Connection;
 use crate::udp::Datagrams;
@@ -295,10 +296,7 @@ impl Link {
 /// The error that a refusal is, if it says that the server is away or about to be.
 fn away(kind: u8, payload: &[u8]) -> Option<Error> {
     match Reply::decode(kind, payload) {
-        Ok(Reply::Error(error)) => {
-            let is_away = matches!(error.code, ErrorCode::ShuttingDown | ErrorCode::Busy);
-            is_away.then(|| unexpected(&Reply::Error(error)))
-        }
+        Ok(Reply::Error(error)) => says_away(error.code).then(|| unexpected(&Reply::Error(error))),
         Ok(_) | Err(_) => None,
     }
 }

@@ -108,7 +108,7 @@ fn status(code: ErrorCode) -> Status {
     match code {
         ErrorCode::BadRequest | ErrorCode::Unsupported | ErrorCode::Unknown => Status::BadRequest,
         ErrorCode::TooLarge => Status::ContentTooLarge,
-        ErrorCode::Busy | ErrorCode::Draining | ErrorCode::ShuttingDown => {
+        ErrorCode::Busy | ErrorCode::Draining | ErrorCode::ShuttingDown | ErrorCode::Standby => {
             Status::ServiceUnavailable
         }
         ErrorCode::Storage => Status::InternalServerError,
