@@ -99,7 +99,7 @@ run 0 "python3 tests/python/queue_receive.py $queue UDP"
 expect 'by datagram'
 
 step 'A queue on disk' 'With --data the queue is a SQLite database, and OK means on disk. A second server on it is refused.' \
-    crates/queue-server/src/journal/mod.rs
+    crates/queue-server/src/journal/sqlite.rs
 start_server disk 1 queue-server 0 TCP --data queue.db
 run 0 "queue-client $server send data/message1.txt"
 run 0 "echo 'second job' | queue-client $server send -"

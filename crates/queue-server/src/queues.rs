@@ -83,9 +83,17 @@ impl Queues {
         fsync: Fsync,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let database = Opened::open(path, fsync)?;
+        Self::load(Opened::sqlite(path, fsync)?, limits, on_failure)
+    }
+
+    /// The queues of a database that is open.
+    fn load(
+        database: Opened,
+        limits: Limits,
+        on_failure: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, Error> {
         let shared = Arc::new(Shared::new(limits, database.clock()));
-        let journal = database.load(path, Arc::clone(&shared) as _)?;
+        let journal = database.load(Arc::clone(&shared) as _)?;
         let journal = Committer::start("journal", journal, on_failure);
         Ok(Self {
             shared,

@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 
 use proto::queue::Token;
-use rusqlite::{Connection, Transaction, params};
 use uuid::Uuid;
 
 use super::live::LiveQueues;
@@ -29,37 +28,33 @@ pub(super) struct Answers {
 }
 
 /// What a transaction changes in the table. It counts when that is committed.
-#[derive(Default)]
 pub(super) struct Step {
-    removed: usize,
-    added: Option<(i64, usize)>,
+    /// The rows that are removed, from the oldest on. [`Step::keep`] is told what was in each.
+    pub(super) removed: Vec<i64>,
+    /// The number of the row that is added.
+    row: i64,
+    answers: Vec<Answered>,
+}
+
+/// A row of the table.
+pub(super) struct Columns<'r> {
+    pub(super) row: i64,
+    /// The CRC-32 of the row's number and the answers.
+    pub(super) crc: i64,
+    pub(super) answers: &'r [u8],
 }
 
 impl Answers {
-    /// Reads the table, and tells the queues what is in it. Returns the rows that are damaged.
-    pub(super) fn read(
-        db: &Connection,
-        queues: &dyn LiveQueues,
-    ) -> rusqlite::Result<(Self, Vec<i64>)> {
-        let (mut answers, mut damaged) = (Self::default(), Vec::new());
-        let mut select = db.prepare("SELECT row, crc, answers FROM answers ORDER BY row")?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            let number = row.get(0)?;
-            let crc = row.get_ref(1)?.as_i64();
-            let bytes = row.get_ref(2)?.as_blob();
-            let found = match (crc, bytes) {
-                (Ok(crc), Ok(bytes)) if crc == checksum(number, bytes) => decode(bytes),
-                (Ok(_) | Err(_), Ok(_) | Err(_)) => None,
-            };
-            let Some(found) = found else {
-                damaged.push(number);
-                continue;
-            };
-            found.iter().for_each(|one| queues.restore_answer(one));
-            answers.add(number, found.len());
-        }
-        Ok((answers, damaged))
+    /// Tells the queues what is in a row, which is behind all before. Returns whether it is undamaged.
+    pub(super) fn restore(&mut self, columns: &Columns, queues: &dyn LiveQueues) -> bool {
+        let &Columns { row, crc, answers } = columns;
+        let is_whole = crc == checksum(row, answers);
+        let Some(found) = is_whole.then(|| decode(answers)).flatten() else {
+            return false;
+        };
+        found.iter().for_each(|one| queues.restore_answer(one));
+        self.add(row, found.len());
+        true
     }
 
     fn add(&mut self, row: i64, count: usize) {
@@ -67,17 +62,16 @@ impl Answers {
         self.count += count;
     }
 
-    /// Adds a row with these answers.
-    pub(super) fn write(
-        &self,
-        transaction: &Transaction,
-        queues: &dyn LiveQueues,
-        mut answers: Vec<Answered>,
-    ) -> rusqlite::Result<Step> {
+    /// What a transaction with these answers changes; `None` if there are none.
+    pub(super) fn step(&self, queues: &dyn LiveQueues, answers: Vec<Answered>) -> Option<Step> {
         if answers.is_empty() {
-            return Ok(Step::default());
+            return None;
         }
-        let mut step = Step::default();
+        let mut step = Step {
+            removed: Vec::new(),
+            row: self.rows.back().map_or(1, |(row, _)| row + 1),
+            answers,
+        };
         if self.count > SLACK {
             let needed = 2 * queues.answers_max() + SLACK;
             let mut count = self.count;
@@ -86,43 +80,43 @@ impl Answers {
                     break;
                 }
                 count -= in_row;
-                let mut select =
-                    transaction.prepare_cached("SELECT answers FROM answers WHERE row = ?1")?;
-                let bytes: Vec<u8> = select.query_row([row], |row| row.get(0))?;
-                let found = decode(&bytes).unwrap_or_default();
-                answers.extend(found.into_iter().filter(|one| queues.may_repeat(one)));
-                let mut delete =
-                    transaction.prepare_cached("DELETE FROM answers WHERE row = ?1")?;
-                delete.execute([row])?;
-                step.removed += 1;
+                step.removed.push(*row);
             }
         }
-        let row = self.rows.back().map_or(1, |(row, _)| row + 1);
-        let bytes = encode(&answers);
-        let insert = "INSERT INTO answers (row, crc, answers) VALUES (?1, ?2, ?3)";
-        let mut insert = transaction.prepare_cached(insert)?;
-        insert.execute(params![row, checksum(row, &bytes), bytes])?;
-        step.added = Some((row, answers.len()));
-        Ok(step)
+        Some(step)
     }
 
     /// Notes what was committed.
     pub(super) fn note(&mut self, step: &Step) {
-        for (_, count) in self.rows.drain(..step.removed) {
+        for (_, count) in self.rows.drain(..step.removed.len()) {
             self.count -= count;
         }
-        if let Some((row, count)) = step.added {
-            self.add(row, count);
-        }
+        self.add(step.row, step.answers.len());
     }
 }
 
-/// Removes damaged rows. What was answered there acts again when it comes again.
-pub(super) fn remove(transaction: &Transaction, rows: &[i64]) -> rusqlite::Result<()> {
-    for row in rows {
-        transaction.execute("DELETE FROM answers WHERE row = ?1", [row])?;
+impl Step {
+    /// Writes once more what was in a row that is removed and may be asked again.
+    pub(super) fn keep(&mut self, answers: &[u8], queues: &dyn LiveQueues) {
+        let found = decode(answers).unwrap_or_default();
+        let kept = found.into_iter().filter(|one| queues.may_repeat(one));
+        self.answers.extend(kept);
     }
-    Ok(())
+
+    /// What is in the row that is added.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        encode(&self.answers)
+    }
+
+    /// The row that is added, with what is in it.
+    pub(super) fn columns<'r>(&self, answers: &'r [u8]) -> Columns<'r> {
+        let row = self.row;
+        Columns {
+            row,
+            crc: checksum(row, answers),
+            answers,
+        }
+    }
 }
 
 fn checksum(row: i64, bytes: &[u8]) -> i64 {

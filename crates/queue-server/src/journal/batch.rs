@@ -32,6 +32,11 @@ pub(super) struct Part<'b> {
 }
 
 impl Batch {
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inserted.is_empty() && self.changed.is_empty() && self.sent.is_empty()
+    }
+
     pub(super) fn part(&self, numbers: Range<usize>) -> Part<'_> {
         Part {
             first: numbers.start,

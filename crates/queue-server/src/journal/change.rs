@@ -1,12 +1,10 @@
-//! The changes that the queues submit, and how they are written.
+//! The changes that the queues submit, and what is written of them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::queue::{MessageId, Token};
-use rusqlite::Transaction;
 
-use super::keys;
 use super::row::Row;
 use crate::clock::Micros;
 use crate::error::QueueError;
@@ -66,30 +64,4 @@ pub(super) enum Written {
     Delete(MessageId, usize, Option<Box<Acked>>),
     Pause(Arc<str>, bool),
     Nothing,
-}
-
-impl Written {
-    pub(super) fn write(&self, transaction: &Transaction) -> rusqlite::Result<()> {
-        match self {
-            Self::Update(row) | Self::Extend { row, .. } => row.update(transaction),
-            Self::Delete(id, _, acked) => {
-                let delete = "DELETE FROM messages WHERE id = ?1";
-                let mut delete = transaction.prepare_cached(delete)?;
-                delete.execute([id.cast_signed()])?;
-                // Behind that, because it may take a page that is free now.
-                let insert = |acked| keys::insert(acked, transaction);
-                acked.as_deref().map_or(Ok(()), insert)
-            }
-            Self::Pause(queue, is_paused) => {
-                let pause = if *is_paused {
-                    "INSERT OR IGNORE INTO paused VALUES (?1)"
-                } else {
-                    "DELETE FROM paused WHERE queue = ?1"
-                };
-                let mut pause = transaction.prepare_cached(pause)?;
-                pause.execute([queue]).map(drop)
-            }
-            Self::Nothing => Ok(()),
-        }
-    }
 }

@@ -3,92 +3,62 @@
 use std::sync::Arc;
 
 use proto::queue::{Key, QueueName};
-use rusqlite::types::{FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, Row, Transaction, params};
 
-use super::live::LiveQueues;
 use super::row::ID_MAX;
-use crate::clock::Micros;
 use crate::keys::{Acked, Keyed};
-
-/// Adds a key, and removes those that are free by the moment at which it was acknowledged.
-pub(super) fn insert(acked: &Acked, transaction: &Transaction) -> rusqlite::Result<()> {
-    let insert = "INSERT OR REPLACE INTO keys (id, queue, account, key, digest, until, crc)
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    transaction.prepare_cached(insert)?.execute(params![
-        acked.id.cast_signed(),
-        acked.queue,
-        acked.keyed.account,
-        acked.keyed.key,
-        acked.keyed.digest,
-        acked.until.cast_signed(),
-        crc(acked)
-    ])?;
-    Ok(())
-}
 
 /// How many keys are removed in one commit at most, beside as many as it adds.
 const REMOVED_MAX: usize = 1000;
 
-/// Removes keys that are free by now, some at once.
-pub(super) fn remove_free(
-    transaction: &Transaction,
-    now: Micros,
-    added: usize,
-) -> rusqlite::Result<()> {
-    let delete = "DELETE FROM keys WHERE id IN
-                  (SELECT id FROM keys WHERE until <= ?1 ORDER BY until LIMIT ?2)";
-    let mut delete = transaction.prepare_cached(delete)?;
-    let limit = REMOVED_MAX + added;
-    delete
-        .execute(params![now.cast_signed(), limit as i64])
-        .map(drop)
+/// The values of one row, borrowed from what is written or read.
+pub(super) struct Columns<'r> {
+    /// Of the message.
+    pub(super) id: i64,
+    pub(super) queue: &'r str,
+    pub(super) account: Option<&'r str>,
+    pub(super) key: &'r str,
+    /// The first half of the SHA-256 of the body.
+    pub(super) digest: &'r [u8],
+    /// When it is free.
+    pub(super) until: i64,
+    /// The CRC-32 of all the rest.
+    pub(super) crc: i64,
 }
 
-/// Tells the queues which keys are held. Returns the ids of the rows that are damaged.
-pub(super) fn read(db: &Connection, queues: &dyn LiveQueues) -> rusqlite::Result<Vec<i64>> {
-    let mut damaged = Vec::new();
-    let select = "SELECT id, queue, account, key, digest, until, crc FROM keys ORDER BY until";
-    let mut select = db.prepare(select)?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        match read_one(row) {
-            Ok(acked) => queues.restore_key(&acked),
-            Err(_) => damaged.push(row.get(0)?),
-        }
-    }
-    Ok(damaged)
+/// How many keys that are free are removed in a commit that adds this many.
+pub(super) fn removed_max(added: usize) -> i64 {
+    i64::try_from(REMOVED_MAX + added).unwrap_or(i64::MAX)
 }
 
-fn read_one(row: &Row) -> FromSqlResult<Acked> {
-    let column = |at| row.get_ref(at).map_err(|_| FromSqlError::InvalidType);
-    let id = column(0)?.as_i64()?;
-    if !(1..=ID_MAX).contains(&id) {
-        return Err(FromSqlError::OutOfRange(id));
+/// What is written of a key.
+pub(super) fn columns(acked: &Acked) -> Columns<'_> {
+    let keyed = &*acked.keyed;
+    Columns {
+        id: acked.id.cast_signed(),
+        queue: &acked.queue,
+        account: keyed.account.as_deref(),
+        key: &keyed.key,
+        digest: &keyed.digest,
+        until: acked.until.cast_signed(),
+        crc: crc(acked),
     }
-    let invalid = |_| FromSqlError::InvalidType;
-    let queue = QueueName::new(column(1)?.as_str()?).map_err(invalid)?;
-    let account = match column(2)? {
-        ValueRef::Null => None,
-        account => Some(account.as_str()?),
-    };
-    let key = Key::new(column(3)?.as_str()?).ok_or(FromSqlError::InvalidType)?;
-    let digest = column(4)?.as_blob()?.try_into();
+}
+
+/// The key of a row; `None` if its checksum is wrong, or if it has a value that none can have.
+pub(super) fn read(columns: &Columns) -> Option<Acked> {
+    if !(1..=ID_MAX).contains(&columns.id) {
+        return None;
+    }
+    let queue = QueueName::new(columns.queue).ok()?;
+    let digest = columns.digest.try_into().ok()?;
+    let keyed = Keyed::found(Key::new(columns.key)?, columns.account, digest);
     let acked = Acked {
         queue: queue.as_str().into(),
-        keyed: Arc::new(Keyed::found(
-            key,
-            account,
-            digest.map_err(|_| FromSqlError::InvalidType)?,
-        )),
-        id: id.cast_unsigned(),
-        until: column(5)?.as_i64()?.cast_unsigned(),
+        keyed: Arc::new(keyed),
+        id: columns.id.cast_unsigned(),
+        until: columns.until.cast_unsigned(),
     };
-    if column(6)?.as_i64()? == crc(&acked) {
-        Ok(acked)
-    } else {
-        Err(FromSqlError::InvalidType)
-    }
+    (crc(&acked) == columns.crc).then_some(acked)
 }
 
 fn crc(acked: &Acked) -> i64 {

@@ -1,12 +1,11 @@
-//! A message's row: how it is written, and how it is checked when it is read.
+//! A message's row: its values as a database has them, and how they are checked when they are read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::queue::{Key, MessageId, QueueName, Token};
-use rusqlite::types::{FromSqlError, FromSqlResult, Value, ValueRef};
-use rusqlite::{Statement, Transaction, params};
 
+use super::timeline::Resumed;
 use crate::clock::{Micros, micros};
 use crate::keys::{self, Keyed};
 use crate::message::{Extras, Lease, Message, Reserved};
@@ -16,7 +15,8 @@ use crate::position::Position;
 /// have 32 bits.
 pub(super) const REMAINING_MAX: Duration = Duration::from_millis(u32::MAX as u64);
 
-/// The highest id that is believed when it is read. The ids that follow must be below SQLite's highest.
+/// The highest id that is believed when it is read. The ids that follow must be below the highest that a
+/// database can have.
 pub(super) const ID_MAX: i64 = 1 << 62;
 
 /// What the database has of a message, beside its body.
@@ -34,6 +34,31 @@ pub(crate) struct Row {
     extras: Option<Box<Extras>>,
     /// How much of the expiry was left when this was written, in microseconds.
     expires_left: Option<u64>,
+}
+
+/// The values of one row, borrowed from what is written or read. A database has numbers of 64 bits with a
+/// sign, so they are that here. Those of a row of a wrong type are not made at all: it is damaged.
+pub(super) struct Columns<'r> {
+    pub(super) id: i64,
+    pub(super) queue: &'r str,
+    /// The lowest is next.
+    pub(super) position: i64,
+    pub(super) is_delayed: bool,
+    pub(super) attempts: i64,
+    /// The lease, if there is one...
+    pub(super) token: Option<&'r [u8]>,
+    /// ...and when it expires.
+    pub(super) lease_expires: Option<i64>,
+    pub(super) remaining: Option<i64>,
+    /// The CRC-32 of all the rest.
+    pub(super) crc: i64,
+    pub(super) body: &'r [u8],
+    pub(super) key: Option<&'r str>,
+    pub(super) account: Option<&'r str>,
+    pub(super) attempts_max: Option<i64>,
+    pub(super) expires: Option<i64>,
+    pub(super) expires_left: Option<i64>,
+    pub(super) reason: Option<&'r str>,
 }
 
 /// A message as it was found.
@@ -161,212 +186,122 @@ impl Row {
         }
     }
 
-    /// The values of the columns that schema 4 has added, in the order of [`COLUMNS`].
-    fn extras(&self) -> [Value; 6] {
-        let Some(extras) = &self.extras else {
-            return [const { Value::Null }; 6];
-        };
-        let number = |number: Option<u64>| number.map(u64::cast_signed).into();
-        let text = |text: &str| Value::Text(text.to_owned());
-        let attempts_max = extras.attempts_max;
-        let keyed = extras.keyed.as_deref();
-        [
-            keyed.map_or(Value::Null, |keyed| text(&keyed.key)),
-            keyed
-                .and_then(|keyed| keyed.account.as_deref())
-                .map_or(Value::Null, text),
-            number((attempts_max > 0).then_some(attempts_max.into())),
-            number(extras.expires_at),
-            number(self.expires_left),
-            match &*extras.reason {
-                "" => Value::Null,
-                reason => text(reason),
-            },
-        ]
+    /// Whether it has any of what few messages have.
+    pub(super) fn has_extras(&self) -> bool {
+        self.extras.is_some()
     }
 
-    fn token(&self) -> Option<&[u8; 16]> {
-        self.lease.as_ref().map(|lease| lease.token.as_bytes())
-    }
-
-    fn expires_at(&self) -> Option<i64> {
-        self.lease.map(|lease| lease.expires_at.cast_signed())
-    }
-
-    fn remaining(&self) -> Option<i64> {
-        self.remaining.map(u64::cast_signed)
-    }
-
-    /// Adds a message. The statement is [`INSERT`], which most messages need.
-    pub(super) fn insert(
-        &self,
-        transaction: &Transaction,
-        insert: &mut Statement,
-        body: &[u8],
-    ) -> rusqlite::Result<()> {
-        if self.extras.is_none() {
-            insert.execute(params![
-                self.id.cast_signed(),
-                self.queue,
-                self.position.to_number(),
-                self.is_delayed,
-                self.attempts,
-                self.remaining(),
-                self.crc(),
-                body
-            ])?;
-            return Ok(());
-        }
-        let [key, account, attempts_max, expires, expires_left, reason] = self.extras();
-        transaction.prepare_cached(INSERT_ALL)?.execute(params![
-            self.id.cast_signed(),
-            self.queue,
-            self.position.to_number(),
-            self.is_delayed,
-            self.attempts,
-            self.remaining(),
-            self.crc(),
+    /// What is written of it. The body never changes, so a change of the row needs none.
+    pub(super) fn columns<'r>(&'r self, body: &'r [u8]) -> Columns<'r> {
+        let number = |number: Option<u64>| number.map(u64::cast_signed);
+        let extras = self.extras.as_deref();
+        let keyed = extras.and_then(|extras| extras.keyed.as_deref());
+        let attempts_max = extras.map_or(0, |extras| extras.attempts_max);
+        let reason = extras.map_or("", |extras| &extras.reason);
+        let lease = self.lease.as_ref();
+        Columns {
+            id: self.id.cast_signed(),
+            queue: &self.queue,
+            position: self.position.to_number(),
+            is_delayed: self.is_delayed,
+            attempts: self.attempts.into(),
+            token: lease.map(|lease| &lease.token.as_bytes()[..]),
+            lease_expires: number(lease.map(|lease| lease.expires_at)),
+            remaining: number(self.remaining),
+            crc: self.crc(),
             body,
-            key,
-            account,
-            attempts_max,
-            expires,
-            expires_left,
-            reason
-        ])?;
-        Ok(())
-    }
-
-    pub(super) fn update(&self, transaction: &Transaction) -> rusqlite::Result<()> {
-        let update = "UPDATE messages SET queue = ?2, place = ?3, delayed = ?4, attempts = ?5,
-                      token = ?6, until = ?7, remaining = ?8, crc = ?9, expires = ?10,
-                      expires_left = ?11, reason = ?12, key = ?13, account = ?14 WHERE id = ?1";
-        // The other one is as it was sent.
-        let [key, account, _, expires, expires_left, reason] = self.extras();
-        transaction.prepare_cached(update)?.execute(params![
-            self.id.cast_signed(),
-            self.queue,
-            self.position.to_number(),
-            self.is_delayed,
-            self.attempts,
-            self.token(),
-            self.expires_at(),
-            self.remaining(),
-            self.crc(),
-            expires,
-            expires_left,
-            reason,
-            key,
-            account
-        ])?;
-        Ok(())
-    }
-
-    /// Reads a message: the columns are those of [`COLUMNS`].
-    ///
-    /// # Errors
-    /// If its checksum is wrong, or a column is of another type.
-    pub(super) fn read(id: i64, row: &rusqlite::Row) -> FromSqlResult<Found> {
-        if !(1..=ID_MAX).contains(&id) {
-            return Err(FromSqlError::OutOfRange(id));
+            key: keyed.map(|keyed| &*keyed.key),
+            account: keyed.and_then(|keyed| keyed.account.as_deref()),
+            attempts_max: (attempts_max > 0).then_some(attempts_max.into()),
+            expires: number(extras.and_then(|extras| extras.expires_at)),
+            expires_left: number(self.expires_left),
+            reason: (!reason.is_empty()).then_some(reason),
         }
-        let column = |at| row.get_ref(at).map_err(|_| FromSqlError::InvalidType);
-        let moment = |at| -> FromSqlResult<Option<u64>> {
-            Ok(option(column(at)?, ValueRef::as_i64)?.map(i64::cast_unsigned))
+    }
+
+    /// The message of a row; `None` if its checksum is wrong, or if it has a value that none can have.
+    pub(super) fn read(columns: &Columns) -> Option<Found> {
+        let Columns {
+            is_delayed, body, ..
+        } = *columns;
+        if !(1..=ID_MAX).contains(&columns.id) {
+            return None;
+        }
+        let number = |number: Option<i64>| number.map(i64::cast_unsigned);
+        let lease = match (columns.token, number(columns.lease_expires)) {
+            (None, None) => None,
+            (token, expires_at) => Some(Lease {
+                token: Token::from_slice(token?).ok()?,
+                expires_at: expires_at?,
+            }),
         };
-        let queue = column(1)?.as_str()?;
-        let position = column(2)?.as_i64()?;
-        let position = Position::from_number(position).ok_or(FromSqlError::OutOfRange(position))?;
-        let delayed = column(3)?.as_i64()?;
-        let attempts = column(4)?.as_i64()?;
-        let lease = match (column(5)?, column(6)?) {
-            (ValueRef::Null, ValueRef::Null) => None,
-            (token, expires_at) => {
-                let token = Token::from_slice(token.as_blob()?);
-                let token = token.map_err(|_| FromSqlError::InvalidType)?;
-                let expires_at = expires_at.as_i64()?.cast_unsigned();
-                Some(Lease { token, expires_at })
+        let keyed = match columns.key {
+            Some(key) => {
+                let digest = keys::digest(body);
+                let keyed = Keyed::found(Key::new(key)?, columns.account, digest);
+                Some(Arc::new(keyed))
             }
+            None => None,
         };
-        let remaining = moment(7)?;
-        let crc = column(8)?.as_i64()?;
-        let expires_left = moment(13)?;
+        let extras = Extras {
+            keyed,
+            attempts_max: u32::try_from(columns.attempts_max.unwrap_or(0)).ok()?,
+            expires_at: number(columns.expires),
+            reason: columns.reason.unwrap_or_default().into(),
+        };
         let message = Message {
-            id: id.cast_unsigned(),
-            position,
-            attempts: count(attempts)?,
-            extras: Extras {
-                keyed: match option(column(10)?, ValueRef::as_str)? {
-                    None => None,
-                    Some(key) => {
-                        let key = Key::new(key).ok_or(FromSqlError::InvalidType)?;
-                        let account = option(column(15)?, ValueRef::as_str)?;
-                        let digest = keys::digest(column(9)?.as_blob()?);
-                        Some(Arc::new(Keyed::found(key, account, digest)))
-                    }
-                },
-                attempts_max: count(option(column(11)?, ValueRef::as_i64)?.unwrap_or(0))?,
-                expires_at: moment(12)?,
-                reason: (option(column(14)?, ValueRef::as_str)?.unwrap_or_default()).into(),
-            }
-            .boxed(),
-            ..Message::plain(column(9)?.as_blob()?).with_checksum()
+            id: columns.id.cast_unsigned(),
+            position: Position::from_number(columns.position)?,
+            attempts: u32::try_from(columns.attempts).ok()?,
+            extras: extras.boxed(),
+            ..Message::plain(body).with_checksum()
         };
-        let is_delayed = delayed == 1;
-        let name = QueueName::new(queue).map_err(|_| FromSqlError::InvalidType)?;
-        let queue = name.as_str().into();
+        let queue = QueueName::new(columns.queue).ok()?.as_str().into();
         let row = Self {
-            remaining,
-            expires_left,
+            remaining: number(columns.remaining),
+            expires_left: number(columns.expires_left),
             ..Self::new(&queue, &message, is_delayed, lease, 0)
         };
-        if row.crc() != crc || !(0..=1).contains(&delayed) {
-            return Err(FromSqlError::InvalidType);
+        if row.crc() != columns.crc {
+            return None;
         }
-        let reserved = Reserved {
-            queue,
-            queue_index: 0,
-            message,
-            was_delayed: false,
-            lease,
-        };
         let bounded = |left: Option<u64>| left.unwrap_or(u64::MAX).min(micros(REMAINING_MAX));
-        Ok(Found {
-            reserved,
+        Some(Found {
+            reserved: Reserved {
+                queue,
+                queue_index: 0,
+                message,
+                was_delayed: false,
+                lease,
+            },
             is_delayed,
-            remaining_max: bounded(remaining),
-            expires_left_max: bounded(expires_left),
+            remaining_max: bounded(row.remaining),
+            expires_left_max: bounded(row.expires_left),
         })
     }
 }
 
-/// What a column holds, if it is not NULL.
-fn option<'r, T>(
-    column: ValueRef<'r>,
-    read: impl FnOnce(&ValueRef<'r>) -> FromSqlResult<T>,
-) -> FromSqlResult<Option<T>> {
-    match column {
-        ValueRef::Null => Ok(None),
-        column => read(&column).map(Some),
+impl Found {
+    /// Moves what is due to when that is by the clock of this run, and no later than it can be. Returns the
+    /// row that says so, if that is another moment.
+    pub(super) fn resume(&mut self, resumed: Resumed) -> Option<Row> {
+        let now = resumed.now;
+        let due_max = now.saturating_add(self.remaining_max);
+        let expires_max = now.saturating_add(self.expires_left_max);
+        let message = &mut self.reserved.message;
+        let mut is_moved = false;
+        if let Some(lease) = &mut self.reserved.lease {
+            let due = lease.expires_at.saturating_add(resumed.lease_pause);
+            let due = due.min(due_max);
+            is_moved |= std::mem::replace(&mut lease.expires_at, due) != due;
+        } else if self.is_delayed && message.position.moment() > due_max {
+            message.position = message.position.at(due_max);
+            is_moved = true;
+        }
+        if message.expires_at() > Some(expires_max) {
+            message.change_extras(|extras| extras.expires_at = Some(expires_max));
+            is_moved = true;
+        }
+        is_moved.then(|| Row::found(self, now))
     }
 }
-
-fn count(number: i64) -> FromSqlResult<u32> {
-    u32::try_from(number).map_err(|_| FromSqlError::OutOfRange(number))
-}
-
-/// The columns of a message, in the order in which [`Row::read`] has them.
-pub(super) const COLUMNS: &str =
-    "id, queue, place, delayed, attempts, token, until, remaining, crc,
-    body, key, attempts_max, expires, expires_left, reason, account";
-
-/// The statement that adds a message without [`Extras`]. Six columns of nothing would take time too.
-pub(super) const INSERT: &str = "
-    INSERT INTO messages (id, queue, place, delayed, attempts, remaining, crc, body)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-
-/// The one that adds a message with them.
-const INSERT_ALL: &str = "
-    INSERT INTO messages (id, queue, place, delayed, attempts, remaining, crc, body, key, account,
-                          attempts_max, expires, expires_left, reason)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";

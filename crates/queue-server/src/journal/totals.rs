@@ -5,9 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Row, Transaction, params};
-
-use super::LiveQueues;
+use super::live::LiveQueues;
 use crate::totals::{Counts, CountsByName};
 
 /// How often the counts are written at most.
@@ -20,70 +18,53 @@ pub(super) struct Totals {
     written_at: Option<Instant>,
 }
 
+/// The values of one row, borrowed from what is written or read.
+pub(super) struct Columns<'r> {
+    pub(super) queue: &'r str,
+    /// In the order of the fields of [`Counts`].
+    pub(super) counts: [i64; 5],
+    /// The CRC-32 of all the rest.
+    pub(super) crc: i64,
+}
+
 impl Totals {
-    /// Reads what is there, and leaves out what is damaged. Returns how many rows are.
-    pub(super) fn read(db: &Connection) -> rusqlite::Result<(Self, usize)> {
-        let mut totals = Self::default();
-        let mut damaged = 0;
-        let mut select =
-            db.prepare("SELECT queue, sent, acked, failed, died, expired, crc FROM totals")?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            match read(row) {
-                Ok((queue, counts, crc)) if crc == crc_of(&queue, counts) => {
-                    totals.written.add(&queue.into(), counts);
-                }
-                Ok(_) | Err(_) => damaged += 1,
-            }
+    /// Adds a row that was found at the start. Returns whether it is undamaged.
+    pub(super) fn restore(&mut self, columns: &Columns) -> bool {
+        let counts = Counts::from_array(columns.counts.map(i64::cast_unsigned));
+        let is_whole = columns.crc == crc_of(columns.queue, counts);
+        if is_whole {
+            self.written.add(&columns.queue.into(), counts);
         }
-        Ok((totals, damaged))
+        is_whole
     }
 
-    /// What was read.
+    /// What is there.
     pub(super) fn counts(&self) -> &CountsByName {
         &self.written
     }
 
-    /// Writes the counts that have changed, if it is time for that. Returns what is written if the transaction is
-    /// committed.
-    pub(super) fn write_if_due(
-        &self,
-        transaction: &Transaction,
-        queues: &dyn LiveQueues,
-    ) -> rusqlite::Result<Option<Self>> {
-        if self.written_at.is_none_or(|at| at.elapsed() >= EVERY) {
-            self.write(transaction, queues).map(Some)
-        } else {
-            Ok(None)
+    /// Whether it is time to write the counts.
+    pub(super) fn is_due(&self) -> bool {
+        self.written_at.is_none_or(|at| at.elapsed() >= EVERY)
+    }
+
+    /// What is there when the transaction is committed that writes the counts as they are now.
+    pub(super) fn next(queues: &dyn LiveQueues) -> Self {
+        Self {
+            written: queues.counts(),
+            written_at: Some(Instant::now()),
         }
     }
 
-    pub(super) fn write(
-        &self,
-        transaction: &Transaction,
-        queues: &dyn LiveQueues,
-    ) -> rusqlite::Result<Self> {
-        let counts = queues.counts();
-        let replace = "INSERT OR REPLACE INTO totals VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mut replace = transaction.prepare_cached(replace)?;
-        for (queue, counts) in counts.changed_since(&self.written) {
-            let [sent, acked, failed, died, expired] = counts.to_array().map(u64::cast_signed);
-            let crc = crc_of(queue, *counts);
-            replace.execute(params![queue, sent, acked, failed, died, expired, crc])?;
-        }
-        Ok(Self {
-            written: counts,
-            written_at: Some(Instant::now()),
+    /// The rows that are new, or not the same as before.
+    pub(super) fn changed_since(&self, before: &Self) -> impl Iterator<Item = Columns<'_>> {
+        let changed = self.written.changed_since(&before.written);
+        changed.map(|(queue, counts)| Columns {
+            queue,
+            counts: counts.to_array().map(u64::cast_signed),
+            crc: crc_of(queue, *counts),
         })
     }
-}
-
-fn read(row: &Row) -> rusqlite::Result<(String, Counts, i64)> {
-    let mut counts = [0; 5];
-    for (at, count) in (1..).zip(&mut counts) {
-        *count = row.get::<_, i64>(at)?.cast_unsigned();
-    }
-    Ok((row.get(0)?, Counts::from_array(counts), row.get(6)?))
 }
 
 fn crc_of(queue: &str, counts: Counts) -> i64 {

@@ -7,10 +7,10 @@ use std::thread;
 use proto::queue::{Delivery, Priority, Properties, QueueName, Reason, Retry, Token};
 use storage::Fsync;
 
-use super::schema::{SCHEMA_VERSION, State};
-use super::timeline::Note;
+use super::schema::SCHEMA_VERSION;
 use super::*;
 use crate::error::QueueError;
+use crate::journal::timeline::Note;
 use crate::keys::Sender;
 use crate::queues::{Limits, Outcome, Prepared, Queues};
 use crate::sessions::Seen;
@@ -199,10 +199,10 @@ fn no_id_is_given_twice() {
 #[track_caller]
 fn note(disk: &Disk, change: impl FnOnce(&mut State)) {
     let mut db = disk.sql();
-    let mut state = State::read(&db).unwrap().unwrap();
+    let mut state = tables::read_state(&db).unwrap().unwrap();
     change(&mut state);
     let transaction = db.transaction().unwrap();
-    state.write(&transaction).unwrap();
+    tables::write_state(&transaction, &state).unwrap();
     transaction.commit().unwrap();
 }
 

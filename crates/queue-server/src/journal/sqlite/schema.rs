@@ -7,9 +7,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, MAIN_DB, Transaction, TransactionBehavior, params};
 use storage::Fsync;
 
-use super::row::{ID_MAX, Row};
-use super::timeline::{Moment, Note};
+use super::tables;
 use crate::error::Error;
+use crate::journal::row::{ID_MAX, Row};
+use crate::journal::state::State;
+use crate::journal::timeline::{Moment, Note};
 use crate::message::Message;
 use crate::position::Position;
 
@@ -104,70 +106,6 @@ const SCHEMA_4: &str = "
     ALTER TABLE damaged ADD COLUMN expires_left;
     ALTER TABLE damaged ADD COLUMN reason;
 ";
-
-/// What the database knows beside the messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
-    /// The ids up to this one may have been given.
-    pub(super) last_id: u64,
-    /// What the time was, if that is known.
-    pub(super) note: Note,
-}
-
-impl State {
-    fn crc(&self) -> i64 {
-        let Note { clock, moment } = &self.note;
-        let mut crc = crc32fast::Hasher::new();
-        for number in [self.last_id, *clock, moment.uptime, moment.wall] {
-            crc.update(&number.to_be_bytes());
-        }
-        crc.update(moment.boot.as_bytes());
-        i64::from(crc.finalize())
-    }
-
-    pub(super) fn write(&self, transaction: &Transaction) -> rusqlite::Result<()> {
-        let Note { clock, moment } = &self.note;
-        let replace = "INSERT OR REPLACE INTO state VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)";
-        transaction.prepare_cached(replace)?.execute(params![
-            self.last_id.cast_signed(),
-            clock.cast_signed(),
-            moment.boot,
-            moment.uptime.cast_signed(),
-            moment.wall.cast_signed(),
-            self.crc()
-        ])?;
-        Ok(())
-    }
-
-    /// What was noted; `None` if that is damaged, or not there.
-    pub(super) fn read(db: &Connection) -> rusqlite::Result<Option<Self>> {
-        let mut select =
-            db.prepare("SELECT last_id, clock, uptime, wall, boot, crc FROM state WHERE one = 1")?;
-        let mut rows = select.query([])?;
-        let Some(row) = rows.next()? else {
-            return Ok(None);
-        };
-        let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
-        let read = || -> rusqlite::Result<(Self, i64)> {
-            let moment = Moment {
-                boot: row.get(4)?,
-                uptime: number(2)?,
-                wall: number(3)?,
-            };
-            let note = Note {
-                clock: number(1)?,
-                moment,
-            };
-            let last_id = number(0)?;
-            Ok((Self { last_id, note }, row.get(5)?))
-        };
-        // Of another type is as damaged as of another value.
-        Ok(read()
-            .ok()
-            .filter(|(state, crc)| state.crc() == *crc && state.last_id <= ID_MAX.cast_unsigned())
-            .map(|(state, _)| state))
-    }
-}
 
 /// Sets the connection up, makes the tables if the database is new, and converts those of an earlier
 /// version.
@@ -331,5 +269,5 @@ fn from_2_to_3(transaction: &Transaction) -> rusqlite::Result<()> {
             moment,
         },
     };
-    state.write(transaction)
+    tables::write_state(transaction, &state)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::causes::{Failed, io_error, is_lack_of_room, is_locked};
-use super::{Journal, LOCKED_WAIT};
+use super::{LOCKED_WAIT, Sqlite};
 
 /// While another program reads the database, the log cannot be written from its start again. At this
 /// many times its usual length, no new messages are taken.
@@ -21,7 +21,7 @@ pub(super) struct Stuck {
     why: String,
 }
 
-impl Journal {
+impl Sqlite {
     /// Notes whether the log was copied, and logs the first time that it was not.
     fn note_checkpoint(&mut self, copied: rusqlite::Result<bool>) {
         let was_stuck = self.stuck.is_some();

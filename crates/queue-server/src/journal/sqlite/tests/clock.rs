@@ -89,12 +89,12 @@ fn what_is_left_is_bounded_however_far_ahead_the_clock_was() {
 fn the_clock_does_not_follow_the_systems() {
     let disk = Disk::new();
     drop_used(&disk);
-    let before = State::read(&disk.sql()).unwrap().unwrap().note;
+    let before = tables::read_state(&disk.sql()).unwrap().unwrap().note;
     // It was set back ten years, or forward, while the server did not run.
     for wall in [0, u64::MAX / 4] {
         note(&disk, |state| state.note.moment.wall = wall);
         drop_used(&disk);
-        let Note { clock, .. } = State::read(&disk.sql()).unwrap().unwrap().note;
+        let Note { clock, .. } = tables::read_state(&disk.sql()).unwrap().unwrap().note;
         let passed = Duration::from_micros(clock - before.clock);
         assert!(passed < Duration::from_secs(60), "{passed:?}");
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::causes::Failed;
-use super::{Journal, schema};
+use super::{Sqlite, schema};
 
 /// How many bytes are deleted before the free pages are counted again.
 pub(super) const COUNT_BYTES: u64 = 1 << 20;
@@ -18,7 +18,7 @@ const STEP_PAGES_MAX: usize = 64;
 /// ...and of the pages that the log may have, one part in this many: each may take a few pages in the log.
 const STEP_PART: usize = 16;
 
-impl Journal {
+impl Sqlite {
     /// Gives one step of pages back, if there are too many.
     pub(super) fn shrink(&mut self) -> Result<(), Failed> {
         self.freed_bytes = 0;

@@ -73,7 +73,7 @@ fn what_a_later_version_has_made_is_left_as_it_is() {
     let disk = Disk::of_schema(3);
     disk.sql().execute_batch("PRAGMA user_version = 5").unwrap();
     let before = fs::read(disk.path()).unwrap();
-    let error = Opened::open(&disk.path(), Fsync::Always).err().unwrap();
+    let error = OpenedFile::open(&disk.path(), Fsync::Always).err().unwrap();
     assert!(error.to_string().ends_with("knows 1 to 4"), "{error}");
     assert_eq!(fs::read(disk.path()).unwrap(), before);
     assert_eq!(fs::read_dir(disk.0.path()).unwrap().count(), 1);
