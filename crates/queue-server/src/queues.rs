@@ -22,7 +22,7 @@ use storage::{CommitFigures, Committer, Fsync, StorageError};
 
 use crate::clock::Clock;
 use crate::error::{Error, QueueError};
-use crate::journal::{Change, Journal, LiveQueues as _, Opened};
+use crate::journal::{Change, Journal, LiveQueues, Opened};
 use crate::keys::Sender;
 use crate::memory::{Memory, Room};
 use crate::message::{Lease, Message, Reserved};

@@ -229,3 +229,6 @@ impl Drop for Journal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

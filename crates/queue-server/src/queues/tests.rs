@@ -27,6 +27,13 @@ const Q: QueueName = QueueName::DEFAULT;
 /// Longer than any of these tests.
 const LONG: Duration = Duration::from_secs(3600);
 
+impl Queues {
+    /// What a journal knows of them.
+    pub(crate) fn live(&self) -> Arc<dyn LiveQueues> {
+        Arc::clone(&self.shared) as _
+    }
+}
+
 fn limits() -> Limits {
     Limits {
         body_bytes_max: 10,
