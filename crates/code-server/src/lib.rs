@@ -116,8 +116,8 @@ impl Server {
             },
             python_replies,
         }));
-        let code_addr = daemon.listen(config.code_port, "codes", code_port.into())?;
-        let message_addr = daemon.listen(config.message_port, "messages", message_port.into())?;
+        let code_addr = daemon.listen(config.code_port, "codes", code_port)?;
+        let message_addr = daemon.listen(config.message_port, "messages", message_port)?;
         Ok(Self {
             daemon,
             codes,

@@ -16,6 +16,7 @@ use crate::peer::Peer;
 use crate::protocol::{Protocols, START_BYTES, TLS_HANDSHAKE, Unserved};
 use crate::registry::{Registration, Registry, Surplus};
 use crate::stream::{evicted, retry};
+use crate::switch::Switch;
 use crate::threads::spawn;
 use crate::tls::Tls;
 use crate::tls_session::TlsSession;
@@ -67,63 +68,66 @@ impl Registry {
     }
 
     /// Starts a thread for each accepted connection, until there are no more.
-    pub(crate) fn admit_all(
-        self: &Arc<Self>,
-        accepted: &Receiver<Accepted>,
-        protocols: &Arc<Protocols>,
-    ) {
+    pub(crate) fn admit_all(self: &Arc<Self>, accepted: &Receiver<Accepted>, switch: &Switch) {
         for (socket, peer) in accepted {
-            self.admit(socket, peer, protocols);
+            self.admit(socket, peer, switch);
         }
     }
 
-    fn admit(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
+    fn admit(self: &Arc<Self>, socket: Socket, peer: Peer, switch: &Switch) {
         match self.register(socket, peer) {
             Ok(registration) => {
                 let entry = Arc::clone(&registration.entry);
-                let served = Arc::clone(protocols);
-                if !start(peer, move || serve(registration, served)) {
-                    self.refuse_at_once(&entry.socket, peer, protocols);
+                // Not before it is registered: see `switch`.
+                let protocols = switch.current();
+                if !start(peer, move || serve(registration, protocols)) {
+                    self.refuse_at_once(&entry.socket, peer, &switch.current());
                 }
             }
             Err(Surplus { socket, may_wait }) if may_wait => {
-                self.wait_for_place(socket, peer, protocols);
+                self.wait_for_place(socket, peer, switch);
             }
-            Err(Surplus { socket, .. }) => self.turn_away(socket, peer, protocols),
+            Err(Surplus { socket, .. }) => self.turn_away(socket, peer, switch.while_kept()),
         }
     }
 
     /// A short-lived thread waits for a place, and serves the connection when it has one.
-    fn wait_for_place(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
+    fn wait_for_place(self: &Arc<Self>, socket: Socket, peer: Peer, switch: &Switch) {
+        let current = switch.while_kept();
         let Some(permit) = self.waiting_for_place.acquire(peer.into()) else {
-            return self.turn_away(socket, peer, protocols);
+            return self.turn_away(socket, peer, current);
         };
         let registry = Arc::clone(self);
-        // The shutdown does not wait for this thread, so it must not keep the service.
-        let protocols = Arc::downgrade(protocols);
         start(peer, move || {
             let registered = registry.register_within(socket, peer, PLACE_WAIT);
             drop(permit);
-            match (registered, protocols.upgrade()) {
+            match (registered, current()) {
                 (_, None) => {}
                 (Ok(registration), Some(protocols)) => serve(registration, protocols),
-                (Err(socket), Some(protocols)) => registry.turn_away(socket, peer, &protocols),
+                (Err(socket), Some(_)) => registry.turn_away(socket, peer, current),
             }
         });
     }
 
     /// A short-lived thread says that there is no place.
-    fn turn_away(self: &Arc<Self>, socket: Socket, peer: Peer, protocols: &Arc<Protocols>) {
+    fn turn_away(
+        self: &Arc<Self>,
+        socket: Socket,
+        peer: Peer,
+        current: impl Fn() -> Option<Arc<Protocols>> + Send + 'static,
+    ) {
         log::warn!("Too many connections, turning away {peer}");
         Metrics::count(&self.metrics.refused);
         let Some(permit) = self.turned_away.acquire(peer.into()) else {
-            return self.refuse_at_once(&socket, peer, protocols);
+            if let Some(protocols) = current() {
+                self.refuse_at_once(&socket, peer, &protocols);
+            }
+            return;
         };
         let settings = self.tls(peer).map(|tls| tls.settings());
-        let protocols = Arc::downgrade(protocols);
         start(peer, move || {
             let _permit = permit;
-            let refusal = |start: &[u8], why| match protocols.upgrade() {
+            let refusal = |start: &[u8], why| match current() {
                 Some(protocols) => protocols.refusal(start, why),
                 None => Vec::new(),
             };

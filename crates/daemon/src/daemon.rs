@@ -16,10 +16,9 @@ use crate::inherited::Inherited;
 use crate::listen::{self, HostAddress, Listening, Socket};
 use crate::listener::Listener;
 use crate::peer::Address;
-use crate::protocol::Protocols;
 use crate::registry::Registry;
-use crate::service_manager;
 use crate::socket_file::SocketFile;
+use crate::switch::Switch;
 use crate::threads::{self, Job};
 use crate::tls::Tls;
 
@@ -65,6 +64,19 @@ impl Handle {
     /// Returns whether this was the first call.
     pub fn stop(&self) -> bool {
         self.0.stop()
+    }
+
+    /// Makes every read and write of the present connections fail, also of those that wait. A request that
+    /// has arrived may still be acted on, and its reply goes nowhere. To exchange what a port serves, call
+    /// [`Switch::set`] first: then every connection either ends or is served by the new.
+    pub fn abort_connections(&self) {
+        self.0.abort_all();
+    }
+
+    /// Has the status that a service manager shows say what the server does: this, and the addresses
+    /// behind it; "Serving on" them at first. May wait for the service manager for 5 s.
+    pub fn set_status(&self, what: &'static str) {
+        self.0.status.set(what);
     }
 
     /// The connections open at the moment.
@@ -141,9 +153,9 @@ impl Daemon {
         &mut self,
         port: u16,
         note: &'static str,
-        protocols: Protocols,
+        protocols: impl Into<Switch>,
     ) -> Result<Address, StartError> {
-        let protocols = Arc::new(protocols);
+        let protocols = protocols.into();
         let first = self.listeners.len();
         let suffix = if first == 0 { "" } else { note };
         let Some(inherited) = &mut self.inherited else {
@@ -167,8 +179,9 @@ impl Daemon {
     pub fn listen_udp(
         &mut self,
         port: u16,
-        service: Arc<dyn DatagramService>,
+        service: impl Into<Switch<dyn DatagramService>>,
     ) -> Result<Address, StartError> {
+        let service = service.into();
         self.at_one_port(port, |daemon, port| daemon.bind_udp(port, &service))
     }
 
@@ -185,10 +198,10 @@ impl Daemon {
     pub fn listen_both(
         &mut self,
         port: u16,
-        protocols: Protocols,
-        udp: Arc<dyn DatagramService>,
+        protocols: impl Into<Switch>,
+        udp: impl Into<Switch<dyn DatagramService>>,
     ) -> Result<Address, StartError> {
-        let protocols = Arc::new(protocols);
+        let (protocols, udp) = (protocols.into(), udp.into());
         self.at_one_port(port, |daemon, port| {
             let port = daemon.bind_tcp(port, "", &protocols)?;
             daemon.bind_udp(port, &udp)
@@ -222,7 +235,7 @@ impl Daemon {
         &mut self,
         port: u16,
         note: &'static str,
-        protocols: &Arc<Protocols>,
+        protocols: &Switch,
     ) -> Result<u16, StartError> {
         self.bind_addresses(port, |host| {
             let listener = listen::tcp(host)?;
@@ -233,7 +246,7 @@ impl Daemon {
     fn bind_udp(
         &mut self,
         port: u16,
-        service: &Arc<dyn DatagramService>,
+        service: &Switch<dyn DatagramService>,
     ) -> Result<u16, StartError> {
         if self.inherited.is_some() {
             return Err(StartError::InheritedAndUdp);
@@ -281,7 +294,7 @@ impl Daemon {
         &mut self,
         suffix: &str,
         note: &'static str,
-        protocols: &Arc<Protocols>,
+        protocols: &Switch,
     ) -> Result<(), StartError> {
         for bind in &self.options.binds {
             let Bind::Unix(path) = bind else { continue };
@@ -325,10 +338,12 @@ impl Daemon {
             .flat_map(|listening| self.jobs(listening));
         let threads = threads::start_all(jobs.collect()).map_err(StartError::Thread)?;
         self.log_start();
-        service_manager::ready(self.listeners.iter().map(|listening| &listening.address));
+        self.registry
+            .status
+            .ready(self.listeners.iter().map(|listening| &listening.address));
         self.registry.wait_until_stopped(self.idle_exit);
         log::info!("Shutting down server");
-        service_manager::stopping();
+        self.registry.status.stopping();
         for listening in &self.listeners {
             listening.socket.wake();
         }
@@ -345,7 +360,7 @@ impl Daemon {
         let address = &listening.address;
         match &listening.socket {
             Socket::Stream(listener, protocols) => {
-                let (listener, protocols) = (Arc::clone(listener), Arc::clone(protocols));
+                let (listener, protocols) = (Arc::clone(listener), protocols.clone());
                 let spare = self.descriptors_spare.min(ACCEPTED_MAX) / self.listeners.len();
                 let (accepted, admitted) = sync_channel(spare.max(ACCEPTED_MIN));
                 let admitting = Arc::clone(&registry);
@@ -358,8 +373,8 @@ impl Daemon {
                 vec![(name.clone(), Box::new(admit)), (name, Box::new(accept))]
             }
             Socket::Udp(socket, service) => {
-                let (socket, service) = (Arc::clone(socket), Arc::clone(service));
-                let receive = move || registry.receive_all(&socket, &*service);
+                let (socket, service) = (Arc::clone(socket), service.clone());
+                let receive = move || registry.receive_all(&socket, &service);
                 vec![(format!("udp {address}"), Box::new(receive))]
             }
         }

@@ -47,6 +47,7 @@ mod signals;
 mod socket_file;
 mod socket_options;
 mod stream;
+mod switch;
 mod sync;
 mod text;
 mod threads;
@@ -73,6 +74,7 @@ pub use peer::{Address, Peer, Source};
 pub use pending_reply::{PendingReply, SharedBytes};
 pub use protocol::Protocols;
 pub use serve::{Serve, run};
+pub use switch::Switch;
 pub use text::TextHandler;
 pub use wakeup::Wakeup;
 

@@ -14,8 +14,8 @@ use crate::datagrams::DatagramService;
 use crate::error::StartError;
 use crate::listener::Listener;
 use crate::peer::Address;
-use crate::protocol::Protocols;
 use crate::socket_options::{BACKLOG, set_tcp_options};
+use crate::switch::Switch;
 
 /// A socket, where it listens, and for whom.
 pub(crate) struct Listening {
@@ -26,28 +26,27 @@ pub(crate) struct Listening {
 }
 
 pub(crate) enum Socket {
-    Stream(Arc<Listener>, Arc<Protocols>),
-    Udp(Arc<UdpSocket>, Arc<dyn DatagramService>),
+    Stream(Arc<Listener>, Switch),
+    Udp(Arc<UdpSocket>, Switch<dyn DatagramService>),
 }
 
 impl Listening {
-    pub(crate) fn stream(
-        listener: Listener,
-        note: &'static str,
-        protocols: &Arc<Protocols>,
-    ) -> Self {
+    pub(crate) fn stream(listener: Listener, note: &'static str, protocols: &Switch) -> Self {
         Self {
             address: listener.address().clone(),
             note,
-            socket: Socket::Stream(Arc::new(listener), Arc::clone(protocols)),
+            socket: Socket::Stream(Arc::new(listener), protocols.clone()),
         }
     }
 
-    pub(crate) fn udp(socket: UdpSocket, service: &Arc<dyn DatagramService>) -> io::Result<Self> {
+    pub(crate) fn udp(
+        socket: UdpSocket,
+        service: &Switch<dyn DatagramService>,
+    ) -> io::Result<Self> {
         Ok(Self {
             address: Address::Ip(socket.local_addr()?),
             note: "",
-            socket: Socket::Udp(Arc::new(socket), Arc::clone(service)),
+            socket: Socket::Udp(Arc::new(socket), service.clone()),
         })
     }
 }

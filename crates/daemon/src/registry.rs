@@ -18,6 +18,7 @@ use crate::lock;
 use crate::metrics::{Metrics, Shard};
 use crate::peer::Peer;
 use crate::places::Places;
+use crate::service_manager;
 use crate::shares::Scarce;
 use crate::threads::Permits;
 use crate::tls::Tls;
@@ -40,6 +41,7 @@ pub(crate) struct Registry {
     places: Mutex<Places>,
     changed: Condvar,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) status: service_manager::Status,
     tls: Option<Arc<Tls>>,
 }
 
@@ -93,6 +95,7 @@ impl Registry {
             places: Mutex::new(Places::new(connections_max)),
             changed: Condvar::new(),
             metrics: Arc::default(),
+            status: service_manager::Status::new(),
             tls,
         })
     }
@@ -130,14 +133,26 @@ impl Registry {
             log::error!("The accounts stay as they were: {}", with_causes(&error));
             return;
         }
+        let is_gone = |account: &Arc<Account>| !accounts.has(account);
+        self.abort_those(|entry| {
+            let is_over = entry.account().as_ref().is_some_and(is_gone);
+            if is_over {
+                log::info!("{} is disconnected: its account has changed", entry.peer);
+            }
+            is_over
+        });
+    }
+
+    /// Aborts every connection that is registered at this moment.
+    pub(crate) fn abort_all(&self) {
+        self.abort_those(|_| true);
+    }
+
+    fn abort_those(&self, is_over: impl Fn(&Entry) -> bool) {
         // An abort may take a moment, in which nobody else should wait for the lock.
         let entries: Vec<_> = lock(&self.places).entries().cloned().collect();
-        let is_gone = |account: &Arc<Account>| !accounts.has(account);
-        for entry in entries {
-            if entry.account().as_ref().is_some_and(is_gone) {
-                log::info!("{} is disconnected: its account has changed", entry.peer);
-                entry.abort();
-            }
+        for entry in entries.iter().filter(|entry| is_over(entry)) {
+            entry.abort();
         }
         self.wake_waiting(&lock(&self.places));
     }

@@ -147,7 +147,7 @@ impl Server {
             handler,
             probes: Probes::new(PROBES_BELOW, figures),
         };
-        let local_addr = daemon.listen(port, "", http.into())?;
+        let local_addr = daemon.listen(port, "", http)?;
         Ok(Self {
             daemon,
             local_addr,

@@ -20,6 +20,8 @@ use crate::registry::TURNED_AWAY_MAX;
 use crate::text::TextHandler;
 use crate::tls::testing::{Authority, VERSIONS, connect, read_all as read_decrypted, send_last};
 
+mod exchange;
+
 const BUSY: &str = "the server has as many connections as it accepts; try again later";
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -104,7 +106,7 @@ fn refusing_frame(code: ErrorCode, sentence: &str) -> String {
 /// A server of one port, with room for this many, and a way to get in.
 struct Server {
     registry: Arc<Registry>,
-    protocols: Arc<Protocols>,
+    switch: Switch,
     listener: TcpListener,
 }
 
@@ -131,7 +133,7 @@ impl Server {
         protocols: impl FnOnce(&Arc<Registry>) -> Arc<Protocols>,
     ) -> Self {
         Self {
-            protocols: protocols(&registry),
+            switch: Switch::new(protocols(&registry)),
             registry,
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
         }
@@ -152,7 +154,7 @@ impl Server {
             stream.peek(&mut [0]).unwrap();
         }
         let peer = elsewhere.unwrap_or(peer.into());
-        self.registry.admit(stream.into(), peer, &self.protocols);
+        self.registry.admit(stream.into(), peer, &self.switch);
         client
     }
 
@@ -325,7 +327,7 @@ fn who_was_accepted_just_before_the_stop_has_one_request() {
     }
     drop(accepted);
     server.registry.stop();
-    server.registry.admit_all(&admitted, &server.protocols);
+    server.registry.admit_all(&admitted, &server.switch);
     assert_eq!(server.registry.open(), 3);
     thread::scope(|scope| {
         scope.spawn(|| server.registry.close_all(PATIENCE));

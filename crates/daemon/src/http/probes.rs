@@ -24,6 +24,8 @@ pub struct Probes {
     /// What stands in front of `/metrics` and `/healthz`.
     prefix: &'static str,
     figures: Arc<dyn Figures>,
+    /// Why the server does not serve.
+    unavailable: Option<&'static str>,
     /// Held while a page is made: the service's figures are copied for that.
     making: Arc<Mutex<()>>,
 }
@@ -43,7 +45,16 @@ impl Probes {
         Self {
             prefix,
             figures,
+            unavailable: None,
             making: Arc::default(),
+        }
+    }
+
+    /// Of a server that answers, but does not serve at the moment: `/healthz` says why.
+    pub fn unavailable(self, why: &'static str) -> Self {
+        Self {
+            unavailable: Some(why),
+            ..self
         }
     }
 
@@ -75,7 +86,10 @@ impl Probes {
             Probe::Health if registration.registry.is_stopping() => {
                 Ok(text(Status::ServiceUnavailable, "stopping"))
             }
-            Probe::Health => Ok(text(Status::Ok, "ok")),
+            Probe::Health => Ok(match self.unavailable {
+                Some(why) => text(Status::ServiceUnavailable, why),
+                None => text(Status::Ok, "ok"),
+            }),
             Probe::Metrics => self.page(registration),
         }
     }

@@ -132,22 +132,21 @@ fn http() -> Arc<Answers> {
 }
 
 fn port(handler: Arc<Answers>) -> Protocols {
-    Protocols {
-        http: Some(Http {
-            handler,
-            probes: Probes::new("", Arc::new(())),
-        }),
-        ..Protocols::default()
-    }
+    let probes = Probes::new("", Arc::new(()));
+    Http { handler, probes }.into()
 }
 
 /// A connection that is served until it ends; what the client sends, and all that it gets.
 fn talk(registry: &Arc<Registry>, http: Arc<Answers>, sent: &str) -> String {
+    talk_to(registry, port(http), sent)
+}
+
+fn talk_to(registry: &Arc<Registry>, protocols: Protocols, sent: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, peer) = listener.accept().unwrap();
     let registration = registry.register(stream.into(), peer.into()).unwrap();
-    let protocols = Arc::new(port(http));
+    let protocols = Arc::new(protocols);
     let served = thread::spawn(move || serve(registration, protocols));
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(sent.as_bytes()).unwrap();
@@ -341,6 +340,19 @@ fn a_stopping_server_ends_each_connection_after_its_reply() {
     let got = talk(&registry, Arc::clone(&http), &sent);
     assert_eq!(in_short(&got, false), ["200 /a", "200 close stopping"]);
     assert_eq!(talk(&registry, http, ""), "");
+}
+
+#[test]
+fn a_server_that_does_not_serve_says_why_to_those_that_watch_it_and_is_still_counted() {
+    let probes = Probes::new("", Arc::new(())).unavailable("stands by");
+    let handler = http();
+    let port = Http { handler, probes };
+    let got = talk_to(&registry(), port.into(), &(get("/healthz") + &get("/a")));
+    assert_eq!(in_short(&got, false), ["503 stands by\n", "200 /a"]);
+    let probes = Probes::new("", Arc::new(())).unavailable("stands by");
+    let port = Http::probes_only(probes, "a test");
+    let page = talk_to(&registry(), port.into(), &get("/metrics"));
+    assert!(page.contains("quartet_connections"), "{page}");
 }
 
 #[test]
