@@ -59,6 +59,7 @@ mod resumable;
 mod roots;
 mod session_faults;
 mod sessions;
+mod several_servers;
 mod shares;
 mod streams;
 mod style;

@@ -188,7 +188,7 @@ impl Ports {
                 let mut parts = command.split(&start).map(str::to_owned);
                 let mut whole = parts.next().unwrap_or_default();
                 for part in parts {
-                    let told = ["127.0.0.1 ", "localhost ", &there];
+                    let told = ["127.0.0.", "localhost ", &there];
                     let is_told = told.iter().any(|start| part.starts_with(start));
                     whole += &start;
                     whole += if is_told { "" } else { &insert };

@@ -70,7 +70,8 @@ impl fmt::Display for Address {
 pub fn unbracketed(host: &str) -> &str {
     let address = host
         .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
+        .and_then(|host| host.strip_suffix(']'))
+        .filter(|host| !host.contains(']'));
     address.unwrap_or(host)
 }
 
@@ -80,7 +81,13 @@ mod tests {
 
     #[test]
     fn an_ip_address_may_be_in_brackets() {
-        for (host, want) in [("[::1]", "::1"), ("::1", "::1"), ("[a", "[a"), ("h]", "h]")] {
+        for (host, want) in [
+            ("[::1]", "::1"),
+            ("[a],[b]", "[a],[b]"),
+            ("::1", "::1"),
+            ("[a", "[a"),
+            ("h]", "h]"),
+        ] {
             assert_eq!(unbracketed(host), want);
         }
     }

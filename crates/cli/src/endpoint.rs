@@ -31,6 +31,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 pub struct Endpoint {
     /// Where it listens.
     pub address: Address,
+    /// More servers of the same data, of which one is active. [`Endpoint::connect`] leaves them to those
+    /// who can ask a server whether it is the one.
+    pub others: Vec<Address>,
     /// Bounds every wait: for the connection, and for a whole reply, unless its bytes keep coming
     /// ([`ServerStream`]).
     pub timeout: Duration,
@@ -46,6 +49,7 @@ impl Endpoint {
     pub fn new(host: impl AsRef<str>, port: u16) -> Self {
         Self {
             address: Address::new(host.as_ref(), port),
+            others: Vec::new(),
             timeout: TIMEOUT_DEFAULT,
             wait_for_server: Duration::ZERO,
             security: Security::default(),
@@ -57,10 +61,11 @@ impl Endpoint {
         self.at(self.address.with_port(port))
     }
 
-    /// Another address, reached in the same way.
+    /// Another address alone, reached in the same way.
     pub fn at(&self, address: Address) -> Self {
         Self {
             address,
+            others: Vec::new(),
             ..self.clone()
         }
     }

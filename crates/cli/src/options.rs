@@ -71,6 +71,7 @@ impl ClientOptions {
         }
         Ok(Endpoint {
             address,
+            others: Vec::new(),
             timeout: self.timeout,
             wait_for_server: self.wait_for_server.unwrap_or_default(),
             security: self.security,

@@ -64,6 +64,11 @@ impl ServerStream {
         budget.send_all(channel, tls)
     }
 
+    /// Has further transfers wait for this long instead.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.budget.timeout = timeout;
+    }
+
     /// Gives the next transfer a new time budget: the timeout, and `extra` if the server is asked to
     /// wait before it replies.
     pub fn reset_timeout(&mut self, extra: Duration) {

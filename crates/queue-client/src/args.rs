@@ -10,6 +10,7 @@ use proto::queue::{MessageId, MessageState, QueueName};
 
 use help::HELP;
 use send::send;
+use servers::servers;
 use values::{TIMES, lease_time, queue_name, queue_names, reason, token};
 use work::work;
 
@@ -17,6 +18,7 @@ use crate::{Action, Config, Ending, Lease, List, Peek, Receive, Transport, Which
 
 mod help;
 mod send;
+mod servers;
 mod values;
 mod work;
 
@@ -117,20 +119,22 @@ const AGE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let client = ClientOptions::read(&mut args.options)?;
-    let (address, transport) = match args.words.server(["PORT"], VERBS)? {
+    let (what, address, transport) = match args.words.server(["PORT"], VERBS)? {
         Some([address]) => {
             let transport = named_transport(&mut args.words)?;
             if transport.is_some() && matches!(address, Address::Unix(_)) {
                 let sentence = "a Unix socket has neither TCP nor UDP: leave it out";
                 return Err(UsageError::Conflict(sentence));
             }
-            (address, transport.unwrap_or(Transport::Tcp))
+            ("HOST", address, transport.unwrap_or(Transport::Tcp))
         }
         None => {
-            let [address] = server_default("$QUARTET_QUEUE", [("PORT", PORT_DEFAULT)])?;
-            (address, Transport::Tcp)
+            let what = "$QUARTET_QUEUE";
+            let [address] = server_default(what, [("PORT", PORT_DEFAULT)])?;
+            (what, address, Transport::Tcp)
         }
     };
+    let (address, others) = servers(what, address)?;
     let missing = UsageError::Missing("the verb");
     let verb = args.words.verb(VERBS)?.ok_or(missing)?;
     let id = id(verb, &mut args.options)?;
@@ -146,13 +150,14 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         return Err(UsageError::Conflict(sentence));
     }
     if transport == Transport::Udp
-        && let Some(sentence) = needs_tcp(&action).or(needs_connection(&client.security))
+        && let Some(sentence) = needs_tcp(&action).or(needs_connection(&client.security, &others))
     {
         return Err(UsageError::Conflict(sentence));
     }
     client.check_stdin(action.reads_stdin())?;
     let wait_for_server = client.wait_for_server;
     let mut endpoint = client.endpoint(address)?;
+    endpoint.others = others;
     let wait_at_first = endpoint.wait_for_server;
     if wait_for_server.is_none() && action.goes_on() {
         endpoint.wait_for_server = RESTART_WAIT;
@@ -388,9 +393,11 @@ fn needs_tcp(action: &Action) -> Option<&'static str> {
     }
 }
 
-/// Says of what a connection carries that datagrams do not.
-fn needs_connection(security: &Security) -> Option<&'static str> {
-    if security.has_tls() {
+/// Says of what a connection carries or shows that datagrams do not.
+fn needs_connection(security: &Security, others: &[Address]) -> Option<&'static str> {
+    if !others.is_empty() {
+        Some("several servers need TCP")
+    } else if security.has_tls() {
         Some("--tls needs TCP")
     } else if security.has_account() {
         Some("--auth-file needs TCP")

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cli::{ClientError, Exit, Failure};
-use proto::ErrorCode;
-use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX, DURATION_MAX, MessageId};
+use proto::frame::Message as _;
+use proto::queue::{BODY_BYTES_MAX, DATAGRAM_BYTES_MAX, DURATION_MAX, MessageId, Reply};
 use proto::text::QUEUE_EMPTY;
+use proto::{ErrorCode, ErrorReply};
 
 /// Why a client did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum Error {
         /// For people.
         sentence: String,
     },
+    /// Of several servers none is active; each with the reason why not.
+    #[error("no server is active: {}", .0.join(", "))]
+    NoneActive(Vec<String>),
     /// Of the messages of a batch, at least one was refused.
     #[error("message {number} was not stored; {stored} were{}", .unanswered.as_clause())]
     BatchRefused {
@@ -237,19 +241,30 @@ impl Error {
     /// reached, it shuts down or stands by, or its connection limit is met.
     pub(crate) fn is_server_away(&self) -> bool {
         match self {
-            Self::Client(ClientError::Connect { .. }) => true,
-            Self::Refused { code, .. } => says_away(*code),
+            Self::Client(ClientError::Connect { .. }) | Self::NoneActive(_) => true,
+            Self::Refused { code, .. } => matches!(
+                code,
+                ErrorCode::ShuttingDown | ErrorCode::Standby | ErrorCode::Busy
+            ),
             other => other.is_loss(),
         }
     }
-}
 
-/// Whether a server that refuses with this code is away, or about to be, and may be back.
-pub(crate) fn says_away(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::ShuttingDown | ErrorCode::Standby | ErrorCode::Busy
-    )
+    /// The refusal that a reply is.
+    pub(crate) fn refused(reply: &ErrorReply) -> Self {
+        Self::Refused {
+            code: reply.code,
+            sentence: reply.sentence.to_owned(),
+        }
+    }
+
+    /// The refusal that a reply is, if it says that the server is away or about to be.
+    pub(crate) fn away(kind: u8, payload: &[u8]) -> Option<Self> {
+        match Reply::decode(kind, payload) {
+            Ok(Reply::Error(error)) => Some(Self::refused(&error)).filter(Self::is_server_away),
+            Ok(_) | Err(_) => None,
+        }
+    }
 }
 
 impl From<io::Error> for Error {
@@ -264,7 +279,8 @@ impl Failure for Error {
             Self::Refused {
                 code: ErrorCode::ShuttingDown | ErrorCode::Standby,
                 ..
-            } => Exit::Network,
+            }
+            | Self::NoneActive(_) => Exit::Network,
             Self::Empty
             | Self::Refused { .. }
             | Self::JobFailed(_)

@@ -12,6 +12,7 @@ mod peek;
 mod receive;
 mod reconnect;
 mod send;
+mod servers;
 mod session;
 mod show;
 mod tcp;

@@ -14,7 +14,7 @@ use proto::frame::{HEADER_BYTES, Message};
 use proto::queue::{Reply, Request};
 
 use crate::Error;
-use crate::error::says_away;
+use crate::servers;
 use crate::session::Session;
 use crate::tcp::Connection;
 use crate::udp::Datagrams;
@@ -56,7 +56,7 @@ pub(crate) enum Socket {
 impl Socket {
     fn new(server: &Endpoint, transport: Transport) -> Result<Self, Error> {
         Ok(match transport {
-            Transport::Tcp => Self::Tcp(Connection::new(server)?),
+            Transport::Tcp => Self::Tcp(servers::connect(server)?),
             Transport::Udp => Self::Udp(Datagrams::new(server)?),
         })
     }
@@ -132,7 +132,7 @@ impl Link {
         loop {
             let asked = Instant::now();
             let exchanged = self.exchange_one(request, Duration::ZERO, &mut number.clone());
-            let exchanged = exchanged.and_then(|kind| match away(kind, &self.payload) {
+            let exchanged = exchanged.and_then(|kind| match Error::away(kind, &self.payload) {
                 Some(error) if self.may_repeat() => Err(error),
                 Some(_) | None => Ok(kind),
             });
@@ -168,7 +168,7 @@ impl Link {
             let mut answered = 0;
             let lengths: Vec<_> = frame_lengths(frames).collect();
             let exchanged = self.exchange(frames, number, Duration::ZERO, |kind, payload| {
-                if may_repeat && let Some(error) = away(kind, payload) {
+                if may_repeat && let Some(error) = Error::away(kind, payload) {
                     return Err(error);
                 }
                 each(kind, payload);
@@ -293,14 +293,6 @@ impl Link {
     }
 }
 
-/// The error that a refusal is, if it says that the server is away or about to be.
-fn away(kind: u8, payload: &[u8]) -> Option<Error> {
-    match Reply::decode(kind, payload) {
-        Ok(Reply::Error(error)) => says_away(error.code).then(|| unexpected(&Reply::Error(error))),
-        Ok(_) | Err(_) => None,
-    }
-}
-
 fn is_not_found(kind: u8, payload: &[u8]) -> bool {
     match Reply::decode(kind, payload) {
         Ok(Reply::Error(error)) => error.code == ErrorCode::NotFound,
@@ -326,10 +318,7 @@ pub(crate) fn decode(kind: u8, payload: &[u8]) -> Result<Reply<'_>, Error> {
 /// The error for a reply that does not match the request.
 pub(crate) fn unexpected(reply: &Reply) -> Error {
     match reply {
-        Reply::Error(error) => Error::Refused {
-            code: error.code,
-            sentence: error.sentence.to_owned(),
-        },
+        Reply::Error(error) => Error::refused(error),
         Reply::Stored { .. }
         | Reply::StoredBefore { .. }
         | Reply::Message { .. }

@@ -33,7 +33,7 @@ impl Config {
         wait: Duration,
         pause: impl Fn(Duration) -> bool,
     ) -> Result<Client, Error> {
-        // A server at its connection limit, or one that shuts down, accepts a connection to say so.
+        // A server at its connection limit, or one that shuts down or stands by, accepts a connection to say so.
         let is_probed = !wait.is_zero() && self.transport == Transport::Tcp;
         let probe = |client: &mut Client| {
             if is_probed {

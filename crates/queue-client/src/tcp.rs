@@ -65,6 +65,11 @@ impl Connection {
         })
     }
 
+    /// Has further requests wait for this long instead.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.stream.get_mut().set_timeout(timeout);
+    }
+
     pub(crate) fn abort_handle(&self) -> AbortHandle {
         AbortHandle(Arc::clone(self.stream.get_ref().channel()))
     }
@@ -90,10 +95,7 @@ impl Connection {
             Ok(Ok(LoginReply::LoggedIn)) => self.finish(written, read),
             Ok(Ok(LoginReply::Refused(error))) => {
                 self.lose();
-                Err(Error::Refused {
-                    code: error.code,
-                    sentence: error.sentence.to_owned(),
-                })
+                Err(Error::refused(&error))
             }
             Ok(Err(error)) => {
                 self.lose();

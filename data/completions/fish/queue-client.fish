@@ -65,7 +65,7 @@ complete -c queue-client -n '__fish_seen_subcommand_from drain' -l off -d 'it ac
 complete -c queue-client -l queue -x -d 'the queue, 1 to 64 of A-Z a-z 0-9 . _ -'
 complete -c queue-client -l queue -x -d 'for receive, work and lease'
 complete -c queue-client -l timeout -x -d 'the longest wait for an answer'
-complete -c queue-client -l wait-for-server -x -d 'keep trying to connect for this long, also after a restart of the server'
+complete -c queue-client -l wait-for-server -x -d 'keep trying to connect for this long, also after a restart of the server, and while it stands by'
 complete -c queue-client -l tls -d 'encrypt with TLS'
 complete -c queue-client -l tls-ca -r -F -d 'trust the certificates in FILE'
 complete -c queue-client -l tls-cert -r -F -d 'the certificate of this client, and its key'

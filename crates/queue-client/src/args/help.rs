@@ -3,11 +3,13 @@
 pub(super) const HELP: &str = "\
 Sends messages to a queue server, receives them, and runs commands for them.
 
-Usage: queue-client [HOST PORT [TCP|UDP]] VERB [OPTIONS]
+Usage: queue-client [HOST[,HOST...] PORT [TCP|UDP]] VERB [OPTIONS]
        queue-client unix:/path VERB [OPTIONS]
 
 Arguments:
   HOST PORT              the server [default: $QUARTET_QUEUE, else 127.0.0.1 55556]
+  HOST,HOST... PORT      2 to 8 servers, of which one is active and the others stand by:
+                         each is tried in turn, for at most 3 s, over TCP
   unix:/path             a server's Unix socket
   TCP|UDP                the transport, in any case [default: TCP]
 
@@ -99,8 +101,8 @@ Options:
                          received from the first that has one
   --timeout TIME         the longest wait for an answer [default: 30]
   --wait-for-server TIME keep trying to connect for this long, also after a restart of the
-                         server [default: 0; for work, receive --follow and send --lines
-                         or --null, 1m once the server was reached]
+                         server, and while it stands by [default: 0; for work, receive
+                         --follow and send --lines or --null, 1m once it was reached]
   --tls                  encrypt with TLS; the server's certificate must be for HOST
   --tls-ca FILE          trust the certificates in FILE [default: the system's]
   --tls-cert FILE, --tls-key FILE
@@ -118,8 +120,8 @@ Exit codes:
      message of 'work' became a dead letter
   2  wrong usage, a file cannot be read or written, or is over the limit, or the command of
      'work' cannot be started
-  3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
-     malformed reply
+  3  cannot connect, no TLS that can be trusted, timed out, connection lost, a malformed
+     reply, or a server that shuts down or stands by
 
 Examples:
   queue-client send data/message1.txt

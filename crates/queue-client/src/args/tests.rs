@@ -87,6 +87,9 @@ fn the_server_may_be_left_out() {
     assert_eq!(config.transport, Transport::Udp);
     assert_eq!(config.endpoint.address, Address::new("h", 7));
     assert_eq!(config.queues, ["jobs.dead"]);
+    let config = parse("a,b 7 peek").unwrap();
+    assert_eq!(config.endpoint.address, Address::new("a", 7));
+    assert_eq!(config.endpoint.others, [Address::new("b", 7)]);
     let several = parse("receive --queue urgent,default").unwrap();
     assert_eq!(several.queues, ["urgent", "default"]);
     let config = parse("unix:/q peek --auth-file -").unwrap();
@@ -399,6 +402,7 @@ fn what_waits_or_holds_needs_tcp() {
     check_refused("h 1 udp work -- cat", "work needs TCP");
     check_refused("h 1 udp list --tls", "--tls needs TCP");
     check_refused("h 1 udp list --auth-file a", "--auth-file needs TCP");
+    check_refused("h,h 1 udp list", "several servers need TCP");
     let neither = "a Unix socket has neither TCP nor UDP: leave it out";
     check_refused("unix:/q udp list", neither);
     check_refused("unix:/q TCP list", neither);
