@@ -30,6 +30,8 @@ pub struct ServerOptions {
     pub hosts: Vec<String>,
     /// Whether `/metrics` needs no account (`--metrics-free`).
     pub is_metrics_free: bool,
+    /// Whether it waits for a data folder that another server uses (`--standby`).
+    pub stands_by: bool,
     /// The folder whose files clients can download, if there is one: the accounts and the key must not be
     /// in it. No option says so, but the server.
     pub served: Option<PathBuf>,
@@ -112,6 +114,15 @@ impl ServerOptions {
     pub const READ_FREE_HELP: &str =
         "  --auth-read-free       with --auth-file, reading needs no account\n";
 
+    /// What it reads at a server that can wait for its data folder.
+    pub const STANDBY: &[Opt] = &[Opt::flag("--standby")];
+
+    /// The help for that.
+    pub const STANDBY_HELP: &str =
+        "  --standby              if another server uses the data folder, wait until it ends, and then
+                         serve; without it, the start is refused
+";
+
     /// A server on loopback with nothing but a limit to its connections.
     pub fn new(connections_max: usize) -> Self {
         Self {
@@ -123,6 +134,7 @@ impl ServerOptions {
             auth: None,
             hosts: Vec::new(),
             is_metrics_free: false,
+            stands_by: false,
             served: None,
         }
     }
@@ -156,6 +168,7 @@ impl ServerOptions {
         read.auth = auth(options)?;
         read.hosts = all(options, "--host", host)?;
         read.is_metrics_free = options.flag("--metrics-free");
+        read.stands_by = options.flag("--standby");
         if read.is_metrics_free && read.auth.is_none() {
             let sentence = "--metrics-free goes with --auth-file; without it everything is free";
             return Err(UsageError::Conflict(sentence));

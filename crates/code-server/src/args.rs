@@ -11,8 +11,13 @@ use crate::Config;
 pub const APP: App<Config> = App {
     name: "code-server",
     version: env!("CARGO_PKG_VERSION"),
-    help: &[HELP, ServerOptions::HELP, HELP_END],
-    options: &[ServerOptions::TABLE, OPTIONS],
+    help: &[
+        HELP,
+        ServerOptions::STANDBY_HELP,
+        ServerOptions::HELP,
+        HELP_END,
+    ],
+    options: &[ServerOptions::TABLE, ServerOptions::STANDBY, OPTIONS],
     read: config,
 };
 

@@ -5,14 +5,12 @@
 //! same code, and no client learns a code before it is on the disk.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use storage::{
-    CommitError, CommitFigures, Committer, Fsync, Limits, Line, NotStored, Scanned, Space,
-    StorageError, Store, TextFile,
+    CommitError, CommitFigures, Committer, DataFolder, Fsync, Limits, Line, NotStored, Scanned,
+    Space, StorageError, Store, TextFile,
 };
 use uuid::Uuid;
 
@@ -57,16 +55,17 @@ impl Codes {
     /// # Errors
     /// If the file cannot be opened, or another line is damaged.
     pub fn open(
-        data_dir: &Path,
+        folder: &mut DataFolder,
         codes_max: usize,
         fsync: Fsync,
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, StorageError> {
         let mut known = Known::new();
-        let path = data_dir.join(FILE_NAME);
-        // A file that is none is refused below.
-        let file_bytes = fs::metadata(&path).map_or(0, |there| there.len());
+        let data = folder.open(FILE_NAME)?;
+        let path = data.path().to_owned();
+        let metadata = data.file().metadata();
+        let file_bytes = metadata.map_or(0, |there| there.len());
         let expected = usize::try_from(file_bytes).unwrap_or(usize::MAX) / (LINE_BYTES + 1);
         let mut loading = known.load(expected.min(codes_max));
         let look = |line: &[u8], is_whole| match parse(line) {
@@ -77,7 +76,7 @@ impl Codes {
             None if written_bytes(line) > LINE_BYTES => Line::Damaged,
             _ => Line::Torn,
         };
-        let scanned = Scanned::lines(&path, look)?;
+        let scanned = Scanned::lines(data, look)?;
         // Every line up to here has added a code, so their numbers are the same.
         let loaded = loading.end();
         let count = loaded.map_err(|line| StorageError::Damaged { path, line })?;
@@ -218,6 +217,7 @@ fn hexadecimal(crc: u32) -> [u8; CRC_BYTES] {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
     use std::thread;
 
     use super::*;
@@ -228,7 +228,8 @@ mod tests {
 
     fn open(dir: &Path, codes_max: usize) -> Result<Codes, StorageError> {
         let limits = Limits::default();
-        Codes::open(dir, codes_max, Fsync::Always, limits, || {
+        let mut folder = DataFolder::create(dir)?;
+        Codes::open(&mut folder, codes_max, Fsync::Always, limits, || {
             panic!("the disk failed")
         })
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use cli::ServerOptions;
 use daemon::http::{Http, Probes};
-use daemon::{Address, Audience, Daemon};
+use daemon::{Address, Audience, Daemon, Standby};
 use storage::{DataFolder, Fsync, LegacyLock, Limits};
 
 pub use codes::{Codes, CodesError};
@@ -62,7 +62,7 @@ pub struct Server {
     code_addr: Address,
     message_addr: Address,
     // Last, because the folder is removed only when the files in it are gone.
-    _folders: DataFolder,
+    _folder: DataFolder,
 }
 
 /// What other machines can do, if they can reach it.
@@ -72,26 +72,30 @@ fn exposure(door: &ServerOptions) -> String {
 }
 
 impl Server {
-    /// Opens the data folder and listens on both ports.
+    /// Opens the data folder and listens on both ports. If another server uses the folder and the
+    /// options say so, it stands by until that one ends.
     ///
     /// # Errors
     /// If the folder or a port cannot be had.
-    pub fn bind(config: Config) -> Result<Self, Error> {
+    pub fn bind(config: Config, standby: &Standby) -> Result<Self, Error> {
         config.fsync.warn();
-        let path = &config.data_dir;
         // First, so that it is dropped last if something fails, after everything that uses the files.
-        let folders = DataFolder::create(path)?;
+        let mut folder = DataFolder::create(&config.data_dir)?;
+        if config.door.stands_by {
+            folder.stand_by(standby.on_wait());
+        }
         let mut daemon = Daemon::new(config.door.clone(), 2, exposure(&config.door))?;
-        let legacy_lock = LegacyLock::acquire(&path.join(LEGACY_LOCK_NAME))?;
+        let legacy_lock = folder.legacy_lock(LEGACY_LOCK_NAME)?;
         let stop = || {
             let handle = daemon.handle();
             move || {
                 handle.stop();
             }
         };
-        let codes = Codes::open(path, config.codes_max, config.fsync, config.limits, stop())?;
+        let (fsync, limits) = (config.fsync, config.limits);
+        let codes = Codes::open(&mut folder, config.codes_max, fsync, limits, stop())?;
         let codes = Arc::new(codes);
-        let messages = Messages::open(path, config.fsync, config.limits, stop())?;
+        let messages = Messages::open(&mut folder, fsync, limits, stop())?;
         let messages = Arc::new(messages);
         let figures = Arc::new(CodeFigures {
             codes: Arc::clone(&codes),
@@ -125,7 +129,7 @@ impl Server {
             _legacy_lock: legacy_lock,
             code_addr,
             message_addr,
-            _folders: folders,
+            _folder: folder,
         })
     }
 

@@ -1,15 +1,14 @@
 //! The log of messages, `messages.log`: one line a message, `TIME UUID TEXT`.
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cli::escape::Escaped;
 use jiff::Timestamp;
 use storage::{
-    CommitError, CommitFigures, Committer, Fsync, Limits, NotStored, Pending, ReopenSignal, Space,
-    StorageError, Store, TextFile,
+    CommitError, CommitFigures, Committer, DataFolder, Fsync, Limits, NotStored, Pending,
+    ReopenSignal, Space, StorageError, Store, TextFile,
 };
 use uuid::Uuid;
 
@@ -31,12 +30,12 @@ impl Messages {
     /// # Errors
     /// If the file cannot be opened.
     pub fn open(
-        data_dir: &Path,
+        folder: &mut DataFolder,
         fsync: Fsync,
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, StorageError> {
-        let file = TextFile::open_at_end(&data_dir.join(FILE_NAME), fsync)?;
+        let file = TextFile::open_at_end(folder.open(FILE_NAME)?, fsync)?;
         let mut file = file.with_limits(limits);
         let reopen_signal = file.allow_rotation();
         let logged = Arc::default();
@@ -130,7 +129,9 @@ mod tests {
     #[test]
     fn a_message_is_a_line() {
         let dir = tempfile::tempdir().unwrap();
-        let messages = Messages::open(dir.path(), Fsync::Always, Limits::default(), || ()).unwrap();
+        let mut folder = DataFolder::create(dir.path()).unwrap();
+        let limits = Limits::default();
+        let messages = Messages::open(&mut folder, Fsync::Always, limits, || ()).unwrap();
         let uuid = Uuid::from_u128(1);
         messages.add(uuid, "two\nlines".to_owned()).wait().unwrap();
         messages.add(uuid, String::new()).wait().unwrap();
@@ -147,7 +148,8 @@ mod tests {
     fn a_batch_is_bounded_however_long_the_messages_are_when_they_are_escaped() {
         const BATCH_BYTES_MAX: usize = 2 << 20;
         let dir = tempfile::tempdir().unwrap();
-        let file = TextFile::open_at_end(&dir.path().join(FILE_NAME), Fsync::Never).unwrap();
+        let data = DataFolder::create(dir.path()).unwrap().open(FILE_NAME);
+        let file = TextFile::open_at_end(data.unwrap(), Fsync::Never).unwrap();
         let mut store = MessagesFile {
             file,
             applied: 0,

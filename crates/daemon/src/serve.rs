@@ -3,6 +3,7 @@
 use crate::daemon::{Daemon, Handle};
 use crate::error::StartError;
 use crate::signals::Signals;
+use crate::standby::Standby;
 
 /// A server that listens, and serves when it is run.
 pub trait Serve: Sized {
@@ -30,13 +31,15 @@ pub trait Serve: Sized {
     }
 }
 
-/// Handles signals, binds a server, and runs it until a signal stops it.
+/// Handles signals, binds a server, and runs it until a signal stops it. `bind` says by [`Standby`] if
+/// it has to wait.
 ///
 /// # Errors
 /// Those of `bind` and [`Serve::run`], or if signals cannot be handled.
-pub fn run<S: Serve>(bind: impl FnOnce() -> Result<S, S::Error>) -> Result<(), S::Error> {
-    let signals = Signals::handle()?;
-    let server = bind()?;
+pub fn run<S: Serve>(bind: impl FnOnce(&Standby) -> Result<S, S::Error>) -> Result<(), S::Error> {
+    let standby = Standby::default();
+    let signals = Signals::handle(standby.clone())?;
+    let server = bind(&standby)?;
     let (door, service) = (server.daemon().reload(), server.reload());
     let reload = move || match (door(), &service) {
         (_, Some(reload)) => reload(),

@@ -88,6 +88,12 @@ impl Status {
     }
 }
 
+/// The server is started, and waits until another one ends.
+pub(crate) fn standing_by() {
+    let state = "READY=1\nSTATUS=Standing by until another server ends\n";
+    notify(manager().as_deref(), state);
+}
+
 /// Calls `reload`, and says before and after that the server reads its files again.
 pub(crate) fn reloading(reload: impl FnOnce()) {
     // What the manager tells this reload from an earlier one by.

@@ -14,10 +14,14 @@ use crate::daemon::Handle;
 use crate::error::StartError;
 use crate::lock;
 use crate::service_manager;
+use crate::standby::Standby;
 use crate::threads::spawn;
 
 /// The exit code when a second signal cuts the shutdown short.
 const EXIT_CUT_SHORT: i32 = 2;
+
+/// The exit code of a server that is stopped while it stands by.
+const EXIT_STANDING_BY: i32 = 0;
 
 /// The signals of a process that is, or becomes, a server.
 pub(crate) struct Signals(Arc<Mutex<State>>);
@@ -38,14 +42,14 @@ struct Server {
 impl Signals {
     /// Handles signals from now on. To be called once a process, before a file is written or a port
     /// listened on. Until there is a server ([`Signals::serve`]), SIGHUP waits for it, and SIGINT and
-    /// SIGTERM end the process as if they were not handled.
+    /// SIGTERM end the process: with exit code 0 if it stands by, else as if they were not handled.
     ///
     /// With SIGXFSZ handled, a write that would make a file grow over its limit fails with EFBIG
     /// (setrlimit(2)).
     ///
     /// # Errors
     /// If the handlers cannot be set.
-    pub(crate) fn handle() -> Result<Self, StartError> {
+    pub(crate) fn handle(standby: Standby) -> Result<Self, StartError> {
         let state = Arc::new(Mutex::new(State::default()));
         let signalled = Arc::clone(&state);
         let set = || -> io::Result<()> {
@@ -60,7 +64,7 @@ impl Signals {
                         hang_up(&signalled);
                     } else {
                         let server = lock(&signalled).server.clone();
-                        stop(signal, server.as_deref(), &mut is_stopped);
+                        stop(signal, server.as_deref(), &standby, &mut is_stopped);
                     }
                 }
             })?;
@@ -98,8 +102,13 @@ fn hang_up(state: &Mutex<State>) {
 }
 
 /// SIGINT or SIGTERM; `is_stopped` says whether there was one before.
-fn stop(signal: i32, server: Option<&Server>, is_stopped: &mut bool) {
+fn stop(signal: i32, server: Option<&Server>, standby: &Standby, is_stopped: &mut bool) {
     let Some(server) = server else {
+        if standby.has_begun() {
+            log::info!("Shutting down server");
+            log::logger().flush();
+            process::exit(EXIT_STANDING_BY);
+        }
         // This ends the process.
         let _ = emulate_default_handler(signal);
         process::exit(EXIT_CUT_SHORT);

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use file_server::{Server, args};
 
 fn main() -> ExitCode {
-    args::APP.serve(|config| daemon::run(|| Server::bind(config)))
+    args::APP.serve(|config| daemon::run(|_| Server::bind(config)))
 }

@@ -24,7 +24,6 @@ mod snapshot;
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use cli::escape::Escaped;
@@ -73,25 +72,22 @@ pub struct History {
     followers: Followers,
     _announcer: Announcer,
     _legacy_lock: LegacyLock,
-    // Last, so that it is dropped after the file in it.
-    _folder: DataFolder,
 }
 
 impl History {
-    /// Opens the history in a folder, and creates what is missing. A last line without a line feed was
+    /// Opens the history in a folder, and creates the files that are missing. A last line without a line feed was
     /// never acknowledged: it is cut off, with a warning. If a commit is lost, the writer thread calls
     /// `on_failure`.
     ///
     /// # Errors
-    /// If another server uses the folder, or the folder or the file cannot be opened.
+    /// If another server uses the folder, or a file cannot be opened.
     pub fn open(
-        dir: &Path,
+        folder: &mut DataFolder,
         fsync: Fsync,
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, StorageError> {
-        let folder = DataFolder::create(dir)?;
-        let legacy_lock = LegacyLock::acquire(&dir.join(LEGACY_LOCK_NAME))?;
+        let legacy_lock = folder.legacy_lock(LEGACY_LOCK_NAME)?;
         let mut numbering = Numbering::default();
         let count = |line: &[u8], is_whole| {
             if is_whole {
@@ -99,7 +95,7 @@ impl History {
             }
             Line::Sound
         };
-        let file = TextFile::open(&dir.join(FILE_NAME), fsync, count)?;
+        let file = TextFile::open(folder.open(FILE_NAME)?, fsync, count)?;
         let mut file = file.with_limits(limits);
         if file.links() > 1 {
             log::warn!(
@@ -109,7 +105,7 @@ impl History {
         }
         let reopen_signal = file.allow_rotation();
         let path = file.path().to_owned();
-        let sequence = Sequence::open(dir, fsync)?;
+        let sequence = Sequence::open(folder, fsync)?;
         let followers = Followers::default();
         let announcer = Announcer::start(followers.clone()).map_err(StorageError::Thread)?;
         let store = HistoryFile::new(file, &numbering, sequence, followers.clone());
@@ -124,7 +120,6 @@ impl History {
             followers,
             _announcer: announcer,
             _legacy_lock: legacy_lock,
-            _folder: folder,
         })
     }
 

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use cli::ServerOptions;
 use daemon::http::{Http, Probes};
-use daemon::{Address, Audience, Daemon, Protocols};
-use storage::{Fsync, Limits};
+use daemon::{Address, Audience, Daemon, Protocols, Standby};
+use storage::{DataFolder, Fsync, Limits};
 
 pub use daemon::Serve;
 pub use error::{Error, HistoryError};
@@ -64,6 +64,8 @@ pub struct Server {
     users: Arc<Users>,
     history: Arc<History>,
     local_addr: Address,
+    // Last, because the folder is removed only when the files in it are gone.
+    _folder: DataFolder,
 }
 
 /// What other machines can do, if they can reach it.
@@ -82,12 +84,13 @@ fn exposure(config: &Config) -> String {
 }
 
 impl Server {
-    /// Reads the users, opens the history, and listens.
+    /// Reads the users, opens the history, and listens. If another server uses the data folder and the
+    /// options say so, it stands by until that one ends.
     ///
     /// # Errors
     /// If any of that fails. [`Error::Exposed`] if other machines can reach the address and there is
     /// no file of users.
-    pub fn bind(config: Config) -> Result<Self, Error> {
+    pub fn bind(config: Config, standby: &Standby) -> Result<Self, Error> {
         config.fsync.warn();
         let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config))?;
         if config.users.is_none()
@@ -103,13 +106,13 @@ impl Server {
                 handle.stop();
             }
         };
-        let history = Arc::new(History::open(
-            &config.data_dir,
-            config.fsync,
-            config.limits,
-            stop(),
-        )?);
-        let users = Arc::new(Users::open(listed, &config, stop())?);
+        let mut folder = DataFolder::create(&config.data_dir)?;
+        if config.door.stands_by {
+            folder.stand_by(standby.on_wait());
+        }
+        let (fsync, limits) = (config.fsync, config.limits);
+        let history = Arc::new(History::open(&mut folder, fsync, limits, stop())?);
+        let users = Arc::new(Users::open(listed, &config, &mut folder, stop())?);
         let service = Arc::new(Service::new(Arc::clone(&history), Arc::clone(&users)));
         let probes = Probes::new("", Arc::new(HistoryFigures(Arc::clone(&history))));
         let protocols = Protocols {
@@ -139,6 +142,7 @@ impl Server {
             users,
             history,
             local_addr,
+            _folder: folder,
         })
     }
 
@@ -198,7 +202,7 @@ mod tests {
             fsync: Fsync::Always,
             limits: Limits::default(),
         };
-        let Err(error) = Server::bind(config.clone()) else {
+        let Err(error) = Server::bind(config.clone(), &Standby::default()) else {
             panic!("it listens");
         };
         assert_eq!(error.exit(), Exit::Local);
@@ -206,6 +210,6 @@ mod tests {
         let users = dir.path().join("users");
         std::fs::write(&users, "alice\n").unwrap();
         config.users = Some(users);
-        assert!(Server::bind(config).is_ok());
+        assert!(Server::bind(config, &Standby::default()).is_ok());
     }
 }

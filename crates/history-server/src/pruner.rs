@@ -176,14 +176,19 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::time::Instant;
 
-    use storage::{Fsync, Limits, Space};
+    use storage::{DataFolder, Fsync, Limits, Space};
 
     use super::*;
     use crate::history::{Condition, Lines};
 
     fn open(dir: &Path) -> Arc<History> {
         let limits = Limits::default();
-        let history = History::open(dir, Fsync::Never, limits, || panic!("the disk failed"));
+        let history = History::open(
+            &mut DataFolder::create(dir).unwrap(),
+            Fsync::Never,
+            limits,
+            || panic!("the disk failed"),
+        );
         Arc::new(history.unwrap())
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use daemon::Source;
-use storage::StorageError;
+use storage::{DataFolder, StorageError};
 
 use crate::{Config, Error, HistoryError};
 
@@ -30,7 +30,7 @@ pub(crate) struct Users {
 }
 
 impl Users {
-    /// Opens the names that were given, in a data folder that exists. `on_failure` is called when the
+    /// Opens the names that were given, in the data folder. `on_failure` is called when the
     /// disk fails in a way that leaves open what is on it.
     ///
     /// # Errors
@@ -38,6 +38,7 @@ impl Users {
     pub(crate) fn open(
         listed: Option<Listed>,
         config: &Config,
+        folder: &mut DataFolder,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
         let listed = listed.map(Arc::new);
@@ -50,7 +51,7 @@ impl Users {
         if config.door.auth.is_some() {
             return Ok(users);
         }
-        let path = config.data_dir.join(registered::FILE_NAME);
+        let path = folder.path().join(registered::FILE_NAME);
         let is_listed = match users.listed.clone() {
             None => Box::new(|_: &str| false) as registered::IsTaken,
             Some(listed) if is_same_file(listed.path(), &path) => {
@@ -59,7 +60,7 @@ impl Users {
             Some(listed) => Box::new(move |name: &str| listed.contains(name)),
         };
         let (fsync, limits) = (config.fsync, config.limits);
-        let registered = Registered::open(&path, is_listed, fsync, limits, on_failure)?;
+        let registered = Registered::open(folder, is_listed, fsync, limits, on_failure)?;
         if users.listed.is_some() && registered.names() > 0 {
             log::info!(
                 "{} names {} users, who may use the history too",

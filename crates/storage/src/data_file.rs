@@ -5,7 +5,7 @@
 //! file: a symbolic link, a hard link, another mount. SQLite's own locks are of another kind and do
 //! not conflict with it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
+use crate::standby::WhenInUse;
 use crate::{PathState, Stat, StorageError, Watch};
 
 /// The permissions of a new data file: only its owner may use it.
@@ -38,8 +39,22 @@ impl DataFile {
     /// [`StorageError::NotRegular`], [`StorageError::InUse`], [`StorageError::Open`]. Then no file
     /// was created.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
+        Self::open_when(path, WhenInUse::Refuse)
+    }
+
+    /// Opens a file as [`DataFile::open`] does, and stands by if it is told to.
+    ///
+    /// # Errors
+    /// Those of [`DataFile::open`].
+    pub(crate) fn open_when(path: &Path, in_use: WhenInUse<'_>) -> Result<Self, StorageError> {
         let failed = StorageError::open(path);
-        for _ in 0..ATTEMPTS_MAX {
+        // Who stands by is woken each time that the file is replaced, for as long as it has to wait.
+        let attempts_max = if in_use.stands_by() {
+            usize::MAX
+        } else {
+            ATTEMPTS_MAX
+        };
+        for _ in 0..attempts_max {
             let is_created = match fs::metadata(path) {
                 Ok(there) if there.is_file() => false,
                 Ok(_) => return Err(StorageError::NotRegular(path.to_owned())),
@@ -59,7 +74,7 @@ impl DataFile {
             if !metadata.is_file() {
                 return Err(StorageError::NotRegular(path.to_owned()));
             }
-            lock_file(&file, path)?;
+            in_use.lock(&file, path)?;
             let stat = Stat::of(&file).map_err(&failed)?;
             let file = Self {
                 file: Arc::new(file),
@@ -156,15 +171,6 @@ impl Drop for DataFile {
         // Readers may keep the descriptor, and the lock would stay with it. To unlock a file that is
         // locked cannot fail.
         let _ = self.file.unlock();
-    }
-}
-
-/// Locks a file for this server alone.
-pub(crate) fn lock_file(file: &File, path: &Path) -> Result<(), StorageError> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(StorageError::InUse(path.to_owned())),
-        Err(TryLockError::Error(cause)) => Err(StorageError::open(path)(cause)),
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use crate::StorageError;
-use crate::data_file::lock_file;
+use crate::standby::WhenInUse;
 
 /// The lock of earlier versions, if its file exists. Dropping it releases the lock.
 #[derive(Debug)]
@@ -23,11 +23,19 @@ impl LegacyLock {
     /// # Errors
     /// [`StorageError::InUse`] if another server holds the lock, [`StorageError::Open`].
     pub fn acquire(path: &Path) -> Result<Self, StorageError> {
+        Self::acquire_when(path, WhenInUse::Refuse)
+    }
+
+    /// Locks the file if it exists, and stands by if it is told to.
+    ///
+    /// # Errors
+    /// Those of [`LegacyLock::acquire`].
+    pub(crate) fn acquire_when(path: &Path, in_use: WhenInUse<'_>) -> Result<Self, StorageError> {
         let failed = StorageError::open(path);
         match fs::metadata(path) {
             Ok(there) if there.is_file() => {
                 let file = File::open(path).map_err(failed)?;
-                lock_file(&file, path)?;
+                in_use.lock(&file, path)?;
                 Ok(Self { _file: Some(file) })
             }
             Ok(_) => Ok(Self { _file: None }),

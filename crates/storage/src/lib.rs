@@ -28,6 +28,7 @@ mod pending;
 mod recovery;
 mod reopen;
 mod replacement;
+mod standby;
 mod stat;
 mod store;
 mod sync;

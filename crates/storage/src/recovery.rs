@@ -8,7 +8,6 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 
@@ -47,18 +46,16 @@ pub struct Scanned {
 }
 
 impl Scanned {
-    /// Opens and locks a file, creates it if it does not exist, and shows each line without its line
-    /// feed to `check`, with `true` if it has one. A last line without a line feed is cut off in any
-    /// case.
+    /// Shows each line of a file without its line feed to `check`, with `true` if it has one. A last
+    /// line without a line feed is cut off in any case.
     ///
     /// # Errors
-    /// If the file cannot be opened or read. [`StorageError::Damaged`] if a line is damaged, or torn
+    /// If the file cannot be read. [`StorageError::Damaged`] if a line is damaged, or torn
     /// and not the last.
     pub fn lines(
-        path: &Path,
+        data: DataFile,
         mut check: impl FnMut(&[u8], bool) -> Line,
     ) -> Result<Self, StorageError> {
-        let data = DataFile::open(path)?;
         let mut input = BufReader::with_capacity(BLOCK_BYTES, &**data.file());
         let mut line = Vec::new();
         let mut sound_bytes = 0;
@@ -67,11 +64,11 @@ impl Scanned {
             line.clear();
             let mut limited = input.by_ref().take(LINE_BYTES_MAX);
             let read = limited.read_until(b'\n', &mut line);
-            if read.map_err(StorageError::open(path))? == 0 {
+            if read.map_err(StorageError::open(data.path()))? == 0 {
                 break;
             }
             let damaged = |line| StorageError::Damaged {
-                path: path.to_owned(),
+                path: data.path().to_owned(),
                 line,
             };
             if let Some(number) = torn_line {
@@ -87,14 +84,12 @@ impl Scanned {
         Ok(Self { data, sound_bytes })
     }
 
-    /// Opens and locks a file, creates it if it does not exist, and looks only for the end of its last
-    /// line.
+    /// Looks only for the end of a file's last line.
     ///
     /// # Errors
-    /// If the file cannot be opened or read.
-    pub fn end(path: &Path) -> Result<Self, StorageError> {
-        let data = DataFile::open(path)?;
-        let sound_bytes = end_of_last_line(data.file()).map_err(StorageError::open(path))?;
+    /// If the file cannot be read.
+    pub fn end(data: DataFile) -> Result<Self, StorageError> {
+        let sound_bytes = end_of_last_line(data.file()).map_err(StorageError::open(data.path()))?;
         Ok(Self { data, sound_bytes })
     }
 

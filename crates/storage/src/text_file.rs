@@ -50,16 +50,16 @@ const RENAMES_MAX: usize = 16;
 const WATERMARK_STEP_BYTES: u64 = 16 << 20;
 
 impl TextFile {
-    /// Opens a text file, checks every line, and recovers it: see [`Scanned::lines`].
+    /// Checks every line of a data file, and recovers it: see [`Scanned::lines`].
     ///
     /// # Errors
     /// Those of [`Scanned::lines`] and [`TextFile::recover`].
     pub fn open(
-        path: &Path,
+        data: DataFile,
         fsync: Fsync,
         check: impl FnMut(&[u8], bool) -> Line,
     ) -> Result<Self, StorageError> {
-        Self::recover(Scanned::lines(path, check)?, fsync)
+        Self::recover(Scanned::lines(data, check)?, fsync)
     }
 
     /// Recovers a text file that was scanned: cuts off a torn last line, and brings to the disk what
@@ -82,12 +82,12 @@ impl TextFile {
         })
     }
 
-    /// Opens a text file, looks only for the end of its last line, and recovers it.
+    /// Looks only for the end of the last line of a data file, and recovers it.
     ///
     /// # Errors
     /// Those of [`Scanned::end`] and [`TextFile::recover`].
-    pub fn open_at_end(path: &Path, fsync: Fsync) -> Result<Self, StorageError> {
-        Self::recover(Scanned::end(path)?, fsync)
+    pub fn open_at_end(data: DataFile, fsync: Fsync) -> Result<Self, StorageError> {
+        Self::recover(Scanned::end(data)?, fsync)
     }
 
     /// Sets its limits, and warns if it exceeds them already.

@@ -5,9 +5,7 @@
 //! given to lines, and is written again before that one is reached. A server that starts again leaves out
 //! the rest of what the one before had reserved.
 
-use std::path::Path;
-
-use storage::{CommitError, Fsync, Line, StorageError, TextFile};
+use storage::{CommitError, DataFolder, Fsync, Line, StorageError, TextFile};
 
 use super::line::SEQUENCE_MAX;
 
@@ -31,9 +29,9 @@ impl Sequence {
     ///
     /// # Errors
     /// [`StorageError`]; also if the file does not contain a number.
-    pub(super) fn open(dir: &Path, fsync: Fsync) -> Result<Self, StorageError> {
+    pub(super) fn open(folder: &mut DataFolder, fsync: Fsync) -> Result<Self, StorageError> {
         let mut reserved = 1;
-        let file = TextFile::open(&dir.join(FILE_NAME), fsync, |line, _| {
+        let file = TextFile::open(folder.open(FILE_NAME)?, fsync, |line, _| {
             let number = std::str::from_utf8(line)
                 .ok()
                 .and_then(|line| line.parse().ok())
@@ -91,7 +89,8 @@ mod tests {
     #[test]
     fn no_number_is_used_again() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Sequence::open(dir.path(), Fsync::Always).unwrap();
+        let open =
+            || Sequence::open(&mut DataFolder::create(dir.path()).unwrap(), Fsync::Always).unwrap();
         let text = || fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
         let mut sequence = open();
         assert_eq!(sequence.next(), 1);
@@ -114,7 +113,8 @@ mod tests {
         for text in ["x".to_owned(), u64::MAX.to_string()] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(FILE_NAME), text + "\n").unwrap();
-            let opened = Sequence::open(dir.path(), Fsync::Always);
+            let mut folder = DataFolder::create(dir.path()).unwrap();
+            let opened = Sequence::open(&mut folder, Fsync::Always);
             assert!(matches!(opened, Err(StorageError::Damaged { .. })));
         }
     }

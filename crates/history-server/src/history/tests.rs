@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::thread;
 
@@ -15,7 +15,10 @@ use super::*;
 
 fn open(dir: &Path) -> Result<History, StorageError> {
     let limits = Limits::default();
-    History::open(dir, Fsync::Always, limits, || panic!("the disk failed"))
+    let mut folder = DataFolder::create(dir)?;
+    History::open(&mut folder, Fsync::Always, limits, || {
+        panic!("the disk failed")
+    })
 }
 
 fn add(history: &History, record: &str) -> Result<(), HistoryError> {

@@ -6,13 +6,13 @@
 
 use std::collections::HashSet;
 use std::mem;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use proto::history::{USER_BYTES_MAX, is_user_name};
 use proto::register::PREFIX_BYTES_MAX;
 use storage::{
-    CommitError, Committer, Fsync, Limits, Line, NotStored, Space, StorageError, Store, TextFile,
+    CommitError, Committer, DataFolder, Fsync, Limits, Line, NotStored, Space, StorageError, Store,
+    TextFile,
 };
 use uuid::Uuid;
 
@@ -63,14 +63,14 @@ impl Registered {
     /// # Errors
     /// If the file cannot be opened, or another line is damaged.
     pub(super) fn open(
-        path: &Path,
+        folder: &mut DataFolder,
         is_taken: IsTaken,
         fsync: Fsync,
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, StorageError> {
         let mut names = HashSet::new();
-        let file = TextFile::open(path, fsync, |line, is_whole| {
+        let file = TextFile::open(folder.open(FILE_NAME)?, fsync, |line, is_whole| {
             let name = std::str::from_utf8(line).ok();
             match name.filter(|name| is_user_name(name)) {
                 Some(name) if is_whole => {
@@ -189,13 +189,15 @@ fn draw(prefix: &str, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
     use std::thread;
 
     use super::*;
 
     fn open(dir: &Path, is_taken: IsTaken) -> Result<Registered, StorageError> {
-        let path = dir.join(FILE_NAME);
-        Registered::open(&path, is_taken, Fsync::Always, Limits::default(), || {
+        let mut folder = DataFolder::create(dir)?;
+        let (fsync, limits) = (Fsync::Always, Limits::default());
+        Registered::open(&mut folder, is_taken, fsync, limits, || {
             panic!("the disk failed")
         })
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::TextFile;
 use crate::data_folder::folder_of;
 use crate::recovery::Scanned;
-use crate::{CommitError, Ownership, PathState, StorageError};
+use crate::{CommitError, DataFile, Ownership, PathState, StorageError};
 
 /// How long a commit waits for SIGHUP after the file was renamed.
 const REOPEN_WAIT: Duration = Duration::from_secs(5);
@@ -107,7 +107,9 @@ impl TextFile {
             let sentence = format!("{error}{}", cause.unwrap_or_default());
             CommitError::Lost(io::Error::other(sentence))
         };
-        let recovered = Scanned::end(&path).and_then(Scanned::recover);
+        let recovered = DataFile::open(&path)
+            .and_then(Scanned::end)
+            .and_then(Scanned::recover);
         let (data, bytes) = recovered.map_err(failed)?;
         if data.is_created() {
             let old = Ownership::of(self.data.file());

@@ -16,7 +16,7 @@ fn open(path: &Path) -> Result<TextFile, StorageError> {
         b"worse" => Line::Damaged,
         _ => Line::Sound,
     };
-    TextFile::open(path, Fsync::Always, check)
+    TextFile::open(DataFile::open(path)?, Fsync::Always, check)
 }
 
 fn put(file: &mut TextFile, lines: &str) {
@@ -39,7 +39,7 @@ fn a_file_cut_anywhere_keeps_its_whole_lines_and_continues() {
     for cut in 0..=whole.len() {
         let kept = &whole[..whole[..cut].rfind('\n').map_or(0, |at| at + 1)];
         for open in [open, |path: &Path| {
-            TextFile::open_at_end(path, Fsync::Always)
+            TextFile::open_at_end(DataFile::open(path)?, Fsync::Always)
         }] {
             fs::write(&path, &whole[..cut]).unwrap();
             let mut file = open(&path).unwrap();
@@ -75,7 +75,7 @@ fn a_line_that_never_ends_takes_bounded_memory() {
     let path = dir.path().join("lines");
     fs::write(&path, vec![b'x'; LINE_BYTES_MAX as usize + 1]).unwrap();
     open(&path).unwrap_err();
-    let file = TextFile::open_at_end(&path, Fsync::Always).unwrap();
+    let file = TextFile::open_at_end(DataFile::open(&path).unwrap(), Fsync::Always).unwrap();
     assert_eq!(file.snapshot().1, 0);
 }
 
@@ -392,12 +392,12 @@ fn a_clean_end_stores_the_watermark_and_a_lost_commit_does_not() {
     let path = dir.path().join("lines");
     let synced = |path: &Path| watermark::read(&File::open(path).unwrap()).unwrap();
     for fsync in [Fsync::Always, Fsync::Never] {
-        let mut file = TextFile::open_at_end(&path, fsync).unwrap();
+        let mut file = TextFile::open_at_end(DataFile::open(&path).unwrap(), fsync).unwrap();
         put(&mut file, "one\n");
         drop(file);
         let bytes = fs::metadata(&path).unwrap().len();
         assert_eq!(synced(&path), bytes);
-        let mut file = TextFile::open_at_end(&path, fsync).unwrap();
+        let mut file = TextFile::open_at_end(DataFile::open(&path).unwrap(), fsync).unwrap();
         put(&mut file, "two\n");
         let other = dir.path().join("other");
         fs::rename(&path, &other).unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Duration;
 
-use storage::{Fsync, Line};
+use storage::{DataFolder, Fsync, Line};
 use tempfile::TempDir;
 
 use super::*;
@@ -50,13 +50,15 @@ impl Driven {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE_NAME);
         fs::write(&path, text).unwrap();
-        let file = TextFile::open(&path, Fsync::Never, |_, _| Line::Sound).unwrap();
+        let mut folder = DataFolder::create(dir.path()).unwrap();
+        let data = folder.open(FILE_NAME).unwrap();
+        let file = TextFile::open(data, Fsync::Never, |_, _| Line::Sound).unwrap();
         let numbering = Numbering {
             lines: text.lines().count() as u64,
             is_broken: !text.is_empty(),
             ..Numbering::default()
         };
-        let sequence = Sequence::open(dir.path(), Fsync::Never).unwrap();
+        let sequence = Sequence::open(&mut folder, Fsync::Never).unwrap();
         let store = HistoryFile::new(file, &numbering, sequence, Followers::default()).unwrap();
         Self { dir, store }
     }
