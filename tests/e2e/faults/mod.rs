@@ -17,6 +17,7 @@ mod outside;
 mod reader;
 mod room;
 mod rotation;
+mod standby;
 mod starts;
 mod unsynced;
 mod uploads;

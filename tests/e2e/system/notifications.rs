@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, Server, program, run};
+use crate::harness::{PATIENCE, Running, Server, door, program, run};
 
 /// The socket of a service manager, which gives up in time.
 fn manager(address: &SocketAddr) -> UnixDatagram {
@@ -107,6 +107,30 @@ fn a_server_that_is_idle_for_long_says_that_it_stops() {
     assert_eq!(notified(&socket)[0], "READY=1");
     assert_eq!(notified(&socket)[0], "STOPPING=1");
     assert_eq!(server.wait().0, Some(0));
+}
+
+#[test]
+fn a_server_that_stands_by_is_ready_and_says_so() {
+    for (server, ports) in [("code-server", &["0", "0"][..]), ("history-server", &["0"])] {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, name) = manager_in(&dir);
+        let active = start(server, ports, &name, &dir);
+        assert_eq!(notified(&socket)[0], "READY=1");
+        let mut command = Command::new(program(server));
+        command.args(ports).arg("--standby").current_dir(&dir);
+        command.env("NOTIFY_SOCKET", &name);
+        let _opened = door().open(&mut command);
+        let waiting = Running::start(command);
+        let status = "STATUS=Standing by until another server ends";
+        assert_eq!(notified(&socket), ["READY=1", status], "{server}");
+        active.kill();
+        let serving = notified(&socket);
+        assert_eq!(serving[0], "READY=1");
+        assert!(serving[1].starts_with("STATUS=Serving on "), "{serving:?}");
+        waiting.signal("TERM");
+        assert_eq!(notified(&socket)[0], "STOPPING=1");
+        assert_eq!(waiting.wait(), Some(0));
+    }
 }
 
 #[test]
