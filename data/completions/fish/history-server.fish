@@ -8,6 +8,7 @@ complete -c history-server -l users -r -F -d 'serve only the users in FILE, one 
 complete -c history-server -l register -d 'with --users, also serve those who ask the server for a name'
 complete -c history-server -l keep-lines -x -d 'forget the oldest lines, so that N stay and at most an eighth more'
 complete -c history-server -l keep-days -x -d 'forget lines that are older than D days, an eighth later at most'
+complete -c history-server -l standby -d 'if another server uses the data folder, wait until it ends, and then serve'
 complete -c history-server -l bind -x -d 'listen on this IP address, host name, or unix:PATH'
 complete -c history-server -l socket-mode -x -d 'the mode of a unix:PATH'
 complete -c history-server -l max-connections -x -d 'connections open at once, 1 to 15000'
