@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::standby::WhenInUse;
+use crate::standby::{OnWait, WhenInUse};
 use crate::{DataFile, LegacyLock, StorageError};
 
 /// The most attempts to open a file of a folder that other servers remove meanwhile.
@@ -16,7 +16,7 @@ const ATTEMPTS_MAX: usize = 16;
 pub struct DataFolder {
     path: PathBuf,
     /// Set if a start waits for the files that another server has locked.
-    on_wait: Option<Box<dyn Fn(&Path) + Send>>,
+    on_wait: Option<OnWait>,
     /// The folders that were created, from the outermost.
     created: Vec<PathBuf>,
 }

@@ -10,6 +10,9 @@ use std::path::Path;
 
 use crate::StorageError;
 
+/// What is called with the path of a file before the wait for it.
+pub(crate) type OnWait = Box<dyn Fn(&Path) + Send>;
+
 /// What a start does about a file that another server has locked.
 #[derive(Clone, Copy)]
 pub(crate) enum WhenInUse<'a> {
