@@ -79,7 +79,6 @@ mod tests {
             "a:8,b",
             "a,unix:/b",
             "[::1]:8,a",
-            "a,[b:7",
         ] {
             let want = format!(
                 "HOST must be one host, or 2 to 8 with commas between and the same port, not '{host}'"
