@@ -129,32 +129,11 @@ impl HttpHandler for QueueHttp {
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
         let handled = self.dispatch(caller, request, body);
-        Ok(handled.unwrap_or_else(|denied| {
-            Handled::Now(if is_wanted(request) {
-                page::refused(&refusal(&denied), &page::home(request.path))
-            } else {
-                refused(&denied)
-            })
-        }))
+        Ok(handled.unwrap_or_else(|denied| Handled::Now(refused_request(request, &denied))))
     }
 
     fn needs(&self, request: &RequestHead<'_>) -> Role {
-        let Ok(route) = Route::of(request) else {
-            return Role::Read;
-        };
-        match route.row.target {
-            Target::Verb(verb) => {
-                let asked = Asked::of(request, &route, verb);
-                let role = asked.and_then(|asked| Ok(requests::role(&asked.request()?)));
-                // One that cannot be read is refused.
-                role.unwrap_or(Role::Read)
-            }
-            // Who may only look without an account asks for more by that.
-            Target::Login => Role::Write,
-            Target::Page | Target::Events | Target::Style | Target::Script | Target::OpenApi => {
-                Role::Read
-            }
-        }
+        needs(request)
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response {
@@ -162,15 +141,40 @@ impl HttpHandler for QueueHttp {
     }
 
     fn refuse_request(&self, request: &RequestHead<'_>, refusal: &Refusal) -> Response {
-        if is_wanted(request) {
-            page::refused(refusal, &page::home(request.path))
-        } else {
-            self.refuse(refusal)
-        }
+        refused_request(request, &Denied::Refusal(refusal.clone()))
     }
 
     fn idle_timeout(&self, _open_connections: usize) -> Duration {
         IDLE
+    }
+}
+
+/// The role that a request needs.
+fn needs(request: &RequestHead<'_>) -> Role {
+    let Ok(route) = Route::of(request) else {
+        return Role::Read;
+    };
+    match route.row.target {
+        Target::Verb(verb) => {
+            let asked = Asked::of(request, &route, verb);
+            let role = asked.and_then(|asked| Ok(requests::role(&asked.request()?)));
+            // One that cannot be read is refused.
+            role.unwrap_or(Role::Read)
+        }
+        // Who may only look without an account asks for more by that.
+        Target::Login => Role::Write,
+        Target::Page | Target::Events | Target::Style | Target::Script | Target::OpenApi => {
+            Role::Read
+        }
+    }
+}
+
+/// The reply to a request that is not carried out: a page for a browser.
+fn refused_request(request: &RequestHead<'_>, denied: &Denied) -> Response {
+    if is_wanted(request) {
+        page::refused(&refusal(denied), &page::home(request.path))
+    } else {
+        refused(denied)
     }
 }
 

@@ -98,6 +98,20 @@ fn exposure(door: &ServerOptions) -> String {
     }
 }
 
+/// What a port serves while these are the queues.
+fn protocols(queues: &Arc<Queues>) -> Protocols {
+    let service = Arc::new(Service(Arc::clone(queues)));
+    let figures = QueueFigures(Arc::clone(queues));
+    Protocols {
+        frames: Some(Arc::clone(&service) as _),
+        text: Some(service),
+        http: Some(Http {
+            handler: Arc::new(QueueHttp::new(queues)),
+            probes: Probes::new("", Arc::new(figures)),
+        }),
+    }
+}
+
 impl Server {
     /// Opens the queues and listens.
     ///
@@ -118,21 +132,10 @@ impl Server {
         });
         let timer = Timer::start(&queues).map_err(StartError::Thread)?;
         let port = config.port;
-        let service = Arc::new(Service(Arc::clone(&queues)));
-        let probes = Probes::new("", Arc::new(QueueFigures(Arc::clone(&queues))));
-        let protocols = Protocols {
-            frames: Some(Arc::clone(&service) as _),
-            text: Some(service),
-            http: Some(Http {
-                handler: Arc::new(QueueHttp::new(&queues)),
-                probes,
-            }),
-        };
-        let datagrams = Arc::new(Datagrams::new(
-            Arc::clone(&queues),
-            config.udp_text,
-            daemon.datagram_counter(),
-        ));
+        let protocols = protocols(&queues);
+        let counter = daemon.datagram_counter();
+        let datagrams = Datagrams::new(Arc::clone(&queues), config.udp_text, counter);
+        let datagrams = Arc::new(datagrams);
         let local_addr = match config.transport {
             Transport::Tcp => daemon.listen(port, "", protocols)?,
             Transport::Udp => daemon.listen_udp(port, datagrams)?,
