@@ -49,6 +49,8 @@ pub(crate) fn init(verbosity: Verbosity) {
     let mut filter = env_logger::Builder::new();
     // It logs a certificate that it refuses, which is then reported once more, and for a person.
     filter.filter_module("rustls_platform_verifier", LevelFilter::Off);
+    // It logs each statement, with what is stored.
+    filter.filter_module("tokio_postgres", LevelFilter::Info);
     let logger = LOGGER.get_or_init(|| Logger {
         filter: filter.filter_level(level).parse_default_env().build(),
         lines: OnceLock::new(),

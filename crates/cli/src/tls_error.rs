@@ -85,7 +85,7 @@ pub enum TlsError {
 
 impl TlsError {
     /// What an error of a connection to `host` means.
-    pub(crate) fn new(error: &rustls::Error, host: &str) -> Self {
+    pub fn new(error: &rustls::Error, host: &str) -> Self {
         match error {
             rustls::Error::InvalidCertificate(error) => Self::of_certificate(error, host),
             rustls::Error::InvalidMessage(_) => Self::NotTls,

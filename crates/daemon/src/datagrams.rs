@@ -32,6 +32,12 @@ pub trait DatagramService: Send + Sync + 'static {
     fn flush(&self, socket: &UdpSocket);
 }
 
+impl<D: DatagramService> From<Arc<D>> for Switch<dyn DatagramService> {
+    fn from(service: Arc<D>) -> Self {
+        Self::new(service as Arc<dyn DatagramService>)
+    }
+}
+
 /// Counts what a [`DatagramService`] does, for `/metrics`.
 #[derive(Debug, Clone, Default)]
 pub struct DatagramCounter(Arc<Metrics>);

@@ -7,12 +7,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::datagrams::DatagramService;
 use crate::http::Http;
 use crate::lock;
 use crate::protocol::Protocols;
 
-/// What a port serves: [`Protocols`], or a [`DatagramService`]. Each clone is the same switch. It keeps what
+/// What a port serves: [`Protocols`], or a [`DatagramService`](crate::DatagramService). Each clone is the same switch. It keeps what
 /// is current, also when the server has stopped.
 pub struct Switch<S: ?Sized = Protocols>(Arc<Mutex<Arc<S>>>);
 
@@ -64,11 +63,5 @@ impl From<Protocols> for Switch {
 impl From<Http> for Switch {
     fn from(http: Http) -> Self {
         Self::new(Protocols::from(http))
-    }
-}
-
-impl<D: DatagramService> From<Arc<D>> for Switch<dyn DatagramService> {
-    fn from(service: Arc<D>) -> Self {
-        Self::new(service as Arc<dyn DatagramService>)
     }
 }

@@ -1,13 +1,15 @@
 //! The queue server's command line.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use cli::args::{Opt, Options, choice};
 use cli::{App, Args, ServerOptions, UsageError};
 use daemon::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX};
 use proto::queue::{BODY_BYTES_DEFAULT, BODY_BYTES_MAX, DURATION_MAX};
+use storage::Fsync;
 
-use crate::{Config, Limits, Transport};
+use crate::{Config, Data, Limits, Transport};
 
 /// The program.
 pub const APP: App<Config> = App {
@@ -35,6 +37,15 @@ const ATTEMPTS_DEFAULT: u32 = 5;
 /// How long an acknowledged message holds its key by default.
 const KEY_WINDOW_DEFAULT: Duration = Duration::from_secs(600);
 
+/// How long an active server may be silent before another takes over.
+const TAKEOVER_AFTER: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(3600);
+
+/// The same by default.
+const TAKEOVER_AFTER_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How the address of a database begins.
+const URL_SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
+
 /// The highest limit that can be set: far beyond any memory.
 const COUNT_MAX: usize = 1 << 50;
 
@@ -48,8 +59,11 @@ Arguments:
   TCP|UDP|BOTH           the transport, in any case [default: TCP]
 
 Options:
-  --data FILE            keep the queues in this SQLite database, created if missing
-                         [default: in memory]
+  --data FILE|URL        keep the queues in this SQLite database, created if missing, or in
+                         PostgreSQL: postgresql://USER@HOST1,HOST2/DATABASE; the password is
+                         that of PGPASSFILE or PGPASSWORD [default: in memory]
+  --takeover-after TIME  with PostgreSQL: how long the active server may be silent before
+                         another one on the same database takes over [default: 10s]
   --fsync always|never   whether a reply waits until the disk has it [default: always];
                          with never, a power cut can lose the newest changes
   --max-message SIZE     the longest message, 1 to 16773118 [default: 3000]
@@ -83,6 +97,7 @@ Examples:
 
 const OPTIONS: &[Opt] = &[
     Opt::value("--data"),
+    Opt::value("--takeover-after"),
     Opt::value("--fsync"),
     Opt::value("--max-message"),
     Opt::value("--max-messages"),
@@ -96,7 +111,6 @@ const OPTIONS: &[Opt] = &[
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let mut door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
-    let fsync = options.value("--fsync", "always or never")?;
     let port = door.port(words.port("PORT")?, PORT_DEFAULT)?;
     let transports = [
         ("TCP", Transport::Tcp),
@@ -115,10 +129,37 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         port,
         transport,
         udp_text: options.flag("--udp-text"),
-        data: options.path("--data"),
-        fsync: fsync.unwrap_or_default(),
+        data: data(options)?,
         limits: limits(options)?,
     })
+}
+
+fn data(options: &mut Options) -> Result<Data, UsageError> {
+    let fsync: Option<Fsync> = options.value("--fsync", "always or never")?;
+    let takeover_after = options.duration("--takeover-after", TAKEOVER_AFTER)?;
+    let data = options.path("--data");
+    if let Some(url) = data.as_ref().and_then(|data| data.to_str())
+        && URL_SCHEMES.iter().any(|scheme| url.starts_with(scheme))
+    {
+        if fsync.is_some() {
+            return Err(UsageError::Conflict(
+                "--fsync is about a file; synchronous_commit is what PostgreSQL has for that",
+            ));
+        }
+        return Ok(Data::Postgres {
+            url: url.to_owned(),
+            takeover_after: takeover_after.unwrap_or(TAKEOVER_AFTER_DEFAULT),
+        });
+    }
+    if takeover_after.is_some() {
+        return Err(UsageError::Conflict(
+            "--takeover-after needs --data postgresql://...",
+        ));
+    }
+    Ok(data.map_or(Data::Memory, |path| Data::File {
+        path,
+        fsync: fsync.unwrap_or_default(),
+    }))
 }
 
 fn limits(options: &mut Options) -> Result<Limits, UsageError> {
@@ -193,6 +234,14 @@ mod tests {
         check_refused(
             "--bind 1.2.3",
             "--bind must be an IP address, a host name, or unix:PATH, not '1.2.3'",
+        );
+        check_refused(
+            "--takeover-after 5s --data queue.db",
+            "--takeover-after needs --data postgresql://...",
+        );
+        check_refused(
+            "--data postgres://localhost/x --fsync never",
+            "--fsync is about a file; synchronous_commit is what PostgreSQL has for that",
         );
         check_refused("--frobnicate", "unknown option '--frobnicate'");
     }

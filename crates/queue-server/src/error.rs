@@ -1,5 +1,8 @@
 //! Why the queue server cannot start, or cannot continue, and why it refuses a request.
 
+#[cfg(feature = "postgres")]
+mod postgres;
+
 use std::path::{Path, PathBuf};
 
 use cli::{Exit, Failure};
@@ -7,8 +10,14 @@ use daemon::StartError;
 use proto::queue::{MessageId, MessageState, QueueName, REMEMBERED_MAX};
 use storage::{NotStored, StorageError};
 
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, Unusable, UrlError, WhyNot};
+
 /// How many queues there may be.
 pub(crate) const QUEUES_MAX: usize = 10_000;
+
+/// What a server says that stands by.
+pub(crate) const STANDBY: &str = "this server stands by; another one is active";
 
 /// How many messages one connection may have reserved.
 pub(crate) const RESERVED_MAX: usize = 1024;
@@ -68,6 +77,17 @@ pub enum Error {
     /// The database cannot have a write-ahead log, because it is no file on a disk.
     #[error("{} cannot have a write-ahead log", .0.display())]
     NoLog(PathBuf),
+    /// This program cannot use PostgreSQL.
+    #[cfg(not(feature = "postgres"))]
+    #[error(
+        "this queue-server was built without PostgreSQL; build it with cargo build --release -p queue-server \
+         --features postgres"
+    )]
+    NoPostgres,
+    /// PostgreSQL cannot be used.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
 }
 
 impl Error {
@@ -106,6 +126,10 @@ impl Failure for Error {
             | Self::Damaged { .. }
             | Self::ReadOnly(_)
             | Self::NoLog(_) => Exit::Local,
+            #[cfg(not(feature = "postgres"))]
+            Self::NoPostgres => Exit::Local,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Exit::Local,
         }
     }
 }
@@ -221,6 +245,9 @@ pub(crate) enum QueueError {
     /// The transport cannot do that.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// Another server on the same database is active.
+    #[error("{STANDBY}")]
+    Standby,
     /// The server ends.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -8,14 +8,18 @@
 //! the text protocol, `datagram` a UDP request, `sessions` what was answered to whom, and
 //! `quota` how much of that is kept.
 
+mod active;
 pub mod args;
 mod arrival;
+mod authority;
 mod clock;
 mod datagram;
 mod error;
 mod http;
 mod journal;
 mod keys;
+#[cfg(feature = "postgres")]
+mod leader;
 mod memory;
 mod message;
 mod metrics;
@@ -26,28 +30,32 @@ mod replies;
 mod requests;
 mod service;
 mod sessions;
+#[cfg(feature = "postgres")]
+mod standby;
 mod text;
 mod timer;
 mod totals;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cli::ServerOptions;
-use daemon::http::{Http, Probes};
-use daemon::{Address, Audience, Daemon, Protocols, StartError};
+use daemon::{Address, Audience, Daemon, DatagramService, Switch};
 use storage::Fsync;
 
 pub use daemon::Serve;
 pub use error::Error;
 pub use queues::Limits;
 
-use datagram::Datagrams;
-use http::QueueHttp;
-use metrics::QueueFigures;
+use active::{Active, Door};
+#[cfg(feature = "postgres")]
+use journal::Candidate;
+#[cfg(feature = "postgres")]
+use leader::Leader;
 use queues::Queues;
-use service::Service;
-use timer::Timer;
+
+type Datagrams = Switch<dyn DatagramService>;
 
 /// How a server is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,12 +68,31 @@ pub struct Config {
     pub transport: Transport,
     /// Whether other machines may use the text protocol over UDP.
     pub udp_text: bool,
-    /// The database that keeps the queues; `None` keeps them in memory.
-    pub data: Option<PathBuf>,
-    /// Whether replies wait for the disk.
-    pub fsync: Fsync,
+    /// Where the queues are kept.
+    pub data: Data,
     /// How much the queues may hold.
     pub limits: Limits,
+}
+
+/// Where the queues are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// In memory: they end with the server.
+    Memory,
+    /// In a database of SQLite.
+    File {
+        /// The file, which is made if it does not exist.
+        path: PathBuf,
+        /// Whether replies wait for the disk.
+        fsync: Fsync,
+    },
+    /// In a database of PostgreSQL, which other servers can take over. Needs the feature `postgres`.
+    Postgres {
+        /// Where the database is: `postgresql://USER@HOST1,HOST2/DATABASE`.
+        url: String,
+        /// How long the active server may be silent before another takes over.
+        takeover_after: Duration,
+    },
 }
 
 /// What a server listens on.
@@ -83,9 +110,17 @@ pub enum Transport {
 #[must_use = "a server listens, but serves nobody until it runs"]
 pub struct Server {
     daemon: Daemon,
-    queues: Arc<Queues>,
-    _timer: Timer,
+    keeper: Keeper,
     local_addr: Address,
+}
+
+/// Who has the queues.
+enum Keeper {
+    /// This server, as long as it runs.
+    Own(Active, Door),
+    /// One of the servers on the same database.
+    #[cfg(feature = "postgres")]
+    Leader(Leader),
 }
 
 /// What other machines can do, if they can reach it.
@@ -98,20 +133,6 @@ fn exposure(door: &ServerOptions) -> String {
     }
 }
 
-/// What a port serves while these are the queues.
-fn protocols(queues: &Arc<Queues>) -> Protocols {
-    let service = Arc::new(Service(Arc::clone(queues)));
-    let figures = QueueFigures(Arc::clone(queues));
-    Protocols {
-        frames: Some(Arc::clone(&service) as _),
-        text: Some(service),
-        http: Some(Http {
-            handler: Arc::new(QueueHttp::new(queues)),
-            probes: Probes::new("", Arc::new(figures)),
-        }),
-    }
-}
-
 impl Server {
     /// Opens the queues and listens.
     ///
@@ -119,23 +140,35 @@ impl Server {
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
         let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config.door))?;
-        let handle = daemon.handle();
-        let stop = move || {
-            handle.stop();
+        let door = Door {
+            handle: daemon.handle(),
+            udp_text: config.udp_text,
+            datagram_counter: daemon.datagram_counter(),
         };
-        let queues = Arc::new(match &config.data {
-            Some(path) => {
-                config.fsync.warn();
-                Queues::open(path, config.limits, config.fsync, stop)?
+        let (port, limits) = (config.port, config.limits);
+        let (keeper, protocols, datagrams) = match config.data {
+            Data::Memory => Self::own(Queues::in_memory(limits), door)?,
+            Data::File { path, fsync } => {
+                fsync.warn();
+                let handle = door.handle.clone();
+                let stop = move || {
+                    handle.stop();
+                };
+                Self::own(Queues::open(&path, limits, fsync, stop)?, door)?
             }
-            None => Queues::in_memory(config.limits),
-        });
-        let timer = Timer::start(&queues).map_err(StartError::Thread)?;
-        let port = config.port;
-        let protocols = protocols(&queues);
-        let counter = daemon.datagram_counter();
-        let datagrams = Datagrams::new(Arc::clone(&queues), config.udp_text, counter);
-        let datagrams = Arc::new(datagrams);
+            #[cfg(not(feature = "postgres"))]
+            Data::Postgres { .. } => return Err(Error::NoPostgres),
+            #[cfg(feature = "postgres")]
+            Data::Postgres {
+                url,
+                takeover_after,
+            } => {
+                let candidate = Candidate::new(&url, takeover_after)?;
+                let leader = Leader::start(candidate, limits, door)?;
+                let (protocols, datagrams) = leader.switches();
+                (Keeper::Leader(leader), protocols, datagrams)
+            }
+        };
         let local_addr = match config.transport {
             Transport::Tcp => daemon.listen(port, "", protocols)?,
             Transport::Udp => daemon.listen_udp(port, datagrams)?,
@@ -143,10 +176,17 @@ impl Server {
         };
         Ok(Self {
             daemon,
-            queues,
-            _timer: timer,
+            keeper,
             local_addr,
         })
+    }
+
+    /// A server that alone has these queues.
+    fn own(queues: Queues, door: Door) -> Result<(Keeper, Switch, Datagrams), Error> {
+        let active = Active::start(queues, &door)?;
+        let protocols = Switch::new(Arc::clone(&active.protocols));
+        let datagrams = Switch::new(Arc::clone(&active.datagrams));
+        Ok((Keeper::Own(active, door), protocols, datagrams))
     }
 
     /// The first address it listens on, with the port it took; the same for TCP and UDP.
@@ -163,10 +203,19 @@ impl Serve for Server {
     }
 
     fn run(self) -> Result<(), Error> {
-        let handle = self.handle();
-        self.queues.serve(Box::new(move || handle.is_stopping()));
-        self.daemon.run()?;
-        let failure = self.queues.failure();
-        failure.map_or(Ok(()), |lost| Err(lost.into()))
+        match self.keeper {
+            Keeper::Own(active, door) => {
+                active.serve(&door);
+                self.daemon.run()?;
+                let failure = active.queues.failure();
+                failure.map_or(Ok(()), |lost| Err(lost.into()))
+            }
+            #[cfg(feature = "postgres")]
+            Keeper::Leader(leader) => {
+                self.daemon.run()?;
+                drop(leader);
+                Ok(())
+            }
+        }
     }
 }

@@ -27,6 +27,8 @@ use crate::keys::Sender;
 use crate::memory::{Memory, Room};
 use crate::message::{Lease, Message, Reserved};
 
+#[cfg(feature = "postgres")]
+mod authority;
 mod due;
 mod figures;
 mod held_keys;
@@ -67,7 +69,7 @@ impl Queues {
     /// No messages, and nothing is kept on a disk.
     pub(crate) fn in_memory(limits: Limits) -> Self {
         Self {
-            shared: Arc::new(Shared::new(limits, Clock::new())),
+            shared: Arc::new(Shared::new(limits, Clock::new(), None)),
             journal: None,
         }
     }
@@ -86,13 +88,16 @@ impl Queues {
         Self::load(Opened::sqlite(path, fsync)?, limits, on_failure)
     }
 
-    /// The queues of a database that is open.
-    fn load(
+    /// The queues of a database that is open. `on_failure` is called when a commit is lost.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub(crate) fn load(
         database: Opened,
         limits: Limits,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new(limits, database.clock()));
+        let shared = Arc::new(Shared::new(limits, database.clock(), database.authority()));
         let journal = database.load(Arc::clone(&shared) as _)?;
         let journal = Committer::start("journal", journal, on_failure);
         Ok(Self {
@@ -353,6 +358,9 @@ impl Queues {
                 Ok(Prepared::Change(change, None))
             }
             Operation::Receive(receive) => {
+                if !shared.has_authority() {
+                    return Err(QueueError::Standby);
+                }
                 let reserved = shared.lock().reserve(queue, receive)?;
                 let Some(mut reserved) = reserved else {
                     return Ok(Prepared::Done(Outcome::Empty));

@@ -181,6 +181,7 @@ pub(crate) fn code(error: &QueueError) -> ErrorCode {
         QueueError::NumberTooHigh(_) | QueueError::NoKeys(_) => ErrorCode::BadRequest,
         QueueError::Paused(_) => ErrorCode::Paused,
         QueueError::Unsupported(_) => ErrorCode::Unsupported,
+        QueueError::Standby => ErrorCode::Standby,
         QueueError::ShuttingDown => ErrorCode::ShuttingDown,
         QueueError::NotStored(_) => ErrorCode::Storage,
     }

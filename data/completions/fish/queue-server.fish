@@ -1,7 +1,8 @@
 # Made of `queue-server --help` (data/systemd/README.md).
 complete -c queue-server -f
 complete -c queue-server -a 'TCP UDP BOTH'
-complete -c queue-server -l data -r -F -d 'keep the queues in this SQLite database, created if missing'
+complete -c queue-server -l data -r -F -d 'keep the queues in this SQLite database, created if missing, or in PostgreSQL'
+complete -c queue-server -l takeover-after -x -d 'with PostgreSQL'
 complete -c queue-server -l fsync -x -a 'always never' -d 'whether a reply waits until the disk has it'
 complete -c queue-server -l max-message -x -d 'the longest message, 1 to 16773118'
 complete -c queue-server -l max-messages -x -d 'the most messages in one queue'

@@ -16,6 +16,7 @@ use super::live::LiveQueues;
 use super::load::Loaded;
 use super::timeline::Resumed;
 use super::{answers, keys, row, totals};
+use crate::authority::Authority;
 use crate::error::Error;
 
 /// A database that is open, that nobody else writes, and that is not read yet. Each part is read once, in the order
@@ -31,23 +32,27 @@ pub(super) trait Unread {
     /// How the queues' clock continues, which gave the messages their positions.
     fn resumed(&self) -> Resumed;
 
+    /// Until when this server may act; `None` if no other can take the database over.
+    fn authority(&self) -> Option<Arc<Authority>>;
+
     /// Reads the messages, in the order of their ids, which are their numbers.
-    fn messages(&self, each: &mut dyn FnMut(i64, Option<row::Columns>)) -> Result<(), Error>;
+    fn messages(&mut self, each: &mut dyn FnMut(i64, Option<row::Columns>)) -> Result<(), Error>;
 
     /// Reads the names of the queues that are paused.
-    fn paused(&self, each: &mut dyn FnMut(Option<&str>)) -> Result<(), Error>;
+    fn paused(&mut self, each: &mut dyn FnMut(Option<&str>)) -> Result<(), Error>;
 
     /// Reads the keys of acknowledged messages, whose ids are their numbers: those that are free first come first.
-    fn keys(&self, each: &mut dyn FnMut(i64, Option<keys::Columns>)) -> Result<(), Error>;
+    fn keys(&mut self, each: &mut dyn FnMut(i64, Option<keys::Columns>)) -> Result<(), Error>;
 
     /// Reads what was answered, in the order of the rows.
-    fn answers(&self, each: &mut dyn FnMut(i64, Option<answers::Columns>)) -> Result<(), Error>;
+    fn answers(&mut self, each: &mut dyn FnMut(i64, Option<answers::Columns>))
+    -> Result<(), Error>;
 
     /// Reads the totals, in any order.
-    fn totals(&self, each: &mut dyn FnMut(Option<totals::Columns>)) -> Result<(), Error>;
+    fn totals(&mut self, each: &mut dyn FnMut(Option<totals::Columns>)) -> Result<(), Error>;
 
     /// The ids up to this one may have been given, as far as is known beside the messages that were read.
-    fn last_id(&self) -> Result<MessageId, Error>;
+    fn last_id(&mut self) -> Result<MessageId, Error>;
 
     /// Writes what the start has changed, in one transaction, and durably: damaged messages are set aside, in a
     /// table where people find them; damaged answers and keys are removed, and keys that are free by now; what has

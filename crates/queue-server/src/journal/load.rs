@@ -13,6 +13,7 @@ use super::row::Row;
 use super::sqlite::OpenedFile;
 use super::totals::Totals;
 use super::{Journal, keys};
+use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::error::Error;
 
@@ -47,18 +48,29 @@ impl Opened {
         Ok(Self(Box::new(OpenedFile::open(path, fsync)?)))
     }
 
+    /// One that is open.
+    #[cfg(feature = "postgres")]
+    pub(super) fn of(database: impl Unread + 'static) -> Self {
+        Self(Box::new(database))
+    }
+
     /// The clock that gave the messages their positions.
     pub(crate) fn clock(&self) -> Clock {
         Clock::starting_at(self.0.resumed().now)
+    }
+
+    /// Until when this server may act; `None` if nobody else can.
+    pub(crate) fn authority(&self) -> Option<Arc<Authority>> {
+        self.0.authority()
     }
 
     /// Puts the messages into their queues.
     ///
     /// # Errors
     /// If the database cannot be read or written.
-    pub(crate) fn load(self, queues: Arc<dyn LiveQueues>) -> Result<Journal, Error> {
+    pub(crate) fn load(mut self, queues: Arc<dyn LiveQueues>) -> Result<Journal, Error> {
         let shown = self.0.name();
-        let loaded = Loaded::read(&*self.0, &*queues)?;
+        let loaded = Loaded::read(&mut *self.0, &*queues)?;
         loaded.report(&shown);
         let (messages, last_id) = (loaded.messages, loaded.last_id);
         let database = self.0.mend(loaded, Arc::clone(&queues))?;
@@ -68,8 +80,9 @@ impl Opened {
 }
 
 impl Loaded {
-    fn read(database: &dyn Unread, queues: &dyn LiveQueues) -> Result<Self, Error> {
+    fn read(database: &mut dyn Unread, queues: &dyn LiveQueues) -> Result<Self, Error> {
         let mut loaded = Self::default();
+        let shown = database.name();
         let resumed = database.resumed();
         database.messages(&mut |id, columns| {
             let Some(mut found) = columns.and_then(|columns| Row::read(&columns)) else {
@@ -83,7 +96,7 @@ impl Loaded {
         })?;
         database.paused(&mut |queue| match queue.map(QueueName::new) {
             Some(Ok(queue)) => queues.pause(&queue.as_str().into(), true),
-            Some(Err(_)) | None => log::error!("A pause in {} has no queue", database.name()),
+            Some(Err(_)) | None => log::error!("A pause in {shown} has no queue"),
         })?;
         database.keys(
             &mut |id, columns| match columns.and_then(|columns| keys::read(&columns)) {

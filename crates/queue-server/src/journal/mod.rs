@@ -21,6 +21,8 @@ mod database;
 mod keys;
 mod live;
 mod load;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod row;
 mod sqlite;
 mod state;
@@ -43,6 +45,8 @@ use database::{Database, Refused};
 pub(crate) use change::{Applied, Change, Submission};
 pub(crate) use live::LiveQueues;
 pub(crate) use load::Opened;
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::Candidate;
 pub(crate) use row::Row;
 
 /// The bodies in one commit, in bytes. A batch that reaches this is committed at once.

@@ -22,7 +22,7 @@ pub(super) const ID_MAX: i64 = 1 << 62;
 /// What the database has of a message, beside its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
-    id: MessageId,
+    pub(super) id: MessageId,
     queue: Arc<str>,
     position: Position,
     is_delayed: bool,

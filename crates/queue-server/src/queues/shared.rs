@@ -9,6 +9,7 @@ use proto::queue::{MessageId, Token};
 use uuid::Uuid;
 
 use super::state::{Limits, State};
+use crate::authority::Authority;
 use crate::clock::{Clock, Micros};
 use crate::error::QueueError;
 use crate::journal::{LiveQueues, Row};
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) memory: Arc<Memory>,
     pub(crate) sessions: Sessions,
+    /// `None` if no other server can have the queues.
+    pub(super) authority: Option<Arc<Authority>>,
     state: Mutex<State>,
     /// Whose the ids are that are given in memory, and end with the server.
     pub(super) epoch: u64,
@@ -40,13 +43,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// No messages.
-    pub(super) fn new(limits: Limits, clock: Clock) -> Self {
+    pub(super) fn new(limits: Limits, clock: Clock, authority: Option<Arc<Authority>>) -> Self {
         let memory = Memory::new(limits.memory_bytes_max);
         Self {
             state: Mutex::new(State::new(limits.clone(), Arc::clone(&memory))),
             clock,
             sessions: Sessions::new(&memory),
             memory,
+            authority,
             limits,
             // 0 is that of the ids that a database gives.
             epoch: Uuid::new_v4().as_u64_pair().1,
@@ -54,6 +58,11 @@ impl Shared {
             due_earlier: Condvar::new(),
             is_stopping: OnceLock::new(),
         }
+    }
+
+    /// Whether no other server can have taken the queues over.
+    pub(super) fn has_authority(&self) -> bool {
+        self.authority.as_deref().is_none_or(Authority::is_valid)
     }
 
     /// A number for a connection, which no other has.

@@ -9,6 +9,7 @@ use super::causes::is_lack_of_room;
 use super::messages::{self, COLUMNS};
 use super::open::OpenedFile;
 use super::{Sqlite, schema, tables};
+use crate::authority::Authority;
 use crate::error::Error;
 use crate::journal::database::{Database, Unread};
 use crate::journal::live::LiveQueues;
@@ -80,7 +81,11 @@ impl Unread for OpenedFile {
         self.resumed
     }
 
-    fn messages(&self, each: &mut dyn FnMut(i64, Option<row::Columns>)) -> Result<(), Error> {
+    fn authority(&self) -> Option<Arc<Authority>> {
+        None
+    }
+
+    fn messages(&mut self, each: &mut dyn FnMut(i64, Option<row::Columns>)) -> Result<(), Error> {
         let select = format!("SELECT {COLUMNS} FROM messages ORDER BY id");
         self.read(&select, |row| {
             let id = row.get(0)?;
@@ -89,14 +94,14 @@ impl Unread for OpenedFile {
         })
     }
 
-    fn paused(&self, each: &mut dyn FnMut(Option<&str>)) -> Result<(), Error> {
+    fn paused(&mut self, each: &mut dyn FnMut(Option<&str>)) -> Result<(), Error> {
         self.read("SELECT queue FROM paused", |row| {
             each(row.get_ref(0)?.as_str().ok());
             Ok(())
         })
     }
 
-    fn keys(&self, each: &mut dyn FnMut(i64, Option<keys::Columns>)) -> Result<(), Error> {
+    fn keys(&mut self, each: &mut dyn FnMut(i64, Option<keys::Columns>)) -> Result<(), Error> {
         let select = "SELECT id, queue, account, key, digest, until, crc FROM keys ORDER BY until";
         self.read(select, |row| {
             let id = row.get(0)?;
@@ -105,7 +110,10 @@ impl Unread for OpenedFile {
         })
     }
 
-    fn answers(&self, each: &mut dyn FnMut(i64, Option<answers::Columns>)) -> Result<(), Error> {
+    fn answers(
+        &mut self,
+        each: &mut dyn FnMut(i64, Option<answers::Columns>),
+    ) -> Result<(), Error> {
         let select = "SELECT row, crc, answers FROM answers ORDER BY row";
         self.read(select, |row| {
             let number = row.get(0)?;
@@ -114,7 +122,7 @@ impl Unread for OpenedFile {
         })
     }
 
-    fn totals(&self, each: &mut dyn FnMut(Option<totals::Columns>)) -> Result<(), Error> {
+    fn totals(&mut self, each: &mut dyn FnMut(Option<totals::Columns>)) -> Result<(), Error> {
         let select = "SELECT queue, sent, acked, failed, died, expired, crc FROM totals";
         self.read(select, |row| {
             each(tables::totals(row).ok());
@@ -122,7 +130,7 @@ impl Unread for OpenedFile {
         })
     }
 
-    fn last_id(&self) -> Result<MessageId, Error> {
+    fn last_id(&mut self) -> Result<MessageId, Error> {
         if let Some(state) = &self.state {
             return Ok(state.last_id);
         }

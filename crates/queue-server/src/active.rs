@@ -1,0 +1,66 @@
+//! A server that serves its queues: what it answers with, and the timer behind them.
+
+use std::sync::Arc;
+
+use daemon::http::{Http, Probes};
+use daemon::{DatagramCounter, DatagramService, Handle, Protocols, StartError};
+
+use crate::datagram::Datagrams;
+use crate::http::QueueHttp;
+use crate::metrics::QueueFigures;
+use crate::queues::Queues;
+use crate::service::Service;
+use crate::timer::Timer;
+
+/// What every server with queues has, whichever queues they are.
+pub(crate) struct Door {
+    pub(crate) handle: Handle,
+    pub(crate) udp_text: bool,
+    pub(crate) datagram_counter: DatagramCounter,
+}
+
+/// Queues that are served.
+pub(crate) struct Active {
+    pub(crate) queues: Arc<Queues>,
+    pub(crate) protocols: Arc<Protocols>,
+    pub(crate) datagrams: Arc<dyn DatagramService>,
+    _timer: Timer,
+}
+
+impl Active {
+    /// Starts the timer of these queues.
+    ///
+    /// # Errors
+    /// [`StartError::Thread`].
+    pub(crate) fn start(queues: Queues, door: &Door) -> Result<Self, StartError> {
+        let queues = Arc::new(queues);
+        let timer = Timer::start(&queues).map_err(StartError::Thread)?;
+        let service = Arc::new(Service(Arc::clone(&queues)));
+        let probes = Probes::new("", Arc::new(QueueFigures(Arc::clone(&queues))));
+        let protocols = Protocols {
+            frames: Some(Arc::clone(&service) as _),
+            text: Some(service),
+            http: Some(Http {
+                handler: Arc::new(QueueHttp::new(&queues)),
+                probes,
+            }),
+        };
+        let datagrams = Datagrams::new(
+            Arc::clone(&queues),
+            door.udp_text,
+            door.datagram_counter.clone(),
+        );
+        Ok(Self {
+            queues,
+            protocols: Arc::new(protocols),
+            datagrams: Arc::new(datagrams),
+            _timer: timer,
+        })
+    }
+
+    /// From now on peers are served.
+    pub(crate) fn serve(&self, door: &Door) {
+        let handle = door.handle.clone();
+        self.queues.serve(Box::new(move || handle.is_stopping()));
+    }
+}

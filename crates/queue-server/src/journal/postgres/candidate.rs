@@ -1,0 +1,290 @@
+//! A server that competes for the row of the leader.
+//!
+//! The row has an epoch, which each takeover increases. Every transaction of the leader changes the row first, if the
+//! epoch is still its own: so a leader that was replaced can commit nothing, whatever it believes (a fencing token).
+//! Nothing else is needed for that. The rest is about the right time to take over:
+//!
+//! - at once, if the leader has released the row, or if it was this server;
+//! - at once, if the leader has noted that it holds an advisory lock, and the lock is free: the database frees it when
+//!   the leader's connection ends, so also when the leader was killed. Not every engine that speaks the protocol has
+//!   locks that exclude anybody, so the leader tries that out before it notes it;
+//! - else when the row has not changed for `takeover_after`. That is counted by this server's own clock, from what it
+//!   has seen itself, because the database's clock may be set, and is another one after a failover.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postgres::error::SqlState;
+use postgres::{Client, Row, Statement};
+
+use rustix::system::uname;
+use uuid::Uuid;
+
+use super::connect::{Connected, Connector, Timeouts};
+use super::environment::Environment;
+use super::load::Led;
+use super::messages::Messages;
+use super::tables::Tables;
+use super::url::Url;
+use super::{Session, schema};
+use crate::authority::{Authority, Boottime};
+use crate::error::{Error, PostgresError};
+use crate::journal::load::Opened;
+use crate::journal::timeline::{Moment, Note};
+
+/// The advisory lock: "Qrtt", and the table.
+const LOCK: &str = "1366455412, 'leader'::regclass::oid::integer";
+
+/// Ends the session that has the lock, if it is another. The database does that only for its own user.
+const END_HOLDER: &str = "
+    SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = 1366455412 AND objid = 'leader'::regclass::oid
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND pid <> pg_backend_pid()";
+
+/// How long that may take, in milliseconds.
+const LOCK_WAIT_MILLIS: u32 = 500;
+
+/// What the row says. Moments of the database are in microseconds since 1970.
+const SELECT: &str = "
+    SELECT epoch, (extract(epoch FROM heartbeat) * 1000000)::bigint, is_released, has_lock, clock, last_id, who,
+           (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+    FROM leader";
+
+/// A server that competes.
+pub(crate) struct Candidate {
+    connector: Connector,
+    /// What the database is called.
+    name: String,
+    /// What this server is called in the row.
+    who: String,
+    takeover_after: Duration,
+    connection: Option<Standing>,
+    /// What the row was, and since when it has not changed.
+    seen: Option<(Seen, Boottime)>,
+}
+
+/// The connection of a server that stands by.
+struct Standing {
+    connection: Connected,
+    select: Statement,
+    try_lock: Statement,
+}
+
+/// What of the row changes while its leader lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    epoch: i64,
+    heartbeat: i64,
+}
+
+/// The row.
+struct Leader {
+    seen: Seen,
+    is_released: bool,
+    has_lock: bool,
+    clock: i64,
+    last_id: i64,
+    who: String,
+    /// What the database's clock shows.
+    now: i64,
+}
+
+impl Leader {
+    fn read(row: &Row) -> Result<Self, postgres::Error> {
+        Ok(Self {
+            seen: Seen {
+                epoch: row.try_get(0)?,
+                heartbeat: row.try_get(1)?,
+            },
+            is_released: row.try_get(2)?,
+            has_lock: row.try_get(3)?,
+            clock: row.try_get(4)?,
+            last_id: row.try_get(5)?,
+            who: row.try_get(6)?,
+            now: row.try_get(7)?,
+        })
+    }
+}
+
+impl Candidate {
+    /// One that takes over from a leader that has not written for `takeover_after`.
+    ///
+    /// # Errors
+    /// If the URL is wrong, or names no user where the environment does not either.
+    pub(crate) fn new(url: &str, takeover_after: Duration) -> Result<Self, Error> {
+        let url = Url::parse(url).map_err(PostgresError::Url)?;
+        let timeouts = Timeouts {
+            // A leader that hangs in a transaction keeps the row locked.
+            idle_in_transaction: takeover_after / 2,
+            ..Timeouts::default()
+        };
+        Ok(Self {
+            name: url.to_string(),
+            connector: Connector::new(url, Environment::of_process(), timeouts)?,
+            who: who(),
+            takeover_after,
+            connection: None,
+            seen: None,
+        })
+    }
+
+    /// Looks at the row, and takes over if it is time for that. `None` if another server leads.
+    ///
+    /// # Errors
+    /// If the database cannot be reached or used. The next call connects anew.
+    pub(crate) fn compete(&mut self) -> Result<Option<Opened>, Error> {
+        let mut standing = match self.connection.take() {
+            Some(standing) => standing,
+            None => self.connect()?,
+        };
+        let begun_at = Boottime::now();
+        let taken_over = match self.is_time(&mut standing) {
+            Ok(true) => self.take_over(&mut standing.connection.client),
+            Ok(false) => Ok(None),
+            Err(cause) => Err(cause),
+        };
+        match taken_over.map_err(PostgresError::Statement)? {
+            Some(leader) => self.lead(standing.connection, &leader, begun_at).map(Some),
+            None => {
+                self.connection = Some(standing);
+                Ok(None)
+            }
+        }
+    }
+
+    fn connect(&self) -> Result<Standing, Error> {
+        let mut connection = self.connector.connect()?;
+        let client = &mut connection.client;
+        schema::prepare(client)?;
+        let prepare =
+            |client: &mut Client, sql: &str| client.prepare(sql).map_err(PostgresError::Statement);
+        Ok(Standing {
+            select: prepare(client, SELECT)?,
+            try_lock: prepare(client, &try_lock())?,
+            connection,
+        })
+    }
+
+    /// Whether it is time to take over.
+    fn is_time(&mut self, standing: &mut Standing) -> Result<bool, postgres::Error> {
+        let client = &mut standing.connection.client;
+        let leader = Leader::read(&client.query_one(&standing.select, &[])?)?;
+        let since = match self.seen {
+            Some((seen, since)) if seen == leader.seen => since,
+            Some(_) | None => Boottime::now(),
+        };
+        self.seen = Some((leader.seen, since));
+        if leader.is_released || leader.who == self.who || since.elapsed() >= self.takeover_after {
+            return Ok(true);
+        }
+        if !leader.has_lock {
+            return Ok(false);
+        }
+        let lock = client.query_one(&standing.try_lock, &[])?;
+        lock.try_get(0)
+    }
+
+    /// Changes the row, if it is still as it was seen. Returns what it was.
+    fn take_over(&self, client: &mut Client) -> Result<Option<Leader>, postgres::Error> {
+        let mut transaction = client.transaction()?;
+        let row = match transaction.query_one(&format!("{SELECT} FOR UPDATE"), &[]) {
+            // Its leader is in the middle of a transaction, or hangs there until the database ends it.
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(None),
+            row => row?,
+        };
+        let leader = Leader::read(&row)?;
+        if self.seen.is_none_or(|(seen, _)| seen != leader.seen) {
+            return Ok(None);
+        }
+        let update = "UPDATE leader SET epoch = epoch + 1, who = $1, heartbeat = clock_timestamp(),
+                      is_released = FALSE, has_lock = FALSE";
+        transaction.execute(update, &[&self.who])?;
+        transaction.commit()?;
+        Ok(Some(leader))
+    }
+
+    /// Leads from now on. The row was as `leader` says.
+    fn lead(
+        &mut self,
+        mut connection: Connected,
+        leader: &Leader,
+        begun_at: Boottime,
+    ) -> Result<Opened, Error> {
+        let epoch = leader.seen.epoch + 1;
+        let server = &connection.server;
+        let who = &self.who;
+        log::info!("{who} leads in epoch {epoch}, on the PostgreSQL server {server}");
+        let client = &mut connection.client;
+        // Without it, others take over later if this server is killed.
+        match self.gain_lock(client) {
+            Ok(true) => {
+                let note = "UPDATE leader SET has_lock = TRUE WHERE epoch = $1";
+                client
+                    .execute(note, &[&epoch])
+                    .map_err(PostgresError::Statement)?;
+            }
+            Ok(false) => log::debug!("advisory locks exclude nobody here"),
+            Err(error) => log::debug!("there is no advisory lock: {error}"),
+        }
+        let messages = Messages::prepare(client).map_err(PostgresError::Statement)?;
+        let tables = Tables::prepare(client).map_err(PostgresError::Statement)?;
+        let note = Note {
+            clock: leader.clock.cast_unsigned(),
+            moment: wall(leader.seen.heartbeat),
+        };
+        Ok(Opened::of(Led {
+            session: Session {
+                connection,
+                messages,
+                tables,
+                epoch,
+                authority: Arc::new(Authority::new(begun_at, self.takeover_after / 2)),
+            },
+            name: self.name.clone(),
+            resumed: note.resume(&wall(leader.now)),
+            since: Instant::now(),
+            last_id: leader.last_id.cast_unsigned(),
+        }))
+    }
+
+    /// Takes the advisory lock, from a connection before that has not ended yet. Returns whether it excludes others.
+    fn gain_lock(&self, client: &mut Client) -> Result<bool, Error> {
+        let failed = PostgresError::Statement;
+        // It may not be allowed.
+        if let Err(error) = client.execute(END_HOLDER, &[]) {
+            log::debug!("The holder of the advisory lock cannot be ended: {error}");
+        }
+        let mut transaction = client.transaction().map_err(failed)?;
+        let take = format!(
+            "SET LOCAL lock_timeout = '{LOCK_WAIT_MILLIS}ms'; SELECT pg_advisory_lock({LOCK})"
+        );
+        transaction.batch_execute(&take).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        let mut other = self.connector.connect()?.client;
+        let lock = other.query_one(&try_lock(), &[]).map_err(failed)?;
+        let is_free: bool = lock.try_get(0).map_err(failed)?;
+        Ok(!is_free)
+    }
+}
+
+fn try_lock() -> String {
+    format!("SELECT pg_try_advisory_lock({LOCK})")
+}
+
+/// The host, the process, and something that no other process of this number has had.
+fn who() -> String {
+    let host = uname();
+    let host = host.nodename().to_string_lossy();
+    let id = Uuid::new_v4().as_fields().0;
+    format!("{host}:{}:{id:08x}", std::process::id())
+}
+
+/// What a clock that can be set shows.
+fn wall(micros: i64) -> Moment {
+    Moment {
+        boot: String::new(),
+        uptime: 0,
+        wall: micros.cast_unsigned(),
+    }
+}

@@ -1,0 +1,170 @@
+//! What a server reads when it has become the leader.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use postgres::Row;
+use postgres::fallible_iterator::FallibleIterator as _;
+use postgres::types::ToSql;
+use proto::queue::MessageId;
+
+use super::messages::{self, Arrays, COLUMNS};
+use super::{Postgres, Session, tables};
+use crate::authority::Authority;
+use crate::clock::micros;
+use crate::error::{Error, PostgresError};
+use crate::journal::database::{Database, Unread};
+use crate::journal::live::LiveQueues;
+use crate::journal::load::Loaded;
+use crate::journal::timeline::Resumed;
+use crate::journal::{answers, keys, row, totals};
+
+/// How many messages are read by one query. Between two queries the leader tells that it lives.
+const PAGE_ROWS: usize = 10_000;
+
+/// The database of a server that has just become the leader.
+pub(super) struct Led {
+    pub(super) session: Session,
+    /// What people call the database.
+    pub(super) name: String,
+    pub(super) resumed: Resumed,
+    /// When the queues' clock continued.
+    pub(super) since: Instant,
+    /// The ids up to this one may have been given.
+    pub(super) last_id: MessageId,
+}
+
+impl Led {
+    /// Tells the others that the leader lives, which reads for long.
+    fn beat(&mut self) -> Result<(), Error> {
+        if !self.session.authority.is_due() {
+            return Ok(());
+        }
+        let clock = self.resumed.now + micros(self.since.elapsed());
+        let beaten = self
+            .session
+            .transact((clock, self.last_id), |_, _, _| Ok(()));
+        Ok(beaten.map_err(|failed| PostgresError::Write(failed.into()))?)
+    }
+
+    /// Has each row of a query read, as it comes: never more than some of them are in memory.
+    fn read(&mut self, select: &str, mut each: impl FnMut(&Row)) -> Result<(), Error> {
+        let client = &mut self.session.connection.client;
+        let mut read = || {
+            let none: [&dyn ToSql; 0] = [];
+            let mut rows = client.query_raw(select, none)?;
+            while let Some(row) = rows.next()? {
+                each(&row);
+            }
+            Ok(())
+        };
+        read().map_err(|cause| PostgresError::Statement(cause).into())
+    }
+}
+
+impl Unread for Led {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn resumed(&self) -> Resumed {
+        self.resumed
+    }
+
+    fn authority(&self) -> Option<Arc<Authority>> {
+        Some(Arc::clone(&self.session.authority))
+    }
+
+    fn messages(&mut self, each: &mut dyn FnMut(i64, Option<row::Columns>)) -> Result<(), Error> {
+        let mut last = 0;
+        loop {
+            let select = format!(
+                "SELECT {COLUMNS} FROM messages WHERE id > {last} ORDER BY id LIMIT {PAGE_ROWS}"
+            );
+            let mut rows = 0;
+            self.read(&select, |row| {
+                last = number(row);
+                rows += 1;
+                each(last, messages::columns(row));
+            })?;
+            if rows < PAGE_ROWS {
+                return Ok(());
+            }
+            self.beat()?;
+        }
+    }
+
+    fn paused(&mut self, each: &mut dyn FnMut(Option<&str>)) -> Result<(), Error> {
+        self.read("SELECT queue FROM paused", |row| each(row.try_get(0).ok()))
+    }
+
+    fn keys(&mut self, each: &mut dyn FnMut(i64, Option<keys::Columns>)) -> Result<(), Error> {
+        let select = "SELECT id, queue, account, key, digest, until, crc FROM keys ORDER BY until";
+        self.read(select, |row| each(number(row), tables::key(row)))
+    }
+
+    fn answers(
+        &mut self,
+        each: &mut dyn FnMut(i64, Option<answers::Columns>),
+    ) -> Result<(), Error> {
+        let select = "SELECT number, crc, answers FROM answers ORDER BY number";
+        self.read(select, |row| each(number(row), tables::answers(row)))
+    }
+
+    fn totals(&mut self, each: &mut dyn FnMut(Option<totals::Columns>)) -> Result<(), Error> {
+        let select = "SELECT queue, sent, acked, failed, died, expired, crc FROM totals";
+        self.read(select, |row| each(tables::totals(row)))
+    }
+
+    fn last_id(&mut self) -> Result<MessageId, Error> {
+        Ok(self.last_id)
+    }
+
+    fn mend(
+        mut self: Box<Self>,
+        loaded: Loaded,
+        queues: Arc<dyn LiveQueues>,
+    ) -> Result<Box<dyn Database>, Error> {
+        let now = queues.clock().now();
+        let mut moved = Arrays::default();
+        loaded
+            .moved
+            .iter()
+            .for_each(|row| moved.push(row.columns(&[])));
+        let set_aside = format!(
+            "INSERT INTO damaged ({COLUMNS}, found)
+             SELECT {COLUMNS}, clock_timestamp() FROM messages WHERE id = ANY($1)"
+        );
+        let mended = self
+            .session
+            .transact((now, loaded.last_id), |client, messages, tables| {
+                if !loaded.damaged.is_empty() {
+                    client.execute(&set_aside, &[&loaded.damaged])?;
+                    messages.delete(client, &loaded.damaged)?;
+                }
+                if !loaded.damaged_answers.is_empty() {
+                    tables.delete_answers(client, &loaded.damaged_answers)?;
+                }
+                if !loaded.damaged_keys.is_empty() {
+                    client.execute(
+                        "DELETE FROM keys WHERE id = ANY($1)",
+                        &[&loaded.damaged_keys],
+                    )?;
+                }
+                tables.delete_free_keys(client, now, 0)?;
+                messages.update(client, &moved)
+            });
+        mended.map_err(|failed| PostgresError::Write(failed.into()))?;
+        Ok(Box::new(Postgres {
+            session: self.session,
+            queues,
+            answers: loaded.answers,
+            totals: loaded.totals,
+        }))
+    }
+}
+
+/// The number of a row, which is its first column. A table of another program may have none.
+fn number(row: &Row) -> i64 {
+    row.try_get(0).unwrap_or_default()
+}

@@ -1,0 +1,170 @@
+//! The statements for the table `messages`, of which each row is one [`Row`](crate::journal::row::Row).
+//!
+//! A statement does as many rows as there are: it is sent one array for each column, which `unnest` makes rows of.
+
+use postgres::types::ToSql;
+use postgres::{Client, Error, Row, Statement};
+
+use crate::journal::row::Columns;
+
+/// The columns of a message, in the order in which [`columns`] has them.
+pub(super) const COLUMNS: &str =
+    "id, queue, place, delayed, attempts, token, until, remaining, crc, key, account, attempts_max, expires,
+     expires_left, reason, body";
+
+const INSERT: &str = "
+    INSERT INTO messages (id, queue, place, delayed, attempts, token, until, remaining, crc, key, account,
+                          attempts_max, expires, expires_left, reason, body)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::boolean[], $5::bigint[], $6::bytea[],
+                         $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[],
+                         $13::bigint[], $14::bigint[], $15::bytea[], $16::bytea[])";
+
+/// The body and the limit of attempts stay as they were sent.
+const UPDATE: &str = "
+    UPDATE messages AS m
+    SET queue = n.queue, place = n.place, delayed = n.delayed, attempts = n.attempts, token = n.token,
+        until = n.until, remaining = n.remaining, crc = n.crc, key = n.key, account = n.account,
+        expires = n.expires, expires_left = n.expires_left, reason = n.reason
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::boolean[], $5::bigint[], $6::bytea[],
+                $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::bigint[],
+                $13::bigint[], $14::bigint[], $15::bytea[])
+      AS n (id, queue, place, delayed, attempts, token, until, remaining, crc, key, account, attempts_max,
+            expires, expires_left, reason)
+    WHERE m.id = n.id";
+
+const DELETE: &str = "DELETE FROM messages WHERE id = ANY($1)";
+
+/// The statements, prepared.
+pub(super) struct Messages {
+    insert: Statement,
+    update: Statement,
+    delete: Statement,
+}
+
+/// One array for each column.
+#[derive(Default)]
+pub(super) struct Arrays<'r> {
+    ids: Vec<i64>,
+    queues: Vec<&'r str>,
+    positions: Vec<i64>,
+    are_delayed: Vec<bool>,
+    attempts: Vec<i64>,
+    tokens: Vec<Option<&'r [u8]>>,
+    lease_expires: Vec<Option<i64>>,
+    remaining: Vec<Option<i64>>,
+    crcs: Vec<i64>,
+    keys: Vec<Option<&'r str>>,
+    accounts: Vec<Option<&'r str>>,
+    attempts_max: Vec<Option<i64>>,
+    expires: Vec<Option<i64>>,
+    expires_left: Vec<Option<i64>>,
+    reasons: Vec<Option<&'r [u8]>>,
+    bodies: Vec<&'r [u8]>,
+}
+
+impl<'r> Arrays<'r> {
+    pub(super) fn push(&mut self, of: Columns<'r>) {
+        self.ids.push(of.id);
+        self.queues.push(of.queue);
+        self.positions.push(of.position);
+        self.are_delayed.push(of.is_delayed);
+        self.attempts.push(of.attempts);
+        self.tokens.push(of.token);
+        self.lease_expires.push(of.lease_expires);
+        self.remaining.push(of.remaining);
+        self.crcs.push(of.crc);
+        self.keys.push(of.key);
+        self.accounts.push(of.account);
+        self.attempts_max.push(of.attempts_max);
+        self.expires.push(of.expires);
+        self.expires_left.push(of.expires_left);
+        // It may have a character that no TEXT can have: U+0000.
+        self.reasons.push(of.reason.map(str::as_bytes));
+        self.bodies.push(of.body);
+    }
+
+    /// All but the bodies, in the order of [`COLUMNS`].
+    fn without_bodies(&self) -> [&(dyn ToSql + Sync); 15] {
+        [
+            &self.ids,
+            &self.queues,
+            &self.positions,
+            &self.are_delayed,
+            &self.attempts,
+            &self.tokens,
+            &self.lease_expires,
+            &self.remaining,
+            &self.crcs,
+            &self.keys,
+            &self.accounts,
+            &self.attempts_max,
+            &self.expires,
+            &self.expires_left,
+            &self.reasons,
+        ]
+    }
+}
+
+impl Messages {
+    pub(super) fn prepare(client: &mut Client) -> Result<Self, Error> {
+        Ok(Self {
+            insert: client.prepare(INSERT)?,
+            update: client.prepare(UPDATE)?,
+            delete: client.prepare(DELETE)?,
+        })
+    }
+
+    /// Adds messages.
+    pub(super) fn insert(&self, client: &mut Client, rows: &Arrays) -> Result<(), Error> {
+        if rows.ids.is_empty() {
+            return Ok(());
+        }
+        let mut arrays = rows.without_bodies().to_vec();
+        arrays.push(&rows.bodies);
+        client.execute(&self.insert, &arrays).map(drop)
+    }
+
+    /// Changes messages.
+    pub(super) fn update(&self, client: &mut Client, rows: &Arrays) -> Result<(), Error> {
+        if rows.ids.is_empty() {
+            return Ok(());
+        }
+        client
+            .execute(&self.update, &rows.without_bodies())
+            .map(drop)
+    }
+
+    /// Removes messages.
+    pub(super) fn delete(&self, client: &mut Client, ids: &[i64]) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        client.execute(&self.delete, &[&ids]).map(drop)
+    }
+}
+
+/// The values of a row: its columns are those of [`COLUMNS`]. `None` if one is of a wrong type.
+pub(super) fn columns(row: &Row) -> Option<Columns<'_>> {
+    let number = |at| row.try_get(at).ok();
+    let some_number = |at| row.try_get(at).ok();
+    let some_text = |at| row.try_get(at).ok();
+    let reason: Option<&[u8]> = row.try_get(14).ok()?;
+    Some(Columns {
+        id: number(0)?,
+        queue: row.try_get(1).ok()?,
+        position: number(2)?,
+        is_delayed: row.try_get(3).ok()?,
+        attempts: number(4)?,
+        token: row.try_get(5).ok()?,
+        lease_expires: some_number(6)?,
+        remaining: some_number(7)?,
+        crc: number(8)?,
+        key: some_text(9)?,
+        account: some_text(10)?,
+        attempts_max: some_number(11)?,
+        expires: some_number(12)?,
+        expires_left: some_number(13)?,
+        reason: reason.map(str::from_utf8).transpose().ok()?,
+        body: row.try_get(15).ok()?,
+    })
+}

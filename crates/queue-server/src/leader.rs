@@ -1,0 +1,270 @@
+//! The leader thread: with a database that several servers can reach, it decides when this one is active and when
+//! it stands by.
+//!
+//! A server that stands by looks at the row of the leader several times a second
+//! ([`Candidate`](crate::journal::Candidate)). When it has taken over, it reads the queues and serves them. From then
+//! on it has the journal commit every so often at least, so that the others see that it lives. When a commit is lost,
+//! or has had no answer for too long, it steps down: it ends all connections, because what they have reserved may
+//! soon be somebody else's, forgets the queues, and competes again.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cli::exit::with_causes;
+use daemon::{DatagramService, Protocols, Switch};
+
+use crate::active::{Active, Door};
+use crate::error::Error;
+use crate::journal::Candidate;
+use crate::queues::{Limits, Queues};
+use crate::standby;
+
+/// How often a server that stands by looks whether it is time to take over...
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// ...and tries again when the database cannot be used.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a leader looks whether it has to show that it lives.
+const BEAT_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a server that ends waits for the database at most.
+const END_WAIT: Duration = Duration::from_secs(5);
+
+/// How many events may wait. A term has one at most, and the end has one.
+const EVENTS_MAX: usize = 64;
+
+/// What the leader thread is told.
+enum Event {
+    /// A commit was lost in this term.
+    Lost(u64),
+    /// The server ends.
+    Stop,
+}
+
+/// The running thread. Dropping it ends it, and hands the database over to another server.
+pub(crate) struct Leader {
+    protocols: Switch,
+    datagrams: Switch<dyn DatagramService>,
+    events: SyncSender<Event>,
+    ended: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A term: the time from one takeover to the next.
+struct Term {
+    number: u64,
+    active: Active,
+}
+
+/// What is served, and by whom it is exchanged.
+struct Servers {
+    protocols: Switch,
+    datagrams: Switch<dyn DatagramService>,
+    /// What a server answers with that stands by.
+    standby: (Arc<Protocols>, Arc<dyn DatagramService>),
+    door: Door,
+}
+
+/// What the thread owns.
+struct Competitor {
+    candidate: Candidate,
+    limits: Limits,
+    servers: Servers,
+    terms: u64,
+    lost: SyncSender<Event>,
+    events: Receiver<Event>,
+}
+
+impl Leader {
+    /// Competes once, and starts the thread. The server is active when this returns, or stands by.
+    ///
+    /// # Errors
+    /// If the database cannot be used.
+    pub(crate) fn start(candidate: Candidate, limits: Limits, door: Door) -> Result<Self, Error> {
+        let standby = (
+            standby::protocols(),
+            standby::datagrams(door.datagram_counter.clone()),
+        );
+        let servers = Servers {
+            protocols: Switch::new(Arc::clone(&standby.0)),
+            datagrams: Switch::new(Arc::clone(&standby.1)),
+            standby,
+            door,
+        };
+        let (protocols, datagrams) = (servers.protocols.clone(), servers.datagrams.clone());
+        let (lost, events) = sync_channel(EVENTS_MAX);
+        let (end, ended) = sync_channel(1);
+        let mut competitor = Competitor {
+            candidate,
+            limits,
+            servers,
+            terms: 0,
+            lost: lost.clone(),
+            events,
+        };
+        let first = competitor.take_over()?;
+        match &first {
+            Some(term) => competitor.serve(term),
+            None => competitor.servers.announce_standby(),
+        }
+        let run = move || {
+            competitor.run(first);
+            // Nobody waits any more if it took too long.
+            let _ = end.send(());
+        };
+        let thread = thread::Builder::new().name("leader".to_owned()).spawn(run);
+        Ok(Self {
+            protocols,
+            datagrams,
+            events: lost,
+            ended,
+            thread: Some(thread.map_err(daemon::StartError::Thread)?),
+        })
+    }
+}
+
+impl Leader {
+    /// What is served, over TCP and UDP.
+    pub(crate) fn switches(&self) -> (Switch, Switch<dyn DatagramService>) {
+        (self.protocols.clone(), self.datagrams.clone())
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        // The thread has ended if that fails.
+        let _ = self.events.send(Event::Stop);
+        if self.ended.recv_timeout(END_WAIT) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("The database does not answer; another server takes over later");
+            return;
+        }
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            log::error!("the leader thread panicked");
+        }
+    }
+}
+
+impl Servers {
+    /// Serves no queues any more.
+    fn stand_by(&self) {
+        let (protocols, datagrams) = &self.standby;
+        self.protocols.set(Arc::clone(protocols));
+        self.datagrams.set(Arc::clone(datagrams));
+    }
+
+    fn announce_standby(&self) {
+        self.door.handle.set_status("Standing by on");
+        log::info!("Standing by; another server is active");
+    }
+}
+
+impl Competitor {
+    fn run(mut self, mut term: Option<Term>) {
+        loop {
+            let now = match term.take() {
+                Some(first) => first,
+                None => match self.stand_by() {
+                    Some(next) => {
+                        self.serve(&next);
+                        next
+                    }
+                    None => return,
+                },
+            };
+            let is_over = self.lead(&now);
+            self.servers.stand_by();
+            if !is_over {
+                // Its journal hands the database over.
+                return;
+            }
+            self.servers.door.handle.abort_connections();
+            self.servers.announce_standby();
+            forget(now);
+        }
+    }
+
+    /// Stands by until this server has taken over; `None` if it ends.
+    fn stand_by(&mut self) -> Option<Term> {
+        let mut told = String::new();
+        loop {
+            let wait = match self.take_over() {
+                Ok(Some(term)) => return Some(term),
+                Ok(None) => {
+                    told.clear();
+                    LOOK_EVERY
+                }
+                Err(error) => {
+                    let why = with_causes(&error).to_string();
+                    if why != told {
+                        log::error!("{why}; trying again");
+                        told = why;
+                    }
+                    RETRY_EVERY
+                }
+            };
+            match self.events.recv_timeout(wait) {
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(Event::Lost(_)) | Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Takes over, if it is time for that, and reads the queues.
+    fn take_over(&mut self) -> Result<Option<Term>, Error> {
+        let Some(opened) = self.candidate.compete()? else {
+            return Ok(None);
+        };
+        self.terms += 1;
+        let number = self.terms;
+        let lost = self.lost.clone();
+        let on_failure = move || {
+            // If that is full, the thread is about to look anyway.
+            let _ = lost.try_send(Event::Lost(number));
+        };
+        let queues = Queues::load(opened, self.limits.clone(), on_failure)?;
+        let active = Active::start(queues, &self.servers.door)?;
+        Ok(Some(Term { number, active }))
+    }
+
+    fn serve(&self, term: &Term) {
+        let servers = &self.servers;
+        term.active.serve(&servers.door);
+        servers.protocols.set(Arc::clone(&term.active.protocols));
+        servers.datagrams.set(Arc::clone(&term.active.datagrams));
+        servers.door.handle.set_status("Serving on");
+        log::info!("Active; servers on the same database stand by");
+    }
+
+    /// Leads until a commit is lost or late, which returns true, or until the server ends.
+    fn lead(&self, term: &Term) -> bool {
+        loop {
+            match self.events.recv_timeout(BEAT_EVERY) {
+                Ok(Event::Lost(number)) if number == term.number => return true,
+                // Of a term that is over.
+                Ok(Event::Lost(_)) => {}
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {
+                    if !term.active.queues.has_authority() {
+                        log::error!("The database has not answered for too long");
+                        return true;
+                    }
+                    term.active.queues.confirm_authority();
+                }
+            }
+        }
+    }
+}
+
+/// Forgets the queues of a term that is over. That may have to wait for a commit whose answer does not come.
+fn forget(term: Term) {
+    let forgotten: io::Result<_> = thread::Builder::new()
+        .name("former".to_owned())
+        .spawn(move || drop(term));
+    if let Err(error) = forgotten {
+        log::error!("cannot start a thread: {error}");
+    }
+}
