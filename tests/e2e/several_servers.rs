@@ -127,7 +127,7 @@ fn the_first_server_that_is_active_is_used() {
     // The system accepts connections for it, and nothing else does.
     let hung = TcpListener::bind((THIRD, port)).unwrap();
     let hosts = ["127.0.0.4", SECOND, THIRD, "127.0.0.1", "127.0.0.5"];
-    ask(&hosts, port, "send - --timeout 0.5", "one").expect(0);
+    ask(&hosts, port, "send - --timeout 1h", "one").expect(0);
     assert_eq!(standby.requests(), 1);
     drop(hung);
     let received = ask(&hosts, port, "receive", "").expect(0);
