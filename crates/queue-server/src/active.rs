@@ -27,6 +27,20 @@ pub(crate) struct Active {
     _timer: Timer,
 }
 
+/// What a port serves while these are the queues.
+pub(crate) fn protocols(queues: &Arc<Queues>) -> Protocols {
+    let service = Arc::new(Service(Arc::clone(queues)));
+    let figures = QueueFigures(Arc::clone(queues));
+    Protocols {
+        frames: Some(Arc::clone(&service) as _),
+        text: Some(service),
+        http: Some(Http {
+            handler: Arc::new(QueueHttp::new(queues)),
+            probes: Probes::new("", Arc::new(figures)),
+        }),
+    }
+}
+
 impl Active {
     /// Starts the timer of these queues.
     ///
@@ -35,16 +49,7 @@ impl Active {
     pub(crate) fn start(queues: Queues, door: &Door) -> Result<Self, StartError> {
         let queues = Arc::new(queues);
         let timer = Timer::start(&queues).map_err(StartError::Thread)?;
-        let service = Arc::new(Service(Arc::clone(&queues)));
-        let probes = Probes::new("", Arc::new(QueueFigures(Arc::clone(&queues))));
-        let protocols = Protocols {
-            frames: Some(Arc::clone(&service) as _),
-            text: Some(service),
-            http: Some(Http {
-                handler: Arc::new(QueueHttp::new(&queues)),
-                probes,
-            }),
-        };
+        let protocols = protocols(&queues);
         let datagrams = Datagrams::new(
             Arc::clone(&queues),
             door.udp_text,

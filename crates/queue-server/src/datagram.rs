@@ -13,10 +13,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use daemon::{Asked, DatagramCounter, DatagramService, Peer, lock};
-use proto::frame::{FIRST_BYTE, FrameError, Message as _};
-use proto::http::is_http;
-use proto::queue::{DATAGRAM_BYTES_MAX, Properties, QueueName, Request, is_reply, split_datagram};
-use proto::text::{QUEUE_EMPTY, QUEUE_GET};
+use proto::frame::{FrameError, Message as _};
+use proto::queue::{DATAGRAM_BYTES_MAX, Properties, QueueName, Request};
+use proto::text::QUEUE_EMPTY;
 
 use crate::error::QueueError;
 use crate::keys::Sender;
@@ -25,11 +24,16 @@ use crate::replies;
 use crate::requests::{self, Requester};
 use crate::sessions::{Seen, Session, Stamp};
 use crate::text;
-#[cfg(feature = "postgres")]
-pub(crate) use origin::refuse;
-use origin::{MESSAGE_TOO_LONG, Origin, is_local};
+use arrived::Arrived;
+use origin::{MESSAGE_TOO_LONG, Origin};
 
+mod arrived;
 mod origin;
+#[cfg(feature = "postgres")]
+mod standby;
+
+#[cfg(feature = "postgres")]
+pub(crate) use standby::StandbyDatagrams;
 
 /// What is said when a request comes again that was refused. Its first reply has said more.
 const REFUSED_BEFORE: &str = "this request was refused before";
@@ -60,18 +64,15 @@ impl Datagrams {
 impl DatagramService for Datagrams {
     fn serve_datagram(&self, datagram: &[u8], peer: SocketAddr, socket: &UdpSocket) {
         let reply_with = |reply: &[u8]| self.send(socket, reply, peer);
-        let served = match datagram.first() {
-            Some(&FIRST_BYTE) => self.serve_frame(datagram, peer, reply_with),
-            Some(_) | None if !self.takes_text && !is_local(peer) => {
-                log::warn!("Text from {peer} was dropped; --udp-text takes it");
-                Ok(())
-            }
-            Some(_) | None if is_http(datagram) => {
-                log::warn!("A datagram from {peer} was dropped: it is HTTP");
-                Ok(())
-            }
-            Some(_) if datagram.starts_with(QUEUE_GET) => self.serve_text_get(socket, reply_with),
-            Some(_) | None => {
+        let served = match Arrived::of(datagram, peer, self.takes_text) {
+            None => Ok(()),
+            Some(Arrived::Frame {
+                origin,
+                kind,
+                payload,
+            }) => self.serve_frame(origin, kind, payload, reply_with),
+            Some(Arrived::TextGet) => self.serve_text_get(socket, reply_with),
+            Some(Arrived::TextSend) => {
                 self.serve_text_send(datagram, peer);
                 Ok(())
             }
@@ -107,23 +108,11 @@ impl Datagrams {
 
     fn serve_frame(
         &self,
-        datagram: &[u8],
-        peer: SocketAddr,
+        origin: Origin,
+        kind: u8,
+        payload: &[u8],
         reply_with: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (id, kind, payload) = match split_datagram(datagram) {
-            Ok(split) => split,
-            // Without the request's id nobody could tell what the reply is to.
-            Err(error) => {
-                log::warn!("A datagram was dropped: {error}");
-                return Ok(());
-            }
-        };
-        if is_reply(kind) {
-            log::warn!("A reply of {peer} was dropped; is it a server?");
-            return Ok(());
-        }
-        let origin = Origin::new(peer, id, datagram.len());
         let asked = self.counter.begin(Some(kind));
         let request = match Request::decode(kind, payload) {
             Ok(request) => request,
@@ -297,7 +286,10 @@ mod tests {
 
     use proto::ErrorCode;
     use proto::ErrorReply;
-    use proto::queue::{Claim, Delivery, MessageState, Reply, RequestId, put_datagram};
+    use proto::queue::{
+        Claim, Delivery, MessageState, Reply, RequestId, put_datagram, split_datagram,
+    };
+    use proto::text::QUEUE_GET;
 
     use super::*;
     use crate::Limits;

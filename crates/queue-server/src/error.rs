@@ -16,11 +16,11 @@ pub use postgres::{PostgresError, Unusable, UrlError, WhyNot};
 /// How many queues there may be.
 pub(crate) const QUEUES_MAX: usize = 10_000;
 
-/// What a server says that stands by.
-pub(crate) const STANDBY: &str = "this server stands by; another one is active";
-
 /// How many messages one connection may have reserved.
 pub(crate) const RESERVED_MAX: usize = 1024;
+
+/// What a server says to everyone that stands by.
+pub(crate) const STANDS_BY: &str = "this server stands by; another one is active";
 
 /// Why the server cannot start, or cannot continue.
 #[derive(Debug, thiserror::Error)]
@@ -245,8 +245,8 @@ pub(crate) enum QueueError {
     /// The transport cannot do that.
     #[error("{0}")]
     Unsupported(&'static str),
-    /// Another server on the same database is active.
-    #[error("{STANDBY}")]
+    /// The server stands by for another.
+    #[error("{STANDS_BY}")]
     Standby,
     /// The server ends.
     #[error("the server is shutting down")]

@@ -12,6 +12,8 @@ mod page;
 mod reply;
 mod route;
 mod rows;
+#[cfg(feature = "postgres")]
+mod standby;
 
 use std::fmt;
 use std::io;
@@ -36,8 +38,11 @@ use reply::{refusal, refused, response};
 use route::{NoRoute, Route, Target, Verb};
 use rows::View;
 
+#[cfg(feature = "postgres")]
+pub(crate) use standby::StandbyHttp;
+
 /// How long a connection may be idle between two requests.
-pub(crate) const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(60);
 
 const OPENAPI: &str = include_str!("http/openapi.json");
 const OWN_STYLE: &str = include_str!("http/page/style.css");
@@ -47,27 +52,6 @@ const OWN_SCRIPT: &str = include_str!("http/page/page.js");
 pub(crate) struct QueueHttp {
     queues: Arc<Queues>,
     watched: Arc<Watched>,
-}
-
-/// The reply of a server that refuses every request for this reason.
-#[cfg(feature = "postgres")]
-pub(crate) fn refuse_all(request: &RequestHead, why: QueueError) -> Response {
-    tell(request, &Denied::Queue(why))
-}
-
-/// The reply of a server without queues to what is wrong as a request over HTTP.
-#[cfg(feature = "postgres")]
-pub(crate) fn refuse(refusal: &Refusal) -> Response {
-    refused(&Denied::Refusal(refusal.clone()))
-}
-
-/// Tells a program or a person why a request is not carried out.
-fn tell(request: &RequestHead, denied: &Denied) -> Response {
-    if is_wanted(request) {
-        page::refused(&refusal(denied), &page::home(request.path))
-    } else {
-        refused(denied)
-    }
 }
 
 /// Why a request is not carried out.
@@ -150,26 +134,11 @@ impl HttpHandler for QueueHttp {
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
         let handled = self.dispatch(caller, request, body);
-        Ok(handled.unwrap_or_else(|denied| Handled::Now(tell(request, &denied))))
+        Ok(handled.unwrap_or_else(|denied| Handled::Now(refused_request(request, &denied))))
     }
 
     fn needs(&self, request: &RequestHead<'_>) -> Role {
-        let Ok(route) = Route::of(request) else {
-            return Role::Read;
-        };
-        match route.row.target {
-            Target::Verb(verb) => {
-                let asked = Asked::of(request, &route, verb);
-                let role = asked.and_then(|asked| Ok(requests::role(&asked.request()?)));
-                // One that cannot be read is refused.
-                role.unwrap_or(Role::Read)
-            }
-            // Who may only look without an account asks for more by that.
-            Target::Login => Role::Write,
-            Target::Page | Target::Events | Target::Style | Target::Script | Target::OpenApi => {
-                Role::Read
-            }
-        }
+        needs(request)
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response {
@@ -177,15 +146,40 @@ impl HttpHandler for QueueHttp {
     }
 
     fn refuse_request(&self, request: &RequestHead<'_>, refusal: &Refusal) -> Response {
-        if is_wanted(request) {
-            page::refused(refusal, &page::home(request.path))
-        } else {
-            self.refuse(refusal)
-        }
+        refused_request(request, &Denied::Refusal(refusal.clone()))
     }
 
     fn idle_timeout(&self, _open_connections: usize) -> Duration {
         IDLE
+    }
+}
+
+/// The role that a request needs.
+fn needs(request: &RequestHead<'_>) -> Role {
+    let Ok(route) = Route::of(request) else {
+        return Role::Read;
+    };
+    match route.row.target {
+        Target::Verb(verb) => {
+            let asked = Asked::of(request, &route, verb);
+            let role = asked.and_then(|asked| Ok(requests::role(&asked.request()?)));
+            // One that cannot be read is refused.
+            role.unwrap_or(Role::Read)
+        }
+        // Who may only look without an account asks for more by that.
+        Target::Login => Role::Write,
+        Target::Page | Target::Events | Target::Style | Target::Script | Target::OpenApi => {
+            Role::Read
+        }
+    }
+}
+
+/// The reply to a request that is not carried out: a page for a browser.
+fn refused_request(request: &RequestHead<'_>, denied: &Denied) -> Response {
+    if is_wanted(request) {
+        page::refused(&refusal(denied), &page::home(request.path))
+    } else {
+        refused(denied)
     }
 }
 

@@ -86,8 +86,8 @@ impl Leader {
     /// If the database cannot be used.
     pub(crate) fn start(candidate: Candidate, limits: Limits, door: Door) -> Result<Self, Error> {
         let standby = (
-            standby::protocols(),
-            standby::datagrams(door.datagram_counter.clone()),
+            Arc::new(standby::protocols(limits.body_bytes_max)),
+            standby::datagrams(door.udp_text, door.datagram_counter.clone()),
         );
         let servers = Servers {
             protocols: Switch::new(Arc::clone(&standby.0)),
@@ -170,6 +170,8 @@ impl Competitor {
                 None => match self.stand_by() {
                     Some(next) => {
                         self.serve(&next);
+                        // Or a connection that is kept open would be told for ever that this server stands by.
+                        self.servers.door.handle.abort_connections();
                         next
                     }
                     None => return,

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use daemon::Role;
+use proto::frame::Message as _;
 use proto::queue::{Claim, Delivery, QueueName, QueueNames, Request};
 
 use crate::error::{QueueError, RESERVED_MAX};
@@ -229,6 +230,11 @@ fn scope(request: &Request) -> Scope {
         | Request::Drain { .. }
         | Request::UnreserveAll => Scope::All,
     }
+}
+
+/// The role that a frame needs. One that cannot be read is refused.
+pub(crate) fn needs(kind: u8, payload: &[u8]) -> Role {
+    Request::decode(kind, payload).map_or(Role::Read, |request| role(&request))
 }
 
 /// The role that each verb needs; a new one is named here.

@@ -32,6 +32,11 @@ const FRAME_WAIT: Duration = Duration::from_secs(10);
 /// ...plus a second for each of this many bytes that a message may have.
 const FRAME_BYTES_A_SECOND: usize = 64 * 1024;
 
+/// How long a frame may take from its first byte on.
+pub(crate) fn frame_wait(body_bytes_max: usize) -> Duration {
+    FRAME_WAIT + Duration::from_secs((body_bytes_max / FRAME_BYTES_A_SECOND) as u64)
+}
+
 /// How many operations are acted on under one lock...
 const BATCH_MAX: usize = 32;
 
@@ -60,7 +65,7 @@ impl FrameHandler for Service {
     }
 
     fn needs(&self, kind: u8, payload: &[u8]) -> Role {
-        Request::decode(kind, payload).map_or(Role::Read, |request| requests::role(&request))
+        requests::needs(kind, payload)
     }
 
     fn payload_bytes_max(&self) -> usize {
@@ -68,8 +73,7 @@ impl FrameHandler for Service {
     }
 
     fn frame_wait(&self) -> Duration {
-        let body_secs = self.0.body_bytes_max() / FRAME_BYTES_A_SECOND;
-        FRAME_WAIT + Duration::from_secs(body_secs as u64)
+        frame_wait(self.0.body_bytes_max())
     }
 }
 
@@ -83,7 +87,7 @@ impl TextHandler for Service {
     }
 
     fn request_bytes_max(&self) -> usize {
-        text::bytes_max(&self.0)
+        text::bytes_max(self.0.body_bytes_max())
     }
 
     fn error_reply(&self, sentence: &str) -> Vec<u8> {

@@ -1,97 +1,118 @@
-//! What a server answers that stands by: always that it does, in each protocol. A client then tries the next server.
+//! A server that stands by for another. It has no queues: it refuses every request, so that a client tries the
+//! next server, and it takes over when the other is gone.
+//!
+//! Who may ask is checked as ever. A connection in frames is answered what has arrived, and ends: if it
+//! stayed, it would be refused also when the server has become the active one.
 
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::http::{Handled, Http, HttpHandler, Probes, RequestBody, Response};
+use daemon::http::{Http, Probes};
 use daemon::{
     Caller, Connection, DatagramCounter, DatagramService, FrameHandler, FrameSession, Next,
-    Outcome, Protocols, Role, TextHandler, put_error,
+    Outcome, Protocols, Role, TextHandler,
 };
-use proto::ErrorCode;
-use proto::frame::{FrameError, Message as _};
-use proto::http::{Refusal, RequestHead};
-use proto::queue::{BODY_BYTES_MAX, FIELD_BYTES_MAX, Request};
+use proto::frame::{self, FrameError};
+use proto::queue::FIELD_BYTES_MAX;
 
-use crate::datagram::refuse;
-use crate::error::{QueueError, STANDBY};
-use crate::http::{self, IDLE};
-use crate::{requests, text};
+use crate::datagram::StandbyDatagrams;
+use crate::error::{QueueError, STANDS_BY};
+use crate::http::StandbyHttp;
+use crate::replies::{put_error, put_reply};
+use crate::{requests, service, text};
 
-/// How long a request may take from its first byte on.
-const REQUEST_WAIT: Duration = Duration::from_secs(10);
-
-/// How much of a text is looked at, in bytes: nothing has to be.
-const TEXT_BYTES_MAX: usize = 1;
-
-/// The protocols of a server that stands by.
-pub(crate) fn protocols() -> Arc<Protocols> {
-    Arc::new(Protocols {
-        frames: Some(Arc::new(Standby)),
-        text: Some(Arc::new(Standby)),
+/// What a port serves.
+pub(crate) fn protocols(body_bytes_max: usize) -> Protocols {
+    let standby = Arc::new(Standby { body_bytes_max });
+    Protocols {
+        frames: Some(Arc::clone(&standby) as _),
+        text: Some(standby),
         http: Some(Http {
-            handler: Arc::new(Standby),
-            probes: Probes::new("", Arc::new(())).unavailable(STANDBY),
+            handler: Arc::new(StandbyHttp),
+            probes: Probes::new("", Arc::new(())).unavailable(STANDS_BY),
         }),
+    }
+}
+
+/// What a UDP port serves.
+pub(crate) fn datagrams(takes_text: bool, counter: DatagramCounter) -> Arc<dyn DatagramService> {
+    Arc::new(StandbyDatagrams {
+        takes_text,
+        counter,
     })
 }
 
-/// The same over UDP.
-pub(crate) fn datagrams(counter: DatagramCounter) -> Arc<dyn DatagramService> {
-    Arc::new(StandbyDatagrams(counter))
+/// Frames and the text protocol.
+struct Standby {
+    /// What the active server takes, which is not said to be too long here.
+    body_bytes_max: usize,
 }
 
-struct Standby;
-
 impl FrameHandler for Standby {
-    fn session(&self, _: &Caller) -> Box<dyn FrameSession + '_> {
-        Box::new(Self)
+    fn session(&self, _caller: &Caller) -> Box<dyn FrameSession + '_> {
+        Box::new(Refuses)
     }
 
     fn needs(&self, kind: u8, payload: &[u8]) -> Role {
-        Request::decode(kind, payload).map_or(Role::Read, |request| requests::role(&request))
+        requests::needs(kind, payload)
     }
 
     fn payload_bytes_max(&self) -> usize {
-        BODY_BYTES_MAX + FIELD_BYTES_MAX
+        self.body_bytes_max + FIELD_BYTES_MAX
     }
 
     fn frame_wait(&self) -> Duration {
-        REQUEST_WAIT
+        service::frame_wait(self.body_bytes_max)
     }
 }
 
-impl FrameSession for Standby {
-    fn handle(&mut self, _: u8, _: &[u8], connection: &mut Connection) -> io::Result<Next> {
-        put_error(ErrorCode::Standby, STANDBY, connection.output());
+/// The requests of one connection.
+struct Refuses;
+
+impl FrameSession for Refuses {
+    fn handle(
+        &mut self,
+        _kind: u8,
+        _payload: &[u8],
+        connection: &mut Connection,
+    ) -> io::Result<Next> {
+        put_reply(Err(&QueueError::Standby), connection.output());
         connection.answered(Outcome::Error);
-        // Over this connection it would stay so.
-        Ok(Next::Close)
+        Ok(match frame::starts_with_whole(connection.buffered()) {
+            true => Next::Request,
+            false => Next::Close,
+        })
     }
 
-    fn refuse(&mut self, _: &FrameError, connection: &mut Connection) -> io::Result<()> {
-        self.handle(0, &[], connection).map(drop)
+    fn refuse(&mut self, error: &FrameError, connection: &mut Connection) -> io::Result<()> {
+        match error {
+            FrameError::NoRoom => put_reply(Err(&QueueError::Standby), connection.output()),
+            error => put_error(error.code(), &error.to_string(), connection.output()),
+        }
+        connection.answered(Outcome::Error);
+        Ok(())
     }
 
-    /// No long frame is kept.
-    fn reserve(&mut self, _: usize) -> bool {
-        false
+    /// A message is passed over: it would take memory for nothing.
+    fn reserve(&mut self, bytes: usize) -> bool {
+        bytes <= FIELD_BYTES_MAX
     }
 }
 
 impl TextHandler for Standby {
+    /// Says so to a sender, too: it would take silence for success.
     fn serve(&self, connection: &mut Connection) -> io::Result<()> {
-        connection.write_all(&text::error_reply(STANDBY))
+        connection.answered(Outcome::Error);
+        connection.write_all(&self.error_reply(STANDS_BY))
     }
 
     fn request_wait(&self) -> Duration {
-        REQUEST_WAIT
+        text::TEXT_WAIT
     }
 
     fn request_bytes_max(&self) -> usize {
-        TEXT_BYTES_MAX
+        text::bytes_max(self.body_bytes_max)
     }
 
     fn error_reply(&self, sentence: &str) -> Vec<u8> {
@@ -99,39 +120,5 @@ impl TextHandler for Standby {
     }
 }
 
-impl HttpHandler for Standby {
-    fn handle(
-        &self,
-        _: &Caller,
-        request: &RequestHead<'_>,
-        _: &mut dyn RequestBody,
-    ) -> Result<Handled, Refusal> {
-        Ok(Handled::Now(http::refuse_all(request, QueueError::Standby)))
-    }
-
-    fn refuse(&self, refusal: &Refusal) -> Response {
-        http::refuse(refusal)
-    }
-
-    fn idle_timeout(&self, _: usize) -> Duration {
-        IDLE
-    }
-}
-
-struct StandbyDatagrams(DatagramCounter);
-
-impl DatagramService for StandbyDatagrams {
-    fn serve_datagram(&self, datagram: &[u8], peer: SocketAddr, socket: &UdpSocket) {
-        // A text has no reply that would not be taken for a message.
-        let Some(reply) = refuse(datagram, peer, ErrorCode::Standby, STANDBY) else {
-            log::warn!("A datagram from {peer} was dropped: {STANDBY}");
-            return;
-        };
-        match socket.send_to(&reply, peer) {
-            Ok(bytes) => self.0.sent(bytes),
-            Err(error) => log::warn!("No reply to {peer}: {error}"),
-        }
-    }
-
-    fn flush(&self, _: &UdpSocket) {}
-}
+#[cfg(test)]
+mod tests;

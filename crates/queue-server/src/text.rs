@@ -22,13 +22,13 @@ use crate::queues::{CONNECTION_ENDED, Outcome, Prepared, Queues};
 pub(crate) const TEXT_WAIT: Duration = Duration::from_secs(10);
 
 /// How much of a request is looked at, in bytes.
-pub(crate) fn bytes_max(queues: &Queues) -> usize {
-    queues.body_bytes_max().max(QUEUE_GET.len())
+pub(crate) fn bytes_max(body_bytes_max: usize) -> usize {
+    body_bytes_max.max(QUEUE_GET.len())
 }
 
 /// Serves one request.
 pub(crate) fn serve(connection: &mut Connection, queues: &Queues) -> io::Result<()> {
-    let bytes_max = bytes_max(queues);
+    let bytes_max = bytes_max(queues.body_bytes_max());
     let mut body = Vec::new();
     let mut room = Room::new(queues.memory());
     let mut has_ended = false;

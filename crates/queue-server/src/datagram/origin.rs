@@ -7,9 +7,6 @@ use proto::ErrorCode;
 use proto::ErrorReply;
 use proto::queue::{DATAGRAM_BYTES_MAX, REPLY_BYTES_FACTOR, Reply, RequestId, put_datagram};
 
-#[cfg(feature = "postgres")]
-use proto::queue::{is_reply, split_datagram};
-
 use crate::error::QueueError;
 use crate::queues::Outcome;
 use crate::replies;
@@ -30,19 +27,6 @@ pub(super) struct Origin {
     pub(super) peer: SocketAddr,
     pub(super) id: RequestId,
     pub(super) reply_bytes_max: usize,
-}
-
-/// The reply to a datagram, if it is a framed request, that is refused whatever it asks.
-#[cfg(feature = "postgres")]
-pub(crate) fn refuse(
-    datagram: &[u8],
-    peer: SocketAddr,
-    code: ErrorCode,
-    sentence: &str,
-) -> Option<Vec<u8>> {
-    let (id, kind, _) = split_datagram(datagram).ok()?;
-    let origin = Origin::new(peer, id, datagram.len());
-    (!is_reply(kind)).then(|| origin.refusal(code, sentence))
 }
 
 /// Whether a datagram comes from this machine. The kernel drops one from elsewhere that says so.
