@@ -8,6 +8,7 @@ use postgres::fallible_iterator::FallibleIterator as _;
 use postgres::types::ToSql;
 use proto::queue::MessageId;
 
+use super::failed::Failed;
 use super::messages::{self, Arrays, COLUMNS};
 use super::{Postgres, Session, tables};
 use crate::authority::Authority;
@@ -154,7 +155,17 @@ impl Unread for Led {
                 tables.delete_free_keys(client, now, 0)?;
                 messages.update(client, &moved)
             });
-        mended.map_err(|failed| PostgresError::Write(failed.into()))?;
+        match mended {
+            Ok(()) => {}
+            // The database is as it was, and can be read and emptied.
+            Err(Failed::NoRoom(cause)) => {
+                let shown = &self.name;
+                log::error!("There is no room in {shown} to record what was found: {cause}");
+            }
+            Err(failed @ (Failed::Again(_) | Failed::Refused(_) | Failed::Lost(_))) => {
+                return Err(PostgresError::Write(failed.into()).into());
+            }
+        }
         Ok(Box::new(Postgres {
             session: self.session,
             queues,
