@@ -1,9 +1,9 @@
 //! Servers that stand by (`--standby`), and take over when the one that serves ends.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 
 use super::*;
-use crate::harness::{Needs, has_door};
+use crate::harness::{Needs, free_addr, has_door};
 
 const STANDING_BY: &str = "standing by: another server uses";
 
@@ -210,9 +210,7 @@ fn a_server_that_stands_by_does_not_listen() {
     }
     let dir = tempfile::tempdir().unwrap();
     let active = Process::start(History.command(dir.path()));
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = free.local_addr().unwrap();
-    drop(free);
+    let addr = free_addr();
     let mut command = Command::new(program(History.name()));
     command.args([&addr.port().to_string(), "--standby", "--data-dir"]);
     command.arg(dir.path());

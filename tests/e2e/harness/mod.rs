@@ -4,6 +4,7 @@ mod account;
 mod certificates;
 mod curl;
 mod door;
+mod haproxy;
 mod history_file;
 pub mod network;
 mod nginx;
@@ -17,6 +18,7 @@ mod tls_stream;
 
 use std::fs;
 use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,6 +33,7 @@ pub use door::{
     Address, Carrier, Door, Needs, Opened, VARIABLE as DOOR_VARIABLE, addresses, connect_tcp, door,
     has_door, has_door_of_batches, listening, udp_too,
 };
+pub use haproxy::Haproxy;
 pub use history_file::records;
 pub use nginx::Nginx;
 pub use peers::{
@@ -124,6 +127,12 @@ pub fn is_installed(name: &str) -> bool {
     version.arg("--version").stdin(Stdio::null());
     version.stdout(Stdio::null()).stderr(Stdio::null());
     version.status().is_ok_and(|status| status.success())
+}
+
+/// An address that nobody listens on at the moment.
+pub fn free_addr() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
 }
 
 /// Waits until something holds that no event announces.

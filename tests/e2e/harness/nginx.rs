@@ -1,13 +1,13 @@
 //! An nginx in front of a server.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use super::door::connect_tcp;
-use super::{Carried, Running, Stream, eventually, skipped};
+use super::{Carried, Running, Stream, eventually, free_addr, skipped};
 
 /// Debian has it where only root looks.
 const NGINX: &str = "/usr/sbin/nginx";
@@ -32,10 +32,7 @@ impl Nginx {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        let addr = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let addr = free_addr();
         let own_folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|what| format!("{what}_temp_path {what};\n"))
             .concat();
