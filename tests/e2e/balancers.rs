@@ -50,7 +50,7 @@ fn stand_by(name: &str, addrs: &[SocketAddr], dir: &Path) -> Running {
 }
 
 /// The words of a client that comes through the balancer.
-fn client<'a>(addrs: &[SocketAddr], words: &[&'a str]) -> Vec<String> {
+fn client(addrs: &[SocketAddr], words: &[&str]) -> Vec<String> {
     let ports = addrs.iter().map(|addr| addr.port().to_string());
     let host = ["127.0.0.1".to_owned()].into_iter();
     let words = words.iter().map(|word| (*word).to_owned());
