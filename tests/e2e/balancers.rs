@@ -118,11 +118,20 @@ fn another_history_server_takes_over_behind_haproxy() {
         return;
     };
     let ask = |words: &[&str]| run("history-client", &client(&[front], words), b"");
+    let mut follow = Command::new(program("history-client"));
+    follow.args(client(
+        &[front],
+        &["follow", "bob", "--wait-for-server", "60"],
+    ));
+    let follow = Running::start(follow);
     ask(&["note", "alice", "first"]).expect(0);
+    let shows = |note: &str| follow.stdout_text().contains(note);
+    eventually("it is followed", || shows("alice note first"));
     active.kill();
     eventually("the other takes notes", || {
         ask(&["note", "alice", "second"]).code == Some(0)
     });
+    eventually("it is followed further", || shows("alice note second"));
     let got = ask(&["get", "alice"]).expect(0).out();
     let notes: Vec<_> = got
         .lines()
