@@ -6,16 +6,23 @@
 //! carries to nobody. So no packet filter is needed, and an established connection notices nothing
 //! but silence.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::skipped;
 
 /// What the names of our namespaces begin with; the id of the process that has made them comes next.
 const PREFIX: &str = "quartet-test";
+
+/// Where `ip` has them.
+const NAMESPACES: &str = "/run/netns";
 
 /// Nobody has the MAC address with this number.
 const NOBODY: u8 = 0xff;
@@ -128,6 +135,14 @@ impl Host {
         command
     }
 
+    /// Moves the calling thread onto it for as long as it runs, with all that it connects to and starts from now on.
+    #[track_caller]
+    pub fn enter(&self) {
+        let namespace = File::open(Path::new(NAMESPACES).join(&self.namespace)).unwrap();
+        let network = LinkNameSpaceType::Network;
+        move_into_link_name_space(namespace.as_fd(), Some(network)).unwrap();
+    }
+
     /// What stands behind `ip` and before a program that runs on it.
     pub fn words(&self) -> [&str; 3] {
         ["netns", "exec", &self.namespace]
@@ -176,7 +191,7 @@ fn quietly(command: &mut Command, input: &str) -> bool {
 
 /// Removes what runs have left that were killed.
 fn remove_those_of_the_dead() {
-    let names = std::fs::read_dir("/run/netns").into_iter().flatten();
+    let names = std::fs::read_dir(NAMESPACES).into_iter().flatten();
     let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     for name in names {
         let rest = name.strip_prefix(PREFIX);
@@ -271,7 +286,7 @@ except OSError: sys.exit(1)";
         };
         let own = network.hosts.iter().map(|host| &host.namespace);
         let own = own.chain([&network.bridge]);
-        let paths: Vec<_> = own.map(|name| Path::new("/run/netns").join(name)).collect();
+        let paths: Vec<_> = own.map(|name| Path::new(NAMESPACES).join(name)).collect();
         assert!(paths.iter().all(|path| path.exists()));
         drop(network);
         assert!(!paths.iter().any(|path| path.exists()));

@@ -13,11 +13,11 @@ use crate::work::{check, say};
 const LIBRARY: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
 
 /// How wrong the clock can be.
-const STEPS: [&str; 7] = ["-3650d", "-1d", "-1h", "+0", "+1h", "+1d", "+3650d"];
+pub const STEPS: [&str; 7] = ["-3650d", "-1d", "-1h", "+0", "+1h", "+1d", "+3650d"];
 
 /// Has a program see the clock that the file `clock` says. What it measures durations with is as it
 /// is.
-fn with_clock(command: &mut Command, clock: &Path) {
+pub fn with_clock(command: &mut Command, clock: &Path) {
     command.env("LD_PRELOAD", LIBRARY);
     command.env("FAKETIME_TIMESTAMP_FILE", clock);
     command.env("FAKETIME_NO_CACHE", "1");
@@ -26,7 +26,8 @@ fn with_clock(command: &mut Command, clock: &Path) {
     command.env("FAKETIME_DISABLE_SHM", "1");
 }
 
-fn has_faketime(clock: &Path) -> bool {
+/// Whether a clock can be had that shows what this file says; says that it is skipped if not.
+pub fn has_faketime(clock: &Path) -> bool {
     fs::write(clock, "@1999-12-31 12:00:00").unwrap();
     let mut date = Command::new("date");
     date.arg("+%Y");

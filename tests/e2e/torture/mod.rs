@@ -7,6 +7,7 @@
 mod clock;
 mod crash;
 mod everything;
+mod failover;
 mod leases;
 mod moved;
 mod onlookers;
