@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Cuts off a large upload a hundred times, which takes some minutes; then, for MINUTES (default 5),
 # again and again: kills the three servers that keep things, with others looking at the database and
-# with the logs rotated; moves their files away; sets their clocks wrong; restarts them while clients
-# wait; makes their disks fail, and that of the file server under uploads of all kinds, which is mounted
-# anew before it is looked at. Prints what they went through and what was lost. tests/e2e/interrupted_uploads.rs,
-# tests/e2e/torture and tests/e2e/faults are what it runs.
+# with the logs rotated; kills, stops and cuts off two queue servers and the two PostgreSQL they are on;
+# moves their files away; sets their clocks wrong; restarts them while clients wait; makes their disks
+# fail, and that of the file server under uploads of all kinds, which is mounted anew before it is looked
+# at. Prints what they went through and what was lost. tests/e2e/interrupted_uploads.rs, tests/e2e/torture
+# and tests/e2e/faults are what it runs.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 minutes=${1:-5}
@@ -42,8 +43,8 @@ awk '/torture: / { for (i = 1; i < NF; i++) { word = $(i + 1); sub(/,$/, "", wor
                                            if ($i ~ /^[0-9]+$/) sum[word] += $i } }
      /^test .*faults::.* ok$/ { faults++ }
      /skipped: /  { skipped++ }
-     END { printf "%d crashes, %d looks, %d rotations, %d moves, %d wrong clocks, %d restarts, %d disk failures, ",
-                  sum["crashes"], sum["looks"], sum["rotations"], sum["moves"], sum["rounds"], sum["restarts"],
-                  sum["failures"]
-           printf "%d fault tests (%d skipped), %d records acknowledged, %d lost\n",
-                  faults, skipped, sum["acknowledged"], sum["lost"] }' "$log"
+     END { printf "%d crashes, %d looks, %d rotations, %d faults of pairs, %d moves, %d wrong clocks, %d restarts, ",
+                  sum["crashes"], sum["looks"], sum["rotations"], sum["faults"], sum["moves"], sum["rounds"],
+                  sum["restarts"]
+           printf "%d disk failures, %d fault tests (%d skipped), %d records acknowledged, %d lost\n",
+                  sum["failures"], faults, skipped, sum["acknowledged"], sum["lost"] }' "$log"

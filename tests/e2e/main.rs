@@ -44,6 +44,7 @@ mod malformed_replies;
 mod malformed_requests;
 mod memory;
 mod metrics;
+mod on_postgres;
 mod one_message;
 mod other_clients;
 mod other_origins;

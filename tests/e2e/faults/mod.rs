@@ -39,8 +39,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use uuid::Uuid;
 
 use crate::harness::{
-    Address, Noise, Opened, Running, Server, addresses, door, eventually, listening, program,
-    run_command,
+    Address, Noise, Opened, Running, Server, addresses, door, eventually, program, run_command,
 };
 
 /// A service that keeps things.
@@ -376,7 +375,7 @@ fn drain(addr: Address) -> Vec<Vec<u8>> {
 struct Process {
     running: Running,
     addrs: Vec<Address>,
-    _opened: Opened,
+    opened: Opened,
 }
 
 impl Process {
@@ -386,13 +385,13 @@ impl Process {
         let opened = door().open(&mut command);
         let running = Running::start(command);
         eventually("the server listens or has ended", || {
-            listening(&running.stderr.text()) == opened.listeners || running.ended().is_some()
+            opened.is_ready(&running.stderr.text()) || running.ended().is_some()
         });
         let addrs = addresses(&running.stderr.text());
         Self {
             running,
             addrs,
-            _opened: opened,
+            opened,
         }
     }
 

@@ -25,21 +25,20 @@ fn wait_in_line(mut command: Command) -> Process {
     Process {
         running,
         addrs: Vec::new(),
-        _opened: opened,
+        opened,
     }
 }
 
 impl Process {
     fn has_taken_over(&self) -> bool {
-        listening(&self.log()) == self._opened.listeners
+        self.opened.is_ready(&self.log())
     }
 
     /// Waits until it serves; a client of it.
     #[track_caller]
     fn client(&mut self, kind: Kind) -> Client {
-        let listeners = self._opened.listeners;
-        self.running
-            .wait_for_stderr(|log| listening(log) == listeners);
+        let opened = &self.opened;
+        self.running.wait_for_stderr(|log| opened.is_ready(log));
         self.addrs = addresses(&self.log());
         Client::connect(kind, &self.addrs)
     }

@@ -17,6 +17,7 @@ use cli::{AccountSource, Endpoint, Security};
 use tempfile::TempDir;
 
 use super::certificates::{Certificates, Identity};
+use super::store::Store;
 use super::stream::{Carried, Stream};
 use super::tls_stream::TlsStream;
 use super::{PATIENCE, account, skipped};
@@ -278,10 +279,12 @@ impl Door {
     pub fn open(self, command: &mut Command) -> Opened {
         let folder = tempfile::tempdir().unwrap();
         let listeners = 1 + usize::from(starts(command, "code-server"));
+        let store = starts(command, "queue-server").then(|| Store::open(command));
         command.args(["--host", "h"]);
         command.args(self.server_options(&folder));
         Opened {
             listeners,
+            store,
             _folder: folder,
         }
     }
@@ -303,11 +306,20 @@ fn option(name: &str, path: &Path) -> [String; 2] {
     [name.to_owned(), path.to_str().unwrap().to_owned()]
 }
 
-/// What a server has of the door while it runs.
+/// What a server has of the door while it runs, and where it keeps its messages.
 pub struct Opened {
     /// How many addresses it will say that it listens on.
-    pub listeners: usize,
+    listeners: usize,
+    store: Option<Store>,
     _folder: TempDir,
+}
+
+impl Opened {
+    /// Whether a server with this log listens everywhere, and serves.
+    pub fn is_ready(&self, log: &str) -> bool {
+        let serves = self.store.as_ref().is_none_or(|store| store.is_ready(log));
+        serves && listening(log) == self.listeners
+    }
 }
 
 /// Whether a command starts one of our programs, by itself or by way of another.

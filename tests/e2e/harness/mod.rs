@@ -12,6 +12,7 @@ mod peers;
 pub mod postgres;
 mod run;
 mod server;
+mod store;
 mod stream;
 mod thin_disk;
 mod tls_stream;
@@ -41,6 +42,7 @@ pub use peers::{
 };
 pub use run::{Ran, Running, descendants, on_a_terminal, python, run, run_at_most, run_command};
 pub use server::Server;
+pub use store::{POSTGRES, VARIABLE as DATA_VARIABLE, has_sqlite};
 pub use stream::{Carried, Stream};
 pub use thin_disk::ThinDisk;
 
@@ -50,6 +52,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Set in the runs that a run starts: the programs are built already.
 pub const BUILT_VARIABLE: &str = "QUARTET_TEST_BUILT";
+
+/// What the programs can do that they cannot by default.
+const FEATURES: &str = "queue-server/postgres";
 
 /// The path of one of the workspace's programs. The first call has cargo build them all: cargo
 /// builds the programs of other packages for a test run only when it is told to.
@@ -64,6 +69,7 @@ pub fn program(name: &str) -> PathBuf {
         }
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         cargo.args(["build", "--quiet", "--workspace", "--bins"]);
+        cargo.args(["--features", FEATURES]);
         cargo.current_dir(root());
         cargo.arg("--target-dir").arg(folder.parent().unwrap());
         if folder.ends_with("release") {
@@ -102,7 +108,8 @@ fn run_folder() -> &'static Path {
     })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What a mutex has, also after a test has failed that had it.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

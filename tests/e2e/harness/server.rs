@@ -46,7 +46,7 @@ impl Server {
     fn spawn_behind(door: Door, mut command: Command) -> Self {
         let opened = door.open(&mut command);
         let running = Running::start(command);
-        running.wait_for_stderr(|log| door::listening(log) == opened.listeners);
+        running.wait_for_stderr(|log| opened.is_ready(log));
         let addrs = door::addresses(&running.stderr.text());
         Self {
             running,

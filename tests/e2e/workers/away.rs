@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::Place;
-use crate::harness::{Needs, Running, Server, eventually, has_door, program, run_command};
+use crate::harness::{
+    Needs, Running, Server, eventually, has_door, has_sqlite, program, run_command,
+};
 use crate::work::{client, say, start};
 
 /// A client that waits for this server.
@@ -125,7 +127,9 @@ fn what_one_worker_has_done_while_the_server_was_away_is_not_done_again() {
 
 #[test]
 fn a_new_message_is_not_taken_for_one_that_is_done_because_the_server_counts_from_1_again() {
-    if !has_door(Needs::Tcp, "its server starts again on the same port") {
+    let is_there = has_door(Needs::Tcp, "its server starts again on the same port")
+        && has_sqlite("its server keeps its messages in memory");
+    if !is_there {
         return;
     }
     let place = Place::new("", "old\n");
