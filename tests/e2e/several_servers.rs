@@ -16,6 +16,7 @@ use proto::queue::Properties;
 use proto::{ErrorCode, ErrorReply};
 use queue_client::{Client, Transport};
 
+use crate::harness::postgres::free_port;
 use crate::harness::{
     Needs, PATIENCE, Ran, Running, Server, eventually, has_door, program, run, run_command,
 };
@@ -43,6 +44,8 @@ struct Refusing {
 impl Refusing {
     #[track_caller]
     fn start(host: &str, port: u16, code: ErrorCode) -> Self {
+        // One of those that the system gives to outgoing connections might be taken when it is free again.
+        let port = if port == 0 { free_port() } else { port };
         let listener = Arc::new(TcpListener::bind((host, port)).unwrap());
         let is_stopped = Arc::new(AtomicBool::new(false));
         let requests = Arc::new(AtomicUsize::new(0));

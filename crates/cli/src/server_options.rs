@@ -119,8 +119,8 @@ impl ServerOptions {
 
     /// The help for that.
     pub const STANDBY_HELP: &str =
-        "  --standby              if another server uses the data folder, wait until it ends, and then
-                         serve; without it, the start is refused
+        "  --standby              if another server uses the data folder, wait until it ends, and
+                         then serve; without it, the start is refused
 ";
 
     /// A server on loopback with nothing but a limit to its connections.

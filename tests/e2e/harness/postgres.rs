@@ -359,7 +359,7 @@ fn is_alive(pid: u32) -> bool {
 }
 
 /// A port that nobody listens at, at any address.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let first = Noise::new(std::process::id().into()).below(PORTS.len());
     loop {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cap_std::fs::{Metadata, MetadataExt};
 use proto::http::conditional::Version;
 use rustix::fs::{AtFlags, CWD, Stat, statat};
+use rustix::time::{ClockId, clock_gettime};
 
 /// A file is stable when its last change is at least this old. A younger one may change again within
 /// the same tick of the file system's clock.
@@ -88,8 +89,9 @@ impl From<Stat> for Identity {
     }
 }
 
-/// The seconds since 1970.
+/// The seconds since 1970, by the clock of the `Date` field, which follows by a tick: `Last-Modified` must not be
+/// later (RFC 9110 section 8.8.2.1).
 pub(crate) fn seconds_now() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    since_1970.map_or(0, |since| since.as_secs())
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    u64::try_from(now.tv_sec).unwrap_or(0)
 }
