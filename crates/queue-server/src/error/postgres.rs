@@ -39,6 +39,11 @@ pub enum PostgresError {
     /// The database keeps text in an encoding that has not every character.
     #[error("the database is encoded in {0}, and must be in UTF8")]
     Encoding(String),
+    /// Somebody has deleted the row of the leader, and with it the last epoch.
+    #[error(
+        "the table 'leader' has no row; restore it, or drop all tables to begin with empty queues"
+    )]
+    NoLeader,
     /// A later version of this program made the tables.
     #[error("the tables have the schema version {version}, this program knows {known}")]
     UnknownVersion {

@@ -47,6 +47,8 @@ pub(crate) use live::LiveQueues;
 pub(crate) use load::Opened;
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::Candidate;
+#[cfg(all(test, feature = "postgres"))]
+pub(crate) use postgres::testing;
 pub(crate) use row::Row;
 
 /// The bodies in one commit, in bytes. A batch that reaches this is committed at once.

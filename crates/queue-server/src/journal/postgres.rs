@@ -25,7 +25,7 @@ mod tls;
 mod url;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -8,6 +8,8 @@ use proto::queue::{MessageId, MessageState, Reason, Retry, Totals};
 use super::*;
 use crate::clock::Micros;
 use crate::error::QUEUES_MAX;
+#[cfg(feature = "postgres")]
+use crate::journal::{Candidate, testing};
 use crate::message::Holder;
 use crate::position::Position;
 use crate::timer::Timer;
@@ -20,6 +22,7 @@ mod names;
 mod one;
 mod properties;
 mod refused;
+mod restart;
 mod whole;
 
 const Q: QueueName = QueueName::DEFAULT;
@@ -221,38 +224,110 @@ fn run(queues: &Queues, queue: QueueName, requests: &[&str]) -> Vec<String> {
     done.into_iter().map(shown).collect()
 }
 
-struct Disk {
-    dir: tempfile::TempDir,
+/// A database of one test.
+enum Disk {
+    Sqlite(tempfile::TempDir),
+    #[cfg(feature = "postgres")]
+    Postgres(testing::Database),
 }
 
 impl Disk {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Self { dir }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("queue.db")
-    }
-
-    fn open(&self) -> Result<Queues, Error> {
-        Queues::open(&self.path(), limits(), Fsync::Always, || {
-            panic!("the disk failed")
-        })
+        Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
     fn with(bodies: &[&str]) -> Self {
         let disk = Self::new();
-        let queues = disk.open().unwrap();
-        for body in bodies {
-            send(&queues, Q, body).unwrap();
-        }
+        disk.fill(bodies);
         disk
     }
 
+    /// One of each kind, with these messages.
+    fn each(bodies: &[&str]) -> impl Iterator<Item = Self> {
+        #[cfg(feature = "postgres")]
+        let others = testing::Database::new().map(Self::Postgres);
+        #[cfg(not(feature = "postgres"))]
+        let others = None;
+        let each = [Self::new()].into_iter().chain(others);
+        each.inspect(|disk| {
+            println!("on {}", disk.kind());
+            disk.fill(bodies);
+        })
+    }
+
+    /// Shown if the test fails.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "SQLite",
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    fn fill(&self, bodies: &[&str]) {
+        let queues = self.open().unwrap();
+        for body in bodies {
+            send(&queues, Q, body).unwrap();
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Sqlite(dir) => dir.path().join("queue.db"),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => panic!("it is no file"),
+        }
+    }
+
+    fn open(&self) -> Result<Queues, Box<dyn std::error::Error>> {
+        let lost = || panic!("the disk failed");
+        match self {
+            Self::Sqlite(_) => Ok(Queues::open(&self.path(), limits(), Fsync::Always, lost)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => match Candidate::new(&database.url(), LONG)?.compete()? {
+                Some(opened) => Ok(Queues::load(opened, limits(), lost)?),
+                None => Err("another server leads".into()),
+            },
+        }
+    }
+
     fn sql(&self, sql: &str) {
-        let db = rusqlite::Connection::open(self.path()).unwrap();
-        db.execute_batch(sql).unwrap();
+        match self {
+            Self::Sqlite(_) => {
+                let db = rusqlite::Connection::open(self.path()).unwrap();
+                db.execute_batch(sql).unwrap();
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(database) => drop(database.sql(sql)),
+        }
+    }
+
+    /// Makes the database refuse kinds of changes, and no others.
+    fn refuse(&self, changes: &[&str]) {
+        let mut sql = match self {
+            Self::Sqlite(_) => {
+                "DROP TRIGGER IF EXISTS refuse0; DROP TRIGGER IF EXISTS refuse1;".to_owned()
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "
+                DROP FUNCTION IF EXISTS refuse CASCADE;
+                CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+                AS $$BEGIN RAISE 'refused'; END$$;"
+                .to_owned(),
+        };
+        for (number, change) in changes.iter().enumerate() {
+            sql += &match self {
+                Self::Sqlite(_) => format!(
+                    "CREATE TRIGGER refuse{number} BEFORE {change}
+                     BEGIN SELECT RAISE(ABORT, 'refused'); END;"
+                ),
+                #[cfg(feature = "postgres")]
+                Self::Postgres(_) => format!(
+                    "CREATE TRIGGER refuse{number} BEFORE {change} FOR EACH ROW EXECUTE FUNCTION refuse();"
+                ),
+            };
+        }
+        self.sql(&sql);
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 use postgres::{Client, Row, Statement};
-
+use proto::queue::MessageId;
 use rustix::system::uname;
 use uuid::Uuid;
 
@@ -28,8 +28,10 @@ use super::tables::Tables;
 use super::url::Url;
 use super::{Session, schema};
 use crate::authority::{Authority, Boottime};
+use crate::clock::Micros;
 use crate::error::{Error, PostgresError};
 use crate::journal::load::Opened;
+use crate::journal::row::ID_MAX;
 use crate::journal::timeline::{Moment, Note};
 
 /// The advisory lock: "Qrtt", and the table.
@@ -44,6 +46,10 @@ const END_HOLDER: &str = "
 
 /// How long that may take, in milliseconds.
 const LOCK_WAIT_MILLIS: u32 = 500;
+
+/// The latest time of the queues' clock that is believed, in the year 11,000: the positions of the messages
+/// have room for another 9,000.
+const CLOCK_MAX: i64 = 1 << 58;
 
 /// What the row says. Moments of the database are in microseconds since 1970.
 const SELECT: &str = "
@@ -104,6 +110,24 @@ impl Leader {
             who: row.try_get(6)?,
             now: row.try_get(7)?,
         })
+    }
+
+    /// Something that nobody but another program can have written is not continued from.
+    fn believed(value: i64, max: i64, what: &str) -> Option<u64> {
+        let is_believed = (0..=max).contains(&value);
+        if !is_believed {
+            log::error!("The {what} in the table 'leader' cannot be {value}, and is not used");
+        }
+        is_believed.then_some(value.cast_unsigned())
+    }
+
+    fn last_id(&self) -> MessageId {
+        Self::believed(self.last_id, ID_MAX, "last_id").unwrap_or_default()
+    }
+
+    fn clock(&self) -> Micros {
+        let clock = Self::believed(self.clock, CLOCK_MAX, "clock");
+        clock.unwrap_or(self.now.cast_unsigned())
     }
 }
 
@@ -230,7 +254,7 @@ impl Candidate {
         let messages = Messages::prepare(client).map_err(PostgresError::Statement)?;
         let tables = Tables::prepare(client).map_err(PostgresError::Statement)?;
         let note = Note {
-            clock: leader.clock.cast_unsigned(),
+            clock: leader.clock(),
             moment: wall(leader.seen.heartbeat),
         };
         Ok(Opened::of(Led {
@@ -244,7 +268,7 @@ impl Candidate {
             name: self.name.clone(),
             resumed: note.resume(&wall(leader.now)),
             since: Instant::now(),
-            last_id: leader.last_id.cast_unsigned(),
+            last_id: leader.last_id(),
         }))
     }
 

@@ -17,6 +17,7 @@ use crate::error::{Error, PostgresError};
 use crate::journal::database::{Database, Unread};
 use crate::journal::live::LiveQueues;
 use crate::journal::load::Loaded;
+use crate::journal::row::ID_MAX;
 use crate::journal::timeline::Resumed;
 use crate::journal::{answers, keys, row, totals};
 
@@ -77,22 +78,23 @@ impl Unread for Led {
     }
 
     fn messages(&mut self, each: &mut dyn FnMut(i64, Option<row::Columns>)) -> Result<(), Error> {
-        let mut last = 0;
-        loop {
+        // A damaged one may have any id.
+        let mut next = Some(i64::MIN);
+        while let Some(first) = next {
+            // In quotes, because a number with its sign is an expression, and the lowest is none.
             let select = format!(
-                "SELECT {COLUMNS} FROM messages WHERE id > {last} ORDER BY id LIMIT {PAGE_ROWS}"
+                "SELECT {COLUMNS} FROM messages WHERE id >= '{first}' ORDER BY id LIMIT {PAGE_ROWS}"
             );
-            let mut rows = 0;
+            let (mut rows, mut last) = (0, first);
             self.read(&select, |row| {
                 last = number(row);
                 rows += 1;
                 each(last, messages::columns(row));
             })?;
-            if rows < PAGE_ROWS {
-                return Ok(());
-            }
+            next = last.checked_add(1).filter(|_| rows == PAGE_ROWS);
             self.beat()?;
         }
+        Ok(())
     }
 
     fn paused(&mut self, each: &mut dyn FnMut(Option<&str>)) -> Result<(), Error> {
@@ -118,7 +120,15 @@ impl Unread for Led {
     }
 
     fn last_id(&mut self) -> Result<MessageId, Error> {
-        Ok(self.last_id)
+        // Also those of damaged rows were given.
+        let mut last_id = self.last_id;
+        for table in ["messages", "damaged"] {
+            let select = format!("SELECT max(id) FROM {table} WHERE id BETWEEN 0 AND {ID_MAX}");
+            self.read(&select, |row| {
+                last_id = last_id.max(number(row).cast_unsigned());
+            })?;
+        }
+        Ok(last_id)
     }
 
     fn mend(

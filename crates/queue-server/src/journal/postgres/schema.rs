@@ -91,7 +91,7 @@ const SCHEMA: &str = "
 /// Makes the tables, if they are not there.
 ///
 /// # Errors
-/// If they cannot be made, are of a later version, or the database is not in UTF-8.
+/// If they cannot be made, are of a later version or without the row of the leader, or the database is not in UTF-8.
 pub(super) fn prepare(client: &mut Client) -> Result<(), PostgresError> {
     let mut tries = 1;
     loop {
@@ -136,8 +136,9 @@ fn try_prepare(client: &mut Client) -> Result<(), PostgresError> {
         transaction.commit().map_err(failed)?;
     }
     let version = client
-        .query_one("SELECT version FROM leader", &[])
-        .map_err(failed)?;
+        .query_opt("SELECT version FROM leader", &[])
+        .map_err(failed)?
+        .ok_or(PostgresError::NoLeader)?;
     let version: i32 = version.try_get(0).map_err(failed)?;
     if version != SCHEMA_VERSION {
         return Err(PostgresError::UnknownVersion {

@@ -1,12 +1,15 @@
-//! A PostgreSQL of a test's own, if it is installed: in a temporary folder, on loopback and a Unix socket.
+//! A PostgreSQL for tests, if it is installed: in a temporary folder, on loopback and a Unix socket. A test that
+//! leaves the server alone has a database of its own in one that such tests share.
 
 use std::fs::{self, DirEntry, Permissions};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -24,9 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the log says when anybody can connect.
 const READY: &str = "database system is ready to accept";
 
-/// The superuser, and the password of everybody.
+/// The superuser, and its password.
 pub(crate) const USER: &str = "postgres";
 pub(crate) const PASSWORD: &str = "a:b\\c";
+
+/// A user like others, who needs no password.
+pub(crate) const SERVER_USER: &str = "quartet";
 
 /// Its files.
 pub(crate) struct Cluster {
@@ -36,17 +42,17 @@ pub(crate) struct Cluster {
 }
 
 /// A server that runs. It ends with this value.
-pub(crate) struct Running<'a> {
-    cluster: &'a Cluster,
+pub(crate) struct Running {
+    cluster: Arc<Cluster>,
     process: Child,
-    log: Receiver<String>,
+    log: Mutex<Receiver<String>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Cluster {
-    /// Makes the files. All connections need the password, by SCRAM. Says so and returns `None` if there is
-    /// no PostgreSQL on this machine.
-    pub(crate) fn new() -> Option<Self> {
+    /// Makes the files. The superuser needs its password, by SCRAM. Says so and returns `None` if there is no
+    /// PostgreSQL on this machine.
+    pub(crate) fn new() -> Option<Arc<Self>> {
         let Some(programs) = programs() else {
             println!("skipped: there is no PostgreSQL in {VERSIONS}");
             return None;
@@ -76,7 +82,23 @@ impl Cluster {
             .arg(cluster.path("password"));
         let made = initdb.arg("-D").arg(cluster.data()).output().unwrap();
         assert!(made.status.success(), "{made:?}");
-        Some(cluster)
+        cluster.add_user();
+        Some(Arc::new(cluster))
+    }
+
+    fn add_user(&self) {
+        let who = self.data().join("pg_hba.conf");
+        let others = fs::read_to_string(&who).unwrap();
+        let user = format!("host all {SERVER_USER} 127.0.0.1/32 trust\n{others}");
+        fs::write(who, user).unwrap();
+        let mut alone = self.command("postgres");
+        alone.args(["--single", "-F", "-D"]).arg(self.data());
+        alone.arg(USER).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut alone = alone.stderr(Stdio::null()).spawn().unwrap();
+        let create = format!("CREATE ROLE {SERVER_USER} LOGIN\n");
+        let input = alone.stdin.take();
+        input.unwrap().write_all(create.as_bytes()).unwrap();
+        assert!(alone.wait().unwrap().success());
     }
 
     /// The folder of its Unix socket, and of all its files.
@@ -130,7 +152,7 @@ impl Cluster {
     }
 
     /// Starts the server, with these settings (`name=value`), and waits until it is ready.
-    pub(crate) fn start(&self, settings: &[&str]) -> Running<'_> {
+    pub(crate) fn start(self: &Arc<Self>, settings: &[&str]) -> Running {
         let mut command = self.command("postgres");
         command
             .arg("-D")
@@ -157,9 +179,9 @@ impl Cluster {
                 .for_each(|text| drop(line.send(text)));
         });
         let running = Running {
-            cluster: self,
+            cluster: Arc::clone(self),
             process,
-            log,
+            log: Mutex::new(log),
             reader: Some(reader),
         };
         running.wait_for_log(READY);
@@ -167,18 +189,19 @@ impl Cluster {
     }
 }
 
-impl Running<'_> {
+impl Running {
     /// Its files.
-    pub(crate) fn cluster(&self) -> &Cluster {
-        self.cluster
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
     }
 
     /// Waits until its log has a line with this.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, what: &str) {
         let mut seen = Vec::new();
+        let log = self.log.lock().unwrap();
         loop {
-            match self.log.recv_timeout(PATIENCE) {
+            match log.recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(what) => return,
                 Ok(line) => seen.push(line),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -189,18 +212,135 @@ impl Running<'_> {
     }
 
     /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         let id = Pid::from_child(&self.process);
         kill_process(id, signal).unwrap();
     }
+
+    /// Stops all of its processes, as a machine does whose disk hangs.
+    pub(crate) fn freeze(&self) {
+        // First the one that starts the others.
+        self.signal(Signal::STOP);
+        self.signal_others(Signal::STOP);
+    }
+
+    /// Continues what [`Running::freeze`] has stopped.
+    pub(crate) fn thaw(&self) {
+        self.signal_others(Signal::CONT);
+        self.signal(Signal::CONT);
+    }
+
+    fn signal_others(&self, signal: Signal) {
+        let id = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            // It may have ended.
+            let child = Pid::from_raw(child.parse().unwrap()).unwrap();
+            let _ = kill_process(child, signal);
+        }
+    }
 }
 
-impl Drop for Running<'_> {
+/// A database of a test's own.
+pub(crate) struct Database {
+    server: Arc<Running>,
+    name: String,
+}
+
+/// A session of psql that waits. It ends with this value, and what it has not committed is undone.
+pub(crate) struct Held(Child);
+
+impl Database {
+    /// In a server that tests share which leave it alone; `None` if there is no PostgreSQL on this machine.
+    pub(crate) fn new() -> Option<Self> {
+        static SHARED: Mutex<Weak<Running>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = match shared.upgrade() {
+            Some(server) => server,
+            None => Arc::new(Cluster::new()?.start(&[])),
+        };
+        *shared = Arc::downgrade(&server);
+        Some(Self::of(&server))
+    }
+
+    /// In this server.
+    pub(crate) fn of(server: &Arc<Running>) -> Self {
+        Self::with(server, "")
+    }
+
+    /// In this server, with options of CREATE DATABASE.
+    pub(crate) fn with(server: &Arc<Running>, options: &str) -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test{}", MADE.fetch_add(1, Ordering::Relaxed));
+        let all = Self {
+            server: Arc::clone(server),
+            name: USER.to_owned(),
+        };
+        all.sql(&format!(
+            "CREATE DATABASE {name} OWNER {SERVER_USER} TEMPLATE template0 {options}"
+        ));
+        Self { name, ..all }
+    }
+
+    /// Where a server of queues finds it.
+    pub(crate) fn url(&self) -> String {
+        let port = self.server.cluster.port;
+        format!("postgresql://{SERVER_USER}@127.0.0.1:{port}/{}", self.name)
+    }
+
+    /// What psql says when the superuser executes this: a line for each row.
+    #[track_caller]
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.psql().args(["-c", sql]).output().unwrap();
+        assert!(
+            status.success(),
+            "{sql}: {}",
+            String::from_utf8_lossy(&stderr)
+        );
+        String::from_utf8(stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// Has a session of psql execute this and stay.
+    pub(crate) fn hold(&self, sql: &str) -> Held {
+        let mut psql = self.psql();
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = psql.spawn().unwrap();
+        let input = process.stdin.as_mut().unwrap();
+        writeln!(input, "{sql};\n\\echo done").unwrap();
+        let lines = BufReader::new(process.stdout.as_mut().unwrap()).lines();
+        let mut lines = lines.map_while(Result::ok);
+        assert!(lines.any(|line| line == "done"), "{sql}");
+        Held(process)
+    }
+
+    fn psql(&self) -> Command {
+        let cluster = &self.server.cluster;
+        let mut psql = cluster.command("psql");
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"]);
+        psql.args(["-U", USER, "-d", &self.name]);
+        psql.args(["-p", &cluster.port.to_string(), "-h"]);
+        psql.arg(cluster.folder()).env("PGPASSWORD", PASSWORD);
+        psql
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
+        // psql ends when it has read all.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.thaw();
         // SIGQUIT ends all of its processes at once, and leaves no shared memory behind.
-        for signal in [Signal::CONT, Signal::QUIT] {
-            self.signal(signal);
-        }
+        self.signal(Signal::QUIT);
         let _ = self.process.wait();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();

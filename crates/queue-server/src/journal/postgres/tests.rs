@@ -3,13 +3,14 @@ use std::sync::atomic::Ordering;
 
 use postgres::error::SqlState;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustix::process::Signal;
 
 use super::connect::{Connected, Connector, Timeouts};
 use super::environment::Environment;
 use super::testing::{Cluster, PASSWORD, USER};
 use super::url::Url;
 use crate::error::{PostgresError, WhyNot};
+
+mod terms;
 
 fn connect(url: &str, environment: &Environment) -> Result<Connected, PostgresError> {
     let url = Url::parse(url)?;
@@ -189,7 +190,7 @@ fn a_server_that_hangs_is_given_up_and_not_asked_without_end() {
         return;
     };
     let running = cluster.start(&[]);
-    running.signal(Signal::STOP);
+    running.freeze();
     let url = format!(
         "postgresql://127.0.0.1:{}?connect_timeout=1",
         cluster.port()

@@ -4,74 +4,77 @@ use super::*;
 
 #[test]
 fn a_database_keeps_what_is_not_acknowledged_in_its_old_position() {
-    let disk = Disk::with(&["a", "b", "", "d"]);
-    let queues = disk.open().unwrap();
-    let first = queues.reserve(Q).unwrap();
-    let second = queues.reserve(Q).unwrap();
-    finish(&queues, queues.ack(second));
-    assert!(disk.open().is_err(), "two servers on one file");
-    queues.lose(first);
-    drop(queues);
-    let queues = disk.open().unwrap();
-    let first = queues.reserve(Q).unwrap();
-    assert_eq!((body(&first).as_str(), first.message.attempts), ("a", 2));
-    queues.lose(first);
-    send(&queues, Q, "e").unwrap();
-    drop(queues);
-    let queues = disk.open().unwrap();
-    assert_eq!(all(&queues, name("default.dead")), ["a"]);
-    assert_eq!(all(&queues, Q), ["", "d", "e"]);
+    for disk in Disk::each(&["a", "b", "", "d"]) {
+        let queues = disk.open().unwrap();
+        let first = queues.reserve(Q).unwrap();
+        let second = queues.reserve(Q).unwrap();
+        finish(&queues, queues.ack(second));
+        assert!(disk.open().is_err(), "two servers on one file");
+        queues.lose(first);
+        drop(queues);
+        let queues = disk.open().unwrap();
+        let first = queues.reserve(Q).unwrap();
+        assert_eq!((body(&first).as_str(), first.message.attempts), ("a", 2));
+        queues.lose(first);
+        send(&queues, Q, "e").unwrap();
+        drop(queues);
+        let queues = disk.open().unwrap();
+        assert_eq!(all(&queues, name("default.dead")), ["a"]);
+        assert_eq!(all(&queues, Q), ["", "d", "e"]);
+    }
 }
 
 #[test]
 fn a_database_keeps_positions_leases_delays_and_pauses() {
-    let disk = Disk::with(&["a", "b", "c"]);
-    let queues = disk.open().unwrap();
-    let token = lease(&queues, LONG);
-    let short = lease(&queues, LONG);
-    finish(&queues, queues.extend(short, Duration::ZERO).unwrap());
-    finish(&queues, queues.give_back(queues.reserve(Q).unwrap(), LONG));
-    send(&queues, Q, "d").unwrap();
-    let soon = queues
-        .submit_body(Q, Duration::from_micros(1), b"e")
-        .unwrap();
-    finish(&queues, soon);
-    send(&queues, name("p"), "p").unwrap();
-    queues.count_of(queues.pause(name("p"), true)).unwrap();
-    assert_eq!(queues.count_of(queues.purge(name("p"))), Ok(1));
-    drop(queues);
-    let queues = Arc::new(disk.open().unwrap());
-    queues.wait_until_due(|| true);
-    stats_of(&queues, |_, queues| {
-        let default = &queues[0];
-        let counts = (default.ready, default.reserved, default.delayed);
-        assert_eq!(counts, (3, 1, 1), "b, d and e; a is leased, c delayed");
-        assert_eq!((&*queues[1].name, queues[1].is_paused), ("p", true));
-    });
-    assert_eq!(all(&queues, Q), ["b", "d", "e"]);
-    let reserved = queues.claim(token).unwrap();
-    assert_eq!(body(&reserved), "a");
-    finish(&queues, queues.ack(reserved));
-    assert_eq!(queues.count_of(queues.purge(Q)), Ok(1));
-    queues.count_of(queues.pause(name("p"), false)).unwrap();
-    drop(queues);
-    let queues = disk.open().unwrap();
-    stats_of(&queues, |_, queues| {
-        assert!(queues.is_empty(), "{queues:?}")
-    });
+    for disk in Disk::each(&["a", "b", "c"]) {
+        let queues = disk.open().unwrap();
+        let token = lease(&queues, LONG);
+        let short = lease(&queues, LONG);
+        finish(&queues, queues.extend(short, Duration::ZERO).unwrap());
+        finish(&queues, queues.give_back(queues.reserve(Q).unwrap(), LONG));
+        send(&queues, Q, "d").unwrap();
+        let soon = queues
+            .submit_body(Q, Duration::from_micros(1), b"e")
+            .unwrap();
+        finish(&queues, soon);
+        send(&queues, name("p"), "p").unwrap();
+        queues.count_of(queues.pause(name("p"), true)).unwrap();
+        assert_eq!(queues.count_of(queues.purge(name("p"))), Ok(1));
+        drop(queues);
+        let queues = Arc::new(disk.open().unwrap());
+        queues.wait_until_due(|| true);
+        stats_of(&queues, |_, queues| {
+            let default = &queues[0];
+            let counts = (default.ready, default.reserved, default.delayed);
+            assert_eq!(counts, (3, 1, 1), "b, d and e; a is leased, c delayed");
+            assert_eq!((&*queues[1].name, queues[1].is_paused), ("p", true));
+        });
+        assert_eq!(all(&queues, Q), ["b", "d", "e"]);
+        let reserved = queues.claim(token).unwrap();
+        assert_eq!(body(&reserved), "a");
+        finish(&queues, queues.ack(reserved));
+        assert_eq!(queues.count_of(queues.purge(Q)), Ok(1));
+        queues.count_of(queues.pause(name("p"), false)).unwrap();
+        drop(queues);
+        let queues = disk.open().unwrap();
+        stats_of(&queues, |_, queues| {
+            assert!(queues.is_empty(), "{queues:?}")
+        });
+    }
 }
 
 #[test]
 fn a_kick_and_a_purge_are_kept() {
-    let disk = Disk::with(&["a", "b", "c"]);
-    let queues = disk.open().unwrap();
-    for _ in 0..4 {
-        queues.lose(queues.reserve(Q).unwrap());
+    for disk in Disk::each(&["a", "b", "c"]) {
+        let queues = disk.open().unwrap();
+        for _ in 0..4 {
+            queues.lose(queues.reserve(Q).unwrap());
+        }
+        assert_eq!(queues.count_of(queues.kick(Q)), Ok(2));
+        drop(queues);
+        let queues = disk.open().unwrap();
+        assert_eq!(all(&queues, Q), ["c", "a", "b"]);
     }
-    assert_eq!(queues.count_of(queues.kick(Q)), Ok(2));
-    drop(queues);
-    let queues = disk.open().unwrap();
-    assert_eq!(all(&queues, Q), ["c", "a", "b"]);
 }
 
 #[track_caller]
@@ -96,7 +99,7 @@ fn what_is_not_our_database_is_refused() {
     let error = disk.open().err().unwrap();
     assert!(error.to_string().starts_with("cannot open"), "{error}");
     // The name by which SQLite means memory is that of a file here.
-    let path = disk.dir.path().join(":memory:");
+    let path = disk.path().with_file_name(":memory:");
     let queues = Queues::open(&path, limits(), Fsync::Always, || {}).unwrap();
     send(&queues, Q, "x").unwrap();
     assert!(std::fs::metadata(path).unwrap().is_file());
@@ -137,14 +140,6 @@ fn a_damaged_message_is_set_aside_and_not_delivered() {
     }
 }
 
-/// Makes the database refuse a kind of change.
-fn refuse(disk: &Disk, change: &str) {
-    disk.sql(&format!(
-        "DROP TRIGGER IF EXISTS refuse;
-         CREATE TRIGGER refuse BEFORE {change} BEGIN SELECT RAISE(ABORT, 'refused'); END"
-    ));
-}
-
 #[test]
 fn what_is_not_stored_is_not_done() {
     #[track_caller]
@@ -152,84 +147,87 @@ fn what_is_not_stored_is_not_done() {
         let refused = queues.carry_out(pending).unwrap_err();
         assert!(matches!(refused, QueueError::NotStored(_)), "{refused}");
     }
-    let disk = Disk::with(&["a", "b", "c"]);
-    let queues = disk.open().unwrap();
-    let token = lease(&queues, LONG);
-    refuse(&disk, "UPDATE ON messages");
-    check(&queues, queues.extend(token, Duration::ZERO).unwrap());
-    queues.wait_until_due(|| true);
-    let leased = queues.claim(token).unwrap();
-    check(&queues, queues.give_back(leased, Duration::ZERO));
-    let receive = |delivery| queues.receive(&Q.into(), delivery, usize::MAX).unwrap();
-    check(
-        &queues,
-        receive(Delivery::Lease {
-            lease_millis: 3_600_000,
-        }),
-    );
-    let reserved = queues.reserve(Q).unwrap();
-    check(&queues, queues.give_back(reserved, Duration::ZERO));
-    let reserved = queues.reserve(Q).unwrap();
-    let buried = queues.release(reserved, Retry::Never, Reason::default());
-    check(&queues, buried);
-    let totals = queues.stats().totals;
-    assert_eq!((totals.released, totals.dead_lettered), (0, 0));
-    assert_eq!(queues.counts().get("default").died, 0);
-    refuse(&disk, "DELETE ON messages");
-    check(&queues, receive(Delivery::AtMostOnce));
-    let leased = queues.claim(token).unwrap();
-    check(&queues, queues.ack(leased));
-    disk.sql("DROP TRIGGER refuse");
-    let reserved = queues.reserve(Q).unwrap();
-    assert_eq!(
-        (body(&reserved).as_str(), reserved.message.attempts),
-        ("b", 3)
-    );
-    queues.reinsert(reserved);
-    assert_eq!(all(&queues, Q), ["b", "c"]);
-    let leased = queues.claim(token).unwrap();
-    assert_eq!(body(&leased), "a");
-    finish(&queues, queues.ack(leased));
-    stats_of(&queues, |totals, queues| {
-        assert!(queues.is_empty() && totals.memory_bytes == 0, "{queues:?}");
-    });
+    for disk in Disk::each(&["a", "b", "c"]) {
+        let queues = disk.open().unwrap();
+        let token = lease(&queues, LONG);
+        disk.refuse(&["UPDATE ON messages"]);
+        check(&queues, queues.extend(token, Duration::ZERO).unwrap());
+        queues.wait_until_due(|| true);
+        let leased = queues.claim(token).unwrap();
+        check(&queues, queues.give_back(leased, Duration::ZERO));
+        let receive = |delivery| queues.receive(&Q.into(), delivery, usize::MAX).unwrap();
+        check(
+            &queues,
+            receive(Delivery::Lease {
+                lease_millis: 3_600_000,
+            }),
+        );
+        let reserved = queues.reserve(Q).unwrap();
+        check(&queues, queues.give_back(reserved, Duration::ZERO));
+        let reserved = queues.reserve(Q).unwrap();
+        let buried = queues.release(reserved, Retry::Never, Reason::default());
+        check(&queues, buried);
+        let totals = queues.stats().totals;
+        assert_eq!((totals.released, totals.dead_lettered), (0, 0));
+        assert_eq!(queues.counts().get("default").died, 0);
+        disk.refuse(&["DELETE ON messages"]);
+        check(&queues, receive(Delivery::AtMostOnce));
+        let leased = queues.claim(token).unwrap();
+        check(&queues, queues.ack(leased));
+        disk.refuse(&[]);
+        let reserved = queues.reserve(Q).unwrap();
+        assert_eq!(
+            (body(&reserved).as_str(), reserved.message.attempts),
+            ("b", 3)
+        );
+        queues.reinsert(reserved);
+        assert_eq!(all(&queues, Q), ["b", "c"]);
+        let leased = queues.claim(token).unwrap();
+        assert_eq!(body(&leased), "a");
+        finish(&queues, queues.ack(leased));
+        stats_of(&queues, |totals, queues| {
+            assert!(queues.is_empty() && totals.memory_bytes == 0, "{queues:?}");
+        });
+    }
 }
 
 #[test]
 fn a_restart_keeps_what_was_delayed_before_what_came_after_it() {
-    let disk = Disk::new();
-    let queues = disk.open().unwrap();
-    let delay = Duration::from_micros(1);
-    let delayed: Vec<_> = [b"a", b"b"]
-        .iter()
-        .map(|body| queues.submit_body(Q, delay, *body).unwrap())
-        .collect();
-    for pending in delayed {
-        finish(&queues, pending);
+    for disk in Disk::each(&[]) {
+        let queues = disk.open().unwrap();
+        let delay = Duration::from_micros(1);
+        let delayed: Vec<_> = [b"a", b"b"]
+            .iter()
+            .map(|body| queues.submit_body(Q, delay, *body).unwrap())
+            .collect();
+        for pending in delayed {
+            finish(&queues, pending);
+        }
+        queues.wait_until_due(|| true);
+        send(&queues, Q, "c").unwrap();
+        drop(queues);
+        let queues = disk.open().unwrap();
+        let next = |after: &Position| match queues.peek(Q, MessageState::Ready, *after) {
+            Outcome::Peeked(peeked) => Some(peeked.message.position),
+            _ => None,
+        };
+        let seen = std::iter::successors(Some(Position::FRONT), next).count() - 1;
+        assert_eq!(seen, 3, "each has a position of its own");
+        assert_eq!(all(&queues, Q), ["a", "b", "c"]);
     }
-    queues.wait_until_due(|| true);
-    send(&queues, Q, "c").unwrap();
-    drop(queues);
-    let queues = disk.open().unwrap();
-    let next = |after: &Position| match queues.peek(Q, MessageState::Ready, *after) {
-        Outcome::Peeked(peeked) => Some(peeked.message.position),
-        _ => None,
-    };
-    let seen = std::iter::successors(Some(Position::FRONT), next).count() - 1;
-    assert_eq!(seen, 3, "each has a position of its own");
-    assert_eq!(all(&queues, Q), ["a", "b", "c"]);
 }
 
 #[test]
 fn a_pause_that_is_not_stored_is_none() {
-    let disk = Disk::with(&["a"]);
-    let queues = disk.open().unwrap();
-    refuse(&disk, "INSERT ON paused");
-    assert!(matches!(
-        queues.count_of(queues.pause(Q, true)),
-        Err(QueueError::NotStored(_))
-    ));
-    assert_eq!(all(&queues, Q), ["a"]);
+    for disk in Disk::each(&["a"]) {
+        let queues = disk.open().unwrap();
+        disk.refuse(&["INSERT ON paused"]);
+        assert!(matches!(
+            queues.count_of(queues.pause(Q, true)),
+            Err(QueueError::NotStored(_))
+        ));
+        assert_eq!(all(&queues, Q), ["a"]);
+    }
 }
 
 #[test]

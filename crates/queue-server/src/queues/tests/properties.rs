@@ -68,53 +68,55 @@ fn check_nothing_is_left(queues: &Queues) {
 
 #[test]
 fn a_higher_priority_is_received_first_also_after_a_restart_and_among_the_dead() {
-    let disk = Disk::with(&["0a", "0b"]);
-    let queues = disk.open().unwrap();
-    for (priority, body) in [(5, "5a"), (9, "9a"), (5, "5b"), (9, "9b"), (0, "0c")] {
-        send_with(&queues, &of_priority(priority), body);
+    for disk in Disk::each(&["0a", "0b"]) {
+        let queues = disk.open().unwrap();
+        for (priority, body) in [(5, "5a"), (9, "9a"), (5, "5b"), (9, "9b"), (0, "0c")] {
+            send_with(&queues, &of_priority(priority), body);
+        }
+        let first = queues.reserve(Q).unwrap();
+        assert_eq!(body(&first), "9a");
+        // It goes behind the other of its priority.
+        finish(&queues, queues.give_back(first, Duration::ZERO));
+        let delayed = Properties {
+            delay_millis: 1000,
+            ..of_priority(9)
+        };
+        send_with(&queues, &delayed, "9c");
+        drop(queues);
+        let queues = disk.open().unwrap();
+        pass(&queues, Duration::from_secs(2));
+        let order = ["9b", "9a", "9c", "5a", "5b", "0a", "0b", "0c"];
+        while let Some(reserved) = queues.reserve(Q) {
+            queues.lose(reserved);
+        }
+        assert_eq!(queues.count_of(queues.kick(Q)), Ok(8));
+        assert_eq!(all(&queues, Q), order);
+        check_nothing_is_left(&queues);
     }
-    let first = queues.reserve(Q).unwrap();
-    assert_eq!(body(&first), "9a");
-    // It goes behind the other of its priority.
-    finish(&queues, queues.give_back(first, Duration::ZERO));
-    let delayed = Properties {
-        delay_millis: 1000,
-        ..of_priority(9)
-    };
-    send_with(&queues, &delayed, "9c");
-    drop(queues);
-    let queues = disk.open().unwrap();
-    pass(&queues, Duration::from_secs(2));
-    let order = ["9b", "9a", "9c", "5a", "5b", "0a", "0b", "0c"];
-    while let Some(reserved) = queues.reserve(Q) {
-        queues.lose(reserved);
-    }
-    assert_eq!(queues.count_of(queues.kick(Q)), Ok(8));
-    assert_eq!(all(&queues, Q), order);
-    check_nothing_is_left(&queues);
 }
 
 #[test]
 fn a_message_may_have_attempts_of_its_own() {
-    let disk = Disk::new();
-    let queues = disk.open().unwrap();
-    for attempts_max in [1, 3] {
-        let properties = Properties {
-            attempts_max,
-            ..Properties::default()
-        };
-        send_with(&queues, &properties, &attempts_max.to_string());
-    }
-    drop(queues);
-    let queues = disk.open().unwrap();
-    queues.lose(queues.reserve(Q).unwrap());
-    assert_eq!(peeked(&queues, Q), Some((0, String::new())));
-    for _ in 0..limits().attempts_max {
+    for disk in Disk::each(&[]) {
+        let queues = disk.open().unwrap();
+        for attempts_max in [1, 3] {
+            let properties = Properties {
+                attempts_max,
+                ..Properties::default()
+            };
+            send_with(&queues, &properties, &attempts_max.to_string());
+        }
+        drop(queues);
+        let queues = disk.open().unwrap();
         queues.lose(queues.reserve(Q).unwrap());
+        assert_eq!(peeked(&queues, Q), Some((0, String::new())));
+        for _ in 0..limits().attempts_max {
+            queues.lose(queues.reserve(Q).unwrap());
+        }
+        assert_eq!(all(&queues, dead()), ["1"]);
+        assert_eq!(all(&queues, Q), ["3"], "others have two attempts");
+        check_nothing_is_left(&queues);
     }
-    assert_eq!(all(&queues, dead()), ["1"]);
-    assert_eq!(all(&queues, Q), ["3"], "others have two attempts");
-    check_nothing_is_left(&queues);
 }
 
 #[test]
@@ -148,37 +150,38 @@ fn a_release_says_what_becomes_of_a_message() {
 
 #[test]
 fn why_an_attempt_ended_is_kept_until_the_next_one_ends() {
-    let disk = Disk::with(&["a"]);
-    let queues = disk.open().unwrap();
-    let why = |queues: &Queues| peeked(queues, Q).or(peeked(queues, dead())).unwrap().1;
-    let again = Retry::Uncounted { delay_millis: 0 };
-    let long = "x".repeat(2048);
-    for reason in ["exit status: 1: no such file\n", &long, "", "short"] {
-        let reserved = queues.reserve(Q).unwrap();
-        finish(
-            &queues,
-            queues.release(reserved, again, Reason::new(reason)),
-        );
-        assert_eq!(why(&queues), reason);
+    for disk in Disk::each(&["a"]) {
+        let queues = disk.open().unwrap();
+        let why = |queues: &Queues| peeked(queues, Q).or(peeked(queues, dead())).unwrap().1;
+        let again = Retry::Uncounted { delay_millis: 0 };
+        let long = "x".repeat(2048);
+        for reason in ["exit status: 1: no such file\n", &long, "", "short"] {
+            let reserved = queues.reserve(Q).unwrap();
+            finish(
+                &queues,
+                queues.release(reserved, again, Reason::new(reason)),
+            );
+            assert_eq!(why(&queues), reason);
+        }
+        drop(queues);
+        let queues = disk.open().unwrap();
+        assert_eq!(why(&queues), "short");
+        lease(&queues, Duration::ZERO);
+        pass(&queues, LONG);
+        assert!(why(&queues).starts_with("the lease expired"));
+        // Only looked at.
+        finish(&queues, queues.unreserve(queues.reserve(Q).unwrap()));
+        queues.requeue_at_stop(queues.reserve(Q).unwrap());
+        assert!(why(&queues).starts_with("the server stopped"));
+        queues.lose(queues.reserve(Q).unwrap());
+        assert_eq!(peeked(&queues, dead()).unwrap().0, 3);
+        drop(queues);
+        let queues = disk.open().unwrap();
+        assert!(why(&queues).starts_with("the connection ended"));
+        assert_eq!(queues.count_of(queues.kick(Q)), Ok(1));
+        finish(&queues, queues.ack(queues.reserve(Q).unwrap()));
+        check_nothing_is_left(&queues);
     }
-    drop(queues);
-    let queues = disk.open().unwrap();
-    assert_eq!(why(&queues), "short");
-    lease(&queues, Duration::ZERO);
-    pass(&queues, LONG);
-    assert!(why(&queues).starts_with("the lease expired"));
-    // Only looked at.
-    finish(&queues, queues.unreserve(queues.reserve(Q).unwrap()));
-    queues.requeue_at_stop(queues.reserve(Q).unwrap());
-    assert!(why(&queues).starts_with("the server stopped"));
-    queues.lose(queues.reserve(Q).unwrap());
-    assert_eq!(peeked(&queues, dead()).unwrap().0, 3);
-    drop(queues);
-    let queues = disk.open().unwrap();
-    assert!(why(&queues).starts_with("the connection ended"));
-    assert_eq!(queues.count_of(queues.kick(Q)), Ok(1));
-    finish(&queues, queues.ack(queues.reserve(Q).unwrap()));
-    check_nothing_is_left(&queues);
 }
 
 #[test]
@@ -272,24 +275,25 @@ fn what_is_promoted_still_expires() {
 
 #[test]
 fn a_message_expires_over_a_restart_too() {
-    let disk = Disk::with(&["stays"]);
-    let queues = disk.open().unwrap();
-    send_with(&queues, &expiring(1), "over");
-    send_with(&queues, &expiring(HOUR_MILLIS), "later");
-    drop(queues);
-    let queues = disk.open().unwrap();
-    pass(&queues, Duration::from_secs(1));
-    assert_eq!(all(&queues, dead()), ["over"]);
-    drop(queues);
-    let queues = disk.open().unwrap();
-    assert_eq!(queues.shared.lock().common.schedule.len(), 1);
-    pass(&queues, 2 * LONG);
-    drop(queues);
-    let queues = disk.open().unwrap();
-    assert!(peeked(&queues, dead()).unwrap().1.starts_with("expired"));
-    assert_eq!(all(&queues, dead()), ["later"]);
-    assert_eq!(all(&queues, Q), ["stays"]);
-    check_nothing_is_left(&queues);
+    for disk in Disk::each(&["stays"]) {
+        let queues = disk.open().unwrap();
+        send_with(&queues, &expiring(1), "over");
+        send_with(&queues, &expiring(HOUR_MILLIS), "later");
+        drop(queues);
+        let queues = disk.open().unwrap();
+        pass(&queues, Duration::from_secs(1));
+        assert_eq!(all(&queues, dead()), ["over"]);
+        drop(queues);
+        let queues = disk.open().unwrap();
+        assert_eq!(queues.shared.lock().common.schedule.len(), 1);
+        pass(&queues, 2 * LONG);
+        drop(queues);
+        let queues = disk.open().unwrap();
+        assert!(peeked(&queues, dead()).unwrap().1.starts_with("expired"));
+        assert_eq!(all(&queues, dead()), ["later"]);
+        assert_eq!(all(&queues, Q), ["stays"]);
+        check_nothing_is_left(&queues);
+    }
 }
 
 #[test]
