@@ -17,6 +17,10 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// After how long at most it is time for the next commit, in milliseconds. If the connection to the database has
+/// ended, the lock that went with it is free, and another server may lead already.
+const DUE_MILLIS_MAX: u64 = 1000;
+
 /// When a server has last confirmed that it leads.
 #[derive(Debug)]
 pub(crate) struct Authority {
@@ -61,7 +65,7 @@ impl Authority {
 
     /// Whether it is time to confirm it.
     pub(crate) fn is_due(&self) -> bool {
-        self.age_millis() >= self.valid_millis / 4
+        self.age_millis() >= DUE_MILLIS_MAX.min(self.valid_millis / 4)
     }
 
     fn age_millis(&self) -> u64 {

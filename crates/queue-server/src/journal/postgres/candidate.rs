@@ -12,6 +12,7 @@
 //!   has seen itself, because the database's clock may be set, and is another one after a failover.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
@@ -25,7 +26,7 @@ use super::environment::Environment;
 use super::load::Led;
 use super::messages::Messages;
 use super::tables::Tables;
-use super::url::Url;
+use super::url::{Server, Url};
 use super::{Session, schema};
 use crate::authority::{Authority, Boottime};
 use crate::clock::Micros;
@@ -57,15 +58,25 @@ const SELECT: &str = "
            (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
     FROM leader";
 
+/// How long a look at the row and a takeover may last, of which a wait for the row's lock is half. A database that
+/// hangs for longer is left: perhaps another server of it answers.
+const COMPETE_WAIT: Duration = Duration::from_secs(10);
+
 /// A server that competes.
 pub(crate) struct Candidate {
     connector: Connector,
     /// What the database is called.
     name: String,
+    connection: Option<Standing>,
+    look: Look,
+}
+
+/// What a server that stands by knows of the row.
+#[derive(Clone)]
+struct Look {
     /// What this server is called in the row.
     who: String,
     takeover_after: Duration,
-    connection: Option<Standing>,
     /// What the row was, and since when it has not changed.
     seen: Option<(Seen, Boottime)>,
 }
@@ -146,10 +157,12 @@ impl Candidate {
         Ok(Self {
             name: url.to_string(),
             connector: Connector::new(url, Environment::of_process(), timeouts)?,
-            who: who(),
-            takeover_after,
             connection: None,
-            seen: None,
+            look: Look {
+                who: who(),
+                takeover_after,
+                seen: None,
+            },
         })
     }
 
@@ -162,13 +175,17 @@ impl Candidate {
             Some(standing) => standing,
             None => self.connect()?,
         };
+        let server = standing.connection.server.clone();
+        let mut look = self.look.clone();
         let begun_at = Boottime::now();
-        let taken_over = match self.is_time(&mut standing) {
-            Ok(true) => self.take_over(&mut standing.connection.client),
-            Ok(false) => Ok(None),
-            Err(cause) => Err(cause),
+        let compete = move || {
+            let leader = look.compete(&mut standing);
+            leader.map(|leader| (look, standing, leader))
         };
-        match taken_over.map_err(PostgresError::Statement)? {
+        let competed = self.connector.within(&server, COMPETE_WAIT, compete)?;
+        let (look, standing, leader) = competed.map_err(PostgresError::Statement)?;
+        self.look = look;
+        match leader {
             Some(leader) => self.lead(standing.connection, &leader, begun_at).map(Some),
             None => {
                 self.connection = Some(standing);
@@ -178,16 +195,98 @@ impl Candidate {
     }
 
     fn connect(&self) -> Result<Standing, Error> {
-        let mut connection = self.connector.connect()?;
+        let connection = self.connector.connect()?;
+        let server = connection.server.clone();
+        let prepare = || Standing::prepare(connection);
+        Ok(self.connector.within(&server, COMPETE_WAIT, prepare)??)
+    }
+
+    /// Leads from now on. The row was as `leader` says.
+    fn lead(
+        &mut self,
+        mut connection: Connected,
+        leader: &Leader,
+        begun_at: Boottime,
+    ) -> Result<Opened, Error> {
+        let epoch = leader.seen.epoch + 1;
+        let server = &connection.server;
+        let who = &self.look.who;
+        log::info!("{who} leads in epoch {epoch}, on the PostgreSQL server {server}");
+        let client = &mut connection.client;
+        // Without it, others take over later if this server is killed.
+        match self.gain_lock(client, server) {
+            Ok(true) => {
+                let note = "UPDATE leader SET has_lock = TRUE WHERE epoch = $1";
+                client
+                    .execute(note, &[&epoch])
+                    .map_err(PostgresError::Statement)?;
+            }
+            Ok(false) => log::debug!("advisory locks exclude nobody here"),
+            Err(error) => log::debug!("there is no advisory lock: {error}"),
+        }
+        let messages = Messages::prepare(client).map_err(PostgresError::Statement)?;
+        let tables = Tables::prepare(client).map_err(PostgresError::Statement)?;
+        let note = Note {
+            clock: leader.clock(),
+            moment: wall(leader.seen.heartbeat),
+        };
+        Ok(Opened::of(Led {
+            session: Session {
+                connection,
+                messages,
+                tables,
+                epoch,
+                authority: Arc::new(Authority::new(begun_at, self.look.takeover_after / 2)),
+            },
+            name: self.name.clone(),
+            resumed: note.resume(&wall(leader.now)),
+            since: Instant::now(),
+            last_id: leader.last_id(),
+        }))
+    }
+
+    /// Takes the advisory lock, from a connection before that has not ended yet. Returns whether it excludes others.
+    fn gain_lock(&self, client: &mut Client, server: &Server) -> Result<bool, Error> {
+        let failed = PostgresError::Statement;
+        // It may not be allowed.
+        if let Err(error) = client.execute(END_HOLDER, &[]) {
+            log::debug!("The holder of the advisory lock cannot be ended: {error}");
+        }
+        let mut transaction = client.transaction().map_err(failed)?;
+        let take = format!(
+            "SET LOCAL lock_timeout = '{LOCK_WAIT_MILLIS}ms'; SELECT pg_advisory_lock({LOCK})"
+        );
+        transaction.batch_execute(&take).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        let mut other = self.connector.connect_to(server)?.client;
+        let lock = other.query_one(&try_lock(), &[]).map_err(failed)?;
+        let is_free: bool = lock.try_get(0).map_err(failed)?;
+        Ok(!is_free)
+    }
+}
+
+impl Standing {
+    fn prepare(mut connection: Connected) -> Result<Self, PostgresError> {
         let client = &mut connection.client;
         schema::prepare(client)?;
         let prepare =
             |client: &mut Client, sql: &str| client.prepare(sql).map_err(PostgresError::Statement);
-        Ok(Standing {
+        Ok(Self {
             select: prepare(client, SELECT)?,
             try_lock: prepare(client, &try_lock())?,
             connection,
         })
+    }
+}
+
+impl Look {
+    /// Takes over, if it is time for that. Returns what the row was.
+    fn compete(&mut self, standing: &mut Standing) -> Result<Option<Leader>, postgres::Error> {
+        if self.is_time(standing)? {
+            self.take_over(&mut standing.connection)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Whether it is time to take over.
@@ -210,8 +309,8 @@ impl Candidate {
     }
 
     /// Changes the row, if it is still as it was seen. Returns what it was.
-    fn take_over(&self, client: &mut Client) -> Result<Option<Leader>, postgres::Error> {
-        let mut transaction = client.transaction()?;
+    fn take_over(&self, connection: &mut Connected) -> Result<Option<Leader>, postgres::Error> {
+        let mut transaction = connection.client.transaction()?;
         let row = match transaction.query_one(&format!("{SELECT} FOR UPDATE"), &[]) {
             // Its leader is in the middle of a transaction, or hangs there until the database ends it.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(None),
@@ -224,71 +323,11 @@ impl Candidate {
         let update = "UPDATE leader SET epoch = epoch + 1, who = $1, heartbeat = clock_timestamp(),
                       is_released = FALSE, has_lock = FALSE";
         transaction.execute(update, &[&self.who])?;
+        connection.is_warned.store(false, Ordering::Relaxed);
         transaction.commit()?;
-        Ok(Some(leader))
-    }
-
-    /// Leads from now on. The row was as `leader` says.
-    fn lead(
-        &mut self,
-        mut connection: Connected,
-        leader: &Leader,
-        begun_at: Boottime,
-    ) -> Result<Opened, Error> {
-        let epoch = leader.seen.epoch + 1;
-        let server = &connection.server;
-        let who = &self.who;
-        log::info!("{who} leads in epoch {epoch}, on the PostgreSQL server {server}");
-        let client = &mut connection.client;
-        // Without it, others take over later if this server is killed.
-        match self.gain_lock(client) {
-            Ok(true) => {
-                let note = "UPDATE leader SET has_lock = TRUE WHERE epoch = $1";
-                client
-                    .execute(note, &[&epoch])
-                    .map_err(PostgresError::Statement)?;
-            }
-            Ok(false) => log::debug!("advisory locks exclude nobody here"),
-            Err(error) => log::debug!("there is no advisory lock: {error}"),
-        }
-        let messages = Messages::prepare(client).map_err(PostgresError::Statement)?;
-        let tables = Tables::prepare(client).map_err(PostgresError::Statement)?;
-        let note = Note {
-            clock: leader.clock(),
-            moment: wall(leader.seen.heartbeat),
-        };
-        Ok(Opened::of(Led {
-            session: Session {
-                connection,
-                messages,
-                tables,
-                epoch,
-                authority: Arc::new(Authority::new(begun_at, self.takeover_after / 2)),
-            },
-            name: self.name.clone(),
-            resumed: note.resume(&wall(leader.now)),
-            since: Instant::now(),
-            last_id: leader.last_id(),
-        }))
-    }
-
-    /// Takes the advisory lock, from a connection before that has not ended yet. Returns whether it excludes others.
-    fn gain_lock(&self, client: &mut Client) -> Result<bool, Error> {
-        let failed = PostgresError::Statement;
-        // It may not be allowed.
-        if let Err(error) = client.execute(END_HOLDER, &[]) {
-            log::debug!("The holder of the advisory lock cannot be ended: {error}");
-        }
-        let mut transaction = client.transaction().map_err(failed)?;
-        let take = format!(
-            "SET LOCAL lock_timeout = '{LOCK_WAIT_MILLIS}ms'; SELECT pg_advisory_lock({LOCK})"
-        );
-        transaction.batch_execute(&take).map_err(failed)?;
-        transaction.commit().map_err(failed)?;
-        let mut other = self.connector.connect()?.client;
-        let lock = other.query_one(&try_lock(), &[]).map_err(failed)?;
-        let is_free: bool = lock.try_get(0).map_err(failed)?;
-        Ok(!is_free)
+        // A replica may not have it. The row names this server, so it tries again at once.
+        let is_warned = connection.is_warned.load(Ordering::Relaxed);
+        Ok((!is_warned).then_some(leader))
     }
 }
 

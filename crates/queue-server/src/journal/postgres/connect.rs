@@ -3,11 +3,11 @@
 //! Each server is tried by itself, in the order of the URL, because each can have a password of its own.
 //! An attempt has a thread of its own: the timeout of the crate `postgres` ends with the TCP handshake, and
 //! a server that hangs after it, with its machine alive, would be waited for without an end. Such a thread
-//! is left to itself. There are at most [`ATTEMPTS_MAX`] of them.
+//! is left to itself. There are at most [`ATTEMPTS_MAX`] of them for each server.
 //!
 //! A link that is cut later is noticed within seconds: by `tcp_user_timeout` if something was sent, and by
-//! keepalives if an answer is waited for. A server that hangs later, with its machine alive, is not
-//! noticed; [`Connected::client`] can cancel a statement from another thread (`cancel_token`).
+//! keepalives if an answer is waited for. A server that hangs later, with its machine alive, is noticed only
+//! by who asks in another thread ([`Connector::within`]).
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use super::tls;
 use super::url::{Host, Server, SslMode, Url};
 use crate::error::{PostgresError, Unusable, WhyNot};
 
-/// How many attempts to connect may last at the same time, hanging ones with them.
+/// How many attempts with one server may last at the same time, hanging ones with them.
 const ATTEMPTS_MAX: usize = 8;
 
 /// After how long without a byte keepalives begin, how far apart they are, and how many of them stay
@@ -63,8 +63,8 @@ pub(crate) struct Connector {
     user: String,
     database: String,
     timeouts: Timeouts,
-    /// Each attempt that lasts has one more of these.
-    attempts: Arc<()>,
+    /// Of each server, in the order of the URL: each attempt that lasts has one more of these.
+    attempts: Vec<Arc<()>>,
 }
 
 /// A session with a server that can be written to.
@@ -98,10 +98,10 @@ impl Connector {
         Ok(Self {
             database: database.unwrap_or_else(|| user.clone()),
             user,
+            attempts: url.servers.iter().map(|_| Arc::new(())).collect(),
             url,
             environment,
             timeouts,
-            attempts: Arc::new(()),
         })
     }
 
@@ -117,10 +117,7 @@ impl Connector {
         for server in &self.url.servers {
             match self.attempt(server, tls.clone()) {
                 Ok(connected) => return Ok(connected),
-                Err(why) => unusable.push(Unusable {
-                    server: server.to_string(),
-                    why,
-                }),
+                Err(why) => unusable.push(unusable_because(server, why)),
             }
         }
         match unusable.iter().any(|unusable| unusable.why.is_final()) {
@@ -129,36 +126,72 @@ impl Connector {
         }
     }
 
-    /// One attempt to connect to one server.
-    fn attempt(&self, server: &Server, tls: MakeRustlsConnect) -> Result<Connected, WhyNot> {
-        if Arc::strong_count(&self.attempts) > ATTEMPTS_MAX {
+    /// Connects to one of the servers again.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub(crate) fn connect_to(&self, server: &Server) -> Result<Connected, PostgresError> {
+        let tls = tls::connector(&self.url, &self.environment)?;
+        self.attempt(server, tls)
+            .map_err(|why| unreachable(server, why))
+    }
+
+    /// Has a thread of its own ask a server something. If the server does not answer in time, the thread is left
+    /// to itself.
+    ///
+    /// # Errors
+    /// [`PostgresError::Unreachable`].
+    pub(crate) fn within<T: Send + 'static>(
+        &self,
+        server: &Server,
+        wait: Duration,
+        ask: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PostgresError> {
+        self.try_within(server, wait, ask)
+            .map_err(|why| unreachable(server, why))
+    }
+
+    fn try_within<T: Send + 'static>(
+        &self,
+        server: &Server,
+        wait: Duration,
+        ask: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, WhyNot> {
+        let mut servers = self.url.servers.iter().zip(&self.attempts);
+        let attempt = servers.find_map(|(one, attempts)| (one == server).then_some(attempts));
+        let attempt = attempt.cloned().unwrap_or_default();
+        // One of them is the connector's, and one this attempt's.
+        if Arc::strong_count(&attempt) > ATTEMPTS_MAX + 1 {
             return Err(WhyNot::StillTrying(ATTEMPTS_MAX));
         }
+        let (answers, answered) = sync_channel(1);
+        let run = move || {
+            // Nobody waits any more if it took too long.
+            let _ = answers.send(ask());
+            drop(attempt);
+        };
+        let thread = thread::Builder::new().name("postgres".to_owned());
+        let thread = thread.spawn(run).map_err(WhyNot::Io)?;
+        let answer = answered.recv_timeout(wait).map_err(|error| match error {
+            RecvTimeoutError::Timeout => WhyNot::NoAnswer(wait),
+            RecvTimeoutError::Disconnected => WhyNot::Panicked,
+        })?;
+        // It has nothing left to do.
+        let _ = thread.join();
+        Ok(answer)
+    }
+
+    /// One attempt to connect to one server.
+    fn attempt(&self, server: &Server, tls: MakeRustlsConnect) -> Result<Connected, WhyNot> {
         let is_warned = Arc::new(AtomicBool::new(false));
         let config = self.config(server, Arc::clone(&is_warned));
         let set = self.timeouts.sql();
-        let attempt = Arc::clone(&self.attempts);
-        let (result, connected) = sync_channel(1);
-        let try_it = move || {
-            let client = config.connect(tls).and_then(|mut client| {
-                client.batch_execute(&set)?;
-                Ok(client)
-            });
-            // Nobody waits any more if it took too long.
-            let _ = result.send(client);
-            drop(attempt);
+        let connect = move || {
+            let mut client = config.connect(tls)?;
+            client.batch_execute(&set)?;
+            Ok(client)
         };
-        let thread = thread::Builder::new().name("postgres-connect".to_owned());
-        let thread = thread.spawn(try_it).map_err(WhyNot::Io)?;
-        let client = match connected.recv_timeout(self.url.connect_timeout) {
-            Ok(client) => client,
-            Err(RecvTimeoutError::Timeout) => {
-                return Err(WhyNot::NoAnswer(self.url.connect_timeout));
-            }
-            Err(RecvTimeoutError::Disconnected) => return Err(WhyNot::Panicked),
-        };
-        // It has nothing left to do.
-        let _ = thread.join();
+        let client = self.try_within(server, self.url.connect_timeout, connect)?;
         let client = client.map_err(|error| self.why(error, server))?;
         // What came with the login says nothing about a commit.
         is_warned.store(false, Ordering::Relaxed);
@@ -244,6 +277,17 @@ impl Timeouts {
             self.statement.as_millis()
         )
     }
+}
+
+fn unusable_because(server: &Server, why: WhyNot) -> Unusable {
+    Unusable {
+        server: server.to_string(),
+        why,
+    }
+}
+
+fn unreachable(server: &Server, why: WhyNot) -> PostgresError {
+    PostgresError::Unreachable(vec![unusable_because(server, why)])
 }
 
 /// Servers older than PostgreSQL 9.6, and some that only speak its protocol, send the localized word alone.

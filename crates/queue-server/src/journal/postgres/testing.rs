@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -44,7 +44,12 @@ pub(crate) struct Cluster {
 /// A server that runs. It ends with this value.
 pub(crate) struct Running {
     cluster: Arc<Cluster>,
-    process: Child,
+    process: Process,
+}
+
+/// A program that runs, whose log is read. It is killed with this value.
+pub(crate) struct Process {
+    child: Child,
     log: Mutex<Receiver<String>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -168,9 +173,20 @@ impl Cluster {
         for setting in own.into_iter().chain(settings) {
             command.arg("-c").arg(setting);
         }
+        let running = Running {
+            cluster: Arc::clone(self),
+            process: Process::start(command),
+        };
+        running.process.wait_for_log(READY);
+        running
+    }
+}
+
+impl Process {
+    pub(crate) fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (line, log) = channel();
         let reader = thread::spawn(move || {
             // Nobody listens any more when the test ends.
@@ -178,14 +194,58 @@ impl Cluster {
                 .map_while(Result::ok)
                 .for_each(|text| drop(line.send(text)));
         });
-        let running = Running {
-            cluster: Arc::clone(self),
-            process,
+        Self {
+            child,
             log: Mutex::new(log),
             reader: Some(reader),
-        };
-        running.wait_for_log(READY);
-        running
+        }
+    }
+
+    /// Waits until its log has a line with this, behind the last that was waited for.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, what: &str) -> String {
+        let mut seen = Vec::new();
+        let log = self.log.lock().unwrap();
+        loop {
+            match log.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(what) => return line,
+                Ok(line) => seen.push(line),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no '{what}' in {}", seen.join("\n"))
+                }
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it has ended, which closes its log.
+    #[allow(dead_code, reason = "only a server of ours ends by itself")]
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let log = self.log.lock().unwrap();
+        let mut seen = Vec::new();
+        loop {
+            match log.recv_timeout(PATIENCE) {
+                Ok(line) => seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it runs: {}", seen.join("\n")),
+            }
+        }
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
     }
 }
 
@@ -195,43 +255,21 @@ impl Running {
         &self.cluster
     }
 
-    /// Waits until its log has a line with this.
-    #[track_caller]
-    pub(crate) fn wait_for_log(&self, what: &str) {
-        let mut seen = Vec::new();
-        let log = self.log.lock().unwrap();
-        loop {
-            match log.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(what) => return,
-                Ok(line) => seen.push(line),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("no '{what}' in {}", seen.join("\n"))
-                }
-            }
-        }
-    }
-
-    /// Sends it a signal.
-    fn signal(&self, signal: Signal) {
-        let id = Pid::from_child(&self.process);
-        kill_process(id, signal).unwrap();
-    }
-
     /// Stops all of its processes, as a machine does whose disk hangs.
     pub(crate) fn freeze(&self) {
         // First the one that starts the others.
-        self.signal(Signal::STOP);
+        self.process.signal(Signal::STOP);
         self.signal_others(Signal::STOP);
     }
 
     /// Continues what [`Running::freeze`] has stopped.
     pub(crate) fn thaw(&self) {
         self.signal_others(Signal::CONT);
-        self.signal(Signal::CONT);
+        self.process.signal(Signal::CONT);
     }
 
     fn signal_others(&self, signal: Signal) {
-        let id = self.process.id();
+        let id = self.process.child.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
         for child in children.unwrap_or_default().split_whitespace() {
             // It may have ended.
@@ -340,11 +378,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.thaw();
         // SIGQUIT ends all of its processes at once, and leaves no shared memory behind.
-        self.signal(Signal::QUIT);
-        let _ = self.process.wait();
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
+        self.process.signal(Signal::QUIT);
+        let _ = self.process.child.wait();
     }
 }
 

@@ -186,18 +186,20 @@ fn a_warning_of_the_server_is_seen() {
 
 #[test]
 fn a_server_that_hangs_is_given_up_and_not_asked_without_end() {
-    let Some(cluster) = Cluster::new() else {
+    let (Some(cluster), Some(other)) = (Cluster::new(), Cluster::new()) else {
         return;
     };
     let running = cluster.start(&[]);
+    let _other = other.start(&[]);
     running.freeze();
-    let url = format!(
-        "postgresql://127.0.0.1:{}?connect_timeout=1",
-        cluster.port()
-    );
-    let url = Url::parse(&url).unwrap();
-    let connector = Connector::new(url, with_password(), Timeouts::default()).unwrap();
-    let why = || match connector.connect() {
+    let connector = |servers: &str| {
+        let url = format!("postgresql://{servers}?connect_timeout=1");
+        let url = Url::parse(&url).unwrap();
+        Connector::new(url, with_password(), Timeouts::default()).unwrap()
+    };
+    let hanging = format!("127.0.0.1:{}", cluster.port());
+    let alone = connector(&hanging);
+    let why = || match alone.connect() {
         Err(PostgresError::Unreachable(mut unusable)) => unusable.remove(0).why,
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("it answers"),
@@ -207,6 +209,18 @@ fn a_server_that_hangs_is_given_up_and_not_asked_without_end() {
         assert!(matches!(why, WhyNot::NoAnswer(_)), "{why}");
     }
     assert!(matches!(why(), WhyNot::StillTrying(8)));
+    // The others are asked however long it hangs.
+    let both = connector(&format!("{hanging},127.0.0.1:{}", other.port()));
+    for _ in 0..10 {
+        match both.connect() {
+            Ok(connected) => assert_eq!(connected.server.port, other.port()),
+            Err(PostgresError::Unreachable(unusable)) => {
+                let why = &unusable[1].why;
+                assert!(matches!(why, WhyNot::NoAnswer(_)), "{why}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,255 @@
+//! Whole servers on PostgreSQL: one that hangs, one that is stopped or killed, and a PostgreSQL that hangs or ends.
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::Arc;
+
+use rustix::process::Signal;
+
+use testing::{Cluster, Database, Process, SERVER_USER};
+
+#[path = "../src/journal/postgres/testing.rs"]
+#[allow(dead_code, reason = "the crate's own tests use the rest")]
+mod testing;
+
+/// What a server logs when it is active, and when it stands by.
+const ACTIVE: &str = "Active; ";
+const STANDING_BY: &str = "Standing by; ";
+
+/// Longer than any of these tests.
+const LONG: &str = "1h";
+
+/// The shortest that there is. Half of it is how long a server acts without an answer of the database.
+const SHORT: &str = "2s";
+
+/// A queue server.
+struct Server {
+    process: Process,
+    addr: String,
+}
+
+impl Server {
+    /// Starts one on these databases, and waits until it serves or stands by.
+    #[track_caller]
+    fn start(url: &str, takeover_after: &str, state: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_queue-server"));
+        command.args(["0", "TCP", "--data", url]);
+        command.args(["--takeover-after", takeover_after]);
+        let process = Process::start(command);
+        process.wait_for_log(state);
+        let line = process.wait_for_log("Server started on ");
+        let addr = line.rsplit(' ').next().unwrap().to_owned();
+        Self { process, addr }
+    }
+
+    /// Begins a request; the reply is read later.
+    fn begin(&self, request: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.addr).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        // It may be cut off at once.
+        let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        stream
+    }
+
+    /// The status and the body of a reply; the status is 0 if there is none.
+    fn ask(&self, request: &str, body: &str) -> (u16, String) {
+        reply(self.begin(request, body))
+    }
+
+    #[track_caller]
+    fn send(&self, body: &str) {
+        let (status, reply) = self.ask("POST /queues/default/messages", body);
+        assert_eq!(status, 201, "{reply}");
+    }
+
+    /// The next message.
+    #[track_caller]
+    fn lease(&self) -> String {
+        let (status, reply) = self.ask(LEASE, "");
+        assert_eq!(status, 200, "{reply}");
+        reply
+    }
+
+    #[track_caller]
+    fn check_stands_by(&self) {
+        for request in ["GET /healthz", LEASE, "GET /queues"] {
+            let (status, reply) = self.ask(request, "");
+            assert_eq!(status, 503, "{request}: {reply}");
+        }
+    }
+}
+
+const LEASE: &str = "POST /queues/default/lease";
+
+fn reply(mut stream: TcpStream) -> (u16, String) {
+    let mut reply = String::new();
+    // What has come until it was cut off.
+    let _ = stream.read_to_string(&mut reply);
+    let status = reply.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status.unwrap_or(0), body.to_owned())
+}
+
+/// Waits until the active server has been silent for a second, which is as long as it may act.
+fn wait_until_silent(database: &Database) {
+    let silent = "SELECT clock_timestamp() - heartbeat > INTERVAL '1.1 s' FROM leader";
+    while database.sql(silent) != "t" {}
+}
+
+#[test]
+fn a_stopped_or_killed_server_is_replaced_at_once() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let url = database.url();
+    let mut first = Server::start(&url, LONG, ACTIVE);
+    for (signal, body) in [(Signal::TERM, "a"), (Signal::KILL, "b"), (Signal::INT, "c")] {
+        let second = Server::start(&url, LONG, STANDING_BY);
+        second.check_stands_by();
+        first.send(body);
+        first.process.signal(signal);
+        second.process.wait_for_log(ACTIVE);
+        let is_killed = signal == Signal::KILL;
+        assert_eq!(first.process.wait().success(), !is_killed);
+        assert_eq!(second.lease(), body);
+        first = second;
+    }
+}
+
+#[test]
+fn a_server_that_was_stopped_for_too_long_hands_out_nothing_when_it_continues() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let url = database.url();
+    let former = Server::start(&url, SHORT, ACTIVE);
+    former.send("a");
+    former.process.signal(Signal::STOP);
+    wait_until_silent(&database);
+    let asked = former.begin(LEASE, "");
+    former.process.signal(Signal::CONT);
+    // Nobody else was there.
+    let (status, body) = reply(asked);
+    assert_ne!(status, 200, "{body}");
+    former.process.wait_for_log(STANDING_BY);
+    former.process.wait_for_log(ACTIVE);
+
+    let next = Server::start(&url, SHORT, STANDING_BY);
+    former.process.signal(Signal::STOP);
+    next.process.wait_for_log(ACTIVE);
+    let asked = former.begin(LEASE, "");
+    former.process.signal(Signal::CONT);
+    let (status, body) = reply(asked);
+    assert_ne!(status, 200, "{body}");
+    former.process.wait_for_log(STANDING_BY);
+    former.check_stands_by();
+    assert_eq!(next.lease(), "a");
+}
+
+#[test]
+fn a_lock_that_somebody_else_keeps_makes_the_server_step_down_until_it_is_free() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let server = Server::start(&database.url(), SHORT, ACTIVE);
+    server.send("a");
+    let held = database.hold("BEGIN; SELECT * FROM leader FOR UPDATE");
+    let asked = server.begin("POST /queues/default/messages", "b");
+    server.process.wait_for_log(STANDING_BY);
+    server.check_stands_by();
+    assert_ne!(reply(asked).0, 201);
+    drop(held);
+    server.process.wait_for_log(ACTIVE);
+    assert_eq!(server.lease(), "a");
+}
+
+#[test]
+fn servers_go_on_by_themselves_when_postgresql_was_started_again() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let running = Arc::new(cluster.start(&[]));
+    let url = Database::of(&running).url();
+    let active = Server::start(&url, LONG, ACTIVE);
+    let standby = Server::start(&url, LONG, STANDING_BY);
+    active.send("a");
+    drop(running);
+    active.process.wait_for_log(STANDING_BY);
+    active.process.wait_for_log("cannot use the database now");
+    standby.process.wait_for_log("trying again");
+    active.check_stands_by();
+    standby.check_stands_by();
+    let _running = cluster.start(&[]);
+    let lease = loop {
+        let asked = [&active, &standby].map(|server| server.ask(LEASE, ""));
+        if let Some((_, body)) = asked.into_iter().find(|(status, _)| *status == 200) {
+            break body;
+        }
+    };
+    assert_eq!(lease, "a");
+}
+
+#[test]
+fn a_server_can_be_stopped_while_postgresql_hangs() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let running = Arc::new(cluster.start(&[]));
+    let url = Database::of(&running).url();
+    let mut active = Server::start(&url, SHORT, ACTIVE);
+    let mut standby = Server::start(&url, SHORT, STANDING_BY);
+    running.freeze();
+    let asked = active.begin("POST /queues/default/messages", "b");
+    active.process.wait_for_log("has not answered for too long");
+    assert_ne!(reply(asked).0, 201);
+    for server in [&mut active, &mut standby] {
+        server.check_stands_by();
+        server.process.signal(Signal::TERM);
+        assert!(server.process.wait().success());
+    }
+    // One that has not noticed yet.
+    running.thaw();
+    let mut active = Server::start(&url, LONG, ACTIVE);
+    running.freeze();
+    active.process.signal(Signal::TERM);
+    assert!(active.process.wait().success());
+}
+
+#[test]
+fn a_postgresql_that_hangs_is_left_for_the_next_one_of_the_url() {
+    let (Some(first), Some(second)) = (Cluster::new(), Cluster::new()) else {
+        return;
+    };
+    let [first, second] = [first, second].map(|cluster| Arc::new(cluster.start(&[])));
+    // They need not know each other: this is about who is asked.
+    let name = Database::of(&first).sql("SELECT current_database()");
+    Database::of(&second).sql(&format!("CREATE DATABASE {name} OWNER {SERVER_USER}"));
+    let [port, other] = [&first, &second].map(|running| running.cluster().port());
+    let both = format!(
+        "postgresql://{SERVER_USER}@127.0.0.1:{port},127.0.0.1:{other}/{name}?connect_timeout=1"
+    );
+    let active = Server::start(&both, SHORT, ACTIVE);
+    let standby = Server::start(&both, SHORT, STANDING_BY);
+    active.send("a");
+    first.freeze();
+    active.process.wait_for_log(STANDING_BY);
+    let is_there = |server: &Server| server.ask("GET /healthz", "").0 == 200;
+    while !is_there(&active) && !is_there(&standby) {}
+    // The other one looks there, too.
+    let (mut last, next) = if is_there(&active) {
+        (active, standby)
+    } else {
+        (standby, active)
+    };
+    last.send("b");
+    last.process.signal(Signal::TERM);
+    assert!(last.process.wait().success());
+    next.process.wait_for_log(ACTIVE);
+    assert_eq!(next.lease(), "b");
+}
