@@ -31,6 +31,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -265,23 +266,48 @@ impl Postgres {
             changed: Folded::of(&batch.changed),
             answers: batch.sent.iter().chain(changes.asked()).copied().collect(),
         };
+        let mut refused = Refused::default();
         match self.write_contents(&all, last_id) {
             Err(Failed::NoRoom(cause)) if !batch.changed.is_empty() => {
-                let messages = batch.inserted.len();
-                log::error!("{messages} messages were refused, cannot write: {cause}");
-                let without_messages = Contents {
-                    inserted: &[],
-                    answers: changes.asked().copied().collect(),
-                    ..all
-                };
-                self.write_contents(&without_messages, last_id)?;
-                Ok(Refused {
-                    why: cause.to_string(),
-                    messages: true,
-                    changes: Vec::new(),
-                })
+                refused.messages = true;
+                refused.why = cause.to_string();
+                self.write_changes(batch, 0..batch.changed.len(), last_id, &mut refused)?;
+                let (messages, changes) = (batch.inserted.len(), refused.changes.len());
+                log::error!(
+                    "{messages} messages and {changes} changes were refused, cannot write: {cause}"
+                );
+                Ok(refused)
             }
-            written => written.map(|()| Refused::default()),
+            written => written.map(|()| refused),
+        }
+    }
+
+    /// Writes the changes with these numbers: all at once, or in halves if there is no room for that. What cannot be
+    /// written alone either is refused.
+    fn write_changes(
+        &mut self,
+        batch: &Batch,
+        numbers: Range<usize>,
+        last_id: MessageId,
+        refused: &mut Refused,
+    ) -> Result<(), Failed> {
+        let part = batch.part(numbers.clone());
+        let contents = Contents {
+            inserted: &[],
+            changed: Folded::of(part.changed),
+            answers: part.asked().copied().collect(),
+        };
+        match self.write_contents(&contents, last_id) {
+            Err(Failed::NoRoom(_)) if numbers.len() > 1 => {
+                let half = numbers.start + numbers.len() / 2;
+                self.write_changes(batch, numbers.start..half, last_id, refused)?;
+                self.write_changes(batch, half..numbers.end, last_id, refused)
+            }
+            Err(Failed::NoRoom(_)) => {
+                refused.changes.extend(numbers);
+                Ok(())
+            }
+            written => written,
         }
     }
 }

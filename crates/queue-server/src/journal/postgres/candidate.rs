@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postgres::error::SqlState;
 use postgres::{Client, Row, Statement};
@@ -226,8 +226,9 @@ impl Candidate {
         }
         let messages = Messages::prepare(client).map_err(PostgresError::Statement)?;
         let tables = Tables::prepare(client).map_err(PostgresError::Statement)?;
+        let clock = leader.clock();
         let note = Note {
-            clock: leader.clock(),
+            clock,
             moment: wall(leader.seen.heartbeat),
         };
         Ok(Opened::of(Led {
@@ -240,7 +241,7 @@ impl Candidate {
             },
             name: self.name.clone(),
             resumed: note.resume(&wall(leader.now)),
-            since: Instant::now(),
+            clock,
             last_id: leader.last_id(),
         }))
     }

@@ -1,7 +1,6 @@
 //! What a server reads when it has become the leader.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use postgres::Row;
 use postgres::fallible_iterator::FallibleIterator as _;
@@ -12,7 +11,7 @@ use super::failed::Failed;
 use super::messages::{self, Arrays, COLUMNS};
 use super::{Postgres, Session, tables};
 use crate::authority::Authority;
-use crate::clock::micros;
+use crate::clock::Micros;
 use crate::error::{Error, PostgresError};
 use crate::journal::database::{Database, Unread};
 use crate::journal::live::LiveQueues;
@@ -30,8 +29,9 @@ pub(super) struct Led {
     /// What people call the database.
     pub(super) name: String,
     pub(super) resumed: Resumed,
-    /// When the queues' clock continued.
-    pub(super) since: Instant,
+    /// What the row of the leader says of the queues' clock. It stays so until [`Unread::mend`] has moved what is due
+    /// by another clock: if this server ends before that, the next one has to do it.
+    pub(super) clock: Micros,
     /// The ids up to this one may have been given.
     pub(super) last_id: MessageId,
 }
@@ -42,10 +42,8 @@ impl Led {
         if !self.session.authority.is_due() {
             return Ok(());
         }
-        let clock = self.resumed.now + micros(self.since.elapsed());
-        let beaten = self
-            .session
-            .transact((clock, self.last_id), |_, _, _| Ok(()));
+        let noted = (self.clock, self.last_id);
+        let beaten = self.session.transact(noted, |_, _, _| Ok(()));
         Ok(beaten.map_err(|failed| PostgresError::Write(failed.into()))?)
     }
 
@@ -137,11 +135,6 @@ impl Unread for Led {
         queues: Arc<dyn LiveQueues>,
     ) -> Result<Box<dyn Database>, Error> {
         let now = queues.clock().now();
-        let mut moved = Arrays::default();
-        loaded
-            .moved
-            .iter()
-            .for_each(|row| moved.push(row.columns(&[])));
         let set_aside = format!(
             "INSERT INTO damaged ({COLUMNS}, found)
              SELECT {COLUMNS}, clock_timestamp() FROM messages WHERE id = ANY($1)"
@@ -163,7 +156,13 @@ impl Unread for Led {
                     )?;
                 }
                 tables.delete_free_keys(client, now, 0)?;
-                messages.update(client, &moved)
+                // A statement may not last for ever.
+                for some in loaded.moved.chunks(PAGE_ROWS) {
+                    let mut moved = Arrays::default();
+                    some.iter().for_each(|row| moved.push(row.columns(&[])));
+                    messages.update(client, &moved)?;
+                }
+                Ok(())
             });
         match mended {
             Ok(()) => {}
@@ -176,6 +175,9 @@ impl Unread for Led {
                 return Err(PostgresError::Write(failed.into()).into());
             }
         }
+        // It may have lasted for longer than a server may be silent.
+        (self.clock, self.last_id) = (queues.clock().now(), loaded.last_id);
+        self.beat()?;
         Ok(Box::new(Postgres {
             session: self.session,
             queues,

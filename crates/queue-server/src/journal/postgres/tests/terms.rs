@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use proto::queue::{MessageId, QueueName};
+use proto::queue::{Delivery, MessageId, QueueName, Token};
 use storage::NotStored;
 
 use super::super::testing::{Cluster, Database, SERVER_USER};
@@ -18,6 +18,7 @@ mod damage;
 mod lost;
 mod refused;
 mod start;
+mod time;
 
 const Q: QueueName = QueueName::DEFAULT;
 
@@ -36,17 +37,9 @@ impl Term {
     #[track_caller]
     fn begin(candidate: &mut Candidate) -> Self {
         let opened = candidate.compete().unwrap().expect("it takes over");
-        let limits = Limits {
-            body_bytes_max: 1 << 20,
-            messages_max: usize::MAX,
-            queue_bytes_max: usize::MAX,
-            memory_bytes_max: 1 << 30,
-            attempts_max: 5,
-            key_window: Duration::from_secs(600),
-        };
         let (loses, lost) = channel();
         let lose = move || loses.send(()).unwrap();
-        let queues = Queues::load(opened, limits, lose).unwrap();
+        let queues = Queues::load(opened, limits(), lose).unwrap();
         Self { queues, lost }
     }
 
@@ -96,6 +89,17 @@ impl Term {
         // A commit of it is lost by that, so it hands nothing over.
         unknown(self.try_send("never"));
         self.lost.recv().unwrap();
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        body_bytes_max: 1 << 20,
+        messages_max: usize::MAX,
+        queue_bytes_max: usize::MAX,
+        memory_bytes_max: 1 << 30,
+        attempts_max: 5,
+        key_window: Duration::from_secs(600),
     }
 }
 

@@ -2,35 +2,51 @@
 
 use super::*;
 
+/// Makes the database say that there is no room for a kind of change.
+fn fill(database: &Database, change: &str) {
+    database.sql(&format!(
+        "CREATE OR REPLACE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql
+         AS $$BEGIN RAISE 'no room' USING ERRCODE = 'disk_full'; END$$;
+         CREATE TRIGGER no_room_{change} BEFORE {change} ON messages FOR EACH ROW EXECUTE FUNCTION no_room()"
+    ));
+}
+
 #[test]
 fn without_room_messages_are_refused_and_a_full_queue_can_be_emptied() {
     let Some(database) = Database::new() else {
         return;
     };
     let term = Term::on(&database);
-    for n in 0..20 {
+    for n in 0..40 {
         term.send(&n.to_string());
     }
-    database.sql(
-        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql
-         AS $$BEGIN RAISE 'no room' USING ERRCODE = 'disk_full'; END$$;
-         CREATE TRIGGER no_room BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION no_room()",
-    );
+    let queues = &term.queues;
+    fill(&database, "INSERT");
     refused(term.try_send("x"), "no room");
     // They share commits, as soon as the first is under way.
-    let queues = &term.queues;
     let both = |_| [prepare(queues, "x"), term.ack()].map(|one| queues.submit(one, None));
     let pending: Vec<_> = (0..20).map(both).collect();
     for [sent, acked] in pending {
         refused(queues.wait(sent), "no room");
         assert_eq!(queues.wait(acked), Ok(Outcome::Done(1)));
     }
-    assert_eq!(database.sql("SELECT count(*) FROM messages"), "0");
+    // Neither for a lease.
+    fill(&database, "UPDATE");
+    let lease = Delivery::Lease { lease_millis: 9000 };
+    let lease = || queues.receive(&Q.into(), lease, usize::MAX).unwrap();
+    let both = |_| [lease(), term.ack()].map(|one| queues.submit(one, None));
+    let pending: Vec<_> = (0..10).map(both).collect();
+    for [leased, acked] in pending {
+        refused(queues.wait(leased), "no room");
+        assert_eq!(queues.wait(acked), Ok(Outcome::Done(1)));
+    }
+    assert_eq!(database.sql("SELECT count(*) FROM messages"), "10");
     database.sql("DROP FUNCTION no_room CASCADE");
     term.send("y");
     assert!(term.lost.try_recv().is_err());
     drop(term);
-    assert_eq!(Term::on(&database).all(), ["y"]);
+    let left = Term::on(&database).all();
+    assert_eq!((left.len(), left.last().unwrap().as_str()), (11, "y"));
 }
 
 #[test]
