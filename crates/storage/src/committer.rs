@@ -88,7 +88,9 @@ impl<S: Store> Committer<S> {
 impl<S: Store> Drop for Committer<S> {
     fn drop(&mut self) {
         drop(self.jobs.take());
-        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+        // A callback can be the last that has this. It runs in that thread, which ends by itself then.
+        let other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
+        if let Some(Err(_)) = self.thread.take().filter(other).map(JoinHandle::join) {
             log::error!("the writer thread panicked");
         }
     }
@@ -268,6 +270,26 @@ mod tests {
         for pending in waiting {
             assert_eq!(pending.wait(), Err(NotStored::Unknown));
         }
+    }
+
+    #[test]
+    fn a_callback_may_be_the_last_that_has_it() {
+        let (committer, committed, _) = start(|_| None);
+        let committer = Arc::new(committer);
+        let last = Arc::clone(&committer);
+        let (tell, told) = std::sync::mpsc::channel();
+        // Nothing is committed meanwhile.
+        let held = committed.lock().unwrap();
+        committer.submit(1).on_complete(move |outcome| {
+            drop(last);
+            tell.send(outcome).unwrap();
+        });
+        let late = committer.submit(2);
+        drop(committer);
+        drop(held);
+        assert_eq!(told.recv(), Ok(Ok(2)));
+        assert_eq!(late.wait(), Ok(4));
+        assert_eq!(*committed.lock().unwrap(), [1, 2]);
     }
 
     #[test]
