@@ -78,7 +78,8 @@ const SCHEMA: &str = "
     CREATE TABLE leader (
         one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one),
         version INTEGER NOT NULL,       -- of these tables
-        epoch BIGINT NOT NULL,          -- one more with each takeover
+        epoch BIGINT NOT NULL,          -- one more with each takeover; before the first it is the time in
+                                        -- milliseconds, so that tables made anew have none that these had
         who TEXT NOT NULL,
         heartbeat TIMESTAMPTZ NOT NULL, -- when the leader has written last, by the database's clock
         clock BIGINT NOT NULL,          -- what the queues' clock showed then
@@ -129,7 +130,8 @@ fn try_prepare(client: &mut Client) -> Result<(), PostgresError> {
         transaction.batch_execute(SCHEMA).map_err(failed)?;
         let insert = "
             INSERT INTO leader (version, epoch, who, heartbeat, clock, last_id, is_released, has_lock)
-            SELECT $1, 0, '', now, (extract(epoch FROM now) * 1000000)::bigint, 0, TRUE, FALSE
+            SELECT $1, (extract(epoch FROM now) * 1000)::bigint, '', now, (extract(epoch FROM now) * 1000000)::bigint, 0,
+                   TRUE, FALSE
             FROM clock_timestamp() AS now";
         let version = [&SCHEMA_VERSION as &(dyn ToSql + Sync)];
         transaction.execute(insert, &version).map_err(failed)?;

@@ -176,6 +176,13 @@ fn who_takes_over_from_a_leader_that_lives_has_all_that_it_has_committed() {
         return;
     };
     let mut former = Term::on(&database);
+    let epoch = || {
+        database
+            .sql("SELECT epoch FROM leader")
+            .parse::<i64>()
+            .unwrap()
+    };
+    let first = epoch();
     for round in 0..5 {
         let stored: Vec<_> = (0..9).map(|n| format!("{round}.{n}")).collect();
         for body in &stored {
@@ -187,7 +194,22 @@ fn who_takes_over_from_a_leader_that_lives_has_all_that_it_has_committed() {
         assert_eq!(next.all(), stored);
         former = next;
     }
-    assert_eq!(database.sql("SELECT epoch FROM leader"), "6");
+    assert_eq!(epoch(), first + 5);
+}
+
+#[test]
+fn tables_that_are_made_anew_are_not_written_by_who_led_with_the_former() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let former = Term::on(&database);
+    former.send("a");
+    database.sql("DROP TABLE messages, damaged, paused, answers, totals, keys, leader");
+    let next = Term::on(&database);
+    next.send("b");
+    unknown(former.try_send("c"));
+    drop(former);
+    assert_eq!(next.all(), ["b"]);
 }
 
 #[test]
