@@ -223,16 +223,9 @@ impl Postgres {
             .inserted
             .iter()
             .map(|(_, message, _)| &*message.body);
-        let mut inserted = Arrays::default();
-        rows.iter()
-            .zip(bodies)
-            .for_each(|(row, body)| inserted.push(row.columns(body)));
+        let inserted = Arrays::of(rows.iter().zip(bodies).map(|(row, body)| row.columns(body)));
         let changed = &contents.changed;
-        let mut updated = Arrays::default();
-        changed
-            .updated
-            .values()
-            .for_each(|row| updated.push(row.columns(&[])));
+        let updated = Arrays::of(changed.updated.values().map(|row| row.columns(&[])));
         let next = totals.is_due().then(|| Totals::next(queues));
         let write = |client: &mut Client, messages: &Messages, tables: &Tables| {
             messages.insert(client, &inserted)?;

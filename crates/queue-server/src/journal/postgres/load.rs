@@ -158,8 +158,7 @@ impl Unread for Led {
                 tables.delete_free_keys(client, now, 0)?;
                 // A statement may not last for ever.
                 for some in loaded.moved.chunks(PAGE_ROWS) {
-                    let mut moved = Arrays::default();
-                    some.iter().for_each(|row| moved.push(row.columns(&[])));
+                    let moved = Arrays::of(some.iter().map(|row| row.columns(&[])));
                     messages.update(client, &moved)?;
                 }
                 Ok(())

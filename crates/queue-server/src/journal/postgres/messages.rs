@@ -1,6 +1,8 @@
 //! The statements for the table `messages`, of which each row is one [`Row`](crate::journal::row::Row).
 //!
 //! A statement does as many rows as there are: it is sent one array for each column, which `unnest` makes rows of.
+//! The array of a column that is NULL in all rows is empty, because `unnest` completes short ones with NULL
+//! (PostgreSQL manual, 7.2.1.4). Most messages have no lease, no key and no end, so that is half of the columns.
 
 use postgres::types::ToSql;
 use postgres::{Client, Error, Row, Statement};
@@ -63,7 +65,23 @@ pub(super) struct Arrays<'r> {
 }
 
 impl<'r> Arrays<'r> {
-    pub(super) fn push(&mut self, of: Columns<'r>) {
+    /// The columns of these rows.
+    pub(super) fn of(rows: impl Iterator<Item = Columns<'r>>) -> Self {
+        let mut arrays = Self::default();
+        rows.for_each(|row| arrays.push(row));
+        clear_if_null(&mut arrays.tokens);
+        clear_if_null(&mut arrays.lease_expires);
+        clear_if_null(&mut arrays.remaining);
+        clear_if_null(&mut arrays.keys);
+        clear_if_null(&mut arrays.accounts);
+        clear_if_null(&mut arrays.attempts_max);
+        clear_if_null(&mut arrays.expires);
+        clear_if_null(&mut arrays.expires_left);
+        clear_if_null(&mut arrays.reasons);
+        arrays
+    }
+
+    fn push(&mut self, of: Columns<'r>) {
         self.ids.push(of.id);
         self.queues.push(of.queue);
         self.positions.push(of.position);
@@ -102,6 +120,12 @@ impl<'r> Arrays<'r> {
             &self.expires_left,
             &self.reasons,
         ]
+    }
+}
+
+fn clear_if_null<T>(column: &mut Vec<Option<T>>) {
+    if column.iter().all(Option::is_none) {
+        column.clear();
     }
 }
 
@@ -167,4 +191,81 @@ pub(super) fn columns(row: &Row) -> Option<Columns<'_>> {
         reason: reason.map(str::from_utf8).transpose().ok()?,
         body: row.try_get(15).ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use postgres::{Config, NoTls};
+
+    use super::*;
+    use crate::journal::postgres::schema;
+    use crate::journal::postgres::testing::{Cluster, PASSWORD, USER};
+
+    fn plain(id: i64) -> Columns<'static> {
+        Columns {
+            id,
+            queue: "default",
+            position: 3,
+            is_delayed: false,
+            attempts: 1,
+            token: None,
+            lease_expires: None,
+            remaining: None,
+            crc: 4,
+            body: b"body",
+            key: None,
+            account: None,
+            attempts_max: None,
+            expires: None,
+            expires_left: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn what_no_row_has_is_null_and_what_one_has_is_where_it_belongs() {
+        let Some(cluster) = Cluster::new() else {
+            return;
+        };
+        let _running = cluster.start(&[]);
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(cluster.port()).dbname(USER);
+        config.user(USER).password(PASSWORD);
+        let mut client = config.connect(NoTls).unwrap();
+        schema::prepare(&mut client).unwrap();
+        let messages = Messages::prepare(&mut client).unwrap();
+        let keyed = |id| Columns {
+            key: Some("key"),
+            expires: Some(5),
+            ..plain(id)
+        };
+        let leased = Columns {
+            token: Some(b"token"),
+            ..plain(2)
+        };
+        for rows in [vec![plain(1), plain(2)], vec![plain(3), keyed(4)]] {
+            let rows = Arrays::of(rows.into_iter());
+            messages.insert(&mut client, &rows).unwrap();
+        }
+        let rows = Arrays::of([plain(4), leased].into_iter());
+        messages.update(&mut client, &rows).unwrap();
+        let select = format!("SELECT {COLUMNS} FROM messages ORDER BY id");
+        let rows = client.query(&select, &[]).unwrap();
+        let found = rows.iter().map(|row| {
+            let found = columns(row).unwrap();
+            assert_eq!(
+                (found.body, found.crc, found.attempts),
+                (&b"body"[..], 4, 1)
+            );
+            (found.id, found.token, found.key, found.expires)
+        });
+        let want = [
+            (1, None, None, None),
+            (2, Some(&b"token"[..]), None, None),
+            (3, None, None, None),
+            // It is no longer there.
+            (4, None, None, None),
+        ];
+        assert!(found.eq(want));
+    }
 }
