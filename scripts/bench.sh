@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Measures the servers side by side with redis-server, beanstalkd and nginx, and prints a Markdown table
-# (see crates/bench/README.md). With --against DIR it compares with the servers of an earlier build
-# instead, which are in DIR (git worktree add ../before COMMIT, cargo build --release there). All
+# Measures the servers side by side with redis-server, beanstalkd, PostgreSQL and nginx, and prints a
+# Markdown table (see crates/bench/README.md). With --against DIR it compares with the servers of an earlier
+# build instead, which are in DIR (git worktree add ../before COMMIT, cargo build --release there). All
 # arguments go to the bench (see --help); a first argument --install installs the others with apt-get,
 # without letting them start as services.
 set -eu
@@ -17,7 +17,7 @@ install() (
     fi
     apt-get update
     apt-get install --yes --no-install-recommends \
-        redis-server beanstalkd nginx-light netcat-openbsd
+        redis-server beanstalkd nginx-light netcat-openbsd postgresql
 )
 
 if [ "${1:-}" = --install ]; then
@@ -25,5 +25,8 @@ if [ "${1:-}" = --install ]; then
     install
     [ $# -gt 0 ] || exit 0
 fi
-cargo build --release --quiet --workspace --bins
+# Only so can the queue keep its messages in PostgreSQL. An earlier build is compared as it is by default.
+features=(--features queue-server/postgres)
+case " $* " in *' --against '*) features=() ;; esac
+cargo build --release --quiet --workspace --bins "${features[@]}"
 exec "${CARGO_TARGET_DIR:-target}/release/bench" "$@"

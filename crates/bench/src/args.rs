@@ -20,9 +20,9 @@ Measures the servers side by side with what one would use instead, and prints a 
 Usage: bench [OPTIONS]
        bench respond PORT FILE BODY_BYTES
 
-What is measured against is started if it is installed: redis-server, beanstalkd, nginx, dd, grep, nc.
-A row whose other side is missing is skipped. Everything happens on loopback, on free ports, in a
-temporary folder. Leave the machine alone meanwhile.
+What is measured against is started if it is installed: redis-server, beanstalkd, PostgreSQL,
+nginx, dd, grep, nc. A row whose other side is missing is skipped. Everything happens on loopback,
+on free ports, in a temporary folder. Leave the machine alone meanwhile.
 
 Options:
   --quick                short rounds and smaller files, in some minutes

@@ -1,11 +1,14 @@
 //! One side of a row: something that can be measured again and again.
 
+use std::cell::RefCell;
+use std::rc::Weak;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
+use crate::database::Instance;
 use crate::error::Error;
 use crate::process::Process;
 
@@ -125,6 +128,8 @@ pub struct Lab {
     pub root: TempDir,
     /// How long and how large everything is.
     pub scale: Scale,
+    /// The PostgreSQL server of the row that is measured, as long as a side of it uses it.
+    pub postgres: RefCell<Weak<Instance>>,
 }
 
 impl Lab {

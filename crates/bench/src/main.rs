@@ -3,14 +3,15 @@
 //!
 //! [`rows`] is the table as data. Each row has one or two sides, ours and theirs, that take turns. Most
 //! sides are servers under load ([`served`]): [`load`] generates it in the words of [`conversation`].
-//! [`queues`], [`histories`], [`long_history`], [`followers`], [`web`] and [`large`] start them, [`floors`] is the bare responder and the bare
-//! `fdatasync`, and [`process`] starts and ends programs. [`table`] makes Markdown of what was measured;
+//! [`queues`], [`postgres`], [`histories`], [`long_history`], [`followers`], [`web`] and [`large`] start them,
+//! [`floors`] is the bare responder and the bare `fdatasync`, and [`process`] starts and ends programs. [`table`] makes Markdown of what was measured;
 //! [`against`] compares with another build of ours instead.
 
 mod against;
 mod args;
 mod contestant;
 mod conversation;
+mod database;
 mod error;
 mod floors;
 mod followers;
@@ -19,6 +20,7 @@ mod histories;
 mod large;
 mod load;
 mod long_history;
+mod postgres;
 mod process;
 mod queues;
 mod rows;
@@ -29,6 +31,7 @@ mod target;
 mod tests;
 mod web;
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -73,6 +76,7 @@ fn run(measure: &Measure) -> Result<(), Error> {
     let lab = Lab {
         root: temporary_folder(measure)?,
         scale,
+        postgres: RefCell::default(),
     };
     process::clean_up_on_signals(lab.root.path())?;
     let other = measure.against.as_ref().map(|dir| dir.canonicalize());

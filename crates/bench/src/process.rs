@@ -92,7 +92,10 @@ pub fn own_folder() -> Result<PathBuf, Error> {
 
 /// A program's path. Ours are beside the bench or in the folder of another build, the others where
 /// the system has them.
-fn find(name: &'static str) -> Result<PathBuf, Error> {
+///
+/// # Errors
+/// If it is not there.
+pub fn find(name: &'static str) -> Result<PathBuf, Error> {
     if OURS.contains(&name) {
         let other = OTHER_BUILD.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = match &*other {
@@ -109,9 +112,20 @@ fn find(name: &'static str) -> Result<PathBuf, Error> {
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     // Not everybody has these in PATH.
     folders.extend(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    // Of PostgreSQL, all programs are of one version.
+    folders.splice(..0, postgres_folder());
     let mut candidates = folders.into_iter().map(|folder| folder.join(name));
     let found = candidates.find(|path| path.is_file());
     found.ok_or(Error::Missing(name))
+}
+
+/// Where Debian has the newest version of PostgreSQL, if there is one.
+fn postgres_folder() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let numbers =
+        versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let newest = numbers.max()?;
+    Some(format!("/usr/lib/postgresql/{newest}/bin").into())
 }
 
 /// A loopback address that no server listens on. Its port is below those from which connections are
@@ -236,16 +250,28 @@ impl Process {
     /// # Errors
     /// If it ends instead, or takes longer than a minute.
     pub fn connect(&mut self) -> Result<TcpStream, Error> {
+        let (addr, command) = (self.addr, self.command.clone());
+        self.wait_until(|| match TcpStream::connect(addr) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
+            Err(error) => Err(Error::io(command.as_str())(error)),
+        })
+    }
+
+    /// Asks again and again, until the answer is not `None`.
+    ///
+    /// # Errors
+    /// That of the answer, or if the server ends instead, or takes longer than a minute.
+    pub fn wait_until<T>(
+        &mut self,
+        mut ask: impl FnMut() -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
         let deadline = Instant::now() + Duration::from_secs(START_SECS);
         let mut pause = Duration::from_micros(500);
         loop {
-            // No event tells that another process has begun to listen.
-            match TcpStream::connect(self.addr) {
-                Ok(stream) => return Ok(stream),
-                Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => {
-                    return Err(Error::io(self.command.as_str())(error));
-                }
-                Err(_) => {}
+            // No event tells that another process is ready.
+            if let Some(ready) = ask()? {
+                return Ok(ready);
             }
             if self.has_ended() {
                 return Err(Error::Ended {

@@ -39,8 +39,10 @@ const OURS_CROWDED: CommandLine = (
 
 fn command_line(dialect: Dialect, is_durable: bool) -> CommandLine {
     match (dialect, is_durable) {
-        (Dialect::Quartet | Dialect::Session | Dialect::Before, false) => OURS,
-        (Dialect::Quartet | Dialect::Session | Dialect::Before, true) => OURS_DURABLE,
+        (Dialect::Quartet | Dialect::Session | Dialect::Acked | Dialect::Before, false) => OURS,
+        (Dialect::Quartet | Dialect::Session | Dialect::Acked | Dialect::Before, true) => {
+            OURS_DURABLE
+        }
         (Dialect::Redis, false) => ("redis-server", REDIS),
         (Dialect::Redis, true) => ("redis-server", REDIS_DURABLE),
         (Dialect::Beanstalkd, false) => ("beanstalkd", &["-l", "127.0.0.1", "-p", "PORT"]),
@@ -88,13 +90,37 @@ pub fn queue(
     dialect: Dialect,
     is_durable: bool,
 ) -> Result<Box<dyn Contestant>, Error> {
+    queue_of(lab, clients, dialect, command_line(dialect, is_durable))
+}
+
+/// Our queue under load, which keeps its messages in this file or at this URL.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn queue_in(
+    lab: &Lab,
+    clients: Clients,
+    dialect: Dialect,
+    data: &str,
+) -> Result<Box<dyn Contestant>, Error> {
+    let args = ["PORT", "TCP", "--data", data];
+    queue_of(lab, clients, dialect, ("queue-server", &args))
+}
+
+fn queue_of(
+    lab: &Lab,
+    clients: Clients,
+    dialect: Dialect,
+    (program, args): (&'static str, &[&str]),
+) -> Result<Box<dyn Contestant>, Error> {
     let dir = lab.dir()?;
-    let (program, args) = command_line(dialect, is_durable);
     let process = Process::start(program, args, dir.path())?;
     let work = Work::SendAndReceive;
     let talk = match dialect {
         Dialect::Redis | Dialect::Beanstalkd => queue_talk(dialect, work),
-        Dialect::Quartet | Dialect::Session | Dialect::Before => our_talk(&process, dialect, work)?,
+        Dialect::Quartet | Dialect::Session | Dialect::Acked | Dialect::Before => {
+            our_talk(&process, dialect, work)?
+        }
     };
     let served = Served::new(lab, clients, process, talk, dir);
     Ok(Box::new(served))
@@ -218,16 +244,16 @@ pub fn message_memory(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Erro
     Ok(rounds(None, dir, round))
 }
 
-/// How long our queue takes to start on a database of many messages, up to the first reply, in
-/// seconds.
+/// How long our queue takes to start on a database of many messages, in this file or at this URL, up to
+/// the first reply, in seconds.
 ///
 /// # Errors
 /// If the database cannot be made.
-pub fn durable_start(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error> {
-    let (program, args) = OURS_DURABLE;
+pub fn durable_start(lab: &Lab, data: &str) -> Result<Box<dyn Contestant>, Error> {
+    let data = data.to_owned();
     let dir = lab.dir()?;
     let path = dir.path().to_owned();
-    let process = Process::start(program, args, &path)?;
+    let process = Process::start("queue-server", &["PORT", "TCP", "--data", &data], &path)?;
     fill(&process)?;
     let mut talk = our_talk(&process, Dialect::Quartet, Work::Receive)?;
     drop(process);
@@ -240,7 +266,8 @@ pub fn durable_start(lab: &Lab, _: Clients) -> Result<Box<dyn Contestant>, Error
     let round = move || {
         let addr = free_addr()?;
         let begun = Instant::now();
-        let mut process = Process::spawn(program, args, &path, addr, Stdio::null())?;
+        let args = ["PORT", "TCP", "--data", &data];
+        let mut process = Process::spawn("queue-server", &args, &path, addr, Stdio::null())?;
         process.connect()?;
         load::run(&addr.into(), first, &mut talk)?;
         Ok(Sample::value(begun.elapsed().as_secs_f64()))

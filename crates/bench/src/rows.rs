@@ -8,6 +8,7 @@ use crate::followers::{FOLLOWERS, appends_beside_followers, memory as followers_
 use crate::histories::{appends, find, grep, nc, read_history};
 use crate::large::{dd, download, upload};
 use crate::long_history::{Measure, long_history, pruned};
+use crate::postgres::{self, Taking};
 use crate::queues::{
     CROWD, Crowd, crowd, durable_start, message_memory, queue, queue_beside_crowd,
 };
@@ -66,6 +67,10 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let (memory, durable) = ("queue in memory, 100 B", "queue durable, 100 B");
     let memory_session = "queue in memory, 100 B, in sessions";
     let durable_session = "queue durable, 100 B, in sessions";
+    let on_postgres = "queue on PostgreSQL, 100 B";
+    let on_postgres_acked = "queue on PostgreSQL, 100 B, acknowledged";
+    let deleted = "DELETE ... SKIP LOCKED";
+    let locked = "SELECT ... SKIP LOCKED, DELETE";
     let without = "without sessions";
     let always = "Redis appendfsync always";
     let (known, stored) = ("code-server, a known UUID", "code-server, messages on disk");
@@ -83,6 +88,10 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let ours_synced: Start = |lab, clients| queue(lab, clients, Quartet, true);
     let redis_synced: Start = |lab, clients| queue(lab, clients, Redis, true);
     let beanstalkd_synced: Start = |lab, clients| queue(lab, clients, Beanstalkd, true);
+    let in_postgres: Start = |lab, clients| postgres::queue(lab, clients, Taking::Deleted);
+    let acked: Start = |lab, clients| postgres::queue(lab, clients, Taking::Locked);
+    let jobs_deleted: Start = |lab, clients| postgres::jobs(lab, clients, Taking::Deleted);
+    let jobs_locked: Start = |lab, clients| postgres::jobs(lab, clients, Taking::Locked);
     let known_code: Start = |lab, clients| responder(lab, clients, Repeated::Code);
     let known_file: Start = |lab, clients| responder(lab, clients, Repeated::File);
     let file: Start = |lab, clients| small_file(lab, clients, Web::Ours);
@@ -95,6 +104,10 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let nginx_download_tls: Start = |lab, _| download(lab, Web::NginxTls);
     let idle: Start = |lab, _| crowd(lab, Crowd::Idle);
     let burst: Start = |lab, _| crowd(lab, Crowd::Burst);
+    let many = "start with 1,000,000 durable messages";
+    let many_on_postgres = "start with 1,000,000 messages on PostgreSQL";
+    let start: Start = |lab, _| durable_start(lab, "DIR/queue.db");
+    let start_on_postgres: Start = postgres::start_with_many;
     let long_start: Start = |lab, _| long_history(lab, Measure::Start);
     let long_last: Start = |lab, _| long_history(lab, Measure::Last);
     let long_memory: Start = |lab, _| long_history(lab, Measure::Memory);
@@ -109,6 +122,12 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         two(durable, always, (64, 1), ours_synced, redis_synced, 1.1),
         two(durable, always, (64, 16), ours_synced, redis_synced, 1.0),
         two(durable, "beanstalkd -b -f0", (64, 1), ours_synced, beanstalkd_synced, 8.0),
+        two(on_postgres, deleted, (64, 1), in_postgres, jobs_deleted, 5.0),
+        two(on_postgres, deleted, (64, 16), in_postgres, jobs_deleted, 5.0),
+        two(on_postgres_acked, locked, (64, 1), acked, jobs_locked, 5.0),
+        two(on_postgres_acked, locked, (64, 16), acked, jobs_locked, 5.0),
+        two(on_postgres, "on SQLite", (64, 1), in_postgres, ours_synced, 0.1),
+        two(on_postgres, "on SQLite", (64, 16), in_postgres, ours_synced, 0.1),
         two(memory_session, without, (64, 1), session, ours, 0.9),
         two(memory_session, without, (64, 16), session, ours, 0.9),
         two(durable_session, without, (1, 1), session_synced, ours_synced, 0.9),
@@ -136,7 +155,8 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         one("10,000 idle connections", "resident memory each", CROWD, idle, (20.0, "KiB")),
         one("10,000 connects in a burst", "all answered", CROWD, burst, (3.0, "s")),
         one("1,000,000 messages of 100 B", "memory beside the body", 1, message_memory, (64.0, "B")),
-        one("start with 1,000,000 durable messages", "first reply", 1, durable_start, (3.0, "s")),
+        one(many, "first reply", 1, start, (3.0, "s")),
+        one(many_on_postgres, "first reply", 1, start_on_postgres, (10.0, "s")),
     ];
     rows
 }

@@ -79,9 +79,10 @@ pub const NOTES: &str = "\
 Ours and theirs take turns, with the same load generator on the same machine: each of its threads drives
 its share of the connections by epoll. The ratio is that of each pair of rounds; the other figures are
 medians over the rounds, latencies over all of them. A send is an operation, and so is a receive;
-beanstalkd's `reserve` and `delete` together are one, like our at-most-once receive. With 16 in flight,
-16 sends leave with one write, and when all are answered, 16 receives. For the large transfers an operation
-is a megabyte. nginx runs without a cache of open files; ours keeps small ones. Every reply is
+beanstalkd's `reserve` and `delete` together are one, like our at-most-once receive, or our receive and ack.
+With 16 in flight, 16 sends leave with one write, and when all are answered, 16 receives. The jobs in
+PostgreSQL are driven by pgbench, one transaction a job on each connection. For the large transfers an
+operation is a megabyte. nginx runs without a cache of open files; ours keeps small ones. Every reply is
 checked to the byte, except for an HTTP date and the large files, whose length is; lines that should be on
 the disk are counted there.
 ";

@@ -3,10 +3,11 @@
 //!
 //! Our receive is at-most-once, as `LPOP` is. Of beanstalkd `reserve` and `delete` together are one
 //! receive. A job's number is only known from the reply to `reserve`, so 16 in flight are 16
-//! `reserve`s, and when all are answered, 16 `delete`s; the time runs from the `reserve`.
+//! `reserve`s, and when all are answered, 16 `delete`s; the time runs from the `reserve`. The same holds
+//! for ours where each message is acknowledged.
 
 use proto::frame::{Message as _, split_first, starts_with_whole};
-use proto::queue::{Delivery, Properties, QueueName, Reply, Request};
+use proto::queue::{Claim, Delivery, Properties, QueueName, Reply, Request};
 use uuid::Uuid;
 
 use super::{Checked, Conversation, Wrong};
@@ -22,6 +23,8 @@ pub enum Dialect {
     Quartet,
     /// The same, each connection in a session of its own.
     Session,
+    /// The same as the first, each message acknowledged when it has arrived.
+    Acked,
     /// Ours before it knew sessions, keys and priorities: for a comparison with such a build.
     Before,
     /// Redis: `RPUSH` and `LPOP` on one list.
@@ -54,7 +57,9 @@ impl Dialect {
         match (work, self) {
             (Work::Fill, _) => &[Step::Send],
             (Work::Receive, _) => &[Step::Receive],
-            (Work::SendAndReceive, Self::Beanstalkd) => &[Step::Send, Step::Receive, Step::Delete],
+            (Work::SendAndReceive, Self::Beanstalkd | Self::Acked) => {
+                &[Step::Send, Step::Receive, Step::Delete]
+            }
             (Work::SendAndReceive, _) => &[Step::Send, Step::Receive],
         }
     }
@@ -67,7 +72,7 @@ impl Dialect {
             }
             // Priority, delay and time to run (s), and the length (bytes).
             Self::Beanstalkd => [b"put 0 0 3600 100\r\n", &BODY[..], b"\r\n"].concat(),
-            Self::Quartet | Self::Session => encoded(&Request::Send {
+            Self::Quartet | Self::Session | Self::Acked => encoded(&Request::Send {
                 queue: QueueName::DEFAULT,
                 properties: Properties::default(),
                 body: BODY,
@@ -80,13 +85,18 @@ impl Dialect {
         match self {
             Self::Redis => b"*2\r\n$4\r\nLPOP\r\n$7\r\ndefault\r\n".to_vec(),
             Self::Beanstalkd => b"reserve\r\n".to_vec(),
-            Self::Quartet | Self::Session => encoded(&Request::Receive {
-                queues: QueueName::DEFAULT.into(),
-                wait_millis: 0,
-                delivery: Delivery::AtMostOnce,
-            }),
+            Self::Quartet | Self::Session => encoded(&receive(Delivery::AtMostOnce)),
+            Self::Acked => encoded(&receive(Delivery::AtLeastOnce)),
             Self::Before => b"\0\0\0\x0e\x02\x07default\0\0\0\0\x01".to_vec(),
         }
+    }
+}
+
+fn receive(delivery: Delivery) -> Request<'static> {
+    Request::Receive {
+        queues: QueueName::DEFAULT.into(),
+        wait_millis: 0,
+        delivery,
     }
 }
 
@@ -114,7 +124,7 @@ pub struct QueueTalk {
     has_session: bool,
     send: Vec<u8>,
     receive: Vec<u8>,
-    /// Jobs that beanstalkd has reserved for this connection.
+    /// What is reserved for this connection: jobs of beanstalkd, and messages that it acknowledges.
     reserved: Vec<u64>,
 }
 
@@ -151,7 +161,17 @@ impl QueueTalk {
                 }));
             }
             (Step::Send, Reply::Stored { .. }) if self.has_session => {}
-            (Step::Receive, Reply::Message { body, .. }) if body == BODY => {}
+            (Step::Receive, Reply::Message { id, body, .. }) if body == BODY => {
+                if self.dialect == Dialect::Acked {
+                    self.reserved.push(id);
+                    return Ok(Some(Checked {
+                        bytes,
+                        completes: false,
+                        is_last: true,
+                    }));
+                }
+            }
+            (Step::Delete, Reply::Done { messages: 1 }) => {}
             // The body began a byte earlier.
             (Step::Receive, Reply::Message { .. })
                 if self.dialect == Dialect::Before && payload.ends_with(BODY) => {}
@@ -231,7 +251,17 @@ impl Conversation for QueueTalk {
             Step::Receive => (0..in_flight).for_each(|_| out.extend_from_slice(&self.receive)),
             Step::Delete => {
                 for id in self.reserved.drain(..) {
-                    out.extend_from_slice(format!("delete {id}\r\n").as_bytes());
+                    match self.dialect {
+                        Dialect::Beanstalkd => {
+                            out.extend_from_slice(format!("delete {id}\r\n").as_bytes());
+                        }
+                        Dialect::Acked => {
+                            let claim = Claim::Reserved(id);
+                            Request::Ack { claim }.encode(out);
+                        }
+                        // None of these has anything reserved.
+                        Dialect::Quartet | Dialect::Session | Dialect::Before | Dialect::Redis => {}
+                    }
                 }
             }
         }
@@ -239,7 +269,9 @@ impl Conversation for QueueTalk {
 
     fn check(&mut self, input: &[u8]) -> Result<Option<Checked>, Wrong> {
         match self.dialect {
-            Dialect::Quartet | Dialect::Session | Dialect::Before => self.check_frame(input),
+            Dialect::Quartet | Dialect::Session | Dialect::Acked | Dialect::Before => {
+                self.check_frame(input)
+            }
             Dialect::Redis | Dialect::Beanstalkd => self.check_line(input),
         }
     }
@@ -316,6 +348,31 @@ mod tests {
         let whole = Ok(Some(Checked::operation(stored.len())));
         assert_eq!(talk.check(&stored), whole);
         assert_eq!(ask(&mut talk), Dialect::Session.receive());
+    }
+
+    #[test]
+    fn a_message_is_sent_received_and_acknowledged() {
+        let mut talk = start(Dialect::Acked);
+        let body = &BODY[..];
+        let replies = [
+            Reply::Stored { id: 7 },
+            Reply::Message {
+                id: 7,
+                queue_index: 0,
+                attempt: 1,
+                body,
+            },
+            Reply::Done { messages: 1 },
+        ];
+        for (reply, completes) in replies.into_iter().zip([true, false, true]) {
+            assert!(ask(&mut talk).len() > 10);
+            let mut frame = Vec::new();
+            reply.encode(&mut frame);
+            check_prefixes(&mut talk, &frame);
+            let checked = talk.check(&frame).unwrap().unwrap();
+            assert_eq!((checked.completes, checked.is_last), (completes, true));
+        }
+        assert!(talk.may_stop());
     }
 
     #[test]
