@@ -170,11 +170,16 @@ fn who_was_replaced_commits_nothing_and_knows_nothing() {
     assert_eq!(database.sql("SELECT * FROM leader"), state);
 }
 
-#[test]
-fn who_takes_over_from_a_leader_that_lives_has_all_that_it_has_committed() {
+/// Has one server take over from another, again and again, where this is how transactions are kept apart.
+#[track_caller]
+fn check_takeovers(isolation: &str) {
     let Some(database) = Database::new() else {
         return;
     };
+    let name = database.sql("SELECT current_database()");
+    database.sql(&format!(
+        "ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'"
+    ));
     let mut former = Term::on(&database);
     let epoch = || {
         database
@@ -191,10 +196,17 @@ fn who_takes_over_from_a_leader_that_lives_has_all_that_it_has_committed() {
         let next = Term::instead_of_another(&database);
         unknown(former.try_send("late"));
         drop(former);
-        assert_eq!(next.all(), stored);
+        assert_eq!(next.all(), stored, "{isolation}");
         former = next;
     }
-    assert_eq!(epoch(), first + 5);
+    assert_eq!(epoch(), first + 5, "{isolation}");
+}
+
+#[test]
+fn who_takes_over_from_a_leader_that_lives_has_all_that_it_has_committed() {
+    for isolation in ["read committed", "repeatable read", "serializable"] {
+        check_takeovers(isolation);
+    }
 }
 
 #[test]
