@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,7 +35,9 @@ fn has_plain_door() -> bool {
 
 /// A server that answers each request with the same error. Dropping it frees its port.
 struct Refusing {
-    listener: Arc<TcpListener>,
+    addr: SocketAddr,
+    /// `None` when it is closed.
+    listener: Option<Arc<TcpListener>>,
     is_stopped: Arc<AtomicBool>,
     requests: Arc<AtomicUsize>,
     accepting: Option<thread::JoinHandle<()>>,
@@ -62,7 +64,8 @@ impl Refusing {
             }
         });
         Self {
-            listener,
+            addr: listener.local_addr().unwrap(),
+            listener: Some(listener),
             is_stopped,
             requests,
             accepting: Some(accepting),
@@ -74,7 +77,7 @@ impl Refusing {
     }
 
     fn port(&self) -> u16 {
-        self.listener.local_addr().unwrap().port()
+        self.addr.port()
     }
 
     fn requests(&self) -> usize {
@@ -92,10 +95,13 @@ impl Drop for Refusing {
     fn drop(&mut self) {
         self.is_stopped.store(true, Ordering::SeqCst);
         // It waits for a connection.
-        let _ = TcpStream::connect(self.listener.local_addr().unwrap());
+        let _ = TcpStream::connect(self.addr);
         if let Some(accepting) = self.accepting.take() {
             accepting.join().unwrap();
         }
+        self.listener = None;
+        // A program that another test starts at this moment has a copy of it, until it begins.
+        eventually("the port is free", || TcpListener::bind(self.addr).is_ok());
     }
 }
 
@@ -250,8 +256,8 @@ fn who_goes_on_by_itself_does_so_at_the_server_that_has_become_active() {
     let data = folder.path().join("queue.db");
     let data = data.to_str().unwrap();
     for verb in ["receive --follow", "work -- cat"] {
-        let first = start(&["tcp", "--data", data]);
-        let port = first.addr().port();
+        let port = free_port();
+        let first = Server::start("queue-server", &[&port.to_string(), "tcp", "--data", data]);
         let second = Refusing::standby(SECOND, port);
         let mut command = Command::new(program("queue-client"));
         command.args([format!("127.0.0.1,{SECOND}"), port.to_string()]);
