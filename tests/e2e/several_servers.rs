@@ -130,8 +130,8 @@ fn the_first_server_that_is_active_is_used() {
     if !has_plain_door() {
         return;
     }
-    let server = start(&["tcp"]);
-    let port = server.addr().port();
+    let port = free_port();
+    let _server = Server::start("queue-server", &[&port.to_string(), "tcp"]);
     let standby = Refusing::standby(SECOND, port);
     // The system accepts connections for it, and nothing else does.
     let hung = TcpListener::bind((THIRD, port)).unwrap();

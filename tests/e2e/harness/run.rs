@@ -386,6 +386,7 @@ fn a_program_that_does_not_end_is_ended_and_what_it_said_is_shown() {
     command.args(["-c", "echo out; echo $$ >&2; sleep 1000; true"]);
     let running = Running::start(command);
     running.wait_for_stderr(|said| said.ends_with('\n'));
+    eventually("the rest is read", || running.stdout_text() == "out\n");
     eventually("the shell sleeps", || descendants(running.pid()).len() == 1);
     let sleep = descendants(running.pid())[0];
     let wait = || running.wait_at_most(Duration::from_millis(1));
