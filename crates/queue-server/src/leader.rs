@@ -106,7 +106,11 @@ impl Leader {
             lost: lost.clone(),
             events,
         };
-        let first = competitor.take_over()?;
+        let first = competitor.take_over().or_else(|error| {
+            // That may have been another server's doing, which was in the middle of a takeover.
+            log::warn!("{}; trying again", with_causes(&error));
+            competitor.take_over()
+        })?;
         match &first {
             Some(term) => competitor.serve(term),
             None => competitor.servers.announce_standby(),

@@ -159,6 +159,22 @@ fn a_server_that_was_stopped_for_too_long_hands_out_nothing_when_it_continues() 
 }
 
 #[test]
+fn a_database_that_cannot_be_used_ends_the_start_with_a_reason() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let name = database.sql("SELECT current_database()");
+    database.sql(&format!(
+        "ALTER DATABASE {name} SET default_transaction_read_only = on"
+    ));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_queue-server"));
+    command.args(["0", "TCP", "--data", &database.url()]);
+    let mut process = Process::start(command);
+    process.wait_for_log("queue-server: cannot use the database now: 127.0.0.1:");
+    assert_eq!(process.wait().code(), Some(2));
+}
+
+#[test]
 fn a_lock_that_somebody_else_keeps_makes_the_server_step_down_until_it_is_free() {
     let Some(database) = Database::new() else {
         return;
