@@ -20,7 +20,7 @@ use crate::harness::postgres::free_port;
 use crate::harness::{
     Needs, PATIENCE, Ran, Running, Server, eventually, has_door, program, run, run_command,
 };
-use crate::work::{check, say, start};
+use crate::work::{check, say};
 
 const STANDBY: &str = "this server stands by; another one is active";
 
@@ -155,8 +155,8 @@ fn the_environment_names_several_servers() {
     if !has_plain_door() {
         return;
     }
-    let server = start(&["tcp"]);
-    let port = server.addr().port();
+    let port = free_port();
+    let _server = Server::start("queue-server", &[&port.to_string(), "tcp"]);
     let _standby = Refusing::standby(SECOND, port);
     let list = |servers: &str| {
         let mut command = Command::new(program("queue-client"));
@@ -292,8 +292,8 @@ fn what_is_sent_to_servers_that_take_over_from_each_other_is_there_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("queue.db");
     let data = data.to_str().unwrap();
-    let mut active = start(&["tcp", "--data", data]);
-    let port = active.addr().port();
+    let port = free_port();
+    let mut active = Server::start("queue-server", &[&port.to_string(), "tcp", "--data", data]);
     let mut standby = Refusing::standby(SECOND, port);
     let endpoint = Endpoint {
         others: vec![Address::new("127.0.0.1", port)],
