@@ -1,7 +1,6 @@
 //! What the journal asks of a database.
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use super::*;
 use crate::queues::{Limits, Queues};
@@ -55,14 +54,7 @@ impl Database for Told {
 /// What a database is asked that fails so, of which 7 is the last id.
 #[track_caller]
 fn check(fails: fn() -> Option<CommitError>, act: impl FnOnce(&mut Journal), want: &[Asked]) {
-    let queues = Queues::in_memory(Limits {
-        body_bytes_max: 1 << 20,
-        messages_max: usize::MAX,
-        queue_bytes_max: usize::MAX,
-        memory_bytes_max: 1 << 30,
-        attempts_max: 5,
-        key_window: Duration::from_secs(600),
-    });
+    let queues = Queues::in_memory(Limits::roomy());
     let asked = Arc::new(Mutex::new(Vec::new()));
     let told = Told {
         asked: Arc::clone(&asked),

@@ -37,6 +37,20 @@ impl Queues {
     }
 }
 
+impl Limits {
+    /// Those of a test that is about something else.
+    pub(crate) fn roomy() -> Self {
+        Self {
+            body_bytes_max: 1 << 20,
+            messages_max: usize::MAX,
+            queue_bytes_max: usize::MAX,
+            memory_bytes_max: 1 << 30,
+            attempts_max: 5,
+            key_window: Duration::from_secs(600),
+        }
+    }
+}
+
 fn limits() -> Limits {
     Limits {
         body_bytes_max: 10,

@@ -45,16 +45,8 @@ impl Disk {
 
     #[track_caller]
     fn open(&self) -> Queues {
-        let limits = Limits {
-            body_bytes_max: 1 << 20,
-            messages_max: usize::MAX,
-            queue_bytes_max: usize::MAX,
-            memory_bytes_max: 1 << 30,
-            attempts_max: 5,
-            key_window: Duration::from_secs(600),
-        };
         let lost = || panic!("the disk failed");
-        Queues::open(&self.path(), limits, Fsync::Always, lost).unwrap()
+        Queues::open(&self.path(), Limits::roomy(), Fsync::Always, lost).unwrap()
     }
 
     fn sql(&self) -> rusqlite::Connection {

@@ -39,7 +39,7 @@ impl Term {
         let opened = candidate.compete().unwrap().expect("it takes over");
         let (loses, lost) = channel();
         let lose = move || loses.send(()).unwrap();
-        let queues = Queues::load(opened, limits(), lose).unwrap();
+        let queues = Queues::load(opened, Limits::roomy(), lose).unwrap();
         Self { queues, lost }
     }
 
@@ -89,17 +89,6 @@ impl Term {
         // A commit of it is lost by that, so it hands nothing over.
         unknown(self.try_send("never"));
         self.lost.recv().unwrap();
-    }
-}
-
-fn limits() -> Limits {
-    Limits {
-        body_bytes_max: 1 << 20,
-        messages_max: usize::MAX,
-        queue_bytes_max: usize::MAX,
-        memory_bytes_max: 1 << 30,
-        attempts_max: 5,
-        key_window: Duration::from_secs(600),
     }
 }
 
