@@ -1,4 +1,5 @@
-//! The suites of the queue with its messages in PostgreSQL, instead of memory and SQLite.
+//! The suites of the queue with its messages in PostgreSQL, whose commits wait for a replica, instead of
+//! memory and SQLite.
 //!
 //! Where they are is a parameter of the harness, so the test here runs this test program once more, with
 //! another one.

@@ -88,6 +88,10 @@ pub enum Error {
     #[cfg(feature = "postgres")]
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// The thread that decides who leads has ended, and nobody would lead here again.
+    #[cfg(feature = "postgres")]
+    #[error("the leader thread panicked")]
+    LeaderPanicked,
 }
 
 impl Error {
@@ -129,7 +133,7 @@ impl Failure for Error {
             #[cfg(not(feature = "postgres"))]
             Self::NoPostgres => Exit::Local,
             #[cfg(feature = "postgres")]
-            Self::Postgres(_) => Exit::Local,
+            Self::Postgres(_) | Self::LeaderPanicked => Exit::Local,
         }
     }
 }

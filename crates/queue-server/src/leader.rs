@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cli::exit::with_causes;
-use daemon::{DatagramService, Protocols, Switch};
+use daemon::{DatagramService, Handle, Protocols, Switch};
 
 use crate::active::{Active, Door};
 use crate::error::Error;
@@ -115,7 +115,9 @@ impl Leader {
             Some(term) => competitor.serve(term),
             None => competitor.servers.announce_standby(),
         }
+        let handle = competitor.servers.door.handle.clone();
         let run = move || {
+            let _stops = StopsOnPanic(handle);
             competitor.run(first);
             // Nobody waits any more if it took too long.
             let _ = end.send(());
@@ -136,18 +138,44 @@ impl Leader {
     pub(crate) fn switches(&self) -> (Switch, Switch<dyn DatagramService>) {
         (self.protocols.clone(), self.datagrams.clone())
     }
-}
 
-impl Drop for Leader {
-    fn drop(&mut self) {
+    /// Ends the thread, and hands the database over to another server.
+    ///
+    /// # Errors
+    /// [`Error::LeaderPanicked`].
+    pub(crate) fn end(mut self) -> Result<(), Error> {
+        self.end_thread()
+    }
+
+    fn end_thread(&mut self) -> Result<(), Error> {
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
         // The thread has ended if that fails.
         let _ = self.events.send(Event::Stop);
         if self.ended.recv_timeout(END_WAIT) == Err(RecvTimeoutError::Timeout) {
             log::warn!("The database does not answer; another server takes over later");
-            return;
+            return Ok(());
         }
-        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            log::error!("the leader thread panicked");
+        thread.join().map_err(|_| Error::LeaderPanicked)
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        if let Err(error) = self.end_thread() {
+            log::error!("{error}");
+        }
+    }
+}
+
+/// Stops the server if the leader thread panics: it would stand by for ever.
+struct StopsOnPanic(Handle);
+
+impl Drop for StopsOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop();
         }
     }
 }
@@ -272,5 +300,29 @@ fn forget(term: Term) {
         .spawn(move || drop(term));
     if let Err(error) = forgotten {
         log::error!("cannot start a thread: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::Daemon;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_leader_thread_stops_the_server() {
+        let daemon = Daemon::new(cli::ServerOptions::new(1), 1, "").unwrap();
+        let handle = daemon.handle();
+        let ends = |panics: bool| {
+            let stops = StopsOnPanic(handle.clone());
+            let thread = thread::spawn(move || {
+                let _stops = stops;
+                assert!(!panics, "as the test wants it");
+            });
+            let _ = thread.join();
+            handle.is_stopping()
+        };
+        assert!(!ends(false));
+        assert!(ends(true));
     }
 }

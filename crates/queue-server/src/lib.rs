@@ -213,8 +213,7 @@ impl Serve for Server {
             #[cfg(feature = "postgres")]
             Keeper::Leader(leader) => {
                 self.daemon.run()?;
-                drop(leader);
-                Ok(())
+                leader.end()
             }
         }
     }

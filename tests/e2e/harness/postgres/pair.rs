@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use super::{Options, Postgres, USER};
-use crate::harness::network::{Host, Network};
-use crate::harness::{Running, eventually};
+use super::server::{Options, Postgres, USER};
+use crate::harness::network::Network;
+use crate::harness::{Running, eventually, run_command};
 
 /// A primary and its replica, which change their parts when the primary is gone.
 pub struct Pair {
@@ -14,14 +14,10 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both and waits until replication is synchronous. They run on these hosts, or else on the
-    /// loopback address. `None`, and a word of it, if PostgreSQL is not installed.
+    /// Starts both and waits until replication is synchronous. `None`, and a word of it, if PostgreSQL is
+    /// not installed.
     #[track_caller]
-    pub fn start(hosts: Option<[&Host; 2]>) -> Option<Self> {
-        let [primary, replica] = [0, 1].map(|index| Options {
-            host: hosts.map(|hosts| hosts[index].clone()),
-            ..Options::default()
-        });
+    pub fn start([primary, replica]: [Options; 2]) -> Option<Self> {
         let servers = [Postgres::start(primary)?, Postgres::new(replica)?];
         let mut pair = Self {
             servers,
@@ -79,7 +75,7 @@ impl Pair {
         let mut copy = self.replica().command("pg_basebackup");
         copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
         copy.args(["-d", &from, "-D"]).arg(data);
-        super::run_command(copy, b"").expect(0);
+        run_command(copy, b"").expect(0);
         self.replica().restart();
         self.wait_for_replica(true);
         let is_synchronous = "SELECT count(*) FROM pg_stat_replication \
@@ -103,7 +99,7 @@ impl Pair {
 
 #[test]
 fn a_replica_has_all_that_was_committed_when_the_primary_is_killed() {
-    let Some(mut pair) = Pair::start(None) else {
+    let Some(mut pair) = Pair::start(Default::default()) else {
         return;
     };
     pair.primary().sql("CREATE TABLE t (n int)");
@@ -115,7 +111,7 @@ fn a_replica_has_all_that_was_committed_when_the_primary_is_killed() {
         pair.promote();
         let url = pair.url("postgres");
         let psql = pair.primary().psql(&url, count);
-        let counted = super::run_command(psql, b"").expect(0).out();
+        let counted = run_command(psql, b"").expect(0).out();
         assert_eq!(counted.trim_end(), round.to_string());
         pair.rebuild();
     }
@@ -136,7 +132,7 @@ fn a_pair_on_two_hosts_replicates_again_when_their_link_is_healed() {
         return;
     };
     let hosts = [0, 1].map(|index| network.host(index));
-    let Some(mut pair) = Pair::start(Some(hosts)) else {
+    let Some(mut pair) = Pair::start(hosts.map(Options::at)) else {
         return;
     };
     pair.primary().sql("CREATE TABLE t (n int)");

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use super::clock::{STEPS, has_faketime, with_clock};
 use super::{SECS_VARIABLE, noise, rounds};
 use crate::harness::network::{Host, Network};
+use crate::harness::postgres::Options;
 use crate::harness::postgres::pair::Pair;
 use crate::harness::{Needs, Noise, Running, eventually, has_door, program};
 use clients::Clients;
@@ -118,7 +119,7 @@ impl<'n> World<'n> {
         let clocks = [0, 1].map(|index| folder.path().join(format!("clock{index}")));
         let has_faketime = clocks.iter().all(|clock| has_faketime(clock));
         let hosts = [2, 3].map(|index| network.host(index));
-        let mut pair = Pair::start(Some(hosts))?;
+        let mut pair = Pair::start(hosts.map(Options::at))?;
         pair.primary().sql(&format!("CREATE DATABASE {DATABASE}"));
         if !has_locks {
             pair.primary().sql_in(DATABASE, NO_LOCKS);
