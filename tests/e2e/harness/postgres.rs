@@ -5,5 +5,5 @@ mod database;
 pub mod pair;
 mod server;
 
-pub use database::{Database, database, shared};
-pub use server::{Options, PASSWORD, Postgres, USER, free_port, is_installed};
+pub use database::{Database, database};
+pub use server::{Options, free_port, is_installed};

@@ -13,7 +13,7 @@ pub struct Database {
 }
 
 /// The server that all tests of this run share: the primary of a pair, whose commits wait for the replica.
-pub fn shared() -> Option<&'static Postgres> {
+fn shared() -> Option<&'static Postgres> {
     static SHARED: OnceLock<Option<&Postgres>> = OnceLock::new();
     // Each test says that it is skipped.
     if !is_installed() {
