@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cli::{Address, Endpoint};
 use proto::frame::{self, PAYLOAD_BYTES_MAX};
@@ -279,6 +279,56 @@ fn who_goes_on_by_itself_does_so_at_the_server_that_has_become_active() {
         client.signal("TERM");
         client.wait();
     }
+}
+
+#[test]
+fn who_waits_at_a_server_that_hangs_continues_at_the_next_one() {
+    if !has_plain_door() {
+        return;
+    }
+    for verb in ["receive --count 2 --wait 1h", "work -- cat"] {
+        let port = free_port();
+        let first = Server::start("queue-server", &[&port.to_string(), "tcp"]);
+        let standby = Refusing::standby(SECOND, port);
+        let mut command = Command::new(program("queue-client"));
+        command.args([format!("127.0.0.1,{SECOND}"), port.to_string()]);
+        command.args(["--timeout", "1", "--wait-for-server", "60"]);
+        command.args(verb.split_whitespace());
+        let client = Running::start(command);
+        say(&first, "send -", b"one\n").expect(0);
+        eventually("it has the first", || client.stdout_text() == "one\n");
+        first.signal("STOP");
+        drop(standby);
+        let args = [&port.to_string(), "tcp", "--bind", SECOND];
+        let second = Server::start("queue-server", &args);
+        say(&second, "send -", b"two\n").expect(0);
+        eventually("it has the second", || {
+            client.stdout_text().ends_with("two\n")
+        });
+        client.signal("TERM");
+        client.wait();
+    }
+}
+
+#[test]
+fn a_wait_that_is_asked_for_in_pieces_is_as_long_as_it_was_said() {
+    if !has_plain_door() {
+        return;
+    }
+    let port = free_port();
+    let server = Server::start("queue-server", &[&port.to_string(), "tcp"]);
+    let receive = || {
+        let begun = Instant::now();
+        let line = "receive --wait 2.5 --timeout 1";
+        let ran = ask(&["127.0.0.1", SECOND], port, line, "").expect(1);
+        assert!(begun.elapsed() >= Duration::from_millis(2500));
+        ran
+    };
+    receive().check_says("no messages in queue");
+    // An empty queue cannot be paused.
+    say(&server, "send - --delay 1h", b"x").expect(0);
+    say(&server, "pause", b"").expect(0);
+    receive().check_says("the queue 'default' is paused");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::mem;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use cli::{ClientError, Endpoint, Losses};
@@ -27,6 +28,10 @@ pub enum Transport {
     /// Over UDP.
     Udp,
 }
+
+/// The longest single wait for a message, if there are other servers to go to. A server that hangs, or whose
+/// machine is cut off, is noticed when this and the timeout are over.
+const WAIT_MAX: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 
 /// What is done between two tries; it ends them by returning false.
 pub(crate) type Pause = Box<dyn Fn(Duration) -> bool + Send>;
@@ -89,6 +94,18 @@ impl Link {
         self.socket = other.socket;
         self.expected = None;
         self.connections += 1;
+    }
+
+    /// How long one request may have the server wait for a message: as long as the timeout, 1 to 10 s, if there is
+    /// another server that may be active instead.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        if self.server.others.is_empty() {
+            Duration::MAX
+        } else {
+            self.server
+                .timeout
+                .clamp(*WAIT_MAX.start(), *WAIT_MAX.end())
+        }
     }
 
     /// Sends a request that may wait for its reply `wait` longer than usual. A loss is the caller's: only it

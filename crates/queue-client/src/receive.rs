@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::{Client, Config, Error, Received};
 use cli::ClientError;
 
-/// The longest single wait of `--follow` and `work`. A server whose machine has vanished is noticed
-/// after that.
+/// The longest single wait of `--follow` and `work`. A server whose machine has vanished is noticed when this and
+/// the timeout are over, or sooner if there is another one to go to.
 pub(crate) const LONG_WAIT: Duration = Duration::from_secs(60);
 
 /// What to receive.

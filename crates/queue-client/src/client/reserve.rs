@@ -130,13 +130,23 @@ impl Client {
         millis(wait)?;
         let start = Instant::now();
         loop {
+            let asked = Instant::now();
             let left = wait.saturating_sub(start.elapsed());
-            match self.reserve_next(delivery, left)? {
+            let piece = left.min(self.link.longest_wait());
+            let reserved = self.reserve_next(delivery, piece);
+            let is_answered_in_time = piece < left && asked.elapsed() >= piece;
+            match reserved {
                 // What is to be done for it is done.
-                Some(message) if self.done.remove(self.link.epoch, message.id) => {
+                Ok(Some(message)) if self.done.remove(self.link.epoch, message.id) => {
                     self.ack(&message)?;
                 }
-                reserved => return Ok(reserved),
+                // The server is there, and has nothing yet.
+                Ok(None) if is_answered_in_time => {}
+                Err(Error::Refused {
+                    code: ErrorCode::Paused,
+                    ..
+                }) if is_answered_in_time => {}
+                reserved => return reserved,
             }
         }
     }
