@@ -88,7 +88,7 @@ A SIZE is in bytes, as 4096, or in units of 1024, as 64K, 10M or 2G.
 Exit codes:
   0  stopped by SIGINT or SIGTERM
   2  wrong usage, or trouble with the database or its disk
-  3  cannot listen on the port
+  3  cannot listen on the port, or no PostgreSQL of the URL can be used now
 
 Examples:
   queue-server
@@ -143,7 +143,7 @@ fn data(options: &mut Options) -> Result<Data, UsageError> {
     {
         if fsync.is_some() {
             return Err(UsageError::Conflict(
-                "--fsync is about a file; synchronous_commit is what PostgreSQL has for that",
+                "--fsync is about a file; with PostgreSQL a reply always waits for its disk",
             ));
         }
         return Ok(Data::Postgres {
@@ -241,7 +241,7 @@ mod tests {
         );
         check_refused(
             "--data postgres://localhost/x --fsync never",
-            "--fsync is about a file; synchronous_commit is what PostgreSQL has for that",
+            "--fsync is about a file; with PostgreSQL a reply always waits for its disk",
         );
         check_refused("--frobnicate", "unknown option '--frobnicate'");
     }

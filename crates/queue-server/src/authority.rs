@@ -1,8 +1,8 @@
-//! Until when a server may act that leads a database which others can reach too.
+//! For how long a server may hand out messages while the database is silent.
 //!
-//! Others take over when they have seen no commit of it for some time. So it hands out nothing when its own last
-//! commit is half as old as that. A commit is never in doubt, because the database checks its epoch; this is about
-//! what is not committed: who gets a message.
+//! Another server takes over when it has seen no commit for `--takeover-after`. So this one hands out nothing when half
+//! of that has passed since its own last commit. Commits need no such rule, because the database checks their epoch; but
+//! a message can be handed out without a commit.
 //!
 //! The clock is CLOCK_BOOTTIME (clock_gettime(2)): it also counts while the process or the machine is stopped, and
 //! nobody can set it.

@@ -121,6 +121,8 @@ impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::Start(error) if error.is_of_network() => Exit::Network,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(PostgresError::Unreachable(_)) => Exit::Network,
             Self::Start(_)
             | Self::Storage(_)
             | Self::Sqlite { .. }

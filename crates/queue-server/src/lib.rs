@@ -7,6 +7,10 @@
 //! asks and `replies` tells the outcome, over TCP and UDP alike. `service` is a TCP connection, `text`
 //! the text protocol, `datagram` a UDP request, `sessions` what was answered to whom, and
 //! `quota` how much of that is kept.
+//!
+//! `active` is a server that serves its queues. With PostgreSQL, `leader` decides whether this server is active or
+//! another one, `standby` is what it answers with meanwhile, and `authority` is for how long it may hand out messages
+//! without a word of the database.
 
 mod active;
 pub mod args;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 
-use testing::{Cluster, Database, Process, SERVER_USER};
+use testing::{Cluster, Database, Process, SERVER_USER, eventually};
 
 #[path = "../src/journal/postgres/testing.rs"]
 #[allow(dead_code, reason = "the crate's own tests use the rest")]
@@ -97,9 +97,12 @@ fn reply(mut stream: TcpStream) -> (u16, String) {
 }
 
 /// Waits until the active server has been silent for a second, which is as long as it may act.
+#[track_caller]
 fn wait_until_silent(database: &Database) {
     let silent = "SELECT clock_timestamp() - heartbeat > INTERVAL '1.1 s' FROM leader";
-    while database.sql(silent) != "t" {}
+    eventually("it is silent", || {
+        (database.sql(silent) == "t").then_some(())
+    });
 }
 
 #[test]
@@ -158,20 +161,52 @@ fn a_server_that_was_stopped_for_too_long_hands_out_nothing_when_it_continues() 
     assert_eq!(next.lease(), "a");
 }
 
+/// Starts a server, which must end for this reason with this exit code.
+#[track_caller]
+fn check_start_fails(url: &str, reason: &str, code: i32) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_queue-server"));
+    command.args(["0", "TCP", "--data", url]);
+    let mut process = Process::start(command);
+    process.wait_for_log(&format!("queue-server: {reason}"));
+    assert_eq!(process.wait().code(), Some(code));
+}
+
 #[test]
 fn a_database_that_cannot_be_used_ends_the_start_with_a_reason() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let running = Arc::new(cluster.start(&[]));
+    let database = Database::of(&running);
+    let url = database.url();
+    // What may pass is trouble with the network, and what somebody must change first is not.
+    let nobody = url.replace(SERVER_USER, "nobody");
+    check_start_fails(&nobody, "cannot use the database: 127.0.0.1:", 2);
+    let name = database.sql("SELECT current_database()");
+    database.sql(&format!(
+        "ALTER DATABASE {name} SET default_transaction_read_only = on"
+    ));
+    check_start_fails(&url, "cannot use the database now: 127.0.0.1:", 3);
+    drop((database, running));
+    check_start_fails(&url, "cannot use the database now: 127.0.0.1:", 3);
+}
+
+#[test]
+fn a_database_that_does_not_wait_for_the_disk_is_told() {
     let Some(database) = Database::new() else {
         return;
     };
     let name = database.sql("SELECT current_database()");
     database.sql(&format!(
-        "ALTER DATABASE {name} SET default_transaction_read_only = on"
+        "ALTER DATABASE {name} SET synchronous_commit = off"
     ));
     let mut command = Command::new(env!("CARGO_BIN_EXE_queue-server"));
     command.args(["0", "TCP", "--data", &database.url()]);
-    let mut process = Process::start(command);
-    process.wait_for_log("queue-server: cannot use the database now: 127.0.0.1:");
-    assert_eq!(process.wait().code(), Some(2));
+    let process = Process::start(command);
+    process.wait_for_log("synchronous_commit is off in this database, and on for this server");
+    // All tests have it so.
+    process.wait_for_log("With fsync off in PostgreSQL, a power cut loses what was acknowledged");
+    process.wait_for_log(ACTIVE);
 }
 
 #[test]
@@ -208,12 +243,11 @@ fn servers_go_on_by_themselves_when_postgresql_was_started_again() {
     active.check_stands_by();
     standby.check_stands_by();
     let _running = cluster.start(&[]);
-    let lease = loop {
+    let lease = eventually("one of them serves", || {
         let asked = [&active, &standby].map(|server| server.ask(LEASE, ""));
-        if let Some((_, body)) = asked.into_iter().find(|(status, _)| *status == 200) {
-            break body;
-        }
-    };
+        let leased = asked.into_iter().find(|(status, _)| *status == 200);
+        leased.map(|(_, body)| body)
+    });
     assert_eq!(lease, "a");
 }
 
@@ -261,13 +295,16 @@ fn a_postgresql_that_hangs_is_left_for_the_next_one_of_the_url() {
     active.send("a");
     first.freeze();
     active.process.wait_for_log(STANDING_BY);
-    let is_there = |server: &Server| server.ask("GET /healthz", "").0 == 200;
-    while !is_there(&active) && !is_there(&standby) {}
     // The other one looks there, too.
-    let (mut last, next) = if is_there(&active) {
-        (active, standby)
+    let servers = [&active, &standby];
+    let last = eventually("one of them serves", || {
+        let is_there = |server: &&Server| server.ask("GET /healthz", "").0 == 200;
+        servers.iter().position(is_there)
+    });
+    let [mut last, next] = if last == 0 {
+        [active, standby]
     } else {
-        (standby, active)
+        [standby, active]
     };
     last.send("b");
     last.process.signal(Signal::TERM);

@@ -14,6 +14,12 @@ pub enum PostgresError {
     /// The URL of a PostgreSQL database is wrong.
     #[error("the URL of the database is wrong: {0}")]
     Url(#[from] UrlError),
+    /// A variable of the environment is wrong, which counts where the URL says nothing.
+    #[error("the environment is wrong: {0}")]
+    Environment(UrlError),
+    /// There are root certificates, with a mode that checks none.
+    #[error("a root certificate (sslrootcert) goes with sslmode={0}; others check none")]
+    Unchecked(&'static str),
     /// There is no user to connect to PostgreSQL as.
     #[error(
         "there is no PostgreSQL user: name it in the URL, as postgresql://USER@HOST/DATABASE, or in \
@@ -127,9 +133,6 @@ pub enum UrlError {
     /// A percent sign without two hexadecimal digits, or what they mean is no text.
     #[error("a % is followed by two hexadecimal digits, and %25 is the % itself")]
     Escape,
-    /// Root certificates with a mode that checks nothing.
-    #[error("sslrootcert goes with sslmode={0}; others check no certificate")]
-    Unchecked(&'static str),
 }
 
 impl UrlError {

@@ -1,4 +1,4 @@
-//! What a database must do for the journal. SQLite does it in [`super::sqlite`].
+//! What a database must do for the journal. SQLite does it in [`super::sqlite`], PostgreSQL in `super::postgres`.
 //!
 //! A database is [`Unread`] first: [`super::load`] reads it, tells the queues what is there, and has it mended. Then
 //! it is a [`Database`], which the writer thread alone uses. What the rows mean is not here: [`super::row`],

@@ -9,7 +9,7 @@
 //! in the table `damaged` and reported, never delivered.
 //!
 //! Here is the writer: what it does with a change, a batch and its outcome. [`database`] says what a database must
-//! do for that, and [`sqlite`] does it. [`load`] reads one at the start, [`batch`] and [`change`] are what is
+//! do for that, and [`sqlite`] does it, or `postgres`, which several servers can reach. [`load`] reads one at the start, [`batch`] and [`change`] are what is
 //! written, [`row`] is one message, [`keys`] a key that is held on, [`answers`] what was answered to whom,
 //! [`totals`] what happened in each queue, [`state`] the last id, and [`timeline`] the queues' clock from one run to
 //! the next. [`live`] is what the journal knows of the queues.

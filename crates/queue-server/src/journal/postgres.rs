@@ -11,13 +11,16 @@
 //!
 //! [`url`] says where the database is, [`connect`] reaches it, with the passwords of [`environment`] and by [`tls`].
 //! [`schema`] makes the tables; [`candidate`] is how a server becomes the leader, and [`load`] what it reads then.
+//! [`durability`] is what a COMMIT waits for.
 //! [`messages`] and [`tables`] are the statements, [`failed`] what an error means.
 
 mod candidate;
 mod connect;
+mod durability;
 mod environment;
 mod failed;
 mod load;
+mod lock;
 mod messages;
 mod schema;
 mod tables;
@@ -199,13 +202,11 @@ impl<'b> Folded<'b> {
         folded
     }
 
+    /// The queues that are paused from now on, or those that are resumed.
     fn queues(&self, paused: bool) -> Vec<&'b str> {
-        let is_so = |(_, is_paused): &(&&str, &bool)| **is_paused == paused;
-        self.pauses
-            .iter()
-            .filter(is_so)
-            .map(|(queue, _)| *queue)
-            .collect()
+        let pauses = self.pauses.iter();
+        let those = pauses.filter(|(_, is_paused)| **is_paused == paused);
+        those.map(|(queue, _)| *queue).collect()
     }
 }
 

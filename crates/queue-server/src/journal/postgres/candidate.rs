@@ -5,9 +5,7 @@
 //! Nothing else is needed for that. The rest is about the right time to take over:
 //!
 //! - at once, if the leader has released the row, or if it was this server;
-//! - at once, if the leader has noted that it holds an advisory lock, and the lock is free: the database frees it when
-//!   the leader's connection ends, so also when the leader was killed. Not every engine that speaks the protocol has
-//!   locks that exclude anybody, so the leader tries that out before it notes it;
+//! - at once, if the leader has noted that it holds an advisory lock ([`lock`]), and the lock is free;
 //! - else when the row has not changed for `takeover_after`. That is counted by this server's own clock, from what it
 //!   has seen itself, because the database's clock may be set, and is another one after a failover.
 
@@ -26,27 +24,14 @@ use super::environment::Environment;
 use super::load::Led;
 use super::messages::Messages;
 use super::tables::Tables;
-use super::url::{Server, Url};
-use super::{Session, schema};
+use super::url::Url;
+use super::{Session, durability, lock, schema};
 use crate::authority::{Authority, Boottime};
 use crate::clock::Micros;
 use crate::error::{Error, PostgresError};
 use crate::journal::load::Opened;
 use crate::journal::row::ID_MAX;
 use crate::journal::timeline::{Moment, Note};
-
-/// The advisory lock: "Qrtt", and the table.
-const LOCK: &str = "1366455412, 'leader'::regclass::oid::integer";
-
-/// Ends the session that has the lock, if it is another. The database does that only for its own user.
-const END_HOLDER: &str = "
-    SELECT pg_terminate_backend(pid) FROM pg_locks
-    WHERE locktype = 'advisory' AND classid = 1366455412 AND objid = 'leader'::regclass::oid
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND pid <> pg_backend_pid()";
-
-/// How long that may take, in milliseconds.
-const LOCK_WAIT_MILLIS: u32 = 500;
 
 /// The latest time of the queues' clock that is believed, in the year 11,000: the positions of the messages
 /// have room for another 9,000.
@@ -213,8 +198,9 @@ impl Candidate {
         let who = &self.look.who;
         log::info!("{who} leads in epoch {epoch}, on the PostgreSQL server {server}");
         let client = &mut connection.client;
+        durability::wait_for_disk(client).map_err(PostgresError::Statement)?;
         // Without it, others take over later if this server is killed.
-        match self.gain_lock(client, server) {
+        match lock::gain(client, &self.connector, server) {
             Ok(true) => {
                 let note = "UPDATE leader SET has_lock = TRUE WHERE epoch = $1";
                 client
@@ -245,25 +231,6 @@ impl Candidate {
             last_id: leader.last_id(),
         }))
     }
-
-    /// Takes the advisory lock, from a connection before that has not ended yet. Returns whether it excludes others.
-    fn gain_lock(&self, client: &mut Client, server: &Server) -> Result<bool, Error> {
-        let failed = PostgresError::Statement;
-        // It may not be allowed.
-        if let Err(error) = client.execute(END_HOLDER, &[]) {
-            log::debug!("The holder of the advisory lock cannot be ended: {error}");
-        }
-        let mut transaction = client.transaction().map_err(failed)?;
-        let take = format!(
-            "SET LOCAL lock_timeout = '{LOCK_WAIT_MILLIS}ms'; SELECT pg_advisory_lock({LOCK})"
-        );
-        transaction.batch_execute(&take).map_err(failed)?;
-        transaction.commit().map_err(failed)?;
-        let mut other = self.connector.connect_to(server)?.client;
-        let lock = other.query_one(&try_lock(), &[]).map_err(failed)?;
-        let is_free: bool = lock.try_get(0).map_err(failed)?;
-        Ok(!is_free)
-    }
 }
 
 impl Standing {
@@ -274,7 +241,7 @@ impl Standing {
             |client: &mut Client, sql: &str| client.prepare(sql).map_err(PostgresError::Statement);
         Ok(Self {
             select: prepare(client, SELECT)?,
-            try_lock: prepare(client, &try_lock())?,
+            try_lock: prepare(client, &lock::try_to_gain())?,
             connection,
         })
     }
@@ -330,10 +297,6 @@ impl Look {
         let is_warned = connection.is_warned.load(Ordering::Relaxed);
         Ok((!is_warned).then_some(leader))
     }
-}
-
-fn try_lock() -> String {
-    format!("SELECT pg_try_advisory_lock({LOCK})")
 }
 
 /// The host, the process, and something that no other process of this number has had.

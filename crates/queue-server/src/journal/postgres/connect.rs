@@ -22,7 +22,7 @@ use postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::environment::Environment;
-use super::tls;
+use super::tls::{self, Trust};
 use super::url::{Host, Server, SslMode, Url};
 use crate::error::{PostgresError, Unusable, WhyNot};
 
@@ -35,7 +35,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(2);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEPALIVES: u32 = 3;
 
-/// What the server ends by itself, so that nothing lasts for ever that this program does not see any more.
+/// How long PostgreSQL lets something last before it ends it. So nothing stays for ever of a session whose program
+/// is gone or cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timeouts {
     /// A wait for a lock.
@@ -62,6 +63,7 @@ pub(crate) struct Connector {
     environment: Environment,
     user: String,
     database: String,
+    trust: Trust,
     timeouts: Timeouts,
     /// Of each server, in the order of the URL: each attempt that lasts has one more of these.
     attempts: Vec<Arc<()>>,
@@ -82,7 +84,7 @@ impl Connector {
     /// Prepares to connect; nothing is read or asked yet.
     ///
     /// # Errors
-    /// [`PostgresError::NoUser`].
+    /// [`PostgresError::NoUser`], [`PostgresError::Environment`] and [`PostgresError::Unchecked`].
     pub(crate) fn new(
         url: Url,
         environment: Environment,
@@ -98,6 +100,7 @@ impl Connector {
         Ok(Self {
             database: database.unwrap_or_else(|| user.clone()),
             user,
+            trust: Trust::of(&url, &environment)?,
             attempts: url.servers.iter().map(|_| Arc::new(())).collect(),
             url,
             environment,
@@ -112,7 +115,7 @@ impl Connector {
     /// something first: one of the servers, while none could be used, refused the user, the database or
     /// the encryption. [`PostgresError::RootCertificate`] and [`PostgresError::NoRootCertificate`].
     pub(crate) fn connect(&self) -> Result<Connected, PostgresError> {
-        let tls = tls::connector(&self.url, &self.environment)?;
+        let tls = tls::connector(&self.trust, &self.environment)?;
         let mut unusable = Vec::new();
         for server in &self.url.servers {
             match self.attempt(server, tls.clone()) {
@@ -131,7 +134,7 @@ impl Connector {
     /// # Errors
     /// As [`Connector::connect`].
     pub(crate) fn connect_to(&self, server: &Server) -> Result<Connected, PostgresError> {
-        let tls = tls::connector(&self.url, &self.environment)?;
+        let tls = tls::connector(&self.trust, &self.environment)?;
         self.attempt(server, tls)
             .map_err(|why| unreachable(server, why))
     }
@@ -204,7 +207,7 @@ impl Connector {
 
     fn config(&self, server: &Server, is_warned: Arc<AtomicBool>) -> Config {
         let mut config = Config::new();
-        let encryption = match (&server.host, self.url.ssl_mode) {
+        let encryption = match (&server.host, self.trust.mode) {
             (Host::Folder(_), _) | (_, SslMode::Disable) => Encryption::Disable,
             (Host::Name(_), SslMode::Prefer) => Encryption::Prefer,
             (Host::Name(_), SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) => {

@@ -1,5 +1,5 @@
-//! As whom a server connects: the user, the database and the password that its environment says, as libpq
-//! does it (PostgreSQL manual, 34.15 and 34.16).
+//! As whom a server connects, and whom it trusts, if the URL does not say it: the user, the database, the password,
+//! `sslmode` and `sslrootcert` of its environment, as libpq has them (PostgreSQL manual, 34.15 and 34.16).
 //!
 //! A password is `PGPASSWORD`, or stands in the file that `PGPASSFILE` names, by default `~/.pgpass`. A line
 //! of it is `HOST:PORT:DATABASE:USER:PASSWORD`, where `*` is anything, `\` makes the next character an
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use cli::SecretFile;
 use rustix::process::geteuid;
 
-use super::url::{Host, Server};
+use super::url::{FOLDER_DEFAULT, Host, Server};
 
 /// The longest file of passwords, in bytes.
 const PASSFILE_BYTES_MAX: u64 = 1 << 20;
@@ -34,6 +34,10 @@ pub(crate) struct Environment {
     pub password: Option<OsString>,
     /// `PGPASSFILE`.
     pub passfile: Option<PathBuf>,
+    /// `PGSSLMODE`.
+    pub ssl_mode: Option<String>,
+    /// `PGSSLROOTCERT`.
+    pub ssl_root: Option<String>,
     /// The name of the user who runs this process.
     pub login: Option<String>,
     /// Its home.
@@ -45,12 +49,16 @@ impl Environment {
     pub(crate) fn of_process() -> Self {
         let there = |name| env::var_os(name).filter(|value| !value.is_empty());
         let text = |name| there(name).and_then(|value| value.into_string().ok());
+        // One that is no text must not pass for one that is not there: it is refused by its value.
+        let any = |name| there(name).map(|value| value.to_string_lossy().into_owned());
         let (login, home) = account().unzip();
         Self {
             user: text("PGUSER"),
             database: text("PGDATABASE"),
             password: there("PGPASSWORD"),
             passfile: there("PGPASSFILE").map(PathBuf::from),
+            ssl_mode: any("PGSSLMODE"),
+            ssl_root: any("PGSSLROOTCERT"),
             login,
             home: there("HOME").map(PathBuf::from).or(home),
         }
@@ -66,8 +74,16 @@ impl Environment {
         let port = server.port.to_string();
         let hosts = match &server.host {
             Host::Name(name) => [name.as_str(), name],
-            // libpq takes the name for the default folder, and the path for any other.
-            Host::Folder(path) => [path.to_str().unwrap_or_default(), "localhost"],
+            Host::Folder(path) => {
+                let path = path.to_str().unwrap_or_default();
+                // Anybody may have a server in another folder (PostgreSQL manual, 34.16).
+                let name = if path == FOLDER_DEFAULT {
+                    "localhost"
+                } else {
+                    path
+                };
+                [path, name]
+            }
         };
         let rest = [port.as_str(), database, user];
         lines.split(|byte| *byte == b'\n').find_map(|line| {
@@ -221,8 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_is_localhost_or_its_folder() {
-        check("localhost:5432:d:u:p", "/run/x", Some("p"));
+    fn a_unix_socket_is_its_folder_and_localhost_if_it_is_the_default_one() {
+        check("localhost:5432:d:u:p", "/run/x", None);
+        check("localhost:5432:d:u:p", FOLDER_DEFAULT, Some("p"));
+        let path = format!("{FOLDER_DEFAULT}:5432:d:u:p");
+        check(&path, FOLDER_DEFAULT, Some("p"));
         check("/run/x:5432:d:u:p", "/run/x", Some("p"));
         check("/run/y:5432:d:u:p", "/run/x", None);
         check("localhost:5432:d:u:p", "h", None);

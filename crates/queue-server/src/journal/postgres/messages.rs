@@ -4,7 +4,7 @@
 //! The array of a column that is NULL in all rows is empty, because `unnest` completes short ones with NULL
 //! (PostgreSQL manual, 7.2.1.4). Most messages have no lease, no key and no end, so that is half of the columns.
 
-use postgres::types::ToSql;
+use postgres::types::{FromSql, ToSql};
 use postgres::{Client, Error, Row, Statement};
 
 use crate::journal::row::Columns;
@@ -169,27 +169,27 @@ impl Messages {
 
 /// The values of a row: its columns are those of [`COLUMNS`]. `None` if one is of a wrong type.
 pub(super) fn columns(row: &Row) -> Option<Columns<'_>> {
-    let number = |at| row.try_get(at).ok();
-    let some_number = |at| row.try_get(at).ok();
-    let some_text = |at| row.try_get(at).ok();
-    let reason: Option<&[u8]> = row.try_get(14).ok()?;
+    fn get<'r, T: FromSql<'r>>(row: &'r Row, at: usize) -> Option<T> {
+        row.try_get(at).ok()
+    }
+    let reason: Option<&[u8]> = get(row, 14)?;
     Some(Columns {
-        id: number(0)?,
-        queue: row.try_get(1).ok()?,
-        position: number(2)?,
-        is_delayed: row.try_get(3).ok()?,
-        attempts: number(4)?,
-        token: row.try_get(5).ok()?,
-        lease_expires: some_number(6)?,
-        remaining: some_number(7)?,
-        crc: number(8)?,
-        key: some_text(9)?,
-        account: some_text(10)?,
-        attempts_max: some_number(11)?,
-        expires: some_number(12)?,
-        expires_left: some_number(13)?,
+        id: get(row, 0)?,
+        queue: get(row, 1)?,
+        position: get(row, 2)?,
+        is_delayed: get(row, 3)?,
+        attempts: get(row, 4)?,
+        token: get(row, 5)?,
+        lease_expires: get(row, 6)?,
+        remaining: get(row, 7)?,
+        crc: get(row, 8)?,
+        key: get(row, 9)?,
+        account: get(row, 10)?,
+        attempts_max: get(row, 11)?,
+        expires: get(row, 12)?,
+        expires_left: get(row, 13)?,
         reason: reason.map(str::from_utf8).transpose().ok()?,
-        body: row.try_get(15).ok()?,
+        body: get(row, 15)?,
     })
 }
 

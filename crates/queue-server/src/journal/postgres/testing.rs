@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
@@ -380,6 +380,18 @@ impl Drop for Running {
         // SIGQUIT ends all of its processes at once, and leaves no shared memory behind.
         self.process.signal(Signal::QUIT);
         let _ = self.process.child.wait();
+    }
+}
+
+/// Asks again and again until there is an answer. No event tells when.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        match ask() {
+            Some(answer) => return answer,
+            None => assert!(begun.elapsed() < PATIENCE, "never: {what}"),
+        }
     }
 }
 

@@ -85,9 +85,10 @@ fn a_session_is_set_up_and_the_password_comes_from_the_environment_or_a_file() {
     assert_eq!(connected.server.port, port);
     assert_eq!(ask(&mut connected, "SELECT current_database()::text"), USER);
 
-    // The first line is for another port, and so for nobody here.
+    // The first two lines are for another port and for a socket in the default folder, and so for nobody here.
     let escaped = PASSWORD.replace('\\', r"\\").replace(':', r"\:");
-    let lines = format!("*:1:*:*:no\nlocalhost:{port}:*:{USER}:{escaped}\n");
+    let lines =
+        format!("*:1:*:*:no\nlocalhost:{port}:*:*:no\n{folder}:{port}:*:{USER}:{escaped}\n");
     let file = cluster.write("pass", lines.as_bytes());
     let in_file = Environment {
         user: Some(USER.to_owned()),

@@ -24,23 +24,70 @@ use crate::error::{PostgresError, WhyNot};
 /// The user's own root certificate, below its home.
 const ROOT_DEFAULT: &str = ".postgresql/root.crt";
 
-/// Reads the root certificates and makes TLS for connections to the servers of this URL.
+/// Whether connections are encrypted, and who may sign a server's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trust {
+    pub(super) mode: SslMode,
+    /// `None` is the user's own file, if there is one.
+    root: Option<SslRoot>,
+}
+
+impl Trust {
+    /// What the URL says, or else the environment.
+    ///
+    /// # Errors
+    /// If the environment says what cannot be, or the two together check no certificate.
+    pub(super) fn of(url: &Url, environment: &Environment) -> Result<Self, PostgresError> {
+        let variable = || {
+            let value = environment.ssl_mode.as_deref();
+            let mode = value.map(|value| SslMode::parse("PGSSLMODE", value));
+            mode.transpose().map_err(PostgresError::Environment)
+        };
+        let mode = match url.ssl_mode {
+            Some(mode) => Some(mode),
+            None => variable()?,
+        };
+        // Without encryption there is no certificate.
+        let variable = environment.ssl_root.as_deref();
+        let variable = variable.filter(|_| mode != Some(SslMode::Disable));
+        let root = url.ssl_root.clone();
+        let root = root.or_else(|| variable.map(SslRoot::parse));
+        let mode = mode.unwrap_or(match root {
+            // Whom the system trusts can have a certificate for any name of its own.
+            Some(SslRoot::System) => SslMode::VerifyFull,
+            Some(SslRoot::File(_)) | None => SslMode::Prefer,
+        });
+        match (&root, mode) {
+            (None, _)
+            | (Some(_), SslMode::VerifyFull)
+            | (Some(SslRoot::File(_)), SslMode::Require | SslMode::VerifyCa) => {
+                Ok(Self { mode, root })
+            }
+            (Some(SslRoot::File(_)), SslMode::Disable | SslMode::Prefer) => Err(
+                PostgresError::Unchecked("require, verify-ca or verify-full"),
+            ),
+            (Some(SslRoot::System), _) => Err(PostgresError::Unchecked("verify-full")),
+        }
+    }
+}
+
+/// Reads the root certificates and makes TLS for connections.
 ///
 /// # Errors
 /// If there are none and `sslmode` needs them, or they cannot be read.
 pub(super) fn connector(
-    url: &Url,
+    trust: &Trust,
     environment: &Environment,
 ) -> Result<MakeRustlsConnect, PostgresError> {
     let builder = ClientConfig::builder_with_provider(tls::provider());
     let builder = builder
         .with_safe_default_protocol_versions()
         .expect("ring has ciphers for both versions");
-    let roots = match url.ssl_mode {
+    let roots = match trust.mode {
         SslMode::Disable | SslMode::Prefer => None,
-        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => roots(url, environment)?,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => roots(trust, environment)?,
     };
-    let verifier: Arc<dyn ServerCertVerifier> = match (url.ssl_mode, roots) {
+    let verifier: Arc<dyn ServerCertVerifier> = match (trust.mode, roots) {
         (SslMode::VerifyCa | SslMode::VerifyFull, None) => {
             return Err(PostgresError::NoRootCertificate);
         }
@@ -80,9 +127,9 @@ enum Roots {
     File(RootCertStore),
 }
 
-/// Those of the URL, or of the user, if it has any.
-fn roots(url: &Url, environment: &Environment) -> Result<Option<Roots>, PostgresError> {
-    let path = match &url.ssl_root {
+/// Those that are to be trusted, or those of the user, if it has any.
+fn roots(trust: &Trust, environment: &Environment) -> Result<Option<Roots>, PostgresError> {
+    let path = match &trust.root {
         Some(SslRoot::System) => return Ok(Some(Roots::System)),
         Some(SslRoot::File(path)) => Some(path.clone()),
         None => {
@@ -149,5 +196,118 @@ impl ServerCertVerifier for Nameless {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What this query of a URL and these variables mean: `sslmode`, and the root certificate.
+    fn trust(
+        query: &str,
+        mode: Option<&str>,
+        root: Option<&str>,
+    ) -> Result<(SslMode, Option<SslRoot>), String> {
+        let url = Url::parse(&format!("postgresql://db?{query}")).unwrap();
+        let environment = Environment {
+            ssl_mode: mode.map(str::to_owned),
+            ssl_root: root.map(str::to_owned),
+            ..Environment::default()
+        };
+        let trust = Trust::of(&url, &environment);
+        trust
+            .map(|trust| (trust.mode, trust.root))
+            .map_err(|error| error.to_string())
+    }
+
+    fn file(path: &str) -> Option<SslRoot> {
+        Some(SslRoot::File(path.into()))
+    }
+
+    #[test]
+    fn the_environment_counts_where_the_url_is_silent() {
+        use SslMode::{Disable, Prefer, Require, VerifyCa, VerifyFull};
+        let system = || Some(SslRoot::System);
+        for (query, mode, root, want) in [
+            ("", None, None, (Prefer, None)),
+            ("", Some("verify-full"), None, (VerifyFull, None)),
+            ("", Some("disable"), Some("a"), (Disable, None)),
+            ("", Some("verify-ca"), Some("a"), (VerifyCa, file("a"))),
+            ("", None, Some("system"), (VerifyFull, system())),
+            (
+                "sslmode=require",
+                Some("verify-full"),
+                None,
+                (Require, None),
+            ),
+            ("sslmode=disable", None, Some("a"), (Disable, None)),
+            (
+                "sslmode=require",
+                Some("allow"),
+                Some("a"),
+                (Require, file("a")),
+            ),
+            (
+                "sslrootcert=b",
+                Some("verify-ca"),
+                Some("a"),
+                (VerifyCa, file("b")),
+            ),
+            (
+                "sslrootcert=system",
+                None,
+                Some("a"),
+                (VerifyFull, system()),
+            ),
+        ] {
+            let found = trust(query, mode, root);
+            assert_eq!(found, Ok(want), "{query} {mode:?} {root:?}");
+        }
+        let wrong = trust("", Some("allow"), None).unwrap_err();
+        let want = "the environment is wrong: PGSSLMODE must be disable, prefer, require, verify-ca or \
+                    verify-full, not 'allow'";
+        assert_eq!(wrong, want);
+    }
+
+    #[test]
+    fn a_root_certificate_goes_with_a_mode_that_uses_it() {
+        for (query, mode, root, want) in [
+            (
+                "sslrootcert=a",
+                None,
+                None,
+                "require, verify-ca or verify-full",
+            ),
+            (
+                "sslrootcert=a&sslmode=prefer",
+                None,
+                None,
+                "require, verify-ca or verify-full",
+            ),
+            (
+                "sslrootcert=a",
+                Some("disable"),
+                None,
+                "require, verify-ca or verify-full",
+            ),
+            ("", None, Some("a"), "require, verify-ca or verify-full"),
+            (
+                "sslrootcert=system&sslmode=verify-ca",
+                None,
+                None,
+                "verify-full",
+            ),
+            ("sslmode=require", None, Some("system"), "verify-full"),
+        ] {
+            let want = format!(
+                "a root certificate (sslrootcert) goes with sslmode={want}; others check none"
+            );
+            assert_eq!(
+                trust(query, mode, root),
+                Err(want),
+                "{query} {mode:?} {root:?}"
+            );
+        }
     }
 }

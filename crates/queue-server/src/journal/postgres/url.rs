@@ -23,7 +23,7 @@ pub(crate) const SERVERS_MAX: usize = 8;
 const PORT_DEFAULT: u16 = 5432;
 
 /// Where the Unix socket is by default, as Debian's and Red Hat's PostgreSQL have it.
-const FOLDER_DEFAULT: &str = "/var/run/postgresql";
+pub(crate) const FOLDER_DEFAULT: &str = "/var/run/postgresql";
 
 /// How long an attempt to connect lasts, and how long sent bytes stay unacknowledged at most.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -63,9 +63,9 @@ pub(crate) struct Url {
     pub user: Option<String>,
     /// The database; `None` is the environment's.
     pub database: Option<String>,
-    /// Whether the connection is encrypted.
-    pub ssl_mode: SslMode,
-    /// Whose signature a server's certificate needs; `None` is the user's file, if there is one.
+    /// Whether the connection is encrypted; `None` is the environment's.
+    pub ssl_mode: Option<SslMode>,
+    /// Whose signature a server's certificate needs; `None` is the environment's.
     pub ssl_root: Option<SslRoot>,
     /// How long an attempt to connect to one server lasts at most.
     pub connect_timeout: Duration,
@@ -160,17 +160,13 @@ impl Url {
                 "read-write",
             ));
         }
-        let ssl_root = take("sslrootcert").map(|path| match path.as_str() {
-            "system" => SslRoot::System,
-            _ => SslRoot::File(path.into()),
-        });
-        let ssl_mode = ssl_mode(take("sslmode"), ssl_root.as_ref())?;
+        let ssl_mode = take("sslmode").map(|mode| SslMode::parse("sslmode", &mode));
         Ok(Self {
             servers,
             user: take("user"),
             database: take("dbname"),
-            ssl_mode,
-            ssl_root,
+            ssl_mode: ssl_mode.transpose()?,
+            ssl_root: take("sslrootcert").as_deref().map(SslRoot::parse),
             connect_timeout: timeout(
                 "connect_timeout",
                 take("connect_timeout"),
@@ -186,6 +182,35 @@ impl Url {
             application_name: take("application_name")
                 .unwrap_or_else(|| APPLICATION_DEFAULT.to_owned()),
         })
+    }
+}
+
+impl SslMode {
+    /// Reads what `name` says.
+    ///
+    /// # Errors
+    /// [`UrlError::Value`], also for `allow`, which would rather not encrypt.
+    pub(crate) fn parse(name: &'static str, value: &str) -> Result<Self, UrlError> {
+        match value {
+            "disable" => Ok(Self::Disable),
+            "prefer" => Ok(Self::Prefer),
+            "require" => Ok(Self::Require),
+            "verify-ca" => Ok(Self::VerifyCa),
+            "verify-full" => Ok(Self::VerifyFull),
+            other => {
+                let want = "disable, prefer, require, verify-ca or verify-full";
+                Err(UrlError::value(name, other, want))
+            }
+        }
+    }
+}
+
+impl SslRoot {
+    pub(crate) fn parse(value: &str) -> Self {
+        match value {
+            "system" => Self::System,
+            path => Self::File(path.into()),
+        }
     }
 }
 
@@ -307,31 +332,6 @@ fn server(host: String, port: &str) -> Result<Server, UrlError> {
         _ => Host::Name(host),
     };
     Ok(Server { host, port })
-}
-
-fn ssl_mode(value: Option<String>, root: Option<&SslRoot>) -> Result<SslMode, UrlError> {
-    let mode = match (value.as_deref(), root) {
-        // Whom the system trusts can have a certificate for any name of its own.
-        (None, Some(SslRoot::System)) => SslMode::VerifyFull,
-        (None, _) => SslMode::Prefer,
-        (Some("disable"), _) => SslMode::Disable,
-        (Some("prefer"), _) => SslMode::Prefer,
-        (Some("require"), _) => SslMode::Require,
-        (Some("verify-ca"), _) => SslMode::VerifyCa,
-        (Some("verify-full"), _) => SslMode::VerifyFull,
-        (Some(other), _) => {
-            let want = "disable, prefer, require, verify-ca or verify-full";
-            return Err(UrlError::value("sslmode", other, want));
-        }
-    };
-    match (root, mode) {
-        (None, _) | (_, SslMode::VerifyFull) => Ok(mode),
-        (Some(SslRoot::File(_)), SslMode::Require | SslMode::VerifyCa) => Ok(mode),
-        (Some(SslRoot::File(_)), _) => {
-            Err(UrlError::Unchecked("require, verify-ca or verify-full"))
-        }
-        (Some(SslRoot::System), _) => Err(UrlError::Unchecked("verify-full")),
-    }
 }
 
 fn timeout(

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use proto::queue::{Delivery, MessageId, QueueName, Token};
 use storage::NotStored;
 
-use super::super::testing::{Cluster, Database, SERVER_USER};
+use super::super::testing::{Cluster, Database, SERVER_USER, eventually};
 use crate::error::QueueError;
 use crate::journal::Candidate;
 use crate::queues::{Limits, Outcome, Prepared, Queues};
 
 mod damage;
+mod durability;
 mod lost;
 mod refused;
 mod start;
@@ -135,10 +136,8 @@ fn refused(result: Result<impl Debug, QueueError>, why: &str) {
 /// Asks the database until it says this.
 #[track_caller]
 fn wait_until(database: &Database, sql: &str, want: &str) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while database.sql(sql) != want {
-        assert!(Instant::now() < end, "{sql} is not {want}");
-    }
+    let is_there = || (database.sql(sql) == want).then_some(());
+    eventually(&format!("{sql} is {want}"), is_there);
 }
 
 #[test]
@@ -281,11 +280,7 @@ fn without_a_lock_that_excludes_others_a_server_takes_over_when_the_leader_is_si
     term.kill(&database);
     // Its own connection has ended as well.
     next.compete().err().unwrap();
-    let opened = loop {
-        if let Some(opened) = next.compete().unwrap() {
-            break opened;
-        }
-    };
+    let opened = eventually("it takes over", || next.compete().unwrap());
     assert!(silent.elapsed() >= wait, "{:?}", silent.elapsed());
     drop(opened);
     // With the lock it need not wait.
