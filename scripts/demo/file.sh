@@ -82,6 +82,15 @@ if command -v curl >/dev/null; then
     expect ' 412'
 fi
 
+if command -v curl >/dev/null && command -v unzip >/dev/null; then
+    step 'A folder as a zip' 'It is made while it is sent, and names what it lacks.' crates/file-server/src/archive.rs
+    run 0 "ln -s ../albums data/client/albums"
+    run 0 "curl -sOJ --noproxy '*' $url/client/?zip"
+    run 0 'unzip -d unpacked client.zip'
+    expect 'client/albums: a link to a folder' 'extracting: unpacked/client/testClient.txt'
+    same unpacked/client/photoClient.jpg data/client/photoClient.jpg
+fi
+
 if command -v wget >/dev/null; then
     step 'wget continues a download' 'It asks for the range that it lacks.' crates/proto/src/http/range.rs
     run 0 'head -c 20000 data/server/photoServer.jpg > half.jpg'

@@ -648,7 +648,7 @@ const ATTEMPTS: &[(Kind, &[&str])] = &[
 ];
 
 /// How a file may be asked for: the method, what is added to the target, and further fields.
-const READS: [(&str, &str, &str); 9] = [
+const READS: [(&str, &str, &str); 12] = [
     ("GET", "", ""),
     ("HEAD", "", ""),
     ("GET", "", "Range: bytes=0-3\r\n"),
@@ -662,6 +662,9 @@ const READS: [(&str, &str, &str); 9] = [
     ("GET", "", "Want-Repr-Digest: sha-256=1\r\n"),
     ("GET", "", "Accept: application/json\r\n"),
     ("GET", "?json&sort=size", ""),
+    ("GET", "?zip", ""),
+    ("GET", "?tar", ""),
+    ("HEAD", "?tgz", ""),
 ];
 
 /// A plain request for a file.
@@ -1053,6 +1056,28 @@ fn a_listing_shows_what_can_be_read_and_nothing_else() {
     for page in served.grounds.pages() {
         assert_eq!(check_listings(&served, &page, &mut failures), 0, "{page}");
     }
+}
+
+#[test]
+fn an_archive_holds_nothing_from_outside() {
+    let served = Grounds::new().serve(&[]);
+    let mut failures = Failures::default();
+    for folder in ["/", "/site/", "/pages/", "/chain/", "/here/plain/up/"] {
+        // Neither of them hides what it holds.
+        for query in ["?zip", "?tar"] {
+            let request = read(&format!("{folder}{query}"));
+            let checked = served.check(&request, &[200]).and_then(|reply| {
+                let is_reserved = reply.contains(".quartet-");
+                let climbs = ["../", "/./", "//"].iter().any(|part| reply.contains(part));
+                match is_reserved || climbs {
+                    true => Err(reply),
+                    false => Ok(()),
+                }
+            });
+            failures.note(&request, checked);
+        }
+    }
+    failures.note(b"archives", served.check_contents());
 }
 
 #[test]

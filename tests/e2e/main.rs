@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod archives;
 mod balancers;
 mod behind_a_proxy;
 mod browser;

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use proto::http::request::put_head;
-use proto::http::{BodyLength, ResponseHead};
+use proto::http::{Body, ResponseHead};
 
 use crate::contestant::{Clients, Contestant, Lab, Sample, rounds};
 use crate::conversation::Wrong;
@@ -49,12 +49,25 @@ fn check_copy(path: &Path, bytes: u64) -> Result<(), Error> {
 /// # Errors
 /// If it is not installed.
 pub fn download(lab: &Lab, web: Web) -> Result<Box<dyn Contestant>, Error> {
+    fetch(lab, web, "/file.bin")
+}
+
+/// Our file server, asked for the folder of a large file as a zip.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn archive(lab: &Lab) -> Result<Box<dyn Contestant>, Error> {
+    fetch(lab, Web::Ours, "/?zip")
+}
+
+/// A web server with a large file, asked for that file or what holds it.
+fn fetch(lab: &Lab, web: Web, path: &str) -> Result<Box<dyn Contestant>, Error> {
     let dir = lab.dir()?;
     let (process, target) = start_web(web, dir.path())?;
     let megabytes = lab.scale.file_megabytes;
     store(&dir.path().join("root/file.bin"), megabytes)?;
     let bytes = megabytes * MEGABYTE_BYTES as u64;
-    let get = request(target.addr, "GET", "/file.bin", "");
+    let get = request(target.addr, "GET", path, "");
     let mut piece = vec![0; MEGABYTE_BYTES];
     let round = move || {
         let begun = Instant::now();
@@ -62,13 +75,21 @@ pub fn download(lab: &Lab, web: Web) -> Result<Box<dyn Contestant>, Error> {
         stream.write_all(&get).map_err(Error::io("send"))?;
         let mut input = BufReader::new(stream);
         let head = ResponseHead::read(&mut input, "GET");
-        let length = BodyLength::Bytes(bytes);
-        if !matches!(&head, Ok(head) if head.status == 200 && head.body == length) {
-            let got = format!("{head:?}");
-            return Err(Wrong::new("200 and the file's length", got.as_bytes()).into());
+        let length = match &head {
+            Ok(head) if head.status == 200 => head.body,
+            Ok(_) | Err(_) => return Err(Wrong::new("200", format!("{head:?}").as_bytes()).into()),
+        };
+        let mut body = Body::new(input, length);
+        let mut got = 0;
+        loop {
+            match body.read(&mut piece).map_err(Error::io("read"))? {
+                0 => break,
+                read => got += read as u64,
+            }
         }
-        for _ in 0..megabytes {
-            input.read_exact(&mut piece).map_err(Error::io("read"))?;
+        // A zip has some more around it.
+        if !(bytes..bytes + MEGABYTE_BYTES as u64).contains(&got) {
+            return Err(Wrong::new("the whole file", got.to_string().as_bytes()).into());
         }
         Ok(Sample::transfer(bytes, begun.elapsed()))
     };

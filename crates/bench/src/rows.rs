@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::floors::sync_each;
 use crate::followers::{FOLLOWERS, appends_beside_followers, memory as followers_memory};
 use crate::histories::{appends, find, grep, nc, read_history};
-use crate::large::{dd, download, upload};
+use crate::large::{archive, dd, download, upload};
 use crate::long_history::{Measure, long_history, pruned};
 use crate::postgres::{self, Taking};
 use crate::queues::{
@@ -63,6 +63,8 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     };
     let (down, up) = (format!("file {size} down"), format!("file {size} up"));
     let down_tls = format!("{down} over TLS");
+    let zipped = format!("{down} as a zip");
+    let zipped = zipped.as_str();
     let (down, up, down_tls) = (down.as_str(), up.as_str(), down_tls.as_str());
     let (memory, durable) = ("queue in memory, 100 B", "queue durable, 100 B");
     let memory_session = "queue in memory, 100 B, in sessions";
@@ -98,6 +100,7 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let nginx: Start = |lab, clients| small_file(lab, clients, Web::Nginx);
     let our_download: Start = |lab, _| download(lab, Web::Ours);
     let nginx_download: Start = |lab, _| download(lab, Web::Nginx);
+    let zip: Start = |lab, _| archive(lab);
     let file_tls: Start = |lab, clients| small_file(lab, clients, Web::OursTls);
     let nginx_tls: Start = |lab, clients| small_file(lab, clients, Web::NginxTls);
     let our_download_tls: Start = |lab, _| download(lab, Web::OursTls);
@@ -148,6 +151,7 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         two("file 600 B", "nginx", (64, 1), file, nginx, 1.0),
         two("file 600 B", "bare responder", (64, 1), file, known_file, 0.9),
         two(down, "nginx", (1, 1), our_download, nginx_download, 0.95),
+        two(zipped, "the same file", (1, 1), zip, our_download, 0.7),
         two("file 600 B over TLS", "nginx", (64, 1), file_tls, nginx_tls, 0.9),
         two(down_tls, "nginx", (1, 1), our_download_tls, nginx_download_tls, 0.9),
         two(up, "dd conv=fsync", (1, 1), upload, dd, 0.8),

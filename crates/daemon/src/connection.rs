@@ -145,6 +145,15 @@ impl<'a> Connection<'a> {
         self.stream.set_evictable(is_evictable);
     }
 
+    /// Sets whether the peer is told by a reset if the connection ends now. It is for a body whose end is that
+    /// of the connection.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(crate) fn reset_if_it_ends(&self, must_reset: bool) -> io::Result<()> {
+        self.entry().set_must_reset(must_reset)
+    }
+
     /// The peer was sent everything. From now on the connection waits only for the peer to read it, and may
     /// be evicted.
     pub(crate) fn linger_from_now(&self) {

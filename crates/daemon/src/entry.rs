@@ -1,12 +1,14 @@
 //! One connection, as its own thread and those that may end it share it.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use cli::Socket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::{RecvFlags, Shutdown, connect_unspec, sockopt};
 
 use crate::accounts::Account;
 use crate::eviction::{Eviction, State};
@@ -30,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) must_arrive: AtomicBool,
     /// Whether what it sends has no end, so that a stop does not wait for it.
     pub(crate) is_endless: AtomicBool,
+    /// Whether its end must not look like the end of what it sends.
+    must_reset: AtomicBool,
     /// Its thread, if that waits for something else than its socket.
     thread: OnceLock<Thread>,
 }
@@ -46,6 +50,7 @@ impl Entry {
             is_probing: AtomicBool::new(false),
             must_arrive: AtomicBool::new(false),
             is_endless: AtomicBool::new(false),
+            must_reset: AtomicBool::new(false),
             thread: OnceLock::new(),
         }
     }
@@ -132,10 +137,21 @@ impl Entry {
     pub(crate) fn abort(&self) {
         // Before the stream, so that a thread that reads its end knows that the peer did not end it.
         self.is_aborted.store(true, Ordering::SeqCst);
-        let _ = self.socket.shutdown(Shutdown::Both);
+        // Some kernels refuse to reset what a thread waits for, and no Unix socket can be reset.
+        if !(self.must_reset.load(Ordering::SeqCst) && connect_unspec(&self.socket).is_ok()) {
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+
+    /// Sets whether the connection is reset if it ends now, be it that the process is killed. Otherwise its
+    /// peer could take what was sent until then for all of it.
+    pub(crate) fn set_must_reset(&self, must_reset: bool) -> io::Result<()> {
+        self.must_reset.store(must_reset, Ordering::SeqCst);
+        let linger = must_reset.then_some(Duration::ZERO);
+        Ok(sockopt::set_socket_linger(&self.socket, linger)?)
     }
 
     /// Has [`Entry::abort`] unpark the present thread, which is the connection's own.

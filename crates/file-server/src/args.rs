@@ -40,6 +40,12 @@ pub const RESUME_KEEP_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// How long the sender of an upload may be silent by default: a minute.
 pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
+/// How many archives of folders are made at once by default.
+pub const ARCHIVES_DEFAULT: usize = 4;
+
+/// The most archives at once that can be set.
+const ARCHIVES_MAX: usize = 64;
+
 /// The shortest time for which an unfinished upload can be kept.
 const RESUME_KEEP_MIN: Duration = Duration::from_secs(1);
 
@@ -63,6 +69,8 @@ Options:
                          current folder]
   --idle-exit TIME       end after TIME without a request, 0 for never [default: 60]
   --no-listing           do not list a folder without an index.html
+  --archives N           make at most N archives of folders at once (?zip, ?tar, ?tgz); 0
+                         makes none [default: 4]
   --read-only            refuse all uploads
   --create-only          refuse uploads that would overwrite a file
   --max-upload SIZE      the largest upload [default: 10G]
@@ -99,6 +107,7 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--read-only"),
     Opt::flag("--create-only"),
     Opt::flag("--no-listing"),
+    Opt::value("--archives"),
     Opt::value("--max-upload"),
     Opt::value("--keep-free"),
     Opt::value("--resume-keep"),
@@ -118,6 +127,9 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         read_only: options.flag("--read-only"),
         create_only: options.flag("--create-only"),
         has_listing: !options.flag("--no-listing"),
+        archives_max: options
+            .number("--archives", 0..=ARCHIVES_MAX)?
+            .unwrap_or(ARCHIVES_DEFAULT),
         upload_bytes_max: options
             .size("--max-upload", 1..=UPLOAD_BYTES_MAX)?
             .unwrap_or(UPLOAD_BYTES_DEFAULT),

@@ -26,8 +26,10 @@ impl FileService {
     /// Answers with a file, or with the list of a folder.
     pub(crate) fn download(&self, request: &RequestHead) -> Reply {
         let has_listing = self.config.has_listing;
-        // `?json` asks for the list of a folder even if the folder has an index page.
-        let wants_list = has_listing && listing::is_asked_for(request);
+        // `?json` and `?zip` ask for the list or an archive of a folder even if it has an index page.
+        let is_asked_for =
+            || listing::is_asked_for(request) || self.archive_asked_for(request).is_some();
+        let wants_list = has_listing && is_asked_for();
         let is_plain = is_plain(request) && !wants_list;
         if is_plain && let Some(cached) = self.file_cache.get(request.path) {
             return Ok(cached.response());
@@ -52,11 +54,14 @@ impl FileService {
         }
     }
 
-    /// Answers with the list of a folder.
+    /// Answers with the list of a folder, or an archive of it.
     fn list(&self, request: &RequestHead, path: &TreePath) -> Reply {
+        if let Some(format) = self.archive_asked_for(request) {
+            return self.archive(request, path, format);
+        }
         let order = listing::order(request);
         let entries = self.files.list(path, order)?;
-        let listed = listing::response(request, entries, order, self.upload_rules())?;
+        let listed = listing::response(request, entries, order, self.offers())?;
         Ok(with_always(listed))
     }
 

@@ -95,8 +95,17 @@ pub enum FilesError {
     /// The file exceeds the limit of the file system or of the server's process (`ulimit -f`).
     #[error("the server's disk refuses a file of this size")]
     TooLarge(#[source] io::Error),
+    /// The file is a secret of the server. A client does not learn that it is there.
+    #[error("there is no such file")]
+    Secret,
+    /// A zip would have more names than the server keeps in memory for it.
+    #[error("the names are over 32 MiB, too much for a zip; a tar has no such limit")]
+    TooManyNames,
+    /// A folder is in too many others below the one that was asked for.
+    #[error("a folder is over 100 folders deep")]
+    TooDeep,
     /// The server keeps the name for its temporary files.
-    #[error("names that start with .quartet-upload- are reserved")]
+    #[error("names that start with .quartet- are reserved")]
     Reserved,
     /// The path of an upload names something that is neither a regular file nor a link to one.
     #[error("the path names something that is not a regular file")]

@@ -5,6 +5,7 @@
 //! | `root` | the folder that is served, and why no path leads out of it |
 //! | `tree` | [`Files`]: the state that all share, and the file at a path |
 //! | `entries`, `list_limits` | the list of a folder |
+//! | `walk` | everything in a folder and the folders below it |
 //! | `upload` | an [`Upload`]: a file that arrives under a temporary name |
 //! | `destination` | where an upload will stand, and what stands there now |
 //! | `commit` | how an upload becomes a file: sync, rename, sync |
@@ -34,6 +35,7 @@ mod temporary;
 mod tree;
 mod unfinished;
 mod upload;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -44,3 +46,4 @@ pub(crate) use keyed_locks::Abort;
 pub(crate) use tree::{Files, Found, FoundFile};
 pub(crate) use unfinished::Reopened;
 pub(crate) use upload::Upload;
+pub(crate) use walk::{Step, Walk};

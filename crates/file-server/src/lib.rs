@@ -1,12 +1,13 @@
 //! The file server: downloads, uploads and lists of folders over HTTP.
 //!
 //! [`args`] reads the command line and `service` answers the requests: `download` with `file_cache`,
-//! `content_type` and `digests`; `upload` with `form`; `resumable`; and `listing` with `page`. `path`
+//! `content_type` and `digests`; `upload` with `form`; `resumable`; `listing` with `page`; and `archive`. `path`
 //! turns request targets into paths, and `files` is the tree on disk and its rules. `access` says which
 //! role a request needs, and `access_log` writes a line for each.
 
 mod access;
 mod access_log;
+mod archive;
 pub mod args;
 mod content_type;
 mod digests;
@@ -37,6 +38,7 @@ pub use daemon::Serve;
 pub use error::Error;
 
 use access_log::AccessLog;
+use archive::Archives;
 use digests::Digests;
 use file_cache::FileCache;
 use files::Files;
@@ -68,6 +70,8 @@ pub struct Config {
     pub create_only: bool,
     /// Whether folders without an index page are listed.
     pub has_listing: bool,
+    /// How many archives of folders are made at once; with 0 there are none.
+    pub archives_max: usize,
     /// The largest upload, in bytes.
     pub upload_bytes_max: u64,
     /// The room on the disk that uploads leave free, in bytes.
@@ -139,6 +143,7 @@ impl Server {
             files: Arc::new(files),
             file_cache: FileCache::default(),
             digests: Digests::default(),
+            archives: Archives::default(),
             access_log,
         });
         let handler = Arc::clone(&service) as _;

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::error::FilesError;
 use crate::files::{Entries, Order};
-use crate::page::{self, UploadRules};
+use crate::page::{self, Offers};
 
 /// The order that a request asks for: `?sort=name|size|time`, and `&desc` for descending.
 pub(crate) fn order(request: &RequestHead) -> Order {
@@ -40,7 +40,7 @@ pub(crate) fn response(
     request: &RequestHead,
     entries: Entries,
     order: Order,
-    uploads: Option<UploadRules>,
+    offers: Offers,
 ) -> Result<Response, FilesError> {
     let path = percent_decode_str(request.path).decode_utf8_lossy();
     let (format, start, mut response) = match wants_json(request) {
@@ -51,7 +51,7 @@ pub(crate) fn response(
             (Format::Json { separator: "\n" }, start, response)
         }
         false => {
-            let start = page::folder_start(request.path, uploads);
+            let start = page::folder_start(request.path, offers);
             let headings = rows::headings(order);
             let way_up = match page::is_root(request.path) {
                 true => "",
@@ -160,13 +160,17 @@ mod tests {
 
     use super::*;
     use crate::files::{Column, Files};
+    use crate::page::UploadRules;
     use crate::path::TreePath;
 
-    const UPLOADS: Option<UploadRules> = Some(UploadRules {
-        bytes_max: 10,
-        create_only: false,
-        needs_password: false,
-    });
+    const OFFERS: Offers = Offers {
+        archives: true,
+        uploads: Some(UploadRules {
+            bytes_max: 10,
+            create_only: false,
+            needs_password: false,
+        }),
+    };
 
     /// The type and the text of the reply to a request for a folder with these files.
     fn listed(target: &str, accept: &str, names: &[&str]) -> (String, String) {
@@ -183,7 +187,7 @@ mod tests {
         let files = Arc::new(Files::open(root.path(), 0, Duration::ZERO).unwrap());
         let order = order(&request);
         let entries = files.list(&path, order).unwrap();
-        let mut response = response(&request, entries, order, UPLOADS).unwrap();
+        let mut response = response(&request, entries, order, OFFERS).unwrap();
         let text = match response.body {
             Content::Bytes(bytes) => bytes,
             other => panic!("{other:?}"),

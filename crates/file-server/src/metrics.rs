@@ -13,7 +13,10 @@ pub(crate) struct FileFigures(pub(crate) Arc<FileService>);
 impl Figures for FileFigures {
     fn add_to(&self, page: &mut Page) -> fmt::Result {
         let FileService {
-            files, file_cache, ..
+            files,
+            file_cache,
+            archives,
+            ..
         } = &*self.0;
         let help = "Uploads that arrive now";
         page.gauge(
@@ -28,6 +31,8 @@ impl Figures for FileFigures {
             help,
             files.uploads_kept() as u64,
         )?;
+        let help = "Archives of folders that are being made";
+        page.gauge("quartet_file_archives_open", help, archives.open() as u64)?;
         let help = "How long one sync of an upload or its folder took";
         page.metric("quartet_file_sync_seconds", help, files.sync_seconds())?;
         let (cached, bytes) = file_cache.size();

@@ -18,6 +18,11 @@ pub(crate) use escape::{LINK_ESCAPES, escape};
 
 /// The style of what other servers' pages do not have.
 const OWN_STYLE: &str = include_str!("page/style.css");
+/// The buttons for archives. They are no links, because a program that follows links would get everything
+/// once for each.
+const ARCHIVE_FORM: &str = "<form>\n<p>Download this folder as \
+    <button name=\"zip\">zip</button> <button name=\"tar\">tar</button> \
+    <button name=\"tgz\">tar.gz</button></p>\n</form>\n";
 const UPLOAD_FORM: &str = include_str!("page/upload.html");
 const UPLOAD_SCRIPT: &str = include_str!("page/upload.js");
 
@@ -44,12 +49,24 @@ pub(crate) struct UploadRules {
     pub(crate) needs_password: bool,
 }
 
-/// The start of a folder's page, up to the table, with a form if the folder accepts uploads. `path` is
-/// the folder's path, as in the request.
-pub(crate) fn folder_start(path: &str, uploads: Option<UploadRules>) -> String {
+/// What the page of a folder offers beside its list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offers {
+    /// Archives of the folder.
+    pub(crate) archives: bool,
+    /// Uploads, by these rules.
+    pub(crate) uploads: Option<UploadRules>,
+}
+
+/// The start of a folder's page, up to the table, with forms for what the folder offers. `path` is the
+/// folder's path, as in the request.
+pub(crate) fn folder_start(path: &str, offers: Offers) -> String {
     let title = percent_decode_str(path).decode_utf8_lossy();
     let mut text = start(&title, path);
-    if let Some(rules) = uploads {
+    if offers.archives {
+        text.push_str(ARCHIVE_FORM);
+    }
+    if let Some(rules) = offers.uploads {
         let flag = |name, is_set| if is_set { name } else { "" };
         text.push_str(&format!(
             "<form method=\"post\" enctype=\"multipart/form-data\" id=\"upload\" \

@@ -1,7 +1,7 @@
 //! The requests of the file service: one function for each, and one place where errors become
 //! refusals.
 //!
-//! `download` answers GET and HEAD, `upload` POST and PUT, `resumable` everything under the path of an
+//! `download` answers GET and HEAD, with `listing` and `archive` for folders, `upload` POST and PUT, `resumable` everything under the path of an
 //! interrupted upload.
 
 use std::borrow::Cow;
@@ -18,11 +18,12 @@ use proto::http::{Refusal, RequestHead, Status};
 
 use crate::Config;
 use crate::access_log::{AccessLog, line};
+use crate::archive::Archives;
 use crate::digests::Digests;
 use crate::error::FilesError;
 use crate::file_cache::FileCache;
 use crate::files::{Files, seconds_now};
-use crate::page::{self, UploadRules};
+use crate::page::{self, Offers, UploadRules};
 use crate::path::TreePath;
 
 /// The idle timeout of a connection that is alone on the server. Every other one takes off a second...
@@ -52,6 +53,7 @@ pub(crate) struct FileService {
     pub(crate) files: Arc<Files>,
     pub(crate) file_cache: FileCache,
     pub(crate) digests: Digests,
+    pub(crate) archives: Archives,
     pub(crate) access_log: Option<AccessLog>,
 }
 
@@ -153,14 +155,17 @@ impl FileService {
         }
     }
 
-    /// What the page of a folder says about uploads; `None` if the server accepts none.
-    pub(crate) fn upload_rules(&self) -> Option<UploadRules> {
+    /// What the page of a folder offers; no uploads if the server accepts none.
+    pub(crate) fn offers(&self) -> Offers {
         let rules = UploadRules {
             bytes_max: self.config.upload_bytes_max,
             create_only: self.config.create_only,
             needs_password: self.config.door.auth.is_some(),
         };
-        (!self.config.read_only).then_some(rules)
+        Offers {
+            archives: self.has_archives(),
+            uploads: (!self.config.read_only).then_some(rules),
+        }
     }
 }
 
@@ -188,13 +193,15 @@ impl From<FilesError> for Refusal {
             FilesError::Path(_) | FilesError::NameTooLong | FilesError::NameRefused(_) => {
                 Status::BadRequest
             }
-            FilesError::NotFound => Status::NotFound,
+            FilesError::NotFound | FilesError::Secret => Status::NotFound,
             FilesError::NotAllowed(_) | FilesError::Reserved | FilesError::WriteProtected => {
                 Status::Forbidden
             }
             FilesError::IsFolder
             | FilesError::NotAFolder
             | FilesError::NotAFile
+            | FilesError::TooDeep
+            | FilesError::TooManyNames
             | FilesError::Exists => Status::Conflict,
             FilesError::TooLarge(_) => Status::ContentTooLarge,
             FilesError::Changed => Status::PreconditionFailed,
@@ -244,6 +251,7 @@ mod tests {
             files: Files::open(root.path(), 0, DAY).unwrap().into(),
             file_cache: FileCache::default(),
             digests: Digests::default(),
+            archives: Archives::default(),
             access_log: None,
         };
         (root, service)

@@ -3,6 +3,7 @@ complete -c file-server -f
 complete -c file-server -l root -x -a '(__fish_complete_directories)' -d 'the folder that is served'
 complete -c file-server -l idle-exit -x -d 'end after TIME without a request, 0 for never'
 complete -c file-server -l no-listing -d 'do not list a folder without an index.html'
+complete -c file-server -l archives -x -d 'make at most N archives of folders at once'
 complete -c file-server -l read-only -d 'refuse all uploads'
 complete -c file-server -l create-only -d 'refuse uploads that would overwrite a file'
 complete -c file-server -l max-upload -x -d 'the largest upload'

@@ -66,7 +66,7 @@ pub trait Pieces: Send {
 }
 
 /// A body that is made while it is sent: in chunks, or to an HTTP/1.0 client up to the end of the
-/// connection.
+/// connection. That is reset if it ends early, so that the client does not take a part for all of it.
 pub struct PieceStream {
     pieces: Box<dyn Pieces>,
     /// What was made so far, in bytes.
@@ -214,7 +214,12 @@ pub(super) fn send(
     put(connection.output(), response, is_head, persistence, date);
     match &mut response.body {
         Content::Bare(_) => return Ok(false),
-        Content::Stream(stream) if !is_head => stream.send(connection, can_chunk)?,
+        Content::Stream(stream) if !is_head && can_chunk => stream.send(connection, true)?,
+        Content::Stream(stream) if !is_head => {
+            connection.reset_if_it_ends(true)?;
+            stream.send(connection, false)?;
+            connection.reset_if_it_ends(false)?;
+        }
         Content::Live(Live(write)) if !is_head => {
             connection.flush()?;
             write(connection)?;

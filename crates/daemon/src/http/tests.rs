@@ -142,6 +142,10 @@ fn talk(registry: &Arc<Registry>, http: Arc<Answers>, sent: &str) -> String {
 }
 
 fn talk_to(registry: &Arc<Registry>, protocols: Protocols, sent: &str) -> String {
+    try_to_talk(registry, protocols, sent).unwrap()
+}
+
+fn try_to_talk(registry: &Arc<Registry>, protocols: Protocols, sent: &str) -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, peer) = listener.accept().unwrap();
@@ -152,11 +156,11 @@ fn talk_to(registry: &Arc<Registry>, protocols: Protocols, sent: &str) -> String
     client.write_all(sent.as_bytes()).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     let mut got = String::new();
-    client.read_to_string(&mut got).unwrap();
+    let read = client.read_to_string(&mut got);
     drop(client);
     // An error is a panic that a test asked for.
     let _ = served.join();
-    got
+    read.map(|_| got)
 }
 
 /// The replies in short: each has its status, `close` or `keep-alive` if it says so, and its body.
@@ -257,6 +261,14 @@ fn a_body_that_is_made_while_it_is_sent_ends_visibly() {
     let got = answer("GET /pieces HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     assert!(!got.contains("Transfer-Encoding"), "{got}");
     assert!(got.ends_with("Connection: close\r\n\r\naabb"), "{got}");
+}
+
+#[test]
+fn a_client_without_chunks_does_not_take_a_part_for_all() {
+    let broken = "GET /broken HTTP/1.0\r\n\r\n";
+    let got = try_to_talk(&registry(), port(http()), broken);
+    let kind = got.map_err(|error| error.kind());
+    assert_eq!(kind, Err(io::ErrorKind::ConnectionReset));
 }
 
 #[test]

@@ -37,6 +37,8 @@ const BATCH_NAME_BYTES: usize = 16 << 10;
 pub(crate) struct Entry {
     /// Its name, which need not be UTF-8.
     pub(crate) name: OsString,
+    /// Whether the name is that of a symbolic link. Everything else is about what the link leads to.
+    pub(crate) is_link: bool,
     /// Whether it is a folder; otherwise it is a regular file.
     pub(crate) is_folder: bool,
     /// A file's length, in bytes.
@@ -136,11 +138,17 @@ impl Files {
 
 /// An entry of a folder, if it can be requested: it is none of the secrets.
 fn entry(root: &Root, folder: &Path, name: OsString, secrets: &[FileId]) -> Option<Entry> {
+    let path = folder.join(&name);
+    let there = root.link_metadata(&path).ok()?;
+    let is_link = there.is_symlink();
     // A link is followed from the root; one that leads outside is not listed.
-    let there = root.metadata(&folder.join(&name)).ok()?;
+    let there = match is_link {
+        true => root.metadata(&path).ok()?,
+        false => there,
+    };
     match secrets.contains(&FileId::from(&there)) {
         true => None,
-        false => entry_of(name, &there),
+        false => entry_of(name, is_link, &there),
     }
 }
 
@@ -150,13 +158,14 @@ fn entry_listed(root: &Root, folder: &Path, listed: &DirEntry) -> Option<Entry> 
     let there = listed.metadata().ok()?;
     match there.is_symlink() {
         true => entry(root, folder, listed.file_name(), &[]),
-        false => entry_of(listed.file_name(), &there),
+        false => entry_of(listed.file_name(), false, &there),
     }
 }
 
-fn entry_of(name: OsString, there: &Metadata) -> Option<Entry> {
+fn entry_of(name: OsString, is_link: bool, there: &Metadata) -> Option<Entry> {
     (there.is_file() || there.is_dir()).then(|| Entry {
         name,
+        is_link,
         is_folder: there.is_dir(),
         bytes: there.len(),
         modified: u64::try_from(there.mtime()).unwrap_or(0),
@@ -262,6 +271,7 @@ impl Entries {
         }
         let Entry {
             name,
+            is_link: _,
             is_folder,
             bytes,
             modified,

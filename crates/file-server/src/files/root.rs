@@ -33,6 +33,10 @@ use crate::error::FilesError;
 /// The most links on the way to a file, as in the kernel.
 pub(super) const LINKS_MAX: usize = 40;
 
+/// How a file is opened to be read. Without O_NONBLOCK, opening a fifo waits for its writer, and the
+/// connection with it.
+pub(super) const FLAGS_TO_READ: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
+
 /// What tells a file or a folder from all others, as long as it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
@@ -165,6 +169,14 @@ impl Root {
         self.beneath(path, |dir, path| dir.open_with(path, options))
     }
 
+    /// Opens a file, or whatever is there, for reading.
+    pub(super) fn open_to_read(&self, path: &Path) -> io::Result<std::fs::File> {
+        let mut options = OpenOptions::new();
+        let flags = FLAGS_TO_READ.bits() as i32;
+        let file = self.open_with(path, options.read(true).custom_flags(flags))?;
+        Ok(file.into_std())
+    }
+
     /// Opens a folder, which need not be readable.
     pub(super) fn open_dir(&self, path: &Path) -> io::Result<Dir> {
         self.beneath(path, |dir, path| dir.open_dir(path))
@@ -200,6 +212,11 @@ impl Root {
 
     pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.beneath(path, |dir, path| dir.metadata(path))
+    }
+
+    /// The same; of a link, its own.
+    pub(super) fn link_metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.beneath(path, |dir, path| dir.symlink_metadata(path))
     }
 
     /// The target of the link at a path; `None` if it is not in the root.

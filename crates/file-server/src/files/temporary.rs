@@ -8,6 +8,9 @@ use std::path::Path;
 
 use uuid::Uuid;
 
+/// How the names start that the server keeps for itself.
+const RESERVED: &str = ".quartet-";
+
 /// How the names of temporary files start.
 const PREFIX: &str = ".quartet-upload-";
 
@@ -22,8 +25,8 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
     id.is_some_and(|id| Uuid::try_parse_ascii(id).is_ok())
 }
 
-/// Whether a name in a path is kept for temporary files.
+/// Whether a name in a path is one that the server keeps for itself.
 pub(super) fn is_reserved(path: &Path) -> bool {
     let mut names = path.iter();
-    names.any(|name| name.as_bytes().starts_with(PREFIX.as_bytes()))
+    names.any(|name| name.as_bytes().starts_with(RESERVED.as_bytes()))
 }

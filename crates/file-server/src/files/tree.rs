@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cap_std::fs::{OpenOptions, OpenOptionsExt};
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Stat, fstat};
 use storage::Histogram;
 
 use super::disk::Disk;
@@ -205,27 +204,49 @@ impl Files {
 
     /// Opens the regular file at a path; `None` if it is a folder.
     fn open_to_read(&self, root: &Root, path: &Path) -> Result<Option<FoundFile>, FilesError> {
-        // Without O_NONBLOCK, opening a fifo waits for its writer, and the connection with it.
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(flags.bits() as i32);
-        let opened = root.open_with(path, &options);
+        let opened = root.open_to_read(path);
         let file = opened.map_err(|error| match FilesError::from(error) {
             FilesError::NotAFolder => FilesError::NotFound,
             other => other,
         })?;
-        // The metadata of the open file, not of the path, where another file may stand by now.
-        let there = file.metadata()?;
-        if there.is_file() && !self.secrets.ids().contains(&FileId::from(&there)) {
-            Ok(Some(FoundFile {
-                file: file.into_std(),
-                identity: Identity::from(&there),
-                path: path.to_owned(),
-            }))
-        } else if there.is_dir() {
-            Ok(None)
-        } else {
-            Err(FilesError::NotFound)
-        }
+        let (file, there) = match self.readable(file)? {
+            Readable::File(file, there) => (file, there),
+            Readable::Folder => return Ok(None),
+            Readable::Secret | Readable::Special => return Err(FilesError::NotFound),
+        };
+        Ok(Some(FoundFile {
+            file,
+            identity: Identity::from(there),
+            path: path.to_owned(),
+        }))
     }
+
+    /// What clients may read of an open file.
+    pub(super) fn readable(&self, file: File) -> Result<Readable, FilesError> {
+        // The metadata of the open file, not of the path, where another file may stand by now.
+        let there = fstat(&file)?;
+        Ok(match FileType::from_raw_mode(there.st_mode) {
+            FileType::Directory => Readable::Folder,
+            FileType::RegularFile if self.secrets.ids().contains(&FileId::from(there)) => {
+                Readable::Secret
+            }
+            FileType::RegularFile => Readable::File(file, there),
+            FileType::Symlink | FileType::Fifo | FileType::Socket => Readable::Special,
+            FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
+                Readable::Special
+            }
+        })
+    }
+}
+
+/// What clients may read of an open file.
+pub(super) enum Readable {
+    /// All of it: it is a regular file.
+    File(File, Stat),
+    /// Its entries.
+    Folder,
+    /// Nothing, because it is a secret.
+    Secret,
+    /// Nothing, because it is neither a regular file nor a folder.
+    Special,
 }

@@ -68,15 +68,19 @@ pub(super) fn row(entry: &Entry) -> String {
     )
 }
 
-/// An element of the JSON array.
+/// An element of the JSON array. Only a symbolic link has a `link`.
 pub(super) fn element(entry: &Entry) -> serde_json::Value {
-    json!({
+    let mut element = json!({
         "name": entry.name.to_string_lossy(),
         "href": link(entry),
         "type": if entry.is_folder { "folder" } else { "file" },
         "bytes": if entry.is_folder { None } else { Some(entry.bytes) },
         "modified": date::format(entry.modified),
-    })
+    });
+    if entry.is_link {
+        element["link"] = true.into();
+    }
+    element
 }
 
 /// The link to an entry, from the page of its folder. The dot keeps a colon in the name from ending a
