@@ -73,8 +73,8 @@ impl Handle {
         self.0.abort_all();
     }
 
-    /// Has the status that a service manager shows say what the server does: this, and the addresses
-    /// behind it; "Serving on" them at first. May wait for the service manager for 5 s.
+    /// Has the status that a service manager shows say what the server does: this, then "on", and the addresses;
+    /// "Serving" at first. Does not wait for a service manager that has no room for it.
     pub fn set_status(&self, what: &'static str) {
         self.0.status.set(what);
     }

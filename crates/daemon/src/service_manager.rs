@@ -22,7 +22,8 @@ use crate::lock;
 /// What a service manager calls the socket.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-/// How long a notification waits for a service manager that has no room for it.
+/// How long it waits for a service manager that has no room for what has to be said: that the server is ready, that it
+/// stops.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a service manager shows of a server. The lock is held while it is told, so that what it was told last
@@ -57,7 +58,7 @@ impl Status {
     }
 
     fn notify(&self, state: &str) {
-        notify(self.manager.as_deref(), state);
+        notify(self.manager.as_deref(), state, Some(PATIENCE));
     }
 
     /// The server listens at these addresses.
@@ -71,12 +72,14 @@ impl Status {
         line.addresses = Some(addresses);
     }
 
-    /// The server does this now; said when it is ready if it is not yet.
+    /// The server does this now; said when it is ready if it is not yet. Who says so may have others that wait for it,
+    /// so a service manager that has no room is not told.
     pub(crate) fn set(&self, what: &'static str) {
         let mut line = lock(&self.line);
         line.what = what;
         if let Some(addresses) = &line.addresses {
-            self.notify(&format!("STATUS={what} on {addresses}\n"));
+            let state = format!("STATUS={what} on {addresses}\n");
+            notify(self.manager.as_deref(), &state, None);
         }
     }
 
@@ -91,7 +94,7 @@ impl Status {
 /// The server is started, and waits until another one ends.
 pub(crate) fn standing_by() {
     let state = "READY=1\nSTATUS=Standing by until another server ends\n";
-    notify(manager().as_deref(), state);
+    notify(manager().as_deref(), state, Some(PATIENCE));
 }
 
 /// Calls `reload`, and says before and after that the server reads its files again.
@@ -100,7 +103,7 @@ pub(crate) fn reloading(reload: impl FnOnce()) {
     let now = clock_gettime(ClockId::Monotonic);
     let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
     let manager = manager();
-    let notify = |state: &str| notify(manager.as_deref(), state);
+    let notify = |state: &str| notify(manager.as_deref(), state, Some(PATIENCE));
     notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
     reload();
     notify("READY=1\n");
@@ -111,21 +114,23 @@ fn manager() -> Option<OsString> {
     env::var_os(NOTIFY_SOCKET).filter(|name| !name.is_empty())
 }
 
-fn notify(manager: Option<&OsStr>, state: &str) {
+fn notify(manager: Option<&OsStr>, state: &str, patience: Option<Duration>) {
     let Some(name) = manager else { return };
-    if let Err(error) = send(name, state) {
+    if let Err(error) = send(name, state, patience) {
         log::warn!("cannot notify the service manager at {name:?} ({NOTIFY_SOCKET}): {error}");
     }
 }
 
-/// Sends a datagram to the socket at a path, or to the abstract one (unix(7)) behind an `@`.
-fn send(name: &OsStr, state: &str) -> io::Result<()> {
+/// Sends a datagram to the socket at a path, or to the abstract one (unix(7)) behind an `@`. Without patience it waits for
+/// nobody.
+fn send(name: &OsStr, state: &str, patience: Option<Duration>) -> io::Result<()> {
     let address = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(name)?,
     };
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(patience)?;
+    socket.set_nonblocking(patience.is_none())?;
     socket.send_to_addr(state.as_bytes(), &address)?;
     Ok(())
 }

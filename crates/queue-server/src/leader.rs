@@ -189,7 +189,7 @@ impl Servers {
     }
 
     fn announce_standby(&self) {
-        self.door.handle.set_status("Standing by on");
+        self.door.handle.set_status("Standing by");
         log::info!("Standing by; another server is active");
     }
 }
@@ -269,7 +269,7 @@ impl Competitor {
         term.active.serve(&servers.door);
         servers.protocols.set(Arc::clone(&term.active.protocols));
         servers.datagrams.set(Arc::clone(&term.active.datagrams));
-        servers.door.handle.set_status("Serving on");
+        servers.door.handle.set_status("Serving");
         log::info!("Active; servers on the same database stand by");
     }
 
@@ -293,7 +293,10 @@ impl Competitor {
     }
 }
 
-/// Forgets the queues of a term that is over. That may have to wait for a commit whose answer does not come.
+/// Forgets the queues of a term that is over. That may have to wait for a commit whose answer does not come, for as long
+/// as the replica is gone or PostgreSQL hangs. Nobody waits for that, and it does not add up: such a commit keeps the row
+/// of the leader locked, so no other term begins on that PostgreSQL before it has ended. At most one is left for each
+/// PostgreSQL server of the URL.
 fn forget(term: Term) {
     let forgotten: io::Result<_> = thread::Builder::new()
         .name("former".to_owned())

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, Running, Server, door, program, run};
+use crate::harness::{PATIENCE, Running, Server, door, postgres, program, run};
 
 /// The socket of a service manager, which gives up in time.
 fn manager(address: &SocketAddr) -> UnixDatagram {
@@ -162,4 +162,22 @@ fn a_command_of_a_worker_cannot_speak_for_it() {
     command.env("NOTIFY_SOCKET", "/nowhere/notify");
     let ran = crate::harness::run_command(command, b"").expect(0);
     assert_eq!(ran.out(), "none 1\n");
+}
+
+#[test]
+fn a_server_on_postgresql_says_whether_it_serves_or_stands_by() {
+    let Some(database) = postgres::database() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, name) = manager_in(&dir);
+    let args = ["0", "--data", &database.url()];
+    let first = start("queue-server", &args, &name, &dir);
+    let status = |what: &str, server: &Server| format!("STATUS={what} on {}", server.addr());
+    assert_eq!(notified(&socket), ["READY=1", &status("Serving", &first)]);
+    let second = start("queue-server", &args, &name, &dir);
+    let standby = status("Standing by", &second);
+    assert_eq!(notified(&socket), ["READY=1", &standby]);
+    first.kill();
+    assert_eq!(notified(&socket), [status("Serving", &second)]);
 }
