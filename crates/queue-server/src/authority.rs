@@ -12,7 +12,7 @@
     allow(dead_code, reason = "nobody else can lead a file of SQLite")
 )]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -26,6 +26,8 @@ const DUE_MILLIS_MAX: u64 = 1000;
 pub(crate) struct Authority {
     confirmed_at: AtomicU64,
     valid_millis: u64,
+    /// A commit was lost: nothing confirms it any more.
+    is_over: AtomicBool,
 }
 
 /// A moment of CLOCK_BOOTTIME, in milliseconds.
@@ -50,7 +52,13 @@ impl Authority {
         Self {
             confirmed_at: AtomicU64::new(confirmed_at.0),
             valid_millis: u64::try_from(valid.as_millis()).unwrap_or(u64::MAX),
+            is_over: AtomicBool::new(false),
         }
+    }
+
+    /// A commit was lost, and another server may lead.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 
     /// The database has committed what was begun at this moment.
@@ -60,7 +68,7 @@ impl Authority {
 
     /// Whether nobody else can lead yet.
     pub(crate) fn is_valid(&self) -> bool {
-        self.age_millis() < self.valid_millis
+        !self.is_over.load(Ordering::Relaxed) && self.age_millis() < self.valid_millis
     }
 
     /// Whether it is time to confirm it.
@@ -90,5 +98,9 @@ mod tests {
         // An answer that comes late confirms nothing newer.
         authority.confirm(earlier);
         assert!(authority.is_valid());
+        // When a commit was lost, no other that comes late helps.
+        authority.end();
+        authority.confirm(Boottime::now());
+        assert!(!authority.is_valid());
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use proto::queue::MessageId;
 use storage::CommitError;
 
-use super::batch::Batch;
+use super::batch::Part;
 use super::live::LiveQueues;
 use super::load::Loaded;
 use super::timeline::Resumed;
@@ -67,18 +67,17 @@ pub(super) trait Unread {
 /// A database that the writer thread owns. If it is dropped without [`Database::end`], a commit of it was lost, and
 /// it writes nothing more.
 pub(super) trait Database: Send {
-    /// Writes a batch, and returns when it is durable: what is not [`Refused`] outlives the process and the machine.
-    /// The changes are written in their order, each after the messages of its batch; a message and its answer, or a
-    /// change and its answer, are written together or not at all. `last_id` is the last that was given: after a
-    /// start [`Unread::last_id`] is not below it.
+    /// Writes a part of a batch in one transaction, and returns when it is durable: it outlives the process and the
+    /// machine. The changes are written in their order, each after the messages of its batch. `last_id` is the last
+    /// that was given: after a start [`Unread::last_id`] is not below it.
     ///
-    /// A batch may be empty, because somebody has woken the writer thread.
+    /// A part may be empty, because somebody has woken the writer thread.
     ///
     /// # Errors
-    /// [`CommitError::Refused`] if it is certain that nothing of it is written, nor ever will be;
-    /// [`CommitError::Lost`] if that is not known, or if another server may write the database. Then no method is
+    /// [`Failed::NoRoom`] or [`Failed::Refused`] if it is certain that nothing of it is written, nor ever will be;
+    /// [`Failed::Lost`] if that is not known, or if another server may write the database. Then no method is
     /// called any more.
-    fn write(&mut self, batch: &Batch, last_id: MessageId) -> Result<Refused, CommitError>;
+    fn write(&mut self, part: &Part, last_id: MessageId) -> Result<(), Failed>;
 
     /// Does what is left to do behind a batch that is written. The queues know of its changes by then, and its
     /// messages arrive afterwards.
@@ -101,28 +100,22 @@ pub(super) trait Database: Send {
     fn end(&mut self, last_id: MessageId);
 }
 
-/// What of a batch was refused, because there is no room for it; the rest is written.
-#[derive(Default)]
-pub(super) struct Refused {
-    pub(super) why: String,
-    /// All of its messages, and their answers.
-    pub(super) messages: bool,
-    /// The numbers of these of its changes, in their order.
-    pub(super) changes: Vec<usize>,
+/// Why a transaction was not committed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// It is undone, because there was no room for it. There may be room for less.
+    NoRoom(io::Error),
+    /// It is undone for another reason.
+    Refused(io::Error),
+    /// It is not known whether it is committed.
+    Lost(io::Error),
 }
 
-impl Refused {
-    /// All of a batch.
-    pub(super) fn all(batch: &Batch) -> Self {
-        Self {
-            why: String::new(),
-            messages: true,
-            changes: (0..batch.changed.len()).collect(),
+impl From<Failed> for CommitError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NoRoom(cause) | Failed::Refused(cause) => Self::Refused(cause),
+            Failed::Lost(cause) => Self::Lost(cause),
         }
-    }
-
-    /// Whether the change with this number was.
-    pub(super) fn has_change(&self, number: usize) -> bool {
-        self.changes.binary_search(&number).is_ok()
     }
 }

@@ -38,9 +38,9 @@ use storage::{CommitError, NotStored, Store};
 use crate::keys::Holder;
 use crate::message::Lease;
 use crate::sessions::{Answer, Answered};
-use batch::Batch;
+use batch::{Batch, Part};
 use change::Written;
-use database::{Database, Refused};
+use database::{Database, Failed};
 
 pub(crate) use change::{Applied, Change, Submission};
 pub(crate) use live::LiveQueues;
@@ -109,12 +109,15 @@ impl Journal {
     }
 
     fn commit_batch(&mut self, batch: Batch) -> Result<(), CommitError> {
-        let written = self.database.write(&batch, self.last_id());
-        let (refused, written) = match written {
-            Ok(refused) => (refused, Ok(())),
-            Err(error) => (Refused::all(&batch), Err(error)),
+        let whole = batch.whole();
+        self.refused = Refused::default();
+        let written = match self.write(&whole) {
+            Ok(()) => self.refused.check(&whole),
+            Err(cause) => {
+                self.refused = Refused::all(&whole);
+                Err(CommitError::Lost(cause))
+            }
         };
-        self.refused = refused;
         self.conclude(batch.changed);
         // What was written is durable, also if the database cannot be tidied.
         let tidied = written.and_then(|()| self.database.tidy());
@@ -124,6 +127,82 @@ impl Journal {
             self.queues.arrived(batch.inserted);
         }
         tidied
+    }
+
+    /// Writes a part of a batch. If there is no room for it, its messages are refused and its changes written without
+    /// them, so that a full queue can be emptied: in halves if there is no room for all of them, until what cannot be
+    /// written alone is refused.
+    ///
+    /// # Errors
+    /// If it is not known what is written.
+    fn write(&mut self, part: &Part) -> io::Result<()> {
+        match self.database.write(part, self.last_id()) {
+            Ok(()) => Ok(()),
+            Err(Failed::NoRoom(cause)) if part.has_messages && !part.numbers.is_empty() => {
+                let [messages, changes] = part.apart();
+                self.refused.add(&messages, cause.to_string());
+                self.write(&changes)
+            }
+            Err(Failed::NoRoom(_)) if part.numbers.len() > 1 => {
+                let [first, second] = part.halves();
+                self.write(&first)?;
+                self.write(&second)
+            }
+            Err(Failed::NoRoom(cause) | Failed::Refused(cause)) => {
+                self.refused.add(part, cause.to_string());
+                Ok(())
+            }
+            Err(Failed::Lost(cause)) => Err(cause),
+        }
+    }
+}
+
+/// What of a batch was refused; the rest is written.
+#[derive(Default)]
+struct Refused {
+    /// Why the last of it was.
+    why: Option<String>,
+    /// All of its messages, and what was to be answered to those who have sent them.
+    messages: bool,
+    /// The numbers of these of its changes, in their order.
+    changes: Vec<usize>,
+}
+
+impl Refused {
+    fn all(part: &Part) -> Self {
+        let mut refused = Self::default();
+        refused.add(part, String::new());
+        refused
+    }
+
+    /// Tells what was.
+    ///
+    /// # Errors
+    /// [`CommitError::Refused`] if all of this was.
+    fn check(&self, part: &Part) -> Result<(), CommitError> {
+        let Some(why) = &self.why else { return Ok(()) };
+        let changes = self.changes.len();
+        if self.messages == part.has_messages && changes == part.numbers.len() {
+            return Err(CommitError::Refused(io::Error::other(why.clone())));
+        }
+        let messages = if self.messages {
+            part.inserted().len()
+        } else {
+            0
+        };
+        log::error!("{messages} messages and {changes} changes were refused, cannot write: {why}");
+        Ok(())
+    }
+
+    fn add(&mut self, part: &Part, why: String) {
+        self.why = Some(why);
+        self.messages |= part.has_messages;
+        self.changes.extend(part.numbers.clone());
+    }
+
+    /// Whether the change with this number was.
+    fn has_change(&self, number: usize) -> bool {
+        self.changes.binary_search(&number).is_ok()
     }
 }
 
@@ -210,7 +289,8 @@ impl Store for Journal {
             Applied::NoLease | Applied::Refused(_) => false,
         };
         if is_refused {
-            Err(NotStored::Refused(self.refused.why.clone()))
+            let why = self.refused.why.clone();
+            Err(NotStored::Refused(why.unwrap_or_default()))
         } else {
             Ok(applied)
         }

@@ -34,7 +34,6 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -42,17 +41,15 @@ use postgres::{Client, Error, SimpleQueryMessage};
 use proto::queue::MessageId;
 use storage::CommitError;
 
-use super::batch::Batch;
+use super::batch::Part;
 use super::change::Written;
-use super::database::{Database, Refused};
+use super::database::{self, Database};
 use super::live::LiveQueues;
 use super::row::Row;
 use super::totals::Totals;
 use super::{answers, answers::Answers};
 use crate::authority::{Authority, Boottime};
 use crate::keys::Acked;
-use crate::message::Arriving;
-use crate::sessions::Answered;
 use connect::Connected;
 use failed::Failed;
 use messages::{Arrays, Messages};
@@ -93,6 +90,11 @@ impl Session {
                 Err(Failed::Again(error)) if tries < TRIES => {
                     log::debug!("A transaction is tried again: {error}");
                     tries += 1;
+                }
+                // Before anybody is told, and what was reserved for that goes back to its queue.
+                Err(Failed::Lost(cause)) => {
+                    self.authority.end();
+                    return Err(Failed::Lost(cause));
                 }
                 done => return done,
             }
@@ -162,13 +164,6 @@ struct Postgres {
     totals: Totals,
 }
 
-/// What is written in one transaction.
-struct Contents<'b> {
-    inserted: &'b [Arriving],
-    changed: Folded<'b>,
-    answers: Vec<Answered>,
-}
-
 /// Changes, of which each message has one at most: what was changed again is written once, and what is deleted not
 /// at all.
 #[derive(Default)]
@@ -211,21 +206,18 @@ impl<'b> Folded<'b> {
 }
 
 impl Postgres {
-    fn write_contents(&mut self, contents: &Contents, last_id: MessageId) -> Result<(), Failed> {
+    fn write_part(&mut self, part: &Part, last_id: MessageId) -> Result<(), Failed> {
         let queues = &*self.queues;
         let (answers, totals) = (&self.answers, &self.totals);
         let now = queues.clock().now();
-        let rows: Vec<_> = contents
-            .inserted
+        let rows: Vec<_> = part
+            .inserted()
             .iter()
             .map(|(queue, message, is_delayed)| Row::new(queue, message, *is_delayed, None, now))
             .collect();
-        let bodies = contents
-            .inserted
-            .iter()
-            .map(|(_, message, _)| &*message.body);
+        let bodies = part.inserted().iter().map(|(_, message, _)| &*message.body);
         let inserted = Arrays::of(rows.iter().zip(bodies).map(|(row, body)| row.columns(body)));
-        let changed = &contents.changed;
+        let changed = Folded::of(part.changed());
         let updated = Arrays::of(changed.updated.values().map(|row| row.columns(&[])));
         let next = totals.is_due().then(|| Totals::next(queues));
         let write = |client: &mut Client, messages: &Messages, tables: &Tables| {
@@ -237,7 +229,7 @@ impl Postgres {
             if let Some(next) = &next {
                 tables.write_totals(client, next.changed_since(totals))?;
             }
-            let step = answers.step(queues, contents.answers.clone());
+            let step = answers.step(queues, part.answers());
             step.map(|step| tables.write_answers(client, step, queues))
                 .transpose()
         };
@@ -250,65 +242,11 @@ impl Postgres {
         }
         Ok(())
     }
-
-    /// Writes a batch. If there is no room for all of it, the messages are refused and the changes written without
-    /// them, so that a full queue can be emptied.
-    fn write_batch(&mut self, batch: &Batch, last_id: MessageId) -> Result<Refused, Failed> {
-        let changes = batch.changes();
-        let all = Contents {
-            inserted: &batch.inserted,
-            changed: Folded::of(&batch.changed),
-            answers: batch.sent.iter().chain(changes.asked()).copied().collect(),
-        };
-        let mut refused = Refused::default();
-        match self.write_contents(&all, last_id) {
-            Err(Failed::NoRoom(cause)) if !batch.changed.is_empty() => {
-                refused.messages = true;
-                refused.why = cause.to_string();
-                self.write_changes(batch, 0..batch.changed.len(), last_id, &mut refused)?;
-                let (messages, changes) = (batch.inserted.len(), refused.changes.len());
-                log::error!(
-                    "{messages} messages and {changes} changes were refused, cannot write: {cause}"
-                );
-                Ok(refused)
-            }
-            written => written.map(|()| refused),
-        }
-    }
-
-    /// Writes the changes with these numbers: all at once, or in halves if there is no room for that. What cannot be
-    /// written alone either is refused.
-    fn write_changes(
-        &mut self,
-        batch: &Batch,
-        numbers: Range<usize>,
-        last_id: MessageId,
-        refused: &mut Refused,
-    ) -> Result<(), Failed> {
-        let part = batch.part(numbers.clone());
-        let contents = Contents {
-            inserted: &[],
-            changed: Folded::of(part.changed),
-            answers: part.asked().copied().collect(),
-        };
-        match self.write_contents(&contents, last_id) {
-            Err(Failed::NoRoom(_)) if numbers.len() > 1 => {
-                let half = numbers.start + numbers.len() / 2;
-                self.write_changes(batch, numbers.start..half, last_id, refused)?;
-                self.write_changes(batch, half..numbers.end, last_id, refused)
-            }
-            Err(Failed::NoRoom(_)) => {
-                refused.changes.extend(numbers);
-                Ok(())
-            }
-            written => written,
-        }
-    }
 }
 
 impl Database for Postgres {
-    fn write(&mut self, batch: &Batch, last_id: MessageId) -> Result<Refused, CommitError> {
-        Ok(self.write_batch(batch, last_id)?)
+    fn write(&mut self, part: &Part, last_id: MessageId) -> Result<(), database::Failed> {
+        Ok(self.write_part(part, last_id)?)
     }
 
     fn tidy(&mut self) -> Result<(), CommitError> {
@@ -332,11 +270,8 @@ impl Database for Postgres {
             tables.write_totals(client, next.changed_since(totals))?;
             client.batch_execute("UPDATE leader SET is_released = TRUE")
         });
-        match released.map_err(CommitError::from) {
-            Ok(()) => {}
-            Err(CommitError::Refused(cause) | CommitError::Lost(cause)) => {
-                log::warn!("Another server takes over only later: {cause}");
-            }
+        if let Err(cause) = released.map_err(io::Error::from) {
+            log::warn!("Another server takes over only later: {cause}");
         }
     }
 }

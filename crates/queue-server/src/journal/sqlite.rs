@@ -1,7 +1,6 @@
 //! The queues' database in a file: SQLite.
 //!
-//! A full disk still lets messages be received and acknowledged: if there is no room for a batch, its messages are
-//! refused and its changes written without them.
+//! A full disk still lets messages be received and acknowledged: room for that is kept.
 //!
 //! [`open`] opens a database, [`load`] reads and mends it, [`schema`] is its tables, [`messages`] and [`tables`] are
 //! the statements that read and write them. [`files`] locks, watches and allocates the files, [`wal`] is the
@@ -18,7 +17,6 @@ mod tables;
 mod wal;
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -28,14 +26,14 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use storage::CommitError;
 
 use super::answers::Answers;
-use super::batch::{Batch, Part};
+use super::batch::Part;
 use super::change::Written;
-use super::database::{Database, Refused};
+use super::database::{Database, Failed};
 use super::live::LiveQueues;
 use super::row::Row;
 use super::state::State;
 use super::totals::Totals;
-use causes::{Failed, WriteError, io_error, is_failed_sync, is_lack_of_room, is_locked};
+use causes::{WriteError, io_error, is_failed_sync, is_lack_of_room, is_locked};
 use files::Files;
 use messages::INSERT;
 use shrink::COUNT_BYTES;
@@ -76,86 +74,22 @@ struct Sqlite {
 }
 
 impl Sqlite {
-    /// Writes a batch. If there is no room for all of it, the messages are refused and the other
-    /// changes written without them, so that a full queue can be emptied.
-    fn write_batch(&mut self, batch: &Batch) -> Result<Refused, Failed> {
-        let mut refused = Refused::default();
-        let locked_until = batch.since.map(|since| since + LOCKED_WAIT);
-        if !batch.inserted.is_empty() || !batch.sent.is_empty() {
-            let written = self
-                .make_room()
-                .and_then(|()| self.transact(batch, batch.changes(), locked_until));
-            match written {
-                Err(Failed::NoRoom(cause)) if !batch.changed.is_empty() => {
-                    let messages = batch.inserted.len();
-                    log::error!("{messages} messages were refused, cannot write: {cause}");
-                    refused.messages = true;
-                    refused.why = cause.to_string();
-                }
-                written => return written.map(|()| refused),
-            }
-        }
-        let numbers = 0..batch.changed.len();
-        self.write_changes(batch, numbers, locked_until, &mut refused)?;
-        let changes = refused.changes.len();
-        if changes > 0 {
-            let why = &refused.why;
-            log::error!("{changes} changes were refused, cannot write: {why}");
-        }
-        Ok(refused)
-    }
-
-    /// Writes the changes with these numbers: all at once, or in halves if there is no room for that. What
-    /// cannot be written alone either is refused.
-    fn write_changes(
-        &mut self,
-        batch: &Batch,
-        numbers: Range<usize>,
-        locked_until: Option<Instant>,
-        refused: &mut Refused,
-    ) -> Result<(), Failed> {
-        let part = batch.part(numbers.clone());
-        match self.transact(&Batch::default(), part, locked_until) {
-            Err(Failed::NoRoom(_)) if numbers.len() > 1 => {
-                let half = numbers.start + numbers.len() / 2;
-                self.write_changes(batch, numbers.start..half, locked_until, refused)?;
-                self.write_changes(batch, half..numbers.end, locked_until, refused)
-            }
-            Err(Failed::NoRoom(cause) | Failed::Refused(cause)) => {
-                refused.changes.extend(numbers);
-                refused.why = cause.to_string();
-                Ok(())
-            }
-            written => written,
-        }
-    }
-
-    /// Writes the messages of a batch and some changes in one transaction, and tries once more if a
-    /// shorter log may make room.
-    fn transact(
-        &mut self,
-        messages: &Batch,
-        changes: Part,
-        locked_until: Option<Instant>,
-    ) -> Result<(), Failed> {
-        let written = self.try_transact(messages, changes, locked_until);
+    /// Writes a part of a batch in one transaction, and tries once more if a shorter log may make room.
+    fn transact(&mut self, part: &Part) -> Result<(), Failed> {
+        let written = self.try_transact(part);
         match written.map_err(|error| self.failed(error)) {
             Err(Failed::NoRoom(_)) if self.log_pages.load(Ordering::Relaxed) > 0 => {
                 // There may be room when the log is written from its start again.
                 self.shorten_log(0)?;
-                let written = self.try_transact(messages, changes, locked_until);
+                let written = self.try_transact(part);
                 written.map_err(|error| self.failed(error))
             }
             written => written,
         }
     }
 
-    fn try_transact(
-        &mut self,
-        messages: &Batch,
-        changes: Part,
-        locked_until: Option<Instant>,
-    ) -> Result<(), WriteError> {
+    fn try_transact(&mut self, part: &Part) -> Result<(), WriteError> {
+        let locked_until = part.since().map(|since| since + LOCKED_WAIT);
         let is_short_of_ids = self.last_id > self.reserved_id;
         let reserved_id = self.last_id + IDS_RESERVED;
         let clock = self.queues.clock();
@@ -170,26 +104,25 @@ impl Sqlite {
             tables::write_totals(&transaction, totals.changed_since(&self.totals))?;
         }
         let mut insert = transaction.prepare_cached(INSERT)?;
-        for (queue, message, is_delayed) in &messages.inserted {
+        for (queue, message, is_delayed) in part.inserted() {
             let row = Row::new(queue, message, *is_delayed, None, now);
             messages::insert(&transaction, &mut insert, &row, &message.body)?;
         }
         drop(insert);
-        for change in changes.changed {
+        for change in part.changed() {
             tables::write_change(&transaction, change)?;
         }
         let has_acked = |one: &&Written| matches!(one, Written::Delete(_, _, Some(_)));
-        let acked = changes.changed.iter().filter(has_acked).count();
+        let acked = part.changed().iter().filter(has_acked).count();
         if acked > 0 {
             tables::remove_free_keys(&transaction, now, acked)?;
         }
-        let answers = messages.sent.iter().chain(changes.asked()).copied();
-        let step = self.answers.step(&*self.queues, answers.collect());
+        let step = self.answers.step(&*self.queues, part.answers());
         let step = step
             .map(|step| tables::write_answers(&transaction, step, &*self.queues))
             .transpose()?;
         let pages = schema::number(&transaction, "page_count")?;
-        let has_messages = !messages.inserted.is_empty();
+        let has_messages = !part.inserted().is_empty();
         self.files
             .grow(pages.unsigned_abs(), has_messages)
             .map_err(WriteError::NoRoom)?;
@@ -247,23 +180,24 @@ impl Sqlite {
 }
 
 impl Database for Sqlite {
-    fn write(&mut self, batch: &Batch, last_id: MessageId) -> Result<Refused, CommitError> {
-        if batch.is_empty() {
-            return Ok(Refused::default());
+    fn write(&mut self, part: &Part, last_id: MessageId) -> Result<(), Failed> {
+        if part.is_empty() {
+            return Ok(());
         }
         self.files.database.is_unused = false;
         self.last_id = last_id;
-        let refused = self.write_batch(batch)?;
+        if part.has_messages {
+            self.make_room()?;
+        }
+        self.transact(part)?;
         // The next server would not find a file that was moved away.
-        self.files.check().map_err(CommitError::Lost)?;
-        for (number, change) in batch.changed.iter().enumerate() {
-            if let Written::Delete(_, bytes, _) = change
-                && !refused.has_change(number)
-            {
+        self.files.check().map_err(Failed::Lost)?;
+        for change in part.changed() {
+            if let Written::Delete(_, bytes, _) = change {
                 self.freed_bytes = self.freed_bytes.saturating_add(*bytes as u64);
             }
         }
-        Ok(refused)
+        Ok(())
     }
 
     fn tidy(&mut self) -> Result<(), CommitError> {

@@ -17,7 +17,7 @@ enum Asked {
 /// A database that fails as it is told.
 struct Told {
     asked: Arc<Mutex<Vec<Asked>>>,
-    fails: fn() -> Option<CommitError>,
+    fails: fn() -> Option<Failed>,
 }
 
 impl Told {
@@ -27,9 +27,9 @@ impl Told {
 }
 
 impl Database for Told {
-    fn write(&mut self, _: &Batch, last_id: MessageId) -> Result<Refused, CommitError> {
+    fn write(&mut self, _: &Part, last_id: MessageId) -> Result<(), Failed> {
         self.note(Asked::Write(last_id));
-        (self.fails)().map_or(Ok(Refused::default()), Err)
+        (self.fails)().map_or(Ok(()), Err)
     }
 
     fn tidy(&mut self) -> Result<(), CommitError> {
@@ -53,7 +53,7 @@ impl Database for Told {
 
 /// What a database is asked that fails so, of which 7 is the last id.
 #[track_caller]
-fn check(fails: fn() -> Option<CommitError>, act: impl FnOnce(&mut Journal), want: &[Asked]) {
+fn check(fails: fn() -> Option<Failed>, act: impl FnOnce(&mut Journal), want: &[Asked]) {
     let queues = Queues::in_memory(Limits::roomy());
     let asked = Arc::new(Mutex::new(Vec::new()));
     let told = Told {
@@ -66,12 +66,12 @@ fn check(fails: fn() -> Option<CommitError>, act: impl FnOnce(&mut Journal), wan
     assert_eq!(*asked.lock().unwrap(), want);
 }
 
-fn refused() -> Option<CommitError> {
-    Some(CommitError::Refused(io::ErrorKind::StorageFull.into()))
+fn refused() -> Option<Failed> {
+    Some(Failed::Refused(io::ErrorKind::StorageFull.into()))
 }
 
-fn lost() -> Option<CommitError> {
-    Some(CommitError::Lost(io::ErrorKind::Other.into()))
+fn lost() -> Option<Failed> {
+    Some(Failed::Lost(io::ErrorKind::Other.into()))
 }
 
 #[test]

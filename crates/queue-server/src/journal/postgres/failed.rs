@@ -4,7 +4,8 @@ use std::io;
 
 use postgres::Error;
 use postgres::error::SqlState;
-use storage::CommitError;
+
+use crate::journal::database;
 
 /// The state of a transaction that was not committed.
 #[derive(Debug)]
@@ -29,13 +30,17 @@ impl Failed {
             return Self::Again(error);
         }
         // The first two characters of a code are its class (PostgreSQL manual, appendix A).
-        match &code.code()[..2] {
+        match code.code().get(..2) {
             // Insufficient resources.
-            "53" => Self::NoRoom(told(error)),
+            Some("53") => Self::NoRoom(told(error)),
             // Connection exception, operator intervention, and a transaction in a state that only ends it:
             // a primary that has become a replica refuses to write with 25006.
-            "08" | "25" | "57" => Self::Lost(told(error)),
-            _ => Self::Refused(told(error)),
+            Some("08" | "25" | "57") => Self::Lost(told(error)),
+            // An error of the server's system or of the server itself, with damaged files for example: the
+            // transaction is undone as after any other.
+            Some("58" | "XX") => Self::Refused(told(error)),
+            // There may be more classes than a manual knows.
+            Some(_) | None => Self::Refused(told(error)),
         }
     }
 
@@ -57,11 +62,12 @@ impl From<Failed> for io::Error {
     }
 }
 
-impl From<Failed> for CommitError {
+impl From<Failed> for database::Failed {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Again(cause) => Self::Refused(told(cause)),
-            Failed::NoRoom(cause) | Failed::Refused(cause) => Self::Refused(cause),
+            Failed::NoRoom(cause) => Self::NoRoom(cause),
+            Failed::Refused(cause) => Self::Refused(cause),
             Failed::Lost(cause) => Self::Lost(cause),
         }
     }

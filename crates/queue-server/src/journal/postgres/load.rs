@@ -48,13 +48,17 @@ impl Led {
     }
 
     /// Has each row of a query read, as it comes: never more than some of them are in memory.
-    fn read(&mut self, select: &str, mut each: impl FnMut(&Row)) -> Result<(), Error> {
+    fn read(
+        &mut self,
+        select: &str,
+        mut each: impl FnMut(&Row) -> Result<(), postgres::Error>,
+    ) -> Result<(), Error> {
         let client = &mut self.session.connection.client;
         let mut read = || {
             let none: [&dyn ToSql; 0] = [];
             let mut rows = client.query_raw(select, none)?;
             while let Some(row) = rows.next()? {
-                each(&row);
+                each(&row)?;
             }
             Ok(())
         };
@@ -85,9 +89,10 @@ impl Unread for Led {
             );
             let (mut rows, mut last) = (0, first);
             self.read(&select, |row| {
-                last = number(row);
+                last = number(row)?;
                 rows += 1;
                 each(last, messages::columns(row));
+                Ok(())
             })?;
             next = last.checked_add(1).filter(|_| rows == PAGE_ROWS);
             self.beat()?;
@@ -96,12 +101,18 @@ impl Unread for Led {
     }
 
     fn paused(&mut self, each: &mut dyn FnMut(Option<&str>)) -> Result<(), Error> {
-        self.read("SELECT queue FROM paused", |row| each(row.try_get(0).ok()))
+        self.read("SELECT queue FROM paused", |row| {
+            each(row.try_get(0).ok());
+            Ok(())
+        })
     }
 
     fn keys(&mut self, each: &mut dyn FnMut(i64, Option<keys::Columns>)) -> Result<(), Error> {
         let select = "SELECT id, queue, account, key, digest, until, crc FROM keys ORDER BY until";
-        self.read(select, |row| each(number(row), tables::key(row)))
+        self.read(select, |row| {
+            each(number(row)?, tables::key(row));
+            Ok(())
+        })
     }
 
     fn answers(
@@ -109,12 +120,18 @@ impl Unread for Led {
         each: &mut dyn FnMut(i64, Option<answers::Columns>),
     ) -> Result<(), Error> {
         let select = "SELECT number, crc, answers FROM answers ORDER BY number";
-        self.read(select, |row| each(number(row), tables::answers(row)))
+        self.read(select, |row| {
+            each(number(row)?, tables::answers(row));
+            Ok(())
+        })
     }
 
     fn totals(&mut self, each: &mut dyn FnMut(Option<totals::Columns>)) -> Result<(), Error> {
         let select = "SELECT queue, sent, acked, failed, died, expired, crc FROM totals";
-        self.read(select, |row| each(tables::totals(row)))
+        self.read(select, |row| {
+            each(tables::totals(row));
+            Ok(())
+        })
     }
 
     fn last_id(&mut self) -> Result<MessageId, Error> {
@@ -123,7 +140,10 @@ impl Unread for Led {
         for table in ["messages", "damaged"] {
             let select = format!("SELECT max(id) FROM {table} WHERE id BETWEEN 0 AND {ID_MAX}");
             self.read(&select, |row| {
-                last_id = last_id.max(number(row).cast_unsigned());
+                // There is none in an empty table.
+                let highest: Option<i64> = row.try_get(0)?;
+                last_id = last_id.max(highest.unwrap_or_default().cast_unsigned());
+                Ok(())
             })?;
         }
         Ok(last_id)
@@ -186,7 +206,8 @@ impl Unread for Led {
     }
 }
 
-/// The number of a row, which is its first column. A table of another program may have none.
-fn number(row: &Row) -> i64 {
-    row.try_get(0).unwrap_or_default()
+/// The number of a row, which is its first column. Without it a damaged row could not be found again, nor the next
+/// page.
+fn number(row: &Row) -> Result<i64, postgres::Error> {
+    row.try_get(0)
 }

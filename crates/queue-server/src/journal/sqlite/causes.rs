@@ -4,7 +4,6 @@ use std::io;
 
 use rusqlite::{ErrorCode, ffi};
 use rustix::io::Errno;
-use storage::CommitError;
 
 /// Why a transaction was not committed.
 pub(super) enum WriteError {
@@ -16,26 +15,6 @@ pub(super) enum WriteError {
 impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
-    }
-}
-
-/// The state of a transaction that was not committed.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// It is undone, because there was no room for it.
-    NoRoom(io::Error),
-    /// It is undone for another reason.
-    Refused(io::Error),
-    /// It is not known what is on the disk.
-    Lost(io::Error),
-}
-
-impl From<Failed> for CommitError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::NoRoom(cause) | Failed::Refused(cause) => Self::Refused(cause),
-            Failed::Lost(cause) => Self::Lost(cause),
-        }
     }
 }
 

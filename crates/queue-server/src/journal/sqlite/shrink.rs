@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::causes::Failed;
 use super::{Sqlite, schema};
+use crate::journal::database::Failed;
 
 /// How many bytes are deleted before the free pages are counted again.
 pub(super) const COUNT_BYTES: u64 = 1 << 20;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::causes::{Failed, io_error, is_lack_of_room, is_locked};
+use super::causes::{io_error, is_lack_of_room, is_locked};
 use super::{LOCKED_WAIT, Sqlite};
+use crate::journal::database::Failed;
 
 /// While another program reads the database, the log cannot be written from its start again. At this
 /// many times its usual length, no new messages are taken.

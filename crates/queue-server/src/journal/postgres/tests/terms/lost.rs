@@ -74,6 +74,9 @@ fn a_commit_without_an_answer_or_with_a_warning_is_not_known() {
              FOR EACH ROW EXECUTE FUNCTION act()"
         ));
         unknown(term.try_send("b"));
+        // Another server may lead by now, though this one does not stand by yet.
+        let received = (term.queues).receive(&Q.into(), Delivery::AtLeastOnce, usize::MAX);
+        assert_eq!(received.err(), Some(QueueError::Standby), "{statement}");
         term.lost.recv().unwrap();
         drop(term);
         let found = Term::instead_of_another(&database).all();

@@ -65,3 +65,41 @@ fn a_row_of_the_leader_that_somebody_else_has_locked_costs_no_message() {
     term.send("c");
     assert_eq!(Term::instead_of_another(&database).all(), ["a", "c"]);
 }
+
+#[test]
+fn a_change_that_is_refused_alone_leaves_the_others_of_its_batch_done() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let term = Term::on(&database);
+    let ids: Vec<_> = (0..20).map(|n| term.send(&n.to_string())).collect();
+    // There is room for one at a time, and one must stay.
+    database.sql(&format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+         IF (SELECT count(*) FROM gone) > 1 THEN RAISE 'no room' USING ERRCODE = 'disk_full'; END IF;
+         IF EXISTS (SELECT FROM gone WHERE id = {}) THEN RAISE 'this one stays'; END IF;
+         RETURN NULL; END$$;
+         CREATE TRIGGER refuse AFTER DELETE ON messages REFERENCING OLD TABLE AS gone
+         FOR EACH STATEMENT EXECUTE FUNCTION refuse()",
+        ids[13]
+    ));
+    // All but the first share a commit.
+    let held = database.hold("BEGIN; SELECT * FROM leader FOR UPDATE");
+    let queues = &term.queues;
+    let pending: Vec<_> = ids
+        .iter()
+        .map(|_| queues.submit(term.ack(), None))
+        .collect();
+    drop(held);
+    for (pending, id) in pending.into_iter().zip(&ids) {
+        let acked = queues.wait(pending);
+        if *id == ids[13] {
+            refused(acked, "this one stays");
+        } else {
+            assert_eq!(acked, Ok(Outcome::Done(1)));
+        }
+    }
+    assert_eq!(database.sql("SELECT id FROM messages"), ids[13].to_string());
+    database.sql("DROP FUNCTION refuse CASCADE");
+    assert_eq!(term.all(), ["13"]);
+}

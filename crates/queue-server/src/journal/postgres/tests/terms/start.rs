@@ -83,3 +83,21 @@ fn a_table_that_is_missing_is_told_and_loses_nothing() {
     database.sql("ALTER TABLE moved RENAME TO messages");
     assert_eq!(Term::begin(&mut next).all(), ["a"]);
 }
+
+#[test]
+fn a_table_whose_ids_are_of_another_type_ends_the_start() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let term = Term::on(&database);
+    term.send("a");
+    drop(term);
+    database.sql("ALTER TABLE messages ALTER id TYPE numeric");
+    let opened = candidate(&database, LONG).compete().unwrap().unwrap();
+    let error = Queues::load(opened, Limits::roomy(), || {}).err().unwrap();
+    let says = cli::exit::with_causes(&error);
+    assert!(says.contains("error deserializing column 0"), "{says}");
+    // It is as it was.
+    database.sql("ALTER TABLE messages ALTER id TYPE bigint");
+    assert_eq!(Term::instead_of_another(&database).all(), ["a"]);
+}
