@@ -41,6 +41,7 @@ mod lists;
 mod logins;
 mod logs;
 mod long_history;
+mod lost_commits;
 mod malformed_replies;
 mod malformed_requests;
 mod memory;

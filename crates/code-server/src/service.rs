@@ -204,7 +204,7 @@ fn no_code(error: CodesError) -> Refusal {
 fn not_stored(error: &NotStored, sentence: String) -> Refusal {
     let status = match error {
         NotStored::Refused(_) => Status::InsufficientStorage,
-        _ => Status::InternalServerError,
+        NotStored::Unknown => Status::InternalServerError,
     };
     Refusal::new(status, sentence)
 }

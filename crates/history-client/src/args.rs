@@ -128,8 +128,8 @@ Exit codes:
      without the TEXT of --if, or it gives no names, or no more for now
   2  wrong usage, the line is not a request, the text is not a note, or trouble with
      standard input or output
-  3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
-     malformed reply
+  3  cannot connect, no TLS that can be trusted, timed out, connection lost, a malformed
+     reply, or a server that does not know whether it has done it
 
 Examples:
   history-client get alice --by bob --since 2h

@@ -198,7 +198,7 @@ mod tests {
     enum Serve {
         /// Refuses it.
         Busy,
-        /// Notes everything but `no`, and ends it at `end`, or when `until` are noted.
+        /// Notes everything but `no`, does not know of `doubt`, and ends it at `end`, or when `until` are noted.
         Notes { until: usize },
     }
 
@@ -228,9 +228,10 @@ mod tests {
             let end = match text {
                 "end" => break,
                 "no" => error(ErrorCode::Storage, "full"),
+                "doubt" => error(ErrorCode::InDoubt, "nobody knows"),
                 _ => Reply::Done("Noted."),
             };
-            if text != "no" {
+            if !["no", "doubt"].contains(&text) {
                 notes.push(text.to_owned());
             }
             write(stream, &[Reply::About("hello"), end]);
@@ -313,6 +314,12 @@ mod tests {
         let sentence =
             "line 1 was not noted; 1 were; it is not known whether line 3 was noted: full";
         ends(&["no", "b", "end"], sentence, &["b"]);
+    }
+
+    #[test]
+    fn what_the_server_itself_does_not_know_is_not_refused() {
+        let sentence = "it is not known whether lines 2 to 3 were noted; 1 were: nobody knows";
+        check(&[ALL], &["a", "doubt", "b"], Err(sentence), &["a", "b"]);
     }
 
     #[test]

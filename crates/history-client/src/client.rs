@@ -8,7 +8,7 @@ use cli::{Account, ClientError, Endpoint, ServerStream};
 use proto::frame::{self, Message, PAYLOAD_BYTES_MAX};
 use proto::history::{Filter, Operation, Reply, Request, is_user_name};
 use proto::text::HistoryLineError;
-use proto::{ErrorReply, Login, LoginReply, Register};
+use proto::{ErrorCode, ErrorReply, Login, LoginReply, Register};
 
 use crate::Error;
 use crate::text::check_note;
@@ -370,8 +370,10 @@ pub(crate) fn check_user(user: &str) -> Result<(), Error> {
 }
 
 fn refused(error: ErrorReply) -> Error {
-    Error::Refused {
-        code: error.code,
-        sentence: error.sentence.to_owned(),
+    let (code, sentence) = (error.code, error.sentence.to_owned());
+    if code == ErrorCode::InDoubt {
+        Error::InDoubt(sentence)
+    } else {
+        Error::Refused { code, sentence }
     }
 }

@@ -28,6 +28,9 @@ pub enum Error {
         /// For people.
         sentence: String,
     },
+    /// The server does not know whether it has done what it was asked; in its words.
+    #[error("{0}")]
+    InDoubt(String),
     /// Of many lines, at least one was refused, here or by the server.
     #[error("line {line} was not noted; {noted} were{}", as_clause(*unanswered))]
     LineNotNoted {
@@ -97,6 +100,7 @@ impl Error {
             }
             Self::Line(_)
             | Self::NotANote(_)
+            | Self::InDoubt(_)
             | Self::LineNotNoted { .. }
             | Self::LinesLost { .. } => false,
         }
@@ -114,9 +118,12 @@ impl Error {
         self.may_pass() || self.is_loss()
     }
 
-    /// Whether the server was lost, and may have done what it was asked, or not.
+    /// Whether the server was lost, and may have done what it was asked, or not; it may not know that itself.
     pub(crate) fn is_loss(&self) -> bool {
-        matches!(self, Self::Client(error) if error.is_loss())
+        match self {
+            Self::Client(error) => error.is_loss(),
+            other => matches!(other, Self::InDoubt(_)),
+        }
     }
 }
 
@@ -126,7 +133,8 @@ impl Failure for Error {
             Self::Refused {
                 code: ErrorCode::ShuttingDown | ErrorCode::Standby,
                 ..
-            } => Exit::Network,
+            }
+            | Self::InDoubt(_) => Exit::Network,
             Self::Refused { .. } => Exit::Refused,
             Self::Line(_) | Self::NotANote(_) => Exit::Local,
             Self::LineNotNoted { cause, .. } | Self::LinesLost { cause, .. } => cause.exit(),

@@ -342,7 +342,9 @@ impl From<HistoryError> for Refusal {
             }
             HistoryError::Busy(_) | HistoryError::Stopping => Status::ServiceUnavailable,
             HistoryError::NotStored(NotStored::Refused(_)) => Status::InsufficientStorage,
-            HistoryError::NotStored(_) | HistoryError::Read(_) => Status::InternalServerError,
+            HistoryError::NotStored(NotStored::Unknown) | HistoryError::Read(_) => {
+                Status::InternalServerError
+            }
         };
         Self::new(status, error.to_string())
     }

@@ -8,6 +8,7 @@ use daemon::Connection;
 use proto::frame::{self, Message as _};
 use proto::history::{Reply, TEXT_BYTES_MAX, put_text};
 use proto::{ErrorCode, ErrorReply};
+use storage::NotStored;
 
 use crate::HistoryError;
 use crate::history::Pieces;
@@ -177,6 +178,9 @@ fn code_of(refusal: &HistoryError) -> ErrorCode {
         | HistoryError::Changed(_) => ErrorCode::NotFound,
         HistoryError::Busy(_) => ErrorCode::Busy,
         HistoryError::Stopping => ErrorCode::ShuttingDown,
-        HistoryError::NotStored(_) | HistoryError::Read(_) => ErrorCode::Storage,
+        HistoryError::NotStored(NotStored::Refused(_)) | HistoryError::Read(_) => {
+            ErrorCode::Storage
+        }
+        HistoryError::NotStored(NotStored::Unknown) => ErrorCode::InDoubt,
     }
 }

@@ -40,6 +40,9 @@ tagged! {
         14 => Conflict,
         /// The server stands by; another one on the same data is active. The request was not carried out.
         15 => Standby,
+        /// It is not known whether the request was carried out, because its commit had no certain answer. It may
+        /// be asked again where that does not do it twice: in the same session, or with the same key.
+        16 => InDoubt,
         /// A code that this version does not know. The sentence says what it means.
         255 => Unknown,
     }
@@ -126,6 +129,11 @@ mod tests {
         assert_eq!(
             (refused.code, refused.code.name()),
             (ErrorCode::Standby, "Standby")
+        );
+        let in_doubt = decode(b"\x10nobody knows");
+        assert_eq!(
+            (in_doubt.code, in_doubt.code.name()),
+            (ErrorCode::InDoubt, "InDoubt")
         );
         let refused = decode(b"\xc8the moon is full");
         assert_eq!(refused.code, ErrorCode::Unknown);

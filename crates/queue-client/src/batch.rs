@@ -224,7 +224,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::thread;
 
-    use cli::Endpoint;
+    use cli::{Endpoint, Exit, Failure};
     use proto::ErrorCode;
     use proto::ErrorReply;
     use proto::frame;
@@ -233,8 +233,8 @@ mod tests {
     use super::*;
     use crate::Transport;
 
-    /// A server for one connection, which stores everything but the message `no`. It ends the
-    /// connection at a message `end`. Returns how many requests came.
+    /// A server for one connection, which stores everything but the message `no`, and does not know of `doubt`. It
+    /// ends the connection at a message `end`. Returns how many requests came.
     fn serve(stream: &TcpStream) -> u64 {
         let mut input = BufReader::new(stream);
         let mut payload = Vec::new();
@@ -246,6 +246,10 @@ mod tests {
                 Request::Send { body: b"no", .. } => Reply::Error(ErrorReply {
                     code: ErrorCode::Full,
                     sentence: "full",
+                }),
+                Request::Send { body: b"doubt", .. } => Reply::Error(ErrorReply {
+                    code: ErrorCode::InDoubt,
+                    sentence: "nobody knows",
                 }),
                 Request::Send { .. } => Reply::Stored { id: requests },
                 other => panic!("{other:?}"),
@@ -313,6 +317,19 @@ mod tests {
         let sentence =
             "message 1 was not stored; 1 were; it is not known whether message 3 was stored";
         ended(sentence, &["no", "b", "end"]);
+    }
+
+    #[test]
+    fn what_the_server_itself_does_not_know_is_not_refused() {
+        let sentence = "it is not known whether message 2 and the 1 behind it were stored; 1 were: nobody knows";
+        check(&["a", "doubt", "b"], Err(sentence));
+        with_server(|client| {
+            let error = client.send(b"doubt").unwrap_err();
+            assert_eq!(
+                (error.to_string().as_str(), error.exit()),
+                ("nobody knows", Exit::Network)
+            );
+        });
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub enum Error {
         /// For people.
         sentence: String,
     },
+    /// The server does not know whether it has done what it was asked; in its words.
+    #[error("{0}")]
+    InDoubt(String),
     /// Of several servers none is active; each with the reason why not.
     #[error("no server is active: {}", .0.join(", "))]
     NoneActive(Vec<String>),
@@ -221,9 +224,12 @@ impl fmt::Display for DeadLetters {
 }
 
 impl Error {
-    /// Whether the request was on its way: the server may have executed it, or not.
+    /// Whether the request was on its way: the server may have executed it, or not, and may not know that itself.
     pub(crate) fn is_loss(&self) -> bool {
-        matches!(self, Self::Client(error) if error.is_loss())
+        match self {
+            Self::Client(error) => error.is_loss(),
+            other => matches!(other, Self::InDoubt(_)),
+        }
     }
 
     /// Whether the server refused because there is no such message, or no more.
@@ -238,7 +244,7 @@ impl Error {
     }
 
     /// Whether the server is away, or about to be, and may be back: it was lost or cannot be
-    /// reached, it shuts down or stands by, or its connection limit is met.
+    /// reached, it shuts down, steps down or stands by, or its connection limit is met.
     pub(crate) fn is_server_away(&self) -> bool {
         match self {
             Self::Client(ClientError::Connect { .. }) | Self::NoneActive(_) => true,
@@ -252,9 +258,11 @@ impl Error {
 
     /// The refusal that a reply is.
     pub(crate) fn refused(reply: &ErrorReply) -> Self {
-        Self::Refused {
-            code: reply.code,
-            sentence: reply.sentence.to_owned(),
+        let (code, sentence) = (reply.code, reply.sentence.to_owned());
+        if code == ErrorCode::InDoubt {
+            Self::InDoubt(sentence)
+        } else {
+            Self::Refused { code, sentence }
         }
     }
 
@@ -280,6 +288,7 @@ impl Failure for Error {
                 code: ErrorCode::ShuttingDown | ErrorCode::Standby,
                 ..
             }
+            | Self::InDoubt(_)
             | Self::NoneActive(_) => Exit::Network,
             Self::Empty
             | Self::Refused { .. }

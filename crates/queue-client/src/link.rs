@@ -131,7 +131,8 @@ impl Link {
 
     /// The reply to a receive, of which the next one has the number if it is lost.
     fn received(&mut self, asked: Result<u8, Error>, number: u64) -> Result<Reply<'_>, Error> {
-        match asked {
+        let away = |kind| Error::away(kind, &self.payload).filter(Error::is_loss);
+        match asked.and_then(|kind| away(kind).map_or(Ok(kind), Err)) {
             Ok(kind) => decode(kind, &self.payload),
             Err(error) => {
                 if error.is_server_away() {
@@ -185,7 +186,8 @@ impl Link {
             let mut answered = 0;
             let lengths: Vec<_> = frame_lengths(frames).collect();
             let exchanged = self.exchange(frames, number, Duration::ZERO, |kind, payload| {
-                if may_repeat && let Some(error) = Error::away(kind, payload) {
+                let away = Error::away(kind, payload);
+                if let Some(error) = away.filter(|error| may_repeat || error.is_loss()) {
                     return Err(error);
                 }
                 each(kind, payload);
@@ -267,6 +269,7 @@ impl Link {
             for _ in 0..count {
                 let kind = connection.read(wait, &mut payload)?;
                 if let Err(error) = each(kind, &payload) {
+                    connection.lose();
                     return Ok(Err(error));
                 }
             }

@@ -135,7 +135,7 @@ impl Connection {
     }
 
     /// Ends the connection, because its replies can no longer be matched to requests.
-    fn lose(&mut self) {
+    pub(crate) fn lose(&mut self) {
         self.is_lost = true;
         self.abort_handle().abort();
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proto::frame::Message as _;
 use proto::queue::{Name, Properties, QueueName, QueueStats, Reason, Reply};
 use proto::{ErrorCode, ErrorReply};
+use storage::NotStored;
 
 use crate::clock::Micros;
 use crate::error::QueueError;
@@ -183,6 +184,7 @@ pub(crate) fn code(error: &QueueError) -> ErrorCode {
         QueueError::Unsupported(_) => ErrorCode::Unsupported,
         QueueError::Standby => ErrorCode::Standby,
         QueueError::ShuttingDown => ErrorCode::ShuttingDown,
-        QueueError::NotStored(_) => ErrorCode::Storage,
+        QueueError::NotStored(NotStored::Refused(_)) => ErrorCode::Storage,
+        QueueError::NotStored(NotStored::Unknown) => ErrorCode::InDoubt,
     }
 }

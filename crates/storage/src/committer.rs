@@ -44,6 +44,8 @@ impl<S: Store> Committer<S> {
             if let Err(cause) = written {
                 log::error!("Unanswered changes are not known to be stored: {cause}");
                 *lock(&failed) = Some(cause);
+                // Who waits already is told before others hear of it, who may end connections.
+                group_commit::drop_waiting(&jobs);
                 on_failure();
                 group_commit::drop_all(&jobs);
             }
@@ -100,6 +102,7 @@ impl<S: Store> Drop for Committer<S> {
 mod tests {
     use super::*;
     use crate::{CommitError, NotStored};
+    use crossbeam_channel::{Receiver, bounded};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// The number that the store has no space for.
@@ -261,6 +264,51 @@ mod tests {
         assert_eq!(*committed.lock().unwrap(), [1]);
         drop(committer);
         assert_eq!(failures.load(Ordering::SeqCst), 1);
+    }
+
+    /// A store that is told when its only commit is lost.
+    struct Loses {
+        begins: Sender<()>,
+        ends: Receiver<()>,
+    }
+
+    impl Store for Loses {
+        type Change = ();
+        type Outcome = ();
+
+        fn apply(&mut self, (): ()) -> Result<(), NotStored> {
+            Ok(())
+        }
+
+        fn commit(&mut self) -> Result<(), CommitError> {
+            self.begins.send(()).unwrap();
+            self.ends.recv().unwrap();
+            Err(CommitError::Lost(io::ErrorKind::Other.into()))
+        }
+    }
+
+    #[test]
+    fn all_who_wait_are_told_of_a_lost_commit_before_others_hear_of_it() {
+        let (begins, begun) = bounded(1);
+        let (end, ends) = bounded(1);
+        let told = Arc::new(AtomicUsize::new(0));
+        let (failed, failure) = bounded(1);
+        let counted = Arc::clone(&told);
+        let on_failure = move || failed.send(counted.load(Ordering::SeqCst)).unwrap();
+        let store = Loses { begins, ends };
+        let committer = Committer::start("writer", store, on_failure).unwrap();
+        let submit = || {
+            let told = Arc::clone(&told);
+            committer.submit(()).on_complete(move |outcome| {
+                assert_eq!(outcome, Err(NotStored::Unknown));
+                told.fetch_add(1, Ordering::SeqCst);
+            });
+        };
+        submit();
+        begun.recv().unwrap();
+        (0..9).for_each(|_| submit());
+        end.send(()).unwrap();
+        assert_eq!(failure.recv(), Ok(10));
     }
 
     #[test]

@@ -86,13 +86,12 @@ pub enum CommitError {
 
 /// Why a change is not stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum NotStored {
     /// It is not stored, because the disk is full for example. It may succeed later. Holds the
     /// cause.
     #[error("not stored: {0}")]
     Refused(String),
-    /// It may or may not be there after a restart.
-    #[error("not known to be stored: the server lost its disk or file")]
+    /// It may or may not be there after a restart, or for the next server.
+    #[error("not known to be stored: its commit had no certain answer")]
     Unknown,
 }

@@ -93,6 +93,15 @@ fn first_job<S: Store>(store: &mut S, jobs: &Receiver<Job<S>>) -> io::Result<Opt
     Ok(jobs.recv().ok())
 }
 
+/// Drops the jobs that wait, which completes each as not known to be stored.
+pub(crate) fn drop_waiting<S: Store>(jobs: &Receiver<Job<S>>) {
+    for _ in 0..WAITING_MAX {
+        if jobs.try_recv().is_err() {
+            return;
+        }
+    }
+}
+
 /// The life of the writer thread after a lost commit: it drops every job, which completes it as not
 /// known to be stored, until nobody can submit any more. A channel keeps its contents when its
 /// receiver is dropped, so without this the submitters would wait for ever.

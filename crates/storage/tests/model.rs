@@ -184,6 +184,7 @@ fn model(fails_at: usize, kind: Kind) {
             let lost = group_commit::write_all(&mut store, &jobs).is_err();
             assert!(!lost || fails_at > 0);
             if lost {
+                group_commit::drop_waiting(&jobs);
                 group_commit::drop_all(&jobs);
             }
         });

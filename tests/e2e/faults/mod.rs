@@ -131,12 +131,18 @@ use Outcome::{Done, Lost, Refused, Unknown};
 /// What a server that could not store something says about it.
 #[track_caller]
 fn not_stored(is_storage_error: bool, sentence: &str) -> Outcome {
-    assert!(is_storage_error, "{sentence}");
-    match sentence {
-        _ if sentence.contains(" not stored: ") => Refused,
-        _ if sentence.contains(" not known to be stored: ") => Unknown,
-        _ => panic!("{sentence}"),
-    }
+    assert!(
+        is_storage_error && sentence.contains(" not stored: "),
+        "{sentence}"
+    );
+    Refused
+}
+
+/// What one says that does not know whether it has.
+#[track_caller]
+fn not_known(sentence: &str) -> Outcome {
+    assert!(sentence.contains(" not known to be stored: "), "{sentence}");
+    Unknown
 }
 
 #[track_caller]
@@ -149,6 +155,7 @@ fn of_queue<T>(asked: Result<T, queue_client::Error>) -> Result<T, Outcome> {
         queue_client::Error::Refused { code, sentence } => {
             not_stored(code == ErrorCode::Storage, &sentence)
         }
+        queue_client::Error::InDoubt(sentence) => not_known(&sentence),
         _ => Lost,
     })
 }
@@ -159,6 +166,7 @@ fn of_history<T>(asked: Result<T, history_client::Error>) -> Result<T, Outcome> 
         history_client::Error::Refused { code, sentence } => {
             not_stored(code == ErrorCode::Storage, &sentence)
         }
+        history_client::Error::InDoubt(sentence) => not_known(&sentence),
         _ => Lost,
     })
 }
@@ -181,8 +189,8 @@ fn post(addr: Address, body: &str) -> Result<String, Outcome> {
     let (head, body) = reply.split_once("\r\n\r\n").ok_or(Lost)?;
     match head.split(' ').nth(1) {
         Some("200") => Ok(body.to_owned()),
-        Some("507") => Err(not_stored(body.contains(" not stored: "), body)),
-        Some("500") => Err(not_stored(body.contains(" not known to be "), body)),
+        Some("507") => Err(not_stored(true, body)),
+        Some("500") => Err(not_known(body)),
         other => panic!("{other:?}: {body}"),
     }
 }

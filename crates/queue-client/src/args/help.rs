@@ -121,7 +121,7 @@ Exit codes:
   2  wrong usage, a file cannot be read or written, or is over the limit, or the command of
      'work' cannot be started
   3  cannot connect, no TLS that can be trusted, timed out, connection lost, a malformed
-     reply, or a server that shuts down or stands by
+     reply, or a server that shuts down, stands by, or does not know whether it has done it
 
 Examples:
   queue-client send data/message1.txt

@@ -111,7 +111,8 @@ fn status(code: ErrorCode) -> Status {
         ErrorCode::Busy | ErrorCode::Draining | ErrorCode::ShuttingDown | ErrorCode::Standby => {
             Status::ServiceUnavailable
         }
-        ErrorCode::Storage => Status::InternalServerError,
+        // Not 503: after that a proxy may ask again by itself, because nothing was carried out.
+        ErrorCode::Storage | ErrorCode::InDoubt => Status::InternalServerError,
         ErrorCode::Forbidden => Status::Forbidden,
         ErrorCode::NotFound => Status::NotFound,
         ErrorCode::Full => Status::InsufficientStorage,
