@@ -180,6 +180,10 @@ run 1 "file-client $server post data/client/testClient.txt"
 expect '403 Forbidden, this server accepts no uploads'
 stop_server readonly
 
+step 'For an hour' 'One file, at /, for two seconds here.' crates/file-server/src/reach.rs
+run 0 'file-server 0 --root data/message1.txt --for 2'
+expect 'ends after 2s' 'The time of this server is over' 'Shutting down server'
+
 step 'A server that ends by itself' 'When no request has come for a time, 60 seconds unless told otherwise.' crates/daemon/src/registry.rs
 run 0 'file-server 0 --root data --idle-exit 1'
 expect 'Server started on ' 'No request for 1 s' 'Shutting down server'

@@ -44,6 +44,7 @@ pub struct Daemon {
     /// The sockets that were passed to this process, until they are listened on.
     inherited: Option<Inherited>,
     idle_exit: Option<Duration>,
+    exit_after: Option<Duration>,
     /// What other machines can do with it.
     exposure: String,
     /// How many descriptors are allowed beyond those that are needed.
@@ -122,6 +123,7 @@ impl Daemon {
             listeners: Vec::new(),
             inherited,
             idle_exit: None,
+            exit_after: None,
             exposure: exposure.into(),
             descriptors_spare: allowed - needed,
         })
@@ -131,6 +133,16 @@ impl Daemon {
     pub fn exit_when_idle(&mut self, idle: Duration) {
         self.registry.watch_requests();
         self.idle_exit = Some(idle);
+    }
+
+    /// Makes [`Daemon::run`] return by itself when it has served for this long.
+    pub fn exit_after(&mut self, time: Duration) {
+        self.exit_after = Some(time);
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.listeners.iter().map(|listening| &listening.address)
     }
 
     /// The first place it will listen at that other machines may reach.
@@ -326,8 +338,8 @@ impl Daemon {
         move || registry.reload()
     }
 
-    /// Serves until [`Handle::stop`] is called or the server was idle for too long; then waits for
-    /// the requests in flight, at most 10 s. Logs when it has started.
+    /// Serves until [`Handle::stop`] is called, the server was idle for too long, or its time is over; then
+    /// waits for the requests in flight, at most 10 s. Logs when it has started.
     ///
     /// # Errors
     /// If a thread cannot be started. Then nobody was served.
@@ -338,10 +350,9 @@ impl Daemon {
             .flat_map(|listening| self.jobs(listening));
         let threads = threads::start_all(jobs.collect()).map_err(StartError::Thread)?;
         self.log_start();
+        self.registry.status.ready(self.addresses());
         self.registry
-            .status
-            .ready(self.listeners.iter().map(|listening| &listening.address));
-        self.registry.wait_until_stopped(self.idle_exit);
+            .wait_until_stopped(self.idle_exit, self.exit_after);
         log::info!("Shutting down server");
         self.registry.status.stopping();
         for listening in &self.listeners {
@@ -397,16 +408,18 @@ impl Daemon {
             {
                 log::warn!("{address} can be reached from other machines: {warning}");
             }
-            let ends = self.idle_exit.map(|idle| {
-                let secs = idle.as_secs_f64();
-                format!("ends after {secs}s without a request")
-            });
+            let after = |time: Option<Duration>, note: &str| {
+                let secs = time.map(|time| time.as_secs_f64());
+                secs.map_or(String::new(), |secs| format!("ends after {secs}s{note}"))
+            };
+            let ends = after(self.exit_after, "");
+            let ends_idle = after(self.idle_exit, " without a request");
             let is_encrypted = match (address, socket) {
                 (Address::Ip(_), Socket::Stream(..)) => self.options.tls.is_some(),
                 (Address::Ip(_), Socket::Udp(..)) | (Address::Unix(_), _) => false,
             };
             let tls = if is_encrypted { "tls" } else { "" };
-            let notes = [*note, tls, ends.as_deref().unwrap_or_default()];
+            let notes = [*note, tls, &ends, &ends_idle];
             let notes: Vec<_> = notes.into_iter().filter(|note| !note.is_empty()).collect();
             match notes.join(", ").as_str() {
                 "" => log::info!("Server started on {address}"),

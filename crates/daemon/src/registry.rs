@@ -294,28 +294,37 @@ impl Registry {
         now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
     }
 
-    /// Waits until [`Registry::stop`], or until no request was made or under way for `idle_exit`.
-    pub(crate) fn wait_until_stopped(&self, idle_exit: Option<Duration>) {
+    /// Waits until [`Registry::stop`], until no request was made or under way for `idle_exit`, or for
+    /// `exit_after`.
+    pub(crate) fn wait_until_stopped(
+        &self,
+        idle_exit: Option<Duration>,
+        exit_after: Option<Duration>,
+    ) {
+        let begun = Instant::now();
         let mut places = lock(&self.places);
         while !self.is_stopping() {
-            let Some(idle_exit) = idle_exit else {
-                let waited = self.changed.wait(places);
-                places = waited.unwrap_or_else(|e| e.into_inner());
-                continue;
-            };
             if places.entries().any(|entry| entry.works_on_request()) {
                 self.note_request();
             }
             let last = self.last_request_millis.load(Ordering::Relaxed);
             let idle = Duration::from_millis(self.millis().saturating_sub(last));
-            let left = idle_exit.saturating_sub(idle);
-            if left.is_zero() {
-                log::info!("No request for {} s", idle_exit.as_secs_f64());
+            let idle_left = idle_exit.map(|most| most.saturating_sub(idle));
+            let time_left = exit_after.map(|most| most.saturating_sub(begun.elapsed()));
+            let is_over = |left: Option<Duration>| left.is_some_and(|left| left.is_zero());
+            if let Some(most) = idle_exit.filter(|_| is_over(idle_left)) {
+                log::info!("No request for {} s", most.as_secs_f64());
                 self.stopping.store(true, Ordering::SeqCst);
-                return;
+            } else if is_over(time_left) {
+                log::info!("The time of this server is over");
+                self.stopping.store(true, Ordering::SeqCst);
+            } else if let Some(left) = idle_left.into_iter().chain(time_left).min() {
+                let waited = self.changed.wait_timeout(places, left);
+                places = waited.unwrap_or_else(|e| e.into_inner()).0;
+            } else {
+                let waited = self.changed.wait(places);
+                places = waited.unwrap_or_else(|e| e.into_inner());
             }
-            let waited = self.changed.wait_timeout(places, left);
-            places = waited.unwrap_or_else(|e| e.into_inner()).0;
         }
     }
 

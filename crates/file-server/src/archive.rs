@@ -26,15 +26,14 @@ use cli::exit::with_causes;
 use daemon::http::{Content, PieceStream, Pieces, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use percent_encoding::percent_encode;
 use proto::http::{Refusal, RequestHead, Status};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Stat, fstat};
 use rustix::io::{read, retry_on_intr};
 
+use crate::disposition::disposition;
 use crate::error::FilesError;
 use crate::files::{Identity, Step, Walk};
-use crate::page::LINK_ESCAPES;
 use crate::path::TreePath;
 use crate::service::{FileService, Reply, with_always};
 
@@ -134,23 +133,10 @@ impl FileService {
             body: Content::Stream(PieceStream::new(archive)),
             ..Response::new(Status::Ok, content_type, "")
         };
-        let disposition = disposition(name, extension);
+        let name = format!("{}.{extension}", String::from_utf8_lossy(name));
+        let disposition = disposition("attachment", &name);
         Ok(with_always(response).with_field("Content-Disposition", disposition))
     }
-}
-
-/// Says under which name a client saves an archive (RFC 6266). What it cannot say in ASCII it says once
-/// more in UTF-8.
-fn disposition(name: &[u8], extension: &str) -> String {
-    let name = String::from_utf8_lossy(name);
-    let plain = |c: char| match c {
-        '"' | '\\' | '%' => '_',
-        ' '..='~' => c,
-        _ => '_',
-    };
-    let ascii: String = name.chars().map(plain).collect();
-    let encoded = percent_encode(name.as_bytes(), LINK_ESCAPES);
-    format!("attachment; filename=\"{ascii}.{extension}\"; filename*=UTF-8''{encoded}.{extension}")
 }
 
 /// A file or a folder of an archive.

@@ -1,5 +1,7 @@
 //! The file server's command line.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use cli::args::{DURATION_MAX, Opt};
@@ -52,6 +54,9 @@ const RESUME_KEEP_MIN: Duration = Duration::from_secs(1);
 /// The shortest time for which the sender of an upload may be silent.
 const BODY_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
+/// The shortest time after which a server may end (`--for`).
+const EXIT_AFTER_MIN: Duration = Duration::from_secs(1);
+
 /// The highest limit of an upload that can be set, in bytes: no file is longer.
 const UPLOAD_BYTES_MAX: u64 = i64::MAX as u64;
 
@@ -66,8 +71,13 @@ Arguments:
 Options:
   --root DIR             the folder that is served; nothing outside it is ever read or
                          written; --auth-file and --tls-key must be outside [default: the
-                         current folder]
-  --idle-exit TIME       end after TIME without a request, 0 for never [default: 60]
+                         current folder]. A file is served alone, at /, and read-only
+  --path-prefix PATH     what stands in front of each path, such as /files, for a proxy that
+                         does not remove it
+  --idle-exit TIME       end after TIME without a request, 0 for never [default: 60; with
+                         --for 0]
+  --for TIME             end after TIME
+  --qr                   show the address as a QR code, for a phone (with --bind 0.0.0.0)
   --no-listing           do not list a folder without an index.html
   --archives N           make at most N archives of folders at once (?zip, ?tar, ?tgz); 0
                          makes none [default: 4]
@@ -91,19 +101,23 @@ A TIME is in seconds, as 90 or 90s, or as 15m, 2h or 7d. A SIZE is in bytes, as 
 in units of 1024, as 64K, 10M or 2G.
 
 Exit codes:
-  0  stopped by SIGINT or SIGTERM, or idle for --idle-exit
+  0  stopped by SIGINT or SIGTERM, idle for --idle-exit, or at the end of --for
   2  wrong usage, or trouble with the root, the --auth-file or the disk
   3  cannot listen on the port
 
 Examples:
   file-server --root data/server
   file-server 0 --root . --idle-exit 0 --read-only
+  file-server --root holiday.zip --bind 0.0.0.0 --for 1h --qr
   file-server --root /srv/files --idle-exit 0 --auth-file /etc/quartet/accounts
 ";
 
 const OPTIONS: &[Opt] = &[
     Opt::value("--root"),
+    Opt::value("--path-prefix"),
     Opt::value("--idle-exit"),
+    Opt::value("--for"),
+    Opt::flag("--qr"),
     Opt::flag("--read-only"),
     Opt::flag("--create-only"),
     Opt::flag("--no-listing"),
@@ -119,11 +133,16 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
     let mut door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let idle_exit = options.duration("--idle-exit", Duration::ZERO..=DURATION_MAX)?;
+    let exit_after = options.duration("--for", EXIT_AFTER_MIN..=DURATION_MAX)?;
+    let idle_exit_default = exit_after.map_or(IDLE_EXIT_DEFAULT, |_| Duration::ZERO);
     let config = Config {
         port: door.port(words.port("PORT")?, PORT_DEFAULT)?,
         door,
         root: options.path("--root").unwrap_or_else(|| ".".into()),
-        idle_exit: Some(idle_exit.unwrap_or(IDLE_EXIT_DEFAULT)).filter(|idle| !idle.is_zero()),
+        path_prefix: path_prefix(options.raw("--path-prefix").as_deref())?,
+        idle_exit: Some(idle_exit.unwrap_or(idle_exit_default)).filter(|idle| !idle.is_zero()),
+        exit_after,
+        has_qr: options.flag("--qr"),
         read_only: options.flag("--read-only"),
         create_only: options.flag("--create-only"),
         has_listing: !options.flag("--no-listing"),
@@ -149,6 +168,27 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         return Err(UsageError::Conflict(sentence));
     }
     Ok(config)
+}
+
+/// The prefix of all paths, without its final slash; empty without one.
+fn path_prefix(prefix: Option<&OsStr>) -> Result<String, UsageError> {
+    let Some(prefix) = prefix else {
+        return Ok(String::new());
+    };
+    let bare = prefix.to_str().unwrap_or_default();
+    let bare = bare.strip_suffix('/').unwrap_or(bare);
+    let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~".contains(&c);
+    let is_name = |name: &str| !matches!(name, "" | "." | "..") && name.bytes().all(is_plain);
+    let mut names = bare.split('/');
+    let is_right =
+        prefix.as_bytes().starts_with(b"/") && names.next() == Some("") && names.all(is_name);
+    match is_right {
+        true => Ok(bare.to_owned()),
+        false => {
+            let want = "a path of plain names, such as /files";
+            Err(UsageError::value("--path-prefix", prefix, want))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +237,24 @@ mod tests {
     }
 
     #[test]
+    fn a_server_for_some_time_does_not_end_before() {
+        let config = parse("--for 1h").unwrap();
+        assert_eq!(config.exit_after, Some(Duration::from_secs(3600)));
+        assert_eq!(config.idle_exit, None);
+        let config = parse("--for 1h --idle-exit 5m").unwrap();
+        assert_eq!(config.idle_exit, Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn a_prefix_has_no_final_slash() {
+        let prefix = |line: &str| parse(line).unwrap().path_prefix;
+        assert_eq!(prefix(""), "");
+        assert_eq!(prefix("--path-prefix /files"), "/files");
+        assert_eq!(prefix("--path-prefix /~me/a.b/"), "/~me/a.b");
+        assert_eq!(prefix("--path-prefix /"), "");
+    }
+
+    #[test]
     fn an_idle_exit_of_0_is_never() {
         assert_eq!(parse("--idle-exit 0").unwrap().idle_exit, None);
     }
@@ -239,6 +297,18 @@ mod tests {
                 "--host must be the name of a host, without a port, such as files.example.com";
             check_refused(&line, &format!("{want}, not '{host}'"));
         }
+        for prefix in ["files", "//a", "/a//b", "/a/..", "/a b", "/a?b", "/%41", ""] {
+            assert_eq!(
+                APP.config_of(["--path-prefix", prefix]).unwrap_err(),
+                format!(
+                    "--path-prefix must be a path of plain names, such as /files, not '{prefix}'"
+                )
+            );
+        }
+        check_refused(
+            "--for 0",
+            "--for must be a duration from 1s to 365d, such as 90, 90s, 15m, 2h or 7d, not '0'",
+        );
         check_refused("--root", "missing argument for option '--root'");
         check_refused(
             "--bind 1.2.3",

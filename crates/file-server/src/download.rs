@@ -176,7 +176,7 @@ fn fields_of_content(path: &Path, file: &File) -> Result<[Field; 2], FilesError>
 
 /// The link from a folder's path without its final slash to the one with it. It is relative, so that it
 /// is right even if a proxy removes the front of the path. The dot keeps a colon from ending a scheme.
-fn with_slash(path: &str, query: Option<&str>) -> String {
+pub(crate) fn with_slash(path: &str, query: Option<&str>) -> String {
     let name = path.rsplit('/').next().unwrap_or_default();
     match query {
         None => format!("./{name}/"),

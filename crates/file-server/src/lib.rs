@@ -3,7 +3,8 @@
 //! [`args`] reads the command line and `service` answers the requests: `download` with `file_cache`,
 //! `content_type` and `digests`; `upload` with `form`; `resumable`; `listing` with `page`; and `archive`. `path`
 //! turns request targets into paths, and `files` is the tree on disk and its rules. `access` says which
-//! role a request needs, and `access_log` writes a line for each.
+//! role a request needs, and `access_log` writes a line for each. `prefix` is what stands in front of all paths, and
+//! `reach` tells where other machines find the server.
 
 mod access;
 mod access_log;
@@ -11,6 +12,7 @@ mod archive;
 pub mod args;
 mod content_type;
 mod digests;
+mod disposition;
 mod download;
 mod error;
 mod file_cache;
@@ -20,18 +22,21 @@ mod listing;
 mod metrics;
 mod page;
 mod path;
+mod prefix;
+mod reach;
 mod resumable;
 mod service;
 mod upload;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use cli::ServerOptions;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
-use daemon::http::{Http, Probes};
+use daemon::http::{Http, HttpHandler, Probes};
 use daemon::{Address, Audience, Daemon, StartError};
 
 pub use daemon::Serve;
@@ -43,6 +48,7 @@ use digests::Digests;
 use file_cache::FileCache;
 use files::Files;
 use metrics::FileFigures;
+use prefix::Prefixed;
 use service::FileService;
 
 /// The sweeper runs as often as an interrupted upload is kept long, but at most this often...
@@ -60,10 +66,17 @@ pub struct Config {
     pub door: ServerOptions,
     /// The port; 0 is any free one.
     pub port: u16,
-    /// The folder that is served.
+    /// The folder that is served, or a file, which is served at `/`.
     pub root: PathBuf,
+    /// What stands in front of every path: empty, or a path that begins with a slash and does not end in
+    /// one.
+    pub path_prefix: String,
     /// The server ends after this time without a request.
     pub idle_exit: Option<Duration>,
+    /// The server ends when it has served for this time.
+    pub exit_after: Option<Duration>,
+    /// Whether a QR code of its address is shown.
+    pub has_qr: bool,
     /// Whether uploads are refused.
     pub read_only: bool,
     /// Whether uploads that would replace a file are refused.
@@ -99,6 +112,31 @@ impl Config {
     }
 }
 
+/// What stands at the path of the root.
+struct Served {
+    /// The folder there, or that of the file there.
+    folder: PathBuf,
+    /// The name of the file.
+    file: Option<PathBuf>,
+}
+
+impl Served {
+    fn at(root: &Path) -> io::Result<Self> {
+        if !root.metadata()?.is_file() {
+            return Ok(Self {
+                folder: root.to_owned(),
+                file: None,
+            });
+        }
+        // A link may lead to another folder.
+        let path = root.canonicalize()?;
+        Ok(Self {
+            folder: path.parent().unwrap_or(Path::new("/")).to_owned(),
+            file: path.file_name().map(PathBuf::from),
+        })
+    }
+}
+
 /// A file server that listens.
 #[must_use = "a server listens, but serves nobody until it runs"]
 pub struct Server {
@@ -115,12 +153,18 @@ impl Server {
     pub fn bind(mut config: Config) -> Result<Self, Error> {
         config.door.served = Some(config.root.clone());
         let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config))?;
-        let files = Files::open(&config.root, config.keep_free_bytes, config.resume_keep);
-        let files = files.map_err(|cause| Error::Root {
+        let no_root = |cause| Error::Root {
             path: config.root.clone(),
             cause,
-        })?;
+        };
+        let served = Served::at(&config.root).map_err(no_root)?;
+        let files = Files::open(&served.folder, config.keep_free_bytes, config.resume_keep);
+        let files = files.map_err(no_root)?;
+        // What is beside it is not for clients.
+        config.read_only |= served.file.is_some();
+        config.has_listing &= served.file.is_none();
         let files = files
+            .only(served.file)
             .create_only(config.create_only)
             .withhold(config.secrets());
         let handle = daemon.handle();
@@ -137,6 +181,9 @@ impl Server {
         if let Some(idle) = config.idle_exit {
             daemon.exit_when_idle(idle);
         }
+        if let Some(time) = config.exit_after {
+            daemon.exit_after(time);
+        }
         let port = config.port;
         let service = Arc::new(FileService {
             config,
@@ -146,7 +193,13 @@ impl Server {
             archives: Archives::default(),
             access_log,
         });
-        let handler = Arc::clone(&service) as _;
+        let handler: Arc<dyn HttpHandler> = match service.config.path_prefix.as_str() {
+            "" => Arc::clone(&service) as _,
+            prefix => Arc::new(Prefixed {
+                service: Arc::clone(&service),
+                prefix: prefix.to_owned(),
+            }),
+        };
         let figures = Arc::new(FileFigures(Arc::clone(&service)));
         let http = Http {
             handler,
@@ -185,6 +238,10 @@ impl Serve for Server {
         let sweeper = thread::Builder::new().name("sweeper".to_owned());
         let sweeper = sweeper.spawn(move || sweep_until(&stopped, &service));
         let sweeper = sweeper.map_err(StartError::Thread)?;
+        let config = &self.service.config;
+        let below = format!("{}/", config.path_prefix);
+        let addresses = self.daemon.addresses();
+        reach::tell(addresses, config.door.tls.is_some(), &below, config.has_qr);
         let ran = self.daemon.run();
         drop(stop);
         if sweeper.join().is_err() {

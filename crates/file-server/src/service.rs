@@ -5,6 +5,7 @@
 //! interrupted upload.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::Config;
 use crate::access_log::{AccessLog, line};
 use crate::archive::Archives;
 use crate::digests::Digests;
+use crate::disposition::disposition;
 use crate::error::FilesError;
 use crate::file_cache::FileCache;
 use crate::files::{Files, seconds_now};
@@ -64,7 +66,11 @@ impl HttpHandler for FileService {
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
-        let response = self.dispatch(request, body).unwrap_or_else(|refusal| {
+        let dispatched = match self.files.only_file() {
+            Some(file) => self.only(request, body, file),
+            None => self.dispatch(request, body),
+        };
+        let response = dispatched.unwrap_or_else(|refusal| {
             log::debug!("Refused: {refusal}");
             self.refused(request, &refusal)
         });
@@ -113,6 +119,22 @@ impl FileService {
             "POST" | "PUT" => self.upload(request, body),
             _ => Ok(self.not_allowed(self.allowed())),
         }
+    }
+
+    /// Answers of one file, which is at the path of the root.
+    fn only(&self, request: &RequestHead<'_>, body: &mut dyn RequestBody, file: &Path) -> Reply {
+        if !matches!(request.path, "/" | "*") {
+            let sentence = "this server has one file, at /";
+            return Err(Refusal::new(Status::NotFound, sentence));
+        }
+        let response = self.dispatch(request, body)?;
+        Ok(match request.method {
+            "GET" | "HEAD" => {
+                let named = disposition("inline", &file.to_string_lossy());
+                response.with_field("Content-Disposition", named)
+            }
+            _ => response,
+        })
     }
 
     /// Whether a request is about an unfinished upload.

@@ -1,7 +1,10 @@
 # Made of `file-server --help` (data/systemd/README.md).
 complete -c file-server -f
 complete -c file-server -l root -x -a '(__fish_complete_directories)' -d 'the folder that is served'
+complete -c file-server -l path-prefix -x -d 'what stands in front of each path, such as /files, for a proxy that does not remove it'
 complete -c file-server -l idle-exit -x -d 'end after TIME without a request, 0 for never'
+complete -c file-server -l for -x -d 'end after TIME'
+complete -c file-server -l qr -d 'show the address as a QR code, for a phone'
 complete -c file-server -l no-listing -d 'do not list a folder without an index.html'
 complete -c file-server -l archives -x -d 'make at most N archives of folders at once'
 complete -c file-server -l read-only -d 'refuse all uploads'

@@ -35,6 +35,8 @@ pub(crate) struct Files {
     pub(super) resume_keep: Duration,
     /// Whether uploads replace no file.
     create_only: bool,
+    /// The name of the file that is served alone.
+    only: Option<PathBuf>,
     pub(super) secrets: Secrets,
     /// The mode of a new file.
     pub(super) mode_new: u32,
@@ -94,6 +96,7 @@ impl Files {
             keep_free_bytes,
             resume_keep,
             create_only: false,
+            only: None,
             secrets: Secrets::default(),
             mode_new: permissions::mode_new(),
             destination_locks: KeyedLocks::default(),
@@ -112,6 +115,18 @@ impl Files {
     pub(crate) fn create_only(mut self, create_only: bool) -> Self {
         self.create_only = create_only;
         self
+    }
+
+    /// Serves the file of this name alone, at the path of the root.
+    #[must_use]
+    pub(crate) fn only(mut self, file: Option<PathBuf>) -> Self {
+        self.only = file;
+        self
+    }
+
+    /// The name of the file that is served alone.
+    pub(crate) fn only_file(&self) -> Option<&Path> {
+        self.only.as_deref()
     }
 
     /// Sets the paths of the files that nobody may download, also by another of their names (hard
@@ -172,6 +187,12 @@ impl Files {
             return Err(FilesError::NotFound);
         }
         let root = self.root()?;
+        if let Some(only) = &self.only {
+            let at_root = path.as_path().as_os_str().is_empty();
+            let file = at_root.then(|| self.open_to_read(&root, only));
+            let file = file.transpose()?.flatten();
+            return file.map(Found::File).ok_or(FilesError::NotFound);
+        }
         match self.open_to_read(&root, path.as_path())? {
             Some(_) if path.has_final_slash() => Err(FilesError::NotFound),
             Some(file) => Ok(Found::File(file)),

@@ -21,7 +21,7 @@ use crate::digits;
 const FIELDS_USUAL: usize = 16;
 
 /// The head of a request, checked. Borrows from the bytes it was parsed from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RequestHead<'a> {
     /// The minor version of HTTP/1: 0 or 1.
     pub minor_version: u8,
