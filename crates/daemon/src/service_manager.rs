@@ -26,8 +26,8 @@ const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 /// stops.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a service manager shows of a server. The lock is held while it is told, so that what it was told last
-/// is true; nobody else waits for that.
+/// What a service manager shows of a server. Its lock is held until the manager has been told, so that two threads
+/// cannot tell it in the wrong order.
 pub(crate) struct Status {
     manager: Option<OsString>,
     line: Mutex<Line>,

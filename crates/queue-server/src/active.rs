@@ -12,8 +12,8 @@ use crate::queues::Queues;
 use crate::service::Service;
 use crate::timer::Timer;
 
-/// What every server with queues has, whichever queues they are.
-pub(crate) struct Door {
+/// The ports of a server, whichever queues it serves there.
+pub(crate) struct Ports {
     pub(crate) handle: Handle,
     pub(crate) udp_text: bool,
     pub(crate) datagram_counter: DatagramCounter,
@@ -46,14 +46,14 @@ impl Active {
     ///
     /// # Errors
     /// [`StartError::Thread`].
-    pub(crate) fn start(queues: Queues, door: &Door) -> Result<Self, StartError> {
+    pub(crate) fn start(queues: Queues, ports: &Ports) -> Result<Self, StartError> {
         let queues = Arc::new(queues);
         let timer = Timer::start(&queues).map_err(StartError::Thread)?;
         let protocols = protocols(&queues);
         let datagrams = Datagrams::new(
             Arc::clone(&queues),
-            door.udp_text,
-            door.datagram_counter.clone(),
+            ports.udp_text,
+            ports.datagram_counter.clone(),
         );
         Ok(Self {
             queues,
@@ -64,8 +64,8 @@ impl Active {
     }
 
     /// From now on peers are served.
-    pub(crate) fn serve(&self, door: &Door) {
-        let handle = door.handle.clone();
+    pub(crate) fn serve(&self, ports: &Ports) {
+        let handle = ports.handle.clone();
         self.queues.serve(Box::new(move || handle.is_stopping()));
     }
 }

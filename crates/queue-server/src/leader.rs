@@ -16,7 +16,7 @@ use std::time::Duration;
 use cli::exit::with_causes;
 use daemon::{DatagramService, Handle, Protocols, Switch};
 
-use crate::active::{Active, Door};
+use crate::active::{Active, Ports};
 use crate::error::Error;
 use crate::journal::Candidate;
 use crate::queues::{Limits, Queues};
@@ -66,7 +66,7 @@ struct Servers {
     datagrams: Switch<dyn DatagramService>,
     /// What a server answers with that stands by.
     standby: (Arc<Protocols>, Arc<dyn DatagramService>),
-    door: Door,
+    ports: Ports,
 }
 
 /// What the thread owns.
@@ -80,20 +80,20 @@ struct Competitor {
 }
 
 impl Leader {
-    /// Competes once, and starts the thread. The server is active when this returns, or stands by.
+    /// Competes, once more if that fails, and starts the thread. The server is active when this returns, or stands by.
     ///
     /// # Errors
     /// If the database cannot be used.
-    pub(crate) fn start(candidate: Candidate, limits: Limits, door: Door) -> Result<Self, Error> {
+    pub(crate) fn start(candidate: Candidate, limits: Limits, ports: Ports) -> Result<Self, Error> {
         let standby = (
             Arc::new(standby::protocols(limits.body_bytes_max)),
-            standby::datagrams(door.udp_text, door.datagram_counter.clone()),
+            standby::datagrams(ports.udp_text, ports.datagram_counter.clone()),
         );
         let servers = Servers {
             protocols: Switch::new(Arc::clone(&standby.0)),
             datagrams: Switch::new(Arc::clone(&standby.1)),
             standby,
-            door,
+            ports,
         };
         let (protocols, datagrams) = (servers.protocols.clone(), servers.datagrams.clone());
         let (lost, events) = sync_channel(EVENTS_MAX);
@@ -106,16 +106,16 @@ impl Leader {
             lost: lost.clone(),
             events,
         };
-        let first = competitor.take_over().or_else(|error| {
+        let first = competitor.begin_term().or_else(|error| {
             // That may have been another server's doing, which was in the middle of a takeover.
             log::warn!("{}; trying again", with_causes(&error));
-            competitor.take_over()
+            competitor.begin_term()
         })?;
         match &first {
             Some(term) => competitor.serve(term),
             None => competitor.servers.announce_standby(),
         }
-        let handle = competitor.servers.door.handle.clone();
+        let handle = competitor.servers.ports.handle.clone();
         let run = move || {
             let _stops = StopsOnPanic(handle);
             competitor.run(first);
@@ -181,15 +181,15 @@ impl Drop for StopsOnPanic {
 }
 
 impl Servers {
-    /// Serves no queues any more.
-    fn stand_by(&self) {
+    /// Serves no queues any more, and says to everybody that this server stands by.
+    fn serve_standby(&self) {
         let (protocols, datagrams) = &self.standby;
         self.protocols.set(Arc::clone(protocols));
         self.datagrams.set(Arc::clone(datagrams));
     }
 
     fn announce_standby(&self) {
-        self.door.handle.set_status("Standing by");
+        self.ports.handle.set_status("Standing by");
         log::info!("Standing by; another server is active");
     }
 }
@@ -203,19 +203,19 @@ impl Competitor {
                     Some(next) => {
                         self.serve(&next);
                         // Or a connection that is kept open would be told for ever that this server stands by.
-                        self.servers.door.handle.abort_connections();
+                        self.servers.ports.handle.abort_connections();
                         next
                     }
                     None => return,
                 },
             };
             let is_over = self.lead(&now);
-            self.servers.stand_by();
+            self.servers.serve_standby();
             if !is_over {
                 // Its journal hands the database over.
                 return;
             }
-            self.servers.door.handle.abort_connections();
+            self.servers.ports.handle.abort_connections();
             self.servers.announce_standby();
             forget(now);
         }
@@ -225,7 +225,7 @@ impl Competitor {
     fn stand_by(&mut self) -> Option<Term> {
         let mut told = String::new();
         loop {
-            let wait = match self.take_over() {
+            let wait = match self.begin_term() {
                 Ok(Some(term)) => return Some(term),
                 Ok(None) => {
                     told.clear();
@@ -248,7 +248,7 @@ impl Competitor {
     }
 
     /// Takes over, if it is time for that, and reads the queues.
-    fn take_over(&mut self) -> Result<Option<Term>, Error> {
+    fn begin_term(&mut self) -> Result<Option<Term>, Error> {
         let Some(opened) = self.candidate.compete()? else {
             return Ok(None);
         };
@@ -260,16 +260,16 @@ impl Competitor {
             let _ = lost.try_send(Event::Lost(number));
         };
         let queues = Queues::load(opened, self.limits.clone(), on_failure)?;
-        let active = Active::start(queues, &self.servers.door)?;
+        let active = Active::start(queues, &self.servers.ports)?;
         Ok(Some(Term { number, active }))
     }
 
     fn serve(&self, term: &Term) {
         let servers = &self.servers;
-        term.active.serve(&servers.door);
+        term.active.serve(&servers.ports);
         servers.protocols.set(Arc::clone(&term.active.protocols));
         servers.datagrams.set(Arc::clone(&term.active.datagrams));
-        servers.door.handle.set_status("Serving");
+        servers.ports.handle.set_status("Serving");
         log::info!("Active; servers on the same database stand by");
     }
 

@@ -52,7 +52,7 @@ pub use daemon::Serve;
 pub use error::Error;
 pub use queues::Limits;
 
-use active::{Active, Door};
+use active::{Active, Ports};
 #[cfg(feature = "postgres")]
 use journal::Candidate;
 #[cfg(feature = "postgres")]
@@ -121,7 +121,7 @@ pub struct Server {
 /// Who has the queues.
 enum Keeper {
     /// This server, as long as it runs.
-    Own(Active, Door),
+    Own(Active, Ports),
     /// One of the servers on the same database.
     #[cfg(feature = "postgres")]
     Leader(Leader),
@@ -144,21 +144,21 @@ impl Server {
     /// If the database or the port cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
         let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config.door))?;
-        let door = Door {
+        let ports = Ports {
             handle: daemon.handle(),
             udp_text: config.udp_text,
             datagram_counter: daemon.datagram_counter(),
         };
         let (port, limits) = (config.port, config.limits);
         let (keeper, protocols, datagrams) = match config.data {
-            Data::Memory => Self::own(Queues::in_memory(limits), door)?,
+            Data::Memory => Self::own(Queues::in_memory(limits), ports)?,
             Data::File { path, fsync } => {
                 fsync.warn();
-                let handle = door.handle.clone();
+                let handle = ports.handle.clone();
                 let stop = move || {
                     handle.stop();
                 };
-                Self::own(Queues::open(&path, limits, fsync, stop)?, door)?
+                Self::own(Queues::open(&path, limits, fsync, stop)?, ports)?
             }
             #[cfg(not(feature = "postgres"))]
             Data::Postgres { .. } => return Err(Error::NoPostgres),
@@ -168,7 +168,7 @@ impl Server {
                 takeover_after,
             } => {
                 let candidate = Candidate::new(&url, takeover_after)?;
-                let leader = Leader::start(candidate, limits, door)?;
+                let leader = Leader::start(candidate, limits, ports)?;
                 let (protocols, datagrams) = leader.switches();
                 (Keeper::Leader(leader), protocols, datagrams)
             }
@@ -186,11 +186,11 @@ impl Server {
     }
 
     /// A server that alone has these queues.
-    fn own(queues: Queues, door: Door) -> Result<(Keeper, Switch, Datagrams), Error> {
-        let active = Active::start(queues, &door)?;
+    fn own(queues: Queues, ports: Ports) -> Result<(Keeper, Switch, Datagrams), Error> {
+        let active = Active::start(queues, &ports)?;
         let protocols = Switch::new(Arc::clone(&active.protocols));
         let datagrams = Switch::new(Arc::clone(&active.datagrams));
-        Ok((Keeper::Own(active, door), protocols, datagrams))
+        Ok((Keeper::Own(active, ports), protocols, datagrams))
     }
 
     /// The first address it listens on, with the port it took; the same for TCP and UDP.
@@ -208,8 +208,8 @@ impl Serve for Server {
 
     fn run(self) -> Result<(), Error> {
         match self.keeper {
-            Keeper::Own(active, door) => {
-                active.serve(&door);
+            Keeper::Own(active, ports) => {
+                active.serve(&ports);
                 self.daemon.run()?;
                 let failure = active.queues.failure();
                 failure.map_or(Ok(()), |lost| Err(lost.into()))

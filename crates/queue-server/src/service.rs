@@ -1,4 +1,4 @@
-//! A TCP connection in frames: one [`Session`] each, which acts on its requests in their order.
+//! A TCP connection in frames: one [`Conversation`] each, which acts on its requests in their order.
 //!
 //! In memory, requests that arrive together are acted on together, under one lock. With a database,
 //! each change is submitted to the writer thread, which replies when it is committed; meanwhile the
@@ -49,7 +49,7 @@ pub(crate) struct Service(pub(crate) Arc<Queues>);
 impl FrameHandler for Service {
     fn session(&self, caller: &Caller) -> Box<dyn FrameSession + '_> {
         let queues = &*self.0;
-        Box::new(Session {
+        Box::new(Conversation {
             queues,
             sender: caller.into(),
             attached: None,
@@ -97,7 +97,7 @@ impl TextHandler for Service {
 
 /// One connection's requests. What is still in the batch when it is dropped is not done: nobody would be
 /// told.
-struct Session<'q> {
+struct Conversation<'q> {
     queues: &'q Queues,
     sender: Sender,
     /// Whose requests these are, if it has said that.
@@ -119,7 +119,7 @@ struct Session<'q> {
     next: Next,
 }
 
-impl FrameSession for Session<'_> {
+impl FrameSession for Conversation<'_> {
     fn handle(
         &mut self,
         kind: u8,
@@ -176,7 +176,7 @@ impl FrameSession for Session<'_> {
     }
 }
 
-impl Session<'_> {
+impl Conversation<'_> {
     /// The number of the present request, if it is one of a session.
     fn take_number(&mut self) -> Option<u64> {
         self.attached.as_mut().map(Attached::take_number)

@@ -67,8 +67,8 @@ const REPLACED: &str = "another server has taken over";
 const LOCAL: &str = "the database warned when it committed; a replica may not have it";
 
 /// The connection of the leader.
-struct Session {
-    connection: Connected,
+struct LeaderConnection {
+    connected: Connected,
     messages: Messages,
     tables: Tables,
     /// The epoch in which this server leads.
@@ -76,7 +76,7 @@ struct Session {
     authority: Arc<Authority>,
 }
 
-impl Session {
+impl LeaderConnection {
     /// Writes in a transaction, which is committed if this server still leads. `clock` is what the queues' clock
     /// shows, and the ids up to `last_id` may have been given.
     fn transact<T>(
@@ -108,7 +108,7 @@ impl Session {
     ) -> Result<T, Failed> {
         let begun_at = Boottime::now();
         let epoch = self.epoch;
-        let client = &mut self.connection.client;
+        let client = &mut self.connected.client;
         let written = fence(client, epoch, clock, last_id).and_then(|()| {
             write(client, &self.messages, &self.tables).map_err(Failed::before_commit)
         });
@@ -120,7 +120,7 @@ impl Session {
                 return Err(failed);
             }
         };
-        let is_warned = &self.connection.is_warned;
+        let is_warned = &self.connected.is_warned;
         is_warned.store(false, Ordering::Relaxed);
         client.simple_query("COMMIT").map_err(Failed::in_commit)?;
         if is_warned.load(Ordering::Relaxed) {
@@ -158,7 +158,7 @@ fn changed_rows(reply: &SimpleQueryMessage) -> u64 {
 
 /// The database of the leader.
 struct Postgres {
-    session: Session,
+    connection: LeaderConnection,
     queues: Arc<dyn LiveQueues>,
     answers: Answers,
     totals: Totals,
@@ -233,7 +233,7 @@ impl Postgres {
             step.map(|step| tables.write_answers(client, step, queues))
                 .transpose()
         };
-        let step: Option<answers::Step> = self.session.transact((now, last_id), write)?;
+        let step: Option<answers::Step> = self.connection.transact((now, last_id), write)?;
         if let Some(step) = step {
             self.answers.note(&step);
         }
@@ -266,10 +266,12 @@ impl Database for Postgres {
         let next = Totals::next(queues);
         let totals = &self.totals;
         let now = queues.clock().now();
-        let released = self.session.transact((now, last_id), |client, _, tables| {
-            tables.write_totals(client, next.changed_since(totals))?;
-            client.batch_execute("UPDATE leader SET is_released = TRUE")
-        });
+        let released = self
+            .connection
+            .transact((now, last_id), |client, _, tables| {
+                tables.write_totals(client, next.changed_since(totals))?;
+                client.batch_execute("UPDATE leader SET is_released = TRUE")
+            });
         if let Err(cause) = released.map_err(io::Error::from) {
             log::warn!("Another server takes over only later: {cause}");
         }

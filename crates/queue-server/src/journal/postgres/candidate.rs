@@ -25,7 +25,7 @@ use super::load::Led;
 use super::messages::Messages;
 use super::tables::Tables;
 use super::url::Url;
-use super::{Session, durability, lock, schema};
+use super::{LeaderConnection, durability, lock, schema};
 use crate::authority::{Authority, Boottime};
 use crate::clock::Micros;
 use crate::error::{Error, PostgresError};
@@ -52,7 +52,7 @@ pub(crate) struct Candidate {
     connector: Connector,
     /// What the database is called.
     name: String,
-    connection: Option<Standing>,
+    connection: Option<CandidateConnection>,
     look: Look,
 }
 
@@ -67,8 +67,8 @@ struct Look {
 }
 
 /// The connection of a server that stands by.
-struct Standing {
-    connection: Connected,
+struct CandidateConnection {
+    connected: Connected,
     select: Statement,
     try_lock: Statement,
 }
@@ -156,48 +156,50 @@ impl Candidate {
     /// # Errors
     /// If the database cannot be reached or used. The next call connects anew.
     pub(crate) fn compete(&mut self) -> Result<Option<Opened>, Error> {
-        let mut standing = match self.connection.take() {
-            Some(standing) => standing,
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
             None => self.connect()?,
         };
-        let server = standing.connection.server.clone();
+        let server = connection.connected.server.clone();
         let mut look = self.look.clone();
         let begun_at = Boottime::now();
         let compete = move || {
-            let leader = look.compete(&mut standing);
-            leader.map(|leader| (look, standing, leader))
+            let leader = look.compete(&mut connection);
+            leader.map(|leader| (look, connection, leader))
         };
         let competed = self.connector.within(&server, COMPETE_WAIT, compete)?;
-        let (look, standing, leader) = competed.map_err(PostgresError::Statement)?;
+        let (look, connection, leader) = competed.map_err(PostgresError::Statement)?;
         self.look = look;
         match leader {
-            Some(leader) => self.lead(standing.connection, &leader, begun_at).map(Some),
+            Some(leader) => self
+                .begin_to_lead(connection.connected, &leader, begun_at)
+                .map(Some),
             None => {
-                self.connection = Some(standing);
+                self.connection = Some(connection);
                 Ok(None)
             }
         }
     }
 
-    fn connect(&self) -> Result<Standing, Error> {
-        let connection = self.connector.connect()?;
-        let server = connection.server.clone();
-        let prepare = || Standing::prepare(connection);
+    fn connect(&self) -> Result<CandidateConnection, Error> {
+        let connected = self.connector.connect()?;
+        let server = connected.server.clone();
+        let prepare = || CandidateConnection::prepare(connected);
         Ok(self.connector.within(&server, COMPETE_WAIT, prepare)??)
     }
 
     /// Leads from now on. The row was as `leader` says.
-    fn lead(
+    fn begin_to_lead(
         &mut self,
-        mut connection: Connected,
+        mut connected: Connected,
         leader: &Leader,
         begun_at: Boottime,
     ) -> Result<Opened, Error> {
         let epoch = leader.seen.epoch + 1;
-        let server = &connection.server;
+        let server = &connected.server;
         let who = &self.look.who;
         log::info!("{who} leads in epoch {epoch}, on the PostgreSQL server {server}");
-        let client = &mut connection.client;
+        let client = &mut connected.client;
         durability::wait_for_disk(client).map_err(PostgresError::Statement)?;
         // Without it, others take over later if this server is killed.
         match lock::gain(client, &self.connector, server) {
@@ -218,8 +220,8 @@ impl Candidate {
             moment: wall(leader.seen.heartbeat),
         };
         Ok(Opened::of(Led {
-            session: Session {
-                connection,
+            connection: LeaderConnection {
+                connected,
                 messages,
                 tables,
                 epoch,
@@ -233,34 +235,37 @@ impl Candidate {
     }
 }
 
-impl Standing {
-    fn prepare(mut connection: Connected) -> Result<Self, PostgresError> {
-        let client = &mut connection.client;
+impl CandidateConnection {
+    fn prepare(mut connected: Connected) -> Result<Self, PostgresError> {
+        let client = &mut connected.client;
         schema::prepare(client)?;
         let prepare =
             |client: &mut Client, sql: &str| client.prepare(sql).map_err(PostgresError::Statement);
         Ok(Self {
             select: prepare(client, SELECT)?,
             try_lock: prepare(client, &lock::try_to_gain())?,
-            connection,
+            connected,
         })
     }
 }
 
 impl Look {
     /// Takes over, if it is time for that. Returns what the row was.
-    fn compete(&mut self, standing: &mut Standing) -> Result<Option<Leader>, postgres::Error> {
-        if self.is_time(standing)? {
-            self.take_over(&mut standing.connection)
+    fn compete(
+        &mut self,
+        connection: &mut CandidateConnection,
+    ) -> Result<Option<Leader>, postgres::Error> {
+        if self.is_time(connection)? {
+            self.replace(&mut connection.connected)
         } else {
             Ok(None)
         }
     }
 
     /// Whether it is time to take over.
-    fn is_time(&mut self, standing: &mut Standing) -> Result<bool, postgres::Error> {
-        let client = &mut standing.connection.client;
-        let leader = Leader::read(&client.query_one(&standing.select, &[])?)?;
+    fn is_time(&mut self, connection: &mut CandidateConnection) -> Result<bool, postgres::Error> {
+        let client = &mut connection.connected.client;
+        let leader = Leader::read(&client.query_one(&connection.select, &[])?)?;
         let since = match self.seen {
             Some((seen, since)) if seen == leader.seen => since,
             Some(_) | None => Boottime::now(),
@@ -272,13 +277,13 @@ impl Look {
         if !leader.has_lock {
             return Ok(false);
         }
-        let lock = client.query_one(&standing.try_lock, &[])?;
+        let lock = client.query_one(&connection.try_lock, &[])?;
         lock.try_get(0)
     }
 
-    /// Changes the row, if it is still as it was seen. Returns what it was.
-    fn take_over(&self, connection: &mut Connected) -> Result<Option<Leader>, postgres::Error> {
-        let mut transaction = connection.client.transaction()?;
+    /// Replaces the leader: changes the row, if it is still as it was seen. Returns what it was.
+    fn replace(&self, connected: &mut Connected) -> Result<Option<Leader>, postgres::Error> {
+        let mut transaction = connected.client.transaction()?;
         let row = match transaction.query_one(&format!("{SELECT} FOR UPDATE"), &[]) {
             // Its leader is in the middle of a transaction, or hangs there until the database ends it.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(None),
@@ -291,10 +296,10 @@ impl Look {
         let update = "UPDATE leader SET epoch = epoch + 1, who = $1, heartbeat = clock_timestamp(),
                       is_released = FALSE, has_lock = FALSE";
         transaction.execute(update, &[&self.who])?;
-        connection.is_warned.store(false, Ordering::Relaxed);
+        connected.is_warned.store(false, Ordering::Relaxed);
         transaction.commit()?;
         // A replica may not have it. The row names this server, so it tries again at once.
-        let is_warned = connection.is_warned.load(Ordering::Relaxed);
+        let is_warned = connected.is_warned.load(Ordering::Relaxed);
         Ok((!is_warned).then_some(leader))
     }
 }

@@ -9,7 +9,7 @@ use proto::queue::MessageId;
 
 use super::failed::Failed;
 use super::messages::{self, Arrays, COLUMNS};
-use super::{Postgres, Session, tables};
+use super::{LeaderConnection, Postgres, tables};
 use crate::authority::Authority;
 use crate::clock::Micros;
 use crate::error::{Error, PostgresError};
@@ -25,7 +25,7 @@ const PAGE_ROWS: usize = 10_000;
 
 /// The database of a server that has just become the leader.
 pub(super) struct Led {
-    pub(super) session: Session,
+    pub(super) connection: LeaderConnection,
     /// What people call the database.
     pub(super) name: String,
     pub(super) resumed: Resumed,
@@ -39,11 +39,11 @@ pub(super) struct Led {
 impl Led {
     /// Tells the others that the leader lives, which reads for long.
     fn beat(&mut self) -> Result<(), Error> {
-        if !self.session.authority.is_due() {
+        if !self.connection.authority.is_due() {
             return Ok(());
         }
         let noted = (self.clock, self.last_id);
-        let beaten = self.session.transact(noted, |_, _, _| Ok(()));
+        let beaten = self.connection.transact(noted, |_, _, _| Ok(()));
         Ok(beaten.map_err(|failed| PostgresError::Write(failed.into()))?)
     }
 
@@ -53,7 +53,7 @@ impl Led {
         select: &str,
         mut each: impl FnMut(&Row) -> Result<(), postgres::Error>,
     ) -> Result<(), Error> {
-        let client = &mut self.session.connection.client;
+        let client = &mut self.connection.connected.client;
         let mut read = || {
             let none: [&dyn ToSql; 0] = [];
             let mut rows = client.query_raw(select, none)?;
@@ -76,7 +76,7 @@ impl Unread for Led {
     }
 
     fn authority(&self) -> Option<Arc<Authority>> {
-        Some(Arc::clone(&self.session.authority))
+        Some(Arc::clone(&self.connection.authority))
     }
 
     fn messages(&mut self, each: &mut dyn FnMut(i64, Option<row::Columns>)) -> Result<(), Error> {
@@ -160,7 +160,7 @@ impl Unread for Led {
              SELECT {COLUMNS}, clock_timestamp() FROM messages WHERE id = ANY($1)"
         );
         let mended = self
-            .session
+            .connection
             .transact((now, loaded.last_id), |client, messages, tables| {
                 if !loaded.damaged.is_empty() {
                     client.execute(&set_aside, &[&loaded.damaged])?;
@@ -198,7 +198,7 @@ impl Unread for Led {
         (self.clock, self.last_id) = (queues.clock().now(), loaded.last_id);
         self.beat()?;
         Ok(Box::new(Postgres {
-            session: self.session,
+            connection: self.connection,
             queues,
             answers: loaded.answers,
             totals: loaded.totals,
