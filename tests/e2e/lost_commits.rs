@@ -172,6 +172,35 @@ fn messages_are_worked_on_once_while_postgresql_is_started_again() {
 }
 
 #[test]
+fn a_lease_that_was_not_known_is_had_when_postgresql_is_started_again() {
+    let Some(mut world) = World::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let job = folder.path().join("job");
+    say(&world.server, "send -", b"job").expect(0);
+    let file = job.to_str().unwrap();
+    let words = [
+        "lease",
+        "1h",
+        file,
+        "--wait",
+        "60",
+        "--wait-for-server",
+        "60",
+    ];
+    let client = world.hang(|world| Running::start(world.client(&words)));
+    world.fail_over(Next::Restart);
+    // Otherwise it would wait for an hour: nobody else has the token.
+    assert_eq!(client.wait(), Some(0), "{}", client.stderr.text());
+    wait_until_in_doubt(&client);
+    assert_eq!(fs::read_to_string(job).unwrap(), "job");
+    let ack = format!("ack {}", client.stdout_text().trim_end());
+    check(&world.server, &ack, "", 0, "");
+    check(&world.server, "list", "", 0, "");
+}
+
+#[test]
 fn one_without_a_session_is_told_that_it_is_not_known() {
     let Some(mut world) = World::start() else {
         return;
