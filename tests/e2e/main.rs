@@ -47,6 +47,7 @@ mod malformed_replies;
 mod malformed_requests;
 mod memory;
 mod metrics;
+mod on_pglite;
 mod on_postgres;
 mod one_message;
 mod other_clients;

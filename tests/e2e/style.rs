@@ -49,7 +49,7 @@ fn has_word(line: &str, word: &str) -> bool {
 #[test]
 fn one_word_stands_for_one_thing() {
     let mut places = Vec::new();
-    let ends = [".rs", ".md", ".py", ".sh", ".js", ".html"];
+    let ends = [".rs", ".md", ".py", ".sh", ".js", ".mjs", ".html"];
     let folders = ["crates", "tests", "scripts"];
     let mut paths = vec![root().join("README.md")];
     paths.extend(

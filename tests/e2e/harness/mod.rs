@@ -42,7 +42,7 @@ pub use peers::{
 };
 pub use run::{Ran, Running, descendants, on_a_terminal, python, run, run_at_most, run_command};
 pub use server::Server;
-pub use store::{POSTGRES, VARIABLE as DATA_VARIABLE, has_sqlite};
+pub use store::{PGLITE, POSTGRES, VARIABLE as DATA_VARIABLE, has_sqlite};
 pub use stream::{Carried, Stream};
 pub use thin_disk::ThinDisk;
 

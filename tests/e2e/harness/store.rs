@@ -2,15 +2,15 @@
 //!
 //! `QUARTET_TEST_DATA=postgres` has every queue server that the harness starts keep them in PostgreSQL: each
 //! path behind `--data` stands for a database, the same one whenever the path is said again, and a server
-//! without one, which would keep them in memory, has a new one. A test that is about SQLite says so with
-//! [`has_sqlite`].
+//! without one, which would keep them in memory, has a new one. `QUARTET_TEST_DATA=pglite` does the same with
+//! another engine. A test that is about SQLite says so with [`has_sqlite`].
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
-use super::postgres::{self, Database};
+use super::postgres::{self, pglite};
 use super::{lock, skipped};
 
 /// The variable that says where.
@@ -19,23 +19,43 @@ pub const VARIABLE: &str = "QUARTET_TEST_DATA";
 /// What the variable has for PostgreSQL.
 pub const POSTGRES: &str = "postgres";
 
+/// What it has for PGlite.
+pub const PGLITE: &str = "pglite";
+
 /// What is before the path of a database, or before the URL of one that needs no other.
 const OPTION: &str = "--data";
 
 /// What a server says when it has the messages in PostgreSQL to itself, and hands them out.
 const IS_ACTIVE: &str = "] Active;";
 
-/// Whether queue servers keep their messages in PostgreSQL.
-fn is_in_postgres() -> bool {
+/// A program that keeps them.
+#[derive(Clone, Copy)]
+enum Engine {
+    Postgres,
+    Pglite,
+}
+
+/// A database of its.
+enum Database {
+    Postgres(postgres::Database),
+    Pglite(pglite::Database),
+}
+
+/// Who keeps the messages of queue servers, instead of themselves.
+fn engine() -> Option<Engine> {
     let told = std::env::var(VARIABLE).unwrap_or_default();
-    assert!(told.is_empty() || told == POSTGRES, "{VARIABLE}: '{told}'");
-    !told.is_empty()
+    match told.as_str() {
+        "" => None,
+        POSTGRES => Some(Engine::Postgres),
+        PGLITE => Some(Engine::Pglite),
+        other => panic!("{VARIABLE}: '{other}'"),
+    }
 }
 
 /// Whether queue servers keep their messages as a test needs, in memory or in SQLite; says that the test is
 /// skipped if not, and why.
 pub fn has_sqlite(why: &str) -> bool {
-    let has_it = !is_in_postgres();
+    let has_it = engine().is_none();
     if !has_it {
         skipped(&format!("not in PostgreSQL: {why}"));
     }
@@ -44,7 +64,7 @@ pub fn has_sqlite(why: &str) -> bool {
 
 /// Where a server keeps its messages while it runs.
 pub struct Store {
-    is_in_postgres: bool,
+    has_engine: bool,
     /// That of a server that would keep them in memory.
     _own: Option<Database>,
 }
@@ -53,12 +73,12 @@ impl Store {
     /// Has a queue server that is started like this keep its messages where the run has them.
     #[track_caller]
     pub fn open(command: &mut Command) -> Self {
-        if !is_in_postgres() {
+        let Some(engine) = engine() else {
             return Self {
-                is_in_postgres: false,
+                has_engine: false,
                 _own: None,
             };
-        }
+        };
         let mut words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         let place = words.iter().position(|word| word == OPTION);
         let path = place.and_then(|place| words.get_mut(place + 1));
@@ -66,43 +86,57 @@ impl Store {
             Some(path) => {
                 let said = path.to_str().unwrap();
                 if !said.contains("://") {
-                    *path = of_path(said).into();
+                    *path = of_path(engine, said).into();
                 }
                 None
             }
             None => {
-                let own = new();
+                let own = Database::new(engine);
                 words.extend([OPTION.into(), own.url().into()]);
                 Some(own)
             }
         };
         *command = with_words(command, words);
         Self {
-            is_in_postgres: true,
+            has_engine: true,
             _own: own,
         }
     }
 
     /// Whether a server with this log hands messages out.
     pub fn is_ready(&self, log: &str) -> bool {
-        !self.is_in_postgres || log.contains(IS_ACTIVE)
+        !self.has_engine || log.contains(IS_ACTIVE)
     }
 }
 
-#[track_caller]
-fn new() -> Database {
-    postgres::database().unwrap_or_else(|| panic!("{VARIABLE}={POSTGRES}, and there is none"))
+impl Database {
+    #[track_caller]
+    fn new(engine: Engine) -> Self {
+        let new = match engine {
+            Engine::Postgres => postgres::database().map(Self::Postgres),
+            Engine::Pglite => pglite::database().map(Self::Pglite),
+        };
+        new.unwrap_or_else(|| panic!("there is none for {VARIABLE}"))
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Postgres(database) => database.url(),
+            Self::Pglite(database) => database.url(),
+        }
+    }
 }
 
 /// The URL of the database that a path stands for. Databases of paths whose folder is gone are removed: their
 /// tests are over.
 #[track_caller]
-fn of_path(path: &str) -> String {
+fn of_path(engine: Engine, path: &str) -> String {
     static DATABASES: Mutex<Option<HashMap<String, Database>>> = Mutex::new(None);
     let mut databases = lock(&DATABASES);
     let databases = databases.get_or_insert_default();
     databases.retain(|path, _| Path::new(path).parent().is_none_or(Path::exists));
-    let database = databases.entry(path.to_owned()).or_insert_with(new);
+    let database = databases.entry(path.to_owned());
+    let database = database.or_insert_with(|| Database::new(engine));
     database.url()
 }
 

@@ -102,7 +102,7 @@ pub struct Postgres {
 }
 
 /// The folder of the newest version's programs; says that a test is skipped if there is none.
-fn programs() -> Option<PathBuf> {
+pub(super) fn programs() -> Option<PathBuf> {
     let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten();
     let versions = versions.filter_map(|entry| {
         let version: u32 = entry.file_name().to_str()?.parse().ok()?;

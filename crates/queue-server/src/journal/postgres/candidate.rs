@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use postgres::error::SqlState;
-use postgres::{Client, Row, Statement};
+use postgres::{Row, Statement};
 use proto::queue::MessageId;
 use rustix::system::uname;
 use uuid::Uuid;
@@ -70,7 +70,8 @@ struct Look {
 struct CandidateConnection {
     connected: Connected,
     select: Statement,
-    try_lock: Statement,
+    /// `None` on an engine that has no such lock.
+    try_lock: Option<Statement>,
 }
 
 /// What of the row changes while its leader lives.
@@ -239,11 +240,15 @@ impl CandidateConnection {
     fn prepare(mut connected: Connected) -> Result<Self, PostgresError> {
         let client = &mut connected.client;
         schema::prepare(client)?;
-        let prepare =
-            |client: &mut Client, sql: &str| client.prepare(sql).map_err(PostgresError::Statement);
+        let select = client.prepare(SELECT).map_err(PostgresError::Statement)?;
+        let try_lock = match client.prepare(&lock::try_to_gain()) {
+            Ok(try_lock) => Some(try_lock),
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_FUNCTION) => None,
+            Err(error) => return Err(PostgresError::Statement(error)),
+        };
         Ok(Self {
-            select: prepare(client, SELECT)?,
-            try_lock: prepare(client, &lock::try_to_gain())?,
+            select,
+            try_lock,
             connected,
         })
     }
@@ -274,11 +279,10 @@ impl Look {
         if leader.is_released || leader.who == self.who || since.elapsed() >= self.takeover_after {
             return Ok(true);
         }
-        if !leader.has_lock {
-            return Ok(false);
+        match &connection.try_lock {
+            Some(try_lock) if leader.has_lock => client.query_one(try_lock, &[])?.try_get(0),
+            Some(_) | None => Ok(false),
         }
-        let lock = client.query_one(&connection.try_lock, &[])?;
-        lock.try_get(0)
     }
 
     /// Replaces the leader: changes the row, if it is still as it was seen. Returns what it was.

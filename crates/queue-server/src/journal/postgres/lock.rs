@@ -1,8 +1,8 @@
 //! The advisory lock of the leader, which makes a takeover quicker, and on which nothing rests.
 //!
 //! The database frees it when the leader's connection ends, so also when the leader was killed. Not every engine that
-//! speaks the protocol has locks that exclude anybody, so the leader tries that out before it notes in its row that it
-//! has one.
+//! speaks the protocol has such locks, or ones that exclude anybody, so the leader tries that out before it notes in its
+//! row that it has one.
 
 use postgres::Client;
 

@@ -18,6 +18,9 @@ const SETTINGS: [&str; 4] = [
     "SET jit = off",
 ];
 
+/// CockroachDB would commit in front of each CREATE, and keep some of the tables if the server ended there.
+const AT_ONCE: &str = "SET autocommit_before_ddl = off";
+
 /// The version of the tables.
 pub(super) const SCHEMA_VERSION: i32 = 1;
 
@@ -44,8 +47,7 @@ const SCHEMA: &str = "
         expires_left BIGINT,        -- ...and how much of that was left when this was written
         reason BYTEA                -- in UTF-8, why its last attempt ended without an acknowledgement
     );
-    CREATE TABLE damaged (LIKE messages);
-    ALTER TABLE damaged ADD COLUMN found TIMESTAMPTZ;
+    CREATE TABLE damaged (LIKE messages, found TIMESTAMPTZ);
     CREATE TABLE paused (queue TEXT PRIMARY KEY);
     -- What was answered to the last requests of each session; a row is what one transaction adds.
     CREATE TABLE answers (
@@ -77,7 +79,7 @@ const SCHEMA: &str = "
     -- Who may write, in one row. Each transaction changes it first, and is undone if the epoch is not its own.
     CREATE TABLE leader (
         one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one),
-        version INTEGER NOT NULL,       -- of these tables
+        version INT4 NOT NULL,          -- of these tables; INTEGER has 64 bits in CockroachDB
         epoch BIGINT NOT NULL,          -- one more with each takeover; before the first it is the time in
                                         -- milliseconds, so that tables made anew have none that these had
         who TEXT NOT NULL,
@@ -117,20 +119,16 @@ fn try_prepare(client: &mut Client) -> Result<(), PostgresError> {
     if !encoding.eq_ignore_ascii_case("UTF8") {
         return Err(PostgresError::Encoding(encoding));
     }
-    for settings in SETTINGS {
-        // An engine that has no such setting has another planner.
-        if let Err(error) = client.batch_execute(settings) {
-            log::debug!("{settings}: {error}");
-        }
-    }
+    SETTINGS.iter().for_each(|setting| set(client, setting));
     let table = "SELECT to_regclass('leader') IS NOT NULL";
     let is_made = client.query_one(table, &[]).map_err(failed)?;
     if !is_made.try_get::<_, bool>(0).map_err(failed)? {
+        set(client, AT_ONCE);
         let mut transaction = client.transaction().map_err(failed)?;
         transaction.batch_execute(SCHEMA).map_err(failed)?;
         let insert = "
             INSERT INTO leader (version, epoch, who, heartbeat, clock, last_id, is_released, has_lock)
-            SELECT $1, (extract(epoch FROM now) * 1000)::bigint, '', now, (extract(epoch FROM now) * 1000000)::bigint, 0,
+            SELECT $1::int4, (extract(epoch FROM now) * 1000)::bigint, '', now, (extract(epoch FROM now) * 1000000)::bigint, 0,
                    TRUE, FALSE
             FROM clock_timestamp() AS now";
         let version = [&SCHEMA_VERSION as &(dyn ToSql + Sync)];
@@ -149,6 +147,13 @@ fn try_prepare(client: &mut Client) -> Result<(), PostgresError> {
         });
     }
     Ok(())
+}
+
+/// An engine that has no such setting does not do what the setting is against.
+fn set(client: &mut Client, setting: &str) {
+    if let Err(error) = client.batch_execute(setting) {
+        log::debug!("{setting}: {error}");
+    }
 }
 
 /// Whether somebody else has made a table of that name.

@@ -293,3 +293,25 @@ fn without_a_lock_that_excludes_others_a_server_takes_over_when_the_leader_is_si
     next.compete().err().unwrap();
     assert_eq!(Term::begin(&mut next).all().last().unwrap(), "last");
 }
+
+#[test]
+fn an_engine_without_advisory_locks_is_led_and_taken_over_by_the_row() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    for function in ["pg_advisory_lock", "pg_try_advisory_lock"] {
+        database.sql(&format!(
+            "ALTER FUNCTION {function}(integer, integer) RENAME TO {function}_of_others"
+        ));
+    }
+    let former = Term::on(&database);
+    former.send("a");
+    assert_eq!(database.sql("SELECT has_lock FROM leader"), "f");
+    let mut next = candidate(&database, LONG);
+    assert!(next.compete().unwrap().is_none());
+    // Another server may have noted it that knows such a lock.
+    database.sql("UPDATE leader SET has_lock = TRUE");
+    assert!(next.compete().unwrap().is_none());
+    drop(former);
+    assert_eq!(Term::begin(&mut next).all(), ["a"]);
+}
