@@ -5,15 +5,12 @@ start_server file 1 file-server 0 --root data --idle-exit 0
 file=$server
 url=http://${file/ /:}
 
-step 'Get files' 'A dash is standard output, and a folder is its index.html. What arrives is the same, byte for byte.' \
+step 'Get files' 'A dash is standard output. What arrives is the same, byte for byte.' \
     crates/file-client/src/download.rs
 run 0 "file-client $file get server/testServer.txt -o -"
 expect "$(cat data/server/testServer.txt)" 'Received server/testServer.txt: 396 bytes'
 run 0 "file-client $file get server/photoServer.jpg -o photo.jpg"
 same photo.jpg data/server/photoServer.jpg
-run 0 "file-client $file get server/"
-expect 'Saved index.html'
-same index.html data/server/index.html
 
 step 'Send files' 'Without a PATH a file stands at the root under its own name. The server makes folders that are missing.' \
     crates/file-client/src/upload.rs
@@ -23,6 +20,20 @@ same data/testClient.txt data/client/testClient.txt
 run 0 "file-client $file post data/client/photoClient.jpg albums/2026/photo.jpg"
 expect 'File received and saved'
 same data/albums/2026/photo.jpg data/client/photoClient.jpg
+
+step 'A folder, there and back' 'Several files at once. With --update only what has changed is sent; a pattern gets what matches it.' \
+    crates/file-client/src/folder_transfer.rs
+run 0 "mkdir -p trip/day-1; cp data/client/* trip/day-1/; echo notes > 'trip/what we saw?.txt'"
+run 0 "file-client $file put trip -j 4"
+expect 'Sent trip: 3 files, 37739 bytes; 0 skipped, 0 failed'
+run 0 "file-client $file get trip/ -o back -j 4"
+expect 'Saved back: 3 files, 37739 bytes; 0 skipped, 0 failed'
+run 0 'diff -r trip back'
+run 0 "echo more >> 'trip/what we saw?.txt'; file-client $file put trip --update"
+expect 'Sent trip: 1 file, 11 bytes; 2 skipped, 0 failed'
+run 0 "file-client $file get 'trip/day-1/*.jpg'"
+expect 'Saved .: 1 file, 37469 bytes; 0 skipped, 0 failed'
+same photoClient.jpg data/client/photoClient.jpg
 
 step 'What is not there' 'That is a 404, and exit code 1; nothing is saved.' crates/file-server/src/download.rs
 run 1 "file-client $file get server/missing.txt"

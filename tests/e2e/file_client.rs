@@ -126,7 +126,7 @@ fn the_client_gets() {
         &[("folder/page", page)],
     );
     check(
-        &["get", "site/"],
+        &["get", "site/index.html"],
         0,
         &saved("index.html", page),
         &[("index.html", page)],
@@ -185,9 +185,9 @@ fn the_client_posts() {
     let says = "file-client: cannot read gone.txt: No such file or directory (os error 2)";
     check(&["post", "gone.txt"], 2, says, &[]);
     check(
-        &["post", "folder"],
+        &["post", "/dev/null"],
         2,
-        "file-client: folder is not a regular file",
+        "file-client: /dev/null is not a regular file",
         &[],
     );
     // So much that the server refuses long before all of it is sent.

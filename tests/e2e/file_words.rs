@@ -32,15 +32,18 @@ fn a_folder_is_no_file() {
     let sides = sides(&[]);
     let before = names(sides.here.path());
     fs::create_dir(sides.tree.root("plain/two words")).unwrap();
+    let says = |path: &str| {
+        let name = path.trim_end_matches('/');
+        format!(
+            "{path} is a folder on the server; get {name}/ gets all of it, list shows what is in it"
+        )
+    };
     for (path, output) in [
-        ("/", None),
         ("", None),
-        ("plain/", None),
         ("plain", None),
         ("/plain/two words", None),
-        ("plain/two words/", Some("page.html")),
         ("plain", Some("page.html")),
-        ("plain/", Some("-")),
+        ("plain", Some("-")),
     ] {
         for resume in [&["--resume"][..], &[]] {
             let mut args = vec!["get", path];
@@ -48,21 +51,19 @@ fn a_folder_is_no_file() {
             if output != Some("-") {
                 args.extend(resume);
             }
-            let says =
-                format!("file-client: {path} is a folder on the server; list shows what is in it");
+            let says = format!("file-client: {}", says(path));
             assert_eq!(sides.ask(&args, "", 1), [says]);
             assert_eq!(names(sides.here.path()), before);
         }
     }
-    let says = "file-client: plain is a folder on the server; list shows what is in it";
-    assert_eq!(sides.ask(&["head", "plain"], "", 1), [says]);
+    let head = format!("file-client: {}", says("plain"));
+    assert_eq!(sides.ask(&["head", "plain"], "", 1), [head]);
     let said = sides.ask(&["--quiet"], "GET plain\nGET plain/\n", 0);
-    let says =
-        |path| format!("[ERROR] [main] {path} is a folder on the server; list shows what is in it");
+    let says = |path| format!("[ERROR] [main] {}", says(path));
     assert_eq!(said, [says("plain"), says("plain/")]);
-    // A folder's own page is a file.
+    // A folder's own page is a file, and the prompt gets files.
     let page = fs::read(sides.tree.root("site/index.html")).unwrap();
-    sides.ask(&["get", "site/"], "", 0);
+    sides.ask(&["--quiet"], "GET site/\n", 0);
     assert_eq!(
         fs::read(sides.here.path().join("index.html")).unwrap(),
         page

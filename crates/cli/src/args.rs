@@ -113,6 +113,10 @@ pub(crate) fn parse<C>(
             }) => return Err(UsageError::Conflict(sentence)),
             Some(option) if option.name == "--help" => return Ok(Parsed::Help),
             Some(option) if option.name == "--version" => return Ok(Parsed::Version),
+            Some(option) if option.is_optional => {
+                let value = parser.optional_value().unwrap_or_default();
+                args.options.add(option, value)?;
+            }
             Some(option) if option.has_value => args.options.add(option, parser.value()?)?,
             Some(option) => args.options.add_flag(option),
             None => {

@@ -1,12 +1,14 @@
 //! The file client's command line.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use cli::args::{Opt, Options, Verbs, server_default};
 use cli::{Address, App, Args, ClientOptions, UsageError, Words};
 
-use crate::{Action, Config, Input, Output, Transfer};
+use crate::folder_download::split_pattern;
+use crate::{Action, Config, Input, Output, Transfer, Update};
 
 /// The program.
 pub const APP: App<Config> = App {
@@ -45,6 +47,7 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--output").short('o'),
     Opt::flag("--create-only"),
     Opt::flag("--resume"),
+    Opt::optional("--update"),
     Opt::value("--jobs").short('j'),
 ];
 
@@ -52,8 +55,10 @@ const HELP: &str = "\
 Downloads files from a file server and uploads files to it.
 
 Usage: file-client [HOST PORT] [OPTIONS]
-       file-client [HOST PORT] get PATH [-o FILE|-] [--resume] [OPTIONS]
-       file-client [HOST PORT] post FILE|- [PATH] [--create-only] [--resume] [OPTIONS]
+       file-client [HOST PORT] get PATH [-o FILE|-] [--resume] [--update] [OPTIONS]
+       file-client [HOST PORT] get FOLDER/ [-o DIR] [-j N] [--resume] [--update] [OPTIONS]
+       file-client [HOST PORT] post FILE|- [PATH] [--create-only] [--resume] [--update]
+       file-client [HOST PORT] post FOLDER [PATH] [-j N] [--resume] [--update] [OPTIONS]
        file-client [HOST PORT] head PATH [OPTIONS]
        file-client [HOST PORT] list [PATH] [OPTIONS]
        file-client [HOST PORT] batch FILE|- [-j N] [--resume] [OPTIONS]
@@ -63,11 +68,15 @@ Arguments:
   HOST PORT              the server [default: $QUARTET_FILE, else 127.0.0.1 8080]; an IPv6
                          address as ::1 or [::1], behind which PORT may be left out
   unix:/path             a server's Unix socket; in a batch it is a HOST without a PORT
-  get PATH               downloads the file at PATH, or the index.html of the folder PATH
+  get PATH               downloads the file at PATH; a PATH that ends in a slash is a folder,
+                         and all of it is saved in DIR, which is made if there is none; the
+                         last name may be a pattern as in a shell, as 'photos/*.jpg', unless
+                         there is a file of that name
   post FILE [PATH]       uploads FILE to PATH [default: FILE's base name], or into the
-                         folder PATH if it ends in a slash; put is the same; - is standard
-                         input, which needs a PATH with a name and is kept in a temporary
-                         file until it is sent
+                         folder PATH if it ends in a slash; put is the same; a folder is
+                         sent with all that is in it, and nothing is deleted in PATH; - is
+                         standard input, which needs a PATH with a name and is kept in a
+                         temporary file until it is sent
   head PATH              prints the fields of the server's reply for a file
   list [PATH]            prints the entries of a folder, one a line: name, bytes, time;
                          exit code 1 if the server's list is incomplete
@@ -84,8 +93,9 @@ Arguments:
 PATH starts at the server's root, with or without a slash, and is not percent-encoded.
 
 Options:
-  -o, --output FILE|-    where get saves; - is standard output [default: PATH's base name,
-                         in the current folder; index.html if PATH ends in a slash]
+  -o, --output FILE|DIR|-
+                         where get saves; - is standard output [default: PATH's base name,
+                         in the current folder; the current folder for a pattern]
   --create-only          do not overwrite a file on the server
   --resume               with get, post and batch: continue an unfinished transfer that was
                          made with --resume; its state is kept in .quartet-download-NAME and
@@ -93,7 +103,10 @@ Options:
                          .quartet-upload-NAME beside the file that post sends; they are
                          removed at the end, and are used only if no other user can open
                          them
-  -j, --jobs N           run N lines of a batch at once, 1 to 64 [default: 1]
+  --update[=digest]      with get and post: skip a file whose length and time agree, for post
+                         if the server's is not older; with =digest if length and SHA-256 do
+  -j, --jobs N           transfer N files of a folder or lines of a batch at once, 1 to 64
+                         [default: 1]
   --tls                  encrypt with TLS; the server's certificate must be for HOST
   --tls-ca FILE          trust the certificates in FILE [default: the system's]
   --tls-cert FILE, --tls-key FILE
@@ -116,13 +129,14 @@ Exit codes:
   2  wrong usage, or trouble with a file, standard input or standard output
   3  cannot connect, no TLS that can be trusted, timed out, connection lost, or a
      malformed reply
-A batch ends with the highest code of its lines.
+A batch or a folder ends with the highest code of its lines or files.
 
 A long transfer shows its progress if standard error is a terminal.
 
 Examples:
   file-client get server/photoServer.jpg -o photo.jpg
   file-client localhost 8080 post data/client/testClient.txt
+  file-client put photos albums/ -j 4 --update
   file-client get large.iso --resume
   file-client batch files.txt -j 8 --auth-file ~/.quartet-auth
 ";
@@ -137,68 +151,136 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
             None => server_default("$QUARTET_FILE", [("PORT", PORT_DEFAULT)])?,
         },
     };
-    let (resume, action) = match words.verb(VERBS)? {
-        Some(verb) => action(verb, words, options)?,
-        None => (false, Action::Prompt),
+    let verb = words.verb(VERBS)?;
+    let mut how = How::default();
+    let action = match verb {
+        Some(verb) => action(verb, words, options, &mut how)?,
+        None => Action::Prompt,
     };
     client.check_stdin(action.reads_stdin())?;
     Ok(Config {
         is_quiet: client.is_quiet,
         endpoint: client.endpoint(address)?,
-        resume,
+        resume: how.resume,
+        update: how.update,
+        jobs: how.jobs.unwrap_or(NonZeroUsize::MIN),
         action,
     })
 }
 
-/// The action, and whether with `--resume`.
+/// How a verb transfers what it transfers.
+#[derive(Default)]
+struct How {
+    resume: bool,
+    update: Option<Update>,
+    jobs: Option<NonZeroUsize>,
+}
+
+impl How {
+    fn read_resume_and_jobs(options: &mut Options) -> Result<Self, UsageError> {
+        let jobs = options.number("--jobs", 1..=JOBS_MAX)?;
+        Ok(Self {
+            resume: options.flag("--resume"),
+            update: None,
+            jobs: jobs.and_then(NonZeroUsize::new),
+        })
+    }
+
+    fn read(options: &mut Options) -> Result<Self, UsageError> {
+        let update = match options.raw("--update") {
+            None => None,
+            Some(word) if word.is_empty() => Some(Update::Time),
+            Some(word) if word == "digest" => Some(Update::Digest),
+            Some(word) => {
+                let want = "given alone, or as --update=digest";
+                return Err(UsageError::value("--update", &word, want));
+            }
+        };
+        let how = Self::read_resume_and_jobs(options)?;
+        Ok(Self { update, ..how })
+    }
+}
+
 fn action(
     verb: Verb,
     words: &mut Words,
     options: &mut Options,
-) -> Result<(bool, Action), UsageError> {
+    how: &mut How,
+) -> Result<Action, UsageError> {
     Ok(match verb {
         Verb::Get => {
-            let resume = options.flag("--resume");
-            (resume, Action::Transfer(get(resume, words, options)?))
+            *how = How::read(options)?;
+            get(how, words, options)?
         }
         Verb::Post => {
-            let resume = options.flag("--resume");
-            (resume, Action::Transfer(post(resume, words, options)?))
+            *how = How::read(options)?;
+            Action::Transfer(post(how, words, options)?)
         }
-        Verb::Head => (false, Action::Head(words.required("the PATH to ask for")?)),
-        Verb::List => {
-            let path = words.next_word().unwrap_or_else(|| "/".into());
-            (false, Action::List(path))
-        }
+        Verb::Head => Action::Head(words.required("the PATH to ask for")?),
+        Verb::List => Action::List(words.next_word().unwrap_or_else(|| "/".into())),
         Verb::Batch => {
-            let file = Input::new(words.required("the FILE of the batch")?);
-            let jobs = options.number("--jobs", 1..=JOBS_MAX)?;
-            let jobs = jobs.and_then(NonZeroUsize::new);
-            let jobs = jobs.unwrap_or(NonZeroUsize::MIN);
-            (options.flag("--resume"), Action::Batch { file, jobs })
+            *how = How::read_resume_and_jobs(options)?;
+            Action::Batch(Input::new(words.required("the FILE of the batch")?))
         }
     })
 }
 
-fn get(resume: bool, words: &mut Words, options: &mut Options) -> Result<Transfer, UsageError> {
+fn get(how: &How, words: &mut Words, options: &mut Options) -> Result<Action, UsageError> {
     let path = words.required("the PATH to get")?;
-    let output = match options.raw("--output") {
-        None => return Transfer::get(path).map_err(UsageError::Conflict),
-        Some(word) if word == "-" => Output::Stdout,
-        Some(word) => Output::File(PathBuf::from(word)),
-    };
-    if resume && output == Output::Stdout {
-        let sentence = "--resume needs a file to save to, not standard output";
-        return Err(UsageError::Conflict(sentence));
+    let output = options.raw("--output").map(|word| match word == "-" {
+        true => Output::Stdout,
+        false => Output::File(PathBuf::from(word)),
+    });
+    let refused = |sentence| Err(UsageError::Conflict(sentence));
+    if output == Some(Output::Stdout) {
+        if path.as_bytes().ends_with(b"/") {
+            return refused(
+                "a folder does not go to standard output; 'curl http://HOST:PORT/FOLDER/?tar' \
+                 gets it in one stream",
+            );
+        }
+        if how.resume {
+            return refused("--resume needs a file to save to, not standard output");
+        }
+        if how.update.is_some() {
+            return refused("--update needs a file to save to, not standard output");
+        }
     }
-    Ok(Transfer::Get { path, output })
+    if path.as_bytes().ends_with(b"/") {
+        let into = match output {
+            Some(Output::File(into)) => into,
+            Some(Output::Stdout) | None => match Path::new(&path).file_name() {
+                Some(name) => PathBuf::from(name),
+                None => return refused("the root has no base name to save it under; say -o DIR"),
+            },
+        };
+        return Ok(Action::GetFolder { path, into });
+    }
+    if split_pattern(&path).is_some() {
+        return Ok(Action::GetMatching { path, output });
+    }
+    if how.jobs.is_some() {
+        return refused("--jobs needs more than one file: a folder's path ends in a slash");
+    }
+    Ok(Action::Transfer(match output {
+        None => Transfer::get(path).map_err(UsageError::Conflict)?,
+        Some(output) => Transfer::Get { path, output },
+    }))
 }
 
-fn post(resume: bool, words: &mut Words, options: &mut Options) -> Result<Transfer, UsageError> {
+fn post(how: &How, words: &mut Words, options: &mut Options) -> Result<Transfer, UsageError> {
     let file = Input::new(words.required("the FILE to post")?);
-    if resume && file == Input::Stdin {
-        let sentence = "--resume needs a file to send, not standard input";
-        return Err(UsageError::Conflict(sentence));
+    if file == Input::Stdin {
+        let refused = |sentence| Err(UsageError::Conflict(sentence));
+        if how.resume {
+            return refused("--resume needs a file to send, not standard input");
+        }
+        if how.update.is_some() {
+            return refused("--update needs a file to send, not standard input");
+        }
+        if how.jobs.is_some() {
+            return refused("--jobs needs a folder to send, not standard input");
+        }
     }
     let path = words.next_word().unwrap_or_default();
     let is_new = options.flag("--create-only");
@@ -237,11 +319,20 @@ mod tests {
         })
     }
 
-    fn batch(file: &str, jobs: usize) -> Action {
-        Action::Batch {
-            file: Input::File(file.into()),
-            jobs: NonZeroUsize::new(jobs).unwrap(),
+    fn batch(file: &str) -> Action {
+        Action::Batch(Input::File(file.into()))
+    }
+
+    fn get_folder(path: &str, into: &str) -> Action {
+        Action::GetFolder {
+            path: path.into(),
+            into: into.into(),
         }
+    }
+
+    fn get_matching(path: &str, output: Option<Output>) -> Action {
+        let path = path.into();
+        Action::GetMatching { path, output }
     }
 
     #[test]
@@ -255,7 +346,9 @@ mod tests {
             "get /a/b.txt",
             get("/a/b.txt", Output::File("b.txt".into())),
         );
-        check("get a/", get("a/", Output::File("index.html".into())));
+        check("get a/", get_folder("a/", "a"));
+        check("get /a/b//", get_folder("/a/b//", "b"));
+        check("get a/*.b", get_matching("a/*.b", None));
         check("post a/b.txt", post("a/b.txt", "b.txt"));
     }
 
@@ -265,6 +358,12 @@ mod tests {
         check("GET a/.. --output=-", get("a/..", Output::Stdout));
         check("Post a/b.txt /c", post("a/b.txt", "/c"));
         check("put a/b.txt /c/", post("a/b.txt", "/c/b.txt"));
+        check("put . /", post(".", "/"));
+        check("get / -o c", get_folder("/", "c"));
+        check("get a/ -o ../c/", get_folder("a/", "../c/"));
+        let into = Some(Output::File("c".into()));
+        check("get [a] -o c", get_matching("[a]", into));
+        check("get a? -o -", get_matching("a?", Some(Output::Stdout)));
     }
 
     #[test]
@@ -282,7 +381,7 @@ mod tests {
             let endpoint = parse(line).unwrap().endpoint;
             assert_eq!(endpoint.address, Address::new(host, port));
         }
-        check("batch x", batch("x", 1));
+        check("batch x", batch("x"));
         assert_eq!(
             parse("").unwrap().endpoint,
             Endpoint::new("127.0.0.1", PORT_DEFAULT)
@@ -297,8 +396,18 @@ mod tests {
 
     #[test]
     fn how_it_is_done_can_be_said() {
-        check("-j 64 batch x", batch("x", 64));
-        check("batch x --jobs=2", batch("x", 2));
+        for (line, jobs, update) in [
+            ("-j 64 batch x", 64, None),
+            ("batch x --jobs=2", 2, None),
+            ("get a/ -j 3", 3, None),
+            ("get a* -j 3 --update", 3, Some(Update::Time)),
+            ("put a -j 3 --update=digest", 3, Some(Update::Digest)),
+            ("--update get a", 1, Some(Update::Time)),
+            ("put a", 1, None),
+        ] {
+            let config = parse(line).unwrap();
+            assert_eq!((config.jobs.get(), config.update), (jobs, update), "{line}");
+        }
         let config = parse("get a --resume --auth-file b/c").unwrap();
         assert!(config.resume && !config.is_quiet);
         let auth_file = AccountSource::File("b/c".into());
@@ -333,7 +442,39 @@ mod tests {
         check_refused("h 1 give a", &format!("unknown verb 'give', {all}"));
         check_refused("post a -o b", "--output does not go with post");
         check_refused("-o b", "--output needs a verb");
-        check_refused("get a -j 1", "--jobs does not go with get");
+        check_refused(
+            "get a -j 1",
+            "--jobs needs more than one file: a folder's path ends in a slash",
+        );
+        check_refused("head a -j 1", "--jobs does not go with head");
+        check_refused(
+            "get a/ -o -",
+            "a folder does not go to standard output; 'curl http://HOST:PORT/FOLDER/?tar' gets it \
+             in one stream",
+        );
+        let no_name = "the root has no base name to save it under; say -o DIR";
+        for line in ["get /", "get a/../", "get ../"] {
+            check_refused(line, no_name);
+        }
+        let to_save = "--update needs a file to save to, not standard output";
+        check_refused("get a -o - --update", to_save);
+        let to_send = "needs a file to send, not standard input";
+        check_refused("put - a --update", &format!("--update {to_send}"));
+        let to_send = "--jobs needs a folder to send, not standard input";
+        check_refused("put - a -j 2", to_send);
+        for line in [
+            "batch a --update",
+            "list --update",
+            "head a --update=digest",
+        ] {
+            let verb = line.split_whitespace().next().unwrap();
+            check_refused(line, &format!("--update does not go with {verb}"));
+        }
+        check_refused("--update", "--update needs a verb");
+        check_refused("get a --update --update=digest", "--update is given twice");
+        let word = "--update must be given alone, or as --update=digest, not 'time'";
+        check_refused("get a --update=time", word);
+        check_refused("put .", "the FILE has no base name to send it under");
         check_refused("-j 1", "--jobs needs a verb");
         check_refused("get a --create-only", "--create-only does not go with get");
         check_refused("[::1] lst", "unknown verb 'lst', did you mean list?");

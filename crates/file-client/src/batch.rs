@@ -5,10 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
-use std::panic;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use cli::exit::with_causes;
 use cli::{Address, Endpoint, Exit, Failure, stream};
@@ -16,7 +14,7 @@ use cli::{Address, Endpoint, Exit, Failure, stream};
 use crate::args::PORT_DEFAULT;
 use crate::progress::above_bars;
 use crate::source::{BYTE_ORDER_MARK, STDIN};
-use crate::{Client, Error, Input, Options, Transfer, shell_words};
+use crate::{Client, Error, Input, Options, Transfer, jobs, shell_words};
 
 /// The longest batch, in bytes: a million lines.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
@@ -67,10 +65,8 @@ pub(crate) fn run(
         defaults,
         options,
     };
-    let failures = match jobs.get().min(lines.len()) {
-        0 | 1 => worker.run(),
-        jobs => worker.run_with_others(jobs),
-    };
+    let lines_max = NonZeroUsize::new(lines.len()).unwrap_or(NonZeroUsize::MIN);
+    let failures = jobs::run(jobs.min(lines_max), || worker.run()).concat();
     match failures.iter().max_by_key(|exit| **exit as u8) {
         None => Ok(()),
         Some(worst) => Err(Error::Failed {
@@ -151,34 +147,6 @@ impl Worker<'_> {
         let server = &self.defaults.address;
         let has_account = self.defaults.security.has_account();
         (is_anonymous && has_account).then(|| format!(", to {server} alone"))
-    }
-
-    /// The same on N threads.
-    fn run_with_others(self, jobs: usize) -> Vec<Exit> {
-        thread::scope(|scope| {
-            let start = |job| {
-                let thread = thread::Builder::new().name(format!("job-{job}"));
-                thread.spawn_scoped(scope, move || self.run())
-            };
-            let start = |job| {
-                let only =
-                    |error| above_bars(|| log::warn!("Only {} jobs at once: {error}", job - 1));
-                start(job).map_err(only).ok()
-            };
-            let threads: Vec<_> = (1..=jobs).map_while(start).collect();
-            let mut failures = match threads.is_empty() {
-                true => self.run(),
-                false => Vec::new(),
-            };
-            for thread in threads {
-                failures.extend(
-                    thread
-                        .join()
-                        .unwrap_or_else(|cause| panic::resume_unwind(cause)),
-                );
-            }
-            failures
-        })
     }
 }
 

@@ -1,17 +1,17 @@
 //! Removes stale sidecar files: what clients that were killed have left behind.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::fs::{self, DirEntry, OpenOptions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 use uuid::Uuid;
 
 use crate::escaped::escaped;
+use crate::place::{FileId, Folder, Place};
 use crate::progress::above_bars;
 use crate::sidecar::{NEW_STATE_PREFIX, PART_PREFIX, STATE_PREFIX, is_foreign, is_ours};
 
@@ -22,58 +22,55 @@ const AGE_MIN: Duration = Duration::from_secs(24 * 3600);
 /// How many entries of a folder are looked at.
 const ENTRIES_MAX: usize = 100_000;
 
-/// The folder that was looked at last: a batch saves all its files into one.
-static LAST_FOLDER: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// How many folders are remembered that were looked at: as many as there are transfers at once.
+const FOLDERS_MAX: usize = 64;
 
-/// Removes stale sidecars from the folder of a file. It is a courtesy, so a failure is not an error.
-pub(crate) fn remove_stale_beside(file: &Path) {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        Some(_) | None => Path::new("."),
-    };
-    let mut last = LAST_FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
-    if last.replace(folder.to_owned()).as_deref() == Some(folder) {
+/// The folders that were looked at last: many files of a batch or a folder are saved into one.
+static LAST_FOLDERS: Mutex<VecDeque<FileId>> = Mutex::new(VecDeque::new());
+
+/// Removes stale sidecars from a folder. It is a courtesy, so a failure is not an error.
+pub(crate) fn remove_stale_in(folder: &Arc<Folder>) {
+    let Ok(id) = folder.id() else { return };
+    let mut last = LAST_FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.contains(&id) {
         return;
     }
+    last.truncate(FOLDERS_MAX - 1);
+    last.push_front(id);
     drop(last);
-    for entry in fs::read_dir(folder).into_iter().flatten().take(ENTRIES_MAX) {
-        let Ok(entry) = entry else { return };
-        let path = entry.path();
-        if is_stale(&entry).unwrap_or(false) && fs::remove_file(&path).is_ok() {
+    for name in folder.names().into_iter().flatten().take(ENTRIES_MAX) {
+        let Ok(name) = name else { return };
+        let place = folder.place(&name);
+        if is_stale(&place).unwrap_or(false) && place.remove().is_ok() {
+            let path = place.path();
             above_bars(|| log::debug!("Removed {}: its client was killed", escaped(&path)));
         }
     }
 }
 
-fn is_stale(entry: &DirEntry) -> std::io::Result<bool> {
-    let path = entry.path();
-    if !is_useless(&path) {
+fn is_stale(place: &Place) -> io::Result<bool> {
+    if !is_useless(place) {
         return Ok(false);
     }
     // Of a link this is the link's own metadata.
-    let found = entry.metadata()?;
+    let found = place.metadata()?;
     let is_old = found.modified()?.elapsed().is_ok_and(|age| age >= AGE_MIN);
     // A person may have given a file such a name, but not one that ends in an id.
-    let is_made_by_us = is_ours(&found) || has_id(&path) && !is_foreign(&found);
+    let is_made_by_us = is_ours(&found) || has_id(place) && !is_foreign(&found);
     if !found.is_file() || !is_made_by_us || !is_old {
         return Ok(false);
     }
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32);
-    let file = options.open(path)?;
-    Ok(file.try_lock().is_ok())
+    Ok(place.open(OFlags::WRONLY, 0)?.try_lock().is_ok())
 }
 
 /// Whether this is a part without its state, a state without its part, or a state that was being
 /// written.
-fn is_useless(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default();
-    let without = |prefix: &str| name.as_bytes().strip_prefix(prefix.as_bytes());
+fn is_useless(place: &Place) -> bool {
+    let name = place.name().as_bytes();
+    let without = |prefix: &str| name.strip_prefix(prefix.as_bytes());
     let lacks = |prefix: &str, rest: &[u8]| {
         let other = [prefix.as_bytes(), rest].concat();
-        fs::symlink_metadata(path.with_file_name(OsStr::from_bytes(&other))).is_err()
+        place.sibling(OsStr::from_bytes(&other)).metadata().is_err()
     };
     without(PART_PREFIX).is_some_and(|rest| lacks(STATE_PREFIX, rest))
         || without(STATE_PREFIX).is_some_and(|rest| lacks(PART_PREFIX, rest))
@@ -81,17 +78,18 @@ fn is_useless(path: &Path) -> bool {
 }
 
 /// Whether the name of a file ends in an id, as those of temporary files do.
-fn has_id(path: &Path) -> bool {
+fn has_id(place: &Place) -> bool {
     const ID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
-    let name = path.file_name().unwrap_or_default().as_bytes();
+    let name = place.name().as_bytes();
     name.last_chunk::<ID_BYTES>()
         .is_some_and(|id| Uuid::try_parse_ascii(id).is_ok())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{File, Permissions};
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::fs::{self, File, OpenOptions, Permissions};
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
+    use std::path::Path;
     use std::time::SystemTime;
 
     use super::*;
@@ -149,7 +147,7 @@ mod tests {
         } else {
             kept.push(foreign);
         }
-        remove_stale_beside(&folder.join("a"));
+        remove_stale_in(&Arc::new(Folder::open(folder).unwrap()));
         for name in &gone {
             assert!(!folder.join(name).exists(), "{name}");
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cli::Endpoint;
@@ -11,6 +12,7 @@ use crate::connection::{Connection, Request, target};
 use crate::escaped::escaped;
 use crate::list::{self, Entry, ListError};
 use crate::location::leads_to_folder;
+use crate::progress::{Bar, Total};
 
 /// How often a transfer is tried if its connection is lost.
 pub(crate) const TRIES: u32 = 5;
@@ -37,6 +39,8 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub struct Client {
     pub(crate) connection: Connection,
     pub(crate) options: Options,
+    /// The progress of the folder that its transfers belong to.
+    total: Option<Arc<Total>>,
 }
 
 /// How a client transfers files.
@@ -46,8 +50,20 @@ pub struct Options {
     /// is needed to continue if it is cut off itself. Otherwise a download that fails leaves nothing,
     /// and an upload that fails starts over.
     pub resume: bool,
+    /// Whether a file that the other side has already is not transferred, by the command line.
+    pub update: Option<Update>,
     /// Whether a transfer that takes a while shows a progress bar, if standard error is a terminal.
     pub show_progress: bool,
+}
+
+/// What two files must have in common to be taken for the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Update {
+    /// The length and the time. A file that was got has the time of its last change on the server. A
+    /// file that is to be sent may be older than the server's, whose time is that of the upload.
+    Time,
+    /// The length and the SHA-256.
+    Digest,
 }
 
 impl Client {
@@ -56,6 +72,21 @@ impl Client {
         Self {
             connection: Connection::new(server),
             options,
+            total: None,
+        }
+    }
+
+    /// The same, with transfers that are parts of a larger one.
+    pub(crate) fn part_of(self, total: &Arc<Total>) -> Self {
+        let total = Some(Arc::clone(total));
+        Self { total, ..self }
+    }
+
+    /// The progress bar of a transfer, whose length may be unknown.
+    pub(crate) fn bar(&self, name: &OsStr, bytes: Option<u64>) -> Bar {
+        match &self.total {
+            Some(total) => Bar::part_of(total),
+            None => Bar::new(self.options.show_progress, name, bytes),
         }
     }
 
@@ -108,11 +139,15 @@ impl Client {
         if reply.head.field("content-type") != Some("application/json") {
             return Err(Error::NoList(escaped(path).to_string()));
         }
-        list::read(reply.body(), each).map_err(|error| match error {
+        let mut body = reply.body();
+        let listed = list::read(&mut body, each).map_err(|error| match error {
             ListError::Io(cause) => Error::lost(escaped(path))(cause),
             ListError::NotAList => Error::NoList(escaped(path).to_string()),
             ListError::TooLong => Error::ListTooLong(escaped(path).to_string()),
             ListError::Stopped(error) => error,
-        })
+        });
+        let is_read = body.is_done();
+        self.connection.keep(reply, is_read);
+        listed
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::thread;
+use std::time::SystemTime;
 
 use cli::ClientError;
 use cli::exit::with_causes;
@@ -16,9 +17,9 @@ use crate::connection::{Reply, Request, target, unexpected};
 use crate::error::Kept;
 use crate::escaped::escaped;
 use crate::location::leads_to_folder;
-use crate::progress::{Bar, above_bars};
-use crate::received::{Destination, Received, WANT_DIGEST};
-use crate::replacement::Replacement;
+use crate::progress::above_bars;
+use crate::received::{Destination, Received, WANT_DIGEST, Whole};
+use crate::replacement::{Replacement, SaveTo};
 use crate::resumable_download::ResumableFile;
 
 /// How much of a file is read and written at once, in bytes.
@@ -39,21 +40,22 @@ impl Destination for Stream<'_> {
 
 /// A file, which is made when the server has agreed.
 struct NewFile<'a> {
-    target: &'a Path,
+    to: SaveTo<'a>,
     replacement: Option<Replacement>,
 }
 
 impl NewFile<'_> {
-    fn finish(self) -> Result<(), Error> {
-        let finished = self.replacement.map_or(Ok(()), Replacement::finish);
-        finished.map_err(Error::write(self.target))
+    fn finish(self, modified: Option<SystemTime>) -> Result<(), Error> {
+        let finish = |replacement: Replacement| replacement.finish(modified);
+        let finished = self.replacement.map_or(Ok(()), finish);
+        finished.map_err(Error::write(&self.to.path()))
     }
 }
 
 impl Destination for NewFile<'_> {
     fn begin(&mut self, _: &Received) -> Result<(), Error> {
-        let replacement = Replacement::create(self.target);
-        self.replacement = Some(replacement.map_err(Error::write(self.target))?);
+        let replacement = Replacement::create(self.to);
+        self.replacement = Some(replacement.map_err(Error::write(&self.to.path()))?);
         Ok(())
     }
 
@@ -62,7 +64,7 @@ impl Destination for NewFile<'_> {
             Some(replacement) => replacement.write_all(bytes),
             None => Ok(()),
         };
-        written.map_err(Error::write(self.target))
+        written.map_err(|cause| Error::write(&self.to.path())(cause))
     }
 }
 
@@ -73,39 +75,46 @@ impl Client {
     /// If the server refuses or is lost, or with [`ClientError::Output`]; then some of it may have
     /// been written.
     pub fn get(&mut self, path: &OsStr, out: &mut dyn Write) -> Result<u64, Error> {
-        let bytes = self.fetch(path, Received::default(), &mut Stream(out))?;
+        let whole = self.fetch(path, Received::default(), &mut Stream(out))?;
         out.flush().map_err(ClientError::Output)?;
-        Ok(bytes)
+        Ok(whole.bytes)
     }
 
-    /// Gets a file and saves it at `target`, where it appears when it is whole. Returns its length in
-    /// bytes.
+    /// Gets a file and saves it at `target`, where it appears when it is whole, with the time of its
+    /// last change on the server. Returns its length in bytes.
     ///
     /// # Errors
     /// If the server refuses or is lost, or the file cannot be written; then what was at `target` is
     /// unchanged. With [`Options::resume`](crate::Options::resume) and [`Error::CutOff`], what was
     /// received is kept for a later try.
     pub fn download(&mut self, path: &OsStr, target: &Path) -> Result<u64, Error> {
+        self.save(path, SaveTo::Path(target))
+    }
+
+    /// The same for a place in an open folder.
+    pub(crate) fn save(&mut self, path: &OsStr, to: SaveTo) -> Result<u64, Error> {
         if self.options.resume {
-            match self.resume_download(path, target) {
+            match self.resume_download(path, to) {
                 Err(error @ (Error::NotOurs(_) | Error::NotPrivate(_))) => {
                     above_bars(|| {
                         log::warn!("{error}; if this client ends, no other can continue");
                     });
                 }
+                // In a folder the other files can be resumed.
+                Err(Error::NameTooLong { .. }) if matches!(to, SaveTo::Place(_)) => {}
                 done => return done,
             }
         }
         let mut file = NewFile {
-            target,
+            to,
             replacement: None,
         };
-        let bytes = self.fetch(path, Received::default(), &mut file)?;
-        file.finish()?;
-        Ok(bytes)
+        let whole = self.fetch(path, Received::default(), &mut file)?;
+        file.finish(whole.modified)?;
+        Ok(whole.bytes)
     }
 
-    fn resume_download(&mut self, path: &OsStr, to: &Path) -> Result<u64, Error> {
+    fn resume_download(&mut self, path: &OsStr, to: SaveTo) -> Result<u64, Error> {
         let server = self.server().address.to_string();
         let mut file = ResumableFile::open(to, server, target(path))?;
         let received = file.received()?;
@@ -113,8 +122,9 @@ impl Client {
             let bytes = received.bytes;
             above_bars(|| log::debug!("{}: {bytes} bytes are here", escaped(path)));
         }
-        let bytes = self.fetch(path, received, &mut file);
-        let error = match bytes.and_then(|bytes| file.finish().map(|()| bytes)) {
+        let whole = self.fetch(path, received, &mut file);
+        let finish = |whole: Whole| file.finish(whole.modified).map(|()| whole.bytes);
+        let error = match whole.and_then(finish) {
             Ok(bytes) => return Ok(bytes),
             Err(error) => error,
         };
@@ -132,13 +142,13 @@ impl Client {
     }
 
     /// Gets what is missing of a file. When the connection is lost, asks for the rest of the same
-    /// version. Returns the length of the whole file.
+    /// version.
     fn fetch(
         &mut self,
         path: &OsStr,
         mut received: Received,
         to: &mut dyn Destination,
-    ) -> Result<u64, Error> {
+    ) -> Result<Whole, Error> {
         let mut was_lost = false;
         for tries_left in (0..TRIES).rev() {
             let request = Request::new("GET", path).with_all(received.fields());
@@ -236,7 +246,8 @@ impl Client {
             }
             BodyLength::None | BodyLength::Chunked => None,
         };
-        let bar = Bar::new(self.options.show_progress, path, bytes);
+        let bar = self.bar(path, bytes);
+        bar.set(received.bytes);
         let mut body = reply.body();
         let mut piece = vec![0; PIECE_BYTES];
         loop {

@@ -85,8 +85,50 @@ pub enum Error {
     #[error("others can open {}, on a disk that keeps no modes", escaped(.0))]
     NotPrivate(PathBuf),
     /// The path on the server is a folder.
-    #[error("{0} is a folder on the server; list shows what is in it")]
+    #[error(
+        "{0} is a folder on the server; get {name}/ gets all of it, list shows what is in it",
+        name = .0.trim_end_matches('/')
+    )]
     IsFolder(String),
+    /// No name in the folder matches the pattern.
+    #[error("{0}: there is no such file, and no name matches that")]
+    NoMatch(String),
+    /// Standard output takes one file, and the path is a pattern.
+    #[error("{0}: standard output takes one file, and there is none of that name")]
+    OneFile(String),
+    /// A server lists a name that no file here can have.
+    #[error("{path}: the server lists '{name}', which is not the name of a file")]
+    UnsafeName {
+        /// The folder.
+        path: String,
+        /// The name, escaped.
+        name: String,
+    },
+    /// A folder lies deeper than the limit, or its path is too long.
+    #[error(
+        "{path}: a folder may be {levels_max} levels deep, and its path have {bytes_max} bytes"
+    )]
+    TooDeep {
+        /// The folder, escaped.
+        path: String,
+        /// The deepest that a folder may be.
+        levels_max: usize,
+        /// The longest path, in bytes.
+        bytes_max: usize,
+    },
+    /// The names of a folder could not be kept in a temporary file.
+    #[error("cannot keep the names of the folder in a temporary file")]
+    Spool(#[source] io::Error),
+    /// Parts of a folder failed. Each has said why.
+    #[error("{folder}: {failed} failed")]
+    Incomplete {
+        /// The folder, escaped.
+        folder: String,
+        /// How many files and folders.
+        failed: u64,
+        /// The highest exit code of them.
+        worst: Exit,
+    },
     /// The server no longer has what it was sent of a file.
     #[error("{0}: the server has dropped what it had of the upload")]
     UploadGone(String),
@@ -215,6 +257,11 @@ impl Error {
         }
     }
 
+    /// Whether the connection was lost while a reply came: another try may succeed at once.
+    pub(crate) fn is_lost_reply(&self) -> bool {
+        matches!(self, Self::Server { cause, .. } if cause.is_loss())
+    }
+
     /// Whether the server did not answer in time.
     pub(crate) fn is_timeout(&self) -> bool {
         matches!(
@@ -233,6 +280,8 @@ impl Failure for Error {
             Self::Refused { .. }
             | Self::UploadGone(_)
             | Self::NoList(_)
+            | Self::NoMatch(_)
+            | Self::TooDeep { .. }
             | Self::IsFolder(_)
             | Self::ListTooLong(_)
             | Self::ListIncomplete(_) => Exit::Refused,
@@ -245,13 +294,16 @@ impl Failure for Error {
             | Self::InUse(_)
             | Self::NotOurs(_)
             | Self::NotPrivate(_)
+            | Self::OneFile(_)
+            | Self::Spool(_)
             | Self::Temporary(_) => Exit::Local,
             Self::Client(cause) | Self::Server { cause, .. } => cause.exit(),
-            Self::Failed { worst, .. } => *worst,
+            Self::Failed { worst, .. } | Self::Incomplete { worst, .. } => *worst,
             Self::CutOff { cause, .. } => cause.exit(),
-            Self::ChangedOnServer(_) | Self::WrongDigest(_) | Self::Unexpected { .. } => {
-                Exit::Network
-            }
+            Self::ChangedOnServer(_)
+            | Self::WrongDigest(_)
+            | Self::UnsafeName { .. }
+            | Self::Unexpected { .. } => Exit::Network,
         }
     }
 }

@@ -7,6 +7,10 @@
 //! - `download` gets a file. `received` is how far it is, `replacement` the file that it becomes, with the
 //!   `ownership` of the one that it replaces, and `resumable_download` one that a later try can resume.
 //! - `upload` sends a `source` in one request, and `resumable_upload` in several.
+//! - `folder_download` gets a folder, or what matches a `name_pattern`, and `folder_upload` sends one.
+//!   `folder_transfer` is what both have in common: a walk, whose findings wait in a `spool`, and `jobs`,
+//!   several threads with the same work. `place` is a name in an open folder, and `update` tells what
+//!   needs no transfer.
 //! - `sidecar` is the files that resuming needs, and `cleanup` removes stale ones. `progress` shows bars, and
 //!   `escaped` names.
 
@@ -18,10 +22,16 @@ mod connection;
 mod download;
 mod error;
 mod escaped;
+mod folder_download;
+mod folder_transfer;
+mod folder_upload;
+mod jobs;
 mod list;
 mod location;
+mod name_pattern;
 mod ownership;
 mod peek;
+mod place;
 mod print;
 mod progress;
 mod prompt;
@@ -32,16 +42,22 @@ mod resumable_upload;
 mod shell_words;
 mod sidecar;
 mod source;
+mod spool;
 mod transfer;
+mod update;
 mod upload;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use cli::Endpoint;
 
-pub use client::{Client, Options};
+use folder_download::FolderDownload;
+use folder_upload::FolderUpload;
+
+pub use client::{Client, Options, Update};
 pub use error::{Error, Kept};
 pub use list::Entry;
 pub use source::Input;
@@ -57,6 +73,10 @@ pub struct Config {
     pub is_quiet: bool,
     /// Whether transfers continue where earlier ones were cut off.
     pub resume: bool,
+    /// Whether files that the other side has already are not transferred.
+    pub update: Option<Update>,
+    /// Transfers at once, of a folder, a pattern or a batch.
+    pub jobs: NonZeroUsize,
     /// The verb.
     pub action: Action,
 }
@@ -64,19 +84,28 @@ pub struct Config {
 /// The program's verbs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// One file, there or back.
+    /// One file, there or back; or a folder, if that is what is to be sent.
     Transfer(Transfer),
+    /// A folder of the server.
+    GetFolder {
+        /// Where it is on the server. It ends in a slash.
+        path: OsString,
+        /// Where it goes.
+        into: PathBuf,
+    },
+    /// The files of a folder of the server whose names match a pattern.
+    GetMatching {
+        /// Where they are on the server. The last name is the pattern.
+        path: OsString,
+        /// Where they go; the current folder, unless it is said.
+        output: Option<Output>,
+    },
     /// The fields that the server gives for a file.
     Head(OsString),
     /// The list of a folder.
     List(OsString),
     /// The requests in a file, each with its server.
-    Batch {
-        /// The file.
-        file: Input,
-        /// Requests at once.
-        jobs: NonZeroUsize,
-    },
+    Batch(Input),
     /// The requests a person types.
     Prompt,
 }
@@ -85,11 +114,15 @@ impl Action {
     /// Whether it reads standard input.
     fn reads_stdin(&self) -> bool {
         match self {
-            Self::Transfer(Transfer::Post { file, .. }) | Self::Batch { file, .. } => {
+            Self::Transfer(Transfer::Post { file, .. }) | Self::Batch(file) => {
                 *file == Input::Stdin
             }
             Self::Prompt => true,
-            Self::Transfer(Transfer::Get { .. }) | Self::Head(_) | Self::List(_) => false,
+            Self::Transfer(Transfer::Get { .. })
+            | Self::GetFolder { .. }
+            | Self::GetMatching { .. }
+            | Self::Head(_)
+            | Self::List(_) => false,
         }
     }
 }
@@ -107,18 +140,46 @@ pub fn run(config: Config) -> Result<(), Error> {
             Action::Transfer(Transfer::Get {
                 output: Output::Stdout,
                 ..
-            })
+            }) | Action::GetMatching {
+                output: Some(Output::Stdout),
+                ..
+            }
         );
     let options = Options {
         resume: config.resume,
+        update: config.update,
         show_progress: !(config.is_quiet || prints_file),
     };
     let client = || Client::new(config.endpoint.clone(), options.clone());
+    let (server, jobs) = (&config.endpoint, config.jobs);
     match &config.action {
+        Action::Transfer(Transfer::Post {
+            file: Input::File(from),
+            path,
+            is_new,
+        }) if from.is_dir() => {
+            let what = FolderUpload {
+                from,
+                path,
+                is_new: *is_new,
+            };
+            folder_upload::run(what, server, &options, jobs)
+        }
         Action::Transfer(transfer) => transfer.run(&mut client()),
+        Action::GetFolder { path, into } => {
+            let what = FolderDownload {
+                path,
+                pattern: None,
+                into,
+            };
+            folder_download::run(what, server, &options, jobs)
+        }
+        Action::GetMatching { path, output } => {
+            folder_download::run_matching(path, output.as_ref(), server, &options, jobs)
+        }
         Action::Head(path) => print::head(&mut client(), path),
         Action::List(path) => print::list(&mut client(), path),
-        Action::Batch { file, jobs } => batch::run(file, *jobs, &config.endpoint, &options),
+        Action::Batch(file) => batch::run(file, jobs, server, &options),
         Action::Prompt => prompt::run(&mut client(), config.is_quiet),
     }
 }

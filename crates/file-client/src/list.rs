@@ -2,13 +2,18 @@
 //! more memory than a short one.
 
 use std::cell::Cell;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
+
+use crate::sidecar::{NAME_BYTES_MAX, is_reserved};
 
 /// The longest list that is read, in bytes.
 const LIST_BYTES_MAX: u64 = 512 << 20;
@@ -31,6 +36,58 @@ pub struct Entry {
     pub bytes: Option<u64>,
     /// When it was last changed, as an HTTP date.
     pub modified: String,
+    /// The link to it from its folder, if the server gives one. It has every byte of the name.
+    pub href: Option<String>,
+    /// Whether it is a symbolic link on the server.
+    #[serde(default, rename = "link")]
+    pub is_link: bool,
+}
+
+/// What a name in a list is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FileName {
+    /// A file here can have it.
+    Plain(OsString),
+    /// It is reserved for temporary files and sidecars, here and on the server.
+    Reserved,
+    /// It is none: it would lead elsewhere, or no disk has such a name.
+    Unsafe,
+}
+
+impl Entry {
+    /// Whether it is a folder.
+    pub(crate) fn is_folder(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    /// Its name as a file here can have it, byte for byte. A server may say anything, so only a plain
+    /// name is one: no path, no other server, no step up.
+    pub(crate) fn file_name(&self) -> FileName {
+        let name = match &self.href {
+            None => Some(self.name.clone().into_bytes()),
+            Some(href) => name_in_link(href, self.is_folder()),
+        };
+        match name.as_deref() {
+            None | Some(b"" | b"." | b"..") => FileName::Unsafe,
+            Some(name) if name.contains(&b'/') || name.contains(&0) => FileName::Unsafe,
+            Some(name) if name.len() > NAME_BYTES_MAX => FileName::Unsafe,
+            Some(name) if is_reserved(name) => FileName::Reserved,
+            Some(name) => FileName::Plain(OsStr::from_bytes(name).to_owned()),
+        }
+    }
+}
+
+/// The name in a link that leads to an entry of the same folder.
+fn name_in_link(href: &str, is_folder: bool) -> Option<Vec<u8>> {
+    let name = href.strip_prefix("./");
+    // Without the dot, a colon ends a scheme.
+    let name = name.or_else(|| (!href.contains(':')).then_some(href))?;
+    let name = match is_folder {
+        true => name.strip_suffix('/').unwrap_or(name),
+        false => name,
+    };
+    let is_plain = !name.contains(['/', '?', '#']);
+    is_plain.then(|| percent_decode_str(name).collect())
 }
 
 /// Why a list could not be read to its end.
@@ -229,6 +286,85 @@ mod tests {
         let (entries, ended) = read_all(json.as_bytes());
         let read: Vec<_> = entries.iter().map(|entry| &*entry.name).collect();
         assert_eq!((read.as_slice(), &*ended), (names, end), "{json}");
+    }
+
+    #[track_caller]
+    fn check_name(name: &str, href: &str, is_folder: bool, want: FileName) {
+        let entry = Entry {
+            name: name.to_owned(),
+            bytes: (!is_folder).then_some(1),
+            modified: String::new(),
+            href: Some(href.to_owned()),
+            is_link: false,
+        };
+        assert_eq!(entry.file_name(), want, "{href}");
+        if href == name {
+            let href = None;
+            assert_eq!(Entry { href, ..entry }.file_name(), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_one_in_the_link_byte_for_byte() {
+        let plain = |name: &[u8]| FileName::Plain(OsStr::from_bytes(name).to_owned());
+        check_name("a", "a", false, plain(b"a"));
+        check_name("b", "./a", false, plain(b"a"));
+        check_name("a", "./a/", true, plain(b"a"));
+        check_name("\u{fffd}", "./%FF%0a%25", false, plain(b"\xff\n%"));
+        check_name("a:b", "./a:b", false, plain(b"a:b"));
+        check_name("..a", "..a", false, plain(b"..a"));
+        check_name("...", "./%2e%2e%2e", false, plain(b"..."));
+        check_name("a\\..", "a\\..", false, plain(b"a\\.."));
+        check_name(".quartet", ".quartet", true, plain(b".quartet"));
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_none() {
+        for name in [
+            "",
+            ".",
+            "..",
+            "/etc/passwd",
+            "a/b",
+            "../a",
+            "/",
+            "//h/a",
+            "a\0",
+        ] {
+            for is_folder in [true, false] {
+                check_name(name, name, is_folder, FileName::Unsafe);
+            }
+        }
+        for href in [
+            "./",
+            "./.",
+            "./..",
+            "./../a",
+            "%2e%2e",
+            ".%2E",
+            "..%2fa",
+            "%2fetc%2fpasswd",
+            "a%00",
+            "a/b",
+            "a//",
+            "http://h/a",
+            "http:a",
+            "//h/a",
+            "?a",
+            "a?b",
+            "a#b",
+        ] {
+            for is_folder in [true, false] {
+                check_name("a", href, is_folder, FileName::Unsafe);
+            }
+        }
+        check_name("a", "../", true, FileName::Unsafe);
+        check_name("a", "./a/", false, FileName::Unsafe);
+        let long = "a".repeat(256);
+        check_name(&long, &long, false, FileName::Unsafe);
+        for name in [".quartet-upload-a", ".quartet-", ".Quartet-resume-a"] {
+            check_name(name, name, false, FileName::Reserved);
+        }
     }
 
     const A: &str =

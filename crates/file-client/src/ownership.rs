@@ -1,13 +1,13 @@
 //! Who owns a file and who may use it: what a download takes over from the file that it replaces.
 
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 
-use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, getxattr};
+use rustix::fs::{OFlags, XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 
+use crate::place::Place;
 use crate::progress::above_bars;
 use crate::sidecar;
 
@@ -39,15 +39,17 @@ struct Replaced {
 impl Ownership {
     /// That of a file that is replaced, as writing to the file would leave it: set-user-id bits are
     /// dropped.
-    pub(crate) fn of(path: &Path, replaced: &Metadata) -> Self {
-        let mut acl = vec![0; ACL_BYTES_MAX];
-        let acl = getxattr(path, ACL, &mut acl[..]).map(|bytes| acl[..bytes].to_vec());
+    pub(crate) fn of(place: &Place, replaced: &Metadata) -> Self {
+        let acl = [OFlags::RDONLY, OFlags::WRONLY]
+            .into_iter()
+            .find_map(|flags| place.open(flags, 0).ok())
+            .and_then(|file| acl_of(&file));
         Self {
             mode: replaced.mode() & 0o777,
             replaced: Some(Replaced {
                 user: replaced.uid(),
                 group: replaced.gid(),
-                acl: acl.ok(),
+                acl,
             }),
         }
     }
@@ -57,12 +59,10 @@ impl Ownership {
     ///
     /// # Errors
     /// If no file can be made there.
-    pub(crate) fn of_new(target: &Path) -> io::Result<Self> {
-        let path = sidecar::temporary(target, sidecar::PART_PREFIX);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o666);
-        let made = options.open(&path)?.metadata();
-        fs::remove_file(&path)?;
+    pub(crate) fn of_new(target: &Place) -> io::Result<Self> {
+        let temporary = sidecar::temporary(target, sidecar::PART_PREFIX);
+        let made = temporary.open(sidecar::NEW, 0o666)?.metadata();
+        temporary.remove()?;
         let mode = made?.mode() & 0o777;
         Ok(Self {
             mode,
@@ -100,6 +100,14 @@ impl Ownership {
         }
         Ok(())
     }
+}
+
+/// The access control list of a file, if it has one.
+fn acl_of(file: &File) -> Option<Vec<u8>> {
+    let mut acl = vec![0; ACL_BYTES_MAX];
+    let bytes = fgetxattr(file, ACL, &mut acl[..]).ok()?;
+    acl.truncate(bytes);
+    Some(acl)
 }
 
 /// Gives a file an access control list, or removes the one that it may have from its folder.
@@ -143,8 +151,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let make = |name: &str| File::create(folder.path().join(name)).unwrap();
         let ownership = |name: &str| {
-            let path = folder.path().join(name);
-            Ownership::of(&path, &fs::metadata(&path).unwrap())
+            let place = Place::at(&folder.path().join(name)).unwrap();
+            Ownership::of(&place, &place.metadata().unwrap())
         };
         let acl_in = |name: &str| ownership(name).replaced.unwrap().acl;
         let acl = acl_of_one_more();

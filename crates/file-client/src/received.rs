@@ -1,9 +1,10 @@
 //! What a download has received so far, and whether the server can give the rest of the same version.
 
 use std::ffi::OsStr;
+use std::time::{Duration, SystemTime};
 
-use proto::http::ResponseHead;
 use proto::http::digest::{self, Digest, Hasher};
+use proto::http::{ResponseHead, date};
 
 use crate::Error;
 use crate::escaped::escaped;
@@ -34,6 +35,15 @@ pub(crate) struct Received {
     pub(crate) etag: Option<String>,
     /// The digest of the whole file, if the server gives one.
     pub(crate) digest: Option<Digest>,
+    /// When it was last changed, in seconds since 1970, if the server says so.
+    pub(crate) modified: Option<u64>,
+}
+
+/// A whole file.
+pub(crate) struct Whole {
+    pub(crate) bytes: u64,
+    /// When it was last changed on the server, if that says so.
+    pub(crate) modified: Option<SystemTime>,
 }
 
 impl Received {
@@ -64,6 +74,7 @@ impl Received {
             self.etag = Some(etag.to_owned());
         }
         self.digest = digest_in(head).or(self.digest);
+        self.modified = modified_in(head).or(self.modified);
     }
 
     /// Whether a 206 reply has the rest of this file. If so, takes over what else it says.
@@ -104,14 +115,19 @@ impl Received {
         is_confirmed
     }
 
-    /// The length of the file.
+    /// The whole file.
     ///
     /// # Errors
     /// If its digest is not the one that the server gave.
-    pub(crate) fn finish(self, path: &OsStr) -> Result<u64, Error> {
+    pub(crate) fn finish(self, path: &OsStr) -> Result<Whole, Error> {
         let digest = self.digest;
+        let modified = self.modified.map(Duration::from_secs);
+        let whole = Whole {
+            bytes: self.bytes,
+            modified: modified.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)),
+        };
         match digest.is_none_or(|digest| digest == self.hasher.finish()) {
-            true => Ok(self.bytes),
+            true => Ok(whole),
             false => Err(Error::WrongDigest(escaped(path).to_string())),
         }
     }
@@ -121,6 +137,11 @@ impl Received {
 pub(crate) fn digest_in(head: &ResponseHead) -> Option<Digest> {
     let field = head.field("repr-digest")?;
     digest::parse(field.as_bytes()).ok().flatten()
+}
+
+/// When a reply says that the file was last changed, in seconds since 1970.
+pub(crate) fn modified_in(head: &ResponseHead) -> Option<u64> {
+    head.field("last-modified").and_then(date::parse)
 }
 
 fn strong_tag(head: &ResponseHead) -> Option<&str> {
@@ -233,7 +254,8 @@ mod tests {
             received.digest = Some(digest);
             received.finish(OsStr::new("a"))
         };
-        assert_eq!(finish(Hasher::digest_of(&b"half"[..]).unwrap()).unwrap(), 4);
+        let whole = finish(Hasher::digest_of(&b"half"[..]).unwrap()).unwrap();
+        assert_eq!((whole.bytes, whole.modified), (4, None));
         assert!(matches!(finish([0; 32]), Err(Error::WrongDigest(_))));
         assert!(received().is_all(&head("Content-Range: bytes */4")));
         assert!(!received().is_all(&head("Content-Range: bytes */5")));

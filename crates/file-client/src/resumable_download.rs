@@ -5,10 +5,10 @@
 //! ends, a part that is not empty is of the version that its state says. One client at a time holds the
 //! part's lock.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::time::SystemTime;
 
 use proto::http::digest;
 use proto::retry_interrupted;
@@ -19,9 +19,10 @@ use crate::Error;
 use crate::cleanup;
 use crate::escaped::escaped;
 use crate::ownership::Ownership;
+use crate::place::Place;
 use crate::progress::above_bars;
 use crate::received::{Destination, Received};
-use crate::replacement::Target;
+use crate::replacement::{SaveTo, Target, set_modified};
 use crate::sidecar::{self, PART_PREFIX, STATE_PREFIX, is_foreign, is_ours, is_taken};
 
 /// How much of a part is read at once to be hashed, in bytes.
@@ -44,12 +45,12 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct ResumableFile {
     /// Where the file is saved.
-    target: PathBuf,
+    target: Place,
     /// What it gets when it is whole.
     ownership: Ownership,
     part: File,
-    part_path: PathBuf,
-    state_path: PathBuf,
+    part_place: Place,
+    state_place: Place,
     /// Host and port.
     server: String,
     /// The path on the server, as a request target.
@@ -64,26 +65,25 @@ impl ResumableFile {
     /// # Errors
     /// If another client has locked it, it belongs to another user, or the target is not a regular
     /// file.
-    pub(crate) fn open(target: &Path, server: String, source: String) -> Result<Self, Error> {
-        let found = Target::at(target).map_err(Error::write(target))?;
-        let Target::File { path, ownership } = found else {
-            return Err(Error::NotResumable(target.to_owned()));
+    pub(crate) fn open(to: SaveTo, server: String, source: String) -> Result<Self, Error> {
+        let found = to.target().map_err(Error::write(&to.path()))?;
+        let Target::File { place, ownership } = found else {
+            return Err(Error::NotResumable(to.path()));
         };
-        let target = path;
-        let part_path = sidecar::named(&target, PART_PREFIX)?;
-        let state_path = sidecar::named(&target, STATE_PREFIX)?;
-        let paths = [&state_path, &part_path];
-        if let Some(taken) = paths.into_iter().find(|path| is_taken(path)) {
-            return Err(Error::NotOurs(taken.clone()));
+        let part_place = sidecar::named(&place, PART_PREFIX)?;
+        let state_place = sidecar::named(&place, STATE_PREFIX)?;
+        let places = [&state_place, &part_place];
+        if let Some(taken) = places.into_iter().find(|place| is_taken(place)) {
+            return Err(Error::NotOurs(taken.path()));
         }
-        cleanup::remove_stale_beside(&target);
-        let part = open_part(&part_path, is_ours)?;
+        cleanup::remove_stale_in(place.folder());
+        let part = open_part(&part_place, is_ours)?;
         Ok(Self {
-            target,
+            target: place,
             ownership,
             part,
-            part_path,
-            state_path,
+            part_place,
+            state_place,
             server,
             source,
             has_state: false,
@@ -96,7 +96,7 @@ impl ResumableFile {
     /// # Errors
     /// If it cannot be read.
     pub(crate) fn received(&mut self) -> Result<Received, Error> {
-        let state: Option<State> = sidecar::find(&self.state_path);
+        let state: Option<State> = sidecar::find(&self.state_place);
         let Some(state) = state.filter(|state| state.target == self.source) else {
             return Ok(Received::default());
         };
@@ -111,7 +111,8 @@ impl ResumableFile {
             digest,
             ..Received::default()
         };
-        let failed = Error::read(&self.part_path);
+        let path = self.part_place.path();
+        let failed = Error::read(&path);
         let mut piece = vec![0; PIECE_BYTES];
         loop {
             match retry_interrupted(|| self.part.read(&mut piece)).map_err(&failed)? {
@@ -123,22 +124,23 @@ impl ResumableFile {
         Ok(received)
     }
 
-    /// Gives the file its name.
+    /// Gives the file its name, and the time of its last change on the server, if that is known.
     ///
     /// # Errors
     /// If it cannot be renamed; then it is kept for a later try.
-    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+    pub(crate) fn finish(&mut self, modified: Option<SystemTime>) -> Result<(), Error> {
         let part = self
             .part
             .metadata()
-            .map_err(Error::write(&self.part_path))?;
-        if !is_at(&self.part_path, &part) {
-            return Err(Error::InUse(self.part_path.clone()));
+            .map_err(Error::write(&self.part_place.path()))?;
+        if !is_at(&self.part_place, &part) {
+            return Err(Error::InUse(self.part_place.path()));
         }
         let given = self.ownership.give_to(&self.part);
-        let renamed = given.and_then(|()| fs::rename(&self.part_path, &self.target));
-        renamed.map_err(Error::write(&self.target))?;
-        sidecar::remove(&self.state_path);
+        set_modified(&self.part, modified);
+        let renamed = given.and_then(|()| self.part_place.rename_to(&self.target));
+        renamed.map_err(Error::write(&self.target.path()))?;
+        sidecar::remove(&self.state_place);
         Ok(())
     }
 
@@ -152,8 +154,8 @@ impl ResumableFile {
 
     /// Removes the part and its state.
     pub(crate) fn remove(self) {
-        sidecar::remove(&self.state_path);
-        sidecar::remove(&self.part_path);
+        sidecar::remove(&self.state_place);
+        sidecar::remove(&self.part_place);
     }
 }
 
@@ -161,11 +163,11 @@ impl Destination for ResumableFile {
     fn begin(&mut self, received: &Received) -> Result<(), Error> {
         let emptied = self.part.set_len(0);
         let emptied = emptied.and_then(|()| self.part.seek(SeekFrom::Start(0)));
-        emptied.map_err(Error::write(&self.part_path))?;
+        emptied.map_err(Error::write(&self.part_place.path()))?;
         self.has_state = false;
         let Some(etag) = received.etag.clone() else {
             above_bars(|| log::debug!("The server gives no version: this cannot be resumed"));
-            sidecar::remove(&self.state_path);
+            sidecar::remove(&self.state_place);
             return Ok(());
         };
         let state = State {
@@ -174,15 +176,15 @@ impl Destination for ResumableFile {
             etag,
             digest: received.digest.as_ref().map(digest::format),
         };
-        let written = sidecar::write(&self.state_path, &state);
-        written.map_err(Error::write(&self.state_path))?;
+        let written = sidecar::write(&self.state_place, &state);
+        written.map_err(Error::write(&self.state_place.path()))?;
         self.has_state = true;
         Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let written = self.part.write_all(bytes);
-        written.map_err(Error::write(&self.part_path))
+        written.map_err(Error::write(&self.part_place.path()))
     }
 
     fn can_begin_again(&self) -> bool {
@@ -199,62 +201,68 @@ impl Drop for ResumableFile {
 
 /// Opens a part, or makes it, and locks it for as long as it is open. A part that other users can open
 /// is removed and made anew, because they may write to it.
-fn open_part(path: &Path, is_ours: fn(&Metadata) -> bool) -> Result<File, Error> {
+fn open_part(place: &Place, is_ours: fn(&Metadata) -> bool) -> Result<File, Error> {
     for is_first in [true, false] {
-        let (part, found) = lock(path)?;
+        let (part, found) = lock(place)?;
         if is_ours(&found) {
             return Ok(part);
         }
         if is_foreign(&found) {
-            return Err(Error::NotOurs(path.to_owned()));
+            return Err(Error::NotOurs(place.path()));
         }
+        let path = place.path();
         if is_first && found.len() > 0 {
-            above_bars(|| log::warn!("{} is not used: it is not ours alone", escaped(path)));
+            above_bars(|| log::warn!("{} is not used: it is not ours alone", escaped(&path)));
         }
-        fs::remove_file(path).map_err(Error::write(path))?;
+        place.remove().map_err(Error::write(&path))?;
     }
-    Err(Error::NotPrivate(path.to_owned()))
+    Err(Error::NotPrivate(place.path()))
 }
 
 /// Opens a file, or makes it, and locks it for as long as it is open.
-fn lock(path: &Path) -> Result<(File, Metadata), Error> {
-    let failed = Error::write(path);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    options.mode(sidecar::MODE);
+fn lock(place: &Place) -> Result<(File, Metadata), Error> {
+    let path = place.path();
+    let failed = Error::write(&path);
     // In a folder of many users, another user may have put a link there.
-    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
-    let part = options.open(path).map_err(&failed)?;
+    let part = place.open(OFlags::RDWR | OFlags::CREATE, sidecar::MODE);
+    let part = part.map_err(&failed)?;
     match part.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(Error::InUse(path.to_owned())),
+        Err(TryLockError::WouldBlock) => return Err(Error::InUse(path.clone())),
         Err(TryLockError::Error(cause)) => return Err(failed(cause)),
     }
     let opened = part.metadata().map_err(failed)?;
     if !opened.is_file() {
-        return Err(Error::NotAFile(path.to_owned()));
+        return Err(Error::NotAFile(path.clone()));
     }
     // The client that held the lock before may have renamed the file after it was opened here.
-    match is_at(path, &opened) {
+    match is_at(place, &opened) {
         true => Ok((part, opened)),
-        false => Err(Error::InUse(path.to_owned())),
+        false => Err(Error::InUse(path.clone())),
     }
 }
 
-/// Whether an open file is the one at a path.
-fn is_at(path: &Path, opened: &Metadata) -> bool {
-    fs::symlink_metadata(path)
+/// Whether an open file is the one at a place.
+fn is_at(place: &Place, opened: &Metadata) -> bool {
+    place
+        .metadata()
         .is_ok_and(|found| (found.dev(), found.ino()) == (opened.dev(), opened.ino()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, chown};
+    use std::path::Path;
 
     use super::*;
 
+    fn open(to: &Path, server: &str, source: &str) -> Result<ResumableFile, Error> {
+        ResumableFile::open(SaveTo::Path(to), server.to_owned(), source.to_owned())
+    }
+
     fn begun(to: &Path, etag: Option<&str>) -> ResumableFile {
-        let mut file = ResumableFile::open(to, "h:1".to_owned(), "/a".to_owned()).unwrap();
+        let mut file = open(to, "h:1", "/a").unwrap();
         let received = Received {
             etag: etag.map(str::to_owned),
             ..Received::default()
@@ -282,14 +290,14 @@ mod tests {
         drop(first);
         let parts = [".quartet-download-a", ".quartet-resume-a"];
         assert_eq!(names(folder.path()), parts);
-        let mut second = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
+        let mut second = open(&to, "h:1", "/a").unwrap();
         let received = second.received().unwrap();
         assert_eq!(
             (received.bytes, received.etag.as_deref()),
             (4, Some("\"1\""))
         );
         second.write(b" and half").unwrap();
-        second.finish().unwrap();
+        second.finish(None).unwrap();
         assert_eq!(fs::read(&to).unwrap(), b"half and half");
         assert_eq!(names(folder.path()), ["a"]);
     }
@@ -299,16 +307,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("a");
         drop(begun(&to, Some("\"1\"")));
-        let mut other = ResumableFile::open(&to, "h:1".to_owned(), "/b/a".to_owned()).unwrap();
+        let mut other = open(&to, "h:1", "/b/a").unwrap();
         assert_eq!(other.received().unwrap().bytes, 0);
         drop(other);
         drop(begun(&to, Some("\"1\"")));
-        let other = ResumableFile::open(&to, "h:2".to_owned(), "/a".to_owned());
+        let other = open(&to, "h:2", "/a");
         assert_eq!(other.unwrap().received().unwrap().bytes, 0);
         let unknown = begun(&to, None);
         assert_eq!(unknown.kept_bytes(), 0);
         drop(unknown);
-        let mut other = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
+        let mut other = open(&to, "h:1", "/a").unwrap();
         assert_eq!(other.received().unwrap().bytes, 0);
         other.remove();
         assert!(names(folder.path()).is_empty());
@@ -321,7 +329,7 @@ mod tests {
             ["a", "a.json", "resume-a", "download-a", "state-a"].map(|n| folder.path().join(n));
         let files = tos.each_ref().map(|to| begun(to, Some("\"1\"")));
         for mut file in files {
-            file.finish().unwrap();
+            file.finish(None).unwrap();
         }
         for to in tos {
             assert_eq!(fs::read(&to).unwrap(), b"half", "{}", to.display());
@@ -335,8 +343,8 @@ mod tests {
         let to = folder.path().join("a");
         let mut file = begun(&to, Some("\"1\""));
         fs::write(folder.path().join("other"), "other").unwrap();
-        fs::rename(folder.path().join("other"), &file.part_path).unwrap();
-        assert!(matches!(file.finish(), Err(Error::InUse(_))));
+        fs::rename(folder.path().join("other"), file.part_place.path()).unwrap();
+        assert!(matches!(file.finish(None), Err(Error::InUse(_))));
         assert!(!to.exists());
     }
 
@@ -345,12 +353,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("a");
         let first = begun(&to, Some("\"1\""));
-        let second = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned());
+        let second = open(&to, "h:1", "/a");
         assert!(matches!(second, Err(Error::InUse(_))));
         first.remove();
-        ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned())
-            .unwrap()
-            .remove();
+        open(&to, "h:1", "/a").unwrap().remove();
     }
 
     #[test]
@@ -361,8 +367,8 @@ mod tests {
         fs::set_permissions(&to, fs::Permissions::from_mode(0o640)).unwrap();
         let mut file = begun(&to, Some("\"1\""));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert_eq!(mode(&file.part_path), 0o600);
-        file.finish().unwrap();
+        assert_eq!(mode(&file.part_place.path()), 0o600);
+        file.finish(None).unwrap();
         assert_eq!(fs::read(&to).unwrap(), b"half");
         assert_eq!(mode(&to), 0o640);
     }
@@ -379,7 +385,7 @@ mod tests {
         for spoil in spoil {
             drop(begun(&to, Some("\"1\"")));
             spoil();
-            let mut file = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned()).unwrap();
+            let mut file = open(&to, "h:1", "/a").unwrap();
             assert_eq!(file.received().unwrap().bytes, 0);
             assert_eq!(fs::metadata(&part).unwrap().mode() & 0o7777, 0o600);
         }
@@ -390,7 +396,7 @@ mod tests {
     #[test]
     fn a_disk_without_modes_keeps_no_part() {
         let folder = tempfile::tempdir().unwrap();
-        let part = open_part(&folder.path().join("part"), |_| false);
+        let part = open_part(&Place::at(&folder.path().join("part")).unwrap(), |_| false);
         assert!(matches!(part, Err(Error::NotPrivate(_))));
         assert!(names(folder.path()).is_empty());
     }
@@ -404,7 +410,7 @@ mod tests {
             if chown(folder.path().join(name), Some(65534), None).is_err() {
                 return; // Only root can try this.
             }
-            let opened = ResumableFile::open(&to, "h:1".to_owned(), "/a".to_owned());
+            let opened = open(&to, "h:1", "/a");
             assert!(matches!(opened, Err(Error::NotOurs(_))));
         }
     }
@@ -412,8 +418,7 @@ mod tests {
     #[test]
     fn what_cannot_be_resumed_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let open =
-            |to: &Path| ResumableFile::open(to, "h:1".to_owned(), "/a".to_owned()).unwrap_err();
+        let open = |to: &Path| open(to, "h:1", "/a").unwrap_err();
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
         let error = open(&pipe).to_string();

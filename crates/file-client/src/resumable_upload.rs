@@ -9,7 +9,6 @@
 //! The URL in a state does not say where the file will be, and a state may come out of an archive. So
 //! after a resumed upload the client looks whether the file is at its path.
 
-use std::path::PathBuf;
 use std::thread;
 
 use cli::exit::with_causes;
@@ -24,6 +23,7 @@ use crate::connection::{Reply, Request, target, unexpected};
 use crate::error::Kept;
 use crate::escaped::escaped;
 use crate::location::{is_url, seen_from};
+use crate::place::Place;
 use crate::progress::{Bar, above_bars};
 use crate::received::{WANT_DIGEST, digest_in};
 use crate::sidecar::{self, UPLOAD_PREFIX};
@@ -61,7 +61,7 @@ struct State {
 struct ResumableUpload<'a> {
     client: &'a mut Client,
     upload: &'a Upload<'a>,
-    state_path: PathBuf,
+    state_place: Place,
     /// The upload resource on the server, as soon as it is known.
     url: String,
     /// How much the server is known to have, in bytes.
@@ -95,10 +95,10 @@ enum Found {
 impl Client {
     /// Sends a file. An upload of the same file that was cut off is resumed.
     pub(crate) fn resume_upload(&mut self, upload: &Upload) -> Result<Uploaded, Error> {
-        let file = upload.source.path();
-        cleanup::remove_stale_beside(file);
+        let file = upload.source.place()?;
+        cleanup::remove_stale_in(file.folder());
         let upload = ResumableUpload {
-            state_path: sidecar::named(file, UPLOAD_PREFIX)?,
+            state_place: sidecar::named(&file, UPLOAD_PREFIX)?,
             client: self,
             upload,
             url: String::new(),
@@ -111,7 +111,7 @@ impl Client {
 impl<'a> ResumableUpload<'a> {
     fn run(mut self) -> Result<Uploaded, Error> {
         let path = escaped(self.upload.path);
-        let earlier = sidecar::find(&self.state_path)
+        let earlier = sidecar::find(&self.state_place)
             .filter(|state: &State| is_url(&state.url) && *state == self.state(&state.url));
         if let Some(State { url, .. }) = earlier {
             self.url = url;
@@ -176,8 +176,9 @@ impl<'a> ResumableUpload<'a> {
         };
         let _ = self.client.connection.sentence(reply);
         // Before the first byte is sent: from now on, this client can be killed.
-        if let Err(error) = sidecar::write(&self.state_path, &self.state(&url)) {
-            let state = escaped(&self.state_path);
+        if let Err(error) = sidecar::write(&self.state_place, &self.state(&url)) {
+            let path = self.state_place.path();
+            let state = escaped(&path);
             above_bars(|| {
                 log::warn!(
                     "cannot write {state}: {error}; if this client ends, no other can continue"
@@ -368,14 +369,14 @@ impl<'a> ResumableUpload<'a> {
 
     /// Whether the state on the disk is that of this upload; `None` if there is none.
     fn has_state(&self) -> Option<bool> {
-        let state: Option<State> = sidecar::read(&self.state_path);
+        let state: Option<State> = sidecar::read(&self.state_place);
         state.map(|state| state.url == self.url)
     }
 
     /// Removes the state of an upload, unless another client has begun another meanwhile.
     fn forget(&self) {
         if self.has_state() != Some(false) {
-            sidecar::remove(&self.state_path);
+            sidecar::remove(&self.state_place);
         }
     }
 

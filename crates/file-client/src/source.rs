@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use cli::{ClientError, ServerStream, stream};
 use proto::http::digest::{Digest, Hasher};
@@ -11,6 +12,7 @@ use proto::retry_interrupted;
 
 use crate::Error;
 use crate::peek::has_answered;
+use crate::place::Place;
 use crate::progress::Bar;
 
 /// What a word of the command line names to be read.
@@ -30,6 +32,14 @@ impl Input {
             false => Self::File(word.into()),
         }
     }
+
+    /// What messages call it.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Stdin => Path::new(STDIN),
+        }
+    }
 }
 
 /// What some editors write at the start of a text, to mark it as UTF-8.
@@ -41,17 +51,21 @@ pub(crate) const STDIN: &str = "standard input";
 /// How much of a file is read and sent at once, in bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// A file to be sent, and its length when it was opened.
-pub(crate) struct Source<'a> {
-    path: &'a Path,
+/// A file to be sent, and its length and time when it was opened.
+pub(crate) struct Source {
+    path: PathBuf,
+    /// Where it was opened, if not by its path.
+    place: Option<Place>,
     file: File,
     bytes: u64,
+    /// When it was last changed; `None` on a disk that does not say so.
+    modified: Option<SystemTime>,
 }
 
-impl<'a> Source<'a> {
+impl Source {
     /// Opens a regular file. Standard input is read to its end, into a temporary file without a name,
     /// because its length and its digest must be known before it is sent.
-    pub(crate) fn open(input: &'a Input) -> Result<Self, Error> {
+    pub(crate) fn open(input: &Input) -> Result<Self, Error> {
         let (path, file) = match input {
             Input::File(path) => {
                 // Before it is opened: opening a pipe waits for its writer.
@@ -59,17 +73,51 @@ impl<'a> Source<'a> {
                 if !found.is_file() {
                     return Err(Error::NotAFile(path.clone()));
                 }
-                (path.as_path(), File::open(path).map_err(Error::read(path))?)
+                (path.clone(), File::open(path).map_err(Error::read(path))?)
             }
-            Input::Stdin => (Path::new(STDIN), stdin_in_file()?),
+            Input::Stdin => (input.path().to_owned(), stdin_in_file()?),
         };
-        let bytes = file.metadata().map_err(Error::read(path))?.len();
-        Ok(Self { path, file, bytes })
+        Self::new(path, None, file)
+    }
+
+    /// Opens a regular file in an open folder. A symbolic link to one is followed.
+    pub(crate) fn at(place: Place) -> Result<Self, Error> {
+        let path = place.path();
+        let file = place.open_followed().map_err(Error::read(&path))?;
+        Self::new(path, Some(place), file)
+    }
+
+    fn new(path: PathBuf, place: Option<Place>, file: File) -> Result<Self, Error> {
+        let found = file.metadata().map_err(Error::read(&path))?;
+        if !found.is_file() {
+            return Err(Error::NotAFile(path));
+        }
+        Ok(Self {
+            path,
+            place,
+            file,
+            bytes: found.len(),
+            modified: found.modified().ok(),
+        })
     }
 
     /// Its path.
-    pub(crate) fn path(&self) -> &'a Path {
-        self.path
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its place, for files beside it.
+    pub(crate) fn place(&self) -> Result<Place, Error> {
+        match &self.place {
+            Some(place) => Ok(place.clone()),
+            None => Place::at(&self.path).map_err(Error::read(&self.path)),
+        }
+    }
+
+    /// When it was last changed, in seconds since 1970, if the disk says so.
+    pub(crate) fn modified(&self) -> Option<u64> {
+        let since = self.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(since.as_secs())
     }
 
     /// Its length, in bytes.
@@ -81,7 +129,7 @@ impl<'a> Source<'a> {
     pub(crate) fn digest(&self) -> Result<Digest, Error> {
         let mut file = &self.file;
         let digest = file.rewind().and_then(|()| Hasher::digest_of(file));
-        digest.map_err(Error::read(self.path))
+        digest.map_err(Error::read(&self.path))
     }
 }
 
@@ -99,7 +147,7 @@ fn stdin_in_file() -> Result<File, Error> {
 
 /// The content of a request: a file from some byte on.
 pub(crate) struct Content<'a> {
-    pub(crate) source: &'a Source<'a>,
+    pub(crate) source: &'a Source,
     /// The first byte, counted from 0.
     pub(crate) start: u64,
     pub(crate) bar: &'a Bar,
@@ -118,10 +166,11 @@ impl Content<'_> {
         lost: impl Fn(io::Error) -> Error,
     ) -> Result<bool, Error> {
         let source = self.source;
-        let failed = Error::read(source.path);
-        let changed = || Error::Changed(source.path.to_owned());
+        let failed = Error::read(&source.path);
+        let changed = || Error::Changed(source.path.clone());
         let mut file = &source.file;
         file.seek(SeekFrom::Start(self.start)).map_err(&failed)?;
+        self.bar.set(self.start);
         let mut file = file.take(self.bytes());
         let mut piece = vec![0; PIECE_BYTES];
         while file.limit() > 0 {

@@ -8,7 +8,8 @@ use cli::stream;
 
 use crate::escaped::escaped;
 use crate::progress::above_bars;
-use crate::source::STDIN;
+use crate::replacement::SaveTo;
+use crate::source::Source;
 use crate::{Client, Error, Input};
 
 /// The name that the page of a folder is saved under.
@@ -60,13 +61,17 @@ impl Transfer {
     }
 
     /// Sends a file to a path on the server. If the path is empty or ends in a slash, the file keeps its
-    /// own name in that folder.
+    /// own name in that folder. (`.` and `..` have none: they are folders, and what is in them goes
+    /// there.)
     ///
     /// # Errors
-    /// A sentence, if the file has no name.
+    /// A sentence, if the file has no name, and the path says no folder.
     pub fn post(file: Input, mut path: OsString, is_new: bool) -> Result<Self, &'static str> {
-        if matches!(path.as_bytes().last(), None | Some(b'/')) {
-            path.push(Self::name_of(&file)?);
+        match (path.as_bytes().last(), Self::name_of(&file)) {
+            (None | Some(b'/'), Ok(name)) => path.push(name),
+            (Some(b'/'), Err(_)) if file != Input::Stdin => {}
+            (None | Some(b'/'), Err(error)) => return Err(error),
+            (Some(_), _) => {}
         }
         Ok(Self::Post { file, path, is_new })
     }
@@ -87,6 +92,14 @@ impl Transfer {
     /// # Errors
     /// Those of the server, the network and the local file.
     pub fn run(&self, client: &mut Client) -> Result<(), Error> {
+        if self.is_done(client)? {
+            let name = match self {
+                Self::Get { path, .. } => escaped(path).to_string(),
+                Self::Post { file, .. } => escaped(&file.path()).to_string(),
+            };
+            above_bars(|| log::info!("Skipped {name}: it is the same on both sides"));
+            return Ok(());
+        }
         match self {
             Self::Get { path, output } => match output {
                 Output::Stdout => {
@@ -101,15 +114,30 @@ impl Transfer {
             },
             Self::Post { file, path, is_new } => {
                 let sent = client.upload(file, path, *is_new)?;
-                let name = match file {
-                    Input::File(file) => file.file_name().unwrap_or(file.as_os_str()),
-                    Input::Stdin => OsStr::new(STDIN),
-                };
+                let name = file.path();
+                let name = name.file_name().unwrap_or(name.as_os_str());
                 let (name, bytes, answer) = (escaped(name), sent.bytes, sent.answer);
                 above_bars(|| log::info!("Sent {name}: {bytes} bytes, {answer}"));
             }
         }
         Ok(())
+    }
+
+    /// Whether the other side has the file already, as far as that was asked for.
+    fn is_done(&self, client: &mut Client) -> Result<bool, Error> {
+        let Some(update) = client.options.update else {
+            return Ok(false);
+        };
+        match self {
+            Self::Get { path, output } => match output {
+                Output::File(to) => client.is_saved(update, path, SaveTo::Path(to), None),
+                Output::Stdout => Ok(false),
+            },
+            Self::Post { file, path, .. } => match file {
+                Input::File(_) => client.is_sent(update, &Source::open(file)?, path),
+                Input::Stdin => Ok(false),
+            },
+        }
     }
 }
 
@@ -155,7 +183,10 @@ mod tests {
         check_post("a/b", "c/d/", Some("c/d/b"));
         check_post("a/b", "/", Some("/b"));
         check_post("-", "c", Some("c"));
-        for (file, path) in [("/", ""), ("a/..", "b/"), ("-", ""), ("-", "b/")] {
+        check_post(".", "b/", Some("b/"));
+        check_post("a/..", "/", Some("/"));
+        check_post("..", "b", Some("b"));
+        for (file, path) in [("/", ""), ("a/..", ""), ("-", ""), ("-", "b/")] {
             check_post(file, path, None);
         }
     }

@@ -22,7 +22,7 @@ pub struct Uploaded {
 
 /// What is sent, and where it goes.
 pub(crate) struct Upload<'a> {
-    pub(crate) source: &'a Source<'a>,
+    pub(crate) source: &'a Source,
     pub(crate) digest: Digest,
     /// The path on the server.
     pub(crate) path: &'a OsStr,
@@ -50,14 +50,24 @@ impl Client {
     /// [`Options::resume`](crate::Options::resume) and [`Error::CutOff`], a later try can resume, but
     /// not of standard input.
     pub fn upload(&mut self, file: &Input, path: &OsStr, is_new: bool) -> Result<Uploaded, Error> {
-        let source = Source::open(file)?;
+        self.send(&Source::open(file)?, path, is_new, *file != Input::Stdin)
+    }
+
+    /// The same for a file that is open. `can_resume` says whether a later try will find the same one.
+    pub(crate) fn send(
+        &mut self,
+        source: &Source,
+        path: &OsStr,
+        is_new: bool,
+        can_resume: bool,
+    ) -> Result<Uploaded, Error> {
         let upload = Upload {
             digest: source.digest()?,
-            source: &source,
+            source,
             path,
             is_new,
         };
-        match self.options.resume && *file != Input::Stdin {
+        match self.options.resume && can_resume {
             true => self.resume_upload(&upload),
             false => self.send_at_once(&upload),
         }
@@ -84,7 +94,7 @@ impl Client {
     /// The progress bar of a file that is sent.
     pub(crate) fn bar_of(&self, source: &Source) -> Bar {
         let name = source.path().file_name().unwrap_or_default();
-        Bar::new(self.options.show_progress, name, Some(source.bytes()))
+        self.bar(name, Some(source.bytes()))
     }
 
     /// What the server answers when it has the file.

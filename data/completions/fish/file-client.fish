@@ -1,7 +1,7 @@
 # Made of `file-client --help` (data/systemd/README.md).
 set -l verbs get post head list batch
 complete -c file-client -f
-complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a get -d 'downloads the file at PATH, or the index.html of the folder PATH'
+complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a get -d 'downloads the file at PATH'
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a post -d 'uploads FILE to PATH'
 complete -c file-client -n '__fish_seen_subcommand_from post' -F
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a head -d 'prints the fields of the server\'s reply for a file'
@@ -11,7 +11,8 @@ complete -c file-client -n '__fish_seen_subcommand_from batch' -F
 complete -c file-client -s o -l output -r -F -d 'where get saves'
 complete -c file-client -l create-only -d 'do not overwrite a file on the server'
 complete -c file-client -l resume -d 'with get, post and batch'
-complete -c file-client -s j -l jobs -x -d 'run N lines of a batch at once, 1 to 64'
+complete -c file-client -l update -d 'with get and post'
+complete -c file-client -s j -l jobs -x -d 'transfer N files of a folder or lines of a batch at once, 1 to 64'
 complete -c file-client -l tls -d 'encrypt with TLS'
 complete -c file-client -l tls-ca -r -F -d 'trust the certificates in FILE'
 complete -c file-client -l tls-cert -r -F -d 'the certificate of this client, and its key'

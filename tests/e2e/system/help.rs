@@ -150,6 +150,8 @@ impl Help {
             }
             let mut short = None;
             for name in names(&entry.tag).filter(|name| name.starts_with('-')) {
+                // What may be left out is not completed: `--update[=digest]`.
+                let name = name.split("[=").next().unwrap();
                 let (name, value) = match name.split_once(' ') {
                     Some((name, value)) => (name, Some(value.to_owned())),
                     None => (name, None),

@@ -16,6 +16,8 @@ pub struct Opt {
     pub name: &'static str,
     pub(super) short: Option<char>,
     pub(super) has_value: bool,
+    /// Whether the value may be left out. Then only `=` stands before one.
+    pub(super) is_optional: bool,
     pub(super) may_repeat: bool,
     /// What an option is told that is no longer there.
     pub(crate) gone: Option<&'static str>,
@@ -28,6 +30,7 @@ impl Opt {
             name,
             short: None,
             has_value: false,
+            is_optional: false,
             may_repeat: false,
             gone: None,
         }
@@ -38,6 +41,14 @@ impl Opt {
         Self {
             has_value: true,
             ..Self::flag(name)
+        }
+    }
+
+    /// An option whose value can be left out, and is empty then; with one it is `--name=value`.
+    pub const fn optional(name: &'static str) -> Self {
+        Self {
+            is_optional: true,
+            ..Self::value(name)
         }
     }
 

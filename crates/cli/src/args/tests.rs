@@ -7,6 +7,7 @@ const OPTIONS: &[Opt] = &[
     Opt::value("--wait"),
     Opt::flag("--json").short('j'),
     Opt::value("--queue").short('Q'),
+    Opt::optional("--update"),
 ];
 
 /// Reads a command line with `read`.
@@ -56,6 +57,23 @@ fn options_may_stand_anywhere() {
 }
 
 #[test]
+fn a_value_may_be_left_out() {
+    for (line, want) in [
+        ("--update a", Some("")),
+        ("a --update=b", Some("b")),
+        ("a", None),
+    ] {
+        let parsed = parse(line, |Args { words, options }| {
+            let value = options.raw("--update");
+            assert_eq!(value.as_deref(), want.map(OsStr::new), "{line}");
+            assert_eq!(words.next_word().unwrap(), "a", "{line}");
+            Ok(())
+        });
+        parsed.unwrap();
+    }
+}
+
+#[test]
 fn what_stands_behind_dashes_is_no_option() {
     let parsed = parse("a -- --wait -j", |args| {
         for want in ["a", "--wait", "-j"] {
@@ -94,6 +112,7 @@ fn wrong_options_are_one_sentence() {
         ("-x", "unknown option '-x'"),
         ("--wait 1 --wait 1", "--wait is given twice"),
         ("-Q a --queue=b", "--queue is given twice"),
+        ("--update --update=a", "--update is given twice"),
         ("--wait", "missing argument for option '--wait'"),
         ("-q -v", "--quiet and --verbose exclude each other"),
     ] {

@@ -1,0 +1,490 @@
+//! Whole folders, there and back: every name that a file can have, links, empty folders, transfers that
+//! are cut off, and files that need none.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{CWD, Mode, mkfifoat};
+
+use crate::file::contents;
+use crate::file_client::{Sides, client, said, sides};
+use crate::harness::{Running, eventually, program, run_command};
+
+/// Names that a file can have, and that something between here and there may take for something else.
+const NAMES: [&[u8]; 22] = [
+    b"plain.txt",
+    b"two words",
+    b"percent%41",
+    b"question?mark",
+    b"hash#tag",
+    b"star*",
+    b"[bracket]",
+    b"quote\"'`",
+    b"<b>&amp;",
+    b"semi;colon,comma",
+    b"back\\slash",
+    b"http:colon",
+    b"line\nbreak\r\ttab",
+    b"-o",
+    b"--update",
+    b".hidden",
+    b"...",
+    b"..a",
+    b"\xff\xfe not UTF-8",
+    "\u{e4}\u{1f600}\u{202e}".as_bytes(),
+    b"$HOME $(id)",
+    b".quarter",
+];
+
+fn name(bytes: &[u8]) -> &OsStr {
+    OsStr::from_bytes(bytes)
+}
+
+/// Files and folders of all names, in several folders.
+fn plant_odd_names(top: &Path) {
+    fs::create_dir_all(top.join("a/b/c/d/e/f/g")).unwrap();
+    fs::write(top.join("a/b/c/d/e/f/g/deep"), "deep").unwrap();
+    for bytes in NAMES {
+        fs::write(top.join(name(bytes)), bytes).unwrap();
+        let folder = top.join("folders").join(name(bytes));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name(bytes)), bytes).unwrap();
+    }
+    let long = top.join("n".repeat(255));
+    fs::create_dir(&long).unwrap();
+    fs::write(long.join("m".repeat(255)), "long").unwrap();
+    fs::write(top.join("empty"), "").unwrap();
+    fs::write(top.join("large"), vec![7; 3_000_000]).unwrap();
+}
+
+fn is_sidecar(path: &Path) -> bool {
+    let name = path.file_name().unwrap();
+    name.as_bytes().starts_with(b".quartet-")
+}
+
+/// Nothing differs below two folders: neither a name nor a byte.
+#[track_caller]
+fn check_same(one: &Path, other: &Path) {
+    let mut diff = Command::new("diff");
+    // What a server keeps of uploads that were complete.
+    diff.args(["-r", "-x", ".quartet-*"]).args([one, other]);
+    let ran = run_command(diff, b"").expect(0);
+    assert_eq!(ran.out(), "");
+    let names = |folder: &Path| {
+        let paths = contents(folder).into_keys();
+        let paths = paths.filter(|path| !is_sidecar(path));
+        let paths = paths.map(|path| path.strip_prefix(folder).unwrap().to_owned());
+        paths.collect::<Vec<_>>()
+    };
+    assert_eq!(names(one), names(other));
+}
+
+/// Runs the client; the last line that it says.
+#[track_caller]
+fn last_line(sides: &Sides, args: &[&str], code: i32) -> String {
+    let ran = client(&sides.server, sides.here.path(), args).expect(code);
+    assert_eq!(ran.out(), "");
+    said(&ran).last().copied().unwrap_or_default().to_owned()
+}
+
+/// A client that is to be started.
+fn command(sides: &Sides, args: &[&str]) -> Command {
+    let mut command = Command::new(program("file-client"));
+    command.args(sides.server.host_and_ports()).args(args);
+    command.current_dir(sides.here.path());
+    command
+}
+
+#[test]
+fn every_name_goes_there_and_comes_back() {
+    let sides = sides(&[]);
+    let here = |name: &str| sides.here.path().join(name);
+    plant_odd_names(&here("odd"));
+    let files = contents(&here("odd"));
+    let files = files.keys().filter(|path| path.is_file()).count();
+    let bytes: usize = contents(&here("odd")).values().map(Vec::len).sum();
+    let counts = format!("{files} files, {bytes} bytes; 0 skipped, 0 failed");
+    let said = last_line(&sides, &["put", "odd", "-j", "4"], 0);
+    assert_eq!(said, format!("[INFO] [main] Sent odd: {counts}"));
+    check_same(&here("odd"), &sides.tree.root("odd"));
+    let said = last_line(&sides, &["get", "odd/", "-o", "back", "-j", "4"], 0);
+    assert_eq!(said, format!("[INFO] [main] Saved back: {counts}"));
+    check_same(&here("odd"), &here("back"));
+    // With state on the disk, and where the files are already.
+    let resumed = ["put", "odd", "again", "--resume", "--quiet"];
+    assert_eq!(last_line(&sides, &resumed, 0), "");
+    check_same(&here("odd"), &sides.tree.root("again"));
+    let said = last_line(&sides, &["get", "/again/", "-o", "back", "--resume"], 0);
+    assert_eq!(said, format!("[INFO] [main] Saved back: {counts}"));
+    check_same(&here("odd"), &here("back"));
+}
+
+#[test]
+fn a_folder_has_its_name_on_the_other_side_too() {
+    let sides = sides(&[]);
+    let here = |name: &str| sides.here.path().join(name);
+    fs::create_dir_all(here("a/b")).unwrap();
+    fs::write(here("a/b/c"), "c").unwrap();
+    for (args, there) in [
+        (&["put", "a"][..], "a/b/c"),
+        (&["put", "a/", "new/"], "new/a/b/c"),
+        (&["put", "./a", "/other"], "other/b/c"),
+        (&["put", "a/b", "/"], "b/c"),
+        (&["put", "a/b/..", "root/"], "root/b/c"),
+    ] {
+        last_line(&sides, args, 0);
+        let there = sides.tree.root(there);
+        assert_eq!(fs::read_to_string(&there).unwrap(), "c", "{args:?}");
+    }
+    for (args, here_path) in [
+        (&["get", "new/a/", "-o", "x"][..], "x/b/c"),
+        (&["get", "new/"], "new/a/b/c"),
+        (&["get", "/other/", "-o", "folder/"], "folder/b/c"),
+        (&["get", "/", "-o", "."], "root/b/c"),
+    ] {
+        last_line(&sides, args, 0);
+        assert_eq!(
+            fs::read_to_string(here(here_path)).unwrap(),
+            "c",
+            "{args:?}"
+        );
+    }
+    let said = last_line(&sides, &["get", "gone/"], 1);
+    let refused = "the server refused: 404 Not Found, there is no such file";
+    assert_eq!(said, format!("file-client: gone/: {refused}"));
+    let said = last_line(&sides, &["get", "a/b/c/"], 1);
+    assert!(said.contains("the server refused"), "{said}");
+    assert!(!here("gone").exists() && !here("c").exists());
+    let said = last_line(&sides, &["get", "a/", "-o", "no/where"], 2);
+    assert!(said.contains("cannot write no/where"), "{said}");
+    let said = last_line(&sides, &["get", "a/", "-o", "mine.txt"], 2);
+    assert!(said.contains("cannot write mine.txt"), "{said}");
+}
+
+#[test]
+fn an_empty_folder_is_made_here() {
+    let sides = sides(&[]);
+    let here = sides.here.path();
+    fs::create_dir_all(sides.tree.root("e/empty/deep")).unwrap();
+    let said = last_line(&sides, &["get", "e/"], 0);
+    let none = "0 files, 0 bytes; 0 skipped, 0 failed";
+    assert_eq!(said, format!("[INFO] [main] Saved e: {none}"));
+    check_same(&sides.tree.root("e"), &here.join("e"));
+}
+
+#[test]
+fn a_server_that_makes_no_empty_folders_is_said_in_one_line() {
+    let sides = sides(&[]);
+    let here = sides.here.path();
+    fs::create_dir_all(here.join("e/empty/deep")).unwrap();
+    fs::create_dir_all(here.join("e/full/er")).unwrap();
+    fs::write(here.join("e/full/er/a"), "a").unwrap();
+    for _ in 0..2 {
+        let ran = client(&sides.server, here, &["put", "e"]).expect(1);
+        let says =
+            "[ERROR] [main] e/empty/: empty folders need a server with --manage; not made: 2";
+        let sent = "[INFO] [main] Sent e: 1 file, 1 bytes; 0 skipped, 2 failed";
+        assert_eq!(said(&ran), [says, sent, "file-client: e: 2 failed"]);
+    }
+    assert!(sides.tree.root("e/full/er/a").exists());
+    assert!(!sides.tree.root("e/empty").exists());
+}
+
+#[test]
+fn links_are_followed_there_and_those_without_end_are_left_out() {
+    let sides = sides(&[]);
+    let here = sides.here.path();
+    fs::create_dir_all(here.join("l/sub/deep")).unwrap();
+    fs::create_dir(here.join("other")).unwrap();
+    fs::write(here.join("other/o"), "o").unwrap();
+    fs::write(here.join("l/sub/a"), "a").unwrap();
+    fs::write(here.join("l/sub/deep/d"), "d").unwrap();
+    for (link, target) in [
+        ("l/file", "sub/a"),
+        ("l/outside", "../mine.txt"),
+        ("l/folder", "../other"),
+        ("l/sub/deep/up", ".."),
+        ("l/sub/top", "../../l"),
+        ("l/here", "."),
+        ("l/dangling", "gone"),
+    ] {
+        symlink(target, here.join(link)).unwrap();
+    }
+    mkfifoat(CWD, here.join("l/fifo"), Mode::RWXU).unwrap();
+    // What a client that was killed left behind is not sent.
+    fs::write(here.join("l/.quartet-upload-a"), "{}").unwrap();
+    let ran = client(&sides.server, here, &["put", "l"]).expect(0);
+    let mut lines = said(&ran);
+    lines.sort();
+    let end = "it is a link to a folder that it is in";
+    let left_out = |path: &str, why: &str| format!("[WARN] [walk] l/{path} is left out: {why}");
+    let mut want = vec![
+        "[INFO] [main] Sent l: 5 files, 9 bytes; 5 skipped, 0 failed".to_owned(),
+        left_out("dangling", "it is a link that leads nowhere"),
+        left_out("fifo", "it is not a regular file"),
+        left_out("here", end),
+        left_out("sub/deep/up", end),
+        left_out("sub/top", end),
+    ];
+    want.sort();
+    assert_eq!(lines, want);
+    for (name, text) in [
+        ("file", "a"),
+        ("outside", "mine\n"),
+        ("folder/o", "o"),
+        ("sub/a", "a"),
+        ("sub/deep/d", "d"),
+    ] {
+        let there = sides.tree.root("l").join(name);
+        assert_eq!(fs::read_to_string(there).unwrap(), text, "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_is_the_same_on_both_sides_is_skipped() {
+    let sides = sides(&[]);
+    let here = sides.here.path();
+    let there = |name: &str| sides.tree.root("u").join(name);
+    fs::create_dir(there("")).unwrap();
+    let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let set = |path: &Path, text: &str, seconds| {
+        fs::write(path, text).unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(time(seconds)).unwrap();
+    };
+    for name in ["a", "b", "c"] {
+        set(&there(name), "old", 1_000_000_000);
+    }
+    let get = |option: &str, counts: &str| {
+        let said = last_line(&sides, &["get", "u/", option], 0);
+        assert_eq!(said, format!("[INFO] [main] Saved u: {counts}"), "{option}");
+    };
+    get("--update", "3 files, 9 bytes; 0 skipped, 0 failed");
+    // It has the time of the server's, so that it is known again.
+    let modified = fs::metadata(here.join("u/a")).unwrap().modified();
+    assert_eq!(modified.unwrap(), time(1_000_000_000));
+    get("--update", "0 files, 0 bytes; 3 skipped, 0 failed");
+    set(&there("a"), "longer", 1_000_000_000);
+    set(&there("b"), "new", 1_000_000_001);
+    set(&there("c"), "evi", 1_000_000_000);
+    get("--update", "2 files, 9 bytes; 1 skipped, 0 failed");
+    get("--update=digest", "1 file, 3 bytes; 2 skipped, 0 failed");
+    get("--update=digest", "0 files, 0 bytes; 3 skipped, 0 failed");
+    check_same(&there(""), &here.join("u"));
+
+    let put = |option: &str, counts: &str| {
+        let said = last_line(&sides, &["put", "u", option], 0);
+        assert_eq!(said, format!("[INFO] [main] Sent u: {counts}"), "{option}");
+    };
+    put("--update", "0 files, 0 bytes; 3 skipped, 0 failed");
+    set(&here.join("u/a"), "shorter", 1_000_000_000);
+    set(&here.join("u/b"), "NEW", 1_000_000_002);
+    set(&here.join("u/c"), "Evi", 1_000_000_000);
+    put("--update", "2 files, 10 bytes; 1 skipped, 0 failed");
+    put("--update=digest", "1 file, 3 bytes; 2 skipped, 0 failed");
+    put("--update", "0 files, 0 bytes; 3 skipped, 0 failed");
+    check_same(&there(""), &here.join("u"));
+
+    // A single file is skipped in the same way.
+    for (args, code, says) in [
+        (
+            &["get", "u/a", "-o", "u/a", "--update"][..],
+            0,
+            "Saved u/a: 7 bytes",
+        ),
+        (
+            &["get", "u/a", "-o", "u/a", "--update"],
+            0,
+            "Skipped u/a: it is the same",
+        ),
+        (
+            &["get", "u/a", "-o", "u/b", "--update=digest"],
+            0,
+            "Saved u/b: 7 bytes",
+        ),
+        (
+            &["put", "u/a", "u/", "--update"],
+            0,
+            "Skipped u/a: it is the same",
+        ),
+        (
+            &["put", "u/a", "u/", "--update=digest"],
+            0,
+            "Skipped u/a: it is",
+        ),
+        (&["put", "u/a", "u/new", "--update"], 0, "Sent a: 7 bytes"),
+        (&["get", "u/gone", "--update"], 1, "404 Not Found"),
+    ] {
+        sides.check_says(args, code, says);
+    }
+}
+
+#[test]
+fn a_pattern_gets_the_files_that_match() {
+    let sides = sides(&[]);
+    let here = |name: &str| sides.here.path().join(name);
+    let there = |name: &str| sides.tree.root("p").join(name);
+    fs::create_dir_all(there("sub.jpg")).unwrap();
+    for name in [
+        "1.jpg",
+        "2.jpg",
+        ".hidden.jpg",
+        "a.txt",
+        "[12].jpg",
+        "*.png",
+        "x.png",
+    ] {
+        fs::write(there(name), name).unwrap();
+    }
+    let get = |path: &str, into: &str, names: &[&str]| {
+        fs::create_dir(here(into)).unwrap();
+        let said = last_line(&sides, &["get", path, "-o", into], 0);
+        assert!(
+            said.contains(&format!("{into}: {} file", names.len())),
+            "{said}"
+        );
+        let mut got: Vec<_> = fs::read_dir(here(into))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        got.sort();
+        assert_eq!(got, names, "{path}");
+    };
+    get("p/*.jpg", "all", &["1.jpg", "2.jpg", "[12].jpg"]);
+    let short = ["*.png", "1.jpg", "2.jpg", "a.txt", "x.png"];
+    get("/p/?.*", "short", &short);
+    get("p/.*", "hidden", &[".hidden.jpg"]);
+    get("p/[!2].jpg", "not", &["1.jpg"]);
+    // A file of that name comes first, and alone.
+    for name in ["[12].jpg", "*.png"] {
+        let said = last_line(&sides, &["get", &format!("p/{name}")], 0);
+        assert!(said.contains(&format!("Saved {name}: ")), "{said}");
+        assert_eq!(fs::read_to_string(here(name)).unwrap(), name);
+    }
+    let ran = client(
+        &sides.server,
+        sides.here.path(),
+        &["get", "p/*.png", "-o", "-"],
+    )
+    .expect(0);
+    assert_eq!(ran.out(), "*.png");
+    let said = last_line(&sides, &["get", "p/*.gif"], 1);
+    let none = "there is no such file, and no name matches that";
+    assert_eq!(said, format!("file-client: p/*.gif: {none}"));
+    let said = last_line(&sides, &["get", "gone/*"], 1);
+    assert!(said.contains("404 Not Found"), "{said}");
+    let said = last_line(&sides, &["get", "p/*.jpg", "-o", "-"], 2);
+    let one = "standard output takes one file, and there is none of that name";
+    assert_eq!(said, format!("file-client: p/*.jpg: {one}"));
+    // Without -o they come into the current folder.
+    let said = last_line(&sides, &["get", "p/[12].jp?"], 0);
+    assert_eq!(
+        said,
+        "[INFO] [main] Saved .: 2 files, 10 bytes; 0 skipped, 0 failed"
+    );
+    assert!(here("1.jpg").exists());
+}
+
+#[test]
+fn a_failure_stops_nothing_else_and_is_the_exit_code() {
+    let sides = sides(&["--max-upload", "4"]);
+    let here = sides.here.path();
+    fs::create_dir(here.join("f")).unwrap();
+    fs::write(here.join("f/long"), "longer").unwrap();
+    fs::write(here.join("f/short"), "abc").unwrap();
+    let ran = client(&sides.server, here, &["put", "f", "-q"]).expect(1);
+    let says = "f/long: the server refused: 413 Content Too Large, the upload exceeds 4 bytes";
+    let failed = "file-client: f: 1 failed";
+    assert_eq!(said(&ran), [&format!("[ERROR] [main] {says}"), failed]);
+    assert!(sides.tree.root("f/short").exists());
+    // A folder is in the way of a file, a file in the way of a folder, and a link is not written through.
+    fs::create_dir_all(sides.tree.root("f/sub")).unwrap();
+    for name in ["a", "b", "sub/c"] {
+        fs::write(sides.tree.root("f").join(name), "there").unwrap();
+    }
+    fs::remove_dir_all(here.join("f")).unwrap();
+    fs::create_dir_all(here.join("f/a")).unwrap();
+    fs::write(here.join("f/sub"), "file").unwrap();
+    symlink("../mine.txt", here.join("f/b")).unwrap();
+    let ran = client(&sides.server, here, &["get", "f/"]).expect(2);
+    let mut lines = said(&ran);
+    lines.sort();
+    let link = "it is a symbolic link, and none is followed there";
+    assert_eq!(
+        lines,
+        [
+            "[ERROR] [main] cannot write f/a: is a directory",
+            &format!("[ERROR] [main] cannot write f/b: {link}"),
+            "[ERROR] [walk] cannot write f/sub: Not a directory (os error 20)",
+            "[INFO] [main] Saved f: 1 file, 3 bytes; 0 skipped, 3 failed",
+            "file-client: f: 3 failed",
+        ]
+    );
+    assert_eq!(fs::read_to_string(here.join("mine.txt")).unwrap(), "mine\n");
+}
+
+#[test]
+fn a_server_that_is_gone_is_said_once() {
+    let sides = sides(&[]);
+    let here = sides.here.path();
+    fs::create_dir(here.join("g")).unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(here.join("g").join(name), name).unwrap();
+    }
+    let mut client = command(&sides, &["put", "g"]);
+    client.args(["-j", "2"]);
+    sides.server.end();
+    let ran = run_command(client, b"").expect(3);
+    assert_eq!(
+        ran.stderr.matches("cannot connect").count(),
+        1,
+        "{}",
+        ran.stderr
+    );
+}
+
+/// How many whole files there are below a folder.
+fn whole_files(folder: &Path) -> usize {
+    let contents = contents(folder);
+    let is_whole = |path: &&PathBuf| path.is_file() && !is_sidecar(path);
+    contents.keys().filter(is_whole).count()
+}
+
+#[test]
+fn a_folder_that_is_cut_off_again_and_again_arrives_whole() {
+    let sides = sides(&[]);
+    let here = |name: &str| sides.here.path().join(name);
+    for number in 0..120_u32 {
+        let folder = here("cut").join(format!("{}", number % 7));
+        fs::create_dir_all(&folder).unwrap();
+        let bytes = (number + 1) * if number % 10 == 0 { 40_000 } else { 100 };
+        fs::write(
+            folder.join(number.to_string()),
+            vec![number as u8; bytes as usize],
+        )
+        .unwrap();
+    }
+    let cut_off = |args: &[&str], folder: &Path| {
+        for _ in 0..10 {
+            let before = whole_files(folder);
+            let mut client = command(&sides, args);
+            client.args(["--resume", "--update", "-j", "3"]);
+            let client = Running::start(client);
+            eventually("more of it is there", || {
+                whole_files(folder) > before || client.ended().is_some()
+            });
+            client.kill();
+        }
+        let args = [args, &["--resume", "--update"]].concat();
+        last_line(&sides, &args, 0);
+    };
+    cut_off(&["put", "cut"], &sides.tree.root("cut"));
+    check_same(&here("cut"), &sides.tree.root("cut"));
+    cut_off(&["get", "cut/", "-o", "back"], &here("back"));
+    check_same(&here("cut"), &here("back"));
+}
