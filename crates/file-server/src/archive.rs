@@ -1,7 +1,7 @@
 //! A folder with everything below it as one file: `?zip`, `?tar` and `?tgz`.
 //!
 //! An archive is made while it is sent, a piece at a time, and needs no temporary file. `zip` and `tar`
-//! write its format, and `left_out` remembers what it lacks.
+//! write its format, `left_out` remembers what it lacks, and `archive_permits` says how many there may be.
 //!
 //! All paths in it begin with the name of the folder. A link to a file is archived as that file; one to a
 //! folder is left out, so an archive has an end. So are files that the server may not read and what is
@@ -18,8 +18,6 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cli::escape::Escaped;
 use cli::exit::with_causes;
@@ -31,6 +29,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{Stat, fstat};
 use rustix::io::{read, retry_on_intr};
 
+use crate::archive_permits::Permit;
 use crate::disposition::disposition;
 use crate::error::FilesError;
 use crate::files::{Identity, Step, Walk};
@@ -67,34 +66,6 @@ const FORMATS: [(Format, &str, &str, &str); 3] = [
     (Format::Tar, "tar", "tar", "application/x-tar"),
     (Format::Tgz, "tgz", "tar.gz", "application/gzip"),
 ];
-
-/// The archives that are being made.
-#[derive(Clone, Default)]
-pub(crate) struct Archives(Arc<AtomicUsize>);
-
-impl Archives {
-    /// Permits one more, unless there are this many.
-    fn permit(&self, most: usize) -> Option<Permit> {
-        let one_more = |open| (open < most).then_some(open + 1);
-        let begun = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        begun.is_ok().then(|| Permit(self.clone()))
-    }
-
-    /// How many there are.
-    pub(crate) fn open(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// The right to make one archive.
-#[must_use = "dropping it returns the permit"]
-struct Permit(Archives);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 impl FileService {
     /// The format of the archive that a request asks for, if this server makes any. A form cannot send a

@@ -9,6 +9,7 @@
 mod access;
 mod access_log;
 mod archive;
+mod archive_permits;
 pub mod args;
 mod content_type;
 mod digests;
@@ -43,7 +44,7 @@ pub use daemon::Serve;
 pub use error::Error;
 
 use access_log::AccessLog;
-use archive::Archives;
+use archive_permits::Archives;
 use digests::Digests;
 use file_cache::FileCache;
 use files::Files;

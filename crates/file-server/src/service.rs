@@ -19,7 +19,7 @@ use proto::http::{Refusal, RequestHead, Status};
 
 use crate::Config;
 use crate::access_log::{AccessLog, line};
-use crate::archive::Archives;
+use crate::archive_permits::Archives;
 use crate::digests::Digests;
 use crate::disposition::disposition;
 use crate::error::FilesError;

@@ -1,11 +1,13 @@
 //! Archives without a connection.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::archive_permits::Archives;
 use crate::files::Files;
 
 fn archive(files: Files, format: Format) -> Archive {
