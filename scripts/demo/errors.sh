@@ -13,7 +13,7 @@ expect "PORT must be a port from 0 to 65535, not '80800'"
 step 'Wrong usage of a client' 'The same, and a suggestion where a word is near a right one.' crates/cli/src/args/nearest.rs
 run 2 'queue-client 127.0.0.1 55556 TCP'
 run 2 'file-client 127.0.0.1 8080 give data/message1.txt'
-expect "unknown verb 'give', the verbs are get, post, put, head, list, batch"
+expect "unknown verb 'give', the verbs are get, post, put, head, list, rm, mkdir, mv, batch"
 run 2 'queue-client 127.0.0.1 55556 TCP recieve'
 expect "unknown verb 'recieve', did you mean receive?"
 

@@ -35,6 +35,21 @@ run 0 "file-client $file get 'trip/day-1/*.jpg'"
 expect 'Saved .: 1 file, 37469 bytes; 0 skipped, 0 failed'
 same photoClient.jpg data/client/photoClient.jpg
 
+step 'Tidy' 'A server with --manage renames and deletes, but a full folder only if that is said.' \
+    crates/file-server/src/files/manage.rs
+start_server tidy 1 file-server 0 --root data --idle-exit 0 --manage
+run 0 "file-client $server mkdir old; file-client $server mv albums/2026/photo.jpg old/"
+expect 'Created old' 'Renamed albums/2026/photo.jpg to old/photo.jpg'
+same data/old/photo.jpg data/client/photoClient.jpg
+run 1 "file-client $server rm old"
+expect 'rm -r does'
+run 0 "file-client $server rm -r old albums"
+expect 'Deleted old' 'Deleted albums'
+run 1 'ls data/old'
+run 1 "file-client $file rm testClient.txt"
+expect 'file-server does with --manage'
+stop_server tidy
+
 step 'What is not there' 'That is a 404, and exit code 1; nothing is saved.' crates/file-server/src/download.rs
 run 1 "file-client $file get server/missing.txt"
 expect '404 Not Found'

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -161,7 +161,7 @@ impl WithSecrets {
         let pair = authority.server(&tree.path(""), "server");
         let root = tree.root("");
         let [cert, key, root] = [&pair.cert, &pair.key, &root].map(|path| path.to_str().unwrap());
-        let mut options = vec!["--root", root, "--auth-file", &accounts];
+        let mut options = vec!["--root", root, "--manage", "--auth-file", &accounts];
         options.extend(["--tls-cert", cert, "--tls-key", key]);
         // It has a key, and yet a test can speak to it as it is.
         let door = Door {
@@ -178,8 +178,12 @@ impl WithSecrets {
     }
 
     fn get(&self, target: &str) -> Reply {
+        self.ask(&format!("GET /{target}"), "")
+    }
+
+    fn ask(&self, line: &str, fields: &str) -> Reply {
         let mut stream = self.server.connect();
-        let request = format!("GET /{target} HTTP/1.1\r\nHost: localhost\r\n{IS_ANN}\r\n");
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{IS_ANN}{fields}\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         Http::over(stream).reply()
     }
@@ -216,6 +220,37 @@ fn a_secret_in_the_root_is_neither_read_again_nor_served() {
         server.signal("HUP");
         let says = format!("{kept}: {secret} is in the folder that is served");
         server.wait_for_log(|log| log.contains(&says));
+    }
+}
+
+#[test]
+fn a_secret_in_the_root_is_neither_deleted_nor_renamed() {
+    let with = WithSecrets::start();
+    let tree = &with.tree;
+    for secret in [&with.key, &with.accounts] {
+        fs::create_dir(tree.root("full")).unwrap();
+        fs::write(tree.root("full/other"), "").unwrap();
+        let there = tree.root("full/secret");
+        fs::hard_link(secret, &there).unwrap();
+        for (line, fields) in [
+            ("DELETE /full/secret", ""),
+            ("MOVE /full/secret", "Destination: /moved\r\n"),
+            (
+                "MOVE /plain/a.txt",
+                "Destination: /full/secret\r\nOverwrite: T\r\n",
+            ),
+        ] {
+            let reply = with.ask(line, fields);
+            assert_eq!(reply.status, 403, "{line}: {}", reply.text());
+            assert!(there.exists() && tree.root("plain/a.txt").exists());
+        }
+        // It outlives its folder, under a name that is not served.
+        let links = || fs::metadata(secret).unwrap().nlink();
+        assert_eq!(with.ask("DELETE /full", "Depth: infinity\r\n").status, 204);
+        assert!(!tree.root("full").exists());
+        assert_eq!(links(), 2);
+        with.server
+            .wait_for_log(|log| log.contains(" stays behind: "));
     }
 }
 

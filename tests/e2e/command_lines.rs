@@ -63,8 +63,7 @@ fn every_client_says_which_verb_was_meant() {
         check_unknown(name, &format!("{wrong} x"), &sentence);
         check_unknown(name, &format!("127.0.0.1 {ports} {wrong} x"), &sentence);
     }
-    let verbs =
-        "the verbs are get, post, put, head, list, batch; a server is HOST PORT or unix:/path";
+    let verbs = "the verbs are get, post, put, head, list, rm, mkdir, mv, batch; a server is HOST PORT or unix:/path";
     check_unknown("file-client", "ls", &format!("unknown verb 'ls', {verbs}"));
 }
 

@@ -717,6 +717,61 @@ fn form(target: &str, parameters: &str) -> Vec<u8> {
     put("POST", target, fields, &body)
 }
 
+/// A change of names, by its target, and what it is answered, by what that is.
+type Change = (fn(&str) -> Vec<u8>, fn(Kind) -> &'static [u16]);
+
+/// The ways to delete, rename and create what has that name, and to rename something to it.
+const CHANGES: [Change; 5] = [
+    (|target| change("DELETE", target, ""), of_deleted),
+    (
+        |target| change("DELETE", target, "Depth: infinity\r\n"),
+        of_deleted,
+    ),
+    (
+        |target| change("MKCOL", target, ""),
+        |kind| match kind {
+            Kind::Malformed => &[400],
+            Kind::Name => &[201, 409],
+            Kind::Trap => &[405],
+            Kind::Behind | Kind::Host => &[403, 405, 409],
+        },
+    ),
+    (
+        |target| change("MOVE", target, "Destination: /planted.txt\r\n"),
+        |kind| match kind {
+            Kind::Trap => &[201],
+            Kind::Malformed | Kind::Name | Kind::Behind | Kind::Host => of_deleted(kind),
+        },
+    ),
+    (
+        |target| {
+            let fields = format!("Destination: {target}\r\nOverwrite: T\r\n");
+            change("MOVE", "/inside", &fields)
+        },
+        |kind| match kind {
+            Kind::Malformed => &[400],
+            Kind::Name => &[201, 409, 502],
+            Kind::Trap => &[204],
+            Kind::Behind | Kind::Host => &[403, 409],
+        },
+    ),
+];
+
+/// A link is deleted itself.
+fn of_deleted(kind: Kind) -> &'static [u16] {
+    match kind {
+        Kind::Malformed => &[400],
+        Kind::Name => &[404],
+        Kind::Trap => &[204],
+        Kind::Behind | Kind::Host => &[403, 404, 409],
+    }
+}
+
+fn change(method: &str, target: &str, fields: &str) -> Vec<u8> {
+    format!("{method} {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\n")
+        .into_bytes()
+}
+
 /// Checks that a reply has one of these statuses and holds nothing that is not for its client.
 fn check_reply(reply: &(u16, String), statuses: &[u16]) -> Result<(), String> {
     let (status, text) = reply;
@@ -772,6 +827,25 @@ impl Served {
         match changes.is_empty() {
             true => Ok(()),
             false => Err(format!("changed {changes:?}")),
+        }
+    }
+
+    /// Sends a request that changes names, checks that it changes none outside, and none at all if it is
+    /// refused, and puts everything as it was.
+    fn check_change(&self, request: &[u8], statuses: &[u16]) -> Result<(), String> {
+        let reply = self.ask(request)?;
+        let now = self.grounds.contents();
+        let changes = changes(&self.before, &now);
+        if !changes.is_empty() {
+            self.grounds.undo(&self.before, &now);
+        }
+        if changes.iter().any(|path| self.grounds.is_outside(path)) {
+            return Err(format!("THE OUTSIDE HAS CHANGED: {changes:?} {}", reply.1));
+        }
+        check_reply(&reply, statuses)?;
+        match changes.is_empty() == (reply.0 >= 400) {
+            true => Ok(()),
+            false => Err(format!("changed {changes:?}: {}", reply.1)),
         }
     }
 
@@ -883,6 +957,23 @@ fn nothing_outside_is_written() {
             };
             let request = request(&target);
             failures.note(&request, served.check_upload(&request, statuses, None));
+        }
+    }
+    failures.note(b"at last", served.check(&read("/inside"), &[200]));
+}
+
+#[test]
+fn nothing_outside_is_deleted_or_renamed() {
+    let served = Grounds::new().serve(&["--manage"]);
+    let mut failures = Failures::default();
+    for (kind, target) in attempts(&served.grounds) {
+        // As with uploads.
+        if kind == Kind::Host {
+            continue;
+        }
+        for (request, statuses) in CHANGES {
+            let request = request(&target);
+            failures.note(&request, served.check_change(&request, statuses(kind)));
         }
     }
     failures.note(b"at last", served.check(&read("/inside"), &[200]));
@@ -1151,7 +1242,8 @@ fn check_race(served: &Served, change: impl Fn() + Sync, rounds: &[Round]) {
         for request in requests.iter().cycle().take(*times) {
             let checked = served.ask(request).and_then(|reply| {
                 *met.lock().unwrap().entry(reply.0).or_default() += 1;
-                check_reply(&reply, &[200, 201, 206, 303, 304, 404, 409, 503])
+                let statuses = [200, 201, 204, 206, 303, 304, 404, 405, 409, 503];
+                check_reply(&reply, &statuses)
             });
             failures.lock().unwrap().note(request, checked);
         }
@@ -1175,7 +1267,7 @@ fn check_race(served: &Served, change: impl Fn() + Sync, rounds: &[Round]) {
     drop(failures.into_inner().unwrap());
     let now = served.grounds.contents();
     let is_bad = |path: &&Path| {
-        let is_temporary = path.to_string_lossy().contains("/.quartet-upload-");
+        let is_temporary = path.to_string_lossy().contains("/.quartet-");
         is_temporary || served.grounds.is_outside(path)
     };
     let changes = changes(&served.before, &now);
@@ -1219,6 +1311,34 @@ fn what_is_exchanged_for_a_link_leads_nowhere() {
     };
     let mut rounds = rounds_of_the_box();
     rounds.push((1000, READS.map(|way| read_as(way, "/file")).to_vec()));
+    check_race(&served, exchange, &rounds);
+}
+
+#[test]
+fn what_is_tidied_while_it_is_exchanged_for_a_link_is_inside() {
+    let served = Grounds::new().serve(&["--manage"]);
+    let root = |name| served.grounds.root(name);
+    make_box(&root("box"));
+    symlink("../outside", root("box-link")).unwrap();
+    let exchange = || {
+        let [one, other] = ["box", "box-link"].map(root);
+        renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+    };
+    let rename = |from: &str, to: &str| {
+        let fields = format!("Destination: /box/{to}\r\n");
+        change("MOVE", &format!("/box/{from}"), &fields)
+    };
+    let tidied = vec![
+        put("PUT", "/box/planted.txt", "", PLANTED),
+        rename("planted.txt", "other.txt"),
+        change("DELETE", "/box/other.txt", ""),
+        change("MKCOL", "/box/new", ""),
+        put("PUT", "/box/new/planted.txt", "", PLANTED),
+        rename("new", "newer"),
+        change("DELETE", "/box/newer", "Depth: infinity\r\n"),
+    ];
+    let mut rounds = rounds_of_the_box();
+    rounds.extend([(700, tidied.clone()), (700, tidied)]);
     check_race(&served, exchange, &rounds);
 }
 

@@ -47,6 +47,7 @@ mod long_history;
 mod lost_commits;
 mod malformed_replies;
 mod malformed_requests;
+mod manage;
 mod memory;
 mod metrics;
 mod on_pglite;

@@ -29,7 +29,9 @@ pub(crate) const LATENCY_BOUNDS: [f64; 14] = [
 ];
 
 /// The methods that are counted by name; any other is counted as [`OTHER`].
-const METHODS: [&str; 7] = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
+const METHODS: [&str; 9] = [
+    "DELETE", "GET", "HEAD", "MKCOL", "MOVE", "OPTIONS", "PATCH", "POST", "PUT",
+];
 
 /// The name of what has none of its own.
 const OTHER: &str = "other";

@@ -156,7 +156,7 @@ mod tests {
             let status = check_at(&hosts, &format!("{method} / HTTP/1.1"), &fields);
             assert_eq!(status, want, "{method} {fields}");
         };
-        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "MKCOL", "MOVE"] {
             check(method, "X: y", 0);
             check(method, "Origin: http://localhost:80", 0);
             check(method, "Origin: https://LOCALHOST:80", 0);

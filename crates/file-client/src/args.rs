@@ -8,7 +8,7 @@ use cli::args::{Opt, Options, Verbs, server_default};
 use cli::{Address, App, Args, ClientOptions, UsageError, Words};
 
 use crate::folder_download::split_pattern;
-use crate::{Action, Config, Input, Output, Transfer, Update};
+use crate::{Action, Change, Config, Input, Output, Transfer, Update};
 
 /// The program.
 pub const APP: App<Config> = App {
@@ -31,6 +31,9 @@ enum Verb {
     Post,
     Head,
     List,
+    Delete,
+    CreateFolder,
+    Rename,
     Batch,
 }
 
@@ -40,12 +43,16 @@ const VERBS: &Verbs<Verb> = &[
     ("put", Verb::Post),
     ("head", Verb::Head),
     ("list", Verb::List),
+    ("rm", Verb::Delete),
+    ("mkdir", Verb::CreateFolder),
+    ("mv", Verb::Rename),
     ("batch", Verb::Batch),
 ];
 
 const OPTIONS: &[Opt] = &[
     Opt::value("--output").short('o'),
     Opt::flag("--create-only"),
+    Opt::flag("--recursive").short('r'),
     Opt::flag("--resume"),
     Opt::optional("--update"),
     Opt::value("--jobs").short('j'),
@@ -61,6 +68,9 @@ Usage: file-client [HOST PORT] [OPTIONS]
        file-client [HOST PORT] post FOLDER [PATH] [-j N] [--resume] [--update] [OPTIONS]
        file-client [HOST PORT] head PATH [OPTIONS]
        file-client [HOST PORT] list [PATH] [OPTIONS]
+       file-client [HOST PORT] rm PATH... [-r] [OPTIONS]
+       file-client [HOST PORT] mkdir PATH [OPTIONS]
+       file-client [HOST PORT] mv FROM TO [--create-only] [OPTIONS]
        file-client [HOST PORT] batch FILE|- [-j N] [--resume] [OPTIONS]
        file-client unix:/path [VERB ...] [OPTIONS]
 
@@ -80,6 +90,10 @@ Arguments:
   head PATH              prints the fields of the server's reply for a file
   list [PATH]            prints the entries of a folder, one a line: name, bytes, time;
                          exit code 1 if the server's list is incomplete
+  rm PATH...             deletes files and empty folders
+  mkdir PATH             creates a folder, in one that exists
+  mv FROM TO             renames a file or a folder, or moves it into the folder TO if that
+                         ends in a slash; a file replaces a file, and a folder an empty one
   batch FILE             runs each line of FILE, or of standard input for -:
                            client_get PATH HOST [PORT]
                            client_post FILE HOST [PORT]
@@ -90,13 +104,15 @@ Arguments:
                            GET PATH
                            POST FILE
 
-PATH starts at the server's root, with or without a slash, and is not percent-encoded.
+PATH, FROM and TO start at the server's root, with or without a slash, and are not
+percent-encoded.
 
 Options:
   -o, --output FILE|DIR|-
                          where get saves; - is standard output [default: PATH's base name,
                          in the current folder; the current folder for a pattern]
   --create-only          do not overwrite a file on the server
+  -r, --recursive        with rm: also delete folders that are not empty
   --resume               with get, post and batch: continue an unfinished transfer that was
                          made with --resume; its state is kept in .quartet-download-NAME and
                          .quartet-resume-NAME beside the file that get saves, and in
@@ -218,6 +234,23 @@ fn action(
         }
         Verb::Head => Action::Head(words.required("the PATH to ask for")?),
         Verb::List => Action::List(words.next_word().unwrap_or_else(|| "/".into())),
+        Verb::Delete => {
+            let mut paths = vec![words.required("the PATH to delete")?];
+            paths.extend(std::iter::from_fn(|| words.next_word()));
+            let is_deep = options.flag("--recursive");
+            Action::Change(Change::Delete { paths, is_deep })
+        }
+        Verb::CreateFolder => {
+            let path = words.required("the PATH of the folder")?;
+            Action::Change(Change::CreateFolder(path))
+        }
+        Verb::Rename => {
+            let from = words.required("the path FROM")?;
+            let to = words.required("the path TO")?;
+            let is_new = options.flag("--create-only");
+            let rename = Change::rename(from, to, is_new).map_err(UsageError::Conflict)?;
+            Action::Change(rename)
+        }
         Verb::Batch => {
             *how = How::read_resume_and_jobs(options)?;
             Action::Batch(Input::new(words.required("the FILE of the batch")?))
@@ -367,6 +400,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_tidied_is_named() {
+        let delete = |paths: &[&str], is_deep| {
+            let paths = paths.iter().map(Into::into).collect();
+            Action::Change(Change::Delete { paths, is_deep })
+        };
+        check("rm a", delete(&["a"], false));
+        check("rm - a/ -r b", delete(&["-", "a/", "b"], true));
+        check(
+            "mkdir a/b/",
+            Action::Change(Change::CreateFolder("a/b/".into())),
+        );
+        for (line, to, is_new) in [
+            ("mv a/b c", "c", false),
+            ("mv a/b/ c/ --create-only", "c/b", true),
+            ("mv a/b -", "-", false),
+        ] {
+            let from = line.split(' ').nth(1).unwrap().into();
+            let to = to.into();
+            check(line, Action::Change(Change::Rename { from, to, is_new }));
+        }
+    }
+
+    #[test]
     fn the_server_may_be_left_out() {
         check("", Action::Prompt);
         check("h 7", Action::Prompt);
@@ -427,7 +483,7 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_is_one_sentence() {
-        let all = "the verbs are get, post, put, head, list, batch";
+        let all = "the verbs are get, post, put, head, list, rm, mkdir, mv, batch";
         check_refused(
             "ls",
             &format!("unknown verb 'ls', {all}; a server is HOST PORT or unix:/path"),
@@ -437,6 +493,20 @@ mod tests {
         check_refused("get", "the PATH to get is missing");
         check_refused("post", "the FILE to post is missing");
         check_refused("batch", "the FILE of the batch is missing");
+        check_refused("rm -r", "the PATH to delete is missing");
+        check_refused("mkdir", "the PATH of the folder is missing");
+        check_refused("mkdir a b", "there is one argument too many: 'b'");
+        check_refused("mv", "the path FROM is missing");
+        check_refused("mv a", "the path TO is missing");
+        check_refused("mv a b c", "there is one argument too many: 'c'");
+        check_refused(
+            "mv a/.. b/",
+            "the path FROM has no base name to keep in the folder TO",
+        );
+        check_refused("mv a b -r", "--recursive does not go with mv");
+        check_refused("mkdir a -r", "--recursive does not go with mkdir");
+        check_refused("rm a --create-only", "--create-only does not go with rm");
+        check_refused("get a -r", "--recursive does not go with get");
         check_refused("get a b", "there is one argument too many: 'b'");
         check_refused("post a b c", "there is one argument too many: 'c'");
         check_refused("h 1 give a", &format!("unknown verb 'give', {all}"));

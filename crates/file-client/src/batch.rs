@@ -263,6 +263,8 @@ mod tests {
             "client_get a",
             "client_get a h 1 x",
             "client_put a h",
+            "client_rm a h",
+            "client_mv a h",
         ] {
             check(line, SHAPE);
         }

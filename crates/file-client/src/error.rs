@@ -84,6 +84,17 @@ pub enum Error {
     /// On a disk without modes, other users could open this part of a download.
     #[error("others can open {}, on a disk that keeps no modes", escaped(.0))]
     NotPrivate(PathBuf),
+    /// The server cannot delete, rename or create folders.
+    #[error(
+        "{path}: the server deletes nothing, renames nothing and creates no folders: {status}; \
+         file-server does with --manage"
+    )]
+    NotManaged {
+        /// What was to be changed.
+        path: String,
+        /// The status of the answer.
+        status: u16,
+    },
     /// The path on the server is a folder.
     #[error(
         "{0} is a folder on the server; get {name}/ gets all of it, list shows what is in it",
@@ -155,7 +166,7 @@ pub enum Error {
     /// Standard input could not be stored in a temporary file.
     #[error("cannot store standard input in a temporary file")]
     Temporary(#[source] io::Error),
-    /// Requests of a batch failed. Each has said why.
+    /// Some of several requests failed. Each has said why.
     #[error("{failed} of {requests} requests failed")]
     Failed {
         /// How many.
@@ -282,6 +293,7 @@ impl Failure for Error {
             | Self::NoList(_)
             | Self::NoMatch(_)
             | Self::TooDeep { .. }
+            | Self::NotManaged { .. }
             | Self::IsFolder(_)
             | Self::ListTooLong(_)
             | Self::ListIncomplete(_) => Exit::Refused,

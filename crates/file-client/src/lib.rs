@@ -3,7 +3,7 @@
 //! - `transfer` is one file, there or back, as the command line, the `prompt` and the lines of a `batch`
 //!   ask for it; `shell_words` splits such a line. `print` is the verbs that transfer nothing.
 //! - `client` makes requests over a `connection`; `peek` looks at a reply before it is read, `location`
-//!   at where it leads, and `list` reads the list of a folder.
+//!   at where it leads, and `list` reads the list of a folder. `manage` deletes, renames and creates folders.
 //! - `download` gets a file. `received` is how far it is, `replacement` the file that it becomes, with the
 //!   `ownership` of the one that it replaces, and `resumable_download` one that a later try can resume.
 //! - `upload` sends a `source` in one request, and `resumable_upload` in several.
@@ -28,6 +28,7 @@ mod folder_upload;
 mod jobs;
 mod list;
 mod location;
+mod manage;
 mod name_pattern;
 mod ownership;
 mod peek;
@@ -60,6 +61,7 @@ use folder_upload::FolderUpload;
 pub use client::{Client, Options, Update};
 pub use error::{Error, Kept};
 pub use list::Entry;
+pub use manage::Change;
 pub use source::Input;
 pub use transfer::{Output, Transfer};
 pub use upload::Uploaded;
@@ -104,6 +106,8 @@ pub enum Action {
     Head(OsString),
     /// The list of a folder.
     List(OsString),
+    /// A change on the server.
+    Change(Change),
     /// The requests in a file, each with its server.
     Batch(Input),
     /// The requests a person types.
@@ -122,7 +126,8 @@ impl Action {
             | Self::GetFolder { .. }
             | Self::GetMatching { .. }
             | Self::Head(_)
-            | Self::List(_) => false,
+            | Self::List(_)
+            | Self::Change(_) => false,
         }
     }
 }
@@ -179,6 +184,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         }
         Action::Head(path) => print::head(&mut client(), path),
         Action::List(path) => print::list(&mut client(), path),
+        Action::Change(change) => change.run(&mut client()),
         Action::Batch(file) => batch::run(file, jobs, server, &options),
         Action::Prompt => prompt::run(&mut client(), config.is_quiet),
     }

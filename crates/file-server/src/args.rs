@@ -82,7 +82,10 @@ Options:
   --archives N           make at most N archives of folders at once (?zip, ?tar, ?tgz); 0
                          makes none [default: 4]
   --read-only            refuse all uploads
-  --create-only          refuse uploads that would overwrite a file
+  --create-only          refuse what would overwrite or delete a file
+  --manage               let clients delete and rename files and folders, and create
+                         folders: DELETE, MOVE and MKCOL, and the verbs rm, mv and mkdir
+                         of file-client
   --max-upload SIZE      the largest upload [default: 10G]
   --keep-free SIZE       refuse uploads that would leave less of the disk free
                          [default: 256M]
@@ -120,6 +123,7 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--qr"),
     Opt::flag("--read-only"),
     Opt::flag("--create-only"),
+    Opt::flag("--manage"),
     Opt::flag("--no-listing"),
     Opt::value("--archives"),
     Opt::value("--max-upload"),
@@ -145,6 +149,7 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         has_qr: options.flag("--qr"),
         read_only: options.flag("--read-only"),
         create_only: options.flag("--create-only"),
+        manage: options.flag("--manage"),
         has_listing: !options.flag("--no-listing"),
         archives_max: options
             .number("--archives", 0..=ARCHIVES_MAX)?
@@ -163,11 +168,17 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
             .unwrap_or(BODY_TIMEOUT_DEFAULT),
         has_access_log: options.flag("--access-log"),
     };
-    if config.create_only && config.read_only {
-        let sentence = "--create-only does not go with --read-only";
-        return Err(UsageError::Conflict(sentence));
+    match config.read_only {
+        true if config.create_only => {
+            let sentence = "--create-only does not go with --read-only";
+            Err(UsageError::Conflict(sentence))
+        }
+        true if config.manage => {
+            let sentence = "--manage does not go with --read-only";
+            Err(UsageError::Conflict(sentence))
+        }
+        true | false => Ok(config),
     }
-    Ok(config)
 }
 
 /// The prefix of all paths, without its final slash; empty without one.
@@ -217,7 +228,7 @@ mod tests {
         assert_eq!(config.upload_bytes_max, 10_737_418_240);
         assert_eq!(config.body_timeout, Duration::from_secs(60));
         assert!(config.door.hosts.is_empty());
-        assert!(!config.read_only);
+        assert!(!config.read_only && !config.manage);
     }
 
     #[test]
@@ -285,6 +296,10 @@ mod tests {
         check_refused(
             "--create-only --read-only",
             "--create-only does not go with --read-only",
+        );
+        check_refused(
+            "--read-only --manage",
+            "--manage does not go with --read-only",
         );
         check_refused(
             "--resume-keep 0",

@@ -67,7 +67,7 @@ pub enum PathError {
     NoName,
 }
 
-/// Why a file cannot be downloaded or uploaded.
+/// Why a file cannot be downloaded, uploaded, renamed or deleted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilesError {
@@ -104,7 +104,7 @@ pub enum FilesError {
     /// A folder is in too many others below the one that was asked for.
     #[error("a folder is over 100 folders deep")]
     TooDeep,
-    /// The server keeps the name for its temporary files.
+    /// The server keeps the name for what is temporary.
     #[error("names that start with .quartet- are reserved")]
     Reserved,
     /// The path of an upload names something that is neither a regular file nor a link to one.
@@ -116,6 +116,44 @@ pub enum FilesError {
     /// An upload would replace a file, and the server replaces none.
     #[error("the file exists, and this server overwrites none")]
     Exists,
+    /// The root itself would be deleted, renamed or replaced.
+    #[error("the folder that is served stays where it is")]
+    IsRoot,
+    /// One of the server's own secrets would be deleted, renamed or replaced.
+    #[error("that is a file of the server itself, which stays where it is")]
+    IsSecret,
+    /// Something would be deleted or replaced, and this server does neither.
+    #[error("this server deletes and overwrites nothing (--create-only)")]
+    Permanent,
+    /// A full folder would be deleted, and the request does not say that it may be.
+    #[error(
+        "the folder is not empty, or an upload to it is unfinished; 'Depth: infinity' deletes it with \
+         all that is in it"
+    )]
+    NotEmpty,
+    /// Something would be renamed to where something stands.
+    #[error("something is there already")]
+    Occupied,
+    /// A folder would be replaced, and the request does not say that it may be.
+    #[error(
+        "a folder is there, or a file where a folder is to be; say a path in that folder, or \
+         'Overwrite: T' to replace it"
+    )]
+    InTheWay,
+    /// The folder in which something would stand does not exist.
+    #[error("the folder that it would stand in does not exist")]
+    NoParent,
+    /// Something would be renamed to its own path.
+    #[error("the destination is the same path")]
+    SamePlace,
+    /// A folder would be renamed into itself, or replaced by what is in it.
+    #[error("one of the two paths is inside the other")]
+    IntoItself,
+    /// Something would be renamed to another disk, which takes more than a rename.
+    #[error(
+        "the destination is on another disk of the server; download the file and upload it there"
+    )]
+    OtherDisk,
     /// The folder to serve does not exist now.
     #[error("the folder that is served is gone; try again later")]
     RootGone,
@@ -144,7 +182,7 @@ pub enum FilesError {
     #[error("the server's disk failed")]
     Storage(#[source] io::Error),
     /// A sync failed: the file may be on the disk or not.
-    #[error("the upload is not known to be stored: the server's disk failed")]
+    #[error("the change is not known to be stored: the server's disk failed")]
     Unsynced(#[source] io::Error),
 }
 

@@ -9,6 +9,7 @@
 //! | `upload` | an [`Upload`]: a file that arrives under a temporary name |
 //! | `destination` | where an upload will stand, and what stands there now |
 //! | `commit` | how an upload becomes a file: sync, rename, sync |
+//! | `manage`, `removal` | what is deleted, renamed and created without an upload |
 //! | `record`, `unfinished` | what is left of an interrupted upload, and how it continues |
 //! | `sweep`, `expirations` | the removal of what nobody continues |
 //! | `permissions` | who may use a file that replaces another |
@@ -26,8 +27,10 @@ mod hashers;
 mod identity;
 mod keyed_locks;
 mod list_limits;
+mod manage;
 mod permissions;
 mod record;
+mod removal;
 mod root;
 mod secrets;
 mod sweep;

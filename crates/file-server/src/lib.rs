@@ -1,7 +1,7 @@
 //! The file server: downloads, uploads and lists of folders over HTTP.
 //!
 //! [`args`] reads the command line and `service` answers the requests: `download` with `file_cache`,
-//! `content_type` and `digests`; `upload` with `form`; `resumable`; `listing` with `page`; and `archive`. `path`
+//! `content_type` and `digests`; `upload` with `form`; `resumable`; `manage`; `listing` with `page`; and `archive`. `path`
 //! turns request targets into paths, and `files` is the tree on disk and its rules. `access` says which
 //! role a request needs, and `access_log` writes a line for each. `prefix` is what stands in front of all paths, and
 //! `reach` tells where other machines find the server.
@@ -20,6 +20,7 @@ mod file_cache;
 mod files;
 mod form;
 mod listing;
+mod manage;
 mod metrics;
 mod page;
 mod path;
@@ -80,8 +81,10 @@ pub struct Config {
     pub has_qr: bool,
     /// Whether uploads are refused.
     pub read_only: bool,
-    /// Whether uploads that would replace a file are refused.
+    /// Whether what would replace or delete a file is refused.
     pub create_only: bool,
+    /// Whether files and folders may be deleted and renamed, and folders created.
+    pub manage: bool,
     /// Whether folders without an index page are listed.
     pub has_listing: bool,
     /// How many archives of folders are made at once; with 0 there are none.
@@ -163,6 +166,7 @@ impl Server {
         let files = files.map_err(no_root)?;
         // What is beside it is not for clients.
         config.read_only |= served.file.is_some();
+        config.manage &= served.file.is_none();
         config.has_listing &= served.file.is_none();
         let files = files
             .only(served.file)
@@ -260,17 +264,18 @@ impl Serve for Server {
 /// What everybody who reaches the server can do with it.
 fn exposure(config: &Config) -> String {
     let Audience { readers, writers } = Audience::of(&config.door);
-    let write = if config.create_only {
-        "add to"
-    } else {
-        "write"
+    let (and, write) = match (config.create_only, config.manage) {
+        (true, false) => (" and", "add to"),
+        (false, false) => (" and", "write"),
+        (true, true) => (",", "add to and rename"),
+        (false, true) => (",", "write, rename and delete"),
     };
     let root = config.root.canonicalize();
     let root = root.as_deref().unwrap_or(&config.root).display();
     match config.read_only {
         true => format!("{readers} can read the files in {root}"),
         false if readers == writers => {
-            format!("{readers} can read and {write} the files in {root}")
+            format!("{readers} can read{and} {write} the files in {root}")
         }
         false => format!("{readers} can read the files in {root}, and {writers} can {write} them"),
     }
@@ -321,6 +326,19 @@ pub(crate) mod tests {
         check(
             "--auth-file f --auth-read-free --create-only",
             "everyone can read the files in /, and everyone with an account can add to them",
+        );
+        check(
+            "--manage",
+            "everyone can read, write, rename and delete the files in /",
+        );
+        check(
+            "--manage --create-only",
+            "everyone can read, add to and rename the files in /",
+        );
+        check(
+            "--manage --auth-file f --auth-read-free",
+            "everyone can read the files in /, and everyone with an account can write, rename and \
+             delete them",
         );
         check(
             "--auth-file f",

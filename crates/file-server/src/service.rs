@@ -1,8 +1,8 @@
 //! The requests of the file service: one function for each, and one place where errors become
 //! refusals.
 //!
-//! `download` answers GET and HEAD, with `listing` and `archive` for folders, `upload` POST and PUT, `resumable` everything under the path of an
-//! interrupted upload.
+//! `download` answers GET and HEAD, with `listing` and `archive` for folders, `upload` POST and PUT, `manage`
+//! DELETE, MKCOL and MOVE, `resumable` everything under the path of an interrupted upload.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -117,6 +117,9 @@ impl FileService {
             _ if is_resource => self.resource(request, body),
             "GET" | "HEAD" => self.download(request),
             "POST" | "PUT" => self.upload(request, body),
+            "DELETE" if self.config.manage => self.delete(request),
+            "MKCOL" if self.config.manage => self.create_folder(request),
+            "MOVE" if self.config.manage => self.rename(request),
             _ => Ok(self.not_allowed(self.allowed())),
         }
     }
@@ -155,10 +158,14 @@ impl FileService {
         }
     }
 
-    fn allowed(&self) -> &'static str {
-        match self.config.read_only {
-            true => "GET, HEAD, OPTIONS",
-            false => "GET, HEAD, OPTIONS, POST, PUT",
+    /// The methods that the server has.
+    pub(crate) fn allowed(&self) -> &'static str {
+        let config = &self.config;
+        match (config.read_only, config.manage, config.create_only) {
+            (true, _, _) => "GET, HEAD, OPTIONS",
+            (false, false, _) => "GET, HEAD, OPTIONS, POST, PUT",
+            (false, true, true) => "GET, HEAD, MKCOL, MOVE, OPTIONS, POST, PUT",
+            (false, true, false) => "DELETE, GET, HEAD, MKCOL, MOVE, OPTIONS, POST, PUT",
         }
     }
 
@@ -216,17 +223,26 @@ impl From<FilesError> for Refusal {
                 Status::BadRequest
             }
             FilesError::NotFound | FilesError::Secret => Status::NotFound,
-            FilesError::NotAllowed(_) | FilesError::Reserved | FilesError::WriteProtected => {
-                Status::Forbidden
-            }
+            FilesError::NotAllowed(_)
+            | FilesError::Reserved
+            | FilesError::WriteProtected
+            | FilesError::IsRoot
+            | FilesError::IsSecret
+            | FilesError::Permanent
+            | FilesError::SamePlace => Status::Forbidden,
             FilesError::IsFolder
             | FilesError::NotAFolder
             | FilesError::NotAFile
             | FilesError::TooDeep
             | FilesError::TooManyNames
-            | FilesError::Exists => Status::Conflict,
+            | FilesError::Exists
+            | FilesError::NotEmpty
+            | FilesError::InTheWay
+            | FilesError::NoParent
+            | FilesError::IntoItself
+            | FilesError::OtherDisk => Status::Conflict,
             FilesError::TooLarge(_) => Status::ContentTooLarge,
-            FilesError::Changed => Status::PreconditionFailed,
+            FilesError::Changed | FilesError::Occupied => Status::PreconditionFailed,
             FilesError::InUse => Status::Locked,
             FilesError::Busy(_)
             | FilesError::TooManyLists

@@ -12,6 +12,7 @@ mod drained;
 mod failing_disk;
 mod full_disk;
 mod holders;
+mod managed;
 mod moved;
 mod outside;
 mod reader;

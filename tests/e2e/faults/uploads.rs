@@ -18,7 +18,7 @@ fn letters(bytes: usize) -> String {
     noise.into_iter().map(letter).collect()
 }
 
-fn serve(root: &Path, port: u16) -> Command {
+pub(super) fn serve(root: &Path, port: u16) -> Command {
     let mut command = Command::new(program("file-server"));
     let port = port.to_string();
     command.args([&port, "--idle-exit", "0", "--keep-free", "0", "--root"]);
@@ -32,7 +32,7 @@ fn start(disk: &ThinDisk) -> Server {
 
 /// The server has said that a sync failed, and ended.
 #[track_caller]
-fn check_stopped(ended: (Option<i32>, String)) {
+pub(super) fn check_stopped(ended: (Option<i32>, String)) {
     let (code, log) = ended;
     assert_eq!(code, Some(2), "{log}");
     let last = log.lines().last().unwrap_or_default();
@@ -156,8 +156,16 @@ fn a_put_that_resumes_ends_with_a_file_that_is_on_the_disk() {
 
 /// Starts a server to which this happens in the n-th of these calls of a thread.
 #[track_caller]
-fn start_with(root: &Path, calls: &str, what: &str, when: usize) -> Server {
-    let served = serve(root, 0);
+pub(super) fn start_with(
+    root: &Path,
+    options: &[&str],
+    calls: &str,
+    what: &str,
+    when: impl ToString,
+) -> Server {
+    let mut served = serve(root, 0);
+    served.args(options);
+    let when = when.to_string();
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-o", "/dev/null"]);
     command.args(["-e", &format!("trace={calls}")]);
@@ -170,7 +178,7 @@ fn start_with(root: &Path, calls: &str, what: &str, when: usize) -> Server {
 /// after the other, and returns their replies.
 #[track_caller]
 fn replies(root: &Path, calls: &str, when: usize, requests: &[Request]) -> (Vec<Reply>, bool) {
-    let server = start_with(root, calls, "error=EIO", when);
+    let server = start_with(root, &[], calls, "error=EIO", when);
     let mut http = Http::to(&server);
     let mut resource = String::new();
     let mut replies: Vec<Reply> = Vec::new();
@@ -271,7 +279,7 @@ fn a_failed_sync_of_what_nobody_waits_for_ends_the_server_too() {
     }
     let root = tempfile::tempdir().unwrap();
     // The first puts on the disk that nothing has come, and the second what the client leaves.
-    let server = start_with(root.path(), "fdatasync", "error=EIO", 2);
+    let server = start_with(root.path(), &[], "fdatasync", "error=EIO", 2);
     let mut http = Http::to(&server);
     http.send(begin("/a", "", ""));
     let resource = resource_of(&http.reply());
@@ -291,7 +299,7 @@ fn a_server_killed_behind_the_last_rename_has_the_file() {
     let mut placed = 0;
     for when in 1..SYNCS_MAX {
         let root = tempfile::tempdir().unwrap();
-        let server = start_with(root.path(), "fsync", "signal=KILL", when);
+        let server = start_with(root.path(), &[], "fsync", "signal=KILL", when);
         let mut http = Http::to(&server);
         http.send(begin("/new/a", "", "abc"));
         let Some(reply) = http.reply_to("PUT") else {

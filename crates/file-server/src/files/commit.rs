@@ -26,6 +26,9 @@ use super::upload::Upload;
 use crate::error::FilesError;
 use crate::path::TreePath;
 
+/// Whether a request agrees to change the version that stands at a path, or nothing.
+pub(super) type Wanted<'w> = dyn Fn(Option<&Version>) -> bool + 'w;
+
 /// The most attempts to rename an upload. An attempt is repeated if another file comes to the
 /// destination, or another upload removes the folders it had made, in the same moment.
 const RENAMES_MAX: usize = 16;
@@ -82,10 +85,7 @@ impl Upload<'_> {
         Err(FilesError::Changed)
     }
 
-    fn try_commit(
-        &mut self,
-        is_wanted: &dyn Fn(Option<&Version>) -> bool,
-    ) -> Result<bool, FilesError> {
+    fn try_commit(&mut self, is_wanted: &Wanted) -> Result<bool, FilesError> {
         let permissions = self.permissions_at(&self.destination);
         if self.set_permissions(permissions) && self.is_resumable() {
             // Its bytes may all be on the disk already.
@@ -128,10 +128,7 @@ impl Upload<'_> {
     }
 
     /// Renames the file; returns whether it replaces none, or `None` if something came in between.
-    fn try_rename(
-        &mut self,
-        is_wanted: &dyn Fn(Option<&Version>) -> bool,
-    ) -> Result<Option<bool>, FilesError> {
+    fn try_rename(&mut self, is_wanted: &Wanted) -> Result<Option<bool>, FilesError> {
         let target = self.destination.path();
         let locks = &self.files.destination_locks;
         let _lock = locks.lock(target.clone(), None)?;
@@ -159,17 +156,9 @@ impl Upload<'_> {
         let (from, temporary) = (&self.destination.folder, &self.temporary);
         let (to, name) = (folder.as_ref().unwrap_or(from), &self.destination.name);
         let renamed = match &now.current {
-            None => rename_new(from, temporary, to, name),
+            None => rename_new(from, OsStr::new(temporary), to, name),
             Some(current) => {
-                // If any version may be replaced, it does not matter who else replaces it.
-                let other = Version {
-                    etag: String::new(),
-                    modified: seconds_now(),
-                };
-                let _locked = match is_wanted(Some(&other)) {
-                    true => None,
-                    false => lock_current(to, name, current)?,
-                };
+                let _locked = lock_version(to, name, current, is_wanted)?;
                 renameat(from, temporary, to, name)
             }
         };
@@ -237,24 +226,42 @@ impl Upload<'_> {
     }
 }
 
-/// Renames a file, but replaces none.
-fn rename_new(from: &Dir, temporary: &str, to: &Dir, name: &OsStr) -> Result<(), Errno> {
-    match renameat_with(from, temporary, to, name, RenameFlags::NOREPLACE) {
+/// Renames a file or a folder, but replaces nothing.
+pub(super) fn rename_new(from: &Dir, old: &OsStr, to: &Dir, name: &OsStr) -> Result<(), Errno> {
+    match renameat_with(from, old, to, name, RenameFlags::NOREPLACE) {
         // Not every file system can do that, nor every container.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-            link_new(from, temporary, to, name)
+            link_new(from, old, to, name)
         }
         renamed => renamed,
     }
 }
 
 /// The same in two steps.
-fn link_new(from: &Dir, temporary: &str, to: &Dir, name: &OsStr) -> Result<(), Errno> {
-    match linkat(from, temporary, to, name, AtFlags::empty()) {
-        Ok(()) => unlinkat(from, temporary, AtFlags::empty()),
-        // Some have no links either. The lock still orders the uploads of this server.
-        Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => renameat(from, temporary, to, name),
+fn link_new(from: &Dir, old: &OsStr, to: &Dir, name: &OsStr) -> Result<(), Errno> {
+    match linkat(from, old, to, name, AtFlags::empty()) {
+        Ok(()) => unlinkat(from, old, AtFlags::empty()),
+        // Some have no links either, and folders have none. The lock still orders the requests to this server.
+        Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => renameat(from, old, to, name),
         Err(error) => Err(error),
+    }
+}
+
+/// Locks what stands at a name against other servers that change the same version of it. If any version may
+/// be changed, it does not matter who else does.
+pub(super) fn lock_version(
+    folder: &Dir,
+    name: &OsStr,
+    current: &Stat,
+    is_wanted: &Wanted,
+) -> Result<Option<File>, FilesError> {
+    let other = Version {
+        etag: String::new(),
+        modified: seconds_now(),
+    };
+    match is_wanted(Some(&other)) {
+        true => Ok(None),
+        false => lock_current(folder, name, current),
     }
 }
 
@@ -293,7 +300,7 @@ mod tests {
         let folder = Dir::open_ambient_dir(top.path(), cap_std::ambient_authority()).unwrap();
         fs::write(top.path().join("one"), "1").unwrap();
         fs::write(top.path().join("two"), "2").unwrap();
-        let place = |from| link_new(&folder, from, &folder, OsStr::new("file"));
+        let place = |from| link_new(&folder, OsStr::new(from), &folder, OsStr::new("file"));
         assert_eq!(place("one"), Ok(()));
         assert_eq!(place("two"), Err(Errno::EXIST));
         assert_eq!(fs::read_to_string(top.path().join("file")).unwrap(), "1");

@@ -166,7 +166,7 @@ fn deepest_folder(root: &Root, path: &Path) -> io::Result<(Dir, PathBuf, Vec<OsS
 
 /// The right to write to a folder is enough to replace any file in it. But a write-protected file is
 /// meant to stay as it is.
-fn check_writable(folder: &Dir, name: &OsStr, there: &Stat) -> Result<(), FilesError> {
+pub(super) fn check_writable(folder: &Dir, name: &OsStr, there: &Stat) -> Result<(), FilesError> {
     if there.st_mode & 0o222 == 0 {
         return Err(FilesError::WriteProtected);
     }

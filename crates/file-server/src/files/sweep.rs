@@ -1,4 +1,5 @@
-//! The sweeper: it removes the uploads that nobody continues.
+//! The sweeper: it removes the uploads that nobody continues, and what a killed server has left of a folder
+//! that it deleted.
 //!
 //! What earlier servers left is found by one search of the tree, in the background, and by another if a
 //! new folder comes to the root's path. What that search finds but keeps, and what this server's own
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use cap_std::fs::Dir;
 use cli::escape::Escaped;
+use rustix::io::Errno;
 use storage::lock;
 
 use super::record::{self, Record};
+use super::removal::remove_tree;
 use super::root::Root;
-use super::temporary::is_temporary;
+use super::temporary::{is_deleted, is_temporary};
 use super::tree::Files;
 use super::unfinished::to_append;
 use crate::error::FilesError;
@@ -71,15 +74,18 @@ impl Files {
                     is_whole = false;
                     break 'search;
                 }
+                let name = entry.file_name();
                 let Ok(kind) = entry.file_type() else {
                     continue;
                 };
-                if kind.is_dir() && folders.len() < FOLDERS_MAX {
-                    folders.push(path.join(entry.file_name()));
+                if is_deleted(&name) {
+                    self.sweep_deleted(&folder, &name, must_continue);
+                } else if kind.is_dir() && folders.len() < FOLDERS_MAX {
+                    folders.push(path.join(name));
                 } else if kind.is_dir() {
                     is_whole = false;
                 } else if kind.is_file() {
-                    removed += self.sweep_file(&folder, &path, &entry.file_name());
+                    removed += self.sweep_file(&folder, &path, &name);
                 }
             }
         }
@@ -87,6 +93,17 @@ impl Files {
             log::warn!("the root is too large to look for unfinished uploads in all of it");
         }
         removed
+    }
+
+    /// Removes what is left of a deleted folder. Another server may be removing it, too.
+    fn sweep_deleted(&self, folder: &Dir, name: &OsStr, must_continue: &dyn Fn() -> bool) {
+        let name = name.to_string_lossy();
+        match remove_tree(folder, &name, &self.secrets.ids(), must_continue) {
+            Err(Errno::NOENT) => {}
+            Err(_) if !must_continue() => {}
+            Err(error) => log::warn!("{name} stays behind: {}", io::Error::from(error)),
+            Ok(()) => log::info!("Removed what was left of a deleted folder"),
+        }
     }
 
     fn sweep_expired(&self, root: &Root, must_continue: &dyn Fn() -> bool) -> usize {

@@ -33,8 +33,8 @@ pub(crate) struct Files {
     pub(super) keep_free_bytes: u64,
     /// How long an interrupted upload is kept.
     pub(super) resume_keep: Duration,
-    /// Whether uploads replace no file.
-    create_only: bool,
+    /// Whether nothing is replaced or deleted.
+    pub(super) create_only: bool,
     /// The name of the file that is served alone.
     only: Option<PathBuf>,
     pub(super) secrets: Secrets,
@@ -110,7 +110,7 @@ impl Files {
         })
     }
 
-    /// Sets whether uploads replace no file.
+    /// Sets whether nothing is replaced or deleted.
     #[must_use]
     pub(crate) fn create_only(mut self, create_only: bool) -> Self {
         self.create_only = create_only;

@@ -94,7 +94,7 @@ impl Files {
     }
 
     /// Checks that this many bytes may still be written to the disk of a folder.
-    fn check_room(&self, folder: &Dir, bytes: u64) -> Result<(), FilesError> {
+    pub(super) fn check_room(&self, folder: &Dir, bytes: u64) -> Result<(), FilesError> {
         let disk = rustix::fs::fstatvfs(folder)?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
         // Some file systems do not say how large they are.

@@ -10,6 +10,7 @@
 //! | [`basic`] | user and password |
 //! | [`digest`] | the checksum of a file in a field |
 //! | [`multipart`] | HTML forms with files in them |
+//! | [`namespace`] | where a file is renamed to, and what may be lost |
 //! | [`resumable`] | uploads that continue where they were cut off |
 //!
 //! An ambiguous message is refused, never guessed at: two readings of one message are how requests are
@@ -23,6 +24,7 @@ pub mod digest;
 mod first_line;
 mod head;
 pub mod multipart;
+pub mod namespace;
 mod parameters;
 mod range;
 pub mod request;

@@ -340,10 +340,10 @@ fn parse_fields(lines: &[u8]) -> Result<Vec<Header<'_>>, Refusal> {
     }
 }
 
-/// The methods of RFC 9110 section 9.3 and RFC 5789, but for `CONNECT`, which is for proxies.
-/// Each service says which of them a resource has.
-pub(super) const METHODS: [&str; 8] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
+/// The methods of RFC 9110 section 9.3 and RFC 5789, but for `CONNECT`, which is for proxies, and those of
+/// RFC 4918 that create and rename folders. Each service says which of them a resource has.
+pub(super) const METHODS: [&str; 10] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "MKCOL", "MOVE",
 ];
 
 fn check_method(method: &str) -> Result<(), Refusal> {

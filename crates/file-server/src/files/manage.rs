@@ -1,0 +1,323 @@
+//! Names that change without an upload: something is deleted or renamed, and a folder is created.
+//!
+//! Each is one system call for a name in a folder that was opened beneath the root, so others see it done
+//! or not done. What stands under the name is what it happens to: a link, and never what the link leads
+//! to. The destination locks order it with the uploads of this server. The folder is synced before
+//! the reply.
+//!
+//! No system call removes a folder with all that is in it. So it gets a hidden name first, and is removed
+//! under that (`removal`).
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use cap_std::fs::Dir;
+use proto::http::conditional::Version;
+use rustix::fs::{AtFlags, FileType, RenameFlags, Stat, renameat, renameat_with, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::commit::{Wanted, lock_version, rename_new};
+use super::destination::check_writable;
+use super::identity::Identity;
+use super::removal::{is_full, remove_tree};
+use super::root::{FileId, Root};
+use super::temporary::{self, is_reserved};
+use super::tree::Files;
+use crate::error::FilesError;
+use crate::path::TreePath;
+
+/// A name in a folder. The links on the way to the folder were followed.
+struct Place {
+    /// The folder, open for reading.
+    folder: Dir,
+    /// The path of the folder below the root, without links.
+    folder_path: PathBuf,
+    name: OsString,
+    has_final_slash: bool,
+}
+
+/// What is still to be removed: its folder, and its hidden name.
+type Hidden<'p> = Option<(&'p Dir, String)>;
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        self.folder_path.join(&self.name)
+    }
+
+    /// What stands there.
+    fn there(&self) -> Result<Option<Stat>, FilesError> {
+        match statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            there => Ok(Some(there?)),
+        }
+    }
+
+    /// Deletes what stands there; a full folder gets a hidden name, if all that is in it may be deleted.
+    fn delete(&self, there: &Stat, is_deep: bool) -> Result<Hidden<'_>, FilesError> {
+        let flags = match is_folder(there) {
+            true => AtFlags::REMOVEDIR,
+            false => AtFlags::empty(),
+        };
+        match unlinkat(&self.folder, &self.name, flags) {
+            Ok(()) => Ok(None),
+            Err(error) if is_full(error) && is_deep => self.hide().map(Some),
+            Err(error) if is_full(error) => Err(FilesError::NotEmpty),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn hide(&self) -> Result<(&Dir, String), FilesError> {
+        let hidden = temporary::deleted_name();
+        renameat(&self.folder, &self.name, &self.folder, &hidden)?;
+        Ok((&self.folder, hidden))
+    }
+
+    /// Renames what stands there, so that it replaces a folder or, as a folder, a file. The two are
+    /// exchanged, so that neither is missing for a moment.
+    fn exchange<'p>(&'p self, to: &'p Self, target: &Stat) -> Result<Hidden<'p>, FilesError> {
+        let flags = RenameFlags::EXCHANGE;
+        match renameat_with(&self.folder, &self.name, &to.folder, &to.name, flags) {
+            Ok(()) => self.delete(target, true),
+            // Not every file system can do that. Then it is as if the target was deleted before.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                let (folder, hidden) = to.hide()?;
+                let renamed = renameat(&self.folder, &self.name, folder, &to.name);
+                renamed.inspect_err(|_| {
+                    let _ = renameat(folder, &hidden, folder, &to.name);
+                })?;
+                Ok(Some((folder, hidden)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Files {
+    /// Deletes what stands at a path, if `is_wanted` agrees to lose this version; a full folder only if
+    /// `is_deep`. When this returns, it is gone from the disk.
+    ///
+    /// # Errors
+    /// [`FilesError::NotFound`], [`FilesError::NotEmpty`], [`FilesError::Changed`] if `is_wanted` does not
+    /// agree, if it may not be deleted, and those of the disk.
+    pub(crate) fn delete(
+        &self,
+        path: &TreePath,
+        is_deep: bool,
+        is_wanted: &Wanted,
+    ) -> Result<(), FilesError> {
+        if self.create_only {
+            return Err(FilesError::Permanent);
+        }
+        let root = self.root()?;
+        let place = self.place(&root, path)?;
+        let lock = self.destination_locks.lock(place.path(), None)?;
+        let (there, locked) = self.check_source(&root, &place, is_wanted)?;
+        self.check_loss(&place, &there)?;
+        let hidden = place.delete(&there, is_deep)?;
+        drop((lock, locked));
+        self.disk.sync_folder(&place.folder)?;
+        self.clear(hidden);
+        Ok(())
+    }
+
+    /// Creates a folder. When this returns, it is on the disk.
+    ///
+    /// # Errors
+    /// [`FilesError::Occupied`], [`FilesError::NoParent`], and those of the disk.
+    pub(crate) fn create_folder(&self, path: &TreePath) -> Result<(), FilesError> {
+        let root = self.root()?;
+        let place = match self.destination_place(&root, path) {
+            Err(FilesError::IsRoot) => return Err(FilesError::Occupied),
+            place => place?,
+        };
+        self.check_room(&place.folder, 0)?;
+        match place.folder.create_dir(&place.name) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(FilesError::Occupied);
+            }
+            created => created?,
+        }
+        self.disk.sync_folder(&place.folder)
+    }
+
+    /// Renames what stands at a path, if `is_wanted` agrees that it is this version. `overwrite` is
+    /// whether it may replace what stands at its destination; if that is not said, it replaces what a
+    /// rename does: a file that of a file, and a folder an empty one. Returns whether it replaces nothing.
+    /// When this returns, it is on the disk under its new name.
+    ///
+    /// # Errors
+    /// [`FilesError::NotFound`], [`FilesError::Occupied`] and others for what stands at the destination,
+    /// [`FilesError::Changed`] if `is_wanted` does not agree, and those of the disk.
+    pub(crate) fn rename(
+        &self,
+        from: &TreePath,
+        to: &TreePath,
+        overwrite: Option<bool>,
+        is_wanted: &Wanted,
+    ) -> Result<bool, FilesError> {
+        let root = self.root()?;
+        let from = self.place(&root, from)?;
+        let to = self.destination_place(&root, to)?;
+        let (from_path, to_path) = (from.path(), to.path());
+        if from_path == to_path {
+            return Err(FilesError::SamePlace);
+        }
+        if to_path.starts_with(&from_path) || from_path.starts_with(&to_path) {
+            return Err(FilesError::IntoItself);
+        }
+        // In one order, so that of two renames none waits for the other.
+        let [first, second] = match from_path < to_path {
+            true => [from_path, to_path],
+            false => [to_path, from_path],
+        };
+        let locks = [
+            self.destination_locks.lock(first, None)?,
+            self.destination_locks.lock(second, None)?,
+        ];
+        let (there, locked) = self.check_source(&root, &from, is_wanted)?;
+        let target = to.there()?;
+        if let Some(target) = &target {
+            if overwrite == Some(false) {
+                return Err(FilesError::Occupied);
+            }
+            if self.create_only {
+                return Err(FilesError::Permanent);
+            }
+            self.check_loss(&to, target)?;
+        }
+        if to.has_final_slash && !is_folder(&there) && !target.as_ref().is_some_and(is_folder) {
+            return Err(FilesError::NotAFolder);
+        }
+        let renamed = match &target {
+            None => rename_new(&from.folder, &from.name, &to.folder, &to.name),
+            // Of two names of one file a rename removes neither.
+            Some(target) if FileId::from(*target) == FileId::from(there) => {
+                unlinkat(&from.folder, &from.name, AtFlags::empty())
+            }
+            Some(_) => renameat(&from.folder, &from.name, &to.folder, &to.name),
+        };
+        let hidden = match (renamed, &target) {
+            (Ok(()), _) => None,
+            (Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST), Some(target)) => {
+                match overwrite {
+                    Some(true) => from.exchange(&to, target)?,
+                    Some(false) | None => return Err(FilesError::InTheWay),
+                }
+            }
+            // Something has come there since.
+            (Err(Errno::EXIST), None) => return Err(FilesError::Occupied),
+            (Err(Errno::XDEV), _) => return Err(FilesError::OtherDisk),
+            (Err(error), _) => return Err(error.into()),
+        };
+        drop((locks, locked));
+        // In this order it is at one place at least, whatever the file system does.
+        self.disk.sync_folder(&to.folder)?;
+        if from.folder_path != to.folder_path {
+            self.disk.sync_folder(&from.folder)?;
+        }
+        self.clear(hidden);
+        Ok(target.is_none())
+    }
+
+    /// The place at a path.
+    fn place(&self, root: &Root, path: &TreePath) -> Result<Place, FilesError> {
+        let names = path.as_path();
+        if is_reserved(names) {
+            return Err(FilesError::Reserved);
+        }
+        let (Some(parent), Some(name)) = (names.parent(), names.file_name()) else {
+            return Err(FilesError::IsRoot);
+        };
+        let (folder, folder_path) = root.resolve_folder(parent)?;
+        if is_reserved(&folder_path) {
+            return Err(FilesError::Reserved);
+        }
+        Ok(Place {
+            folder,
+            folder_path,
+            name: name.to_owned(),
+            has_final_slash: path.has_final_slash(),
+        })
+    }
+
+    /// The place at a path where something is to stand.
+    fn destination_place(&self, root: &Root, path: &TreePath) -> Result<Place, FilesError> {
+        self.place(root, path).map_err(|error| match error {
+            FilesError::NotFound => FilesError::NoParent,
+            other => other,
+        })
+    }
+
+    /// Checks what is to leave its place; returns it, and its lock if `is_wanted` agrees to one version.
+    fn check_source(
+        &self,
+        root: &Root,
+        place: &Place,
+        is_wanted: &Wanted,
+    ) -> Result<(Stat, Option<File>), FilesError> {
+        let there = place.there()?.ok_or(FilesError::NotFound)?;
+        let leads_to_folder = || {
+            let followed = root.metadata(&place.path());
+            is_link(&there) && followed.is_ok_and(|followed| followed.is_dir())
+        };
+        if place.has_final_slash && !is_folder(&there) && !leads_to_folder() {
+            return Err(FilesError::NotFound);
+        }
+        self.check_secret(&there)?;
+        if !is_wanted(Some(&version(root, &place.path(), &there))) {
+            return Err(FilesError::Changed);
+        }
+        let locked = lock_version(&place.folder, &place.name, &there, is_wanted)?;
+        Ok((there, locked))
+    }
+
+    /// Checks that what stands at a place may be lost.
+    fn check_loss(&self, place: &Place, there: &Stat) -> Result<(), FilesError> {
+        self.check_secret(there)?;
+        match FileType::from_raw_mode(there.st_mode).is_file() {
+            true => check_writable(&place.folder, &place.name, there),
+            false => Ok(()),
+        }
+    }
+
+    fn check_secret(&self, there: &Stat) -> Result<(), FilesError> {
+        match self.secrets.ids().contains(&FileId::from(*there)) {
+            true => Err(FilesError::IsSecret),
+            false => Ok(()),
+        }
+    }
+
+    /// Removes what was hidden. If that fails, the sweeper of the next server tries again.
+    fn clear(&self, hidden: Hidden) {
+        let Some((folder, name)) = hidden else {
+            return;
+        };
+        if let Err(error) = remove_tree(folder, &name, &self.secrets.ids(), &|| true) {
+            log::warn!("{name} stays behind: {}", std::io::Error::from(error));
+        }
+    }
+}
+
+fn is_folder(there: &Stat) -> bool {
+    FileType::from_raw_mode(there.st_mode).is_dir()
+}
+
+fn is_link(there: &Stat) -> bool {
+    FileType::from_raw_mode(there.st_mode).is_symlink()
+}
+
+/// The version of what stands at a path, which `If-Match` compares: that of the file which a download
+/// gets there. A folder has no entity tag.
+fn version(root: &Root, path: &Path, there: &Stat) -> Version {
+    let followed = is_link(there).then(|| root.metadata(path).ok()).flatten();
+    let identity = followed.map_or(Identity::from(*there), |there| Identity::from(&there));
+    let version = identity.version();
+    match is_folder(there) {
+        true => Version {
+            etag: String::new(),
+            ..version
+        },
+        false => version,
+    }
+}
