@@ -1,15 +1,19 @@
 # Made of `file-client --help` (data/systemd/README.md).
-set -l verbs get post head list batch
+set -l verbs get post head list rm mkdir mv batch
 complete -c file-client -f
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a get -d 'downloads the file at PATH'
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a post -d 'uploads FILE to PATH'
 complete -c file-client -n '__fish_seen_subcommand_from post' -F
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a head -d 'prints the fields of the server\'s reply for a file'
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a list -d 'prints the entries of a folder, one a line'
+complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a rm -d 'deletes files and empty folders'
+complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a mkdir -d 'creates a folder, in one that exists'
+complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a mv -d 'renames a file or a folder, or moves it into the folder TO if that ends in a slash'
 complete -c file-client -n "not __fish_seen_subcommand_from $verbs" -a batch -d 'runs each line of FILE, or of standard input for -'
 complete -c file-client -n '__fish_seen_subcommand_from batch' -F
 complete -c file-client -s o -l output -r -F -d 'where get saves'
 complete -c file-client -l create-only -d 'do not overwrite a file on the server'
+complete -c file-client -s r -l recursive -d 'with rm'
 complete -c file-client -l resume -d 'with get, post and batch'
 complete -c file-client -l update -d 'with get and post'
 complete -c file-client -s j -l jobs -x -d 'transfer N files of a folder or lines of a batch at once, 1 to 64'

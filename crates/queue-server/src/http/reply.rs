@@ -147,6 +147,7 @@ fn code_of(status: Status) -> ErrorCode {
         | Status::RangeNotSatisfiable
         | Status::ExpectationFailed
         | Status::Locked
+        | Status::BadGateway
         // These refuse nothing.
         | Status::Continue
         | Status::UploadResumptionSupported
