@@ -157,12 +157,7 @@ mod tests {
         check("../../../x", Err(400));
         // Refused later, as in any target.
         check("./x/../y", Ok("/a/b/x/../y"));
-        for other in [
-            "http://h/x",
-            "http://h:81/x",
-            "https://evil.example/x",
-            "http://h:80.x/",
-        ] {
+        for other in ["http://h/x", "http://h:81/x", "https://evil.example/x"] {
             check(other, Err(502));
         }
         for bad in [
@@ -174,6 +169,7 @@ mod tests {
             "/a?b",
             "http://u@h:80/x",
             "http:///x",
+            "http://h:80.x/",
             "/\u{e4}",
         ] {
             check(bad, Err(400));
