@@ -24,6 +24,7 @@ mod file_digest;
 mod file_finished;
 mod file_resume;
 mod file_words;
+mod files_page;
 mod folders;
 mod for_an_hour;
 mod forms;

@@ -17,26 +17,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from chromium import Browser, eventually
-
-
-class FilePage(Browser):
-    """A browser with the page of a folder."""
-
-    def names(self):
-        """What is listed, in its order."""
-        return self.value("[...document.querySelectorAll('td:first-child a')].map(a => a.innerText)")
-
-    def uploads(self):
-        """What the page says of each upload: its name, how it stands, and the text."""
-        return self.value("[...document.querySelectorAll('#uploads li')].map((row) =>"
-                          " [row.children[0].textContent, row.className, row.children[1].textContent])")
-
-    def summary(self):
-        return self.value("document.querySelector('#uploads [role=status]').textContent")
-
-    def wait_for_summary(self, wanted):
-        eventually(wanted, lambda: self.summary() == wanted, self.uploads)
+from chromium import eventually
+from file_page import FilePage
 
 
 def get(target):
@@ -222,16 +204,17 @@ def of_many_files_some_are_shown_and_none_is_lost(browser):
     browser.open(URL + "/many/")
     browser.is_offline(True)
     browser.choose([path("many/" + name) for name in os.listdir(path("many"))])
-    browser.wait_for_summary("120 failed (100 of each are shown)")
-    said = {(state, text) for _, state, text in browser.uploads()}
-    assert said == {("failed", "the connection was lost")}, said
-    assert len(browser.uploads()) == 100, len(browser.uploads())
-    browser.is_offline(False)
-    browser.click("#uploads li button", "Retry")
-    browser.wait_for_summary("1 uploaded, 119 failed (100 of each are shown)")
+    browser.wait_for_summary("117 waiting, 3 waiting for the connection (100 of each are shown)")
+    said = {text for _, state, text in browser.uploads() if state == "lost"}
+    assert all(text.startswith("the connection was lost; trying again in") for text in said), said
+    assert len(browser.uploads()) == 103, len(browser.uploads())
+    browser.click("#uploads li.waiting button", "Cancel")
+    browser.wait_for_summary("116 waiting, 3 waiting for the connection, 1 cancelled (100 of each are shown)")
     # One that had no room has it now.
-    assert len(browser.uploads()) == 101, len(browser.uploads())
-    browser.click("#uploads button", "Retry failed")
+    assert len(browser.uploads()) == 104, len(browser.uploads())
+    browser.is_offline(False)
+    browser.wait_for_summary("119 uploaded, 1 cancelled (100 of each are shown)")
+    browser.click("#uploads li.cancelled button", "Retry")
     browser.wait_for_summary("120 uploaded (100 of each are shown)")
     assert len(browser.uploads()) == 100, len(browser.uploads())
     eventually("they are listed", lambda: len(browser.names()) == 121)
@@ -252,6 +235,8 @@ def what_is_refused_is_said(browser):
     assert said["too-large.bin"] == "exceeds 1.0 MB", said
     assert "folder" in said["site"], said
     assert said["gone.txt"] == "the file cannot be read, or has changed", said
+    browser.click("#uploads button", "Retry failed")
+    browser.wait_for_summary("3 uploaded, 3 failed")
 
 
 def a_missing_page_has_a_way_back(browser):

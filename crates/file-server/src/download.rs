@@ -59,9 +59,9 @@ impl FileService {
         if let Some(format) = self.archive_asked_for(request) {
             return self.archive(request, path, format);
         }
-        let order = listing::order(request);
-        let entries = self.files.list(path, order)?;
-        let listed = listing::response(request, entries, order, self.offers())?;
+        let query = listing::Query::of(request);
+        let entries = self.files.list(path, query.selection())?;
+        let listed = listing::response(request, entries, &query, self.offers())?;
         Ok(with_always(listed))
     }
 

@@ -43,7 +43,9 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entries::{Column, ENTRIES_MAX, Entries, Entry, Order};
+pub(crate) use entries::{
+    Column, ENTRIES_MAX, Entries, Entry, Order, PAGE_ENTRIES, PAGES_MAX, Selection,
+};
 pub(crate) use identity::{Identity, seconds_now};
 pub(crate) use keyed_locks::Abort;
 pub(crate) use tree::{Files, Found, FoundFile};

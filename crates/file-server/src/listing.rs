@@ -1,7 +1,9 @@
 //! The list of a folder: a page for people, JSON for scripts.
 //!
-//! `rows` writes the entries, `page` the frame around them. A long list is made while it is sent.
+//! `query` reads what a request asks for, `rows` writes the entries, and `page` the frame around them. A
+//! list is made while it is sent.
 
+mod query;
 mod rows;
 
 use std::fmt::Write;
@@ -10,64 +12,47 @@ use std::mem;
 
 use cli::escape::Escaped;
 use cli::exit::with_causes;
-use daemon::http::page::quality;
 use daemon::http::{Content, PieceStream, Pieces, Response};
 use percent_encoding::percent_decode_str;
-use proto::http::{RequestHead, Status};
+use proto::http::{Refusal, RequestHead, Status};
 use serde_json::json;
 
 use crate::error::FilesError;
-use crate::files::{Entries, Order};
-use crate::page::{self, Offers};
+use crate::files::{Entries, PAGE_ENTRIES};
+use crate::page::{self, FolderPage, Frame, Offers, Pager, grouped};
 
-/// The order that a request asks for: `?sort=name|size|time`, and `&desc` for descending.
-pub(crate) fn order(request: &RequestHead) -> Order {
-    let mut columns =
-        parameters(request).filter_map(|one| rows::column(one.strip_prefix("sort=")?));
-    Order {
-        column: columns.next().unwrap_or_default(),
-        // A form cannot send a name without a value.
-        is_descending: parameters(request).any(|one| matches!(one, "desc" | "desc=")),
-    }
+pub(crate) use query::{Query, is_asked_for};
+
+/// The links to the other pages of a list, if there are any.
+fn pager(entries: &Entries, query: &Query) -> Option<Pager> {
+    let (page, names) = (entries.page()?, entries.names());
+    let last = names.div_ceil(PAGE_ENTRIES);
+    let link = |page| query.link(page);
+    let (first_name, last_name) = ((page - 1) * PAGE_ENTRIES + 1, page * PAGE_ENTRIES);
+    (last > 1).then(|| Pager {
+        before: (page > 1).then(|| (link(1), link(page - 1))),
+        range: format!(
+            "{} to {} of {}",
+            grouped(first_name),
+            grouped(last_name.min(names)),
+            grouped(names)
+        ),
+        behind: (page < last).then(|| (link(page + 1), link(last))),
+    })
 }
 
-/// The reply to a request for a folder: JSON for `?json` or `Accept: application/json`, otherwise a
-/// page.
+/// The reply to a request for a folder: JSON or a page.
 ///
 /// # Errors
 /// Those of the entries.
 pub(crate) fn response(
     request: &RequestHead,
     entries: Entries,
-    order: Order,
+    query: &Query,
     offers: Offers,
-) -> Result<Response, FilesError> {
-    let path = percent_decode_str(request.path).decode_utf8_lossy();
-    let (format, start, mut response) = match wants_json(request) {
-        true => {
-            let start = format!("{{\"path\":{},\"entries\":[", json!(path));
-            let response = Response::new(Status::Ok, "application/json", Vec::new());
-            let response = response.with_field("Vary", "Accept");
-            (Format::Json { separator: "\n" }, start, response)
-        }
-        false => {
-            let start = page::folder_start(request.path, offers);
-            let headings = rows::headings(order);
-            let way_up = match page::is_root(request.path) {
-                true => "",
-                false => rows::WAY_UP,
-            };
-            let start = format!("{start}<table>\n{headings}{way_up}");
-            (Format::Page, start, page::response(Status::Ok, Vec::new()))
-        }
-    };
-    let mut listing = Listing {
-        path: path.into_owned(),
-        entries,
-        format,
-        first: Vec::new(),
-    };
-    let mut first = start.into_bytes();
+) -> Result<Response, Refusal> {
+    let (mut listing, mut response) = begin(request, entries, query, offers)?;
+    let mut first = mem::take(&mut listing.first);
     response.body = match listing.put_batch(&mut first)? {
         false => Content::Bytes(first),
         true => Content::Stream(PieceStream::new(Listing { first, ..listing })),
@@ -75,25 +60,56 @@ pub(crate) fn response(
     Ok(response)
 }
 
-fn parameters<'r>(request: &RequestHead<'r>) -> impl Iterator<Item = &'r str> {
-    request.query.unwrap_or_default().split('&')
-}
-
-/// Whether the request asks for the list, even if there is an index page: `?json`.
-pub(crate) fn is_asked_for(request: &RequestHead) -> bool {
-    parameters(request).any(|one| one == "json")
-}
-
-/// Whether the request prefers JSON, by name, to a page. A browser asks for pages, and other programs
-/// accept anything.
-fn wants_json(request: &RequestHead) -> bool {
-    let json = quality(request, b"application/json");
-    is_asked_for(request) || json > 0.0 && json >= quality(request, b"text/html")
+/// A list up to its first entry, and the reply that it is the body of.
+fn begin(
+    request: &RequestHead,
+    entries: Entries,
+    query: &Query,
+    offers: Offers,
+) -> Result<(Listing, Response), Refusal> {
+    let path = percent_decode_str(request.path).decode_utf8_lossy();
+    let (format, start, response) = match query.is_json {
+        true => {
+            let start = format!("{{\"path\":{},\"entries\":[", json!(path));
+            let response = Response::new(Status::Ok, "application/json", Vec::new());
+            let response = response.with_field("Vary", "Accept");
+            (Format::Json { separator: "\n" }, start, response)
+        }
+        false => {
+            let is_start = query.search.is_empty() && entries.page() == Some(1);
+            let page = FolderPage {
+                frame: Frame::of_folder(request.path),
+                offers,
+                search: &query.search,
+                sort: query.sort(),
+                is_descending: query.order.is_descending,
+                headings: rows::headings(query),
+                names: entries.names(),
+                all: query.without_search().link(1),
+                has_way_up: is_start && !page::is_root(request.path),
+                pager: pager(&entries, query),
+                is_complete: entries.is_complete(),
+            };
+            let (start, end) = page.parts()?;
+            let response = page::response(Status::Ok, Vec::new());
+            (Format::Page { end }, start, response)
+        }
+    };
+    let listing = Listing {
+        path: path.into_owned(),
+        entries,
+        format,
+        first: start.into_bytes(),
+    };
+    Ok((listing, response))
 }
 
 /// The format of a list.
 enum Format {
-    Page,
+    Page {
+        /// The page behind the rows.
+        end: String,
+    },
     Json {
         /// The text before the next element.
         separator: &'static str,
@@ -116,7 +132,7 @@ impl Listing {
         let mut text = String::new();
         for entry in self.entries.batch()? {
             match &mut self.format {
-                Format::Page => text.push_str(&rows::row(&entry)),
+                Format::Page { .. } => rows::put_row(&entry, &mut text),
                 Format::Json { separator } => {
                     text.push_str(mem::replace(separator, ",\n"));
                     // A string takes all that is written to it.
@@ -127,11 +143,13 @@ impl Listing {
         let is_at_end = self.entries.is_at_end();
         if is_at_end {
             let is_complete = self.entries.is_complete();
-            text.push_str(&match self.format {
-                Format::Page if is_complete => format!("</table>\n{}", page::END),
-                Format::Page => format!("</table>\n{}{}", rows::REST, page::END),
-                Format::Json { .. } => format!("\n],\"complete\":{is_complete}}}\n"),
-            });
+            match &self.format {
+                Format::Page { end } => text.push_str(end),
+                Format::Json { .. } => {
+                    let end = format!("\n],\"complete\":{is_complete}}}\n");
+                    text.push_str(&end);
+                }
+            }
         }
         out.extend_from_slice(text.as_bytes());
         Ok(!is_at_end)
@@ -159,12 +177,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::files::{Column, Files};
+    use crate::files::Files;
     use crate::page::UploadRules;
     use crate::path::TreePath;
 
     const OFFERS: Offers = Offers {
         archives: true,
+        manage: false,
         uploads: Some(UploadRules {
             bytes_max: 10,
             create_only: false,
@@ -185,34 +204,16 @@ mod tests {
             file.set_modified(std::time::UNIX_EPOCH).unwrap();
         }
         let files = Arc::new(Files::open(root.path(), 0, Duration::ZERO).unwrap());
-        let order = order(&request);
-        let entries = files.list(&path, order).unwrap();
-        let mut response = response(&request, entries, order, OFFERS).unwrap();
-        let text = match response.body {
-            Content::Bytes(bytes) => bytes,
-            other => panic!("{other:?}"),
-        };
+        let query = Query::of(&request);
+        let entries = files.list(&path, query.selection()).unwrap();
+        let (mut listing, mut response) = begin(&request, entries, &query, OFFERS).unwrap();
+        let (mut text, mut piece, mut has_more) = (Vec::new(), Vec::new(), true);
+        while has_more {
+            has_more = listing.next(&mut piece).unwrap();
+            text.append(&mut piece);
+        }
         let content_type = response.fields.remove(0).1;
         (content_type.into_owned(), String::from_utf8(text).unwrap())
-    }
-
-    #[test]
-    fn the_order_is_the_one_of_the_request() {
-        for (query, column, is_descending) in [
-            ("", Column::Name, false),
-            ("?sort=size", Column::Size, false),
-            ("?sort=time&desc", Column::Time, true),
-            ("?desc=&sort=name", Column::Name, true),
-            ("?sort=mood", Column::Name, false),
-        ] {
-            let head = format!("GET /{query} HTTP/1.1\r\nHost: h\r\n\r\n");
-            let order = order(&RequestHead::parse(head.as_bytes()).unwrap());
-            let want = Order {
-                column,
-                is_descending,
-            };
-            assert_eq!(order, want, "{query}");
-        }
     }
 
     #[test]
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(page.matches("<script").count(), 1, "ours: {page}");
         assert!(!page.contains("<b>"), "{page}");
         assert!(
-            page.contains("&lt;script&gt;alert(&quot;1&quot;)"),
+            page.contains("&#60;script&#62;alert(&#34;1&#34;)"),
             "{page}"
         );
     }
@@ -265,8 +266,63 @@ mod tests {
     #[test]
     fn one_link_leads_to_an_entry_and_none_to_the_folder_itself() {
         let (_, page) = listed("/a/?sort=size", "text/html", &["x"]);
-        let targets = page.split("href=\"").skip(1);
+        let targets = page.split("<a href=\"").skip(1);
         let targets: Vec<_> = targets.filter_map(|rest| rest.split('"').next()).collect();
         assert_eq!(targets, ["../", "../", "./x"], "{page}");
+    }
+
+    #[test]
+    fn a_search_is_shown_as_it_was_typed() {
+        let (_, page) = listed(
+            "/?search=%22%3CB%3E+%C3%84&sort=size",
+            "text/html",
+            &["ä", "\"<b> ä"],
+        );
+        assert!(page.contains("value=\"&#34;&#60;B&#62; Ä\""), "{page}");
+        assert!(
+            page.contains("1 name contains “&#34;&#60;B&#62; Ä”"),
+            "{page}"
+        );
+        assert!(page.contains("href=\"./?sort=size\">Show all"), "{page}");
+        assert_eq!(
+            page.matches("<tr>").count(),
+            2,
+            "the heading and one name: {page}"
+        );
+        let (_, page) = listed("/a/?search=y", "text/html", &["x"]);
+        assert!(page.contains("No name contains “y”"), "{page}");
+        let (_, json) = listed("/?json&search=Y", "*/*", &["x", "y"]);
+        assert!(json.contains("\"y\"") && !json.contains("\"x\""), "{json}");
+    }
+
+    #[test]
+    fn a_long_list_has_pages_and_its_json_none() {
+        let names: Vec<_> = (0..2001).map(|number| format!("{number:04}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let links = |page: &str| -> Vec<String> {
+            let pages = page.split("<nav class=\"pages\"").nth(1).unwrap();
+            let links = pages.split("href=\"").skip(1);
+            links
+                .filter_map(|rest| Some(rest.split('"').next()?.to_owned()))
+                .collect()
+        };
+        let (_, page) = listed("/?desc", "text/html", &names);
+        assert_eq!(page.matches("<tr>").count(), 1001);
+        assert!(page.contains("1 to 1,000 of 2,001") && page.contains("./2000"));
+        assert_eq!(links(&page), ["./?desc&#38;page=2", "./?desc&#38;page=3"]);
+        let (_, page) = listed("/?desc&page=2", "text/html", &names);
+        let ends = [
+            "./?desc",
+            "./?desc",
+            "./?desc&#38;page=3",
+            "./?desc&#38;page=3",
+        ];
+        assert_eq!(links(&page), ends);
+        let (_, page) = listed("/?page=3", "text/html", &names);
+        assert_eq!(page.matches("<tr>").count(), 2);
+        assert!(page.contains("2,001 to 2,001 of 2,001") && page.ends_with("</html>\n"));
+        assert_eq!(links(&page), ["./", "./?page=2"]);
+        let (_, json) = listed("/?json&page=2", "text/html", &names);
+        assert_eq!(json.matches("\"href\"").count(), 2001);
     }
 }

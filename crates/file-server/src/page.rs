@@ -1,30 +1,49 @@
-//! The pages for people: the frame of a folder's list, with the form for uploads, and refusals.
+//! The pages for people: a folder's list with what the folder offers, and refusals.
 //!
 //! A page works without the script. A browser runs no other script and follows no other style, whatever
 //! a file's name holds: the policy that is sent along has their digests.
 
-mod escape;
+mod picture;
 
 use std::sync::LazyLock;
 
+use askama::Template;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use daemon::http::Response;
 use daemon::http::page::STYLE;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str};
 use proto::http::{Refusal, RequestHead, Status};
 use sha2::{Digest, Sha256};
 
-pub(crate) use escape::{LINK_ESCAPES, escape};
+use crate::files::ENTRIES_MAX;
+
+pub(crate) use picture::picture;
 
 /// The style of what other servers' pages do not have.
 const OWN_STYLE: &str = include_str!("page/style.css");
-/// The buttons for archives. They are no links, because a program that follows links would get everything
-/// once for each.
-const ARCHIVE_FORM: &str = "<form>\n<p>Download this folder as \
-    <button name=\"zip\">zip</button> <button name=\"tar\">tar</button> \
-    <button name=\"tgz\">tar.gz</button></p>\n</form>\n";
-const UPLOAD_FORM: &str = include_str!("page/upload.html");
-const UPLOAD_SCRIPT: &str = include_str!("page/upload.js");
+
+/// The script: one scope for all of its files.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n{\n",
+    include_str!("page/list.js"),
+    include_str!("page/transfer.js"),
+    include_str!("page/upload.js"),
+    include_str!("page/choose.js"),
+    include_str!("page/manage.js"),
+    "}\n"
+);
+
+/// The bytes that are escaped in a link: all but the unreserved ones of RFC 3986.
+pub(crate) const LINK_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Where the rows go. No name and no path has it.
+const ROWS: char = '\0';
+
+const _: () = assert!(ENTRIES_MAX == 100_000, "templates/folder.html says 100,000");
 
 /// The `Content-Security-Policy` of every page.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
@@ -34,7 +53,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
          connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         digest(STYLE),
         digest(OWN_STYLE),
-        digest(UPLOAD_SCRIPT)
+        digest(SCRIPT)
     )
 });
 
@@ -54,29 +73,115 @@ pub(crate) struct UploadRules {
 pub(crate) struct Offers {
     /// Archives of the folder.
     pub(crate) archives: bool,
+    /// New folders, renaming and deleting.
+    pub(crate) manage: bool,
     /// Uploads, by these rules.
     pub(crate) uploads: Option<UploadRules>,
 }
 
-/// The start of a folder's page, up to the table, with forms for what the folder offers. `path` is the
-/// folder's path, as in the request.
-pub(crate) fn folder_start(path: &str, offers: Offers) -> String {
-    let title = percent_decode_str(path).decode_utf8_lossy();
-    let mut text = start(&title, path);
-    if offers.archives {
-        text.push_str(ARCHIVE_FORM);
+/// What every page has.
+pub(crate) struct Frame {
+    title: String,
+    crumbs: Vec<Crumb>,
+}
+
+/// A name of a path, with a link to the folder if it is above the page.
+struct Crumb {
+    name: String,
+    link: Option<String>,
+}
+
+/// The heading of a column. It orders the list by the column, and if the list is, it reverses the order.
+pub(crate) struct Heading {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) is_ascending: bool,
+    pub(crate) is_descending: bool,
+}
+
+/// The links to the other pages of a list.
+pub(crate) struct Pager {
+    /// Those to the first page and to the one before.
+    pub(crate) before: Option<(String, String)>,
+    /// Which names are on this page.
+    pub(crate) range: String,
+    /// Those to the next page and to the last.
+    pub(crate) behind: Option<(String, String)>,
+}
+
+/// A folder's page without the rows of its list.
+#[derive(Template)]
+#[template(path = "folder.html")]
+pub(crate) struct FolderPage<'a> {
+    pub(crate) frame: Frame,
+    pub(crate) offers: Offers,
+    pub(crate) search: &'a str,
+    /// The column in which the list is not ordered by default.
+    pub(crate) sort: Option<&'static str>,
+    pub(crate) is_descending: bool,
+    pub(crate) headings: Vec<Heading>,
+    /// How many names were found, on all pages.
+    pub(crate) names: usize,
+    /// The link to the same list without the search.
+    pub(crate) all: String,
+    pub(crate) has_way_up: bool,
+    /// The links to other pages of the list, if there are any.
+    pub(crate) pager: Option<Pager>,
+    pub(crate) is_complete: bool,
+}
+
+#[derive(Template)]
+#[template(path = "refused.html")]
+struct Refused<'a> {
+    frame: Frame,
+    sentence: &'a str,
+    folder: Option<String>,
+}
+
+impl Frame {
+    /// That of a folder's page.
+    pub(crate) fn of_folder(path: &str) -> Self {
+        Self {
+            title: percent_decode_str(path).decode_utf8_lossy().into_owned(),
+            crumbs: crumbs(path),
+        }
     }
-    if let Some(rules) = offers.uploads {
-        let flag = |name, is_set| if is_set { name } else { "" };
-        text.push_str(&format!(
-            "<form method=\"post\" enctype=\"multipart/form-data\" id=\"upload\" \
-             data-bytes-max=\"{}\"{}{}>\n{UPLOAD_FORM}<script>{UPLOAD_SCRIPT}</script>\n",
-            rules.bytes_max,
-            flag(" data-create-only", rules.create_only),
-            flag(" data-needs-password", rules.needs_password),
-        ));
+
+    fn styles(&self) -> [&'static str; 2] {
+        [STYLE, OWN_STYLE]
     }
-    text
+
+    fn script(&self) -> &'static str {
+        SCRIPT
+    }
+}
+
+impl FolderPage<'_> {
+    /// The page before the rows and behind them.
+    ///
+    /// # Errors
+    /// If the template cannot be rendered.
+    pub(crate) fn parts(&self) -> Result<(String, String), Refusal> {
+        let mut start = render(self)?;
+        let at = start.rfind(ROWS).unwrap_or(start.len());
+        let end = start.split_off(at);
+        Ok((start, format!("{}\n", end.trim_start_matches(ROWS))))
+    }
+
+    fn found(&self) -> String {
+        match self.names {
+            0 => "No name contains".to_owned(),
+            1 => "1 name contains".to_owned(),
+            names => format!("{} names contain", grouped(names)),
+        }
+    }
+}
+
+fn render(page: &impl Template) -> Result<String, Refusal> {
+    page.render().map_err(|error| {
+        log::error!("Cannot make the page: {error}");
+        Refusal::new(Status::InternalServerError, "the page cannot be made")
+    })
 }
 
 /// Whether a path is that of the root, which has no folder above it.
@@ -92,49 +197,36 @@ pub(crate) fn response(status: Status, text: impl Into<Vec<u8>>) -> Response {
 }
 
 /// The page that says why a request is refused, with a link to the folder.
-pub(crate) fn refusal(request: &RequestHead, refusal: &Refusal) -> Response {
+///
+/// # Errors
+/// If the template cannot be rendered.
+pub(crate) fn refusal(request: &RequestHead, refusal: &Refusal) -> Result<Response, Refusal> {
     let (code, phrase) = (refusal.status.code(), refusal.status.phrase());
-    let mut text = start(&format!("{code} {phrase}"), request.path);
-    text.push_str(&format!(
-        "<p>{code} {phrase}: {}</p>\n",
-        escape(&refusal.sentence)
-    ));
-    if let Some(folder) = way_back(request) {
-        text.push_str(&format!(
-            "<p><a href=\"{folder}\">Back to the folder</a></p>\n"
-        ));
-    }
-    response(refusal.status, text + END)
-}
-
-/// The end of every page.
-pub(crate) const END: &str = "</body>\n</html>\n";
-
-/// The start of every page.
-fn start(title: &str, path: &str) -> String {
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n\
-         <style>{STYLE}</style>\n<style>{OWN_STYLE}</style>\n</head>\n<body>\n<h1>{}</h1>\n",
-        escape(title),
-        breadcrumbs(path)
-    )
-}
-
-/// A path, with links to the folders on it.
-fn breadcrumbs(path: &str) -> String {
-    let names: Vec<_> = path.split('/').filter(|name| !name.is_empty()).collect();
-    let mut crumbs = match names.len() {
-        0 => "/".to_owned(),
-        depth => format!("<a href=\"{}\">/</a>", way_up(path, depth)),
+    let page = Refused {
+        frame: Frame {
+            title: format!("{code} {phrase}"),
+            crumbs: crumbs(request.path),
+        },
+        sentence: &refusal.sentence,
+        folder: way_back(request),
     };
+    Ok(response(refusal.status, render(&page)?))
+}
+
+/// The names of a path, with links to the folders on it.
+fn crumbs(path: &str) -> Vec<Crumb> {
+    let names: Vec<_> = path.split('/').filter(|name| !name.is_empty()).collect();
+    let mut crumbs = vec![Crumb {
+        name: "/".to_owned(),
+        link: (!names.is_empty()).then(|| way_up(path, names.len())),
+    }];
     for (at, name) in names.iter().enumerate() {
         let name = percent_decode_str(name).decode_utf8_lossy();
-        let name = escape(&name);
-        crumbs.push_str(&match names.len() - 1 - at {
-            0 if path.ends_with('/') => format!("{name}/"),
-            0 => name.into_owned(),
-            up => format!("<a href=\"{}\">{name}/</a>", way_up(path, up)),
+        let up = names.len() - 1 - at;
+        let is_folder = up > 0 || path.ends_with('/');
+        crumbs.push(Crumb {
+            name: format!("{name}{}", if is_folder { "/" } else { "" }),
+            link: (up > 0).then(|| way_up(path, up)),
         });
     }
     crumbs
@@ -159,24 +251,41 @@ fn way_up(path: &str, names: usize) -> String {
     }
 }
 
+/// A number for people: `12,345`.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use daemon::http::Content;
 
     use super::*;
 
+    #[track_caller]
+    fn check_crumbs(path: &str, want: &[(&str, &str)]) {
+        let crumbs = crumbs(path);
+        let parts = crumbs.iter();
+        let parts = parts.map(|crumb| (&*crumb.name, crumb.link.as_deref().unwrap_or_default()));
+        assert_eq!(parts.collect::<Vec<_>>(), want, "{path}");
+    }
+
     #[test]
     fn the_way_back() {
-        assert_eq!(breadcrumbs("/"), "/");
-        assert_eq!(
-            breadcrumbs("/a/b%20c/"),
-            "<a href=\"../../\">/</a><a href=\"../\">a/</a>b c/"
-        );
-        assert_eq!(
-            breadcrumbs("/a/b/c"),
-            "<a href=\"../../\">/</a><a href=\"../\">a/</a><a href=\"./\">b/</a>c"
-        );
-        assert_eq!(breadcrumbs("/%3Cb%3E"), "<a href=\"./\">/</a>&lt;b&gt;");
+        check_crumbs("/", &[("/", "")]);
+        let path = [("/", "../../"), ("a/", "../"), ("b c/", "")];
+        check_crumbs("/a/b%20c/", &path);
+        let path = [("/", "../../"), ("a/", "../"), ("b/", "./"), ("c", "")];
+        check_crumbs("/a/b/c", &path);
+        check_crumbs("/%3Cb%3E", &[("/", "./"), ("<b>", "")]);
     }
 
     #[test]
@@ -185,14 +294,14 @@ mod tests {
             let head = format!("{line} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
             let request = RequestHead::parse(head.as_bytes()).unwrap();
             let refused = refusal(&request, &Refusal::new(Status::NotFound, "no <such> file"));
-            match refused.body {
+            match refused.unwrap().body {
                 Content::Bytes(text) => String::from_utf8(text).unwrap(),
                 other => panic!("{other:?}"),
             }
         };
         let text = page("GET /a/%3Cb%3E");
         assert!(
-            text.contains("404 Not Found: no &lt;such&gt; file"),
+            text.contains("404 Not Found: no &#60;such&#62; file"),
             "{text}"
         );
         assert!(text.contains("<a href=\"./\">Back"), "{text}");
@@ -203,5 +312,17 @@ mod tests {
         );
         assert!(page("GET /a/").contains("<a href=\"../\">Back"));
         assert!(page("POST /a/").contains("<a href=\"./\">Back"));
+    }
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        for (number, want) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1234567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), want);
+        }
     }
 }

@@ -178,9 +178,10 @@ impl FileService {
 
     /// The reply that refuses a request: a page for a browser, a line of text for others.
     pub(crate) fn refused(&self, request: &RequestHead, refusal: &Refusal) -> Response {
-        match is_wanted(request) {
-            true => with_always(page::refusal(request, refusal)),
-            false => self.refuse(refusal),
+        let page = is_wanted(request).then(|| page::refusal(request, refusal));
+        match page {
+            Some(Ok(page)) => with_always(page),
+            Some(Err(_)) | None => self.refuse(refusal),
         }
     }
 
@@ -193,6 +194,7 @@ impl FileService {
         };
         Offers {
             archives: self.has_archives(),
+            manage: false,
             uploads: (!self.config.read_only).then_some(rules),
         }
     }

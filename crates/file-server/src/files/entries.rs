@@ -5,9 +5,13 @@
 //! little memory, however long it is and however slowly its client reads, and no list waits for the
 //! memory of another: with less memory the windows are smaller, and the folder is read more often. An
 //! entry that changes meanwhile may be missing, or appear twice if its position changes.
+//!
+//! A page of a list is found the same way, and only the positions up to its end are kept.
 
 use std::cmp::Ordering;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::mem;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::vec;
@@ -23,6 +27,12 @@ use crate::path::TreePath;
 
 /// The most names of a folder that are listed.
 pub(crate) const ENTRIES_MAX: usize = 100_000;
+
+/// The most entries of a page.
+pub(crate) const PAGE_ENTRIES: usize = 1000;
+
+/// The most pages of a folder.
+pub(crate) const PAGES_MAX: usize = ENTRIES_MAX / PAGE_ENTRIES;
 
 /// The memory of a window if there is hardly any free, in bytes.
 const WINDOW_BYTES_MIN: usize = 32 << 10;
@@ -80,6 +90,23 @@ impl Order {
     }
 }
 
+/// Which entries of a folder are listed, and in which order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Selection {
+    pub(crate) order: Order,
+    /// What their names contain, in lower case; empty for all names.
+    pub(crate) search: String,
+    /// The page, from 1. Behind the last one, it is the last one. `None` for all entries.
+    pub(crate) page: Option<usize>,
+}
+
+impl Selection {
+    fn is_met(&self, name: &OsStr) -> bool {
+        let contains = |name: &str| name.to_lowercase().contains(&self.search);
+        self.search.is_empty() || contains(&name.to_string_lossy())
+    }
+}
+
 /// The position of an entry in the order.
 #[derive(Debug, Clone)]
 struct Position {
@@ -102,7 +129,11 @@ impl Position {
 pub(crate) struct Entries {
     files: Arc<Files>,
     folder: PathBuf,
-    order: Order,
+    selection: Selection,
+    /// How many names were selected when the folder was first read, on all pages.
+    names: usize,
+    /// How many positions may still come.
+    left: usize,
     /// The positions that come next, and their memory.
     window: vec::IntoIter<Position>,
     memory: Option<Memory>,
@@ -119,12 +150,17 @@ impl Files {
     pub(crate) fn list(
         self: &Arc<Self>,
         path: &TreePath,
-        order: Order,
+        selection: Selection,
     ) -> Result<Entries, FilesError> {
         let mut entries = Entries {
             files: Arc::clone(self),
             folder: path.as_path().to_owned(),
-            order,
+            names: 0,
+            left: match selection.page {
+                Some(page) => page.clamp(1, PAGES_MAX) * PAGE_ENTRIES,
+                None => usize::MAX,
+            },
+            selection,
             window: Vec::new().into_iter(),
             memory: None,
             last: None,
@@ -132,6 +168,7 @@ impl Files {
         };
         let _permit = self.list_limits.permit()?;
         entries.fill()?;
+        entries.turn_to_page()?;
         Ok(entries)
     }
 }
@@ -152,12 +189,17 @@ fn entry(root: &Root, folder: &Path, name: OsString, secrets: &[FileId]) -> Opti
     }
 }
 
-/// The same for a name that was just read. Only a link is followed from the root. Which files are secret
-/// is asked when it is listed.
-fn entry_listed(root: &Root, folder: &Path, listed: &DirEntry) -> Option<Entry> {
+/// The same for a name that was just read. Only a link, and what may be a secret, is followed from the
+/// root.
+fn entry_listed(
+    root: &Root,
+    folder: &Path,
+    listed: &DirEntry,
+    secrets: &[FileId],
+) -> Option<Entry> {
     let there = listed.metadata().ok()?;
-    match there.is_symlink() {
-        true => entry(root, folder, listed.file_name(), &[]),
+    match there.is_symlink() || secrets.iter().any(|secret| secret.inode() == listed.ino()) {
+        true => entry(root, folder, listed.file_name(), secrets),
         false => entry_of(listed.file_name(), false, &there),
     }
 }
@@ -185,21 +227,62 @@ impl Entries {
         let mut batch = Vec::new();
         let mut name_bytes = 0;
         while batch.len() < BATCH_ENTRIES && name_bytes < BATCH_NAME_BYTES {
-            match self.window.next() {
-                Some(position) => {
-                    name_bytes += position.name.len();
-                    batch.extend(entry(&root, &self.folder, position.name, &secrets));
-                }
-                None if self.last.is_some() => self.fill()?,
-                None => break,
-            }
+            let Some(position) = self.next_position()? else {
+                break;
+            };
+            name_bytes += position.name.len();
+            batch.extend(entry(&root, &self.folder, position.name, &secrets));
         }
         Ok(batch)
     }
 
     /// Whether there are no more.
     pub(crate) fn is_at_end(&self) -> bool {
-        self.window.as_slice().is_empty() && self.last.is_none()
+        self.left == 0 || self.window.as_slice().is_empty() && self.last.is_none()
+    }
+
+    /// The page that this is, if it is one.
+    pub(crate) fn page(&self) -> Option<usize> {
+        self.selection.page
+    }
+
+    /// How many names are selected, on all pages.
+    pub(crate) fn names(&self) -> usize {
+        self.names
+    }
+
+    fn next_position(&mut self) -> Result<Option<Position>, FilesError> {
+        while !self.is_at_end() {
+            match self.window.next() {
+                Some(position) => {
+                    self.left -= 1;
+                    return Ok(Some(position));
+                }
+                None => self.fill()?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Drops the positions before the page.
+    fn turn_to_page(&mut self) -> Result<(), FilesError> {
+        let Some(page) = &mut self.selection.page else {
+            return Ok(());
+        };
+        let last = self.names.div_ceil(PAGE_ENTRIES);
+        *page = (*page).min(last).max(1);
+        let before = (*page - 1) * PAGE_ENTRIES;
+        self.left = before + PAGE_ENTRIES;
+        for _ in 0..before {
+            self.next_position()?;
+        }
+        let mut positions: Vec<_> = mem::take(&mut self.window).collect();
+        positions.shrink_to_fit();
+        if let Some(memory) = &mut self.memory {
+            memory.shrink(positions.iter().map(Position::bytes).sum());
+        }
+        self.window = positions.into_iter();
+        Ok(())
     }
 
     /// Whether all names of the folder are listed. It is final at the end.
@@ -213,56 +296,69 @@ impl Entries {
         self.memory = None;
         let mut memory = self.files.list_limits.reserve();
         let bytes_max = memory.bytes.max(WINDOW_BYTES_MIN);
+        let order = self.selection.order;
         let mut window = Window {
-            order: self.order,
+            order,
+            positions_max: self.left,
             positions: Vec::new(),
             bytes: 0,
-            is_cut: false,
+            end: None,
         };
+        let mut names = 0;
         let root = self.files.root()?;
+        let secrets = self.files.secrets.ids();
         let folder = root.open_dir(&self.folder)?;
         for (at, entry) in folder.entries()?.enumerate() {
             if at == ENTRIES_MAX {
                 self.is_complete = false;
                 break;
             }
-            let position = self.position(&root, &entry?);
+            let position = self.position(&root, &entry?, &secrets);
+            names += usize::from(position.is_some());
+            let is_before =
+                |one: &Position, other: &Position| order.compare(one, other) == Ordering::Less;
             let is_next = |position: &Position| {
                 let last = self.last.as_ref();
-                last.is_none_or(|last| self.order.compare(last, position) == Ordering::Less)
+                last.is_none_or(|last| is_before(last, position))
+                    && window
+                        .end
+                        .as_ref()
+                        .is_none_or(|end| is_before(position, end))
             };
             if let Some(position) = position.filter(is_next) {
                 window.bytes += position.bytes();
                 window.positions.push(position);
             }
             // A cut leaves half of it, so that cuts are rare.
-            if window.bytes > 2 * bytes_max {
+            let positions_max = window.positions_max.max(PAGE_ENTRIES).saturating_mul(2);
+            if window.bytes > 2 * bytes_max || window.positions.len() > positions_max {
                 window.cut(bytes_max);
             }
         }
+        if self.last.is_none() {
+            self.names = names;
+        }
         window.cut(bytes_max);
-        let Window {
-            mut positions,
-            is_cut,
-            ..
-        } = window;
-        positions.shrink_to_fit();
+        window.positions.shrink_to_fit();
         memory.shrink(window.bytes);
         self.memory = Some(memory);
-        self.last = positions.last().filter(|_| is_cut).cloned();
-        self.window = positions.into_iter();
+        self.last = window.end;
+        self.window = window.positions.into_iter();
         Ok(())
     }
 
     /// The position of an entry. The order by name needs no metadata, except of links and of entries
     /// whose kind the file system does not say.
-    fn position(&self, root: &Root, listed: &DirEntry) -> Option<Position> {
+    fn position(&self, root: &Root, listed: &DirEntry, secrets: &[FileId]) -> Option<Position> {
         let name = listed.file_name();
-        if is_reserved(Path::new(&name)) {
+        if is_reserved(Path::new(&name)) || !self.selection.is_met(&name) {
             return None;
         }
         let kind = listed.file_type().ok()?;
-        if self.order.column == Column::Name && (kind.is_file() || kind.is_dir()) {
+        let column = self.selection.order.column;
+        // A secret is not even counted: a search would tell its name.
+        let is_known = !secrets.iter().any(|secret| secret.inode() == listed.ino());
+        if column == Column::Name && is_known && (kind.is_file() || kind.is_dir()) {
             return Some(Position {
                 is_file: kind.is_file(),
                 number: 0,
@@ -275,10 +371,10 @@ impl Entries {
             is_folder,
             bytes,
             modified,
-        } = entry_listed(root, &self.folder, listed)?;
+        } = entry_listed(root, &self.folder, listed, secrets)?;
         Some(Position {
             is_file: !is_folder,
-            number: match self.order.column {
+            number: match column {
                 Column::Size if !is_folder => bytes,
                 Column::Time => modified,
                 Column::Size | Column::Name => 0,
@@ -291,14 +387,17 @@ impl Entries {
 /// A window that is being filled.
 struct Window {
     order: Order,
+    /// The most positions that are wanted.
+    positions_max: usize,
     positions: Vec<Position>,
     bytes: usize,
-    /// Whether positions were left for the next window.
-    is_cut: bool,
+    /// The last position of the window, if those behind it are left for the next. One that is read later
+    /// would fill the space of one that was left.
+    end: Option<Position>,
 }
 
 impl Window {
-    /// Orders the positions, and drops those at the end that exceed the memory.
+    /// Orders the positions, and drops those at the end that exceed the memory or are not wanted.
     fn cut(&mut self, bytes_max: usize) {
         let order = self.order;
         self.positions
@@ -309,8 +408,11 @@ impl Window {
             bytes <= bytes_max
         };
         let kept = self.positions.iter().take_while(fits).count().max(1);
-        self.is_cut |= kept < self.positions.len();
-        self.positions.truncate(kept);
+        let kept = kept.min(self.positions_max);
+        if kept < self.positions.len() {
+            self.positions.truncate(kept);
+            self.end = self.positions.last().cloned();
+        }
         self.bytes = self.positions.iter().map(Position::bytes).sum();
     }
 }

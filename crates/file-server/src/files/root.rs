@@ -53,6 +53,10 @@ impl FileId {
     pub(super) fn of(open: impl AsFd) -> io::Result<Self> {
         Ok(Self::from(fstat(open)?))
     }
+
+    pub(super) fn inode(self) -> u64 {
+        self.inode
+    }
 }
 
 impl From<Stat> for FileId {

@@ -66,7 +66,11 @@ pub(super) fn tree() -> Tree {
 impl Tree {
     fn list(&self, order: Order, path: &str) -> Vec<Entry> {
         let path = TreePath::decode(path).unwrap();
-        let mut entries = self.files.list(&path, order).unwrap();
+        let selection = Selection {
+            order,
+            ..Selection::default()
+        };
+        let mut entries = self.files.list(&path, selection).unwrap();
         let batch = entries.batch().unwrap();
         assert!(entries.is_at_end());
         batch

@@ -2,70 +2,58 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+use askama::Template;
 use percent_encoding::percent_encode;
 use proto::http::date;
 use serde_json::json;
 
-use crate::files::{Column, ENTRIES_MAX, Entry, Order};
-use crate::page::{LINK_ESCAPES, escape};
+use super::query::{COLUMNS, Query};
+use crate::files::Entry;
+use crate::page::{Heading, LINK_ESCAPES, picture};
 
-/// The row of the folder above.
-pub(super) const WAY_UP: &str = "<tr><td><a href=\"../\">..</a></td><td></td><td></td></tr>\n";
-
-/// The text below a list that is cut off.
-pub(super) const REST: &str =
-    "<p>This folder has over 100,000 names; the others are not shown.</p>\n";
-
-const _: () = assert!(ENTRIES_MAX == 100_000, "the sentence above says 100,000");
-
-/// The columns: their names in requests, and their titles.
-const COLUMNS: [(Column, &str, &str); 3] = [
-    (Column::Name, "name", "name"),
-    (Column::Size, "size", "size"),
-    (Column::Time, "time", "time (UTC)"),
-];
-
-/// The column with this name.
-pub(super) fn column(name: &str) -> Option<Column> {
-    let named = |(_, word, _): &&(Column, &str, &str)| *word == name;
-    COLUMNS.iter().find(named).map(|(column, ..)| *column)
-}
-
-/// The row of headings. A click on one orders the list by it, and a second click reverses the order.
-/// They are buttons and not links: a program that follows links would get the folder once for each.
-pub(super) fn headings(order: Order) -> String {
-    let mut row = "<tr>".to_owned();
-    for (column, name, title) in COLUMNS {
-        let (attribute, arrow, reverse) = match (column == order.column, order.is_descending) {
-            (true, false) => (
-                " aria-sort=\"ascending\"",
-                " \u{2191}",
-                "<input type=\"hidden\" name=\"desc\">",
-            ),
-            (true, true) => (" aria-sort=\"descending\"", " \u{2193}", ""),
-            (false, _) => ("", "", ""),
-        };
-        row.push_str(&format!(
-            "<th{attribute}><form>{reverse}<button name=\"sort\" value=\"{name}\">{title}{arrow}\
-             </button></form></th>"
-        ));
-    }
-    row + "</tr>\n"
+/// The headings of a list.
+pub(super) fn headings(query: &Query) -> Vec<Heading> {
+    let heading = |(column, name, title)| {
+        let is_ordered = column == query.order.column;
+        Heading {
+            name,
+            title,
+            is_ascending: is_ordered && !query.order.is_descending,
+            is_descending: is_ordered && query.order.is_descending,
+        }
+    };
+    COLUMNS.map(heading).into()
 }
 
 /// A row of the page's table.
-pub(super) fn row(entry: &Entry) -> String {
-    let name = entry.name.to_string_lossy();
-    let (slash, size) = match entry.is_folder {
-        true => ("/", String::new()),
-        false => ("", size(entry.bytes)),
+#[derive(Template)]
+#[template(path = "row.html")]
+struct Row<'a> {
+    picture: &'static str,
+    link: String,
+    name: &'a str,
+    slash: &'static str,
+    size: String,
+    time: String,
+}
+
+/// Appends a row of the page's table.
+pub(super) fn put_row(entry: &Entry, text: &mut String) {
+    let row = Row {
+        picture: picture(entry.name.as_ref(), entry.is_folder),
+        link: link(entry),
+        name: &entry.name.to_string_lossy(),
+        slash: if entry.is_folder { "/" } else { "" },
+        size: if entry.is_folder {
+            String::new()
+        } else {
+            size(entry.bytes)
+        },
+        time: date::format_short(entry.modified),
     };
-    format!(
-        "<tr><td><a href=\"{}\">{}{slash}</a></td><td>{size}</td><td>{}</td></tr>\n",
-        link(entry),
-        escape(&name),
-        date::format_short(entry.modified)
-    )
+    // A string takes all that is written to it.
+    let _ = row.render_into(text);
+    text.push('\n');
 }
 
 /// An element of the JSON array. Only a symbolic link has a `link`.

@@ -1,49 +1,59 @@
-"use strict";
 // Uploads the files and folders that are chosen or dropped, a few files at a time. Each file has a bar,
 // a button to cancel it, and a result that stays. The page asks before it replaces a file, and each
 // request is conditional: a file that somebody else saves meanwhile is not lost.
-{
+
 const AT_ONCE = 3;
 // More files at once are a mistake, and more rows than a page can show.
 const FILES_MAX = 10000;
 // The most rows of each state: more would make the page slow. When one leaves, another is shown.
 const ROWS_MAX = 100;
-const LOST = "the connection was lost";
+// How often at most the state of all uploads is read aloud.
+const SPEAK_MILLIS = 5000;
 const WORDS = {
-  running: "uploading", waiting: "waiting", asking: "there already", done: "uploaded",
-  failed: "failed", skipped: "skipped", cancelled: "cancelled",
+  running: "uploading", waiting: "waiting", asking: "there already", lost: "waiting for the connection",
+  done: "uploaded", failed: "failed", skipped: "skipped", cancelled: "cancelled",
 };
-const BUSY = ["asking", "waiting", "running"];
+const BUSY = ["asking", "waiting", "running", "lost"];
 
 const form = document.getElementById("upload");
 const panel = document.getElementById("uploads");
-const [status, choicesForAll] = panel.firstElementChild.children;
-const list = panel.querySelector("ul");
-const template = panel.querySelector("template").content.firstElementChild;
+const spoken = document.getElementById("spoken");
+const [summary, choicesForAll, allBar] =
+  [".summary", ".choices", "progress"].map((part) => panel?.querySelector(part));
 
-const uploads = new Set();
-const queue = [];
-const zeros = () => Object.fromEntries(Object.keys(WORDS).map((state) => [state, 0]));
-// The number of uploads in each state, and the number of their rows in the list.
-let counts = zeros(), rows = zeros();
 // The answers if a file exists already. The first is harmless: `Cancel` stood there a moment ago.
 const ANSWERS = {
   "Skip": (upload) => upload.show("skipped", "skipped", {}),
   "Keep both": (upload) => { upload.keepsBoth = true; upload.wait(); },
   "Replace": (upload) => upload.wait(upload.ifSame),
 };
-if ("createOnly" in form.dataset) delete ANSWERS.Replace;
+if (form && "createOnly" in form.dataset) delete ANSWERS.Replace;
 
-let running = 0, isStale = false, access = null;
+const uploads = new Set();
+const queue = [];
+const zeros = () => Object.fromEntries(Object.keys(WORDS).map((state) => [state, 0]));
+const isCounted = (state) => state === "done" || BUSY.includes(state);
+// The number of uploads in each state, and the number of their rows in the list.
+let counts = zeros(), rows = zeros();
+// The bytes of all uploads that are done or will be, and how many of them are sent.
+let allBytes = 0, sentBytes = 0;
+let running = 0, isStale = false, access = null, speaking = 0;
 
 class Upload {
   // `batch` is shared by the files that were chosen together: it has the answer for all of them.
+  // Without a file it is a folder.
   constructor(file, path, batch) {
-    this.file = file;
+    this.size = file?.size ?? 0;
     this.path = this.wanted = path;
     this.batch = batch;
-    this.row = template.cloneNode(true);
+    this.sent = 0;
+    this.transfer = new Transfer(file, {
+      progress: (...sent) => this.showProgress(...sent),
+      pause: (...pause) => this.showPause(...pause),
+    });
+    this.row = panel.querySelector("template").content.firstElementChild.cloneNode(true);
     [this.link, this.text, this.buttons, this.bar] = this.row.children;
+    this.bar.setAttribute("aria-label", path);
     uploads.add(this);
   }
 
@@ -56,6 +66,7 @@ class Upload {
     const before = this.state, wasListed = this.row.isConnected;
     if (before) counts[before]--;
     counts[state]++;
+    allBytes += this.size * (isCounted(state) - isCounted(before));
     this.row.className = this.state = state;
     if (wasListed) rows[before]--;
     this.putRow();
@@ -69,16 +80,25 @@ class Upload {
     }
     this.link.textContent = this.path;
     this.text.textContent = text;
-    this.bar.value = 0;
-    setButtons(this.buttons, choices);
+    setButtons(this.buttons, choices, this.path);
+    if (state === "done") this.move(this.size);
+    else if (state !== "lost" && state !== "running") this.move(0);
     summarize();
+  }
+
+  // Moves the bars to how many bytes are sent.
+  move(bytes) {
+    sentBytes += bytes - this.sent;
+    this.sent = bytes;
+    this.bar.value = this.size > 0 ? bytes / this.size : 1;
+    allBar.value = allBytes > 0 ? sentBytes / allBytes : 1;
   }
 
   // Shows its row, if the list has room for its state.
   putRow() {
     if (rows[this.state] === ROWS_MAX) return this.row.remove();
     rows[this.state]++;
-    if (!this.row.isConnected) list.append(this.row);
+    if (!this.row.isConnected) panel.querySelector("ul").append(this.row);
   }
 
   // `fields` is the condition that follows from an answer; without it, no file may be replaced.
@@ -91,68 +111,53 @@ class Upload {
 
   async run() {
     const {signal} = (this.abort = new AbortController());
+    Object.assign(this.transfer, {signal, url: this.url});
     this.show("running", "", {Cancel: () => this.cancel()});
     try {
-      const bytesMax = Number(form.dataset.bytesMax);
-      if (this.file.size > bytesMax) throw new Error(`exceeds ${size(bytesMax)}`);
-      await ask_for_password();
-      let there = this.fields ? null : await this.find(signal);
-      for (let n = 1; there && this.keepsBoth && n <= FILES_MAX; n++) {
-        this.path = numbered(this.wanted, n);
-        there = await this.find(signal);
-      }
-      if (there) return this.ask(there);
-      if (signal.aborted) return;
-      const reply = await this.send(this.fields ?? {"If-None-Match": "*"}, signal);
-      if (signal.aborted) return;
-      if (reply.status === 412) return this.ask(await this.find(signal));
-      if (reply.status === 0) await this.read();
-      if (reply.status !== 200 && reply.status !== 201) {
-        throw new Error(reply.responseText.trim() || LOST);
-      }
-      isStale = true;
-      this.link.href = this.url;
-      this.show("done", size(this.file.size), {});
+      await this.runUntil(signal);
     } catch (error) {
       if (!signal.aborted) this.show("failed", error.message, {Retry: () => this.wait()});
     }
   }
 
-  // The head of the file at this URL, if there is one.
-  async find(signal) {
-    const request = fetch(this.url, {method: "HEAD", redirect: "manual", cache: "no-store", signal});
-    const reply = await request.catch(() => { throw new Error(LOST); });
-    if (reply.type === "opaqueredirect") throw new Error("there is a folder of this name");
-    return reply.ok ? reply : null;
+  async runUntil(signal) {
+    const {transfer} = this;
+    const bytesMax = Number(form.dataset.bytesMax);
+    if (this.size > bytesMax) throw new Error(`exceeds ${size(bytesMax)}`);
+    await askForPassword();
+    let there = this.fields ? null : await transfer.find();
+    for (let n = 1; there && this.keepsBoth && n <= FILES_MAX; n++) {
+      this.path = numbered(this.wanted, n);
+      transfer.url = this.url;
+      there = await transfer.find();
+    }
+    if (there) return this.ask(there);
+    signal.throwIfAborted();
+    const reply = await transfer.send(this.fields ?? {"If-None-Match": "*"});
+    signal.throwIfAborted();
+    if (reply.status === 412) return this.ask(await transfer.find());
+    if (!isOk(reply)) throw new Error(reply.responseText.trim() || `status ${reply.status}`);
+    isStale = true;
+    this.link.href = this.url;
+    this.show("done", size(this.size), {});
   }
 
-  // XMLHttpRequest, because `fetch` does not report progress.
-  send(fields, signal) {
-    const request = new XMLHttpRequest();
-    const started = Date.now();
-    signal.onabort = () => request.abort();
-    request.upload.onprogress = ({loaded, total}) => {
-      this.bar.value = total > 0 ? loaded / total : 1;
-      const percent = Math.floor(100 * this.bar.value);
-      const secs = (Date.now() - started) / 1000 * (total / loaded - 1);
-      const left = secs < 90 ? `${Math.ceil(secs)} s` : `${Math.ceil(secs / 60)} min`;
-      this.text.textContent = loaded < total
-        ? `${percent} % of ${size(total)}, ${left} left` : "saving";
-    };
-    return new Promise((resolve) => {
-      request.onloadend = () => resolve(request);
-      request.open("PUT", this.url);
-      for (const name in fields) request.setRequestHeader(name, fields[name]);
-      request.send(this.file);
+  // Shows how many bytes are sent, and how many of them since the request began.
+  showProgress(bytes, bytesNow) {
+    if (this.state === "lost") this.show("running", "", {Cancel: () => this.cancel()});
+    if (bytesNow === 0) this.started = Date.now();
+    this.move(bytes);
+    if (bytesNow === 0) return;
+    const percent = Math.floor(100 * this.bar.value);
+    const secs = (Date.now() - this.started) / 1000 * (this.size - bytes) / bytesNow;
+    const left = secs < 90 ? `${Math.ceil(secs)} s` : `${Math.ceil(secs / 60)} min`;
+    this.text.textContent = bytes < this.size ? `${percent} % of ${size(this.size)}, ${left} left` : "saving";
+  }
+
+  showPause(why, secs) {
+    this.show("lost", `${why}; trying again in ${secs} s`, {
+      "Try now": () => this.transfer.tryNow?.(), Cancel: () => this.cancel(),
     });
-  }
-
-  // Fails if the file cannot be read any more: it was moved, changed or locked.
-  async read() {
-    // Reading a slice of a missing file gives no error.
-    const reader = this.file.stream().getReader();
-    await reader.read().catch(() => { throw new Error("the file cannot be read, or has changed"); });
-    reader.cancel();
   }
 
   ask(there) {
@@ -170,13 +175,16 @@ class Upload {
     this.show("asking", `there already${of}`, choices);
   }
 
-  cancel() {
-    // A file that was sent completely may be saved by now.
-    const isSent = this.bar.value === 1;
+  async cancel() {
+    // A file that was sent completely may be saved by now, unless it can be taken back.
+    const isSent = this.state === "running" && this.sent === this.size && !this.transfer.resource;
     isStale ||= isSent;
-    const text = isSent ? "cancelled, perhaps too late" : "cancelled";
-    this.show("cancelled", text, {Retry: () => this.wait()});
+    this.show("cancelled", isSent ? "cancelled, perhaps too late" : "cancelled", {Retry: () => this.wait()});
     this.abort?.abort();
+    if (await this.transfer.discard()) return;
+    isStale = true;
+    if (this.state === "cancelled") this.text.textContent = "cancelled too late";
+    next();
   }
 }
 
@@ -187,37 +195,33 @@ function next() {
     running++;
     upload.run().finally(() => { running--; next(); });
   }
-  if (running === 0 && isStale) refresh().catch(() => {});
+  if (running > 0 || !isStale) return;
+  isStale = false;
+  refresh();
 }
 
 // Makes the browser ask for the password, if one is needed, before it sends a file: it reads the reply
 // only after it has sent everything. A request without a file changes nothing.
-async function ask_for_password() {
+async function askForPassword() {
   if (!("needsPassword" in form.dataset)) return;
   access ??= fetch("./", {method: "POST"}).catch(() => { throw new Error(LOST); });
   const reply = await access.finally(() => { access = null; });
   if (reply.status === 401) throw new Error("this needs a user and a password");
 }
 
-// Updates the list of the folder. The results stay.
-async function refresh() {
-  isStale = false;
-  const reply = await fetch(location.href);
-  const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-  const table = page.querySelector("table");
-  if (table) document.querySelector("table").replaceWith(table);
-}
-
 function summarize() {
   panel.hidden = uploads.size === 0;
   const states = Object.keys(counts).filter((state) => counts[state] > 0);
-  status.textContent = states.map((state) => `${counts[state]} ${WORDS[state]}`).join(", ")
+  summary.textContent = states.map((state) => `${counts[state]} ${WORDS[state]}`).join(", ")
     + (states.some((state) => counts[state] > ROWS_MAX) ? ` (${ROWS_MAX} of each are shown)` : "");
+  allBar.hidden = !isBusy() || uploads.size < 2;
+  speak();
   const choices = {};
   if (isBusy()) choices["Cancel all"] = () => each(BUSY, (upload) => upload.cancel());
   else choices["Clear"] = clear;
+  if (counts.lost > 1) choices["Try now (all)"] = () => each(["lost"], (upload) => upload.transfer.tryNow?.());
   if (counts.failed > 1) choices["Retry failed"] = () => each(["failed"], (upload) => {
-    if (upload.file) upload.wait();
+    if (upload.transfer.file) upload.wait();
   });
   if (counts.asking > 1) {
     for (const answer in ANSWERS) choices[`${answer} (all)`] = () => each(["asking"], (upload) => {
@@ -226,6 +230,13 @@ function summarize() {
     });
   }
   setButtons(choicesForAll, choices);
+}
+
+// Has the summary read aloud, but not each of its words.
+function speak() {
+  if (speaking || spoken.textContent === summary.textContent) return;
+  spoken.textContent = summary.textContent;
+  speaking = setTimeout(() => { speaking = 0; speak(); }, SPEAK_MILLIS);
 }
 
 function isBusy() {
@@ -238,20 +249,23 @@ function each(states, act) {
 
 function clear() {
   uploads.clear();
-  list.replaceChildren();
+  panel.querySelector("ul").replaceChildren();
   counts = zeros();
   rows = zeros();
+  allBytes = sentBytes = 0;
   summarize();
+  form.querySelector("input").focus();
 }
 
-// Buttons that exist are kept, so that none loses the focus.
-function setButtons(place, choices) {
+// Buttons that exist are kept, so that none loses the focus. `what` they are for is read aloud.
+function setButtons(place, choices, what) {
   const labels = Object.keys(choices);
   while (place.childElementCount > labels.length) place.lastChild.remove();
   labels.forEach((label, at) => {
     const button = place.children[at] ?? place.appendChild(document.createElement("button"));
     button.type = "button";
     button.textContent = label;
+    if (what) button.setAttribute("aria-label", `${label}: ${what}`);
     button.onclick = choices[label];
   });
 }
@@ -271,71 +285,4 @@ function size(bytes) {
 function moment(reply) {
   const modified = new Date(reply.headers.get("Last-Modified"));
   return modified.toLocaleString([], {dateStyle: "medium", timeStyle: "short"});
-}
-
-// Files that are chosen together may have the same name: phones call every picture `image.jpg`.
-async function upload(files) {
-  const batch = {};
-  const paths = new Set();
-  for await (const [file, path, state, text] of files) {
-    if (paths.size === FILES_MAX) {
-      return new Upload(null, path, batch).show("failed", `only ${FILES_MAX} files at once`, {});
-    }
-    let free = path;
-    for (let n = 1; paths.has(free); n++) free = numbered(path, n);
-    paths.add(free);
-    const one = new Upload(file, free, batch);
-    if (file) one.wait();
-    else one.show(state, text, {});
-  }
-}
-
-// The files in the entries that were dropped, with their paths; or a state and a text instead of a file.
-async function* filesIn(entries) {
-  while (entries.length > 0) {
-    const entry = entries.shift();
-    const path = entry.fullPath.slice(1);
-    try {
-      if (entry.isFile) {
-        yield [await new Promise((resolve, reject) => entry.file(resolve, reject)), path];
-        continue;
-      }
-      const reader = entry.createReader();
-      let isEmpty = true;
-      for (let some; some?.length !== 0; entries.push(...some)) {
-        some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-        isEmpty &&= some.length === 0;
-      }
-      if (isEmpty) yield [null, `${path}/`, "skipped", "an empty folder"];
-    } catch {
-      yield [null, path, "failed", "cannot be read"];
-    }
-  }
-}
-
-form.classList.add("script");
-for (const hidden of form.querySelectorAll("[hidden]")) hidden.hidden = false;
-form.onchange = ({target}) => {
-  const path = (file) => file.webkitRelativePath || file.name;
-  upload([...target.files].map((file) => [file, path(file)]));
-  form.reset();
-};
-document.ondragover = (event) => {
-  if (!event.dataTransfer.types.includes("Files")) return;
-  event.preventDefault();
-  document.body.classList.add("drop");
-};
-document.ondragleave = ({relatedTarget}) => {
-  if (!relatedTarget) document.body.classList.remove("drop");
-};
-document.ondrop = (event) => {
-  if (!event.dataTransfer.types.includes("Files")) return;
-  event.preventDefault();
-  document.body.classList.remove("drop");
-  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry());
-  upload(filesIn(entries.filter((entry) => entry)));
-};
-addEventListener("beforeunload", (event) => {
-  if (isBusy()) event.preventDefault();
-});
 }

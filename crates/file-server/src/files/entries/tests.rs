@@ -17,9 +17,17 @@ fn files(names: impl IntoIterator<Item = String>) -> (TempDir, Arc<Files>) {
     (root, Arc::new(files))
 }
 
-fn list(files: &Arc<Files>, order: Order) -> Entries {
+fn select(files: &Arc<Files>, selection: Selection) -> Entries {
     let root = TreePath::decode("/").unwrap();
-    files.list(&root, order).unwrap()
+    files.list(&root, selection).unwrap()
+}
+
+fn list(files: &Arc<Files>, order: Order) -> Entries {
+    let selection = Selection {
+        order,
+        ..Selection::default()
+    };
+    select(files, selection)
 }
 
 fn names_of(mut entries: Entries) -> Vec<String> {
@@ -102,6 +110,100 @@ fn with_little_memory_the_list_is_the_same() {
 }
 
 #[test]
+fn a_short_name_does_not_come_before_long_ones() {
+    let long = (0..400).map(|number| format!("{number:03}{}", "x".repeat(200)));
+    let short = (400..800).map(|number| number.to_string());
+    let all: Vec<_> = long.chain(short).collect();
+    let (_root, files) = files(all.iter().cloned());
+    let held = nearly_all_memory(&files);
+    assert_eq!(names_of(list(&files, Order::default())), all);
+    drop(held);
+}
+
+#[test]
+fn a_page_is_a_part_of_the_list() {
+    let all: Vec<_> = (0..2300).map(|number| format!("{number:04}")).collect();
+    let (root, files) = files(all.iter().cloned());
+    fs::create_dir(root.path().join("folder")).unwrap();
+    let check = |order: Order, page: usize, is: usize| {
+        let list = names_of(list(&files, order));
+        let selection = Selection {
+            order,
+            page: Some(page),
+            ..Selection::default()
+        };
+        let entries = select(&files, selection);
+        assert_eq!((entries.page(), entries.names()), (Some(is), list.len()));
+        let kept = entries.window.len();
+        assert!(kept <= PAGE_ENTRIES, "{kept} of page {page}");
+        let end = list.len().min(is * PAGE_ENTRIES);
+        let want = &list[(is - 1) * PAGE_ENTRIES..end];
+        assert_eq!(names_of(entries), want, "{order:?} {page}");
+    };
+    for column in [Column::Name, Column::Size, Column::Time] {
+        for is_descending in [false, true] {
+            let order = Order {
+                column,
+                is_descending,
+            };
+            for (page, is) in [(0, 1), (1, 1), (2, 2), (3, 3), (4, 3), (usize::MAX, 3)] {
+                check(order, page, is);
+            }
+            let held = nearly_all_memory(&files);
+            check(order, 2, 2);
+            drop(held);
+        }
+    }
+    assert_eq!(files.list_limits.change_free(|left| *left), MEMORY_BYTES);
+}
+
+#[test]
+fn a_search_is_of_all_names_in_any_case() {
+    let names = ["Über.TXT", "under", "x.txt", "\u{130}"];
+    let many = (0..1200).map(|number| format!("{number:04}.TxT"));
+    let all = names.map(str::to_owned).into_iter().chain(many);
+    let (_root, files) = files(all);
+    let found = |search: &str, page| {
+        let selection = Selection {
+            search: search.to_lowercase(),
+            page,
+            ..Selection::default()
+        };
+        let entries = select(&files, selection);
+        (entries.names(), names_of(entries))
+    };
+    assert_eq!(found("ÜBER", Some(1)), (1, vec!["Über.TXT".to_owned()]));
+    assert_eq!(found("er", None).1, ["under", "Über.TXT"]);
+    assert_eq!(found("none", Some(1)), (0, vec![]));
+    let (names, second) = found(".txt", Some(2));
+    assert_eq!((names, second.len()), (1202, 202));
+    assert_eq!(second.last().unwrap(), "Über.TXT");
+    assert_eq!(found(".txt", None).1.len(), 1202);
+}
+
+#[test]
+fn a_search_does_not_even_count_a_secret() {
+    let (root, files) = files(["a.key".to_owned(), "b.key".to_owned()]);
+    std::os::unix::fs::symlink("b.key", root.path().join("c.key")).unwrap();
+    let secret = root.path().join("b.key");
+    let files = Arc::into_inner(files).unwrap().withhold(vec![secret]);
+    let files = Arc::new(files);
+    for column in [Column::Name, Column::Size, Column::Time] {
+        let selection = Selection {
+            order: Order {
+                column,
+                is_descending: false,
+            },
+            search: "key".to_owned(),
+            page: Some(1),
+        };
+        let entries = select(&files, selection);
+        assert_eq!(entries.names(), 1, "{column:?}");
+        assert_eq!(names_of(entries), ["a.key"], "{column:?}");
+    }
+}
+
+#[test]
 fn a_file_that_is_gone_is_not_listed() {
     let (root, files) = files(["a".to_owned(), "b".to_owned()]);
     let mut entries = list(&files, Order::default());
@@ -122,7 +224,7 @@ fn a_folder_that_is_removed_is_an_error_and_no_end() {
     }
     let held = nearly_all_memory(&files);
     let path = TreePath::decode("/f/").unwrap();
-    let mut entries = files.list(&path, Order::default()).unwrap();
+    let mut entries = files.list(&path, Selection::default()).unwrap();
     fs::remove_dir_all(folder).unwrap();
     let error = loop {
         if let Err(error) = entries.batch() {
