@@ -579,7 +579,7 @@ fn save_sparse(server: &Server, target: &str, to: &Path) {
     let mut shell = Command::new("sh");
     shell.args([
         "-c",
-        "to=$1; shift; \"$@\" | cp --sparse=always /dev/stdin \"$to\"",
+        "set -o pipefail; to=$1; shift; \"$@\" | cp --sparse=always /dev/stdin \"$to\"",
         "-",
     ]);
     shell.arg(to).arg(curl.get_program()).args(curl.get_args());
@@ -612,7 +612,8 @@ fn files_and_archives_may_be_over_four_gigabytes_long() {
     for name in ["a.txt", "z/z.txt"] {
         fs::write(tree.root("album").join(name), name).unwrap();
     }
-    let server = tree.start(&[]);
+    // To look at an archive takes some time, and nobody asks meanwhile.
+    let server = tree.start(&["--idle-exit=0"]);
     let at_start = server.peak_bytes();
     let archive = tree.path("archive");
     save_sparse(&server, "/album/?zip", &archive);
@@ -658,7 +659,7 @@ fn a_hundred_thousand_files_take_little_memory() {
             fs::hard_link(&first, folder.join(format!("photo {number:06}.jpg"))).unwrap();
         }
     }
-    let server = tree.start(&[]);
+    let server = tree.start(&["--idle-exit=0"]);
     let at_start = server.peak_bytes();
     let archive = tree.path("archive");
     save(&server, "/album/?tar", &archive);
