@@ -1,5 +1,6 @@
 //! The list of a folder in a browser: search, order, pages, the keyboard, a small screen, and uploads whose
-//! server is killed. `tests/python/files_page.py` drives it, and the server.
+//! server is killed; and a folder that is tidied there. `tests/python/files_page.py` and `manage_page.py` drive
+//! it, and the server.
 
 use std::fs::{self, File};
 
@@ -10,18 +11,60 @@ use crate::harness::{Needs, Noise, has_door, has_program, is_installed, program,
 /// How long the large file is, in bytes: more than the server may lose when it is killed.
 const LARGE_BYTES: usize = 48 << 20;
 
-#[test]
-fn a_browser_searches_turns_pages_and_resumes() {
+/// The command line of a script: the browser, what is uploaded, what is served, and the server.
+fn arguments(tree: &Tree) -> Option<Vec<String>> {
     if !has_door(Needs::Plain, "the script starts the server itself") {
-        return;
+        return None;
     }
     let Some(browser) = BROWSERS.iter().find(|name| is_installed(name)) else {
-        return skipped("there is no Chromium");
+        skipped("there is no Chromium");
+        return None;
     };
     if !has_program("python3") {
-        return;
+        return None;
     }
+    let mut args = vec![
+        (*browser).to_owned(),
+        tree.path("here").to_string_lossy().into_owned(),
+        tree.path("root").to_string_lossy().into_owned(),
+        program("file-server").to_string_lossy().into_owned(),
+    ];
+    args.extend(std::env::var(PICTURES_VARIABLE));
+    Some(args)
+}
+
+#[test]
+fn a_browser_tidies() {
     let tree = Tree::new();
+    let Some(args) = arguments(&tree) else {
+        return;
+    };
+    let folders = [
+        "root/managed/empty",
+        "root/managed/full",
+        "here/tree/hollow/deep",
+    ];
+    for folder in folders {
+        fs::create_dir_all(tree.path(folder)).unwrap();
+    }
+    let names = [
+        "root/managed/full/a.txt",
+        "root/managed/old name.tar.gz",
+        "root/managed/other.txt",
+        "here/tree/a.txt",
+    ];
+    for name in names {
+        fs::write(tree.path(name), name).unwrap();
+    }
+    python("manage_page.py", &args).expect(0);
+}
+
+#[test]
+fn a_browser_searches_turns_pages_and_resumes() {
+    let tree = Tree::new();
+    let Some(args) = arguments(&tree) else {
+        return;
+    };
     for folder in [
         "long",
         "tidy/a full folder",
@@ -64,12 +107,5 @@ fn a_browser_searches_turns_pages_and_resumes() {
         .take(LARGE_BYTES)
         .collect();
     fs::write(here.join("large.bin"), large).unwrap();
-    let mut args = vec![
-        (*browser).to_owned(),
-        here.to_string_lossy().into_owned(),
-        tree.path("root").to_string_lossy().into_owned(),
-        program("file-server").to_string_lossy().into_owned(),
-    ];
-    args.extend(std::env::var(PICTURES_VARIABLE));
     python("files_page.py", &args).expect(0);
 }

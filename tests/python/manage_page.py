@@ -48,7 +48,7 @@ def act(browser, what):
 def a_folder_is_created(browser):
     browser.open(server.url + "/managed/")
     browser.mark()
-    browser.click("#create")
+    browser.click("#new-folder")
     says(browser, "New folder")
     assert browser.focus() == "Name", browser.focus()
     for wrong, why in [("a/b", "a name has no slash"), ("..", "this is no name"),
@@ -143,7 +143,7 @@ def an_empty_folder_is_uploaded(browser):
 
 def the_keyboard_does_it_all(browser):
     browser.open(server.url + "/managed/")
-    browser.value("document.querySelector('#create').focus()")
+    browser.value("document.querySelector('#new-folder').focus()")
     browser.press("Enter")
     browser.type("by hand")
     browser.press("Enter")

@@ -194,7 +194,7 @@ impl FileService {
         };
         Offers {
             archives: self.has_archives(),
-            manage: false,
+            manage: self.config.manage,
             uploads: (!self.config.read_only).then_some(rules),
         }
     }

@@ -2,7 +2,7 @@
 // stays open until it is done, and says there why it is not.
 
 const dialog = document.querySelector("dialog");
-const create = document.getElementById("create");
+const create = document.getElementById("new-folder");
 
 function canManage() {
   return dialog !== null;
@@ -65,7 +65,8 @@ async function rename(link, name) {
   const wrong = wrongName(name);
   if (wrong) return wrong;
   const fields = {Destination: linkTo(name), Overwrite: "F"};
-  const reply = await ask("MOVE", link.getAttribute("href"), {fields});
+  // The destination is relative to the path, which would be the folder itself with its slash.
+  const reply = await ask("MOVE", link.getAttribute("href").replace(/\/$/, ""), {fields});
   if (reply.status === 412) return `there is “${name}” already`;
   if (isOk(reply)) await showChanged(name);
   return refused(reply);
