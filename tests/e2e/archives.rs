@@ -576,7 +576,7 @@ fn a_folder_is_archived_if_it_is_asked_for() {
 fn save_sparse(server: &Server, target: &str, to: &Path) {
     let mut curl = server.curl(target);
     curl.args(["--silent", "--fail", "--noproxy", "*"]);
-    let mut shell = Command::new("sh");
+    let mut shell = Command::new("bash");
     shell.args([
         "-c",
         "set -o pipefail; to=$1; shift; \"$@\" | cp --sparse=always /dev/stdin \"$to\"",
