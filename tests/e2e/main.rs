@@ -25,6 +25,7 @@ mod file_finished;
 mod file_resume;
 mod file_words;
 mod files_page;
+mod folder_faults;
 mod folders;
 mod for_an_hour;
 mod forms;
