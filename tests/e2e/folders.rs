@@ -159,14 +159,19 @@ fn a_folder_has_its_name_on_the_other_side_too() {
 }
 
 #[test]
-fn an_empty_folder_is_made_here() {
-    let sides = sides(&[]);
+fn an_empty_folder_is_made_here_and_there() {
+    let sides = sides(&["--manage"]);
     let here = sides.here.path();
     fs::create_dir_all(sides.tree.root("e/empty/deep")).unwrap();
     let said = last_line(&sides, &["get", "e/"], 0);
     let none = "0 files, 0 bytes; 0 skipped, 0 failed";
     assert_eq!(said, format!("[INFO] [main] Saved e: {none}"));
     check_same(&sides.tree.root("e"), &here.join("e"));
+    for _ in 0..2 {
+        let said = last_line(&sides, &["put", "e", "back"], 0);
+        assert_eq!(said, format!("[INFO] [main] Sent e: {none}"));
+        check_same(&here.join("e"), &sides.tree.root("back"));
+    }
 }
 
 #[test]

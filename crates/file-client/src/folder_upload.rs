@@ -198,11 +198,7 @@ impl Upload<'_> {
             match client.make_folder(&path, refused.is_none()) {
                 Ok(true) => {}
                 Ok(false) => not_made += 1,
-                Err(
-                    error @ Error::Refused {
-                        status: 405 | 501, ..
-                    },
-                ) => {
+                Err(error @ Error::NotManaged { .. }) => {
                     not_made += 1;
                     refused = Some((error.exit(), path));
                 }
@@ -232,14 +228,7 @@ impl Client {
         if status != 404 || !is_asked {
             return Ok(status != 404);
         }
-        let reply = self.connection.ask(&Request::new("MKCOL", path))?;
-        match reply.head.status {
-            200..=299 => {
-                let _ = self.connection.sentence(reply);
-                Ok(true)
-            }
-            _ => Err(self.connection.refusal(path, reply)),
-        }
+        self.create_folder(path).map(|()| true)
     }
 }
 
