@@ -78,10 +78,10 @@ Arguments:
   HOST PORT              the server [default: $QUARTET_FILE, else 127.0.0.1 8080]; an IPv6
                          address as ::1 or [::1], behind which PORT may be left out
   unix:/path             a server's Unix socket; in a batch it is a HOST without a PORT
-  get PATH               downloads the file at PATH; a PATH that ends in a slash is a folder,
-                         and all of it is saved in DIR, which is made if there is none; the
-                         last name may be a pattern as in a shell, as 'photos/*.jpg', unless
-                         there is a file of that name
+  get PATH               downloads the file at PATH; a PATH that ends in a slash is a
+                         folder, and all of it is saved in DIR, which is made if there is
+                         none; the last name may be a pattern as in a shell, as
+                         'photos/*.jpg', unless there is a file of that name
   post FILE [PATH]       uploads FILE to PATH [default: FILE's base name], or into the
                          folder PATH if it ends in a slash; put is the same; a folder is
                          sent with all that is in it, and nothing is deleted in PATH; - is
@@ -119,8 +119,9 @@ Options:
                          .quartet-upload-NAME beside the file that post sends; they are
                          removed at the end, and are used only if no other user can open
                          them
-  --update[=digest]      with get and post: skip a file whose length and time agree, for post
-                         if the server's is not older; with =digest if length and SHA-256 do
+  --update[=digest]      with get and post: skip a file whose length and time agree, for
+                         post if the server's is not older; with =digest if length and
+                         SHA-256 do
   -j, --jobs N           transfer N files of a folder or lines of a batch at once, 1 to 64
                          [default: 1]
   --tls                  encrypt with TLS; the server's certificate must be for HOST
