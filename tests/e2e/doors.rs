@@ -100,7 +100,7 @@ pub fn run_once_more((variable, value): (&str, &str), suites: &[&str], slow: &[&
     assert!(ran.status.success(), "{variable}={value}\n{said}");
     // A filter that finds nothing would pass, too.
     let passed = said.matches(" ... ok\n").count();
-    assert!(passed > 50, "only {passed} tests have run:\n{said}");
+    assert!(passed > 25, "only {passed} tests have run:\n{said}");
 }
 
 #[test]
