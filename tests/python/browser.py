@@ -11,13 +11,11 @@ import glob
 import os
 import re
 import sys
-import tempfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
-from chromium import eventually
+from chromium import eventually, run_all
 from file_page import FilePage
 
 
@@ -300,31 +298,22 @@ def path(name):
 
 PROGRAM, FOLDER, URL, CREATE_ONLY_URL, PASSWORD_URL = sys.argv[1:6]
 PICTURES = sys.argv[6] if len(sys.argv) > 6 else None
-with tempfile.TemporaryDirectory() as profile:
-    browser = FilePage(PROGRAM, profile, PICTURES)
-    try:
-        for test in [
-            a_page_has_its_style_sheet_and_its_picture,
-            a_listing_is_sorted_by_its_headings,
-            a_listing_is_light_or_dark_with_its_buttons,
-            a_phone_shows_all_and_a_finger_hits_it,
-            chosen_files_are_uploaded,
-            no_name_is_anything_but_a_name,
-            three_at_once_have_percent_and_a_way_to_cancel,
-            nothing_is_overwritten_unasked,
-            what_comes_in_between_is_not_overwritten,
-            two_files_of_one_name_are_both_kept,
-            a_folder_is_uploaded_as_it_is,
-            of_many_files_some_are_shown_and_none_is_lost,
-            what_is_refused_is_said,
-            a_missing_page_has_a_way_back,
-            a_form_works_without_scripts,
-            a_server_that_only_creates_offers_nothing_else,
-            a_password_is_asked_for_before_a_file_is_sent,
-        ]:
-            started = time.monotonic()
-            test(browser)
-            assert browser.complaints == [], browser.complaints
-            print(test.__name__, f"{time.monotonic() - started:.1f} s")
-    finally:
-        browser.end()
+run_all(FilePage, PROGRAM, PICTURES, [
+    a_page_has_its_style_sheet_and_its_picture,
+    a_listing_is_sorted_by_its_headings,
+    a_listing_is_light_or_dark_with_its_buttons,
+    a_phone_shows_all_and_a_finger_hits_it,
+    chosen_files_are_uploaded,
+    no_name_is_anything_but_a_name,
+    three_at_once_have_percent_and_a_way_to_cancel,
+    nothing_is_overwritten_unasked,
+    what_comes_in_between_is_not_overwritten,
+    two_files_of_one_name_are_both_kept,
+    a_folder_is_uploaded_as_it_is,
+    of_many_files_some_are_shown_and_none_is_lost,
+    what_is_refused_is_said,
+    a_missing_page_has_a_way_back,
+    a_form_works_without_scripts,
+    a_server_that_only_creates_offers_nothing_else,
+    a_password_is_asked_for_before_a_file_is_sent,
+])

@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 import urllib.request
 
@@ -193,6 +194,22 @@ class Browser:
 
     def text(self):
         return self.value("document.body?.innerText ?? ''")
+
+
+def run_all(kind, program, pictures, tests):
+    """Runs these tests one after the other in a browser of this kind, and says how long each has taken. `pictures` is
+    where screenshots go, if anywhere."""
+    with tempfile.TemporaryDirectory() as profile:
+        browser = kind(program, profile, pictures)
+        try:
+            for test in tests:
+                started = time.monotonic()
+                test(browser)
+                assert browser.complaints == [], browser.complaints
+                print(test.__name__, f"{time.monotonic() - started:.1f} s")
+        finally:
+            browser.end()
+
 
 def eventually(what, holds, shown=lambda: "", patience=PATIENCE_SECS):
     deadline = time.monotonic() + patience

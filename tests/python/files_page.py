@@ -10,10 +10,8 @@ PICTURES is where screenshots go.
 import os
 import re
 import sys
-import tempfile
-import time
 
-from chromium import eventually
+from chromium import eventually, run_all
 from file_page import FilePage, Server
 
 MIB = 1 << 20
@@ -229,26 +227,19 @@ def a_small_screen_shows_all(browser):
 PROGRAM, FOLDER, ROOT, SERVER = sys.argv[1:5]
 PICTURES = sys.argv[5] if len(sys.argv) > 5 else None
 server = Server(SERVER, ROOT)
-with tempfile.TemporaryDirectory() as profile:
-    browser = FilePage(PROGRAM, profile, PICTURES)
-    try:
-        for test in [
-            typing_searches_all_names,
-            a_search_works_without_scripts,
-            pages_are_turned_without_a_reload,
-            an_upload_renews_the_list_where_it_is,
-            each_kind_has_its_picture,
-            an_upload_continues_when_the_server_is_back,
-            an_upload_continues_after_a_reload,
-            a_cancelled_upload_leaves_nothing,
-            all_can_be_done_with_the_keyboard,
-            all_has_a_name_for_a_screen_reader,
-            a_small_screen_shows_all,
-        ]:
-            started = time.monotonic()
-            test(browser)
-            assert browser.complaints == [], browser.complaints
-            print(test.__name__, f"{time.monotonic() - started:.1f} s")
-    finally:
-        browser.end()
-        server.kill()
+try:
+    run_all(FilePage, PROGRAM, PICTURES, [
+        typing_searches_all_names,
+        a_search_works_without_scripts,
+        pages_are_turned_without_a_reload,
+        an_upload_renews_the_list_where_it_is,
+        each_kind_has_its_picture,
+        an_upload_continues_when_the_server_is_back,
+        an_upload_continues_after_a_reload,
+        a_cancelled_upload_leaves_nothing,
+        all_can_be_done_with_the_keyboard,
+        all_has_a_name_for_a_screen_reader,
+        a_small_screen_shows_all,
+    ])
+finally:
+    server.kill()

@@ -8,13 +8,11 @@ PICTURES is where screenshots go.
 import http.client
 import json
 import sys
-import tempfile
 import threading
-import time
 import urllib.parse
 import urllib.request
 
-from chromium import Browser, eventually
+from chromium import Browser, eventually, run_all
 
 MARKUP = "<img src=x onerror=document.title='caught'><script>document.title='caught'</script>&amp;"
 
@@ -138,20 +136,11 @@ def a_phone_shows_all_and_a_finger_hits_it(browser):
 
 
 PROGRAM, URL = sys.argv[1:3]
-with tempfile.TemporaryDirectory() as profile:
-    browser = Browser(PROGRAM, profile, sys.argv[3] if len(sys.argv) > 3 else None)
-    try:
-        for test in [
-            a_note_is_written_and_seen,
-            new_lines_appear_and_deleted_ones_go,
-            only_the_end_of_a_flood_is_kept,
-            a_search_shows_what_it_finds_and_follows_it,
-            a_line_is_deleted_when_that_is_confirmed,
-            a_phone_shows_all_and_a_finger_hits_it,
-        ]:
-            started = time.monotonic()
-            test(browser)
-            assert browser.complaints == [], browser.complaints
-            print(test.__name__, f"{time.monotonic() - started:.1f} s")
-    finally:
-        browser.end()
+run_all(Browser, PROGRAM, sys.argv[3] if len(sys.argv) > 3 else None, [
+    a_note_is_written_and_seen,
+    new_lines_appear_and_deleted_ones_go,
+    only_the_end_of_a_flood_is_kept,
+    a_search_shows_what_it_finds_and_follows_it,
+    a_line_is_deleted_when_that_is_confirmed,
+    a_phone_shows_all_and_a_finger_hits_it,
+])

@@ -8,10 +8,8 @@ PICTURES is where screenshots go.
 
 import os
 import sys
-import tempfile
-import time
 
-from chromium import eventually
+from chromium import eventually, run_all
 from file_page import FilePage, Server
 
 
@@ -172,23 +170,16 @@ def a_phone_shows_the_buttons(browser):
 PROGRAM, FOLDER, ROOT, SERVER = sys.argv[1:5]
 PICTURES = sys.argv[5] if len(sys.argv) > 5 else None
 server = Server(SERVER, ROOT, "--manage")
-with tempfile.TemporaryDirectory() as profile:
-    browser = FilePage(PROGRAM, profile, PICTURES)
-    try:
-        for test in [
-            a_folder_is_created,
-            a_file_gets_another_name,
-            a_folder_gets_another_name,
-            a_file_is_deleted_after_a_question,
-            a_full_folder_is_deleted_by_its_name,
-            an_empty_folder_is_uploaded,
-            the_keyboard_does_it_all,
-            a_phone_shows_the_buttons,
-        ]:
-            started = time.monotonic()
-            test(browser)
-            assert browser.complaints == [], browser.complaints
-            print(test.__name__, f"{time.monotonic() - started:.1f} s")
-    finally:
-        browser.end()
-        server.kill()
+try:
+    run_all(FilePage, PROGRAM, PICTURES, [
+        a_folder_is_created,
+        a_file_gets_another_name,
+        a_folder_gets_another_name,
+        a_file_is_deleted_after_a_question,
+        a_full_folder_is_deleted_by_its_name,
+        an_empty_folder_is_uploaded,
+        the_keyboard_does_it_all,
+        a_phone_shows_the_buttons,
+    ])
+finally:
+    server.kill()

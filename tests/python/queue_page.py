@@ -7,12 +7,11 @@ MANY-URL is of a server with 10,000 queues. PICTURES is where screenshots go.
 
 import json
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 
-from chromium import Browser, eventually
+from chromium import Browser, eventually, run_all
 
 MARKUP = "<img src=x onerror=document.title='caught'><script>document.title='caught'</script>&amp;"
 
@@ -243,25 +242,16 @@ def a_page_says_when_the_server_does_not_answer(browser):
 
 
 PROGRAM, URL, MANY = sys.argv[1:4]
-with tempfile.TemporaryDirectory() as profile:
-    browser = Browser(PROGRAM, profile, sys.argv[4] if len(sys.argv) > 4 else None)
-    try:
-        for test in [
-            the_numbers_change_by_themselves,
-            no_message_becomes_markup,
-            a_failed_job_says_why_and_is_kicked,
-            a_queue_is_paused_and_resumed,
-            what_is_gone_is_asked_for_twice,
-            the_server_is_drained,
-            a_list_of_messages_has_pages,
-            ten_thousand_queues_are_usable,
-            a_phone_shows_all_and_a_finger_hits_it,
-            all_has_a_name_for_who_hears_it,
-            a_page_says_when_the_server_does_not_answer,
-        ]:
-            started = time.monotonic()
-            test(browser)
-            assert browser.complaints == [], browser.complaints
-            print(test.__name__, f"{time.monotonic() - started:.1f} s")
-    finally:
-        browser.end()
+run_all(Browser, PROGRAM, sys.argv[4] if len(sys.argv) > 4 else None, [
+    the_numbers_change_by_themselves,
+    no_message_becomes_markup,
+    a_failed_job_says_why_and_is_kicked,
+    a_queue_is_paused_and_resumed,
+    what_is_gone_is_asked_for_twice,
+    the_server_is_drained,
+    a_list_of_messages_has_pages,
+    ten_thousand_queues_are_usable,
+    a_phone_shows_all_and_a_finger_hits_it,
+    all_has_a_name_for_who_hears_it,
+    a_page_says_when_the_server_does_not_answer,
+])
