@@ -304,7 +304,7 @@ impl Registry {
         let begun = Instant::now();
         let mut places = lock(&self.places);
         while !self.is_stopping() {
-            if places.entries().any(|entry| entry.works_on_request()) {
+            if idle_exit.is_some() && places.entries().any(|entry| entry.works_on_request()) {
                 self.note_request();
             }
             let last = self.last_request_millis.load(Ordering::Relaxed);
