@@ -1,7 +1,7 @@
 //! What to type into another machine's browser: the URLs of a server, and one of them as a QR code.
 
 use std::io::{self, IsTerminal, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use daemon::Address;
 use qrcode::QrCode;
@@ -59,10 +59,7 @@ fn hosts(address: &Address, all: &dyn Fn() -> Vec<IpAddr>) -> Vec<String> {
     };
     let reachable = ips.into_iter().filter(|ip| !ip.is_loopback());
     reachable
-        .map(|ip| match ip {
-            IpAddr::V4(ip) => format!("{ip}:{}", address.port()),
-            IpAddr::V6(ip) => format!("[{ip}]:{}", address.port()),
-        })
+        .map(|ip| SocketAddr::new(ip, address.port()).to_string())
         .collect()
 }
 

@@ -84,23 +84,13 @@ impl Removal<'_> {
     /// Removes what is in the top folder, and what is in its subfolders, but not deeper.
     fn pass(&self) -> Result<Pass, Errno> {
         let mut pass = Pass::default();
-        for entry in Dir::read_from(&self.top)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if is_dots(name) {
-                continue;
-            }
-            if !(self.must_continue)() {
-                break;
-            }
-            match self.remove(&self.top, name) {
-                Err(error) if is_full(error) => {
-                    let cleared = self.clear(name, &mut pass);
-                    pass.note(cleared);
-                }
-                removed => pass.note(removed),
-            }
-        }
+        self.each(&self.top, |name| {
+            let removed = match self.remove(&self.top, name) {
+                Err(error) if is_full(error) => self.clear(name, &mut pass),
+                removed => removed,
+            };
+            pass.note(removed);
+        })?;
         Ok(pass)
     }
 
@@ -110,7 +100,20 @@ impl Removal<'_> {
         if fstat(&folder)?.st_dev != self.device {
             return Err(Errno::XDEV);
         }
-        for entry in Dir::read_from(&folder)? {
+        self.each(&folder, |name| {
+            pass.note(match self.remove(&folder, name) {
+                Err(error) if is_full(error) => {
+                    renameat(&folder, name, &self.top, temporary::deleted_name())
+                }
+                removed => removed,
+            });
+        })?;
+        unlinkat(&self.top, name, AtFlags::REMOVEDIR)
+    }
+
+    /// Calls `act` with each name in a folder, as long as the removal is to continue.
+    fn each(&self, folder: &OwnedFd, mut act: impl FnMut(&CStr)) -> Result<(), Errno> {
+        for entry in Dir::read_from(folder)? {
             let entry = entry?;
             let name = entry.file_name();
             if is_dots(name) {
@@ -119,14 +122,9 @@ impl Removal<'_> {
             if !(self.must_continue)() {
                 break;
             }
-            pass.note(match self.remove(&folder, name) {
-                Err(error) if is_full(error) => {
-                    renameat(&folder, name, &self.top, temporary::deleted_name())
-                }
-                removed => removed,
-            });
+            act(name);
         }
-        unlinkat(&self.top, name, AtFlags::REMOVEDIR)
+        Ok(())
     }
 
     /// Removes a file or an empty folder.
