@@ -788,6 +788,16 @@ fn check_reply(reply: &(u16, String), statuses: &[u16]) -> Result<(), String> {
     }
 }
 
+/// What a request has changed.
+struct Outcome {
+    /// The status of the reply and all of it.
+    reply: (u16, String),
+    /// What was there then.
+    now: Contents,
+    /// Where that differs from before.
+    paths: Vec<PathBuf>,
+}
+
 impl Served {
     /// Sends a request; returns the status of the reply and all of it.
     fn ask(&self, request: &[u8]) -> Result<(u16, String), String> {
@@ -830,9 +840,9 @@ impl Served {
         }
     }
 
-    /// Sends a request that changes names, checks that it changes none outside, and none at all if it is
-    /// refused, and puts everything as it was.
-    fn check_change(&self, request: &[u8], statuses: &[u16]) -> Result<(), String> {
+    /// Sends a request that may change something, puts everything as it was, and checks that nothing outside
+    /// has changed.
+    fn change(&self, request: &[u8], statuses: &[u16]) -> Result<Outcome, String> {
         let reply = self.ask(request)?;
         let now = self.grounds.contents();
         let changes = changes(&self.before, &now);
@@ -843,9 +853,17 @@ impl Served {
             return Err(format!("THE OUTSIDE HAS CHANGED: {changes:?} {}", reply.1));
         }
         check_reply(&reply, statuses)?;
-        match changes.is_empty() == (reply.0 >= 400) {
+        let paths = changes.into_iter().map(Path::to_owned).collect();
+        Ok(Outcome { reply, now, paths })
+    }
+
+    /// Sends a request that changes names, checks that it changes none outside, and none at all if it is
+    /// refused, and puts everything as it was.
+    fn check_change(&self, request: &[u8], statuses: &[u16]) -> Result<(), String> {
+        let Outcome { reply, paths, .. } = self.change(request, statuses)?;
+        match paths.is_empty() == (reply.0 >= 400) {
             true => Ok(()),
-            false => Err(format!("changed {changes:?}: {}", reply.1)),
+            false => Err(format!("changed {paths:?}: {}", reply.1)),
         }
     }
 
@@ -858,30 +876,21 @@ impl Served {
         statuses: &[u16],
         name: Option<&str>,
     ) -> Result<(), String> {
-        let reply = self.ask(request)?;
-        let now = self.grounds.contents();
-        let changes = changes(&self.before, &now);
-        if !changes.is_empty() {
-            self.grounds.undo(&self.before, &now);
-        }
-        if changes.iter().any(|path| self.grounds.is_outside(path)) {
-            return Err(format!("THE OUTSIDE HAS CHANGED: {changes:?} {}", reply.1));
-        }
-        check_reply(&reply, statuses)?;
+        let Outcome { reply, now, paths } = self.change(request, statuses)?;
         let planted = Thing::File(PLANTED.into());
         let is_planted = |path: &Path| {
             let is_named = name.is_none_or(|name| path == self.grounds.root(name));
             is_named && now.get(path) == Some(&planted)
         };
         let is_folder = |path: &Path| now.get(path) == Some(&Thing::Folder);
-        let mut files = changes.iter().filter(|path| !is_folder(path));
+        let mut files = paths.iter().filter(|path| !is_folder(path));
         let is_right = match reply.0 {
             200..400 => files.next().is_some_and(|path| is_planted(path)) && files.next().is_none(),
-            _ => changes.is_empty(),
+            _ => paths.is_empty(),
         };
         match is_right {
             true => Ok(()),
-            false => Err(format!("changed {changes:?}: {}", reply.1)),
+            false => Err(format!("changed {paths:?}: {}", reply.1)),
         }
     }
 }

@@ -247,6 +247,28 @@ fn who_may_wait_for_a_server_waits_until_one_that_stands_by_is_active() {
     }
 }
 
+/// Starts a client of two servers that receives what comes, and waits until it has a message of the first.
+fn receiving_from(first: &Server, port: u16, line: &str) -> Running {
+    let mut command = Command::new(program("queue-client"));
+    command.args([format!("127.0.0.1,{SECOND}"), port.to_string()]);
+    command.args(line.split_whitespace());
+    let client = Running::start(command);
+    say(first, "send -", b"one\n").expect(0);
+    eventually("it has the first", || client.stdout_text() == "one\n");
+    client
+}
+
+/// Starts the second server, whose message such a client must have next.
+fn check_continues_at(client: &Running, second: &[&str]) {
+    let second = Server::start("queue-server", second);
+    say(&second, "send -", b"two\n").expect(0);
+    eventually("it has the second", || {
+        client.stdout_text().ends_with("two\n")
+    });
+    client.signal("TERM");
+    client.wait();
+}
+
 #[test]
 fn who_goes_on_by_itself_does_so_at_the_server_that_has_become_active() {
     if !has_plain_door() {
@@ -259,25 +281,14 @@ fn who_goes_on_by_itself_does_so_at_the_server_that_has_become_active() {
         let port = free_port();
         let first = Server::start("queue-server", &[&port.to_string(), "tcp", "--data", data]);
         let second = Refusing::standby(SECOND, port);
-        let mut command = Command::new(program("queue-client"));
-        command.args([format!("127.0.0.1,{SECOND}"), port.to_string()]);
-        command.args(verb.split_whitespace());
-        let client = Running::start(command);
-        say(&first, "send -", b"one\n").expect(0);
-        eventually("it has the first", || client.stdout_text() == "one\n");
+        let client = receiving_from(&first, port, verb);
         first.kill();
         // Neither is active for a while.
         let first = Refusing::standby("127.0.0.1", port);
         first.wait_until_asked_again();
         drop(second);
         let args = [&port.to_string(), "tcp", "--data", data, "--bind", SECOND];
-        let second = Server::start("queue-server", &args);
-        say(&second, "send -", b"two\n").expect(0);
-        eventually("it has the second", || {
-            client.stdout_text().ends_with("two\n")
-        });
-        client.signal("TERM");
-        client.wait();
+        check_continues_at(&client, &args);
     }
 }
 
@@ -290,23 +301,12 @@ fn who_waits_at_a_server_that_hangs_continues_at_the_next_one() {
         let port = free_port();
         let first = Server::start("queue-server", &[&port.to_string(), "tcp"]);
         let standby = Refusing::standby(SECOND, port);
-        let mut command = Command::new(program("queue-client"));
-        command.args([format!("127.0.0.1,{SECOND}"), port.to_string()]);
-        command.args(["--timeout", "1", "--wait-for-server", "60"]);
-        command.args(verb.split_whitespace());
-        let client = Running::start(command);
-        say(&first, "send -", b"one\n").expect(0);
-        eventually("it has the first", || client.stdout_text() == "one\n");
+        let line = format!("--timeout 1 --wait-for-server 60 {verb}");
+        let client = receiving_from(&first, port, &line);
         first.signal("STOP");
         drop(standby);
         let args = [&port.to_string(), "tcp", "--bind", SECOND];
-        let second = Server::start("queue-server", &args);
-        say(&second, "send -", b"two\n").expect(0);
-        eventually("it has the second", || {
-            client.stdout_text().ends_with("two\n")
-        });
-        client.signal("TERM");
-        client.wait();
+        check_continues_at(&client, &args);
     }
 }
 
