@@ -418,6 +418,24 @@ fn what_needs_a_password_is_for_no_shared_cache() {
     }
 }
 
+#[test]
+fn a_page_offers_a_reader_no_changes() {
+    let tree = Tree::new();
+    let line = ANN.trim_end().strip_prefix("ann").unwrap();
+    let accounts = write_accounts(&tree, &format!("{ANN}bob{line}:read\n"), 0o600);
+    let server = tree.start(&["--auth-file", &accounts, "--manage"]);
+    for (user, may_write) in [("ann", true), ("bob", false)] {
+        let who = basic::authorization(user, "sesame");
+        let head = format!("Host: localhost\r\nAccept: text/html\r\nAuthorization: {who}");
+        let page = ask(&server, format!("GET / HTTP/1.1\r\n{head}\r\n\r\n"));
+        let page = String::from_utf8(page.body).unwrap();
+        assert!(page.contains("id=\"archives\""), "{user}: {page}");
+        for change in ["id=\"upload\"", "id=\"new-folder\"", "<dialog"] {
+            assert_eq!(page.contains(change), may_write, "{user}: {change}");
+        }
+    }
+}
+
 /// An nginx that keeps for an hour what it may.
 fn caching_proxy(server: &Server) -> Option<Nginx> {
     let location = format!(

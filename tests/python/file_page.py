@@ -56,6 +56,21 @@ class FilePage(Browser):
             " || one.textContent.trim() || one.tagName)(document)")
 
 
+    def accessible(self):
+        """What a screen reader is told of: the role, the name and the description of each element."""
+        self.call("Accessibility.enable")
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        self.call("Accessibility.disable")
+        return [tuple(node.get(key, {}).get("value", "").strip() for key in ["role", "name", "description"])
+                for node in nodes if not node["ignored"]]
+
+    def has_no_unnamed(self):
+        """Checks that all that can be used has a name."""
+        used = ["button", "link", "searchbox", "textbox", "dialog", "progressbar", "columnheader"]
+        unnamed = [node for node in self.accessible() if node[0] in used and not node[1]]
+        assert not unnamed, unnamed
+
+
 class Server:
     """A file server that is killed and started again at the same port."""
 

@@ -98,9 +98,14 @@ def a_file_is_deleted_after_a_question(browser):
     says(browser, "Delete “other.txt”?")
     # What a hasty Enter hits deletes nothing.
     assert browser.focus() == "Cancel", browser.focus()
+    question = ("dialog", "Delete “other.txt”?", "It cannot be brought back.")
+    assert question in browser.accessible(), browser.accessible()
+    browser.has_no_unnamed()
     browser.press("Enter")
     is_done(browser)
     assert there("other.txt")
+    eventually("the button again", lambda: browser.focus() == "Delete: other.txt", browser.focus)
+    browser.has_no_unnamed()
     act(browser, "Delete: other.txt")
     browser.click("dialog button", "Delete")
     is_done(browser)
@@ -118,6 +123,7 @@ def a_full_folder_is_deleted_by_its_name(browser):
     says(browser, "Delete “full” with all that is in it?")
     answer(browser, "ful")
     says(browser, "this is not its name")
+    assert "alert" in [role for role, _, _ in browser.accessible()]
     assert there("full", "a.txt")
     browser.pictures("full")
     answer(browser, "full")
@@ -161,10 +167,34 @@ def a_phone_shows_the_buttons(browser):
     browser.is_phone(True)
     browser.open(server.url + "/managed/")
     assert browser.value("document.documentElement.scrollWidth") <= 390
+    # A row has a finger's height, and no line for the buttons alone.
+    heights = browser.value("[...document.querySelectorAll('tr:has(td)')].map((row) => row.offsetHeight)")
+    assert all(44 <= height <= 60 for height in heights), heights
+    browser.has_no_unnamed()
     browser.click("[aria-label^='Rename: tree']")
     assert is_asked(browser)
     browser.press("Escape")
     browser.is_phone(False)
+
+
+def all_tools_are_in_one_line(browser):
+    browser.open(server.url + "/managed/")
+    for width in [1000, 1400]:
+        browser.call("Emulation.setDeviceMetricsOverride", width=width, height=700, deviceScaleFactor=1, mobile=False)
+        height = browser.value("document.getElementById('tools').offsetHeight")
+        assert height < 50, (width, height)
+    browser.call("Emulation.clearDeviceMetricsOverride")
+
+
+def a_server_that_only_grows_deletes_nothing(browser):
+    growing = Server(SERVER, ROOT, "--manage", "--create-only")
+    try:
+        browser.open(growing.url + "/managed/")
+        buttons = [name for role, name, _ in browser.accessible() if role == "button"]
+        assert "Rename: tree" in buttons and "New folder" in buttons, buttons
+        assert not any("Delete" in name for name in buttons), buttons
+    finally:
+        growing.kill()
 
 
 PROGRAM, FOLDER, ROOT, SERVER = sys.argv[1:5]
@@ -180,6 +210,8 @@ try:
         an_empty_folder_is_uploaded,
         the_keyboard_does_it_all,
         a_phone_shows_the_buttons,
+        all_tools_are_in_one_line,
+        a_server_that_only_grows_deletes_nothing,
     ])
 finally:
     server.kill()

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use daemon::Caller;
 use daemon::http::{Content, HttpHandler, Response};
 use proto::http::conditional::{self, Verdict, Version};
 use proto::http::digest;
@@ -24,7 +25,7 @@ const READ_BYTES_MAX: u64 = 8 * 1024;
 
 impl FileService {
     /// Answers with a file, or with the list of a folder.
-    pub(crate) fn download(&self, request: &RequestHead) -> Reply {
+    pub(crate) fn download(&self, caller: &Caller, request: &RequestHead) -> Reply {
         let has_listing = self.config.has_listing;
         // `?json` and `?zip` ask for the list or an archive of a folder even if it has an index page.
         let is_asked_for =
@@ -36,12 +37,14 @@ impl FileService {
         }
         let path = path_of(request)?;
         match self.files.find(&path)? {
-            Found::File(_) if wants_list && path.has_final_slash() => self.list(request, &path),
+            Found::File(_) if wants_list && path.has_final_slash() => {
+                self.list(caller, request, &path)
+            }
             Found::File(file) => Ok(match is_plain && file.identity.bytes() <= FILE_BYTES_MAX {
                 true => self.small_file(request, file),
                 false => self.file(request, file),
             }?),
-            Found::Folder if has_listing => self.list(request, &path),
+            Found::Folder if has_listing => self.list(caller, request, &path),
             Found::FolderWithoutSlash { has_index } if has_index || has_listing => {
                 let moved = Refusal::new(
                     Status::MovedPermanently,
@@ -55,13 +58,13 @@ impl FileService {
     }
 
     /// Answers with the list of a folder, or an archive of it.
-    fn list(&self, request: &RequestHead, path: &TreePath) -> Reply {
+    fn list(&self, caller: &Caller, request: &RequestHead, path: &TreePath) -> Reply {
         if let Some(format) = self.archive_asked_for(request) {
             return self.archive(request, path, format);
         }
         let query = listing::Query::of(request);
         let entries = self.files.list(path, query.selection())?;
-        let listed = listing::response(request, entries, &query, self.offers())?;
+        let listed = listing::response(request, entries, &query, self.offers(caller))?;
         Ok(with_always(listed))
     }
 

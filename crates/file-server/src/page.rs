@@ -304,14 +304,14 @@ mod tests {
             text.contains("404 Not Found: no &#60;such&#62; file"),
             "{text}"
         );
-        assert!(text.contains("<a href=\"./\">Back"), "{text}");
+        assert!(text.contains("href=\"./\">Back"), "{text}");
         assert!(!text.contains("<b>"), "{text}");
         assert!(
             !page("GET /").contains("Back"),
             "the root has no folder above it"
         );
-        assert!(page("GET /a/").contains("<a href=\"../\">Back"));
-        assert!(page("POST /a/").contains("<a href=\"./\">Back"));
+        assert!(page("GET /a/").contains("href=\"../\">Back"));
+        assert!(page("POST /a/").contains("href=\"./\">Back"));
     }
 
     #[test]

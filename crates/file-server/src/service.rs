@@ -62,13 +62,13 @@ pub(crate) struct FileService {
 impl HttpHandler for FileService {
     fn handle(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         request: &RequestHead<'_>,
         body: &mut dyn RequestBody,
     ) -> Result<Handled, Refusal> {
         let dispatched = match self.files.only_file() {
-            Some(file) => self.only(request, body, file),
-            None => self.dispatch(request, body),
+            Some(file) => self.only(caller, request, body, file),
+            None => self.dispatch(caller, request, body),
         };
         let response = dispatched.unwrap_or_else(|refusal| {
             log::debug!("Refused: {refusal}");
@@ -110,12 +110,17 @@ impl HttpHandler for FileService {
 }
 
 impl FileService {
-    fn dispatch(&self, request: &RequestHead<'_>, body: &mut dyn RequestBody) -> Reply {
+    fn dispatch(
+        &self,
+        caller: &Caller,
+        request: &RequestHead<'_>,
+        body: &mut dyn RequestBody,
+    ) -> Reply {
         let is_resource = self.is_resource(request);
         match request.method {
             "OPTIONS" => Ok(self.options(is_resource)),
             _ if is_resource => self.resource(request, body),
-            "GET" | "HEAD" => self.download(request),
+            "GET" | "HEAD" => self.download(caller, request),
             "POST" | "PUT" => self.upload(request, body),
             "DELETE" if self.config.manage => self.delete(request),
             "MKCOL" if self.config.manage => self.create_folder(request),
@@ -125,12 +130,18 @@ impl FileService {
     }
 
     /// Answers of one file, which is at the path of the root.
-    fn only(&self, request: &RequestHead<'_>, body: &mut dyn RequestBody, file: &Path) -> Reply {
+    fn only(
+        &self,
+        caller: &Caller,
+        request: &RequestHead<'_>,
+        body: &mut dyn RequestBody,
+        file: &Path,
+    ) -> Reply {
         if !matches!(request.path, "/" | "*") {
             let sentence = "this server has one file, at /";
             return Err(Refusal::new(Status::NotFound, sentence));
         }
-        let response = self.dispatch(request, body)?;
+        let response = self.dispatch(caller, request, body)?;
         Ok(match request.method {
             "GET" | "HEAD" => {
                 let named = disposition("inline", &file.to_string_lossy());
@@ -185,8 +196,11 @@ impl FileService {
         }
     }
 
-    /// What the page of a folder offers; no uploads if the server accepts none.
-    pub(crate) fn offers(&self) -> Offers {
+    /// What the page of a folder offers a caller: what the server accepts from it. One that has not logged in
+    /// may do so when it is asked.
+    pub(crate) fn offers(&self, caller: &Caller) -> Offers {
+        let is_reader = caller.user.is_some() && caller.role < Role::Write;
+        let may_write = !self.config.read_only && !is_reader;
         let rules = UploadRules {
             bytes_max: self.config.upload_bytes_max,
             create_only: self.config.create_only,
@@ -194,8 +208,8 @@ impl FileService {
         };
         Offers {
             archives: self.has_archives(),
-            manage: self.config.manage,
-            uploads: (!self.config.read_only).then_some(rules),
+            manage: self.config.manage && may_write,
+            uploads: may_write.then_some(rules),
         }
     }
 }
@@ -269,6 +283,7 @@ impl From<FilesError> for Refusal {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use proto::http::response::put_fields;
     use tempfile::TempDir;
@@ -311,7 +326,7 @@ mod tests {
         };
         let head = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}{framing}\r\n");
         let request = RequestHead::parse(head.as_bytes()).unwrap();
-        match service.dispatch(&request, &mut body.as_bytes()) {
+        match service.dispatch(&anyone(), &request, &mut body.as_bytes()) {
             Ok(response) => {
                 let mut lines = Vec::new();
                 put_fields(&mut lines, &response.fields);
@@ -324,6 +339,10 @@ mod tests {
             }
             Err(refusal) => (refusal.status.code(), String::new()),
         }
+    }
+
+    fn anyone() -> Caller {
+        Caller::anyone(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))
     }
 
     #[track_caller]
@@ -368,6 +387,33 @@ mod tests {
         check(&service, "POST /x", "x", 403);
         let (code, allow) = ask(&service, "DELETE /x", "", "Allow");
         assert_eq!((code, allow.as_str()), (405, "GET, HEAD, OPTIONS"));
+    }
+
+    #[test]
+    fn a_page_offers_what_its_caller_may_do() {
+        let (_root, mut service) = service(10);
+        service.config.manage = true;
+        let offered = |service: &FileService, user: Option<&str>, role| {
+            let user = user.map(Into::into);
+            let offers = service.offers(&Caller {
+                user,
+                role,
+                ..anyone()
+            });
+            (offers.manage, offers.uploads.is_some())
+        };
+        for (user, role, may_write) in [
+            (Some("ann"), Role::Write, true),
+            (Some("bob"), Role::Read, false),
+            (Some("eve"), Role::Admin, true),
+            // It is asked for a password when it begins.
+            (None, Role::Read, true),
+        ] {
+            let want = (may_write, may_write);
+            assert_eq!(offered(&service, user, role), want, "{user:?}");
+        }
+        service.config.read_only = true;
+        assert_eq!(offered(&service, None, Role::Admin), (false, false));
     }
 
     #[test]

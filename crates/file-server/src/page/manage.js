@@ -15,7 +15,7 @@ const linksOfList = () => [...document.querySelectorAll("#list td:first-child a"
 
 // Puts a question, with a field if it has a label. `act` gets what was typed; it returns what to say
 // instead of closing, or another question.
-function question({title, text = "", label, value = "", yes, act}) {
+function question({title, text = "", label, value = "", yes, isDangerous = false, act}) {
   const [heading, explanation, labelled, alert, buttons] = dialog.firstElementChild.children;
   const input = labelled.querySelector("input");
   heading.textContent = title;
@@ -27,6 +27,7 @@ function question({title, text = "", label, value = "", yes, act}) {
   input.required = Boolean(label);
   alert.textContent = "";
   buttons.firstElementChild.textContent = yes;
+  buttons.firstElementChild.className = isDangerous ? "danger" : "main";
   dialog.onsubmit = async (event) => {
     event.preventDefault();
     const button = buttons.firstElementChild;
@@ -91,6 +92,7 @@ function deleteFull(link) {
     text: "The folder is not empty. What is in it cannot be brought back.",
     label: `Type ${name} to delete it all`,
     yes: "Delete it all",
+    isDangerous: true,
     act: async (typed) => typed === name ? remove(link, {Depth: "infinity"}) : "this is not its name",
   };
 }
@@ -120,9 +122,13 @@ const ACTIONS = {
     title: `Delete “${nameOf(link)}”?`,
     text: "It cannot be brought back.",
     yes: "Delete",
+    isDangerous: true,
     act: () => remove(link),
   }),
 };
+
+// A server that only grows deletes nothing; it renames only what replaces nothing.
+if (form && "createOnly" in form.dataset) delete ACTIONS.Delete;
 
 // Adds the buttons to the rows of a list.
 function addActions(list) {
@@ -136,7 +142,7 @@ function addActions(list) {
   }
   for (const row of list.querySelector("table").rows) {
     const link = row.querySelector("td a");
-    const cell = row.appendChild(link ? place.cloneNode(true) : document.createElement("th"));
+    const cell = row.appendChild(link ? place.cloneNode(true) : document.createElement("td"));
     if (link?.getAttribute("href") === "../") cell.replaceChildren();
     for (const button of cell.children) {
       button.setAttribute("aria-label", `${button.title}: ${nameOf(link)}`);
