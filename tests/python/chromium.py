@@ -125,6 +125,14 @@ class Browser:
         eventually(url, lambda: self.value(
             f"location.href === {json.dumps(url)} && document.readyState === 'complete'"))
 
+    def reload(self):
+        """Loads the page anew. A page that another one replaces is kept for the way back, and its requests
+        continue.
+        """
+        self.value("window.isOld = true")
+        self.call("Page.reload")
+        eventually("the page is new", lambda: self.value("!window.isOld && document.readyState === 'complete'"))
+
     def choose(self, files, selector="input[type=file]"):
         """Chooses files in the form of the page."""
         # A page that still arrives may show all its names, and has another form in a moment.

@@ -7,6 +7,7 @@ FOLDER has what is uploaded, ROOT is what the program SERVER is to serve; files_
 PICTURES is where screenshots go.
 """
 
+import datetime
 import glob
 import os
 import pathlib
@@ -101,6 +102,16 @@ def each_kind_has_its_picture(browser):
     browser.pictures("kinds")
 
 
+def times_are_those_of_the_clock_on_the_wall(browser):
+    browser.call("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")
+    browser.open(server.url + "/kinds/")
+    zone = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+    modified = datetime.datetime.fromtimestamp(os.path.getmtime(os.path.join(ROOT, "kinds/d")), zone)
+    shown = browser.value("document.querySelector('td a[href$=\"/d\"]').closest('tr').cells[2].textContent")
+    assert shown == modified.strftime("%Y-%m-%d %H:%M"), shown
+    browser.call("Emulation.setTimezoneOverride", timezoneId="")
+
+
 def records_what_is_sent(browser):
     """Has the page remember how long the bodies are that it sends."""
     browser.value("""{
@@ -168,7 +179,7 @@ def an_upload_continues_after_a_reload(browser):
     eventually("half has arrived", lambda: arrived_bytes("reloaded") >= bytes / 2, browser.uploads)
     # Else it may be complete before the browser leaves the page.
     browser.limit(MIB >> 4)
-    browser.open(server.url + "/reloaded/?again")
+    browser.reload()
     browser.limit(-1)
     records_what_is_sent(browser)
     browser.choose([large])
@@ -273,6 +284,7 @@ try:
         pages_are_turned_without_a_reload,
         an_upload_renews_the_list_where_it_is,
         each_kind_has_its_picture,
+        times_are_those_of_the_clock_on_the_wall,
         an_upload_continues_when_the_server_is_back,
         an_upload_continues_after_a_reload,
         a_cancelled_upload_leaves_nothing,
