@@ -173,7 +173,7 @@ const UNPACKERS: &[Unpacker] = &[
         keeps_all: true, keeps_odd_names: true },
 ];
 
-fn is_there(program: &str) -> bool {
+pub fn is_there(program: &str) -> bool {
     // unzip knows no --version.
     match program {
         "unzip" => {
@@ -188,7 +188,7 @@ fn is_there(program: &str) -> bool {
 }
 
 /// Runs a program in a folder, in a locale whose names are UTF-8.
-fn run_in(folder: &Path, program: &str) -> Command {
+pub fn run_in(folder: &Path, program: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder);
     command.env("LC_ALL", "C.UTF-8").env("PYTHONUTF8", "1");
@@ -573,7 +573,7 @@ fn a_folder_is_archived_if_it_is_asked_for() {
 
 /// Saves a body, and leaves holes where it has zeros.
 #[track_caller]
-fn save_sparse(server: &Server, target: &str, to: &Path) {
+pub fn save_sparse(server: &Server, target: &str, to: &Path) {
     let mut curl = server.curl(target);
     curl.args(["--silent", "--fail", "--noproxy", "*"]);
     let mut shell = Command::new("bash");

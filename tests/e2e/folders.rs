@@ -16,7 +16,7 @@ use crate::file_client::{Sides, client, said, sides};
 use crate::harness::run_command;
 
 /// Names that a file can have, and that something between here and there may take for something else.
-const NAMES: [&[u8]; 22] = [
+pub const NAMES: [&[u8]; 22] = [
     b"plain.txt",
     b"two words",
     b"percent%41",
@@ -41,7 +41,7 @@ const NAMES: [&[u8]; 22] = [
     b".quarter",
 ];
 
-fn name(bytes: &[u8]) -> &OsStr {
+pub fn name(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
 }
 

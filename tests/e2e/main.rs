@@ -83,5 +83,6 @@ mod udp_reply_size;
 mod unix_sockets;
 mod upload_records;
 mod verbs;
+mod whole_folders;
 mod work;
 mod workers;
