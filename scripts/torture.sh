@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Cuts off a large upload a hundred times, which takes some minutes; then, for MINUTES (default 5),
-# again and again: kills the three servers that keep things, with others looking at the database and
-# with the logs rotated; kills, stops and cuts off two queue servers and the two PostgreSQL they are on;
-# moves their files away; sets their clocks wrong; restarts them while clients wait; makes their disks
-# fail, and that of the file server under uploads of all kinds, which is mounted anew before it is looked
-# at. Prints what they went through and what was lost. tests/e2e/interrupted_uploads.rs, tests/e2e/torture
-# and tests/e2e/faults are what it runs.
+# Cuts off a large upload a hundred times, and a large folder twenty times, which takes some minutes;
+# then, for MINUTES (default 5), again and again: kills the three servers that keep things, with others
+# looking at the database and with the logs rotated; kills, stops and cuts off two queue servers and the two
+# PostgreSQL they are on; moves their files away; sets their clocks wrong; restarts them while clients wait;
+# makes their disks fail, and that of the file server under uploads of all kinds, which is mounted anew
+# before it is looked at. Prints what they went through and what was lost.
+# tests/e2e/interrupted_uploads.rs, tests/e2e/whole_folders.rs, tests/e2e/torture and tests/e2e/faults are
+# what it runs.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 minutes=${1:-5}
@@ -24,6 +25,8 @@ run() {
 
 # A gigabyte that is uploaded, and cut off a hundred times.
 QUARTET_CUTS=1000:100 run interrupted_uploads::
+# And a folder with a file of five gigabytes, which comes back in three ways.
+QUARTET_FOLDER=5000:5120 run whole_folders::
 end=$(($(date +%s) + minutes * 60))
 
 # Each of the torture tests fills the time it is given; the failing disks go on until then.

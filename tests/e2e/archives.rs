@@ -511,6 +511,43 @@ fn one_archive_more_than_are_made_at_once_is_refused() {
 }
 
 #[test]
+fn deep_archives_have_the_descriptors_that_they_need() {
+    // A file at the end of 100 folders, larger than what the system keeps for a connection.
+    const LEVELS: usize = 100;
+    const BYTES: u64 = 16 << 20;
+    let tree = Tree::new();
+    let deepest = tree.root("album").join("d/".repeat(LEVELS - 1));
+    fs::create_dir_all(&deepest).unwrap();
+    let large = File::create(deepest.join("large")).unwrap();
+    large.set_len(BYTES).unwrap();
+    let start = |descriptors: usize| {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        command.args(["-c", &limited]).arg(program("file-server"));
+        command.args(["0", "--max-connections", "8", "--root"]);
+        command.arg(tree.path("root"));
+        command
+    };
+    let refused = run_command(start(678), b"").expect(2);
+    refused.check_says(
+        "8 connections (--max-connections) and deep folders in archives (--archives) need 679 \
+         descriptors (ulimit -n), and 678 are allowed, enough for --max-connections 7\n",
+    );
+    let server = Server::spawn(start(679));
+    let begun: Vec<_> = (0..4)
+        .map(|_| Begun::new(&server, "/album/?tar", "1.1"))
+        .collect();
+    eventually("all are at the end", || server.descriptors() > 4 * LEVELS);
+    assert_eq!(ask(&server, get("/plain/a.txt")).text(), "a");
+    for begun in begun {
+        let (head, body, is_whole) = begun.rest();
+        assert!(is_whole && body.len() as u64 > BYTES, "{head}");
+    }
+    let log = server.end();
+    assert!(!log.contains("archive"), "{log}");
+}
+
+#[test]
 fn a_folder_is_archived_if_it_is_asked_for() {
     let tree = album(NAMES);
     let server = tree.start(&[]);

@@ -227,7 +227,7 @@ fn check_same(one: &Path, other: &Path) {
 /// How much of the disk the large file takes, in megabytes.
 fn taken(folder: &Path) -> u64 {
     let large = folder.join("last/of/all/large").metadata().unwrap();
-    large.blocks() * 512 >> 20
+    (large.blocks() * 512) >> 20
 }
 
 #[test]

@@ -9,7 +9,7 @@ use cli::{Bind, ServerOptions};
 
 use crate::access::Access;
 use crate::datagrams::{DatagramCounter, DatagramService};
-use crate::descriptors::{descriptors_allowed, descriptors_needed};
+use crate::descriptors::{Besides, descriptors_allowed, descriptors_needed};
 use crate::error::StartError;
 use crate::exposure;
 use crate::inherited::Inherited;
@@ -99,18 +99,32 @@ impl Daemon {
         ports: usize,
         exposure: impl Into<String>,
     ) -> Result<Self, StartError> {
+        Self::needing(Besides::default(), options, ports, exposure)
+    }
+
+    /// The same, for a service that needs descriptors of its own.
+    ///
+    /// # Errors
+    /// Those of [`Daemon::new`].
+    pub fn needing(
+        besides: Besides,
+        options: ServerOptions,
+        ports: usize,
+        exposure: impl Into<String>,
+    ) -> Result<Self, StartError> {
         let inherited = Inherited::take(ports)?;
         if inherited.is_some() && options.is_place_given {
             return Err(StartError::InheritedAndBind);
         }
         let connections_max = options.connections_max;
         let allowed = descriptors_allowed();
-        let needed = descriptors_needed(connections_max);
+        let needed = descriptors_needed(connections_max) + besides.descriptors;
         if allowed < needed {
             return Err(StartError::Descriptors {
                 allowed,
                 needed,
                 connections: connections_max,
+                besides,
             });
         }
         let access = Access::open(&options)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cli::FileError;
 
-use crate::descriptors::connections_within;
+use crate::descriptors::{Besides, connections_within};
 use crate::peer::Address;
 
 /// Why a server could not start.
@@ -74,8 +74,8 @@ pub enum StartError {
     InheritedAndUdp,
     /// The system allows fewer descriptors than the server may need.
     #[error(
-        "{connections} connections (--max-connections) need {needed} descriptors (ulimit -n), and \
-         {allowed} are allowed{}", enough_for(*.allowed)
+        "{connections} connections (--max-connections){besides} need {needed} descriptors (ulimit -n), \
+         and {allowed} are allowed{}", enough_for(*.allowed, *.besides)
     )]
     Descriptors {
         /// How many it allows.
@@ -84,6 +84,8 @@ pub enum StartError {
         needed: usize,
         /// For how many connections.
         connections: usize,
+        /// For what else.
+        besides: Besides,
     },
     /// The file of accounts is wrong.
     #[error(transparent)]
@@ -136,8 +138,8 @@ pub enum AccountsError {
 }
 
 /// What would be right.
-fn enough_for(allowed: usize) -> String {
-    match connections_within(allowed) {
+fn enough_for(allowed: usize, besides: Besides) -> String {
+    match connections_within(allowed, besides) {
         0 => String::new(),
         connections => format!(", enough for --max-connections {connections}"),
     }

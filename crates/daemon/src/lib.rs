@@ -64,6 +64,7 @@ pub use caller::{Caller, Role};
 pub use connection::{AbortHandle, Connection, Waited};
 pub use daemon::{Daemon, Handle};
 pub use datagrams::{DatagramCounter, DatagramService};
+pub use descriptors::Besides;
 pub use error::{AccountsError, StartError};
 pub use exposure::Audience;
 pub use frames::{FrameHandler, FrameSession, Next, put_error};

@@ -1,7 +1,25 @@
-//! How many archives are made at once.
+//! How many archives are made at once, and what they need.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use daemon::Besides;
+
+use crate::Config;
+use crate::files::WALK_DESCRIPTORS_MAX;
+
+/// The descriptors for as many archives as a server makes at once.
+pub(crate) fn descriptors(config: &Config) -> Besides {
+    let archives_max = if config.has_listing {
+        config.archives_max
+    } else {
+        0
+    };
+    Besides {
+        descriptors: archives_max * WALK_DESCRIPTORS_MAX,
+        what: "deep folders in archives (--archives)",
+    }
+}
 
 /// The archives that are being made.
 #[derive(Clone, Default)]

@@ -51,4 +51,4 @@ pub(crate) use keyed_locks::Abort;
 pub(crate) use tree::{Files, Found, FoundFile};
 pub(crate) use unfinished::Reopened;
 pub(crate) use upload::Upload;
-pub(crate) use walk::{Step, Walk};
+pub(crate) use walk::{DESCRIPTORS_MAX as WALK_DESCRIPTORS_MAX, Step, Walk};

@@ -156,7 +156,8 @@ impl Server {
     /// If the root cannot be opened, the accounts are wrong, or the port is not free.
     pub fn bind(mut config: Config) -> Result<Self, Error> {
         config.door.served = Some(config.root.clone());
-        let mut daemon = Daemon::new(config.door.clone(), 1, exposure(&config))?;
+        let besides = archive_permits::descriptors(&config);
+        let mut daemon = Daemon::needing(besides, config.door.clone(), 1, exposure(&config))?;
         let no_root = |cause| Error::Root {
             path: config.root.clone(),
             cause,

@@ -23,6 +23,9 @@ use crate::path::TreePath;
 /// The most folders in one another. Each is open while the walk is in it.
 pub(crate) const DEPTH_MAX: usize = 100;
 
+/// The most descriptors of one walk: the folders, the root, and a file.
+pub(crate) const DESCRIPTORS_MAX: usize = DEPTH_MAX + 2;
+
 const _: () = assert!(DEPTH_MAX == 100, "the text of FilesError::TooDeep says 100");
 
 /// What the walk has come to. [`Walk::path`] is its path.
