@@ -268,8 +268,8 @@ def a_small_screen_shows_all(browser):
     for folder in ["/long/", "/tidy/", "/kinds/"]:
         browser.open(server.url + folder)
         browser.call("Emulation.setDeviceMetricsOverride",
-                     width=360, height=640, deviceScaleFactor=2, mobile=True)
-        eventually("it fits", lambda: browser.value("document.documentElement.scrollWidth") <= 360,
+                     width=320, height=640, deviceScaleFactor=2, mobile=True)
+        eventually("it fits", lambda: browser.value("document.documentElement.scrollWidth") <= 320,
                    lambda: browser.value("document.documentElement.scrollWidth"))
         browser.call("Emulation.clearDeviceMetricsOverride")
 

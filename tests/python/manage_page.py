@@ -60,6 +60,10 @@ def a_folder_is_created(browser):
     assert there("new <b> & 'ä'")
     eventually("it has the focus", lambda: browser.focus() == "new <b> & 'ä'/", browser.focus)
     assert browser.is_marked()
+    act(browser, "Rename: new <b> & 'ä'")
+    says(browser, "Rename “new <b> & 'ä'”")
+    browser.press("Escape")
+    is_done(browser)
 
 
 def a_file_gets_another_name(browser):
