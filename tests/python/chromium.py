@@ -17,6 +17,10 @@ import urllib.request
 PATIENCE_SECS = 60
 
 
+class Refused(Exception):
+    """The browser does not do what it is told."""
+
+
 class Browser:
     """A browser with one page."""
 
@@ -90,7 +94,8 @@ class Browser:
             message = json.loads(self.input.read(length))
             self.hear(message)
             if message.get("id") == call:
-                assert "error" not in message, (method, message["error"])
+                if "error" in message:
+                    raise Refused(method, message["error"]["message"])
                 return message["result"]
 
     def hear(self, message):
@@ -116,7 +121,13 @@ class Browser:
 
     def value(self, expression):
         """What a piece of script is worth on the page."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        try:
+            result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        except Refused as refused:
+            # The page was replaced meanwhile: the new one is asked.
+            if "navigated" not in str(refused):
+                raise
+            return self.value(expression)
         assert "exceptionDetails" not in result, (expression, result)
         return result["result"].get("value")
 

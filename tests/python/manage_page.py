@@ -165,6 +165,8 @@ def the_keyboard_does_it_all(browser):
     browser.press("Enter")
     is_done(browser)
     eventually("it is gone", lambda: not there("by hand"))
+    # The next row: the one above leads up.
+    eventually("the next row has the focus", lambda: browser.focus() == browser.names()[1], browser.focus)
 
 
 def a_phone_shows_the_buttons(browser):
