@@ -436,6 +436,44 @@ fn a_page_offers_a_reader_no_changes() {
     }
 }
 
+#[test]
+fn a_reader_tidies_nothing() {
+    let tree = Tree::new();
+    let line = ANN.trim_end().strip_prefix("ann").unwrap();
+    let accounts = write_accounts(&tree, &format!("{ANN}bob{line}:read\n"), 0o600);
+    let server = tree.start(&["--auth-file", &accounts, "--manage"]);
+    let before = tree.inside();
+    let who = basic::authorization("bob", "sesame");
+    let sentence = "this needs the role write, and the user 'bob' has the role read";
+    for line in ["DELETE /plain/a.txt", "MKCOL /new", "MOVE /plain/a.txt"] {
+        let fields = format!("Host: localhost\r\nDestination: /b\r\nAuthorization: {who}");
+        let reply = ask(&server, format!("{line} HTTP/1.1\r\n{fields}\r\n\r\n"));
+        assert_eq!(reply.status, 403, "{line}: {}", reply.text());
+        assert!(reply.text().contains(sentence), "{}", reply.text());
+    }
+    let auth = tree.path("bob");
+    fs::write(&auth, "bob:sesame\n").unwrap();
+    fs::set_permissions(&auth, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir(tree.path("folder")).unwrap();
+    fs::write(tree.path("folder/file"), "").unwrap();
+    let folder = tree.path("folder");
+    for words in [
+        &["rm", "plain/a.txt"][..],
+        &["rm", "-r", "plain"],
+        &["mkdir", "new"],
+        &["mv", "plain/a.txt", "b"],
+        &["put", folder.to_str().unwrap()],
+    ] {
+        let mut line = server.host_and_ports();
+        line.extend(words.iter().map(|word| (*word).to_owned()));
+        line.extend(["--auth-file".to_owned(), auth.display().to_string()]);
+        let ran = run("file-client", &line, b"").expect(1);
+        let says = format!("the server refused: 403 Forbidden, {sentence}");
+        assert!(ran.stderr.contains(&says), "{words:?}: {}", ran.stderr);
+    }
+    assert_eq!(tree.inside(), before);
+}
+
 /// An nginx that keeps for an hour what it may.
 fn caching_proxy(server: &Server) -> Option<Nginx> {
     let location = format!(

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 
 use crate::file_client::client;
 use crate::harness::{
-    Needs, Noise, PATIENCE, Server, Stream, data, door, eventually, has_door, has_program, program,
-    python, run, signed,
+    Needs, Noise, PATIENCE, Server, Stream, data, door, eventually, exchange, has_door,
+    has_program, program, python, run, signed,
 };
 
 /// What a whole upload is answered.
@@ -1109,7 +1109,7 @@ fn the_access_log_has_a_line_for_each_request() {
     command.args(["-c", &format!("exec \"$0\" \"$@\" > {}", log.display())]);
     command
         .arg(program("file-server"))
-        .args(["0", "--access-log", "--root"]);
+        .args(["0", "--manage", "--access-log", "--root"]);
     command.arg(tree.root(""));
     let server = Server::spawn(command);
     let lines = || fs::read_to_string(&log).unwrap();
@@ -1118,10 +1118,15 @@ fn the_access_log_has_a_line_for_each_request() {
         get("/\"%0a"),
         "HEAD /plain/a.txt HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
         "no request\r\n\r\n".to_owned(),
+        get("/plain/?tar"),
+        "MOVE /plain HTTP/1.1\r\nHost: h\r\nDestination: /new\r\n\r\n".to_owned(),
+        "MKCOL /new HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+        "MKCOL /more/ HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+        "DELETE /new HTTP/1.1\r\nHost: h\r\nDepth: infinity\r\n\r\n".to_owned(),
     ];
     // A line is written when the reply is sent, which the next connection may be faster than.
     for (before, request) in requests.iter().enumerate() {
-        ask(&server, request);
+        exchange(server.addr(), request.as_bytes());
         eventually("it is logged", || lines().lines().count() == before + 1);
     }
     let logged: Vec<_> = lines()
@@ -1135,6 +1140,12 @@ fn the_access_log_has_a_line_for_each_request() {
             "\"GET /\\\"%0a HTTP/1.1\" 400 82",
             "\"HEAD /plain/a.txt HTTP/1.1\" 200 0",
             "\"no request\" 400 65",
+            // A head for the folder, a head and a block for the file, and two blocks at the end.
+            "\"GET /plain/?tar HTTP/1.1\" 200 2560",
+            "\"MOVE /plain HTTP/1.1\" 201 0",
+            "\"MKCOL /new HTTP/1.1\" 405 27",
+            "\"MKCOL /more/ HTTP/1.1\" 201 0",
+            "\"DELETE /new HTTP/1.1\" 204 0",
         ]
     );
 }

@@ -16,7 +16,9 @@ use std::thread;
 use crate::archives::{is_there, run_in, save_sparse};
 use crate::file_client::{Sides, said, sides, through_proxy};
 use crate::folders::{NAMES, name};
-use crate::harness::{Address, PATIENCE, Running, door, lock, run_at_most};
+use crate::harness::{
+    Address, PATIENCE, Running, door, has_program, lock, on_a_terminal, run_at_most, run_command,
+};
 
 /// How many files there are, and how long the largest is, in megabytes.
 const FOLDER_VARIABLE: &str = "QUARTET_FOLDER";
@@ -112,6 +114,46 @@ fn carry(mut from: impl Read, mut to: impl Write, state: &(Mutex<State>, Condvar
         if to.write_all(&piece[..bytes]).is_err() {
             return;
         }
+    }
+}
+
+#[test]
+fn a_line_on_a_terminal_has_the_rate_and_the_time_left_of_all_files() {
+    if !has_program("python3") {
+        return;
+    }
+    const BYTES: u64 = 40 << 20;
+    let sides = sides(&[]);
+    let here = |path: &str| sides.here.path().join(path);
+    fs::create_dir(here("f")).unwrap();
+    fs::write(here("f/small"), "small").unwrap();
+    let large = File::create(here("f/large")).unwrap();
+    large.set_len(BYTES).unwrap();
+    for args in [&["put", "f"][..], &["get", "f/", "-o", "back"]] {
+        let network = Network::to(sides.server.addr());
+        network.carry(BYTES / 2);
+        let mut client = through_proxy(network.port, sides.here.path(), args);
+        client.arg("--resume");
+        let mut on_a_terminal = on_a_terminal("stderr", &client);
+        on_a_terminal.current_dir(sides.here.path());
+        let shown = thread::scope(|scope| {
+            let running = scope.spawn(|| run_command(on_a_terminal, b"").expect(0).out());
+            network.wait_for_cut();
+            // The client waits before it tries again, for longer than what is shown at once.
+            network.carry(u64::MAX);
+            running.join().unwrap()
+        });
+        let is_it = |line: &str| {
+            let bar = line
+                .split_once("/2 files [")
+                .and_then(|(_, bar)| bar.split_once("] "));
+            bar.is_some_and(|(_, rest)| {
+                rest.contains("/40.00 MiB ") && rest.contains("iB/s, ") && rest.contains(" left")
+            })
+        };
+        let mut lines = shown.split(['\r', '\n']);
+        assert!(lines.any(is_it), "{shown:?}");
+        assert!(!shown.contains("? left"), "{shown:?}");
     }
 }
 

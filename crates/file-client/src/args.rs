@@ -560,6 +560,25 @@ mod tests {
         let jobs = |n| format!("--jobs must be a number from 1 to 64, not '{n}'");
         check_refused("batch a -j 0", &jobs("0"));
         check_refused("batch a -j 65", &jobs("65"));
+        check_refused("get a/ -j x", &jobs("x"));
+        check_refused("put a -j -1", &jobs("-1"));
+        for line in ["rm a", "mkdir a", "mv a b"] {
+            let verb = line.split(' ').next().unwrap();
+            for option in ["-j 2", "--update", "--resume", "-o c"] {
+                let name = match option {
+                    "-j 2" => "--jobs",
+                    "-o c" => "--output",
+                    long => long,
+                };
+                let sentence = format!("{name} does not go with {verb}");
+                check_refused(&format!("{line} {option}"), &sentence);
+            }
+        }
+        check_refused("get a/ b/", "there is one argument too many: 'b/'");
+        check_refused("put a/ b/ c/", "there is one argument too many: 'c/'");
+        check_refused("get a/ --create-only", "--create-only does not go with get");
+        check_refused("put a/ -r", "--recursive does not go with put");
+        check_refused("put a/ -o b", "--output does not go with put");
         check_refused("--resume", "--resume needs a verb");
         check_refused("list --resume", "--resume does not go with list");
         check_refused("head a --resume", "--resume does not go with head");

@@ -266,6 +266,14 @@ mod tests {
     }
 
     #[test]
+    fn archives_can_be_turned_off() {
+        let archives = |line: &str| parse(line).unwrap().archives_max;
+        assert_eq!(archives(""), ARCHIVES_DEFAULT);
+        assert_eq!(archives("--archives 0"), 0);
+        assert_eq!(archives("--archives 64"), ARCHIVES_MAX);
+    }
+
+    #[test]
     fn an_idle_exit_of_0_is_never() {
         assert_eq!(parse("--idle-exit 0").unwrap().idle_exit, None);
     }
@@ -324,6 +332,12 @@ mod tests {
             "--for 0",
             "--for must be a duration from 1s to 365d, such as 90, 90s, 15m, 2h or 7d, not '0'",
         );
+        for number in ["x", "-1", "65", ""] {
+            assert_eq!(
+                APP.config_of(["--archives", number]).unwrap_err(),
+                format!("--archives must be a number from 0 to 64, not '{number}'")
+            );
+        }
         check_refused("--root", "missing argument for option '--root'");
         check_refused(
             "--bind 1.2.3",
