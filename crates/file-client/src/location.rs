@@ -1,34 +1,20 @@
 //! The `Location` of a reply: the URL of an upload resource, which must be a path on the same server, or
 //! a redirect to a folder.
 
-use proto::http::ResponseHead;
-
-/// The longest URL of an upload resource, in bytes.
-const URL_BYTES_MAX: usize = 4096;
+use proto::http::{ResponseHead, TARGET_BYTES_MAX, resolve};
 
 /// Resolves a `Location` that starts with a dot against the target of the request (RFC 3986 section 5.2).
-/// Any other is returned as it is.
+/// Any other is returned as it is; one that leads above the root is empty.
 pub(crate) fn seen_from(target: &str, location: &str) -> String {
     if !location.starts_with('.') {
         return location.to_owned();
     }
-    let mut folder = target.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut rest = location;
-    loop {
-        rest = match (rest.strip_prefix("./"), rest.strip_prefix("../")) {
-            (Some(rest), _) => rest,
-            (None, Some(rest)) => {
-                folder = folder.rsplit_once('/').map_or("", |(folder, _)| folder);
-                rest
-            }
-            (None, None) => return format!("{folder}/{rest}"),
-        };
-    }
+    resolve(target, location).unwrap_or_default()
 }
 
 /// Whether this is a path on the same server that can stand in a request as it is.
 pub(crate) fn is_url(url: &str) -> bool {
-    url.len() <= URL_BYTES_MAX
+    url.len() <= TARGET_BYTES_MAX
         && url.starts_with('/')
         && !url.starts_with("//")
         && url.bytes().all(|byte| byte.is_ascii_graphic())
@@ -72,7 +58,7 @@ mod tests {
         for url in ["/a/.quartet-upload-1", "/", "/a?b#c"] {
             assert!(is_url(url), "{url}");
         }
-        let long = format!("/{}", "a".repeat(URL_BYTES_MAX));
+        let long = format!("/{}", "a".repeat(TARGET_BYTES_MAX));
         for url in [
             "",
             "a",
@@ -99,7 +85,7 @@ mod tests {
         check("/new", "./.up-1", "/.up-1");
         check("/files/a/new", "../a/.up-1", "/files/a/.up-1");
         check("/files/a/new", "../../.up-1", "/.up-1");
-        check("/new", "../../.up-1", "/.up-1");
+        check("/new", "../../.up-1", "");
         check("/a/new", "/.up-1", "/.up-1");
         check("/a/new", "http://evil.example/", "http://evil.example/");
         check("/a/new", "//evil.example/", "//evil.example/");

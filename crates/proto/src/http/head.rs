@@ -10,8 +10,8 @@ use crate::http::body::read_line;
 /// The longest head, in bytes, from its first line to the empty line.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// The longest request target, in bytes.
-pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// The longest request target, in bytes: the longest path of Linux, each byte percent-encoded.
+pub const TARGET_BYTES_MAX: usize = 3 * 4096;
 
 /// The most fields a head may have.
 pub const FIELDS_MAX: usize = 100;

@@ -42,3 +42,4 @@ pub use range::Range;
 pub use request::{Refusal, RequestHead};
 pub use response::ResponseHead;
 pub use status::Status;
+pub use target::resolve;

@@ -69,16 +69,26 @@ pub fn destination(request: &RequestHead, prefix: &str) -> Result<String, Refusa
     };
     let value = request.single(DESTINATION).ok_or(SHAPE)?;
     let value = std::str::from_utf8(value).map_err(|_| SHAPE)?;
-    let url = match value.split_once("://") {
-        _ if value.starts_with('/') => value.to_owned(),
-        _ if value.starts_with('.') => prefix.to_owned() + &seen_from(request.path, value)?,
+    let (port, url) = match value.split_once("://") {
+        // It begins with a host.
+        _ if value.starts_with("//") => return Err(SHAPE),
+        _ if value.starts_with('/') => ("", value.to_owned()),
+        _ if value.starts_with('.') => {
+            let path = target::resolve(request.path, value);
+            let path = path.ok_or(bad("the Destination leads above the root"))?;
+            ("", prefix.to_owned() + &path)
+        }
         // Whether TLS ends here or at a proxy, the host is the same.
-        Some((scheme, rest)) if is_http(scheme) => format!("http://{rest}"),
-        Some(_) | None => return Err(SHAPE),
+        Some((scheme, rest)) => (port_of(scheme).ok_or(SHAPE)?, format!("http://{rest}")),
+        None => return Err(SHAPE),
     };
     let parsed = target::parse(request.method, url.as_bytes()).map_err(|_| SHAPE)?;
+    let bare = |host| match target::split_port(host) {
+        (name, behind) if behind.is_empty() || behind == port.as_bytes() => name,
+        _ => host,
+    };
     if let Some(host) = parsed.host
-        && !host.eq_ignore_ascii_case(request.host)
+        && !bare(host).eq_ignore_ascii_case(bare(request.host))
     {
         let sentence = format!(
             "the Destination is on {}, and this request is for {}; a Destination without a host is on \
@@ -101,27 +111,12 @@ pub fn destination(request: &RequestHead, prefix: &str) -> Result<String, Refusa
     }
 }
 
-fn is_http(scheme: &str) -> bool {
-    ["http", "https"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known))
-}
-
-/// A relative path, resolved against that of a target (RFC 3986 section 5.2).
-fn seen_from(target: &str, relative: &str) -> Result<String, Refusal> {
-    let mut folder = target.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut rest = relative;
-    loop {
-        rest = match (rest.strip_prefix("./"), rest.strip_prefix("../")) {
-            (Some(rest), _) => rest,
-            (None, Some(rest)) => {
-                let above = folder.rsplit_once('/');
-                (folder, _) = above.ok_or(bad("the Destination leads above the root"))?;
-                rest
-            }
-            (None, None) => return Ok(format!("{folder}/{rest}")),
-        };
-    }
+/// The port of a scheme that a URL of this server may have, if the URL does not say another.
+fn port_of(scheme: &str) -> Option<&'static str> {
+    let known = [("http", "80"), ("https", "443")];
+    let mut known = known.into_iter();
+    let found = known.find(|(known, _)| scheme.eq_ignore_ascii_case(known));
+    found.map(|(_, port)| port)
 }
 
 #[cfg(test)]
@@ -133,7 +128,15 @@ mod tests {
         fields: &str,
         read: impl FnOnce(&RequestHead) -> Result<R, Refusal>,
     ) -> Result<R, u16> {
-        let head = format!("MOVE /a/b/c HTTP/1.1\r\nHost: h:80\r\n{fields}\r\n");
+        ask_at("h:80", fields, read)
+    }
+
+    fn ask_at<R>(
+        host: &str,
+        fields: &str,
+        read: impl FnOnce(&RequestHead) -> Result<R, Refusal>,
+    ) -> Result<R, u16> {
+        let head = format!("MOVE /a/b/c HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
         let request = RequestHead::parse(head.as_bytes()).unwrap();
         read(&request).map_err(|refusal| refusal.status.code())
     }
@@ -150,19 +153,21 @@ mod tests {
         check("http://h:80/x", Ok("/x"));
         check("HTTPS://H:80/x", Ok("/x"));
         check("http://h:80", Ok("/"));
-        check("//h/x", Ok("//h/x"));
+        check("/x//y", Ok("/x//y"));
         check("./x", Ok("/a/b/x"));
         check("../x", Ok("/a/x"));
         check("../.././x", Ok("/x"));
         check("../../../x", Err(400));
         // Refused later, as in any target.
         check("./x/../y", Ok("/a/b/x/../y"));
-        for other in ["http://h/x", "http://h:81/x", "https://evil.example/x"] {
+        for other in ["http://h:81/x", "https://h/x", "https://evil.example/x"] {
             check(other, Err(502));
         }
         for bad in [
             "",
             "x",
+            "//h/x",
+            "//h:80/x",
             "ftp://h:80/x",
             "/a b",
             "/a#b",
@@ -180,6 +185,26 @@ mod tests {
             ask("Destination: /x\r\nDestination: /y\r\n", read),
             Err(400)
         );
+    }
+
+    #[test]
+    fn a_host_is_the_same_with_the_port_of_its_scheme() {
+        for (host, url, want) in [
+            ("h", "http://h:80/x", Ok("/x")),
+            ("h:80", "http://H/x", Ok("/x")),
+            ("h", "https://h:443/x", Ok("/x")),
+            ("h:443", "https://h/x", Ok("/x")),
+            ("[::1]", "http://[::1]:80/x", Ok("/x")),
+            ("h", "http://h:443/x", Err(502)),
+            ("h", "https://h:80/x", Err(502)),
+            ("h:8080", "http://h/x", Err(502)),
+            ("h", "http://h:/x", Ok("/x")),
+        ] {
+            let field = format!("Destination: {url}\r\n");
+            let got = ask_at(host, &field, |request| destination(request, ""));
+            let want = want.map(str::to_owned);
+            assert_eq!(got, want, "{url} at {host}");
+        }
     }
 
     #[test]

@@ -92,6 +92,23 @@ pub(crate) fn split_port(value: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// The path that a relative one, which starts with a dot, has for a reader of this target (RFC 3986 section
+/// 5.2). `None` if it leads above the root.
+pub fn resolve(target: &str, relative: &str) -> Option<String> {
+    let mut folder = target.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut rest = relative;
+    loop {
+        rest = match (rest.strip_prefix("./"), rest.strip_prefix("../")) {
+            (Some(rest), _) => rest,
+            (None, Some(rest)) => {
+                (folder, _) = folder.rsplit_once('/')?;
+                rest
+            }
+            (None, None) => return Some(format!("{folder}/{rest}")),
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -163,7 +163,7 @@ fn what_is_ambiguous_or_malformed_is_refused() {
 }
 
 #[test]
-fn a_request_has_up_to_so_many_fields() {
+fn a_request_has_at_most_a_hundred_fields() {
     let head = |count| {
         let fields = "X: y\r\n".repeat(count - 1);
         format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
@@ -213,7 +213,7 @@ fn a_head_is_the_same_in_whatever_pieces_it_arrives() {
 }
 
 #[test]
-fn a_head_has_up_to_so_many_bytes() {
+fn a_head_has_at_most_16_kib() {
     for (bytes, want) in [(HEAD_BYTES_MAX, Ok(true)), (HEAD_BYTES_MAX + 1, Err(431))] {
         let start = "GET / HTTP/1.1\r\nX: ";
         let value = "x".repeat(bytes - start.len() - 4);
