@@ -22,7 +22,7 @@ pub(crate) struct Prefixed {
 enum Place<'a> {
     /// Below it, with what is left of the path.
     Below(RequestHead<'a>),
-    /// At it, without a slash behind it.
+    /// At it, without a slash behind it, to be read. A browser follows a redirect of anything else by a GET.
     At,
     Elsewhere,
 }
@@ -34,7 +34,7 @@ impl Prefixed {
             return Place::Below(request.clone());
         }
         match request.path.strip_prefix(self.prefix.as_str()) {
-            Some("") => Place::At,
+            Some("") if matches!(request.method, "GET" | "HEAD") => Place::At,
             Some(path) if path.starts_with('/') => {
                 let mut below = request.clone();
                 below.path = path;
@@ -55,14 +55,16 @@ impl HttpHandler for Prefixed {
         match self.place(request) {
             Place::Below(request) => self.service.handle(caller, &request, body),
             Place::At => {
-                let moved = Response::empty(Status::MovedPermanently);
+                let sentence = "this folder's path ends in a slash";
+                let moved = Refusal::new(Status::MovedPermanently, sentence);
                 let link = with_slash(request.path, request.query);
+                let moved = self.service.refuse(&moved);
                 Ok(Handled::Now(moved.with_field("Location", link)))
             }
             Place::Elsewhere => {
                 let sentence = format!("the files of this server are below {}/", self.prefix);
                 let refusal = Refusal::new(Status::NotFound, sentence);
-                Ok(Handled::Now(self.service.refused(request, &refusal)))
+                Ok(Handled::Now(self.refuse_request(request, &refusal)))
             }
         }
     }
