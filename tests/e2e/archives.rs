@@ -308,6 +308,9 @@ fn what_is_left_out_is_named_at_the_end_and_in_the_log() {
         symlink(target, at(link)).unwrap();
     }
     mkfifoat(CWD, at("fifo"), Mode::RWXU).unwrap();
+    let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(86_400);
+    let times = FileTimes::new().set_modified(before_1970);
+    File::open(at("a.txt")).unwrap().set_times(times).unwrap();
     let server = tree.start(&[]);
     let left_out = [
         "album/fifo: neither a file nor a folder",
@@ -340,9 +343,16 @@ fn what_is_left_out_is_named_at_the_end_and_in_the_log() {
         let last = "import sys, tarfile; t = tarfile.open(sys.argv[1]); last = t.getmembers()[-1]; \
             assert last.name == 'album-left-out.txt', last.name; \
             assert t.extractfile('album/link').read() == b'a.txt'; \
+            assert t.getmember('album/a.txt').mtime == -86400; assert last.mtime > 1000000000; \
             sys.stdout.buffer.write(t.extractfile(last).read())";
         assert_eq!(sorted(&python(last, &here.path().join("?tar"))), left_out);
     }
+    // A name cannot be longer than that of this folder, but for five bytes.
+    let long = "L".repeat(250);
+    fs::create_dir(tree.root(&long)).unwrap();
+    symlink(".", tree.root(&long).join("link")).unwrap();
+    let archive = ask(&server, get(&format!("/{long}/?tar"))).text();
+    assert!(archive.contains("\0left-out.txt\0") && !archive.contains("L-left-out.txt"));
     let log = server.end();
     let lines = log.matches("An archive of album lacks 5 names: ").count();
     assert_eq!(lines, 2, "{log}");

@@ -29,9 +29,10 @@ impl LeftOut {
         let line = format!("{}: {why}\n", Escaped(&name));
         self.count += 1;
         // Once one has no line, none has, so that the last line is right.
-        match self.more == 0 && self.lines.len() + line.len() <= TEXT_BYTES_MAX - LAST_BYTES {
-            true => self.lines.push_str(&line),
-            false => self.more += 1,
+        if self.more == 0 && self.lines.len() + line.len() <= TEXT_BYTES_MAX - LAST_BYTES {
+            self.lines.push_str(&line);
+        } else {
+            self.more += 1;
         }
     }
 

@@ -10,11 +10,15 @@ use tar::{EntryType, Header};
 use super::left_out::LeftOut;
 use super::{Entry, Writer};
 use crate::error::FilesError;
+use crate::files::seconds_now;
 
 const BLOCK_BYTES: usize = 512;
 
 /// The name of an entry that holds the path of the next one.
 const LONG_NAME: &[u8] = b"././@LongLink";
+
+/// The longest name of a file, in bytes.
+const NAME_BYTES_MAX: usize = 255;
 
 /// Writes a tar.
 #[derive(Default)]
@@ -59,7 +63,15 @@ impl Tar {
         header.set_mode(entry.permissions);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_mtime(u64::try_from(entry.modified).unwrap_or(0));
+        match u64::try_from(entry.modified) {
+            Ok(seconds) => header.set_mtime(seconds),
+            // Before 1970, in binary: the GNU format has it so, and octal digits have no sign.
+            Err(_) => {
+                let field = &mut header.as_old_mut().mtime;
+                field.fill(0xff);
+                field[4..].copy_from_slice(&entry.modified.to_be_bytes());
+            }
+        }
         header.set_size(entry.bytes);
         header.set_cksum();
         out.extend_from_slice(header.as_bytes());
@@ -94,15 +106,21 @@ impl Writer for Tar {
         Ok(())
     }
 
-    /// What is left out stands in a last file. All others are below the folder, so none has its name.
+    /// What is left out stands in a last file. All others are below the folder, so none has its name, which
+    /// is that of the folder with an end, if that is no longer than names may be.
     fn put_end(&mut self, out: &mut Vec<u8>, folder: &[u8], left_out: &LeftOut) -> bool {
         if left_out.count() > 0 {
             let text = left_out.text();
-            let path = [folder, b"-left-out.txt"].concat();
+            let name = [folder, b"-left-out.txt"].concat();
+            let path = if name.len() > NAME_BYTES_MAX {
+                &name[folder.len() + 1..]
+            } else {
+                &name
+            };
             let file = Entry {
-                path: &path,
+                path,
                 permissions: 0o644,
-                modified: 0,
+                modified: i64::try_from(seconds_now()).unwrap_or(i64::MAX),
                 bytes: text.len() as u64,
             };
             self.put_header(out, EntryType::Regular, &file);

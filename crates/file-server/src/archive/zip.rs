@@ -143,9 +143,10 @@ impl Member {
         let mut out = DESCRIPTOR.to_le_bytes().to_vec();
         out.extend(self.crc.clone().finalize().to_le_bytes());
         for _ in 0..2 {
-            match self.is_64 {
-                true => out.extend(self.bytes.to_le_bytes()),
-                false => out.extend((self.bytes as u32).to_le_bytes()),
+            if self.is_64 {
+                out.extend(self.bytes.to_le_bytes());
+            } else {
+                out.extend((self.bytes as u32).to_le_bytes());
             }
         }
         out

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_walk_goes_only_so_deep() {
+    fn the_walk_ends_at_the_deepest_level() {
         let root = tempfile::tempdir().unwrap();
         let deep: PathBuf = (0..DEPTH_MAX).map(|_| "d").collect();
         fs::create_dir_all(root.path().join(&deep)).unwrap();
