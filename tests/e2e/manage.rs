@@ -12,6 +12,7 @@ use crate::file::{Http, Reply, Tree, ask, get};
 use crate::file_client::client;
 use crate::harness::{Needs, Server, eventually, has_door, has_program, run_command};
 use crate::resumable::{begin, head, resource_of};
+use crate::roots::Mounted;
 
 /// A request without a body.
 fn request(line: &str, fields: &str) -> String {
@@ -87,6 +88,7 @@ fn what_is_deleted_is_gone() {
     }
     assert!(is_there(tree.root("site/index.html")));
     check(&server, "DELETE /site/", &["Depth: 1"], 400, "'infinity'");
+    check(&server, "DELETE /site/?zip", &[DEEP], 400, "%3F");
     check(&server, "DELETE /site/", &[DEEP], 204, "");
     assert!(tree.inside().is_empty(), "{:?}", tree.inside().keys());
 }
@@ -214,6 +216,61 @@ fn what_is_replaced_is_a_file_or_empty_unless_more_is_said() {
     fs::hard_link(tree.root("one"), tree.root("two")).unwrap();
     check_move(&server, "/one", "/two", &[], 204);
     assert!(!is_there(tree.root("one")) && is_there(tree.root("two")));
+}
+
+/// A mount gives one file a second path, and the path is no second name of it.
+#[test]
+fn a_file_that_is_at_two_paths_and_has_one_name_is_not_lost() {
+    let (tree, server) = start();
+    for folder in ["other", "kept"] {
+        fs::create_dir(tree.root(folder)).unwrap();
+    }
+    fs::write(tree.root("kept/same"), "").unwrap();
+    let bind = |from: &str, to: &str| {
+        let from = tree.root(from);
+        Mounted::mount(&["--bind", from.to_str().unwrap()], tree.root(to))
+    };
+    let Some(_folder) = bind("plain", "other") else {
+        return;
+    };
+    let _file = bind("plain/a.txt", "kept/same");
+    for (from, to, status) in [
+        ("/plain/a.txt", "/kept/same", 403),
+        ("/kept/same", "/plain/a.txt", 403),
+        ("/plain/a.txt", "/other/a.txt", 409),
+        ("/other/a.txt", "/plain/a.txt", 409),
+        ("/plain", "/other", 403),
+        ("/other", "/plain", 403),
+    ] {
+        for fields in [&[][..], &[REPLACE]] {
+            check_move(&server, from, to, fields, status);
+            assert_eq!(fs::read(tree.root("plain/a.txt")).unwrap(), b"a");
+        }
+    }
+}
+
+#[test]
+fn who_deletes_a_folder_learns_what_the_server_could_not_remove() {
+    let tree = Tree::new();
+    let accounts = tree.path("accounts");
+    fs::write(&accounts, "alice:secret\n").unwrap();
+    fs::set_permissions(&accounts, fs::Permissions::from_mode(0o600)).unwrap();
+    let options = ["--manage", "--auth-file", accounts.to_str().unwrap()];
+    let server = tree.start(&options);
+    let says = "not all that was there can be removed";
+    for (line, fields) in [
+        ("DELETE /full", &[DEEP][..]),
+        ("MOVE /plain", &["Destination: /full", REPLACE]),
+    ] {
+        fs::create_dir_all(tree.root("full/in")).unwrap();
+        fs::write(tree.root("full/other"), "").unwrap();
+        fs::hard_link(&accounts, tree.root("full/in/key")).unwrap();
+        let fields = [fields, &["Authorization: Basic YWxpY2U6c2VjcmV0"]].concat();
+        check(&server, line, &fields, 500, says);
+        assert!(!is_there(tree.root("full/in")));
+        server.wait_for_log(|log| log.matches("stays behind").count() > 0);
+    }
+    assert!(is_there(tree.root("full/a.txt")));
 }
 
 #[test]
@@ -392,6 +449,15 @@ fn an_unfinished_upload_is_cancelled_as_without_the_option() {
     check(&server, "DELETE /site", &[DEEP], 204, "");
     check(&server, &format!("DELETE {resource}"), &[], 404, "");
     assert!(tree.inside().is_empty(), "{:?}", tree.inside().keys());
+}
+
+#[test]
+fn what_is_left_of_an_upload_whose_folder_was_renamed_goes_when_its_time_is_over() {
+    let tree = Tree::new();
+    let server = tree.start(&["--manage", "--resume-keep", "1"]);
+    let _ = resource_of(&ask(&server, begin("/plain/new", "", "abc")));
+    check_move(&server, "/plain", "/moved", &[], 201);
+    eventually("it is removed", || tree.temporary_files() == 0);
 }
 
 #[test]

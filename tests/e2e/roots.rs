@@ -110,14 +110,14 @@ fn what_is_kept_ready_is_of_the_folder_that_is_served() {
 }
 
 /// A file system of its own, mounted at a folder. Dropping it unmounts it.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
     fn at(folder: PathBuf) -> Option<Self> {
         Self::mount(&["-t", "tmpfs", "-o", "size=4m", "quartet-test"], folder)
     }
 
-    fn mount(what: &[&str], folder: PathBuf) -> Option<Self> {
+    pub(crate) fn mount(what: &[&str], folder: PathBuf) -> Option<Self> {
         let mut mount = Command::new("mount");
         let mounted = mount.args(what).arg(&folder).stderr(Stdio::null()).status();
         let is_mounted = mounted.is_ok_and(|status| status.success());

@@ -131,6 +131,12 @@ pub enum FilesError {
          all that is in it"
     )]
     NotEmpty,
+    /// A folder is deleted or replaced, and something in it cannot be removed.
+    #[error(
+        "it is done, but not all that was there can be removed: the rest stays on the server's disk \
+         under a hidden name"
+    )]
+    LeftBehind,
     /// Something would be renamed to where something stands.
     #[error("something is there already")]
     Occupied,
@@ -143,8 +149,8 @@ pub enum FilesError {
     /// The folder in which something would stand does not exist.
     #[error("the folder that it would stand in does not exist")]
     NoParent,
-    /// Something would be renamed to its own path.
-    #[error("the destination is the same path")]
+    /// Something would be renamed to its own path, or to one that the disk takes for it (`a` and `A`).
+    #[error("the destination is the same path for the server's disk")]
     SamePlace,
     /// A folder would be renamed into itself, or replaced by what is in it.
     #[error("one of the two paths is inside the other")]

@@ -1,10 +1,10 @@
 //! The file server: downloads, uploads and lists of folders over HTTP.
 //!
 //! [`args`] reads the command line and `service` answers the requests: `download` with `file_cache`,
-//! `content_type` and `digests`; `upload` with `form`; `resumable`; `manage`; `listing` with `page`; and `archive`. `path`
-//! turns request targets into paths, and `files` is the tree on disk and its rules. `access` says which
-//! role a request needs, and `access_log` writes a line for each. `prefix` is what stands in front of all paths, and
-//! `reach` tells where other machines find the server.
+//! `content_type` and `digests`; `upload` with `form`; `resumable`; `manage`; `listing` with `page`; and
+//! `archive`. `path` turns request targets into paths, and `files` is the tree on disk and its rules.
+//! `access` says which role a request needs, and `access_log` writes a line for each. `prefix` is what
+//! stands in front of all paths, and `reach` tells where other machines find the server.
 
 mod access;
 mod access_log;
@@ -37,7 +37,7 @@ use std::thread;
 use std::time::Duration;
 
 use cli::ServerOptions;
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::{Receiver, TryRecvError, select};
 use daemon::http::{Http, HttpHandler, Probes};
 use daemon::{Address, Audience, Daemon, StartError};
 
@@ -155,20 +155,21 @@ impl Server {
     /// # Errors
     /// If the root cannot be opened, the accounts are wrong, or the port is not free.
     pub fn bind(mut config: Config) -> Result<Self, Error> {
-        config.door.served = Some(config.root.clone());
-        let besides = archive_permits::descriptors(&config);
-        let mut daemon = Daemon::needing(besides, config.door.clone(), 1, exposure(&config))?;
+        let root = config.root.clone();
         let no_root = |cause| Error::Root {
-            path: config.root.clone(),
+            path: root.clone(),
             cause,
         };
-        let served = Served::at(&config.root).map_err(no_root)?;
-        let files = Files::open(&served.folder, config.keep_free_bytes, config.resume_keep);
-        let files = files.map_err(no_root)?;
+        let served = Served::at(&root).map_err(no_root)?;
         // What is beside it is not for clients.
         config.read_only |= served.file.is_some();
         config.manage &= served.file.is_none();
         config.has_listing &= served.file.is_none();
+        config.door.served = Some(root.clone());
+        let besides = archive_permits::descriptors(&config);
+        let mut daemon = Daemon::needing(besides, config.door.clone(), 1, exposure(&config))?;
+        let files = Files::open(&served.folder, config.keep_free_bytes, config.resume_keep);
+        let files = files.map_err(no_root)?;
         let files = files
             .only(served.file)
             .create_only(config.create_only)
@@ -272,30 +273,44 @@ fn exposure(config: &Config) -> String {
         (false, true) => (",", "write, rename and delete"),
     };
     let root = config.root.canonicalize();
-    let root = root.as_deref().unwrap_or(&config.root).display();
+    let root = root.as_deref().unwrap_or(&config.root);
+    let files = match root.is_file() {
+        true => root.display().to_string(),
+        false => format!("the files in {}", root.display()),
+    };
     match config.read_only {
-        true => format!("{readers} can read the files in {root}"),
-        false if readers == writers => {
-            format!("{readers} can read{and} {write} the files in {root}")
-        }
-        false => format!("{readers} can read the files in {root}, and {writers} can {write} them"),
+        true => format!("{readers} can read {files}"),
+        false if readers == writers => format!("{readers} can read{and} {write} {files}"),
+        false => format!("{readers} can read {files}, and {writers} can {write} them"),
     }
 }
 
-/// Removes expired uploads and changed files from the cache, until the other end of `stopped` is
-/// dropped.
+/// Removes expired uploads, what is left of deleted folders, and changed files from the cache, until the
+/// other end of `stopped` is dropped.
 fn sweep_until(stopped: &Receiver<()>, service: &FileService) {
     let keep = service.config.resume_keep;
     let pause = keep.clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX);
     let must_continue = || stopped.try_recv() == Err(TryRecvError::Empty);
-    loop {
+    let sweep = || {
         if !service.config.read_only {
             service.files.sweep(&must_continue);
         }
-        if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
-            return;
+    };
+    sweep();
+    loop {
+        select! {
+            recv(stopped) -> _ => return,
+            recv(service.files.removals()) -> deleted => {
+                // The files have the other end, too.
+                if let Ok(deleted) = deleted {
+                    service.files.finish_removal(&deleted, &must_continue);
+                }
+            }
+            default(pause) => {
+                service.file_cache.evict_changed();
+                sweep();
+            }
         }
-        service.file_cache.evict_changed();
     }
 }
 

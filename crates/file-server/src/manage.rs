@@ -19,7 +19,8 @@ impl FileService {
     pub(crate) fn delete(&self, request: &RequestHead) -> Reply {
         let is_deep = namespace::depth(request)? == Some(Depth::Infinity);
         let is_wanted = |current: Option<&Version>| is_met(request, current);
-        self.files.delete(&path_of(request)?, is_deep, &is_wanted)?;
+        self.files
+            .delete(&place_of(request)?, is_deep, &is_wanted)?;
         log::debug!("Deleted {}", Escaped(request.path));
         Ok(Response::empty(Status::NoContent))
     }
@@ -33,7 +34,7 @@ impl FileService {
         if !is_met(request, None) {
             return Err(FilesError::Changed.into());
         }
-        match self.files.create_folder(&path_of(request)?) {
+        match self.files.create_folder(&place_of(request)?) {
             Err(error @ FilesError::Occupied) => {
                 // Of a path with something there (RFC 4918 section 9.3.1).
                 let refusal = Refusal::new(Status::MethodNotAllowed, error.to_string());
@@ -60,16 +61,30 @@ impl FileService {
         let is_wanted = |current: Option<&Version>| is_met(request, current);
         let is_new = self
             .files
-            .rename(&path_of(request)?, &to, overwrite, &is_wanted)?;
+            .rename(&place_of(request)?, &to, overwrite, &is_wanted)?;
         log::debug!(
             "Renamed {} to {}",
             Escaped(request.path),
             Escaped(&destination)
         );
-        Ok(match is_new {
-            true => created_reply(),
-            false => Response::empty(Status::NoContent),
+        Ok(if is_new {
+            created_reply()
+        } else {
+            Response::empty(Status::NoContent)
         })
+    }
+}
+
+/// The path of what is tidied.
+fn place_of(request: &RequestHead) -> Result<TreePath, Refusal> {
+    match request.query {
+        None => path_of(request),
+        // It may be the end of a name, and the file without it another.
+        Some(_) => {
+            let sentence =
+                "what is deleted, created or renamed has no query; a '?' in a name is %3F";
+            Err(Refusal::new(Status::BadRequest, sentence))
+        }
     }
 }
 

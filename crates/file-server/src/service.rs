@@ -265,7 +265,9 @@ impl From<FilesError> for Refusal {
             | FilesError::RootGone
             | FilesError::Moved => Status::ServiceUnavailable,
             FilesError::NoSpace(_) | FilesError::NoRoom => Status::InsufficientStorage,
-            FilesError::Storage(_) | FilesError::Unsynced(_) => Status::InternalServerError,
+            FilesError::LeftBehind | FilesError::Storage(_) | FilesError::Unsynced(_) => {
+                Status::InternalServerError
+            }
         };
         if std::error::Error::source(&error).is_some() {
             let level = match status {

@@ -259,10 +259,10 @@ pub(super) fn lock_version(
         etag: String::new(),
         modified: seconds_now(),
     };
-    match is_wanted(Some(&other)) {
-        true => Ok(None),
-        false => lock_current(folder, name, current),
+    if is_wanted(Some(&other)) {
+        return Ok(None);
     }
+    lock_current(folder, name, current)
 }
 
 /// Locks the file that is replaced against other servers that replace the same version of it. Where

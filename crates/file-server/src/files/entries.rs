@@ -179,9 +179,10 @@ fn entry(root: &Root, folder: &Path, name: OsString, secrets: &[FileId]) -> Opti
     let there = root.link_metadata(&path).ok()?;
     let is_link = there.is_symlink();
     // A link is followed from the root; one that leads outside is not listed.
-    let there = match is_link {
-        true => root.metadata(&path).ok()?,
-        false => there,
+    let there = if is_link {
+        root.metadata(&path).ok()?
+    } else {
+        there
     };
     match secrets.contains(&FileId::from(&there)) {
         true => None,
@@ -198,10 +199,10 @@ fn entry_listed(
     secrets: &[FileId],
 ) -> Option<Entry> {
     let there = listed.metadata().ok()?;
-    match there.is_symlink() || secrets.iter().any(|secret| secret.inode() == listed.ino()) {
-        true => entry(root, folder, listed.file_name(), secrets),
-        false => entry_of(listed.file_name(), false, &there),
+    if there.is_symlink() || secrets.iter().any(|secret| secret.inode() == listed.ino()) {
+        return entry(root, folder, listed.file_name(), secrets);
     }
+    entry_of(listed.file_name(), false, &there)
 }
 
 fn entry_of(name: OsString, is_link: bool, there: &Metadata) -> Option<Entry> {

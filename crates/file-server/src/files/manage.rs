@@ -11,11 +11,13 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
 use proto::http::conditional::Version;
 use rustix::fs::{AtFlags, FileType, RenameFlags, Stat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
+use storage::lock;
 
 use super::commit::{Wanted, lock_version, rename_new};
 use super::destination::check_writable;
@@ -37,6 +39,17 @@ struct Place {
     has_final_slash: bool,
 }
 
+/// How long a request waits until all that is in a folder is removed. Clients wait longer.
+const REMOVAL_WAIT: Duration = Duration::from_secs(10);
+
+/// A deleted folder that is still to be removed.
+pub(crate) struct Deleted {
+    /// The folder that it is in.
+    pub(super) folder: Dir,
+    /// Its hidden name.
+    pub(super) name: String,
+}
+
 /// What is still to be removed: its folder, and its hidden name.
 type Hidden<'p> = Option<(&'p Dir, String)>;
 
@@ -55,9 +68,10 @@ impl Place {
 
     /// Deletes what stands there; a full folder gets a hidden name, if all that is in it may be deleted.
     fn delete(&self, there: &Stat, is_deep: bool) -> Result<Hidden<'_>, FilesError> {
-        let flags = match is_folder(there) {
-            true => AtFlags::REMOVEDIR,
-            false => AtFlags::empty(),
+        let flags = if is_folder(there) {
+            AtFlags::REMOVEDIR
+        } else {
+            AtFlags::empty()
         };
         match unlinkat(&self.folder, &self.name, flags) {
             Ok(()) => Ok(None),
@@ -71,6 +85,59 @@ impl Place {
         let hidden = temporary::deleted_name();
         renameat(&self.folder, &self.name, &self.folder, &hidden)?;
         Ok((&self.folder, hidden))
+    }
+
+    /// Whether the folder has exactly this name. A disk that does not tell capitals from small letters
+    /// finds something under others, too.
+    fn is_listed(&self) -> Result<bool, FilesError> {
+        for entry in self.folder.entries()? {
+            if entry?.file_name() == self.name {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Renames what stands there. It replaces `target`: a file that of a file, and a folder an empty one;
+    /// anything only if `is_any_replaced`.
+    fn rename<'p>(
+        &'p self,
+        to: &'p Self,
+        there: &Stat,
+        target: Option<&Stat>,
+        is_any_replaced: bool,
+    ) -> Result<Hidden<'p>, FilesError> {
+        let renamed = match target {
+            None => rename_new(&self.folder, &self.name, &to.folder, &to.name),
+            Some(_) => renameat(&self.folder, &self.name, &to.folder, &to.name),
+        };
+        match (renamed, target) {
+            (Ok(()), Some(target)) if FileId::from(*target) == FileId::from(*there) => {
+                self.drop_name(there)?;
+                Ok(None)
+            }
+            (Ok(()), _) => Ok(None),
+            (Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST), Some(target)) => {
+                if !is_any_replaced {
+                    return Err(FilesError::InTheWay);
+                }
+                self.exchange(to, target)
+            }
+            // Something has come there since.
+            (Err(Errno::EXIST), None) => Err(FilesError::Occupied),
+            (Err(Errno::XDEV), _) => Err(FilesError::OtherDisk),
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+
+    /// Removes this one of two names of a file. A rename of one to the other removes neither.
+    fn drop_name(&self, there: &Stat) -> Result<(), FilesError> {
+        match self.there()? {
+            Some(still) if FileId::from(still) == FileId::from(*there) => {
+                Ok(unlinkat(&self.folder, &self.name, AtFlags::empty())?)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Renames what stands there, so that it replaces a folder or, as a folder, a file. The two are
@@ -95,11 +162,13 @@ impl Place {
 
 impl Files {
     /// Deletes what stands at a path, if `is_wanted` agrees to lose this version; a full folder only if
-    /// `is_deep`. When this returns, it is gone from the disk.
+    /// `is_deep`. When this returns, its name is gone from the disk. What was in a full folder is removed
+    /// as far as [`REMOVAL_WAIT`] allows, and the rest later.
     ///
     /// # Errors
     /// [`FilesError::NotFound`], [`FilesError::NotEmpty`], [`FilesError::Changed`] if `is_wanted` does not
-    /// agree, if it may not be deleted, and those of the disk.
+    /// agree, if it may not be deleted, and those of the disk. [`FilesError::LeftBehind`] if the name is
+    /// gone and something of the folder cannot be removed.
     pub(crate) fn delete(
         &self,
         path: &TreePath,
@@ -117,8 +186,7 @@ impl Files {
         let hidden = place.delete(&there, is_deep)?;
         drop((lock, locked));
         self.disk.sync_folder(&place.folder)?;
-        self.clear(hidden);
-        Ok(())
+        self.clear(hidden, REMOVAL_WAIT)
     }
 
     /// Creates a folder. When this returns, it is on the disk.
@@ -149,6 +217,7 @@ impl Files {
     /// # Errors
     /// [`FilesError::NotFound`], [`FilesError::Occupied`] and others for what stands at the destination,
     /// [`FilesError::Changed`] if `is_wanted` does not agree, and those of the disk.
+    /// [`FilesError::LeftBehind`] if it is renamed and something of what it replaces cannot be removed.
     pub(crate) fn rename(
         &self,
         from: &TreePath,
@@ -167,9 +236,10 @@ impl Files {
             return Err(FilesError::IntoItself);
         }
         // In one order, so that of two renames none waits for the other.
-        let [first, second] = match from_path < to_path {
-            true => [from_path, to_path],
-            false => [to_path, from_path],
+        let [first, second] = if from_path < to_path {
+            [from_path, to_path]
+        } else {
+            [to_path, from_path]
         };
         let locks = [
             self.destination_locks.lock(first, None)?,
@@ -178,6 +248,12 @@ impl Files {
         let (there, locked) = self.check_source(&root, &from, is_wanted)?;
         let target = to.there()?;
         if let Some(target) = &target {
+            // A rename would do nothing.
+            if FileId::from(*target) == FileId::from(there)
+                && !(from.is_listed()? && to.is_listed()?)
+            {
+                return Err(FilesError::SamePlace);
+            }
             if overwrite == Some(false) {
                 return Err(FilesError::Occupied);
             }
@@ -189,34 +265,18 @@ impl Files {
         if to.has_final_slash && !is_folder(&there) && !target.as_ref().is_some_and(is_folder) {
             return Err(FilesError::NotAFolder);
         }
-        let renamed = match &target {
-            None => rename_new(&from.folder, &from.name, &to.folder, &to.name),
-            // Of two names of one file a rename removes neither.
-            Some(target) if FileId::from(*target) == FileId::from(there) => {
-                unlinkat(&from.folder, &from.name, AtFlags::empty())
-            }
-            Some(_) => renameat(&from.folder, &from.name, &to.folder, &to.name),
-        };
-        let hidden = match (renamed, &target) {
-            (Ok(()), _) => None,
-            (Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST), Some(target)) => {
-                match overwrite {
-                    Some(true) => from.exchange(&to, target)?,
-                    Some(false) | None => return Err(FilesError::InTheWay),
-                }
-            }
-            // Something has come there since.
-            (Err(Errno::EXIST), None) => return Err(FilesError::Occupied),
-            (Err(Errno::XDEV), _) => return Err(FilesError::OtherDisk),
-            (Err(error), _) => return Err(error.into()),
-        };
+        let hidden = from.rename(&to, &there, target.as_ref(), overwrite == Some(true))?;
         drop((locks, locked));
+        if is_folder(&there) {
+            // The unfinished uploads in it are at other paths now.
+            *lock(&self.swept) = None;
+        }
         // In this order it is at one place at least, whatever the file system does.
         self.disk.sync_folder(&to.folder)?;
         if from.folder_path != to.folder_path {
             self.disk.sync_folder(&from.folder)?;
         }
-        self.clear(hidden);
+        self.clear(hidden, REMOVAL_WAIT)?;
         Ok(target.is_none())
     }
 
@@ -275,26 +335,40 @@ impl Files {
     /// Checks that what stands at a place may be lost.
     fn check_loss(&self, place: &Place, there: &Stat) -> Result<(), FilesError> {
         self.check_secret(there)?;
-        match FileType::from_raw_mode(there.st_mode).is_file() {
-            true => check_writable(&place.folder, &place.name, there),
-            false => Ok(()),
+        if FileType::from_raw_mode(there.st_mode).is_file() {
+            check_writable(&place.folder, &place.name, there)?;
         }
+        Ok(())
     }
 
     fn check_secret(&self, there: &Stat) -> Result<(), FilesError> {
-        match self.secrets.ids().contains(&FileId::from(*there)) {
-            true => Err(FilesError::IsSecret),
-            false => Ok(()),
+        if self.secrets.ids().contains(&FileId::from(*there)) {
+            return Err(FilesError::IsSecret);
         }
+        Ok(())
     }
 
-    /// Removes what was hidden. If that fails, the sweeper of the next server tries again.
-    fn clear(&self, hidden: Hidden) {
+    /// Removes what was hidden. What takes longer than `wait` is left to the sweeper.
+    fn clear(&self, hidden: Hidden, wait: Duration) -> Result<(), FilesError> {
         let Some((folder, name)) = hidden else {
-            return;
+            return Ok(());
         };
-        if let Err(error) = remove_tree(folder, &name, &self.secrets.ids(), &|| true) {
-            log::warn!("{name} stays behind: {}", std::io::Error::from(error));
+        let begun = Instant::now();
+        let is_early = || begun.elapsed() < wait;
+        match remove_tree(folder, &name, &self.secrets.ids(), &is_early) {
+            // The sweeper of another server may have come first.
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(_) if !is_early() => {
+                let folder = folder.try_clone()?;
+                if self.removals.0.try_send(Deleted { folder, name }).is_err() {
+                    log::warn!("a deleted folder stays until the next start: too many are removed");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                log::warn!("{name} stays behind: {}", std::io::Error::from(error));
+                Err(FilesError::LeftBehind)
+            }
         }
     }
 }
@@ -313,11 +387,44 @@ fn version(root: &Root, path: &Path, there: &Stat) -> Version {
     let followed = is_link(there).then(|| root.metadata(path).ok()).flatten();
     let identity = followed.map_or(Identity::from(*there), |there| Identity::from(&there));
     let version = identity.version();
-    match is_folder(there) {
-        true => Version {
-            etag: String::new(),
-            ..version
-        },
-        false => version,
+    if !is_folder(there) {
+        return version;
+    }
+    Version {
+        etag: String::new(),
+        ..version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::tests::tree;
+
+    #[test]
+    fn a_removal_that_takes_long_is_left_to_the_sweeper() {
+        let tree = tree();
+        let path = TreePath::decode("/site").unwrap();
+        let root = tree.files.root().unwrap();
+        let place = tree.files.place(&root, &path).unwrap();
+        let hidden = place.hide().unwrap();
+        let name = hidden.1.clone();
+        let is_there = || place.folder.exists(&name);
+        assert!(tree.files.clear(Some(hidden), Duration::ZERO).is_ok());
+        assert!(is_there());
+        let deleted = tree.files.removals().try_recv().unwrap();
+        tree.files.finish_removal(&deleted, &|| true);
+        assert!(!is_there());
+    }
+
+    #[test]
+    fn a_place_has_one_name_exactly() {
+        let tree = tree();
+        let root = tree.files.root().unwrap();
+        for (path, is_listed) in [("/a.txt", true), ("/A.txt", false), ("/site/", true)] {
+            let path = TreePath::decode(path).unwrap();
+            let place = tree.files.place(&root, &path).unwrap();
+            assert_eq!(place.is_listed().unwrap(), is_listed);
+        }
     }
 }

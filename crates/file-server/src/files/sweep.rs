@@ -1,5 +1,5 @@
-//! The sweeper: it removes the uploads that nobody continues, and what a killed server has left of a folder
-//! that it deleted.
+//! The sweeper: it removes the uploads that nobody continues, what a killed server has left of a folder
+//! that it deleted, and what is so much that the request that deleted it does not wait for it.
 //!
 //! What earlier servers left is found by one search of the tree, in the background, and by another if a
 //! new folder comes to the root's path. What that search finds but keeps, and what this server's own
@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use cap_std::fs::Dir;
 use cli::escape::Escaped;
+use crossbeam_channel::Receiver;
 use rustix::io::Errno;
 use storage::lock;
 
+use super::manage::Deleted;
 use super::record::{self, Record};
 use super::removal::remove_tree;
 use super::root::Root;
@@ -53,6 +55,17 @@ impl Files {
         if removed > 0 {
             log::info!("Removed {removed} unfinished uploads");
         }
+    }
+
+    /// The deleted folders that the requests have not removed in time.
+    pub(crate) fn removals(&self) -> &Receiver<Deleted> {
+        &self.removals.1
+    }
+
+    /// Removes what is left of a deleted folder, as long as `must_continue` says so.
+    pub(crate) fn finish_removal(&self, deleted: &Deleted, must_continue: &dyn Fn() -> bool) {
+        let Deleted { folder, name } = deleted;
+        self.sweep_deleted(folder, OsStr::new(name), must_continue);
     }
 
     /// Searches all folders, but follows no links. Returns the number of uploads removed.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{FileType, Stat, fstat};
 use storage::Histogram;
 
@@ -16,6 +17,7 @@ use super::hashers::Hashers;
 use super::identity::Identity;
 use super::keyed_locks::KeyedLocks;
 use super::list_limits::ListLimits;
+use super::manage::Deleted;
 use super::permissions;
 use super::root::{FileId, Root, RootPath};
 use super::secrets::Secrets;
@@ -25,6 +27,9 @@ use crate::path::TreePath;
 
 /// The file that is served in place of its folder.
 const INDEX: &str = "index.html";
+
+/// The most deleted folders that wait for the sweeper. Each takes a descriptor.
+const REMOVALS_MAX: usize = 16;
 
 /// The files below one root.
 pub(crate) struct Files {
@@ -50,6 +55,8 @@ pub(crate) struct Files {
     pub(super) expirations: Expirations,
     /// How many uploads arrive now.
     pub(super) uploads_open: AtomicUsize,
+    /// From the requests to the sweeper: the deleted folders that take long to remove.
+    pub(super) removals: (Sender<Deleted>, Receiver<Deleted>),
     /// The root that was searched for unfinished uploads.
     pub(super) swept: Mutex<Option<FileId>>,
 }
@@ -106,6 +113,7 @@ impl Files {
             disk: Disk::default(),
             expirations: Expirations::default(),
             uploads_open: AtomicUsize::new(0),
+            removals: crossbeam_channel::bounded(REMOVALS_MAX),
             swept: Mutex::default(),
         })
     }
