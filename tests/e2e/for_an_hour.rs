@@ -53,6 +53,12 @@ fn one_file_is_served_at_the_root_and_nothing_beside_it() {
     }
     let put = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx";
     assert_eq!(ask(&server, put).status, 403);
+    let mut refused = Command::new(program("file-server"));
+    refused.args(["0", "--manage", "--root"]).arg(&path);
+    run_command(refused, b"").expect(2).check_says(
+        "file-server: --manage does not go with a file as the --root, which is read-only \
+         (see file-server --help)\n",
+    );
     // Replaced as an editor does it.
     fs::write(tree.path("next"), "second").unwrap();
     fs::rename(tree.path("next"), &path).unwrap();
@@ -109,6 +115,14 @@ fn a_prefix_that_the_proxy_leaves_is_not_part_of_a_path() {
         );
     }
     assert_eq!(ask(&server, get("/.quartet/healthz")).status, 200);
+    // A browser follows a redirect of a form by a GET, which would look as if the form was stored.
+    let form = "POST /deep/files HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(ask(&server, form).status, 404);
+    let to_folder = ask(&server, get("/deep/files"));
+    assert_eq!(
+        (to_folder.status, to_folder.field("Location")),
+        (301, "./files/")
+    );
 }
 
 #[test]
@@ -138,6 +152,14 @@ fn another_machine_reaches_a_server_where_it_says() {
     curl.args(["--silent", "--fail", "--max-time", "30"]);
     curl.arg(format!("{url}plain/a.txt"));
     assert_eq!(run_command(curl, b"").expect(0).out(), a);
+    // Of one file, others can do no more than read it.
+    let mut command = network.host(0).command(program("file-server"));
+    command
+        .args(["0", "--bind", "0.0.0.0", "--root"])
+        .arg(tree.root("plain/a.txt"));
+    let one = Server::spawn(command);
+    one.wait_for_log(|log| log.contains("everyone can read /"));
+    assert!(one.log().contains("root/plain/a.txt\n"), "{}", one.log());
     // On a terminal there is a code, too.
     let mut command = network.host(0).command(program("file-server"));
     command.args(["0", "--root"]).arg(tree.path("root"));

@@ -71,7 +71,8 @@ Arguments:
 Options:
   --root DIR             the folder that is served; nothing outside it is ever read or
                          written; --auth-file and --tls-key must be outside [default: the
-                         current folder]. A file is served alone, at /, and read-only
+                         current folder]. A file is served alone, at /, and read-only;
+                         options for folders and uploads do not go with it
   --path-prefix PATH     what stands in front of each path, such as /files, for a proxy that
                          does not remove it
   --idle-exit TIME       end after TIME without a request, 0 for never [default: 60; with
@@ -133,8 +134,28 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--access-log"),
 ];
 
+/// The options that a file as the root has no use for: it is read, and there is no folder.
+const OF_FOLDERS: [&str; 8] = [
+    "--create-only",
+    "--manage",
+    "--no-listing",
+    "--archives",
+    "--max-upload",
+    "--keep-free",
+    "--resume-keep",
+    "--body-timeout",
+];
+
 fn config(args: &mut Args) -> Result<Config, UsageError> {
     let Args { words, options } = args;
+    let root = options.path("--root").unwrap_or_else(|| ".".into());
+    let of_folder = OF_FOLDERS.into_iter().find(|option| options.has(option));
+    if let Some(option) = of_folder
+        && root.is_file()
+    {
+        let verb = Some("a file as the --root, which is read-only");
+        return Err(UsageError::Misplaced { option, verb });
+    }
     let mut door = ServerOptions::read(options, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
     let idle_exit = options.duration("--idle-exit", Duration::ZERO..=DURATION_MAX)?;
     let exit_after = options.duration("--for", EXIT_AFTER_MIN..=DURATION_MAX)?;
@@ -142,7 +163,7 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
     let config = Config {
         port: door.port(words.port("PORT")?, PORT_DEFAULT)?,
         door,
-        root: options.path("--root").unwrap_or_else(|| ".".into()),
+        root,
         path_prefix: path_prefix(options.raw("--path-prefix").as_deref())?,
         idle_exit: Some(idle_exit.unwrap_or(idle_exit_default)).filter(|idle| !idle.is_zero()),
         exit_after,
@@ -168,17 +189,15 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
             .unwrap_or(BODY_TIMEOUT_DEFAULT),
         has_access_log: options.flag("--access-log"),
     };
-    match config.read_only {
-        true if config.create_only => {
-            let sentence = "--create-only does not go with --read-only";
-            Err(UsageError::Conflict(sentence))
-        }
-        true if config.manage => {
-            let sentence = "--manage does not go with --read-only";
-            Err(UsageError::Conflict(sentence))
-        }
-        true | false => Ok(config),
+    if config.read_only && config.create_only {
+        let sentence = "--create-only does not go with --read-only";
+        return Err(UsageError::Conflict(sentence));
     }
+    if config.read_only && config.manage {
+        let sentence = "--manage does not go with --read-only";
+        return Err(UsageError::Conflict(sentence));
+    }
+    Ok(config)
 }
 
 /// The prefix of all paths, without its final slash; empty without one.
@@ -193,13 +212,11 @@ fn path_prefix(prefix: Option<&OsStr>) -> Result<String, UsageError> {
     let mut names = bare.split('/');
     let is_right =
         prefix.as_bytes().starts_with(b"/") && names.next() == Some("") && names.all(is_name);
-    match is_right {
-        true => Ok(bare.to_owned()),
-        false => {
-            let want = "a path of plain names, such as /files";
-            Err(UsageError::value("--path-prefix", prefix, want))
-        }
+    if !is_right {
+        let want = "a path of plain names, such as /files";
+        return Err(UsageError::value("--path-prefix", prefix, want));
     }
+    Ok(bare.to_owned())
 }
 
 #[cfg(test)]
@@ -254,6 +271,21 @@ mod tests {
         assert_eq!(config.idle_exit, None);
         let config = parse("--for 1h --idle-exit 5m").unwrap();
         assert_eq!(config.idle_exit, Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn a_file_as_the_root_has_no_options_of_folders() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        for option in OF_FOLDERS {
+            let is_flag = parse(option).is_ok();
+            let line = format!("{option}{} --root", if is_flag { "" } else { " 1" });
+            let want =
+                format!("{option} does not go with a file as the --root, which is read-only");
+            check_refused(&format!("{line} {path}"), &want);
+            assert!(parse(&format!("{line} /")).is_ok(), "{line}");
+        }
+        assert!(parse(&format!("--read-only --access-log --for 1h --root {path}")).is_ok());
     }
 
     #[test]

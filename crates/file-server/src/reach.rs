@@ -50,12 +50,12 @@ fn hosts(address: &Address, all: &dyn Fn() -> Vec<IpAddr>) -> Vec<String> {
         return Vec::new();
     };
     let ip = address.ip();
-    let ips = match ip.is_unspecified() {
-        true => all()
-            .into_iter()
-            .filter(|one| one.is_ipv4() == ip.is_ipv4())
-            .collect(),
-        false => vec![ip],
+    let ips = if ip.is_unspecified() {
+        let mut ips = all();
+        ips.retain(|one| one.is_ipv4() == ip.is_ipv4());
+        ips
+    } else {
+        vec![ip]
     };
     let reachable = ips.into_iter().filter(|ip| !ip.is_loopback());
     reachable
