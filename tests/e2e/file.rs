@@ -596,7 +596,7 @@ fn what_is_refused_has_its_status_and_a_sentence() {
     check("GET /plain/a.txt HTTP/2.0\r\nHost: h", 505, "HTTP/1.1");
     check("GET /plain/a.txt", 400, "");
     check(
-        &format!("GET /{} HTTP/1.1\r\nHost: h", "x".repeat(9000)),
+        &format!("GET /{} HTTP/1.1\r\nHost: h", "x".repeat(12_300)),
         414,
         "",
     );
