@@ -12,6 +12,7 @@ mod busy;
 mod client_certificates;
 mod code;
 mod command_lines;
+mod compression;
 mod demo;
 mod doors;
 mod downloads;

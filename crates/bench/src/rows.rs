@@ -12,7 +12,7 @@ use crate::postgres::{self, Taking};
 use crate::queues::{
     CROWD, Crowd, crowd, durable_start, message_memory, queue, queue_beside_crowd,
 };
-use crate::web::{Repeated, Web, code_messages, codes, responder, small_file};
+use crate::web::{MEDIUM_BYTES, Repeated, SMALL_BYTES, Web, code_messages, codes, file, responder};
 
 /// Starts one side of a row.
 pub type Start = fn(&Lab, Clients) -> Result<Box<dyn Contestant>, Error>;
@@ -96,13 +96,15 @@ pub fn all(scale: &Scale) -> Vec<Row> {
     let jobs_locked: Start = |lab, clients| postgres::jobs(lab, clients, Taking::Locked);
     let known_code: Start = |lab, clients| responder(lab, clients, Repeated::Code);
     let known_file: Start = |lab, clients| responder(lab, clients, Repeated::File);
-    let file: Start = |lab, clients| small_file(lab, clients, Web::Ours);
-    let nginx: Start = |lab, clients| small_file(lab, clients, Web::Nginx);
+    let small: Start = |lab, clients| file(lab, clients, Web::Ours, SMALL_BYTES);
+    let nginx_small: Start = |lab, clients| file(lab, clients, Web::Nginx, SMALL_BYTES);
+    let medium: Start = |lab, clients| file(lab, clients, Web::Ours, MEDIUM_BYTES);
+    let nginx_medium: Start = |lab, clients| file(lab, clients, Web::Nginx, MEDIUM_BYTES);
     let our_download: Start = |lab, _| download(lab, Web::Ours);
     let nginx_download: Start = |lab, _| download(lab, Web::Nginx);
     let zip: Start = |lab, _| archive(lab);
-    let file_tls: Start = |lab, clients| small_file(lab, clients, Web::OursTls);
-    let nginx_tls: Start = |lab, clients| small_file(lab, clients, Web::NginxTls);
+    let small_tls: Start = |lab, clients| file(lab, clients, Web::OursTls, SMALL_BYTES);
+    let nginx_tls: Start = |lab, clients| file(lab, clients, Web::NginxTls, SMALL_BYTES);
     let our_download_tls: Start = |lab, _| download(lab, Web::OursTls);
     let nginx_download_tls: Start = |lab, _| download(lab, Web::NginxTls);
     let idle: Start = |lab, _| crowd(lab, Crowd::Idle);
@@ -148,11 +150,12 @@ pub fn all(scale: &Scale) -> Vec<Row> {
         one(long, "the last 10", 1, long_last, (50.0, "ms")),
         one(long, "memory, all read", 1, long_memory, (16.0, "MiB")),
         one(pruning, "longest wait of an append", 1, long_pruned, (100.0, "ms")),
-        two("file 600 B", "nginx", (64, 1), file, nginx, 1.0),
-        two("file 600 B", "bare responder", (64, 1), file, known_file, 0.9),
+        two("file 600 B", "nginx", (64, 1), small, nginx_small, 1.0),
+        two("file 600 B", "bare responder", (64, 1), small, known_file, 0.9),
+        two("file 44 KB", "nginx", (64, 1), medium, nginx_medium, 0.9),
         two(down, "nginx", (1, 1), our_download, nginx_download, 0.95),
         two(zipped, "the same file", (1, 1), zip, our_download, 0.7),
-        two("file 600 B over TLS", "nginx", (64, 1), file_tls, nginx_tls, 0.9),
+        two("file 600 B over TLS", "nginx", (64, 1), small_tls, nginx_tls, 0.9),
         two(down_tls, "nginx", (1, 1), our_download_tls, nginx_download_tls, 0.9),
         two(up, "dd conv=fsync", (1, 1), upload, dd, 0.8),
         two(busy, "without the idle", (64, 1), queue_beside_crowd, ours, 0.7),

@@ -19,8 +19,11 @@ use crate::process::{Process, free_addr};
 use crate::served::{Served, fixed_talk};
 use crate::target::{Target, certify};
 
-/// The small file, in bytes.
-const SMALL_BYTES: usize = 600;
+/// A file that the file server has in memory, in bytes.
+pub const SMALL_BYTES: usize = 600;
+
+/// A file that it has open, in bytes.
+pub const MEDIUM_BYTES: usize = 44_000;
 
 /// The UUID whose code is asked for.
 const UUID: Uuid = Uuid::from_u128(0x67e5_5044_10b1_426f_9247_bb68_0e5f_e0c8);
@@ -174,10 +177,10 @@ impl Asked {
         })
     }
 
-    /// A web server, asked for a small file.
-    fn small_file(dir: &Path, web: Web) -> Result<Self, Error> {
+    /// A web server, asked for a file of this length.
+    fn file(dir: &Path, web: Web, bytes: usize) -> Result<Self, Error> {
         let (process, target) = start_web(web, dir)?;
-        let content: Vec<u8> = (0..=250).cycle().take(SMALL_BYTES).collect();
+        let content: Vec<u8> = (0..=250).cycle().take(bytes).collect();
         let written = fs::write(dir.join("root/file.bin"), &content);
         written.map_err(Error::io("write the file to serve"))?;
         let get = request(target.addr, "GET", "/file.bin", "");
@@ -206,13 +209,18 @@ impl Asked {
     }
 }
 
-/// A web server under load: `GET` of a small file.
+/// A web server under load: `GET` of a file of this length, in bytes.
 ///
 /// # Errors
 /// If it is not installed, or gives something else.
-pub fn small_file(lab: &Lab, clients: Clients, web: Web) -> Result<Box<dyn Contestant>, Error> {
+pub fn file(
+    lab: &Lab,
+    clients: Clients,
+    web: Web,
+    bytes: usize,
+) -> Result<Box<dyn Contestant>, Error> {
     let dir = lab.dir()?;
-    Ok(Asked::small_file(dir.path(), web)?.under_load(lab, clients, dir))
+    Ok(Asked::file(dir.path(), web, bytes)?.under_load(lab, clients, dir))
 }
 
 /// The code server, asked for the code of a UUID that it knows.
@@ -271,7 +279,7 @@ pub fn responder(
     let dir = lab.dir()?;
     let asked = match repeated {
         Repeated::Code => Asked::code(dir.path(), free_addr()?)?,
-        Repeated::File => Asked::small_file(dir.path(), Web::Ours)?,
+        Repeated::File => Asked::file(dir.path(), Web::Ours, SMALL_BYTES)?,
     };
     let Asked { request, reply, .. } = asked;
     let written = fs::write(dir.path().join("reply"), &reply);

@@ -1,7 +1,7 @@
 //! A folder with everything below it as one file: `?zip`, `?tar` and `?tgz`.
 //!
 //! An archive is made while it is sent, a piece at a time, and needs no temporary file. `zip` and `tar`
-//! write its format, `left_out` remembers what it lacks, and `archive_permits` says how many there may be.
+//! write its format, `left_out` remembers what it lacks, and `permits` says how many there may be.
 //!
 //! All paths in it begin with the name of the folder. A link to a file is archived as that file; one to a
 //! folder is left out, so an archive has an end. So are files that the server may not read and what is
@@ -15,25 +15,26 @@ mod zip;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cli::escape::Escaped;
 use cli::exit::with_causes;
+use daemon::Besides;
 use daemon::http::{Content, PieceStream, Pieces, Response};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use proto::http::{Refusal, RequestHead, Status};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Stat, fstat};
 use rustix::io::{read, retry_on_intr};
 
-use crate::archive_permits::Permit;
+use crate::Config;
+use crate::compression::Gzip;
 use crate::disposition::disposition;
 use crate::error::FilesError;
-use crate::files::{Identity, Step, Walk};
+use crate::files::{Identity, Step, WALK_DESCRIPTORS_MAX, Walk};
 use crate::path::TreePath;
+use crate::permits::Permit;
 use crate::service::{FileService, Reply, with_always};
 
 use left_out::LeftOut;
@@ -66,6 +67,19 @@ const FORMATS: [(Format, &str, &str, &str); 3] = [
     (Format::Tar, "tar", "tar", "application/x-tar"),
     (Format::Tgz, "tgz", "tar.gz", "application/gzip"),
 ];
+
+/// The descriptors for as many archives as a server makes at once.
+pub(crate) fn descriptors(config: &Config) -> Besides {
+    let archives_max = if config.has_listing {
+        config.archives_max
+    } else {
+        0
+    };
+    Besides {
+        descriptors: archives_max * WALK_DESCRIPTORS_MAX,
+        what: "deep folders in archives (--archives)",
+    }
+}
 
 impl FileService {
     /// The format of the archive that a request asks for, if this server makes any. A form cannot send a
@@ -100,8 +114,12 @@ impl FileService {
         let name = name.map_or(ROOT_NAME, |name| name.as_bytes());
         let (_, _, extension, content_type) = FORMATS[format as usize];
         let archive = Archive::new(walk, name, format, permit);
+        let stream = match format {
+            Format::Zip | Format::Tar => PieceStream::new(archive),
+            Format::Tgz => PieceStream::new(Gzip::new(archive)),
+        };
         let response = Response {
-            body: Content::Stream(PieceStream::new(archive)),
+            body: Content::Stream(stream),
             ..Response::new(Status::Ok, content_type, "")
         };
         let name = format!("{}.{extension}", String::from_utf8_lossy(name));
@@ -170,19 +188,11 @@ struct Archive {
     /// The name of its folder.
     name: Vec<u8>,
     writer: Box<dyn Writer>,
-    gzip: Option<Gzip>,
     reading: Option<Reading>,
     /// Whether the walk has come to its end.
     is_walked: bool,
     left_out: LeftOut,
     _permit: Permit,
-}
-
-/// Compresses an archive.
-struct Gzip {
-    /// A piece before it is compressed.
-    plain: Vec<u8>,
-    encoder: GzEncoder<Vec<u8>>,
 }
 
 /// A file of an archive that is being read.
@@ -206,11 +216,6 @@ impl Archive {
                 Format::Zip => Box::new(zip::Zip::default()),
                 Format::Tar | Format::Tgz => Box::new(tar::Tar::default()),
             },
-            // Fast, because the processor is for other requests too.
-            gzip: (format == Format::Tgz).then(|| Gzip {
-                plain: Vec::with_capacity(PIECE_BYTES + READ_BYTES_MIN),
-                encoder: GzEncoder::new(Vec::new(), Compression::fast()),
-            }),
             reading: None,
             is_walked: false,
             left_out: LeftOut::default(),
@@ -352,30 +357,13 @@ impl Archive {
             );
         }
     }
-
-    fn next_piece(&mut self, out: &mut Vec<u8>) -> Result<bool, FilesError> {
-        let Some(mut gzip) = self.gzip.take() else {
-            return self.fill(out);
-        };
-        gzip.plain.clear();
-        let has_more = self.fill(&mut gzip.plain)?;
-        let Gzip { plain, encoder } = &mut gzip;
-        let of_gzip = FilesError::Storage;
-        encoder.write_all(plain).map_err(of_gzip)?;
-        if !has_more {
-            encoder.try_finish().map_err(of_gzip)?;
-        }
-        out.append(encoder.get_mut());
-        self.gzip = Some(gzip);
-        Ok(has_more)
-    }
 }
 
 impl Pieces for Archive {
     fn next(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         // Room for a piece and the heads that end it.
         out.reserve(PIECE_BYTES + READ_BYTES_MIN);
-        let made = self.next_piece(out);
+        let made = self.fill(out);
         let has_more = made.map_err(|error| {
             let name = String::from_utf8_lossy(&self.name);
             log::warn!(

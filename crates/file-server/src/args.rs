@@ -82,6 +82,7 @@ Options:
   --no-listing           do not list a folder without an index.html
   --archives N           make at most N archives of folders at once (?zip, ?tar, ?tgz); 0
                          makes none [default: 4]
+  --no-compress          send lists and texts uncompressed, also to clients that accept gzip
   --read-only            refuse all uploads
   --create-only          refuse what would overwrite or delete a file
   --manage               let clients delete and rename files and folders, and create
@@ -127,6 +128,7 @@ const OPTIONS: &[Opt] = &[
     Opt::flag("--manage"),
     Opt::flag("--no-listing"),
     Opt::value("--archives"),
+    Opt::flag("--no-compress"),
     Opt::value("--max-upload"),
     Opt::value("--keep-free"),
     Opt::value("--resume-keep"),
@@ -175,6 +177,7 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         archives_max: options
             .number("--archives", 0..=ARCHIVES_MAX)?
             .unwrap_or(ARCHIVES_DEFAULT),
+        has_compression: !options.flag("--no-compress"),
         upload_bytes_max: options
             .size("--max-upload", 1..=UPLOAD_BYTES_MAX)?
             .unwrap_or(UPLOAD_BYTES_DEFAULT),
@@ -245,7 +248,8 @@ mod tests {
         assert_eq!(config.upload_bytes_max, 10_737_418_240);
         assert_eq!(config.body_timeout, Duration::from_secs(60));
         assert!(config.door.hosts.is_empty());
-        assert!(!config.read_only && !config.manage);
+        assert!(!config.read_only && !config.manage && config.has_compression);
+        assert!(!parse("--no-compress").unwrap().has_compression);
     }
 
     #[test]

@@ -5,15 +5,12 @@
 //! use the file that now stands at the path is compared with the cached one, which takes one system
 //! call; so a change is seen at once. A file that has just changed is not cached ([`Identity`]).
 
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use daemon::http::{Content, Response};
 use hashbrown::HashMap;
-use proto::http::Status;
 
 use crate::files::Identity;
+use crate::representations::Representations;
 
 /// The most files in the cache.
 const FILES_MAX: usize = 256;
@@ -28,60 +25,13 @@ pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The cached files, by the paths of the requests for them.
 #[derive(Default)]
-pub(crate) struct FileCache(RwLock<HashMap<String, Arc<CachedFile>>>);
-
-/// What a reply needs of a file.
-pub(crate) struct CachedFile {
-    /// Where the file stands, from the root's own path on: if another folder replaces the root, the
-    /// path leads to no file or to another one.
-    pub(crate) path: PathBuf,
-    pub(crate) identity: Identity,
-    /// The fields of the reply's head, as they are written.
-    pub(crate) fields: Arc<[u8]>,
-    pub(crate) contents: Contents,
-}
-
-/// The contents of a file.
-pub(crate) enum Contents {
-    /// In memory: they leave with the head in one system call.
-    Read(Arc<[u8]>),
-    /// In the file: the kernel copies them.
-    Open(Arc<File>),
-}
-
-impl CachedFile {
-    /// The reply with the whole file.
-    pub(crate) fn response(&self) -> Response {
-        Response {
-            shared_fields: Some(Arc::clone(&self.fields)),
-            body: match &self.contents {
-                Contents::Read(bytes) => Content::Shared(Arc::clone(bytes)),
-                Contents::Open(file) => Content::File {
-                    file: Arc::clone(file),
-                    start: 0,
-                    bytes: self.identity.bytes(),
-                },
-            },
-            ..Response::empty(Status::Ok)
-        }
-    }
-
-    /// Whether the file at the path is still the cached one. The path is not resolved beneath the
-    /// root, which would take three system calls: outside the root there is only another file.
-    fn is_current(&self) -> bool {
-        Identity::at(&self.path).is_ok_and(|there| there == self.identity)
-    }
-
-    fn is_open(&self) -> bool {
-        matches!(self.contents, Contents::Open(_))
-    }
-}
+pub(crate) struct FileCache(RwLock<HashMap<String, Arc<Representations>>>);
 
 impl FileCache {
     /// The file for requests with this path, if it is cached and has not changed.
-    pub(crate) fn get(&self, target: &str) -> Option<Arc<CachedFile>> {
+    pub(crate) fn get(&self, target: &str) -> Option<Arc<Representations>> {
         let file = Arc::clone(self.read().get(target)?);
-        if file.is_current() {
+        if is_current(&file) {
             return Some(file);
         }
         self.remove(target, &file);
@@ -89,7 +39,7 @@ impl FileCache {
     }
 
     /// Caches the file for requests with this path. If the cache is full, another file is evicted.
-    pub(crate) fn insert(&self, target: &str, file: Arc<CachedFile>) {
+    pub(crate) fn insert(&self, target: &str, file: Arc<Representations>) {
         let mut files = self.write();
         let open = || files.iter().filter(|(_, other)| other.is_open());
         let other = match file.is_open() && open().count() >= OPEN_MAX {
@@ -108,11 +58,8 @@ impl FileCache {
     /// How many files it has, and how many bytes their contents have in memory.
     pub(crate) fn size(&self) -> (u64, u64) {
         let files = self.read();
-        let bytes = |file: &Arc<CachedFile>| match &file.contents {
-            Contents::Read(bytes) => bytes.len() as u64,
-            Contents::Open(_) => 0,
-        };
-        (files.len() as u64, files.values().map(bytes).sum())
+        let bytes = files.values().map(|file| file.memory_bytes());
+        (files.len() as u64, bytes.sum())
     }
 
     /// Evicts the files that have changed or are gone.
@@ -124,74 +71,67 @@ impl FileCache {
             .collect();
         drop(files);
         for (target, file) in all {
-            if !file.is_current() {
+            if !is_current(&file) {
                 self.remove(&target, &file);
             }
         }
     }
 
     /// Removes a file, unless another one has replaced it in the cache.
-    fn remove(&self, target: &str, file: &Arc<CachedFile>) {
+    fn remove(&self, target: &str, file: &Arc<Representations>) {
         let mut files = self.write();
         if files.get(target).is_some_and(|now| Arc::ptr_eq(now, file)) {
             files.remove(target);
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<CachedFile>>> {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Representations>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<CachedFile>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Representations>>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Whether the file at the path is still the cached one. The path is not resolved beneath the root, which
+/// would take three system calls: outside the root there is only another file.
+fn is_current(file: &Representations) -> bool {
+    Identity::at(&file.path).is_ok_and(|there| there == file.identity)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::path::Path;
 
     use super::*;
 
-    /// A file of this crate: it was not changed in the last moments.
-    fn crate_file(path: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-    }
-
-    /// Caches Cargo.toml, as if it stood at another path.
-    fn insert(cache: &FileCache, target: &str, path: &str, contents: Contents) -> Arc<CachedFile> {
-        let there = rustix::fs::stat(crate_file("Cargo.toml")).unwrap();
-        let file = Arc::new(CachedFile {
-            path: crate_file(path),
-            identity: Identity::from(there),
-            fields: Arc::new([]),
-            contents,
-        });
+    /// Caches Cargo.toml, as if it stood at another path of this crate. It was not changed in the last
+    /// moments.
+    fn insert(cache: &FileCache, target: &str, path: &str, is_open: bool) -> Arc<Representations> {
+        let of_crate = |path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let file = is_open.then(|| File::open(of_crate("Cargo.toml")).unwrap());
+        let identity = Identity::at(&of_crate("Cargo.toml")).unwrap();
+        let file = Arc::new(Representations::stub(of_crate(path), identity, file));
         cache.insert(target, Arc::clone(&file));
         file
-    }
-
-    fn open() -> Contents {
-        Contents::Open(File::open(crate_file("Cargo.toml")).unwrap().into())
     }
 
     #[test]
     fn the_cache_has_a_limit_and_a_lower_one_for_open_files() {
         let cache = FileCache::default();
-        let kept = |all: &[Arc<CachedFile>]| {
+        let kept = |all: &[Arc<Representations>]| {
             let kept = all.iter().filter(|file| Arc::strong_count(file) > 1);
             kept.count()
         };
         let target = |number| format!("/{number}");
         let opened: Vec<_> = (0..OPEN_MAX + 9)
-            .map(|number| insert(&cache, &target(number), "Cargo.toml", open()))
+            .map(|number| insert(&cache, &target(number), "Cargo.toml", true))
             .collect();
         assert_eq!(kept(&opened), OPEN_MAX);
         let read: Vec<_> = (1000..1000 + FILES_MAX)
-            .map(|number| {
-                let bytes = Contents::Read(Arc::new([]));
-                insert(&cache, &target(number), "Cargo.toml", bytes)
-            })
+            .map(|number| insert(&cache, &target(number), "Cargo.toml", false))
             .collect();
         assert_eq!(kept(&opened) + kept(&read), FILES_MAX);
     }
@@ -199,13 +139,13 @@ mod tests {
     #[test]
     fn what_is_another_file_is_evicted() {
         let cache = FileCache::default();
-        let same = insert(&cache, "/same", "Cargo.toml", open());
-        let other = insert(&cache, "/other", "src/lib.rs", open());
-        let gone = insert(&cache, "/gone", "gone", open());
+        let same = insert(&cache, "/same", "Cargo.toml", true);
+        let other = insert(&cache, "/other", "src/lib.rs", true);
+        let gone = insert(&cache, "/gone", "gone", true);
         cache.evict_changed();
         assert_eq!([&same, &other, &gone].map(Arc::strong_count), [2, 1, 1]);
         assert!(cache.get("/same").is_some());
-        insert(&cache, "/other", "src/lib.rs", open());
+        insert(&cache, "/other", "src/lib.rs", true);
         assert!(cache.get("/other").is_none());
     }
 }

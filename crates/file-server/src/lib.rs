@@ -1,16 +1,17 @@
 //! The file server: downloads, uploads and lists of folders over HTTP.
 //!
-//! [`args`] reads the command line and `service` answers the requests: `download` with `file_cache`,
-//! `content_type` and `digests`; `upload` with `form`; `resumable`; `manage`; `listing` with `page`; and
-//! `archive`. `path` turns request targets into paths, and `files` is the tree on disk and its rules.
-//! `access` says which role a request needs, and `access_log` writes a line for each. `prefix` is what
-//! stands in front of all paths, and `reach` tells where other machines find the server.
+//! [`args`] reads the command line and `service` answers the requests: `download` with `representations`,
+//! `compression`, `file_cache`, `content_type` and `digests`; `upload` with `form`; `resumable`; `manage`;
+//! `listing` with `page`; and `archive`. `path` turns request targets into paths, and `files` is the tree on
+//! disk and its rules. `access` says which role a request needs, `access_log` writes a line for each, and
+//! `permits` bounds what takes much work. `prefix` is what stands in front of all paths, and `reach` tells
+//! where other machines find the server.
 
 mod access;
 mod access_log;
 mod archive;
-mod archive_permits;
 pub mod args;
+mod compression;
 mod content_type;
 mod digests;
 mod disposition;
@@ -24,8 +25,10 @@ mod manage;
 mod metrics;
 mod page;
 mod path;
+mod permits;
 mod prefix;
 mod reach;
+mod representations;
 mod resumable;
 mod service;
 mod upload;
@@ -45,11 +48,11 @@ pub use daemon::Serve;
 pub use error::Error;
 
 use access_log::AccessLog;
-use archive_permits::Archives;
 use digests::Digests;
 use file_cache::FileCache;
 use files::Files;
 use metrics::FileFigures;
+use permits::Permits;
 use prefix::Prefixed;
 use service::FileService;
 
@@ -89,6 +92,8 @@ pub struct Config {
     pub has_listing: bool,
     /// How many archives of folders are made at once; with 0 there are none.
     pub archives_max: usize,
+    /// Whether lists and texts are compressed for the clients that accept that.
+    pub has_compression: bool,
     /// The largest upload, in bytes.
     pub upload_bytes_max: u64,
     /// The room on the disk that uploads leave free, in bytes.
@@ -166,7 +171,7 @@ impl Server {
         config.manage &= served.file.is_none();
         config.has_listing &= served.file.is_none();
         config.door.served = Some(root.clone());
-        let besides = archive_permits::descriptors(&config);
+        let besides = archive::descriptors(&config);
         let mut daemon = Daemon::needing(besides, config.door.clone(), 1, exposure(&config))?;
         let files = Files::open(&served.folder, config.keep_free_bytes, config.resume_keep);
         let files = files.map_err(no_root)?;
@@ -197,7 +202,8 @@ impl Server {
             files: Arc::new(files),
             file_cache: FileCache::default(),
             digests: Digests::default(),
-            archives: Archives::default(),
+            archives: Permits::default(),
+            compressions: Permits::default(),
             access_log,
         });
         let handler: Arc<dyn HttpHandler> = match service.config.path_prefix.as_str() {

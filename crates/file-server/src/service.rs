@@ -19,7 +19,6 @@ use proto::http::{Refusal, RequestHead, Status};
 
 use crate::Config;
 use crate::access_log::{AccessLog, line};
-use crate::archive_permits::Archives;
 use crate::digests::Digests;
 use crate::disposition::disposition;
 use crate::error::FilesError;
@@ -27,6 +26,7 @@ use crate::file_cache::FileCache;
 use crate::files::{Files, seconds_now};
 use crate::page::{self, Offers, UploadRules};
 use crate::path::TreePath;
+use crate::permits::Permits;
 
 /// The idle timeout of a connection that is alone on the server. Every other one takes off a second...
 const IDLE_MAX: Duration = Duration::from_secs(20);
@@ -55,7 +55,9 @@ pub(crate) struct FileService {
     pub(crate) files: Arc<Files>,
     pub(crate) file_cache: FileCache,
     pub(crate) digests: Digests,
-    pub(crate) archives: Archives,
+    pub(crate) archives: Permits,
+    /// Of files that are compressed while they are sent.
+    pub(crate) compressions: Permits,
     pub(crate) access_log: Option<AccessLog>,
 }
 
@@ -308,7 +310,8 @@ mod tests {
             files: Files::open(root.path(), 0, DAY).unwrap().into(),
             file_cache: FileCache::default(),
             digests: Digests::default(),
-            archives: Archives::default(),
+            archives: Permits::default(),
+            compressions: Permits::default(),
             access_log: None,
         };
         (root, service)

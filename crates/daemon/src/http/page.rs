@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use proto::http::response::Field;
-use proto::http::{Refusal, RequestHead, Status};
+use proto::http::{Refusal, RequestHead, Status, negotiation};
 
 use super::Response;
 
@@ -88,26 +88,5 @@ pub fn check_site(request: &RequestHead<'_>) -> Result<(), Refusal> {
 /// Whether a refusal is a page. Browsers accept `text/html` by name; other programs, and scripts on a
 /// page, accept anything.
 pub fn is_wanted(request: &RequestHead) -> bool {
-    quality(request, b"text/html") > 0.0
-}
-
-/// The weight of a type in `Accept`, if it is named there: from 0, not acceptable, to 1 (RFC 9110 section
-/// 12.4.2).
-pub fn quality(request: &RequestHead, content_type: &[u8]) -> f32 {
-    let members = request
-        .fields("accept")
-        .flat_map(|value| value.split(|byte| *byte == b','));
-    let quality = |member: &[u8]| {
-        let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let is_meant = parts.next()?.eq_ignore_ascii_case(content_type);
-        let weight = parts.find_map(|part| {
-            part.strip_prefix(b"q=")
-                .or_else(|| part.strip_prefix(b"Q="))
-        });
-        let number = |weight| std::str::from_utf8(weight).ok()?.parse().ok();
-        let is_weight = |number: &f32| (0.0..=1.0).contains(number);
-        let weight = weight.map_or(Some(1.0), |weight| number(weight).filter(is_weight));
-        weight.filter(|_| is_meant)
-    };
-    members.filter_map(quality).fold(0.0, f32::max)
+    negotiation::accept(request, b"text/html") > 0.0
 }

@@ -107,6 +107,12 @@ impl PieceStream {
     }
 }
 
+impl Pieces for PieceStream {
+    fn next(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+        self.pieces.next(out)
+    }
+}
+
 impl fmt::Debug for PieceStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PieceStream({} bytes so far)", self.made_bytes)

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::archive_permits::Archives;
 use crate::files::Files;
+use crate::permits::Permits;
 
 fn archive(files: Files, format: Format) -> Archive {
     let root = TreePath::decode("/").unwrap();
-    let permit = Archives::default().permit(1).unwrap();
+    let permit = Permits::default().permit(1).unwrap();
     Archive::new(
         Arc::new(files).walk(&root).unwrap(),
         b"files",
@@ -94,14 +94,4 @@ fn only_so_much_of_what_is_left_out_is_named() {
         "{}",
         text.len()
     );
-}
-
-#[test]
-fn a_permit_comes_back() {
-    let archives = Archives::default();
-    let permits = [(); 2].map(|()| archives.permit(2).unwrap());
-    assert!(archives.permit(2).is_none());
-    assert_eq!(archives.open(), 2);
-    drop(permits);
-    assert!(archives.permit(1).is_some());
 }

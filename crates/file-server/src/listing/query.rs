@@ -1,8 +1,8 @@
 //! Which list a request asks for, and the links to other parts of it.
 
-use daemon::http::page::quality;
 use percent_encoding::{percent_decode_str, percent_encode};
 use proto::http::RequestHead;
+use proto::http::negotiation::accept;
 
 use crate::files::{Column, Order, PAGES_MAX, Selection};
 use crate::page::LINK_ESCAPES;
@@ -110,8 +110,8 @@ pub(crate) fn is_asked_for(request: &RequestHead) -> bool {
 /// Whether the request prefers JSON, by name, to a page. A browser asks for pages, and other programs
 /// accept anything.
 fn wants_json(request: &RequestHead) -> bool {
-    let json = quality(request, b"application/json");
-    is_asked_for(request) || json > 0.0 && json >= quality(request, b"text/html")
+    let json = accept(request, b"application/json");
+    is_asked_for(request) || json > 0.0 && json >= accept(request, b"text/html")
 }
 
 #[cfg(test)]

@@ -13,6 +13,21 @@ pub struct Version {
     pub modified: u64,
 }
 
+/// What ends the opaque part of the entity tag of a compressed form.
+const GZIP: &[u8] = b"-gzip\"";
+
+impl Version {
+    /// The same version compressed by gzip: its bytes are others, so it has another entity tag (RFC 9110
+    /// section 8.8.3.3).
+    pub fn gzip(&self) -> Self {
+        let opaque = self.etag.trim_end_matches('"');
+        Self {
+            etag: format!("{opaque}-gzip\""),
+            modified: self.modified,
+        }
+    }
+}
+
 /// The result of a request's conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -32,8 +47,11 @@ pub fn judge(request: &RequestHead, current: Option<&Version>) -> Verdict {
     }
     let is_read = matches!(request.method, "GET" | "HEAD");
     let etag = current.map(|version| version.etag.as_str());
+    // A write is to the file, whichever form of it the client has seen.
+    let of_form = if is_read { whole } else { without_form };
     if request.has("if-match") {
-        if !matches_any(request, "if-match", etag, is_same_strong) {
+        let is_same = |one: &[u8], other: &[u8]| is_same_strong(of_form(one), of_form(other));
+        if !matches_any(request, "if-match", etag, is_same) {
             return Verdict::Failed;
         }
     } else if let (Some(since), Some(version)) = (date_of(request, "if-unmodified-since"), current)
@@ -42,7 +60,8 @@ pub fn judge(request: &RequestHead, current: Option<&Version>) -> Verdict {
         return Verdict::Failed;
     }
     if request.has("if-none-match") {
-        return match matches_any(request, "if-none-match", etag, is_same_weak) {
+        let is_same = |one: &[u8], other: &[u8]| is_same_weak(of_form(one), of_form(other));
+        return match matches_any(request, "if-none-match", etag, is_same) {
             true if is_read => Verdict::NotModified,
             true => Verdict::Failed,
             false => Verdict::Go,
@@ -88,7 +107,7 @@ fn matches_any(
     request: &RequestHead,
     name: &str,
     current: Option<&str>,
-    is_same: fn(&[u8], &[u8]) -> bool,
+    is_same: impl Fn(&[u8], &[u8]) -> bool,
 ) -> bool {
     let Some(current) = current else {
         return false;
@@ -114,6 +133,16 @@ fn tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
         list = rest;
         Some(tag)
     })
+}
+
+fn whole(tag: &[u8]) -> &[u8] {
+    tag
+}
+
+/// The part of a tag that all forms of a version share.
+fn without_form(tag: &[u8]) -> &[u8] {
+    let plain = || tag.strip_suffix(b"\"");
+    tag.strip_suffix(GZIP).or_else(plain).unwrap_or(tag)
 }
 
 fn is_same_strong(one: &[u8], other: &[u8]) -> bool {
@@ -203,6 +232,23 @@ mod tests {
         let before = "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n";
         check("GET", before, true, Failed);
         check("PUT", &format!("If-Modified-Since: {DATE}\r\n"), true, Go);
+    }
+
+    #[test]
+    fn a_compressed_form_has_a_tag_of_its_own_for_readers_alone() {
+        let gzip = current().gzip();
+        assert_eq!(gzip.etag, "\"a,b-gzip\"");
+        check("GET", "If-None-Match: \"a,b-gzip\"\r\n", true, Go);
+        check("GET", "If-Match: \"a,b-gzip\"\r\n", true, Failed);
+        check("PUT", "If-Match: \"a,b-gzip\"\r\n", true, Go);
+        check("PUT", "If-Match: W/\"a,b-gzip\"\r\n", true, Failed);
+        check("PUT", "If-Match: \"a,b-gzip-gzip\"\r\n", true, Failed);
+        check("PUT", "If-None-Match: \"a,b-gzip\"\r\n", true, Failed);
+        let of_gzip =
+            |fields: &str| with_request("GET", fields, |request| judge(request, Some(&gzip)));
+        let both = "If-None-Match: \"a,b\", \"a,b-gzip\"\r\n";
+        assert_eq!(of_gzip(both), NotModified);
+        assert_eq!(of_gzip("If-None-Match: \"a,b\"\r\n"), Go);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | [`basic`] | user and password |
 //! | [`digest`] | the checksum of a file in a field |
 //! | [`multipart`] | HTML forms with files in them |
+//! | [`negotiation`] | what a client would rather have |
 //! | [`namespace`] | where a file is renamed to, and what may be lost |
 //! | [`resumable`] | uploads that continue where they were cut off |
 //!
@@ -25,6 +26,7 @@ mod first_line;
 mod head;
 pub mod multipart;
 pub mod namespace;
+pub mod negotiation;
 mod parameters;
 mod range;
 pub mod request;

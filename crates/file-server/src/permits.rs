@@ -1,31 +1,14 @@
-//! How many archives are made at once, and what they need.
+//! Permits for what takes much work or memory, and of which there is only a number at once: archives and
+//! compressed transfers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use daemon::Besides;
-
-use crate::Config;
-use crate::files::WALK_DESCRIPTORS_MAX;
-
-/// The descriptors for as many archives as a server makes at once.
-pub(crate) fn descriptors(config: &Config) -> Besides {
-    let archives_max = if config.has_listing {
-        config.archives_max
-    } else {
-        0
-    };
-    Besides {
-        descriptors: archives_max * WALK_DESCRIPTORS_MAX,
-        what: "deep folders in archives (--archives)",
-    }
-}
-
-/// The archives that are being made.
+/// The permits of one kind of work.
 #[derive(Clone, Default)]
-pub(crate) struct Archives(Arc<AtomicUsize>);
+pub(crate) struct Permits(Arc<AtomicUsize>);
 
-impl Archives {
+impl Permits {
     /// Permits one more, unless there are this many.
     pub(crate) fn permit(&self, most: usize) -> Option<Permit> {
         let one_more = |open| (open < most).then_some(open + 1);
@@ -39,12 +22,27 @@ impl Archives {
     }
 }
 
-/// The right to make one archive.
+/// The right to do one piece of the work.
 #[must_use = "dropping it returns the permit"]
-pub(crate) struct Permit(Archives);
+pub(crate) struct Permit(Permits);
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permit_comes_back() {
+        let all = Permits::default();
+        let permits = [(); 2].map(|()| all.permit(2).unwrap());
+        assert!(all.permit(2).is_none());
+        assert_eq!(all.open(), 2);
+        drop(permits);
+        assert!(all.permit(1).is_some());
     }
 }
