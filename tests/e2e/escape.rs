@@ -745,7 +745,13 @@ const CHANGES: [Change; 5] = [
     ),
     (
         |target| {
-            let fields = format!("Destination: {target}\r\nOverwrite: T\r\n");
+            // Two slashes would be in front of a host.
+            let server = if target.starts_with("//") {
+                "http://h"
+            } else {
+                ""
+            };
+            let fields = format!("Destination: {server}{target}\r\nOverwrite: T\r\n");
             change("MOVE", "/inside", &fields)
         },
         |kind| match kind {

@@ -325,8 +325,8 @@ fn limits() -> Vec<Row> {
         with(format!("X: {}", "x".repeat(bytes - rest)))
     };
     vec![
-        good_line("9112 3: a target of 8 KiB", &line(8 * 1024 - "/up.txt?".len())),
-        bad_line("9112 3: a longer one", 414, line(8 * 1024)),
+        good_line("9112 3: a target of 12 KiB", &line(12 * 1024 - "/up.txt?".len())),
+        bad_line("9112 3: a longer one", 414, line(12 * 1024)),
         bad_line("9112 3: one that no buffer holds", 414, line(100_000)),
         accepted("6585 5: 100 fields", fields(100)),
         refused("6585 5: 101 fields", 431, fields(101)),
