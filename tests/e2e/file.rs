@@ -291,6 +291,11 @@ fn files_are_given_with_their_type_and_length() {
     check_given(&server, &tree, "empty.txt", "text/plain; charset=utf-8");
     let odd = ask(&server, get("/site/two%20words%20%C3%A4%25.txt?query"));
     assert_eq!((odd.status, odd.body.len()), (200, 0));
+    // A path of 4,080 bytes, which are three times as many in a request.
+    let long = format!("/{}", "%C3%A9".repeat(127)).repeat(16);
+    let put = format!("PUT {long} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+    assert_eq!(ask(&server, put).status, 201);
+    assert_eq!(ask(&server, get(&long)).text(), "x");
 }
 
 #[test]

@@ -61,12 +61,18 @@ pub(crate) enum Format {
     Tgz,
 }
 
-/// The formats: how requests and file names call them, and their types.
-const FORMATS: [(Format, &str, &str, &str); 3] = [
-    (Format::Zip, "zip", "zip", "application/zip"),
-    (Format::Tar, "tar", "tar", "application/x-tar"),
-    (Format::Tgz, "tgz", "tar.gz", "application/gzip"),
-];
+impl Format {
+    const ALL: [Self; 3] = [Self::Zip, Self::Tar, Self::Tgz];
+
+    /// How requests and file names call it, and its type.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Zip => ("zip", "zip", "application/zip"),
+            Self::Tar => ("tar", "tar", "application/x-tar"),
+            Self::Tgz => ("tgz", "tar.gz", "application/gzip"),
+        }
+    }
+}
 
 /// The descriptors for as many archives as a server makes at once.
 pub(crate) fn descriptors(config: &Config) -> Besides {
@@ -89,10 +95,8 @@ impl FileService {
             let mut words = request.query.unwrap_or_default().split('&');
             words.any(|one| one.strip_suffix('=').unwrap_or(one) == word)
         };
-        let format = FORMATS.iter().find(|(_, word, ..)| asked(word));
-        format
-            .map(|(format, ..)| *format)
-            .filter(|_| self.has_archives())
+        let format = Format::ALL.into_iter().find(|one| asked(one.words().0));
+        format.filter(|_| self.has_archives())
     }
 
     /// Whether the server makes archives. They tell the names that are in a folder.
@@ -112,7 +116,7 @@ impl FileService {
         let walk = self.files.walk(path)?;
         let name = path.as_path().file_name();
         let name = name.map_or(ROOT_NAME, |name| name.as_bytes());
-        let (_, _, extension, content_type) = FORMATS[format as usize];
+        let (_, extension, content_type) = format.words();
         let archive = Archive::new(walk, name, format, permit);
         let stream = match format {
             Format::Zip | Format::Tar => PieceStream::new(archive),
@@ -235,7 +239,7 @@ impl Archive {
                 }
             } else {
                 match self.walk.next() {
-                    Some(step) => self.take_step(out, step)?,
+                    Some(step) => self.put(out, step)?,
                     None => self.is_walked = true,
                 }
             }
@@ -243,7 +247,7 @@ impl Archive {
         Ok(true)
     }
 
-    fn take_step(&mut self, out: &mut Vec<u8>, step: Step) -> Result<(), FilesError> {
+    fn put(&mut self, out: &mut Vec<u8>, step: Step) -> Result<(), FilesError> {
         let (opened, is_link) = match step {
             Step::Left => return Ok(()),
             Step::Folder(there) => {

@@ -81,7 +81,7 @@ fn a_piece_is_about_as_long_as_any_other() {
 }
 
 #[test]
-fn only_so_much_of_what_is_left_out_is_named() {
+fn what_is_left_out_is_named_up_to_64_kib() {
     let mut left_out = LeftOut::default();
     for number in 0..10_000 {
         left_out.add(Path::new(&format!("a/{number}")), "no permission");
