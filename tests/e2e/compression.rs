@@ -88,7 +88,7 @@ fn wait_until_cached(server: &Server, targets: &[String]) {
         for target in targets {
             assert_eq!(ask(server, get(target)).status, 200, "{target}");
         }
-        let metrics = ask(server, get("/.quartet/metrics")).body;
+        let metrics = curl(server, "/.quartet/metrics", &[]).body;
         String::from_utf8_lossy(&metrics).contains(&line)
     });
 }
@@ -108,14 +108,10 @@ fn a_text_is_compressed_for_a_client_that_accepts_it() {
     for (name, lines) in [("small.css", 50), ("kept.js", 2_000), ("long.txt", 20_000)] {
         fs::write(tree.root(name), text(lines)).unwrap();
     }
-    fs::write(
-        &tree.root("picture.svg"),
-        format!("<svg>{}</svg>", text(50)),
-    )
-    .unwrap();
+    fs::write(tree.root("picture.svg"), format!("<svg>{}</svg>", text(50))).unwrap();
     fs::write(tree.root("short.txt"), "too short to become shorter").unwrap();
     fs::write(
-        &tree.root("random.bin"),
+        tree.root("random.bin"),
         [&[0; 1000][..], b"\xff\0\x01"].concat(),
     )
     .unwrap();
