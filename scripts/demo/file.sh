@@ -23,7 +23,7 @@ same data/albums/2026/photo.jpg data/client/photoClient.jpg
 
 step 'A folder, there and back' 'Several files at once. With --update only what has changed is sent; a pattern gets what matches it.' \
     crates/file-client/src/folder_transfer.rs
-run 0 "mkdir -p trip/day-1; cp data/client/* trip/day-1/; echo notes > 'trip/what we saw?.txt'"
+run 0 "mkdir -p trip/day-1; cp -p data/client/* trip/day-1/; echo notes > 'trip/what we saw?.txt'"
 run 0 "file-client $file put trip -j 4"
 expect 'Sent trip: 3 files, 37739 bytes; 0 skipped, 0 failed'
 run 0 "file-client $file get trip/ -o back -j 4"

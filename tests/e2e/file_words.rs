@@ -35,7 +35,7 @@ fn a_folder_is_no_file() {
     let says = |path: &str| {
         let name = path.trim_end_matches('/');
         format!(
-            "{path} is a folder on the server; get {name}/ gets all of it, list shows what is in it"
+            "{path} is a folder on the server; 'file-client get {name}/' gets all of it, list shows what is in it"
         )
     };
     for (path, output) in [

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -172,6 +172,133 @@ fn an_empty_folder_is_made_here_and_there() {
         assert_eq!(said, format!("[INFO] [main] Sent e: {none}"));
         check_same(&here.join("e"), &sides.tree.root("back"));
     }
+}
+
+#[test]
+fn a_link_to_a_folder_that_the_folder_lies_in_is_left_out() {
+    let sides = sides(&[]);
+    let here = sides.here.path();
+    for folder in ["top/in/sub", "other/beside"] {
+        fs::create_dir_all(here.join(folder)).unwrap();
+    }
+    for file in ["top/private", "other/beside/o", "top/in/a"] {
+        fs::write(here.join(file), "text").unwrap();
+    }
+    fs::write(here.join("top/in/sub/s"), "text").unwrap();
+    // The last two lie in a folder that a link leads to.
+    for (link, target) in [
+        ("top/in/up", ".."),
+        ("top/in/sub/higher", "../../.."),
+        ("top/in/beside", "../../other/beside"),
+        ("other/beside/up", ".."),
+        ("other/beside/back", "../../top"),
+    ] {
+        symlink(target, here.join(link)).unwrap();
+    }
+    let ran = client(&sides.server, here, &["put", "top/in"]).expect(0);
+    ran.check_says("Sent top/in: 3 files, 12 bytes; 4 skipped, 0 failed");
+    for link in ["up", "sub/higher", "beside/up", "beside/back"] {
+        let why = "it is a link to a folder that it is in";
+        ran.check_says(&format!("top/in/{link} is left out: {why}"));
+    }
+    let there = contents(&sides.tree.root("in")).into_keys();
+    let files: Vec<_> = there.filter(|path| path.is_file()).collect();
+    let want = ["in/a", "in/beside/o", "in/sub/s"];
+    assert_eq!(files, want.map(|path| sides.tree.root(path)));
+}
+
+#[test]
+fn names_that_are_reserved_are_named() {
+    let sides = sides(&["--manage"]);
+    let here = sides.here.path();
+    fs::create_dir_all(here.join("r/.quartet-mine")).unwrap();
+    fs::create_dir_all(sides.tree.root("back")).unwrap();
+    for name in [".Quartet-notes", ".QUARTET-upload-x", "a"] {
+        fs::write(here.join("r").join(name), name).unwrap();
+        fs::write(sides.tree.root("back").join(name), name).unwrap();
+    }
+    // What a client keeps for itself is not named.
+    for kind in ["upload", "download", "resume", "state"] {
+        fs::write(here.join(format!("r/.quartet-{kind}-a")), "").unwrap();
+    }
+    let why = "names that begin with .quartet- are reserved";
+    let ran = client(&sides.server, here, &["put", "r"]).expect(0);
+    ran.check_says("Sent r: 1 file, 1 bytes; 3 skipped, 0 failed");
+    for name in [".Quartet-notes", ".QUARTET-upload-x", ".quartet-mine"] {
+        ran.check_says(&format!("r/{name} is left out: {why}"));
+    }
+    assert_eq!(fs::read_dir(sides.tree.root("r")).unwrap().count(), 1);
+    let ran = client(&sides.server, here, &["get", "back/"]).expect(0);
+    ran.check_says("Saved back: 1 file, 1 bytes; 2 skipped, 0 failed");
+    for name in [".Quartet-notes", ".QUARTET-upload-x"] {
+        ran.check_says(&format!("back/{name} is left out: {why}"));
+    }
+}
+
+#[test]
+fn a_change_in_the_second_of_the_upload_is_sent() {
+    let sides = sides(&[]);
+    let file = |name: &str| sides.here.path().join("s").join(name);
+    fs::create_dir(file("")).unwrap();
+    fs::write(file("f"), "aaaa").unwrap();
+    last_line(&sides, &["put", "s"], 0);
+    let there = File::options()
+        .write(true)
+        .open(sides.tree.root("s/f"))
+        .unwrap();
+    let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    there
+        .set_modified(second + Duration::from_millis(100))
+        .unwrap();
+    for (text, after, counts) in [
+        ("bbbb", 500, "1 file, 4 bytes; 0 skipped, 0 failed"),
+        ("cccc", 1, "1 file, 4 bytes; 0 skipped, 0 failed"),
+        // As get leaves it, which gives it the server's time.
+        ("dddd", 0, "0 files, 0 bytes; 1 skipped, 0 failed"),
+    ] {
+        fs::write(file("f"), text).unwrap();
+        let here = File::options().write(true).open(file("f")).unwrap();
+        here.set_modified(second + Duration::from_millis(after))
+            .unwrap();
+        let said = last_line(&sides, &["put", "s", "--update"], 0);
+        assert_eq!(said, format!("[INFO] [main] Sent s: {counts}"), "{text}");
+        let there = File::options()
+            .write(true)
+            .open(sides.tree.root("s/f"))
+            .unwrap();
+        there
+            .set_modified(second + Duration::from_millis(100))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_path_that_no_request_has_room_for_is_named_and_the_rest_is_sent() {
+    let sides = sides(&["--manage"]);
+    let name = "\u{e9}".repeat(100);
+    let deep: PathBuf = std::iter::repeat_n(&*name, 14).collect();
+    let here = sides.here.path().join("long");
+    fs::create_dir_all(here.join(&deep).join("none")).unwrap();
+    fs::write(here.join(&deep).join("f"), "f").unwrap();
+    fs::write(here.join("short"), "s").unwrap();
+    let ran = client(&sides.server, sides.here.path(), &["put", "long"]).expect(1);
+    ran.check_says("Sent long: 1 file, 1 bytes; 0 skipped, 2 failed");
+    let says = "/f: the path exceeds 8192 bytes when it is percent-encoded";
+    ran.check_says(says);
+    assert_eq!(
+        ran.stderr.matches("percent-encoded").count(),
+        2,
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn several_at_once_need_several_files() {
+    let sides = sides(&[]);
+    let says = "mine.txt: --jobs needs a folder to send, and that is none";
+    sides.check_says(&["put", "mine.txt", "-j", "1"], 2, says);
+    assert!(!sides.tree.root("mine.txt").exists());
 }
 
 #[test]

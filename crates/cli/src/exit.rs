@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-/// How a program ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a program ends. The worst of several ends is the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Exit {
     /// Done. If an error has this exit code, the reader of our output is gone, and nothing is

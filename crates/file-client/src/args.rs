@@ -80,7 +80,7 @@ Arguments:
   unix:/path             a server's Unix socket; in a batch it is a HOST without a PORT
   get PATH               downloads the file at PATH; a PATH that ends in a slash is a
                          folder, and all of it is saved in DIR, which is made if there is
-                         none; the last name may be a pattern as in a shell, as
+                         none; the last name may be a pattern of *, ? and [a-z], as
                          'photos/*.jpg', unless there is a file of that name
   post FILE [PATH]       uploads FILE to PATH [default: FILE's base name], or into the
                          folder PATH if it ends in a slash; put is the same; a folder is
@@ -97,6 +97,7 @@ Arguments:
   batch FILE             runs each line of FILE, or of standard input for -:
                            client_get PATH HOST [PORT]
                            client_post FILE HOST [PORT]
+                         each is a file and no folder;
                          the default PORT is that of the command line; a name with spaces is
                          quoted as in a shell; empty lines and lines that start with # are
                          skipped; a line that fails or is wrong does not stop the rest
@@ -180,7 +181,7 @@ fn config(args: &mut Args) -> Result<Config, UsageError> {
         endpoint: client.endpoint(address)?,
         resume: how.resume,
         update: how.update,
-        jobs: how.jobs.unwrap_or(NonZeroUsize::MIN),
+        jobs: how.jobs,
         action,
     })
 }
@@ -459,11 +460,12 @@ mod tests {
             ("get a/ -j 3", 3, None),
             ("get a* -j 3 --update", 3, Some(Update::Time)),
             ("put a -j 3 --update=digest", 3, Some(Update::Digest)),
-            ("--update get a", 1, Some(Update::Time)),
-            ("put a", 1, None),
+            ("--update get a", 0, Some(Update::Time)),
+            ("put a", 0, None),
         ] {
             let config = parse(line).unwrap();
-            assert_eq!((config.jobs.get(), config.update), (jobs, update), "{line}");
+            let jobs = NonZeroUsize::new(jobs);
+            assert_eq!((config.jobs, config.update), (jobs, update), "{line}");
         }
         let config = parse("get a --resume --auth-file b/c").unwrap();
         assert!(config.resume && !config.is_quiet);

@@ -67,14 +67,7 @@ pub(crate) fn run(
     };
     let lines_max = NonZeroUsize::new(lines.len()).unwrap_or(NonZeroUsize::MIN);
     let failures = jobs::run(jobs.min(lines_max), || worker.run()).concat();
-    match failures.iter().max_by_key(|exit| **exit as u8) {
-        None => Ok(()),
-        Some(worst) => Err(Error::Failed {
-            failed: failures.len(),
-            requests: lines.len(),
-            worst: *worst,
-        }),
-    }
+    Error::of_requests(&failures, lines.len())
 }
 
 /// The text of a batch.

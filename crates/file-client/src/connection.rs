@@ -10,7 +10,7 @@ use cli::exit::with_causes;
 use cli::{Endpoint, ServerStream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use proto::http::request::{host_field, put_head};
-use proto::http::{Body, ResponseHead, basic};
+use proto::http::{Body, ResponseHead, TARGET_BYTES_MAX, basic};
 
 use crate::Error;
 use crate::escaped::escaped;
@@ -125,6 +125,12 @@ impl Connection {
 
     /// Sends a request and reads the head of its reply.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply, Error> {
+        if request.target.len() > TARGET_BYTES_MAX {
+            return Err(Error::PathTooLong {
+                path: escaped(request.path).to_string(),
+                bytes_max: TARGET_BYTES_MAX,
+            });
+        }
         let (host, port) = self.server.address.host_and_port();
         let host = host_field(host, port);
         let account = self.server.security.account()?;

@@ -16,7 +16,7 @@ use crate::client::{Client, RETRY_PAUSE, TRIES};
 use crate::connection::{Reply, Request, target, unexpected};
 use crate::error::Kept;
 use crate::escaped::escaped;
-use crate::location::leads_to_folder;
+use crate::location::{is_page, leads_to_folder};
 use crate::progress::above_bars;
 use crate::received::{Destination, Received, WANT_DIGEST, Whole};
 use crate::replacement::{Replacement, SaveTo};
@@ -263,10 +263,9 @@ impl Client {
     }
 }
 
-/// Whether a reply is the list of a folder. A file has a version, or the time of its last change.
+/// Whether a reply is the list of a folder.
 fn is_page_of_folder(path: &OsStr, head: &ResponseHead) -> bool {
-    let has = |name| head.field(name).is_some();
-    target(path).ends_with('/') && !has("etag") && !has("last-modified")
+    target(path).ends_with('/') && is_page(head)
 }
 
 /// Says why another try is needed, and waits a moment before it.

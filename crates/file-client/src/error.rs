@@ -97,10 +97,23 @@ pub enum Error {
     },
     /// The path on the server is a folder.
     #[error(
-        "{0} is a folder on the server; get {name}/ gets all of it, list shows what is in it",
+        "{0} is a folder on the server; 'file-client get {name}/' gets all of it, list shows what \
+         is in it",
         name = .0.trim_end_matches('/')
     )]
     IsFolder(String),
+    /// The connection was lost after a change was asked for, which is not asked for again.
+    #[error("{path}: it is not known whether this was carried out")]
+    NotKnown {
+        /// What was to be changed.
+        path: String,
+        /// How the connection was lost.
+        #[source]
+        cause: ClientError,
+    },
+    /// Several transfers at once were asked for, of one file.
+    #[error("{}: --jobs needs a folder to send, and that is none", escaped(.0))]
+    JobsOfOneFile(PathBuf),
     /// No name in the folder matches the pattern.
     #[error("{0}: there is no such file, and no name matches that")]
     NoMatch(String),
@@ -116,15 +129,21 @@ pub enum Error {
         name: String,
     },
     /// A folder lies deeper than the limit, or its path is too long.
-    #[error(
-        "{path}: a folder may be {levels_max} levels deep, and its path have {bytes_max} bytes"
-    )]
+    #[error("{path}: this exceeds {levels_max} levels or {bytes_max} bytes below the folder")]
     TooDeep {
         /// The folder, escaped.
         path: String,
         /// The deepest that a folder may be.
         levels_max: usize,
         /// The longest path, in bytes.
+        bytes_max: usize,
+    },
+    /// The path is longer than a request may have it.
+    #[error("{path}: the path exceeds {bytes_max} bytes when it is percent-encoded")]
+    PathTooLong {
+        /// The path, escaped.
+        path: String,
+        /// The longest request target, in bytes.
         bytes_max: usize,
     },
     /// The names of a folder could not be kept in a temporary file.
@@ -221,6 +240,18 @@ impl fmt::Display for Kept {
 }
 
 impl Error {
+    /// The end of several requests, from the exit codes of those that failed.
+    pub(crate) fn of_requests(failures: &[Exit], requests: usize) -> Result<(), Self> {
+        match failures.iter().max() {
+            None => Ok(()),
+            Some(worst) => Err(Self::Failed {
+                failed: failures.len(),
+                requests,
+                worst: *worst,
+            }),
+        }
+    }
+
     /// A local file could not be read.
     pub(crate) fn read(path: &Path) -> impl Fn(io::Error) -> Self {
         move |cause| Self::Read {
@@ -261,11 +292,7 @@ impl Error {
 
     /// Whether the server was lost, or cannot be reached: another try may succeed.
     pub(crate) fn is_loss(&self) -> bool {
-        match self {
-            Self::Server { cause, .. } => cause.is_loss(),
-            Self::Client(ClientError::Connect { .. }) => true,
-            _ => false,
-        }
+        self.is_lost_reply() || matches!(self, Self::Client(ClientError::Connect { .. }))
     }
 
     /// Whether the connection was lost while a reply came: another try may succeed at once.
@@ -293,6 +320,7 @@ impl Failure for Error {
             | Self::NoList(_)
             | Self::NoMatch(_)
             | Self::TooDeep { .. }
+            | Self::PathTooLong { .. }
             | Self::NotManaged { .. }
             | Self::IsFolder(_)
             | Self::ListTooLong(_)
@@ -307,9 +335,12 @@ impl Failure for Error {
             | Self::NotOurs(_)
             | Self::NotPrivate(_)
             | Self::OneFile(_)
+            | Self::JobsOfOneFile(_)
             | Self::Spool(_)
             | Self::Temporary(_) => Exit::Local,
-            Self::Client(cause) | Self::Server { cause, .. } => cause.exit(),
+            Self::Client(cause) | Self::Server { cause, .. } | Self::NotKnown { cause, .. } => {
+                cause.exit()
+            }
             Self::Failed { worst, .. } | Self::Incomplete { worst, .. } => *worst,
             Self::CutOff { cause, .. } => cause.exit(),
             Self::ChangedOnServer(_)

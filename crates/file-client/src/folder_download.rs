@@ -17,6 +17,7 @@ use cli::Endpoint;
 use cli::exit::with_causes;
 use proto::http::date;
 
+use crate::cleanup::remove_stale_in;
 use crate::client::{RETRY_PAUSE, TRIES};
 use crate::escaped::escaped;
 use crate::folder_transfer::{FolderTransfer, Folders, Outcome, below, joined};
@@ -25,6 +26,7 @@ use crate::name_pattern::NamePattern;
 use crate::place::{Descent, Folder, Links};
 use crate::progress::above_bars;
 use crate::replacement::SaveTo;
+use crate::sidecar::RESERVED;
 use crate::spool::{Item, Spool};
 use crate::{Client, Error, Options, Output, Transfer};
 
@@ -47,6 +49,7 @@ struct Listed {
     files: Spool,
     folders: Spool,
     links: Spool,
+    reserved: Spool,
     /// Names that no file here can have, escaped.
     refused: Vec<String>,
     is_complete: bool,
@@ -82,9 +85,10 @@ pub(crate) fn run(
     download
         .transfer
         .run(jobs, || download.walk(), || download.worker())?;
-    let into = match what.into.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => what.into,
+    let into = if what.into.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        what.into
     };
     download.transfer.finish("Saved", into)
 }
@@ -182,6 +186,9 @@ impl Download<'_> {
             let path = below(&path, &item.path);
             self.transfer.left_out(&path, "it is a link to a folder");
         }
+        while let Some(item) = listed.reserved.next().map_err(Error::Spool)? {
+            self.transfer.left_out(&below(&path, &item.path), RESERVED);
+        }
         while let Some(item) = listed.files.next().map_err(Error::Spool)? {
             if self.what.pattern.is_some() && !found_any {
                 self.make(folder)?;
@@ -203,11 +210,11 @@ impl Download<'_> {
         Ok(found_any)
     }
 
-    /// Makes a folder here, unless there is one.
+    /// Makes a folder here, unless there is one. What a client that was killed has left in it goes.
     fn make(&self, folder: &Path) -> Result<(), Error> {
         let Some(name) = folder.file_name() else {
             let root = make_root(self.what.into).map_err(Error::write(self.what.into))?;
-            self.root.get_or_init(|| Arc::new(root));
+            remove_stale_in(self.root.get_or_init(|| Arc::new(root)));
             return Ok(());
         };
         let Some(root) = self.root.get() else {
@@ -217,7 +224,9 @@ impl Download<'_> {
         let made = Descent::new(root, Links::Refuse)
             .folder(parent)
             .and_then(|parent| parent.make_folder(name));
-        made.map_err(Error::write(&self.what.into.join(folder)))
+        let made = made.map_err(Error::write(&self.what.into.join(folder)))?;
+        remove_stale_in(&Arc::new(made));
+        Ok(())
     }
 
     /// What gets one file after the other.
@@ -227,7 +236,7 @@ impl Download<'_> {
         let mut descent = None;
         move |item| {
             let Some(root) = self.root.get() else {
-                return Ok(Outcome::Skipped);
+                unreachable!("the folder is made before a file of it is named");
             };
             let descent = descent.get_or_insert_with(|| Descent::new(root, Links::Refuse));
             let shown = self.what.into.join(&item.path);
@@ -280,14 +289,14 @@ fn list(client: &mut Client, path: &OsStr, pattern: Option<&NamePattern>) -> Res
         files: Spool::new(),
         folders: Spool::new(),
         links: Spool::new(),
+        reserved: Spool::new(),
         refused: Vec::new(),
         is_complete: true,
     };
     listed.is_complete = client.list(path, |entry| {
-        let name = match entry.file_name() {
-            FileName::Plain(name) => name,
-            // No server sends one.
-            FileName::Reserved => return Ok(()),
+        let (name, is_reserved) = match entry.file_name() {
+            FileName::Plain(name) => (name, false),
+            FileName::Reserved(name) => (name, true),
             FileName::Unsafe if listed.refused.len() == UNSAFE_MAX => {
                 return Err(Error::NoList(escaped(path).to_string()));
             }
@@ -300,10 +309,11 @@ fn list(client: &mut Client, path: &OsStr, pattern: Option<&NamePattern>) -> Res
         if pattern.is_some_and(|pattern| is_folder || !pattern.matches(&name)) {
             return Ok(());
         }
-        let spool = match (is_folder, entry.is_link) {
-            (false, _) => &mut listed.files,
-            (true, false) => &mut listed.folders,
-            (true, true) => &mut listed.links,
+        let spool = match (is_reserved, is_folder, entry.is_link) {
+            (true, _, _) => &mut listed.reserved,
+            (false, false, _) => &mut listed.files,
+            (false, true, false) => &mut listed.folders,
+            (false, true, true) => &mut listed.links,
         };
         let item = Item {
             path: PathBuf::from(name),

@@ -2,7 +2,8 @@
 //! others transfer them, and all of them count what became of each.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, ErrorKind};
+use std::mem;
 use std::num::NonZeroUsize;
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -45,8 +46,8 @@ struct Counts {
     skipped: u64,
     failed: u64,
     worst: Option<Exit>,
-    /// What made it stop: no other file would fare better.
-    end: Option<Error>,
+    /// Whether it was said why it stopped: no other file would fare better.
+    is_end_said: bool,
 }
 
 impl FolderTransfer {
@@ -77,7 +78,7 @@ impl FolderTransfer {
         let walk = || {
             let _closing = self.queue.close_at_end();
             let walked = walk();
-            self.total.is_known();
+            self.total.close();
             if walked.is_err() {
                 self.queue.stop();
             }
@@ -129,25 +130,22 @@ impl FolderTransfer {
 
     /// A file or a folder has failed. It is logged and counted.
     pub(crate) fn failed(&self, error: Error) {
+        self.count_failed(1, error.exit());
         if is_final(&error) {
             self.queue.stop();
-            let mut counts = self.lock();
-            counts.failed += 1;
             // The others fail for the same reason.
-            counts.end.get_or_insert(error);
-            return;
+            if mem::replace(&mut self.lock().is_end_said, true) {
+                return;
+            }
         }
         above_bars(|| log::error!("{}", with_causes(&error)));
-        self.count_failed(1, error.exit());
     }
 
     /// Something has failed that was logged already.
     pub(crate) fn count_failed(&self, number: u64, exit: Exit) {
         let mut counts = self.lock();
         counts.failed += number;
-        if counts.worst.is_none_or(|worst| (worst as u8) < exit as u8) {
-            counts.worst = Some(exit);
-        }
+        counts.worst = counts.worst.max(Some(exit));
     }
 
     fn end(&self, item: &Item, outcome: Result<Outcome, Error>) {
@@ -172,6 +170,11 @@ impl FolderTransfer {
         done: &str,
         folder: &(impl AsRef<OsStr> + ?Sized),
     ) -> Result<(), Error> {
+        // The walk may not have come to all of them.
+        let rest = match self.total.files_left() {
+            0 => String::new(),
+            left => format!(", at least {left} not begun"),
+        };
         // The bar goes before the line comes.
         drop(self.total);
         let counts = self.counts.into_inner();
@@ -181,19 +184,20 @@ impl FolderTransfer {
             bytes,
             skipped,
             failed,
-            ..
+            worst,
+            is_end_said: _,
         } = counts;
         let folder = escaped(folder);
         let noun = if files == 1 { "file" } else { "files" };
         above_bars(|| {
             log::info!(
-                "{done} {folder}: {files} {noun}, {bytes} bytes; {skipped} skipped, {failed} failed"
+                "{done} {folder}: {files} {noun}, {bytes} bytes; {skipped} skipped, {failed} \
+                 failed{rest}"
             );
         });
-        match (counts.end, counts.worst) {
-            (Some(end), _) => Err(end),
-            (None, None) => Ok(()),
-            (None, Some(worst)) => Err(Error::Incomplete {
+        match worst {
+            None => Ok(()),
+            Some(worst) => Err(Error::Incomplete {
                 folder: folder.to_string(),
                 failed,
                 worst,
@@ -208,14 +212,19 @@ impl FolderTransfer {
 
 /// Whether every other file would fail for the same reason.
 fn is_final(error: &Error) -> bool {
-    match error {
-        Error::Client(ClientError::Connect { .. }) | Error::Refused { status: 401, .. } => true,
-        Error::Write { cause, .. } => matches!(
+    let disk_takes_none = |cause: &io::Error| {
+        matches!(
             cause.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem
-        ),
-        _ => false,
-    }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+        )
+    };
+    let error = match error {
+        Error::CutOff { cause, .. } => cause,
+        error => error,
+    };
+    matches!(error, Error::Write { cause, .. } if disk_takes_none(cause))
+        || matches!(error, Error::Client(ClientError::Connect { .. }))
+        || matches!(error, Error::Refused { status: 401, .. })
 }
 
 /// The folders that are still to be looked at.
@@ -260,10 +269,10 @@ impl Folders {
 /// If it is too long.
 pub(crate) fn joined(folder: &Path, name: &OsStr) -> Result<PathBuf, Error> {
     let path = folder.join(name);
-    match path.as_os_str().len() > PATH_BYTES_MAX {
-        true => Err(too_deep(&path)),
-        false => Ok(path),
+    if path.as_os_str().len() > PATH_BYTES_MAX {
+        return Err(too_deep(&path));
     }
+    Ok(path)
 }
 
 fn too_deep(path: &Path) -> Error {
@@ -279,4 +288,27 @@ pub(crate) fn below(folder: &OsStr, path: &Path) -> OsString {
     let mut whole = folder.to_owned();
     whole.push(path);
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kept;
+
+    #[test]
+    fn a_disk_that_takes_no_more_is_the_end() {
+        let check = |kind: ErrorKind, want: bool| {
+            let write = || Error::write(Path::new("a"))(kind.into());
+            let cut_off = Error::CutOff {
+                cause: Box::new(write()),
+                kept: Kept::Here(7),
+            };
+            assert_eq!((is_final(&write()), is_final(&cut_off)), (want, want));
+        };
+        check(ErrorKind::StorageFull, true);
+        check(ErrorKind::QuotaExceeded, true);
+        check(ErrorKind::ReadOnlyFilesystem, true);
+        check(ErrorKind::PermissionDenied, false);
+        check(ErrorKind::FileTooLarge, false);
+    }
 }

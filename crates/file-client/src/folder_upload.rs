@@ -1,26 +1,24 @@
 //! Sends a folder: every file below it. The server makes the folders that files are sent to; an empty
 //! one it makes only if it was told so (`--manage`).
 //!
-//! Symbolic links are followed, because a server cannot be given one. A link back to a folder that it is
-//! in has no end, and is left out.
+//! Symbolic links are followed, because a server cannot be given one. A link to a folder that it is in, on
+//! whatever level, leads there again and to what lies beside, and is left out.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use cli::{Endpoint, Failure};
 
-use crate::connection::Request;
 use crate::escaped::escaped;
 use crate::folder_transfer::{FolderTransfer, Folders, Outcome, below, joined};
 use crate::place::{Descent, Folder, Links, Place};
 use crate::progress::above_bars;
-use crate::sidecar::{self, UPLOAD_PREFIX, is_reserved};
+use crate::sidecar::{self, RESERVED, UPLOAD_PREFIX, is_reserved, is_sidecar};
 use crate::source::Source;
 use crate::spool::{Item, Spool};
 use crate::{Client, Error, Options};
@@ -49,8 +47,8 @@ struct Upload<'a> {
     options: &'a Options,
     transfer: FolderTransfer,
     root: Arc<Folder>,
-    /// Folders without files of their own, each behind the one that it is in.
-    bare: Mutex<Spool>,
+    /// Folders with nothing in them to send.
+    empty: Mutex<Spool>,
 }
 
 /// Sends a folder, N files at once, and logs a line about it at the end.
@@ -74,13 +72,13 @@ pub(crate) fn run(
         options,
         transfer: FolderTransfer::new(options.show_progress),
         root: Arc::new(Folder::open(what.from).map_err(Error::read(what.from))?),
-        bare: Mutex::new(Spool::new()),
+        empty: Mutex::new(Spool::new()),
     };
     upload
         .transfer
         .run(jobs, || upload.walk(), || upload.worker())?;
     if !upload.transfer.is_stopped() {
-        upload.make_bare_folders()?;
+        upload.create_empty_folders()?;
     }
     upload.transfer.finish("Sent", what.from)
 }
@@ -125,20 +123,31 @@ impl Upload<'_> {
         let shown = self.what.from.join(path);
         let failed = Error::read(&shown);
         let folder = descent.folder(path).map_err(&failed)?;
-        let mut files = 0;
+        let mut is_empty = true;
         for name in folder.names().map_err(&failed)? {
             let name = name.map_err(&failed)?;
-            if is_reserved(name.as_bytes()) {
+            // They come and go while files are sent.
+            if is_sidecar(name.as_bytes()) {
                 continue;
             }
             let place = folder.place(&name);
+            if is_reserved(name.as_bytes()) {
+                self.transfer.left_out(&place.path(), RESERVED);
+                continue;
+            }
             let found = find(descent, path, &place).map_err(Error::read(&place.path()));
             let added = found.and_then(|found| match found {
                 Found::File(found) => {
-                    files += 1;
-                    self.transfer.add(&item(joined(path, &name)?, &found))
+                    is_empty = false;
+                    self.transfer.add(&Item {
+                        bytes: found.len(),
+                        ..Item::folder(joined(path, &name)?)
+                    })
                 }
-                Found::Folder => folders.push(joined(path, &name)?),
+                Found::Folder => {
+                    is_empty = false;
+                    folders.push(joined(path, &name)?)
+                }
                 Found::Other(why) => {
                     self.transfer.left_out(&place.path(), why);
                     Ok(())
@@ -151,12 +160,12 @@ impl Upload<'_> {
                 Err(error) => self.transfer.failed(error),
             }
         }
-        if files > 0 {
+        if !is_empty {
             return Ok(());
         }
-        let mut bare = self.bare.lock().unwrap_or_else(PoisonError::into_inner);
-        bare.push(&Item::folder(path.to_owned()))
-            .map_err(Error::Spool)
+        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
+        let pushed = empty.push(&Item::folder(path.to_owned()));
+        pushed.map_err(Error::Spool)
     }
 
     /// What sends one file after the other.
@@ -184,23 +193,25 @@ impl Upload<'_> {
         }
     }
 
-    /// Has the server make the folders that no file was sent to. If it makes none, one line says so.
-    fn make_bare_folders(&self) -> Result<(), Error> {
-        let mut bare = self.bare.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Has the server create the empty folders. If it creates none, one line says so.
+    fn create_empty_folders(&self) -> Result<(), Error> {
+        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
         let mut client = Client::new(self.server.clone(), self.options.clone());
         let mut refused = None;
         let mut not_made = 0;
-        while let Some(folder) = bare.next().map_err(Error::Spool)? {
+        while let Some(folder) = empty.next().map_err(Error::Spool)? {
+            if self.transfer.is_stopped() {
+                break;
+            }
             let mut path = below(&self.path, &folder.path);
             if !path.as_bytes().ends_with(b"/") {
                 path.push("/");
             }
-            match client.make_folder(&path, refused.is_none()) {
-                Ok(true) => {}
-                Ok(false) => not_made += 1,
+            match client.create_folders(&path) {
+                Ok(()) => {}
                 Err(error @ Error::NotManaged { .. }) => {
                     not_made += 1;
-                    refused = Some((error.exit(), path));
+                    refused.get_or_insert((error.exit(), path));
                 }
                 Err(error) => self.transfer.failed(error),
             }
@@ -218,20 +229,6 @@ impl Upload<'_> {
     }
 }
 
-impl Client {
-    /// Makes a folder on the server, unless there is one. If `is_asked` is false, it is not made.
-    /// Returns whether the server has it now.
-    fn make_folder(&mut self, path: &OsStr, is_asked: bool) -> Result<bool, Error> {
-        let reply = self.connection.ask(&Request::new("HEAD", path))?;
-        let status = reply.head.status;
-        self.connection.keep(reply, true);
-        if status != 404 || !is_asked {
-            return Ok(status != 404);
-        }
-        self.create_folder(path).map(|()| true)
-    }
-}
-
 /// Looks at a name in a folder, through a symbolic link.
 fn find(descent: &Descent, folder: &Path, place: &Place) -> std::io::Result<Found> {
     let found = match place.metadata() {
@@ -239,12 +236,13 @@ fn find(descent: &Descent, folder: &Path, place: &Place) -> std::io::Result<Foun
         found => found?,
     };
     let is_link = found.is_symlink();
-    let found = match is_link {
-        true => match place.metadata_followed() {
+    let found = if is_link {
+        match place.metadata_followed() {
             Ok(found) => found,
             Err(_) => return Ok(Found::Other("it is a link that leads nowhere")),
-        },
-        false => found,
+        }
+    } else {
+        found
     };
     if found.is_file() {
         return Ok(Found::File(found));
@@ -253,18 +251,8 @@ fn find(descent: &Descent, folder: &Path, place: &Place) -> std::io::Result<Foun
         return Ok(Found::Other("it is not a regular file"));
     }
     let id = (found.dev(), found.ino());
-    Ok(match is_link && descent.leads_through(folder, id)? {
-        true => Found::Other("it is a link to a folder that it is in"),
-        false => Found::Folder,
-    })
-}
-
-fn item(path: PathBuf, found: &Metadata) -> Item {
-    let modified = found.modified().ok();
-    let since = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    Item {
-        path,
-        bytes: found.len(),
-        modified: since.map_or(0, |since| since.as_secs()),
+    if is_link && descent.is_within(folder, id)? {
+        return Ok(Found::Other("it is a link to a folder that it is in"));
     }
+    Ok(Found::Folder)
 }

@@ -77,8 +77,8 @@ pub struct Config {
     pub resume: bool,
     /// Whether files that the other side has already are not transferred.
     pub update: Option<Update>,
-    /// Transfers at once, of a folder, a pattern or a batch.
-    pub jobs: NonZeroUsize,
+    /// Transfers at once, of a folder, a pattern or a batch; one, unless it is said.
+    pub jobs: Option<NonZeroUsize>,
     /// The verb.
     pub action: Action,
 }
@@ -156,7 +156,8 @@ pub fn run(config: Config) -> Result<(), Error> {
         show_progress: !(config.is_quiet || prints_file),
     };
     let client = || Client::new(config.endpoint.clone(), options.clone());
-    let (server, jobs) = (&config.endpoint, config.jobs);
+    let server = &config.endpoint;
+    let jobs = config.jobs.unwrap_or(NonZeroUsize::MIN);
     match &config.action {
         Action::Transfer(Transfer::Post {
             file: Input::File(from),
@@ -170,6 +171,10 @@ pub fn run(config: Config) -> Result<(), Error> {
             };
             folder_upload::run(what, server, &options, jobs)
         }
+        Action::Transfer(Transfer::Post {
+            file: Input::File(file),
+            ..
+        }) if config.jobs.is_some() => Err(Error::JobsOfOneFile(file.clone())),
         Action::Transfer(transfer) => transfer.run(&mut client()),
         Action::GetFolder { path, into } => {
             let what = FolderDownload {

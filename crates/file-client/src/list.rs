@@ -49,7 +49,7 @@ pub(crate) enum FileName {
     /// A file here can have it.
     Plain(OsString),
     /// It is reserved for temporary files and sidecars, here and on the server.
-    Reserved,
+    Reserved(OsString),
     /// It is none: it would lead elsewhere, or no disk has such a name.
     Unsafe,
 }
@@ -71,7 +71,9 @@ impl Entry {
             None | Some(b"" | b"." | b"..") => FileName::Unsafe,
             Some(name) if name.contains(&b'/') || name.contains(&0) => FileName::Unsafe,
             Some(name) if name.len() > NAME_BYTES_MAX => FileName::Unsafe,
-            Some(name) if is_reserved(name) => FileName::Reserved,
+            Some(name) if is_reserved(name) => {
+                FileName::Reserved(OsStr::from_bytes(name).to_owned())
+            }
             Some(name) => FileName::Plain(OsStr::from_bytes(name).to_owned()),
         }
     }
@@ -268,7 +270,7 @@ impl<'de, F: FnMut(Entry) -> bool> Visitor<'de> for Elements<'_, F> {
 mod tests {
     use super::*;
 
-    /// What comes of a list: the entries that were handed out, and how it ended.
+    /// The entries of a list that are handed out, and how it ends.
     fn read_all(json: impl Read) -> (Vec<Entry>, String) {
         let mut entries = Vec::new();
         let read = read(json, |entry| {
@@ -363,7 +365,7 @@ mod tests {
         let long = "a".repeat(256);
         check_name(&long, &long, false, FileName::Unsafe);
         for name in [".quartet-upload-a", ".quartet-", ".Quartet-resume-a"] {
-            check_name(name, name, false, FileName::Reserved);
+            check_name(name, name, false, FileName::Reserved(name.into()));
         }
     }
 
@@ -441,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_so_many_entries_and_bytes() {
+    fn a_list_that_exceeds_its_entries_or_bytes_is_too_long() {
         let long = format!("{{\"entries\":[{A}{}", format!(",{A}").repeat(1000));
         for (list_bytes, entries) in [(LIST_BYTES_MAX, 900), (64 << 10, ENTRIES_MAX)] {
             let limits = Limits {

@@ -29,6 +29,11 @@ pub(crate) fn leads_to_folder(target: &str, head: &ResponseHead) -> bool {
     matches!(head.status, 300..=399) && folder.strip_suffix('/').and_then(name) == name(target)
 }
 
+/// Whether a reply is no file: that has a version, or the time of its last change.
+pub(crate) fn is_page(head: &ResponseHead) -> bool {
+    head.field("etag").is_none() && head.field("last-modified").is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

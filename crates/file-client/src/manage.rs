@@ -10,6 +10,7 @@ use proto::http::namespace::{DEPTH, DESTINATION, INFINITY, OVERWRITE};
 
 use crate::connection::{Request, target};
 use crate::escaped::escaped;
+use crate::location::{is_page, leads_to_folder};
 use crate::{Client, Error};
 
 /// A change on the server.
@@ -78,6 +79,13 @@ impl Change {
     }
 }
 
+/// What a server shows at a path.
+enum There {
+    File,
+    Folder,
+    Nothing,
+}
+
 fn delete(client: &mut Client, path: &OsStr, is_deep: bool) -> Result<(), Error> {
     client.delete(path, is_deep)?;
     log::info!("Deleted {}", escaped(path));
@@ -86,38 +94,37 @@ fn delete(client: &mut Client, path: &OsStr, is_deep: bool) -> Result<(), Error>
 
 fn delete_all(client: &mut Client, paths: &[OsString], is_deep: bool) -> Result<(), Error> {
     let mut failures = Vec::new();
-    for path in paths {
-        match delete(client, path, is_deep) {
-            Ok(()) => {}
-            // The others would wait as long.
-            Err(error) if error.exit() == Exit::Network => return Err(error),
-            Err(error) => {
-                log::error!("{}", with_causes(&error));
-                failures.push(error.exit());
-            }
+    let mut rest = paths.iter();
+    for path in rest.by_ref() {
+        let Err(error) = delete(client, path, is_deep) else {
+            continue;
+        };
+        log::error!("{}", with_causes(&error));
+        failures.push(error.exit());
+        // The others would wait as long.
+        if error.exit() == Exit::Network {
+            break;
         }
     }
-    match failures.iter().max_by_key(|exit| **exit as u8) {
-        None => Ok(()),
-        Some(worst) => Err(Error::Failed {
-            failed: failures.len(),
-            requests: paths.len(),
-            worst: *worst,
-        }),
+    for path in rest {
+        log::error!("{}: not begun", escaped(path));
+        failures.push(Exit::Network);
     }
+    Error::of_requests(&failures, paths.len())
 }
 
 impl Client {
     /// Deletes a file or a folder; a folder that is not empty only if `is_deep`.
     ///
     /// # Errors
-    /// If the server refuses or is lost.
+    /// If the server refuses or is lost. A request whose reply is lost is not sent again: by then somebody
+    /// else may have a file there.
     pub fn delete(&mut self, path: &OsStr, is_deep: bool) -> Result<(), Error> {
         let mut request = Request::new("DELETE", path);
         if is_deep {
             request = request.with(DEPTH, INFINITY);
         }
-        let deleted = self.change(&request, path);
+        let deleted = self.change(&request.once(), path);
         deleted.map_err(|mut error| {
             if let Error::Refused {
                 status: 409,
@@ -140,6 +147,62 @@ impl Client {
         self.change(&Request::new("MKCOL", path).once(), path)
     }
 
+    /// Creates a folder, and those that it is in, unless they are there.
+    pub(crate) fn create_folders(&mut self, path: &OsStr) -> Result<(), Error> {
+        match self.create_missing(path) {
+            Err(Error::Refused { status: 409, .. }) => {}
+            done => return done,
+        }
+        // From the top down. The root is there.
+        let bytes = path.as_bytes();
+        for (end, _) in bytes
+            .iter()
+            .enumerate()
+            .filter(|(at, b)| *at > 0 && **b == b'/')
+        {
+            self.create_missing(OsStr::from_bytes(&bytes[..=end]))?;
+        }
+        self.create_missing(path)
+    }
+
+    /// Creates a folder, unless there is one.
+    fn create_missing(&mut self, path: &OsStr) -> Result<(), Error> {
+        let error = match self.create_folder(path) {
+            Err(
+                error @ (Error::Refused { .. } | Error::NotManaged { .. } | Error::NotKnown { .. }),
+            ) => error,
+            done => return done,
+        };
+        let something_is_there = matches!(error, Error::Refused { status: 405, .. });
+        match self.look(path)? {
+            There::Folder => Ok(()),
+            // A server that lists no folders shows none.
+            There::Nothing if something_is_there => Ok(()),
+            There::File | There::Nothing => Err(error),
+        }
+    }
+
+    /// What the server shows at the path of a folder.
+    fn look(&mut self, path: &OsStr) -> Result<There, Error> {
+        let bytes = path.as_bytes();
+        let slashes = bytes.iter().rev().take_while(|byte| **byte == b'/').count();
+        let name = OsStr::from_bytes(&bytes[..bytes.len() - slashes]);
+        if name.is_empty() {
+            return Ok(There::Folder);
+        }
+        let reply = self.connection.ask(&Request::new("HEAD", name))?;
+        let head = &reply.head;
+        let there = match head.status {
+            _ if leads_to_folder(&target(name), head) => There::Folder,
+            200..=299 if is_page(head) => There::Folder,
+            200..=299 => There::File,
+            404 => There::Nothing,
+            _ => return Err(self.connection.refusal(path, reply)),
+        };
+        self.connection.keep(reply, true);
+        Ok(there)
+    }
+
     /// Renames a file or a folder. A file replaces a file; if `is_new`, the server refuses with the status
     /// 412 if something is there.
     ///
@@ -155,7 +218,10 @@ impl Client {
 
     /// Makes a request whose reply says no more than whether it was carried out.
     fn change(&mut self, request: &Request, path: &OsStr) -> Result<(), Error> {
-        let reply = self.connection.ask(request)?;
+        let reply = self.connection.ask(request).map_err(|error| match error {
+            Error::Server { path, cause } if cause.is_loss() => Error::NotKnown { path, cause },
+            error => error,
+        })?;
         let allowed = reply.head.field("allow").unwrap_or_default();
         match reply.head.status {
             200 | 201 | 204 => {

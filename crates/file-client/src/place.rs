@@ -45,9 +45,10 @@ impl Folder {
     /// # Errors
     /// If there is none, or it may not be entered.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let place = match path.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => path,
+        let place = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
         };
         let handle = rustix::fs::openat(CWD, place, LOOK_UP, Mode::empty())?;
         let path = path.to_owned();
@@ -72,14 +73,14 @@ impl Folder {
         }
     }
 
-    /// Makes a folder in this one, unless there is one.
+    /// Makes a folder in this one, unless there is one, and opens it.
     ///
     /// # Errors
     /// If something else is there, and those of the disk.
-    pub(crate) fn make_folder(&self, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn make_folder(&self, name: &OsStr) -> io::Result<Self> {
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o777)) {
-            Err(Errno::EXIST) => self.folder(name, Links::Refuse).map(drop),
-            made => Ok(made?),
+            Ok(()) | Err(Errno::EXIST) => self.folder(name, Links::Refuse),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -107,6 +108,25 @@ impl Folder {
     pub(crate) fn id(&self) -> io::Result<FileId> {
         let found = File::from(self.handle.try_clone()?).metadata()?;
         Ok((found.dev(), found.ino()))
+    }
+
+    /// Whether it is this folder, or lies in it, on whatever level.
+    ///
+    /// # Errors
+    /// Those of the disk, and if one that it lies in may not be entered.
+    pub(crate) fn is_within(&self, id: FileId) -> io::Result<bool> {
+        let mut last = self.id()?;
+        let mut above = self.folder(OsStr::new(".."), Links::Refuse)?;
+        while last != id {
+            let next = above.id()?;
+            // The root lies in itself.
+            if next == last {
+                return Ok(false);
+            }
+            last = next;
+            above = above.folder(OsStr::new(".."), Links::Refuse)?;
+        }
+        Ok(true)
     }
 
     /// A name in it.
@@ -287,17 +307,17 @@ impl Descent {
         Ok(Arc::clone(&self.last.1))
     }
 
-    /// The same, and whether one of the folders on the way is this one.
+    /// Whether one of the folders on the way to a path lies in this one: then this one leads there again.
     ///
     /// # Errors
-    /// Those of [`Descent::folder`].
-    pub(crate) fn leads_through(&self, path: &Path, id: FileId) -> io::Result<bool> {
-        let mut is_found = self.root.id()? == id;
+    /// Those of [`Descent::folder`] and [`Folder::is_within`].
+    pub(crate) fn is_within(&self, path: &Path, id: FileId) -> io::Result<bool> {
+        let mut is_within = self.root.is_within(id)?;
         self.walk(path, |folder| {
-            is_found |= folder.id()? == id;
+            is_within |= folder.is_within(id)?;
             Ok(())
         })?;
-        Ok(is_found)
+        Ok(is_within)
     }
 
     fn walk(
@@ -350,8 +370,10 @@ mod tests {
         let mut followed = Descent::new(&root, Links::Follow);
         let up = followed.folder(Path::new("up/in/sub")).unwrap();
         let id = up.id().unwrap();
-        let on_the_way = |path: &str| followed.leads_through(Path::new(path), id).unwrap();
-        assert!(on_the_way("sub") && on_the_way("up/in/sub") && !on_the_way("up"));
+        let is_within = |path: &str, id| followed.is_within(Path::new(path), id).unwrap();
+        assert!(is_within("sub", id) && is_within("up/in/sub", id) && !is_within("up", id));
+        let system_root = folder(Path::new("/")).id().unwrap();
+        assert!(is_within("", system_root) && is_within("up", system_root));
     }
 
     #[test]

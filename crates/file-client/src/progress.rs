@@ -232,9 +232,15 @@ impl Total {
         self.show(&mut state);
     }
 
-    /// All files are known.
-    pub(crate) fn is_known(&self) {
+    /// No more files will come.
+    pub(crate) fn close(&self) {
         self.lock().is_known = true;
+    }
+
+    /// How many files have been added and are not at their end.
+    pub(crate) fn files_left(&self) -> u64 {
+        let state = self.lock();
+        state.files.saturating_sub(state.ended)
     }
 
     /// A file that was added with this many bytes is done, or has failed.
@@ -360,7 +366,7 @@ mod tests {
         assert_eq!(state(), (0, 10, 50));
         drop(bar);
         total.end(100);
-        total.is_known();
+        total.close();
         assert_eq!(state(), (100, 0, 50));
         assert_eq!(total.lock().files_done(), "1/2 files");
         assert!(total.lock().rate_and_time_left().ends_with("/s, ? left"));

@@ -121,16 +121,19 @@ impl Received {
     /// If its digest is not the one that the server gave.
     pub(crate) fn finish(self, path: &OsStr) -> Result<Whole, Error> {
         let digest = self.digest;
-        let modified = self.modified.map(Duration::from_secs);
-        let whole = Whole {
-            bytes: self.bytes,
-            modified: modified.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)),
-        };
-        match digest.is_none_or(|digest| digest == self.hasher.finish()) {
-            true => Ok(whole),
-            false => Err(Error::WrongDigest(escaped(path).to_string())),
+        if digest.is_some_and(|digest| digest != self.hasher.finish()) {
+            return Err(Error::WrongDigest(escaped(path).to_string()));
         }
+        Ok(Whole {
+            bytes: self.bytes,
+            modified: self.modified.and_then(time_of),
+        })
     }
+}
+
+/// The moment that is this many seconds after the start of 1970, if the system has such times.
+pub(crate) fn time_of(seconds: u64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 /// The digest that a reply gives of the whole file.

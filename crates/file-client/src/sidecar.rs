@@ -24,6 +24,9 @@ use crate::progress::above_bars;
 /// What the names of all sidecars begin with, and of all temporary files of a server.
 const RESERVED_PREFIX: &str = ".quartet-";
 
+/// Why what has such a name is not transferred.
+pub(crate) const RESERVED: &str = "names that begin with .quartet- are reserved";
+
 /// The prefix of what has been received of a download.
 pub(crate) const PART_PREFIX: &str = ".quartet-download-";
 
@@ -73,6 +76,13 @@ pub(crate) fn temporary(file: &Place, prefix: &str) -> Place {
 pub(crate) fn is_reserved(name: &[u8]) -> bool {
     let start = name.get(..RESERVED_PREFIX.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX.as_bytes()))
+}
+
+/// Whether a name is that of a sidecar of ours. A temporary file of a server may have one, too.
+pub(crate) fn is_sidecar(name: &[u8]) -> bool {
+    [PART_PREFIX, STATE_PREFIX, UPLOAD_PREFIX, NEW_STATE_PREFIX]
+        .iter()
+        .any(|prefix| name.starts_with(prefix.as_bytes()))
 }
 
 /// Whether a file is as this client makes them: a regular file of this user, with one name, that

@@ -1,5 +1,6 @@
 //! A file to be sent.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -60,6 +61,8 @@ pub(crate) struct Source {
     bytes: u64,
     /// When it was last changed; `None` on a disk that does not say so.
     modified: Option<SystemTime>,
+    /// As soon as it was asked for.
+    digest: OnceCell<Digest>,
 }
 
 impl Source {
@@ -98,6 +101,7 @@ impl Source {
             file,
             bytes: found.len(),
             modified: found.modified().ok(),
+            digest: OnceCell::new(),
         })
     }
 
@@ -114,10 +118,9 @@ impl Source {
         }
     }
 
-    /// When it was last changed, in seconds since 1970, if the disk says so.
-    pub(crate) fn modified(&self) -> Option<u64> {
-        let since = self.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        Some(since.as_secs())
+    /// When it was last changed, if the disk says so.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        self.modified
     }
 
     /// Its length, in bytes.
@@ -125,11 +128,15 @@ impl Source {
         self.bytes
     }
 
-    /// The digest of the whole file.
+    /// The digest of the whole file, which is read once for it.
     pub(crate) fn digest(&self) -> Result<Digest, Error> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(*digest);
+        }
         let mut file = &self.file;
         let digest = file.rewind().and_then(|()| Hasher::digest_of(file));
-        digest.map_err(Error::read(&self.path))
+        let digest = digest.map_err(Error::read(&self.path))?;
+        Ok(*self.digest.get_or_init(|| digest))
     }
 }
 

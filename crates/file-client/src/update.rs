@@ -9,7 +9,7 @@ use proto::http::digest::{Digest, Hasher};
 use crate::Error;
 use crate::client::{Client, Update};
 use crate::connection::Request;
-use crate::received::{WANT_DIGEST, digest_in, modified_in};
+use crate::received::{WANT_DIGEST, digest_in, modified_in, time_of};
 use crate::replacement::SaveTo;
 use crate::source::Source;
 use crate::spool::Item;
@@ -69,7 +69,11 @@ impl Client {
             return Ok(false);
         }
         Ok(match update {
-            Update::Time => source.modified().is_some() && there.modified >= source.modified(),
+            // The server's time has no fraction, so of what was sent and changed in one second the change
+            // is later.
+            Update::Time => source
+                .modified()
+                .is_some_and(|here| there.modified.and_then(time_of) >= Some(here)),
             Update::Digest => there.digest.is_some() && there.digest == Some(source.digest()?),
         })
     }
