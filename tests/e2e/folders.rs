@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -275,22 +276,18 @@ fn a_change_in_the_second_of_the_upload_is_sent() {
 #[test]
 fn a_path_that_no_request_has_room_for_is_named_and_the_rest_is_sent() {
     let sides = sides(&["--manage"]);
-    let name = "\u{e9}".repeat(100);
-    let deep: PathBuf = std::iter::repeat_n(&*name, 14).collect();
+    let deep = |levels| -> PathBuf { iter::repeat_n("\u{e9}".repeat(100), levels).collect() };
     let here = sides.here.path().join("long");
-    fs::create_dir_all(here.join(&deep).join("none")).unwrap();
-    fs::write(here.join(&deep).join("f"), "f").unwrap();
+    fs::create_dir_all(here.join(deep(14)).join("none")).unwrap();
+    fs::write(here.join(deep(14)).join("f"), "f").unwrap();
     fs::write(here.join("short"), "s").unwrap();
-    let ran = client(&sides.server, sides.here.path(), &["put", "long"]).expect(1);
+    let there = deep(8);
+    let args = ["put", "long", there.to_str().unwrap()];
+    let ran = client(&sides.server, sides.here.path(), &args).expect(1);
     ran.check_says("Sent long: 1 file, 1 bytes; 0 skipped, 2 failed");
-    let says = "/f: the path exceeds 8192 bytes when it is percent-encoded";
-    ran.check_says(says);
-    assert_eq!(
-        ran.stderr.matches("percent-encoded").count(),
-        2,
-        "{}",
-        ran.stderr
-    );
+    let says = ": the path exceeds 12288 bytes when it is percent-encoded";
+    assert_eq!(ran.stderr.matches(says).count(), 2, "{}", ran.stderr);
+    assert!(sides.tree.root("").join(there).join("short").exists());
 }
 
 #[test]
