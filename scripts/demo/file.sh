@@ -106,6 +106,12 @@ if command -v curl >/dev/null; then
     expect 'This file starts out on the client.'
     run 0 "curl -s --noproxy '*' -w ' %{http_code}' -T data/message1.txt -H 'If-None-Match: *' $url/notes/today.txt"
     expect ' 412'
+    step 'A text is compressed on the way' 'Its compressed form has a tag of its own, since its bytes are others.' \
+        crates/file-server/src/compression.rs
+    run 0 "curl -sI --noproxy '*' -H 'Accept-Encoding: gzip' $url/server/index.html"
+    expect 'Content-Encoding: gzip' '-gzip"'
+    run 0 "curl -s --noproxy '*' -H 'Accept-Encoding: gzip' $url/server/index.html | gunzip > page.html"
+    same page.html data/server/index.html
 fi
 
 if command -v curl >/dev/null && command -v unzip >/dev/null; then
