@@ -617,16 +617,20 @@ fn of_two_that_rename_to_one_name_one_wins() {
 /// Renames cross each other, and none waits for ever.
 #[test]
 fn two_that_rename_in_both_directions_do_not_lock_each_other() {
-    const ROUNDS: usize = 200;
+    const ROUNDS: usize = 100;
+    // Some wait for both names, so that they go on at the same moment.
+    const EACH: usize = 4;
     let (tree, server) = start();
     fs::write(tree.root("one"), "1").unwrap();
     thread::scope(|scope| {
-        for (from, to) in [("one", "two"), ("two", "one")] {
-            let server = &server;
+        for (from, to) in [("one", "two"), ("two", "one")].repeat(EACH) {
+            let mut http = Http::to(&server);
+            let destination = format!("Destination: /{to}\r\n");
+            let rename = request(&format!("MOVE /{from}"), &destination);
             scope.spawn(move || {
                 for _ in 0..ROUNDS {
-                    let to = format!("Destination: /{to}");
-                    let status = send(server, &format!("MOVE /{from}"), &[&to]).status;
+                    http.send(&rename);
+                    let status = http.reply().status;
                     assert!(matches!(status, 201 | 404), "{status}");
                 }
             });
@@ -647,6 +651,12 @@ fn a_root_that_was_exchanged_is_the_one_that_is_tidied() {
     check(&server, "DELETE /plain", &[DEEP], 204, "");
     assert!(tree.inside().is_empty());
     assert!(is_there(tree.path("old/plain/a.txt")));
+    // Nobody has asked while there was none.
+    fs::create_dir(tree.path("other")).unwrap();
+    fs::rename(tree.path("root"), tree.path("before")).unwrap();
+    fs::rename(tree.path("other"), tree.path("root")).unwrap();
+    check(&server, "MKCOL /new", &[], 201, "");
+    assert!(is_there(tree.root("new")) && !is_there(tree.path("before/new")));
 }
 
 #[test]

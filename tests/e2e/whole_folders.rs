@@ -216,8 +216,8 @@ fn plant(here: &Path, files: usize, large_bytes: u64) {
     }
 }
 
-/// Runs the client over a network that is cut again and again. Every other time the client is killed as
-/// well, and started again.
+/// Runs the client over a network that is cut again and again. Three times out of four the client is
+/// killed as well, and started again.
 #[track_caller]
 fn transfer(sides: &Sides, args: &[&str], files: usize, large_bytes: u64) -> String {
     let network = Network::to(sides.server.addr());
@@ -240,7 +240,7 @@ fn transfer(sides: &Sides, args: &[&str], files: usize, large_bytes: u64) -> Str
             .filter(|client: &Running| client.ended().is_none());
         let running = running.unwrap_or_else(|| Running::start(command()));
         network.wait_for_cut();
-        match cut % 2 == 0 {
+        match cut % 4 < 3 {
             true => running.kill(),
             false => client = Some(running),
         }
