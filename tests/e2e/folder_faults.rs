@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use crate::file::contents;
 use crate::file_client::{Sides, client, command as at_port, said, sides};
 use crate::folders::{check_same, is_sidecar, last_line};
-use crate::harness::{PATIENCE, Running, eventually, program, run_command};
+use crate::harness::{PATIENCE, Running, Then, eventually, fake_server, program, run_command};
 
 /// A client that is to be started.
 fn command(sides: &Sides, args: &[&str]) -> Command {
@@ -279,6 +279,40 @@ fn a_server_that_is_gone_is_said_once() {
         "{}",
         ran.stderr
     );
+}
+
+#[test]
+fn two_that_get_one_folder_meet_at_large_files_alone() {
+    let sides = sides(&[]);
+    let here = sides.here.path();
+    fs::create_dir(sides.tree.root("f")).unwrap();
+    fs::create_dir(here.join("f")).unwrap();
+    let other_client = ["small", "large"].map(|name| {
+        let bytes = if name == "small" { 7 } else { 2_000_000 };
+        fs::write(sides.tree.root("f").join(name), vec![b'a'; bytes]).unwrap();
+        let part = File::create(here.join(format!("f/.quartet-download-{name}"))).unwrap();
+        part.set_permissions(Permissions::from_mode(0o600)).unwrap();
+        part.try_lock().unwrap();
+        part
+    });
+    let ran = client(&sides.server, here, &["get", "f/", "--resume"]).expect(2);
+    ran.check_says("another client is writing f/.quartet-download-large");
+    ran.check_says("Saved f: 1 file, 7 bytes; 0 skipped, 1 failed");
+    drop(other_client);
+    last_line(&sides, &["get", "f/", "--resume"], 0);
+}
+
+#[test]
+fn a_file_that_comes_encoded_is_none() {
+    let reply = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd";
+    let port = fake_server(reply.into(), Then::Close);
+    let here = tempfile::tempdir().unwrap();
+    for output in ["a", "-"] {
+        let ran = run_command(at_port(port, here.path(), &["get", "a", "-o", output]), b"");
+        let says = "a: the server sends it encoded as gzip, which was not asked for";
+        ran.expect(3).check_says(says);
+    }
+    assert_eq!(contents(here.path()).len(), 0);
 }
 
 /// How many whole files there are below a folder.

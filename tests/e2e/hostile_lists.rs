@@ -31,6 +31,11 @@ fn file(name: &str, href: &str) -> Value {
     json!({ "name": name, "href": href, "bytes": PLANTED.len(), "modified": "" })
 }
 
+/// A file that is worth sidecars.
+fn large(name: &str) -> Value {
+    json!({ "name": name, "bytes": 2 << 20, "modified": "" })
+}
+
 fn folder(name: &str, href: &str) -> Value {
     json!({ "name": name, "href": href, "bytes": null, "modified": "" })
 }
@@ -240,7 +245,7 @@ fn no_link_that_lies_in_the_folder_is_followed() {
             file("up", "./up"),
             folder("sub", "./sub/"),
         ]),
-        "/x/sub/" => list(vec![file("a", "./a"), file("good", "./good")]),
+        "/x/sub/" => list(vec![large("a"), file("good", "./good")]),
         path if path.ends_with('/') => list(vec![file("secret", "./secret")]),
         _ => None,
     });
@@ -270,7 +275,7 @@ fn a_link_that_is_planted_meanwhile_is_not_followed() {
         let (sub, moved) = (into.join("sub"), into.join("moved"));
         let port = server(move |path| match path {
             "/x/" => list(vec![folder("sub", "./sub/")]),
-            "/x/sub/" => list(vec![file("a", "./a")]),
+            "/x/sub/" => list(vec![large("a")]),
             _ => {
                 // The client has asked for the file, and has not got it yet.
                 if fs::rename(&sub, &moved).is_ok() {

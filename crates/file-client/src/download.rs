@@ -7,6 +7,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use cli::ClientError;
+use cli::escape::Escaped;
 use cli::exit::with_causes;
 use proto::http::{BodyLength, ResponseHead};
 use proto::retry_interrupted;
@@ -88,12 +89,17 @@ impl Client {
     /// unchanged. With [`Options::resume`](crate::Options::resume) and [`Error::CutOff`], what was
     /// received is kept for a later try.
     pub fn download(&mut self, path: &OsStr, target: &Path) -> Result<u64, Error> {
-        self.save(path, SaveTo::Path(target))
+        self.save(path, SaveTo::Path(target), true)
     }
 
-    /// The same for a place in an open folder.
-    pub(crate) fn save(&mut self, path: &OsStr, to: SaveTo) -> Result<u64, Error> {
-        if self.options.resume {
+    /// The same for a place in an open folder. `can_resume` says whether it is worth its sidecar files.
+    pub(crate) fn save(
+        &mut self,
+        path: &OsStr,
+        to: SaveTo,
+        can_resume: bool,
+    ) -> Result<u64, Error> {
+        if self.options.resume && can_resume {
             match self.resume_download(path, to) {
                 Err(error @ (Error::NotOurs(_) | Error::NotPrivate(_))) => {
                     above_bars(|| {
@@ -151,7 +157,10 @@ impl Client {
     ) -> Result<Whole, Error> {
         let mut was_lost = false;
         for tries_left in (0..TRIES).rev() {
-            let request = Request::new("GET", path).with_all(received.fields());
+            // Without it, a server may choose any encoding (RFC 9110 section 12.5.3).
+            let request = Request::new("GET", path)
+                .with("Accept-Encoding", "identity")
+                .with_all(received.fields());
             let mut reply = match self.connection.ask(&request) {
                 Ok(reply) => reply,
                 // The server that was lost may need a moment.
@@ -161,6 +170,15 @@ impl Client {
                 }
                 Err(error) => return Err(error),
             };
+            if let Some(encoding) = reply.head.field("content-encoding")
+                && matches!(reply.head.status, 200..=299)
+                && !encoding.eq_ignore_ascii_case("identity")
+            {
+                return Err(Error::Encoded {
+                    path: escaped(path).to_string(),
+                    encoding: Escaped(encoding).to_string(),
+                });
+            }
             match (reply.head.status, received.bytes) {
                 (206, 1..) if received.is_continued_by(&reply.head) => {}
                 (416, 1..) if received.is_all(&reply.head) => {

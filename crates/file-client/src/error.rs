@@ -179,6 +179,14 @@ pub enum Error {
     /// The server says that its list of a folder lacks some entries.
     #[error("{0}: the list is not complete: there is more in that folder than the server lists")]
     ListIncomplete(String),
+    /// The server sends a file compressed, though the client says that it takes it only as it is.
+    #[error("{path}: the server sends it encoded as {encoding}, which was not asked for")]
+    Encoded {
+        /// The file.
+        path: String,
+        /// The value of `Content-Encoding`, escaped.
+        encoding: String,
+    },
     /// What was received does not have the digest that the server gave.
     #[error("{0}: the file does not match the server's digest")]
     WrongDigest(String),
@@ -345,6 +353,7 @@ impl Failure for Error {
             Self::CutOff { cause, .. } => cause.exit(),
             Self::ChangedOnServer(_)
             | Self::WrongDigest(_)
+            | Self::Encoded { .. }
             | Self::UnsafeName { .. }
             | Self::Unexpected { .. } => Exit::Network,
         }

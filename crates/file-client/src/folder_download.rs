@@ -20,7 +20,7 @@ use proto::http::date;
 use crate::cleanup::remove_stale_in;
 use crate::client::{RETRY_PAUSE, TRIES};
 use crate::escaped::escaped;
-use crate::folder_transfer::{FolderTransfer, Folders, Outcome, below, joined};
+use crate::folder_transfer::{AT_ONCE_BYTES_MAX, FolderTransfer, Folders, Outcome, below, joined};
 use crate::list::FileName;
 use crate::name_pattern::NamePattern;
 use crate::place::{Descent, Folder, Links};
@@ -247,7 +247,7 @@ impl Download<'_> {
             {
                 return Ok(Outcome::Skipped);
             }
-            let bytes = client.save(&path, to)?;
+            let bytes = client.save(&path, to, item.bytes > AT_ONCE_BYTES_MAX)?;
             above_bars(|| log::debug!("Saved {}: {bytes} bytes", escaped(&shown)));
             Ok(Outcome::Transferred(bytes))
         }

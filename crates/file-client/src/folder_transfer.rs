@@ -19,6 +19,10 @@ use crate::jobs;
 use crate::progress::{Total, above_bars};
 use crate::spool::{Item, PATH_BYTES_MAX, Queue, Spool};
 
+/// The longest file that is transferred in one request even with `--resume`, in bytes: its sidecar files, or
+/// the requests that could resume it, would take longer.
+pub(crate) const AT_ONCE_BYTES_MAX: u64 = 1 << 20;
+
 /// How deep a folder may be below the one that is transferred.
 const DEPTH_MAX: usize = 128;
 

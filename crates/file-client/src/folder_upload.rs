@@ -15,17 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cli::{Endpoint, Failure};
 
 use crate::escaped::escaped;
-use crate::folder_transfer::{FolderTransfer, Folders, Outcome, below, joined};
+use crate::folder_transfer::{AT_ONCE_BYTES_MAX, FolderTransfer, Folders, Outcome, below, joined};
 use crate::place::{Descent, Folder, Links, Place};
 use crate::progress::above_bars;
 use crate::sidecar::{self, RESERVED, UPLOAD_PREFIX, is_reserved, is_sidecar};
 use crate::source::Source;
 use crate::spool::{Item, Spool};
 use crate::{Client, Error, Options};
-
-/// The longest file that is sent in one request even with `--resume`, in bytes: the requests that could
-/// resume it would take longer.
-const AT_ONCE_BYTES_MAX: u64 = 1 << 20;
 
 /// What is sent, and where it goes.
 #[derive(Debug, Clone, Copy)]
