@@ -92,14 +92,6 @@ impl Transfer {
     /// # Errors
     /// Those of the server, the network and the local file.
     pub fn run(&self, client: &mut Client) -> Result<(), Error> {
-        if self.is_done(client)? {
-            let name = match self {
-                Self::Get { path, .. } => escaped(path).to_string(),
-                Self::Post { file, .. } => escaped(&file.path()).to_string(),
-            };
-            above_bars(|| log::info!("Skipped {name}: it is the same on both sides"));
-            return Ok(());
-        }
         match self {
             Self::Get { path, output } => match output {
                 Output::Stdout => {
@@ -108,12 +100,27 @@ impl Transfer {
                     above_bars(|| log::info!("Received {}: {bytes} bytes", escaped(path)));
                 }
                 Output::File(to) => {
+                    if let Some(update) = client.options.update
+                        && client.is_saved(update, path, SaveTo::Path(to), None)?
+                    {
+                        skipped(path);
+                        return Ok(());
+                    }
                     let bytes = client.download(path, to)?;
                     above_bars(|| log::info!("Saved {}: {bytes} bytes", escaped(to)));
                 }
             },
             Self::Post { file, path, is_new } => {
-                let sent = client.upload(file, path, *is_new)?;
+                let source = Source::open(file)?;
+                let is_file = *file != Input::Stdin;
+                if let Some(update) = client.options.update
+                    && is_file
+                    && client.is_sent(update, &source, path)?
+                {
+                    skipped(file.path());
+                    return Ok(());
+                }
+                let sent = client.send(&source, path, *is_new, is_file)?;
                 let name = file.path();
                 let name = name.file_name().unwrap_or(name.as_os_str());
                 let (name, bytes, answer) = (escaped(name), sent.bytes, sent.answer);
@@ -122,23 +129,11 @@ impl Transfer {
         }
         Ok(())
     }
+}
 
-    /// Whether the other side has the file already, as far as that was asked for.
-    fn is_done(&self, client: &mut Client) -> Result<bool, Error> {
-        let Some(update) = client.options.update else {
-            return Ok(false);
-        };
-        match self {
-            Self::Get { path, output } => match output {
-                Output::File(to) => client.is_saved(update, path, SaveTo::Path(to), None),
-                Output::Stdout => Ok(false),
-            },
-            Self::Post { file, path, .. } => match file {
-                Input::File(_) => client.is_sent(update, &Source::open(file)?, path),
-                Input::Stdin => Ok(false),
-            },
-        }
-    }
+fn skipped(path: &(impl AsRef<OsStr> + ?Sized)) {
+    let path = escaped(path);
+    above_bars(|| log::info!("Skipped {path}: it is the same on both sides"));
 }
 
 #[cfg(test)]
