@@ -39,15 +39,19 @@ impl FileService {
 
     /// Adds the fields that keep a reply out of shared caches, if it needed a password.
     pub(crate) fn make_private(&self, fields: &mut Vec<Field>) {
-        if !self.config.is_reading_closed() {
-            return;
+        if self.config.is_reading_closed() {
+            make_private(fields);
         }
-        for (name, value) in [("Cache-Control", "private"), ("Vary", "Authorization")] {
-            match fields.iter_mut().find(|(other, _)| *other == name) {
-                Some((_, there)) if there.contains(value) => {}
-                Some((_, there)) => *there = format!("{there}, {value}").into(),
-                None => fields.push((name, value.into())),
-            }
+    }
+}
+
+/// Adds the fields that keep a reply out of shared caches.
+pub(crate) fn make_private(fields: &mut Vec<Field>) {
+    for (name, value) in [("Cache-Control", "private"), ("Vary", "Authorization")] {
+        match fields.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, there)) if there.contains(value) => {}
+            Some((_, there)) => *there = format!("{there}, {value}").into(),
+            None => fields.push((name, value.into())),
         }
     }
 }

@@ -24,21 +24,15 @@ use crate::service::FileService;
 /// The shortest body that is compressed, in bytes. A shorter one fits into one packet anyhow.
 pub(crate) const PLAIN_BYTES_MIN: u64 = 1024;
 
-/// The longest file whose compressed form is kept in the file cache, in bytes. A longer one is compressed
-/// each time, while it is sent.
-pub(crate) const KEPT_PLAIN_BYTES_MAX: u64 = 128 * 1024;
-
 /// The most files that are compressed while they are sent. One more is sent plain.
 pub(crate) const STREAMS_MAX: usize = 8;
 
 /// A file is read in pieces of this size, in bytes.
 const PIECE_BYTES: u64 = 64 * 1024;
 
-/// The level of what is compressed for one reply: the processor is for other requests too.
-const LEVEL: Compression = Compression::new(2);
-
-/// The level of what is kept for many replies.
-const LEVEL_KEPT: Compression = Compression::new(6);
+/// The level of compression. A higher one takes twice the time for a twentieth less, and the processor is for
+/// other requests too. There is one for all, because a tag stands for one sequence of bytes.
+const LEVEL: Compression = Compression::new(3);
 
 /// What says that a body is compressed.
 pub(crate) const ENCODING: Field = ("Content-Encoding", Cow::Borrowed("gzip"));
@@ -64,20 +58,12 @@ pub(crate) fn is_text(content_type: &str) -> bool {
         || TEXT_TYPES.contains(&kind)
 }
 
-/// Compresses what is kept for many replies.
-///
-/// # Errors
-/// Those of the encoder.
-pub(crate) fn to_keep(plain: &[u8]) -> io::Result<Vec<u8>> {
-    compress(plain, LEVEL_KEPT)
-}
-
 /// Compresses bytes at hand.
 ///
 /// # Errors
 /// Those of the encoder.
-fn compress(plain: &[u8], level: Compression) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), level);
+pub(crate) fn compress(plain: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), LEVEL);
     encoder.write_all(plain)?;
     encoder.finish()
 }
@@ -106,7 +92,7 @@ impl FileService {
         }
         list.body = match list.body {
             Content::Bytes(plain) if plain.len() as u64 >= PLAIN_BYTES_MIN => {
-                Content::Bytes(compress(&plain, LEVEL)?)
+                Content::Bytes(compress(&plain)?)
             }
             Content::Stream(plain) => Content::Stream(PieceStream::new(Gzip::new(plain))),
             plain => {

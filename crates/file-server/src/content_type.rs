@@ -33,10 +33,12 @@ const READ_BY_PEOPLE: &str = "\
     tex texi toml tr ts yaml yml";
 
 /// Types that are newer than the table of `mime_guess`, or have changed.
-const NEWER: [(&str, &str); 4] = [
+const NEWER: [(&str, &str); 5] = [
     ("cjs", "text/javascript"),
     ("mjs", "text/javascript"),
     ("mts", "video/mp2t"),
+    // Browsers show none that does not come as compressed.
+    ("svgz", "application/gzip"),
     ("ts", "video/mp2t"),
 ];
 
@@ -158,6 +160,7 @@ mod tests {
         check("a.jpg", b"text", "image/jpeg");
         check("a.b.png", b"text", "image/png");
         check("a.tar.gz", b"text", "application/gzip");
+        check("a.svgz", b"\x1f\x8b", "application/gzip");
         check("a.json", b"{}", "application/json");
         check("a.xml", b"<a/>", "text/xml; charset=utf-8");
         for script in ["a.js", "a.mjs", "a.cjs"] {

@@ -8,12 +8,13 @@ use proto::http::conditional::{self, Verdict};
 use proto::http::digest;
 use proto::http::{Range, Refusal, RequestHead, Status};
 
+use crate::access::make_private;
 use crate::error::FilesError;
 use crate::file_cache::FILE_BYTES_MAX;
 use crate::files::{Found, seconds_now};
 use crate::listing;
 use crate::path::TreePath;
-use crate::representations::Representations;
+use crate::representations::{Representation, Representations};
 use crate::service::{FileService, Reply, path_of, with_always};
 
 impl FileService {
@@ -63,7 +64,12 @@ impl FileService {
         let entries = self.files.list(path, query.selection())?;
         let listed = listing::response(request, entries, &query, self.offers(caller))?;
         let listed = self.compressed(request, with_always(listed));
-        Ok(listed.map_err(FilesError::Storage)?)
+        let mut listed = listed.map_err(FilesError::Storage)?;
+        // A page offers what its user may do.
+        if self.config.door.auth.is_some() {
+            make_private(&mut listed.fields);
+        }
+        Ok(listed)
     }
 
     /// Answers with a file or a part of it, on the conditions of the request.
@@ -72,17 +78,26 @@ impl FileService {
         let has_range = request.has("range");
         let may_compress = !has_range && !wants_digest && self.may_compress(request);
         let gzip = file.gzip.as_ref().filter(|_| may_compress);
-        let version = &gzip.unwrap_or(&file.plain).version;
-        match conditional::judge(request, Some(version)) {
-            Verdict::Go => {}
-            Verdict::NotModified => return Ok(file.not_modified(version)),
-            Verdict::Failed => return Err(FilesError::Changed),
-        }
+        let judge = |form: &Representation| conditional::judge(request, Some(&form.version));
+        let of_plain = judge(&file.plain);
         if let Some(gzip) = gzip {
-            let compressed = file.whole_gzip(gzip, &self.compressions);
-            if let Some(response) = compressed.map_err(FilesError::Storage)? {
-                return Ok(response);
+            match judge(gzip) {
+                Verdict::NotModified => return Ok(file.not_modified(gzip)),
+                // The client has the plain one, from when too many were being compressed.
+                Verdict::Go if of_plain == Verdict::NotModified => {}
+                Verdict::Go => {
+                    let compressed = file.whole_gzip(gzip, &self.compressions);
+                    if let Some(response) = compressed.map_err(FilesError::Storage)? {
+                        return Ok(response);
+                    }
+                }
+                Verdict::Failed => {}
             }
+        }
+        match of_plain {
+            Verdict::Go => {}
+            Verdict::NotModified => return Ok(file.not_modified(&file.plain)),
+            Verdict::Failed => return Err(FilesError::Changed),
         }
         let mut response = match has_range {
             true => self.part(request, file),

@@ -303,6 +303,7 @@ fn sweep_until(stopped: &Receiver<()>, service: &FileService) {
         }
     };
     sweep();
+    let due = crossbeam_channel::tick(pause);
     loop {
         select! {
             recv(stopped) -> _ => return,
@@ -312,7 +313,7 @@ fn sweep_until(stopped: &Receiver<()>, service: &FileService) {
                     service.files.finish_removal(&deleted, &must_continue);
                 }
             }
-            default(pause) => {
+            recv(due) -> _ => {
                 service.file_cache.evict_changed();
                 sweep();
             }

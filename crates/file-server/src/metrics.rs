@@ -16,6 +16,7 @@ impl Figures for FileFigures {
             files,
             file_cache,
             archives,
+            compressions,
             ..
         } = &*self.0;
         let help = "Uploads that arrive now";
@@ -33,6 +34,9 @@ impl Figures for FileFigures {
         )?;
         let help = "Archives of folders that are being made";
         page.gauge("quartet_file_archives_open", help, archives.open() as u64)?;
+        let help = "Files that are compressed while they are sent";
+        let open = compressions.open() as u64;
+        page.gauge("quartet_file_compressions_open", help, open)?;
         let help = "How long one sync of an upload or its folder took";
         page.metric("quartet_file_sync_seconds", help, files.sync_seconds())?;
         let (cached, bytes) = file_cache.size();

@@ -1,5 +1,5 @@
-//! Permits for what takes much work or memory, and of which there is only a number at once: archives and
-//! compressed transfers.
+//! Permits for what takes much work or memory, and is limited to a number at once: archives, and files that
+//! are compressed while they are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ impl Permits {
         begun.is_ok().then(|| Permit(self.clone()))
     }
 
-    /// How many there are.
+    /// How many are in use.
     pub(crate) fn open(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

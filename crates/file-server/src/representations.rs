@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -13,9 +12,7 @@ use proto::http::digest::{Digest, Hasher};
 use proto::http::response::{Field, put_fields};
 use proto::http::{Status, date};
 
-use crate::compression::{
-    self, ENCODING, FilePieces, Gzip, KEPT_PLAIN_BYTES_MAX, PLAIN_BYTES_MIN, STREAMS_MAX, VARY,
-};
+use crate::compression::{self, ENCODING, FilePieces, Gzip, PLAIN_BYTES_MIN, STREAMS_MAX, VARY};
 use crate::content_type::content_type;
 use crate::digests::Digests;
 use crate::error::FilesError;
@@ -23,8 +20,11 @@ use crate::files::{FoundFile, Identity};
 use crate::permits::Permits;
 use crate::service::{ALWAYS, FileService};
 
-/// The longest file whose contents are in memory, in bytes. A longer one stays open.
+/// The longest file whose contents are in memory, in bytes. A longer one stays open...
 const READ_BYTES_MAX: u64 = 8 * 1024;
+/// ...but a text that is sent compressed, too, may be this long. A longer one is compressed each time, while
+/// it is sent.
+const TEXT_BYTES_MAX: u64 = 128 * 1024;
 
 /// A file as it can be sent.
 pub(crate) struct Representations {
@@ -49,7 +49,7 @@ pub(crate) struct Representation {
 
 /// The contents of a file.
 enum Contents {
-    /// In memory: they leave with the head in one system call.
+    /// In memory: they are sent with the head in one system call.
     Read(Arc<[u8]>),
     /// In the file: the kernel copies them.
     Open(Arc<File>),
@@ -82,12 +82,18 @@ impl FileService {
             }
         };
         let version = identity.version();
+        let read_max = if is_compressed {
+            TEXT_BYTES_MAX
+        } else {
+            READ_BYTES_MAX
+        };
         Ok(Representations {
             path: self.files.full_path(&path),
             gzip: is_compressed.then(|| representation(version.gzip(), ENCODING)),
             plain: representation(version, ("Accept-Ranges", "bytes".into())),
             identity,
-            contents: Contents::of(file, identity.bytes()).map_err(FilesError::Storage)?,
+            contents: Contents::of(file, identity.bytes(), read_max)
+                .map_err(FilesError::Storage)?,
             compressed: OnceLock::new(),
         })
     }
@@ -95,9 +101,9 @@ impl FileService {
 
 impl Representations {
     /// The reply that the client has this version already.
-    pub(crate) fn not_modified(&self, version: &Version) -> Response {
+    pub(crate) fn not_modified(&self, form: &Representation) -> Response {
         Response {
-            fields: validators(version, self.gzip.is_some()),
+            fields: validators(&form.version, self.gzip.is_some()),
             ..Response::empty(Status::NotModified)
         }
     }
@@ -105,25 +111,19 @@ impl Representations {
     /// The reply with all of the compressed contents; `None` if too many files are being compressed.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// Those of the encoder.
     pub(crate) fn whole_gzip(
         &self,
         gzip: &Representation,
         streams: &Permits,
     ) -> io::Result<Option<Response>> {
-        let bytes = self.identity.bytes();
         let body = match &self.contents {
-            Contents::Read(plain) => self.keep(|| Ok(Arc::clone(plain)))?,
-            Contents::Open(file) if bytes <= KEPT_PLAIN_BYTES_MAX => self.keep(|| {
-                let mut plain = vec![0; bytes as usize];
-                file.read_exact_at(&mut plain, 0)?;
-                Ok(plain.into())
-            })?,
+            Contents::Read(plain) => self.kept_gzip(plain)?,
             Contents::Open(file) => {
                 let Some(permit) = streams.permit(STREAMS_MAX) else {
                     return Ok(None);
                 };
-                let pieces = FilePieces::new(Arc::clone(file), bytes, permit);
+                let pieces = FilePieces::new(Arc::clone(file), self.identity.bytes(), permit);
                 Content::Stream(PieceStream::new(Gzip::new(pieces)))
             }
         };
@@ -132,15 +132,15 @@ impl Representations {
 
     /// The compressed contents, which are made if they are not kept yet. Several threads may make them at
     /// once.
-    fn keep(&self, plain: impl FnOnce() -> io::Result<Arc<[u8]>>) -> io::Result<Content> {
+    fn kept_gzip(&self, plain: &[u8]) -> io::Result<Content> {
         let compressed = match self.compressed.get() {
             Some(compressed) => compressed,
             None => {
-                let made = compression::to_keep(&plain()?)?;
+                let made = compression::compress(plain)?;
                 self.compressed.get_or_init(|| made.into())
             }
         };
-        Ok(Content::Shared(Arc::clone(compressed)))
+        Ok(in_memory(compressed))
     }
 
     /// The reply with all of the plain contents.
@@ -197,8 +197,8 @@ impl Representation {
 }
 
 impl Contents {
-    fn of(file: File, bytes: u64) -> io::Result<Self> {
-        if bytes > READ_BYTES_MAX {
+    fn of(file: File, bytes: u64, read_max: u64) -> io::Result<Self> {
+        if bytes > read_max {
             return Ok(Self::Open(file.into()));
         }
         let mut contents = Vec::with_capacity(bytes as usize);
@@ -209,7 +209,7 @@ impl Contents {
     /// A part of the contents. A file that has become shorter has less of it.
     fn part(&self, start: u64, bytes: u64) -> Content {
         match self {
-            Self::Read(all) if bytes == all.len() as u64 => Content::Shared(Arc::clone(all)),
+            Self::Read(all) if bytes == all.len() as u64 => in_memory(all),
             Self::Read(all) => {
                 let part = all.iter().skip(start as usize).take(bytes as usize);
                 Content::Bytes(part.copied().collect())
@@ -221,6 +221,14 @@ impl Contents {
             },
         }
     }
+}
+
+/// A body in memory. If it is short, it is gathered with the replies behind it; else it is not copied.
+fn in_memory(bytes: &Arc<[u8]>) -> Content {
+    if bytes.len() as u64 <= READ_BYTES_MAX {
+        return Content::Shared(Arc::clone(bytes));
+    }
+    Content::Kept(Arc::new(Arc::clone(bytes)))
 }
 
 /// The fields that tell one version from another.

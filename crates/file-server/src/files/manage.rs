@@ -145,7 +145,9 @@ impl Place {
     fn exchange<'p>(&'p self, to: &'p Self, target: &Stat) -> Result<Hidden<'p>, FilesError> {
         let flags = RenameFlags::EXCHANGE;
         match renameat_with(&self.folder, &self.name, &to.folder, &to.name, flags) {
-            Ok(()) => self.delete(target, true),
+            Ok(()) => self.delete(target, true).inspect_err(|_| {
+                let _ = renameat_with(&self.folder, &self.name, &to.folder, &to.name, flags);
+            }),
             // Not every file system can do that. Then it is as if the target was deleted before.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                 let (folder, hidden) = to.hide()?;
@@ -359,9 +361,12 @@ impl Files {
             // The sweeper of another server may have come first.
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(_) if !is_early() => {
-                let folder = folder.try_clone()?;
-                if self.removals.0.try_send(Deleted { folder, name }).is_err() {
-                    log::warn!("a deleted folder stays until the next start: too many are removed");
+                let left = folder.try_clone().is_ok_and(|folder| {
+                    let name = name.clone();
+                    self.removals.0.try_send(Deleted { folder, name }).is_ok()
+                });
+                if !left {
+                    log::warn!("{name} stays until the next start: too much is being removed");
                 }
                 Ok(())
             }

@@ -1,5 +1,5 @@
 //! The sweeper: it removes the uploads that nobody continues, what a killed server has left of a folder
-//! that it deleted, and what is so much that the request that deleted it does not wait for it.
+//! that it deleted, and what a request had no time to remove.
 //!
 //! What earlier servers left is found by one search of the tree, in the background, and by another if a
 //! new folder comes to the root's path. What that search finds but keeps, and what this server's own

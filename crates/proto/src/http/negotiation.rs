@@ -32,9 +32,13 @@ pub fn accept(request: &RequestHead, content_type: &[u8]) -> f32 {
 /// 9110 section 12.5.3).
 pub fn accepts_gzip(request: &RequestHead) -> bool {
     let weight = |coding: &[u8]| weight(request, "accept-encoding", coding);
+    let others = weight(b"*").unwrap_or(0.0);
     let gzip = weight(b"gzip").or_else(|| weight(b"x-gzip"));
-    let gzip = gzip.or_else(|| weight(b"*")).unwrap_or(0.0);
-    gzip > 0.0 && gzip >= weight(b"identity").unwrap_or(0.0)
+    let (gzip, plain) = (
+        gzip.unwrap_or(others),
+        weight(b"identity").unwrap_or(others),
+    );
+    gzip > 0.0 && gzip >= plain
 }
 
 #[cfg(test)]
@@ -63,6 +67,8 @@ mod tests {
         check("Accept-Encoding: gzip;q=2", false);
         check("Accept-Encoding: gzip;q=0.5, identity;q=0.5", true);
         check("Accept-Encoding: gzip;q=0.5, identity", false);
+        check("Accept-Encoding: gzip;q=0.4, *;q=0.9", false);
+        check("Accept-Encoding: gzip;q=0.9, *;q=0.4", true);
         check("Accept-Encoding: identity;q=0, gzip;q=0.1", true);
     }
 }
