@@ -47,11 +47,15 @@ impl FileService {
 
 /// Adds the fields that keep a reply out of shared caches.
 pub(crate) fn make_private(fields: &mut Vec<Field>) {
-    for (name, value) in [("Cache-Control", "private"), ("Vary", "Authorization")] {
-        match fields.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, there)) if there.contains(value) => {}
-            Some((_, there)) => *there = format!("{there}, {value}").into(),
-            None => fields.push((name, value.into())),
-        }
+    add_value(fields, "Cache-Control", "private");
+    add_value(fields, "Vary", "Authorization");
+}
+
+/// Adds a value to those of a field.
+pub(crate) fn add_value(fields: &mut Vec<Field>, name: &'static str, value: &'static str) {
+    match fields.iter_mut().find(|(other, _)| *other == name) {
+        Some((_, there)) if there.contains(value) => {}
+        Some((_, there)) => *there = format!("{there}, {value}").into(),
+        None => fields.push((name, value.into())),
     }
 }

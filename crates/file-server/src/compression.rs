@@ -18,6 +18,7 @@ use proto::http::RequestHead;
 use proto::http::negotiation::accepts_gzip;
 use proto::http::response::Field;
 
+use crate::access::add_value;
 use crate::permits::Permit;
 use crate::service::FileService;
 
@@ -38,7 +39,7 @@ const LEVEL: Compression = Compression::new(3);
 pub(crate) const ENCODING: Field = ("Content-Encoding", Cow::Borrowed("gzip"));
 
 /// What says that not every client gets this body.
-pub(crate) const VARY: Field = ("Vary", Cow::Borrowed("Accept-Encoding"));
+pub(crate) const VARY: (&str, &str) = ("Vary", "Accept-Encoding");
 
 /// The types besides `text/...` that are text.
 const TEXT_TYPES: [&str; 5] = [
@@ -86,7 +87,8 @@ impl FileService {
         if !self.config.has_compression {
             return Ok(list);
         }
-        list.fields.push(VARY);
+        let (name, value) = VARY;
+        add_value(&mut list.fields, name, value);
         if !accepts_gzip(request) {
             return Ok(list);
         }

@@ -238,7 +238,7 @@ fn validators(version: &Version, is_compressed: bool) -> Vec<Field> {
         ("Last-Modified", date::format(version.modified).into()),
     ];
     fields.extend(ALWAYS);
-    fields.extend(is_compressed.then_some(VARY));
+    fields.extend(is_compressed.then(|| (VARY.0, VARY.1.into())));
     fields
 }
 
