@@ -76,8 +76,8 @@ impl FileService {
     fn file(&self, request: &RequestHead, file: &Representations) -> Result<Response, FilesError> {
         let wants_digest = request.fields("want-repr-digest").any(digest::is_wanted);
         let has_range = request.has("range");
-        let may_compress = !has_range && !wants_digest && self.may_compress(request);
-        let gzip = file.gzip.as_ref().filter(|_| may_compress);
+        let may_compress = || !has_range && !wants_digest && self.may_compress(request);
+        let gzip = file.gzip.as_ref().filter(|_| may_compress());
         let judge = |form: &Representation| conditional::judge(request, Some(&form.version));
         let of_plain = judge(&file.plain);
         if let Some(gzip) = gzip {
