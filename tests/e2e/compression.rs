@@ -46,6 +46,11 @@ impl Got {
     }
 }
 
+/// The arguments of a client that accepts gzip, and these.
+fn accepting<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [&ACCEPT[..], args].concat()
+}
+
 /// What curl gets with these arguments.
 #[track_caller]
 fn curl(server: &Server, target: &str, args: &[&str]) -> Got {
@@ -137,7 +142,7 @@ fn a_text_is_compressed_for_a_client_that_accepts_it() {
             let tag = plain.field("ETag").replace("\"", "");
             assert_eq!(got.field("ETag"), format!("\"{tag}-gzip\""));
             assert_eq!(got.field("Accept-Ranges"), "", "{}", got.head);
-            let head = curl(&server, &target, &[&ACCEPT[..], &["--head"]].concat());
+            let head = curl(&server, &target, &accepting(&["--head"]));
             let fields = |got: &Got| {
                 let dated = |line: &&str| !line.starts_with("Date: ");
                 let lines: Vec<_> = got.head.lines().filter(dated).map(str::to_owned).collect();
@@ -147,13 +152,13 @@ fn a_text_is_compressed_for_a_client_that_accepts_it() {
             // It may have either.
             for have in [&got, &plain] {
                 let field = format!("If-None-Match: {}", have.field("ETag"));
-                let asked = [&ACCEPT[..], &["--header", &field]].concat();
+                let asked = accepting(&["--header", &field]);
                 let again = curl(&server, &target, &asked);
                 assert_eq!(again.status(), "304", "{name} {field}");
                 assert_eq!(again.field("ETag"), have.field("ETag"));
                 assert!(again.varies(), "{}", again.head);
                 let field = format!("If-Match: {}", have.field("ETag"));
-                let asked = [&ACCEPT[..], &["--header", &field]].concat();
+                let asked = accepting(&["--header", &field]);
                 let same = curl(&server, &target, &asked);
                 assert_eq!(same.field("ETag"), have.field("ETag"));
                 assert!(same.body == have.body, "{}", same.head);
@@ -175,11 +180,7 @@ fn a_text_is_compressed_for_a_client_that_accepts_it() {
     let asked = curl(&server, "/long.txt", &["--compressed"]);
     assert!(asked.body == text(20_000).as_bytes());
     // One of HTTP/1.0 knows no chunks.
-    let asked = curl(
-        &server,
-        "/long.txt",
-        &[&ACCEPT[..], &["--http1.0"]].concat(),
-    );
+    let asked = curl(&server, "/long.txt", &accepting(&["--http1.0"]));
     assert!(asked.unzipped() == text(20_000).as_bytes());
 }
 
@@ -193,7 +194,7 @@ fn parts_and_digests_are_of_the_plain_text() {
     let server = tree.start(&[]);
     let ask = |field: &str, range: &str| {
         let range = format!("Range: bytes={range}");
-        let args = [&ACCEPT[..], &["--header", field, "--header", &range]].concat();
+        let args = accepting(&["--header", field, "--header", &range]);
         curl(&server, "/long.txt", &args)
     };
     let gzip = curl(&server, "/long.txt", &ACCEPT).field("ETag");
@@ -209,7 +210,7 @@ fn parts_and_digests_are_of_the_plain_text() {
     assert_eq!(rest.status(), "412");
     let rest = ask(&format!("If-Range: {plain}"), "6-11");
     assert_eq!((rest.status(), &rest.body[..]), ("206", &b": 0 is"[..]));
-    let digest = [&ACCEPT[..], &["--header", "Want-Repr-Digest: sha-256=1"]].concat();
+    let digest = accepting(&["--header", "Want-Repr-Digest: sha-256=1"]);
     let digest = curl(&server, "/long.txt", &digest);
     assert!(digest.body == text(20_000).as_bytes(), "{}", digest.head);
     assert!(digest.field("Repr-Digest").starts_with("sha-256="));

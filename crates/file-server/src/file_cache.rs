@@ -1,9 +1,10 @@
 //! The file cache: small files that are downloaded again and again.
 //!
 //! To open, examine and close a small file costs more than to send it. So the cache keeps what a reply
-//! needs ([`Representations`]): the fields of its head as they are written, the contents or the open file, and
-//! of a text the compressed contents. Before each use the file that now stands at the path is compared with the cached one, which takes one system
-//! call; so a change is seen at once. A file that has just changed is not cached ([`Identity`]).
+//! needs ([`Representations`]): the fields of its head as they are written, the contents or the open file,
+//! and of a text the compressed contents. Before each use the file that now stands at the path is compared
+//! with the cached one, which takes one system call; so a change is seen at once. A file that has just
+//! changed is not cached ([`Identity`]).
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
